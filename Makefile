@@ -1,0 +1,37 @@
+# Two commands for a new machine: `make demo` and `make test`. Everything else is for those who stay.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help setup demo check test test-full bench clean
+help:            ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
+
+setup: $(STAMP)  ## virtual environment in .venv with everything in it
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("Limen needs Python 3.11 or newer; run make PYTHON=python3.11 ...") if sys.version_info < (3, 11) else None'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: setup      ## train, evaluate, calibrate, export and serve on real data that ships with a dependency
+	$(BIN)/limen demo
+
+check: setup     ## lint, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: setup      ## the whole test suite, long forms left out
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not full'
+
+test-full: setup ## the whole test suite with its long forms
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+bench: setup     ## every benchmark, each a ratio against a peer or a limit in the same run
+	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+
+clean:           ## remove what setup and the tools made
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

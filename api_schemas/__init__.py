@@ -1,0 +1,1 @@
+"""The words everyone uses: configuration, manifest, operating point, report and HTTP bodies."""

@@ -1,0 +1,127 @@
+"""A named, frozen threshold with the proof of what it does (contract, section 4)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from api_schemas.base import SCHEMA_VERSION, Finite, Schema
+
+ScoreKind = Literal["cosine", "density"]
+TargetKind = Literal["far", "fpir", "frr", "eer", "cost"]
+VERIFY_TARGETS: tuple[TargetKind, ...] = ("far", "frr", "eer", "cost")
+
+
+class Score(Schema):
+    """What a threshold is compared with; higher is more alike.
+
+    ``cosine`` is the similarity itself; ``density`` corrects it by the local density around both
+    items, in the form ``csls`` or ``logistic``, with the named parameters and a cohort of vectors.
+    """
+
+    kind: ScoreKind = "cosine"
+    form: Literal["csls", "logistic"] | None = None
+    parameters: dict[str, Finite | list[Finite] | list[int]] = Field(default_factory=dict)
+    cohort_sha256: str | None = None
+
+    @model_validator(mode="after")
+    def _density_names_its_form_and_cohort(self) -> Score:
+        if (self.kind == "density") != (self.form is not None and self.cohort_sha256 is not None):
+            raise ValueError("a density score has a form and a cohort_sha256, a cosine score has neither")
+        return self
+
+
+class GallerySize(Schema):
+    """How many items of how many classes a query is compared with."""
+
+    items: int = Field(ge=1)
+    classes: int = Field(ge=1)
+
+
+class Target(Schema):
+    """What the threshold was asked to do. ``value`` is a share in (0, 1); null for ``eer``.
+
+    For ``cost`` it is the expected cost per trial that was reached, and ``cost_parameters`` holds
+    ``cost_false_match``, ``cost_false_non_match`` and ``prior``. ``gallery`` is set for ``fpir``
+    alone: FPIR grows with the gallery.
+    """
+
+    kind: TargetKind
+    value: Finite | None = None
+    confidence: Finite = Field(default=0.95, gt=0, lt=1)
+    gallery: GallerySize | None = None
+    cost_parameters: dict[str, Finite] | None = None
+
+
+class Evidence(Schema):
+    """What a threshold was seen to do on one set of classes; a rate that cannot be given is null.
+
+    ``far`` and ``frr`` are over pairs, ``fpir`` and ``fnir`` over queries against a gallery.
+    ``*_upper`` are one-sided upper bounds at the target's confidence, from resampling classes.
+    """
+
+    n_items: int
+    n_classes: int
+    n_genuine_pairs: int
+    n_impostor_pairs: int
+    far: Finite | None
+    far_upper: Finite | None
+    frr: Finite | None
+    frr_upper: Finite | None
+    fpir: Finite | None
+    fpir_upper: Finite | None
+    fnir: Finite | None
+    method: str
+    classes_disjoint: bool
+
+
+class ClassRates(Schema):
+    """One class at one threshold; null where the class has no such pair."""
+
+    label: str
+    n_items: int
+    far: Finite | None
+    frr: Finite | None
+    utility: Finite | None
+
+
+class Probability(Schema):
+    """How a score becomes the probability of a match, at a stated prior."""
+
+    kind: Literal["platt", "temperature", "isotonic"]
+    parameters: dict[str, Finite | list[Finite]]
+    prior: Finite = Field(gt=0, lt=1)
+
+
+class OperatingPointConsistency(Schema):
+    """How evenly the threshold holds over the classes of the proof (contract, section 6)."""
+
+    opis: Finite | None
+    opis_debiased: Finite | None
+    opis_ci: tuple[Finite, Finite] | None
+    noise_floor: Finite | None
+    opis_logfar: Finite | None
+    opis_logfar_debiased: Finite | None
+    opis_logfar_ci: tuple[Finite, Finite] | None
+
+
+class OperatingPoint(Schema):
+    """A threshold bound to one model, accepted iff ``score >= threshold``, both float32."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    id: str
+    name: str
+    created_at: datetime
+    model_hash: str
+    data_hash: str
+    score: Score
+    accept: Literal[">="] = ">="
+    threshold: Finite
+    target: Target
+    fit: Evidence
+    proof: Evidence | None
+    per_class: list[ClassRates]
+    probability: Probability | None
+    consistency: OperatingPointConsistency | None

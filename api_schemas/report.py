@@ -1,0 +1,134 @@
+"""``report.json``: what a set of embeddings can be trusted to do (contract, section 6)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import Field
+
+from api_schemas.base import SCHEMA_VERSION, Finite, Schema
+from api_schemas.operating_point import GallerySize, Score
+
+
+class Counts(Schema):
+    """``classes_scored`` have at least two items; a query without partner is in no mean."""
+
+    items: int
+    classes: int
+    classes_scored: int
+    queries_without_partner: int
+    genuine_pairs: int
+    impostor_pairs: int
+
+
+class Retrieval(Schema):
+    """Each item queries all others, ranked by similarity, ties by row; means over queries with a partner."""
+
+    recall_at_1: Finite | None
+    recall_at_2: Finite | None
+    recall_at_4: Finite | None
+    recall_at_8: Finite | None
+    recall_at_10: Finite | None
+    r_precision: Finite | None
+    map_at_r: Finite | None
+
+
+class VerificationCurve(Schema):
+    """FAR and FRR over all pairs at descending thresholds; equal lengths."""
+
+    threshold: list[Finite]
+    far: list[Finite]
+    frr: list[Finite]
+
+
+class Verification(Schema):
+    """1:1 over all pairs. ``tar_at_far`` is the best TAR among thresholds whose FAR is at most the key."""
+
+    eer: Finite | None
+    eer_threshold: Finite | None
+    auc: Finite | None
+    tar_at_far: dict[str, Finite | None]
+    curve: VerificationCurve | None
+
+
+class Identification(Schema):
+    """1:N with unknown queries; ``fnir_at_fpir`` counts a wrong or missing match of a known query."""
+
+    gallery: GallerySize
+    unknown_queries: int
+    fnir_at_fpir: dict[str, Finite | None]
+    auroc: Finite | None
+
+
+class CalibrationRange(Schema):
+    """The range of thresholds OPIS looks at, as pooled FAR, as distance (cosine alone) and as score."""
+
+    far: tuple[Finite, Finite]
+    distance: tuple[Finite, Finite] | None
+    score: tuple[Finite, Finite]
+
+
+class UtilityBand(Schema):
+    """The 5th and 95th percentile of the classes' utilities at each threshold."""
+
+    p05: list[Finite]
+    p95: list[Finite]
+
+
+class ClassConsistency(Schema):
+    """One class over the calibration range: means of FAR, FRR and utility, and its share of OPIS."""
+
+    label: str
+    n_items: int
+    far: Finite | None
+    frr: Finite | None
+    utility: Finite | None
+    contribution: Finite | None
+
+
+class Consistency(Schema):
+    """OPIS: the variance of class utilities around their mean (arXiv 2307.04047, section 3)."""
+
+    opis: Finite | None
+    opis_debiased: Finite | None
+    opis_ci: tuple[Finite, Finite] | None
+    noise_floor: Finite | None
+    opis_logfar: Finite | None
+    opis_logfar_debiased: Finite | None
+    opis_logfar_ci: tuple[Finite, Finite] | None
+    epsilon_opis: dict[str, Finite | None]
+    epsilon_variant: Literal["best-worst", "worst-mean"] = "best-worst"
+    calibration_range: CalibrationRange | None
+    c: Finite = 1.0
+    grid: int = Field(default=101, ge=2)
+    thresholds: list[Finite]
+    mean_utility: list[Finite]
+    band: UtilityBand
+    per_class: list[ClassConsistency]
+
+
+class Geometry(Schema):
+    """Alignment and uniformity (Wang & Isola 2020), tolerance (Wang & Liu 2021), of unit vectors."""
+
+    alignment: Finite | None
+    uniformity: Finite | None
+    tolerance: Finite | None
+
+
+class Report(Schema):
+    """A figure that the data cannot give is null, with a sentence in ``reasons``."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    created_at: datetime
+    model_hash: str
+    data_hash: str
+    split: str
+    score: Score
+    reasons: list[str]
+    counts: Counts
+    retrieval: Retrieval
+    verification: Verification
+    identification: Identification | None
+    consistency: Consistency
+    geometry: Geometry

@@ -1,0 +1,1 @@
+"""Raw input to unit vector at serving time, without torch."""

@@ -1,0 +1,1 @@
+"""Numbers out of arrays: retrieval, verification, identification, threshold consistency, calibration."""

@@ -1,0 +1,1 @@
+"""Vectors and items: engines, bundle, self-recall audit."""

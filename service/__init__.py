@@ -1,0 +1,1 @@
+"""HTTP: decisions, reports and the dashboard."""

@@ -1,0 +1,26 @@
+"""What the rooms' tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def absent(part: str) -> None:
+    """Skip for a part this machine lacks; fail where everything is required."""
+    if os.environ.get("LIMEN_REQUIRE_ALL") == "1":
+        pytest.fail(f"{part} is required here (LIMEN_REQUIRE_ALL=1)")
+    pytest.skip(f"{part} is not here")
+
+
+@pytest.fixture(scope="session")
+def datasets() -> Path:
+    """The folder of real data sets, LIMEN_DATASETS or ../shared/data beside the repository."""
+    folder = Path(os.environ.get("LIMEN_DATASETS", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        absent(f"the folder of data sets {folder} (LIMEN_DATASETS)")
+    return folder

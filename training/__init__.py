@@ -1,0 +1,1 @@
+"""Networks: data, backbones, losses, the loop, export."""
