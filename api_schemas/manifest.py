@@ -1,0 +1,98 @@
+"""``manifest.json``: what a bundle holds, and the checksum of every file of it (contract, section 5)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import PurePosixPath
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from api_schemas.base import SCHEMA_VERSION, Finite, Schema
+
+MANIFEST_FILE = "manifest.json"
+IndexKind = Literal["flat", "hnsw", "hnsw_sq8"]
+
+
+def _stays_inside(name: str) -> str:
+    path = PurePosixPath(name)
+    plain = not path.is_absolute() and ".." not in path.parts and str(path) == name
+    if not plain or name in {"", ".", MANIFEST_FILE} or "\\" in name or "\0" in name:
+        raise ValueError(f"'{name}' is not the plain relative path of a file inside the bundle")
+    return name
+
+
+FileName = Annotated[str, AfterValidator(_stays_inside)]
+"""A file's path inside the bundle, with ``/`` between folders; it can never lead outside."""
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class FileEntry(Schema):
+    """What a file must be, byte for byte; ``size`` in bytes."""
+
+    sha256: Sha256
+    size: int = Field(ge=0)
+
+
+class EncoderFiles(Schema):
+    """The encoder's network, its preprocessing, and what else it needs (a tokenizer)."""
+
+    network: FileName = "encoder.onnx"
+    preprocessing: FileName = "preprocessing.json"
+    others: list[FileName] = Field(default_factory=list)
+
+
+class IndexDescription(Schema):
+    """The engine that proposes candidates, with every parameter it was built with.
+
+    ``reason`` says why this kind was chosen when the configuration left the choice open.
+    """
+
+    kind: IndexKind
+    parameters: dict[str, int | Finite] = Field(default_factory=dict)
+    reason: str | None = None
+
+
+class BundleCounts(Schema):
+    """Rows of the gallery.
+
+    ``distinct_vectors`` is how many nodes the engine holds: identical vectors share one.
+    ``side_list`` counts the rows the engine did not find when each was searched by itself; they are
+    compared with every query exactly. ``cohort`` counts the vectors local densities are measured against.
+    """
+
+    items: int = Field(ge=1)
+    classes: int = Field(ge=1)
+    distinct_vectors: int = Field(ge=1)
+    side_list: int = Field(ge=0)
+    cohort: int = Field(ge=0)
+
+
+class ActiveOperatingPoints(Schema):
+    """Ids of the points that decide ``/v1/verify`` and ``/v1/match``; ``reasons`` say why one is null."""
+
+    verify: str | None = None
+    match: str | None = None
+    reasons: list[str] = Field(default_factory=list)
+
+
+class Manifest(Schema):
+    """The first file that is read of a bundle; nothing is opened that it does not name.
+
+    ``data_hash`` covers the gallery's rows and labels. ``encoder`` is null for bundles made from
+    precomputed vectors; ``model_hash`` then stands for the model's name, dimension and normalisation.
+    """
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    name: str = Field(min_length=1)
+    version: str = Field(min_length=1)
+    created_at: datetime
+    model_hash: Sha256
+    data_hash: Sha256
+    embedding_dim: int = Field(ge=1)
+    encoder: EncoderFiles | None
+    index: IndexDescription
+    counts: BundleCounts
+    operating_points: ActiveOperatingPoints
+    files: dict[FileName, FileEntry]
