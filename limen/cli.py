@@ -1,0 +1,49 @@
+"""``limen``: the command line. Each command lives in its own file of ``limen.commands``."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+import typer
+
+from api_schemas.errors import LimenError
+from limen.commands import build, calibrate, catalogue, demo, evaluate, export, serve, train, verify
+
+app = typer.Typer(
+    name="limen",
+    help="Train embeddings, measure how evenly ONE threshold holds, freeze it with its proof, serve the decision.",
+    epilog="Start with `limen demo`. Every command has --help.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command()(demo.demo)
+app.command()(train.train)
+app.command()(evaluate.evaluate)
+app.command()(calibrate.calibrate)
+app.command()(export.export)
+app.command()(build.build)
+app.command()(serve.serve)
+app.command()(verify.verify)
+app.command()(catalogue.losses)
+app.command()(catalogue.miners)
+
+
+def main() -> None:
+    """Run the command line; bad input ends with one sentence on stderr and exit code 2."""
+    try:
+        code = app(standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message())  # noqa: T201
+        code = 0
+    except click.ClickException as error:
+        print(f"limen: {error.format_message()}", file=sys.stderr)  # noqa: T201
+        code = 2
+    except LimenError as error:
+        print(f"limen: {error}", file=sys.stderr)  # noqa: T201
+        code = 2
+    except (KeyboardInterrupt, click.Abort):
+        print("limen: interrupted.", file=sys.stderr)  # noqa: T201
+        code = 130
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,56 @@
+"""``limen evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from api_schemas.operating_point import OperatingPoint
+from api_schemas.report import Report
+from decision.embedding_files import read_embeddings
+from limen.progress import say, track
+from limen.source import is_bundle, open_source
+
+
+def evaluate(
+    source: Annotated[
+        Path, typer.Argument(help="A run folder, a bundle, or an embeddings file (.npz, .parquet).")
+    ],
+    unknown: Annotated[
+        Path | None, typer.Option(help="Embeddings of queries whose classes are not in the gallery.")
+    ] = None,
+    gallery: Annotated[
+        Path | None, typer.Option(help="Embeddings of the gallery; SOURCE is then the queries.")
+    ] = None,
+    exclude_same: Annotated[
+        str | None, typer.Option(help="Leave out pairs that share this column's value, e.g. camera.")
+    ] = None,
+    operating_point: Annotated[Path | None, typer.Option(help="Score and mark this operating point.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for report.json, report.html and plots.")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print the report alone, as JSON, on stdout.")] = False,
+) -> None:
+    """Measure retrieval, verification, identification and how evenly one threshold holds over classes."""
+    from evaluation.write import format_table, write_report
+
+    points = [OperatingPoint.load(operating_point)] if operating_point else []
+    if is_bundle(source):
+        report = Report.load(source / "report.json")
+    else:
+        from evaluation.evaluate import evaluate as measure
+
+        opened = open_source(source)
+        report = measure(
+            opened.items,
+            gallery=read_embeddings(gallery) if gallery else None,
+            unknown=read_embeddings(unknown) if unknown else None,
+            exclude_same=exclude_same,
+            model_hash=opened.model_hash,
+            split=opened.split,
+            track=track,
+        )
+    typer.echo(report.to_json() if json_ else format_table(report), nl=not json_)
+    if out:
+        write_report(report, out, points)
+        say(f"Wrote {out}/report.json, report.html and plots.")

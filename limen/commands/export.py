@@ -1,0 +1,47 @@
+"""``limen export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from decision.embedding_files import read_embeddings
+from limen.extras import needs
+from limen.progress import say
+from limen.targets import chosen_targets
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="A run folder, the --out of `limen train`.")],
+    out: Annotated[Path, typer.Option(help="The bundle's folder.")],
+    gallery: Annotated[
+        Path | None, typer.Option(help="Embeddings of the gallery; the run's test items unless given.")
+    ] = None,
+    operating_point: Annotated[
+        list[Path] | None, typer.Option(help="Operating point to carry, instead of new ones; repeatable.")
+    ] = None,
+    target_far: Annotated[float | None, typer.Option(help="FAR of the 1:1 point (default 0.01).")] = None,
+    target_fpir: Annotated[float | None, typer.Option(help="FPIR of the 1:N point (default 0.01).")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Override index.* or calibration.*; repeatable.")
+    ] = None,
+) -> None:
+    """Make a bundle from a run: encoder as ONNX, vectors in an index, report, operating points."""
+    with needs("limen export", "train"):
+        from limen.bundling import export_run
+        from limen.source import open_run
+    opened = open_run(run)
+    manifest = export_run(
+        opened,
+        out,
+        gallery=read_embeddings(gallery) if gallery else None,
+        point_files=operating_point or [],
+        targets=chosen_targets(target_far, target_fpir),
+        overrides=set_ or [],
+    )
+    say(
+        f"Bundle in {out}: {manifest.counts.items} items of {manifest.counts.classes} classes. "
+        f"Next: limen serve {out}"
+    )

@@ -1,0 +1,28 @@
+"""``limen train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from limen.extras import needs
+from limen.progress import say, track
+
+
+def train(
+    config: Annotated[Path, typer.Argument(help="A YAML file; examples are in configs/.")],
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a key, e.g. schedule.epochs=5; repeatable.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The run folder; runs/NAME unless given.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")] = False,
+) -> None:
+    """Fit an embedding network; classes of train, validation and test are disjoint. Writes a run folder."""
+    with needs("limen train", "train"):
+        from api_schemas.config import Config
+        from training.run import train as fit
+    settings = Config.load(config, set_ or [])
+    run = fit(settings, out or Path("runs") / settings.name, resume=resume, track=track, say=say)
+    say(f"Run in {run.path}. Next: limen evaluate {run.path}")

@@ -1,0 +1,31 @@
+"""``limen verify``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from api_schemas.errors import BundleError
+from limen.extras import needs
+from limen.progress import say, track
+
+
+def verify(bundle: Annotated[Path, typer.Argument(help="The bundle's folder.")]) -> int:
+    """Check a bundle: every checksum, the schema, and that every stored row finds itself.
+
+    Exit code 1, with the reason, when something is off.
+    """
+    with needs("limen verify", "serve"):
+        from index.bundle import verify_bundle
+    try:
+        manifest = verify_bundle(bundle, track=track)
+    except BundleError as error:
+        say(f"limen: {error}")
+        return 1
+    say(
+        f"{bundle} is sound: {manifest.counts.items} items of {manifest.counts.classes} classes, "
+        f"every file as recorded, every row finds itself."
+    )
+    return 0

@@ -1,0 +1,17 @@
+"""Which optional packages a command needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from api_schemas.errors import MissingExtra
+
+
+@contextmanager
+def needs(command: str, extra: str) -> Iterator[None]:
+    """Around the imports of a command: a package that is not installed becomes advice to install its extra."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingExtra(command, extra) from error

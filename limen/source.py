@@ -1,0 +1,85 @@
+"""What a command was pointed at: a run folder, a bundle or an embeddings file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from api_schemas.errors import InputError
+from decision.embedding_files import read_embeddings
+from decision.embeddings import EmbeddingSet
+from decision.hashes import encoder_model_hash, vectors_model_hash
+from limen.extras import needs
+
+if TYPE_CHECKING:
+    from training.run import Run
+
+UNNAMED = "unnamed"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Embeddings to look at, the model they came from, and the run behind them if there is one.
+
+    ``items`` are a run's test items, or every row of an embeddings file. ``fit`` and ``cohort`` are
+    a run's validation and training items; None for a file.
+    """
+
+    items: EmbeddingSet
+    model_hash: str
+    split: str
+    fit: EmbeddingSet | None = None
+    cohort: EmbeddingSet | None = None
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether a path is a bundle's folder."""
+    return (path / "manifest.json").is_file()
+
+
+def is_run(path: Path) -> bool:
+    """Whether a path is a run's folder."""
+    return (path / "config.yaml").is_file() and not is_bundle(path)
+
+
+def open_source(path: Path, model: str = UNNAMED) -> Source:
+    """Read a run folder or an embeddings file; raises InputError when it is neither."""
+    if is_run(path):
+        return source_of_run(open_run(path))
+    if path.is_dir():
+        raise InputError(
+            f"{path} is neither a run folder (no config.yaml) nor a bundle (no manifest.json): "
+            "give the --out of `limen train`, or an embeddings file (.npz, .parquet)."
+        )
+    items = read_embeddings(path)
+    return Source(items, vectors_model_hash(model, items.dimension), "all")
+
+
+def open_run(path: Path) -> Run:
+    """Open a run folder; raises InputError when it is none or not finished."""
+    with needs("reading a run folder", "train"):
+        from training.run import Run
+    return Run.open(path)
+
+
+def source_of_run(run: Run) -> Source:
+    """A run's embeddings by split: tested on test classes, fitted on validation classes."""
+    folder = encoder_folder(run)
+    model_hash = encoder_model_hash(folder / "encoder.onnx", folder / "preprocessing.json")
+    test = run.embeddings("test")
+    if test is None:
+        raise InputError(
+            f"{run.path} has no test items (data.split.test is 0 and data.test_path is not given): nothing to look at."
+        )
+    return Source(test, model_hash, "test", run.embeddings("validation"), run.embeddings("train"))
+
+
+def encoder_folder(run: Run) -> Path:
+    """The folder of a run's exported encoder; exported on first use, the same file from then on."""
+    folder = run.path / "encoder"
+    if not (folder / "encoder.onnx").is_file():
+        from training.export import export_encoder
+
+        export_encoder(run, folder)
+    return folder
