@@ -1,0 +1,69 @@
+"""``preprocessing.json``: how raw input becomes the network's input, the same at training and serving."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from api_schemas.base import SCHEMA_VERSION, Finite, Schema
+
+ImageMode = Literal["L", "RGB"]
+ResizeRule = Literal["stretch", "crop", "pad"]
+CHANNELS: dict[ImageMode, int] = {"L": 1, "RGB": 3}
+
+
+class ImageInput(Schema):
+    """Images, to float32 [channels, height, width]: ``(pixel / 255 - mean) / std`` per channel.
+
+    ``resize`` is ``stretch`` (both sides to their lengths), ``crop`` (the shorter side fits, the centre
+    is kept) or ``pad`` (the longer side fits, the rest is ``fill``, a grey level 0 to 255). Transparent
+    pixels lie on ``fill``; the camera's orientation tag is applied first.
+    """
+
+    kind: Literal["image"] = "image"
+    mode: ImageMode
+    height: int = Field(ge=1, le=4096)
+    width: int = Field(ge=1, le=4096)
+    resize: ResizeRule = "stretch"
+    fill: int = Field(default=255, ge=0, le=255)
+    mean: list[Finite]
+    std: list[Annotated[Finite, Field(gt=0)]]
+
+    @model_validator(mode="after")
+    def _one_mean_per_channel(self) -> ImageInput:
+        if not len(self.mean) == len(self.std) == CHANNELS[self.mode]:
+            raise ValueError(f"mode {self.mode} needs {CHANNELS[self.mode]} values in mean and in std")
+        return self
+
+
+class TableInput(Schema):
+    """Rows of numbers, to float32 [columns]: ``(value - mean) / std`` per column, in this order."""
+
+    kind: Literal["table"] = "table"
+    columns: list[str] = Field(min_length=1)
+    means: list[Finite]
+    stds: list[Annotated[Finite, Field(gt=0)]]
+
+    @model_validator(mode="after")
+    def _one_mean_per_column(self) -> TableInput:
+        if not len(self.columns) == len(self.means) == len(self.stds):
+            raise ValueError("columns, means and stds have one entry per column")
+        return self
+
+
+class VectorInput(Schema):
+    """Vectors of another model, taken as they are: float32 [dim]."""
+
+    kind: Literal["vector"] = "vector"
+    dim: int = Field(ge=1)
+
+
+AnyInput = Annotated[ImageInput | TableInput | VectorInput, Field(discriminator="kind")]
+
+
+class PreprocessingDocument(Schema):
+    """The file beside ``encoder.onnx``; its bytes are part of the model's hash."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    input: AnyInput

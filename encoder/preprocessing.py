@@ -1,0 +1,132 @@
+"""Raw input to the network's input: numpy and Pillow alone, so that training and serving share it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image, ImageOps
+
+from api_schemas.errors import InputError
+from api_schemas.preprocessing import CHANNELS, AnyInput, ImageInput, PreprocessingDocument
+
+PREPROCESSING_FILE = "preprocessing.json"
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """One model's rule from raw input to array; ``Preprocessing.load(folder / "preprocessing.json")``."""
+
+    input: AnyInput
+
+    @classmethod
+    def load(cls, path: Path) -> Preprocessing:
+        """Read and check the file; raises InputError naming the file and the key."""
+        return cls(PreprocessingDocument.load(path).input)
+
+    def save(self, path: Path) -> None:
+        """Write the file; its bytes depend on the rule alone."""
+        PreprocessingDocument(input=self.input).save(path)
+
+    @property
+    def kind(self) -> Literal["image", "table", "vector"]:
+        """What the raw inputs are."""
+        return self.input.kind
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one prepared input: (channels, height, width) or (columns,)."""
+        rule = self.input
+        if isinstance(rule, ImageInput):
+            return CHANNELS[rule.mode], rule.height, rule.width
+        return (rule.dim,) if rule.kind == "vector" else (len(rule.columns),)
+
+    def image_pixels(self, image: Image.Image) -> NDArray[np.uint8]:
+        """An image in the rule's mode and size, not yet normalised: uint8 [channels, height, width]."""
+        rule = self._image_rule()
+        fitted = _fit(_in_mode(image, rule), rule)
+        pixels = np.asarray(fitted, dtype=np.uint8)
+        return pixels[None] if rule.mode == "L" else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+    def normalised(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """``(pixel / 255 - mean) / std``: float32 of the shape of ``pixels`` [..., channels, h, w]."""
+        rule = self._image_rule()
+        mean = np.asarray(rule.mean, dtype=np.float32)[:, None, None]
+        std = np.asarray(rule.std, dtype=np.float32)[:, None, None]
+        scaled: NDArray[np.float32] = (pixels.astype(np.float32) / np.float32(255) - mean) / std
+        return scaled
+
+    def image_array(self, image: Image.Image) -> NDArray[np.float32]:
+        """An image as the network takes it: float32 [channels, height, width]."""
+        return self.normalised(self.image_pixels(image))
+
+    def rows_array(self, rows: ArrayLike | Sequence[Sequence[float]]) -> NDArray[np.float32]:
+        """Table rows or vectors as the network takes them: float32 [n, columns].
+
+        Raises:
+            InputError: a row of another length, NaN or infinity; names the row.
+        """
+        width = self.shape[0]
+        try:
+            values = np.asarray(rows, dtype=np.float64)
+        except (TypeError, ValueError):
+            values = np.empty(0)
+        if values.ndim != 2 or values.shape[1] != width:
+            raise InputError(f"Inputs must be rows of {width} numbers, found {_described(rows, width)}.")
+        broken = np.flatnonzero(~np.isfinite(values).all(axis=1))
+        if len(broken):
+            raise InputError(f"Input {broken[0]} has a value that is not finite.")
+        if self.input.kind == "table":
+            values = (values - np.asarray(self.input.means)) / np.asarray(self.input.stds)
+        with np.errstate(over="ignore"):
+            prepared = values.astype(np.float32)
+        broken = np.flatnonzero(~np.isfinite(prepared).all(axis=1))
+        if len(broken):
+            raise InputError(f"Input {broken[0]} has a value that does not fit into float32.")
+        return prepared
+
+    def _image_rule(self) -> ImageInput:
+        if not isinstance(self.input, ImageInput):
+            raise InputError(f"This model takes {self.kind} inputs, not images.")
+        return self.input
+
+
+def _in_mode(image: Image.Image, rule: ImageInput) -> Image.Image:
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I"):
+        # 16-bit grey: Pillow's own conversion would clip at 255
+        deep = np.asarray(upright, dtype=np.float64)
+        upright = Image.fromarray(np.clip(deep / 257.0, 0, 255).round().astype(np.uint8))
+    if upright.has_transparency_data:
+        opaque = Image.new("RGBA", upright.size, (rule.fill, rule.fill, rule.fill, 255))
+        opaque.alpha_composite(upright.convert("RGBA"))
+        upright = opaque
+    return upright.convert(rule.mode)
+
+
+def _fit(image: Image.Image, rule: ImageInput) -> Image.Image:
+    size = (rule.width, rule.height)
+    if image.size == size:
+        return image
+    if rule.resize == "crop":
+        return ImageOps.fit(image, size, Image.Resampling.BILINEAR)
+    if rule.resize == "pad":
+        colour = rule.fill if rule.mode == "L" else (rule.fill,) * 3
+        return ImageOps.pad(image, size, Image.Resampling.BILINEAR, color=colour)
+    return image.resize(size, Image.Resampling.BILINEAR)
+
+
+def _described(rows: ArrayLike | Sequence[Sequence[float]], width: int) -> str:
+    if isinstance(rows, Sequence):
+        for number, row in enumerate(rows):
+            if not isinstance(row, Sequence | np.ndarray) or isinstance(row, str):
+                return f"{type(row).__name__} at position {number}"
+            if len(row) != width:
+                return f"{len(row)} values at position {number}"
+            if not all(isinstance(value, int | float | np.number) for value in row):
+                return f"something that is not a number at position {number}"
+    return f"an array of shape {np.shape(np.asarray(rows, dtype=object))}"
