@@ -1,1 +1,111 @@
-"""Limen: train embeddings, measure one threshold, freeze it with its proof, serve the decision."""
+"""Limen: train embeddings, measure one threshold, freeze it with its proof, serve the decision.
+
+report = limen.evaluate(embeddings, labels)
+point = limen.calibrate(embeddings, labels, target_far=0.01)
+gallery = limen.open_bundle("bundles/faces")
+gallery.match(vectors)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from api_schemas.errors import LimenError
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from api_schemas.operating_point import OperatingPoint
+    from api_schemas.report import Report
+    from index.gallery import Gallery
+
+__all__ = ["LimenError", "calibrate", "evaluate", "open_bundle"]
+
+
+def evaluate(
+    embeddings: ArrayLike,
+    labels: ArrayLike,
+    *,
+    exclude_same: ArrayLike | None = None,
+    unknown: ArrayLike | None = None,
+    model: str = "unnamed",
+) -> Report:
+    """Measure retrieval, verification, identification and threshold consistency; all pairs, exact.
+
+    Args:
+        embeddings: float [n, d]; rows are normalised here.
+        labels: [n], integers or text.
+        exclude_same: [n]; pairs that share this value (a camera, a session) are left out.
+        unknown: float [m, d], queries whose classes are not among ``labels``.
+        model: what the model is called.
+
+    Raises:
+        LimenError: data that cannot be used; the message names the row.
+    """
+    from decision.embeddings import EmbeddingSet
+    from decision.hashes import vectors_model_hash
+    from evaluation.evaluate import evaluate as measure
+
+    columns: dict[str, Any] = {} if exclude_same is None else {"exclude_same": exclude_same}
+    items = EmbeddingSet.from_arrays(embeddings, labels, metadata=columns)
+    strangers = None
+    if unknown is not None:
+        strangers = EmbeddingSet.from_arrays(unknown, ["unknown"] * len(unknown), source="unknown")  # type: ignore[arg-type]
+    return measure(
+        items,
+        unknown=strangers,
+        exclude_same=None if exclude_same is None else "exclude_same",
+        model_hash=vectors_model_hash(model, items.dimension),
+        split="all",
+    )
+
+
+def calibrate(
+    embeddings: ArrayLike,
+    labels: ArrayLike,
+    *,
+    target_far: float | None = None,
+    target_fpir: float | None = None,
+    target_frr: float | None = None,
+    score: Literal["auto", "cosine", "density"] = "auto",
+    confidence: float = 0.95,
+    name: str | None = None,
+    model: str = "unnamed",
+) -> OperatingPoint:
+    """Choose a threshold that meets one target with confidence over classes, and prove it on halvings of them.
+
+    Args:
+        embeddings: float [n, d]; rows are normalised here.
+        labels: [n], integers or text.
+        target_far, target_fpir, target_frr: exactly one, a share in (0, 1).
+        score: the kind of score to threshold; ``auto`` takes the more consistent one.
+        confidence: of the one-sided upper bound that must meet the target.
+        name: the point's name; made from the target unless given.
+        model: what the model is called; a bundle of these vectors must use the same name.
+
+    Raises:
+        LimenError: data that cannot be used, or that cannot support the target (CalibrationRefused).
+    """
+    from decision.embeddings import EmbeddingSet
+    from decision.hashes import vectors_model_hash
+    from evaluation.calibrate import calibrate as choose
+    from limen.targets import name_of, one_target
+
+    target = one_target(confidence, far=target_far, fpir=target_fpir, frr=target_frr)
+    items = EmbeddingSet.from_arrays(embeddings, labels)
+    return choose(
+        items,
+        target,
+        score=score,
+        confidence=confidence,
+        name=name or name_of(target),
+        model_hash=vectors_model_hash(model, items.dimension),
+    ).point
+
+
+def open_bundle(path: str | Path) -> Gallery:
+    """Open a bundle for ``search``, ``match`` and ``verify`` in this process; raises LimenError when it is damaged."""
+    from index.gallery import Gallery
+
+    return Gallery.open(Path(path))

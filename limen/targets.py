@@ -13,13 +13,32 @@ def share_target(kind: TargetKind, value: float, confidence: float) -> Target:
     return Target(kind=kind, value=value, confidence=confidence)
 
 
+def one_target(
+    confidence: float,
+    *,
+    far: float | None = None,
+    fpir: float | None = None,
+    frr: float | None = None,
+    eer: bool = False,
+) -> Target:
+    """The one target that was given; raises ConfigError for none, several or a share outside (0, 1)."""
+    if not 0.5 <= confidence < 1:
+        raise ConfigError(f"confidence must be at least 0.5 and below 1, found {confidence:g}.")
+    flags: dict[TargetKind, float | None] = {"far": far, "fpir": fpir, "frr": frr}
+    given = [share_target(kind, value, confidence) for kind, value in flags.items() if value is not None]
+    if eer:
+        given.append(Target(kind="eer", confidence=confidence))
+    if len(given) != 1:
+        raise ConfigError(f"give exactly one target (FAR, FPIR, FRR or EER), found {len(given)}.")
+    return given[0]
+
+
 def chosen_targets(far: float | None, fpir: float | None) -> dict[TargetKind, float]:
     """The targets that were given as flags; an empty dictionary leaves the choice to the configuration."""
-    given: dict[TargetKind, float] = {}
-    if far is not None:
-        given["far"] = share_target("far", far, 0.95).value or far
-    if fpir is not None:
-        given["fpir"] = share_target("fpir", fpir, 0.95).value or fpir
+    flags: dict[TargetKind, float | None] = {"far": far, "fpir": fpir}
+    given = {kind: value for kind, value in flags.items() if value is not None}
+    for kind, value in given.items():
+        share_target(kind, value, 0.95)
     return given
 
 

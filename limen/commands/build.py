@@ -14,7 +14,9 @@ from limen.targets import chosen_targets
 
 
 def build(
-    embeddings: Annotated[Path, typer.Argument(help="An embeddings file (.npz, .parquet); all rows are the gallery.")],
+    embeddings: Annotated[
+        Path, typer.Argument(help="An embeddings file (.npz, .parquet); all rows are the gallery.")
+    ],
     out: Annotated[Path, typer.Option(help="The bundle's folder.")],
     model: Annotated[str, typer.Option(help="What the model that made the vectors is called.")] = UNNAMED,
     operating_point: Annotated[

@@ -29,7 +29,9 @@ def evaluate(
     ] = None,
     operating_point: Annotated[Path | None, typer.Option(help="Score and mark this operating point.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for report.json, report.html and plots.")] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print the report alone, as JSON, on stdout.")] = False,
+    json_: Annotated[
+        bool, typer.Option("--json", help="Print the report alone, as JSON, on stdout.")
+    ] = False,
 ) -> None:
     """Measure retrieval, verification, identification and how evenly one threshold holds over classes."""
     from evaluation.write import format_table, write_report
