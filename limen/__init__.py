@@ -73,7 +73,7 @@ def calibrate(
     name: str | None = None,
     model: str = "unnamed",
 ) -> OperatingPoint:
-    """Choose a threshold that meets one target with confidence over classes, and prove it on halvings of them.
+    """Choose a threshold that meets one target with confidence over classes, and prove it on halvings.
 
     Args:
         embeddings: float [n, d]; rows are normalised here.
@@ -105,7 +105,7 @@ def calibrate(
 
 
 def open_bundle(path: str | Path) -> Gallery:
-    """Open a bundle for ``search``, ``match`` and ``verify`` in this process; raises LimenError when it is damaged."""
+    """Open a bundle for ``search``, ``match`` and ``verify`` in this process; LimenError when it is damaged."""
     from index.gallery import Gallery
 
     return Gallery.open(Path(path))

@@ -12,7 +12,7 @@ from limen.commands import build, calibrate, catalogue, demo, evaluate, export, 
 
 app = typer.Typer(
     name="limen",
-    help="Train embeddings, measure how evenly ONE threshold holds, freeze it with its proof, serve the decision.",
+    help="Train embeddings, measure how evenly ONE threshold holds, freeze it with its proof, serve it.",
     epilog="Start with `limen demo`. Every command has --help.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -10,7 +10,7 @@ from api_schemas.errors import MissingExtra
 
 @contextmanager
 def needs(command: str, extra: str) -> Iterator[None]:
-    """Around the imports of a command: a package that is not installed becomes advice to install its extra."""
+    """Around a command's imports: a package that is not installed becomes advice to install its extra."""
     try:
         yield
     except ModuleNotFoundError as error:
