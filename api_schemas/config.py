@@ -12,7 +12,8 @@ from typing import Any, Literal, Self
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from api_schemas.base import Finite, Schema
-from api_schemas.config_file import read_mapping, validated, write_mapping
+from api_schemas.config_file import mapping_text, read_mapping, validated
+from api_schemas.files import write_atomically
 from api_schemas.operating_point import Target, TargetKind
 
 Parameter = bool | int | Finite | str | None | list[Any] | dict[str, Any]
@@ -266,6 +267,16 @@ class BuildConfig(Part):
         """The defaults with ``key.path=value`` applied; raises ConfigError naming the key."""
         return validated(BuildConfig, {}, overrides, "--set")
 
+    def with_overrides(self, overrides: list[str]) -> Self:
+        """A copy with ``index.*`` and ``calibration.*`` changed by ``key.path=value``; raises ConfigError."""
+        now = self.model_dump(mode="json", include={"calibration", "index"})
+        changed = validated(BuildConfig, now, overrides, "--set")
+        return self.model_copy(update={"calibration": changed.calibration, "index": changed.index})
+
+    def to_yaml(self) -> str:
+        """The resolved configuration as YAML text."""
+        return mapping_text(self.model_dump(mode="json"))
+
 
 class Config(BuildConfig):
     """Everything one training run depends on; saved resolved in the run folder and the bundle."""
@@ -314,7 +325,7 @@ class Config(BuildConfig):
 
     def save(self, path: Path) -> None:
         """Write the resolved configuration as YAML; ``load`` reads it back equal."""
-        write_mapping(path, self.model_dump(mode="json"))
+        write_atomically(path, self.to_yaml().encode())
 
 
 def _as_paths(value: str | list[str] | None) -> list[Path]:

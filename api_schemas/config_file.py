@@ -16,7 +16,6 @@ from pydantic import BaseModel, ValidationError
 
 from api_schemas.base import first_problem
 from api_schemas.errors import ConfigError, InputError
-from api_schemas.files import write_atomically
 
 M = TypeVar("M", bound=BaseModel)
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
@@ -58,9 +57,10 @@ def read_mapping(path: Path) -> dict[str, Any]:
     return value
 
 
-def write_mapping(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a mapping as YAML, keys in the order given; a crash leaves the old file or none."""
-    write_atomically(path, yaml.safe_dump(dict(value), sort_keys=False, allow_unicode=True).encode())
+def mapping_text(value: Mapping[str, Any]) -> str:
+    """A mapping as YAML text, keys in the order given."""
+    text: str = yaml.safe_dump(dict(value), sort_keys=False, allow_unicode=True)
+    return text
 
 
 def validated(model: type[M], value: Mapping[str, Any], overrides: Sequence[str], source: str) -> M:

@@ -105,7 +105,7 @@ def calibrate(
 
 
 def open_bundle(path: str | Path) -> Gallery:
-    """Open a bundle for ``search``, ``match`` and ``verify`` in this process; LimenError when it is damaged."""
+    """Open a bundle for ``search``, ``match`` and ``verify`` in this process; LimenError if it is damaged."""
     from index.gallery import Gallery
 
     return Gallery.open(Path(path))

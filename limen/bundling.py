@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from api_schemas.config import CalibrationConfig, IndexConfig
-from api_schemas.errors import BundleError, CalibrationRefused
+from api_schemas.config import BuildConfig, CalibrationConfig
+from api_schemas.errors import BundleError, CalibrationRefused, InputError
 from api_schemas.manifest import Manifest
-from api_schemas.operating_point import VERIFY_TARGETS, GallerySize, OperatingPoint, Target
+from api_schemas.operating_point import VERIFY_TARGETS, GallerySize, OperatingPoint, Target, TargetKind
 from decision.embeddings import EmbeddingSet
 from evaluation.calibrate import calibrate
 from evaluation.evaluate import evaluate
 from index.bundle import write_bundle
 from limen.progress import say, track
-from limen.source import Source
+from limen.source import Source, encoder_folder, open_source, source_of_run
 from limen.targets import name_of
+
+if TYPE_CHECKING:
+    from training.run import Run
 
 
 @dataclass(frozen=True)
@@ -77,31 +81,82 @@ def calibrated_points(
     return Points(points, cohort, reasons)
 
 
-def make_bundle(
+def points_for(
+    source: Source,
+    gallery: EmbeddingSet,
+    files: Sequence[Path],
+    targets: Mapping[TargetKind, float],
+    settings: CalibrationConfig,
+) -> Points:
+    """Operating points for a bundle: read from files if any are given, else calibrated.
+
+    ``targets`` from flags replace the configuration's of the same kind.
+    """
+    if files:
+        return Points(given_points(files, source.model_hash), None, [])
+    chosen = settings.model_copy(update={"targets": {**settings.targets, **targets}})
+    return calibrated_points(source, gallery, chosen.as_targets(), chosen)
+
+
+def export_run(
+    run: Run,
     out: Path,
     *,
+    gallery: EmbeddingSet | None = None,
+    point_files: Sequence[Path] = (),
+    targets: Mapping[TargetKind, float] | None = None,
+    overrides: Sequence[str] = (),
+) -> Manifest:
+    """Make a bundle from a run; the gallery is its test items unless given."""
+    settings = run.config.with_overrides(list(overrides))
+    source = source_of_run(run)
+    gallery = source.items if gallery is None else gallery
+    if gallery.dimension != source.items.dimension:
+        raise InputError(
+            f"the gallery's vectors have {gallery.dimension} numbers, the model's have {source.items.dimension}."
+        )
+    points = points_for(source, gallery, point_files, targets or {}, settings.calibration)
+    return _write(out, settings.name, source, gallery, points, settings, encoder_folder(run))
+
+
+def build_from_embeddings(
+    path: Path,
+    out: Path,
+    *,
+    model: str,
+    point_files: Sequence[Path] = (),
+    targets: Mapping[TargetKind, float] | None = None,
+    overrides: Sequence[str] = (),
+) -> Manifest:
+    """Make a bundle from an embeddings file; the gallery is all rows."""
+    settings = BuildConfig.from_overrides(list(overrides))
+    source = open_source(path, model)
+    points = points_for(source, source.items, point_files, targets or {}, settings.calibration)
+    return _write(out, path.stem, source, source.items, points, settings, None)
+
+
+def _write(
+    out: Path,
     name: str,
     source: Source,
     gallery: EmbeddingSet,
     points: Points,
-    index: IndexConfig,
-    encoder_folder: Path | None,
-    config_yaml: str,
+    settings: BuildConfig,
+    encoder: Path | None,
 ) -> Manifest:
-    """Evaluate the source and write everything a service needs; a crash leaves the old bundle or none."""
     report = evaluate(source.items, model_hash=source.model_hash, split=source.split, track=track)
     return write_bundle(
         out,
         name=name,
         items=gallery,
         model_hash=source.model_hash,
-        encoder_folder=encoder_folder,
-        index_config=index,
+        encoder_folder=encoder,
+        index_config=settings.index,
         report=report,
         operating_points=points.all,
         active=points.active(),
         reasons=points.reasons,
         cohort=points.cohort,
-        config_yaml=config_yaml,
+        config_yaml=settings.to_yaml(),
         track=track,
     )

@@ -1,0 +1,71 @@
+"""The documents are a promise: files of schema version 1 are read and written as they always were."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from api_schemas.base import Schema
+from api_schemas.errors import InputError
+from api_schemas.manifest import Manifest
+from api_schemas.operating_point import OperatingPoint
+from api_schemas.report import Report
+from scripts.schemas import DOCUMENTS, FOLDER, schema_text
+
+GOLDEN = Path(__file__).parent / "golden"
+GOLDEN_DOCUMENTS: dict[str, type[Schema]] = {
+    "manifest": Manifest,
+    "operating_point": OperatingPoint,
+    "report": Report,
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN_DOCUMENTS)
+def test_a_golden_file_is_read_and_written_unchanged(name: str, tmp_path: Path) -> None:
+    document = GOLDEN_DOCUMENTS[name].load(GOLDEN / f"{name}.json")
+    document.save(tmp_path / "again.json")
+    assert (tmp_path / "again.json").read_text() == (GOLDEN / f"{name}.json").read_text()
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_the_published_schema_is_current(name: str) -> None:
+    published = (FOLDER / f"{name}.schema.json").read_text()
+    assert published == schema_text(DOCUMENTS[name]), "run: python -m scripts.schemas"
+
+
+@pytest.mark.parametrize("name", GOLDEN_DOCUMENTS)
+def test_an_unknown_key_is_named(name: str, tmp_path: Path) -> None:
+    content = json.loads((GOLDEN / f"{name}.json").read_text())
+    content["surprise"] = 1
+    (tmp_path / "x.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"x\.json is not a valid .*: surprise: "):
+        GOLDEN_DOCUMENTS[name].load(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"schema_version": 2}', "\x00"])
+def test_what_is_no_document_is_refused_with_the_files_name(text: str, tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(InputError, match=r"x\.json is not a valid"):
+        Report.load(tmp_path / "x.json")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"gone\.json cannot be read"):
+        Report.load(tmp_path / "gone.json")
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_no_number_that_json_cannot_carry_is_read(value: str, tmp_path: Path) -> None:
+    text = (GOLDEN / "operating_point.json").read_text().replace("0.7123456", value)
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(InputError, match="threshold"):
+        OperatingPoint.load(tmp_path / "x.json")
+
+
+def test_a_density_score_without_its_cohort_is_refused(tmp_path: Path) -> None:
+    text = (GOLDEN / "operating_point.json").read_text().replace('"kind": "cosine"', '"kind": "density"')
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(InputError, match="cohort"):
+        OperatingPoint.load(tmp_path / "x.json")
