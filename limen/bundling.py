@@ -113,7 +113,8 @@ def export_run(
     gallery = source.items if gallery is None else gallery
     if gallery.dimension != source.items.dimension:
         raise InputError(
-            f"the gallery's vectors have {gallery.dimension} numbers, the model's have {source.items.dimension}."
+            f"the gallery's vectors have {gallery.dimension} numbers, "
+            f"the model's have {source.items.dimension}."
         )
     points = points_for(source, gallery, point_files, targets or {}, settings.calibration)
     return _write(out, settings.name, source, gallery, points, settings, encoder_folder(run))
