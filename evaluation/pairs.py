@@ -1,0 +1,399 @@
+"""All pairs of a labelled set, walked block by block: the one place where pairs are enumerated.
+
+Items are put in order of their class, so the genuine pairs of a row are one run of columns and
+need no label comparison, and ``np.add.reduceat`` or ``np.maximum.reduceat`` over ``class_starts``
+turns a block of columns into one figure per class. A set against itself is walked once per
+unordered pair; queries against a gallery are walked in full.
+
+>>> from decision.embeddings import EmbeddingSet
+>>> pairs = arrange(EmbeddingSet.from_arrays([[1, 0], [1, 0.1], [0, 1]], ["x", "x", "y"]))
+>>> pairs.n_genuine, pairs.n_impostor
+(1, 2)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from api_schemas.errors import InputError
+from api_schemas.operating_point import Score
+from decision.embeddings import EmbeddingSet, Text
+from decision.score import CosineScorer
+from decision.similarity import Vectors
+from evaluation.kernels import count_pairs_at
+from evaluation.threads import in_threads, row_shares
+
+BLOCK_ROWS = 2048
+BLOCK_COLUMNS = 4096
+EXACT_PRODUCT = 2**26  # pairs up to which blocks are computed in float64 and rounded, as decisions are
+
+Integers = NDArray[np.int64]
+
+
+class PairScorer(Protocol):
+    """A score of pairs from their similarity and one density per item; see ``decision.score``."""
+
+    @property
+    def score(self) -> Score:
+        """How reports and operating points name it."""
+
+    def __call__(
+        self,
+        similarities: ArrayLike,
+        densities_a: ArrayLike | None = None,
+        densities_b: ArrayLike | None = None,
+    ) -> NDArray[np.float32]:
+        """float32 [m, n] from similarities [m, n], densities [m, 1] and [1, n]."""
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """Items in the order of their class.
+
+    Attributes:
+        vectors: float32 [n, d].
+        codes: int64 [n], ascending: position of the class in the classes of the pairs.
+        rows: int64 [n]: where the item stood in the set that was given.
+        starts: int64 [classes + 1]: items of class c are starts[c]:starts[c + 1].
+        densities: float [n] or None.
+        groups: int64 [n] or None: pairs within one group are left out.
+    """
+
+    vectors: Vectors
+    codes: Integers
+    rows: Integers
+    starts: Integers
+    densities: NDArray[Any] | None
+    groups: Integers | None
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    @property
+    def sizes(self) -> Integers:
+        """int64 [classes]: items per class."""
+        return np.diff(self.starts)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Scores float32 [m, n] of ``a`` rows against ``b`` columns; for a set against itself only the
+    columns beyond a row's own class are pairs of that block (``Pairs.impostors`` masks them)."""
+
+    rows: slice
+    columns: slice
+    scores: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class GenuinePairs:
+    """All genuine pairs: positions in ``a`` and ``b`` (int64 [g]), class codes, scores (float32)."""
+
+    a: Integers
+    b: Integers
+    codes: Integers
+    scores: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """All pairs of ``a`` x ``b``, or all unordered pairs of ``a`` when ``symmetric``.
+
+    Attributes:
+        classes: the labels of both sides together, sorted as text.
+        a, b: the two sides; one and the same object when symmetric.
+    """
+
+    classes: Text
+    a: Side
+    b: Side
+    symmetric: bool
+    scorer: PairScorer
+
+    # -- totals, without computing a score -------------------------------------------------------
+    @cached_property
+    def genuine_per_class(self) -> Integers:
+        """int64 [classes]: unordered within-class pairs, or query x reference pairs of the class."""
+        counts = _within(self.a.sizes, self.b.sizes, self.symmetric)
+        if self.a.groups is None or self.b.groups is None:
+            return counts
+        codes, sizes_a, sizes_b = _cells(self.a, self.b)
+        return counts - np.bincount(
+            codes, _within(sizes_a, sizes_b, self.symmetric), minlength=len(counts)
+        ).astype(np.int64)
+
+    @cached_property
+    def impostor_per_class(self) -> Integers:
+        """int64 [classes]: pairs with exactly one end in the class."""
+        return impostor_totals(self, np.ones(len(self.a), dtype=bool), np.ones(len(self.b), dtype=bool))
+
+    @cached_property
+    def n_genuine(self) -> int:
+        """Number of genuine pairs."""
+        return int(self.genuine_per_class.sum())
+
+    @cached_property
+    def n_impostor(self) -> int:
+        """Number of impostor pairs; each belongs to two classes."""
+        return int(self.impostor_per_class.sum()) // 2
+
+    @property
+    def class_sizes(self) -> Integers:
+        """int64 [classes]: items of both sides."""
+        return self.a.sizes if self.symmetric else self.a.sizes + self.b.sizes
+
+    # -- scores -----------------------------------------------------------------------------------
+    @property
+    def exact(self) -> bool:
+        """Whether blocks are computed in float64 and rounded, tie for tie as decisions are."""
+        return len(self.a) * len(self.b) <= EXACT_PRODUCT
+
+    def block(self, rows: slice, columns: slice, out: NDArray[np.float32] | None = None) -> Block:
+        """Scores of a rectangle, impostor, genuine and excluded pairs alike."""
+        left, right = self.a.vectors[rows], self.b.vectors[columns]
+        if self.exact:
+            products = left.astype(np.float64) @ right.T.astype(np.float64)
+            similarities = np.clip(products, -1.0, 1.0).astype(np.float32)
+        else:
+            shape = (len(left), len(right))
+            target = None if out is None else out[: shape[0] * shape[1]].reshape(shape)
+            similarities = np.matmul(left, right.T, out=target)
+        if isinstance(self.scorer, CosineScorer):
+            return Block(rows, columns, similarities)
+        a, b = self.a.densities, self.b.densities
+        scores = self.scorer(
+            similarities,
+            None if a is None else a[rows][:, None],
+            None if b is None else b[columns][None, :],
+        )
+        return Block(rows, columns, np.ascontiguousarray(scores, dtype=np.float32))
+
+    @property
+    def tiles(self) -> list[tuple[slice, slice]]:
+        """Rectangles that together hold every impostor pair once."""
+        found = []
+        for first in range(0, len(self.a), BLOCK_ROWS):
+            rows = slice(first, min(first + BLOCK_ROWS, len(self.a)))
+            left = int(self.a.starts[self.a.codes[first] + 1]) if self.symmetric else 0
+            found += [
+                (rows, slice(column, min(column + BLOCK_COLUMNS, len(self.b))))
+                for column in range(left, len(self.b), BLOCK_COLUMNS)
+            ]
+        return found
+
+    def blocks(self) -> Iterator[Block]:
+        """Every impostor pair once, in blocks that are overwritten by the next one."""
+        buffer = np.empty(BLOCK_ROWS * BLOCK_COLUMNS, dtype=np.float32)
+        for rows, columns in self.tiles:
+            yield self.block(rows, columns, buffer)
+
+    @cached_property
+    def spans(self) -> NDArray[np.int64]:
+        """int64 [len(a), 3]: the impostor columns of a row are s[0]:s[1] and s[2]:len(b)."""
+        lower, upper = self.b.starts[self.a.codes], self.b.starts[self.a.codes + 1]
+        if self.symmetric:
+            return np.stack([upper, upper, upper], axis=1)
+        return np.stack([np.zeros_like(lower), lower, upper], axis=1)
+
+    def impostors(self, block: Block) -> NDArray[np.bool_]:
+        """bool, the shape of the block: the impostor pairs that this block is there to give."""
+        columns = np.arange(block.columns.start, block.columns.stop)
+        spans = self.spans[block.rows]
+        mask = (columns >= spans[:, :1]) & ((columns < spans[:, 1:2]) | (columns >= spans[:, 2:]))
+        if self.a.groups is not None and self.b.groups is not None:
+            mask &= self.a.groups[block.rows][:, None] != self.b.groups[block.columns][None, :]
+        return mask
+
+    def genuine(self) -> GenuinePairs:
+        """All genuine pairs with their scores, class by class; 28 bytes a pair."""
+        parts = [self._genuine_of(int(code)) for code in np.flatnonzero(self.genuine_per_class)]
+        if not parts:
+            empty = np.zeros(0, dtype=np.int64)
+            return GenuinePairs(empty, empty, empty, np.zeros(0, dtype=np.float32))
+        return GenuinePairs(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+    def _genuine_of(self, code: int) -> tuple[Integers, Integers, Integers, NDArray[np.float32]]:
+        rows = slice(int(self.a.starts[code]), int(self.a.starts[code + 1]))
+        columns = slice(int(self.b.starts[code]), int(self.b.starts[code + 1]))
+        left = self.a.vectors[rows].astype(np.float64)
+        right = left if self.symmetric else self.b.vectors[columns].astype(np.float64)
+        similarities = np.clip(left @ right.T, -1.0, 1.0).astype(np.float32)
+        a, b = self.a.densities, self.b.densities
+        scores = self.scorer(
+            similarities,
+            None if a is None else a[rows][:, None],
+            None if b is None else b[columns][None, :],
+        )
+        keep = (
+            np.triu(np.ones(scores.shape, dtype=bool), 1)
+            if self.symmetric
+            else np.ones(scores.shape, dtype=bool)
+        )
+        if self.a.groups is not None and self.b.groups is not None:
+            keep &= self.a.groups[rows][:, None] != self.b.groups[columns][None, :]
+        i, j = np.nonzero(keep)
+        return i + rows.start, j + columns.start, np.full(len(i), code, dtype=np.int64), scores[keep]
+
+    # -- counts -----------------------------------------------------------------------------------
+    def accepted_per_class(self, thresholds: ArrayLike) -> tuple[Integers, Integers]:
+        """Accepted pairs per class at thresholds that are known beforehand.
+
+        Args:
+            thresholds: float32 [k], any order; accepted iff score >= threshold.
+
+        Returns:
+            genuine, impostor: int64 [classes, k]; an impostor pair counts for both of its classes.
+        """
+        given = np.asarray(thresholds, dtype=np.float32)
+        order = np.argsort(given, kind="stable")
+        ascending = given[order]
+        genuine = np.zeros((len(self.classes), len(given) + 1), dtype=np.int64)
+        found = self.genuine()
+        np.add.at(genuine, (found.codes, np.searchsorted(ascending, found.scores, side="right")), 1)
+        shares = row_shares(BLOCK_ROWS)
+        counts = np.zeros((len(shares), *genuine.shape), dtype=np.int64)
+        for block in self.blocks():
+            in_threads(
+                count_pairs_at,
+                [
+                    (*self.place(block), share, ascending, counts[number])
+                    for number, share in enumerate(row_shares(len(block.scores)))
+                ],
+            )
+        results = []
+        for bins in (genuine, counts.sum(axis=0)):
+            accepted = np.cumsum(bins[:, ::-1], axis=1)[:, -2::-1]
+            unordered = np.empty_like(accepted)
+            unordered[:, order] = accepted
+            results.append(unordered)
+        return results[0], results[1]
+
+    def place(self, block: Block) -> tuple[Any, ...]:
+        """A block's scores and which pairs they are, the first arguments of every kernel."""
+        none = np.zeros(0, dtype=np.int64)
+        grouped = self.a.groups is not None and self.b.groups is not None
+        return (
+            block.scores,
+            block.rows.start,
+            block.columns.start,
+            self.spans,
+            self.a.codes,
+            self.b.codes,
+            self.a.groups if grouped else none,
+            self.b.groups if grouped else none,
+        )
+
+
+def arrange(
+    items: EmbeddingSet,
+    *,
+    gallery: EmbeddingSet | None = None,
+    exclude_same: str | None = None,
+    scorer: PairScorer | None = None,
+    densities: NDArray[Any] | None = None,
+    gallery_densities: NDArray[Any] | None = None,
+) -> Pairs:
+    """Put items in the order of their classes, ready to be walked pair by pair.
+
+    Args:
+        items: the set, or the queries when a gallery is given.
+        gallery: references; every query is paired with every reference.
+        exclude_same: a metadata column; pairs that share its value are left out.
+        scorer: score of a pair; the similarity itself unless given.
+        densities, gallery_densities: float [n], one per item in the order of the set.
+
+    Raises:
+        InputError: dimensions differ, or the column is not in the data.
+    """
+    if gallery is not None and gallery.dimension != items.dimension:
+        raise InputError(
+            f"The gallery's vectors have {gallery.dimension} numbers, the queries' {items.dimension}."
+        )
+    sets = [items] if gallery is None else [items, gallery]
+    labels = np.concatenate([part.classes for part in sets])
+    classes: Text = np.unique(labels)
+    groups = _groups(sets, exclude_same)
+    a = _side(items, classes, densities, groups[0])
+    b = a if gallery is None else _side(gallery, classes, gallery_densities, groups[1])
+    return Pairs(classes, a, b, gallery is None, CosineScorer() if scorer is None else scorer)
+
+
+def impostor_totals(pairs: Pairs, in_a: NDArray[np.bool_], in_b: NDArray[np.bool_]) -> Integers:
+    """int64 [classes]: pairs with exactly one end in the class, among the chosen items of both sides.
+
+    Args:
+        in_a, in_b: bool, which items count, in the order of the sides; equal when symmetric.
+    """
+    n = len(pairs.classes)
+    a = np.bincount(pairs.a.codes[in_a], minlength=n)
+    b = np.bincount(pairs.b.codes[in_b], minlength=n)
+    totals = a * (b.sum() - b) if pairs.symmetric else a * (b.sum() - b) + b * (a.sum() - a)
+    if pairs.a.groups is None or pairs.b.groups is None:
+        return totals.astype(np.int64)
+    n_groups = int(max(pairs.a.groups.max(), pairs.b.groups.max())) + 1
+    group_a = np.bincount(pairs.a.groups[in_a], minlength=n_groups)
+    group_b = np.bincount(pairs.b.groups[in_b], minlength=n_groups)
+    codes, groups, cell_a, cell_b = _cell_counts(pairs.a, pairs.b, in_a, in_b)
+    within = cell_a * (group_b[groups] - cell_b)
+    if not pairs.symmetric:
+        within = within + cell_b * (group_a[groups] - cell_a)
+    remaining: Integers = (totals - np.bincount(codes, within, minlength=n)).astype(np.int64)
+    return remaining
+
+
+def _side(
+    items: EmbeddingSet, classes: Text, densities: NDArray[Any] | None, groups: Integers | None
+) -> Side:
+    codes = np.searchsorted(classes, items.classes)[items.codes]
+    rows = np.argsort(codes, kind="stable")
+    ordered = codes[rows].astype(np.int64)
+    return Side(
+        vectors=np.ascontiguousarray(items.vectors[rows]),
+        codes=ordered,
+        rows=rows.astype(np.int64),
+        starts=np.searchsorted(ordered, np.arange(len(classes) + 1)).astype(np.int64),
+        densities=None if densities is None else np.asarray(densities)[rows],
+        groups=None if groups is None else groups[rows],
+    )
+
+
+def _groups(sets: list[EmbeddingSet], column: str | None) -> Sequence[Integers | None]:
+    if column is None:
+        return [None for _ in sets]
+    for part in sets:
+        if column not in part.metadata:
+            known = ", ".join(sorted(part.metadata)) or "none"
+            raise InputError(f"There is no column '{column}' to exclude pairs by; the data has: {known}.")
+    values = [np.asarray(part.metadata[column]).astype(np.str_) for part in sets]
+    codes = np.unique(np.concatenate(values), return_inverse=True)[1].astype(np.int64)
+    return np.split(codes, [len(values[0])])[: len(sets)]
+
+
+def _within(a: NDArray[Any], b: NDArray[Any], symmetric: bool) -> Integers:
+    counts: Integers = (a * (a - 1) // 2 if symmetric else a * b).astype(np.int64)
+    return counts
+
+
+def _cell_counts(
+    a: Side, b: Side, in_a: NDArray[np.bool_], in_b: NDArray[np.bool_]
+) -> tuple[Integers, Integers, Integers, Integers]:
+    assert a.groups is not None
+    assert b.groups is not None
+    n_groups = int(max(a.groups.max(), b.groups.max())) + 1
+    keys_a = (a.codes * n_groups + a.groups)[in_a]
+    keys_b = (b.codes * n_groups + b.groups)[in_b]
+    keys = np.unique(np.concatenate([keys_a, keys_b]))
+    cell_a = np.bincount(np.searchsorted(keys, keys_a), minlength=len(keys))
+    cell_b = np.bincount(np.searchsorted(keys, keys_b), minlength=len(keys))
+    return keys // n_groups, keys % n_groups, cell_a, cell_b
+
+
+def _cells(a: Side, b: Side) -> tuple[Integers, Integers, Integers]:
+    codes, _, cell_a, cell_b = _cell_counts(a, b, np.ones(len(a), dtype=bool), np.ones(len(b), dtype=bool))
+    return codes, cell_a, cell_b

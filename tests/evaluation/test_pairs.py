@@ -1,0 +1,108 @@
+"""Every pair is met once, and counted for the right classes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from api_schemas.errors import InputError
+from decision.embeddings import EmbeddingSet
+from decision.similarity import pair_similarities
+from evaluation import pairs as module
+from evaluation.pairs import Pairs, arrange, impostor_totals
+
+
+def random_set(seed: int, n: int = 60, classes: int = 7, sessions: int = 3) -> EmbeddingSet:
+    """Few distinct coordinates, so that duplicates and ties are common; classes of one item occur."""
+    draw = np.random.default_rng(seed)
+    vectors = draw.integers(-2, 3, size=(n, 4)).astype(float)
+    vectors[np.all(vectors == 0, axis=1)] = 1
+    labels = np.concatenate([draw.integers(0, classes, n - 2), [98, 99]])
+    return EmbeddingSet.from_arrays(vectors, labels, metadata={"session": draw.integers(0, sessions, n)})
+
+
+def naive_pairs(
+    items: EmbeddingSet, gallery: EmbeddingSet | None, exclude: str | None
+) -> list[tuple[str, str, np.float32]]:
+    """(label, label, score) of every pair, by two loops."""
+    found = []
+    others = items if gallery is None else gallery
+    for i in range(len(items)):
+        for j in range(i + 1 if gallery is None else 0, len(others)):
+            if exclude is not None and items.metadata[exclude][i] == others.metadata[exclude][j]:
+                continue
+            score = pair_similarities(items.vectors[i : i + 1], others.vectors[j : j + 1])[0]
+            found.append((str(items.labels[i]), str(others.labels[j]), score))
+    return found
+
+
+CASES = [(None, None), (None, "session"), (1, None), (1, "session")]
+
+
+def build(case: tuple[int | None, str | None]) -> tuple[Pairs, list[tuple[str, str, np.float32]]]:
+    gallery = None if case[0] is None else random_set(case[0], 40, 9)
+    items = random_set(0)
+    return arrange(items, gallery=gallery, exclude_same=case[1]), naive_pairs(items, gallery, case[1])
+
+
+@pytest.fixture(params=CASES, ids=["set", "set-excluded", "gallery", "gallery-excluded"])
+def both(request: pytest.FixtureRequest) -> tuple[Pairs, list[tuple[str, str, np.float32]]]:
+    return build(request.param)
+
+
+@pytest.fixture(params=[False, True], ids=["float64-blocks", "small-float32-blocks"])
+def small_blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    if request.param:
+        monkeypatch.setattr(module, "BLOCK_ROWS", 7)
+        monkeypatch.setattr(module, "BLOCK_COLUMNS", 11)
+    return bool(request.param)
+
+
+def test_totals_are_those_of_two_loops(both: tuple[Pairs, list[tuple[str, str, np.float32]]]) -> None:
+    pairs, expected = both
+    assert pairs.n_genuine == sum(a == b for a, b, _ in expected)
+    assert pairs.n_impostor == sum(a != b for a, b, _ in expected)
+    for code, label in enumerate(pairs.classes):
+        assert pairs.genuine_per_class[code] == sum(a == b == label for a, b, _ in expected)
+        assert pairs.impostor_per_class[code] == sum((a == label) != (b == label) for a, b, _ in expected)
+
+
+def test_blocks_hold_each_impostor_pair_once(
+    both: tuple[Pairs, list[tuple[str, str, np.float32]]], small_blocks: bool
+) -> None:
+    pairs, expected = both
+    found = np.concatenate([block.scores[pairs.impostors(block)] for block in pairs.blocks()])
+    np.testing.assert_array_equal(np.sort(found), np.sort([s for a, b, s in expected if a != b]))
+    genuine = pairs.genuine()
+    np.testing.assert_array_equal(np.sort(genuine.scores), np.sort([s for a, b, s in expected if a == b]))
+
+
+def test_accepted_per_class_counts_ties_as_accepted(
+    both: tuple[Pairs, list[tuple[str, str, np.float32]]], small_blocks: bool
+) -> None:
+    pairs, expected = both
+    scores = np.array([s for _, _, s in expected])
+    thresholds = np.concatenate([np.random.default_rng(1).choice(scores, 9), [2.0, -2.0]]).astype(np.float32)
+    genuine, impostor = pairs.accepted_per_class(thresholds)
+    for k, t in enumerate(thresholds):
+        for code, label in enumerate(pairs.classes):
+            assert genuine[code, k] == sum(a == b == label and s >= t for a, b, s in expected)
+            assert impostor[code, k] == sum(((a == label) != (b == label)) and s >= t for a, b, s in expected)
+
+
+def test_impostor_totals_among_chosen_items() -> None:
+    items = random_set(3)
+    pairs = arrange(items, exclude_same="session")
+    chosen = np.random.default_rng(0).random(len(items)) < 0.5
+    totals = impostor_totals(pairs, chosen, chosen)
+    rows = pairs.a.rows[chosen]
+    expected = naive_pairs(items.subset(rows), None, "session")
+    for code, label in enumerate(pairs.classes):
+        assert totals[code] == sum((a == label) != (b == label) for a, b, _ in expected)
+
+
+def test_an_unknown_column_and_another_dimension_are_named() -> None:
+    with pytest.raises(InputError, match=r"no column 'camera'.*session"):
+        arrange(random_set(0), exclude_same="camera")
+    with pytest.raises(InputError, match="3 numbers"):
+        arrange(random_set(0), gallery=EmbeddingSet.from_arrays(np.eye(3), [1, 2, 3]))
