@@ -64,8 +64,12 @@ class Preprocessing:
         """An image as the network takes it: float32 [channels, height, width]."""
         return self.normalised(self.image_pixels(image))
 
-    def rows_array(self, rows: ArrayLike | Sequence[Sequence[float]]) -> NDArray[np.float32]:
+    def rows_array(self, rows: ArrayLike | Sequence[Sequence[float]], first: int = 0) -> NDArray[np.float32]:
         """Table rows or vectors as the network takes them: float32 [n, columns].
+
+        Args:
+            rows: numbers [n, columns].
+            first: the number of the first row in error messages.
 
         Raises:
             InputError: a row of another length, NaN or infinity; names the row.
@@ -76,17 +80,19 @@ class Preprocessing:
         except (TypeError, ValueError):
             values = np.empty(0)
         if values.ndim != 2 or values.shape[1] != width:
-            raise InputError(f"Inputs must be rows of {width} numbers, found {_described(rows, width)}.")
+            raise InputError(
+                f"Inputs must be rows of {width} numbers, found {_described(rows, width, first)}."
+            )
         broken = np.flatnonzero(~np.isfinite(values).all(axis=1))
         if len(broken):
-            raise InputError(f"Input {broken[0]} has a value that is not finite.")
+            raise InputError(f"Input {first + broken[0]} has a value that is not finite.")
         if self.input.kind == "table":
             values = (values - np.asarray(self.input.means)) / np.asarray(self.input.stds)
         with np.errstate(over="ignore"):
             prepared = values.astype(np.float32)
         broken = np.flatnonzero(~np.isfinite(prepared).all(axis=1))
         if len(broken):
-            raise InputError(f"Input {broken[0]} has a value that does not fit into float32.")
+            raise InputError(f"Input {first + broken[0]} has a value that does not fit into float32.")
         return prepared
 
     def _image_rule(self) -> ImageInput:
@@ -120,9 +126,9 @@ def _fit(image: Image.Image, rule: ImageInput) -> Image.Image:
     return image.resize(size, Image.Resampling.BILINEAR)
 
 
-def _described(rows: ArrayLike | Sequence[Sequence[float]], width: int) -> str:
+def _described(rows: ArrayLike | Sequence[Sequence[float]], width: int, first: int) -> str:
     if isinstance(rows, Sequence):
-        for number, row in enumerate(rows):
+        for number, row in enumerate(rows, first):
             if not isinstance(row, Sequence | np.ndarray) or isinstance(row, str):
                 return f"{type(row).__name__} at position {number}"
             if len(row) != width:

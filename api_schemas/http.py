@@ -1,0 +1,283 @@
+"""Bodies of the endpoints that read and decide (contract, section 7)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AllowInfNan, ConfigDict, Field, JsonValue, model_validator
+
+from api_schemas.base import Finite, Schema
+from api_schemas.manifest import BundleCounts, IndexDescription
+from api_schemas.operating_point import Evidence, Score, Target
+
+# no Python call per element: a batch holds hundreds of thousands of them
+Number = Annotated[float, AllowInfNan(False)]
+VectorValues = Annotated[list[Number], Field(min_length=1)]
+ItemId = Annotated[str, Field(min_length=1, max_length=512)]
+Filter = Annotated[
+    dict[str, JsonValue],
+    Field(
+        description="$eq $ne $in $nin $gt $gte $lt $lte $exists $and $or $not over label and metadata.",
+        examples=[{"label": {"$in": ["7", "9"]}}],
+    ),
+]
+Include = Literal["metadata", "vector"]
+EncoderInput = Annotated[
+    str | VectorValues,
+    Field(
+        union_mode="left_to_right",
+        description="What the encoder takes: a base64 data URI of an image, or a feature row.",
+    ),
+]
+
+
+class Body(Schema):
+    """A request body: no key is swallowed and no text is taken for a number."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), strict=True)
+
+
+class Reference(Body):
+    """What to compare: exactly one of a vector, an encoder input, or the id of a stored item."""
+
+    vector: VectorValues | None = None
+    input: EncoderInput | None = None
+    id: ItemId | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Reference:
+        if (self.vector is not None) + (self.input is not None) + (self.id is not None) != 1:
+            raise ValueError("exactly one of vector, input and id is needed")
+        return self
+
+
+Queries = Annotated[list[Reference], Field(min_length=1)]
+
+
+class SearchRequest(Body):
+    """The ``k`` most alike items for each query; a query by id leaves itself out."""
+
+    queries: Queries
+    k: int = Field(default=10, ge=1)
+    filter: Filter | None = None
+    exact: bool = Field(default=False, description="Compare with every row instead of asking the index.")
+    min_score: Finite | None = None
+    rank_by: Literal["similarity", "score"] = "similarity"
+    include: list[Include] = Field(default=["metadata"])
+
+
+class Hit(Schema):
+    """A found item. ``score`` is what the active operating point thresholds."""
+
+    id: str
+    similarity: Finite
+    score: Finite
+    label: str
+    metadata: dict[str, JsonValue] | None = None
+    vector: list[Finite] | None = None
+
+
+class SearchResult(Schema):
+    """Hits of one query, best first, ties by id."""
+
+    hits: list[Hit]
+
+
+class SearchResponse(Schema):
+    """One result a query, in their order."""
+
+    results: list[SearchResult]
+    model_hash: str
+    took_ms: Finite
+
+
+class MatchRequest(Body):
+    """1:N, "who is this?": the best of ``k`` candidates by score decides."""
+
+    queries: Queries
+    filter: Filter | None = None
+    k: int = Field(default=100, ge=1)
+
+
+class MatchResult(Schema):
+    """The best candidate is given even when the decision is "unknown"."""
+
+    decision: Literal["match", "unknown"]
+    label: str | None
+    id: str | None
+    similarity: Finite | None
+    score: Finite | None
+    probability: Finite | None
+    threshold: Finite
+    margin: Finite | None = Field(description="Score minus the best score of another label.")
+    operating_point: str
+    beyond_proof: bool = Field(
+        description="The gallery has outgrown 1.1 x the items the point is proven for."
+    )
+    decision_id: str
+
+
+class MatchResponse(Schema):
+    """One decision a query, in their order."""
+
+    results: list[MatchResult]
+    model_hash: str
+    took_ms: Finite
+
+
+class Pair(Body):
+    """Two things to compare."""
+
+    a: Reference
+    b: Reference
+
+
+class VerifyRequest(Body):
+    """1:1, "are these the same?"."""
+
+    pairs: Annotated[list[Pair], Field(min_length=1)]
+
+
+class VerifyResult(Schema):
+    """The decision on one pair."""
+
+    decision: Literal["match", "no_match"]
+    similarity: Finite
+    score: Finite
+    probability: Finite | None
+    threshold: Finite
+    operating_point: str
+    decision_id: str
+
+
+class VerifyResponse(Schema):
+    """One decision a pair, in their order."""
+
+    results: list[VerifyResult]
+    model_hash: str
+    took_ms: Finite
+
+
+class EmbeddingsRequest(Body):
+    """OpenAI's embeddings request; keys of later versions of it are passed over."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=(), strict=True)
+
+    input: str | list[str] | list[VectorValues] | VectorValues = Field(union_mode="left_to_right")
+    model: str = ""
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: int | None = Field(default=None, ge=1)
+    user: str | None = None
+
+
+class Embedding(Schema):
+    """One unit vector, as numbers or as base64 of little-endian float32."""
+
+    object: Literal["embedding"] = "embedding"
+    index: int
+    embedding: list[Finite] | str
+
+
+class Usage(Schema):
+    """Always zero: inputs are not counted in tokens."""
+
+    prompt_tokens: int = 0
+    total_tokens: int = 0
+
+
+class EmbeddingsResponse(Schema):
+    """OpenAI's embeddings response."""
+
+    object: Literal["list"] = "list"
+    data: list[Embedding]
+    model: str
+    usage: Usage
+
+
+class OperatingPointSummary(Schema):
+    """An operating point without its classes. ``active_for`` says which endpoint it decides now."""
+
+    id: str
+    name: str
+    created_at: datetime
+    score: Score
+    threshold: Finite
+    target: Target
+    fit: Evidence
+    proof: Evidence | None
+    active_for: Literal["match", "verify"] | None
+
+
+class OperatingPointList(Schema):
+    """All points of the model; ``reasons`` say why an active one is missing."""
+
+    operating_points: list[OperatingPointSummary]
+    reasons: list[str]
+
+
+class ActivePoints(Schema):
+    """The points that decide ``/v1/verify`` and ``/v1/match`` now."""
+
+    verify: OperatingPointSummary | None
+    match: OperatingPointSummary | None
+    reasons: list[str]
+
+
+class Limits(Schema):
+    """What one request may ask for; sizes in bytes, times in seconds."""
+
+    max_queries: int
+    max_k: int
+    max_body_bytes: int
+    max_image_bytes: int
+    max_image_pixels: int
+    max_filter_depth: int
+    max_inflight: int
+    max_queue: int
+    deadline: Finite
+
+
+class EncoderInfo(Schema):
+    """What the encoder takes, and the shape of one prepared input."""
+
+    kind: Literal["image", "table", "vector"]
+    shape: list[int]
+
+
+class Info(Schema):
+    """What is being served."""
+
+    name: str
+    version: str
+    created_at: datetime
+    model_hash: str
+    dim: int
+    encoder: EncoderInfo | None
+    index: IndexDescription
+    counts: BundleCounts
+    items: int = Field(description="Live items of the gallery.")
+    read_only: bool
+    operating_points: ActivePoints
+    limits: Limits
+    limen: str = Field(description="Version of the software.")
+
+
+class Alive(Schema):
+    """The process answers."""
+
+    status: Literal["alive"] = "alive"
+
+
+class Ready(Schema):
+    """The index is loaded, probed rows found themselves, and a self-query was answered."""
+
+    status: Literal["ready"] = "ready"
+    model_hash: str
+    self_recall: Finite
+    probed_rows: int
+
+
+def as_json(document: Schema) -> dict[str, Any]:
+    """A document as plain JSON values."""
+    return document.model_dump(mode="json")

@@ -1,0 +1,186 @@
+"""From raw inputs to unit vectors, and every input that must be refused in words."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from api_schemas.errors import BundleError, InputError
+from api_schemas.preprocessing import AnyInput, ImageInput, TableInput, VectorInput
+from encoder import Encoder, Preprocessing
+
+GREY = ImageInput(mode="L", height=4, width=6, mean=[0.5], std=[0.25])
+TABLE = TableInput(columns=["a", "b", "c"], means=[0.0, 1.0, 2.0], stds=[1.0, 2.0, 4.0])
+
+
+def linear_encoder(
+    folder: Path, rule: AnyInput, dim: int = 5, seed: int = 0, scale: float = 1.0
+) -> np.ndarray:
+    """Write an encoder that flattens its input and multiplies it with the returned matrix [inputs, dim]."""
+    preprocessing = Preprocessing(rule)
+    width = int(np.prod(preprocessing.shape))
+    weights = (np.random.default_rng(seed).normal(size=(width, dim)) * scale).astype(np.float32)
+    axes = [f"axis{number}" for number in range(len(preprocessing.shape))]
+    graph = helper.make_graph(
+        [
+            helper.make_node("Flatten", ["input"], ["flat"]),
+            helper.make_node("MatMul", ["flat", "weights"], ["embedding"]),
+        ],
+        "linear",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", *axes])],
+        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", dim])],
+        [numpy_helper.from_array(weights, "weights")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+    onnx.save(model, folder / "encoder.onnx")
+    preprocessing.save(folder / "preprocessing.json")
+    return weights
+
+
+def png(image: Image.Image, format: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format)
+    return buffer.getvalue()
+
+
+def data_uri(content: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(content).decode()
+
+
+@pytest.fixture
+def noise() -> Image.Image:
+    return Image.fromarray(np.random.default_rng(1).integers(0, 255, (4, 6), dtype=np.uint8))
+
+
+def test_image_matches_a_loop_by_eye(tmp_path: Path, noise: Image.Image) -> None:
+    weights = linear_encoder(tmp_path, GREY)
+    encoder = Encoder.open(tmp_path)
+    flat = [(value / 255 - 0.5) / 0.25 for value in np.asarray(noise).ravel().tolist()]
+    expected = np.array(flat) @ weights.astype(np.float64)
+    expected /= np.linalg.norm(expected)
+    got = encoder.encode([noise])
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got[0], expected, atol=1e-6)
+    assert (encoder.kind, encoder.dim) == ("image", 5)
+
+
+def test_all_carriers_of_one_image_agree(tmp_path: Path, noise: Image.Image) -> None:
+    linear_encoder(tmp_path, GREY)
+    content = png(noise)
+    rows = Encoder.open(tmp_path).encode(
+        [noise, content, data_uri(content), base64.b64encode(content).decode()]
+    )
+    assert (rows == rows[0]).all()
+
+
+def test_rows_do_not_depend_on_the_batch(tmp_path: Path) -> None:
+    linear_encoder(tmp_path, TABLE)
+    encoder = Encoder.open(tmp_path)
+    rows = np.random.default_rng(2).normal(size=(150, 3)).tolist()
+    together = encoder.encode(rows)
+    alone = np.concatenate([encoder.encode([row]) for row in rows])
+    np.testing.assert_allclose(together, alone, atol=1e-6)
+    assert encoder.encode([]).shape == (0, 5)
+
+
+def test_table_is_standardised(tmp_path: Path) -> None:
+    prepared = Preprocessing(TABLE).rows_array([[1.0, 1.0, 6.0]])
+    np.testing.assert_array_equal(prepared, np.array([[1.0, 0.0, 1.0]], dtype=np.float32))
+
+
+@pytest.mark.parametrize("resize", ["stretch", "crop", "pad"])
+def test_sizes_modes_and_transparency(resize: str) -> None:
+    rule = ImageInput(mode="RGB", height=8, width=8, resize=resize, fill=255, mean=[0.0] * 3, std=[1.0] * 3)  # type: ignore[arg-type]
+    preprocessing = Preprocessing(rule)
+    for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "F"):
+        assert preprocessing.image_array(Image.new(mode, (5, 9))).shape == (3, 8, 8)
+    clear = Image.new("RGBA", (5, 9), (0, 0, 0, 0))
+    assert (preprocessing.image_array(clear) == 1.0).all(), "transparent pixels lie on the fill"
+
+
+def test_sixteen_bit_grey_is_scaled_not_clipped() -> None:
+    deep = Image.fromarray(np.full((4, 6), 257 * 100, dtype=np.uint16))
+    assert (Preprocessing(GREY).image_pixels(deep) == 100).all()
+
+
+def test_camera_orientation_is_applied() -> None:
+    upright = Image.fromarray(np.arange(24, dtype=np.uint8).reshape(4, 6))
+    turned = upright.transpose(Image.Transpose.ROTATE_90)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    turned.save(buffer, "PNG", exif=exif)
+    np.testing.assert_array_equal(
+        Preprocessing(GREY).image_pixels(Image.open(buffer))[0], np.asarray(upright)
+    )
+
+
+def test_refused_images_are_named(tmp_path: Path, noise: Image.Image) -> None:
+    linear_encoder(tmp_path, GREY)
+    encoder = Encoder.open(tmp_path, max_image_bytes=10_000, max_image_pixels=10_000)
+    good = data_uri(png(noise))
+    cases: dict[str | bytes, str] = {
+        data_uri(b"not an image"): "not an image",
+        data_uri(png(noise)[:60]): "broken",
+        "data:image/png;base64,@@@": "base64",
+        "data:image/png,plain": "data URI",
+        "https://example.org/cat.png": "base64",
+        data_uri(png(Image.new("L", (200, 200)))): "200 x 200 pixels",
+        data_uri(b"\x00" * 20_000): "bytes",
+        b"\x00" * 20_000: "bytes",
+        data_uri(png(noise, "PPM")): "not an image",
+        "": "not an image",
+    }
+    for bad, words in cases.items():
+        with pytest.raises(InputError, match=words) as refusal:
+            encoder.encode([good, bad])
+        assert "Input 1" in str(refusal.value)
+    with pytest.raises(InputError, match="takes images"):
+        encoder.encode([[1.0, 2.0]])
+
+
+def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    linear_encoder(tmp_path, GREY)
+    bomb = png(Image.new("1", (30_000, 30_000)))
+    with pytest.raises(InputError, match="pixels"):
+        Encoder.open(tmp_path).encode([bomb])
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ([1.0, 2.0], "rows of 3 numbers, found 2 values at position 70"),
+        ([1.0, float("nan"), 0.0], "Input 70 has a value that is not finite"),
+        ([1.0, 1e300, 0.0], "Input 70 has a value that does not fit"),
+        (["a", "b", "c"], "not a number at position 70"),
+        ("text", "Input 70: this model takes rows of 3 numbers"),
+    ],
+)
+def test_refused_rows_are_named(tmp_path: Path, row: object, words: str) -> None:
+    linear_encoder(tmp_path, TABLE)
+    rows: list[object] = [[1.0, 2.0, 3.0]] * 70
+    with pytest.raises(InputError, match=words):
+        Encoder.open(tmp_path).encode([*rows, row])  # type: ignore[list-item]
+
+
+def test_an_answer_without_direction_is_refused(tmp_path: Path) -> None:
+    linear_encoder(tmp_path, VectorInput(dim=3))
+    with pytest.raises(InputError, match="no direction"):
+        Encoder.open(tmp_path).encode([[0.0, 0.0, 0.0]])
+
+
+def test_files_that_are_not_an_encoder(tmp_path: Path) -> None:
+    linear_encoder(tmp_path, GREY)
+    (tmp_path / "encoder.onnx").write_bytes(b"junk")
+    with pytest.raises(BundleError, match=r"encoder\.onnx cannot be loaded"):
+        Encoder.open(tmp_path)
+    (tmp_path / "preprocessing.json").write_text('{"schema_version": 1, "input": {"kind": "sound"}}')
+    with pytest.raises(InputError, match=r"preprocessing\.json"):
+        Encoder.open(tmp_path)
