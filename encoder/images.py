@@ -40,7 +40,8 @@ def image_from_bytes(
             width, height = image.size
             if width * height > max_pixels:
                 raise InputError(
-                    f"{name}: the image has {width} x {height} pixels, at most {max_pixels} are taken: shrink it first."
+                    f"{name}: the image has {width} x {height} pixels, at most {max_pixels} are taken: "
+                    "shrink it first."
                 )
             image.load()
     except UnidentifiedImageError:

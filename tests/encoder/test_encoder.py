@@ -44,9 +44,9 @@ def linear_encoder(
     return weights
 
 
-def png(image: Image.Image, format: str = "PNG") -> bytes:
+def png(image: Image.Image, kind: str = "PNG") -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, format)
+    image.save(buffer, kind)
     return buffer.getvalue()
 
 
