@@ -80,25 +80,41 @@ class Side:
         """int64 [classes]: items per class."""
         return np.diff(self.starts)
 
+    def some(self, kept: Integers) -> Side:
+        """The items at ascending positions."""
+        codes = self.codes[kept]
+        return Side(
+            vectors=self.vectors[kept],
+            codes=codes,
+            rows=self.rows[kept],
+            starts=np.searchsorted(codes, np.arange(len(self.starts))).astype(np.int64),
+            densities=None if self.densities is None else self.densities[kept],
+            groups=None if self.groups is None else self.groups[kept],
+        )
+
 
 @dataclass(frozen=True)
 class Block:
-    """Scores float32 [m, n] of ``a`` rows against ``b`` columns; for a set against itself only the
-    columns beyond a row's own class are pairs of that block (``Pairs.impostors`` masks them)."""
+    """Scores and similarities float32 [m, n] of ``a`` rows against ``b`` columns, one array for cosine.
+
+    For a set against itself only the columns beyond a row's own class are pairs of that block
+    (``Pairs.impostors`` masks them)."""
 
     rows: slice
     columns: slice
     scores: NDArray[np.float32]
+    similarities: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class GenuinePairs:
-    """All genuine pairs: positions in ``a`` and ``b`` (int64 [g]), class codes, scores (float32)."""
+    """All genuine pairs: positions in ``a`` and ``b`` (int64 [g]), class codes, scores, similarities."""
 
     a: Integers
     b: Integers
     codes: Integers
     scores: NDArray[np.float32]
+    similarities: NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,18 +136,16 @@ class Pairs:
     @cached_property
     def genuine_per_class(self) -> Integers:
         """int64 [classes]: unordered within-class pairs, or query x reference pairs of the class."""
-        counts = _within(self.a.sizes, self.b.sizes, self.symmetric)
-        if self.a.groups is None or self.b.groups is None:
-            return counts
-        codes, sizes_a, sizes_b = _cells(self.a, self.b)
-        return counts - np.bincount(
-            codes, _within(sizes_a, sizes_b, self.symmetric), minlength=len(counts)
-        ).astype(np.int64)
+        return genuine_totals(self, *self._everyone)
 
     @cached_property
     def impostor_per_class(self) -> Integers:
         """int64 [classes]: pairs with exactly one end in the class."""
-        return impostor_totals(self, np.ones(len(self.a), dtype=bool), np.ones(len(self.b), dtype=bool))
+        return impostor_totals(self, *self._everyone)
+
+    @property
+    def _everyone(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        return np.ones(len(self.a), dtype=bool), np.ones(len(self.b), dtype=bool)
 
     @cached_property
     def n_genuine(self) -> int:
@@ -165,14 +179,21 @@ class Pairs:
             target = None if out is None else out[: shape[0] * shape[1]].reshape(shape)
             similarities = np.matmul(left, right.T, out=target)
         if isinstance(self.scorer, CosineScorer):
-            return Block(rows, columns, similarities)
+            return Block(rows, columns, similarities, similarities)
         a, b = self.a.densities, self.b.densities
         scores = self.scorer(
             similarities,
             None if a is None else a[rows][:, None],
             None if b is None else b[columns][None, :],
         )
-        return Block(rows, columns, np.ascontiguousarray(scores, dtype=np.float32))
+        return Block(rows, columns, np.ascontiguousarray(scores, dtype=np.float32), similarities)
+
+    def sample(self, n: int) -> Pairs:
+        """The pairs among at most ``n`` items of each side, drawn at random, always the same ones."""
+        draw = np.random.default_rng(0)
+        a = self.a.some(np.sort(draw.permutation(len(self.a))[:n]))
+        b = a if self.symmetric else self.b.some(np.sort(draw.permutation(len(self.b))[:n]))
+        return Pairs(self.classes, a, b, self.symmetric, self.scorer)
 
     @property
     def tiles(self) -> list[tuple[slice, slice]]:
@@ -211,14 +232,15 @@ class Pairs:
         return mask
 
     def genuine(self) -> GenuinePairs:
-        """All genuine pairs with their scores, class by class; 28 bytes a pair."""
+        """All genuine pairs with their scores, class by class; 32 bytes a pair."""
         parts = [self._genuine_of(int(code)) for code in np.flatnonzero(self.genuine_per_class)]
         if not parts:
             empty = np.zeros(0, dtype=np.int64)
-            return GenuinePairs(empty, empty, empty, np.zeros(0, dtype=np.float32))
+            none = np.zeros(0, dtype=np.float32)
+            return GenuinePairs(empty, empty, empty, none, none)
         return GenuinePairs(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
-    def _genuine_of(self, code: int) -> tuple[Integers, Integers, Integers, NDArray[np.float32]]:
+    def _genuine_of(self, code: int) -> tuple[NDArray[Any], ...]:
         rows = slice(int(self.a.starts[code]), int(self.a.starts[code + 1]))
         columns = slice(int(self.b.starts[code]), int(self.b.starts[code + 1]))
         left = self.a.vectors[rows].astype(np.float64)
@@ -238,7 +260,8 @@ class Pairs:
         if self.a.groups is not None and self.b.groups is not None:
             keep &= self.a.groups[rows][:, None] != self.b.groups[columns][None, :]
         i, j = np.nonzero(keep)
-        return i + rows.start, j + columns.start, np.full(len(i), code, dtype=np.int64), scores[keep]
+        codes = np.full(len(i), code, dtype=np.int64)
+        return i + rows.start, j + columns.start, codes, scores[keep], similarities[keep]
 
     # -- counts -----------------------------------------------------------------------------------
     def accepted_per_class(self, thresholds: ArrayLike) -> tuple[Integers, Integers]:
@@ -324,6 +347,23 @@ def arrange(
     return Pairs(classes, a, b, gallery is None, CosineScorer() if scorer is None else scorer)
 
 
+def genuine_totals(pairs: Pairs, in_a: NDArray[np.bool_], in_b: NDArray[np.bool_]) -> Integers:
+    """int64 [classes]: genuine pairs of the class among the chosen items of both sides.
+
+    Args:
+        in_a, in_b: bool, which items count, in the order of the sides; equal when symmetric.
+    """
+    n = len(pairs.classes)
+    a = np.bincount(pairs.a.codes[in_a], minlength=n)
+    b = np.bincount(pairs.b.codes[in_b], minlength=n)
+    counts = _within(a, b, pairs.symmetric)
+    if pairs.a.groups is None or pairs.b.groups is None:
+        return counts
+    codes, _, cell_a, cell_b = _cell_counts(pairs.a, pairs.b, in_a, in_b)
+    left_out = np.bincount(codes, _within(cell_a, cell_b, pairs.symmetric), minlength=n)
+    return np.asarray(counts - left_out.astype(np.int64))
+
+
 def impostor_totals(pairs: Pairs, in_a: NDArray[np.bool_], in_b: NDArray[np.bool_]) -> Integers:
     """int64 [classes]: pairs with exactly one end in the class, among the chosen items of both sides.
 
@@ -392,8 +432,3 @@ def _cell_counts(
     cell_a = np.bincount(np.searchsorted(keys, keys_a), minlength=len(keys))
     cell_b = np.bincount(np.searchsorted(keys, keys_b), minlength=len(keys))
     return keys // n_groups, keys % n_groups, cell_a, cell_b
-
-
-def _cells(a: Side, b: Side) -> tuple[Integers, Integers, Integers]:
-    codes, _, cell_a, cell_b = _cell_counts(a, b, np.ones(len(a), dtype=bool), np.ones(len(b), dtype=bool))
-    return codes, cell_a, cell_b

@@ -1,0 +1,151 @@
+"""A set of embeddings in, a report out: every figure of the contract's section 6, over all pairs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from api_schemas.errors import InputError
+from api_schemas.operating_point import GallerySize
+from api_schemas.report import Counts, Identification, Report
+from decision.embeddings import EmbeddingSet
+from decision.hashes import data_hash
+from decision.progress import Track, silent
+from evaluation.consistency import Settings, consistency
+from evaluation.geometry import geometry
+from evaluation.identification import identification, trials
+from evaluation.pairs import Pairs, PairScorer, arrange
+from evaluation.queries import Queries
+from evaluation.retrieval import retrieval
+from evaluation.sweep import Sweep, sweep
+from evaluation.verification import verification
+
+Densities = NDArray[np.floating]
+
+
+def evaluate(
+    items: EmbeddingSet,
+    *,
+    gallery: EmbeddingSet | None = None,
+    unknown: EmbeddingSet | None = None,
+    exclude_same: str | None = None,
+    scorer: PairScorer | None = None,
+    densities: Densities | None = None,
+    gallery_densities: Densities | None = None,
+    unknown_densities: Densities | None = None,
+    model_hash: str,
+    split: str,
+    settings: Settings | None = None,
+    track: Track = silent,
+    seed: int = 0,
+) -> Report:
+    """Measure retrieval, verification, identification, threshold consistency and geometry.
+
+    Args:
+        items: the set, each item a query of all others; the queries alone when a gallery is given.
+        gallery: references that the queries are compared with.
+        unknown: queries whose classes the gallery lacks.
+        exclude_same: a metadata column; pairs that share its value are left out everywhere.
+        scorer: score of a pair; the similarity itself unless given.
+        densities, gallery_densities, unknown_densities: float [n], one per item, where the scorer needs them.
+        model_hash, split: copied into the report.
+        settings: calibration range, grid and weights of consistency; the contract's unless given.
+        track: shown the blocks of pairs.
+        seed: of the random halvings and the resampling of classes.
+
+    Raises:
+        InputError: fewer than two items, one class only, no class with two items, no pair left.
+    """
+    pairs = arrange(
+        items,
+        gallery=gallery,
+        exclude_same=exclude_same,
+        scorer=scorer,
+        densities=densities,
+        gallery_densities=gallery_densities,
+    )
+    _refuse_what_cannot_be_measured(pairs, exclude_same)
+    chosen = Settings() if settings is None else settings
+    found = sweep(pairs, deepest_far=chosen.far[1], per_query=True, track=track)
+    queries = found.queries
+    assert queries is not None
+    verified = verification(found)
+    consistent, reasons = consistency(found, chosen, seed)
+    without = int((queries.n_partners == 0).sum())
+    identified = _identification(
+        items, found, gallery, unknown, exclude_same, densities, gallery_densities, unknown_densities
+    )
+    return Report(
+        created_at=datetime.now(UTC),
+        model_hash=model_hash,
+        data_hash=data_hash(items),
+        split=split,
+        score=pairs.scorer.score,
+        reasons=reasons,
+        counts=Counts(
+            items=len(items),
+            classes=len(items.classes),
+            classes_scored=sum(row.utility is not None for row in consistent.per_class),
+            queries_without_partner=without,
+            genuine_pairs=pairs.n_genuine,
+            impostor_pairs=pairs.n_impostor,
+        ),
+        retrieval=retrieval(queries),
+        verification=verified,
+        identification=identified,
+        consistency=consistent,
+        geometry=geometry(found),
+    )
+
+
+def _refuse_what_cannot_be_measured(pairs: Pairs, exclude_same: str | None) -> None:
+    left = f" once pairs that share '{exclude_same}' are left out" if exclude_same else ""
+    if len(pairs.classes) < 2:
+        raise InputError(
+            f"All items are of one class ('{pairs.classes[0]}'): at least two classes are needed "
+            "for an impostor pair."
+        )
+    if pairs.n_impostor == 0:
+        raise InputError(f"There is no impostor pair{left}: at least one pair of two classes is needed.")
+    if pairs.n_genuine == 0:
+        what = "every class has one item" if pairs.symmetric else "no query has its class in the gallery"
+        raise InputError(
+            f"There is no genuine pair{left or f' ({what})'}: at least one class needs two items to compare."
+        )
+
+
+def _identification(
+    items: EmbeddingSet,
+    found: Sweep,
+    gallery: EmbeddingSet | None,
+    unknown: EmbeddingSet | None,
+    exclude_same: str | None,
+    densities: Densities | None,
+    gallery_densities: Densities | None,
+    unknown_densities: Densities | None,
+) -> Identification:
+    references = items if gallery is None else gallery
+    strangers = None
+    if unknown is not None:
+        overlap = np.intersect1d(unknown.classes, references.classes)
+        if len(overlap):
+            raise InputError(
+                f"The unknown queries hold the class '{overlap[0]}', which is in the gallery "
+                f"({len(overlap)} such classes)."
+            )
+        pairs = arrange(
+            unknown,
+            gallery=references,
+            exclude_same=exclude_same,
+            scorer=found.pairs.scorer,
+            densities=unknown_densities,
+            gallery_densities=densities if gallery is None else gallery_densities,
+        )
+        strangers = Queries.of(pairs, pairs.genuine())
+        for block in pairs.blocks():
+            strangers.meet(block, pairs.place(block))
+    assert found.queries is not None
+    size = GallerySize(items=len(references), classes=len(references.classes))
+    return identification(trials(found.queries, strangers), size)

@@ -1,0 +1,74 @@
+"""1:N search with unknown queries: does a stranger get a match, does a known query get its own?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from api_schemas.operating_point import GallerySize
+from api_schemas.report import Identification
+from evaluation.queries import Queries
+
+FPIRS = ("0.1", "0.01")
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Identification trials by their best score.
+
+    Attributes:
+        known: float32 [k]: the best score of each known query.
+        right: bool [k]: whether that best is of the query's own class.
+        unknown: float32 [u]: the best score of each unknown query.
+    """
+
+    known: NDArray[np.float32]
+    right: NDArray[np.bool_]
+    unknown: NDArray[np.float32]
+
+
+def trials(queries: Queries, unknown: Queries | None) -> Trials:
+    """Trials of one set of queries.
+
+    Unknown queries are those given, and those whose class the gallery lacks; where there are none,
+    every class in turn is left out of the gallery, so that each query is once known and once unknown.
+    """
+    known = queries.n_partners > 0
+    if unknown is not None:
+        strangers = unknown.best
+    elif not queries.pairs.symmetric and not known.all():
+        strangers = queries.best[~known]
+    else:
+        strangers = queries.best
+    best = np.maximum(queries.best_partner, queries.best)[known]
+    return Trials(best, queries.right[known], strangers[np.isfinite(strangers)])
+
+
+def threshold_above(scores: NDArray[np.float32], share: str) -> np.float32:
+    """The highest score that must be refused so that at most ``share`` of the scores are accepted.
+
+    Thresholds strictly above it keep the share; -inf where all may be accepted.
+    """
+    allowed = int(Fraction(share) * len(scores))
+    if allowed >= len(scores):
+        return np.float32(-np.inf)
+    return np.float32(np.sort(scores)[::-1][allowed])
+
+
+def identification(found: Trials, gallery: GallerySize) -> Identification:
+    """FNIR at the best threshold whose FPIR is at most the key, and the AUROC of known against unknown."""
+    fnir = {}
+    for share in FPIRS:
+        refused = threshold_above(found.unknown, share)
+        matched = found.right & (found.known > refused)
+        fnir[share] = float(1 - matched.mean()) if len(found.known) and len(found.unknown) else None
+    auroc = None
+    if len(found.known) and len(found.unknown):
+        unknown = np.sort(found.unknown)
+        below = np.searchsorted(unknown, found.known, side="left").sum()
+        through = np.searchsorted(unknown, found.known, side="right").sum()
+        auroc = float((int(below) + int(through)) / (2 * len(unknown) * len(found.known)))
+    return Identification(gallery=gallery, unknown_queries=len(found.unknown), fnir_at_fpir=fnir, auroc=auroc)

@@ -1,0 +1,195 @@
+"""One walk over all pairs that leaves behind what every figure of a report needs.
+
+What is kept is small: a histogram of the impostor scores in about a million bins with exact edges,
+the pairs above a bar a little below the lowest threshold of the calibration range, and per query its
+best impostor and how many impostors come ahead of each of its partners. Order statistics are exact:
+the bin is known from the histogram, and the scores within the bin are looked up among the kept pairs
+or, below the bar, in another walk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from decision.progress import Track, silent
+from decision.score import CosineScorer
+from evaluation.bins import Bins
+from evaluation.kernels import collect_bins, scan_rows, sum_of_kernels
+from evaluation.pairs import BLOCK_COLUMNS, BLOCK_ROWS, GenuinePairs, Integers, Pairs
+from evaluation.queries import Queries
+from evaluation.threads import in_threads, row_shares
+from evaluation.top_pairs import TopPairs
+
+SAMPLE = 4096  # rows of each side that a first look at the impostor scores takes
+MERGE_EVERY = 256  # tiles after which 32-bit bin counts go into 64-bit ones, before they can overflow
+DEEPEST_FAR = 0.1  # TAR is wanted up to this FAR, whatever the calibration range
+
+Scores = NDArray[np.float32]
+
+
+@dataclass(eq=False)
+class Sweep:
+    """Everything that one walk found.
+
+    Attributes:
+        pairs: what was walked.
+        genuine: all genuine pairs, class by class.
+        bins: of the histogram.
+        histogram: int64 [bins.count]: impostor scores per bin.
+        bar: the lower edge of a bin; ``top`` holds every impostor pair that reaches it.
+        top: positions and scores of these pairs.
+        queries: per row of ``a``: best impostor, best partner, ranks of the partners.
+        kernel_sum: sum of exp(-2 |x - y|^2) over the impostor pairs.
+    """
+
+    pairs: Pairs
+    genuine: GenuinePairs
+    bins: Bins
+    histogram: Integers
+    bar: np.float32
+    top: TopPairs
+    queries: Queries | None
+    kernel_sum: float | None
+
+    @cached_property
+    def genuine_scores(self) -> Scores:
+        """float32 [n_genuine], ascending."""
+        return np.sort(self.genuine.scores)
+
+    @cached_property
+    def genuine_histogram(self) -> Integers:
+        """int64 [bins.count]: genuine scores per bin."""
+        counts = np.bincount(self.bins.of(self.genuine.scores), minlength=self.bins.count)
+        return counts.astype(np.int64)
+
+    @cached_property
+    def impostors_from(self) -> Integers:
+        """int64 [bins.count + 1]: impostor scores in bin b or above."""
+        return np.concatenate([np.cumsum(self.histogram[::-1])[::-1], [0]]).astype(np.int64)
+
+    def impostors_ranked(self, ranks: Integers) -> Scores:
+        """float32, the impostor scores of given ranks; rank 1 is the highest score. Exact."""
+        bins = self.bin_of_rank(ranks)
+        scores = self.impostor_scores_in(np.unique(bins))[::-1]
+        found_in = self.bins.of(scores)
+        # descending scores: the first of a bin stands after all scores of higher wanted bins
+        first = np.searchsorted(-found_in, -bins, side="left")
+        return np.asarray(scores[first + ranks - 1 - self.impostors_from[bins + 1]])
+
+    def bin_of_rank(self, ranks: Integers) -> Integers:
+        """int64: the bin that holds the impostor score of each rank."""
+        return np.asarray(
+            self.bins.count - np.searchsorted(self.impostors_from[::-1], ranks, side="left")
+        ).astype(np.int64)
+
+    def impostor_scores_in(self, bins: Integers) -> Scores:
+        """float32, ascending: every impostor score of the given bins."""
+        wanted = np.zeros(self.bins.count, dtype=bool)
+        wanted[bins] = True
+        if len(bins) == 0 or self.bins.edge(bins.min()) >= self.bar:
+            parts = [scores[wanted[self.bins.of(scores)]] for _, _, scores in self.top.chunks]
+        else:
+            parts = []
+            found = np.empty(BLOCK_ROWS * BLOCK_COLUMNS, dtype=np.float32)
+            for block in self.pairs.blocks():
+                everything = (*self.pairs.place(block), np.arange(len(block.scores)))
+                n = in_threads(collect_bins, [(*everything, self.bins.scale, self.bins.base, wanted, found)])[
+                    0
+                ]
+                parts.append(found[:n].copy())
+        return np.sort(np.concatenate(parts)) if parts else np.zeros(0, dtype=np.float32)
+
+
+def sweep(pairs: Pairs, *, deepest_far: float, per_query: bool, track: Track = silent) -> Sweep:
+    """Walk all pairs once.
+
+    Args:
+        pairs: at least one impostor pair.
+        deepest_far: the lowest threshold that will be asked for accepts this share of the impostors.
+        per_query: whether ranks, best matches and geometry are wanted.
+        track: shown the blocks of the walk.
+    """
+    genuine = pairs.genuine()
+    far = max(deepest_far, DEEPEST_FAR)
+    needed = min(int(far * pairs.n_impostor) + 2, pairs.n_impostor)
+    bins, bar = _first_look(pairs, genuine, far)
+    while True:
+        found = _walk(pairs, genuine, bins, bar, per_query, track)
+        if found.top.length >= needed:
+            return found
+        bar = bins.edge(found.bin_of_rank(np.array([needed])))[0]
+        if bar <= bins.edge(0):  # the first bin also holds what lies below its edge
+            bar = np.float32(-np.inf)
+
+
+def _first_look(pairs: Pairs, genuine: GenuinePairs, far: float) -> tuple[Bins, np.float32]:
+    """Bins and a bar from a sample of the items; what they are changes the cost, never a figure."""
+    part = pairs.sample(SAMPLE)
+    if part.n_impostor == 0:
+        part = pairs
+    scores = np.concatenate([block.scores[part.impostors(block)] for block in part.blocks()])
+    guess = np.quantile(scores, 1 - far, method="lower")
+    accepted = np.zeros(len(part.a) + len(part.b))
+    for block in part.blocks():
+        reach = part.impostors(block) & (block.scores >= guess)
+        accepted[block.rows] += reach.sum(axis=1)
+        accepted[len(part.a) :][block.columns] += reach.sum(axis=0)
+    shares = accepted / max(len(part.b), 1)
+    if part.symmetric:
+        shares = shares[: len(part.a)] + shares[len(part.a) :]
+    # the standard error of a two-sample statistic under the sampling of items, four times over
+    whole = len(part.a) == len(pairs.a) and len(part.b) == len(pairs.b)
+    slack = 1e-4 if whole else 8 * float(shares.std()) / np.sqrt(min(len(part.a), len(part.b)))
+    low, high = float(scores.min()), float(scores.max())
+    if len(genuine.scores):
+        low, high = min(low, float(genuine.scores.min())), max(high, float(genuine.scores.max()))
+    spare = 0.1 * (high - low)
+    if isinstance(pairs.scorer, CosineScorer):
+        bins = Bins.over(max(-1.0, low - spare), min(1.0, high + spare))
+    else:
+        bins = Bins.over(low - spare, high + spare)
+    safe = np.quantile(scores, max(0.0, 1 - far - slack), method="lower")
+    bar = bins.edge(bins.of(safe))
+    return bins, np.float32(-np.inf) if bar <= bins.edge(0) else np.float32(bar)
+
+
+def _walk(
+    pairs: Pairs, genuine: GenuinePairs, bins: Bins, bar: np.float32, per_query: bool, track: Track
+) -> Sweep:
+    top = TopPairs.between(len(pairs.a), len(pairs.b))
+    queries = Queries.of(pairs, genuine) if per_query else None
+    histogram = np.zeros(bins.count, dtype=np.int64)
+    workers = row_shares(BLOCK_ROWS)
+    partial = np.zeros((len(workers), bins.count), dtype=np.uint32)
+    room = max(map(len, workers)) * BLOCK_COLUMNS
+    outputs = [
+        (np.empty(room, top.dtype), np.empty(room, top.dtype), np.empty(room, np.float32)) for _ in workers
+    ]
+    kernel_sum = 0.0
+    for number, (rows, columns) in enumerate(track(pairs.tiles, "pairs", len(pairs.tiles))):
+        block = pairs.block(rows, columns)
+        place = pairs.place(block)
+        shares = row_shares(len(block.scores), len(workers))
+        filled = in_threads(
+            scan_rows,
+            [
+                (*place, share, bins.scale, bins.base, partial[k], bar, *outputs[k])
+                for k, share in enumerate(shares)
+            ],
+        )
+        for (a, b, scores), n in zip(outputs, filled, strict=False):
+            top.add(a[:n], b[:n], scores[:n])
+        if queries is not None:
+            queries.meet(block, place)
+            kernel_sum += sum(
+                in_threads(sum_of_kernels, [(block.similarities, *place[1:], share) for share in shares])
+            )
+        if number % MERGE_EVERY == MERGE_EVERY - 1:
+            histogram += partial.sum(axis=0, dtype=np.int64)
+            partial[:] = 0
+    histogram += partial.sum(axis=0, dtype=np.int64)
+    return Sweep(pairs, genuine, bins, histogram, bar, top, queries, None if queries is None else kernel_sum)

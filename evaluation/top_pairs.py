@@ -1,0 +1,48 @@
+"""The pairs at the top of the impostor scores, kept with their positions at 8 or 12 bytes a pair."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+IN_MEMORY = 2 * 2**30  # bytes of pairs beyond which they go to a temporary file
+
+Chunk = tuple[NDArray[Any], NDArray[Any], NDArray[np.float32]]
+
+
+@dataclass
+class TopPairs:
+    """Positions in ``a`` and ``b`` and scores of pairs, in chunks; those that do not fit lie on disk."""
+
+    dtype: np.dtype[Any]
+    chunks: list[Chunk] = field(default_factory=list)
+    length: int = 0
+    _file: BinaryIO | None = None
+
+    @classmethod
+    def between(cls, n_a: int, n_b: int) -> TopPairs:
+        """An empty list for positions below ``n_a`` and ``n_b``."""
+        return cls(np.dtype(np.uint16 if max(n_a, n_b) <= 2**16 else np.uint32))
+
+    def add(self, a: NDArray[Any], b: NDArray[Any], scores: NDArray[np.float32]) -> None:
+        """Append pairs; the arrays are copied."""
+        if not len(scores):
+            return
+        bytes_each = 2 * self.dtype.itemsize + 4
+        if (self.length + len(scores)) * bytes_each <= IN_MEMORY:
+            self.chunks.append((a.copy(), b.copy(), scores.copy()))
+        else:
+            self.chunks.append((self._to_disk(a), self._to_disk(b), self._to_disk(scores)))
+        self.length += len(scores)
+
+    def _to_disk(self, values: NDArray[Any]) -> NDArray[Any]:
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(prefix="limen-pairs-")  # noqa: SIM115
+        start = self._file.seek(0, 2)
+        values.tofile(self._file)
+        self._file.flush()
+        return np.memmap(self._file, dtype=values.dtype, mode="r+", offset=start, shape=values.shape)

@@ -1,0 +1,131 @@
+"""1:1 verification over all pairs: EER, AUC, TAR at given FARs and the two error curves."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from api_schemas.report import Verification, VerificationCurve
+from evaluation.kernels import beaten_genuine
+from evaluation.pairs import Integers
+from evaluation.sweep import Sweep
+from evaluation.threads import in_threads, row_shares
+
+FARS = ("0.1", "0.01", "0.001", "0.0001")
+CURVE_LEVELS = 160
+CERTAIN = 1e-7  # error of the AUC below which pairs within one bin need not be told apart
+
+
+def verification(found: Sweep) -> Verification:
+    """All figures; null where there is no genuine pair."""
+    if not len(found.genuine.scores):
+        return Verification(
+            eer=None, eer_threshold=None, auc=None, tar_at_far=dict.fromkeys(FARS), curve=None
+        )
+    eer, threshold = equal_error(found)
+    return Verification(
+        eer=eer,
+        eer_threshold=threshold,
+        auc=auc(found),
+        tar_at_far=tar_at_far(found),
+        curve=curve(found),
+    )
+
+
+def equal_error(found: Sweep) -> tuple[float, float]:
+    """Where the line through the ROC's points meets FAR = FRR, and the observed score nearest to it.
+
+    The points are those of every distinct score as a threshold, and of no acceptance at all. The
+    threshold is the one of the two points around the crossing with the smaller |FAR - FRR|, the
+    higher one when they are equal.
+    """
+    genuine, n_impostor = found.genuine_scores, found.pairs.n_impostor
+    genuine_from = np.concatenate([np.cumsum(found.genuine_histogram[::-1])[::-1], [0]])
+    far = found.impostors_from / n_impostor
+    frr = 1 - genuine_from / len(genuine)
+    crossing = int(np.flatnonzero(far >= frr)[-1])  # bin 0 accepts all: FAR 1, FRR 0
+    occupied = np.flatnonzero(found.histogram[crossing + 1 :])[:1] + crossing + 1
+    impostors = found.impostor_scores_in(np.concatenate([[crossing], occupied]))
+    # below these impostor scores stand all those of lower bins
+    lower = n_impostor - found.impostors_from[crossing]
+    inside = genuine[found.bins.of(genuine) >= crossing]
+    candidates = np.unique(np.concatenate([impostors, inside]))
+    # a point beyond the next occupied bin would miss the impostors between: the crossing comes before it
+    accepted_impostors = n_impostor - lower - np.searchsorted(impostors, candidates, side="left")
+    accepted_genuine = len(genuine) - np.searchsorted(genuine, candidates, side="left")
+    fars = np.append(accepted_impostors / n_impostor, 0.0)
+    frrs = np.append(1 - accepted_genuine / len(genuine), 1.0)
+    k = int(np.flatnonzero(fars >= frrs)[-1])
+    f1, f2, r1, r2 = fars[k], fars[k + 1], frrs[k], frrs[k + 1]
+    eer = (f1 * r2 - f2 * r1) / ((f1 - f2) + (r2 - r1))
+    nearer = k + 1 if k + 1 < len(candidates) and abs(f2 - r2) <= abs(f1 - r1) else k
+    return float(eer), float(candidates[nearer])
+
+
+def auc(found: Sweep) -> float:
+    """Probability that a genuine pair scores above an impostor pair, ties counting one half."""
+    genuine, impostor = found.genuine_histogram, found.histogram
+    pairs = len(found.genuine_scores) * found.pairs.n_impostor
+    above = np.concatenate([np.cumsum(genuine[::-1])[::-1][1:], [0]])  # genuine in higher bins
+    mixed = (genuine > 0) & (impostor > 0)
+    twice = 2 * sum_of_products(impostor, above)
+    if sum_of_products(impostor[mixed], genuine[mixed]) / (2 * pairs) <= CERTAIN:
+        twice += sum_of_products(impostor, genuine)
+    else:
+        twice += _beaten_within(found, mixed) - 2 * sum_of_products(impostor[mixed], above[mixed])
+    return twice / (2 * pairs)
+
+
+def _beaten_within(found: Sweep, mixed: NDArray[np.bool_]) -> int:
+    total = 0
+    for block in found.pairs.blocks():
+        place = found.pairs.place(block)
+        total += sum(
+            in_threads(
+                beaten_genuine,
+                [
+                    (*place, share, found.bins.scale, found.bins.base, mixed, found.genuine_scores)
+                    for share in row_shares(len(block.scores))
+                ],
+            )
+        )
+    return total
+
+
+def sum_of_products(a: Integers, b: Integers) -> int:
+    """Exact sum of products of counts, which may exceed 64 bits for billions of pairs."""
+    nonzero = np.flatnonzero((a != 0) & (b != 0))
+    high, low = np.divmod(a[nonzero], 2**16)
+    return int((high * b[nonzero]).sum()) * 2**16 + int((low * b[nonzero]).sum())
+
+
+def tar_at_far(found: Sweep) -> dict[str, float | None]:
+    """The best TAR among thresholds whose FAR is at most the key."""
+    n = found.pairs.n_impostor
+    allowed = [int(Fraction(far) * n) for far in FARS]
+    ranks = np.array([rank + 1 for rank in allowed if rank < n], dtype=np.int64)
+    refused = iter(found.impostors_ranked(ranks))
+    genuine = found.genuine_scores
+    rates: dict[str, float | None] = {}
+    for far, rank in zip(FARS, allowed, strict=True):
+        lower = np.searchsorted(genuine, next(refused), side="right") if rank < n else 0
+        rates[far] = 1 - int(lower) / len(genuine)
+    return rates
+
+
+def curve(found: Sweep) -> VerificationCurve:
+    """FAR and FRR at bin edges, where they are exact: spaced over both errors' levels, descending."""
+    n_impostor, n_genuine = found.pairs.n_impostor, len(found.genuine_scores)
+    genuine_from = np.concatenate([np.cumsum(found.genuine_histogram[::-1])[::-1], [0]])
+    levels = np.geomspace(1 / n_impostor, 1, CURVE_LEVELS)
+    by_far = np.searchsorted(-found.impostors_from[1:-1], -levels * n_impostor) + 1
+    levels = np.linspace(0, 1, CURVE_LEVELS)
+    by_frr = np.searchsorted(-genuine_from[1:-1], -levels * n_genuine) + 1
+    chosen = np.unique(np.clip(np.concatenate([by_far, by_frr]), 1, found.bins.count - 1))[::-1]
+    return VerificationCurve(
+        threshold=found.bins.edge(chosen).tolist(),
+        far=(found.impostors_from[chosen] / n_impostor).tolist(),
+        frr=(1 - genuine_from[chosen] / n_genuine).tolist(),
+    )
