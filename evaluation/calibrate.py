@@ -1,0 +1,287 @@
+"""Choose a threshold, freeze it, and prove what it does (contract, section 4)."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+import numpy as np
+
+from api_schemas.errors import CalibrationRefused, InputError
+from api_schemas.operating_point import (
+    Evidence,
+    GallerySize,
+    OperatingPoint,
+    Probability,
+    Target,
+)
+from decision.embeddings import EmbeddingSet
+from decision.hashes import data_hash
+from decision.progress import Track, silent
+from decision.score import CosineScorer
+from evaluation.bounds import Floats, Interval, resampled_classes
+from evaluation.evidence import measure
+from evaluation.identification_threshold import fpir_threshold, plan_gallery
+from evaluation.pair_threshold import (
+    Genuine,
+    equal_error_threshold,
+    error_curves,
+    far_threshold,
+    frr_threshold,
+    genuine_pairs,
+    least_cost_threshold,
+)
+from evaluation.pairs import Pairs, arrange
+from evaluation.probability_fit import fit_platt
+from evaluation.tails import sampled_rows
+
+LEAST_CLASSES = 20
+HALVINGS = 20
+HALVING_REPLICATES = 300
+IMPOSTORS_FOR_PROBABILITY = 500_000
+
+ScoreChoice = Literal["auto", "cosine", "density"]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """An operating point, and the cohort its score needs (None for cosine)."""
+
+    point: OperatingPoint
+    cohort: EmbeddingSet | None
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A threshold, the target with what was reached, and the FPIR it was chosen by."""
+
+    threshold: float
+    target: Target
+    fpir: Interval | None
+    method: str
+
+
+def calibrate(
+    fit: EmbeddingSet,
+    target: Target,
+    *,
+    proof: EmbeddingSet | None = None,
+    score: ScoreChoice = "cosine",
+    cohort: EmbeddingSet | None = None,
+    confidence: float | None = None,
+    name: str,
+    model_hash: str,
+    gallery: GallerySize | None = None,
+    track: Track = silent,
+    seed: int = 0,
+) -> Calibration:
+    """Choose a threshold on one set of classes and prove it on another.
+
+    Args:
+        fit: items the threshold is chosen on, e.g. of the validation classes.
+        target: what it must do; met by the one-sided upper bound from resampling classes.
+        proof: items of other classes that it is measured on; without them 20 random halvings of the
+            classes of ``fit`` are reported (fitted on one half, measured on the other).
+        score: the kind of score.
+        cohort: training items, of classes that are in neither ``fit`` nor ``proof``, for ``density``.
+        confidence: of the bound; the target's own unless given.
+        name: of the operating point.
+        model_hash: what the point is bound to.
+        gallery: the size of gallery an ``fpir`` point must hold for; that of ``fit`` unless given.
+
+    Raises:
+        CalibrationRefused: the data cannot support the target; the sentence says what would.
+        InputError: ``proof`` or ``cohort`` have another dimension or share classes with ``fit``.
+    """
+    if confidence is not None:
+        target = target.model_copy(update={"confidence": confidence})
+    if gallery is not None and target.kind == "fpir":
+        target = target.model_copy(update={"gallery": gallery})
+    _check(fit, proof)
+    pairs = arrange(fit, scorer=CosineScorer())
+    weights = resampled_classes(len(pairs.classes), seed)
+    genuine = genuine_pairs(pairs)
+    chosen = choose(pairs, genuine, target, weights, seed=seed, track=track)
+    fitted = measure(
+        pairs,
+        chosen.threshold,
+        target.confidence,
+        weights,
+        identification=False,
+        classes_disjoint=False,
+        genuine=genuine,
+        track=track,
+    )
+    evidence = fitted.evidence.model_copy(update={"method": f"{chosen.method}; {fitted.evidence.method}"})
+    if chosen.fpir is not None:
+        evidence = evidence.model_copy(update={"fpir": chosen.fpir.estimate, "fpir_upper": chosen.fpir.bound})
+    per_class, proven = fitted.per_class, None
+    if proof is not None:
+        proof_pairs = arrange(proof, scorer=CosineScorer())
+        measured = measure(
+            proof_pairs,
+            chosen.threshold,
+            target.confidence,
+            resampled_classes(len(proof_pairs.classes), seed),
+            identification=target.kind == "fpir",
+            classes_disjoint=True,
+            seed=seed,
+            track=track,
+        )
+        per_class, proven = measured.per_class, measured.evidence
+    else:
+        proven = _halvings(fit, target, seed, track)
+    digest = data_hash(fit)
+    settled = chosen.target
+    point = OperatingPoint(
+        id=_identity(name, model_hash, digest, settled, chosen.threshold),
+        name=name,
+        created_at=datetime.now(UTC),
+        model_hash=model_hash,
+        data_hash=digest,
+        score=CosineScorer().score,
+        threshold=chosen.threshold,
+        target=settled,
+        fit=evidence,
+        proof=proven,
+        per_class=per_class,
+        probability=_probability(pairs, genuine, seed),
+        consistency=None,
+    )
+    return Calibration(point, None)
+
+
+def choose(
+    pairs: Pairs, genuine: Genuine, target: Target, weights: Floats, *, seed: int = 0, track: Track = silent
+) -> Chosen:
+    """The threshold for a target on one set of pairs; see ``calibrate``."""
+    value, confidence = target.value, target.confidence
+    if target.kind == "fpir":
+        assert value is not None
+        plan = plan_gallery(len(pairs.a), len(pairs.classes), target.gallery)
+        threshold, reached = fpir_threshold(pairs, value, plan, confidence, weights, seed=seed, track=track)
+        settled = target.model_copy(update={"gallery": plan.wanted})
+        return Chosen(
+            threshold,
+            settled,
+            reached,
+            f"fpir: each class unknown to the others, for {plan.describe(len(pairs.classes) - 1)}",
+        )
+    if target.kind == "far":
+        assert value is not None
+        threshold = far_threshold(pairs, value, confidence, weights, seed=seed, track=track)
+        return Chosen(threshold, target, None, "far: all impostor pairs")
+    if not len(genuine.scores):
+        raise CalibrationRefused(
+            f"No class has two items, so nothing is known about genuine pairs: {target.kind} needs some."
+        )
+    if target.kind == "frr":
+        assert value is not None
+        return Chosen(
+            frr_threshold(genuine, value, confidence, weights), target, None, "frr: all genuine pairs"
+        )
+    thresholds, far, frr = error_curves(pairs, genuine, track)
+    if target.kind == "eer":
+        return Chosen(equal_error_threshold(thresholds, far, frr), target, None, "eer: where FAR equals FRR")
+    given = target.cost_parameters or {}
+    missing = {"cost_false_match", "cost_false_non_match", "prior"} - set(given)
+    if missing:
+        raise InputError(f"A cost target needs {', '.join(sorted(missing))}.")
+    threshold, cost = least_cost_threshold(
+        thresholds,
+        far,
+        frr,
+        false_match=given["cost_false_match"],
+        false_non_match=given["cost_false_non_match"],
+        prior=given["prior"],
+    )
+    return Chosen(threshold, target.model_copy(update={"value": cost}), None, "cost: least expected cost")
+
+
+def _check(fit: EmbeddingSet, proof: EmbeddingSet | None) -> None:
+    n = len(fit.classes)
+    if n < LEAST_CLASSES:
+        raise CalibrationRefused(
+            f"{n} class{'es are' if n != 1 else ' is'} too few to calibrate on: a bound over classes needs "
+            f"at least {LEAST_CLASSES}; give more classes."
+        )
+    if proof is None:
+        return
+    if proof.dimension != fit.dimension:
+        raise InputError(
+            f"The proof's vectors have {proof.dimension} numbers, those to fit on {fit.dimension}."
+        )
+    shared = np.intersect1d(fit.classes, proof.classes)
+    if len(shared):
+        raise InputError(
+            f"{len(shared)} classes, e.g. '{shared[0]}', are both in the fit and in the proof; a threshold "
+            "is proven on classes it was not chosen on."
+        )
+
+
+def _halvings(fit: EmbeddingSet, target: Target, seed: int, track: Track) -> Evidence | None:
+    """Fitted on a random half of the classes, measured on the other, 20 times; means over the halvings."""
+    rng = np.random.default_rng([seed, 20])
+    own = target.model_copy(update={"gallery": None})
+    seen: list[Evidence] = []
+    half = len(fit.classes) // 2
+    weights = resampled_classes(half, seed, HALVING_REPLICATES)
+    for _ in track(range(HALVINGS), "halvings", HALVINGS):
+        drawn = rng.permutation(fit.classes)
+        pairs = arrange(fit.of_classes(drawn[:half]), scorer=CosineScorer())
+        other = arrange(fit.of_classes(drawn[half : 2 * half]), scorer=CosineScorer())
+        try:
+            threshold = choose(pairs, genuine_pairs(pairs), own, weights, seed=seed).threshold
+        except CalibrationRefused:
+            continue
+        measured = measure(
+            other, threshold, target.confidence, weights, identification=False, classes_disjoint=True
+        )
+        seen.append(measured.evidence)
+    if not seen:
+        return None
+
+    def mean(field: str) -> float | None:
+        values = [value for value in (getattr(one, field) for one in seen) if value is not None]
+        return float(np.mean(values)) if values else None
+
+    def quantile(field: str) -> float | None:
+        values = [value for value in (getattr(one, field) for one in seen) if value is not None]
+        return float(np.quantile(values, target.confidence)) if values else None
+
+    return Evidence(
+        n_items=round(mean("n_items") or 0),
+        n_classes=half,
+        n_genuine_pairs=round(mean("n_genuine_pairs") or 0),
+        n_impostor_pairs=round(mean("n_impostor_pairs") or 0),
+        far=mean("far"),
+        far_upper=quantile("far"),
+        frr=mean("frr"),
+        frr_upper=quantile("frr"),
+        fpir=mean("fpir"),
+        fpir_upper=quantile("fpir"),
+        fnir=mean("fnir"),
+        method=(
+            f"{len(seen)} of {HALVINGS} random halvings of the classes: fitted on one half, measured on the "
+            f"other, each half its own gallery; means, upper values are the {target.confidence:g} quantile "
+            "over halvings"
+        ),
+        classes_disjoint=True,
+    )
+
+
+def _probability(pairs: Pairs, genuine: Genuine, seed: int) -> Probability | None:
+    """Platt's fit on all genuine pairs and a random part of the impostor pairs."""
+    if not len(genuine.scores):
+        return None
+    _, scores = sampled_rows(pairs, seed)
+    impostors = scores[np.isfinite(scores)]
+    drawn = np.random.default_rng([seed, 5]).permutation(len(impostors))[:IMPOSTORS_FOR_PROBABILITY]
+    return fit_platt(genuine.scores, impostors[drawn])
+
+
+def _identity(name: str, model_hash: str, digest: str, target: Target, threshold: float) -> str:
+    content = "\n".join([name, model_hash, digest, target.model_dump_json(), repr(threshold)])
+    return "op-" + hashlib.sha256(content.encode()).hexdigest()[:16]

@@ -1,0 +1,159 @@
+"""What a threshold does on one set of classes: rates, their bounds, and each class's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from api_schemas.operating_point import ClassRates, Evidence
+from decision.progress import Track, silent
+from evaluation.bounds import Floats, class_share, pair_share
+from evaluation.identification_threshold import (
+    MATCHED,
+    UnknownTail,
+    collect_unknown,
+    known_queries_missed,
+    tail_start,
+)
+from evaluation.pair_threshold import Genuine, genuine_pairs
+from evaluation.pairs import Pairs
+from evaluation.tails import accepted_pairs
+
+METHOD = (
+    "upper bounds: classes resampled with replacement, no class its own impostor, pair noise counted once, "
+    "BCa with t quantiles"
+)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Evidence, and the rates of each class."""
+
+    evidence: Evidence
+    per_class: list[ClassRates]
+
+
+def measure(
+    pairs: Pairs,
+    threshold: float,
+    confidence: float,
+    weights: Floats,
+    *,
+    identification: bool,
+    classes_disjoint: bool,
+    genuine: Genuine | None = None,
+    seed: int = 0,
+    track: Track = silent,
+) -> Measured:
+    """Measure a threshold on a set against itself.
+
+    Args:
+        identification: also bound the FPIR at the set's own gallery, which takes a second pass.
+        classes_disjoint: whether the threshold was chosen on other classes.
+    """
+    genuine = genuine_pairs(pairs) if genuine is None else genuine
+    matrix = accepted_pairs(pairs, threshold, track)
+    rejected = genuine.rejected(threshold)
+    sizes = pairs.a.sizes.astype(np.float64)
+    totals = genuine.per_class.astype(np.float64)
+    far = pair_share(matrix, sizes, weights, confidence) if pairs.n_impostor else None
+    frr = class_share(rejected, totals, weights, confidence) if totals.sum() else None
+    fpir, fnir = _identification(pairs, genuine, threshold)
+    fpir_upper, how = None, ""
+    if identification and fpir is not None:
+        fpir_upper = fpir_bound(pairs, threshold, fpir, confidence, weights, seed=seed, track=track)
+        how = (
+            f"; fpir: each class unknown to the {len(sizes) - 1} others, bound along the tail of best scores"
+        )
+    return Measured(
+        Evidence(
+            n_items=len(pairs.a),
+            n_classes=len(pairs.classes),
+            n_genuine_pairs=pairs.n_genuine,
+            n_impostor_pairs=pairs.n_impostor,
+            far=None if far is None else far.estimate,
+            far_upper=far.bound if far is not None and far.estimate > 0 else None,
+            frr=None if frr is None else frr.estimate,
+            frr_upper=frr.bound if frr is not None and frr.estimate > 0 else None,
+            fpir=fpir,
+            fpir_upper=fpir_upper,
+            fnir=fnir,
+            method=METHOD + how,
+            classes_disjoint=classes_disjoint,
+        ),
+        _class_rates(pairs, matrix, rejected, totals),
+    )
+
+
+def fpir_bound(
+    pairs: Pairs,
+    threshold: float,
+    counted: float,
+    confidence: float,
+    weights: Floats,
+    *,
+    seed: int,
+    track: Track = silent,
+) -> float | None:
+    """One-sided upper bound of the FPIR at a gallery of all other classes; null with nothing to bound.
+
+    Args:
+        counted: the share of unknown queries matched at the threshold.
+    """
+    n = len(pairs.a)
+    share = min(1.0, max(MATCHED / n, 1.2 * counted))
+    unknown = collect_unknown(pairs, share, len(pairs.classes) - 1, seed=seed, track=track)
+    start = threshold if counted * n >= MATCHED else tail_start(unknown, max(counted, 2 / n))
+    bound = UnknownTail(unknown, min(start, threshold), weights).interval(threshold, confidence).bound
+    return bound if bound > 0 else None
+
+
+def _identification(pairs: Pairs, genuine: Genuine, threshold: float) -> tuple[float | None, float | None]:
+    best_same, best_other = best_scores(pairs)
+    fpir = float(np.mean(best_other >= np.float32(threshold))) if len(pairs.classes) > 1 else None
+    known = np.isfinite(best_same)
+    if not known.any():
+        return fpir, None
+    return fpir, float(known_queries_missed(best_same[known], best_other[known], threshold).mean())
+
+
+def best_scores(pairs: Pairs) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Float32 [n] each: best score with another item of the own class, and of any other; -inf if none."""
+    n = len(pairs.a)
+    same, other = np.full(n, -np.inf, dtype=np.float32), np.full(n, -np.inf, dtype=np.float32)
+    found = pairs.genuine()
+    np.maximum.at(same, found.a, found.scores)
+    np.maximum.at(same, found.b, found.scores)
+    for block in pairs.blocks():
+        scores = np.where(pairs.impostors(block), block.scores, np.float32(-np.inf))
+        np.maximum(other[block.rows], scores.max(axis=1), out=other[block.rows])
+        np.maximum(other[block.columns], scores.max(axis=0), out=other[block.columns])
+    return same, other
+
+
+def _class_rates(pairs: Pairs, matrix: Any, rejected: Floats, totals: Floats) -> list[ClassRates]:
+    accepted = np.asarray(matrix.sum(axis=1)).ravel()
+    rates = []
+    for code, label in enumerate(pairs.classes):
+        impostors = int(pairs.impostor_per_class[code])
+        far = float(accepted[code] / impostors) if impostors else None
+        frr = float(rejected[code] / totals[code]) if totals[code] else None
+        rates.append(
+            ClassRates(
+                label=str(label),
+                n_items=int(pairs.a.sizes[code]),
+                far=far,
+                frr=frr,
+                utility=None if far is None or frr is None else utility(far, frr),
+            )
+        )
+    return rates
+
+
+def utility(far: float, frr: float) -> float:
+    """Harmonic mean of specificity and sensitivity (arXiv 2307.04047, section 3, c = 1)."""
+    total = (1 - far) + (1 - frr)
+    return 2 * (1 - far) * (1 - frr) / total if total > 0 else 0.0
