@@ -1,0 +1,124 @@
+"""Which two items each anchor gets mixed: a positive (or itself) and one of its hardest negatives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from training.losses.library import Indices, Loss
+from training.losses.pairs import pair_masks
+
+
+@dataclass(frozen=True)
+class Side:
+    """Anchors and the items or class vectors that are mixed, all of unit length.
+
+    Attributes:
+        anchors: float [a, d]. anchor_labels: int [a].
+        mixed: float [m, d].
+        positive, negative: bool [a, m], the pairs that count.
+        similarity: float [a, m].
+        among: float [m, m], cosines among the mixed; None where they would be too many (class vectors).
+    """
+
+    anchors: Tensor
+    anchor_labels: Tensor
+    mixed: Tensor
+    positive: Tensor
+    negative: Tensor
+    similarity: Tensor
+    among: Tensor | None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Mixtures per anchor, padded; all [a, v].
+
+    Attributes:
+        first: int, row of what is mixed with weight ``share``. negative: int, row of the other.
+        valid: bool.
+        to_first, to_negative, first_to_negative: float, cosines.
+    """
+
+    first: Tensor
+    negative: Tensor
+    valid: Tensor
+    to_first: Tensor
+    to_negative: Tensor
+    first_to_negative: Tensor
+
+
+def sides(
+    loss: Loss,
+    embeddings: Tensor,
+    labels: Tensor,
+    ref_emb: Tensor | None,
+    ref_labels: Tensor | None,
+    indices: Indices | None,
+) -> Side:
+    """Who is anchor and what is mixed, by the loss's roles.
+
+    Class vectors have no pairs that a miner could choose, so there the indices change the clean loss alone.
+    """
+    items = F.normalize(embeddings, dim=1)
+    if loss.roles == "items":
+        same = ref_emb is None
+        mixed = items if ref_emb is None else F.normalize(ref_emb.to(items.dtype), dim=1)
+        mixed_labels = labels if ref_labels is None else ref_labels
+        positive, negative = pair_masks(labels, mixed_labels, indices, same)
+        similarity = items @ mixed.T
+        return Side(
+            items, labels, mixed, positive, negative, similarity, similarity if same else mixed @ mixed.T
+        )
+    vectors = loss.class_vectors
+    if loss.roles == "class_anchors":
+        present = torch.unique(labels)
+        anchors = F.normalize(vectors[present].to(items.dtype), dim=1)
+        positive, negative = pair_masks(present, labels, None, same_items=False)
+        return Side(anchors, present, items, positive, negative, anchors @ items.T, items @ items.T)
+    classes = torch.arange(len(vectors), device=labels.device)
+    mixed = F.normalize(vectors.to(items.dtype), dim=1)
+    positive, negative = pair_masks(labels, classes, None, same_items=False)
+    return Side(items, labels, mixed, positive, negative, items @ mixed.T, None)
+
+
+def positive_negative(pair: Side, hardest: int, positives: int | None) -> Choice:
+    """Each anchor's positives (all, or so many drawn evenly) times its k hardest negatives."""
+    negative, negative_valid = _hardest(pair, hardest)
+    most = int(pair.positive.sum(1).max()) if pair.positive.numel() else 0
+    if positives is None or positives >= most:
+        order = pair.positive.to(torch.float32)
+    else:
+        order = torch.rand(pair.positive.shape, device=pair.positive.device) * pair.positive
+        most = positives
+    drawn, first = order.topk(most, dim=1)
+    first_valid = drawn > 0
+    a, p, k = len(first), first.shape[1], negative.shape[1]
+    first = first[:, :, None].expand(a, p, k).reshape(a, p * k)
+    valid = (first_valid[:, :, None] & negative_valid[:, None, :]).reshape(a, p * k)
+    negative = negative[:, None, :].expand(a, p, k).reshape(a, p * k)
+    to_first, to_negative = pair.similarity.gather(1, first), pair.similarity.gather(1, negative)
+    if pair.among is not None:
+        between = pair.among[first, negative]
+    else:
+        between = (pair.mixed[first] * pair.mixed[negative]).sum(2)
+    return Choice(first, negative, valid, to_first, to_negative, between)
+
+
+def anchor_negative(pair: Side, hardest: int, positives: int | None) -> Choice:
+    """Each anchor itself with its k hardest negatives; whether it has positives does not matter."""
+    negative, valid = _hardest(pair, hardest)
+    to_negative = pair.similarity.gather(1, negative)
+    itself = torch.arange(len(negative), device=negative.device)[:, None].expand_as(negative)
+    return Choice(itself, negative, valid, torch.ones_like(to_negative), to_negative, to_negative)
+
+
+def _hardest(pair: Side, k: int) -> tuple[Tensor, Tensor]:
+    """Rows [a, k] of the most similar negatives, and which of them are real."""
+    lowest = torch.finfo(pair.similarity.dtype).min
+    scores = pair.similarity.detach().masked_fill(~pair.negative, lowest)
+    best, rows = scores.topk(min(k, scores.shape[1]), dim=1)
+    return rows, best > lowest
