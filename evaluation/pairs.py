@@ -375,7 +375,7 @@ def impostor_totals(pairs: Pairs, in_a: NDArray[np.bool_], in_b: NDArray[np.bool
     b = np.bincount(pairs.b.codes[in_b], minlength=n)
     totals = a * (b.sum() - b) if pairs.symmetric else a * (b.sum() - b) + b * (a.sum() - a)
     if pairs.a.groups is None or pairs.b.groups is None:
-        return totals.astype(np.int64)
+        return np.asarray(totals.astype(np.int64))
     n_groups = int(max(pairs.a.groups.max(), pairs.b.groups.max())) + 1
     group_a = np.bincount(pairs.a.groups[in_a], minlength=n_groups)
     group_b = np.bincount(pairs.b.groups[in_b], minlength=n_groups)
@@ -416,8 +416,7 @@ def _groups(sets: list[EmbeddingSet], column: str | None) -> Sequence[Integers |
 
 
 def _within(a: NDArray[Any], b: NDArray[Any], symmetric: bool) -> Integers:
-    counts: Integers = (a * (a - 1) // 2 if symmetric else a * b).astype(np.int64)
-    return counts
+    return np.asarray((a * (a - 1) // 2 if symmetric else a * b).astype(np.int64))
 
 
 def _cell_counts(
