@@ -97,7 +97,7 @@ def _rates(report: Report, points: Sequence[OperatingPoint]) -> dict[str, Any] |
         _rate(x, [one[1] for one in shown], "false acceptance (FAR)", "warm"),
         _rate(x, [one[2] for one in shown], "false rejection (FRR)", "cool"),
     ]
-    low, high = _span(shown)
+    low, high = _span(shown, points)
     layout = _layout(points, (low, high))
     reach = report.consistency.calibration_range
     if reach is not None:
@@ -139,10 +139,12 @@ def _rate(x: list[float], y: list[float], name: str, role: str) -> dict[str, Any
     }
 
 
-def _span(shown: Sequence[tuple[float, float, float]]) -> tuple[float, float]:
-    """The thresholds between which a rate is neither next to nothing nor nearly everything."""
+def _span(
+    shown: Sequence[tuple[float, float, float]], points: Sequence[OperatingPoint]
+) -> tuple[float, float]:
+    """The thresholds between which a rate is neither next to nothing nor nearly everything, and all points."""
     telling = [threshold for threshold, far, frr in shown if far > 5e-5 and frr < 0.9 and far < 0.5]
-    telling = telling or [one[0] for one in shown]
+    telling = (telling or [one[0] for one in shown]) + [point.threshold for point in points]
     room = 0.04 * (max(telling) - min(telling) or 1.0)
     return min(telling) - room, max(telling) + room
 
