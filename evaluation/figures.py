@@ -142,9 +142,10 @@ def _rate(x: list[float], y: list[float], name: str, role: str) -> dict[str, Any
 def _span(
     shown: Sequence[tuple[float, float, float]], points: Sequence[OperatingPoint]
 ) -> tuple[float, float]:
-    """The thresholds between which a rate is neither next to nothing nor nearly everything, and all points."""
+    """The thresholds between which a rate is neither next to nothing nor nearly all; with the points."""
     telling = [threshold for threshold, far, frr in shown if far > 5e-5 and frr < 0.9 and far < 0.5]
-    telling = (telling or [one[0] for one in shown]) + [point.threshold for point in points]
+    telling = telling or [one[0] for one in shown]
+    telling += [point.threshold for point in points]
     room = 0.04 * (max(telling) - min(telling) or 1.0)
     return min(telling) - room, max(telling) + room
 
