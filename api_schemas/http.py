@@ -55,16 +55,21 @@ class Reference(Body):
 Queries = Annotated[list[Reference], Field(min_length=1)]
 
 
-class SearchRequest(Body):
-    """The ``k`` most alike items for each query; a query by id leaves itself out."""
+class SearchOptions(Body):
+    """What a search takes beside its queries; with raw float32 rows these are in the query string."""
 
-    queries: Queries
     k: int = Field(default=10, ge=1)
     filter: Filter | None = None
     exact: bool = Field(default=False, description="Compare with every row instead of asking the index.")
     min_score: Finite | None = None
     rank_by: Literal["similarity", "score"] = "similarity"
     include: list[Include] = Field(default=["metadata"])
+
+
+class SearchRequest(SearchOptions):
+    """The ``k`` most alike items for each query; a query by id leaves itself out."""
+
+    queries: Queries
 
 
 class Hit(Schema):
@@ -92,12 +97,17 @@ class SearchResponse(Schema):
     took_ms: Finite
 
 
-class MatchRequest(Body):
+class MatchOptions(Body):
+    """What a match takes beside its queries; with raw float32 rows these are in the query string."""
+
+    filter: Filter | None = None
+    k: int = Field(default=100, ge=1)
+
+
+class MatchRequest(MatchOptions):
     """1:N, "who is this?": the best of ``k`` candidates by score decides."""
 
     queries: Queries
-    filter: Filter | None = None
-    k: int = Field(default=100, ge=1)
 
 
 class MatchResult(Schema):

@@ -1,0 +1,102 @@
+"""The application: state, middleware and routers put together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import Depends, FastAPI
+
+from api_schemas.errors import LimenError
+from service import logs, openapi, problems
+from service.compute import Compute
+from service.gate import Gate
+from service.middleware import Envelope
+from service.routers import dashboard, docs, embeddings, health, info, match, reports, search, verify
+from service.routers.info import VERSION
+from service.security import Keyring, requires
+from service.served import load
+from service.settings import Settings
+from service.state import State
+from service.tokens import Signer
+
+DESCRIPTION = (
+    'Decisions on similarity: search, match (1:N, "who is this, or is it unknown?") and verify (1:1), by an '
+    "operating point whose threshold is frozen together with the proof of what it does."
+)
+TAGS = [
+    {"name": "decide", "description": "Search, match and verify."},
+    {"name": "embed", "description": "From raw input to unit vector."},
+    {"name": "look", "description": "What is served, by which rule, and how evenly it holds."},
+    {"name": "operate", "description": "Health and metrics."},
+]
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The service for these settings. It answers at once and is ready when the bundle is loaded."""
+    app = FastAPI(
+        title="Limen",
+        version=VERSION,
+        description=DESCRIPTION,
+        openapi_tags=TAGS,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=_lifespan,
+    )
+    state = State(
+        settings=settings,
+        compute=Compute(settings.threads, settings.deadline),
+        signer=Signer.open(settings.data),
+    )
+    app.state.limen = state
+    app.state.settings = settings
+    app.state.keyring = Keyring(settings.api_keys_file)
+    gate = Gate(settings.max_inflight, settings.max_queue, settings.deadline)
+    app.add_middleware(Envelope, max_body_bytes=settings.max_body_bytes, gate=gate)
+    problems.install(app)
+    for open_router in (health.router, docs.router):
+        app.include_router(open_router)
+    reading = [Depends(requires("read"))]
+    for router in (
+        search.router,
+        match.router,
+        verify.router,
+        embeddings.router,
+        info.router,
+        reports.router,
+        dashboard.router,
+    ):
+        app.include_router(router, dependencies=reading)
+    app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
+    return app
+
+
+def from_environment() -> FastAPI:
+    """The app of a worker process, which finds its settings in its environment."""
+    settings = Settings()  # type: ignore[call-arg]
+    logs.configure(settings.log_level)
+    return create_app(settings)
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+    state: State = app.state.limen
+    loading = asyncio.create_task(_load(state))
+    yield {}
+    state.draining = True
+    await loading
+    state.compute.close()
+    if state.served is not None:
+        state.served.gallery.close()
+
+
+async def _load(state: State) -> None:
+    """Load in a thread, so that /livez answers meanwhile."""
+    try:
+        state.served = await asyncio.to_thread(load, state.settings.bundle, state.settings)
+        logs.LOGGER.info("ready", extra={"fields": {"model_hash": state.served.model_hash}})
+    except LimenError as error:
+        state.failure = error
+        state.on_failure()

@@ -1,0 +1,77 @@
+"""Requests that come either as JSON or as raw float32 rows with their options in the query string."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import orjson
+from fastapi import Request
+from pydantic import TypeAdapter, ValidationError
+
+from api_schemas.http import Body, MatchOptions, MatchRequest, SearchOptions, SearchRequest
+from service.bodies import OCTETS, float32_rows, media_type, parsed, read_body
+from service.problems import NOT_JSON, UNSUPPORTED_MEDIA_TYPE, ServiceProblem
+from service.references import Resolved, at, check_count, check_filter, check_k, resolve, resolve_rows
+from service.served import Served
+from service.settings import Settings
+
+O = TypeVar("O", SearchOptions, MatchOptions)  # noqa: E741
+_BODIES: dict[type[Body], TypeAdapter[Any]] = {
+    SearchOptions: TypeAdapter(SearchRequest),
+    MatchOptions: TypeAdapter(MatchRequest),
+}
+
+
+@dataclass(frozen=True)
+class Asked(Generic[O]):
+    """Options, and a function that makes the unit rows; it computes, so it runs in a compute thread."""
+
+    options: O
+    resolve: Callable[[], Resolved]
+
+
+async def asked(request: Request, options: type[O], served: Served, settings: Settings) -> Asked[O]:
+    """Read and check a request; raises a problem that names the field."""
+    body = await read_body(request)
+    kind = media_type(request)
+    if kind == OCTETS:
+        rows = float32_rows(body, served.gallery.dim)
+        check_count(len(rows), "body", settings)
+        chosen = _from_query(request, options)
+        result = Asked(chosen, lambda: resolve_rows(rows))
+    elif kind in {"application/json", ""}:
+        content = parsed(_BODIES[options], body)
+        check_count(len(content.queries), "queries", settings)
+        result = Asked(content, lambda: resolve(served, content.queries, "queries"))
+    else:
+        raise ServiceProblem(
+            UNSUPPORTED_MEDIA_TYPE,
+            f"Content-Type is {kind}; this endpoint takes application/json or {OCTETS} (float32 rows).",
+        )
+    check_k(result.options.k, settings)
+    check_filter(result.options.filter, settings)
+    return result
+
+
+def _from_query(request: Request, options: type[O]) -> O:
+    given: dict[str, object] = dict(request.query_params)
+    condition = given.pop("filter", None)
+    if "include" in given:
+        given["include"] = [part for part in str(given["include"]).split(",") if part]
+    try:
+        chosen = options.model_validate_strings(given)
+        if condition is None:
+            return chosen
+        # through the model once more: a filter is checked like one in a body
+        return options.model_validate(chosen.model_dump() | {"filter": _json(str(condition))})
+    except ValidationError as error:
+        raise ServiceProblem.of_validation(error) from None
+
+
+def _json(text: str) -> object:
+    try:
+        return orjson.loads(text.encode("utf-8", "replace"))
+    except orjson.JSONDecodeError as error:
+        raise at(NOT_JSON, "filter", f"the filter is not JSON ({error})") from None

@@ -1,0 +1,157 @@
+"""From what a request refers to, vectors, inputs and item ids, to unit rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import JsonValue
+
+from api_schemas.errors import InputError
+from api_schemas.http import Reference
+from api_schemas.problem import FieldProblem
+from service.problems import (
+    INVALID_INPUT,
+    LIMIT_EXCEEDED,
+    NO_ENCODER,
+    UNKNOWN_ITEM,
+    WRONG_DIMENSION,
+    Kind,
+    ServiceProblem,
+)
+from service.served import Served
+from service.settings import Settings
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """``vectors``: float32 [n, d] unit rows; ``ids``: the item a row came from, or None."""
+
+    vectors: NDArray[np.float32]
+    ids: list[str | None]
+
+    @property
+    def excluded(self) -> list[str | None] | None:
+        """What each query leaves out of its answer: itself, where it is an item."""
+        return self.ids if any(one is not None for one in self.ids) else None
+
+
+def resolve(served: Served, references: Sequence[Reference], where: str) -> Resolved:
+    """Unit rows of references; ``where`` is their path in the body, e.g. "queries".
+
+    Raises:
+        ServiceProblem: a wrong dimension, NaN, zero vector, broken input or unknown id; names its path.
+    """
+    n, dim = len(references), served.gallery.dim
+    raw = np.empty((n, dim), dtype=np.float64)
+    ids: list[str | None] = [None] * n
+    to_encode: list[int] = []
+    for row, reference in enumerate(references):
+        if reference.vector is not None:
+            if len(reference.vector) != dim:
+                raise wrong_dimension(f"{where}.{row}.vector", len(reference.vector), dim)
+            raw[row] = reference.vector
+        elif reference.id is not None:
+            ids[row] = reference.id
+        else:
+            to_encode.append(row)
+    vectors = unit_rows(raw, where, skip=[row for row in range(n) if references[row].vector is None])
+    if to_encode:
+        vectors[to_encode] = _encoded(served, references, to_encode, where)
+    for row, item_id in enumerate(ids):
+        if item_id is not None:
+            vectors[row] = _stored(served, item_id, f"{where}.{row}.id")
+    return Resolved(vectors, ids)
+
+
+def resolve_rows(rows: NDArray[np.float32]) -> Resolved:
+    """Unit rows of raw float32 rows [n, d]."""
+    return Resolved(unit_rows(rows.astype(np.float64), "body"), [None] * len(rows))
+
+
+def unit_rows(raw: NDArray[np.float64], where: str, skip: Sequence[int] = ()) -> NDArray[np.float32]:
+    """Float32 [n, d] rows of length 1; ``skip`` names rows that hold nothing yet.
+
+    Raises:
+        ServiceProblem: a row with NaN, infinity, a value beyond float32, or without direction.
+    """
+    if skip:
+        raw[skip] = 1.0
+    squares = np.einsum("ij,ij->i", raw, raw)
+    bad = np.flatnonzero(~np.isfinite(squares))
+    if len(bad):
+        raise _bad_row(where, int(bad[0]), "holds NaN, infinity or a value too large")
+    bad = np.flatnonzero(squares == 0)
+    if len(bad):
+        raise _bad_row(where, int(bad[0]), "is a zero vector, which has no direction")
+    unit: NDArray[np.float32] = (raw / np.sqrt(squares)[:, None]).astype(np.float32)
+    return unit
+
+
+def wrong_dimension(path: str, found: int, expected: int) -> ServiceProblem:
+    """A vector of another length than the model's."""
+    return at(WRONG_DIMENSION, path, f"the model's vectors have {expected} numbers, found {found}")
+
+
+def at(kind: Kind, path: str, message: str) -> ServiceProblem:
+    """A problem of one field."""
+    return ServiceProblem(kind, f"{path}: {message}.", errors=[FieldProblem(path=path, message=message)])
+
+
+def check_count(n: int, where: str, settings: Settings) -> None:
+    """Raises the problem ``limit-exceeded`` for more queries than one request may hold."""
+    if n > settings.max_queries:
+        raise at(LIMIT_EXCEEDED, where, f"{n} given, at most {settings.max_queries} in one request")
+
+
+def check_k(k: int, settings: Settings) -> None:
+    """Raises the problem ``limit-exceeded`` for a larger k than allowed."""
+    if k > settings.max_k:
+        raise at(LIMIT_EXCEEDED, "k", f"{k} asked for, at most {settings.max_k} are given")
+
+
+def check_filter(condition: JsonValue, settings: Settings) -> None:
+    """Raises the problem ``limit-exceeded`` for a filter that is nested too deeply."""
+    level, depth = [condition], 0
+    while level:
+        depth += 1
+        if depth > 2 * settings.max_filter_depth:
+            raise at(LIMIT_EXCEEDED, "filter", f"nested deeper than {settings.max_filter_depth} levels")
+        level = [
+            inner
+            for outer in level
+            for inner in (
+                outer.values() if isinstance(outer, dict) else outer if isinstance(outer, list) else ()
+            )
+        ]
+
+
+def _bad_row(where: str, row: int, what: str) -> ServiceProblem:
+    return at(INVALID_INPUT, f"{where}.{row}", f"the vector {what}")
+
+
+def _encoded(
+    served: Served, references: Sequence[Reference], rows: Sequence[int], where: str
+) -> NDArray[np.float32]:
+    if served.encoder is None:
+        raise at(
+            NO_ENCODER,
+            f"{where}.{rows[0]}.input",
+            "this bundle holds vectors and no encoder: send vector or id",
+        )
+    inputs = [references[row].input for row in rows]
+    try:
+        return served.encoder.encode([one for one in inputs if one is not None])
+    except InputError as error:
+        raise ServiceProblem(
+            INVALID_INPUT, str(error), errors=[FieldProblem(path=where, message=str(error))]
+        ) from None
+
+
+def _stored(served: Served, item_id: str, path: str) -> NDArray[np.float32]:
+    vector = served.gallery.vector(item_id)
+    if vector is None:
+        raise at(UNKNOWN_ITEM, path, f"no item has the id '{item_id[:100]}'")
+    return vector

@@ -1,0 +1,50 @@
+"""``/livez``, ``/readyz`` and ``/metrics``: what orchestrators ask."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Depends, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from api_schemas.http import Alive, Ready
+from service import metrics
+from service.bodies import json_response
+from service.openapi import problems
+from service.problems import NOT_READY, ServiceProblem
+from service.security import requires
+from service.state import Active, CurrentState
+
+router = APIRouter(tags=["operate"])
+
+
+@router.get("/livez", summary="The process answers", response_model=Alive)
+async def livez() -> Response:
+    """Static: it says that the process takes requests and nothing else."""
+    return json_response({"status": "alive"})
+
+
+@router.get("/readyz", summary="Decisions can be made", response_model=Ready, responses=problems(503))
+async def readyz(served: Active, state: CurrentState) -> Response:
+    """Ready once the index is loaded, 1,000 probed rows have found themselves and a query is answered."""
+    if state.draining:
+        raise ServiceProblem(NOT_READY, "The service is stopping.", headers={"Retry-After": "5"})
+    audit = served.audit
+    return json_response(
+        {
+            "status": "ready",
+            "model_hash": served.model_hash,
+            "self_recall": audit.self_recall,
+            "probed_rows": audit.probed_rows,
+        }
+    )
+
+
+@router.get(
+    "/metrics",
+    summary="Prometheus metrics",
+    response_class=Response,
+    responses=problems(401, 403),
+    dependencies=[Depends(requires("read"))],
+)
+async def exposition() -> Response:
+    """All metrics in Prometheus' text format."""
+    return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)

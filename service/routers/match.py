@@ -1,0 +1,101 @@
+"""``/v1/match``: who is this, or is it unknown?"""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from api_schemas.http import MatchOptions, MatchRequest, MatchResponse
+from api_schemas.operating_point import OperatingPoint
+from index.gallery import Match
+from service import metrics
+from service.bodies import json_response
+from service.openapi import BODY, problems, takes
+from service.options import asked
+from service.served import Served
+from service.state import Active, CurrentState
+from service.tokens import Decision, Signer, now
+
+router = APIRouter(tags=["decide"])
+_EXAMPLES = {"by id": {"queries": [{"id": "0"}]}, "by vector": {"queries": [{"vector": [0.6, 0.8]}], "k": 50}}
+
+
+@router.post(
+    "/v1/match",
+    summary="Say who it is, or unknown",
+    response_model=MatchResponse,
+    responses=problems(*BODY, 409),
+    openapi_extra=takes(MatchRequest, _EXAMPLES, raw_rows=True),
+)
+async def match(request: Request, served: Active, state: CurrentState) -> Response:
+    """One decision a query by the active `fpir` operating point: `match` iff score >= threshold.
+
+    The best candidate is given even when the decision is `unknown`. `margin` is the distance to the best
+    candidate of another label. `beyond_proof` is true once the gallery has over 1.1 x the items that the
+    point is proven for. Takes raw float32 rows like `/v1/search`.
+    """
+    start = perf_counter()
+    point = served.deciding("match")
+    what = await asked(request, MatchOptions, served, state.settings)
+    parsed = perf_counter()
+    results = await state.compute.run(
+        lambda: _decide(served, point, state.signer, what.resolve, what.options)
+    )
+    searched = perf_counter()
+    answer = json_response(
+        {"results": results, "model_hash": served.model_hash, "took_ms": round((searched - start) * 1000, 3)}
+    )
+    metrics.observe_stages(
+        parse=parsed - start, search=searched - parsed, serialize=perf_counter() - searched
+    )
+    return answer
+
+
+def _decide(
+    served: Served, point: OperatingPoint, signer: Signer, resolve: Any, options: MatchOptions
+) -> list[dict[str, Any]]:
+    queries = resolve()
+    matches = served.gallery.match(
+        queries.vectors, k=options.k, filter=options.filter, exclude_ids=queries.excluded
+    )
+    return [
+        _result(served, point, signer, one, item_id)
+        for one, item_id in zip(matches, queries.ids, strict=True)
+    ]
+
+
+def _result(
+    served: Served, point: OperatingPoint, signer: Signer, match: Match, item_id: str | None
+) -> dict[str, Any]:
+    metrics.DECISIONS.labels(point.name, match.decision).inc()
+    if match.score is not None:
+        metrics.TOP1.observe(match.score)
+    if match.margin is not None:
+        metrics.MARGIN.observe(match.margin)
+    token = signer.sign(
+        Decision(
+            endpoint="match",
+            at=now(),
+            model_hash=served.model_hash,
+            operating_point=point.id,
+            decision=match.decision,
+            score=match.score,
+            a=item_id,
+            b=match.id,
+        )
+    )
+    return {
+        "decision": match.decision,
+        "label": match.label,
+        "id": match.id,
+        "similarity": match.similarity,
+        "score": match.score,
+        "probability": match.probability,
+        "threshold": match.threshold,
+        "margin": match.margin,
+        "operating_point": point.id,
+        "beyond_proof": match.beyond_proof,
+        "decision_id": token,
+    }

@@ -1,0 +1,84 @@
+"""``/v1/verify``: are these the same?"""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Response
+
+from api_schemas.http import VerifyRequest, VerifyResponse
+from api_schemas.operating_point import OperatingPoint
+from service import metrics
+from service.bodies import json_body, json_response
+from service.openapi import BODY, problems, takes
+from service.references import check_count, resolve
+from service.served import Served
+from service.state import Active, CurrentState
+from service.tokens import Decision, Signer, now
+
+router = APIRouter(tags=["decide"])
+_EXAMPLES = {"two items": {"pairs": [{"a": {"id": "0"}, "b": {"id": "1"}}]}}
+
+
+@router.post(
+    "/v1/verify",
+    summary="Say whether two are the same",
+    response_model=VerifyResponse,
+    responses=problems(*BODY, 409),
+    openapi_extra=takes(VerifyRequest, _EXAMPLES),
+)
+async def verify(
+    body: Annotated[VerifyRequest, Depends(json_body(VerifyRequest))], served: Active, state: CurrentState
+) -> Response:
+    """One decision a pair by the active `far`, `frr`, `eer` or `cost` point.
+
+    The decision is `match` iff score >= threshold.
+    """
+    start = perf_counter()
+    point = served.deciding("verify")
+    check_count(len(body.pairs), "pairs", state.settings)
+    results = await state.compute.run(lambda: _decide(served, point, state.signer, body))
+    return json_response(
+        {
+            "results": results,
+            "model_hash": served.model_hash,
+            "took_ms": round((perf_counter() - start) * 1000, 3),
+        }
+    )
+
+
+def _decide(
+    served: Served, point: OperatingPoint, signer: Signer, body: VerifyRequest
+) -> list[dict[str, Any]]:
+    # a pair's two ends are resolved together, so that all encoder inputs share their batches
+    ends = [end for pair in body.pairs for end in (pair.a, pair.b)]
+    both = resolve(served, ends, "pairs")
+    decided = served.gallery.verify(both.vectors[0::2], both.vectors[1::2])
+    results = []
+    for one, a, b in zip(decided, both.ids[0::2], both.ids[1::2], strict=True):
+        metrics.DECISIONS.labels(point.name, one.decision).inc()
+        token = signer.sign(
+            Decision(
+                endpoint="verify",
+                at=now(),
+                model_hash=served.model_hash,
+                operating_point=point.id,
+                decision=one.decision,
+                score=one.score,
+                a=a,
+                b=b,
+            )
+        )
+        results.append(
+            {
+                "decision": one.decision,
+                "similarity": one.similarity,
+                "score": one.score,
+                "probability": one.probability,
+                "threshold": one.threshold,
+                "operating_point": point.id,
+                "decision_id": token,
+            }
+        )
+    return results

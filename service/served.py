@@ -1,0 +1,184 @@
+"""A bundle as the service holds it: gallery, encoder, operating points and report, loaded and audited."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Literal
+
+import numpy as np
+
+from api_schemas.errors import BundleError
+from api_schemas.http import ActivePoints, EncoderInfo, OperatingPointSummary
+from api_schemas.manifest import Manifest
+from api_schemas.operating_point import OperatingPoint
+from api_schemas.report import Report
+from encoder import Encoder
+from index.gallery import Gallery
+from service import metrics
+from service.problems import NO_OPERATING_POINT, ServiceProblem
+from service.settings import Settings
+
+PROBED_ROWS = 1_000
+
+
+@dataclass(frozen=True)
+class Audit:
+    """How many probed rows found themselves, and whether a query was answered."""
+
+    probed_rows: int
+    self_recall: float
+
+
+@dataclass(frozen=True)
+class Served:
+    """One loaded model version; immutable, so a request that started on it ends on it."""
+
+    gallery: Gallery
+    encoder: Encoder | None
+    points: Mapping[str, OperatingPoint]
+    active_verify: OperatingPoint | None
+    active_match: OperatingPoint | None
+    reasons: tuple[str, ...]
+    report: Report
+    audit: Audit
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the bundle says it holds."""
+        return self.gallery.manifest
+
+    @property
+    def model_hash(self) -> str:
+        """The model every vector here comes from."""
+        return self.manifest.model_hash
+
+    def deciding(self, endpoint: str) -> OperatingPoint:
+        """The active point of ``match`` or ``verify``; raises the problem ``no-operating-point``."""
+        point = self.active_match if endpoint == "match" else self.active_verify
+        if point is None:
+            why = " ".join(self.reasons) or "The bundle was made without one."
+            target = "--target-fpir" if endpoint == "match" else "--target-far"
+            raise ServiceProblem(
+                NO_OPERATING_POINT,
+                f"No operating point decides /v1/{endpoint}. {why} Calibrate one with "
+                f"`limen calibrate ... {target} 0.01` and export with --operating-point; search needs none.",
+            )
+        return point
+
+    def summaries(self) -> list[OperatingPointSummary]:
+        """All points without their classes, those that decide first."""
+        ordered = sorted(
+            self.points.values(), key=lambda point: (self._endpoint_of(point) is None, point.name)
+        )
+        return [self._summary(point) for point in ordered]
+
+    def active_points(self) -> ActivePoints:
+        """The points that decide now."""
+        verify, match = self.active_verify, self.active_match
+        return ActivePoints(
+            verify=None if verify is None else self._summary(verify),
+            match=None if match is None else self._summary(match),
+            reasons=list(self.reasons),
+        )
+
+    def encoder_info(self) -> EncoderInfo | None:
+        """What the encoder takes; null for a bundle of vectors."""
+        if self.encoder is None:
+            return None
+        preprocessing = self.encoder.preprocessing
+        return EncoderInfo(kind=preprocessing.kind, shape=list(preprocessing.shape))
+
+    def _endpoint_of(self, point: OperatingPoint) -> Literal["match", "verify"] | None:
+        if self.active_match is not None and point.id == self.active_match.id:
+            return "match"
+        if self.active_verify is not None and point.id == self.active_verify.id:
+            return "verify"
+        return None
+
+    def _summary(self, point: OperatingPoint) -> OperatingPointSummary:
+        names = OperatingPointSummary.model_fields.keys() - {"active_for"}
+        fields = {name: getattr(point, name) for name in names}
+        return OperatingPointSummary(**fields, active_for=self._endpoint_of(point))
+
+
+def load(path: Path, settings: Settings) -> Served:
+    """Open a bundle, check it, probe it; takes seconds for a large one.
+
+    Raises:
+        BundleError: a checksum, schema or audit that fails, or a point of another model.
+    """
+    start = perf_counter()
+    gallery = Gallery.open(path)
+    manifest = gallery.manifest
+    encoder = None
+    if manifest.encoder is not None:
+        encoder = Encoder.open(
+            path, max_image_bytes=settings.max_image_bytes, max_image_pixels=settings.max_image_pixels
+        )
+        if encoder.dim != manifest.embedding_dim:
+            raise BundleError(
+                f"{path}: the encoder answers {encoder.dim} numbers, the index has {manifest.embedding_dim}."
+            )
+    points = _points(path, manifest)
+    active = manifest.operating_points
+    served = Served(
+        gallery=gallery,
+        encoder=encoder,
+        points=points,
+        active_verify=_active(points, active.verify, path),
+        active_match=_active(points, active.match, path),
+        reasons=tuple(active.reasons),
+        report=Report.load(path / "report.json"),
+        audit=_audit(gallery, path),
+    )
+    _publish(served, perf_counter() - start)
+    return served
+
+
+def _points(path: Path, manifest: Manifest) -> dict[str, OperatingPoint]:
+    points = {}
+    for name in sorted(manifest.files):
+        if name.startswith("operating_points/") and name.endswith(".json"):
+            point = OperatingPoint.load(path / name)
+            if point.model_hash != manifest.model_hash:
+                raise BundleError(
+                    f"{path / name} was calibrated for model {point.model_hash[:12]}, the bundle holds "
+                    f"{manifest.model_hash[:12]}: calibrate again with this model."
+                )
+            points[point.id] = point
+    return points
+
+
+def _active(points: Mapping[str, OperatingPoint], point_id: str | None, path: Path) -> OperatingPoint | None:
+    if point_id is None:
+        return None
+    if point_id not in points:
+        raise BundleError(f"{path}: the active operating point '{point_id}' is not in the bundle.")
+    return points[point_id]
+
+
+def _audit(gallery: Gallery, path: Path) -> Audit:
+    """Evenly spaced rows search for themselves: the first hit must be as near as the row is to itself."""
+    probed = gallery.probe(PROBED_ROWS)
+    if probed.found < probed.rows:
+        raise BundleError(
+            f"{path}: {probed.rows - probed.found} of {probed.rows} probed rows do not find themselves: "
+            "run `limen verify` and build the bundle again."
+        )
+    return Audit(probed_rows=probed.rows, self_recall=probed.found / probed.rows)
+
+
+def _publish(served: Served, seconds: float) -> None:
+    counts = served.manifest.counts
+    metrics.LOAD_SECONDS.set(seconds)
+    metrics.SELF_RECALL.set(served.audit.self_recall)
+    metrics.ROWS.labels("live").set(served.gallery.n_items)
+    metrics.ROWS.labels("deleted").set(0)
+    metrics.ROWS.labels("side_exact").set(counts.side_list)
+    metrics.UNREACHABLE.set(counts.side_list)
+    metrics.DUPLICATES.set(counts.items - counts.distinct_vectors)
+    for endpoint, point in (("verify", served.active_verify), ("match", served.active_match)):
+        metrics.THRESHOLD.labels(endpoint).set(np.nan if point is None else point.threshold)

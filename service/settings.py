@@ -1,0 +1,83 @@
+"""All settings of the service in one place: flags of ``limen serve`` or variables ``LIMEN_*``."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from api_schemas.base import first_problem
+from api_schemas.errors import ConfigError
+from api_schemas.http import Limits
+
+MIB = 1 << 20
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address can be reached from this machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class Settings(BaseSettings):
+    """Every value can be given as ``LIMEN_<NAME>``; sizes in bytes, times in seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="LIMEN_", extra="ignore", frozen=True)
+
+    bundle: Path
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    data: Path | None = None
+    workers: int = Field(default=1, ge=1, le=256)
+    bundles: Path | None = None
+    api_keys_file: Path | None = None
+    engine: Literal["faiss", "milvus"] = "faiss"
+    database_url: str | None = None
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    max_queries: int = Field(default=1_000, ge=1)
+    max_k: int = Field(default=1_000, ge=1)
+    max_body_bytes: int = Field(default=128 * MIB, ge=1)
+    max_image_bytes: int = Field(default=16 * MIB, ge=1)
+    max_image_pixels: int = Field(default=32_000_000, ge=1)
+    max_filter_depth: int = Field(default=8, ge=1)
+
+    # computing threads; requests beyond them wait in a queue of bounded length
+    threads: int = Field(default_factory=lambda: max(1, os.cpu_count() or 1), ge=1, le=256)
+    max_inflight: int = Field(default=64, ge=1)
+    max_queue: int = Field(default=128, ge=0)
+    deadline: float = Field(default=30.0, gt=0)
+    drain: float = Field(default=20.0, gt=0)
+
+    @model_validator(mode="after")
+    def _refuse_what_is_unsafe(self) -> Settings:
+        if self.workers > 1 and self.data is not None:
+            raise ValueError("workers above 1 need a read-only service: leave out data, or use one worker")
+        if self.api_keys_file is None and not is_loopback(self.host):
+            raise ValueError(
+                f"host {self.host} can be reached from other machines, which needs keys: make one with "
+                "`limen keys create --scope read --file keys.json` and set LIMEN_API_KEYS_FILE=keys.json, "
+                "or listen on 127.0.0.1"
+            )
+        return self
+
+    @property
+    def limits(self) -> Limits:
+        """What one request may ask for, as ``/v1/info`` shows it."""
+        return Limits(**{name: getattr(self, name) for name in Limits.model_fields})
+
+
+def settings_from(**given: object) -> Settings:
+    """Settings from flags and environment; raises ConfigError naming the offending one."""
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    except ValidationError as error:
+        where, what = first_problem(error)
+        name = "" if where == "(top level)" else f"{where} (LIMEN_{where.upper()}): "
+        raise ConfigError(f"Service setting {name}{what.removeprefix('Value error, ')}.") from None

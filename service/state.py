@@ -1,0 +1,47 @@
+"""What one running service holds, and how a request gets at it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from api_schemas.errors import LimenError
+from service.compute import Compute
+from service.problems import NOT_READY, ServiceProblem
+from service.served import Served
+from service.settings import Settings
+from service.tokens import Signer
+
+
+@dataclass
+class State:
+    """``served`` is None until the bundle is loaded and audited; ``failure`` says why it never will be."""
+
+    settings: Settings
+    compute: Compute
+    signer: Signer
+    served: Served | None = None
+    failure: LimenError | None = None
+    draining: bool = False
+    on_failure: Callable[[], None] = field(default=lambda: None)
+
+
+def state_of(request: Request) -> State:
+    """The state of the app a request came to."""
+    state: State = request.app.state.limen
+    return state
+
+
+def active(state: Annotated[State, Depends(state_of)]) -> Served:
+    """The model that answers now; raises the problem ``not-ready`` (503) while it loads."""
+    if state.served is None:
+        why = str(state.failure) if state.failure else "The bundle is being loaded and checked."
+        raise ServiceProblem(NOT_READY, why, headers={"Retry-After": "1"})
+    return state.served
+
+
+CurrentState = Annotated[State, Depends(state_of)]
+Active = Annotated[Served, Depends(active)]

@@ -1,0 +1,20 @@
+// Light or dark: what the system prefers, until the person chooses otherwise.
+"use strict";
+(() => {
+  const stored = () => { try { return localStorage.getItem("limen-theme"); } catch { return null; } };
+  const system = () => (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+  const show = () => {
+    document.documentElement.dataset.theme = stored() || system();
+    document.dispatchEvent(new Event("limen-theme"));
+  };
+  show();
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", show);
+  document.addEventListener("DOMContentLoaded", () => {
+    document.getElementById("theme").addEventListener("click", () => {
+      const next = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
+      try { localStorage.setItem("limen-theme", next); } catch { /* a private window forgets */ }
+      document.documentElement.dataset.theme = next;
+      document.dispatchEvent(new Event("limen-theme"));
+    });
+  });
+})();
