@@ -1,0 +1,117 @@
+"""Checkpoints: one safetensors file each, tensors in its body, progress and configuration in its header.
+
+One file is whole or absent after a crash, so that tensors and progress can never be of different steps.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from api_schemas.config import Config
+from api_schemas.errors import ConfigError, InputError
+from api_schemas.files import write_atomically
+from training.state import Progress, State
+
+CHECKPOINTS = "checkpoints"
+BEST = "best.safetensors"
+RESUME_MAY_CHANGE = frozenset(("name", "calibration", "index"))
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a file holds."""
+
+    tensors: dict[str, Tensor]
+    progress: Progress
+    config: dict[str, object]
+    fingerprint: str
+
+
+def save_checkpoint(path: Path, state: State, config: Config, fingerprint: str) -> None:
+    """Write atomically; raises InputError when the disk is full (older checkpoints stay as they are)."""
+    header = {
+        "progress": state.progress.to_json(),
+        "config": json.dumps(config.model_dump(mode="json")),
+        "fingerprint": fingerprint,
+    }
+    _write(path, safetensors.torch.save(state.tensors(), metadata=header))
+
+
+def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
+    """Write a network's weights alone, atomically."""
+    plain = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+    _write(path, safetensors.torch.save(plain))
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """Read a network's weights; raises InputError naming a missing or damaged file."""
+    try:
+        return safetensors.torch.load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise InputError(f"{path} cannot be read as safetensors: {error}.") from None
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint; raises InputError naming a missing or damaged file."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            header = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        return Checkpoint(
+            tensors,
+            Progress.from_json(header["progress"]),
+            json.loads(header["config"]),
+            header["fingerprint"],
+        )
+    except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
+        raise InputError(f"{path} cannot be read as a checkpoint: {error}.") from None
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint of the latest step; names sort by step."""
+    return max(folder.glob("step-*.safetensors"), default=None)
+
+
+def keep_latest(folder: Path, keep: int) -> None:
+    """Remove all but the latest ``keep`` checkpoints; the best weights are a file of their own."""
+    for path in sorted(folder.glob("step-*.safetensors"))[:-keep]:
+        path.unlink(missing_ok=True)
+
+
+def refuse_other_run(found: Checkpoint, config: Config, fingerprint: str, path: Path) -> None:
+    """Resuming with other data or another configuration would not be the same run.
+
+    Raises:
+        ConfigError: names the first key that differs.
+        InputError: the data changed since the checkpoint was written.
+    """
+    now = config.model_dump(mode="json")
+    for key in now.keys() | found.config.keys():
+        if key not in RESUME_MAY_CHANGE and now.get(key) != found.config.get(key):
+            raise ConfigError(
+                f"{path} was written with another '{key}': resume with the same configuration, or start a "
+                "new run in another --out."
+            )
+    if found.fingerprint != fingerprint:
+        raise InputError(
+            f"The training data changed since {path} was written: start a new run in another --out."
+        )
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise InputError(
+            f"{path} cannot be saved: no space left for {len(content) / 2**20:.0f} MiB; what was saved "
+            "before is intact. Make room and go on with --resume."
+        ) from None

@@ -1,0 +1,188 @@
+"""Images on disk: a folder per class, or a zip of such folders that is read in place."""
+
+from __future__ import annotations
+
+import io
+import warnings
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from api_schemas.errors import InputError
+from api_schemas.preprocessing import ImageInput
+from decision.progress import Track
+from encoder.preprocessing import Preprocessing
+
+SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"))
+LARGEST_SIDE = 64  # unless the configuration names a size: what two CPU cores train on in minutes
+PROBED = 256
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """One image that can be opened again and again; ``name`` is how messages and ids call it."""
+
+    name: str
+    label: str
+    read: Callable[[], bytes]
+    part: str | None = None
+    group: str | None = None
+
+    def open(self) -> Image.Image:
+        """Decode the whole image; raises InputError naming the file when it is broken."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+                image = Image.open(io.BytesIO(self.read()))
+                image.load()
+        except (UnidentifiedImageError, OSError, SyntaxError, ValueError, zipfile.BadZipFile) as error:
+            reason = (
+                "it is not an image that can be read" if isinstance(error, UnidentifiedImageError) else error
+            )
+            raise InputError(
+                f"{self.name} is broken: {reason}. Remove it, or set data.broken=skip."
+            ) from None
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+            raise InputError(f"{self.name} is too large to be decoded safely: scale it down.") from None
+        return image
+
+
+def find_images(paths: Sequence[Path]) -> list[ImageFile]:
+    """Every image below the given folders and in the given zips, sorted by name within each.
+
+    The class is the folder's path relative to the root. Names are prefixed with the root's name where
+    several roots are given.
+
+    Raises:
+        InputError: a path that is missing, holds no image, or holds images outside any class folder.
+    """
+    found: list[ImageFile] = []
+    for root in paths:
+        prefix = f"{root.stem}/" if len(paths) > 1 else ""
+        if root.is_dir():
+            images = _in_folder(root, prefix)
+        elif zipfile.is_zipfile(root):
+            images = _in_zip(root, prefix)
+        elif root.exists():
+            raise InputError(f"{root} is neither a folder nor a zip archive: data.path must be one of them.")
+        else:
+            raise InputError(f"{root} does not exist: data.path must be a folder of class folders or a zip.")
+        if not images:
+            raise InputError(
+                f"{root} holds no images: expected a folder per class with files such as .png or .jpg."
+            )
+        loose = next((image for image in images if image.label in ("", ".")), None)
+        if loose:
+            raise InputError(f"{root}: {loose.name} is in no class folder: expected CLASS/{loose.name}.")
+        found += images
+    return found
+
+
+def _in_folder(root: Path, prefix: str) -> list[ImageFile]:
+    files = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    relative = [path.relative_to(root) for path in files]
+    return [
+        ImageFile(prefix + name.as_posix(), name.parent.as_posix(), path.read_bytes)
+        for name, path in zip(relative, files, strict=True)
+        if not any(part.startswith(".") for part in name.parts)
+    ]
+
+
+def _in_zip(root: Path, prefix: str) -> list[ImageFile]:
+    archive = zipfile.ZipFile(root)
+    entries = sorted(info.filename for info in archive.infolist() if not info.is_dir())
+    images = []
+    for entry in entries:
+        path = PurePosixPath(entry)
+        hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+        if path.suffix.lower() in SUFFIXES and not hidden:
+            images.append(ImageFile(prefix + entry, path.parent.as_posix(), partial(archive.read, entry)))
+    return images
+
+
+def rule_for(files: Sequence[ImageFile], size: int | None, colour: str) -> ImageInput:
+    """How images of this kind become arrays, from a sample of the training images.
+
+    Size: the median side, capped at 64. Mode: grey unless any sampled image has colour. Where most of
+    the border has one grey level (paper), that level becomes 0, so that shifting in zeros is paper.
+    """
+    step = max(1, len(files) // PROBED)
+    sample = []
+    for file in files[::step]:
+        try:
+            sample.append(file.open())
+        except InputError:
+            continue  # the full read decides whether a broken file is an error
+    if not sample:
+        raise InputError(f"{files[0].name} and every other image that was tried is broken.")
+    side = size or min(LARGEST_SIDE, round(float(np.median([max(image.size) for image in sample]))))
+    grey = colour == "grey" or (colour == "auto" and all(_is_grey(image) for image in sample))
+    channels = 1 if grey else 3
+    rule = ImageInput(
+        mode="L" if grey else "RGB",
+        height=side,
+        width=side,
+        resize="stretch" if all(image.width == image.height for image in sample) else "pad",
+        mean=[0.0] * channels,
+        std=[1.0] * channels,
+    )
+    pixels = np.stack([Preprocessing(rule).image_pixels(image) for image in sample])
+    return with_statistics(rule, pixels)
+
+
+def with_statistics(rule: ImageInput, pixels: NDArray[np.uint8]) -> ImageInput:
+    """The rule with mean and deviation of uint8 [n, channels, h, w], rounded to six places."""
+    scaled = pixels.astype(np.float64) / 255
+    border = np.concatenate([scaled[..., 0, :], scaled[..., -1, :], scaled[..., 0], scaled[..., -1]], axis=-1)
+    middle = np.median(border, axis=(0, 2))
+    paper = (np.abs(border - middle[:, None]) < 1e-9).mean() > 0.5
+    mean = middle if paper else scaled.mean(axis=(0, 2, 3))
+    std = np.maximum(np.sqrt(((scaled - mean[:, None, None]) ** 2).mean(axis=(0, 2, 3))), 1e-3)
+    return rule.model_copy(
+        update={"mean": [round(float(m), 6) for m in mean], "std": [round(float(s), 6) for s in std]}
+    )
+
+
+def _is_grey(image: Image.Image) -> bool:
+    if image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;"):
+        return True
+    channels = np.asarray(image.convert("RGB").resize((32, 32)), dtype=np.int16)
+    return bool((channels.max(axis=2) - channels.min(axis=2)).max() <= 8)
+
+
+def read_images(
+    files: Sequence[ImageFile],
+    preprocessing: Preprocessing,
+    *,
+    skip_broken: bool,
+    track: Track,
+    say: Callable[[str], None],
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Decode and resize all images.
+
+    Returns:
+        uint8 [n, channels, h, w] of the readable ones, and bool [len(files)]: which those are.
+
+    Raises:
+        InputError: a broken image, by name, unless ``skip_broken``.
+    """
+    pixels = np.empty((len(files), *preprocessing.shape), dtype=np.uint8)
+    good = np.ones(len(files), dtype=bool)
+    broken: list[str] = []
+    for row, file in enumerate(track(files, "reading images", len(files))):
+        try:
+            pixels[row] = preprocessing.image_pixels(file.open())
+        except InputError as error:
+            if not skip_broken:
+                raise
+            good[row] = False
+            broken.append(str(error).partition(" is broken")[0])
+    if broken:
+        say(f"Skipped {len(broken)} broken images: {', '.join(broken[:5])}{', ...' if broken[5:] else ''}.")
+    return (pixels if good.all() else pixels[good]), good

@@ -1,0 +1,59 @@
+"""What the data layer hands to the trainer: inputs, labels, ids, and how raw input becomes inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from decision.embeddings import Text
+from encoder.preprocessing import Preprocessing
+
+
+@dataclass(frozen=True, eq=False)
+class Items:
+    """Labelled inputs in memory, one row an item.
+
+    Attributes:
+        inputs: uint8 [n, channels, height, width] for images (not yet normalised), float32 [n, d] for
+            vectors and table rows (ready for the network).
+        labels: text [n].
+        ids: text [n], distinct within all items of a data set; for files their path.
+        metadata: columns of length n.
+    """
+
+    inputs: NDArray[Any]
+    labels: Text
+    ids: Text
+    metadata: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, rows: NDArray[Any]) -> Items:
+        """The rows of an index array or boolean mask, in that order."""
+        columns = {name: column[rows] for name, column in self.metadata.items()}
+        return Items(self.inputs[rows], self.labels[rows], self.ids[rows], columns)
+
+    @property
+    def n_classes(self) -> int:
+        """How many distinct labels there are."""
+        return len(np.unique(self.labels))
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """Items by part, and the one rule that turns raw input into ``inputs``; a part may be None."""
+
+    train: Items
+    validation: Items | None
+    test: Items | None
+    preprocessing: Preprocessing
+
+    def parts(self) -> dict[str, Items]:
+        """The parts that exist, by name."""
+        named = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: items for name, items in named.items() if items is not None}

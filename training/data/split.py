@@ -1,0 +1,96 @@
+"""Cuts items into train, validation and test, so that what is proven is proven on the unseen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from api_schemas.config import DataConfig, SplitConfig
+from api_schemas.errors import InputError
+from training.data.items import Items
+
+PARTS = ("train", "validation", "test")
+Rows = NDArray[np.int64]
+
+
+def split_items(items: Items, data: DataConfig, source: str) -> dict[str, Rows]:
+    """Row numbers of each part, ascending; a part that gets nothing is empty.
+
+    Raises:
+        InputError: one class only, no class with two items, or a split that leaves a part unusable.
+    """
+    _refuse_unusable(items, source)
+    split = data.split
+    if split.by == "column":
+        parts = _by_column(items, data.split_column, source)
+    elif split.by == "time":
+        parts = _by_time(items, str(data.time_column), split, source)
+    else:
+        column = items.labels if split.by == "class" else _column(items, str(data.group_column), source)
+        parts = _by_value(column, split)
+    train = items.subset(parts["train"])
+    if train.n_classes < 2:
+        raise InputError(
+            f"{source}: {train.n_classes} of {items.n_classes} classes are left for training, at least 2 are "
+            "needed: give more classes or raise data.split.train."
+        )
+    return parts
+
+
+def _refuse_unusable(items: Items, source: str) -> None:
+    _, counts = np.unique(items.labels, return_counts=True)
+    if len(counts) == 1:
+        raise InputError(
+            f"{source} has one class only, '{items.labels[0]}' ({counts[0]} items): at least 2 are needed."
+        )
+    if counts.max() < 2:
+        raise InputError(
+            f"{source} has {len(counts)} classes but no class with two items: without two items of a "
+            "class there is nothing to match."
+        )
+
+
+def _by_value(column: NDArray[np.str_], split: SplitConfig) -> dict[str, Rows]:
+    """Distinct values are shuffled and dealt out by share, or by fold."""
+    values, codes = np.unique(column, return_inverse=True)
+    order = np.random.default_rng(split.seed).permutation(len(values))
+    part_of = np.empty(len(values), dtype=np.int64)
+    if split.folds:
+        fold = np.arange(len(values)) % split.folds
+        turned = (fold - split.fold) % split.folds
+        part_of[order] = np.where(turned == 0, 2, np.where(turned == 1, 1, 0))
+    else:
+        shares = np.array([split.train, split.validation, split.test])
+        ends = np.round(np.cumsum(shares) / shares.sum() * len(values)).astype(np.int64)
+        part_of[order] = np.searchsorted(ends, np.arange(len(values)), side="right")
+    return {name: np.flatnonzero(part_of[codes] == number) for number, name in enumerate(PARTS)}
+
+
+def _by_time(items: Items, column: str, split: SplitConfig, source: str) -> dict[str, Rows]:
+    order = np.argsort(_column(items, column, source), kind="stable")
+    shares = np.array([split.train, split.validation, split.test])
+    ends = np.round(np.cumsum(shares) / shares.sum() * len(items)).astype(np.int64)
+    pieces = np.split(order, ends[:2])
+    return {name: np.sort(piece) for name, piece in zip(PARTS, pieces, strict=True)}
+
+
+def _by_column(items: Items, column: str, source: str) -> dict[str, Rows]:
+    values = _column(items, column, source)
+    aliases: Mapping[str, str] = {"val": "validation", "valid": "validation", "dev": "validation"}
+    named = np.array([aliases.get(str(value), str(value)) for value in values])
+    wrong = np.flatnonzero(~np.isin(named, PARTS))
+    if len(wrong):
+        raise InputError(
+            f"{source}: row {wrong[0]} of column '{column}' is '{values[wrong[0]]}', expected train, "
+            "validation or test."
+        )
+    return {name: np.flatnonzero(named == name) for name in PARTS}
+
+
+def _column(items: Items, column: str, source: str) -> NDArray[np.str_]:
+    if column not in items.metadata:
+        known = ", ".join(sorted(items.metadata)) or "none"
+        raise InputError(f"{source} has no column '{column}' to split by; found {known}.")
+    return np.asarray(items.metadata[column])

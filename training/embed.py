@@ -1,0 +1,51 @@
+"""Items through a network: pixels to unit vectors, in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from decision.embeddings import EmbeddingSet
+from decision.progress import Track, silent
+from encoder.preprocessing import Preprocessing
+from training.data.items import Items
+from training.network import Network
+
+
+class Prepare:
+    """Rows of ``Items.inputs`` to the network's input, on a device: the arithmetic of serving, on tensors."""
+
+    def __init__(self, preprocessing: Preprocessing, device: torch.device) -> None:
+        self.device = device
+        rule = preprocessing.input
+        self.image = rule.kind == "image"
+        if rule.kind == "image":
+            self.mean = torch.tensor(rule.mean, dtype=torch.float32, device=device).view(-1, 1, 1)
+            self.std = torch.tensor(rule.std, dtype=torch.float32, device=device).view(-1, 1, 1)
+
+    def __call__(self, rows: NDArray[np.generic]) -> Tensor:
+        """Uint8 [n, c, h, w] or float32 [n, d] to the float32 input batch."""
+        batch = torch.from_numpy(np.ascontiguousarray(rows)).to(self.device)
+        return (batch.float() / 255 - self.mean) / self.std if self.image else batch
+
+
+def embed(
+    network: Network, items: Items, prepare: Prepare, batch_size: int, track: Track = silent
+) -> EmbeddingSet:
+    """Embed all items in evaluation mode (running statistics, no dropout); the mode is put back."""
+    was_training = network.training
+    network.eval()
+    starts: Iterable[int] = range(0, len(items), batch_size)
+    with torch.inference_mode():
+        vectors = [
+            network(prepare(items.inputs[start : start + batch_size])).cpu().numpy()
+            for start in track(starts, "embedding", -(-len(items) // batch_size))
+        ]
+    network.train(was_training)
+    return EmbeddingSet.from_arrays(
+        np.concatenate(vectors), items.labels, items.ids, items.metadata, source="the network's output"
+    )

@@ -1,0 +1,84 @@
+"""A run's network as ``encoder.onnx`` with its ``preprocessing.json``, checked against torch."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+
+from api_schemas.errors import BundleError
+from api_schemas.files import fsync_folder
+from encoder.preprocessing import PREPROCESSING_FILE
+from training.network import Network
+from training.run import Run
+
+ENCODER = "encoder.onnx"
+LARGEST_DIFFERENCE = 1e-5
+CHECKED_INPUTS = 100
+OPSET = 17  # old enough for every onnxruntime in use, new enough for all that the backbones need
+
+
+def export_encoder(run: Run, folder: Path) -> float:
+    """Write the run's best network and its preprocessing; the batch size is free, the output unit rows.
+
+    The network file comes last: a folder that has it is complete.
+
+    Returns:
+        The largest absolute difference between ONNX Runtime and torch over 100 inputs.
+
+    Raises:
+        BundleError: that difference is over 1e-5; nothing is left behind.
+    """
+    preprocessing = run.preprocessing()
+    network = run.network()
+    inputs = _inputs(preprocessing.shape, CHECKED_INPUTS)
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{ENCODER}.tmp"
+    try:
+        _write(network, inputs, temporary)
+        difference = _difference(network, inputs, temporary)
+        if not difference <= LARGEST_DIFFERENCE:
+            raise BundleError(
+                f"{run.path}: the exported network differs from the trained one by {difference:.1e}, at most "
+                f"{LARGEST_DIFFERENCE:.0e} is allowed."
+            )
+        shutil.copyfile(run.path / PREPROCESSING_FILE, folder / PREPROCESSING_FILE)
+        temporary.replace(folder / ENCODER)
+        fsync_folder(folder)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return difference
+
+
+def _inputs(shape: tuple[int, ...], n: int) -> NDArray[np.float32]:
+    """Float32 [n, *shape]: normal draws, as prepared inputs have mean near 0 and deviation near 1."""
+    return np.random.default_rng(0).standard_normal((n, *shape), dtype=np.float32)
+
+
+def _write(network: Network, inputs: NDArray[np.float32], path: Path) -> None:
+    with warnings.catch_warnings():
+        # the newer exporter needs a package more and gives the same graph for these networks
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        torch.onnx.export(
+            network,
+            (torch.from_numpy(inputs[:2]),),
+            path,
+            input_names=["input"],
+            output_names=["embedding"],
+            dynamic_axes={"input": {0: "batch"}, "embedding": {0: "batch"}},
+            opset_version=OPSET,
+            dynamo=False,
+        )
+
+
+def _difference(network: Network, inputs: NDArray[np.float32], path: Path) -> float:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    served = session.run(None, {"input": inputs})[0]
+    with torch.inference_mode():
+        trained = network(torch.from_numpy(inputs)).numpy()
+    return float(np.abs(served - trained).max())

@@ -1,0 +1,77 @@
+"""Backbone, pooling, linear head, unit length: the network that is trained, exported and served."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from api_schemas.config import ModelConfig
+from api_schemas.errors import ConfigError
+from training.backbones import BACKBONES, Backbone
+from training.backbones.plain import Identity
+from training.backbones.types import flat_size
+from training.registry import built, chosen
+
+
+class Network(nn.Module):
+    """Prepared input to unit vector.
+
+    Args:
+        unit_input: scale input rows to unit length first, so that precomputed vectors of any length
+            give the same embedding.
+    """
+
+    def __init__(self, backbone: Backbone, pooling: nn.Module, head: nn.Module, unit_input: bool) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.pooling = pooling
+        self.head = head
+        self.unit_input = unit_input
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Float [n, *input shape] to float32 [n, embedding_dim], unit rows."""
+        if self.unit_input:
+            inputs = F.normalize(inputs, dim=1)
+        features = self.pooling(self.backbone(inputs))
+        if features.dtype == torch.bfloat16:  # three digits: too few for what is compared
+            with torch.autocast(features.device.type, enabled=False):
+                return F.normalize(self.head(features.float()), dim=1)
+        return F.normalize(self.head(features), dim=1)
+
+
+class GeM(nn.Module):
+    """Generalised mean over positions with a learned exponent (Radenović et al. 2018, arXiv 1711.02512)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.exponent = nn.Parameter(torch.tensor(3.0))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[n, c, h, w] to [n, c]."""
+        return features.float().clamp(min=1e-6).pow(self.exponent).mean((2, 3)).pow(1 / self.exponent)
+
+
+POOLINGS = {
+    "average": lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+    "max": lambda: nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Flatten()),
+    "gem": GeM,
+    "flat": nn.Flatten,
+}
+
+
+def build_network(model: ModelConfig, input_shape: tuple[int, ...], *, unit_input: bool = False) -> Network:
+    """A freshly initialised network; raises ConfigError for an unknown backbone or parameter."""
+    make = chosen(BACKBONES, model.backbone, "model.backbone")
+    backbone = built(make, model.parameters, f"model ({model.backbone})", input_shape=input_shape)
+    spatial = len(backbone.features) == 3
+    pooling = POOLINGS[model.pooling]() if spatial else nn.Flatten()
+    size = backbone.features[0] if spatial and model.pooling != "flat" else flat_size(backbone.features)
+    if isinstance(backbone, Identity):
+        if size != model.embedding_dim:
+            raise ConfigError(
+                f"model.embedding_dim: the identity backbone keeps the input's {size} numbers, found "
+                f"{model.embedding_dim}."
+            )
+        return Network(backbone, pooling, nn.Identity(), unit_input)
+    return Network(backbone, pooling, nn.Linear(size, model.embedding_dim), unit_input)

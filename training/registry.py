@@ -1,0 +1,45 @@
+"""Things chosen by name in the configuration, built with parameters that are checked, never swallowed."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from api_schemas.config_file import nearest
+from api_schemas.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def chosen(registry: Mapping[str, Callable[..., T]], name: str, where: str) -> Callable[..., T]:
+    """The registered thing of that name; raises ConfigError naming the nearest one."""
+    if name not in registry:
+        raise ConfigError(f"{where}: unknown name '{name}': {nearest(name, list(registry))}")
+    return registry[name]
+
+
+def built(make: Callable[..., T], parameters: Mapping[str, Any], where: str, **given: Any) -> T:
+    """Call ``make`` with the configuration's parameters and the trainer's own.
+
+    Raises:
+        ConfigError: a parameter that ``make`` does not take (names the nearest), one that only the
+            trainer may set, one that is missing, or a value that ``make`` refuses.
+    """
+    signature = inspect.signature(make)
+    own = {key: value for key, value in given.items() if key in signature.parameters}
+    free = [name for name in signature.parameters if name not in given]
+    for key in parameters:
+        if key not in free:
+            raise ConfigError(f"{where}: unknown parameter '{key}': {nearest(key, free)}")
+    missing = [
+        name
+        for name in free
+        if signature.parameters[name].default is inspect.Parameter.empty and name not in parameters
+    ]
+    if missing:
+        raise ConfigError(f"{where}: parameter '{missing[0]}' must be given.")
+    try:
+        return make(**parameters, **own)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{where}: {error}.") from None

@@ -1,0 +1,157 @@
+"""A training run from its configuration to its folder, and the folder opened again."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from api_schemas.config import Config
+from api_schemas.errors import InputError
+from api_schemas.files import write_atomically
+from decision.embedding_files import read_embeddings, save_embeddings
+from decision.embeddings import EmbeddingSet
+from decision.progress import Track, silent
+from encoder.preprocessing import PREPROCESSING_FILE, Preprocessing
+from training.checkpoint import (
+    BEST,
+    CHECKPOINTS,
+    latest_checkpoint,
+    load_checkpoint,
+    load_weights,
+    refuse_other_run,
+)
+from training.data.items import Splits
+from training.data.load import load_data
+from training.embed import Prepare, embed
+from training.loop import Loop, quarter_turns
+from training.network import Network, build_network
+from training.objective import Objective
+from training.state import State
+
+CONFIG, SUMMARY, EMBEDDINGS = "config.yaml", "run.json", "embeddings"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run's folder: ``config.yaml``, ``preprocessing.json``, ``run.json``, ``metrics.jsonl``,
+    ``checkpoints/best.safetensors`` and ``embeddings/{train,validation,test}.npz``."""
+
+    path: Path
+    config: Config
+    train_seconds: float
+    best_epoch: int
+
+    @classmethod
+    def open(cls, folder: Path) -> Run:
+        """Open a run folder; raises InputError when it is none or its training did not finish."""
+        if not (folder / CONFIG).is_file():
+            raise InputError(
+                f"{folder} is not a run folder: it has no {CONFIG}. Give the --out of `limen train`."
+            )
+        if not (folder / SUMMARY).is_file():
+            raise InputError(
+                f"{folder} holds a run that did not finish: go on with `limen train ... --resume`."
+            )
+        summary = json.loads((folder / SUMMARY).read_text())
+        config = Config.load(folder / CONFIG)
+        return cls(folder, config, float(summary["train_seconds"]), int(summary["best_epoch"]))
+
+    def embeddings(self, split: str) -> EmbeddingSet | None:
+        """The embeddings of ``train``, ``validation`` or ``test``; None when the run has no such items."""
+        path = self.path / EMBEDDINGS / f"{split}.npz"
+        return read_embeddings(path) if path.is_file() else None
+
+    def preprocessing(self) -> Preprocessing:
+        """How raw input becomes the network's input."""
+        return Preprocessing.load(self.path / PREPROCESSING_FILE)
+
+    def network(self) -> Network:
+        """The best network, in evaluation mode, on the CPU."""
+        network = _network(self.config, self.preprocessing())
+        network.load_state_dict(load_weights(self.path / CHECKPOINTS / BEST))
+        return network.eval()
+
+
+def train(
+    config: Config,
+    out: Path,
+    *,
+    resume: bool = False,
+    track: Track = silent,
+    say: Callable[[str], None] = lambda _: None,
+) -> Run:
+    """Fit a network and write a run folder.
+
+    Args:
+        resume: go on from the latest checkpoint in ``out``; bit for bit what an uninterrupted run
+            would have given, on one CPU with the same number of threads.
+
+    Raises:
+        InputError: data that cannot be used, a folder that already holds a run, a stopped run.
+        ConfigError: a name or parameter that does not exist.
+    """
+    if (out / CONFIG).exists() and not resume:
+        raise InputError(f"{out} already holds a run: add --resume to go on with it, or give another --out.")
+    torch.manual_seed(config.seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    splits = load_data(config.data, track, say)
+    say(_described(splits))
+    network = _network(config, splits.preprocessing).to(device)
+    objective = Objective(config, splits.train.n_classes * quarter_turns(config)).to(device)
+    state = State(network, objective, config.optimizer)
+    evaluated = _network(config, splits.preprocessing).to(device)
+    (out / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
+    fingerprint = _fingerprint(splits)
+    latest = latest_checkpoint(out / CHECKPOINTS) if resume else None
+    if latest:
+        found = load_checkpoint(latest)
+        refuse_other_run(found, config, fingerprint, latest)
+        state.load_tensors(found.tensors)
+        state.progress = found.progress
+        say(f"Going on from epoch {found.progress.epoch + 1}, step {found.progress.step}.")
+    config.save(out / CONFIG)
+    splits.preprocessing.save(out / PREPROCESSING_FILE)
+    Loop(config, splits, state, evaluated, out, fingerprint, device, track, say).fit()
+
+    evaluated.load_state_dict(load_weights(out / CHECKPOINTS / BEST))
+    (out / EMBEDDINGS).mkdir(exist_ok=True)
+    prepare = Prepare(splits.preprocessing, device)
+    for name, items in splits.parts().items():
+        embedded = embed(evaluated, items, prepare, config.evaluation.batch_size, track)
+        save_embeddings(embedded, out / EMBEDDINGS / f"{name}.npz")
+    progress = state.progress
+    summary = {"train_seconds": progress.seconds, "best_epoch": progress.best_epoch or progress.epoch}
+    write_atomically(out / SUMMARY, (json.dumps(summary, indent=2) + "\n").encode())
+    return Run.open(out)
+
+
+def _network(config: Config, preprocessing: Preprocessing) -> Network:
+    unit_input = preprocessing.kind == "vector"
+    network = build_network(config.model, preprocessing.shape, unit_input=unit_input)
+    # torch's stubs do not know this argument; the layout is twice as fast on a CPU
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
+
+
+def _fingerprint(splits: Splits) -> str:
+    """Changes when an input or a label does; fast, not cryptographic."""
+    sums = []
+    for items in splits.parts().values():
+        sums += [
+            zlib.crc32(np.ascontiguousarray(items.inputs).data),
+            zlib.crc32("\0".join(items.labels).encode()),
+        ]
+    return "-".join(f"{value:08x}" for value in sums)
+
+
+def _described(splits: Splits) -> str:
+    parts = [
+        f"{name} {len(items)} items of {items.n_classes} classes" for name, items in splits.parts().items()
+    ]
+    return f"{'; '.join(parts)}; input {' x '.join(map(str, splits.preprocessing.shape))}."

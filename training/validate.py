@@ -1,0 +1,48 @@
+"""The figures of one epoch, on validation classes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from api_schemas.config import Monitor
+from api_schemas.errors import InputError
+from decision.embeddings import EmbeddingSet
+from evaluation.evaluate import evaluate
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What ``metrics.jsonl`` keeps of a report; None where the items cannot give the figure."""
+
+    recall_at_1: float | None
+    map_at_r: float | None
+    eer: float | None
+    opis: float | None
+    opis_debiased: float | None
+
+    def height(self, monitor: Monitor) -> float:
+        """The monitored figure, turned so that higher is better; -inf where it cannot be given."""
+        value: float | None = getattr(self, monitor)
+        if value is None:
+            return -math.inf
+        return -value if monitor in ("eer", "opis_debiased") else value
+
+
+def measure(items: EmbeddingSet, exclude_same: str | None = None) -> Figures:
+    """Every item queries all others, exactly; see ``evaluation.evaluate``.
+
+    Raises:
+        InputError: the validation part has no class with two items, or one class only.
+    """
+    try:
+        report = evaluate(items, model_hash="", split="validation", exclude_same=exclude_same)
+    except InputError as error:
+        raise InputError(f"The validation part cannot be measured (see data.split): {error}") from None
+    return Figures(
+        recall_at_1=report.retrieval.recall_at_1,
+        map_at_r=report.retrieval.map_at_r,
+        eer=report.verification.eer,
+        opis=report.consistency.opis,
+        opis_debiased=report.consistency.opis_debiased,
+    )
