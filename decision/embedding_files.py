@@ -5,16 +5,17 @@ from __future__ import annotations
 import io
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from api_schemas.errors import InputError
 from api_schemas.files import write_atomically
 from decision.embeddings import EmbeddingSet
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 def read_embeddings(path: Path) -> EmbeddingSet:
@@ -63,6 +64,9 @@ def _read_npz(path: Path) -> EmbeddingSet:
 
 
 def _read_parquet(path: Path) -> EmbeddingSet:
+    import pyarrow as pa  # a third of a second that only readers of tables should pay
+    import pyarrow.parquet as pq
+
     try:
         table = pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
@@ -84,6 +88,8 @@ def _read_parquet(path: Path) -> EmbeddingSet:
 
 
 def _matrix(column: pa.Array, path: Path) -> NDArray[Any]:
+    import pyarrow as pa
+
     if isinstance(column, pa.ChunkedArray):
         column = (
             pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], pa.list_(pa.float32()))

@@ -1,0 +1,64 @@
+"""What holds the house together: arrows between rooms, no torch where decisions are served, no pickle."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+ROOMS = ["api_schemas", "decision", "evaluation", "encoder", "index", "training", "service", "limen"]
+HEAVY = "torch faiss onnxruntime fastapi numba matplotlib pyarrow"
+
+
+def imported_by(code: str) -> set[str]:
+    """Top-level packages in memory after this code ran in a fresh interpreter."""
+    script = f"import sys\n{code}\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    return set(done.stdout.split())
+
+
+def test_arrows_point_down() -> None:
+    done = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    "modules", ["service.app, service.run", "index.gallery, index.bundle", "encoder.encoder"]
+)
+def test_what_serves_runs_without_torch(modules: str) -> None:
+    assert "torch" not in imported_by(f"import {modules}")
+
+
+def test_the_command_line_starts_without_the_heavy_packages() -> None:
+    assert imported_by("import limen.cli").isdisjoint(HEAVY.split())
+
+
+def test_nothing_is_pickled() -> None:
+    pattern = re.compile(r"\b(import pickle|pickle\.loads?|torch\.load|joblib|allow_pickle=True|dill)\b")
+    found = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for room in ROOMS
+        for path in (ROOT / room).rglob("*.py")
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if pattern.search(line)
+    ]
+    assert found == []
+
+
+def test_public_surface() -> None:
+    import limen
+
+    assert limen.__all__ == sorted(limen.__all__)
+    for name in limen.__all__:
+        assert getattr(limen, name).__doc__
