@@ -8,7 +8,7 @@ import click
 import typer
 
 from api_schemas.errors import LimenError
-from limen.commands import build, calibrate, catalogue, demo, evaluate, export, serve, train, verify
+from limen.commands import build, calibrate, catalogue, demo, evaluate, export, keys, serve, train, verify
 
 app = typer.Typer(
     name="limen",
@@ -26,6 +26,7 @@ app.command()(export.export)
 app.command()(build.build)
 app.command()(serve.serve)
 app.command()(verify.verify)
+app.add_typer(keys.app, name="keys")
 app.command()(catalogue.losses)
 app.command()(catalogue.miners)
 

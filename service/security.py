@@ -75,7 +75,7 @@ class Keyring:
         self._stamp = 0
         self._keys: list[Key] = []
         if file is not None:
-            self._refresh()
+            self._keys, self._stamp = KeyFile.load(file).keys, file.stat().st_mtime_ns
 
     @property
     def open_to_all(self) -> bool:
@@ -97,7 +97,9 @@ class Keyring:
         try:
             stamp = self._file.stat().st_mtime_ns
         except OSError:
-            raise InputError(f"The file of keys {self._file} (LIMEN_API_KEYS_FILE) cannot be read.") from None
+            # a file that vanished ends every key: closed, not open
+            self._keys, self._stamp = [], 0
+            return
         if stamp != self._stamp:
             self._keys, self._stamp = KeyFile.load(self._file).keys, stamp
 

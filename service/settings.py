@@ -62,7 +62,7 @@ class Settings(BaseSettings):
         if self.api_keys_file is None and not is_loopback(self.host):
             raise ValueError(
                 f"host {self.host} can be reached from other machines, which needs keys: make one with "
-                "`limen keys create --scope read --file keys.json` and set LIMEN_API_KEYS_FILE=keys.json, "
+                "`limen keys create --name me --file keys.json` and set LIMEN_API_KEYS_FILE=keys.json, "
                 "or listen on 127.0.0.1"
             )
         return self

@@ -1,0 +1,213 @@
+"""Whatever is sent: a 4xx problem that names the field, in under a second, never a 5xx."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from api_schemas.problem import Problem
+
+JSON = {"content-type": "application/json"}
+OCTETS = {"content-type": "application/octet-stream"}
+ZEROS, VECTOR = "0," * 15 + "0", "1," * 15 + "1"
+DEEP = '{"$not":' * 500 + "{}" + "}" * 500
+
+# path, headers, body, status, words of the detail
+CORPUS: dict[str, tuple[str, dict[str, str], bytes | str, int, str]] = {
+    "not json": ("/v1/search", JSON, "hello", 400, "not JSON"),
+    "cut off": ("/v1/search", JSON, '{"queries": [', 400, "not JSON"),
+    "empty": ("/v1/search", JSON, "", 400, "not JSON"),
+    "a list": ("/v1/search", JSON, "[]", 422, "object"),
+    "null": ("/v1/match", JSON, "null", 422, "object"),
+    "no queries key": ("/v1/search", JSON, "{}", 422, "queries"),
+    "no queries": ("/v1/search", JSON, '{"queries": []}', 422, "queries"),
+    "unknown key": ("/v1/search", JSON, '{"queries": [{"id": "item-0"}], "kk": 3}', 422, "kk"),
+    "NaN": ("/v1/search", JSON, '{"queries": [{"vector": [NaN]}]}', 422, "queries.0.vector.0"),
+    "Infinity": ("/v1/match", JSON, '{"queries": [{"vector": [-Infinity]}]}', 422, "queries.0.vector.0"),
+    "too large a number": (
+        "/v1/search",
+        JSON,
+        f'{{"queries": [{{"vector": [1e999,{VECTOR[2:]}]}}]}}',
+        422,
+        "queries.0",
+    ),
+    "a large number": (
+        "/v1/search",
+        JSON,
+        f'{{"queries": [{{"vector": [1e300,{VECTOR[2:]}]}}]}}',
+        422,
+        "queries.0",
+    ),
+    "a huge integer": (
+        "/v1/search",
+        JSON,
+        '{"queries": [{"id": "item-0"}], "k": ' + "9" * 400 + "}",
+        422,
+        "k",
+    ),
+    "a huger integer": (
+        "/v1/search",
+        JSON,
+        '{"queries": [{"id": "item-0"}], "k": ' + "9" * 9000 + "}",
+        400,
+        "JSON",
+    ),
+    "k 0": ("/v1/search", JSON, '{"queries": [{"id": "item-0"}], "k": 0}', 422, "k"),
+    "k as text": ("/v1/search", JSON, '{"queries": [{"id": "item-0"}], "k": "3"}', 422, "k"),
+    "k true": ("/v1/search", JSON, '{"queries": [{"id": "item-0"}], "k": true}', 422, "k"),
+    "k beyond the limit": (
+        "/v1/search",
+        JSON,
+        '{"queries": [{"id": "item-0"}], "k": 1001}',
+        422,
+        "at most 1000",
+    ),
+    "numbers as text": ("/v1/search", JSON, '{"queries": [{"vector": ["1", "2"]}]}', 422, "queries.0.vector"),
+    "a zero vector": ("/v1/search", JSON, f'{{"queries": [{{"vector": [{ZEROS}]}}]}}', 422, "zero vector"),
+    "wrong dimension": (
+        "/v1/search",
+        JSON,
+        '{"queries": [{"vector": [1, 2, 3]}]}',
+        422,
+        "16 numbers, found 3",
+    ),
+    "an empty vector": ("/v1/search", JSON, '{"queries": [{"vector": []}]}', 422, "queries.0.vector"),
+    "nested vector": ("/v1/search", JSON, '{"queries": [{"vector": [[1]]}]}', 422, "queries.0.vector"),
+    "two references": (
+        "/v1/search",
+        JSON,
+        '{"queries": [{"id": "item-0", "vector": [1]}]}',
+        422,
+        "exactly one",
+    ),
+    "no reference": ("/v1/search", JSON, '{"queries": [{}]}', 422, "exactly one"),
+    "unknown id": ("/v1/search", JSON, '{"queries": [{"id": "nobody"}]}', 422, "nobody"),
+    "surrogate id": ("/v1/search", JSON, '{"queries": [{"id": "\\ud800"}]}', 400, "JSON"),
+    "input without encoder": ("/v1/search", JSON, '{"queries": [{"input": "x"}]}', 422, "no encoder"),
+    "too many queries": (
+        "/v1/search",
+        JSON,
+        '{"queries": [' + '{"id": "item-0"},' * 1000 + '{"id": "item-0"}]}',
+        422,
+        "1001",
+    ),
+    "deep filter": (
+        "/v1/search",
+        JSON,
+        f'{{"queries": [{{"id": "item-0"}}], "filter": {DEEP}}}',
+        400,
+        "JSON",
+    ),
+    "deepish filter": (
+        "/v1/search",
+        JSON,
+        '{"queries": [{"id": "item-0"}], "filter": ' + '{"$not":' * 40 + '{"label": "x"}' + "}" * 40 + "}",
+        422,
+        "filter",
+    ),
+    "unknown operator": (
+        "/v1/search",
+        JSON,
+        '{"queries": [{"id": "item-0"}], "filter": {"label": {"$like": "x"}}}',
+        422,
+        "like",
+    ),
+    "filter type": (
+        "/v1/search",
+        JSON,
+        '{"queries": [{"id": "item-0"}], "filter": {"camera": {"$gt": "x"}}}',
+        422,
+        "camera",
+    ),
+    "filter list": ("/v1/search", JSON, '{"queries": [{"id": "item-0"}], "filter": []}', 422, "filter"),
+    "form": (
+        "/v1/search",
+        {"content-type": "application/x-www-form-urlencoded"},
+        "a=b",
+        415,
+        "application/json",
+    ),
+    "no type": ("/v1/search", {"content-type": ""}, "{}", 415, "application/json"),
+    "torn float32": ("/v1/search", OCTETS, b"\x00" * 63, 422, "63 bytes"),
+    "no rows": ("/v1/match", OCTETS, b"", 422, "0 bytes"),
+    "NaN rows": ("/v1/search", OCTETS, np.full(16, np.nan, "<f4").tobytes(), 422, "NaN"),
+    "zero rows": ("/v1/match", OCTETS, np.zeros(32, "<f4").tobytes(), 422, "body.0"),
+    "too many rows": ("/v1/match", OCTETS, np.ones(16 * 1001, "<f4").tobytes(), 422, "1001"),
+    "raw: bad k": ("/v1/search?k=x", OCTETS, np.ones(16, "<f4").tobytes(), 422, "k"),
+    "raw: k 0": ("/v1/match?k=0", OCTETS, np.ones(16, "<f4").tobytes(), 422, "k"),
+    "raw: unknown option": ("/v1/search?kk=1", OCTETS, np.ones(16, "<f4").tobytes(), 422, "kk"),
+    "raw: bad filter": ("/v1/search?filter=%7B", OCTETS, np.ones(16, "<f4").tobytes(), 400, "filter"),
+    "raw: min_score nan": (
+        "/v1/search?min_score=nan",
+        OCTETS,
+        np.ones(16, "<f4").tobytes(),
+        422,
+        "min_score",
+    ),
+    "pairs": ("/v1/verify", JSON, '{"pairs": []}', 422, "pairs"),
+    "half a pair": ("/v1/verify", JSON, '{"pairs": [{"a": {"id": "item-0"}}]}', 422, "pairs.0.b"),
+    "pair with a wrong end": (
+        "/v1/verify",
+        JSON,
+        '{"pairs": [{"a": {"id": "item-0"}, "b": {"vector": [1]}}]}',
+        422,
+        "pairs.0.b.vector",
+    ),
+    "embeddings of vectors": ("/v1/embeddings", JSON, '{"input": "x"}', 422, "no encoder"),
+    "not utf-8": ("/v1/search", JSON, b'{"queries": [{"id": "\xff\xfe"}]}', 400, "JSON"),
+}
+
+
+@pytest.mark.parametrize("name", CORPUS)
+def test_bad_body(address: str, name: str) -> None:
+    path, headers, body, status, words = CORPUS[name]
+    begun = time.perf_counter()
+    response = httpx.post(address + path, headers=headers, content=body)
+    assert time.perf_counter() - begun < 1.0
+    problem = check(response, status)
+    assert words in problem.detail
+
+
+def check(response: httpx.Response, status: int) -> Problem:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = Problem.model_validate_json(response.content)
+    assert problem.status == status
+    assert problem.request_id == response.headers["x-request-id"]
+    assert problem.detail.endswith(".")
+    return problem
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/nothing", 404),
+        ("GET", "/v1/search", 405),
+        ("DELETE", "/v1/info", 405),
+        ("GET", "/static/missing.js", 404),
+        ("GET", "/static/..%2fapp.py", 404),
+        ("GET", "/v1/reports/consistency?source=x", 422),
+        ("GET", "/problems/none", 404),
+    ],
+)
+def test_bad_path(address: str, method: str, path: str, status: int) -> None:
+    check(httpx.request(method, address + path), status)
+
+
+def test_every_problem_type_can_be_fetched(address: str) -> None:
+    problem = check(httpx.post(address + "/v1/search", headers=JSON, content="{}"), 422)
+    assert httpx.get(address + problem.type).json()["status"] == 422
+
+
+def test_body_limit(start: Any, made: Any) -> None:
+    address = start(made.path, max_body_bytes=1000)
+    announced = httpx.post(address + "/v1/search", headers=JSON, content=b" " * 1001)
+    check(announced, 413)
+    streamed = httpx.post(address + "/v1/search", headers=JSON, content=(b" " * 300 for _ in range(10)))
+    check(streamed, 413)
+    fine = httpx.post(address + "/v1/search", headers=JSON, content='{"queries": [{"id": "item-0"}]}')
+    assert fine.status_code == 200

@@ -1,0 +1,195 @@
+"""Search, match and verify over HTTP against loops that anyone can check by eye."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from decision.similarity import pair_similarities
+from limen.client import AsyncClient, Client, ServiceError
+
+
+def similarities(made: Any, vector: np.ndarray) -> dict[str, float]:
+    """Similarity of a unit vector to every item, one pair at a time."""
+    return {
+        item_id: float(pair_similarities(vector[None], row[None])[0])
+        for item_id, row in zip(made.gallery.ids, made.gallery.vectors, strict=True)
+    }
+
+
+def best(found: dict[str, float], k: int) -> list[tuple[str, float]]:
+    return sorted(found.items(), key=lambda pair: (-pair[1], pair[0]))[:k]
+
+
+def test_search_agrees_with_a_loop(client: Client, made: Any) -> None:
+    queries = np.random.default_rng(5).normal(size=(7, 16)).astype(np.float32)
+    unit = (queries / np.linalg.norm(queries.astype(np.float64), axis=1, keepdims=True)).astype(np.float32)
+    answer = client.search(queries, k=9)
+    for row, result in enumerate(answer.results):
+        expected = best(similarities(made, unit[row]), 9)
+        assert [(hit.id, hit.similarity) for hit in result.hits] == expected
+        assert all(hit.score == hit.similarity for hit in result.hits)
+    assert answer.model_hash == client.info().model_hash
+
+
+def test_raw_rows_and_json_give_the_same_answer(client: Client, made: Any) -> None:
+    rows = made.gallery.vectors[:5]
+    as_json = [{"vector": made.vector(row)} for row in range(5)]
+    options: Any = {"k": 4, "filter": {"place": "north"}, "min_score": 0.2, "include": ["metadata", "vector"]}
+    assert client.search(rows, **options).results == client.search(as_json, **options).results
+    raw, listed = client.match(rows).results, client.match(as_json).results
+    assert [one.model_copy(update={"decision_id": ""}) for one in raw] == [
+        one.model_copy(update={"decision_id": ""}) for one in listed
+    ]
+
+
+def test_a_query_by_id_leaves_itself_out(client: Client, made: Any) -> None:
+    by_id = client.search([{"id": "item-3"}], k=5).results[0].hits
+    by_vector = client.search([{"vector": made.vector(3)}], k=6).results[0].hits
+    assert by_vector[0].id == "item-3"
+    assert by_vector[0].similarity == pytest.approx(1.0, abs=1e-6)
+    assert [hit.id for hit in by_id] == [hit.id for hit in by_vector[1:]]
+    assert client.match([{"id": "item-3"}]).results[0].id == by_id[0].id
+
+
+def test_include_and_filter(client: Client, made: Any) -> None:
+    result = client.search([{"id": "item-0"}], k=20, filter={"camera": {"$in": [0, 1]}}, include=["vector"])
+    hits = result.results[0].hits
+    assert len(hits) == 20
+    for hit in hits:
+        assert hit.metadata is None
+        row = int(hit.id.removeprefix("item-"))
+        assert row % 3 in {0, 1}
+        assert hit.vector == made.vector(row)
+    shown = client.search([{"id": "item-0"}], k=1).results[0].hits[0]
+    assert shown.metadata is not None
+    assert shown.metadata["place"] in {"north", "south"}
+
+
+def test_match_is_decided_by_the_fpir_point(client: Client, made: Any) -> None:
+    threshold = np.float32(made.points["match"].threshold)
+    rng = np.random.default_rng(9)
+    queries = np.concatenate([made.gallery.vectors[:20], rng.normal(size=(20, 16)).astype(np.float32)])
+    unit = (queries / np.linalg.norm(queries.astype(np.float64), axis=1, keepdims=True)).astype(np.float32)
+    labels = dict(zip(made.gallery.ids, made.gallery.labels, strict=True))
+    decisions = set()
+    for row, result in enumerate(client.match(queries).results):
+        ranked = best(similarities(made, unit[row]), len(made.gallery))
+        top, score = ranked[0]
+        others = [value for item_id, value in ranked if labels[item_id] != labels[top]]
+        assert (result.id, result.label, result.score) == (top, labels[top], score)
+        assert result.decision == ("match" if np.float32(score) >= threshold else "unknown")
+        assert result.margin == pytest.approx(score - others[0], abs=1e-6)
+        assert result.operating_point == made.points["match"].id
+        assert not result.beyond_proof
+        decisions.add(result.decision)
+    assert decisions == {"match", "unknown"}
+
+
+def test_a_score_exactly_at_the_threshold_matches(client: Client, made: Any) -> None:
+    threshold = np.float32(made.points["verify"].threshold)
+    results = client.verify(
+        [({"id": "item-0"}, {"id": f"item-{row}"}) for row in range(1, 200)]
+        + [({"id": "item-0"}, {"vector": made.vector(0)})]
+    ).results
+    for row, result in enumerate(results[:-1], 1):
+        expected = pair_similarities(made.gallery.vectors[:1], made.gallery.vectors[row : row + 1])[0]
+        assert np.float32(result.score) == expected
+        assert result.decision == ("match" if expected >= threshold else "no_match")
+    assert results[-1].decision == "match"
+    assert {result.decision for result in results} == {"match", "no_match"}
+
+
+def test_probability_rises_with_the_score(client: Client) -> None:
+    results = client.verify([({"id": "item-0"}, {"id": f"item-{row}"}) for row in range(1, 100)]).results
+    ordered = sorted(results, key=lambda one: one.score)
+    probabilities = [one.probability for one in ordered]
+    assert all(value is not None and 0 <= value <= 1 for value in probabilities)
+    assert probabilities == sorted(probabilities)  # type: ignore[type-var]
+
+
+def test_without_an_operating_point_decisions_are_refused_and_search_works(
+    start: Any, made_without_points: Any
+) -> None:
+    with Client(start(made_without_points.path), retries=0) as client:
+        for ask in (
+            lambda: client.match([{"id": "item-0"}]),
+            lambda: client.verify([({"id": "item-0"}, {"id": "item-1"})]),
+        ):
+            with pytest.raises(ServiceError, match="12 classes are too few") as refusal:
+                ask()
+            assert refusal.value.problem.status == 409
+            assert refusal.value.problem.type == "/problems/no-operating-point"
+        assert len(client.search([{"id": "item-0"}]).results[0].hits) == 10
+        assert client.info().operating_points.match is None
+
+
+def test_info_report_and_points(client: Client, made: Any) -> None:
+    info = client.info()
+    assert (info.dim, info.items, info.read_only, info.encoder) == (16, 320, True, None)
+    assert info.limits.max_queries == 1000
+    assert info.limits.max_k == 1000
+    assert info.limits.max_body_bytes == 128 << 20
+    listed = {one.active_for: one.id for one in client.operating_points().operating_points}
+    assert listed == {name: point.id for name, point in made.points.items()}
+    assert client.consistency().counts.items == 320
+    assert client.ready().self_recall == 1.0
+
+
+async def _all(address: str, made: Any) -> list[Any]:
+    async with AsyncClient(address, retries=0) as client:
+        ready, info = await client.ready(), await client.info()
+        points, report = await client.operating_points(), await client.consistency()
+        found = await client.search(made.gallery.vectors[:2], k=3)
+        match = await client.match([{"id": "item-1"}])
+        pairs = await client.verify([({"id": "item-1"}, {"id": "item-2"})])
+        return [ready, info, points, report, found.results, match.results[0].score, pairs.results[0].score]
+
+
+def test_the_asynchronous_client_is_the_same(address: str, client: Client, made: Any) -> None:
+    import asyncio
+
+    assert asyncio.run(_all(address, made)) == [
+        client.ready(),
+        client.info(),
+        client.operating_points(),
+        client.consistency(),
+        client.search(made.gallery.vectors[:2], k=3).results,
+        client.match([{"id": "item-1"}]).results[0].score,
+        client.verify([({"id": "item-1"}, {"id": "item-2"})]).results[0].score,
+    ]
+
+
+def test_every_answer_is_dressed(address: str) -> None:
+    for path in ("/livez", "/v1/info", "/dashboard", "/nothing", "/static/limen.css"):
+        response = httpx.get(address + path, headers={"X-Request-Id": "given-7"})
+        assert response.headers["x-request-id"] == "given-7"
+        assert "script-src 'self'" in response.headers["content-security-policy"]
+        assert "unsafe" not in response.headers["content-security-policy"]
+        assert response.headers["x-content-type-options"] == "nosniff"
+
+
+def test_metrics_count_what_happened(client: Client, address: str) -> None:
+    client.match([{"id": "item-0"}])
+    httpx.post(address + "/v1/search", content=b"{")
+    text = httpx.get(address + "/metrics").text
+    for name in (
+        'limen_http_requests_total{code="200",route="/v1/match"}',
+        "limen_http_request_duration_seconds_bucket",
+        'limen_search_duration_seconds_count{stage="search"}',
+        "limen_inflight_requests",
+        'limen_rejected_total{reason="invalid"}',
+        "limen_decisions_total",
+        "limen_top1_score_bucket",
+        "limen_margin_top1_top2_bucket",
+        'limen_threshold{endpoint="match"}',
+        'limen_index_rows{state="live"} 320.0',
+        "limen_index_unreachable_rows",
+        "limen_self_recall_ratio 1.0",
+        "limen_index_load_seconds",
+        "limen_resident_memory_bytes",
+    ):
+        assert name in text, name

@@ -1,0 +1,60 @@
+"""Turns, the queue before them, and what happens at the limit."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from service.gate import Gate
+from service.problems import ServiceProblem
+
+
+async def _hold(gate: Gate, release: asyncio.Event, entered: list[int], number: int) -> None:
+    async with gate:
+        entered.append(number)
+        await release.wait()
+
+
+async def _settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def test_turns_are_bounded_and_first_come_first_served() -> None:
+    async def story() -> None:
+        gate, release, entered = Gate(2, 3, 5.0), asyncio.Event(), list[int]()
+        tasks = [asyncio.create_task(_hold(gate, release, entered, number)) for number in range(5)]
+        await _settle()
+        assert entered == [0, 1]
+        with pytest.raises(ServiceProblem, match="queue is full") as refusal:
+            await gate.__aenter__()
+        assert refusal.value.kind.status == 429
+        assert refusal.value.headers["Retry-After"] == "1"
+        release.set()
+        await asyncio.gather(*tasks)
+        assert entered == [0, 1, 2, 3, 4]
+        async with gate, gate:
+            pass
+
+    asyncio.run(story())
+
+
+def test_who_waits_too_long_is_sent_away_and_leaves_no_trace() -> None:
+    async def story() -> None:
+        gate, release, entered = Gate(1, 3, 0.02), asyncio.Event(), list[int]()
+        holder = asyncio.create_task(_hold(gate, release, entered, 0))
+        await _settle()
+        with pytest.raises(ServiceProblem, match="no turn"):
+            await gate.__aenter__()
+        cancelled = asyncio.create_task(_hold(gate, release, entered, 1))
+        await _settle()
+        cancelled.cancel()
+        await asyncio.gather(cancelled, return_exceptions=True)
+        release.set()
+        await holder
+        async with gate:
+            pass
+        assert entered == [0]
+
+    asyncio.run(story())
