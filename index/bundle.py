@@ -1,0 +1,293 @@
+"""The bundle: one folder that holds everything a decision depends on (contract, section 5)."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from api_schemas.base import first_problem
+from api_schemas.config import IndexConfig
+from api_schemas.errors import BundleError, InputError
+from api_schemas.files import fsync_folder, sha256_of_file
+from api_schemas.manifest import (
+    MANIFEST_FILE,
+    ActiveOperatingPoints,
+    EncoderFiles,
+    FileEntry,
+    Manifest,
+)
+from api_schemas.operating_point import VERIFY_TARGETS, OperatingPoint
+from api_schemas.report import Report
+from decision.embeddings import EmbeddingSet
+from decision.hashes import data_hash
+from decision.progress import Track, silent
+from index.generation import INDEX_FILE, ITEMS_FILE, VECTORS_FILE, Generation
+
+COHORT_FILE = "cohort.npy"
+COHORT_LABELS_FILE = "cohort_labels.parquet"
+REPORT_FILE = "report.json"
+CONFIG_FILE = "config.yaml"
+POINTS_FOLDER = "operating_points"
+ENCODER_FILES = ("encoder.onnx", "preprocessing.json", "tokenizer.json")
+NEEDED = (VECTORS_FILE, ITEMS_FILE, INDEX_FILE, CONFIG_FILE)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose files are what its manifest says."""
+
+    path: Path
+    manifest: Manifest
+    points: Mapping[str, OperatingPoint]
+
+    def generation(self) -> Generation:
+        """Vectors, items and engine, memory-mapped."""
+        return Generation.open(self.path, self.manifest.index, self.manifest.embedding_dim)
+
+
+def write_bundle(
+    out: Path,
+    *,
+    name: str,
+    items: EmbeddingSet,
+    model_hash: str,
+    encoder_folder: Path | None,
+    index_config: IndexConfig,
+    report: Report | None,
+    operating_points: Sequence[OperatingPoint],
+    active: Mapping[str, str | None],
+    reasons: Sequence[str],
+    config_yaml: str,
+    cohort: EmbeddingSet | None = None,
+    version: str | None = None,
+    track: Track = silent,
+) -> Manifest:
+    """Build the index, audit it and write a bundle; a crash leaves the old bundle at ``out`` or none.
+
+    Args:
+        out: the bundle's folder; an older bundle there is replaced.
+        items: the gallery.
+        encoder_folder: holds ``encoder.onnx``, ``preprocessing.json`` and perhaps a tokenizer.
+        active: ids of the points that decide, under "verify" and "match".
+        reasons: why a point is missing.
+        version: the time of writing unless given.
+
+    Raises:
+        InputError: ``out`` is something else than a bundle, or the encoder's files are missing.
+        BundleError: an operating point of another model, or an active id that is not among the points.
+    """
+    _refuse_foreign(out)
+    _check_points(operating_points, active, model_hash)
+    now = datetime.now(UTC)
+    folder = out.with_name(f".{out.name}.{secrets.token_hex(4)}.tmp")
+    folder.mkdir(parents=True)
+    try:
+        generation = Generation.build(items, index_config, track=track)
+        generation.save(folder)
+        encoder = None if encoder_folder is None else _copy_encoder(encoder_folder, folder)
+        if cohort is not None:
+            np.save(folder / COHORT_FILE, cohort.vectors)
+            pq.write_table(pa.table({"label": pa.array(cohort.labels)}), folder / COHORT_LABELS_FILE)
+        (folder / POINTS_FOLDER).mkdir()
+        for point in operating_points:
+            point.save(folder / POINTS_FOLDER / f"{point.id}.json")
+        if report is not None:
+            report.save(folder / REPORT_FILE)
+        (folder / CONFIG_FILE).write_text(config_yaml, encoding="utf-8")
+        manifest = Manifest(
+            name=name,
+            version=version or now.strftime("%Y%m%dT%H%M%SZ"),
+            created_at=now,
+            model_hash=model_hash,
+            data_hash=data_hash(items),
+            embedding_dim=items.dimension,
+            encoder=encoder,
+            index=generation.description,
+            counts=generation.counts.model_copy(update={"cohort": 0 if cohort is None else len(cohort)}),
+            operating_points=ActiveOperatingPoints(
+                verify=active.get("verify"), match=active.get("match"), reasons=list(reasons)
+            ),
+            files=_entries(folder),
+        )
+        manifest.save(folder / MANIFEST_FILE)
+        _publish(folder, out)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return manifest
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest of a bundle; raises BundleError if it is missing or not one this version reads."""
+    file = path / MANIFEST_FILE
+    if not path.is_dir():
+        raise BundleError(f"{path} is not a folder: give a bundle made by `limen export` or `limen build`.")
+    try:
+        text = file.read_bytes()
+    except OSError:
+        raise BundleError(f"{path} is not a bundle: it has no readable {MANIFEST_FILE}.") from None
+    try:
+        return Manifest.model_validate_json(text)
+    except ValidationError as error:
+        where, what = first_problem(error)
+        raise BundleError(f"{file} is not a manifest this version reads: {where}: {what}.") from None
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Check a bundle's files against its manifest, byte for byte, and read its operating points.
+
+    Raises:
+        BundleError: names the file that is missing, changed or leads outside, or the point that is foreign.
+    """
+    manifest = read_manifest(path)
+    needed = [*NEEDED]
+    if manifest.encoder is not None:
+        needed += [manifest.encoder.network, manifest.encoder.preprocessing, *manifest.encoder.others]
+    for name in needed:
+        if name not in manifest.files:
+            raise BundleError(f"{path / MANIFEST_FILE} lists no {name}, which every such bundle has.")
+    for name, entry in manifest.files.items():
+        _check_file(path, name, entry)
+    points = {}
+    for name in sorted(manifest.files):
+        if name.startswith(f"{POINTS_FOLDER}/"):
+            try:
+                point = OperatingPoint.load(path / name)
+            except InputError as error:
+                raise BundleError(str(error)) from None
+            points[point.id] = point
+    active = manifest.operating_points
+    _check_points(
+        list(points.values()), {"verify": active.verify, "match": active.match}, manifest.model_hash
+    )
+    return Bundle(path, manifest, points)
+
+
+def verify_bundle(path: Path, track: Track = silent) -> Manifest:
+    """Every checksum, every schema, and the full self-recall audit.
+
+    Raises:
+        BundleError: what is off, naming the file.
+    """
+    bundle = read_bundle(path)
+    manifest = bundle.manifest
+    if REPORT_FILE in manifest.files:
+        try:
+            report = Report.load(path / REPORT_FILE)
+        except InputError as error:
+            raise BundleError(str(error)) from None
+        if report.model_hash != manifest.model_hash:
+            raise BundleError(f"{path / REPORT_FILE} is about another model than the bundle.")
+    generation = bundle.generation()
+    counts = generation.counts.model_copy(update={"cohort": manifest.counts.cohort})
+    if counts != manifest.counts:
+        raise BundleError(
+            f"{path / MANIFEST_FILE}: the counts are not those of {ITEMS_FILE} and {INDEX_FILE}."
+        )
+    if COHORT_FILE in manifest.files:
+        cohort = np.load(path / COHORT_FILE, mmap_mode="r", allow_pickle=False)
+        if cohort.dtype != np.float32 or cohort.shape != (manifest.counts.cohort, manifest.embedding_dim):
+            raise BundleError(f"{path / COHORT_FILE} holds {cohort.dtype} {cohort.shape}.")
+    lost = generation.lost_rows(track)
+    if len(lost):
+        raise BundleError(
+            f"{path / INDEX_FILE}: {len(lost)} rows do not find themselves, the first is item "
+            f"'{generation.items.ids[int(lost[0])]}': build the bundle again."
+        )
+    return manifest
+
+
+def _refuse_foreign(out: Path) -> None:
+    if not out.exists() and not out.is_symlink():
+        return
+    if not out.is_dir() or out.is_symlink():
+        raise InputError(f"{out} exists and is not a folder: choose another place for the bundle.")
+    if any(out.iterdir()) and not (out / MANIFEST_FILE).is_file():
+        raise InputError(f"{out} holds files that are no bundle: choose another place, or an empty folder.")
+
+
+def _check_points(
+    points: Sequence[OperatingPoint], active: Mapping[str, str | None], model_hash: str
+) -> None:
+    by_id = {point.id: point for point in points}
+    if len(by_id) != len(points):
+        raise BundleError("two operating points have the same id: give each its own.")
+    for point in points:
+        if point.model_hash != model_hash:
+            raise BundleError(
+                f"operating point '{point.name}' belongs to model {point.model_hash[:12]}, the bundle to "
+                f"{model_hash[:12]}: calibrate again with this model."
+            )
+    for verb, kinds in (("verify", VERIFY_TARGETS), ("match", ("fpir",))):
+        chosen = active.get(verb)
+        if chosen is None:
+            continue
+        if chosen not in by_id:
+            raise BundleError(
+                f"the operating point '{chosen}' that is to decide {verb} is not in the bundle."
+            )
+        if by_id[chosen].target.kind not in kinds:
+            raise BundleError(
+                f"operating point '{by_id[chosen].name}' has the target {by_id[chosen].target.kind}, "
+                f"{verb} is decided by {' or '.join(kinds)}."
+            )
+
+
+def _copy_encoder(source: Path, folder: Path) -> EncoderFiles:
+    for name in ENCODER_FILES[:2]:
+        if not (source / name).is_file():
+            raise InputError(f"{source} has no {name}: an encoder is exported there first.")
+    for name in ENCODER_FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, folder / name)
+    return EncoderFiles(others=[name for name in ENCODER_FILES[2:] if (source / name).is_file()])
+
+
+def _entries(folder: Path) -> dict[str, FileEntry]:
+    """Hash every file, and make each durable on the way."""
+    files = {}
+    for file in sorted(folder.rglob("*")):
+        if file.is_file():
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
+            name = file.relative_to(folder).as_posix()
+            files[name] = FileEntry(sha256=sha256_of_file(file), size=file.stat().st_size)
+    for sub in folder.iterdir():
+        if sub.is_dir():
+            fsync_folder(sub)
+    return files
+
+
+def _publish(folder: Path, out: Path) -> None:
+    fsync_folder(folder)
+    old = out.with_name(f".{out.name}.{secrets.token_hex(4)}.old")
+    replaces = out.exists()
+    if replaces:
+        out.rename(old)
+    folder.rename(out)
+    fsync_folder(out.parent)
+    if replaces:
+        shutil.rmtree(old)
+
+
+def _check_file(path: Path, name: str, entry: FileEntry) -> None:
+    file = path / name
+    if not file.resolve().is_relative_to(path.resolve()):
+        raise BundleError(f"{file} leads out of the bundle.")
+    if not file.is_file():
+        raise BundleError(f"{file} is missing: the bundle is incomplete.")
+    size = file.stat().st_size
+    if size != entry.size:
+        raise BundleError(f"{file} has {size} bytes, the manifest says {entry.size}: the file was changed.")
+    if sha256_of_file(file) != entry.sha256:
+        raise BundleError(f"{file} is not the file the manifest describes (SHA-256 differs): it was changed.")

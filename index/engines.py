@@ -1,0 +1,207 @@
+"""Engines propose candidates; they never decide.
+
+Every engine holds unit rows, one node per distinct vector, and answers by inner product. ``efSearch``
+is passed with every search: FAISS falls back to 16 when parameters are given without it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from api_schemas.config import IndexConfig
+from api_schemas.errors import BundleError
+from api_schemas.manifest import IndexDescription, IndexKind
+from decision.progress import Track, silent
+from decision.similarity import Vectors
+from index.nodes import Rows
+
+ADD_BLOCK = 16_384
+FLAT_UP_TO = 20_000
+NodeMask = NDArray[np.bool_]
+
+
+class Engine(Protocol):
+    """Proposes nodes for queries.
+
+    Attributes:
+        kind: as the manifest names it.
+        exact: whether its similarities are all that there are, up to float32 rounding.
+        parameters: everything it was built with.
+    """
+
+    kind: IndexKind
+    exact: bool
+    parameters: dict[str, int]
+
+    def __len__(self) -> int: ...
+
+    def search(
+        self, queries: Vectors, fetch: int, effort: float = 1.0, allowed: NodeMask | None = None
+    ) -> tuple[NDArray[np.float32], Rows]:
+        """Similarities and nodes [q, fetch], best first, -1 where none; ``effort`` multiplies efSearch."""
+
+    def save(self, path: Path) -> None:
+        """Write the index file."""
+
+
+class FlatEngine:
+    """Compares a query with every node: exact, and fastest for small galleries."""
+
+    kind: IndexKind = "flat"
+    exact = True
+
+    def __init__(self, index: Any) -> None:
+        self._index = index
+        self.parameters: dict[str, int] = {}
+
+    @classmethod
+    def build(cls, vectors: Vectors, rows: Rows, config: IndexConfig, track: Track = silent) -> FlatEngine:
+        """Hold ``vectors[rows]``."""
+        index = faiss.IndexFlatIP(vectors.shape[1])
+        for block in track(_blocks(rows), "index", len(range(0, len(rows), ADD_BLOCK))):
+            index.add(np.ascontiguousarray(vectors[block]))
+        return cls(index)
+
+    def __len__(self) -> int:
+        return int(self._index.ntotal)
+
+    def search(
+        self, queries: Vectors, fetch: int, effort: float = 1.0, allowed: NodeMask | None = None
+    ) -> tuple[NDArray[np.float32], Rows]:
+        """The nearest nodes among those allowed; ``effort`` changes nothing."""
+        if allowed is None:
+            return cast(tuple[NDArray[np.float32], Rows], self._index.search(queries, fetch))
+        with _Selector(allowed) as selector:
+            parameters = faiss.SearchParameters(sel=selector)
+            return cast(
+                tuple[NDArray[np.float32], Rows], self._index.search(queries, fetch, params=parameters)
+            )
+
+    def save(self, path: Path) -> None:
+        """Write the index file."""
+        faiss.write_index(self._index, str(path))
+
+
+class HnswEngine:
+    """A navigable small-world graph (arXiv 1603.09320) over float32 rows, or over 8 bits a number."""
+
+    exact = False
+
+    def __init__(self, index: Any, kind: IndexKind, parameters: dict[str, int]) -> None:
+        self._index = index
+        self.kind: IndexKind = kind
+        self.parameters = parameters
+
+    @classmethod
+    def build(
+        cls, vectors: Vectors, rows: Rows, config: IndexConfig, kind: IndexKind, track: Track = silent
+    ) -> HnswEngine:
+        """Build the graph over ``vectors[rows]``."""
+        dim = vectors.shape[1]
+        if kind == "hnsw_sq8":
+            index: Any = faiss.IndexHNSWSQ(
+                dim, faiss.ScalarQuantizer.QT_8bit, config.m, faiss.METRIC_INNER_PRODUCT
+            )
+            sample = rows if len(rows) <= 100_000 else rows[:: len(rows) // 100_000]
+            index.train(np.ascontiguousarray(vectors[sample]))
+        else:
+            index = faiss.IndexHNSWFlat(dim, config.m, faiss.METRIC_INNER_PRODUCT)
+        index.hnsw.efConstruction = config.ef_construction
+        for block in track(_blocks(rows), "index", len(range(0, len(rows), ADD_BLOCK))):
+            index.add(np.ascontiguousarray(vectors[block]))
+        parameters = {"m": config.m, "ef_construction": config.ef_construction, "ef_search": config.ef_search}
+        return cls(index, kind, parameters)
+
+    def __len__(self) -> int:
+        return int(self._index.ntotal)
+
+    def search(
+        self, queries: Vectors, fetch: int, effort: float = 1.0, allowed: NodeMask | None = None
+    ) -> tuple[NDArray[np.float32], Rows]:
+        """The nodes that a beam of ``max(fetch, effort * ef_search)`` finds among those allowed."""
+        beam = max(fetch, int(self.parameters["ef_search"] * effort))
+        if allowed is None:
+            parameters = faiss.SearchParametersHNSW(efSearch=beam)
+            return cast(
+                tuple[NDArray[np.float32], Rows], self._index.search(queries, fetch, params=parameters)
+            )
+        with _Selector(allowed) as selector:
+            parameters = faiss.SearchParametersHNSW(efSearch=beam, sel=selector)
+            return cast(
+                tuple[NDArray[np.float32], Rows], self._index.search(queries, fetch, params=parameters)
+            )
+
+    def save(self, path: Path) -> None:
+        """Write the index file."""
+        faiss.write_index(self._index, str(path))
+
+
+class _Selector:
+    """A FAISS id selector over a node mask, whose memory lives as long as the search."""
+
+    def __init__(self, allowed: NodeMask) -> None:
+        self._bits = np.packbits(allowed, bitorder="little")
+
+    def __enter__(self) -> Any:
+        return faiss.IDSelectorBitmap(self._bits)
+
+    def __exit__(self, *_: object) -> None:
+        del self._bits
+
+
+def choose_kind(config: IndexConfig, nodes: int, dim: int) -> tuple[IndexKind, str | None]:
+    """The kind to build, and why when the configuration says ``auto``."""
+    if config.kind != "auto":
+        return config.kind, None
+    if nodes <= FLAT_UP_TO:
+        return "flat", f"{nodes:,} distinct vectors are compared exactly in well under a millisecond each"
+    return "hnsw", f"{nodes:,} distinct vectors are more than the {FLAT_UP_TO:,} that flat search is kept for"
+
+
+def build_engine(
+    vectors: Vectors, rows: Rows, config: IndexConfig, kind: IndexKind, track: Track = silent
+) -> Engine:
+    """An engine over ``vectors[rows]``, node i holding row ``rows[i]``."""
+    if kind == "flat":
+        return FlatEngine.build(vectors, rows, config, track)
+    return HnswEngine.build(vectors, rows, config, kind, track)
+
+
+def open_engine(path: Path, description: IndexDescription) -> Engine:
+    """Memory-map an index file whose checksum has been verified; it is read-only from then on.
+
+    Raises:
+        BundleError: FAISS cannot read the file, or it is of another kind than described.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+    except RuntimeError as error:
+        raise BundleError(
+            f"{path} is not an index that FAISS can read: {str(error).splitlines()[0]}."
+        ) from None
+    expected = {"flat": faiss.IndexFlat, "hnsw": faiss.IndexHNSWFlat, "hnsw_sq8": faiss.IndexHNSWSQ}
+    if not isinstance(index, expected[description.kind]) or index.metric_type != faiss.METRIC_INNER_PRODUCT:
+        raise BundleError(
+            f"{path} holds a {type(index).__name__}, the manifest says {description.kind}: "
+            "build the bundle again."
+        )
+    if description.kind == "flat":
+        return FlatEngine(index)
+    parameters = {name: int(value) for name, value in description.parameters.items()}
+    missing = {"m", "ef_construction", "ef_search"} - parameters.keys()
+    if missing:
+        raise BundleError(f"{path}: the manifest's index parameters lack {', '.join(sorted(missing))}.")
+    return HnswEngine(index, description.kind, parameters)
+
+
+def _blocks(rows: Rows) -> Iterable[Rows]:
+    return (rows[start : start + ADD_BLOCK] for start in range(0, len(rows), ADD_BLOCK))

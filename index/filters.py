@@ -1,0 +1,125 @@
+"""The filter language: conditions over ``label`` and metadata, checked once, answered as row numbers.
+
+``{"label": "7"}`` is short for ``{"label": {"$eq": "7"}}``; several keys beside each other must all hold.
+``$ne`` and ``$nin`` also hold for rows that lack the field; ``$not`` is what its condition leaves over.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from typing import Any, Protocol
+
+import numpy as np
+
+from api_schemas.errors import InputError
+from index.columns import Column
+from index.nodes import Rows
+
+COMPARISONS = ("$eq", "$ne", "$in", "$nin", "$gt", "$gte", "$lt", "$lte", "$exists")
+JOINS = ("$and", "$or", "$not")
+MOST_LEVELS = 64
+
+
+class Table(Protocol):
+    """What a filter is asked of."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def column_names(self) -> list[str]: ...
+
+    def column(self, name: str) -> Column | None: ...
+
+
+def matching_rows(condition: Mapping[str, Any], table: Table, level: int = 0) -> Rows:
+    """Row numbers for which a filter holds, int64, ascending.
+
+    Raises:
+        InputError: an unknown operator or field, or a value whose type the field does not have.
+    """
+    if not isinstance(condition, Mapping):
+        raise InputError(f"filter: a condition must be an object, found {condition!r:.60}.")
+    if level > MOST_LEVELS:
+        raise InputError(f"filter: nested deeper than {MOST_LEVELS} levels.")
+    parts = [_one(name, asked, table, level) for name, asked in condition.items()]
+    if not parts:
+        return np.arange(len(table))
+    return reduce(_both, sorted(parts, key=len))
+
+
+def _one(name: str, asked: Any, table: Table, level: int) -> Rows:
+    if name in ("$and", "$or"):
+        if not isinstance(asked, Sequence) or isinstance(asked, str) or not asked:
+            raise InputError(f"filter: {name} takes a non-empty list of conditions, found {asked!r:.60}.")
+        parts = [matching_rows(part, table, level + 1) for part in asked]
+        if name == "$and":
+            return reduce(_both, sorted(parts, key=len))
+        return reduce(np.union1d, parts)
+    if name == "$not":
+        return _rest(matching_rows(asked, table, level + 1), len(table))
+    if name.startswith("$"):
+        raise InputError(f"filter: '{name}' is no operator here; the joins are {', '.join(JOINS)}.")
+    comparisons = asked if isinstance(asked, Mapping) else {"$eq": asked}
+    if not comparisons:
+        raise InputError(f"filter: '{name}' is given no comparison; use one of {', '.join(COMPARISONS)}.")
+    return reduce(_both, [_compare(name, how, value, table) for how, value in comparisons.items()])
+
+
+def _compare(name: str, how: str, value: Any, table: Table) -> Rows:
+    if how not in COMPARISONS:
+        near = difflib.get_close_matches(how, COMPARISONS, 1)
+        hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(COMPARISONS)}"
+        raise InputError(f"filter: '{how}' on '{name}' is no comparison: {hint}.")
+    column = table.column(name)
+    n = len(table)
+    if how == "$exists":
+        if not isinstance(value, bool):
+            raise InputError(f"filter: $exists on '{name}' takes true or false, found {value!r:.60}.")
+        present = np.empty(0, dtype=np.int64) if column is None else column.present()
+        return present if value else _rest(present, n)
+    if column is None:
+        raise InputError(f"filter: no item has a field '{name}'; there are {', '.join(table.column_names)}.")
+    if how in ("$in", "$nin"):
+        if not isinstance(value, Sequence) or isinstance(value, str):
+            raise InputError(f"filter: {how} on '{name}' takes a list, found {value!r:.60}.")
+        among = column.among([_fitting(name, column, one, how) for one in value])
+        return among if how == "$in" else _rest(among, n)
+    wanted = _fitting(name, column, value, how)
+    if how == "$eq":
+        return column.equal(wanted)
+    if how == "$ne":
+        return _rest(column.equal(wanted), n)
+    if how in ("$gt", "$gte"):
+        return column.between(low=wanted, low_open=how == "$gt")
+    return column.between(high=wanted, high_open=how == "$lt")
+
+
+def _fitting(name: str, column: Column, value: Any, how: str) -> Any:
+    ordered = how in ("$gt", "$gte", "$lt", "$lte")
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if name == "label" and isinstance(value, int) and number and not ordered:
+        return str(value)
+    fits = {
+        "text": isinstance(value, str),
+        "number": number and math.isfinite(value),
+        "boolean": isinstance(value, bool) and not ordered,
+    }[column.kind]
+    if not fits:
+        raise InputError(
+            f"filter: {how} on '{name}' is given {value!r:.60}, but '{name}' is "
+            f"{'text' if column.kind == 'text' else f'a {column.kind}'}."
+        )
+    return value
+
+
+def _both(a: Rows, b: Rows) -> Rows:
+    return np.intersect1d(a, b, assume_unique=True)
+
+
+def _rest(rows: Rows, n: int) -> Rows:
+    left = np.ones(n, dtype=bool)
+    left[rows] = False
+    return np.flatnonzero(left)

@@ -1,0 +1,263 @@
+"""A bundle opened for questions: what is near, who is this, are these two the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from api_schemas.errors import InputError
+from api_schemas.manifest import Manifest
+from api_schemas.operating_point import OperatingPoint
+from decision.similarity import Vectors, pair_similarities
+from index.bundle import Bundle, read_bundle
+from index.deciding import COSINE, Decider, Match, NoOperatingPoint, Verification
+from index.generation import Found, Generation
+from index.items import ItemTable, Value
+from index.vectors import query_rows
+
+__all__ = ["Gallery", "Hit", "Match", "NoOperatingPoint", "Probe", "Verification"]
+
+
+class Hit(NamedTuple):
+    """An item found; ``similarity`` is the kernel's, ``score`` what the active point thresholds."""
+
+    id: str
+    label: str
+    similarity: float
+    score: float
+    row: int
+    items: ItemTable
+
+    @property
+    def metadata(self) -> dict[str, Value]:
+        """The item's further columns, read when asked for."""
+        return self.items.metadata_of(self.row)
+
+
+class Probe(NamedTuple):
+    """How many rows were searched for by their own vector, and how many found it at the top."""
+
+    rows: int
+    found: int
+
+
+class Gallery:
+    """Reads one bundle; many threads may ask at once."""
+
+    def __init__(self, bundle: Bundle, generation: Generation) -> None:
+        self._bundle = bundle
+        self._generation = generation
+        active = bundle.manifest.operating_points
+        self._match = None if active.match is None else Decider(bundle.points[active.match])
+        self._verify = None if active.verify is None else Decider(bundle.points[active.verify])
+
+    @classmethod
+    def open(cls, path: Path | str) -> Gallery:
+        """Open a bundle, every file checked; raises BundleError naming the file that is off."""
+        bundle = read_bundle(Path(path))
+        return cls(bundle, bundle.generation())
+
+    def close(self) -> None:
+        """Let go of the mapped files; answers already given stay valid."""
+        del self._generation
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the bundle says of itself."""
+        return self._bundle.manifest
+
+    @property
+    def n_items(self) -> int:
+        """How many items can be found."""
+        return len(self._generation)
+
+    @property
+    def dim(self) -> int:
+        """How many numbers a vector has."""
+        return self.manifest.embedding_dim
+
+    @property
+    def operating_points(self) -> Mapping[str, OperatingPoint]:
+        """The bundle's points by id."""
+        return self._bundle.points
+
+    def stats(self) -> dict[str, int | str]:
+        """Counts for monitoring."""
+        counts = self._generation.counts
+        return {
+            "kind": self._generation.description.kind,
+            "items": counts.items,
+            "classes": counts.classes,
+            "distinct_vectors": counts.distinct_vectors,
+            "duplicates": counts.items - counts.distinct_vectors,
+            "side_list": counts.side_list,
+        }
+
+    def vector(self, item_id: str) -> Vectors | None:
+        """A stored unit row, float32 [d], or None if no item has the id."""
+        row = self._generation.items.row_of(item_id)
+        return None if row is None else np.array(self._generation.vectors[row])
+
+    def search(
+        self,
+        vectors: ArrayLike,
+        k: int = 10,
+        *,
+        filter: Mapping[str, Any] | None = None,  # noqa: A002  (the contract's name)
+        exact: bool = False,
+        min_score: float | None = None,
+        exclude_ids: Sequence[str | None] | None = None,
+    ) -> list[list[Hit]]:
+        """The k most similar items of each query, by falling similarity, ties by id.
+
+        Args:
+            vectors: [q, d] real numbers; brought to length one.
+            k: at least 1; fewer hits come only where fewer items match.
+            filter: conditions over ``label`` and metadata, see ``index.filters``.
+            exact: compare with every item instead of asking the engine.
+            min_score: leave out hits whose score is below it (float32, ``>=`` stays).
+            exclude_ids: for each query an id it leaves out, or None.
+
+        Raises:
+            InputError: vectors, k, filter or lengths that cannot be used.
+        """
+        queries = query_rows(vectors, self.dim)
+        found = self._found(queries, k, filter, exact, exclude_ids)
+        hits = self._hits(queries, found)
+        if min_score is None:
+            return hits
+        least = np.float32(min_score)
+        return [[hit for hit in some if np.float32(hit.score) >= least] for some in hits]
+
+    def match(
+        self,
+        vectors: ArrayLike,
+        k: int = 100,
+        *,
+        filter: Mapping[str, Any] | None = None,  # noqa: A002  (the contract's name)
+        exclude_ids: Sequence[str | None] | None = None,
+    ) -> list[Match]:
+        """Who each query is, or "unknown": decided by the active 1:N point on the best of k candidates.
+
+        Raises:
+            NoOperatingPoint: the bundle has none for 1:N.
+            InputError: as for ``search``.
+        """
+        if self._match is None:
+            raise NoOperatingPoint("match", self.manifest.operating_points.reasons)
+        queries = query_rows(vectors, self.dim)
+        found = self._found(queries, k, filter, False, exclude_ids)
+        return [_best(hits, self._match, self.n_items) for hits in self._hits(queries, found, self._match)]
+
+    def verify(self, a: ArrayLike, b: ArrayLike) -> list[Verification]:
+        """Whether rows of ``a`` and ``b``, both [m, d], are alike: decided by the active 1:1 point.
+
+        Raises:
+            NoOperatingPoint: the bundle has none for 1:1.
+            InputError: vectors that cannot be used, or lengths that differ.
+        """
+        if self._verify is None:
+            raise NoOperatingPoint("verify", self.manifest.operating_points.reasons)
+        first, second = query_rows(a, self.dim, "a"), query_rows(b, self.dim, "b")
+        if len(first) != len(second):
+            raise InputError(f"verify: a has {len(first)} rows and b has {len(second)}; give pairs.")
+        similarities = pair_similarities(first, second)
+        scores = self._verify.scores(similarities)
+        point = self._verify.point
+        return [
+            Verification(
+                "match" if accepted else "no_match", similarity, score, probability, point.threshold, point.id
+            )
+            for accepted, similarity, score, probability in zip(
+                self._verify.accepts(scores).tolist(),
+                similarities.tolist(),
+                scores.tolist(),
+                self._verify.probabilities(scores),
+                strict=True,
+            )
+        ]
+
+    def probe(self, n: int) -> Probe:
+        """Search evenly spaced rows by their own vectors: each must find one as near as itself on top."""
+        total = len(self._generation)
+        rows = np.unique(np.linspace(0, total - 1, min(n, total)).astype(np.int64))
+        queries = np.ascontiguousarray(self._generation.vectors[rows])
+        found = self._generation.search(queries, 1)
+        itself = pair_similarities(queries, queries)
+        return Probe(len(rows), int((found.similarities[:, 0] >= itself).sum()))
+
+    def _found(
+        self,
+        queries: Vectors,
+        k: int,
+        condition: Mapping[str, Any] | None,
+        exact: bool,
+        exclude_ids: Sequence[str | None] | None,
+    ) -> Found:
+        if isinstance(k, bool) or k < 1:
+            raise InputError(f"k must be a whole number from 1, found {k!r}.")
+        left_out = None
+        if exclude_ids is not None:
+            if len(exclude_ids) != len(queries):
+                raise InputError(f"exclude_ids has {len(exclude_ids)} entries for {len(queries)} queries.")
+            rows = [None if one is None else self._generation.items.row_of(one) for one in exclude_ids]
+            left_out = np.array([-1 if row is None else row for row in rows], dtype=np.int64)
+        return self._generation.search(queries, k, condition=condition, exact=exact, left_out=left_out)
+
+    def _hits(self, queries: Vectors, found: Found, decider: Decider | None = None) -> list[list[Hit]]:
+        items = self._generation.items
+        decider = decider or self._match or self._verify
+        valid = found.rows >= 0
+        rows = found.rows[valid]
+        similarities = found.similarities[valid]
+        scores = COSINE(similarities) if decider is None else decider.scores(similarities)
+        classes = items.classes
+        labels = [classes[code] for code in items.label_codes[rows].tolist()]
+        hits = [
+            Hit(item_id, label, similarity, score, row, items)
+            for item_id, label, similarity, score, row in zip(
+                items.ids.take(rows),
+                labels,
+                similarities.tolist(),
+                scores.tolist(),
+                rows.tolist(),
+                strict=True,
+            )
+        ]
+        ends = np.cumsum(valid.sum(axis=1)).tolist()
+        return [hits[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+
+
+def _best(hits: list[Hit], decider: Decider, n_items: int) -> Match:
+    point = decider.point
+    beyond = decider.beyond_proof(n_items)
+    if not hits:
+        return Match("unknown", None, None, None, None, None, point.threshold, None, point.id, beyond)
+    best = min(hits, key=lambda hit: (-hit.score, hit.id))
+    rival = max((hit.score for hit in hits if hit.label != best.label), default=None)
+    scores = np.array([best.score], dtype=np.float32)
+    return Match(
+        "match" if decider.accepts(scores)[0] else "unknown",
+        best.label,
+        best.id,
+        best.similarity,
+        best.score,
+        decider.probabilities(scores)[0],
+        point.threshold,
+        None if rival is None else best.score - rival,
+        point.id,
+        beyond,
+    )

@@ -1,0 +1,236 @@
+"""One immutable build of vectors, items and engine: what a bundle holds and what readers search."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from api_schemas.config import IndexConfig
+from api_schemas.errors import BundleError
+from api_schemas.manifest import BundleCounts, IndexDescription
+from decision.embeddings import EmbeddingSet
+from decision.progress import Track, silent
+from decision.similarity import Vectors, pair_similarities
+from index.audit import PROBE, lost_nodes
+from index.engines import Engine, build_engine, choose_kind, open_engine
+from index.filters import matching_rows
+from index.items import ItemTable
+from index.nodes import Nodes, Rows, distinct
+from index.scan import certain_top, scan_rows
+
+VECTORS_FILE = "vectors.npy"
+ITEMS_FILE = "items.parquet"
+INDEX_FILE = "index.faiss"
+SPARE = PROBE - 1  # fetched beyond k; the audit probes with the same beam that a search for k = 1 uses
+SQ8_FETCH = 4  # times k: what 8 bits a number put out of order, re-scoring puts right
+EXACT_ROWS = 20_000  # a filter that leaves this many rows or fewer is answered by comparing with all of them
+MOST_EFFORT = 16.0
+PAIR_BLOCK = 65_536
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The best rows of each query.
+
+    ``rows`` int64 [q, w] and ``similarities`` float32 [q, w], by falling similarity, ties by id;
+    -1 and -inf past the end.
+    """
+
+    rows: Rows
+    similarities: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Generation:
+    """Vectors, items and engine that belong together; safe to search from many threads.
+
+    Attributes:
+        vectors: float32 [n, d] unit rows, memory-mapped when opened from disk.
+        items: columns in the same row order.
+        engine: holds one node per distinct vector.
+        nodes: which rows a node leads to.
+        description: the engine as the manifest names it.
+    """
+
+    vectors: Vectors
+    items: ItemTable
+    engine: Engine
+    nodes: Nodes
+    description: IndexDescription
+
+    @classmethod
+    def build(
+        cls,
+        items: EmbeddingSet,
+        config: IndexConfig,
+        densities: NDArray[np.float32] | None = None,
+        track: Track = silent,
+    ) -> Generation:
+        """Build the engine over a labelled set and audit it."""
+        firsts, node_of_row = distinct(items.vectors)
+        kind, reason = choose_kind(config, len(firsts), items.dimension)
+        engine = build_engine(items.vectors, firsts, config, kind, track)
+        lost = np.zeros(len(firsts), dtype=bool)
+        if not engine.exact:
+            lost[lost_nodes(engine, items.vectors, firsts, track=track)] = True
+        table = ItemTable.from_set(items, node_of_row, lost[node_of_row], densities)
+        nodes = Nodes.from_node_of_row(node_of_row, table.rank)
+        parameters: dict[str, int | float] = dict(engine.parameters)
+        description = IndexDescription(kind=kind, parameters=parameters, reason=reason)
+        return cls(items.vectors, table, engine, nodes, description)
+
+    def save(self, folder: Path) -> None:
+        """Write vectors, items and index into a folder."""
+        np.save(folder / VECTORS_FILE, self.vectors)
+        self.items.save(folder / ITEMS_FILE)
+        self.engine.save(folder / INDEX_FILE)
+
+    @classmethod
+    def open(cls, folder: Path, description: IndexDescription, dim: int) -> Generation:
+        """Open what ``save`` wrote; the files' checksums must have been verified before.
+
+        Raises:
+            BundleError: files that do not fit each other.
+        """
+        path = folder / VECTORS_FILE
+        try:
+            vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, OSError) as error:
+            raise BundleError(f"{path} cannot be read as an array: {error}.") from None
+        items = ItemTable.load(folder / ITEMS_FILE)
+        if vectors.dtype != np.float32 or vectors.shape != (len(items), dim):
+            raise BundleError(
+                f"{path} holds {vectors.dtype} {vectors.shape}, but the items and the manifest "
+                f"need float32 {(len(items), dim)}."
+            )
+        engine = open_engine(folder / INDEX_FILE, description)
+        nodes = Nodes.from_node_of_row(items.node, items.rank)
+        if len(engine) != len(nodes):
+            raise BundleError(
+                f"{folder / INDEX_FILE} holds {len(engine)} nodes, {ITEMS_FILE} names {len(nodes)}."
+            )
+        return cls(vectors, items, engine, nodes, description)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def counts(self) -> BundleCounts:
+        """For the manifest; the cohort is counted by whoever writes it."""
+        return BundleCounts(
+            items=len(self),
+            classes=len(self.items.classes),
+            distinct_vectors=len(self.nodes),
+            side_list=int(self.items.side.sum()),
+            cohort=0,
+        )
+
+    def search(
+        self,
+        queries: Vectors,
+        k: int,
+        *,
+        condition: Mapping[str, Any] | None = None,
+        exact: bool = False,
+        left_out: Rows | None = None,
+    ) -> Found:
+        """The k most similar rows of each query, re-scored by the one similarity kernel.
+
+        Args:
+            queries: float32 [q, d] unit rows.
+            k: how many; fewer only where fewer match.
+            condition: a filter.
+            exact: compare with all rows instead of asking the engine.
+            left_out: int64 [q], a row each query leaves out, -1 for none.
+        """
+        allowed = None if condition is None else matching_rows(condition, self.items)
+        wanted = k + (left_out is not None)
+        candidates = self._candidates(queries, wanted, allowed, exact)
+        if left_out is not None:
+            candidates = np.where(candidates == left_out[:, None], -1, candidates)
+        return self.ranked(queries, candidates, k)
+
+    def _candidates(self, queries: Vectors, k: int, allowed: Rows | None, exact: bool) -> Rows:
+        if allowed is not None and (exact or len(allowed) <= max(EXACT_ROWS, k)):
+            return scan_rows(self.vectors, queries, k, allowed)
+        if exact and not self.engine.exact:
+            return scan_rows(self.vectors, queries, k)
+        if allowed is None:
+            return self._proposed(queries, k)
+        return self._proposed_among(queries, k, allowed)
+
+    def _proposed(self, queries: Vectors, k: int) -> Rows:
+        total = len(self.nodes)
+        if self.engine.exact:
+            nodes = certain_top(self.engine.search, queries, k, total)
+            return self.nodes.expand(nodes, at_most=k)
+        _, nodes = self.engine.search(queries, min(self._fetch(k), total))
+        rows = self.nodes.expand(nodes, at_most=k)
+        if len(rows) and (rows >= 0).sum(axis=1).min() < min(k, len(self)):
+            return scan_rows(self.vectors, queries, k)
+        return self._with_side_list(rows, self._side_rows)
+
+    def _proposed_among(self, queries: Vectors, k: int, allowed: Rows) -> Rows:
+        mask = np.zeros(len(self), dtype=bool)
+        mask[allowed] = True
+        nodes_allowed = np.zeros(len(self.nodes), dtype=bool)
+        nodes_allowed[self.nodes.node_of_row[allowed]] = True
+        effort = min(MOST_EFFORT, len(self) / len(allowed))
+        _, nodes = self.engine.search(
+            queries, min(self._fetch(k), int(nodes_allowed.sum())), effort, nodes_allowed
+        )
+        rows = self.nodes.expand(nodes, at_most=None)
+        rows = np.where((rows >= 0) & mask[rows], rows, -1)
+        if (rows >= 0).sum(axis=1).min() < min(k, len(allowed)):
+            return scan_rows(self.vectors, queries, k, allowed)
+        side = self._side_rows
+        return self._with_side_list(rows, side[mask[side]])
+
+    def _fetch(self, k: int) -> int:
+        return max(k + SPARE, SQ8_FETCH * k) if self.description.kind == "hnsw_sq8" else k + SPARE
+
+    @cached_property
+    def _side_rows(self) -> Rows:
+        return np.flatnonzero(self.items.side)
+
+    def _with_side_list(self, rows: Rows, side: Rows) -> Rows:
+        if not len(side):
+            return rows
+        # a row on the side list may be proposed now and then all the same: it must not count twice
+        rows = np.where((rows >= 0) & self.items.side[rows], -1, rows)
+        return np.concatenate([rows, np.broadcast_to(side, (len(rows), len(side)))], axis=1)
+
+    def ranked(self, queries: Vectors, candidates: Rows, k: int) -> Found:
+        """Candidates [q, w] by the kernel's similarity, ties by id, cut to k."""
+        valid = candidates >= 0
+        similarities = np.full(candidates.shape, -np.inf, dtype=np.float32)
+        which = np.repeat(np.arange(len(queries)), valid.sum(axis=1))
+        similarities[valid] = self._similarities(queries, which, candidates[valid])
+        rank = self.items.rank[candidates]
+        order = np.lexsort((rank, -similarities), axis=-1)[:, :k]
+        return Found(
+            np.take_along_axis(candidates, order, axis=1), np.take_along_axis(similarities, order, axis=1)
+        )
+
+    def _similarities(self, queries: Vectors, which: Rows, rows: Rows) -> NDArray[np.float32]:
+        if len(rows) <= PAIR_BLOCK:
+            return pair_similarities(queries[which], self.vectors[rows])
+        blocks = [slice(start, start + PAIR_BLOCK) for start in range(0, len(rows), PAIR_BLOCK)]
+        return np.concatenate(
+            [pair_similarities(queries[which[block]], self.vectors[rows[block]]) for block in blocks]
+        )
+
+    def lost_rows(self, track: Track = silent) -> Rows:
+        """Rows that neither the engine nor the side list finds: the full self-recall audit."""
+        firsts = self.nodes.rows[self.nodes.starts[:-1]]
+        if self.engine.exact:
+            return np.empty(0, dtype=np.int64)
+        lost = lost_nodes(self.engine, self.vectors, firsts, track=track)
+        rows = firsts[lost]
+        return rows[~self.items.side[rows]]

@@ -1,0 +1,257 @@
+"""The items of a gallery in row order: ids, labels, metadata and local densities, as columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from api_schemas.errors import BundleError, InputError
+from decision.embeddings import EmbeddingSet
+from index.columns import Column
+from index.nodes import Rows
+
+Value = str | int | float | bool | None
+RESERVED = ("id", "label")
+OWN = ("_rank", "_node", "_side", "_densities")
+
+
+class TextColumn:
+    """Many short texts, kept as one buffer: a list of Python strings would take several times the memory."""
+
+    def __init__(self, texts: pa.Array) -> None:
+        self._texts = texts.cast(pa.large_string())
+        offsets, data = self._texts.buffers()[1:]
+        start = self._texts.offset
+        self._offsets = np.frombuffer(offsets, dtype=np.int64)[start : start + len(self._texts) + 1]
+        self._data = memoryview(data) if data is not None else memoryview(b"")
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def __getitem__(self, row: int) -> str:
+        return str(self._data[self._offsets[row] : self._offsets[row + 1]], "utf-8")
+
+    def take(self, rows: Rows) -> list[str]:
+        """The texts of some rows."""
+        data = self._data
+        starts, ends = self._offsets[rows].tolist(), self._offsets[rows + 1].tolist()
+        return [str(data[start:end], "utf-8") for start, end in zip(starts, ends, strict=True)]
+
+    @property
+    def array(self) -> pa.Array:
+        """As an Arrow array."""
+        return self._texts
+
+
+@dataclass(frozen=True, eq=False)
+class ItemTable:
+    """Columns of a gallery, one row an item.
+
+    Attributes:
+        ids: distinct texts.
+        label_codes: int32 [n], positions in ``classes``.
+        classes: the distinct labels, sorted as text.
+        rank: int32 [n], each row's place when ids are sorted as text; ties in similarity go by it.
+        node: int32 [n], the engine's node of each row.
+        side: bool [n], rows that are compared with every query because the engine misses them.
+        densities: float32 [n, j] local densities, or None for a gallery decided by cosine alone.
+        metadata: an Arrow table of the further columns.
+    """
+
+    ids: TextColumn
+    label_codes: NDArray[np.int32]
+    classes: list[str]
+    rank: NDArray[np.int32]
+    node: NDArray[np.int32]
+    side: NDArray[np.bool_]
+    densities: NDArray[np.float32] | None
+    metadata: pa.Table
+    _lock: Lock = field(default_factory=Lock, repr=False)
+    _columns: dict[str, Column] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def from_set(
+        cls,
+        items: EmbeddingSet,
+        node: Rows,
+        side: NDArray[np.bool_],
+        densities: NDArray[np.float32] | None = None,
+    ) -> ItemTable:
+        """Columns of a labelled set; raises InputError for metadata that is no plain column."""
+        ids = pa.array(items.ids, type=pa.large_string())
+        names = list(items.metadata)
+        arrays = [metadata_array(name, items.metadata[name]) for name in names]
+        return cls(
+            ids=TextColumn(ids),
+            label_codes=items.codes.astype(np.int32),
+            classes=items.classes.tolist(),
+            rank=_ranks(ids),
+            node=node.astype(np.int32),
+            side=side,
+            densities=densities,
+            metadata=pa.table(dict(zip(names, arrays, strict=True))),
+        )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @cached_property
+    def _by_rank(self) -> NDArray[np.int32]:
+        order = np.empty(len(self), dtype=np.int32)
+        order[self.rank] = np.arange(len(self), dtype=np.int32)
+        return order
+
+    def row_of(self, item_id: str) -> int | None:
+        """The row of an id, or None."""
+        low, high = 0, len(self)
+        while low < high:
+            middle = (low + high) // 2
+            if self.ids[self._by_rank[middle]] < item_id:
+                low = middle + 1
+            else:
+                high = middle
+        if low < len(self) and self.ids[self._by_rank[low]] == item_id:
+            return int(self._by_rank[low])
+        return None
+
+    def metadata_of(self, row: int) -> dict[str, Value]:
+        """The metadata of a row; what it lacks is left out."""
+        values = {name: self.metadata.column(name)[row].as_py() for name in self.metadata.column_names}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def column(self, name: str) -> Column | None:
+        """A column that can be asked for values and ranges, sorted on first use; None if there is none."""
+        with self._lock:
+            if name not in self._columns:
+                if name == "label":
+                    self._columns[name] = Column("text", self.classes, self.label_codes)
+                elif name in self.metadata.column_names:
+                    self._columns[name] = _sorted_column(self.metadata.column(name))
+                else:
+                    return None
+            return self._columns[name]
+
+    @property
+    def column_names(self) -> list[str]:
+        """What a filter may name."""
+        return ["label", *self.metadata.column_names]
+
+    def save(self, path: Path) -> None:
+        """Write ``items.parquet``."""
+        labels = pa.DictionaryArray.from_arrays(
+            pa.array(self.label_codes), pa.array(self.classes, type=pa.large_string())
+        )
+        columns: dict[str, Any] = {"id": self.ids.array, "label": labels}
+        columns |= {name: self.metadata.column(name) for name in self.metadata.column_names}
+        columns |= {"_rank": self.rank, "_node": self.node, "_side": self.side}
+        if self.densities is not None:
+            flat = pa.array(self.densities.ravel(), type=pa.float32())
+            columns["_densities"] = pa.FixedSizeListArray.from_arrays(flat, self.densities.shape[1])
+        pq.write_table(pa.table(columns), path)
+
+    @classmethod
+    def load(cls, path: Path) -> ItemTable:
+        """Read ``items.parquet``; raises BundleError if a column is missing or of another type."""
+        try:
+            table = pq.read_table(path)
+            labels = table.column("label").combine_chunks().dictionary_encode()
+            codes, classes = _sorted_codes(labels)
+            densities = None
+            if "_densities" in table.column_names:
+                lists = table.column("_densities").combine_chunks()
+                densities = lists.flatten().to_numpy().reshape(len(table), lists.type.list_size)
+            return cls(
+                ids=TextColumn(_one_array(table.column("id"))),
+                label_codes=codes,
+                classes=classes,
+                rank=table.column("_rank").to_numpy(),
+                node=table.column("_node").to_numpy(),
+                side=table.column("_side").to_numpy(),
+                densities=densities,
+                metadata=table.select([name for name in table.column_names if name not in (*RESERVED, *OWN)]),
+            )
+        except (pa.ArrowException, KeyError, OSError, ValueError, AttributeError) as error:
+            raise BundleError(f"{path} cannot be read as a table of items: {error}.") from None
+
+
+def metadata_array(name: str, values: Any) -> pa.Array:
+    """An Arrow array of text, whole numbers, floats or booleans; NaN becomes missing, times become ISO text.
+
+    Raises:
+        InputError: a reserved name, or values of mixed or other types.
+    """
+    if name in RESERVED or name.startswith(("_", "$")):
+        raise InputError(
+            f"the metadata column '{name}' cannot be kept: 'id', 'label' and names that begin with "
+            "'_' or '$' are taken; rename it."
+        )
+    array = np.asarray(values)
+    if array.dtype.kind in "mM":
+        array = np.datetime_as_string(array) if array.dtype.kind == "M" else array.astype(np.int64)
+    try:
+        arrow = pa.array(array, from_pandas=True)
+    except (pa.ArrowException, TypeError, OverflowError) as error:
+        raise InputError(
+            f"the metadata column '{name}' must be all text, all numbers or all booleans: {error}."
+        ) from None
+    kind = arrow.type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind):
+        return arrow.cast(pa.large_string())
+    if pa.types.is_boolean(kind):
+        return arrow
+    if pa.types.is_integer(kind):
+        return arrow.cast(pa.int64())
+    if pa.types.is_floating(kind):
+        return arrow.cast(pa.float64())
+    raise InputError(f"the metadata column '{name}' is {kind}: only text, numbers and booleans can be kept.")
+
+
+def metadata_columns(rows: list[Mapping[str, Value]]) -> dict[str, list[Value]]:
+    """Columns of metadata given item by item, None where an item lacks a name."""
+    names = sorted({name for row in rows for name in row})
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+def _ranks(ids: pa.Array) -> NDArray[np.int32]:
+    order = pc.sort_indices(ids).to_numpy()
+    rank = np.empty(len(ids), dtype=np.int32)
+    rank[order] = np.arange(len(ids), dtype=np.int32)
+    return rank
+
+
+def _one_array(column: pa.ChunkedArray) -> pa.Array:
+    array = column.combine_chunks()
+    return array.chunk(0) if isinstance(array, pa.ChunkedArray) else array
+
+
+def _sorted_codes(encoded: Any) -> tuple[NDArray[np.int32], list[Any]]:
+    """Codes (-1 for missing) into the sorted distinct values of a dictionary-encoded array."""
+    encoded = _one_array(encoded) if isinstance(encoded, pa.ChunkedArray) else encoded
+    values = encoded.dictionary
+    order = pc.sort_indices(values).to_numpy()
+    place = np.empty(len(values) + 1, dtype=np.int32)
+    place[order] = np.arange(len(values), dtype=np.int32)
+    place[-1] = -1
+    codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    return place[codes], values.take(pa.array(order)).to_pylist()
+
+
+def _sorted_column(column: pa.ChunkedArray) -> Column:
+    kind = column.type
+    if pa.types.is_boolean(kind):
+        codes = column.cast(pa.int8()).fill_null(-1).to_numpy().astype(np.int32)
+        return Column("boolean", [False, True], codes)
+    codes, values = _sorted_codes(column.combine_chunks().dictionary_encode())
+    return Column(
+        "text" if pa.types.is_large_string(kind) or pa.types.is_string(kind) else "number", values, codes
+    )
