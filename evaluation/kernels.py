@@ -362,7 +362,7 @@ def sum_of_kernels(
                     if groups_a[i] != groups_b[column0 + column]:
                         total += np.exp(4.0 * line[column] - 4.0)
             else:
-                total += _sum_of_exponentials(line[first:stop])
+                total += _sum_of_exponentials(line[first : max(first, stop)])
     return total
 
 
