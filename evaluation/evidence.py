@@ -16,6 +16,7 @@ from evaluation.identification_threshold import (
     UnknownTail,
     collect_unknown,
     known_queries_missed,
+    tail_level,
     tail_start,
 )
 from evaluation.pair_threshold import Genuine, genuine_pairs
@@ -104,7 +105,7 @@ def fpir_bound(
         counted: the share of unknown queries matched at the threshold.
     """
     n = len(pairs.a)
-    share = min(1.0, max(MATCHED / n, 1.2 * counted))
+    share = max(tail_level(max(counted, 2 / n), n), min(1.0, 1.2 * counted))
     unknown = collect_unknown(pairs, share, len(pairs.classes) - 1, seed=seed, track=track)
     start = threshold if counted * n >= MATCHED else tail_start(unknown, max(counted, 2 / n))
     bound = UnknownTail(unknown, min(start, threshold), weights).interval(threshold, confidence).bound

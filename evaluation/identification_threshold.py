@@ -12,9 +12,12 @@ query q, ``1 - FPIR_G = E[(1-p)^G] >= E[(1-p)^g]^(G/g)`` by Jensen's inequality:
 queries are alike. More items per class count like more classes, by the same argument.
 
 At the levels that matter only a few queries are matched, so the FPIR is not counted at the threshold
-but carried there from a lower score u with about 100 matched queries:
-``FPIR(t) = FPIR(u) exp(-(t-u)/m)``, m the mean excess over u. This is exact for an exponential tail
-and errs on the safe side for lighter ones, where the chance of a stranger's score shrinks ever faster.
+but carried there from a lower score u with about 200 matched queries:
+``FPIR(t) = FPIR(u) exp(-(y(t)-y(u))/m)``, m the mean excess over y(u). For similarities
+``y(s) = -log(1 - s^2)``, in which the caps of a sphere have an exponential tail in any dimension; for
+other scores ``y(s) = s``. Lighter tails, where the chance of a stranger's score shrinks ever faster,
+make the rate err on the safe side; a threshold at which more queries are matched than the target
+allows is never taken, whatever the tail says.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from scipy.special import gammaln
 from api_schemas.errors import CalibrationRefused
 from api_schemas.operating_point import GallerySize
 from decision.progress import Track, silent
+from decision.score import CosineScorer
 from evaluation.bounds import Interval, PairShares, class_matrix
 from evaluation.pair_threshold import SUPPORT_CLASSES, SUPPORT_PAIRS, last_true, supported_at
 from evaluation.pairs import Pairs
@@ -38,9 +42,10 @@ from evaluation.tails import Tail, collect, sampled_rows
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-MATCHED = 100  # matched unknown queries from which a tail is carried to rarer levels
-STEEPEST = 50.0  # and the furthest it is carried, as a ratio of FPIRs
-LEAST = 1.5  # the tail starts at least this much above the target
+MATCHED = 200  # matched unknown queries from which a tail is carried to rarer levels
+STEEPEST = 100.0  # the furthest it is carried, as a ratio of FPIRs
+LEAST = 1.5  # it starts at least this much above the target
+MOST = 0.25  # and at no higher FPIR, above which a maximum has no tail
 
 
 @dataclass(frozen=True)
@@ -188,7 +193,8 @@ class UnknownTail:
         sizes = unknown.tail.pairs.a.sizes.astype(np.float64)
         n = len(sizes)
         query, gallery = unknown.query[:count], unknown.gallery[:count]
-        excess = unknown.scores[:count] - start
+        self.stretch = _stretched if isinstance(unknown.tail.pairs.scorer, CosineScorer) else _as_they_are
+        excess = self.stretch(unknown.scores[:count]) - self.stretch(np.array([start]))
         matched = class_matrix(query, gallery, unknown.weights[:count], n)
         excesses = class_matrix(query, gallery, unknown.weights[:count] * excess, n)
         self.start = start
@@ -197,13 +203,23 @@ class UnknownTail:
 
     def interval(self, threshold: float, confidence: float) -> Interval:
         """FPIR at a threshold at or above ``start``."""
-        beyond = threshold - self.start
+        beyond = float(np.diff(self.stretch(np.array([self.start, threshold])))[0])
         share, excess = self.shares.values
         if beyond <= 0 or not self.has_tail:
             return self.shares.interval(lambda f: f[0], np.array([1.0, 0.0]), confidence)
         carried = float(share * np.exp(-beyond * share / excess))
         gradient = carried * np.array([1 / share - beyond / excess, beyond * share / excess**2])
         return self.shares.interval(lambda f: _carried(f, beyond), gradient, confidence)
+
+
+def _stretched(similarities: Floats) -> Floats:
+    """The coordinate in which tails of similarities are exponential."""
+    inside = np.clip(similarities, 0.0, 1.0 - 1e-9)
+    return np.asarray(-np.log1p(-(inside**2)))
+
+
+def _as_they_are(scores: Floats) -> Floats:
+    return scores
 
 
 def _carried(shares: Floats, beyond: float) -> Floats:
@@ -214,10 +230,15 @@ def _carried(shares: Floats, beyond: float) -> Floats:
     return values
 
 
+def tail_level(share: float, n_queries: int) -> float:
+    """The FPIR at which a tail that is to be carried to ``share`` starts."""
+    level = min(max(LEAST * share, MATCHED / n_queries), STEEPEST * share)
+    return min(1.0, max(LEAST * share, min(level, MOST)))
+
+
 def tail_start(unknown: UnknownQueries, share: float) -> float:
-    """The score at which about MATCHED queries are matched, at least LEAST times ``share`` and at
-    most STEEPEST times."""
-    level = min(max(LEAST * share, MATCHED / unknown.n_queries), STEEPEST * share, 1.0)
+    """The score at which that tail starts."""
+    level = tail_level(share, unknown.n_queries)
     place = min(int(np.searchsorted(unknown.shares, level)), len(unknown.scores) - 1)
     return float(unknown.scores[place])
 
@@ -254,8 +275,7 @@ def fpir_threshold(
     """
     allowed = plan.at_classes(share)
     n = len(pairs.a)
-    level = min(max(LEAST * allowed, MATCHED / n), STEEPEST * allowed, 1.0)
-    unknown = collect_unknown(pairs, level, plan.classes, seed=seed, track=track)
+    unknown = collect_unknown(pairs, tail_level(allowed, n), plan.classes, seed=seed, track=track)
     start = tail_start(unknown, allowed)
     above = unknown.tail.accepted(start)
     first, second = unknown.tail.codes

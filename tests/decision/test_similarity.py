@@ -1,0 +1,57 @@
+"""The kernel gives a pair the same similarity whatever it is computed with, and the rule is exact."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from decision.accept import accepts
+from decision.similarity import pair_similarities
+
+
+@pytest.mark.parametrize("dimension", [1, 7, 64, 129, 512])
+def test_a_pair_does_not_depend_on_its_batch(dimension: int) -> None:
+    rng = np.random.default_rng(dimension)
+    a = rng.normal(size=(300, dimension)).astype(np.float32)
+    a /= np.linalg.norm(a, axis=1, keepdims=True)
+    b = a[rng.permutation(300)]
+    together = pair_similarities(a, b)
+    alone = np.concatenate([pair_similarities(a[i : i + 1], b[i : i + 1]) for i in range(300)])
+    slices = np.concatenate([pair_similarities(a[i : i + 7], b[i : i + 7]) for i in range(0, 300, 7)])
+    np.testing.assert_array_equal(together, alone)
+    np.testing.assert_array_equal(together, slices)
+    np.testing.assert_array_equal(together, pair_similarities(b, a))
+    np.testing.assert_array_equal(pair_similarities(a[:1], b), pair_similarities(np.repeat(a[:1], 300, 0), b))
+
+
+def test_the_sum_is_taken_in_double_precision() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 50, 512)).astype(np.float32)
+    a /= np.linalg.norm(a, axis=1, keepdims=True)
+    b /= np.linalg.norm(b, axis=1, keepdims=True)
+    exact = [
+        math.fsum(float(x) * float(y) for x, y in zip(p, q, strict=True)) for p, q in zip(a, b, strict=True)
+    ]
+    np.testing.assert_array_equal(pair_similarities(a, b), np.array(exact, dtype=np.float32))
+
+
+def test_similarities_stay_within_one() -> None:
+    row = np.full((1, 3), np.float32(1 / np.sqrt(3)) * np.float32(1.0000001))
+    assert pair_similarities(row, row)[0] == 1.0
+    assert pair_similarities(row, -row)[0] == -1.0
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.3, 0.7123456, 1.0])
+def test_accepted_at_the_threshold_and_not_one_step_below(threshold: float) -> None:
+    limit = np.float32(threshold)
+    below, above = np.nextafter(limit, np.float32(-2)), np.nextafter(limit, np.float32(2))
+    assert accepts([below, limit, above], float(limit)).tolist() == [False, True, True]
+
+
+def test_a_threshold_is_compared_as_float32() -> None:
+    limit = 0.1  # not a float32: 0.1f is slightly above it
+    assert accepts(np.float32(0.1), limit)
+    assert accepts(np.float64(0.1), limit)
+    assert not accepts(np.nextafter(np.float32(0.1), np.float32(0)), limit)

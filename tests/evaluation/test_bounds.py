@@ -1,0 +1,106 @@
+"""Bounds over classes: the algebra against loops, and coverage on a small scale."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from evaluation import bounds
+from evaluation.bounds import PairShares, class_matrix, class_share, pair_share, resampled_classes
+
+
+def accepted(rng: np.random.Generator, n: int, sizes: np.ndarray, rate: float) -> np.ndarray:
+    upper = np.triu(rng.binomial(np.outer(sizes, sizes).astype(int), rate), 1).astype(float)
+    return upper + upper.T
+
+
+def test_the_share_and_its_parts_agree_with_loops() -> None:
+    rng = np.random.default_rng(0)
+    sizes = rng.integers(1, 9, 12).astype(float)
+    matrix = accepted(rng, 12, sizes, 0.1)
+    weights = resampled_classes(12, 3, 50)
+    shares = PairShares([matrix], sizes, sizes, weights)
+    pairs = np.outer(sizes, sizes)
+    np.fill_diagonal(pairs, 0)
+    value = matrix.sum() / pairs.sum()
+    assert shares.values[0] == pytest.approx(value)
+    deviation = matrix - value * pairs
+    rows = deviation.sum(1) / 10
+    residual = deviation - rows[:, None] - rows[None, :]
+    np.fill_diagonal(residual, 0)
+    np.testing.assert_allclose(residual.sum(1), 0, atol=1e-9)
+    np.testing.assert_allclose(shares.rows[0], rows)
+    assert shares.residual[0, 0] == pytest.approx((residual**2).sum())
+    for b, drawn in enumerate(weights):
+        total = count = 0.0
+        for i in range(12):
+            for j in range(12):
+                if i != j:
+                    count += drawn[i] * drawn[j] * matrix[i, j]
+                    total += drawn[i] * drawn[j] * pairs[i, j]
+        assert value + shares.quadratic[0, b] == pytest.approx(count / total)
+
+
+def test_many_classes_take_the_sparse_road_to_the_same_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(1)
+    first, second = rng.integers(0, 40, (2, 300))
+    keep = first != second
+    first, second = first[keep], second[keep]
+    sizes, weights = np.full(40, 8.0), resampled_classes(40, 0, 200)
+    dense = class_matrix(first, second, np.full(len(first), 2.0), 40)
+    monkeypatch.setattr(bounds, "DENSE_CLASSES", 0)
+    thin = class_matrix(first, second, np.full(len(first), 2.0), 40)
+    assert sparse.issparse(thin)
+    np.testing.assert_array_equal(thin.toarray(), dense)
+    one, other = (pair_share(matrix, sizes, weights, 0.95) for matrix in (dense, thin))
+    assert one.bound == pytest.approx(other.bound)
+    assert one.lower < one.estimate < one.bound < one.upper
+
+
+def test_independent_pairs_have_binomial_width_not_three_times_its_variance() -> None:
+    """Resampling classes naively would give about sqrt(3) times this width."""
+    rng = np.random.default_rng(2)
+    sizes, weights = np.full(80, 4.0), resampled_classes(80, 0)
+    widths = []
+    for _ in range(20):
+        interval = pair_share(accepted(rng, 80, sizes, 0.02), sizes, weights, 0.95)
+        widths.append(interval.upper - interval.lower)
+    binomial = 2 * 1.96 * np.sqrt(0.02 * 0.98 / (80 * 79 / 2 * 16))
+    assert 0.9 < np.median(widths) / binomial < 1.3
+
+
+def test_a_crowded_class_widens_the_bound() -> None:
+    rng = np.random.default_rng(3)
+    sizes, weights = np.full(60, 4.0), resampled_classes(60, 0)
+    even = accepted(rng, 60, sizes, 0.03)
+    crowded = accepted(rng, 60, sizes, 0.01)
+    for hub in (3, 17):
+        crowded[hub], crowded[:, hub] = 8.0, 8.0
+        crowded[hub, hub] = 0
+    crowded *= even.sum() / crowded.sum()
+    assert (
+        pair_share(crowded, sizes, weights, 0.95).bound > 1.5 * pair_share(even, sizes, weights, 0.95).bound
+    )
+
+
+def test_nothing_accepted_and_everything_alike_have_no_width() -> None:
+    sizes, weights = np.full(20, 2.0), resampled_classes(20, 0, 100)
+    nothing = pair_share(np.zeros((20, 20)), sizes, weights, 0.95)
+    assert (nothing.estimate, nothing.bound) == (0.0, 0.0)
+    every = class_share(np.full(20, 1.0), np.full(20, 1.0), weights, 0.95)
+    assert (every.lower, every.estimate, every.bound) == (1.0, 1.0, 1.0)
+
+
+def test_class_share_covers() -> None:
+    rng = np.random.default_rng(4)
+    weights = resampled_classes(60, 0, 500)
+    inside = within = 0
+    for _ in range(200):
+        rates = rng.beta(1, 9, 60)
+        events = rng.binomial(28, rates).astype(float)
+        interval = class_share(events, np.full(60, 28.0), weights, 0.95)
+        inside += interval.lower <= 0.1 <= interval.upper
+        within += interval.bound >= 0.1
+    assert 0.9 <= inside / 200 <= 0.99
+    assert within / 200 >= 0.91

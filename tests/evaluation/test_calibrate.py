@@ -1,0 +1,273 @@
+"""Operating points: the threshold meets its target exactly, the proof is honest, refusals say why."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from score_analysis import Scores
+
+from api_schemas.errors import CalibrationRefused, InputError
+from api_schemas.operating_point import GallerySize, OperatingPoint, Target
+from decision.accept import accepts
+from decision.embeddings import EmbeddingSet
+from decision.similarity import pair_similarities
+from evaluation.bounds import resampled_classes
+from evaluation.calibrate import calibrate
+from evaluation.identification_threshold import collect_unknown, match_weights, plan_gallery
+from evaluation.pairs import arrange
+from evaluation.tails import accepted_pairs, collect, sampled_rows
+
+FAR = Target(kind="far", value=0.02)
+FPIR = Target(kind="fpir", value=0.05)
+
+
+def clustered(seed: int, classes: int = 40, each: int = 6, dim: int = 12, prefix: str = "c") -> EmbeddingSet:
+    rng = np.random.default_rng(seed)
+    centres = rng.standard_normal((classes, dim))
+    spread = 0.9 * np.exp(0.3 * rng.standard_normal(classes))
+    vectors = centres[:, None] + spread[:, None, None] * rng.standard_normal((classes, each, dim))
+    labels = np.repeat([f"{prefix}{i}" for i in range(classes)], each)
+    return EmbeddingSet.from_arrays(vectors.reshape(-1, dim), labels)
+
+
+def point_of(items: EmbeddingSet, target: Target, **options: object) -> OperatingPoint:
+    return calibrate(items, target, name="p", model_hash="m", **options).point  # type: ignore[arg-type]
+
+
+def all_pairs(items: EmbeddingSet) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Rows i < j, their scores by the kernel, and whether they are genuine."""
+    i, j = np.array(list(itertools.combinations(range(len(items)), 2))).T
+    scores = pair_similarities(items.vectors[i], items.vectors[j])
+    return i, j, scores, items.labels[i] == items.labels[j]
+
+
+@pytest.fixture(scope="module")
+def fit() -> EmbeddingSet:
+    return clustered(0)
+
+
+@pytest.fixture(scope="module")
+def proof() -> EmbeddingSet:
+    return clustered(1, prefix="t")
+
+
+def test_rates_are_those_of_a_loop_over_pairs(fit: EmbeddingSet, proof: EmbeddingSet) -> None:
+    point = point_of(fit, FAR, proof=proof)
+    assert point.proof is not None
+    for items, evidence in ((fit, point.fit), (proof, point.proof)):
+        i, j, scores, genuine = all_pairs(items)
+        accepted = accepts(scores, point.threshold)
+        assert evidence.far == pytest.approx(accepted[~genuine].mean(), abs=1e-12)
+        assert evidence.frr == pytest.approx(1 - accepted[genuine].mean(), abs=1e-12)
+        assert evidence.n_impostor_pairs == (~genuine).sum()
+        assert evidence.n_genuine_pairs == genuine.sum()
+        best_other = np.full(len(items), -2.0)
+        best_same = np.full(len(items), -2.0)
+        for a, b, s, g in zip(i, j, scores, genuine, strict=True):
+            for best in [best_same if g else best_other]:
+                best[a], best[b] = max(best[a], s), max(best[b], s)
+        assert evidence.fpir == pytest.approx(accepts(best_other, point.threshold).mean())
+        missed = ~accepts(best_same, point.threshold) | (best_same <= best_other)
+        assert evidence.fnir == pytest.approx(missed.mean())
+    assert point.fit.far_upper is not None
+    assert point.fit.far is not None
+    assert point.fit.far < point.fit.far_upper <= 0.02
+    assert point.fit.classes_disjoint is False
+    assert point.proof.classes_disjoint is True
+
+
+def test_the_next_lower_threshold_breaks_the_bound(fit: EmbeddingSet) -> None:
+    from evaluation.bounds import pair_share
+
+    point = point_of(fit, FAR, proof=clustered(1, prefix="t"))
+    pairs = arrange(fit)
+    _, _, scores, genuine = all_pairs(fit)
+    assert np.float32(point.threshold) in scores[~genuine]
+    lower = scores[~genuine & (scores < np.float32(point.threshold))].max()
+    weights = resampled_classes(len(fit.classes), 0)
+    sizes = pairs.a.sizes.astype(float)
+    at = pair_share(accepted_pairs(pairs, point.threshold), sizes, weights, 0.95)
+    below = pair_share(accepted_pairs(pairs, float(lower)), sizes, weights, 0.95)
+    assert at.bound <= 0.02 < below.bound
+
+
+def test_never_beyond_the_threshold_that_the_target_itself_allows(fit: EmbeddingSet) -> None:
+    _, _, scores, genuine = all_pairs(fit)
+    oracle = Scores(pos=scores[genuine].astype(float), neg=scores[~genuine].astype(float))
+    assert point_of(fit, FAR).threshold >= float(np.float32(oracle.threshold_at_far(0.02)))
+
+
+def test_per_class_rates_are_those_of_a_loop(fit: EmbeddingSet, proof: EmbeddingSet) -> None:
+    point = point_of(fit, FAR, proof=proof)
+    i, j, scores, genuine = all_pairs(proof)
+    accepted = accepts(scores, point.threshold)
+    assert [rates.label for rates in point.per_class] == proof.classes.tolist()
+    for rates in point.per_class[::7]:
+        mine = (proof.labels[i] == rates.label) | (proof.labels[j] == rates.label)
+        far, frr = accepted[mine & ~genuine].mean(), 1 - accepted[mine & genuine].mean()
+        assert rates.far == pytest.approx(far)
+        assert rates.frr == pytest.approx(frr)
+        assert rates.utility == pytest.approx(2 * (1 - far) * (1 - frr) / (2 - far - frr))
+
+
+def test_pairs_at_the_threshold_are_decided_by_the_kernel(fit: EmbeddingSet) -> None:
+    """Duplicated items tie at every score; the counts must be those of the kernel, not of a product."""
+    twice = EmbeddingSet.from_arrays(
+        np.concatenate([fit.vectors, fit.vectors]), np.concatenate([fit.labels, fit.labels])
+    )
+    _, _, scores, genuine = all_pairs(twice)
+    for threshold in np.sort(scores[~genuine])[[-3, -40, -500]]:
+        found = accepted_pairs(arrange(twice), float(threshold)).sum() / 2
+        assert found == accepts(scores[~genuine], float(threshold)).sum()
+
+
+def test_the_tail_holds_exactly_the_best_pairs(fit: EmbeddingSet) -> None:
+    _, _, scores, genuine = all_pairs(fit)
+    floor = float(np.sort(scores[~genuine])[-300])
+    tail = collect(arrange(fit), floor)
+    np.testing.assert_array_equal(
+        tail.scores, np.sort(scores[~genuine & (scores >= np.float32(floor))])[::-1]
+    )
+    assert tail.accepted(floor) == len(tail)
+    settled = tail.settled(floor)
+    np.testing.assert_array_equal(settled.scores, tail.scores)
+
+
+def test_one_item_classes_are_impostors_and_have_no_frr(fit: EmbeddingSet) -> None:
+    lone = clustered(5, 10, 1, prefix="lone")
+    items = EmbeddingSet.from_arrays(
+        np.concatenate([fit.vectors, lone.vectors]), np.concatenate([fit.labels, lone.labels])
+    )
+    point = point_of(items, FAR, proof=clustered(1, prefix="t"))
+    assert point.fit.n_classes == 50
+    assert point_of(clustered(1, prefix="t"), FAR, proof=items).per_class[-1].frr is None
+
+
+def test_frr_eer_and_cost_meet_their_targets(fit: EmbeddingSet, proof: EmbeddingSet) -> None:
+    frr = point_of(fit, Target(kind="frr", value=0.15), proof=proof)
+    assert frr.fit.frr is not None
+    assert frr.fit.frr < 0.15
+    assert frr.fit.frr_upper is not None
+    assert frr.fit.frr_upper <= 0.15
+    eer = point_of(fit, Target(kind="eer"), proof=proof)
+    assert eer.fit.far == pytest.approx(eer.fit.frr, abs=0.005)
+    costs = {"cost_false_match": 10.0, "cost_false_non_match": 1.0, "prior": 0.2}
+    cost = point_of(fit, Target(kind="cost", cost_parameters=costs), proof=proof)
+    _, _, scores, genuine = all_pairs(fit)
+    least = min(
+        0.8 * 10 * (scores[~genuine] >= t).mean() + 0.2 * (scores[genuine] < t).mean()
+        for t in np.linspace(-0.2, 1, 1201)
+    )
+    assert cost.target.value == pytest.approx(least, rel=0.01)
+
+
+def test_a_cost_target_names_what_it_lacks(fit: EmbeddingSet) -> None:
+    with pytest.raises(InputError, match="cost_false_non_match, prior"):
+        point_of(fit, Target(kind="cost", cost_parameters={"cost_false_match": 1.0}))
+
+
+# -- identification --------------------------------------------------------------------------------
+@pytest.mark.parametrize("drawn", [1, 3, 7, 39])
+def test_fpir_of_a_smaller_gallery_is_the_mean_over_drawn_galleries(drawn: int) -> None:
+    items = clustered(2, 8 if drawn < 8 else 40, 5)
+    pairs = arrange(items)
+    unknown = collect_unknown(pairs, 1.0, drawn)
+    rows, scores = sampled_rows(pairs, 0)
+    best = np.maximum.reduceat(scores, pairs.a.starts[:-1], axis=1)
+    codes = pairs.a.codes[rows]
+    for threshold in (0.3, 0.6):
+        if drawn < 8:
+            naive = np.mean(
+                [
+                    np.mean([best[q, list(gallery)].max() >= np.float32(threshold) for gallery in galleries])
+                    for q in range(len(rows))
+                    for galleries in [
+                        list(itertools.combinations([c for c in range(8) if c != codes[q]], drawn))
+                    ]
+                ]
+            )
+        else:
+            naive = np.mean(best.max(axis=1) >= np.float32(threshold))
+        assert unknown.fpir(threshold) == pytest.approx(naive, abs=1e-6)
+
+
+def test_match_weights_sum_to_one_and_favour_the_best() -> None:
+    weights = match_weights(39, 10, 39)
+    assert weights.sum() == pytest.approx(1)
+    assert np.all(np.diff(weights) <= 1e-15)
+    np.testing.assert_allclose(match_weights(5, 5, 5), [1, 0, 0, 0, 0], atol=1e-12)
+    np.testing.assert_allclose(match_weights(5, 1, 5), 0.2)
+
+
+def test_a_larger_gallery_asks_for_a_higher_threshold(fit: EmbeddingSet, proof: EmbeddingSet) -> None:
+    sizes = [GallerySize(items=6 * c, classes=c) for c in (10, 40, 120)]
+    points = [point_of(fit, FPIR, proof=proof, gallery=size) for size in sizes]
+    thresholds = [point.threshold for point in points]
+    assert thresholds == sorted(thresholds)
+    assert len(set(thresholds)) == 3
+    assert [point.target.gallery for point in points] == sizes
+    for point in points:
+        assert point.fit.fpir_upper is not None
+        assert point.fit.fpir is not None
+        assert point.fit.fpir < point.fit.fpir_upper <= 0.05
+    assert "Jensen" in points[2].fit.method
+    more_items = point_of(fit, FPIR, proof=proof, gallery=GallerySize(items=1200, classes=40))
+    assert more_items.threshold > thresholds[1]
+
+
+def test_an_fpir_point_without_a_gallery_is_for_its_own(fit: EmbeddingSet) -> None:
+    point = point_of(fit, FPIR)
+    assert point.target.gallery == GallerySize(items=240, classes=40)
+    plan = plan_gallery(240, 40, None)
+    assert plan.at_wanted(plan.at_classes(0.01)) == pytest.approx(0.01)
+
+
+# -- halvings, probability, reproducibility --------------------------------------------------------
+def test_without_a_proof_set_halvings_are_reported(fit: EmbeddingSet) -> None:
+    point = point_of(fit, FAR)
+    assert point.proof is not None
+    assert "20 random halvings" in point.proof.method
+    assert point.proof.n_classes == 20
+    assert point.proof.far is not None
+    assert 0 < point.proof.far < 0.03
+    assert [rates.label for rates in point.per_class] == fit.classes.tolist()
+
+
+def test_the_same_data_gives_the_same_point(fit: EmbeddingSet, proof: EmbeddingSet) -> None:
+    first, second = (point_of(fit, FAR, proof=proof).model_dump(exclude={"created_at"}) for _ in range(2))
+    assert first == second
+    mixed = np.random.default_rng(0).permutation(len(fit))
+    assert point_of(fit.subset(mixed), FAR, proof=proof).threshold == first["threshold"]
+
+
+# -- refusals --------------------------------------------------------------------------------------
+def test_three_classes_are_refused() -> None:
+    with pytest.raises(CalibrationRefused, match=r"3 classes are too few .* at least 20"):
+        point_of(clustered(0, 3, 50), FAR)
+
+
+@pytest.mark.parametrize("target", [Target(kind="far", value=1e-4), Target(kind="fpir", value=1e-5)])
+def test_a_target_beyond_the_data_is_refused_with_what_it_takes(target: Target, fit: EmbeddingSet) -> None:
+    with pytest.raises(CalibrationRefused, match="at least 30 accepted impostor pairs from 10 classes"):
+        point_of(fit, target)
+
+
+@pytest.mark.parametrize("target", [FAR, FPIR])
+def test_ties_that_leave_no_threshold_are_refused(target: Target) -> None:
+    same = EmbeddingSet.from_arrays(np.ones((120, 3)), np.repeat(np.arange(30), 4))
+    with pytest.raises(CalibrationRefused, match=r"[Tt]ies"):
+        point_of(same, target)
+
+
+def test_frr_without_genuine_pairs_is_refused() -> None:
+    with pytest.raises(CalibrationRefused, match="No class has two items"):
+        point_of(clustered(0, 40, 1), Target(kind="frr", value=0.1))
+
+
+def test_shared_classes_and_dimensions_are_refused(fit: EmbeddingSet) -> None:
+    with pytest.raises(InputError, match="both in the fit and in the proof"):
+        point_of(fit, FAR, proof=fit)
+    with pytest.raises(InputError, match="12"):
+        point_of(fit, FAR, proof=clustered(1, dim=8, prefix="t"))
