@@ -10,6 +10,7 @@ import numpy as np
 
 from api_schemas.files import sha256_of_file
 from decision.embeddings import EmbeddingSet
+from decision.similarity import Vectors
 
 
 def data_hash(items: EmbeddingSet) -> str:
@@ -18,6 +19,13 @@ def data_hash(items: EmbeddingSet) -> str:
     digest.update(np.asarray(items.vectors.shape, dtype="<i8").tobytes())
     digest.update(np.ascontiguousarray(items.vectors, dtype="<f4").data)
     digest.update("\0".join(items.labels.tolist()).encode())
+    return digest.hexdigest()
+
+
+def cohort_hash(vectors: Vectors) -> str:
+    """SHA-256 over the shape and the rows (float32, little-endian) of a cohort, in their order."""
+    digest = hashlib.sha256(np.asarray(vectors.shape, dtype="<i8").tobytes())
+    digest.update(np.ascontiguousarray(vectors, dtype="<f4").data)
     return digest.hexdigest()
 
 

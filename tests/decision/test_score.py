@@ -1,0 +1,78 @@
+"""Scores: the density of an item does not depend on its batch, parameters and cohort are checked."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from api_schemas.errors import InputError
+from api_schemas.operating_point import Score
+from decision.embeddings import unit_rows
+from decision.hashes import cohort_hash
+from decision.score import CosineScorer, DensityScorer, neighbour_means, scorer_of
+from decision.similarity import pair_similarities
+
+RNG = np.random.default_rng(0)
+COHORT = unit_rows(np.concatenate([RNG.normal(size=(90, 24)), np.ones((10, 24))]))  # ten duplicates
+ITEMS = unit_rows(np.concatenate([RNG.normal(size=(40, 24)), np.ones((3, 24))]))
+
+
+def density(form: str = "csls", **changes: object) -> Score:
+    parameters = {"neighbours": [5, 20], "weights": [0.25, 0.75], "slope": 2.0, "intercept": -1.0, **changes}
+    return Score(kind="density", form=form, parameters=parameters, cohort_sha256=cohort_hash(COHORT))  # type: ignore[arg-type]
+
+
+def test_neighbour_means_agree_with_a_loop() -> None:
+    means = neighbour_means(ITEMS, COHORT, [1, 5, 20])
+    for item, found in zip(ITEMS, means, strict=True):
+        nearest = sorted((float(pair_similarities(item[None], c[None])[0]) for c in COHORT), reverse=True)
+        np.testing.assert_allclose(found, [np.mean(nearest[:k]) for k in (1, 5, 20)], rtol=1e-12)
+
+
+def test_a_density_is_the_same_bits_alone_and_in_any_batch() -> None:
+    scorer = scorer_of(density(), COHORT)
+    together = scorer.densities(ITEMS)
+    assert together.dtype == np.float32
+    alone = np.concatenate([scorer.densities(ITEMS[i : i + 1]) for i in range(len(ITEMS))])
+    shuffled = RNG.permutation(len(ITEMS))
+    np.testing.assert_array_equal(together, alone)
+    np.testing.assert_array_equal(together[shuffled], scorer.densities(ITEMS[shuffled]))
+
+
+def test_the_score_is_symmetric_and_broadcasts() -> None:
+    scorer = scorer_of(density(), COHORT)
+    found = scorer.densities(ITEMS)
+    table = scorer((ITEMS @ ITEMS.T).clip(-1, 1), found[:, None], found[None, :])
+    np.testing.assert_allclose(table, table.T, atol=1e-5)
+    one = scorer(pair_similarities(ITEMS[:1], ITEMS[1:2]), found[:1], found[1:2])
+    expected = 2.0 * float(ITEMS[0] @ ITEMS[1]) - (found[0] + found[1]) / 2 - 1.0
+    assert float(one[0]) == pytest.approx(expected, abs=1e-5)
+    assert one.dtype == np.float32
+
+
+def test_cosine_looks_at_nothing_else() -> None:
+    scorer = scorer_of(Score())
+    assert isinstance(scorer, CosineScorer)
+    np.testing.assert_array_equal(scorer(np.array([0.25, 0.5])), np.array([0.25, 0.5], dtype=np.float32))
+    np.testing.assert_array_equal(scorer.densities(ITEMS), 0)
+
+
+def test_a_wrong_or_missing_cohort_is_refused() -> None:
+    with pytest.raises(InputError, match="needs its cohort"):
+        scorer_of(density())
+    with pytest.raises(InputError, match="was fitted with"):
+        scorer_of(density(), COHORT[::-1])
+    with pytest.raises(InputError, match="needs the parameters weights"):
+        scorer_of(
+            Score(
+                kind="density",
+                form="csls",
+                parameters={"neighbours": [5], "slope": 1.0, "intercept": 0.0},
+                cohort_sha256=cohort_hash(COHORT),
+            ),
+            COHORT,
+        )
+    with pytest.raises(InputError, match="fewer than the neighbours"):
+        scorer_of(density(neighbours=[101], weights=[1.0]), COHORT)
+    with pytest.raises(TypeError, match="both ends"):
+        DensityScorer(density(), COHORT)(np.zeros(2))
