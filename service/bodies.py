@@ -46,10 +46,10 @@ def json_body(model: type[B]) -> Callable[[Request], Awaitable[B]]:
     adapter = TypeAdapter(model)
 
     async def read(request: Request) -> B:
-        if media_type(request) not in {"application/json", ""}:
+        if media_type(request) != "application/json":
             raise ServiceProblem(
                 UNSUPPORTED_MEDIA_TYPE,
-                f"Content-Type is {media_type(request)}; this endpoint takes application/json.",
+                f"Content-Type is '{media_type(request)}'; this endpoint takes application/json.",
             )
         return parsed(adapter, await read_body(request))
 

@@ -13,7 +13,16 @@ from pydantic import TypeAdapter, ValidationError
 from api_schemas.http import Body, MatchOptions, MatchRequest, SearchOptions, SearchRequest
 from service.bodies import OCTETS, float32_rows, media_type, parsed, read_body
 from service.problems import NOT_JSON, UNSUPPORTED_MEDIA_TYPE, ServiceProblem
-from service.references import Resolved, at, check_count, check_filter, check_k, resolve, resolve_rows
+from service.references import (
+    Resolved,
+    at,
+    check_count,
+    check_filter,
+    check_k,
+    queries,
+    resolve,
+    resolve_rows,
+)
 from service.served import Served
 from service.settings import Settings
 
@@ -41,14 +50,14 @@ async def asked(request: Request, options: type[O], served: Served, settings: Se
         check_count(len(rows), "body", settings)
         chosen = _from_query(request, options)
         result = Asked(chosen, lambda: resolve_rows(rows))
-    elif kind in {"application/json", ""}:
+    elif kind == "application/json":
         content = parsed(_BODIES[options], body)
         check_count(len(content.queries), "queries", settings)
-        result = Asked(content, lambda: resolve(served, content.queries, "queries"))
+        result = Asked(content, lambda: resolve(served, content.queries, queries))
     else:
         raise ServiceProblem(
             UNSUPPORTED_MEDIA_TYPE,
-            f"Content-Type is {kind}; this endpoint takes application/json or {OCTETS} (float32 rows).",
+            f"Content-Type is '{kind}'; this endpoint takes application/json or {OCTETS} (float32 rows).",
         )
     check_k(result.options.k, settings)
     check_filter(result.options.filter, settings)
@@ -56,16 +65,16 @@ async def asked(request: Request, options: type[O], served: Served, settings: Se
 
 
 def _from_query(request: Request, options: type[O]) -> O:
-    given: dict[str, object] = dict(request.query_params)
-    condition = given.pop("filter", None)
+    given = dict(request.query_params)
+    structured: dict[str, object] = {}
+    if "filter" in given:
+        structured["filter"] = _json(given.pop("filter"))
     if "include" in given:
-        given["include"] = [part for part in str(given["include"]).split(",") if part]
+        structured["include"] = [part for part in given.pop("include").split(",") if part]
     try:
         chosen = options.model_validate_strings(given)
-        if condition is None:
-            return chosen
-        # through the model once more: a filter is checked like one in a body
-        return options.model_validate(chosen.model_dump() | {"filter": _json(str(condition))})
+        # through the model once more: what is not a plain number or word is checked as in a body
+        return options.model_validate(chosen.model_dump() | structured) if structured else chosen
     except ValidationError as error:
         raise ServiceProblem.of_validation(error) from None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -40,6 +41,16 @@ class StaticFile:
 def page(template: str, **values: Any) -> Response:
     """A page from a template; every value is escaped."""
     return HTMLResponse(_PAGES.get_template(template).render(**_VERSIONS, **values))
+
+
+@cache
+def map_style_id() -> str:
+    """The id under which plotly looks for the style of its maps, and adds it if it is not there.
+
+    The content security policy forbids adding it; a page without maps needs nothing but the id.
+    """
+    found = re.search(rb'getElementById\("([0-9a-f]{64})"\)', _static_files()["plotly.min.js"].content)
+    return "plotly-map-style" if found is None else found[1].decode()
 
 
 def static_file(name: str) -> StaticFile | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,23 @@ from service.problems import (
 from service.served import Served
 from service.settings import Settings
 
+Name = Callable[[int], str]
+
+
+def queries(row: int) -> str:
+    """The path of a query in a body."""
+    return f"queries.{row}"
+
+
+def ends_of_pairs(row: int) -> str:
+    """The path of one end of a pair, two rows a pair."""
+    return f"pairs.{row // 2}.{'ab'[row % 2]}"
+
+
+def rows_of_body(row: int) -> str:
+    """The name of a raw row."""
+    return f"body.{row}"
+
 
 @dataclass(frozen=True)
 class Resolved:
@@ -38,8 +55,8 @@ class Resolved:
         return self.ids if any(one is not None for one in self.ids) else None
 
 
-def resolve(served: Served, references: Sequence[Reference], where: str) -> Resolved:
-    """Unit rows of references; ``where`` is their path in the body, e.g. "queries".
+def resolve(served: Served, references: Sequence[Reference], name: Name) -> Resolved:
+    """Unit rows of references; ``name`` gives their paths in the body, e.g. "queries.3".
 
     Raises:
         ServiceProblem: a wrong dimension, NaN, zero vector, broken input or unknown id; names its path.
@@ -51,27 +68,27 @@ def resolve(served: Served, references: Sequence[Reference], where: str) -> Reso
     for row, reference in enumerate(references):
         if reference.vector is not None:
             if len(reference.vector) != dim:
-                raise wrong_dimension(f"{where}.{row}.vector", len(reference.vector), dim)
+                raise wrong_dimension(f"{name(row)}.vector", len(reference.vector), dim)
             raw[row] = reference.vector
         elif reference.id is not None:
             ids[row] = reference.id
         else:
             to_encode.append(row)
-    vectors = unit_rows(raw, where, skip=[row for row in range(n) if references[row].vector is None])
+    vectors = unit_rows(raw, name, skip=[row for row in range(n) if references[row].vector is None])
     if to_encode:
-        vectors[to_encode] = _encoded(served, references, to_encode, where)
+        vectors[to_encode] = _encoded(served, references, to_encode, name)
     for row, item_id in enumerate(ids):
         if item_id is not None:
-            vectors[row] = _stored(served, item_id, f"{where}.{row}.id")
+            vectors[row] = _stored(served, item_id, f"{name(row)}.id")
     return Resolved(vectors, ids)
 
 
 def resolve_rows(rows: NDArray[np.float32]) -> Resolved:
     """Unit rows of raw float32 rows [n, d]."""
-    return Resolved(unit_rows(rows.astype(np.float64), "body"), [None] * len(rows))
+    return Resolved(unit_rows(rows.astype(np.float64), rows_of_body), [None] * len(rows))
 
 
-def unit_rows(raw: NDArray[np.float64], where: str, skip: Sequence[int] = ()) -> NDArray[np.float32]:
+def unit_rows(raw: NDArray[np.float64], name: Name, skip: Sequence[int] = ()) -> NDArray[np.float32]:
     """Float32 [n, d] rows of length 1; ``skip`` names rows that hold nothing yet.
 
     Raises:
@@ -82,10 +99,10 @@ def unit_rows(raw: NDArray[np.float64], where: str, skip: Sequence[int] = ()) ->
     squares = np.einsum("ij,ij->i", raw, raw)
     bad = np.flatnonzero(~np.isfinite(squares))
     if len(bad):
-        raise _bad_row(where, int(bad[0]), "holds NaN, infinity or a value too large")
+        raise _bad_row(name, int(bad[0]), "holds NaN, infinity or a value too large")
     bad = np.flatnonzero(squares == 0)
     if len(bad):
-        raise _bad_row(where, int(bad[0]), "is a zero vector, which has no direction")
+        raise _bad_row(name, int(bad[0]), "is a zero vector, which has no direction")
     unit: NDArray[np.float32] = (raw / np.sqrt(squares)[:, None]).astype(np.float32)
     return unit
 
@@ -128,17 +145,17 @@ def check_filter(condition: JsonValue, settings: Settings) -> None:
         ]
 
 
-def _bad_row(where: str, row: int, what: str) -> ServiceProblem:
-    return at(INVALID_INPUT, f"{where}.{row}", f"the vector {what}")
+def _bad_row(name: Name, row: int, what: str) -> ServiceProblem:
+    return at(INVALID_INPUT, name(row), f"the vector {what}")
 
 
 def _encoded(
-    served: Served, references: Sequence[Reference], rows: Sequence[int], where: str
+    served: Served, references: Sequence[Reference], rows: Sequence[int], name: Name
 ) -> NDArray[np.float32]:
     if served.encoder is None:
         raise at(
             NO_ENCODER,
-            f"{where}.{rows[0]}.input",
+            f"{name(rows[0])}.input",
             "this bundle holds vectors and no encoder: send vector or id",
         )
     inputs = [references[row].input for row in rows]
@@ -146,7 +163,7 @@ def _encoded(
         return served.encoder.encode([one for one in inputs if one is not None])
     except InputError as error:
         raise ServiceProblem(
-            INVALID_INPUT, str(error), errors=[FieldProblem(path=where, message=str(error))]
+            INVALID_INPUT, str(error), errors=[FieldProblem(path=name(rows[0]), message=str(error))]
         ) from None
 
 

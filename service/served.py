@@ -16,6 +16,7 @@ from api_schemas.manifest import Manifest
 from api_schemas.operating_point import OperatingPoint
 from api_schemas.report import Report
 from encoder import Encoder
+from index.bundle import REPORT_FILE
 from index.gallery import Gallery
 from service import metrics
 from service.problems import NO_OPERATING_POINT, ServiceProblem
@@ -42,7 +43,7 @@ class Served:
     active_verify: OperatingPoint | None
     active_match: OperatingPoint | None
     reasons: tuple[str, ...]
-    report: Report
+    report: Report | None
     audit: Audit
 
     @property
@@ -122,7 +123,7 @@ def load(path: Path, settings: Settings) -> Served:
             raise BundleError(
                 f"{path}: the encoder answers {encoder.dim} numbers, the index has {manifest.embedding_dim}."
             )
-    points = _points(path, manifest)
+    points = gallery.operating_points
     active = manifest.operating_points
     served = Served(
         gallery=gallery,
@@ -131,25 +132,11 @@ def load(path: Path, settings: Settings) -> Served:
         active_verify=_active(points, active.verify, path),
         active_match=_active(points, active.match, path),
         reasons=tuple(active.reasons),
-        report=Report.load(path / "report.json"),
+        report=Report.load(path / REPORT_FILE) if REPORT_FILE in manifest.files else None,
         audit=_audit(gallery, path),
     )
     _publish(served, perf_counter() - start)
     return served
-
-
-def _points(path: Path, manifest: Manifest) -> dict[str, OperatingPoint]:
-    points = {}
-    for name in sorted(manifest.files):
-        if name.startswith("operating_points/") and name.endswith(".json"):
-            point = OperatingPoint.load(path / name)
-            if point.model_hash != manifest.model_hash:
-                raise BundleError(
-                    f"{path / name} was calibrated for model {point.model_hash[:12]}, the bundle holds "
-                    f"{manifest.model_hash[:12]}: calibrate again with this model."
-                )
-            points[point.id] = point
-    return points
 
 
 def _active(points: Mapping[str, OperatingPoint], point_id: str | None, path: Path) -> OperatingPoint | None:

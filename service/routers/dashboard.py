@@ -10,7 +10,7 @@ from api_schemas.http import OperatingPointSummary
 from api_schemas.report import Report
 from evaluation.figures import charts
 from service.bodies import json_response
-from service.pages import page
+from service.pages import map_style_id, page
 from service.routers.info import info
 from service.state import Active, CurrentState
 
@@ -25,8 +25,11 @@ _PROVEN = {"fpir": ("fpir", "fnir")}
 async def dashboard(served: Active, state: CurrentState) -> Response:
     """The page; its figures come from ``/dashboard/figures``."""
     report = served.report
+    if report is None:
+        return page("no_report.html", here="dashboard", info=await info(served, state))
     return page(
         "dashboard.html",
+        map_style_id=map_style_id(),
         here="dashboard",
         info=await info(served, state),
         counts=report.counts,
@@ -50,7 +53,7 @@ async def dashboard(served: Active, state: CurrentState) -> Response:
 @router.get("/dashboard/figures")
 async def figures(served: Active) -> Response:
     """The charts as plotly figures whose colours are roles."""
-    drawn = charts(served.report, list(served.points.values()))
+    drawn = [] if served.report is None else charts(served.report, list(served.points.values()))
     return json_response({one.id: one.figure for one in drawn if one.figure is not None})
 
 

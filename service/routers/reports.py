@@ -27,4 +27,6 @@ async def consistency(
     """The report of the bundle's hold-out data: OPIS with its interval, curves, and every class."""
     if source != "holdout":
         raise ServiceProblem(NOT_FOUND, f"There is no report of the {source} yet; source=holdout has one.")
+    if served.report is None:
+        raise ServiceProblem(NOT_FOUND, "The bundle was made without a report: export or build it again.")
     return json_response(served.report)

@@ -12,7 +12,7 @@ from api_schemas.operating_point import OperatingPoint
 from service import metrics
 from service.bodies import json_body, json_response
 from service.openapi import BODY, problems, takes
-from service.references import check_count, resolve
+from service.references import check_count, ends_of_pairs, resolve
 from service.served import Served
 from service.state import Active, CurrentState
 from service.tokens import Decision, Signer, now
@@ -53,7 +53,7 @@ def _decide(
 ) -> list[dict[str, Any]]:
     # a pair's two ends are resolved together, so that all encoder inputs share their batches
     ends = [end for pair in body.pairs for end in (pair.a, pair.b)]
-    both = resolve(served, ends, "pairs")
+    both = resolve(served, ends, ends_of_pairs)
     decided = served.gallery.verify(both.vectors[0::2], both.vectors[1::2])
     results = []
     for one, a, b in zip(decided, both.ids[0::2], both.ids[1::2], strict=True):

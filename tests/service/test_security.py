@@ -52,12 +52,12 @@ def test_keys_are_rotated_without_a_restart(start: Any, made: Any, tmp_path: Pat
     old = create_key(file, "old", "read")
     address = start(made.path, api_keys_file=file)
     new = create_key(file, "new", "read")
-    for secret in (old, new):
-        assert Client(address, key=secret).info().dim == 16
-    revoke_keys(file, "old")
-    with pytest.raises(ServiceError, match="key"):
-        Client(address, key=old).info()
-    assert Client(address, key=new).info().dim == 16
+    with Client(address, key=old) as retired, Client(address, key=new) as current:
+        assert retired.info() == current.info()
+        revoke_keys(file, "old")
+        with pytest.raises(ServiceError, match="key"):
+            retired.info()
+        assert current.info().dim == 16
 
 
 def test_a_browser_reads_with_a_password_and_never_posts_with_one(

@@ -1,0 +1,117 @@
+"""The pages in a real browser: drawn in light and dark, readable on a phone, asking nobody else."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from playwright.sync_api import Page, sync_playwright
+
+from tests.conftest import absent
+from tests.service.bundles import Made, make_bundle, serving
+
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return make_bundle(tmp_path_factory.mktemp("bundles") / "clusters")
+
+
+@pytest.fixture(scope="module")
+def address(made: Made) -> Iterator[str]:
+    with serving(made.path) as at:
+        yield at
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    found = shutil.which("chromium")
+    if found is None:
+        absent("chromium (apt-get install chromium)")
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=found, args=FLAGS)
+        yield launched
+        launched.close()
+
+
+@contextmanager
+def opened(
+    browser: Any, url: str, width: int = 1240, scheme: Literal["light", "dark"] = "light"
+) -> Iterator[Page]:
+    """A page that may have no error on its console and no request to another host."""
+    page = browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
+    troubles: list[str] = []
+    page.on("console", lambda line: troubles.append(line.text) if line.type in {"error", "warning"} else None)
+    page.on("pageerror", lambda error: troubles.append(str(error)))
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(url)
+    yield page
+    host = url.split("/")[2]
+    assert [one for one in asked if f"//{host}/" not in one] == []
+    assert troubles == []
+    page.close()
+
+
+def drawn(page: Page) -> None:
+    page.wait_for_selector("body[data-drawn]")
+    for chart in ("utility", "rates"):
+        assert page.locator(f"#{chart} .main-svg").count() > 0
+        lines = page.locator(f"#{chart} .scatterlayer path.js-line")
+        assert lines.count() >= 2
+        assert all(len(lines.nth(number).get_attribute("d") or "") > 100 for number in range(2))
+
+
+def background(page: Page) -> str:
+    return str(page.evaluate("getComputedStyle(document.documentElement).backgroundColor"))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_dashboard(browser: Any, address: str, made: Made, scheme: Any) -> None:
+    with opened(browser, f"{address}/dashboard", scheme=scheme) as page:
+        drawn(page)
+        assert page.locator("h1").inner_text() == "clusters"
+        assert page.locator("#worst tbody tr").count() == 10
+        notes = page.locator("#rates .annotation-text").all_text_contents()
+        assert {note.strip() for note in notes} == {"match", "verify"}
+        assert "interval" in page.locator(".tile").first.inner_text()
+        first = background(page)
+        page.click("#theme")
+        page.wait_for_function("document.body.dataset.drawn === document.documentElement.dataset.theme")
+        assert background(page) != first
+        page.reload()
+        drawn(page)
+        assert background(page) != first, "the choice outlives the page"
+
+
+def test_dashboard_on_a_phone(browser: Any, address: str) -> None:
+    with opened(browser, f"{address}/dashboard", width=390) as page:
+        drawn(page)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        for selector in (".tile", ".card", "#worst td.label"):
+            box = page.locator(selector).first.bounding_box()
+            assert box is not None
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= 390
+
+
+def test_without_points_the_page_says_why(browser: Any, tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "pointless", points=False)
+    with serving(bundle.path) as at, opened(browser, f"{at}/dashboard") as page:
+        drawn(page)
+        assert "12 classes are too few" in page.locator(".reason").first.inner_text()
+
+
+def test_an_endpoint_can_be_tried_from_the_docs(browser: Any, address: str) -> None:
+    with opened(browser, f"{address}/docs") as page:
+        card = page.locator("[data-path='/v1/search']")
+        card.locator(".body").fill('{"queries": [{"id": "item-0"}], "k": 2}')
+        card.locator(".send").click()
+        page.wait_for_function("!document.querySelector(\"[data-path='/v1/search'] .answer\").hidden")
+        assert card.locator(".status").inner_text().startswith("200")
+        assert '"similarity"' in card.locator(".answer").inner_text()

@@ -1,0 +1,107 @@
+"""Small bundles of random clusters, and services that serve them over real sockets."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import uvicorn
+
+from api_schemas.config import IndexConfig
+from api_schemas.operating_point import GallerySize, OperatingPoint, Target
+from decision.embeddings import EmbeddingSet
+from decision.hashes import vectors_model_hash
+from evaluation.calibrate import calibrate
+from evaluation.evaluate import evaluate
+from index.bundle import write_bundle
+from service.app import create_app
+from service.run import listening_socket
+from service.settings import settings_from
+
+DIMENSION = 16
+
+
+@dataclass(frozen=True)
+class Made:
+    """A bundle's folder, what its gallery holds, and its points by what they decide."""
+
+    path: Path
+    gallery: EmbeddingSet
+    points: dict[str, OperatingPoint]
+
+    def vector(self, row: int) -> list[float]:
+        return [float(value) for value in self.gallery.vectors[row]]
+
+
+def clusters(seed: int, classes: int, items: int, prefix: str) -> EmbeddingSet:
+    """Random classes, some tight and some loose, on the sphere of 16 dimensions."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(classes, 1, DIMENSION))
+    spread = rng.uniform(0.15, 0.45, size=(classes, 1, 1))
+    vectors = (centres + spread * rng.normal(size=(classes, items, DIMENSION))).reshape(-1, DIMENSION)
+    labels = np.repeat([f"{prefix}{number}" for number in range(classes)], items)
+    rows = np.arange(classes * items)
+    return EmbeddingSet.from_arrays(
+        vectors,
+        labels,
+        ids=[f"item-{row}" for row in rows],
+        metadata={"camera": rows % 3, "place": np.where(rows % 2 == 0, "north", "south")},
+    )
+
+
+def make_bundle(out: Path, points: bool = True, model: str = "clusters") -> Made:
+    """Write a bundle; without points it says why it has none."""
+    fit, gallery = clusters(1, 50, 8, "fit-"), clusters(2, 40, 8, "class-")
+    model_hash = vectors_model_hash(model, DIMENSION)
+    size = GallerySize(items=len(gallery), classes=len(gallery.classes))
+    made: dict[str, OperatingPoint] = {}
+    if points:
+        for endpoint, target, reach in (
+            ("verify", Target(kind="far", value=0.05), None),
+            ("match", Target(kind="fpir", value=0.2, gallery=size), size),
+        ):
+            made[endpoint] = calibrate(
+                fit, target, proof=gallery, name=endpoint, model_hash=model_hash, gallery=reach
+            ).point
+    write_bundle(
+        out,
+        name="clusters",
+        items=gallery,
+        model_hash=model_hash,
+        encoder_folder=None,
+        index_config=IndexConfig(),
+        report=evaluate(gallery, model_hash=model_hash, split="test"),
+        operating_points=list(made.values()),
+        active={key: made[key].id if key in made else None for key in ("verify", "match")},
+        reasons=[] if points else ["far: 12 classes are too few, 20 are needed."],
+        cohort=None,
+        config_yaml="",
+    )
+    return Made(out, gallery, made)
+
+
+@contextmanager
+def serving(bundle: Path, **given: Any) -> Iterator[str]:
+    """A service in a thread; gives its address once it is ready (or would never be)."""
+    settings = settings_from(bundle=bundle, port=0, **given)
+    listener = listening_socket(settings.host, 0)
+    server = uvicorn.Server(uvicorn.Config(create_app(settings), log_config=None, access_log=False))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    try:
+        deadline = time.monotonic() + 20
+        while httpx.get(f"{address}/readyz").status_code != 200 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        yield address
+    finally:
+        server.should_exit = True
+        thread.join(timeout=20)
+        listener.close()
