@@ -1,0 +1,173 @@
+"""The filter language against a reading of it anyone can check by eye."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from api_schemas.errors import InputError
+from index.filters import matching_rows
+from index.items import ItemTable
+from tests.index.conftest import items_of, unit
+
+N = 40
+COLOURS: list[str | None] = ["red", "green", None, "blue", ""]
+SIZES: list[float | None] = [1.5, 2.0, None, -3.0]
+ROWS = [
+    {
+        "label": str(row % 7),
+        "colour": COLOURS[row % 5],
+        "size": SIZES[row % 4],
+        "count": row % 3,
+        "sold": row % 2 == 0,
+    }
+    for row in range(N)
+]
+
+
+@pytest.fixture(scope="module", params=["built", "read back"])
+def table(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ItemTable:
+    """The rows above as a table, as it is built and as it is read from its file."""
+    items = items_of(
+        unit(np.random.default_rng(0), N),
+        [int(str(row["label"])) for row in ROWS],
+        **{
+            name: np.array([row[name] for row in ROWS], dtype=object if name in ("colour", "size") else None)
+            for name in ("colour", "size", "count", "sold")
+        },
+    )
+    built = ItemTable.from_set(items, np.arange(N), np.zeros(N, dtype=bool))
+    if request.param == "built":
+        return built
+    file = Path(tmp_path_factory.mktemp("items")) / "items.parquet"
+    built.save(file)
+    return ItemTable.load(file)
+
+
+def holds(condition: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
+    """The filter language, one row at a time."""
+    return all(_holds_one(name, asked, row) for name, asked in condition.items())
+
+
+def _holds_one(name: str, asked: Any, row: Mapping[str, Any]) -> bool:
+    if name == "$and":
+        return all(holds(part, row) for part in asked)
+    if name == "$or":
+        return any(holds(part, row) for part in asked)
+    if name == "$not":
+        return not holds(asked, row)
+    comparisons = asked if isinstance(asked, Mapping) else {"$eq": asked}
+    return all(_compares(row.get(name), how, value, name) for how, value in comparisons.items())
+
+
+def _compares(found: Any, how: str, value: Any, name: str) -> bool:
+    if name == "label":
+        value = [str(one) for one in value] if isinstance(value, list) else str(value)
+    ordered = {"$gt": operator.gt, "$gte": operator.ge, "$lt": operator.lt, "$lte": operator.le}
+    if how in ordered:
+        return found is not None and bool(ordered[how](found, value))
+    return {
+        "$eq": lambda: found == value,
+        "$ne": lambda: found != value,
+        "$in": lambda: found in value,
+        "$nin": lambda: found not in value,
+        "$exists": lambda: (found is not None) == value,
+    }[how]()
+
+
+FIELDS = {
+    "label": st.one_of(st.integers(0, 8), st.integers(0, 8).map(str)),
+    "colour": st.sampled_from(["red", "green", "blue", "violet", ""]),
+    "size": st.sampled_from([1.5, 2, 2.0, -3.0, 0, 7.25]),
+    "count": st.sampled_from([0, 1, 2, 1.5, 5]),
+    "sold": st.booleans(),
+}
+
+
+@st.composite
+def leaves(draw: st.DrawFn) -> dict[str, Any]:
+    """One comparison, in its short or its long form."""
+    name = draw(st.sampled_from(list(FIELDS)))
+    hows = ["$eq", "$ne", "short", "$in", "$nin", "$exists"]
+    if name in ("size", "count", "colour"):
+        hows += ["$gt", "$gte", "$lt", "$lte"]
+    how = draw(st.sampled_from(hows))
+    if how == "$exists" and name != "label":
+        return {name: {how: draw(st.booleans())}}
+    if how in ("$in", "$nin"):
+        return {name: {how: draw(st.lists(FIELDS[name], max_size=3))}}
+    value = draw(FIELDS[name])
+    return {name: value} if how in ("short", "$exists") else {name: {how: value}}
+
+
+CONDITIONS = st.recursive(
+    leaves(),
+    lambda inner: st.one_of(
+        st.lists(inner, min_size=1, max_size=3).map(lambda parts: {"$and": parts}),
+        st.lists(inner, min_size=1, max_size=3).map(lambda parts: {"$or": parts}),
+        inner.map(lambda part: {"$not": part}),
+        st.tuples(inner, inner).map(lambda two: {**two[0], **two[1]}),
+    ),
+    max_leaves=6,
+)
+
+
+@given(condition=CONDITIONS)
+@settings(max_examples=150, deadline=None)
+def test_rows_that_match_are_those_that_read_true(table: ItemTable, condition: dict[str, Any]) -> None:
+    expected = [number for number, row in enumerate(ROWS) if holds(condition, row)]
+    assert matching_rows(condition, table).tolist() == expected
+
+
+def test_seven_is_seven_for_labels(table: ItemTable) -> None:
+    assert matching_rows({"label": 3}, table).tolist() == matching_rows({"label": "3"}, table).tolist() != []
+
+
+@pytest.mark.parametrize(
+    ("condition", "says"),
+    [
+        ({"colour": {"$eq": 7}}, "'colour' is text"),
+        ({"size": "large"}, "'size' is a number"),
+        ({"size": True}, "'size' is a number"),
+        ({"sold": 1}, "'sold' is a boolean"),
+        ({"sold": {"$gt": False}}, "'sold' is a boolean"),
+        ({"label": 1.5}, "'label' is text"),
+        ({"label": True}, "'label' is text"),
+        ({"label": {"$gt": 3}}, "'label' is text"),
+        ({"size": {"$gt": float("nan")}}, "nan"),
+        ({"size": None}, "None"),
+        ({"shade": "red"}, "no item has a field 'shade'"),
+        ({"size": {"$gte": 1, "$gtr": 2}}, "did you mean $gt"),
+        ({"size": {}}, "no comparison"),
+        ({"$xor": []}, "'$xor' is no operator"),
+        ({"$and": []}, "non-empty list"),
+        ({"$or": {"size": 1}}, "non-empty list"),
+        ({"$not": [1]}, "must be an object"),
+        ({"colour": {"$in": "red"}}, "takes a list"),
+        ({"colour": {"$exists": 1}}, "takes true or false"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(table: ItemTable, condition: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputError, match=r"^filter: ") as caught:
+        matching_rows(condition, table)
+    assert says in str(caught.value)
+
+
+def test_a_field_nobody_has_does_not_exist(table: ItemTable) -> None:
+    assert matching_rows({"shade": {"$exists": True}}, table).tolist() == []
+    assert len(matching_rows({"shade": {"$exists": False}}, table)) == N
+
+
+def test_nesting_ends_somewhere(table: ItemTable) -> None:
+    condition: dict[str, Any] = {"count": 1}
+    for _ in range(100):
+        condition = {"$not": condition}
+    with pytest.raises(InputError, match="nested deeper"):
+        matching_rows(condition, table)

@@ -1,0 +1,283 @@
+"""What a gallery answers, against brute force; points 1, 2, 3 and 5 of the acceptance list."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from api_schemas.errors import InputError
+from decision.embeddings import EmbeddingSet
+from decision.similarity import pair_similarities
+from index.gallery import Gallery, NoOperatingPoint
+from tests.index.conftest import KINDS, MakeBundle, items_of, point, small, unit
+from tests.index.sift import read_vectors
+
+
+def brute_force(
+    items: EmbeddingSet, query: NDArray[np.float32], k: int, rows: NDArray[Any] | None = None
+) -> list[tuple[str, float]]:
+    """Ids and similarities of the best k, one pair at a time, ties by id."""
+    chosen = range(len(items)) if rows is None else rows
+    pairs = [
+        (float(pair_similarities(query[None], items.vectors[row][None])[0]), str(items.ids[row]))
+        for row in chosen
+    ]
+    return [(item, similarity) for similarity, item in sorted(pairs, key=lambda pair: (-pair[0], pair[1]))][
+        :k
+    ]
+
+
+def with_ties(rng: np.random.Generator, n: int) -> NDArray[np.float32]:
+    """Unit rows among which equal and nearly equal ones are common."""
+    vectors = unit(rng, n, 8)
+    vectors[rng.integers(0, n, n // 3)] = vectors[0]
+    vectors[rng.integers(0, n, n // 5)] = vectors[1]
+    near = rng.integers(0, n, n // 5)
+    vectors[near] = np.nextafter(vectors[2], np.float32(2))
+    return vectors
+
+
+@pytest.mark.parametrize("k", [1, 3, 10, 200, 1000])
+def test_exact_answers_are_those_of_brute_force_ties_included(make_bundle: MakeBundle, k: int) -> None:
+    rng = np.random.default_rng(k)
+    items = items_of(with_ties(rng, 200))
+    queries = np.concatenate([items.vectors[:5], unit(rng, 5, 8)])
+    for kind in KINDS:
+        gallery = Gallery.open(make_bundle(items, small(kind)))
+        found = gallery.search(queries, k, exact=True)
+        for query, hits in zip(queries, found, strict=True):
+            assert [(hit.id, hit.similarity) for hit in hits] == brute_force(items, query, k)
+
+
+def test_flat_is_exact_without_being_asked(make_bundle: MakeBundle) -> None:
+    rng = np.random.default_rng(3)
+    items = items_of(with_ties(rng, 500))
+    gallery = Gallery.open(make_bundle(items, small("flat")))
+    for query in (*items.vectors[:10], *unit(rng, 10, 8)):
+        found = [(hit.id, hit.similarity) for hit in gallery.search(query, 7)[0]]
+        assert found == brute_force(items, query, 7)
+
+
+@pytest.mark.parametrize("copies", [200, 1_000, 3_000])
+@pytest.mark.parametrize("kind", ["hnsw", "hnsw_sq8"])
+def test_many_copies_of_one_vector_hide_no_other_row(make_bundle: MakeBundle, kind: str, copies: int) -> None:
+    rng = np.random.default_rng(copies)
+    vectors = unit(rng, 12_000, 32)
+    vectors[rng.choice(12_000, copies, replace=False)] = vectors[5]
+    items = items_of(vectors)
+    path = make_bundle(items, small(kind))
+    gallery = Gallery.open(path)
+    top = gallery.search(items.vectors, 1)
+    own = pair_similarities(items.vectors, items.vectors)
+    assert all(hits[0].similarity >= similarity for hits, similarity in zip(top, own.tolist(), strict=True))
+    assert gallery.manifest.counts.distinct_vectors == len(np.unique(items.vectors, axis=0))
+    assert gallery.probe(1_000) == (1_000, 1_000)
+
+
+def test_rows_the_engine_misses_are_searched_all_the_same(
+    make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("index.generation.lost_nodes", lambda *_, **__: np.arange(0, 300, 7))
+    rng = np.random.default_rng(2)
+    items = items_of(unit(rng, 300), even=np.arange(300) % 2 == 0)
+    gallery = Gallery.open(make_bundle(items, small("hnsw")))
+    assert gallery.stats()["side_list"] == gallery.manifest.counts.side_list == 43
+    for hits, query in zip(gallery.search(items.vectors, 5), items.vectors, strict=True):
+        assert [(hit.id, hit.similarity) for hit in hits] == brute_force(items, query, 5)
+    evens = np.arange(0, 300, 2)
+    monkeypatch.setattr("index.generation.EXACT_ROWS", 10)
+    for query in items.vectors[:40]:
+        found = gallery.search(query, 5, filter={"even": True})[0]
+        assert [hit.id for hit in found] == [item for item, _ in brute_force(items, query, 5, evens)]
+
+
+@pytest.mark.parametrize("ulps", [-1, 0, 1])
+def test_the_threshold_is_met_exactly_whatever_the_engine_and_the_batch(
+    make_bundle: MakeBundle, ulps: int
+) -> None:
+    rng = np.random.default_rng(6)
+    items = items_of(unit(rng, 400))
+    query = unit(rng, 1)[0]
+    threshold = np.float32(brute_force(items, query, 1)[0][1])
+    if ulps:
+        threshold = np.nextafter(threshold, np.float32(2 * ulps))
+    expected = "unknown" if ulps > 0 else "match"
+    crowd = np.concatenate([unit(rng, 63), query[None]])
+    for kind in KINDS:
+        path = make_bundle(items, small(kind), match=float(threshold), verify=float(threshold), name=kind)
+        gallery = Gallery.open(path)
+        alone = gallery.match(query)[0]
+        in_crowd = gallery.match(crowd)[-1]
+        assert alone == in_crowd
+        assert alone.decision == expected
+        assert alone.id is not None
+        vector = gallery.vector(alone.id)
+        assert vector is not None
+        pair = gallery.verify(query, vector)[0]
+        both = gallery.verify(crowd, np.tile(vector, (64, 1)))[-1]
+        assert pair == both
+        assert (pair.decision == "match") == (expected == "match")
+        kept = gallery.search(query, 5, min_score=float(threshold))[0]
+        assert bool(kept) == (expected == "match")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("share", [1.0, 0.5, 0.1, 0.01, 0.001])
+def test_filters_answer_fully_and_rightly(
+    make_bundle: MakeBundle, kind: str, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("index.generation.EXACT_ROWS", 150)  # so that the engine is asked as well
+    rng = np.random.default_rng(8)
+    n = 4_000
+    items = items_of(unit(rng, n), place=rng.permutation(n))
+    gallery = Gallery.open(make_bundle(items, small(kind)))
+    below = int(share * n)
+    condition = {"place": {"$lt": below}}
+    rows = np.flatnonzero(items.metadata["place"] < below)
+    queries = unit(rng, 40)
+    right = 0
+    for query, hits in zip(queries, gallery.search(queries, 10, filter=condition), strict=True):
+        assert len(hits) == min(10, below)
+        assert all(hit.metadata["place"] < below for hit in hits)
+        truth = {item for item, _ in brute_force(items, query, 10, rows)}
+        right += len(truth & {hit.id for hit in hits})
+    assert right / (40 * min(10, below)) >= 0.95
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_item_matches_or_k_is_beyond_the_gallery(make_bundle: MakeBundle, kind: str) -> None:
+    items = items_of(unit(np.random.default_rng(0), 30))
+    gallery = Gallery.open(make_bundle(items, small(kind), match=0.5))
+    assert gallery.search(items.vectors[:2], 5, filter={"label": "nobody"}) == [[], []]
+    assert [len(hits) for hits in gallery.search(items.vectors[:2], 500)] == [30, 30]
+    nobody = gallery.match(items.vectors[0], filter={"label": "nobody"})[0]
+    assert nobody.decision == "unknown"
+    assert nobody.id is nobody.label is nobody.score is nobody.margin is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_query_by_id_leaves_itself_out(make_bundle: MakeBundle, kind: str) -> None:
+    items = items_of(with_ties(np.random.default_rng(4), 100))
+    gallery = Gallery.open(make_bundle(items, small(kind)))
+    found = gallery.search(items.vectors, 100, exclude_ids=[*items.ids[:99].tolist(), None])
+    for row, hits in enumerate(found):
+        left_out = {str(items.ids[row])} if row < 99 else set()
+        assert {hit.id for hit in hits} == set(items.ids.tolist()) - left_out
+    with pytest.raises(InputError, match="3 entries for 2 queries"):
+        gallery.search(items.vectors[:2], 1, exclude_ids=["a", "b", "c"])
+
+
+@pytest.mark.parametrize(
+    ("vectors", "says"),
+    [
+        ([[float("nan")] * 16], "NaN"),
+        ([[float("inf")] * 16], "infinite"),
+        ([[0.0] * 16], "zero vector"),
+        ([[1.0] * 15], "16 numbers, found 15"),
+        (np.ones((2, 17), dtype=np.float32), "16 numbers, found 17"),
+        (np.full((1, 16), np.nan, dtype=np.float32), "NaN"),
+        ([["a"] * 16], "must be numbers"),
+        (np.empty((0, 16)), "non-empty"),
+        ([[1.0], [1.0, 2.0]], "rectangular"),
+    ],
+)
+def test_vectors_that_mean_nothing_are_refused_never_unknown(
+    make_bundle: MakeBundle, vectors: Any, says: str
+) -> None:
+    gallery = Gallery.open(make_bundle(items_of(unit(np.random.default_rng(0), 20)), match=0.5, verify=0.5))
+    for ask in (
+        lambda: gallery.search(vectors, 3),
+        lambda: gallery.match(vectors),
+        lambda: gallery.verify(vectors, vectors),
+    ):
+        with pytest.raises(InputError, match=says):
+            ask()
+
+
+def test_rows_of_any_length_and_type_are_brought_to_length_one(make_bundle: MakeBundle) -> None:
+    items = items_of(unit(np.random.default_rng(0), 50))
+    gallery = Gallery.open(make_bundle(items))
+    plain = [hit.id for hit in gallery.search(items.vectors[3], 5)[0]]
+    for query in (items.vectors[3].astype(float) * 1e6, (items.vectors[3] * 1000).astype(np.float16)):
+        assert [hit.id for hit in gallery.search(query, 5)[0]] == plain
+    integers = np.eye(16, dtype=np.int64)[:1] * 7
+    assert gallery.search(integers, 1)[0][0].similarity == gallery.search(np.eye(16)[:1], 1)[0][0].similarity
+    with pytest.raises(InputError, match="from 1"):
+        gallery.search(items.vectors[3], 0)
+
+
+def test_without_a_point_decisions_are_refused_with_the_reason(make_bundle: MakeBundle) -> None:
+    gallery = Gallery.open(make_bundle(items_of(unit(np.random.default_rng(0), 20))))
+    with pytest.raises(NoOperatingPoint, match="only 3 classes") as caught:
+        gallery.match(np.ones(16))
+    assert caught.value.reasons == ["only 3 classes."]
+    with pytest.raises(NoOperatingPoint, match="target-far"):
+        gallery.verify(np.ones(16), np.ones(16))
+    assert len(gallery.search(np.ones(16), 3)[0]) == 3
+
+
+def test_a_match_names_its_best_candidate_and_the_margin(make_bundle: MakeBundle) -> None:
+    vectors = np.array([[1, 0, 0], [0.9, 0.1, 0], [0, 1, 0], [0, 0, 1]], dtype=float)
+    items = EmbeddingSet.from_arrays(vectors, ["a", "a", "b", "c"], ["1", "2", "3", "4"])
+    gallery = Gallery.open(make_bundle(items, match=0.8))
+    query = np.array([0.9, 0.436, 0.0])
+    answer = gallery.match(query)[0]
+    by_id = {hit.id: hit for hit in gallery.search(query, 4)[0]}
+    assert (answer.decision, answer.label, answer.id) == ("match", "a", "2")
+    assert answer.similarity == answer.score == by_id["2"].similarity
+    assert answer.margin == by_id["2"].score - by_id["3"].score
+    assert answer.probability == pytest.approx(1 / (1 + np.exp(-(10 * by_id["2"].score - 5))))
+    assert not answer.beyond_proof
+    assert gallery.match(query, k=1)[0].margin is None
+    assert gallery.match(query, exclude_ids=["2"])[0].id == "1"
+    unsure = gallery.match(np.array([1.0, 1.0, 1.0]))[0]
+    assert (unsure.decision, unsure.id) == ("unknown", "2")
+
+
+def test_a_gallery_beyond_the_proof_says_so(make_bundle: MakeBundle) -> None:
+    items = items_of(unit(np.random.default_rng(0), 111))
+    for proven, beyond in ((100, True), (101, False)):
+        decides = point("fpir", 0.5, items=proven)
+        path = make_bundle(items, operating_points=[decides], active={"match": decides.id, "verify": None})
+        assert Gallery.open(path).match(items.vectors[0])[0].beyond_proof is beyond
+
+
+def test_many_threads_get_the_same_answers(make_bundle: MakeBundle) -> None:
+    rng = np.random.default_rng(5)
+    items = items_of(unit(rng, 2_000), place=np.arange(2_000))
+    gallery = Gallery.open(make_bundle(items, small("hnsw")))
+    queries = unit(rng, 64)
+    ask: list[dict[str, Any]] = [
+        {},
+        {"exact": True},
+        {"filter": {"place": {"$lt": 100}}},
+        {"filter": {"label": "c3"}},
+    ]
+    expected = [gallery.search(queries, 10, **how) for how in ask]
+    gallery = Gallery.open(make_bundle(items, small("hnsw"), name="fresh"))
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda turn: gallery.search(queries, 10, **ask[turn % 4]), range(32)))
+    for turn, answer in enumerate(answers):
+        assert [[hit[:4] for hit in hits] for hits in answer] == [
+            [hit[:4] for hit in hits] for hits in expected[turn % 4]
+        ]
+
+
+def test_real_descriptors_are_found_exactly(make_bundle: MakeBundle, datasets: Path) -> None:
+    base = read_vectors(datasets / "sift5k" / "sift5k_base.fvecs", np.float32)
+    queries = read_vectors(datasets / "sift5k" / "sift5k_query.fvecs", np.float32)
+    items = items_of(base)
+    truth = items.vectors.astype(float) @ (queries / np.linalg.norm(queries, axis=1, keepdims=True)).T
+    for kind in KINDS:
+        found = Gallery.open(make_bundle(items, small(kind), name=kind)).search(queries, 10)
+        ranks = np.sort(-truth, axis=0)[9]
+        good = [
+            sum(truth[int(hit.id[1:]), query] >= -ranks[query] - 1e-7 for hit in hits) / 10
+            for query, hits in enumerate(found)
+        ]
+        assert np.mean(good) >= (1.0 if kind == "flat" else 0.95)

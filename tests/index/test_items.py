@@ -1,0 +1,63 @@
+"""Items as columns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from api_schemas.errors import BundleError, InputError
+from decision.embeddings import EmbeddingSet
+from index.items import ItemTable, metadata_array
+from tests.index.conftest import unit
+
+
+@pytest.mark.parametrize("n", [1, 2, 57])
+def test_every_id_leads_to_its_row_and_no_other_does(n: int, tmp_path: Path) -> None:
+    ids = [f"käse-{number * 37 % n}" for number in range(n)]
+    items = EmbeddingSet.from_arrays(unit(np.random.default_rng(0), n), ["x"] * n, ids)
+    built = ItemTable.from_set(items, np.arange(n), np.zeros(n, dtype=bool))
+    built.save(tmp_path / "items.parquet")
+    for table in (built, ItemTable.load(tmp_path / "items.parquet")):
+        assert [table.row_of(one) for one in ids] == list(range(n))
+        assert table.row_of("käse-") is None
+        assert table.row_of("zz") is None
+        assert table.ids.take(np.arange(n)) == ids
+        assert [ids[row] for row in np.argsort(table.rank)] == sorted(ids)
+
+
+def test_metadata_keeps_its_types_and_leaves_out_what_is_missing(tmp_path: Path) -> None:
+    columns: dict[str, Any] = {
+        "text": np.array(["a", None], dtype=object),
+        "whole": np.array([1, 2**40]),
+        "real": np.array([np.nan, 0.5]),
+        "yes": np.array([True, False]),
+        "day": np.array(["2026-01-02", "2026-01-03"], dtype="datetime64[D]"),
+    }
+    items = EmbeddingSet.from_arrays(unit(np.random.default_rng(0), 2), ["x", "y"], None, columns)
+    ItemTable.from_set(items, np.arange(2), np.zeros(2, dtype=bool)).save(tmp_path / "items.parquet")
+    table = ItemTable.load(tmp_path / "items.parquet")
+    assert table.metadata_of(0) == {"text": "a", "whole": 1, "yes": True, "day": "2026-01-02"}
+    assert table.metadata_of(1) == {"whole": 2**40, "real": 0.5, "yes": False, "day": "2026-01-03"}
+
+
+@pytest.mark.parametrize("name", ["id", "label", "_rank", "$x"])
+def test_names_that_are_taken_are_refused(name: str) -> None:
+    with pytest.raises(InputError, match="rename it"):
+        metadata_array(name, ["a"])
+
+
+@pytest.mark.parametrize(
+    "values", [np.array([1, "a"], dtype=object), np.array([[1], [2]]), np.array([b"x"], dtype=object)]
+)
+def test_values_that_are_no_plain_column_are_refused(values: Any) -> None:
+    with pytest.raises(InputError, match="'mixed'"):
+        metadata_array("mixed", values)
+
+
+def test_a_file_that_is_no_table_is_named(tmp_path: Path) -> None:
+    (tmp_path / "items.parquet").write_bytes(b"PAR1 not really")
+    with pytest.raises(BundleError, match=r"items\.parquet"):
+        ItemTable.load(tmp_path / "items.parquet")
