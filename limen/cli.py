@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 
-import click
 import typer
 
 from api_schemas.errors import LimenError
@@ -35,16 +34,14 @@ def main() -> None:
     """Run the command line; bad input ends with one sentence on stderr and exit code 2."""
     try:
         code = app(standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        print(error.format_message())  # noqa: T201
-        code = 0
-    except click.ClickException as error:
-        print(f"limen: {error.format_message()}", file=sys.stderr)  # noqa: T201
+    except typer.TyperException as error:
+        if sentence := error.format_message():  # empty when the help was shown instead
+            print(f"limen: {sentence}", file=sys.stderr)  # noqa: T201
         code = 2
     except LimenError as error:
         print(f"limen: {error}", file=sys.stderr)  # noqa: T201
         code = 2
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         print("limen: interrupted.", file=sys.stderr)  # noqa: T201
         code = 130
     sys.exit(code if isinstance(code, int) else 0)

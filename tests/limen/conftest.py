@@ -41,7 +41,7 @@ def limen(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
     return run
 
 
-def clustered(classes: int, each: int, dim: int = 16, spread: float = 0.5, seed: int = 0) -> EmbeddingSet:
+def clustered(classes: int, each: int, dim: int = 32, spread: float = 0.4, seed: int = 0) -> EmbeddingSet:
     """Classes around random centres: float32 [classes * each, dim] unit rows."""
     rng = np.random.default_rng(seed)
     centres = rng.normal(size=(classes, dim))
