@@ -56,10 +56,10 @@ if TYPE_CHECKING:
     BaseMetricLossFunction: TypeAlias = _LibraryLoss
     CircleLoss: TypeAlias = _LibraryLoss
     ContrastiveLoss: TypeAlias = _LibraryLoss
+    GeneralizedLiftedStructureLoss: TypeAlias = _LibraryLoss
     MultiSimilarityLoss: TypeAlias = _LibraryLoss
     NormalizedSoftmaxLoss: TypeAlias = _LibraryLoss
     ProxyAnchorLoss: TypeAlias = _LibraryLoss
-    ProxyNCALoss: TypeAlias = _LibraryLoss
     SoftTripleLoss: TypeAlias = _LibraryLoss
     TripletMarginLoss: TypeAlias = _LibraryLoss
     library_losses: Any
@@ -73,10 +73,10 @@ else:
         BaseMetricLossFunction,
         CircleLoss,
         ContrastiveLoss,
+        GeneralizedLiftedStructureLoss,
         MultiSimilarityLoss,
         NormalizedSoftmaxLoss,
         ProxyAnchorLoss,
-        ProxyNCALoss,
         SoftTripleLoss,
         TripletMarginLoss,
     )
@@ -86,6 +86,7 @@ __all__ = [
     "CircleLoss",
     "ContrastiveLoss",
     "CosineSimilarity",
+    "GeneralizedLiftedStructureLoss",
     "Indices",
     "Loss",
     "LossTerms",
@@ -93,7 +94,6 @@ __all__ = [
     "NormalizedSoftmaxLoss",
     "PairLoss",
     "ProxyAnchorLoss",
-    "ProxyNCALoss",
     "SoftTripleLoss",
     "TripletMarginLoss",
     "at_least_float32",

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
-
+from training.losses.distances import unit_distance
 from training.losses.library import Loss, LossTerms, TripletMarginLoss, per_element
 from training.losses.mixable import MixedPairs, Roles
 
@@ -43,13 +42,8 @@ class Triplet(Loss, TripletMarginLoss):
 
     def mixed(self, pairs: MixedPairs) -> LossTerms:
         """Generalised form; see the class."""
-        distance = _distance(pairs.similarity)
-        as_positive = distance - _distance(pairs.to_negative) + self.slack
-        as_negative = _distance(pairs.to_positive) - distance + self.slack
+        distance = unit_distance(pairs.similarity)
+        as_positive = distance - unit_distance(pairs.to_negative) + self.slack
+        as_negative = unit_distance(pairs.to_positive) - distance + self.slack
         loss = pairs.target * as_positive.relu() + (1 - pairs.target) * as_negative.relu()
         return per_element(loss[pairs.valid])
-
-
-def _distance(cosine: torch.Tensor) -> torch.Tensor:
-    """L2 distance of unit vectors; the floor keeps the root's slope finite where they coincide."""
-    return (2 - 2 * cosine).clamp(min=1e-12).sqrt()

@@ -1,0 +1,56 @@
+"""Fixed regular-simplex classifier."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from training.losses.class_vectors import ClassVectorLoss, cosines
+
+
+class DSimplex(ClassVectorLoss):
+    """Classification against class vectors that never move: the corners of a regular simplex.
+
+    Formula: ``mean_i -log softmax_c(scale * cos(x_i, t_c))_{y_i}``; t are the d + 1 corners in d dimensions,
+    pairwise cosine -1/d. Corners beyond the classes stay free for classes to come, and keep their place in
+    the denominator, so later models are comparable with earlier ones.
+
+    Shapes: embeddings [n, d], labels [n] in 0..num_classes-1; d at least num_classes - 1. No references.
+
+    Parameters:
+        scale: 10, the authors'.
+
+    Neighbours: normalised softmax with learned vectors, temperature = 1 / scale.
+
+    In released code: labels take the last corners; here the first. All corners are alike.
+    """
+
+    paper: ClassVar[str] = "Pernici et al., Regular Polytope Networks, 2021; d-Simplex, CVPR 2024"
+
+    corners: Tensor
+
+    def __init__(self, num_classes: int, embedding_dim: int, scale: float = 10.0) -> None:
+        super().__init__(num_classes)
+        if embedding_dim < num_classes - 1:
+            raise ValueError(
+                f"d_simplex has embedding_dim + 1 = {embedding_dim + 1} corners, fewer than the "
+                f"{num_classes} classes: embedding_dim must be at least {num_classes - 1}"
+            )
+        self.scale = scale
+        self.register_buffer("corners", simplex(embedding_dim), persistent=False)
+
+    def per_item(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy over all corners."""
+        return F.cross_entropy(self.scale * cosines(embeddings, self.corners), labels, reduction="none")
+
+
+def simplex(dimension: int) -> Tensor:
+    """The d + 1 corners of a regular simplex around 0, unit rows; float32 [d + 1, d]."""
+    corners = torch.zeros(dimension + 1, dimension, dtype=torch.float64)
+    corners[:dimension] = torch.eye(dimension, dtype=torch.float64)
+    corners[dimension] = (1 - math.sqrt(1 + dimension)) / dimension
+    return F.normalize(corners - corners.mean(0), dim=1).float()

@@ -1,0 +1,42 @@
+"""Lifted structure loss, generalised form."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from training.losses.distances import unit_distance
+from training.losses.library import GeneralizedLiftedStructureLoss, LossTerms, PairLoss, per_element
+from training.losses.mixable import MixedPairs, Roles
+from training.losses.pairs import soft_logsumexp
+
+
+class LiftedStructure(PairLoss, GeneralizedLiftedStructureLoss):
+    """The soft farthest positive must be nearer than the soft nearest negative.
+
+    Formula: ``mean_a [ log sum_p exp(d(a, p) - positive_margin)
+    + log sum_n exp(negative_margin - d(a, n)) ]_+``, d the L2 distance of unit vectors.
+
+    Shapes: embeddings [n, d], labels [n], references [m, d].
+
+    Parameters:
+        negative_margin: 1, positive_margin: 0, the library's.
+
+    Neighbours: the soft maximum of triplet; circle without its weights.
+
+    In released code: the library's ``GeneralizedLiftedStructureLoss``. The original (Oh Song et al., CVPR
+    2016) sums over positive pairs and squares the hinge.
+    """
+
+    paper: ClassVar[str] = "Hermans et al., 2017, arXiv 1703.07737, after Oh Song et al., CVPR 2016"
+    roles: ClassVar[Roles] = "items"
+
+    def __init__(self, negative_margin: float = 1.0, positive_margin: float = 0.0) -> None:
+        super().__init__(neg_margin=negative_margin, pos_margin=positive_margin)
+        self.inner, self.outer = positive_margin, negative_margin
+
+    def mixed(self, pairs: MixedPairs) -> LossTerms:
+        """Generalised form: tau = [x]_+, sigma = log."""
+        distance = unit_distance(pairs.similarity)
+        positive = soft_logsumexp(distance - self.inner, pairs.target, pairs.valid)
+        negative = soft_logsumexp(self.outer - distance, 1 - pairs.target, pairs.valid)
+        return per_element((positive + negative).relu())

@@ -1,0 +1,145 @@
+"""Mean-field losses: one learned mean field per class stands for all its items."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from training.losses.class_vectors import ClassVectorLoss, cosines
+from training.losses.library import Indices, LossTerms, reduced
+from training.losses.pairs import item_weights
+
+
+class MeanFieldContrastive(ClassVectorLoss):
+    """The contrastive loss against mean fields M instead of against every other item.
+
+    Formula: ``mean_i { [D(i, y_i) - positive_margin]_+ + sum_{c != y_i} [negative_margin - D(i, c)]_+ }
+    + regularization * mean_c sum_{c' != c} [negative_margin - D(c, c')]_+^2``, D = 1 - cosine.
+
+    Shapes: embeddings [n, d], labels [n] in 0..num_classes-1. No references. Cost n x num_classes.
+
+    Parameters:
+        positive_margin: 0.02, negative_margin: 0.3, the authors' script. regularization: 0, as in their
+            README. They train M with 2,000 times the network's learning rate.
+
+    Neighbours: contrastive; proxy losses, whose proxies compete in a softmax.
+
+    In released code: the same values; its script picks the best epoch on the test set.
+    """
+
+    paper: ClassVar[str] = "Furusawa, Mean Field Theory in Deep Metric Learning, ICLR 2024, arXiv 2306.15368"
+
+    def __init__(
+        self,
+        num_classes: int,
+        embedding_dim: int,
+        positive_margin: float = 0.02,
+        negative_margin: float = 0.3,
+        regularization: float = 0.0,
+    ) -> None:
+        super().__init__(num_classes)
+        self.fields = nn.Parameter(torch.randn(num_classes, embedding_dim))
+        self.positive_margin, self.negative_margin = positive_margin, negative_margin
+        self.regularization = regularization
+
+    @property
+    def class_vectors(self) -> Tensor:
+        """Float [num_classes, d], not of unit length."""
+        return self.fields
+
+    def per_item(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Both hinges of every item, and the same regulariser for all."""
+        distance = 1 - cosines(embeddings, self.fields)
+        own = distance.gather(1, labels[:, None])[:, 0]
+        near = (self.negative_margin - distance).relu()
+        others = near.sum(1) - near.gather(1, labels[:, None])[:, 0]
+        losses = (own - self.positive_margin).relu() + others
+        return losses + self.regularization * self.regularizer() if self.regularization else losses
+
+    def regularizer(self) -> Tensor:
+        """Keeps mean fields apart."""
+        near = (self.negative_margin - 1 + cosines(self.fields, self.fields)).relu().square()
+        return (near.sum() - near.diagonal().sum()) / self.num_classes
+
+
+class MeanFieldClassWiseMultiSimilarity(ClassVectorLoss):
+    """Class-wise multi-similarity against mean fields M.
+
+    Formula: ``1/(alpha B) sum_c log(1 + A_c) + 1/(2 beta B) sum_{c != c'} log(1 + B_cc')``, B the batch's
+    classes, ``A_c = mean_{i in c} e^{alpha (delta - s(i, c))}``,
+    ``B_cc' = mean_{i in c} e^{beta (s(i, c') - delta)} + mean_{i in c'} e^{beta (s(i, c) - delta)}``; a mean
+    over an absent class is 0. Plus ``regularization * mean_c sum_{c' != c} softplus_beta(s(c, c') -
+    delta)^2``.
+
+    Shapes: embeddings [n, d], labels [n] in 0..num_classes-1. No references. Cost n x num_classes.
+
+    Parameters:
+        alpha: 0.01, beta: 80, delta: 0.8, regularization: 0, the authors' script.
+
+    Neighbours: multi-similarity. Most of the value is the constant log(2) / alpha: compare no raw values.
+
+    In released code: the same values.
+    """
+
+    paper: ClassVar[str] = "Furusawa, Mean Field Theory in Deep Metric Learning, ICLR 2024, arXiv 2306.15368"
+
+    def __init__(
+        self,
+        num_classes: int,
+        embedding_dim: int,
+        alpha: float = 0.01,
+        beta: float = 80.0,
+        delta: float = 0.8,
+        regularization: float = 0.0,
+    ) -> None:
+        super().__init__(num_classes)
+        if max(alpha * (1 + delta), beta * (1 - delta)) > 80:
+            raise ValueError("alpha * (1 + delta) and beta * (1 - delta) must be at most 80 (exp overflows)")
+        self.fields = nn.Parameter(torch.randn(num_classes, embedding_dim))
+        self.alpha, self.beta, self.delta = alpha, beta, delta
+        self.regularization = regularization
+
+    @property
+    def class_vectors(self) -> Tensor:
+        """Float [num_classes, d], not of unit length."""
+        return self.fields
+
+    def compute_loss(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        indices_tuple: Indices | None,
+        ref_emb: Tensor,
+        ref_labels: Tensor,
+    ) -> LossTerms:
+        """Means over classes, so one number; a miner's indices weight the items within their class."""
+        self.check(embeddings, labels, ref_emb)
+        classes, codes = torch.unique(labels, return_inverse=True)
+        weights = item_weights(len(labels), indices_tuple, embeddings)
+        counts = embeddings.new_zeros(len(classes)).index_add(0, codes, torch.ones_like(weights))
+
+        similarity = cosines(embeddings, self.fields)
+        own = similarity.gather(1, labels[:, None])[:, 0]
+        pull = weights * (self.alpha * (self.delta - own)).exp()
+        positive = pull.new_zeros(len(classes)).index_add(0, codes, pull) / counts
+        push = weights[:, None] * (self.beta * (similarity - self.delta)).exp()
+        means = push.new_zeros(len(classes), push.shape[1]).index_add(0, codes, push) / counts[:, None]
+
+        # every unordered pair of classes appears twice in the sum, once per order
+        present = means[:, classes]
+        among = torch.log1p(present + present.T)
+        seen = torch.zeros(self.num_classes, dtype=torch.bool, device=labels.device)
+        seen[classes] = True
+        absent = torch.log1p(means[:, ~seen])
+        pairs = among.sum() - among.diagonal().sum() + 2 * absent.sum()
+        total = torch.log1p(positive).sum() / self.alpha + pairs / (2 * self.beta)
+        return reduced(total / len(classes) + self.regularization * self._regularizer())
+
+    def _regularizer(self) -> Tensor | float:
+        if not self.regularization:
+            return 0.0
+        near = F.softplus(cosines(self.fields, self.fields) - self.delta, beta=self.beta).square()
+        return (near.sum() - near.diagonal().sum()) / self.num_classes

@@ -1,0 +1,98 @@
+"""Partial FC: a margin softmax over some of very many classes."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from training.losses.class_vectors import ClassVectorLoss, cosines
+from training.losses.margin_softmax import Margin, margin_of, with_margin
+
+
+class PartialFC(ClassVectorLoss):
+    """Each step compares with the batch's own classes and a random share of all others.
+
+    Formula: ``mean_i -log softmax_{c in K}(scale * z_ic)_{y_i}``, K = the batch's classes and further ones up
+    to ``sample_rate * num_classes``, z the cosines with the base's margin.
+
+    Shapes: embeddings [n, d], labels [n] in 0..num_classes-1. No references. Memory: two float32
+    [num_classes, d] (centres and momentum) and n x the sampled classes.
+
+    Parameters:
+        sample_rate: 0.1. base: arcface (cosface, none), margin: its usual one, scale: 64, the authors'.
+        filter_above: null; negatives with a larger cosine are left out as likely wrong labels (0.4 in the
+            authors' "PFC-0.1*" configurations).
+        lr: 0.1, momentum: 0.9, weight_decay: 5e-4, the authors' SGD, for the centres.
+
+    Neighbours: with sample_rate 1 it is ArcFace or CosFace; below some 100,000 classes prefer those.
+
+    In released code: version 2 keeps all centres in one parameter; those not sampled get a gradient of
+    zero, yet momentum and weight decay move them. Here the centres are no parameter: the backward pass
+    updates the sampled rows and their momentum, nothing else (while the module is in training mode).
+    """
+
+    paper: ClassVar[str] = "An et al., Killing Two Birds with One Stone, CVPR 2022, arXiv 2203.15565"
+
+    centers: Tensor
+    velocity: Tensor
+
+    def __init__(
+        self,
+        num_classes: int,
+        embedding_dim: int,
+        sample_rate: float = 0.1,
+        base: Margin = "arcface",
+        margin: float | None = None,
+        scale: float = 64.0,
+        filter_above: float | None = None,
+        lr: float = 0.1,
+        momentum: float = 0.9,
+        weight_decay: float = 5e-4,
+    ) -> None:
+        super().__init__(num_classes)
+        if not 0 < sample_rate <= 1:
+            raise ValueError(f"sample_rate must be above 0 and at most 1, found {sample_rate:g}")
+        self.register_buffer("centers", torch.randn(num_classes, embedding_dim).mul_(0.01))
+        self.register_buffer("velocity", torch.zeros(num_classes, embedding_dim))
+        self.n_sampled = max(1, round(sample_rate * num_classes))
+        self.base, self.margin, self.scale = base, margin_of(base, margin), scale
+        self.filter_above = filter_above
+        self.lr, self.momentum, self.weight_decay = lr, momentum, weight_decay
+
+    @property
+    def class_vectors(self) -> Tensor:
+        """Float [num_classes, d], not of unit length."""
+        return self.centers
+
+    def per_item(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy over the sampled classes."""
+        rows, targets = self.sample(labels)
+        sampled = self.centers[rows].requires_grad_(torch.is_grad_enabled())
+        if self.training and sampled.requires_grad:
+            sampled.register_hook(lambda gradient: self.update(rows, gradient))  # type: ignore[no-untyped-call]
+        cosine = cosines(embeddings, sampled)
+        logits = self.scale * with_margin(cosine, targets, self.base, self.margin)
+        if self.filter_above is not None:
+            doubtful = (cosine.detach() > self.filter_above).scatter(1, targets[:, None], False)
+            logits = logits.masked_fill(doubtful, torch.finfo(logits.dtype).min)
+        return F.cross_entropy(logits, targets, reduction="none")
+
+    def sample(self, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Sampled classes, int [k], ascending, and each label's place among them, int [n]."""
+        present = torch.unique(labels)
+        if len(present) < self.n_sampled:
+            order = torch.rand(self.num_classes, device=labels.device)
+            order[present] = 2.0  # beyond every draw: the batch's own classes always come along
+            present = order.topk(self.n_sampled).indices.sort().values
+        return present, torch.searchsorted(present, labels)
+
+    @torch.no_grad()
+    def update(self, rows: Tensor, gradient: Tensor) -> None:
+        """One step of SGD with momentum on these centres alone."""
+        rows_now = self.centers[rows]
+        velocity = self.momentum * self.velocity[rows] + gradient.to(rows_now) + self.weight_decay * rows_now
+        self.velocity[rows] = velocity
+        self.centers[rows] = rows_now - self.lr * velocity

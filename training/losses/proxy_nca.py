@@ -1,0 +1,81 @@
+"""ProxyNCA and ProxyNCA++."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from training.losses.class_vectors import ClassVectorLoss
+from training.losses.distances import squared_unit_distances
+from training.losses.library import LossTerms, per_element
+from training.losses.mixable import MixedPairs, Roles
+from training.losses.pairs import soft_logsumexp
+
+
+class ProxyNCA(ClassVectorLoss):
+    """Each item must be nearer to its class's learned proxy than to all others.
+
+    Formula: ``mean_i -log softmax_c(-scale * d(x_i, p_c)^2)_{y_i}``, d the L2 distance of unit vectors.
+
+    Shapes: embeddings [n, d], labels [n] in 0..num_classes-1. No references.
+
+    Parameters:
+        scale: 1, as in the paper.
+
+    Neighbours: ``proxy_nca_plus_plus`` is this with scale 9; normalised softmax has cosines in place of
+    ``-d^2 = 2 cos - 2``, so it is this with scale 1 / (2 temperature).
+
+    In released code: the paper leaves the target out of the denominator, which makes values negative and
+    lets satisfied items go on pulling; the library's softmax form is taken, in log space: the library drops
+    items whose probability underflows, the hardest ones.
+    """
+
+    paper: ClassVar[str] = "Movshovitz-Attias et al., No Fuss, ICCV 2017, arXiv 1703.07464"
+    roles: ClassVar[Roles] = "class_references"
+
+    def __init__(self, num_classes: int, embedding_dim: int, scale: float = 1.0) -> None:
+        super().__init__(num_classes)
+        self.proxies = nn.Parameter(torch.randn(num_classes, embedding_dim))
+        self.scale = scale
+
+    @property
+    def class_vectors(self) -> Tensor:
+        """Float [num_classes, d], not of unit length."""
+        return self.proxies
+
+    def per_item(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy over the proxies."""
+        distances = squared_unit_distances(embeddings, self.proxies.to(embeddings.dtype))
+        return F.cross_entropy(-self.scale * distances, labels, reduction="none")
+
+    def mixed(self, pairs: MixedPairs) -> LossTerms:
+        """Generalised form: sigma+ identity, sigma- log, over one mixed proxy per hardest other proxy."""
+        logits = self.scale * (2 * pairs.similarity - 2)
+        pull = torch.where(pairs.valid, pairs.target * -logits, 0).sum(1)
+        push = soft_logsumexp(logits, 1 - pairs.target, pairs.valid)
+        return per_element((pull + push)[pairs.valid.any(1)])
+
+
+class ProxyNCAPlusPlus(ProxyNCA):
+    """ProxyNCA with a low temperature: the difference that made it work.
+
+    Formula: ``mean_i -log softmax_c(-d(x_i, p_c)^2 / temperature)_{y_i}``.
+
+    Shapes: embeddings [n, d], labels [n] in 0..num_classes-1. No references.
+
+    Parameters:
+        temperature: 1/9, the authors' code (it scales both vectors to length 3). They train proxies with
+            a learning rate 100,000 times the network's.
+
+    Neighbours: see ``proxy_nca``.
+
+    In released code: the same values; the rest of the paper (pooling, class-balanced batches) is not a loss.
+    """
+
+    paper: ClassVar[str] = "Teh et al., ProxyNCA++, ECCV 2020, arXiv 2004.01113"
+
+    def __init__(self, num_classes: int, embedding_dim: int, temperature: float = 1 / 9) -> None:
+        super().__init__(num_classes, embedding_dim, scale=1 / temperature)

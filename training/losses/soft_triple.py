@@ -1,0 +1,77 @@
+"""SoftTriple loss."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from training.losses.class_vectors import check_codes
+from training.losses.library import Indices, Loss, LossTerms, SoftTripleLoss
+
+
+class SoftTriple(Loss, SoftTripleLoss):
+    """Several centres per class; an item's similarity to a class is a soft maximum over its centres.
+
+    Formula: ``S_c = sum_k softmax_k(x.w_ck / gamma) x.w_ck``; cross-entropy of
+    ``scale * (S - margin * 1[c = y])``, plus ``tau * mean over centre pairs of a class of sqrt(2 - 2 w.w')``.
+
+    Shapes: embeddings [n, d], labels [n] in 0..num_classes-1. No references.
+
+    Parameters:
+        centers_per_class: 10. scale: 20, gamma: 0.1, margin: 0.01, the authors'.
+        tau: 0.2, the authors'; the library leaves it out unless given a regulariser.
+
+    Neighbours: with one centre per class it is normalised softmax with a margin.
+
+    In released code: the library's, and the regulariser of the authors' code (over C K (K - 1) terms).
+    """
+
+    paper: ClassVar[str] = "Qian et al., SoftTriple, ICCV 2019, arXiv 1909.05235"
+    takes_references: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        num_classes: int,
+        embedding_dim: int,
+        centers_per_class: int = 10,
+        scale: float = 20.0,
+        gamma: float = 0.1,
+        margin: float = 0.01,
+        tau: float = 0.2,
+    ) -> None:
+        super().__init__(
+            num_classes=num_classes,
+            embedding_size=embedding_dim,
+            centers_per_class=centers_per_class,
+            la=scale,
+            gamma=gamma,
+            margin=margin,
+        )
+        self.tau = tau
+        self.classes, self.centers = num_classes, centers_per_class
+
+    def compute_loss(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        indices_tuple: Indices | None,
+        ref_emb: Tensor,
+        ref_labels: Tensor,
+    ) -> LossTerms:
+        """The library's terms and the regulariser, added to each item so that the mean holds it once."""
+        check_codes(labels, self.classes)
+        terms = super().compute_loss(embeddings, labels, indices_tuple, ref_emb, ref_labels)
+        if self.tau and self.centers > 1:
+            terms["loss"]["losses"] = terms["loss"]["losses"] + self.tau * self.regularizer()
+        return terms
+
+    def regularizer(self) -> Tensor:
+        """Mean distance between the centres of a class: small when it needs fewer of them."""
+        centers = torch.nn.functional.normalize(self.get_parameter("fc"), dim=0).T
+        centers = centers.view(self.classes, self.centers, -1)
+        upper = torch.triu_indices(self.centers, self.centers, offset=1, device=centers.device)
+        cosine = (centers @ centers.transpose(1, 2))[:, upper[0], upper[1]]
+        roots = (2 - 2 * cosine + 1e-5).sqrt()  # the authors' floor: coinciding centres have no slope
+        return roots.sum() / (self.classes * self.centers * (self.centers - 1))

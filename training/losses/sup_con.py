@@ -1,0 +1,53 @@
+"""Supervised contrastive loss, and the sum that its relatives share."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from training.losses.library import CosineSimilarity, LossTerms, PairLoss, per_element
+from training.losses.pairs import masked_logsumexp
+
+
+class SupCon(PairLoss):
+    """Each positive must stand out among all other items of the batch.
+
+    Formula: ``mean_i -1/|P(i)| sum_{p in P(i)} log(e^{s_ip / t} / sum_{a != i} e^{s_ia / t})`` over items
+    that have a positive, t the temperature.
+
+    Shapes: embeddings [n, d], labels [n], references [m, d].
+
+    Parameters:
+        temperature: 0.1, the paper's.
+
+    Neighbours: SBCL adds subclasses; NT-Xent sums over single positives.
+
+    In released code: the library's values, but its mean leaves out losses of exactly 0, and it is 0 for a
+    batch without negatives; here a batch of one class is spread evenly, as the formula says.
+    """
+
+    paper: ClassVar[str] = "Khosla et al., Supervised Contrastive Learning, NeurIPS 2020, arXiv 2004.11362"
+
+    def __init__(self, temperature: float = 0.1) -> None:
+        super().__init__(distance=CosineSimilarity())
+        self.temperature = temperature
+
+    def terms(self, matrix: Tensor, positive: Tensor, negative: Tensor) -> LossTerms:
+        """Per item that has a positive."""
+        losses = contrast(matrix / self.temperature, positive, positive | negative)
+        kept = losses[positive.any(1)]
+        return per_element(kept) if len(kept) else self.zero_losses()
+
+
+def contrast(logits: Tensor, positive: Tensor, others: Tensor) -> Tensor:
+    """``-mean over positives of (logit - log sum over others of exp)`` per row [n]; 0 without positives.
+
+    Args:
+        logits: float [n, m]. positive, others: bool [n, m]; ``others`` make the denominator.
+    """
+    total = masked_logsumexp(logits, others, dim=1)
+    count = positive.sum(1)
+    mean = torch.where(positive, logits, 0).sum(1) / count.clamp(min=1)
+    return torch.where(count > 0, total - mean, 0)

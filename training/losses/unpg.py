@@ -1,0 +1,89 @@
+"""Unified negative pair generation."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from training.losses.class_vectors import ClassVectorLoss, cosines
+from training.losses.margin_softmax import Margin, margin_of, with_margin
+from training.losses.pairs import masked_logsumexp
+
+
+class UNPG(ClassVectorLoss):
+    """A margin softmax whose denominator also holds the batch's own negative pairs.
+
+    Formula: ``mean_i -log(e^{scale z_iy} / (sum_c e^{scale z_ic} + sum_{t in S} e^{scale t}))``; z are
+    cosines to class vectors with the base's margin, S the cosines of all pairs of different classes in the
+    batch, the same for every row, within ``[Q1 - whisker IQR, Q3 + whisker IQR]``: too easy and too hard ones
+    (likely wrong labels) are left out.
+
+    Shapes: embeddings [n, d], labels [n] in 0..num_classes-1. No references.
+
+    Parameters:
+        base: cosface (arcface, none). margin: the base's usual one when not given (the authors: 0.5).
+        scale: 64, whisker: 1.5, the authors'; null keeps every pair.
+
+    Neighbours: CosFace and ArcFace without S.
+
+    In released code: quartiles are the sorted values at int(l/4) and int(3l/4), as here; its argument of
+    the filter is called "wisk", and its MagFace head is not wired.
+    """
+
+    paper: ClassVar[str] = "Jung et al., UNPG, BMVC 2022, arXiv 2203.11593"
+
+    def __init__(
+        self,
+        num_classes: int,
+        embedding_dim: int,
+        base: Margin = "cosface",
+        margin: float | None = None,
+        scale: float = 64.0,
+        whisker: float | None = 1.5,
+    ) -> None:
+        super().__init__(num_classes)
+        self.weight = nn.Parameter(torch.randn(num_classes, embedding_dim))
+        self.base, self.margin = base, margin_of(base, margin)
+        self.scale, self.whisker = scale, whisker
+
+    @property
+    def class_vectors(self) -> Tensor:
+        """Float [num_classes, d], not of unit length."""
+        return self.weight
+
+    def per_item(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy over classes and negative pairs."""
+        logits = self.scale * with_margin(cosines(embeddings, self.weight), labels, self.base, self.margin)
+        pairs = self.scale * within_whiskers(negative_cosines(embeddings, labels), self.whisker)
+        return cross_entropy_with_pairs(logits, labels, pairs)
+
+
+def negative_cosines(embeddings: Tensor, labels: Tensor) -> Tensor:
+    """Cosines of all unordered pairs of different classes, float [l]."""
+    items = F.normalize(embeddings, dim=1)
+    different = torch.triu(labels[:, None] != labels[None, :], diagonal=1)
+    return (items @ items.T)[different]
+
+
+def within_whiskers(values: Tensor, whisker: float | None) -> Tensor:
+    """Values that a box-and-whisker plot would not draw as outliers; all when ``whisker`` is None."""
+    if whisker is None or not len(values):
+        return values
+    ordered = values.detach().sort().values
+    low, high = ordered[len(ordered) // 4], ordered[3 * len(ordered) // 4]
+    reach = whisker * (high - low)
+    return values[(values >= low - reach) & (values <= high + reach)]
+
+
+def cross_entropy_with_pairs(logits: Tensor, labels: Tensor, pairs: Tensor) -> Tensor:
+    """Cross-entropy [n] of logits [n, c] with the further logits [l] in every row's denominator.
+
+    The further logits are summed once, not once per row: n + l exponentials in place of n * l.
+    """
+    everywhere = torch.ones_like(pairs, dtype=torch.bool)
+    extra = masked_logsumexp(pairs, everywhere, dim=0) if len(pairs) else logits.new_tensor(-torch.inf)
+    total = torch.logaddexp(torch.logsumexp(logits, dim=1), extra)
+    return total - logits.gather(1, labels[:, None])[:, 0]

@@ -1,0 +1,51 @@
+"""Z-loss."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from training.losses.class_vectors import ClassVectorLoss
+
+
+class ZLoss(ClassVectorLoss):
+    """The target's output must stand out from all outputs, in standard deviations.
+
+    Formula: ``mean_i softplus(a (b - z_iy)) / a``, ``z_i = (o_i - mean(o_i)) / std(o_i)``, ``o = W x``.
+    Shifting or scaling the outputs changes nothing.
+
+    Shapes: embeddings [n, d], labels [n] in 0..num_classes-1. No references.
+
+    Parameters:
+        a: 1, b: 0 (what the reference code does). With C classes z is at most sqrt(C - 1), so b above that
+            is never reached.
+
+    Neighbours: softmax cross-entropy, whose scale matters; this one needs only sums over the outputs, so
+        its cost can be made independent of the number of classes.
+
+    In released code: std + 1e-12, whose slope is not finite where all outputs are equal; here the root of
+    variance + 1e-12.
+    """
+
+    paper: ClassVar[str] = "de Brébisson and Vincent, The Z-loss, 2016, arXiv 1604.08859"
+
+    def __init__(self, num_classes: int, embedding_dim: int, a: float = 1.0, b: float = 0.0) -> None:
+        super().__init__(num_classes)
+        self.weight = nn.Parameter(torch.randn(num_classes, embedding_dim) / embedding_dim**0.5)
+        self.a, self.b = a, b
+
+    @property
+    def class_vectors(self) -> Tensor:
+        """Float [num_classes, d], not of unit length."""
+        return self.weight
+
+    def per_item(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Standardised target outputs through a softplus."""
+        outputs = F.normalize(embeddings, dim=1) @ self.weight.to(embeddings.dtype).T
+        centred = outputs - outputs.mean(1, keepdim=True)
+        deviation = (centred.square().mean(1) + 1e-12).sqrt()
+        z = centred.gather(1, labels[:, None])[:, 0] / deviation
+        return F.softplus(self.a * (self.b - z)) / self.a
