@@ -11,9 +11,10 @@ import onnxruntime
 from numpy.typing import NDArray
 from PIL import Image
 
-from api_schemas.errors import BundleError, InputError
+from api_schemas.errors import BundleError
 from encoder.images import MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS, image_from_bytes, image_from_text
 from encoder.preprocessing import PREPROCESSING_FILE, Preprocessing
+from encoder.refusal import RefusedInput
 
 ENCODER_FILE = "encoder.onnx"
 # intermediate activations grow with the batch; more rows at once are no faster on a CPU
@@ -99,11 +100,11 @@ class Encoder:
             float32 [n, dim], unit rows.
 
         Raises:
-            InputError: an input of the wrong kind, broken or too large, or one whose vector has no
+            RefusedInput: an input of the wrong kind, broken or too large, or one whose vector has no
                 direction; names its number.
         """
         parts = [
-            self.embed(self.prepare(inputs[start : start + BATCH], start))
+            self.embed(self.prepare(inputs[start : start + BATCH], start), start)
             for start in range(0, len(inputs), BATCH)
         ]
         return np.concatenate(parts) if parts else np.empty((0, self.dim), dtype=np.float32)
@@ -113,8 +114,8 @@ class Encoder:
         if self.kind != "image":
             for number, one in enumerate(inputs, first):
                 if isinstance(one, str | bytes | Image.Image):
-                    raise InputError(
-                        f"Input {number}: this model takes rows of {self.preprocessing.shape[0]} numbers."
+                    raise RefusedInput(
+                        number, f"this model takes rows of {self.preprocessing.shape[0]} numbers."
                     )
             return self.preprocessing.rows_array(inputs, first)  # type: ignore[arg-type]
         arrays = [
@@ -123,22 +124,23 @@ class Encoder:
         ]
         return np.stack(arrays)
 
-    def embed(self, prepared: NDArray[np.float32]) -> NDArray[np.float32]:
+    def embed(self, prepared: NDArray[np.float32], first: int = 0) -> NDArray[np.float32]:
         """The network's answer to prepared inputs [n, *shape]: float32 [n, dim], unit rows."""
         output = np.asarray(self._session.run(None, {self._input_name: prepared})[0], dtype=np.float64)
         lengths = np.linalg.norm(output, axis=1, keepdims=True)
         broken = np.flatnonzero(~(np.isfinite(lengths[:, 0]) & (lengths[:, 0] > 1e-12)))
         if len(broken):
-            raise InputError(f"Input {broken[0]}: the encoder's answer to it has no direction (NaN or zero).")
+            raise RefusedInput(
+                first + int(broken[0]), "the encoder's answer to it has no direction (NaN or zero)."
+            )
         unit: NDArray[np.float32] = (output / lengths).astype(np.float32)
         return unit
 
     def _image(self, one: EncoderInput, number: int) -> Image.Image:
-        name = f"Input {number}"
         if isinstance(one, Image.Image):
             return one
         if isinstance(one, bytes):
-            return image_from_bytes(one, self._max_bytes, self._max_pixels, name)
+            return image_from_bytes(one, self._max_bytes, self._max_pixels, number)
         if isinstance(one, str):
-            return image_from_text(one, self._max_bytes, self._max_pixels, name)
-        raise InputError(f"{name}: this model takes images, as base64 data URIs.")
+            return image_from_text(one, self._max_bytes, self._max_pixels, number)
+        raise RefusedInput(number, "this model takes images, as base64 data URIs.")

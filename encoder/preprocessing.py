@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 
 from api_schemas.errors import InputError
 from api_schemas.preprocessing import CHANNELS, AnyInput, ImageInput, PreprocessingDocument
+from encoder.refusal import RefusedInput
 
 PREPROCESSING_FILE = "preprocessing.json"
 
@@ -72,7 +73,7 @@ class Preprocessing:
             first: the number of the first row in error messages.
 
         Raises:
-            InputError: a row of another length, NaN or infinity; names the row.
+            RefusedInput: a row of another length, NaN or infinity; names the row.
         """
         width = self.shape[0]
         try:
@@ -80,19 +81,18 @@ class Preprocessing:
         except (TypeError, ValueError):
             values = np.empty(0)
         if values.ndim != 2 or values.shape[1] != width:
-            raise InputError(
-                f"Inputs must be rows of {width} numbers, found {_described(rows, width, first)}."
-            )
+            number, found = _first_misfit(rows, width)
+            raise RefusedInput(first + number, f"this model takes rows of {width} numbers, {found}.")
         broken = np.flatnonzero(~np.isfinite(values).all(axis=1))
         if len(broken):
-            raise InputError(f"Input {first + broken[0]} has a value that is not finite.")
+            raise RefusedInput(first + int(broken[0]), "it has a value that is not finite.")
         if self.input.kind == "table":
             values = (values - np.asarray(self.input.means)) / np.asarray(self.input.stds)
         with np.errstate(over="ignore"):
             prepared = values.astype(np.float32)
         broken = np.flatnonzero(~np.isfinite(prepared).all(axis=1))
         if len(broken):
-            raise InputError(f"Input {first + broken[0]} has a value that does not fit into float32.")
+            raise RefusedInput(first + int(broken[0]), "it has a value that does not fit into float32.")
         return prepared
 
     def _image_rule(self) -> ImageInput:
@@ -126,13 +126,13 @@ def _fit(image: Image.Image, rule: ImageInput) -> Image.Image:
     return image.resize(size, Image.Resampling.BILINEAR)
 
 
-def _described(rows: ArrayLike | Sequence[Sequence[float]], width: int, first: int) -> str:
-    if isinstance(rows, Sequence):
-        for number, row in enumerate(rows, first):
-            if not isinstance(row, Sequence | np.ndarray) or isinstance(row, str):
-                return f"{type(row).__name__} at position {number}"
-            if len(row) != width:
-                return f"{len(row)} values at position {number}"
-            if not all(isinstance(value, int | float | np.number) for value in row):
-                return f"something that is not a number at position {number}"
-    return f"an array of shape {np.shape(np.asarray(rows, dtype=object))}"
+def _first_misfit(rows: ArrayLike | Sequence[Sequence[float]], width: int) -> tuple[int, str]:
+    """Position and description of the first row that is not ``width`` numbers."""
+    for number, row in enumerate(rows if isinstance(rows, Sequence | np.ndarray) else ()):
+        if not isinstance(row, Sequence | np.ndarray) or isinstance(row, str):
+            return number, f"found {type(row).__name__}"
+        if len(row) != width:
+            return number, f"found {len(row)} values"
+        if not all(isinstance(value, int | float | np.number) for value in row):
+            return number, "found something that is not a number"
+    return 0, f"found an array of shape {np.shape(np.asarray(rows, dtype=object))}"

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
-from api_schemas.errors import InputError
 from api_schemas.http import Reference
 from api_schemas.problem import FieldProblem
+from encoder.refusal import RefusedInput
 from service.problems import (
     INVALID_INPUT,
     LIMIT_EXCEEDED,
@@ -112,6 +112,15 @@ def wrong_dimension(path: str, found: int, expected: int) -> ServiceProblem:
     return at(WRONG_DIMENSION, path, f"the model's vectors have {expected} numbers, found {found}")
 
 
+def refused_input(path: str, refused: RefusedInput) -> ServiceProblem:
+    """An input that the encoder does not take, under its path in the body."""
+    return ServiceProblem(
+        INVALID_INPUT,
+        f"{path}: {refused.reason}",
+        errors=[FieldProblem(path=path, message=refused.reason)],
+    )
+
+
 def at(kind: Kind, path: str, message: str) -> ServiceProblem:
     """A problem of one field."""
     return ServiceProblem(kind, f"{path}: {message}.", errors=[FieldProblem(path=path, message=message)])
@@ -161,10 +170,8 @@ def _encoded(
     inputs = [references[row].input for row in rows]
     try:
         return served.encoder.encode([one for one in inputs if one is not None])
-    except InputError as error:
-        raise ServiceProblem(
-            INVALID_INPUT, str(error), errors=[FieldProblem(path=name(rows[0]), message=str(error))]
-        ) from None
+    except RefusedInput as refused:
+        raise refused_input(f"{name(rows[refused.number])}.input", refused) from None
 
 
 def _stored(served: Served, item_id: str, path: str) -> NDArray[np.float32]:

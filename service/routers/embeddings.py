@@ -9,10 +9,11 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from api_schemas.http import EmbeddingsRequest, EmbeddingsResponse
 from encoder.encoder import EncoderInput
+from encoder.refusal import RefusedInput
 from service.bodies import OCTETS, json_body, json_response
 from service.openapi import BODY, problems, takes
 from service.problems import INVALID_REQUEST, NO_ENCODER
-from service.references import at, check_count
+from service.references import at, check_count, refused_input
 from service.state import Active, CurrentState
 
 router = APIRouter(tags=["embed"])
@@ -44,7 +45,10 @@ async def embeddings(
     if body.dimensions not in {None, served.gallery.dim}:
         raise at(INVALID_REQUEST, "dimensions", f"the model's vectors have {served.gallery.dim} numbers")
     check_count(len(inputs), "input", state.settings)
-    vectors = await state.compute.run(lambda: encoder.encode(inputs))
+    try:
+        vectors = await state.compute.run(lambda: encoder.encode(inputs))
+    except RefusedInput as refused:
+        raise refused_input(f"input.{refused.number}", refused) from None
     if OCTETS in request.headers.get("accept", ""):
         return Response(vectors.astype("<f4").tobytes(), media_type=OCTETS)
     shown: list[Any] = list(vectors)

@@ -13,17 +13,20 @@ from typing import Any
 import httpx
 import numpy as np
 import uvicorn
+from PIL import Image
 
 from api_schemas.config import IndexConfig
 from api_schemas.operating_point import GallerySize, OperatingPoint, Target
 from decision.embeddings import EmbeddingSet
-from decision.hashes import vectors_model_hash
+from decision.hashes import encoder_model_hash, vectors_model_hash
+from encoder import Encoder
 from evaluation.calibrate import calibrate
 from evaluation.evaluate import evaluate
 from index.bundle import write_bundle
 from service.app import create_app
 from service.run import listening_socket
 from service.settings import settings_from
+from tests.encoder.encoders import GREY, linear_encoder
 
 DIMENSION = 16
 
@@ -70,17 +73,43 @@ def make_bundle(out: Path, points: bool = True, model: str = "clusters") -> Made
             made[endpoint] = calibrate(
                 fit, target, proof=gallery, name=endpoint, model_hash=model_hash, gallery=reach
             ).point
+    return _written(out, gallery, model_hash, made, None)
+
+
+def make_image_bundle(out: Path) -> Made:
+    """A bundle with an encoder of grey images, 4 high and 6 wide, and a gallery of random ones."""
+    encoder_folder = out.with_name(f"{out.name}-encoder")
+    encoder_folder.mkdir(parents=True)
+    linear_encoder(encoder_folder, GREY, dim=DIMENSION)
+    model_hash = encoder_model_hash(encoder_folder / "encoder.onnx", encoder_folder / "preprocessing.json")
+    vectors = Encoder.open(encoder_folder).encode([grey_image(seed) for seed in range(40)])
+    gallery = EmbeddingSet.from_arrays(vectors, np.arange(40) // 2, ids=np.arange(40))
+    return _written(out, gallery, model_hash, {}, encoder_folder)
+
+
+def grey_image(seed: int) -> Image.Image:
+    """A random image."""
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (4, 6), dtype=np.uint8))
+
+
+def _written(
+    out: Path,
+    gallery: EmbeddingSet,
+    model_hash: str,
+    made: dict[str, OperatingPoint],
+    encoder_folder: Path | None,
+) -> Made:
     write_bundle(
         out,
         name="clusters",
         items=gallery,
         model_hash=model_hash,
-        encoder_folder=None,
+        encoder_folder=encoder_folder,
         index_config=IndexConfig(),
         report=evaluate(gallery, model_hash=model_hash, split="test"),
         operating_points=list(made.values()),
         active={key: made[key].id if key in made else None for key in ("verify", "match")},
-        reasons=[] if points else ["far: 12 classes are too few, 20 are needed."],
+        reasons=[] if made else ["far: 12 classes are too few, 20 are needed."],
         cohort=None,
         config_yaml="",
     )

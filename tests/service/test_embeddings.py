@@ -1,0 +1,103 @@
+"""The encoder over HTTP: as OpenAI's client asks for it, and as queries of search."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import numpy as np
+import openai
+import pytest
+from PIL import Image
+
+from encoder import Encoder
+from limen.client import Client, ServiceError
+from tests.encoder.encoders import data_uri, png
+from tests.service.bundles import grey_image, make_image_bundle, serving
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return make_image_bundle(tmp_path_factory.mktemp("bundles") / "images")
+
+
+@pytest.fixture(scope="module")
+def image_address(images: Any) -> Iterator[str]:
+    with serving(images.path, max_image_pixels=1_000_000) as at:
+        yield at
+
+
+@pytest.fixture(scope="module")
+def image_client(image_address: str) -> Iterator[Client]:
+    with Client(image_address, retries=0) as client:
+        yield client
+
+
+def uri(seed: int) -> str:
+    return data_uri(png(grey_image(seed)))
+
+
+@pytest.mark.parametrize("encoding", ["float", "base64", None])
+def test_the_official_openai_client_works_unchanged(image_address: str, images: Any, encoding: Any) -> None:
+    expected = Encoder.open(images.path).encode([grey_image(0), grey_image(1)])
+    given = {} if encoding is None else {"encoding_format": encoding}
+    with openai.OpenAI(base_url=f"{image_address}/v1", api_key="unused") as client:
+        answer = client.embeddings.create(input=[uri(0), uri(1)], model="any-name", **given)
+        alone = client.embeddings.create(input=uri(1), model="any-name", **given)
+    assert [one.index for one in answer.data] == [0, 1]
+    rows = [
+        np.frombuffer(base64.b64decode(one.embedding), "<f4")
+        if isinstance(one.embedding, str)
+        else np.float32(one.embedding)
+        for one in answer.data
+    ]
+    np.testing.assert_array_equal(np.stack(rows), expected)
+    assert alone.model == "clusters"
+    assert alone.usage.total_tokens == 0
+
+
+def test_embeddings_as_raw_rows(image_client: Client, images: Any) -> None:
+    rows = image_client.embeddings([uri(seed) for seed in range(5)])
+    np.testing.assert_array_equal(rows, images.gallery.vectors[:5])
+
+
+def test_an_image_finds_itself(image_client: Client) -> None:
+    result = image_client.search([{"input": uri(7)}, {"id": "7"}], k=2).results
+    assert result[0].hits[0].id == "7"
+    assert result[0].hits[0].similarity == pytest.approx(1.0, abs=1e-6)
+    assert result[1].hits[0].id != "7"
+    assert image_client.info().encoder is not None
+
+
+def test_bad_images_are_named(image_client: Client) -> None:
+    for bad, words in {
+        data_uri(b"junk"): "not an image",
+        data_uri(png(Image.new("1", (10_000, 10_000)))): "pixels",
+        "data:image/png;base64,%": "base64",
+    }.items():
+        with pytest.raises(ServiceError, match=words) as refusal:
+            image_client.search([{"id": "3"}, {"input": bad}])
+        assert refusal.value.problem.status == 422
+        assert refusal.value.problem.errors[0].path == "queries.1.input"
+        with pytest.raises(ServiceError, match=words) as refusal:
+            image_client.embeddings([uri(1), bad])
+        assert refusal.value.problem.errors[0].path == "input.1"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"input": []},
+        {"input": 3},
+        {"input": [[1.0]]},
+        {"input": [True]},
+        {"model": "x"},
+        {"input": "x", "dimensions": 3},
+    ],
+)
+def test_bad_requests(image_address: str, body: Any) -> None:
+    response = httpx.post(f"{image_address}/v1/embeddings", json=body)
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["path"].startswith(("input", "dimensions"))
