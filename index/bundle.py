@@ -31,6 +31,9 @@ from api_schemas.report import Report
 from decision.embeddings import EmbeddingSet
 from decision.hashes import data_hash
 from decision.progress import Track, silent
+from decision.score import Scorer, scorer_of
+from decision.similarity import Vectors
+from index.deciding import item_densities
 from index.generation import INDEX_FILE, ITEMS_FILE, VECTORS_FILE, Generation
 
 COHORT_FILE = "cohort.npy"
@@ -49,6 +52,12 @@ class Bundle:
     path: Path
     manifest: Manifest
     points: Mapping[str, OperatingPoint]
+
+    def scorer(self, point: OperatingPoint) -> Scorer:
+        """The score a point thresholds; BundleError if its cohort is another one."""
+        if point.score.kind == "cosine":
+            return scorer_of(point.score, None)
+        return _scorer(point, _read_cohort(self.path, self.manifest))
 
     def generation(self) -> Generation:
         """Vectors, items and engine, memory-mapped."""
@@ -92,7 +101,9 @@ def write_bundle(
     folder = out.with_name(f".{out.name}.{secrets.token_hex(4)}.tmp")
     folder.mkdir(parents=True)
     try:
-        generation = Generation.build(items, index_config, track=track)
+        scorers = [_scorer(point, None if cohort is None else cohort.vectors) for point in operating_points]
+        densities = item_densities(operating_points, scorers, items.vectors)
+        generation = Generation.build(items, index_config, densities, track)
         generation.save(folder)
         encoder = None if encoder_folder is None else _copy_encoder(encoder_folder, folder)
         if cohort is not None:
@@ -195,9 +206,9 @@ def verify_bundle(path: Path, track: Track = silent) -> Manifest:
             f"{path / MANIFEST_FILE}: the counts are not those of {ITEMS_FILE} and {INDEX_FILE}."
         )
     if COHORT_FILE in manifest.files:
-        cohort = np.load(path / COHORT_FILE, mmap_mode="r", allow_pickle=False)
-        if cohort.dtype != np.float32 or cohort.shape != (manifest.counts.cohort, manifest.embedding_dim):
-            raise BundleError(f"{path / COHORT_FILE} holds {cohort.dtype} {cohort.shape}.")
+        _read_cohort(path, manifest)
+    for point in bundle.points.values():
+        bundle.scorer(point)
     lost = generation.lost_rows(track)
     if len(lost):
         raise BundleError(
@@ -241,6 +252,25 @@ def _check_points(
                 f"operating point '{by_id[chosen].name}' has the target {by_id[chosen].target.kind}, "
                 f"{verb} is decided by {' or '.join(kinds)}."
             )
+
+
+def _read_cohort(path: Path, manifest: Manifest) -> Vectors | None:
+    if COHORT_FILE not in manifest.files:
+        return None
+    cohort: Vectors = np.load(path / COHORT_FILE, allow_pickle=False)
+    if cohort.dtype != np.float32 or cohort.shape != (manifest.counts.cohort, manifest.embedding_dim):
+        raise BundleError(
+            f"{path / COHORT_FILE} holds {cohort.dtype} {cohort.shape}, the manifest says float32 "
+            f"{(manifest.counts.cohort, manifest.embedding_dim)}."
+        )
+    return cohort
+
+
+def _scorer(point: OperatingPoint, cohort: Vectors | None) -> Scorer:
+    try:
+        return scorer_of(point.score, cohort)
+    except InputError as error:
+        raise BundleError(f"operating point '{point.name}': {error}") from None
 
 
 def _copy_encoder(source: Path, folder: Path) -> EncoderFiles:

@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from api_schemas.errors import LimenError
-from api_schemas.operating_point import OperatingPoint
+from api_schemas.operating_point import OperatingPoint, Score
 from decision.accept import accepts
 from decision.probability import match_probability
-from decision.score import CosineScorer
+from decision.score import CosineScorer, Scorer
+from decision.similarity import Vectors
 
 BEYOND_PROOF = 1.1  # times the items a 1:N point was proven for (contract, section 4)
 COSINE = CosineScorer()
+
+
+def density_name(score: Score) -> str | None:
+    """The name of the local densities that a score is made with; the same score, the same name."""
+    if score.kind == "cosine":
+        return None
+    return hashlib.sha256(score.model_dump_json().encode()).hexdigest()[:16]
+
+
+def item_densities(
+    points: Sequence[OperatingPoint], scorers: Sequence[Scorer], vectors: Vectors
+) -> dict[str, NDArray[np.float32]]:
+    """float32 [n] local densities of items under each name that the points ask for."""
+    found: dict[str, NDArray[np.float32]] = {}
+    for point, scorer in zip(points, scorers, strict=True):
+        name = density_name(point.score)
+        if name is not None and name not in found:
+            found[name] = scorer.densities(vectors)
+    return found
 
 
 class NoOperatingPoint(LimenError):
@@ -64,10 +87,12 @@ class Decider:
     """One operating point, ready to be applied."""
 
     point: OperatingPoint
+    scorer: Scorer
 
-    def scores(self, similarities: NDArray[np.float32]) -> NDArray[np.float32]:
-        """float32 scores, higher is more alike, of similarities of any shape."""
-        return COSINE(similarities)
+    @cached_property
+    def densities(self) -> str | None:
+        """Under which name a gallery keeps its items' densities for this point; None if it needs none."""
+        return density_name(self.point.score)
 
     def accepts(self, scores: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Where a score reaches the threshold."""

@@ -52,9 +52,8 @@ class Gallery:
     def __init__(self, bundle: Bundle, generation: Generation) -> None:
         self._bundle = bundle
         self._generation = generation
-        active = bundle.manifest.operating_points
-        self._match = None if active.match is None else Decider(bundle.points[active.match])
-        self._verify = None if active.verify is None else Decider(bundle.points[active.verify])
+        self._match = self._decider(bundle.manifest.operating_points.match)
+        self._verify = self._decider(bundle.manifest.operating_points.verify)
 
     @classmethod
     def open(cls, path: Path | str) -> Gallery:
@@ -175,7 +174,8 @@ class Gallery:
         if len(first) != len(second):
             raise InputError(f"verify: a has {len(first)} rows and b has {len(second)}; give pairs.")
         similarities = pair_similarities(first, second)
-        scores = self._verify.scores(similarities)
+        scorer = self._verify.scorer
+        scores = scorer(similarities, scorer.densities(first), scorer.densities(second))
         point = self._verify.point
         return [
             Verification(
@@ -198,6 +198,12 @@ class Gallery:
         found = self._generation.search(queries, 1)
         itself = pair_similarities(queries, queries)
         return Probe(len(rows), int((found.similarities[:, 0] >= itself).sum()))
+
+    def _decider(self, point_id: str | None) -> Decider | None:
+        if point_id is None:
+            return None
+        point = self._bundle.points[point_id]
+        return Decider(point, self._bundle.scorer(point))
 
     def _found(
         self,
@@ -223,7 +229,12 @@ class Gallery:
         valid = found.rows >= 0
         rows = found.rows[valid]
         similarities = found.similarities[valid]
-        scores = COSINE(similarities) if decider is None else decider.scores(similarities)
+        if decider is None or decider.densities is None:
+            scores = COSINE(similarities)
+        else:
+            which = np.repeat(np.arange(len(queries)), valid.sum(axis=1))
+            own = decider.scorer.densities(queries)[which]
+            scores = decider.scorer(similarities, own, items.densities[decider.densities][rows])
         classes = items.classes
         labels = [classes[code] for code in items.label_codes[rows].tolist()]
         hits = [

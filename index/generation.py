@@ -69,7 +69,7 @@ class Generation:
         cls,
         items: EmbeddingSet,
         config: IndexConfig,
-        densities: NDArray[np.float32] | None = None,
+        densities: Mapping[str, NDArray[np.float32]] | None = None,
         track: Track = silent,
     ) -> Generation:
         """Build the engine over a labelled set and audit it."""

@@ -22,7 +22,8 @@ from index.nodes import Rows
 
 Value = str | int | float | bool | None
 RESERVED = ("id", "label")
-OWN = ("_rank", "_node", "_side", "_densities")
+OWN = ("_rank", "_node", "_side")
+DENSITY = "_density_"
 
 
 class TextColumn:
@@ -64,7 +65,7 @@ class ItemTable:
         rank: int32 [n], each row's place when ids are sorted as text; ties in similarity go by it.
         node: int32 [n], the engine's node of each row.
         side: bool [n], rows that are compared with every query because the engine misses them.
-        densities: float32 [n, j] local densities, or None for a gallery decided by cosine alone.
+        densities: float32 [n] local densities by the name of the score they belong to.
         metadata: an Arrow table of the further columns.
     """
 
@@ -74,7 +75,7 @@ class ItemTable:
     rank: NDArray[np.int32]
     node: NDArray[np.int32]
     side: NDArray[np.bool_]
-    densities: NDArray[np.float32] | None
+    densities: Mapping[str, NDArray[np.float32]]
     metadata: pa.Table
     _lock: Lock = field(default_factory=Lock, repr=False)
     _columns: dict[str, Column] = field(default_factory=dict, repr=False)
@@ -85,7 +86,7 @@ class ItemTable:
         items: EmbeddingSet,
         node: Rows,
         side: NDArray[np.bool_],
-        densities: NDArray[np.float32] | None = None,
+        densities: Mapping[str, NDArray[np.float32]] | None = None,
     ) -> ItemTable:
         """Columns of a labelled set; raises InputError for metadata that is no plain column."""
         ids = pa.array(items.ids, type=pa.large_string())
@@ -98,7 +99,7 @@ class ItemTable:
             rank=_ranks(ids),
             node=node.astype(np.int32),
             side=side,
-            densities=densities,
+            densities=densities or {},
             metadata=pa.table(dict(zip(names, arrays, strict=True))),
         )
 
@@ -154,9 +155,7 @@ class ItemTable:
         columns: dict[str, Any] = {"id": self.ids.array, "label": labels}
         columns |= {name: self.metadata.column(name) for name in self.metadata.column_names}
         columns |= {"_rank": self.rank, "_node": self.node, "_side": self.side}
-        if self.densities is not None:
-            flat = pa.array(self.densities.ravel(), type=pa.float32())
-            columns["_densities"] = pa.FixedSizeListArray.from_arrays(flat, self.densities.shape[1])
+        columns |= {DENSITY + name: values for name, values in self.densities.items()}
         pq.write_table(pa.table(columns), path)
 
     @classmethod
@@ -166,10 +165,11 @@ class ItemTable:
             table = pq.read_table(path)
             labels = table.column("label").combine_chunks().dictionary_encode()
             codes, classes = _sorted_codes(labels)
-            densities = None
-            if "_densities" in table.column_names:
-                lists = table.column("_densities").combine_chunks()
-                densities = lists.flatten().to_numpy().reshape(len(table), lists.type.list_size)
+            densities = {
+                name.removeprefix(DENSITY): table.column(name).to_numpy()
+                for name in table.column_names
+                if name.startswith(DENSITY)
+            }
             return cls(
                 ids=TextColumn(_one_array(table.column("id"))),
                 label_codes=codes,
@@ -178,7 +178,9 @@ class ItemTable:
                 node=table.column("_node").to_numpy(),
                 side=table.column("_side").to_numpy(),
                 densities=densities,
-                metadata=table.select([name for name in table.column_names if name not in (*RESERVED, *OWN)]),
+                metadata=table.select(
+                    [name for name in table.column_names if name not in RESERVED and name[0] != "_"]
+                ),
             )
         except (pa.ArrowException, KeyError, OSError, ValueError, AttributeError) as error:
             raise BundleError(f"{path} cannot be read as a table of items: {error}.") from None
