@@ -1,0 +1,22 @@
+"""Write docs/openapi.json: python scripts/openapi.py"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from service.app import create_app
+from service.settings import settings_from
+
+TARGET = Path(__file__).resolve().parents[1] / "docs" / "openapi.json"
+
+
+def current() -> str:
+    """The document of the service as it stands."""
+    app = create_app(settings_from(bundle=Path("bundle")))
+    return json.dumps(app.openapi(), indent=2, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    TARGET.write_text(current(), encoding="utf-8")
+    print(TARGET)

@@ -1,0 +1,143 @@
+"""The service as a process: how it starts, refuses to start, and stops."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from limen.client import Client
+
+COMMAND = [sys.executable, "-c", "from limen.cli import main; main()", "serve"]
+
+
+def refused(*arguments: str) -> str:
+    """What the command says on its last line; it must end with exit code 2."""
+    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr.strip().splitlines()[-1]
+
+
+@contextmanager
+def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The command at work, and its address once it is ready."""
+    process = subprocess.Popen(
+        [*COMMAND, *arguments, "--port", "0"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert process.stderr is not None
+    address = json.loads(process.stderr.readline())["address"]
+    log = threading.Thread(target=process.stderr.read)
+    log.start()
+    try:
+        for _ in range(600):
+            try:
+                if httpx.get(f"{address}/readyz", timeout=1).status_code == 200:
+                    break
+            except httpx.HTTPError:
+                pass
+            time.sleep(0.05)
+        yield process, address
+    finally:
+        process.kill()
+        process.wait(10)
+        log.join()
+        process.stderr.close()
+
+
+def test_a_port_in_use(made: Any) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        words = refused(str(made.path), "--port", str(port))
+    assert f"Port {port} on 127.0.0.1" in words
+    assert "--port" in words
+
+
+def test_a_bundle_with_one_byte_changed(made: Any, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for file in made.path.rglob("*"):
+        target = broken / file.relative_to(made.path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if file.is_file():
+            target.write_bytes(file.read_bytes())
+    content = bytearray((broken / "vectors.npy").read_bytes())
+    content[-5] ^= 1
+    (broken / "vectors.npy").write_bytes(content)
+    assert "vectors.npy" in refused(str(broken), "--port", "0")
+
+
+def test_what_is_no_bundle(tmp_path: Path) -> None:
+    assert "manifest.json" in refused(str(tmp_path))
+    assert "limen keys create" in refused(str(tmp_path), "--host", "0.0.0.0")
+
+
+def test_sigterm_lets_running_requests_end(made: Any) -> None:
+    with running(str(made.path)) as (process, address):
+        failures: list[str] = []
+        answered = [0]
+        stopping = threading.Event()
+
+        def ask() -> None:
+            with Client(address, retries=0) as client:
+                while True:
+                    try:
+                        client.search([{"id": "item-0"}], k=200)
+                        answered[0] += 1
+                    except httpx.ConnectError:
+                        return
+                    except httpx.RemoteProtocolError as error:
+                        # a kept-alive connection may be closed between two requests, never during one
+                        if not stopping.is_set():
+                            failures.append(repr(error))
+                        return
+                    except Exception as error:
+                        failures.append(repr(error))
+                        return
+
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.5)
+        stopping.set()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(15) == -signal.SIGTERM or process.returncode == 0
+        for thread in threads:
+            thread.join(10)
+        assert failures == []
+        assert answered[0] > 10
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers share a listening socket")
+def test_two_workers_answer_as_one(made: Any) -> None:
+    with running(str(made.path), "--workers", "2") as (process, address):
+        tokens = set()
+        for _ in range(20):
+            with Client(address) as client:
+                tokens.add(client.match([{"id": "item-0"}]).results[0].score)
+        assert len(tokens) == 1
+        text = httpx.get(f"{address}/metrics").text
+        counted = [
+            line for line in text.splitlines() if 'route="/v1/match"' in line and "requests_total" in line
+        ]
+        assert counted
+        assert float(counted[0].rsplit(" ", 1)[1]) == 20.0
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
