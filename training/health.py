@@ -23,20 +23,26 @@ def refuse_broken(what: str, value: float, state: State) -> None:
     """Stop on a loss or gradient that is no number.
 
     Raises:
-        InputError: names the step and the first parameter group that holds a broken value.
+        InputError: names the step and the parameter group that is to blame.
     """
     if math.isfinite(value):
         return
-    group = "none of the parameters"
-    for candidate in state.optimizer.param_groups:
-        tensors = [t for p in candidate["params"] for t in (p, p.grad) if t is not None]
-        if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
-            group = f"the parameter group '{candidate['name']}'"
-            break
     raise InputError(
-        f"The {what} is {value} at step {state.progress.step + 1}, and {group} is broken: the last good "
-        "checkpoint is kept; lower optimizer.lr, set optimizer.clip_norm or use precision: float32."
+        f"The {what} is {value} at step {state.progress.step + 1}; {_broken_group(state)}. The last good "
+        "checkpoint is kept: lower optimizer.lr, set optimizer.clip_norm or use precision: float32."
     )
+
+
+def _broken_group(state: State) -> str:
+    """The first parameter group that is not finite, else the one with the largest value."""
+    largest = (-1.0, "")
+    for group in state.optimizer.param_groups:
+        for parameter in group["params"]:
+            gradients = [] if parameter.grad is None else [parameter.grad]
+            if not all(bool(torch.isfinite(tensor).all()) for tensor in (parameter, *gradients)):
+                return f"the parameter group '{group['name']}' is not finite"
+            largest = max(largest, (float(parameter.detach().abs().max()), group["name"]))
+    return f"the largest parameter, {largest[0]:.3g}, is in the group '{largest[1]}'"
 
 
 def look_for_collapse(

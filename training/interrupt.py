@@ -7,6 +7,8 @@ import threading
 from types import FrameType
 from typing import Any
 
+from api_schemas.errors import InputError
+
 
 class Interruption:
     """While entered, the first SIGINT or SIGTERM is remembered in ``asked``; a second one acts as usual."""
@@ -23,6 +25,12 @@ class Interruption:
 
     def __exit__(self, *_: object) -> None:
         self._put_back()
+
+    def stopped(self, step: int) -> InputError:
+        """What to raise once everything is saved."""
+        return InputError(
+            f"Stopped by {self.asked} after step {step}, everything is saved: go on with --resume."
+        )
 
     def _note(self, number: int, _: FrameType | None) -> None:
         self.asked = signal.Signals(number).name

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from api_schemas.config import Config
-from api_schemas.errors import InputError
 from decision.progress import Track
 from training.augment import augmented, rotated_quarters
 from training.checkpoint import BEST, CHECKPOINTS, keep_latest, save_checkpoint, save_weights
@@ -83,12 +82,9 @@ class Loop:
                     progress.step_in_epoch += 1
                     self.state.update_average()
                     progress.seconds = time.monotonic() - began
-                    if interruption.asked:
+                    if interruption.asked and progress.step_in_epoch < len(plan):
                         self._save()
-                        raise InputError(
-                            f"Stopped by {interruption.asked} after step {progress.step}, everything is "
-                            "saved: go on with --resume."
-                        )
+                        raise interruption.stopped(progress.step)
                     if config.schedule.minutes and progress.seconds > 60 * config.schedule.minutes:
                         progress.planned_steps = progress.step
                         self.say(f"The {config.schedule.minutes:g} minutes of schedule.minutes are over.")
@@ -106,6 +102,8 @@ class Loop:
                 else:
                     self._fit_into_budget()
                 self._save()
+                if interruption.asked and progress.step < progress.planned_steps:
+                    raise interruption.stopped(progress.step)
 
     def _step(self, rows: Rows) -> float:
         """One update from one batch; returns its loss. Every random draw follows from seed and step."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,7 @@ def batches(labels: Rows, sampler: SamplerConfig, steps: int, seed: int, epoch: 
     rows_of = _rows_of_classes(labels)
     size = min(sampler.batch_size, len(labels))
     if sampler.name == "m_per_class":
-        stream = _class_groups(rows_of, min(sampler.items_per_class, size // 2), random)
-        return [_filled(stream, size) for _ in range(steps)]
+        return _m_per_class(rows_of, size, min(sampler.items_per_class, size // 2), steps, random)
     if sampler.name == "class_balanced":
         drawn = random.integers(0, len(rows_of), (steps, size))
         return [np.array([random.choice(rows_of[code]) for code in batch]) for batch in drawn]
@@ -43,25 +42,37 @@ def _rows_of_classes(labels: Rows) -> list[Rows]:
     return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
 
 
-def _class_groups(rows_of: list[Rows], items: int, random: np.random.Generator) -> Iterator[Rows]:
-    """Groups of one class each; within a class all items come before one comes again."""
-    waiting: list[Rows] = [rows[:0] for rows in rows_of]
-    while True:
-        for code in random.permutation(len(rows_of)):
-            take = min(items, len(rows_of[code]))
-            if len(waiting[code]) < take:
-                # what is left comes first; the rest of the new order must not repeat it
-                rest = np.setdiff1d(rows_of[code], waiting[code])
-                waiting[code] = np.concatenate([waiting[code], random.permutation(rest)])
-            yield waiting[code][:take]
-            waiting[code] = waiting[code][take:]
+def _m_per_class(
+    rows_of: list[Rows], size: int, items: int, steps: int, random: np.random.Generator
+) -> list[Rows]:
+    classes: deque[int] = deque()
+    waiting = [rows[:0] for rows in rows_of]
+    made: list[Rows] = []
+    for _ in range(steps):
+        groups: list[Rows] = []
+        used: set[int] = set()
+        again: list[int] = []
+        room = size
+        while room:
+            if not classes:
+                classes.extend(random.permutation(len(rows_of)).tolist())
+            code = classes.popleft()
+            if code in used and len(used) < len(rows_of):
+                again.append(code)  # the next batch begins with it
+                continue
+            used.add(code)
+            group, waiting[code] = _dealt(waiting[code], rows_of[code], min(items, room), random)
+            groups.append(group)
+            room -= len(group)
+        classes.extendleft(reversed(again))
+        made.append(np.concatenate(groups))
+    return made
 
 
-def _filled(stream: Iterator[Rows], size: int) -> Rows:
-    groups: list[Rows] = []
-    room = size
-    while room:
-        group = next(stream)[:room]
-        groups.append(group)
-        room -= len(group)
-    return np.concatenate(groups)
+def _dealt(waiting: Rows, rows: Rows, items: int, random: np.random.Generator) -> tuple[Rows, Rows]:
+    """Distinct items of one class from its shuffled pile, all before one comes again; and the rest of it."""
+    take = min(items, len(rows))
+    if len(waiting) < take:
+        rest = np.setdiff1d(rows, waiting)
+        waiting = np.concatenate([waiting, random.permutation(rest)])
+    return waiting[:take], waiting[take:]

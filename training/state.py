@@ -92,14 +92,16 @@ class State:
         """The inverse of ``tensors``; raises KeyError or RuntimeError when they belong to another network."""
         self.network.load_state_dict(_below("network/", flat))
         self.objective.load_state_dict(_below("objective/", flat))
-        if self.average is not None:
-            self.average = {
-                name: value.to(self.average[name].device) for name, value in _below("average/", flat).items()
-            }
+        for name, value in (self.average or {}).items():
+            value.copy_(flat[f"average/{name}"])
+        parameters = [value for group in self.optimizer.param_groups for value in group["params"]]
         moments: dict[int, dict[str, Any]] = {}
         for key, value in _below("optimizer/", flat).items():
-            number, name = key.split("/", 1)
-            moments.setdefault(int(number), {})[name] = value
+            number, name = int(key.split("/")[0]), key.split("/")[1]
+            like = parameters[number]
+            # the fused optimiser walks memory in order: a moment must lie as its parameter does
+            laid_out = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
+            moments.setdefault(number, {})[name] = laid_out
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
 
