@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
 
 import numpy as np
 
@@ -14,14 +13,17 @@ from api_schemas.operating_point import (
     Evidence,
     GallerySize,
     OperatingPoint,
+    OperatingPointConsistency,
     Probability,
     Target,
 )
 from decision.embeddings import EmbeddingSet
 from decision.hashes import data_hash
 from decision.progress import Track, silent
-from decision.score import CosineScorer
+from decision.score import Scorer
 from evaluation.bounds import Floats, Interval, resampled_classes
+from evaluation.consistency import Settings, consistency
+from evaluation.density import ScoreChoice, choose_score, scored_pairs, split_for_density
 from evaluation.evidence import measure
 from evaluation.identification_threshold import fpir_threshold, plan_gallery
 from evaluation.pair_threshold import (
@@ -33,16 +35,15 @@ from evaluation.pair_threshold import (
     genuine_pairs,
     least_cost_threshold,
 )
-from evaluation.pairs import Pairs, arrange
+from evaluation.pairs import Pairs
 from evaluation.probability_fit import fit_platt
+from evaluation.sweep import sweep
 from evaluation.tails import sampled_rows
 
 LEAST_CLASSES = 20
 HALVINGS = 20
 HALVING_REPLICATES = 300
 IMPOSTORS_FOR_PROBABILITY = 500_000
-
-ScoreChoice = Literal["auto", "cosine", "density"]
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,9 @@ def calibrate(
         target: what it must do; met by the one-sided upper bound from resampling classes.
         proof: items of other classes that it is measured on; without them 20 random halvings of the
             classes of ``fit`` are reported (fitted on one half, measured on the other).
-        score: the kind of score.
+        score: the kind of score; ``auto`` takes the more consistent one, see ``density.choose_score``.
         cohort: training items, of classes that are in neither ``fit`` nor ``proof``, for ``density``.
+            Without them and without ``proof``, ``density`` splits the classes of ``fit`` in three.
         confidence: of the bound; the target's own unless given.
         name: of the operating point.
         model_hash: what the point is bound to.
@@ -100,7 +102,12 @@ def calibrate(
     if gallery is not None and target.kind == "fpir":
         target = target.model_copy(update={"gallery": gallery})
     _check(fit, proof)
-    pairs = arrange(fit, scorer=CosineScorer())
+    if score == "density" and cohort is None and proof is None:
+        parts = split_for_density(fit, seed)
+        if parts is not None:
+            cohort, fit, proof = parts
+    scoring = choose_score(fit, score, cohort, proof, seed=seed, track=track)
+    pairs = scored_pairs(fit, scoring.scorer)
     weights = resampled_classes(len(pairs.classes), seed)
     genuine = genuine_pairs(pairs)
     chosen = choose(pairs, genuine, target, weights, seed=seed, track=track)
@@ -114,12 +121,15 @@ def calibrate(
         genuine=genuine,
         track=track,
     )
-    evidence = fitted.evidence.model_copy(update={"method": f"{chosen.method}; {fitted.evidence.method}"})
+    evidence = fitted.evidence.model_copy(
+        update={"method": f"{scoring.reason}; {chosen.method}; {fitted.evidence.method}"}
+    )
     if chosen.fpir is not None:
         evidence = evidence.model_copy(update={"fpir": chosen.fpir.estimate, "fpir_upper": chosen.fpir.bound})
-    per_class, proven = fitted.per_class, None
+    per_class, shown = fitted.per_class, pairs
+    proven: Evidence | None
     if proof is not None:
-        proof_pairs = arrange(proof, scorer=CosineScorer())
+        proof_pairs = scored_pairs(proof, scoring.scorer)
         measured = measure(
             proof_pairs,
             chosen.threshold,
@@ -130,9 +140,9 @@ def calibrate(
             seed=seed,
             track=track,
         )
-        per_class, proven = measured.per_class, measured.evidence
+        per_class, proven, shown = measured.per_class, measured.evidence, proof_pairs
     else:
-        proven = _halvings(fit, target, seed, track)
+        proven = _halvings(fit, target, scoring.scorer, seed, track)
     digest = data_hash(fit)
     settled = chosen.target
     point = OperatingPoint(
@@ -141,16 +151,16 @@ def calibrate(
         created_at=datetime.now(UTC),
         model_hash=model_hash,
         data_hash=digest,
-        score=CosineScorer().score,
+        score=scoring.scorer.score,
         threshold=chosen.threshold,
         target=settled,
         fit=evidence,
         proof=proven,
         per_class=per_class,
         probability=_probability(pairs, genuine, seed),
-        consistency=None,
+        consistency=_consistency(shown, seed, track),
     )
-    return Calibration(point, None)
+    return Calibration(point, scoring.cohort)
 
 
 def choose(
@@ -221,7 +231,7 @@ def _check(fit: EmbeddingSet, proof: EmbeddingSet | None) -> None:
         )
 
 
-def _halvings(fit: EmbeddingSet, target: Target, seed: int, track: Track) -> Evidence | None:
+def _halvings(fit: EmbeddingSet, target: Target, scorer: Scorer, seed: int, track: Track) -> Evidence | None:
     """Fitted on a random half of the classes, measured on the other, 20 times; means over the halvings."""
     rng = np.random.default_rng([seed, 20])
     own = target.model_copy(update={"gallery": None})
@@ -230,8 +240,8 @@ def _halvings(fit: EmbeddingSet, target: Target, seed: int, track: Track) -> Evi
     weights = resampled_classes(half, seed, HALVING_REPLICATES)
     for _ in track(range(HALVINGS), "halvings", HALVINGS):
         drawn = rng.permutation(fit.classes)
-        pairs = arrange(fit.of_classes(drawn[:half]), scorer=CosineScorer())
-        other = arrange(fit.of_classes(drawn[half : 2 * half]), scorer=CosineScorer())
+        pairs = scored_pairs(fit.of_classes(drawn[:half]), scorer)
+        other = scored_pairs(fit.of_classes(drawn[half : 2 * half]), scorer)
         try:
             threshold = choose(pairs, genuine_pairs(pairs), own, weights, seed=seed).threshold
         except CalibrationRefused:
@@ -280,6 +290,18 @@ def _probability(pairs: Pairs, genuine: Genuine, seed: int) -> Probability | Non
     impostors = scores[np.isfinite(scores)]
     drawn = np.random.default_rng([seed, 5]).permutation(len(impostors))[:IMPOSTORS_FOR_PROBABILITY]
     return fit_platt(genuine.scores, impostors[drawn])
+
+
+def _consistency(pairs: Pairs, seed: int, track: Track) -> OperatingPointConsistency | None:
+    if not pairs.n_genuine:
+        return None
+    settings = Settings()
+    measured, _ = consistency(
+        sweep(pairs, deepest_far=settings.far[1], per_query=False, track=track), settings, seed
+    )
+    return OperatingPointConsistency(
+        **{field: getattr(measured, field) for field in OperatingPointConsistency.model_fields}
+    )
 
 
 def _identity(name: str, model_hash: str, digest: str, target: Target, threshold: float) -> str:

@@ -14,10 +14,10 @@ queries are alike. More items per class count like more classes, by the same arg
 At the levels that matter only a few queries are matched, so the FPIR is not counted at the threshold
 but carried there from a lower score u with about 200 matched queries:
 ``FPIR(t) = FPIR(u) exp(-(y(t)-y(u))/m)``, m the mean excess over y(u). For similarities
-``y(s) = -log(1 - s^2)``, in which the caps of a sphere have an exponential tail in any dimension; for
-other scores ``y(s) = s``. Lighter tails, where the chance of a stranger's score shrinks ever faster,
-make the rate err on the safe side; a threshold at which more queries are matched than the target
-allows is never taken, whatever the tail says.
+``y(s) = -log(1 - s^2)``, in which the caps of a sphere have an exponential tail in any dimension; other
+scores are first brought to the scale of similarities. Lighter tails, where the chance of a stranger's
+score shrinks ever faster, make the rate err on the safe side; a threshold at which more queries are
+matched than the target allows is never taken, whatever the tail says.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ Integers = NDArray[np.int64]
 MATCHED = 200  # matched unknown queries from which a tail is carried to rarer levels
 STEEPEST = 100.0  # the furthest it is carried, as a ratio of FPIRs
 LEAST = 1.5  # it starts at least this much above the target
+STRAIGHT = 0.95
 MOST = 0.25  # and at no higher FPIR, above which a maximum has no tail
 
 
@@ -193,7 +194,7 @@ class UnknownTail:
         sizes = unknown.tail.pairs.a.sizes.astype(np.float64)
         n = len(sizes)
         query, gallery = unknown.query[:count], unknown.gallery[:count]
-        self.stretch = _stretched if isinstance(unknown.tail.pairs.scorer, CosineScorer) else _as_they_are
+        self.stretch = Stretch.of(unknown.tail.pairs)
         excess = self.stretch(unknown.scores[:count]) - self.stretch(np.array([start]))
         matched = class_matrix(query, gallery, unknown.weights[:count], n)
         excesses = class_matrix(query, gallery, unknown.weights[:count] * excess, n)
@@ -212,14 +213,33 @@ class UnknownTail:
         return self.shares.interval(lambda f: _carried(f, beyond), gradient, confidence)
 
 
-def _stretched(similarities: Floats) -> Floats:
-    """The coordinate in which tails of similarities are exponential."""
-    inside = np.clip(similarities, 0.0, 1.0 - 1e-9)
-    return np.asarray(-np.log1p(-(inside**2)))
+@dataclass(frozen=True)
+class Stretch:
+    """The coordinate in which tails are exponential, of scores ``low + (high - low) * similarity``.
 
+    Scores corrected by densities may lie beyond the score of similarity 1: from ``STRAIGHT`` on the
+    coordinate is continued as a straight line, which again errs on the safe side.
+    """
 
-def _as_they_are(scores: Floats) -> Floats:
-    return scores
+    low: float
+    high: float
+    straight: float
+
+    @classmethod
+    def of(cls, pairs: Pairs) -> Stretch:
+        """The scale of a scorer at the mean density of the items."""
+        if isinstance(pairs.scorer, CosineScorer) or pairs.a.densities is None:
+            return cls(0.0, 1.0, 1 - 1e-9)
+        middle = np.full(2, pairs.a.densities.mean())
+        low, high = pairs.scorer(np.array([0.0, 1.0]), middle, middle).astype(np.float64)
+        return cls(float(low), float(high), STRAIGHT)
+
+    def __call__(self, scores: Floats) -> Floats:
+        """float, the shape of ``scores``, ascending with them."""
+        similar = np.maximum((scores - self.low) / (self.high - self.low), 0.0)
+        inside = np.minimum(similar, self.straight)
+        slope = 2 * self.straight / (1 - self.straight**2)
+        return np.asarray(-np.log1p(-(inside**2)) + slope * (similar - inside))
 
 
 def _carried(shares: Floats, beyond: float) -> Floats:
