@@ -38,6 +38,11 @@ class Bins:
         """What a score is multiplied by before its floor is taken."""
         return np.float32(2.0**self.exponent)
 
+    @property
+    def lowest(self) -> np.float32:
+        """The number of the first bin's lower edge, a whole number below 2^24."""
+        return np.float32(self.base)
+
     def of(self, scores: ArrayLike) -> NDArray[np.int64]:
         """int64: the bin of each score."""
         scaled = np.floor(np.asarray(scores, dtype=np.float32) * self.scale).astype(np.int64)

@@ -17,8 +17,10 @@ Floats = NDArray[np.float32]
 
 
 @compiled
-def _bin_of(score: np.float32, scale: np.float32, base: int, last: int) -> int:
-    return min(max(int(np.floor(score * scale)) - base, 0), last)
+def _bin_of(score: np.float32, scale: np.float32, base: np.float32, last: np.float32) -> np.uint32:
+    """Whole numbers below 2^24 are exact in float32, and stay in vector registers there; unsigned
+    positions need no look at whether they count from the end."""
+    return np.uint32(np.int32(min(max(np.floor(score * scale) - base, np.float32(0)), last)))
 
 
 @compiled
@@ -78,7 +80,7 @@ def scan_rows(
     groups_b: Integers,
     share: Integers,
     scale: np.float32,
-    base: int,
+    base: np.float32,
     histogram: NDArray[np.uint32],
     bar: np.float32,
     top_a: NDArray[Any],
@@ -90,10 +92,10 @@ def scan_rows(
     The outputs ``top_*`` must have room for every pair of the share; returns how many are filled.
     """
     m = scores.shape[1]
-    last = len(histogram) - 1
+    last = np.float32(len(histogram) - 1)
     grouped = len(groups_a) > 0
-    bins = np.empty(m, dtype=np.int32)
-    filled = 0
+    bins = np.empty(m, dtype=np.uint32)
+    filled = np.uint64(0)
     for r in share:
         i = row0 + r
         line = scores[r]
@@ -112,7 +114,7 @@ def scan_rows(
                             top_a[filled] = i
                             top_b[filled] = j
                             top_scores[filled] = line[column]
-                            filled += 1
+                            filled += np.uint64(1)
             else:
                 for column in range(first, stop):
                     histogram[bins[column]] += np.uint32(1)
@@ -120,8 +122,8 @@ def scan_rows(
                     top_a[filled] = i
                     top_b[filled] = column0 + column
                     top_scores[filled] = line[column]
-                    filled += line[column] >= bar
-    return filled
+                    filled += np.uint64(line[column] >= bar)
+    return int(filled)
 
 
 @compiled
@@ -136,13 +138,13 @@ def collect_bins(
     groups_b: Integers,
     share: Integers,
     scale: np.float32,
-    base: int,
+    base: np.float32,
     wanted: NDArray[np.bool_],
     found: Floats,
 ) -> int:
     """The impostor scores of a block that lie in wanted bins; returns how many of ``found`` are filled."""
     m = scores.shape[1]
-    last = len(wanted) - 1
+    last = np.float32(len(wanted) - 1)
     grouped = len(groups_a) > 0
     filled = 0
     for r in share:
@@ -172,7 +174,7 @@ def beaten_genuine(
     groups_b: Integers,
     share: Integers,
     scale: np.float32,
-    base: int,
+    base: np.float32,
     mixed: NDArray[np.bool_],
     genuine: Floats,
 ) -> int:
@@ -181,7 +183,7 @@ def beaten_genuine(
     ``genuine`` float32, ascending.
     """
     m = scores.shape[1]
-    last = len(mixed) - 1
+    last = np.float32(len(mixed) - 1)
     grouped = len(groups_a) > 0
     total = 0
     for r in share:
@@ -390,13 +392,15 @@ def _sum_of_exponentials(similarities: Floats) -> float:
 
 
 @compiled
-def reached(scores: Floats, ascending: Floats, scale: np.float32, base: int, first: Integers) -> Integers:
+def reached(
+    scores: Floats, ascending: Floats, scale: np.float32, base: np.float32, first: Integers
+) -> Integers:
     """int64, per score: how many ascending thresholds it reaches.
 
     ``first[b]`` is the number of thresholds at or below the lower edge of bin b.
     """
     found = np.empty(len(scores), dtype=np.int64)
-    last = len(first) - 1
+    last = np.float32(len(first) - 1)
     k = len(ascending)
     for p in range(len(scores)):
         s = scores[p]

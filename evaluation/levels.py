@@ -44,7 +44,7 @@ def levels_of(found: Sweep, ascending: NDArray[np.float32]) -> Levels:
     first[0] = 0  # the first bin also holds what lies below its edge
     sizes = np.zeros(k + 1, dtype=np.int64)
     for _, _, scores in found.top.chunks:
-        sizes += np.bincount(reached(scores, ascending, bins.scale, bins.base, first), minlength=k + 1)
+        sizes += np.bincount(reached(scores, ascending, bins.scale, bins.lowest, first), minlength=k + 1)
     sizes[0] = 0
     starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     cursor = starts[:-1].copy()
@@ -52,7 +52,7 @@ def levels_of(found: Sweep, ascending: NDArray[np.float32]) -> Levels:
     counts = np.zeros((n_classes, k + 1), dtype=np.int64)
     while found.top.chunks:
         a, b, scores = found.top.chunks.pop()
-        level = reached(scores, ascending, bins.scale, bins.base, first)
+        level = reached(scores, ascending, bins.scale, bins.lowest, first)
         place_pairs(a, b, level, codes_a, codes_b, cursor, placed_a, placed_b, counts)
     level = np.searchsorted(ascending, found.genuine.scores, side="right")
     genuine_counts = np.zeros((n_classes, k + 1), dtype=np.int64)

@@ -29,7 +29,7 @@ from decision.similarity import Vectors
 from evaluation.kernels import count_pairs_at
 from evaluation.threads import in_threads, row_shares
 
-BLOCK_ROWS = 2048
+BLOCK_ROWS = 1024
 BLOCK_COLUMNS = 4096
 EXACT_PRODUCT = 2**26  # pairs up to which blocks are computed in float64 and rounded, as decisions are
 
@@ -168,10 +168,16 @@ class Pairs:
         """Whether blocks are computed in float64 and rounded, tie for tie as decisions are."""
         return len(self.a) * len(self.b) <= EXACT_PRODUCT
 
-    def block(self, rows: slice, columns: slice, out: NDArray[np.float32] | None = None) -> Block:
+    def block(
+        self,
+        rows: slice,
+        columns: slice,
+        out: NDArray[np.float32] | None = None,
+        exact: bool | None = None,
+    ) -> Block:
         """Scores of a rectangle, impostor, genuine and excluded pairs alike."""
         left, right = self.a.vectors[rows], self.b.vectors[columns]
-        if self.exact:
+        if self.exact if exact is None else exact:
             products = left.astype(np.float64) @ right.T.astype(np.float64)
             similarities = np.clip(products, -1.0, 1.0).astype(np.float32)
         else:

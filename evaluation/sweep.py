@@ -24,7 +24,8 @@ from evaluation.queries import Queries
 from evaluation.threads import in_threads, row_shares
 from evaluation.top_pairs import TopPairs
 
-SAMPLE = 4096  # rows of each side that a first look at the impostor scores takes
+SAMPLE = 3072  # items of each side that a first look at the impostor scores takes
+EVERY = 4  # of these, the rows whose scores are sorted for it
 MERGE_EVERY = 256  # tiles after which 32-bit bin counts go into 64-bit ones, before they can overflow
 DEEPEST_FAR = 0.1  # TAR is wanted up to this FAR, whatever the calibration range
 
@@ -96,10 +97,11 @@ class Sweep:
             parts = []
             found = np.empty(BLOCK_ROWS * BLOCK_COLUMNS, dtype=np.float32)
             for block in self.pairs.blocks():
-                everything = (*self.pairs.place(block), np.arange(len(block.scores)))
-                n = in_threads(collect_bins, [(*everything, self.bins.scale, self.bins.base, wanted, found)])[
-                    0
-                ]
+                place = (*self.pairs.place(block), np.arange(len(block.scores)))
+                found_now = in_threads(
+                    collect_bins, [(*place, self.bins.scale, self.bins.lowest, wanted, found)]
+                )
+                n = found_now[0]
                 parts.append(found[:n].copy())
         return np.sort(np.concatenate(parts)) if parts else np.zeros(0, dtype=np.float32)
 
@@ -129,22 +131,10 @@ def sweep(pairs: Pairs, *, deepest_far: float, per_query: bool, track: Track = s
 def _first_look(pairs: Pairs, genuine: GenuinePairs, far: float) -> tuple[Bins, np.float32]:
     """Bins and a bar from a sample of the items; what they are changes the cost, never a figure."""
     part = pairs.sample(SAMPLE)
-    if part.n_impostor == 0:
-        part = pairs
-    scores = np.concatenate([block.scores[part.impostors(block)] for block in part.blocks()])
-    guess = np.quantile(scores, 1 - far, method="lower")
-    accepted = np.zeros(len(part.a) + len(part.b))
-    for block in part.blocks():
-        reach = part.impostors(block) & (block.scores >= guess)
-        accepted[block.rows] += reach.sum(axis=1)
-        accepted[len(part.a) :][block.columns] += reach.sum(axis=0)
-    shares = accepted / max(len(part.b), 1)
-    if part.symmetric:
-        shares = shares[: len(part.a)] + shares[len(part.a) :]
-    # the standard error of a two-sample statistic under the sampling of items, four times over
-    whole = len(part.a) == len(pairs.a) and len(part.b) == len(pairs.b)
-    slack = 1e-4 if whole else 8 * float(shares.std()) / np.sqrt(min(len(part.a), len(part.b)))
-    low, high = float(scores.min()), float(scores.max())
+    everything = part.block(slice(0, len(part.a)), slice(0, len(part.b)), exact=False)
+    impostor = part.a.codes[:, None] != part.b.codes[None, :]
+    low, high = float(everything.scores.min()), float(everything.scores.max())
+    scores = np.sort(everything.scores[::EVERY][impostor[::EVERY]])
     if len(genuine.scores):
         low, high = min(low, float(genuine.scores.min())), max(high, float(genuine.scores.max()))
     spare = 0.1 * (high - low)
@@ -152,9 +142,18 @@ def _first_look(pairs: Pairs, genuine: GenuinePairs, far: float) -> tuple[Bins, 
         bins = Bins.over(max(-1.0, low - spare), min(1.0, high + spare))
     else:
         bins = Bins.over(low - spare, high + spare)
-    safe = np.quantile(scores, max(0.0, 1 - far - slack), method="lower")
-    bar = bins.edge(bins.of(safe))
+    if not len(scores):
+        return bins, np.float32(-np.inf)
+    shares = ((everything.scores >= _share_above(scores, far)) & impostor).mean(axis=1)
+    # twice the standard error of a two-sample mean under the sampling of items, four times over
+    slack = 8 * float(shares.std()) / np.sqrt(min(len(part.a), len(part.b)))
+    bar = bins.edge(bins.of(_share_above(scores, far + slack)))
     return bins, np.float32(-np.inf) if bar <= bins.edge(0) else np.float32(bar)
+
+
+def _share_above(ascending: Scores, share: float) -> np.float32:
+    """The score that about this share of the scores reach."""
+    return np.float32(ascending[max(0, int((1 - share) * len(ascending)) - 1)])
 
 
 def _walk(
@@ -177,7 +176,7 @@ def _walk(
         filled = in_threads(
             scan_rows,
             [
-                (*place, share, bins.scale, bins.base, partial[k], bar, *outputs[k])
+                (*place, share, bins.scale, bins.lowest, partial[k], bar, *outputs[k])
                 for k, share in enumerate(shares)
             ],
         )
