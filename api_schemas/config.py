@@ -94,8 +94,8 @@ class DataConfig(Part):
     """What to train on. Relative paths start at the working directory; ``${NAME:-default}`` is replaced.
 
     ``images`` read a folder per class, a zip of such folders, a list of either, or a CSV/Parquet list.
-    ``image_size``: side in pixels; the median of the data, capped at 64, unless given. ``invert`` makes
-    dark ink on white paper bright on zero, as networks like it.
+    ``image_size``: side in pixels; the median of the data, capped at 64, unless given. Images have one
+    column to split by, ``folder``: the folder that holds the class's folder, e.g. an alphabet.
     """
 
     kind: DataKind = "images"
@@ -105,7 +105,6 @@ class DataConfig(Part):
     split: SplitConfig = SplitConfig()
     image_size: int | None = Field(default=None, ge=8, le=1024)
     colour: Literal["auto", "grey", "rgb"] = "auto"
-    invert: bool = False
     broken: Literal["fail", "skip"] = "fail"
     augmentation: AugmentationConfig = AugmentationConfig()
     label_column: str = "label"

@@ -31,8 +31,11 @@ class ImageFile:
     name: str
     label: str
     read: Callable[[], bytes]
-    part: str | None = None
-    group: str | None = None
+
+    @property
+    def folder(self) -> str:
+        """The folder that holds the class's folder: an alphabet, a writer, a camera; empty at the root."""
+        return self.label.rpartition("/")[0]
 
     def open(self) -> Image.Image:
         """Decode the whole image; raises InputError naming the file when it is broken."""

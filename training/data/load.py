@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from decision.embedding_files import read_embeddings
 from decision.progress import Track, silent
 from encoder.preprocessing import Preprocessing
 from training.data.glyphs import glyphs
-from training.data.images import find_images, read_images, rule_for, with_statistics
+from training.data.images import ImageFile, find_images, read_images, rule_for, with_statistics
 from training.data.items import Items, Splits
 from training.data.split import Rows, split_items
 
@@ -42,24 +43,32 @@ def load_data(data: DataConfig, track: Track = silent, say: Say = lambda _: None
 
 def _images(data: DataConfig, track: Track, say: Say) -> Splits:
     files = find_images(data.paths)
-    index = Items(
-        np.arange(len(files)), np.array([f.label for f in files]), np.array([f.name for f in files])
-    )
+    index = _index(files)
     source = _name(data.paths)
     parts = split_items(index, data, source)
     rule = rule_for([files[row] for row in parts["train"]], data.image_size, data.colour)
     preprocessing = Preprocessing(rule)
     skip = data.broken == "skip"
     pixels, good = read_images(files, preprocessing, skip_broken=skip, track=track, say=say)
-    items = Items(pixels, index.labels[good], index.ids[good])
+    items = replace(index.subset(np.flatnonzero(good)), inputs=pixels)
     new_row = np.cumsum(good) - 1
     parts = {name: new_row[rows[good[rows]]] for name, rows in parts.items()}
     if not data.test_paths:
         return _cut(items, parts, preprocessing)
     others = find_images(data.test_paths)
     pixels, good = read_images(others, preprocessing, skip_broken=skip, track=track, say=say)
-    labels, ids = np.array([f.label for f in others]), np.array([f.name for f in others])
-    return _cut(items, parts, preprocessing, Items(pixels, labels[good], ids[good]))
+    test = replace(_index(others).subset(np.flatnonzero(good)), inputs=pixels)
+    return _cut(items, parts, preprocessing, test)
+
+
+def _index(files: Sequence[ImageFile]) -> Items:
+    """Labels, ids and folders of image files; their row numbers stand in for the pixels."""
+    return Items(
+        np.arange(len(files)),
+        np.array([file.label for file in files]),
+        np.array([file.name for file in files]),
+        {"folder": np.array([file.folder for file in files])},
+    )
 
 
 def _embeddings(data: DataConfig) -> Splits:
