@@ -7,14 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from api_schemas.config import BuildConfig, CalibrationConfig
-from api_schemas.errors import BundleError, CalibrationRefused, InputError
+from api_schemas.errors import CalibrationRefused, ConfigError, InputError
 from api_schemas.manifest import Manifest
 from api_schemas.operating_point import VERIFY_TARGETS, GallerySize, OperatingPoint, Target, TargetKind
 from decision.embeddings import EmbeddingSet
 from evaluation.calibrate import calibrate
+from evaluation.density import ScoreChoice
 from evaluation.evaluate import evaluate
 from index.bundle import write_bundle
+from limen.points import SavedPoint, points_of_model
 from limen.progress import say, track
 from limen.source import Source, encoder_folder, open_source, source_of_run
 from limen.targets import name_of
@@ -27,9 +31,21 @@ if TYPE_CHECKING:
 class Points:
     """Operating points for a bundle, which of them decide, and why some are missing."""
 
-    all: list[OperatingPoint]
-    cohort: EmbeddingSet | None
+    saved: list[SavedPoint]
     reasons: list[str]
+
+    @property
+    def all(self) -> list[OperatingPoint]:
+        """The points themselves."""
+        return [one.point for one in self.saved]
+
+    @property
+    def cohort(self) -> EmbeddingSet | None:
+        """The one cohort of all density points; raises ConfigError when they have several."""
+        cohorts = {one.point.score.cohort_sha256: one.cohort for one in self.saved if one.cohort is not None}
+        if len(cohorts) > 1:
+            raise ConfigError("the operating points have different cohorts; a bundle holds one.")
+        return next(iter(cohorts.values()), None)
 
     def active(self) -> dict[str, str | None]:
         """The first point that decides 1:1 and the first that decides 1:N, by id."""
@@ -38,35 +54,22 @@ class Points:
         return {"verify": verify, "match": match}
 
 
-def given_points(files: Sequence[Path], model_hash: str) -> list[OperatingPoint]:
-    """Read operating points from files; raises BundleError for one of another model."""
-    points = [OperatingPoint.load(file) for file in files]
-    for file, point in zip(files, points, strict=True):
-        if point.model_hash != model_hash:
-            raise BundleError(
-                f"{file} belongs to model {point.model_hash[:12]}, the bundle to {model_hash[:12]}: "
-                "calibrate again with this model."
-            )
-    return points
-
-
 def calibrated_points(
     source: Source, gallery: EmbeddingSet, targets: Sequence[Target], settings: CalibrationConfig
 ) -> Points:
     """One point a target; a target that the data cannot support becomes a reason instead of a failure."""
-    points: list[OperatingPoint] = []
-    cohort: EmbeddingSet | None = None
+    saved: list[SavedPoint] = []
     reasons: list[str] = []
     size = GallerySize(items=len(gallery), classes=len(gallery.classes))
+    cohort, score = _cohort_outside(gallery, source, settings.score)
     for target in targets:
         try:
             done = calibrate(
                 source.items if source.fit is None else source.fit,
                 target,
                 proof=None if source.fit is None else source.items,
-                score=settings.score,
-                cohort=source.cohort,
-                confidence=target.confidence,
+                score=score,
+                cohort=cohort,
                 name=name_of(target),
                 model_hash=source.model_hash,
                 gallery=size if target.kind == "fpir" else None,
@@ -76,9 +79,21 @@ def calibrated_points(
             reasons.append(f"{name_of(target)}: {refusal}")
             say(f"No operating point for {name_of(target)}: {refusal}")
             continue
-        points.append(done.point)
-        cohort = cohort or done.cohort
-    return Points(points, cohort, reasons)
+        saved.append(SavedPoint(done.point, done.cohort))
+    return Points(saved, reasons)
+
+
+def _cohort_outside(
+    gallery: EmbeddingSet, source: Source, score: ScoreChoice
+) -> tuple[EmbeddingSet | None, ScoreChoice]:
+    """The cohort, unless its classes are in the gallery: an item's own kin would count as its crowd."""
+    if source.cohort is not None and not np.isin(source.cohort.classes, gallery.classes).any():
+        return source.cohort, score
+    if score == "density":
+        raise ConfigError(
+            "calibration.score: density needs training classes outside the gallery; use auto or cosine."
+        )
+    return None, "cosine"
 
 
 def points_for(
@@ -93,7 +108,7 @@ def points_for(
     ``targets`` from flags replace the configuration's of the same kind.
     """
     if files:
-        return Points(given_points(files, source.model_hash), None, [])
+        return Points(points_of_model(files, source.model_hash), [])
     chosen = settings.model_copy(update={"targets": {**settings.targets, **targets}})
     return calibrated_points(source, gallery, chosen.as_targets(), chosen)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from api_schemas.errors import ConfigError
 from api_schemas.operating_point import Target, TargetKind
 
@@ -20,6 +22,7 @@ def one_target(
     fpir: float | None = None,
     frr: float | None = None,
     eer: bool = False,
+    cost: str | None = None,
 ) -> Target:
     """The one target that was given; raises ConfigError for none, several or a share outside (0, 1)."""
     if not 0.5 <= confidence < 1:
@@ -28,9 +31,23 @@ def one_target(
     given = [share_target(kind, value, confidence) for kind, value in flags.items() if value is not None]
     if eer:
         given.append(Target(kind="eer", confidence=confidence))
+    if cost is not None:
+        given.append(Target(kind="cost", confidence=confidence, cost_parameters=_costs(cost)))
     if len(given) != 1:
-        raise ConfigError(f"give exactly one target (FAR, FPIR, FRR or EER), found {len(given)}.")
+        raise ConfigError(f"give exactly one target (FAR, FPIR, FRR, EER or cost), found {len(given)}.")
     return given[0]
+
+
+def _costs(text: str) -> dict[str, float]:
+    try:
+        false_match, false_non_match, prior = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(
+            f"--cost needs FALSE_MATCH,FALSE_NON_MATCH,PRIOR, e.g. 10,1,0.01; found '{text}'."
+        ) from None
+    if not (0 < false_match < math.inf and 0 < false_non_match < math.inf and 0 < prior < 1):
+        raise ConfigError(f"--cost needs two positive costs and a prior between 0 and 1, found '{text}'.")
+    return {"cost_false_match": false_match, "cost_false_non_match": false_non_match, "prior": prior}
 
 
 def chosen_targets(far: float | None, fpir: float | None) -> dict[TargetKind, float]:

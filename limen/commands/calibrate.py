@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from limen.points import SavedPoint
 from limen.progress import say, track
 from limen.source import UNNAMED, open_source
 from limen.targets import name_of, one_target
@@ -23,6 +24,10 @@ def calibrate(
     ] = None,
     target_frr: Annotated[
         float | None, typer.Option(help="1:1. Share of genuine pairs rejected, at most.")
+    ] = None,
+    cost: Annotated[
+        str | None,
+        typer.Option(help="1:1. Least expected cost: FALSE_MATCH,FALSE_NON_MATCH,PRIOR, e.g. 10,1,0.01."),
     ] = None,
     eer: Annotated[bool, typer.Option("--eer", help="1:1. Where FAR equals FRR.")] = False,
     score: Annotated[
@@ -46,7 +51,7 @@ def calibrate(
     """
     from evaluation.calibrate import calibrate as choose
 
-    target = one_target(confidence, far=target_far, fpir=target_fpir, frr=target_frr, eer=eer)
+    target = one_target(confidence, far=target_far, fpir=target_fpir, frr=target_frr, eer=eer, cost=cost)
     opened = open_source(source, model)
     done = choose(
         opened.items if opened.fit is None else opened.fit,
@@ -54,10 +59,11 @@ def calibrate(
         proof=None if opened.fit is None else opened.items,
         score=score,
         cohort=opened.cohort,
-        confidence=confidence,
         name=name or name_of(target),
         model_hash=opened.model_hash,
         track=track,
     )
-    done.point.save(out)
-    say(f"Wrote {out}: accept iff {done.point.score.kind} >= {done.point.threshold:.6f}.")
+    saved = SavedPoint(done.point, done.cohort)
+    saved.save(out)
+    say(f"Wrote {out}: accept iff {done.point.score.kind} score >= {done.point.threshold:.6f}.")
+    say(f"Fit: {done.point.fit.method}.")

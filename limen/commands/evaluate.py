@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from api_schemas.operating_point import OperatingPoint
 from api_schemas.report import Report
 from decision.embedding_files import read_embeddings
+from decision.score import CosineScorer
+from limen.points import read_point
 from limen.progress import say, track
 from limen.source import is_bundle, open_source
 
@@ -36,23 +37,30 @@ def evaluate(
     """Measure retrieval, verification, identification and how evenly one threshold holds over classes."""
     from evaluation.write import format_table, write_report
 
-    points = [OperatingPoint.load(operating_point)] if operating_point else []
+    saved = read_point(operating_point) if operating_point else None
     if is_bundle(source):
         report = Report.load(source / "report.json")
     else:
         from evaluation.evaluate import evaluate as measure
 
         opened = open_source(source)
+        references = read_embeddings(gallery) if gallery else None
+        strangers = read_embeddings(unknown) if unknown else None
+        scorer = saved.scorer if saved else CosineScorer()
         report = measure(
             opened.items,
-            gallery=read_embeddings(gallery) if gallery else None,
-            unknown=read_embeddings(unknown) if unknown else None,
+            gallery=references,
+            unknown=strangers,
             exclude_same=exclude_same,
+            scorer=scorer,
+            densities=scorer.densities(opened.items.vectors),
+            gallery_densities=None if references is None else scorer.densities(references.vectors),
+            unknown_densities=None if strangers is None else scorer.densities(strangers.vectors),
             model_hash=opened.model_hash,
             split=opened.split,
             track=track,
         )
     typer.echo(report.to_json() if json_ else format_table(report), nl=not json_)
     if out:
-        write_report(report, out, points)
+        write_report(report, out, [saved.point] if saved else [])
         say(f"Wrote {out}/report.json, report.html and plots.")

@@ -1,0 +1,117 @@
+"""The commands do their job on good input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from api_schemas.errors import InputError
+from api_schemas.operating_point import OperatingPoint
+from decision.embedding_files import read_embeddings, save_embeddings
+from decision.embeddings import EmbeddingSet
+from decision.similarity import pair_similarities
+from limen.points import cohort_path, read_point
+from tests.limen.conftest import Limen, clustered
+
+
+def test_evaluate_prints_the_report_alone_with_json(limen: Limen, tmp_path: Path) -> None:
+    degrees = np.deg2rad([0, 10, 20, 50, 80, 110, 130, 135, 190])  # methods-core, section 1.6
+    points = np.stack([np.cos(degrees), np.sin(degrees)], axis=1)
+    save_embeddings(EmbeddingSet.from_arrays(points, np.repeat([0, 1, 2], 3)), tmp_path / "nine.npz")
+    outcome = limen("evaluate", tmp_path / "nine.npz", "--json")
+    assert outcome.code == 0
+    assert json.loads(outcome.out)["consistency"]["opis"] == pytest.approx(0.115063, abs=1e-6)
+
+
+def test_evaluate_writes_report_page_and_plots(limen: Limen, embeddings_file: Path, tmp_path: Path) -> None:
+    point = tmp_path / "far.json"
+    assert limen("calibrate", embeddings_file, "--target-far", 0.05, "--out", point).code == 0
+    outcome = limen("evaluate", embeddings_file, "--operating-point", point, "--out", tmp_path / "report")
+    assert outcome.code == 0
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "far-5%" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert list((tmp_path / "report").glob("*.png"))
+
+
+def test_the_point_does_on_its_pairs_what_it_says(
+    limen: Limen, embeddings_file: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "far.json"
+    assert (
+        limen("calibrate", embeddings_file, "--target-far", 0.02, "--score", "cosine", "--out", out).code == 0
+    )
+    point = OperatingPoint.load(out)
+    items = read_embeddings(embeddings_file)
+    i, j = np.triu_indices(len(items), 1)
+    accepted = pair_similarities(items.vectors[i], items.vectors[j]) >= np.float32(point.threshold)
+    impostor = items.codes[i] != items.codes[j]
+    assert point.fit.far == pytest.approx(accepted[impostor].mean(), abs=1e-12)
+    assert point.fit.frr == pytest.approx(1 - accepted[~impostor].mean(), abs=1e-12)
+    assert point.fit.far_upper is not None
+    assert point.fit.far <= point.fit.far_upper <= 0.02
+
+
+@pytest.mark.parametrize(
+    "flags", [["--target-fpir", "0.1"], ["--target-frr", "0.1"], ["--eer"], ["--cost", "5,1,0.1"]]
+)
+def test_every_target_gives_a_point(
+    limen: Limen, embeddings_file: Path, tmp_path: Path, flags: list[str]
+) -> None:
+    outcome = limen("calibrate", embeddings_file, *flags, "--out", tmp_path / "op.json")
+    assert outcome.code == 0, outcome.err
+    assert OperatingPoint.load(tmp_path / "op.json").target.kind == flags[0].removeprefix("--target-").strip(
+        "-"
+    )
+
+
+@pytest.mark.parametrize("text", ["1,2", "a,b,c", "1,1,2", "-1,1,0.5", "nan,1,0.5"])
+def test_costs_that_are_none(limen: Limen, embeddings_file: Path, tmp_path: Path, text: str) -> None:
+    assert limen("calibrate", embeddings_file, "--cost", text, "--out", tmp_path / "op.json").code == 2
+
+
+def test_a_density_point_keeps_its_cohort_beside_it(limen: Limen, tmp_path: Path) -> None:
+    save_embeddings(clustered(90, 8), tmp_path / "items.npz")
+    out = tmp_path / "dense.json"
+    outcome = limen(
+        "calibrate", tmp_path / "items.npz", "--target-far", 0.05, "--score", "density", "--out", out
+    )
+    assert outcome.code == 0, outcome.err
+    saved = read_point(out)
+    assert saved.point.score.kind == "density"
+    assert saved.cohort is not None
+    measured = limen("evaluate", tmp_path / "items.npz", "--operating-point", out, "--json")
+    assert json.loads(measured.out)["score"]["kind"] == "density"
+    save_embeddings(clustered(30, 8, seed=5), cohort_path(out))
+    with pytest.raises(InputError, match="is not the cohort"):
+        read_point(out)
+
+
+def test_too_few_classes_still_make_a_bundle_that_says_why(limen: Limen, tmp_path: Path) -> None:
+    save_embeddings(clustered(5, 8), tmp_path / "items.npz")
+    outcome = limen("build", tmp_path / "items.npz", "--out", tmp_path / "bundle")
+    assert outcome.code == 0
+    points = json.loads((tmp_path / "bundle" / "manifest.json").read_text())["operating_points"]
+    assert points["verify"] is None
+    assert points["match"] is None
+    assert len(points["reasons"]) == 2
+    assert limen("verify", tmp_path / "bundle").code == 0
+
+
+def test_a_bundle_is_not_written_over_something_else(
+    limen: Limen, embeddings_file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    assert limen("build", embeddings_file, "--out", tmp_path / "mine").code == 2
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+
+
+def test_losses_are_listed_name_first(limen: Limen) -> None:
+    names = [line.split()[0] for line in limen("losses").out.splitlines()]
+    assert {"triplet", "circle", "proxy_anchor", "multi_similarity", "threshold_consistent_margin"} <= set(
+        names
+    )
