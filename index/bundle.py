@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
@@ -18,12 +17,10 @@ from pydantic import ValidationError
 from api_schemas.base import first_problem
 from api_schemas.config import IndexConfig
 from api_schemas.errors import BundleError, InputError
-from api_schemas.files import fsync_folder, sha256_of_file
 from api_schemas.manifest import (
     MANIFEST_FILE,
     ActiveOperatingPoints,
     EncoderFiles,
-    FileEntry,
     Manifest,
 )
 from api_schemas.operating_point import VERIFY_TARGETS, OperatingPoint
@@ -33,6 +30,7 @@ from decision.hashes import data_hash
 from decision.progress import Track, silent
 from decision.score import Scorer, scorer_of
 from decision.similarity import Vectors
+from index.checked import Checked, check_files, durable_entries, publish
 from index.deciding import item_densities
 from index.generation import INDEX_FILE, ITEMS_FILE, VECTORS_FILE, Generation
 
@@ -128,10 +126,10 @@ def write_bundle(
             operating_points=ActiveOperatingPoints(
                 verify=active.get("verify"), match=active.get("match"), reasons=list(reasons)
             ),
-            files=_entries(folder),
+            files=durable_entries(folder),
         )
         manifest.save(folder / MANIFEST_FILE)
-        _publish(folder, out)
+        publish(folder, out)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -154,8 +152,11 @@ def read_manifest(path: Path) -> Manifest:
         raise BundleError(f"{file} is not a manifest this version reads: {where}: {what}.") from None
 
 
-def read_bundle(path: Path) -> Bundle:
+def read_bundle(path: Path, checked: Checked | None = None) -> Bundle:
     """Check a bundle's files against its manifest, byte for byte, and read its operating points.
+
+    Args:
+        checked: files that were hashed before and have not changed since are not hashed again.
 
     Raises:
         BundleError: names the file that is missing, changed or leads outside, or the point that is foreign.
@@ -167,8 +168,7 @@ def read_bundle(path: Path) -> Bundle:
     for name in needed:
         if name not in manifest.files:
             raise BundleError(f"{path / MANIFEST_FILE} lists no {name}, which every such bundle has.")
-    for name, entry in manifest.files.items():
-        _check_file(path, name, entry)
+    check_files(path, manifest.files, checked)
     points = {}
     for name in sorted(manifest.files):
         if name.startswith(f"{POINTS_FOLDER}/"):
@@ -281,43 +281,3 @@ def _copy_encoder(source: Path, folder: Path) -> EncoderFiles:
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
     return EncoderFiles(others=[name for name in ENCODER_FILES[2:] if (source / name).is_file()])
-
-
-def _entries(folder: Path) -> dict[str, FileEntry]:
-    """Hash every file, and make each durable on the way."""
-    files = {}
-    for file in sorted(folder.rglob("*")):
-        if file.is_file():
-            with file.open("rb") as opened:
-                os.fsync(opened.fileno())
-            name = file.relative_to(folder).as_posix()
-            files[name] = FileEntry(sha256=sha256_of_file(file), size=file.stat().st_size)
-    for sub in folder.iterdir():
-        if sub.is_dir():
-            fsync_folder(sub)
-    return files
-
-
-def _publish(folder: Path, out: Path) -> None:
-    fsync_folder(folder)
-    old = out.with_name(f".{out.name}.{secrets.token_hex(4)}.old")
-    replaces = out.exists()
-    if replaces:
-        out.rename(old)
-    folder.rename(out)
-    fsync_folder(out.parent)
-    if replaces:
-        shutil.rmtree(old)
-
-
-def _check_file(path: Path, name: str, entry: FileEntry) -> None:
-    file = path / name
-    if not file.resolve().is_relative_to(path.resolve()):
-        raise BundleError(f"{file} leads out of the bundle.")
-    if not file.is_file():
-        raise BundleError(f"{file} is missing: the bundle is incomplete.")
-    size = file.stat().st_size
-    if size != entry.size:
-        raise BundleError(f"{file} has {size} bytes, the manifest says {entry.size}: the file was changed.")
-    if sha256_of_file(file) != entry.sha256:
-        raise BundleError(f"{file} is not the file the manifest describes (SHA-256 differs): it was changed.")

@@ -89,6 +89,31 @@ class FlatEngine:
         faiss.write_index(self._index, str(path))
 
 
+class ScanEngine:
+    """Compares a query with rows that are in memory anyway; for buffers that change with every write."""
+
+    kind: IndexKind = "flat"
+    exact = True
+
+    def __init__(self, vectors: Vectors) -> None:
+        self._vectors = vectors
+        self.parameters: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._vectors)
+
+    def search(
+        self, queries: Vectors, fetch: int, effort: float = 1.0, allowed: NodeMask | None = None
+    ) -> tuple[NDArray[np.float32], Rows]:
+        """The nearest rows; who allows only some scans those rows instead."""
+        found = faiss.knn(queries, self._vectors, fetch, metric=faiss.METRIC_INNER_PRODUCT)
+        return cast(tuple[NDArray[np.float32], Rows], found)
+
+    def save(self, path: Path) -> None:
+        """A buffer has no file of its own: the item store holds its rows."""
+        raise NotImplementedError
+
+
 class HnswEngine:
     """A navigable small-world graph (arXiv 1603.09320) over float32 rows, or over 8 bits a number."""
 

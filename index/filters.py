@@ -9,13 +9,14 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import reduce
 from typing import Any, Protocol
 
 import numpy as np
 
 from api_schemas.errors import InputError
-from index.columns import Column
+from index.columns import Column, ColumnKind
 from index.nodes import Rows
 
 COMPARISONS = ("$eq", "$ne", "$in", "$nin", "$gt", "$gte", "$lt", "$lte", "$exists")
@@ -32,6 +33,29 @@ class Table(Protocol):
     def column_names(self) -> list[str]: ...
 
     def column(self, name: str) -> Column | None: ...
+
+
+@dataclass(frozen=True)
+class Widened:
+    """A table together with fields that none of its rows has but others do."""
+
+    table: Table
+    fields: Mapping[str, ColumnKind]
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def column_names(self) -> list[str]:
+        """What a filter may name."""
+        return sorted({*self.table.column_names, *self.fields})
+
+    def column(self, name: str) -> Column | None:
+        """The table's own column, or one in which every row lacks a value."""
+        own = self.table.column(name)
+        if own is None and name in self.fields:
+            return Column(self.fields[name], [], np.full(len(self), -1, dtype=np.int32))
+        return own
 
 
 def matching_rows(condition: Mapping[str, Any], table: Table, level: int = 0) -> Rows:

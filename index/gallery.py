@@ -15,28 +15,11 @@ from api_schemas.manifest import Manifest
 from api_schemas.operating_point import OperatingPoint
 from decision.similarity import Vectors, pair_similarities
 from index.bundle import Bundle, read_bundle
-from index.deciding import COSINE, Decider, Match, NoOperatingPoint, Verification
-from index.generation import Found, Generation
-from index.items import ItemTable, Value
+from index.deciding import Decider, Match, NoOperatingPoint, Verification
 from index.vectors import query_rows
+from index.view import Hit, View
 
 __all__ = ["Gallery", "Hit", "Match", "NoOperatingPoint", "Probe", "Verification"]
-
-
-class Hit(NamedTuple):
-    """An item found; ``similarity`` is the kernel's, ``score`` what the active point thresholds."""
-
-    id: str
-    label: str
-    similarity: float
-    score: float
-    row: int
-    items: ItemTable
-
-    @property
-    def metadata(self) -> dict[str, Value]:
-        """The item's further columns, read when asked for."""
-        return self.items.metadata_of(self.row)
 
 
 class Probe(NamedTuple):
@@ -49,9 +32,9 @@ class Probe(NamedTuple):
 class Gallery:
     """Reads one bundle; many threads may ask at once."""
 
-    def __init__(self, bundle: Bundle, generation: Generation) -> None:
+    def __init__(self, bundle: Bundle, view: View) -> None:
         self._bundle = bundle
-        self._generation = generation
+        self._view = view  # replaced whole by whoever writes; a question reads it once
         self._match = self._decider(bundle.manifest.operating_points.match)
         self._verify = self._decider(bundle.manifest.operating_points.verify)
 
@@ -59,11 +42,11 @@ class Gallery:
     def open(cls, path: Path | str) -> Gallery:
         """Open a bundle, every file checked; raises BundleError naming the file that is off."""
         bundle = read_bundle(Path(path))
-        return cls(bundle, bundle.generation())
+        return cls(bundle, View(bundle.generation()))
 
     def close(self) -> None:
         """Let go of the mapped files; answers already given stay valid."""
-        del self._generation
+        del self._view
 
     def __enter__(self) -> Self:
         return self
@@ -81,7 +64,7 @@ class Gallery:
     @property
     def n_items(self) -> int:
         """How many items can be found."""
-        return len(self._generation)
+        return len(self._view)
 
     @property
     def dim(self) -> int:
@@ -95,20 +78,11 @@ class Gallery:
 
     def stats(self) -> dict[str, int | str]:
         """Counts for monitoring."""
-        counts = self._generation.counts
-        return {
-            "kind": self._generation.description.kind,
-            "items": counts.items,
-            "classes": counts.classes,
-            "distinct_vectors": counts.distinct_vectors,
-            "duplicates": counts.items - counts.distinct_vectors,
-            "side_list": counts.side_list,
-        }
+        return self._view.stats()
 
     def vector(self, item_id: str) -> Vectors | None:
         """A stored unit row, float32 [d], or None if no item has the id."""
-        row = self._generation.items.row_of(item_id)
-        return None if row is None else np.array(self._generation.vectors[row])
+        return self._view.vector(item_id)
 
     def search(
         self,
@@ -134,8 +108,10 @@ class Gallery:
             InputError: vectors, k, filter or lengths that cannot be used.
         """
         queries = query_rows(vectors, self.dim)
-        found = self._found(queries, k, filter, exact, exclude_ids)
-        hits = self._hits(queries, found)
+        decider = self._match or self._verify
+        hits = self._view.search(
+            queries, k, decider=decider, condition=filter, exact=exact, exclude_ids=exclude_ids
+        )
         if min_score is None:
             return hits
         least = np.float32(min_score)
@@ -158,8 +134,9 @@ class Gallery:
         if self._match is None:
             raise NoOperatingPoint("match", self.manifest.operating_points.reasons)
         queries = query_rows(vectors, self.dim)
-        found = self._found(queries, k, filter, False, exclude_ids)
-        return [_best(hits, self._match, self.n_items) for hits in self._hits(queries, found, self._match)]
+        view = self._view
+        found = view.search(queries, k, decider=self._match, condition=filter, exclude_ids=exclude_ids)
+        return [_best(hits, self._match, len(view)) for hits in found]
 
     def verify(self, a: ArrayLike, b: ArrayLike) -> list[Verification]:
         """Whether rows of ``a`` and ``b``, both [m, d], are alike: decided by the active 1:1 point.
@@ -192,64 +169,24 @@ class Gallery:
 
     def probe(self, n: int) -> Probe:
         """Search evenly spaced rows by their own vectors: each must find one as near as itself on top."""
-        total = len(self._generation)
-        rows = np.unique(np.linspace(0, total - 1, min(n, total)).astype(np.int64))
-        queries = np.ascontiguousarray(self._generation.vectors[rows])
-        found = self._generation.search(queries, 1)
+        queries = self._view.sample(n)
+        if not len(queries):
+            return Probe(0, 0)
+        found = self._view.search(queries, 1)
         itself = pair_similarities(queries, queries)
-        return Probe(len(rows), int((found.similarities[:, 0] >= itself).sum()))
+        return Probe(
+            len(queries),
+            sum(
+                bool(hits) and hits[0].similarity >= own
+                for hits, own in zip(found, itself.tolist(), strict=True)
+            ),
+        )
 
     def _decider(self, point_id: str | None) -> Decider | None:
         if point_id is None:
             return None
         point = self._bundle.points[point_id]
         return Decider(point, self._bundle.scorer(point))
-
-    def _found(
-        self,
-        queries: Vectors,
-        k: int,
-        condition: Mapping[str, Any] | None,
-        exact: bool,
-        exclude_ids: Sequence[str | None] | None,
-    ) -> Found:
-        if isinstance(k, bool) or k < 1:
-            raise InputError(f"k must be a whole number from 1, found {k!r}.")
-        left_out = None
-        if exclude_ids is not None:
-            if len(exclude_ids) != len(queries):
-                raise InputError(f"exclude_ids has {len(exclude_ids)} entries for {len(queries)} queries.")
-            rows = [None if one is None else self._generation.items.row_of(one) for one in exclude_ids]
-            left_out = np.array([-1 if row is None else row for row in rows], dtype=np.int64)
-        return self._generation.search(queries, k, condition=condition, exact=exact, left_out=left_out)
-
-    def _hits(self, queries: Vectors, found: Found, decider: Decider | None = None) -> list[list[Hit]]:
-        items = self._generation.items
-        decider = decider or self._match or self._verify
-        valid = found.rows >= 0
-        rows = found.rows[valid]
-        similarities = found.similarities[valid]
-        if decider is None or decider.densities is None:
-            scores = COSINE(similarities)
-        else:
-            which = np.repeat(np.arange(len(queries)), valid.sum(axis=1))
-            own = decider.scorer.densities(queries)[which]
-            scores = decider.scorer(similarities, own, items.densities[decider.densities][rows])
-        classes = items.classes
-        labels = [classes[code] for code in items.label_codes[rows].tolist()]
-        hits = [
-            Hit(item_id, label, similarity, score, row, items)
-            for item_id, label, similarity, score, row in zip(
-                items.ids.take(rows),
-                labels,
-                similarities.tolist(),
-                scores.tolist(),
-                rows.tolist(),
-                strict=True,
-            )
-        ]
-        ends = np.cumsum(valid.sum(axis=1)).tolist()
-        return [hits[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
 
 
 def _best(hits: list[Hit], decider: Decider, n_items: int) -> Match:

@@ -18,8 +18,9 @@ from decision.embeddings import EmbeddingSet
 from decision.progress import Track, silent
 from decision.similarity import Vectors, pair_similarities
 from index.audit import PROBE, lost_nodes
-from index.engines import Engine, build_engine, choose_kind, open_engine
-from index.filters import matching_rows
+from index.columns import ColumnKind
+from index.engines import Engine, ScanEngine, build_engine, choose_kind, open_engine
+from index.filters import Widened, matching_rows
 from index.items import ItemTable
 from index.nodes import Nodes, Rows, distinct
 from index.scan import certain_top, scan_rows
@@ -44,6 +45,22 @@ class Found:
 
     rows: Rows
     similarities: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Alive:
+    """Which rows of a generation have not been deleted or replaced since it was built.
+
+    ``rows`` bool [n] and ``nodes`` bool [nodes], a node being alive while any of its rows is.
+    """
+
+    rows: NDArray[np.bool_]
+    nodes: NDArray[np.bool_]
+
+    @cached_property
+    def count(self) -> int:
+        """How many rows are alive."""
+        return int(self.rows.sum())
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,10 +103,19 @@ class Generation:
         return cls(items.vectors, table, engine, nodes, description)
 
     def save(self, folder: Path) -> None:
-        """Write vectors, items and index into a folder."""
-        np.save(folder / VECTORS_FILE, self.vectors)
+        """Write vectors (unless they are mapped from there), items and index into a folder."""
+        if not (folder / VECTORS_FILE).exists():
+            np.save(folder / VECTORS_FILE, self.vectors)
         self.items.save(folder / ITEMS_FILE)
         self.engine.save(folder / INDEX_FILE)
+
+    @classmethod
+    def buffer(cls, items: EmbeddingSet, densities: Mapping[str, NDArray[np.float32]]) -> Generation:
+        """A small generation in memory that is compared exactly and built in no time."""
+        n = len(items)
+        table = ItemTable.from_set(items, np.arange(n), np.zeros(n, dtype=bool), densities)
+        nodes = Nodes.from_node_of_row(np.arange(n), table.rank)
+        return cls(items.vectors, table, ScanEngine(items.vectors), nodes, IndexDescription(kind="flat"))
 
     @classmethod
     def open(cls, folder: Path, description: IndexDescription, dim: int) -> Generation:
@@ -139,6 +165,8 @@ class Generation:
         condition: Mapping[str, Any] | None = None,
         exact: bool = False,
         left_out: Rows | None = None,
+        alive: Alive | None = None,
+        fields: Mapping[str, ColumnKind] | None = None,
     ) -> Found:
         """The k most similar rows of each query, re-scored by the one similarity kernel.
 
@@ -148,22 +176,43 @@ class Generation:
             condition: a filter.
             exact: compare with all rows instead of asking the engine.
             left_out: int64 [q], a row each query leaves out, -1 for none.
+            alive: rows that are still there; all unless given.
+            fields: further fields a filter may name, which no row here has.
         """
-        allowed = None if condition is None else matching_rows(condition, self.items)
+        allowed = None
+        if condition is not None:
+            allowed = matching_rows(condition, Widened(self.items, fields) if fields else self.items)
+            if alive is not None:
+                allowed = allowed[alive.rows[allowed]]
         wanted = k + (left_out is not None)
-        candidates = self._candidates(queries, wanted, allowed, exact)
+        candidates = self._candidates(queries, wanted, allowed, exact, alive)
         if left_out is not None:
             candidates = np.where(candidates == left_out[:, None], -1, candidates)
         return self.ranked(queries, candidates, k)
 
-    def _candidates(self, queries: Vectors, k: int, allowed: Rows | None, exact: bool) -> Rows:
-        if allowed is not None and (exact or len(allowed) <= max(EXACT_ROWS, k)):
-            return scan_rows(self.vectors, queries, k, allowed)
+    def _candidates(
+        self, queries: Vectors, k: int, allowed: Rows | None, exact: bool, alive: Alive | None
+    ) -> Rows:
+        if allowed is not None:
+            if exact or len(allowed) <= max(EXACT_ROWS, k):
+                return scan_rows(self.vectors, queries, k, allowed)
+            return self._proposed_among(queries, k, self._mask(allowed))
         if exact and not self.engine.exact:
-            return scan_rows(self.vectors, queries, k)
-        if allowed is None:
-            return self._proposed(queries, k)
-        return self._proposed_among(queries, k, allowed)
+            return scan_rows(self.vectors, queries, k, None if alive is None else np.flatnonzero(alive.rows))
+        return self._proposed(queries, k) if alive is None else self._proposed_among(queries, k, alive)
+
+    def _mask(self, rows: Rows) -> Alive:
+        of_rows = np.zeros(len(self), dtype=bool)
+        of_rows[rows] = True
+        return self.alive(of_rows)
+
+    def alive(self, rows: NDArray[np.bool_]) -> Alive:
+        """Rows that take part, and with them their nodes."""
+        if self.nodes.plain:
+            return Alive(rows, rows)
+        nodes = np.zeros(len(self.nodes), dtype=bool)
+        nodes[self.nodes.node_of_row[rows]] = True
+        return Alive(rows, nodes)
 
     def _proposed(self, queries: Vectors, k: int) -> Rows:
         total = len(self.nodes)
@@ -176,21 +225,20 @@ class Generation:
             return scan_rows(self.vectors, queries, k)
         return self._with_side_list(rows, self._side_rows)
 
-    def _proposed_among(self, queries: Vectors, k: int, allowed: Rows) -> Rows:
-        mask = np.zeros(len(self), dtype=bool)
-        mask[allowed] = True
-        nodes_allowed = np.zeros(len(self.nodes), dtype=bool)
-        nodes_allowed[self.nodes.node_of_row[allowed]] = True
-        effort = min(MOST_EFFORT, len(self) / len(allowed))
-        _, nodes = self.engine.search(
-            queries, min(self._fetch(k), int(nodes_allowed.sum())), effort, nodes_allowed
-        )
+    def _proposed_among(self, queries: Vectors, k: int, some: Alive) -> Rows:
+        if self.engine.exact or not some.count:
+            return scan_rows(self.vectors, queries, k, np.flatnonzero(some.rows))
+        effort = min(MOST_EFFORT, len(self) / some.count)
+        fetch = min(self._fetch(k), int(some.nodes.sum()))
+        _, nodes = self.engine.search(queries, fetch, effort, some.nodes)
         rows = self.nodes.expand(nodes, at_most=None)
-        rows = np.where((rows >= 0) & mask[rows], rows, -1)
-        if (rows >= 0).sum(axis=1).min() < min(k, len(allowed)):
-            return scan_rows(self.vectors, queries, k, allowed)
+        rows = np.where((rows >= 0) & some.rows[rows], rows, -1)
         side = self._side_rows
-        return self._with_side_list(rows, side[mask[side]])
+        rows = self._with_side_list(rows, side[some.rows[side]])
+        # a beam that ran dry: then every row that may is compared
+        if (rows >= 0).sum(axis=1).min() < min(k, some.count):
+            return scan_rows(self.vectors, queries, k, np.flatnonzero(some.rows))
+        return rows
 
     def _fetch(self, k: int) -> int:
         return max(k + SPARE, SQ8_FETCH * k) if self.description.kind == "hnsw_sq8" else k + SPARE

@@ -1,0 +1,1 @@
+"""Steps that bring an older item store to the form this version reads."""
