@@ -56,8 +56,6 @@ def create_app(settings: Settings) -> FastAPI:
     gate = Gate(settings.max_inflight, settings.max_queue, settings.deadline)
     app.add_middleware(Envelope, max_body_bytes=settings.max_body_bytes, gate=gate)
     problems.install(app)
-    for open_router in (health.router, docs.router):
-        app.include_router(open_router)
     reading = [Depends(requires("read"))]
     for router in (
         search.router,
@@ -69,6 +67,8 @@ def create_app(settings: Settings) -> FastAPI:
         dashboard.router,
     ):
         app.include_router(router, dependencies=reading)
+    for open_router in (health.router, docs.router):
+        app.include_router(open_router)
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
     return app
 

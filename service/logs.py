@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import IO, Any
 
 import orjson
 
 LOGGER = logging.getLogger("limen.service")
+_requests_go_to: IO[str] | None = None
 
 
 class JsonLines(logging.Formatter):
@@ -29,6 +32,8 @@ class JsonLines(logging.Formatter):
 
 def configure(level: str) -> None:
     """Send the service's and the server's own log lines to standard error as JSON."""
+    global _requests_go_to
+    _requests_go_to = sys.stderr if level in {"debug", "info"} else None
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     for name in ("limen", "uvicorn", "uvicorn.error"):
@@ -36,3 +41,16 @@ def configure(level: str) -> None:
         logger.handlers[:] = [handler] if name != "uvicorn.error" else []
         logger.setLevel(level.upper())
         logger.propagate = name == "uvicorn.error"
+
+
+def wants_requests() -> bool:
+    """Whether a line is written for each request."""
+    return _requests_go_to is not None
+
+
+def request(fields: Mapping[str, Any]) -> None:
+    """One line for a request, past the logging machinery, which takes a tenth of a small request's time."""
+    if _requests_go_to is not None:
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        line = {"time": now, "level": "info", "message": "request", **fields}
+        _requests_go_to.write(orjson.dumps(line).decode() + "\n")

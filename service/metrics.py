@@ -7,6 +7,7 @@ process writes its share to that folder and any of them answers for all.
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -74,4 +75,36 @@ def _resident_bytes() -> int:
 def observe_stages(**seconds: float) -> None:
     """Record how long the stages of one request took."""
     for stage, value in seconds.items():
-        STAGES.labels(stage).observe(value)
+        _stage(stage).observe(value)
+
+
+def answered(route: str, code: int, seconds: float) -> None:
+    """Record one answered request."""
+    _requests(route, code).inc()
+    _duration(route).observe(seconds)
+
+
+def decided(operating_point: str, decision: str) -> None:
+    """Count one decision."""
+    _decisions(operating_point, decision).inc()
+
+
+# looking a labelled metric up takes longer than counting with it
+@lru_cache(maxsize=1024)
+def _requests(route: str, code: int) -> Counter:
+    return REQUESTS.labels(route, code)
+
+
+@lru_cache(maxsize=256)
+def _duration(route: str) -> Histogram:
+    return DURATION.labels(route)
+
+
+@lru_cache(maxsize=16)
+def _stage(stage: str) -> Histogram:
+    return STAGES.labels(stage)
+
+
+@lru_cache(maxsize=256)
+def _decisions(operating_point: str, decision: str) -> Counter:
+    return DECISIONS.labels(operating_point, decision)

@@ -6,7 +6,6 @@ small request costs.
 
 from __future__ import annotations
 
-import logging
 import re
 import secrets
 from time import perf_counter
@@ -15,9 +14,9 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api_schemas.problem import PROBLEM_MEDIA_TYPE
+from service import logs
 from service.gate import Gate
-from service.logs import LOGGER
-from service.metrics import DURATION, REQUESTS, rejected
+from service.metrics import answered, rejected
 from service.problems import BODY_TOO_LARGE, INTERNAL, ServiceProblem, problem_body
 
 _GOOD_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -78,7 +77,7 @@ class _Exchange:
         except ServiceProblem as problem:
             await self._answer(problem)
         except Exception:
-            LOGGER.exception("request failed", extra={"fields": {"request_id": self._id.decode()}})
+            logs.LOGGER.exception("request failed", extra={"fields": {"request_id": self._id.decode()}})
             if self._status:
                 raise
             await self._answer(
@@ -133,12 +132,11 @@ class _Exchange:
 
     def _record(self, seconds: float) -> None:
         route = getattr(self._scope.get("route"), "path", "(none)")
-        REQUESTS.labels(route, self._status).inc()
-        DURATION.labels(route).observe(seconds)
+        answered(route, self._status, seconds)
         slug = self._scope["state"].get("problem")
         if slug is not None:
             rejected(slug)
-        if LOGGER.isEnabledFor(logging.INFO):
+        if logs.wants_requests():
             fields: dict[str, Any] = {
                 "request_id": self._id.decode(),
                 "method": self._scope["method"],
@@ -148,4 +146,4 @@ class _Exchange:
             }
             if slug is not None:
                 fields["problem"] = slug
-            LOGGER.info("request", extra={"fields": fields})
+            logs.request(fields)

@@ -35,10 +35,11 @@ _BODIES: dict[type[Body], TypeAdapter[Any]] = {
 
 @dataclass(frozen=True)
 class Asked(Generic[O]):
-    """Options, and a function that makes the unit rows; it computes, so it runs in a compute thread."""
+    """Options, and a function that makes the unit rows; ``light`` says that little is to be computed."""
 
     options: O
     resolve: Callable[[], Resolved]
+    light: bool
 
 
 async def asked(request: Request, options: type[O], served: Served, settings: Settings) -> Asked[O]:
@@ -49,11 +50,13 @@ async def asked(request: Request, options: type[O], served: Served, settings: Se
         rows = float32_rows(body, served.gallery.dim)
         check_count(len(rows), "body", settings)
         chosen = _from_query(request, options)
-        result = Asked(chosen, lambda: resolve_rows(rows))
+        light = served.is_light(len(rows))
+        result = Asked(chosen, lambda: resolve_rows(rows), light)
     elif kind == "application/json":
         content = parsed(_BODIES[options], body)
         check_count(len(content.queries), "queries", settings)
-        result = Asked(content, lambda: resolve(served, content.queries, queries))
+        light = served.is_light(len(content.queries)) and all(one.input is None for one in content.queries)
+        result = Asked(content, lambda: resolve(served, content.queries, queries), light)
     else:
         raise ServiceProblem(
             UNSUPPORTED_MEDIA_TYPE,

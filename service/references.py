@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
+from api_schemas.errors import InputError
 from api_schemas.http import Reference
 from api_schemas.problem import FieldProblem
 from encoder.refusal import RefusedInput
+from index.vectors import query_rows
 from service.problems import (
     INVALID_INPUT,
     LIMIT_EXCEEDED,
@@ -62,19 +64,21 @@ def resolve(served: Served, references: Sequence[Reference], name: Name) -> Reso
         ServiceProblem: a wrong dimension, NaN, zero vector, broken input or unknown id; names its path.
     """
     n, dim = len(references), served.gallery.dim
-    raw = np.empty((n, dim), dtype=np.float64)
+    rows = np.ones((n, dim), dtype=np.float32)
     ids: list[str | None] = [None] * n
     to_encode: list[int] = []
     for row, reference in enumerate(references):
         if reference.vector is not None:
             if len(reference.vector) != dim:
                 raise wrong_dimension(f"{name(row)}.vector", len(reference.vector), dim)
-            raw[row] = reference.vector
+            # a number beyond float32 becomes infinite here and is refused below
+            with np.errstate(over="ignore"):
+                rows[row] = reference.vector
         elif reference.id is not None:
             ids[row] = reference.id
         else:
             to_encode.append(row)
-    vectors = unit_rows(raw, name, skip=[row for row in range(n) if references[row].vector is None])
+    vectors = unit_rows(rows, name)
     if to_encode:
         vectors[to_encode] = _encoded(served, references, to_encode, name)
     for row, item_id in enumerate(ids):
@@ -85,26 +89,26 @@ def resolve(served: Served, references: Sequence[Reference], name: Name) -> Reso
 
 def resolve_rows(rows: NDArray[np.float32]) -> Resolved:
     """Unit rows of raw float32 rows [n, d]."""
-    return Resolved(unit_rows(rows.astype(np.float64), rows_of_body), [None] * len(rows))
+    return Resolved(unit_rows(rows, rows_of_body), [None] * len(rows))
 
 
-def unit_rows(raw: NDArray[np.float64], name: Name, skip: Sequence[int] = ()) -> NDArray[np.float32]:
-    """Float32 [n, d] rows of length 1; ``skip`` names rows that hold nothing yet.
+def unit_rows(rows: NDArray[np.float32], name: Name) -> NDArray[np.float32]:
+    """Float32 [n, d] rows of length 1; rows that have it keep their bits.
 
     Raises:
-        ServiceProblem: a row with NaN, infinity, a value beyond float32, or without direction.
+        ServiceProblem: a row with NaN, infinity or without direction; names its path.
     """
-    if skip:
-        raw[skip] = 1.0
-    squares = np.einsum("ij,ij->i", raw, raw)
-    bad = np.flatnonzero(~np.isfinite(squares))
-    if len(bad):
-        raise _bad_row(name, int(bad[0]), "holds NaN, infinity or a value too large")
-    bad = np.flatnonzero(squares == 0)
-    if len(bad):
-        raise _bad_row(name, int(bad[0]), "is a zero vector, which has no direction")
-    unit: NDArray[np.float32] = (raw / np.sqrt(squares)[:, None]).astype(np.float32)
-    return unit
+    try:
+        return query_rows(rows, rows.shape[1])
+    except InputError:
+        squares = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
+        worst = int(np.flatnonzero(~np.isfinite(squares) | (squares == 0))[0])
+        what = (
+            "is a zero vector, which has no direction"
+            if squares[worst] == 0
+            else "holds NaN, infinity or a value too large"
+        )
+        raise at(INVALID_INPUT, name(worst), f"the vector {what}") from None
 
 
 def wrong_dimension(path: str, found: int, expected: int) -> ServiceProblem:
@@ -152,10 +156,6 @@ def check_filter(condition: JsonValue, settings: Settings) -> None:
                 outer.values() if isinstance(outer, dict) else outer if isinstance(outer, list) else ()
             )
         ]
-
-
-def _bad_row(name: Name, row: int, what: str) -> ServiceProblem:
-    return at(INVALID_INPUT, name(row), f"the vector {what}")
 
 
 def _encoded(

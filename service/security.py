@@ -6,7 +6,7 @@ import base64
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -104,29 +104,34 @@ class Keyring:
             self._keys, self._stamp = KeyFile.load(self._file).keys, stamp
 
 
-def requires(scope: Scope) -> Callable[[Request], None]:
+def allow(request: Request, scope: Scope) -> None:
+    """Let a request pass whose key holds the scope; raises the problem that says what is missing."""
+    keyring: Keyring = request.app.state.keyring
+    if keyring.open_to_all:
+        request.state.actor = "anyone"
+        return
+    secret = _secret(request)
+    key = keyring.find(secret) if secret else None
+    if key is None:
+        raise ServiceProblem(
+            UNAUTHENTICATED,
+            "This needs a key that the service knows: send Authorization: Bearer <key>.",
+            headers={"WWW-Authenticate": "Basic" if request.url.path == "/dashboard" else "Bearer"},
+        )
+    request.state.actor = key.name
+    if scope not in _HOLDS[key.scope]:
+        raise ServiceProblem(
+            FORBIDDEN, f"The key '{key.name}' has the scope {key.scope}; this needs {scope}."
+        )
+
+
+def requires(scope: Scope) -> Callable[[Request], Awaitable[None]]:
     """A dependency that lets a request pass whose key holds the scope."""
 
     async def check(request: Request) -> None:
-        keyring: Keyring = request.app.state.keyring
-        if keyring.open_to_all:
-            request.state.actor = "anyone"
-            return
-        secret = _secret(request)
-        key = keyring.find(secret) if secret else None
-        if key is None:
-            raise ServiceProblem(
-                UNAUTHENTICATED,
-                "This needs a key that the service knows: send Authorization: Bearer <key>.",
-                headers={"WWW-Authenticate": "Basic" if request.url.path == "/dashboard" else "Bearer"},
-            )
-        request.state.actor = key.name
-        if scope not in _HOLDS[key.scope]:
-            raise ServiceProblem(
-                FORBIDDEN, f"The key '{key.name}' has the scope {key.scope}; this needs {scope}."
-            )
+        allow(request, scope)
 
-    return check  # type: ignore[return-value]
+    return check
 
 
 def _secret(request: Request) -> str:

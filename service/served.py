@@ -23,14 +23,16 @@ from service.problems import NO_OPERATING_POINT, ServiceProblem
 from service.settings import Settings
 
 PROBED_ROWS = 1_000
+LIGHT_SECONDS = 0.001
 
 
 @dataclass(frozen=True)
 class Audit:
-    """How many probed rows found themselves, and whether a query was answered."""
+    """How many probed rows found themselves, and what one plain search takes, in seconds."""
 
     probed_rows: int
     self_recall: float
+    search_seconds: float
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,10 @@ class Served:
     def model_hash(self) -> str:
         """The model every vector here comes from."""
         return self.manifest.model_hash
+
+    def is_light(self, queries: int) -> bool:
+        """Whether plain searches are so quick that handing them to another thread would cost more."""
+        return queries * self.audit.search_seconds < LIGHT_SECONDS
 
     def deciding(self, endpoint: str) -> OperatingPoint:
         """The active point of ``match`` or ``verify``; raises the problem ``no-operating-point``."""
@@ -155,7 +161,13 @@ def _audit(gallery: Gallery, path: Path) -> Audit:
             f"{path}: {probed.rows - probed.found} of {probed.rows} probed rows do not find themselves: "
             "run `limen verify` and build the bundle again."
         )
-    return Audit(probed_rows=probed.rows, self_recall=probed.found / probed.rows)
+    # one probe is one plain search, which is also the self-query that readiness asks for
+    took = []
+    for _ in range(5):
+        start = perf_counter()
+        gallery.probe(1)
+        took.append(perf_counter() - start)
+    return Audit(probed_rows=probed.rows, self_recall=probed.found / probed.rows, search_seconds=min(took))
 
 
 def _publish(served: Served, seconds: float) -> None:

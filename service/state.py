@@ -35,13 +35,24 @@ def state_of(request: Request) -> State:
     return state
 
 
-def active(state: Annotated[State, Depends(state_of)]) -> Served:
+def active(request: Request) -> Served:
     """The model that answers now; raises the problem ``not-ready`` (503) while it loads."""
+    state = state_of(request)
     if state.served is None:
         why = str(state.failure) if state.failure else "The bundle is being loaded and checked."
         raise ServiceProblem(NOT_READY, why, headers={"Retry-After": "1"})
     return state.served
 
 
-CurrentState = Annotated[State, Depends(state_of)]
-Active = Annotated[Served, Depends(active)]
+# as dependencies they are coroutines: FastAPI would run a plain function in a thread of its own,
+# which takes longer than a search
+async def _state(request: Request) -> State:
+    return state_of(request)
+
+
+async def _active(request: Request) -> Served:
+    return active(request)
+
+
+CurrentState = Annotated[State, Depends(_state)]
+Active = Annotated[Served, Depends(_active)]

@@ -12,13 +12,15 @@ from api_schemas.operating_point import OperatingPoint
 from index.gallery import Match
 from service import metrics
 from service.bodies import json_response
+from service.direct import DirectRoute
 from service.openapi import BODY, problems, takes
 from service.options import asked
+from service.security import allow
 from service.served import Served
-from service.state import Active, CurrentState
+from service.state import active, state_of
 from service.tokens import Decision, Signer, now
 
-router = APIRouter(tags=["decide"])
+router = APIRouter(tags=["decide"], route_class=DirectRoute)
 _EXAMPLES = {"by id": {"queries": [{"id": "0"}]}, "by vector": {"queries": [{"vector": [0.6, 0.8]}], "k": 50}}
 
 
@@ -29,7 +31,7 @@ _EXAMPLES = {"by id": {"queries": [{"id": "0"}]}, "by vector": {"queries": [{"ve
     responses=problems(*BODY, 409),
     openapi_extra=takes(MatchRequest, _EXAMPLES, raw_rows=True),
 )
-async def match(request: Request, served: Active, state: CurrentState) -> Response:
+async def match(request: Request) -> Response:
     """One decision a query by the active `fpir` operating point: `match` iff score >= threshold.
 
     The best candidate is given even when the decision is `unknown`. `margin` is the distance to the best
@@ -37,11 +39,14 @@ async def match(request: Request, served: Active, state: CurrentState) -> Respon
     point is proven for. Takes raw float32 rows like `/v1/search`.
     """
     start = perf_counter()
+    allow(request, "read")
+    state, served = state_of(request), active(request)
     point = served.deciding("match")
     what = await asked(request, MatchOptions, served, state.settings)
     parsed = perf_counter()
     results = await state.compute.run(
-        lambda: _decide(served, point, state.signer, what.resolve, what.options)
+        lambda: _decide(served, point, state.signer, what.resolve, what.options),
+        light=what.light and what.options.filter is None,
     )
     searched = perf_counter()
     answer = json_response(
@@ -69,7 +74,7 @@ def _decide(
 def _result(
     served: Served, point: OperatingPoint, signer: Signer, match: Match, item_id: str | None
 ) -> dict[str, Any]:
-    metrics.DECISIONS.labels(point.name, match.decision).inc()
+    metrics.decided(point.name, match.decision)
     if match.score is not None:
         metrics.TOP1.observe(match.score)
     if match.margin is not None:

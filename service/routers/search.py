@@ -7,16 +7,18 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from api_schemas.http import SearchOptions, SearchRequest, SearchResponse
+from api_schemas.http import Include, SearchOptions, SearchRequest, SearchResponse
 from index.gallery import Hit
 from service import metrics
 from service.bodies import json_response
+from service.direct import DirectRoute
 from service.openapi import BODY, problems, takes
 from service.options import asked
+from service.security import allow
 from service.served import Served
-from service.state import Active, CurrentState
+from service.state import active, state_of
 
-router = APIRouter(tags=["decide"])
+router = APIRouter(tags=["decide"], route_class=DirectRoute)
 _EXAMPLES = {
     "by id": {"queries": [{"id": "0"}], "k": 3},
     "by vector, filtered": {"queries": [{"vector": [0.6, 0.8]}], "k": 3, "filter": {"label": {"$ne": "7"}}},
@@ -30,7 +32,7 @@ _EXAMPLES = {
     responses=problems(*BODY),
     openapi_extra=takes(SearchRequest, _EXAMPLES, raw_rows=True),
 )
-async def search(request: Request, served: Active, state: CurrentState) -> Response:
+async def search(request: Request) -> Response:
     """The `k` most alike items for each query, best first, ties by id. A query by id leaves itself out.
 
     Queries are vectors, encoder inputs or ids of stored items. Similarities are computed pair by pair
@@ -38,9 +40,14 @@ async def search(request: Request, served: Active, state: CurrentState) -> Respo
     the body is raw little-endian float32 rows and the options are in the query string.
     """
     start = perf_counter()
+    allow(request, "read")
+    state, served = state_of(request), active(request)
     what = await asked(request, SearchOptions, served, state.settings)
     parsed = perf_counter()
-    found = await state.compute.run(lambda: _find(served, what.resolve, what.options))
+    found = await state.compute.run(
+        lambda: _find(served, what.resolve, what.options),
+        light=what.light and not what.options.exact and what.options.filter is None,
+    )
     searched = perf_counter()
     answer = json_response(
         {
@@ -67,14 +74,18 @@ def _find(served: Served, resolve: Any, options: SearchOptions) -> list[dict[str
     )
     if options.rank_by == "score":
         found = [sorted(hits, key=lambda hit: (-hit.score, hit.id)) for hits in found]
-    metadata, vector = "metadata" in options.include, "vector" in options.include
-    return [{"hits": [_hit(served, hit, metadata, vector) for hit in hits]} for hits in found]
+    return [{"hits": [_hit(hit, served, options.include) for hit in hits]} for hits in found]
 
 
-def _hit(served: Served, hit: Hit, metadata: bool, vector: bool) -> dict[str, Any]:
-    shown = {"id": hit.id, "similarity": hit.similarity, "score": hit.score, "label": hit.label}
-    if metadata:
+def _hit(hit: Hit, served: Served, include: list[Include]) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "id": hit.id,
+        "similarity": hit.similarity,
+        "score": hit.score,
+        "label": hit.label,
+    }
+    if "metadata" in include:
         shown["metadata"] = hit.metadata
-    if vector:
+    if "vector" in include:
         shown["vector"] = served.gallery.vector(hit.id)
     return shown

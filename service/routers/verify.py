@@ -57,7 +57,7 @@ def _decide(
     decided = served.gallery.verify(both.vectors[0::2], both.vectors[1::2])
     results = []
     for one, a, b in zip(decided, both.ids[0::2], both.ids[1::2], strict=True):
-        metrics.DECISIONS.labels(point.name, one.decision).inc()
+        metrics.decided(point.name, one.decision)
         token = signer.sign(
             Decision(
                 endpoint="verify",
