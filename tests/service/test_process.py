@@ -91,7 +91,10 @@ def test_what_is_no_bundle(tmp_path: Path) -> None:
 
 def test_sigterm_lets_a_running_request_end_and_takes_no_more(made: Any) -> None:
     body = b'{"queries": [{"id": "item-0"}]}'
-    head = f"POST /v1/search HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = (
+        "POST /v1/search HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
     with running(str(made.path)) as (process, address):
         port = int(address.rsplit(":", 1)[1])
         with socket.create_connection(("127.0.0.1", port), timeout=15) as begun:
