@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from api_schemas.config import Config
 from training.losses import CombinedLoss
 from training.losses import build as build_loss
+from training.memory import build as build_memory
 from training.miners import build as build_miner
 from training.mixup import build as build_mixup
 
@@ -15,17 +16,21 @@ class Objective(nn.Module):
     """Called ``(embeddings, labels)``; the parameters of the losses (class vectors) are trained too.
 
     Raises:
-        ConfigError: an unknown loss, miner or mixup, or a parameter that one does not take.
+        ConfigError: an unknown loss, miner, mixup or memory, or a parameter that one does not take.
     """
 
     def __init__(self, config: Config, n_classes: int) -> None:
         super().__init__()
+        dimension = config.model.embedding_dim
+        self.miner = build_miner(config.miner) if config.miner else None
         parts: list[nn.Module] = []
         for spec in config.loss:
-            loss = build_loss(spec, num_classes=n_classes, embedding_dim=config.model.embedding_dim)
-            parts.append(build_mixup(config.mixup, loss) if config.mixup else loss)
+            loss = build_loss(spec, num_classes=n_classes, embedding_dim=dimension)
+            part = build_mixup(config.mixup, loss) if config.mixup else loss
+            if config.memory:
+                part = build_memory(config.memory, part, embedding_dim=dimension, miner=self.miner)
+            parts.append(part)
         self.loss = CombinedLoss(parts, [spec.weight for spec in config.loss])
-        self.miner = build_miner(config.miner) if config.miner else None
 
     def forward(self, embeddings: Tensor, labels: Tensor, done: float = 0.0) -> Tensor:
         """Float [n, d] unit rows, int [n] class codes and the share of the run that is done, to a scalar."""

@@ -1,0 +1,210 @@
+"""Files to items: classes from folders, zips in place, broken input by name."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from api_schemas.config import DataConfig
+from api_schemas.errors import InputError
+from decision.embedding_files import save_embeddings
+from decision.embeddings import EmbeddingSet
+from training.data.glyphs import FEWEST_FACES, glyphs
+from training.data.images import find_images, with_statistics
+from training.data.load import load_data
+
+
+def images(path: Path, **settings: object) -> DataConfig:
+    return DataConfig.model_validate({"path": str(path), **settings})
+
+
+def test_the_class_is_the_folder_relative_to_the_root(drawings: Path) -> None:
+    files = find_images([drawings])
+    assert len(files) == 90
+    assert files[0].label == "alphabet0/letter00"
+    assert files[0].name == "alphabet0/letter00/0.png"
+
+
+def test_a_zip_gives_what_the_folder_gives(drawings: Path, zipped: Path) -> None:
+    folder, archive = load_data(images(drawings)), load_data(images(zipped))
+    for name, items in folder.parts().items():
+        other = archive.parts()[name]
+        np.testing.assert_array_equal(items.inputs, other.inputs)
+        np.testing.assert_array_equal(items.ids, other.ids)
+        np.testing.assert_array_equal(items.labels, other.labels)
+    assert folder.preprocessing == archive.preprocessing
+
+
+def test_several_roots_keep_their_items_apart(drawings: Path, zipped: Path, tmp_path: Path) -> None:
+    splits = load_data(DataConfig(path=[str(drawings), str(zipped)]))
+    ids = np.concatenate([items.ids for items in splits.parts().values()])
+    assert len(np.unique(ids)) == 180
+
+
+def test_parts_share_no_class_and_lose_no_item(drawings: Path) -> None:
+    parts = load_data(images(drawings)).parts()
+    assert [items.n_classes for items in parts.values()] == [9, 3, 3]
+    labels = [set(items.labels.tolist()) for items in parts.values()]
+    assert not labels[0] & labels[1] | labels[0] & labels[2] | labels[1] & labels[2]
+    assert sum(len(items) for items in parts.values()) == 90
+
+
+def test_the_split_follows_from_its_seed(drawings: Path) -> None:
+    first, again = load_data(images(drawings)), load_data(images(drawings))
+    other = load_data(images(drawings, split={"seed": 1}))
+    np.testing.assert_array_equal(first.train.ids, again.train.ids)
+    assert set(first.train.labels) != set(other.train.labels)
+
+
+def test_every_class_is_in_the_test_part_of_one_fold(drawings: Path) -> None:
+    tested: list[str] = []
+    for fold in range(5):
+        test = load_data(images(drawings, split={"folds": 5, "fold": fold})).test
+        assert test is not None
+        tested += np.unique(test.labels).tolist()
+    assert len(tested) == len(set(tested)) == 15
+
+
+def test_a_part_may_be_empty(drawings: Path) -> None:
+    splits = load_data(images(drawings, split={"train": 1, "validation": 0, "test": 0}))
+    assert splits.validation is None
+    assert splits.test is None
+    assert len(splits.train) == 90
+
+
+def test_a_separate_test_set_that_shares_classes_is_said(drawings: Path) -> None:
+    said: list[str] = []
+    splits = load_data(images(drawings, test_path=str(drawings)), say=said.append)
+    assert splits.test is not None
+    assert len(splits.test) == 90
+    assert any("are also trained on" in sentence for sentence in said)
+
+
+def test_the_size_is_the_median_capped_and_grey_is_seen(drawings: Path) -> None:
+    rule = load_data(images(drawings)).preprocessing.input
+    assert rule.kind == "image"
+    assert (rule.mode, rule.height, rule.width) == ("L", 12, 12)
+    assert rule.mean == [1.0], "white paper must become 0"
+    assert load_data(images(drawings, image_size=20)).preprocessing.shape == (1, 20, 20)
+
+
+def test_large_images_are_capped_and_colour_is_kept(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for label in "abc":
+        for number in range(2):
+            (tmp_path / label).mkdir(exist_ok=True)
+            pixels = random.integers(0, 255, (100, 120, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / label / f"{number}.png")
+    splits = load_data(images(tmp_path, split={"train": 1, "validation": 0, "test": 0}))
+    rule = splits.preprocessing.input
+    assert splits.train.inputs.shape == (6, 3, 64, 64)
+    assert rule.kind == "image"
+    assert rule.resize == "pad", "a stretched photo is another picture"
+
+
+def test_statistics_are_those_of_the_pixels() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 3, 8, 8), dtype=np.uint8)
+    from api_schemas.preprocessing import ImageInput
+
+    rule = with_statistics(ImageInput(mode="RGB", height=8, width=8, mean=[0.0] * 3, std=[1.0] * 3), pixels)
+    np.testing.assert_allclose(rule.mean, pixels.mean(axis=(0, 2, 3)) / 255, atol=1e-5)
+    np.testing.assert_allclose(rule.std, (pixels / 255).std(axis=(0, 2, 3)), atol=1e-5)
+
+
+def broken_png() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("L", (12, 12)).save(buffer, "PNG")
+    return buffer.getvalue()[:40]
+
+
+def test_a_broken_image_is_named_or_skipped(tmp_path: Path) -> None:
+    for label in "abc":
+        (tmp_path / label).mkdir()
+        for number in range(2):
+            Image.new("L", (12, 12), number * 100).save(tmp_path / label / f"{number}.png")
+    (tmp_path / "b" / "bad.png").write_bytes(broken_png())
+    everything = {"train": 1, "validation": 0, "test": 0}
+    with pytest.raises(InputError, match=r"b/bad\.png is broken: .*broken=skip"):
+        load_data(images(tmp_path, split=everything))
+    said: list[str] = []
+    splits = load_data(images(tmp_path, split=everything, broken="skip"), say=said.append)
+    assert len(splits.train) == 6
+    assert said == ["Skipped 1 broken images: b/bad.png."]
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({}, "holds no images"),
+        ({"notes.txt": 1}, "holds no images"),
+        ({"loose.png": 1}, "is in no class folder"),
+        ({"a/0.png": 1, "a/1.png": 1}, "one class only, 'a'"),
+        ({"a/0.png": 1, "b/1.png": 1}, "no class with two items"),
+    ],
+)
+def test_a_folder_that_cannot_be_used_is_one_sentence(
+    tmp_path: Path, files: dict[str, int], said: str
+) -> None:
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("L", (12, 12)).save(tmp_path / name, "PNG")
+    with pytest.raises(InputError, match=said) as refused:
+        load_data(images(tmp_path))
+    assert str(tmp_path) in str(refused.value)
+    assert str(refused.value).count("\n") == 0
+
+
+def test_paths_that_are_neither_folder_nor_zip(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none does not exist"):
+        load_data(images(tmp_path / "none"))
+    (tmp_path / "text").write_text("x")
+    with pytest.raises(InputError, match=r"neither a folder nor a zip"):
+        load_data(images(tmp_path / "text"))
+
+
+def test_hidden_files_of_archivers_are_no_items(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("__MACOSX/a/._0.png", b"x")
+        archive.writestr("a/.hidden.png", b"x")
+        archive.writestr("a/0.png", b"x")
+    assert [file.name for file in find_images([tmp_path / "a.zip"])] == ["a/0.png"]
+
+
+def test_embeddings_are_read_with_their_metadata(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    items = EmbeddingSet.from_arrays(
+        random.normal(size=(40, 5)), np.arange(40) % 10, metadata={"camera": np.arange(40) % 2}
+    )
+    save_embeddings(items, tmp_path / "e.npz")
+    splits = load_data(images(tmp_path / "e.npz", kind="embeddings"))
+    assert splits.preprocessing.shape == (5,)
+    assert splits.train.inputs.dtype == np.float32
+    assert set(splits.train.metadata) == {"camera"}
+    by_camera = load_data(
+        images(
+            tmp_path / "e.npz",
+            kind="embeddings",
+            group_column="camera",
+            split={"by": "group", "train": 1, "validation": 1, "test": 0},
+        )
+    )
+    assert by_camera.validation is not None
+    assert set(by_camera.train.metadata["camera"]) != set(by_camera.validation.metadata["camera"])
+
+
+def test_glyphs_are_distinct_characters_in_many_faces() -> None:
+    pixels, labels, ids = glyphs()
+    assert pixels.shape[1:] == (28, 28)
+    assert len(pixels) == len(labels) == len(set(ids))
+    classes, counts = np.unique(labels, return_counts=True)
+    assert 1_000 <= len(classes) <= 2_300
+    assert counts.min() >= FEWEST_FACES
+    names = set(labels)
+    assert "U+0041 A" in names
+    assert not names & {"U+0391 Α", "U+0410 А"}, "they look like Latin A"
+    assert len({image.tobytes() for image in pixels}) == len(pixels), "no picture is there twice"

@@ -1,0 +1,157 @@
+"""Samplers, augmentation, schedule, networks, registry: the parts the loop is made of."""
+
+from __future__ import annotations
+
+import inspect
+
+import numpy as np
+import pytest
+import torch
+
+from api_schemas.config import AugmentationConfig, ModelConfig, SamplerConfig, ScheduleConfig
+from api_schemas.errors import ConfigError
+from training.augment import augmented, rotated_quarters
+from training.network import build_network
+from training.registry import built
+from training.samplers import batches
+from training.schedule import rate_factor
+
+
+def test_a_batch_holds_so_many_distinct_items_of_each_class() -> None:
+    labels = np.repeat(np.arange(10), 7)
+    sampler = SamplerConfig(batch_size=12, items_per_class=3)
+    for batch in batches(labels, sampler, 20, seed=0, epoch=0):
+        assert len(np.unique(batch)) == 12
+        assert np.unique(labels[batch], return_counts=True)[1].tolist() == [3, 3, 3, 3]
+
+
+def test_every_item_comes_before_one_comes_again() -> None:
+    labels = np.repeat(np.arange(6), 8)
+    sampler = SamplerConfig(batch_size=12, items_per_class=2)
+    seen = np.concatenate(batches(labels, sampler, 4, seed=3, epoch=1))
+    assert sorted(seen.tolist()) == list(range(48))
+
+
+def test_batches_follow_from_seed_and_epoch() -> None:
+    labels, sampler = np.repeat(np.arange(9), 5), SamplerConfig(batch_size=8, items_per_class=2)
+
+    def rows(seed: int, epoch: int) -> list[list[int]]:
+        return [batch.tolist() for batch in batches(labels, sampler, 3, seed, epoch)]
+
+    assert rows(0, 0) == rows(0, 0)
+    assert rows(0, 0) != rows(0, 1)
+    assert rows(0, 0) != rows(1, 0)
+
+
+def test_classes_smaller_than_asked_give_what_they_have() -> None:
+    labels = np.array([0, 1, 1, 2, 2, 2, 3, 3, 3, 3])
+    sampler = SamplerConfig(batch_size=10, items_per_class=4)
+    (batch,) = batches(labels, sampler, 1, seed=0, epoch=0)
+    assert sorted(batch.tolist()) == list(range(10))
+
+
+@pytest.mark.parametrize("name", ["class_balanced", "shuffled"])
+def test_the_other_samplers_fill_their_batches(name: str) -> None:
+    labels = np.array([0] * 90 + [1] * 10)
+    sampler = SamplerConfig.model_validate({"name": name, "batch_size": 50})
+    drawn = np.concatenate(batches(labels, sampler, 40, seed=0, epoch=0))
+    assert len(drawn) == 2_000
+    share = (labels[drawn] == 1).mean()
+    assert abs(share - (0.5 if name == "class_balanced" else 0.1)) < 0.05
+
+
+def test_no_augmentation_changes_nothing_and_each_kind_changes_something() -> None:
+    images = torch.rand(4, 1, 16, 16)
+    assert torch.equal(augmented(images, AugmentationConfig(), torch.Generator()), images)
+    for kind in ("rotate_degrees", "scale", "shear", "shift", "noise", "brightness", "erase"):
+        settings = AugmentationConfig.model_validate({kind: 0.3 if kind != "rotate_degrees" else 20.0})
+        once, again = (augmented(images, settings, torch.Generator().manual_seed(5)) for _ in range(2))
+        assert once.shape == images.shape
+        assert torch.equal(once, again), kind
+        assert not torch.equal(once, images), kind
+
+
+def test_an_affine_transform_moves_ink_where_it_should() -> None:
+    image = torch.zeros(200, 1, 21, 21)
+    image[:, :, 10, 15] = 1
+    moved = augmented(image, AugmentationConfig(shift=0.2), torch.Generator().manual_seed(0))
+    columns = (moved.sum(dim=(1, 2)) * torch.arange(21)).sum(1) / moved.sum(dim=(1, 2, 3))
+    inside = moved.sum(dim=(1, 2, 3)) > 0.99
+    assert (columns[inside] - 15).abs().max() <= 0.2 * 21 + 0.01
+    assert (columns[inside] - 15).abs().max() > 3
+    turned = augmented(image, AugmentationConfig(rotate_degrees=180), torch.Generator().manual_seed(0))
+    rows, cols = torch.meshgrid(torch.arange(21) - 10.0, torch.arange(21) - 10.0, indexing="ij")
+    radius = ((turned[:, 0] * (rows**2 + cols**2).sqrt()).sum((1, 2)) / turned.sum((1, 2, 3))).mean()
+    assert abs(float(radius) - 5) < 0.3, "turning keeps the distance to the centre"
+
+
+def test_quarter_turns_are_exact() -> None:
+    images = torch.arange(16.0).view(1, 1, 4, 4).repeat(4, 1, 1, 1)
+    turned = rotated_quarters(images, torch.arange(4))
+    for quarter in range(4):
+        assert torch.equal(turned[quarter, 0], torch.rot90(images[0, 0], quarter))
+
+
+@pytest.mark.parametrize("shape", ["cosine", "one_cycle", "constant"])
+def test_the_rate_rises_then_falls_within_its_bounds(shape: str) -> None:
+    schedule = ScheduleConfig.model_validate({"shape": shape, "warmup": 0.1})
+    factors = [rate_factor(step, 100, schedule) for step in range(100)]
+    assert min(factors) > 0
+    assert max(factors) == pytest.approx(1)
+    top = int(np.argmax(factors))
+    assert factors[: top + 1] == sorted(factors[: top + 1])
+    assert factors[top:] == sorted(factors[top:], reverse=True)
+    assert factors[-1] == pytest.approx(1 if shape == "constant" else 0.01)
+
+
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [
+        ({"backbone": "conv4", "widths": [4, 4]}, (1, 12, 12)),
+        ({"backbone": "conv4", "pooling": "gem"}, (3, 28, 28)),
+        ({"backbone": "resnet", "widths": [4, 8], "blocks": [1, 2], "pooling": "average"}, (1, 15, 15)),
+        ({"backbone": "resnet", "widths": [4], "blocks": [1], "pooling": "max"}, (1, 16, 16)),
+        ({"backbone": "mlp", "hidden": [16]}, (7,)),
+        ({"backbone": "linear"}, (7,)),
+        ({"backbone": "linear"}, (1, 8, 8)),
+        ({"backbone": "identity", "embedding_dim": 7}, (7,)),
+    ],
+)
+def test_every_backbone_gives_unit_rows(model: dict[str, object], shape: tuple[int, ...]) -> None:
+    config = ModelConfig.model_validate({"embedding_dim": 5, **model})
+    network = build_network(config, shape)
+    embeddings = network(torch.randn(6, *shape))
+    assert embeddings.shape == (6, config.embedding_dim)
+    torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(6))
+
+
+def test_vectors_of_any_length_give_the_same_embedding() -> None:
+    network = build_network(ModelConfig(backbone="linear", embedding_dim=3), (4,), unit_input=True)
+    inputs = torch.randn(5, 4)
+    torch.testing.assert_close(network(inputs), network(inputs * 7))
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "said"),
+    [
+        ({"backbone": "conv5"}, (1, 8, 8), "unknown name 'conv5': did you mean 'conv4'"),
+        ({"backbone": "conv4", "width": [4]}, (1, 8, 8), "unknown parameter 'width': did you mean 'widths'"),
+        ({"backbone": "conv4", "input_shape": 4}, (1, 8, 8), "unknown parameter 'input_shape'"),
+        ({"backbone": "conv4"}, (7,), "takes images"),
+        ({"backbone": "resnet", "blocks": [1]}, (1, 8, 8), "widths and blocks must be of equal length"),
+        ({"backbone": "identity", "embedding_dim": 3}, (7,), "keeps the input's 7 numbers"),
+    ],
+)
+def test_a_wrong_model_is_one_sentence(model: dict[str, object], shape: tuple[int, ...], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        build_network(ModelConfig.model_validate(model), shape)
+
+
+def test_a_parameter_without_default_must_be_given() -> None:
+    def make(margin: float, size: int) -> float:
+        return margin * size
+
+    assert built(make, {"margin": 2.0}, "loss (x)", size=3) == 6
+    with pytest.raises(ConfigError, match=r"loss \(x\): parameter 'margin' must be given"):
+        built(make, {}, "loss (x)", size=3)
+    assert "size" in inspect.signature(make).parameters

@@ -1,0 +1,302 @@
+"""Whole runs in small: what a run leaves behind, resuming, stopping, and everything that can go wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from api_schemas.config import Config
+from api_schemas.errors import ConfigError, InputError
+from decision.embeddings import EmbeddingSet
+from training import checkpoint, loop
+from training.checkpoint import BEST, CHECKPOINTS, latest_checkpoint, load_checkpoint
+from training.health import look_for_collapse
+from training.run import Run, train
+from training.validate import Figures
+
+T = TypeVar("T")
+MakeConfig = Callable[..., Config]
+
+
+def weights_of(run: Path) -> dict[str, Tensor]:
+    latest = latest_checkpoint(run / CHECKPOINTS)
+    assert latest is not None
+    return load_checkpoint(latest).tensors
+
+
+def assert_equal_bit_for_bit(run: Path, other: Path) -> None:
+    first, second = weights_of(run), weights_of(other)
+    assert first.keys() == second.keys()
+    different = [name for name in first if not torch.equal(first[name], second[name])]
+    assert not different
+
+
+def test_a_run_leaves_what_the_commands_after_it_need(small: MakeConfig, tmp_path: Path) -> None:
+    said: list[str] = []
+    config = small()
+    run = train(config, tmp_path / "run", say=said.append)
+    opened = Run.open(tmp_path / "run")
+    assert opened == run
+    assert opened.config == config
+    assert opened.train_seconds > 0
+    for split, classes in (("train", 9), ("validation", 3), ("test", 3)):
+        items = opened.embeddings(split)
+        assert items is not None
+        assert len(items.classes) == classes
+        assert len(items) == 6 * classes
+    metrics = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [entry["epoch"] for entry in metrics] == [1, 2]
+    assert {"loss", "recall_at_1", "map_at_r", "opis", "lr", "seconds"} <= metrics[0].keys()
+    assert any("recall@1" in sentence and "OPIS" in sentence for sentence in said)
+    assert (tmp_path / "run" / "preprocessing.json").is_file()
+
+
+def test_embeddings_are_those_of_the_best_network(small: MakeConfig, tmp_path: Path) -> None:
+    run = train(small(), tmp_path / "run")
+    from training.data.load import load_data
+    from training.embed import Prepare, embed
+
+    test = load_data(run.config.data).test
+    assert test is not None
+    again = embed(run.network(), test, Prepare(run.preprocessing(), torch.device("cpu")), 7)
+    stored = run.embeddings("test")
+    assert stored is not None
+    np.testing.assert_allclose(stored.vectors, again.vectors, atol=1e-5)
+
+
+def test_a_network_learns_what_can_be_learned(small: MakeConfig, tmp_path: Path) -> None:
+    config = small(schedule={"epochs": 2, "steps_per_epoch": 20}, optimizer={"lr": 0.003})
+    run = train(config, tmp_path / "run")
+    lines = (run.path / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(lines[-1])["recall_at_1"] > 0.9
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(small: MakeConfig, tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        train(small(seed=seed), tmp_path / name)
+    assert_equal_bit_for_bit(tmp_path / "a", tmp_path / "b")
+    with pytest.raises(AssertionError):
+        assert_equal_bit_for_bit(tmp_path / "a", tmp_path / "c")
+
+
+def full_of_state(small: MakeConfig) -> Config:
+    """Everything that a checkpoint must carry is on."""
+    return small(
+        data={
+            "path": small().data.path,
+            "augmentation": {"rotate_degrees": 10, "shift": 0.1, "rotations_as_classes": True},
+        },
+        loss=[{"name": "proxy_anchor"}, {"name": "multi_similarity", "weight": 0.5}],
+        mixup="metrix",
+        memory={"name": "cross_batch", "size": 40},
+        optimizer={"ema": 0.9, "accumulate": 2},
+        schedule={"epochs": 3, "steps_per_epoch": 4, "patience": None, "shape": "one_cycle"},
+    )
+
+
+class Stop:
+    """A track that sends this process a signal when a step begins."""
+
+    def __init__(self, number: signal.Signals, at: int) -> None:
+        self.number, self.left = number, at
+
+    def __call__(self, steps: Iterable[T], name: str, total: int | None = None) -> Iterable[T]:
+        for step in steps:
+            if name.startswith("epoch"):
+                self.left -= 1
+                if self.left == 0:
+                    os.kill(os.getpid(), self.number)
+            yield step
+
+
+@pytest.mark.parametrize(
+    ("number", "step"),
+    [(signal.SIGTERM, 6), (signal.SIGINT, 8)],
+    ids=["within an epoch", "at the end of an epoch"],
+)
+def test_a_signal_saves_and_resuming_is_the_same_run_bit_for_bit(
+    small: MakeConfig, tmp_path: Path, number: signal.Signals, step: int
+) -> None:
+    config = full_of_state(small)
+    train(config, tmp_path / "whole")
+    with pytest.raises(InputError, match=f"Stopped by {number.name} after step {step}.*--resume"):
+        train(config, tmp_path / "stopped", track=Stop(number, step))
+    with pytest.raises(InputError, match="did not finish"):
+        Run.open(tmp_path / "stopped")
+    train(config, tmp_path / "stopped", resume=True)
+    assert_equal_bit_for_bit(tmp_path / "whole", tmp_path / "stopped")
+    whole, stopped = Run.open(tmp_path / "whole"), Run.open(tmp_path / "stopped")
+    first, second = whole.embeddings("test"), stopped.embeddings("test")
+    assert first is not None
+    assert second is not None
+    np.testing.assert_array_equal(first.vectors, second.vectors)
+    epochs = [json.loads(line)["epoch"] for line in (stopped.path / "metrics.jsonl").read_text().splitlines()]
+    assert epochs == [1, 2, 3]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from api_schemas.config import Config
+from training.run import train
+
+left = int(sys.argv[3])
+
+def track(steps, name, total=None):
+    global left
+    for step in steps:
+        left -= name.startswith("epoch")
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield step
+
+train(Config.load(Path(sys.argv[1])), Path(sys.argv[2]), track=track)
+"""
+
+
+def test_a_signal_in_the_last_step_does_not_matter(small: MakeConfig, tmp_path: Path) -> None:
+    run = train(small(), tmp_path / "run", track=Stop(signal.SIGTERM, 6))
+    assert run.embeddings("test") is not None
+
+
+def test_kill_9_loses_at_most_an_epoch_and_nothing_of_the_result(small: MakeConfig, tmp_path: Path) -> None:
+    config = full_of_state(small)
+    train(config, tmp_path / "whole")
+    config.save(tmp_path / "config.yaml")
+    step = str(np.random.default_rng().integers(5, 12))
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "config.yaml"), str(tmp_path / "killed"), step]
+    killed = subprocess.run(command, env=environment, capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    train(config, tmp_path / "killed", resume=True)
+    assert_equal_bit_for_bit(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_resuming_refuses_another_configuration_and_other_data(
+    small: MakeConfig, tmp_path: Path, drawings: Path
+) -> None:
+    with pytest.raises(InputError, match="Stopped"):
+        train(small(), tmp_path / "run", track=Stop(signal.SIGTERM, 2))
+    with pytest.raises(ConfigError, match="another 'optimizer'"):
+        train(small(optimizer={"lr": 0.5}), tmp_path / "run", resume=True)
+    image = sorted(drawings.rglob("*.png"))[0]
+    before = image.read_bytes()
+    try:
+        image.write_bytes(sorted(drawings.rglob("*.png"))[-1].read_bytes())
+        with pytest.raises(InputError, match="training data changed"):
+            train(small(), tmp_path / "run", resume=True)
+    finally:
+        image.write_bytes(before)
+
+
+def test_a_folder_with_a_run_is_not_overwritten(small: MakeConfig, tmp_path: Path) -> None:
+    train(small(), tmp_path / "run")
+    with pytest.raises(InputError, match="already holds a run"):
+        train(small(), tmp_path / "run")
+
+
+def test_only_the_last_checkpoints_and_the_best_are_kept(small: MakeConfig, tmp_path: Path) -> None:
+    train(small(schedule={"epochs": 4, "steps_per_epoch": 1, "keep": 2}), tmp_path / "run")
+    names = sorted(path.name for path in (tmp_path / "run" / CHECKPOINTS).iterdir())
+    assert names == [BEST, "step-00000003.safetensors", "step-00000004.safetensors"]
+
+
+def test_patience_ends_a_run_that_does_not_get_better(small: MakeConfig, tmp_path: Path) -> None:
+    said: list[str] = []
+    config = small(schedule={"epochs": 50, "steps_per_epoch": 1, "patience": 1}, optimizer={"lr": 1e-12})
+    run = train(config, tmp_path / "run", say=said.append)
+    assert any("Stopping early" in sentence for sentence in said)
+    assert len((run.path / "metrics.jsonl").read_text().splitlines()) < 20
+
+
+def test_a_short_budget_ends_the_run_with_a_result(small: MakeConfig, tmp_path: Path) -> None:
+    said: list[str] = []
+    config = small(schedule={"epochs": 10_000, "minutes": 0.03, "patience": None})
+    run = train(config, tmp_path / "run", say=said.append)
+    assert run.train_seconds < 30
+    assert any("planning" in sentence or "are over" in sentence for sentence in said)
+    assert run.embeddings("test") is not None
+
+
+def test_a_loss_that_is_no_number_stops_and_names_step_and_group(
+    small: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = 0
+    real = loop.rate_factor
+
+    def explode(*arguments: object) -> float:
+        nonlocal steps
+        steps += 1
+        return 1e30 if steps > 3 else real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loop, "rate_factor", explode)
+    with pytest.raises(InputError, match=r"(loss|gradient) is (nan|inf) at step \d.*'weights'.*is kept:"):
+        train(small(), tmp_path / "run")
+    assert (tmp_path / "run" / CHECKPOINTS / "step-00000003.safetensors").is_file()
+
+
+def test_a_collapse_is_said(small: MakeConfig) -> None:
+    random = np.random.default_rng(0)
+    labels = np.repeat(np.arange(20), 5)
+    nowhere = EmbeddingSet.from_arrays(random.normal(size=(100, 16)), labels)
+    one_place = EmbeddingSet.from_arrays(1 + 0.01 * random.normal(size=(100, 16)), labels)
+    poor, good = Figures(0.04, 0.01, 0.5, None, None), Figures(0.6, 0.3, 0.1, None, None)
+    flat, falling = [2.0, 2.01], [2.0, 1.0]
+    assert "collapsed: recall@1 0.040" in str(look_for_collapse(nowhere, poor, flat, small()))
+    assert "cosine 1.00 on average" in str(look_for_collapse(one_place, poor, falling, small()))
+    assert look_for_collapse(nowhere, poor, falling, small()) is None
+    assert look_for_collapse(nowhere, poor, [2.0], small()) is None, "one epoch says nothing"
+    assert look_for_collapse(one_place, good, flat, small()) is None
+
+
+def test_a_full_disk_is_one_sentence(
+    small: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "write_atomically", full)
+    with pytest.raises(InputError, match=r"cannot be saved: no space left.*--resume"):
+        train(small(), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"loss": "tripel"}, "unknown name 'tripel'"),
+        ({"loss": {"name": "triplet", "margn": 1}}, "unknown parameter 'margn'"),
+        ({"miner": "hard"}, "miner"),
+        ({"mixup": "mixup"}, "mixup"),
+        ({"memory": "bank"}, "memory"),
+        ({"model": {"backbone": "resnet50"}}, "unknown name 'resnet50': did you mean 'resnet'"),
+    ],
+)
+def test_unknown_names_are_refused_before_training(
+    small: MakeConfig, tmp_path: Path, changes: dict[str, object], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        train(small(**changes), tmp_path / "run")
+
+
+def test_a_damaged_checkpoint_is_named(small: MakeConfig, tmp_path: Path) -> None:
+    train(small(), tmp_path / "run")
+    best = tmp_path / "run" / CHECKPOINTS / BEST
+    best.write_bytes(best.read_bytes()[:100])
+    with pytest.raises(InputError, match=r"best\.safetensors cannot be read"):
+        Run.open(tmp_path / "run").network()
+
+
+def test_folders_that_are_no_run_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is not a run folder"):
+        Run.open(tmp_path)
