@@ -399,8 +399,9 @@ def _side(
     codes = np.searchsorted(classes, items.classes)[items.codes]
     rows = np.argsort(codes, kind="stable")
     ordered = codes[rows].astype(np.int64)
+    in_order = bool(np.all(rows[1:] > rows[:-1]))
     return Side(
-        vectors=np.ascontiguousarray(items.vectors[rows]),
+        vectors=items.vectors if in_order else np.ascontiguousarray(items.vectors[rows]),
         codes=ordered,
         rows=rows.astype(np.int64),
         starts=np.searchsorted(ordered, np.arange(len(classes) + 1)).astype(np.int64),

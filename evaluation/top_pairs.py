@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,6 @@ class TopPairs:
     dtype: np.dtype[Any]
     chunks: list[Chunk] = field(default_factory=list)
     length: int = 0
-    _file: BinaryIO | None = None
 
     @classmethod
     def between(cls, n_a: int, n_b: int) -> TopPairs:
@@ -36,13 +35,13 @@ class TopPairs:
         if (self.length + len(scores)) * bytes_each <= IN_MEMORY:
             self.chunks.append((a.copy(), b.copy(), scores.copy()))
         else:
-            self.chunks.append((self._to_disk(a), self._to_disk(b), self._to_disk(scores)))
+            self.chunks.append((_on_disk(a), _on_disk(b), _on_disk(scores)))
         self.length += len(scores)
 
-    def _to_disk(self, values: NDArray[Any]) -> NDArray[Any]:
-        if self._file is None:
-            self._file = tempfile.TemporaryFile(prefix="limen-pairs-")  # noqa: SIM115
-        start = self._file.seek(0, 2)
-        values.tofile(self._file)
-        self._file.flush()
-        return np.memmap(self._file, dtype=values.dtype, mode="r+", offset=start, shape=values.shape)
+
+def _on_disk(values: NDArray[Any]) -> NDArray[Any]:
+    """A copy in a file that has no name and lasts as long as the copy."""
+    with tempfile.TemporaryFile(prefix="limen-pairs-") as file:
+        values.tofile(file)
+        file.flush()
+        return np.memmap(file, dtype=values.dtype, mode="r+", shape=values.shape)

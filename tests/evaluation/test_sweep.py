@@ -1,0 +1,87 @@
+"""What one walk leaves behind is exact, whatever its first look was, in memory and on disk."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from decision.embeddings import EmbeddingSet
+from evaluation import sweep as module
+from evaluation import top_pairs
+from evaluation.bins import Bins
+from evaluation.pairs import arrange
+from evaluation.sweep import Sweep, sweep
+from evaluation.verification import sum_of_products
+
+
+@pytest.fixture
+def items() -> EmbeddingSet:
+    draw = np.random.default_rng(2)
+    vectors = draw.integers(-2, 3, size=(90, 3)).astype(float) + 0.5
+    return EmbeddingSet.from_arrays(vectors, draw.integers(0, 9, 90))
+
+
+def impostors(found: Sweep) -> np.ndarray:
+    return np.sort(np.concatenate([b.scores[found.pairs.impostors(b)] for b in found.pairs.blocks()]))
+
+
+def test_order_statistics_are_exact_above_and_below_the_bar(items: EmbeddingSet) -> None:
+    found = sweep(arrange(items), deepest_far=0.1, per_query=False)
+    expected = impostors(found)[::-1]
+    ranks = np.array([1, 2, 17, found.top.length, len(expected) // 2, len(expected) - 1, len(expected)])
+    np.testing.assert_array_equal(found.impostors_ranked(ranks), expected[ranks - 1])
+
+
+def test_the_kept_pairs_are_all_that_reach_the_bar(items: EmbeddingSet) -> None:
+    found = sweep(arrange(items), deepest_far=0.1, per_query=False)
+    expected = impostors(found)
+    assert 0.1 * len(expected) <= found.top.length < len(expected)
+    kept = np.concatenate([scores for _, _, scores in found.top.chunks])
+    np.testing.assert_array_equal(np.sort(kept), expected[expected >= found.bar])
+    for a, b, scores in found.top.chunks:
+        codes = found.pairs.a.codes
+        assert np.all(codes[a] != codes[b])
+        whole = found.pairs.block(slice(0, 90), slice(0, 90)).scores
+        np.testing.assert_array_equal(whole[a, b], scores)
+
+
+def test_a_first_look_that_misleads_costs_a_second_walk_and_changes_nothing(
+    items: EmbeddingSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = sweep(arrange(items), deepest_far=0.3, per_query=False)
+    monkeypatch.setattr(module, "_first_look", lambda *_: (Bins.over(0.5, 0.6), np.float32(0.99)))
+    misled = sweep(arrange(items), deepest_far=0.3, per_query=False)
+    ranks = np.arange(1, found.pairs.n_impostor, 13)
+    np.testing.assert_array_equal(misled.impostors_ranked(ranks), found.impostors_ranked(ranks))
+    assert misled.top.length >= 0.3 * found.pairs.n_impostor
+
+
+def test_pairs_beyond_the_memory_lie_on_disk(items: EmbeddingSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = sweep(arrange(items), deepest_far=0.5, per_query=False)
+    monkeypatch.setattr(top_pairs, "IN_MEMORY", 100)
+    on_disk = sweep(arrange(items), deepest_far=0.5, per_query=False)
+    assert all(isinstance(chunk[0], np.memmap) for chunk in on_disk.top.chunks)
+    for column in range(3):
+        np.testing.assert_array_equal(
+            np.concatenate([chunk[column] for chunk in on_disk.top.chunks]),
+            np.concatenate([chunk[column] for chunk in found.top.chunks]),
+        )
+
+
+def test_bins_have_exact_edges() -> None:
+    draw = np.random.default_rng(0)
+    for low, high in ((-1.0, 1.0), (0.2, 0.9), (-40.0, 25.0), (0.9999, 1.0)):
+        bins = Bins.over(low, high)
+        assert 500 < bins.count <= 2**21
+        scores = draw.uniform(low, high, 2000).astype(np.float32)
+        edges = bins.edge(bins.of(scores))
+        scores = np.concatenate([scores, edges, np.nextafter(edges, np.float32(-np.inf))])
+        some = np.unique(draw.integers(1, bins.count, 300))
+        for b, edge in zip(some, bins.edge(some), strict=True):
+            np.testing.assert_array_equal(scores >= edge, bins.of(scores) >= b)
+
+
+def test_products_of_large_counts_are_exact() -> None:
+    a = np.array([3_000_000_000, 5, 0], dtype=np.int64)
+    b = np.array([4_000_000_000, 7, 9], dtype=np.int64)
+    assert sum_of_products(a, b) == 3_000_000_000 * 4_000_000_000 + 35
