@@ -1,12 +1,26 @@
-"""Registries as lines that people read: name first, then paper, parameters and defaults."""
+"""Registries: what the configuration gives for an entry, and the entries as lines that people read."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 GIVEN = ("num_classes", "embedding_dim")  # the trainer knows them; nobody sets them
+
+
+class Spec(Protocol):
+    """A name and its parameters, as the configuration holds them."""
+
+    @property
+    def name(self) -> str:
+        """The registered name."""
+        ...
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What was given besides the name."""
+        ...
 
 
 def catalogue_lines(entries: Mapping[str, tuple[Callable[..., Any], str]]) -> list[str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from training.catalogue import Spec
 from training.losses.library import Indices, Loss
 from training.miners import Miner
 from training.registry import built, chosen
@@ -31,6 +32,7 @@ class CrossBatchMemory(nn.Module):
     vectors: Tensor
     labels: Tensor
     count: Tensor
+    steps: Tensor
 
     def __init__(
         self,
@@ -79,8 +81,8 @@ class CrossBatchMemory(nn.Module):
             value: Tensor = inner(torch.cat([embeddings, vectors]), torch.cat([labels, old]))
             return value
         indices = self.miner(embeddings.detach(), labels, vectors, old) if self.miner else None
-        value = inner(embeddings, labels, indices, vectors, old)
-        return value
+        against: Tensor = inner(embeddings, labels, indices, vectors, old)
+        return against
 
     @torch.no_grad()
     def _remember(self, embeddings: Tensor, labels: Tensor) -> None:
@@ -95,20 +97,6 @@ class CrossBatchMemory(nn.Module):
 
 MEMORIES = {"cross_batch": CrossBatchMemory}
 """Name in the configuration to class."""
-
-
-class Spec(Protocol):
-    """A name and its parameters, as the configuration holds them."""
-
-    @property
-    def name(self) -> str:
-        """The registered name."""
-        ...
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """What was given besides the name."""
-        ...
 
 
 def build(spec: Spec, loss: nn.Module, *, embedding_dim: int, miner: Miner | None = None) -> nn.Module:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from training.catalogue import catalogue_lines
+from training.catalogue import Spec, catalogue_lines
 from training.losses.library import Indices, library_miners
 from training.registry import built, chosen
 
@@ -71,20 +71,6 @@ _ENTRIES: dict[str, tuple[Callable[..., Miner], str]] = {
 
 MINERS: dict[str, Callable[..., Miner]] = {name: make for name, (make, _) in _ENTRIES.items()}
 """Name in the configuration to what builds the miner."""
-
-
-class Spec(Protocol):
-    """A name and its parameters, as the configuration holds them."""
-
-    @property
-    def name(self) -> str:
-        """The registered name."""
-        ...
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """What was given besides the name."""
-        ...
 
 
 def build(spec: Spec) -> Miner:

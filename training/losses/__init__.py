@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
-from api_schemas.config import Parameter
-from training.catalogue import catalogue_lines
+from training.catalogue import Spec, catalogue_lines
 from training.losses.adopted import ADOPTED
 from training.losses.binomial_deviance import BinomialDeviance
 from training.losses.center import Center
@@ -70,20 +67,6 @@ LOSSES: dict[str, type[Loss]] = {
     **ADOPTED,
 }
 """Name in the configuration to class; each runs as ``loss(embeddings, labels)`` with its defaults."""
-
-
-class Spec(Protocol):
-    """A name and its parameters, as the configuration holds them."""
-
-    @property
-    def name(self) -> str:
-        """The registered name."""
-        ...
-
-    @property
-    def parameters(self) -> dict[str, Parameter]:
-        """What was given besides the name."""
-        ...
 
 
 def build(spec: Spec, *, num_classes: int, embedding_dim: int) -> Loss:

@@ -14,7 +14,7 @@ from training.losses.pairs import soft_logsumexp
 class Circle(PairLoss, CircleLoss):
     """Each similarity is pulled with a force that grows with its distance from its own optimum.
 
-    Formula (eq. 6): ``log[1 + sum_j exp(gamma an_j (sn_j - m)) sum_i exp(-gamma ap_i (sp_i - (1 - m)))]`` per
+    Formula: ``log[1 + sum_j exp(gamma an_j (sn_j - m)) sum_i exp(-gamma ap_i (sp_i - (1 - m)))]`` (eq. 6) per
     anchor, ``ap = [1 + m - sp]_+``, ``an = [sn + m]_+``, both without gradient; mean over anchors with l > 0.
 
     Shapes: embeddings [n, d], labels [n], references [m, d].

@@ -33,8 +33,9 @@ class GatheredLoss(nn.Module):
         sizes = _sizes(len(embeddings), embeddings.device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_common_seed(embeddings.device))
-            value = self.loss(_Gather.apply(embeddings, sizes), _gathered(labels, sizes))
-        return value
+            joined = _Gather.apply(embeddings, sizes)  # type: ignore[no-untyped-call]
+            total: Tensor = self.loss(joined, _gathered(labels, sizes))
+        return total
 
 
 class _Gather(torch.autograd.Function):

@@ -1,9 +1,11 @@
 """The one place where pytorch-metric-learning, which has no types, meets typed code.
 
-``Loss`` is its ``BaseMetricLossFunction`` with two repairs, so its miners, distances, reducers and wrappers
+``Loss`` is its ``BaseMetricLossFunction`` with three repairs, so its miners, distances, reducers and wrappers
 work with every loss here:
 
 - Losses are computed in float32 or better whatever the autocast: bfloat16 cosines have three digits.
+- References with the very labels of the batch (two views of it) are references: the library takes the same
+  label tensor for the same items and leaves out the pairs on the diagonal.
 - ``PairLoss`` keeps a batch with a single pair; the library returns 0 for it.
 """
 
@@ -59,7 +61,6 @@ if TYPE_CHECKING:
     GeneralizedLiftedStructureLoss: TypeAlias = _LibraryLoss
     MultiSimilarityLoss: TypeAlias = _LibraryLoss
     NormalizedSoftmaxLoss: TypeAlias = _LibraryLoss
-    ProxyAnchorLoss: TypeAlias = _LibraryLoss
     SoftTripleLoss: TypeAlias = _LibraryLoss
     TripletMarginLoss: TypeAlias = _LibraryLoss
     library_losses: Any
@@ -76,7 +77,6 @@ else:
         GeneralizedLiftedStructureLoss,
         MultiSimilarityLoss,
         NormalizedSoftmaxLoss,
-        ProxyAnchorLoss,
         SoftTripleLoss,
         TripletMarginLoss,
     )
@@ -93,7 +93,6 @@ __all__ = [
     "MultiSimilarityLoss",
     "NormalizedSoftmaxLoss",
     "PairLoss",
-    "ProxyAnchorLoss",
     "SoftTripleLoss",
     "TripletMarginLoss",
     "at_least_float32",
@@ -129,6 +128,8 @@ class Loss(BaseMetricLossFunction):
         """Float [n, d] and int [n] to a scalar; the indices restrict or weight the pairs."""
         with torch.autocast(embeddings.device.type, enabled=False):
             references = None if ref_emb is None else at_least_float32(ref_emb)
+            if references is not None and ref_labels is labels:
+                ref_labels = labels.clone()
             value: Tensor = super().forward(
                 at_least_float32(embeddings), labels, indices_tuple, references, ref_labels
             )

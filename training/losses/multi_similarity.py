@@ -12,8 +12,8 @@ from training.losses.pairs import soft_logsumexp
 class MultiSimilarity(PairLoss, MultiSimilarityLoss):
     """Soft maxima over an anchor's too distant positives and its too similar negatives.
 
-    Formula (eq. 15): ``mean_a [ log(1 + sum_p exp(-alpha (s - base))) / alpha
-    + log(1 + sum_n exp(beta (s - base))) / beta ]``, s the cosine.
+    Formula: ``mean_a [ log(1 + sum_p exp(-alpha (s - base))) / alpha
+    + log(1 + sum_n exp(beta (s - base))) / beta ]``, s the cosine (eq. 15).
 
     Shapes: embeddings [n, d], labels [n], references [m, d].
 

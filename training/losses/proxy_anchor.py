@@ -5,20 +5,22 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from training.losses.library import Loss, LossTerms, ProxyAnchorLoss
+from training.losses.class_vectors import ClassVectorLoss, cosines
+from training.losses.library import Indices, LossTerms, reduced
 from training.losses.mixable import MixedPairs, Roles
-from training.losses.pairs import soft_logsumexp
+from training.losses.pairs import item_weights, soft_logsumexp
 
 
-class ProxyAnchor(Loss, ProxyAnchorLoss):
+class ProxyAnchor(ClassVectorLoss):
     """One learned vector per class is the anchor; the batch's items are its positives and negatives.
 
-    Formula (eq. 4): ``1/|P+| sum_{p in P+} log(1 + sum_{x of p} exp(-alpha (s(x, p) - delta)))
-    + 1/|P| sum_p log(1 + sum_{x not of p} exp(alpha (s(x, p) + delta)))``; P+ are the batch's classes.
+    Formula: ``1/|P+| sum_{p in P+} log(1 + sum_{x of p} exp(-alpha (s(x, p) - delta)))
+    + 1/|P| sum_p log(1 + sum_{x not of p} exp(alpha (s(x, p) + delta)))`` (eq. 4); P+: the batch's classes.
 
     Shapes: embeddings [n, d], labels [n] in 0..num_classes-1. No references: the proxies are the other end.
+    A miner's indices weight the items within the sums.
 
     Parameters:
         margin: delta, 0.1. alpha: 32. Both the paper's. Proxies want some 100 times the network's learning
@@ -26,24 +28,42 @@ class ProxyAnchor(Loss, ProxyAnchorLoss):
 
     Neighbours: ProxyNCA has the item as anchor; multi-similarity is the same form without proxies.
 
-    In released code: the library's; it multiplies terms by exp(w - 1) for miner weights w, which is 1
-    without a miner.
+    In released code: the same values without a miner; with one, the library 2.9 multiplies an item's term by
+    exp(w - 1) for its weight w, so items that were not chosen count e^-1 of the others instead of nothing.
     """
 
     paper: ClassVar[str] = "Kim et al., Proxy Anchor Loss, CVPR 2020, arXiv 2003.13911"
-    takes_references: ClassVar[bool] = False
     roles: ClassVar[Roles] = "class_anchors"
 
     def __init__(
         self, num_classes: int, embedding_dim: int, margin: float = 0.1, alpha: float = 32.0
     ) -> None:
-        super().__init__(num_classes=num_classes, embedding_size=embedding_dim, margin=margin, alpha=alpha)
+        super().__init__(num_classes)
+        proxies = torch.empty(num_classes, embedding_dim)
+        self.proxies = nn.Parameter(nn.init.kaiming_normal_(proxies, mode="fan_out"))
         self.delta, self.scale = margin, alpha
 
     @property
     def class_vectors(self) -> Tensor:
         """Float [num_classes, d], not of unit length."""
-        return self.get_parameter("proxies")
+        return self.proxies
+
+    def compute_loss(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        indices_tuple: Indices | None,
+        ref_emb: Tensor,
+        ref_labels: Tensor,
+    ) -> LossTerms:
+        """Means over proxies, so one number."""
+        self.check(embeddings, labels, ref_emb)
+        similarity = cosines(self.proxies.to(embeddings.dtype), embeddings)
+        mine = torch.arange(self.num_classes, device=labels.device)[:, None] == labels[None, :]
+        weights = item_weights(len(labels), indices_tuple, embeddings).expand_as(similarity)
+        positive = soft_logsumexp(-self.scale * (similarity - self.delta), weights, mine, with_one=True)
+        negative = soft_logsumexp(self.scale * (similarity + self.delta), weights, ~mine, with_one=True)
+        return reduced(positive.sum() / mine.any(1).sum().clamp(min=1) + negative.mean())
 
     def mixed(self, pairs: MixedPairs) -> LossTerms:
         """Generalised form: sigma = log(1 + x), the mean over the proxies that have mixed items."""
@@ -53,13 +73,5 @@ class ProxyAnchor(Loss, ProxyAnchorLoss):
         negative = soft_logsumexp(
             self.scale * (pairs.similarity + self.delta), 1 - pairs.target, pairs.valid, with_one=True
         )
-        anchors = int(pairs.valid.any(dim=1).sum())
-        return {
-            name: {
-                "losses": values,
-                "indices": torch.arange(len(values), device=values.device),
-                "reduction_type": "element",
-                "divisor": anchors,
-            }
-            for name, values in (("pos_loss", positive), ("neg_loss", negative))
-        }
+        anchors = pairs.valid.any(dim=1).sum().clamp(min=1)
+        return reduced((positive + negative).sum() / anchors)

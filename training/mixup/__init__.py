@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from torch import nn
 
-from training.losses import Loss, Spec
+from training.catalogue import Spec
+from training.losses import Loss
 from training.mixup.metrix import Metrix
 from training.registry import built, chosen
 

@@ -90,7 +90,7 @@ class Metrix(nn.Module):
             return clean
         share = float(self.beta.sample())
         if self.level == "embedding":
-            pairs = _mixed_embeddings(pair, choice, share)
+            pairs = mixed_embeddings(pair, choice, share)
         elif mixable is None or encode is None:
             raise TypeError(f"metrix at {self.level} level needs mixable and encode")
         else:
@@ -100,7 +100,8 @@ class Metrix(nn.Module):
         return clean + self.weight * mixed
 
 
-def _mixed_embeddings(pair: Side, choice: Choice, share: float) -> MixedPairs:
+def mixed_embeddings(pair: Side, choice: Choice, share: float) -> MixedPairs:
+    """The cosines of mixed unit vectors, from cosines alone."""
     to_first = choice.to_first
     along = share * to_first + (1 - share) * choice.to_negative
     length = share**2 + (1 - share) ** 2 + 2 * share * (1 - share) * choice.first_to_negative

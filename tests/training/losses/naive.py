@@ -1,0 +1,338 @@
+"""Each loss as a loop that anyone can check by eye, from the formula of its docstring."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from training.losses import Loss
+
+
+def _relu(value: Tensor) -> Tensor:
+    return torch.clamp(value, min=0)
+
+
+def _mean(values: list[Tensor], like: Tensor) -> Tensor:
+    return torch.stack(values).mean() if values else like.sum() * 0
+
+
+def _positive(values: list[Tensor], like: Tensor) -> Tensor:
+    return _mean([value for value in values if value > 0], like)
+
+
+def _cos(x: Tensor) -> Tensor:
+    x = F.normalize(x)
+    return x @ x.T
+
+
+def _distances(x: Tensor) -> Tensor:
+    return (2 - 2 * _cos(x)).clamp(min=1e-12).sqrt()
+
+
+def _pairs(y: Tensor, a: int) -> tuple[list[int], list[int]]:
+    positive = [j for j in range(len(y)) if j != a and y[j] == y[a]]
+    return positive, [j for j in range(len(y)) if y[j] != y[a]]
+
+
+def _others(y: Tensor, i: int, classes: int) -> list[int]:
+    return [c for c in range(classes) if c != y[i]]
+
+
+def triplet(loss: Any, x: Tensor, y: Tensor) -> Tensor:
+    d = _distances(x)
+    terms = []
+    for a in range(len(y)):
+        positive, negative = _pairs(y, a)
+        terms += [_relu(d[a, p] - d[a, n] + 0.05) for p in positive for n in negative]
+    return _positive(terms, x)
+
+
+def contrastive(loss: Any, x: Tensor, y: Tensor) -> Tensor:
+    d = _distances(x)
+    near = [d[a, p] for a in range(len(y)) for p in _pairs(y, a)[0]]
+    far = [_relu(1 - d[a, n]) for a in range(len(y)) for n in _pairs(y, a)[1]]
+    return _positive(near, x) + _positive(far, x)
+
+
+def circle(loss: Any, x: Tensor, y: Tensor, m: float = 0.4, gamma: float = 80.0) -> Tensor:
+    s = _cos(x)
+    terms = []
+    for a in range(len(y)):
+        positive, negative = _pairs(y, a)
+        if not positive or not negative:
+            continue
+        pull = [-gamma * _relu(1 + m - s[a, p].detach()) * (s[a, p] - 1 + m) for p in positive]
+        push = [gamma * _relu(s[a, n].detach() + m) * (s[a, n] - m) for n in negative]
+        product = sum(p.exp() for p in pull) * sum(n.exp() for n in push)
+        terms.append(torch.log(1 + product))
+    return _positive(terms, x)
+
+
+def multi_similarity(loss: Any, x: Tensor, y: Tensor) -> Tensor:
+    s = _cos(x)
+    terms = []
+    for a in range(len(y)):
+        positive, negative = _pairs(y, a)
+        pull = sum((torch.exp(-2 * (s[a, p] - 0.5)) for p in positive), x.new_zeros(()))
+        push = sum((torch.exp(50 * (s[a, n] - 0.5)) for n in negative), x.new_zeros(()))
+        terms.append(torch.log(1 + pull) / 2 + torch.log(1 + push) / 50)
+    return _mean(terms, x)
+
+
+def binomial_deviance(loss: Any, x: Tensor, y: Tensor) -> Tensor:
+    s = _cos(x)
+    terms = []
+    for a in range(len(y)):
+        positive, negative = _pairs(y, a)
+        pull = [torch.log(1 + torch.exp(-2 * (s[a, p] - 0.5))) for p in positive]
+        push = [torch.log(1 + torch.exp(50 * (s[a, n] - 0.5))) for n in negative]
+        terms.append(_mean(pull, x) + _mean(push, x))
+    return _mean(terms, x)
+
+
+def lifted_structure(loss: Any, x: Tensor, y: Tensor) -> Tensor:
+    d = _distances(x)
+    terms = []
+    for a in range(len(y)):
+        positive, negative = _pairs(y, a)
+        pull = sum((d[a, p].exp() for p in positive), x.new_zeros(()))
+        push = sum(((1 - d[a, n]).exp() for n in negative), x.new_zeros(()))
+        terms.append(_relu((pull.log() if positive else 0) + (push.log() if negative else 0)))
+    return _mean(terms, x)
+
+
+def threshold_consistent_margin(loss: Any, x: Tensor, y: Tensor) -> Tensor:
+    s = _cos(x)
+    near = [0.9 - s[a, p] for a in range(len(y)) for p in _pairs(y, a)[0] if s[a, p] <= 0.9]
+    far = [s[a, n] - 0.5 for a in range(len(y)) for n in _pairs(y, a)[1] if s[a, n] >= 0.5]
+    return _mean(near, x) + _mean(far, x)
+
+
+def _softmax(logits: Tensor, y: Tensor) -> Tensor:
+    terms = [-torch.log(logits[i].exp()[y[i]] / logits[i].exp().sum()) for i in range(len(y))]
+    return _mean(terms, logits)
+
+
+def _to_vectors(x: Tensor, vectors: Tensor) -> Tensor:
+    return F.normalize(x) @ F.normalize(vectors).T
+
+
+def proxy_nca(loss: Any, x: Tensor, y: Tensor, scale: float = 1.0) -> Tensor:
+    squared = (F.normalize(x)[:, None] - F.normalize(loss.proxies)[None]).square().sum(2)
+    return _softmax(-scale * squared, y)
+
+
+def proxy_nca_plus_plus(loss: Any, x: Tensor, y: Tensor) -> Tensor:
+    return proxy_nca(loss, x, y, scale=9)
+
+
+def proxy_anchor(loss: Any, x: Tensor, y: Tensor) -> Tensor:
+    s = _to_vectors(x, loss.proxies)
+    classes = range(len(loss.proxies))
+    pull, push = [], []
+    for c in classes:
+        if mine := [torch.exp(-32 * (s[i, c] - 0.1)) for i in range(len(y)) if y[i] == c]:
+            pull.append(torch.log(1 + torch.stack(mine).sum()))
+        others = [torch.exp(32 * (s[i, c] + 0.1)) for i in range(len(y)) if y[i] != c]
+        push.append(torch.log(1 + sum(others, x.new_zeros(()))))
+    return _mean(pull, x) + _mean(push, x)
+
+
+def soft_triple(loss: Any, x: Tensor, y: Tensor) -> Tensor:
+    centers = F.normalize(loss.fc.T).view(loss.classes, loss.centers, -1)
+    total = x.new_zeros(())
+    for i in range(len(y)):
+        logits = []
+        for c in range(loss.classes):
+            s = centers[c] @ F.normalize(x[i], dim=0)
+            logits.append(20 * ((torch.softmax(s / 0.1, 0) * s).sum() - 0.01 * int(y[i] == c)))
+        total = total - torch.log_softmax(torch.stack(logits), 0)[y[i]] / len(y)
+    k = loss.centers
+    spread = sum(
+        torch.sqrt(2 - 2 * centers[c, a] @ centers[c, b] + 1e-5)
+        for c in range(loss.classes)
+        for a in range(k)
+        for b in range(a + 1, k)
+    )
+    return total + 0.2 * spread / (loss.classes * k * (k - 1))
+
+
+def unpg(loss: Any, x: Tensor, y: Tensor) -> Tensor:
+    s, z = _cos(x), _to_vectors(x, loss.weight)
+    negative = [s[j, k] for j in range(len(y)) for k in range(j + 1, len(y)) if y[j] != y[k]]
+    ordered = sorted(float(value.detach()) for value in negative)
+    low, high = ordered[int(0.25 * len(ordered))], ordered[int(0.75 * len(ordered))]
+    reach = 1.5 * (high - low)
+    kept = [value for value in negative if low - reach <= value <= high + reach]
+    terms = []
+    for i in range(len(y)):
+        row = [64 * (z[i, c] - 0.35 * int(c == y[i])) for c in range(z.shape[1])]
+        below = sum(value.exp() for value in row) + sum((64 * value).exp() for value in kept)
+        terms.append(-torch.log(row[y[i]].exp() / below))
+    return _mean(terms, x)
+
+
+def mean_field_contrastive(loss: Any, x: Tensor, y: Tensor) -> Tensor:
+    d = 1 - _to_vectors(x, loss.fields)
+    terms = []
+    for i in range(len(y)):
+        others = _others(y, i, d.shape[1])
+        terms.append(_relu(d[i, y[i]] - 0.02) + sum(_relu(0.3 - d[i, c]) for c in others))
+    return _mean(terms, x)
+
+
+def mean_field_class_wise_multi_similarity(loss: Any, x: Tensor, y: Tensor) -> Tensor:
+    d = 1 - _to_vectors(x, loss.fields)
+    alpha, beta, delta, classes = 0.01, 80.0, 0.8, d.shape[1]
+    zero = x.new_zeros(())
+
+    def mean(c: int, column: int, factor: float) -> Tensor:
+        rows = [torch.exp(factor * (d[i, column] + delta - 1)) for i in range(len(y)) if y[i] == c]
+        return torch.stack(rows).mean() if rows else zero
+
+    total = sum(torch.log(1 + mean(c, c, alpha)) for c in range(classes)) / alpha
+    for c in range(classes):
+        for other in range(classes):
+            if other != c:
+                both = mean(c, other, -beta) + mean(other, c, -beta)
+                total = total + torch.log(1 + both) / (2 * beta)
+    return total / len(set(y.tolist()))
+
+
+def proto_triplet(loss: Any, x: Tensor, y: Tensor) -> Tensor:
+    x = F.normalize(x)
+
+    def distance(a: Tensor, b: Tensor) -> Tensor:
+        return torch.sqrt((a - b).square().sum() + 1e-6)
+
+    terms = []
+    for i in range(len(y)):
+        kin, _ = _pairs(y, i)
+        if kin:
+            others = [x[y == c].mean(0) for c in set(y.tolist()) if c != y[i]]
+            nearest = min(distance(x[i], center) for center in others)
+            terms.append(_relu(distance(x[i], x[kin].mean(0)) - nearest + 0.5))
+    return _mean(terms, x)
+
+
+def icnn(loss: Any, x: Tensor, y: Tensor, k: int = 4, reach: int | None = None) -> Tensor:
+    x = F.normalize(x) if loss is not None else x
+    n, reach = len(y), reach or k + 1
+    d = ((x[:, None] - x[None]).square().sum(2) + 1e-6).sqrt()
+    same_terms, strangers, kin_count = [], [], 0
+    for i in range(n):
+        nearest = sorted((j for j in range(n) if j != i), key=lambda j: float(d[i, j].detach()))[:reach]
+        different = [float("inf"), *[d[i, j] for j in nearest if y[j] != y[i]]]
+        relative = [d[i, j] / min(different) for j in nearest[:k]]
+        top = max(1.0, max(float(value.detach()) for value in relative))
+        top = next((value for value in relative if float(value.detach()) == top), 1.0)
+        kin = [relative[r] / top for r in range(k) if y[nearest[r]] == y[i]]
+        kin_count += len(kin)
+        same_terms += [torch.stack(kin).mean()] if kin else []
+        strangers += [[d[i, j] for j in nearest[:k] if y[j] != y[i]]]
+    flat = [value for row in strangers for value in row]
+    same = 1 - (torch.stack(same_terms).mean() if same_terms else 0)
+    rows = [torch.stack(row).mean() / max(flat) for row in strangers if row]
+    diff = torch.stack(rows).mean() if rows else 1.0
+    share = kin_count / k / n if k + 2 < n else 1.0
+    return -torch.log(torch.as_tensor(((same + diff) / 2 + share) / 2))
+
+
+def sface(loss: Any, x: Tensor, y: Tensor) -> Tensor:
+    s = _to_vectors(x, loss.weight)
+    total = x.new_zeros(())
+    for i in range(len(y)):
+        for c in range(s.shape[1]):
+            angle = torch.acos(s[i, c].detach().clamp(-1, 1))
+            if c == y[i]:
+                total = total - 64 * s[i, c] / (1 + torch.exp(-80 * (angle - 0.87)))
+            else:
+                total = total + 64 * s[i, c] / (1 + torch.exp(80 * (angle - 1.2)))
+    return total / len(y)
+
+
+def normalized_softmax(loss: Any, x: Tensor, y: Tensor) -> Tensor:
+    return _softmax(_to_vectors(x, loss.W.T) / 0.05, y)
+
+
+def partial_fc(loss: Any, x: Tensor, y: Tensor) -> Tensor:
+    present = sorted(set(y.tolist()))  # a tenth of five classes: those of the batch alone
+    s = _to_vectors(x, loss.centers)
+    terms = []
+    for i in range(len(y)):
+        row = [s[i, c] if c != y[i] else torch.cos(torch.acos(s[i, c]) + 0.5) for c in present]
+        if s[i, y[i]] <= -math.cos(0.5):
+            row[present.index(int(y[i]))] = s[i, y[i]] - 0.5 * math.sin(0.5)
+        logits = 64 * torch.stack(row)
+        terms.append(-torch.log_softmax(logits, 0)[present.index(int(y[i]))])
+    return _mean(terms, x)
+
+
+def d_simplex(loss: Any, x: Tensor, y: Tensor) -> Tensor:
+    return _softmax(10 * _to_vectors(x, loss.corners), y)
+
+
+def harmonic(loss: Any, x: Tensor, y: Tensor) -> Tensor:
+    terms = []
+    for i in range(len(y)):
+        squared = (F.normalize(x[i], dim=0) - loss.centers).square().sum(1) + 1e-4
+        p = squared ** (-math.sqrt(x.shape[1]) / 2)
+        terms.append(-torch.log(p[y[i]] / p.sum()))
+    return _mean(terms, x)
+
+
+def z_loss(loss: Any, x: Tensor, y: Tensor) -> Tensor:
+    terms = []
+    for i in range(len(y)):
+        o = loss.weight @ F.normalize(x[i], dim=0)
+        z = (o[y[i]] - o.mean()) / o.std(unbiased=False)
+        terms.append(torch.log(1 + torch.exp(-z)))
+    return _mean(terms, x)
+
+
+def center(loss: Any, x: Tensor, y: Tensor) -> Tensor:
+    return _mean([(F.normalize(x[i], dim=0) - loss.centers[y[i]]).square().sum() for i in range(len(y))], x)
+
+
+def sup_con(loss: Any, x: Tensor, y: Tensor) -> Tensor:
+    s = _cos(x) / 0.1
+    terms = []
+    for i in range(len(y)):
+        positive, negative = _pairs(y, i)
+        total = sum((s[i, j].exp() for j in positive + negative), x.new_zeros(()))
+        if positive:
+            terms.append(-_mean([torch.log(s[i, p].exp() / total) for p in positive], x))
+    return _mean(terms, x)
+
+
+def sbcl(loss: Any, x: Tensor, y: Tensor) -> Tensor:
+    return sup_con(loss, x, y) * sum(len(_pairs(y, i)[0]) > 0 for i in range(len(y))) / len(y)
+
+
+def hierarchical_contrastive(loss: Any, x: Tensor, y: Tensor) -> Tensor:
+    s = (_cos(x) + 1) / 2
+    close = [s[i, j] for i in range(len(y)) for j in _pairs(y, i)[0]]
+    far = [s[i, j] for i in range(len(y)) for j in _pairs(y, i)[1]]
+    below = sum(torch.exp(-2 * f) for f in far)
+    above = sum(torch.exp(2 * c) for c in close)
+    pull = [torch.log(torch.exp(-2 * c) / (torch.exp(-2 * c) + below)) for c in close]
+    push = [torch.log(torch.exp(2 * f) / (torch.exp(2 * f) + above)) for f in far]
+    return _mean(pull, x) + _mean(push, x)
+
+
+def nd(loss: Any, x: Tensor, y: Tensor) -> Tensor:
+    unit = F.normalize(x)
+    means = {int(c): F.normalize(unit[y == c].mean(0), dim=0).detach() for c in set(y.tolist())}
+    return _mean([1 - unit[i] @ means[int(y[i])] for i in range(len(y))], x)
+
+
+TWINS: dict[str, Callable[[Loss, Tensor, Tensor], Tensor]] = {
+    name: twin
+    for name, twin in list(globals().items())
+    if callable(twin) and getattr(twin, "__module__", "") == __name__ and not name.startswith("_")
+}

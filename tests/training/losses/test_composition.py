@@ -1,0 +1,98 @@
+"""Weighted sums, schedules and the cross-batch memory."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from api_schemas.errors import ConfigError
+from tests.training.losses.cases import DIMENSION, NAMES, Spec, batch, make, value_and_gradient
+from training import memory as memories
+from training.losses import LOSSES, CombinedLoss, Weight
+from training.memory import CrossBatchMemory
+from training.miners import MINERS
+from training.miners import build as build_miner
+from training.miners import catalogue as miner_catalogue
+
+
+def test_a_weight_moves_in_a_straight_line_between_two_shares_of_the_run() -> None:
+    ramp = Weight(0.0, 2.0, begins=0.2, ends=0.6)
+    assert [ramp.at(done) for done in (0, 0.2, 0.4, 0.6, 1)] == pytest.approx([0, 0, 1, 2, 2])
+    assert Weight.constant(3).at(0.5) == 3
+
+
+def test_a_sum_of_losses_is_the_sum() -> None:
+    items, labels = batch()
+    parts = [make("circle"), make("threshold_consistent_margin"), make("triplet")]
+    combined = CombinedLoss(parts, [1.0, Weight(0, 4), 0.0])
+    combined.done = 0.25
+    torch.testing.assert_close(combined(items, labels), parts[0](items, labels) + parts[1](items, labels))
+    assert len(list(CombinedLoss([make("proxy_anchor")]).parameters())) == 1
+    with pytest.raises(ValueError, match="3 losses need as many weights"):
+        CombinedLoss(parts, [1.0])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_loss_takes_a_memory(name: str) -> None:
+    first, labels = batch()
+    second, _ = batch(seed=1)
+    loss = make(name)
+    memory = CrossBatchMemory(loss, DIMENSION, size=32).double()
+    plain = loss(first, labels)
+    torch.testing.assert_close(memory(first, labels), plain)  # nothing to remember yet
+    value, gradient = value_and_gradient(memory, second, labels)
+    without, _ = value_and_gradient(loss, second, labels)
+    assert torch.isfinite(gradient).all()
+    assert value != without
+    if LOSSES[name].takes_references:
+        against = loss(second, labels, None, first.detach(), labels)
+    else:
+        against = loss(torch.cat([second, first.detach()]), torch.cat([labels, labels]))
+    torch.testing.assert_close(value, without + against.detach())
+
+
+def test_the_memory_keeps_the_newest() -> None:
+    memory = CrossBatchMemory(make("contrastive"), 2, size=5).double()
+    for step in range(4):
+        items = torch.full((2, 2), float(step + 1), dtype=torch.float64, requires_grad=True)
+        memory(items, torch.tensor([step, step]))
+    assert sorted(memory.labels.tolist()) == [1, 2, 2, 3, 3]
+    memory(torch.ones(9, 2, dtype=torch.float64), torch.arange(9))  # larger than the memory
+    assert sorted(memory.labels.tolist()) == [4, 5, 6, 7, 8]
+    with torch.no_grad():
+        memory(torch.ones(2, 2, dtype=torch.float64), torch.tensor([77, 77]))
+    assert 77 not in memory.labels
+
+
+def test_the_memory_waits_and_mines() -> None:
+    items, labels = batch()
+    memory = CrossBatchMemory(
+        make("triplet"), DIMENSION, size=32, warmup=2, miner=build_miner(Spec("triplet_margin"))
+    ).double()
+    clean = make("triplet")(items, labels)
+    torch.testing.assert_close(memory(items, labels), clean)
+    torch.testing.assert_close(memory(items, labels), clean)
+    assert memory(items, labels) > clean
+
+
+def test_memory_errors_name_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'size'"):
+        memories.build(Spec("cross_batch", {"sizes": 3}), make("triplet"), embedding_dim=4)
+    with pytest.raises(ConfigError, match="size must be at least 1"):
+        memories.build(Spec("cross_batch", {"size": 0}), make("triplet"), embedding_dim=4)
+
+
+@pytest.mark.parametrize("name", sorted(MINERS))
+def test_every_miner_chooses_indices(name: str) -> None:
+    items, labels = batch()
+    indices = build_miner(Spec(name))(items.detach(), labels)
+    assert len(indices) in (3, 4)
+    assert any(line.startswith(name) for line in miner_catalogue())
+    assert torch.isfinite(make("triplet")(items, labels, indices))
+
+
+def test_unknown_miners_and_parameters_name_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'batch_hard'"):
+        build_miner(Spec("batch_hart"))
+    with pytest.raises(ConfigError, match="did you mean 'epsilon'"):
+        build_miner(Spec("multi_similarity", {"epsilom": 0.1}))

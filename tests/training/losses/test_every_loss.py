@@ -1,0 +1,204 @@
+"""What holds for every loss of the catalogue."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from api_schemas.errors import ConfigError, InputError
+from tests.training.losses.cases import CLASSES, DIMENSION, NAMES, Spec, batch, make, value_and_gradient
+from training.losses import LOSSES, build, catalogue
+from training.losses.library import BaseMetricLossFunction
+
+WHOLE_BATCH = {"icnn", "fast_ap", "pnp"}  # there are no pairs to choose: each item is ranked among all others
+COMPARED_WITH_ALL = {"angular", "margin", "nca", "proto_triplet", "unpg", "nd", "icnn"}
+STOPS_GRADIENT = {"circle", "sface", "nd"}  # by definition; their twins stop it too, see test_naive_twins.py
+ISSUE = [
+    "triplet",
+    "circle",
+    "contrastive",
+    "multi_similarity",
+    "proxy_nca",
+    "proxy_nca_plus_plus",
+    "proxy_anchor",
+    "soft_triple",
+    "threshold_consistent_margin",
+    "unpg",
+    "mean_field_contrastive",
+    "mean_field_class_wise_multi_similarity",
+    "proto_triplet",
+    "icnn",
+    "sface",
+    "normalized_softmax",
+    "partial_fc",
+    "d_simplex",
+    "harmonic",
+    "z_loss",
+    "center",
+    "sbcl",
+    "hierarchical_contrastive",
+    "nd",
+]
+
+
+def test_the_catalogue_has_every_promised_name() -> None:
+    assert set(ISSUE) <= set(LOSSES)
+    assert [line.split()[0] for line in catalogue()] == list(LOSSES)
+    assert all(loss.paper and loss.__doc__ for loss in LOSSES.values())
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in NAMES if LOSSES[name].__module__ != "training.losses.adopted"]
+)
+def test_docstrings_have_one_form(name: str) -> None:
+    headings = ("Formula", "Shapes", "Parameters", "Neighbours", "In released code")
+    positions = [(LOSSES[name].__doc__ or "").find(f"{heading}:") for heading in headings]
+    assert positions == sorted(positions)
+    assert min(positions) > 0
+
+
+def test_unknown_names_and_parameters_name_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'triplet'"):
+        build(Spec("tripplet"), num_classes=2, embedding_dim=2)
+    with pytest.raises(ConfigError, match="did you mean 'margin'"):
+        build(Spec("triplet", {"margn": 1}), num_classes=2, embedding_dim=2)
+    with pytest.raises(ConfigError, match="embedding_dim must be at least 9"):
+        build(Spec("d_simplex"), num_classes=10, embedding_dim=4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_is_a_library_loss_with_a_gradient(name: str) -> None:
+    loss = make(name)
+    value, gradient = value_and_gradient(loss, *batch())
+    assert isinstance(loss, BaseMetricLossFunction)
+    assert value.ndim == 0
+    assert torch.isfinite(gradient).all()
+    assert gradient.abs().max() > 0
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in STOPS_GRADIENT])
+def test_gradients_are_those_of_the_value(name: str) -> None:
+    loss = make(name)
+    items, labels = batch(n=9, seed=4)
+
+    def value(items: torch.Tensor) -> torch.Tensor:
+        torch.manual_seed(3)
+        return loss(items, labels)
+
+    assert torch.autograd.gradcheck(value, (items,), eps=1e-6, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_order_within_the_batch_does_not_matter(name: str) -> None:
+    loss = make(name)
+    items, labels = batch()
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(1))
+    value, gradient = value_and_gradient(loss, items, labels)
+    shuffled_value, shuffled_gradient = value_and_gradient(loss, items[order], labels[order])
+    torch.testing.assert_close(shuffled_value, value, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(shuffled_gradient, gradient[order], rtol=1e-7, atol=1e-10)
+
+
+DEGENERATE = {
+    "identical": (torch.ones(8, DIMENSION), torch.arange(8) // 2),
+    "orthogonal": (torch.eye(8, DIMENSION), torch.arange(8) // 2),
+    "opposite": (torch.cat([torch.eye(2, DIMENSION), -torch.eye(2, DIMENSION)]), torch.tensor([0, 0, 1, 1])),
+    "collinear, one class": (torch.ones(4, DIMENSION) * torch.arange(1, 5)[:, None], torch.zeros(4).long()),
+    "one class": (torch.eye(8, DIMENSION), torch.zeros(8).long()),
+    "no positives": (torch.eye(4, DIMENSION), torch.arange(4)),
+    "one item": (torch.ones(1, DIMENSION), torch.zeros(1).long()),
+    "two items": (torch.eye(2, DIMENSION), torch.tensor([0, 1])),
+    "a zero vector": (
+        torch.eye(4, DIMENSION) * torch.tensor([0, 1, 1, 1])[:, None],
+        torch.tensor([0, 0, 1, 1]),
+    ),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("case", DEGENERATE)
+@pytest.mark.parametrize("name", NAMES)
+def test_degenerate_batches_stay_finite(name: str, case: str, dtype: torch.dtype) -> None:
+    items, labels = DEGENERATE[case]
+    value, gradient = value_and_gradient(make(name).to(dtype), items.to(dtype), labels)
+    assert torch.isfinite(value)
+    assert torch.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_precisions_agree(name: str) -> None:
+    items, labels = batch()
+    items = items.detach()
+    exact, exact_gradient = value_and_gradient(make(name), items, labels)
+    single, single_gradient = value_and_gradient(make(name).float(), items.float(), labels)
+    torch.testing.assert_close(single.double(), exact, rtol=2e-5, atol=2e-6)
+    torch.testing.assert_close(single_gradient.double(), exact_gradient, rtol=5e-3, atol=2e-5)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed, _ = value_and_gradient(make(name).float(), items.float(), labels)
+    torch.testing.assert_close(mixed, single, rtol=1e-6, atol=1e-7)  # computed in float32 all the same
+    rounded, _ = value_and_gradient(make(name).float(), items.bfloat16(), labels)
+    same, _ = value_and_gradient(make(name).float(), items.bfloat16().float(), labels)
+    torch.testing.assert_close(rounded, same)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if not hasattr(make(name), "num_classes")])
+def test_labels_are_compared_as_integers(name: str) -> None:
+    loss = make(name)
+    items, labels = batch()
+    big = 2**24  # float32 cannot tell 2^24 and 2^24 + 1 apart
+    value, gradient = value_and_gradient(loss, items, labels)
+    shifted, shifted_gradient = value_and_gradient(loss, items, labels + big)
+    torch.testing.assert_close(shifted, value)
+    torch.testing.assert_close(shifted_gradient, gradient)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if LOSSES[name].takes_references])
+def test_references_count(name: str) -> None:
+    loss = make(name)
+    items, labels = batch()
+    references, ref_labels = batch(seed=9, n=11)
+    value, gradient = value_and_gradient(loss, items, labels, None, references, ref_labels)
+    moved, _ = value_and_gradient(loss, items, labels, None, references.roll(1, 0), ref_labels)
+    assert torch.isfinite(value)
+    assert gradient.abs().max() > 0
+    assert moved != value
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in NAMES if not LOSSES[name].takes_references and name not in WHOLE_BATCH]
+)
+def test_class_losses_refuse_what_they_cannot_use(name: str) -> None:
+    items, labels = batch()
+    with pytest.raises(ValueError, match="ref_emb"):
+        make(name)(items, labels, None, items.clone(), labels)
+    with pytest.raises(InputError, match=f"codes from 0 to {CLASSES - 1}"):
+        make(name)(items, labels + 1)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in WHOLE_BATCH])
+def test_indices_restrict_or_weight(name: str) -> None:
+    items, labels = batch()
+    whole, _ = value_and_gradient(make(name), items, labels)
+    one = torch.tensor([0]), torch.tensor([4]), torch.tensor([1])
+    some = torch.tensor([0, 0, 1]), torch.tensor([4, 8, 5]), torch.tensor([1, 2, 3])
+    value, gradient = value_and_gradient(make(name), items, labels, some)
+    assert torch.isfinite(gradient).all()
+    assert value != whole
+    untouched = [6, 7, 9, 10, 11, 12, 13, 14]
+    assert name in COMPARED_WITH_ALL or gradient[untouched].abs().max() == 0
+    assert torch.isfinite(value_and_gradient(make(name), items, labels, one)[0])
+
+
+SAMPLERS = {
+    "m_per_class": torch.arange(16) // 4,
+    "shuffled": torch.tensor([0, 0, 1, 2, 2, 2, 3, 3, 4, 0, 1, 1, 4, 3, 2, 2]),
+}
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_sampler_feeds_every_loss(name: str, sampler: str) -> None:
+    labels = SAMPLERS[sampler]
+    items = torch.randn(16, DIMENSION, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    _, gradient = value_and_gradient(make(name), torch.nn.functional.normalize(items), labels)
+    assert gradient.abs().max() > 0

@@ -1,0 +1,187 @@
+"""Metrix: the generalised form, the mixtures, their choice, all levels."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from api_schemas.errors import ConfigError
+from tests.training.losses.cases import CLASSES, DIMENSION, NAMES, Spec, batch, make, value_and_gradient
+from training import mixup
+from training.losses import LOSSES
+from training.losses.mixable import MixedPairs
+from training.mixup.choice import anchor_negative, positive_negative, sides
+from training.mixup.metrix import Metrix, mixed_embeddings
+
+FITS = [name for name in NAMES if LOSSES[name].roles]
+ISSUE = {
+    *("contrastive", "multi_similarity", "proxy_anchor", "proxy_nca"),
+    *("binomial_deviance", "lifted_structure", "triplet", "circle"),
+}
+
+
+def test_it_fits_the_losses_it_should() -> None:
+    assert set(FITS) >= ISSUE
+    with pytest.raises(ConfigError, match="no generalised form"):
+        mixup.build(Spec("metrix"), make("icnn"))
+    with pytest.raises(ConfigError, match="did you mean 'hardest'"):
+        mixup.build(Spec("metrix", {"hardst": 2}), make("triplet"))
+    with pytest.raises(ConfigError, match="level must be"):
+        mixup.build(Spec("metrix", {"level": "pixel"}), make("triplet"))
+
+
+@pytest.mark.parametrize("name", ["multi_similarity", "circle", "lifted_structure", "contrastive"])
+def test_the_generalised_form_over_whole_labels_is_the_clean_loss(name: str) -> None:
+    loss = make(name)
+    items, labels = batch()
+    labels = torch.arange(15) % 3  # every anchor has both kinds: a padded form has no place for others
+    unit = F.normalize(items.detach())
+    s = unit @ unit.T
+    same = (labels[:, None] == labels).double()
+    pairs = MixedPairs(s, same, ~torch.eye(15, dtype=torch.bool), s, s)
+    clean = loss(items, labels)
+    torch.testing.assert_close(loss.reducer(loss.mixed(pairs), unit, labels), clean.detach())
+
+
+def test_the_generalised_form_of_proxy_anchor_is_the_clean_loss() -> None:
+    loss = make("proxy_anchor", classes=3)
+    items, labels = batch()
+    labels = torch.arange(15) % 3
+    s = F.normalize(loss.proxies.detach()) @ F.normalize(items.detach()).T
+    same = (torch.arange(3)[:, None] == labels).double()
+    pairs = MixedPairs(s, same, torch.ones_like(s, dtype=torch.bool), s, s)
+    mixed = loss.mixed(pairs)["loss"]["losses"]
+    torch.testing.assert_close(mixed, loss(items, labels).detach())
+
+
+def _loop(items: Tensor, labels: Tensor, share: float, hardest: int) -> list[list[tuple[float, int, int]]]:
+    """For each anchor its mixtures (cosine, positive, negative), built as vectors."""
+    unit = F.normalize(items.detach())
+    s = unit @ unit.T
+    rows = []
+    for a in range(len(labels)):
+        negatives = sorted(
+            (j for j in range(len(labels)) if labels[j] != labels[a]), key=lambda j: -float(s[a, j])
+        )
+        row = []
+        for p in range(len(labels)):
+            if p != a and labels[p] == labels[a]:
+                for n in negatives[:hardest]:
+                    v = F.normalize(share * unit[p] + (1 - share) * unit[n], dim=0)
+                    row.append((float(unit[a] @ v), p, n))
+        rows.append(sorted(row))
+    return rows
+
+
+@pytest.mark.parametrize("hardest", [1, 3, 100])
+def test_mixtures_are_those_of_a_loop(hardest: int) -> None:
+    items, labels = batch()
+    pair = sides(make("multi_similarity"), items.detach(), labels, None, None, None)
+    choice = positive_negative(pair, hardest, None)
+    share = 0.3
+    pairs = mixed_embeddings(pair, choice, share)
+    for a, row in enumerate(_loop(items, labels, share, hardest)):
+        keep = choice.valid[a]
+        found = zip(
+            pairs.similarity[a, keep].tolist(),
+            choice.first[a, keep].tolist(),
+            choice.negative[a, keep].tolist(),
+            strict=True,
+        )
+        assert [tuple(part[1:]) for part in sorted(found)] == [part[1:] for part in row]
+        assert sorted(pairs.similarity[a, keep].tolist()) == pytest.approx([part[0] for part in row])
+
+
+def test_every_anchor_has_anchor_negative_mixtures() -> None:
+    items, labels = batch()
+    pair = sides(make("triplet"), items.detach(), labels, None, None, None)
+    choice = anchor_negative(pair, 3, None)
+    assert choice.valid.all()  # also the anchors that have positives
+    torch.testing.assert_close(choice.to_negative, choice.first_to_negative)
+
+
+@pytest.mark.parametrize("kind", ["positive_negative", "anchor_negative"])
+@pytest.mark.parametrize("name", FITS)
+def test_gradients_are_those_of_the_value(name: str, kind: str) -> None:
+    if name == "circle":
+        pytest.skip("its weights have no gradient by definition")
+    metrix = Metrix(make(name), kind=kind).double()
+    items, labels = batch(n=9, seed=4)
+
+    def value(items: Tensor) -> Tensor:
+        torch.manual_seed(3)
+        return metrix(items, labels)
+
+    assert torch.autograd.gradcheck(value, (items,), eps=1e-6, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("level", ["input", "feature"])
+@pytest.mark.parametrize("name", FITS)
+def test_inputs_and_features_are_mixed_and_sent_through(name: str, level: str) -> None:
+    metrix = Metrix(make(name), level=level, weight=1.0)
+    network = nn.Sequential(nn.Linear(6, 7), nn.Tanh(), nn.Linear(7, DIMENSION)).double()
+    inputs = torch.randn(15, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    _, labels = batch()
+    seen: list[Tensor] = []
+
+    def encode(mixed: Tensor) -> Tensor:
+        seen.append(mixed)
+        return network(mixed)
+
+    value = metrix(network(inputs), labels, mixable=inputs, encode=encode)
+    clean = metrix.loss(network(inputs), labels)
+    assert torch.isfinite(value)
+    assert value != clean
+    assert len(seen) == 1
+    assert len(seen[0]) <= 15 * 3  # one positive of each anchor with its three hardest negatives
+    value.backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+def test_mixing_inputs_of_a_linear_network_is_mixing_embeddings() -> None:
+    inputs, labels = batch()
+    inputs = F.normalize(inputs.detach())
+    by_level = []
+    for level in ("embedding", "input"):
+        metrix = Metrix(make("multi_similarity"), level=level, kind="positive_negative", positives=100)
+        torch.manual_seed(0)
+        by_level.append(metrix(inputs, labels, mixable=inputs, encode=nn.Identity()))
+    torch.testing.assert_close(*by_level)
+
+
+def test_class_vectors_that_are_compared_with_can_be_mixed_with_each_other() -> None:
+    loss = make("proxy_nca")
+    items, labels = batch()
+    pair = sides(loss, items.detach(), labels, None, None, None)
+    choice = positive_negative(pair, 2, None)
+    assert choice.first[choice.valid].tolist() == labels.repeat_interleave(2).tolist()
+    assert int(choice.negative.max()) < CLASSES
+    assert not (choice.first == choice.negative).any()
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_degenerate_batches_stay_finite(name: str) -> None:
+    for items, labels in (
+        (torch.ones(4, DIMENSION), torch.tensor([0, 0, 1, 1])),
+        (torch.cat([torch.eye(2, DIMENSION), -torch.eye(2, DIMENSION)]), torch.tensor([0, 1, 1, 0])),
+        (torch.eye(4, DIMENSION), torch.zeros(4).long()),
+        (torch.eye(4, DIMENSION), torch.arange(4)),
+    ):
+        for kind in ("positive_negative", "anchor_negative"):
+            value, gradient = value_and_gradient(Metrix(make(name).float(), kind=kind), items, labels)
+            assert torch.isfinite(value)
+            assert torch.isfinite(gradient).all()
+
+
+def test_the_positivity_threshold_of_the_paper() -> None:
+    # v pulls iff s <= m + ln(share / (1 - share)) / (beta + gamma), log-denominators dropped (section 3.5)
+    loss = make("binomial_deviance", beta=18.0, gamma=75.0, middle=0.77)
+    threshold = 0.77 + torch.log(torch.tensor(0.6 / 0.4)).item() / (18 + 75)
+    assert threshold == pytest.approx(0.774360, abs=1e-6)
+    for similarity, pulls in ((0.647163, True), (0.95, False)):
+        s = torch.tensor([[similarity]], dtype=torch.float64, requires_grad=True)
+        pairs = MixedPairs(s, torch.full_like(s, 0.6), torch.ones(1, 1, dtype=torch.bool), s, s)
+        (slope,) = torch.autograd.grad(loss.mixed(pairs)["loss"]["losses"].sum(), s)
+        assert (slope < 0) == pulls

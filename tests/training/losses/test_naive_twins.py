@@ -1,0 +1,159 @@
+"""Every own loss against a loop, value and gradient; then what its parameters do."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from tests.training.losses.cases import CLASSES, NAMES, batch, make, value_and_gradient
+from tests.training.losses.naive import TWINS
+from training.losses import LOSSES
+from training.losses.adopted import ADOPTED
+from training.losses.clusters import cluster
+
+
+def test_every_own_loss_has_a_twin() -> None:
+    assert set(TWINS) == set(NAMES) - set(ADOPTED)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("name", sorted(TWINS))
+def test_agrees_with_its_twin(name: str, seed: int) -> None:
+    loss = make(name)
+    items, labels = batch(seed=seed)
+    value, gradient = value_and_gradient(loss, items, labels)
+    expected = TWINS[name](loss, items, labels)
+    (expected_gradient,) = torch.autograd.grad(expected, items)
+    torch.testing.assert_close(value, expected.detach(), rtol=1e-5 if name == "icnn" else 1e-9, atol=1e-9)
+    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-4 if name == "icnn" else 1e-7, atol=1e-7)
+
+
+def test_class_balanced_margin_gives_each_class_one_voice() -> None:
+    items = F.normalize(torch.randn(9, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(2)))
+    labels = torch.tensor([0, 0, 0, 0, 0, 1, 1, 2, 2])
+    s = items @ items.T
+    means = []
+    for c in range(3):
+        near = [0.9 - s[i, j] for i in range(9) for j in range(9) if i != j and labels[i] == labels[j] == c]
+        means.append(torch.stack([value for value in near if value >= 0]).mean())
+    loss = make("threshold_consistent_margin", balance="classes", lambda_minus=0.0)
+    torch.testing.assert_close(loss(items, labels), torch.stack(means).mean())
+
+
+def test_a_tree_orders_pairs_by_their_distance_in_it() -> None:
+    labels = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
+    tree = [[0], [0], [1], [1]]
+    loss = make("hierarchical_contrastive", classes=4, ancestors=tree)
+
+    def at(angles: list[float]) -> torch.Tensor:
+        turned = torch.deg2rad(torch.tensor(angles, dtype=torch.float64))
+        return loss(torch.stack([turned.cos(), turned.sin()], 1), labels)
+
+    right = at([0, 2, 20, 22, 170, 172, 190, 192])  # groups {0, 1} and {2, 3} lie apart
+    wrong = at([0, 2, 170, 172, 20, 22, 190, 192])  # 0 lies with 2, 1 with 3
+    assert right < wrong
+    flat = make("hierarchical_contrastive", classes=4)
+    assert flat.paths.shape == (4, 1)
+
+
+def test_subclasses_part_a_large_class_of_two_shapes() -> None:
+    generator = torch.Generator().manual_seed(1)
+    shapes = torch.eye(3, 8, dtype=torch.float64)
+    items = torch.cat([shapes[:2].repeat_interleave(20, 0), shapes[2:].repeat(20, 1)])
+    items = F.normalize(items + 0.05 * torch.randn(items.shape, generator=generator, dtype=torch.float64))
+    labels = torch.tensor([0] * 40 + [1] * 20)
+    found = cluster(items, labels, 20, 0.1)
+    assert found.labels.tolist() == [0, 0, 1]
+    loss = make("sbcl", classes=2, cluster_size=20, every=1, memory_size=60).train()
+    before = make("sbcl", classes=2, cluster_size=20)(items, labels)
+    after = loss(items.requires_grad_(), labels)
+    subclass, _ = loss.subclasses(items, labels)
+    assert len(set(subclass[:20].tolist())) == len(set(subclass[20:40].tolist())) == 1
+    assert subclass[0] != subclass[20] != subclass[40]
+    assert after < before  # the two shapes of class 0 no longer have to meet at full strength
+    copy = make("sbcl", classes=2, cluster_size=20, every=1, memory_size=60)
+    copy.load_state_dict(loss.state_dict())
+    torch.testing.assert_close(copy(items, labels), loss.eval()(items, labels))
+
+
+def test_nd_follows_a_teacher_in_direction_and_norm() -> None:
+    loss = make("nd")
+    student = torch.tensor([[1.0, 0.0], [0.0, 3.0]])
+    teacher = torch.tensor([[2.0, 0.0], [0.0, 2.0]])
+    labels = torch.tensor([0, 1])
+    # the first is half as long as its teacher: 1 - 1/2; the second longer: it points the right way, 0
+    torch.testing.assert_close(loss(student, labels, None, teacher, labels), torch.tensor(0.25))
+
+
+def test_new_classes_come_by_their_mean() -> None:
+    loss = make("normalized_softmax")
+    support = torch.tensor([[3.0, 0], [0, 1], [1, 1]], dtype=torch.float64)
+    support = F.pad(support, (0, 6))
+    loss.add_classes(support, torch.tensor([0, 0, 1]))
+    diagonal = F.normalize(F.pad(torch.ones(1, 2, dtype=torch.float64), (0, 6)))
+    assert loss.class_vectors.shape == (CLASSES + 2, 8)
+    torch.testing.assert_close(loss.class_vectors[CLASSES:].detach(), diagonal.repeat(2, 1))
+    assert torch.isfinite(loss(support, torch.tensor([CLASSES, CLASSES, CLASSES + 1])))
+
+
+@pytest.mark.parametrize("name", ["proxy_nca", "proxy_anchor", "normalized_softmax", "center", "partial_fc"])
+def test_class_vectors_can_start_from_class_means(name: str) -> None:
+    from training.losses import start_from_class_means
+
+    loss = make(name)
+    before = loss.class_vectors.detach().clone()
+    items, labels = batch()
+    keep = labels != 2
+    start_from_class_means(loss, items[keep], labels[keep])
+    unit = F.normalize(items.detach())
+    for code in (0, 1, 3, 4):
+        torch.testing.assert_close(loss.class_vectors[code], F.normalize(unit[labels == code].mean(0), dim=0))
+    torch.testing.assert_close(loss.class_vectors[2], before[2])
+
+
+def test_partial_fc_leaves_unsampled_centres_where_they_are() -> None:
+    loss = make("partial_fc", classes=50, sample_rate=0.2).train()
+    labels = torch.tensor([3, 3, 7, 8])
+    items = torch.randn(4, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for _ in range(3):
+        before = loss.centers.clone()
+        state = torch.random.get_rng_state()
+        rows, _ = loss.sample(labels)
+        torch.random.set_rng_state(state)
+        loss(items.requires_grad_(), labels).backward()
+        moved = (loss.centers != before).any(1).nonzero()[:, 0]
+        assert moved.tolist() == rows.tolist()
+        assert len(rows) == 10
+        assert {3, 7, 8} <= set(rows.tolist())
+    still = loss.eval().centers.clone()
+    loss(items, labels).backward()
+    torch.testing.assert_close(loss.centers, still)
+
+
+def test_partial_fc_with_all_classes_is_the_full_loss() -> None:
+    items, labels = batch()
+    partial = make("partial_fc", sample_rate=1.0, base="cosface", margin=0.35)
+    full = make("cosface")
+    with torch.no_grad():
+        full.W.copy_(partial.centers.T)
+    torch.testing.assert_close(partial(items, labels), full(items, labels))
+    arc, arcface = make("partial_fc", sample_rate=1.0, margin=0.499164), make("arcface")
+    with torch.no_grad():
+        arcface.W.copy_(arc.centers.T)
+    torch.testing.assert_close(arc(items, labels), arcface(items, labels), rtol=1e-6, atol=1e-6)
+
+
+def test_partial_fc_ignores_suspiciously_near_negatives() -> None:
+    loss = make("partial_fc", classes=3, dimension=2, sample_rate=1.0, base="none", filter_above=0.4)
+    loss.centers.copy_(torch.tensor([[1.0, 0], [1.0, 0], [-1.0, 0]]))
+    value = loss(torch.tensor([[1.0, 0.0]], dtype=torch.float64), torch.tensor([0]))
+    assert value < 1e-9  # the twin centre would make it log 2
+
+
+def test_simplex_corners_are_evenly_apart() -> None:
+    for dimension in (1, 4, 63):
+        corners = LOSSES["d_simplex"](num_classes=2, embedding_dim=dimension).corners.double()
+        cosine = corners @ corners.T
+        expected = torch.full_like(cosine, -1 / dimension).fill_diagonal_(1)
+        torch.testing.assert_close(cosine, expected, rtol=0, atol=1e-6)

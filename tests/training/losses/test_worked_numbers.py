@@ -1,0 +1,120 @@
+"""Examples computed by hand (or with a few lines of numpy) from the papers' formulas."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.training.losses.cases import make
+from tests.training.losses.naive import icnn as naive_icnn
+from training.losses.mixable import MixedPairs
+from training.losses.unpg import cross_entropy_with_pairs, within_whiskers
+
+
+def at(*degrees: float) -> Tensor:
+    """Unit vectors in the plane, float64 [n, 2]."""
+    angles = torch.tensor(degrees, dtype=torch.float64) * math.pi / 180
+    return torch.stack([angles.cos(), angles.sin()], dim=1)
+
+
+def test_threshold_consistent_margin() -> None:
+    items = torch.tensor([[0, 1], [0.43, 0.9], [1, 0], [0.5, 0.5]], dtype=torch.float64)
+    loss = make("threshold_consistent_margin")
+    assert float(loss(items, torch.tensor([0, 0, 1, 1]))) == pytest.approx(0.517876, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("positive", "negative", "margin", "gamma", "expected"),
+    [
+        ((0.8, 0.5), (0.3, 0.1), 0.4, 80, 1.785282),
+        ((0.8, 0.5), (0.3, 0.1), 0.25, 256, 55.04),
+        ((0.6,), (0.4,), 0.4, 80, math.log(2)),
+    ],
+)
+def test_circle(
+    positive: tuple[float, ...], negative: tuple[float, ...], margin: float, gamma: float, expected: float
+) -> None:
+    loss = make("circle", margin=margin, gamma=gamma)
+    cosines = torch.tensor([[*positive, *negative]], dtype=torch.float64)
+    is_positive = torch.arange(len(positive) + len(negative))[None] < len(positive)
+    terms = loss.terms(cosines, is_positive, ~is_positive)
+    assert float(terms["loss"]["losses"]) == pytest.approx(expected, abs=1e-6)
+
+
+def test_unpg_and_its_filter() -> None:
+    pairs = torch.tensor(
+        [-0.30, -0.05, 0, 0.02, 0.05, 0.08, 0.10, 0.12, 0.15, 0.20, 0.95], dtype=torch.float64
+    )
+    logits = 16 * torch.tensor([[0.62, 0.10, 0.05], [0.08, 0.55, 0.12]], dtype=torch.float64)
+    labels = torch.tensor([0, 1])
+
+    def loss(kept: Tensor) -> float:
+        return float(cross_entropy_with_pairs(logits, labels, 16 * kept).mean())
+
+    assert (
+        within_whiskers(pairs, 1.0).tolist() == within_whiskers(pairs, 1.5).tolist() == pairs[1:-1].tolist()
+    )
+    assert loss(within_whiskers(pairs, 1.5)) == pytest.approx(0.006530, abs=1e-6)
+    assert loss(pairs[:0]) == pytest.approx(0.000961, abs=1e-6)
+    assert loss(within_whiskers(pairs, None)) == pytest.approx(5.843386, abs=1e-6)
+
+
+def test_mean_field() -> None:
+    items, labels, fields = at(0, 10, 40, 48), torch.tensor([0, 0, 1, 1]), at(5, 40, 220)
+    contrastive = make("mean_field_contrastive", classes=3, dimension=2)
+    contrastive.fields.data = fields
+    assert float(contrastive(items, labels).detach()) == pytest.approx(0.095644, abs=1e-6)
+    assert float(contrastive.regularizer().detach()) == pytest.approx(0.009465, abs=1e-6)
+    contrastive.regularization = 1.0
+    assert float(contrastive(items, labels).detach()) == pytest.approx(0.095644 + 0.009465, abs=2e-6)
+    class_wise = make("mean_field_class_wise_multi_similarity", classes=3, dimension=2)
+    class_wise.fields.data = fields
+    assert float(class_wise(items, labels).detach()) == pytest.approx(69.245824, abs=1e-6)
+
+
+def test_proxies() -> None:
+    items, labels, proxies = at(0, 40), torch.tensor([0, 1]), at(10, 60, 200)
+    expected = {"proxy_nca": 0.485739, "proxy_nca_plus_plus": 0.117828, "proxy_anchor": 16.704271}
+    for name, value in expected.items():
+        loss = make(name, classes=3, dimension=2)
+        loss.proxies.data = proxies
+        assert float(loss(items, labels).detach()) == pytest.approx(value, abs=1e-6)
+
+
+def test_soft_triple() -> None:
+    loss = make("soft_triple", classes=2, dimension=2, centers_per_class=2, tau=0.0)
+    loss.fc.data = at(10, 20, 60, 80).T
+    assert float(loss(at(0, 40), torch.tensor([0, 1])).detach()) == pytest.approx(0.411087, abs=1e-6)
+    assert float(loss.regularizer().detach()) == pytest.approx(
+        0.130413, abs=2e-5
+    )  # the authors' floor adds 1e-5
+
+
+def test_metrix_of_multi_similarity_and_contrastive() -> None:
+    anchor, mixed = at(0)[0], 0.6 * at(30)[0] + 0.4 * at(80)[0]
+    unit = mixed / mixed.norm()
+    assert unit.tolist() == pytest.approx([0.647163, 0.762351], abs=1e-6)
+    similarity = (anchor @ unit).reshape(1, 1)
+    pairs = MixedPairs(
+        similarity,
+        torch.full_like(similarity, 0.6),
+        torch.ones(1, 1, dtype=torch.bool),
+        (anchor @ at(30)[0]).reshape(1, 1),
+        (anchor @ at(80)[0]).reshape(1, 1),
+    )
+    loss = make("multi_similarity", alpha=18, beta=75, base=0.77)
+    assert float(loss.mixed(pairs)["loss"]["losses"]) == pytest.approx(0.103777, abs=1e-6)
+    contrastive = make("contrastive", negative_margin=0.5).mixed(pairs)
+    total = contrastive["pos_loss"]["losses"] + contrastive["neg_loss"]["losses"]
+    assert float(total) == pytest.approx(0.504026, abs=1e-6)
+
+
+def test_icnn_follows_its_loop_at_other_neighbourhoods() -> None:
+    items, labels = at(0, 10, 21, 50, 80, 112, 130, 136, 190), torch.arange(9) // 3
+    for k, reach in ((2, 5), (4, 5), (2, 3)):
+        expected = naive_icnn(None, items, labels, k, reach)
+        loss = make("icnn", k=k, reach=reach)
+        assert float(loss(items, labels)) == pytest.approx(float(expected), rel=1e-5)
