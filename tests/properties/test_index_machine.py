@@ -1,0 +1,175 @@
+"""Writes, searches, rebuilds, backups and restarts in any order, against a dictionary and brute force.
+
+Limits are tiny, so that rebuilds happen all the time; few distinct vectors, so that ties and duplicates do.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from decision.similarity import pair_similarities
+from index.backup import restore
+from index.bundle import write_bundle
+from index.live import Limits, LiveGallery
+from index.store import StoredItem
+from tests.index.conftest import KINDS, MODEL, items_of, small, unit
+
+DIM = 6
+POOL = unit(np.random.default_rng(0), 24, DIM)
+START = items_of(POOL[:12], [f"c{row % 3}" for row in range(12)], size=np.arange(12))
+TINY = Limits(buffer_rows=4, dead_share=0.2, seed_block=5)
+IDS = st.sampled_from([f"i{number}" for number in range(16)])
+VECTORS = st.integers(0, len(POOL) - 1)
+LABELS = st.sampled_from(["c0", "c1", "c2", "7"])
+Row = tuple[str, int, int | None]  # label, vector of the pool, size
+
+
+class Machine(RuleBasedStateMachine):
+    """``model`` is what the gallery must be; ``kind`` is set by the test."""
+
+    kind = "flat"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp())
+        self.bundle = self.folder / "bundle"
+        write_bundle(
+            self.bundle,
+            name="machine",
+            items=START,
+            model_hash=MODEL,
+            encoder_folder=None,
+            index_config=small(self.kind, m=4),
+            report=None,
+            operating_points=[],
+            active={},
+            reasons=[],
+            config_yaml="",
+        )
+        self.model: dict[str, Row] = {f"i{row}": (f"c{row % 3}", row, row) for row in range(12)}
+        self.backups: list[tuple[Path, dict[str, Row]]] = []
+        self.data = self.folder / "data"
+        self.gallery = LiveGallery.open(self.bundle, self.data, TINY)
+
+    def teardown(self) -> None:
+        self.gallery.close()
+        shutil.rmtree(self.folder)
+
+    @rule(
+        rows=st.lists(st.tuples(IDS, LABELS, VECTORS, st.none() | st.integers(0, 20)), min_size=1, max_size=4)
+    )
+    def upsert(self, rows: list[tuple[str, str, int, int | None]]) -> None:
+        chosen = {row[0]: row[1:] for row in rows}
+        new = self.gallery.upsert(
+            [
+                StoredItem(name, label, POOL[vector], {} if size is None else {"size": size})
+                for name, (label, vector, size) in chosen.items()
+            ]
+        )
+        assert new == len(chosen.keys() - self.model.keys())
+        self.model |= chosen
+
+    @rule(ids=st.lists(IDS, max_size=4))
+    def delete(self, ids: list[str]) -> None:
+        assert self.gallery.delete(ids) == len(set(ids) & self.model.keys())
+        for name in ids:
+            self.model.pop(name, None)
+
+    @rule(label=LABELS)
+    def delete_where(self, label: str) -> None:
+        gone = [name for name, row in self.model.items() if row[0] == label]
+        assert self.gallery.delete_where({"label": label}) == len(gone)
+        for name in gone:
+            del self.model[name]
+
+    @rule()
+    def rebuild(self) -> None:
+        self.gallery.wait()
+        self.gallery.rebuild()
+
+    @rule()
+    def restart(self) -> None:
+        self.gallery.close()
+        self.gallery = LiveGallery.open(self.bundle, self.data, TINY)
+
+    @precondition(lambda self: len(self.backups) < 2)
+    @rule()
+    def backup(self) -> None:
+        out = self.folder / f"backup-{len(self.backups)}"
+        self.gallery.backup(out)
+        self.backups.append((out, dict(self.model)))
+
+    @precondition(lambda self: self.backups)
+    @rule()
+    def restore(self) -> None:
+        out, model = self.backups.pop()
+        self.gallery.close()
+        shutil.rmtree(self.data)
+        restore(out, self.data)
+        shutil.rmtree(out)
+        self.gallery = LiveGallery.open(self.bundle, self.data, TINY)
+        self.model = model
+
+    @rule(query=VECTORS, k=st.integers(1, 20), least=st.none() | st.integers(0, 20), exact=st.booleans())
+    def search(self, query: int, k: int, least: int | None, exact: bool) -> None:
+        condition: dict[str, Any] | None = None if least is None else {"size": {"$gte": least}}
+        if condition and not any(row[2] is not None for row in self.model.values()):
+            condition = None
+        kept = {
+            name: row
+            for name, row in self.model.items()
+            if condition is None or (row[2] is not None and row[2] >= (least or 0))
+        }
+        vector = POOL[query][None]
+        expected = sorted(
+            ((name, float(pair_similarities(vector, POOL[row[1]][None])[0])) for name, row in kept.items()),
+            key=lambda pair: (-pair[1], pair[0]),
+        )[:k]
+        hits = self.gallery.search(vector, k, filter=condition, exact=exact)[0]
+        assert [(hit.id, hit.similarity) for hit in hits] == expected
+        for hit in hits:
+            label, _, size = self.model[hit.id]
+            assert (hit.label, hit.metadata) == (label, {} if size is None else {"size": size})
+
+    @invariant()
+    def nothing_is_lost_or_made_up(self) -> None:
+        stored = self.gallery.page(None, 1_000)
+        assert [item.id for item in stored] == sorted(self.model)
+        assert self.gallery.n_items == len(self.model)
+        for item in stored:
+            label, vector, size = self.model[item.id]
+            assert (item.label, item.metadata.get("size")) == (label, size)
+            assert np.array_equal(item.vector, POOL[vector])
+        assert self.gallery.rebuild_error is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_order_of_writes_and_restarts(kind: str) -> None:
+    machine = type(f"Machine_{kind}", (Machine,), {"kind": kind})
+    case = machine.TestCase
+    case.settings = settings(
+        max_examples=12,
+        stateful_step_count=25,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    case().runTest()
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_order_of_writes_and_restarts_at_length(kind: str) -> None:
+    case = type(f"Machine_{kind}", (Machine,), {"kind": kind}).TestCase
+    case.settings = settings(
+        max_examples=150, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+    )
+    case().runTest()
