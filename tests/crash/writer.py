@@ -1,0 +1,62 @@
+"""A process that writes to a gallery until it is killed: python writer.py BUNDLE DATA BACKUPS SEED
+
+Before an operation it says what it is about to do, after it returned it says so: one JSON line each.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from index.live import Limits, LiveGallery
+from index.store import StoredItem
+
+DIM = 8
+IDS = 60
+
+
+def pool() -> np.ndarray[Any, np.dtype[np.float32]]:
+    """The vectors that are written, float32 [32, 8] unit rows."""
+    rows = np.random.default_rng(0).normal(size=(32, DIM))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def say(**words: Any) -> None:
+    """One line the parent reads."""
+    sys.stdout.write(json.dumps(words) + "\n")
+    sys.stdout.flush()
+
+
+def main(bundle: str, data: str, backups: str, seed: int) -> None:
+    """Write at random for ever."""
+    dice = random.Random(seed)
+    vectors = pool()
+    gallery = LiveGallery.open(bundle, data, Limits(buffer_rows=10, dead_share=0.2))
+    say(ready=True)
+    for turn in range(10**9):
+        roll = dice.random()
+        if roll < 0.6:
+            names = dice.sample(range(IDS), dice.randint(1, 6))
+            rows = {f"i{name}": [dice.randrange(32), f"{seed}.{turn}"] for name in names}
+            say(about="upsert", rows=rows)
+            gallery.upsert([StoredItem(name, label, vectors[v]) for name, (v, label) in rows.items()])
+        elif roll < 0.85:
+            ids = [f"i{name}" for name in dice.sample(range(IDS), dice.randint(1, 6))]
+            say(about="delete", ids=ids)
+            gallery.delete(ids)
+        elif roll < 0.95:
+            say(about="rebuild")
+            gallery.rebuild()
+        else:
+            say(about="backup")
+            gallery.backup(Path(backups) / f"{seed}-{turn}")
+        say(done=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:4], int(sys.argv[4]))
