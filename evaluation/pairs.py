@@ -201,6 +201,11 @@ class Pairs:
         b = a if self.symmetric else self.b.some(np.sort(draw.permutation(len(self.b))[:n]))
         return Pairs(self.classes, a, b, self.symmetric, self.scorer)
 
+    def within(self, rows: Integers) -> Pairs:
+        """The pairs among these rows of ``a``; against a gallery, of these rows with all of ``b``."""
+        a = self.a.some(rows)
+        return Pairs(self.classes, a, a if self.symmetric else self.b, self.symmetric, self.scorer)
+
     @property
     def tiles(self) -> list[tuple[slice, slice]]:
         """Rectangles that together hold every impostor pair once."""

@@ -1,0 +1,94 @@
+"""``diagnosis.json``: where the figures of a report come from, by class, group and pair.
+
+It lies beside ``report.json`` and explains it; nothing is decided by it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from api_schemas.base import SCHEMA_VERSION, Finite, Schema
+from api_schemas.operating_point import Score
+
+
+class Thresholds(Schema):
+    """The thresholds that rates of groups are given at, by the pooled share they keep within."""
+
+    far: dict[str, Finite]
+    fpir: dict[str, Finite]
+
+
+class GroupDiagnosis(Schema):
+    """The items that share one value of a column (``label``: one class).
+
+    ``far`` and ``frr`` are over pairs whose two ends are in the group (against a gallery: whose query
+    is), at the pooled thresholds; for a class, ``far`` is over pairs with one end in it. ``fpir`` and
+    ``fnir`` are over its queries, each class left out of the gallery in turn.
+    """
+
+    column: str
+    value: str
+    n_items: int
+    n_classes: int
+    genuine_pairs: int
+    impostor_pairs: int
+    far: dict[str, Finite | None]
+    frr: dict[str, Finite | None]
+    fpir: dict[str, Finite | None]
+    fnir: dict[str, Finite | None]
+    recall_at_1: Finite | None
+    r_precision: Finite | None
+    map_at_r: Finite | None
+
+
+class ClassSpread(Schema):
+    """How tight a class is and how far the others are, as squared distances.
+
+    ``intra``: mean to the class's own mean. ``inter``: from its mean to the mean of all classes.
+    ``collapse``: intra / inter, 0 at neural collapse. ``nearest``: the class with the nearest mean;
+    ``separation``: the two classes' mean intra over the squared distance of their means (the
+    class-distance normalised variance of Galanti et al., arXiv 2112.15121, equation 2).
+    """
+
+    label: str
+    n_items: int
+    intra: Finite | None
+    inter: Finite
+    collapse: Finite | None
+    nearest: str
+    separation: Finite | None
+
+
+class WorstPair(Schema):
+    """A pair by the ids of its two items, so that a page can show them."""
+
+    a: str
+    b: str
+    label_a: str
+    label_b: str
+    score: Finite
+
+
+class Diagnosis(Schema):
+    """A figure that the data cannot give is null, with a sentence in ``reasons``.
+
+    ``utilization`` (Metrix, arXiv 2106.04990): mean squared distance of a tested item to its nearest
+    training item. ``neural_collapse``: trace of within-class covariance times the pseudo-inverse of
+    between-class covariance, over the number of classes (NC1 of Papyan et al., arXiv 2008.08186).
+    """
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    created_at: datetime
+    model_hash: str
+    data_hash: str
+    split: str
+    score: Score
+    reasons: list[str]
+    thresholds: Thresholds
+    groups: list[GroupDiagnosis]
+    spread: list[ClassSpread]
+    neural_collapse: Finite | None
+    utilization: Finite | None
+    hardest_genuine: list[WorstPair]
+    hardest_impostor: list[WorstPair]

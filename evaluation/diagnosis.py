@@ -1,0 +1,253 @@
+"""Where the figures come from: which groups, which classes, which pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from api_schemas.diagnosis import Diagnosis, GroupDiagnosis, Thresholds, WorstPair
+from api_schemas.errors import InputError
+from decision.embeddings import EmbeddingSet
+from decision.hashes import data_hash
+from decision.progress import Track, silent
+from evaluation.identification import FPIRS, threshold_above, trials
+from evaluation.pairs import Pairs, PairScorer, arrange
+from evaluation.queries import Queries
+from evaluation.retrieval import per_query
+from evaluation.spread import neural_collapse, spread_of, utilization
+from evaluation.sweep import Sweep, sweep
+
+FARS = ("0.1", "0.01", "0.001")
+MOST_GROUPS = 200
+WORST = 20
+
+Mask = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+
+
+def diagnose(
+    items: EmbeddingSet,
+    *,
+    gallery: EmbeddingSet | None = None,
+    training: EmbeddingSet | None = None,
+    exclude_same: str | None = None,
+    columns: Sequence[str] = (),
+    scorer: PairScorer | None = None,
+    densities: NDArray[Any] | None = None,
+    gallery_densities: NDArray[Any] | None = None,
+    worst: int = WORST,
+    model_hash: str,
+    split: str,
+    track: Track = silent,
+) -> Diagnosis:
+    """Rates and ranks by class and by group, spread of the classes, and the hardest pairs.
+
+    Args:
+        items, gallery, exclude_same, scorer, densities, gallery_densities: as in ``evaluate``.
+        training: what the model was trained on, for the utilization.
+        columns: metadata columns whose values are groups; classes always are.
+        worst: how many of the hardest genuine and impostor pairs are named.
+
+    Raises:
+        InputError: a column that is not in the data, or that has too many values.
+    """
+    pairs = arrange(
+        items,
+        gallery=gallery,
+        exclude_same=exclude_same,
+        scorer=scorer,
+        densities=densities,
+        gallery_densities=gallery_densities,
+    )
+    if pairs.n_impostor == 0 or pairs.n_genuine == 0:
+        raise InputError("A diagnosis needs at least one genuine and one impostor pair.")
+    values = {column: _values(items, column) for column in columns}
+    found = sweep(pairs, deepest_far=0.1, per_query=True, track=track)
+    assert found.queries is not None
+    thresholds = _thresholds(found, found.queries)
+    reasons: list[str] = []
+    each = _PerQuery(found.queries, thresholds)
+    groups = _classes(pairs, thresholds, each)
+    for column, texts in values.items():
+        for value in np.unique(texts):
+            group = _group(pairs, thresholds, each, column, str(value), texts[pairs.a.rows] == value)
+            groups.append(group)
+            if not group.impostor_pairs:
+                reasons.append(f"The group {column} = {value} has no impostor pair, so it has no FAR.")
+            if not group.genuine_pairs:
+                reasons.append(f"The group {column} = {value} has no genuine pair, so it has no FRR.")
+    if training is None:
+        reasons.append("Utilization needs the embeddings of the training set.")
+    references = items if gallery is None else gallery
+    return Diagnosis(
+        created_at=datetime.now(UTC),
+        model_hash=model_hash,
+        data_hash=data_hash(items),
+        split=split,
+        score=pairs.scorer.score,
+        reasons=reasons,
+        thresholds=thresholds,
+        groups=groups,
+        spread=spread_of(items),
+        neural_collapse=neural_collapse(items),
+        utilization=None if training is None else utilization(items, training),
+        hardest_genuine=_hardest_genuine(found, items, references, worst),
+        hardest_impostor=_hardest_impostor(found, items, references, worst),
+    )
+
+
+class _PerQuery:
+    """Per row of ``a``: ranks and identification, NaN for queries that have no such figure."""
+
+    def __init__(self, queries: Queries, thresholds: Thresholds) -> None:
+        n = len(queries.pairs.a)
+        found = per_query(queries)
+        self.ranks = {name: np.full(n, np.nan) for name in ("recall_at_1", "r_precision", "map_at_r")}
+        self.ranks["recall_at_1"][found.queries] = found.first_rank == 1
+        self.ranks["r_precision"][found.queries] = found.r_precision
+        self.ranks["map_at_r"][found.queries] = found.map_at_r
+        known = queries.n_partners > 0
+        stranger = np.isfinite(queries.best)
+        best = np.maximum(queries.best_partner, queries.best)
+        self.fnir, self.fpir = {}, {}
+        for key, threshold in thresholds.fpir.items():
+            missed = ~(queries.right & (best >= np.float32(threshold)))
+            self.fnir[key] = np.where(known, missed, np.nan)
+            self.fpir[key] = np.where(stranger, queries.best >= np.float32(threshold), np.nan)
+
+    def means(self, members: NDArray[Any]) -> dict[str, Any]:
+        """The fields of a group that are means over its queries."""
+        return {name: _mean(values[members]) for name, values in self.ranks.items()} | {
+            "fnir": {key: _mean(values[members]) for key, values in self.fnir.items()},
+            "fpir": {key: _mean(values[members]) for key, values in self.fpir.items()},
+        }
+
+
+def _mean(values: Floats) -> float | None:
+    given = values[~np.isnan(values)]
+    return float(given.mean()) if len(given) else None
+
+
+def _rate(accepted: int, total: int) -> float | None:
+    return accepted / total if total else None
+
+
+def _thresholds(found: Sweep, queries: Queries) -> Thresholds:
+    """The lowest thresholds that keep the pooled rates: just above the first score to be refused."""
+    n = found.pairs.n_impostor
+    ranks = np.array([min(n, int(Fraction(far) * n) + 1) for far in FARS], dtype=np.int64)
+    refused = found.impostors_ranked(ranks)
+    unknown = trials(queries, None).unknown
+    return Thresholds(
+        far={key: _just_above(score) for key, score in zip(FARS, refused, strict=True)},
+        fpir={key: _just_above(threshold_above(unknown, key)) for key in FPIRS},
+    )
+
+
+def _just_above(score: np.float32) -> float:
+    return float(np.nextafter(max(score, np.float32(-1e30)), np.float32(np.inf)))
+
+
+def _values(items: EmbeddingSet, column: str) -> NDArray[np.str_]:
+    if column not in items.metadata:
+        known = ", ".join(sorted(items.metadata)) or "none"
+        raise InputError(f"There is no column '{column}' to group by; the data has: {known}.")
+    texts = np.asarray(items.metadata[column]).astype(np.str_)
+    if len(np.unique(texts)) > MOST_GROUPS:
+        raise InputError(
+            f"The column '{column}' has {len(np.unique(texts))} values, at most {MOST_GROUPS} make groups."
+        )
+    return texts
+
+
+def _classes(pairs: Pairs, thresholds: Thresholds, each: _PerQuery) -> list[GroupDiagnosis]:
+    keys = list(thresholds.far)
+    genuine, impostor = pairs.accepted_per_class([thresholds.far[key] for key in keys])
+    rows = []
+    for code, label in enumerate(pairs.classes):
+        n_genuine, n_impostor = int(pairs.genuine_per_class[code]), int(pairs.impostor_per_class[code])
+        far = {key: _rate(int(impostor[code, k]), n_impostor) for k, key in enumerate(keys)}
+        frr = {key: _rate(n_genuine - int(genuine[code, k]), n_genuine) for k, key in enumerate(keys)}
+        members = np.arange(pairs.a.starts[code], pairs.a.starts[code + 1])
+        rows.append(
+            GroupDiagnosis(
+                column="label",
+                value=str(label),
+                n_items=int(pairs.class_sizes[code]),
+                n_classes=1,
+                genuine_pairs=n_genuine,
+                impostor_pairs=n_impostor,
+                far=far,
+                frr=frr,
+                **each.means(members),
+            )
+        )
+    return rows
+
+
+def _group(
+    pairs: Pairs, thresholds: Thresholds, each: _PerQuery, column: str, value: str, members: Mask
+) -> GroupDiagnosis:
+    part = pairs.within(np.flatnonzero(members))
+    keys = list(thresholds.far)
+    genuine, impostor = part.accepted_per_class([thresholds.far[key] for key in keys])
+    n_genuine, n_impostor = part.n_genuine, part.n_impostor
+    return GroupDiagnosis(
+        column=column,
+        value=value,
+        n_items=int(members.sum()),
+        n_classes=len(np.unique(part.a.codes)),
+        genuine_pairs=n_genuine,
+        impostor_pairs=n_impostor,
+        far={key: _rate(int(impostor[:, k].sum()) // 2, n_impostor) for k, key in enumerate(keys)},
+        frr={key: _rate(n_genuine - int(genuine[:, k].sum()), n_genuine) for k, key in enumerate(keys)},
+        **each.means(members),
+    )
+
+
+def _hardest_genuine(
+    found: Sweep, items: EmbeddingSet, references: EmbeddingSet, worst: int
+) -> list[WorstPair]:
+    scores = found.genuine.scores
+    chosen = np.argsort(scores, kind="stable")[:worst]
+    return _named(
+        found.pairs, items, references, found.genuine.a[chosen], found.genuine.b[chosen], scores[chosen]
+    )
+
+
+def _hardest_impostor(
+    found: Sweep, items: EmbeddingSet, references: EmbeddingSet, worst: int
+) -> list[WorstPair]:
+    a, b = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    scores = np.zeros(0, dtype=np.float32)
+    for part_a, part_b, part_scores in found.top.chunks:
+        a, b = np.concatenate([a, part_a]), np.concatenate([b, part_b])
+        scores = np.concatenate([scores, part_scores])
+        kept = np.lexsort((b, a, -scores))[:worst]
+        a, b, scores = a[kept], b[kept], scores[kept]
+    return _named(found.pairs, items, references, a, b, scores)
+
+
+def _named(
+    pairs: Pairs,
+    items: EmbeddingSet,
+    references: EmbeddingSet,
+    a: NDArray[Any],
+    b: NDArray[Any],
+    scores: NDArray[np.float32],
+) -> list[WorstPair]:
+    return [
+        WorstPair(
+            a=str(items.ids[i]),
+            b=str(references.ids[j]),
+            label_a=str(items.labels[i]),
+            label_b=str(references.labels[j]),
+            score=float(score),
+        )
+        for i, j, score in zip(pairs.a.rows[a], pairs.b.rows[b], scores, strict=True)
+    ]
