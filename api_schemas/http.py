@@ -239,6 +239,7 @@ class Limits(Schema):
 
     max_queries: int
     max_k: int
+    max_items: int
     max_body_bytes: int
     max_image_bytes: int
     max_image_pixels: int
@@ -251,7 +252,7 @@ class Limits(Schema):
 class EncoderInfo(Schema):
     """What the encoder takes, and the shape of one prepared input."""
 
-    kind: Literal["image", "table", "vector"]
+    kind: Literal["image", "table", "text", "vector"]
     shape: list[int]
 
 

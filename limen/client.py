@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeVar
+from urllib.parse import quote
 
 import httpx
 import numpy as np
@@ -33,6 +34,13 @@ from api_schemas.http import (
     Ready,
     SearchResponse,
     VerifyResponse,
+)
+from api_schemas.http_items import (
+    DeleteResponse,
+    FeedbackResponse,
+    Item,
+    ItemPage,
+    UpsertResponse,
 )
 from api_schemas.problem import Problem
 from api_schemas.report import Report
@@ -160,6 +168,22 @@ def _verify(pairs: Iterable[tuple[dict[str, Any], dict[str, Any]]]) -> _Call[Ver
     return _Call("POST", "/v1/verify", VerifyResponse, json={"pairs": [{"a": a, "b": b} for a, b in pairs]})
 
 
+def _upsert(items: Sequence[dict[str, Any]], model_hash: str | None) -> _Call[UpsertResponse]:
+    return _Call("PUT", "/v1/items", UpsertResponse, json={"items": list(items), "model_hash": model_hash})
+
+
+def _delete_items(ids: Sequence[str] | None, condition: dict[str, Any] | None) -> _Call[DeleteResponse]:
+    given = {"filter": condition} if ids is None else {"ids": list(ids)}
+    return _Call("POST", "/v1/items/delete", DeleteResponse, json=given)
+
+
+def _feedback(
+    same: bool, decision_id: str | None, a: dict[str, Any] | None, b: dict[str, Any] | None
+) -> _Call[FeedbackResponse]:
+    about = {"decision_id": decision_id} if decision_id is not None else {"a": a, "b": b}
+    return _Call("POST", "/v1/feedback", FeedbackResponse, json={**about, "same": same})
+
+
 def _rows(content: bytes, n: int) -> NDArray[np.float32]:
     return np.frombuffer(content, dtype="<f4").reshape(n, -1).astype(np.float32)
 
@@ -240,6 +264,42 @@ class Client:
     def verify(self, pairs: Iterable[tuple[dict[str, Any], dict[str, Any]]]) -> VerifyResponse:
         """``POST /v1/verify`` for pairs of references."""
         return self._do(_verify(pairs))
+
+    def upsert(self, items: Sequence[dict[str, Any]], model_hash: str | None = None) -> UpsertResponse:
+        """``PUT /v1/items``: each item has id, label, vector or input, and metadata."""
+        return self._do(_upsert(items, model_hash))
+
+    def item(self, item_id: str) -> Item:
+        """``GET /v1/items/{id}``."""
+        return self._do(_Call("GET", f"/v1/items/{quote(item_id)}", Item))
+
+    def items(self, cursor: str | None = None, limit: int = 100) -> ItemPage:
+        """``GET /v1/items``: one page; go on with its ``next_cursor``."""
+        return self._do(_Call("GET", "/v1/items", ItemPage, params={"cursor": cursor, "limit": limit}))
+
+    def delete(self, item_id: str) -> DeleteResponse:
+        """``DELETE /v1/items/{id}``."""
+        return self._do(_Call("DELETE", f"/v1/items/{quote(item_id)}", DeleteResponse))
+
+    def delete_items(
+        self,
+        *,
+        ids: Sequence[str] | None = None,
+        filter: dict[str, Any] | None = None,  # noqa: A002
+    ) -> DeleteResponse:
+        """``POST /v1/items/delete``: by ids or by filter."""
+        return self._do(_delete_items(ids, filter))
+
+    def feedback(
+        self,
+        *,
+        same: bool,
+        decision_id: str | None = None,
+        a: dict[str, Any] | None = None,
+        b: dict[str, Any] | None = None,
+    ) -> FeedbackResponse:
+        """``POST /v1/feedback``: the truth about a decision or a pair."""
+        return self._do(_feedback(same, decision_id, a, b))
 
     def close(self) -> None:
         """Give the connections back."""
@@ -334,6 +394,42 @@ class AsyncClient:
     async def verify(self, pairs: Iterable[tuple[dict[str, Any], dict[str, Any]]]) -> VerifyResponse:
         """``POST /v1/verify`` for pairs of references."""
         return await self._do(_verify(pairs))
+
+    async def upsert(self, items: Sequence[dict[str, Any]], model_hash: str | None = None) -> UpsertResponse:
+        """``PUT /v1/items``: each item has id, label, vector or input, and metadata."""
+        return await self._do(_upsert(items, model_hash))
+
+    async def item(self, item_id: str) -> Item:
+        """``GET /v1/items/{id}``."""
+        return await self._do(_Call("GET", f"/v1/items/{quote(item_id)}", Item))
+
+    async def items(self, cursor: str | None = None, limit: int = 100) -> ItemPage:
+        """``GET /v1/items``: one page; go on with its ``next_cursor``."""
+        return await self._do(_Call("GET", "/v1/items", ItemPage, params={"cursor": cursor, "limit": limit}))
+
+    async def delete(self, item_id: str) -> DeleteResponse:
+        """``DELETE /v1/items/{id}``."""
+        return await self._do(_Call("DELETE", f"/v1/items/{quote(item_id)}", DeleteResponse))
+
+    async def delete_items(
+        self,
+        *,
+        ids: Sequence[str] | None = None,
+        filter: dict[str, Any] | None = None,  # noqa: A002
+    ) -> DeleteResponse:
+        """``POST /v1/items/delete``: by ids or by filter."""
+        return await self._do(_delete_items(ids, filter))
+
+    async def feedback(
+        self,
+        *,
+        same: bool,
+        decision_id: str | None = None,
+        a: dict[str, Any] | None = None,
+        b: dict[str, Any] | None = None,
+    ) -> FeedbackResponse:
+        """``POST /v1/feedback``: the truth about a decision or a pair."""
+        return await self._do(_feedback(same, decision_id, a, b))
 
     async def close(self) -> None:
         """Give the connections back."""

@@ -5,16 +5,31 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from fastapi import Depends, FastAPI
 
 from api_schemas.errors import LimenError
+from api_schemas.http_items import Feedback
 from service import logs, openapi, problems
 from service.compute import Compute
 from service.gate import Gate
+from service.ledger import AuditLog, Ledger
 from service.middleware import Envelope
-from service.routers import dashboard, docs, embeddings, health, info, match, reports, search, verify
+from service.routers import (
+    dashboard,
+    docs,
+    embeddings,
+    feedback,
+    health,
+    info,
+    items,
+    match,
+    reports,
+    search,
+    verify,
+)
 from service.routers.info import VERSION
 from service.security import Keyring, requires
 from service.served import load
@@ -30,6 +45,7 @@ TAGS = [
     {"name": "decide", "description": "Search, match and verify."},
     {"name": "embed", "description": "From raw input to unit vector."},
     {"name": "look", "description": "What is served, by which rule, and how evenly it holds."},
+    {"name": "items", "description": "What the gallery holds, and the truth about decisions."},
     {"name": "operate", "description": "Health and metrics."},
 ]
 
@@ -45,10 +61,14 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         lifespan=_lifespan,
     )
+    if settings.data is not None:
+        settings.data.mkdir(parents=True, exist_ok=True)
     state = State(
         settings=settings,
         compute=Compute(settings.threads, settings.deadline),
         signer=Signer.open(settings.data),
+        feedback=Ledger(_file(settings, "feedback.jsonl"), Feedback),
+        audit_log=AuditLog(_file(settings, "audit.jsonl")),
     )
     app.state.limen = state
     app.state.settings = settings
@@ -63,6 +83,8 @@ def create_app(settings: Settings) -> FastAPI:
         verify.router,
         embeddings.router,
         info.router,
+        items.router,
+        feedback.router,
         reports.router,
         dashboard.router,
     ):
@@ -71,6 +93,10 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(open_router)
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
     return app
+
+
+def _file(settings: Settings, name: str) -> Path | None:
+    return None if settings.data is None else settings.data / name
 
 
 def from_environment() -> FastAPI:

@@ -44,8 +44,6 @@ def run(
     settings = settings_from(bundle=bundle, host=host, port=port, data=data, workers=workers)
     # before a socket is opened: a folder that is no bundle is the commonest mistake
     Manifest.load(settings.bundle / MANIFEST_FILE)
-    if settings.data is not None:
-        settings.data.mkdir(parents=True, exist_ok=True)
     listener = listening_socket(settings.host, settings.port)
     address = f"http://{settings.host}:{listener.getsockname()[1]}"
     if on_listening is not None:

@@ -12,12 +12,13 @@ import numpy as np
 
 from api_schemas.errors import BundleError
 from api_schemas.http import ActivePoints, EncoderInfo, OperatingPointSummary
-from api_schemas.manifest import Manifest
+from api_schemas.manifest import MANIFEST_FILE, Manifest
 from api_schemas.operating_point import OperatingPoint
 from api_schemas.report import Report
 from encoder import Encoder
 from index.bundle import REPORT_FILE
 from index.gallery import Gallery
+from index.live import LiveGallery
 from service import metrics
 from service.problems import NO_OPERATING_POINT, ServiceProblem
 from service.settings import Settings
@@ -40,6 +41,7 @@ class Served:
     """One loaded model version; immutable, so a request that started on it ends on it."""
 
     gallery: Gallery
+    live: LiveGallery | None
     encoder: Encoder | None
     points: Mapping[str, OperatingPoint]
     active_verify: OperatingPoint | None
@@ -118,7 +120,8 @@ def load(path: Path, settings: Settings) -> Served:
         BundleError: a checksum, schema or audit that fails, or a point of another model.
     """
     start = perf_counter()
-    gallery = Gallery.open(path)
+    live = None if settings.data is None else LiveGallery.open(path, items_folder(path, settings.data))
+    gallery = Gallery.open(path) if live is None else live
     manifest = gallery.manifest
     encoder = None
     if manifest.encoder is not None:
@@ -133,6 +136,7 @@ def load(path: Path, settings: Settings) -> Served:
     active = manifest.operating_points
     served = Served(
         gallery=gallery,
+        live=live,
         encoder=encoder,
         points=points,
         active_verify=_active(points, active.verify, path),
@@ -143,6 +147,12 @@ def load(path: Path, settings: Settings) -> Served:
     )
     _publish(served, perf_counter() - start)
     return served
+
+
+def items_folder(bundle: Path, data: Path) -> Path:
+    """Where the items of a bundle's model are kept: items belong to a model."""
+    manifest = Manifest.load(bundle / MANIFEST_FILE)
+    return data / "models" / manifest.model_hash[:16]
 
 
 def _active(points: Mapping[str, OperatingPoint], point_id: str | None, path: Path) -> OperatingPoint | None:

@@ -43,6 +43,7 @@ class Settings(BaseSettings):
 
     max_queries: int = Field(default=1_000, ge=1)
     max_k: int = Field(default=1_000, ge=1)
+    max_items: int = Field(default=10_000, ge=1)
     max_body_bytes: int = Field(default=128 * MIB, ge=1)
     max_image_bytes: int = Field(default=16 * MIB, ge=1)
     max_image_pixels: int = Field(default=32_000_000, ge=1)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import Annotated
+from datetime import UTC, datetime
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
 from api_schemas.errors import LimenError
+from api_schemas.http_items import Feedback
 from service.compute import Compute
+from service.ledger import AuditLog, Ledger
 from service.problems import NOT_READY, ServiceProblem
 from service.served import Served
 from service.settings import Settings
@@ -23,6 +26,8 @@ class State:
     settings: Settings
     compute: Compute
     signer: Signer
+    feedback: Ledger[Feedback]
+    audit_log: AuditLog
     served: Served | None = None
     failure: LimenError | None = None
     draining: bool = False
@@ -42,6 +47,18 @@ def active(request: Request) -> Served:
         why = str(state.failure) if state.failure else "The bundle is being loaded and checked."
         raise ServiceProblem(NOT_READY, why, headers={"Retry-After": "1"})
     return state.served
+
+
+def audit(request: Request, state: State, action: str, ids: Collection[str] = (), **more: Any) -> None:
+    """Write who did what to the audit log."""
+    state.audit_log.write(
+        action,
+        request.state.actor,
+        request.state.request_id,
+        datetime.now(UTC).isoformat(timespec="milliseconds"),
+        ids,
+        **more,
+    )
 
 
 # as dependencies they are coroutines: FastAPI would run a plain function in a thread of its own,

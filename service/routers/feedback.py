@@ -1,0 +1,96 @@
+"""``/v1/feedback``: the truth about decisions and pairs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, Response
+
+from api_schemas.http_items import Feedback, FeedbackRequest, FeedbackResponse
+from decision.similarity import pair_similarities
+from service.bodies import json_body, json_response
+from service.openapi import BODY, problems, takes
+from service.problems import INVALID_REQUEST, MODEL_MISMATCH, ServiceProblem
+from service.references import at, resolve
+from service.routers.items import WRITES, writable
+from service.served import Served
+from service.state import Active, CurrentState, audit
+from service.tokens import Decision
+
+router = APIRouter(tags=["items"])
+_EXAMPLES = {
+    "about a decision": {"decision_id": "the decision_id of a match or verify answer", "same": False},
+    "about a pair": {"a": {"id": "0"}, "b": {"id": "1"}, "same": True},
+}
+
+
+@router.post(
+    "/v1/feedback",
+    summary="Tell the truth about a decision or a pair",
+    response_model=FeedbackResponse,
+    responses=problems(*BODY, 409),
+    openapi_extra=takes(FeedbackRequest, _EXAMPLES),
+    dependencies=WRITES,
+)
+async def feedback(
+    request: Request,
+    body: Annotated[FeedbackRequest, Depends(json_body(FeedbackRequest))],
+    served: Active,
+    state: CurrentState,
+) -> Response:
+    """Kept on disk for `/v1/reports/consistency?source=feedback`. A decision id carries what was decided."""
+    writable(served)
+    if body.decision_id is not None:
+        told = _about_decision(served, state.signer.read(body.decision_id), body.same)
+    else:
+        told = await state.compute.run(lambda: _about_pair(served, body))
+    await state.compute.run(lambda: state.feedback.append(told))
+    audit(request, state, "feedback", n=1)
+    total = sum(entry.model_hash == served.model_hash for entry in state.feedback.entries)
+    return json_response({"total": total})
+
+
+def _about_decision(served: Served, decided: Decision, same: bool) -> Feedback:
+    if decided.model_hash != served.model_hash:
+        raise ServiceProblem(
+            MODEL_MISMATCH,
+            f"Model {decided.model_hash[:12]} made that decision; now {served.model_hash[:12]} decides.",
+        )
+    if decided.score is None:
+        raise at(INVALID_REQUEST, "decision_id", "that decision compared with no item, so there is no pair")
+    return Feedback(
+        at=datetime.now(UTC),
+        model_hash=decided.model_hash,
+        operating_point=decided.operating_point,
+        decision=decided.decision,
+        score=decided.score,
+        a=decided.a,
+        b=decided.b,
+        same=same,
+        source="match" if decided.endpoint == "match" else "verify",
+    )
+
+
+def _about_pair(served: Served, body: FeedbackRequest) -> Feedback:
+    assert body.a is not None
+    assert body.b is not None
+    both = resolve(served, [body.a, body.b], lambda row: "ab"[row])
+    point = served.active_verify
+    if point is None:
+        score = float(pair_similarities(both.vectors[:1], both.vectors[1:])[0])
+        decision = None
+    else:
+        decided = served.gallery.verify(both.vectors[:1], both.vectors[1:])[0]
+        score, decision = decided.score, decided.decision
+    return Feedback(
+        at=datetime.now(UTC),
+        model_hash=served.model_hash,
+        operating_point=None if point is None else point.id,
+        decision=decision,
+        score=score,
+        a=both.ids[0],
+        b=both.ids[1],
+        same=body.same,
+        source="pair",
+    )

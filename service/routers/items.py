@@ -1,0 +1,189 @@
+"""``/v1/items``: what the gallery holds."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from api_schemas.http import ItemId, Reference
+from api_schemas.http_items import (
+    DeleteRequest,
+    DeleteResponse,
+    Item,
+    ItemPage,
+    NewItem,
+    UpsertRequest,
+    UpsertResponse,
+)
+from index.live import LiveGallery
+from index.store import StoredItem
+from service.bodies import json_body, json_response
+from service.openapi import BODY, READING, problems, takes
+from service.problems import LIMIT_EXCEEDED, MODEL_MISMATCH, NOT_FOUND, READ_ONLY, ServiceProblem
+from service.references import at, check_filter, resolve
+from service.security import requires
+from service.served import Served
+from service.state import Active, CurrentState, State, audit
+
+router = APIRouter(tags=["items"])
+WRITES = [Depends(requires("write"))]
+_EXAMPLE = {
+    "one item": {"items": [{"id": "a-1", "label": "a", "vector": [0.6, 0.8], "metadata": {"camera": 2}}]}
+}
+REMAINS = [
+    "the bundle, which is never written",
+    "backups and exports made before",
+    "files of the index until it is built again",
+]
+
+
+@router.put(
+    "/v1/items",
+    summary="Write items",
+    response_model=UpsertResponse,
+    responses=problems(*BODY, 409),
+    openapi_extra=takes(UpsertRequest, _EXAMPLE),
+    dependencies=WRITES,
+)
+async def upsert(
+    request: Request,
+    body: Annotated[UpsertRequest, Depends(json_body(UpsertRequest))],
+    served: Active,
+    state: CurrentState,
+) -> Response:
+    """Write up to 10,000 items; those with a known id are replaced.
+
+    200 means that they are on disk and found by the next search.
+    """
+    live = writable(served)
+    limit = state.settings.max_items
+    if len(body.items) > limit:
+        raise at(LIMIT_EXCEEDED, "items", f"{len(body.items)} given, at most {limit} in one request")
+    if body.model_hash not in {None, served.model_hash}:
+        raise ServiceProblem(
+            MODEL_MISMATCH,
+            f"The items are of model {str(body.model_hash)[:12]}, the service decides with "
+            f"{served.model_hash[:12]}: embed them again with this model.",
+        )
+    new = await state.compute.run(lambda: live.upsert(_stored(served, body.items)))
+    audit(request, state, "items.upsert", [item.id for item in body.items])
+    return json_response({"upserted": len(body.items), "new": new, "items": live.n_items})
+
+
+@router.get(
+    "/v1/items",
+    summary="Page through items",
+    response_model=ItemPage,
+    responses=problems(*READING, 409, 422),
+)
+async def page(
+    served: Active,
+    state: CurrentState,
+    cursor: Annotated[str | None, Query(max_length=512)] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> Response:
+    """Items in the order of their ids; `next_cursor` leads to the next page, null on the last."""
+    live = writable(served)
+    found = await state.compute.run(lambda: live.page(cursor, limit + 1))
+    shown = found[:limit]
+    more = shown[-1].id if len(found) > limit else None
+    return json_response({"items": [_shown(item, False) for item in shown], "next_cursor": more})
+
+
+@router.get(
+    "/v1/items/{item_id:path}",
+    summary="Read an item",
+    response_model=Item,
+    responses=problems(*READING, 404, 409, 422),
+)
+async def read(item_id: ItemId, served: Active, state: CurrentState) -> Response:
+    """The item as it was written, with its unit vector."""
+    live = writable(served)
+    found = await state.compute.run(lambda: live.get(item_id))
+    if found is None:
+        raise _unknown(item_id)
+    return json_response(_shown(found, True))
+
+
+@router.delete(
+    "/v1/items/{item_id:path}",
+    summary="Delete an item",
+    response_model=DeleteResponse,
+    responses=problems(*READING, 404, 409, 422),
+    dependencies=WRITES,
+)
+async def delete(request: Request, item_id: ItemId, served: Active, state: CurrentState) -> Response:
+    """Gone from disk and from searches; `remains_in` names the places that this does not reach."""
+    live = writable(served)
+    deleted = await state.compute.run(lambda: _erase(live, state, [item_id]))
+    if not deleted:
+        raise _unknown(item_id)
+    audit(request, state, "items.delete", [item_id])
+    return json_response({"deleted": deleted, "items": live.n_items, "remains_in": REMAINS})
+
+
+@router.post(
+    "/v1/items/delete",
+    summary="Delete items by ids or filter",
+    response_model=DeleteResponse,
+    responses=problems(*BODY, 409),
+    openapi_extra=takes(
+        DeleteRequest, {"by ids": {"ids": ["a-1", "a-2"]}, "by filter": {"filter": {"label": "a"}}}
+    ),
+    dependencies=WRITES,
+)
+async def delete_some(
+    request: Request,
+    body: Annotated[DeleteRequest, Depends(json_body(DeleteRequest))],
+    served: Active,
+    state: CurrentState,
+) -> Response:
+    """Gone from disk and from searches; ids that are not there are passed over."""
+    live = writable(served)
+    if body.ids is not None:
+        ids = body.ids
+        deleted = await state.compute.run(lambda: _erase(live, state, ids))
+        audit(request, state, "items.delete", ids)
+    else:
+        check_filter(body.filter, state.settings)
+        condition: dict[str, Any] = dict(body.filter or {})
+        deleted = await state.compute.run(lambda: live.delete_where(condition))
+        audit(request, state, "items.delete", filter=condition, n=deleted)
+    return json_response({"deleted": deleted, "items": live.n_items, "remains_in": REMAINS})
+
+
+def writable(served: Served) -> LiveGallery:
+    """The gallery that can be changed; raises the problem ``read-only`` (409)."""
+    if served.live is None:
+        raise ServiceProblem(
+            READ_ONLY,
+            "The service was started without a data folder: add --data DIR to keep items and feedback.",
+        )
+    return served.live
+
+
+def _stored(served: Served, items: list[NewItem]) -> list[StoredItem]:
+    references = [Reference.model_construct(vector=item.vector, input=item.input, id=None) for item in items]
+    vectors = resolve(served, references, lambda row: f"items.{row}").vectors
+    return [
+        StoredItem(item.id, item.label, np.array(row), dict(item.metadata))  # type: ignore[arg-type]
+        for item, row in zip(items, vectors, strict=True)
+    ]
+
+
+def _erase(live: LiveGallery, state: State, ids: list[str]) -> int:
+    deleted = live.delete(ids)
+    gone = set(ids)
+    state.feedback.remove(lambda entry: entry.a in gone or entry.b in gone)
+    return deleted
+
+
+def _shown(item: StoredItem, vector: bool) -> dict[str, Any]:
+    shown: dict[str, Any] = {"id": item.id, "label": item.label, "metadata": dict(item.metadata)}
+    return shown | {"vector": item.vector} if vector else shown
+
+
+def _unknown(item_id: str) -> ServiceProblem:
+    return ServiceProblem(NOT_FOUND, f"No item has the id '{item_id[:100]}'.")

@@ -1,0 +1,145 @@
+"""Items written over HTTP: found at once, kept, deleted, and refused in words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from limen.client import Client, ServiceError
+from service.security import create_key
+from tests.service.bundles import serving
+
+
+def item(number: int, vector: list[float], **more: Any) -> dict[str, Any]:
+    return {"id": f"new-{number}", "label": "new", "vector": vector, **more}
+
+
+def random_vector(seed: int) -> list[float]:
+    return [float(value) for value in np.random.default_rng(seed).normal(size=16)]
+
+
+def test_written_items_are_found_at_once_and_after_a_restart(made: Any, tmp_path: Path) -> None:
+    vectors = [random_vector(seed) for seed in range(3)]
+    with serving(made.path, data=tmp_path) as at, Client(at) as client:
+        answer = client.upsert(
+            [item(number, vector, metadata={"camera": 9}) for number, vector in enumerate(vectors)]
+        )
+        assert (answer.upserted, answer.new, answer.items) == (3, 3, 323)
+        hit = client.search([{"vector": vectors[1]}], k=1).results[0].hits[0]
+        assert (hit.id, hit.label, hit.metadata) == ("new-1", "new", {"camera": 9})
+        assert client.upsert([item(1, vectors[2])]).new == 0
+        assert client.info().items == 323
+    with serving(made.path, data=tmp_path) as at, Client(at) as client:
+        assert client.info().items == 323
+        ids = [hit.id for hit in client.search([{"vector": vectors[2]}], k=2).results[0].hits]
+        assert ids == ["new-1", "new-2"], "the replaced item lies where the other does; ties by id"
+        assert client.match([{"vector": vectors[2]}]).results[0].label == "new"
+
+
+def test_read_page_and_delete(made: Any, tmp_path: Path) -> None:
+    with serving(made.path, data=tmp_path) as at, Client(at, retries=0) as client:
+        ids, cursor = [], None
+        while True:
+            page = client.items(cursor, limit=100)
+            ids += [one.id for one in page.items]
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        assert ids == sorted(f"item-{row}" for row in range(320))
+        read = client.item("item-5")
+        assert read.label == made.gallery.labels[5]
+        np.testing.assert_array_equal(np.float32(read.vector), made.gallery.vectors[5])
+        assert client.delete("item-5").deleted == 1
+        with pytest.raises(ServiceError, match="item-5"):
+            client.item("item-5")
+        with pytest.raises(ServiceError, match="item-5"):
+            client.delete("item-5")
+        assert client.delete_items(ids=["item-6", "nobody"]).deleted == 1
+        answer = client.delete_items(filter={"place": "north"})
+        assert answer.deleted == 159
+        assert answer.items == 159
+        assert any("bundle" in place for place in answer.remains_in)
+        found = client.search([{"vector": made.vector(5)}], k=1000).results[0].hits
+        assert len(found) == 159
+        assert all(int(hit.id.removeprefix("item-")) % 2 == 1 for hit in found)
+
+
+def test_read_only_says_to_add_data(client: Client) -> None:
+    for ask in (
+        lambda: client.upsert([item(0, random_vector(0))]),
+        lambda: client.delete("item-0"),
+        lambda: client.delete_items(ids=["item-0"]),
+        lambda: client.feedback(a={"id": "item-0"}, b={"id": "item-1"}, same=True),
+    ):
+        with pytest.raises(ServiceError, match="--data") as refusal:
+            ask()
+        assert refusal.value.problem.status == 409
+        assert refusal.value.problem.type == "/problems/read-only"
+
+
+def test_items_that_cannot_be_written(made: Any, tmp_path: Path) -> None:
+    good = item(0, random_vector(0))
+    cases: list[tuple[dict[str, Any], int, str]] = [
+        ({"items": [good], "model_hash": "0" * 64}, 409, "another model|of model"),
+        ({"items": [good, item(1, [1.0])]}, 422, "items.1.vector"),
+        ({"items": [good, item(1, [0.0] * 16)]}, 422, "items.1"),
+        ({"items": [good | {"id": ""}]}, 422, "items.0.id"),
+        ({"items": [good | {"label": 7}]}, 422, "items.0.label"),
+        ({"items": [{"id": "x", "label": "y"}]}, 422, "exactly one"),
+        ({"items": [good | {"metadata": {"a": {"b": 1}}}]}, 422, "."),
+        ({"items": [good, good]}, 422, "new-0"),
+        ({"items": []}, 422, "items"),
+    ]
+    with serving(made.path, data=tmp_path, max_items=3) as at:
+        for body, status, words in cases:
+            response = httpx.put(f"{at}/v1/items", json=body)
+            assert response.status_code == status, response.text
+            assert any(word in response.json()["detail"] for word in words.split("|")), response.text
+        many = httpx.put(f"{at}/v1/items", json={"items": [item(n, random_vector(n)) for n in range(4)]})
+        assert "at most 3" in many.json()["detail"]
+        assert httpx.get(f"{at}/v1/info").json()["items"] == 320
+
+
+def test_feedback_by_decision_and_by_pair(made: Any, tmp_path: Path) -> None:
+    with serving(made.path, data=tmp_path) as at, Client(at, retries=0) as client:
+        decided = client.match([{"id": "item-0"}]).results[0]
+        assert client.feedback(decision_id=decided.decision_id, same=True).total == 1
+        assert client.feedback(a={"id": "item-0"}, b={"id": "item-9"}, same=False).total == 2
+        with pytest.raises(ServiceError, match="not signed"):
+            client.feedback(decision_id="made up", same=True)
+    lines = [json.loads(line) for line in (tmp_path / "feedback.jsonl").read_text().splitlines()]
+    assert [(one["a"], one["b"], one["same"]) for one in lines] == [
+        ("item-0", decided.id, True),
+        ("item-0", "item-9", False),
+    ]
+    assert lines[0]["score"] == decided.score
+    with (tmp_path / "feedback.jsonl").open("ab") as file:
+        file.write(b'{"torn')
+    with serving(made.path, data=tmp_path) as at, Client(at, retries=0) as client:
+        assert client.feedback(a={"id": "item-1"}, b={"id": "item-2"}, same=True).total == 3
+        client.delete("item-9")
+    kept = (tmp_path / "feedback.jsonl").read_text()
+    assert "item-9" not in kept, "erasure reaches feedback"
+    assert len(kept.splitlines()) == 2
+
+
+def test_writes_need_the_scope_and_leave_a_trace(made: Any, tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    reader, writer = create_key(file, "anna", "read"), create_key(file, "bob", "write")
+    with serving(made.path, data=tmp_path / "data", api_keys_file=file) as at:
+        with Client(at, key=reader, retries=0) as client, pytest.raises(ServiceError, match="scope read"):
+            client.upsert([item(0, random_vector(0))])
+        with Client(at, key=writer, retries=0) as client:
+            client.upsert([item(0, random_vector(0))])
+            client.delete("new-0")
+    lines = [json.loads(line) for line in (tmp_path / "data" / "audit.jsonl").read_text().splitlines()]
+    assert [(one["actor"], one["action"], one["ids"]) for one in lines] == [
+        ("bob", "items.upsert", ["new-0"]),
+        ("bob", "items.delete", ["new-0"]),
+    ]
+    assert writer not in (tmp_path / "data" / "audit.jsonl").read_text()
