@@ -15,8 +15,9 @@ from api_schemas.errors import InputError
 from decision.embeddings import EmbeddingSet
 from decision.hashes import data_hash
 from decision.progress import Track, silent
+from decision.score import Scorer
 from evaluation.identification import FPIRS, threshold_above, trials
-from evaluation.pairs import Pairs, PairScorer, arrange
+from evaluation.pairs import Pairs, arrange
 from evaluation.queries import Queries
 from evaluation.retrieval import per_query
 from evaluation.spread import neural_collapse, spread_of, utilization
@@ -37,9 +38,7 @@ def diagnose(
     training: EmbeddingSet | None = None,
     exclude_same: str | None = None,
     columns: Sequence[str] = (),
-    scorer: PairScorer | None = None,
-    densities: NDArray[Any] | None = None,
-    gallery_densities: NDArray[Any] | None = None,
+    scorer: Scorer | None = None,
     worst: int = WORST,
     model_hash: str,
     split: str,
@@ -48,7 +47,7 @@ def diagnose(
     """Rates and ranks by class and by group, spread of the classes, and the hardest pairs.
 
     Args:
-        items, gallery, exclude_same, scorer, densities, gallery_densities: as in ``evaluate``.
+        items, gallery, exclude_same, scorer: as in ``evaluate``.
         training: what the model was trained on, for the utilization.
         columns: metadata columns whose values are groups; classes always are.
         worst: how many of the hardest genuine and impostor pairs are named.
@@ -56,14 +55,7 @@ def diagnose(
     Raises:
         InputError: a column that is not in the data, or that has too many values.
     """
-    pairs = arrange(
-        items,
-        gallery=gallery,
-        exclude_same=exclude_same,
-        scorer=scorer,
-        densities=densities,
-        gallery_densities=gallery_densities,
-    )
+    pairs = arrange(items, gallery=gallery, exclude_same=exclude_same, scorer=scorer)
     if pairs.n_impostor == 0 or pairs.n_genuine == 0:
         raise InputError("A diagnosis needs at least one genuine and one impostor pair.")
     values = {column: _values(items, column) for column in columns}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import numpy as np
-from numpy.typing import NDArray
 
 from api_schemas.errors import InputError
 from api_schemas.operating_point import GallerySize
@@ -13,16 +12,15 @@ from api_schemas.report import Counts, Identification, Report
 from decision.embeddings import EmbeddingSet
 from decision.hashes import data_hash
 from decision.progress import Track, silent
+from decision.score import Scorer
 from evaluation.consistency import Settings, consistency
 from evaluation.geometry import geometry
 from evaluation.identification import identification, trials
-from evaluation.pairs import Pairs, PairScorer, arrange
+from evaluation.pairs import Pairs, arrange
 from evaluation.queries import Queries
 from evaluation.retrieval import retrieval
 from evaluation.sweep import Sweep, sweep
 from evaluation.verification import verification
-
-Densities = NDArray[np.floating]
 
 
 def evaluate(
@@ -31,10 +29,7 @@ def evaluate(
     gallery: EmbeddingSet | None = None,
     unknown: EmbeddingSet | None = None,
     exclude_same: str | None = None,
-    scorer: PairScorer | None = None,
-    densities: Densities | None = None,
-    gallery_densities: Densities | None = None,
-    unknown_densities: Densities | None = None,
+    scorer: Scorer | None = None,
     model_hash: str,
     split: str,
     settings: Settings | None = None,
@@ -49,7 +44,6 @@ def evaluate(
         unknown: queries whose classes the gallery lacks.
         exclude_same: a metadata column; pairs that share its value are left out everywhere.
         scorer: score of a pair; the similarity itself unless given.
-        densities, gallery_densities, unknown_densities: float [n], one per item, where the scorer needs them.
         model_hash, split: copied into the report.
         settings: calibration range, grid and weights of consistency; the contract's unless given.
         track: shown the blocks of pairs.
@@ -58,14 +52,7 @@ def evaluate(
     Raises:
         InputError: fewer than two items, one class only, no class with two items, no pair left.
     """
-    pairs = arrange(
-        items,
-        gallery=gallery,
-        exclude_same=exclude_same,
-        scorer=scorer,
-        densities=densities,
-        gallery_densities=gallery_densities,
-    )
+    pairs = arrange(items, gallery=gallery, exclude_same=exclude_same, scorer=scorer)
     _refuse_what_cannot_be_measured(pairs, exclude_same)
     chosen = Settings() if settings is None else settings
     found = sweep(pairs, deepest_far=chosen.far[1], per_query=True, track=track)
@@ -74,9 +61,7 @@ def evaluate(
     verified = verification(found)
     consistent, reasons = consistency(found, chosen, seed)
     without = int((queries.n_partners == 0).sum())
-    identified = _identification(
-        items, found, gallery, unknown, exclude_same, densities, gallery_densities, unknown_densities
-    )
+    identified = _identification(found, items if gallery is None else gallery, unknown, exclude_same)
     return Report(
         created_at=datetime.now(UTC),
         model_hash=model_hash,
@@ -117,16 +102,8 @@ def _refuse_what_cannot_be_measured(pairs: Pairs, exclude_same: str | None) -> N
 
 
 def _identification(
-    items: EmbeddingSet,
-    found: Sweep,
-    gallery: EmbeddingSet | None,
-    unknown: EmbeddingSet | None,
-    exclude_same: str | None,
-    densities: Densities | None,
-    gallery_densities: Densities | None,
-    unknown_densities: Densities | None,
+    found: Sweep, references: EmbeddingSet, unknown: EmbeddingSet | None, exclude_same: str | None
 ) -> Identification:
-    references = items if gallery is None else gallery
     strangers = None
     if unknown is not None:
         overlap = np.intersect1d(unknown.classes, references.classes)
@@ -135,14 +112,7 @@ def _identification(
                 f"The unknown queries hold the class '{overlap[0]}', which is in the gallery "
                 f"({len(overlap)} such classes)."
             )
-        pairs = arrange(
-            unknown,
-            gallery=references,
-            exclude_same=exclude_same,
-            scorer=found.pairs.scorer,
-            densities=unknown_densities,
-            gallery_densities=densities if gallery is None else gallery_densities,
-        )
+        pairs = arrange(unknown, gallery=references, exclude_same=exclude_same, scorer=found.pairs.scorer)
         strangers = Queries.of(pairs, pairs.genuine())
         for block in pairs.blocks():
             strangers.meet(block, pairs.place(block))

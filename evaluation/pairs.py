@@ -16,15 +16,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from api_schemas.errors import InputError
-from api_schemas.operating_point import Score
 from decision.embeddings import EmbeddingSet, Text
-from decision.score import CosineScorer
+from decision.score import CosineScorer, Scorer
 from decision.similarity import Vectors
 from evaluation.kernels import count_pairs_at
 from evaluation.threads import in_threads, row_shares
@@ -34,22 +33,6 @@ BLOCK_COLUMNS = 4096
 EXACT_PRODUCT = 2**26  # pairs up to which blocks are computed in float64 and rounded, as decisions are
 
 Integers = NDArray[np.int64]
-
-
-class PairScorer(Protocol):
-    """A score of pairs from their similarity and one density per item; see ``decision.score``."""
-
-    @property
-    def score(self) -> Score:
-        """How reports and operating points name it."""
-
-    def __call__(
-        self,
-        similarities: ArrayLike,
-        densities_a: ArrayLike | None = None,
-        densities_b: ArrayLike | None = None,
-    ) -> NDArray[np.float32]:
-        """float32 [m, n] from similarities [m, n], densities [m, 1] and [1, n]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +113,7 @@ class Pairs:
     a: Side
     b: Side
     symmetric: bool
-    scorer: PairScorer
+    scorer: Scorer
 
     # -- totals, without computing a score -------------------------------------------------------
     @cached_property
@@ -329,7 +312,7 @@ def arrange(
     *,
     gallery: EmbeddingSet | None = None,
     exclude_same: str | None = None,
-    scorer: PairScorer | None = None,
+    scorer: Scorer | None = None,
     densities: NDArray[Any] | None = None,
     gallery_densities: NDArray[Any] | None = None,
 ) -> Pairs:
@@ -340,7 +323,8 @@ def arrange(
         gallery: references; every query is paired with every reference.
         exclude_same: a metadata column; pairs that share its value are left out.
         scorer: score of a pair; the similarity itself unless given.
-        densities, gallery_densities: float [n], one per item in the order of the set.
+        densities, gallery_densities: float [n], one per item in the order of the set, where they are
+            known already; the scorer is asked for them otherwise.
 
     Raises:
         InputError: dimensions differ, or the column is not in the data.
@@ -353,9 +337,18 @@ def arrange(
     labels = np.concatenate([part.classes for part in sets])
     classes: Text = np.unique(labels)
     groups = _groups(sets, exclude_same)
-    a = _side(items, classes, densities, groups[0])
-    b = a if gallery is None else _side(gallery, classes, gallery_densities, groups[1])
-    return Pairs(classes, a, b, gallery is None, CosineScorer() if scorer is None else scorer)
+    used = CosineScorer() if scorer is None else scorer
+    a = _side(items, classes, _densities(items, used, densities), groups[0])
+    if gallery is None:
+        return Pairs(classes, a, a, True, used)
+    b = _side(gallery, classes, _densities(gallery, used, gallery_densities), groups[1])
+    return Pairs(classes, a, b, False, used)
+
+
+def _densities(items: EmbeddingSet, scorer: Scorer, known: NDArray[Any] | None) -> NDArray[Any] | None:
+    if known is not None or isinstance(scorer, CosineScorer):
+        return known
+    return scorer.densities(items.vectors)
 
 
 def genuine_totals(pairs: Pairs, in_a: NDArray[np.bool_], in_b: NDArray[np.bool_]) -> Integers:

@@ -149,6 +149,9 @@ def test_log_far_form_does_not_change_under_a_monotone_transform() -> None:
 
         score = arrange(clustered(0, 2, 2)).scorer.score
 
+        def densities(self, vectors):  # type: ignore[no-untyped-def]
+            return np.zeros(len(vectors), dtype=np.float32)
+
         def __call__(self, similarities, densities_a=None, densities_b=None):  # type: ignore[no-untyped-def]
             return (np.asarray(similarities, dtype=np.float64) ** 3 * 7 - 2).astype(np.float32)
 

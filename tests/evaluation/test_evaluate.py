@@ -10,8 +10,11 @@ import pytest
 from numpy.typing import NDArray
 
 from api_schemas.errors import InputError
+from api_schemas.operating_point import Score
 from api_schemas.report import Report
 from decision.embeddings import EmbeddingSet
+from decision.hashes import cohort_hash
+from decision.score import scorer_of
 from decision.similarity import pair_similarities
 from evaluation import pairs as pairs_module
 from evaluation.evaluate import evaluate
@@ -336,3 +339,37 @@ def test_a_figure_that_cannot_be_given_is_null_with_a_reason() -> None:
     assert report.consistency.opis_debiased is None
     assert any("needs two" in reason for reason in report.reasons)
     assert Report.model_validate_json(report.to_json()) == report
+
+
+def test_a_density_score_is_what_thresholds_see_and_similarity_what_ranks() -> None:
+    items, draw = smooth_set(8), np.random.default_rng(0)
+    cohort = EmbeddingSet.from_arrays(draw.normal(size=(50, 6)), ["cohort"] * 50).vectors
+    parameters = {"neighbours": [5], "weights": [1.0], "slope": 1.0, "intercept": 0.0}
+    score = Score(kind="density", form="csls", parameters=parameters, cohort_sha256=cohort_hash(cohort))
+    scorer = scorer_of(score, cohort)
+    plain = evaluate(items, model_hash="m", split="test")
+    report = evaluate(items, scorer=scorer, model_hash="m", split="test")
+    assert report.score == score
+    assert report.retrieval == plain.retrieval
+    assert report.geometry == plain.geometry
+    densities = scorer.densities(items.vectors)
+    i, j = np.triu_indices(len(items), 1)
+    similarities = pair_similarities(items.vectors[i], items.vectors[j])
+    scores, same = scorer(similarities, densities[i], densities[j]), items.labels[i] == items.labels[j]
+    greater = (scores[same][:, None] > scores[~same][None, :]).mean()
+    equal = (scores[same][:, None] == scores[~same][None, :]).mean()
+    assert report.verification.auc == pytest.approx(greater + equal / 2, abs=1e-12)
+    low, high = np.quantile(scores[~same].astype(float), [0.9, 0.99])
+    found = report.consistency.calibration_range
+    assert found is not None
+    assert found.distance is None
+    assert found.score == pytest.approx((low, high), abs=1e-6)
+    assert report.consistency.thresholds == sorted(report.consistency.thresholds, reverse=True)
+    utilities = []
+    for label in items.classes:
+        one = (items.labels[i] == label) ^ (items.labels[j] == label)
+        own = same & (items.labels[i] == label)
+        psi = np.array([np.mean(scores[own] >= t) for t in report.consistency.thresholds])
+        phi = np.array([np.mean(scores[one] < t) for t in report.consistency.thresholds])
+        utilities.append(2 * phi * psi / np.maximum(phi + psi, 1e-300))
+    assert report.consistency.opis == pytest.approx(np.mean(np.var(utilities, axis=0)), abs=1e-9)
