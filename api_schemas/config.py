@@ -15,6 +15,7 @@ from api_schemas.base import Finite, Schema
 from api_schemas.config_file import mapping_text, read_mapping, validated
 from api_schemas.files import write_atomically
 from api_schemas.operating_point import Target, TargetKind
+from api_schemas.preprocessing import TextInput
 
 Parameter = bool | int | Finite | str | None | list[Any] | dict[str, Any]
 DataKind = Literal["images", "table", "text", "embeddings", "builtin"]
@@ -90,6 +91,22 @@ class AugmentationConfig(Part):
     rotations_as_classes: bool = False
 
 
+class TextConfig(Part):
+    """How a text becomes numbers without a vocabulary: hashed n-grams of characters and of words.
+
+    ``length`` n-grams at most are kept of a text, in their order.
+    """
+
+    buckets: int = Field(default=32_768, ge=16, le=2**23)
+    length: int = Field(default=256, ge=1, le=4096)
+    characters: list[int] = Field(default_factory=lambda: [3, 4])
+    words: list[int] = Field(default_factory=lambda: [1, 2])
+
+    def as_input(self) -> TextInput:
+        """The rule that is saved with the model."""
+        return TextInput(**self.model_dump())
+
+
 class DataConfig(Part):
     """What to train on. Relative paths start at the working directory; ``${NAME:-default}`` is replaced.
 
@@ -107,6 +124,7 @@ class DataConfig(Part):
     colour: Literal["auto", "grey", "rgb"] = "auto"
     broken: Literal["fail", "skip"] = "fail"
     augmentation: AugmentationConfig = AugmentationConfig()
+    text: TextConfig = TextConfig()
     label_column: str = "label"
     path_column: str = "path"
     text_column: str = "text"

@@ -52,6 +52,25 @@ class TableInput(Schema):
         return self
 
 
+class TextInput(Schema):
+    """Texts, to float32 [length]: numbers of hashed n-grams, 1 to ``buckets`` - 1, then zeros.
+
+    ``characters`` and ``words`` are the lengths of n-grams of each. Case and repeated spaces are ignored.
+    """
+
+    kind: Literal["text"] = "text"
+    buckets: int = Field(ge=16, le=2**23)
+    length: int = Field(ge=1, le=4096)
+    characters: list[Annotated[int, Field(ge=1, le=8)]]
+    words: list[Annotated[int, Field(ge=1, le=8)]]
+
+    @model_validator(mode="after")
+    def _some_ngram_is_counted(self) -> TextInput:
+        if not self.characters and not self.words:
+            raise ValueError("characters and words must not both be empty")
+        return self
+
+
 class VectorInput(Schema):
     """Vectors of another model, taken as they are: float32 [dim]."""
 
@@ -59,7 +78,7 @@ class VectorInput(Schema):
     dim: int = Field(ge=1)
 
 
-AnyInput = Annotated[ImageInput | TableInput | VectorInput, Field(discriminator="kind")]
+AnyInput = Annotated[ImageInput | TableInput | TextInput | VectorInput, Field(discriminator="kind")]
 
 
 class PreprocessingDocument(Schema):

@@ -86,7 +86,7 @@ class Encoder:
             raise BundleError(f"{folder / ENCODER_FILE} cannot be loaded: {reason}.") from None
 
     @property
-    def kind(self) -> Literal["image", "table", "vector"]:
+    def kind(self) -> Literal["image", "table", "text", "vector"]:
         """What the inputs are."""
         return self.preprocessing.kind
 
@@ -94,7 +94,7 @@ class Encoder:
         """Embed inputs.
 
         Args:
-            inputs: for images base64 data URIs, file bytes or PIL images; else rows of numbers.
+            inputs: base64 data URIs, file bytes or PIL images; texts; or rows of numbers: what ``kind`` says.
 
         Returns:
             float32 [n, dim], unit rows.
@@ -111,6 +111,8 @@ class Encoder:
 
     def prepare(self, inputs: Sequence[EncoderInput], first: int = 0) -> NDArray[np.float32]:
         """Inputs as the network takes them: float32 [n, *shape]; ``first`` numbers them in errors."""
+        if self.kind == "text":
+            return np.stack([self._text(one, number) for number, one in enumerate(inputs, first)])
         if self.kind != "image":
             for number, one in enumerate(inputs, first):
                 if isinstance(one, str | bytes | Image.Image):
@@ -135,6 +137,11 @@ class Encoder:
             )
         unit: NDArray[np.float32] = (output / lengths).astype(np.float32)
         return unit
+
+    def _text(self, one: EncoderInput, number: int) -> NDArray[np.float32]:
+        if not isinstance(one, str) or not one.strip():
+            raise RefusedInput(number, "this model takes texts that are not empty.")
+        return self.preprocessing.text_array(one)
 
     def _image(self, one: EncoderInput, number: int) -> Image.Image:
         if isinstance(one, Image.Image):

@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 
 from api_schemas.errors import InputError
 from api_schemas.preprocessing import CHANNELS, AnyInput, ImageInput, PreprocessingDocument
+from encoder.ngrams import ngram_numbers
 from encoder.refusal import RefusedInput
 
 PREPROCESSING_FILE = "preprocessing.json"
@@ -34,16 +35,18 @@ class Preprocessing:
         PreprocessingDocument(input=self.input).save(path)
 
     @property
-    def kind(self) -> Literal["image", "table", "vector"]:
+    def kind(self) -> Literal["image", "table", "text", "vector"]:
         """What the raw inputs are."""
         return self.input.kind
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one prepared input: (channels, height, width) or (columns,)."""
+        """Shape of one prepared input: (channels, height, width), (columns,) or (n-grams,)."""
         rule = self.input
         if isinstance(rule, ImageInput):
             return CHANNELS[rule.mode], rule.height, rule.width
+        if rule.kind == "text":
+            return (rule.length,)
         return (rule.dim,) if rule.kind == "vector" else (len(rule.columns),)
 
     def image_pixels(self, image: Image.Image) -> NDArray[np.uint8]:
@@ -64,6 +67,13 @@ class Preprocessing:
     def image_array(self, image: Image.Image) -> NDArray[np.float32]:
         """An image as the network takes it: float32 [channels, height, width]."""
         return self.normalised(self.image_pixels(image))
+
+    def text_array(self, text: str) -> NDArray[np.float32]:
+        """A text as the network takes it: float32 [length], n-gram numbers that float32 holds exactly."""
+        rule = self.input
+        if rule.kind != "text":
+            raise InputError(f"This model takes {self.kind} inputs, not texts.")
+        return ngram_numbers(text, rule)
 
     def rows_array(self, rows: ArrayLike | Sequence[Sequence[float]], first: int = 0) -> NDArray[np.float32]:
         """Table rows or vectors as the network takes them: float32 [n, columns].

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from api_schemas.errors import BundleError
 from api_schemas.files import fsync_folder
-from encoder.preprocessing import PREPROCESSING_FILE
+from encoder.preprocessing import PREPROCESSING_FILE, Preprocessing
 from training.network import Network
 from training.run import Run
 
@@ -36,7 +36,7 @@ def export_encoder(run: Run, folder: Path) -> float:
     """
     preprocessing = run.preprocessing()
     network = run.network()
-    inputs = _inputs(preprocessing.shape, CHECKED_INPUTS)
+    inputs = _inputs(preprocessing, CHECKED_INPUTS)
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f".{ENCODER}.tmp"
     try:
@@ -55,9 +55,12 @@ def export_encoder(run: Run, folder: Path) -> float:
     return difference
 
 
-def _inputs(shape: tuple[int, ...], n: int) -> NDArray[np.float32]:
-    """Float32 [n, *shape]: normal draws, as prepared inputs have mean near 0 and deviation near 1."""
-    return np.random.default_rng(0).standard_normal((n, *shape), dtype=np.float32)
+def _inputs(preprocessing: Preprocessing, n: int) -> NDArray[np.float32]:
+    """Float32 [n, *shape]: n-gram numbers for texts, else normal draws, as prepared inputs are scaled."""
+    random, rule = np.random.default_rng(0), preprocessing.input
+    if rule.kind == "text":
+        return random.integers(0, rule.buckets, (n, rule.length)).astype(np.float32)
+    return random.standard_normal((n, *preprocessing.shape), dtype=np.float32)
 
 
 def _write(network: Network, inputs: NDArray[np.float32], path: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from api_schemas.config import ModelConfig
 from api_schemas.errors import ConfigError
+from encoder.preprocessing import Preprocessing
 from training.backbones import BACKBONES, Backbone
 from training.backbones.plain import Identity
 from training.backbones.types import flat_size
@@ -60,10 +63,20 @@ POOLINGS = {
 }
 
 
-def build_network(model: ModelConfig, input_shape: tuple[int, ...], *, unit_input: bool = False) -> Network:
-    """A freshly initialised network; raises ConfigError for an unknown backbone or parameter."""
+def build_network(model: ModelConfig, preprocessing: Preprocessing) -> Network:
+    """A freshly initialised network for inputs of that kind and shape.
+
+    Raises:
+        ConfigError: an unknown backbone or parameter, or a backbone that cannot take these inputs.
+    """
     make = chosen(BACKBONES, model.backbone, "model.backbone")
-    backbone = built(make, model.parameters, f"model ({model.backbone})", input_shape=input_shape)
+    rule = preprocessing.input
+    if (rule.kind == "text") != (model.backbone == "ngram"):
+        raise ConfigError(f"model.backbone: '{model.backbone}' does not take {rule.kind} inputs.")
+    given: dict[str, Any] = {"input_shape": preprocessing.shape}
+    if rule.kind == "text":
+        given["buckets"] = rule.buckets
+    backbone = built(make, model.parameters, f"model ({model.backbone})", **given)
     spatial = len(backbone.features) == 3
     pooling = POOLINGS[model.pooling]() if spatial else nn.Flatten()
     size = backbone.features[0] if spatial and model.pooling != "flat" else flat_size(backbone.features)
@@ -73,5 +86,5 @@ def build_network(model: ModelConfig, input_shape: tuple[int, ...], *, unit_inpu
                 f"model.embedding_dim: the identity backbone keeps the input's {size} numbers, found "
                 f"{model.embedding_dim}."
             )
-        return Network(backbone, pooling, nn.Identity(), unit_input)
-    return Network(backbone, pooling, nn.Linear(size, model.embedding_dim), unit_input)
+        return Network(backbone, pooling, nn.Identity(), rule.kind == "vector")
+    return Network(backbone, pooling, nn.Linear(size, model.embedding_dim), rule.kind == "vector")

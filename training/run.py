@@ -132,8 +132,7 @@ def train(
 
 
 def _network(config: Config, preprocessing: Preprocessing) -> Network:
-    unit_input = preprocessing.kind == "vector"
-    network = build_network(config.model, preprocessing.shape, unit_input=unit_input)
+    network = build_network(config.model, preprocessing)
     # torch's stubs do not know this argument; the layout is twice as fast on a CPU
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network

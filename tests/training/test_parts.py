@@ -10,11 +10,23 @@ import torch
 
 from api_schemas.config import AugmentationConfig, ModelConfig, SamplerConfig, ScheduleConfig
 from api_schemas.errors import ConfigError
+from api_schemas.preprocessing import ImageInput, ImageMode, TableInput, VectorInput
+from encoder.preprocessing import Preprocessing
 from training.augment import augmented, rotated_quarters
 from training.network import build_network
 from training.registry import built
 from training.samplers import batches
 from training.schedule import rate_factor
+
+
+def rule_of(shape: tuple[int, ...]) -> Preprocessing:
+    """A rule for images of that shape, or for table rows of that length."""
+    if len(shape) == 1:
+        columns = [str(number) for number in range(shape[0])]
+        return Preprocessing(TableInput(columns=columns, means=[0.0] * shape[0], stds=[1.0] * shape[0]))
+    zeros, ones = [0.0] * shape[0], [1.0] * shape[0]
+    mode: ImageMode = "L" if shape[0] == 1 else "RGB"
+    return Preprocessing(ImageInput(mode=mode, height=shape[1], width=shape[2], mean=zeros, std=ones))
 
 
 def test_a_batch_holds_so_many_distinct_items_of_each_class() -> None:
@@ -119,14 +131,16 @@ def test_the_rate_rises_then_falls_within_its_bounds(shape: str) -> None:
 )
 def test_every_backbone_gives_unit_rows(model: dict[str, object], shape: tuple[int, ...]) -> None:
     config = ModelConfig.model_validate({"embedding_dim": 5, **model})
-    network = build_network(config, shape)
+    network = build_network(config, rule_of(shape))
     embeddings = network(torch.randn(6, *shape))
     assert embeddings.shape == (6, config.embedding_dim)
     torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(6))
 
 
 def test_vectors_of_any_length_give_the_same_embedding() -> None:
-    network = build_network(ModelConfig(backbone="linear", embedding_dim=3), (4,), unit_input=True)
+    network = build_network(
+        ModelConfig(backbone="linear", embedding_dim=3), Preprocessing(VectorInput(dim=4))
+    )
     inputs = torch.randn(5, 4)
     torch.testing.assert_close(network(inputs), network(inputs * 7))
 
@@ -144,7 +158,7 @@ def test_vectors_of_any_length_give_the_same_embedding() -> None:
 )
 def test_a_wrong_model_is_one_sentence(model: dict[str, object], shape: tuple[int, ...], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        build_network(ModelConfig.model_validate(model), shape)
+        build_network(ModelConfig.model_validate(model), rule_of(shape))
 
 
 def test_a_parameter_without_default_must_be_given() -> None:

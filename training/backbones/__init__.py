@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from training.backbones.conv4 import Conv4
+from training.backbones.ngram import Ngram
 from training.backbones.plain import Identity, Linear, Mlp
 from training.backbones.resnet import Resnet
 from training.backbones.types import Backbone
@@ -14,6 +15,7 @@ BACKBONES: dict[str, Callable[..., Backbone]] = {
     "identity": Identity,
     "linear": Linear,
     "mlp": Mlp,
+    "ngram": Ngram,
     "resnet": Resnet,
 }
 

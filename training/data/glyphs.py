@@ -1,9 +1,9 @@
 """``builtin: glyphs``: real images that come with matplotlib, its fonts, drawn at 28 x 28.
 
-A class is a character, its items are the typefaces. Characters drawn alike in at least half of the
-typefaces that have both (Latin A, Greek Alpha, Cyrillic A) are one class; where a single typeface draws
-two characters alike (an italic Cyrillic i and a u), that picture is left out: with two labels for the
-very same picture no answer could be right.
+A class is a character, its items are the typefaces. A character that at least half of the typefaces draw
+nearly like an earlier one (Greek Alpha like Latin A, a cedilla like a dot below) is no class of its own;
+where a single typeface draws two characters alike (an italic Cyrillic i and a u), that picture is left
+out: with two labels for the very same picture no answer could be right.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,9 @@ from PIL import Image, ImageDraw, ImageFont
 SIDE = 28
 POINTS = 18
 BASELINE = 20
-FEWEST_FACES = 12  # of 16: gives about 1,560 characters, with Greek, Cyrillic and mathematics among them
+FEWEST_FACES = 12  # of 16: leaves Greek, Cyrillic, Georgian and mathematics in
+FEWEST_PICTURES = 8  # a slanted face often draws a symbol upright again, and copies are left out
+ALIKE = 0.2  # share of the ink in which two pictures may differ and still be taken for one character
 FACES = (
     *(f"DejaVuSans{style}" for style in ("", "-Bold", "-Oblique", "-BoldOblique")),
     *(f"DejaVuSansMono{style}" for style in ("", "-Bold", "-Oblique", "-BoldOblique")),
@@ -37,25 +38,24 @@ def glyphs() -> tuple[Pixels, list[str], list[str]]:
     """Draw every character that enough typefaces have.
 
     Returns:
-        uint8 [n, 28, 28], black on white; the label of each (``U+0041 A``; the lowest code point of a
-        merged class); its id (``U+0041-DejaVuSans``). Equal on every machine with the same fonts.
+        uint8 [n, 28, 28], black on white; the label of each (``U+0041 A``); its id
+        (``U+0041-DejaVuSans``). Equal on every machine with the same fonts.
     """
     drawn = dict(_drawings())
-    labels = _merged_classes(drawn)
     distinct: dict[int, dict[bytes, str]] = defaultdict(dict)
-    classes_of: dict[bytes, set[int]] = defaultdict(set)
-    for character, images in drawn.items():
-        for face, image in images.items():
+    drawn_by: Counter[bytes] = Counter()
+    for character in _unlike_each_other(drawn):
+        for face, image in drawn[character].items():
             # an exact copy within a class would be too easy to find
-            distinct[labels[character]].setdefault(image.tobytes(), f"U+{character:04X}-{face}")
-            classes_of[image.tobytes()].add(labels[character])
+            distinct[character].setdefault(image.tobytes(), f"U+{character:04X}-{face}")
+        drawn_by.update(distinct[character].keys())
     kept: dict[int, dict[bytes, str]] = {}
-    for lowest, pictures in sorted(distinct.items()):
-        clear = {image: name for image, name in pictures.items() if len(classes_of[image]) == 1}
-        if len(clear) >= FEWEST_FACES:
-            kept[lowest] = clear
+    for character, pictures in distinct.items():
+        clear = {image: name for image, name in pictures.items() if drawn_by[image] == 1}
+        if len(clear) >= FEWEST_PICTURES:
+            kept[character] = clear
     pixels = [np.frombuffer(image, np.uint8) for images in kept.values() for image in images]
-    classes = [f"U+{lowest:04X} {chr(lowest)}" for lowest, images in kept.items() for _ in images]
+    classes = [f"U+{character:04X} {chr(character)}" for character, images in kept.items() for _ in images]
     ids = [name for images in kept.values() for name in images.values()]
     return np.stack(pixels).reshape(-1, SIDE, SIDE), classes, ids
 
@@ -83,22 +83,27 @@ def _draw(character: str, font: ImageFont.FreeTypeFont) -> Pixels:
     return np.asarray(image)
 
 
-def _merged_classes(drawn: dict[int, dict[str, Pixels]]) -> dict[int, int]:
-    """Each character's class, named by its lowest member: the union of all pairs that look alike."""
-    parent = {character: character for character in drawn}
+def _unlike_each_other(drawn: dict[int, dict[str, Pixels]]) -> list[int]:
+    """Characters, lowest first, each drawn unlike all before it.
 
-    def root(character: int) -> int:
-        while parent[character] != character:
-            character = parent[character]
-        return character
-
-    same_picture: dict[tuple[str, bytes], list[int]] = defaultdict(list)
-    for character, images in drawn.items():
-        for face, image in images.items():
-            same_picture[face, image.tobytes()].append(character)
-    alike = Counter(pair for group in same_picture.values() for pair in combinations(group, 2))
-    for (a, b), faces in alike.items():
-        if 2 * faces >= len(drawn[a].keys() & drawn[b].keys()):
-            low, high = sorted((root(a), root(b)))
-            parent[high] = low
-    return {character: root(character) for character in drawn}
+    Two pictures are alike when the squared difference of their ink is below ``ALIKE`` of the ink of
+    the darker one; two characters, when at least half of the typefaces that have both draw them alike.
+    """
+    characters = list(drawn)
+    shared = np.zeros((len(characters), len(characters)), dtype=np.uint8)
+    alike = np.zeros_like(shared)
+    for face in FACES:
+        having = [row for row, character in enumerate(characters) if face in drawn[character]]
+        ink = np.stack([255.0 - drawn[characters[row]][face].ravel() for row in having]).astype(np.float32)
+        amount = np.square(ink).sum(axis=1)
+        darker = np.maximum(amount[:, None], amount[None, :])
+        difference = amount[:, None] + amount[None, :] - 2 * ink @ ink.T
+        both = np.ix_(having, having)
+        shared[both] += 1
+        alike[both] += difference < ALIKE * darker
+    one_character = 2 * alike >= np.maximum(shared, 1)
+    kept: list[int] = []
+    for row in range(len(characters)):
+        if not one_character[row, kept].any():
+            kept.append(row)
+    return [characters[row] for row in kept]

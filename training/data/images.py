@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import warnings
 import zipfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,8 @@ from api_schemas.errors import InputError
 from api_schemas.preprocessing import ImageInput
 from decision.progress import Track
 from encoder.preprocessing import Preprocessing
+from training.data.items import Items
+from training.data.tables import LISTS, other_columns, read_table, text_column
 
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"))
 LARGEST_SIDE = 64  # unless the configuration names a size: what two CPU cores train on in minutes
@@ -31,6 +34,7 @@ class ImageFile:
     name: str
     label: str
     read: Callable[[], bytes]
+    columns: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def folder(self) -> str:
@@ -56,11 +60,13 @@ class ImageFile:
         return image
 
 
-def find_images(paths: Sequence[Path]) -> list[ImageFile]:
-    """Every image below the given folders and in the given zips, sorted by name within each.
+def find_images(
+    paths: Sequence[Path], path_column: str = "path", label_column: str = "label"
+) -> list[ImageFile]:
+    """Every image below the given folders and in the given zips, by name; or those that a list names.
 
-    The class is the folder's path relative to the root. Names are prefixed with the root's name where
-    several roots are given.
+    The class is the folder's path relative to the root, or the list's label. Names are prefixed with the
+    root's name where several roots are given. A list's paths start at the folder of the list.
 
     Raises:
         InputError: a path that is missing, holds no image, or holds images outside any class folder.
@@ -70,10 +76,12 @@ def find_images(paths: Sequence[Path]) -> list[ImageFile]:
         prefix = f"{root.stem}/" if len(paths) > 1 else ""
         if root.is_dir():
             images = _in_folder(root, prefix)
+        elif root.suffix in LISTS:
+            images = _in_list(root, prefix, path_column, label_column)
         elif zipfile.is_zipfile(root):
             images = _in_zip(root, prefix)
         elif root.exists():
-            raise InputError(f"{root} is neither a folder nor a zip archive: data.path must be one of them.")
+            raise InputError(f"{root} is neither a folder, a zip archive nor a list (.csv, .parquet).")
         else:
             raise InputError(f"{root} does not exist: data.path must be a folder of class folders or a zip.")
         if not images:
@@ -107,6 +115,36 @@ def _in_zip(root: Path, prefix: str) -> list[ImageFile]:
         if path.suffix.lower() in SUFFIXES and not hidden:
             images.append(ImageFile(prefix + entry, path.parent.as_posix(), partial(archive.read, entry)))
     return images
+
+
+def _in_list(root: Path, prefix: str, path_column: str, label_column: str) -> list[ImageFile]:
+    table = read_table(root)
+    names = text_column(table, path_column, root).tolist()
+    labels = text_column(table, label_column, root).tolist()
+    columns = other_columns(table, {path_column, label_column})
+    return [
+        ImageFile(
+            prefix + name,
+            label,
+            (root.parent / name).read_bytes,
+            {column: values[row] for column, values in columns.items()},
+        )
+        for row, (name, label) in enumerate(zip(names, labels, strict=True))
+    ]
+
+
+def index_of(files: Sequence[ImageFile]) -> Items:
+    """Labels, ids, folders and a list's columns; row numbers stand in for the pixels."""
+    shared = set(files[0].columns).intersection(*(file.columns for file in files))
+    return Items(
+        np.arange(len(files)),
+        np.array([file.label for file in files]),
+        np.array([file.name for file in files]),
+        {
+            "folder": np.array([file.folder for file in files]),
+            **{name: np.array([file.columns[name] for file in files]) for name in sorted(shared)},
+        },
+    )
 
 
 def rule_for(files: Sequence[ImageFile], size: int | None, colour: str) -> ImageInput:

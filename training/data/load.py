@@ -9,15 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from api_schemas.config import DataConfig
-from api_schemas.errors import ConfigError, InputError
-from api_schemas.preprocessing import ImageInput, VectorInput
-from decision.embedding_files import read_embeddings
+from api_schemas.preprocessing import ImageInput, TableInput, VectorInput
 from decision.progress import Track, silent
 from encoder.preprocessing import Preprocessing
+from training.data.builtin import digits
 from training.data.glyphs import glyphs
-from training.data.images import ImageFile, find_images, read_images, rule_for, with_statistics
+from training.data.images import find_images, index_of, read_images, rule_for, with_statistics
 from training.data.items import Items, Splits
+from training.data.rows import read_rows, read_texts, read_vectors
 from training.data.split import Rows, split_items
+from training.data.tables import standardisation
 
 Say = Callable[[str], None]
 
@@ -27,25 +28,21 @@ def load_data(data: DataConfig, track: Track = silent, say: Say = lambda _: None
 
     Raises:
         InputError: a missing, empty or broken file, one class only, no class with two items.
-        ConfigError: a kind that this configuration cannot describe.
     """
     if data.kind == "images":
         splits = _images(data, track, say)
-    elif data.kind == "embeddings":
-        splits = _embeddings(data)
     elif data.kind == "builtin":
         splits = _builtin(data)
     else:
-        raise ConfigError(f"data.kind: '{data.kind}' cannot be read yet.")
+        splits = _rows(data, track)
     _warn_of_shared_classes(splits, say)
     return splits
 
 
 def _images(data: DataConfig, track: Track, say: Say) -> Splits:
-    files = find_images(data.paths)
-    index = _index(files)
-    source = _name(data.paths)
-    parts = split_items(index, data, source)
+    files = find_images(data.paths, data.path_column, data.label_column)
+    index = index_of(files)
+    parts = split_items(index, data, _name(data.paths))
     rule = rule_for([files[row] for row in parts["train"]], data.image_size, data.colour)
     preprocessing = Preprocessing(rule)
     skip = data.broken == "skip"
@@ -55,59 +52,45 @@ def _images(data: DataConfig, track: Track, say: Say) -> Splits:
     parts = {name: new_row[rows[good[rows]]] for name, rows in parts.items()}
     if not data.test_paths:
         return _cut(items, parts, preprocessing)
-    others = find_images(data.test_paths)
+    others = find_images(data.test_paths, data.path_column, data.label_column)
     pixels, good = read_images(others, preprocessing, skip_broken=skip, track=track, say=say)
-    test = replace(_index(others).subset(np.flatnonzero(good)), inputs=pixels)
+    test = replace(index_of(others).subset(np.flatnonzero(good)), inputs=pixels)
     return _cut(items, parts, preprocessing, test)
 
 
-def _index(files: Sequence[ImageFile]) -> Items:
-    """Labels, ids and folders of image files; their row numbers stand in for the pixels."""
-    return Items(
-        np.arange(len(files)),
-        np.array([file.label for file in files]),
-        np.array([file.name for file in files]),
-        {"folder": np.array([file.folder for file in files])},
-    )
-
-
-def _embeddings(data: DataConfig) -> Splits:
-    items = _read_vectors(data.paths)
-    width = items.inputs.shape[1]
-    test = _read_vectors(data.test_paths) if data.test_paths else None
-    if test is not None and test.inputs.shape[1] != width:
-        raise InputError(
-            f"{_name(data.test_paths)} has vectors of {test.inputs.shape[1]} numbers, "
-            f"{_name(data.paths)} of {width}."
-        )
+def _rows(data: DataConfig, track: Track) -> Splits:
+    """Tables, texts and vectors: everything that is one row of numbers once it is prepared."""
+    read = {"table": read_rows, "text": read_texts, "embeddings": read_vectors}[data.kind]
+    items, columns = read(data.paths, data)
     parts = split_items(items, data, _name(data.paths))
-    return _cut(items, parts, Preprocessing(VectorInput(dim=width)), test)
+    if data.kind == "text":
+        preprocessing = Preprocessing(data.text.as_input())
+    elif data.kind == "table":
+        means, stds = standardisation(items.inputs[parts["train"]])
+        preprocessing = Preprocessing(TableInput(columns=columns, means=means, stds=stds))
+    else:
+        preprocessing = Preprocessing(VectorInput(dim=len(columns)))
+    test = read(data.test_paths, data, columns)[0] if data.test_paths else None
+    splits = _cut(items, parts, preprocessing, test)
+    prepared = {name: _prepared(part, preprocessing, track) for name, part in splits.parts().items()}
+    return Splits(prepared["train"], prepared.get("validation"), prepared.get("test"), preprocessing)
 
 
-def _read_vectors(paths: Sequence[Path]) -> Items:
-    if len(paths) != 1:
-        raise ConfigError(f"data.path: kind 'embeddings' takes one file, found {len(paths)}.")
-    read = read_embeddings(paths[0])
-    return Items(read.vectors, read.labels, read.ids, read.metadata)
+def _prepared(items: Items, preprocessing: Preprocessing, track: Track) -> Items:
+    if preprocessing.kind == "text":
+        texts = track(items.inputs.tolist(), "reading texts", len(items))
+        return replace(items, inputs=np.stack([preprocessing.text_array(text) for text in texts]))
+    return replace(items, inputs=preprocessing.rows_array(items.inputs))
 
 
 def _builtin(data: DataConfig) -> Splits:
-    pixels, labels, ids = glyphs() if data.builtin == "glyphs" else _digits()
+    pixels, labels, ids = glyphs() if data.builtin == "glyphs" else digits()
     items = Items(pixels[:, None], np.array(labels), np.array(ids))
     parts = split_items(items, data, f"builtin: {data.builtin}")
     side = pixels.shape[-1]
     plain = ImageInput(mode="L", height=side, width=side, mean=[0.0], std=[1.0])
     rule = with_statistics(plain, items.inputs[parts["train"]])
     return _cut(items, parts, Preprocessing(rule))
-
-
-def _digits() -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.uint8]], list[str], list[str]]:
-    """scikit-learn's 1,797 handwritten digits, 8 x 8, dark on white."""
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    pixels = (255 - np.round(bunch.images * (255 / 16))).astype(np.uint8)
-    return pixels, [str(label) for label in bunch.target], [f"digit-{row:04d}" for row in range(len(pixels))]
 
 
 def _cut(items: Items, parts: dict[str, Rows], rule: Preprocessing, test: Items | None = None) -> Splits:

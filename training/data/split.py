@@ -36,7 +36,17 @@ def split_items(items: Items, data: DataConfig, source: str) -> dict[str, Rows]:
             f"{source}: {train.n_classes} of {items.n_classes} classes are left for training, at least 2 are "
             "needed: give more classes or raise data.split.train."
         )
+    validation = items.subset(parts["validation"])
+    if len(validation) and (validation.n_classes < 2 or _largest_class(validation) < 2):
+        raise InputError(
+            f"{source}: {len(validation)} items of {validation.n_classes} classes are left for validation, "
+            "which needs 2 classes and 2 items of one: raise data.split.validation, or set it to 0."
+        )
     return parts
+
+
+def _largest_class(items: Items) -> int:
+    return int(np.unique(items.labels, return_counts=True)[1].max())
 
 
 def _refuse_unusable(items: Items, source: str) -> None:

@@ -1,0 +1,217 @@
+"""Tables, lists and texts: what is read, how it is prepared, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from api_schemas.config import Config, DataConfig
+from api_schemas.errors import ConfigError, InputError
+from api_schemas.preprocessing import TextInput
+from encoder.encoder import Encoder
+from encoder.ngrams import ngram_numbers
+from training.backbones.ngram import Ngram
+from training.data.load import load_data
+from training.export import export_encoder
+from training.run import train
+
+MakeConfig = Callable[..., Config]
+
+
+def settings(path: Path, **others: object) -> DataConfig:
+    return DataConfig.model_validate({"path": str(path), **others})
+
+
+def write_table(path: Path, rows: int = 60) -> None:
+    random = np.random.default_rng(0)
+    labels = np.arange(rows) % 10
+    pq.write_table(
+        pa.table(
+            {
+                "label": labels,
+                "a": labels + 0.1 * random.normal(size=rows),
+                "b": 1000 + labels % 3,
+                "day": np.arange(rows) // 10,
+                "split": ["train" if label < 5 else "val" if label < 8 else "test" for label in labels],
+            }
+        ),
+        path,
+    )
+
+
+def test_a_table_is_standardised_by_its_training_rows(tmp_path: Path) -> None:
+    write_table(tmp_path / "t.parquet")
+    data = settings(tmp_path / "t.parquet", kind="table", time_column="day")
+    splits = load_data(data)
+    rule = splits.preprocessing.input
+    assert rule.kind == "table"
+    assert rule.columns == ["a", "b"]
+    np.testing.assert_allclose(splits.train.inputs.mean(axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(splits.train.inputs.std(axis=0), 1, atol=1e-4)
+    assert set(splits.train.metadata) == {"day", "split"}
+
+
+def test_a_column_or_the_time_can_say_the_part(tmp_path: Path) -> None:
+    write_table(tmp_path / "t.parquet")
+    by_column = load_data(
+        settings(tmp_path / "t.parquet", kind="table", time_column="day", split={"by": "column"})
+    )
+    assert [items.n_classes for items in by_column.parts().values()] == [5, 3, 2]
+    by_time = load_data(
+        settings(tmp_path / "t.parquet", kind="table", time_column="day", split={"by": "time"})
+    )
+    days = [items.metadata["day"] for items in by_time.parts().values()]
+    assert days[0].max() <= days[1].min()
+    assert days[1].max() <= days[2].min()
+
+
+def test_csv_gives_what_parquet_gives(tmp_path: Path) -> None:
+    write_table(tmp_path / "t.parquet")
+    table = pq.read_table(tmp_path / "t.parquet")
+    lines = [",".join(table.column_names)]
+    lines += [",".join(str(value) for value in row.values()) for row in table.to_pylist()]
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    first, second = (
+        load_data(settings(tmp_path / name, kind="table", time_column="day"))
+        for name in ("t.parquet", "t.csv")
+    )
+    np.testing.assert_array_equal(first.train.inputs, second.train.inputs)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("label,a\n1,2\n2,x\n", "column 'a' must hold numbers"),
+        ("label,a\n1,2\n2,\n", "row 1 of column 'a' has no value"),
+        ("label,a\n1,2\n2,inf\n", "row 1 of column 'a' is inf"),
+        ("name,a\n1,2\n", "has no column 'label'; found name, a"),
+        ("label\n1\n2\n", "has no column of numbers"),
+        ("label,a\n", "has no rows"),
+        ("label,a\n1,2\n2,3,4\n", "cannot be read as a table"),
+        ("label,a\n1,2\n1,3\n", "one class only"),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_one_sentence(tmp_path: Path, content: str, said: str) -> None:
+    (tmp_path / "t.csv").write_text(content)
+    with pytest.raises(InputError, match=said) as refused:
+        load_data(settings(tmp_path / "t.csv", kind="table"))
+    assert "t.csv" in str(refused.value)
+
+
+def test_a_test_table_must_have_the_columns_that_are_trained_on(tmp_path: Path) -> None:
+    write_table(tmp_path / "t.parquet")
+    (tmp_path / "u.csv").write_text("label,b,a,extra\n91,1000,1.5,7\n91,1001,2.5,8\n")
+    data = {"kind": "table", "time_column": "day"}
+    splits = load_data(settings(tmp_path / "t.parquet", test_path=str(tmp_path / "u.csv"), **data))
+    rule = splits.preprocessing.input
+    assert rule.kind == "table"
+    assert splits.test is not None
+    raw = splits.test.inputs * np.array(rule.stds) + np.array(rule.means)
+    np.testing.assert_allclose(raw, [[1.5, 1000], [2.5, 1001]], rtol=1e-4)
+    (tmp_path / "v.csv").write_text("label,b\n91,1000\n")
+    with pytest.raises(InputError, match=r"v\.csv has no column 'a', which is trained on"):
+        load_data(settings(tmp_path / "t.parquet", test_path=str(tmp_path / "v.csv"), **data))
+
+
+def test_a_list_of_images_gives_what_the_folder_gives(drawings: Path, tmp_path: Path) -> None:
+    files = sorted(drawings.rglob("*.png"))
+    lines = ["path,label,writer"]
+    lines += [f"{file},{file.parent.relative_to(drawings)},{number % 4}" for number, file in enumerate(files)]
+    (tmp_path / "list.csv").write_text("\n".join(lines))
+    listed, folder = load_data(settings(tmp_path / "list.csv")), load_data(settings(drawings))
+    np.testing.assert_array_equal(listed.train.inputs, folder.train.inputs)
+    np.testing.assert_array_equal(listed.train.labels, folder.train.labels)
+    assert "writer" in listed.train.metadata
+    (tmp_path / "list.csv").write_text("path,label\nnone.png,1\nnone.png,2\nnone.png,2\nnone.png,3\n")
+    with pytest.raises(InputError, match=r"none\.png"):
+        load_data(settings(tmp_path / "list.csv"))
+
+
+def write_texts(path: Path) -> None:
+    topics = ["card lost", "balance low", "transfer money", "exchange rate", "open account", "close account"]
+    endings = ["please", "now", "help me", "what do i do", "today"]
+    with path.open("w") as file:
+        for topic in topics:
+            for ending in endings:
+                file.write(json.dumps({"text": f"{topic} {ending}", "label": topic}) + "\n")
+
+
+def test_the_same_text_gives_the_same_numbers_whatever_its_case_and_spaces() -> None:
+    rule = TextInput(buckets=1000, length=32, characters=[3], words=[1, 2])
+    numbers = ngram_numbers("Lost  my card\n", rule)
+    np.testing.assert_array_equal(numbers, ngram_numbers("lost my CARD", rule))
+    assert numbers.dtype == np.float32
+    assert numbers.max() < 1000
+    assert (numbers[:5] > 0).all(), "three words and two pairs come first"
+    assert not np.array_equal(numbers, ngram_numbers("my card lost", rule))
+    assert len(ngram_numbers("x" * 10_000, rule)) == 32
+    assert ngram_numbers("", rule).max() == 0
+
+
+def test_ngrams_are_averaged_and_padding_counts_nothing() -> None:
+    backbone = Ngram((4,), buckets=10, width=3, dropout=0.0).eval()
+    vectors = backbone.vectors.weight
+    found = backbone(torch.tensor([[1.0, 2.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]]))
+    torch.testing.assert_close(found[0], (vectors[1] + vectors[2]) / 2)
+    torch.testing.assert_close(found[1], torch.zeros(3))
+
+
+def test_texts_go_from_a_file_to_a_served_encoder(small: MakeConfig, tmp_path: Path) -> None:
+    write_texts(tmp_path / "texts.jsonl")
+    config = small(
+        data={
+            "kind": "text",
+            "path": str(tmp_path / "texts.jsonl"),
+            "text": {"buckets": 500, "length": 40},
+            "split": {"train": 2, "validation": 2, "test": 2},
+        },
+        model={"backbone": "ngram", "width": 16, "embedding_dim": 8},
+    )
+    run = train(config, tmp_path / "run")
+    assert export_encoder(run, tmp_path / "encoder") <= 1e-5
+    encoder = Encoder.open(tmp_path / "encoder")
+    assert encoder.kind == "text"
+    stored = run.embeddings("test")
+    assert stored is not None
+    texts = [json.loads(line)["text"] for line in (tmp_path / "texts.jsonl").read_text().splitlines()]
+    served = encoder.encode([texts[int(row)] for row in stored.ids])
+    np.testing.assert_allclose(served, stored.vectors, atol=1e-5)
+    with pytest.raises(InputError, match="texts that are not empty"):
+        encoder.encode(["  "])
+
+
+def test_tables_go_from_a_file_to_a_served_encoder(small: MakeConfig, tmp_path: Path) -> None:
+    write_table(tmp_path / "t.parquet")
+    config = small(
+        data={"kind": "table", "path": str(tmp_path / "t.parquet"), "time_column": "day"},
+        model={"backbone": "mlp", "hidden": [8], "embedding_dim": 4},
+    )
+    run = train(config, tmp_path / "run")
+    export_encoder(run, tmp_path / "encoder")
+    stored = run.embeddings("test")
+    assert stored is not None
+    table = pq.read_table(tmp_path / "t.parquet").to_pylist()
+    rows = [[table[int(row)]["a"], table[int(row)]["b"]] for row in stored.ids]
+    np.testing.assert_allclose(Encoder.open(tmp_path / "encoder").encode(rows), stored.vectors, atol=1e-5)
+
+
+def test_texts_need_the_ngram_backbone_and_only_texts_do(small: MakeConfig, tmp_path: Path) -> None:
+    write_texts(tmp_path / "texts.jsonl")
+    text = {"kind": "text", "path": str(tmp_path / "texts.jsonl"), "split": {"validation": 0}}
+    with pytest.raises(ConfigError, match="'conv4' does not take text inputs"):
+        train(small(data=text), tmp_path / "run")
+    with pytest.raises(ConfigError, match="'ngram' does not take image inputs"):
+        train(small(model={"backbone": "ngram"}), tmp_path / "other")
+
+
+def test_an_empty_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("text,label\nhello,1\n   ,2\n")
+    with pytest.raises(InputError, match="row 1 of column 'text' is empty"):
+        load_data(settings(tmp_path / "t.csv", kind="text"))

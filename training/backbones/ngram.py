@@ -1,0 +1,42 @@
+"""Text from scratch: an embedding per hashed n-gram, averaged (Joulin et al. 2017, arXiv 1607.01759)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from training.backbones.types import Backbone
+
+
+class Ngram(Backbone):
+    """The mean of the vectors of a text's n-grams, then fully connected layers with ReLU.
+
+    ``width`` is the length of an n-gram's vector, ``dropout`` the share of n-grams that is left out of each
+    text while training.
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        buckets: int,
+        width: int = 128,
+        hidden: tuple[int, ...] = (),
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.vectors = nn.Embedding(buckets, width, padding_idx=0)
+        self.dropout = nn.Dropout(dropout)
+        layers: list[nn.Module] = []
+        size = width
+        for wide in hidden:
+            layers += [nn.Linear(size, wide), nn.ReLU()]
+            size = wide
+        self.layers = nn.Sequential(*layers)
+        self.features = (size,)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """N-gram numbers [n, length], 0 where there is none, to [n, size]."""
+        numbers = inputs.long()
+        present = self.dropout((numbers > 0).to(self.vectors.weight.dtype)).unsqueeze(2)
+        total = (self.vectors(numbers) * present).sum(1)
+        features: Tensor = self.layers(total / present.sum(1).clamp(min=1.0))
+        return features
