@@ -10,12 +10,14 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from api_schemas.errors import InputError
+from api_schemas.errors import BundleError, InputError
 from api_schemas.manifest import Manifest
 from api_schemas.operating_point import OperatingPoint
 from decision.similarity import Vectors, pair_similarities
 from index.bundle import Bundle, read_bundle
 from index.deciding import Decider, Match, NoOperatingPoint, Verification
+from index.generation import Generation
+from index.store import StoredItem
 from index.vectors import query_rows
 from index.view import Hit, View
 
@@ -84,6 +86,35 @@ class Gallery:
         """A stored unit row, float32 [d], or None if no item has the id."""
         return self._view.vector(item_id)
 
+    def get(self, item_id: str) -> StoredItem | None:
+        """An item, or None."""
+        found = self._view.row_of(item_id)
+        return None if found is None else _stored(*found)
+
+    def page(self, after: str | None = None, limit: int = 100) -> list[StoredItem]:
+        """Items in the order of their ids, after one of them."""
+        main = self._view.main
+        return (
+            [] if main is None else [_stored(main, row) for row in main.items.rows_after(after or "", limit)]
+        )
+
+    def decide_by(self, point: OperatingPoint) -> None:
+        """Let a point of this model decide from now on: 1:N if it was made for FPIR, 1:1 otherwise.
+
+        Raises:
+            BundleError: a point of another model or cohort.
+        """
+        if point.model_hash != self.manifest.model_hash:
+            raise BundleError(
+                f"The operating point '{point.id}' was calibrated for model {point.model_hash[:12]}, this is "
+                f"{self.manifest.model_hash[:12]}: calibrate again with this model."
+            )
+        decider = Decider(point, self._bundle.scorer(point))
+        if point.target.kind == "fpir":
+            self._match = decider
+        else:
+            self._verify = decider
+
     def search(
         self,
         vectors: ArrayLike,
@@ -134,9 +165,9 @@ class Gallery:
         if self._match is None:
             raise NoOperatingPoint("match", self.manifest.operating_points.reasons)
         queries = query_rows(vectors, self.dim)
-        view = self._view
-        found = view.search(queries, k, decider=self._match, condition=filter, exclude_ids=exclude_ids)
-        return [_best(hits, self._match, len(view)) for hits in found]
+        view, decider = self._view, self._match
+        found = view.search(queries, k, decider=decider, condition=filter, exclude_ids=exclude_ids)
+        return [_best(hits, decider, len(view)) for hits in found]
 
     def verify(self, a: ArrayLike, b: ArrayLike) -> list[Verification]:
         """Whether rows of ``a`` and ``b``, both [m, d], are alike: decided by the active 1:1 point.
@@ -145,24 +176,25 @@ class Gallery:
             NoOperatingPoint: the bundle has none for 1:1.
             InputError: vectors that cannot be used, or lengths that differ.
         """
-        if self._verify is None:
+        decider = self._verify
+        if decider is None:
             raise NoOperatingPoint("verify", self.manifest.operating_points.reasons)
         first, second = query_rows(a, self.dim, "a"), query_rows(b, self.dim, "b")
         if len(first) != len(second):
             raise InputError(f"verify: a has {len(first)} rows and b has {len(second)}; give pairs.")
         similarities = pair_similarities(first, second)
-        scorer = self._verify.scorer
+        scorer = decider.scorer
         scores = scorer(similarities, scorer.densities(first), scorer.densities(second))
-        point = self._verify.point
+        point = decider.point
         return [
             Verification(
                 "match" if accepted else "no_match", similarity, score, probability, point.threshold, point.id
             )
             for accepted, similarity, score, probability in zip(
-                self._verify.accepts(scores).tolist(),
+                decider.accepts(scores).tolist(),
                 similarities.tolist(),
                 scores.tolist(),
-                self._verify.probabilities(scores),
+                decider.probabilities(scores),
                 strict=True,
             )
         ]
@@ -187,6 +219,16 @@ class Gallery:
             return None
         point = self._bundle.points[point_id]
         return Decider(point, self._bundle.scorer(point))
+
+
+def _stored(generation: Generation, row: int) -> StoredItem:
+    items = generation.items
+    return StoredItem(
+        items.ids[row],
+        items.classes[items.label_codes[row]],
+        np.array(generation.vectors[row]),
+        items.metadata_of(row),
+    )
 
 
 def _best(hits: list[Hit], decider: Decider, n_items: int) -> Match:

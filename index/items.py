@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -112,15 +113,17 @@ class ItemTable:
         order[self.rank] = np.arange(len(self), dtype=np.int32)
         return order
 
+    def _id_at(self, place: int) -> str:
+        return self.ids[int(self._by_rank[place])]
+
+    def rows_after(self, item_id: str, limit: int) -> list[int]:
+        """The next rows in the order of their ids, after a text that need not be one of them."""
+        start = bisect_right(range(len(self)), item_id, key=self._id_at)
+        return [int(row) for row in self._by_rank[start : start + limit]]
+
     def row_of(self, item_id: str) -> int | None:
         """The row of an id, or None."""
-        low, high = 0, len(self)
-        while low < high:
-            middle = (low + high) // 2
-            if self.ids[self._by_rank[middle]] < item_id:
-                low = middle + 1
-            else:
-                high = middle
+        low = bisect_left(range(len(self)), item_id, key=self._id_at)
         if low < len(self) and self.ids[self._by_rank[low]] == item_id:
             return int(self._by_rank[low])
         return None
