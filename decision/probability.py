@@ -7,30 +7,44 @@ from numpy.typing import ArrayLike, NDArray
 
 from api_schemas.operating_point import Probability
 
+Floats = NDArray[np.float64]
 
-def match_probability(
-    scores: ArrayLike, calibration: Probability, prior: float | None = None
-) -> NDArray[np.float64]:
+
+def match_probability(scores: ArrayLike, calibration: Probability, prior: float | None = None) -> Floats:
     """Probability that pairs with these scores match.
 
-    Kind ``platt``: log-odds ``slope * score + intercept`` (Platt 1999), fitted at the calibration's
-    own prior and moved to another one by adding the difference of the priors' log-odds.
+    Log-odds at the calibration's own prior, moved to another one by adding the difference of the
+    priors' log-odds:
+
+    - ``platt``: ``slope * score + intercept`` (Platt 1999);
+    - ``temperature``: ``(score - offset) / temperature``, the offset where errors of both kinds are
+      equally frequent (Guo et al. 2017, section 4.2);
+    - ``isotonic``: linear between fitted points, constant beyond them (Zadrozny & Elkan 2002).
 
     Args:
         scores: float of any shape.
         calibration: fitted parameters and the prior they were fitted at.
-        prior: share of matches in deployment; the calibration's own unless given.
+        prior: share of matches in deployment, in (0, 1); the calibration's own unless given.
 
     Returns:
         float64 in [0, 1], the shape of ``scores``.
     """
-    if calibration.kind != "platt":
-        raise NotImplementedError(calibration.kind)
-    slope, intercept = calibration.parameters["slope"], calibration.parameters["intercept"]
-    log_odds = np.asarray(scores, dtype=np.float64) * slope + intercept
+    odds = log_odds(np.asarray(scores, dtype=np.float64), calibration)
     if prior is not None:
-        log_odds = log_odds + _logit(prior) - _logit(calibration.prior)
-    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * log_odds)))
+        odds = odds + _logit(prior) - _logit(calibration.prior)
+    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * odds)))
+
+
+def log_odds(scores: Floats, calibration: Probability) -> Floats:
+    """Log-odds of a match at the calibration's own prior, the shape of ``scores``."""
+    parameters = calibration.parameters
+    if calibration.kind == "platt":
+        return np.asarray(scores * parameters["slope"] + parameters["intercept"])
+    if calibration.kind == "temperature":
+        return np.asarray((scores - parameters["offset"]) / parameters["temperature"])
+    return np.asarray(
+        np.interp(scores, np.atleast_1d(parameters["scores"]), np.atleast_1d(parameters["log_odds"]))
+    )
 
 
 def _logit(p: float) -> float:

@@ -119,6 +119,13 @@ class PairShares:
             confidence,
         )
 
+    def relative_variance(self) -> tuple[float, float]:
+        """Variance of the first share over its square: the part classes bring, the part their pairs bring."""
+        noise = float(self.residual[0, 0])
+        rows = float(self.rows[0] @ self.rows[0]) - noise / (self.n - 2) ** 2
+        square = (self.total * float(self.values[0])) ** 2
+        return max(0.0, 4 * rows * (self.n - 1) ** 2 / square), 2 * noise / square
+
 
 def pair_share(matrix: Any, sizes: Floats, weights: Floats, confidence: float) -> Interval:
     """Interval of the share of impostor pairs that are accepted (FAR) over fresh classes.
@@ -164,11 +171,11 @@ def _accelerated(
     squares = influence**2
     carried = float(squares.sum())
     variance = carried + pair_variance
-    if variance <= 0:
+    if variance < np.finfo(float).tiny ** 0.5:  # nothing varies, or a rate carried down to nothing
         return Interval(estimate, estimate, estimate, estimate)
     below = float(np.mean(replicates < estimate) + 0.5 * np.mean(replicates == estimate))
     bias = float(stats.norm.ppf(np.clip(below, 0.05, 0.95)))
-    acceleration = float((influence**3).sum()) / 6 / variance**1.5
+    acceleration = float(((influence / np.sqrt(variance)) ** 3).sum()) / 6
     freedom = np.inf
     if carried > 0:
         kurtosis = len(influence) * float((squares**2).sum()) / carried**2

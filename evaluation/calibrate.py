@@ -36,14 +36,14 @@ from evaluation.pair_threshold import (
     least_cost_threshold,
 )
 from evaluation.pairs import Pairs
-from evaluation.probability_fit import fit_platt
+from evaluation.probability_fit import LabelledScores, fit_probability
 from evaluation.sweep import sweep
 from evaluation.tails import sampled_rows
 
 LEAST_CLASSES = 20
 HALVINGS = 20
 HALVING_REPLICATES = 300
-IMPOSTORS_FOR_PROBABILITY = 500_000
+IMPOSTORS_FOR_PROBABILITY = 100_000
 
 
 @dataclass(frozen=True)
@@ -282,14 +282,24 @@ def _halvings(fit: EmbeddingSet, target: Target, scorer: Scorer, seed: int, trac
     )
 
 
+def labelled_scores(pairs: Pairs, genuine: Genuine, seed: int) -> LabelledScores:
+    """All genuine pairs and a random part of the impostor pairs, with the truth."""
+    rows, scores = sampled_rows(pairs, seed)
+    i, j = np.nonzero(np.isfinite(scores))
+    drawn = np.random.default_rng([seed, 5]).permutation(len(i))[:IMPOSTORS_FOR_PROBABILITY]
+    i, j = i[drawn], j[drawn]
+    return LabelledScores(
+        scores=np.concatenate([genuine.scores, scores[i, j]]).astype(np.float64),
+        genuine=np.repeat([True, False], [len(genuine.scores), len(i)]),
+        first=np.concatenate([genuine.codes, pairs.a.codes[rows[i]]]),
+        second=np.concatenate([genuine.codes, pairs.a.codes[j]]),
+    )
+
+
 def _probability(pairs: Pairs, genuine: Genuine, seed: int) -> Probability | None:
-    """Platt's fit on all genuine pairs and a random part of the impostor pairs."""
     if not len(genuine.scores):
         return None
-    _, scores = sampled_rows(pairs, seed)
-    impostors = scores[np.isfinite(scores)]
-    drawn = np.random.default_rng([seed, 5]).permutation(len(impostors))[:IMPOSTORS_FOR_PROBABILITY]
-    return fit_platt(genuine.scores, impostors[drawn])
+    return fit_probability(labelled_scores(pairs, genuine, seed), seed)
 
 
 def _consistency(pairs: Pairs, seed: int, track: Track) -> OperatingPointConsistency | None:

@@ -1,0 +1,83 @@
+"""Probabilities: calibrated on held-out classes, moved by the prior, monotone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from api_schemas.operating_point import Probability
+from decision.probability import match_probability
+from evaluation.probability_fit import (
+    LabelledScores,
+    fit_isotonic,
+    fit_platt,
+    fit_probability,
+    fit_temperature,
+    reliability,
+)
+
+
+def labelled(seed: int, skew: bool = False, classes: int = 60, each: int = 60) -> LabelledScores:
+    """Two normals (log-odds linear in the score), or a genuine side with a long lower tail."""
+    rng = np.random.default_rng(seed)
+    n, m = classes * each, 4 * classes * each
+    genuine = rng.normal(0.7, 0.1, n)
+    if skew:
+        genuine = 0.9 - rng.exponential(0.25, n)
+    scores = np.concatenate([genuine, rng.normal(0.2, 0.1, m)])
+    own = np.repeat(np.arange(classes), each)
+    first, second = rng.integers(0, classes, (2, m))
+    second = np.where(first == second, (second + 1) % classes, second)
+    truth = np.repeat([True, False], [n, m])
+    return LabelledScores(scores, truth, np.concatenate([own, first]), np.concatenate([own, second]))
+
+
+def test_linear_log_odds_are_found_and_hold_elsewhere() -> None:
+    found = fit_probability(labelled(0))
+    assert found.kind in ("platt", "temperature")
+    judged = reliability(labelled(1), found)
+    assert judged.ece < 0.01
+    grid = np.linspace(0.35, 0.55, 9)
+    truth = norm.pdf(grid, 0.7, 0.1) / (norm.pdf(grid, 0.7, 0.1) + norm.pdf(grid, 0.2, 0.1))
+    np.testing.assert_allclose(match_probability(grid, found), truth, atol=0.06)
+
+
+def test_bent_log_odds_are_left_to_the_isotonic_fit() -> None:
+    data, fresh = labelled(0, skew=True), labelled(1, skew=True)
+    found = fit_probability(data)
+    assert found.kind == "isotonic"
+    genuine, impostor = (data.scores[side].astype(np.float32) for side in (data.genuine, ~data.genuine))
+    platt = reliability(fresh, fit_platt(genuine, impostor))
+    ours = reliability(fresh, found)
+    assert ours.log_loss < platt.log_loss
+    assert ours.brier < platt.brier
+    assert ours.ece < 0.02
+
+
+@pytest.mark.parametrize("fit", [fit_isotonic, fit_temperature, fit_probability])
+def test_higher_scores_are_never_less_likely(fit: object) -> None:
+    found = fit(labelled(2, skew=True))  # type: ignore[operator]
+    p = match_probability(np.linspace(-1, 2, 500), found)
+    assert np.all(np.diff(p) >= 0)
+    assert np.all((p > 0) & (p < 1))
+
+
+def test_the_prior_moves_the_odds_and_calibration_follows() -> None:
+    found = fit_probability(labelled(3))
+    scores = np.array([0.3, 0.45, 0.6])
+    half, rare = match_probability(scores, found), match_probability(scores, found, prior=0.01)
+    np.testing.assert_allclose(rare / (1 - rare), half / (1 - half) * (0.01 / 0.99), rtol=1e-9)
+    assert reliability(labelled(4), found, prior=0.1).ece < 0.02
+    np.testing.assert_allclose(match_probability(scores, found, prior=0.5), half)
+
+
+def test_figures_of_a_known_case() -> None:
+    data = LabelledScores(
+        np.array([0.0, 0.0, 0.0, 0.0]), np.array([True, True, False, False]), np.arange(4), np.arange(4)
+    )
+    even = Probability(kind="platt", parameters={"slope": 1.0, "intercept": 0.0}, prior=0.5)
+    judged = reliability(data, even)
+    assert judged.brier == pytest.approx(0.25)
+    assert judged.log_loss == pytest.approx(np.log(2))
+    assert judged.share.sum() == pytest.approx(1)
