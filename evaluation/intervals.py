@@ -22,20 +22,28 @@ def interval(
 ) -> tuple[float, float] | None:
     """Two-sided percentile interval of a debiased variance of class utilities.
 
+    Returns:
+        None for fewer than five classes.
+    """
+    if len(products) < CLASSES_NEEDED:
+        return None
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(resampled_variances(products, u, seed, draws), [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def resampled_variances(products: Floats, u: Floats, seed: int, draws: int = DRAWS) -> Floats:
+    """Debiased variances of resampled classes, float64 [draws].
+
     A resample's variance is the mean of its classes' products of deviations less the square of the
     shift of its mean utility, which the products' common mean does not know of. The shift takes one
-    T-th of the variance on average; that much is given back, so that the interval stays around the value.
+    T-th of the variance on average; that much is given back, so that the values stay around the estimate.
 
     Args:
         products: float64 [classes]: mean product of a class's deviations in the two halves.
         u: float64 [classes, grid]: utilities of the same classes.
-
-    Returns:
-        None for fewer than five classes.
     """
     n = len(products)
-    if n < CLASSES_NEEDED:
-        return None
     deviations = u - u.mean(axis=0)
     expected = float(np.square(deviations).mean()) / n
     values = np.empty(draws)
@@ -43,6 +51,4 @@ def interval(
         weights = resampling_weights(n, min(200, draws - first), seed + first)
         shift = np.square(weights @ deviations).mean(axis=1)
         values[first : first + len(weights)] = weights @ products - shift + expected
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(values, [tail, 1 - tail])
-    return float(low), float(high)
+    return values

@@ -1,0 +1,75 @@
+"""``comparison.json``: two models on the same items, and whether one can take over from the other."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from api_schemas.base import SCHEMA_VERSION, Finite, Schema
+from api_schemas.diagnosis import WorstPair
+from api_schemas.operating_point import Score
+
+
+class Difference(Schema):
+    """One figure of both models. ``interval``: two-sided 95 % of b - a, resampling classes, both at once."""
+
+    name: str
+    a: Finite | None
+    b: Finite | None
+    difference: Finite | None
+    interval: tuple[Finite, Finite] | None
+    higher_is_better: bool
+
+
+class Flips(Schema):
+    """Decisions on the same pairs at each model's own threshold.
+
+    ``gained`` are pairs that b decides rightly and a wrongly, ``lost`` the other way round; examples
+    are the pairs whose scores lie farthest beyond b's threshold, with b's score.
+    """
+
+    threshold_a: Finite
+    threshold_b: Finite
+    genuine_gained: int
+    genuine_lost: int
+    impostor_gained: int
+    impostor_lost: int
+    examples_genuine_lost: list[WorstPair]
+    examples_impostor_lost: list[WorstPair]
+
+
+class Compatibility(Schema):
+    """New queries (b) against the old gallery (a): is re-indexing needed?
+
+    ``compatible``: recall@1 of new queries against the old gallery exceeds that of old queries against
+    it (the empirical criterion of Shen et al., arXiv 2003.11942, section 3.3). ``far_at_old_threshold``
+    is the FAR of such mixed pairs at a's threshold. ``genuine_kept`` and ``impostor_kept`` are the
+    shares of pairs that meet the definition's two inequalities: genuine pairs at least as near, impostor
+    pairs at least as far as they were.
+    """
+
+    recall_at_1_old_old: Finite
+    recall_at_1_new_old: Finite
+    recall_at_1_new_new: Finite
+    compatible: bool
+    far_at_old_threshold: Finite
+    genuine_kept: Finite
+    impostor_kept: Finite
+
+
+class Comparison(Schema):
+    """A figure that the data cannot give is null, with a sentence in ``reasons``."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    created_at: datetime
+    model_hash_a: str
+    model_hash_b: str
+    score_a: Score
+    score_b: Score
+    n_items: int
+    n_classes: int
+    far: Finite
+    reasons: list[str]
+    differences: list[Difference]
+    flips: Flips
+    compatibility: Compatibility | None
