@@ -116,9 +116,7 @@ def test_models_of_other_dimensions_cannot_share_a_gallery() -> None:
 
 def test_other_items_and_other_labels_are_refused() -> None:
     a = model(0.3, 1)
-    with pytest.raises(
-        InputError, match=r"1 ids are in the first alone, 0 in the second alone, e\.g\. 'i89'"
-    ):
+    with pytest.raises(InputError, match=r"1 ids are in the first alone, 0 in the second.*'i89'"):
         run(a, a.subset(np.arange(89)))
     relabelled = EmbeddingSet.from_arrays(a.vectors, np.where(a.ids == "i3", "c9", a.labels), a.ids)
     with pytest.raises(InputError, match="'i3' is labelled 'c0' in the first set and 'c9'"):
