@@ -14,7 +14,7 @@ from decision.similarity import Vectors
 from index.engines import Engine
 from index.nodes import Rows
 
-PROBE = 17  # what a search for one item fetches, see index.generation
+PROBE = 16  # the fewest candidates a search ever asks for, see index.generation
 AUDIT_BLOCK = 1_024
 
 

@@ -58,4 +58,9 @@ class Column:
         if high is not None:
             last = (bisect_left if high_open else bisect_right)(self._values, high)
         order, starts = self._arranged
-        return np.sort(order[starts[first] : starts[max(first, last)]])
+        rows = order[starts[first] : starts[max(first, last)]]
+        if len(rows) < len(order) // 16:
+            return np.sort(rows)
+        inside = np.zeros(len(order), dtype=bool)
+        inside[rows] = True
+        return np.flatnonzero(inside)

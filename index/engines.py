@@ -123,6 +123,7 @@ class HnswEngine:
         self._index = index
         self.kind: IndexKind = kind
         self.parameters = parameters
+        self._by_beam: dict[int, Any] = {}  # making one takes as long as a tenth of a search
 
     @classmethod
     def build(
@@ -153,7 +154,9 @@ class HnswEngine:
         """The nodes that a beam of ``max(fetch, effort * ef_search)`` finds among those allowed."""
         beam = max(fetch, int(self.parameters["ef_search"] * effort))
         if allowed is None:
-            parameters = faiss.SearchParametersHNSW(efSearch=beam)
+            parameters = self._by_beam.get(beam)
+            if parameters is None:
+                parameters = self._by_beam[beam] = faiss.SearchParametersHNSW(efSearch=beam)
             return cast(
                 tuple[NDArray[np.float32], Rows], self._index.search(queries, fetch, params=parameters)
             )

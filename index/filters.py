@@ -20,8 +20,10 @@ from index.columns import Column, ColumnKind
 from index.nodes import Rows
 
 COMPARISONS = ("$eq", "$ne", "$in", "$nin", "$gt", "$gte", "$lt", "$lte", "$exists")
+ORDERED = ("$gt", "$gte", "$lt", "$lte")
 JOINS = ("$and", "$or", "$not")
 MOST_LEVELS = 64
+FEW_ROWS = 4_096  # below, sorting two lists together is quicker than marking rows
 
 
 class Table(Protocol):
@@ -89,7 +91,24 @@ def _one(name: str, asked: Any, table: Table, level: int) -> Rows:
     comparisons = asked if isinstance(asked, Mapping) else {"$eq": asked}
     if not comparisons:
         raise InputError(f"filter: '{name}' is given no comparison; use one of {', '.join(COMPARISONS)}.")
-    return reduce(_both, [_compare(name, how, value, table) for how, value in comparisons.items()])
+    bounds = {how: value for how, value in comparisons.items() if how in ORDERED}
+    parts = [_compare(name, how, value, table) for how, value in comparisons.items() if how not in ORDERED]
+    if bounds:
+        parts.append(_between(name, bounds, table))
+    return reduce(_both, parts)
+
+
+def _between(name: str, bounds: Mapping[str, Any], table: Table) -> Rows:
+    column = _known(name, table)
+    lows = [
+        (_fitting(name, column, bounds[how], how), how == "$gt") for how in ("$gt", "$gte") if how in bounds
+    ]
+    highs = [
+        (_fitting(name, column, bounds[how], how), how != "$lt") for how in ("$lt", "$lte") if how in bounds
+    ]
+    low, low_open = max(lows, default=(None, False))
+    high, high_closed = min(highs, default=(None, True))
+    return column.between(low, high, low_open=low_open, high_open=not high_closed)
 
 
 def _compare(name: str, how: str, value: Any, table: Table) -> Rows:
@@ -104,8 +123,7 @@ def _compare(name: str, how: str, value: Any, table: Table) -> Rows:
             raise InputError(f"filter: $exists on '{name}' takes true or false, found {value!r:.60}.")
         present = np.empty(0, dtype=np.int64) if column is None else column.present()
         return present if value else _rest(present, n)
-    if column is None:
-        raise InputError(f"filter: no item has a field '{name}'; there are {', '.join(table.column_names)}.")
+    column = _known(name, table)
     if how in ("$in", "$nin"):
         if not isinstance(value, Sequence) or isinstance(value, str):
             raise InputError(f"filter: {how} on '{name}' takes a list, found {value!r:.60}.")
@@ -114,15 +132,18 @@ def _compare(name: str, how: str, value: Any, table: Table) -> Rows:
     wanted = _fitting(name, column, value, how)
     if how == "$eq":
         return column.equal(wanted)
-    if how == "$ne":
-        return _rest(column.equal(wanted), n)
-    if how in ("$gt", "$gte"):
-        return column.between(low=wanted, low_open=how == "$gt")
-    return column.between(high=wanted, high_open=how == "$lt")
+    return _rest(column.equal(wanted), n)
+
+
+def _known(name: str, table: Table) -> Column:
+    column = table.column(name)
+    if column is None:
+        raise InputError(f"filter: no item has a field '{name}'; there are {', '.join(table.column_names)}.")
+    return column
 
 
 def _fitting(name: str, column: Column, value: Any, how: str) -> Any:
-    ordered = how in ("$gt", "$gte", "$lt", "$lte")
+    ordered = how in ORDERED
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if name == "label" and isinstance(value, int) and number and not ordered:
         return str(value)
@@ -140,7 +161,13 @@ def _fitting(name: str, column: Column, value: Any, how: str) -> Any:
 
 
 def _both(a: Rows, b: Rows) -> Rows:
-    return np.intersect1d(a, b, assume_unique=True)
+    few, many = (a, b) if len(a) <= len(b) else (b, a)
+    if len(many) < FEW_ROWS:
+        return np.intersect1d(few, many, assume_unique=True)
+    inside = np.zeros(int(many[-1]) + 1, dtype=bool)
+    inside[many] = True
+    within = few[few < len(inside)]
+    return within[inside[within]]
 
 
 def _rest(rows: Rows, n: int) -> Rows:

@@ -28,7 +28,7 @@ from index.scan import certain_top, scan_rows
 VECTORS_FILE = "vectors.npy"
 ITEMS_FILE = "items.parquet"
 INDEX_FILE = "index.faiss"
-SPARE = PROBE - 1  # fetched beyond k; the audit probes with the same beam that a search for k = 1 uses
+SPARE = 6  # fetched beyond k, and never fewer than the audit fetched when it looked for each row
 SQ8_FETCH = 4  # times k: what 8 bits a number put out of order, re-scoring puts right
 EXACT_ROWS = 20_000  # a filter that leaves this many rows or fewer is answered by comparing with all of them
 MOST_EFFORT = 16.0
@@ -126,7 +126,7 @@ class Generation:
         """
         path = folder / VECTORS_FILE
         try:
-            vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+            vectors = np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
         except (ValueError, OSError) as error:
             raise BundleError(f"{path} cannot be read as an array: {error}.") from None
         items = ItemTable.load(folder / ITEMS_FILE)
@@ -221,7 +221,7 @@ class Generation:
             return self.nodes.expand(nodes, at_most=k)
         _, nodes = self.engine.search(queries, min(self._fetch(k), total))
         rows = self.nodes.expand(nodes, at_most=k)
-        if len(rows) and (rows >= 0).sum(axis=1).min() < min(k, len(self)):
+        if nodes.min() < 0 and (rows >= 0).sum(axis=1).min() < min(k, len(self)):
             return scan_rows(self.vectors, queries, k)
         return self._with_side_list(rows, self._side_rows)
 
@@ -241,7 +241,8 @@ class Generation:
         return rows
 
     def _fetch(self, k: int) -> int:
-        return max(k + SPARE, SQ8_FETCH * k) if self.description.kind == "hnsw_sq8" else k + SPARE
+        wide = SQ8_FETCH * k if self.description.kind == "hnsw_sq8" else k + SPARE
+        return max(PROBE, wide)
 
     @cached_property
     def _side_rows(self) -> Rows:
@@ -256,17 +257,23 @@ class Generation:
 
     def ranked(self, queries: Vectors, candidates: Rows, k: int) -> Found:
         """Candidates [q, w] by the kernel's similarity, ties by id, cut to k."""
-        valid = candidates >= 0
-        similarities = np.full(candidates.shape, -np.inf, dtype=np.float32)
-        which = np.repeat(np.arange(len(queries)), valid.sum(axis=1))
-        similarities[valid] = self._similarities(queries, which, candidates[valid])
-        rank = self.items.rank[candidates]
-        order = np.lexsort((rank, -similarities), axis=-1)[:, :k]
-        return Found(
-            np.take_along_axis(candidates, order, axis=1), np.take_along_axis(similarities, order, axis=1)
-        )
+        if not candidates.size:
+            return Found(candidates, np.empty(candidates.shape, dtype=np.float32))
+        if candidates.min() >= 0:
+            which = np.repeat(np.arange(len(queries)), candidates.shape[1])
+            similarities = self._similarities(queries, which, candidates.ravel()).reshape(candidates.shape)
+        else:
+            valid = candidates >= 0
+            similarities = np.full(candidates.shape, -np.inf, dtype=np.float32)
+            which = np.repeat(np.arange(len(queries)), valid.sum(axis=1))
+            similarities[valid] = self._similarities(queries, which, candidates[valid])
+        order = np.lexsort((self.items.rank[candidates], -similarities))[:, :k]
+        query = np.arange(len(queries))[:, None]
+        return Found(candidates[query, order], similarities[query, order])
 
     def _similarities(self, queries: Vectors, which: Rows, rows: Rows) -> NDArray[np.float32]:
+        if len(queries) == 1 and len(rows) <= PAIR_BLOCK:
+            return pair_similarities(queries, self.vectors[rows])
         if len(rows) <= PAIR_BLOCK:
             return pair_similarities(queries[which], self.vectors[rows])
         blocks = [slice(start, start + PAIR_BLOCK) for start in range(0, len(rows), PAIR_BLOCK)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate, repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from api_schemas.errors import InputError
 from decision.similarity import Vectors
 from index.columns import ColumnKind
-from index.deciding import COSINE, Decider
+from index.deciding import Decider
 from index.generation import Alive, Found, Generation
 from index.items import ItemTable, Value
 
@@ -154,22 +155,22 @@ def _merged(a: list[Hit], b: list[Hit], k: int) -> list[Hit]:
 
 
 def _hits(items: ItemTable, queries: Vectors, found: Found, decider: Decider | None) -> list[list[Hit]]:
-    valid = found.rows >= 0
-    rows = found.rows[valid]
-    similarities = found.similarities[valid]
+    q, width = found.rows.shape
+    rows, similarities, lengths = found.rows.ravel(), found.similarities.ravel(), [width] * q
+    if rows.size and rows.min() < 0:
+        valid = found.rows >= 0
+        rows, similarities = found.rows[valid], found.similarities[valid]
+        lengths = valid.sum(axis=1).tolist()
+    shown = similarities.tolist()
     if decider is None or decider.densities is None:
-        scores = COSINE(similarities)
+        scores = shown
     else:
-        which = np.repeat(np.arange(len(queries)), valid.sum(axis=1))
-        own = decider.scorer.densities(queries)[which]
-        scores = decider.scorer(similarities, own, items.densities[decider.densities][rows])
+        own = np.repeat(decider.scorer.densities(queries), lengths)
+        scores = decider.scorer(similarities, own, items.densities[decider.densities][rows]).tolist()
     classes = items.classes
     labels = [classes[code] for code in items.label_codes[rows].tolist()]
-    hits = [
-        Hit(item_id, label, similarity, score, row, items)
-        for item_id, label, similarity, score, row in zip(
-            items.ids.take(rows), labels, similarities.tolist(), scores.tolist(), rows.tolist(), strict=True
-        )
-    ]
-    ends = np.cumsum(valid.sum(axis=1)).tolist()
-    return [hits[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+    hits = list(map(Hit, items.ids.take(rows), labels, shown, scores, rows.tolist(), repeat(items)))
+    if q == 1:
+        return [hits]
+    ends = list(accumulate(lengths))
+    return [hits[end - length : end] for end, length in zip(ends, lengths, strict=True)]
