@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from api_schemas.base import Schema
 from api_schemas.errors import BundleError, InputError
 from api_schemas.manifest import FileEntry, FileName
 from index.checked import check_files, durable_entries, publish
+from index.store import DATABASE_FILE
 
 BACKUP_FILE = "backup.json"
+GENERATIONS = "generations"
 
 
 class BackupRecord(Schema):
@@ -38,9 +41,34 @@ def unfinished(out: Path) -> Iterator[Path]:
         raise
 
 
-def seal(folder: Path, model_hash: str) -> None:
-    """Write down what a backup holds."""
-    BackupRecord(model_hash=model_hash, files=durable_entries(folder)).save(folder / BACKUP_FILE)
+def backup(data: Path, out: Path) -> None:
+    """A consistent copy of a data folder's items, vectors and operating points, while it is in use.
+
+    The generation is copied along so that a restored folder opens at once; if a rebuild removes it
+    meanwhile it is left out, for it can be built again from the items.
+
+    Raises:
+        InputError: ``data`` is no data folder, or ``out`` exists.
+    """
+    if not (data / DATABASE_FILE).is_file():
+        raise InputError(f"{data} is not a data folder: it has no {DATABASE_FILE}.")
+    with unfinished(out) as folder:
+        settings = _copy_database(data / DATABASE_FILE, folder / DATABASE_FILE)
+        name = settings.get("generation")
+        if name is not None:
+            try:
+                shutil.copytree(data / GENERATIONS / name, folder / GENERATIONS / name)
+            except (FileNotFoundError, shutil.Error):
+                shutil.rmtree(folder / GENERATIONS, ignore_errors=True)
+        record = BackupRecord(model_hash=settings["model_hash"], files=durable_entries(folder))
+        record.save(folder / BACKUP_FILE)
+
+
+def _copy_database(source: Path, target: Path) -> dict[str, str]:
+    with closing(sqlite3.connect(source, timeout=30)) as reads, closing(sqlite3.connect(target)) as writes:
+        reads.backup(writes)
+        writes.execute("PRAGMA journal_mode=DELETE")
+        return dict(writes.execute("SELECT name, value FROM settings").fetchall())
 
 
 def restore(backup: Path, data: Path) -> None:

@@ -20,7 +20,7 @@ from api_schemas.errors import BundleError, InputError, LimenError
 from api_schemas.manifest import FileEntry, FileName, IndexDescription
 from decision.embeddings import EmbeddingSet
 from decision.progress import Track, silent
-from index.backup import seal, unfinished
+from index.backup import GENERATIONS, backup
 from index.bundle import Bundle, read_bundle
 from index.checked import Checked, check_files, durable_entries, publish
 from index.deciding import item_densities
@@ -28,13 +28,12 @@ from index.filters import Widened, matching_rows
 from index.gallery import Gallery
 from index.generation import VECTORS_FILE, Generation
 from index.items import metadata_columns
-from index.store import DATABASE_FILE, ItemStore, StoredItem
+from index.store import ItemStore, StoredItem
 from index.vectors import query_rows
 from index.view import View
 
 LOCK_FILE = "writer.lock"
 CHECKED_FILE = "checked.json"
-GENERATIONS = "generations"
 GENERATION_FILE = "generation.json"
 
 
@@ -237,12 +236,8 @@ class LiveGallery(Gallery):
         Raises:
             InputError: ``out`` exists.
         """
-        with self._rebuilding, unfinished(out) as folder:
-            self._store.copy_to(folder / DATABASE_FILE)
-            if self._name:
-                source = self._folder / GENERATIONS / self._name
-                shutil.copytree(source, folder / GENERATIONS / self._name)
-            seal(folder, self.manifest.model_hash)
+        with self._rebuilding:
+            backup(self._folder, out)
 
     def _load(self, checked: Checked, track: Track) -> None:
         owner = self._store.setting("model_hash")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -197,18 +196,6 @@ class ItemStore:
                     statement.on_conflict_do_update(index_elements=["name"], set_={"value": value})
                 )
             connection.execute(DELETIONS.delete().where(DELETIONS.c.sequence <= sequence))
-
-    def copy_to(self, file: Path) -> None:
-        """A consistent copy of the database as one file, while it is in use."""
-        with self._engine.connect() as connection:
-            source = connection.connection.driver_connection
-            assert isinstance(source, sqlite3.Connection)
-            target = sqlite3.connect(file)
-            try:
-                source.backup(target)
-                target.execute("PRAGMA journal_mode=DELETE")
-            finally:
-                target.close()
 
     def _write_fields(self, connection: sa.Connection, fields: Mapping[str, ColumnKind]) -> None:
         new = [{"name": name, "kind": kind} for name, kind in fields.items() if name not in self.fields]

@@ -7,7 +7,19 @@ import sys
 import typer
 
 from api_schemas.errors import LimenError
-from limen.commands import build, calibrate, catalogue, demo, evaluate, export, keys, serve, train, verify
+from limen.commands import (
+    build,
+    calibrate,
+    catalogue,
+    demo,
+    evaluate,
+    export,
+    keys,
+    serve,
+    store,
+    train,
+    verify,
+)
 
 app = typer.Typer(
     name="limen",
@@ -26,6 +38,9 @@ app.command()(build.build)
 app.command()(serve.serve)
 app.command()(verify.verify)
 app.add_typer(keys.app, name="keys")
+app.command()(store.rebuild)
+app.command()(store.backup)
+app.command()(store.restore)
 app.command()(catalogue.losses)
 app.command()(catalogue.miners)
 

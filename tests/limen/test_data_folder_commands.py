@@ -1,0 +1,52 @@
+"""``limen rebuild``, ``limen backup``, ``limen restore``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from api_schemas.errors import BundleError, InputError
+from index.backup import BACKUP_FILE
+from index.bundle import write_bundle
+from index.live import LiveGallery, StoreInUse
+from index.store import StoredItem
+from limen.commands.store import backup, rebuild, restore
+from tests.index.conftest import MODEL, small
+from tests.limen.conftest import clustered
+
+
+def test_a_data_folder_is_rebuilt_backed_up_while_in_use_and_restored(tmp_path: Path) -> None:
+    items = clustered(20, 4)
+    write_bundle(
+        tmp_path / "bundle",
+        name="toy",
+        items=items,
+        model_hash=MODEL,
+        encoder_folder=None,
+        index_config=small("hnsw"),
+        report=None,
+        operating_points=[],
+        active={},
+        reasons=[],
+        config_yaml="",
+    )
+    data = tmp_path / "data"
+    with LiveGallery.open(tmp_path / "bundle", data) as gallery:
+        gallery.upsert([StoredItem("new", "x", items.vectors[0], {"place": 3})])
+        with pytest.raises(StoreInUse):
+            rebuild(tmp_path / "bundle", data)
+    rebuild(tmp_path / "bundle", data)
+    with LiveGallery.open(tmp_path / "bundle", data) as gallery:
+        assert gallery.stats()["buffer"] == 0
+        backup(data, tmp_path / "backup")
+        gallery.delete(["new"])
+    restore(tmp_path / "backup", tmp_path / "again")
+    with LiveGallery.open(tmp_path / "bundle", tmp_path / "again") as gallery:
+        assert gallery.n_items == len(items) + 1
+        assert gallery.get("new") is not None
+    with pytest.raises(InputError, match="not a data folder"):
+        backup(tmp_path / "bundle", tmp_path / "nothing")
+    (tmp_path / "backup" / BACKUP_FILE).unlink()
+    with pytest.raises(BundleError, match="not a backup"):
+        restore(tmp_path / "backup", tmp_path / "third")
