@@ -1,0 +1,88 @@
+"""The validator finds what would spoil training or its figures."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from api_schemas.config import DataConfig
+from api_schemas.errors import InputError
+from training.data.check import Finding, check_data, difference_hashes
+
+
+def check(path: Path, **others: object) -> list[Finding]:
+    return check_data(DataConfig.model_validate({"path": str(path), **others}))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Ten classes of four smooth colour images."""
+    random = np.random.default_rng(0)
+    for label in range(10):
+        (tmp_path / str(label)).mkdir()
+        for number in range(4):
+            small = Image.fromarray(random.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+            small.resize((64, 64), Image.Resampling.BICUBIC).save(tmp_path / str(label) / f"{number}.png")
+    return tmp_path
+
+
+def test_a_clean_set_has_no_warning(photos: Path) -> None:
+    findings = check(photos)
+    assert findings[0].sentence.startswith("train 24 items of 6 classes; validation 8 items of 2 classes")
+    assert not [finding.sentence for finding in findings if finding.warns]
+
+
+def part_of(photos: Path, part: str) -> Path:
+    from training.data.load import load_data
+
+    items = load_data(DataConfig(path=str(photos))).parts()[part]
+    return photos / str(items.ids[0])
+
+
+def test_exact_copies_are_found_within_a_class_and_between_classes(photos: Path) -> None:
+    shutil.copy(part_of(photos, "train"), part_of(photos, "train").with_name("copy.png"))
+    shutil.copy(part_of(photos, "train"), part_of(photos, "test").with_name("leak.png"))
+    found = {finding.sentence.split(": ")[0]: finding.warns for finding in check(photos)}
+    assert found["3 items are the same input under two labels"]
+    assert found["3 items are in two parts at once"]
+    shutil.copy(part_of(photos, "validation"), part_of(photos, "validation").with_name("copy.png"))
+    found = {finding.sentence.split(": ")[0]: finding.warns for finding in check(photos)}
+    assert found["2 items are exact copies within their class"] is False
+
+
+def test_a_recompressed_copy_in_another_part_is_found(photos: Path) -> None:
+    image = Image.open(part_of(photos, "train"))
+    image.resize((96, 96)).save(part_of(photos, "test").with_name("again.jpg"), quality=95)
+    warnings = [finding.sentence for finding in check(photos) if finding.warns]
+    assert len(warnings) == 1
+    assert "of train and test look nearly the same" in warnings[0]
+    assert "again.jpg" in warnings[0]
+
+
+def test_imbalance_and_lonely_items_are_said(photos: Path) -> None:
+    big = part_of(photos, "train").parent
+    for number in range(60):
+        Image.new("RGB", (64, 64), (number, 9, 99)).save(big / f"more{number}.png")
+    lonely = part_of(photos, "test").parent
+    for file in sorted(lonely.iterdir())[1:]:
+        file.unlink()
+    sentences = {finding.sentence: finding.warns for finding in check(photos)}
+    assert any(text.startswith("train: 4 to 64 items a class") and warns for text, warns in sentences.items())
+    assert any("test: 1 of 2 classes have one item" in text for text in sentences)
+
+
+def test_hashes_of_scaled_images_are_equal_and_of_others_are_not() -> None:
+    random = np.random.default_rng(0)
+    first = random.integers(0, 256, (5, 1, 32, 34), dtype=np.uint8)
+    doubled = first.repeat(2, axis=2).repeat(2, axis=3)
+    np.testing.assert_array_equal(difference_hashes(first), difference_hashes(doubled))
+    assert len(np.unique(difference_hashes(first), axis=0)) == 5
+
+
+def test_what_training_refuses_is_refused_here(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no images"):
+        check(tmp_path)
