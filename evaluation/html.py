@@ -21,10 +21,11 @@ h1{font-size:1.7rem;letter-spacing:-.02em;margin:0}h2{font-size:1.1rem;margin:0 
 p{margin:0}.soft{color:var(--soft);overflow-wrap:anywhere}
 section{background:var(--card);border:1px solid var(--line);border-radius:14px;
 padding:18px 20px;margin-top:18px}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(190px,1fr));gap:18px}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:18px}
 .tile strong{display:block;font-size:1.6rem;font-weight:650;letter-spacing:-.02em}
 .tile small,.tile span{color:var(--soft);font-size:.86rem}
-svg{display:block;width:100%;height:auto;margin-top:10px}
+svg{display:block;width:100%;min-width:540px;height:auto;margin-top:10px}
+.all th:nth-child(2),.all td:nth-child(2){text-align:left}
 .tick{fill:var(--soft);font-size:12px}.note{fill:var(--ink);font-size:12px;font-weight:600}
 .curve{fill:none;stroke-width:2.4}.mark{stroke-width:1.4;stroke-dasharray:5 4}
 .stroke-grid{stroke:var(--grid)}.stroke-accent{stroke:var(--accent)}.stroke-warm{stroke:var(--warm)}
@@ -98,7 +99,7 @@ def _figure(chart: Chart) -> str:
     drawn = (
         f'<p class="soft">{escape(chart.empty)}</p>'
         if chart.figure is None
-        else svg(chart.figure, chart.title)
+        else f'<div class="scroll">{svg(chart.figure, chart.title)}</div>'
     )
     return (
         f'<section><h2>{escape(chart.title)}</h2><p class="soft">{escape(chart.caption)}</p>{drawn}</section>'
@@ -149,7 +150,9 @@ def _numbers(report: Report) -> str:
             continue
         for key, value in part.model_dump(mode="json").items():
             rows += [(name, label, text) for label, text in _flat(key, value)]
-    return f"<section><h2>All figures</h2>{_table(('section', 'figure', 'value'), rows)}</section>"
+    return (
+        f'<section class="all"><h2>All figures</h2>{_table(("section", "figure", "value"), rows)}</section>'
+    )
 
 
 def _flat(key: str, value: object) -> list[tuple[str, str]]:
