@@ -31,10 +31,12 @@ from api_schemas.http import (
     Info,
     MatchResponse,
     OperatingPointList,
+    OperatingPointSummary,
     Ready,
     SearchResponse,
     VerifyResponse,
 )
+from api_schemas.http_admin import ActivateModelResponse, ActivatePointResponse, History, Job, ModelList
 from api_schemas.http_items import (
     DeleteResponse,
     FeedbackResponse,
@@ -42,6 +44,7 @@ from api_schemas.http_items import (
     ItemPage,
     UpsertResponse,
 )
+from api_schemas.operating_point import OperatingPoint
 from api_schemas.problem import Problem
 from api_schemas.report import Report
 
@@ -177,6 +180,11 @@ def _delete_items(ids: Sequence[str] | None, condition: dict[str, Any] | None) -
     return _Call("POST", "/v1/items/delete", DeleteResponse, json=given)
 
 
+def _activate(version: str, allow_missing: bool) -> _Call[ActivateModelResponse]:
+    path = f"/v1/models/{quote(version)}/activate"
+    return _Call("POST", path, ActivateModelResponse, json={"allow_missing": allow_missing})
+
+
 def _feedback(
     same: bool, decision_id: str | None, a: dict[str, Any] | None, b: dict[str, Any] | None
 ) -> _Call[FeedbackResponse]:
@@ -300,6 +308,47 @@ class Client:
     ) -> FeedbackResponse:
         """``POST /v1/feedback``: the truth about a decision or a pair."""
         return self._do(_feedback(same, decision_id, a, b))
+
+    def models(self) -> ModelList:
+        """``GET /v1/models``."""
+        return self._do(_Call("GET", "/v1/models", ModelList))
+
+    def load_model(self, version: str) -> Job:
+        """``POST /v1/models``: loads a bundle behind; `wait` for the job."""
+        return self._do(_Call("POST", "/v1/models", Job, json={"version": version}))
+
+    def activate_model(self, version: str, allow_missing: bool = False) -> ActivateModelResponse:
+        """``POST /v1/models/{version}/activate``."""
+        return self._do(_activate(version, allow_missing))
+
+    def add_operating_point(self, point: OperatingPoint) -> OperatingPointSummary:
+        """``POST /v1/operating-points``."""
+        content = point.model_dump(mode="json")
+        return self._do(_Call("POST", "/v1/operating-points", OperatingPointSummary, json=content))
+
+    def activate_operating_point(self, point_id: str) -> ActivatePointResponse:
+        """``POST /v1/operating-points/{id}/activate``."""
+        path = f"/v1/operating-points/{quote(point_id)}/activate"
+        return self._do(_Call("POST", path, ActivatePointResponse))
+
+    def compute_report(self, source: Literal["gallery", "feedback"] = "gallery") -> Job:
+        """``POST /v1/reports/consistency``: a job; `wait` for it and read `consistency`."""
+        return self._do(_Call("POST", "/v1/reports/consistency", Job, params={"source": source}))
+
+    def history(self) -> History:
+        """``GET /v1/reports/consistency/history``."""
+        return self._do(_Call("GET", "/v1/reports/consistency/history", History))
+
+    def job(self, job_id: str) -> Job:
+        """``GET /v1/jobs/{id}``."""
+        return self._do(_Call("GET", f"/v1/jobs/{quote(job_id)}", Job))
+
+    def wait(self, job: Job, every: float = 0.1) -> Job:
+        """The job once it is done or has failed."""
+        while job.status in {"waiting", "running"}:
+            time.sleep(every)
+            job = self.job(job.id)
+        return job
 
     def close(self) -> None:
         """Give the connections back."""
@@ -430,6 +479,47 @@ class AsyncClient:
     ) -> FeedbackResponse:
         """``POST /v1/feedback``: the truth about a decision or a pair."""
         return await self._do(_feedback(same, decision_id, a, b))
+
+    async def models(self) -> ModelList:
+        """``GET /v1/models``."""
+        return await self._do(_Call("GET", "/v1/models", ModelList))
+
+    async def load_model(self, version: str) -> Job:
+        """``POST /v1/models``: loads a bundle behind; `wait` for the job."""
+        return await self._do(_Call("POST", "/v1/models", Job, json={"version": version}))
+
+    async def activate_model(self, version: str, allow_missing: bool = False) -> ActivateModelResponse:
+        """``POST /v1/models/{version}/activate``."""
+        return await self._do(_activate(version, allow_missing))
+
+    async def add_operating_point(self, point: OperatingPoint) -> OperatingPointSummary:
+        """``POST /v1/operating-points``."""
+        content = point.model_dump(mode="json")
+        return await self._do(_Call("POST", "/v1/operating-points", OperatingPointSummary, json=content))
+
+    async def activate_operating_point(self, point_id: str) -> ActivatePointResponse:
+        """``POST /v1/operating-points/{id}/activate``."""
+        path = f"/v1/operating-points/{quote(point_id)}/activate"
+        return await self._do(_Call("POST", path, ActivatePointResponse))
+
+    async def compute_report(self, source: Literal["gallery", "feedback"] = "gallery") -> Job:
+        """``POST /v1/reports/consistency``: a job; `wait` for it and read `consistency`."""
+        return await self._do(_Call("POST", "/v1/reports/consistency", Job, params={"source": source}))
+
+    async def history(self) -> History:
+        """``GET /v1/reports/consistency/history``."""
+        return await self._do(_Call("GET", "/v1/reports/consistency/history", History))
+
+    async def job(self, job_id: str) -> Job:
+        """``GET /v1/jobs/{id}``."""
+        return await self._do(_Call("GET", f"/v1/jobs/{quote(job_id)}", Job))
+
+    async def wait(self, job: Job, every: float = 0.1) -> Job:
+        """The job once it is done or has failed."""
+        while job.status in {"waiting", "running"}:
+            await asyncio.sleep(every)
+            job = await self.job(job.id)
+        return job
 
     async def close(self) -> None:
         """Give the connections back."""

@@ -44,18 +44,12 @@ def evaluate(
         from evaluation.evaluate import evaluate as measure
 
         opened = open_source(source)
-        references = read_embeddings(gallery) if gallery else None
-        strangers = read_embeddings(unknown) if unknown else None
-        scorer = saved.scorer if saved else CosineScorer()
         report = measure(
             opened.items,
-            gallery=references,
-            unknown=strangers,
+            gallery=read_embeddings(gallery) if gallery else None,
+            unknown=read_embeddings(unknown) if unknown else None,
             exclude_same=exclude_same,
-            scorer=scorer,
-            densities=scorer.densities(opened.items.vectors),
-            gallery_densities=None if references is None else scorer.densities(references.vectors),
-            unknown_densities=None if strangers is None else scorer.densities(strangers.vectors),
+            scorer=saved.scorer if saved else CosineScorer(),
             model_hash=opened.model_hash,
             split=opened.split,
             track=track,
