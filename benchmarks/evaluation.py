@@ -178,7 +178,15 @@ def main() -> None:
     for case in CASES:
         if chosen.only not in (None, case.name):
             continue
-        command = [sys.executable, __file__, "--inner", case.name, *(["--quick"] if chosen.quick else [])]
+        # -P: this folder holds a file named like the package that is measured
+        command = [
+            sys.executable,
+            "-P",
+            __file__,
+            "--inner",
+            case.name,
+            *(["--quick"] if chosen.quick else []),
+        ]
         answer = subprocess.run(command, check=True, capture_output=True, text=True)
         found = json.loads(answer.stdout.splitlines()[-1])
         bare = found["seconds"]["bare"]

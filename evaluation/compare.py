@@ -202,8 +202,8 @@ def _differences(models: Sequence[_Model], n_classes: int, seed: int) -> list[Di
         rows.append(_difference("opis_logfar_debiased", None, None, None, False))
         return rows
     inside = np.searchsorted(a.scored, a.halved)
-    drawn_a = resampled_variances(a.products, a.u[inside], seed)
-    drawn_b = resampled_variances(b.products, b.u[inside], seed)
+    drawn_a, _ = resampled_variances(a.products, a.u[inside], seed)
+    drawn_b, _ = resampled_variances(b.products, b.u[inside], seed)
     values = float(a.products.mean()), float(b.products.mean())
     paired = drawn_b - drawn_a if len(a.halved) >= CLASSES_NEEDED else None
     rows.append(_difference("opis_logfar_debiased", *values, paired, False))

@@ -20,20 +20,32 @@ def resampling_weights(n: int, draws: int, seed: int) -> Floats:
 def interval(
     products: Floats, u: Floats, seed: int, confidence: float = 0.95, draws: int = DRAWS
 ) -> tuple[float, float] | None:
-    """Two-sided percentile interval of a debiased variance of class utilities.
+    """Two-sided bootstrap-t interval of a debiased variance of class utilities.
+
+    A few classes carry most of a variance, so its estimate is skewed and correlated with its own
+    standard error; percentiles of resampled values then cover too little (83 % instead of 95 % with 30 classes
+    in the simulation of ``benchmarks/consistency.py``), studentised ones know of it (Efron & Tibshirani 1993, section 12.5).
 
     Returns:
         None for fewer than five classes.
     """
-    if len(products) < CLASSES_NEEDED:
+    n = len(products)
+    if n < CLASSES_NEEDED:
         return None
+    value = float(products.mean())
+    error = float(products.std(ddof=1)) / np.sqrt(n)
+    if error == 0:
+        return value, value
+    values, errors = resampled_variances(products, u, seed, draws)
+    # a resample of few distinct classes may have next to no error of its own
+    ratios = (values - value) / np.maximum(errors, 0.05 * error)
     tail = (1 - confidence) / 2
-    low, high = np.quantile(resampled_variances(products, u, seed, draws), [tail, 1 - tail])
-    return float(low), float(high)
+    low, high = np.quantile(ratios, [tail, 1 - tail])
+    return value - float(high) * error, value - float(low) * error
 
 
-def resampled_variances(products: Floats, u: Floats, seed: int, draws: int = DRAWS) -> Floats:
-    """Debiased variances of resampled classes, float64 [draws].
+def resampled_variances(products: Floats, u: Floats, seed: int, draws: int = DRAWS) -> tuple[Floats, Floats]:
+    """Debiased variances of resampled classes and their standard errors, float64 [draws] each.
 
     A resample's variance is the mean of its classes' products of deviations less the square of the
     shift of its mean utility, which the products' common mean does not know of. The shift takes one
@@ -46,9 +58,11 @@ def resampled_variances(products: Floats, u: Floats, seed: int, draws: int = DRA
     n = len(products)
     deviations = u - u.mean(axis=0)
     expected = float(np.square(deviations).mean()) / n
-    values = np.empty(draws)
+    values, errors = np.empty(draws), np.empty(draws)
     for first in range(0, draws, 200):
         weights = resampling_weights(n, min(200, draws - first), seed + first)
         shift = np.square(weights @ deviations).mean(axis=1)
-        values[first : first + len(weights)] = weights @ products - shift + expected
-    return values
+        rows, means = slice(first, first + len(weights)), weights @ products
+        values[rows] = means - shift + expected
+        errors[rows] = np.sqrt(np.maximum(weights @ np.square(products) - np.square(means), 0) / (n - 1))
+    return values, errors
