@@ -11,13 +11,16 @@ from typing import Any
 from fastapi import Depends, FastAPI
 
 from api_schemas.errors import LimenError
+from api_schemas.http_admin import HistoryEntry
 from api_schemas.http_items import Feedback
 from service import logs, openapi, problems
 from service.compute import Compute
 from service.gate import Gate
 from service.ledger import AuditLog, Ledger
 from service.middleware import Envelope
+from service.models import Models
 from service.routers import (
+    admin,
     dashboard,
     docs,
     embeddings,
@@ -32,7 +35,6 @@ from service.routers import (
 )
 from service.routers.info import VERSION
 from service.security import Keyring, requires
-from service.served import load
 from service.settings import Settings
 from service.state import State
 from service.tokens import Signer
@@ -46,6 +48,7 @@ TAGS = [
     {"name": "embed", "description": "From raw input to unit vector."},
     {"name": "look", "description": "What is served, by which rule, and how evenly it holds."},
     {"name": "items", "description": "What the gallery holds, and the truth about decisions."},
+    {"name": "administer", "description": "Models side by side, operating points, jobs."},
     {"name": "operate", "description": "Health and metrics."},
 ]
 
@@ -68,6 +71,8 @@ def create_app(settings: Settings) -> FastAPI:
         compute=Compute(settings.threads, settings.deadline),
         signer=Signer.open(settings.data),
         feedback=Ledger(_file(settings, "feedback.jsonl"), Feedback),
+        history=Ledger(_file(settings, "history.jsonl"), HistoryEntry),
+        models=Models(settings),
         audit_log=AuditLog(_file(settings, "audit.jsonl")),
     )
     app.state.limen = state
@@ -85,6 +90,7 @@ def create_app(settings: Settings) -> FastAPI:
         info.router,
         items.router,
         feedback.router,
+        admin.router,
         reports.router,
         dashboard.router,
     ):
@@ -114,15 +120,15 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     state.draining = True
     await loading
     state.compute.close()
-    if state.served is not None:
-        state.served.gallery.close()
+    state.jobs.close()
+    state.models.close()
 
 
 async def _load(state: State) -> None:
     """Load in a thread, so that /livez answers meanwhile."""
     try:
-        state.served = await asyncio.to_thread(load, state.settings.bundle, state.settings)
-        logs.LOGGER.info("ready", extra={"fields": {"model_hash": state.served.model_hash}})
+        served = await asyncio.to_thread(state.models.start)
+        logs.LOGGER.info("ready", extra={"fields": {"model_hash": served.model_hash}})
     except LimenError as error:
         state.failure = error
         state.on_failure()

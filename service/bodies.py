@@ -12,7 +12,7 @@ from fastapi import Request, Response
 from numpy.typing import NDArray
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from api_schemas.http import Body
+from api_schemas.base import Schema
 from service.problems import (
     BAD_REQUEST,
     BODY_TIMEOUT,
@@ -23,7 +23,7 @@ from service.problems import (
 )
 
 OCTETS = "application/octet-stream"
-B = TypeVar("B", bound=Body)
+B = TypeVar("B", bound=Schema)
 
 
 async def read_body(request: Request) -> bytes:

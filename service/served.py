@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Literal
@@ -100,6 +100,21 @@ class Served:
         preprocessing = self.encoder.preprocessing
         return EncoderInfo(kind=preprocessing.kind, shape=list(preprocessing.shape))
 
+    def with_active(self, point: OperatingPoint) -> Served:
+        """This model with another point deciding; requests that run keep the one they began with."""
+        self.gallery.decide_by(point)
+        if endpoint_of(point) == "match":
+            return replace(self, active_match=point)
+        return replace(self, active_verify=point)
+
+    def check_point(self, point: OperatingPoint) -> None:
+        """Raises BundleError for a point of another model."""
+        if point.model_hash != self.model_hash:
+            raise BundleError(
+                f"The operating point '{point.id}' was calibrated for model {point.model_hash[:12]}, this is "
+                f"{self.model_hash[:12]}: calibrate again with this model."
+            )
+
     def _endpoint_of(self, point: OperatingPoint) -> Literal["match", "verify"] | None:
         if self.active_match is not None and point.id == self.active_match.id:
             return "match"
@@ -111,6 +126,11 @@ class Served:
         names = OperatingPointSummary.model_fields.keys() - {"active_for"}
         fields = {name: getattr(point, name) for name in names}
         return OperatingPointSummary(**fields, active_for=self._endpoint_of(point))
+
+
+def endpoint_of(point: OperatingPoint) -> Literal["match", "verify"]:
+    """What a point decides: 1:N if it was made for FPIR, 1:1 otherwise."""
+    return "match" if point.target.kind == "fpir" else "verify"
 
 
 def load(path: Path, settings: Settings) -> Served:

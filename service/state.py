@@ -10,9 +10,13 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 
 from api_schemas.errors import LimenError
+from api_schemas.http_admin import HistoryEntry
 from api_schemas.http_items import Feedback
+from api_schemas.report import Report
 from service.compute import Compute
+from service.jobs import Jobs
 from service.ledger import AuditLog, Ledger
+from service.models import Models
 from service.problems import NOT_READY, ServiceProblem
 from service.served import Served
 from service.settings import Settings
@@ -21,14 +25,17 @@ from service.tokens import Signer
 
 @dataclass
 class State:
-    """``served`` is None until the bundle is loaded and audited; ``failure`` says why it never will be."""
+    """``models.active`` is None until the bundle is loaded; ``failure`` says why it never will be."""
 
     settings: Settings
     compute: Compute
     signer: Signer
     feedback: Ledger[Feedback]
+    history: Ledger[HistoryEntry]
     audit_log: AuditLog
-    served: Served | None = None
+    models: Models
+    jobs: Jobs = field(default_factory=Jobs)
+    reports: dict[tuple[str, str], Report] = field(default_factory=dict)
     failure: LimenError | None = None
     draining: bool = False
     on_failure: Callable[[], None] = field(default=lambda: None)
@@ -43,10 +50,11 @@ def state_of(request: Request) -> State:
 def active(request: Request) -> Served:
     """The model that answers now; raises the problem ``not-ready`` (503) while it loads."""
     state = state_of(request)
-    if state.served is None:
+    served = state.models.active
+    if served is None:
         why = str(state.failure) if state.failure else "The bundle is being loaded and checked."
         raise ServiceProblem(NOT_READY, why, headers={"Retry-After": "1"})
-    return state.served
+    return served
 
 
 def audit(request: Request, state: State, action: str, ids: Collection[str] = (), **more: Any) -> None:

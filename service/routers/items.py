@@ -85,8 +85,7 @@ async def page(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> Response:
     """Items in the order of their ids; `next_cursor` leads to the next page, null on the last."""
-    live = writable(served)
-    found = await state.compute.run(lambda: live.page(cursor, limit + 1))
+    found = await state.compute.run(lambda: served.gallery.page(cursor, limit + 1))
     shown = found[:limit]
     more = shown[-1].id if len(found) > limit else None
     return json_response({"items": [_shown(item, False) for item in shown], "next_cursor": more})
@@ -100,8 +99,7 @@ async def page(
 )
 async def read(item_id: ItemId, served: Active, state: CurrentState) -> Response:
     """The item as it was written, with its unit vector."""
-    live = writable(served)
-    found = await state.compute.run(lambda: live.get(item_id))
+    found = await state.compute.run(lambda: served.gallery.get(item_id))
     if found is None:
         raise _unknown(item_id)
     return json_response(_shown(found, True))

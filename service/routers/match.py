@@ -84,7 +84,7 @@ def _result(
             endpoint="match",
             at=now(),
             model_hash=served.model_hash,
-            operating_point=point.id,
+            operating_point=match.operating_point,
             decision=match.decision,
             score=match.score,
             a=item_id,
@@ -100,7 +100,7 @@ def _result(
         "probability": match.probability,
         "threshold": match.threshold,
         "margin": match.margin,
-        "operating_point": point.id,
+        "operating_point": match.operating_point,
         "beyond_proof": match.beyond_proof,
         "decision_id": token,
     }

@@ -1,32 +1,97 @@
-"""``/v1/reports/consistency``: how evenly the threshold holds over classes."""
+"""``/v1/reports/consistency``: how evenly the threshold holds, on hold-out data, the gallery, feedback."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Request, Response
 
+from api_schemas.http_admin import History, Job
 from api_schemas.report import Report
 from service.bodies import json_response
 from service.openapi import READING, problems
-from service.problems import NOT_FOUND, ServiceProblem
-from service.state import Active
+from service.problems import CONFLICT, NOT_FOUND, ServiceProblem
+from service.reporting import Source, feedback_report, gallery_report, history_entry, report_file
+from service.security import requires
+from service.served import Served, items_folder
+from service.state import Active, CurrentState, State, audit
 
 router = APIRouter(tags=["look"])
+PATH = "/v1/reports/consistency"
 
 
 @router.get(
-    "/v1/reports/consistency",
-    summary="The consistency report",
-    response_model=Report,
-    responses=problems(*READING, 404, 422),
+    PATH, summary="The consistency report", response_model=Report, responses=problems(*READING, 404, 422)
 )
-async def consistency(
-    served: Active, source: Literal["holdout", "gallery", "feedback"] = "holdout"
+async def consistency(served: Active, state: CurrentState, source: Source = "holdout") -> Response:
+    """Of the bundle's hold-out data; or, once computed by POST, of the gallery or of feedback.
+
+    OPIS with its interval, curves, and every class.
+    """
+    report = served.report if source == "holdout" else state.reports.get((served.model_hash, source))
+    if report is None and source != "holdout":
+        report = _kept(state, served, source)
+    if report is None:
+        how = (
+            "export or build the bundle again"
+            if source == "holdout"
+            else f"POST {PATH}?source={source} makes one"
+        )
+        raise ServiceProblem(NOT_FOUND, f"There is no report of the {source}: {how}.")
+    return json_response(report)
+
+
+@router.post(
+    PATH,
+    summary="Compute a report anew",
+    status_code=202,
+    response_model=Job,
+    responses=problems(*READING, 409, 422),
+    dependencies=[Depends(requires("write"))],
+)
+async def recompute(
+    request: Request,
+    served: Active,
+    state: CurrentState,
+    source: Literal["gallery", "feedback", "holdout"] = "gallery",
 ) -> Response:
-    """The report of the bundle's hold-out data: OPIS with its interval, curves, and every class."""
-    if source != "holdout":
-        raise ServiceProblem(NOT_FOUND, f"There is no report of the {source} yet; source=holdout has one.")
-    if served.report is None:
-        raise ServiceProblem(NOT_FOUND, "The bundle was made without a report: export or build it again.")
-    return json_response(served.report)
+    """A job of its own; the report and its line in the history are there when it is done."""
+    if source == "holdout":
+        raise ServiceProblem(CONFLICT, "The hold-out report belongs to the bundle; limen evaluate makes it.")
+    version = state.models.version
+    job = state.jobs.submit(
+        f"report of the {source}", lambda: _compute(state, served, version, source), f"{PATH}?source={source}"
+    )
+    audit(request, state, "reports.compute", source=source)
+    return json_response(job, status=202)
+
+
+@router.get(f"{PATH}/history", summary="Reports over time", responses=problems(*READING))
+async def history(served: Active, state: CurrentState) -> History:
+    """OPIS, FAR and FRR over time and over model versions, oldest first; the hold-out report is the first."""
+    entries = list(state.history.entries)
+    if served.report is not None:
+        entries.insert(0, history_entry("holdout", served.report, served, state.models.version))
+    return History(entries=entries)
+
+
+def _compute(state: State, served: Served, version: str, source: Source) -> None:
+    report = (
+        gallery_report(served) if source == "gallery" else feedback_report(served, state.feedback.entries)
+    )
+    state.reports[served.model_hash, source] = report
+    if state.settings.data is not None:
+        folder = items_folder(state.models.folder(version), state.settings.data)
+        report.save(report_file(folder, source))
+    state.history.append(history_entry(source, report, served, version))
+
+
+def _kept(state: State, served: Served, source: Source) -> Report | None:
+    if state.settings.data is None:
+        return None
+    file = report_file(items_folder(state.models.folder_of_active(), state.settings.data), source)
+    if not file.exists():
+        return None
+    report = Report.load(file)
+    state.reports[served.model_hash, source] = report
+    return report

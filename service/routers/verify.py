@@ -63,7 +63,7 @@ def _decide(
                 endpoint="verify",
                 at=now(),
                 model_hash=served.model_hash,
-                operating_point=point.id,
+                operating_point=one.operating_point,
                 decision=one.decision,
                 score=one.score,
                 a=a,
@@ -77,7 +77,7 @@ def _decide(
                 "score": one.score,
                 "probability": one.probability,
                 "threshold": one.threshold,
-                "operating_point": point.id,
+                "operating_point": one.operating_point,
                 "decision_id": token,
             }
         )
