@@ -310,7 +310,8 @@ def fpir_threshold(
             "or a higher target."
         )
     rates = UnknownTail(unknown, start, weights)
-    candidates = np.unique(np.concatenate([unknown.scores, _between(unknown.scores)]).astype(np.float32))
+    tried = _between(unknown.scores, isinstance(pairs.scorer, CosineScorer))
+    candidates = np.unique(np.concatenate([unknown.scores, tried]).astype(np.float32))
     candidates = candidates[candidates > np.float32(start)]
 
     def fails(place: int) -> bool:
@@ -328,8 +329,10 @@ def fpir_threshold(
     return threshold, rates.interval(threshold, confidence).transformed(plan.at_wanted)
 
 
-def _between(scores: Floats) -> Floats:
-    """Evenly spaced scores over the tail and half its length beyond, but not beyond 1 for similarities."""
+def _between(scores: Floats, similarities: bool) -> Floats:
+    """Thresholds to try besides the scores seen: closer and closer to 1 for similarities, else evenly
+    over the tail and three times its length beyond."""
     low, high = float(scores[-1]), float(scores[0])
-    top = high + 0.5 * (high - low)
-    return np.linspace(low, min(top, 1.0) if high <= 1.0 else top, 2000)
+    if similarities:
+        return np.asarray(1 - (1 - low) * np.geomspace(1, 1e-6, 2000))
+    return np.linspace(low, high + 3 * (high - low), 4000)

@@ -1,0 +1,167 @@
+"""Cosine beside density scores on unseen classes: how evenly one threshold holds, and at what price.
+
+CLINC150 sentence vectors (50 intents as cohort, 25 for fitting, 75 to measure on, 40 texts each, drawn
+anew for each seed; out-of-scope texts as unknown queries) and the run folders given as arguments
+(training items as cohort, validation items for fitting, test items to measure on). Prints means over
+seeds, and over all runs given, as Markdown.
+
+    python benchmarks/consistent_scores.py --seeds 5 [RUN ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from decision.embedding_files import read_embeddings
+from decision.embeddings import EmbeddingSet
+from decision.score import CosineScorer, Scorer
+from evaluation.calibrate import labelled_scores
+from evaluation.consistency import Settings, consistency
+from evaluation.density import draw_cohort, fit_csls, fit_logistic, scored_pairs
+from evaluation.pair_threshold import genuine_pairs
+from evaluation.probability_fit import fit_platt, fit_probability, reliability
+from evaluation.sweep import sweep
+
+Parts = tuple[EmbeddingSet, EmbeddingSet, EmbeddingSet, EmbeddingSet | None]
+FIGURES = {
+    "OPIS deb.": "opis",
+    "log-FAR deb.": "log_far",
+    "log-FAR deb. 1e-3..1e-2": "log_far_low",
+    "10%-OPIS": "epsilon",
+    "FRR at FAR 1 %": "frr_1",
+    "FRR at FAR 0.1 %": "frr_01",
+    "FNIR at FPIR 1 %": "fnir_1",
+    "FNIR at FPIR 5 %": "fnir_5",
+    "log loss": "log_loss",
+    "ECE": "ece",
+}
+
+
+def clinc(seed: int) -> Parts:
+    """Cohort, fit, test and unknown texts of one random split of the intents."""
+    folder = Path(os.environ.get("LIMEN_DATASETS", ROOT.parent / "shared" / "data"))
+    with np.load(folder / "clinc150" / "clinc150_minilm.npz") as archive:
+        vectors, labels = archive["embeddings"].astype(np.float32), archive["labels"]
+    rng = np.random.default_rng(seed)
+    intents = rng.permutation(np.unique(labels[labels != "oos"]))
+    parts = []
+    for chosen in (intents[:50], intents[50:75], intents[75:]):
+        rows = np.concatenate([rng.permutation(np.flatnonzero(labels == one))[:40] for one in chosen])
+        parts.append(EmbeddingSet.from_arrays(vectors[rows], labels[rows]))
+    outside = labels == "oos"
+    return parts[0], parts[1], parts[2], EmbeddingSet.from_arrays(vectors[outside], labels[outside])
+
+
+def of_run(run: Path) -> Parts:
+    """Cohort, fit and test items of a run; a tenth of the test classes become unknown queries."""
+    cohort, fit, test = (
+        read_embeddings(run / "embeddings" / f"{part}.npz") for part in ("train", "validation", "test")
+    )
+    classes = np.random.default_rng(0).permutation(test.classes)
+    unknown = test.of_classes(classes[: len(classes) // 10])
+    return draw_cohort(cohort, 0), fit, test.of_classes(classes[len(classes) // 10 :]), unknown
+
+
+def measure(
+    scorer: Scorer, fit: EmbeddingSet, test: EmbeddingSet, unknown: EmbeddingSet | None
+) -> dict[str, float]:
+    """Every figure of one score on the test classes."""
+    pairs = scored_pairs(test, scorer)
+    figures: dict[str, float] = {}
+    for name, far in (("log_far", (0.01, 0.1)), ("log_far_low", (0.001, 0.01))):
+        settings = Settings(far=far)
+        measured, _ = consistency(sweep(pairs, deepest_far=far[1], per_query=False), settings, 0)
+        figures[name] = measured.opis_logfar_debiased or 0.0
+        if name == "log_far":
+            figures["opis"] = measured.opis_debiased or 0.0
+            figures["epsilon"] = measured.epsilon_opis["0.1"] or 0.0
+    genuine = genuine_pairs(pairs)
+    impostors = -np.sort(-np.concatenate([block.scores[pairs.impostors(block)] for block in pairs.blocks()]))
+    for name, share in (("frr_1", 0.01), ("frr_01", 0.001)):
+        limit = impostors[int(share * len(impostors))]
+        figures[name] = float(np.mean(genuine.scores <= limit))
+    if unknown is not None:
+        figures |= _identification(scorer, test, unknown)
+    fitted_pairs = scored_pairs(fit, scorer)
+    known = labelled_scores(fitted_pairs, genuine_pairs(fitted_pairs), 0)
+    held_out = labelled_scores(pairs, genuine, 0)
+    chosen = reliability(held_out, fit_probability(known))
+    figures |= {"log_loss": chosen.log_loss, "ece": chosen.ece}
+    platt = fit_platt(
+        known.scores[known.genuine].astype(np.float32), known.scores[~known.genuine].astype(np.float32)
+    )
+    figures["platt_log_loss"] = reliability(held_out, platt).log_loss
+    return figures
+
+
+def _identification(scorer: Scorer, test: EmbeddingSet, unknown: EmbeddingSet) -> dict[str, float]:
+    """Half of each class is the gallery, the other half the known queries."""
+    order = np.random.default_rng(0).permutation(len(test))
+    rank = np.empty(len(test), dtype=np.int64)
+    for code in range(len(test.classes)):
+        own = order[test.codes[order] == code]
+        rank[own] = np.arange(len(own))
+    gallery, known = test.subset(rank % 2 == 0), test.subset(rank % 2 == 1)
+    best, right = _best(scorer, known, gallery)
+    strangers = -np.sort(-_best(scorer, unknown, gallery)[0])
+    return {
+        name: 1 - float(np.mean(right & (best > strangers[int(share * len(strangers))])))
+        for name, share in (("fnir_1", 0.01), ("fnir_5", 0.05))
+    }
+
+
+def _best(
+    scorer: Scorer, queries: EmbeddingSet, gallery: EmbeddingSet
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    scores = scorer(
+        (queries.vectors @ gallery.vectors.T).clip(-1, 1),
+        scorer.densities(queries.vectors)[:, None],
+        scorer.densities(gallery.vectors)[None, :],
+    )
+    best = scores.argmax(axis=1)
+    return scores.max(axis=1), gallery.labels[best] == queries.labels
+
+
+def compare(name: str, cases: list[Parts]) -> None:
+    """Print one table: means over the cases."""
+    found: dict[str, list[dict[str, float]]] = defaultdict(list)
+    for cohort, fit, test, unknown in cases:
+        scorers: dict[str, Scorer] = {
+            "cosine": CosineScorer(),
+            "csls": fit_csls(cohort),
+            "logistic": fit_logistic(fit, cohort),
+        }
+        for kind, scorer in scorers.items():
+            found[kind].append(measure(scorer, fit, test, unknown))
+    print(f"\n{name}, {len(cases)} seeds or runs\n")
+    print(f"| score | {' | '.join(FIGURES)} |\n|{' --- |' * (len(FIGURES) + 1)}")
+    for kind, figures in found.items():
+        means = [np.mean([one.get(key, np.nan) for one in figures]) for key in FIGURES.values()]
+        print(f"| {kind} | {' | '.join(f'{mean:.4f}' for mean in means)} |")
+    platt = np.mean([one["platt_log_loss"] for one in found["cosine"]])
+    print(f"\nPlatt on cosine: held-out log loss {platt:.4f}.", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("runs", nargs="*", type=Path)
+    parser.add_argument("--seeds", type=int, default=5)
+    arguments = parser.parse_args()
+    if arguments.seeds:
+        compare("CLINC150", [clinc(seed) for seed in range(arguments.seeds)])
+    if arguments.runs:
+        compare("Runs", [of_run(run) for run in arguments.runs])
+
+
+if __name__ == "__main__":
+    main()
