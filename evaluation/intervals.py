@@ -23,8 +23,9 @@ def interval(
     """Two-sided bootstrap-t interval of a debiased variance of class utilities.
 
     A few classes carry most of a variance, so its estimate is skewed and correlated with its own
-    standard error; percentiles of resampled values then cover too little (83 % instead of 95 % with 30 classes
-    in the simulation of ``benchmarks/consistency.py``), studentised ones know of it (Efron & Tibshirani 1993, section 12.5).
+    standard error; percentiles of resampled values then cover too little (83 % instead of 95 % with 30
+    classes in the simulation of ``benchmarks/consistency.py``), studentised ones know of it (Efron &
+    Tibshirani 1993, section 12.5).
 
     Returns:
         None for fewer than five classes.

@@ -218,8 +218,8 @@ def best_and_ranks_of_rows(
     best_row: Integers,
     partner_starts: Integers,
     partner_similarities: Floats,
-    partner_rows: Integers,
-    ahead: Integers,
+    partner_rows: NDArray[np.int32],
+    ahead: NDArray[np.int32],
     bars: Floats,
 ) -> None:
     """For each row: its best impostor by score, and how many impostors come ahead of each partner."""
@@ -260,8 +260,8 @@ def best_and_ranks_of_columns(
     best_row: Integers,
     partner_starts: Integers,
     partner_similarities: Floats,
-    partner_rows: Integers,
-    ahead: Integers,
+    partner_rows: NDArray[np.int32],
+    ahead: NDArray[np.int32],
     bars: Floats,
 ) -> None:
     """The same for the columns of a block of a set against itself, where each pair is met once."""
@@ -290,8 +290,8 @@ def _meet(
     best_row: Integers,
     partner_starts: Integers,
     partner_similarities: Floats,
-    partner_rows: Integers,
-    ahead: Integers,
+    partner_rows: NDArray[np.int32],
+    ahead: NDArray[np.int32],
 ) -> None:
     if score > best[query] or (score == best[query] and row < best_row[query]):
         best[query] = score
@@ -314,7 +314,7 @@ def raise_bars(
     queries: Integers,
     partner_starts: Integers,
     partner_similarities: Floats,
-    ahead: Integers,
+    ahead: NDArray[np.int32],
     deepest: int,
     bars: Floats,
 ) -> None:
@@ -461,8 +461,8 @@ def halved_variances(
     impostor_a: NDArray[Any],
     impostor_b: NDArray[Any],
     impostor_starts: Integers,
-    genuine_a: Integers,
-    genuine_b: Integers,
+    genuine_a: NDArray[np.int32],
+    genuine_b: NDArray[np.int32],
     genuine_starts: Integers,
     codes_a: Integers,
     codes_b: Integers,

@@ -29,8 +29,8 @@ class Levels:
     impostor_a: NDArray[Any]
     impostor_b: NDArray[Any]
     impostor_starts: Integers
-    genuine_a: Integers
-    genuine_b: Integers
+    genuine_a: NDArray[np.int32]
+    genuine_b: NDArray[np.int32]
     genuine_starts: Integers
     genuine_accepted: Integers
     impostor_accepted: Integers

@@ -91,11 +91,14 @@ class Block:
 
 @dataclass(frozen=True)
 class GenuinePairs:
-    """All genuine pairs: positions in ``a`` and ``b`` (int64 [g]), class codes, scores, similarities."""
+    """All genuine pairs: positions in ``a`` and ``b``, class codes (int32 [g]), scores, similarities.
 
-    a: Integers
-    b: Integers
-    codes: Integers
+    Scores and similarities (float32 [g]) are one array for cosine.
+    """
+
+    a: NDArray[Any]
+    b: NDArray[Any]
+    codes: NDArray[Any]
     scores: NDArray[np.float32]
     similarities: NDArray[np.float32]
 
@@ -226,13 +229,16 @@ class Pairs:
         return mask
 
     def genuine(self) -> GenuinePairs:
-        """All genuine pairs with their scores, class by class; 32 bytes a pair."""
+        """All genuine pairs with their scores, class by class; 16 bytes a pair for cosine."""
         parts = [self._genuine_of(int(code)) for code in np.flatnonzero(self.genuine_per_class)]
         if not parts:
-            empty = np.zeros(0, dtype=np.int64)
+            empty = np.zeros(0, dtype=np.int32)
             none = np.zeros(0, dtype=np.float32)
             return GenuinePairs(empty, empty, empty, none, none)
-        return GenuinePairs(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        a, b, codes, scores = (np.concatenate(column) for column in list(zip(*parts, strict=True))[:4])
+        if isinstance(self.scorer, CosineScorer):
+            return GenuinePairs(a, b, codes, scores, scores)
+        return GenuinePairs(a, b, codes, scores, np.concatenate([part[4] for part in parts]))
 
     def _genuine_of(self, code: int) -> tuple[NDArray[Any], ...]:
         rows = slice(int(self.a.starts[code]), int(self.a.starts[code + 1]))
@@ -254,8 +260,9 @@ class Pairs:
         if self.a.groups is not None and self.b.groups is not None:
             keep &= self.a.groups[rows][:, None] != self.b.groups[columns][None, :]
         i, j = np.nonzero(keep)
-        codes = np.full(len(i), code, dtype=np.int64)
-        return i + rows.start, j + columns.start, codes, scores[keep], similarities[keep]
+        a_positions, b_positions = (i + rows.start).astype(np.int32), (j + columns.start).astype(np.int32)
+        codes = np.full(len(i), code, dtype=np.int32)
+        return a_positions, b_positions, codes, scores[keep], similarities[keep]
 
     # -- counts -----------------------------------------------------------------------------------
     def accepted_per_class(self, thresholds: ArrayLike) -> tuple[Integers, Integers]:

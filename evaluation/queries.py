@@ -28,9 +28,9 @@ class Queries:
         best_row: int64 [n]: the impostor's row in the set that was given, lowest among ties.
         partner_starts: int64 [n + 1]: the partners of query q stand at starts[q]:starts[q + 1].
         partner_similarities: float32, descending within a query, ties by row.
-        partner_rows: int64: the partners' rows in the set that was given.
+        partner_rows: int32: the partners' rows in the set that was given.
         best_partner, best_partner_row: float32 and int64 [n]: the best partner by score, -inf and -1.
-        ahead: int64, per partner: impostors that come after the partner before it and before itself;
+        ahead: int32, per partner: impostors that come after the partner before it and before itself;
             exact wherever the rank can still matter.
     """
 
@@ -39,10 +39,10 @@ class Queries:
     best_row: Integers
     partner_starts: Integers
     partner_similarities: Scores
-    partner_rows: Integers
+    partner_rows: NDArray[np.int32]
     best_partner: Scores
     best_partner_row: Integers
-    ahead: Integers
+    ahead: NDArray[np.int32]
     bars: Scores
 
     @classmethod
@@ -54,12 +54,13 @@ class Queries:
         if pairs.symmetric:
             query, other = np.concatenate([query, other]), np.concatenate([other, query])
             scores, similarities = np.tile(scores, 2), np.tile(similarities, 2)
-        rows = pairs.b.rows[other]
+        rows = pairs.b.rows[other].astype(np.int32)
         order = np.lexsort((rows, -similarities, query))
         starts = np.concatenate([[0], np.cumsum(np.bincount(query, minlength=n))]).astype(np.int64)
         best_partner = np.full(n, -np.inf, dtype=np.float32)
         best_partner_row = np.full(n, -1, dtype=np.int64)
-        by_score = np.lexsort((rows, -scores, query))
+        same = genuine.scores is genuine.similarities
+        by_score = order if same else np.lexsort((rows, -scores, query))
         have = np.flatnonzero(np.diff(starts))
         best_partner[have] = scores[by_score[starts[have]]]
         best_partner_row[have] = rows[by_score[starts[have]]]
@@ -72,7 +73,7 @@ class Queries:
             partner_rows=rows[order],
             best_partner=best_partner,
             best_partner_row=best_partner_row,
-            ahead=np.zeros(len(order), dtype=np.int64),
+            ahead=np.zeros(len(order), dtype=np.int32),
             bars=np.full(n, np.inf, dtype=np.float32),
         )
         found._raise(np.arange(n))
@@ -125,7 +126,7 @@ class Queries:
         Exact up to the larger of the number of partners and ``DEEPEST_RANK``, beyond that a lower bound
         that still lies beyond it.
         """
-        running = np.concatenate([[0], np.cumsum(self.ahead)])
+        running = np.concatenate([[0], np.cumsum(self.ahead, dtype=np.int64)])
         before = running[1:] - np.repeat(running[self.partner_starts[:-1]], self.n_partners)
         return np.asarray(before + self.places)
 
