@@ -27,7 +27,7 @@ def identical(seed: int, classes: int = 60) -> EmbeddingSet:
     """Every class the same but for a rotation."""
     draw = np.random.default_rng(seed)
     centres = np.repeat(np.eye(classes), ITEMS, axis=0)
-    vectors = centres + 0.12 * draw.normal(size=centres.shape)
+    vectors = centres + 0.25 * draw.normal(size=centres.shape)
     return EmbeddingSet.from_arrays(vectors, np.repeat(np.arange(classes), ITEMS))
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import threading
@@ -140,7 +139,7 @@ def measure(case: Case, repeats: int) -> dict[str, Any]:
                 results[name] = parts[name]()
                 seconds[name].append(time.perf_counter() - started)
             peaks[name] = max(peaks.get(name, 0.0), peak.gib)
-    found: dict[str, Any] = {"seconds": {name: statistics.median(times) for name, times in seconds.items()}}
+    found: dict[str, Any] = {"seconds": {name: float(np.median(times)) for name, times in seconds.items()}}
     found["gib"] = peaks
     report = results["all"]
     found["figures"] = {
