@@ -5,22 +5,18 @@ anew for each seed; out-of-scope texts as unknown queries) and the run folders g
 (training items as cohort, validation items for fitting, test items to measure on). Prints means over
 seeds, and over all runs given, as Markdown.
 
-    python benchmarks/consistent_scores.py --seeds 5 [RUN ...]
+    python -P benchmarks/consistent_scores.py --seeds 5 [RUN ...]
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
 
 from decision.embedding_files import read_embeddings
 from decision.embeddings import EmbeddingSet
@@ -32,6 +28,7 @@ from evaluation.pair_threshold import genuine_pairs
 from evaluation.probability_fit import fit_platt, fit_probability, reliability
 from evaluation.sweep import sweep
 
+ROOT = Path(__file__).resolve().parents[1]
 Parts = tuple[EmbeddingSet, EmbeddingSet, EmbeddingSet, EmbeddingSet | None]
 FIGURES = {
     "OPIS deb.": "opis",

@@ -4,7 +4,7 @@ Draws of class-clustered data, calibrated by the code that ``limen calibrate`` r
 population of classes from the same law. Prints one table in Markdown; ends with exit code 1 where a
 bar is missed. ``--draws 500`` takes about ten minutes on two cores.
 
-    python benchmarks/statistics.py --draws 500
+    python -P benchmarks/statistics.py --draws 500
 """
 
 from __future__ import annotations
@@ -13,12 +13,9 @@ import argparse
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from api_schemas.errors import CalibrationRefused
 from api_schemas.operating_point import GallerySize, Target

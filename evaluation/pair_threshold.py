@@ -37,7 +37,8 @@ class Genuine:
 def genuine_pairs(pairs: Pairs) -> Genuine:
     """All genuine pairs, scored by the one kernel."""
     found = pairs.genuine()
-    return Genuine(found.codes, exact_scores(pairs, found.a, found.b), pairs.genuine_per_class)
+    a, b = found.a.astype(np.int64), found.b.astype(np.int64)
+    return Genuine(found.codes.astype(np.int64), exact_scores(pairs, a, b), pairs.genuine_per_class)
 
 
 def far_threshold(
