@@ -1,0 +1,123 @@
+"""A step of the training loop against the same network, loss and optimiser in a bare loop, in the same run.
+
+    python benchmarks/training.py [--rounds 60] [--precision float32]
+
+The bare loop gets its batches ready-made; the loop samples, prepares, turns and augments them, sets the
+learning rate, seeds, clips and checks. Steps of both alternate, so that other work on the machine meets both.
+Bars: at most 1.05 x the bare step (median of the ratios of neighbouring steps); preparing a batch takes at
+most a tenth of the step, so that the cores compute for 90 % of the time. Exit code 1 when a bar is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+
+from api_schemas.config import Config
+from api_schemas.preprocessing import ImageInput
+from decision.progress import silent
+from encoder.preprocessing import Preprocessing
+from training.data.items import Items, Splits
+from training.loop import Loop, in_bfloat16, quarter_turns
+from training.network import build_network
+from training.objective import Objective
+from training.samplers import batches
+from training.state import State
+
+OVERHEAD = 1.05
+WAITING = 0.10
+CONFIG = Path(__file__).parents[1] / "configs" / "omniglot.yaml"
+
+
+def main() -> int:
+    """Print the figures; 1 when a bar is missed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
+    options = parser.parse_args()
+    config = Config.load(CONFIG, [f"precision={options.precision}"])
+    with TemporaryDirectory() as folder:
+        loop = _loop(config, Path(folder))
+        bare = _bare(config, loop.splits)
+        plan = batches(loop.codes, config.sampler, options.rounds + 3, seed=1, epoch=0)
+        ours, theirs, preparing = _alternate(loop, bare, plan)
+    ratio = float(np.median(np.divide(ours, theirs)))
+    waiting = np.median(preparing) / np.median(ours)
+    batch = config.sampler.batch_size
+    precision = "bfloat16" if loop.bfloat16 else "float32"
+    print(f"network {config.model.backbone} {precision}, batch {batch}, {torch.get_num_threads()} threads")
+    for name, times in (("loop", ours), ("bare", theirs)):
+        middle = np.median(times)
+        print(f"{name}  {1000 * middle:8.2f} ms a step  {batch / middle:8.0f} images/s")
+    print(f"ratio {ratio:.3f} (bar {OVERHEAD})")
+    print(f"preparing a batch {waiting:.1%} of a step (bar {WAITING:.0%})")
+    return int(ratio > OVERHEAD or waiting > WAITING)
+
+
+def _loop(config: Config, folder: Path) -> Loop:
+    """The loop on random images with the shape and the classes of Omniglot's background set."""
+    random = np.random.default_rng(0)
+    labels = np.repeat(np.arange(764), 20).astype(np.str_)
+    side = config.data.image_size or 28
+    pixels = random.integers(0, 256, (len(labels), 1, side, side), dtype=np.uint8)
+    rule = ImageInput(mode="L", height=side, width=side, mean=[1.0], std=[0.3])
+    items = Items(pixels, labels, np.arange(len(labels)).astype(np.str_))
+    splits = Splits(items, None, None, Preprocessing(rule))
+    state = _state(config, splits)
+    state.progress.planned_steps = 10**6
+    return Loop(config, splits, state, state.network, folder, "", torch.device("cpu"), silent, print)
+
+
+def _state(config: Config, splits: Splits) -> State:
+    torch.manual_seed(0)
+    network = build_network(config.model, splits.preprocessing)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.train()
+    objective = Objective(config, splits.train.n_classes * quarter_turns(config))
+    return State(network, objective, config.optimizer)
+
+
+def _bare(config: Config, splits: Splits) -> Callable[[torch.Tensor, torch.Tensor], None]:
+    state = _state(config, splits)
+    bfloat16 = in_bfloat16(config, torch.device("cpu"))
+
+    def step(inputs: torch.Tensor, labels: torch.Tensor) -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            embeddings = state.network(inputs)
+        state.objective(embeddings, labels).backward()
+        state.optimizer.step()
+        state.optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def _alternate(
+    loop: Loop, bare: Callable[[torch.Tensor, torch.Tensor], None], plan: list[np.ndarray]
+) -> tuple[list[float], list[float], list[float]]:
+    ours: list[float] = []
+    theirs: list[float] = []
+    preparing: list[float] = []
+    for rows in plan:
+        started = time.perf_counter()
+        ready = loop._inputs(rows, torch.Generator().manual_seed(0))
+        preparing.append(time.perf_counter() - started)
+        labels = torch.from_numpy(loop.codes[rows])
+        started = time.perf_counter()
+        bare(ready, labels)
+        theirs.append(time.perf_counter() - started)
+        started = time.perf_counter()
+        loop._step(rows)
+        loop.state.update_average()
+        ours.append(time.perf_counter() - started)
+    return ours[3:], theirs[3:], preparing[3:]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
