@@ -152,7 +152,7 @@ class HnswEngine:
         self, queries: Vectors, fetch: int, effort: float = 1.0, allowed: NodeMask | None = None
     ) -> tuple[NDArray[np.float32], Rows]:
         """The nodes that a beam of ``max(fetch, effort * ef_search)`` finds among those allowed."""
-        beam = max(fetch, int(self.parameters["ef_search"] * effort))
+        beam = max(fetch, min(len(self), int(self.parameters["ef_search"] * effort)))
         if allowed is None:
             parameters = self._by_beam.get(beam)
             if parameters is None:

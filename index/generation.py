@@ -30,8 +30,8 @@ ITEMS_FILE = "items.parquet"
 INDEX_FILE = "index.faiss"
 SPARE = 6  # fetched beyond k, and never fewer than the audit fetched when it looked for each row
 SQ8_FETCH = 4  # times k: what 8 bits a number put out of order, re-scoring puts right
-EXACT_ROWS = 20_000  # a filter that leaves this many rows or fewer is answered by comparing with all of them
-MOST_EFFORT = 16.0
+EXACT_ROWS = 4_096  # a filter that leaves this many rows or fewer is answered by comparing with all of them
+ROWS_PER_STEP = 37  # rows compared in the time of one step of a beam: 60 ns against 2.2 us at 128 numbers
 PAIR_BLOCK = 65_536
 
 
@@ -194,12 +194,25 @@ class Generation:
         self, queries: Vectors, k: int, allowed: Rows | None, exact: bool, alive: Alive | None
     ) -> Rows:
         if allowed is not None:
-            if exact or len(allowed) <= max(EXACT_ROWS, k):
+            if exact or len(allowed) <= max(EXACT_ROWS, k, self._worth_comparing(len(allowed))):
                 return scan_rows(self.vectors, queries, k, allowed)
             return self._proposed_among(queries, k, self._mask(allowed))
         if exact and not self.engine.exact:
             return scan_rows(self.vectors, queries, k, None if alive is None else np.flatnonzero(alive.rows))
         return self._proposed(queries, k) if alive is None else self._proposed_among(queries, k, alive)
+
+    def _effort(self, rows: int) -> float:
+        """How much wider a beam must be that may return only some rows.
+
+        Measured on clustered data at 128 numbers: recall stays where it was if the beam grows with the
+        square of what a filter leaves out, 4 at a half, 8 at a third.
+        """
+        return float(len(self) / rows) ** 2
+
+    def _worth_comparing(self, rows: int) -> int:
+        """The number of rows that are compared in the time a beam would take that may return ``rows``."""
+        beam = self.engine.parameters.get("ef_search", 0) * self._effort(rows) if rows else 0.0
+        return int(min(beam, len(self)) * ROWS_PER_STEP)
 
     def _mask(self, rows: Rows) -> Alive:
         of_rows = np.zeros(len(self), dtype=bool)
@@ -228,7 +241,7 @@ class Generation:
     def _proposed_among(self, queries: Vectors, k: int, some: Alive) -> Rows:
         if self.engine.exact or not some.count:
             return scan_rows(self.vectors, queries, k, np.flatnonzero(some.rows))
-        effort = min(MOST_EFFORT, len(self) / some.count)
+        effort = self._effort(some.count)
         fetch = min(self._fetch(k), int(some.nodes.sum()))
         _, nodes = self.engine.search(queries, fetch, effort, some.nodes)
         rows = self.nodes.expand(nodes, at_most=None)

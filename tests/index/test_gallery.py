@@ -91,6 +91,7 @@ def test_rows_the_engine_misses_are_searched_all_the_same(
         assert [(hit.id, hit.similarity) for hit in hits] == brute_force(items, query, 5)
     evens = np.arange(0, 300, 2)
     monkeypatch.setattr("index.generation.EXACT_ROWS", 10)
+    monkeypatch.setattr("index.generation.ROWS_PER_STEP", 0)
     for query in items.vectors[:40]:
         found = gallery.search(query, 5, filter={"even": True})[0]
         assert [hit.id for hit in found] == [item for item, _ in brute_force(items, query, 5, evens)]
@@ -132,6 +133,7 @@ def test_filters_answer_fully_and_rightly(
     make_bundle: MakeBundle, kind: str, share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("index.generation.EXACT_ROWS", 150)  # so that the engine is asked as well
+    monkeypatch.setattr("index.generation.ROWS_PER_STEP", 0)
     rng = np.random.default_rng(8)
     n = 4_000
     items = items_of(unit(rng, n), place=rng.permutation(n))
