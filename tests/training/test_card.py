@@ -1,0 +1,31 @@
+"""The model card says what was trained, measured and not measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from api_schemas.config import Config
+from evaluation.evaluate import evaluate
+from training.card import model_card
+from training.run import train
+
+MakeConfig = Callable[..., Config]
+
+
+def test_the_card_holds_data_figures_worst_classes_and_configuration(
+    small: MakeConfig, tmp_path: Path, drawings: Path
+) -> None:
+    run = train(small(name="letters"), tmp_path / "run")
+    test = run.embeddings("test")
+    assert test is not None
+    report = evaluate(test, model_hash="m", split="test")
+    card = model_card(run, report, [])
+    assert card.startswith("# letters\n")
+    for part in ("## Data", "## Figures", "## Operating points", "## Worst classes", "## Intended use"):
+        assert part in card
+    assert str(drawings) in card
+    assert "- test: 18 items of 3 classes" in card
+    assert f"| recall@1 | {report.retrieval.recall_at_1:.4g} |" in card
+    assert "None: the data could not support one" in card
+    assert "backbone: conv4" in card
