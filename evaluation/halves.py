@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.kernels import draw_halves, halved_variances
+from evaluation.level_kernels import draw_halves, halved_variances
 from evaluation.levels import Levels
-from evaluation.pairs import Integers, Pairs, Side, genuine_totals, impostor_totals
+from evaluation.pairs import Integers, Pairs, Side
 from evaluation.threads import in_threads
 
 LANES = 32  # halvings that one pass over the pairs measures at a time
@@ -103,10 +103,8 @@ def _batch(
     halves_a = _halves(pairs.a, seed_a)
     halves_b = halves_a if pairs.symmetric else _halves(pairs.b, seed_b)
     genuine, impostor = (
-        np.stack(
-            [totals(pairs, halves_a[:, k] > 0, halves_b[:, k] > 0) for k in range(halves_a.shape[1])], axis=1
-        )
-        for totals in (genuine_totals, impostor_totals)
+        np.stack([totals(halves_a[:, k] > 0, halves_b[:, k] > 0) for k in range(halves_a.shape[1])], axis=1)
+        for totals in (pairs.genuine_totals, pairs.impostor_totals)
     )
     n_grids = int(grids.max()) + 1
     variances = np.zeros((n_grids, LANES))

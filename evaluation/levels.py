@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.kernels import place_pairs, reached
+from evaluation.level_kernels import place_pairs, reached
 from evaluation.pairs import Integers
 from evaluation.sweep import Sweep
 

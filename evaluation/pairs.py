@@ -13,7 +13,7 @@ unordered pair; queries against a gallery are walked in full.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -24,56 +24,15 @@ from numpy.typing import ArrayLike, NDArray
 from api_schemas.errors import InputError
 from decision.embeddings import EmbeddingSet, Text
 from decision.score import CosineScorer, Scorer
-from decision.similarity import Vectors
 from evaluation.kernels import count_pairs_at
+from evaluation.sides import Integers, Side, genuine_totals, groups_of, impostor_totals, side_of
 from evaluation.threads import in_threads, row_shares
 
 BLOCK_ROWS = 1024
 BLOCK_COLUMNS = 4096
 EXACT_PRODUCT = 2**26  # pairs up to which blocks are computed in float64 and rounded, as decisions are
 
-Integers = NDArray[np.int64]
-
-
-@dataclass(frozen=True, eq=False)
-class Side:
-    """Items in the order of their class.
-
-    Attributes:
-        vectors: float32 [n, d].
-        codes: int64 [n], ascending: position of the class in the classes of the pairs.
-        rows: int64 [n]: where the item stood in the set that was given.
-        starts: int64 [classes + 1]: items of class c are starts[c]:starts[c + 1].
-        densities: float [n] or None.
-        groups: int64 [n] or None: pairs within one group are left out.
-    """
-
-    vectors: Vectors
-    codes: Integers
-    rows: Integers
-    starts: Integers
-    densities: NDArray[Any] | None
-    groups: Integers | None
-
-    def __len__(self) -> int:
-        return len(self.codes)
-
-    @property
-    def sizes(self) -> Integers:
-        """int64 [classes]: items per class."""
-        return np.diff(self.starts)
-
-    def some(self, kept: Integers) -> Side:
-        """The items at ascending positions."""
-        codes = self.codes[kept]
-        return Side(
-            vectors=self.vectors[kept],
-            codes=codes,
-            rows=self.rows[kept],
-            starts=np.searchsorted(codes, np.arange(len(self.starts))).astype(np.int64),
-            densities=None if self.densities is None else self.densities[kept],
-            groups=None if self.groups is None else self.groups[kept],
-        )
+__all__ = ["Block", "GenuinePairs", "Integers", "Pairs", "Side", "arrange"]
 
 
 @dataclass(frozen=True)
@@ -122,12 +81,20 @@ class Pairs:
     @cached_property
     def genuine_per_class(self) -> Integers:
         """int64 [classes]: unordered within-class pairs, or query x reference pairs of the class."""
-        return genuine_totals(self, *self._everyone)
+        return self.genuine_totals(*self._everyone)
 
     @cached_property
     def impostor_per_class(self) -> Integers:
         """int64 [classes]: pairs with exactly one end in the class."""
-        return impostor_totals(self, *self._everyone)
+        return self.impostor_totals(*self._everyone)
+
+    def genuine_totals(self, in_a: NDArray[np.bool_], in_b: NDArray[np.bool_]) -> Integers:
+        """int64 [classes]: genuine pairs among the chosen items of both sides (equal when symmetric)."""
+        return genuine_totals(self.a, self.b, self.symmetric, in_a, in_b)
+
+    def impostor_totals(self, in_a: NDArray[np.bool_], in_b: NDArray[np.bool_]) -> Integers:
+        """int64 [classes]: pairs with exactly one end in the class, among the chosen items."""
+        return impostor_totals(self.a, self.b, self.symmetric, in_a, in_b)
 
     @property
     def _everyone(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -343,12 +310,12 @@ def arrange(
     sets = [items] if gallery is None else [items, gallery]
     labels = np.concatenate([part.classes for part in sets])
     classes: Text = np.unique(labels)
-    groups = _groups(sets, exclude_same)
+    groups = groups_of(sets, exclude_same)
     used = CosineScorer() if scorer is None else scorer
-    a = _side(items, classes, _densities(items, used, densities), groups[0])
+    a = side_of(items, classes, _densities(items, used, densities), groups[0])
     if gallery is None:
         return Pairs(classes, a, a, True, used)
-    b = _side(gallery, classes, _densities(gallery, used, gallery_densities), groups[1])
+    b = side_of(gallery, classes, _densities(gallery, used, gallery_densities), groups[1])
     return Pairs(classes, a, b, False, used)
 
 
@@ -356,90 +323,3 @@ def _densities(items: EmbeddingSet, scorer: Scorer, known: NDArray[Any] | None) 
     if known is not None or isinstance(scorer, CosineScorer):
         return known
     return scorer.densities(items.vectors)
-
-
-def genuine_totals(pairs: Pairs, in_a: NDArray[np.bool_], in_b: NDArray[np.bool_]) -> Integers:
-    """int64 [classes]: genuine pairs of the class among the chosen items of both sides.
-
-    Args:
-        in_a, in_b: bool, which items count, in the order of the sides; equal when symmetric.
-    """
-    n = len(pairs.classes)
-    a = np.bincount(pairs.a.codes[in_a], minlength=n)
-    b = np.bincount(pairs.b.codes[in_b], minlength=n)
-    counts = _within(a, b, pairs.symmetric)
-    if pairs.a.groups is None or pairs.b.groups is None:
-        return counts
-    codes, _, cell_a, cell_b = _cell_counts(pairs.a, pairs.b, in_a, in_b)
-    left_out = np.bincount(codes, _within(cell_a, cell_b, pairs.symmetric), minlength=n)
-    return np.asarray(counts - left_out.astype(np.int64))
-
-
-def impostor_totals(pairs: Pairs, in_a: NDArray[np.bool_], in_b: NDArray[np.bool_]) -> Integers:
-    """int64 [classes]: pairs with exactly one end in the class, among the chosen items of both sides.
-
-    Args:
-        in_a, in_b: bool, which items count, in the order of the sides; equal when symmetric.
-    """
-    n = len(pairs.classes)
-    a = np.bincount(pairs.a.codes[in_a], minlength=n)
-    b = np.bincount(pairs.b.codes[in_b], minlength=n)
-    totals = a * (b.sum() - b) if pairs.symmetric else a * (b.sum() - b) + b * (a.sum() - a)
-    if pairs.a.groups is None or pairs.b.groups is None:
-        return np.asarray(totals.astype(np.int64))
-    n_groups = int(max(pairs.a.groups.max(), pairs.b.groups.max())) + 1
-    group_a = np.bincount(pairs.a.groups[in_a], minlength=n_groups)
-    group_b = np.bincount(pairs.b.groups[in_b], minlength=n_groups)
-    codes, groups, cell_a, cell_b = _cell_counts(pairs.a, pairs.b, in_a, in_b)
-    within = cell_a * (group_b[groups] - cell_b)
-    if not pairs.symmetric:
-        within = within + cell_b * (group_a[groups] - cell_a)
-    remaining: Integers = (totals - np.bincount(codes, within, minlength=n)).astype(np.int64)
-    return remaining
-
-
-def _side(
-    items: EmbeddingSet, classes: Text, densities: NDArray[Any] | None, groups: Integers | None
-) -> Side:
-    codes = np.searchsorted(classes, items.classes)[items.codes]
-    rows = np.argsort(codes, kind="stable")
-    ordered = codes[rows].astype(np.int64)
-    in_order = bool(np.all(rows[1:] > rows[:-1]))
-    return Side(
-        vectors=items.vectors if in_order else np.ascontiguousarray(items.vectors[rows]),
-        codes=ordered,
-        rows=rows.astype(np.int64),
-        starts=np.searchsorted(ordered, np.arange(len(classes) + 1)).astype(np.int64),
-        densities=None if densities is None else np.asarray(densities)[rows],
-        groups=None if groups is None else groups[rows],
-    )
-
-
-def _groups(sets: list[EmbeddingSet], column: str | None) -> Sequence[Integers | None]:
-    if column is None:
-        return [None for _ in sets]
-    for part in sets:
-        if column not in part.metadata:
-            known = ", ".join(sorted(part.metadata)) or "none"
-            raise InputError(f"There is no column '{column}' to exclude pairs by; the data has: {known}.")
-    values = [np.asarray(part.metadata[column]).astype(np.str_) for part in sets]
-    codes = np.unique(np.concatenate(values), return_inverse=True)[1].astype(np.int64)
-    return np.split(codes, [len(values[0])])[: len(sets)]
-
-
-def _within(a: NDArray[Any], b: NDArray[Any], symmetric: bool) -> Integers:
-    return np.asarray((a * (a - 1) // 2 if symmetric else a * b).astype(np.int64))
-
-
-def _cell_counts(
-    a: Side, b: Side, in_a: NDArray[np.bool_], in_b: NDArray[np.bool_]
-) -> tuple[Integers, Integers, Integers, Integers]:
-    assert a.groups is not None
-    assert b.groups is not None
-    n_groups = int(max(a.groups.max(), b.groups.max())) + 1
-    keys_a = (a.codes * n_groups + a.groups)[in_a]
-    keys_b = (b.codes * n_groups + b.groups)[in_b]
-    keys = np.unique(np.concatenate([keys_a, keys_b]))
-    cell_a = np.bincount(np.searchsorted(keys, keys_a), minlength=len(keys))
-    cell_b = np.bincount(np.searchsorted(keys, keys_b), minlength=len(keys))
-    return keys // n_groups, keys % n_groups, cell_a, cell_b

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.kernels import best_and_ranks_of_columns, best_and_ranks_of_rows, raise_bars
 from evaluation.pairs import Block, GenuinePairs, Integers, Pairs
+from evaluation.rank_kernels import best_and_ranks_of_columns, best_and_ranks_of_rows, raise_bars
 from evaluation.threads import cores, in_threads, row_shares
 
 DEEPEST_RANK = 10  # recall is asked at up to this rank; beyond it ranks matter up to the partners' number
