@@ -1,4 +1,4 @@
-"""What compiled loops share: no interpreter's lock, so that every thread can run one on outputs of its own."""
+"""What compiled loops share: no interpreter's lock, so every thread can run one on outputs of its own."""
 
 from __future__ import annotations
 
