@@ -23,7 +23,6 @@ from decision.similarity import Vectors
 from index.nodes import Rows
 
 ADD_BLOCK = 16_384
-FLAT_UP_TO = 20_000
 NodeMask = NDArray[np.bool_]
 
 
@@ -182,15 +181,6 @@ class _Selector:
 
     def __exit__(self, *_: object) -> None:
         del self._bits
-
-
-def choose_kind(config: IndexConfig, nodes: int, dim: int) -> tuple[IndexKind, str | None]:
-    """The kind to build, and why when the configuration says ``auto``."""
-    if config.kind != "auto":
-        return config.kind, None
-    if nodes <= FLAT_UP_TO:
-        return "flat", f"{nodes:,} distinct vectors are compared exactly in well under a millisecond each"
-    return "hnsw", f"{nodes:,} distinct vectors are more than the {FLAT_UP_TO:,} that flat search is kept for"
 
 
 def build_engine(

@@ -19,9 +19,10 @@ from decision.progress import Track, silent
 from decision.similarity import Vectors, pair_similarities
 from index.audit import PROBE, lost_nodes
 from index.columns import ColumnKind
-from index.engines import Engine, ScanEngine, build_engine, choose_kind, open_engine
+from index.engines import Engine, ScanEngine, build_engine, open_engine
 from index.filters import Widened, matching_rows
 from index.items import ItemTable
+from index.memory import choose_kind, free_bytes
 from index.nodes import Nodes, Rows, distinct
 from index.scan import certain_top, scan_rows
 
@@ -91,7 +92,7 @@ class Generation:
     ) -> Generation:
         """Build the engine over a labelled set and audit it."""
         firsts, node_of_row = distinct(items.vectors)
-        kind, reason = choose_kind(config, len(firsts), items.dimension)
+        kind, reason = choose_kind(config, len(firsts), items.dimension, free_bytes())
         engine = build_engine(items.vectors, firsts, config, kind, track)
         lost = np.zeros(len(firsts), dtype=bool)
         if not engine.exact:

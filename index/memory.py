@@ -1,0 +1,80 @@
+"""How much memory an index takes while it is built, told before it is begun."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from api_schemas.config import IndexConfig
+from api_schemas.errors import InputError
+from api_schemas.manifest import IndexKind
+
+FLAT_UP_TO = 20_000  # distinct vectors that exact search answers in about a millisecond
+NODE_BYTES = 16  # level, offset and the links of the upper layers, on average
+SHARE = 0.8  # of the free memory that a build may take
+CONTROL_GROUP = Path("/sys/fs/cgroup")
+
+
+def build_bytes(kind: IndexKind, nodes: int, dim: int, m: int) -> int:
+    """Bytes an engine holds over its distinct vectors; m is HNSW's links a node, twice that at the bottom."""
+    numbers = dim if kind == "hnsw_sq8" else 4 * dim
+    links = 0 if kind == "flat" else 2 * m * 4 + NODE_BYTES
+    return nodes * (numbers + links)
+
+
+def free_bytes() -> int:
+    """Memory that can be had without swapping, within the limits of a container."""
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+        free = int(fields["MemAvailable"].split()[0]) * 1024
+    try:
+        limit = (CONTROL_GROUP / "memory.max").read_text().strip()
+        used = int((CONTROL_GROUP / "memory.current").read_text())
+    except (OSError, ValueError):
+        return free
+    return free if limit == "max" else min(free, int(limit) - used)
+
+
+def choose_kind(config: IndexConfig, nodes: int, dim: int, free: int) -> tuple[IndexKind, str | None]:
+    """The kind to build, and why where the configuration leaves it open.
+
+    Args:
+        config: ``kind`` may be ``auto``.
+        nodes: distinct vectors.
+        dim: numbers a vector.
+        free: bytes of memory to be had.
+
+    Raises:
+        InputError: what is asked for does not fit; says what would.
+    """
+    needs = {kind: build_bytes(kind, nodes, dim, config.m) for kind in _KINDS}
+    room = int(SHARE * free)
+    if config.kind != "auto":
+        _refuse(config.kind, nodes, dim, needs, room)
+        return config.kind, None
+    if nodes <= FLAT_UP_TO:
+        return "flat", f"{nodes:,} distinct vectors are compared exactly in about a millisecond"
+    if needs["hnsw"] <= room:
+        return "hnsw", f"{nodes:,} distinct vectors are more than the {FLAT_UP_TO:,} that flat is kept for"
+    _refuse("hnsw_sq8", nodes, dim, needs, room)
+    return "hnsw_sq8", f"hnsw would need {_size(needs['hnsw'])} of memory, {_size(room)} may be taken"
+
+
+_KINDS: tuple[IndexKind, ...] = ("flat", "hnsw", "hnsw_sq8")
+
+
+def _refuse(kind: IndexKind, nodes: int, dim: int, needs: dict[IndexKind, int], room: int) -> None:
+    if needs[kind] <= room:
+        return
+    smaller = [other for other in reversed(_KINDS) if needs[other] <= room]
+    instead = f"index.kind={smaller[0]} ({_size(needs[smaller[0]])}) fits" if smaller else "no kind fits here"
+    raise InputError(
+        f"an index of kind {kind} over {nodes:,} vectors of {dim} numbers needs about {_size(needs[kind])} "
+        f"of memory while it is built and {_size(room)} may be taken: {instead}, or use a larger machine."
+    )
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 2**30:.1f} GiB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:.0f} MiB"

@@ -1,0 +1,84 @@
+"""Points that thresholds a density score: the same decision from a bundle, a buffer and a rebuilt index."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from api_schemas.errors import BundleError
+from api_schemas.operating_point import OperatingPoint, Score
+from decision.hashes import cohort_hash
+from decision.score import scorer_of
+from decision.similarity import pair_similarities
+from index.gallery import Gallery
+from index.live import LiveGallery
+from index.store import StoredItem
+from tests.index.conftest import MakeBundle, items_of, point, small, unit
+from tests.index.test_live import NEVER
+
+RNG = np.random.default_rng(11)
+ITEMS = items_of(unit(RNG, 200))
+COHORT = items_of(unit(RNG, 60))
+QUERIES = unit(RNG, 12)
+SCORE = Score(
+    kind="density",
+    form="csls",
+    parameters={"neighbours": [10], "weights": [1.0], "slope": 1.0, "intercept": 0.0},
+    cohort_sha256=cohort_hash(COHORT.vectors),
+)
+SCORER = scorer_of(SCORE, COHORT.vectors)
+
+
+def deciding(target: str, threshold: float) -> OperatingPoint:
+    """A point that thresholds the density score."""
+    return point(target, threshold, items=200).model_copy(update={"score": SCORE})
+
+
+def score(a: np.ndarray, b: np.ndarray) -> float:
+    """The score of one pair, from its definition."""
+    similarity = pair_similarities(a[None], b[None])
+    return float(SCORER(similarity, SCORER.densities(a[None]), SCORER.densities(b[None]))[0])
+
+
+@pytest.fixture
+def bundle(make_bundle: MakeBundle) -> Path:
+    """A bundle decided by density."""
+    both = [deciding("fpir", 0.1), deciding("far", 0.1)]
+    return make_bundle(
+        ITEMS,
+        small("hnsw"),
+        operating_points=both,
+        active={"match": both[0].id, "verify": both[1].id},
+        cohort=COHORT,
+    )
+
+
+def test_the_best_candidate_by_score_decides(bundle: Path) -> None:
+    gallery = Gallery.open(bundle)
+    for query, answer in zip(QUERIES, gallery.match(QUERIES, k=200), strict=True):
+        scores = [score(query, row) for row in ITEMS.vectors]
+        best = int(np.argmax(scores))
+        assert (answer.id, answer.score) == (f"i{best}", scores[best])
+        assert answer.decision == ("match" if np.float32(scores[best]) >= np.float32(0.1) else "unknown")
+    pair = gallery.verify(QUERIES[0], ITEMS.vectors[0])[0]
+    assert pair.score == score(QUERIES[0], ITEMS.vectors[0])
+    assert gallery.search(QUERIES[:1], 1)[0][0].score == score(
+        QUERIES[0], ITEMS.vectors[int(gallery.search(QUERIES[:1], 1)[0][0].id[1:])]
+    )
+
+
+def test_written_items_are_scored_alike_before_and_after_a_rebuild(bundle: Path, tmp_path: Path) -> None:
+    with LiveGallery.open(bundle, tmp_path / "data", NEVER) as gallery:
+        gallery.upsert([StoredItem("new", "x", QUERIES[0])])
+        before = gallery.match(QUERIES)
+        assert (before[0].id, before[0].score) == ("new", score(QUERIES[0], QUERIES[0]))
+        gallery.rebuild()
+        assert gallery.match(QUERIES) == before
+
+
+def test_another_cohort_is_refused(make_bundle: MakeBundle) -> None:
+    for cohort in (None, ITEMS):
+        with pytest.raises(BundleError, match="cohort"):
+            make_bundle(ITEMS, operating_points=[deciding("far", 0.1)], cohort=cohort)
