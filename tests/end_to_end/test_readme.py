@@ -1,0 +1,81 @@
+"""What the README and the guides say to type does what they say."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from api_schemas.config import Config
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def commands(heading: str) -> str:
+    """The code block of a README section, without the service that would not end."""
+    section = (ROOT / "README.md").read_text().split(f"## {heading}\n")[1]
+    block = section.split("```")[1]
+    return re.sub(r"(&&)?\s*limen serve \S+", "", block)
+
+
+def run_as_written(script: str, folder: Path) -> None:
+    """Run shell lines in a folder with `limen` on the path."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euc", script], cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_your_images(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for label in range(30):
+        folder = tmp_path / "photos" / f"class{label}"
+        folder.mkdir(parents=True)
+        shape = rng.integers(0, 2, (8, 8), dtype=np.uint8).repeat(2, 0).repeat(2, 1) * 200
+        for number in range(4):
+            noisy = shape + rng.integers(0, 50, shape.shape, dtype=np.uint8)
+            Image.fromarray(noisy).save(folder / f"{number}.jpg")
+    run_as_written(
+        commands("Your images").replace("photos.yaml ", "photos.yaml --set schedule.epochs=2 "), tmp_path
+    )
+    assert (tmp_path / "report" / "report.html").is_file()
+    assert (tmp_path / "bundles" / "photos" / "encoder.onnx").is_file()
+
+
+def test_your_embeddings(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(80), 8)
+    centres = rng.normal(size=(80, 48))
+    embeddings = centres[labels] + 0.4 * rng.normal(size=(640, 48))
+    np.savez(tmp_path / "vectors.npz", embeddings=embeddings, labels=labels)
+    run_as_written(commands("Your embeddings").replace("0.001", "0.01"), tmp_path)
+    assert (tmp_path / "far.json").is_file()
+    assert (tmp_path / "bundles" / "vectors" / "index.faiss").is_file()
+
+
+@pytest.mark.parametrize("page", ["docs/training.md"])
+def test_configurations_in_the_guides_are_valid(page: str) -> None:
+    pytest.importorskip("torch")
+    from training.objective import Objective
+
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+    assert blocks
+    for block in blocks:
+        Objective(Config.model_validate(yaml.safe_load(block)), 12)
+
+
+@pytest.mark.parametrize(
+    "page", [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))], ids=str
+)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
