@@ -20,6 +20,7 @@ from training.losses.mean_field import MeanFieldClassWiseMultiSimilarity, MeanFi
 from training.losses.multi_similarity import MultiSimilarity
 from training.losses.nd import ND
 from training.losses.normalized_softmax import NormalizedSoftmax
+from training.losses.nt_xent import NTXent
 from training.losses.partial_fc import PartialFC
 from training.losses.proto_triplet import ProtoTriplet
 from training.losses.proxy_anchor import ProxyAnchor
@@ -61,6 +62,7 @@ LOSSES: dict[str, type[Loss]] = {
     "z_loss": ZLoss,
     "center": Center,
     "sup_con": SupCon,
+    "nt_xent": NTXent,
     "sbcl": SBCL,
     "hierarchical_contrastive": HierarchicalContrastive,
     "nd": ND,

@@ -37,7 +37,6 @@ _ENTRIES = {
     "intra_pair_variance": _Entry("IntraPairVarianceLoss", "Yu and Tao, ICCV 2019"),
     "margin": _Entry("MarginLoss", "Wu et al., ICCV 2017, arXiv 1706.07567"),
     "nca": _Entry("NCALoss", "Goldberger et al., NeurIPS 2004"),
-    "nt_xent": _Entry("NTXentLoss", "Sohn, NeurIPS 2016; Chen et al., ICML 2020, arXiv 2002.05709"),
     "pnp": _Entry("PNPLoss", "Li et al., AAAI 2022, arXiv 2102.04640", takes_references=False),
     "sub_center_arcface": _Entry("SubCenterArcFaceLoss", "Deng et al., ECCV 2020"),
     "tuplet_margin": _Entry("TupletMarginLoss", "Yu and Tao, ICCV 2019"),

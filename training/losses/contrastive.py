@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -38,19 +39,24 @@ class Contrastive(PairLoss, ContrastiveLoss):
     def terms(self, matrix: Tensor, positive: Tensor, negative: Tensor) -> LossTerms:
         """The two hinges over the pairs of an L2 distance matrix."""
         return {
-            **_term("pos_loss", (matrix - self.inner).relu(), positive, "pos_pair"),
-            **_term("neg_loss", (self.outer - matrix).relu(), negative, "neg_pair"),
+            **_term("pos_loss", matrix, positive, "pos_pair", lambda distance: distance - self.inner),
+            **_term("neg_loss", matrix, negative, "neg_pair", lambda distance: self.outer - distance),
         }
 
     def mixed(self, pairs: MixedPairs) -> LossTerms:
         """Generalised form: identity outside, each hinge weighted by its share of the label."""
-        distance = unit_distance(pairs.similarity)
+        distance, valid = unit_distance(pairs.similarity), pairs.valid
+        near = pairs.target * (distance - self.inner).relu()
+        far = (1 - pairs.target) * (self.outer - distance).relu()
         return {
-            **_term("pos_loss", pairs.target * (distance - self.inner).relu(), pairs.valid, "pos_pair"),
-            **_term("neg_loss", (1 - pairs.target) * (self.outer - distance).relu(), pairs.valid, "neg_pair"),
+            **_term("pos_loss", near, valid, "pos_pair", lambda losses: losses),
+            **_term("neg_loss", far, valid, "neg_pair", lambda losses: losses),
         }
 
 
-def _term(name: str, values: Tensor, keep: Tensor, kind: str) -> dict[str, dict[str, Any]]:
+def _term(
+    name: str, values: Tensor, keep: Tensor, kind: str, violation: Callable[[Tensor], Tensor]
+) -> LossTerms:
     rows, columns = torch.where(keep)
-    return {name: {"losses": values[rows, columns], "indices": (rows, columns), "reduction_type": kind}}
+    losses = violation(values[rows, columns]).relu()
+    return {name: {"losses": losses, "indices": (rows, columns), "reduction_type": kind}}

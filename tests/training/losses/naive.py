@@ -310,6 +310,16 @@ def sup_con(loss: Any, x: Tensor, y: Tensor) -> Tensor:
     return _mean(terms, x)
 
 
+def nt_xent(loss: Any, x: Tensor, y: Tensor) -> Tensor:
+    s = _cos(x) / 0.07
+    terms = []
+    for a in range(len(y)):
+        positive, negative = _pairs(y, a)
+        rivals = sum((s[a, n].exp() for n in negative), x.new_zeros(()))
+        terms += [-torch.log(s[a, p].exp() / (s[a, p].exp() + rivals)) for p in positive]
+    return _mean(terms, x)
+
+
 def sbcl(loss: Any, x: Tensor, y: Tensor) -> Tensor:
     return sup_con(loss, x, y) * sum(len(_pairs(y, i)[0]) > 0 for i in range(len(y))) / len(y)
 

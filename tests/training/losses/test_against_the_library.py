@@ -18,6 +18,7 @@ PAIRED = {
     "lifted_structure": ("GeneralizedLiftedStructureLoss", {}),
     "threshold_consistent_margin": ("ThresholdConsistentMarginLoss", {}),
     "sup_con": ("SupConLoss", {}),
+    "nt_xent": ("NTXentLoss", {}),
 }
 PROXIES = {
     "proxy_nca": ("ProxyNCALoss", {}, "proxies", "proxies"),

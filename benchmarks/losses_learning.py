@@ -1,0 +1,176 @@
+"""What each loss learns: Omniglot, 300 training classes, one small network, the same budget, several seeds.
+
+    python -m benchmarks.losses_learning [--seeds 3] [--steps 200] [--only NAME ...] --out results.jsonl
+
+One trial each: every loss runs at its defaults, class vectors at 100 times the network's learning rate. Each
+line of the output is one run on 600 unseen classes: recall@1, MAP@R, EER, OPIS, debiased OPIS over log FAR,
+step time and peak memory. Runs already in the file are not repeated; the table at the end is over seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+SPLIT = {"by": "class", "train": 300, "validation": 64, "test": 600}  # of the 964 background characters
+FIGURES = ("recall_at_1", "map_at_r", "eer", "opis", "opis_logfar_debiased", "step_ms", "peak_mib")
+
+
+def _tcm(weight: float = 1.0, **parameters: Any) -> dict[str, Any]:
+    return {
+        "loss": [
+            {"name": "multi_similarity"},
+            {"name": "threshold_consistent_margin", "weight": weight, **parameters},
+        ]
+    }
+
+
+def _with_softmax(name: str, weight: float) -> dict[str, Any]:
+    return {"loss": [{"name": "normalized_softmax"}, {"name": name, "weight": weight}]}
+
+
+def _metrix(loss: str, **parameters: Any) -> dict[str, Any]:
+    return {"loss": [{"name": loss}], "mixup": {"name": "metrix", **parameters}}
+
+
+EXTRA: dict[str, dict[str, Any]] = {
+    "multi_similarity + tcm": _tcm(),
+    "multi_similarity + 0.2 tcm": _tcm(0.2),
+    "multi_similarity + tcm to 0.3": _tcm(margin_minus=0.3),
+    "multi_similarity + tcm minus only, to 0.3": _tcm(lambda_plus=0.0, margin_minus=0.3),
+    "multi_similarity + tcm plus only": _tcm(lambda_minus=0.0),
+    "multi_similarity + tcm 0.8 / 0.2": _tcm(margin_plus=0.8, margin_minus=0.2),
+    "multi_similarity + tcm by classes": _tcm(balance="classes"),
+    "metrix of multi_similarity": _metrix("multi_similarity"),
+    "metrix of contrastive": _metrix("contrastive"),
+    "metrix of proxy_anchor": _metrix("proxy_anchor"),
+    "metrix of multi_similarity, w 0.1": _metrix("multi_similarity", weight=0.1),
+    "normalized_softmax + 0.1 center": _with_softmax("center", 0.1),
+    "normalized_softmax + nd": _with_softmax("nd", 1.0),
+}
+"""Compositions beside the single losses: what threshold consistency and mixing change."""
+
+FIRST = (
+    "multi_similarity",
+    *("multi_similarity + tcm", "metrix of multi_similarity", "multi_similarity + tcm to 0.3"),
+    *("triplet", "contrastive", "circle", "proxy_anchor", "normalized_softmax", "sup_con"),
+)
+
+
+def runs() -> dict[str, dict[str, Any]]:
+    """Name of a row to its part of the configuration, the most asked-for first."""
+    from training.losses import LOSSES
+
+    # a corner for each of 1,200 classes (turned images are classes too) takes a wider embedding
+    single = {name: {"loss": [{"name": name}]} for name in LOSSES if name not in ("d_simplex",)}
+    every = {**single, **EXTRA}
+    return {name: every[name] for name in [*FIRST, *(name for name in every if name not in FIRST)]}
+
+
+def measure(name: str, seed: int, steps: int) -> dict[str, Any]:
+    """One run in this process."""
+    import torch
+
+    from api_schemas.config import Config
+    from evaluation.evaluate import evaluate
+    from training.run import train
+
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+    folder = os.environ.get("LIMEN_DATASETS", "../shared/data")
+    config = Config.model_validate(
+        {
+            "name": "learning",
+            "seed": seed,
+            "data": {
+                "path": f"{folder}/omniglot/images_background.zip",
+                "image_size": 28,
+                "split": {**SPLIT, "seed": seed},
+            },
+            "model": {"backbone": "conv4", "widths": [32, 32, 64, 64], "embedding_dim": 64},
+            "sampler": {"batch_size": 128, "items_per_class": 4},
+            "optimizer": {"lr": 2e-3, "loss_lr_factor": 100.0},
+            "schedule": {"epochs": 1, "steps_per_epoch": steps, "minutes": None, "shape": "one_cycle"},
+            **runs()[name],
+        }
+    )
+    with tempfile.TemporaryDirectory() as out:
+        run = train(config, Path(out) / "run")
+        items = run.embeddings("test")
+        assert items is not None
+        report = evaluate(items, model_hash="", split="test")
+        seconds = run.train_seconds
+    figures = {
+        "recall_at_1": report.retrieval.recall_at_1,
+        "map_at_r": report.retrieval.map_at_r,
+        "eer": report.verification.eer,
+        "opis": report.consistency.opis,
+        "opis_logfar_debiased": report.consistency.opis_logfar_debiased,
+        "step_ms": 1000 * seconds / steps,
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+    return {"name": name, "seed": seed, "steps": steps, **figures}
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown: mean over seeds, and the spread of the debiased OPIS over them."""
+    lines = [
+        "| loss | seeds | recall@1 | MAP@R | EER | OPIS | debiased log-FAR OPIS | step ms | MiB |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name in dict.fromkeys(row["name"] for row in rows):
+        mine = [row for row in rows if row["name"] == name]
+        mean = {key: statistics.fmean(row[key] for row in mine) for key in FIGURES}
+        spread = statistics.stdev(row["opis_logfar_debiased"] for row in mine) if len(mine) > 1 else 0.0
+        lines.append(
+            f"| {name} | {len(mine)} | {mean['recall_at_1']:.3f} | {mean['map_at_r']:.3f} "
+            f"| {mean['eer']:.3f} | {mean['opis']:.4f} "
+            f"| {mean['opis_logfar_debiased']:.4f} +- {spread:.4f} "
+            f"| {mean['step_ms']:.0f} | {mean['peak_mib']:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run what is missing, each in a process of its own, then print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--only", nargs="*")
+    parser.add_argument("--out", type=Path, default=Path("build/losses_learning.jsonl"))
+    parser.add_argument("--one", nargs=2, metavar=("NAME", "SEED"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        print(json.dumps(measure(arguments.one[0], int(arguments.one[1]), arguments.steps)))
+        return
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    lines = arguments.out.read_text().splitlines() if arguments.out.exists() else []
+    rows = [json.loads(line) for line in lines]
+    done = {(row["name"], row["seed"], row["steps"]) for row in rows}
+    for seed in range(arguments.seeds):
+        for name in arguments.only or runs():
+            if (name, seed, arguments.steps) in done:
+                continue
+            command = [sys.executable, "-m", "benchmarks.losses_learning", "--steps", str(arguments.steps)]
+            result = subprocess.run([*command, "--one", name, str(seed)], capture_output=True, text=True)
+            if result.returncode:
+                print(f"{name}: {result.stderr.strip().splitlines()[-1]}", file=sys.stderr)
+                continue
+            rows.append(json.loads(result.stdout.splitlines()[-1]))
+            with arguments.out.open("a") as stream:
+                stream.write(json.dumps(rows[-1]) + "\n")
+            print(rows[-1], flush=True)
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
