@@ -96,7 +96,7 @@ class Loop:
                 progress.seconds = time.monotonic() - began
                 append_metrics(self.folder, self.state, figures, speed)
                 self.say(describe(self.state, figures, speed, better))
-                if self._waited_enough():
+                if progress.step < progress.planned_steps and self._waited_enough():
                     self.say(f"Stopping early: {config.schedule.patience} epochs without a better figure.")
                     progress.planned_steps = progress.step
                 else:
