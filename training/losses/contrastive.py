@@ -31,6 +31,7 @@ class Contrastive(PairLoss, ContrastiveLoss):
 
     paper: ClassVar[str] = "Hadsell et al., CVPR 2006"
     roles: ClassVar[Roles] = "items"
+    by_distance: ClassVar[bool] = True
 
     def __init__(self, positive_margin: float = 0.0, negative_margin: float = 1.0) -> None:
         super().__init__(pos_margin=positive_margin, neg_margin=negative_margin)

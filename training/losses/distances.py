@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -9,8 +10,9 @@ FLOOR = 1e-12  # of squared distances: the slope of a root at 0 is infinite
 
 
 def unit_distance(cosine: Tensor) -> Tensor:
-    """L2 distance of two unit vectors from their cosine."""
-    return (2 - 2 * cosine).clamp(min=FLOOR).sqrt()
+    """L2 distance of two unit vectors from their cosine; 0 without a slope where they coincide."""
+    squared = 2 - 2 * cosine
+    return torch.where(squared > FLOOR, squared.clamp(min=FLOOR).sqrt(), 0)
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:

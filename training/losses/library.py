@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from training.losses.distances import unit_distance
 from training.losses.mixable import MixedPairs, Roles
 from training.losses.pairs import pair_masks
 
@@ -146,7 +148,13 @@ class Loss(BaseMetricLossFunction):
 
 
 class PairLoss(Loss):
-    """A loss over the positive and negative pairs of a similarity or distance matrix [n, m]."""
+    """A loss over the positive and negative pairs of a matrix [n, m] of cosines, or of distances from them.
+
+    Attributes:
+        by_distance: take L2 distances of unit vectors; their cosines give them faster than the library's.
+    """
+
+    by_distance: ClassVar[bool] = False
 
     def compute_loss(
         self,
@@ -158,7 +166,13 @@ class PairLoss(Loss):
     ) -> LossTerms:
         """Terms from the matrix and its two boolean masks."""
         positive, negative = pair_masks(labels, ref_labels, indices_tuple, ref_emb is embeddings)
-        return self.terms(self.distance(embeddings, ref_emb), positive, negative)
+        items = F.normalize(embeddings, dim=1)
+        references = items if ref_emb is embeddings else F.normalize(ref_emb, dim=1)
+        return self.terms_of_cosines(items @ references.T, positive, negative)
+
+    def terms_of_cosines(self, cosines: Tensor, positive: Tensor, negative: Tensor) -> LossTerms:
+        """Float [n, m] and two bool [n, m] to the library's loss terms."""
+        return self.terms(unit_distance(cosines) if self.by_distance else cosines, positive, negative)
 
     def terms(self, matrix: Tensor, positive: Tensor, negative: Tensor) -> LossTerms:
         """Float [n, m] and two bool [n, m] to the library's loss terms."""

@@ -29,6 +29,7 @@ class LiftedStructure(PairLoss, GeneralizedLiftedStructureLoss):
 
     paper: ClassVar[str] = "Hermans et al., 2017, arXiv 1703.07737, after Oh Song et al., CVPR 2016"
     roles: ClassVar[Roles] = "items"
+    by_distance: ClassVar[bool] = True
 
     def __init__(self, negative_margin: float = 1.0, positive_margin: float = 0.0) -> None:
         super().__init__(neg_margin=negative_margin, pos_margin=positive_margin)

@@ -21,7 +21,7 @@ class Side:
         mixed: float [m, d].
         positive, negative: bool [a, m], the pairs that count.
         similarity: float [a, m].
-        among: float [m, m], cosines among the mixed; None where they would be too many (class vectors).
+        among: float [m, m], cosines among the mixed; None where few of them are needed.
     """
 
     anchors: Tensor
@@ -78,24 +78,18 @@ def sides(
         present = torch.unique(labels)
         anchors = F.normalize(vectors[present].to(items.dtype), dim=1)
         positive, negative = pair_masks(present, labels, None, same_items=False)
-        return Side(anchors, present, items, positive, negative, anchors @ items.T, items @ items.T)
+        return Side(anchors, present, items, positive, negative, anchors @ items.T, None)
     classes = torch.arange(len(vectors), device=labels.device)
     mixed = F.normalize(vectors.to(items.dtype), dim=1)
     positive, negative = pair_masks(labels, classes, None, same_items=False)
-    return Side(items, labels, mixed, positive, negative, items @ mixed.T, None)
+    among = mixed @ mixed.T if len(mixed) <= len(items) else None
+    return Side(items, labels, mixed, positive, negative, items @ mixed.T, among)
 
 
 def positive_negative(pair: Side, hardest: int, positives: int | None) -> Choice:
     """Each anchor's positives (all, or so many drawn evenly) times its k hardest negatives."""
     negative, negative_valid = _hardest(pair, hardest)
-    most = int(pair.positive.sum(1).max()) if pair.positive.numel() else 0
-    if positives is None or positives >= most:
-        order = pair.positive.to(torch.float32)
-    else:
-        order = torch.rand(pair.positive.shape, device=pair.positive.device) * pair.positive
-        most = positives
-    drawn, first = order.topk(most, dim=1)
-    first_valid = drawn > 0
+    first, first_valid = _positives(pair.positive, positives)
     a, p, k = len(first), first.shape[1], negative.shape[1]
     first = first[:, :, None].expand(a, p, k).reshape(a, p * k)
     valid = (first_valid[:, :, None] & negative_valid[:, None, :]).reshape(a, p * k)
@@ -116,9 +110,32 @@ def anchor_negative(pair: Side, hardest: int, positives: int | None) -> Choice:
     return Choice(itself, negative, valid, torch.ones_like(to_negative), to_negative, to_negative)
 
 
+def _positives(positive: Tensor, at_most: int | None) -> tuple[Tensor, Tensor]:
+    """Columns [a, p] of each anchor's positives, padded, and which of them are real."""
+    counts = positive.sum(1)
+    most = int(counts.max()) if len(counts) else 0
+    if at_most is not None and at_most < most:
+        drawn, columns = (torch.rand(positive.shape, device=positive.device) * positive).topk(at_most, dim=1)
+        return columns, drawn > 0
+    rows, columns = positive.nonzero(as_tuple=True)
+    starts = counts.cumsum(0) - counts
+    places = torch.arange(len(rows), device=rows.device) - starts[rows]
+    padded = columns.new_zeros(len(counts), most)
+    padded[rows, places] = columns
+    return padded, torch.arange(most, device=rows.device)[None, :] < counts[:, None]
+
+
 def _hardest(pair: Side, k: int) -> tuple[Tensor, Tensor]:
-    """Rows [a, k] of the most similar negatives, and which of them are real."""
+    """Columns [a, k] of the most similar negatives, and which of them are real."""
     lowest = torch.finfo(pair.similarity.dtype).min
     scores = pair.similarity.detach().masked_fill(~pair.negative, lowest)
-    best, rows = scores.topk(min(k, scores.shape[1]), dim=1)
-    return rows, best > lowest
+    k = min(k, scores.shape[1])
+    if k > 8:
+        best, columns = scores.topk(k, dim=1)
+        return columns, best > lowest
+    chosen = []
+    for _ in range(k):  # a few passes for the largest are faster than one partial sort
+        chosen.append(scores.max(dim=1))
+        scores.scatter_(1, chosen[-1].indices[:, None], lowest)
+    found = torch.stack([part.values for part in chosen], dim=1)
+    return torch.stack([part.indices for part in chosen], dim=1), found > lowest

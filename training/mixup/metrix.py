@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.losses.library import Indices, Loss, at_least_float32
+from training.losses.library import Indices, Loss, PairLoss, at_least_float32
 from training.losses.mixable import MixedPairs
 from training.mixup.choice import Choice, Side, anchor_negative, positive_negative, sides
 
@@ -79,13 +79,18 @@ class Metrix(nn.Module):
             encode: from mixed inputs or feature maps [v, ...] to embeddings [v, d].
         """
         loss = self.loss
-        clean: Tensor = loss(embeddings, labels, indices_tuple, ref_emb, ref_labels)
         with torch.autocast(embeddings.device.type, enabled=False):
             references = (ref_emb, ref_labels) if self.level == "embedding" else (None, None)
             pair = sides(loss, at_least_float32(embeddings), labels, *references, indices_tuple)
             kind = self.kinds[int(torch.randint(len(self.kinds), ()))]
             pick = positive_negative if kind == "positive_negative" else anchor_negative
             choice = pick(pair, self.hardest, self.positives)
+            clean: Tensor
+            if self.level == "embedding" and isinstance(loss, PairLoss):  # the cosines are there already
+                terms = loss.terms_of_cosines(pair.similarity, pair.positive, pair.negative)
+                clean = loss.reducer(terms, embeddings, labels)
+            else:
+                clean = loss(embeddings, labels, indices_tuple, ref_emb, ref_labels)
         if not choice.valid.any():
             return clean
         share = float(self.beta.sample())
