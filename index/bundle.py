@@ -38,6 +38,7 @@ COHORT_FILE = "cohort.npy"
 COHORT_LABELS_FILE = "cohort_labels.parquet"
 REPORT_FILE = "report.json"
 CONFIG_FILE = "config.yaml"
+README_FILE = "README.md"
 POINTS_FOLDER = "operating_points"
 ENCODER_FILES = ("encoder.onnx", "preprocessing.json", "tokenizer.json")
 NEEDED = (VECTORS_FILE, ITEMS_FILE, INDEX_FILE, CONFIG_FILE)
@@ -77,6 +78,7 @@ def write_bundle(
     config_yaml: str,
     cohort: EmbeddingSet | None = None,
     version: str | None = None,
+    readme: str | None = None,
     track: Track = silent,
 ) -> Manifest:
     """Build the index, audit it and write a bundle; a crash leaves the old bundle at ``out`` or none.
@@ -88,6 +90,7 @@ def write_bundle(
         active: ids of the points that decide, under "verify" and "match".
         reasons: why a point is missing.
         version: the time of writing unless given.
+        readme: a model card for people, ``README.md``.
 
     Raises:
         InputError: ``out`` is something else than a bundle, or the encoder's files are missing.
@@ -113,6 +116,8 @@ def write_bundle(
         if report is not None:
             report.save(folder / REPORT_FILE)
         (folder / CONFIG_FILE).write_text(config_yaml, encoding="utf-8")
+        if readme is not None:
+            (folder / README_FILE).write_text(readme, encoding="utf-8")
         manifest = Manifest(
             name=name,
             version=version or now.strftime("%Y%m%dT%H%M%SZ"),

@@ -23,6 +23,8 @@ from decision.similarity import Vectors
 from index.nodes import Rows
 
 ADD_BLOCK = 16_384
+FEWEST = 16
+SQ8_FEWEST = 64  # 8 bits a number leave many near neighbours in a wrong order
 NodeMask = NDArray[np.bool_]
 
 
@@ -32,11 +34,13 @@ class Engine(Protocol):
     Attributes:
         kind: as the manifest names it.
         exact: whether its similarities are all that there are, up to float32 rounding.
+        fewest: the fewest candidates a search should fetch, so that re-scoring can put them right.
         parameters: everything it was built with.
     """
 
     kind: IndexKind
     exact: bool
+    fewest: int
     parameters: dict[str, int]
 
     def __len__(self) -> int: ...
@@ -55,6 +59,7 @@ class FlatEngine:
 
     kind: IndexKind = "flat"
     exact = True
+    fewest = 1
 
     def __init__(self, index: Any) -> None:
         self._index = index
@@ -93,6 +98,7 @@ class ScanEngine:
 
     kind: IndexKind = "flat"
     exact = True
+    fewest = 1
 
     def __init__(self, vectors: Vectors) -> None:
         self._vectors = vectors
@@ -122,6 +128,7 @@ class HnswEngine:
         self._index = index
         self.kind: IndexKind = kind
         self.parameters = parameters
+        self.fewest = SQ8_FEWEST if kind == "hnsw_sq8" else FEWEST
         self._by_beam: dict[int, Any] = {}  # making one takes as long as a tenth of a search
 
     @classmethod

@@ -17,7 +17,7 @@ from api_schemas.manifest import BundleCounts, IndexDescription
 from decision.embeddings import EmbeddingSet
 from decision.progress import Track, silent
 from decision.similarity import Vectors, pair_similarities
-from index.audit import PROBE, lost_nodes
+from index.audit import lost_nodes
 from index.columns import ColumnKind
 from index.engines import Engine, ScanEngine, build_engine, open_engine
 from index.filters import Widened, matching_rows
@@ -256,7 +256,7 @@ class Generation:
 
     def _fetch(self, k: int) -> int:
         wide = SQ8_FETCH * k if self.description.kind == "hnsw_sq8" else k + SPARE
-        return max(PROBE, wide)
+        return max(self.engine.fewest, wide)
 
     @cached_property
     def _side_rows(self) -> Rows:
@@ -300,6 +300,6 @@ class Generation:
         firsts = self.nodes.rows[self.nodes.starts[:-1]]
         if self.engine.exact:
             return np.empty(0, dtype=np.int64)
-        lost = lost_nodes(self.engine, self.vectors, firsts, track=track)
+        lost = lost_nodes(self.engine, self.vectors, firsts, thorough=True, track=track)
         rows = firsts[lost]
         return rows[~self.items.side[rows]]
