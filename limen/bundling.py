@@ -13,6 +13,7 @@ from api_schemas.config import BuildConfig, CalibrationConfig
 from api_schemas.errors import CalibrationRefused, ConfigError, InputError
 from api_schemas.manifest import Manifest
 from api_schemas.operating_point import VERIFY_TARGETS, GallerySize, OperatingPoint, Target, TargetKind
+from api_schemas.report import Report
 from decision.embeddings import EmbeddingSet
 from evaluation.calibrate import calibrate
 from evaluation.density import ScoreChoice
@@ -25,6 +26,9 @@ from limen.targets import name_of
 
 if TYPE_CHECKING:
     from training.run import Run
+
+
+MOSTLY = 0.5
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,18 @@ def calibrated_points(
             say(f"No operating point for {name_of(target)}: {refusal}")
             continue
         saved.append(SavedPoint(done.point, done.cohort))
+        _warn_if_useless(done.point)
     return Points(saved, reasons)
+
+
+def _warn_if_useless(point: OperatingPoint) -> None:
+    """A threshold that can be proven may still say "unknown" to nearly everybody."""
+    missed = point.proof.fnir if point.proof and point.target.kind == "fpir" else None
+    if missed is not None and missed > MOSTLY:
+        say(
+            f"{point.name}: this proven threshold also turns away {100 * missed:.0f} % of known queries. "
+            "Ask for a larger --target-fpir, or bring more classes."
+        )
 
 
 def _cohort_outside(
@@ -123,6 +138,8 @@ def export_run(
     overrides: Sequence[str] = (),
 ) -> Manifest:
     """Make a bundle from a run; the gallery is its test items unless given."""
+    from training.card import model_card
+
     settings = run.config.with_overrides(list(overrides))
     source = source_of_run(run)
     gallery = source.items if gallery is None else gallery
@@ -132,7 +149,9 @@ def export_run(
             f"the model's have {source.items.dimension}."
         )
     points = points_for(source, gallery, point_files, targets or {}, settings.calibration)
-    return _write(out, settings.name, source, gallery, points, settings, encoder_folder(run))
+    report = _report(source)
+    card = model_card(run, report, points.all)
+    return _write(out, settings.name, source, report, gallery, points, settings, encoder_folder(run), card)
 
 
 def build_from_embeddings(
@@ -148,19 +167,24 @@ def build_from_embeddings(
     settings = BuildConfig.from_overrides(list(overrides))
     source = open_source(path, model)
     points = points_for(source, source.items, point_files, targets or {}, settings.calibration)
-    return _write(out, path.stem, source, source.items, points, settings, None)
+    return _write(out, path.stem, source, _report(source), source.items, points, settings)
+
+
+def _report(source: Source) -> Report:
+    return evaluate(source.items, model_hash=source.model_hash, split=source.split, track=track)
 
 
 def _write(
     out: Path,
     name: str,
     source: Source,
+    report: Report,
     gallery: EmbeddingSet,
     points: Points,
     settings: BuildConfig,
-    encoder: Path | None,
+    encoder: Path | None = None,
+    readme: str | None = None,
 ) -> Manifest:
-    report = evaluate(source.items, model_hash=source.model_hash, split=source.split, track=track)
     return write_bundle(
         out,
         name=name,
@@ -174,5 +198,6 @@ def _write(
         reasons=points.reasons,
         cohort=points.cohort,
         config_yaml=settings.to_yaml(),
+        readme=readme,
         track=track,
     )

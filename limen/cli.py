@@ -11,6 +11,8 @@ from limen.commands import (
     build,
     calibrate,
     catalogue,
+    compare,
+    data,
     demo,
     evaluate,
     export,
@@ -30,9 +32,11 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command()(demo.demo)
+app.add_typer(data.app, name="data")
 app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(calibrate.calibrate)
+app.command()(compare.compare)
 app.command()(export.export)
 app.command()(build.build)
 app.command()(serve.serve)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from api_schemas.errors import ConfigError
 from limen.points import SavedPoint
 from limen.progress import say, track
 from limen.source import UNNAMED, open_source
@@ -15,7 +16,7 @@ from limen.targets import name_of, one_target
 
 def calibrate(
     source: Annotated[Path, typer.Argument(help="A run folder or an embeddings file.")],
-    out: Annotated[Path, typer.Option(help="Where to write operating_point.json.")],
+    out: Annotated[Path | None, typer.Option(help="Where to write operating_point.json.")] = None,
     target_far: Annotated[
         float | None, typer.Option(help="1:1. Share of impostor pairs accepted, at most.")
     ] = None,
@@ -39,6 +40,9 @@ def calibrate(
     confidence: Annotated[
         float, typer.Option(help="Of the one-sided bound that must meet the target.")
     ] = 0.95,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Say how many classes and items the target would need instead.")
+    ] = False,
     model: Annotated[
         str, typer.Option(help="The model's name, for embeddings without an encoder.")
     ] = UNNAMED,
@@ -50,9 +54,18 @@ def calibrate(
     support the target; the message says what would.
     """
     from evaluation.calibrate import calibrate as choose
+    from evaluation.plan import plan as plan_data
 
     target = one_target(confidence, far=target_far, fpir=target_fpir, frr=target_frr, eer=eer, cost=cost)
+    if out is None and not plan:
+        raise ConfigError("--out FILE is needed: where to write the operating point.")
     opened = open_source(source, model)
+    if plan:
+        typer.echo(
+            plan_data(opened.items if opened.fit is None else opened.fit, target, track=track).sentence
+        )
+        return
+    assert out is not None
     done = choose(
         opened.items if opened.fit is None else opened.fit,
         target,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from api_schemas.errors import ConfigError
 from api_schemas.report import Report
 from decision.embedding_files import read_embeddings
 from decision.score import CosineScorer
@@ -29,7 +30,13 @@ def evaluate(
         str | None, typer.Option(help="Leave out pairs that share this column's value, e.g. camera.")
     ] = None,
     operating_point: Annotated[Path | None, typer.Option(help="Score and mark this operating point.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for report.json, report.html and plots.")] = None,
+    group: Annotated[
+        list[str] | None,
+        typer.Option(help="Column whose values are diagnosed as groups; needs --out; repeatable."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for report.json, diagnosis.json, report.html and plots.")
+    ] = None,
     json_: Annotated[
         bool, typer.Option("--json", help="Print the report alone, as JSON, on stdout.")
     ] = False,
@@ -37,19 +44,23 @@ def evaluate(
     """Measure retrieval, verification, identification and how evenly one threshold holds over classes."""
     from evaluation.write import format_table, write_report
 
+    if group and not out:
+        raise ConfigError("--group needs --out FOLDER: groups are written to diagnosis.json.")
     saved = read_point(operating_point) if operating_point else None
-    if is_bundle(source):
+    scorer = saved.scorer if saved else CosineScorer()
+    references = read_embeddings(gallery) if gallery else None
+    opened = None if is_bundle(source) else open_source(source)
+    if opened is None:
         report = Report.load(source / "report.json")
     else:
         from evaluation.evaluate import evaluate as measure
 
-        opened = open_source(source)
         report = measure(
             opened.items,
-            gallery=read_embeddings(gallery) if gallery else None,
+            gallery=references,
             unknown=read_embeddings(unknown) if unknown else None,
             exclude_same=exclude_same,
-            scorer=saved.scorer if saved else CosineScorer(),
+            scorer=scorer,
             model_hash=opened.model_hash,
             split=opened.split,
             track=track,
@@ -57,4 +68,19 @@ def evaluate(
     typer.echo(report.to_json() if json_ else format_table(report), nl=not json_)
     if out:
         write_report(report, out, [saved.point] if saved else [])
-        say(f"Wrote {out}/report.json, report.html and plots.")
+        if opened is not None:
+            from evaluation.diagnosis import diagnose
+
+            found = diagnose(
+                opened.items,
+                gallery=references,
+                training=opened.cohort,
+                exclude_same=exclude_same,
+                columns=group or [],
+                scorer=scorer,
+                model_hash=opened.model_hash,
+                split=opened.split,
+                track=track,
+            )
+            found.save(out / "diagnosis.json")
+        say(f"Wrote report.json, report.html and plots to {out}.")

@@ -115,3 +115,42 @@ def test_losses_are_listed_name_first(limen: Limen) -> None:
     assert {"triplet", "circle", "proxy_anchor", "multi_similarity", "threshold_consistent_margin"} <= set(
         names
     )
+
+
+def test_a_model_is_compared_with_a_better_one(limen: Limen, tmp_path: Path) -> None:
+    save_embeddings(clustered(40, 6, spread=0.9), tmp_path / "old.npz")
+    save_embeddings(clustered(40, 6, spread=0.3), tmp_path / "new.npz")
+    outcome = limen("compare", tmp_path / "old.npz", tmp_path / "new.npz", "--json")
+    assert outcome.code == 0, outcome.err
+    differences = {one["name"]: one for one in json.loads(outcome.out)["differences"]}
+    assert differences["eer"]["b"] < differences["eer"]["a"]
+    assert differences["map_at_r"]["interval"][0] > 0
+    assert "Flips: " in limen("compare", tmp_path / "old.npz", tmp_path / "new.npz").out
+
+
+def test_a_plan_says_how_much_data_a_target_needs(limen: Limen, embeddings_file: Path) -> None:
+    outcome = limen("calibrate", embeddings_file, "--target-far", 0.001, "--plan")
+    assert outcome.code == 0, outcome.err
+    assert "classes" in outcome.out
+
+
+def test_groups_are_diagnosed(limen: Limen, tmp_path: Path) -> None:
+    items = clustered(30, 6)
+    cameras = np.arange(len(items)) % 2
+    save_embeddings(
+        EmbeddingSet.from_arrays(items.vectors, items.labels, metadata={"camera": cameras}),
+        tmp_path / "x.npz",
+    )
+    assert limen("evaluate", tmp_path / "x.npz", "--group", "camera").code == 2
+    assert limen("evaluate", tmp_path / "x.npz", "--group", "camera", "--out", tmp_path / "r").code == 0
+    groups = json.loads((tmp_path / "r" / "diagnosis.json").read_text())["groups"]
+    assert {one["value"] for one in groups if one["column"] == "camera"} == {"0", "1"}
+
+
+def test_data_is_checked_before_training(limen: Limen, tmp_path: Path) -> None:
+    items = clustered(20, 5)
+    save_embeddings(items, tmp_path / "x.npz")
+    (tmp_path / "c.yaml").write_text(f"data: {{kind: embeddings, path: '{tmp_path / 'x.npz'}'}}\n")
+    outcome = limen("data", "check", tmp_path / "c.yaml")
+    assert outcome.code == 0, outcome.err
+    assert "classes" in outcome.out

@@ -1,0 +1,38 @@
+"""``limen data``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from limen.extras import needs
+from limen.progress import say, track
+
+app = typer.Typer(help="Look at a data set before anything is trained on it.", no_args_is_help=True)
+
+
+@app.callback()
+def data() -> None:
+    """Look at a data set before anything is trained on it."""
+
+
+@app.command()
+def check(
+    config: Annotated[Path, typer.Argument(help="The configuration that would be trained.")],
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a key, e.g. data.path=photos; repeatable.")
+    ] = None,
+) -> int:
+    """Read a data set as training would: classes, sizes, exact and near duplicates, leakage, imbalance.
+
+    Exit code 1 when something is likely to spoil training or its figures.
+    """
+    with needs("limen data check", "train"):
+        from api_schemas.config import Config
+        from training.data.check import check_data
+    findings = check_data(Config.load(config, set_ or []).data, track, say)
+    for finding in findings:
+        typer.echo(f"{'WARNING ' if finding.warns else ''}{finding.sentence}")
+    return int(any(finding.warns for finding in findings))
