@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from api_schemas.config import Config
+from api_schemas.errors import ConfigError
 from training.losses import CombinedLoss
 from training.losses import build as build_loss
 from training.memory import build as build_memory
@@ -23,6 +24,10 @@ class Objective(nn.Module):
         super().__init__()
         dimension = config.model.embedding_dim
         self.miner = build_miner(config.miner) if config.miner else None
+        if config.mixup and config.mixup.parameters.get("level", "embedding") != "embedding":
+            raise ConfigError(
+                "mixup.level: the trainer mixes embeddings alone: leave it out or set 'embedding'."
+            )
         parts: list[nn.Module] = []
         for spec in config.loss:
             loss = build_loss(spec, num_classes=n_classes, embedding_dim=dimension)
