@@ -25,7 +25,7 @@ from index.nodes import Rows
 ADD_BLOCK = 16_384
 FEWEST = 16
 SQ8_FEWEST = 64  # 8 bits a number leave many near neighbours in a wrong order
-NodeMask = NDArray[np.bool_]
+NodeBits = NDArray[np.uint8]  # one bit a node, the first in the lowest bit
 
 
 class Engine(Protocol):
@@ -46,7 +46,7 @@ class Engine(Protocol):
     def __len__(self) -> int: ...
 
     def search(
-        self, queries: Vectors, fetch: int, effort: float = 1.0, allowed: NodeMask | None = None
+        self, queries: Vectors, fetch: int, effort: float = 1.0, allowed: NodeBits | None = None
     ) -> tuple[NDArray[np.float32], Rows]:
         """Similarities and nodes [q, fetch], best first, -1 where none; ``effort`` multiplies efSearch."""
 
@@ -77,16 +77,13 @@ class FlatEngine:
         return int(self._index.ntotal)
 
     def search(
-        self, queries: Vectors, fetch: int, effort: float = 1.0, allowed: NodeMask | None = None
+        self, queries: Vectors, fetch: int, effort: float = 1.0, allowed: NodeBits | None = None
     ) -> tuple[NDArray[np.float32], Rows]:
         """The nearest nodes among those allowed; ``effort`` changes nothing."""
         if allowed is None:
             return cast(tuple[NDArray[np.float32], Rows], self._index.search(queries, fetch))
-        with _Selector(allowed) as selector:
-            parameters = faiss.SearchParameters(sel=selector)
-            return cast(
-                tuple[NDArray[np.float32], Rows], self._index.search(queries, fetch, params=parameters)
-            )
+        parameters = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(allowed))
+        return cast(tuple[NDArray[np.float32], Rows], self._index.search(queries, fetch, params=parameters))
 
     def save(self, path: Path) -> None:
         """Write the index file."""
@@ -108,7 +105,7 @@ class ScanEngine:
         return len(self._vectors)
 
     def search(
-        self, queries: Vectors, fetch: int, effort: float = 1.0, allowed: NodeMask | None = None
+        self, queries: Vectors, fetch: int, effort: float = 1.0, allowed: NodeBits | None = None
     ) -> tuple[NDArray[np.float32], Rows]:
         """The nearest rows; who allows only some scans those rows instead."""
         found = faiss.knn(queries, self._vectors, fetch, metric=faiss.METRIC_INNER_PRODUCT)
@@ -155,7 +152,7 @@ class HnswEngine:
         return int(self._index.ntotal)
 
     def search(
-        self, queries: Vectors, fetch: int, effort: float = 1.0, allowed: NodeMask | None = None
+        self, queries: Vectors, fetch: int, effort: float = 1.0, allowed: NodeBits | None = None
     ) -> tuple[NDArray[np.float32], Rows]:
         """The nodes that a beam of ``max(fetch, effort * ef_search)`` finds among those allowed."""
         beam = max(fetch, min(len(self), int(self.parameters["ef_search"] * effort)))
@@ -166,28 +163,12 @@ class HnswEngine:
             return cast(
                 tuple[NDArray[np.float32], Rows], self._index.search(queries, fetch, params=parameters)
             )
-        with _Selector(allowed) as selector:
-            parameters = faiss.SearchParametersHNSW(efSearch=beam, sel=selector)
-            return cast(
-                tuple[NDArray[np.float32], Rows], self._index.search(queries, fetch, params=parameters)
-            )
+        parameters = faiss.SearchParametersHNSW(efSearch=beam, sel=faiss.IDSelectorBitmap(allowed))
+        return cast(tuple[NDArray[np.float32], Rows], self._index.search(queries, fetch, params=parameters))
 
     def save(self, path: Path) -> None:
         """Write the index file."""
         faiss.write_index(self._index, str(path))
-
-
-class _Selector:
-    """A FAISS id selector over a node mask, whose memory lives as long as the search."""
-
-    def __init__(self, allowed: NodeMask) -> None:
-        self._bits = np.packbits(allowed, bitorder="little")
-
-    def __enter__(self) -> Any:
-        return faiss.IDSelectorBitmap(self._bits)
-
-    def __exit__(self, *_: object) -> None:
-        del self._bits
 
 
 def build_engine(

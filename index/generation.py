@@ -19,7 +19,7 @@ from decision.progress import Track, silent
 from decision.similarity import Vectors, pair_similarities
 from index.audit import lost_nodes
 from index.columns import ColumnKind
-from index.engines import Engine, ScanEngine, build_engine, open_engine
+from index.engines import Engine, NodeBits, ScanEngine, build_engine, open_engine
 from index.filters import Widened, matching_rows
 from index.items import ItemTable
 from index.memory import choose_kind, free_bytes
@@ -62,6 +62,16 @@ class Alive:
     def count(self) -> int:
         """How many rows are alive."""
         return int(self.rows.sum())
+
+    @cached_property
+    def node_count(self) -> int:
+        """How many nodes are alive."""
+        return int(self.nodes.sum())
+
+    @cached_property
+    def node_bits(self) -> NodeBits:
+        """The nodes as the engine takes them."""
+        return np.packbits(self.nodes, bitorder="little")
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,8 +253,8 @@ class Generation:
         if self.engine.exact or not some.count:
             return scan_rows(self.vectors, queries, k, np.flatnonzero(some.rows))
         effort = self._effort(some.count)
-        fetch = min(self._fetch(k), int(some.nodes.sum()))
-        _, nodes = self.engine.search(queries, fetch, effort, some.nodes)
+        fetch = min(self._fetch(k), some.node_count)
+        _, nodes = self.engine.search(queries, fetch, effort, some.node_bits)
         rows = self.nodes.expand(nodes, at_most=None)
         rows = np.where((rows >= 0) & some.rows[rows], rows, -1)
         side = self._side_rows

@@ -133,6 +133,13 @@ class ItemTable:
         values = {name: self.metadata.column(name)[row].as_py() for name in self.metadata.column_names}
         return {name: value for name, value in values.items() if value is not None}
 
+    def metadata_block(self, start: int, length: int) -> list[dict[str, Value]]:
+        """The metadata of rows that follow each other."""
+        if not self.metadata.column_names:
+            return [{} for _ in range(length)]
+        rows = self.metadata.slice(start, length).to_pylist()
+        return [{name: value for name, value in row.items() if value is not None} for row in rows]
+
     def column(self, name: str) -> Column | None:
         """A column that can be asked for values and ranges, sorted on first use; None if there is none."""
         with self._lock:

@@ -283,12 +283,13 @@ class LiveGallery(Gallery):
             rows = np.arange(start, min(start + self._limits.seed_block, len(generation)))
             vectors = np.array(generation.vectors[rows])
             ids = generation.items.ids.take(rows)
+            metadata = generation.items.metadata_block(start, len(rows))
             yield [
                 StoredItem(
                     ids[place],
                     generation.items.classes[generation.items.label_codes[row]],
                     vectors[place],
-                    generation.items.metadata_of(row),
+                    metadata[place],
                 )
                 for place, row in enumerate(rows.tolist())
             ]
