@@ -9,7 +9,7 @@ from api_schemas.errors import InputError
 from decision.embeddings import EmbeddingSet
 from decision.similarity import pair_similarities
 from evaluation import pairs as module
-from evaluation.pairs import Pairs, arrange, impostor_totals
+from evaluation.pairs import Pairs, arrange
 
 
 def random_set(seed: int, n: int = 60, classes: int = 7, sessions: int = 3) -> EmbeddingSet:
@@ -94,7 +94,7 @@ def test_impostor_totals_among_chosen_items() -> None:
     items = random_set(3)
     pairs = arrange(items, exclude_same="session")
     chosen = np.random.default_rng(0).random(len(items)) < 0.5
-    totals = impostor_totals(pairs, chosen, chosen)
+    totals = pairs.impostor_totals(chosen, chosen)
     rows = pairs.a.rows[chosen]
     expected = naive_pairs(items.subset(rows), None, "session")
     for code, label in enumerate(pairs.classes):
