@@ -246,6 +246,7 @@ class Limits(Schema):
     max_filter_depth: int
     max_inflight: int
     max_queue: int
+    max_wait: Finite
     deadline: Finite
 
 

@@ -96,7 +96,7 @@ def data(items: int, dim: int) -> tuple[EmbeddingSet, np.ndarray]:
     return EmbeddingSet.from_arrays(vectors, labels), np.ascontiguousarray(queries)
 
 
-def bundle(folder: Path, items: EmbeddingSet, kind: str) -> Path:
+def bundle(folder: Path, items: EmbeddingSet, kind: str, ef_search: int) -> Path:
     """A bundle with a 1:N point calibrated on a few hundred of its classes."""
     out = folder / f"{kind}-{items.dimension}"
     model_hash = vectors_model_hash("benchmark", items.dimension)
@@ -115,7 +115,7 @@ def bundle(folder: Path, items: EmbeddingSet, kind: str) -> Path:
         items=items,
         model_hash=model_hash,
         encoder_folder=None,
-        index_config=IndexConfig(kind=kind),
+        index_config=IndexConfig(kind=kind, ef_search=ef_search),
         report=None,
         operating_points=[point],
         active={"verify": None, "match": point.id},
@@ -260,13 +260,14 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--dims", type=int, nargs="+", default=[128, 512])
     parser.add_argument("--kind", default="hnsw")
+    parser.add_argument("--ef-search", type=int, default=32, help="the beam; recall@10 must stay >= 0.95")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     measured = []
     with tempfile.TemporaryDirectory() as folder:
         for dim in given.dims:
             items, queries = data(given.items, dim)
-            measured.append(measure(bundle(Path(folder), items, given.kind), queries))
+            measured.append(measure(bundle(Path(folder), items, given.kind, given.ef_search), queries))
             print(as_table(measured[-1:], given.items), flush=True)
     if given.out is not None:
         head = (

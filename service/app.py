@@ -68,7 +68,7 @@ def create_app(settings: Settings) -> FastAPI:
         settings.data.mkdir(parents=True, exist_ok=True)
     state = State(
         settings=settings,
-        compute=Compute(settings.threads, settings.deadline),
+        compute=Compute(settings.threads, settings.max_wait, settings.deadline),
         signer=Signer.open(settings.data),
         feedback=Ledger(_file(settings, "feedback.jsonl"), Feedback),
         history=Ledger(_file(settings, "history.jsonl"), HistoryEntry),

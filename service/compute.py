@@ -5,47 +5,90 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
 from typing import TypeVar
 
 import faiss
 
-from service.problems import DEADLINE, ServiceProblem
+from service.metrics import QUEUED
+from service.problems import DEADLINE, ServiceProblem, overloaded
 
 T = TypeVar("T")
+# a request that waits four times as long as it takes is answered in five times its time
+PATIENCE = 4.0
+SMOOTHING = 0.05
 
 
 class Compute:
-    """A pool of threads, each with one FAISS thread of its own, and a deadline."""
+    """A pool of threads, each with one FAISS thread of its own; a bounded wait, and a deadline.
 
-    def __init__(self, threads: int, deadline: float) -> None:
+    Args:
+        threads: how many compute at once.
+        max_wait: seconds; work that would wait longer than this, and longer than four times what
+            work usually takes, is sent away at once.
+        deadline: seconds after which nobody waits for an answer any more.
+    """
+
+    def __init__(self, threads: int, max_wait: float, deadline: float) -> None:
         # OpenMP counts per calling thread: without this every pool thread would start a team of its own
         self._pool = ThreadPoolExecutor(
             threads, thread_name_prefix="compute", initializer=faiss.omp_set_num_threads, initargs=(1,)
         )
+        self._threads = threads
+        self._max_wait = max_wait
         self._deadline = deadline
-        self._running = 0
+        self._inside = 0
+        self._usual = 0.0
 
-    async def run(self, work: Callable[[], T], *, light: bool = False) -> T:
-        """The result of ``work``; raises the problem ``deadline-exceeded`` (503) when it takes too long.
+    async def run(self, work: Callable[[], T], *, light: bool = False, bounded: bool = True) -> T:
+        """The result of ``work``.
 
-        ``light`` work, well under a millisecond, is done at once while no other work is going on:
-        handing it to a thread and back would take longer than the work.
+        Args:
+            work: computes; it must not touch the loop.
+            light: it takes well under a millisecond, and is done at once while nothing else is computed:
+                handing it to a thread and back would take longer than the work.
+            bounded: False for what must go through under any load, such as rolling back.
+
+        Raises:
+            ServiceProblem: ``overloaded`` (429) or ``deadline-exceeded`` (503).
         """
-        if light and self._running == 0:
+        if light and self._inside == 0:
             return work()
-        self._running += 1
+        if bounded:
+            self._refuse_long_waits()
+        self._inside += 1
+        QUEUED.set(max(0, self._inside - self._threads))
+        future = asyncio.get_running_loop().run_in_executor(self._pool, self._timed, work)
+        # work goes on when nobody waits for it any more, and counts until it ends
+        future.add_done_callback(self._ended)
         try:
             async with asyncio.timeout(self._deadline):
-                return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+                result, seconds = await asyncio.shield(future)
         except TimeoutError:
             raise ServiceProblem(
                 DEADLINE,
                 f"The answer took over {self._deadline:g} s (LIMEN_DEADLINE): ask for less at once.",
                 headers={"Retry-After": "5"},
             ) from None
-        finally:
-            self._running -= 1
+        self._usual += (seconds - self._usual) * SMOOTHING if self._usual else seconds
+        return result
 
     def close(self) -> None:
         """Let running work end and take no more."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _refuse_long_waits(self) -> None:
+        ahead = self._inside - self._threads + 1
+        wait = ahead * self._usual / self._threads
+        if ahead > 0 and wait > max(self._max_wait, PATIENCE * self._usual):
+            raise overloaded(f"an answer would take {1000 * (wait + self._usual):.0f} ms")
+
+    def _timed(self, work: Callable[[], T]) -> tuple[T, float]:
+        start = perf_counter()
+        return work(), perf_counter() - start
+
+    def _ended(self, future: asyncio.Future[tuple[T, float]]) -> None:
+        self._inside -= 1
+        # a result that nobody waits for is looked at here, so that its error is not reported as lost
+        if not future.cancelled():
+            future.exception()

@@ -6,8 +6,8 @@ import asyncio
 from collections import deque
 from types import TracebackType
 
-from service.metrics import INFLIGHT, QUEUED
-from service.problems import OVERLOADED, ServiceProblem
+from service.metrics import INFLIGHT
+from service.problems import overloaded
 
 
 class Gate:
@@ -38,21 +38,18 @@ class Gate:
 
     async def _wait(self) -> None:
         if len(self._waiting) >= self._queue_limit:
-            raise _overloaded("its queue is full")
+            raise overloaded("its queue is full")
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
-        QUEUED.inc()
         try:
             async with asyncio.timeout(self._patience):
                 await turn
         except TimeoutError:
             self._give_up(turn)
-            raise _overloaded(f"no turn came up in {self._patience:g} s") from None
+            raise overloaded(f"no turn came up in {self._patience:g} s") from None
         except asyncio.CancelledError:
             self._give_up(turn)
             raise
-        finally:
-            QUEUED.dec()
 
     def _give_up(self, turn: asyncio.Future[None]) -> None:
         if turn.done() and not turn.cancelled():
@@ -67,11 +64,3 @@ class Gate:
                 turn.set_result(None)
                 return
         self._free += 1
-
-
-def _overloaded(why: str) -> ServiceProblem:
-    return ServiceProblem(
-        OVERLOADED,
-        f"The service is at its limit ({why}): try again in a second.",
-        headers={"Retry-After": "1"},
-    )

@@ -90,6 +90,15 @@ class ServiceProblem(Exception):
         return cls(INVALID_REQUEST, f"{fields[0].path}: {fields[0].message}{more}.", errors=fields)
 
 
+def overloaded(why: str) -> ServiceProblem:
+    """The answer to a request there is no room for."""
+    return ServiceProblem(
+        OVERLOADED,
+        f"The service is at its limit ({why}): try again in a second.",
+        headers={"Retry-After": "1"},
+    )
+
+
 def problem_body(
     kind: Kind, detail: str, path: str, request_id: str, errors: Sequence[FieldProblem] = ()
 ) -> bytes:

@@ -49,10 +49,12 @@ class Settings(BaseSettings):
     max_image_pixels: int = Field(default=32_000_000, ge=1)
     max_filter_depth: int = Field(default=8, ge=1)
 
-    # computing threads; requests beyond them wait in a queue of bounded length
-    threads: int = Field(default_factory=lambda: max(1, os.cpu_count() or 1), ge=1, le=256)
+    # requests admitted (their bodies are in memory), and connections that may wait for that
     max_inflight: int = Field(default=64, ge=1)
     max_queue: int = Field(default=128, ge=0)
+    # computing threads; work that would wait longer than this, and than 4 x its usual time, gets 429
+    threads: int = Field(default_factory=lambda: max(1, os.cpu_count() or 1), ge=1, le=256)
+    max_wait: float = Field(default=0.01, ge=0)
     deadline: float = Field(default=30.0, gt=0)
     drain: float = Field(default=20.0, gt=0)
 

@@ -72,7 +72,9 @@ async def activate_model(
     state: CurrentState,
 ) -> Response:
     """Requests that run end on the model they began with; no request fails. Roll back the same way."""
-    previous, missing = await state.compute.run(lambda: state.models.activate(version, body.allow_missing))
+    previous, missing = await state.compute.run(
+        lambda: state.models.activate(version, body.allow_missing), bounded=False
+    )
     audit(request, state, "models.activate", version=version, previous=previous, missing_items=missing)
     return json_response({"active": version, "previous": previous, "missing_items": missing})
 
@@ -109,7 +111,9 @@ async def add_point(
 )
 async def activate_point(request: Request, point_id: str, served: Active, state: CurrentState) -> Response:
     """From the next request on; an `fpir` point decides `/v1/match`, all others `/v1/verify`."""
-    endpoint, point, previous = await state.compute.run(lambda: state.models.activate_point(point_id))
+    endpoint, point, previous = await state.compute.run(
+        lambda: state.models.activate_point(point_id), bounded=False
+    )
     before = None if previous is None else previous.id
     audit(request, state, "operating-points.activate", point=point.id, previous=before)
     return json_response({"endpoint": endpoint, "active": point.id, "previous": before})

@@ -63,7 +63,7 @@ def test_every_example_is_taken(address: str) -> None:
 def _fuzz(start: Any, made: Any, tmp_path: Path, cases: int) -> None:
     file = tmp_path / "keys.json"
     key = create_key(file, "fuzz", "admin")
-    address = start(made.path, api_keys_file=file)
+    address = start(made.path, api_keys_file=file, data=tmp_path / "data")
     schema = schemathesis.openapi.from_url(f"{address}/openapi.json")
     operations = [one.ok() for one in schema.get_all_operations()]
     known = {"item-0", "item-1"}

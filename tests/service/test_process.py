@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
 import signal
 import socket
-import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,45 +13,7 @@ import httpx
 import pytest
 
 from limen.client import Client
-
-COMMAND = [sys.executable, "-c", "from limen.cli import main; main()", "serve"]
-
-
-def refused(*arguments: str) -> str:
-    """What the command says on its last line; it must end with exit code 2."""
-    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stderr.strip().splitlines()[-1]
-
-
-@contextmanager
-def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The command at work, and its address once it is ready."""
-    process = subprocess.Popen(
-        [*COMMAND, *arguments, "--port", "0"],
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    assert process.stderr is not None
-    address = json.loads(process.stderr.readline())["address"]
-    log = threading.Thread(target=process.stderr.read)
-    log.start()
-    try:
-        for _ in range(600):
-            try:
-                if httpx.get(f"{address}/readyz", timeout=1).status_code == 200:
-                    break
-            except httpx.HTTPError:
-                pass
-            time.sleep(0.05)
-        yield process, address
-    finally:
-        process.kill()
-        process.wait(10)
-        log.join()
-        process.stderr.close()
+from tests.service.processes import refused, running
 
 
 def test_a_port_in_use(made: Any) -> None:

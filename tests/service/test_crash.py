@@ -1,0 +1,80 @@
+"""kill -9 under load with writes: what was answered with 200 is there afterwards."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from limen.client import Client, ServiceError
+from tests.service.processes import running
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(50, marks=[pytest.mark.full, pytest.mark.timeout(3600)])])
+def test_kill_nine_under_load(made: Any, tmp_path: Path, kills: int) -> None:
+    acknowledged: dict[str, int] = {}
+    for kill in range(kills):
+        with running(str(made.path), "--data", str(tmp_path)) as (process, address):
+            check(address, acknowledged)
+            writers = [
+                threading.Thread(target=write, args=(address, f"{kill}-{number}", acknowledged))
+                for number in range(3)
+            ]
+            for writer in writers:
+                writer.start()
+            enough, begun = len(acknowledged) + 9, time.monotonic()
+            while len(acknowledged) < enough and time.monotonic() < begun + 30:
+                time.sleep(0.05)
+            time.sleep(0.03 * (kill % 7))
+            process.kill()
+            for writer in writers:
+                writer.join()
+    with running(str(made.path), "--data", str(tmp_path)) as (_, address):
+        check(address, acknowledged)
+    assert len(acknowledged) >= 9 * kills
+
+
+def write(address: str, name: str, acknowledged: dict[str, int]) -> None:
+    """Upsert until the service is gone; note what it said yes to."""
+    with Client(address, retries=0) as client:
+        for turn in range(100_000):
+            items = [
+                {"id": f"{name}-{turn}-{place}", "label": "w", "vector": vector(turn, place)}
+                for place in range(3)
+            ]
+            try:
+                client.upsert(items)
+                client.match([{"vector": vector(turn, 0)}])
+            except ServiceError as error:
+                if error.problem.status == 429:
+                    continue
+                raise
+            except httpx.HTTPError:
+                return
+            acknowledged.update({one["id"]: turn for one in items})  # type: ignore[misc]
+
+
+def vector(turn: int, place: int) -> list[float]:
+    return [float(value) for value in np.random.default_rng([turn, place]).normal(size=16)]
+
+
+def check(address: str, acknowledged: dict[str, int]) -> None:
+    """Every acknowledged item can be read and is found by its own vector."""
+    with Client(address, retries=5) as client:
+        known, cursor = set(), None
+        while True:
+            page = client.items(cursor, limit=1000)
+            known |= {item.id for item in page.items}
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        assert acknowledged.keys() <= known
+        for item_id, turn in list(acknowledged.items())[-20:]:
+            place = int(item_id.rsplit("-", 1)[1])
+            hits = client.search([{"vector": vector(turn, place)}], k=50).results[0].hits
+            assert item_id in {hit.id for hit in hits if hit.similarity > 0.99999}

@@ -1,0 +1,97 @@
+"""Three times what the service can do: what it takes it answers in time, the rest is sent away at once."""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.service.processes import running
+
+LOGGER = logging.getLogger(__name__)
+
+
+class Asker(threading.Thread):
+    """Asks at a fixed rate, whether answers come or not; notes status and milliseconds."""
+
+    def __init__(self, port: int, body: bytes, every: float, seconds: float) -> None:
+        super().__init__()
+        self._port, self._body, self._every, self._seconds = port, body, every, seconds
+        self.answers: list[tuple[int, float]] = []
+
+    def run(self) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
+        connection.connect()
+        begun = time.perf_counter()
+        due = begun
+        while max(due, time.perf_counter()) < begun + self._seconds:
+            time.sleep(max(0.0, due - time.perf_counter()))
+            self.answers.append(ask(connection, self._body))
+            due += self._every
+        connection.close()
+
+
+def ask(connection: http.client.HTTPConnection, body: bytes) -> tuple[int, float]:
+    start = time.perf_counter()
+    connection.request(
+        "POST", "/v1/search?k=20&exact=true&include=", body, {"content-type": "application/octet-stream"}
+    )
+    answer = connection.getresponse()
+    answer.read()
+    return answer.status, 1000 * (time.perf_counter() - start)
+
+
+def resident(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
+
+
+@pytest.mark.parametrize("seconds", [3.0, pytest.param(30.0, marks=pytest.mark.full)])
+def test_three_times_capacity(made: Any, seconds: float, record_property: Any) -> None:
+    body = np.random.default_rng(0).normal(size=(64, 16)).astype("<f4").tobytes()
+    with running(str(made.path)) as (process, address):
+        port = int(address.rsplit(":", 1)[1])
+        alone = Asker(port, body, 0.02, 3.0)
+        alone.run()
+        unloaded = np.array([ms for status, ms in alone.answers[10:] if status == 200])
+        pair = [Asker(port, body, 0.0, 2.0) for _ in range(2)]
+        for asker in pair:
+            asker.start()
+        for asker in pair:
+            asker.join()
+        capacity = sum(status == 200 for asker in pair for status, _ in asker.answers) / 2.0
+        before = resident(process.pid)
+        crowd = 48
+        askers = [Asker(port, body, crowd / (3 * capacity), seconds) for _ in range(crowd)]
+        for asker in askers:
+            asker.start()
+        for asker in askers:
+            asker.join()
+        answers = [one for asker in askers for one in asker.answers]
+        accepted = np.array([ms for status, ms in answers if status == 200])
+        refused = sum(status == 429 for status, _ in answers)
+        grown = resident(process.pid) - before
+        time.sleep(1.0)
+        after = Asker(port, body, 0.02, 1.0)
+        after.run()
+        p99, base = np.percentile(accepted, 99), np.percentile(unloaded, 99)
+        figures = (
+            f"capacity {capacity:.0f}/s, offered {len(answers) / seconds:.0f}/s, "
+            f"accepted {len(accepted)}, 429 {refused}, "
+            f"p50 {np.median(accepted):.1f} ms, p99 {p99:.1f} ms; "
+            f"unloaded p50 {np.median(unloaded):.1f} ms, p99 {base:.1f} ms; "
+            f"memory {grown / 2**20:+.1f} MiB"
+        )
+        record_property("figures", figures)
+        assert {status for status, _ in answers} <= {200, 429}, figures
+        LOGGER.info(figures)
+        assert refused > 0, figures
+        assert grown < 64 << 20, figures
+        assert all(status == 200 for status, _ in after.answers), "recovered within two seconds"
+        if seconds > 10:
+            assert p99 <= 5 * base, figures
