@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from training.losses.library import Indices, Loss
+from training.losses.mixable import Roles
 from training.losses.pairs import pair_masks
 
 
@@ -53,18 +54,19 @@ class Choice:
 
 def sides(
     loss: Loss,
+    roles: Roles,
     embeddings: Tensor,
     labels: Tensor,
     ref_emb: Tensor | None,
     ref_labels: Tensor | None,
     indices: Indices | None,
 ) -> Side:
-    """Who is anchor and what is mixed, by the loss's roles.
+    """Who is anchor and what is mixed, by their roles.
 
     Class vectors have no pairs that a miner could choose, so there the indices change the clean loss alone.
     """
     items = F.normalize(embeddings, dim=1)
-    if loss.roles == "items":
+    if roles == "items":
         same = ref_emb is None
         mixed = items if ref_emb is None else F.normalize(ref_emb.to(items.dtype), dim=1)
         mixed_labels = labels if ref_labels is None else ref_labels
@@ -74,7 +76,7 @@ def sides(
             items, labels, mixed, positive, negative, similarity, similarity if same else mixed @ mixed.T
         )
     vectors = loss.class_vectors
-    if loss.roles == "class_anchors":
+    if roles == "class_anchors":
         present = torch.unique(labels)
         anchors = F.normalize(vectors[present].to(items.dtype), dim=1)
         positive, negative = pair_masks(present, labels, None, same_items=False)

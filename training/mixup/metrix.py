@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training.losses.library import Indices, Loss, PairLoss, at_least_float32
-from training.losses.mixable import MixedPairs
+from training.losses.mixable import MixedPairs, Roles
 from training.mixup.choice import Choice, Side, anchor_negative, positive_negative, sides
 
 Level = Literal["input", "feature", "embedding"]
@@ -56,6 +56,7 @@ class Metrix(nn.Module):
         self.loss: Loss = loss
         self.level = level
         self.kinds = _kinds(loss, level, kind)
+        self.roles = _roles(loss, level)
         self.weight = weight
         self.hardest = hardest
         self.positives = positives if positives is not None or level == "embedding" else 1
@@ -81,7 +82,8 @@ class Metrix(nn.Module):
         loss = self.loss
         with torch.autocast(embeddings.device.type, enabled=False):
             references = (ref_emb, ref_labels) if self.level == "embedding" else (None, None)
-            pair = sides(loss, at_least_float32(embeddings), labels, *references, indices_tuple)
+            items = at_least_float32(embeddings)
+            pair = sides(loss, self.roles, items, labels, *references, indices_tuple)
             kind = self.kinds[int(torch.randint(len(self.kinds), ()))]
             pick = positive_negative if kind == "positive_negative" else anchor_negative
             choice = pick(pair, self.hardest, self.positives)
@@ -130,6 +132,12 @@ def _mixed_and_encoded(
     return MixedPairs(
         similarity, torch.full_like(similarity, share), choice.valid, choice.to_first, choice.to_negative
     )
+
+
+def _roles(loss: Loss, level: Level) -> Roles:
+    """Class vectors have no inputs that could be mixed: there the items are mixed, for the classes' sake."""
+    assert loss.roles is not None
+    return "class_anchors" if loss.roles == "class_references" and level != "embedding" else loss.roles
 
 
 def _kinds(loss: Loss, level: Level, kind: Kind) -> list[Kind]:

@@ -78,7 +78,7 @@ def _loop(items: Tensor, labels: Tensor, share: float, hardest: int) -> list[lis
 @pytest.mark.parametrize("hardest", [1, 3, 100])
 def test_mixtures_are_those_of_a_loop(hardest: int) -> None:
     items, labels = batch()
-    pair = sides(make("multi_similarity"), items.detach(), labels, None, None, None)
+    pair = sides(make("multi_similarity"), "items", items.detach(), labels, None, None, None)
     choice = positive_negative(pair, hardest, None)
     share = 0.3
     pairs = mixed_embeddings(pair, choice, share)
@@ -96,7 +96,7 @@ def test_mixtures_are_those_of_a_loop(hardest: int) -> None:
 
 def test_every_anchor_has_anchor_negative_mixtures() -> None:
     items, labels = batch()
-    pair = sides(make("triplet"), items.detach(), labels, None, None, None)
+    pair = sides(make("triplet"), "items", items.detach(), labels, None, None, None)
     choice = anchor_negative(pair, 3, None)
     assert choice.valid.all()  # also the anchors that have positives
     torch.testing.assert_close(choice.to_negative, choice.first_to_negative)
@@ -138,6 +138,22 @@ def test_inputs_and_features_are_mixed_and_sent_through(name: str, level: str) -
     assert all(parameter.grad is not None for parameter in network.parameters())
 
 
+@pytest.mark.parametrize("name", FITS)
+def test_what_is_mixed_at_input_level_is_a_class_and_a_stranger(name: str) -> None:
+    _, labels = batch()
+    inputs = F.one_hot(labels, CLASSES).double()  # a mixture shows the classes that it is made of
+    seen: list[Tensor] = []
+
+    def encode(mixed: Tensor) -> Tensor:
+        seen.append(mixed)
+        return torch.randn(len(mixed), DIMENSION, dtype=torch.float64)
+
+    metrix = Metrix(make(name), level="input", kind="positive_negative")
+    metrix(batch()[0], labels, mixable=inputs, encode=encode)
+    assert ((seen[0] > 0).sum(1) == 2).all()
+    assert len(torch.unique(seen[0].max(1).values)) == 1  # one share for the batch
+
+
 def test_mixing_inputs_of_a_linear_network_is_mixing_embeddings() -> None:
     inputs, labels = batch()
     inputs = F.normalize(inputs.detach())
@@ -152,7 +168,7 @@ def test_mixing_inputs_of_a_linear_network_is_mixing_embeddings() -> None:
 def test_class_vectors_that_are_compared_with_can_be_mixed_with_each_other() -> None:
     loss = make("proxy_nca")
     items, labels = batch()
-    pair = sides(loss, items.detach(), labels, None, None, None)
+    pair = sides(loss, "class_references", items.detach(), labels, None, None, None)
     choice = positive_negative(pair, 2, None)
     assert choice.first[choice.valid].tolist() == labels.repeat_interleave(2).tolist()
     assert int(choice.negative.max()) < CLASSES
