@@ -1,0 +1,42 @@
+"""What the serving image relies on, checked without Docker: the packages it copies, and no torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+NO_TORCH = """
+import sys
+for name in ("torch", "pytorch_metric_learning", "training"):
+    sys.modules[name] = None
+import service.run, service.app, limen.cli, limen.client
+"""
+
+
+def test_the_service_needs_neither_torch_nor_training() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", NO_TORCH], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_dockerfile_copies_every_room_that_serves() -> None:
+    lines = (ROOT / "docker" / "Dockerfile").read_text().splitlines()
+    copied = {
+        line.split()[1] for line in lines if line.startswith("COPY ") and line.split()[1] == line.split()[2]
+    }
+    rooms = {"api_schemas", "decision", "encoder", "evaluation", "index", "limen", "service"}
+    assert copied == rooms
+    kept = (ROOT / "docker" / "Dockerfile.dockerignore").read_text().splitlines()
+    assert rooms <= {line.removeprefix("!") for line in kept if line.startswith("!")}
+    assert "USER limen" in lines
+    assert any(line.startswith("HEALTHCHECK") for line in lines)
+
+
+def test_the_compose_file_listens_on_loopback() -> None:
+    service = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())["services"]["limen"]
+    assert all(port.startswith("127.0.0.1:") for port in service["ports"])
