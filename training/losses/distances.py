@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 FLOOR = 1e-12  # of squared distances: the slope of a root at 0 is infinite
 
@@ -18,8 +17,3 @@ def unit_distance(cosine: Tensor) -> Tensor:
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     """Squared L2 distances of all rows: [n, d] and [m, d] to [n, m], never negative."""
     return (a.square().sum(1)[:, None] + b.square().sum(1)[None, :] - 2 * a @ b.T).clamp(min=0)
-
-
-def squared_unit_distances(a: Tensor, b: Tensor) -> Tensor:
-    """Squared L2 distances of all rows scaled to unit length: ``2 - 2 cos``."""
-    return 2 - 2 * F.normalize(a, dim=1) @ F.normalize(b, dim=1).T

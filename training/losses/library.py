@@ -141,6 +141,10 @@ class Loss(BaseMetricLossFunction):
         """The terms of the generalised form over fractional labels."""
         raise NotImplementedError
 
+    def terms_of_cosines(self, cosines: Tensor, positive: Tensor, negative: Tensor) -> LossTerms:
+        """The clean loss's terms from cosines of anchors and what they are compared with; two bool masks."""
+        raise NotImplementedError
+
     @property
     def class_vectors(self) -> Tensor:
         """Float [num_classes, d], what a loss over class vectors compares items with."""

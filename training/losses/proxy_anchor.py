@@ -60,7 +60,14 @@ class ProxyAnchor(ClassVectorLoss):
         self.check(embeddings, labels, ref_emb)
         similarity = cosines(self.proxies.to(embeddings.dtype), embeddings)
         mine = torch.arange(self.num_classes, device=labels.device)[:, None] == labels[None, :]
-        weights = item_weights(len(labels), indices_tuple, embeddings).expand_as(similarity)
+        return self._terms(similarity, mine, item_weights(len(labels), indices_tuple, embeddings))
+
+    def terms_of_cosines(self, cosines: Tensor, positive: Tensor, negative: Tensor) -> LossTerms:
+        """From the cosines [num_classes, n] of all proxies and items."""
+        return self._terms(cosines, positive, torch.ones_like(cosines[:1, :]))
+
+    def _terms(self, similarity: Tensor, mine: Tensor, weights: Tensor) -> LossTerms:
+        weights = weights.expand_as(similarity)
         positive = soft_logsumexp(-self.scale * (similarity - self.delta), weights, mine, with_one=True)
         negative = soft_logsumexp(self.scale * (similarity + self.delta), weights, ~mine, with_one=True)
         return reduced(positive.sum() / mine.any(1).sum().clamp(min=1) + negative.mean())

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.losses.class_vectors import ClassVectorLoss
-from training.losses.distances import squared_unit_distances
+from training.losses.class_vectors import ClassVectorLoss, cosines
 from training.losses.library import LossTerms, per_element
 from training.losses.mixable import MixedPairs, Roles
 from training.losses.pairs import soft_logsumexp
@@ -48,8 +47,13 @@ class ProxyNCA(ClassVectorLoss):
 
     def per_item(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy over the proxies."""
-        distances = squared_unit_distances(embeddings, self.proxies.to(embeddings.dtype))
-        return F.cross_entropy(-self.scale * distances, labels, reduction="none")
+        logits = 2 * self.scale * cosines(embeddings, self.proxies)  # -d^2 = 2 cos - 2; softmax drops the 2
+        return F.cross_entropy(logits, labels, reduction="none")
+
+    def terms_of_cosines(self, cosines: Tensor, positive: Tensor, negative: Tensor) -> LossTerms:
+        """Per item, from its cosines to all proxies."""
+        logits = 2 * self.scale * cosines
+        return per_element(torch.logsumexp(logits, dim=1) - torch.where(positive, logits, 0).sum(1))
 
     def mixed(self, pairs: MixedPairs) -> LossTerms:
         """Generalised form: sigma+ identity, sigma- log, over one mixed proxy per hardest other proxy."""

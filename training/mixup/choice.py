@@ -23,6 +23,8 @@ class Side:
         positive, negative: bool [a, m], the pairs that count.
         similarity: float [a, m].
         among: float [m, m], cosines among the mixed; None where few of them are needed.
+        clean: what the clean loss is computed from: cosines and both masks, for every class vector also of
+            classes that the batch lacks.
     """
 
     anchors: Tensor
@@ -32,6 +34,7 @@ class Side:
     negative: Tensor
     similarity: Tensor
     among: Tensor | None
+    clean: tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -72,20 +75,24 @@ def sides(
         mixed_labels = labels if ref_labels is None else ref_labels
         positive, negative = pair_masks(labels, mixed_labels, indices, same)
         similarity = items @ mixed.T
-        return Side(
-            items, labels, mixed, positive, negative, similarity, similarity if same else mixed @ mixed.T
-        )
-    vectors = loss.class_vectors
+        between = similarity if same else mixed @ mixed.T
+        clean = (similarity, positive, negative)
+        return Side(items, labels, mixed, positive, negative, similarity, between, clean)
+    vectors = F.normalize(loss.class_vectors.to(items.dtype), dim=1)
+    classes = torch.arange(len(vectors), device=labels.device)
     if roles == "class_anchors":
         present = torch.unique(labels)
-        anchors = F.normalize(vectors[present].to(items.dtype), dim=1)
-        positive, negative = pair_masks(present, labels, None, same_items=False)
-        return Side(anchors, present, items, positive, negative, anchors @ items.T, None)
-    classes = torch.arange(len(vectors), device=labels.device)
-    mixed = F.normalize(vectors.to(items.dtype), dim=1)
+        whole = vectors @ items.T
+        masks = pair_masks(classes, labels, None, same_items=False)
+        positive, negative = (mask[present] for mask in masks)
+        return Side(
+            vectors[present], present, items, positive, negative, whole[present], None, (whole, *masks)
+        )
     positive, negative = pair_masks(labels, classes, None, same_items=False)
-    among = mixed @ mixed.T if len(mixed) <= len(items) else None
-    return Side(items, labels, mixed, positive, negative, items @ mixed.T, among)
+    similarity = items @ vectors.T
+    among = vectors @ vectors.T if len(vectors) <= len(items) else None
+    clean = (similarity, positive, negative)
+    return Side(items, labels, vectors, positive, negative, similarity, among, clean)
 
 
 def positive_negative(pair: Side, hardest: int, positives: int | None) -> Choice:

@@ -88,9 +88,8 @@ class Metrix(nn.Module):
             pick = positive_negative if kind == "positive_negative" else anchor_negative
             choice = pick(pair, self.hardest, self.positives)
             clean: Tensor
-            if self.level == "embedding" and isinstance(loss, PairLoss):  # the cosines are there already
-                terms = loss.terms_of_cosines(pair.similarity, pair.positive, pair.negative)
-                clean = loss.reducer(terms, embeddings, labels)
+            if self.level == "embedding" and self._shares_cosines(indices_tuple):
+                clean = loss.reducer(loss.terms_of_cosines(*pair.clean), embeddings, labels)
             else:
                 clean = loss(embeddings, labels, indices_tuple, ref_emb, ref_labels)
         if not choice.valid.any():
@@ -105,6 +104,13 @@ class Metrix(nn.Module):
         with torch.autocast(embeddings.device.type, enabled=False):
             mixed: Tensor = loss.reducer(loss.mixed(pairs), pair.anchors, pair.anchor_labels)
         return clean + self.weight * mixed
+
+    def _shares_cosines(self, indices: Indices | None) -> bool:
+        """Whether the clean loss can be read off the cosines too; a miner weights class losses' items."""
+        loss = type(self.loss)
+        if loss.terms_of_cosines is Loss.terms_of_cosines:
+            return False
+        return isinstance(self.loss, PairLoss) or indices is None
 
 
 def mixed_embeddings(pair: Side, choice: Choice, share: float) -> MixedPairs:
