@@ -96,6 +96,7 @@ def write_bundle(
         InputError: ``out`` is something else than a bundle, or the encoder's files are missing.
         BundleError: an operating point of another model, or an active id that is not among the points.
     """
+    out = out.absolute()
     _refuse_foreign(out)
     _check_points(operating_points, active, model_hash)
     now = datetime.now(UTC)

@@ -63,8 +63,9 @@ def test_flat_is_exact_without_being_asked(make_bundle: MakeBundle) -> None:
         assert found == brute_force(items, query, 7)
 
 
-@pytest.mark.parametrize("copies", [200, 1_000, 3_000])
-@pytest.mark.parametrize("kind", ["hnsw", "hnsw_sq8"])
+@pytest.mark.parametrize(
+    ("kind", "copies"), [("hnsw", 200), ("hnsw", 1_000), ("hnsw", 3_000), ("hnsw_sq8", 1_000)]
+)
 def test_many_copies_of_one_vector_hide_no_other_row(make_bundle: MakeBundle, kind: str, copies: int) -> None:
     rng = np.random.default_rng(copies)
     vectors = unit(rng, 12_000, 32)
