@@ -24,10 +24,10 @@ SPLIT = {"by": "class", "train": 300, "validation": 64, "test": 600}  # of the 9
 FIGURES = ("recall_at_1", "map_at_r", "eer", "opis", "opis_logfar_debiased", "step_ms", "peak_mib")
 
 
-def _tcm(weight: float = 1.0, **parameters: Any) -> dict[str, Any]:
+def _tcm(weight: float = 1.0, base: str = "multi_similarity", **parameters: Any) -> dict[str, Any]:
     return {
         "loss": [
-            {"name": "multi_similarity"},
+            {"name": base},
             {"name": "threshold_consistent_margin", "weight": weight, **parameters},
         ]
     }
@@ -49,6 +49,8 @@ EXTRA: dict[str, dict[str, Any]] = {
     "multi_similarity + tcm plus only": _tcm(lambda_minus=0.0),
     "multi_similarity + tcm 0.8 / 0.2": _tcm(margin_plus=0.8, margin_minus=0.2),
     "multi_similarity + tcm by classes": _tcm(balance="classes"),
+    "triplet + tcm": _tcm(base="triplet"),
+    "triplet + tcm 0.98 / 0.93": _tcm(base="triplet", margin_plus=0.98, margin_minus=0.93),
     "metrix of multi_similarity": _metrix("multi_similarity"),
     "metrix of contrastive": _metrix("contrastive"),
     "metrix of proxy_anchor": _metrix("proxy_anchor"),
@@ -116,7 +118,9 @@ def measure(name: str, seed: int, steps: int) -> dict[str, Any]:
         "step_ms": 1000 * seconds / steps,
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
-    return {"name": name, "seed": seed, "steps": steps, **figures}
+    # the cosines at pooled FAR 10 % and 1 %: where a threshold would lie
+    far_range = list(report.consistency.calibration_range.score)
+    return {"name": name, "seed": seed, "steps": steps, **figures, "far_range": far_range}
 
 
 def table(rows: list[dict[str, Any]]) -> str:

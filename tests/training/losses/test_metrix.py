@@ -94,6 +94,15 @@ def test_mixtures_are_those_of_a_loop(hardest: int) -> None:
         assert sorted(pairs.similarity[a, keep].tolist()) == pytest.approx([part[0] for part in row])
 
 
+@pytest.mark.parametrize("name", FITS)
+def test_with_no_weight_it_is_the_clean_loss(name: str) -> None:
+    items, labels = batch()
+    value, gradient = value_and_gradient(Metrix(make(name), weight=0.0).double(), items, labels)
+    clean, clean_gradient = value_and_gradient(make(name), items, labels)
+    torch.testing.assert_close(value, clean)
+    torch.testing.assert_close(gradient, clean_gradient)
+
+
 def test_every_anchor_has_anchor_negative_mixtures() -> None:
     items, labels = batch()
     pair = sides(make("triplet"), "items", items.detach(), labels, None, None, None)
