@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -120,8 +121,10 @@ class Loop:
             inputs = self._inputs(piece, generator)
             labels = torch.from_numpy(self.codes[piece]).to(self.device)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-                embeddings = state.network(inputs)
-            loss = state.objective(embeddings, labels, done) * (len(piece) / len(rows))
+                features = state.network.features(inputs)
+                embeddings = state.network.project(features)
+            loss = state.objective(embeddings, labels, done, **self._mixing(inputs, features))
+            loss = loss * (len(piece) / len(rows))
             total += float(loss.detach())
             refuse_broken("loss", total, state)
             loss.backward()
@@ -132,6 +135,18 @@ class Loop:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         return total
+
+    def _mixing(self, inputs: Tensor, features: Tensor) -> dict[str, Any]:
+        """What the mixup mixes and how that becomes embeddings; nothing where it mixes embeddings."""
+        network, level = self.state.network, self.state.objective.level
+        if level not in ("input", "feature"):
+            return {}
+
+        def encode(mixed: Tensor) -> Tensor:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+                return network(mixed) if level == "input" else network.project(mixed)
+
+        return {"mixable": inputs if level == "input" else features, "encode": encode}
 
     def _inputs(self, rows: Rows, generator: torch.Generator) -> Tensor:
         """The augmented input batch; a row number holds the item and its quarter turns."""

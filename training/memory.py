@@ -49,6 +49,7 @@ class CrossBatchMemory(nn.Module):
         self.loss, self.miner = loss, miner
         self.weight, self.warmup = weight, warmup
         inner = getattr(loss, "loss", loss)  # a mixup wraps the loss
+        self.mixes = bool(getattr(loss, "mixes", False))
         self.joins = isinstance(inner, Loss) and not inner.takes_references
         self.register_buffer("vectors", torch.zeros(size, embedding_dim))
         self.register_buffer("labels", torch.zeros(size, dtype=torch.int64))

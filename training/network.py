@@ -34,9 +34,18 @@ class Network(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Float [n, *input shape] to float32 [n, embedding_dim], unit rows."""
+        return self.project(self.features(inputs))
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """Float [n, *input shape] to what the backbone makes of it, before pooling: [n, *features]."""
         if self.unit_input:
             inputs = F.normalize(inputs, dim=1)
-        features = self.pooling(self.backbone(inputs))
+        features: Tensor = self.backbone(inputs)
+        return features
+
+    def project(self, features: Tensor) -> Tensor:
+        """The backbone's [n, *features] to float32 [n, embedding_dim], unit rows."""
+        features = self.pooling(features)
         if features.dtype == torch.bfloat16:  # three digits: too few for what is compared
             with torch.autocast(features.device.type, enabled=False):
                 return F.normalize(self.head(features.float()), dim=1)

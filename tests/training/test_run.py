@@ -278,7 +278,7 @@ def test_a_full_disk_is_one_sentence(
         ({"loss": {"name": "triplet", "margn": 1}}, "unknown parameter 'margn'"),
         ({"miner": "hard"}, "miner"),
         ({"mixup": "mixup"}, "mixup"),
-        ({"mixup": {"name": "metrix", "level": "input"}}, "mixes embeddings alone"),
+        ({"mixup": {"name": "metrix", "level": "pixel"}}, "level must be"),
         ({"memory": "bank"}, "memory"),
         ({"model": {"backbone": "resnet50"}}, "unknown name 'resnet50': did you mean 'resnet'"),
     ],

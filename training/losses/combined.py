@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -57,10 +58,12 @@ class CombinedLoss(nn.Module):
         indices_tuple: Indices | None = None,
         ref_emb: Tensor | None = None,
         ref_labels: Tensor | None = None,
+        **mixing: Any,
     ) -> Tensor:
-        """Float [n, d] and int [n] to a scalar."""
+        """Float [n, d] and int [n] to a scalar; ``mixing`` goes to the losses that a mixup wraps."""
         total = torch.zeros((), dtype=embeddings.dtype, device=embeddings.device)
         for weight, loss in zip(self.weights, self.losses, strict=True):
             if factor := weight.at(self.done):
-                total = total + factor * loss(embeddings, labels, indices_tuple, ref_emb, ref_labels)
+                own = mixing if getattr(loss, "mixes", False) else {}
+                total = total + factor * loss(embeddings, labels, indices_tuple, ref_emb, ref_labels, **own)
         return total

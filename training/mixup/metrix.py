@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,8 @@ class Metrix(nn.Module):
     "hardest" negatives are the wrong ones (indices into a sub-list), the mixed negative term of
     multi-similarity is lost, and anchors with positives get no anchor-negative pair. None of this here.
     """
+
+    mixes: ClassVar[bool] = True
 
     def __init__(
         self,

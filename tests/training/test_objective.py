@@ -1,0 +1,114 @@
+"""Which losses a mixup wraps, and that it trains the network at every level."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from api_schemas.config import Config
+from api_schemas.errors import ConfigError
+from training.checkpoint import CHECKPOINTS, latest_checkpoint, load_checkpoint
+from training.losses import ThresholdConsistentMargin
+from training.mixup import Metrix
+from training.objective import Objective
+from training.run import train
+
+MakeConfig = Callable[..., Config]
+SUM = ["multi_similarity", {"name": "threshold_consistent_margin", "weight": 0.5}]
+ONE_STEP = {"epochs": 1, "steps_per_epoch": 1, "shape": "constant", "warmup": 0.0, "patience": None}
+
+
+def parts_of(objective: Objective) -> list[nn.Module]:
+    return list(objective.loss.losses)
+
+
+def test_in_a_sum_the_losses_that_fit_are_mixed(small: MakeConfig) -> None:
+    mixed, plain = parts_of(Objective(small(loss=SUM, mixup="metrix"), 9))
+    assert isinstance(mixed, Metrix)
+    assert isinstance(plain, ThresholdConsistentMargin)
+
+
+def test_a_mixup_that_fits_no_loss_is_refused(small: MakeConfig) -> None:
+    config = small(loss=["icnn", "threshold_consistent_margin"], mixup="metrix")
+    with pytest.raises(ConfigError, match=r"none of the losses \(icnn, threshold_consistent_margin\)"):
+        Objective(config, 9)
+
+
+@pytest.mark.parametrize("memory", [None, {"name": "cross_batch", "size": 20}], ids=["alone", "memory"])
+@pytest.mark.parametrize("level", ["input", "feature", "embedding"])
+def test_a_sum_is_mixed_at_every_level(
+    small: MakeConfig, level: str, memory: dict[str, object] | None
+) -> None:
+    config = small(loss=SUM, mixup={"name": "metrix", "level": level}, memory=memory)
+    objective = Objective(config, 9)
+    calls: list[Tensor] = []
+    network = nn.Linear(6, 8)
+
+    def encode(mixed: Tensor) -> Tensor:
+        calls.append(mixed)
+        return network(mixed)
+
+    inputs, labels = torch.randn(8, 6), torch.arange(8) // 2
+    mixing: dict[str, Any] = {"mixable": inputs, "encode": encode} if level != "embedding" else {}
+    for _ in range(2):
+        value = objective(network(inputs), labels, **mixing)
+        assert torch.isfinite(value)
+    assert len(calls) == (0 if level == "embedding" else 2)
+
+
+def after_one_step(config: Config, out: Path) -> dict[str, Tensor]:
+    """The trained parameters of the network."""
+    train(config, out)
+    latest = latest_checkpoint(out / CHECKPOINTS)
+    assert latest is not None
+    found = load_checkpoint(latest).tensors
+    return {
+        name: value
+        for name, value in found.items()
+        if name.startswith("network/") and "running" not in name and value.is_floating_point()
+    }
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("loss", ["multi_similarity", "proxy_anchor"])
+@pytest.mark.parametrize("level", ["input", "feature", "embedding"])
+def test_mixed_items_move_the_network_at_every_level(
+    small: MakeConfig, tmp_path: Path, level: str, loss: str, precision: str
+) -> None:
+    def weights(weight: float) -> dict[str, Tensor]:
+        config = small(
+            loss=[loss, "threshold_consistent_margin"],
+            mixup={"name": "metrix", "level": level, "weight": weight, "kind": "positive_negative"},
+            optimizer={"name": "sgd", "lr": 0.1, "clip_norm": None},
+            schedule=ONE_STEP,
+            precision=precision,
+        )
+        return after_one_step(config, tmp_path / str(weight))
+
+    clean, once, twice = weights(0.0), weights(1.0), weights(2.0)
+    for name, before in clean.items():
+        # one step of gradient descent: what the weight adds is the mixed gradient, times the rate
+        mixed = once[name] - before
+        if "backbone" not in name or name.endswith("weight"):
+            assert mixed.abs().max() > 1e-6, name
+        if precision == "float32":
+            torch.testing.assert_close(twice[name] - before, 2 * mixed, rtol=1e-2, atol=1e-6)
+
+
+@pytest.mark.parametrize("level", ["input", "feature"])
+def test_a_whole_run_with_everything_on_ends_at_that_level(
+    small: MakeConfig, tmp_path: Path, level: str
+) -> None:
+    config = small(
+        loss=SUM,
+        mixup={"name": "metrix", "level": level},
+        memory={"name": "cross_batch", "size": 40},
+        miner="multi_similarity",
+        optimizer={"ema": 0.9, "accumulate": 2},
+    )
+    assert train(config, tmp_path / "run").embeddings("test") is not None
