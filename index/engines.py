@@ -81,9 +81,9 @@ class FlatEngine:
     ) -> tuple[NDArray[np.float32], Rows]:
         """The nearest nodes among those allowed; ``effort`` changes nothing."""
         if allowed is None:
-            return cast(tuple[NDArray[np.float32], Rows], self._index.search(queries, fetch))
+            return _searched(self._index, queries, fetch)
         parameters = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(allowed))
-        return cast(tuple[NDArray[np.float32], Rows], self._index.search(queries, fetch, params=parameters))
+        return _searched(self._index, queries, fetch, params=parameters)
 
     def save(self, path: Path) -> None:
         """Write the index file."""
@@ -160,15 +160,22 @@ class HnswEngine:
             parameters = self._by_beam.get(beam)
             if parameters is None:
                 parameters = self._by_beam[beam] = faiss.SearchParametersHNSW(efSearch=beam)
-            return cast(
-                tuple[NDArray[np.float32], Rows], self._index.search(queries, fetch, params=parameters)
-            )
+            return _searched(self._index, queries, fetch, params=parameters)
         parameters = faiss.SearchParametersHNSW(efSearch=beam, sel=faiss.IDSelectorBitmap(allowed))
-        return cast(tuple[NDArray[np.float32], Rows], self._index.search(queries, fetch, params=parameters))
+        return _searched(self._index, queries, fetch, params=parameters)
 
     def save(self, path: Path) -> None:
         """Write the index file."""
         faiss.write_index(self._index, str(path))
+
+
+def _searched(
+    index: Any, queries: Vectors, fetch: int, params: Any = None
+) -> tuple[NDArray[np.float32], Rows]:
+    """FAISS's own search. ``faiss.contrib.torch_utils``, which pytorch-metric-learning imports, puts one that
+    knows no parameters in its place for the whole process, and keeps the original as ``search_numpy``."""
+    search = getattr(index, "search_numpy", index.search)
+    return cast(tuple[NDArray[np.float32], Rows], search(queries, fetch, params=params))
 
 
 def build_engine(

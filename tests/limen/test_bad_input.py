@@ -151,11 +151,11 @@ def test_one_class_of_images(limen: Limen, tmp_path: Path) -> None:
 
 def test_broken_image_is_named(limen: Limen, tmp_path: Path) -> None:
     config = image_config(tmp_path)
-    for label in "abcdef":
+    for label in "onmlkjihgfedcba":
         for number in range(3):
             path = add_image(tmp_path, label, f"{number}.png")
     path.write_bytes(path.read_bytes()[:40])
-    refused(limen("train", config, "--out", tmp_path / "r"), "f/2.png is broken")
+    refused(limen("train", config, "--out", tmp_path / "r"), "a/2.png is broken")
 
 
 def test_a_bundle_with_one_byte_changed(limen: Limen, embeddings_file: Path, tmp_path: Path) -> None:
