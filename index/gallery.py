@@ -13,9 +13,10 @@ from numpy.typing import ArrayLike
 from api_schemas.errors import BundleError, InputError
 from api_schemas.manifest import Manifest
 from api_schemas.operating_point import OperatingPoint
+from decision.score import Scorer
 from decision.similarity import Vectors, pair_similarities
 from index.bundle import Bundle, read_bundle
-from index.deciding import Decider, Match, NoOperatingPoint, Verification
+from index.deciding import COSINE, Decider, Match, NoOperatingPoint, Verification
 from index.generation import Generation
 from index.store import StoredItem
 from index.vectors import query_rows
@@ -77,6 +78,12 @@ class Gallery:
     def operating_points(self) -> Mapping[str, OperatingPoint]:
         """The bundle's points by id."""
         return self._bundle.points
+
+    @property
+    def scorer(self) -> Scorer:
+        """How the active 1:1 point scores, else the 1:N point; without either the similarity itself."""
+        decider = self._verify or self._match
+        return COSINE if decider is None else decider.scorer
 
     def stats(self) -> dict[str, int | str]:
         """Counts for monitoring."""

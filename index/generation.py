@@ -247,7 +247,7 @@ class Generation:
         rows = self.nodes.expand(nodes, at_most=k)
         if nodes.min() < 0 and (rows >= 0).sum(axis=1).min() < min(k, len(self)):
             return scan_rows(self.vectors, queries, k)
-        return self._with_side_list(rows, self._side_rows)
+        return self._with_side_list(rows, queries, k)
 
     def _proposed_among(self, queries: Vectors, k: int, some: Alive) -> Rows:
         if self.engine.exact or not some.count:
@@ -258,7 +258,7 @@ class Generation:
         rows = self.nodes.expand(nodes, at_most=None)
         rows = np.where((rows >= 0) & some.rows[rows], rows, -1)
         side = self._side_rows
-        rows = self._with_side_list(rows, side[some.rows[side]])
+        rows = self._with_side_list(rows, queries, k, side[some.rows[side]])
         # a beam that ran dry: then every row that may is compared
         if (rows >= 0).sum(axis=1).min() < min(k, some.count):
             return scan_rows(self.vectors, queries, k, np.flatnonzero(some.rows))
@@ -272,12 +272,22 @@ class Generation:
     def _side_rows(self) -> Rows:
         return np.flatnonzero(self.items.side)
 
-    def _with_side_list(self, rows: Rows, side: Rows) -> Rows:
-        if not len(side):
+    @cached_property
+    def _side_vectors(self) -> Vectors:
+        return np.ascontiguousarray(self.vectors[self._side_rows])
+
+    def _with_side_list(self, rows: Rows, queries: Vectors, k: int, side: Rows | None = None) -> Rows:
+        """Add the best rows of the side list, or of the part of it that a filter leaves."""
+        if not len(self._side_rows):
             return rows
         # a row on the side list may be proposed now and then all the same: it must not count twice
         rows = np.where((rows >= 0) & self.items.side[rows], -1, rows)
-        return np.concatenate([rows, np.broadcast_to(side, (len(rows), len(side)))], axis=1)
+        if side is None:
+            best = scan_rows(self._side_vectors, queries, k)
+            best = np.where(best < 0, -1, self._side_rows[best])
+        else:
+            best = scan_rows(self.vectors, queries, k, side)
+        return np.concatenate([rows, best], axis=1)
 
     def ranked(self, queries: Vectors, candidates: Rows, k: int) -> Found:
         """Candidates [q, w] by the kernel's similarity, ties by id, cut to k."""

@@ -163,6 +163,16 @@ class LiveGallery(Gallery):
 
     def delete(self, ids: Sequence[str]) -> int:
         """Delete items by id; returns how many were there. On return they are gone from disk and searches."""
+        return len(self._delete(ids))
+
+    def delete_where(self, condition: Mapping[str, Any]) -> list[str]:
+        """Delete the items a filter holds for; returns their ids."""
+        if not condition:
+            raise InputError("filter: an empty filter holds for every item; name what to delete.")
+        with self._writing:
+            return self._delete(self._matching(condition))
+
+    def _delete(self, ids: Sequence[str]) -> list[str]:
         with self._writing:
             self._check_open()
             gone = self._store.delete(ids)
@@ -171,23 +181,19 @@ class LiveGallery(Gallery):
             self._bury(gone)
             self._show()
         self._rebuild_if_due()
-        return len(gone)
+        return gone
 
-    def delete_where(self, condition: Mapping[str, Any]) -> int:
-        """Delete the items a filter holds for; returns how many there were."""
-        if not condition:
-            raise InputError("filter: an empty filter holds for every item; name what to delete.")
-        with self._writing:
-            view = self._view
-            ids: list[str] = []
-            for generation in (view.main, view.buffer):
-                if generation is None:
-                    continue
-                rows = matching_rows(condition, Widened(generation.items, view.fields))
-                if generation is view.main and view.alive is not None:
-                    rows = rows[view.alive.rows[rows]]
-                ids += generation.items.ids.take(rows)
-            return self.delete(ids)
+    def _matching(self, condition: Mapping[str, Any]) -> list[str]:
+        view = self._view
+        ids: list[str] = []
+        for generation in (view.main, view.buffer):
+            if generation is None:
+                continue
+            rows = matching_rows(condition, Widened(generation.items, view.fields))
+            if generation is view.main and view.alive is not None:
+                rows = rows[view.alive.rows[rows]]
+            ids += generation.items.ids.take(rows)
+        return ids
 
     def get(self, item_id: str) -> StoredItem | None:
         """An item as it was written, or None."""
