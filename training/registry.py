@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from api_schemas.config_file import nearest
@@ -26,8 +26,23 @@ def built(make: Callable[..., T], parameters: Mapping[str, Any], where: str, **g
         ConfigError: a parameter that ``make`` does not take (names the nearest), one that only the
             trainer may set, one that is missing, or a value that ``make`` refuses.
     """
+    check_parameters(make, parameters, where, list(given))
+    own = {key: value for key, value in given.items() if key in inspect.signature(make).parameters}
+    try:
+        return make(**parameters, **own)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{where}: {error}.") from None
+
+
+def check_parameters(
+    make: Callable[..., object], parameters: Mapping[str, Any], where: str, given: Sequence[str]
+) -> None:
+    """Raises ConfigError for a parameter that ``make`` does not take, or one that is missing.
+
+    Args:
+        given: names that only the trainer may set.
+    """
     signature = inspect.signature(make)
-    own = {key: value for key, value in given.items() if key in signature.parameters}
     free = [name for name in signature.parameters if name not in given]
     for key in parameters:
         if key not in free:
@@ -39,7 +54,3 @@ def built(make: Callable[..., T], parameters: Mapping[str, Any], where: str, **g
     ]
     if missing:
         raise ConfigError(f"{where}: parameter '{missing[0]}' must be given.")
-    try:
-        return make(**parameters, **own)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{where}: {error}.") from None

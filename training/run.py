@@ -32,6 +32,7 @@ from training.embed import Prepare, embed
 from training.loop import Loop, quarter_turns
 from training.network import Network, build_network
 from training.objective import Objective
+from training.refuse import few_positives, refuse_impossible
 from training.state import State
 
 CONFIG, SUMMARY, EMBEDDINGS = "config.yaml", "run.json", "embeddings"
@@ -94,14 +95,18 @@ def train(
 
     Raises:
         InputError: data that cannot be used, a folder that already holds a run, a stopped run.
-        ConfigError: a name or parameter that does not exist.
+        ConfigError: a name or parameter that does not exist, or parts that cannot work together.
     """
     if (out / CONFIG).exists() and not resume:
         raise InputError(f"{out} already holds a run: add --resume to go on with it, or give another --out.")
+    refuse_impossible(config)
     torch.manual_seed(config.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     splits = load_data(config.data, track, say)
     say(_described(splits))
+    _, codes = np.unique(splits.train.labels, return_inverse=True)
+    if warning := few_positives(config, codes):
+        say(warning)
     network = _network(config, splits.preprocessing).to(device)
     objective = Objective(config, splits.train.n_classes * quarter_turns(config)).to(device)
     state = State(network, objective, config.optimizer)

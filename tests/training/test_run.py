@@ -281,11 +281,13 @@ def test_a_full_disk_is_one_sentence(
         ({"mixup": {"name": "metrix", "level": "pixel"}}, "level must be"),
         ({"memory": "bank"}, "memory"),
         ({"model": {"backbone": "resnet50"}}, "unknown name 'resnet50': did you mean 'resnet'"),
+        ({"model": {"backbone": "conv4", "width": [8]}}, "unknown parameter 'width': did you mean 'widths'"),
     ],
 )
-def test_unknown_names_are_refused_before_training(
+def test_unknown_names_are_refused_before_the_data_is_read(
     small: MakeConfig, tmp_path: Path, changes: dict[str, object], said: str
 ) -> None:
+    changes = {"data": {"path": str(tmp_path / "not there")}, **changes}
     with pytest.raises(ConfigError, match=said):
         train(small(**changes), tmp_path / "run")
 

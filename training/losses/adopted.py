@@ -27,6 +27,18 @@ class _Entry:
     library_name: str
     paper: str
     takes_references: bool = True
+    repaired: type[BaseMetricLossFunction] | None = None
+
+
+class _TupletMargin(library_losses.TupletMarginLoss):  # type: ignore[misc]
+    """The library's takes the angle of cosines that are 1, or rounded above it: its gradient is no number."""
+
+    def _compute_loss(self, pos_pairs: Any, neg_pairs: Any, indices_tuple: Indices) -> LossTerms:
+        if torch.is_tensor(pos_pairs):  # an empty list when there are none
+            most = 1 - 8 * torch.finfo(pos_pairs.dtype).eps
+            pos_pairs = pos_pairs.clamp(-most, most)
+        terms: LossTerms = super()._compute_loss(pos_pairs, neg_pairs, indices_tuple)
+        return terms
 
 
 _ENTRIES = {
@@ -39,13 +51,13 @@ _ENTRIES = {
     "nca": _Entry("NCALoss", "Goldberger et al., NeurIPS 2004"),
     "pnp": _Entry("PNPLoss", "Li et al., AAAI 2022, arXiv 2102.04640", takes_references=False),
     "sub_center_arcface": _Entry("SubCenterArcFaceLoss", "Deng et al., ECCV 2020"),
-    "tuplet_margin": _Entry("TupletMarginLoss", "Yu and Tao, ICCV 2019"),
+    "tuplet_margin": _Entry("TupletMarginLoss", "Yu and Tao, ICCV 2019", repaired=_TupletMargin),
 }
 
 
 def _adopt(name: str, entry: _Entry) -> type[Loss]:
     """A class whose signature holds the library's own parameters and nothing that a file cannot say."""
-    library_class = getattr(library_losses, entry.library_name)
+    library_class = entry.repaired or getattr(library_losses, entry.library_name)
     settings = _settings(library_class)
     if name == "margin":
         del settings["num_classes"]  # with it the margin is one per class, and labels must be codes

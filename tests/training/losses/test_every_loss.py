@@ -108,6 +108,10 @@ DEGENERATE = {
     "no positives": (torch.eye(4, DIMENSION), torch.arange(4)),
     "one item": (torch.ones(1, DIMENSION), torch.zeros(1).long()),
     "two items": (torch.eye(2, DIMENSION), torch.tensor([0, 1])),
+    "an item twice": (
+        torch.randn(3, DIMENSION, generator=torch.Generator().manual_seed(0))[[0, 0, 1, 1, 2, 2]],
+        torch.tensor([0, 0, 1, 1, 0, 2]),
+    ),
     "a zero vector": (
         torch.eye(4, DIMENSION) * torch.tensor([0, 1, 1, 1])[:, None],
         torch.tensor([0, 0, 1, 1]),

@@ -1,0 +1,103 @@
+"""Every sampler with every loss: either the gradient is not zero, or one sentence says why it would be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from api_schemas.config import Config
+from api_schemas.errors import ConfigError
+from training.losses import LOSSES
+from training.objective import Objective
+from training.refuse import compares_items, few_positives, refuse_impossible
+from training.run import train
+from training.samplers import batches
+
+MakeConfig = Callable[..., Config]
+NAMES = sorted(LOSSES)
+CODES = np.repeat(np.arange(9), 6)
+SAMPLERS: dict[str, dict[str, Any]] = {
+    "one of each class": {"name": "m_per_class", "batch_size": 8, "items_per_class": 1},
+    "pairs": {"name": "m_per_class", "batch_size": 16, "items_per_class": 2},
+    "fours": {"name": "m_per_class", "batch_size": 16, "items_per_class": 4},
+    "balanced": {"name": "class_balanced", "batch_size": 16},
+    "shuffled": {"name": "shuffled", "batch_size": 16},
+}
+
+
+def gradients(config: Config) -> list[float]:
+    """Per batch of an epoch, the largest entry of the gradient that reaches the embeddings."""
+    torch.manual_seed(0)
+    objective = Objective(config, 9)
+    vectors = torch.nn.functional.normalize(torch.randn(len(CODES), config.model.embedding_dim))
+    found = []
+    for number, rows in enumerate(batches(CODES, config.sampler, 4, seed=0, epoch=0)):
+        items = vectors[torch.from_numpy(rows)].requires_grad_()
+        loss = objective(items, torch.from_numpy(CODES[rows]), number / 4)
+        (gradient,) = torch.autograd.grad(loss, items)
+        assert torch.isfinite(gradient).all()
+        found.append(float(gradient.abs().max()))
+    return found
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("name", NAMES)
+def test_each_sampler_and_loss_train_or_are_refused(small: MakeConfig, name: str, sampler: str) -> None:
+    config = small(loss=name, sampler=SAMPLERS[sampler])
+    if compares_items(LOSSES[name]) and sampler == "one of each class":
+        with pytest.raises(ConfigError, match=rf"items_per_class: loss '{name}' compares items.*at least 2"):
+            refuse_impossible(config)
+        return
+    refuse_impossible(config)
+    assert min(gradients(config)) > 1e-4
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if compares_items(LOSSES[name])])
+def test_a_memory_makes_up_for_one_item_of_each_class(small: MakeConfig, name: str) -> None:
+    memory = {"name": "cross_batch", "size": 40}
+    config = small(loss=name, sampler=SAMPLERS["one of each class"], memory=memory)
+    refuse_impossible(config)
+    assert max(gradients(config)[1:]) > 1e-4
+
+
+def test_pieces_of_a_batch_that_hold_one_class_are_refused(small: MakeConfig) -> None:
+    sampler = SAMPLERS["fours"]
+    refuse_impossible(small(sampler=sampler, optimizer={"accumulate": 2}))
+    refuse_impossible(small(sampler=sampler, optimizer={"accumulate": 4}, loss="proxy_anchor"))
+    with pytest.raises(ConfigError, match="a piece of 4 items holds hardly more than one class of 4"):
+        refuse_impossible(small(sampler=sampler, optimizer={"accumulate": 4}))
+    with pytest.raises(ConfigError, match="one by one: set accumulate to at most half"):
+        refuse_impossible(small(sampler=SAMPLERS["shuffled"], optimizer={"accumulate": 16}))
+
+
+def test_texts_are_not_mixed_at_input_level(small: MakeConfig) -> None:
+    sections = {"data": {"kind": "text", "path": "texts.csv"}, "model": {"backbone": "ngram"}}
+    with pytest.raises(ConfigError, match=r"mixup\.level: a text's input.*'feature' or 'embedding'"):
+        refuse_impossible(small(**sections, mixup={"name": "metrix", "level": "input"}))
+    refuse_impossible(small(**sections, mixup={"name": "metrix", "level": "feature"}))
+
+
+def test_a_tree_of_classes_does_not_need_the_data(small: MakeConfig) -> None:
+    refuse_impossible(small(loss={"name": "hierarchical_contrastive", "ancestors": [[0], [0], [1]]}))
+    with pytest.raises(ConfigError, match="ancestors must be"):
+        refuse_impossible(small(loss={"name": "hierarchical_contrastive", "ancestors": [[0], [0], []]}))
+
+
+def test_random_batches_of_many_classes_are_warned_of(small: MakeConfig, tmp_path: Path) -> None:
+    many = np.repeat(np.arange(500), 4)
+    for name in ("shuffled", "class_balanced"):
+        sampler = {"name": name, "batch_size": 32}
+        warning = few_positives(small(sampler=sampler), many)
+        assert f"sampler '{name}' an item meets 0.0" in str(warning)
+        assert few_positives(small(sampler=sampler), CODES) is None
+        assert few_positives(small(sampler=sampler, loss="proxy_anchor"), many) is None
+        assert few_positives(small(sampler=sampler, memory="cross_batch"), many) is None
+    assert few_positives(small(), many) is None
+    said: list[str] = []
+    train(small(sampler={"name": "shuffled", "batch_size": 4}), tmp_path / "run", say=said.append)
+    assert any("meets 0.28 others of its class" in sentence for sentence in said)

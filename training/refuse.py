@@ -1,0 +1,106 @@
+"""Configurations that cannot work, refused in one sentence before any data is read."""
+
+from __future__ import annotations
+
+import inspect
+
+import numpy as np
+
+from api_schemas.config import Config, ModelConfig
+from api_schemas.errors import ConfigError
+from training.backbones import BACKBONES
+from training.losses import LOSSES, Loss
+from training.objective import Objective
+from training.registry import check_parameters, chosen
+from training.samplers import Rows
+
+FROM_THE_DATA = ("input_shape", "buckets")  # parameters of a backbone that nobody sets
+
+
+def refuse_impossible(config: Config) -> None:
+    """Check every name and parameter, and that the sampler gives the losses what they learn from.
+
+    Raises:
+        ConfigError: an unknown backbone, loss, miner, mixup or memory, a parameter or value that one does
+            not take, a mixup that fits no loss or cannot mix the inputs, or batches in which a loss that
+            compares items never finds two of one class or two classes.
+    """
+    _check_backbone(config.model)
+    objective = Objective(config, _enough_classes(config))
+    if objective.level == "input" and config.data.kind == "text":
+        raise ConfigError(
+            "mixup.level: a text's input are the numbers of its n-grams, which cannot be mixed: set "
+            "'feature' or 'embedding'."
+        )
+    _check_sampler(config)
+
+
+def few_positives(config: Config, codes: Rows) -> str | None:
+    """A sentence when a random batch seldom holds two items of one class, though a loss lives on those.
+
+    Args:
+        codes: int [n], the class of each training item.
+    """
+    comparing, sampler = _comparing(config), config.sampler
+    if sampler.name == "m_per_class" or config.memory or not comparing:
+        return None
+    counts = np.bincount(codes).astype(np.float64)
+    counts = counts[counts > 0]
+    n, size = len(codes), min(sampler.batch_size, len(codes)) / config.optimizer.accumulate
+    if sampler.name == "shuffled":
+        chance = (counts * (counts - 1)).sum() / max(1, n * (n - 1))
+    else:
+        chance = 1 / len(counts)
+    others = (size - 1) * chance
+    if others >= 1:
+        return None
+    return (
+        f"Warning: with sampler '{sampler.name}' an item meets {others:.2g} others of its class in a batch "
+        f"on average, and {' and '.join(comparing)} learns from those: use sampler 'm_per_class' or a larger "
+        "sampler.batch_size."
+    )
+
+
+def compares_items(loss: type[Loss]) -> bool:
+    """Whether a loss learns from items of one class in the same batch; others have vectors of the classes."""
+    return loss.takes_references or "num_classes" not in inspect.signature(loss).parameters
+
+
+def _comparing(config: Config) -> list[str]:
+    return [spec.name for spec in config.loss if compares_items(LOSSES[spec.name])]
+
+
+def _check_sampler(config: Config) -> None:
+    comparing, sampler = _comparing(config), config.sampler
+    if not comparing or config.memory:  # a memory holds items of all classes
+        return
+    which = f"loss '{comparing[0]}' compares items of the same batch"
+    piece, pieces = sampler.batch_size // config.optimizer.accumulate, config.optimizer.accumulate
+    if piece < 2:
+        raise ConfigError(
+            f"optimizer.accumulate: {which}, but {sampler.batch_size} items in {pieces} pieces are computed "
+            "one by one: set accumulate to at most half of sampler.batch_size."
+        )
+    if sampler.name != "m_per_class":
+        return
+    if sampler.items_per_class == 1:
+        raise ConfigError(
+            f"sampler.items_per_class: {which}, and with 1 no two of them are of one class: set at least 2, "
+            "or choose a loss with class vectors, e.g. proxy_anchor."
+        )
+    if piece <= sampler.items_per_class:
+        raise ConfigError(
+            f"optimizer.accumulate: {which}, but a piece of {piece} items holds hardly more than one class "
+            f"of {sampler.items_per_class}: lower accumulate or sampler.items_per_class."
+        )
+
+
+def _check_backbone(model: ModelConfig) -> None:
+    make = chosen(BACKBONES, model.backbone, "model.backbone")
+    check_parameters(make, model.parameters, f"model ({model.backbone})", FROM_THE_DATA)
+
+
+def _enough_classes(config: Config) -> int:
+    """A number of classes that fits what the losses were told about them; the data says it later."""
+    trees = [spec.parameters.get("ancestors") for spec in config.loss]
+    return max([2, *(len(tree) for tree in trees if isinstance(tree, list))])
