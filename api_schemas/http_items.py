@@ -66,6 +66,7 @@ class DeleteRequest(Body):
 
     ids: Annotated[list[ItemId], Field(min_length=1)] | None = None
     filter: Filter | None = None
+    rebuild: bool = Field(default=False, description="Build the index anew, so that its files forget too.")
 
     @model_validator(mode="after")
     def _exactly_one(self) -> DeleteRequest:
@@ -80,6 +81,7 @@ class DeleteResponse(Schema):
     deleted: int
     items: int = Field(description="Live items of the gallery now.")
     remains_in: list[str]
+    job: str | None = Field(description="The job that builds the index anew, where that was asked for.")
 
 
 class FeedbackRequest(Body):

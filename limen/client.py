@@ -175,9 +175,16 @@ def _upsert(items: Sequence[dict[str, Any]], model_hash: str | None) -> _Call[Up
     return _Call("PUT", "/v1/items", UpsertResponse, json={"items": list(items), "model_hash": model_hash})
 
 
-def _delete_items(ids: Sequence[str] | None, condition: dict[str, Any] | None) -> _Call[DeleteResponse]:
-    given = {"filter": condition} if ids is None else {"ids": list(ids)}
-    return _Call("POST", "/v1/items/delete", DeleteResponse, json=given)
+def _delete(item_id: str, rebuild: bool) -> _Call[DeleteResponse]:
+    params = {"rebuild": True} if rebuild else None
+    return _Call("DELETE", f"/v1/items/{quote(item_id)}", DeleteResponse, params=params)
+
+
+def _delete_items(
+    ids: Sequence[str] | None, condition: dict[str, Any] | None, rebuild: bool
+) -> _Call[DeleteResponse]:
+    given: dict[str, Any] = {"filter": condition} if ids is None else {"ids": list(ids)}
+    return _Call("POST", "/v1/items/delete", DeleteResponse, json={**given, "rebuild": rebuild})
 
 
 def _activate(version: str, allow_missing: bool) -> _Call[ActivateModelResponse]:
@@ -285,18 +292,19 @@ class Client:
         """``GET /v1/items``: one page; go on with its ``next_cursor``."""
         return self._do(_Call("GET", "/v1/items", ItemPage, params={"cursor": cursor, "limit": limit}))
 
-    def delete(self, item_id: str) -> DeleteResponse:
-        """``DELETE /v1/items/{id}``."""
-        return self._do(_Call("DELETE", f"/v1/items/{quote(item_id)}", DeleteResponse))
+    def delete(self, item_id: str, *, rebuild: bool = False) -> DeleteResponse:
+        """``DELETE /v1/items/{id}``; with ``rebuild`` a job makes the index's files forget too."""
+        return self._do(_delete(item_id, rebuild))
 
     def delete_items(
         self,
         *,
         ids: Sequence[str] | None = None,
         filter: dict[str, Any] | None = None,  # noqa: A002
+        rebuild: bool = False,
     ) -> DeleteResponse:
         """``POST /v1/items/delete``: by ids or by filter."""
-        return self._do(_delete_items(ids, filter))
+        return self._do(_delete_items(ids, filter, rebuild))
 
     def feedback(
         self,
@@ -456,18 +464,19 @@ class AsyncClient:
         """``GET /v1/items``: one page; go on with its ``next_cursor``."""
         return await self._do(_Call("GET", "/v1/items", ItemPage, params={"cursor": cursor, "limit": limit}))
 
-    async def delete(self, item_id: str) -> DeleteResponse:
-        """``DELETE /v1/items/{id}``."""
-        return await self._do(_Call("DELETE", f"/v1/items/{quote(item_id)}", DeleteResponse))
+    async def delete(self, item_id: str, *, rebuild: bool = False) -> DeleteResponse:
+        """``DELETE /v1/items/{id}``; with ``rebuild`` a job makes the index's files forget too."""
+        return await self._do(_delete(item_id, rebuild))
 
     async def delete_items(
         self,
         *,
         ids: Sequence[str] | None = None,
         filter: dict[str, Any] | None = None,  # noqa: A002
+        rebuild: bool = False,
     ) -> DeleteResponse:
         """``POST /v1/items/delete``: by ids or by filter."""
-        return await self._do(_delete_items(ids, filter))
+        return await self._do(_delete_items(ids, filter, rebuild))
 
     async def feedback(
         self,

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from api_schemas.errors import InputError
 from api_schemas.http_admin import HistoryEntry
 from api_schemas.http_items import Feedback
-from api_schemas.operating_point import Score
 from api_schemas.report import (
     Consistency,
     Counts,
@@ -33,7 +32,11 @@ LEAST_PAIRS = 2
 
 
 def gallery_report(served: Served, block: int = 4096) -> Report:
-    """All items of the gallery, each a query of all others; raises InputError where there are too few."""
+    """All items of the gallery, each a query of all others, scored as the active operating point scores.
+
+    Raises:
+        InputError: there are too few.
+    """
     vectors: list[NDArray[np.float32]] = []
     labels: list[str] = []
     ids: list[str] = []
@@ -46,12 +49,22 @@ def gallery_report(served: Served, block: int = 4096) -> Report:
     if not ids:
         raise InputError("The gallery is empty, so there is nothing to report on.")
     items = EmbeddingSet(np.concatenate(vectors), np.array(labels), np.array(ids))
-    return evaluate(items, model_hash=served.model_hash, split="gallery")
+    return evaluate(items, scorer=served.gallery.scorer, model_hash=served.model_hash, split="gallery")
 
 
 def feedback_report(served: Served, told: Sequence[Feedback]) -> Report:
-    """FAR and FRR of the pairs that people told the truth about; what pairs cannot give is null."""
-    ours = [one for one in told if one.model_hash == served.model_hash and one.score is not None]
+    """FAR and FRR of the pairs that people told the truth about; what pairs cannot give is null.
+
+    Pairs that were decided by another kind of score than the active point's are left out.
+    """
+    score = served.gallery.scorer.score
+    ours = [
+        one
+        for one in told
+        if one.model_hash == served.model_hash
+        and one.score is not None
+        and served.score_of(one.operating_point) == score
+    ]
     same = np.array([one.same for one in ours], dtype=bool)
     scores = np.array([one.score for one in ours], dtype=np.float64)
     genuine, impostor = np.sort(scores[same]), np.sort(scores[~same])
@@ -68,7 +81,7 @@ def feedback_report(served: Served, told: Sequence[Feedback]) -> Report:
         model_hash=served.model_hash,
         data_hash="",
         split="feedback",
-        score=Score() if served.active_verify is None else served.active_verify.score,
+        score=score,
         reasons=reasons,
         counts=Counts(
             items=0,
@@ -87,10 +100,13 @@ def feedback_report(served: Served, told: Sequence[Feedback]) -> Report:
 
 
 def history_entry(source: Source, report: Report, served: Served, version: str) -> HistoryEntry:
-    """What a report says in one line; FAR and FRR at the threshold that decides 1:1 now."""
+    """What a report says in one line; FAR and FRR at the threshold that decides 1:1 now.
+
+    They are null where the report is of another score than that threshold.
+    """
     point, curve = served.active_verify, report.verification.curve
     far = frr = None
-    if point is not None and curve is not None:
+    if point is not None and curve is not None and point.score == report.score:
         # thresholds fall: the last one that is not below the point's decides like it
         place = int(np.searchsorted(-np.array(curve.threshold), -point.threshold, side="right")) - 1
         far, frr = (curve.far[place], curve.frr[place]) if place >= 0 else (0.0, 1.0)

@@ -13,7 +13,7 @@ import numpy as np
 from api_schemas.errors import BundleError
 from api_schemas.http import ActivePoints, EncoderInfo, OperatingPointSummary
 from api_schemas.manifest import MANIFEST_FILE, Manifest
-from api_schemas.operating_point import OperatingPoint
+from api_schemas.operating_point import OperatingPoint, Score
 from api_schemas.report import Report
 from encoder import Encoder
 from index.bundle import REPORT_FILE
@@ -25,6 +25,7 @@ from service.settings import Settings
 
 PROBED_ROWS = 1_000
 LIGHT_SECONDS = 0.001
+MODELS_FOLDER = "models"
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,13 @@ class Served:
             return replace(self, active_match=point)
         return replace(self, active_verify=point)
 
+    def score_of(self, point_id: str | None) -> Score | None:
+        """The kind of score of a point; of none, the similarity; None for a point that is not known."""
+        if point_id is None:
+            return Score()
+        point = self.points.get(point_id)
+        return None if point is None else point.score
+
     def check_point(self, point: OperatingPoint) -> None:
         """Raises BundleError for a point of another model."""
         if point.model_hash != self.model_hash:
@@ -172,7 +180,12 @@ def load(path: Path, settings: Settings) -> Served:
 def items_folder(bundle: Path, data: Path) -> Path:
     """Where the items of a bundle's model are kept: items belong to a model."""
     manifest = Manifest.load(bundle / MANIFEST_FILE)
-    return data / "models" / manifest.model_hash[:16]
+    return data / MODELS_FOLDER / model_folder(manifest.model_hash)
+
+
+def model_folder(model_hash: str) -> str:
+    """The folder of a model's items by name."""
+    return model_hash[:16]
 
 
 def _active(points: Mapping[str, OperatingPoint], point_id: str | None, path: Path) -> OperatingPoint | None:

@@ -65,11 +65,16 @@ def _about_decision(served: Served, decided: Decision, same: bool) -> Feedback:
         operating_point=decided.operating_point,
         decision=decided.decision,
         score=decided.score,
-        a=decided.a,
-        b=decided.b,
+        # a decision id outlives its items; what was erased must not come back through it
+        a=_known(served, decided.a),
+        b=_known(served, decided.b),
         same=same,
         source="match" if decided.endpoint == "match" else "verify",
     )
+
+
+def _known(served: Served, item_id: str | None) -> str | None:
+    return item_id if item_id is not None and served.gallery.vector(item_id) is not None else None
 
 
 def _about_pair(served: Served, body: FeedbackRequest) -> Feedback:

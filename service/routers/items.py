@@ -20,6 +20,7 @@ from api_schemas.http_items import (
 from index.live import LiveGallery
 from index.store import StoredItem
 from service.bodies import json_body, json_response
+from service.erasure import erase, erase_where, out_of_reach
 from service.openapi import BODY, READING, problems, takes
 from service.problems import LIMIT_EXCEEDED, MODEL_MISMATCH, NOT_FOUND, READ_ONLY, ServiceProblem
 from service.references import at, check_filter, resolve
@@ -32,11 +33,6 @@ WRITES = [Depends(requires("write"))]
 _EXAMPLE = {
     "one item": {"items": [{"id": "a-1", "label": "a", "vector": [0.6, 0.8], "metadata": {"camera": 2}}]}
 }
-REMAINS = [
-    "the bundle, which is never written",
-    "backups and exports made before",
-    "files of the index until it is built again",
-]
 
 
 @router.put(
@@ -112,14 +108,19 @@ async def read(item_id: ItemId, served: Active, state: CurrentState) -> Response
     responses=problems(*READING, 404, 409, 422),
     dependencies=WRITES,
 )
-async def delete(request: Request, item_id: ItemId, served: Active, state: CurrentState) -> Response:
-    """Gone from disk and from searches; `remains_in` names the places that this does not reach."""
+async def delete(
+    request: Request, item_id: ItemId, served: Active, state: CurrentState, rebuild: bool = False
+) -> Response:
+    """Gone from the item store, from feedback and from searches.
+
+    `remains_in` names the places that this does not reach; `rebuild` builds the index files anew too.
+    """
     live = writable(served)
-    deleted = await state.compute.run(lambda: _erase(live, state, [item_id]))
+    deleted = await state.compute.run(lambda: erase(live, state, [item_id]))
     if not deleted:
         raise _unknown(item_id)
     audit(request, state, "items.delete", [item_id])
-    return json_response({"deleted": deleted, "items": live.n_items, "remains_in": REMAINS})
+    return _erased(live, state, served, deleted, rebuild)
 
 
 @router.post(
@@ -138,18 +139,22 @@ async def delete_some(
     served: Active,
     state: CurrentState,
 ) -> Response:
-    """Gone from disk and from searches; ids that are not there are passed over."""
+    """Gone from the item store, from feedback and from searches; ids that are not there are passed over.
+
+    `remains_in` names the places that this does not reach; `rebuild` builds the index files anew too.
+    """
     live = writable(served)
     if body.ids is not None:
         ids = body.ids
-        deleted = await state.compute.run(lambda: _erase(live, state, ids))
+        deleted = await state.compute.run(lambda: erase(live, state, ids))
         audit(request, state, "items.delete", ids)
     else:
         check_filter(body.filter, state.settings)
         condition: dict[str, Any] = dict(body.filter or {})
-        deleted = await state.compute.run(lambda: live.delete_where(condition))
-        audit(request, state, "items.delete", filter=condition, n=deleted)
-    return json_response({"deleted": deleted, "items": live.n_items, "remains_in": REMAINS})
+        gone = await state.compute.run(lambda: erase_where(live, state, condition))
+        deleted = len(gone)
+        audit(request, state, "items.delete", gone, filter=condition)
+    return _erased(live, state, served, deleted, body.rebuild)
 
 
 def writable(served: Served) -> LiveGallery:
@@ -171,11 +176,16 @@ def _stored(served: Served, items: list[NewItem]) -> list[StoredItem]:
     ]
 
 
-def _erase(live: LiveGallery, state: State, ids: list[str]) -> int:
-    deleted = live.delete(ids)
-    gone = set(ids)
-    state.feedback.remove(lambda entry: entry.a in gone or entry.b in gone)
-    return deleted
+def _erased(live: LiveGallery, state: State, served: Served, deleted: int, rebuild: bool) -> Response:
+    job = state.jobs.submit("rebuild of the index", live.rebuild, "/v1/info") if rebuild else None
+    return json_response(
+        {
+            "deleted": deleted,
+            "items": live.n_items,
+            "remains_in": out_of_reach(state, served.model_hash, None if job is None else job.id),
+            "job": None if job is None else job.id,
+        }
+    )
 
 
 def _shown(item: StoredItem, vector: bool) -> dict[str, Any]:

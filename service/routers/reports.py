@@ -26,11 +26,18 @@ PATH = "/v1/reports/consistency"
 async def consistency(served: Active, state: CurrentState, source: Source = "holdout") -> Response:
     """Of the bundle's hold-out data; or, once computed by POST, of the gallery or of feedback.
 
-    OPIS with its interval, curves, and every class.
+    OPIS with its interval, curves, and every class. Reports of gallery and feedback are in the score of the
+    active operating point (`score` names it), those made with another are not given.
     """
     report = served.report if source == "holdout" else state.reports.get((served.model_hash, source))
     if report is None and source != "holdout":
         report = _kept(state, served, source)
+    if report is not None and source != "holdout" and report.score != served.gallery.scorer.score:
+        raise ServiceProblem(
+            NOT_FOUND,
+            f"The report of the {source} was made with the {report.score.kind} score of another "
+            f"operating point than the active one: POST {PATH}?source={source} makes one with that score.",
+        )
     if report is None:
         how = (
             "export or build the bundle again"

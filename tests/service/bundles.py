@@ -16,9 +16,9 @@ import uvicorn
 from PIL import Image
 
 from api_schemas.config import IndexConfig
-from api_schemas.operating_point import GallerySize, OperatingPoint, Target
+from api_schemas.operating_point import GallerySize, OperatingPoint, Score, Target
 from decision.embeddings import EmbeddingSet
-from decision.hashes import encoder_model_hash, vectors_model_hash
+from decision.hashes import cohort_hash, encoder_model_hash, vectors_model_hash
 from encoder import Encoder
 from evaluation.calibrate import calibrate
 from evaluation.evaluate import evaluate
@@ -76,6 +76,20 @@ def make_bundle(out: Path, points: bool = True, model: str = "clusters") -> Made
     return _written(out, gallery, model_hash, made, None)
 
 
+def make_density_bundle(out: Path, like: Made) -> tuple[Made, EmbeddingSet]:
+    """A bundle of the same gallery whose 1:1 point thresholds a density score; and its cohort."""
+    cohort = clusters(1, 50, 8, "fit-")
+    score = Score(
+        kind="density",
+        form="csls",
+        parameters={"neighbours": [5], "weights": [1.0], "slope": 1.0, "intercept": 0.0},
+        cohort_sha256=cohort_hash(cohort.vectors),
+    )
+    crowded = like.points["verify"].model_copy(update={"id": "op-density", "score": score, "threshold": 0.1})
+    points = {"verify": crowded, "match": like.points["match"]}
+    return _written(out, like.gallery, crowded.model_hash, points, None, cohort), cohort
+
+
 def make_image_bundle(out: Path) -> Made:
     """A bundle with an encoder of grey images, 4 high and 6 wide, and a gallery of random ones."""
     encoder_folder = out.with_name(f"{out.name}-encoder")
@@ -98,6 +112,7 @@ def _written(
     model_hash: str,
     made: dict[str, OperatingPoint],
     encoder_folder: Path | None,
+    cohort: EmbeddingSet | None = None,
 ) -> Made:
     write_bundle(
         out,
@@ -110,7 +125,7 @@ def _written(
         operating_points=list(made.values()),
         active={key: made[key].id if key in made else None for key in ("verify", "match")},
         reasons=[] if made else ["far: 12 classes are too few, 20 are needed."],
-        cohort=None,
+        cohort=cohort,
         config_yaml="",
     )
     return Made(out, gallery, made)

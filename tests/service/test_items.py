@@ -128,6 +128,42 @@ def test_feedback_by_decision_and_by_pair(made: Any, tmp_path: Path) -> None:
     assert len(kept.splitlines()) == 2
 
 
+def test_erasure_reaches_what_the_service_keeps_and_names_the_rest(made: Any, tmp_path: Path) -> None:
+    marked = {
+        "id": "marked-id",
+        "label": "marked-label",
+        "vector": random_vector(1),
+        "metadata": {"camera": 7},
+    }
+    other = tmp_path / "models" / "0123456789abcdef"
+    other.mkdir(parents=True)
+    with serving(made.path, data=tmp_path) as at, Client(at, retries=0) as client:
+        client.upsert([marked])
+        decided = client.match([{"id": "marked-id"}]).results[0]
+        client.feedback(decision_id=decided.decision_id, same=True)
+        client.feedback(a={"id": "item-1"}, b={"id": "marked-id"}, same=False)
+        client.feedback(a={"id": "item-1"}, b={"id": "item-2"}, same=True)
+        answer = client.delete_items(filter={"camera": 7}, rebuild=True)
+        assert (answer.deleted, answer.items) == (1, 320)
+        assert "marked-id" not in (tmp_path / "feedback.jsonl").read_text()
+        assert client.feedback(decision_id=decided.decision_id, same=True).total == 2
+        assert "marked-id" not in (tmp_path / "feedback.jsonl").read_text(), "not through a decision id"
+        for words in ("bundle", "backups", "audit log", other.name, f"job {answer.job}"):
+            assert any(words in place for place in answer.remains_in), words
+        assert answer.job is not None
+        assert client.wait(client.job(answer.job)).status == "done"
+        plain = client.delete("item-3")
+        assert plain.job is None
+        assert any("rebuild" in place for place in plain.remains_in)
+    raw = np.float32(marked["vector"]) / np.linalg.norm(marked["vector"])
+    for file in tmp_path.rglob("*"):
+        if file.is_file() and file.name != "audit.jsonl":
+            content = file.read_bytes()
+            assert b"marked-id" not in content, file
+            assert b"marked-label" not in content, file
+            assert raw.astype("<f4").tobytes()[:16] not in content, file
+
+
 def test_writes_need_the_scope_and_leave_a_trace(made: Any, tmp_path: Path) -> None:
     file = tmp_path / "keys.json"
     reader, writer = create_key(file, "anna", "read"), create_key(file, "bob", "write")

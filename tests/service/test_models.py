@@ -12,8 +12,10 @@ import httpx
 import numpy as np
 import pytest
 
+from decision.score import scorer_of
+from evaluation.evaluate import evaluate
 from limen.client import Client, ServiceError
-from tests.service.bundles import Made, make_bundle, serving
+from tests.service.bundles import Made, make_bundle, make_density_bundle, serving
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +143,38 @@ def test_operating_points_are_added_and_switched(two: Any, tmp_path: Path) -> No
         assert client.verify(pair).results[0].operating_point == "op-strict", (
             "the choice outlives the process"
         )
+
+
+def test_reports_are_in_the_score_of_the_active_point(two: Any, tmp_path: Path) -> None:
+    _, one, _ = two
+    crowded, cohort = make_density_bundle(tmp_path / "crowded", one)
+    score = crowded.points["verify"].score
+    with serving(crowded.path, data=tmp_path / "data") as at, Client(at, retries=0) as client:
+        client.feedback(a={"id": "item-0"}, b={"id": "item-1"}, same=True)
+        decided = client.match([{"id": "item-0"}]).results[0]
+        client.feedback(decision_id=decided.decision_id, same=True)
+        for source in ("gallery", "feedback"):
+            client.wait(client.compute_report(source))  # type: ignore[arg-type]
+        report = client.consistency("gallery")
+        expected = evaluate(
+            one.gallery.subset(np.argsort(one.gallery.ids)),
+            scorer=scorer_of(score, cohort.vectors),
+            model_hash=report.model_hash,
+            split="gallery",
+        )
+        assert report.score == score
+        assert report.verification == expected.verification
+        assert report.consistency.opis == pytest.approx(expected.consistency.opis, abs=1e-9)
+        told = client.consistency("feedback")
+        assert told.score == score
+        assert told.counts.genuine_pairs == 1, "the pair that the similarity decided is left out"
+        holdout, gallery, _ = client.history().entries
+        assert (holdout.far, holdout.frr) == (None, None), "the hold-out report is of the similarity"
+        assert gallery.far is not None
+        client.add_operating_point(one.points["verify"])
+        client.activate_operating_point(one.points["verify"].id)
+        with pytest.raises(ServiceError, match="with the density score"):
+            client.consistency("gallery")
 
 
 def test_reports_of_gallery_and_feedback(two: Any, tmp_path: Path) -> None:
