@@ -42,10 +42,30 @@ class NamedPart(Part):
         return dict(self.__pydantic_extra__)
 
 
-class LossConfig(NamedPart):
-    """One term of the objective; the terms are summed with their weights."""
+class RampConfig(Part):
+    """A weight that moves in a straight line from ``start`` to ``end`` between two shares of the run."""
 
-    weight: Finite = 1.0
+    start: Finite
+    end: Finite
+    begins: Finite = Field(default=0.0, ge=0, lt=1)
+    ends: Finite = Field(default=1.0, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _begins_before_it_ends(self) -> Self:
+        if self.begins >= self.ends:
+            raise ValueError(f"begins must be below ends ({self.ends:g}), found {self.begins:g}")
+        return self
+
+
+class LossConfig(NamedPart):
+    """One term of the objective; the terms are summed with their weights.
+
+    ``start_from_class_means`` sets the class vectors of a loss that has them, e.g. proxies, to the mean
+    embedding of each class before training; they are random otherwise.
+    """
+
+    weight: Finite | RampConfig = 1.0
+    start_from_class_means: bool = False
 
 
 class SplitConfig(Part):

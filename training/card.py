@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from api_schemas.config import RampConfig
 from api_schemas.operating_point import OperatingPoint
 from api_schemas.report import ClassConsistency, Report
 from training.run import Run
@@ -53,7 +54,7 @@ def _data(run: Run, report: Report) -> str:
 
 def _training(run: Run) -> str:
     config = run.config
-    losses = " + ".join(f"{spec.weight:g} x {spec.name}" for spec in config.loss)
+    losses = " + ".join(f"{_weight(spec.weight)} x {spec.name}" for spec in config.loss)
     shape = " x ".join(map(str, run.preprocessing().shape))
     return "\n".join(
         [
@@ -125,3 +126,9 @@ def _limits(report: Report, points: Sequence[OperatingPoint]) -> str:
 
 def _number(value: float | None) -> str:
     return "not given" if value is None else f"{value:.4g}"
+
+
+def _weight(weight: float | RampConfig) -> str:
+    if isinstance(weight, float):
+        return f"{weight:g}"
+    return f"({weight.start:g} to {weight.end:g})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -34,7 +34,11 @@ class Prepare:
 
 
 def embed(
-    network: Network, items: Items, prepare: Prepare, batch_size: int, track: Track = silent
+    network: Network,
+    items: Items,
+    prepare: Callable[[NDArray[np.generic]], Tensor],
+    batch_size: int,
+    track: Track = silent,
 ) -> EmbeddingSet:
     """Embed all items in evaluation mode (running statistics, no dropout); the mode is put back."""
     was_training = network.training

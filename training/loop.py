@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from api_schemas.config import Config
@@ -71,6 +72,8 @@ class Loop:
         config, progress = self.config, self.state.progress
         progress.planned_steps = progress.planned_steps or self.steps * config.schedule.epochs
         began = time.monotonic() - progress.seconds
+        if progress.step == 0 and self.state.objective.from_means:
+            self._start_from_class_means()
         with Interruption() as interruption:
             while progress.step < progress.planned_steps:
                 plan = batches(self.codes, config.sampler, self.steps, config.seed, progress.epoch)
@@ -135,6 +138,22 @@ class Loop:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         return total
+
+    def _start_from_class_means(self) -> None:
+        """Class vectors at the mean embedding that the fresh network gives each class and quarter turn."""
+        items, found = self.splits.train, []
+        for turns in range(self.quarters):
+
+            def turned(inputs: NDArray[np.generic], turns: int = turns) -> Tensor:
+                prepared = self.prepare(inputs)
+                if self.quarters == 1:
+                    return prepared
+                return rotated_quarters(prepared, torch.full((len(prepared),), turns, device=self.device))
+
+            embedded = embed(self.state.network, items, turned, self.config.evaluation.batch_size, self.track)
+            found.append(torch.from_numpy(embedded.vectors))
+        vectors = torch.stack(found, dim=1).flatten(0, 1)  # in the order of the codes
+        self.state.objective.start(vectors, torch.from_numpy(self.codes))
 
     def _mixing(self, inputs: Tensor, features: Tensor) -> dict[str, Any]:
         """What the mixup mixes and how that becomes embeddings; nothing where it mixes embeddings."""

@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from api_schemas.config import Config
+from api_schemas.config import Config, LossConfig
 from api_schemas.errors import ConfigError
-from training.losses import CombinedLoss
+from training.losses import CombinedLoss, Loss, Weight, start_from_class_means
 from training.losses import build as build_loss
 from training.memory import build as build_memory
 from training.miners import build as build_miner
@@ -24,8 +24,8 @@ class Objective(nn.Module):
         level: where the mixup mixes, ``input``, ``feature`` or ``embedding``; None without one.
 
     Raises:
-        ConfigError: an unknown loss, miner, mixup or memory, a parameter that one does not take, or a mixup
-            that fits none of the losses.
+        ConfigError: an unknown loss, miner, mixup or memory, a parameter that one does not take, a mixup
+            that fits none of the losses, or class means for a loss without class vectors.
     """
 
     def __init__(self, config: Config, n_classes: int) -> None:
@@ -39,6 +39,11 @@ class Objective(nn.Module):
                 f"mixup: none of the losses ({names}) has a generalised form that can be mixed: leave mixup "
                 "out, or add a loss that has one, e.g. multi_similarity."
             )
+        self.from_means = [
+            _with_class_vectors(spec, loss)
+            for spec, loss in zip(config.loss, losses, strict=True)
+            if spec.start_from_class_means
+        ]
         self.level = config.mixup.parameters.get("level", "embedding") if config.mixup else None
         parts: list[nn.Module] = []
         for loss in losses:
@@ -46,7 +51,7 @@ class Objective(nn.Module):
             if config.memory:
                 part = build_memory(config.memory, part, embedding_dim=dimension, miner=self.miner)
             parts.append(part)
-        self.loss = CombinedLoss(parts, [spec.weight for spec in config.loss])
+        self.loss = CombinedLoss(parts, [_weight(spec) for spec in config.loss])
 
     def forward(self, embeddings: Tensor, labels: Tensor, done: float = 0.0, **mixing: Any) -> Tensor:
         """Float [n, d] unit rows, int [n] class codes and the share of the run that is done, to a scalar.
@@ -57,3 +62,20 @@ class Objective(nn.Module):
         indices = self.miner(embeddings.detach(), labels) if self.miner else None
         total: Tensor = self.loss(embeddings, labels, indices, **mixing)
         return total
+
+    def start(self, embeddings: Tensor, labels: Tensor) -> None:
+        """Set the class vectors that should start from the class means: float [n, d] and int [n]."""
+        for loss in self.from_means:
+            start_from_class_means(loss, embeddings, labels)
+
+
+def _with_class_vectors(spec: LossConfig, loss: Loss) -> Loss:
+    if type(loss).class_vectors is Loss.class_vectors:
+        raise ConfigError(
+            f"loss ({spec.name}): start_from_class_means is for losses with one vector per class."
+        )
+    return loss
+
+
+def _weight(spec: LossConfig) -> float | Weight:
+    return spec.weight if isinstance(spec.weight, float) else Weight(**spec.weight.model_dump())

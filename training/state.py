@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from api_schemas.config import OptimizerConfig
 from training.network import Network
+from training.objective import Objective
 
 
 @dataclass
@@ -52,7 +53,7 @@ class Progress:
 class State:
     """Network, objective, optimiser, averaged weights and progress of one run."""
 
-    def __init__(self, network: Network, objective: nn.Module, settings: OptimizerConfig) -> None:
+    def __init__(self, network: Network, objective: Objective, settings: OptimizerConfig) -> None:
         self.network = network
         self.objective = objective
         self.settings = settings

@@ -16,7 +16,8 @@ MakeConfig = Callable[..., Config]
 def test_the_card_holds_data_figures_worst_classes_and_configuration(
     small: MakeConfig, tmp_path: Path, drawings: Path
 ) -> None:
-    run = train(small(name="letters"), tmp_path / "run")
+    loss = ["triplet", {"name": "circle", "weight": {"start": 0.0, "end": 0.5}}]
+    run = train(small(name="letters", loss=loss), tmp_path / "run")
     test = run.embeddings("test")
     assert test is not None
     report = evaluate(test, model_hash="m", split="test")
@@ -28,4 +29,5 @@ def test_the_card_holds_data_figures_worst_classes_and_configuration(
     assert "- test: 18 items of 3 classes" in card
     assert f"| recall@1 | {report.retrieval.recall_at_1:.4g} |" in card
     assert "None: the data could not support one" in card
+    assert "- loss 1 x triplet + (0 to 0.5) x circle;" in card
     assert "backbone: conv4" in card

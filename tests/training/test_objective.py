@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from api_schemas.config import Config
 from api_schemas.errors import ConfigError
 from training.checkpoint import CHECKPOINTS, latest_checkpoint, load_checkpoint
-from training.losses import ThresholdConsistentMargin
+from training.losses import LOSSES, Loss, ThresholdConsistentMargin
 from training.mixup import Metrix
 from training.objective import Objective
 from training.run import train
@@ -112,3 +113,87 @@ def test_a_whole_run_with_everything_on_ends_at_that_level(
         optimizer={"ema": 0.9, "accumulate": 2},
     )
     assert train(config, tmp_path / "run").embeddings("test") is not None
+
+
+def test_weights_move_over_the_run(small: MakeConfig) -> None:
+    ramp = {"start": 0.0, "end": 2.0, "begins": 0.25, "ends": 0.75}
+    objective = Objective(small(loss=["triplet", {"name": "circle", "weight": ramp}]), 9)
+    items, labels = nn.functional.normalize(torch.randn(8, 8)), torch.arange(8) // 2
+    first, second = (part(items, labels) for part in parts_of(objective))
+    for done, factor in ((0.0, 0.0), (0.25, 0.0), (0.5, 1.0), (1.0, 2.0)):
+        torch.testing.assert_close(objective(items, labels, done), first + factor * second)
+
+
+@pytest.mark.parametrize(
+    ("ramp", "said"),
+    [
+        ({"start": 0.0, "end": 1.0, "begins": 0.5, "ends": 0.5}, "begins must be below ends"),
+        ({"start": 0.0, "end": 1.0, "ends": 2.0}, "ends"),
+        ({"start": 0.0}, "end"),
+        ({"start": 0.0, "end": 1.0, "stop": 1}, "stop"),
+    ],
+)
+def test_a_ramp_that_is_none_is_refused(small: MakeConfig, ramp: dict[str, float], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        small(loss={"name": "circle", "weight": ramp})
+
+
+@pytest.mark.parametrize("quarters", [False, True], ids=["classes", "classes and their quarter turns"])
+def test_class_vectors_start_at_the_class_means(
+    small: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quarters: bool
+) -> None:
+    given: list[tuple[Tensor, Tensor]] = []
+    real = Objective.start
+
+    def start(self: Objective, embeddings: Tensor, labels: Tensor) -> None:
+        real(self, embeddings, labels)
+        given.append((embeddings, labels))
+
+    monkeypatch.setattr(Objective, "start", start)
+    config = small(
+        data={"path": small().data.path, "augmentation": {"rotations_as_classes": quarters}},
+        loss=[{"name": "proxy_anchor", "start_from_class_means": True}, "normalized_softmax"],
+        optimizer={"lr": 1e-12, "ema": 0.9},
+        schedule=ONE_STEP,
+    )
+    run = train(config, tmp_path / "run")
+    ((embeddings, labels),) = given
+    turns = 4 if quarters else 1
+    assert labels.bincount().tolist() == [6] * 9 * turns
+    latest = latest_checkpoint(run.path / CHECKPOINTS)
+    assert latest is not None
+    proxies = load_checkpoint(latest).tensors["objective/loss.losses.0.proxies"]
+    for code in range(9 * turns):
+        mean = nn.functional.normalize(embeddings[labels == code].mean(0), dim=0)
+        torch.testing.assert_close(proxies[code], mean, rtol=1e-5, atol=1e-5)
+    if quarters:
+        assert not torch.allclose(embeddings[0], embeddings[1], atol=1e-3)
+
+
+def test_a_class_without_items_keeps_its_vector(small: MakeConfig) -> None:
+    config = small(loss={"name": "proxy_anchor", "start_from_class_means": True})
+    torch.manual_seed(0)
+    objective = Objective(config, 3)
+    embeddings, labels = torch.randn(9, 8), torch.arange(9) % 2
+    before = objective.from_means[0].class_vectors.detach().clone()
+    objective.start(embeddings, labels)
+    after = objective.from_means[0].class_vectors.detach()
+    torch.testing.assert_close(after[2], before[2])
+    assert not torch.allclose(after[:2], before[:2])
+
+
+def has_class_vectors(name: str) -> bool:
+    return LOSSES[name].class_vectors is not Loss.class_vectors
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_only_losses_with_class_vectors_start_from_class_means(small: MakeConfig, name: str) -> None:
+    config = small(loss={"name": name, "start_from_class_means": True})
+    if not has_class_vectors(name):
+        with pytest.raises(ConfigError, match="is for losses with one vector per class"):
+            Objective(config, 9)
+        return
+    objective = Objective(config, 9)
+    objective.start(torch.eye(8)[[0, 1, 1]], torch.tensor([2, 4, 4]))
+    vectors = objective.from_means[0].class_vectors.detach()
+    torch.testing.assert_close(vectors[[2, 4]], torch.eye(8)[[0, 1]])

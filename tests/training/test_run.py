@@ -97,7 +97,10 @@ def full_of_state(small: MakeConfig) -> Config:
             "path": small().data.path,
             "augmentation": {"rotate_degrees": 10, "shift": 0.1, "rotations_as_classes": True},
         },
-        loss=[{"name": "proxy_anchor"}, {"name": "multi_similarity", "weight": 0.5}],
+        loss=[
+            {"name": "proxy_anchor", "start_from_class_means": True},
+            {"name": "multi_similarity", "weight": {"start": 0.5, "end": 1.0}},
+        ],
         mixup="metrix",
         memory={"name": "cross_batch", "size": 40},
         optimizer={"ema": 0.9, "accumulate": 2},
