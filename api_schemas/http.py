@@ -102,6 +102,11 @@ class MatchOptions(Body):
 
     filter: Filter | None = None
     k: int = Field(default=100, ge=1)
+    aggregate: Literal["nearest", "mean_of_class"] = Field(
+        default="nearest",
+        description="How several references of one identity count. Operating points are calibrated for the "
+        "nearest one; `mean_of_class` is refused with 409, for no point is proven for it.",
+    )
 
 
 class MatchRequest(MatchOptions):

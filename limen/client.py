@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Sequence
+from copy import copy
 from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeVar
 from urllib.parse import quote
@@ -47,8 +48,9 @@ from api_schemas.http_items import (
 from api_schemas.operating_point import OperatingPoint
 from api_schemas.problem import Problem
 from api_schemas.report import Report
+from limen.found import Found, read_found
 
-__all__ = ["AsyncClient", "Client", "ServiceError"]
+__all__ = ["AsyncClient", "Client", "Found", "ServiceError"]
 
 T = TypeVar("T")
 Queries = ArrayLike | Sequence[dict[str, Any]]
@@ -87,6 +89,12 @@ class _Call(Generic[T]):
         elif json is not None:
             self.headers["Content-Type"] = "application/json"
             self.content = orjson.dumps(json, option=orjson.OPT_SERIALIZE_NUMPY)
+
+    def as_bytes(self) -> _Call[bytes]:
+        """The same request, answered in binary."""
+        call: _Call[Any] = copy(self)
+        call.answer, call.headers = bytes, self.headers | {"Accept": "application/octet-stream"}
+        return call
 
     def read(self, response: httpx.Response) -> T:
         if response.is_error:
@@ -266,15 +274,31 @@ class Client:
         """``POST /v1/search`` for rows [n, d] or references such as ``{"id": "7"}``."""
         return self._do(_search(queries, k, filter, exact, min_score, rank_by, include))
 
+    def search_arrays(
+        self,
+        queries: Queries,
+        k: int = 10,
+        *,
+        filter: dict[str, Any] | None = None,  # noqa: A002
+        exact: bool = False,
+        min_score: float | None = None,
+        rank_by: Literal["similarity", "score"] = "similarity",
+    ) -> Found:
+        """``POST /v1/search`` with a binary answer: the quickest way to many hits, without metadata."""
+        call = _search(queries, k, filter, exact, min_score, rank_by, ()).as_bytes()
+        return read_found(self._do(call))
+
     def match(
         self,
         queries: Queries,
         k: int = 100,
         *,
         filter: dict[str, Any] | None = None,  # noqa: A002
+        aggregate: Literal["nearest", "mean_of_class"] = "nearest",
     ) -> MatchResponse:
         """``POST /v1/match`` for rows [n, d] or references."""
-        return self._do(_asked("/v1/match", MatchResponse, queries, k=k, filter=filter))
+        call = _asked("/v1/match", MatchResponse, queries, k=k, filter=filter, aggregate=aggregate)
+        return self._do(call)
 
     def verify(self, pairs: Iterable[tuple[dict[str, Any], dict[str, Any]]]) -> VerifyResponse:
         """``POST /v1/verify`` for pairs of references."""
@@ -438,15 +462,31 @@ class AsyncClient:
         """``POST /v1/search`` for rows [n, d] or references such as ``{"id": "7"}``."""
         return await self._do(_search(queries, k, filter, exact, min_score, rank_by, include))
 
+    async def search_arrays(
+        self,
+        queries: Queries,
+        k: int = 10,
+        *,
+        filter: dict[str, Any] | None = None,  # noqa: A002
+        exact: bool = False,
+        min_score: float | None = None,
+        rank_by: Literal["similarity", "score"] = "similarity",
+    ) -> Found:
+        """``POST /v1/search`` with a binary answer: the quickest way to many hits, without metadata."""
+        call = _search(queries, k, filter, exact, min_score, rank_by, ()).as_bytes()
+        return read_found(await self._do(call))
+
     async def match(
         self,
         queries: Queries,
         k: int = 100,
         *,
         filter: dict[str, Any] | None = None,  # noqa: A002
+        aggregate: Literal["nearest", "mean_of_class"] = "nearest",
     ) -> MatchResponse:
         """``POST /v1/match`` for rows [n, d] or references."""
-        return await self._do(_asked("/v1/match", MatchResponse, queries, k=k, filter=filter))
+        call = _asked("/v1/match", MatchResponse, queries, k=k, filter=filter, aggregate=aggregate)
+        return await self._do(call)
 
     async def verify(self, pairs: Iterable[tuple[dict[str, Any], dict[str, Any]]]) -> VerifyResponse:
         """``POST /v1/verify`` for pairs of references."""

@@ -15,6 +15,7 @@ from service.bodies import json_response
 from service.direct import DirectRoute
 from service.openapi import BODY, problems, takes
 from service.options import asked
+from service.problems import NO_OPERATING_POINT, ServiceProblem
 from service.security import allow
 from service.served import Served
 from service.state import active, state_of
@@ -43,6 +44,13 @@ async def match(request: Request) -> Response:
     state, served = state_of(request), active(request)
     point = served.deciding("match")
     what = await asked(request, MatchOptions, served, state.settings)
+    if what.options.aggregate != "nearest":
+        raise ServiceProblem(
+            NO_OPERATING_POINT,
+            f"aggregate '{what.options.aggregate}' is decided by no operating point: '{point.name}' was "
+            "calibrated for the nearest reference of an identity, and its proof says nothing about means. "
+            "Leave aggregate out, or average the hits of /v1/search without a decision.",
+        )
     parsed = perf_counter()
     results = await state.compute.run(
         lambda: _decide(served, point, state.signer, what.resolve, what.options),

@@ -10,10 +10,13 @@ from fastapi import APIRouter, Request, Response
 from api_schemas.http import Include, SearchOptions, SearchRequest, SearchResponse
 from index.gallery import Hit
 from service import metrics
-from service.bodies import json_response
+from service.bodies import OCTETS, json_response
 from service.direct import DirectRoute
+from service.octets import packed
 from service.openapi import BODY, problems, takes
 from service.options import asked
+from service.problems import INVALID_REQUEST
+from service.references import at
 from service.security import allow
 from service.served import Served
 from service.state import active, state_of
@@ -25,11 +28,25 @@ _EXAMPLES = {
 }
 
 
+BINARY_ANSWER: dict[str, Any] = {
+    OCTETS: {
+        "schema": {
+            "type": "string",
+            "format": "binary",
+            "description": "LIMENSR1: numbers of queries q, hits h and labels l, uint32 each; took_ms, "
+            "float32; model hash, 32 bytes; then uint32 [q] hits of each query, float32 [h] similarities, "
+            "float32 [h] scores, uint32 [h] label numbers, uint32 [h] ends of ids, uint32 [l] ends of "
+            "labels; then all ids and all labels in UTF-8. Little-endian.",
+        }
+    }
+}
+
+
 @router.post(
     "/v1/search",
     summary="Find the most alike items",
     response_model=SearchResponse,
-    responses=problems(*BODY),
+    responses={**problems(*BODY), 200: {"content": BINARY_ANSWER}},
     openapi_extra=takes(SearchRequest, _EXAMPLES, raw_rows=True),
 )
 async def search(request: Request) -> Response:
@@ -37,32 +54,37 @@ async def search(request: Request) -> Response:
 
     Queries are vectors, encoder inputs or ids of stored items. Similarities are computed pair by pair
     from the stored float32 vectors, whatever the index is. With `Content-Type: application/octet-stream`
-    the body is raw little-endian float32 rows and the options are in the query string.
+    the body is raw little-endian float32 rows and the options are in the query string. With
+    `Accept: application/octet-stream` the answer is binary, without metadata; docs/serving.md has the layout.
     """
     start = perf_counter()
     allow(request, "read")
     state, served = state_of(request), active(request)
     what = await asked(request, SearchOptions, served, state.settings)
+    binary = OCTETS in request.headers.get("accept", "")
+    if binary and "vector" in what.options.include:
+        raise at(INVALID_REQUEST, "include", "binary answers carry no vectors: ask for JSON")
     parsed = perf_counter()
     found = await state.compute.run(
-        lambda: _find(served, what.resolve, what.options),
+        lambda: _find(served, what.resolve, what.options, start if binary else None),
         light=what.light and not what.options.exact and what.options.filter is None,
     )
     searched = perf_counter()
-    answer = json_response(
-        {
-            "results": found,
-            "model_hash": served.model_hash,
-            "took_ms": round((searched - start) * 1000, 3),
-        }
-    )
+    if isinstance(found, bytes):
+        answer = Response(found, media_type=OCTETS)
+    else:
+        took_ms = round((searched - start) * 1000, 3)
+        answer = json_response({"results": found, "model_hash": served.model_hash, "took_ms": took_ms})
     metrics.observe_stages(
         parse=parsed - start, search=searched - parsed, serialize=perf_counter() - searched
     )
     return answer
 
 
-def _find(served: Served, resolve: Any, options: SearchOptions) -> list[dict[str, Any]]:
+def _find(
+    served: Served, resolve: Any, options: SearchOptions, binary_since: float | None
+) -> list[dict[str, Any]] | bytes:
+    """Results for JSON, or the whole binary answer of a request that began then."""
     queries = resolve()
     found = served.gallery.search(
         queries.vectors,
@@ -74,6 +96,8 @@ def _find(served: Served, resolve: Any, options: SearchOptions) -> list[dict[str
     )
     if options.rank_by == "score":
         found = [sorted(hits, key=lambda hit: (-hit.score, hit.id)) for hits in found]
+    if binary_since is not None:
+        return packed(found, served.model_hash, 1000 * (perf_counter() - binary_since))
     return [{"hits": [_hit(hit, served, options.include) for hit in hits]} for hits in found]
 
 

@@ -8,8 +8,10 @@ import httpx
 import numpy as np
 import pytest
 
+from api_schemas.errors import InputError
 from decision.similarity import pair_similarities
 from limen.client import AsyncClient, Client, ServiceError
+from limen.found import read_found
 
 
 def similarities(made: Any, vector: np.ndarray) -> dict[str, float]:
@@ -193,3 +195,42 @@ def test_metrics_count_what_happened(client: Client, address: str) -> None:
         "limen_resident_memory_bytes",
     ):
         assert name in text, name
+
+
+def test_binary_answers_hold_what_json_answers_hold(client: Client, made: Any) -> None:
+    queries = made.gallery.vectors[:5]
+    for options in ({}, {"min_score": 0.9}, {"min_score": 2.0}, {"filter": {"camera": 1}}):
+        plain = client.search(queries, 7, **options)
+        found = client.search_arrays(queries, 7, **options)
+        assert found.model_hash == plain.model_hash
+        assert found.took_ms > 0
+        assert len(found.ends) == 5
+        for number, result in enumerate(plain.results):
+            place = found.of(number)
+            assert found.ids[place] == [hit.id for hit in result.hits]
+            assert found.labels[place] == [hit.label for hit in result.hits]
+            assert found.similarities[place].tolist() == [hit.similarity for hit in result.hits]
+            assert found.scores[place].tolist() == [hit.score for hit in result.hits]
+    by_id = client.search_arrays([{"id": "item-0"}], 3)
+    assert "item-0" not in by_id.ids
+
+
+def test_binary_answers_are_refused_in_words(client: Client, address: str) -> None:
+    asked = {"queries": [{"id": "item-0"}], "include": ["vector"]}
+    accept = {"accept": "application/octet-stream"}
+    response = httpx.post(f"{address}/v1/search", json=asked, headers=accept)
+    assert response.status_code == 422
+    assert "no vectors" in response.json()["detail"]
+    content = httpx.post(f"{address}/v1/search", json={"queries": [{"id": "item-0"}]}, headers=accept).content
+    for broken in (b"", content[:40], content[:70], content[:-1], content + b"x"):
+        with pytest.raises(InputError, match="binary search result"):
+            read_found(broken)
+
+
+def test_a_class_mean_is_not_decided_by_a_point_for_the_nearest(client: Client, made: Any) -> None:
+    queries = made.gallery.vectors[:2]
+    assert client.match(queries, aggregate="nearest").results[0].decision
+    for asked in (queries, [{"id": "item-0"}]):
+        with pytest.raises(ServiceError, match="calibrated for the nearest") as refusal:
+            client.match(asked, aggregate="mean_of_class")
+        assert refusal.value.problem.type == "/problems/no-operating-point"
