@@ -252,6 +252,7 @@ class Limits(Schema):
     max_inflight: int
     max_queue: int
     max_wait: Finite
+    max_turn: Finite
     deadline: Finite
 
 

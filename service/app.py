@@ -19,6 +19,7 @@ from service.gate import Gate
 from service.ledger import AuditLog, Ledger
 from service.middleware import Envelope
 from service.models import Models
+from service.pace import Pace
 from service.routers import (
     admin,
     dashboard,
@@ -79,7 +80,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.state.keyring = Keyring(settings.api_keys_file)
     gate = Gate(settings.max_inflight, settings.max_queue, settings.deadline)
-    app.add_middleware(Envelope, max_body_bytes=settings.max_body_bytes, gate=gate)
+    pace = Pace(settings.max_turn)
+    app.add_middleware(Envelope, max_body_bytes=settings.max_body_bytes, gate=gate, pace=pace)
     problems.install(app)
     reading = [Depends(requires("read"))]
     for router in (

@@ -17,6 +17,7 @@ from api_schemas.problem import PROBLEM_MEDIA_TYPE
 from service import logs
 from service.gate import Gate
 from service.metrics import answered, rejected
+from service.pace import Pace
 from service.problems import BODY_TOO_LARGE, INTERNAL, ServiceProblem, problem_body
 
 _GOOD_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -33,13 +34,16 @@ SECURITY_HEADERS = [
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
 NO_STORE = (b"cache-control", b"no-store")
+# what many clients ask at once; writes and administration go through as long as there are turns
+PACED = frozenset({"/v1/search", "/v1/match"})
 
 
 class Envelope:
     """Wraps the app; ``/v1/`` requests pass the gate, health, metrics and pages do not."""
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int, gate: Gate) -> None:
+    def __init__(self, app: ASGIApp, max_body_bytes: int, gate: Gate, pace: Pace) -> None:
         self._app = app
+        self._pace = pace
         self._max_body_bytes = max_body_bytes
         self._gate = gate
 
@@ -47,16 +51,24 @@ class Envelope:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        await _Exchange(self._app, self._gate, self._max_body_bytes, scope, receive, send).run()
+        exchange = _Exchange(self._app, self._gate, self._pace, self._max_body_bytes, scope, receive, send)
+        await exchange.run()
 
 
 class _Exchange:
     """One request and its answer."""
 
     def __init__(
-        self, app: ASGIApp, gate: Gate, max_body_bytes: int, scope: Scope, receive: Receive, send: Send
+        self,
+        app: ASGIApp,
+        gate: Gate,
+        pace: Pace,
+        max_body_bytes: int,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
     ) -> None:
-        self._app, self._gate, self._limit = app, gate, max_body_bytes
+        self._app, self._gate, self._pace, self._limit = app, gate, pace, max_body_bytes
         self._scope, self._receive, self._send = scope, receive, send
         self._received = 0
         self._status = 0
@@ -69,6 +81,8 @@ class _Exchange:
         start = perf_counter()
         try:
             self._refuse_announced_body()
+            if self._scope["path"] in PACED:
+                self._pace.admit()
             if self._scope["path"].startswith("/v1/"):
                 async with self._gate:
                     await self._app(self._scope, self._counted_receive, self._dressed_send)

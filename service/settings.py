@@ -55,6 +55,8 @@ class Settings(BaseSettings):
     # computing threads; work that would wait longer than this, and than 4 x its usual time, gets 429
     threads: int = Field(default_factory=lambda: max(1, os.cpu_count() or 1), ge=1, le=256)
     max_wait: float = Field(default=0.01, ge=0)
+    # answers are begun until a turn of the event loop has lasted this long; what comes after gets 429
+    max_turn: float = Field(default=0.005, ge=0)
     deadline: float = Field(default=30.0, gt=0)
     drain: float = Field(default=20.0, gt=0)
 

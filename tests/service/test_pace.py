@@ -1,0 +1,77 @@
+"""Requests that one turn of the event loop takes, and those it sends away."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from service.pace import ALWAYS, Pace
+from service.problems import ServiceProblem
+
+
+async def _ask(pace: Pace, seconds: float) -> bool:
+    try:
+        pace.admit()
+    except ServiceProblem:
+        return False
+    # not asyncio's: work on the loop itself is what this is about
+    time.sleep(seconds)
+    return True
+
+
+def test_a_turn_takes_a_few_always_and_more_while_it_is_short() -> None:
+    async def story() -> None:
+        late = Pace(0.0)
+        assert sum(await asyncio.gather(*(_ask(late, 0.001) for _ in range(20)))) == ALWAYS
+        full = Pace(0.0)
+        for _ in range(ALWAYS):
+            full.admit()
+        with pytest.raises(ServiceProblem, match="too many requests at once") as refusal:
+            full.admit()
+        assert (refusal.value.kind.status, refusal.value.headers["Retry-After"]) == (429, "1")
+        early = Pace(60.0)
+        assert all(await asyncio.gather(*(_ask(early, 0.0) for _ in range(200))))
+
+    asyncio.run(story())
+
+
+def test_the_next_turn_begins_anew() -> None:
+    async def story() -> None:
+        pace = Pace(0.0)
+        for _ in range(3):
+            taken = await asyncio.gather(*(_ask(pace, 0.001) for _ in range(ALWAYS + 1)))
+            assert taken == [True] * ALWAYS + [False]
+            await asyncio.sleep(0)
+        # one after the other there is never anyone to wait for
+        for _ in range(3 * ALWAYS):
+            assert await _ask(pace, 0.0)
+            await asyncio.sleep(0)
+
+    asyncio.run(story())
+
+
+def test_a_shorter_turn_takes_fewer() -> None:
+    async def story() -> None:
+        pace = Pace(0.02)
+        # a sleep may last longer than asked for, never shorter
+        assert sum(await asyncio.gather(*(_ask(pace, 0.004) for _ in range(50)))) == ALWAYS
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("clients", [1, ALWAYS])
+def test_few_clients_are_never_sent_away(clients: int) -> None:
+    async def client(pace: Pace) -> bool:
+        taken = True
+        for _ in range(20):
+            taken = taken and await _ask(pace, 0.0002)
+            await asyncio.sleep(0)
+        return taken
+
+    async def story() -> None:
+        pace = Pace(0.0)
+        assert all(await asyncio.gather(*(client(pace) for _ in range(clients))))
+
+    asyncio.run(story())
