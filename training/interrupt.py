@@ -29,7 +29,8 @@ class Interruption:
     def stopped(self, step: int) -> InputError:
         """What to raise once everything is saved."""
         return InputError(
-            f"Stopped by {self.asked} after step {step}, everything is saved: go on with --resume."
+            f"Stopped by {self.asked or 'another process'} after step {step}, everything is saved: go on "
+            "with --resume."
         )
 
     def _note(self, number: int, _: FrameType | None) -> None:

@@ -21,8 +21,10 @@ from training.data.items import Splits
 from training.embed import Prepare, embed
 from training.health import look_for_collapse, refuse_broken
 from training.interrupt import Interruption
+from training.losses.gather import joined_batch
 from training.metrics import append_metrics, describe
 from training.network import Network
+from training.processes import Processes
 from training.samplers import Rows, batches
 from training.schedule import rate_factor
 from training.state import State
@@ -53,6 +55,7 @@ class Loop:
     ) -> None:
         self.config, self.splits, self.state, self.evaluated = config, splits, state, evaluated
         self.folder, self.fingerprint, self.device = folder, fingerprint, device
+        self.processes = Processes(device)
         self.track, self.say = track, say
         self.prepare = Prepare(splits.preprocessing, device)
         self.quarters = quarter_turns(config)
@@ -85,8 +88,10 @@ class Loop:
                     progress.step += 1
                     progress.step_in_epoch += 1
                     self.state.update_average()
-                    progress.seconds = time.monotonic() - began
-                    if interruption.asked and progress.step_in_epoch < len(plan):
+                    asked, progress.seconds = self.processes.largest(
+                        bool(interruption.asked), time.monotonic() - began
+                    )
+                    if asked and progress.step_in_epoch < len(plan):
                         self._save()
                         raise interruption.stopped(progress.step)
                     if config.schedule.minutes and progress.seconds > 60 * config.schedule.minutes:
@@ -95,42 +100,62 @@ class Loop:
                         break
                 speed = progress.step_in_epoch * len(plan[0]) / max(time.monotonic() - started, 1e-9)
                 progress.finish_epoch()
-                figures = self._validate()
-                better = self._keep_if_best(figures)
-                progress.seconds = time.monotonic() - began
-                append_metrics(self.folder, self.state, figures, speed)
-                self.say(describe(self.state, figures, speed, better))
-                if progress.step < progress.planned_steps and self._waited_enough():
-                    self.say(f"Stopping early: {config.schedule.patience} epochs without a better figure.")
-                    progress.planned_steps = progress.step
-                else:
-                    self._fit_into_budget()
-                self._save()
-                if interruption.asked and progress.step < progress.planned_steps:
+                if self.processes.first:
+                    self._end_epoch(began, speed)
+                progress.take(self.processes.of_first(progress.to_json()))
+                (asked,) = self.processes.largest(bool(interruption.asked))
+                if asked and progress.step < progress.planned_steps:
                     raise interruption.stopped(progress.step)
+
+    def _end_epoch(self, began: float, speed: float) -> None:
+        """Measure, write and say what the epoch gave, and decide how many more there will be."""
+        progress, patience = self.state.progress, self.config.schedule.patience
+        figures = self._validate()
+        better = self._keep_if_best(figures)
+        progress.seconds = time.monotonic() - began
+        append_metrics(self.folder, self.state, figures, speed)
+        self.say(describe(self.state, figures, speed, better))
+        if progress.step < progress.planned_steps and self._waited_enough():
+            self.say(f"Stopping early: {patience} epochs without a better figure.")
+            progress.planned_steps = progress.step
+        else:
+            self._fit_into_budget()
+        self._save()
 
     def _step(self, rows: Rows) -> float:
         """One update from one batch; returns its loss. Every random draw follows from seed and step."""
         state, optimizer, config = self.state, self.state.optimizer, self.config
-        seed = int(np.random.SeedSequence([config.seed, state.progress.step]).generate_state(1)[0])
-        generator = torch.Generator().manual_seed(seed)
-        torch.manual_seed(seed)  # for dropout and mixup, which draw from torch's own generator
         done = state.progress.step / state.progress.planned_steps
         factor = rate_factor(state.progress.step, state.progress.planned_steps, config.schedule)
         for group, rate in zip(optimizer.param_groups, state.base_rates, strict=True):
             group["lr"] = rate * factor
         total = 0.0
-        for piece in np.array_split(rows, config.optimizer.accumulate):
+        for number, whole in enumerate(np.array_split(rows, config.optimizer.accumulate)):
+            seeds = np.random.SeedSequence([config.seed, state.progress.step, number])
+            own, common = seeds.generate_state(2).tolist()
+            generator = torch.Generator().manual_seed(own + self.processes.rank)
+            torch.manual_seed(own + self.processes.rank)  # for dropout, which draws from torch's own
+            piece = self.processes.share(whole)
             inputs = self._inputs(piece, generator)
             labels = torch.from_numpy(self.codes[piece]).to(self.device)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
                 features = state.network.features(inputs)
                 embeddings = state.network.project(features)
-            loss = state.objective(embeddings, labels, done, **self._mixing(inputs, features))
-            loss = loss * (len(piece) / len(rows))
+            joined, labels = joined_batch(embeddings, labels)
+            torch.manual_seed(common)  # for mixup, which must draw the same in all processes
+            loss = state.objective(joined, labels, done, **self._mixing(inputs, features))
+            loss = loss * (len(whole) / len(rows))
             total += float(loss.detach())
             refuse_broken("loss", total, state)
             loss.backward()
+        self.processes.average(
+            [
+                value.grad
+                for group in optimizer.param_groups
+                for value in group["params"]
+                if value.grad is not None
+            ]
+        )
         norm = torch.nn.utils.clip_grad_norm_(
             state.network.parameters(), config.optimizer.clip_norm or math.inf
         )
@@ -224,6 +249,8 @@ class Loop:
             self.say(f"An epoch takes {per_epoch:.0f} s: planning {possible} epochs in {minutes:g} minutes.")
 
     def _save(self) -> None:
+        if not self.processes.first:
+            return
         path = self.folder / CHECKPOINTS / f"step-{self.state.progress.step:08d}.safetensors"
         save_checkpoint(path, self.state, self.config, self.fingerprint)
         keep_latest(self.folder / CHECKPOINTS, self.config.schedule.keep)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from api_schemas.config import Config
-from api_schemas.errors import InputError
+from api_schemas.errors import ConfigError, InputError
 from api_schemas.files import write_atomically
 from decision.embedding_files import read_embeddings, save_embeddings
 from decision.embeddings import EmbeddingSet
@@ -32,6 +32,7 @@ from training.embed import Prepare, embed
 from training.loop import Loop, quarter_turns
 from training.network import Network, build_network
 from training.objective import Objective
+from training.processes import Processes, joined
 from training.refuse import few_positives, refuse_impossible
 from training.state import State
 
@@ -100,8 +101,21 @@ def train(
     if (out / CONFIG).exists() and not resume:
         raise InputError(f"{out} already holds a run: add --resume to go on with it, or give another --out.")
     refuse_impossible(config)
+    with joined() as device:
+        return _train(config, out, resume, track, say, device)
+
+
+def _train(
+    config: Config, out: Path, resume: bool, track: Track, say: Callable[[str], None], device: torch.device
+) -> Run:
+    processes = Processes(device)
+    if processes.count > 1 and config.mixup and config.mixup.parameters.get("level") in ("input", "feature"):
+        raise ConfigError(
+            "mixup.level: with several processes only embeddings are mixed: leave level out or train in one."
+        )
+    if not processes.first:
+        track, say = silent, lambda _: None
     torch.manual_seed(config.seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     splits = load_data(config.data, track, say)
     say(_described(splits))
     _, codes = np.unique(splits.train.labels, return_inverse=True)
@@ -111,6 +125,7 @@ def train(
     objective = Objective(config, splits.train.n_classes * quarter_turns(config)).to(device)
     state = State(network, objective, config.optimizer)
     evaluated = _network(config, splits.preprocessing).to(device)
+    processes.wait()  # all have looked at what lies in the folder
     (out / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
     fingerprint = _fingerprint(splits)
     latest = latest_checkpoint(out / CHECKPOINTS) if resume else None
@@ -120,20 +135,34 @@ def train(
         state.load_tensors(found.tensors)
         state.progress = found.progress
         say(f"Going on from epoch {found.progress.epoch + 1}, step {found.progress.step}.")
-    config.save(out / CONFIG)
-    splits.preprocessing.save(out / PREPROCESSING_FILE)
+    if processes.first:
+        config.save(out / CONFIG)
+        splits.preprocessing.save(out / PREPROCESSING_FILE)
     Loop(config, splits, state, evaluated, out, fingerprint, device, track, say).fit()
+    if processes.first:
+        _finish(config, out, splits, evaluated, state, Prepare(splits.preprocessing, device), track)
+    processes.wait()
+    return Run.open(out)
 
+
+def _finish(
+    config: Config,
+    out: Path,
+    splits: Splits,
+    evaluated: Network,
+    state: State,
+    prepare: Prepare,
+    track: Track,
+) -> None:
+    """Embed every part with the best network and write the summary that marks a run as finished."""
     evaluated.load_state_dict(load_weights(out / CHECKPOINTS / BEST))
     (out / EMBEDDINGS).mkdir(exist_ok=True)
-    prepare = Prepare(splits.preprocessing, device)
     for name, items in splits.parts().items():
         embedded = embed(evaluated, items, prepare, config.evaluation.batch_size, track)
         save_embeddings(embedded, out / EMBEDDINGS / f"{name}.npz")
     progress = state.progress
     summary = {"train_seconds": progress.seconds, "best_epoch": progress.best_epoch or progress.epoch}
     write_atomically(out / SUMMARY, (json.dumps(summary, indent=2) + "\n").encode())
-    return Run.open(out)
 
 
 def _network(config: Config, preprocessing: Preprocessing) -> Network:

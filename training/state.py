@@ -43,6 +43,11 @@ class Progress:
         """As one line of JSON; floats keep every bit."""
         return json.dumps(asdict(self))
 
+    def take(self, text: str) -> None:
+        """Become what ``to_json`` wrote, where it was another process."""
+        for key, value in json.loads(text).items():
+            setattr(self, key, value)
+
     @classmethod
     def from_json(cls, text: str) -> Progress:
         """The inverse of ``to_json``."""

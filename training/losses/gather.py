@@ -30,12 +30,19 @@ class GatheredLoss(nn.Module):
         if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
             value: Tensor = self.loss(embeddings, labels)
             return value
-        sizes = _sizes(len(embeddings), embeddings.device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_common_seed(embeddings.device))
-            joined = _Gather.apply(embeddings, sizes)  # type: ignore[no-untyped-call]
-            total: Tensor = self.loss(joined, _gathered(labels, sizes))
+            total: Tensor = self.loss(*joined_batch(embeddings, labels))
         return total
+
+
+def joined_batch(embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Embeddings [n, d] and labels [n] of all processes; gradients as ``GatheredLoss`` says."""
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return embeddings, labels
+    sizes = _sizes(len(embeddings), embeddings.device)
+    joined: Tensor = _Gather.apply(embeddings, sizes)  # type: ignore[no-untyped-call]
+    return joined, _gathered(labels, sizes)
 
 
 class _Gather(torch.autograd.Function):
