@@ -27,7 +27,11 @@ class Chart:
 
 
 def charts(report: Report, points: Sequence[OperatingPoint]) -> list[Chart]:
-    """The two pictures of a threshold: what it does to each class, and what it does to pairs."""
+    """The two pictures of a threshold: what it does to each class, and what it does to pairs.
+
+    Points that threshold another score than the report's have no place on its axis and are left out.
+    """
+    points = [point for point in points if point.score == report.score]
     return [
         Chart(
             "utility",

@@ -15,6 +15,7 @@ from api_schemas.manifest import Manifest
 from api_schemas.operating_point import VERIFY_TARGETS, GallerySize, OperatingPoint, Target, TargetKind
 from api_schemas.report import Report
 from decision.embeddings import EmbeddingSet
+from decision.score import CosineScorer
 from evaluation.calibrate import calibrate
 from evaluation.density import ScoreChoice
 from evaluation.evaluate import evaluate
@@ -149,7 +150,7 @@ def export_run(
             f"the model's have {source.items.dimension}."
         )
     points = points_for(source, gallery, point_files, targets or {}, settings.calibration)
-    report = _report(source)
+    report = _report(source, points)
     card = model_card(run, report, points.all)
     return _write(out, settings.name, source, report, gallery, points, settings, encoder_folder(run), card)
 
@@ -167,11 +168,15 @@ def build_from_embeddings(
     settings = BuildConfig.from_overrides(list(overrides))
     source = open_source(path, model)
     points = points_for(source, source.items, point_files, targets or {}, settings.calibration)
-    return _write(out, path.stem, source, _report(source), source.items, points, settings)
+    return _write(out, path.stem, source, _report(source, points), source.items, points, settings)
 
 
-def _report(source: Source) -> Report:
-    return evaluate(source.items, model_hash=source.model_hash, split=source.split, track=track)
+def _report(source: Source, points: Points) -> Report:
+    """Measured by the score that decides, so that curves and thresholds share an axis."""
+    scorer = points.saved[0].scorer if points.saved else CosineScorer()
+    return evaluate(
+        source.items, scorer=scorer, model_hash=source.model_hash, split=source.split, track=track
+    )
 
 
 def _write(

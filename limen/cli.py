@@ -60,6 +60,10 @@ def main() -> None:
     except LimenError as error:
         print(f"limen: {error}", file=sys.stderr)  # noqa: T201
         code = 2
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"limen: {place}{error.strerror or error}.", file=sys.stderr)  # noqa: T201
+        code = 2
     except (KeyboardInterrupt, typer.Abort):
         print("limen: interrupted.", file=sys.stderr)  # noqa: T201
         code = 130

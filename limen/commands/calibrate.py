@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from api_schemas.errors import ConfigError
+from api_schemas.operating_point import Evidence
 from limen.points import SavedPoint
 from limen.progress import say, track
 from limen.source import UNNAMED, open_source
@@ -79,4 +80,20 @@ def calibrate(
     saved = SavedPoint(done.point, done.cohort)
     saved.save(out)
     say(f"Wrote {out}: accept iff {done.point.score.kind} score >= {done.point.threshold:.6f}.")
+    for name_of_part, part in (("fit", done.point.fit), ("proof", done.point.proof)):
+        if part is not None:
+            typer.echo(f"{name_of_part:<6}{_rates(part)}")
     say(f"Fit: {done.point.fit.method}.")
+
+
+def _rates(part: Evidence) -> str:
+    """Rates with their upper bounds, e.g. ``FAR 0.9 % (at most 1 %)``."""
+    shown = []
+    for rate, upper in (("far", "far_upper"), ("frr", "frr_upper"), ("fpir", "fpir_upper"), ("fnir", None)):
+        value = getattr(part, rate)
+        if value is None:
+            continue
+        bound = getattr(part, upper) if upper else None
+        at_most = "" if bound is None else f" (at most {100 * bound:.3g} %)"
+        shown.append(f"{rate.upper()} {100 * value:.3g} %{at_most}")
+    return f"{', '.join(shown)}; {part.n_classes} classes, {part.n_items} items"

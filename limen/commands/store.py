@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from api_schemas.errors import BundleError, InputError
 from limen.extras import needs
 from limen.progress import say, track
 
@@ -19,25 +20,60 @@ def rebuild(
     """Build the index of a data folder again from its items; nothing may be serving from it."""
     with needs("limen rebuild", "serve"):
         from index.live import LiveGallery
-    with LiveGallery.open(bundle, data, track=track) as gallery:
+        from index.store import DATABASE_FILE
+        from service.served import items_folder
+    items = items_folder(bundle, data)
+    if not (items / DATABASE_FILE).is_file():
+        raise InputError(
+            f"{data} holds no items of {bundle}: nothing was written there by `limen serve --data`."
+        )
+    with LiveGallery.open(bundle, items, track=track) as gallery:
         gallery.rebuild(track)
         say(f"{data} holds a new index of {gallery.n_items} items.")
 
 
-def backup(data: Data, out: Annotated[Path, typer.Argument(help="A new folder for the backup.")]) -> None:
+def backup(
+    data: Data,
+    out: Annotated[Path, typer.Argument(help="A new folder for the backup.")],
+    bundle: Annotated[
+        Path | None, typer.Option(help="Whose items, where the data folder holds those of several models.")
+    ] = None,
+) -> None:
     """Copy items, vectors and operating points of a data folder, also while it is being served."""
     with needs("limen backup", "serve"):
         from index.backup import backup as copy
-    copy(data, out)
+        from service.served import items_folder
+    copy(_only_model(data) if bundle is None else items_folder(bundle, data), out)
     say(f"Backup in {out}. Next, when needed: limen restore {out} NEW_DATA_FOLDER")
 
 
 def restore(
     backup_folder: Annotated[Path, typer.Argument(metavar="BACKUP", help="A folder made by `limen backup`.")],
-    data: Annotated[Path, typer.Argument(help="A new or empty data folder.")],
+    data: Annotated[Path, typer.Argument(help="A data folder that holds no items of that model yet.")],
 ) -> None:
     """Make a data folder from a backup, every file checked."""
     with needs("limen restore", "serve"):
+        from index.backup import BACKUP_FILE, BackupRecord
         from index.backup import restore as make
-    make(backup_folder, data)
+        from service.served import MODELS_FOLDER, model_folder
+    try:
+        record = BackupRecord.load(backup_folder / BACKUP_FILE)
+    except InputError as error:
+        raise BundleError(f"{backup_folder} is not a backup: {error}") from None
+    models = data / MODELS_FOLDER
+    models.mkdir(parents=True, exist_ok=True)
+    make(backup_folder, models / model_folder(record.model_hash))
     say(f"{data} is ready. Next: limen serve BUNDLE --data {data}")
+
+
+def _only_model(data: Path) -> Path:
+    """The one model's folder of a data folder; raises InputError for none or several."""
+    from index.store import DATABASE_FILE
+    from service.served import MODELS_FOLDER
+
+    found = [file.parent for file in sorted(data.glob(f"{MODELS_FOLDER}/*/{DATABASE_FILE}"))]
+    if not found:
+        raise InputError(f"{data} is not a data folder: nothing was written there by `limen serve --data`.")
+    if len(found) > 1:
+        raise InputError(f"{data} holds items of {len(found)} models: say whose with --bundle.")
+    return found[0]

@@ -12,6 +12,7 @@ from index.bundle import write_bundle
 from index.live import LiveGallery, StoreInUse
 from index.store import StoredItem
 from limen.commands.store import backup, rebuild, restore
+from service.served import items_folder
 from tests.index.conftest import MODEL, small
 from tests.limen.conftest import clustered
 
@@ -32,17 +33,22 @@ def test_a_data_folder_is_rebuilt_backed_up_while_in_use_and_restored(tmp_path: 
         config_yaml="",
     )
     data = tmp_path / "data"
-    with LiveGallery.open(tmp_path / "bundle", data) as gallery:
+    kept = items_folder(tmp_path / "bundle", data)
+    with pytest.raises(InputError, match="holds no items"):
+        rebuild(tmp_path / "bundle", data)
+    with LiveGallery.open(tmp_path / "bundle", kept) as gallery:
         gallery.upsert([StoredItem("new", "x", items.vectors[0], {"place": 3})])
         with pytest.raises(StoreInUse):
             rebuild(tmp_path / "bundle", data)
     rebuild(tmp_path / "bundle", data)
-    with LiveGallery.open(tmp_path / "bundle", data) as gallery:
+    with LiveGallery.open(tmp_path / "bundle", kept) as gallery:
         assert gallery.stats()["buffer"] == 0
         backup(data, tmp_path / "backup")
         gallery.delete(["new"])
     restore(tmp_path / "backup", tmp_path / "again")
-    with LiveGallery.open(tmp_path / "bundle", tmp_path / "again") as gallery:
+    with LiveGallery.open(
+        tmp_path / "bundle", items_folder(tmp_path / "bundle", tmp_path / "again")
+    ) as gallery:
         assert gallery.n_items == len(items) + 1
         assert gallery.get("new") is not None
     with pytest.raises(InputError, match="not a data folder"):
