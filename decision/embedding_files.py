@@ -54,7 +54,12 @@ def _read_npz(path: Path) -> EmbeddingSet:
         with np.load(path, allow_pickle=False) as archive:
             arrays: dict[str, NDArray[Any]] = {name: archive[name] for name in archive.files}
     except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
-        raise InputError(f"{path} cannot be read as an .npz archive of plain arrays: {error}.") from None
+        reason = (
+            "it holds Python objects, which are never unpickled; save labels as np.array(labels, dtype=str)"
+            if isinstance(error, ValueError) and zipfile.is_zipfile(path)
+            else "it is damaged or of another kind"
+        )
+        raise InputError(f"{path} cannot be read as an .npz archive of plain arrays: {reason}.") from None
     for name in ("embeddings", "labels"):
         if name not in arrays:
             raise InputError(f"{path} has no array '{name}'; found {', '.join(sorted(arrays)) or 'none'}.")
