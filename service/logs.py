@@ -6,12 +6,12 @@ import logging
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import IO, Any
+from typing import Any
 
 import orjson
 
 LOGGER = logging.getLogger("limen.service")
-_requests_go_to: IO[str] | None = None
+_requests_go_to: _Stderr | None = None
 
 
 class JsonLines(logging.Formatter):
@@ -30,11 +30,21 @@ class JsonLines(logging.Formatter):
         return orjson.dumps(line, default=str).decode()
 
 
+class _Stderr:
+    """Whatever stderr is when a line is written: who replaced it may have closed the old one."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
 def configure(level: str) -> None:
     """Send the service's and the server's own log lines to standard error as JSON."""
     global _requests_go_to
-    _requests_go_to = sys.stderr if level in {"debug", "info"} else None
-    handler = logging.StreamHandler(sys.stderr)
+    _requests_go_to = _Stderr() if level in {"debug", "info"} else None
+    handler = logging.StreamHandler(_Stderr())
     handler.setFormatter(JsonLines())
     for name in ("limen", "uvicorn", "uvicorn.error"):
         logger = logging.getLogger(name)
