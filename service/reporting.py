@@ -14,16 +14,15 @@ from api_schemas.errors import InputError
 from api_schemas.http_admin import HistoryEntry
 from api_schemas.http_items import Feedback
 from api_schemas.report import (
-    Consistency,
     Counts,
     Geometry,
     Report,
     Retrieval,
-    UtilityBand,
     Verification,
     VerificationCurve,
 )
 from decision.embeddings import EmbeddingSet
+from evaluation.consistency import Settings, empty_consistency
 from evaluation.evaluate import evaluate
 from service.served import Served
 
@@ -94,7 +93,7 @@ def feedback_report(served: Served, told: Sequence[Feedback]) -> Report:
         retrieval=Retrieval(**nothing),
         verification=_verification(genuine, impostor),
         identification=None,
-        consistency=_no_consistency(),
+        consistency=empty_consistency(Settings()),
         geometry=Geometry(alignment=None, uniformity=None, tolerance=None),
     )
 
@@ -147,22 +146,4 @@ def _verification(genuine: NDArray[np.float64], impostor: NDArray[np.float64]) -
         auc=float(below.sum() / (2 * len(genuine) * len(impostor))),
         tar_at_far=dict(tar),
         curve=VerificationCurve(threshold=thresholds.tolist(), far=far.tolist(), frr=frr.tolist()),
-    )
-
-
-def _no_consistency() -> Consistency:
-    return Consistency(
-        opis=None,
-        opis_debiased=None,
-        opis_ci=None,
-        noise_floor=None,
-        opis_logfar=None,
-        opis_logfar_debiased=None,
-        opis_logfar_ci=None,
-        epsilon_opis={"0.1": None},
-        calibration_range=None,
-        thresholds=[],
-        mean_utility=[],
-        band=UtilityBand(p05=[], p95=[]),
-        per_class=[],
     )
