@@ -82,8 +82,9 @@ class LiveGallery(Gallery):
         super().__init__(bundle, View(None))
         self._points = list(bundle.points.values())
         self._scorers = [bundle.scorer(point) for point in self._points]
+        self._main: Generation | None = None
+        self._alive_rows: NDArray[np.bool_] = np.ones(0, dtype=bool)
         self._buffer: dict[str, StoredItem] = {}
-        self._dead: set[str] = set()
 
     @classmethod
     def open(  # type: ignore[override]
@@ -122,6 +123,7 @@ class LiveGallery(Gallery):
         self.wait()
         self._store.close()
         self._lock_file.close()
+        self._main = None
         self._view = View(None)
 
     def wait(self) -> None:
@@ -266,7 +268,7 @@ class LiveGallery(Gallery):
         if found is None:
             self._name = None
             self.rebuild(track)
-            if self._view.main is None:
+            if self._main is None:
                 self._adopt(None, None, 0)
         else:
             self._adopt(found, name, int(self._store.setting("sequence") or 0))
@@ -301,18 +303,21 @@ class LiveGallery(Gallery):
             ]
 
     def _adopt(self, main: Generation | None, name: str | None, sequence: int) -> None:
-        """Make a generation the current one, with what was written after its sequence number beside it."""
+        """Make a generation the current one, with what was written after its sequence number beside it.
+
+        Readers keep the view before until ``_show`` puts a whole new one in its place.
+        """
         changes = self._store.changes_after(sequence)
         self._name = name
+        self._main = main
         self._buffer = {item.id: item for item in changes.written}
-        self._alive_rows = None if main is None else np.ones(len(main), dtype=bool)
-        self._view = View(main)
+        self._alive_rows = np.ones(0 if main is None else len(main), dtype=bool)
         self._bury(changes.touched)
         self._show()
 
     def _bury(self, ids: Sequence[str]) -> None:
-        main = self._view.main
-        if main is None or self._alive_rows is None:
+        main = self._main
+        if main is None:
             return
         rows = [row for row in (main.items.row_of(one) for one in ids) if row is not None]
         if rows:
@@ -321,9 +326,9 @@ class LiveGallery(Gallery):
 
     def _show(self) -> None:
         """Let readers see the store's present state."""
-        main = self._view.main
+        main = self._main
         alive = None
-        if main is not None and self._alive_rows is not None and not self._alive_rows.all():
+        if main is not None and not self._alive_rows.all():
             alive = main.alive(self._alive_rows)
         buffer = None
         if self._buffer:

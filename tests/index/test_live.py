@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from api_schemas.errors import BundleError, InputError, LimenError
 from index.backup import restore
+from index.generation import Generation
 from index.live import Limits, LiveGallery, StoreInUse
 from index.store import DATABASE_FILE, StoredItem
 from tests.index.conftest import MODEL, MakeBundle, items_of, small, unit
@@ -87,8 +88,6 @@ def test_a_rebuild_changes_no_answer(bundle: Path, tmp_path: Path) -> None:
 def test_writes_and_searches_go_on_during_a_rebuild(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from index.generation import Generation
-
     started, go_on = Event(), Event()
     build = Generation.build.__func__  # type: ignore[attr-defined]
 
@@ -113,6 +112,32 @@ def test_writes_and_searches_go_on_during_a_rebuild(
             assert gallery.search(BASE.vectors[gone], 1, exact=True)[0][0].id != f"i{gone}"
         assert gallery.n_items == 199
         assert gallery.stats()["buffer"] == 2
+
+
+def test_readers_never_see_a_swap_half_done(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every view that readers could have got during a rebuild holds what was written while it was built."""
+    build = Generation.build.__func__  # type: ignore[attr-defined]
+    seen: list[int] = []
+
+    class Watched(LiveGallery):
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name == "_view":
+                seen.append(len(value))
+            super().__setattr__(name, value)
+
+    with Watched.open(bundle, tmp_path / "data", NEVER) as gallery:
+
+        def written_meanwhile(*arguments: Any) -> Any:
+            gallery.upsert([item(f"during{row}", vector) for row, vector in enumerate(unit(RNG, 7))])
+            gallery.delete(["i1", "i2"])
+            seen.clear()
+            return build(Generation, *arguments)
+
+        monkeypatch.setattr(Generation, "build", written_meanwhile)
+        gallery.rebuild()
+        assert seen == [205]
 
 
 def test_enough_changes_start_a_rebuild_by_themselves(bundle: Path, tmp_path: Path) -> None:
