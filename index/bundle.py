@@ -84,7 +84,7 @@ def write_bundle(
     """Build the index, audit it and write a bundle; a crash leaves the old bundle at ``out`` or none.
 
     Args:
-        out: the bundle's folder; an older bundle there is replaced.
+        out: the bundle's folder; an older bundle of that name there is replaced.
         items: the gallery.
         encoder_folder: holds ``encoder.onnx``, ``preprocessing.json`` and perhaps a tokenizer.
         active: ids of the points that decide, under "verify" and "match".
@@ -93,11 +93,11 @@ def write_bundle(
         readme: a model card for people, ``README.md``.
 
     Raises:
-        InputError: ``out`` is something else than a bundle, or the encoder's files are missing.
+        InputError: ``out`` is something else than a bundle of that name, or the encoder's files are missing.
         BundleError: an operating point of another model, or an active id that is not among the points.
     """
     out = out.absolute()
-    _refuse_foreign(out)
+    refuse_foreign(out, name)
     _check_points(operating_points, active, model_hash)
     now = datetime.now(UTC)
     folder = out.with_name(f".{out.name}.{secrets.token_hex(4)}.tmp")
@@ -224,13 +224,26 @@ def verify_bundle(path: Path, track: Track = silent) -> Manifest:
     return manifest
 
 
-def _refuse_foreign(out: Path) -> None:
+def refuse_foreign(out: Path, name: str) -> None:
+    """Only a bundle of the same name may be replaced; whoever works long first asks before that.
+
+    Raises:
+        InputError: something else lies at ``out``.
+        BundleError: a damaged bundle does.
+    """
     if not out.exists() and not out.is_symlink():
         return
     if not out.is_dir() or out.is_symlink():
         raise InputError(f"{out} exists and is not a folder: choose another place for the bundle.")
-    if any(out.iterdir()) and not (out / MANIFEST_FILE).is_file():
+    if not any(out.iterdir()):
+        return
+    if not (out / MANIFEST_FILE).is_file():
         raise InputError(f"{out} holds files that are no bundle: choose another place, or an empty folder.")
+    old = read_manifest(out).name
+    if old != name:
+        raise InputError(
+            f"{out} holds the bundle '{old}', this one is '{name}': choose another place, or remove it first."
+        )
 
 
 def _check_points(

@@ -68,6 +68,8 @@ def calibrate(
     target_far: float | None = None,
     target_fpir: float | None = None,
     target_frr: float | None = None,
+    eer: bool = False,
+    cost: tuple[float, float, float] | None = None,
     score: Literal["auto", "cosine", "density"] = "auto",
     confidence: float = 0.95,
     name: str | None = None,
@@ -78,7 +80,9 @@ def calibrate(
     Args:
         embeddings: float [n, d]; rows are normalised here.
         labels: [n], integers or text.
-        target_far, target_fpir, target_frr: exactly one, a share in (0, 1).
+        target_far, target_fpir, target_frr: a share in (0, 1); exactly one of these or the next two.
+        eer: where FAR equals FRR.
+        cost: of a false match and of a false non-match, and the prior of a genuine pair.
         score: the kind of score to threshold; ``auto`` takes the more consistent one.
         confidence: of the one-sided upper bound that must meet the target.
         name: the point's name; made from the target unless given.
@@ -92,7 +96,7 @@ def calibrate(
     from evaluation.calibrate import calibrate as choose
     from limen.targets import name_of, one_target
 
-    target = one_target(confidence, far=target_far, fpir=target_fpir, frr=target_frr)
+    target = one_target(confidence, far=target_far, fpir=target_fpir, frr=target_frr, eer=eer, cost=cost)
     items = EmbeddingSet.from_arrays(embeddings, labels)
     return choose(
         items,

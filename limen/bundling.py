@@ -19,7 +19,7 @@ from decision.score import CosineScorer
 from evaluation.calibrate import calibrate
 from evaluation.density import ScoreChoice
 from evaluation.evaluate import evaluate
-from index.bundle import write_bundle
+from index.bundle import refuse_foreign, write_bundle
 from limen.points import SavedPoint, points_of_model
 from limen.progress import say, track
 from limen.source import Source, encoder_folder, open_source, source_of_run
@@ -142,6 +142,7 @@ def export_run(
     from training.card import model_card
 
     settings = run.config.with_overrides(list(overrides))
+    refuse_foreign(out, settings.name)
     source = source_of_run(run)
     gallery = source.items if gallery is None else gallery
     if gallery.dimension != source.items.dimension:
@@ -166,6 +167,7 @@ def build_from_embeddings(
 ) -> Manifest:
     """Make a bundle from an embeddings file; the gallery is all rows."""
     settings = BuildConfig.from_overrides(list(overrides))
+    refuse_foreign(out, path.stem)
     source = open_source(path, model)
     points = points_for(source, source.items, point_files, targets or {}, settings.calibration)
     return _write(out, path.stem, source, _report(source, points), source.items, points, settings)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from importlib import metadata
+from typing import Annotated
 
 import typer
 
@@ -25,12 +27,28 @@ from limen.commands import (
 
 app = typer.Typer(
     name="limen",
-    help="Train embeddings, measure how evenly ONE threshold holds, freeze it with its proof, serve it.",
     epilog="Start with `limen demo`. Every command has --help.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"limen {metadata.version('limen')}")
+        raise typer.Exit
+
+
+@app.callback()
+def limen(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Train embeddings, measure how evenly ONE threshold holds, freeze it with its proof, serve it."""
+
+
 app.command()(demo.demo)
 app.add_typer(data.app, name="data")
 app.command()(train.train)

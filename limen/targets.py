@@ -11,7 +11,9 @@ from api_schemas.operating_point import Target, TargetKind
 def share_target(kind: TargetKind, value: float, confidence: float) -> Target:
     """A target that is a share in (0, 1); raises ConfigError otherwise."""
     if not 0 < value < 1:
-        raise ConfigError(f"--target-{kind} must be between 0 and 1 (1 % is 0.01), found {value:g}.")
+        raise ConfigError(
+            f"the target {kind.upper()} must be between 0 and 1 (1 % is 0.01), found {value:g}."
+        )
     return Target(kind=kind, value=value, confidence=confidence)
 
 
@@ -22,7 +24,7 @@ def one_target(
     fpir: float | None = None,
     frr: float | None = None,
     eer: bool = False,
-    cost: str | None = None,
+    cost: tuple[float, float, float] | None = None,
 ) -> Target:
     """The one target that was given; raises ConfigError for none, several or a share outside (0, 1)."""
     if not 0.5 <= confidence < 1:
@@ -32,21 +34,30 @@ def one_target(
     if eer:
         given.append(Target(kind="eer", confidence=confidence))
     if cost is not None:
-        given.append(Target(kind="cost", confidence=confidence, cost_parameters=_costs(cost)))
+        given.append(Target(kind="cost", confidence=confidence, cost_parameters=_cost_parameters(cost)))
     if len(given) != 1:
         raise ConfigError(f"give exactly one target (FAR, FPIR, FRR, EER or cost), found {len(given)}.")
     return given[0]
 
 
-def _costs(text: str) -> dict[str, float]:
+def costs(text: str) -> tuple[float, float, float]:
+    """The three numbers of ``--cost``; raises ConfigError for anything else."""
     try:
         false_match, false_non_match, prior = (float(part) for part in text.split(","))
     except ValueError:
         raise ConfigError(
             f"--cost needs FALSE_MATCH,FALSE_NON_MATCH,PRIOR, e.g. 10,1,0.01; found '{text}'."
         ) from None
+    return false_match, false_non_match, prior
+
+
+def _cost_parameters(cost: tuple[float, float, float]) -> dict[str, float]:
+    false_match, false_non_match, prior = cost
     if not (0 < false_match < math.inf and 0 < false_non_match < math.inf and 0 < prior < 1):
-        raise ConfigError(f"--cost needs two positive costs and a prior between 0 and 1, found '{text}'.")
+        raise ConfigError(
+            "a cost is two positive costs (of a false match, of a false non-match) and a prior between "
+            f"0 and 1, found {', '.join(f'{number:g}' for number in cost)}."
+        )
     return {"cost_false_match": false_match, "cost_false_non_match": false_non_match, "prior": prior}
 
 

@@ -12,7 +12,7 @@ from api_schemas.operating_point import Evidence
 from limen.points import SavedPoint
 from limen.progress import say, track
 from limen.source import UNNAMED, open_source
-from limen.targets import name_of, one_target
+from limen.targets import costs, name_of, one_target
 
 
 def calibrate(
@@ -57,7 +57,14 @@ def calibrate(
     from evaluation.calibrate import calibrate as choose
     from evaluation.plan import plan as plan_data
 
-    target = one_target(confidence, far=target_far, fpir=target_fpir, frr=target_frr, eer=eer, cost=cost)
+    target = one_target(
+        confidence,
+        far=target_far,
+        fpir=target_fpir,
+        frr=target_frr,
+        eer=eer,
+        cost=None if cost is None else costs(cost),
+    )
     if out is None and not plan:
         raise ConfigError("--out FILE is needed: where to write the operating point.")
     opened = open_source(source, model)

@@ -23,7 +23,7 @@ def demo(
     no_serve: Annotated[bool, typer.Option("--no-serve", help="Stop after the export.")] = False,
     port: Annotated[int, typer.Option(help="Port to serve on.", min=0, max=65535)] = 8000,
 ) -> None:
-    """Train, evaluate, calibrate, export and serve: about 1,000 characters in the typefaces of matplotlib.
+    """Train, evaluate, calibrate, export and serve: some 900 characters in the typefaces of matplotlib.
 
     The network learns which pictures show the same character; the classes it is tested on are
     characters it has never seen. Takes about a minute on two cores.
@@ -80,6 +80,6 @@ def _make_room(out: Path) -> None:
     ]
     if strangers:
         raise InputError(f"{out} holds {strangers[0]}, which is not from a demo: give --out another folder.")
-    for name in ("run", "report"):
+    for name in ("run", "report", "bundle"):
         shutil.rmtree(out / name, ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)

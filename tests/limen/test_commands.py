@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from api_schemas.operating_point import OperatingPoint
 from decision.embedding_files import read_embeddings, save_embeddings
 from decision.embeddings import EmbeddingSet
 from decision.similarity import pair_similarities
+from limen import calibrate
 from limen.points import cohort_path, read_point
 from tests.limen.conftest import Limen, clustered
 
@@ -108,6 +110,36 @@ def test_a_bundle_is_not_written_over_something_else(
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     assert limen("build", embeddings_file, "--out", tmp_path / "mine").code == 2
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_bundle_gives_way_to_its_own_name_alone_and_that_is_asked_before_the_work(
+    limen: Limen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seed in (("cars", 0), ("birds", 1)):
+        save_embeddings(clustered(5, 8, seed=seed), tmp_path / f"{name}.npz")
+    out = tmp_path / "bundle"
+    for _ in range(2):
+        assert limen("build", tmp_path / "cars.npz", "--out", out).code == 0
+    monkeypatch.setattr("limen.bundling.calibrated_points", None)  # whoever calls it has worked for nothing
+    outcome = limen("build", tmp_path / "birds.npz", "--out", out)
+    assert outcome.code == 2
+    assert "'cars'" in outcome.err
+    assert json.loads((out / "manifest.json").read_text())["name"] == "cars"
+
+
+def test_the_version_is_told(limen: Limen) -> None:
+    outcome = limen("--version")
+    assert (outcome.code, outcome.out) == (0, f"limen {metadata.version('limen')}\n")
+
+
+def test_python_chooses_by_cost_and_eer_as_the_command_line_does(
+    limen: Limen, embeddings_file: Path, tmp_path: Path
+) -> None:
+    items = read_embeddings(embeddings_file)
+    for flags, keywords in ((["--cost", "5,1,0.1"], {"cost": (5.0, 1.0, 0.1)}), (["--eer"], {"eer": True})):
+        assert limen("calibrate", embeddings_file, *flags, "--out", tmp_path / "op.json").code == 0
+        point = calibrate(items.vectors, items.labels, **keywords)  # type: ignore[arg-type]
+        assert point.threshold == OperatingPoint.load(tmp_path / "op.json").threshold
 
 
 def test_losses_are_listed_name_first(limen: Limen) -> None:
