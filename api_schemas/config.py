@@ -204,16 +204,23 @@ class ModelConfig(Part):
 
 
 class SamplerConfig(Part):
-    """Batches of ``batch_size`` items: ``items_per_class`` of each of the classes drawn."""
+    """Batches of ``batch_size`` items: ``items_per_class`` of each of the classes drawn.
 
-    name: Literal["m_per_class", "class_balanced", "shuffled"] = "m_per_class"
+    ``episodic``: exactly so many of each, drawn anew every time; a 20-way episode with 1 shot and 5 queries
+    has ``batch_size`` 120 and ``items_per_class`` 6 (the loss's ``shots`` says which are the support).
+    """
+
+    name: Literal["m_per_class", "episodic", "class_balanced", "shuffled"] = "m_per_class"
     batch_size: int = Field(default=128, ge=2)
     items_per_class: int = Field(default=4, ge=1)
 
     @model_validator(mode="after")
     def _batch_holds_two_classes(self) -> Self:
-        if self.name == "m_per_class" and self.batch_size < 2 * self.items_per_class:
+        grouped = self.name in ("m_per_class", "episodic")
+        if grouped and self.batch_size < 2 * self.items_per_class:
             raise ValueError("batch_size must be at least twice items_per_class: a batch needs two classes")
+        if self.name == "episodic" and self.batch_size % self.items_per_class:
+            raise ValueError("batch_size must be a multiple of items_per_class: an episode has whole classes")
         return self
 
 

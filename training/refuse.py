@@ -15,6 +15,7 @@ from training.registry import check_parameters, chosen
 from training.samplers import Rows
 
 FROM_THE_DATA = ("input_shape", "buckets")  # parameters of a backbone that nobody sets
+GROUPED = ("m_per_class", "episodic")  # samplers whose batches hold items_per_class of each class
 
 
 def refuse_impossible(config: Config) -> None:
@@ -42,7 +43,7 @@ def few_positives(config: Config, codes: Rows) -> str | None:
         codes: int [n], the class of each training item.
     """
     comparing, sampler = _comparing(config), config.sampler
-    if sampler.name == "m_per_class" or config.memory or not comparing:
+    if sampler.name in GROUPED or config.memory or not comparing:
         return None
     counts = np.bincount(codes).astype(np.float64)
     counts = counts[counts > 0]
@@ -72,6 +73,7 @@ def _comparing(config: Config) -> list[str]:
 
 def _check_sampler(config: Config) -> None:
     comparing, sampler = _comparing(config), config.sampler
+    _check_shots(config)
     if not comparing or config.memory:  # a memory holds items of all classes
         return
     which = f"loss '{comparing[0]}' compares items of the same batch"
@@ -81,7 +83,7 @@ def _check_sampler(config: Config) -> None:
             f"optimizer.accumulate: {which}, but {sampler.batch_size} items in {pieces} pieces are computed "
             "one by one: set accumulate to at most half of sampler.batch_size."
         )
-    if sampler.name != "m_per_class":
+    if sampler.name not in GROUPED:
         return
     if sampler.items_per_class == 1:
         raise ConfigError(
@@ -93,6 +95,26 @@ def _check_sampler(config: Config) -> None:
             f"optimizer.accumulate: {which}, but a piece of {piece} items holds hardly more than one class "
             f"of {sampler.items_per_class}: lower accumulate or sampler.items_per_class."
         )
+
+
+def _check_shots(config: Config) -> None:
+    """A support of ``shots`` items must leave queries, and all of it must be in the same piece."""
+    sampler = config.sampler
+    for spec in config.loss:
+        shots = spec.parameters.get("shots")
+        if shots is None:
+            continue
+        if sampler.name != "episodic":
+            raise ConfigError(f"loss ({spec.name}): shots part an episode: set sampler.name to 'episodic'.")
+        if shots >= sampler.items_per_class:
+            raise ConfigError(
+                f"loss ({spec.name}): {shots} shots of {sampler.items_per_class} items of a class leave no "
+                "query: raise sampler.items_per_class."
+            )
+        if config.optimizer.accumulate > 1:
+            raise ConfigError(
+                f"optimizer.accumulate: loss '{spec.name}' with shots needs the whole episode: set it to 1."
+            )
 
 
 def _check_backbone(model: ModelConfig) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api_schemas.config import SamplerConfig
+from api_schemas.errors import ConfigError
 
 Rows = NDArray[np.int64]
 
@@ -17,17 +18,24 @@ def batches(labels: Rows, sampler: SamplerConfig, steps: int, seed: int, epoch: 
 
     ``m_per_class``: classes in random order, each giving up to ``items_per_class`` of its items (all of a
     smaller class), until the batch is full; a class comes again only after all others came.
-    ``class_balanced``: every item's class is drawn evenly. ``shuffled``: a permutation of all items.
+    ``episodic``: other classes every time, exactly ``items_per_class`` distinct items of each in random
+    order; smaller classes never come. ``class_balanced``: every item's class is drawn evenly.
+    ``shuffled``: a permutation of all items.
 
     Args:
         labels: int [n], class codes from 0.
         steps: batches in the epoch.
+
+    Raises:
+        ConfigError: too few classes of ``items_per_class`` items for an episode.
     """
     random = np.random.default_rng([seed, epoch])
     rows_of = _rows_of_classes(labels)
     size = min(sampler.batch_size, len(labels))
     if sampler.name == "m_per_class":
         return _m_per_class(rows_of, size, min(sampler.items_per_class, size // 2), steps, random)
+    if sampler.name == "episodic":
+        return _episodes(rows_of, sampler, steps, random)
     if sampler.name == "class_balanced":
         drawn = random.integers(0, len(rows_of), (steps, size))
         return [np.array([random.choice(rows_of[code]) for code in batch]) for batch in drawn]
@@ -67,6 +75,24 @@ def _m_per_class(
         classes.extendleft(reversed(again))
         made.append(np.concatenate(groups))
     return made
+
+
+def _episodes(
+    rows_of: list[Rows], sampler: SamplerConfig, steps: int, random: np.random.Generator
+) -> list[Rows]:
+    items, ways = sampler.items_per_class, sampler.batch_size // sampler.items_per_class
+    large = [rows for rows in rows_of if len(rows) >= items]
+    if len(large) < ways:
+        raise ConfigError(
+            f"sampler: an episode of {sampler.batch_size} items needs {ways} classes of at least {items} "
+            f"items, found {len(large)}: lower sampler.batch_size or sampler.items_per_class."
+        )
+    return [
+        np.concatenate(
+            [random.permutation(large[way])[:items] for way in random.permutation(len(large))[:ways]]
+        )
+        for _ in range(steps)
+    ]
 
 
 def _dealt(waiting: Rows, rows: Rows, items: int, random: np.random.Generator) -> tuple[Rows, Rows]:

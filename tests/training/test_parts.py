@@ -7,6 +7,7 @@ import inspect
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from api_schemas.config import AugmentationConfig, ModelConfig, SamplerConfig, ScheduleConfig
 from api_schemas.errors import ConfigError
@@ -60,6 +61,33 @@ def test_classes_smaller_than_asked_give_what_they_have() -> None:
     sampler = SamplerConfig(batch_size=10, items_per_class=4)
     (batch,) = batches(labels, sampler, 1, seed=0, epoch=0)
     assert sorted(batch.tolist()) == list(range(10))
+
+
+def test_an_episode_holds_whole_classes_drawn_anew() -> None:
+    labels = np.repeat(np.arange(8), [2, 5, 5, 5, 9, 9, 9, 9])  # class 0 is too small for an episode
+    sampler = SamplerConfig(name="episodic", batch_size=12, items_per_class=4)
+    episodes = batches(labels, sampler, 200, seed=0, epoch=0)
+    for rows in episodes:
+        assert len(np.unique(rows)) == 12
+        ways, counts = np.unique(labels[rows], return_counts=True)
+        assert counts.tolist() == [4, 4, 4]
+        assert 0 not in ways
+        assert np.array_equal(labels[rows], np.repeat(labels[rows][::4], 4))  # class by class
+    first_shots = np.concatenate([rows[::4] for rows in episodes])
+    assert set(np.concatenate(episodes)) == set(range(2, len(labels)))
+    assert set(first_shots) == set(range(2, len(labels)))  # every item is support some time
+    again = batches(labels, sampler, 200, seed=0, epoch=0)
+    assert all(np.array_equal(one, other) for one, other in zip(episodes, again, strict=True))
+    assert not np.array_equal(episodes[0], batches(labels, sampler, 200, seed=0, epoch=1)[0])
+    with pytest.raises(ConfigError, match="needs 9 classes of at least 4 items, found 7"):
+        batches(labels, SamplerConfig(name="episodic", batch_size=36, items_per_class=4), 1, 0, 0)
+
+
+def test_an_episode_of_broken_classes_is_refused() -> None:
+    with pytest.raises(ValidationError, match="multiple of items_per_class"):
+        SamplerConfig(name="episodic", batch_size=10, items_per_class=4)
+    with pytest.raises(ValidationError, match="a batch needs two classes"):
+        SamplerConfig(name="episodic", batch_size=4, items_per_class=4)
 
 
 @pytest.mark.parametrize("name", ["class_balanced", "shuffled"])

@@ -25,6 +25,7 @@ SAMPLERS: dict[str, dict[str, Any]] = {
     "one of each class": {"name": "m_per_class", "batch_size": 8, "items_per_class": 1},
     "pairs": {"name": "m_per_class", "batch_size": 16, "items_per_class": 2},
     "fours": {"name": "m_per_class", "batch_size": 16, "items_per_class": 4},
+    "episodes": {"name": "episodic", "batch_size": 16, "items_per_class": 4},
     "balanced": {"name": "class_balanced", "batch_size": 16},
     "shuffled": {"name": "shuffled", "batch_size": 16},
 }
@@ -73,6 +74,22 @@ def test_pieces_of_a_batch_that_hold_one_class_are_refused(small: MakeConfig) ->
         refuse_impossible(small(sampler=sampler, optimizer={"accumulate": 4}))
     with pytest.raises(ConfigError, match="one by one: set accumulate to at most half"):
         refuse_impossible(small(sampler=SAMPLERS["shuffled"], optimizer={"accumulate": 16}))
+
+
+@pytest.mark.parametrize("name", ["proto_triplet", "icnn"])
+def test_shots_want_whole_episodes_with_queries(small: MakeConfig, name: str) -> None:
+    loss, episodes = {"name": name, "shots": 1}, SAMPLERS["episodes"]
+    config = small(loss=loss, sampler=episodes)
+    refuse_impossible(config)
+    assert min(gradients(config)) > 1e-4
+    with pytest.raises(ConfigError, match=r"set sampler\.name to 'episodic'"):
+        refuse_impossible(small(loss=loss, sampler=SAMPLERS["fours"]))
+    with pytest.raises(ConfigError, match="4 shots of 4 items of a class leave no query"):
+        refuse_impossible(small(loss={"name": name, "shots": 4}, sampler=episodes))
+    with pytest.raises(ConfigError, match="needs the whole episode: set it to 1"):
+        refuse_impossible(small(loss=loss, sampler=episodes, optimizer={"accumulate": 2}))
+    with pytest.raises(ConfigError, match="shots must be at least 1"):
+        refuse_impossible(small(loss={"name": name, "shots": 0}, sampler=episodes))
 
 
 def test_texts_are_not_mixed_at_input_level(small: MakeConfig) -> None:

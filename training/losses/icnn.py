@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from training.losses.distances import squared_distances
+from training.losses.episodes import in_support
 from training.losses.library import Indices, Loss, LossTerms, reduced
 
 NEAREST = 1e-6  # under the root, as in the authors' code
@@ -28,21 +29,26 @@ class ICNN(Loss):
 
     Parameters:
         k: 4, the authors'. reach: k + 1 unless given (shots + queries in their full-batch form).
+        shots: null; with a number the first ``shots`` items of each class in the batch are the support and
+            hold the neighbours of the others, the queries (sampler ``episodic``).
 
     Neighbours: NCA with a soft neighbourhood. The choice of neighbours and the share of kin have no
     gradient; the share only moves the value.
 
     In released code: the same values for unit vectors; epsilons of 1e-7 in the quotients as there. Batches
-    of fewer than k + 3 items use n - 2 neighbours and a share of 1.
+    of fewer than k + 3 items use n - 2 neighbours and a share of 1. Against a support, theirs drops each
+    query's nearest neighbour as if it were the query itself; here it counts.
     """
 
     paper: ClassVar[str] = "Mendez-Ruiz et al., SuSana Distancia is All You Need, 2023, arXiv 2305.09062"
 
-    def __init__(self, k: int = 4, reach: int | None = None) -> None:
+    def __init__(self, k: int = 4, reach: int | None = None, shots: int | None = None) -> None:
         super().__init__()
         if k < 1 or (reach is not None and reach < k):
             raise ValueError("k must be at least 1 and reach at least k")
-        self.k, self.reach = k, reach
+        if shots is not None and shots < 1:
+            raise ValueError(f"shots must be at least 1, found {shots}")
+        self.k, self.reach, self.shots = k, reach, shots
 
     def compute_loss(
         self,
@@ -53,10 +59,14 @@ class ICNN(Loss):
         ref_labels: Tensor,
     ) -> LossTerms:
         """Minus the logarithm of the score."""
+        if ref_emb is embeddings and self.shots:
+            support = in_support(labels, self.shots)
+            ref_emb, ref_labels = embeddings[support], labels[support]
+            embeddings, labels = embeddings[~support], labels[~support]
         alone = ref_emb is embeddings
         m = len(ref_emb) - alone
         k = min(self.k, max(1, len(ref_emb) - 2))
-        if m < 1:
+        if m < 1 or not len(labels):
             return self.zero_losses()
         items = F.normalize(embeddings, dim=1)
         squared = squared_distances(items, items if alone else F.normalize(ref_emb, dim=1)) + NEAREST

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from training.losses.distances import squared_distances
+from training.losses.episodes import in_support
 from training.losses.library import Indices, Loss, LossTerms, per_element
 from training.losses.pairs import item_weights
 
@@ -21,24 +22,28 @@ class ProtoTriplet(Loss):
     Formula: ``mean_q [ d(q, c_y) - min_{k != y} d(q, c_k) + margin ]_+``, c the class means of the support,
     ``d(a, b) = sqrt(|a - b|^2 + 1e-6)`` of unit vectors.
 
-    Shapes: embeddings [n, d], labels [n]; references [m, d] are the support. Without references every item is
-    a query and the others of its class are its support (leave one out), so the batch is used twice over;
-    an item that is alone in its class is support only. Wants batches of few items of each of many classes
-    (the ``m_per_class`` sampler gives such episodes). A miner's indices weight the queries.
+    Shapes: embeddings [n, d], labels [n]; references [m, d] are the support. Without references and without
+    ``shots`` every item is a query and the others of its class are its support (leave one out), so the batch
+    is used twice over; an item that is alone in its class is support only. A miner's indices weight the
+    queries.
 
     Parameters:
         margin: 0.5, the authors'.
+        shots: null; with a number the first ``shots`` items of each class in the batch are the support and
+            the others the queries, as in an episode (sampler ``episodic``).
 
     Neighbours: triplet on means: one positive and the hardest negative; ProxyNCA with computed proxies.
 
-    In released code: distances of raw features and a fixed support and query split of every episode.
+    In released code: the same values for unit vectors; distances of raw features, and always an episode.
     """
 
     paper: ClassVar[str] = "Mendez-Ruiz et al., SuSana Distancia is All You Need, 2023, arXiv 2305.09062"
 
-    def __init__(self, margin: float = 0.5) -> None:
+    def __init__(self, margin: float = 0.5, shots: int | None = None) -> None:
         super().__init__()
-        self.margin = margin
+        if shots is not None and shots < 1:
+            raise ValueError(f"shots must be at least 1, found {shots}")
+        self.margin, self.shots = margin, shots
 
     def compute_loss(
         self,
@@ -49,8 +54,14 @@ class ProtoTriplet(Loss):
         ref_labels: Tensor,
     ) -> LossTerms:
         """The hinge of every query that has a prototype of its own class and one of another."""
-        items = F.normalize(embeddings, dim=1)
         alone = ref_emb is embeddings
+        weights = item_weights(len(labels), indices_tuple if alone else None, embeddings)
+        if alone and self.shots:
+            support = in_support(labels, self.shots)
+            ref_emb, ref_labels = embeddings[support], labels[support]
+            embeddings, labels, weights = embeddings[~support], labels[~support], weights[~support]
+            alone = False
+        items = F.normalize(embeddings, dim=1)
         support = items if alone else F.normalize(ref_emb, dim=1)
         classes, codes = torch.unique(ref_labels, return_inverse=True)
         counts = torch.bincount(codes, minlength=len(classes)).to(items.dtype)
@@ -71,6 +82,5 @@ class ProtoTriplet(Loss):
         counted = (mine & (rest > 0)).any(1) & (~mine).any(1)
         if not counted.any():
             return self.zero_losses()
-        weights = item_weights(len(labels), indices_tuple, distance) if alone else 1.0
         losses = torch.where(counted, own - nearest + self.margin, 0).relu() * weights
         return per_element(losses[counted])

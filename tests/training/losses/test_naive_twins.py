@@ -157,3 +157,18 @@ def test_simplex_corners_are_evenly_apart() -> None:
         cosine = corners @ corners.T
         expected = torch.full_like(cosine, -1 / dimension).fill_diagonal_(1)
         torch.testing.assert_close(cosine, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("shots", [1, 2])
+@pytest.mark.parametrize("name", ["proto_triplet", "icnn"])
+def test_an_episode_compares_queries_with_their_support(name: str, shots: int) -> None:
+    items, labels = batch(n=20)
+    support = [i for i in range(20) if int((labels[:i] == labels[i]).sum()) < shots]
+    queries = [i for i in range(20) if i not in support]
+    apart = make(name)(items[queries], labels[queries], None, items[support], labels[support])
+    together = make(name, shots=shots)(items, labels)
+    torch.testing.assert_close(together, apart)
+    (gradient,) = torch.autograd.grad(together, items)
+    assert gradient[support].abs().max() > 0
+    assert gradient[queries].abs().max() > 0
+    assert make(name, shots=5)(items[:4], labels[:4]) == 0  # support alone: nothing to ask

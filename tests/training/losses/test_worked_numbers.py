@@ -118,3 +118,26 @@ def test_icnn_follows_its_loop_at_other_neighbourhoods() -> None:
         expected = naive_icnn(None, items, labels, k, reach)
         loss = make("icnn", k=k, reach=reach)
         assert float(loss(items, labels)) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_proto_triplet_of_an_episode() -> None:
+    # chords: 10 degrees 0.174311, 20: 0.347296, 30: 0.517638, 40: 0.684040; supports at 0, 90 and 50 degrees
+    support, ref_labels = at(0, 90, 50), torch.tensor([0, 1, 2])
+    items, labels = at(30, 80, 50), torch.tensor([0, 1, 2])
+    # own - nearest other + 0.5: 0.517638 - 0.347296, 0.174311 - 0.517638, 0 - 0.684040 (no hinge)
+    expected = (0.670342 + 0.156673 + 0) / 3
+    loss = make("proto_triplet")(items, labels, None, support, ref_labels)
+    assert float(loss) == pytest.approx(expected, abs=2e-6)
+    episode, of_class = torch.cat([support, items]), torch.cat([ref_labels, labels])
+    torch.testing.assert_close(make("proto_triplet", shots=1)(episode, of_class), loss)
+
+
+def test_icnn() -> None:
+    items, labels = at(0, 20, 60, 95, 110), torch.tensor([0, 0, 1, 1, 1])
+    # kin over the nearest stranger: d20/d60, d20/d40, d35/d40, mean(d15, d35)/d75, mean(d15, d50)/d90
+    same = 1 - (0.347296 + 0.507714 + 0.879206 + 0.354188 + 0.391132) / 5
+    different = (1 + 0.684040 + 0.684040) / 3  # strangers among the two nearest: d60, d40 and d40
+    share = (1 + 1 + 1 + 2 + 2) / 10
+    score = ((same + different) / 2 + share) / 2
+    assert score == pytest.approx(0.673363, abs=1e-6)
+    assert float(make("icnn", k=2, reach=3)(items, labels)) == pytest.approx(-math.log(score), abs=2e-6)
