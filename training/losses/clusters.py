@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,7 @@ ROUNDS = 20  # of k-means; a few dozen items of one class settle in fewer
 
 @dataclass(frozen=True)
 class Clusters:
-    """Subclasses: unit centres float [k, d], the class of each int [k], its temperature float [k]."""
+    """Subclasses: unit centres float [k, d], each one's class int [k] and its temperature float [k]."""
 
     centers: Tensor
     labels: Tensor
@@ -27,31 +28,31 @@ def cluster(items: Tensor, labels: Tensor, cluster_size: int, temperature: float
         items: float [n, d], unit rows. labels: int [n].
     """
     classes, counts = torch.unique(labels, return_counts=True)
-    size = max(int(counts.min()), cluster_size) if len(counts) else cluster_size
-    centers, center_labels, spreads, single = [], [], [], []
-    for label, count in zip(classes.tolist(), counts.tolist(), strict=True):
-        rows = items[labels == label]
-        found, members = _k_means(rows, max(1, count // size))
-        centers.append(found)
-        center_labels.append(torch.full((len(found),), label, device=labels.device))
-        away = (rows - found[members]).norm(dim=1)
-        sizes = torch.bincount(members, minlength=len(found)).to(items.dtype)
-        total = items.new_zeros(len(found)).index_add(0, members, away)
-        spreads.append(total / sizes.clamp(min=1) / torch.log(sizes + 10))
-        single.append(torch.full((len(found),), len(found) == 1, device=labels.device))
-    if not centers:
+    if not len(classes):
         return Clusters(items[:0], labels[:0], items.new_zeros(0))
-    spread = torch.cat(spreads)
-    low, high = torch.quantile(spread, 0.2), torch.quantile(spread, 0.8)
-    spread = spread.clamp(low, high)
+    size = max(int(counts.min()), cluster_size)
+    groups = [items[labels == label] for label in classes.tolist()]
+    centers = [_k_means(rows, max(1, len(rows) // size)) for rows in groups]
+    parts = torch.tensor([len(found) for found in centers], device=labels.device)
+    temperatures = _temperatures(groups, parts, temperature)
+    return Clusters(
+        torch.cat(centers), classes.repeat_interleave(parts), temperatures.repeat_interleave(parts)
+    )
+
+
+def _temperatures(groups: list[Tensor], parts: Tensor, temperature: float) -> Tensor:
+    """Of each class, float [c]: wide classes get a higher one, those that are one cluster the plain one."""
+    spread = torch.stack(
+        [(rows - rows.mean(0)).norm(dim=1).mean() / math.log(len(rows) + 10) for rows in groups]
+    )
+    spread = spread.clamp(torch.quantile(spread, 0.2), torch.quantile(spread, 0.8))
     scaled = temperature * spread / spread.mean().clamp(min=1e-12)
-    # a class that is one cluster has no cousins; items that all coincide have no spread to scale by
-    plain = torch.cat(single) | (scaled < temperature * 1e-3)
-    return Clusters(torch.cat(centers), torch.cat(center_labels), torch.where(plain, temperature, scaled))
+    # items that all coincide have no spread to scale by
+    return torch.where((parts == 1) | (scaled < temperature * 1e-3), temperature, scaled)
 
 
-def _k_means(rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Unit centres [k, d] by cosine, and each row's centre; starts from the rows farthest apart."""
+def _k_means(rows: Tensor, k: int) -> Tensor:
+    """Unit centres [k, d] by cosine; starts from the rows farthest apart."""
     closest = rows @ F.normalize(rows.mean(0), dim=0)
     chosen = [int(closest.argmin())]
     closest = rows @ rows[chosen[0]]
@@ -68,4 +69,4 @@ def _k_means(rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
         if torch.equal(now, members):
             break
         members = now
-    return centers, members
+    return centers

@@ -28,7 +28,8 @@ class HierarchicalContrastive(Loss):
 
     Neighbours: with a flat tree it is a contrastive loss over all pairs of the batch at once.
 
-    In released code: third-party code alone was found for the paper's loss; this is its form.
+    In released code: one stored file of unknown origin alone was found for the paper's loss. It takes one
+    mean over close and far pairs together, so the few close ones hardly count; here each has its own.
     """
 
     paper: ClassVar[str] = (

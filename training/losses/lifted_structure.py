@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from torch import Tensor
+
 from training.losses.distances import unit_distance
 from training.losses.library import GeneralizedLiftedStructureLoss, LossTerms, PairLoss, per_element
 from training.losses.mixable import MixedPairs, Roles
@@ -13,31 +15,42 @@ from training.losses.pairs import soft_logsumexp
 class LiftedStructure(PairLoss, GeneralizedLiftedStructureLoss):
     """The soft farthest positive must be nearer than the soft nearest negative.
 
-    Formula: ``mean_a [ log sum_p exp(d(a, p) - positive_margin)
-    + log sum_n exp(negative_margin - d(a, n)) ]_+``, d the L2 distance of unit vectors.
+    Formula: ``mean_a [ log sum_p exp(scale (d(a, p) - positive_margin))
+    + log sum_n exp(scale (negative_margin - d(a, n))) ]_+ / scale``, d the L2 distance of unit vectors.
 
     Shapes: embeddings [n, d], labels [n], references [m, d].
 
     Parameters:
         negative_margin: 1, positive_margin: 0, the library's.
+        scale: 1, the library's. Distances of unit vectors lie within 0 to 2, so at 1 the soft nearest
+            negative is nearly the mean of all; from about 16 on it is the nearest (see the method's page).
 
     Neighbours: the soft maximum of triplet; circle without its weights.
 
-    In released code: the library's ``GeneralizedLiftedStructureLoss``. The original (Oh Song et al., CVPR
-    2016) sums over positive pairs and squares the hinge.
+    In released code: the library's ``GeneralizedLiftedStructureLoss``, which has no scale. The original (Oh
+    Song et al., CVPR 2016) sums over positive pairs and squares the hinge.
     """
 
     paper: ClassVar[str] = "Hermans et al., 2017, arXiv 1703.07737, after Oh Song et al., CVPR 2016"
     roles: ClassVar[Roles] = "items"
     by_distance: ClassVar[bool] = True
 
-    def __init__(self, negative_margin: float = 1.0, positive_margin: float = 0.0) -> None:
-        super().__init__(neg_margin=negative_margin, pos_margin=positive_margin)
-        self.inner, self.outer = positive_margin, negative_margin
+    def __init__(
+        self, negative_margin: float = 1.0, positive_margin: float = 0.0, scale: float = 1.0
+    ) -> None:
+        super().__init__(neg_margin=scale * negative_margin, pos_margin=scale * positive_margin)
+        self.inner, self.outer, self.scale = positive_margin, negative_margin, scale
+
+    def terms(self, matrix: Tensor, positive: Tensor, negative: Tensor) -> LossTerms:
+        """The library's, over scaled distances."""
+        terms = super().terms(self.scale * matrix, positive, negative)
+        terms["loss"]["losses"] = terms["loss"]["losses"] / self.scale
+        return terms
 
     def mixed(self, pairs: MixedPairs) -> LossTerms:
         """Generalised form: tau = [x]_+, sigma = log."""
         distance = unit_distance(pairs.similarity)
-        positive = soft_logsumexp(distance - self.inner, pairs.target, pairs.valid)
-        negative = soft_logsumexp(self.outer - distance, 1 - pairs.target, pairs.valid)
-        return per_element((positive + negative).relu())
+        pull, push = self.scale * (distance - self.inner), self.scale * (self.outer - distance)
+        positive = soft_logsumexp(pull, pairs.target, pairs.valid)
+        negative = soft_logsumexp(push, 1 - pairs.target, pairs.valid)
+        return per_element((positive + negative).relu() / self.scale)

@@ -19,7 +19,8 @@ class SBCL(Loss):
 
     Formula: ``SupCon(subclasses; temperature) + gamma * SupCon'(classes; temperature_c)``; SupCon' leaves an
     item's own subclass out of positives and denominator. ``temperature_c = temperature * phi_c / mean phi``,
-    phi the mean distance to the subclass centre over log(size + 10), within its 20 and 80 percentiles.
+    phi_c the mean distance of the class's items to their mean over log(size + 10), within the 20 and 80
+    percentiles over classes; a class that is one subclass keeps the plain temperature.
 
     Shapes: embeddings [n, d], labels [n], references [m, d].
 
@@ -33,7 +34,8 @@ class SBCL(Loss):
 
     In released code: the whole training set is embedded and clustered between epochs, and items carry their
     subclass; here the loss clusters what it saw lately, and an item belongs to the nearest centre of its
-    class. All of it is state that a checkpoint keeps.
+    class. All of it is state that a checkpoint keeps. Their CIFAR script divides the first term by 0.07 /
+    temperature and counts the other view of an image as a positive of both terms; here there are no views.
     """
 
     paper: ClassVar[str] = "Hou et al., Subclass-balancing Contrastive Learning, ICCV 2023, arXiv 2306.15925"

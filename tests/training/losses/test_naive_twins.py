@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -75,6 +77,43 @@ def test_subclasses_part_a_large_class_of_two_shapes() -> None:
     copy = make("sbcl", classes=2, cluster_size=20, every=1, memory_size=60)
     copy.load_state_dict(loss.state_dict())
     torch.testing.assert_close(copy(items, labels), loss.eval()(items, labels))
+
+
+def test_wide_classes_get_a_higher_temperature() -> None:
+    generator = torch.Generator().manual_seed(2)
+    labels = torch.tensor([0] * 40 + [1] * 30 + [2] * 20 + [3] * 10)
+    width = torch.tensor([0.2, 0.4, 0.8, 0.6])[labels][:, None]
+    means = F.normalize(torch.randn(4, 8, generator=generator))
+    items = F.normalize(means[labels] + width * torch.randn(100, 8, generator=generator)).double()
+    spreads = []
+    for label in range(4):
+        rows = items[labels == label]
+        center = rows.mean(0)
+        spreads.append(
+            sum(float((row - center).norm()) for row in rows) / len(rows) / math.log(len(rows) + 10)
+        )
+    low, high = torch.tensor(spreads).quantile(0.2), torch.tensor(spreads).quantile(0.8)
+    clipped = [min(max(spread, float(low)), float(high)) for spread in spreads]
+    mean = sum(clipped) / 4
+    found = cluster(items, labels, 10, 0.1)
+    assert found.labels.tolist() == [0, 0, 0, 0, 1, 1, 1, 2, 2, 3]
+    expected = [0.1 * clipped[label] / mean for label in found.labels.tolist()[:-1]]
+    assert found.temperatures.tolist() == pytest.approx([*expected, 0.1])  # class 3 is one cluster
+
+
+@pytest.mark.parametrize("scale", [0.5, 16.0])
+def test_lifted_structure_has_a_scale(scale: float) -> None:
+    items, labels = batch()
+    d = (2 - 2 * F.normalize(items) @ F.normalize(items).T).clamp(min=1e-12).sqrt()
+    terms = []
+    for a in range(len(labels)):
+        same = [p for p in range(len(labels)) if p != a and labels[p] == labels[a]]
+        pull = [torch.exp(scale * (d[a, p] - 0.1)) for p in same]
+        push = [torch.exp(scale * (0.8 - d[a, n])) for n in range(len(labels)) if labels[n] != labels[a]]
+        total = torch.stack(push).sum().log() + (torch.stack(pull).sum().log() if pull else 0)
+        terms.append(total.clamp(min=0) / scale)
+    loss = make("lifted_structure", negative_margin=0.8, positive_margin=0.1, scale=scale)
+    torch.testing.assert_close(loss(items, labels), torch.stack(terms).mean())
 
 
 def test_nd_follows_a_teacher_in_direction_and_norm() -> None:
