@@ -16,6 +16,7 @@ from decision.embeddings import EmbeddingSet
 from decision.progress import Track, silent
 from decision.score import Scorer
 from evaluation.consistency import utilities
+from evaluation.error_curve import ErrorCurve, error_curve
 from evaluation.flips import compatibility, flips
 from evaluation.grid import grid_of
 from evaluation.halves import debiased
@@ -39,6 +40,7 @@ class _Model:
     """
 
     eer: float
+    errors: ErrorCurve
     threshold: np.float32
     ratios: dict[str, tuple[Floats, Floats]]
     scored: Integers
@@ -149,6 +151,7 @@ def _measure(found: Sweep, far: str, threshold: float | None, seed: int) -> _Mod
     refused = found.impostors_ranked(np.array([min(allowed + 1, pairs.n_impostor)], dtype=np.int64))[0]
     used = np.nextafter(refused, np.float32(np.inf)) if threshold is None else np.float32(threshold)
     eer, _ = equal_error(found)
+    errors = error_curve(found, eer)
     ranks = per_query(queries)
     codes = pairs.a.codes[ranks.queries]
     counts = np.bincount(codes, minlength=n).astype(np.float64)
@@ -171,6 +174,7 @@ def _measure(found: Sweep, far: str, threshold: float | None, seed: int) -> _Mod
     value = debiased(pairs, levels, np.zeros(GRID, dtype=np.int64), 1.0, seed)
     return _Model(
         eer=eer,
+        errors=errors,
         threshold=np.float32(used),
         ratios=ratios,
         scored=scored,
@@ -197,7 +201,13 @@ def _differences(models: Sequence[_Model], n_classes: int, seed: int) -> list[Di
         rows.append(
             _difference(name, value_a, value_b, drawn if n_classes >= CLASSES_NEEDED else None, better)
         )
-    rows.append(_difference("eer", a.eer, b.eer, None, False))
+    shifts = [one.errors.resampled_eer(weights) - one.eer for one in (a, b)]
+    drawn = b.eer - a.eer + shifts[1] - shifts[0]
+    rows.append(
+        _difference(
+            "eer", a.eer, b.eer, drawn[np.isfinite(drawn)] if n_classes >= CLASSES_NEEDED else None, False
+        )
+    )
     if a.products is None or b.products is None:
         rows.append(_difference("opis_logfar_debiased", None, None, None, False))
         return rows

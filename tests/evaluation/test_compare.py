@@ -73,6 +73,40 @@ def test_figures_are_those_of_the_reports() -> None:
     assert rows["opis_logfar_debiased"].a == pytest.approx(value, rel=0.1, abs=1e-4)
 
 
+def naive_resampled_eer(items: EmbeddingSet, weights: np.ndarray) -> float:
+    """Every pair counts as often as its class, or both of its classes, were drawn."""
+    scores = scores_of(items, items)
+    drawn = weights[items.codes]
+    same = items.codes[:, None] == items.codes[None, :]
+    upper = np.triu(np.ones_like(same), 1)
+    genuine, impostor = upper & same, upper & ~same
+    w_genuine = np.broadcast_to(drawn[:, None], same.shape)[genuine]
+    w_impostor = (drawn[:, None] * drawn[None, :])[impostor]
+    return min(
+        max(
+            w_impostor[scores[impostor] >= t].sum() / w_impostor.sum(),
+            w_genuine[scores[genuine] < t].sum() / w_genuine.sum(),
+        )
+        for t in np.quantile(scores[upper], np.linspace(0.7, 1, 150))
+    )
+
+
+def test_the_interval_of_the_eer_is_that_of_resampled_classes_both_models_at_once() -> None:
+    a, b = model(0.3, 1), model(0.8, 2)
+    difference, (low, high) = figure(run(a, b), "eer")
+    draws = np.random.default_rng(5).multinomial(15, np.full(15, 1 / 15), size=400)
+    naive = [naive_resampled_eer(b, w) - naive_resampled_eer(a, w) for w in draws]
+    assert low < difference < high
+    expected = np.quantile(naive, [0.025, 0.975])
+    assert high - low == pytest.approx(expected[1] - expected[0], rel=0.25)
+
+
+def test_separable_models_have_no_eer_to_differ_in() -> None:
+    labels = np.repeat(np.arange(8), 4)
+    items = EmbeddingSet.from_arrays(np.eye(8)[labels] + 1e-3 * np.arange(32)[:, None], labels)
+    assert figure(run(items, items), "eer") == (0, (0, 0))
+
+
 def test_flipped_decisions() -> None:
     a, b = model(0.3, 1), model(0.8, 2)
     found = run(a, b).flips
