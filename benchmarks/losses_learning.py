@@ -4,7 +4,8 @@
 
 One trial each: every loss runs at its defaults, class vectors at 100 times the network's learning rate. Each
 line of the output is one run on 600 unseen classes: recall@1, MAP@R, EER, OPIS, debiased OPIS over log FAR,
-step time and peak memory. Runs already in the file are not repeated; the table at the end is over seeds.
+step time and peak memory. Every row runs once, then the most asked-for get their further seeds first. Runs
+already in the file are not repeated; the table at the end is over seeds.
 """
 
 from __future__ import annotations
@@ -43,27 +44,47 @@ def _metrix(loss: str, **parameters: Any) -> dict[str, Any]:
 
 EXTRA: dict[str, dict[str, Any]] = {
     "multi_similarity + tcm": _tcm(),
-    "multi_similarity + 0.2 tcm": _tcm(0.2),
+    "metrix of multi_similarity": _metrix("multi_similarity"),
     "multi_similarity + tcm to 0.3": _tcm(margin_minus=0.3),
-    "multi_similarity + tcm minus only, to 0.3": _tcm(lambda_plus=0.0, margin_minus=0.3),
-    "multi_similarity + tcm plus only": _tcm(lambda_minus=0.0),
-    "multi_similarity + tcm 0.8 / 0.2": _tcm(margin_plus=0.8, margin_minus=0.2),
-    "multi_similarity + tcm by classes": _tcm(balance="classes"),
     "triplet + tcm": _tcm(base="triplet"),
     "triplet + tcm 0.98 / 0.93": _tcm(base="triplet", margin_plus=0.98, margin_minus=0.93),
-    "metrix of multi_similarity": _metrix("multi_similarity"),
+    "multi_similarity + tcm minus only, to 0.3": _tcm(lambda_plus=0.0, margin_minus=0.3),
+    "multi_similarity + tcm plus only": _tcm(lambda_minus=0.0),
+    "multi_similarity + 0.2 tcm": _tcm(0.2),
+    "multi_similarity + tcm 0.8 / 0.2": _tcm(margin_plus=0.8, margin_minus=0.2),
+    "multi_similarity + tcm by classes": _tcm(balance="classes"),
+    "metrix of multi_similarity, features": _metrix("multi_similarity", level="feature"),
+    "metrix of multi_similarity, inputs": _metrix("multi_similarity", level="input"),
+    "metrix of multi_similarity, w 0.1": _metrix("multi_similarity", weight=0.1),
     "metrix of contrastive": _metrix("contrastive"),
     "metrix of proxy_anchor": _metrix("proxy_anchor"),
-    "metrix of multi_similarity, w 0.1": _metrix("multi_similarity", weight=0.1),
+    "multi_similarity + memory": {
+        "loss": [{"name": "multi_similarity"}],
+        "memory": {"name": "cross_batch", "size": 2048, "warmup": 100},
+    },
+    "unpg over arcface": {"loss": [{"name": "unpg", "base": "arcface"}]},
+    "proxy_anchor from class means": {"loss": [{"name": "proxy_anchor", "start_from_class_means": True}]},
+    "proto_triplet, 32-way 1-shot episodes": {
+        "loss": [{"name": "proto_triplet", "shots": 1}],
+        "sampler": {"name": "episodic", "batch_size": 128, "items_per_class": 4},
+    },
+    "lifted_structure, scale 16": {"loss": [{"name": "lifted_structure", "scale": 16.0}]},
     "normalized_softmax + 0.1 center": _with_softmax("center", 0.1),
     "normalized_softmax + nd": _with_softmax("nd", 1.0),
 }
-"""Compositions beside the single losses: what threshold consistency and mixing change."""
+"""Compositions beside the single losses, the most asked-for first."""
 
-FIRST = (
-    "multi_similarity",
-    *("multi_similarity + tcm", "metrix of multi_similarity", "multi_similarity + tcm to 0.3"),
-    *("triplet", "contrastive", "circle", "proxy_anchor", "normalized_softmax", "sup_con"),
+WIDER = {
+    "d_simplex": {
+        "loss": [{"name": "d_simplex"}],
+        "model": {"backbone": "conv4", "widths": [32, 32, 64, 64], "embedding_dim": 1200},
+    }
+}
+"""A corner for each of 1,200 classes (turned images are classes too) takes a wider embedding."""
+
+BASES = (
+    *("multi_similarity", "triplet", "contrastive", "circle"),
+    *("proxy_anchor", "normalized_softmax", "sup_con"),
 )
 
 
@@ -71,10 +92,8 @@ def runs() -> dict[str, dict[str, Any]]:
     """Name of a row to its part of the configuration, the most asked-for first."""
     from training.losses import LOSSES
 
-    # a corner for each of 1,200 classes (turned images are classes too) takes a wider embedding
-    single = {name: {"loss": [{"name": name}]} for name in LOSSES if name not in ("d_simplex",)}
-    every = {**single, **EXTRA}
-    return {name: every[name] for name in [*FIRST, *(name for name in every if name not in FIRST)]}
+    single = {name: {"loss": [{"name": name}]} for name in [*BASES, *LOSSES]}
+    return {name: {**single, **EXTRA, **WIDER}[name] for name in [*BASES, *EXTRA, *single]}
 
 
 def measure(name: str, seed: int, steps: int) -> dict[str, Any]:
@@ -160,19 +179,21 @@ def main() -> None:
     lines = arguments.out.read_text().splitlines() if arguments.out.exists() else []
     rows = [json.loads(line) for line in lines]
     done = {(row["name"], row["seed"], row["steps"]) for row in rows}
-    for seed in range(arguments.seeds):
-        for name in arguments.only or runs():
-            if (name, seed, arguments.steps) in done:
-                continue
-            command = [sys.executable, "-m", "benchmarks.losses_learning", "--steps", str(arguments.steps)]
-            result = subprocess.run([*command, "--one", name, str(seed)], capture_output=True, text=True)
-            if result.returncode:
-                print(f"{name}: {result.stderr.strip().splitlines()[-1]}", file=sys.stderr)
-                continue
-            rows.append(json.loads(result.stdout.splitlines()[-1]))
-            with arguments.out.open("a") as stream:
-                stream.write(json.dumps(rows[-1]) + "\n")
-            print(rows[-1], flush=True)
+    names = arguments.only or list(runs())
+    plan = [(name, 0) for name in names]
+    plan += [(name, seed) for name in names for seed in range(1, arguments.seeds)]
+    for name, seed in plan:
+        if (name, seed, arguments.steps) in done:
+            continue
+        command = [sys.executable, "-m", "benchmarks.losses_learning", "--steps", str(arguments.steps)]
+        result = subprocess.run([*command, "--one", name, str(seed)], capture_output=True, text=True)
+        if result.returncode:
+            print(f"{name}: {result.stderr.strip().splitlines()[-1]}", file=sys.stderr)
+            continue
+        rows.append(json.loads(result.stdout.splitlines()[-1]))
+        with arguments.out.open("a") as stream:
+            stream.write(json.dumps(rows[-1]) + "\n")
+        print(rows[-1], flush=True)
     print(table(rows))
 
 

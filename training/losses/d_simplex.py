@@ -22,11 +22,12 @@ class DSimplex(ClassVectorLoss):
     Shapes: embeddings [n, d], labels [n] in 0..num_classes-1; d at least num_classes - 1. No references.
 
     Parameters:
-        scale: 10, the authors'.
+        scale: 10.
 
     Neighbours: normalised softmax with learned vectors, temperature = 1 / scale.
 
-    In released code: labels take the last corners; here the first. All corners are alike.
+    In released code: labels take the last corners; here the first, all corners are alike. The network's raw
+    outputs are multiplied with the corners; their 10 scales the comparison of old with new features.
     """
 
     paper: ClassVar[str] = "Pernici et al., Regular Polytope Networks, 2021; d-Simplex, CVPR 2024"
