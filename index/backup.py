@@ -12,10 +12,10 @@ from api_schemas.base import Schema
 from api_schemas.errors import BundleError, InputError
 from api_schemas.manifest import FileEntry, FileName
 from index.checked import check_files, durable_entries, publish
+from index.generations import GENERATIONS
 from index.store import DATABASE_FILE
 
 BACKUP_FILE = "backup.json"
-GENERATIONS = "generations"
 
 
 class BackupRecord(Schema):

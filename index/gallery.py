@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from api_schemas.errors import BundleError, InputError
+from api_schemas.errors import BundleError, InputError, LimenError
 from api_schemas.manifest import Manifest
 from api_schemas.operating_point import OperatingPoint
 from decision.score import Scorer
@@ -18,11 +19,16 @@ from decision.similarity import Vectors, pair_similarities
 from index.bundle import Bundle, read_bundle
 from index.deciding import COSINE, Decider, Match, NoOperatingPoint, Verification
 from index.generation import Generation
+from index.overlay import with_densities
 from index.store import StoredItem
 from index.vectors import query_rows
 from index.view import Hit, View
 
-__all__ = ["Gallery", "Hit", "Match", "NoOperatingPoint", "Probe", "Verification"]
+__all__ = ["Closed", "Gallery", "Hit", "Match", "NoOperatingPoint", "Probe", "Verification"]
+
+
+class Closed(LimenError):
+    """A gallery was asked or written to after it was closed."""
 
 
 class Probe(NamedTuple):
@@ -37,7 +43,7 @@ class Gallery:
 
     def __init__(self, bundle: Bundle, view: View) -> None:
         self._bundle = bundle
-        self._view = view  # replaced whole by whoever writes; a question reads it once
+        self._shown: View | None = view  # replaced whole by whoever writes; a question reads it once
         self._match = self._decider(bundle.manifest.operating_points.match)
         self._verify = self._decider(bundle.manifest.operating_points.verify)
 
@@ -48,8 +54,8 @@ class Gallery:
         return cls(bundle, View(bundle.generation()))
 
     def close(self) -> None:
-        """Let go of the mapped files; answers already given stay valid."""
-        del self._view
+        """Let go of the mapped files; answers already given stay valid, later questions are refused."""
+        self._shown = None
 
     def __enter__(self) -> Self:
         return self
@@ -58,6 +64,13 @@ class Gallery:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def _view(self) -> View:
+        view = self._shown
+        if view is None:
+            raise Closed(f"The gallery of {self._bundle.path} was closed: open it again.")
+        return view
 
     @property
     def manifest(self) -> Manifest:
@@ -117,6 +130,7 @@ class Gallery:
                 f"{self.manifest.model_hash[:12]}: calibrate again with this model."
             )
         decider = Decider(point, self._bundle.scorer(point))
+        self._prepare(decider)
         if point.target.kind == "fpir":
             self._match = decider
         else:
@@ -172,7 +186,8 @@ class Gallery:
         if self._match is None:
             raise NoOperatingPoint("match", self.manifest.operating_points.reasons)
         queries = query_rows(vectors, self.dim)
-        view, decider = self._view, self._match
+        # in this order: a newer view has all densities that an older point needs, not the other way round
+        decider, view = self._match, self._view
         found = view.search(queries, k, decider=decider, condition=filter, exclude_ids=exclude_ids)
         return [_best(hits, decider, len(view)) for hits in found]
 
@@ -220,6 +235,12 @@ class Gallery:
                 for hits, own in zip(found, itself.tolist(), strict=True)
             ),
         )
+
+    def _prepare(self, decider: Decider) -> None:
+        """Have the densities of all items that a point needs, before it decides."""
+        view = self._view
+        if view.main is not None:
+            self._shown = replace(view, main=with_densities(view.main, [decider]))
 
     def _decider(self, point_id: str | None) -> Decider | None:
         if point_id is None:

@@ -3,35 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
-from api_schemas.errors import InputError
-from decision.similarity import Vectors
 from index.columns import ColumnKind
-from index.items import RESERVED, Value
-from index.tables import DELETIONS, FIELDS, ITEMS, POINTS, SETTINGS, open_database
+from index.database import Database, StoreState, state_of
+from index.stored import StoredItem, check_ids, checked_fields
+from index.tables import DELETIONS, FEEDBACK, FIELDS, ITEMS
+
+__all__ = ["DATABASE_FILE", "Changes", "ItemStore", "StoredItem"]
 
 DATABASE_FILE = "limen.sqlite"
-LONGEST_ID = 512  # characters
 IDS_A_STATEMENT = 500
 READ_BLOCK = 8_192
-
-
-@dataclass(frozen=True, eq=False)
-class StoredItem:
-    """One item; ``vector`` float32 [d], a unit row."""
-
-    id: str
-    label: str
-    vector: Vectors
-    metadata: Mapping[str, Value] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -42,63 +30,25 @@ class Changes:
     touched: list[str]
 
 
-class ItemStore:
-    """Items in SQLite; one writer, readers at any time. Every method is one transaction."""
+class ItemStore(Database):
+    """Items in SQLite or PostgreSQL; every method is one transaction."""
 
-    def __init__(self, folder: Path) -> None:
-        self._engine = open_database(folder / DATABASE_FILE)
-        with self._engine.connect() as connection:
-            rows = connection.execute(sa.select(FIELDS.c.name, FIELDS.c.kind)).all()
-            self.fields: dict[str, ColumnKind] = {row.name: row.kind for row in rows}
-            newest = [
-                connection.execute(sa.select(sa.func.max(table.c.sequence))).scalar()
-                for table in (ITEMS, DELETIONS)
-            ]
-        self.sequence = max(int(number or 0) for number in [*newest, self.setting("sequence")])
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._engine.dispose()
-
-    def setting(self, name: str) -> str | None:
-        """A setting, or None."""
-        with self._engine.connect() as connection:
-            found = connection.execute(sa.select(SETTINGS.c.value).where(SETTINGS.c.name == name)).scalar()
-            return None if found is None else str(found)
-
-    def set_settings(self, values: Mapping[str, str]) -> None:
-        """Write settings together."""
-        with self._engine.begin() as connection:
-            for name, value in values.items():
-                statement = insert(SETTINGS).values(name=name, value=value)
-                connection.execute(
-                    statement.on_conflict_do_update(index_elements=["name"], set_={"value": value})
-                )
-
-    def set_points(self, documents: Mapping[str, str]) -> None:
-        """Keep operating points, as JSON by id."""
-        with self._engine.begin() as connection:
-            for point_id, document in documents.items():
-                statement = insert(POINTS).values(id=point_id, document=document)
-                connection.execute(
-                    statement.on_conflict_do_update(index_elements=["id"], set_={"document": document})
-                )
-
-    def points(self) -> dict[str, str]:
-        """Operating points as JSON by id."""
-        with self._engine.connect() as connection:
-            rows = connection.execute(sa.select(POINTS.c.id, POINTS.c.document)).all()
-            return {row.id: row.document for row in rows}
-
-    def seed(self, items: Iterator[list[StoredItem]], model_hash: str) -> None:
+    def seed(
+        self,
+        items: Iterator[list[StoredItem]],
+        model_hash: str,
+        points: Mapping[str, str],
+        settings: Mapping[str, str],
+    ) -> None:
         """Fill an empty store, all or nothing; sequence 0 says that a generation holds these items."""
-        with self._engine.begin() as connection:
+        with self._writes() as connection:
             fields = dict(self.fields)
             for block in items:
-                fields = _checked_fields(block, fields)
+                fields = checked_fields(block, fields)
                 connection.execute(ITEMS.insert(), [_row(item, model_hash, 0) for item in block])
             self._write_fields(connection, fields)
-            connection.execute(SETTINGS.insert().values(name="model_hash", value=model_hash))
+            self._set_points(connection, points)
+            self._set(connection, {**settings, "model_hash": model_hash})
         self.fields = fields
 
     def upsert(self, items: Sequence[StoredItem], model_hash: str) -> int:
@@ -106,19 +56,20 @@ class ItemStore:
 
         Raises:
             InputError: an id twice, an empty or long id, or metadata of a kind its field does not have.
+            StoreFailed: the database could not take it.
         """
-        _check_ids(items)
-        fields = _checked_fields(items, self.fields)
+        check_ids(items)
+        fields = checked_fields(items, self.fields)
         sequence = self.sequence + 1
         ids = [item.id for item in items]
-        with self._engine.begin() as connection:
+        with self._writes() as connection:
             known = sum(
                 connection.execute(
                     sa.select(sa.func.count()).select_from(ITEMS).where(ITEMS.c.id.in_(some))
                 ).scalar_one()
                 for some in _in_parts(ids)
             )
-            statement = insert(ITEMS)
+            statement = self._insert(ITEMS)
             columns = ("label", "metadata", "vector", "model_hash", "sequence")
             connection.execute(
                 statement.on_conflict_do_update(
@@ -129,19 +80,25 @@ class ItemStore:
             for some in _in_parts(ids):
                 connection.execute(DELETIONS.delete().where(DELETIONS.c.id.in_(some)))
             self._write_fields(connection, fields)
+            self._set(connection, {"newest": str(sequence)})
         self.fields, self.sequence = fields, sequence
         return len(items) - known
 
     def delete(self, ids: Sequence[str]) -> list[str]:
-        """Delete items; returns the ids that were there. On return it is on disk."""
+        """Delete items and the feedback about them; returns the ids that were there. On return it is on disk.
+
+        Raises:
+            StoreFailed: the database could not take it.
+        """
         sequence = self.sequence + 1
         gone: list[str] = []
-        with self._engine.begin() as connection:
+        with self._writes() as connection:
             for some in _in_parts(sorted(set(ids))):
+                connection.execute(FEEDBACK.delete().where(FEEDBACK.c.a.in_(some) | FEEDBACK.c.b.in_(some)))
                 there = connection.execute(sa.select(ITEMS.c.id).where(ITEMS.c.id.in_(some))).scalars().all()
                 if there:
                     connection.execute(ITEMS.delete().where(ITEMS.c.id.in_(there)))
-                    statement = insert(DELETIONS)
+                    statement = self._insert(DELETIONS)
                     connection.execute(
                         statement.on_conflict_do_update(
                             index_elements=["id"], set_={"sequence": statement.excluded.sequence}
@@ -149,6 +106,8 @@ class ItemStore:
                         [{"id": one, "sequence": sequence} for one in there],
                     )
                     gone += there
+            if gone:
+                self._set(connection, {"newest": str(sequence)})
         if gone:
             self.sequence = sequence
         return gone
@@ -158,6 +117,15 @@ class ItemStore:
         with self._engine.connect() as connection:
             row = connection.execute(_COLUMNS.where(ITEMS.c.id == item_id)).one_or_none()
             return None if row is None else _item(row)
+
+    def present(self, ids: Iterable[str]) -> set[str]:
+        """Those of some ids that items have."""
+        with self._engine.connect() as connection:
+            return {
+                found
+                for some in _in_parts(list(ids))
+                for found in connection.execute(sa.select(ITEMS.c.id).where(ITEMS.c.id.in_(some))).scalars()
+            }
 
     def page(self, after: str | None, limit: int) -> list[StoredItem]:
         """Items in the order of their ids, after one of them."""
@@ -179,22 +147,24 @@ class ItemStore:
             for block in result.partitions(READ_BLOCK):
                 yield [_item(row) for row in block]
 
-    def changes_after(self, sequence: int) -> Changes:
-        """What was written and deleted after a sequence number."""
+    def changes_after(self, sequence: int, generation: str | None) -> tuple[StoreState, Changes | None]:
+        """What was written and deleted after a sequence number, and the state that this leads to.
+
+        None where the database names another generation by now: it may have forgotten older deletions.
+        """
         with self._engine.connect() as connection:
+            state = state_of(connection)
+            if state.generation != generation:
+                return state, None
             rows = connection.execute(_COLUMNS.where(ITEMS.c.sequence > sequence).order_by(ITEMS.c.id))
             written = [_item(row) for row in rows]
             deleted = connection.execute(sa.select(DELETIONS.c.id).where(DELETIONS.c.sequence > sequence))
-            return Changes(written, [*(item.id for item in written), *deleted.scalars()])
+            return state, Changes(written, [*(item.id for item in written), *deleted.scalars()])
 
     def switch(self, generation: str, sequence: int) -> None:
         """Name the generation that holds everything up to a sequence number, and forget older deletions."""
-        with self._engine.begin() as connection:
-            for name, value in (("generation", generation), ("sequence", str(sequence))):
-                statement = insert(SETTINGS).values(name=name, value=value)
-                connection.execute(
-                    statement.on_conflict_do_update(index_elements=["name"], set_={"value": value})
-                )
+        with self._writes() as connection:
+            self._set(connection, {"generation": generation, "sequence": str(sequence)})
             connection.execute(DELETIONS.delete().where(DELETIONS.c.sequence <= sequence))
 
     def _write_fields(self, connection: sa.Connection, fields: Mapping[str, ColumnKind]) -> None:
@@ -223,51 +193,3 @@ def _row(item: StoredItem, model_hash: str, sequence: int) -> dict[str, Any]:
 
 def _in_parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
     return (ids[start : start + IDS_A_STATEMENT] for start in range(0, len(ids), IDS_A_STATEMENT))
-
-
-def _check_ids(items: Sequence[StoredItem]) -> None:
-    seen: set[str] = set()
-    for number, item in enumerate(items):
-        if not item.id or len(item.id) > LONGEST_ID:
-            raise InputError(
-                f"items.{number}.id must have 1 to {LONGEST_ID} characters, found {len(item.id)}."
-            )
-        if "\0" in item.id or "\0" in item.label:
-            raise InputError(f"items.{number} holds a NUL character in its id or label.")
-        if item.id in seen:
-            raise InputError(f"items.{number}.id: '{item.id}' occurs twice in one request.")
-        seen.add(item.id)
-
-
-def _checked_fields(items: Sequence[StoredItem], known: Mapping[str, ColumnKind]) -> dict[str, ColumnKind]:
-    fields = dict(known)
-    for number, item in enumerate(items):
-        for name, value in item.metadata.items():
-            if value is None:
-                continue
-            kind = _kind(value)
-            if kind is None or name in RESERVED or not name or name[0] in "_$":
-                raise InputError(
-                    f"items.{number}.metadata.{name}: a field is text, a finite number or a boolean; 'id', "
-                    f"'label' and names that begin with '_' or '$' are taken; found {value!r:.60}."
-                )
-            if fields.setdefault(name, kind) != kind:
-                raise InputError(
-                    f"items.{number}.metadata.{name}: the field is {_article(fields[name])} in this gallery, "
-                    f"found {value!r:.60}."
-                )
-    return fields
-
-
-def _kind(value: object) -> ColumnKind | None:
-    if isinstance(value, bool):
-        return "boolean"
-    if isinstance(value, str):
-        return "text"
-    if isinstance(value, int):
-        return "number" if -(2**53) <= value <= 2**53 else None
-    return "number" if isinstance(value, float) and np.isfinite(value) else None
-
-
-def _article(kind: ColumnKind) -> str:
-    return "text" if kind == "text" else f"a {kind}"

@@ -9,15 +9,19 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
+from sqlalchemy.dialects import postgresql
 
 from api_schemas.errors import BundleError
 
 METADATA = sa.MetaData()
+# ids are compared and sorted by code point, as Python and SQLite do; PostgreSQL would by the language
+ID = sa.Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
+NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # counts up by itself
 
 ITEMS = sa.Table(
     "items",
     METADATA,
-    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("id", ID, primary_key=True),
     sa.Column("label", sa.Text, nullable=False),
     sa.Column("metadata", sa.Text, nullable=False),  # JSON
     sa.Column("vector", sa.LargeBinary, nullable=False),  # float32, little-endian
@@ -28,7 +32,7 @@ ITEMS = sa.Table(
 DELETIONS = sa.Table(
     "deletions",
     METADATA,
-    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("id", ID, primary_key=True),
     sa.Column("sequence", sa.BigInteger, nullable=False),
 )
 FIELDS = sa.Table(
@@ -49,44 +53,105 @@ SETTINGS = sa.Table(
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("value", sa.Text, nullable=False),
 )
+FEEDBACK = sa.Table(
+    "feedback",
+    METADATA,
+    sa.Column("number", NUMBER, primary_key=True, autoincrement=True),
+    sa.Column("a", ID, index=False),  # the items it is about, as far as they are items
+    sa.Column("b", ID, index=False),
+    sa.Column("document", sa.Text, nullable=False),
+    sa.Index("feedback_by_a", "a"),
+    sa.Index("feedback_by_b", "b"),
+)
+REPORTS = sa.Table(
+    "reports",
+    METADATA,
+    sa.Column("number", NUMBER, primary_key=True, autoincrement=True),
+    sa.Column("document", sa.Text, nullable=False),
+)
 
 
-def open_database(file: Path) -> sa.Engine:
-    """A SQLite database that is on disk when a commit returns, brought to the newest form.
+def open_database(where: Path | str, schema: str | None = None, *, read_only: bool = False) -> sa.Engine:
+    """A database that has a commit on disk when it returns, brought to the newest form unless read-only.
+
+    Args:
+        where: a SQLite file, or the address of a PostgreSQL database (``postgresql+psycopg://...``).
+        schema: the schema the tables are in, for PostgreSQL.
 
     Raises:
-        BundleError: the file is no such database, or a newer version of Limen has written it.
+        BundleError: it is no such database, or another version of Limen has written it.
     """
-    engine = sa.create_engine(f"sqlite:///{file}", connect_args={"timeout": 30})
+    try:
+        engine = _sqlite(where, read_only) if isinstance(where, Path) else _postgresql(where, schema)
+    except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ImportError) as error:
+        raise BundleError(
+            f"{where} cannot be used as an item store: {error}. Give postgresql+psycopg://USER@HOST/DATABASE "
+            "and install psycopg."
+        ) from None
+    try:
+        _migrate(engine, schema, read_only)
+    except (sa.exc.DatabaseError, CommandError) as error:
+        engine.dispose()
+        reason = str(getattr(error, "orig", error)).strip().splitlines()[0]
+        raise BundleError(
+            f"{engine.url!r} is not an item store that this version of Limen reads: {reason}."
+        ) from None
+    return engine
+
+
+def _sqlite(file: Path, read_only: bool) -> sa.Engine:
+    address = f"file:{file.absolute()}?mode=ro&uri=true" if read_only else str(file)
+    engine = sa.create_engine(f"sqlite:///{address}", connect_args={"timeout": 30})
 
     @sa.event.listens_for(engine, "connect")
     def durable(connection: sa.engine.interfaces.DBAPIConnection, _: object) -> None:
+        connection.isolation_level = None  # the driver would begin only before the first write
         cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode=WAL")
+        if not read_only:
+            cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute("PRAGMA synchronous=FULL")
         # what is deleted is overwritten, not left in free pages
         cursor.execute("PRAGMA secure_delete=ON")
         cursor.close()
 
-    try:
-        _migrate(engine)
-    except (sa.exc.DatabaseError, CommandError) as error:
-        engine.dispose()
-        reason = str(getattr(error, "orig", error)).splitlines()[0]
-        raise BundleError(
-            f"{file} is not an item store that this version of Limen reads: {reason}."
-        ) from None
+    @sa.event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        writes = connection.get_execution_options().get("writes")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
     return engine
 
 
-def _migrate(engine: sa.Engine) -> None:
+def _postgresql(address: str, schema: str | None) -> sa.Engine:
+    engine = sa.create_engine(address, pool_pre_ping=True, isolation_level="REPEATABLE READ")
+    if schema is None:
+        return engine
+
+    @sa.event.listens_for(engine, "connect")
+    def into_schema(connection: sa.engine.interfaces.DBAPIConnection, _: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute(f'SET search_path TO "{schema}"')
+        cursor.close()
+        connection.commit()
+
+    return engine
+
+
+def _migrate(engine: sa.Engine, schema: str | None, read_only: bool) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     newest = ScriptDirectory.from_config(config).get_current_head()
-    with engine.begin() as connection:
+    with engine.connect().execution_options(writes=not read_only) as connection, connection.begin():
+        if engine.dialect.name == "postgresql" and not read_only:
+            connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtext('limen migrations'))"))
+            if schema is not None:
+                connection.execute(sa.schema.CreateSchema(schema, if_not_exists=True))
+        found = None
         if sa.inspect(connection).has_table("alembic_version"):
             found = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
-            if found == newest:
-                return
+        if found == newest:
+            return
+        if read_only:
+            raise CommandError(f"it is of form {found}, not {newest}; its writer has to open it first")
         config.attributes["connection"] = connection
         command.upgrade(config, "head")

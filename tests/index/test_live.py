@@ -123,7 +123,7 @@ def test_readers_never_see_a_swap_half_done(
 
     class Watched(LiveGallery):
         def __setattr__(self, name: str, value: Any) -> None:
-            if name == "_view":
+            if name == "_shown":
                 seen.append(len(value))
             super().__setattr__(name, value)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from index.tables import ID
+
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -15,7 +17,7 @@ def upgrade() -> None:
     """Make the first tables."""
     op.create_table(
         "items",
-        sa.Column("id", sa.Text, primary_key=True),
+        sa.Column("id", ID, primary_key=True),
         sa.Column("label", sa.Text, nullable=False),
         sa.Column("metadata", sa.Text, nullable=False),
         sa.Column("vector", sa.LargeBinary, nullable=False),
@@ -25,7 +27,7 @@ def upgrade() -> None:
     op.create_index("items_by_sequence", "items", ["sequence"])
     op.create_table(
         "deletions",
-        sa.Column("id", sa.Text, primary_key=True),
+        sa.Column("id", ID, primary_key=True),
         sa.Column("sequence", sa.BigInteger, nullable=False),
     )
     op.create_table(

@@ -1,0 +1,78 @@
+"""The generations of a data folder: folders that are whole or absent, of which the item store names one."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from api_schemas.base import Schema
+from api_schemas.errors import BundleError, InputError
+from api_schemas.manifest import FileEntry, FileName, IndexDescription
+from index.checked import Checked, check_files, durable_entries, publish
+from index.generation import Generation
+
+GENERATIONS = "generations"
+GENERATION_FILE = "generation.json"
+EMPTY = "empty"  # what the store names when there are no items: a generation without files
+
+
+class GenerationRecord(Schema):
+    """What a generation's folder holds and up to which sequence number."""
+
+    sequence: int
+    dim: int
+    index: IndexDescription
+    files: dict[FileName, FileEntry]
+
+
+class Generations:
+    """Names are never used twice, so that who reads one by its name reads that one or none."""
+
+    def __init__(self, data: Path, dim: int) -> None:
+        self._folder = data / GENERATIONS
+        self._dim = dim
+
+    def write(self, sequence: int, n: int, build: Callable[[Path], Generation]) -> tuple[str, Generation]:
+        """Build and keep a generation of ``n`` items; returns its name and itself, opened from its files.
+
+        Args:
+            build: makes it, with a folder in which it may already write its vectors.
+        """
+        name = f"{sequence:012d}-{n}-{secrets.token_hex(3)}"
+        final, folder = self._folder / name, self._folder / f".{name}.tmp"
+        folder.mkdir(parents=True)
+        try:
+            generation = build(folder)
+            generation.save(folder)
+            record = GenerationRecord(
+                sequence=sequence,
+                dim=self._dim,
+                index=generation.description,
+                files=durable_entries(folder),
+            )
+            record.save(folder / GENERATION_FILE)
+            publish(folder, final)
+            return name, Generation.open(final, record.index, self._dim)
+        except BaseException:  # above all on a full disk, which it would keep full
+            for made in (folder, final):
+                shutil.rmtree(made, ignore_errors=True)
+            raise
+
+    def open(self, name: str, checked: Checked | None = None) -> Generation:
+        """Open a generation, every file checked; raises BundleError if it is not whole."""
+        folder = self._folder / name
+        try:
+            record = GenerationRecord.load(folder / GENERATION_FILE)
+            check_files(folder, record.files, checked)
+            return Generation.open(folder, record.index, self._dim)
+        except (InputError, OSError) as error:
+            raise BundleError(f"{folder} is not a whole generation: {error}") from None
+
+    def keep_only(self, name: str | None) -> None:
+        """Remove the others: leftovers of a crash, and the one before."""
+        if self._folder.is_dir():
+            for entry in self._folder.iterdir():
+                if entry.name != name:
+                    shutil.rmtree(entry, ignore_errors=True)
