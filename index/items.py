@@ -128,9 +128,15 @@ class ItemTable:
             return int(self._by_rank[low])
         return None
 
+    @cached_property
+    def _metadata_columns(self) -> list[tuple[str, pa.ChunkedArray]]:
+        return list(zip(self.metadata.column_names, self.metadata.columns, strict=True))
+
     def metadata_of(self, row: int) -> dict[str, Value]:
         """The metadata of a row; what it lacks is left out."""
-        values = {name: self.metadata.column(name)[row].as_py() for name in self.metadata.column_names}
+        if not self._metadata_columns:
+            return {}
+        values = {name: column[row].as_py() for name, column in self._metadata_columns}
         return {name: value for name, value in values.items() if value is not None}
 
     def metadata_block(self, start: int, length: int) -> list[dict[str, Value]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from api_schemas.http_admin import HistoryEntry
 from api_schemas.http_items import Feedback
 from service import logs, openapi, problems
 from service.compute import Compute
+from service.direct import Shortcut
 from service.gate import Gate
 from service.ledger import AuditLog, Ledger
 from service.middleware import Envelope
@@ -81,6 +83,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.keyring = Keyring(settings.api_keys_file)
     gate = Gate(settings.max_inflight, settings.max_queue, settings.deadline)
     pace = Pace(settings.max_turn)
+    app.add_middleware(Shortcut, routers=(search.router, match.router, verify.router))
     app.add_middleware(Envelope, max_body_bytes=settings.max_body_bytes, gate=gate, pace=pace)
     problems.install(app)
     reading = [Depends(requires("read"))]
@@ -130,6 +133,9 @@ async def _load(state: State) -> None:
     """Load in a thread, so that /livez answers meanwhile."""
     try:
         served = await asyncio.to_thread(state.models.start)
+        # what is loaded by now stays: the collector need not look at it again in the middle of a request
+        gc.collect()
+        gc.freeze()
         logs.LOGGER.info("ready", extra={"fields": {"model_hash": served.model_hash}})
     except LimenError as error:
         state.failure = error

@@ -11,6 +11,7 @@ import orjson
 from fastapi import Request, Response
 from numpy.typing import NDArray
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from starlette.requests import ClientDisconnect
 
 from api_schemas.base import Schema
 from service.problems import (
@@ -29,9 +30,17 @@ B = TypeVar("B", bound=Schema)
 async def read_body(request: Request) -> bytes:
     """The whole body; its size is bounded by the envelope, its time by the deadline."""
     deadline: float = request.app.state.settings.deadline
+    parts: list[bytes] = []
+    more = True
     try:
         async with asyncio.timeout(deadline):
-            return await request.body()
+            while more:
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                parts.append(message.get("body", b""))
+                more = message.get("more_body", False)
+            return parts[0] if len(parts) == 1 else b"".join(parts)
     except TimeoutError:
         raise ServiceProblem(BODY_TIMEOUT, f"The body did not arrive within {deadline:g} s.") from None
 

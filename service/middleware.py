@@ -11,6 +11,7 @@ import secrets
 from time import perf_counter
 from typing import Any
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api_schemas.problem import PROBLEM_MEDIA_TYPE
@@ -33,6 +34,8 @@ SECURITY_HEADERS = [
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
+# as web servers log it; nobody is there to be answered
+CLIENT_LEFT = 499
 NO_STORE = (b"cache-control", b"no-store")
 # what many clients ask at once; writes and administration go through as long as there are turns
 PACED = frozenset({"/v1/search", "/v1/match"})
@@ -90,6 +93,8 @@ class _Exchange:
                 await self._app(self._scope, self._counted_receive, self._dressed_send)
         except ServiceProblem as problem:
             await self._answer(problem)
+        except ClientDisconnect:
+            self._status = self._status or CLIENT_LEFT
         except Exception:
             logs.LOGGER.exception("request failed", extra={"fields": {"request_id": self._id.decode()}})
             if self._status:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 import orjson
 from fastapi import Request
 from pydantic import TypeAdapter, ValidationError
+from starlette.datastructures import QueryParams
 
 from api_schemas.http import Body, MatchOptions, MatchRequest, SearchOptions, SearchRequest
 from service.bodies import OCTETS, float32_rows, media_type, parsed, read_body
@@ -27,6 +29,7 @@ from service.served import Served
 from service.settings import Settings
 
 O = TypeVar("O", SearchOptions, MatchOptions)  # noqa: E741
+REMEMBERED_BYTES = 256
 _BODIES: dict[type[Body], TypeAdapter[Any]] = {
     SearchOptions: TypeAdapter(SearchRequest),
     MatchOptions: TypeAdapter(MatchRequest),
@@ -49,7 +52,9 @@ async def asked(request: Request, options: type[O], served: Served, settings: Se
     if kind == OCTETS:
         rows = float32_rows(body, served.gallery.dim)
         check_count(len(rows), "body", settings)
-        chosen = _from_query(request, options)
+        query: bytes = request.scope["query_string"]
+        # clients repeat themselves; what is long is read anew, so that little is kept
+        chosen = (_remembered if len(query) <= REMEMBERED_BYTES else _from_query)(query, options)
         light = served.is_light(len(rows))
         result = Asked(chosen, lambda: resolve_rows(rows), light)
     elif kind == "application/json":
@@ -67,8 +72,8 @@ async def asked(request: Request, options: type[O], served: Served, settings: Se
     return result
 
 
-def _from_query(request: Request, options: type[O]) -> O:
-    given = dict(request.query_params)
+def _from_query(query: bytes, options: type[O]) -> O:
+    given = dict(QueryParams(query))
     structured: dict[str, object] = {}
     if "filter" in given:
         structured["filter"] = _json(given.pop("filter"))
@@ -80,6 +85,9 @@ def _from_query(request: Request, options: type[O]) -> O:
         return options.model_validate(chosen.model_dump() | structured) if structured else chosen
     except ValidationError as error:
         raise ServiceProblem.of_validation(error) from None
+
+
+_remembered = lru_cache(maxsize=256)(_from_query)
 
 
 def _json(text: str) -> object:

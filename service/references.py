@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ from service.problems import (
 from service.served import Served
 from service.settings import Settings
 
+T = TypeVar("T")
 Name = Callable[[int], str]
 
 
@@ -46,7 +48,7 @@ def rows_of_body(row: int) -> str:
 
 @dataclass(frozen=True)
 class Resolved:
-    """``vectors``: float32 [n, d] unit rows; ``ids``: the item a row came from, or None."""
+    """``vectors``: float32 [n, d]; ``ids``: the item a row came from, or None."""
 
     vectors: NDArray[np.float32]
     ids: list[str | None]
@@ -88,8 +90,17 @@ def resolve(served: Served, references: Sequence[Reference], name: Name) -> Reso
 
 
 def resolve_rows(rows: NDArray[np.float32]) -> Resolved:
-    """Unit rows of raw float32 rows [n, d]."""
-    return Resolved(unit_rows(rows, rows_of_body), [None] * len(rows))
+    """Raw float32 rows [n, d] as they came: searching checks them and brings them to length one."""
+    return Resolved(rows, [None] * len(rows))
+
+
+def asking(queries: Resolved, ask: Callable[[], T]) -> T:
+    """What ``ask`` answers; raises a problem that names the row when it refuses one of these queries."""
+    try:
+        return ask()
+    except InputError:
+        unit_rows(queries.vectors, rows_of_body)
+        raise
 
 
 def unit_rows(rows: NDArray[np.float32], name: Name) -> NDArray[np.float32]:

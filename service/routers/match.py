@@ -16,6 +16,7 @@ from service.direct import DirectRoute
 from service.openapi import BODY, problems, takes
 from service.options import asked
 from service.problems import NO_OPERATING_POINT, ServiceProblem
+from service.references import asking
 from service.security import allow
 from service.served import Served
 from service.state import active, state_of
@@ -70,8 +71,11 @@ def _decide(
     served: Served, point: OperatingPoint, signer: Signer, resolve: Any, options: MatchOptions
 ) -> list[dict[str, Any]]:
     queries = resolve()
-    matches = served.gallery.match(
-        queries.vectors, k=options.k, filter=options.filter, exclude_ids=queries.excluded
+    matches = asking(
+        queries,
+        lambda: served.gallery.match(
+            queries.vectors, k=options.k, filter=options.filter, exclude_ids=queries.excluded
+        ),
     )
     return [
         _result(served, point, signer, one, item_id)

@@ -16,7 +16,7 @@ from service.octets import packed
 from service.openapi import BODY, problems, takes
 from service.options import asked
 from service.problems import INVALID_REQUEST
-from service.references import at
+from service.references import asking, at
 from service.security import allow
 from service.served import Served
 from service.state import active, state_of
@@ -86,30 +86,33 @@ def _find(
 ) -> list[dict[str, Any]] | bytes:
     """Results for JSON, or the whole binary answer of a request that began then."""
     queries = resolve()
-    found = served.gallery.search(
-        queries.vectors,
-        options.k,
-        filter=options.filter,
-        exact=options.exact,
-        min_score=options.min_score,
-        exclude_ids=queries.excluded,
+    found = asking(
+        queries,
+        lambda: served.gallery.search(
+            queries.vectors,
+            options.k,
+            filter=options.filter,
+            exact=options.exact,
+            min_score=options.min_score,
+            exclude_ids=queries.excluded,
+        ),
     )
     if options.rank_by == "score":
         found = [sorted(hits, key=lambda hit: (-hit.score, hit.id)) for hits in found]
     if binary_since is not None:
         return packed(found, served.model_hash, 1000 * (perf_counter() - binary_since))
-    return [{"hits": [_hit(hit, served, options.include) for hit in hits]} for hits in found]
+    return [{"hits": _shown(hits, served, options.include)} for hits in found]
 
 
-def _hit(hit: Hit, served: Served, include: list[Include]) -> dict[str, Any]:
-    shown: dict[str, Any] = {
-        "id": hit.id,
-        "similarity": hit.similarity,
-        "score": hit.score,
-        "label": hit.label,
-    }
+def _shown(hits: list[Hit], served: Served, include: list[Include]) -> list[dict[str, Any]]:
+    shown: list[dict[str, Any]] = [
+        {"id": item_id, "similarity": similarity, "score": score, "label": label}
+        for item_id, label, similarity, score, _, _ in hits
+    ]
     if "metadata" in include:
-        shown["metadata"] = hit.metadata
+        for one, hit in zip(shown, hits, strict=True):
+            one["metadata"] = hit.items.metadata_of(hit.row)
     if "vector" in include:
-        shown["vector"] = served.gallery.vector(hit.id)
+        for one, hit in zip(shown, hits, strict=True):
+            one["vector"] = served.gallery.vector(hit.id)
     return shown

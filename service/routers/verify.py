@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from time import perf_counter
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Request, Response
 
 from api_schemas.http import VerifyRequest, VerifyResponse
 from api_schemas.operating_point import OperatingPoint
 from service import metrics
 from service.bodies import json_body, json_response
+from service.direct import DirectRoute
 from service.openapi import BODY, problems, takes
 from service.references import check_count, ends_of_pairs, resolve
+from service.security import allow
 from service.served import Served
-from service.state import Active, CurrentState
+from service.state import active, state_of
 from service.tokens import Decision, Signer, now
 
-router = APIRouter(tags=["decide"])
+router = APIRouter(tags=["decide"], route_class=DirectRoute)
+_read = json_body(VerifyRequest)
 _EXAMPLES = {"two items": {"pairs": [{"a": {"id": "0"}, "b": {"id": "1"}}]}}
 
 
@@ -28,15 +31,16 @@ _EXAMPLES = {"two items": {"pairs": [{"a": {"id": "0"}, "b": {"id": "1"}}]}}
     responses=problems(*BODY, 409),
     openapi_extra=takes(VerifyRequest, _EXAMPLES),
 )
-async def verify(
-    body: Annotated[VerifyRequest, Depends(json_body(VerifyRequest))], served: Active, state: CurrentState
-) -> Response:
+async def verify(request: Request) -> Response:
     """One decision a pair by the active `far`, `frr`, `eer` or `cost` point.
 
     The decision is `match` iff score >= threshold.
     """
     start = perf_counter()
+    allow(request, "read")
+    state, served = state_of(request), active(request)
     point = served.deciding("verify")
+    body = await _read(request)
     check_count(len(body.pairs), "pairs", state.settings)
     results = await state.compute.run(lambda: _decide(served, point, state.signer, body))
     return json_response(

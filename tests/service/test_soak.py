@@ -178,9 +178,10 @@ def test_soak(tmp_path: Path, seconds: float, record_property: Callable[[str, ob
         early, late = (np.median(memory[part]) for part in (slice(2 * tenth, 3 * tenth), slice(-tenth, None)))
         figures = (
             f"{sum(statuses.values()) / seconds:.0f} requests/s for {seconds:.0f} s, statuses {statuses}; "
-            f"{len(seen)} writes; recall {began:.4f} then {ended:.4f}; memory {early:.1f} then {late:.1f} MiB "
-            f"(most {memory.max():.1f}); handles {handles[2 * tenth]} then {handles[-1]}, at most "
-            f"{handles.max()}; mapped files {mapped[2 * tenth]} then {mapped[-1]}, at most {mapped.max()}"
+            f"{len(seen)} writes; recall {began:.4f} then {ended:.4f}; "
+            f"memory {early:.1f} then {late:.1f} MiB (most {memory.max():.1f}); "
+            f"handles {handles[2 * tenth]} then {handles[-1]}, at most {handles.max()}; "
+            f"mapped files {mapped[2 * tenth]} then {mapped[-1]}, at most {mapped.max()}"
         )
         LOGGER.info(figures)
         record_property("figures", figures)
