@@ -17,6 +17,7 @@ from api_schemas.http_items import Feedback
 from service import logs, openapi, problems
 from service.compute import Compute
 from service.direct import Shortcut
+from service.encoding import Encoding
 from service.gate import Gate
 from service.ledger import AuditLog, Ledger
 from service.middleware import Envelope
@@ -69,9 +70,11 @@ def create_app(settings: Settings) -> FastAPI:
     )
     if settings.data is not None:
         settings.data.mkdir(parents=True, exist_ok=True)
+    compute = Compute(settings.threads, settings.max_wait, settings.deadline)
     state = State(
         settings=settings,
-        compute=Compute(settings.threads, settings.max_wait, settings.deadline),
+        compute=compute,
+        encoding=Encoding(compute, settings.threads, settings.encode_batch, settings.encode_wait),
         signer=Signer.open(settings.data),
         feedback=Ledger(_file(settings, "feedback.jsonl"), Feedback),
         history=Ledger(_file(settings, "history.jsonl"), HistoryEntry),

@@ -42,7 +42,7 @@ class Shortcut:
             for router in routers
             for route in router.routes
             if isinstance(route, DirectRoute)
-            for method in route.methods
+            for method in route.methods or ()
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

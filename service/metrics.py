@@ -20,6 +20,9 @@ DURATION = Histogram(
     "limen_http_request_duration_seconds", "From first byte in to last byte out.", ["route"], buckets=_FAST
 )
 STAGES = Histogram("limen_search_duration_seconds", "One request's time by stage.", ["stage"], buckets=_FAST)
+ENCODED = Histogram(
+    "limen_encoded_inputs", "Inputs encoded together.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 1000)
+)
 INFLIGHT = Gauge("limen_inflight_requests", "Requests being worked on.", multiprocess_mode="livesum")
 QUEUED = Gauge("limen_queued_requests", "Requests waiting for their turn.", multiprocess_mode="livesum")
 REJECTED = Counter("limen_rejected", "Requests turned away.", ["reason"])

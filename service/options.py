@@ -21,12 +21,14 @@ from service.references import (
     check_count,
     check_filter,
     check_k,
+    encoded,
     queries,
     resolve,
     resolve_rows,
 )
 from service.served import Served
 from service.settings import Settings
+from service.state import State
 
 O = TypeVar("O", SearchOptions, MatchOptions)  # noqa: E741
 REMEMBERED_BYTES = 256
@@ -45,31 +47,33 @@ class Asked(Generic[O]):
     light: bool
 
 
-async def asked(request: Request, options: type[O], served: Served, settings: Settings) -> Asked[O]:
-    """Read and check a request; raises a problem that names the field."""
+async def asked(request: Request, options: type[O], served: Served, state: State) -> Asked[O]:
+    """Read and check a request, encode its inputs; raises a problem that names the field."""
     body = await read_body(request)
     kind = media_type(request)
     if kind == OCTETS:
         rows = float32_rows(body, served.gallery.dim)
-        check_count(len(rows), "body", settings)
         query: bytes = request.scope["query_string"]
         # clients repeat themselves; what is long is read anew, so that little is kept
         chosen = (_remembered if len(query) <= REMEMBERED_BYTES else _from_query)(query, options)
-        light = served.is_light(len(rows))
-        result = Asked(chosen, lambda: resolve_rows(rows), light)
-    elif kind == "application/json":
+        _check(chosen, len(rows), "body", state.settings)
+        return Asked(chosen, lambda: resolve_rows(rows), served.is_light(len(rows)))
+    if kind == "application/json":
         content = parsed(_BODIES[options], body)
-        check_count(len(content.queries), "queries", settings)
-        light = served.is_light(len(content.queries)) and all(one.input is None for one in content.queries)
-        result = Asked(content, lambda: resolve(served, content.queries, queries), light)
-    else:
-        raise ServiceProblem(
-            UNSUPPORTED_MEDIA_TYPE,
-            f"Content-Type is '{kind}'; this endpoint takes application/json or {OCTETS} (float32 rows).",
-        )
-    check_k(result.options.k, settings)
-    check_filter(result.options.filter, settings)
-    return result
+        asking = content.queries
+        _check(content, len(asking), "queries", state.settings)
+        vectors = await encoded(state.encoding, served, asking, queries)
+        return Asked(content, lambda: resolve(served, asking, queries, vectors), served.is_light(len(asking)))
+    raise ServiceProblem(
+        UNSUPPORTED_MEDIA_TYPE,
+        f"Content-Type is '{kind}'; this endpoint takes application/json or {OCTETS} (float32 rows).",
+    )
+
+
+def _check(options: SearchOptions | MatchOptions, count: int, where: str, settings: Settings) -> None:
+    check_count(count, where, settings)
+    check_k(options.k, settings)
+    check_filter(options.filter, settings)
 
 
 def _from_query(query: bytes, options: type[O]) -> O:

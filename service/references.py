@@ -15,6 +15,7 @@ from api_schemas.http import Reference
 from api_schemas.problem import FieldProblem
 from encoder.refusal import RefusedInput
 from index.vectors import query_rows
+from service.encoding import Encoding
 from service.problems import (
     INVALID_INPUT,
     LIMIT_EXCEEDED,
@@ -59,8 +60,39 @@ class Resolved:
         return self.ids if any(one is not None for one in self.ids) else None
 
 
-def resolve(served: Served, references: Sequence[Reference], name: Name) -> Resolved:
+async def encoded(
+    encoding: Encoding, served: Served, references: Sequence[Reference], name: Name
+) -> NDArray[np.float32] | None:
+    """Unit rows float32 [m, d] of those references that are encoder inputs, in their order; None if none is.
+
+    Raises:
+        ServiceProblem: no encoder, or an input it does not take; names its path.
+    """
+    rows = [row for row, reference in enumerate(references) if reference.input is not None]
+    if not rows:
+        return None
+    if served.encoder is None:
+        raise at(
+            NO_ENCODER,
+            f"{name(rows[0])}.input",
+            "this bundle holds vectors and no encoder: send vector or id",
+        )
+    inputs = [one for one in (references[row].input for row in rows) if one is not None]
+    try:
+        return await encoding.encode(served.encoder, inputs)
+    except RefusedInput as refused:
+        raise refused_input(f"{name(rows[refused.number])}.input", refused) from None
+
+
+def resolve(
+    served: Served,
+    references: Sequence[Reference],
+    name: Name,
+    encoded: NDArray[np.float32] | None = None,
+) -> Resolved:
     """Unit rows of references; ``name`` gives their paths in the body, e.g. "queries.3".
+
+    ``encoded`` are the rows of those that are encoder inputs.
 
     Raises:
         ServiceProblem: a wrong dimension, NaN, zero vector, broken input or unknown id; names its path.
@@ -81,8 +113,8 @@ def resolve(served: Served, references: Sequence[Reference], name: Name) -> Reso
         else:
             to_encode.append(row)
     vectors = unit_rows(rows, name)
-    if to_encode:
-        vectors[to_encode] = _encoded(served, references, to_encode, name)
+    if encoded is not None:
+        vectors[to_encode] = encoded
     for row, item_id in enumerate(ids):
         if item_id is not None:
             vectors[row] = _stored(served, item_id, f"{name(row)}.id")
@@ -167,22 +199,6 @@ def check_filter(condition: JsonValue, settings: Settings) -> None:
                 outer.values() if isinstance(outer, dict) else outer if isinstance(outer, list) else ()
             )
         ]
-
-
-def _encoded(
-    served: Served, references: Sequence[Reference], rows: Sequence[int], name: Name
-) -> NDArray[np.float32]:
-    if served.encoder is None:
-        raise at(
-            NO_ENCODER,
-            f"{name(rows[0])}.input",
-            "this bundle holds vectors and no encoder: send vector or id",
-        )
-    inputs = [references[row].input for row in rows]
-    try:
-        return served.encoder.encode([one for one in inputs if one is not None])
-    except RefusedInput as refused:
-        raise refused_input(f"{name(rows[refused.number])}.input", refused) from None
 
 
 def _stored(served: Served, item_id: str, path: str) -> NDArray[np.float32]:

@@ -14,6 +14,7 @@ from api_schemas.http_admin import HistoryEntry
 from api_schemas.http_items import Feedback
 from api_schemas.report import Report
 from service.compute import Compute
+from service.encoding import Encoding
 from service.jobs import Jobs
 from service.ledger import AuditLog, Ledger
 from service.models import Models
@@ -29,6 +30,7 @@ class State:
 
     settings: Settings
     compute: Compute
+    encoding: Encoding
     signer: Signer
     feedback: Ledger[Feedback]
     history: Ledger[HistoryEntry]

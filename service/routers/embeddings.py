@@ -46,7 +46,7 @@ async def embeddings(
         raise at(INVALID_REQUEST, "dimensions", f"the model's vectors have {served.gallery.dim} numbers")
     check_count(len(inputs), "input", state.settings)
     try:
-        vectors = await state.compute.run(lambda: encoder.encode(inputs))
+        vectors = await state.encoding.encode(encoder, inputs)
     except RefusedInput as refused:
         raise refused_input(f"input.{refused.number}", refused) from None
     if OCTETS in request.headers.get("accept", ""):

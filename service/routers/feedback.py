@@ -12,7 +12,7 @@ from decision.similarity import pair_similarities
 from service.bodies import json_body, json_response
 from service.openapi import BODY, problems, takes
 from service.problems import INVALID_REQUEST, MODEL_MISMATCH, ServiceProblem
-from service.references import at, resolve
+from service.references import Resolved, at, encoded, resolve
 from service.routers.items import WRITES, writable
 from service.served import Served
 from service.state import Active, CurrentState, audit
@@ -44,7 +44,13 @@ async def feedback(
     if body.decision_id is not None:
         told = _about_decision(served, state.signer.read(body.decision_id), body.same)
     else:
-        told = await state.compute.run(lambda: _about_pair(served, body))
+        assert body.a is not None
+        assert body.b is not None
+        pair = [body.a, body.b]
+        rows = await encoded(state.encoding, served, pair, "ab".__getitem__)
+        told = await state.compute.run(
+            lambda: _about_pair(served, resolve(served, pair, "ab".__getitem__, rows), body.same)
+        )
     await state.compute.run(lambda: state.feedback.append(told))
     audit(request, state, "feedback", n=1)
     total = sum(entry.model_hash == served.model_hash for entry in state.feedback.entries)
@@ -77,10 +83,7 @@ def _known(served: Served, item_id: str | None) -> str | None:
     return item_id if item_id is not None and served.gallery.vector(item_id) is not None else None
 
 
-def _about_pair(served: Served, body: FeedbackRequest) -> Feedback:
-    assert body.a is not None
-    assert body.b is not None
-    both = resolve(served, [body.a, body.b], lambda row: "ab"[row])
+def _about_pair(served: Served, both: Resolved, same: bool) -> Feedback:
     point = served.active_verify
     if point is None:
         score = float(pair_similarities(both.vectors[:1], both.vectors[1:])[0])
@@ -96,6 +99,6 @@ def _about_pair(served: Served, body: FeedbackRequest) -> Feedback:
         score=score,
         a=both.ids[0],
         b=both.ids[1],
-        same=body.same,
+        same=same,
         source="pair",
     )

@@ -23,7 +23,7 @@ from service.bodies import json_body, json_response
 from service.erasure import erase, erase_where, out_of_reach
 from service.openapi import BODY, READING, problems, takes
 from service.problems import LIMIT_EXCEEDED, MODEL_MISMATCH, NOT_FOUND, READ_ONLY, ServiceProblem
-from service.references import at, check_filter, resolve
+from service.references import Resolved, at, check_filter, encoded, resolve
 from service.security import requires
 from service.served import Served
 from service.state import Active, CurrentState, State, audit
@@ -63,7 +63,13 @@ async def upsert(
             f"The items are of model {str(body.model_hash)[:12]}, the service decides with "
             f"{served.model_hash[:12]}: embed them again with this model.",
         )
-    new = await state.compute.run(lambda: live.upsert(_stored(served, body.items)))
+    references = [
+        Reference.model_construct(vector=item.vector, input=item.input, id=None) for item in body.items
+    ]
+    rows = await encoded(state.encoding, served, references, item_of_body)
+    new = await state.compute.run(
+        lambda: live.upsert(_stored(body.items, resolve(served, references, item_of_body, rows)))
+    )
     audit(request, state, "items.upsert", [item.id for item in body.items])
     return json_response({"upserted": len(body.items), "new": new, "items": live.n_items})
 
@@ -167,12 +173,15 @@ def writable(served: Served) -> LiveGallery:
     return served.live
 
 
-def _stored(served: Served, items: list[NewItem]) -> list[StoredItem]:
-    references = [Reference.model_construct(vector=item.vector, input=item.input, id=None) for item in items]
-    vectors = resolve(served, references, lambda row: f"items.{row}").vectors
+def item_of_body(row: int) -> str:
+    """The path of an item in a body."""
+    return f"items.{row}"
+
+
+def _stored(items: list[NewItem], resolved: Resolved) -> list[StoredItem]:
     return [
         StoredItem(item.id, item.label, np.array(row), dict(item.metadata))  # type: ignore[arg-type]
-        for item, row in zip(items, vectors, strict=True)
+        for item, row in zip(items, resolved.vectors, strict=True)
     ]
 
 

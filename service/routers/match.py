@@ -44,7 +44,7 @@ async def match(request: Request) -> Response:
     allow(request, "read")
     state, served = state_of(request), active(request)
     point = served.deciding("match")
-    what = await asked(request, MatchOptions, served, state.settings)
+    what = await asked(request, MatchOptions, served, state)
     if what.options.aggregate != "nearest":
         raise ServiceProblem(
             NO_OPERATING_POINT,

@@ -60,7 +60,7 @@ async def search(request: Request) -> Response:
     start = perf_counter()
     allow(request, "read")
     state, served = state_of(request), active(request)
-    what = await asked(request, SearchOptions, served, state.settings)
+    what = await asked(request, SearchOptions, served, state)
     binary = OCTETS in request.headers.get("accept", "")
     if binary and "vector" in what.options.include:
         raise at(INVALID_REQUEST, "include", "binary answers carry no vectors: ask for JSON")

@@ -13,7 +13,7 @@ from service import metrics
 from service.bodies import json_body, json_response
 from service.direct import DirectRoute
 from service.openapi import BODY, problems, takes
-from service.references import check_count, ends_of_pairs, resolve
+from service.references import Resolved, check_count, encoded, ends_of_pairs, resolve
 from service.security import allow
 from service.served import Served
 from service.state import active, state_of
@@ -42,7 +42,12 @@ async def verify(request: Request) -> Response:
     point = served.deciding("verify")
     body = await _read(request)
     check_count(len(body.pairs), "pairs", state.settings)
-    results = await state.compute.run(lambda: _decide(served, point, state.signer, body))
+    # a pair's two ends are resolved together, so that all encoder inputs share their batches
+    ends = [end for pair in body.pairs for end in (pair.a, pair.b)]
+    rows = await encoded(state.encoding, served, ends, ends_of_pairs)
+    results = await state.compute.run(
+        lambda: _decide(served, point, state.signer, resolve(served, ends, ends_of_pairs, rows))
+    )
     return json_response(
         {
             "results": results,
@@ -52,12 +57,7 @@ async def verify(request: Request) -> Response:
     )
 
 
-def _decide(
-    served: Served, point: OperatingPoint, signer: Signer, body: VerifyRequest
-) -> list[dict[str, Any]]:
-    # a pair's two ends are resolved together, so that all encoder inputs share their batches
-    ends = [end for pair in body.pairs for end in (pair.a, pair.b)]
-    both = resolve(served, ends, ends_of_pairs)
+def _decide(served: Served, point: OperatingPoint, signer: Signer, both: Resolved) -> list[dict[str, Any]]:
     decided = served.gallery.verify(both.vectors[0::2], both.vectors[1::2])
     results = []
     for one, a, b in zip(decided, both.ids[0::2], both.ids[1::2], strict=True):

@@ -1,0 +1,130 @@
+"""Micro-batches of encoder inputs: who is together, who waits, who is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import numpy as np
+import pytest
+
+from encoder.refusal import RefusedInput
+from service.compute import Compute
+from service.encoding import Encoding
+from service.problems import ServiceProblem
+
+
+class Doubling:
+    """An encoder of rows that doubles them, holds each batch until it is let go, and notes their sizes."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+        self.go = threading.Event()
+
+    def encode(self, inputs: list[list[float]]) -> np.ndarray:
+        self.go.wait(10)
+        self.sizes.append(len(inputs))
+        for number, one in enumerate(inputs):
+            if one[0] < 0:
+                raise RefusedInput(number, "this is negative.")
+        return 2 * np.array(inputs, dtype=np.float32)
+
+
+def story(
+    tell: Callable[[Encoding, Any], Coroutine[Any, Any, None]], batch: int = 4, wait: float = 0.0
+) -> Doubling:
+    encoder = Doubling()
+
+    async def told() -> None:
+        compute = Compute(1, 10.0, 10.0)
+        try:
+            await asyncio.wait_for(tell(Encoding(compute, 1, batch, wait), encoder), 20)
+        finally:
+            encoder.go.set()
+            compute.close()
+
+    asyncio.run(told())
+    return encoder
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def test_what_comes_while_the_thread_is_busy_is_encoded_together() -> None:
+    async def tell(encoding: Encoding, encoder: Any) -> None:
+        asked = [asyncio.create_task(encoding.encode(encoder, [[float(n)]])) for n in range(8)]
+        await settle()
+        encoder.go.set()
+        for n, rows in enumerate(await asyncio.gather(*asked)):
+            np.testing.assert_array_equal(rows, [[2.0 * n]])
+
+    assert story(tell).sizes == [1, 4, 3]
+
+
+def test_requests_of_several_inputs_are_never_torn_and_large_ones_go_alone() -> None:
+    async def tell(encoding: Encoding, encoder: Any) -> None:
+        sizes = [1, 3, 2, 9, 1]
+        asked = [asyncio.create_task(encoding.encode(encoder, [[float(size)]] * size)) for size in sizes]
+        await settle()
+        encoder.go.set()
+        for size, rows in zip(sizes, await asyncio.gather(*asked), strict=True):
+            np.testing.assert_array_equal(rows, [[2.0 * size]] * size)
+
+    assert story(tell).sizes == [1, 3, 2, 9, 1]
+
+
+def test_a_batch_waits_for_company_only_when_told_to() -> None:
+    async def tell(encoding: Encoding, encoder: Any) -> None:
+        encoder.go.set()
+        await asyncio.gather(*(encoding.encode(encoder, [[1.0]]) for _ in range(3)))
+
+    assert story(tell, wait=0.05).sizes == [3]
+    assert story(tell, batch=3, wait=60.0).sizes == [3], "a full batch waits for nobody"
+
+
+def test_a_refused_input_is_its_own_request_s_alone() -> None:
+    async def tell(encoding: Encoding, encoder: Any) -> None:
+        bodies = [[[0.0]], [[1.0]], [[2.0], [-1.0]], [[3.0]]]
+        asked = [asyncio.create_task(encoding.encode(encoder, body)) for body in bodies]
+        await settle()
+        encoder.go.set()
+        found = await asyncio.gather(*asked, return_exceptions=True)
+        assert isinstance(found[2], RefusedInput)
+        assert found[2].number == 1, "counted within the request"
+        np.testing.assert_array_equal(np.concatenate([found[0], found[1], found[3]]), [[0.0], [2.0], [6.0]])
+
+    story(tell)
+
+
+def test_what_waits_is_bounded_and_who_left_is_not_encoded() -> None:
+    async def tell(encoding: Encoding, encoder: Any) -> None:
+        asked = [asyncio.create_task(encoding.encode(encoder, [[float(n)]])) for n in range(17)]
+        await settle()
+        with pytest.raises(ServiceProblem, match="too many inputs") as refusal:
+            await encoding.encode(encoder, [[1.0]])
+        assert (refusal.value.kind.status, refusal.value.headers["Retry-After"]) == (429, "1")
+        for one in asked[1:5]:
+            one.cancel()
+        encoder.go.set()
+        await asyncio.gather(*asked, return_exceptions=True)
+        np.testing.assert_array_equal(await encoding.encode(encoder, [[1.0]]), [[2.0]])
+
+    assert story(tell).sizes == [1, 4, 4, 4, 1]
+
+
+def test_batches_are_of_one_encoder() -> None:
+    async def tell(encoding: Encoding, encoder: Any) -> None:
+        other = Doubling()
+        other.go.set()
+        first = [asyncio.create_task(encoding.encode(encoder, [[1.0]])) for _ in range(2)]
+        second = [asyncio.create_task(encoding.encode(other, [[1.0]])) for _ in range(2)]
+        await settle()
+        encoder.go.set()
+        await asyncio.gather(*first, *second)
+        assert other.sizes == [2]
+
+    assert story(tell).sizes == [1, 1]
