@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,31 +10,44 @@ from numpy.typing import NDArray
 from evaluation.compiled import Floats, Integers, bin_of, compiled
 
 
-@compiled
-def reached(
-    scores: Floats, ascending: Floats, scale: np.float32, base: np.float32, first: Integers
-) -> Integers:
-    """int64, per score: how many ascending thresholds it reaches.
+class Steps(NamedTuple):
+    """Thresholds, and a first guess at how many of them a score reaches.
 
-    ``first[b]`` is the number of thresholds at or below the lower edge of bin b.
+    Attributes:
+        ascending: float32 [k].
+        scale, base: of the bins.
+        first: int64 [bins]: the number of thresholds at or below the lower edge of the bin.
     """
-    found = np.empty(len(scores), dtype=np.int64)
-    last = np.float32(len(first) - 1)
-    k = len(ascending)
-    for p in range(len(scores)):
-        s = scores[p]
-        level = first[bin_of(s, scale, base, last)]
-        while level < k and ascending[level] <= s:
-            level += 1
-        found[p] = level
-    return found
+
+    ascending: Floats
+    scale: np.float32
+    base: np.float32
+    first: Integers
+
+
+@compiled
+def level_of(score: np.float32, steps: Steps) -> int:
+    """How many of the thresholds the score reaches."""
+    last = np.float32(len(steps.first) - 1)
+    level = steps.first[bin_of(score, steps.scale, steps.base, last)]
+    while level < len(steps.ascending) and steps.ascending[level] <= score:
+        level += 1
+    return int(level)
+
+
+@compiled
+def count_levels(scores: Floats, steps: Steps, sizes: Integers) -> None:
+    """Add each score to ``sizes`` int64 [k + 1], at the number of thresholds it reaches."""
+    for s in scores:
+        sizes[level_of(s, steps)] += 1
 
 
 @compiled
 def place_pairs(
     a: NDArray[Any],
     b: NDArray[Any],
-    levels: Integers,
+    scores: Floats,
+    steps: Steps,
     codes_a: Integers,
     codes_b: Integers,
     cursor: Integers,
@@ -46,8 +59,8 @@ def place_pairs(
 
     ``cursor[level]`` is where the next pair of a level goes; level 0 is dropped.
     """
-    for p in range(len(levels)):
-        level = levels[p]
+    for p in range(len(scores)):
+        level = level_of(scores[p], steps)
         if level > 0:
             place = cursor[level]
             cursor[level] += 1

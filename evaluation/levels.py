@@ -8,9 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.level_kernels import place_pairs, reached
+from evaluation.level_kernels import Steps, count_levels, place_pairs
 from evaluation.pairs import Integers
 from evaluation.sweep import Sweep
+from evaluation.threads import in_threads
+from evaluation.top_pairs import Chunk
+
+SHARES = 2  # of the kept pairs, sorted side by side; the memory of a table of class counts each
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,18 +46,22 @@ def levels_of(found: Sweep, ascending: NDArray[np.float32]) -> Levels:
     bins, codes_a, codes_b = found.bins, found.pairs.a.codes, found.pairs.b.codes
     first = np.searchsorted(ascending, bins.edge(np.arange(bins.count)), side="right").astype(np.int64)
     first[0] = 0  # the first bin also holds what lies below its edge
-    sizes = np.zeros(k + 1, dtype=np.int64)
-    for _, _, scores in found.top.chunks:
-        sizes += np.bincount(reached(scores, ascending, bins.scale, bins.lowest, first), minlength=k + 1)
-    sizes[0] = 0
-    starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    cursor = starts[:-1].copy()
+    steps = Steps(ascending, bins.scale, bins.lowest, first)
+    shares = found.top.take(SHARES)
+    sizes = np.zeros((SHARES, k + 1), dtype=np.int64)
+    in_threads(_count, [(share, steps, sizes[number]) for number, share in enumerate(shares)])
+    sizes[:, 0] = 0
+    starts = np.concatenate([[0], np.cumsum(sizes.sum(axis=0))]).astype(np.int64)
+    cursors = starts[:-1] + np.cumsum(sizes, axis=0) - sizes  # within a level, share after share
     placed_a, placed_b = (np.empty(starts[-1], dtype=found.top.dtype) for _ in range(2))
-    counts = np.zeros((n_classes, k + 1), dtype=np.int64)
-    while found.top.chunks:
-        a, b, scores = found.top.chunks.pop()
-        level = reached(scores, ascending, bins.scale, bins.lowest, first)
-        place_pairs(a, b, level, codes_a, codes_b, cursor, placed_a, placed_b, counts)
+    counts = np.zeros((SHARES, n_classes, k + 1), dtype=np.int64)
+    in_threads(
+        _place,
+        [
+            (share, steps, codes_a, codes_b, cursors[number], placed_a, placed_b, counts[number])
+            for number, share in enumerate(shares)
+        ],
+    )
     level = np.searchsorted(ascending, found.genuine.scores, side="right")
     genuine_counts = np.zeros((n_classes, k + 1), dtype=np.int64)
     np.add.at(genuine_counts, (found.genuine.codes, level), 1)
@@ -67,8 +75,18 @@ def levels_of(found: Sweep, ascending: NDArray[np.float32]) -> Levels:
         genuine_b=found.genuine.b[order],
         genuine_starts=np.searchsorted(level[order], np.arange(k + 2)).astype(np.int64),
         genuine_accepted=_accepted(genuine_counts),
-        impostor_accepted=_accepted(counts),
+        impostor_accepted=_accepted(counts.sum(axis=0)),
     )
+
+
+def _count(share: list[Chunk], steps: Steps, sizes: Integers) -> None:
+    for _, _, scores in share:
+        count_levels(scores, steps, sizes)
+
+
+def _place(share: list[Chunk], steps: Steps, *where: NDArray[Any]) -> None:
+    while share:
+        place_pairs(*share.pop(), steps, *where)
 
 
 def _accepted(counts: Integers) -> Integers:

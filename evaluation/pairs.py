@@ -25,8 +25,9 @@ from api_schemas.errors import InputError
 from decision.embeddings import EmbeddingSet, Text
 from decision.score import CosineScorer, Scorer
 from evaluation.kernels import count_pairs_at
+from evaluation.place import Place
 from evaluation.sides import Integers, Side, genuine_totals, groups_of, impostor_totals, side_of
-from evaluation.threads import in_threads, row_shares
+from evaluation.threads import in_threads, product, row_shares
 
 BLOCK_ROWS = 1024
 BLOCK_COLUMNS = 4096
@@ -131,12 +132,12 @@ class Pairs:
         """Scores of a rectangle, impostor, genuine and excluded pairs alike."""
         left, right = self.a.vectors[rows], self.b.vectors[columns]
         if self.exact if exact is None else exact:
-            products = left.astype(np.float64) @ right.T.astype(np.float64)
+            products = product(left.astype(np.float64), right.astype(np.float64))
             similarities = np.clip(products, -1.0, 1.0).astype(np.float32)
         else:
             shape = (len(left), len(right))
             target = None if out is None else out[: shape[0] * shape[1]].reshape(shape)
-            similarities = np.matmul(left, right.T, out=target)
+            similarities = product(left, right, target)
         if isinstance(self.scorer, CosineScorer):
             return Block(rows, columns, similarities, similarities)
         a, b = self.a.densities, self.b.densities
@@ -253,7 +254,7 @@ class Pairs:
             in_threads(
                 count_pairs_at,
                 [
-                    (*self.place(block), share, ascending, counts[number])
+                    (self.place(block), share, ascending, counts[number])
                     for number, share in enumerate(row_shares(len(block.scores)))
                 ],
             )
@@ -265,19 +266,20 @@ class Pairs:
             results.append(unordered)
         return results[0], results[1]
 
-    def place(self, block: Block) -> tuple[Any, ...]:
-        """A block's scores and which pairs they are, the first arguments of every kernel."""
-        none = np.zeros(0, dtype=np.int64)
-        grouped = self.a.groups is not None and self.b.groups is not None
-        return (
+    def place(self, block: Block) -> Place:
+        """A block's scores and which pairs they are, for the compiled loops."""
+        groups_a, groups_b = self.a.groups, self.b.groups
+        if groups_a is None or groups_b is None:
+            groups_a = groups_b = np.zeros(0, dtype=np.int64)
+        return Place(
             block.scores,
             block.rows.start,
             block.columns.start,
             self.spans,
             self.a.codes,
             self.b.codes,
-            self.a.groups if grouped else none,
-            self.b.groups if grouped else none,
+            groups_a,
+            groups_b,
         )
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.pairs import Block, GenuinePairs, Integers, Pairs
-from evaluation.rank_kernels import best_and_ranks_of_columns, best_and_ranks_of_rows, raise_bars
+from evaluation.place import Place
+from evaluation.rank_kernels import State, best_and_ranks_of_columns, best_and_ranks_of_rows, raise_bars
 from evaluation.threads import cores, in_threads, row_shares
 
 DEEPEST_RANK = 10  # recall is asked at up to this rank; beyond it ranks matter up to the partners' number
@@ -79,9 +79,9 @@ class Queries:
         found._raise(np.arange(n))
         return found
 
-    def meet(self, block: Block, place: tuple[Any, ...]) -> None:
-        """Take note of a block's impostors; ``place`` is the block's place among the pairs."""
-        state = (
+    @property
+    def _state(self) -> State:
+        return State(
             self.best,
             self.best_row,
             self.partner_starts,
@@ -90,10 +90,14 @@ class Queries:
             self.ahead,
             self.bars,
         )
+
+    def meet(self, block: Block, place: Place) -> None:
+        """Take note of a block's impostors; ``place`` is the block's place among the pairs."""
+        state = self._state
         rows, columns = block.scores.shape
         in_threads(
             best_and_ranks_of_rows,
-            [(*place, share, block.similarities, self.pairs.b.rows, *state) for share in row_shares(rows)],
+            [(place, share, block.similarities, self.pairs.b.rows, state) for share in row_shares(rows)],
         )
         self._raise(np.arange(block.rows.start, block.rows.stop))
         if not self.pairs.symmetric:
@@ -102,7 +106,7 @@ class Queries:
         in_threads(
             best_and_ranks_of_columns,
             [
-                (*place, int(first), int(stop), block.similarities, self.pairs.a.rows, *state)
+                (place, int(first), int(stop), block.similarities, self.pairs.a.rows, state)
                 for first, stop in pairwise(edges)
                 if stop > first
             ],
@@ -110,9 +114,7 @@ class Queries:
         self._raise(np.arange(block.columns.start, block.columns.stop))
 
     def _raise(self, queries: Integers) -> None:
-        raise_bars(
-            queries, self.partner_starts, self.partner_similarities, self.ahead, DEEPEST_RANK, self.bars
-        )
+        raise_bars(queries, DEEPEST_RANK, self._state)
 
     @cached_property
     def n_partners(self) -> Integers:

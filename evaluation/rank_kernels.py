@@ -2,138 +2,86 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.compiled import Floats, Integers, compiled
+from evaluation.place import Place, left_out, run_of
+
+
+class State(NamedTuple):
+    """What the queries have met so far; the attributes are those of ``evaluation.queries.Queries``."""
+
+    best: Floats
+    best_row: Integers
+    partner_starts: Integers
+    partner_similarities: Floats
+    partner_rows: NDArray[np.int32]
+    ahead: NDArray[np.int32]
+    bars: Floats
 
 
 @compiled
 def best_and_ranks_of_rows(
-    scores: Floats,
-    row0: int,
-    column0: int,
-    spans: Integers,
-    codes_a: Integers,
-    codes_b: Integers,
-    groups_a: Integers,
-    groups_b: Integers,
-    share: Integers,
-    similarities: Floats,
-    rows_b: Integers,
-    best: Floats,
-    best_row: Integers,
-    partner_starts: Integers,
-    partner_similarities: Floats,
-    partner_rows: NDArray[np.int32],
-    ahead: NDArray[np.int32],
-    bars: Floats,
+    place: Place, share: Integers, similarities: Floats, rows_b: Integers, state: State
 ) -> None:
     """For each row: its best impostor by score, and how many impostors come ahead of each partner."""
-    m = scores.shape[1]
-    grouped = len(groups_a) > 0
     for r in share:
-        i = row0 + r
-        stops = (spans[i, 1] - column0, m)
+        i = place.row0 + r
         for part in range(2):
-            first = max(0, (spans[i, 0] if part == 0 else spans[i, 2]) - column0)
-            for column in range(first, min(m, stops[part])):
-                s = scores[r, column]
-                if s >= best[i] or similarities[r, column] >= bars[i]:
-                    j = column0 + column
-                    if grouped and groups_a[i] == groups_b[j]:
-                        continue
-                    _meet(
-                        i, s, similarities[r, column], rows_b[j], best, best_row,
-                        partner_starts, partner_similarities, partner_rows, ahead,
-                    )  # fmt: skip
+            first, stop = run_of(place, r, part)
+            for column in range(first, stop):
+                s, similarity = place.scores[r, column], similarities[r, column]
+                if (s >= state.best[i] or similarity >= state.bars[i]) and not left_out(place, r, column):
+                    _meet(i, s, similarity, rows_b[place.column0 + column], state)
 
 
 @compiled
 def best_and_ranks_of_columns(
-    scores: Floats,
-    row0: int,
-    column0: int,
-    spans: Integers,
-    codes_a: Integers,
-    codes_b: Integers,
-    groups_a: Integers,
-    groups_b: Integers,
-    first_column: int,
-    stop_column: int,
-    similarities: Floats,
-    rows_a: Integers,
-    best: Floats,
-    best_row: Integers,
-    partner_starts: Integers,
-    partner_similarities: Floats,
-    partner_rows: NDArray[np.int32],
-    ahead: NDArray[np.int32],
-    bars: Floats,
+    place: Place, first_column: int, stop_column: int, similarities: Floats, rows_a: Integers, state: State
 ) -> None:
     """The same for the columns of a block of a set against itself, where each pair is met once."""
-    grouped = len(groups_a) > 0
-    for r in range(scores.shape[0]):
-        i = row0 + r
-        for column in range(max(first_column, spans[i, 2] - column0), stop_column):
-            j = column0 + column
-            s = scores[r, column]
-            if s >= best[j] or similarities[r, column] >= bars[j]:
-                if grouped and groups_a[i] == groups_b[j]:
-                    continue
-                _meet(
-                    j, s, similarities[r, column], rows_a[i], best, best_row,
-                    partner_starts, partner_similarities, partner_rows, ahead,
-                )  # fmt: skip
+    for r in range(place.scores.shape[0]):
+        row = rows_a[place.row0 + r]
+        for column in range(max(first_column, run_of(place, r, 1)[0]), stop_column):
+            j = place.column0 + column
+            s, similarity = place.scores[r, column], similarities[r, column]
+            if (s >= state.best[j] or similarity >= state.bars[j]) and not left_out(place, r, column):
+                _meet(j, s, similarity, row, state)
 
 
 @compiled
-def _meet(
-    query: int,
-    score: np.float32,
-    similarity: np.float32,
-    row: int,
-    best: Floats,
-    best_row: Integers,
-    partner_starts: Integers,
-    partner_similarities: Floats,
-    partner_rows: NDArray[np.int32],
-    ahead: NDArray[np.int32],
-) -> None:
-    if score > best[query] or (score == best[query] and row < best_row[query]):
-        best[query] = score
-        best_row[query] = row
-    low, high = partner_starts[query], partner_starts[query + 1]
+def _meet(query: int, score: np.float32, similarity: np.float32, row: int, state: State) -> None:
+    best = state.best[query]
+    if score > best or (score == best and row < state.best_row[query]):
+        state.best[query] = score
+        state.best_row[query] = row
+    low, high = state.partner_starts[query], state.partner_starts[query + 1]
     end = high
     while low < high:  # partners by descending similarity, ties by row: how many come before this impostor
         middle = (low + high) // 2
-        p = partner_similarities[middle]
-        if p > similarity or (p == similarity and partner_rows[middle] < row):
+        p = state.partner_similarities[middle]
+        if p > similarity or (p == similarity and state.partner_rows[middle] < row):
             low = middle + 1
         else:
             high = middle
     if low < end:
-        ahead[low] += 1
+        state.ahead[low] += 1
 
 
 @compiled
-def raise_bars(
-    queries: Integers,
-    partner_starts: Integers,
-    partner_similarities: Floats,
-    ahead: NDArray[np.int32],
-    deepest: int,
-    bars: Floats,
-) -> None:
+def raise_bars(queries: Integers, deepest: int, state: State) -> None:
     """Lift each query's bar to its last partner that can still be within the ranks that count."""
     for query in queries:
-        first, end = partner_starts[query], partner_starts[query + 1]
+        first, end = state.partner_starts[query], state.partner_starts[query + 1]
         depth = max(end - first, deepest)
         seen = 0
         bar = np.float32(np.inf)
         for p in range(first, end):
-            seen += ahead[p]
+            seen += state.ahead[p]
             if p - first + 1 + seen > depth:
                 break
-            bar = partner_similarities[p]
-        bars[query] = bar
+            bar = state.partner_similarities[p]
+        state.bars[query] = bar

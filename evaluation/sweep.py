@@ -97,11 +97,10 @@ class Sweep:
             parts = []
             found = np.empty(BLOCK_ROWS * BLOCK_COLUMNS, dtype=np.float32)
             for block in self.pairs.blocks():
-                place = (*self.pairs.place(block), np.arange(len(block.scores)))
-                found_now = in_threads(
-                    collect_bins, [(*place, self.bins.scale, self.bins.lowest, wanted, found)]
+                everything = np.arange(len(block.scores))
+                n = collect_bins(
+                    self.pairs.place(block), everything, self.bins.scale, self.bins.lowest, wanted, found
                 )
-                n = found_now[0]
                 parts.append(found[:n].copy())
         return np.sort(np.concatenate(parts)) if parts else np.zeros(0, dtype=np.float32)
 
@@ -176,7 +175,7 @@ def _walk(
         filled = in_threads(
             scan_rows,
             [
-                (*place, share, bins.scale, bins.lowest, partial[k], bar, *outputs[k])
+                (place, share, bins.scale, bins.lowest, partial[k], bar, *outputs[k])
                 for k, share in enumerate(shares)
             ],
         )
@@ -184,9 +183,8 @@ def _walk(
             top.add(a[:n], b[:n], scores[:n])
         if queries is not None:
             queries.meet(block, place)
-            kernel_sum += sum(
-                in_threads(sum_of_kernels, [(block.similarities, *place[1:], share) for share in shares])
-            )
+            likeness = place._replace(scores=block.similarities)
+            kernel_sum += sum(in_threads(sum_of_kernels, [(likeness, share) for share in shares]))
         if number % MERGE_EVERY == MERGE_EVERY - 1:
             histogram += partial.sum(axis=0, dtype=np.int64)
             partial[:] = 0

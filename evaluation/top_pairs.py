@@ -38,6 +38,11 @@ class TopPairs:
             self.chunks.append((_on_disk(a), _on_disk(b), _on_disk(scores)))
         self.length += len(scores)
 
+    def take(self, shares: int) -> list[list[Chunk]]:
+        """The chunks dealt into shares; none are left here, so that each can be freed once it is used."""
+        chunks, self.chunks = self.chunks, []
+        return [chunks[number::shares] for number in range(shares)]
+
 
 def _on_disk(values: NDArray[Any]) -> NDArray[Any]:
     """A copy in a file that has no name and lasts as long as the copy."""

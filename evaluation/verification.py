@@ -86,7 +86,7 @@ def _beaten_within(found: Sweep, mixed: NDArray[np.bool_]) -> int:
             in_threads(
                 beaten_genuine,
                 [
-                    (*place, share, found.bins.scale, found.bins.lowest, mixed, found.genuine_scores)
+                    (place, share, found.bins.scale, found.bins.lowest, mixed, found.genuine_scores)
                     for share in row_shares(len(block.scores))
                 ],
             )
