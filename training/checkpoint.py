@@ -5,7 +5,6 @@ One file is whole or absent after a crash, so that tensors and progress can neve
 
 from __future__ import annotations
 
-import errno
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,19 +34,19 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, state: State, config: Config, fingerprint: str) -> None:
-    """Write atomically; raises InputError when the disk is full (older checkpoints stay as they are)."""
+    """Write atomically: a crash or a full disk leaves older checkpoints as they are."""
     header = {
         "progress": state.progress.to_json(),
         "config": json.dumps(config.model_dump(mode="json")),
         "fingerprint": fingerprint,
     }
-    _write(path, safetensors.torch.save(state.tensors(), metadata=header))
+    write_atomically(path, safetensors.torch.save(state.tensors(), metadata=header))
 
 
 def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
     """Write a network's weights alone, atomically."""
     plain = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
-    _write(path, safetensors.torch.save(plain))
+    write_atomically(path, safetensors.torch.save(plain))
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
@@ -103,15 +102,3 @@ def refuse_other_run(found: Checkpoint, config: Config, fingerprint: str, path: 
         raise InputError(
             f"The training data changed since {path} was written: start a new run in another --out."
         )
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        write_atomically(path, content)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise InputError(
-            f"{path} cannot be saved: no space left for {len(content) / 2**20:.0f} MiB; what was saved "
-            "before is intact. Make room and go on with --resume."
-        ) from None

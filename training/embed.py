@@ -14,6 +14,7 @@ from decision.progress import Track, silent
 from encoder.preprocessing import Preprocessing
 from training.data.items import Items
 from training.network import Network
+from training.processes import Processes
 
 
 class Prepare:
@@ -28,7 +29,7 @@ class Prepare:
             self.std = torch.tensor(rule.std, dtype=torch.float32, device=device).view(-1, 1, 1)
 
     def __call__(self, rows: NDArray[np.generic]) -> Tensor:
-        """Uint8 [n, c, h, w] or float32 [n, d] to the float32 input batch."""
+        """Uint8 [n, c, h, w] or float [n, d] to the float32 input batch."""
         batch = torch.from_numpy(np.ascontiguousarray(rows)).to(self.device)
         return (batch.float() / 255 - self.mean) / self.std if self.image else batch
 
@@ -39,17 +40,26 @@ def embed(
     prepare: Callable[[NDArray[np.generic]], Tensor],
     batch_size: int,
     track: Track = silent,
+    processes: Processes | None = None,
 ) -> EmbeddingSet:
-    """Embed all items in evaluation mode (running statistics, no dropout); the mode is put back."""
+    """Embed all items in evaluation mode (running statistics, no dropout); the mode is put back.
+
+    Args:
+        processes: all of them must call; each embeds its share, and all get the whole.
+    """
     was_training = network.training
     network.eval()
-    starts: Iterable[int] = range(0, len(items), batch_size)
+    rows = np.arange(len(items))
+    own = processes.share(rows) if processes else rows
+    starts: Iterable[int] = range(0, len(own), batch_size)
     with torch.inference_mode():
         vectors = [
-            network(prepare(items.inputs[start : start + batch_size])).cpu().numpy()
-            for start in track(starts, "embedding", -(-len(items) // batch_size))
+            network(prepare(items.inputs[own[start : start + batch_size]])).cpu().numpy()
+            for start in track(starts, "embedding", -(-len(own) // batch_size))
         ]
     network.train(was_training)
+    found = np.concatenate(vectors) if vectors else np.empty((0, network.dimension), np.float32)
+    whole = processes.rows_of_all(found) if processes else found
     return EmbeddingSet.from_arrays(
-        np.concatenate(vectors), items.labels, items.ids, items.metadata, source="the network's output"
+        whole, items.labels, items.ids, items.metadata, source="the network's output"
     )

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,6 +21,39 @@ EPOCHS_TO_WAIT = 2
 POOR_RECALL = 0.2
 FLAT = 0.03  # relative change of the loss since the first epoch
 ALL_ALIKE = 0.95  # mean cosine of any two items
+
+
+@contextmanager
+def within_limits(out: Path) -> Iterator[None]:
+    """Memory and disk that run out while a run is written to ``out`` end it with one sentence.
+
+    Raises:
+        InputError: says what ran out and what to do; what was saved before is intact.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise InputError(
+                f"{out}: no space left on its disk; what was saved before is intact. Make room and go on "
+                "with --resume."
+            ) from None
+        if error.errno != errno.ENOMEM:
+            raise
+        raise _out_of_memory(out) from None
+    except (MemoryError, torch.OutOfMemoryError):
+        raise _out_of_memory(out) from None
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):  # torch has no class of its own for this on a CPU
+            raise
+        raise _out_of_memory(out) from None
+
+
+def _out_of_memory(out: Path) -> InputError:
+    return InputError(
+        f"{out}: out of memory; what was saved before is intact. Lower sampler.batch_size, "
+        "evaluation.batch_size, data.image_size or the model, or raise optimizer.accumulate."
+    )
 
 
 def refuse_broken(what: str, value: float, state: State) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from api_schemas.config import Config
+from decision.embeddings import EmbeddingSet
 from decision.progress import Track
 from training.augment import augmented, rotated_quarters
 from training.checkpoint import BEST, CHECKPOINTS, keep_latest, save_checkpoint, save_weights
@@ -100,17 +101,19 @@ class Loop:
                         break
                 speed = progress.step_in_epoch * len(plan[0]) / max(time.monotonic() - started, 1e-9)
                 progress.finish_epoch()
+                self.splits.refuse_change()
+                embedded = self._embedded()
                 if self.processes.first:
-                    self._end_epoch(began, speed)
+                    self._end_epoch(embedded, began, speed)
                 progress.take(self.processes.of_first(progress.to_json()))
                 (asked,) = self.processes.largest(bool(interruption.asked))
                 if asked and progress.step < progress.planned_steps:
                     raise interruption.stopped(progress.step)
 
-    def _end_epoch(self, began: float, speed: float) -> None:
+    def _end_epoch(self, embedded: EmbeddingSet | None, began: float, speed: float) -> None:
         """Measure, write and say what the epoch gave, and decide how many more there will be."""
         progress, patience = self.state.progress, self.config.schedule.patience
-        figures = self._validate()
+        figures = None if embedded is None else self._measured(embedded)
         better = self._keep_if_best(figures)
         progress.seconds = time.monotonic() - began
         append_metrics(self.folder, self.state, figures, speed)
@@ -175,7 +178,8 @@ class Loop:
                     return prepared
                 return rotated_quarters(prepared, torch.full((len(prepared),), turns, device=self.device))
 
-            embedded = embed(self.state.network, items, turned, self.config.evaluation.batch_size, self.track)
+            size = self.config.evaluation.batch_size
+            embedded = embed(self.state.network, items, turned, size, self.track, self.processes)
             found.append(torch.from_numpy(embedded.vectors))
         vectors = torch.stack(found, dim=1).flatten(0, 1)  # in the order of the codes
         self.state.objective.start(vectors, torch.from_numpy(self.codes))
@@ -202,15 +206,19 @@ class Loop:
         inputs = augmented(inputs, self.config.data.augmentation, generator)
         return inputs.contiguous(memory_format=torch.channels_last)  # the layout CPU convolutions are fast in
 
-    def _validate(self) -> Figures | None:
+    def _embedded(self) -> EmbeddingSet | None:
+        """The validation items where this epoch measures them; each process embeds its share."""
         progress, validation = self.state.progress, self.splits.validation
         last = progress.step >= progress.planned_steps
         if validation is None or not (last or progress.epoch % self.config.evaluation.every == 0):
             return None
         self.evaluated.load_state_dict(self.state.served_weights())
-        found = embed(self.evaluated, validation, self.prepare, self.config.evaluation.batch_size)
-        figures = measure(found, self.config.evaluation.exclude_same)
-        warning = look_for_collapse(found, figures, progress.losses, self.config)
+        size = self.config.evaluation.batch_size
+        return embed(self.evaluated, validation, self.prepare, size, processes=self.processes)
+
+    def _measured(self, embedded: EmbeddingSet) -> Figures:
+        figures = measure(embedded, self.config.evaluation.exclude_same)
+        warning = look_for_collapse(embedded, figures, self.state.progress.losses, self.config)
         if warning:
             self.say(warning)
         return figures

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from api_schemas.files import write_atomically
 from training.state import State
 from training.validate import Figures
 
@@ -27,7 +28,7 @@ def append_metrics(folder: Path, state: State, figures: Figures | None, images_p
         "seconds": round(progress.seconds, 2),
         **({} if figures is None else asdict(figures)),
     }
-    path.write_text("\n".join([*kept, json.dumps(entry)]) + "\n")
+    write_atomically(path, ("\n".join([*kept, json.dumps(entry)]) + "\n").encode())
 
 
 def describe(state: State, figures: Figures | None, images_per_second: float, better: bool) -> str:

@@ -21,16 +21,20 @@ class Network(nn.Module):
     """Prepared input to unit vector.
 
     Args:
+        dimension: length of an embedding.
         unit_input: scale input rows to unit length first, so that precomputed vectors of any length
             give the same embedding.
     """
 
-    def __init__(self, backbone: Backbone, pooling: nn.Module, head: nn.Module, unit_input: bool) -> None:
+    def __init__(
+        self, backbone: Backbone, pooling: nn.Module, head: nn.Module, dimension: int, unit_input: bool
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.pooling = pooling
         self.head = head
         self.unit_input = unit_input
+        self.dimension = dimension
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Float [n, *input shape] to float32 [n, embedding_dim], unit rows."""
@@ -95,5 +99,6 @@ def build_network(model: ModelConfig, preprocessing: Preprocessing) -> Network:
                 f"model.embedding_dim: the identity backbone keeps the input's {size} numbers, found "
                 f"{model.embedding_dim}."
             )
-        return Network(backbone, pooling, nn.Identity(), rule.kind == "vector")
-    return Network(backbone, pooling, nn.Linear(size, model.embedding_dim), rule.kind == "vector")
+        return Network(backbone, pooling, nn.Identity(), size, rule.kind == "vector")
+    head = nn.Linear(size, model.embedding_dim)
+    return Network(backbone, pooling, head, model.embedding_dim, rule.kind == "vector")

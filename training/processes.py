@@ -8,9 +8,11 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch import distributed as dist
 
+from training.losses.gather import joined_batch
 from training.samplers import Rows
 
 
@@ -64,6 +66,13 @@ class Processes:
             letters.copy_(torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8))
         dist.broadcast(letters, src=0)
         return bytes(letters.tolist()).decode()
+
+    def rows_of_all(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The rows [n, d] of all processes, one after the other, in all of them."""
+        if self.count == 1:
+            return rows
+        together, _ = joined_batch(torch.from_numpy(rows).to(self.device), torch.zeros(len(rows)))
+        return together.cpu().numpy()
 
     def wait(self) -> None:
         """Go on when all processes have come here."""

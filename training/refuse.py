@@ -6,8 +6,9 @@ import inspect
 
 import numpy as np
 
-from api_schemas.config import Config, ModelConfig
+from api_schemas.config import Config, ModelConfig, SamplerConfig
 from api_schemas.errors import ConfigError
+from decision.embeddings import Text
 from training.backbones import BACKBONES
 from training.losses import LOSSES, Loss
 from training.objective import Objective
@@ -34,6 +35,30 @@ def refuse_impossible(config: Config) -> None:
             "'feature' or 'embedding'."
         )
     _check_sampler(config)
+
+
+def refuse_oversized(config: Config, labels: Text, images: int = 1) -> None:
+    """Check the sampler against the training labels; what the defaults ask of small data is always fine.
+
+    Args:
+        labels: text [n], of the training items.
+        images: how many inputs each item gives: 4 where its quarter turns are classes.
+
+    Raises:
+        ConfigError: a batch larger than the training part, or more items of a class than any class has.
+    """
+    sampler, default = config.sampler, SamplerConfig()
+    if sampler.batch_size > max(len(labels) * images, default.batch_size):
+        raise ConfigError(
+            f"sampler.batch_size: {sampler.batch_size} items in a batch, but training has {len(labels)}"
+            f"{f' in {images} turns' if images > 1 else ''}: set at most {len(labels) * images}."
+        )
+    largest = int(np.unique(labels, return_counts=True)[1].max())
+    if sampler.name in GROUPED and sampler.items_per_class > max(largest, default.items_per_class):
+        raise ConfigError(
+            f"sampler.items_per_class: {sampler.items_per_class}, but the largest training class has "
+            f"{largest} items: set at most {largest}."
+        )
 
 
 def few_positives(config: Config, codes: Rows) -> str | None:
@@ -106,7 +131,7 @@ def _check_shots(config: Config) -> None:
             continue
         if sampler.name != "episodic":
             raise ConfigError(f"loss ({spec.name}): shots part an episode: set sampler.name to 'episodic'.")
-        if shots >= sampler.items_per_class:
+        if isinstance(shots, int) and shots >= sampler.items_per_class:
             raise ConfigError(
                 f"loss ({spec.name}): {shots} shots of {sampler.items_per_class} items of a class leave no "
                 "query: raise sampler.items_per_class."

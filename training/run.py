@@ -18,6 +18,7 @@ from decision.embedding_files import read_embeddings, save_embeddings
 from decision.embeddings import EmbeddingSet
 from decision.progress import Track, silent
 from encoder.preprocessing import PREPROCESSING_FILE, Preprocessing
+from training.batch_norm import joined_batch_norms
 from training.checkpoint import (
     BEST,
     CHECKPOINTS,
@@ -29,13 +30,15 @@ from training.checkpoint import (
 from training.data.items import Splits
 from training.data.load import load_data
 from training.embed import Prepare, embed
+from training.health import within_limits
 from training.loop import Loop, quarter_turns
 from training.network import Network, build_network
 from training.objective import Objective
 from training.processes import Processes, joined
-from training.refuse import few_positives, refuse_impossible
+from training.refuse import few_positives, refuse_impossible, refuse_oversized
 from training.state import State
 
+ROWS_AT_ONCE = 8192
 CONFIG, SUMMARY, EMBEDDINGS = "config.yaml", "run.json", "embeddings"
 
 
@@ -100,8 +103,10 @@ def train(
     """
     if (out / CONFIG).exists() and not resume:
         raise InputError(f"{out} already holds a run: add --resume to go on with it, or give another --out.")
+    if resume and not (out / CONFIG).exists():
+        raise InputError(f"{out} holds no run to go on with: leave --resume out to start one there.")
     refuse_impossible(config)
-    with joined() as device:
+    with joined() as device, within_limits(out):
         return _train(config, out, resume, track, say, device)
 
 
@@ -116,13 +121,16 @@ def _train(
     if not processes.first:
         track, say = silent, lambda _: None
     torch.manual_seed(config.seed)
-    splits = load_data(config.data, track, say)
+    turns = quarter_turns(config)
+    splits = load_data(config.data, track, say, lambda labels: refuse_oversized(config, labels, turns))
     say(_described(splits))
     _, codes = np.unique(splits.train.labels, return_inverse=True)
     if warning := few_positives(config, codes):
         say(warning)
     network = _network(config, splits.preprocessing).to(device)
-    objective = Objective(config, splits.train.n_classes * quarter_turns(config)).to(device)
+    if processes.count > 1:
+        joined_batch_norms(network)
+    objective = Objective(config, splits.train.n_classes * turns).to(device)
     state = State(network, objective, config.optimizer)
     evaluated = _network(config, splits.preprocessing).to(device)
     processes.wait()  # all have looked at what lies in the folder
@@ -139,8 +147,8 @@ def _train(
         config.save(out / CONFIG)
         splits.preprocessing.save(out / PREPROCESSING_FILE)
     Loop(config, splits, state, evaluated, out, fingerprint, device, track, say).fit()
-    if processes.first:
-        _finish(config, out, splits, evaluated, state, Prepare(splits.preprocessing, device), track)
+    processes.wait()  # the best weights are on disk
+    _finish(config, out, splits, evaluated, state, processes, track)
     processes.wait()
     return Run.open(out)
 
@@ -151,15 +159,19 @@ def _finish(
     splits: Splits,
     evaluated: Network,
     state: State,
-    prepare: Prepare,
+    processes: Processes,
     track: Track,
 ) -> None:
     """Embed every part with the best network and write the summary that marks a run as finished."""
     evaluated.load_state_dict(load_weights(out / CHECKPOINTS / BEST))
     (out / EMBEDDINGS).mkdir(exist_ok=True)
+    prepare = Prepare(splits.preprocessing, processes.device)
     for name, items in splits.parts().items():
-        embedded = embed(evaluated, items, prepare, config.evaluation.batch_size, track)
-        save_embeddings(embedded, out / EMBEDDINGS / f"{name}.npz")
+        embedded = embed(evaluated, items, prepare, config.evaluation.batch_size, track, processes)
+        if processes.first:
+            save_embeddings(embedded, out / EMBEDDINGS / f"{name}.npz")
+    if not processes.first:
+        return
     progress = state.progress
     summary = {"train_seconds": progress.seconds, "best_epoch": progress.best_epoch or progress.epoch}
     write_atomically(out / SUMMARY, (json.dumps(summary, indent=2) + "\n").encode())
@@ -176,10 +188,11 @@ def _fingerprint(splits: Splits) -> str:
     """Changes when an input or a label does; fast, not cryptographic."""
     sums = []
     for items in splits.parts().values():
-        sums += [
-            zlib.crc32(np.ascontiguousarray(items.inputs).data),
-            zlib.crc32("\0".join(items.labels).encode()),
-        ]
+        inputs = 0
+        for start in range(0, len(items), ROWS_AT_ONCE):
+            rows = items.inputs[start : start + ROWS_AT_ONCE]
+            inputs = zlib.crc32(np.ascontiguousarray(rows).data, inputs)
+        sums += [inputs, zlib.crc32("\0".join(items.labels).encode())]
     return "-".join(f"{value:08x}" for value in sums)
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -11,10 +15,13 @@ import torch
 from torch import Tensor, multiprocessing
 from torch import distributed as dist
 
-from api_schemas.config import Config
-from api_schemas.preprocessing import VectorInput
+from api_schemas.config import Config, ModelConfig
+from api_schemas.errors import InputError
+from api_schemas.preprocessing import ImageInput, VectorInput
 from decision.progress import silent
 from encoder.preprocessing import Preprocessing
+from training.batch_norm import joined_batch_norms
+from training.checkpoint import CHECKPOINTS, latest_checkpoint, load_checkpoint
 from training.data.items import Items, Splits
 from training.loop import Loop
 from training.network import build_network
@@ -24,6 +31,7 @@ from training.samplers import batches
 from training.state import State
 
 STEPS = 3
+T = TypeVar("T")
 
 
 def config_for(folder: Path) -> Config:
@@ -53,50 +61,107 @@ def write_items(folder: Path) -> None:
     np.savez(folder / "items.npz", embeddings=vectors, labels=labels)
 
 
-def steps(folder: Path) -> dict[str, Tensor]:
-    """Losses and weights of a few steps of the loop, in float64."""
-    config = config_for(folder)
+def steps(folder: Path, model: dict[str, Any]) -> dict[str, Tensor]:
+    """Losses, weights and running statistics of a few steps of the loop, in float64."""
+    config = config_for(folder).model_copy(update={"model": ModelConfig.model_validate(model)})
     with np.load(folder / "items.npz") as file:
         vectors, labels = file["embeddings"].astype(np.float64), file["labels"].astype(np.str_)
+    rule: VectorInput | ImageInput = VectorInput(dim=12)
+    if model["backbone"] in ("conv4", "resnet"):
+        rule = ImageInput(mode="L", height=12, width=12, mean=[1.0], std=[0.3])
+        vectors = np.clip(128 + 40 * vectors[:, :, None] * vectors[:, None, :], 0, 255)[:, None]
     items = Items(vectors, labels, np.arange(len(labels)).astype(np.str_))
-    splits = Splits(items, None, None, Preprocessing(VectorInput(dim=12)))
+    splits = Splits(items, None, None, Preprocessing(rule))
     torch.manual_seed(0)
     network = build_network(config.model, splits.preprocessing).double()
+    if dist.is_initialized():
+        joined_batch_norms(network)
     state = State(network, Objective(config, 60).double(), config.optimizer)
     state.progress.planned_steps = STEPS
     loop = Loop(config, splits, state, network, folder, "", torch.device("cpu"), silent, print)
+    if loop.prepare.image:
+        loop.prepare = lambda rows: torch.from_numpy((rows / 255 - 1) / 0.3)  # type: ignore[assignment]
+        loop._inputs = lambda rows, _: loop.prepare(items.inputs[rows])  # type: ignore[method-assign]
     losses = []
     for rows in batches(loop.codes, config.sampler, STEPS, seed=0, epoch=0):
         losses.append(loop._step(rows))
         state.progress.step += 1
     found = {"losses": torch.tensor(losses, dtype=torch.float64)}
-    named = (*network.named_parameters(), *state.objective.named_parameters())
-    return found | {name: value.detach() for name, value in named}
+    return found | {**network.state_dict(), **state.objective.state_dict()}
+
+
+MODELS: dict[str, dict[str, Any]] = {
+    "linear": {"backbone": "linear", "embedding_dim": 8},
+    "mlp": {"backbone": "mlp", "hidden": [16], "embedding_dim": 8},
+    "conv4": {"backbone": "conv4", "widths": [4, 8], "embedding_dim": 8},
+    "resnet": {"backbone": "resnet", "widths": [4, 8], "blocks": [1, 1], "embedding_dim": 8},
+}
+
+
+class StopFirst:
+    """A track that sends its process a signal when a step begins."""
+
+    def __init__(self, at: int) -> None:
+        self.left = at
+
+    def __call__(self, rows: Iterable[T], name: str, total: int | None = None) -> Iterable[T]:
+        for row in rows:
+            self.left -= name.startswith("epoch")
+            if self.left == 0:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield row
 
 
 def _process(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     store = dist.FileStore(f"{folder}/store", 2)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
-    torch.save(steps(Path(folder)), f"{folder}/{rank}.pt")
+    for name, model in MODELS.items():
+        torch.save(steps(Path(folder), model), f"{folder}/{name}-{rank}.pt")
     said: list[str] = []
-    train(config_for(Path(folder)), Path(folder) / "run", say=said.append)
+    config = config_for(Path(folder))
+    train(config, Path(folder) / "run", say=said.append)
     assert bool(said) == (rank == 0)
+    with pytest.raises(InputError, match="SIGTERM after step 2" if rank == 0 else "another process after"):
+        train(config, Path(folder) / "stopped", track=StopFirst(2))
+    train(config, Path(folder) / "stopped", resume=True)
     dist.destroy_process_group()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="gloo over a file store is tested on Linux")
-def test_two_processes_train_as_one_with_the_joined_batch(tmp_path: Path) -> None:
-    write_items(tmp_path)
-    multiprocessing.start_processes(_process, (str(tmp_path),), nprocs=2, start_method="spawn")
-    alone = steps(tmp_path)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes left behind."""
+    if sys.platform != "linux":
+        pytest.skip("gloo over a file store is tested on Linux")
+    folder = tmp_path_factory.mktemp("processes")
+    write_items(folder)
+    multiprocessing.start_processes(_process, (str(folder),), nprocs=2, start_method="spawn")
+    return folder
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_two_processes_with_half_the_batch_take_the_steps_of_one(folder: Path, name: str) -> None:
+    alone = steps(folder, MODELS[name])
     for rank in (0, 1):
-        found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        found = torch.load(folder / f"{name}-{rank}.pt", weights_only=True)
         assert found.keys() == alone.keys()
-        for name, value in alone.items():
-            torch.testing.assert_close(found[name], value, rtol=1e-6, atol=1e-10, msg=name)
-    together = Run.open(tmp_path / "run").embeddings("test")
-    single = train(config_for(tmp_path), tmp_path / "single").embeddings("test")
+        for key, value in alone.items():
+            torch.testing.assert_close(found[key], value, rtol=1e-6, atol=1e-10, msg=f"{key} of rank {rank}")
+
+
+def test_a_run_of_two_processes_is_the_run_of_one(folder: Path) -> None:
+    together = Run.open(folder / "run").embeddings("test")
+    single = train(config_for(folder), folder / "single").embeddings("test")
     assert together is not None
     assert single is not None
+    np.testing.assert_array_equal(together.ids, single.ids)
     np.testing.assert_allclose(together.vectors, single.vectors, atol=1e-3)
+
+
+def test_two_processes_stop_and_go_on_bit_for_bit(folder: Path) -> None:
+    whole, stopped = (latest_checkpoint(folder / name / CHECKPOINTS) for name in ("run", "stopped"))
+    assert whole is not None
+    assert stopped is not None
+    first, second = load_checkpoint(whole).tensors, load_checkpoint(stopped).tensors
+    assert first.keys() == second.keys()
+    assert not [name for name, value in first.items() if not torch.equal(value, second[name])]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import ModuleType
 from typing import TypeVar
 
 import numpy as np
@@ -18,9 +20,11 @@ from torch import Tensor
 
 from api_schemas.config import Config
 from api_schemas.errors import ConfigError, InputError
+from api_schemas.files import write_atomically
 from decision.embeddings import EmbeddingSet
-from training import checkpoint, loop
+from training import checkpoint, loop, metrics
 from training.checkpoint import BEST, CHECKPOINTS, latest_checkpoint, load_checkpoint
+from training.data import images
 from training.health import look_for_collapse
 from training.run import Run, train
 from training.validate import Figures
@@ -263,15 +267,74 @@ def test_a_collapse_is_said(small: MakeConfig) -> None:
     assert look_for_collapse(one_place, good, flat, small()) is None
 
 
-def test_a_full_disk_is_one_sentence(
-    small: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("module", [checkpoint, metrics], ids=["checkpoint", "metrics"])
+def test_a_full_disk_is_one_sentence_and_the_run_can_go_on(
+    small: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType
 ) -> None:
-    def full(path: Path, content: bytes) -> None:
-        raise OSError(28, "No space left on device")
+    config = small()
+    train(config, tmp_path / "whole")
+    written = 0
 
-    monkeypatch.setattr(checkpoint, "write_atomically", full)
-    with pytest.raises(InputError, match=r"cannot be saved: no space left.*--resume"):
-        train(small(), tmp_path / "run")
+    def full(path: Path, content: bytes) -> None:
+        nonlocal written
+        written += 1
+        if written > 2:
+            raise OSError(28, "No space left on device")
+        write_atomically(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write_atomically", full)
+        if module is metrics:
+            written = 1
+        with pytest.raises(InputError, match=r"run: no space left on its disk.*--resume"):
+            train(config, tmp_path / "run")
+    train(config, tmp_path / "run", resume=True)
+    assert_equal_bit_for_bit(tmp_path / "whole", tmp_path / "run")
+
+
+def test_memory_that_runs_out_is_one_sentence(small: MakeConfig, tmp_path: Path) -> None:
+    huge = {"backbone": "mlp", "hidden": [2**43 // 144]}  # tens of TiB of weights
+    with pytest.raises(InputError, match=r"out of memory; .*intact\. Lower sampler\.batch_size"):
+        train(small(model=huge), tmp_path / "run")
+
+
+def test_resuming_where_no_run_is_would_start_anew_and_is_refused(small: MakeConfig, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no run to go on with: leave --resume out"):
+        train(small(), tmp_path / "run", resume=True)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("sampler", "said"),
+    [
+        ({"batch_size": 100_000}, "batch_size: 100000 items in a batch, but training has 54: set at most 54"),
+        ({"batch_size": 200, "items_per_class": 50}, "batch_size: 200 items"),
+        ({"batch_size": 100, "items_per_class": 50}, "items_per_class: 50, but the largest .* has 6 items"),
+    ],
+)
+def test_batches_that_the_data_cannot_fill_are_refused_before_an_image_is_decoded(
+    small: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: dict[str, int], said: str
+) -> None:
+    monkeypatch.setattr(images.ImageFile, "open", None)
+    with pytest.raises(ConfigError, match=said):
+        train(small(sampler=sampler), tmp_path / "run")
+
+
+def test_data_that_changes_after_it_was_read_changes_nothing(
+    small: MakeConfig, drawings: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(drawings, tmp_path / "data")
+    config = small(data={"path": str(tmp_path / "data")})
+
+    def remove(steps: Iterable[T], name: str, total: int | None = None) -> Iterable[T]:
+        if name.startswith("epoch"):
+            shutil.rmtree(tmp_path / "data", ignore_errors=True)
+        return steps
+
+    train(config, tmp_path / "run", track=remove)
+    assert not (tmp_path / "data").exists()
+    train(small(), tmp_path / "whole")
+    assert_equal_bit_for_bit(tmp_path / "run", tmp_path / "whole")
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from api_schemas.preprocessing import ImageInput
 from decision.progress import Track
 from encoder.preprocessing import Preprocessing
 from training.data.items import Items
+from training.data.pairs import classes_of, holds_pairs
 from training.data.tables import LISTS, other_columns, read_table, text_column
 
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"))
@@ -64,6 +65,8 @@ def find_images(
     paths: Sequence[Path], path_column: str = "path", label_column: str = "label"
 ) -> list[ImageFile]:
     """Every image below the given folders and in the given zips, by name; or those that a list names.
+
+    A list without labels may hold pairs or triplets of paths instead (``training.data.pairs``).
 
     The class is the folder's path relative to the root, or the list's label. Names are prefixed with the
     root's name where several roots are given. A list's paths start at the folder of the list.
@@ -119,9 +122,13 @@ def _in_zip(root: Path, prefix: str) -> list[ImageFile]:
 
 def _in_list(root: Path, prefix: str, path_column: str, label_column: str) -> list[ImageFile]:
     table = read_table(root)
-    names = text_column(table, path_column, root).tolist()
-    labels = text_column(table, label_column, root).tolist()
-    columns = other_columns(table, {path_column, label_column})
+    columns: Mapping[str, NDArray[Any]] = {}
+    if holds_pairs(table, label_column):
+        names, labels = (part.tolist() for part in classes_of(table, root))
+    else:
+        names = text_column(table, path_column, root).tolist()
+        labels = text_column(table, label_column, root).tolist()
+        columns = other_columns(table, {path_column, label_column})
     return [
         ImageFile(
             prefix + name,

@@ -11,21 +11,22 @@ from numpy.typing import NDArray
 
 from decision.embeddings import Text
 from encoder.preprocessing import Preprocessing
+from training.data.mapped import Mapped
 
 
 @dataclass(frozen=True, eq=False)
 class Items:
-    """Labelled inputs in memory, one row an item.
+    """Labelled inputs, one row an item: in memory, or mapped from a file.
 
     Attributes:
         inputs: uint8 [n, channels, height, width] for images (not yet normalised), float32 [n, d] for
-            vectors and table rows (ready for the network).
+            vectors and table rows (ready for the network); any float type where they are mapped.
         labels: text [n].
         ids: text [n], distinct within all items of a data set; for files their path.
         metadata: columns of length n.
     """
 
-    inputs: NDArray[Any]
+    inputs: Any  # NDArray, or Mapped, which is indexed as one
     labels: Text
     ids: Text
     metadata: Mapping[str, NDArray[Any]] = field(default_factory=dict)
@@ -36,7 +37,9 @@ class Items:
     def subset(self, rows: NDArray[Any]) -> Items:
         """The rows of an index array or boolean mask, in that order."""
         columns = {name: column[rows] for name, column in self.metadata.items()}
-        return Items(self.inputs[rows], self.labels[rows], self.ids[rows], columns)
+        inputs = self.inputs
+        inputs = inputs.subset(rows) if isinstance(inputs, Mapped) else inputs[rows]
+        return Items(inputs, self.labels[rows], self.ids[rows], columns)
 
     @property
     def n_classes(self) -> int:
@@ -57,3 +60,9 @@ class Splits:
         """The parts that exist, by name."""
         named = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: items for name, items in named.items() if items is not None}
+
+    def refuse_change(self) -> None:
+        """Raise InputError when a file that is read while training is another than at the start."""
+        for items in self.parts().values():
+            if isinstance(items.inputs, Mapped):
+                items.inputs.refuse_change()

@@ -10,39 +10,48 @@ import numpy as np
 
 from api_schemas.config import DataConfig
 from api_schemas.preprocessing import ImageInput, TableInput, VectorInput
+from decision.embeddings import Text
 from decision.progress import Track, silent
 from encoder.preprocessing import Preprocessing
 from training.data.builtin import digits
 from training.data.glyphs import glyphs
 from training.data.images import find_images, index_of, read_images, rule_for, with_statistics
 from training.data.items import Items, Splits
+from training.data.mapped import Mapped
 from training.data.rows import read_rows, read_texts, read_vectors
 from training.data.split import Rows, split_items
 from training.data.tables import standardisation
 
 Say = Callable[[str], None]
+Look = Callable[[Text], None]
 
 
-def load_data(data: DataConfig, track: Track = silent, say: Say = lambda _: None) -> Splits:
+def load_data(
+    data: DataConfig, track: Track = silent, say: Say = lambda _: None, look: Look = lambda _: None
+) -> Splits:
     """Read everything the configuration names and cut it into parts.
+
+    Args:
+        look: called with the training labels as soon as they are known, before images are decoded.
 
     Raises:
         InputError: a missing, empty or broken file, one class only, no class with two items.
     """
     if data.kind == "images":
-        splits = _images(data, track, say)
+        splits = _images(data, track, say, look)
     elif data.kind == "builtin":
-        splits = _builtin(data)
+        splits = _builtin(data, look)
     else:
-        splits = _rows(data, track)
+        splits = _rows(data, track, look)
     _warn_of_shared_classes(splits, say)
     return splits
 
 
-def _images(data: DataConfig, track: Track, say: Say) -> Splits:
+def _images(data: DataConfig, track: Track, say: Say, look: Look) -> Splits:
     files = find_images(data.paths, data.path_column, data.label_column)
     index = index_of(files)
     parts = split_items(index, data, _name(data.paths))
+    look(index.labels[parts["train"]])
     rule = rule_for([files[row] for row in parts["train"]], data.image_size, data.colour)
     preprocessing = Preprocessing(rule)
     skip = data.broken == "skip"
@@ -58,11 +67,12 @@ def _images(data: DataConfig, track: Track, say: Say) -> Splits:
     return _cut(items, parts, preprocessing, test)
 
 
-def _rows(data: DataConfig, track: Track) -> Splits:
+def _rows(data: DataConfig, track: Track, look: Look) -> Splits:
     """Tables, texts and vectors: everything that is one row of numbers once it is prepared."""
     read = {"table": read_rows, "text": read_texts, "embeddings": read_vectors}[data.kind]
     items, columns = read(data.paths, data)
     parts = split_items(items, data, _name(data.paths))
+    look(items.labels[parts["train"]])
     if data.kind == "text":
         preprocessing = Preprocessing(data.text.as_input())
     elif data.kind == "table":
@@ -80,13 +90,16 @@ def _prepared(items: Items, preprocessing: Preprocessing, track: Track) -> Items
     if preprocessing.kind == "text":
         texts = track(items.inputs.tolist(), "reading texts", len(items))
         return replace(items, inputs=np.stack([preprocessing.text_array(text) for text in texts]))
+    if isinstance(items.inputs, Mapped):
+        return items
     return replace(items, inputs=preprocessing.rows_array(items.inputs))
 
 
-def _builtin(data: DataConfig) -> Splits:
+def _builtin(data: DataConfig, look: Look) -> Splits:
     pixels, labels, ids = glyphs() if data.builtin == "glyphs" else digits()
     items = Items(pixels[:, None], np.array(labels), np.array(ids))
     parts = split_items(items, data, f"builtin: {data.builtin}")
+    look(items.labels[parts["train"]])
     side = pixels.shape[-1]
     plain = ImageInput(mode="L", height=side, width=side, mean=[0.0], std=[1.0])
     rule = with_statistics(plain, items.inputs[parts["train"]])

@@ -1,0 +1,75 @@
+"""Vectors that stay on disk: a ``.npy`` file, mapped, its labels beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from api_schemas.errors import InputError
+
+ROWS_AT_ONCE = 8192
+
+
+class Mapped:
+    """Rows of a file that are read when they are asked for; indexed as an array of float [n, d] is."""
+
+    def __init__(self, path: Path, array: NDArray[Any], rows: NDArray[np.int64]) -> None:
+        self.path, self.rows = path, rows
+        self._array, self._seen = array, _stamp(path)
+
+    @classmethod
+    def open(cls, path: Path) -> Mapped:
+        """Map a ``.npy`` file and look at every row once.
+
+        Raises:
+            InputError: no such file, no array of numbers [n, d], a row with NaN, infinity or no direction.
+        """
+        try:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            reason = "it does not exist" if not path.exists() else error
+            raise InputError(f"{path} cannot be read as a .npy array: {reason}.") from None
+        if array.ndim != 2 or array.dtype.kind != "f" or not array.size:
+            raise InputError(f"{path} must hold floats of shape [n, d], found {array.dtype} {array.shape}.")
+        mapped = cls(path, array, np.arange(len(array)))
+        for start in range(0, len(array), ROWS_AT_ONCE):
+            squares = np.square(array[start : start + ROWS_AT_ONCE], dtype=np.float64).sum(axis=1)
+            bad = np.flatnonzero(~np.isfinite(squares) | (squares == 0))
+            if len(bad):
+                raise InputError(f"{path}: row {start + bad[0]} is zero or holds a value that is not finite.")
+        return mapped
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key: Any) -> NDArray[np.float32]:
+        return np.asarray(self._array[self.rows[key]], dtype=np.float32)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(rows, numbers)."""
+        return len(self.rows), self._array.shape[1]
+
+    def subset(self, rows: NDArray[Any]) -> Mapped:
+        """The rows of an index array or boolean mask, still on disk."""
+        part = Mapped(self.path, self._array, self.rows[rows])
+        part._seen = self._seen
+        return part
+
+    def refuse_change(self) -> None:
+        """Raise InputError when the file's size or time changed since it was opened."""
+        if _stamp(self.path) != self._seen:
+            raise InputError(
+                f"{self.path} changed while it was trained on; the last checkpoint is kept. Put the file "
+                "back and go on with --resume, or start a new run in another --out."
+            )
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    if not path.exists():
+        return None
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
