@@ -2,8 +2,9 @@
 
     python benchmarks/training.py [--rounds 60] [--precision float32]
 
-The bare loop gets its batches ready-made; the loop samples, prepares, turns and augments them, sets the
-learning rate, seeds, clips and checks. Steps of both alternate, so that other work on the machine meets both.
+The bare loop gets its batches ready-made and clips as configured; the loop samples, prepares, turns and
+augments them, sets the learning rate, seeds and checks. Steps of both alternate, so that other work on the
+machine meets both.
 Bars: at most 1.05 x the bare step (median of the ratios of neighbouring steps); preparing a batch takes at
 most a tenth of the step, so that the cores compute for 90 % of the time. Exit code 1 when a bar is missed.
 """
@@ -11,6 +12,7 @@ most a tenth of the step, so that the cores compute for 90 % of the time. Exit c
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -92,6 +94,7 @@ def _bare(config: Config, splits: Splits) -> Callable[[torch.Tensor, torch.Tenso
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
             embeddings = state.network(inputs)
         state.objective(embeddings, labels).backward()
+        torch.nn.utils.clip_grad_norm_(state.network.parameters(), config.optimizer.clip_norm or math.inf)
         state.optimizer.step()
         state.optimizer.zero_grad(set_to_none=True)
 
