@@ -13,7 +13,6 @@ from pathlib import Path
 
 from training.catalogue import GIVEN
 from training.losses import LOSSES
-from training.losses.adopted import ADOPTED
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "methods"
 MARKER = "<!-- below: written by hand -->"
@@ -50,20 +49,23 @@ WHEN = {
     "sbcl": "Class sizes that differ by an order of magnitude.",
     "hierarchical_contrastive": "Labels that form a tree.",
     "nd": "Added to another loss to follow a teacher, or for tighter classes. Never alone.",
+    "angular": "Classes of very different extent: an angle, not a distance, is what counts.",
+    "arcface": "Many classes with many items, faces above all; start it with a warm-up.",
+    "cosface": "As arcface, easier to train.",
+    "fast_ap": "When average precision is the figure that matters; wants large batches.",
+    "intra_pair_variance": "Added to another loss to even out the pairs of a batch. Never alone.",
+    "margin": "Pairs with one boundary for all; add the distance_weighted miner.",
+    "nca": "Few items of each class and no wish for margins.",
+    "pnp": "When the ranking above the positives is the figure that matters; cubic in the batch.",
+    "sub_center_arcface": "As arcface, with noisy labels or classes of several looks.",
+    "tuplet_margin": "Hard negatives of an anchor together, with an angular margin.",
 }
 
 
 def page(name: str) -> str:
     """The generated part of a page."""
     loss = LOSSES[name]
-    if name in ADOPTED:
-        body = f"{inspect.getdoc(loss)} Used as it is, under checked parameters.\n"
-        when = "See its paper; the library's documentation has the formula."
-    else:
-        body = re.sub(
-            r"^([A-Z][A-Za-z ]+):(?=\s)", r"**\1.**", inspect.cleandoc(loss.__doc__ or ""), flags=re.M
-        )
-        when = WHEN[name]
+    body = re.sub(r"^([A-Z][A-Za-z ]+):(?=\s)", r"**\1.**", inspect.cleandoc(loss.__doc__ or ""), flags=re.M)
     settings = [
         f"| `{key}` | `{parameter.default}` |"
         for key, parameter in inspect.signature(loss).parameters.items()
@@ -79,7 +81,7 @@ def page(name: str) -> str:
         "",
         body,
         "",
-        f"**When to use.** {when} {vectors} {mixed}",
+        f"**When to use.** {WHEN[name]} {vectors} {mixed}",
         "",
     ]
     lines += ["```yaml", f"loss: {{name: {name}}}", "```", "", *rows, "", MARKER]
@@ -89,9 +91,7 @@ def page(name: str) -> str:
 def index() -> str:
     """All methods, one line each."""
     lines = ["# Methods", "", "| loss | paper | when |", "| --- | --- | --- |"]
-    lines += [
-        f"| [{name}]({name}.md) | {loss.paper} | {WHEN.get(name, '')} |" for name, loss in LOSSES.items()
-    ]
+    lines += [f"| [{name}]({name}.md) | {loss.paper} | {WHEN[name]} |" for name, loss in LOSSES.items()]
     lines += [
         "",
         "Beside the losses: [Metrix](metrix.md), [cross-batch memory](memory.md) and weighted sums.",

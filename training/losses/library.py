@@ -62,7 +62,6 @@ if TYPE_CHECKING:
     ContrastiveLoss: TypeAlias = _LibraryLoss
     GeneralizedLiftedStructureLoss: TypeAlias = _LibraryLoss
     MultiSimilarityLoss: TypeAlias = _LibraryLoss
-    NormalizedSoftmaxLoss: TypeAlias = _LibraryLoss
     SoftTripleLoss: TypeAlias = _LibraryLoss
     TripletMarginLoss: TypeAlias = _LibraryLoss
     library_losses: Any
@@ -78,7 +77,6 @@ else:
         ContrastiveLoss,
         GeneralizedLiftedStructureLoss,
         MultiSimilarityLoss,
-        NormalizedSoftmaxLoss,
         SoftTripleLoss,
         TripletMarginLoss,
     )
@@ -93,7 +91,6 @@ __all__ = [
     "Loss",
     "LossTerms",
     "MultiSimilarityLoss",
-    "NormalizedSoftmaxLoss",
     "PairLoss",
     "SoftTripleLoss",
     "TripletMarginLoss",

@@ -22,12 +22,12 @@ class LiftedStructure(PairLoss, GeneralizedLiftedStructureLoss):
 
     Parameters:
         negative_margin: 1, positive_margin: 0, the library's.
-        scale: 1, the library's. Distances of unit vectors lie within 0 to 2, so at 1 the soft nearest
-            negative is nearly the mean of all; from about 16 on it is the nearest (see the method's page).
+        scale: 16, ours; the library's is 1. Distances of unit vectors lie within 0 to 2, so at 1 the soft
+            nearest negative is nearly the mean of all, and little is learned (see the method's page).
 
     Neighbours: the soft maximum of triplet; circle without its weights.
 
-    In released code: the library's ``GeneralizedLiftedStructureLoss``, which has no scale. The original (Oh
+    In released code: the library's ``GeneralizedLiftedStructureLoss``, at scale 1. The original (Oh
     Song et al., CVPR 2016) sums over positive pairs and squares the hinge.
     """
 
@@ -36,7 +36,7 @@ class LiftedStructure(PairLoss, GeneralizedLiftedStructureLoss):
     by_distance: ClassVar[bool] = True
 
     def __init__(
-        self, negative_margin: float = 1.0, positive_margin: float = 0.0, scale: float = 1.0
+        self, negative_margin: float = 1.0, positive_margin: float = 0.0, scale: float = 16.0
     ) -> None:
         super().__init__(neg_margin=scale * negative_margin, pos_margin=scale * positive_margin)
         self.inner, self.outer, self.scale = positive_margin, negative_margin, scale

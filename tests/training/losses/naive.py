@@ -95,14 +95,16 @@ def binomial_deviance(loss: Any, x: Tensor, y: Tensor) -> Tensor:
     return _mean(terms, x)
 
 
-def lifted_structure(loss: Any, x: Tensor, y: Tensor) -> Tensor:
+def lifted_structure(
+    loss: Any, x: Tensor, y: Tensor, inner: float = 0.0, outer: float = 1.0, scale: float = 16.0
+) -> Tensor:
     d = _distances(x)
     terms = []
     for a in range(len(y)):
         positive, negative = _pairs(y, a)
-        pull = sum((d[a, p].exp() for p in positive), x.new_zeros(()))
-        push = sum(((1 - d[a, n]).exp() for n in negative), x.new_zeros(()))
-        terms.append(_relu((pull.log() if positive else 0) + (push.log() if negative else 0)))
+        pull = sum(((scale * (d[a, p] - inner)).exp() for p in positive), x.new_zeros(()))
+        push = sum(((scale * (outer - d[a, n])).exp() for n in negative), x.new_zeros(()))
+        terms.append(_relu((pull.log() if positive else 0) + (push.log() if negative else 0)) / scale)
     return _mean(terms, x)
 
 
@@ -257,7 +259,7 @@ def sface(loss: Any, x: Tensor, y: Tensor) -> Tensor:
 
 
 def normalized_softmax(loss: Any, x: Tensor, y: Tensor) -> Tensor:
-    return _softmax(_to_vectors(x, loss.W.T) / 0.05, y)
+    return _softmax(_to_vectors(x, loss.weight) / 0.05, y)
 
 
 def partial_fc(loss: Any, x: Tensor, y: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 import torch
 
@@ -99,6 +101,20 @@ def test_order_within_the_batch_does_not_matter(name: str) -> None:
     torch.testing.assert_close(shuffled_gradient, gradient[order], rtol=1e-7, atol=1e-10)
 
 
+CLASS_VECTORS = {
+    name: found[0]
+    for name in NAMES
+    if (
+        found := [
+            key
+            for key in ("W", "fc", "proxies", "weight", "fields", "centers")
+            if key in make(name).state_dict() and "num_classes" in inspect.signature(LOSSES[name]).parameters
+        ]
+    )
+}
+"""Losses with one matrix of class vectors, and its name."""
+
+
 DEGENERATE = {
     "identical": (torch.ones(8, DIMENSION), torch.arange(8) // 2),
     "orthogonal": (torch.eye(8, DIMENSION), torch.arange(8) // 2),
@@ -127,6 +143,23 @@ def test_degenerate_batches_stay_finite(name: str, case: str, dtype: torch.dtype
     value, gradient = value_and_gradient(make(name).to(dtype), items.to(dtype), labels)
     assert torch.isfinite(value)
     assert torch.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize("length", [1.0, 0.37])
+@pytest.mark.parametrize("name", sorted(set(CLASS_VECTORS) - {"sbcl"}))
+def test_items_on_their_class_vectors_have_a_gradient_of_numbers(
+    name: str, length: float, sign: float
+) -> None:
+    loss = make(name).float()
+    vectors = loss.state_dict()[CLASS_VECTORS[name]].clone()
+    vectors = vectors if vectors.shape[1] == DIMENSION else vectors.T
+    labels = torch.arange(len(vectors)) * CLASSES // len(vectors)  # sub-centres lie next to each other
+    value, gradient = value_and_gradient(loss, sign * length * vectors, labels)
+    assert torch.isfinite(value)
+    assert torch.isfinite(gradient).all()
+    loss(sign * length * vectors, labels).backward()
+    assert all(torch.isfinite(part.grad).all() for part in loss.parameters() if part.grad is not None)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from tests.training.losses.cases import CLASSES, NAMES, batch, make, value_and_gradient
-from tests.training.losses.naive import TWINS
+from tests.training.losses.naive import TWINS, lifted_structure
 from training.losses import LOSSES
 from training.losses.adopted import ADOPTED
 from training.losses.clusters import cluster
@@ -101,19 +101,12 @@ def test_wide_classes_get_a_higher_temperature() -> None:
     assert found.temperatures.tolist() == pytest.approx([*expected, 0.1])  # class 3 is one cluster
 
 
-@pytest.mark.parametrize("scale", [0.5, 16.0])
-def test_lifted_structure_has_a_scale(scale: float) -> None:
+def test_lifted_structure_has_margins_and_a_scale() -> None:
     items, labels = batch()
-    d = (2 - 2 * F.normalize(items) @ F.normalize(items).T).clamp(min=1e-12).sqrt()
-    terms = []
-    for a in range(len(labels)):
-        same = [p for p in range(len(labels)) if p != a and labels[p] == labels[a]]
-        pull = [torch.exp(scale * (d[a, p] - 0.1)) for p in same]
-        push = [torch.exp(scale * (0.8 - d[a, n])) for n in range(len(labels)) if labels[n] != labels[a]]
-        total = torch.stack(push).sum().log() + (torch.stack(pull).sum().log() if pull else 0)
-        terms.append(total.clamp(min=0) / scale)
-    loss = make("lifted_structure", negative_margin=0.8, positive_margin=0.1, scale=scale)
-    torch.testing.assert_close(loss(items, labels), torch.stack(terms).mean())
+    for inner, outer, scale in ((0.1, 0.8, 0.5), (0.0, 1.0, 1.0)):
+        loss = make("lifted_structure", positive_margin=inner, negative_margin=outer, scale=scale)
+        expected = lifted_structure(loss, items, labels, inner, outer, scale)
+        torch.testing.assert_close(loss(items, labels), expected)
 
 
 def test_nd_follows_a_teacher_in_direction_and_norm() -> None:
