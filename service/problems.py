@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 
 from api_schemas.errors import BundleError, LimenError
 from api_schemas.problem import PROBLEM_MEDIA_TYPE, FieldProblem, Problem
+from service.wording import field_problems
 
 
 @dataclass(frozen=True)
@@ -79,14 +80,15 @@ class ServiceProblem(Exception):
     @classmethod
     def of_validation(cls, error: ValidationError) -> ServiceProblem:
         """A body that its model refuses; names up to ten fields."""
-        found = error.errors(include_url=False, include_context=False, include_input=False)
+        found = error.errors(include_url=False, include_input=False)
         if found[0]["type"] == "json_invalid":
             return cls(NOT_JSON, f"The body is not JSON: {found[0]['msg']}.")
-        fields = [
-            FieldProblem(path=".".join(str(part) for part in one["loc"]) or "(body)", message=str(one["msg"]))
-            for one in found[:10]
-        ]
-        more = f" ({len(found)} problems in all)" if len(found) > 1 else ""
+        return cls.of_fields(field_problems(found))
+
+    @classmethod
+    def of_fields(cls, fields: Sequence[FieldProblem]) -> ServiceProblem:
+        """Fields that cannot be used; the first is in the sentence, all are listed."""
+        more = f" ({len(fields)} fields in all)" if len(fields) > 1 else ""
         return cls(INVALID_REQUEST, f"{fields[0].path}: {fields[0].message}{more}.", errors=fields)
 
 
@@ -159,12 +161,7 @@ def install(app: FastAPI) -> None:
 
     async def query_validation(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        fields = [
-            FieldProblem(path=".".join(str(part) for part in one["loc"]), message=str(one["msg"]))
-            for one in error.errors()[:10]
-        ]
-        problem = ServiceProblem(INVALID_REQUEST, f"{fields[0].path}: {fields[0].message}.", errors=fields)
-        return problem_response(request, problem)
+        return problem_response(request, ServiceProblem.of_fields(field_problems(error.errors())))
 
     app.add_exception_handler(ServiceProblem, service_problem)
     app.add_exception_handler(LimenError, limen_error)

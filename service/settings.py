@@ -58,7 +58,7 @@ class Settings(BaseSettings):
     # answers are begun until a turn of the event loop has lasted this long; what comes after gets 429
     max_turn: float = Field(default=0.005, ge=0)
     # inputs encoded together, and seconds that a batch which is not full waits for company
-    encode_batch: int = Field(default=32, ge=1)
+    encode_batch: int = Field(default=8, ge=1)
     encode_wait: float = Field(default=0.0, ge=0)
     deadline: float = Field(default=30.0, gt=0)
     drain: float = Field(default=20.0, gt=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any
 
@@ -13,6 +14,8 @@ from api_schemas.problem import Problem
 
 JSON = {"content-type": "application/json"}
 OCTETS = {"content-type": "application/octet-stream"}
+# how pydantic words its errors
+LIBRARY_WORDS = re.compile("[Ii]nput should|should have|should match|Field required|Extra inputs|Value error")
 ZEROS, VECTOR = "0," * 15 + "0", "1," * 15 + "1"
 DEEP = '{"$not":' * 500 + "{}" + "}" * 500
 
@@ -148,6 +151,20 @@ CORPUS: dict[str, tuple[str, dict[str, str], bytes | str, int, str]] = {
         422,
         "min_score",
     ),
+    "an input that is a number": (
+        "/v1/search",
+        JSON,
+        '{"queries": [{"input": 3}]}',
+        422,
+        "queries.0.input: send text, or send a list",
+    ),
+    "a rule that is none": (
+        "/v1/search",
+        JSON,
+        '{"queries": [{"id": "item-0"}], "rank_by": "taste"}',
+        422,
+        "rank_by: send 'similarity' or 'score'",
+    ),
     "pairs": ("/v1/verify", JSON, '{"pairs": []}', 422, "pairs"),
     "half a pair": ("/v1/verify", JSON, '{"pairs": [{"a": {"id": "item-0"}}]}', 422, "pairs.0.b"),
     "pair with a wrong end": (
@@ -179,6 +196,7 @@ def check(response: httpx.Response, status: int) -> Problem:
     assert problem.status == status
     assert problem.request_id == response.headers["x-request-id"]
     assert problem.detail.endswith(".")
+    assert not LIBRARY_WORDS.search(response.text), response.text
     return problem
 
 

@@ -7,11 +7,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 
-from limen.client import Client, ServiceError
+from limen.client import Client, ServiceError, ServiceUnreachable
 from tests.service.processes import running
 
 
@@ -55,7 +54,7 @@ def write(address: str, name: str, acknowledged: set[str]) -> None:
                 if error.problem.status == 429:
                     continue
                 raise
-            except httpx.HTTPError:
+            except ServiceUnreachable:
                 return
 
 
