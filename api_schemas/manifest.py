@@ -43,15 +43,31 @@ class EncoderFiles(Schema):
     others: list[FileName] = Field(default_factory=list)
 
 
+class SelfRecall(Schema):
+    """The audit after a build: nodes searched for by their own vectors.
+
+    ``probed`` nodes: all of them, or of a large set a random sample. The engine alone missed ``missed``
+    of these; ``linked`` of them are found since a link was added, the rest are on the side list. With 95 %
+    confidence at most ``share_upper`` of the nodes that were not probed are missed, 0 if all were probed.
+    """
+
+    probed: int = Field(ge=1)
+    missed: int = Field(ge=0)
+    linked: int = Field(ge=0)
+    share_upper: float = Field(ge=0, le=1)
+
+
 class IndexDescription(Schema):
     """The engine that proposes candidates, with every parameter it was built with.
 
-    ``reason`` says why this kind was chosen when the configuration left the choice open.
+    ``reason`` says why this kind was chosen when the configuration left the choice open. ``self_recall`` is
+    null for exact kinds, and in files written before it was recorded.
     """
 
     kind: IndexKind
     parameters: dict[str, int | Finite] = Field(default_factory=dict)
     reason: str | None = None
+    self_recall: SelfRecall | None = None
 
 
 class BundleCounts(Schema):

@@ -30,6 +30,7 @@ from decision.hashes import data_hash
 from decision.progress import Track, silent
 from decision.score import Scorer, scorer_of
 from decision.similarity import Vectors
+from index.audit import TOLERATED
 from index.checked import Checked, check_files, durable_entries, publish
 from index.deciding import item_densities
 from index.generation import INDEX_FILE, ITEMS_FILE, VECTORS_FILE, Generation
@@ -79,6 +80,7 @@ def write_bundle(
     cohort: EmbeddingSet | None = None,
     version: str | None = None,
     readme: str | None = None,
+    vectors_file: Path | None = None,
     track: Track = silent,
 ) -> Manifest:
     """Build the index, audit it and write a bundle; a crash leaves the old bundle at ``out`` or none.
@@ -91,6 +93,8 @@ def write_bundle(
         reasons: why a point is missing.
         version: the time of writing unless given.
         readme: a model card for people, ``README.md``.
+        vectors_file: the ``.npy`` on the same disk that the items' vectors are mapped from; it becomes the
+            bundle's instead of being written again.
 
     Raises:
         InputError: ``out`` is something else than a bundle of that name, or the encoder's files are missing.
@@ -105,6 +109,8 @@ def write_bundle(
     try:
         scorers = [_scorer(point, None if cohort is None else cohort.vectors) for point in operating_points]
         densities = item_densities(operating_points, scorers, items.vectors)
+        if vectors_file is not None:
+            vectors_file.rename(folder / VECTORS_FILE)
         generation = Generation.build(items, index_config, densities, track)
         generation.save(folder)
         encoder = None if encoder_folder is None else _copy_encoder(encoder_folder, folder)
@@ -216,7 +222,9 @@ def verify_bundle(path: Path, track: Track = silent) -> Manifest:
     for point in bundle.points.values():
         bundle.scorer(point)
     lost = generation.lost_rows(track)
-    if len(lost):
+    audit = manifest.index.self_recall
+    not_probed = 0 if audit is None else manifest.counts.distinct_vectors - audit.probed
+    if len(lost) > TOLERATED * not_probed:
         raise BundleError(
             f"{path / INDEX_FILE}: {len(lost)} rows do not find themselves, the first is item "
             f"'{generation.items.ids[int(lost[0])]}': build the bundle again."

@@ -22,7 +22,7 @@ from decision.progress import Track, silent
 from decision.similarity import Vectors
 from index.nodes import Rows
 
-ADD_BLOCK = 16_384
+ADD_BLOCK = 32_768
 FEWEST = 16
 SQ8_FEWEST = 64  # 8 bits a number leave many near neighbours in a wrong order
 NodeBits = NDArray[np.uint8]  # one bit a node, the first in the lowest bit
@@ -69,6 +69,7 @@ class FlatEngine:
     def build(cls, vectors: Vectors, rows: Rows, config: IndexConfig, track: Track = silent) -> FlatEngine:
         """Hold ``vectors[rows]``."""
         index = faiss.IndexFlatIP(vectors.shape[1])
+        _reserve(index.codes, len(rows) * index.code_size)
         for block in track(_blocks(rows), "index", len(range(0, len(rows), ADD_BLOCK))):
             index.add(np.ascontiguousarray(vectors[block]))
         return cls(index)
@@ -143,6 +144,9 @@ class HnswEngine:
         else:
             index = faiss.IndexHNSWFlat(dim, config.m, faiss.METRIC_INNER_PRODUCT)
         index.hnsw.efConstruction = config.ef_construction
+        storage = faiss.downcast_index(index.storage)
+        _reserve(storage.codes, len(rows) * storage.code_size)
+        _reserve(index.hnsw.neighbors, len(rows) * (2 * config.m + 2))
         for block in track(_blocks(rows), "index", len(range(0, len(rows), ADD_BLOCK))):
             index.add(np.ascontiguousarray(vectors[block]))
         parameters = {"m": config.m, "ef_construction": config.ef_construction, "ef_search": config.ef_search}
@@ -163,6 +167,23 @@ class HnswEngine:
             return _searched(self._index, queries, fetch, params=parameters)
         parameters = faiss.SearchParametersHNSW(efSearch=beam, sel=faiss.IDSelectorBitmap(allowed))
         return _searched(self._index, queries, fetch, params=parameters)
+
+    def link(self, nodes: Rows, near: Rows) -> None:
+        """Give each of [n] nodes one more way in, from the first of ``near`` [n, f] that has a link to spare.
+
+        A search for a node's own vector that ends among ``near`` then goes one step further. Links that are
+        there stay; a node whose ``near`` have none to spare, or lead to it already, gets none.
+        """
+        links = faiss.rev_swig_ptr(self._index.hnsw.neighbors.data(), self._index.hnsw.neighbors.size())
+        starts = faiss.vector_to_array(self._index.hnsw.offsets).astype(np.int64)
+        width = self._index.hnsw.cum_nb_neighbors(1)
+        for node, around in zip(nodes.tolist(), near.tolist(), strict=True):
+            ways = [links[starts[other] : starts[other] + width] for other in around if other >= 0]
+            if any((way == node).any() for way in ways):
+                continue
+            spare = next((way for way in ways if way[-1] < 0), None)
+            if spare is not None:
+                spare[np.argmax(spare < 0)] = node
 
     def save(self, path: Path) -> None:
         """Write the index file."""
@@ -214,6 +235,12 @@ def open_engine(path: Path, description: IndexDescription) -> Engine:
     if missing:
         raise BundleError(f"{path}: the manifest's index parameters lack {', '.join(sorted(missing))}.")
     return HnswEngine(index, description.kind, parameters)
+
+
+def _reserve(buffer: Any, size: int) -> None:
+    """Room for all that is to come: a buffer that grows by doubling takes up to three times its size."""
+    buffer.resize(size)
+    buffer.resize(0)
 
 
 def _blocks(rows: Rows) -> Iterable[Rows]:

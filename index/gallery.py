@@ -166,8 +166,8 @@ class Gallery:
         )
         if min_score is None:
             return hits
-        least = np.float32(min_score)
-        return [[hit for hit in some if np.float32(hit.score) >= least] for some in hits]
+        least = float(np.float32(min_score))  # scores are float32 values, so this compares as float32 does
+        return [[hit for hit in some if hit.score >= least] for some in hits]
 
     def match(
         self,

@@ -17,9 +17,9 @@ from api_schemas.manifest import BundleCounts, IndexDescription
 from decision.embeddings import EmbeddingSet
 from decision.progress import Track, silent
 from decision.similarity import Vectors, pair_similarities
-from index.audit import lost_nodes
+from index.audit import audited, lost_nodes
 from index.columns import ColumnKind
-from index.engines import Engine, NodeBits, ScanEngine, build_engine, open_engine
+from index.engines import Engine, HnswEngine, NodeBits, ScanEngine, build_engine, open_engine
 from index.filters import Widened, matching_rows
 from index.items import ItemTable
 from index.memory import choose_kind, free_bytes
@@ -105,12 +105,18 @@ class Generation:
         kind, reason = choose_kind(config, len(firsts), items.dimension, free_bytes())
         engine = build_engine(items.vectors, firsts, config, kind, track)
         lost = np.zeros(len(firsts), dtype=bool)
-        if not engine.exact:
-            lost[lost_nodes(engine, items.vectors, firsts, track=track)] = True
+        audit = audited(engine, items.vectors, firsts, track) if isinstance(engine, HnswEngine) else None
+        if audit is not None:
+            lost[audit.lost] = True
         table = ItemTable.from_set(items, node_of_row, lost[node_of_row], densities)
         nodes = Nodes.from_node_of_row(node_of_row, table.rank)
         parameters: dict[str, int | float] = dict(engine.parameters)
-        description = IndexDescription(kind=kind, parameters=parameters, reason=reason)
+        description = IndexDescription(
+            kind=kind,
+            parameters=parameters,
+            reason=reason,
+            self_recall=None if audit is None else audit.record,
+        )
         return cls(items.vectors, table, engine, nodes, description)
 
     def save(self, folder: Path) -> None:
@@ -317,9 +323,8 @@ class Generation:
 
     def lost_rows(self, track: Track = silent) -> Rows:
         """Rows that neither the engine nor the side list finds: the full self-recall audit."""
-        firsts = self.nodes.rows[self.nodes.starts[:-1]]
-        if self.engine.exact:
+        if not isinstance(self.engine, HnswEngine):
             return np.empty(0, dtype=np.int64)
-        lost = lost_nodes(self.engine, self.vectors, firsts, thorough=True, track=track)
-        rows = firsts[lost]
+        firsts = self.nodes.rows[self.nodes.starts[:-1]]
+        rows = firsts[lost_nodes(self.engine, self.vectors, firsts, track)]
         return rows[~self.items.side[rows]]

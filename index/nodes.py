@@ -16,6 +16,7 @@ from decision.similarity import Vectors
 
 Rows = NDArray[np.int64]
 BLOCK_ROWS = 65_536
+HASH_ROWS = 1_024  # widened to 64 bits and multiplied within the cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,10 +93,10 @@ def distinct(vectors: Vectors) -> tuple[Rows, Rows]:
     # odd random multipliers: a multilinear hash of the row's bits, and every hit is compared in full below
     factors = np.random.default_rng(0x11EE).integers(1, 2**63, size=dim, dtype=np.uint64) | np.uint64(1)
     hashes = np.empty(n, dtype=np.uint64)
-    for start in range(0, n, BLOCK_ROWS):
-        block = np.ascontiguousarray(vectors[start : start + BLOCK_ROWS]) + np.float32(0)  # -0 becomes 0
+    for start in range(0, n, HASH_ROWS):
+        block = np.ascontiguousarray(vectors[start : start + HASH_ROWS]) + np.float32(0)  # -0 becomes 0
         bits = block.view(np.uint32).astype(np.uint64)
-        hashes[start : start + BLOCK_ROWS] = (bits * factors).sum(axis=1, dtype=np.uint64)
+        hashes[start : start + HASH_ROWS] = (bits * factors).sum(axis=1, dtype=np.uint64)
     order = np.argsort(hashes, kind="stable")
     in_order = hashes[order]
     opens = np.flatnonzero(np.r_[True, in_order[1:] != in_order[:-1]])
@@ -103,9 +104,10 @@ def distinct(vectors: Vectors) -> tuple[Rows, Rows]:
         rows = np.arange(n)
         return rows, rows
     first_of_row = np.arange(n)
-    for start, end in zip(opens.tolist(), [*opens[1:].tolist(), n], strict=True):
-        if end - start > 1:
-            _gather_equals(vectors, order[start:end], first_of_row)
+    ends = np.r_[opens[1:], n]
+    several = ends - opens > 1
+    for start, end in zip(opens[several].tolist(), ends[several].tolist(), strict=True):
+        _gather_equals(vectors, order[start:end], first_of_row)
     firsts, node_of_row = np.unique(first_of_row, return_inverse=True)
     return firsts, node_of_row
 

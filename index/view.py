@@ -70,6 +70,7 @@ class View:
         if self.main is None:
             return {"kind": "flat", "items": len(self), "buffer": len(self), "dead": 0}
         counts = self.main.counts
+        audit = self.main.description.self_recall
         return {
             "kind": self.main.description.kind,
             "items": len(self),
@@ -77,6 +78,9 @@ class View:
             "distinct_vectors": counts.distinct_vectors,
             "duplicates": counts.items - counts.distinct_vectors,
             "side_list": counts.side_list,
+            "audited": counts.distinct_vectors if audit is None else audit.probed,
+            "missed": 0 if audit is None else audit.missed,
+            "linked": 0 if audit is None else audit.linked,
             "buffer": len(self) - self.main_items,
             "dead": self.dead,
         }

@@ -24,8 +24,12 @@ def verify(bundle: Annotated[Path, typer.Argument(help="The bundle's folder.")])
     except BundleError as error:
         say(f"limen: {error}")
         return 1
+    audit = manifest.index.self_recall
+    found = "every row finds itself"
+    if audit is not None and audit.share_upper > 0:
+        found = f"{1 - audit.share_upper:.3%} of the rows or more find themselves"
     say(
         f"{bundle} is sound: {manifest.counts.items} items of {manifest.counts.classes} classes, "
-        f"every file as recorded, every row finds itself."
+        f"every file as recorded, {found} ({manifest.counts.side_list} by the side list)."
     )
     return 0

@@ -11,8 +11,10 @@ import pytest
 from numpy.typing import NDArray
 
 from api_schemas.errors import InputError
+from api_schemas.manifest import SelfRecall
 from decision.embeddings import EmbeddingSet
 from decision.similarity import pair_similarities
+from index.audit import Audit
 from index.gallery import Gallery, NoOperatingPoint
 from tests.index.conftest import KINDS, MakeBundle, items_of, point, small, unit
 from tests.index.sift import read_vectors
@@ -83,7 +85,8 @@ def test_many_copies_of_one_vector_hide_no_other_row(make_bundle: MakeBundle, ki
 def test_rows_the_engine_misses_are_searched_all_the_same(
     make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("index.generation.lost_nodes", lambda *_, **__: np.arange(0, 300, 7))
+    found = Audit(np.arange(0, 300, 7), SelfRecall(probed=300, missed=43, linked=0, share_upper=0.0))
+    monkeypatch.setattr("index.generation.audited", lambda *_, **__: found)
     rng = np.random.default_rng(2)
     items = items_of(unit(rng, 300), even=np.arange(300) % 2 == 0)
     gallery = Gallery.open(make_bundle(items, small("hnsw")))
