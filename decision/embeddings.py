@@ -53,11 +53,23 @@ class EmbeddingSet:
         Raises:
             InputError: wrong shape or length, NaN, infinity, a zero row, repeated ids; names the row.
         """
-        vectors = unit_rows(embeddings, source)
+        return cls.from_units(unit_rows(embeddings, source), labels, ids, metadata, source)
+
+    @classmethod
+    def from_units(
+        cls,
+        vectors: Vectors,
+        labels: ArrayLike,
+        ids: ArrayLike | None = None,
+        metadata: Mapping[str, ArrayLike] | None = None,
+        source: str = "embeddings",
+    ) -> EmbeddingSet:
+        """Check labels, ids and metadata, see ``from_arrays``; the vectors are taken as unit rows."""
         n = len(vectors)
         texts = _as_text(labels, n, "labels", source)
-        names = np.arange(n).astype(np.str_) if ids is None else _as_text(ids, n, "ids", source)
-        _refuse_repeats(names, source)
+        names = _digits(np.arange(n)) if ids is None else _as_text(ids, n, "ids", source)
+        if ids is not None:
+            _refuse_repeats(names, source)
         columns = {name: np.asarray(column) for name, column in (metadata or {}).items()}
         for name, column in columns.items():
             if len(column) != n:
@@ -98,8 +110,11 @@ class EmbeddingSet:
         return self.subset(np.isin(self.labels, np.asarray(classes, dtype=np.str_)))
 
 
-def unit_rows(embeddings: ArrayLike, source: str = "embeddings") -> Vectors:
-    """Float32 [n, d] unit rows from any real [n, d]; raises InputError naming the first bad row."""
+def unit_rows(embeddings: ArrayLike, source: str = "embeddings", first_row: int = 0) -> Vectors:
+    """Float32 [n, d] unit rows from any real [n, d]; raises InputError naming the first bad row.
+
+    ``first_row`` is what the first row here is called, for who brings rows block by block.
+    """
     try:
         raw = np.asarray(embeddings)
     except ValueError:
@@ -114,11 +129,13 @@ def unit_rows(embeddings: ArrayLike, source: str = "embeddings") -> Vectors:
     bad = np.flatnonzero(~np.isfinite(squares))
     if bad.size:
         what = "NaN" if np.isnan(raw[bad[0]]).any() else "an infinite or too large value"
-        raise InputError(f"{source}: row {bad[0]} of the embeddings holds {what} ({bad.size} such rows).")
+        raise InputError(
+            f"{source}: row {first_row + bad[0]} of the embeddings holds {what} ({bad.size} such rows)."
+        )
     zero = np.flatnonzero(squares == 0)
     if zero.size:
         raise InputError(
-            f"{source}: row {zero[0]} of the embeddings is a zero vector, which has no direction "
+            f"{source}: row {first_row + zero[0]} of the embeddings is a zero vector, which has no direction "
             f"({zero.size} such rows)."
         )
     return np.ascontiguousarray((raw / np.sqrt(squares)[:, None]).astype(np.float32))
@@ -130,7 +147,7 @@ def _as_text(values: ArrayLike, n: int, what: str, source: str) -> Text:
         found = f"{len(array)}" if array.ndim == 1 else f"shape {array.shape}"
         raise InputError(f"{source}: {n} embeddings need {n} {what}, found {found}.")
     if array.dtype.kind in "iu":
-        return array.astype(np.str_)
+        return _digits(array)
     if array.dtype.kind == "U":
         return array
     if array.dtype.kind in "OT":
@@ -138,6 +155,12 @@ def _as_text(values: ArrayLike, n: int, what: str, source: str) -> Text:
             [_one_text(value, row, what, source) for row, value in enumerate(array)], dtype=np.str_
         )
     raise InputError(f"{source}: {what} must be integers or text, found {array.dtype}.")
+
+
+def _digits(numbers: NDArray[Any]) -> Text:
+    """Decimal digits, in text no wider than the longest: numpy's own choice takes 84 bytes a number."""
+    longest = max(len(str(numbers.min(initial=0))), len(str(numbers.max(initial=0))))
+    return numbers.astype(f"<U{longest}")
 
 
 def _one_text(value: object, row: int, what: str, source: str) -> str:

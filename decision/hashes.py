@@ -12,13 +12,17 @@ from api_schemas.files import sha256_of_file
 from decision.embeddings import EmbeddingSet
 from decision.similarity import Vectors
 
+BLOCK_ROWS = 65_536
+
 
 def data_hash(items: EmbeddingSet) -> str:
     """SHA-256 over the rows (float32, little-endian) and labels of a set, in their order."""
     digest = hashlib.sha256()
     digest.update(np.asarray(items.vectors.shape, dtype="<i8").tobytes())
     digest.update(np.ascontiguousarray(items.vectors, dtype="<f4").data)
-    digest.update("\0".join(items.labels.tolist()).encode())
+    for start in range(0, len(items), BLOCK_ROWS):
+        between = "\0" if start else ""
+        digest.update((between + "\0".join(items.labels[start : start + BLOCK_ROWS].tolist())).encode())
     return digest.hexdigest()
 
 

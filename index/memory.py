@@ -1,8 +1,9 @@
-"""How much memory an index takes while it is built, told before it is begun."""
+"""How much memory and disk an index takes, told before it is begun."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from api_schemas.config import IndexConfig
@@ -12,6 +13,7 @@ from api_schemas.manifest import IndexKind
 FLAT_UP_TO = 20_000  # distinct vectors that exact search answers in about a millisecond
 NODE_BYTES = 16  # level, offset and the links of the upper layers, on average
 SHARE = 0.8  # of the free memory that a build may take
+ITEM_BYTES = 64  # on disk: id, label, a little metadata, and where the item is
 CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 
@@ -20,6 +22,43 @@ def build_bytes(kind: IndexKind, nodes: int, dim: int, m: int) -> int:
     numbers = dim if kind == "hnsw_sq8" else 4 * dim
     links = 0 if kind == "flat" else 2 * m * 4 + NODE_BYTES
     return nodes * (numbers + links)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What building an index over so many rows will take, in bytes: ``memory`` at most, ``disk`` for good."""
+
+    kind: IndexKind
+    memory: int
+    disk: int
+
+    def __str__(self) -> str:
+        return f"{self.kind}, about {_size(self.memory)} of memory and {_size(self.disk)} on disk"
+
+
+def estimate(config: IndexConfig, rows: int, dim: int, free: int, free_disk: int) -> Estimate:
+    """What a bundle of ``rows`` vectors that are all distinct takes.
+
+    Args:
+        free: bytes of memory to be had.
+        free_disk: bytes to be had where the bundle is to be.
+
+    Raises:
+        InputError: it does not fit in memory or on the disk; says what would.
+    """
+    kind, _ = choose_kind(config, rows, dim, free)
+    memory = {one: build_bytes(one, rows, dim, config.m) for one in _KINDS}
+    disk = {one: rows * (4 * dim + ITEM_BYTES) + memory[one] for one in _KINDS}
+    if disk[kind] > free_disk:
+        smaller = min(_KINDS, key=disk.__getitem__)
+        instead = (
+            f"index.kind={smaller} ({_size(disk[smaller])}) fits; or " if disk[smaller] <= free_disk else ""
+        )
+        raise InputError(
+            f"a bundle of kind {kind} over {rows:,} vectors of {dim} numbers needs about {_size(disk[kind])} "
+            f"on disk and {_size(free_disk)} is free there: {instead}make room, or choose another disk."
+        )
+    return Estimate(kind, memory[kind], disk[kind])
 
 
 def free_bytes() -> int:

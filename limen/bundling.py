@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,15 +16,18 @@ from api_schemas.errors import CalibrationRefused, ConfigError, InputError
 from api_schemas.manifest import Manifest
 from api_schemas.operating_point import VERIFY_TARGETS, GallerySize, OperatingPoint, Target, TargetKind
 from api_schemas.report import Report
+from decision.embedding_files import open_embeddings
 from decision.embeddings import EmbeddingSet
+from decision.hashes import vectors_model_hash
 from decision.score import CosineScorer
 from evaluation.calibrate import calibrate
 from evaluation.density import ScoreChoice
 from evaluation.evaluate import evaluate
 from index.bundle import refuse_foreign, write_bundle
+from index.memory import estimate, free_bytes
 from limen.points import SavedPoint, points_of_model
 from limen.progress import say, track
-from limen.source import Source, encoder_folder, open_source, source_of_run
+from limen.source import Source, encoder_folder, source_of_run
 from limen.targets import name_of
 
 if TYPE_CHECKING:
@@ -161,16 +166,65 @@ def build_from_embeddings(
     out: Path,
     *,
     model: str,
+    labels: Path | None = None,
+    sample_items: int | None = None,
     point_files: Sequence[Path] = (),
     targets: Mapping[TargetKind, float] | None = None,
     overrides: Sequence[str] = (),
 ) -> Manifest:
-    """Make a bundle from an embeddings file; the gallery is all rows."""
+    """Make a bundle from an embeddings file of any size; the gallery is all rows.
+
+    The vectors are never all in memory: they are read in blocks into the file that the bundle maps.
+
+    Args:
+        labels: labels of a ``.npy`` file.
+        sample_items: measure on so many items at most, of whole classes drawn at random.
+    """
     settings = BuildConfig.from_overrides(list(overrides))
+    out = out.absolute()
     refuse_foreign(out, path.stem)
-    source = open_source(path, model)
-    points = points_for(source, source.items, point_files, targets or {}, settings.calibration)
-    return _write(out, path.stem, source, _report(source, points), source.items, points, settings)
+    file = open_embeddings(path, labels)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    free_disk = shutil.disk_usage(out.parent).free
+    needs = estimate(settings.index, file.rows, file.dimension, free_bytes(), free_disk)
+    say(f"{path}: {file.rows:,} vectors of {file.dimension} numbers: {needs}.")
+    with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
+        vectors_file = Path(scratch) / "vectors.npy"
+        items = file.read(vectors_file, track)
+        measured = _measured(items, sample_items)
+        source = Source(measured or items, vectors_model_hash(model, items.dimension), "all")
+        if measured is None and not point_files:
+            points = Points([], [_TOO_MANY.format(rows=len(items), most=ALL_PAIRS_UP_TO)])
+            say(points.reasons[0])
+        else:
+            points = points_for(source, source.items, point_files, targets or {}, settings.calibration)
+        report = None if measured is None else _report(source, points)
+        if report is not None and source.items is not items:
+            note = (
+                f"Measured on {len(source.items):,} of {len(items):,} items: whole classes drawn at random."
+            )
+            report = report.model_copy(update={"reasons": [*report.reasons, note]})
+            points = Points(points.saved, [*points.reasons, note])
+        return _write(out, path.stem, source, report, items, points, settings, vectors_file=vectors_file)
+
+
+ALL_PAIRS_UP_TO = 100_000  # items whose pairs are all compared without being asked: some minutes on two cores
+_TOO_MANY = (
+    "{rows:,} items are more than the {most:,} whose pairs are all compared: no threshold was measured. "
+    "Give --sample-items 50000 to measure on whole classes drawn at random, or bring --operating-point."
+)
+
+
+def _measured(items: EmbeddingSet, sample_items: int | None) -> EmbeddingSet | None:
+    """What thresholds and report are measured on; None for too many items and no sample asked for."""
+    if sample_items is None or sample_items >= len(items):
+        return items if len(items) <= ALL_PAIRS_UP_TO or sample_items is not None else None
+    order = np.random.default_rng(0).permutation(len(items.classes))
+    sizes = np.bincount(items.codes)[order]
+    chosen = np.sort(order[: int(np.searchsorted(np.cumsum(sizes), sample_items, side="right"))])
+    if len(chosen) < 2:
+        raise InputError(f"--sample-items {sample_items} is less than two whole classes of this file.")
+    return items.subset(np.flatnonzero(np.isin(items.codes, chosen)))
 
 
 def _report(source: Source, points: Points) -> Report:
@@ -185,12 +239,13 @@ def _write(
     out: Path,
     name: str,
     source: Source,
-    report: Report,
+    report: Report | None,
     gallery: EmbeddingSet,
     points: Points,
     settings: BuildConfig,
     encoder: Path | None = None,
     readme: str | None = None,
+    vectors_file: Path | None = None,
 ) -> Manifest:
     return write_bundle(
         out,
@@ -206,5 +261,6 @@ def _write(
         cohort=points.cohort,
         config_yaml=settings.to_yaml(),
         readme=readme,
+        vectors_file=vectors_file,
         track=track,
     )

@@ -15,10 +15,19 @@ from limen.targets import chosen_targets
 
 def build(
     embeddings: Annotated[
-        Path, typer.Argument(help="An embeddings file (.npz, .parquet); all rows are the gallery.")
+        Path, typer.Argument(help="An embeddings file (.npz, .npy, .parquet); all rows are the gallery.")
     ],
     out: Annotated[Path, typer.Option(help="The bundle's folder.")],
     model: Annotated[str, typer.Option(help="What the model that made the vectors is called.")] = UNNAMED,
+    labels: Annotated[
+        Path | None, typer.Option(help="Labels of a .npy file: a .npy, or a .parquet with ids and metadata.")
+    ] = None,
+    sample_items: Annotated[
+        int | None,
+        typer.Option(
+            min=2, help="Measure thresholds on at most so many items, whole classes drawn at random."
+        ),
+    ] = None,
     operating_point: Annotated[
         list[Path] | None, typer.Option(help="Operating point to carry, instead of new ones; repeatable.")
     ] = None,
@@ -35,6 +44,8 @@ def build(
         embeddings,
         out,
         model=model,
+        labels=labels,
+        sample_items=sample_items,
         point_files=operating_point or [],
         targets=chosen_targets(target_far, target_fpir),
         overrides=set_ or [],

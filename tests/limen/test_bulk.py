@@ -1,0 +1,184 @@
+"""``limen build`` from files of any size and kind, in bounded memory."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections import namedtuple
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from decision.embedding_files import open_embeddings
+from index.bundle import read_bundle, read_manifest
+from index.gallery import Gallery
+from tests.limen.conftest import Limen, clustered
+
+SMALL_SET = clustered(60, 8)
+
+
+def written(folder: Path, kind: str) -> list[object]:
+    """The same set as one kind of file or another: what to give ``limen build``."""
+    vectors, labels = SMALL_SET.vectors.astype(np.float64) * 3, SMALL_SET.labels
+    colour = np.where(np.arange(len(labels)) % 3 == 0, "red", "blue")
+    file = folder / f"set{Path(kind).suffix}"
+    table = {"label": labels, "id": SMALL_SET.ids, "colour": colour}
+    if kind == "plain.npz":
+        np.savez(file, embeddings=vectors, labels=labels, ids=SMALL_SET.ids, colour=colour)
+    elif kind == "packed.npz":
+        np.savez_compressed(file, embeddings=vectors, labels=labels, colour=colour)
+    elif kind == "by_column.npz":
+        np.savez(file, embeddings=np.asfortranarray(vectors), labels=labels, colour=colour)
+    elif kind == "array.npy":
+        np.save(file, vectors)
+        pq.write_table(pa.table(table), folder / "labels.parquet")
+        return [file, "--labels", folder / "labels.parquet"]
+    elif kind == "fixed.parquet":
+        flat = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
+        pq.write_table(pa.table({"embedding": flat, **table}), file, row_group_size=100)
+    else:
+        pq.write_table(pa.table({"embedding": vectors.tolist(), **table}), file, row_group_size=100)
+    return [file]
+
+
+@pytest.mark.parametrize(
+    "kind", ["plain.npz", "packed.npz", "by_column.npz", "array.npy", "lists.parquet", "fixed.parquet"]
+)
+def test_every_kind_of_file_makes_the_same_bundle(
+    limen: Limen, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("decision.embedding_files.BLOCK_ROWS", 77)
+    monkeypatch.setattr("limen.bundling.ALL_PAIRS_UP_TO", 100)  # files are read here, nothing is measured
+    outcome = limen("build", *written(tmp_path, kind), "--out", tmp_path / "bundle")
+    assert outcome.code == 0, outcome.err
+    assert "480 vectors of 32 numbers: flat, about" in outcome.err
+    generation = read_bundle(tmp_path / "bundle").generation()
+    np.testing.assert_allclose(generation.vectors, SMALL_SET.vectors, atol=1e-7)
+    assert generation.items.ids.take(np.arange(480)) == SMALL_SET.ids.tolist()
+    assert generation.items.metadata.column("colour").to_pylist()[:4] == ["red", "blue", "blue", "red"]
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_labels_of_an_array_may_be_an_array(
+    limen: Limen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("limen.bundling.ALL_PAIRS_UP_TO", 100)
+    np.save(tmp_path / "set.npy", SMALL_SET.vectors)
+    np.save(tmp_path / "labels.npy", SMALL_SET.labels)
+    out = tmp_path / "bundle"
+    assert limen("build", tmp_path / "set.npy", "--labels", tmp_path / "labels.npy", "--out", out).code == 0
+    assert read_manifest(out).counts.classes == 60
+
+
+@pytest.mark.parametrize(
+    ("make", "flags", "says"),
+    [
+        (lambda f: np.save(f / "e.npy", SMALL_SET.vectors), [], "holds no labels: give them with --labels"),
+        (lambda f: np.save(f / "e.npy", SMALL_SET.vectors), ["--labels", "none.npy"], "is not a file"),
+        (lambda f: np.save(f / "e.npy", np.ones(3)), ["--labels", "l.npy"], r"found shape \(3,\)"),
+        (lambda f: np.save(f / "e.npy", np.array([[None]])), ["--labels", "l.npy"], "Python objects"),
+        (lambda f: np.save(f / "e.npy", np.ones((3, 2))), ["--labels", "l.npy"], "need 3 labels"),
+        (lambda f: np.save(f / "e.npy", np.eye(4)[:, :3]), ["--labels", "l.npy"], "row 3 .* zero vector"),
+        (lambda f: (f / "e.npy").write_bytes(b"nonsense"), ["--labels", "l.npy"], "damaged"),
+        (lambda f: np.save(f / "e.npy", np.ones((0, 2))), ["--labels", "l.npy"], "no rows"),
+    ],
+)  # fmt: skip
+def test_arrays_that_cannot_be_used(
+    limen: Limen, tmp_path: Path, make: object, flags: list[str], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("decision.embedding_files.BLOCK_ROWS", 2)
+    make(tmp_path)  # type: ignore[operator]
+    np.save(tmp_path / "l.npy", ["a", "b", "c", "d"])
+    outcome = limen("build", "e.npy", *flags, "--out", "bundle")
+    assert outcome.code == 2
+    assert re.search(says, outcome.err), outcome.err
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_a_file_that_ends_too_early_is_damaged(limen: Limen, tmp_path: Path) -> None:
+    np.save(tmp_path / "e.npy", SMALL_SET.vectors)
+    np.save(tmp_path / "l.npy", SMALL_SET.labels)
+    data = (tmp_path / "e.npy").read_bytes()
+    (tmp_path / "e.npy").write_bytes(data[:-100])
+    outcome = limen("build", tmp_path / "e.npy", "--labels", tmp_path / "l.npy", "--out", tmp_path / "b")
+    assert (outcome.code, "ends before row 479" in outcome.err) == (2, True)
+
+
+def test_what_does_not_fit_is_refused_before_a_row_is_read(
+    limen: Limen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = written(tmp_path, "plain.npz")
+    monkeypatch.setattr("decision.embedding_files.unit_rows", lambda *_, **__: pytest.fail("a row was read"))
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr("limen.bundling.shutil.disk_usage", lambda _: usage(0, 0, 150_000))
+    outcome = limen("build", *given, "--out", tmp_path / "b", "--set", "index.kind=hnsw")
+    assert outcome.code == 2
+    assert "on disk and 0 MiB is free there" in outcome.err
+    monkeypatch.setattr("limen.bundling.free_bytes", lambda: 60_000)
+    outcome = limen(
+        "build", *given, "--out", tmp_path / "b", "--set", "index.kind=hnsw", "--set", "index.m=4"
+    )
+    assert outcome.code == 2
+    assert "index.kind=hnsw_sq8 (0 MiB) fits" in outcome.err
+
+
+def test_too_many_rows_are_searched_but_not_measured_unless_a_sample_is_asked_for(
+    limen: Limen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("limen.bundling.ALL_PAIRS_UP_TO", 400)
+    given = written(tmp_path, "plain.npz")
+    out = tmp_path / "bundle"
+    assert limen("build", *given, "--out", out).code == 0
+    manifest = read_manifest(out)
+    assert manifest.operating_points.match is None
+    assert "--sample-items" in manifest.operating_points.reasons[0]
+    assert Gallery.open(out).search(SMALL_SET.vectors[7], 1)[0][0].id == SMALL_SET.ids[7]
+
+    assert limen("build", *given, "--out", out, "--sample-items", 410).code == 0
+    bundle = read_bundle(out)
+    assert bundle.manifest.counts.items == 480
+    assert {point.fit.n_items for point in bundle.points.values()} == {408}
+    assert "408 of 480 items" in bundle.manifest.operating_points.reasons[-1]
+    match = bundle.points[str(bundle.manifest.operating_points.match)]
+    assert match.target.gallery is not None
+    assert match.target.gallery.items == 408
+    assert Gallery.open(out).match(SMALL_SET.vectors[7])[0].beyond_proof  # 480 are more than 1.1 x 408
+    assert limen("build", *given, "--out", out, "--sample-items", 9).code == 2
+
+
+GROWTH = """
+import resource, sys
+from pathlib import Path
+from limen.bundling import build_from_embeddings
+import faiss, pyarrow.parquet, index.bundle, evaluation.evaluate
+
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+before = peak()
+build_from_embeddings(Path(sys.argv[1]), Path(sys.argv[2]), model="m", overrides=["index.kind=flat"])
+print(peak() - before)
+"""
+
+
+@pytest.mark.parametrize("kind", ["npz", "parquet"])
+def test_memory_is_bounded_by_the_index_not_by_the_file(tmp_path: Path, kind: str) -> None:
+    n, dim = 300_000, 64
+    rows = np.random.default_rng(0).normal(size=(n, dim))
+    file = tmp_path / f"set.{kind}"
+    if kind == "npz":
+        np.savez(file, embeddings=rows, labels=np.arange(n) // 10)
+    else:
+        flat = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), dim)
+        pq.write_table(pa.table({"embedding": flat, "label": np.arange(n) // 10}), file, compression="none")
+    done = subprocess.run(
+        [sys.executable, "-c", GROWTH, str(file), str(tmp_path / "bundle")], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    index = mapped = n * dim * 4
+    assert int(done.stdout) < index + mapped + 150 * 2**20  # the file's own rows would be 147 MiB more
+    assert read_manifest(tmp_path / "bundle").counts.items == n
+    assert open_embeddings(file).rows == n
