@@ -8,12 +8,16 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import sqlalchemy as sa
+
 from api_schemas.base import Schema
 from api_schemas.errors import BundleError, InputError
 from api_schemas.manifest import FileEntry, FileName
 from index.checked import check_files, durable_entries, publish
-from index.generations import GENERATIONS
-from index.store import DATABASE_FILE
+from index.database import StoreFailed
+from index.generations import EMPTY, GENERATIONS
+from index.store import DATABASE_FILE, ItemStore
+from index.tables import first_line
 
 BACKUP_FILE = "backup.json"
 
@@ -27,48 +31,73 @@ class BackupRecord(Schema):
 
 @contextmanager
 def unfinished(out: Path) -> Iterator[Path]:
-    """A folder to fill that gets the name ``out`` once it is whole; raises InputError if that exists."""
+    """A folder to fill that gets the name ``out`` once it is whole.
+
+    Raises:
+        InputError: ``out`` exists.
+        StoreFailed: it could not be written; nothing of it is left.
+    """
     if out.exists():
         raise InputError(f"{out} exists: give a new folder for the backup.")
     folder = out.with_name(f".{out.name}.tmp")
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
     try:
+        folder.mkdir(parents=True)
         yield folder
         publish(folder, out)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, (OSError, sqlite3.Error, sa.exc.DBAPIError)):
+            raise StoreFailed(
+                f"{out} could not be written: {first_line(error)}. Nothing of it is left."
+            ) from error
         raise
 
 
-def backup(data: Path, out: Path) -> None:
-    """A consistent copy of a data folder's items, vectors and operating points, while it is in use.
+def backup(data: Path, out: Path, store: ItemStore | None = None) -> None:
+    """A consistent copy of all that a data folder keeps, while it is in use.
 
     The generation is copied along so that a restored folder opens at once; if a rebuild removes it
     meanwhile it is left out, for it can be built again from the items.
 
+    Args:
+        store: the folder's item store where that is not SQLite in the folder; the copy is SQLite.
+
     Raises:
         InputError: ``data`` is no data folder, or ``out`` exists.
     """
-    if not (data / DATABASE_FILE).is_file():
+    elsewhere = store is not None and store.file is None
+    if not elsewhere and not (data / DATABASE_FILE).is_file():
         raise InputError(f"{data} is not a data folder: it has no {DATABASE_FILE}.")
     with unfinished(out) as folder:
-        settings = _copy_database(data / DATABASE_FILE, folder / DATABASE_FILE)
-        name = settings.get("generation")
-        if name is not None:
+        copy = folder / DATABASE_FILE
+        if store is not None and elsewhere:
+            store.copy_to(copy)
+        else:
+            _copy_database(data / DATABASE_FILE, copy)
+        settings = _in_one_file(copy)
+        name = settings.get("generation", EMPTY)
+        if name != EMPTY:
             try:
                 shutil.copytree(data / GENERATIONS / name, folder / GENERATIONS / name)
             except (FileNotFoundError, shutil.Error):
+                if (data / GENERATIONS / name).is_dir():
+                    raise
                 shutil.rmtree(folder / GENERATIONS, ignore_errors=True)
         record = BackupRecord(model_hash=settings["model_hash"], files=durable_entries(folder))
         record.save(folder / BACKUP_FILE)
 
 
-def _copy_database(source: Path, target: Path) -> dict[str, str]:
+def _copy_database(source: Path, target: Path) -> None:
     with closing(sqlite3.connect(source, timeout=30)) as reads, closing(sqlite3.connect(target)) as writes:
         reads.backup(writes)
-        writes.execute("PRAGMA journal_mode=DELETE")
-        return dict(writes.execute("SELECT name, value FROM settings").fetchall())
+
+
+def _in_one_file(database: Path) -> dict[str, str]:
+    """Take a write-ahead log into the file itself; returns the settings."""
+    with closing(sqlite3.connect(database)) as copied:
+        copied.execute("PRAGMA journal_mode=DELETE")
+        return dict(copied.execute("SELECT name, value FROM settings").fetchall())
 
 
 def restore(backup: Path, data: Path) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from api_schemas.errors import LimenError
 from index.columns import ColumnKind
-from index.tables import FEEDBACK, FIELDS, POINTS, REPORTS, SETTINGS, open_database
+from index.tables import FEEDBACK, FIELDS, POINTS, REPORTS, SETTINGS, copy_tables, first_line, open_database
 
 
 class StoreInUse(LimenError):
@@ -49,8 +49,9 @@ class Database:
     """
 
     def __init__(self, where: Path | str, schema: str | None = None, *, read_only: bool = False) -> None:
-        self._name = str(where) if isinstance(where, Path) else sa.make_url(where).render_as_string()
+        self._file = where if isinstance(where, Path) else None
         self._engine = open_database(where, schema, read_only=read_only)
+        self._name = str(where) if isinstance(where, Path) else repr(self._engine.url)
         self._insert = (sqlite if self._engine.dialect.name == "sqlite" else postgresql).insert
         self._writer: sa.Connection | None = None
         try:
@@ -103,6 +104,26 @@ class Database:
             rows = connection.execute(sa.select(POINTS.c.id, POINTS.c.document)).all()
             return {row.id: row.document for row in rows}
 
+    @property
+    def file(self) -> Path | None:
+        """The SQLite file, None for another database."""
+        return self._file
+
+    def copy_to(self, file: Path) -> None:
+        """Write all there is, as of one moment, into a new SQLite file."""
+        engine = open_database(file)
+        with self._engine.connect() as source, engine.begin() as target:
+            copy_tables(source, target)
+        engine.dispose()
+
+    def fill_from(self, file: Path) -> None:
+        """Take over all there is in the SQLite file of a store."""
+        engine = open_database(file)
+        with engine.connect() as source, self._writes() as target:
+            copy_tables(source, target)
+        engine.dispose()
+        self.reload()
+
     def tidy(self) -> None:
         """Empty SQLite's write-ahead log, in which deleted rows may still lie, unless somebody reads it."""
         if self._engine.dialect.name == "sqlite":
@@ -150,7 +171,7 @@ class Database:
                 yield self._writer
         except sa.exc.DBAPIError as error:
             raise StoreFailed(
-                f"{self._name} did not take the write: {str(error.orig).strip()}. It was not acknowledged; "
+                f"{self._name} did not take the write: {first_line(error)}. It was not acknowledged; "
                 "send it again once the database can take it."
             ) from error
 

@@ -175,7 +175,8 @@ def item_store(folder: Path, model_hash: str, database: str | None, *, read_only
 
     Args:
         database: None for SQLite in the folder, or the address of a PostgreSQL database, in which every
-            model has a schema of its own; the folder then keeps what can be built again.
+            model has a schema of its own; the folder then keeps what can be built again. A new schema
+            takes over the items of a SQLite file in the folder.
     """
     if database is None:
         return ItemStore(folder / DATABASE_FILE, read_only=read_only)

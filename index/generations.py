@@ -11,6 +11,7 @@ from api_schemas.base import Schema
 from api_schemas.errors import BundleError, InputError
 from api_schemas.manifest import FileEntry, FileName, IndexDescription
 from index.checked import Checked, check_files, durable_entries, publish
+from index.database import StoreFailed
 from index.generation import Generation
 
 GENERATIONS = "generations"
@@ -39,11 +40,14 @@ class Generations:
 
         Args:
             build: makes it, with a folder in which it may already write its vectors.
+
+        Raises:
+            StoreFailed: it could not be written; nothing of it is left.
         """
         name = f"{sequence:012d}-{n}-{secrets.token_hex(3)}"
         final, folder = self._folder / name, self._folder / f".{name}.tmp"
-        folder.mkdir(parents=True)
         try:
+            folder.mkdir(parents=True)
             generation = build(folder)
             generation.save(folder)
             record = GenerationRecord(
@@ -55,9 +59,14 @@ class Generations:
             record.save(folder / GENERATION_FILE)
             publish(folder, final)
             return name, Generation.open(final, record.index, self._dim)
-        except BaseException:  # above all on a full disk, which it would keep full
+        except BaseException as error:  # above all a full disk, which leftovers would keep full
             for made in (folder, final):
                 shutil.rmtree(made, ignore_errors=True)
+            if isinstance(error, (OSError, RuntimeError)):  # FAISS's errors are RuntimeErrors
+                raise StoreFailed(
+                    f"{final} could not be written: {str(error).strip()}. Items and answers are as they "
+                    "were; build the index again once there is room."
+                ) from error
             raise
 
     def open(self, name: str, checked: Checked | None = None) -> Generation:

@@ -31,7 +31,7 @@ from index.generation import VECTORS_FILE, Generation
 from index.generations import EMPTY
 from index.overlay import Overlay, collected
 from index.records import Records
-from index.store import Changes, ItemStore
+from index.store import DATABASE_FILE, Changes, ItemStore
 from index.stored import StoredItem
 from index.vectors import query_rows
 
@@ -109,7 +109,8 @@ class LiveGallery(FollowingGallery):
             try:
                 gallery = cls(bundle, folder, store, lock, limits)
                 gallery._load(checked, track)
-                checked.save()
+                with suppress(OSError):  # a full disk; then files are hashed again at the next start
+                    checked.save()
             except BaseException:
                 store.close()
                 raise
@@ -221,8 +222,14 @@ class LiveGallery(FollowingGallery):
                 )
 
             name, opened = self._generations.write(sequence, n, build)
-            with self._guarded():
-                self._swap(opened, name, sequence)
+            try:
+                with self._guarded():
+                    self._swap(opened, name, sequence)
+            except BaseException:
+                with self._writing:
+                    if not self._unsure:  # then what was seen last is what the database names
+                        self._generations.keep_only(self._seen.generation)
+                raise
 
     def _swap(self, main: Generation | None, name: str, sequence: int) -> None:
         self._store.switch(name, sequence)
@@ -244,9 +251,13 @@ class LiveGallery(FollowingGallery):
         """
         with self._rebuilding:
             self._check_open()
-            backup(self._folder, out)
+            backup(self._folder, out, self._store)
 
     def _load(self, checked: Checked, track: Track) -> None:
+        file = self._folder / DATABASE_FILE
+        if self._store.file is None and file.exists() and self._store.setting("model_hash") is None:
+            self._store.fill_from(file)  # as after `limen restore`
+            file.unlink()
         if self._store.setting("model_hash") is None:
             self._store.seed(
                 self._bundled(track),
@@ -255,6 +266,9 @@ class LiveGallery(FollowingGallery):
                 {SEEDED_FROM: self.manifest.data_hash},
             )
         self._check_owner()
+        new = self._bundle.points.keys() - self._store.points().keys()
+        if new:
+            self._store.set_points({name: self._bundle.points[name].to_json() for name in new})
         state = self._store.state()
         try:
             main = self._named(state.generation, checked)

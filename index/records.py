@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 
 from api_schemas.http_admin import HistoryEntry
 from api_schemas.http_items import Feedback
@@ -21,7 +21,9 @@ class Records:
         writing: entered for every write; it keeps writers apart.
     """
 
-    def __init__(self, store: ItemStore, writing: Callable[[], AbstractContextManager[None]]) -> None:
+    def __init__(
+        self, store: ItemStore, writing: Callable[[], AbstractContextManager[None]] = nullcontext
+    ) -> None:
         self._store = store
         self._writing = writing
 

@@ -16,6 +16,7 @@ from api_schemas.errors import BundleError
 METADATA = sa.MetaData()
 # ids are compared and sorted by code point, as Python and SQLite do; PostgreSQL would by the language
 ID = sa.Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
+ROWS_AT_ONCE = 1_000
 NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # counts up by itself
 
 ITEMS = sa.Table(
@@ -92,11 +93,27 @@ def open_database(where: Path | str, schema: str | None = None, *, read_only: bo
         _migrate(engine, schema, read_only)
     except (sa.exc.DatabaseError, CommandError) as error:
         engine.dispose()
-        reason = str(getattr(error, "orig", error)).strip().splitlines()[0]
         raise BundleError(
-            f"{engine.url!r} is not an item store that this version of Limen reads: {reason}."
+            f"{engine.url!r} is not an item store that this version of Limen reads: {first_line(error)}."
         ) from None
     return engine
+
+
+def first_line(error: Exception) -> str:
+    """What a driver says, without the statement and what SQLAlchemy adds."""
+    return str(getattr(error, "orig", error)).strip().splitlines()[0]
+
+
+def copy_tables(source: sa.Connection, target: sa.Connection) -> None:
+    """Put the rows of one database in the place of another's; lists that count up are numbered anew."""
+    for table in METADATA.sorted_tables:
+        target.execute(table.delete())
+        keys = [column for column in table.primary_key if column.type is not NUMBER]
+        columns = [column for column in table.columns if column.type is not NUMBER]
+        ordered = sa.select(*columns).order_by(*(keys or table.primary_key))
+        rows = source.execution_options(yield_per=ROWS_AT_ONCE).execute(ordered)
+        for some in rows.mappings().partitions():
+            target.execute(table.insert(), [dict(row) for row in some])
 
 
 def _sqlite(file: Path, read_only: bool) -> sa.Engine:

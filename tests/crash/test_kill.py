@@ -1,7 +1,7 @@
 """kill -9 at any moment: nothing acknowledged is lost, nothing is made up, and the gallery opens at once.
 
-The writer is killed at random moments of upserts, deletes, rebuilds and backups (after qdrant's crasher).
-Seeded: the operations of a run are always the same, the moments of death are not.
+The writer is killed at random moments of upserts, deletes, feedback, rebuilds and backups (after qdrant's
+crasher). Seeded: the operations of a run are always the same, the moments of death are not.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from time import monotonic, sleep
-from typing import Any
+from time import sleep
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -29,25 +29,30 @@ from tests.index.test_live import NEVER
 
 WRITER = Path(__file__).with_name("writer.py")
 VECTORS = pool()
-State = dict[str, tuple[int, str]]  # id -> vector of the pool, label
+Items = dict[str, tuple[int, str]]  # id -> vector of the pool, label
+
+
+class State(NamedTuple):
+    """What a gallery holds; ``told`` is feedback by its tag: the items it is about."""
+
+    items: Items
+    told: dict[str, tuple[str | None, str | None]]
 
 
 @pytest.mark.parametrize("kills", [6, pytest.param(200, marks=[pytest.mark.full, pytest.mark.timeout(3600)])])
-def test_kill_nine(make_bundle: Any, tmp_path: Path, kills: int) -> None:
+def test_kill_nine(make_bundle: Any, tmp_path: Path, kills: int, record_testsuite_property: Any) -> None:
     bundle = make_bundle(items_of(VECTORS, [f"start{row}" for row in range(32)]), small("hnsw", m=4))
     data, backups = tmp_path / "data", tmp_path / "backups"
     backups.mkdir()
-    state: State = {f"i{row}": (row, f"start{row}") for row in range(32)}
+    state = State({f"i{row}": (row, f"start{row}") for row in range(32)}, {})
     dice = random.Random(7)
-    acknowledged = 0
+    acknowledged = backed_up = 0
     for seed in range(kills):
-        before, pending, done = run_and_kill(bundle, data, backups, seed, dice.random() * 0.6, state)
+        before, pending, done, kept = run_and_kill(bundle, data, backups, seed, dice, state)
         acknowledged += done
         if dice.random() < 0.3:
             tear_last_page(data)
-        started = monotonic()
         with LiveGallery.open(bundle, data, NEVER) as gallery:
-            assert monotonic() - started < 10
             found = contents(gallery)
             after = applied(before, pending)
             assert found in (before, after), f"seed {seed}: lost, made up or half of {pending}"
@@ -57,16 +62,22 @@ def test_kill_nine(make_bundle: Any, tmp_path: Path, kills: int) -> None:
             if not backup.name.startswith("."):
                 restore(backup, tmp_path / "restored")
                 with LiveGallery.open(bundle, tmp_path / "restored", NEVER) as gallery:
+                    assert contents(gallery) == kept.pop(backup.name)
                     check_answers(gallery, contents(gallery))
                 shutil.rmtree(tmp_path / "restored")
+                backed_up += 1
             shutil.rmtree(backup)
+        assert kept.keys() <= {None if pending is None else pending.get("name")}, "a backup is missing"
+    record_testsuite_property(
+        f"{kills} kills", f"{acknowledged} operations acknowledged, {backed_up} backups restored"
+    )
     assert acknowledged > kills
 
 
 def run_and_kill(
-    bundle: Path, data: Path, backups: Path, seed: int, seconds: float, state: State
-) -> tuple[State, dict[str, Any] | None, int]:
-    """The state after what was acknowledged, the operation that was under way, and how many were done."""
+    bundle: Path, data: Path, backups: Path, seed: int, dice: random.Random, state: State
+) -> tuple[State, dict[str, Any] | None, int, dict[str, State]]:
+    """The state after what was acknowledged, what was under way, how many were done, backups' states."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     with subprocess.Popen(
         [sys.executable, WRITER, bundle, data, backups, str(seed)],
@@ -76,11 +87,13 @@ def run_and_kill(
     ) as writer:
         assert writer.stdout is not None
         assert json.loads(writer.stdout.readline()) == {"ready": True}
-        sleep(seconds)
+        said = [json.loads(writer.stdout.readline()) for _ in range(dice.randrange(40))]
+        sleep(dice.random() * 0.05)
         writer.send_signal(signal.SIGKILL)
-        said = [json.loads(line) for line in writer.stdout if line.endswith("\n")]
+        said += [json.loads(line) for line in writer.stdout if line.endswith("\n")]
     pending: dict[str, Any] | None = None
     done = 0
+    kept: dict[str, State] = {}
     for words in said:
         if "done" in words:
             state = applied(state, pending)
@@ -88,17 +101,27 @@ def run_and_kill(
             done += 1
         else:
             pending = words
-    return state, pending, done
+            if words["about"] == "backup":
+                kept[words["name"]] = state
+    return state, pending, done, kept
 
 
 def applied(state: State, words: dict[str, Any] | None) -> State:
     """The state after an operation."""
     if words is None:
         return state
+    items, told = state
     if words["about"] == "upsert":
-        return state | {name: (row[0], row[1]) for name, row in words["rows"].items()}
+        return State(items | {name: (row[0], row[1]) for name, row in words["rows"].items()}, told)
     if words["about"] == "delete":
-        return {name: row for name, row in state.items() if name not in words["ids"]}
+        gone = set(words["ids"])
+        return State(
+            {name: row for name, row in items.items() if name not in gone},
+            {tag: about for tag, about in told.items() if not gone & set(about)},
+        )
+    if words["about"] == "feedback":
+        a, b = (name if name in items else None for name in (words["a"], words["b"]))
+        return State(items, told | {words["tag"]: (a, b)})
     return state
 
 
@@ -107,16 +130,20 @@ def contents(gallery: LiveGallery) -> State:
     stored = gallery.page(None, 10_000)
     assert len({item.id for item in stored}) == len(stored) == gallery.n_items
     which = {row.tobytes(): number for number, row in enumerate(VECTORS)}
-    return {item.id: (which[item.vector.tobytes()], item.label) for item in stored}
+    entries = gallery.records.feedback()
+    told = {str(entry.operating_point): (entry.a, entry.b) for entry in entries}
+    assert len(told) == len(entries)
+    return State({item.id: (which[item.vector.tobytes()], item.label) for item in stored}, told)
 
 
 def check_answers(gallery: LiveGallery, state: State) -> None:
     """Searches find every item by its own vector, with its label, and no other."""
+    labelled = {(name, row[1]) for name, row in state.items.items()}
     for exact in (False, True):
         found = gallery.search(VECTORS, 100, exact=exact)
         for vector, hits in enumerate(found):
-            assert {(hit.id, hit.label) for hit in hits} == {(name, row[1]) for name, row in state.items()}
-            same = sorted(name for name, row in state.items() if row[0] == vector)
+            assert {(hit.id, hit.label) for hit in hits} == labelled
+            same = sorted(name for name, row in state.items.items() if row[0] == vector)
             assert [hit.id for hit in hits[: len(same)]] == same
 
 

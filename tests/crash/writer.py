@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import random
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from api_schemas.http_items import Feedback
 from index.live import Limits, LiveGallery
 from index.store import StoredItem
 
@@ -32,6 +34,21 @@ def say(**words: Any) -> None:
     sys.stdout.flush()
 
 
+def told(tag: str, a: str, b: str) -> Feedback:
+    """Feedback that can be told from other feedback."""
+    return Feedback(
+        at=datetime.now(UTC),
+        model_hash="",
+        operating_point=tag,
+        decision=None,
+        score=None,
+        a=a,
+        b=b,
+        same=True,
+        source="pair",
+    )
+
+
 def main(bundle: str, data: str, backups: str, seed: int) -> None:
     """Write at random for ever."""
     dice = random.Random(seed)
@@ -40,20 +57,24 @@ def main(bundle: str, data: str, backups: str, seed: int) -> None:
     say(ready=True)
     for turn in range(10**9):
         roll = dice.random()
-        if roll < 0.6:
+        if roll < 0.55:
             names = dice.sample(range(IDS), dice.randint(1, 6))
             rows = {f"i{name}": [dice.randrange(32), f"{seed}.{turn}"] for name in names}
             say(about="upsert", rows=rows)
             gallery.upsert([StoredItem(name, label, vectors[v]) for name, (v, label) in rows.items()])
-        elif roll < 0.85:
+        elif roll < 0.75:
             ids = [f"i{name}" for name in dice.sample(range(IDS), dice.randint(1, 6))]
             say(about="delete", ids=ids)
             gallery.delete(ids)
+        elif roll < 0.85:
+            a, b = (f"i{name}" for name in dice.sample(range(IDS), 2))
+            say(about="feedback", tag=f"{seed}.{turn}", a=a, b=b)
+            gallery.records.add_feedback(told(f"{seed}.{turn}", a, b))
         elif roll < 0.95:
             say(about="rebuild")
             gallery.rebuild()
         else:
-            say(about="backup")
+            say(about="backup", name=f"{seed}-{turn}")
             gallery.backup(Path(backups) / f"{seed}-{turn}")
         say(done=True)
 

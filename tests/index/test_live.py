@@ -123,7 +123,7 @@ def test_readers_never_see_a_swap_half_done(
 
     class Watched(LiveGallery):
         def __setattr__(self, name: str, value: Any) -> None:
-            if name == "_shown":
+            if name == "_shown" and value is not None:
                 seen.append(len(value))
             super().__setattr__(name, value)
 
@@ -145,7 +145,8 @@ def test_enough_changes_start_a_rebuild_by_themselves(bundle: Path, tmp_path: Pa
         gallery.upsert([item(f"n{row}", vector) for row, vector in enumerate(unit(RNG, 21))])
         gallery.wait()
         assert gallery.rebuild_error is None
-        assert (gallery.stats()["buffer"], gallery.stats()["generation"]) == (0, "000000000001-221")
+        assert gallery.stats()["buffer"] == 0
+        assert str(gallery.stats()["generation"]).startswith("000000000001-221-")
         gallery.delete([f"i{row}" for row in range(45)])
         gallery.wait()
         assert (gallery.stats()["dead"], gallery.n_items) == (0, 176)
@@ -158,7 +159,7 @@ def test_a_rebuild_that_fails_leaves_the_old_generation_and_says_why(
         raise OSError(28, "No space left on device")
 
     with LiveGallery.open(bundle, tmp_path / "data", Limits(buffer_rows=1)) as gallery:
-        monkeypatch.setattr("index.live.durable_entries", full)
+        monkeypatch.setattr("index.generations.durable_entries", full)
         new = unit(RNG, 2)
         gallery.upsert([item("a", new[0]), item("b", new[1])])
         gallery.wait()

@@ -1,0 +1,37 @@
+"""A process that writes to a gallery as it is told, line by line: python obedient.py BUNDLE DATA"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+
+from index.live import Limits, LiveGallery
+from index.store import StoredItem
+
+
+def main(bundle: str, data: str) -> None:
+    """Answer each line of JSON with one line once it is done."""
+    with LiveGallery.open(bundle, data, Limits(buffer_rows=5)) as gallery:
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        for line in sys.stdin:
+            words = json.loads(line)
+            if "upsert" in words:
+                gallery.upsert(
+                    [
+                        StoredItem(name, label, np.array(vector, dtype=np.float32), {"place": len(name)})
+                        for name, (label, vector) in words["upsert"].items()
+                    ]
+                )
+            elif "delete" in words:
+                gallery.delete(words["delete"])
+            else:
+                gallery.rebuild()
+            sys.stdout.write("done\n")
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:3])

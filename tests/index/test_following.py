@@ -1,0 +1,192 @@
+"""Readers of a data folder that another process writes see every write acknowledged before they ask."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import numpy as np
+import pytest
+
+from api_schemas.errors import BundleError
+from index.following import FollowingGallery
+from index.gallery import Closed
+from index.generations import Generations
+from index.live import Limits, LiveGallery
+from index.store import DATABASE_FILE, StoredItem
+from tests.index.conftest import MakeBundle, items_of, small, unit
+
+BASE = items_of(unit(np.random.default_rng(0), 30))
+NEW = unit(np.random.default_rng(1), 12)
+NEVER = Limits(buffer_rows=10**9, dead_share=1.0)
+
+
+@pytest.fixture
+def bundle(make_bundle: MakeBundle) -> Path:
+    """A small HNSW bundle that decides."""
+    return make_bundle(BASE, small("hnsw", m=4), match=0.9)
+
+
+@contextmanager
+def writer(bundle: Path, data: Path) -> Iterator[Callable[..., None]]:
+    """Another process that has written when the call returns."""
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("obedient.py"), bundle, data],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)},
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+
+        def told(**words: Any) -> None:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write(json.dumps(words) + "\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == "done\n"
+
+        yield told
+        process.stdin.close()
+        assert process.wait(60) == 0
+
+
+def test_another_process_sees_each_acknowledged_write_through_rebuilds(bundle: Path, tmp_path: Path) -> None:
+    dice = random.Random(0)
+    state = dict(zip(BASE.ids.tolist(), BASE.labels.tolist(), strict=True))
+    generations, stop = set(), Event()
+    with (
+        writer(bundle, tmp_path / "data") as told,
+        FollowingGallery.open(bundle, tmp_path / "data") as reader,
+    ):
+
+        def under_load() -> int:
+            asked = 0
+            while not stop.is_set():
+                hits = reader.search(NEW[:2], 100, filter={"place": {"$exists": False}})
+                assert all(len({hit.id for hit in some}) == len(some) for some in hits)
+                asked += 1
+            return asked
+
+        with ThreadPoolExecutor(1) as pool:
+            load = pool.submit(under_load)
+            try:
+                for turn in range(80):
+                    ids = [f"i{number}" for number in dice.sample(range(45), 3)]
+                    if turn % 20 == 19:
+                        told(rebuild=True)
+                    elif dice.random() < 0.7:
+                        label = f"turn {turn}"
+                        told(upsert={name: (label, NEW[dice.randrange(12)].tolist()) for name in ids})
+                        state |= dict.fromkeys(ids, label)
+                    else:
+                        told(delete=ids)
+                        state = {name: label for name, label in state.items() if name not in ids}
+                    for exact in (False, True):
+                        hits = reader.search(NEW[0], 100, exact=exact)[0]
+                        assert {hit.id: hit.label for hit in hits} == state
+                    assert reader.n_items == len(state)
+                    generations.add(reader.stats()["generation"])
+            finally:
+                stop.set()
+            assert load.result(60) > 0
+    assert len(generations) > 4
+
+
+def test_a_generation_removed_while_it_is_opened_is_followed_to_the_next(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_named = Generations.open
+    with LiveGallery.open(bundle, tmp_path / "data", NEVER) as live:
+        live.upsert([StoredItem("a", "x", NEW[0])])
+        live.rebuild()
+
+        def late(self: Generations, name: str, checked: Any = None) -> Any:
+            monkeypatch.undo()
+            live.upsert([StoredItem("b", "x", NEW[1])])
+            live.delete(["i3"])
+            live.rebuild()
+            live.upsert([StoredItem("c", "x", NEW[2])])
+            return open_named(self, name, checked)
+
+        monkeypatch.setattr(Generations, "open", late)
+        with FollowingGallery.open(bundle, tmp_path / "data") as reader:
+            assert {hit.id for hit in reader.search(NEW[0], 100)[0]} == {*BASE.ids, "a", "b", "c"} - {"i3"}
+
+
+def test_an_index_file_that_was_changed_is_not_opened(bundle: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with LiveGallery.open(bundle, data, NEVER) as live, FollowingGallery.open(bundle, data) as reader:
+        live.upsert([StoredItem("a", "x", NEW[0])])
+        live.rebuild()
+        (index,) = data.glob("generations/*/index.faiss")
+        content = bytearray(index.read_bytes())
+        content[-1] ^= 1
+        index.write_bytes(content)
+        for _ in range(2):
+            with pytest.raises(BundleError, match=r"index\.faiss"):
+                reader.search(NEW[0])
+        live.rebuild()
+        assert reader.search(NEW[0], 1)[0][0].id == "a"
+
+
+def test_emptied_filled_and_closed(bundle: Path, tmp_path: Path) -> None:
+    with LiveGallery.open(bundle, tmp_path / "data", NEVER) as live:
+        with FollowingGallery.open(bundle, tmp_path / "data") as reader:
+            live.delete(BASE.ids.tolist())
+            live.rebuild()
+            assert reader.search(NEW[0]) == [[]]
+            live.upsert([StoredItem("a", "x", NEW[0], {"place": 1})])
+            assert [hit.id for hit in reader.search(NEW[0], filter={"place": 1})[0]] == ["a"]
+            found = reader.get("a")
+            assert found is not None
+            assert [one.id for one in reader.page()] == ["a"]
+            assert reader.match(NEW[0])[0].id == "a"
+        with pytest.raises(Closed):
+            reader.search(NEW[0])
+        with pytest.raises(Closed):
+            reader.get("a")
+    with FollowingGallery.open(bundle, tmp_path / "data") as reader:
+        assert reader.n_items == 1
+
+
+def test_a_folder_without_items_or_of_another_model_is_refused(
+    bundle: Path, make_bundle: MakeBundle, tmp_path: Path
+) -> None:
+    with pytest.raises(BundleError, match="not an item store"):
+        FollowingGallery.open(bundle, tmp_path / "nothing")
+    LiveGallery.open(bundle, tmp_path / "data", NEVER).close()
+    other = make_bundle(BASE, name="other", model_hash="e" * 64)
+    with pytest.raises(BundleError, match="holds items of model aaaa"):
+        FollowingGallery.open(other, tmp_path / "data")
+    golden = Path(__file__).with_name("golden") / "1" / "backup" / DATABASE_FILE
+    (tmp_path / "old").mkdir()
+    shutil.copyfile(golden, tmp_path / "old" / DATABASE_FILE)
+    with pytest.raises(BundleError, match="writer has to open it first"):
+        FollowingGallery.open(bundle, tmp_path / "old")
+
+
+def test_a_reader_never_writes(bundle: Path, tmp_path: Path) -> None:
+    LiveGallery.open(bundle, tmp_path / "data", NEVER).close()
+    before = {file: file.read_bytes() for file in (tmp_path / "data").rglob("*") if file.is_file()}
+    with FollowingGallery.open(bundle, tmp_path / "data") as reader:
+        assert reader.n_items == 30
+    after = {file: file.read_bytes() for file in (tmp_path / "data").rglob("*") if file.is_file()}
+    assert {
+        file: content
+        for file, content in after.items()
+        if "-wal" not in file.name and "-shm" not in file.name
+    } == before

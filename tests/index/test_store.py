@@ -1,0 +1,211 @@
+"""The item store on SQLite and on a real PostgreSQL: the same calls, the same answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+
+from api_schemas.errors import BundleError, InputError
+from index.backup import restore
+from index.database import StoreFailed, StoreInUse
+from index.following import FollowingGallery
+from index.live import Limits, LiveGallery
+from index.store import ItemStore, StoredItem
+from tests.index import postgres
+from tests.index.conftest import MakeBundle, items_of, small, unit
+
+VECTORS = unit(np.random.default_rng(0), 8, 4)
+IDS = ["b", "B", "a", "ä", "Z", "z", "_", "käse", "😀", "\uffff", "a b", "a%"]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """A PostgreSQL server."""
+    with postgres.running() as address:
+        yield address
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
+    """What a store is opened with."""
+    if request.param == "sqlite":
+        return {"where": tmp_path / "limen.sqlite"}
+    name = f"test_{abs(hash(request.node.name))}"
+    return {"where": request.getfixturevalue("server"), "schema": name}
+
+
+@pytest.fixture
+def database(request: pytest.FixtureRequest, where: dict[str, Any]) -> str | None:
+    """What a gallery is opened with: a database of its own, for galleries choose the schema."""
+    if "schema" not in where:
+        return None
+    server, name = where["where"], where["schema"]
+    engine = sa.create_engine(server, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name}"))
+    engine.dispose()
+    return str(server).replace("/postgres?", f"/{name}?")
+
+
+def item(name: str, vector: int = 0, **metadata: Any) -> StoredItem:
+    return StoredItem(name, "l", VECTORS[vector], metadata)
+
+
+def test_items_are_kept_as_they_were_and_in_the_order_of_code_points(where: dict[str, Any]) -> None:
+    values = {"text": "käse\n'\"", "number": 2**53, "real": 0.1, "yes": True, "none": None}
+    with closing(ItemStore(**where)) as store:
+        assert store.upsert([item(name, n % 8, **values) for n, name in enumerate(IDS)], "m") == len(IDS)
+        assert store.upsert([item("b", 5), item("new")], "m") == 1
+    with closing(ItemStore(**where)) as store:
+        stored = store.page(None, 100)
+        assert [one.id for one in stored] == sorted([*IDS, "new"])
+        assert [one.id for one in store.page("a", 3)] == sorted([*IDS, "new"])[
+            sorted([*IDS, "new"]).index("a") + 1 :
+        ][:3]
+        assert [[one.id for one in block] for block in store.read_all()] == [sorted([*IDS, "new"])]
+        found = store.get("käse")
+        assert found is not None
+        assert dict(found.metadata) == values
+        assert np.array_equal(found.vector, VECTORS[IDS.index("käse") % 8])
+        assert np.array_equal(store.get("b").vector, VECTORS[5])  # type: ignore[union-attr]
+        assert store.get("nobody") is None
+        assert (store.count(), store.sequence) == (len(IDS) + 1, 2)
+        assert store.fields == {"text": "text", "number": "number", "real": "number", "yes": "boolean"}
+        assert store.present(["a", "nobody"]) == {"a"}
+
+
+def test_changes_are_told_until_a_generation_holds_them(where: dict[str, Any]) -> None:
+    with closing(ItemStore(**where)) as store:
+        store.upsert([item("a"), item("b")], "m")
+        assert sorted(store.delete(["b", "nobody", "b"])) == ["b"]
+        assert store.delete(["nobody"]) == []
+        store.upsert([item("c")], "m")
+        state, changes = store.changes_after(1, None)
+        assert changes is not None
+        assert (state, [one.id for one in changes.written], changes.touched) == (
+            (None, 0, 3),
+            ["c"],
+            ["c", "b"],
+        )
+        store.upsert([item("b")], "m")
+        assert sorted(store.changes_after(0, None)[1].touched) == ["a", "b", "c"]  # type: ignore[union-attr]
+        store.delete(["a"])
+        store.switch("g", 4)
+        assert store.changes_after(0, None) == (("g", 4, 5), None)
+        assert store.changes_after(4, "g")[1].touched == ["a"]  # type: ignore[union-attr]
+    with closing(ItemStore(**where)) as store:
+        assert store.state() == ("g", 4, 5)
+        assert store.sequence == 5
+
+
+def test_a_write_that_is_refused_leaves_nothing(where: dict[str, Any]) -> None:
+    with closing(ItemStore(**where)) as store:
+        store.upsert([item("a", place=1)], "m")
+        for wrong in (item("b", place="x"), item("a\0"), item("\ud800"), item("b", text="\udfff"), item("")):
+            with pytest.raises(InputError):
+                store.upsert([item("fine"), wrong], "m")
+        assert [one.id for one in store.page(None, 9)] == ["a"]
+
+
+def test_a_database_that_fails_says_so_and_goes_on_when_it_can(where: dict[str, Any]) -> None:
+    with closing(ItemStore(**where)) as store:
+        store.upsert([item("a")], "m")
+        for statement in (
+            "ALTER TABLE deletions RENAME TO elsewhere",
+            "ALTER TABLE elsewhere RENAME TO deletions",
+        ):
+            with store._engine.connect().execution_options(writes=True) as other, other.begin():
+                other.execute(sa.text(statement))
+            if "TO elsewhere" in statement:
+                with pytest.raises(StoreFailed, match=r"deletions.* not acknowledged"):
+                    store.upsert([item("b")], "m")
+        assert store.upsert([item("c")], "m") == 1
+        assert [one.id for one in store.page(None, 9)] == ["a", "c"]
+
+
+def test_a_gallery_is_the_same_on_both(make_bundle: MakeBundle, tmp_path: Path, database: str | None) -> None:
+    base = items_of(unit(np.random.default_rng(1), 50, 4))
+    bundle = make_bundle(base, small("hnsw"), match=0.9)
+    limits = Limits(buffer_rows=4)
+    with LiveGallery.open(bundle, tmp_path / "data", limits, database=database) as gallery:
+        gallery.upsert([item(f"n{row}", row, place=row) for row in range(8)])
+        gallery.wait()
+        assert gallery.rebuild_error is None
+        gallery.upsert([item("late", 0)])
+        assert gallery.delete(["i3", "n2"]) == 2
+        with FollowingGallery.open(bundle, tmp_path / "data", database) as reader:
+            gallery.upsert([item("later", 1)])
+            for one in (gallery, reader):
+                assert one.n_items == 58
+                assert {hit.id for hit in one.search(VECTORS[0], 2)[0]} == {"late", "n0"}
+                assert [hit.id for hit in one.search(VECTORS[1], 2)[0]] == ["later", "n1"]
+        if database is not None:
+            assert not (tmp_path / "data" / "limen.sqlite").exists()
+            with pytest.raises(StoreInUse, match="one writer"):
+                LiveGallery.open(bundle, tmp_path / "other folder", limits, database=database)
+        gallery.backup(tmp_path / "backup")
+        gallery.delete_where({"place": {"$gte": 0}})
+    with LiveGallery.open(bundle, tmp_path / "data", limits, database=database) as gallery:
+        assert gallery.n_items == 51
+    restore(tmp_path / "backup", tmp_path / "again")
+    with LiveGallery.open(bundle, tmp_path / "again", limits) as gallery:
+        assert gallery.n_items == 58
+        assert gallery.stats()["buffer"] == 2
+        assert gallery.records.points().keys() == gallery.operating_points.keys()
+
+
+def test_a_backup_is_restored_into_postgresql(make_bundle: MakeBundle, tmp_path: Path, server: str) -> None:
+    bundle = make_bundle(items_of(unit(np.random.default_rng(1), 20, 4)))
+    with LiveGallery.open(bundle, tmp_path / "data") as gallery:
+        gallery.upsert([item(f"n{row}", row % 8) for row in range(1_500)])
+        gallery.delete(["i1"])
+        gallery.records._store.add_feedback("{}", ["n1"])
+        gallery.backup(tmp_path / "backup")
+        expected = [(one.id, one.vector.tobytes()) for one in gallery.page(None, 10_000)]
+    restore(tmp_path / "backup", tmp_path / "again")
+    for _ in range(2):
+        with LiveGallery.open(bundle, tmp_path / "again", database=server) as gallery:
+            assert [(one.id, one.vector.tobytes()) for one in gallery.page(None, 10_000)] == expected
+            assert gallery.vector("i1") is None
+            assert gallery.n_items == 1_519
+            gallery.records._store.add_feedback("{}", ["n2"])
+        assert not (tmp_path / "again" / "limen.sqlite").exists()
+    with closing(ItemStore(server, "limen_" + "a" * 16)) as store:
+        assert store.count_feedback() == 3
+
+
+def test_when_the_server_goes_away_writes_fail_and_come_back_with_it(
+    make_bundle: MakeBundle, tmp_path: Path, database: str | None, request: pytest.FixtureRequest
+) -> None:
+    if database is None:
+        pytest.skip("SQLite has no server")
+    bundle = make_bundle(items_of(unit(np.random.default_rng(1), 20, 4)))
+    with LiveGallery.open(bundle, tmp_path / "data", database=database) as gallery:
+        gallery.upsert([item("a")])
+        engine = sa.create_engine(request.getfixturevalue("server"), isolation_level="AUTOCOMMIT")
+        with engine.connect() as other:
+            other.execute(
+                sa.text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name"),
+                {"name": sa.make_url(database).database},
+            )
+        engine.dispose()
+        with pytest.raises(StoreFailed):
+            gallery.upsert([item("b")])
+        gallery.upsert([item("c")])
+        assert {hit.id for hit in gallery.search(VECTORS[0], 2)[0]} == {"a", "c"}
+        with pytest.raises(StoreInUse):
+            LiveGallery.open(bundle, tmp_path / "other folder", database=database)
+
+
+def test_an_address_that_cannot_be_used_is_named() -> None:
+    for address, says in (("nonsense", "cannot be used"), ("mysql://x", "cannot be used")):
+        with pytest.raises(BundleError, match=says):
+            ItemStore(address)
+    with pytest.raises(BundleError, match="not an item store"):
+        ItemStore("postgresql+psycopg://nobody@/x?host=/nonexistent")
