@@ -139,7 +139,10 @@ async def _load(state: State) -> None:
         # what is loaded by now stays: the collector need not look at it again in the middle of a request
         gc.collect()
         gc.freeze()
-        logs.LOGGER.info("ready", extra={"fields": {"model_hash": served.model_hash}})
+        settings = state.settings
+        address = f"http://{settings.host}:{settings.port}"
+        fields = {"address": address, "bundle": str(settings.bundle), "model_hash": served.model_hash}
+        logs.LOGGER.info("listening", extra={"fields": fields})
     except LimenError as error:
         state.failure = error
         state.on_failure()

@@ -51,6 +51,8 @@ def configure(level: str) -> None:
         logger.handlers[:] = [handler] if name != "uvicorn.error" else []
         logger.setLevel(level.upper())
         logger.propagate = name == "uvicorn.error"
+    # it says that it runs before a bundle has been checked
+    logging.getLogger("uvicorn.error").setLevel(max(logging.WARNING, logging.getLogger("limen").level))
 
 
 def wants_requests() -> bool:

@@ -7,14 +7,13 @@ import secrets
 import shutil
 import socket
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from api_schemas.errors import ConfigError
-from api_schemas.manifest import MANIFEST_FILE, Manifest
+from index.bundle import read_manifest
 from service import logs
 from service.app import create_app
 from service.settings import Settings, settings_from
@@ -27,7 +26,6 @@ def run(
     port: int = 8000,
     data: Path | None = None,
     workers: int = 1,
-    on_listening: Callable[[str], None] | None = None,
 ) -> None:
     """Serve a bundle until SIGTERM or SIGINT: running requests are answered, then the process ends.
 
@@ -36,20 +34,16 @@ def run(
         host, port: where to listen; port 0 takes a free one.
         data: folder for items and feedback; read-only without.
         workers: processes, each with its own copy of the small parts and a shared map of the large ones.
-        on_listening: called with the address once the socket is open.
 
     Raises:
         LimenError: a setting, the bundle, or a port in use, in one sentence.
     """
     settings = settings_from(bundle=bundle, host=host, port=port, data=data, workers=workers)
     # before a socket is opened: a folder that is no bundle is the commonest mistake
-    Manifest.load(settings.bundle / MANIFEST_FILE)
+    read_manifest(settings.bundle)
     listener = listening_socket(settings.host, settings.port)
-    address = f"http://{settings.host}:{listener.getsockname()[1]}"
-    if on_listening is not None:
-        on_listening(address)
+    settings = settings.model_copy(update={"port": listener.getsockname()[1]})
     logs.configure(settings.log_level)
-    logs.LOGGER.info("listening", extra={"fields": {"address": address, "bundle": str(settings.bundle)}})
     with listener:
         if settings.workers == 1:
             _one_process(settings, listener)

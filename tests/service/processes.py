@@ -21,6 +21,7 @@ def refused(*arguments: str) -> str:
     done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
+    assert "listening" not in done.stderr, "said only once a service is ready to answer"
     return done.stderr.strip().splitlines()[-1]
 
 
@@ -34,7 +35,7 @@ def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     assert process.stderr is not None
-    address = json.loads(process.stderr.readline())["address"]
+    address = next(json.loads(line)["address"] for line in process.stderr if '"address"' in line)
     log = threading.Thread(target=process.stderr.read)
     log.start()
     try:

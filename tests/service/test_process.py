@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ import httpx
 import pytest
 
 from limen.client import Client
-from tests.service.processes import refused, running
+from tests.service.processes import COMMAND, refused, running
 
 
 def test_a_port_in_use(made: Any) -> None:
@@ -37,11 +38,15 @@ def test_a_bundle_with_one_byte_changed(made: Any, tmp_path: Path) -> None:
     content = bytearray((broken / "vectors.npy").read_bytes())
     content[-5] ^= 1
     (broken / "vectors.npy").write_bytes(content)
-    assert "vectors.npy" in refused(str(broken), "--port", "0")
+    words = refused(str(broken), "--port", "0")
+    assert "vectors.npy" in words
 
 
-def test_what_is_no_bundle(tmp_path: Path) -> None:
-    assert "manifest.json" in refused(str(tmp_path))
+def test_what_is_no_bundle_is_refused_as_verify_refuses_it(tmp_path: Path) -> None:
+    for place in (tmp_path, tmp_path / "nope"):
+        verify = subprocess.run([*COMMAND[:-1], "verify", place], capture_output=True, text=True, check=False)
+        assert refused(str(place)) == verify.stderr.strip()
+        assert str(place) in verify.stderr
     assert "limen keys create" in refused(str(tmp_path), "--host", "0.0.0.0")
 
 
