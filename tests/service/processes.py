@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 
@@ -23,6 +25,11 @@ def refused(*arguments: str) -> str:
     assert "Traceback" not in done.stderr
     assert "listening" not in done.stderr, "said only once a service is ready to answer"
     return done.stderr.strip().splitlines()[-1]
+
+
+def resident(pid: int) -> int:
+    """Bytes of memory that a process holds."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 @contextmanager

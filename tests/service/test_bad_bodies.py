@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import re
+import struct
 import time
+import zlib
+from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+from PIL import Image
 
 from api_schemas.problem import Problem
+from tests.encoder.encoders import data_uri, png
+from tests.service.bundles import make_image_bundle
+from tests.service.processes import resident, running
 
 JSON = {"content-type": "application/json"}
 OCTETS = {"content-type": "application/octet-stream"}
@@ -187,6 +195,51 @@ def test_bad_body(address: str, name: str) -> None:
     assert time.perf_counter() - begun < 1.0
     problem = check(response, status)
     assert words in problem.detail
+
+
+def bombs() -> dict[str, str]:
+    """Images that are small to send and large to open."""
+    wide = png(Image.new("1", (10_000, 10_000)))
+    # says 30,000 x 30,000 in its header and has nothing behind it
+    header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 6, 0, 0, 0)
+    chunk = b"IHDR" + header
+    claims = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    zipped = zlib.compress(b"\0" * (64 << 20))
+    data = b"IDAT" + zipped
+    bomb = claims + struct.pack(">I", len(zipped)) + data + struct.pack(">I", zlib.crc32(data))
+    return {"10,000 x 10,000": data_uri(wide), "no pixels": data_uri(claims), "a zip bomb": data_uri(bomb)}
+
+
+@pytest.mark.parametrize("kind", ["vectors", "images"])
+def test_memory_is_back_where_it_was(made: Any, tmp_path: Path, kind: str, record_property: Any) -> None:
+    bundle = made if kind == "vectors" else make_image_bundle(tmp_path / "images")
+    wide = np.random.default_rng(0).normal(size=(1001, 512)).round(6).tolist()
+    heavy: list[tuple[str, dict[str, str], bytes | str]] = [
+        (path, headers, body) for path, headers, body, _, _ in CORPUS.values()
+    ]
+    if kind == "vectors":
+        heavy.append(("/v1/search", JSON, json.dumps({"queries": [{"vector": row} for row in wide]})))
+        heavy.append(("/v1/search", JSON, b'{"queries": [' + b"[" * 2_000_000))
+        heavy.append(("/v1/search", OCTETS, bytes(32 << 20)))
+    else:
+        heavy += [("/v1/embeddings", JSON, json.dumps({"input": one})) for one in bombs().values()]
+    with running(str(bundle.path)) as (process, address), httpx.Client(base_url=address) as client:
+
+        def send() -> None:
+            for path, headers, body in heavy:
+                begun = time.perf_counter()
+                response = client.post(path, headers=headers, content=body)
+                slowest[0] = max(slowest[0], time.perf_counter() - begun)
+                assert 400 <= response.status_code < 500 or kind == "images", response.text
+
+        slowest = [0.0]
+        send()
+        before = resident(process.pid)
+        for _ in range(4):
+            send()
+        grown = resident(process.pid) - before
+        record_property("figures", f"slowest {slowest[0]:.2f} s, memory {grown / 2**20:+.1f} MiB")
+        assert grown < 16 << 20
 
 
 def check(response: httpx.Response, status: int) -> Problem:

@@ -85,7 +85,7 @@ def _fuzz(start: Any, made: Any, tmp_path: Path, cases: int) -> None:
                 for query in case.body.get("queries") or []:
                     if isinstance(query, dict) and isinstance(query.get("id"), str):
                         query["id"] = known_id
-            case.call_and_validate(base_url=address, headers=session, checks=CHECKS)
+            case.call_and_validate(base_url=address, headers=session, checks=CHECKS, timeout=60)
 
         one_case()
 

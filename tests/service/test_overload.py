@@ -6,13 +6,12 @@ import http.client
 import logging
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.service.processes import running
+from tests.service.processes import resident, running
 
 LOGGER = logging.getLogger(__name__)
 
@@ -51,10 +50,6 @@ def ask(connection: http.client.HTTPConnection, request: Request) -> tuple[int, 
     answer = connection.getresponse()
     answer.read()
     return answer.status, 1000 * (time.perf_counter() - start)
-
-
-def resident(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
 
 
 @pytest.mark.parametrize("request_of", [HEAVY, LIGHT], ids=["heavy", "light"])

@@ -21,7 +21,7 @@ from decision.hashes import vectors_model_hash
 from evaluation.calibrate import calibrate
 from index.bundle import write_bundle
 from limen.client import Client, ServiceError
-from tests.service.processes import running
+from tests.service.processes import resident, running
 
 LOGGER = logging.getLogger(__name__)
 DIM, ITEMS, WRITTEN = 32, 10_000, 50
@@ -122,9 +122,8 @@ def recall(client: Client) -> float:
 def footprint(pid: int) -> tuple[float, int, int]:
     """Resident MiB, open handles and mapped files of a process."""
     process = Path(f"/proc/{pid}")
-    resident = int((process / "statm").read_text().split()[1]) * 4096 / 2**20
     mapped = sum("/generations/" in line for line in (process / "maps").read_text().splitlines())
-    return resident, len(list((process / "fd").iterdir())), mapped
+    return resident(pid) / 2**20, len(list((process / "fd").iterdir())), mapped
 
 
 def write(client: Client, turn: int, rebuild: bool) -> None:

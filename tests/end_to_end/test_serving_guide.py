@@ -1,0 +1,78 @@
+"""What docs/serving.md says to type works, on a service with a data folder and two bundles."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.service.bundles import DIMENSION, make_bundle, serving
+
+ROOT = Path(__file__).resolve().parents[2]
+GUIDE = (ROOT / "docs" / "serving.md").read_text()
+PYTHON, SHELL = (re.findall(rf"```{kind}\n(.*?)```", GUIDE, re.DOTALL) for kind in ("python", "sh"))
+BIN = Path(sys.executable).parent
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("guide")
+    make_bundle(made / "bundles" / "one")
+    make_bundle(made / "bundles" / "two", model="others")
+    return made
+
+
+@pytest.fixture
+def address(folder: Path) -> Iterator[str]:
+    bundles = folder / "bundles"
+    with serving(bundles / "one", data=folder / "data", bundles=bundles) as at:
+        yield at
+
+
+def shell(script: str, folder: Path) -> str:
+    script = script.replace("BUNDLE", "bundles/one").replace("VECTOR", json.dumps([1.0] * DIMENSION))
+    done = subprocess.run(
+        ["bash", "-euc", f"set -o pipefail; export PATH={BIN}:$PATH\n{script}"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("number", range(len(PYTHON)))
+def test_python(number: int, address: str) -> None:
+    exec(PYTHON[number].replace("http://127.0.0.1:8000", address), {})
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the shell examples use curl")
+def test_curl(address: str, folder: Path) -> None:
+    script = next(one for one in SHELL if "curl" in one)
+    said = shell(script.replace("http://127.0.0.1:8000", address), folder)
+    assert '"upserted":1' in said
+    assert '"decision":' in said
+    assert "limen_index_rows" in said
+
+
+def test_limen_commands(address: str, folder: Path) -> None:
+    scripts = [one for one in SHELL if one.startswith("limen ")]
+    assert len(scripts) == 2
+    for script in scripts:
+        shell(script, folder)
+    assert (folder / "restored" / "models").is_dir()
+
+
+def test_every_endpoint_is_in_the_table() -> None:
+    document = json.loads((ROOT / "docs" / "openapi.json").read_text())
+    named = "".join(line for line in GUIDE.splitlines() if line.startswith("| `"))
+    for path in document["paths"]:
+        last = re.sub(r"\{.*?\}", "{", path).split("{")[-1] or path.split("{")[0]
+        assert last.rstrip("/") in named, path
