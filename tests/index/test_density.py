@@ -82,3 +82,29 @@ def test_another_cohort_is_refused(make_bundle: MakeBundle) -> None:
     for cohort in (None, ITEMS):
         with pytest.raises(BundleError, match="cohort"):
             make_bundle(ITEMS, operating_points=[deciding("far", 0.1)], cohort=cohort)
+
+
+def test_a_density_point_that_comes_later_has_its_densities(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    plain = make_bundle(ITEMS, small("hnsw"), match=0.9, cohort=COHORT)
+
+    def check(gallery: Gallery, *names: str) -> None:
+        hits = gallery.search(QUERIES[0], 300, exact=True)[0]
+        assert {*names} <= {hit.id for hit in hits}
+        for hit in hits:
+            vector = gallery.vector(hit.id)
+            assert vector is not None
+            assert hit.score == pytest.approx(score(QUERIES[0], vector), abs=1e-6)
+
+    with Gallery.open(plain) as gallery:
+        gallery.decide_by(deciding("fpir", 0.1))
+        check(gallery)
+    with LiveGallery.open(plain, tmp_path / "data", NEVER) as live:
+        live.upsert([StoredItem("a", "x", QUERIES[1])])
+        live.decide_by(deciding("fpir", 0.1))
+        live.upsert([StoredItem("b", "x", QUERIES[2])])
+        check(live, "a", "b")
+        live.rebuild()
+        check(live, "a", "b")
+    with LiveGallery.open(plain, tmp_path / "data", NEVER) as live:
+        live.decide_by(deciding("fpir", 0.1))
+        check(live, "a", "b")

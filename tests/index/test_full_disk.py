@@ -1,0 +1,151 @@
+"""A disk that is really full: acknowledged writes stay, errors say so, and all goes on when there is room."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from api_schemas.errors import LimenError
+from index.backup import restore
+from index.database import StoreFailed
+from index.live import Limits, LiveGallery
+from index.store import StoredItem
+from tests.conftest import absent
+from tests.index.conftest import MakeBundle, items_of, small, unit
+
+SIZE = 8 << 20
+PAGE = 4_096
+BASE = items_of(unit(np.random.default_rng(0), 300, 64), place=np.arange(300))
+NEW = unit(np.random.default_rng(1), 400, 64)
+NEVER = Limits(buffer_rows=10**9, dead_share=1.0)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, 8 MiB large."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(folder)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        absent("a file system of its own (needs the right to mount)")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(disk: Path, left: int = 0) -> None:
+    """Leave just so many bytes."""
+    with (disk / "filler").open("ab", buffering=0) as file:
+        with suppress(OSError):
+            while True:
+                file.write(bytes(PAGE))
+        file.truncate(max(0, file.tell() - left))
+
+
+def make_room(disk: Path) -> None:
+    """Take the filler away."""
+    (disk / "filler").unlink()
+
+
+def new(*numbers: int) -> list[StoredItem]:
+    """Items n0, n1, ..., each with a vector of its own."""
+    return [StoredItem(f"n{number}", "new", NEW[number], {"place": -number}) for number in numbers]
+
+
+def last_written(gallery: LiveGallery) -> int:
+    """Write items one by one until one is not taken; returns the number of the one before."""
+    for number in range(300):
+        try:
+            gallery.upsert(new(number))
+        except StoreFailed:
+            return number - 1
+    return 300
+
+
+def check(gallery: LiveGallery, *numbers: int) -> None:
+    """Exactly these new items are there, in the database and in searches."""
+    names = {*BASE.ids.tolist(), *(f"n{number}" for number in numbers)}
+    assert {item.id for item in gallery.page(None, 1_000)} == names
+    for exact in (False, True):
+        assert {hit.id for hit in gallery.search(NEW[0], 1_000, exact=exact)[0]} == names
+    assert gallery.probe(100)[0] == gallery.probe(100)[1]
+
+
+def test_writes_fail_clearly_and_go_on_when_there_is_room(make_bundle: MakeBundle, disk: Path) -> None:
+    bundle = make_bundle(BASE, small("hnsw"))
+    with LiveGallery.open(bundle, disk / "data", NEVER) as gallery:
+        fill(disk, 20 * PAGE)
+        kept = last_written(gallery)
+        assert 0 <= kept < 300
+        with pytest.raises(StoreFailed, match=r"full.*not acknowledged"):
+            gallery.upsert(new(kept + 1))
+        check(gallery, *range(kept + 1))
+        with pytest.raises(StoreFailed, match="full"):
+            gallery.delete(BASE.ids.tolist())
+        check(gallery, *range(kept + 1))
+        make_room(disk)
+        gallery.upsert(new(399))
+        check(gallery, *range(kept + 1), 399)
+        fill(disk)
+    with suppress(LimenError), LiveGallery.open(bundle, disk / "data", NEVER) as gallery:
+        check(gallery, *range(kept + 1), 399)
+    make_room(disk)
+    with LiveGallery.open(bundle, disk / "data", NEVER) as gallery:
+        check(gallery, *range(kept + 1), 399)
+        gallery.rebuild()
+        check(gallery, *range(kept + 1), 399)
+
+
+@pytest.mark.parametrize("kind", ["flat", "hnsw", "hnsw_sq8"])
+def test_a_rebuild_may_stop_anywhere(make_bundle: MakeBundle, disk: Path, kind: str) -> None:
+    bundle = make_bundle(BASE, small(kind))
+    with LiveGallery.open(bundle, disk / "data", NEVER) as gallery:
+        gallery.upsert(new(0, 1))
+        gallery.rebuild()
+        (whole,) = (disk / "data" / "generations").iterdir()
+        needed = sum(file.stat().st_size for file in whole.iterdir())
+        failed = built = 0
+        for left in range(0, needed + 12 * PAGE, 4 * PAGE):
+            gallery.upsert(new(2))
+            gallery.delete(["n2"])
+            fill(disk, left)
+            try:
+                gallery.rebuild()
+                built += 1
+            except StoreFailed:
+                failed += 1
+            assert len(list((disk / "data" / "generations").iterdir())) == 1
+            check(gallery, 0, 1)
+            make_room(disk)
+        assert failed > needed // (6 * PAGE)
+        assert built
+    with LiveGallery.open(bundle, disk / "data", NEVER) as gallery:
+        check(gallery, 0, 1)
+
+
+def test_a_backup_may_stop_anywhere(make_bundle: MakeBundle, disk: Path, tmp_path: Path) -> None:
+    bundle = make_bundle(BASE, small("hnsw"))
+    with LiveGallery.open(bundle, tmp_path / "data", NEVER) as gallery:
+        gallery.upsert(new(0, 1))
+        gallery.rebuild()
+        gallery.backup(disk / "whole")
+        needed = sum(file.stat().st_size for file in (disk / "whole").rglob("*"))
+        for left in range(0, needed - PAGE, 8 * PAGE):
+            fill(disk, left)
+            with pytest.raises(StoreFailed, match="Nothing of it is left"):
+                gallery.backup(disk / "part")
+            assert {entry.name for entry in disk.iterdir()} == {"whole", "filler"}
+            make_room(disk)
+        gallery.backup(disk / "again")
+        check(gallery, 0, 1)
+    fill(disk, 8 * PAGE)
+    with pytest.raises(StoreFailed, match="could not be written"):
+        restore(disk / "again", disk / "restored")
+    make_room(disk)
+    restore(disk / "again", disk / "restored")
+    with LiveGallery.open(bundle, disk / "restored", NEVER) as gallery:
+        check(gallery, 0, 1)
