@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from training.embed import Prepare, embed
 from training.health import look_for_collapse, refuse_broken
 from training.interrupt import Interruption
 from training.losses.gather import joined_batch
-from training.metrics import append_metrics, describe
+from training.metrics import Metrics, describe
 from training.network import Network
 from training.processes import Processes
 from training.samplers import Rows, batches
@@ -65,6 +66,7 @@ class Loop:
         batch = min(config.sampler.batch_size, len(self.codes))
         self.steps = config.schedule.steps_per_epoch or max(1, len(splits.train) // batch)
         self.bfloat16 = in_bfloat16(config, device)
+        self.metrics: Metrics | None = None  # of the first process, once it has something to write
 
     def fit(self) -> None:
         """Train until the schedule, the patience or the time ends; leaves checkpoints and metrics.
@@ -78,7 +80,8 @@ class Loop:
         began = time.monotonic() - progress.seconds
         if progress.step == 0 and self.state.objective.from_means:
             self._start_from_class_means()
-        with Interruption() as interruption:
+        with Interruption() as interruption, ExitStack() as leaving:
+            leaving.callback(self._close)
             while progress.step < progress.planned_steps:
                 plan = batches(self.codes, config.sampler, self.steps, config.seed, progress.epoch)
                 todo = plan[progress.step_in_epoch :][: progress.planned_steps - progress.step]
@@ -116,7 +119,9 @@ class Loop:
         figures = None if embedded is None else self._measured(embedded)
         better = self._keep_if_best(figures)
         progress.seconds = time.monotonic() - began
-        append_metrics(self.folder, self.state, figures, speed)
+        if self.metrics is None:
+            self.metrics = Metrics(self.folder, progress.epoch - 1)
+        self.metrics.append(self.state, figures, speed)
         self.say(describe(self.state, figures, speed, better))
         if progress.step < progress.planned_steps and self._waited_enough():
             self.say(f"Stopping early: {patience} epochs without a better figure.")
@@ -255,6 +260,10 @@ class Loop:
         if possible * self.steps < progress.planned_steps:
             progress.planned_steps = possible * self.steps
             self.say(f"An epoch takes {per_epoch:.0f} s: planning {possible} epochs in {minutes:g} minutes.")
+
+    def _close(self) -> None:
+        if self.metrics is not None:
+            self.metrics.close()
 
     def _save(self) -> None:
         if not self.processes.first:

@@ -6,29 +6,49 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from tensorboardX import SummaryWriter
+
 from api_schemas.files import write_atomically
 from training.state import State
 from training.validate import Figures
 
-METRICS = "metrics.jsonl"
+METRICS, EVENTS = "metrics.jsonl", "tensorboard"
 
 
-def append_metrics(folder: Path, state: State, figures: Figures | None, images_per_second: float) -> None:
-    """Add an epoch; lines of epochs that a resumed run repeats are replaced."""
-    path = folder / METRICS
-    progress = state.progress
-    lines = path.read_text().splitlines() if path.exists() else []
-    kept = [line for line in lines if json.loads(line)["epoch"] < progress.epoch]
-    entry = {
-        "epoch": progress.epoch,
-        "step": progress.step,
-        "loss": progress.losses[-1],
-        "lr": float(state.optimizer.param_groups[0]["lr"]),
-        "images_per_second": round(images_per_second, 1),
-        "seconds": round(progress.seconds, 2),
-        **({} if figures is None else asdict(figures)),
-    }
-    write_atomically(path, ("\n".join([*kept, json.dumps(entry)]) + "\n").encode())
+class Metrics:
+    """``metrics.jsonl`` and TensorBoard's event files of one run folder, an entry an epoch.
+
+    Lines of epochs that a resumed run repeats are replaced; TensorBoard hides their points.
+    """
+
+    def __init__(self, folder: Path, epochs_done: int) -> None:
+        self.path = folder / METRICS
+        # no queue to speak of: every epoch is on disk when the next one begins
+        self.events = SummaryWriter(str(folder / EVENTS), purge_step=epochs_done + 1, max_queue=1)
+
+    def append(self, state: State, figures: Figures | None, images_per_second: float) -> None:
+        """Add the epoch that just ended."""
+        progress = state.progress
+        entry = {
+            "epoch": progress.epoch,
+            "step": progress.step,
+            "loss": progress.losses[-1],
+            "lr": float(state.optimizer.param_groups[0]["lr"]),
+            "images_per_second": round(images_per_second, 1),
+            "seconds": round(progress.seconds, 2),
+            **({} if figures is None else asdict(figures)),
+        }
+        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        kept = [line for line in lines if json.loads(line)["epoch"] < progress.epoch]
+        write_atomically(self.path, ("\n".join([*kept, json.dumps(entry)]) + "\n").encode())
+        for name, value in entry.items():
+            if name != "epoch" and value is not None:
+                self.events.add_scalar(name, value, progress.epoch)
+        self.events.flush()
+
+    def close(self) -> None:
+        """Finish the event file."""
+        self.events.close()
 
 
 def describe(state: State, figures: Figures | None, images_per_second: float, better: bool) -> str:

@@ -16,13 +16,15 @@ from typing import TypeVar
 import numpy as np
 import pytest
 import torch
+from tensorboardX.proto.event_pb2 import Event
 from torch import Tensor
 
 from api_schemas.config import Config
 from api_schemas.errors import ConfigError, InputError
 from api_schemas.files import write_atomically
 from decision.embeddings import EmbeddingSet
-from training import checkpoint, loop, metrics
+from training import checkpoint, loop
+from training import metrics as metrics_module
 from training.checkpoint import BEST, CHECKPOINTS, latest_checkpoint, load_checkpoint
 from training.data import images
 from training.health import look_for_collapse
@@ -46,6 +48,21 @@ def assert_equal_bit_for_bit(run: Path, other: Path) -> None:
     assert not different
 
 
+def scalars(run: Path, name: str) -> list[float]:
+    """What TensorBoard would draw, read back from the event files."""
+    values: dict[int, float] = {}
+    for path in sorted((run / metrics_module.EVENTS).iterdir()):
+        content, start = path.read_bytes(), 0
+        while start < len(content):  # records of length, checksum, event, checksum
+            size = int.from_bytes(content[start : start + 8], "little")
+            event = Event.FromString(content[start + 12 : start + 12 + size])
+            for value in event.summary.value:
+                if value.tag == name:
+                    values[event.step] = value.simple_value
+            start += size + 16
+    return [values[step] for step in sorted(values)]
+
+
 def test_a_run_leaves_what_the_commands_after_it_need(small: MakeConfig, tmp_path: Path) -> None:
     said: list[str] = []
     config = small()
@@ -62,6 +79,9 @@ def test_a_run_leaves_what_the_commands_after_it_need(small: MakeConfig, tmp_pat
     metrics = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [entry["epoch"] for entry in metrics] == [1, 2]
     assert {"loss", "recall_at_1", "map_at_r", "opis", "lr", "seconds"} <= metrics[0].keys()
+    assert scalars(tmp_path / "run", "recall_at_1") == pytest.approx(
+        [entry["recall_at_1"] for entry in metrics]
+    )
     assert any("recall@1" in sentence and "OPIS" in sentence for sentence in said)
     assert (tmp_path / "run" / "preprocessing.json").is_file()
 
@@ -267,7 +287,7 @@ def test_a_collapse_is_said(small: MakeConfig) -> None:
     assert look_for_collapse(one_place, good, flat, small()) is None
 
 
-@pytest.mark.parametrize("module", [checkpoint, metrics], ids=["checkpoint", "metrics"])
+@pytest.mark.parametrize("module", [checkpoint, metrics_module], ids=["checkpoint", "metrics"])
 def test_a_full_disk_is_one_sentence_and_the_run_can_go_on(
     small: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType
 ) -> None:
@@ -284,7 +304,7 @@ def test_a_full_disk_is_one_sentence_and_the_run_can_go_on(
 
     with monkeypatch.context() as patch:
         patch.setattr(module, "write_atomically", full)
-        if module is metrics:
+        if module is metrics_module:
             written = 1
         with pytest.raises(InputError, match=r"run: no space left on its disk.*--resume"):
             train(config, tmp_path / "run")
