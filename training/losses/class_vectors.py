@@ -37,7 +37,9 @@ class ClassVectorLoss(Loss):
         """The weighted losses of the items, and the regulariser where there is one."""
         self.check(embeddings, labels, ref_emb)
         losses = self.per_item(embeddings, labels)
-        return per_element(losses * item_weights(len(labels), indices_tuple, losses))
+        if indices_tuple is not None:
+            losses = losses * item_weights(len(labels), indices_tuple, losses)
+        return per_element(losses)
 
     def check(self, embeddings: Tensor, labels: Tensor, ref_emb: Tensor) -> None:
         """Raises ValueError for references and InputError for labels that are no class codes."""

@@ -49,13 +49,8 @@ def masked_logsumexp(values: Tensor, keep: Tensor, dim: int, *, with_one: bool =
 
     Without ``with_one`` an empty sum is the lowest finite number, whose gradient is zero.
     """
-    lowest = torch.finfo(values.dtype).min
-    values = values.masked_fill(~keep, lowest)
-    if with_one:
-        size = list(values.shape)
-        size[dim] = 1
-        values = torch.cat([values, values.new_zeros(size)], dim=dim)
-    return torch.logsumexp(values, dim=dim)
+    total = torch.logsumexp(values.masked_fill(~keep, torch.finfo(values.dtype).min), dim=dim)
+    return torch.logaddexp(total, torch.zeros_like(total)) if with_one else total
 
 
 def masked_mean(values: Tensor, keep: Tensor) -> Tensor:

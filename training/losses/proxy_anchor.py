@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from training.losses.class_vectors import ClassVectorLoss, cosines
 from training.losses.library import Indices, LossTerms, reduced
 from training.losses.mixable import MixedPairs, Roles
-from training.losses.pairs import item_weights, soft_logsumexp
+from training.losses.pairs import item_weights, masked_logsumexp, soft_logsumexp
 
 
 class ProxyAnchor(ClassVectorLoss):
@@ -60,25 +60,29 @@ class ProxyAnchor(ClassVectorLoss):
         self.check(embeddings, labels, ref_emb)
         similarity = cosines(self.proxies.to(embeddings.dtype), embeddings)
         mine = torch.arange(self.num_classes, device=labels.device)[:, None] == labels[None, :]
-        return self._terms(similarity, mine, item_weights(len(labels), indices_tuple, embeddings))
+        if indices_tuple is None:
+            return self.terms_of_cosines(similarity, mine, ~mine)
+        weights = item_weights(len(labels), indices_tuple, embeddings).expand_as(similarity)
+        pull, push = self._exponents(similarity)
+        positive = soft_logsumexp(pull, weights, mine, with_one=True)
+        return self._terms(positive, soft_logsumexp(push, weights, ~mine, with_one=True), mine)
 
     def terms_of_cosines(self, cosines: Tensor, positive: Tensor, negative: Tensor) -> LossTerms:
         """From the cosines [num_classes, n] of all proxies and items."""
-        return self._terms(cosines, positive, torch.ones_like(cosines[:1, :]))
+        pull, push = self._exponents(cosines)
+        pulled = masked_logsumexp(pull, positive, dim=1, with_one=True)
+        return self._terms(pulled, masked_logsumexp(push, negative, dim=1, with_one=True), positive)
 
-    def _terms(self, similarity: Tensor, mine: Tensor, weights: Tensor) -> LossTerms:
-        weights = weights.expand_as(similarity)
-        positive = soft_logsumexp(-self.scale * (similarity - self.delta), weights, mine, with_one=True)
-        negative = soft_logsumexp(self.scale * (similarity + self.delta), weights, ~mine, with_one=True)
+    def _exponents(self, similarity: Tensor) -> tuple[Tensor, Tensor]:
+        return -self.scale * (similarity - self.delta), self.scale * (similarity + self.delta)
+
+    def _terms(self, positive: Tensor, negative: Tensor, mine: Tensor) -> LossTerms:
         return reduced(positive.sum() / mine.any(1).sum().clamp(min=1) + negative.mean())
 
     def mixed(self, pairs: MixedPairs) -> LossTerms:
         """Generalised form: sigma = log(1 + x), the mean over the proxies that have mixed items."""
-        positive = soft_logsumexp(
-            -self.scale * (pairs.similarity - self.delta), pairs.target, pairs.valid, with_one=True
-        )
-        negative = soft_logsumexp(
-            self.scale * (pairs.similarity + self.delta), 1 - pairs.target, pairs.valid, with_one=True
-        )
+        pull, push = self._exponents(pairs.similarity)
+        positive = soft_logsumexp(pull, pairs.target, pairs.valid, with_one=True)
+        negative = soft_logsumexp(push, 1 - pairs.target, pairs.valid, with_one=True)
         anchors = pairs.valid.any(dim=1).sum().clamp(min=1)
         return reduced((positive + negative).sum() / anchors)

@@ -52,8 +52,8 @@ class ProxyNCA(ClassVectorLoss):
 
     def terms_of_cosines(self, cosines: Tensor, positive: Tensor, negative: Tensor) -> LossTerms:
         """Per item, from its cosines to all proxies."""
-        logits = 2 * self.scale * cosines
-        return per_element(torch.logsumexp(logits, dim=1) - torch.where(positive, logits, 0).sum(1))
+        labels = positive.to(torch.uint8).argmax(1)
+        return per_element(F.cross_entropy(2 * self.scale * cosines, labels, reduction="none"))
 
     def mixed(self, pairs: MixedPairs) -> LossTerms:
         """Generalised form: sigma+ identity, sigma- log, over one mixed proxy per hardest other proxy."""

@@ -85,9 +85,8 @@ def sides(
         whole = vectors @ items.T
         masks = pair_masks(classes, labels, None, same_items=False)
         positive, negative = (mask[present] for mask in masks)
-        return Side(
-            vectors[present], present, items, positive, negative, whole[present], None, (whole, *masks)
-        )
+        anchors, similarity = vectors.index_select(0, present), whole.index_select(0, present)
+        return Side(anchors, present, items, positive, negative, similarity, None, (whole, *masks))
     positive, negative = pair_masks(labels, classes, None, same_items=False)
     similarity = items @ vectors.T
     among = vectors @ vectors.T if len(vectors) <= len(items) else None
@@ -100,15 +99,20 @@ def positive_negative(pair: Side, hardest: int, positives: int | None) -> Choice
     negative, negative_valid = _hardest(pair, hardest)
     first, first_valid = _positives(pair.positive, positives)
     a, p, k = len(first), first.shape[1], negative.shape[1]
+    if pair.among is None:
+        between = (_rows(pair.mixed, first) @ _rows(pair.mixed, negative).mT).reshape(a, p * k)
     first = first[:, :, None].expand(a, p, k).reshape(a, p * k)
     valid = (first_valid[:, :, None] & negative_valid[:, None, :]).reshape(a, p * k)
     negative = negative[:, None, :].expand(a, p, k).reshape(a, p * k)
     to_first, to_negative = pair.similarity.gather(1, first), pair.similarity.gather(1, negative)
     if pair.among is not None:
         between = pair.among[first, negative]
-    else:
-        between = (pair.mixed[first] * pair.mixed[negative]).sum(2)
     return Choice(first, negative, valid, to_first, to_negative, between)
+
+
+def _rows(items: Tensor, places: Tensor) -> Tensor:
+    """Float [m, d] and int [a, p] to float [a, p, d]; unlike an index, this is quick backwards too."""
+    return items.index_select(0, places.flatten()).view(*places.shape, -1)
 
 
 def anchor_negative(pair: Side, hardest: int, positives: int | None) -> Choice:
