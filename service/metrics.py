@@ -40,6 +40,21 @@ DUPLICATES = Gauge(
     "limen_index_duplicate_rows", "Rows whose vector another row has as well.", multiprocess_mode="mostrecent"
 )
 SELF_RECALL = Gauge("limen_self_recall_ratio", "Probed rows that found themselves.", multiprocess_mode="min")
+RECALL_PROBE = Gauge(
+    "limen_recall_probe_ratio", "Neighbours of sampled rows that the index finds.", multiprocess_mode="min"
+)
+GENERATION = Gauge(
+    "limen_index_generation", "Writes that the present index was built from.", multiprocess_mode="mostrecent"
+)
+WAL_BYTES = Gauge("limen_wal_bytes", "The item store's write-ahead log.", multiprocess_mode="mostrecent")
+LAST_FSYNC = Gauge(
+    "limen_last_fsync_timestamp_seconds", "When a write was last put on disk.", multiprocess_mode="mostrecent"
+)
+LAST_SNAPSHOT = Gauge(
+    "limen_last_snapshot_timestamp_seconds",
+    "When the present index was built.",
+    multiprocess_mode="mostrecent",
+)
 LOAD_SECONDS = Gauge("limen_index_load_seconds", "From opening the bundle to ready.", multiprocess_mode="max")
 RESIDENT = Gauge("limen_resident_memory_bytes", "Memory the process holds.", multiprocess_mode="livesum")
 

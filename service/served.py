@@ -24,16 +24,18 @@ from service.problems import NO_OPERATING_POINT, ServiceProblem
 from service.settings import Settings
 
 PROBED_ROWS = 1_000
+RECALL_ROWS = 20
 LIGHT_SECONDS = 0.001
 MODELS_FOLDER = "models"
 
 
 @dataclass(frozen=True)
 class Audit:
-    """How many probed rows found themselves, and what one plain search takes, in seconds."""
+    """How many probed rows found themselves and their neighbours, and what one plain search takes."""
 
     probed_rows: int
     self_recall: float
+    recall: float
     search_seconds: float
 
 
@@ -173,7 +175,9 @@ def load(path: Path, settings: Settings) -> Served:
         report=Report.load(path / REPORT_FILE) if REPORT_FILE in manifest.files else None,
         audit=_audit(gallery, path),
     )
-    _publish(served, perf_counter() - start)
+    metrics.LOAD_SECONDS.set(perf_counter() - start)
+    metrics.SELF_RECALL.set(served.audit.self_recall)
+    metrics.RECALL_PROBE.set(served.audit.recall)
     return served
 
 
@@ -210,17 +214,23 @@ def _audit(gallery: Gallery, path: Path) -> Audit:
         start = perf_counter()
         gallery.probe(1)
         took.append(perf_counter() - start)
-    return Audit(probed_rows=probed.rows, self_recall=probed.found / probed.rows, search_seconds=min(took))
+    return Audit(
+        probed_rows=probed.rows,
+        self_recall=probed.found / probed.rows,
+        recall=_recall(gallery),
+        search_seconds=min(took),
+    )
 
 
-def _publish(served: Served, seconds: float) -> None:
-    counts = served.manifest.counts
-    metrics.LOAD_SECONDS.set(seconds)
-    metrics.SELF_RECALL.set(served.audit.self_recall)
-    metrics.ROWS.labels("live").set(served.gallery.n_items)
-    metrics.ROWS.labels("deleted").set(0)
-    metrics.ROWS.labels("side_exact").set(counts.side_list)
-    metrics.UNREACHABLE.set(counts.side_list)
-    metrics.DUPLICATES.set(counts.items - counts.distinct_vectors)
-    for endpoint, point in (("verify", served.active_verify), ("match", served.active_match)):
-        metrics.THRESHOLD.labels(endpoint).set(np.nan if point is None else point.threshold)
+def _recall(gallery: Gallery) -> float:
+    """Recall@10 of some items against comparing with every row."""
+    items = gallery.page(limit=RECALL_ROWS)
+    if not items:
+        return 1.0
+    queries = np.stack([item.vector for item in items])
+    found, exact = gallery.search(queries, 10), gallery.search(queries, 10, exact=True)
+    shared = [
+        len({hit.id for hit in one} & {hit.id for hit in other}) / max(1, len(other))
+        for one, other in zip(found, exact, strict=True)
+    ]
+    return float(np.mean(shared))

@@ -17,6 +17,7 @@ from service.compute import Compute
 from service.encoding import Encoding
 from service.jobs import Jobs
 from service.ledger import AuditLog, Ledger
+from service.metrics import LAST_FSYNC
 from service.models import Models
 from service.problems import NOT_READY, ServiceProblem
 from service.served import Served
@@ -61,6 +62,8 @@ def active(request: Request) -> Served:
 
 def audit(request: Request, state: State, action: str, ids: Collection[str] = (), **more: Any) -> None:
     """Write who did what to the audit log."""
+    # every action that is noted has been put on disk before
+    LAST_FSYNC.set_to_current_time()
     state.audit_log.write(
         action,
         request.state.actor,

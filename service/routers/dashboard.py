@@ -33,6 +33,7 @@ async def dashboard(served: Active, state: CurrentState) -> Response:
         here="dashboard",
         info=await info(served, state),
         counts=report.counts,
+        score=report.score.kind,
         tiles=_tiles(report),
         charts=[
             {
@@ -59,7 +60,11 @@ async def figures(served: Active) -> Response:
 
 def _tiles(report: Report) -> list[dict[str, Any]]:
     found, checked = report.consistency, report.verification
-    value = found.opis if found.opis_debiased is None else found.opis_debiased
+    value, kind = (
+        (found.opis, "not debiased: too few items")
+        if found.opis_debiased is None
+        else (found.opis_debiased, "debiased")
+    )
     interval = found.opis_ci
     spread = (
         "0 is perfectly even; no interval: too few items"
@@ -69,7 +74,7 @@ def _tiles(report: Report) -> list[dict[str, Any]]:
     return [
         {
             "id": "opis",
-            "name": "OPIS, inconsistency over classes",
+            "name": f"OPIS, inconsistency over classes ({kind})",
             "value": _small(value),
             "unit": "",
             "aside": spread,
@@ -115,16 +120,23 @@ def _point(point: OperatingPointSummary) -> dict[str, Any]:
         aim += f", {target.gallery.items:,} items"
     rows = []
     if proof is not None:
+        # an embeddings file has no classes left to prove on: halves take turns
+        halved = "halvings" in proof.method
+        how = "over halvings" if halved else "proven"
         for name in _PROVEN.get(target.kind, ("far", "frr")):
             rate, upper = getattr(proof, name), getattr(proof, f"{name}_upper", None)
             if rate is not None:
                 bound = "" if upper is None else f" (at most {_share(upper)})"
-                rows.append((f"{name.upper()} proven", _share(rate) + bound))
-        rows.append(("proven on", f"{proof.n_classes:,} classes"))
+                rows.append((f"{name.upper()} {how}", _share(rate) + bound))
+        rows.append(
+            ("halvings", f"means of 20: {proof.n_classes:,} classes each, own threshold and gallery")
+            if halved
+            else ("proven on", f"{proof.n_classes:,} classes")
+        )
     return {
         "name": point.name,
         "endpoint": point.active_for,
-        "threshold": f"{point.threshold:.4f}",
+        "threshold": f"{point.threshold:.4f} of the {point.score.kind} score",
         "target": aim,
         "proof": rows,
     }

@@ -8,9 +8,11 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from api_schemas.http import Alive, Ready
 from service import metrics
 from service.bodies import json_response
+from service.gauges import look
 from service.openapi import problems
 from service.problems import NOT_READY, ServiceProblem
 from service.security import requires
+from service.served import items_folder
 from service.state import Active, CurrentState
 
 router = APIRouter(tags=["operate"])
@@ -45,6 +47,11 @@ async def readyz(served: Active, state: CurrentState) -> Response:
     responses=problems(401, 403),
     dependencies=[Depends(requires("read"))],
 )
-async def exposition() -> Response:
+async def exposition(state: CurrentState) -> Response:
     """All metrics in Prometheus' text format."""
+    served = state.models.active
+    if served is not None:
+        data = state.settings.data
+        items = None if data is None else items_folder(state.models.folder_of_active(), data)
+        await state.compute.run(lambda: look(served, items), bounded=False)
     return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
