@@ -70,6 +70,24 @@ class WorstPair(Schema):
     score: Finite
 
 
+class ReliabilityDiagram(Schema):
+    """Whether an operating point's probability of a match holds on these pairs, weighted to a prior.
+
+    ``predicted``, ``observed`` and ``share``: mean probability, share of matches and weight of each of 15
+    bins of equal weight (fewer where probabilities tie). ``ece``: weighted mean gap between the first
+    two; ``brier``: mean squared error; ``log_loss`` in nats.
+    """
+
+    kind: str
+    prior: Finite
+    predicted: list[Finite]
+    observed: list[Finite]
+    share: list[Finite]
+    ece: Finite
+    brier: Finite
+    log_loss: Finite
+
+
 class Diagnosis(Schema):
     """A figure that the data cannot give is null, with a sentence in ``reasons``.
 
@@ -90,5 +108,6 @@ class Diagnosis(Schema):
     spread: list[ClassSpread]
     neural_collapse: Finite | None
     utilization: Finite | None
+    reliability: ReliabilityDiagram | None = None
     hardest_genuine: list[WorstPair]
     hardest_impostor: list[WorstPair]

@@ -23,7 +23,6 @@ from evaluation.halves import debiased
 from evaluation.intervals import CLASSES_NEEDED, DRAWS, resampled_variances, resampling_weights
 from evaluation.levels import levels_of
 from evaluation.pairs import Integers, arrange
-from evaluation.retrieval import per_query
 from evaluation.sweep import Sweep, sweep
 from evaluation.verification import equal_error
 
@@ -144,22 +143,23 @@ def _in_order_of(a: EmbeddingSet, b: EmbeddingSet) -> EmbeddingSet:
 
 
 def _measure(found: Sweep, far: str, threshold: float | None, seed: int) -> _Model:
-    pairs, queries = found.pairs, found.queries
-    assert queries is not None
+    pairs, ranks = found.pairs, found.ranks
+    assert ranks is not None
     n = len(pairs.classes)
     allowed = int(Fraction(far) * pairs.n_impostor)
     refused = found.impostors_ranked(np.array([min(allowed + 1, pairs.n_impostor)], dtype=np.int64))[0]
     used = np.nextafter(refused, np.float32(np.inf)) if threshold is None else np.float32(threshold)
     eer, _ = equal_error(found)
     errors = error_curve(found, eer)
-    ranks = per_query(queries)
-    codes = pairs.a.codes[ranks.queries]
+    have = ranks.n_partners > 0
+    codes = pairs.a.codes[have]
     counts = np.bincount(codes, minlength=n).astype(np.float64)
+    accepted = pairs.accepted_genuine(np.array([used]))[:, 0]
     ratios = {
-        "recall_at_1": (_sums(codes, ranks.first_rank == 1, n), counts),
-        "map_at_r": (_sums(codes, ranks.map_at_r, n), counts),
+        "recall_at_1": (_sums(codes, ranks.first_rank[have] == 1, n), counts),
+        "map_at_r": (_sums(codes, ranks.map_at_r[have], n), counts),
         "frr": (
-            _sums(found.genuine.codes, found.genuine.scores < used, n),
+            (pairs.genuine_per_class - accepted).astype(np.float64),
             pairs.genuine_per_class.astype(np.float64),
         ),
     }
@@ -168,8 +168,8 @@ def _measure(found: Sweep, far: str, threshold: float | None, seed: int) -> _Mod
     levels = levels_of(found, thresholds[order])
     scored = np.flatnonzero((pairs.genuine_per_class > 0) & (pairs.impostor_per_class > 0))
     u = utilities(
-        levels.genuine_accepted[scored] / pairs.genuine_per_class[scored, None],
-        1 - levels.impostor_accepted[scored] / pairs.impostor_per_class[scored, None],
+        levels.genuine.accepted[scored] / pairs.genuine_per_class[scored, None],
+        1 - levels.impostor.accepted[scored] / pairs.impostor_per_class[scored, None],
     )
     value = debiased(pairs, levels, np.zeros(GRID, dtype=np.int64), 1.0, seed)
     return _Model(

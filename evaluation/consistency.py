@@ -84,8 +84,8 @@ def consistency(
     order = np.argsort(thresholds, kind="stable")
     levels = levels_of(found, thresholds[order])
     back = np.argsort(order)
-    genuine = levels.genuine_accepted[:, back]
-    impostor = levels.impostor_accepted[:, back]
+    genuine = levels.genuine.accepted[:, back]
+    impostor = levels.impostor.accepted[:, back]
     far = np.divide(
         impostor,
         pairs.impostor_per_class[:, None],

@@ -10,16 +10,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from api_schemas.diagnosis import Diagnosis, GroupDiagnosis, Thresholds, WorstPair
+from api_schemas.diagnosis import Diagnosis, GroupDiagnosis, ReliabilityDiagram, Thresholds
 from api_schemas.errors import InputError
+from api_schemas.operating_point import Probability
 from decision.embeddings import EmbeddingSet
 from decision.hashes import data_hash
 from decision.progress import Track, silent
 from decision.score import Scorer
+from evaluation.calibrate import labelled_scores
+from evaluation.examples import Examples
 from evaluation.identification import FPIRS, threshold_above, trials
+from evaluation.pair_threshold import genuine_pairs
 from evaluation.pairs import Pairs, arrange
-from evaluation.queries import Queries
-from evaluation.retrieval import per_query
+from evaluation.probability_fit import reliability
+from evaluation.queries import Ranks
 from evaluation.spread import neural_collapse, spread_of, utilization
 from evaluation.sweep import Sweep, sweep
 
@@ -39,6 +43,7 @@ def diagnose(
     exclude_same: str | None = None,
     columns: Sequence[str] = (),
     scorer: Scorer | None = None,
+    probability: Probability | None = None,
     worst: int = WORST,
     model_hash: str,
     split: str,
@@ -50,6 +55,7 @@ def diagnose(
         items, gallery, exclude_same, scorer: as in ``evaluate``.
         training: what the model was trained on, for the utilization.
         columns: metadata columns whose values are groups; classes always are.
+        probability: of an operating point with that score, to be judged on pairs of the set with itself.
         worst: how many of the hardest genuine and impostor pairs are named.
 
     Raises:
@@ -60,10 +66,10 @@ def diagnose(
         raise InputError("A diagnosis needs at least one genuine and one impostor pair.")
     values = {column: _values(items, column) for column in columns}
     found = sweep(pairs, deepest_far=0.1, per_query=True, track=track)
-    assert found.queries is not None
-    thresholds = _thresholds(found, found.queries)
+    assert found.ranks is not None
+    thresholds = _thresholds(found)
     reasons: list[str] = []
-    each = _PerQuery(found.queries, thresholds)
+    each = _PerQuery(found.ranks, thresholds)
     groups = _classes(pairs, thresholds, each)
     for column, texts in values.items():
         for value in np.unique(texts):
@@ -76,6 +82,7 @@ def diagnose(
     if training is None:
         reasons.append("Utilization needs the embeddings of the training set.")
     references = items if gallery is None else gallery
+    genuine, impostor = _hardest(found, worst)
     return Diagnosis(
         created_at=datetime.now(UTC),
         model_hash=model_hash,
@@ -88,29 +95,29 @@ def diagnose(
         spread=spread_of(items),
         neural_collapse=neural_collapse(items),
         utilization=None if training is None else utilization(items, training),
-        hardest_genuine=_hardest_genuine(found, items, references, worst),
-        hardest_impostor=_hardest_impostor(found, items, references, worst),
+        reliability=_reliability(pairs, probability) if probability and pairs.symmetric else None,
+        hardest_genuine=genuine.named(pairs, items, references),
+        hardest_impostor=impostor.named(pairs, items, references),
     )
 
 
 class _PerQuery:
     """Per row of ``a``: ranks and identification, NaN for queries that have no such figure."""
 
-    def __init__(self, queries: Queries, thresholds: Thresholds) -> None:
-        n = len(queries.pairs.a)
-        found = per_query(queries)
-        self.ranks = {name: np.full(n, np.nan) for name in ("recall_at_1", "r_precision", "map_at_r")}
-        self.ranks["recall_at_1"][found.queries] = found.first_rank == 1
-        self.ranks["r_precision"][found.queries] = found.r_precision
-        self.ranks["map_at_r"][found.queries] = found.map_at_r
-        known = queries.n_partners > 0
-        stranger = np.isfinite(queries.best)
-        best = np.maximum(queries.best_partner, queries.best)
+    def __init__(self, ranks: Ranks, thresholds: Thresholds) -> None:
+        known, stranger = ranks.n_partners > 0, np.isfinite(ranks.best)
+        first = np.where(known, ranks.first_rank == 1, np.nan)
+        self.ranks = {
+            "recall_at_1": first,
+            "r_precision": ranks.r_precision,
+            "map_at_r": ranks.map_at_r,
+        }
+        best = np.maximum(ranks.best_partner, ranks.best)
         self.fnir, self.fpir = {}, {}
         for key, threshold in thresholds.fpir.items():
-            missed = ~(queries.right & (best >= np.float32(threshold)))
+            missed = ~(ranks.right & (best >= np.float32(threshold)))
             self.fnir[key] = np.where(known, missed, np.nan)
-            self.fpir[key] = np.where(stranger, queries.best >= np.float32(threshold), np.nan)
+            self.fpir[key] = np.where(stranger, ranks.best >= np.float32(threshold), np.nan)
 
     def means(self, members: NDArray[Any]) -> dict[str, Any]:
         """The fields of a group that are means over its queries."""
@@ -129,12 +136,12 @@ def _rate(accepted: int, total: int) -> float | None:
     return accepted / total if total else None
 
 
-def _thresholds(found: Sweep, queries: Queries) -> Thresholds:
+def _thresholds(found: Sweep) -> Thresholds:
     """The lowest thresholds that keep the pooled rates: just above the first score to be refused."""
     n = found.pairs.n_impostor
     ranks = np.array([min(n, int(Fraction(far) * n) + 1) for far in FARS], dtype=np.int64)
     refused = found.impostors_ranked(ranks)
-    unknown = trials(queries, None).unknown
+    unknown = trials(found, None).unknown
     return Thresholds(
         far={key: _just_above(score) for key, score in zip(FARS, refused, strict=True)},
         fpir={key: _just_above(threshold_above(unknown, key)) for key in FPIRS},
@@ -202,44 +209,26 @@ def _group(
     )
 
 
-def _hardest_genuine(
-    found: Sweep, items: EmbeddingSet, references: EmbeddingSet, worst: int
-) -> list[WorstPair]:
-    scores = found.genuine.scores
-    chosen = np.argsort(scores, kind="stable")[:worst]
-    return _named(
-        found.pairs, items, references, found.genuine.a[chosen], found.genuine.b[chosen], scores[chosen]
+def _reliability(pairs: Pairs, probability: Probability) -> ReliabilityDiagram:
+    found = reliability(labelled_scores(pairs, genuine_pairs(pairs), 0), probability)
+    used = found.share > 0
+    return ReliabilityDiagram(
+        kind=probability.kind,
+        prior=probability.prior,
+        predicted=found.predicted[used].tolist(),
+        observed=found.observed[used].tolist(),
+        share=found.share[used].tolist(),
+        ece=found.ece,
+        brier=found.brier,
+        log_loss=found.log_loss,
     )
 
 
-def _hardest_impostor(
-    found: Sweep, items: EmbeddingSet, references: EmbeddingSet, worst: int
-) -> list[WorstPair]:
-    a, b = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    scores = np.zeros(0, dtype=np.float32)
-    for part_a, part_b, part_scores in found.top.chunks:
-        a, b = np.concatenate([a, part_a]), np.concatenate([b, part_b])
-        scores = np.concatenate([scores, part_scores])
-        kept = np.lexsort((b, a, -scores))[:worst]
-        a, b, scores = a[kept], b[kept], scores[kept]
-    return _named(found.pairs, items, references, a, b, scores)
-
-
-def _named(
-    pairs: Pairs,
-    items: EmbeddingSet,
-    references: EmbeddingSet,
-    a: NDArray[Any],
-    b: NDArray[Any],
-    scores: NDArray[np.float32],
-) -> list[WorstPair]:
-    return [
-        WorstPair(
-            a=str(items.ids[i]),
-            b=str(references.ids[j]),
-            label_a=str(items.labels[i]),
-            label_b=str(references.labels[j]),
-            score=float(score),
-        )
-        for i, j, score in zip(pairs.a.rows[a], pairs.b.rows[b], scores, strict=True)
-    ]
+def _hardest(found: Sweep, worst: int) -> tuple[Examples, Examples]:
+    """Genuine pairs of the lowest and impostor pairs of the highest scores."""
+    genuine, impostor = Examples(worst, lowest=True), Examples(worst)
+    for part in found.pairs.genuine_parts():
+        genuine.meet(part.a, part.b, part.scores)
+    for chunk in found.top.chunks:
+        impostor.meet(*chunk)
+    return genuine, impostor

@@ -17,7 +17,7 @@ from evaluation.consistency import Settings, consistency
 from evaluation.geometry import geometry
 from evaluation.identification import identification, trials
 from evaluation.pairs import Pairs, arrange
-from evaluation.queries import Queries
+from evaluation.queries import ranks_of
 from evaluation.retrieval import retrieval
 from evaluation.sweep import Sweep, sweep
 from evaluation.verification import verification
@@ -56,11 +56,11 @@ def evaluate(
     _refuse_what_cannot_be_measured(pairs, exclude_same)
     chosen = Settings() if settings is None else settings
     found = sweep(pairs, deepest_far=chosen.far[1], per_query=True, track=track)
-    queries = found.queries
-    assert queries is not None
+    ranks = found.ranks
+    assert ranks is not None
     verified = verification(found)
     consistent, reasons = consistency(found, chosen, seed)
-    without = int((queries.n_partners == 0).sum())
+    without = int((ranks.n_partners == 0).sum())
     identified = _identification(found, items if gallery is None else gallery, unknown, exclude_same)
     return Report(
         created_at=datetime.now(UTC),
@@ -77,7 +77,7 @@ def evaluate(
             genuine_pairs=pairs.n_genuine,
             impostor_pairs=pairs.n_impostor,
         ),
-        retrieval=retrieval(queries),
+        retrieval=retrieval(ranks),
         verification=verified,
         identification=identified,
         consistency=consistent,
@@ -113,9 +113,6 @@ def _identification(
                 f"({len(overlap)} such classes)."
             )
         pairs = arrange(unknown, gallery=references, exclude_same=exclude_same, scorer=found.pairs.scorer)
-        strangers = Queries.of(pairs, pairs.genuine())
-        for block in pairs.blocks():
-            strangers.meet(block, pairs.place(block))
-    assert found.queries is not None
+        strangers = ranks_of(pairs).best
     size = GallerySize(items=len(references), classes=len(references.classes))
-    return identification(trials(found.queries, strangers), size)
+    return identification(trials(found, strangers), size)

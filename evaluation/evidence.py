@@ -12,16 +12,16 @@ from api_schemas.operating_point import ClassRates, Evidence
 from decision.progress import Track, silent
 from evaluation.bounds import Floats, class_share, pair_share
 from evaluation.identification_threshold import (
-    MATCHED,
-    UnknownTail,
     collect_unknown,
     known_queries_missed,
-    tail_level,
-    tail_start,
+    match_tail,
+    plan_gallery,
+    tail_rate,
+    unknown_queries,
 )
 from evaluation.pair_threshold import Genuine, genuine_pairs
 from evaluation.pairs import Pairs
-from evaluation.tails import accepted_pairs
+from evaluation.tails import accepted_pairs, collect
 
 METHOD = (
     "upper bounds: classes resampled with replacement, no class its own impostor, pair noise counted once, "
@@ -65,7 +65,7 @@ def measure(
     fpir, fnir = _identification(pairs, genuine, threshold)
     fpir_upper, how = None, ""
     if identification and fpir is not None:
-        fpir_upper = fpir_bound(pairs, threshold, fpir, confidence, weights, seed=seed, track=track)
+        fpir_upper = fpir_bound(pairs, threshold, confidence, weights, seed=seed, track=track)
         how = (
             f"; fpir: each class unknown to the {len(sizes) - 1} others, bound along the tail of best scores"
         )
@@ -90,25 +90,18 @@ def measure(
 
 
 def fpir_bound(
-    pairs: Pairs,
-    threshold: float,
-    counted: float,
-    confidence: float,
-    weights: Floats,
-    *,
-    seed: int,
-    track: Track = silent,
+    pairs: Pairs, threshold: float, confidence: float, weights: Floats, *, seed: int, track: Track = silent
 ) -> float | None:
-    """One-sided upper bound of the FPIR at a gallery of all other classes; null with nothing to bound.
-
-    Args:
-        counted: the share of unknown queries matched at the threshold.
-    """
-    n = len(pairs.a)
-    share = max(tail_level(max(counted, 2 / n), n), min(1.0, 1.2 * counted))
-    unknown = collect_unknown(pairs, share, len(pairs.classes) - 1, seed=seed, track=track)
-    start = threshold if counted * n >= MATCHED else tail_start(unknown, max(counted, 2 / n))
-    bound = UnknownTail(unknown, min(start, threshold), weights).interval(threshold, confidence).bound
+    """One-sided upper bound of the FPIR at a gallery of all other classes; null where too few pairs of
+    items are alike to support one."""
+    n, n_classes = len(pairs.a), len(pairs.classes)
+    rate = unknown_queries(collect(pairs, threshold, track)).match_rate(threshold)
+    rate = max(rate, 2 / (n * (n_classes - 1)))
+    unknown = collect_unknown(pairs, tail_rate(rate, n_classes), seed=seed, track=track)
+    tail = match_tail(unknown, rate, weights, below=threshold)
+    if tail is None:
+        return None
+    bound = plan_gallery(n, n_classes, None).fpir(tail.interval(threshold, confidence).bound)
     return bound if bound > 0 else None
 
 
@@ -125,9 +118,9 @@ def best_scores(pairs: Pairs) -> tuple[NDArray[np.float32], NDArray[np.float32]]
     """Float32 [n] each: best score with another item of the own class, and of any other; -inf if none."""
     n = len(pairs.a)
     same, other = np.full(n, -np.inf, dtype=np.float32), np.full(n, -np.inf, dtype=np.float32)
-    found = pairs.genuine()
-    np.maximum.at(same, found.a, found.scores)
-    np.maximum.at(same, found.b, found.scores)
+    for part in pairs.genuine_parts():
+        np.maximum.at(same, part.a, part.scores)
+        np.maximum.at(same, part.b, part.scores)
     for block in pairs.blocks():
         scores = np.where(pairs.impostors(block), block.scores, np.float32(-np.inf))
         np.maximum(other[block.rows], scores.max(axis=1), out=other[block.rows])

@@ -5,19 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from api_schemas.comparison import Compatibility, Flips
-from api_schemas.diagnosis import WorstPair
 from decision.embeddings import EmbeddingSet
+from evaluation.examples import Examples
 from evaluation.pairs import Pairs
-from evaluation.retrieval import per_query
 from evaluation.sweep import Sweep
 
 EXAMPLES = 20
 ROWS = 512
-
-Positions = NDArray[np.int64]
 
 
 def flips(items: EmbeddingSet, a: Pairs, b: Pairs, threshold_a: np.float32, threshold_b: np.float32) -> Flips:
@@ -28,14 +24,16 @@ def flips(items: EmbeddingSet, a: Pairs, b: Pairs, threshold_a: np.float32, thre
         a, b: pairs of one set against itself, by each model.
         threshold_a, threshold_b: each model's own.
     """
-    old, new = a.genuine(), b.genuine()
-    lost = np.flatnonzero((old.scores >= threshold_a) & (new.scores < threshold_b))
-    gained = int(((old.scores < threshold_a) & (new.scores >= threshold_b)).sum())
-    worst = lost[np.argsort(new.scores[lost], kind="stable")[:EXAMPLES]]
-    genuine_examples = _named(items, b, new.a[worst], new.b[worst], new.scores[worst])
+    gained = genuine_lost = 0
+    lost = Examples(EXAMPLES, lowest=True)
+    for old, new in zip(a.genuine_parts(), b.genuine_parts(), strict=True):
+        was, is_now = old.scores >= threshold_a, new.scores >= threshold_b
+        gained += int((~was & is_now).sum())
+        here = was & ~is_now
+        genuine_lost += int(here.sum())
+        lost.meet(new.a[here], new.b[here], new.scores[here])
     impostor_gained = impostor_lost = 0
-    i, j = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    scores = np.zeros(0, dtype=np.float32)
+    accepted = Examples(EXAMPLES)
     for rows, columns in a.tiles:
         before, after = a.block(rows, columns), b.block(rows, columns)
         impostor = a.impostors(before)
@@ -43,19 +41,16 @@ def flips(items: EmbeddingSet, a: Pairs, b: Pairs, threshold_a: np.float32, thre
         impostor_gained += int((impostor & was & ~is_now).sum())
         r, c = np.nonzero(impostor & ~was & is_now)
         impostor_lost += len(r)
-        i, j = np.concatenate([i, r + rows.start]), np.concatenate([j, c + columns.start])
-        scores = np.concatenate([scores, after.scores[r, c]])
-        kept = np.argsort(-scores, kind="stable")[:EXAMPLES]
-        i, j, scores = i[kept], j[kept], scores[kept]
+        accepted.meet(r + rows.start, c + columns.start, after.scores[r, c])
     return Flips(
         threshold_a=float(threshold_a),
         threshold_b=float(threshold_b),
         genuine_gained=gained,
-        genuine_lost=len(lost),
+        genuine_lost=genuine_lost,
         impostor_gained=impostor_gained,
         impostor_lost=impostor_lost,
-        examples_genuine_lost=genuine_examples,
-        examples_impostor_lost=_named(items, b, i, j, scores),
+        examples_genuine_lost=lost.named(b, items, items),
+        examples_impostor_lost=accepted.named(b, items, items),
     )
 
 
@@ -90,10 +85,10 @@ def compatibility(old: Sweep, new: Sweep, threshold: np.float32) -> Compatibilit
         kept_impostor += int((impostor & (mixed <= was)).sum())
         nearest = np.where(allowed, block.similarities, -np.inf).argmax(axis=1)
         right[rows] = same[np.arange(len(mixed)), nearest] & genuine.any(axis=1)
-    assert old.queries is not None
-    assert new.queries is not None
-    have = old.queries.n_partners > 0
-    before, after = (float((per_query(found).first_rank == 1).mean()) for found in (old.queries, new.queries))
+    assert old.ranks is not None
+    assert new.ranks is not None
+    have = old.ranks.n_partners > 0
+    before, after = (float((ranks.first_rank[have] == 1).mean()) for ranks in (old.ranks, new.ranks))
     mixed_recall = float(right[have].mean())
     return Compatibility(
         recall_at_1_old_old=before,
@@ -104,18 +99,3 @@ def compatibility(old: Sweep, new: Sweep, threshold: np.float32) -> Compatibilit
         genuine_kept=kept_genuine / n_genuine,
         impostor_kept=kept_impostor / total,
     )
-
-
-def _named(
-    items: EmbeddingSet, pairs: Pairs, a: Positions, b: Positions, scores: NDArray[np.float32]
-) -> list[WorstPair]:
-    return [
-        WorstPair(
-            a=str(items.ids[i]),
-            b=str(items.ids[j]),
-            label_a=str(items.labels[i]),
-            label_b=str(items.labels[j]),
-            score=float(score),
-        )
-        for i, j, score in zip(pairs.a.rows[a], pairs.b.rows[b], scores, strict=True)
-    ]

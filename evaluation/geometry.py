@@ -15,13 +15,15 @@ def geometry(found: Sweep) -> Geometry:
     exp(-2 squared distance) over all pairs. Tolerance: mean similarity of genuine pairs
     (Wang & Liu, arXiv 2012.09740, section 4.3). Squared distance is 2 - 2 similarity.
     """
-    similarities = found.genuine.similarities.astype(np.float64)
-    n = len(similarities) + found.pairs.n_impostor
-    uniformity = None
-    if found.kernel_sum is not None:
-        total = found.kernel_sum + float(np.exp(4 * similarities - 4).sum())
-        uniformity = float(np.log(total / n))
-    if not len(similarities):
+    pairs = found.pairs
+    total, kernels = 0.0, found.kernel_sum
+    for part in pairs.genuine_parts():
+        similarities = part.similarities.astype(np.float64)
+        total += float(similarities.sum())
+        if kernels is not None:
+            kernels += float(np.exp(4 * similarities - 4).sum())
+    uniformity = None if kernels is None else float(np.log(kernels / (pairs.n_genuine + pairs.n_impostor)))
+    if not pairs.n_genuine:
         return Geometry(alignment=None, uniformity=uniformity, tolerance=None)
-    tolerance = float(similarities.mean())
+    tolerance = total / pairs.n_genuine
     return Geometry(alignment=2 - 2 * tolerance, uniformity=uniformity, tolerance=tolerance)

@@ -110,8 +110,8 @@ def _batch(
     variances = np.zeros((n_grids, LANES))
     by_class, weights = np.zeros((n_grids, len(chosen))), np.zeros((n_grids, len(chosen)))
     halved_variances(
-        levels.impostor_a, levels.impostor_b, levels.impostor_starts,
-        levels.genuine_a, levels.genuine_b, levels.genuine_starts,
+        levels.impostor.a, levels.impostor.b, levels.impostor.starts,
+        levels.genuine.a, levels.genuine.b, levels.genuine.starts,
         pairs.a.codes, pairs.b.codes, halves_a, halves_b, genuine, impostor,
         chosen, grids, c, variances, by_class, weights,
     )  # fmt: skip

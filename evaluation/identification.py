@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from api_schemas.operating_point import GallerySize
 from api_schemas.report import Identification
-from evaluation.queries import Queries
+from evaluation.sweep import Sweep
 
 FPIRS = ("0.1", "0.01")
 
@@ -30,21 +30,23 @@ class Trials:
     unknown: NDArray[np.float32]
 
 
-def trials(queries: Queries, unknown: Queries | None) -> Trials:
-    """Trials of one set of queries.
+def trials(found: Sweep, unknown: NDArray[np.float32] | None) -> Trials:
+    """Trials of the queries of a sweep; ``unknown`` are best scores of further queries.
 
     Unknown queries are those given, and those whose class the gallery lacks; where there are none,
     every class in turn is left out of the gallery, so that each query is once known and once unknown.
     """
-    known = queries.n_partners > 0
+    ranks = found.ranks
+    assert ranks is not None
+    known = ranks.n_partners > 0
     if unknown is not None:
-        strangers = unknown.best
-    elif not queries.pairs.symmetric and not known.all():
-        strangers = queries.best[~known]
+        strangers = unknown
+    elif not found.pairs.symmetric and not known.all():
+        strangers = ranks.best[~known]
     else:
-        strangers = queries.best
-    best = np.maximum(queries.best_partner, queries.best)[known]
-    return Trials(best, queries.right[known], strangers[np.isfinite(strangers)])
+        strangers = ranks.best
+    best = np.maximum(ranks.best_partner, ranks.best)[known]
+    return Trials(best, ranks.right[known], strangers[np.isfinite(strangers)])
 
 
 def threshold_above(scores: NDArray[np.float32], share: str) -> np.float32:

@@ -2,91 +2,99 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.level_kernels import Steps, count_levels, place_pairs
-from evaluation.pairs import Integers
+from evaluation.pairs import Integers, Pairs
 from evaluation.sweep import Sweep
 from evaluation.threads import in_threads
-from evaluation.top_pairs import Chunk
+from evaluation.top_pairs import Chunk, room
 
 SHARES = 2  # of the kept pairs, sorted side by side; the memory of a table of class counts each
 
 
 @dataclass(frozen=True, eq=False)
-class Levels:
-    """Pairs by level: level m holds the pairs that reach exactly m of the ascending thresholds.
+class Sorted:
+    """Pairs that reach one or more of the ascending thresholds, by how many they reach.
 
     Attributes:
-        ascending: float32 [k], the thresholds.
-        impostor_a, impostor_b: positions of impostor pairs that reach one or more; by level.
-        impostor_starts: int64 [k + 2]: level m stands at starts[m]:starts[m + 1].
-        genuine_a, genuine_b, genuine_starts: the same for genuine pairs.
-        genuine_accepted, impostor_accepted: int64 [classes, k] at each threshold.
+        a, b: positions; those that reach exactly m thresholds stand at starts[m]:starts[m + 1].
+        starts: int64 [k + 2].
+        accepted: int64 [classes, k]: pairs accepted at each threshold, by both of their classes.
     """
 
-    ascending: NDArray[np.float32]
-    impostor_a: NDArray[Any]
-    impostor_b: NDArray[Any]
-    impostor_starts: Integers
-    genuine_a: NDArray[np.int32]
-    genuine_b: NDArray[np.int32]
-    genuine_starts: Integers
-    genuine_accepted: Integers
-    impostor_accepted: Integers
+    a: NDArray[Any]
+    b: NDArray[Any]
+    starts: Integers
+    accepted: Integers
+
+
+@dataclass(frozen=True, eq=False)
+class Levels:
+    """Impostor and genuine pairs by level; ``accepted`` counts a genuine pair once."""
+
+    impostor: Sorted
+    genuine: Sorted
 
 
 def levels_of(found: Sweep, ascending: NDArray[np.float32]) -> Levels:
-    """Sort the kept pairs by level; the sweep's own list of them is used up, chunk by chunk."""
-    k, n_classes = len(ascending), len(found.pairs.classes)
-    bins, codes_a, codes_b = found.bins, found.pairs.a.codes, found.pairs.b.codes
+    """Sort the pairs by level; the sweep's own list of impostor pairs is used up, chunk by chunk.
+
+    Args:
+        found: whose kept pairs are all that reach the lowest threshold.
+        ascending: float32 [k], the thresholds.
+    """
+    bins = found.bins
     first = np.searchsorted(ascending, bins.edge(np.arange(bins.count)), side="right").astype(np.int64)
     first[0] = 0  # the first bin also holds what lies below its edge
     steps = Steps(ascending, bins.scale, bins.lowest, first)
-    shares = found.top.take(SHARES)
-    sizes = np.zeros((SHARES, k + 1), dtype=np.int64)
-    in_threads(_count, [(share, steps, sizes[number]) for number, share in enumerate(shares)])
+    impostor = _sorted(found, steps, [(chunks, _drained(chunks)) for chunks in found.top.take(SHARES)])
+    genuine = _sorted(found, steps, [(_genuine(found.pairs), _genuine(found.pairs))])
+    return Levels(impostor, replace(genuine, accepted=genuine.accepted // 2))
+
+
+def _drained(chunks: list[Chunk]) -> Iterator[Chunk]:
+    while chunks:
+        yield chunks.pop()
+
+
+def _genuine(pairs: Pairs) -> Iterator[Chunk]:
+    return ((part.a, part.b, part.scores) for part in pairs.genuine_parts())
+
+
+def _sorted(found: Sweep, steps: Steps, shares: Sequence[tuple[Iterable[Chunk], Iterable[Chunk]]]) -> Sorted:
+    """Sort the chunks of all shares side by side; each share is given twice, to be counted and placed."""
+    k, pairs = len(steps.ascending), found.pairs
+    sizes = np.zeros((len(shares), k + 1), dtype=np.int64)
+    in_threads(_count, [(share, steps, size) for (share, _), size in zip(shares, sizes, strict=True)])
     sizes[:, 0] = 0
     starts = np.concatenate([[0], np.cumsum(sizes.sum(axis=0))]).astype(np.int64)
     cursors = starts[:-1] + np.cumsum(sizes, axis=0) - sizes  # within a level, share after share
-    placed_a, placed_b = (np.empty(starts[-1], dtype=found.top.dtype) for _ in range(2))
-    counts = np.zeros((SHARES, n_classes, k + 1), dtype=np.int64)
+    placed = [room(int(starts[-1]), found.top.dtype) for _ in range(2)]
+    counts = np.zeros((len(shares), len(pairs.classes), k + 1), dtype=np.int64)
     in_threads(
         _place,
         [
-            (share, steps, codes_a, codes_b, cursors[number], placed_a, placed_b, counts[number])
-            for number, share in enumerate(shares)
+            (share, steps, pairs.a.codes, pairs.b.codes, cursor, *placed, count)
+            for (_, share), cursor, count in zip(shares, cursors, counts, strict=True)
         ],
     )
-    level = np.searchsorted(ascending, found.genuine.scores, side="right")
-    genuine_counts = np.zeros((n_classes, k + 1), dtype=np.int64)
-    np.add.at(genuine_counts, (found.genuine.codes, level), 1)
-    order = np.argsort(level, kind="stable")
-    return Levels(
-        ascending=ascending,
-        impostor_a=placed_a,
-        impostor_b=placed_b,
-        impostor_starts=starts,
-        genuine_a=found.genuine.a[order],
-        genuine_b=found.genuine.b[order],
-        genuine_starts=np.searchsorted(level[order], np.arange(k + 2)).astype(np.int64),
-        genuine_accepted=_accepted(genuine_counts),
-        impostor_accepted=_accepted(counts.sum(axis=0)),
-    )
+    return Sorted(placed[0], placed[1], starts, _accepted(counts.sum(axis=0)))
 
 
-def _count(share: list[Chunk], steps: Steps, sizes: Integers) -> None:
+def _count(share: Iterable[Chunk], steps: Steps, sizes: Integers) -> None:
     for _, _, scores in share:
         count_levels(scores, steps, sizes)
 
 
-def _place(share: list[Chunk], steps: Steps, *where: NDArray[Any]) -> None:
-    while share:
-        place_pairs(*share.pop(), steps, *where)
+def _place(share: Iterable[Chunk], steps: Steps, *where: NDArray[Any]) -> None:
+    for chunk in share:
+        place_pairs(*chunk, steps, *where)
 
 
 def _accepted(counts: Integers) -> Integers:

@@ -13,7 +13,7 @@ unordered pair; queries against a gallery are walked in full.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from api_schemas.errors import InputError
 from decision.embeddings import EmbeddingSet, Text
 from decision.score import CosineScorer, Scorer
+from evaluation.genuine import PART, GenuinePairs, genuine_parts
 from evaluation.kernels import count_pairs_at
 from evaluation.place import Place
 from evaluation.sides import Integers, Side, genuine_totals, groups_of, impostor_totals, side_of
@@ -45,20 +46,6 @@ class Block:
 
     rows: slice
     columns: slice
-    scores: NDArray[np.float32]
-    similarities: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class GenuinePairs:
-    """All genuine pairs: positions in ``a`` and ``b``, class codes (int32 [g]), scores, similarities.
-
-    Scores and similarities (float32 [g]) are one array for cosine.
-    """
-
-    a: NDArray[Any]
-    b: NDArray[Any]
-    codes: NDArray[Any]
     scores: NDArray[np.float32]
     similarities: NDArray[np.float32]
 
@@ -138,15 +125,19 @@ class Pairs:
             shape = (len(left), len(right))
             target = None if out is None else out[: shape[0] * shape[1]].reshape(shape)
             similarities = product(left, right, target)
+        return Block(rows, columns, self.score(similarities, rows, columns), similarities)
+
+    def score(self, similarities: NDArray[np.float32], rows: slice, columns: slice) -> NDArray[np.float32]:
+        """Scores of a rectangle of similarities; the same array for cosine."""
         if isinstance(self.scorer, CosineScorer):
-            return Block(rows, columns, similarities, similarities)
+            return similarities
         a, b = self.a.densities, self.b.densities
         scores = self.scorer(
             similarities,
             None if a is None else a[rows][:, None],
             None if b is None else b[columns][None, :],
         )
-        return Block(rows, columns, np.ascontiguousarray(scores, dtype=np.float32), similarities)
+        return np.ascontiguousarray(scores, dtype=np.float32)
 
     def sample(self, n: int) -> Pairs:
         """The pairs among at most ``n`` items of each side, drawn at random, always the same ones."""
@@ -159,6 +150,11 @@ class Pairs:
         """The pairs among these rows of ``a``; against a gallery, of these rows with all of ``b``."""
         a = self.a.some(rows)
         return Pairs(self.classes, a, a if self.symmetric else self.b, self.symmetric, self.scorer)
+
+    def against(self, rows: slice) -> Pairs:
+        """These rows of ``a`` with all of ``b``: every impostor pair of theirs, whichever end comes first."""
+        chosen = self.a.some(np.arange(rows.start, rows.stop))
+        return Pairs(self.classes, chosen, self.b, False, self.scorer)
 
     @property
     def tiles(self) -> list[tuple[slice, slice]]:
@@ -196,41 +192,21 @@ class Pairs:
             mask &= self.a.groups[block.rows][:, None] != self.b.groups[block.columns][None, :]
         return mask
 
-    def genuine(self) -> GenuinePairs:
-        """All genuine pairs with their scores, class by class; 16 bytes a pair for cosine."""
-        parts = [self._genuine_of(int(code)) for code in np.flatnonzero(self.genuine_per_class)]
-        if not parts:
-            empty = np.zeros(0, dtype=np.int32)
-            none = np.zeros(0, dtype=np.float32)
-            return GenuinePairs(empty, empty, empty, none, none)
-        a, b, codes, scores = (np.concatenate(column) for column in list(zip(*parts, strict=True))[:4])
-        if isinstance(self.scorer, CosineScorer):
-            return GenuinePairs(a, b, codes, scores, scores)
-        return GenuinePairs(a, b, codes, scores, np.concatenate([part[4] for part in parts]))
+    def genuine_parts(self) -> Iterable[GenuinePairs]:
+        """All genuine pairs with their scores, a bounded number at a time.
 
-    def _genuine_of(self, code: int) -> tuple[NDArray[Any], ...]:
-        rows = slice(int(self.a.starts[code]), int(self.a.starts[code + 1]))
-        columns = slice(int(self.b.starts[code]), int(self.b.starts[code + 1]))
-        left = self.a.vectors[rows].astype(np.float64)
-        right = left if self.symmetric else self.b.vectors[columns].astype(np.float64)
-        similarities = np.clip(left @ right.T, -1.0, 1.0).astype(np.float32)
-        a, b = self.a.densities, self.b.densities
-        scores = self.scorer(
-            similarities,
-            None if a is None else a[rows][:, None],
-            None if b is None else b[columns][None, :],
-        )
-        keep = (
-            np.triu(np.ones(scores.shape, dtype=bool), 1)
-            if self.symmetric
-            else np.ones(scores.shape, dtype=bool)
-        )
-        if self.a.groups is not None and self.b.groups is not None:
-            keep &= self.a.groups[rows][:, None] != self.b.groups[columns][None, :]
-        i, j = np.nonzero(keep)
-        a_positions, b_positions = (i + rows.start).astype(np.int32), (j + columns.start).astype(np.int32)
-        codes = np.full(len(i), code, dtype=np.int32)
-        return a_positions, b_positions, codes, scores[keep], similarities[keep]
+        Few enough for one part are kept; more are computed anew each time, so that the pairs of a few
+        huge classes never lie in memory together.
+        """
+        return [self._kept_genuine] if self.n_genuine <= PART else genuine_parts(self)
+
+    @cached_property
+    def _kept_genuine(self) -> GenuinePairs:
+        return GenuinePairs.joined(list(genuine_parts(self)))
+
+    def genuine(self) -> GenuinePairs:
+        """All genuine pairs at once: 16 bytes a pair for cosine, 20 for another score."""
+        return GenuinePairs.joined(list(self.genuine_parts()))
 
     # -- counts -----------------------------------------------------------------------------------
     def accepted_per_class(self, thresholds: ArrayLike) -> tuple[Integers, Integers]:
@@ -242,14 +218,9 @@ class Pairs:
         Returns:
             genuine, impostor: int64 [classes, k]; an impostor pair counts for both of its classes.
         """
-        given = np.asarray(thresholds, dtype=np.float32)
-        order = np.argsort(given, kind="stable")
-        ascending = given[order]
-        genuine = np.zeros((len(self.classes), len(given) + 1), dtype=np.int64)
-        found = self.genuine()
-        np.add.at(genuine, (found.codes, np.searchsorted(ascending, found.scores, side="right")), 1)
+        ascending, order = _in_order(thresholds)
         shares = row_shares(BLOCK_ROWS)
-        counts = np.zeros((len(shares), *genuine.shape), dtype=np.int64)
+        counts = np.zeros((len(shares), len(self.classes), len(order) + 1), dtype=np.int64)
         for block in self.blocks():
             in_threads(
                 count_pairs_at,
@@ -258,13 +229,17 @@ class Pairs:
                     for number, share in enumerate(row_shares(len(block.scores)))
                 ],
             )
-        results = []
-        for bins in (genuine, counts.sum(axis=0)):
-            accepted = np.cumsum(bins[:, ::-1], axis=1)[:, -2::-1]
-            unordered = np.empty_like(accepted)
-            unordered[:, order] = accepted
-            results.append(unordered)
-        return results[0], results[1]
+        return self.accepted_genuine(thresholds), _accepted(counts.sum(axis=0), order)
+
+    def accepted_genuine(self, thresholds: ArrayLike) -> Integers:
+        """int64 [classes, k]: accepted genuine pairs at thresholds float32 [k] in any order."""
+        ascending, order = _in_order(thresholds)
+        width = len(order) + 1
+        counts = np.zeros(len(self.classes) * width, dtype=np.int64)
+        for part in self.genuine_parts():
+            level = np.searchsorted(ascending, part.scores, side="right")
+            counts += np.bincount(part.codes * width + level, minlength=len(counts))
+        return _accepted(counts.reshape(-1, width), order)
 
     def place(self, block: Block) -> Place:
         """A block's scores and which pairs they are, for the compiled loops."""
@@ -319,6 +294,19 @@ def arrange(
         return Pairs(classes, a, a, True, used)
     b = side_of(gallery, classes, _densities(gallery, used, gallery_densities), groups[1])
     return Pairs(classes, a, b, False, used)
+
+
+def _in_order(thresholds: ArrayLike) -> tuple[NDArray[np.float32], Integers]:
+    given = np.asarray(thresholds, dtype=np.float32)
+    order = np.argsort(given, kind="stable")
+    return given[order], order
+
+
+def _accepted(reached: Integers, order: Integers) -> Integers:
+    """From pairs at exactly m ascending thresholds to pairs accepted at each, in the order given."""
+    accepted = np.empty((len(reached), len(order)), dtype=np.int64)
+    accepted[:, order] = np.cumsum(reached[:, ::-1], axis=1)[:, -2::-1]
+    return accepted
 
 
 def _densities(items: EmbeddingSet, scorer: Scorer, known: NDArray[Any] | None) -> NDArray[Any] | None:

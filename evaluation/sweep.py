@@ -19,8 +19,8 @@ from decision.progress import Track, silent
 from decision.score import CosineScorer
 from evaluation.bins import Bins
 from evaluation.kernels import collect_bins, scan_rows, sum_of_kernels
-from evaluation.pairs import BLOCK_COLUMNS, BLOCK_ROWS, GenuinePairs, Integers, Pairs
-from evaluation.queries import Queries
+from evaluation.pairs import BLOCK_COLUMNS, BLOCK_ROWS, Integers, Pairs
+from evaluation.queries import Queries, Ranks, few_partners, ranks_of
 from evaluation.threads import in_threads, row_shares
 from evaluation.top_pairs import TopPairs
 
@@ -38,39 +38,44 @@ class Sweep:
 
     Attributes:
         pairs: what was walked.
-        genuine: all genuine pairs, class by class.
-        bins: of the histogram.
-        histogram: int64 [bins.count]: impostor scores per bin.
+        bins: of the histograms.
+        histogram, genuine_histogram: int64 [bins.count]: impostor and genuine scores per bin.
         bar: the lower edge of a bin; ``top`` holds every impostor pair that reaches it.
         top: positions and scores of these pairs.
-        queries: per row of ``a``: best impostor, best partner, ranks of the partners.
+        ranks: per row of ``a``: best impostor, best partner, ranks of the partners; if wanted.
         kernel_sum: sum of exp(-2 |x - y|^2) over the impostor pairs.
     """
 
     pairs: Pairs
-    genuine: GenuinePairs
     bins: Bins
     histogram: Integers
+    genuine_histogram: Integers
     bar: np.float32
     top: TopPairs
-    queries: Queries | None
+    ranks: Ranks | None
     kernel_sum: float | None
-
-    @cached_property
-    def genuine_scores(self) -> Scores:
-        """float32 [n_genuine], ascending."""
-        return np.sort(self.genuine.scores)
-
-    @cached_property
-    def genuine_histogram(self) -> Integers:
-        """int64 [bins.count]: genuine scores per bin."""
-        counts = np.bincount(self.bins.of(self.genuine.scores), minlength=self.bins.count)
-        return counts.astype(np.int64)
 
     @cached_property
     def impostors_from(self) -> Integers:
         """int64 [bins.count + 1]: impostor scores in bin b or above."""
         return np.concatenate([np.cumsum(self.histogram[::-1])[::-1], [0]]).astype(np.int64)
+
+    @cached_property
+    def genuine_from(self) -> Integers:
+        """int64 [bins.count + 1]: genuine scores in bin b or above."""
+        return np.concatenate([np.cumsum(self.genuine_histogram[::-1])[::-1], [0]]).astype(np.int64)
+
+    def accepted(self, thresholds: Scores, above: Integers, inside: Scores) -> Integers:
+        """int64: how many scores are at or above each threshold.
+
+        Args:
+            thresholds: float32 [k].
+            above: ``impostors_from`` or ``genuine_from``.
+            inside: ascending, all scores of that kind in the thresholds' own bins.
+        """
+        bins = self.bins.of(thresholds)
+        through = np.searchsorted(self.bins.of(inside), bins, side="right")
+        return np.asarray(above[bins + 1] + through - np.searchsorted(inside, thresholds, side="left"))
 
     def impostors_ranked(self, ranks: Integers) -> Scores:
         """float32, the impostor scores of given ranks; rank 1 is the highest score. Exact."""
@@ -104,6 +109,13 @@ class Sweep:
                 parts.append(found[:n].copy())
         return np.sort(np.concatenate(parts)) if parts else np.zeros(0, dtype=np.float32)
 
+    def genuine_scores_in(self, bins: Integers) -> Scores:
+        """float32, ascending: every genuine score of the given bins; 4 bytes each."""
+        wanted = np.zeros(self.bins.count, dtype=bool)
+        wanted[bins] = True
+        parts = [part.scores[wanted[self.bins.of(part.scores)]] for part in self.pairs.genuine_parts()]
+        return np.sort(np.concatenate(parts)) if parts else np.zeros(0, dtype=np.float32)
+
 
 def sweep(pairs: Pairs, *, deepest_far: float, per_query: bool, track: Track = silent) -> Sweep:
     """Walk all pairs once.
@@ -114,12 +126,11 @@ def sweep(pairs: Pairs, *, deepest_far: float, per_query: bool, track: Track = s
         per_query: whether ranks, best matches and geometry are wanted.
         track: shown the blocks of the walk.
     """
-    genuine = pairs.genuine()
     far = max(deepest_far, DEEPEST_FAR)
     needed = min(int(far * pairs.n_impostor) + 2, pairs.n_impostor)
-    bins, bar = _first_look(pairs, genuine, far)
+    bins, bar = _first_look(pairs, far)
     while True:
-        found = _walk(pairs, genuine, bins, bar, per_query, track)
+        found = _walk(pairs, bins, bar, per_query, track)
         if found.top.length >= needed:
             return found
         bar = bins.edge(found.bin_of_rank(np.array([needed])))[0]
@@ -127,15 +138,13 @@ def sweep(pairs: Pairs, *, deepest_far: float, per_query: bool, track: Track = s
             bar = np.float32(-np.inf)
 
 
-def _first_look(pairs: Pairs, genuine: GenuinePairs, far: float) -> tuple[Bins, np.float32]:
+def _first_look(pairs: Pairs, far: float) -> tuple[Bins, np.float32]:
     """Bins and a bar from a sample of the items; what they are changes the cost, never a figure."""
     part = pairs.sample(SAMPLE)
     everything = part.block(slice(0, len(part.a)), slice(0, len(part.b)), exact=False)
     impostor = part.a.codes[:, None] != part.b.codes[None, :]
     low, high = float(everything.scores.min()), float(everything.scores.max())
     scores = np.sort(everything.scores[::EVERY][impostor[::EVERY]])
-    if len(genuine.scores):
-        low, high = min(low, float(genuine.scores.min())), max(high, float(genuine.scores.max()))
     spare = 0.1 * (high - low)
     if isinstance(pairs.scorer, CosineScorer):
         bins = Bins.over(max(-1.0, low - spare), min(1.0, high + spare))
@@ -155,11 +164,9 @@ def _share_above(ascending: Scores, share: float) -> np.float32:
     return np.float32(ascending[max(0, int((1 - share) * len(ascending)) - 1)])
 
 
-def _walk(
-    pairs: Pairs, genuine: GenuinePairs, bins: Bins, bar: np.float32, per_query: bool, track: Track
-) -> Sweep:
+def _walk(pairs: Pairs, bins: Bins, bar: np.float32, per_query: bool, track: Track) -> Sweep:
     top = TopPairs.between(len(pairs.a), len(pairs.b))
-    queries = Queries.of(pairs, genuine) if per_query else None
+    queries = Queries.of(pairs) if per_query and few_partners(pairs) else None
     histogram = np.zeros(bins.count, dtype=np.int64)
     workers = row_shares(BLOCK_ROWS)
     partial = np.zeros((len(workers), bins.count), dtype=np.uint32)
@@ -183,10 +190,17 @@ def _walk(
             top.add(a[:n], b[:n], scores[:n])
         if queries is not None:
             queries.meet(block, place)
+        if per_query:
             likeness = place._replace(scores=block.similarities)
             kernel_sum += sum(in_threads(sum_of_kernels, [(likeness, share) for share in shares]))
         if number % MERGE_EVERY == MERGE_EVERY - 1:
             histogram += partial.sum(axis=0, dtype=np.int64)
             partial[:] = 0
     histogram += partial.sum(axis=0, dtype=np.int64)
-    return Sweep(pairs, genuine, bins, histogram, bar, top, queries, None if queries is None else kernel_sum)
+    ranks = None
+    if per_query:
+        ranks = ranks_of(pairs, track) if queries is None else queries.ranks()
+    genuine = np.zeros(bins.count, dtype=np.int64)
+    for part in pairs.genuine_parts():
+        genuine += np.bincount(bins.of(part.scores), minlength=bins.count)
+    return Sweep(pairs, bins, histogram, genuine, bar, top, ranks, kernel_sum if per_query else None)

@@ -54,8 +54,10 @@ def product(a: NDArray[Any], b: NDArray[Any], out: NDArray[Any] | None = None) -
         a, b: [m, d] and [n, d] of one dtype.
         out: [m, n], where to write it.
     """
+    if len(a) <= SMALL:
+        return np.matmul(a, b.T, out=out)
     written = np.empty((len(a), len(b)), dtype=a.dtype) if out is None else out
-    edges = np.linspace(0, len(a), (cores() if len(a) > SMALL else 1) + 1).astype(int)
+    edges = np.linspace(0, len(a), cores() + 1).astype(int)
     with _undivided():
         in_threads(
             np.matmul,

@@ -44,6 +44,14 @@ class TopPairs:
         return [chunks[number::shares] for number in range(shares)]
 
 
+def room(n: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """An array [n] to be filled; beyond half of ``IN_MEMORY`` in a file that has no name."""
+    if 2 * n * dtype.itemsize <= IN_MEMORY:
+        return np.empty(n, dtype=dtype)
+    with tempfile.TemporaryFile(prefix="limen-pairs-") as file:
+        return np.memmap(file, dtype=dtype, mode="w+", shape=(n,))
+
+
 def _on_disk(values: NDArray[Any]) -> NDArray[Any]:
     """A copy in a file that has no name and lasts as long as the copy."""
     with tempfile.TemporaryFile(prefix="limen-pairs-") as file:

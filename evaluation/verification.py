@@ -20,7 +20,7 @@ CERTAIN = 1e-7  # error of the AUC below which pairs within one bin need not be 
 
 def verification(found: Sweep) -> Verification:
     """All figures; null where there is no genuine pair."""
-    if not len(found.genuine.scores):
+    if not found.pairs.n_genuine:
         return Verification(
             eer=None, eer_threshold=None, auc=None, tar_at_far=dict.fromkeys(FARS), curve=None
         )
@@ -41,22 +41,16 @@ def equal_error(found: Sweep) -> tuple[float, float]:
     threshold is the one of the two points around the crossing with the smaller |FAR - FRR|, the
     higher one when they are equal.
     """
-    genuine, n_impostor = found.genuine_scores, found.pairs.n_impostor
-    genuine_from = np.concatenate([np.cumsum(found.genuine_histogram[::-1])[::-1], [0]])
-    far = found.impostors_from / n_impostor
-    frr = 1 - genuine_from / len(genuine)
+    n_genuine, n_impostor = found.pairs.n_genuine, found.pairs.n_impostor
+    far, frr = found.impostors_from / n_impostor, 1 - found.genuine_from / n_genuine
     crossing = int(np.flatnonzero(far >= frr)[-1])  # bin 0 accepts all: FAR 1, FRR 0
-    occupied = np.flatnonzero(found.histogram[crossing + 1 :])[:1] + crossing + 1
-    impostors = found.impostor_scores_in(np.concatenate([[crossing], occupied]))
-    # below these impostor scores stand all those of lower bins
-    lower = n_impostor - found.impostors_from[crossing]
-    inside = genuine[found.bins.of(genuine) >= crossing]
-    candidates = np.unique(np.concatenate([impostors, inside]))
-    # a point beyond the next occupied bin would miss the impostors between: the crossing comes before it
-    accepted_impostors = n_impostor - lower - np.searchsorted(impostors, candidates, side="left")
-    accepted_genuine = len(genuine) - np.searchsorted(genuine, candidates, side="left")
-    fars = np.append(accepted_impostors / n_impostor, 0.0)
-    frrs = np.append(1 - accepted_genuine / len(genuine), 1.0)
+    # the points on both sides of the crossing are of this bin, or of the next that holds a score
+    nearby = [np.flatnonzero(h[crossing + 1 :])[:1] for h in (found.histogram, found.genuine_histogram)]
+    bins = np.concatenate([[crossing], *(after + crossing + 1 for after in nearby)])
+    impostors, genuine = found.impostor_scores_in(bins), found.genuine_scores_in(bins)
+    candidates = np.unique(np.concatenate([impostors, genuine]))
+    fars = np.append(found.accepted(candidates, found.impostors_from, impostors) / n_impostor, 0.0)
+    frrs = np.append(1 - found.accepted(candidates, found.genuine_from, genuine) / n_genuine, 1.0)
     k = int(np.flatnonzero(fars >= frrs)[-1])
     f1, f2, r1, r2 = fars[k], fars[k + 1], frrs[k], frrs[k + 1]
     eer = (f1 * r2 - f2 * r1) / ((f1 - f2) + (r2 - r1))
@@ -67,18 +61,19 @@ def equal_error(found: Sweep) -> tuple[float, float]:
 def auc(found: Sweep) -> float:
     """Probability that a genuine pair scores above an impostor pair, ties counting one half."""
     genuine, impostor = found.genuine_histogram, found.histogram
-    pairs = len(found.genuine_scores) * found.pairs.n_impostor
-    above = np.concatenate([np.cumsum(genuine[::-1])[::-1][1:], [0]])  # genuine in higher bins
+    pairs = found.pairs.n_genuine * found.pairs.n_impostor
+    twice = 2 * sum_of_products(impostor, found.genuine_from[1:])
     mixed = (genuine > 0) & (impostor > 0)
-    twice = 2 * sum_of_products(impostor, above)
     if sum_of_products(impostor[mixed], genuine[mixed]) / (2 * pairs) <= CERTAIN:
-        twice += sum_of_products(impostor, genuine)
-    else:
-        twice += _beaten_within(found, mixed) - 2 * sum_of_products(impostor[mixed], above[mixed])
+        return (twice + sum_of_products(impostor, genuine)) / (2 * pairs)
+    inside = found.genuine_scores_in(np.flatnonzero(mixed))
+    # of the genuine scores in mixed bins, those of higher bins were counted already
+    higher = np.concatenate([np.cumsum(np.where(mixed, genuine, 0)[::-1])[::-1][1:], [0]])
+    twice += _beaten_within(found, mixed, inside) - 2 * sum_of_products(impostor[mixed], higher[mixed])
     return twice / (2 * pairs)
 
 
-def _beaten_within(found: Sweep, mixed: NDArray[np.bool_]) -> int:
+def _beaten_within(found: Sweep, mixed: NDArray[np.bool_], inside: NDArray[np.float32]) -> int:
     total = 0
     for block in found.pairs.blocks():
         place = found.pairs.place(block)
@@ -86,7 +81,7 @@ def _beaten_within(found: Sweep, mixed: NDArray[np.bool_]) -> int:
             in_threads(
                 beaten_genuine,
                 [
-                    (place, share, found.bins.scale, found.bins.lowest, mixed, found.genuine_scores)
+                    (place, share, found.bins.scale, found.bins.lowest, mixed, inside)
                     for share in row_shares(len(block.scores))
                 ],
             )
@@ -106,26 +101,22 @@ def tar_at_far(found: Sweep) -> dict[str, float | None]:
     n = found.pairs.n_impostor
     allowed = [int(Fraction(far) * n) for far in FARS]
     ranks = np.array([rank + 1 for rank in allowed if rank < n], dtype=np.int64)
-    refused = iter(found.impostors_ranked(ranks))
-    genuine = found.genuine_scores
-    rates: dict[str, float | None] = {}
-    for far, rank in zip(FARS, allowed, strict=True):
-        lower = np.searchsorted(genuine, next(refused), side="right") if rank < n else 0
-        rates[far] = 1 - int(lower) / len(genuine)
-    return rates
+    above = np.nextafter(found.impostors_ranked(ranks), np.float32(np.inf))
+    inside = found.genuine_scores_in(np.unique(found.bins.of(above)))
+    accepted = iter(found.accepted(above, found.genuine_from, inside) / found.pairs.n_genuine)
+    return {far: float(next(accepted)) if rank < n else 1.0 for far, rank in zip(FARS, allowed, strict=True)}
 
 
 def curve(found: Sweep) -> VerificationCurve:
     """FAR and FRR at bin edges, where they are exact: spaced over both errors' levels, descending."""
-    n_impostor, n_genuine = found.pairs.n_impostor, len(found.genuine_scores)
-    genuine_from = np.concatenate([np.cumsum(found.genuine_histogram[::-1])[::-1], [0]])
+    n_impostor, n_genuine = found.pairs.n_impostor, found.pairs.n_genuine
     levels = np.geomspace(1 / n_impostor, 1, CURVE_LEVELS)
     by_far = np.searchsorted(-found.impostors_from[1:-1], -levels * n_impostor) + 1
     levels = np.linspace(0, 1, CURVE_LEVELS)
-    by_frr = np.searchsorted(-genuine_from[1:-1], -levels * n_genuine) + 1
+    by_frr = np.searchsorted(-found.genuine_from[1:-1], -levels * n_genuine) + 1
     chosen = np.unique(np.clip(np.concatenate([by_far, by_frr]), 1, found.bins.count - 1))[::-1]
     return VerificationCurve(
         threshold=found.bins.edge(chosen).tolist(),
         far=(found.impostors_from[chosen] / n_impostor).tolist(),
-        frr=(1 - genuine_from[chosen] / n_genuine).tolist(),
+        frr=(1 - found.genuine_from[chosen] / n_genuine).tolist(),
     )

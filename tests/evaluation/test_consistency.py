@@ -80,7 +80,8 @@ def test_debiased_value_against_loops(
     monkeypatch.setattr(halves, "_halves", remember)
     monkeypatch.setattr(halves, "in_threads", lambda function, calls: [function(*call) for call in calls])
     found = sweep(pairs, deepest_far=0.1, per_query=False)
-    thresholds = np.sort(np.quantile(found.genuine_scores, np.linspace(0.3, 0.9, 5)).astype(np.float32))
+    genuine = found.pairs.genuine().scores
+    thresholds = np.sort(np.quantile(genuine, np.linspace(0.3, 0.9, 5)).astype(np.float32))
     thresholds = np.maximum(thresholds, found.bar)
     result = debiased(pairs, levels_of(found, thresholds), np.array([0, 1, 0, 1, 1]), 1.0, seed=3)
     assert result is not None

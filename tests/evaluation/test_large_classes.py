@@ -1,0 +1,125 @@
+"""Classes with more pairs than are held at once give the same figures, in memory that does not grow."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from api_schemas.operating_point import Score
+from api_schemas.report import Report
+from decision.embeddings import EmbeddingSet
+from decision.score import DensityScorer, Scorer
+from evaluation import genuine, pairs, queries, top_pairs
+from evaluation.compare import compare
+from evaluation.diagnosis import diagnose
+from evaluation.evaluate import evaluate
+from evaluation.pairs import arrange
+from evaluation.sweep import sweep
+
+PART = 50
+
+
+def few_coordinates(seed: int, sizes: list[int]) -> EmbeddingSet:
+    """Ties and duplicates everywhere; a class of one item; two sessions."""
+    draw = np.random.default_rng(seed)
+    labels = draw.permutation(np.repeat(np.arange(len(sizes)), sizes))
+    vectors = draw.integers(-2, 3, size=(len(labels), 3)) + 0.5
+    vectors[:, 0] += labels
+    return EmbeddingSet.from_arrays(vectors, labels, metadata={"session": draw.integers(0, 2, len(labels))})
+
+
+@pytest.fixture
+def held_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts of at most 50 genuine pairs, ranks of at most 90 partners at a time, the rest on disk."""
+    for module in (genuine, pairs, queries):
+        monkeypatch.setattr(module, "PART", PART)
+    monkeypatch.setattr(queries, "PARTNERS_HELD", 90)
+    monkeypatch.setattr(top_pairs, "IN_MEMORY", 400)
+
+
+def scorer() -> Scorer:
+    """A density score, whose order of partners is not that of the similarities."""
+    cohort = few_coordinates(9, [30]).vectors
+    parameters = {"neighbours": [3], "weights": [1.3], "slope": 1.0, "intercept": 0.0}
+    return DensityScorer(
+        Score(kind="density", form="csls", parameters=parameters, cohort_sha256="0" * 64), cohort
+    )
+
+
+CASES = ["set", "set-excluded", "gallery", "gallery-excluded", "density"]
+
+
+def report(case: str) -> Report:
+    items = few_coordinates(0, [40, 25, 1, 9, 5])
+    return evaluate(
+        items,
+        gallery=few_coordinates(1, [20, 0, 6, 15, 2]) if "gallery" in case else None,
+        exclude_same="session" if "excluded" in case else None,
+        scorer=scorer() if case == "density" else None,
+        model_hash="m",
+        split="t",
+    )
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_figures_do_not_depend_on_how_many_pairs_are_held(case: str, request: pytest.FixtureRequest) -> None:
+    whole = report(case).model_dump(exclude={"created_at"})
+    request.getfixturevalue("held_few")
+    few = report(case).model_dump(exclude={"created_at"})
+    geometry = [one.pop("geometry") for one in (few, whole)]
+    assert few == whole
+    assert geometry[0] == pytest.approx(geometry[1], abs=1e-12)
+
+
+def test_worst_pairs_groups_and_flips_do_not_depend_on_it_either(request: pytest.FixtureRequest) -> None:
+    a, b = few_coordinates(0, [40, 25, 1, 9, 5]), few_coordinates(0, [40, 25, 1, 9, 5])
+    b = EmbeddingSet.from_arrays(
+        b.vectors + 0.3 * np.random.default_rng(4).normal(size=b.vectors.shape), b.labels
+    )
+
+    def both() -> list[dict[str, object]]:
+        found = diagnose(a, columns=["session"], model_hash="m", split="t")
+        compared = compare(a, b, model_hash_a="a", model_hash_b="b")
+        return [one.model_dump(exclude={"created_at"}) for one in (found, compared)]
+
+    whole = both()
+    request.getfixturevalue("held_few")
+    assert both() == whole
+
+
+@pytest.mark.usefixtures("held_few")
+@pytest.mark.parametrize("gallery", [False, True])
+def test_parts_are_small_and_hold_every_pair_once(gallery: bool) -> None:
+    items = few_coordinates(0, [40, 25, 1, 9, 5])
+    found = arrange(items, gallery=few_coordinates(1, [20, 4, 6, 0, 2]) if gallery else None)
+    parts = list(found.genuine_parts())
+    assert max(map(len, parts)) <= PART
+    assert len(parts) > 5
+    seen = [(int(i), int(j)) for part in parts for i, j in zip(part.a, part.b, strict=True)]
+    assert len(set(seen)) == len(seen) == found.n_genuine
+    assert all(found.a.codes[i] == found.b.codes[j] for i, j in seen)
+    assert gallery or all(i < j for i, j in seen)
+
+
+def test_memory_stays_bounded_with_a_few_huge_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two classes of 1,500: 2.2 million genuine pairs would take 36 MB, their partners' ranks 54 MB."""
+    for module in (genuine, pairs, queries):
+        monkeypatch.setattr(module, "PART", 2**14)
+    monkeypatch.setattr(queries, "PARTNERS_HELD", 2**17)
+    monkeypatch.setattr(top_pairs, "IN_MEMORY", 2**20)
+    draw = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 1500)
+    items = EmbeddingSet.from_arrays(draw.normal(size=(3000, 8)) + 3 * np.eye(8)[labels], labels)
+    arranged = arrange(items)
+    assert arranged.n_genuine > 2_000_000
+    sweep(arrange(items.subset(np.arange(1400, 1600))), deepest_far=0.1, per_query=True)  # compile
+    tracemalloc.start()
+    found = sweep(arranged, deepest_far=0.1, per_query=True)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found.ranks is not None
+    assert found.ranks.r_precision.mean() > 0.5
+    fixed = 8 * 3 * found.bins.count + 5 * 4 * pairs.BLOCK_ROWS * pairs.BLOCK_COLUMNS
+    assert peak < fixed + 16 * 2**20, peak
