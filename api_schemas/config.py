@@ -291,13 +291,14 @@ class CalibrationConfig(Part):
 class IndexConfig(Part):
     """The engine that proposes candidates. ``auto`` takes flat while exact search is fast enough.
 
-    ``m``, ``ef_construction`` and ``ef_search`` are HNSW's links per node and its list sizes.
+    ``m``, ``ef_construction`` and ``ef_search`` are HNSW's links per node and its list sizes;
+    without ``ef_search`` the build takes 128, and more where a set is larger than 200,000 vectors.
     """
 
     kind: Literal["auto", "flat", "hnsw", "hnsw_sq8"] = "auto"
     m: int = Field(default=32, ge=4, le=256)
     ef_construction: int = Field(default=200, ge=8)
-    ef_search: int = Field(default=128, ge=8)
+    ef_search: int | None = Field(default=None, ge=8)
 
 
 class BuildConfig(Part):

@@ -24,8 +24,11 @@ from index.nodes import Rows
 
 ADD_BLOCK = 32_768
 FEWEST = 16
+BEAM = 128  # ef_search up to so many nodes
+BEAM_UP_TO = 200_000
 SQ8_FEWEST = 64  # 8 bits a number leave many near neighbours in a wrong order
 NodeBits = NDArray[np.uint8]  # one bit a node, the first in the lowest bit
+Proposed = tuple[NDArray[np.float32], Rows]  # spelled out within a call it would be made anew each time
 
 
 class Engine(Protocol):
@@ -47,7 +50,7 @@ class Engine(Protocol):
 
     def search(
         self, queries: Vectors, fetch: int, effort: float = 1.0, allowed: NodeBits | None = None
-    ) -> tuple[NDArray[np.float32], Rows]:
+    ) -> Proposed:
         """Similarities and nodes [q, fetch], best first, -1 where none; ``effort`` multiplies efSearch."""
 
     def save(self, path: Path) -> None:
@@ -79,7 +82,7 @@ class FlatEngine:
 
     def search(
         self, queries: Vectors, fetch: int, effort: float = 1.0, allowed: NodeBits | None = None
-    ) -> tuple[NDArray[np.float32], Rows]:
+    ) -> Proposed:
         """The nearest nodes among those allowed; ``effort`` changes nothing."""
         if allowed is None:
             return _searched(self._index, queries, fetch)
@@ -107,10 +110,10 @@ class ScanEngine:
 
     def search(
         self, queries: Vectors, fetch: int, effort: float = 1.0, allowed: NodeBits | None = None
-    ) -> tuple[NDArray[np.float32], Rows]:
+    ) -> Proposed:
         """The nearest rows; who allows only some scans those rows instead."""
         found = faiss.knn(queries, self._vectors, fetch, metric=faiss.METRIC_INNER_PRODUCT)
-        return cast(tuple[NDArray[np.float32], Rows], found)
+        return cast(Proposed, found)
 
     def save(self, path: Path) -> None:
         """A buffer has no file of its own: the item store holds its rows."""
@@ -149,7 +152,8 @@ class HnswEngine:
         _reserve(index.hnsw.neighbors, len(rows) * (2 * config.m + 2))
         for block in track(_blocks(rows), "index", len(range(0, len(rows), ADD_BLOCK))):
             index.add(np.ascontiguousarray(vectors[block]))
-        parameters = {"m": config.m, "ef_construction": config.ef_construction, "ef_search": config.ef_search}
+        beam = beam_for(len(rows)) if config.ef_search is None else config.ef_search
+        parameters = {"m": config.m, "ef_construction": config.ef_construction, "ef_search": beam}
         return cls(index, kind, parameters)
 
     def __len__(self) -> int:
@@ -157,7 +161,7 @@ class HnswEngine:
 
     def search(
         self, queries: Vectors, fetch: int, effort: float = 1.0, allowed: NodeBits | None = None
-    ) -> tuple[NDArray[np.float32], Rows]:
+    ) -> Proposed:
         """The nodes that a beam of ``max(fetch, effort * ef_search)`` finds among those allowed."""
         beam = max(fetch, min(len(self), int(self.parameters["ef_search"] * effort)))
         if allowed is None:
@@ -190,13 +194,20 @@ class HnswEngine:
         faiss.write_index(self._index, str(path))
 
 
-def _searched(
-    index: Any, queries: Vectors, fetch: int, params: Any = None
-) -> tuple[NDArray[np.float32], Rows]:
+def beam_for(nodes: int) -> int:
+    """``ef_search`` where none is asked for: what recall@10 of 0.95 takes grows with the set.
+
+    Measured with m = 32, ef_construction = 200 on rows around many centres in 128 dimensions: 16 at
+    100,000 and 256 at 1,000,000.
+    """
+    return max(BEAM, 32 * round(BEAM / 32 * (nodes / BEAM_UP_TO) ** 0.5))
+
+
+def _searched(index: Any, queries: Vectors, fetch: int, params: Any = None) -> Proposed:
     """FAISS's own search. ``faiss.contrib.torch_utils``, which pytorch-metric-learning imports, puts one that
     knows no parameters in its place for the whole process, and keeps the original as ``search_numpy``."""
     search = getattr(index, "search_numpy", index.search)
-    return cast(tuple[NDArray[np.float32], Rows], search(queries, fetch, params=params))
+    return cast(Proposed, search(queries, fetch, params=params))
 
 
 def build_engine(

@@ -17,13 +17,14 @@ import numpy as np
 from api_schemas.config import IndexConfig
 from api_schemas.errors import BundleError, InputError
 from api_schemas.files import fsync_folder
-from api_schemas.manifest import IndexDescription
+from api_schemas.manifest import Manifest
 from decision.progress import Track, silent
 from index.backup import backup
 from index.bundle import Bundle, read_bundle
 from index.checked import Checked
 from index.database import StoreInUse, StoreState
 from index.deciding import Decider
+from index.engines import beam_for
 from index.filters import Widened, matching_rows
 from index.following import CHECKED_FILE, SEEDED_FROM, FollowingGallery, item_store
 from index.gallery import Closed
@@ -217,9 +218,7 @@ class LiveGallery(FollowingGallery):
 
             def build(folder: Path) -> Generation:
                 items = collected(chain([first], blocks), n, self.dim, folder / VECTORS_FILE)
-                return Generation.build(
-                    items, _config(self.manifest.index), self._densities(items.vectors), track
-                )
+                return Generation.build(items, _config(self.manifest), self._densities(items.vectors), track)
 
             name, opened = self._generations.write(sequence, n, build)
             try:
@@ -354,7 +353,10 @@ class LiveGallery(FollowingGallery):
                     return
 
 
-def _config(description: IndexDescription) -> IndexConfig:
-    """The configuration a generation is built with: the bundle's, chosen anew if it was left open."""
-    kind = "auto" if description.reason is not None else description.kind
-    return IndexConfig.model_validate({"kind": kind, **description.parameters})
+def _config(manifest: Manifest) -> IndexConfig:
+    """The configuration a generation is built with: the bundle's, chosen anew where it was left open."""
+    kind = "auto" if manifest.index.reason is not None else manifest.index.kind
+    asked = dict(manifest.index.parameters)
+    if asked.get("ef_search") == beam_for(manifest.counts.distinct_vectors):
+        del asked["ef_search"]
+    return IndexConfig.model_validate({"kind": kind, **asked})

@@ -173,7 +173,8 @@ def _hits(items: ItemTable, queries: Vectors, found: Found, decider: Decider | N
         scores = decider.scorer(similarities, own, items.densities[decider.densities][rows]).tolist()
     classes = items.classes
     labels = [classes[code] for code in items.label_codes[rows].tolist()]
-    hits = list(map(Hit, items.ids.take(rows), labels, shown, scores, rows.tolist(), repeat(items)))
+    columns = zip(items.ids.take(rows), labels, shown, scores, rows.tolist(), repeat(items), strict=False)
+    hits: list[Hit] = list(map(tuple.__new__, repeat(Hit), columns))  # a third of the time of Hit(...)
     if q == 1:
         return [hits]
     ends = list(accumulate(lengths))
