@@ -106,25 +106,25 @@ class PairShares:
             confidence: of the one-sided bound and of the two-sided interval.
         """
         row = gradient @ self.rows
-        noise_pairs = max(float(gradient @ self.residual @ gradient), 0.0)
-        squares = float(row @ row)
-        kept = np.sqrt(max(0.0, 1.0 - noise_pairs / (self.n - 2) ** 2 / squares)) if squares > 0 else 0.0
+        by_class, by_pair = self.variance(gradient)
+        naive = 4 * float(row @ row) * ((self.n - 1) / self.total) ** 2
+        kept = np.sqrt(by_class / naive) if naive > 0 else 0.0
         influence = 2 * kept * row * (self.n - 1) / self.total
         shares = self.values[:, None] + self.quadratic - (1 - kept) * self.linear
         return _accelerated(
             float(function(self.values[:, None])[0]),
             function(shares),
             influence,
-            2 * noise_pairs / self.total**2,
+            by_pair,
             confidence,
         )
 
-    def relative_variance(self) -> tuple[float, float]:
-        """Variance of the first share over its square: the part classes bring, the part their pairs bring."""
-        noise = float(self.residual[0, 0])
-        rows = float(self.rows[0] @ self.rows[0]) - noise / (self.n - 2) ** 2
-        square = (self.total * float(self.values[0])) ** 2
-        return max(0.0, 4 * rows * (self.n - 1) ** 2 / square), 2 * noise / square
+    def variance(self, gradient: Floats) -> tuple[float, float]:
+        """Of a combination of the shares, float [K]: the part classes bring, the part their pairs bring."""
+        row = gradient @ self.rows
+        noise = max(float(gradient @ self.residual @ gradient), 0.0)
+        rows = max(0.0, float(row @ row) - noise / (self.n - 2) ** 2)
+        return 4 * rows * ((self.n - 1) / self.total) ** 2, 2 * noise / self.total**2
 
 
 def pair_share(matrix: Any, sizes: Floats, weights: Floats, confidence: float) -> Interval:

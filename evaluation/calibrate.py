@@ -177,7 +177,7 @@ def choose(
             threshold,
             settled,
             reached,
-            f"fpir: each class unknown to the others, for {plan.describe(len(pairs.classes) - 1)}",
+            f"fpir: each class unknown to the others, for {plan.describe()}",
         )
     if target.kind == "far":
         assert value is not None

@@ -11,14 +11,8 @@ from numpy.typing import NDArray
 from api_schemas.operating_point import ClassRates, Evidence
 from decision.progress import Track, silent
 from evaluation.bounds import Floats, class_share, pair_share
-from evaluation.identification_threshold import (
-    collect_unknown,
-    known_queries_missed,
-    match_tail,
-    plan_gallery,
-    tail_rate,
-    unknown_queries,
-)
+from evaluation.identification_threshold import known_queries_missed, plan_gallery
+from evaluation.match_tail import collect_unknown, match_tail, tail_rate, unknown_queries
 from evaluation.pair_threshold import Genuine, genuine_pairs
 from evaluation.pairs import Pairs
 from evaluation.tails import accepted_pairs, collect

@@ -65,8 +65,8 @@ def plan(pilot: EmbeddingSet, target: Target, *, seed: int = 0, track: Track = s
     share = target.value
     if target.kind == "fpir":
         gallery = plan_gallery(len(pilot), n_classes, target.gallery)
-        # A query meets every item of the gallery; where matches are rare, their rates add up.
-        share = gallery.at_classes(share) / (gallery.classes * each)
+        # A query meets every item of a class; where matches are rare, their rates add up.
+        share = gallery.match_rate(share) / each
     _, scores = sampled_rows(pairs, seed)
     drawn = -np.sort(-scores[np.isfinite(scores)])
     floor = max(share, PILOT_PAIRS / pairs.n_impostor)
@@ -79,9 +79,8 @@ def plan(pilot: EmbeddingSet, target: Target, *, seed: int = 0, track: Track = s
     first, second = tail.codes
     sizes = pairs.a.sizes.astype(np.float64)
     matrix = class_matrix(first, second, np.full(len(first), 2.0), n_classes)
-    by_class, by_pair = PairShares(
-        [matrix], sizes, sizes, resampled_classes(n_classes, seed, 10)
-    ).relative_variance()
+    found = PairShares([matrix], sizes, sizes, resampled_classes(n_classes, seed, 1))
+    by_class, by_pair = found.variance(1 / found.values)
     by_class *= n_classes
     by_pair *= n_classes**2 * max(1.0, floor / share)
     wanted = (math.log(1 / USEFUL) / stats.norm.ppf(target.confidence)) ** 2

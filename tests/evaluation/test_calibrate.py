@@ -15,9 +15,10 @@ from decision.embeddings import EmbeddingSet
 from decision.similarity import pair_similarities
 from evaluation.bounds import resampled_classes
 from evaluation.calibrate import calibrate
-from evaluation.identification_threshold import collect_unknown, match_weights, plan_gallery
+from evaluation.identification_threshold import plan_gallery
+from evaluation.match_tail import collect_unknown
 from evaluation.pairs import arrange
-from evaluation.tails import accepted_pairs, collect, sampled_rows
+from evaluation.tails import accepted_pairs, collect
 
 FAR = Target(kind="far", value=0.02)
 FPIR = Target(kind="fpir", value=0.05)
@@ -169,36 +170,30 @@ def test_a_cost_target_names_what_it_lacks(fit: EmbeddingSet) -> None:
 
 
 # -- identification --------------------------------------------------------------------------------
-@pytest.mark.parametrize("drawn", [1, 3, 7, 39])
-def test_fpir_of_a_smaller_gallery_is_the_mean_over_drawn_galleries(drawn: int) -> None:
-    items = clustered(2, 8 if drawn < 8 else 40, 5)
-    pairs = arrange(items)
-    unknown = collect_unknown(pairs, 1.0, drawn)
-    rows, scores = sampled_rows(pairs, 0)
-    best = np.maximum.reduceat(scores, pairs.a.starts[:-1], axis=1)
-    codes = pairs.a.codes[rows]
+def test_the_match_rate_is_that_of_a_loop_and_bounds_the_fpir_of_every_gallery() -> None:
+    items = clustered(2, 8, 5)
+    unknown = collect_unknown(arrange(items), 1.0)
+    best = np.full((len(items), 8), -np.inf)
+    codes = np.searchsorted(items.classes, items.labels)
+    i, j, scores, genuine = all_pairs(items)
+    for a, b, score in zip(i[~genuine], j[~genuine], scores[~genuine], strict=True):
+        best[a, codes[b]] = max(best[a, codes[b]], score)
+        best[b, codes[a]] = max(best[b, codes[a]], score)
+    assert unknown.trials == np.isfinite(best).sum()
     for threshold in (0.3, 0.6):
-        if drawn < 8:
+        rate = unknown.match_rate(threshold)
+        assert rate == pytest.approx(accepts(best[np.isfinite(best)], threshold).mean(), abs=1e-6)
+        for drawn in (1, 3, 7):
             naive = np.mean(
                 [
-                    np.mean([best[q, list(gallery)].max() >= np.float32(threshold) for gallery in galleries])
-                    for q in range(len(rows))
-                    for galleries in [
-                        list(itertools.combinations([c for c in range(8) if c != codes[q]], drawn))
-                    ]
+                    accepts(best[q, list(gallery)].max(), threshold)
+                    for q in range(len(items))
+                    for gallery in itertools.combinations([c for c in range(8) if c != codes[q]], drawn)
                 ]
             )
-        else:
-            naive = np.mean(best.max(axis=1) >= np.float32(threshold))
-        assert unknown.fpir(threshold) == pytest.approx(naive, abs=1e-6)
-
-
-def test_match_weights_sum_to_one_and_favour_the_best() -> None:
-    weights = match_weights(39, 10, 39)
-    assert weights.sum() == pytest.approx(1)
-    assert np.all(np.diff(weights) <= 1e-15)
-    np.testing.assert_allclose(match_weights(5, 5, 5), [1, 0, 0, 0, 0], atol=1e-12)
-    np.testing.assert_allclose(match_weights(5, 1, 5), 0.2)
+            size = GallerySize(items=5 * drawn, classes=drawn)
+            bound = plan_gallery(len(items), 8, size).fpir(rate)
+            assert bound == pytest.approx(naive) if drawn == 1 else bound >= naive
 
 
 def test_a_larger_gallery_asks_for_a_higher_threshold(fit: EmbeddingSet, proof: EmbeddingSet) -> None:
@@ -221,7 +216,7 @@ def test_an_fpir_point_without_a_gallery_is_for_its_own(fit: EmbeddingSet) -> No
     point = point_of(fit, FPIR)
     assert point.target.gallery == GallerySize(items=240, classes=40)
     plan = plan_gallery(240, 40, None)
-    assert plan.at_wanted(plan.at_classes(0.01)) == pytest.approx(0.01)
+    assert plan.fpir(plan.match_rate(0.01)) == pytest.approx(0.01)
 
 
 # -- halvings, probability, reproducibility --------------------------------------------------------
@@ -243,9 +238,11 @@ def test_the_same_data_gives_the_same_point(fit: EmbeddingSet, proof: EmbeddingS
 
 
 # -- refusals --------------------------------------------------------------------------------------
-def test_three_classes_are_refused() -> None:
-    with pytest.raises(CalibrationRefused, match=r"3 classes are too few .* at least 20"):
-        point_of(clustered(0, 3, 50), FAR)
+@pytest.mark.parametrize(("classes", "found"), [(1, "1 class is"), (3, "3 classes are")])
+@pytest.mark.parametrize("target", [FAR, FPIR])
+def test_few_classes_are_refused(classes: int, found: str, target: Target) -> None:
+    with pytest.raises(CalibrationRefused, match=rf"{found} too few .* at least 20"):
+        point_of(clustered(0, classes, 50), target)
 
 
 @pytest.mark.parametrize("target", [Target(kind="far", value=1e-4), Target(kind="fpir", value=1e-5)])
