@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from api_schemas.diagnosis import ReliabilityDiagram
 from api_schemas.operating_point import OperatingPoint
 from api_schemas.report import Report
 
@@ -24,6 +25,28 @@ class Chart:
     caption: str
     empty: str
     figure: dict[str, Any] | None
+
+
+def reliability_chart(found: ReliabilityDiagram) -> Chart:
+    """Probabilities beside what came true."""
+    data = [
+        _line([0.0, 1.0], [0.0, 1.0], "as promised", "cool"),
+        _line(found.predicted, found.observed, "as observed", "accent"),
+    ]
+    layout = _layout([], (0.0, 1.0)) | {
+        "yaxis": {"title": {"text": "share of matches"}, "rangemode": "normal", "tickformat": ".2f"},
+        "legend": {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"},
+    }
+    layout["xaxis"]["title"] = {"text": "probability of a match"}
+    return Chart(
+        "reliability",
+        "Is the probability true?",
+        f"Pairs in bins of equal weight by the probability of a match ({found.kind}, prior {found.prior:g}), "
+        f"and how many of them match. Mean gap (ECE) {found.ece:.4f}, Brier score {found.brier:.4f}, "
+        f"log loss {found.log_loss:.4f}.",
+        "",
+        {"data": data, "layout": layout},
+    )
 
 
 def charts(report: Report, points: Sequence[OperatingPoint]) -> list[Chart]:
@@ -131,10 +154,14 @@ def _rates(report: Report, points: Sequence[OperatingPoint]) -> dict[str, Any] |
 
 
 def _rate(x: list[float], y: list[float], name: str, role: str) -> dict[str, Any]:
+    return _line(x, [value if value > 0 else None for value in y], name, role)
+
+
+def _line(x: Sequence[float], y: Sequence[float | None], name: str, role: str) -> dict[str, Any]:
     return {
         "type": "scatter",
-        "x": x,
-        "y": [value if value > 0 else None for value in y],
+        "x": list(x),
+        "y": list(y),
         "mode": "lines",
         "name": name,
         "line": {"width": 2.4},

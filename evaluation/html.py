@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from api_schemas.diagnosis import Diagnosis
 from api_schemas.operating_point import OperatingPoint
 from api_schemas.report import Report
 from evaluation.figures import Chart
@@ -26,6 +27,7 @@ padding:18px 20px;margin-top:18px}
 .tile small,.tile span{color:var(--soft);font-size:.86rem}
 svg{display:block;width:100%;min-width:540px;height:auto;margin-top:10px}
 .all th:nth-child(2),.all td:nth-child(2){text-align:left}
+.pairs th:not(:last-child),.pairs td:not(:last-child){text-align:left;overflow-wrap:anywhere}
 .tick{fill:var(--soft);font-size:12px}.note{fill:var(--ink);font-size:12px;font-weight:600}
 .curve{fill:none;stroke-width:2.4}.mark{stroke-width:1.4;stroke-dasharray:5 4}
 .stroke-grid{stroke:var(--grid)}.stroke-accent{stroke:var(--accent)}.stroke-warm{stroke:var(--warm)}
@@ -37,13 +39,19 @@ ul{margin:6px 0 0;padding-left:20px}
 """
 
 
-def page(report: Report, charts: Sequence[Chart], points: Sequence[OperatingPoint] = ()) -> str:
+def page(
+    report: Report,
+    charts: Sequence[Chart],
+    points: Sequence[OperatingPoint] = (),
+    diagnosis: Diagnosis | None = None,
+) -> str:
     """The whole page as text."""
     figures = [_figure(chart) for chart in charts]
     sections = [
         f'<section class="tiles">{"".join(_tiles(report))}</section>',
         *figures,
         _worst(report),
+        _diagnosed(diagnosis),
         _points(points),
         _numbers(report),
         _reasons(report),
@@ -124,6 +132,40 @@ def _worst(report: Report) -> str:
         '<p class="soft">Lowest utility, averaged over the calibration range.</p>'
         f"{_table(('class', 'items', 'FAR', 'FRR', 'utility'), rows)}</section>"
     )
+
+
+def _diagnosed(diagnosis: Diagnosis | None) -> str:
+    if diagnosis is None:
+        return ""
+    parts = []
+    groups = [group for group in diagnosis.groups if group.column != "label"]
+    if groups:
+        rows = [
+            (
+                f"{group.column} = {group.value}",
+                f"{group.n_items:,}",
+                _percent(group.far["0.01"]),
+                _percent(group.frr["0.01"]),
+                _percent(group.recall_at_1),
+            )
+            for group in groups
+        ]
+        head = ("group", "items", "FAR", "FRR", "recall@1")
+        parts.append(
+            "<section><h2>Groups</h2>"
+            '<p class="soft">Pairs within each group at the threshold whose pooled FAR is 1 %.</p>'
+            f"{_table(head, rows)}</section>"
+        )
+    for title, aside, pairs in (
+        ("The hardest impostors", "Most alike, of two classes.", diagnosis.hardest_impostor),
+        ("The hardest genuine pairs", "Least alike, of one class.", diagnosis.hardest_genuine),
+    ):
+        rows = [(pair.label_a, pair.a, pair.label_b, pair.b, f"{pair.score:.4f}") for pair in pairs[:WORST]]
+        parts.append(
+            f'<section class="pairs"><h2>{title}</h2><p class="soft">{aside}</p>'
+            f"{_table(('class', 'item', 'class', 'item', 'score'), rows)}</section>"
+        )
+    return "".join(parts)
 
 
 def _points(points: Sequence[OperatingPoint]) -> str:

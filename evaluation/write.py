@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from api_schemas.diagnosis import Diagnosis
 from api_schemas.files import write_atomically
 from api_schemas.operating_point import OperatingPoint
 from api_schemas.report import Report
-from evaluation.figures import charts
+from evaluation.figures import charts, reliability_chart
 from evaluation.html import page
 from evaluation.plots import png
 from evaluation.table import format_table
@@ -16,12 +17,24 @@ from evaluation.table import format_table
 __all__ = ["format_table", "write_report"]
 
 
-def write_report(report: Report, folder: Path, operating_points: Sequence[OperatingPoint] = ()) -> None:
-    """Write ``report.json``, ``report.html`` (one file, no network) and a PNG for every figure."""
+def write_report(
+    report: Report,
+    folder: Path,
+    operating_points: Sequence[OperatingPoint] = (),
+    diagnosis: Diagnosis | None = None,
+) -> None:
+    """Write ``report.json``, ``report.html`` (one file, no network) and a PNG for every figure.
+
+    With a diagnosis also ``diagnosis.json``; the page then shows its groups, hardest pairs and reliability.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     report.save(folder / "report.json")
     drawn = charts(report, operating_points)
-    write_atomically(folder / "report.html", page(report, drawn, operating_points).encode())
+    if diagnosis is not None:
+        diagnosis.save(folder / "diagnosis.json")
+        if diagnosis.reliability is not None:
+            drawn.append(reliability_chart(diagnosis.reliability))
+    write_atomically(folder / "report.html", page(report, drawn, operating_points, diagnosis).encode())
     for one in drawn:
         if one.figure is not None:
             write_atomically(folder / f"{one.id}.png", png(one))

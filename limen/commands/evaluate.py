@@ -67,7 +67,7 @@ def evaluate(
         )
     typer.echo(report.to_json() if json_ else format_table(report), nl=not json_)
     if out:
-        write_report(report, out, [saved.point] if saved else [])
+        found = None
         if opened is not None:
             from evaluation.diagnosis import diagnose
 
@@ -78,9 +78,10 @@ def evaluate(
                 exclude_same=exclude_same,
                 columns=group or [],
                 scorer=scorer,
+                probability=saved.point.probability if saved else None,
                 model_hash=opened.model_hash,
                 split=opened.split,
                 track=track,
             )
-            found.save(out / "diagnosis.json")
+        write_report(report, out, [saved.point] if saved else [], found)
         say(f"Wrote report.json, report.html and plots to {out}.")

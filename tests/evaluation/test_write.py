@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from api_schemas.operating_point import Evidence, OperatingPoint, Score, Target
+from api_schemas.diagnosis import Diagnosis
+from api_schemas.operating_point import Evidence, OperatingPoint, Probability, Score, Target
 from api_schemas.report import Report
 from decision.embeddings import EmbeddingSet
+from evaluation.diagnosis import diagnose
 from evaluation.evaluate import evaluate
 from evaluation.figures import charts
 from evaluation.table import worst_classes
@@ -95,6 +97,34 @@ def test_report_json_and_pictures_are_written(report: Report, tmp_path: Path) ->
         with Image.open(tmp_path / f"{name}.png") as picture:
             assert picture.width > 800
             assert len(picture.convert("L").getcolors() or []) > 10
+
+
+def test_a_diagnosed_page_shows_groups_hardest_pairs_and_whether_the_probability_is_true(
+    report: Report, tmp_path: Path
+) -> None:
+    draw = np.random.default_rng(0)
+    labels = np.repeat(np.arange(14), 8)
+    vectors = draw.normal(size=(14, 10))[labels] + 0.8 * draw.normal(size=(112, 10))
+    items = EmbeddingSet.from_arrays(
+        vectors, labels, [f"<i{k}>" for k in range(112)], {"camera": np.tile(["left", "right"], 56)}
+    )
+    probability = Probability(kind="platt", parameters={"slope": 9.0, "intercept": -4.0}, prior=0.5)
+    found = diagnose(items, columns=["camera"], probability=probability, model_hash="m", split="t")
+    write_report(report, tmp_path, diagnosis=found)
+    page = (tmp_path / "report.html").read_text()
+    tags = Tags()
+    tags.feed(page)
+    assert tags.open == []
+    assert "camera = left" in page
+    for pair in (*found.hardest_genuine[:10], *found.hardest_impostor[:10]):
+        assert pair.a.replace("<", "&lt;").replace(">", "&gt;") in page
+    assert found.reliability is not None
+    gaps = np.abs(np.subtract(found.reliability.predicted, found.reliability.observed))
+    assert found.reliability.ece == pytest.approx(np.dot(found.reliability.share, gaps))
+    assert f"{found.reliability.ece:.4f}" in page
+    with Image.open(tmp_path / "reliability.png") as picture:
+        assert picture.width > 800
+    assert Diagnosis.load(tmp_path / "diagnosis.json") == found
 
 
 def test_worst_classes_are_those_of_least_utility(report: Report) -> None:
