@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -12,22 +13,31 @@ from limen.extras import needs
 from limen.progress import say, track
 
 Data = Annotated[Path, typer.Argument(help="The data folder that `limen serve --data` writes.")]
+Database = Annotated[
+    str | None,
+    typer.Option(
+        "--database-url",
+        help="Where the items are, if the service keeps them in PostgreSQL.",
+        envvar="LIMEN_DATABASE_URL",
+    ),
+]
 
 
 def rebuild(
-    bundle: Annotated[Path, typer.Argument(help="The bundle the data folder belongs to.")], data: Data
+    bundle: Annotated[Path, typer.Argument(help="The bundle the data folder belongs to.")],
+    data: Data,
+    database: Database = None,
 ) -> None:
     """Build the index of a data folder again from its items; nothing may be serving from it."""
     with needs("limen rebuild", "serve"):
         from index.live import LiveGallery
-        from index.store import DATABASE_FILE
         from service.served import items_folder
     items = items_folder(bundle, data)
-    if not (items / DATABASE_FILE).is_file():
+    if not (items / _sign(database)).is_file():
         raise InputError(
             f"{data} holds no items of {bundle}: nothing was written there by `limen serve --data`."
         )
-    with LiveGallery.open(bundle, items, track=track) as gallery:
+    with LiveGallery.open(bundle, items, track=track, database=database) as gallery:
         gallery.rebuild(track)
         say(f"{data} holds a new index of {gallery.n_items} items.")
 
@@ -38,12 +48,19 @@ def backup(
     bundle: Annotated[
         Path | None, typer.Option(help="Whose items, where the data folder holds those of several models.")
     ] = None,
+    database: Database = None,
 ) -> None:
-    """Copy items, vectors and operating points of a data folder, also while it is being served."""
+    """Copy items, vectors, operating points and feedback of a data folder, also while it is being served."""
     with needs("limen backup", "serve"):
         from index.backup import backup as copy
+        from index.following import item_store
         from service.served import items_folder
-    copy(_only_model(data) if bundle is None else items_folder(bundle, data), out)
+    folder = _only_model(data, database) if bundle is None else items_folder(bundle, data)
+    if database is None:
+        copy(folder, out)
+    else:
+        with closing(item_store(folder, folder.name, database, read_only=True)) as store:
+            copy(folder, out, store)
     say(f"Backup in {out}. Next, when needed: limen restore {out} NEW_DATA_FOLDER")
 
 
@@ -66,12 +83,19 @@ def restore(
     say(f"{data} is ready. Next: limen serve BUNDLE --data {data}")
 
 
-def _only_model(data: Path) -> Path:
-    """The one model's folder of a data folder; raises InputError for none or several."""
+def _sign(database: str | None) -> str:
+    """The file that shows that a folder holds a model's items."""
+    from index.live import LOCK_FILE
     from index.store import DATABASE_FILE
+
+    return DATABASE_FILE if database is None else LOCK_FILE
+
+
+def _only_model(data: Path, database: str | None) -> Path:
+    """The one model's folder of a data folder; raises InputError for none or several."""
     from service.served import MODELS_FOLDER
 
-    found = [file.parent for file in sorted(data.glob(f"{MODELS_FOLDER}/*/{DATABASE_FILE}"))]
+    found = [file.parent for file in sorted(data.glob(f"{MODELS_FOLDER}/*/{_sign(database)}"))]
     if not found:
         raise InputError(f"{data} is not a data folder: nothing was written there by `limen serve --data`.")
     if len(found) > 1:
