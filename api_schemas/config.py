@@ -112,19 +112,21 @@ class AugmentationConfig(Part):
 
 
 class TextConfig(Part):
-    """How a text becomes numbers without a vocabulary: hashed n-grams of characters and of words.
+    """How a text becomes numbers: hashed n-grams of characters and of words, without a vocabulary.
 
-    ``length`` n-grams at most are kept of a text, in their order.
+    ``length`` n-grams at most are kept of a text, in their order. With ``tokenizer``, a hub name or a local
+    folder with ``tokenizer.json``, tokens are kept instead; an ``hf:`` backbone brings its own.
     """
 
+    tokenizer: str | None = None
     buckets: int = Field(default=32_768, ge=16, le=2**23)
     length: int = Field(default=256, ge=1, le=4096)
     characters: list[int] = Field(default_factory=lambda: [3, 4])
     words: list[int] = Field(default_factory=lambda: [1, 2])
 
     def as_input(self) -> TextInput:
-        """The rule that is saved with the model."""
-        return TextInput(**self.model_dump())
+        """The rule for n-grams that is saved with the model."""
+        return TextInput(**self.model_dump(exclude={"tokenizer"}))
 
 
 class DataConfig(Part):
@@ -188,14 +190,19 @@ class DataConfig(Part):
 
 
 class ModelConfig(Part):
-    """The network: a backbone by name (every other key is one of its parameters), then a linear head."""
+    """The network: a backbone by name (every other key is one of its parameters), then a linear head.
+
+    ``timm:NAME`` and ``hf:NAME`` take a network of those packages, by hub name or from a local folder.
+    ``pooling`` over positions: flat (all are kept) for the networks from scratch, average for those, unless
+    given.
+    """
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Parameter] = Field(init=False)
 
     backbone: str = "conv4"
     embedding_dim: int = Field(default=64, ge=2, le=8192)
-    pooling: Literal["average", "max", "gem", "flat"] = "flat"
+    pooling: Literal["average", "max", "gem", "flat"] | None = None
 
     @property
     def parameters(self) -> dict[str, Parameter]:
@@ -353,6 +360,12 @@ class Config(BuildConfig):
             loss = [loss]
         if isinstance(loss, list):
             value["loss"] = [{"name": part} if isinstance(part, str) else part for part in loss]
+        data, model = value.get("data"), value.get("model")
+        backbone = str(model.get("backbone", "")) if isinstance(model, dict) else ""
+        if backbone.startswith("hf:") and isinstance(data, dict) and data.get("kind") == "text":
+            text = data.get("text", {})
+            if isinstance(text, dict) and not text.get("tokenizer"):
+                value["data"] = {**data, "text": {**text, "tokenizer": backbone.removeprefix("hf:")}}
         for key in ("mixup", "miner", "memory", "sampler"):
             if isinstance(value.get(key), str):
                 value[key] = {"name": value[key]}

@@ -71,6 +71,17 @@ class TextInput(Schema):
         return self
 
 
+class TokenInput(Schema):
+    """Texts, to float32 [length]: one more than each token's number, then zeros.
+
+    The tokenizer lies beside this file as ``tokenizer.json`` and is bound to it by its hash.
+    """
+
+    kind: Literal["tokens"] = "tokens"
+    length: int = Field(ge=1, le=4096)
+    tokenizer_sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
 class VectorInput(Schema):
     """Vectors of another model, taken as they are: float32 [dim]."""
 
@@ -78,7 +89,9 @@ class VectorInput(Schema):
     dim: int = Field(ge=1)
 
 
-AnyInput = Annotated[ImageInput | TableInput | TextInput | VectorInput, Field(discriminator="kind")]
+AnyInput = Annotated[
+    ImageInput | TableInput | TextInput | TokenInput | VectorInput, Field(discriminator="kind")
+]
 
 
 class PreprocessingDocument(Schema):

@@ -12,9 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageOps
 
 from api_schemas.errors import InputError
+from api_schemas.files import write_atomically
 from api_schemas.preprocessing import CHANNELS, AnyInput, ImageInput, PreprocessingDocument
 from encoder.ngrams import ngram_numbers
 from encoder.refusal import RefusedInput
+from encoder.tokens import TOKENIZER_FILE, Tokenizer
 
 PREPROCESSING_FILE = "preprocessing.json"
 
@@ -24,20 +26,31 @@ class Preprocessing:
     """One model's rule from raw input to array; ``Preprocessing.load(folder / "preprocessing.json")``."""
 
     input: AnyInput
+    tokenizer: Tokenizer | None = None
 
     @classmethod
     def load(cls, path: Path) -> Preprocessing:
-        """Read and check the file; raises InputError naming the file and the key."""
-        return cls(PreprocessingDocument.load(path).input)
+        """Read and check the file, and the tokenizer beside it where the rule has one.
+
+        Raises:
+            InputError: names the file and the key.
+            BundleError: the tokenizer is missing or another.
+        """
+        rule = PreprocessingDocument.load(path).input
+        if rule.kind != "tokens":
+            return cls(rule)
+        return cls(rule, Tokenizer.open(path.with_name(TOKENIZER_FILE), rule.tokenizer_sha256))
 
     def save(self, path: Path) -> None:
-        """Write the file; its bytes depend on the rule alone."""
+        """Write the file, its bytes depend on the rule alone; and the tokenizer beside it."""
         PreprocessingDocument(input=self.input).save(path)
+        if self.tokenizer is not None:
+            write_atomically(path.with_name(TOKENIZER_FILE), self.tokenizer.content)
 
     @property
     def kind(self) -> Literal["image", "table", "text", "vector"]:
         """What the raw inputs are."""
-        return self.input.kind
+        return "text" if self.input.kind == "tokens" else self.input.kind
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -45,7 +58,7 @@ class Preprocessing:
         rule = self.input
         if isinstance(rule, ImageInput):
             return CHANNELS[rule.mode], rule.height, rule.width
-        if rule.kind == "text":
+        if rule.kind == "text" or rule.kind == "tokens":
             return (rule.length,)
         return (rule.dim,) if rule.kind == "vector" else (len(rule.columns),)
 
@@ -69,8 +82,10 @@ class Preprocessing:
         return self.normalised(self.image_pixels(image))
 
     def text_array(self, text: str) -> NDArray[np.float32]:
-        """A text as the network takes it: float32 [length], n-gram numbers that float32 holds exactly."""
+        """A text as the network takes it: float32 [length], numbers that float32 holds exactly."""
         rule = self.input
+        if rule.kind == "tokens" and self.tokenizer is not None:
+            return self.tokenizer.numbers(text, rule.length)
         if rule.kind != "text":
             raise InputError(f"This model takes {self.kind} inputs, not texts.")
         return ngram_numbers(text, rule)

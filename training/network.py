@@ -11,10 +11,10 @@ from torch.nn import functional as F
 from api_schemas.config import ModelConfig
 from api_schemas.errors import ConfigError
 from encoder.preprocessing import Preprocessing
-from training.backbones import BACKBONES, Backbone
+from training.backbones import HUBS, Backbone, backbone_named
 from training.backbones.plain import Identity
 from training.backbones.types import flat_size
-from training.registry import built, chosen
+from training.registry import built
 
 
 class Network(nn.Module):
@@ -82,17 +82,20 @@ def build_network(model: ModelConfig, preprocessing: Preprocessing) -> Network:
     Raises:
         ConfigError: an unknown backbone or parameter, or a backbone that cannot take these inputs.
     """
-    make = chosen(BACKBONES, model.backbone, "model.backbone")
     rule = preprocessing.input
-    if (rule.kind == "text") != (model.backbone == "ngram"):
+    make = backbone_named(model.backbone, rule.kind)
+    hub = model.backbone.startswith(HUBS)
+    fits = rule.kind == "tokens" or rule.kind == "image" if hub else rule.kind != "tokens"
+    if not fits or (rule.kind == "text") != (model.backbone == "ngram"):
         raise ConfigError(f"model.backbone: '{model.backbone}' does not take {rule.kind} inputs.")
     given: dict[str, Any] = {"input_shape": preprocessing.shape}
     if rule.kind == "text":
         given["buckets"] = rule.buckets
     backbone = built(make, model.parameters, f"model ({model.backbone})", **given)
     spatial = len(backbone.features) == 3
-    pooling = POOLINGS[model.pooling]() if spatial else nn.Flatten()
-    size = backbone.features[0] if spatial and model.pooling != "flat" else flat_size(backbone.features)
+    chosen_pooling = model.pooling or ("average" if hub else "flat")
+    pooling = POOLINGS[chosen_pooling]() if spatial else nn.Flatten()
+    size = backbone.features[0] if spatial and chosen_pooling != "flat" else flat_size(backbone.features)
     if isinstance(backbone, Identity):
         if size != model.embedding_dim:
             raise ConfigError(

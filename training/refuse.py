@@ -9,13 +9,13 @@ import numpy as np
 from api_schemas.config import Config, ModelConfig, SamplerConfig
 from api_schemas.errors import ConfigError
 from decision.embeddings import Text
-from training.backbones import BACKBONES
+from training.backbones import backbone_named
 from training.losses import LOSSES, Loss
 from training.objective import Objective
-from training.registry import check_parameters, chosen
+from training.registry import check_parameters
 from training.samplers import Rows
 
-FROM_THE_DATA = ("input_shape", "buckets")  # parameters of a backbone that nobody sets
+FROM_THE_DATA = ("input_shape", "buckets", "source")  # parameters of a backbone that nobody sets
 GROUPED = ("m_per_class", "episodic")  # samplers whose batches hold items_per_class of each class
 
 
@@ -27,7 +27,7 @@ def refuse_impossible(config: Config) -> None:
             not take, a mixup that fits no loss or cannot mix the inputs, or batches in which a loss that
             compares items never finds two of one class or two classes.
     """
-    _check_backbone(config.model)
+    _check_backbone(config.model, config.data.kind)
     objective = Objective(config, _enough_classes(config))
     if objective.level == "input" and config.data.kind == "text":
         raise ConfigError(
@@ -142,8 +142,8 @@ def _check_shots(config: Config) -> None:
             )
 
 
-def _check_backbone(model: ModelConfig) -> None:
-    make = chosen(BACKBONES, model.backbone, "model.backbone")
+def _check_backbone(model: ModelConfig, kind: str) -> None:
+    make = backbone_named(model.backbone, "image" if kind in ("images", "builtin") else kind)
     check_parameters(make, model.parameters, f"model ({model.backbone})", FROM_THE_DATA)
 
 

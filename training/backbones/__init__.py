@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from training.backbones.conv4 import Conv4
+from training.backbones.hub import HfImage, HfText, Timm
 from training.backbones.ngram import Ngram
 from training.backbones.plain import Identity, Linear, Mlp
 from training.backbones.resnet import Resnet
 from training.backbones.types import Backbone
+from training.registry import chosen
 
 BACKBONES: dict[str, Callable[..., Backbone]] = {
     "conv4": Conv4,
@@ -19,4 +22,20 @@ BACKBONES: dict[str, Callable[..., Backbone]] = {
     "resnet": Resnet,
 }
 
-__all__ = ["BACKBONES", "Backbone"]
+HUBS = ("timm:", "hf:")
+
+
+def backbone_named(name: str, data_kind: str) -> Callable[..., Backbone]:
+    """What builds a backbone for inputs of that kind; raises ConfigError naming the nearest name.
+
+    Args:
+        data_kind: ``image``, ``table``, ``text``, ``tokens`` or ``vector``.
+    """
+    if name.startswith("timm:"):
+        return partial(Timm, source=name.removeprefix("timm:"))
+    if name.startswith("hf:"):
+        return partial(HfImage if data_kind == "image" else HfText, source=name.removeprefix("hf:"))
+    return chosen(BACKBONES, name, "model.backbone")
+
+
+__all__ = ["BACKBONES", "HUBS", "Backbone", "backbone_named"]

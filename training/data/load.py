@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from api_schemas.config import DataConfig
-from api_schemas.preprocessing import ImageInput, TableInput, VectorInput
+from api_schemas.config import DataConfig, TextConfig
+from api_schemas.preprocessing import ImageInput, TableInput, TokenInput, VectorInput
 from decision.embeddings import Text
 from decision.progress import Track, silent
 from encoder.preprocessing import Preprocessing
+from training.backbones.hub import tokenizer_of
 from training.data.builtin import digits
 from training.data.glyphs import glyphs
 from training.data.images import find_images, index_of, read_images, rule_for, with_statistics
@@ -74,7 +75,7 @@ def _rows(data: DataConfig, track: Track, look: Look) -> Splits:
     parts = split_items(items, data, _name(data.paths))
     look(items.labels[parts["train"]])
     if data.kind == "text":
-        preprocessing = Preprocessing(data.text.as_input())
+        preprocessing = _text_rule(data.text, items.inputs[parts["train"]].tolist())
     elif data.kind == "table":
         means, stds = standardisation(items.inputs[parts["train"]])
         preprocessing = Preprocessing(TableInput(columns=columns, means=means, stds=stds))
@@ -84,6 +85,15 @@ def _rows(data: DataConfig, track: Track, look: Look) -> Splits:
     splits = _cut(items, parts, preprocessing, test)
     prepared = {name: _prepared(part, preprocessing, track) for name, part in splits.parts().items()}
     return Splits(prepared["train"], prepared.get("validation"), prepared.get("test"), preprocessing)
+
+
+def _text_rule(text: TextConfig, texts: list[str]) -> Preprocessing:
+    """N-grams, or tokens as many as the longest training text has, ``text.length`` at most."""
+    if text.tokenizer is None:
+        return Preprocessing(text.as_input())
+    tokenizer = tokenizer_of(text.tokenizer)
+    length = min(text.length, max(tokenizer.count(one) for one in texts))
+    return Preprocessing(TokenInput(length=length, tokenizer_sha256=tokenizer.sha256), tokenizer)
 
 
 def _prepared(items: Items, preprocessing: Preprocessing, track: Track) -> Items:

@@ -1,0 +1,173 @@
+"""Networks of transformers and timm, made here in small and loaded from a folder: no network is asked."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from api_schemas.config import Config, ModelConfig
+from api_schemas.errors import BundleError, ConfigError, InputError
+from api_schemas.preprocessing import ImageInput
+from encoder.encoder import Encoder
+from encoder.preprocessing import Preprocessing
+from encoder.tokens import Tokenizer
+from tests.conftest import absent
+from training.export import export_encoder
+from training.network import build_network
+from training.run import train
+
+MakeConfig = Callable[..., Config]
+WORDS = ["[PAD]", "[UNK]", "card", "lost", "balance", "low", "transfer", "money", "please", "now", "help"]
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny text encoder and its tokenizer, as transformers saves them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            import transformers
+        except ModuleNotFoundError:
+            absent("transformers")
+    import tokenizers
+
+    folder = tmp_path_factory.mktemp("bert")
+    torch.manual_seed(0)
+    shape = transformers.BertConfig(
+        vocab_size=128,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=64,
+    )
+    transformers.BertModel(shape).save_pretrained(folder)
+    words = tokenizers.models.WordLevel({word: n for n, word in enumerate(WORDS)}, unk_token="[UNK]")
+    tokenizer = tokenizers.Tokenizer(words)
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny image transformer of transformers for 12 x 12 images."""
+    transformers = pytest.importorskip("transformers")
+    folder = tmp_path_factory.mktemp("vit")
+    shape = transformers.ViTConfig(
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        image_size=12,
+        patch_size=4,
+    )
+    transformers.ViTModel(shape).save_pretrained(folder)
+    return folder
+
+
+def texts(path: Path) -> Path:
+    topics = ["card lost", "balance low", "transfer money", "money low", "help card", "transfer now"]
+    endings = ["please", "now", "help", "", "please help"]
+    rows = [json.dumps({"text": f"{topic} {end}", "label": topic}) for topic in topics for end in endings]
+    path.write_text("\n".join(rows))
+    return path
+
+
+def text_config(small: MakeConfig, folder: Path, path: Path, **model: object) -> Config:
+    return small(
+        data={"kind": "text", "path": str(path), "split": {"train": 2, "validation": 2, "test": 2}},
+        model={"backbone": f"hf:{folder}", "embedding_dim": 8, **model},
+        sampler={"batch_size": 8, "items_per_class": 2},
+    )
+
+
+def test_a_text_encoder_is_trained_exported_and_served_without_torch(
+    small: MakeConfig, bert: Path, tmp_path: Path
+) -> None:
+    run = train(text_config(small, bert, texts(tmp_path / "t.jsonl")), tmp_path / "run")
+    assert run.preprocessing().shape == (4,), "as many tokens as the longest training text has"
+    assert export_encoder(run, tmp_path / "encoder") <= 1e-5
+    names = {path.name for path in (tmp_path / "encoder").iterdir()}
+    assert names == {"encoder.onnx", "preprocessing.json", "tokenizer.json"}
+    stored = run.embeddings("test")
+    assert stored is not None
+    rows = (tmp_path / "t.jsonl").read_text().splitlines()
+    encoder = Encoder.open(tmp_path / "encoder")
+    assert encoder.kind == "text"
+    served = encoder.encode([json.loads(rows[int(row)])["text"] for row in stored.ids])
+    np.testing.assert_allclose(served, stored.vectors, atol=1e-5)
+    (tmp_path / "encoder" / "tokenizer.json").write_bytes(b'{"other": 1}')
+    with pytest.raises(BundleError, match="tokenizer"):
+        Encoder.open(tmp_path / "encoder")
+
+
+@pytest.mark.parametrize(("trained", "changed"), [(0.0, "none"), (0.5, "some"), (1.0, "all")])
+def test_a_share_of_the_weights_is_trained(
+    small: MakeConfig, bert: Path, tmp_path: Path, trained: float, changed: str
+) -> None:
+    config = text_config(small, bert, texts(tmp_path / "t.jsonl"), trained=trained)
+    run = train(config, tmp_path / "run")
+    fresh = build_network(config.model, run.preprocessing()).backbone.state_dict()
+    after = run.network().backbone.state_dict()
+    moved = [not torch.equal(after[name], value) for name, value in fresh.items() if "pooler" not in name]
+    assert {"none": not any(moved), "some": any(moved) and not all(moved), "all": sum(moved) > 20}[changed]
+
+
+def test_padding_changes_nothing(bert: Path) -> None:
+    tokenizer = Tokenizer.open(bert / "tokenizer.json")
+    from training.backbones.hub import HfText
+
+    network = HfText((8,), str(bert)).eval()
+    short, long = (torch.from_numpy(tokenizer.numbers("card lost", n))[None] for n in (2, 8))
+    torch.testing.assert_close(network(short), network(long), atol=1e-5, rtol=1e-4)
+    assert tokenizer.numbers("card card lost", 2).tolist() == [3.0, 3.0], "a longer text loses its end"
+
+
+@pytest.mark.parametrize("pooling", [None, "max", "gem", "flat"])
+def test_an_image_transformer_takes_grey_images(vit: Path, pooling: str | None) -> None:
+    rule = Preprocessing(ImageInput(mode="L", height=12, width=12, mean=[0.0], std=[1.0]))
+    model = ModelConfig.model_validate(
+        {"backbone": f"hf:{vit}", "embedding_dim": 5, "pooling": pooling, "trained": 0.5}
+    )
+    network = build_network(model, rule)
+    assert network.backbone.features == (16, 3, 3)
+    assert network(torch.rand(4, 1, 12, 12)).shape == (4, 5)
+
+
+def test_an_image_transformer_is_exported(small: MakeConfig, vit: Path, tmp_path: Path) -> None:
+    config = small(model={"backbone": f"hf:{vit}", "embedding_dim": 4, "trained": 0.0})
+    assert export_encoder(train(config, tmp_path / "run"), tmp_path / "encoder") <= 1e-5
+
+
+def test_timm_networks_are_built_where_timm_is(small: MakeConfig) -> None:
+    rule = Preprocessing(ImageInput(mode="L", height=32, width=32, mean=[0.0], std=[1.0]))
+    model = ModelConfig.model_validate(
+        {"backbone": "timm:resnet10t", "embedding_dim": 5, "pretrained": False, "pooling": "gem"}
+    )
+    try:
+        import timm  # noqa: F401
+    except ModuleNotFoundError:
+        with pytest.raises(ConfigError, match="timm:resnet10t needs timm, which is not installed: pip inst"):
+            build_network(model, rule)
+        return
+    assert build_network(model, rule)(torch.rand(2, 1, 32, 32)).shape == (2, 5)
+
+
+def test_what_cannot_be_loaded_is_one_sentence(small: MakeConfig, bert: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BundleError, match=r"empty/tokenizer\.json cannot be read as a tokenizer"):
+        train(text_config(small, tmp_path / "empty", texts(tmp_path / "t.jsonl")), tmp_path / "run")
+    config = small(model={"backbone": f"hf:{tmp_path / 'empty'}"})
+    with pytest.raises(InputError, match="empty cannot be loaded: "):
+        train(config, tmp_path / "images")
+    with pytest.raises(ConfigError, match="trained must be between 0 and 1"):
+        train(text_config(small, bert, tmp_path / "t.jsonl", trained=2.0), tmp_path / "other")
+    with pytest.raises(ConfigError, match="unknown parameter 'traned': did you mean 'trained'"):
+        train(text_config(small, bert, tmp_path / "t.jsonl", traned=1.0), tmp_path / "other")
