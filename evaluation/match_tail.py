@@ -214,6 +214,7 @@ def match_tail(
     rates = [tail_rate(rate, len(unknown.tail.pairs.classes))]
     while rates[-1] > 2 * LEAST * rate:
         rates.append(rates[-1] / 2)
+    rates.append(LEAST * rate)
     scores = [unknown.at(each) for each in rates]
     starts = [score for score in scores if score <= limit]
     if not starts:
