@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from decision.embedding_files import read_embeddings
 from limen.extras import needs
-from limen.progress import say
+from limen.progress import say, track
 from limen.targets import chosen_targets
 
 
@@ -24,6 +24,10 @@ def export(
     ] = None,
     target_far: Annotated[float | None, typer.Option(help="FAR of the 1:1 point (default 0.01).")] = None,
     target_fpir: Annotated[float | None, typer.Option(help="FPIR of the 1:N point (default 0.01).")] = None,
+    precision: Annotated[
+        Literal["int8", "fp16"] | None,
+        typer.Option(help="Lighter encoder weights, int8 or fp16; prints what they cost in recall and FAR."),
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Override index.* or calibration.*; repeatable.")
     ] = None,
@@ -33,6 +37,11 @@ def export(
         from limen.bundling import export_run
         from limen.source import open_run
     opened = open_run(run)
+    if precision is not None:
+        from training.lighter import lighter_run
+
+        opened, cost = lighter_run(opened, precision, track)
+        say(str(cost))
     manifest = export_run(
         opened,
         out,

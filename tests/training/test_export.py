@@ -12,10 +12,14 @@ from PIL import Image
 
 from api_schemas.config import Config
 from api_schemas.errors import BundleError
+from decision.embeddings import EmbeddingSet
+from encoder.encoder import Encoder
 from encoder.preprocessing import Preprocessing
+from evaluation.evaluate import evaluate
 from training import export
 from training.data.load import load_data
 from training.export import export_encoder
+from training.lighter import Precision, far_at, lighter_run
 from training.run import Run, train
 
 MakeConfig = Callable[..., Config]
@@ -63,6 +67,38 @@ def test_a_difference_is_an_error_and_leaves_nothing(
     with pytest.raises(BundleError, match="differs from the trained one"):
         export_encoder(run, tmp_path / "encoder")
     assert list((tmp_path / "encoder").iterdir()) == []
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp16"])
+def test_lighter_weights_are_a_run_of_their_own_and_their_cost_is_measured(
+    run: Run, drawings: Path, precision: Precision
+) -> None:
+    light, cost = lighter_run(run, precision)
+    assert Run.open(run.path / precision) == light
+    stored, before = light.embeddings("test"), run.embeddings("test")
+    assert stored is not None
+    assert before is not None
+    served = Encoder.open(light.path / "encoder").encode([Image.open(drawings / str(n)) for n in stored.ids])
+    np.testing.assert_allclose(served, stored.vectors, atol=1e-6)
+    assert 1e-7 < np.abs(stored.vectors - before.vectors).max() < 0.2, "rounded, and still the same network"
+    recall = evaluate(stored, model_hash="", split="test").retrieval.recall_at_1
+    assert cost.recall_at_1[1] == recall
+    assert cost.far is None, "three validation classes support no operating point"
+    assert f"{precision}: " in str(cost)
+    assert "too few validation classes" in str(cost)
+
+
+def test_the_far_of_lighter_weights_is_that_of_counting_pairs() -> None:
+    random = np.random.default_rng(0)
+    items = EmbeddingSet.from_arrays(random.normal(size=(40, 4)), np.arange(40) // 4)
+    accepted = total = 0
+    for a in range(40):
+        for b in range(a):
+            if items.labels[a] != items.labels[b]:
+                total += 1
+                accepted += float(items.vectors[a] @ items.vectors[b]) >= 0.3
+    assert far_at(items, 0.3) == pytest.approx(accepted / total)
+    assert 0 < accepted < total
 
 
 def test_training_and_serving_prepare_alike(drawings: Path, small: MakeConfig) -> None:
