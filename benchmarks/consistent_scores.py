@@ -27,6 +27,7 @@ from evaluation.density import draw_cohort, fit_csls, fit_logistic, scored_pairs
 from evaluation.pair_threshold import genuine_pairs
 from evaluation.probability_fit import fit_platt, fit_probability, reliability
 from evaluation.sweep import sweep
+from evaluation.verification import tar_at_far
 
 ROOT = Path(__file__).resolve().parents[1]
 Parts = tuple[EmbeddingSet, EmbeddingSet, EmbeddingSet, EmbeddingSet | None]
@@ -77,16 +78,16 @@ def measure(
     figures: dict[str, float] = {}
     for name, far in (("log_far", (0.01, 0.1)), ("log_far_low", (0.001, 0.01))):
         settings = Settings(far=far)
-        measured, _ = consistency(sweep(pairs, deepest_far=far[1], per_query=False), settings, 0)
+        found = sweep(pairs, deepest_far=far[1], per_query=False)
+        accepted = tar_at_far(found)
+        measured, _ = consistency(found, settings, 0)
         figures[name] = measured.opis_logfar_debiased or 0.0
         if name == "log_far":
             figures["opis"] = measured.opis_debiased or 0.0
             figures["epsilon"] = measured.epsilon_opis["0.1"] or 0.0
     genuine = genuine_pairs(pairs)
-    impostors = -np.sort(-np.concatenate([block.scores[pairs.impostors(block)] for block in pairs.blocks()]))
-    for name, share in (("frr_1", 0.01), ("frr_01", 0.001)):
-        limit = impostors[int(share * len(impostors))]
-        figures[name] = float(np.mean(genuine.scores <= limit))
+    for name, share in (("frr_1", "0.01"), ("frr_01", "0.001")):
+        figures[name] = 1 - (accepted[share] or 0.0)
     if unknown is not None:
         figures |= _identification(scorer, test, unknown)
     fitted_pairs = scored_pairs(fit, scorer)

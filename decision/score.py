@@ -4,7 +4,10 @@
 ``score(a, b) = slope * s(a, b) - (density(a) + density(b)) / 2 + intercept`` where ``density(x)`` is a
 weighted sum of ``rho_K(x)``, the mean similarity of x to its K nearest items of a cohort. The form
 ``csls`` (Conneau et al. 2018, eq. 3) has one K, weight and slope 1; ``logistic`` has fitted ones, and
-its score is the log-odds of a match at prior 0.5.
+its score is the log-odds of a match at prior 0.5. With the parameter ``pole`` both s and rho_K are
+looked at as ``-log(pole - x)``: a crowd then weighs the less the more alike two items are, as where
+distances are divided by those to the neighbours (Zelnik-Manor & Perona 2004, local scaling; Schnitzer
+et al. 2012, section 3.2).
 """
 
 from __future__ import annotations
@@ -78,7 +81,7 @@ class DensityScorer:
         """float32 [n]: weighted mean similarities to the nearest cohort items."""
         neighbours, weights = self._neighbours(), self._numbers("weights")
         means = neighbour_means(vectors, self.cohort, neighbours)
-        return np.asarray((means * weights).sum(axis=1), dtype=np.float32)
+        return np.asarray((self._bent(means) * weights).sum(axis=1), dtype=np.float32)
 
     def __call__(
         self,
@@ -91,14 +94,23 @@ class DensityScorer:
             raise TypeError("a density score needs the densities of both ends")
         a, b = np.asarray(densities_a, dtype=np.float64), np.asarray(densities_b, dtype=np.float64)
         slope, intercept = self._numbers("slope")[0], self._numbers("intercept")[0]
-        scores = np.asarray(similarities, dtype=np.float64) * slope
+        scores = self._bent(np.asarray(similarities, dtype=np.float64)) * slope
         return np.asarray(scores - (a + b) / 2 + intercept, dtype=np.float32)
+
+    def _bent(self, similarities: NDArray[np.float64]) -> NDArray[np.float64]:
+        pole = self.score.parameters.get("pole")
+        return similarities if pole is None else bent(similarities, float(self._numbers("pole")[0]))
 
     def _neighbours(self) -> list[int]:
         return [int(k) for k in self._numbers("neighbours")]
 
     def _numbers(self, name: str) -> NDArray[np.float64]:
         return np.atleast_1d(np.asarray(self.score.parameters[name], dtype=np.float64))
+
+
+def bent(similarities: NDArray[np.float64], pole: float) -> NDArray[np.float64]:
+    """``-log(pole - x)`` of similarities; the pole is above 1."""
+    return np.asarray(-np.log(pole - similarities))
 
 
 def scorer_of(score: Score, cohort: Vectors | None = None) -> Scorer:
@@ -116,6 +128,8 @@ def scorer_of(score: Score, cohort: Vectors | None = None) -> Scorer:
     missing = [name for name in DENSITY_PARAMETERS if name not in score.parameters]
     if missing:
         raise InputError(f"A density score needs the parameters {', '.join(missing)}.")
+    if np.min(np.asarray(score.parameters.get("pole", 2.0))) <= 1:
+        raise InputError("The pole of a density score must be above 1, the highest similarity.")
     if cohort is None:
         raise InputError("A density score needs its cohort of vectors; there is none beside the point.")
     if cohort_hash(cohort) != score.cohort_sha256:

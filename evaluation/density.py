@@ -3,6 +3,9 @@
 Why one K and one weight: with several K the means are nearly collinear, their weights take opposite
 signs and change from sample to sample, and on Omniglot and CLINC150 nothing is gained by them. K is
 a twentieth of the cohort and at most 200: with 4,096 Omniglot items 200 did better than 20, 50 or 100.
+
+Why logarithms of 1 less the similarity: with a weight that is the same at every similarity a density
+that is right at FAR 1 % takes off too much near 1, where unknown queries are told apart.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from api_schemas.operating_point import Score
 from decision.embeddings import EmbeddingSet
 from decision.hashes import cohort_hash
 from decision.progress import Track, silent
-from decision.score import CosineScorer, DensityScorer, Scorer
+from decision.score import CosineScorer, DensityScorer, Scorer, bent
 from evaluation.bounds import resampled_classes
 from evaluation.consistency import Settings
 from evaluation.grid import grid_of
@@ -29,6 +32,7 @@ from evaluation.tails import sampled_rows
 
 COHORT_ITEMS = 4096
 NEIGHBOURS = 200
+POLE = 1.01  # just above the highest similarity, so that equal items have a finite score
 COHORT_PER_NEIGHBOUR = 20
 LEAST_COHORT = 200  # below it rho is a mean of fewer than ten
 LEAST_SPLIT_CLASSES = 60  # embeddings alone: three parts of at least 20 classes
@@ -68,7 +72,8 @@ def choose_score(
     ``auto`` takes ``density`` where its debiased OPIS over log-FAR on the fit classes is lower than
     cosine's by more than resampling those classes explains; a tie goes to cosine. Both are measured on
     the same classes, so it is their difference that is resampled: two separate intervals of 25 classes
-    overlap even where every class gained. Of the two forms the one with the lower value is taken.
+    overlap even where every class gained. ``csls`` is taken where it is clearly lower than ``logistic``,
+    which tells unknown queries apart better.
 
     Args:
         fit: items of the classes the score is fitted and compared on.
@@ -87,7 +92,7 @@ def choose_score(
     measured = [_log_far_opis(scored_pairs(fit, form), seed, track) for form in forms]
     if measured[0] is None or measured[1] is None:
         return ChosenScore(cosine, None, "score: cosine, because classes are too small to compare scores by")
-    place = int(measured[1].values[0] < measured[0].values[0])
+    place = 0 if _clearly_lower(measured[0], measured[1], seed) else 1
     best, found = forms[place], measured[place]
     if choice == "density":
         return ChosenScore(best, part, f"score: density ({best.score.form}), as asked")
@@ -95,9 +100,7 @@ def choose_score(
     assert found is not None
     assert plain is not None
     values = f"{found.values[0]:.2g} against cosine's {plain.values[0]:.2g}"
-    differences = found.by_class[0] - plain.by_class[0]
-    drawn = resampled_classes(len(differences), seed) @ differences
-    if np.quantile(drawn, CLEARLY) >= 0:
+    if not _clearly_lower(found, plain, seed):
         return ChosenScore(
             cosine, None, f"score: cosine; density's debiased log-FAR OPIS is not clearly lower, {values}"
         )
@@ -130,13 +133,13 @@ def fit_csls(cohort: EmbeddingSet) -> DensityScorer:
 
 
 def fit_logistic(fit: EmbeddingSet, cohort: EmbeddingSet, seed: int = 0) -> DensityScorer:
-    """Log-odds of a match at prior 0.5, linear in the similarity and in both densities.
+    """Log-odds of a match at prior 0.5, linear in ``-log(POLE - x)`` of the similarity and the densities.
 
     Logistic regression on all genuine pairs of ``fit`` and a random part of its impostor pairs, each
     side weighing one half.
     """
     plain = fit_csls(cohort)
-    densities = plain.densities(fit.vectors)
+    densities = bent(plain.densities(fit.vectors).astype(np.float64), POLE)
     pairs = arrange(fit, densities=densities)
     ordered = pairs.a.densities
     assert ordered is not None
@@ -148,16 +151,22 @@ def fit_logistic(fit: EmbeddingSet, cohort: EmbeddingSet, seed: int = 0) -> Dens
     similarities = np.concatenate([genuine.scores, scores[i, j]]).astype(np.float64)
     first = np.concatenate([ordered[genuine.a], ordered[rows[i]]])
     second = np.concatenate([ordered[genuine.b], ordered[j]])
-    crowd = (first.astype(np.float64) + second) / 2
+    crowd = (first + second) / 2
     n, m = len(genuine.scores), len(i)
     targets = np.concatenate([np.full(n, (n + 1) / (n + 2)), np.full(m, 1 / (m + 2))])
     weights = np.concatenate([np.full(n, 0.5 / n), np.full(m, 0.5 / m)])
-    slope, weight, intercept = logistic(np.stack([similarities, -crowd, np.ones(n + m)]), targets, weights)
-    return _scorer(cohort, "logistic", slope, weight, intercept)
+    design = np.stack([bent(similarities, POLE), -crowd, np.ones(n + m)])
+    slope, weight, intercept = logistic(design, targets, weights)
+    return _scorer(cohort, "logistic", slope, weight, intercept, pole=POLE)
 
 
 def _scorer(
-    cohort: EmbeddingSet, form: Literal["csls", "logistic"], slope: float, weight: float, intercept: float
+    cohort: EmbeddingSet,
+    form: Literal["csls", "logistic"],
+    slope: float,
+    weight: float,
+    intercept: float,
+    **more: float,
 ) -> DensityScorer:
     neighbours = max(1, min(NEIGHBOURS, len(cohort) // COHORT_PER_NEIGHBOUR))
     score = Score(
@@ -168,6 +177,7 @@ def _scorer(
             "weights": [weight],
             "slope": slope,
             "intercept": intercept,
+            **more,
         },
         cohort_sha256=cohort_hash(cohort.vectors),
     )
@@ -185,6 +195,13 @@ def _obstacle(fit: EmbeddingSet, cohort: EmbeddingSet | None, others: EmbeddingS
     if not (np.bincount(fit.codes) > 1).any():
         return "no class has two items to fit a density score on"
     return None
+
+
+def _clearly_lower(one: Debiased, other: Debiased, seed: int) -> bool:
+    """Whether one score's value is lower on the same classes beyond what resampling them explains."""
+    differences = one.by_class[0] - other.by_class[0]
+    drawn = resampled_classes(len(differences), seed) @ differences
+    return bool(np.quantile(drawn, CLEARLY) < 0)
 
 
 def _log_far_opis(pairs: Pairs, seed: int, track: Track) -> Debiased | None:

@@ -29,8 +29,9 @@ def test_neighbour_means_agree_with_a_loop() -> None:
         np.testing.assert_allclose(found, [np.mean(nearest[:k]) for k in (1, 5, 20)], rtol=1e-12)
 
 
-def test_a_density_is_the_same_bits_alone_and_in_any_batch() -> None:
-    scorer = scorer_of(density(), COHORT)
+@pytest.mark.parametrize("more", [{}, {"pole": 1.01}])
+def test_a_density_is_the_same_bits_alone_and_in_any_batch(more: dict[str, float]) -> None:
+    scorer = scorer_of(density("logistic", **more), COHORT)
     together = scorer.densities(ITEMS)
     assert together.dtype == np.float32
     alone = np.concatenate([scorer.densities(ITEMS[i : i + 1]) for i in range(len(ITEMS))])
@@ -48,6 +49,21 @@ def test_the_score_is_symmetric_and_broadcasts() -> None:
     expected = 2.0 * float(ITEMS[0] @ ITEMS[1]) - (found[0] + found[1]) / 2 - 1.0
     assert float(one[0]) == pytest.approx(expected, abs=1e-5)
     assert one.dtype == np.float32
+
+
+def test_with_a_pole_a_crowd_weighs_less_the_more_alike_two_items_are() -> None:
+    scorer = scorer_of(density("logistic", pole=1.01), COHORT)
+    found = scorer.densities(ITEMS)
+    means = neighbour_means(ITEMS, COHORT, [5, 20])
+    for item, (near, wide) in zip(found, means, strict=True):
+        assert item == pytest.approx(-0.25 * np.log(1.01 - near) - 0.75 * np.log(1.01 - wide), abs=1e-6)
+    similarity = np.array([-1.0, 0.3, 0.9, 1.0])
+    scores = scorer(similarity, found[:1], found[1:2])
+    expected = [-2.0 * np.log(1.01 - s) - (found[0] + found[1]) / 2 - 1.0 for s in similarity]
+    np.testing.assert_allclose(scores, expected, atol=1e-5)
+    # what a step in density takes off is worth a smaller step in similarity near 1 than far from it
+    steps = np.diff(scorer(np.array([0.3, 0.31, 0.9, 0.91]), found[:1], found[1:2]))
+    assert steps[2] > 5 * steps[0] > 0
 
 
 def test_cosine_looks_at_nothing_else() -> None:
@@ -74,5 +90,7 @@ def test_a_wrong_or_missing_cohort_is_refused() -> None:
         )
     with pytest.raises(InputError, match="fewer than the neighbours"):
         scorer_of(density(neighbours=[101], weights=[1.0]), COHORT)
+    with pytest.raises(InputError, match="pole of a density score must be above 1"):
+        scorer_of(density("logistic", pole=1.0), COHORT)
     with pytest.raises(TypeError, match="both ends"):
         DensityScorer(density(), COHORT)(np.zeros(2))

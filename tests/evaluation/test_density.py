@@ -59,16 +59,16 @@ def test_the_logistic_form_is_the_log_odds_that_scikit_learn_finds(
     from sklearn.linear_model import LogisticRegression
 
     found = fit_logistic(fit, cohort).score.parameters
-    density = fit_csls(cohort).densities(fit.vectors).astype(float)
+    density = -np.log(1.01 - fit_csls(cohort).densities(fit.vectors).astype(float))
     i, j = np.triu_indices(len(fit), 1)
     same = fit.labels[i] == fit.labels[j]
-    features = np.stack(
-        [pair_similarities(fit.vectors[i], fit.vectors[j]), -(density[i] + density[j]) / 2], 1
-    )
+    similarity = pair_similarities(fit.vectors[i], fit.vectors[j]).astype(float)
+    features = np.stack([-np.log(1.01 - similarity), -(density[i] + density[j]) / 2], 1)
     model = LogisticRegression(C=1e9, max_iter=1000).fit(
         features, same, sample_weight=np.where(same, 0.5 / same.sum(), 0.5 / (~same).sum()) * 1e4
     )
     slope, weight = model.coef_[0]
+    assert found["pole"] == 1.01
     assert found["slope"] == pytest.approx(slope, rel=0.02)
     assert found["weights"] == [pytest.approx(weight, rel=0.02)]
     assert found["intercept"] == pytest.approx(model.intercept_[0], rel=0.02)
