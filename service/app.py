@@ -6,20 +6,17 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 from fastapi import Depends, FastAPI
 
 from api_schemas.errors import LimenError
-from api_schemas.http_admin import HistoryEntry
-from api_schemas.http_items import Feedback
 from service import logs, openapi, problems
+from service.audit_log import AuditLog
 from service.compute import Compute
 from service.direct import Shortcut
 from service.encoding import Encoding
 from service.gate import Gate
-from service.ledger import AuditLog, Ledger
 from service.middleware import Envelope
 from service.models import Models
 from service.pace import Pace
@@ -76,10 +73,8 @@ def create_app(settings: Settings) -> FastAPI:
         compute=compute,
         encoding=Encoding(compute, settings.threads, settings.encode_batch, settings.encode_wait),
         signer=Signer.open(settings.data),
-        feedback=Ledger(_file(settings, "feedback.jsonl"), Feedback),
-        history=Ledger(_file(settings, "history.jsonl"), HistoryEntry),
         models=Models(settings),
-        audit_log=AuditLog(_file(settings, "audit.jsonl")),
+        audit_log=AuditLog(None if settings.data is None else settings.data / "audit.jsonl"),
     )
     app.state.limen = state
     app.state.settings = settings
@@ -107,10 +102,6 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(open_router)
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
     return app
-
-
-def _file(settings: Settings, name: str) -> Path | None:
-    return None if settings.data is None else settings.data / name
 
 
 def from_environment() -> FastAPI:

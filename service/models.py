@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from typing import Literal
 
-from pydantic import Field
-
 from api_schemas.base import SCHEMA_VERSION, Schema
-from api_schemas.errors import LimenError
-from api_schemas.http_admin import Model
+from api_schemas.errors import BundleError, LimenError
+from api_schemas.http_admin import HistoryEntry, Model
 from api_schemas.manifest import MANIFEST_FILE, Manifest
 from api_schemas.operating_point import OperatingPoint
+from index.following import item_store
+from index.records import Records
 from service.problems import CONFLICT, NOT_FOUND, READ_ONLY, ServiceProblem
-from service.served import Served, endpoint_of, items_folder, load
+from service.served import MODELS_FOLDER, Served, endpoint_of, load, model_folder
 from service.settings import Settings
 
 CHOICES_FILE = "service.json"
-POINTS = "points"
 
 
 class Choices(Schema):
-    """What was activated through the API: the bundle, and by model hash the points that decide."""
+    """What was activated through the API: the bundle. Points that were are kept with their model's items."""
 
     schema_version: int = SCHEMA_VERSION
     version: str | None = None
-    points: dict[str, dict[str, str]] = Field(default_factory=dict)
 
 
 class Models:
@@ -100,7 +99,7 @@ class Models:
 
     def activate_point(self, point_id: str) -> tuple[str, OperatingPoint, OperatingPoint | None]:
         """Let a point of the active model decide; returns the endpoint, the point and the one before."""
-        data = self._writable()
+        self._writable()
         with self._lock:
             served = self.active
             assert served is not None
@@ -109,12 +108,10 @@ class Models:
                 raise ServiceProblem(NOT_FOUND, f"The model has no operating point '{point_id[:100]}'.")
             endpoint = endpoint_of(point)
             previous = served.active_match if endpoint == "match" else served.active_verify
-            self._adopt(served.with_active(point))
-            kept = self._choices.points.get(served.model_hash, {}) | {endpoint: point_id}
-            self._choose(
-                data,
-                self._choices.model_copy(update={"points": self._choices.points | {served.model_hash: kept}}),
-            )
+            assert served.live is not None
+            changed = served.with_active(point)
+            served.live.records.set_deciding(endpoint, point_id)
+            self._adopt(changed)
         return endpoint, point, previous
 
     def add_point(self, point: OperatingPoint) -> None:
@@ -124,9 +121,8 @@ class Models:
             served = self.active
             assert served is not None
             served.check_point(point)
-            folder = self._points_folder(self.folder_of_active())
-            folder.mkdir(parents=True, exist_ok=True)
-            point.save(folder / f"{point.id}.json")
+            assert served.live is not None
+            served.live.records.add_point(point)
             self._adopt(replace(served, points={**served.points, point.id: point}))
 
     def folder_of_active(self) -> Path:
@@ -157,6 +153,27 @@ class Models:
             )
         return models
 
+    def history(self) -> list[HistoryEntry]:
+        """The reports of the past of every model that items are kept of."""
+        assert self._settings.data is not None
+        open_here = {
+            model_folder(served.model_hash): served.live.records
+            for served in self._loaded.values()
+            if served.live is not None
+        }
+        entries: list[HistoryEntry] = []
+        for folder in sorted((self._settings.data / MODELS_FOLDER).iterdir()):
+            if folder.name in open_here:
+                entries += open_here[folder.name].reports()
+                continue
+            try:
+                store = item_store(folder, folder.name, self._settings.database_url, read_only=True)
+            except BundleError:  # of an earlier version, or nothing was ever written
+                continue
+            with closing(store):
+                entries += Records(store).reports()
+        return entries
+
     def close(self) -> None:
         """Let go of all files."""
         for served in self._loaded.values():
@@ -175,22 +192,18 @@ class Models:
     def _load(self, version: str) -> Served:
         folder = self.folder(version)
         served = load(folder, self._settings)
-        if self._settings.data is not None:
-            for file in sorted(self._points_folder(folder).glob("*.json")):
-                point = OperatingPoint.load(file)
-                served = replace(served, points={**served.points, point.id: point})
-            for point_id in self._choices.points.get(served.model_hash, {}).values():
-                if point_id in served.points:
-                    served = served.with_active(served.points[point_id])
+        if served.live is not None:
+            records = served.live.records
+            served = replace(served, points={**records.points(), **served.points})
+            for endpoint in ("match", "verify"):
+                chosen = served.points.get(records.deciding(endpoint) or "")
+                if chosen is not None:
+                    served = served.with_active(chosen)
         self._loaded[version] = served
         return served
 
     def _adopt(self, served: Served) -> None:
         self._loaded[self._version] = self.active = served
-
-    def _points_folder(self, bundle: Path) -> Path:
-        assert self._settings.data is not None
-        return items_folder(bundle, self._settings.data) / POINTS
 
     def _writable(self) -> Path:
         if self._settings.data is None:

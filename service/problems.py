@@ -17,6 +17,8 @@ from starlette.exceptions import HTTPException
 
 from api_schemas.errors import BundleError, LimenError
 from api_schemas.problem import PROBLEM_MEDIA_TYPE, FieldProblem, Problem
+from index.database import StoreFailed
+from index.gallery import Closed
 from service.wording import field_problems
 
 
@@ -51,6 +53,7 @@ UNSUPPORTED_MEDIA_TYPE = Kind("unsupported-media-type", 415, "The body has a typ
 OVERLOADED = Kind("overloaded", 429, "The service is at its limit")
 INTERNAL = Kind("internal-error", 500, "Something went wrong on our side")
 NOT_READY = Kind("not-ready", 503, "The service is not ready")
+WRITE_FAILED = Kind("write-failed", 503, "The write could not be kept")
 DEADLINE = Kind("deadline-exceeded", 503, "The answer took too long")
 
 KINDS = {kind.slug: kind for kind in list(globals().values()) if isinstance(kind, Kind)}
@@ -136,6 +139,10 @@ def problem_response(request: Request, problem: ServiceProblem) -> Response:
 
 def of_limen_error(error: LimenError) -> ServiceProblem:
     """Our own errors keep their sentence."""
+    if isinstance(error, StoreFailed):
+        return ServiceProblem(WRITE_FAILED, str(error), headers={"Retry-After": "30"})
+    if isinstance(error, Closed):
+        return ServiceProblem(NOT_READY, str(error), headers={"Retry-After": "1"})
     return ServiceProblem(CONFLICT if isinstance(error, BundleError) else INVALID_INPUT, str(error))
 
 

@@ -150,7 +150,9 @@ def load(path: Path, settings: Settings) -> Served:
         BundleError: a checksum, schema or audit that fails, or a point of another model.
     """
     start = perf_counter()
-    live = None if settings.data is None else LiveGallery.open(path, items_folder(path, settings.data))
+    live = None
+    if settings.data is not None:
+        live = LiveGallery.open(path, items_folder(path, settings.data), database=settings.database_url)
     gallery = Gallery.open(path) if live is None else live
     manifest = gallery.manifest
     encoder = None

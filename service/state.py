@@ -11,12 +11,11 @@ from fastapi import Depends, Request
 
 from api_schemas.errors import LimenError
 from api_schemas.http_admin import HistoryEntry
-from api_schemas.http_items import Feedback
 from api_schemas.report import Report
+from service.audit_log import AuditLog
 from service.compute import Compute
 from service.encoding import Encoding
 from service.jobs import Jobs
-from service.ledger import AuditLog, Ledger
 from service.metrics import LAST_FSYNC
 from service.models import Models
 from service.problems import NOT_READY, ServiceProblem
@@ -27,18 +26,20 @@ from service.tokens import Signer
 
 @dataclass
 class State:
-    """``models.active`` is None until the bundle is loaded; ``failure`` says why it never will be."""
+    """``models.active`` is None until the bundle is loaded; ``failure`` says why it never will be.
+
+    ``unkept`` is the history of reports of a service without a data folder.
+    """
 
     settings: Settings
     compute: Compute
     encoding: Encoding
     signer: Signer
-    feedback: Ledger[Feedback]
-    history: Ledger[HistoryEntry]
     audit_log: AuditLog
     models: Models
     jobs: Jobs = field(default_factory=Jobs)
     reports: dict[tuple[str, str], Report] = field(default_factory=dict)
+    unkept: list[HistoryEntry] = field(default_factory=list)
     failure: LimenError | None = None
     draining: bool = False
     on_failure: Callable[[], None] = field(default=lambda: None)

@@ -40,7 +40,7 @@ async def feedback(
     state: CurrentState,
 ) -> Response:
     """Kept on disk for `/v1/reports/consistency?source=feedback`. A decision id carries what was decided."""
-    writable(served)
+    live = writable(served)
     if body.decision_id is not None:
         told = _about_decision(served, state.signer.read(body.decision_id), body.same)
     else:
@@ -51,9 +51,8 @@ async def feedback(
         told = await state.compute.run(
             lambda: _about_pair(served, resolve(served, pair, "ab".__getitem__, rows), body.same)
         )
-    await state.compute.run(lambda: state.feedback.append(told))
+    total = await state.compute.run(lambda: live.records.add_feedback(told))
     audit(request, state, "feedback", n=1)
-    total = sum(entry.model_hash == served.model_hash for entry in state.feedback.entries)
     return json_response({"total": total})
 
 
@@ -71,16 +70,11 @@ def _about_decision(served: Served, decided: Decision, same: bool) -> Feedback:
         operating_point=decided.operating_point,
         decision=decided.decision,
         score=decided.score,
-        # a decision id outlives its items; what was erased must not come back through it
-        a=_known(served, decided.a),
-        b=_known(served, decided.b),
+        a=decided.a,
+        b=decided.b,
         same=same,
         source="match" if decided.endpoint == "match" else "verify",
     )
-
-
-def _known(served: Served, item_id: str | None) -> str | None:
-    return item_id if item_id is not None and served.gallery.vector(item_id) is not None else None
 
 
 def _about_pair(served: Served, both: Resolved, same: bool) -> Feedback:

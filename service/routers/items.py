@@ -20,7 +20,7 @@ from api_schemas.http_items import (
 from index.live import LiveGallery
 from index.store import StoredItem
 from service.bodies import json_body, json_response
-from service.erasure import erase, erase_where, out_of_reach
+from service.erasure import out_of_reach
 from service.openapi import BODY, READING, problems, takes
 from service.problems import LIMIT_EXCEEDED, MODEL_MISMATCH, NOT_FOUND, READ_ONLY, ServiceProblem
 from service.references import Resolved, at, check_filter, encoded, resolve
@@ -122,7 +122,7 @@ async def delete(
     `remains_in` names the places that this does not reach; `rebuild` builds the index files anew too.
     """
     live = writable(served)
-    deleted = await state.compute.run(lambda: erase(live, state, [item_id]))
+    deleted = await state.compute.run(lambda: live.delete([item_id]))
     if not deleted:
         raise _unknown(item_id)
     audit(request, state, "items.delete", [item_id])
@@ -152,12 +152,12 @@ async def delete_some(
     live = writable(served)
     if body.ids is not None:
         ids = body.ids
-        deleted = await state.compute.run(lambda: erase(live, state, ids))
+        deleted = await state.compute.run(lambda: live.delete(ids))
         audit(request, state, "items.delete", ids)
     else:
         check_filter(body.filter, state.settings)
         condition: dict[str, Any] = dict(body.filter or {})
-        gone = await state.compute.run(lambda: erase_where(live, state, condition))
+        gone = await state.compute.run(lambda: live.delete_where(condition))
         deleted = len(gone)
         audit(request, state, "items.delete", gone, filter=condition)
     return _erased(live, state, served, deleted, body.rebuild)

@@ -6,7 +6,7 @@ from typing import Literal
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from api_schemas.http_admin import History, Job
+from api_schemas.http_admin import History, HistoryEntry, Job
 from api_schemas.report import Report
 from service.bodies import json_response
 from service.openapi import READING, problems
@@ -76,21 +76,29 @@ async def recompute(
 @router.get(f"{PATH}/history", summary="Reports over time", responses=problems(*READING))
 async def history(served: Active, state: CurrentState) -> History:
     """OPIS, FAR and FRR over time and over model versions, oldest first; the hold-out report is the first."""
-    entries = list(state.history.entries)
+    entries = await state.compute.run(lambda: _history(state))
     if served.report is not None:
         entries.insert(0, history_entry("holdout", served.report, served, state.models.version))
     return History(entries=entries)
 
 
+def _history(state: State) -> list[HistoryEntry]:
+    kept = state.models.history() if state.settings.data is not None else state.unkept
+    return sorted(kept, key=lambda entry: entry.at)
+
+
 def _compute(state: State, served: Served, version: str, source: Source) -> None:
-    report = (
-        gallery_report(served) if source == "gallery" else feedback_report(served, state.feedback.entries)
-    )
+    told = [] if served.live is None else served.live.records.feedback()
+    report = gallery_report(served) if source == "gallery" else feedback_report(served, told)
     state.reports[served.model_hash, source] = report
     if state.settings.data is not None:
         folder = items_folder(state.models.folder(version), state.settings.data)
         report.save(report_file(folder, source))
-    state.history.append(history_entry(source, report, served, version))
+    entry = history_entry(source, report, served, version)
+    if served.live is None:
+        state.unkept.append(entry)
+    else:
+        served.live.records.add_report(entry)
 
 
 def _kept(state: State, served: Served, source: Source) -> Report | None:

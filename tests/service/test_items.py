@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +107,15 @@ def test_items_that_cannot_be_written(made: Any, tmp_path: Path) -> None:
         assert httpx.get(f"{at}/v1/info").json()["items"] == 320
 
 
+def told(data: Path) -> list[dict[str, Any]]:
+    """The feedback that is on disk."""
+    (file,) = data.glob("models/*/limen.sqlite")
+    with closing(sqlite3.connect(file)) as database:
+        return [
+            json.loads(row[0]) for row in database.execute("SELECT document FROM feedback ORDER BY number")
+        ]
+
+
 def test_feedback_by_decision_and_by_pair(made: Any, tmp_path: Path) -> None:
     with serving(made.path, data=tmp_path) as at, Client(at, retries=0) as client:
         decided = client.match([{"id": "item-0"}]).results[0]
@@ -112,20 +123,18 @@ def test_feedback_by_decision_and_by_pair(made: Any, tmp_path: Path) -> None:
         assert client.feedback(a={"id": "item-0"}, b={"id": "item-9"}, same=False).total == 2
         with pytest.raises(ServiceError, match="not signed"):
             client.feedback(decision_id="made up", same=True)
-    lines = [json.loads(line) for line in (tmp_path / "feedback.jsonl").read_text().splitlines()]
+    lines = told(tmp_path)
     assert [(one["a"], one["b"], one["same"]) for one in lines] == [
         ("item-0", decided.id, True),
         ("item-0", "item-9", False),
     ]
     assert lines[0]["score"] == decided.score
-    with (tmp_path / "feedback.jsonl").open("ab") as file:
-        file.write(b'{"torn')
     with serving(made.path, data=tmp_path) as at, Client(at, retries=0) as client:
         assert client.feedback(a={"id": "item-1"}, b={"id": "item-2"}, same=True).total == 3
         client.delete("item-9")
-    kept = (tmp_path / "feedback.jsonl").read_text()
-    assert "item-9" not in kept, "erasure reaches feedback"
-    assert len(kept.splitlines()) == 2
+    kept = told(tmp_path)
+    assert "item-9" not in str(kept), "erasure reaches feedback"
+    assert len(kept) == 2
 
 
 def test_erasure_reaches_what_the_service_keeps_and_names_the_rest(made: Any, tmp_path: Path) -> None:
@@ -145,9 +154,9 @@ def test_erasure_reaches_what_the_service_keeps_and_names_the_rest(made: Any, tm
         client.feedback(a={"id": "item-1"}, b={"id": "item-2"}, same=True)
         answer = client.delete_items(filter={"camera": 7}, rebuild=True)
         assert (answer.deleted, answer.items) == (1, 320)
-        assert "marked-id" not in (tmp_path / "feedback.jsonl").read_text()
+        assert "marked-id" not in str(told(tmp_path))
         assert client.feedback(decision_id=decided.decision_id, same=True).total == 2
-        assert "marked-id" not in (tmp_path / "feedback.jsonl").read_text(), "not through a decision id"
+        assert "marked-id" not in str(told(tmp_path)), "not through a decision id"
         for words in ("bundle", "backups", "audit log", other.name, f"job {answer.job}"):
             assert any(words in place for place in answer.remains_in), words
         assert answer.job is not None

@@ -1,0 +1,45 @@
+"""The audit log of the data folder: one JSON object a line, and lines are only ever added."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import orjson
+
+
+def append_line(file: Path, content: dict[str, Any]) -> None:
+    """Append one JSON line and fsync; a line that a crash tore is ended first."""
+    with file.open("a+b") as out:
+        if out.tell() > 0:
+            out.seek(-1, os.SEEK_END)
+            if out.read(1) != b"\n":
+                out.write(b"\n")
+        out.write(orjson.dumps(content) + b"\n")
+        out.flush()
+        os.fsync(out.fileno())
+
+
+class AuditLog:
+    """Who changed what: writes, deletions, activations. Ids, never vectors or keys."""
+
+    SHOWN_IDS = 100
+
+    def __init__(self, file: Path | None) -> None:
+        self._file = file
+        self._lock = Lock()
+
+    def write(
+        self, action: str, actor: str, request_id: str, at: str, ids: Collection[str] = (), **more: Any
+    ) -> None:
+        """Add a line; without a data folder there is nothing that could be changed, and no log."""
+        if self._file is None:
+            return
+        line = {"at": at, "actor": actor, "request_id": request_id, "action": action, **more}
+        if ids:
+            line |= {"n": len(ids), "ids": sorted(ids)[: self.SHOWN_IDS]}
+        with self._lock:
+            append_line(self._file, line)
