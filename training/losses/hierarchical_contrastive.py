@@ -16,20 +16,23 @@ class HierarchicalContrastive(Loss):
     """For labels that form a tree: pairs that are closer in the tree must be more alike.
 
     Formula: with ``s = (cosine + 1) / 2``, for each two tree distances i < j, close pairs C at i and far
-    pairs F at j: ``mean_{c in C} log(e^{-a s_c} / (e^{-a s_c} + sum_F e^{-a s_f}))
-    + mean_{f in F} log(e^{a s_f} / (e^{a s_f} + sum_C e^{a s_c}))``; mean over the pairs of distances that
-    the batch has. Values are negative.
+    pairs F at j: ``mean_{c in C} -log(e^{a s_c} / (e^{a s_c} + sum_F e^{a s_f}))
+    + mean_{f in F} -log(e^{-a s_f} / (e^{-a s_f} + sum_C e^{-a s_c}))``; mean over the pairs of distances
+    that the batch has.
 
     Shapes: embeddings [n, d], labels [n] in 0..num_classes-1, references [m, d].
 
     Parameters:
-        a: 2, the one stored code. ancestors: for each class its groups from the root down, e.g.
-            [[0], [0], [1]] for three classes in two groups; a flat tree (same or other class) unless given.
+        a: 32, ours: about the sharpness of NT-Xent. ancestors: for each class its groups from the root down,
+            e.g. [[0], [0], [1]] for three classes in two groups; a flat tree (same or other class) unless
+            given.
 
     Neighbours: with a flat tree it is a contrastive loss over all pairs of the batch at once.
 
-    In released code: one stored file of unknown origin alone was found for the paper's loss. It takes one
-    mean over close and far pairs together, so the few close ones hardly count; here each has its own.
+    In released code: one stored file of unknown origin alone was found for the paper's loss. It minimises
+    +log with the exponents' signs turned round and a = 2, which pulls and pushes all pairs alike (the far
+    ones most that are far already): two opposite points satisfy it, and training ends there (see the
+    method's page). Its one mean over close and far pairs together hardly counts the close ones.
     """
 
     paper: ClassVar[str] = (
@@ -38,7 +41,7 @@ class HierarchicalContrastive(Loss):
 
     paths: Tensor
 
-    def __init__(self, num_classes: int, a: float = 2.0, ancestors: list[list[int]] | None = None) -> None:
+    def __init__(self, num_classes: int, a: float = 32.0, ancestors: list[list[int]] | None = None) -> None:
         super().__init__(distance=CosineSimilarity())
         self.a, self.num_classes = a, num_classes
         groups = [[] for _ in range(num_classes)] if ancestors is None else ancestors
@@ -79,8 +82,8 @@ class HierarchicalContrastive(Loss):
 def _apart(similarity: Tensor, close: Tensor, far: Tensor) -> Tensor:
     """Both directions, for similarities already times a."""
     flat, close, far = similarity.flatten(), close.flatten(), far.flatten()
-    all_far = masked_logsumexp(-flat, far, dim=0)
-    all_close = masked_logsumexp(flat, close, dim=0)
-    pull = -flat - torch.logaddexp(-flat, all_far)
-    push = flat - torch.logaddexp(flat, all_close)
+    all_far = masked_logsumexp(flat, far, dim=0)
+    all_close = masked_logsumexp(-flat, close, dim=0)
+    pull = torch.logaddexp(flat, all_far) - flat
+    push = torch.logaddexp(-flat, all_close) + flat
     return masked_mean(pull, close) + masked_mean(push, far)

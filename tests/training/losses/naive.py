@@ -330,10 +330,10 @@ def hierarchical_contrastive(loss: Any, x: Tensor, y: Tensor) -> Tensor:
     s = (_cos(x) + 1) / 2
     close = [s[i, j] for i in range(len(y)) for j in _pairs(y, i)[0]]
     far = [s[i, j] for i in range(len(y)) for j in _pairs(y, i)[1]]
-    below = sum(torch.exp(-2 * f) for f in far)
-    above = sum(torch.exp(2 * c) for c in close)
-    pull = [torch.log(torch.exp(-2 * c) / (torch.exp(-2 * c) + below)) for c in close]
-    push = [torch.log(torch.exp(2 * f) / (torch.exp(2 * f) + above)) for f in far]
+    below = sum(torch.exp(32 * f) for f in far)
+    above = sum(torch.exp(-32 * c) for c in close)
+    pull = [-torch.log(torch.exp(32 * c) / (torch.exp(32 * c) + below)) for c in close]
+    push = [-torch.log(torch.exp(-32 * f) / (torch.exp(-32 * f) + above)) for f in far]
     return _mean(pull, x) + _mean(push, x)
 
 
