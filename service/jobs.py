@@ -24,10 +24,20 @@ class Jobs:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="jobs")
         self._lock = Lock()
         self._jobs: dict[str, Job] = {}
+        self._same: dict[str, str] = {}
 
-    def submit(self, kind: str, work: Callable[[], object], path: str) -> Job:
-        """Queue work; ``path`` is where its result can be read. Raises ``overloaded`` when too many wait."""
+    def submit(self, kind: str, work: Callable[[], object], path: str, same: str | None = None) -> Job:
+        """Queue work; ``path`` is where its result can be read.
+
+        Work of the ``same`` name that has not begun yet does for both: its job is given.
+
+        Raises:
+            ServiceProblem: ``overloaded`` (429), when too many wait.
+        """
         with self._lock:
+            waiting = self._jobs.get(self._same.get(same, "")) if same is not None else None
+            if waiting is not None and waiting.status == "waiting":
+                return waiting
             if sum(job.status == "waiting" for job in self._jobs.values()) >= MOST_WAITING:
                 raise ServiceProblem(
                     OVERLOADED,
@@ -44,6 +54,8 @@ class Jobs:
                 path=path,
             )
             self._jobs[job.id] = job
+            if same is not None:
+                self._same[same] = job.id
             while len(self._jobs) > KEPT:
                 self._jobs.pop(next(iter(self._jobs)))
         self._pool.submit(self._run, job, work)

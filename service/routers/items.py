@@ -186,7 +186,11 @@ def _stored(items: list[NewItem], resolved: Resolved) -> list[StoredItem]:
 
 
 def _erased(live: LiveGallery, state: State, served: Served, deleted: int, rebuild: bool) -> Response:
-    job = state.jobs.submit("rebuild of the index", live.rebuild, "/v1/info") if rebuild else None
+    job = None
+    if rebuild:
+        # one that has not begun yet will see these deletions as well
+        same = f"rebuild {served.model_hash}"
+        job = state.jobs.submit("rebuild of the index", live.rebuild, "/v1/info", same)
     return json_response(
         {
             "deleted": deleted,

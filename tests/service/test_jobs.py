@@ -1,0 +1,53 @@
+"""Jobs: one after the other, bounded, and one for all who ask for the same before it begins."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from service.jobs import MOST_WAITING, Jobs
+from service.problems import ServiceProblem
+
+
+def test_the_same_work_waits_once_and_is_done_again_after_it_began() -> None:
+    jobs, go, done = Jobs(), threading.Event(), list[str]()
+
+    def hold() -> None:
+        go.wait(20)
+        done.append("hold")
+
+    def rebuild() -> None:
+        go.wait(20)
+        done.append("rebuild")
+
+    jobs.submit("hold", hold, "/")
+    asked = [jobs.submit("rebuild", rebuild, "/", "one") for _ in range(3 * MOST_WAITING)]
+    assert len({job.id for job in asked}) == 1
+    assert jobs.submit("rebuild", rebuild, "/", "other").id != asked[0].id
+    go.set()
+    until = time.monotonic() + 20
+    while len(done) < 3 and time.monotonic() < until:
+        time.sleep(0.01)
+    assert done == ["hold", "rebuild", "rebuild"]
+    assert jobs.submit("rebuild", rebuild, "/", "one").id != asked[0].id
+    jobs.close()
+
+
+def test_what_waits_is_bounded() -> None:
+    jobs, go, began = Jobs(), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        began.set()
+        go.wait(20)
+
+    jobs.submit("hold", hold, "/")
+    began.wait(20)
+    for number in range(MOST_WAITING):
+        jobs.submit(f"work {number}", go.wait, "/")
+    with pytest.raises(ServiceProblem, match="jobs are waiting") as refusal:
+        jobs.submit("one more", go.wait, "/")
+    assert refusal.value.kind.status == 429
+    go.set()
+    jobs.close()
