@@ -6,6 +6,7 @@ is passed with every search: FAISS falls back to 16 when parameters are given wi
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -200,7 +201,7 @@ def beam_for(nodes: int) -> int:
     Measured with m = 32, ef_construction = 200 on rows around many centres in 128 dimensions: 16 at
     100,000 and 256 at 1,000,000.
     """
-    return max(BEAM, 32 * round(BEAM / 32 * (nodes / BEAM_UP_TO) ** 0.5))
+    return max(BEAM, 32 * round(BEAM / 32 * math.sqrt(nodes / BEAM_UP_TO)))
 
 
 def _searched(index: Any, queries: Vectors, fetch: int, params: Any = None) -> Proposed:
