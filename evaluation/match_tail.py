@@ -8,7 +8,7 @@ dimension; other scores are first brought to the scale of similarities. Lighter 
 side. Heavier ones, as lookalike classes make them, do not: the start u is moved up, each time to half
 the rate, until no rate counted above it exceeds the one carried there by more than chance explains
 (a one-sided test with the class-resampled variance; choosing the start by a sequence of tests: Bader,
-Yan & Zhang 2018).
+Yan & Zhang 2018). At a threshold where more is counted than that, what is counted is bounded.
 """
 
 from __future__ import annotations
@@ -101,21 +101,26 @@ class MatchTail:
     """The match rate as a function of the threshold, from score ``start`` on, with its interval."""
 
     def __init__(self, unknown: UnknownQueries, start: float, weights: Floats) -> None:
-        count = int(np.searchsorted(-unknown.scores, -start, side="right"))
         self.stretch = Stretch.of(unknown.tail.pairs)
         self.start = start
-        excess = self.stretch(unknown.scores[:count]) - self.stretch(np.array([start]))
         self.unknown = unknown
+        self.weights = weights
+        count = self._matched(start)
+        excess = self.stretch(unknown.scores[:count]) - self.stretch(np.array([start]))
         self.matrices = [self._matrix(count, None), self._matrix(count, excess)]
         self.shares = self._shares(self.matrices, weights)
         self.has_tail = bool(self.shares.values[1] > 0)
 
     def interval(self, threshold: float, confidence: float) -> Interval:
-        """Match rate at a threshold at or above ``start``."""
+        """Match rate at a threshold at or above ``start``: carried there, or counted where more is matched
+        than the tail can explain."""
         beyond = self._beyond(threshold)
         share, excess = self.shares.values
         if beyond <= 0 or not self.has_tail:
             return self.shares.interval(lambda f: f[0], np.array([1.0, 0.0]), confidence)
+        if self.too_light(threshold):
+            counted = self._shares([self._matrix(self._matched(threshold), None)], self.weights)
+            return counted.interval(lambda f: f[0], np.ones(1), confidence)
         carried = float(share * np.exp(-beyond * share / excess))
         gradient = carried * np.array([1 / share - beyond / excess, beyond * share / excess**2])
         return self.shares.interval(lambda f: _carried(f, beyond), gradient, confidence)
@@ -124,7 +129,7 @@ class MatchTail:
         """Whether the rate counted at a higher score exceeds the carried one by more than chance."""
         beyond = self._beyond(score)
         share, excess = self.shares.values
-        matched = int(np.searchsorted(-self.unknown.scores, -score, side="right"))
+        matched = self._matched(score)
         if beyond <= 0 or not self.has_tail or not matched:
             return False
         counted = matched / self.unknown.trials
@@ -140,6 +145,9 @@ class MatchTail:
 
     def _beyond(self, score: float) -> float:
         return float(np.diff(self.stretch(np.array([self.start, score])))[0])
+
+    def _matched(self, score: float) -> int:
+        return int(np.searchsorted(-self.unknown.scores, -score, side="right"))
 
     def _matrix(self, count: int, amounts: Floats | None) -> Any:
         unknown = self.unknown

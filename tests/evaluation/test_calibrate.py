@@ -16,7 +16,7 @@ from decision.similarity import pair_similarities
 from evaluation.bounds import resampled_classes
 from evaluation.calibrate import calibrate
 from evaluation.identification_threshold import plan_gallery
-from evaluation.match_tail import collect_unknown
+from evaluation.match_tail import collect_unknown, match_tail
 from evaluation.pairs import arrange
 from evaluation.tails import accepted_pairs, collect
 
@@ -194,6 +194,21 @@ def test_the_match_rate_is_that_of_a_loop_and_bounds_the_fpir_of_every_gallery()
             size = GallerySize(items=5 * drawn, classes=drawn)
             bound = plan_gallery(len(items), 8, size).fpir(rate)
             assert bound == pytest.approx(naive) if drawn == 1 else bound >= naive
+
+
+def test_lookalikes_are_never_explained_away_by_the_tail() -> None:
+    """Eight pairs of classes that are all but copies: no bound lies below what is counted there."""
+    items = clustered(3, 80, 8)
+    vectors = items.vectors.copy()
+    vectors[64:128] = vectors[:64] + 0.01 * np.random.default_rng(4).standard_normal((64, 12))
+    pairs = arrange(EmbeddingSet.from_arrays(vectors, items.labels))
+    unknown = collect_unknown(pairs, 0.05)
+    rates = match_tail(unknown, 0.3 / 80, resampled_classes(80, 0))
+    assert rates is not None
+    for threshold in (0.98, 0.99, 0.998):
+        counted = unknown.match_rate(threshold)
+        assert counted > 2e-3
+        assert rates.interval(threshold, 0.95).bound >= counted
 
 
 def test_a_larger_gallery_asks_for_a_higher_threshold(fit: EmbeddingSet, proof: EmbeddingSet) -> None:
