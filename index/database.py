@@ -178,15 +178,23 @@ class Database:
     def _locked(self) -> sa.Connection:
         """The writer's connection. A data folder has a lock file; a PostgreSQL schema is locked here."""
         connection = self._engine.connect().execution_options(writes=True)
-        if self._engine.dialect.name == "postgresql":
-            key = sa.func.hashtext(sa.func.concat("limen writer ", sa.func.current_schema()))
-            with connection.begin():
-                if not connection.execute(sa.select(sa.func.pg_try_advisory_lock(key))).scalar():
-                    raise StoreInUse(
-                        f"{self._name} is being written by another process: a database schema has one "
-                        "writer. Stop the other, or give this one a database of its own."
-                    )
+        try:
+            if not self._owned(connection):
+                raise StoreInUse(
+                    f"{self._name} is being written by another process: a database schema has one "
+                    "writer. Stop the other, or give this one a database of its own."
+                )
+        except BaseException:
+            connection.close()
+            raise
         return connection
+
+    def _owned(self, connection: sa.Connection) -> bool:
+        if self._engine.dialect.name != "postgresql":
+            return True
+        key = sa.func.hashtext(sa.func.concat("limen writer ", sa.func.current_schema()))
+        with connection.begin():
+            return bool(connection.execute(sa.select(sa.func.pg_try_advisory_lock(key))).scalar())
 
     def _set(self, connection: sa.Connection, values: Mapping[str, str]) -> None:
         for name, value in values.items():

@@ -180,11 +180,10 @@ def test_a_backup_is_restored_into_postgresql(make_bundle: MakeBundle, tmp_path:
         assert store.count_feedback() == 3
 
 
+@pytest.mark.parametrize("where", ["postgresql"], indirect=True)
 def test_when_the_server_goes_away_writes_fail_and_come_back_with_it(
-    make_bundle: MakeBundle, tmp_path: Path, database: str | None, request: pytest.FixtureRequest
+    make_bundle: MakeBundle, tmp_path: Path, database: str, request: pytest.FixtureRequest
 ) -> None:
-    if database is None:
-        pytest.skip("SQLite has no server")
     bundle = make_bundle(items_of(unit(np.random.default_rng(1), 20, 4)))
     with LiveGallery.open(bundle, tmp_path / "data", database=database) as gallery:
         gallery.upsert([item("a")])
