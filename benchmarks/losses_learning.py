@@ -72,6 +72,7 @@ EXTRA: dict[str, dict[str, Any]] = {
         "loss": [{"name": "proto_triplet", "shots": 1}],
         "sampler": {"name": "episodic", "batch_size": 128, "items_per_class": 4},
     },
+    "nca, scale 16": {"loss": [{"name": "nca", "softmax_scale": 16}]},
     "lifted_structure, scale 1": {"loss": [{"name": "lifted_structure", "scale": 1.0}]},
     "normalized_softmax + 0.1 center": _with_softmax("center", 0.1),
     "normalized_softmax + nd": _with_softmax("nd", 1.0),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -89,9 +90,24 @@ def sides(
         return Side(anchors, present, items, positive, negative, similarity, None, (whole, *masks))
     positive, negative = pair_masks(labels, classes, None, same_items=False)
     similarity = items @ vectors.T
-    among = vectors @ vectors.T if len(vectors) <= len(items) else None
+    among = _Gram.apply(vectors) if len(vectors) <= len(items) else None  # type: ignore[no-untyped-call]
     clean = (similarity, positive, negative)
     return Side(items, labels, vectors, positive, negative, similarity, among, clean)
+
+
+class _Gram(torch.autograd.Function):
+    """Float [m, d] to the products of all rows with each other, [m, m]; one product backwards, not two."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        ctx.save_for_backward(rows)
+        return rows @ rows.T
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (rows,) = ctx.saved_tensors
+        grown: Tensor = (gradient + gradient.T) @ rows
+        return grown
 
 
 def positive_negative(pair: Side, hardest: int, positives: int | None) -> Choice:
