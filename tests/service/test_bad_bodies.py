@@ -233,11 +233,12 @@ def test_memory_is_back_where_it_was(made: Any, tmp_path: Path, kind: str, recor
                 assert 400 <= response.status_code < 500 or kind == "images", response.text
 
         slowest = [0.0]
-        send()
-        before = resident(process.pid)
-        for _ in range(4):
+        after = []
+        for _ in range(8):
             send()
-        grown = resident(process.pid) - before
+            after.append(resident(process.pid))
+        # an allocator may keep what one large body took, in whichever round it first does; a leak goes on
+        grown = max(after[4:]) - max(after[:4])
         record_property("figures", f"slowest {slowest[0]:.2f} s, memory {grown / 2**20:+.1f} MiB")
         assert grown < 16 << 20
 
