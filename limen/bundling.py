@@ -27,7 +27,7 @@ from index.bundle import refuse_foreign, write_bundle
 from index.memory import estimate, free_bytes
 from limen.points import SavedPoint, points_of_model
 from limen.progress import say, track
-from limen.source import Source, encoder_folder, source_of_run
+from limen.source import Source, source_of_run
 from limen.targets import name_of
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def export_run(
     points = points_for(source, gallery, point_files, targets or {}, settings.calibration)
     report = _report(source, points)
     card = model_card(run, report, points.all)
-    return _write(out, settings.name, source, report, gallery, points, settings, encoder_folder(run), card)
+    return _write(out, settings.name, source, report, gallery, points, settings, run.encoder_folder(), card)
 
 
 def build_from_embeddings(

@@ -65,7 +65,7 @@ def open_run(path: Path) -> Run:
 
 def source_of_run(run: Run) -> Source:
     """A run's embeddings by split: tested on test classes, fitted on validation classes."""
-    folder = encoder_folder(run)
+    folder = run.encoder_folder()
     model_hash = encoder_model_hash(folder / "encoder.onnx", folder / "preprocessing.json")
     test = run.embeddings("test")
     if test is None:
@@ -73,13 +73,3 @@ def source_of_run(run: Run) -> Source:
             f"{run.path} has no test items (data.split.test is 0, no data.test_path): nothing to look at."
         )
     return Source(test, model_hash, "test", run.embeddings("validation"), run.embeddings("train"))
-
-
-def encoder_folder(run: Run) -> Path:
-    """The folder of a run's exported encoder; exported on first use, the same file from then on."""
-    folder = run.path / "encoder"
-    if not (folder / "encoder.onnx").is_file():
-        from training.export import export_encoder
-
-        export_encoder(run, folder)
-    return folder

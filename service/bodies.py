@@ -15,7 +15,6 @@ from starlette.requests import ClientDisconnect
 
 from api_schemas.base import Schema
 from service.problems import (
-    BAD_REQUEST,
     BODY_TIMEOUT,
     NOT_JSON,
     UNSUPPORTED_MEDIA_TYPE,
@@ -101,14 +100,3 @@ def _plain(value: object) -> object:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     raise TypeError(type(value).__name__)
-
-
-def query_number(text: str, name: str) -> float:
-    """A finite number of the query string."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not np.isfinite(value):
-        raise ServiceProblem(BAD_REQUEST, f"{name} must be a finite number, found '{text[:40]}'.")
-    return value

@@ -24,7 +24,6 @@ from evaluation.evaluate import evaluate
 from evaluation.pairs import arrange
 from training.data.items import Items
 from training.data.load import load_data
-from training.export import export_encoder
 from training.run import CONFIG, EMBEDDINGS, SUMMARY, Run
 
 Precision = Literal["int8", "fp16"]
@@ -64,9 +63,7 @@ def lighter_run(run: Run, precision: Precision, track: Track = silent) -> tuple[
     Raises:
         InputError: the run's data is not what it was trained on, or it has no test items.
     """
-    full, light = run.path / "encoder", run.path / precision
-    if not (full / ENCODER_FILE).is_file():
-        export_encoder(run, full)
+    full, light = run.encoder_folder(), run.path / precision
     (light / "encoder").mkdir(parents=True, exist_ok=True)
     _write(full / ENCODER_FILE, light / "encoder" / ENCODER_FILE, precision)
     run.preprocessing().save(light / "encoder" / "preprocessing.json")

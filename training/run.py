@@ -82,6 +82,15 @@ class Run:
         network.load_state_dict(load_weights(self.path / CHECKPOINTS / BEST))
         return network.eval()
 
+    def encoder_folder(self) -> Path:
+        """The folder of the exported encoder; exported on first use, the same files from then on."""
+        from training.export import export_encoder  # brings ONNX Runtime, and needs this module
+
+        folder = self.path / "encoder"
+        if not (folder / "encoder.onnx").is_file():
+            export_encoder(self, folder)
+        return folder
+
 
 def train(
     config: Config,
