@@ -11,6 +11,7 @@ from api_schemas.base import SCHEMA_VERSION, Finite, Schema
 
 ScoreKind = Literal["cosine", "density"]
 TargetKind = Literal["far", "fpir", "frr", "eer", "cost"]
+Aggregate = Literal["nearest", "mean_of_class"]
 VERIFY_TARGETS: tuple[TargetKind, ...] = ("far", "frr", "eer", "cost")
 
 
@@ -45,7 +46,8 @@ class Target(Schema):
 
     For ``cost`` it is the expected cost per trial that was reached, and ``cost_parameters`` holds
     ``cost_false_match``, ``cost_false_non_match`` and ``prior``. ``gallery`` is set for ``fpir``
-    alone: FPIR grows with the gallery.
+    alone: FPIR grows with the gallery. ``aggregate`` is the rule by which several items of one class make
+    one score in a 1:N search: the best of them, or their mean; a point decides by the rule it was made for.
     """
 
     kind: TargetKind
@@ -53,6 +55,14 @@ class Target(Schema):
     confidence: Finite = Field(default=0.95, gt=0, lt=1)
     gallery: GallerySize | None = None
     cost_parameters: dict[str, Finite] | None = None
+    # left out where it is the usual one, so that such a point reads as it always did
+    aggregate: Aggregate = Field(default="nearest", exclude_if=lambda rule: rule == "nearest")
+
+    @model_validator(mode="after")
+    def _only_a_search_aggregates(self) -> Target:
+        if self.aggregate != "nearest" and self.kind != "fpir":
+            raise ValueError(f"a target {self.kind} is about pairs and has no aggregate; fpir has")
+        return self
 
 
 class Evidence(Schema):

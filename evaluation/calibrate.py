@@ -22,6 +22,7 @@ from decision.hashes import data_hash
 from decision.progress import Track, silent
 from decision.score import Scorer
 from evaluation.bounds import Floats, Interval, resampled_classes
+from evaluation.class_means import labelled_means
 from evaluation.consistency import Settings, consistency
 from evaluation.density import ScoreChoice, choose_score, scored_pairs, split_for_density
 from evaluation.evidence import measure
@@ -44,6 +45,7 @@ LEAST_CLASSES = 20
 HALVINGS = 20
 HALVING_REPLICATES = 300
 IMPOSTORS_FOR_PROBABILITY = 100_000
+RULES = {"nearest": "the nearest item of a class", "mean_of_class": "the mean over a class's items"}
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,7 @@ def calibrate(
         identification=False,
         classes_disjoint=False,
         genuine=genuine,
+        aggregate=target.aggregate,
         track=track,
     )
     evidence = fitted.evidence.model_copy(
@@ -137,6 +140,7 @@ def calibrate(
             resampled_classes(len(proof_pairs.classes), seed),
             identification=target.kind == "fpir",
             classes_disjoint=True,
+            aggregate=target.aggregate,
             seed=seed,
             track=track,
         )
@@ -157,8 +161,9 @@ def calibrate(
         fit=evidence,
         proof=proven,
         per_class=per_class,
-        probability=_probability(pairs, genuine, seed),
-        consistency=_consistency(shown, seed, track),
+        probability=_probability(pairs, genuine, target, seed),
+        # how evenly a threshold holds is measured over pairs, which means of classes do not threshold
+        consistency=_consistency(shown, seed, track) if target.aggregate == "nearest" else None,
     )
     return Calibration(point, scoring.cohort)
 
@@ -171,13 +176,15 @@ def choose(
     if target.kind == "fpir":
         assert value is not None
         plan = plan_gallery(len(pairs.a), len(pairs.classes), target.gallery)
-        threshold, reached = fpir_threshold(pairs, value, plan, confidence, weights, seed=seed, track=track)
+        threshold, reached = fpir_threshold(
+            pairs, value, plan, confidence, weights, aggregate=target.aggregate, seed=seed, track=track
+        )
         settled = target.model_copy(update={"gallery": plan.wanted})
         return Chosen(
             threshold,
             settled,
             reached,
-            f"fpir: each class unknown to the others, for {plan.describe()}",
+            f"fpir by {RULES[target.aggregate]}: each class unknown to the others, for {plan.describe()}",
         )
     if target.kind == "far":
         assert value is not None
@@ -247,7 +254,13 @@ def _halvings(fit: EmbeddingSet, target: Target, scorer: Scorer, seed: int, trac
         except CalibrationRefused:
             continue
         measured = measure(
-            other, threshold, target.confidence, weights, identification=False, classes_disjoint=True
+            other,
+            threshold,
+            target.confidence,
+            weights,
+            identification=False,
+            classes_disjoint=True,
+            aggregate=target.aggregate,
         )
         seen.append(measured.evidence)
     if not seen:
@@ -296,9 +309,11 @@ def labelled_scores(pairs: Pairs, genuine: Genuine, seed: int) -> LabelledScores
     )
 
 
-def _probability(pairs: Pairs, genuine: Genuine, seed: int) -> Probability | None:
+def _probability(pairs: Pairs, genuine: Genuine, target: Target, seed: int) -> Probability | None:
     if not len(genuine.scores):
         return None
+    if target.aggregate == "mean_of_class":
+        return fit_probability(labelled_means(pairs, seed), seed)
     return fit_probability(labelled_scores(pairs, genuine, seed), seed)
 
 

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from api_schemas.operating_point import ClassRates, Evidence
+from api_schemas.operating_point import Aggregate, ClassRates, Evidence
 from decision.progress import Track, silent
 from evaluation.bounds import Floats, class_share, pair_share
+from evaluation.class_means import best_means, collect_trials, trials_above
 from evaluation.identification_threshold import known_queries_missed, plan_gallery
 from evaluation.match_tail import collect_unknown, match_tail, tail_rate, unknown_queries
 from evaluation.pair_threshold import Genuine, genuine_pairs
@@ -40,6 +41,7 @@ def measure(
     identification: bool,
     classes_disjoint: bool,
     genuine: Genuine | None = None,
+    aggregate: Aggregate = "nearest",
     seed: int = 0,
     track: Track = silent,
 ) -> Measured:
@@ -48,7 +50,13 @@ def measure(
     Args:
         identification: also bound the FPIR at the set's own gallery, which takes a second pass.
         classes_disjoint: whether the threshold was chosen on other classes.
+        aggregate: how several items of a class make one score. Rates over pairs, and those of each class,
+            are given for the nearest alone: nothing thresholds a pair where means decide.
     """
+    if aggregate != "nearest":
+        return _measured_means(
+            pairs, threshold, confidence, weights, identification, classes_disjoint, seed, track
+        )
     genuine = genuine_pairs(pairs) if genuine is None else genuine
     matrix = accepted_pairs(pairs, threshold, track)
     rejected = genuine.rejected(threshold)
@@ -56,13 +64,11 @@ def measure(
     totals = genuine.per_class.astype(np.float64)
     far = pair_share(matrix, sizes, weights, confidence) if pairs.n_impostor else None
     frr = class_share(rejected, totals, weights, confidence) if totals.sum() else None
-    fpir, fnir = _identification(pairs, genuine, threshold)
+    fpir, fnir = _identification(best_scores(pairs), threshold)
     fpir_upper, how = None, ""
     if identification and fpir is not None:
         fpir_upper = fpir_bound(pairs, threshold, confidence, weights, seed=seed, track=track)
-        how = (
-            f"; fpir: each class unknown to the {len(sizes) - 1} others, bound along the tail of best scores"
-        )
+        how = f"; {_left_out(pairs)} of best scores"
     return Measured(
         Evidence(
             n_items=len(pairs.a),
@@ -84,14 +90,27 @@ def measure(
 
 
 def fpir_bound(
-    pairs: Pairs, threshold: float, confidence: float, weights: Floats, *, seed: int, track: Track = silent
+    pairs: Pairs,
+    threshold: float,
+    confidence: float,
+    weights: Floats,
+    *,
+    aggregate: Aggregate = "nearest",
+    seed: int,
+    track: Track = silent,
 ) -> float | None:
     """One-sided upper bound of the FPIR at a gallery of all other classes; null where too few pairs of
     items are alike to support one."""
     n, n_classes = len(pairs.a), len(pairs.classes)
-    rate = unknown_queries(collect(pairs, threshold, track)).match_rate(threshold)
-    rate = max(rate, 2 / (n * (n_classes - 1)))
-    unknown = collect_unknown(pairs, tail_rate(rate, n_classes), seed=seed, track=track)
+    nearest = aggregate == "nearest"
+    matched = (
+        unknown_queries(collect(pairs, threshold, track))
+        if nearest
+        else trials_above(pairs, threshold, track)
+    )
+    rate = max(matched.match_rate(threshold), 2 / (n * (n_classes - 1)))
+    collected = collect_unknown if nearest else collect_trials
+    unknown = collected(pairs, tail_rate(rate, n_classes), seed=seed, track=track)
     tail = match_tail(unknown, rate, weights, below=threshold)
     if tail is None:
         return None
@@ -99,9 +118,50 @@ def fpir_bound(
     return bound if bound > 0 else None
 
 
-def _identification(pairs: Pairs, genuine: Genuine, threshold: float) -> tuple[float | None, float | None]:
-    best_same, best_other = best_scores(pairs)
-    fpir = float(np.mean(best_other >= np.float32(threshold))) if len(pairs.classes) > 1 else None
+def _measured_means(
+    pairs: Pairs,
+    threshold: float,
+    confidence: float,
+    weights: Floats,
+    identification: bool,
+    classes_disjoint: bool,
+    seed: int,
+    track: Track,
+) -> Measured:
+    fpir, fnir = _identification(best_means(pairs, track), threshold)
+    upper, how = None, ""
+    if identification and fpir is not None:
+        upper = fpir_bound(
+            pairs, threshold, confidence, weights, aggregate="mean_of_class", seed=seed, track=track
+        )
+        how = f"; {_left_out(pairs)} of means"
+    evidence = Evidence(
+        n_items=len(pairs.a),
+        n_classes=len(pairs.classes),
+        n_genuine_pairs=pairs.n_genuine,
+        n_impostor_pairs=pairs.n_impostor,
+        far=None,
+        far_upper=None,
+        frr=None,
+        frr_upper=None,
+        fpir=fpir,
+        fpir_upper=upper,
+        fnir=fnir,
+        method=f"means over {len(pairs.a) / len(pairs.classes):.3g} items a class on average; {METHOD}{how}",
+        classes_disjoint=classes_disjoint,
+    )
+    return Measured(evidence, [])
+
+
+def _left_out(pairs: Pairs) -> str:
+    return f"fpir: each class unknown to the {len(pairs.classes) - 1} others, bound along the tail"
+
+
+def _identification(
+    best: tuple[NDArray[np.float32], NDArray[np.float32]], threshold: float
+) -> tuple[float | None, float | None]:
+    best_same, best_other = best
+    fpir = float(np.mean(best_other >= np.float32(threshold))) if np.isfinite(best_other).any() else None
     known = np.isfinite(best_same)
     if not known.any():
         return fpir, None

@@ -23,10 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api_schemas.errors import CalibrationRefused
-from api_schemas.operating_point import GallerySize
+from api_schemas.operating_point import Aggregate, GallerySize
 from decision.progress import Track, silent
 from decision.score import CosineScorer
 from evaluation.bounds import Interval
+from evaluation.class_means import collect_trials
 from evaluation.match_tail import STEEPEST, collect_unknown, match_tail, tail_rate
 from evaluation.pair_threshold import SUPPORT_CLASSES, SUPPORT_PAIRS, last_true
 from evaluation.pairs import Pairs
@@ -87,6 +88,7 @@ def fpir_threshold(
     confidence: float,
     weights: Floats,
     *,
+    aggregate: Aggregate = "nearest",
     seed: int = 0,
     track: Track = silent,
 ) -> tuple[float, Interval]:
@@ -100,7 +102,8 @@ def fpir_threshold(
     """
     allowed = plan.match_rate(share)
     n, n_classes = len(pairs.a), len(pairs.classes)
-    unknown = collect_unknown(pairs, tail_rate(allowed, n_classes), seed=seed, track=track)
+    collected = collect_unknown if aggregate == "nearest" else collect_trials
+    unknown = collected(pairs, tail_rate(allowed, n_classes), seed=seed, track=track)
     wanted = f"FPIR <= {share:g} in a gallery of {plan.wanted.classes} classes"
     rates = match_tail(unknown, allowed, weights)
     if rates is None:
