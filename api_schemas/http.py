@@ -9,7 +9,7 @@ from pydantic import AllowInfNan, ConfigDict, Field, JsonValue, model_validator
 
 from api_schemas.base import Finite, Schema
 from api_schemas.manifest import BundleCounts, IndexDescription
-from api_schemas.operating_point import Evidence, Score, Target
+from api_schemas.operating_point import Aggregate, Evidence, Score, Target
 
 # no Python call per element: a batch holds hundreds of thousands of them
 Number = Annotated[float, AllowInfNan(False)]
@@ -102,10 +102,11 @@ class MatchOptions(Body):
 
     filter: Filter | None = None
     k: int = Field(default=100, ge=1)
-    aggregate: Literal["nearest", "mean_of_class"] = Field(
-        default="nearest",
-        description="How several references of one identity count. Operating points are calibrated for the "
-        "nearest one; `mean_of_class` is refused with 409, for no point is proven for it.",
+    aggregate: Aggregate | None = Field(
+        default=None,
+        description="How several references of one identity count: the nearest of them, or the mean of all. "
+        "An operating point decides by the rule it was calibrated for (`target.aggregate`), which is also "
+        "what null means; the other rule is refused with 409.",
     )
 
 
@@ -116,7 +117,10 @@ class MatchRequest(MatchOptions):
 
 
 class MatchResult(Schema):
-    """The best candidate is given even when the decision is "unknown"."""
+    """The best candidate is given even when the decision is "unknown".
+
+    By the mean of a class ``score`` is that mean; ``id`` and ``similarity`` are those of its nearest item.
+    """
 
     decision: Literal["match", "unknown"]
     label: str | None

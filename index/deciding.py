@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api_schemas.errors import LimenError
-from api_schemas.operating_point import OperatingPoint, Score
+from api_schemas.operating_point import Aggregate, OperatingPoint, Score
 from decision.accept import accepts
 from decision.probability import match_probability
 from decision.score import CosineScorer, Scorer
@@ -52,11 +52,16 @@ class NoOperatingPoint(LimenError):
         super().__init__(f"No operating point decides {verb}. {why} {advice}")
 
 
+class OtherRule(LimenError):
+    """A decision was asked for by another rule than the operating point was calibrated for."""
+
+
 class Match(NamedTuple):
     """The answer to "who is this?", from the best candidate by score.
 
     The best candidate is given even when the decision is "unknown"; everything about it is None only
-    when no item was left to compare with. ``margin`` is its score less the best of another label.
+    when no item was left to compare with. ``margin`` is its score less the best of another label. By the
+    mean of a class ``score`` is that mean, and ``id`` and ``similarity`` are those of its nearest item.
     """
 
     decision: Literal["match", "unknown"]
@@ -93,6 +98,16 @@ class Decider:
     def densities(self) -> str | None:
         """Under which name a gallery keeps its items' densities for this point; None if it needs none."""
         return density_name(self.point.score)
+
+    def check_rule(self, aggregate: Aggregate | None) -> None:
+        """Raises OtherRule for another rule than the point's own; None asks for the point's."""
+        own = self.point.target.aggregate
+        if aggregate not in {None, own}:
+            raise OtherRule(
+                f"The active operating point '{self.point.name}' was calibrated for the aggregate '{own}', "
+                f"and its proof says nothing about '{aggregate}': leave aggregate out, or activate a point "
+                f"made by `limen calibrate ... --target-fpir 0.01 --aggregate {aggregate}`."
+            )
 
     def accepts(self, scores: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Where a score reaches the threshold."""

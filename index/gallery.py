@@ -13,18 +13,19 @@ from numpy.typing import ArrayLike
 
 from api_schemas.errors import BundleError, InputError, LimenError
 from api_schemas.manifest import Manifest
-from api_schemas.operating_point import OperatingPoint
+from api_schemas.operating_point import Aggregate, OperatingPoint
 from decision.score import Scorer
 from decision.similarity import Vectors, pair_similarities
 from index.bundle import Bundle, read_bundle
-from index.deciding import COSINE, Decider, Match, NoOperatingPoint, Verification
+from index.class_means import mean_hits
+from index.deciding import COSINE, Decider, Match, NoOperatingPoint, OtherRule, Verification
 from index.generation import Generation
 from index.overlay import with_densities
 from index.store import StoredItem
 from index.vectors import query_rows
 from index.view import Hit, View
 
-__all__ = ["Closed", "Gallery", "Hit", "Match", "NoOperatingPoint", "Probe", "Verification"]
+__all__ = ["Closed", "Gallery", "Hit", "Match", "NoOperatingPoint", "OtherRule", "Probe", "Verification"]
 
 
 class Closed(LimenError):
@@ -175,12 +176,18 @@ class Gallery:
         k: int = 100,
         *,
         filter: Mapping[str, Any] | None = None,  # noqa: A002  (the contract's name)
+        aggregate: Aggregate | None = None,
         exclude_ids: Sequence[str | None] | None = None,
     ) -> list[Match]:
         """Who each query is, or "unknown": decided by the active 1:N point on the best of k candidates.
 
+        Args:
+            aggregate: how several items of a class count, which is the point's own rule unless given:
+                the nearest of them, or the mean of all (of the classes of the k nearest items).
+
         Raises:
             NoOperatingPoint: the bundle has none for 1:N.
+            OtherRule: its point was calibrated for the other rule.
             InputError: as for ``search``.
         """
         if self._match is None:
@@ -188,7 +195,11 @@ class Gallery:
         queries = query_rows(vectors, self.dim)
         # in this order: a newer view has all densities that an older point needs, not the other way round
         decider, view = self._match, self._view
-        found = view.search(queries, k, decider=decider, condition=filter, exclude_ids=exclude_ids)
+        decider.check_rule(aggregate)
+        if decider.point.target.aggregate == "mean_of_class":
+            found = mean_hits(view, queries, k, decider, filter, exclude_ids)
+        else:
+            found = view.search(queries, k, decider=decider, condition=filter, exclude_ids=exclude_ids)
         return [_best(hits, decider, len(view)) for hits in found]
 
     def verify(self, a: ArrayLike, b: ArrayLike) -> list[Verification]:

@@ -41,7 +41,7 @@ class Found:
     """The best rows of each query.
 
     ``rows`` int64 [q, w] and ``similarities`` float32 [q, w], by falling similarity, ties by id;
-    -1 and -inf past the end.
+    -1 and -inf past the end, which a single query's rows do not have.
     """
 
     rows: Rows
@@ -211,7 +211,8 @@ class Generation:
         self, queries: Vectors, k: int, allowed: Rows | None, exact: bool, alive: Alive | None
     ) -> Rows:
         if allowed is not None:
-            if exact or len(allowed) <= max(EXACT_ROWS, k, self._worth_comparing(len(allowed))):
+            few = exact or len(allowed) <= max(EXACT_ROWS, k)
+            if few or len(allowed) <= self._worth_comparing(len(allowed)):
                 return scan_rows(self.vectors, queries, k, allowed)
             return self._proposed_among(queries, k, self._mask(allowed))
         if exact and not self.engine.exact:
@@ -299,25 +300,35 @@ class Generation:
         """Candidates [q, w] by the kernel's similarity, ties by id, cut to k."""
         if not candidates.size:
             return Found(candidates, np.empty(candidates.shape, dtype=np.float32))
+        if len(queries) == 1:
+            rows = candidates[0]
+            if rows.min() < 0:
+                rows = rows[rows >= 0]
+            similarities = self.similarities(queries, rows, rows)
+            order = np.lexsort((self.items.rank[rows], -similarities))[:k]
+            return Found(rows[order][None], similarities[order][None])
         if candidates.min() >= 0:
             which = np.repeat(np.arange(len(queries)), candidates.shape[1])
-            similarities = self._similarities(queries, which, candidates.ravel()).reshape(candidates.shape)
+            similarities = self.similarities(queries, which, candidates.ravel()).reshape(candidates.shape)
         else:
             valid = candidates >= 0
             similarities = np.full(candidates.shape, -np.inf, dtype=np.float32)
             which = np.repeat(np.arange(len(queries)), valid.sum(axis=1))
-            similarities[valid] = self._similarities(queries, which, candidates[valid])
+            similarities[valid] = self.similarities(queries, which, candidates[valid])
         order = np.lexsort((self.items.rank[candidates], -similarities))[:, :k]
         query = np.arange(len(queries))[:, None]
         return Found(candidates[query, order], similarities[query, order])
 
-    def _similarities(self, queries: Vectors, which: Rows, rows: Rows) -> NDArray[np.float32]:
-        out = np.empty(len(rows), dtype=np.float32)
+    def similarities(self, queries: Vectors, which: Rows, rows: Rows) -> NDArray[np.float32]:
+        """Float32 [m]: the kernel's similarity of ``queries[which[i]]`` and row ``rows[i]``."""
         step = max(1, PAIR_NUMBERS // queries.shape[1])
+        if len(queries) == 1 and len(rows) <= step:
+            return pair_similarities(queries, self.vectors.take(rows, axis=0))
+        out = np.empty(len(rows), dtype=np.float32)
         for start in range(0, len(rows), step):
             part = slice(start, start + step)
             asked = queries if len(queries) == 1 else queries[which[part]]
-            out[part] = pair_similarities(asked, self.vectors[rows[part]])
+            out[part] = pair_similarities(asked, self.vectors.take(rows[part], axis=0))
         return out
 
     def lost_rows(self, track: Track = silent) -> Rows:

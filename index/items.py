@@ -129,6 +129,16 @@ class ItemTable:
         return None
 
     @cached_property
+    def _by_class(self) -> tuple[Rows, Rows]:
+        rows = np.argsort(self.label_codes, kind="stable")
+        return rows, np.searchsorted(self.label_codes[rows], np.arange(len(self.classes) + 1))
+
+    def rows_of_class(self, code: int) -> Rows:
+        """The rows of a class, ascending."""
+        rows, starts = self._by_class
+        return rows[starts[code] : starts[code + 1]]
+
+    @cached_property
     def _metadata_columns(self) -> list[tuple[str, pa.ChunkedArray]]:
         return list(zip(self.metadata.column_names, self.metadata.columns, strict=True))
 

@@ -71,6 +71,7 @@ def calibrate(
     eer: bool = False,
     cost: tuple[float, float, float] | None = None,
     score: Literal["auto", "cosine", "density"] = "auto",
+    aggregate: Literal["nearest", "mean_of_class"] = "nearest",
     confidence: float = 0.95,
     name: str | None = None,
     model: str = "unnamed",
@@ -84,6 +85,7 @@ def calibrate(
         eer: where FAR equals FRR.
         cost: of a false match and of a false non-match, and the prior of a genuine pair.
         score: the kind of score to threshold; ``auto`` takes the more consistent one.
+        aggregate: of an FPIR target, how several items of a class make one score.
         confidence: of the one-sided upper bound that must meet the target.
         name: the point's name; made from the target unless given.
         model: what the model is called; a bundle of these vectors must use the same name.
@@ -96,7 +98,15 @@ def calibrate(
     from evaluation.calibrate import calibrate as choose
     from limen.targets import name_of, one_target
 
-    target = one_target(confidence, far=target_far, fpir=target_fpir, frr=target_frr, eer=eer, cost=cost)
+    target = one_target(
+        confidence,
+        far=target_far,
+        fpir=target_fpir,
+        frr=target_frr,
+        eer=eer,
+        cost=cost,
+        aggregate=aggregate,
+    )
     items = EmbeddingSet.from_arrays(embeddings, labels)
     return choose(
         items,

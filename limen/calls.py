@@ -26,7 +26,7 @@ from api_schemas.http import (
 )
 from api_schemas.http_admin import ActivateModelResponse, ActivatePointResponse, History, Job, ModelList
 from api_schemas.http_items import DeleteResponse, FeedbackResponse, Item, ItemPage, UpsertResponse
-from api_schemas.operating_point import OperatingPoint
+from api_schemas.operating_point import Aggregate, OperatingPoint
 from api_schemas.report import Report
 from limen.found import Found, read_found
 
@@ -96,9 +96,9 @@ def match(
     k: int = 100,
     *,
     filter: Filter | None = None,  # noqa: A002
-    aggregate: Literal["nearest", "mean_of_class"] = "nearest",
+    aggregate: Aggregate | None = None,
 ) -> Call[MatchResponse]:
-    """``POST /v1/match`` for rows [n, d] or references."""
+    """``POST /v1/match`` for rows [n, d] or references; by the point's own ``aggregate`` unless given."""
     options = {"aggregate": aggregate}
     return _asked("/v1/match", MatchResponse.model_validate_json, JSON, queries, k, filter, options)
 

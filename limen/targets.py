@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from api_schemas.errors import ConfigError
-from api_schemas.operating_point import Target, TargetKind
+from api_schemas.operating_point import Aggregate, Target, TargetKind
 
 
 def share_target(kind: TargetKind, value: float, confidence: float) -> Target:
@@ -25,8 +25,10 @@ def one_target(
     frr: float | None = None,
     eer: bool = False,
     cost: tuple[float, float, float] | None = None,
+    aggregate: Aggregate = "nearest",
 ) -> Target:
-    """The one target that was given; raises ConfigError for none, several or a share outside (0, 1)."""
+    """The one target that was given; raises ConfigError for none, several, a share outside (0, 1), or an
+    aggregate of pairs."""
     if not 0.5 <= confidence < 1:
         raise ConfigError(f"confidence must be at least 0.5 and below 1, found {confidence:g}.")
     flags: dict[TargetKind, float | None] = {"far": far, "fpir": fpir, "frr": frr}
@@ -37,7 +39,9 @@ def one_target(
         given.append(Target(kind="cost", confidence=confidence, cost_parameters=_cost_parameters(cost)))
     if len(given) != 1:
         raise ConfigError(f"give exactly one target (FAR, FPIR, FRR, EER or cost), found {len(given)}.")
-    return given[0]
+    if aggregate != "nearest" and given[0].kind != "fpir":
+        raise ConfigError(f"the aggregate {aggregate} is of a 1:N search: it needs a target FPIR.")
+    return given[0].model_copy(update={"aggregate": aggregate})
 
 
 def costs(text: str) -> tuple[float, float, float]:
@@ -72,4 +76,5 @@ def chosen_targets(far: float | None, fpir: float | None) -> dict[TargetKind, fl
 
 def name_of(target: Target) -> str:
     """A readable default name, e.g. ``far-1%``."""
-    return target.kind if target.value is None else f"{target.kind}-{100 * target.value:g}%"
+    rule = "" if target.aggregate == "nearest" else "-mean"
+    return target.kind if target.value is None else f"{target.kind}-{100 * target.value:g}%{rule}"

@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from api_schemas.errors import BundleError, LimenError
 from api_schemas.problem import PROBLEM_MEDIA_TYPE, FieldProblem, Problem
 from index.database import StoreFailed
-from index.gallery import Closed
+from index.gallery import Closed, OtherRule
 from service.wording import field_problems
 
 
@@ -143,6 +143,8 @@ def of_limen_error(error: LimenError) -> ServiceProblem:
         return ServiceProblem(WRITE_FAILED, str(error), headers={"Retry-After": "30"})
     if isinstance(error, Closed):
         return ServiceProblem(NOT_READY, str(error), headers={"Retry-After": "1"})
+    if isinstance(error, OtherRule):
+        return ServiceProblem(NO_OPERATING_POINT, str(error))
     return ServiceProblem(CONFLICT if isinstance(error, BundleError) else INVALID_INPUT, str(error))
 
 

@@ -35,6 +35,10 @@ def calibrate(
     score: Annotated[
         Literal["auto", "cosine", "density"], typer.Option(help="Which score to threshold.")
     ] = "auto",
+    aggregate: Annotated[
+        Literal["nearest", "mean_of_class"],
+        typer.Option(help="1:N. How several items of a class make one score."),
+    ] = "nearest",
     name: Annotated[
         str | None, typer.Option(help="The point's name; made from the target unless given.")
     ] = None,
@@ -64,6 +68,7 @@ def calibrate(
         frr=target_frr,
         eer=eer,
         cost=None if cost is None else costs(cost),
+        aggregate=aggregate,
     )
     if out is None and not plan:
         raise ConfigError("--out FILE is needed: where to write the operating point.")

@@ -15,7 +15,6 @@ from service.bodies import json_response
 from service.direct import DirectRoute
 from service.openapi import BODY, problems, takes
 from service.options import asked
-from service.problems import NO_OPERATING_POINT, ServiceProblem
 from service.references import asking
 from service.security import allow
 from service.served import Served
@@ -39,23 +38,19 @@ async def match(request: Request) -> Response:
     The best candidate is given even when the decision is `unknown`. `margin` is the distance to the best
     candidate of another label. `beyond_proof` is true once the gallery has over 1.1 x the items that the
     point is proven for. Takes raw float32 rows like `/v1/search`.
+
+    A point calibrated for `mean_of_class` scores a class as the mean over all its items (that pass the
+    filter); the classes looked at are those of the `k` nearest items.
     """
     start = perf_counter()
     allow(request, "read")
     state, served = state_of(request), active(request)
     point = served.deciding("match")
     what = await asked(request, MatchOptions, served, state)
-    if what.options.aggregate != "nearest":
-        raise ServiceProblem(
-            NO_OPERATING_POINT,
-            f"aggregate '{what.options.aggregate}' is decided by no operating point: '{point.name}' was "
-            "calibrated for the nearest reference of an identity, and its proof says nothing about means. "
-            "Leave aggregate out, or average the hits of /v1/search without a decision.",
-        )
     parsed = perf_counter()
     results = await state.compute.run(
         lambda: _decide(served, point, state.signer, what.resolve, what.options),
-        light=what.light and what.options.filter is None,
+        light=what.light and what.options.filter is None and point.target.aggregate == "nearest",
     )
     searched = perf_counter()
     answer = json_response(
@@ -74,7 +69,11 @@ def _decide(
     matches = asking(
         queries,
         lambda: served.gallery.match(
-            queries.vectors, k=options.k, filter=options.filter, exclude_ids=queries.excluded
+            queries.vectors,
+            k=options.k,
+            filter=options.filter,
+            aggregate=options.aggregate,
+            exclude_ids=queries.excluded,
         ),
     )
     return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -9,9 +10,12 @@ import numpy as np
 import pytest
 
 from api_schemas.errors import InputError
+from api_schemas.operating_point import GallerySize, Target
 from decision.similarity import pair_similarities
+from evaluation.calibrate import calibrate
 from limen.client import AsyncClient, Client, ServiceError
 from limen.found import read_found
+from tests.service.bundles import clusters
 
 
 def similarities(made: Any, vector: np.ndarray) -> dict[str, float]:
@@ -231,6 +235,50 @@ def test_a_class_mean_is_not_decided_by_a_point_for_the_nearest(client: Client, 
     queries = made.gallery.vectors[:2]
     assert client.match(queries, aggregate="nearest").results[0].decision
     for asked in (queries, [{"id": "item-0"}]):
-        with pytest.raises(ServiceError, match="calibrated for the nearest") as refusal:
+        with pytest.raises(ServiceError, match="calibrated for the aggregate 'nearest'") as refusal:
             client.match(asked, aggregate="mean_of_class")
         assert refusal.value.problem.type == "/problems/no-operating-point"
+
+
+def test_a_point_for_class_means_decides_by_them(start: Any, made: Any, tmp_path: Path) -> None:
+    """Added, activated, asked: each answer is that of a loop over all items of each class."""
+    target = Target(kind="fpir", value=0.2, aggregate="mean_of_class")
+    hashed = made.points["match"].model_hash
+    size = GallerySize(items=len(made.gallery), classes=40)
+    point = calibrate(clusters(1, 50, 8, "fit-"), target, name="means", model_hash=hashed, gallery=size).point
+    with Client(start(made.path, data=tmp_path / "data"), retries=0) as client:
+        assert client.match(made.gallery.vectors[:1], aggregate="nearest").results[0].decision
+        client.add_operating_point(point)
+        client.activate_operating_point(point.id)
+        listed = client.info().operating_points.match
+        assert listed is not None
+        assert listed.target.aggregate == "mean_of_class"
+        ids = [f"item-{row}" for row in range(0, 320, 40)]
+        answers = client.match([{"id": one} for one in ids], k=1000).results
+        for item_id, answer in zip(ids, answers, strict=True):
+            row = made.gallery.ids.tolist().index(item_id)
+            found = similarities(made, made.gallery.vectors[row])
+            found.pop(item_id)
+            means = {
+                str(label): float(
+                    np.float32(
+                        np.mean(
+                            [
+                                found[one]
+                                for one in made.gallery.ids[made.gallery.labels == label]
+                                if one in found
+                            ]
+                        )
+                    )
+                )
+                for label in made.gallery.classes
+            }
+            assert answer.label == max(means, key=lambda label: means[label])
+            assert answer.score == pytest.approx(means[answer.label], abs=1e-6)
+            assert answer.decision == ("match" if answer.score >= np.float32(point.threshold) else "unknown")
+            assert answer.operating_point == point.id
+        raw = client.match(made.gallery.vectors[:3], aggregate="mean_of_class").results
+        assert {one.operating_point for one in raw} == {point.id}
+        client.feedback(decision_id=raw[0].decision_id, same=True)
+        with pytest.raises(ServiceError, match="calibrated for the aggregate 'mean_of_class'"):
+            client.match(made.gallery.vectors[:1], aggregate="nearest")
