@@ -31,7 +31,7 @@ test-full: setup ## the whole test suite with its long forms
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 bench: setup     ## every benchmark, each a ratio against a peer or a limit in the same run
-	for file in benchmarks/*.py; do $(BIN)/python -P $$file || exit 1; done
+	for file in benchmarks/*.py; do $(BIN)/python -m benchmarks.$$(basename $$file .py) || exit 1; done
 
 clean:           ## remove what setup and the tools made
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,178 @@
+"""One size of the data, with the bare graph and the bundles over it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter, process_time
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from api_schemas.config import IndexConfig
+from benchmarks.index_parts.measure import EFFORTS, Ask, K, Rows
+from decision.embeddings import EmbeddingSet
+from decision.hashes import vectors_model_hash
+from index.bundle import write_bundle
+from index.engines import HnswEngine
+from index.gallery import Gallery
+from index.view import View
+
+
+def clustered(n: int, dim: int, queries: int, seed: int = 0) -> tuple[Rows, Rows, NDArray[np.int64]]:
+    """Unit rows, queries of the same law, and each row's centre."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(max(1, n // 20), dim)).astype(np.float32)
+    centres /= np.linalg.norm(centres, axis=1, keepdims=True)
+    label = rng.integers(0, len(centres), n + queries)
+    rows = np.empty((n + queries, dim), dtype=np.float32)
+    for start in range(0, n + queries, 65_536):
+        part = slice(start, start + 65_536)
+        noise = rng.normal(size=(len(label[part]), dim), scale=1.2 / dim**0.5).astype(np.float32)
+        block = centres[label[part]] + noise
+        rows[part] = block / np.linalg.norm(block, axis=1, keepdims=True)
+    return rows[:n], rows[n:], label[:n]
+
+
+class Bench:
+    """The data, the true neighbours of its queries, and what was built for it."""
+
+    def __init__(self, rows: int, dim: int, m: int, breadth: int, folder: Path) -> None:
+        self.folder, self.m, self.breadth = folder, m, breadth
+        self.rows, self.queries, self.label = clustered(rows, dim, 1_000)
+        faiss.omp_set_num_threads(2)
+        kept = folder / f"truth-{rows}.npy"
+        if not kept.exists():
+            np.save(kept, faiss.knn(self.queries, self.rows, K, metric=faiss.METRIC_INNER_PRODUCT)[1])
+        self.truth = np.load(kept)
+        self.graph, self.graph_seconds = self._graph()
+
+    def _graph(self) -> tuple[Any, float]:
+        """The bare graph, built as FAISS is meant to be used: everything in one call."""
+        file = self.folder / f"bare-{len(self.rows)}-{self.m}-{self.breadth}.faiss"
+        took = file.with_suffix(".json")
+        if not file.exists():
+            graph = faiss.IndexHNSWFlat(self.rows.shape[1], self.m, faiss.METRIC_INNER_PRODUCT)
+            graph.hnsw.efConstruction = self.breadth
+            start = process_time()
+            graph.add(self.rows)
+            took.write_text(json.dumps(process_time() - start))
+            faiss.write_index(graph, str(file))
+        return faiss.read_index(str(file)), float(json.loads(took.read_text()))
+
+    def bundle(self, kind: str, rows: Rows | None = None, ours: bool = False) -> tuple[Path, float]:
+        """A bundle, and the seconds from arrays to files on disk; ``ours`` builds the graph anew."""
+        vectors = self.rows if rows is None else rows
+        path = (
+            self.folder / f"{kind}-{len(vectors)}-{self.m}-{self.breadth}{'' if rows is None else '-other'}"
+        )
+        took = path.with_suffix(".json")
+        if path.exists() and not ours:
+            return path, float(json.loads(took.read_text()))
+        n = len(vectors)
+        rng = np.random.default_rng(1)
+        labels = rng.integers(0, max(1, n // 20), n).astype(np.str_)
+        items = EmbeddingSet(
+            vectors, labels, np.arange(n).astype(np.str_), {"meta": rng.integers(0, 10_000, n)}
+        )
+        graph = kind in ("hnsw", "hnsw_sq8")
+        settings = {"kind": kind} | ({"m": self.m, "ef_construction": self.breadth} if graph else {})
+        taken = graph and rows is None and not ours
+        build = HnswEngine.build
+        if taken:
+            HnswEngine.build = classmethod(self._taken)  # type: ignore[assignment,method-assign]
+        faiss.omp_set_num_threads(2)
+        start = process_time()
+        write_bundle(
+            path,
+            name="benchmark",
+            items=items,
+            model_hash=vectors_model_hash("benchmark", vectors.shape[1]),
+            encoder_folder=None,
+            index_config=IndexConfig.model_validate(settings),
+            report=None,
+            operating_points=[],
+            active={},
+            reasons=[],
+            config_yaml="",
+        )
+        seconds = process_time() - start + (self.graph_seconds if taken else 0.0)
+        HnswEngine.build = build  # type: ignore[method-assign]
+        took.write_text(json.dumps(seconds))
+        return path, seconds
+
+    def _taken(
+        self, cls: type[HnswEngine], vectors: Rows, rows: Any, config: IndexConfig, kind: Any, track: Any
+    ) -> HnswEngine:
+        """The bare graph as an engine, its rows brought to 8 bits for ``hnsw_sq8``."""
+        index = self.graph
+        if kind == "hnsw_sq8":
+            quantizer = faiss.ScalarQuantizer.QT_8bit
+            index = faiss.IndexHNSWSQ(vectors.shape[1], quantizer, self.m, faiss.METRIC_INNER_PRODUCT)
+            index.train(vectors[:100_000])
+            faiss.downcast_index(index.storage).add(vectors)
+            index.hnsw, index.ntotal = self.graph.hnsw, len(vectors)
+        parameters = {"m": config.m, "ef_construction": config.ef_construction, "ef_search": 128}
+        return cls(faiss.clone_index(index), kind, parameters)
+
+
+def opened(path: Path) -> tuple[Gallery, dict[str, Any]]:
+    """A gallery, how long it took to open, and what it says of itself."""
+    start = perf_counter()
+    gallery = Gallery.open(path)
+    hashed = perf_counter() - start
+    start = perf_counter()
+    gallery._bundle.generation()
+    mapped = perf_counter() - start
+    stats = {name: gallery.stats()[name] for name in ("missed", "linked", "side_list", "audited")}
+    size = round(sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) / 2**20)
+    return gallery, {
+        "open s, files hashed before": round(mapped, 3),
+        "open s": round(hashed, 2),
+        **stats,
+        "files MB": size,
+    }
+
+
+def gallery_ask(gallery: Gallery, dead: NDArray[np.bool_] | None = None) -> Ask:
+    """Our search, decision included, as the gallery is set; ``dead`` rows are deleted before."""
+    main = gallery._view.main
+    assert main is not None
+    if dead is not None:
+        gallery._shown = View(main, main.alive(~dead))
+
+    def ask(queries: Rows) -> NDArray[np.int64]:
+        found = gallery.search(queries, K, min_score=-1.0)
+        return np.array([[int(hit.id) for hit in hits] for hits in found])
+
+    return ask
+
+
+def gallery_asks(gallery: Gallery) -> tuple[Callable[[int], Ask], list[int]]:
+    """Our search at an effort, and the efforts there are: beams, numbers of cells, or 0 for ``flat``."""
+    main = gallery._view.main
+    assert main is not None
+    parameters = main.engine.parameters
+    name = {"flat": "", "ivf_pq": "nprobe"}.get(main.engine.kind, "ef_search")
+    cells = int(parameters.get("cells", 0))
+    efforts = {"": [0], "nprobe": [cells * share // 100 for share in range(4, 101, 4)]}
+
+    def at(effort: int) -> Ask:
+        if name:
+            parameters[name] = effort
+        return gallery_ask(gallery)
+
+    return at, efforts.get(name, list(EFFORTS))
+
+
+def bare_asks(index: Any) -> Callable[[int], Ask]:
+    """FAISS itself on one of its own indexes."""
+
+    def at(effort: int) -> Ask:
+        parameters = faiss.SearchParametersHNSW(efSearch=effort)
+        return lambda queries: index.search(queries, K, params=parameters)[1]
+
+    return at

@@ -1,0 +1,131 @@
+"""What our index does: beside the bare graph, under filters, after deletions, with many copies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from time import perf_counter, process_time
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.index_parts.bench import Bench, bare_asks, gallery_ask, gallery_asks, opened
+from benchmarks.index_parts.measure import K, rates, recall, resident, tuned
+from index.items import ItemTable
+
+ASKED = 200  # filtered searches that are timed, each with a filter of its own
+
+
+def search(bench: Bench, kind: str) -> dict[str, Any]:
+    """A kind beside the bare graph, each at recall 0.95."""
+    path, took = bench.bundle(kind, ours=kind == "hnsw" and len(bench.rows) <= 200_000)
+    faiss.omp_set_num_threads(1)
+    before = resident()
+    gallery, out = opened(path)
+    at, efforts = gallery_asks(gallery)
+    effort, ours = tuned(at, bench.queries, bench.truth, efforts)
+    bare_effort, bare = tuned(bare_asks(bench.graph), bench.queries, bench.truth)
+    found = {
+        "build s": round(took, 1),
+        "bare build s": round(bench.graph_seconds, 1),
+        "build ratio": round(bench.graph_seconds / took, 3),
+        "effort and recall, ours": [effort, recall(ours, bench.queries, bench.truth)],
+        "ef and recall, bare": [bare_effort, recall(bare, bench.queries, bench.truth)],
+    }
+    after = resident()
+    both = rates({"ours": ours, "bare": bare}, bench.queries)
+    for name in list(both["ours"]):
+        both["ours"][f"ratio, {name}"] = round(both["ours"][name] / both["bare"][name], 3)
+    memory = {f"Rss{name} MB": after[name] - before[name] for name in after}
+    return {**found, **out, **both, **memory, "vectors MB": bench.rows.nbytes // 2**20}
+
+
+def filters(bench: Bench, kind: str) -> dict[str, Any]:
+    """Milliseconds a query, how full answers are and how right, under filters of falling share."""
+    faiss.omp_set_num_threads(1)
+    gallery, _ = opened(bench.bundle(kind)[0])
+    main = gallery._view.main
+    assert main is not None
+    out: dict[str, Any] = {}
+    for name, cases in filter_cases(main.items).items():
+        spent, full, right, asked = [], 0, 0.0, 0
+        for (condition, chosen), query in zip(cases, bench.queries, strict=False):
+            start = perf_counter()
+            hits = gallery.search(query, K, filter=condition)[0]
+            spent.append(perf_counter() - start)
+            best = chosen[np.argsort(-(bench.rows[chosen] @ query), kind="stable")[:K]]
+            asked += 1
+            full += len(hits) == len(best)
+            right += len({int(hit.id) for hit in hits} & set(best.tolist())) / max(1, len(best))
+        median = round(float(np.median(spent)) * 1e3, 4)
+        out[name] = {"median ms": median, "full": full / asked, "recall": round(right / asked, 4)}
+    return out
+
+
+def filter_cases(
+    items: ItemTable,
+) -> dict[str, Iterator[tuple[dict[str, Any], NDArray[np.int64]]]]:
+    """By name: conditions of a share of the rows, each with the rows it holds for."""
+    meta = items.metadata.column("meta").to_numpy()
+    labels = np.array(items.classes)[items.label_codes]
+
+    def by_label() -> Iterator[tuple[dict[str, Any], NDArray[np.int64]]]:
+        rng = np.random.default_rng(2)
+        for _ in range(ASKED):
+            label = str(rng.integers(0, len(items.classes)))
+            yield {"label": label}, np.flatnonzero(labels == label)
+
+    def by_range(width: int) -> Iterator[tuple[dict[str, Any], NDArray[np.int64]]]:
+        rng = np.random.default_rng(2)
+        for _ in range(ASKED):
+            low = int(rng.integers(0, 10_000 - width + 1))
+            yield (
+                {"meta": {"$gte": low, "$lt": low + width}},
+                np.flatnonzero((meta >= low) & (meta < low + width)),
+            )
+
+    shares = {f"range {share:g} %": by_range(int(share * 100)) for share in (100, 50, 10, 1, 0.1)}
+    return {"label": by_label(), **shares}
+
+
+def deletes(bench: Bench, kind: str) -> dict[str, Any]:
+    """A tenth of the rows deleted and not yet rebuilt away."""
+    dead = np.random.default_rng(3).random(len(bench.rows)) < 0.1
+    living = np.flatnonzero(~dead)
+    faiss.omp_set_num_threads(2)
+    near = faiss.knn(bench.queries, bench.rows[living], K, metric=faiss.METRIC_INNER_PRODUCT)[1]
+    faiss.omp_set_num_threads(1)
+    whole, less = (opened(bench.bundle(kind)[0])[0] for _ in range(2))
+    at, efforts = gallery_asks(whole)
+    effort, all_there = tuned(at, bench.queries, bench.truth, efforts)
+    gallery_asks(less)[0](effort)
+    ask = gallery_ask(less, dead)
+    out: dict[str, Any] = {"effort": effort, "recall": recall(ask, bench.queries, living[near])}
+    return out | rates({"a tenth deleted": ask, "none deleted": all_there}, bench.queries, 3)
+
+
+def duplicates(bench: Bench, kind: str) -> dict[str, Any]:
+    """Every third row is a copy of one of a hundred vectors: do all others still find themselves?"""
+    rng = np.random.default_rng(4)
+    rows = bench.rows[: min(len(bench.rows), 100_000)].copy()
+    copies = rng.random(len(rows)) < 1 / 3
+    rows[copies] = rows[rng.integers(0, 100, copies.sum())]
+    graph = faiss.IndexHNSWFlat(rows.shape[1], bench.m, faiss.METRIC_INNER_PRODUCT)
+    graph.hnsw.efConstruction = bench.breadth
+    faiss.omp_set_num_threads(2)
+    start = process_time()
+    graph.add(rows)
+    bare_took = process_time() - start
+    path, took = bench.bundle(kind, rows)
+    gallery, out = opened(path)
+    chosen = rng.permutation(np.flatnonzero(~copies))[:5_000]
+    ours = gallery_ask(gallery)
+    kept = faiss.SearchParametersHNSW(efSearch=128)
+    for name, top in (
+        ("ours", ours(rows[chosen])[:, 0]),
+        ("bare", graph.search(rows[chosen], 1, params=kept)[1][:, 0]),
+    ):
+        near = np.einsum("ij,ij->i", rows[top], rows[chosen])
+        out[f"of {len(chosen):,} other rows not found, {name}"] = int((near < 1 - 1e-6).sum())
+    return out | {"build s": round(took, 1), "bare build s": round(bare_took, 1)}

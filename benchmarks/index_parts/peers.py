@@ -1,0 +1,169 @@
+"""Other libraries on the same vectors, where they are installed: hnswlib, usearch, qdrant's edge engine."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter, process_time
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.index_parts.bench import Bench, bare_asks, opened
+from benchmarks.index_parts.measure import Ask, K, Rows, rates, recall, tuned
+from benchmarks.index_parts.ours import filter_cases
+
+
+def peers(bench: Bench, _: str) -> dict[str, Any]:
+    """hnswlib and usearch with the same links and breadth, at recall 0.95, beside the bare graph."""
+    out: dict[str, Any] = {}
+    asks: dict[str, Ask] = {}
+    makes: dict[str, Callable[[int], Ask]] = {"bare": bare_asks(bench.graph)}
+    out["bare"] = {"build s": round(bench.graph_seconds, 1)}
+    for name, make in (("hnswlib", _hnswlib), ("usearch", _usearch)):
+        try:
+            makes[name], seconds = make(bench)
+            out[name] = {"build s": round(seconds, 1)}
+        except ImportError as error:
+            print(f"{name} cannot be measured: {error}")
+    faiss.omp_set_num_threads(1)
+    for name, at in makes.items():
+        effort, asks[name] = tuned(at, bench.queries, bench.truth)
+        out[name] |= {"ef": effort, "recall": recall(asks[name], bench.queries, bench.truth)}
+    for name, speeds in rates(asks, bench.queries, 3).items():
+        out[name] |= speeds
+    return out
+
+
+def _hnswlib(bench: Bench) -> tuple[Callable[[int], Ask], float]:
+    hnswlib: Any = importlib.import_module("hnswlib")
+    graph = hnswlib.Index("ip", bench.rows.shape[1])
+
+    def build() -> None:
+        graph.init_index(len(bench.rows), M=bench.m, ef_construction=bench.breadth)
+        graph.add_items(bench.rows, num_threads=2)
+
+    seconds = _kept(bench, "hnswlib", build, graph.save_index, graph.load_index)
+    graph.set_num_threads(1)
+
+    def at(effort: int) -> Ask:
+        graph.set_ef(effort)
+        return lambda queries: graph.knn_query(queries, K)[0].astype(np.int64)
+
+    return at, seconds
+
+
+def _usearch(bench: Bench) -> tuple[Callable[[int], Ask], float]:
+    usearch: Any = importlib.import_module("usearch.index")
+    net = usearch.Index(
+        ndim=bench.rows.shape[1],
+        metric="ip",
+        connectivity=bench.m,
+        expansion_add=bench.breadth,
+        dtype="f32",
+    )
+
+    def build() -> None:
+        net.add(np.arange(len(bench.rows)), bench.rows, threads=2)
+
+    seconds = _kept(bench, "usearch", build, net.save, net.load)
+
+    def at(effort: int) -> Ask:
+        net.expansion_search = effort
+
+        def ask(queries: Rows) -> NDArray[np.int64]:
+            keys = net.search(queries, K, threads=1).keys
+            return np.asarray(keys).reshape(len(queries), -1).astype(np.int64)
+
+        return ask
+
+    return at, seconds
+
+
+def _kept(
+    bench: Bench,
+    name: str,
+    build: Callable[[], None],
+    save: Callable[[str], Any],
+    load: Callable[[str], Any],
+) -> float:
+    """Build and save, or load what an earlier run saved; the processor seconds of building."""
+    file = bench.folder / f"{name}-{len(bench.rows)}-{bench.m}-{bench.breadth}.{name}"
+    took = file.with_suffix(".json")
+    if file.exists():
+        load(str(file))
+        return float(json.loads(took.read_text()))
+    start = process_time()
+    build()
+    seconds = process_time() - start
+    save(str(file))
+    took.write_text(json.dumps(seconds))
+    return seconds
+
+
+def edge(bench: Bench, kind: str) -> dict[str, Any]:
+    """Filtered searches in turn with qdrant's edge engine: indexed fields, no payload asked for, no graph."""
+    try:
+        qdrant: Any = importlib.import_module("qdrant_edge")
+    except ImportError as error:
+        return {"qdrant edge cannot be measured": str(error)}
+    faiss.omp_set_num_threads(1)
+    gallery, _ = opened(bench.bundle(kind)[0])
+    main = gallery._view.main
+    assert main is not None
+    shard = _shard(qdrant, bench, main.items, bench.folder / f"qdrant-{len(bench.rows)}")
+    out: dict[str, Any] = {}
+    for name, cases in filter_cases(main.items).items():
+        if name in ("range 100 %", "range 50 %"):
+            continue  # with no graph it compares with all of them
+        spent: dict[str, list[float]] = {"ours": [], "qdrant": []}
+        for (condition, _rows), query in zip(cases, bench.queries, strict=False):
+            start = perf_counter()
+            ours = gallery.search(query, K, filter=condition)[0]
+            spent["ours"].append(perf_counter() - start)
+            request = qdrant.QueryRequest(
+                limit=K,
+                query=qdrant.Query.Nearest(query.tolist()),
+                filter=_edge_filter(qdrant, condition),
+                with_payload=False,
+            )
+            start = perf_counter()
+            theirs = shard.query(request)
+            spent["qdrant"].append(perf_counter() - start)
+            assert {int(hit.id) for hit in ours} == {hit.id for hit in theirs}, "one of the two is wrong"
+        median = {who: round(float(np.median(times)) * 1e3, 4) for who, times in spent.items()}
+        out[name] = {**median, "times qdrant": round(median["ours"] / median["qdrant"], 2)}
+    return out
+
+
+def _shard(qdrant: Any, bench: Bench, items: Any, folder: Path) -> Any:
+    if folder.exists():
+        return qdrant.EdgeShard.load(str(folder))
+    folder.mkdir()
+    vectors = qdrant.EdgeVectorParams(size=bench.rows.shape[1], distance=qdrant.Distance.Dot)
+    shard = qdrant.EdgeShard.create(str(folder), qdrant.EdgeConfig(vectors=vectors, max_search_threads=1))
+    meta = items.metadata.column("meta").to_pylist()
+    labels = [items.classes[code] for code in items.label_codes.tolist()]
+    for start in range(0, len(bench.rows), 5_000):
+        points = [
+            qdrant.Point(row, bench.rows[row].tolist(), {"label": labels[row], "meta": meta[row]})
+            for row in range(start, min(start + 5_000, len(bench.rows)))
+        ]
+        shard.update(qdrant.UpdateOperation.upsert_points(points))
+    shard.update(qdrant.UpdateOperation.create_field_index("label", qdrant.PayloadSchemaType.Keyword))
+    shard.update(qdrant.UpdateOperation.create_field_index("meta", qdrant.PayloadSchemaType.Integer))
+    shard.flush()
+    return shard
+
+
+def _edge_filter(qdrant: Any, condition: dict[str, Any]) -> Any:
+    if "label" in condition:
+        field = qdrant.FieldCondition("label", match=qdrant.MatchValue(condition["label"]))
+    else:
+        bounds = condition["meta"]
+        field = qdrant.FieldCondition("meta", range=qdrant.RangeFloat(gte=bounds["$gte"], lt=bounds["$lt"]))
+    return qdrant.Filter(must=[field])
