@@ -21,5 +21,6 @@ def pair_similarities(a: Vectors, b: Vectors) -> NDArray[np.float32]:
         float32 [m], each in [-1, 1].
     """
     products = np.multiply(a, b, dtype=np.float64)
-    similarities: NDArray[np.float32] = np.clip(products.sum(axis=1), -1.0, 1.0).astype(np.float32)
+    sums = np.add.reduce(products, axis=1)
+    similarities: NDArray[np.float32] = np.minimum(np.maximum(sums, -1.0), 1.0).astype(np.float32)
     return similarities

@@ -71,9 +71,9 @@ def matching_rows(condition: Mapping[str, Any], table: Table, level: int = 0) ->
     if level > MOST_LEVELS:
         raise InputError(f"filter: nested deeper than {MOST_LEVELS} levels.")
     parts = [_one(name, asked, table, level) for name, asked in condition.items()]
-    if not parts:
-        return np.arange(len(table))
-    return reduce(_both, sorted(parts, key=len))
+    if len(parts) == 1:
+        return parts[0]
+    return reduce(_both, sorted(parts, key=len)) if parts else np.arange(len(table))
 
 
 def _one(name: str, asked: Any, table: Table, level: int) -> Rows:
@@ -88,7 +88,9 @@ def _one(name: str, asked: Any, table: Table, level: int) -> Rows:
         return _rest(matching_rows(asked, table, level + 1), len(table))
     if name.startswith("$"):
         raise InputError(f"filter: '{name}' is no operator here; the joins are {', '.join(JOINS)}.")
-    comparisons = asked if isinstance(asked, Mapping) else {"$eq": asked}
+    if not isinstance(asked, Mapping):
+        return _compare(name, "$eq", asked, table)
+    comparisons = asked
     if not comparisons:
         raise InputError(f"filter: '{name}' is given no comparison; use one of {', '.join(COMPARISONS)}.")
     bounds = {how: value for how, value in comparisons.items() if how in ORDERED}
@@ -144,14 +146,15 @@ def _known(name: str, table: Table) -> Column:
 
 def _fitting(name: str, column: Column, value: Any, how: str) -> Any:
     ordered = how in ORDERED
-    number = isinstance(value, int | float) and not isinstance(value, bool)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if name == "label" and isinstance(value, int) and number and not ordered:
         return str(value)
-    fits = {
-        "text": isinstance(value, str),
-        "number": number and math.isfinite(value),
-        "boolean": isinstance(value, bool) and not ordered,
-    }[column.kind]
+    if column.kind == "text":
+        fits = isinstance(value, str)
+    elif column.kind == "number":
+        fits = number and math.isfinite(value)
+    else:
+        fits = isinstance(value, bool) and not ordered
     if not fits:
         raise InputError(
             f"filter: {how} on '{name}' is given {value!r:.60}, but '{name}' is "

@@ -32,7 +32,7 @@ def query_rows(vectors: ArrayLike, dim: int, what: str = "query") -> Vectors:
         raise InputError(f"{what}: the index holds vectors of {dim} numbers, found {raw.shape[1]}.")
     if raw.dtype == np.float32:
         squares: NDArray[np.float64] = np.einsum("ij,ij->i", raw, raw, dtype=np.float64)
-        if squares.min() >= 1 - UNIT_TOLERANCE and squares.max() <= 1 + UNIT_TOLERANCE:
+        if all(abs(square - 1.0) <= UNIT_TOLERANCE for square in squares.tolist()):
             return np.ascontiguousarray(raw)
         off = ~(np.abs(squares - 1.0) <= UNIT_TOLERANCE)
         rows = np.array(raw)

@@ -161,7 +161,7 @@ def _merged(a: list[Hit], b: list[Hit], k: int) -> list[Hit]:
 def _hits(items: ItemTable, queries: Vectors, found: Found, decider: Decider | None) -> list[list[Hit]]:
     q, width = found.rows.shape
     rows, similarities, lengths = found.rows.ravel(), found.similarities.ravel(), [width] * q
-    if rows.size and rows.min() < 0:
+    if q > 1 and rows.size and rows.min() < 0:
         valid = found.rows >= 0
         rows, similarities = found.rows[valid], found.similarities[valid]
         lengths = valid.sum(axis=1).tolist()
