@@ -10,7 +10,9 @@ that takes their noise away before they are drawn, and a class drawn twice is ne
 so that the resampled shares have the variance of shares over fresh classes. The quantiles are
 corrected for bias and skewness (BCa, Efron 1987) and, because a handful of crowded classes may carry
 the whole variance, expanded to a t distribution whose degrees of freedom come from the fourth
-moment of the classes' influence (Satterthwaite).
+moment of the classes' influence (Satterthwaite). Both corrections take the row effects as they were
+seen, not as they were shrunk: noise has next to no third moment of its own, so shrinking would take
+skewness away that is there, and the variance is only as well known as the rows that it was seen in.
 """
 
 from __future__ import annotations
@@ -105,17 +107,16 @@ class PairShares:
             gradient: float [K], of the function at ``values``.
             confidence: of the one-sided bound and of the two-sided interval.
         """
-        row = gradient @ self.rows
+        influence = 2 * (gradient @ self.rows) * (self.n - 1) / self.total
         by_class, by_pair = self.variance(gradient)
-        naive = 4 * float(row @ row) * ((self.n - 1) / self.total) ** 2
-        kept = np.sqrt(by_class / naive) if naive > 0 else 0.0
-        influence = 2 * kept * row * (self.n - 1) / self.total
+        seen = float(influence @ influence)
+        kept = np.sqrt(by_class / seen) if seen > 0 else 0.0
         shares = self.values[:, None] + self.quadratic - (1 - kept) * self.linear
         return _accelerated(
             float(function(self.values[:, None])[0]),
             function(shares),
             influence,
-            by_pair,
+            by_class + by_pair,
             confidence,
         )
 
@@ -144,7 +145,9 @@ def class_share(events: Floats, totals: Floats, weights: Floats, confidence: flo
     share = float(events.sum() / totals.sum())
     drawn = np.maximum(weights @ totals, np.finfo(float).tiny)
     influence = (events - share * totals) / totals.sum()
-    return _accelerated(share, (weights @ events) / drawn, influence, 0.0, confidence)
+    return _accelerated(
+        share, (weights @ events) / drawn, influence, float(influence @ influence), confidence
+    )
 
 
 def class_matrix(first: NDArray[Any], second: NDArray[Any], amounts: NDArray[Any] | None, n: int) -> Any:
@@ -165,21 +168,24 @@ def class_matrix(first: NDArray[Any], second: NDArray[Any], amounts: NDArray[Any
 
 
 def _accelerated(
-    estimate: float, replicates: Floats, influence: Floats, pair_variance: float, confidence: float
+    estimate: float, replicates: Floats, influence: Floats, variance: float, confidence: float
 ) -> Interval:
-    """BCa interval with t quantiles; ``pair_variance`` is what no single class carries."""
-    squares = influence**2
-    carried = float(squares.sum())
-    variance = carried + pair_variance
+    """BCa interval with t quantiles, of an estimate with a known ``variance``.
+
+    Args:
+        replicates: float [m], resampled values with that variance.
+        influence: float [classes], noise of the pairs included.
+    """
     if variance < np.finfo(float).tiny ** 0.5:  # nothing varies, or a rate carried down to nothing
         return Interval(estimate, estimate, estimate, estimate)
     below = float(np.mean(replicates < estimate) + 0.5 * np.mean(replicates == estimate))
     bias = float(stats.norm.ppf(np.clip(below, 0.05, 0.95)))
     acceleration = float(((influence / np.sqrt(variance)) ** 3).sum()) / 6
     freedom = np.inf
-    if carried > 0:
-        kurtosis = len(influence) * float((squares**2).sum()) / carried**2
-        freedom = max(3.0, 2 * len(influence) / max(kurtosis - 1, 1e-9) * (variance / carried) ** 2)
+    seen = float(influence @ influence)
+    if seen > 0:
+        kurtosis = len(influence) * float((influence**4).sum()) / seen**2
+        freedom = max(3.0, 2 * len(influence) / max(kurtosis - 1, 1e-9) * (variance / seen) ** 2)
     levels = [(1 - confidence) / 2, (1 + confidence) / 2, confidence]
     quantiles = stats.t.ppf(levels, freedom) if np.isfinite(freedom) else stats.norm.ppf(levels)
     shifted = bias + quantiles

@@ -20,32 +20,21 @@ from api_schemas.operating_point import (
 from decision.embeddings import EmbeddingSet
 from decision.hashes import data_hash
 from decision.progress import Track, silent
-from decision.score import Scorer
-from evaluation.bounds import Floats, Interval, resampled_classes
+from evaluation.bounds import resampled_classes
+from evaluation.chosen import choose
 from evaluation.class_means import labelled_means
 from evaluation.consistency import Settings, consistency
 from evaluation.density import ScoreChoice, choose_score, scored_pairs, split_for_density
 from evaluation.evidence import measure
-from evaluation.identification_threshold import fpir_threshold, plan_gallery
-from evaluation.pair_threshold import (
-    Genuine,
-    equal_error_threshold,
-    error_curves,
-    far_threshold,
-    frr_threshold,
-    genuine_pairs,
-    least_cost_threshold,
-)
+from evaluation.halvings import proof_by_halvings
+from evaluation.pair_threshold import Genuine, genuine_pairs
 from evaluation.pairs import Pairs
 from evaluation.probability_fit import LabelledScores, fit_probability
 from evaluation.sweep import sweep
 from evaluation.tails import sampled_rows
 
 LEAST_CLASSES = 20
-HALVINGS = 20
-HALVING_REPLICATES = 300
 IMPOSTORS_FOR_PROBABILITY = 100_000
-RULES = {"nearest": "the nearest item of a class", "mean_of_class": "the mean over a class's items"}
 
 
 @dataclass(frozen=True)
@@ -54,16 +43,6 @@ class Calibration:
 
     point: OperatingPoint
     cohort: EmbeddingSet | None
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """A threshold, the target with what was reached, and the FPIR it was chosen by."""
-
-    threshold: float
-    target: Target
-    fpir: Interval | None
-    method: str
 
 
 def calibrate(
@@ -146,7 +125,7 @@ def calibrate(
         )
         per_class, proven, shown = measured.per_class, measured.evidence, proof_pairs
     else:
-        proven = _halvings(fit, target, scoring.scorer, seed, track)
+        proven = proof_by_halvings(fit, target, scoring.scorer, seed, track)
     digest = data_hash(fit)
     settled = chosen.target
     point = OperatingPoint(
@@ -168,55 +147,6 @@ def calibrate(
     return Calibration(point, scoring.cohort)
 
 
-def choose(
-    pairs: Pairs, genuine: Genuine, target: Target, weights: Floats, *, seed: int = 0, track: Track = silent
-) -> Chosen:
-    """The threshold for a target on one set of pairs; see ``calibrate``."""
-    value, confidence = target.value, target.confidence
-    if target.kind == "fpir":
-        assert value is not None
-        plan = plan_gallery(len(pairs.a), len(pairs.classes), target.gallery)
-        threshold, reached = fpir_threshold(
-            pairs, value, plan, confidence, weights, aggregate=target.aggregate, seed=seed, track=track
-        )
-        settled = target.model_copy(update={"gallery": plan.wanted})
-        return Chosen(
-            threshold,
-            settled,
-            reached,
-            f"fpir by {RULES[target.aggregate]}: each class unknown to the others, for {plan.describe()}",
-        )
-    if target.kind == "far":
-        assert value is not None
-        threshold = far_threshold(pairs, value, confidence, weights, seed=seed, track=track)
-        return Chosen(threshold, target, None, "far: all impostor pairs")
-    if not len(genuine.scores):
-        raise CalibrationRefused(
-            f"No class has two items, so nothing is known about genuine pairs: {target.kind} needs some."
-        )
-    if target.kind == "frr":
-        assert value is not None
-        return Chosen(
-            frr_threshold(genuine, value, confidence, weights), target, None, "frr: all genuine pairs"
-        )
-    thresholds, far, frr = error_curves(pairs, genuine, track)
-    if target.kind == "eer":
-        return Chosen(equal_error_threshold(thresholds, far, frr), target, None, "eer: where FAR equals FRR")
-    given = target.cost_parameters or {}
-    missing = {"cost_false_match", "cost_false_non_match", "prior"} - set(given)
-    if missing:
-        raise InputError(f"A cost target needs {', '.join(sorted(missing))}.")
-    threshold, cost = least_cost_threshold(
-        thresholds,
-        far,
-        frr,
-        false_match=given["cost_false_match"],
-        false_non_match=given["cost_false_non_match"],
-        prior=given["prior"],
-    )
-    return Chosen(threshold, target.model_copy(update={"value": cost}), None, "cost: least expected cost")
-
-
 def _check(fit: EmbeddingSet, proof: EmbeddingSet | None) -> None:
     n = len(fit.classes)
     if n < LEAST_CLASSES:
@@ -236,63 +166,6 @@ def _check(fit: EmbeddingSet, proof: EmbeddingSet | None) -> None:
             f"{len(shared)} classes, e.g. '{shared[0]}', are both in the fit and in the proof; a threshold "
             "is proven on classes it was not chosen on."
         )
-
-
-def _halvings(fit: EmbeddingSet, target: Target, scorer: Scorer, seed: int, track: Track) -> Evidence | None:
-    """Fitted on a random half of the classes, measured on the other, 20 times; means over the halvings."""
-    rng = np.random.default_rng([seed, 20])
-    own = target.model_copy(update={"gallery": None})
-    seen: list[Evidence] = []
-    half = len(fit.classes) // 2
-    weights = resampled_classes(half, seed, HALVING_REPLICATES)
-    for _ in track(range(HALVINGS), "halvings", HALVINGS):
-        drawn = rng.permutation(fit.classes)
-        pairs = scored_pairs(fit.of_classes(drawn[:half]), scorer)
-        other = scored_pairs(fit.of_classes(drawn[half : 2 * half]), scorer)
-        try:
-            threshold = choose(pairs, genuine_pairs(pairs), own, weights, seed=seed).threshold
-        except CalibrationRefused:
-            continue
-        measured = measure(
-            other,
-            threshold,
-            target.confidence,
-            weights,
-            identification=False,
-            classes_disjoint=True,
-            aggregate=target.aggregate,
-        )
-        seen.append(measured.evidence)
-    if not seen:
-        return None
-
-    def mean(field: str) -> float | None:
-        values = [value for value in (getattr(one, field) for one in seen) if value is not None]
-        return float(np.mean(values)) if values else None
-
-    def quantile(field: str) -> float | None:
-        values = [value for value in (getattr(one, field) for one in seen) if value is not None]
-        return float(np.quantile(values, target.confidence)) if values else None
-
-    return Evidence(
-        n_items=round(mean("n_items") or 0),
-        n_classes=half,
-        n_genuine_pairs=round(mean("n_genuine_pairs") or 0),
-        n_impostor_pairs=round(mean("n_impostor_pairs") or 0),
-        far=mean("far"),
-        far_upper=quantile("far"),
-        frr=mean("frr"),
-        frr_upper=quantile("frr"),
-        fpir=mean("fpir"),
-        fpir_upper=quantile("fpir"),
-        fnir=mean("fnir"),
-        method=(
-            f"{len(seen)} of {HALVINGS} random halvings of the classes: fitted on one half, measured on the "
-            f"other, each half its own gallery; means, upper values are the {target.confidence:g} quantile "
-            "over halvings"
-        ),
-        classes_disjoint=True,
-    )
 
 
 def labelled_scores(pairs: Pairs, genuine: Genuine, seed: int) -> LabelledScores:

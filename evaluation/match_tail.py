@@ -30,11 +30,11 @@ from evaluation.tails import Tail, collect, sampled_rows
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-MATCHED = 150  # pairs of classes, matched by every query, that a tail is carried from
-STEEPEST = 200.0  # the furthest it is carried, as a ratio of match rates
+MATCHED = 250  # pairs of classes, matched by every query, that a tail is carried from
+STEEPEST = 350.0  # the furthest it is carried, as a ratio of match rates
 LEAST = 1.5  # it starts at least this much above the target
 MOST = 0.05  # and at no higher rate, above which there is no tail
-DOUBT = 0.05  # chance to take an exponential tail for a heavier one, per rate looked at
+DOUBT = 0.01  # chance to take an exponential tail for a heavier one, per rate looked at
 STRAIGHT = 0.95
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import tempfile
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,16 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 IN_MEMORY = 2 * 2**30  # bytes of pairs beyond which they go to a temporary file
+SLAB = 2**20  # pairs kept in one piece
 
 Chunk = tuple[NDArray[Any], NDArray[Any], NDArray[np.float32]]
 
 
 @dataclass
 class TopPairs:
-    """Positions in ``a`` and ``b`` and scores of pairs, in chunks; those that do not fit lie on disk."""
+    """Positions in ``a`` and ``b`` and scores of pairs, in slabs; those that do not fit lie on disk."""
 
     dtype: np.dtype[Any]
-    chunks: list[Chunk] = field(default_factory=list)
+    slabs: list[Chunk] = field(default_factory=list)
     length: int = 0
 
     @classmethod
@@ -27,34 +29,53 @@ class TopPairs:
         """An empty list for positions below ``n_a`` and ``n_b``."""
         return cls(np.dtype(np.uint16 if max(n_a, n_b) <= 2**16 else np.uint32))
 
+    @property
+    def chunks(self) -> list[Chunk]:
+        """The pairs in the order in which they came, one slab after another."""
+        return [
+            (a[:filled], b[:filled], scores[:filled])
+            for number, (a, b, scores) in enumerate(self.slabs)
+            if (filled := min(SLAB, self.length - number * SLAB))
+        ]
+
     def add(self, a: NDArray[Any], b: NDArray[Any], scores: NDArray[np.float32]) -> None:
         """Append pairs; the arrays are copied."""
-        if not len(scores):
-            return
-        bytes_each = 2 * self.dtype.itemsize + 4
-        if (self.length + len(scores)) * bytes_each <= IN_MEMORY:
-            self.chunks.append((a.copy(), b.copy(), scores.copy()))
-        else:
-            self.chunks.append((_on_disk(a), _on_disk(b), _on_disk(scores)))
-        self.length += len(scores)
+        done = 0
+        while done < len(scores):
+            start = self.length % SLAB
+            if not start:
+                self.slabs.append(self._slab())
+            n = min(SLAB - start, len(scores) - done)
+            for kept, given in zip(self.slabs[-1], (a, b, scores), strict=True):
+                kept[start : start + n] = given[done : done + n]
+            done += n
+            self.length += n
 
     def take(self, shares: int) -> list[list[Chunk]]:
         """The chunks dealt into shares; none are left here, so that each can be freed once it is used."""
-        chunks, self.chunks = self.chunks, []
+        chunks, self.slabs = self.chunks, []
         return [chunks[number::shares] for number in range(shares)]
+
+    def _slab(self) -> Chunk:
+        each = 2 * self.dtype.itemsize + 4
+        everything = _pages(SLAB * each, (len(self.slabs) + 1) * SLAB * each <= IN_MEMORY)
+        middle, end = SLAB * self.dtype.itemsize, 2 * SLAB * self.dtype.itemsize
+        return (
+            everything[:middle].view(self.dtype),
+            everything[middle:end].view(self.dtype),
+            everything[end:].view(np.float32),
+        )
 
 
 def room(n: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     """An array [n] to be filled; beyond half of ``IN_MEMORY`` in a file that has no name."""
-    if 2 * n * dtype.itemsize <= IN_MEMORY:
-        return np.empty(n, dtype=dtype)
-    with tempfile.TemporaryFile(prefix="limen-pairs-") as file:
-        return np.memmap(file, dtype=dtype, mode="w+", shape=(n,))
+    size = n * dtype.itemsize
+    return np.empty(n, dtype) if 2 * size <= IN_MEMORY else _pages(size, in_memory=False).view(dtype)
 
 
-def _on_disk(values: NDArray[Any]) -> NDArray[Any]:
-    """A copy in a file that has no name and lasts as long as the copy."""
+def _pages(size: int, in_memory: bool) -> NDArray[np.uint8]:
+    """Bytes that go back to the system as soon as they are freed, in memory or in a file without a name."""
+    if in_memory:
+        return np.frombuffer(mmap.mmap(-1, size), dtype=np.uint8)
     with tempfile.TemporaryFile(prefix="limen-pairs-") as file:
-        values.tofile(file)
-        file.flush()
-        return np.memmap(file, dtype=values.dtype, mode="r+", shape=values.shape)
+        return np.memmap(file, dtype=np.uint8, mode="w+", shape=(size,))
