@@ -40,6 +40,10 @@ def parse_yaml(text: str) -> Any:
 
 def read_mapping(path: Path) -> dict[str, Any]:
     """The mapping a YAML file holds; raises InputError naming the file and, where known, the line."""
+    if path.is_dir():
+        raise InputError(
+            f"{path} is a folder, expected a YAML file; to train on what is in it, write its path under data."
+        )
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:

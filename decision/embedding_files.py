@@ -109,6 +109,15 @@ def read_embeddings(path: Path) -> EmbeddingSet:
     return open_embeddings(path).read()
 
 
+def read_array(path: Path) -> NDArray[Any]:
+    """A ``.npy`` file of any shape; raises InputError when it is damaged or holds Python objects."""
+    try:
+        return np.asarray(np.load(path, allow_pickle=False))
+    except (ValueError, OSError, EOFError) as error:
+        reason = _OBJECTS if "allow_pickle" in str(error) else "it is damaged or of another kind"
+        raise InputError(f"{path} cannot be read as a plain array: {reason}.") from None
+
+
 def save_embeddings(items: EmbeddingSet, path: Path) -> None:
     """Write a set as ``.npz``; a crash leaves the old file or none."""
     buffer = io.BytesIO()
@@ -157,11 +166,7 @@ def _open_npy(path: Path, labels: Path | None) -> EmbeddingFile:
     if labels.suffix == ".parquet":
         columns = _columns_of(_parquet(labels), labels, [])
     elif labels.suffix == ".npy":
-        try:
-            columns = {"labels": np.load(labels, allow_pickle=False)}
-        except (ValueError, OSError, EOFError) as error:
-            reason = _OBJECTS if "allow_pickle" in str(error) else "it is damaged or of another kind"
-            raise InputError(f"{labels} cannot be read as a plain array: {reason}.") from None
+        columns = {"labels": read_array(labels)}
     else:
         raise InputError(f"{labels} ends in '{labels.suffix}': labels are a .npy or a .parquet.")
 

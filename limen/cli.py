@@ -16,6 +16,7 @@ from limen.commands import (
     compare,
     data,
     demo,
+    embed,
     evaluate,
     export,
     keys,
@@ -52,6 +53,7 @@ def limen(
 app.command()(demo.demo)
 app.add_typer(data.app, name="data")
 app.command()(train.train)
+app.command()(embed.embed)
 app.command()(evaluate.evaluate)
 app.command()(calibrate.calibrate)
 app.command()(compare.compare)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from api_schemas.config import RampConfig
 from api_schemas.operating_point import OperatingPoint
-from api_schemas.report import ClassConsistency, Report
+from api_schemas.report import Report
+from evaluation.table import worst_classes
 from training.run import Run
 
 WORST = 10
@@ -76,10 +77,11 @@ def _figures(report: Report) -> str:
         "OPIS": report.consistency.opis,
         "OPIS, debiased": report.consistency.opis_debiased,
     }
+    if (found := report.identification) is not None:
+        named |= {f"FNIR at FPIR {fpir}": value for fpir, value in found.fnir_at_fpir.items()}
     rows = [f"| {name} | {_number(value)} |" for name, value in named.items()]
-    return "\n".join(
-        ["| figure | value |", "| --- | --- |", *rows, *(f"\n{reason}" for reason in report.reasons)]
-    )
+    head = [f"Score: {report.score.kind}.\n", "| figure | value |", "| --- | --- |"]
+    return "\n".join([*head, *rows, *(f"\n{reason}" for reason in report.reasons)])
 
 
 def _points(points: Sequence[OperatingPoint]) -> str:
@@ -98,19 +100,16 @@ def _points(points: Sequence[OperatingPoint]) -> str:
 
 
 def _worst(report: Report) -> str:
-    def share(found: ClassConsistency) -> float:
-        return -1.0 if found.contribution is None else found.contribution
-
-    rows = sorted(report.consistency.per_class, key=share, reverse=True)[:WORST]
+    rows = worst_classes(report, WORST)
     if not rows:
         return "Not measured: see the reasons above."
     lines = [
-        f"| {found.label} | {found.n_items} | {_number(found.far)} | {_number(found.frr)} |" for found in rows
+        f"| {label} | {items} | {_number(far)} | {_number(frr)} | {utility:.3f} |"
+        for label, items, far, frr, utility in rows
     ]
-    head = ["| class | items | FAR | FRR |", "| --- | --- | --- | --- |"]
-    return "\n".join(
-        [*head, *lines, "\nMeans over the calibration range; the threshold serves these classes worst."]
-    )
+    head = ["| class | items | FAR | FRR | utility |", "| --- | --- | --- | --- | --- |"]
+    note = "\nMeans over the calibration range, FAR 1 % to 10 %: one threshold serves these classes worst."
+    return "\n".join([*head, *lines, note])
 
 
 def _limits(report: Report, points: Sequence[OperatingPoint]) -> str:

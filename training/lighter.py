@@ -15,15 +15,14 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from api_schemas.errors import CalibrationRefused, InputError
 from api_schemas.operating_point import Target
 from decision.embedding_files import save_embeddings
-from decision.embeddings import EmbeddingSet
 from decision.progress import Track, silent
-from encoder.encoder import BATCH, ENCODER_FILE, Encoder
-from encoder.preprocessing import Preprocessing
+from encoder.encoder import ENCODER_FILE, Encoder
 from evaluation.calibrate import calibrate
-from evaluation.evaluate import evaluate
-from evaluation.pairs import arrange
-from training.data.items import Items
+from evaluation.pairs import Pairs, arrange
+from evaluation.queries import ranks_of
+from evaluation.retrieval import retrieval
 from training.data.load import load_data
+from training.encoded import encoded
 from training.run import CONFIG, EMBEDDINGS, SUMMARY, Run
 
 Precision = Literal["int8", "fp16"]
@@ -35,22 +34,27 @@ class Cost:
     """What lighter weights changed on the test classes: (before, after).
 
     Attributes:
+        mebibytes: of the encoder file.
+        recall_at_1: None where no test class has two items.
         far: at the threshold that the float32 encoder's own FAR 1 % point has, fitted on validation
-            classes; None where those cannot support one.
+            classes; None where those cannot support one, or no two test items are of different classes.
     """
 
     precision: Precision
     mebibytes: tuple[float, float]
-    recall_at_1: tuple[float, float]
+    recall_at_1: tuple[float, float] | None
     far: tuple[float, float] | None
 
     def __str__(self) -> str:
-        far = "not measured, too few validation classes for an operating point"
+        recall = "not given, no test class has two items"
+        if self.recall_at_1 is not None:
+            recall = f"{self.recall_at_1[0]:.4f} -> {self.recall_at_1[1]:.4f}"
+        far = "not given, too few classes for an operating point"
         if self.far is not None:
             far = f"{self.far[0]:.4%} -> {self.far[1]:.4%}"
         return (
-            f"{self.precision}: {self.mebibytes[0]:.2f} -> {self.mebibytes[1]:.2f} MiB, recall@1 "
-            f"{self.recall_at_1[0]:.4f} -> {self.recall_at_1[1]:.4f}, FAR at float32's operating point {far}."
+            f"{self.precision}: {self.mebibytes[0]:.2f} -> {self.mebibytes[1]:.2f} MiB, recall@1 {recall}, "
+            f"FAR at float32's operating point {far}."
         )
 
 
@@ -76,7 +80,7 @@ def lighter_run(run: Run, precision: Precision, track: Track = silent) -> tuple[
             raise InputError(
                 f"{run.path}: the data is not what this run was trained on: {name} items differ."
             )
-        save_embeddings(_embedded(encoder, items, track), light / EMBEDDINGS / f"{name}.npz")
+        save_embeddings(encoded(encoder, items, track), light / EMBEDDINGS / f"{name}.npz")
     for name in (SUMMARY, CONFIG):
         shutil.copyfile(run.path / name, light / name)
     opened = Run.open(light)
@@ -93,37 +97,35 @@ def _write(source: Path, target: Path, precision: Precision) -> None:
     temporary.replace(target)
 
 
-def _embedded(encoder: Encoder, items: Items, track: Track) -> EmbeddingSet:
-    rule: Preprocessing = encoder.preprocessing
-    vectors = []
-    for start in track(range(0, len(items), BATCH), "embedding", -(-len(items) // BATCH)):
-        rows = items.inputs[start : start + BATCH]
-        vectors.append(encoder.embed(rule.normalised(rows) if rule.kind == "image" else rows, start))
-    return EmbeddingSet(np.concatenate(vectors), items.labels, items.ids, items.metadata)
-
-
 def _cost(run: Run, light: Run, precision: Precision, sizes: tuple[float, float]) -> Cost:
-    before, after, fit = run.embeddings("test"), light.embeddings("test"), run.embeddings("validation")
-    if before is None or after is None:
+    before, after = _test_pairs(run, precision), _test_pairs(light, precision)
+    recalls = retrieval(ranks_of(before)).recall_at_1, retrieval(ranks_of(after)).recall_at_1
+    recall = None if recalls[0] is None or recalls[1] is None else (recalls[0], recalls[1])
+    threshold = _threshold(run) if before.n_impostor else None
+    far = None if threshold is None else (far_at(before, threshold), far_at(after, threshold))
+    return Cost(precision, sizes, recall, far)
+
+
+def _test_pairs(run: Run, precision: Precision) -> Pairs:
+    items = run.embeddings("test")
+    if items is None:
         raise InputError(f"{run.path} has no test items to measure what {precision} costs.")
-    recalls = [_recall(items) for items in (before, after)]
-    far = None
-    if fit is not None:
-        try:
-            target = Target(kind="far", value=FAR, confidence=0.95)
-            point = calibrate(fit, target, score="cosine", name="float32", model_hash="").point
-            far = far_at(before, point.threshold), far_at(after, point.threshold)
-        except CalibrationRefused:
-            far = None
-    return Cost(precision, sizes, (recalls[0], recalls[1]), far)
+    return arrange(items, exclude_same=run.config.evaluation.exclude_same)
 
 
-def _recall(items: EmbeddingSet) -> float:
-    return evaluate(items, model_hash="", split="test").retrieval.recall_at_1 or 0.0
+def _threshold(run: Run) -> float | None:
+    """Of a FAR 1 % point, fitted on validation classes; None where they cannot support one."""
+    fit = run.embeddings("validation")
+    if fit is None:
+        return None
+    target = Target(kind="far", value=FAR, confidence=0.95)
+    try:
+        return calibrate(fit, target, score="cosine", name="float32", model_hash="").point.threshold
+    except CalibrationRefused:
+        return None
 
 
-def far_at(items: EmbeddingSet, threshold: float) -> float:
+def far_at(pairs: Pairs, threshold: float) -> float:
     """Share of the impostor pairs at or above a threshold."""
-    pairs = arrange(items)
     _, accepted = pairs.accepted_per_class([threshold])
     return float(accepted.sum() / pairs.impostor_per_class.sum())

@@ -34,6 +34,11 @@ def refuse_impossible(config: Config) -> None:
             "mixup.level: a text's input are the numbers of its n-grams, which cannot be mixed: set "
             "'feature' or 'embedding'."
         )
+    if config.model.backbone == "identity" and not any(True for _ in objective.parameters()):
+        raise ConfigError(
+            "model.backbone: 'identity' with a loss that has no class vectors leaves nothing to train: "
+            "choose linear, or look at the vectors as they are with `limen evaluate FILE`."
+        )
     _check_sampler(config)
 
 

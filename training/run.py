@@ -36,7 +36,7 @@ from training.network import Network, build_network
 from training.objective import Objective
 from training.processes import Processes, joined
 from training.refuse import few_positives, refuse_impossible, refuse_oversized
-from training.state import State
+from training.state import Progress, State
 
 ROWS_AT_ONCE = 8192
 CONFIG, SUMMARY, EMBEDDINGS = "config.yaml", "run.json", "embeddings"
@@ -151,7 +151,7 @@ def _train(
         refuse_other_run(found, config, fingerprint, latest)
         state.load_tensors(found.tensors)
         state.progress = found.progress
-        say(f"Going on from epoch {found.progress.epoch + 1}, step {found.progress.step}.")
+        say(_place(found.progress))
     if processes.first:
         config.save(out / CONFIG)
         splits.preprocessing.save(out / PREPROCESSING_FILE)
@@ -203,6 +203,12 @@ def _fingerprint(splits: Splits) -> str:
             inputs = zlib.crc32(np.ascontiguousarray(rows).data, inputs)
         sums += [inputs, zlib.crc32("\0".join(items.labels).encode())]
     return "-".join(f"{value:08x}" for value in sums)
+
+
+def _place(progress: Progress) -> str:
+    if progress.step >= progress.planned_steps:
+        return f"Training was finished after epoch {progress.epoch}: only the embeddings are made again."
+    return f"Going on in epoch {progress.epoch + 1}, after step {progress.step} of {progress.planned_steps}."
 
 
 def _described(splits: Splits) -> str:

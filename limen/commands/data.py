@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from api_schemas.config import Config
+from api_schemas.config_file import validated
 from limen.extras import needs
 from limen.progress import say, track
 
@@ -20,9 +22,15 @@ def data() -> None:
 
 @app.command()
 def check(
-    config: Annotated[Path, typer.Argument(help="The configuration that would be trained.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="The configuration that would be trained (.yaml), or data alone: a folder or zip of images, "
+            "a list of them, texts (.jsonl), vectors (.npz, .npy)."
+        ),
+    ],
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Override a key, e.g. data.path=photos; repeatable.")
+        list[str] | None, typer.Option("--set", help="Override a key, e.g. data.kind=table; repeatable.")
     ] = None,
 ) -> int:
     """Read a data set as training would: classes, sizes, exact and near duplicates, leakage, imbalance.
@@ -30,9 +38,16 @@ def check(
     Exit code 1 when something is likely to spoil training or its figures.
     """
     with needs("limen data check", "train"):
-        from api_schemas.config import Config
         from training.data.check import check_data
-    findings = check_data(Config.load(config, set_ or []).data, track, say)
+    findings = check_data(_settings(source, set_ or []).data, track, say)
     for finding in findings:
         typer.echo(f"{'WARNING ' if finding.warns else ''}{finding.sentence}")
     return int(any(finding.warns for finding in findings))
+
+
+def _settings(source: Path, overrides: list[str]) -> Config:
+    """Those of a configuration file, or the defaults on data of the kind that the name tells."""
+    if source.suffix in (".yaml", ".yml"):
+        return Config.load(source, overrides)
+    kind = {".jsonl": "text", ".npz": "embeddings", ".npy": "embeddings"}.get(source.suffix, "images")
+    return validated(Config, {"data": {"kind": kind, "path": str(source)}}, overrides, "--set")

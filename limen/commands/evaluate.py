@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from api_schemas.errors import ConfigError
+from api_schemas.errors import ConfigError, InputError
 from api_schemas.report import Report
 from decision.embedding_files import read_embeddings
 from decision.score import CosineScorer
@@ -49,7 +49,14 @@ def evaluate(
     saved = read_point(operating_point) if operating_point else None
     scorer = saved.scorer if saved else CosineScorer()
     references = read_embeddings(gallery) if gallery else None
+    strangers = read_embeddings(unknown) if unknown else None
     opened = None if is_bundle(source) else open_source(source)
+    for path, others in ((unknown, strangers), (gallery, references)):
+        if opened is not None and others is not None and others.dimension != opened.items.dimension:
+            raise InputError(
+                f"{path} has vectors of {others.dimension} numbers, {source} of {opened.items.dimension}: "
+                "`limen embed RUN DATA --out FILE` makes them with a run's network."
+            )
     if opened is None:
         report = Report.load(source / "report.json")
     else:
@@ -58,7 +65,7 @@ def evaluate(
         report = measure(
             opened.items,
             gallery=references,
-            unknown=read_embeddings(unknown) if unknown else None,
+            unknown=strangers,
             exclude_same=exclude_same,
             scorer=scorer,
             model_hash=opened.model_hash,

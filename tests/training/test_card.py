@@ -28,6 +28,11 @@ def test_the_card_holds_data_figures_worst_classes_and_configuration(
     assert str(drawings) in card
     assert "- test: 18 items of 3 classes" in card
     assert f"| recall@1 | {report.retrieval.recall_at_1:.4g} |" in card
+    scored = sorted(report.consistency.per_class, key=lambda row: row.utility or 0.0)
+    worst = card.split("## Worst classes")[1].split("## Intended use")[0]
+    assert [line.split(" | ")[0] for line in worst.splitlines() if line.startswith("| alpha")] == [
+        f"| {row.label}" for row in scored
+    ]
     assert "None: the data could not support one" in card
     assert "- loss 1 x triplet + (0 to 0.5) x circle;" in card
     assert "backbone: conv4" in card

@@ -16,6 +16,7 @@ from decision.embeddings import EmbeddingSet
 from encoder.encoder import Encoder
 from encoder.preprocessing import Preprocessing
 from evaluation.evaluate import evaluate
+from evaluation.pairs import arrange
 from training import export
 from training.data.load import load_data
 from training.export import export_encoder
@@ -82,10 +83,26 @@ def test_lighter_weights_are_a_run_of_their_own_and_their_cost_is_measured(
     np.testing.assert_allclose(served, stored.vectors, atol=1e-6)
     assert 1e-7 < np.abs(stored.vectors - before.vectors).max() < 0.2, "rounded, and still the same network"
     recall = evaluate(stored, model_hash="", split="test").retrieval.recall_at_1
+    assert cost.recall_at_1 is not None
     assert cost.recall_at_1[1] == recall
     assert cost.far is None, "three validation classes support no operating point"
     assert f"{precision}: " in str(cost)
-    assert "too few validation classes" in str(cost)
+    assert "FAR at float32's operating point not given, too few classes" in str(cost)
+
+
+def test_a_recall_that_the_data_cannot_give_is_not_a_zero(small: MakeConfig, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    labels = np.concatenate([np.arange(40) % 8, np.arange(20) + 8])  # the test classes have one item each
+    part = np.repeat(["train", "validation", "test"], [20, 20, 20])
+    vectors = random.normal(size=(60, 6)) + 3 * np.eye(28, 6)[labels % 6]
+    np.savez(tmp_path / "v.npz", embeddings=vectors, labels=labels, split=part)
+    config = small(
+        data={"kind": "embeddings", "path": str(tmp_path / "v.npz"), "split": {"by": "column"}},
+        model={"backbone": "linear", "embedding_dim": 4},
+    )
+    _, cost = lighter_run(train(config, tmp_path / "run"), "int8")
+    assert cost.recall_at_1 is None
+    assert "recall@1 not given, no test class has two items" in str(cost)
 
 
 def test_the_far_of_lighter_weights_is_that_of_counting_pairs() -> None:
@@ -97,7 +114,7 @@ def test_the_far_of_lighter_weights_is_that_of_counting_pairs() -> None:
             if items.labels[a] != items.labels[b]:
                 total += 1
                 accepted += float(items.vectors[a] @ items.vectors[b]) >= 0.3
-    assert far_at(items, 0.3) == pytest.approx(accepted / total)
+    assert far_at(arrange(items), 0.3) == pytest.approx(accepted / total)
     assert 0 < accepted < total
 
 

@@ -166,9 +166,9 @@ def test_labels_beside_may_be_an_array_or_pairs_of_rows(vectors: Path) -> None:
         ("x.labels.csv", "label\n1\n2\n", r"x\.labels\.csv has 2 rows, .*x\.npy has 60"),
         ("x.labels.csv", "a,b,same\n0,60,1\n", r"'60' is no row of .*x\.npy, which has 60"),
         ("x.labels.npy", np.zeros((60, 2)), r"must hold one integer or text a row, found float64 \(60, 2\)"),
-        ("x.npy", np.zeros((60, 2), np.float32), r"row 0 is zero"),
-        ("x.npy", np.full((60, 2), np.nan), r"row 0 .*not finite"),
-        ("x.npy", np.ones(60), r"must hold floats of shape \[n, d\], found float64 \(60,\)"),
+        ("x.npy", np.zeros((60, 2), np.float32), r"row 0 .* is a zero vector"),
+        ("x.npy", np.full((60, 2), np.nan), r"row 0 .* holds NaN"),
+        ("x.npy", np.ones(60), r"must hold numbers of shape \[n, d\], found shape \(60,\)"),
     ],
 )
 def test_mapped_files_that_cannot_be_used_are_named(

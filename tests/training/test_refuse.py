@@ -99,6 +99,13 @@ def test_texts_are_not_mixed_at_input_level(small: MakeConfig) -> None:
     refuse_impossible(small(**sections, mixup={"name": "metrix", "level": "feature"}))
 
 
+def test_a_network_with_nothing_to_train_is_refused(small: MakeConfig) -> None:
+    identity = {"backbone": "identity", "embedding_dim": 144}
+    with pytest.raises(ConfigError, match=r"leaves nothing to train: choose linear.*limen evaluate"):
+        refuse_impossible(small(model=identity))
+    refuse_impossible(small(model=identity, loss="proxy_anchor"))  # class vectors are
+
+
 def test_a_tree_of_classes_does_not_need_the_data(small: MakeConfig) -> None:
     refuse_impossible(small(loss={"name": "hierarchical_contrastive", "ancestors": [[0], [0], [1]]}))
     with pytest.raises(ConfigError, match="ancestors must be"):

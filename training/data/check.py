@@ -59,11 +59,14 @@ def _imbalance(splits: Splits) -> Iterable[Finding]:
     for name, items in splits.parts().items():
         classes, counts = np.unique(items.labels, return_counts=True)
         low, middle, high = counts.min(), float(np.median(counts)), counts.max()
-        yield Finding(
-            f"{name}: {low} to {high} items a class, median {middle:g}, most in "
-            f"'{classes[counts.argmax()]}'.",
-            warns=high > IMBALANCED * middle,
-        )
+        if low == high:
+            yield Finding(f"{name}: {low} items in every class.")
+        else:
+            yield Finding(
+                f"{name}: {low} to {high} items a class, median {middle:g}, most in "
+                f"'{classes[counts.argmax()]}'.",
+                warns=high > IMBALANCED * middle,
+            )
         single = int((counts == 1).sum())
         if single:
             yield Finding(

@@ -218,7 +218,7 @@ def read_images(
         uint8 [n, channels, h, w] of the readable ones, and bool [len(files)]: which those are.
 
     Raises:
-        InputError: a broken image, by name, unless ``skip_broken``.
+        InputError: a broken image, by name, unless ``skip_broken``; all of them broken.
     """
     pixels = np.empty((len(files), *preprocessing.shape), dtype=np.uint8)
     good = np.ones(len(files), dtype=bool)
@@ -231,6 +231,8 @@ def read_images(
                 raise
             good[row] = False
             broken.append(str(error).partition(" is broken")[0])
+    if not good.any():
+        raise InputError(f"{files[0].name} and all others of the {len(files)} images are broken.")
     if broken:
         say(f"Skipped {len(broken)} broken images: {', '.join(broken[:5])}{', ...' if broken[5:] else ''}.")
     return (pixels if good.all() else pixels[good]), good

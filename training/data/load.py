@@ -19,9 +19,10 @@ from training.data.glyphs import glyphs
 from training.data.images import find_images, index_of, read_images, rule_for, with_statistics
 from training.data.items import Items, Splits
 from training.data.mapped import Mapped
-from training.data.rows import read_rows, read_texts, read_vectors
+from training.data.rows import read_rows, read_texts
 from training.data.split import Rows, split_items
 from training.data.tables import standardisation
+from training.data.vectors import read_vectors
 
 Say = Callable[[str], None]
 Look = Callable[[Text], None]
@@ -48,6 +49,34 @@ def load_data(
     return splits
 
 
+def load_items(
+    paths: Sequence[Path],
+    data: DataConfig,
+    preprocessing: Preprocessing,
+    track: Track = silent,
+    say: Say = lambda _: None,
+) -> Items:
+    """Everything at those paths, uncut, prepared by a rule that is already there.
+
+    Args:
+        data: how the files are read: names of columns, what to do with broken images.
+        preprocessing: of the model; says what the files hold.
+
+    Raises:
+        InputError: a missing, empty or broken file, or columns that are not those of the rule.
+    """
+    rule = preprocessing.input
+    if rule.kind == "image":
+        files = find_images(paths, data.path_column, data.label_column)
+        skip = data.broken == "skip"
+        pixels, good = read_images(files, preprocessing, skip_broken=skip, track=track, say=say)
+        return replace(index_of(files).subset(np.flatnonzero(good)), inputs=pixels)
+    if rule.kind == "table":
+        return _prepared(read_rows(paths, data, rule.columns)[0], preprocessing, track)
+    items = read_vectors(paths, data, rule.dim) if rule.kind == "vector" else read_texts(paths, data)
+    return _prepared(items, preprocessing, track)
+
+
 def _images(data: DataConfig, track: Track, say: Say, look: Look) -> Splits:
     files = find_images(data.paths, data.path_column, data.label_column)
     index = index_of(files)
@@ -60,18 +89,17 @@ def _images(data: DataConfig, track: Track, say: Say, look: Look) -> Splits:
     items = replace(index.subset(np.flatnonzero(good)), inputs=pixels)
     new_row = np.cumsum(good) - 1
     parts = {name: new_row[rows[good[rows]]] for name, rows in parts.items()}
-    if not data.test_paths:
-        return _cut(items, parts, preprocessing)
-    others = find_images(data.test_paths, data.path_column, data.label_column)
-    pixels, good = read_images(others, preprocessing, skip_broken=skip, track=track, say=say)
-    test = replace(index_of(others).subset(np.flatnonzero(good)), inputs=pixels)
+    test = load_items(data.test_paths, data, preprocessing, track, say) if data.test_paths else None
     return _cut(items, parts, preprocessing, test)
 
 
 def _rows(data: DataConfig, track: Track, look: Look) -> Splits:
     """Tables, texts and vectors: everything that is one row of numbers once it is prepared."""
-    read = {"table": read_rows, "text": read_texts, "embeddings": read_vectors}[data.kind]
-    items, columns = read(data.paths, data)
+    columns: list[str] = []
+    if data.kind == "table":
+        items, columns = read_rows(data.paths, data)
+    else:
+        items = (read_texts if data.kind == "text" else read_vectors)(data.paths, data)
     parts = split_items(items, data, _name(data.paths))
     look(items.labels[parts["train"]])
     if data.kind == "text":
@@ -80,11 +108,11 @@ def _rows(data: DataConfig, track: Track, look: Look) -> Splits:
         means, stds = standardisation(items.inputs[parts["train"]])
         preprocessing = Preprocessing(TableInput(columns=columns, means=means, stds=stds))
     else:
-        preprocessing = Preprocessing(VectorInput(dim=len(columns)))
-    test = read(data.test_paths, data, columns)[0] if data.test_paths else None
-    splits = _cut(items, parts, preprocessing, test)
-    prepared = {name: _prepared(part, preprocessing, track) for name, part in splits.parts().items()}
-    return Splits(prepared["train"], prepared.get("validation"), prepared.get("test"), preprocessing)
+        preprocessing = Preprocessing(VectorInput(dim=items.inputs.shape[1]))
+    test = load_items(data.test_paths, data, preprocessing, track) if data.test_paths else None
+    splits = _cut(items, parts, preprocessing)
+    cut = {name: _prepared(part, preprocessing, track) for name, part in splits.parts().items()}
+    return Splits(cut["train"], cut.get("validation"), test or cut.get("test"), preprocessing)
 
 
 def _text_rule(text: TextConfig, texts: list[str]) -> Preprocessing:

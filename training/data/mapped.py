@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api_schemas.errors import InputError
+from decision.embeddings import unit_rows
 
 ROWS_AT_ONCE = 8192
 
@@ -25,22 +26,18 @@ class Mapped:
         """Map a ``.npy`` file and look at every row once.
 
         Raises:
-            InputError: no such file, no array of numbers [n, d], a row with NaN, infinity or no direction.
+            InputError: no such file, no array of numbers [n, d], or a row that ``unit_rows`` refuses.
         """
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             reason = "it does not exist" if not path.exists() else error
             raise InputError(f"{path} cannot be read as a .npy array: {reason}.") from None
-        if array.ndim != 2 or array.dtype.kind != "f" or not array.size:
-            raise InputError(f"{path} must hold floats of shape [n, d], found {array.dtype} {array.shape}.")
-        mapped = cls(path, array, np.arange(len(array)))
+        if array.ndim != 2 or not array.size:
+            raise InputError(f"{path} must hold numbers of shape [n, d], found shape {array.shape}.")
         for start in range(0, len(array), ROWS_AT_ONCE):
-            squares = np.square(array[start : start + ROWS_AT_ONCE], dtype=np.float64).sum(axis=1)
-            bad = np.flatnonzero(~np.isfinite(squares) | (squares == 0))
-            if len(bad):
-                raise InputError(f"{path}: row {start + bad[0]} is zero or holds a value that is not finite.")
-        return mapped
+            unit_rows(array[start : start + ROWS_AT_ONCE], str(path), first_row=start)
+        return cls(path, array, np.arange(len(array)))
 
     def __len__(self) -> int:
         return len(self.rows)

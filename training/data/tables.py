@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from api_schemas.errors import InputError
+from decision.embeddings import Text
 
 LISTS = frozenset((".csv", ".parquet"))
 
@@ -106,3 +107,8 @@ def joined(tables: Sequence[pa.Table], paths: Sequence[Path]) -> pa.Table:
     return pa.concat_tables(
         [table.select(tables[0].column_names) for table in tables], promote_options="default"
     )
+
+
+def numbered(n: int) -> Text:
+    """Row numbers as ids, where a table has none."""
+    return np.arange(n).astype(np.str_)

@@ -1,0 +1,110 @@
+"""What is typed around a training run: the check before it, the run itself, more data embedded after it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from decision.embedding_files import read_embeddings, save_embeddings
+from tests.limen.conftest import Limen, clustered
+
+HEAD = """
+name: head
+data: {kind: embeddings, path: vectors.npz}
+model: {backbone: linear, embedding_dim: 8}
+schedule: {epochs: 2}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, with vectors and a configuration to train a head on them."""
+    monkeypatch.chdir(tmp_path)
+    save_embeddings(clustered(60, 8), Path("vectors.npz"))
+    save_embeddings(clustered(10, 8, seed=1), Path("others.npz"))
+    Path("head.yaml").write_text(HEAD)
+    return tmp_path
+
+
+def test_an_epoch_is_one_line_with_opis_beside_recall(limen: Limen, folder: Path) -> None:
+    outcome = limen("train", "head.yaml")
+    assert outcome.code == 0
+    epochs = [line for line in outcome.err.splitlines() if line.startswith("epoch ")]
+    assert len(epochs) == 2
+    for line in epochs:
+        assert line.index("recall@1") < line.index("OPIS") < line.index("items/s")
+    assert "Run in runs/head. Next: limen evaluate runs/head" in outcome.err
+
+
+def test_a_run_that_is_finished_says_so_when_it_is_resumed(limen: Limen, folder: Path) -> None:
+    assert "already holds a run: add --resume" not in limen("train", "head.yaml").err
+    assert "already holds a run: add --resume" in limen("train", "head.yaml").err
+    before = Path("runs/head/embeddings/test.npz").read_bytes()
+    outcome = limen("train", "head.yaml", "--resume")
+    assert outcome.code == 0
+    assert "finished after epoch 2" in outcome.err
+    assert Path("runs/head/embeddings/test.npz").read_bytes() == before
+
+
+def test_more_data_is_embedded_by_a_run(limen: Limen, folder: Path) -> None:
+    assert limen("train", "head.yaml").code == 0
+    refused = limen("evaluate", "runs/head", "--unknown", "others.npz")
+    assert refused.code == 2
+    assert "others.npz has vectors of 32 numbers, runs/head of 8: `limen embed RUN DATA" in refused.err
+    assert limen("embed", "runs/head", "others.npz", "--out", "unknown.npz").code == 0
+    unknown, raw = read_embeddings(Path("unknown.npz")), read_embeddings(Path("others.npz"))
+    assert unknown.vectors.shape == (80, 8)
+    np.testing.assert_array_equal(unknown.labels, raw.labels)
+    limen("embed", "runs/head", "vectors.npz", "--out", "again.npz")
+    stored, again = (read_embeddings(Path(name)) for name in ("runs/head/embeddings/test.npz", "again.npz"))
+    rows = [again.ids.tolist().index(one) for one in stored.ids]
+    np.testing.assert_allclose(again.vectors[rows], stored.vectors, atol=1e-6)
+    with np.load("unknown.npz") as arrays:
+        strangers = {**arrays, "labels": np.char.add("stranger ", arrays["labels"])}
+    np.savez("unknown.npz", **strangers)
+    report = json.loads(limen("evaluate", "runs/head", "--unknown", "unknown.npz", "--json").out)
+    assert report["identification"]["unknown_queries"] == 80
+    assert "written as .npz" in limen("embed", "runs/head", "others.npz", "--out", "unknown.csv").err
+
+
+def test_images_are_embedded_by_the_rule_of_the_run(limen: Limen, folder: Path) -> None:
+    random = np.random.default_rng(0)
+    for label in range(16):
+        (folder / "photos" / f"{label}").mkdir(parents=True)
+        for number in range(4):
+            pixels = random.integers(0, 256, (12, 12), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / "photos" / f"{label}" / f"{number}.png")
+    (folder / "photos" / "0" / "broken.png").write_bytes(b"no image")
+    quick = ("--set", "schedule.epochs=1", "--set", "model.widths=[4]", "--set", "data.broken=skip")
+    Path("photos.yaml").write_text("name: photos\ndata: {path: photos}\n")
+    assert limen("train", "photos.yaml", *quick).code == 0
+    said = limen("embed", "runs/photos", "photos", "--out", "all.npz").err
+    assert "Skipped 1 broken images: 0/broken.png" in said
+    assert "64 items of 16 labels in all.npz" in said
+    stored, again = (read_embeddings(Path(name)) for name in ("runs/photos/embeddings/test.npz", "all.npz"))
+    rows = [again.ids.tolist().index(one) for one in stored.ids]
+    np.testing.assert_allclose(again.vectors[rows], stored.vectors, atol=1e-5)
+    (folder / "bad" / "x").mkdir(parents=True)
+    (folder / "bad" / "x" / "broken.png").write_bytes(b"no image")
+    assert (
+        "x/broken.png and all others of the 1 images are broken"
+        in limen("embed", "runs/photos", "bad", "--out", "none.npz").err
+    )
+
+
+@pytest.mark.parametrize("name", ["vectors.npz", "head.yaml"])
+def test_data_is_checked_with_a_configuration_or_alone(limen: Limen, folder: Path, name: str) -> None:
+    outcome = limen("data", "check", name)
+    assert outcome.code == 0
+    assert outcome.out.startswith("train 288 items of 36 classes; validation 96 items of 12 classes")
+    assert "train: 8 items in every class." in outcome.out
+
+
+def test_a_folder_can_be_checked_but_is_no_configuration(limen: Limen, folder: Path) -> None:
+    (folder / "photos").mkdir()
+    assert "photos holds no images: expected a folder per class" in limen("data", "check", "photos").err
+    assert "photos is a folder, expected a YAML file" in limen("train", "photos").err
