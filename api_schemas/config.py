@@ -300,12 +300,14 @@ class IndexConfig(Part):
 
     ``m``, ``ef_construction`` and ``ef_search`` are HNSW's links per node and its list sizes;
     without ``ef_search`` the build takes 128, and more where a set is larger than 200,000 vectors.
+    ``nprobe`` is how many cells ``ivf_pq`` looks into; without it the build measures how many it takes.
     """
 
-    kind: Literal["auto", "flat", "hnsw", "hnsw_sq8"] = "auto"
+    kind: Literal["auto", "flat", "hnsw", "hnsw_sq8", "ivf_pq"] = "auto"
     m: int = Field(default=32, ge=4, le=256)
     ef_construction: int = Field(default=200, ge=8)
     ef_search: int | None = Field(default=None, ge=8)
+    nprobe: int | None = Field(default=None, ge=1)
 
 
 class BuildConfig(Part):

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field
 from api_schemas.base import SCHEMA_VERSION, Finite, Schema
 
 MANIFEST_FILE = "manifest.json"
-IndexKind = Literal["flat", "hnsw", "hnsw_sq8"]
+IndexKind = Literal["flat", "hnsw", "hnsw_sq8", "ivf_pq"]
 
 
 def _stays_inside(name: str) -> str:

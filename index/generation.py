@@ -19,8 +19,10 @@ from decision.progress import Track, silent
 from decision.similarity import Vectors, pair_similarities
 from index.audit import audited, lost_nodes
 from index.columns import ColumnKind
-from index.engines import Engine, HnswEngine, NodeBits, ScanEngine, build_engine, open_engine
+from index.engine import Engine, NodeBits
+from index.engines import Approximate, build_engine, open_engine
 from index.filters import Widened, matching_rows
+from index.flat import ScanEngine
 from index.items import ItemTable
 from index.memory import choose_kind, free_bytes
 from index.nodes import Nodes, Rows, distinct
@@ -30,9 +32,7 @@ VECTORS_FILE = "vectors.npy"
 ITEMS_FILE = "items.parquet"
 INDEX_FILE = "index.faiss"
 SPARE = 6  # fetched beyond k, and never fewer than the audit fetched when it looked for each row
-SQ8_FETCH = 4  # times k: what 8 bits a number put out of order, re-scoring puts right
 EXACT_ROWS = 4_096  # a filter that leaves this many rows or fewer is answered by comparing with all of them
-ROWS_PER_STEP = 37  # rows compared in the time of one step of a beam: 60 ns against 2.2 us at 128 numbers
 PAIR_NUMBERS = 8_192  # re-scored at a time: within the cache, and without asking for fresh pages
 
 
@@ -105,7 +105,7 @@ class Generation:
         kind, reason = choose_kind(config, len(firsts), items.dimension, free_bytes())
         engine = build_engine(items.vectors, firsts, config, kind, track)
         lost = np.zeros(len(firsts), dtype=bool)
-        audit = audited(engine, items.vectors, firsts, track) if isinstance(engine, HnswEngine) else None
+        audit = audited(engine, items.vectors, firsts, track) if isinstance(engine, Approximate) else None
         if audit is not None:
             lost[audit.lost] = True
         table = ItemTable.from_set(items, node_of_row, lost[node_of_row], densities)
@@ -212,7 +212,7 @@ class Generation:
     ) -> Rows:
         if allowed is not None:
             few = exact or len(allowed) <= max(EXACT_ROWS, k)
-            if few or len(allowed) <= self._worth_comparing(len(allowed)):
+            if few or len(allowed) <= self.engine.worth(self._effort(len(allowed))):
                 return scan_rows(self.vectors, queries, k, allowed)
             return self._proposed_among(queries, k, self._mask(allowed))
         if exact and not self.engine.exact:
@@ -226,11 +226,6 @@ class Generation:
         square of what a filter leaves out, 4 at a half, 8 at a third.
         """
         return float(len(self) / rows) ** 2
-
-    def _worth_comparing(self, rows: int) -> int:
-        """The number of rows that are compared in the time a beam would take that may return ``rows``."""
-        beam = self.engine.parameters.get("ef_search", 0) * self._effort(rows) if rows else 0.0
-        return int(min(beam, len(self)) * ROWS_PER_STEP)
 
     def _mask(self, rows: Rows) -> Alive:
         of_rows = np.zeros(len(self), dtype=bool)
@@ -272,8 +267,7 @@ class Generation:
         return rows
 
     def _fetch(self, k: int) -> int:
-        wide = SQ8_FETCH * k if self.description.kind == "hnsw_sq8" else k + SPARE
-        return max(self.engine.fewest, wide)
+        return max(self.engine.fewest, self.engine.spread * k, k + SPARE)
 
     @cached_property
     def _side_rows(self) -> Rows:
@@ -333,7 +327,7 @@ class Generation:
 
     def lost_rows(self, track: Track = silent) -> Rows:
         """Rows that neither the engine nor the side list finds: the full self-recall audit."""
-        if not isinstance(self.engine, HnswEngine):
+        if not isinstance(self.engine, Approximate):
             return np.empty(0, dtype=np.int64)
         firsts = self.nodes.rows[self.nodes.starts[:-1]]
         rows = firsts[lost_nodes(self.engine, self.vectors, firsts, track)]

@@ -24,12 +24,12 @@ from index.bundle import Bundle, read_bundle
 from index.checked import Checked
 from index.database import StoreInUse, StoreState
 from index.deciding import Decider
-from index.engines import beam_for
 from index.filters import Widened, matching_rows
 from index.following import CHECKED_FILE, SEEDED_FROM, FollowingGallery, item_store
 from index.gallery import Closed
 from index.generation import VECTORS_FILE, Generation
 from index.generations import EMPTY
+from index.hnsw import beam_for
 from index.overlay import Overlay, collected
 from index.records import Records
 from index.store import DATABASE_FILE, Changes, ItemStore
@@ -359,4 +359,7 @@ def _config(manifest: Manifest) -> IndexConfig:
     asked = dict(manifest.index.parameters)
     if asked.get("ef_search") == beam_for(manifest.counts.distinct_vectors):
         del asked["ef_search"]
+    asked.pop("cells", None)
+    if asked.pop("recall", None) is not None:  # the number of cells to look into was measured
+        del asked["nprobe"]
     return IndexConfig.model_validate({"kind": kind, **asked})

@@ -9,16 +9,29 @@ from pathlib import Path
 from api_schemas.config import IndexConfig
 from api_schemas.errors import InputError
 from api_schemas.manifest import IndexKind
+from index.hnsw import SQ8_SAMPLE
+from index.ivf_pq import SAMPLE_PER_CELL, cells_for, codes_for
 
 FLAT_UP_TO = 20_000  # distinct vectors that exact search answers in about a millisecond
 NODE_BYTES = 16  # level, offset and the links of the upper layers, on average
+ID_BYTES = 8  # of a row in a cell
+SPARE_CODES = 16  # of a cell, on average: it has room for a multiple of 32
 SHARE = 0.8  # of the free memory that a build may take
 ITEM_BYTES = 64  # on disk: id, label, a little metadata, and where the item is
 CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 
 def build_bytes(kind: IndexKind, nodes: int, dim: int, m: int) -> int:
+    """Bytes of memory that building an engine takes: what it holds, or before that, what it is trained on."""
+    sample = {"hnsw_sq8": SQ8_SAMPLE, "ivf_pq": SAMPLE_PER_CELL * cells_for(nodes)}.get(kind, 0)
+    return max(held_bytes(kind, nodes, dim, m), 2 * 4 * dim * min(nodes, sample))
+
+
+def held_bytes(kind: IndexKind, nodes: int, dim: int, m: int) -> int:
     """Bytes an engine holds over its distinct vectors; m is HNSW's links a node, twice that at the bottom."""
+    if kind == "ivf_pq":
+        codes = -(-codes_for(dim) // 2)
+        return nodes * (codes + ID_BYTES) + cells_for(nodes) * (4 * dim + SPARE_CODES * codes)
     numbers = dim if kind == "hnsw_sq8" else 4 * dim
     links = 0 if kind == "flat" else 2 * m * 4 + NODE_BYTES
     return nodes * (numbers + links)
@@ -97,17 +110,20 @@ def choose_kind(config: IndexConfig, nodes: int, dim: int, free: int) -> tuple[I
         return "flat", f"{nodes:,} distinct vectors are compared exactly in about a millisecond"
     if needs["hnsw"] <= room:
         return "hnsw", f"{nodes:,} distinct vectors are more than the {FLAT_UP_TO:,} that flat is kept for"
-    _refuse("hnsw_sq8", nodes, dim, needs, room)
-    return "hnsw_sq8", f"hnsw would need {_size(needs['hnsw'])} of memory, {_size(room)} may be taken"
+    kind: IndexKind = "hnsw_sq8" if needs["hnsw_sq8"] <= room else "ivf_pq"
+    _refuse(kind, nodes, dim, needs, room)
+    larger: IndexKind = "hnsw" if kind == "hnsw_sq8" else "hnsw_sq8"
+    return kind, f"{larger} would need {_size(needs[larger])} of memory, {_size(room)} may be taken"
 
 
-_KINDS: tuple[IndexKind, ...] = ("flat", "hnsw", "hnsw_sq8")
+_KINDS: tuple[IndexKind, ...] = ("flat", "hnsw", "hnsw_sq8", "ivf_pq")
+_SMALLER: tuple[IndexKind, ...] = ("hnsw_sq8", "ivf_pq")
 
 
 def _refuse(kind: IndexKind, nodes: int, dim: int, needs: dict[IndexKind, int], room: int) -> None:
     if needs[kind] <= room:
         return
-    smaller = [other for other in reversed(_KINDS) if needs[other] <= room]
+    smaller = [other for other in _SMALLER if needs[other] <= room]
     instead = f"index.kind={smaller[0]} ({_size(needs[smaller[0]])}) fits" if smaller else "no kind fits here"
     raise InputError(
         f"an index of kind {kind} over {nodes:,} vectors of {dim} numbers needs about {_size(needs[kind])} "

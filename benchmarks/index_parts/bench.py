@@ -17,8 +17,8 @@ from benchmarks.index_parts.measure import EFFORTS, Ask, K, Rows
 from decision.embeddings import EmbeddingSet
 from decision.hashes import vectors_model_hash
 from index.bundle import write_bundle
-from index.engines import HnswEngine
 from index.gallery import Gallery
+from index.hnsw import HnswEngine
 from index.view import View
 
 

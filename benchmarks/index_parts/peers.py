@@ -121,7 +121,8 @@ def edge(bench: Bench, kind: str) -> dict[str, Any]:
         if name in ("range 100 %", "range 50 %"):
             continue  # with no graph it compares with all of them
         spent: dict[str, list[float]] = {"ours": [], "qdrant": []}
-        for (condition, _rows), query in zip(cases, bench.queries, strict=False):
+        asked = [(condition, query) for (condition, _), query in zip(cases, bench.queries, strict=False)]
+        for condition, query in asked * 2:  # the first time brings the rows into memory
             start = perf_counter()
             ours = gallery.search(query, K, filter=condition)[0]
             spent["ours"].append(perf_counter() - start)
@@ -135,7 +136,7 @@ def edge(bench: Bench, kind: str) -> dict[str, Any]:
             theirs = shard.query(request)
             spent["qdrant"].append(perf_counter() - start)
             assert {int(hit.id) for hit in ours} == {hit.id for hit in theirs}, "one of the two is wrong"
-        median = {who: round(float(np.median(times)) * 1e3, 4) for who, times in spent.items()}
+        median = {who: round(float(np.median(times[len(asked) :])) * 1e3, 4) for who, times in spent.items()}
         out[name] = {**median, "times qdrant": round(median["ours"] / median["qdrant"], 2)}
     return out
 

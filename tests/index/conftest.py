@@ -17,7 +17,7 @@ from decision.embeddings import EmbeddingSet
 from index.bundle import write_bundle
 
 MODEL = "a" * 64
-KINDS = ("flat", "hnsw", "hnsw_sq8")
+KINDS = ("flat", "hnsw", "hnsw_sq8", "ivf_pq")
 MakeBundle = Callable[..., Path]
 
 

@@ -10,10 +10,12 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import binom
 
+from api_schemas.manifest import IndexKind
 from index import audit
 from index.audit import audited, lost_nodes, upper_share
-from index.engines import HnswEngine
+from index.engines import Approximate, build_engine
 from index.gallery import Gallery
+from index.hnsw import HnswEngine
 from tests.index.conftest import MakeBundle, items_of, small, unit
 
 N = 2_000
@@ -42,7 +44,8 @@ def stranded(seed: int, lost: int) -> tuple[HnswEngine, NDArray[np.float32], NDA
     return engine, vectors, chosen
 
 
-def test_nodes_without_a_way_in_get_one() -> None:
+def test_nodes_without_a_way_in_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "FEW", 30)
     engine, vectors, chosen = stranded(0, 40)
     assert lost_nodes(engine, vectors, np.arange(N)).tolist() == chosen.tolist()
     found = audited(engine, vectors, np.arange(N))
@@ -51,7 +54,37 @@ def test_nodes_without_a_way_in_get_one() -> None:
     assert not len(lost_nodes(engine, vectors, np.arange(N)))
 
 
-def test_without_a_link_to_spare_a_node_stays_missed_and_no_link_is_lost() -> None:
+def test_few_nodes_without_a_way_in_are_listed_and_the_graph_is_left_alone() -> None:
+    engine, vectors, chosen = stranded(0, 40)
+    before = links_of(engine)[0].copy()
+    found = audited(engine, vectors, np.arange(N))
+    assert found.lost.tolist() == chosen.tolist()
+    assert (found.record.missed, found.record.linked) == (40, 0)
+    assert np.array_equal(links_of(engine)[0], before)
+
+
+@pytest.mark.parametrize("few", [0, 10_000])
+@pytest.mark.parametrize("kind", ["hnsw", "hnsw_sq8", "ivf_pq"])
+def test_in_a_crowd_of_near_copies_an_audit_names_all_that_a_search_misses(
+    kind: IndexKind, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "FEW", few)
+    rng = np.random.default_rng(9)
+    vectors = unit(rng, 3_000, 32)
+    crowd = vectors[7] + rng.normal(size=(1_000, 32), scale=1e-4)
+    vectors[1_000:2_000] = crowd / np.linalg.norm(crowd, axis=1, keepdims=True)
+    rows = np.arange(3_000)
+    engine = build_engine(vectors, rows, small(kind), kind)
+    assert isinstance(engine, Approximate)
+    assert len(lost_nodes(engine, vectors, rows)) >= 30
+    found = audited(engine, vectors, rows)
+    assert found.lost.tolist() == lost_nodes(engine, vectors, rows).tolist()
+
+
+def test_without_a_link_to_spare_a_node_stays_missed_and_no_link_is_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(audit, "FEW", 0)
     engine, vectors, chosen = stranded(1, 5)
     flat, places = links_of(engine)
     for node, own in enumerate(places):  # fill every list with links that lead nowhere new
@@ -76,6 +109,7 @@ def test_a_large_set_is_audited_by_a_sample_unless_that_finds_too_much(
     monkeypatch.setattr(audit, "ALL_UP_TO", 1_000)
     monkeypatch.setattr(audit, "SAMPLE", 500)
     monkeypatch.setattr(audit, "TOLERATED", 0.01)
+    monkeypatch.setattr(audit, "FEW", 30)
     engine, vectors, _ = stranded(2, 0)
     sound = audited(engine, vectors, np.arange(N)).record
     assert (sound.probed, sound.missed) == (500, 0)

@@ -66,7 +66,8 @@ def test_flat_is_exact_without_being_asked(make_bundle: MakeBundle) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "copies"), [("hnsw", 200), ("hnsw", 1_000), ("hnsw", 3_000), ("hnsw_sq8", 1_000)]
+    ("kind", "copies"),
+    [("hnsw", 200), ("hnsw", 1_000), ("hnsw", 3_000), ("hnsw_sq8", 1_000), ("ivf_pq", 1_000)],
 )
 def test_many_copies_of_one_vector_hide_no_other_row(make_bundle: MakeBundle, kind: str, copies: int) -> None:
     rng = np.random.default_rng(copies)
@@ -82,6 +83,18 @@ def test_many_copies_of_one_vector_hide_no_other_row(make_bundle: MakeBundle, ki
     assert gallery.probe(1_000) == (1_000, 1_000)
 
 
+@pytest.mark.parametrize("kind", ["hnsw", "hnsw_sq8", "ivf_pq"])
+def test_a_crowd_too_dense_for_codes_is_found_row_by_row(make_bundle: MakeBundle, kind: str) -> None:
+    rng = np.random.default_rng(9)
+    vectors = unit(rng, 3_000, 32)
+    crowd = vectors[7] + rng.normal(size=(1_000, 32), scale=1e-4)
+    vectors[1_000:2_000] = crowd / np.linalg.norm(crowd, axis=1, keepdims=True)
+    items = items_of(vectors)
+    gallery = Gallery.open(make_bundle(items, small(kind)))
+    assert [hits[0].id for hits in gallery.search(items.vectors, 1)] == items.ids.tolist()
+    assert (gallery.manifest.counts.side_list > 500) == (kind != "hnsw")
+
+
 def test_rows_the_engine_misses_are_searched_all_the_same(
     make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,7 +108,7 @@ def test_rows_the_engine_misses_are_searched_all_the_same(
         assert [(hit.id, hit.similarity) for hit in hits] == brute_force(items, query, 5)
     evens = np.arange(0, 300, 2)
     monkeypatch.setattr("index.generation.EXACT_ROWS", 10)
-    monkeypatch.setattr("index.generation.ROWS_PER_STEP", 0)
+    monkeypatch.setattr("index.hnsw.ROWS_PER_STEP", 0)
     for query in items.vectors[:40]:
         found = gallery.search(query, 5, filter={"even": True})[0]
         assert [hit.id for hit in found] == [item for item, _ in brute_force(items, query, 5, evens)]
@@ -137,7 +150,7 @@ def test_filters_answer_fully_and_rightly(
     make_bundle: MakeBundle, kind: str, share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("index.generation.EXACT_ROWS", 150)  # so that the engine is asked as well
-    monkeypatch.setattr("index.generation.ROWS_PER_STEP", 0)
+    monkeypatch.setattr("index.hnsw.ROWS_PER_STEP", 0)
     rng = np.random.default_rng(8)
     n = 4_000
     items = items_of(unit(rng, n), place=rng.permutation(n))

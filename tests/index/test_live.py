@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from api_schemas.config import IndexConfig
 from api_schemas.errors import BundleError, InputError, LimenError
 from index.backup import restore
 from index.generation import Generation
@@ -388,3 +389,19 @@ def test_what_is_acknowledged_is_synced(bundle: Path, tmp_path: Path) -> None:
             assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         stats = json.loads(json.dumps(gallery.stats()))
         assert stats["sequence"] == 0
+
+
+@pytest.mark.parametrize("asked", [None, 3])
+def test_a_rebuild_looks_into_as_many_cells_as_asked_or_measures_anew(
+    make_bundle: MakeBundle, tmp_path: Path, asked: int | None
+) -> None:
+    bundle = make_bundle(BASE, IndexConfig(kind="ivf_pq", nprobe=asked))
+    with LiveGallery.open(bundle, tmp_path / "data", NEVER) as gallery:
+        gallery.upsert([item("new", unit(RNG, 1)[0])])
+        gallery.rebuild()
+        main = gallery._view.main
+        assert main is not None
+        assert (len(main), main.description.kind) == (201, "ivf_pq")
+        measured = "recall" in main.description.parameters
+        assert measured == (asked is None)
+        assert measured or main.description.parameters["nprobe"] == asked

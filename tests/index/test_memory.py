@@ -11,7 +11,7 @@ import pytest
 from api_schemas.config import IndexConfig
 from api_schemas.errors import InputError
 from index.engines import build_engine
-from index.memory import build_bytes, choose_kind, free_bytes
+from index.memory import choose_kind, free_bytes, held_bytes
 from tests.index.conftest import KINDS, MakeBundle, items_of, small, unit
 
 GIB = 2**30
@@ -24,6 +24,7 @@ GIB = 2**30
         (20_001, GIB, "hnsw", "more than the 20,000"),
         (1_000_000, 2 * GIB, "hnsw", "more than"),
         (1_000_000, GIB // 2, "hnsw_sq8", "hnsw would need 748 MiB"),
+        (1_000_000, GIB // 4, "ivf_pq", "hnsw_sq8 would need 381 MiB"),
     ],
 )
 def test_auto_chooses_by_size_and_memory_and_says_why(nodes: int, free: int, kind: str, says: str) -> None:
@@ -38,6 +39,8 @@ def test_what_does_not_fit_is_refused_with_what_does() -> None:
         choose_kind(IndexConfig(kind="hnsw"), 10_000_000, 128, 6 * GIB)
     with pytest.raises(InputError, match="no kind fits here"):
         choose_kind(IndexConfig(kind="auto"), 100_000_000, 512, 6 * GIB)
+    with pytest.raises(InputError, match=r"index\.kind=ivf_pq \(.* GiB\) fits"):
+        choose_kind(IndexConfig(kind="hnsw_sq8"), 100_000_000, 128, 10 * GIB)
     assert choose_kind(IndexConfig(kind="hnsw_sq8"), 10_000_000, 128, 6 * GIB) == ("hnsw_sq8", None)
 
 
@@ -55,7 +58,7 @@ def test_the_estimate_is_near_what_the_index_takes(kind: str) -> None:
     vectors = unit(np.random.default_rng(0), 5_000, 64)
     engine = build_engine(vectors, np.arange(5_000), small(kind), kind)  # type: ignore[arg-type]
     takes = len(faiss.serialize_index(engine._index))  # type: ignore[attr-defined]
-    assert build_bytes(kind, 5_000, 64, 16) == pytest.approx(takes, rel=0.1)  # type: ignore[arg-type]
+    assert held_bytes(kind, 5_000, 64, 16) == pytest.approx(takes, rel=0.1)  # type: ignore[arg-type]
 
 
 def test_there_is_memory_here() -> None:
