@@ -17,6 +17,7 @@ from decision.similarity import Vectors
 from index.deciding import Decider
 from index.filters import Widened, matching_rows
 from index.generation import Generation
+from index.ranking import similarities
 from index.view import Hit, View
 
 
@@ -54,10 +55,10 @@ def mean_hits(
             rows, which = _members(part, list(nearest), counting, left_out)
             if not len(rows):
                 continue
-            similarities = part.similarities(queries[number : number + 1], np.zeros_like(rows), rows)
+            near = similarities(part.vectors, queries[number : number + 1], rows, rows)
             name = decider.densities
             scores = decider.scorer(
-                similarities, own[number], None if name is None else part.items.densities[name][rows]
+                near, own[number], None if name is None else part.items.densities[name][rows]
             )
             sums += np.bincount(which, scores, minlength=len(nearest))
             counts += np.bincount(which, minlength=len(nearest))

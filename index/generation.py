@@ -16,16 +16,18 @@ from api_schemas.errors import BundleError
 from api_schemas.manifest import BundleCounts, IndexDescription
 from decision.embeddings import EmbeddingSet
 from decision.progress import Track, silent
-from decision.similarity import Vectors, pair_similarities
+from decision.similarity import Vectors
+from index.alive import Alive
 from index.audit import audited, lost_nodes
 from index.columns import ColumnKind
-from index.engine import Engine, NodeBits
+from index.engine import Engine
 from index.engines import Approximate, build_engine, open_engine
 from index.filters import Widened, matching_rows
 from index.flat import ScanEngine
 from index.items import ItemTable
 from index.memory import choose_kind, free_bytes
 from index.nodes import Nodes, Rows, distinct
+from index.ranking import Found, ranked
 from index.scan import certain_top, scan_rows
 
 VECTORS_FILE = "vectors.npy"
@@ -33,45 +35,6 @@ ITEMS_FILE = "items.parquet"
 INDEX_FILE = "index.faiss"
 SPARE = 6  # fetched beyond k, and never fewer than the audit fetched when it looked for each row
 EXACT_ROWS = 4_096  # a filter that leaves this many rows or fewer is answered by comparing with all of them
-PAIR_NUMBERS = 8_192  # re-scored at a time: within the cache, and without asking for fresh pages
-
-
-@dataclass(frozen=True, eq=False)
-class Found:
-    """The best rows of each query.
-
-    ``rows`` int64 [q, w] and ``similarities`` float32 [q, w], by falling similarity, ties by id;
-    -1 and -inf past the end, which a single query's rows do not have.
-    """
-
-    rows: Rows
-    similarities: NDArray[np.float32]
-
-
-@dataclass(frozen=True, eq=False)
-class Alive:
-    """Which rows of a generation have not been deleted or replaced since it was built.
-
-    ``rows`` bool [n] and ``nodes`` bool [nodes], a node being alive while any of its rows is.
-    """
-
-    rows: NDArray[np.bool_]
-    nodes: NDArray[np.bool_]
-
-    @cached_property
-    def count(self) -> int:
-        """How many rows are alive."""
-        return int(self.rows.sum())
-
-    @cached_property
-    def node_count(self) -> int:
-        """How many nodes are alive."""
-        return int(self.nodes.sum())
-
-    @cached_property
-    def node_bits(self) -> NodeBits:
-        """The nodes as the engine takes them."""
-        return np.packbits(self.nodes, bitorder="little")
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,11 +164,13 @@ class Generation:
             allowed = matching_rows(condition, Widened(self.items, fields) if fields else self.items)
             if alive is not None:
                 allowed = allowed[alive.rows[allowed]]
+            elif len(allowed) == len(self):
+                allowed = None
         wanted = k + (left_out is not None)
         candidates = self._candidates(queries, wanted, allowed, exact, alive)
         if left_out is not None:
             candidates = np.where(candidates == left_out[:, None], -1, candidates)
-        return self.ranked(queries, candidates, k)
+        return ranked(self.vectors, self.items.rank, queries, candidates, k)
 
     def _candidates(
         self, queries: Vectors, k: int, allowed: Rows | None, exact: bool, alive: Alive | None
@@ -289,41 +254,6 @@ class Generation:
         else:
             best = scan_rows(self.vectors, queries, k, side)
         return np.concatenate([rows, best], axis=1)
-
-    def ranked(self, queries: Vectors, candidates: Rows, k: int) -> Found:
-        """Candidates [q, w] by the kernel's similarity, ties by id, cut to k."""
-        if not candidates.size:
-            return Found(candidates, np.empty(candidates.shape, dtype=np.float32))
-        if len(queries) == 1:
-            rows = candidates[0]
-            if rows.min() < 0:
-                rows = rows[rows >= 0]
-            similarities = self.similarities(queries, rows, rows)
-            order = np.lexsort((self.items.rank[rows], -similarities))[:k]
-            return Found(rows[order][None], similarities[order][None])
-        if candidates.min() >= 0:
-            which = np.repeat(np.arange(len(queries)), candidates.shape[1])
-            similarities = self.similarities(queries, which, candidates.ravel()).reshape(candidates.shape)
-        else:
-            valid = candidates >= 0
-            similarities = np.full(candidates.shape, -np.inf, dtype=np.float32)
-            which = np.repeat(np.arange(len(queries)), valid.sum(axis=1))
-            similarities[valid] = self.similarities(queries, which, candidates[valid])
-        order = np.lexsort((self.items.rank[candidates], -similarities))[:, :k]
-        query = np.arange(len(queries))[:, None]
-        return Found(candidates[query, order], similarities[query, order])
-
-    def similarities(self, queries: Vectors, which: Rows, rows: Rows) -> NDArray[np.float32]:
-        """Float32 [m]: the kernel's similarity of ``queries[which[i]]`` and row ``rows[i]``."""
-        step = max(1, PAIR_NUMBERS // queries.shape[1])
-        if len(queries) == 1 and len(rows) <= step:
-            return pair_similarities(queries, self.vectors.take(rows, axis=0))
-        out = np.empty(len(rows), dtype=np.float32)
-        for start in range(0, len(rows), step):
-            part = slice(start, start + step)
-            asked = queries if len(queries) == 1 else queries[which[part]]
-            out[part] = pair_similarities(asked, self.vectors.take(rows[part], axis=0))
-        return out
 
     def lost_rows(self, track: Track = silent) -> Rows:
         """Rows that neither the engine nor the side list finds: the full self-recall audit."""

@@ -11,10 +11,12 @@ import numpy as np
 
 from api_schemas.errors import InputError
 from decision.similarity import Vectors
+from index.alive import Alive
 from index.columns import ColumnKind
 from index.deciding import Decider
-from index.generation import Alive, Found, Generation
+from index.generation import Generation
 from index.items import ItemTable, Value
+from index.ranking import Found
 
 
 class Hit(NamedTuple):

@@ -151,6 +151,7 @@ def test_filters_answer_fully_and_rightly(
 ) -> None:
     monkeypatch.setattr("index.generation.EXACT_ROWS", 150)  # so that the engine is asked as well
     monkeypatch.setattr("index.hnsw.ROWS_PER_STEP", 0)
+    monkeypatch.setattr("index.ivf_pq.SCANNED_PER_ROW", 10**9)
     rng = np.random.default_rng(8)
     n = 4_000
     items = items_of(unit(rng, n), place=rng.permutation(n))
