@@ -14,7 +14,7 @@ from decision.progress import Track, silent
 from decision.similarity import Vectors
 from index.engine import Engine
 from index.flat import FlatEngine
-from index.hnsw import HnswEngine
+from index.hnsw import HnswEngine, beam_for
 from index.ivf_pq import IvfPqEngine
 from index.nodes import Rows
 
@@ -72,3 +72,14 @@ def open_engine(path: Path, description: IndexDescription) -> Engine:
     if kind == "ivf_pq":
         return IvfPqEngine(index, dict(description.parameters))
     return HnswEngine(index, kind, dict(description.parameters))
+
+
+def rebuild_config(was: IndexDescription, nodes: int) -> IndexConfig:
+    """What an engine over ``nodes`` distinct vectors was built with, to build the next; what had been left
+    open is chosen anew."""
+    asked = {name: value for name, value in was.parameters.items() if name in IndexConfig.model_fields}
+    if asked.get("ef_search") == beam_for(nodes):
+        del asked["ef_search"]
+    if "recall" in was.parameters:  # the number of cells to look into was measured
+        del asked["nprobe"]
+    return IndexConfig.model_validate({"kind": "auto" if was.reason is not None else was.kind, **asked})

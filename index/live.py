@@ -8,33 +8,31 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from threading import Lock, Thread
-from time import monotonic
+from threading import Lock
 from typing import IO, Any, Self
 
 import numpy as np
 
-from api_schemas.config import IndexConfig
 from api_schemas.errors import BundleError, InputError
 from api_schemas.files import fsync_folder
-from api_schemas.manifest import Manifest
 from decision.progress import Track, silent
 from index.backup import backup
 from index.bundle import Bundle, read_bundle
 from index.checked import Checked
 from index.database import StoreInUse, StoreState
 from index.deciding import Decider
+from index.engines import rebuild_config
 from index.filters import Widened, matching_rows
 from index.following import CHECKED_FILE, SEEDED_FROM, FollowingGallery, item_store
 from index.gallery import Closed
 from index.generation import VECTORS_FILE, Generation
 from index.generations import EMPTY
-from index.hnsw import beam_for
-from index.overlay import Overlay, collected
+from index.overlay import Overlay, collected, stored_items
 from index.records import Records
 from index.store import DATABASE_FILE, Changes, ItemStore
 from index.stored import StoredItem
 from index.vectors import query_rows
+from index.worker import Worker
 
 __all__ = ["Limits", "LiveGallery", "StoreInUse"]
 
@@ -67,11 +65,11 @@ class LiveGallery(FollowingGallery):
         self._lock_file = lock
         self._limits = limits
         self._rebuilding = Lock()  # taken before _writing, never while holding it
-        self._worker: Thread | None = None
-        self._retry_at = 0.0
+        self._rebuilder = Worker(
+            "limen-rebuild", lambda: self.rebuild(), self._due, self._writing, limits.retry_seconds
+        )
         self._closing = False
         self._unsure = False
-        self.rebuild_error: str | None = None
         self.records = Records(store, self._write)
 
     @classmethod
@@ -131,9 +129,12 @@ class LiveGallery(FollowingGallery):
 
     def wait(self) -> None:
         """Return once no rebuild is under way behind."""
-        worker = self._worker
-        if worker is not None:
-            worker.join()
+        self._rebuilder.wait()
+
+    @property
+    def rebuild_error(self) -> str | None:
+        """Why the last rebuild behind failed; None if it did not."""
+        return self._rebuilder.error
 
     def _behind(self) -> bool:
         return False  # its own writes are shown before they return
@@ -160,7 +161,7 @@ class LiveGallery(FollowingGallery):
         with self._write():
             new = self._store.upsert(items, self.manifest.model_hash)
             self._happened(Changes(items, [item.id for item in items]))
-        self._rebuild_if_due()
+        self._rebuilder.start_if_due()
         return new
 
     def delete(self, ids: Sequence[str]) -> int:
@@ -181,7 +182,7 @@ class LiveGallery(FollowingGallery):
         with self._write():
             gone = self._store.delete(ids)
             self._happened(Changes([], gone))
-        self._rebuild_if_due()
+        self._rebuilder.start_if_due()
         return gone
 
     def _matching(self, condition: Mapping[str, Any]) -> list[str]:
@@ -216,9 +217,11 @@ class LiveGallery(FollowingGallery):
                 blocks = self._store.read_all()
                 first = next(blocks)
 
+            config = rebuild_config(self.manifest.index, self.manifest.counts.distinct_vectors)
+
             def build(folder: Path) -> Generation:
                 items = collected(chain([first], blocks), n, self.dim, folder / VECTORS_FILE)
-                return Generation.build(items, _config(self.manifest), self._densities(items.vectors), track)
+                return Generation.build(items, config, self._densities(items.vectors), track)
 
             name, opened = self._generations.write(sequence, n, build)
             try:
@@ -259,7 +262,7 @@ class LiveGallery(FollowingGallery):
             file.unlink()
         if self._store.setting("model_hash") is None:
             self._store.seed(
-                self._bundled(track),
+                stored_items(self._bundle.generation(), self._limits.seed_block, track),
                 self.manifest.model_hash,
                 {point.id: point.to_json() for point in self._bundle.points.values()},
                 {SEEDED_FROM: self.manifest.data_hash},
@@ -276,24 +279,6 @@ class LiveGallery(FollowingGallery):
             return
         self._catch_up_with(main, state.generation, state.base)
         self._generations.keep_only(state.generation)
-
-    def _bundled(self, track: Track) -> Iterator[list[StoredItem]]:
-        generation = self._bundle.generation()
-        starts = range(0, len(generation), self._limits.seed_block)
-        for start in track(starts, "items", len(starts)):
-            rows = np.arange(start, min(start + self._limits.seed_block, len(generation)))
-            vectors = np.array(generation.vectors[rows])
-            ids = generation.items.ids.take(rows)
-            metadata = generation.items.metadata_block(start, len(rows))
-            yield [
-                StoredItem(
-                    ids[place],
-                    generation.items.classes[generation.items.label_codes[row]],
-                    vectors[place],
-                    metadata[place],
-                )
-                for place, row in enumerate(rows.tolist())
-            ]
 
     def _happened(self, changes: Changes) -> None:
         seen = StoreState(self._seen.generation, self._seen.base, self._store.sequence)
@@ -325,12 +310,6 @@ class LiveGallery(FollowingGallery):
                     self._unsure = False
                 raise
 
-    def _rebuild_if_due(self) -> None:
-        with self._writing:
-            if self._due() and self._worker is None and monotonic() >= self._retry_at:
-                self._worker = Thread(target=self._rebuild_behind, name="limen-rebuild", daemon=True)
-                self._worker.start()
-
     def _due(self) -> bool:
         if self._closing:
             return False
@@ -338,28 +317,3 @@ class LiveGallery(FollowingGallery):
         rows = 0 if view.main is None else len(view.main)
         written = len(self._overlay.written)
         return written > self._limits.buffer_rows or view.dead > self._limits.dead_share * rows
-
-    def _rebuild_behind(self) -> None:
-        while True:
-            try:
-                self.rebuild()
-                self.rebuild_error = None
-            except Exception as error:  # searches go on with what there was; monitoring shows the reason
-                self.rebuild_error = f"{type(error).__name__}: {error}"
-                self._retry_at = monotonic() + self._limits.retry_seconds
-            with self._writing:
-                if self.rebuild_error is not None or not self._due():
-                    self._worker = None
-                    return
-
-
-def _config(manifest: Manifest) -> IndexConfig:
-    """The configuration a generation is built with: the bundle's, chosen anew where it was left open."""
-    kind = "auto" if manifest.index.reason is not None else manifest.index.kind
-    asked = dict(manifest.index.parameters)
-    if asked.get("ef_search") == beam_for(manifest.counts.distinct_vectors):
-        del asked["ef_search"]
-    asked.pop("cells", None)
-    if asked.pop("recall", None) is not None:  # the number of cells to look into was measured
-        del asked["nprobe"]
-    return IndexConfig.model_validate({"kind": kind, **asked})

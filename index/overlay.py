@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Self
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decision.embeddings import EmbeddingSet
+from decision.progress import Track
 from decision.similarity import Vectors
 from index.columns import ColumnKind
 from index.deciding import Decider
@@ -75,6 +76,20 @@ def with_densities(main: Generation, deciders: Sequence[Decider]) -> Generation:
         return main
     found = {name: one.scorer.densities(main.vectors) for name, one in lacking.items() if name is not None}
     return replace(main, items=replace(main.items, densities={**had, **found}))
+
+
+def stored_items(generation: Generation, block: int, track: Track) -> Iterator[list[StoredItem]]:
+    """A generation's rows as items, a block at a time."""
+    starts = range(0, len(generation), block)
+    for start in track(starts, "items", len(starts)):
+        rows = np.arange(start, min(start + block, len(generation)))
+        items = generation.items
+        labels = [items.classes[code] for code in items.label_codes[rows].tolist()]
+        metadata = items.metadata_block(start, len(rows))
+        vectors = np.array(generation.vectors[rows])
+        yield [
+            StoredItem(*item) for item in zip(items.ids.take(rows), labels, vectors, metadata, strict=True)
+        ]
 
 
 def collected(

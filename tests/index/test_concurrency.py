@@ -212,7 +212,7 @@ def test_after_a_failed_rebuild_writes_go_on_and_it_is_not_tried_with_each(
         assert "No space left" in str(gallery.rebuild_error)
         assert not list((tmp_path / "data" / "generations").iterdir())
         monkeypatch.undo()
-        gallery._retry_at = 0.0
+        gallery._rebuilder._retry_at = 0.0
         gallery.upsert(new(10))
         gallery.wait()
         assert gallery.rebuild_error is None

@@ -1,0 +1,57 @@
+"""Work that is done behind, in a thread of its own, whenever it is due."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from threading import Thread
+from time import monotonic
+
+
+class Worker:
+    """Calls ``work`` until it is no longer ``due``; never twice at once.
+
+    Attributes:
+        error: why the last call failed, None if it did not; the next then waits ``retry_seconds``.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        work: Callable[[], None],
+        due: Callable[[], bool],
+        lock: AbstractContextManager[object],
+        retry_seconds: float,
+    ) -> None:
+        self._name, self._work, self._due = name, work, due
+        self._lock = lock  # held while asking whether work is due
+        self._retry_seconds = retry_seconds
+        self._retry_at = 0.0
+        self._thread: Thread | None = None
+        self.error: str | None = None
+
+    def start_if_due(self) -> None:
+        """Begin unless it is under way, or failed a moment ago."""
+        with self._lock:
+            if self._thread is None and monotonic() >= self._retry_at and self._due():
+                self._thread = Thread(target=self._run, name=self._name, daemon=True)
+                self._thread.start()
+
+    def wait(self) -> None:
+        """Return once nothing is under way."""
+        thread = self._thread
+        if thread is not None:
+            thread.join()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self._work()
+                self.error = None
+            except Exception as error:  # what there was goes on; monitoring shows the reason
+                self.error = f"{type(error).__name__}: {error}"
+                self._retry_at = monotonic() + self._retry_seconds
+            with self._lock:
+                if self.error is not None or not self._due():
+                    self._thread = None
+                    return
