@@ -10,7 +10,8 @@ Ours is ``search`` with re-scoring and the accept rule at a threshold; rounds of
 turns, and the best of each counts. With ``--keep`` the bare graph and the bundles stay for the next part: the
 bundle then takes the bare graph as its own before the audit, and its build time is the graph's plus the rest.
 Build times are processor seconds, which a busy machine hardly changes.
-hnswlib, usearch and qdrant-edge-py are measured where they are installed.
+hnswlib, usearch and qdrant-edge-py are measured where they are installed. Before all that, every kind answers
+for SIFT's sample of real descriptors.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from api_schemas.config import IndexConfig
 from benchmarks.index_parts.bench import Bench
 from benchmarks.index_parts.ours import deletes, duplicates, filters, search
 from benchmarks.index_parts.peers import edge, peers
+from benchmarks.index_parts.sift import sift
 
 PARTS = {
     "search": search,
@@ -81,7 +83,8 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="a folder where graphs and bundles stay")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    results: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = [{"part": "sift", "kind": kind, **sift(kind)} for kind in given.kinds]
+    print("\n".join(map(json.dumps, results)), flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         folder = given.keep or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
