@@ -99,6 +99,11 @@ class Decider:
         """Under which name a gallery keeps its items' densities for this point; None if it needs none."""
         return density_name(self.point.score)
 
+    @property
+    def scores_are_similarities(self) -> bool:
+        """Whether the best score is that of the most similar item."""
+        return self.densities is None and self.point.target.aggregate == "nearest"
+
     def check_rule(self, aggregate: Aggregate | None) -> None:
         """Raises OtherRule for another rule than the point's own; None asks for the point's."""
         own = self.point.target.aggregate

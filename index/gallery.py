@@ -275,8 +275,13 @@ def _best(hits: list[Hit], decider: Decider, n_items: int) -> Match:
     beyond = decider.beyond_proof(n_items)
     if not hits:
         return Match("unknown", None, None, None, None, None, point.threshold, None, point.id, beyond)
-    best = min(hits, key=lambda hit: (-hit.score, hit.id))
-    rival = max((hit.score for hit in hits if hit.label != best.label), default=None)
+    if decider.scores_are_similarities:
+        # hits come in the order of their similarities, ties by id
+        best = hits[0]
+        rival = next((hit.score for hit in hits if hit.label != best.label), None)
+    else:
+        best = min(hits, key=lambda hit: (-hit.score, hit.id))
+        rival = max((hit.score for hit in hits if hit.label != best.label), default=None)
     scores = np.array([best.score], dtype=np.float32)
     return Match(
         "match" if decider.accepts(scores)[0] else "unknown",

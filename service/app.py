@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import Depends, FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api_schemas.errors import LimenError
 from service import logs, openapi, problems
@@ -17,6 +18,7 @@ from service.compute import Compute
 from service.direct import Shortcut
 from service.encoding import Encoding
 from service.gate import Gate
+from service.memory import keep_large_blocks_apart
 from service.middleware import Envelope
 from service.models import Models
 from service.pace import Pace
@@ -54,9 +56,27 @@ TAGS = [
 ]
 
 
-def create_app(settings: Settings) -> FastAPI:
+class Service(FastAPI):
+    """FastAPI inside what surrounds every request, so that a direct route passes by its layers."""
+
+    surroundings: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request, or the lifespan."""
+        if scope["type"] == "http":
+            scope["app"] = self
+            await self.surroundings(scope, receive, send)
+        else:
+            await self.inside(scope, receive, send)
+
+    async def inside(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """What FastAPI makes of it."""
+        await super().__call__(scope, receive, send)
+
+
+def create_app(settings: Settings) -> Service:
     """The service for these settings. It answers at once and is ready when the bundle is loaded."""
-    app = FastAPI(
+    app = Service(
         title="Limen",
         version=VERSION,
         description=DESCRIPTION,
@@ -81,8 +101,13 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.keyring = Keyring(settings.api_keys_file)
     gate = Gate(settings.max_inflight, settings.max_queue, settings.deadline)
     pace = Pace(settings.max_turn)
-    app.add_middleware(Shortcut, routers=(search.router, match.router, verify.router))
-    app.add_middleware(Envelope, max_body_bytes=settings.max_body_bytes, gate=gate, pace=pace)
+
+    def admit() -> None:
+        compute.admit()
+        pace.admit()
+
+    direct = Shortcut(app.inside, routers=(search.router, match.router, verify.router))
+    app.surroundings = Envelope(direct, settings.max_body_bytes, gate, admit)
     problems.install(app)
     reading = [Depends(requires("read"))]
     for router in (
@@ -104,8 +129,9 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-def from_environment() -> FastAPI:
+def from_environment() -> Service:
     """The app of a worker process, which finds its settings in its environment."""
+    keep_large_blocks_apart()
     settings = Settings()  # type: ignore[call-arg]
     logs.configure(settings.log_level)
     return create_app(settings)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from time import perf_counter
-from typing import TypeVar
+from time import perf_counter, thread_time
+from typing import NamedTuple, TypeVar
 
 import faiss
 
@@ -19,13 +19,21 @@ PATIENCE = 4.0
 SMOOTHING = 0.05
 
 
+class _Took(NamedTuple):
+    """Seconds of one piece of work, on the clock and of its thread, and whether nothing ran beside it."""
+
+    wall: float
+    own: float
+    alone: bool
+
+
 class Compute:
     """A pool of threads, each with one FAISS thread of its own; a bounded wait, and a deadline.
 
     Args:
         threads: how many compute at once.
         max_wait: seconds; work that would wait longer than this, and longer than four times what
-            work usually takes, is sent away at once.
+            work takes while nothing else runs, is sent away at once.
         deadline: seconds after which nobody waits for an answer any more.
     """
 
@@ -37,8 +45,10 @@ class Compute:
         self._threads = threads
         self._max_wait = max_wait
         self._deadline = deadline
-        self._inside = 0
-        self._usual = 0.0
+        self._inside = self._begun = 0
+        # seconds a piece of work takes now; with nothing beside it; and of its thread's own time. Threads
+        # that wait for each other take longer the more there is to do: patience must not grow with that
+        self._usual = self._alone = self._own = 0.0
 
     async def run(self, work: Callable[[], T], *, light: bool = False, bounded: bool = True) -> T:
         """The result of ``work``.
@@ -55,40 +65,54 @@ class Compute:
         if light and self._inside == 0:
             return work()
         if bounded:
-            self._refuse_long_waits()
+            self.admit()
+        alone = self._inside == 0
         self._inside += 1
+        self._begun += 1
+        begun = self._begun
         QUEUED.set(max(0, self._inside - self._threads))
         future = asyncio.get_running_loop().run_in_executor(self._pool, self._timed, work)
         # work goes on when nobody waits for it any more, and counts until it ends
         future.add_done_callback(self._ended)
         try:
             async with asyncio.timeout(self._deadline):
-                result, seconds = await asyncio.shield(future)
+                result, wall, own = await asyncio.shield(future)
         except TimeoutError:
             raise ServiceProblem(
                 DEADLINE,
                 f"The answer took over {self._deadline:g} s (LIMEN_DEADLINE): ask for less at once.",
                 headers={"Retry-After": "5"},
             ) from None
-        self._usual += (seconds - self._usual) * SMOOTHING if self._usual else seconds
+        self._note(_Took(wall, own, alone and begun == self._begun))
         return result
 
     def close(self) -> None:
         """Let running work end and take no more."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _refuse_long_waits(self) -> None:
+    def admit(self) -> None:
+        """Raises the problem ``overloaded`` (429) where work would have to wait for too long."""
         ahead = self._inside - self._threads + 1
         wait = ahead * self._usual / self._threads
-        if ahead > 0 and wait > max(self._max_wait, PATIENCE * self._usual):
+        if ahead > 0 and wait > max(self._max_wait, PATIENCE * max(self._alone, self._own)):
             raise overloaded(f"an answer would take {1000 * (wait + self._usual):.0f} ms")
 
-    def _timed(self, work: Callable[[], T]) -> tuple[T, float]:
-        start = perf_counter()
-        return work(), perf_counter() - start
+    def _note(self, took: _Took) -> None:
+        self._usual = _smoothed(self._usual, took.wall)
+        self._own = _smoothed(self._own, took.own)
+        if took.alone:
+            self._alone = _smoothed(self._alone, took.wall)
 
-    def _ended(self, future: asyncio.Future[tuple[T, float]]) -> None:
+    def _timed(self, work: Callable[[], T]) -> tuple[T, float, float]:
+        start, own = perf_counter(), thread_time()
+        return work(), perf_counter() - start, thread_time() - own
+
+    def _ended(self, future: asyncio.Future[tuple[T, float, float]]) -> None:
         self._inside -= 1
         # a result that nobody waits for is looked at here, so that its error is not reported as lost
         if not future.cancelled():
             future.exception()
+
+
+def _smoothed(before: float, value: float) -> float:
+    return before + (value - before) * SMOOTHING if before else value

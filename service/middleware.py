@@ -6,8 +6,10 @@ small request costs.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
+from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
@@ -17,8 +19,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api_schemas.problem import PROBLEM_MEDIA_TYPE
 from service import logs
 from service.gate import Gate
+from service.memory import LARGE, give_back
 from service.metrics import answered, rejected
-from service.pace import Pace
 from service.problems import BODY_TOO_LARGE, INTERNAL, ServiceProblem, problem_body
 
 _GOOD_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -42,20 +44,29 @@ PACED = frozenset({"/v1/search", "/v1/match"})
 
 
 class Envelope:
-    """Wraps the app; ``/v1/`` requests pass the gate, health, metrics and pages do not."""
+    """Wraps the app; ``/v1/`` requests pass the gate, health, metrics and pages do not.
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int, gate: Gate, pace: Pace) -> None:
+    ``admit`` raises the problem ``overloaded`` for a search or match that would have to wait too long: before
+    its body is read, so that sending it away costs little.
+    """
+
+    def __init__(self, app: ASGIApp, max_body_bytes: int, gate: Gate, admit: Callable[[], None]) -> None:
         self._app = app
-        self._pace = pace
+        self._admit = admit
         self._max_body_bytes = max_body_bytes
         self._gate = gate
+        self._tidying: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        exchange = _Exchange(self._app, self._gate, self._pace, self._max_body_bytes, scope, receive, send)
+        exchange = _Exchange(self._app, self._gate, self._admit, self._max_body_bytes, scope, receive, send)
         await exchange.run()
+        if exchange.received > LARGE:
+            self._tidy()
+
+    def _tidy(self) -> None:
+        """Give memory back once the exchange and all it held are gone."""
+        if self._tidying is None or self._tidying.done():
+            self._tidying = asyncio.create_task(give_back())
 
 
 class _Exchange:
@@ -65,16 +76,17 @@ class _Exchange:
         self,
         app: ASGIApp,
         gate: Gate,
-        pace: Pace,
+        admit: Callable[[], None],
         max_body_bytes: int,
         scope: Scope,
         receive: Receive,
         send: Send,
     ) -> None:
-        self._app, self._gate, self._pace, self._limit = app, gate, pace, max_body_bytes
+        self._app, self._gate, self._admit, self._limit = app, gate, admit, max_body_bytes
         self._scope, self._receive, self._send = scope, receive, send
-        self._received = 0
+        self.received = 0
         self._status = 0
+        self._complete = False
         self._headers = dict(scope["headers"])
         given = self._headers.get(b"x-request-id", b"")
         self._id = given if _GOOD_ID.fullmatch(given) else secrets.token_hex(8).encode()
@@ -85,7 +97,7 @@ class _Exchange:
         try:
             self._refuse_announced_body()
             if self._scope["path"] in PACED:
-                self._pace.admit()
+                self._admit()
             if self._scope["path"].startswith("/v1/"):
                 async with self._gate:
                     await self._app(self._scope, self._counted_receive, self._dressed_send)
@@ -97,6 +109,8 @@ class _Exchange:
             self._status = self._status or CLIENT_LEFT
         except Exception:
             logs.LOGGER.exception("request failed", extra={"fields": {"request_id": self._id.decode()}})
+            if self._complete:
+                return
             if self._status:
                 raise
             await self._answer(
@@ -119,8 +133,8 @@ class _Exchange:
     async def _counted_receive(self) -> Message:
         message = await self._receive()
         if message["type"] == "http.request":
-            self._received += len(message.get("body", b""))
-            if self._received > self._limit:
+            self.received += len(message.get("body", b""))
+            if self.received > self._limit:
                 raise self._too_large()
         return message
 
@@ -132,6 +146,8 @@ class _Exchange:
             headers.extend(SECURITY_HEADERS)
             if not any(name == b"cache-control" for name, _ in headers):
                 headers.append(NO_STORE)
+        elif not message.get("more_body", False):
+            self._complete = True
         await self._send(message)
 
     async def _answer(self, problem: ServiceProblem) -> None:
@@ -147,7 +163,7 @@ class _Exchange:
         await self._dressed_send(
             {"type": "http.response.start", "status": problem.kind.status, "headers": headers}
         )
-        await self._send({"type": "http.response.body", "body": body})
+        await self._dressed_send({"type": "http.response.body", "body": body})
 
     def _record(self, seconds: float) -> None:
         route = getattr(self._scope.get("route"), "path", "(none)")

@@ -16,6 +16,7 @@ from api_schemas.errors import ConfigError
 from index.bundle import read_manifest
 from service import logs
 from service.app import create_app
+from service.memory import keep_large_blocks_apart
 from service.settings import Settings, settings_from
 
 
@@ -76,6 +77,7 @@ def listening_socket(host: str, port: int) -> socket.socket:
 
 
 def _one_process(settings: Settings, listener: socket.socket) -> None:
+    keep_large_blocks_apart()
     app = create_app(settings)
     server = uvicorn.Server(_config(app, settings))
     state = app.state.limen

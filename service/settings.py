@@ -56,7 +56,7 @@ class Settings(BaseSettings):
     threads: int = Field(default_factory=lambda: max(1, os.cpu_count() or 1), ge=1, le=256)
     max_wait: float = Field(default=0.01, ge=0)
     # answers are begun until a turn of the event loop has lasted this long; what comes after gets 429
-    max_turn: float = Field(default=0.005, ge=0)
+    max_turn: float = Field(default=0.002, ge=0)
     # inputs encoded together, and seconds that a batch which is not full waits for company
     encode_batch: int = Field(default=8, ge=1)
     encode_wait: float = Field(default=0.0, ge=0)

@@ -48,14 +48,25 @@ async def match(request: Request) -> Response:
     point = served.deciding("match")
     what = await asked(request, MatchOptions, served, state)
     parsed = perf_counter()
-    results = await state.compute.run(
-        lambda: _decide(served, point, state.signer, what.resolve, what.options),
+    return await state.compute.run(
+        lambda: _answer(served, point, state.signer, what.resolve, what.options, start, parsed),
         light=what.light and what.options.filter is None and point.target.aggregate == "nearest",
     )
+
+
+def _answer(
+    served: Served,
+    point: OperatingPoint,
+    signer: Signer,
+    resolve: Any,
+    options: MatchOptions,
+    start: float,
+    parsed: float,
+) -> Response:
+    results = _decide(served, point, signer, resolve, options)
     searched = perf_counter()
-    answer = json_response(
-        {"results": results, "model_hash": served.model_hash, "took_ms": round((searched - start) * 1000, 3)}
-    )
+    took_ms = round((searched - start) * 1000, 3)
+    answer = json_response({"results": results, "model_hash": served.model_hash, "took_ms": took_ms})
     metrics.observe_stages(
         parse=parsed - start, search=searched - parsed, serialize=perf_counter() - searched
     )

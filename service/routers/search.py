@@ -65,26 +65,31 @@ async def search(request: Request) -> Response:
     if binary and "vector" in what.options.include:
         raise at(INVALID_REQUEST, "include", "binary answers carry no vectors: ask for JSON")
     parsed = perf_counter()
-    found = await state.compute.run(
-        lambda: _find(served, what.resolve, what.options, start if binary else None),
+    return await state.compute.run(
+        lambda: _answer(served, what.resolve, what.options, binary, start, parsed),
         light=what.light and not what.options.exact and what.options.filter is None,
     )
+
+
+def _answer(
+    served: Served, resolve: Any, options: SearchOptions, binary: bool, start: float, parsed: float
+) -> Response:
+    """The whole answer to a request that began at ``start``: a large one is not written on the event loop."""
+    found = _find(served, resolve, options)
     searched = perf_counter()
-    if isinstance(found, bytes):
-        answer = Response(found, media_type=OCTETS)
+    took_ms = round((searched - start) * 1000, 3)
+    if binary:
+        answer = Response(packed(found, served.model_hash, took_ms), media_type=OCTETS)
     else:
-        took_ms = round((searched - start) * 1000, 3)
-        answer = json_response({"results": found, "model_hash": served.model_hash, "took_ms": took_ms})
+        results = [{"hits": _shown(hits, served, options.include)} for hits in found]
+        answer = json_response({"results": results, "model_hash": served.model_hash, "took_ms": took_ms})
     metrics.observe_stages(
         parse=parsed - start, search=searched - parsed, serialize=perf_counter() - searched
     )
     return answer
 
 
-def _find(
-    served: Served, resolve: Any, options: SearchOptions, binary_since: float | None
-) -> list[dict[str, Any]] | bytes:
-    """Results for JSON, or the whole binary answer of a request that began then."""
+def _find(served: Served, resolve: Any, options: SearchOptions) -> list[list[Hit]]:
     queries = resolve()
     found = asking(
         queries,
@@ -99,19 +104,27 @@ def _find(
     )
     if options.rank_by == "score":
         found = [sorted(hits, key=lambda hit: (-hit.score, hit.id)) for hits in found]
-    if binary_since is not None:
-        return packed(found, served.model_hash, 1000 * (perf_counter() - binary_since))
-    return [{"hits": _shown(hits, served, options.include)} for hits in found]
+    return found
 
 
 def _shown(hits: list[Hit], served: Served, include: list[Include]) -> list[dict[str, Any]]:
-    shown: list[dict[str, Any]] = [
-        {"id": item_id, "similarity": similarity, "score": score, "label": label}
-        for item_id, label, similarity, score, _, _ in hits
-    ]
+    shown: list[dict[str, Any]]
     if "metadata" in include:
-        for one, hit in zip(shown, hits, strict=True):
-            one["metadata"] = hit.items.metadata_of(hit.row)
+        shown = [
+            {
+                "id": item_id,
+                "similarity": similarity,
+                "score": score,
+                "label": label,
+                "metadata": items.metadata_of(row),
+            }
+            for item_id, label, similarity, score, row, items in hits
+        ]
+    else:
+        shown = [
+            {"id": item_id, "similarity": similarity, "score": score, "label": label}
+            for item_id, label, similarity, score, _, _ in hits
+        ]
     if "vector" in include:
         for one, hit in zip(shown, hits, strict=True):
             one["vector"] = served.gallery.vector(hit.id)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -61,33 +62,49 @@ def test_every_example_is_taken(address: str) -> None:
 
 
 def _fuzz(start: Any, made: Any, tmp_path: Path, cases: int) -> None:
+    """At least so many requests over all operations; one that takes nothing is soon exhausted."""
     file = tmp_path / "keys.json"
     key = create_key(file, "fuzz", "admin")
     address = start(made.path, api_keys_file=file, data=tmp_path / "data")
     schema = schemathesis.openapi.from_url(f"{address}/openapi.json")
     operations = [one.ok() for one in schema.get_all_operations()]
-    known = {"item-0", "item-1"}
+    asked = 0
+    for number in itertools.count():
+        each = -(-(cases - asked) // len(operations))
+        made_of = [(one, _ask(one, number, each, address, key)) for one in operations]
+        asked += sum(made for _, made in made_of)
+        if asked >= cases:
+            break
+        operations = [one for one, made in made_of if made >= each]
+        assert operations, f"every operation is exhausted after {asked} cases"
+
+
+def _ask(operation: Any, seeded: int, cases: int, address: str, key: str) -> int:
+    """How many cases of one operation there were; each must hold what the document says."""
     session = {"Authorization": f"Bearer {key}"}
-    for operation in operations:
+    asked = 0
 
-        @settings(
-            max_examples=-(-cases // len(operations)),
-            deadline=None,
-            derandomize=True,
-            database=None,
-            phases=[Phase.explicit, Phase.generate],
-            suppress_health_check=list(HealthCheck),
-        )
-        @given(case=operation.as_strategy(), known_id=st.sampled_from(sorted(known)))
-        def one_case(case: Any, known_id: str) -> None:
-            if isinstance(case.body, dict):
-                # half-right bodies go deeper than random ones
-                for query in case.body.get("queries") or []:
-                    if isinstance(query, dict) and isinstance(query.get("id"), str):
-                        query["id"] = known_id
-            case.call_and_validate(base_url=address, headers=session, checks=CHECKS, timeout=60)
+    @seed(seeded)
+    @settings(
+        max_examples=cases,
+        deadline=None,
+        database=None,
+        phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=operation.as_strategy(), known_id=st.sampled_from(["item-0", "item-1"]))
+    def one_case(case: Any, known_id: str) -> None:
+        nonlocal asked
+        if isinstance(case.body, dict):
+            # half-right bodies go deeper than random ones
+            for query in case.body.get("queries") or []:
+                if isinstance(query, dict) and isinstance(query.get("id"), str):
+                    query["id"] = known_id
+        case.call_and_validate(base_url=address, headers=session, checks=CHECKS, timeout=60)
+        asked += 1
 
-        one_case()
+    one_case()
+    return asked
 
 
 def test_schemathesis_short(start: Any, made: Any, tmp_path: Path) -> None:
@@ -95,5 +112,6 @@ def test_schemathesis_short(start: Any, made: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.full
+@pytest.mark.timeout(7200)
 def test_schemathesis_full(start: Any, made: Any, tmp_path: Path) -> None:
     _fuzz(start, made, tmp_path, cases=20_000)

@@ -1,0 +1,27 @@
+"""What a large body took is given back to the system, not kept for the next one."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+
+LARGE = 1 << 20
+_MMAP_THRESHOLD = -3
+_LIBC = ctypes.CDLL(None)
+# the C library of GNU/Linux has both; others give memory back or not, as they please
+_TRIM = getattr(_LIBC, "malloc_trim", None)
+
+
+def keep_large_blocks_apart() -> None:
+    """Blocks of a MiB and more are mapped each by itself and unmapped when freed.
+
+    Otherwise glibc raises the limit to the largest block it has seen, and keeps what is below it.
+    """
+    if _TRIM is not None:
+        _LIBC.mallopt(_MMAP_THRESHOLD, LARGE)
+
+
+async def give_back() -> None:
+    """Return what lies free in the heaps; beside the event loop, since it may take milliseconds."""
+    if _TRIM is not None:
+        await asyncio.to_thread(_TRIM, 0)
