@@ -61,6 +61,4 @@ class Column:
         rows = order[starts[first] : starts[max(first, last)]]
         if len(rows) < len(order) // 16:
             return np.sort(rows)
-        inside = np.zeros(len(order), dtype=bool)
-        inside[rows] = True
-        return np.flatnonzero(inside)
+        return np.flatnonzero((self._codes >= first) & (self._codes < last))

@@ -18,7 +18,7 @@ from decision.embeddings import EmbeddingSet
 from decision.hashes import vectors_model_hash
 from index.bundle import write_bundle
 from index.gallery import Gallery
-from index.hnsw import HnswEngine
+from index.hnsw import HnswEngine, beam_for
 from index.view import View
 
 
@@ -115,7 +115,11 @@ class Bench:
             index.train(vectors[:100_000])
             faiss.downcast_index(index.storage).add(vectors)
             index.hnsw, index.ntotal = self.graph.hnsw, len(vectors)
-        parameters = {"m": config.m, "ef_construction": config.ef_construction, "ef_search": 128}
+        parameters = {
+            "m": config.m,
+            "ef_construction": config.ef_construction,
+            "ef_search": beam_for(len(vectors)),
+        }
         return cls(faiss.clone_index(index), kind, parameters)
 
 
