@@ -232,9 +232,13 @@ class Gallery:
             )
         ]
 
+    def sample(self, n: int) -> Vectors:
+        """Vectors of evenly spaced items of the index, float32 [<= n, d]."""
+        return self._view.sample(n)
+
     def probe(self, n: int) -> Probe:
         """Search evenly spaced rows by their own vectors: each must find one as near as itself on top."""
-        queries = self._view.sample(n)
+        queries = self.sample(n)
         if not len(queries):
             return Probe(0, 0)
         found = self._view.search(queries, 1)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from api_schemas.manifest import BundleCounts, IndexDescription
 from decision.embeddings import EmbeddingSet
 from decision.progress import Track, silent
 from decision.similarity import Vectors
+from index import stopwatch
 from index.alive import Alive
 from index.audit import audited, lost_nodes
 from index.columns import ColumnKind
@@ -170,7 +172,10 @@ class Generation:
         candidates = self._candidates(queries, wanted, allowed, exact, alive)
         if left_out is not None:
             candidates = np.where(candidates == left_out[:, None], -1, candidates)
-        return ranked(self.vectors, self.items.rank, queries, candidates, k)
+        start = perf_counter()
+        found = ranked(self.vectors, self.items.rank, queries, candidates, k)
+        stopwatch.add(perf_counter() - start)
+        return found
 
     def _candidates(
         self, queries: Vectors, k: int, allowed: Rows | None, exact: bool, alive: Alive | None

@@ -8,6 +8,7 @@ vector once, and a node leads to all its rows.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +50,11 @@ class Nodes:
 
     def __len__(self) -> int:
         return len(self.starts) - 1
+
+    @cached_property
+    def shared(self) -> int:
+        """How many nodes have more than one row."""
+        return int((np.diff(self.starts) > 1).sum())
 
     def expand(self, nodes: Rows, at_most: int | None) -> Rows:
         """Rows of candidate nodes.

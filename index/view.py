@@ -78,7 +78,7 @@ class View:
             "items": len(self),
             "classes": counts.classes,
             "distinct_vectors": counts.distinct_vectors,
-            "duplicates": counts.items - counts.distinct_vectors,
+            "duplicate_groups": self.main.nodes.shared,
             "side_list": counts.side_list,
             "audited": counts.distinct_vectors if audit is None else audit.probed,
             "missed": 0 if audit is None else audit.missed,

@@ -4,13 +4,33 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from time import monotonic
 
 from index.store import DATABASE_FILE
 from service import metrics
-from service.served import Served
+from service.drift import KEPT, Drift
+from service.served import Served, recall_probe
+
+PROBE_EVERY = 60.0  # seconds, at the most, between probes of a gallery that changes
 
 
-def look(served: Served, items: Path | None) -> None:
+class RecallProbe:
+    """Asks again how many neighbours the index finds once the gallery has changed, but seldom."""
+
+    def __init__(self) -> None:
+        self._of: tuple[object, ...] = ()
+        self._at = -math.inf
+
+    def look(self, served: Served) -> None:
+        """Set the gauge, unless nothing has changed since or it was set a moment ago."""
+        counts = served.gallery.stats()
+        of = (served.model_hash, *(counts.get(name) for name in ("generation", "sequence")))
+        if of != self._of and monotonic() >= self._at + PROBE_EVERY:
+            self._of, self._at = of, monotonic()
+            metrics.RECALL_PROBE.set(recall_probe(served.gallery))
+
+
+def look(served: Served, drift: Drift, items: Path | None) -> None:
     """Set the gauges of the active model; ``items`` is the folder where its items are kept."""
     gallery, counts = served.gallery, served.gallery.stats()
 
@@ -21,7 +41,8 @@ def look(served: Served, items: Path | None) -> None:
     metrics.ROWS.labels("deleted").set(count("dead"))
     metrics.ROWS.labels("side_exact").set(count("side_list") + count("buffer"))
     metrics.UNREACHABLE.set(count("side_list"))
-    metrics.DUPLICATES.set(count("duplicates"))
+    metrics.DUPLICATES.set(count("duplicate_groups"))
+    metrics.DRIFT.set(drift.auc(gallery.sample(KEPT)))
     for endpoint, point in (("verify", served.active_verify), ("match", served.active_match)):
         metrics.THRESHOLD.labels(endpoint).set(math.nan if point is None else point.threshold)
     if items is None:

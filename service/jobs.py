@@ -29,7 +29,8 @@ class Jobs:
     def submit(self, kind: str, work: Callable[[], object], path: str, same: str | None = None) -> Job:
         """Queue work; ``path`` is where its result can be read.
 
-        Work of the ``same`` name that has not begun yet does for both: its job is given.
+        Work of the ``same`` name that has not begun yet does for both: its job is given. Such work is taken
+        however many wait: there is one of a name, and what asks for it may have been done already.
 
         Raises:
             ServiceProblem: ``overloaded`` (429), when too many wait.
@@ -38,7 +39,8 @@ class Jobs:
             waiting = self._jobs.get(self._same.get(same, "")) if same is not None else None
             if waiting is not None and waiting.status == "waiting":
                 return waiting
-            if sum(job.status == "waiting" for job in self._jobs.values()) >= MOST_WAITING:
+            waiting_now = sum(job.status == "waiting" for job in self._jobs.values())
+            if same is None and waiting_now >= MOST_WAITING:
                 raise ServiceProblem(
                     OVERLOADED,
                     f"{MOST_WAITING} jobs are waiting: try again later.",

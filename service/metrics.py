@@ -13,6 +13,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 from prometheus_client.multiprocess import MultiProcessCollector
 
 _FAST = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+STAGE_NAMES = ("parse", "search", "rescore", "serialize")
 _SCORES = tuple(step / 20 for step in range(-4, 21))
 
 REQUESTS = Counter("limen_http_requests", "Answered requests.", ["route", "code"])
@@ -37,7 +38,12 @@ UNREACHABLE = Gauge(
     "limen_index_unreachable_rows", "Rows the engine alone does not find.", multiprocess_mode="mostrecent"
 )
 DUPLICATES = Gauge(
-    "limen_index_duplicate_rows", "Rows whose vector another row has as well.", multiprocess_mode="mostrecent"
+    "limen_index_duplicate_groups", "Vectors that more than one row has.", multiprocess_mode="mostrecent"
+)
+DRIFT = Gauge(
+    "limen_embedding_drift_auc",
+    "How well recent queries can be told from the gallery: 0.5 not at all, 1 always; NaN for too few.",
+    multiprocess_mode="mostrecent",
 )
 SELF_RECALL = Gauge("limen_self_recall_ratio", "Probed rows that found themselves.", multiprocess_mode="min")
 RECALL_PROBE = Gauge(
@@ -90,10 +96,10 @@ def _resident_bytes() -> int:
         return 0
 
 
-def observe_stages(**seconds: float) -> None:
-    """Record how long the stages of one request took."""
-    for stage, value in seconds.items():
-        _stage(stage).observe(value)
+def observe_stages(*, parse: float, search: float, rescore: float, serialize: float) -> None:
+    """Record how long the stages of one request took, in seconds; ``search`` includes ``rescore``."""
+    for stage, seconds in zip(STAGE_NAMES, (parse, search - rescore, rescore, serialize), strict=True):
+        _stage(stage).observe(seconds)
 
 
 def answered(route: str, code: int, seconds: float) -> None:

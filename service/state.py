@@ -14,7 +14,9 @@ from api_schemas.http_admin import HistoryEntry
 from api_schemas.report import Report
 from service.audit_log import AuditLog
 from service.compute import Compute
+from service.drift import Drift
 from service.encoding import Encoding
+from service.gauges import RecallProbe
 from service.jobs import Jobs
 from service.metrics import LAST_FSYNC
 from service.models import Models
@@ -38,6 +40,8 @@ class State:
     audit_log: AuditLog
     models: Models
     jobs: Jobs = field(default_factory=Jobs)
+    drift: Drift = field(default_factory=Drift)
+    recall_probe: RecallProbe = field(default_factory=RecallProbe)
     reports: dict[tuple[str, str], Report] = field(default_factory=dict)
     unkept: list[HistoryEntry] = field(default_factory=list)
     failure: LimenError | None = None

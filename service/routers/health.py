@@ -53,5 +53,6 @@ async def exposition(state: CurrentState) -> Response:
     if served is not None:
         data = state.settings.data
         items = None if data is None else items_folder(state.models.folder_of_active(), data)
-        await state.compute.run(lambda: look(served, items), bounded=False)
+        await state.compute.run(lambda: look(served, state.drift, items), bounded=False)
+        await state.compute.run(lambda: state.recall_probe.look(served), bounded=False)
     return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
@@ -9,13 +10,15 @@ from fastapi import APIRouter, Request, Response
 
 from api_schemas.http import MatchOptions, MatchRequest, MatchResponse
 from api_schemas.operating_point import OperatingPoint
+from index import stopwatch
 from index.gallery import Match
 from service import metrics
 from service.bodies import json_response
 from service.direct import DirectRoute
+from service.drift import Drift
 from service.openapi import BODY, problems, takes
 from service.options import asked
-from service.references import asking
+from service.references import Resolved, asking
 from service.security import allow
 from service.served import Served
 from service.state import active, state_of
@@ -49,7 +52,7 @@ async def match(request: Request) -> Response:
     what = await asked(request, MatchOptions, served, state)
     parsed = perf_counter()
     return await state.compute.run(
-        lambda: _answer(served, point, state.signer, what.resolve, what.options, start, parsed),
+        lambda: _answer(served, point, state.signer, state.drift, what.resolve, what.options, start, parsed),
         light=what.light and what.options.filter is None and point.target.aggregate == "nearest",
     )
 
@@ -58,25 +61,32 @@ def _answer(
     served: Served,
     point: OperatingPoint,
     signer: Signer,
-    resolve: Any,
+    drift: Drift,
+    resolve: Callable[[], Resolved],
     options: MatchOptions,
     start: float,
     parsed: float,
 ) -> Response:
-    results = _decide(served, point, signer, resolve, options)
+    stopwatch.take()
+    queries = resolve()
+    results = _decide(served, point, signer, queries, options)
     searched = perf_counter()
+    if queries.excluded is None:
+        drift.note(queries.vectors)
     took_ms = round((searched - start) * 1000, 3)
     answer = json_response({"results": results, "model_hash": served.model_hash, "took_ms": took_ms})
     metrics.observe_stages(
-        parse=parsed - start, search=searched - parsed, serialize=perf_counter() - searched
+        parse=parsed - start,
+        search=searched - parsed,
+        rescore=stopwatch.take(),
+        serialize=perf_counter() - searched,
     )
     return answer
 
 
 def _decide(
-    served: Served, point: OperatingPoint, signer: Signer, resolve: Any, options: MatchOptions
+    served: Served, point: OperatingPoint, signer: Signer, queries: Resolved, options: MatchOptions
 ) -> list[dict[str, Any]]:
-    queries = resolve()
     matches = asking(
         queries,
         lambda: served.gallery.match(

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
 from api_schemas.http import Include, SearchOptions, SearchRequest, SearchResponse
+from index import stopwatch
 from index.gallery import Hit
 from service import metrics
 from service.bodies import OCTETS, json_response
 from service.direct import DirectRoute
+from service.drift import Drift
 from service.octets import packed
 from service.openapi import BODY, problems, takes
 from service.options import asked
 from service.problems import INVALID_REQUEST
-from service.references import asking, at
+from service.references import Resolved, asking, at
 from service.security import allow
 from service.served import Served
 from service.state import active, state_of
@@ -66,17 +69,27 @@ async def search(request: Request) -> Response:
         raise at(INVALID_REQUEST, "include", "binary answers carry no vectors: ask for JSON")
     parsed = perf_counter()
     return await state.compute.run(
-        lambda: _answer(served, what.resolve, what.options, binary, start, parsed),
+        lambda: _answer(served, state.drift, what.resolve, what.options, binary, start, parsed),
         light=what.light and not what.options.exact and what.options.filter is None,
     )
 
 
 def _answer(
-    served: Served, resolve: Any, options: SearchOptions, binary: bool, start: float, parsed: float
+    served: Served,
+    drift: Drift,
+    resolve: Callable[[], Resolved],
+    options: SearchOptions,
+    binary: bool,
+    start: float,
+    parsed: float,
 ) -> Response:
     """The whole answer to a request that began at ``start``: a large one is not written on the event loop."""
-    found = _find(served, resolve, options)
+    stopwatch.take()
+    queries = resolve()
+    found = _find(served, queries, options)
     searched = perf_counter()
+    if queries.excluded is None:
+        drift.note(queries.vectors)
     took_ms = round((searched - start) * 1000, 3)
     if binary:
         answer = Response(packed(found, served.model_hash, took_ms), media_type=OCTETS)
@@ -84,13 +97,15 @@ def _answer(
         results = [{"hits": _shown(hits, served, options.include)} for hits in found]
         answer = json_response({"results": results, "model_hash": served.model_hash, "took_ms": took_ms})
     metrics.observe_stages(
-        parse=parsed - start, search=searched - parsed, serialize=perf_counter() - searched
+        parse=parsed - start,
+        search=searched - parsed,
+        rescore=stopwatch.take(),
+        serialize=perf_counter() - searched,
     )
     return answer
 
 
-def _find(served: Served, resolve: Any, options: SearchOptions) -> list[list[Hit]]:
-    queries = resolve()
+def _find(served: Served, queries: Resolved, options: SearchOptions) -> list[list[Hit]]:
     found = asking(
         queries,
         lambda: served.gallery.search(

@@ -32,6 +32,7 @@ def test_minus_zero_is_zero() -> None:
 
 def test_rows_of_a_node_come_in_the_order_asked_for_and_no_more_than_asked() -> None:
     nodes = Nodes.from_node_of_row(np.array([0, 1, 0, 0, 2]), np.array([4, 3, 2, 1, 0]))
+    assert nodes.shared == 1
     candidates = np.array([[2, 0], [1, -1]])
     assert nodes.expand(candidates, at_most=2).tolist() == [[4, 3, 2], [1, -1, -1]]
     assert nodes.expand(candidates, at_most=None).tolist() == [[4, 3, 2, 0], [1, -1, -1, -1]]

@@ -49,5 +49,7 @@ def test_what_waits_is_bounded() -> None:
     with pytest.raises(ServiceProblem, match="jobs are waiting") as refusal:
         jobs.submit("one more", go.wait, "/")
     assert refusal.value.kind.status == 429
+    rebuild = jobs.submit("rebuild", go.wait, "/", "one")
+    assert rebuild.status == "waiting", "the deletion that asks for it has been done"
     go.set()
     jobs.close()

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
 from limen.client import Client, ServiceError
-from service import served
+from service import gauges, metrics, served
 from service.app import create_app
+from service.drift import FEWEST
 from service.settings import settings_from
 
 
@@ -71,9 +74,41 @@ def test_requests_decisions_and_refusals_are_counted(address: str) -> None:
     assert more(f'limen_decisions_total{{decision="{decided}",operating_point="match"}}') == 1
     assert more('limen_rejected_total{reason="invalid"}') == 1
     assert more("limen_top1_score_count") == 1
-    for stage in ("parse", "search", "serialize"):
+    for stage in ("parse", "search", "rescore", "serialize"):
         assert more(f'limen_search_duration_seconds_count{{stage="{stage}"}}') == 1
     assert after["limen_resident_memory_bytes"] > 1 << 20
+
+
+def test_drift_is_told_once_there_are_enough_queries(address: str, made: Any) -> None:
+    rng = np.random.default_rng(0)
+    with Client(address, retries=0) as client:
+        for row in range(FEWEST - 1):
+            client.search(made.gallery.vectors[row : row + 1], 1)
+        client.search([{"id": "item-0"}], 1)
+        assert math.isnan(told(address)["limen_embedding_drift_auc"]), "an item is no query from elsewhere"
+        client.match(made.gallery.vectors[200:201])
+        alike = told(address)["limen_embedding_drift_auc"]
+        assert 0.35 < alike < 0.65
+        for _ in range(1000):
+            client.search(rng.normal(size=(1, 16)) + 2.0, 1)
+        assert told(address)["limen_embedding_drift_auc"] > 0.9 > alike
+
+
+def test_copies_and_probes_follow_rebuilds(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gauges, "PROBE_EVERY", 0.0)
+    assert told(address)["limen_index_duplicate_groups"] == 0
+    with Client(address, retries=0) as client:
+        same = [{"id": f"copy-{n}", "label": "copy", "vector": [1.0] * 16} for n in range(3)]
+        client.upsert([*same, {"id": "alone", "label": "copy", "vector": [1.0] * 15 + [2.0]}])
+        job = client.delete("item-0", rebuild=True).job
+        assert job is not None
+        client.wait(client.job(job))
+    metrics.RECALL_PROBE.set(0.0)
+    after = told(address)
+    assert after["limen_index_duplicate_groups"] == 1
+    assert after["limen_recall_probe_ratio"] == 1.0, "asked again, for the gallery has changed"
+    metrics.RECALL_PROBE.set(0.0)
+    assert told(address)["limen_recall_probe_ratio"] == 0.0, "not asked again, for nothing has"
 
 
 def test_no_readiness_before_the_bundle_is_loaded(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
