@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from api_schemas.report import Consistency
 from decision.embeddings import EmbeddingSet
+from decision.score import CosineScorer
 from evaluation import halves
 from evaluation.consistency import Settings, consistency, epsilon_opis, opis, utilities
 from evaluation.evaluate import evaluate
@@ -47,6 +49,44 @@ def test_nine_points_with_another_weight_of_specificity() -> None:
     found = evaluate(items, model_hash="m", split="all", settings=Settings(c=2.0)).consistency
     assert found.opis == pytest.approx(0.125826, abs=1e-6)
     assert found.c == 2.0
+
+
+def test_nine_points_with_a_grid_of_cosines() -> None:
+    """A grid that is uniform in score instead of in distance, as for every kind but cosine."""
+
+    class Doubled:
+        score = CosineScorer().score
+
+        def densities(self, vectors: np.ndarray) -> np.ndarray:
+            return np.zeros(len(vectors), dtype=np.float32)
+
+        def __call__(self, similarities, densities_a=None, densities_b=None):  # type: ignore[no-untyped-def]
+            return np.asarray(2 * np.asarray(similarities), dtype=np.float32)
+
+    angles = np.deg2rad([0, 10, 20, 50, 80, 110, 130, 135, 190])
+    points = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    pairs = arrange(EmbeddingSet.from_arrays(points, np.repeat([0, 1, 2], 3)), scorer=Doubled())
+    found, _ = consistency(sweep(pairs, deepest_far=0.1, per_query=False), Settings(), 0)
+    assert found.opis == pytest.approx(0.104988, abs=1e-6)
+
+
+def test_few_items_of_a_class_make_a_noise_floor_and_debiasing_takes_it_away() -> None:
+    """The simulation of methods 1.7: 60 classes of one law in 16 dimensions, 2 to 20 items each."""
+    plain = {2: 0.0169, 3: 0.0027, 5: 0.0009, 10: 0.00035, 20: 0.00014}
+    for size, expected in plain.items():
+        measured = [_one_law(seed, size) for seed in range(3)]
+        assert 0.5 < np.mean([found.opis for found in measured]) / expected < 2
+        if size >= 10:
+            assert abs(np.mean([found.opis_debiased for found in measured])) < 0.4 * expected
+
+
+def _one_law(seed: int, size: int) -> Consistency:
+    draw = np.random.default_rng(seed)
+    centres = draw.normal(size=(60, 16))
+    centres /= np.linalg.norm(centres, axis=1, keepdims=True)
+    vectors = np.repeat(centres, size, axis=0) + 0.66 * draw.normal(size=(60 * size, 16)) / 4
+    items = EmbeddingSet.from_arrays(vectors, np.repeat(np.arange(60), size))
+    return consistency(sweep(arrange(items), deepest_far=0.1, per_query=False), Settings(), 0)[0]
 
 
 def test_thresholds_accept_exactly_the_distances_within() -> None:

@@ -213,6 +213,27 @@ def test_retrieval(measured: Measured) -> None:
     assert report.retrieval.map_at_r == pytest.approx(np.mean(maps))
 
 
+@pytest.mark.parametrize(
+    ("right", "recall", "r_precision", "map_at_r"),
+    [([1], 1, 0.1, 0.1), ([1, 10], 1, 0.2, 0.12), ([1, 2], 1, 0.2, 0.2), (range(1, 11), 1, 1, 1)],
+)
+def test_ten_partners_of_the_worked_example(
+    right: list[int], recall: float, r_precision: float, map_at_r: float
+) -> None:
+    """One query, ten references of its class at the given ranks, the rest behind all others."""
+    angles = np.deg2rad(np.arange(1, 31))
+    others = set(range(1, 11)) - set(right)
+    labels = ["own" if k in right or (k > 10 and k <= 10 + len(others)) else "other" for k in range(1, 31)]
+    gallery = EmbeddingSet.from_arrays(np.stack([np.cos(angles), np.sin(angles)], axis=1), labels)
+    found = evaluate(
+        EmbeddingSet.from_arrays([[1.0, 0.0]], ["own"]), gallery=gallery, model_hash="m", split="all"
+    ).retrieval
+    assert labels.count("own") == 10
+    assert found.recall_at_1 == recall
+    assert found.r_precision == pytest.approx(r_precision)
+    assert found.map_at_r == pytest.approx(map_at_r)
+
+
 def naive_identification(naive: Naive, strangers: list[float] | None) -> tuple[dict[str, float], float, int]:
     known, right, left_out = [], [], []
     for i in range(len(naive.queries)):
@@ -337,6 +358,7 @@ def test_a_figure_that_cannot_be_given_is_null_with_a_reason() -> None:
     report = evaluate(items, model_hash="m", split="all")
     assert report.consistency.opis is None
     assert report.consistency.opis_debiased is None
+    assert report.consistency.opis_ci is None
     assert any("needs two" in reason for reason in report.reasons)
     assert Report.model_validate_json(report.to_json()) == report
 
