@@ -194,9 +194,8 @@ def _consistency(pairs: Pairs, seed: int, track: Track) -> OperatingPointConsist
     if not pairs.n_genuine:
         return None
     settings = Settings()
-    measured, _ = consistency(
-        sweep(pairs, deepest_far=settings.far[1], per_query=False, track=track), settings, seed
-    )
+    found = sweep(pairs, deepest_far=settings.far[1], per_query=False, track=track)
+    measured, _ = consistency(found, settings, seed, track=track)
     return OperatingPointConsistency(
         **{field: getattr(measured, field) for field in OperatingPointConsistency.model_fields}
     )

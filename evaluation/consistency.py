@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api_schemas.report import CalibrationRange, ClassConsistency, Consistency, UtilityBand
+from decision.progress import Track, silent
 from evaluation.grid import Grid, grid_of
 from evaluation.halves import ITEMS_NEEDED, Debiased, debiased
 from evaluation.intervals import interval
@@ -71,7 +72,7 @@ def epsilon_opis(u: Floats, epsilon: float, variant: Variant = "best-worst") -> 
 
 
 def consistency(
-    found: Sweep, settings: Settings, seed: int, debias: bool = True
+    found: Sweep, settings: Settings, seed: int, debias: bool = True, track: Track = silent
 ) -> tuple[Consistency, list[str]]:
     """Every figure of the report's section ``consistency``, and why those that are null are null.
 
@@ -104,7 +105,7 @@ def consistency(
     unbiased = None
     if debias:
         grids = (order >= settings.grid).astype(np.int64)
-        unbiased = debiased(pairs, levels, grids, settings.c, seed)
+        unbiased = debiased(pairs, levels, grids, settings.c, seed, track)
         reasons += _reasons(pairs, scored, unbiased)
     intervals = _intervals(unbiased, u, scored, settings.grid, seed, reasons)
     plain = opis(linear)

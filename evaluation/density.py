@@ -210,4 +210,4 @@ def _log_far_opis(pairs: Pairs, seed: int, track: Track) -> Debiased | None:
     found = sweep(pairs, deepest_far=settings.far[1], per_query=False, track=track)
     ascending = np.sort(grid_of(found, settings.far, settings.grid).log_far)
     levels = levels_of(found, ascending)
-    return debiased(pairs, levels, np.zeros(len(ascending), dtype=np.int64), settings.c, seed)
+    return debiased(pairs, levels, np.zeros(len(ascending), dtype=np.int64), settings.c, seed, track)

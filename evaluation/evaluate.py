@@ -59,7 +59,7 @@ def evaluate(
     ranks = found.ranks
     assert ranks is not None
     verified = verification(found)
-    consistent, reasons = consistency(found, chosen, seed)
+    consistent, reasons = consistency(found, chosen, seed, track=track)
     without = int((ranks.n_partners == 0).sum())
     identified = _identification(found, items if gallery is None else gallery, unknown, exclude_same)
     return Report(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from decision.progress import Track, silent
 from evaluation.level_kernels import draw_halves, halved_variances
 from evaluation.levels import Levels
 from evaluation.pairs import Integers, Pairs, Side
@@ -46,7 +47,9 @@ class Debiased:
     error: Floats
 
 
-def debiased(pairs: Pairs, levels: Levels, grids: Integers, c: float, seed: int) -> Debiased | None:
+def debiased(
+    pairs: Pairs, levels: Levels, grids: Integers, c: float, seed: int, track: Track = silent
+) -> Debiased | None:
     """Average over random halvings until their Monte-Carlo error is below 2 % of the value or 1e-5.
 
     Args:
@@ -55,6 +58,7 @@ def debiased(pairs: Pairs, levels: Levels, grids: Integers, c: float, seed: int)
         grids: int64 [k]: which grid each of the ascending thresholds belongs to.
         c: weight of specificity in the utility.
         seed: of the halvings.
+        track: shown the rounds of halvings; most often the first is enough.
 
     Returns:
         None where fewer than two classes can be halved.
@@ -66,7 +70,7 @@ def debiased(pairs: Pairs, levels: Levels, grids: Integers, c: float, seed: int)
     sizes = np.bincount(grids, minlength=n_grids)
     values: list[Floats] = []
     by_class, weights = np.zeros((n_grids, len(chosen))), np.zeros((n_grids, len(chosen)))
-    for round_ in range(MOST // (LANES * BATCHES)):
+    for round_ in track(iter(range(MOST // (LANES * BATCHES))), "halvings of classes"):
         results = in_threads(
             _batch,
             [

@@ -31,7 +31,7 @@ def proof_by_halvings(
     seen: list[Evidence] = []
     half = len(fit.classes) // 2
     weights = resampled_classes(half, seed, HALVING_REPLICATES)
-    for _ in track(range(HALVINGS), "halvings", HALVINGS):
+    for _ in track(range(HALVINGS), "proof by halvings", HALVINGS):
         drawn = rng.permutation(fit.classes)
         pairs = scored_pairs(fit.of_classes(drawn[:half]), scorer)
         other = scored_pairs(fit.of_classes(drawn[half : 2 * half]), scorer)
