@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from time import perf_counter, thread_time
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import faiss
 
@@ -17,14 +18,8 @@ T = TypeVar("T")
 # a request that waits four times as long as it takes is answered in five times its time
 PATIENCE = 4.0
 SMOOTHING = 0.05
-
-
-class _Took(NamedTuple):
-    """Seconds of one piece of work, on the clock and of its thread, and whether nothing ran beside it."""
-
-    wall: float
-    own: float
-    alone: bool
+# so much is always taken: a few clients at once are no overload, however slow the machine is
+ALWAYS = 8
 
 
 class Compute:
@@ -45,7 +40,7 @@ class Compute:
         self._threads = threads
         self._max_wait = max_wait
         self._deadline = deadline
-        self._inside = self._begun = 0
+        self._inside = self._begun = self._refusable = 0
         # seconds a piece of work takes now; with nothing beside it; and of its thread's own time. Threads
         # that wait for each other take longer the more there is to do: patience must not grow with that
         self._usual = self._alone = self._own = 0.0
@@ -57,7 +52,8 @@ class Compute:
             work: computes; it must not touch the loop.
             light: it takes well under a millisecond, and is done at once while nothing else is computed:
                 handing it to a thread and back would take longer than the work.
-            bounded: False for what must go through under any load, such as rolling back.
+            bounded: False for what must go through under any load, such as rolling back; it counts as no
+                client's.
 
         Raises:
             ServiceProblem: ``overloaded`` (429) or ``deadline-exceeded`` (503).
@@ -69,11 +65,12 @@ class Compute:
         alone = self._inside == 0
         self._inside += 1
         self._begun += 1
+        self._refusable += bounded
         begun = self._begun
         QUEUED.set(max(0, self._inside - self._threads))
         future = asyncio.get_running_loop().run_in_executor(self._pool, self._timed, work)
         # work goes on when nobody waits for it any more, and counts until it ends
-        future.add_done_callback(self._ended)
+        future.add_done_callback(partial(self._ended, bounded))
         try:
             async with asyncio.timeout(self._deadline):
                 result, wall, own = await asyncio.shield(future)
@@ -83,7 +80,7 @@ class Compute:
                 f"The answer took over {self._deadline:g} s (LIMEN_DEADLINE): ask for less at once.",
                 headers={"Retry-After": "5"},
             ) from None
-        self._note(_Took(wall, own, alone and begun == self._begun))
+        self._note(wall, own, alone and begun == self._begun)
         return result
 
     def close(self) -> None:
@@ -94,21 +91,23 @@ class Compute:
         """Raises the problem ``overloaded`` (429) where work would have to wait for too long."""
         ahead = self._inside - self._threads + 1
         wait = ahead * self._usual / self._threads
-        if ahead > 0 and wait > max(self._max_wait, PATIENCE * max(self._alone, self._own)):
+        if self._refusable >= ALWAYS and wait > max(self._max_wait, PATIENCE * max(self._alone, self._own)):
             raise overloaded(f"an answer would take {1000 * (wait + self._usual):.0f} ms")
 
-    def _note(self, took: _Took) -> None:
-        self._usual = _smoothed(self._usual, took.wall)
-        self._own = _smoothed(self._own, took.own)
-        if took.alone:
-            self._alone = _smoothed(self._alone, took.wall)
+    def _note(self, wall: float, own: float, alone: bool) -> None:
+        """Seconds that a piece of work took on the clock, and of its thread; ``alone``: nothing beside it."""
+        self._usual = _smoothed(self._usual, wall)
+        self._own = _smoothed(self._own, own)
+        if alone:
+            self._alone = _smoothed(self._alone, wall)
 
     def _timed(self, work: Callable[[], T]) -> tuple[T, float, float]:
         start, own = perf_counter(), thread_time()
         return work(), perf_counter() - start, thread_time() - own
 
-    def _ended(self, future: asyncio.Future[tuple[T, float, float]]) -> None:
+    def _ended(self, bounded: bool, future: asyncio.Future[tuple[T, float, float]]) -> None:
         self._inside -= 1
+        self._refusable -= bounded
         # a result that nobody waits for is looked at here, so that its error is not reported as lost
         if not future.cancelled():
             future.exception()

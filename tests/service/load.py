@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-OCTETS = "application/octet-stream"
-
 
 class Answer(NamedTuple):
     """A status, and the milliseconds from the first byte sent to the last byte read."""
@@ -54,12 +52,6 @@ def _connections(port: int, n: int) -> Iterator[list[_Connection]]:
     finally:
         for one in opened:
             one.socket.close()
-
-
-def post(path: str, body: bytes, kind: str = OCTETS) -> bytes:
-    """A whole request as it goes over the wire."""
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
-    return head.encode() + body
 
 
 def offer(

@@ -33,13 +33,13 @@ def resident(pid: int) -> int:
 
 
 @contextmanager
-def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The command at work, and its address once it is ready."""
+def running(*arguments: str, **variables: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The command at work with these environment variables, and its address once it is ready."""
     process = subprocess.Popen(
         [*COMMAND, *arguments, "--port", "0"],
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | variables,
     )
     assert process.stderr is not None
     address = next(json.loads(line)["address"] for line in process.stderr if '"address"' in line)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 
 from limen.client import Client, ServiceError
 from service import logs
-from service.compute import Compute
+from service.compute import ALWAYS, Compute
 from service.problems import ServiceProblem
 from service.security import create_key
 from tests.service.bundles import serving
@@ -40,6 +41,28 @@ def test_nobody_waits_longer_than_the_deadline() -> None:
         go.set()
         await asyncio.sleep(0)
         compute.close()
+
+    asyncio.run(story())
+
+
+def test_who_would_wait_too_long_is_sent_away_but_a_few_never_are() -> None:
+    async def story() -> None:
+        compute, go = Compute(1, 0.0, 20.0), threading.Event()
+        await compute.run(lambda: time.sleep(0.001))
+        behind = [asyncio.create_task(compute.run(lambda: go.wait(20), bounded=False)) for _ in range(ALWAYS)]
+        clients = [asyncio.create_task(compute.run(lambda: go.wait(20))) for _ in range(ALWAYS)]
+        await asyncio.sleep(0)
+        with pytest.raises(ServiceProblem, match="an answer would take") as refusal:
+            compute.admit()
+        assert (refusal.value.kind.status, refusal.value.headers["Retry-After"]) == (429, "1")
+        with pytest.raises(ServiceProblem, match="an answer would take"):
+            await compute.run(lambda: None)
+        await asyncio.gather(asyncio.create_task(_set(go)), *behind, *clients)
+        compute.admit()
+        compute.close()
+
+    async def _set(go: threading.Event) -> None:
+        go.set()
 
     asyncio.run(story())
 

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from service.pace import ALWAYS, Pace
+from service.compute import ALWAYS
+from service.pace import Pace
 from service.problems import ServiceProblem
 
 

@@ -15,11 +15,8 @@ import pytest
 from numpy.typing import NDArray
 
 from api_schemas.config import IndexConfig
-from api_schemas.operating_point import GallerySize, Target
+from benchmarks.bundles import matching_bundle
 from decision.embeddings import EmbeddingSet
-from decision.hashes import vectors_model_hash
-from evaluation.calibrate import calibrate
-from index.bundle import write_bundle
 from limen.client import Client, ServiceError
 from tests.service.processes import resident, running
 
@@ -39,25 +36,7 @@ def rows(seed: int, n: int) -> NDArray[np.float32]:
 def graph_bundle(out: Path) -> Path:
     """A gallery large enough for an HNSW graph, with a 1:N point."""
     items = EmbeddingSet.from_arrays(rows(1, ITEMS), np.arange(ITEMS) % 500)
-    model_hash = vectors_model_hash("soak", DIM)
-    some = items.subset(np.flatnonzero(items.codes < 40))
-    size = GallerySize(items=len(some), classes=40)
-    target = Target(kind="fpir", value=0.1, gallery=size)
-    point = calibrate(some, target, name="match", model_hash=model_hash, gallery=size).point
-    write_bundle(
-        out,
-        name="soak",
-        items=items,
-        model_hash=model_hash,
-        encoder_folder=None,
-        index_config=IndexConfig(kind="hnsw", ef_search=16),
-        report=None,
-        operating_points=[point],
-        active={"verify": None, "match": point.id},
-        reasons=[],
-        config_yaml="",
-    )
-    return out
+    return matching_bundle(out, items, IndexConfig(kind="hnsw", ef_search=16), classes=40, fpir=0.1)
 
 
 class Searcher(threading.Thread):

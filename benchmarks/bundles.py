@@ -1,0 +1,37 @@
+"""Bundles of embeddings whose 1:N point is calibrated on a few of their classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from api_schemas.config import IndexConfig
+from api_schemas.operating_point import GallerySize, Target
+from decision.embeddings import EmbeddingSet
+from decision.hashes import vectors_model_hash
+from evaluation.calibrate import calibrate
+from index.bundle import write_bundle
+
+
+def matching_bundle(out: Path, items: EmbeddingSet, index: IndexConfig, *, classes: int, fpir: float) -> Path:
+    """A bundle of these items that matches; ``classes``: those of the lowest codes calibrate it."""
+    model_hash = vectors_model_hash(out.name, items.dimension)
+    chosen = items.subset(np.flatnonzero(items.codes < classes))
+    size = GallerySize(items=len(chosen), classes=classes)
+    target = Target(kind="fpir", value=fpir, gallery=size)
+    point = calibrate(chosen, target, name="match", model_hash=model_hash, gallery=size).point
+    write_bundle(
+        out,
+        name=out.name,
+        items=items,
+        model_hash=model_hash,
+        encoder_folder=None,
+        index_config=index,
+        report=None,
+        operating_points=[point],
+        active={"verify": None, "match": point.id},
+        reasons=[],
+        config_yaml="",
+    )
+    return out
