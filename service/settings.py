@@ -37,7 +37,7 @@ class Settings(BaseSettings):
     workers: int = Field(default=1, ge=1, le=256)
     bundles: Path | None = None
     api_keys_file: Path | None = None
-    engine: Literal["faiss", "milvus"] = "faiss"
+    engine: Literal["faiss"] = "faiss"
     database_url: str | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
