@@ -85,7 +85,7 @@ def test_other_machines_need_keys(tmp_path: Path) -> None:
 def test_settings_name_the_offending_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="max_k"):
         settings_from(bundle=tmp_path, max_k=0)
-    with pytest.raises(ConfigError, match="LIMEN_ENGINE.*faiss"):
+    with pytest.raises(ConfigError, match=r"LIMEN_ENGINE.*faiss"):
         settings_from(bundle=tmp_path, engine="milvus")
     with pytest.raises(ConfigError, match="read-only"):
         settings_from(bundle=tmp_path, workers=2, data=tmp_path)
