@@ -3,6 +3,10 @@
 A trial is a query and a class, where for the nearest reference it is a query and the best item of a class
 (``match_tail.py``); match rates, their tails and their bounds are those of trials either way. A query's own
 item is left out of the mean of its own class.
+
+The tail is carried over a short way only. Classes differ in how long their mean vector is, so the tail of
+means is a mixture and heavier than an exponential: carried from 80 times a match rate it came to 0.87 of it
+on classes of unequal spread, and its bound held in 0.83 of 60 draws; counted, 0.99 and 0.93.
 """
 
 from __future__ import annotations
@@ -13,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decision.progress import Track, silent
-from evaluation.match_tail import UnknownQueries
+from evaluation.match_tail import LEAST, UnknownQueries
+from evaluation.pair_threshold import SUPPORT_PAIRS
 from evaluation.pairs import Pairs
 from evaluation.probability_fit import LabelledScores
 from evaluation.tails import Tail, sampled_rows
@@ -61,12 +66,14 @@ def trials_above(pairs: Pairs, floor: float, track: Track = silent) -> UnknownQu
 
 
 def collect_trials(pairs: Pairs, rate: float, *, seed: int = 0, track: Track = silent) -> UnknownQueries:
-    """Trials down to a mean that at least ``rate`` of all trials reach."""
+    """Trials down to a mean a little more than ``rate`` of them reach, or enough to support a bound."""
+    trials = len(pairs.a) * (len(pairs.classes) - 1)
+    rate = min(1.0, max(LEAST * rate, 2 * SUPPORT_PAIRS / trials))
     _, scores = sampled_rows(pairs, seed)
     sums = np.add.reduceat(scores, pairs.a.starts[:-1], axis=1, dtype=np.float64)
     means = (sums / pairs.a.sizes).ravel()
     means = -np.sort(-means[np.isfinite(means)])
-    wanted = 1.5 * rate
+    wanted = 1.1 * rate
     while True:
         place = min(int(wanted * len(means)), len(means) - 1)
         found = trials_above(pairs, float(means[place]), track)

@@ -109,8 +109,10 @@ def fpir_bound(
         else trials_above(pairs, threshold, track)
     )
     rate = max(matched.match_rate(threshold), 2 / (n * (n_classes - 1)))
-    collected = collect_unknown if nearest else collect_trials
-    unknown = collected(pairs, tail_rate(rate, n_classes), seed=seed, track=track)
+    if nearest:
+        unknown = collect_unknown(pairs, tail_rate(rate, n_classes), seed=seed, track=track)
+    else:
+        unknown = collect_trials(pairs, rate, seed=seed, track=track)
     tail = match_tail(unknown, rate, weights, below=threshold)
     if tail is None:
         return None

@@ -102,8 +102,10 @@ def fpir_threshold(
     """
     allowed = plan.match_rate(share)
     n, n_classes = len(pairs.a), len(pairs.classes)
-    collected = collect_unknown if aggregate == "nearest" else collect_trials
-    unknown = collected(pairs, tail_rate(allowed, n_classes), seed=seed, track=track)
+    if aggregate == "nearest":
+        unknown = collect_unknown(pairs, tail_rate(allowed, n_classes), seed=seed, track=track)
+    else:
+        unknown = collect_trials(pairs, allowed, seed=seed, track=track)
     wanted = f"FPIR <= {share:g} in a gallery of {plan.wanted.classes} classes"
     rates = match_tail(unknown, allowed, weights)
     if rates is None:

@@ -83,7 +83,8 @@ def test_trials_are_queries_with_classes_that_are_not_theirs() -> None:
     assert found.scores == pytest.approx(sorted((m for m in means if m >= 0.2), reverse=True), abs=1e-6)
     assert found.match_rate(0.3) == pytest.approx(np.mean(np.array(means) >= 0.3))
     assert (found.query != found.gallery).all()
-    assert len(collect_trials(pairs, 0.25).scores) >= 0.25 * found.trials
+    assert 0.15 <= collect_trials(pairs, 0.1).match_rate(-1.0) < 0.5
+    assert len(collect_trials(pairs, 1e-9).scores) >= 60, "enough to support a bound"
 
 
 def test_probabilities_are_fitted_on_means() -> None:
