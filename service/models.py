@@ -57,6 +57,10 @@ class Models:
         self.active = served
         return served
 
+    def loaded(self, version: str) -> Served | None:
+        """A loaded version, or None."""
+        return self._loaded.get(version)
+
     def load(self, version: str) -> Served:
         """Load a bundle beside the others: opened, hashed, probed, self-queried."""
         with self._lock:

@@ -33,11 +33,14 @@ async def embeddings(
     served: Active,
     state: CurrentState,
 ) -> Response:
-    """Unit vectors of inputs, as the OpenAI API answers them; any `model` name is served by the active one.
+    """Unit vectors of inputs, as the OpenAI API answers them.
+
+    `model` picks a loaded version; any other name is served by the active one.
 
     Inputs are what the encoder takes: base64 data URIs of images, or feature rows. With
     `Accept: application/octet-stream` the answer is raw little-endian float32 rows.
     """
+    served = state.models.loaded(body.model) or served
     encoder = served.encoder
     if encoder is None:
         raise at(NO_ENCODER, "input", "this bundle was built from vectors and has no encoder")

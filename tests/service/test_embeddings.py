@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -101,3 +103,16 @@ def test_bad_requests(image_address: str, body: Any) -> None:
     response = httpx.post(f"{image_address}/v1/embeddings", json=body)
     assert response.status_code == 422
     assert response.json()["errors"][0]["path"].startswith(("input", "dimensions"))
+
+
+def test_model_picks_a_loaded_version(images: Any, made: Any, tmp_path: Path) -> None:
+    bundles = tmp_path / "bundles"
+    shutil.copytree(made.path, bundles / "vectors")
+    with serving(images.path, bundles=bundles) as at, Client(at, retries=0) as client:
+        asked = {"input": [uri(0)], "model": "vectors"}
+        assert httpx.post(f"{at}/v1/embeddings", json=asked).status_code == 200, "not loaded: the active one"
+        assert client.wait(client.load_model("vectors")).status == "done"
+        refusal = httpx.post(f"{at}/v1/embeddings", json=asked)
+        assert refusal.json()["type"] == "/problems/no-encoder", "the picked one has none"
+        own = httpx.post(f"{at}/v1/embeddings", json=asked | {"model": images.path.name})
+        assert own.status_code == 200
