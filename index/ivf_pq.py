@@ -1,7 +1,7 @@
 """Cells of rows kept in 4 bits for two numbers: for sets whose graph would not fit or take too long to build.
 
 Inverted lists of product-quantised residuals (Jégou et al. 2011), scanned in registers (arXiv 1704.07355).
-It is scanned, not walked, so it is built in a fortieth of a graph's time and takes a ninth of its memory.
+At a million rows it is built in a fourteenth of a graph's time and takes a ninth of the memory of `hnsw_sq8`.
 """
 
 from __future__ import annotations
