@@ -68,13 +68,17 @@ class TopPairs:
 
 
 def room(n: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """An array [n] to be filled; beyond half of ``IN_MEMORY`` in a file that has no name."""
+    """An array [n] to be filled in any order; beyond half of ``IN_MEMORY`` in a file that has no name."""
     size = n * dtype.itemsize
-    return np.empty(n, dtype) if 2 * size <= IN_MEMORY else _pages(size, in_memory=False).view(dtype)
+    return _pages(max(size, 1), 2 * size <= IN_MEMORY)[:size].view(dtype)
 
 
 def _pages(size: int, in_memory: bool) -> NDArray[np.uint8]:
-    """Bytes that go back to the system as soon as they are freed, in memory or in a file without a name."""
+    """Bytes in memory or in a file without a name.
+
+    They take memory page by page as they are filled, where numpy asks for huge pages, hundreds of which
+    are begun at once when pairs are sorted, and go back to the system as soon as they are freed.
+    """
     if in_memory:
         return np.frombuffer(mmap.mmap(-1, size), dtype=np.uint8)
     with tempfile.TemporaryFile(prefix="limen-pairs-") as file:
