@@ -19,7 +19,7 @@ T = TypeVar("T")
 PATIENCE = 4.0
 SMOOTHING = 0.05
 # so much is always taken: a few clients at once are no overload, however slow the machine is
-ALWAYS = 8
+ALWAYS = 4
 
 
 class Compute:
@@ -50,15 +50,15 @@ class Compute:
 
         Args:
             work: computes; it must not touch the loop.
-            light: it takes well under a millisecond, and is done at once while nothing else is computed:
-                handing it to a thread and back would take longer than the work.
+            light: it takes well under a millisecond, and is done at once: handing it to a thread and back
+                would take longer than the work.
             bounded: False for what must go through under any load, such as rolling back; it counts as no
                 client's.
 
         Raises:
             ServiceProblem: ``overloaded`` (429) or ``deadline-exceeded`` (503).
         """
-        if light and self._inside == 0:
+        if light:
             return work()
         if bounded:
             self.admit()

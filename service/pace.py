@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 from time import perf_counter
 
-from service.compute import ALWAYS
 from service.problems import overloaded
+
+# so many of one turn are always taken: a few clients at once are no overload, however slow the machine is
+ALWAYS = 8
 
 
 class Pace:

@@ -7,8 +7,7 @@ import time
 
 import pytest
 
-from service.compute import ALWAYS
-from service.pace import Pace
+from service.pace import ALWAYS, Pace
 from service.problems import ServiceProblem
 
 
