@@ -52,7 +52,7 @@ def test_three_times_capacity(made: Any, seconds: float, request_of: bytes, reco
         record_property("figures", figures)
         LOGGER.info(figures)
         assert {answer.status for answer in answers} <= {200, 429}, figures
-        assert len(refused) > 0, figures
+        assert len(refused) > 0 or request_of is LIGHT, figures
         assert grown < 64 << 20, figures
         assert all(answer.status == 200 for answer in after), "recovered within two seconds"
         if seconds > 10:
