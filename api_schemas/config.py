@@ -259,12 +259,23 @@ class ScheduleConfig(Part):
 
 
 class EvaluationConfig(Part):
-    """What is measured on validation while training; ``monitor`` chooses the best checkpoint."""
+    """What is measured on validation while training; ``monitor`` chooses the best checkpoint.
 
-    monitor: Monitor = "map_at_r"
+    It is one figure, or several with weights whose sum counts, e.g. ``{map_at_r: 1, eer: 2}``; ``eer`` and
+    ``opis_debiased`` count as the lower the better.
+    """
+
+    monitor: Monitor | dict[Monitor, Finite] = "map_at_r"
     every: int = Field(default=1, ge=1)
     batch_size: int = Field(default=512, ge=1)
     exclude_same: str | None = None
+
+    @field_validator("monitor")
+    @classmethod
+    def _some_figure_counts(cls, monitor: Monitor | dict[Monitor, float]) -> Monitor | dict[Monitor, float]:
+        if isinstance(monitor, dict) and not any(weight > 0 for weight in monitor.values()):
+            raise ValueError("monitor needs a figure with a weight above 0")
+        return monitor
 
 
 class CalibrationConfig(Part):

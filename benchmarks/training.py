@@ -1,10 +1,10 @@
 """A step of the training loop against the same network, loss and optimiser in a bare loop, in the same run.
 
-    python benchmarks/training.py [--rounds 60] [--precision float32]
+    python -P benchmarks/training.py [--rounds 60] [--precision float32] [--compile]
 
-The bare loop gets its batches ready-made and clips as configured; the loop samples, prepares, turns and
-augments them, sets the learning rate, seeds and checks. Steps of both alternate, so that other work on the
-machine meets both.
+On a GPU where there is one. The bare loop gets its batches ready-made and clips as configured; the loop
+samples, prepares, turns and augments them, sets the learning rate, seeds and checks. Steps of both alternate,
+so that other work on the machine meets both.
 Bars: at most 1.05 x the bare step (median of the ratios of neighbouring steps); preparing a batch takes at
 most a tenth of the step, so that the cores compute for 90 % of the time. Exit code 1 when a bar is missed.
 """
@@ -27,7 +27,8 @@ from api_schemas.preprocessing import ImageInput
 from decision.progress import silent
 from encoder.preprocessing import Preprocessing
 from training.data.items import Items, Splits
-from training.loop import Loop, in_bfloat16, quarter_turns
+from training.inputs import quarter_turns
+from training.loop import Loop, in_bfloat16
 from training.network import build_network
 from training.objective import Objective
 from training.samplers import batches
@@ -35,6 +36,7 @@ from training.state import State
 
 OVERHEAD = 1.05
 WAITING = 0.10
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 CONFIG = Path(__file__).parents[1] / "configs" / "omniglot.yaml"
 
 
@@ -43,18 +45,25 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
+    parser.add_argument("--compile", action="store_true", help="torch.compile the backbone of both")
     options = parser.parse_args()
     config = Config.load(CONFIG, [f"precision={options.precision}"])
     with TemporaryDirectory() as folder:
         loop = _loop(config, Path(folder))
-        bare = _bare(config, loop.splits)
-        plan = batches(loop.codes, config.sampler, options.rounds + 3, seed=1, epoch=0)
+        state = _state(config, loop.splits)
+        if options.compile:
+            for network in (loop.state.network, state.network):
+                network.backbone.compile()
+        bare = _bare(config, state)
+        plan = batches(loop.inputs.codes, config.sampler, options.rounds + 3, seed=1, epoch=0)
         ours, theirs, preparing = _alternate(loop, bare, plan)
     ratio = float(np.median(np.divide(ours, theirs)))
     waiting = np.median(preparing) / np.median(ours)
     batch = config.sampler.batch_size
     precision = "bfloat16" if loop.bfloat16 else "float32"
-    print(f"network {config.model.backbone} {precision}, batch {batch}, {torch.get_num_threads()} threads")
+    place = torch.cuda.get_device_name() if DEVICE.type == "cuda" else f"{torch.get_num_threads()} threads"
+    compiled = ", compiled" if options.compile else ""
+    print(f"network {config.model.backbone} {precision}{compiled}, batch {batch}, {place}")
     for name, times in (("loop", ours), ("bare", theirs)):
         middle = np.median(times)
         print(f"{name}  {1000 * middle:8.2f} ms a step  {batch / middle:8.0f} images/s")
@@ -74,24 +83,23 @@ def _loop(config: Config, folder: Path) -> Loop:
     splits = Splits(items, None, None, Preprocessing(rule))
     state = _state(config, splits)
     state.progress.planned_steps = 10**6
-    return Loop(config, splits, state, state.network, folder, "", torch.device("cpu"), silent, print)
+    return Loop(config, splits, state, state.network, folder, "", DEVICE, silent, print)
 
 
 def _state(config: Config, splits: Splits) -> State:
     torch.manual_seed(0)
-    network = build_network(config.model, splits.preprocessing)
+    network = build_network(config.model, splits.preprocessing).to(DEVICE)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.train()
-    objective = Objective(config, splits.train.n_classes * quarter_turns(config))
+    objective = Objective(config, splits.train.n_classes * quarter_turns(config.data.augmentation)).to(DEVICE)
     return State(network, objective, config.optimizer)
 
 
-def _bare(config: Config, splits: Splits) -> Callable[[torch.Tensor, torch.Tensor], None]:
-    state = _state(config, splits)
-    bfloat16 = in_bfloat16(config, torch.device("cpu"))
+def _bare(config: Config, state: State) -> Callable[[torch.Tensor, torch.Tensor], None]:
+    bfloat16 = in_bfloat16(config, DEVICE)
 
     def step(inputs: torch.Tensor, labels: torch.Tensor) -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=bfloat16):
             embeddings = state.network(inputs)
         state.objective(embeddings, labels).backward()
         torch.nn.utils.clip_grad_norm_(state.network.parameters(), config.optimizer.clip_norm or math.inf)
@@ -108,18 +116,25 @@ def _alternate(
     theirs: list[float] = []
     preparing: list[float] = []
     for rows in plan:
-        started = time.perf_counter()
-        ready = loop._inputs(rows, torch.Generator().manual_seed(0))
-        preparing.append(time.perf_counter() - started)
-        labels = torch.from_numpy(loop.codes[rows])
-        started = time.perf_counter()
+        started = _now()
+        ready = loop.inputs(rows, torch.Generator().manual_seed(0))
+        preparing.append(_now() - started)
+        labels = loop.inputs.labels(rows)
+        started = _now()
         bare(ready, labels)
-        theirs.append(time.perf_counter() - started)
-        started = time.perf_counter()
+        theirs.append(_now() - started)
+        started = _now()
         loop._step(rows)
         loop.state.update_average()
-        ours.append(time.perf_counter() - started)
+        ours.append(_now() - started)
     return ours[3:], theirs[3:], preparing[3:]
+
+
+def _now() -> float:
+    """Seconds, once the GPU has done what it was asked."""
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from tqdm import tqdm
 
@@ -24,16 +24,27 @@ def track(steps: Iterable[T], name: str, total: int | None = None) -> Iterable[T
         total = len(steps)
     if sys.stderr.isatty():
         return tqdm(steps, desc=name, total=total, leave=False, dynamic_ncols=True)
-    return _lines(steps, name, total)
+    return _Lines(steps, name, total)
 
 
-def _lines(steps: Iterable[T], name: str, total: int | None) -> Iterator[T]:
-    started = spoken = time.monotonic()
-    for done, step in enumerate(steps):
-        now = time.monotonic()
-        if now - spoken >= SECONDS_BETWEEN_LINES:
-            spoken = now
-            rate = done / (now - started)
-            left = f", {(total - done) / rate:.0f} s left" if total and rate else ""
-            say(f"{name}: {done}{f' of {total}' if total else ''}, {rate:.1f}/s{left}")
-        yield step
+class _Lines(Generic[T]):
+    """What a bar would show, as a line now and then; takes a note as tqdm's bars do."""
+
+    def __init__(self, steps: Iterable[T], name: str, total: int | None) -> None:
+        self.steps, self.name, self.total, self.note = steps, name, total, ""
+
+    def set_postfix_str(self, note: str, refresh: bool = True) -> None:
+        """Add a note to the lines that follow."""
+        self.note = f", {note}"
+
+    def __iter__(self) -> Iterator[T]:
+        started = spoken = time.monotonic()
+        for done, step in enumerate(self.steps):
+            now = time.monotonic()
+            if now - spoken >= SECONDS_BETWEEN_LINES:
+                spoken = now
+                rate = done / (now - started)
+                of = f" of {self.total}" if self.total else ""
+                left = f", {(self.total - done) / rate:.0f} s left" if self.total and rate else ""
+                say(f"{self.name}: {done}{of}, {rate:.1f}/s{left}{self.note}")
+            yield step

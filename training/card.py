@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from api_schemas.config import RampConfig
+from api_schemas.config import Monitor, RampConfig
 from api_schemas.operating_point import OperatingPoint
 from api_schemas.report import Report
 from evaluation.table import worst_classes
@@ -62,9 +62,15 @@ def _training(run: Run) -> str:
             f"- backbone {config.model.backbone}, input {shape}, {config.model.embedding_dim} numbers out",
             f"- loss {losses}; {config.sampler.batch_size} items a batch",
             f"- {run.train_seconds:.0f} s of training; the weights of epoch {run.best_epoch}, the best by "
-            f"validation {config.evaluation.monitor}",
+            f"validation {_monitored(config.evaluation.monitor)}",
         ]
     )
+
+
+def _monitored(monitor: Monitor | Mapping[Monitor, float]) -> str:
+    if isinstance(monitor, str):
+        return monitor
+    return " + ".join(f"{weight:g} x {name}" for name, weight in monitor.items())
 
 
 def _figures(report: Report) -> str:

@@ -19,6 +19,7 @@ from training.validate import Figures
 
 EPOCHS_TO_WAIT = 2
 POOR_RECALL = 0.2
+NEAR_CHANCE = 1.2  # times what guessing gives; of few classes that is more than POOR_RECALL
 FLAT = 0.03  # relative change of the loss since the first epoch
 ALL_ALIKE = 0.95  # mean cosine of any two items
 
@@ -86,7 +87,11 @@ def look_for_collapse(
     items: EmbeddingSet, figures: Figures, losses: list[float], config: Config
 ) -> str | None:
     """A sentence when the network maps everything to one place, or does not learn at all."""
-    if len(losses) < EPOCHS_TO_WAIT or figures.recall_at_1 is None or figures.recall_at_1 > POOR_RECALL:
+    if len(losses) < EPOCHS_TO_WAIT or figures.recall_at_1 is None:
+        return None
+    counts = np.bincount(items.codes)
+    chance = float((counts * (counts - 1)).sum() / (len(items) * (len(items) - 1)))
+    if figures.recall_at_1 > max(POOR_RECALL, NEAR_CHANCE * chance):
         return None
     alike = float(np.square(items.vectors.mean(axis=0, dtype=np.float64)).sum())
     flat = abs(losses[0] - losses[-1]) <= FLAT * abs(losses[0])

@@ -9,8 +9,8 @@ from typing import Literal
 
 import numpy as np
 import onnx
+from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
-from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from api_schemas.errors import CalibrationRefused, InputError
 from api_schemas.operating_point import Target
@@ -62,7 +62,7 @@ def lighter_run(run: Run, precision: Precision, track: Track = silent) -> tuple[
     """A run folder inside the run's, whose encoder has lighter weights and made the embeddings in it.
 
     It can be evaluated, calibrated, compared and exported as the run itself can. int8 rounds weights once
-    and activations as they come (``quantize_dynamic``); fp16 keeps inputs and outputs in float32.
+    and activations as they come (``quantize_dynamic``); fp16 rounds weights and computes in float32.
 
     Raises:
         InputError: the run's data is not what it was trained on, or it has no test items.
@@ -93,8 +93,27 @@ def _write(source: Path, target: Path, precision: Precision) -> None:
     if precision == "int8":
         quantize_dynamic(source, temporary, weight_type=QuantType.QUInt8)
     else:
-        onnx.save(convert_float_to_float16(onnx.load(source), keep_io_types=True), temporary)
+        onnx.save(_in_half(onnx.load(source)), temporary)
     temporary.replace(target)
+
+
+def _in_half(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The network with its weights stored in half the bytes and read back into float32.
+
+    Its arithmetic stays float32: in half precision the numbers of n-grams and tokens would be rounded.
+    """
+    casts = []
+    for weight in model.graph.initializer:
+        if weight.data_type == TensorProto.FLOAT:
+            name, stored = weight.name, f"{weight.name}/fp16"
+            limit = np.finfo(np.float16).max
+            half = np.clip(numpy_helper.to_array(weight), -limit, limit).astype(np.float16)
+            weight.CopyFrom(numpy_helper.from_array(half, stored))
+            casts.append(helper.make_node("Cast", [stored], [name], f"{name}/float32", to=TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return model
 
 
 def _cost(run: Run, light: Run, precision: Precision, sizes: tuple[float, float]) -> Cost:

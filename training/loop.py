@@ -6,22 +6,23 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from api_schemas.config import Config
 from decision.embeddings import EmbeddingSet
 from decision.progress import Track
-from training.augment import augmented, rotated_quarters
+from training.budget import Budget
 from training.checkpoint import BEST, CHECKPOINTS, keep_latest, save_checkpoint, save_weights
 from training.data.items import Splits
 from training.embed import Prepare, embed
 from training.health import look_for_collapse, refuse_broken
+from training.inputs import Inputs
 from training.interrupt import Interruption
 from training.losses.gather import joined_batch
 from training.metrics import Metrics, describe
@@ -60,11 +61,10 @@ class Loop:
         self.processes = Processes(device)
         self.track, self.say = track, say
         self.prepare = Prepare(splits.preprocessing, device)
-        self.quarters = quarter_turns(config)
-        _, codes = np.unique(splits.train.labels, return_inverse=True)
-        self.codes: Rows = (codes[:, None] * self.quarters + np.arange(self.quarters)).ravel()
-        batch = min(config.sampler.batch_size, len(self.codes))
+        self.inputs = Inputs(splits.train, self.prepare, config.data.augmentation)
+        batch = min(config.sampler.batch_size, len(self.inputs.codes))
         self.steps = config.schedule.steps_per_epoch or max(1, len(splits.train) // batch)
+        self.budget = Budget(config, self.steps)
         self.bfloat16 = in_bfloat16(config, device)
         self.metrics: Metrics | None = None  # of the first process, once it has something to write
 
@@ -75,34 +75,15 @@ class Loop:
             InputError: the loss is no longer a number, the disk is full, or a signal asked to stop; the
                 last good checkpoint is kept.
         """
-        config, progress = self.config, self.state.progress
-        progress.planned_steps = progress.planned_steps or self.steps * config.schedule.epochs
+        progress = self.state.progress
+        self.budget.begin(progress)
         began = time.monotonic() - progress.seconds
         if progress.step == 0 and self.state.objective.from_means:
             self._start_from_class_means()
         with Interruption() as interruption, ExitStack() as leaving:
             leaving.callback(self._close)
             while progress.step < progress.planned_steps:
-                plan = batches(self.codes, config.sampler, self.steps, config.seed, progress.epoch)
-                todo = plan[progress.step_in_epoch :][: progress.planned_steps - progress.step]
-                started = time.monotonic()
-                self.state.network.train()
-                for rows in self.track(todo, f"epoch {progress.epoch + 1}", len(todo)):
-                    progress.epoch_loss += self._step(rows)
-                    progress.step += 1
-                    progress.step_in_epoch += 1
-                    self.state.update_average()
-                    asked, progress.seconds = self.processes.largest(
-                        bool(interruption.asked), time.monotonic() - began
-                    )
-                    if asked and progress.step_in_epoch < len(plan):
-                        self._save()
-                        raise interruption.stopped(progress.step)
-                    if config.schedule.minutes and progress.seconds > 60 * config.schedule.minutes:
-                        progress.planned_steps = progress.step
-                        self.say(f"The {config.schedule.minutes:g} minutes of schedule.minutes are over.")
-                        break
-                speed = progress.step_in_epoch * len(plan[0]) / max(time.monotonic() - started, 1e-9)
+                speed = self._epoch(interruption, began)
                 progress.finish_epoch()
                 self.splits.refuse_change()
                 embedded = self._embedded()
@@ -113,21 +94,48 @@ class Loop:
                 if asked and progress.step < progress.planned_steps:
                     raise interruption.stopped(progress.step)
 
+    def _epoch(self, interruption: Interruption, began: float) -> float:
+        """The rest of the epoch's steps; returns how many items a second they took."""
+        progress, config = self.state.progress, self.config
+        plan = batches(self.inputs.codes, config.sampler, self.steps, config.seed, progress.epoch)
+        todo = plan[progress.step_in_epoch :][: progress.planned_steps - progress.step]
+        started, seen = time.monotonic(), 0
+        self.state.network.train()
+        bar = self.track(todo, f"epoch {progress.epoch + 1}", len(todo))
+        note = getattr(bar, "set_postfix_str", None)  # of a bar that shows more than its place
+        for rows in bar:
+            progress.epoch_loss += self._step(rows)
+            progress.step += 1
+            progress.step_in_epoch += 1
+            seen += len(rows)
+            self.state.update_average()
+            speed = seen / max(time.monotonic() - started, 1e-9)
+            if note:
+                note(f"loss {progress.mean_loss:.4f}, {speed:.0f} items/s", refresh=False)
+            asked, progress.seconds = self.processes.largest(
+                bool(interruption.asked), time.monotonic() - began
+            )
+            if asked and progress.step_in_epoch < len(plan):
+                self._save()
+                raise interruption.stopped(progress.step)
+            if over := self.budget.after_step(progress):
+                self.say(over)
+                break
+        return speed
+
     def _end_epoch(self, embedded: EmbeddingSet | None, began: float, speed: float) -> None:
         """Measure, write and say what the epoch gave, and decide how many more there will be."""
-        progress, patience = self.state.progress, self.config.schedule.patience
+        progress = self.state.progress
         figures = None if embedded is None else self._measured(embedded)
         better = self._keep_if_best(figures)
         progress.seconds = time.monotonic() - began
         if self.metrics is None:
             self.metrics = Metrics(self.folder, progress.epoch - 1)
         self.metrics.append(self.state, figures, speed)
-        self.say(describe(self.state, figures, speed, better))
-        if progress.step < progress.planned_steps and self._waited_enough():
-            self.say(f"Stopping early: {patience} epochs without a better figure.")
-            progress.planned_steps = progress.step
-        else:
-            self._fit_into_budget()
+        decided = self.budget.after_epoch(progress)
+        self.say(describe(progress, figures, speed, better))
+        if decided:
+            self.say(decided)
         self._save()
 
     def _step(self, rows: Rows) -> float:
@@ -144,8 +152,7 @@ class Loop:
             generator = torch.Generator().manual_seed(own + self.processes.rank)
             torch.manual_seed(own + self.processes.rank)  # for dropout, which draws from torch's own
             piece = self.processes.share(whole)
-            inputs = self._inputs(piece, generator)
-            labels = torch.from_numpy(self.codes[piece]).to(self.device)
+            inputs, labels = self.inputs(piece, generator), self.inputs.labels(piece)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
                 features = state.network.features(inputs)
                 embeddings = state.network.project(features)
@@ -174,20 +181,14 @@ class Loop:
 
     def _start_from_class_means(self) -> None:
         """Class vectors at the mean embedding that the fresh network gives each class and quarter turn."""
-        items, found = self.splits.train, []
-        for turns in range(self.quarters):
-
-            def turned(inputs: NDArray[np.generic], turns: int = turns) -> Tensor:
-                prepared = self.prepare(inputs)
-                if self.quarters == 1:
-                    return prepared
-                return rotated_quarters(prepared, torch.full((len(prepared),), turns, device=self.device))
-
-            size = self.config.evaluation.batch_size
-            embedded = embed(self.state.network, items, turned, size, self.track, self.processes)
+        found, size = [], self.config.evaluation.batch_size
+        for turns in range(self.inputs.quarters):
+            prepare = partial(self.inputs.turned, turns=turns)
+            items = self.splits.train
+            embedded = embed(self.state.network, items, prepare, size, self.track, self.processes)
             found.append(torch.from_numpy(embedded.vectors))
         vectors = torch.stack(found, dim=1).flatten(0, 1)  # in the order of the codes
-        self.state.objective.start(vectors, torch.from_numpy(self.codes))
+        self.state.objective.start(vectors, torch.from_numpy(self.inputs.codes))
 
     def _mixing(self, inputs: Tensor, features: Tensor) -> dict[str, Any]:
         """What the mixup mixes and how that becomes embeddings; nothing where it mixes embeddings."""
@@ -200,16 +201,6 @@ class Loop:
                 return network(mixed) if level == "input" else network.project(mixed)
 
         return {"mixable": inputs if level == "input" else features, "encode": encode}
-
-    def _inputs(self, rows: Rows, generator: torch.Generator) -> Tensor:
-        """The augmented input batch; a row number holds the item and its quarter turns."""
-        inputs = self.prepare(self.splits.train.inputs[rows // self.quarters])
-        if not self.prepare.image:
-            return inputs
-        if self.quarters > 1:
-            inputs = rotated_quarters(inputs, torch.from_numpy(rows % self.quarters).to(self.device))
-        inputs = augmented(inputs, self.config.data.augmentation, generator)
-        return inputs.contiguous(memory_format=torch.channels_last)  # the layout CPU convolutions are fast in
 
     def _embedded(self) -> EmbeddingSet | None:
         """The validation items where this epoch measures them; each process embeds its share."""
@@ -242,25 +233,6 @@ class Loop:
         save_weights(self.folder / CHECKPOINTS / BEST, self.state.served_weights())
         return True
 
-    def _waited_enough(self) -> bool:
-        progress, patience = self.state.progress, self.config.schedule.patience
-        return (
-            patience is not None
-            and progress.best is not None
-            and progress.epoch - progress.best_epoch >= patience * self.config.evaluation.every
-        )
-
-    def _fit_into_budget(self) -> None:
-        """Plan fewer epochs when the time will not do, so that the learning rate still comes down."""
-        progress, minutes = self.state.progress, self.config.schedule.minutes
-        if minutes is None or progress.step >= progress.planned_steps:
-            return
-        per_epoch = progress.seconds / progress.epoch
-        possible = progress.epoch + max(1, int((60 * minutes - progress.seconds) / per_epoch))
-        if possible * self.steps < progress.planned_steps:
-            progress.planned_steps = possible * self.steps
-            self.say(f"An epoch takes {per_epoch:.0f} s: planning {possible} epochs in {minutes:g} minutes.")
-
     def _close(self) -> None:
         if self.metrics is not None:
             self.metrics.close()
@@ -271,11 +243,6 @@ class Loop:
         path = self.folder / CHECKPOINTS / f"step-{self.state.progress.step:08d}.safetensors"
         save_checkpoint(path, self.state, self.config, self.fingerprint)
         keep_latest(self.folder / CHECKPOINTS, self.config.schedule.keep)
-
-
-def quarter_turns(config: Config) -> int:
-    """How many classes each training class becomes: 4 where its quarter turns count as classes."""
-    return 4 if config.data.augmentation.rotations_as_classes else 1
 
 
 def in_bfloat16(config: Config, device: torch.device) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from tensorboardX import SummaryWriter
 
 from api_schemas.files import write_atomically
-from training.state import State
+from training.state import Progress, State
 from training.validate import Figures
 
 METRICS, EVENTS = "metrics.jsonl", "tensorboard"
@@ -51,14 +51,17 @@ class Metrics:
         self.events.close()
 
 
-def describe(state: State, figures: Figures | None, images_per_second: float, better: bool) -> str:
-    """The epoch in one line; ``*`` marks the best so far."""
-    progress = state.progress
+def describe(progress: Progress, figures: Figures | None, items_per_second: float, better: bool) -> str:
+    """The epoch in one line, OPIS beside recall@1; ``*`` marks the best so far."""
     parts = [f"epoch {progress.epoch:3d}", f"loss {progress.losses[-1]:.4f}"]
     if figures is not None:
-        named = (("recall@1", figures.recall_at_1), ("MAP@R", figures.map_at_r), ("EER", figures.eer))
-        parts += [f"{name} {value:.4f}" for name, value in named if value is not None]
-        if figures.opis is not None:
-            parts.insert(3, f"OPIS {figures.opis:.2e}")
-    parts += [f"{images_per_second:.0f} items/s", f"{progress.seconds:.0f} s"]
+        named = {
+            "recall@1": (figures.recall_at_1, ".4f"),
+            "OPIS": (figures.opis, ".2e"),
+            "MAP@R": (figures.map_at_r, ".4f"),
+            "EER": (figures.eer, ".4f"),
+        }
+        parts += [f"{name} {value:{digits}}" for name, (value, digits) in named.items() if value is not None]
+    left = f", {progress.seconds_left:.0f} s left" if progress.step < progress.planned_steps else ""
+    parts += [f"{items_per_second:.0f} items/s", f"{progress.seconds:.0f} s{left}"]
     return "  ".join(parts) + (" *" if better else "")

@@ -6,7 +6,7 @@ import inspect
 
 import numpy as np
 
-from api_schemas.config import Config, ModelConfig, SamplerConfig
+from api_schemas.config import AugmentationConfig, Config, ModelConfig, SamplerConfig
 from api_schemas.errors import ConfigError
 from decision.embeddings import Text
 from training.backbones import backbone_named
@@ -24,10 +24,15 @@ def refuse_impossible(config: Config) -> None:
 
     Raises:
         ConfigError: an unknown backbone, loss, miner, mixup or memory, a parameter or value that one does
-            not take, a mixup that fits no loss or cannot mix the inputs, or batches in which a loss that
-            compares items never finds two of one class or two classes.
+            not take, a mixup that fits no loss or cannot mix the inputs, augmentation of what is no image,
+            nothing to train, or batches in which a loss that compares items never finds two of one class or
+            two classes.
     """
     _check_backbone(config.model, config.data.kind)
+    if config.data.augmentation != AugmentationConfig() and config.data.kind not in ("images", "builtin"):
+        raise ConfigError(
+            f"data.augmentation: is for images, data.kind is '{config.data.kind}': leave it out."
+        )
     objective = Objective(config, _enough_classes(config))
     if objective.level == "input" and config.data.kind == "text":
         raise ConfigError(

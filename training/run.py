@@ -31,7 +31,8 @@ from training.data.items import Splits
 from training.data.load import load_data
 from training.embed import Prepare, embed
 from training.health import within_limits
-from training.loop import Loop, quarter_turns
+from training.inputs import quarter_turns
+from training.loop import Loop
 from training.network import Network, build_network
 from training.objective import Objective
 from training.processes import Processes, joined
@@ -130,7 +131,7 @@ def _train(
     if not processes.first:
         track, say = silent, lambda _: None
     torch.manual_seed(config.seed)
-    turns = quarter_turns(config)
+    turns = quarter_turns(config.data.augmentation)
     splits = load_data(config.data, track, say, lambda labels: refuse_oversized(config, labels, turns))
     say(_described(splits))
     _, codes = np.unique(splits.train.labels, return_inverse=True)

@@ -33,9 +33,19 @@ class Progress:
     seconds: float = 0.0
     losses: list[float] = field(default_factory=list)
 
+    @property
+    def mean_loss(self) -> float:
+        """Of the epoch so far."""
+        return self.epoch_loss / max(1, self.step_in_epoch)
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the planned steps are done, at the pace so far."""
+        return self.seconds / max(1, self.step) * (self.planned_steps - self.step)
+
     def finish_epoch(self) -> None:
         """Note the epoch's mean loss and begin the next one."""
-        self.losses.append(self.epoch_loss / max(1, self.step_in_epoch))
+        self.losses.append(self.mean_loss)
         self.epoch += 1
         self.epoch_loss, self.step_in_epoch = 0.0, 0
 

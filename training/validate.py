@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from api_schemas.config import Monitor
@@ -20,12 +21,19 @@ class Figures:
     opis: float | None
     opis_debiased: float | None
 
-    def height(self, monitor: Monitor) -> float:
-        """The monitored figure, turned so that higher is better; -inf where it cannot be given."""
-        value: float | None = getattr(self, monitor)
-        if value is None:
-            return -math.inf
-        return -value if monitor in ("eer", "opis_debiased") else value
+    def height(self, monitor: Monitor | Mapping[Monitor, float]) -> float:
+        """The monitored figure, or the weighted sum of several, turned so that higher is better.
+
+        -inf where one of them cannot be given.
+        """
+        weights = {monitor: 1.0} if isinstance(monitor, str) else monitor
+        total = 0.0
+        for name, weight in weights.items():
+            value: float | None = getattr(self, name)
+            if value is None:
+                return -math.inf
+            total += weight * (-value if name in ("eer", "opis_debiased") else value)
+        return total
 
 
 def measure(items: EmbeddingSet, exclude_same: str | None = None) -> Figures:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -25,4 +26,5 @@ def train(
         from training.run import train as fit
     settings = Config.load(config, set_ or [])
     run = fit(settings, out or Path("runs") / settings.name, resume=resume, track=track, say=say)
-    say(f"Run in {run.path}. Next: limen evaluate {run.path}")
+    if os.environ.get("RANK", "0") == "0":  # torchrun starts this command once for each process
+        say(f"Run in {run.path}. Next: limen evaluate {run.path}")

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from decision.embedding_files import read_embeddings, save_embeddings
+from limen import progress
 from tests.limen.conftest import Limen, clustered
 
 HEAD = """
@@ -38,6 +39,19 @@ def test_an_epoch_is_one_line_with_opis_beside_recall(limen: Limen, folder: Path
     for line in epochs:
         assert line.index("recall@1") < line.index("OPIS") < line.index("items/s")
     assert "Run in runs/head. Next: limen evaluate runs/head" in outcome.err
+
+
+def test_lines_say_what_a_bar_would(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    bar = progress.track([1, 2, 3], "epoch 1")
+    for step in bar:
+        bar.set_postfix_str(f"loss {step / 10}, 9 items/s", refresh=False)  # type: ignore[attr-defined]
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "epoch 1: 0 of 3, 0.0/s"
+    assert lines[2].startswith("epoch 1: 2 of 3, ")
+    assert lines[2].endswith(" s left, loss 0.2, 9 items/s")
 
 
 def test_a_run_that_is_finished_says_so_when_it_is_resumed(limen: Limen, folder: Path) -> None:

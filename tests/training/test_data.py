@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from api_schemas.config import DataConfig
+from api_schemas.config import Config, DataConfig
 from api_schemas.errors import InputError
 from decision.embedding_files import save_embeddings
 from decision.embeddings import EmbeddingSet
 from training.data.glyphs import FEWEST_PICTURES, glyphs
 from training.data.images import find_images, with_statistics
 from training.data.load import load_data
+from training.run import train
+
+MakeConfig = Callable[..., Config]
 
 
 def images(path: Path, **settings: object) -> DataConfig:
@@ -116,6 +122,34 @@ def test_statistics_are_those_of_the_pixels() -> None:
     np.testing.assert_allclose(rule.std, (pixels / 255).std(axis=(0, 2, 3)), atol=1e-5)
 
 
+def test_one_picture_in_every_form_gives_the_same_pixels(tmp_path: Path) -> None:
+    grey = np.random.default_rng(0).integers(0, 2, (12, 12), dtype=np.uint8) * 255
+    picture = Image.fromarray(grey)
+    palette = Image.fromarray((grey > 0).astype(np.uint8), mode="P")
+    palette.putpalette([0, 0, 0, 255, 255, 255])
+    turned, exif = picture.transpose(Image.Transpose.ROTATE_90), Image.Exif()
+    exif[0x0112] = 6  # the camera was held upright
+    forms: dict[str, Image.Image] = {
+        "grey.png": picture,
+        "palette.png": palette,
+        "one bit.png": picture.convert("1"),
+        "colour.bmp": picture.convert("RGB"),
+        "opaque.png": picture.convert("RGBA"),
+        "deep.png": Image.fromarray(grey.astype(np.uint16) * 257),
+        "deep.tif": Image.fromarray(grey.astype(np.uint16) * 257),
+        "palette.gif": palette,
+    }
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        for name, image in forms.items():
+            image.save(tmp_path / label / name)
+        turned.save(tmp_path / label / "turned.png", exif=exif)
+    items = load_data(images(tmp_path, split={"train": 1, "validation": 0, "test": 0})).train
+    assert items.inputs.shape == (18, 1, 12, 12), "black and white is grey, whatever holds it"
+    for name, pixels in zip(items.ids, items.inputs, strict=True):
+        np.testing.assert_array_equal(pixels[0], grey, err_msg=str(name))
+
+
 def broken_png() -> bytes:
     buffer = io.BytesIO()
     Image.new("L", (12, 12)).save(buffer, "PNG")
@@ -135,6 +169,20 @@ def test_a_broken_image_is_named_or_skipped(tmp_path: Path) -> None:
     splits = load_data(images(tmp_path, split=everything, broken="skip"), say=said.append)
     assert len(splits.train) == 6
     assert said == ["Skipped 1 broken images: b/bad.png."]
+    for file in tmp_path.rglob("*.png"):
+        file.write_bytes(broken_png())
+    with pytest.raises(InputError, match=r"a/0\.png and every other image that was tried is broken"):
+        load_data(images(tmp_path, split=everything, broken="skip"))
+
+
+def test_an_image_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        for number in range(2):
+            Image.new("1", (12, 12)).save(tmp_path / label / f"{number}.png")
+    Image.new("1", (12_000, 12_000)).save(tmp_path / "b" / "2.png")
+    with pytest.raises(InputError, match=r"b/2\.png is too large to be decoded safely: scale it down"):
+        load_data(images(tmp_path, split={"train": 1, "validation": 0, "test": 0}))
 
 
 @pytest.mark.parametrize(
@@ -167,6 +215,9 @@ def test_a_validation_part_that_cannot_be_measured_is_refused_before_training(dr
 def test_paths_that_are_neither_folder_nor_zip(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none does not exist"):
         load_data(images(tmp_path / "none"))
+    (tmp_path / "cut.zip").write_bytes(b"PK")
+    with pytest.raises(InputError, match=r"cut\.zip is neither a folder, a zip"):
+        load_data(images(tmp_path / "cut.zip"))
     (tmp_path / "text").write_text("x")
     with pytest.raises(InputError, match=r"neither a folder, a zip"):
         load_data(images(tmp_path / "text"))
@@ -200,6 +251,47 @@ def test_embeddings_are_read_with_their_metadata(tmp_path: Path) -> None:
     )
     assert by_camera.validation is not None
     assert set(by_camera.train.metadata["camera"]) != set(by_camera.validation.metadata["camera"])
+
+
+def test_a_parquet_of_embeddings_trains_as_an_archive_does(small: MakeConfig, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    labels = np.arange(60) % 12
+    vectors = (random.normal(size=(12, 6))[labels] + 0.1 * random.normal(size=(60, 6))).astype(np.float32)
+    np.savez(tmp_path / "e.npz", embeddings=vectors, labels=labels)
+    rows = pa.array(vectors.tolist(), pa.list_(pa.float32()))
+    pq.write_table(pa.table({"embedding": rows, "label": labels}), tmp_path / "e.parquet")
+    found = []
+    for name in ("e.npz", "e.parquet"):
+        data = {"kind": "embeddings", "path": str(tmp_path / name)}
+        run = train(
+            small(data=data, model={"backbone": "linear", "embedding_dim": 4}), tmp_path / f"run {name}"
+        )
+        found.append(run.embeddings("test"))
+    assert found[0] is not None
+    assert found[1] is not None
+    np.testing.assert_array_equal(found[0].vectors, found[1].vectors)
+    assert found[0].labels.tolist() == found[1].labels.tolist()
+
+
+def test_folds_and_time_leave_no_item_out_or_twice(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    np.savez(
+        tmp_path / "e.npz",
+        embeddings=random.normal(size=(70, 4)),
+        labels=np.arange(70) % 14,
+        day=random.permutation(70),
+    )
+    for split in ({"folds": 7, "fold": 3}, {"by": "time"}):
+        data = images(tmp_path / "e.npz", kind="embeddings", time_column="day", split=split)
+        parts = load_data(data).parts()
+        ids = np.concatenate([items.ids for items in parts.values()])
+        assert len(ids) == len(set(ids)) == 70
+        if "folds" in split:
+            assert [items.n_classes for items in parts.values()] == [10, 2, 2]
+        else:
+            days = [items.metadata["day"] for items in parts.values()]
+            assert [len(one) for one in days] == [42, 14, 14]
+            assert days[0].max() < days[1].min() <= days[1].max() < days[2].min()
 
 
 def test_glyphs_are_distinct_characters_in_many_faces() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -88,6 +89,30 @@ def test_lighter_weights_are_a_run_of_their_own_and_their_cost_is_measured(
     assert cost.far is None, "three validation classes support no operating point"
     assert f"{precision}: " in str(cost)
     assert "FAR at float32's operating point not given, too few classes" in str(cost)
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp16"])
+def test_lighter_weights_read_the_same_ngrams(
+    small: MakeConfig, tmp_path: Path, precision: Precision
+) -> None:
+    words = np.random.default_rng(0).integers(0, 10_000, (60, 3))
+    rows = [
+        {"text": " ".join(f"w{word}" for word in line), "label": str(n % 12)} for n, line in enumerate(words)
+    ]
+    (tmp_path / "t.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    config = small(
+        data={
+            "kind": "text",
+            "path": str(tmp_path / "t.jsonl"),
+        },  # numbers far above what half precision holds
+        model={"backbone": "ngram", "embedding_dim": 8, "width": 8},
+    )
+    run = train(config, tmp_path / "run")
+    light, _ = lighter_run(run, precision)
+    before, after = run.embeddings("train"), light.embeddings("train")
+    assert before is not None
+    assert after is not None
+    assert np.einsum("ij,ij->i", before.vectors, after.vectors).min() > 0.99
 
 
 def test_a_recall_that_the_data_cannot_give_is_not_a_zero(small: MakeConfig, tmp_path: Path) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
 from api_schemas.config import Config, ModelConfig
 from api_schemas.errors import BundleError, ConfigError, InputError
@@ -146,7 +149,7 @@ def test_an_image_transformer_is_exported(small: MakeConfig, vit: Path, tmp_path
     assert export_encoder(train(config, tmp_path / "run"), tmp_path / "encoder") <= 1e-5
 
 
-def test_timm_networks_are_built_where_timm_is(small: MakeConfig) -> None:
+def test_timm_networks_are_built_where_timm_is() -> None:
     rule = Preprocessing(ImageInput(mode="L", height=32, width=32, mean=[0.0], std=[1.0]))
     model = ModelConfig.model_validate(
         {"backbone": "timm:resnet10t", "embedding_dim": 5, "pretrained": False, "pooling": "gem"}
@@ -158,6 +161,69 @@ def test_timm_networks_are_built_where_timm_is(small: MakeConfig) -> None:
             build_network(model, rule)
         return
     assert build_network(model, rule)(torch.rand(2, 1, 32, 32)).shape == (2, 5)
+
+
+class OfTimm(nn.Module):
+    """What ``timm.create_model`` gives without classifier and pooling: a map of features, or tokens."""
+
+    def __init__(self, channels: int, tokens: bool) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(channels, 6, 4, stride=4)
+        self.norm = nn.BatchNorm2d(6)
+        self.last = nn.Conv2d(6, 6, 1)
+        self.tokens = tokens
+
+    def forward(self, images: Tensor) -> Tensor:
+        found: Tensor = self.last(self.norm(self.stem(images)))
+        if not self.tokens:
+            return found
+        patches = found.flatten(2).transpose(1, 2)
+        return torch.cat([patches.mean(1, keepdim=True), patches], dim=1)  # a class token comes first
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
+    """A stand-in for timm, which brings torchvision; what its one function was asked for."""
+    asked: list[dict[str, object]] = []
+
+    def create_model(name: str, **settings: object) -> nn.Module:
+        asked.append({"name": name, **settings})
+        if name == "resnet5000":
+            raise RuntimeError("Unknown model (resnet5000)")
+        return OfTimm(int(str(settings["in_chans"])), tokens=name.startswith("vit"))
+
+    stand_in = ModuleType("timm")
+    stand_in.create_model = create_model  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "timm", stand_in)
+    return asked
+
+
+@pytest.mark.parametrize("name", ["resnet10t", "vit_tiny_patch4", "local-dir:some/folder"])
+def test_a_timm_network_is_trained_in_part_and_exported(
+    small: MakeConfig, asked: list[dict[str, object]], tmp_path: Path, name: str
+) -> None:
+    config = small(
+        model={"backbone": f"timm:{name}", "embedding_dim": 4, "trained": 0.3, "pretrained": False}
+    )
+    run = train(config, tmp_path / "run")
+    told = {"name": name, "num_classes": 0, "global_pool": "", "in_chans": 1, "pretrained": False}
+    assert all(one == told for one in asked)
+    torch.manual_seed(config.seed)
+    fresh = build_network(config.model, run.preprocessing()).backbone.state_dict()
+    network = run.network()
+    assert network.backbone.features == (6, 3, 3), "a map, without the class token"
+    moved = [
+        key for key, value in network.backbone.state_dict().items() if not torch.equal(fresh[key], value)
+    ]
+    assert moved == ["network.last.weight", "network.last.bias"], "the frozen norm keeps its statistics too"
+    assert export_encoder(run, tmp_path / "encoder") <= 1e-5
+
+
+def test_a_name_that_timm_does_not_know_is_one_sentence(
+    small: MakeConfig, asked: list[dict[str, object]], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"timm:resnet5000 cannot be loaded: Unknown model \(resnet5000\)"):
+        train(small(model={"backbone": "timm:resnet5000"}), tmp_path / "run")
 
 
 def test_what_cannot_be_loaded_is_one_sentence(small: MakeConfig, bert: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from api_schemas.config import Config, DataConfig
-from api_schemas.errors import InputError
+from api_schemas.errors import ConfigError, InputError
 from training.data.load import load_data
 from training.data.pairs import classes_of, holds_pairs
 from training.run import train
@@ -163,6 +163,7 @@ def test_labels_beside_may_be_an_array_or_pairs_of_rows(vectors: Path) -> None:
     ("name", "content", "said"),
     [
         ("x.labels.csv", None, r"has no labels: expected x\.labels\.npy, \.csv or \.parquet beside it"),
+        ("x.npy", "no array", r"x\.npy cannot be read as a \.npy array"),
         ("x.labels.csv", "label\n1\n2\n", r"x\.labels\.csv has 2 rows, .*x\.npy has 60"),
         ("x.labels.csv", "a,b,same\n0,60,1\n", r"'60' is no row of .*x\.npy, which has 60"),
         ("x.labels.npy", np.zeros((60, 2)), r"must hold one integer or text a row, found float64 \(60, 2\)"),
@@ -183,6 +184,14 @@ def test_mapped_files_that_cannot_be_used_are_named(
         np.save(path, np.asarray(content))
     with pytest.raises(InputError, match=said):
         load_data(settings(vectors))
+
+
+def test_vectors_come_from_one_file_and_of_one_length(vectors: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="kind 'embeddings' takes one file, found 2"):
+        load_data(DataConfig(kind="embeddings", path=[str(vectors), str(vectors)]))
+    np.savez(tmp_path / "other.npz", embeddings=np.eye(3), labels=np.arange(3))
+    with pytest.raises(InputError, match=r"other\.npz has vectors of 3 numbers, \d+ are trained on"):
+        load_data(settings(vectors, test_path=str(tmp_path / "other.npz")))
 
 
 def test_a_mapped_file_that_changes_while_training_stops_the_run(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,11 +25,12 @@ from encoder.preprocessing import Preprocessing
 from training.batch_norm import joined_batch_norms
 from training.checkpoint import CHECKPOINTS, latest_checkpoint, load_checkpoint
 from training.data.items import Items, Splits
+from training.inputs import Inputs
 from training.loop import Loop
 from training.network import build_network
 from training.objective import Objective
 from training.run import Run, train
-from training.samplers import batches
+from training.samplers import Rows, batches
 from training.state import State
 
 STEPS = 3
@@ -61,6 +64,13 @@ def write_items(folder: Path) -> None:
     np.savez(folder / "items.npz", embeddings=vectors, labels=labels)
 
 
+class InFloat64(Inputs):
+    """Pixels as the network takes them, without the rounding to float32 that is done in earnest."""
+
+    def __call__(self, rows: Rows, generator: torch.Generator) -> Tensor:
+        return torch.from_numpy((self.items.inputs[rows] / 255 - 1) / 0.3)
+
+
 def steps(folder: Path, model: dict[str, Any]) -> dict[str, Tensor]:
     """Losses, weights and running statistics of a few steps of the loop, in float64."""
     config = config_for(folder).model_copy(update={"model": ModelConfig.model_validate(model)})
@@ -80,10 +90,9 @@ def steps(folder: Path, model: dict[str, Any]) -> dict[str, Tensor]:
     state.progress.planned_steps = STEPS
     loop = Loop(config, splits, state, network, folder, "", torch.device("cpu"), silent, print)
     if loop.prepare.image:
-        loop.prepare = lambda rows: torch.from_numpy((rows / 255 - 1) / 0.3)  # type: ignore[assignment]
-        loop._inputs = lambda rows, _: loop.prepare(items.inputs[rows])  # type: ignore[method-assign]
+        loop.inputs = InFloat64(items, loop.prepare, config.data.augmentation)
     losses = []
-    for rows in batches(loop.codes, config.sampler, STEPS, seed=0, epoch=0):
+    for rows in batches(loop.inputs.codes, config.sampler, STEPS, seed=0, epoch=0):
         losses.append(loop._step(rows))
         state.progress.step += 1
     found = {"losses": torch.tensor(losses, dtype=torch.float64)}
@@ -156,6 +165,40 @@ def test_a_run_of_two_processes_is_the_run_of_one(folder: Path) -> None:
     assert single is not None
     np.testing.assert_array_equal(together.ids, single.ids)
     np.testing.assert_allclose(together.vectors, single.vectors, atol=1e-3)
+
+
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "training.md"
+LAUNCHES = re.findall(r"^((?:torchrun|accelerate launch) .*?) limen train", GUIDE.read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("launch", LAUNCHES, ids=lambda launch: launch.split()[0])
+def test_the_launchers_of_the_guide_train_as_one_process_does(
+    folder: Path, tmp_path: Path, launch: str
+) -> None:
+    config_for(folder).save(tmp_path / "c.yaml")
+    command = [*launch.split(), "limen", "train", "c.yaml", "--out", "run"]
+    binaries = Path(sys.executable).parent
+    environment = {
+        **os.environ,
+        "PATH": f"{binaries}:{os.environ['PATH']}",
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=500
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("Run in run.") == 1, "one process speaks"
+    assert done.stderr.count("epoch   2 ") == 1
+    together = Run.open(tmp_path / "run").embeddings("test")
+    other = Run.open(folder / "run").embeddings("test")
+    assert together is not None
+    assert other is not None
+    np.testing.assert_allclose(together.vectors, other.vectors, atol=1e-5)
+
+
+def test_both_launchers_are_in_the_guide() -> None:
+    assert [launch.split()[0] for launch in LAUNCHES] == ["torchrun", "accelerate"]
 
 
 def test_two_processes_stop_and_go_on_bit_for_bit(folder: Path) -> None:

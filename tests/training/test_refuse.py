@@ -106,6 +106,12 @@ def test_a_network_with_nothing_to_train_is_refused(small: MakeConfig) -> None:
     refuse_impossible(small(model=identity, loss="proxy_anchor"))  # class vectors are
 
 
+def test_augmentation_is_for_images(small: MakeConfig) -> None:
+    data = {"kind": "embeddings", "path": "x.npz", "augmentation": {"rotations_as_classes": True}}
+    with pytest.raises(ConfigError, match=r"data\.augmentation: is for images, data\.kind is 'embeddings'"):
+        refuse_impossible(small(data=data, model={"backbone": "linear"}))
+
+
 def test_a_tree_of_classes_does_not_need_the_data(small: MakeConfig) -> None:
     refuse_impossible(small(loss={"name": "hierarchical_contrastive", "ancestors": [[0], [0], [1]]}))
     with pytest.raises(ConfigError, match="ancestors must be"):

@@ -201,7 +201,7 @@ def test_kill_9_loses_at_most_an_epoch_and_nothing_of_the_result(small: MakeConf
     config = full_of_state(small)
     train(config, tmp_path / "whole")
     config.save(tmp_path / "config.yaml")
-    step = str(np.random.default_rng().integers(5, 12))
+    step = str(np.random.default_rng().integers(1, 13))  # of 12; the first 4 are before any checkpoint
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     command = [sys.executable, "-c", KILLED, str(tmp_path / "config.yaml"), str(tmp_path / "killed"), step]
     killed = subprocess.run(command, env=environment, capture_output=True, check=False)
@@ -285,6 +285,54 @@ def test_a_collapse_is_said(small: MakeConfig) -> None:
     assert look_for_collapse(nowhere, poor, falling, small()) is None
     assert look_for_collapse(nowhere, poor, [2.0], small()) is None, "one epoch says nothing"
     assert look_for_collapse(one_place, good, flat, small()) is None
+
+
+@pytest.mark.parametrize("sense", [False, True], ids=["labels without sense", "labels that can be learned"])
+def test_a_network_that_learns_nothing_is_noticed(small: MakeConfig, tmp_path: Path, sense: bool) -> None:
+    random = np.random.default_rng(0)
+    labels = np.arange(400) % 100
+    vectors = random.normal(size=(400, 12)) + 4 * sense * random.normal(size=(100, 12))[labels]
+    np.savez(tmp_path / "v.npz", embeddings=vectors, labels=labels)
+    said: list[str] = []
+    config = small(
+        data={"kind": "embeddings", "path": str(tmp_path / "v.npz")},
+        model={"backbone": "linear", "embedding_dim": 8},
+        optimizer={"lr": 1e-6},
+    )
+    train(config, tmp_path / "run", say=said.append)
+    warned = [sentence for sentence in said if sentence.startswith("The network seems to have collapsed")]
+    assert bool(warned) != sense
+    assert all("Lower optimizer.lr (now 1e-06)" in sentence for sentence in warned)
+
+
+def test_several_figures_can_choose_the_best_epoch_together(small: MakeConfig, tmp_path: Path) -> None:
+    figures = Figures(recall_at_1=0.9, map_at_r=0.5, eer=0.1, opis=0.002, opis_debiased=None)
+    assert figures.height("map_at_r") == 0.5
+    assert figures.height("eer") == -0.1
+    assert figures.height({"map_at_r": 1.0, "eer": 2.0}) == pytest.approx(0.5 - 0.2)
+    assert figures.height({"map_at_r": 1.0, "opis_debiased": 1.0}) == -np.inf, "one that is not given"
+    run = train(small(evaluation={"monitor": {"recall_at_1": 1.0, "eer": 0.5}}), tmp_path / "run")
+    lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+    heights = [line["recall_at_1"] - 0.5 * line["eer"] for line in lines]
+    assert run.best_epoch == 1 + int(np.argmax(heights))
+    with pytest.raises(ValueError, match="a weight above 0"):
+        small(evaluation={"monitor": {"eer": 0.0}})
+
+
+def test_a_resumed_epoch_counts_its_own_items_alone(small: MakeConfig, tmp_path: Path) -> None:
+    config = small(schedule={"epochs": 1, "steps_per_epoch": 8, "patience": None})
+    with pytest.raises(InputError, match="after step 7"):
+        train(config, tmp_path / "run", track=Stop(signal.SIGTERM, 7))
+    notes: list[str] = []
+
+    class Bar(list[object]):
+        def set_postfix_str(self, note: str, refresh: bool = True) -> None:
+            notes.append(note)
+
+    train(config, tmp_path / "run", resume=True, track=lambda steps, name, total=None: Bar(steps))
+    assert len(notes) == 1, "one step was left"
+    assert notes[0].startswith("loss ")
+    assert notes[0].endswith(" items/s")
 
 
 @pytest.mark.parametrize("module", [checkpoint, metrics_module], ids=["checkpoint", "metrics"])

@@ -96,6 +96,7 @@ def test_csv_gives_what_parquet_gives(tmp_path: Path) -> None:
         ("label,a\n", "has no rows"),
         ("label,a\n1,2\n2,3,4\n", "cannot be read as a table"),
         ("label,a\n1,2\n1,3\n", "one class only"),
+        ("label,a\n1.5,2\n2.5,3\n", "column 'label' must hold text or integers, found double"),
     ],
 )
 def test_a_table_that_cannot_be_used_is_one_sentence(tmp_path: Path, content: str, said: str) -> None:
@@ -103,6 +104,58 @@ def test_a_table_that_cannot_be_used_is_one_sentence(tmp_path: Path, content: st
     with pytest.raises(InputError, match=said) as refused:
         load_data(settings(tmp_path / "t.csv", kind="table"))
     assert "t.csv" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "others", "said"),
+    [
+        ("t.xlsx", "x", {}, r"t\.xlsx ends in '\.xlsx': tables end in \.csv, \.parquet or \.jsonl"),
+        ("t.csv", None, {}, r"t\.csv does not exist: expected a table"),
+        ("t.parquet", "no parquet", {}, r"t\.parquet cannot be read as a table"),
+        (
+            "t.csv",
+            "label,a\n1,1\n1,2\n2,3\n",
+            {"split": {"by": "column"}},
+            "has no column 'split' to split by",
+        ),
+        (
+            "t.csv",
+            "label,a,split\n1,1,train\n1,2,train\n2,3,elsewhere\n",
+            {"split": {"by": "column"}},
+            "row 2 of column 'split' is 'elsewhere', expected train, validation or test",
+        ),
+        (
+            "t.csv",
+            "label,a\n1,1\n1,2\n2,3\n",
+            {"split": {"by": "time"}, "time_column": "day"},
+            "has no column 'day' to split by; found none",
+        ),
+        (
+            "t.csv",
+            "label,a\n1,1\n1,2\n2,3\n2,4\n",
+            {"split": {"train": 1, "validation": 0, "test": 1}},
+            "1 of 2 classes are left for training, at least 2 are needed",
+        ),
+    ],
+)
+def test_what_a_table_lacks_is_named(
+    tmp_path: Path, name: str, content: str | None, others: dict[str, object], said: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=said):
+        load_data(settings(tmp_path / name, kind="table", **others))
+
+
+def test_files_of_one_table_have_the_same_columns(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("label,a\n1,1\n1,2\n2,3\n2,4\n3,5\n3,6\n")
+    (tmp_path / "b.csv").write_text("label,a\n4,7\n4,8\n")
+    (tmp_path / "c.csv").write_text("label,b\n4,7\n")
+    both = {"kind": "table", "split": {"train": 1, "validation": 0, "test": 0}}
+    paths = [str(tmp_path / f"{name}.csv") for name in "abc"]
+    assert load_data(DataConfig.model_validate({"path": paths[:2], **both})).train.n_classes == 4
+    with pytest.raises(InputError, match=r"c\.csv has other columns than .*a\.csv"):
+        load_data(DataConfig.model_validate({"path": paths, **both}))
 
 
 def test_a_test_table_must_have_the_columns_that_are_trained_on(tmp_path: Path) -> None:
@@ -129,6 +182,12 @@ def test_a_list_of_images_gives_what_the_folder_gives(drawings: Path, tmp_path: 
     np.testing.assert_array_equal(listed.train.inputs, folder.train.inputs)
     np.testing.assert_array_equal(listed.train.labels, folder.train.labels)
     assert "writer" in listed.train.metadata
+    rows = [line.split(",") for line in lines[1:]]
+    columns = dict(zip(("path", "label", "writer"), map(list, zip(*rows, strict=True)), strict=True))
+    pq.write_table(pa.table(columns), tmp_path / "list.parquet")
+    by_parquet = load_data(settings(tmp_path / "list.parquet"))
+    np.testing.assert_array_equal(by_parquet.train.inputs, folder.train.inputs)
+    assert by_parquet.train.ids.tolist() == listed.train.ids.tolist()
     (tmp_path / "list.csv").write_text("path,label\nnone.png,1\nnone.png,2\nnone.png,2\nnone.png,3\n")
     with pytest.raises(InputError, match=r"none\.png"):
         load_data(settings(tmp_path / "list.csv"))
