@@ -118,11 +118,11 @@ def unit_rows(embeddings: ArrayLike, source: str = "embeddings", first_row: int 
     try:
         raw = np.asarray(embeddings)
     except ValueError:
-        raise InputError(f"{source}: the embeddings are not a rectangular array of numbers.") from None
+        raise InputError(f"{source}: not a rectangular array of numbers.") from None
     if raw.ndim != 2 or raw.shape[0] == 0 or raw.shape[1] == 0:
-        raise InputError(f"{source}: embeddings must be a non-empty [N, D] array, found shape {raw.shape}.")
+        raise InputError(f"{source}: expected a non-empty [N, D] array, found shape {raw.shape}.")
     if raw.dtype.kind not in "fiu":
-        raise InputError(f"{source}: embeddings must be numbers, found {raw.dtype}.")
+        raise InputError(f"{source}: vectors must be numbers, found {raw.dtype}.")
     squares = np.einsum(
         "ij,ij->i", raw, raw, dtype=np.float64, casting="same_kind" if raw.dtype.kind == "f" else "unsafe"
     )
