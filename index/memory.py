@@ -24,7 +24,8 @@ CONTROL_GROUP = Path("/sys/fs/cgroup")
 def build_bytes(kind: IndexKind, nodes: int, dim: int, m: int) -> int:
     """Bytes of memory that building an engine takes: what it holds, or before that, what it is trained on."""
     sample = {"hnsw_sq8": SQ8_SAMPLE, "ivf_pq": SAMPLE_PER_CELL * cells_for(nodes)}.get(kind, 0)
-    return max(held_bytes(kind, nodes, dim, m), 2 * 4 * dim * min(nodes, sample))
+    copies = 2 if kind == "ivf_pq" else 1  # rows, and what is left of them beside the centre of their cell
+    return max(held_bytes(kind, nodes, dim, m), copies * 4 * dim * min(nodes, sample))
 
 
 def held_bytes(kind: IndexKind, nodes: int, dim: int, m: int) -> int:

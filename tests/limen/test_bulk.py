@@ -119,7 +119,7 @@ def test_what_does_not_fit_is_refused_before_a_row_is_read(
     outcome = limen("build", *given, "--out", tmp_path / "b", "--set", "index.kind=hnsw")
     assert outcome.code == 2
     assert "on disk and 0 MiB is free there" in outcome.err
-    monkeypatch.setattr("limen.bundling.free_bytes", lambda: 60_000)
+    monkeypatch.setattr("limen.bundling.free_bytes", lambda: 80_000)
     outcome = limen(
         "build", *given, "--out", tmp_path / "b", "--set", "index.kind=hnsw", "--set", "index.m=4"
     )
