@@ -15,6 +15,7 @@ from api_schemas.errors import InputError
 from decision.embeddings import EmbeddingSet
 from decision.progress import Track, silent
 from decision.score import Scorer
+from evaluation.accepted import accepted_genuine
 from evaluation.consistency import utilities
 from evaluation.error_curve import ErrorCurve, error_curve
 from evaluation.flips import compatibility, flips
@@ -154,7 +155,7 @@ def _measure(found: Sweep, far: str, threshold: float | None, seed: int) -> _Mod
     have = ranks.n_partners > 0
     codes = pairs.a.codes[have]
     counts = np.bincount(codes, minlength=n).astype(np.float64)
-    accepted = pairs.accepted_genuine(np.array([used]))[:, 0]
+    accepted = accepted_genuine(pairs, np.array([used]))[:, 0]
     ratios = {
         "recall_at_1": (_sums(codes, ranks.first_rank[have] == 1, n), counts),
         "map_at_r": (_sums(codes, ranks.map_at_r[have], n), counts),

@@ -17,6 +17,7 @@ from decision.embeddings import EmbeddingSet
 from decision.hashes import data_hash
 from decision.progress import Track, silent
 from decision.score import Scorer
+from evaluation.accepted import accepted_per_class
 from evaluation.calibrate import labelled_scores
 from evaluation.examples import Examples
 from evaluation.identification import FPIRS, threshold_above, trials
@@ -166,7 +167,7 @@ def _values(items: EmbeddingSet, column: str) -> NDArray[np.str_]:
 
 def _classes(pairs: Pairs, thresholds: Thresholds, each: _PerQuery) -> list[GroupDiagnosis]:
     keys = list(thresholds.far)
-    genuine, impostor = pairs.accepted_per_class([thresholds.far[key] for key in keys])
+    genuine, impostor = accepted_per_class(pairs, [thresholds.far[key] for key in keys])
     rows = []
     for code, label in enumerate(pairs.classes):
         n_genuine, n_impostor = int(pairs.genuine_per_class[code]), int(pairs.impostor_per_class[code])
@@ -194,7 +195,7 @@ def _group(
 ) -> GroupDiagnosis:
     part = pairs.within(np.flatnonzero(members))
     keys = list(thresholds.far)
-    genuine, impostor = part.accepted_per_class([thresholds.far[key] for key in keys])
+    genuine, impostor = accepted_per_class(part, [thresholds.far[key] for key in keys])
     n_genuine, n_impostor = part.n_genuine, part.n_impostor
     return GroupDiagnosis(
         column=column,

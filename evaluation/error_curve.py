@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluation.accepted import accepted_per_class
 from evaluation.pairs import Integers
 from evaluation.sweep import Sweep
 
@@ -59,5 +60,5 @@ def error_curve(found: Sweep, eer: float) -> ErrorCurve:
     n = pairs.n_impostor
     ends = max(eer, 1 / n) / REACH, min(1.0, max(eer, 1 / n) * REACH)
     ranks = np.clip(np.ceil(np.geomspace(*ends, LEVELS) * n), 1, n).astype(np.int64)
-    genuine, impostor = pairs.accepted_per_class(found.impostors_ranked(ranks))
+    genuine, impostor = accepted_per_class(pairs, found.impostors_ranked(ranks))
     return ErrorCurve(genuine, impostor, pairs.genuine_per_class, pairs.impostor_per_class)

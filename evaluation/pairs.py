@@ -19,16 +19,15 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from api_schemas.errors import InputError
 from decision.embeddings import EmbeddingSet, Text
 from decision.score import CosineScorer, Scorer
 from evaluation.genuine import PART, GenuinePairs, genuine_parts
-from evaluation.kernels import count_pairs_at
 from evaluation.place import Place
 from evaluation.sides import Integers, Side, genuine_totals, groups_of, impostor_totals, side_of
-from evaluation.threads import in_threads, product, row_shares
+from evaluation.threads import product
 
 BLOCK_ROWS = 1024
 BLOCK_COLUMNS = 4096
@@ -208,39 +207,6 @@ class Pairs:
         """All genuine pairs at once: 16 bytes a pair for cosine, 20 for another score."""
         return GenuinePairs.joined(list(self.genuine_parts()))
 
-    # -- counts -----------------------------------------------------------------------------------
-    def accepted_per_class(self, thresholds: ArrayLike) -> tuple[Integers, Integers]:
-        """Accepted pairs per class at thresholds that are known beforehand.
-
-        Args:
-            thresholds: float32 [k], any order; accepted iff score >= threshold.
-
-        Returns:
-            genuine, impostor: int64 [classes, k]; an impostor pair counts for both of its classes.
-        """
-        ascending, order = _in_order(thresholds)
-        shares = row_shares(BLOCK_ROWS)
-        counts = np.zeros((len(shares), len(self.classes), len(order) + 1), dtype=np.int64)
-        for block in self.blocks():
-            in_threads(
-                count_pairs_at,
-                [
-                    (self.place(block), share, ascending, counts[number])
-                    for number, share in enumerate(row_shares(len(block.scores)))
-                ],
-            )
-        return self.accepted_genuine(thresholds), _accepted(counts.sum(axis=0), order)
-
-    def accepted_genuine(self, thresholds: ArrayLike) -> Integers:
-        """int64 [classes, k]: accepted genuine pairs at thresholds float32 [k] in any order."""
-        ascending, order = _in_order(thresholds)
-        width = len(order) + 1
-        counts = np.zeros(len(self.classes) * width, dtype=np.int64)
-        for part in self.genuine_parts():
-            level = np.searchsorted(ascending, part.scores, side="right")
-            counts += np.bincount(part.codes * width + level, minlength=len(counts))
-        return _accepted(counts.reshape(-1, width), order)
-
     def place(self, block: Block) -> Place:
         """A block's scores and which pairs they are, for the compiled loops."""
         groups_a, groups_b = self.a.groups, self.b.groups
@@ -294,19 +260,6 @@ def arrange(
         return Pairs(classes, a, a, True, used)
     b = side_of(gallery, classes, _densities(gallery, used, gallery_densities), groups[1])
     return Pairs(classes, a, b, False, used)
-
-
-def _in_order(thresholds: ArrayLike) -> tuple[NDArray[np.float32], Integers]:
-    given = np.asarray(thresholds, dtype=np.float32)
-    order = np.argsort(given, kind="stable")
-    return given[order], order
-
-
-def _accepted(reached: Integers, order: Integers) -> Integers:
-    """From pairs at exactly m ascending thresholds to pairs accepted at each, in the order given."""
-    accepted = np.empty((len(reached), len(order)), dtype=np.int64)
-    accepted[:, order] = np.cumsum(reached[:, ::-1], axis=1)[:, -2::-1]
-    return accepted
 
 
 def _densities(items: EmbeddingSet, scorer: Scorer, known: NDArray[Any] | None) -> NDArray[Any] | None:

@@ -17,6 +17,7 @@ from api_schemas.operating_point import Target
 from decision.embedding_files import save_embeddings
 from decision.progress import Track, silent
 from encoder.encoder import ENCODER_FILE, Encoder
+from evaluation.accepted import accepted_per_class
 from evaluation.calibrate import calibrate
 from evaluation.pairs import Pairs, arrange
 from evaluation.queries import ranks_of
@@ -146,5 +147,5 @@ def _threshold(run: Run) -> float | None:
 
 def far_at(pairs: Pairs, threshold: float) -> float:
     """Share of the impostor pairs at or above a threshold."""
-    _, accepted = pairs.accepted_per_class([threshold])
+    _, accepted = accepted_per_class(pairs, [threshold])
     return float(accepted.sum() / pairs.impostor_per_class.sum())

@@ -9,6 +9,7 @@ from api_schemas.errors import InputError
 from decision.embeddings import EmbeddingSet
 from decision.similarity import pair_similarities
 from evaluation import pairs as module
+from evaluation.accepted import accepted_per_class
 from evaluation.pairs import Pairs, arrange
 
 
@@ -83,7 +84,7 @@ def test_accepted_per_class_counts_ties_as_accepted(
     pairs, expected = both
     scores = np.array([s for _, _, s in expected])
     thresholds = np.concatenate([np.random.default_rng(1).choice(scores, 9), [2.0, -2.0]]).astype(np.float32)
-    genuine, impostor = pairs.accepted_per_class(thresholds)
+    genuine, impostor = accepted_per_class(pairs, thresholds)
     for k, t in enumerate(thresholds):
         for code, label in enumerate(pairs.classes):
             assert genuine[code, k] == sum(a == b == label and s >= t for a, b, s in expected)
