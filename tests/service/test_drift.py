@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from service.drift import FEWEST, KEPT, Drift, _auc, apart
+from service.drift import EVERY, FEWEST, KEPT, Drift, _auc, apart
 
 
 def rows(seed: int, n: int, shift: float = 0.0) -> np.ndarray:
@@ -37,8 +37,9 @@ def test_only_the_last_queries_count_one_of_each_request() -> None:
         drift.note(row[None])
     assert drift.auc(reference) > 0.9
     assert np.isnan(drift.auc(reference[:10])), "there is little to compare with"
-    for row in rows(3, KEPT):
+    for row in rows(3, (EVERY + 1) * KEPT):
         drift.note(row[None])
     assert drift.auc(reference) < 0.6
-    drift.note(np.ones((1, 5), dtype=np.float32))
+    for _ in range(EVERY):
+        drift.note(np.ones((1, 5), dtype=np.float32))
     assert np.isnan(drift.auc(reference)), "another model's vectors"

@@ -91,7 +91,7 @@ def test_drift_is_told_once_there_are_enough_queries(address: str, made: Any) ->
         assert 0.35 < alike < 0.65
         for _ in range(1000):
             client.search(rng.normal(size=(1, 16)) + 2.0, 1)
-        assert told(address)["limen_embedding_drift_auc"] > 0.9 > alike
+        assert told(address)["limen_embedding_drift_auc"] > 0.8 > alike
 
 
 def test_copies_and_probes_follow_rebuilds(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
