@@ -52,8 +52,9 @@ class Settings(BaseSettings):
     # requests admitted (their bodies are in memory), and connections that may wait for that
     max_inflight: int = Field(default=64, ge=1)
     max_queue: int = Field(default=128, ge=0)
-    # computing threads; work that would wait longer than this, and than 4 x its usual time, gets 429
-    threads: int = Field(default_factory=lambda: max(1, os.cpu_count() or 1), ge=1, le=256)
+    # computing threads; one core is left to the event loop, which must answer whoever is sent away
+    threads: int = Field(default_factory=lambda: max(1, (os.cpu_count() or 1) - 1), ge=1, le=256)
+    # work that would wait longer than this, and than 4 x its unloaded time, gets 429
     max_wait: float = Field(default=0.01, ge=0)
     # answers are begun until a turn of the event loop has lasted this long; what comes after gets 429
     max_turn: float = Field(default=0.002, ge=0)
