@@ -57,14 +57,16 @@ def test_a_first_look_that_misleads_costs_a_second_walk_and_changes_nothing(
 
 
 def test_pairs_beyond_the_memory_lie_on_disk(items: EmbeddingSet, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = sweep(arrange(items), deepest_far=0.5, per_query=False)
-    monkeypatch.setattr(top_pairs, "IN_MEMORY", 100)
+    in_memory = sweep(arrange(items), deepest_far=0.5, per_query=False).top.chunks
+    monkeypatch.setattr(top_pairs, "SLAB", 50)
+    monkeypatch.setattr(top_pairs, "IN_MEMORY", 1000)  # two slabs of 50 pairs at 8 bytes
     on_disk = sweep(arrange(items), deepest_far=0.5, per_query=False)
-    assert all(isinstance(chunk[0], np.memmap) for chunk in on_disk.top.chunks)
+    assert [isinstance(chunk[0], np.memmap) for chunk in on_disk.top.chunks[:4]] == [False, False, True, True]
+    assert sum(len(chunk[0]) for chunk in on_disk.top.chunks) == on_disk.top.length > 200
     for column in range(3):
         np.testing.assert_array_equal(
             np.concatenate([chunk[column] for chunk in on_disk.top.chunks]),
-            np.concatenate([chunk[column] for chunk in found.top.chunks]),
+            np.concatenate([chunk[column] for chunk in in_memory]),
         )
 
 
