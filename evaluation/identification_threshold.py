@@ -10,8 +10,8 @@ Gallery of G classes: ``FPIR_G <= 1 - (1 - p)^G``. With p(q) the chance that one
 ``1 - FPIR_G = E[(1-p(q))^G] >= (1-p)^G`` by Jensen's inequality: safe, and tight where queries are
 alike or matches rare. More items per class count like more classes, by the same argument.
 
-The match rate is carried along its tail (``match_tail.py``); where more is matched than the tail can explain,
-what is counted is bounded.
+The match rate is carried along its tail (``match_tail.py``). A threshold at which more is matched than the
+target allows is never taken, whatever the tail says.
 """
 
 from __future__ import annotations
@@ -122,7 +122,9 @@ def fpir_threshold(
 
     def fails(place: int) -> bool:
         threshold = float(candidates[place])
-        return rates.interval(threshold, confidence).bound > allowed
+        return (
+            unknown.match_rate(threshold) > allowed or rates.interval(threshold, confidence).bound > allowed
+        )
 
     if not rates.has_tail or not len(candidates) or fails(len(candidates) - 1):
         raise CalibrationRefused(
