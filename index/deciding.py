@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api_schemas.errors import LimenError
-from api_schemas.operating_point import Aggregate, OperatingPoint, Score
+from api_schemas.operating_point import Aggregate, OperatingPoint, Probability, Score
 from decision.accept import accepts
 from decision.probability import match_probability
 from decision.score import CosineScorer, Scorer
@@ -120,9 +120,21 @@ class Decider:
 
     def probabilities(self, scores: NDArray[np.float32]) -> list[float | None]:
         """Probability of a match for each of [n] scores; None where the point carries no calibration."""
-        if self.point.probability is None:
+        if self._calibration is None:
             return [None] * len(scores)
-        return list(match_probability(scores, self.point.probability).tolist())
+        return list(match_probability(scores, self._calibration).tolist())
+
+    @cached_property
+    def _calibration(self) -> Probability | None:
+        """The point's calibration with its lists as arrays: a list is read anew at every use."""
+        calibration = self.point.probability
+        if calibration is None:
+            return None
+        ready = {
+            name: np.array(value) if isinstance(value, list) else value
+            for name, value in calibration.parameters.items()
+        }
+        return calibration.model_copy(update={"parameters": ready})
 
     def beyond_proof(self, items: int) -> bool:
         """Whether a gallery of so many items is larger than the point was proven for."""

@@ -200,7 +200,7 @@ class Gallery:
             found = mean_hits(view, queries, k, decider, filter, exclude_ids)
         else:
             found = view.search(queries, k, decider=decider, condition=filter, exclude_ids=exclude_ids)
-        return [_best(hits, decider, len(view)) for hits in found]
+        return _decided(found, decider, len(view))
 
     def verify(self, a: ArrayLike, b: ArrayLike) -> list[Verification]:
         """Whether rows of ``a`` and ``b``, both [m, d], are alike: decided by the active 1:1 point.
@@ -274,28 +274,37 @@ def _stored(generation: Generation, row: int) -> StoredItem:
     )
 
 
-def _best(hits: list[Hit], decider: Decider, n_items: int) -> Match:
-    point = decider.point
-    beyond = decider.beyond_proof(n_items)
-    if not hits:
-        return Match("unknown", None, None, None, None, None, point.threshold, None, point.id, beyond)
+def _decided(found: list[list[Hit]], decider: Decider, n_items: int) -> list[Match]:
+    """The decision for each query's hits; accepted and turned into probabilities all at once."""
+    point, beyond = decider.point, decider.beyond_proof(n_items)
+    nobody = Match("unknown", None, None, None, None, None, point.threshold, None, point.id, beyond)
+    bests = [_best(hits, decider) for hits in found if hits]
+    scores = np.array([best.score for best, _ in bests], dtype=np.float32)
+    matches = (
+        Match(
+            "match" if accepted else "unknown",
+            best.label,
+            best.id,
+            best.similarity,
+            best.score,
+            probability,
+            point.threshold,
+            None if rival is None else best.score - rival,
+            point.id,
+            beyond,
+        )
+        for (best, rival), accepted, probability in zip(
+            bests, decider.accepts(scores).tolist(), decider.probabilities(scores), strict=True
+        )
+    )
+    return [next(matches) if hits else nobody for hits in found]
+
+
+def _best(hits: list[Hit], decider: Decider) -> tuple[Hit, float | None]:
+    """The best of at least one hit by score, ties by id, and the best score of another label."""
     if decider.scores_are_similarities:
         # hits come in the order of their similarities, ties by id
         best = hits[0]
-        rival = next((hit.score for hit in hits if hit.label != best.label), None)
-    else:
-        best = min(hits, key=lambda hit: (-hit.score, hit.id))
-        rival = max((hit.score for hit in hits if hit.label != best.label), default=None)
-    scores = np.array([best.score], dtype=np.float32)
-    return Match(
-        "match" if decider.accepts(scores)[0] else "unknown",
-        best.label,
-        best.id,
-        best.similarity,
-        best.score,
-        decider.probabilities(scores)[0],
-        point.threshold,
-        None if rival is None else best.score - rival,
-        point.id,
-        beyond,
-    )
+        return best, next((hit.score for hit in hits if hit.label != best.label), None)
+    best = min(hits, key=lambda hit: (-hit.score, hit.id))
+    return best, max((hit.score for hit in hits if hit.label != best.label), default=None)
