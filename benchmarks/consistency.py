@@ -1,6 +1,6 @@
 """Truth by simulation: is debiased OPIS zero where classes do not differ, and does its interval cover?
 
-    python benchmarks/consistency.py [--draws 200]
+    python -m benchmarks.consistency [--draws 200]
 
 Identical classes: orthonormal centres, one law, 8 items a class; the debiased value must be 0 within two
 standard errors of its mean. Unequal classes: spreads drawn from 0.3 to 1.0; the truth is the mean over

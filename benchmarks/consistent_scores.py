@@ -5,7 +5,7 @@ anew for each seed; out-of-scope texts as unknown queries) and the run folders g
 (training items as cohort, validation items for fitting, test items to measure on). Prints means over
 seeds, and over all runs given, as Markdown.
 
-    python -P benchmarks/consistent_scores.py --seeds 5 [RUN ...]
+    python -m benchmarks.consistent_scores --seeds 5 [RUN ...]
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from PIL import Image
 
 from api_schemas.config import IndexConfig
 from api_schemas.preprocessing import ImageInput
-from benchmarks.service import request, serve, started, status
+from benchmarks.wire import request, serve, started, status
 from decision.embeddings import EmbeddingSet
 from decision.hashes import encoder_model_hash
 from encoder import Encoder, Preprocessing

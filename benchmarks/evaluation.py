@@ -1,6 +1,6 @@
 """Evaluation beside the bare product of all similarities, and beside pytorch-metric-learning.
 
-    python benchmarks/evaluation.py [--quick] [--only NAME]
+    python -m benchmarks.evaluation [--quick] [--only NAME]
 
 Every row is measured in its own process, as the median of 5 (of 1 with --quick), in one run with the
 product that it is compared with: a blocked float32 product of all N x N similarities with torch, whose

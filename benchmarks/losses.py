@@ -1,6 +1,6 @@
 """Losses against pytorch-metric-learning's nearest, forward and backward, in the same run.
 
-    python benchmarks/losses.py [--rounds 30] [--partial-fc-classes 1000000] [--skip-partial-fc]
+    python -m benchmarks.losses [--rounds 30] [--partial-fc-classes 1000000] [--skip-partial-fc]
 
 Bars: at most 1.0 x the library where both exist (taken in turns, the median of the ratios within a round; 5 %
 of noise is allowed: where ours is the library's own class, the ratio is 1 by construction); Metrix of

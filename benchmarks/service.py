@@ -1,6 +1,6 @@
 """What HTTP costs on top of the engine: ratios of one run, on this machine.
 
-    python -P benchmarks/service.py [--items 100000] [--dims 128 512] [--spread 0.6] [--keep FOLDER]
+    python -m benchmarks.service [--items 100000] [--dims 128 512] [--spread 0.6] [--keep FOLDER]
 
 Rows lie around items/20 centres, ``unit(centre + spread / sqrt(d) * normal)``; the index is HNSW with
 ``m`` 16 and ``ef_construction`` 100, its beam the narrowest of a grid with recall@10 >= 0.95 on the same

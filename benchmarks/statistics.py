@@ -4,8 +4,8 @@ Draws of class-clustered data, calibrated by the code that ``limen calibrate`` r
 population of classes from the same law. Prints one table in Markdown; ends with exit code 1 where a
 bar is missed. With ``--embeddings`` real classes are split in halves, again and again, instead.
 
-    python -P benchmarks/statistics.py --draws 500
-    python -P benchmarks/statistics.py --embeddings clinc150_minilm.npz --draws 100
+    python -m benchmarks.statistics --draws 500
+    python -m benchmarks.statistics --embeddings clinc150_minilm.npz --draws 100
 """
 
 from __future__ import annotations

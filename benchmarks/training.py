@@ -1,6 +1,6 @@
 """A step of the training loop against the same network, loss and optimiser in a bare loop, in the same run.
 
-    python -P benchmarks/training.py [--rounds 60] [--precision float32] [--compile]
+    python -m benchmarks.training [--rounds 60] [--precision float32] [--compile]
 
 On a GPU where there is one. The bare loop gets its batches ready-made and clips as configured; the loop
 samples, prepares, turns and augments them, sets the learning rate, seeds and checks. Steps of both alternate,

@@ -44,6 +44,13 @@ def test_the_command_line_starts_without_the_heavy_packages() -> None:
     assert imported_by("import limen.cli").isdisjoint(HEAVY.split())
 
 
+def test_every_benchmark_can_be_started() -> None:
+    names = [path.stem for path in sorted((ROOT / "benchmarks").glob("*.py")) if path.stem != "__init__"]
+    imported = imported_by("\n".join(f"import benchmarks.{name}" for name in names))
+    assert len(names) > 5
+    assert "benchmarks" in imported
+
+
 def test_nothing_is_pickled() -> None:
     pattern = re.compile(r"\b(import pickle|pickle\.loads?|torch\.load|joblib|allow_pickle=True|dill)\b")
     found = [
