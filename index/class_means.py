@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decision.similarity import Vectors
+from index.alive import Alive
 from index.deciding import Decider
-from index.filters import Widened, matching_rows
 from index.generation import Generation
 from index.ranking import similarities
 from index.view import Hit, View
@@ -37,11 +37,7 @@ def mean_hits(
         exclude_ids: for each query an id that is left out, also of its class's mean.
     """
     found = view.search(queries, k, decider=decider, condition=condition, exclude_ids=exclude_ids)
-    parts = [
-        (part, _counting(view, part, alive, condition))
-        for part, alive in ((view.main, view.alive), (view.buffer, None))
-        if part is not None
-    ]
+    parts = [(part, _counting(view, part, alive, condition)) for part, alive in view.parts]
     own = decider.scorer.densities(queries)
     answers: list[list[Hit]] = []
     for number, hits in enumerate(found):
@@ -68,15 +64,14 @@ def mean_hits(
 
 
 def _counting(
-    view: View, part: Generation, alive: Any, condition: Mapping[str, Any] | None
+    view: View, part: Generation, alive: Alive | None, condition: Mapping[str, Any] | None
 ) -> NDArray[np.bool_] | None:
     """Which rows of a part count in means; all if None."""
     if condition is None:
-        return None if alive is None else np.asarray(alive.rows)
-    items = Widened(part.items, view.fields) if view.fields else part.items
+        return None if alive is None else alive.rows
     counting = np.zeros(len(part), dtype=bool)
-    counting[matching_rows(condition, items)] = True
-    return counting if alive is None else counting & alive.rows
+    counting[part.matching(condition, alive, view.fields)] = True
+    return counting
 
 
 def _members(

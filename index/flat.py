@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,17 +16,28 @@ from index.engine import NodeBits, Proposed, blocks, reserve, searched
 from index.nodes import Rows
 
 
-class FlatEngine:
-    """Compares a query with every node: exact, and fastest for small galleries."""
+class _Exhaustive(Sized):
+    """What such engines have in common."""
 
     kind: IndexKind = "flat"
     exact = True
     fewest = spread = 1
     blur = 0.0
 
+    def __init__(self) -> None:
+        self.parameters: dict[str, int | float] = {}
+
+    def worth(self, effort: float) -> int:
+        """It compares with all rows itself."""
+        return len(self)
+
+
+class FlatEngine(_Exhaustive):
+    """Compares a query with every node: exact, and fastest for small galleries."""
+
     def __init__(self, index: Any) -> None:
         self._index = index
-        self.parameters: dict[str, int | float] = {}
+        super().__init__()
 
     @classmethod
     def build(cls, vectors: Vectors, rows: Rows, config: IndexConfig, track: Track = silent) -> FlatEngine:
@@ -48,26 +60,17 @@ class FlatEngine:
         parameters = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(allowed))
         return searched(self._index, queries, fetch, params=parameters)
 
-    def worth(self, effort: float) -> int:
-        """It compares with all rows itself."""
-        return len(self)
-
     def save(self, path: Path) -> None:
         """Write the index file."""
         faiss.write_index(self._index, str(path))
 
 
-class ScanEngine:
+class ScanEngine(_Exhaustive):
     """Compares a query with rows that are in memory anyway; for buffers that change with every write."""
-
-    kind: IndexKind = "flat"
-    exact = True
-    fewest = spread = 1
-    blur = 0.0
 
     def __init__(self, vectors: Vectors) -> None:
         self._vectors = vectors
-        self.parameters: dict[str, int | float] = {}
+        super().__init__()
 
     def __len__(self) -> int:
         return len(self._vectors)
@@ -78,10 +81,6 @@ class ScanEngine:
         """The nearest rows; who allows only some scans those rows instead."""
         found = faiss.knn(queries, self._vectors, fetch, metric=faiss.METRIC_INNER_PRODUCT)
         return cast(Proposed, found)
-
-    def worth(self, effort: float) -> int:
-        """It compares with all rows itself."""
-        return len(self)
 
     def save(self, path: Path) -> None:
         """A buffer has no file of its own: the item store holds its rows."""

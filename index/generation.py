@@ -163,10 +163,8 @@ class Generation:
         """
         allowed = None
         if condition is not None:
-            allowed = matching_rows(condition, Widened(self.items, fields) if fields else self.items)
-            if alive is not None:
-                allowed = allowed[alive.rows[allowed]]
-            elif len(allowed) == len(self):
+            allowed = self.matching(condition, alive, fields)
+            if alive is None and len(allowed) == len(self):
                 allowed = None
         wanted = k + (left_out is not None)
         candidates = self._candidates(queries, wanted, allowed, exact, alive)
@@ -176,6 +174,16 @@ class Generation:
         found = ranked(self.vectors, self.items.rank, queries, candidates, k)
         stopwatch.add(perf_counter() - start)
         return found
+
+    def matching(
+        self,
+        condition: Mapping[str, Any],
+        alive: Alive | None = None,
+        fields: Mapping[str, ColumnKind] | None = None,
+    ) -> Rows:
+        """Rows, int64 ascending, that a filter holds for and that are still there; see ``search``."""
+        rows = matching_rows(condition, Widened(self.items, fields) if fields else self.items)
+        return rows if alive is None else rows[alive.rows[rows]]
 
     def _candidates(
         self, queries: Vectors, k: int, allowed: Rows | None, exact: bool, alive: Alive | None

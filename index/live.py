@@ -22,7 +22,6 @@ from index.checked import Checked
 from index.database import StoreInUse, StoreState
 from index.deciding import Decider
 from index.engines import rebuild_config
-from index.filters import Widened, matching_rows
 from index.following import CHECKED_FILE, SEEDED_FROM, FollowingGallery, item_store
 from index.gallery import Closed
 from index.generation import VECTORS_FILE, Generation
@@ -188,13 +187,8 @@ class LiveGallery(FollowingGallery):
     def _matching(self, condition: Mapping[str, Any]) -> list[str]:
         view = self._view
         ids: list[str] = []
-        for generation in (view.main, view.buffer):
-            if generation is None:
-                continue
-            rows = matching_rows(condition, Widened(generation.items, view.fields))
-            if generation is view.main and view.alive is not None:
-                rows = rows[view.alive.rows[rows]]
-            ids += generation.items.ids.take(rows)
+        for generation, alive in view.parts:
+            ids += generation.items.ids.take(generation.matching(condition, alive, view.fields))
         return ids
 
     def _prepare(self, decider: Decider) -> None:

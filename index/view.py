@@ -87,6 +87,12 @@ class View:
             "dead": self.dead,
         }
 
+    @property
+    def parts(self) -> list[tuple[Generation, Alive | None]]:
+        """The generations there are, each with what is alive of it; everything if None."""
+        parts = ((self.main, self.alive), (self.buffer, None))
+        return [(part, alive) for part, alive in parts if part is not None]
+
     def row_of(self, item_id: str) -> tuple[Generation, int] | None:
         """Where an item is, or None."""
         if self.buffer is not None:
@@ -129,9 +135,7 @@ class View:
         if exclude_ids is not None and len(exclude_ids) != len(queries):
             raise InputError(f"exclude_ids has {len(exclude_ids)} entries for {len(queries)} queries.")
         answers: list[list[Hit]] | None = None
-        for generation, alive in ((self.main, self.alive), (self.buffer, None)):
-            if generation is None:
-                continue
+        for generation, alive in self.parts:
             left_out = None if exclude_ids is None else _rows_of(generation.items, exclude_ids)
             found = generation.search(
                 queries,
