@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
@@ -10,12 +9,11 @@ from fastapi import APIRouter, Request, Response
 
 from api_schemas.http import MatchOptions, MatchRequest, MatchResponse
 from api_schemas.operating_point import OperatingPoint
-from index import stopwatch
 from index.gallery import Match
 from service import metrics
+from service.answers import answer
 from service.bodies import json_response
 from service.direct import DirectRoute
-from service.drift import Drift
 from service.openapi import BODY, problems, takes
 from service.options import asked
 from service.references import Resolved, asking
@@ -51,37 +49,17 @@ async def match(request: Request) -> Response:
     point = served.deciding("match")
     what = await asked(request, MatchOptions, served, state)
     parsed = perf_counter()
+
+    def find(queries: Resolved) -> list[dict[str, Any]]:
+        return _decide(served, point, state.signer, queries, what.options)
+
+    def write(results: list[dict[str, Any]], took_ms: float) -> Response:
+        return json_response({"results": results, "model_hash": served.model_hash, "took_ms": took_ms})
+
     return await state.compute.run(
-        lambda: _answer(served, point, state.signer, state.drift, what.resolve, what.options, start, parsed),
+        lambda: answer(what.resolve, find, write, state.drift, start, parsed),
         light=what.light and what.options.filter is None and point.target.aggregate == "nearest",
     )
-
-
-def _answer(
-    served: Served,
-    point: OperatingPoint,
-    signer: Signer,
-    drift: Drift,
-    resolve: Callable[[], Resolved],
-    options: MatchOptions,
-    start: float,
-    parsed: float,
-) -> Response:
-    stopwatch.take()
-    queries = resolve()
-    results = _decide(served, point, signer, queries, options)
-    searched = perf_counter()
-    if queries.excluded is None:
-        drift.note(queries.vectors)
-    took_ms = round((searched - start) * 1000, 3)
-    answer = json_response({"results": results, "model_hash": served.model_hash, "took_ms": took_ms})
-    metrics.observe_stages(
-        parse=parsed - start,
-        search=searched - parsed,
-        rescore=stopwatch.take(),
-        serialize=perf_counter() - searched,
-    )
-    return answer
 
 
 def _decide(

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
 from api_schemas.http import Include, SearchOptions, SearchRequest, SearchResponse
-from index import stopwatch
 from index.gallery import Hit
-from service import metrics
+from service.answers import answer
 from service.bodies import OCTETS, json_response
 from service.direct import DirectRoute
-from service.drift import Drift
 from service.octets import packed
 from service.openapi import BODY, problems, takes
 from service.options import asked
@@ -68,41 +65,20 @@ async def search(request: Request) -> Response:
     if binary and "vector" in what.options.include:
         raise at(INVALID_REQUEST, "include", "binary answers carry no vectors: ask for JSON")
     parsed = perf_counter()
+
+    def find(queries: Resolved) -> list[list[Hit]]:
+        return _find(served, queries, what.options)
+
+    def write(found: list[list[Hit]], took_ms: float) -> Response:
+        if binary:
+            return Response(packed(found, served.model_hash, took_ms), media_type=OCTETS)
+        results = [{"hits": _shown(hits, served, what.options.include)} for hits in found]
+        return json_response({"results": results, "model_hash": served.model_hash, "took_ms": took_ms})
+
     return await state.compute.run(
-        lambda: _answer(served, state.drift, what.resolve, what.options, binary, start, parsed),
+        lambda: answer(what.resolve, find, write, state.drift, start, parsed),
         light=what.light and not what.options.exact and what.options.filter is None,
     )
-
-
-def _answer(
-    served: Served,
-    drift: Drift,
-    resolve: Callable[[], Resolved],
-    options: SearchOptions,
-    binary: bool,
-    start: float,
-    parsed: float,
-) -> Response:
-    """The whole answer to a request that began at ``start``: a large one is not written on the event loop."""
-    stopwatch.take()
-    queries = resolve()
-    found = _find(served, queries, options)
-    searched = perf_counter()
-    if queries.excluded is None:
-        drift.note(queries.vectors)
-    took_ms = round((searched - start) * 1000, 3)
-    if binary:
-        answer = Response(packed(found, served.model_hash, took_ms), media_type=OCTETS)
-    else:
-        results = [{"hits": _shown(hits, served, options.include)} for hits in found]
-        answer = json_response({"results": results, "model_hash": served.model_hash, "took_ms": took_ms})
-    metrics.observe_stages(
-        parse=parsed - start,
-        search=searched - parsed,
-        rescore=stopwatch.take(),
-        serialize=perf_counter() - searched,
-    )
-    return answer
 
 
 def _find(served: Served, queries: Resolved, options: SearchOptions) -> list[list[Hit]]:
