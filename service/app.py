@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import Depends, FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.config import STARTUP_FAILURE
 
 from api_schemas.errors import LimenError
 from service import logs, openapi, problems
@@ -22,6 +24,7 @@ from service.memory import keep_large_blocks_apart
 from service.middleware import Envelope
 from service.models import Models
 from service.pace import Pace
+from service.parent import end_with_the_parent
 from service.routers import (
     admin,
     dashboard,
@@ -130,17 +133,31 @@ def create_app(settings: Settings) -> Service:
 
 
 def from_environment() -> Service:
-    """The app of a worker process, which finds its settings in its environment."""
+    """The app of a worker process, which finds its settings in its environment.
+
+    It ends when its bundle cannot be loaded, and when the process that started it is gone.
+    """
     keep_large_blocks_apart()
     settings = Settings()  # type: ignore[call-arg]
     logs.configure(settings.log_level)
-    return create_app(settings)
+    end_with_the_parent()
+    app = create_app(settings)
+    state: State = app.state.limen
+
+    def leave() -> None:
+        logs.LOGGER.error(str(state.failure))
+        os._exit(STARTUP_FAILURE)  # the parent then stops; any other end would have it start the next worker
+
+    state.on_failure = leave
+    return app
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     state: State = app.state.limen
     loading = asyncio.create_task(_load(state))
+    if state.settings.workers > 1:
+        await loading  # connections go to whichever worker takes them: to those that can answer alone
     yield {}
     state.draining = True
     await loading

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 import uvicorn
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from api_schemas.errors import ConfigError
@@ -99,7 +100,10 @@ def _several_processes(settings: Settings, listener: socket.socket) -> None:
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(shared)
     try:
         config = _config("service.app:from_environment", settings)
-        Multiprocess(config, sockets=[listener]).run()
+        supervisor = Multiprocess(config, sockets=[listener])
+        supervisor.run()
+        if any(worker.exitcode == STARTUP_FAILURE for worker in supervisor.processes):
+            raise ConfigError("A worker could not start; its line above says why.")
     finally:
         shutil.rmtree(shared, ignore_errors=True)
 

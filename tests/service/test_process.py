@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,6 +18,15 @@ from limen.client import Client
 from tests.service.processes import COMMAND, refused, running
 
 
+def copy_with_a_changed_byte(bundle: Path, broken: Path) -> Path:
+    shutil.copytree(bundle, broken)
+    content = bytearray((broken / "vectors.npy").read_bytes())
+    content[-5] ^= 1
+    (broken / "vectors.npy").unlink()
+    (broken / "vectors.npy").write_bytes(content)
+    return broken
+
+
 def test_a_port_in_use(made: Any) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -28,16 +38,7 @@ def test_a_port_in_use(made: Any) -> None:
 
 
 def test_a_bundle_with_one_byte_changed(made: Any, tmp_path: Path) -> None:
-    broken = tmp_path / "broken"
-    broken.mkdir()
-    for file in made.path.rglob("*"):
-        target = broken / file.relative_to(made.path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if file.is_file():
-            target.write_bytes(file.read_bytes())
-    content = bytearray((broken / "vectors.npy").read_bytes())
-    content[-5] ^= 1
-    (broken / "vectors.npy").write_bytes(content)
+    broken = copy_with_a_changed_byte(made.path, tmp_path / "broken")
     words = refused(str(broken), "--port", "0")
     assert "vectors.npy" in words
 
@@ -86,7 +87,39 @@ def test_two_workers_answer_as_one(made: Any) -> None:
         counted = [
             line for line in text.splitlines() if 'route="/v1/match"' in line and "requests_total" in line
         ]
-        assert counted
+        assert len(counted) == 1, "every answer was a 200: a worker takes requests once it can answer them"
         assert float(counted[0].rsplit(" ", 1)[1]) == 20.0
         process.send_signal(signal.SIGTERM)
         process.wait(20)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers share a listening socket")
+def test_workers_end_when_what_started_them_is_killed(made: Any) -> None:
+    with running(str(made.path), "--workers", "2") as (process, address):
+        process.kill()
+        process.wait(10)
+        for _ in range(200):
+            try:
+                httpx.get(f"{address}/livez", timeout=1)
+            except httpx.HTTPError:
+                break
+            time.sleep(0.1)
+        else:
+            pytest.fail("a worker still answers")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers share a listening socket")
+def test_workers_that_cannot_load_the_bundle_stop_the_service(made: Any, tmp_path: Path) -> None:
+    broken = copy_with_a_changed_byte(made.path, tmp_path / "broken")
+    done = subprocess.run(
+        [*COMMAND, str(broken), "--port", "0", "--workers", "2"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "vectors.npy" in done.stderr
+    assert "listening" not in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "worker could not start" in done.stderr.strip().splitlines()[-1]
