@@ -7,7 +7,7 @@ from training.state import Progress
 
 
 class Budget:
-    """Lowers ``Progress.planned_steps`` where the schedule says so, and says why.
+    """Sets ``Progress.planned_steps`` as the schedule says, and says why.
 
     Args:
         steps_per_epoch: batches in an epoch.
@@ -29,9 +29,10 @@ class Budget:
         return f"The {minutes:g} minutes of schedule.minutes are over."
 
     def after_epoch(self, progress: Progress) -> str | None:
-        """End the run when it no longer gets better; plan fewer epochs when the time will not do.
+        """End the run when it no longer gets better; plan those of its epochs that the time will do for.
 
-        A learning rate that was planned for more epochs than fit would never come down.
+        A learning rate that was planned for more epochs than fit would never come down; the first epochs are
+        often slow, so that what fits is asked again after each.
         """
         patience, minutes = self.schedule.patience, self.schedule.minutes
         if progress.step >= progress.planned_steps:
@@ -44,7 +45,9 @@ class Budget:
             return None
         per_epoch = progress.seconds / progress.epoch
         possible = progress.epoch + max(1, int((60 * minutes - progress.seconds) / per_epoch))
-        if possible * self.steps >= progress.planned_steps:
+        whole = self.steps * self.schedule.epochs
+        first = progress.planned_steps == whole
+        progress.planned_steps = min(possible * self.steps, whole)
+        if progress.planned_steps == whole or not first:  # every line of an epoch says how long is left
             return None
-        progress.planned_steps = possible * self.steps
         return f"An epoch takes {per_epoch:.0f} s: planning {possible} epochs in {minutes:g} minutes."

@@ -19,7 +19,7 @@ from training.objective import Objective
 class Progress:
     """Where a run stands. Batches and random draws follow from seed, epoch and step: none are stored.
 
-    ``planned_steps`` shrinks when the time budget would otherwise cut the schedule short.
+    ``planned_steps`` are fewer where the time budget would otherwise cut the schedule short.
     ``seconds`` is the time spent training so far, over all resumptions.
     """
 

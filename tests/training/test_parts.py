@@ -14,6 +14,7 @@ from api_schemas.errors import ConfigError
 from api_schemas.preprocessing import ImageInput, ImageMode, TableInput, VectorInput
 from encoder.preprocessing import Preprocessing
 from training.augment import augmented, rotated_quarters
+from training.backbones.conv4 import Conv4
 from training.network import build_network
 from training.registry import built
 from training.samplers import batches
@@ -149,6 +150,7 @@ def test_the_rate_rises_then_falls_within_its_bounds(shape: str) -> None:
     [
         ({"backbone": "conv4", "widths": [4, 4]}, (1, 12, 12)),
         ({"backbone": "conv4", "pooling": "gem"}, (3, 28, 28)),
+        ({"backbone": "conv4", "widths": [4, 4, 8], "pool_first": True, "dropout": 0.5}, (1, 20, 12)),
         ({"backbone": "resnet", "widths": [4, 8], "blocks": [1, 2], "pooling": "average"}, (1, 15, 15)),
         ({"backbone": "resnet", "widths": [4], "blocks": [1], "pooling": "max"}, (1, 16, 16)),
         ({"backbone": "mlp", "hidden": [16]}, (7,)),
@@ -163,6 +165,19 @@ def test_every_backbone_gives_unit_rows(model: dict[str, object], shape: tuple[i
     embeddings = network(torch.randn(6, *shape))
     assert embeddings.shape == (6, config.embedding_dim)
     torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(6))
+
+
+def test_pooling_first_normalises_a_quarter_of_the_numbers() -> None:
+    shapes: dict[bool, list[torch.Size]] = {}
+    for pool_first in (False, True):
+        backbone = Conv4((1, 12, 12), widths=(4, 8, 8), pool_first=pool_first)
+        seen = shapes.setdefault(pool_first, [])
+        for layer in backbone.modules():
+            if isinstance(layer, torch.nn.BatchNorm2d):
+                layer.register_forward_hook(lambda _, inputs, __, seen=seen: seen.append(inputs[0].shape))
+        assert backbone(torch.randn(2, 1, 12, 12)).shape == (2, *backbone.features) == (2, 8, 3, 3)
+    assert [shape[2] for shape in shapes[False]] == [12, 6, 3]
+    assert [shape[2] for shape in shapes[True]] == [6, 3, 3]
 
 
 def test_vectors_of_any_length_give_the_same_embedding() -> None:

@@ -1,0 +1,48 @@
+"""How many epochs a run plans."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from api_schemas.config import Config
+from training.budget import Budget
+from training.state import Progress
+
+STEPS = 10
+
+
+def planned(seconds: list[float], **schedule: Any) -> tuple[list[int], list[str]]:
+    """The epochs planned after each epoch that took so many seconds, and what was said."""
+    config = Config.model_validate(
+        {"data": {"builtin": "glyphs"}, "schedule": {"patience": None, **schedule}}
+    )
+    budget, progress, said = Budget(config, STEPS), Progress(), []
+    budget.begin(progress)
+    plans = []
+    for took in seconds:
+        progress.step += STEPS
+        progress.seconds += took
+        progress.finish_epoch()
+        if sentence := budget.after_epoch(progress):
+            said.append(sentence)
+        plans.append(progress.planned_steps // STEPS)
+    return plans, said
+
+
+def test_a_slow_first_epoch_does_not_cut_the_run_short() -> None:
+    plans, said = planned([12.0, 4.0, 4.0, 4.0], epochs=100, minutes=2)
+    assert plans == [10, 15, 18, 20]
+    assert len(said) == 1
+    assert "planning 10 epochs in 2 minutes" in said[0]
+
+
+def test_no_more_epochs_than_wanted() -> None:
+    plans, said = planned([12.0, 1.0, 1.0], epochs=25, minutes=2)
+    assert plans == [10, 18, 25]
+    assert len(said) == 1
+    assert planned([1.0, 1.0], epochs=25, minutes=2) == ([25, 25], [])
+
+
+def test_the_plan_is_followed_to_its_end() -> None:
+    plans, _ = planned([30.0, 30.0, 30.0, 30.0], epochs=100, minutes=2)
+    assert plans == [4, 4, 4, 4], "an epoch more would end half-way, the learning rate not yet down"
