@@ -39,7 +39,7 @@ class Case:
 
 
 CASES = (
-    Case("30k", 30_000, 1_500, 5, ("bare", "core", "all", "peer")),
+    Case("30k", 30_000, 1_500, 5, ("bare", "core", "all", "retrieval", "peer")),
     Case("10k", 10_000, 1_500, 5, ("bare", "core", "all")),
     Case("20k", 20_000, 1_500, 5, ("bare", "core", "all")),
     Case("40k", 40_000, 1_500, 5, ("bare", "core", "all")),
@@ -99,6 +99,8 @@ def measure(case: Case, repeats: int) -> dict[str, Any]:
     from evaluation.consistency import Settings, consistency
     from evaluation.evaluate import evaluate
     from evaluation.pairs import arrange
+    from evaluation.queries import ranks_of
+    from evaluation.retrieval import retrieval
     from evaluation.sweep import sweep
     from evaluation.verification import verification
 
@@ -119,6 +121,9 @@ def measure(case: Case, repeats: int) -> dict[str, Any]:
     def everything() -> Any:
         return evaluate(items, model_hash="benchmark", split="all")
 
+    def ranked() -> Any:
+        return retrieval(ranks_of(arrange(items)))
+
     def peer() -> dict[str, float]:
         from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 
@@ -126,7 +131,13 @@ def measure(case: Case, repeats: int) -> dict[str, Any]:
         calculator = AccuracyCalculator(include=wanted, k="max_bin_count", device=torch.device("cpu"))
         return dict(calculator.get_accuracy(tensor, torch.from_numpy(items.codes)))
 
-    parts: dict[str, Callable[[], Any]] = {"bare": bare, "core": core, "all": everything, "peer": peer}
+    parts: dict[str, Callable[[], Any]] = {
+        "bare": bare,
+        "core": core,
+        "all": everything,
+        "retrieval": ranked,
+        "peer": peer,
+    }
     small = items.subset(np.arange(min(3000, case.items)))
     evaluate(small, model_hash="warm-up", split="all")  # compile, and start the threads
     seconds: dict[str, list[float]] = {name: [] for name in case.parts}
@@ -192,7 +203,7 @@ def main() -> None:
         print(f"{case.items:,} x {DIMENSION}, {case.classes:,} classes; bare product {bare:.2f} s")
         for name in case.parts[1:]:
             took = found["seconds"][name]
-            print(f"  {name:<5} {took:7.2f} s  {took / bare:5.2f} x  + {found['gib'][name]:.2f} GiB")
+            print(f"  {name:<9} {took:7.2f} s  {took / bare:5.2f} x  + {found['gib'][name]:.2f} GiB")
         if "largest_difference_to_peer" in found:
             print(f"  largest difference to the peer's figures {found['largest_difference_to_peer']:.1e}")
         print(f"  {json.dumps(found['figures'])}")

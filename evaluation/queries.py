@@ -68,9 +68,12 @@ def few_partners(pairs: Pairs) -> bool:
 
 
 def ranks_of(pairs: Pairs, track: Track = silent) -> Ranks:
-    """Ranks of all rows of ``a`` in a walk of their own, a bounded number of partners at a time."""
+    """Ranks of all rows of ``a`` in a walk of their own, a bounded number of partners at a time.
+
+    Where all of them may be held, a set against itself is walked once per pair.
+    """
     parts = []
-    strips = list(_strips(pairs))
+    strips: list[slice | None] = [None] if few_partners(pairs) else list(_strips(pairs))
     for rows in track(strips, "ranks", len(strips)):
         queries = Queries.of(pairs, rows)
         for block in queries.pairs.blocks():

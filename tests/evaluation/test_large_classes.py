@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from evaluation.compare import compare
 from evaluation.diagnosis import diagnose
 from evaluation.evaluate import evaluate
 from evaluation.pairs import arrange
+from evaluation.queries import Ranks, ranks_of
 from evaluation.sweep import sweep
 
 PART = 50
@@ -87,6 +89,27 @@ def test_worst_pairs_groups_and_flips_do_not_depend_on_it_either(request: pytest
     whole = both()
     request.getfixturevalue("held_few")
     assert both() == whole
+
+
+@pytest.mark.parametrize("column", [None, "session"])
+@pytest.mark.parametrize("gallery", [False, True])
+def test_ranks_alone_are_those_of_the_whole_walk(
+    gallery: bool, column: str | None, request: pytest.FixtureRequest
+) -> None:
+    def both() -> list[Ranks]:
+        references = few_coordinates(1, [20, 4, 6, 0, 2]) if gallery else None
+        arranged = arrange(
+            few_coordinates(0, [40, 25, 1, 9, 5]), gallery=references, exclude_same=column, scorer=scorer()
+        )
+        walked = sweep(arranged, deepest_far=0.1, per_query=True).ranks
+        assert walked is not None
+        return [walked, ranks_of(arranged)]
+
+    found = both()
+    request.getfixturevalue("held_few")
+    for other in (found[1], *both()):
+        for one in fields(Ranks):
+            np.testing.assert_array_equal(getattr(other, one.name), getattr(found[0], one.name), one.name)
 
 
 @pytest.mark.usefixtures("held_few")
