@@ -97,6 +97,7 @@ class SplitConfig(Part):
 class AugmentationConfig(Part):
     """Random changes of training images; 0 leaves a kind out. Shifts are shares of the image's side.
 
+    ``elastic`` bends the image: the points of a coarse grid move by up to this share, those between follow.
     ``rotations_as_classes`` makes an image turned by 90, 180 and 270 degrees three further classes.
     """
 
@@ -104,6 +105,7 @@ class AugmentationConfig(Part):
     scale: Finite = Field(default=0.0, ge=0, lt=1)
     shear: Finite = Field(default=0.0, ge=0, lt=1)
     shift: Finite = Field(default=0.0, ge=0, lt=1)
+    elastic: Finite = Field(default=0.0, ge=0, lt=0.5)
     flip: bool = False
     noise: Finite = Field(default=0.0, ge=0)
     brightness: Finite = Field(default=0.0, ge=0, lt=1)

@@ -10,15 +10,20 @@ from torch.nn import functional as F
 
 from api_schemas.config import AugmentationConfig
 
+BENDS = 4  # points a side that an elastic distortion moves
+
 
 def augmented(images: Tensor, settings: AugmentationConfig, generator: torch.Generator) -> Tensor:
     """Each image changed by its own draw; float [n, c, h, w] to the same shape.
 
     All randomness comes from ``generator``, so a step is repeatable from its number alone.
     """
-    if settings.rotate_degrees or settings.scale or settings.shear or settings.shift or settings.flip:
+    moves = (settings.rotate_degrees, settings.scale, settings.shear, settings.shift, settings.elastic)
+    if any(moves) or settings.flip:
         transforms = _transforms(len(images), settings, generator).to(images.device)
         grid = F.affine_grid(transforms, list(images.shape), align_corners=False)
+        if settings.elastic:
+            grid = grid + _bends(images, settings.elastic, generator).to(images.device)
         images = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     if settings.brightness:
         factors = 1 + settings.brightness * _uniform(len(images), generator)
@@ -56,6 +61,16 @@ def _transforms(n: int, settings: AugmentationConfig, generator: torch.Generator
     rows_x = torch.stack([cos * scale_x - shear_x * sin, shear_x * cos - sin * scale_y, shift_x], dim=1)
     rows_y = torch.stack([sin * scale_x + shear_y * cos, cos * scale_y + shear_y * sin, shift_y], dim=1)
     return torch.stack([rows_x, rows_y], dim=1)
+
+
+def _bends(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Float [n, h, w, 2] to add to a sampling grid: smooth between ``BENDS`` x ``BENDS`` points.
+
+    The elastic distortion of Simard, Steinkraus and Platt (ICDAR 2003) with few points for a wide filter.
+    """
+    points = _uniform(len(images) * 2 * BENDS**2, generator).view(len(images), 2, BENDS, BENDS)
+    bends = F.interpolate(2 * share * points, images.shape[2:], mode="bicubic", align_corners=True)
+    return bends.permute(0, 2, 3, 1)
 
 
 def _holes(images: Tensor, share: float, generator: torch.Generator) -> Tensor:

@@ -104,7 +104,7 @@ def test_the_other_samplers_fill_their_batches(name: str) -> None:
 def test_no_augmentation_changes_nothing_and_each_kind_changes_something() -> None:
     images = torch.rand(4, 1, 16, 16)
     assert torch.equal(augmented(images, AugmentationConfig(), torch.Generator()), images)
-    for kind in ("rotate_degrees", "scale", "shear", "shift", "noise", "brightness", "erase"):
+    for kind in ("rotate_degrees", "scale", "shear", "shift", "elastic", "noise", "brightness", "erase"):
         settings = AugmentationConfig.model_validate({kind: 0.3 if kind != "rotate_degrees" else 20.0})
         once, again = (augmented(images, settings, torch.Generator().manual_seed(5)) for _ in range(2))
         assert once.shape == images.shape
@@ -124,6 +124,22 @@ def test_an_affine_transform_moves_ink_where_it_should() -> None:
     rows, cols = torch.meshgrid(torch.arange(21) - 10.0, torch.arange(21) - 10.0, indexing="ij")
     radius = ((turned[:, 0] * (rows**2 + cols**2).sqrt()).sum((1, 2)) / turned.sum((1, 2, 3))).mean()
     assert abs(float(radius) - 5) < 0.3, "turning keeps the distance to the centre"
+
+
+def test_an_elastic_distortion_bends_smoothly() -> None:
+    images = torch.zeros(400, 1, 41, 41)
+    images[:200, :, 20, 14] = images[200:, :, 20, 16] = 1
+    settings = AugmentationConfig(elastic=0.08)
+    halves = [augmented(part, settings, torch.Generator().manual_seed(0)) for part in images.split(200)]
+    columns = [(half.sum((1, 2)) * torch.arange(41)).sum(1) / half.sum((1, 2, 3)) for half in halves]
+    moved = columns[0] - 14
+    assert 0.08 * 41 / 2 < moved.abs().max() < 1.5 * 0.08 * 41
+    assert abs(float(moved.mean())) < 0.3, "to either side"
+    apart = columns[1] - columns[0]
+    assert (apart > 1).all(), "nothing folds over"
+    assert (apart < 3).all(), "neighbours stay neighbours"
+    ends = augmented(torch.ones(50, 1, 41, 41), settings, torch.Generator().manual_seed(1))
+    assert ends[:, :, 10:31, 10:31].min() > 0.999
 
 
 def test_quarter_turns_are_exact() -> None:
