@@ -98,7 +98,8 @@ class AugmentationConfig(Part):
     """Random changes of training images; 0 leaves a kind out. Shifts are shares of the image's side.
 
     ``elastic`` bends the image: the points of a coarse grid move by up to this share, those between follow.
-    ``rotations_as_classes`` makes an image turned by 90, 180 and 270 degrees three further classes.
+    ``rotations_as_classes`` makes an image turned by 90, 180 and 270 degrees three further classes,
+    ``mirrors_as_classes`` the mirror image of each another one.
     """
 
     rotate_degrees: Finite = Field(default=0.0, ge=0, le=180)
@@ -111,6 +112,13 @@ class AugmentationConfig(Part):
     brightness: Finite = Field(default=0.0, ge=0, lt=1)
     erase: Finite = Field(default=0.0, ge=0, lt=1)
     rotations_as_classes: bool = False
+    mirrors_as_classes: bool = False
+
+    @model_validator(mode="after")
+    def _mirror_image_is_the_same_class_or_another(self) -> Self:
+        if self.flip and self.mirrors_as_classes:
+            raise ValueError("flip keeps the class of a mirrored image, mirrors_as_classes makes it another")
+        return self
 
 
 class TextConfig(Part):

@@ -44,6 +44,11 @@ def rotated_quarters(images: Tensor, quarters: Tensor) -> Tensor:
     return turned
 
 
+def mirrored(images: Tensor, chosen: Tensor) -> Tensor:
+    """Those that are chosen, bool [n], with left and right exchanged."""
+    return torch.where(chosen.view(-1, 1, 1, 1), images.flip(3), images)
+
+
 def _uniform(n: int, generator: torch.Generator) -> Tensor:
     """Float [n], even in [-1, 1]."""
     return torch.rand(n, generator=generator) * 2 - 1

@@ -180,10 +180,10 @@ class Loop:
         return total
 
     def _start_from_class_means(self) -> None:
-        """Class vectors at the mean embedding that the fresh network gives each class and quarter turn."""
+        """Class vectors at the mean embedding that the fresh network gives each class and form."""
         found, size = [], self.config.evaluation.batch_size
-        for turns in range(self.inputs.quarters):
-            prepare = partial(self.inputs.turned, turns=turns)
+        for form in range(self.inputs.forms):
+            prepare = partial(self.inputs.in_form, form=form)
             items = self.splits.train
             embedded = embed(self.state.network, items, prepare, size, self.track, self.processes)
             found.append(torch.from_numpy(embedded.vectors))

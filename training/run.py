@@ -31,7 +31,7 @@ from training.data.items import Splits
 from training.data.load import load_data
 from training.embed import Prepare, embed
 from training.health import within_limits
-from training.inputs import quarter_turns
+from training.inputs import forms_of
 from training.loop import Loop
 from training.network import Network, build_network
 from training.objective import Objective
@@ -131,8 +131,8 @@ def _train(
     if not processes.first:
         track, say = silent, lambda _: None
     torch.manual_seed(config.seed)
-    turns = quarter_turns(config.data.augmentation)
-    splits = load_data(config.data, track, say, lambda labels: refuse_oversized(config, labels, turns))
+    forms = forms_of(config.data.augmentation)
+    splits = load_data(config.data, track, say, lambda labels: refuse_oversized(config, labels, forms))
     say(_described(splits))
     _, codes = np.unique(splits.train.labels, return_inverse=True)
     if warning := few_positives(config, codes):
@@ -140,7 +140,7 @@ def _train(
     network = _network(config, splits.preprocessing).to(device)
     if processes.count > 1:
         joined_batch_norms(network)
-    objective = Objective(config, splits.train.n_classes * turns).to(device)
+    objective = Objective(config, splits.train.n_classes * forms).to(device)
     state = State(network, objective, config.optimizer)
     evaluated = _network(config, splits.preprocessing).to(device)
     processes.wait()  # all have looked at what lies in the folder

@@ -138,9 +138,17 @@ def test_a_ramp_that_is_none_is_refused(small: MakeConfig, ramp: dict[str, float
         small(loss={"name": "circle", "weight": ramp})
 
 
-@pytest.mark.parametrize("quarters", [False, True], ids=["classes", "classes and their quarter turns"])
+@pytest.mark.parametrize(
+    ("forms", "number"),
+    [
+        ((), 1),
+        (("rotations_as_classes",), 4),
+        (("mirrors_as_classes",), 2),
+        (("rotations_as_classes", "mirrors_as_classes"), 8),
+    ],
+)
 def test_class_vectors_start_at_the_class_means(
-    small: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quarters: bool
+    small: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forms: tuple[str, ...], number: int
 ) -> None:
     given: list[tuple[Tensor, Tensor]] = []
     real = Objective.start
@@ -151,23 +159,22 @@ def test_class_vectors_start_at_the_class_means(
 
     monkeypatch.setattr(Objective, "start", start)
     config = small(
-        data={"path": small().data.path, "augmentation": {"rotations_as_classes": quarters}},
+        data={"path": small().data.path, "augmentation": dict.fromkeys(forms, True)},
         loss=[{"name": "proxy_anchor", "start_from_class_means": True}, "normalized_softmax"],
         optimizer={"lr": 1e-12, "ema": 0.9},
         schedule=ONE_STEP,
     )
     run = train(config, tmp_path / "run")
     ((embeddings, labels),) = given
-    turns = 4 if quarters else 1
-    assert labels.bincount().tolist() == [6] * 9 * turns
+    assert labels.bincount().tolist() == [6] * 9 * number
     latest = latest_checkpoint(run.path / CHECKPOINTS)
     assert latest is not None
     proxies = load_checkpoint(latest).tensors["objective/loss.losses.0.proxies"]
-    for code in range(9 * turns):
+    for code in range(9 * number):
         mean = nn.functional.normalize(embeddings[labels == code].mean(0), dim=0)
         torch.testing.assert_close(proxies[code], mean, rtol=1e-5, atol=1e-5)
-    if quarters:
-        assert not torch.allclose(embeddings[0], embeddings[1], atol=1e-3)
+    for form in range(1, number):
+        assert not torch.allclose(embeddings[0], embeddings[form], atol=1e-3)
 
 
 def test_a_class_without_items_keeps_its_vector(small: MakeConfig) -> None:

@@ -15,6 +15,9 @@ from api_schemas.preprocessing import ImageInput, ImageMode, TableInput, VectorI
 from encoder.preprocessing import Preprocessing
 from training.augment import augmented, rotated_quarters
 from training.backbones.conv4 import Conv4
+from training.data.items import Items
+from training.embed import Prepare
+from training.inputs import Inputs
 from training.network import build_network
 from training.registry import built
 from training.samplers import batches
@@ -124,6 +127,34 @@ def test_an_affine_transform_moves_ink_where_it_should() -> None:
     rows, cols = torch.meshgrid(torch.arange(21) - 10.0, torch.arange(21) - 10.0, indexing="ij")
     radius = ((turned[:, 0] * (rows**2 + cols**2).sqrt()).sum((1, 2)) / turned.sum((1, 2, 3))).mean()
     assert abs(float(radius) - 5) < 0.3, "turning keeps the distance to the centre"
+
+
+def test_every_form_of_an_item_is_a_class_of_its_own() -> None:
+    drawn = np.random.default_rng(0).integers(0, 255, size=(3, 1, 6, 6)).astype(np.uint8)
+    items = Items(drawn, np.array(["b", "a", "b"]), np.array(["0", "1", "2"]))
+    prepare = Prepare(rule_of((1, 6, 6)), torch.device("cpu"))
+    for rotations, mirrors in ((False, False), (True, False), (False, True), (True, True)):
+        augmentation = AugmentationConfig(rotations_as_classes=rotations, mirrors_as_classes=mirrors)
+        inputs = Inputs(items, prepare, augmentation)
+        wanted = [
+            (code, np.rot90(image[0], quarter)[:, :: -1 if mirror else 1])
+            for code, image in zip((1, 0, 1), drawn, strict=True)
+            for mirror in range(1 + mirrors)
+            for quarter in range(1 + 3 * rotations)
+        ]
+        rows = np.arange(len(inputs.codes))
+        assert len(rows) == len(wanted)
+        shown = inputs(rows, torch.Generator())
+        for row, (code, image) in enumerate(wanted):
+            assert inputs.codes[row] // inputs.forms == code
+            assert inputs.codes[row] % inputs.forms == row % inputs.forms
+            expected = prepare(np.ascontiguousarray(image)[None, None])[0]
+            torch.testing.assert_close(shown[row], expected)
+
+
+def test_a_mirror_image_is_the_same_class_or_another() -> None:
+    with pytest.raises(ValidationError, match="mirrors_as_classes makes it another"):
+        AugmentationConfig(flip=True, mirrors_as_classes=True)
 
 
 def test_an_elastic_distortion_bends_smoothly() -> None:
