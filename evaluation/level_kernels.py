@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 
 from evaluation.compiled import Floats, Integers, bin_of, compiled
 
-MOST_MET = 255  # pairs of a class that 8 bits can count
-
 
 class Steps(NamedTuple):
     """Thresholds, and a first guess at how many of them a score reaches.
@@ -18,13 +16,13 @@ class Steps(NamedTuple):
     Attributes:
         ascending: float32 [k].
         scale, base: of the bins.
-        first: int32 [bins]: the number of thresholds at or below the lower edge of the bin.
+        first: int64 [bins]: the number of thresholds at or below the lower edge of the bin.
     """
 
     ascending: Floats
     scale: np.float32
     base: np.float32
-    first: NDArray[np.int32]
+    first: Integers
 
 
 @compiled
@@ -91,16 +89,6 @@ def draw_halves(starts: Integers, seed: int, lanes: int, half: NDArray[np.uint8]
 
 
 @compiled
-def carry_over(code: int, few: NDArray[np.uint8], met: NDArray[np.uint8], counts: NDArray[np.int32]) -> None:
-    """Move a class's 8-bit counts into the 32-bit ones."""
-    if met[code]:
-        for lane in range(few.shape[1]):
-            counts[code, lane] += few[code, lane]
-            few[code, lane] = 0
-        met[code] = 0
-
-
-@compiled
 def halved_variances(
     impostor_a: NDArray[Any],
     impostor_b: NDArray[Any],
@@ -125,18 +113,15 @@ def halved_variances(
 
     Pairs are sorted by level: those of level k + 1 are accepted from threshold k downwards.
     ``halves_*`` uint8 [n, 2 L]: lane l says whether an item is in the first half of halving l, lane
-    L + l whether it is in the second; ``*_totals`` int64 [classes, 2 L]. Impostor pairs, by far the most,
-    are counted in 8 bits, a quarter of the memory to go through, and carried over before these overflow.
-    ``chosen`` are the classes that count, ``grid_of[k]`` the grid that threshold k belongs to. Adds to
-    ``variances`` [grids, L], to ``by_class`` [grids, chosen] each class's product of deviations, and to
+    L + l whether it is in the second; ``*_totals`` int64 [classes, 2 L]. ``chosen`` are the classes
+    that count, ``grid_of[k]`` the grid that threshold k belongs to. Adds to ``variances``
+    [grids, L], to ``by_class`` [grids, chosen] each class's product of deviations, and to
     ``weights`` [grids, chosen] in how many terms it took part.
     """
     lanes = halves_a.shape[1]
     L = lanes // 2
     n_classes = len(genuine_totals)
     impostors = np.zeros((n_classes, lanes), dtype=np.int32)
-    few = np.zeros((n_classes, lanes), dtype=np.uint8)  # of these, since a class was last carried over
-    met = np.zeros(n_classes, dtype=np.uint8)
     genuine = np.zeros((n_classes, lanes), dtype=np.int32)
     u = np.empty((len(chosen), lanes))
     sums = np.empty(lanes)
@@ -150,20 +135,11 @@ def halved_variances(
     for k in range(len(grid_of) - 1, -1, -1):
         for p in range(impostor_starts[k + 1], impostor_starts[k + 2]):
             x, y = halves_a[impostor_a[p]], halves_b[impostor_b[p]]
-            i, j = codes_a[impostor_a[p]], codes_b[impostor_b[p]]
-            left, right = few[i], few[j]
+            left, right = impostors[codes_a[impostor_a[p]]], impostors[codes_b[impostor_b[p]]]
             for lane in range(lanes):
                 both = x[lane] & y[lane]
                 left[lane] += both
                 right[lane] += both
-            met[i] += 1
-            met[j] += 1
-            if met[i] == MOST_MET:
-                carry_over(i, few, met, impostors)
-            if met[j] == MOST_MET:
-                carry_over(j, few, met, impostors)
-        for i in range(n_classes):
-            carry_over(i, few, met, impostors)
         for p in range(genuine_starts[k + 1], genuine_starts[k + 2]):
             x, y = halves_a[genuine_a[p]], halves_b[genuine_b[p]]
             own = genuine[codes_a[genuine_a[p]]]

@@ -50,7 +50,7 @@ def levels_of(found: Sweep, ascending: NDArray[np.float32]) -> Levels:
         ascending: float32 [k], the thresholds.
     """
     bins = found.bins
-    first = np.searchsorted(ascending, bins.edge(np.arange(bins.count)), side="right").astype(np.int32)
+    first = np.searchsorted(ascending, bins.edge(np.arange(bins.count)), side="right").astype(np.int64)
     first[0] = 0  # the first bin also holds what lies below its edge
     steps = Steps(ascending, bins.scale, bins.lowest, first)
     impostor = _sorted(found, steps, [(chunks, _drained(chunks)) for chunks in found.top.take(SHARES)])

@@ -14,7 +14,6 @@ from evaluation.evaluate import evaluate
 from evaluation.grid import distance_of, similarity_within
 from evaluation.halves import LANES, debiased
 from evaluation.intervals import interval
-from evaluation.level_kernels import MOST_MET
 from evaluation.levels import levels_of
 from evaluation.pairs import arrange
 from evaluation.sweep import sweep
@@ -100,15 +99,15 @@ def test_thresholds_accept_exactly_the_distances_within() -> None:
 
 
 @pytest.mark.parametrize(
-    ("exclude", "with_gallery", "sizes"),
-    [(None, False, (6, 7)), ("s", False, (6, 7)), (None, True, (6, 7)), (None, False, (2, 120))],
-    ids=["plain", "excluded", "gallery", "large classes"],
+    ("exclude", "with_gallery"),
+    [(None, False), ("s", False), (None, True)],
+    ids=["plain", "excluded", "gallery"],
 )
 def test_debiased_value_against_loops(
-    exclude: str | None, with_gallery: bool, sizes: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+    exclude: str | None, with_gallery: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(halves, "MOST", LANES * halves.BATCHES)
-    items = clustered(0, *sizes)
+    items = clustered(0, 6, 7)
     gallery = clustered(1, 7, 5) if with_gallery else None
     pairs = arrange(items, gallery=gallery, exclude_same=exclude)
     drawn: list[np.ndarray] = []
@@ -124,10 +123,7 @@ def test_debiased_value_against_loops(
     genuine = found.pairs.genuine().scores
     thresholds = np.sort(np.quantile(genuine, np.linspace(0.3, 0.9, 5)).astype(np.float32))
     thresholds = np.maximum(thresholds, found.bar)
-    levels = levels_of(found, thresholds)
-    if sizes == (2, 120):
-        assert np.diff(levels.impostor.accepted[0][::-1]).max() > 2 * MOST_MET, "8 bits are carried over"
-    result = debiased(pairs, levels, np.array([0, 1, 0, 1, 1]), 1.0, seed=3)
+    result = debiased(pairs, levels_of(found, thresholds), np.array([0, 1, 0, 1, 1]), 1.0, seed=3)
     assert result is not None
     assert result.halvings == LANES * halves.BATCHES
     step = 1 if pairs.symmetric else 2
