@@ -145,7 +145,7 @@ def compare(name: str, cases: list[Parts]) -> None:
     print(f"| score | {' | '.join(FIGURES)} |\n|{' --- |' * (len(FIGURES) + 1)}")
     for kind, figures in found.items():
         means = [np.mean([one.get(key, np.nan) for one in figures]) for key in FIGURES.values()]
-        print(f"| {kind} | {' | '.join(f'{mean:.4f}' for mean in means)} |")
+        print(f"| {kind} | {' | '.join(f'{mean:.3g}' for mean in means)} |")
     platt = np.mean([one["platt_log_loss"] for one in found["cosine"]])
     print(f"\nPlatt on cosine: held-out log loss {platt:.4f}.", flush=True)
 
