@@ -27,7 +27,7 @@ from api_schemas.preprocessing import ImageInput
 from decision.progress import silent
 from encoder.preprocessing import Preprocessing
 from training.data.items import Items, Splits
-from training.inputs import quarter_turns
+from training.inputs import forms_of
 from training.loop import Loop, in_bfloat16
 from training.network import build_network
 from training.objective import Objective
@@ -91,7 +91,7 @@ def _state(config: Config, splits: Splits) -> State:
     network = build_network(config.model, splits.preprocessing).to(DEVICE)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.train()
-    objective = Objective(config, splits.train.n_classes * quarter_turns(config.data.augmentation)).to(DEVICE)
+    objective = Objective(config, splits.train.n_classes * forms_of(config.data.augmentation)).to(DEVICE)
     return State(network, objective, config.optimizer)
 
 
