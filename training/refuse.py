@@ -52,7 +52,7 @@ def refuse_oversized(config: Config, labels: Text, images: int = 1) -> None:
 
     Args:
         labels: text [n], of the training items.
-        images: how many inputs each item gives: 4 where its quarter turns are classes of their own.
+        images: how many inputs each item gives, see ``training.inputs.forms_of``.
 
     Raises:
         ConfigError: a batch larger than the training part, or more items of a class than any class has.

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 import zipfile
 from collections import Counter
 from dataclasses import dataclass
@@ -17,6 +14,7 @@ import numpy as np
 import pytest
 
 from decision.embedding_files import save_embeddings
+from tests.end_to_end.typed import typed
 from tests.limen.conftest import clustered
 from tests.service.bundles import serving
 
@@ -44,22 +42,7 @@ class Example:
         for name, overrides in QUICK.items():
             flags = " ".join(f"--set '{one}'" for one in overrides.split())
             script = re.sub(rf"(limen train (?:configs/)?{name}\.yaml)$", rf"\1 {flags}", script, flags=re.M)
-        environment = {
-            **os.environ,
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "LIMEN_DATASETS": str(self.datasets),
-            "PYTHONPATH": str(ROOT),
-        }
-        done = subprocess.run(
-            ["bash", "-euc", f"set -o pipefail; {script}"],
-            cwd=self.folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        return typed(script, self.folder, LIMEN_DATASETS=str(self.datasets), PYTHONPATH=str(ROOT))
 
     def follow(self, section: str) -> tuple[str, str]:
         """Type a section; returns what its commands and what its query of the service printed."""

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +11,7 @@ import yaml
 from PIL import Image
 
 from api_schemas.config import Config
+from tests.end_to_end.typed import typed
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,15 +23,6 @@ def commands(heading: str) -> str:
     return re.sub(r"(&&)?\s*limen serve \S+", "", block)
 
 
-def run_as_written(script: str, folder: Path) -> None:
-    """Run shell lines in a folder with `limen` on the path."""
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    done = subprocess.run(
-        ["bash", "-euc", script], cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-
-
 def test_your_images(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for label in range(30):
@@ -43,9 +32,7 @@ def test_your_images(tmp_path: Path) -> None:
         for number in range(4):
             noisy = shape + rng.integers(0, 50, shape.shape, dtype=np.uint8)
             Image.fromarray(noisy).save(folder / f"{number}.jpg")
-    run_as_written(
-        commands("Your images").replace("photos.yaml ", "photos.yaml --set schedule.epochs=2 "), tmp_path
-    )
+    typed(commands("Your images").replace("photos.yaml ", "photos.yaml --set schedule.epochs=2 "), tmp_path)
     assert (tmp_path / "report" / "report.html").is_file()
     assert (tmp_path / "bundles" / "photos" / "encoder.onnx").is_file()
 
@@ -56,7 +43,7 @@ def test_your_embeddings(tmp_path: Path) -> None:
     centres = rng.normal(size=(80, 48))
     embeddings = centres[labels] + 0.4 * rng.normal(size=(640, 48))
     np.savez(tmp_path / "vectors.npz", embeddings=embeddings, labels=labels)
-    run_as_written(commands("Your embeddings").replace("0.001", "0.01"), tmp_path)
+    typed(commands("Your embeddings").replace("0.001", "0.01"), tmp_path)
     assert (tmp_path / "far.json").is_file()
     assert (tmp_path / "bundles" / "vectors" / "index.faiss").is_file()
 

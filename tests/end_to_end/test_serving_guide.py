@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.end_to_end.typed import typed
 from tests.service.bundles import DIMENSION, make_bundle, serving
 
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE = (ROOT / "docs" / "serving.md").read_text()
 PYTHON, SHELL = (re.findall(rf"```{kind}\n(.*?)```", GUIDE, re.DOTALL) for kind in ("python", "sh"))
-BIN = Path(sys.executable).parent
 
 
 @pytest.fixture(scope="module")
@@ -37,15 +35,7 @@ def address(folder: Path) -> Iterator[str]:
 
 def shell(script: str, folder: Path) -> str:
     script = script.replace("BUNDLE", "bundles/one").replace("VECTOR", json.dumps([1.0] * DIMENSION))
-    done = subprocess.run(
-        ["bash", "-euc", f"set -o pipefail; export PATH={BIN}:$PATH\n{script}"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return typed(script, folder)
 
 
 @pytest.mark.parametrize("number", range(len(PYTHON)))

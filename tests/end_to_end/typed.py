@@ -1,0 +1,22 @@
+"""Shell lines as a reader of the documentation types them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+def typed(script: str, folder: Path, **variables: str) -> str:
+    """What they print, run in a folder with ``limen`` on the path; the first that fails ends the test."""
+    done = subprocess.run(
+        ["bash", "-euc", f"set -o pipefail; {script}"],
+        cwd=folder,
+        env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"} | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
