@@ -204,7 +204,8 @@ class ModelConfig(Part):
 
     ``timm:NAME`` and ``hf:NAME`` take a network of those packages, by hub name or from a local folder.
     ``pooling`` over positions: flat (all are kept) for the networks from scratch, average for those, unless
-    given.
+    given. ``views``: an image's embedding joins those of its views, ``embedding_dim / views`` numbers each: 2
+    are the image and its mirror image, 4 its quarter turns, 8 both; embedding costs so many times as much.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -213,6 +214,20 @@ class ModelConfig(Part):
     backbone: str = "conv4"
     embedding_dim: int = Field(default=64, ge=2, le=8192)
     pooling: Literal["average", "max", "gem", "flat"] | None = None
+    views: Literal[1, 2, 4, 8] = 1
+
+    @model_validator(mode="after")
+    def _views_share_the_embedding(self) -> Self:
+        if self.embedding_dim % self.views or self.embedding_dim < 2 * self.views:
+            raise ValueError(
+                f"embedding_dim must be a multiple of views ({self.views}), found {self.embedding_dim}"
+            )
+        return self
+
+    @property
+    def view_dim(self) -> int:
+        """Length of one view's embedding, which is what the losses see."""
+        return self.embedding_dim // self.views
 
     @property
     def parameters(self) -> dict[str, Parameter]:
@@ -242,10 +257,14 @@ class SamplerConfig(Part):
 
 
 class OptimizerConfig(Part):
-    """``loss_lr_factor`` multiplies the learning rate of a loss's own parameters, e.g. proxies."""
+    """``loss_lr_factor`` multiplies the learning rate of a loss's own parameters, e.g. proxies.
 
-    name: Literal["adamw", "sgd"] = "adamw"
+    ``muon`` moves matrices and kernels by orthogonalised momentum at ``matrix_lr``, the rest as ``adamw``.
+    """
+
+    name: Literal["adamw", "sgd", "muon"] = "adamw"
     lr: Finite = Field(default=1e-3, gt=0)
+    matrix_lr: Finite = Field(default=0.02, gt=0)
     weight_decay: Finite = Field(default=1e-4, ge=0)
     loss_lr_factor: Finite = Field(default=10.0, gt=0)
     clip_norm: Finite | None = Field(default=1.0, gt=0)
