@@ -31,6 +31,7 @@ from training.data.items import Splits
 from training.data.load import load_data
 from training.embed import Prepare, embed
 from training.health import within_limits
+from training.heap import freed_memory_kept
 from training.inputs import forms_of
 from training.loop import Loop
 from training.network import Network, build_network
@@ -116,7 +117,7 @@ def train(
     if resume and not (out / CONFIG).exists():
         raise InputError(f"{out} holds no run to go on with: leave --resume out to start one there.")
     refuse_impossible(config)
-    with joined() as device, within_limits(out):
+    with joined() as device, within_limits(out), freed_memory_kept():
         return _train(config, out, resume, track, say, device)
 
 
