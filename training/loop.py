@@ -181,12 +181,14 @@ class Loop:
 
     def _start_from_class_means(self) -> None:
         """Class vectors at the mean embedding that the fresh network gives each class and form."""
-        found, size = [], self.config.evaluation.batch_size
+        config = self.config
+        found, size = [], config.evaluation.batch_size
         for form in range(self.inputs.forms):
             prepare = partial(self.inputs.in_form, form=form)
             items = self.splits.train
             embedded = embed(self.state.network, items, prepare, size, self.track, self.processes)
-            found.append(torch.from_numpy(embedded.vectors))
+            view = embedded.vectors[:, : config.model.view_dim] * config.model.views**0.5  # the image's own
+            found.append(torch.from_numpy(view))
         vectors = torch.stack(found, dim=1).flatten(0, 1)  # in the order of the codes
         self.state.objective.start(vectors, torch.from_numpy(self.inputs.codes))
 

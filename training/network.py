@@ -15,6 +15,7 @@ from training.backbones import HUBS, Backbone, backbone_named
 from training.backbones.plain import Identity
 from training.backbones.types import flat_size
 from training.registry import built
+from training.views import joined_views, views_of
 
 
 class Network(nn.Module):
@@ -24,10 +25,18 @@ class Network(nn.Module):
         dimension: length of an embedding.
         unit_input: scale input rows to unit length first, so that precomputed vectors of any length
             give the same embedding.
+        views: of an image, whose embeddings are joined in evaluation mode (``training.views``); in training
+            mode each image is one view and the embedding is ``dimension / views`` long.
     """
 
     def __init__(
-        self, backbone: Backbone, pooling: nn.Module, head: nn.Module, dimension: int, unit_input: bool
+        self,
+        backbone: Backbone,
+        pooling: nn.Module,
+        head: nn.Module,
+        dimension: int,
+        unit_input: bool,
+        views: int = 1,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -35,10 +44,13 @@ class Network(nn.Module):
         self.head = head
         self.unit_input = unit_input
         self.dimension = dimension
+        self.views = views
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Float [n, *input shape] to float32 [n, embedding_dim], unit rows."""
-        return self.project(self.features(inputs))
+        if self.training or self.views == 1:
+            return self.project(self.features(inputs))
+        return joined_views(self.project(self.features(views_of(inputs, self.views))), self.views)
 
     def features(self, inputs: Tensor) -> Tensor:
         """Float [n, *input shape] to what the backbone makes of it, before pooling: [n, *features]."""
@@ -48,7 +60,7 @@ class Network(nn.Module):
         return features
 
     def project(self, features: Tensor) -> Tensor:
-        """The backbone's [n, *features] to float32 [n, embedding_dim], unit rows."""
+        """The backbone's [n, *features] to float32 [n, embedding_dim / views], unit rows."""
         features = self.pooling(features)
         if features.dtype == torch.bfloat16:  # three digits: too few for what is compared
             with torch.autocast(features.device.type, enabled=False):
@@ -96,6 +108,11 @@ def build_network(model: ModelConfig, preprocessing: Preprocessing) -> Network:
     chosen_pooling = model.pooling or ("average" if hub else "flat")
     pooling = POOLINGS[chosen_pooling]() if spatial else nn.Flatten()
     size = backbone.features[0] if spatial and chosen_pooling != "flat" else flat_size(backbone.features)
+    if model.views > 1 and (rule.kind != "image" or isinstance(backbone, Identity)):
+        raise ConfigError(
+            f"model.views: is for networks that look at images, found {model.backbone} on {rule.kind} "
+            "inputs: leave it out."
+        )
     if isinstance(backbone, Identity):
         if size != model.embedding_dim:
             raise ConfigError(
@@ -103,5 +120,5 @@ def build_network(model: ModelConfig, preprocessing: Preprocessing) -> Network:
                 f"{model.embedding_dim}."
             )
         return Network(backbone, pooling, nn.Identity(), size, rule.kind == "vector")
-    head = nn.Linear(size, model.embedding_dim)
-    return Network(backbone, pooling, head, model.embedding_dim, rule.kind == "vector")
+    head = nn.Linear(size, model.view_dim)
+    return Network(backbone, pooling, head, model.embedding_dim, rule.kind == "vector", model.views)

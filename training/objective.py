@@ -30,7 +30,7 @@ class Objective(nn.Module):
 
     def __init__(self, config: Config, n_classes: int) -> None:
         super().__init__()
-        dimension = config.model.embedding_dim
+        dimension = config.model.view_dim
         self.miner = build_miner(config.miner) if config.miner else None
         losses = [build_loss(spec, num_classes=n_classes, embedding_dim=dimension) for spec in config.loss]
         if config.mixup and all(loss.roles is None for loss in losses):

@@ -27,9 +27,12 @@ from training.run import Run, train
 MakeConfig = Callable[..., Config]
 
 
-@pytest.fixture
-def run(small: MakeConfig, tmp_path: Path) -> Run:
-    return train(small(), tmp_path / "run")
+VIEWS = {"backbone": "conv4", "widths": [8, 8], "strided_stem": True, "residuals": [0, 1], "views": 8}
+
+
+@pytest.fixture(params=[{}, {"model": {**VIEWS, "embedding_dim": 64}}], ids=["plain", "views"])
+def run(request: pytest.FixtureRequest, small: MakeConfig, tmp_path: Path) -> Run:
+    return train(small(**request.param), tmp_path / "run")
 
 
 def test_the_encoder_gives_the_stored_embeddings_from_raw_files(

@@ -22,6 +22,7 @@ from training.network import build_network
 from training.registry import built
 from training.samplers import batches
 from training.schedule import rate_factor
+from training.views import views_of
 
 
 def rule_of(shape: tuple[int, ...]) -> Preprocessing:
@@ -198,6 +199,8 @@ def test_the_rate_rises_then_falls_within_its_bounds(shape: str) -> None:
         ({"backbone": "conv4", "widths": [4, 4]}, (1, 12, 12)),
         ({"backbone": "conv4", "pooling": "gem"}, (3, 28, 28)),
         ({"backbone": "conv4", "widths": [4, 4, 8], "pool_first": True, "dropout": 0.5}, (1, 20, 12)),
+        ({"backbone": "conv4", "widths": [4, 8], "strided_stem": True, "residuals": [0, 2]}, (1, 15, 13)),
+        ({"backbone": "conv4", "widths": [4, 8], "embedding_dim": 16, "views": 8}, (1, 12, 12)),
         ({"backbone": "resnet", "widths": [4, 8], "blocks": [1, 2], "pooling": "average"}, (1, 15, 15)),
         ({"backbone": "resnet", "widths": [4], "blocks": [1], "pooling": "max"}, (1, 16, 16)),
         ({"backbone": "mlp", "hidden": [16]}, (7,)),
@@ -209,9 +212,11 @@ def test_the_rate_rises_then_falls_within_its_bounds(shape: str) -> None:
 def test_every_backbone_gives_unit_rows(model: dict[str, object], shape: tuple[int, ...]) -> None:
     config = ModelConfig.model_validate({"embedding_dim": 5, **model})
     network = build_network(config, rule_of(shape))
-    embeddings = network(torch.randn(6, *shape))
-    assert embeddings.shape == (6, config.embedding_dim)
-    torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(6))
+    for length in (config.view_dim, config.embedding_dim):
+        embeddings = network(torch.randn(6, *shape))
+        assert embeddings.shape == (6, length)
+        torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(6))
+        network.eval()
 
 
 def test_pooling_first_normalises_a_quarter_of_the_numbers() -> None:
@@ -225,6 +230,64 @@ def test_pooling_first_normalises_a_quarter_of_the_numbers() -> None:
         assert backbone(torch.randn(2, 1, 12, 12)).shape == (2, *backbone.features) == (2, 8, 3, 3)
     assert [shape[2] for shape in shapes[False]] == [12, 6, 3]
     assert [shape[2] for shape in shapes[True]] == [6, 3, 3]
+
+
+def test_a_strided_stem_halves_what_pooling_would_and_residuals_keep_it() -> None:
+    backbone = Conv4((1, 48, 48), widths=(4, 8, 8), strided_stem=True, residuals=(0, 1, 2), pool_first=True)
+    sides: list[tuple[int, int]] = []
+    for layer in backbone.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.register_forward_hook(
+                lambda _, inputs, output: sides.append((inputs[0].shape[2], output.shape[2]))
+            )
+    assert backbone(torch.randn(2, 1, 48, 48)).shape == (2, *backbone.features) == (2, 8, 6, 6)
+    assert sides == [(48, 24), (24, 24), (12, 12), (12, 12), (6, 6), (6, 6)]
+
+
+def test_a_residual_adds_to_what_it_is_given() -> None:
+    torch.manual_seed(0)
+    plain = Conv4((1, 8, 8), widths=(4,)).eval()
+    deeper = Conv4((1, 8, 8), widths=(4,), residuals=(1,)).eval()
+    deeper.load_state_dict(plain.state_dict(), strict=False)
+    images = torch.randn(3, 1, 8, 8)
+    further = plain(images)
+    added = torch.relu(deeper.layers[-1].norm(deeper.layers[-1].convolution(further)))
+    assert added.abs().max() > 0.01
+    torch.testing.assert_close(deeper(images), further + added)
+
+
+def test_views_are_the_turned_and_mirrored_images() -> None:
+    image = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).view(1, 1, 2, 2)
+    seen = [tuple(view.flatten().int().tolist()) for view in views_of(image, 8)]
+    turned, mirrored = [(1, 2, 3, 4), (2, 4, 1, 3), (4, 3, 2, 1), (3, 1, 4, 2)], [(2, 1, 4, 3), (1, 3, 2, 4)]
+    assert seen[:4] == turned
+    assert seen[4:6] == mirrored
+    assert len(set(seen)) == 8
+    for count in (1, 2, 4):
+        views = [tuple(view.flatten().int().tolist()) for view in views_of(image, count)]
+        assert views == [seen[0], seen[4]] if count == 2 else views == seen[:count]
+
+
+@pytest.mark.parametrize("count", [2, 4, 8])
+def test_the_cosine_of_two_images_is_the_mean_over_their_views(count: int) -> None:
+    torch.manual_seed(1)
+    whole = {"backbone": "conv4", "widths": [4, 8], "embedding_dim": 3 * count, "views": count}
+    joined = build_network(ModelConfig.model_validate(whole), rule_of((1, 9, 9))).eval()
+    one = build_network(
+        ModelConfig.model_validate({**whole, "embedding_dim": 3, "views": 1}), rule_of((1, 9, 9))
+    )
+    one.load_state_dict(joined.state_dict())
+    one.eval()
+    images = torch.randn(5, 1, 9, 9)
+    apart = [one(view) for view in views_of(images, count).chunk(count)]
+    embeddings = joined(images)
+    torch.testing.assert_close(embeddings @ embeddings.T, sum(view @ view.T for view in apart) / count)
+    torch.testing.assert_close(embeddings[:, :3] * count**0.5, apart[0])
+
+
+def test_views_share_the_embedding_evenly() -> None:
+    with pytest.raises(ValidationError, match=r"embedding_dim must be a multiple of views \(8\), found 60"):
+        ModelConfig(embedding_dim=60, views=8)
 
 
 def test_vectors_of_any_length_give_the_same_embedding() -> None:
@@ -244,6 +307,9 @@ def test_vectors_of_any_length_give_the_same_embedding() -> None:
         ({"backbone": "conv4"}, (7,), "takes images"),
         ({"backbone": "resnet", "blocks": [1]}, (1, 8, 8), "widths and blocks must be of equal length"),
         ({"backbone": "identity", "embedding_dim": 3}, (7,), "keeps the input's 7 numbers"),
+        ({"backbone": "conv4", "residuals": [1]}, (1, 8, 8), "widths and residuals must be of equal length"),
+        ({"backbone": "mlp", "views": 2}, (7,), "is for networks that look at images, found mlp on table"),
+        ({"backbone": "identity", "views": 4}, (1, 8, 8), "found identity on image inputs"),
     ],
 )
 def test_a_wrong_model_is_one_sentence(model: dict[str, object], shape: tuple[int, ...], said: str) -> None:

@@ -106,6 +106,22 @@ def test_a_network_learns_what_can_be_learned(small: MakeConfig, tmp_path: Path)
     assert json.loads(lines[-1])["recall_at_1"] > 0.9
 
 
+def test_class_vectors_start_where_one_view_of_each_class_lies(small: MakeConfig, tmp_path: Path) -> None:
+    model = {"backbone": "conv4", "widths": [8, 8], "embedding_dim": 16}
+    starts = []
+    for views in (1, 4):
+        config = small(
+            model={**model, "embedding_dim": 4 * views, "views": views},
+            loss={"name": "proxy_anchor", "start_from_class_means": True},
+            schedule={"epochs": 1, "steps_per_epoch": 1, "patience": None},
+            optimizer={"lr": 1e-12},
+        )
+        run = train(config, tmp_path / str(views))
+        found = load_checkpoint(latest_checkpoint(run.path / "checkpoints")).tensors
+        starts.append(next(value for name, value in found.items() if name.startswith("objective/")))
+    torch.testing.assert_close(starts[0], starts[1])
+
+
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(small: MakeConfig, tmp_path: Path) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         train(small(seed=seed), tmp_path / name)
@@ -125,9 +141,10 @@ def full_of_state(small: MakeConfig) -> Config:
             {"name": "proxy_anchor", "start_from_class_means": True},
             {"name": "multi_similarity", "weight": {"start": 0.5, "end": 1.0}},
         ],
+        model={"backbone": "conv4", "widths": [8, 8], "embedding_dim": 16, "views": 4},
         mixup="metrix",
         memory={"name": "cross_batch", "size": 40},
-        optimizer={"ema": 0.9, "accumulate": 2},
+        optimizer={"name": "muon", "ema": 0.9, "accumulate": 2},
         schedule={"epochs": 3, "steps_per_epoch": 4, "patience": None, "shape": "one_cycle"},
     )
 
