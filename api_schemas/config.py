@@ -240,17 +240,23 @@ class SamplerConfig(Part):
 
     ``episodic``: exactly so many of each, drawn anew every time; a 20-way episode with 1 shot and 5 queries
     has ``batch_size`` 120 and ``items_per_class`` 6 (the loss's ``shots`` says which are the support).
+    With ``neighbours`` each class drawn (``m_per_class``) brings so many others with it that lie nearest in
+    the embedding, once the share ``neighbours_from`` of the run is done: batches are harder then.
     """
 
     name: Literal["m_per_class", "episodic", "class_balanced", "shuffled"] = "m_per_class"
     batch_size: int = Field(default=128, ge=2)
     items_per_class: int = Field(default=4, ge=1)
+    neighbours: int = Field(default=0, ge=0)
+    neighbours_from: Finite = Field(default=0.5, ge=0, lt=1)
 
     @model_validator(mode="after")
     def _batch_holds_two_classes(self) -> Self:
         grouped = self.name in ("m_per_class", "episodic")
         if grouped and self.batch_size < 2 * self.items_per_class:
             raise ValueError("batch_size must be at least twice items_per_class: a batch needs two classes")
+        if self.neighbours and self.name != "m_per_class":
+            raise ValueError(f"neighbours are for the sampler 'm_per_class', found '{self.name}'")
         if self.name == "episodic" and self.batch_size % self.items_per_class:
             raise ValueError("batch_size must be a multiple of items_per_class: an episode has whole classes")
         return self

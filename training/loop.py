@@ -97,7 +97,9 @@ class Loop:
     def _epoch(self, interruption: Interruption, began: float) -> float:
         """The rest of the epoch's steps; returns how many items a second they took."""
         progress, config = self.state.progress, self.config
-        plan = batches(self.inputs.codes, config.sampler, self.steps, config.seed, progress.epoch)
+        plan = batches(
+            self.inputs.codes, config.sampler, self.steps, config.seed, progress.epoch, self._nearest()
+        )
         todo = plan[progress.step_in_epoch :][: progress.planned_steps - progress.step]
         started, seen = time.monotonic(), 0
         self.state.network.train()
@@ -157,6 +159,8 @@ class Loop:
                 features = state.network.features(inputs)
                 embeddings = state.network.project(features)
             joined, labels = joined_batch(embeddings, labels)
+            if state.neighbours:
+                state.neighbours.note(joined, labels)
             torch.manual_seed(common)  # for mixup, which must draw the same in all processes
             loss = state.objective(joined, labels, done, **self._mixing(inputs, features))
             loss = loss * (len(whole) / len(rows))
@@ -178,6 +182,16 @@ class Loop:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         return total
+
+    def _nearest(self) -> Rows | None:
+        """The classes that come with each in this epoch's batches; None while they are drawn at random."""
+        neighbours, progress, sampler = self.state.neighbours, self.state.progress, self.config.sampler
+        if neighbours is None:
+            return None
+        done = progress.step / progress.planned_steps
+        if progress.step_in_epoch == 0 and done >= sampler.neighbours_from:
+            neighbours.begin_epoch()
+        return neighbours.nearest(sampler.neighbours)
 
     def _start_from_class_means(self) -> None:
         """Class vectors at the mean embedding that the fresh network gives each class and form."""

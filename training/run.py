@@ -34,6 +34,7 @@ from training.health import within_limits
 from training.heap import freed_memory_kept
 from training.inputs import forms_of
 from training.loop import Loop
+from training.neighbours import Neighbours
 from training.network import Network, build_network
 from training.objective import Objective
 from training.processes import Processes, joined
@@ -141,8 +142,10 @@ def _train(
     network = _network(config, splits.preprocessing).to(device)
     if processes.count > 1:
         joined_batch_norms(network)
-    objective = Objective(config, splits.train.n_classes * forms).to(device)
-    state = State(network, objective, config.optimizer)
+    classes = splits.train.n_classes * forms
+    objective = Objective(config, classes).to(device)
+    hard = Neighbours(classes, config.model.view_dim).to(device) if config.sampler.neighbours else None
+    state = State(network, objective, config.optimizer, hard)
     evaluated = _network(config, splits.preprocessing).to(device)
     processes.wait()  # all have looked at what lies in the folder
     (out / CHECKPOINTS).mkdir(parents=True, exist_ok=True)

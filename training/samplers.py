@@ -13,11 +13,14 @@ from api_schemas.errors import ConfigError
 Rows = NDArray[np.int64]
 
 
-def batches(labels: Rows, sampler: SamplerConfig, steps: int, seed: int, epoch: int) -> list[Rows]:
+def batches(
+    labels: Rows, sampler: SamplerConfig, steps: int, seed: int, epoch: int, nearest: Rows | None = None
+) -> list[Rows]:
     """The row numbers of each batch of one epoch.
 
     ``m_per_class``: classes in random order, each giving up to ``items_per_class`` of its items (all of a
-    smaller class), until the batch is full; a class comes again only after all others came.
+    smaller class), until the batch is full; a class comes again only after all others came. With ``nearest``,
+    each brings its nearest classes with it.
     ``episodic``: other classes every time, exactly ``items_per_class`` distinct items of each in random
     order; smaller classes never come. ``class_balanced``: every item's class is drawn evenly.
     ``shuffled``: a permutation of all items.
@@ -25,6 +28,7 @@ def batches(labels: Rows, sampler: SamplerConfig, steps: int, seed: int, epoch: 
     Args:
         labels: int [n], class codes from 0.
         steps: batches in the epoch.
+        nearest: int [classes, m], for ``m_per_class``: the classes that come with each.
 
     Raises:
         ConfigError: too few classes of ``items_per_class`` items for an episode.
@@ -33,7 +37,8 @@ def batches(labels: Rows, sampler: SamplerConfig, steps: int, seed: int, epoch: 
     rows_of = _rows_of_classes(labels)
     size = min(sampler.batch_size, len(labels))
     if sampler.name == "m_per_class":
-        return _m_per_class(rows_of, size, min(sampler.items_per_class, size // 2), steps, random)
+        items = min(sampler.items_per_class, size // 2)
+        return _m_per_class(rows_of, size, items, steps, random, nearest)
     if sampler.name == "episodic":
         return _episodes(rows_of, sampler, steps, random)
     if sampler.name == "class_balanced":
@@ -51,7 +56,12 @@ def _rows_of_classes(labels: Rows) -> list[Rows]:
 
 
 def _m_per_class(
-    rows_of: list[Rows], size: int, items: int, steps: int, random: np.random.Generator
+    rows_of: list[Rows],
+    size: int,
+    items: int,
+    steps: int,
+    random: np.random.Generator,
+    nearest: Rows | None,
 ) -> list[Rows]:
     classes: deque[int] = deque()
     waiting = [rows[:0] for rows in rows_of]
@@ -68,10 +78,15 @@ def _m_per_class(
             if code in used and len(used) < len(rows_of):
                 again.append(code)  # the next batch begins with it
                 continue
-            used.add(code)
-            group, waiting[code] = _dealt(waiting[code], rows_of[code], min(items, room), random)
-            groups.append(group)
-            room -= len(group)
+            brought = [] if nearest is None else nearest[code].tolist()
+            for member in (code, *brought):
+                if room and (member == code or member not in used):
+                    used.add(member)
+                    group, waiting[member] = _dealt(
+                        waiting[member], rows_of[member], min(items, room), random
+                    )
+                    groups.append(group)
+                    room -= len(group)
         classes.extendleft(reversed(again))
         made.append(np.concatenate(groups))
     return made

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from api_schemas.config import OptimizerConfig
 from training.muon import Muon
+from training.neighbours import Neighbours
 from training.network import Network
 from training.objective import Objective
 
@@ -67,12 +68,19 @@ class Progress:
 
 
 class State:
-    """Network, objective, optimiser, averaged weights and progress of one run."""
+    """Network, objective, optimiser, averaged weights, nearest classes and progress of one run."""
 
-    def __init__(self, network: Network, objective: Objective, settings: OptimizerConfig) -> None:
+    def __init__(
+        self,
+        network: Network,
+        objective: Objective,
+        settings: OptimizerConfig,
+        neighbours: Neighbours | None = None,
+    ) -> None:
         self.network = network
         self.objective = objective
         self.settings = settings
+        self.neighbours = neighbours
         self.optimizer = make_optimizer(network, objective, settings)
         self.base_rates = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.average: dict[str, Tensor] | None = None
@@ -96,6 +104,8 @@ class State:
         """All tensors under flat names."""
         flat = {f"network/{name}": value for name, value in self.network.state_dict().items()}
         flat |= {f"objective/{name}": value for name, value in self.objective.state_dict().items()}
+        if self.neighbours:
+            flat |= {f"neighbours/{name}": value for name, value in self.neighbours.state_dict().items()}
         flat |= {f"average/{name}": value for name, value in (self.average or {}).items()}
         for number, moments in self.optimizer.state_dict()["state"].items():
             flat |= {
@@ -109,6 +119,8 @@ class State:
         """The inverse of ``tensors``; raises KeyError or RuntimeError when they belong to another network."""
         self.network.load_state_dict(_below("network/", flat))
         self.objective.load_state_dict(_below("objective/", flat))
+        if self.neighbours:
+            self.neighbours.load_state_dict(_below("neighbours/", flat))
         for name, value in (self.average or {}).items():
             value.copy_(flat[f"average/{name}"])
         parameters = [value for group in self.optimizer.param_groups for value in group["params"]]

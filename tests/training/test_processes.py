@@ -50,7 +50,7 @@ def config_for(folder: Path) -> Config:
             "mixup": "metrix",
             "miner": "multi_similarity",
             "memory": {"name": "cross_batch", "size": 200},
-            "sampler": {"batch_size": 128, "items_per_class": 4},
+            "sampler": {"batch_size": 128, "items_per_class": 4, "neighbours": 2, "neighbours_from": 0.0},
             "optimizer": {"name": "sgd", "lr": 0.05, "accumulate": 2},
             "schedule": {"epochs": 2, "steps_per_epoch": STEPS, "patience": None},
         }

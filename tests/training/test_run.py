@@ -122,6 +122,23 @@ def test_class_vectors_start_where_one_view_of_each_class_lies(small: MakeConfig
     torch.testing.assert_close(starts[0], starts[1])
 
 
+def test_neighbours_come_when_their_share_of_the_run_is_done(small: MakeConfig, tmp_path: Path) -> None:
+    finals = {}
+    for share in (0.0, 0.5, 0.9):
+        config = small(
+            sampler={"batch_size": 16, "items_per_class": 2, "neighbours": 1, "neighbours_from": share},
+            schedule={"epochs": 4, "steps_per_epoch": 3, "patience": None, "keep": 9},
+        )
+        train(config, tmp_path / str(share))
+        found = [
+            load_checkpoint(path).tensors for path in (tmp_path / str(share)).rglob("step-*.safetensors")
+        ]
+        assert len(found) == 4
+        begun = sorted(bool(tensors["neighbours/at_start"].any()) for tensors in found)
+        finals[share] = begun
+    assert finals == {0.0: [False, True, True, True], 0.5: [False, False, True, True], 0.9: [False] * 4}
+
+
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(small: MakeConfig, tmp_path: Path) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         train(small(seed=seed), tmp_path / name)
@@ -144,6 +161,7 @@ def full_of_state(small: MakeConfig) -> Config:
         model={"backbone": "conv4", "widths": [8, 8], "embedding_dim": 16, "views": 4},
         mixup="metrix",
         memory={"name": "cross_batch", "size": 40},
+        sampler={"batch_size": 16, "items_per_class": 2, "neighbours": 1, "neighbours_from": 0.3},
         optimizer={"name": "muon", "ema": 0.9, "accumulate": 2},
         schedule={"epochs": 3, "steps_per_epoch": 4, "patience": None, "shape": "one_cycle"},
     )
