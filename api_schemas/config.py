@@ -218,9 +218,13 @@ class ModelConfig(Part):
 
     @model_validator(mode="after")
     def _views_share_the_embedding(self) -> Self:
-        if self.embedding_dim % self.views or self.embedding_dim < 2 * self.views:
+        if self.embedding_dim % self.views:
             raise ValueError(
                 f"embedding_dim must be a multiple of views ({self.views}), found {self.embedding_dim}"
+            )
+        if self.view_dim < 2:
+            raise ValueError(
+                f"embedding_dim must be at least twice views ({self.views}), found {self.embedding_dim}"
             )
         return self
 
@@ -255,10 +259,14 @@ class SamplerConfig(Part):
         grouped = self.name in ("m_per_class", "episodic")
         if grouped and self.batch_size < 2 * self.items_per_class:
             raise ValueError("batch_size must be at least twice items_per_class: a batch needs two classes")
-        if self.neighbours and self.name != "m_per_class":
-            raise ValueError(f"neighbours are for the sampler 'm_per_class', found '{self.name}'")
         if self.name == "episodic" and self.batch_size % self.items_per_class:
             raise ValueError("batch_size must be a multiple of items_per_class: an episode has whole classes")
+        return self
+
+    @model_validator(mode="after")
+    def _neighbours_come_with_whole_classes(self) -> Self:
+        if self.neighbours and self.name != "m_per_class":
+            raise ValueError(f"neighbours are for the sampler 'm_per_class', found '{self.name}'")
         return self
 
 

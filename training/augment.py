@@ -40,8 +40,15 @@ def rotated_quarters(images: Tensor, quarters: Tensor) -> Tensor:
     turned = images.clone()
     for quarter in (1, 2, 3):
         rows = quarters == quarter
-        turned[rows] = torch.rot90(images[rows], quarter, (2, 3))
+        turned[rows] = quarter_turned(images[rows], quarter)
     return turned
+
+
+def quarter_turned(images: Tensor, quarters: int) -> Tensor:
+    """All images [n, c, s, s] turned by 0 to 3 quarters; ONNX has no operator for rot90."""
+    turned = images.transpose(2, 3) if quarters % 2 else images
+    axes = ((), (2,), (2, 3), (3,))[quarters]
+    return turned.flip(axes) if axes else turned
 
 
 def mirrored(images: Tensor, chosen: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ def freed_memory_kept() -> Iterator[None]:
     """Large blocks come from the heap, whose end is not given back to the system until this is left.
 
     Otherwise glibc maps every tensor above 32 MiB anew and unmaps it when it is freed: the system clears all
-    its pages in each step, a fifth to a third of the time on a CPU. Elsewhere nothing changes.
+    its pages in each step, up to half of the time on a CPU. Elsewhere nothing changes.
     """
     if not hasattr(_LIBC, "malloc_trim"):  # the C library of GNU/Linux alone has both
         yield

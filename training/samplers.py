@@ -78,15 +78,14 @@ def _m_per_class(
             if code in used and len(used) < len(rows_of):
                 again.append(code)  # the next batch begins with it
                 continue
-            brought = [] if nearest is None else nearest[code].tolist()
-            for member in (code, *brought):
-                if room and (member == code or member not in used):
-                    used.add(member)
-                    group, waiting[member] = _dealt(
-                        waiting[member], rows_of[member], min(items, room), random
-                    )
-                    groups.append(group)
-                    room -= len(group)
+            near = [] if nearest is None else nearest[code].tolist()
+            for member in (code, *(other for other in near if other not in used)):
+                if not room:
+                    break
+                used.add(member)
+                group, waiting[member] = _dealt(waiting[member], rows_of[member], min(items, room), random)
+                groups.append(group)
+                room -= len(group)
         classes.extendleft(reversed(again))
         made.append(np.concatenate(groups))
     return made

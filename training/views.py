@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from training.augment import quarter_turned
+
 
 def views_of(images: Tensor, count: int) -> Tensor:
     """Float [n, c, s, s] to [count * n, c, s, s]: the images, then all of them in each other view.
@@ -15,14 +17,8 @@ def views_of(images: Tensor, count: int) -> Tensor:
     """
     views = [images, images.flip(3)] if count in (2, 8) else [images]
     if count in (4, 8):
-        views = [turned for view in views for turned in _quarter_turns(view)]
+        views = [quarter_turned(view, quarters) for view in views for quarters in range(4)]
     return torch.cat(views)
-
-
-def _quarter_turns(images: Tensor) -> list[Tensor]:
-    """By 0, 90, 180 and 270 degrees; ONNX has no operator for that, but for what it is made of."""
-    across = images.transpose(2, 3)
-    return [images, across.flip(2), images.flip((2, 3)), across.flip(3)]
 
 
 def joined_views(embeddings: Tensor, count: int) -> Tensor:

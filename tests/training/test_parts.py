@@ -288,6 +288,8 @@ def test_the_cosine_of_two_images_is_the_mean_over_their_views(count: int) -> No
 def test_views_share_the_embedding_evenly() -> None:
     with pytest.raises(ValidationError, match=r"embedding_dim must be a multiple of views \(8\), found 60"):
         ModelConfig(embedding_dim=60, views=8)
+    with pytest.raises(ValidationError, match=r"embedding_dim must be at least twice views \(8\), found 8"):
+        ModelConfig(embedding_dim=8, views=8)
 
 
 def test_vectors_of_any_length_give_the_same_embedding() -> None:
