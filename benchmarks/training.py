@@ -1,13 +1,15 @@
 """A step of the training loop against the same network, loss and optimiser in a bare loop, in the same run.
 
-    python -m benchmarks.training [--rounds 60] [--precision float32] [--compile]
+    python -m benchmarks.training [--rounds 60] [--config FILE] [--set KEY=VALUE] [--compile]
 
-On a GPU where there is one. The bare loop gets its batches ready-made and clips as configured; the loop
-samples, prepares, turns and augments them, sets the learning rate, seeds and checks. Steps of both alternate,
-so that other work on the machine meets both. Both keep the memory that a step frees for the next one, as
-`limen train` does; a third as many steps are taken without that, to say what it is worth.
-Bars: at most 1.05 x the bare step (median of the ratios of neighbouring steps); preparing a batch takes at
-most a tenth of the step, so that the cores compute for 90 % of the time. Exit code 1 when a bar is missed.
+With random images of the configuration's size, on a GPU where there is one. The bare loop gets its batches
+ready-made and clips as configured; the loop samples, prepares, turns and augments them, sets the learning
+rate, seeds and checks. Steps of both alternate, so that other work on the machine meets both. Both keep the
+memory that a step frees for the next one, as `limen train` does; on a CPU a third as many steps are taken
+without that, to say what it is worth.
+Bars: at most 1.05 x the bare step (median of the ratios of neighbouring steps); on a CPU preparing a batch
+takes at most a tenth of the step, so that the cores compute for 90 % of the time (a GPU computes meanwhile).
+Exit code 1 when a bar is missed.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from api_schemas.preprocessing import ImageInput
 from decision.progress import silent
 from encoder.preprocessing import Preprocessing
 from training.data.items import Items, Splits
+from training.feed import Feed
 from training.heap import freed_memory_kept
 from training.inputs import forms_of
 from training.loop import Loop, in_bfloat16
@@ -38,7 +41,9 @@ from training.state import State
 
 OVERHEAD = 1.05
 WAITING = 0.10
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+ON_GPU = torch.cuda.is_available()
+WARM_UP = 5  # steps that are not counted
+DEVICE = torch.device("cuda" if ON_GPU else "cpu")
 CONFIG = Path(__file__).parents[1] / "configs" / "omniglot.yaml"
 
 
@@ -46,10 +51,11 @@ def main() -> int:
     """Print the figures; 1 when a bar is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rounds", type=int, default=60)
-    parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as of limen train")
+    parser.add_argument("--config", type=Path, default=CONFIG)
     parser.add_argument("--compile", action="store_true", help="torch.compile the backbone of both")
     options = parser.parse_args()
-    config = Config.load(CONFIG, [f"precision={options.precision}"])
+    config = Config.load(options.config, options.set)
     with TemporaryDirectory() as folder:
         loop = _loop(config, Path(folder))
         state = _state(config, loop.splits)
@@ -57,21 +63,26 @@ def main() -> int:
             for network in (loop.state.network, state.network):
                 network.backbone.compile()
         bare = _bare(config, state)
-        plan = batches(loop.inputs.codes, config.sampler, options.rounds + 3, seed=1, epoch=0)
-        without, _, _ = _alternate(loop, bare, plan[: 3 + options.rounds // 3])
+        plan = batches(loop.inputs.codes, config.sampler, options.rounds + WARM_UP, seed=1, epoch=0)
+        some = plan[: WARM_UP + options.rounds // 3]
+        without = [] if ON_GPU else _alternate(loop, bare, some)[0]
         with freed_memory_kept():
             ours, theirs, preparing = _alternate(loop, bare, plan)
     ratio = float(np.median(np.divide(ours, theirs)))
     waiting = np.median(preparing) / np.median(ours)
     batch = config.sampler.batch_size
     precision = "bfloat16" if loop.bfloat16 else "float32"
-    place = torch.cuda.get_device_name() if DEVICE.type == "cuda" else f"{torch.get_num_threads()} threads"
+    place = torch.cuda.get_device_name() if ON_GPU else f"{torch.get_num_threads()} threads"
     compiled = ", compiled" if options.compile else ""
-    print(f"network {config.model.backbone} {precision}{compiled}, batch {batch}, {place}")
+    shape = " x ".join(map(str, loop.splits.preprocessing.shape))
+    print(f"{config.model.backbone} {precision}{compiled}, {shape}, batch {batch}, {place}")
     for name, times in (("loop", ours), ("bare", theirs)):
         middle = np.median(times)
         print(f"{name}  {1000 * middle:8.2f} ms a step  {batch / middle:8.0f} images/s")
     print(f"ratio {ratio:.3f} (bar {OVERHEAD})")
+    if ON_GPU:
+        print(f"preparing a batch {waiting:.1%} of a step, while the GPU computes")
+        return int(ratio > OVERHEAD)
     print(f"keeping freed memory {np.median(ours) / np.median(without):.3f} of a step without")
     print(f"preparing a batch {waiting:.1%} of a step (bar {WAITING:.0%})")
     return int(ratio > OVERHEAD or waiting > WAITING)
@@ -120,6 +131,7 @@ def _alternate(
     ours: list[float] = []
     theirs: list[float] = []
     preparing: list[float] = []
+    feed = Feed(plan, 0, loop.config, loop.inputs, loop.processes)
     for rows in plan:
         started = _now()
         ready = loop.inputs(rows, torch.Generator().manual_seed(0))
@@ -129,15 +141,15 @@ def _alternate(
         bare(ready, labels)
         theirs.append(_now() - started)
         started = _now()
-        loop._step(rows)
+        loop._step(feed)
         loop.state.update_average()
         ours.append(_now() - started)
-    return ours[3:], theirs[3:], preparing[3:]
+    return ours[WARM_UP:], theirs[WARM_UP:], preparing[WARM_UP:]
 
 
 def _now() -> float:
     """Seconds, once the GPU has done what it was asked."""
-    if DEVICE.type == "cuda":
+    if ON_GPU:
         torch.cuda.synchronize()
     return time.perf_counter()
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from api_schemas.config import AugmentationConfig
+from training.devices import sent
 
 BENDS = 4  # points a side that an elastic distortion moves
 
@@ -20,28 +21,20 @@ def augmented(images: Tensor, settings: AugmentationConfig, generator: torch.Gen
     """
     moves = (settings.rotate_degrees, settings.scale, settings.shear, settings.shift, settings.elastic)
     if any(moves) or settings.flip:
-        transforms = _transforms(len(images), settings, generator).to(images.device)
-        grid = F.affine_grid(transforms, list(images.shape), align_corners=False)
+        transforms = sent(_transforms(len(images), settings, generator), images.device)
+        grid = _sampling_grid(transforms, *images.shape[2:])
         if settings.elastic:
-            grid = grid + _bends(images, settings.elastic, generator).to(images.device)
+            grid = grid + sent(_bends(images, settings.elastic, generator), images.device)
         images = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     if settings.brightness:
         factors = 1 + settings.brightness * _uniform(len(images), generator)
-        images = images * factors.view(-1, 1, 1, 1).to(images.device)
+        images = images * sent(factors.view(-1, 1, 1, 1), images.device)
     if settings.noise:
-        images = images + settings.noise * torch.randn(images.shape, generator=generator).to(images.device)
+        noise = torch.randn(images.shape, generator=generator)
+        images = images + settings.noise * sent(noise, images.device)
     if settings.erase:
-        images = images * _holes(images, settings.erase, generator).to(images)
+        images = images * sent(_holes(images, settings.erase, generator), images.device)
     return images
-
-
-def rotated_quarters(images: Tensor, quarters: Tensor) -> Tensor:
-    """Each image turned by its number of quarter turns, int [n] in 0..3; images must be square."""
-    turned = images.clone()
-    for quarter in (1, 2, 3):
-        rows = quarters == quarter
-        turned[rows] = quarter_turned(images[rows], quarter)
-    return turned
 
 
 def quarter_turned(images: Tensor, quarters: int) -> Tensor:
@@ -49,11 +42,6 @@ def quarter_turned(images: Tensor, quarters: int) -> Tensor:
     turned = images.transpose(2, 3) if quarters % 2 else images
     axes = ((), (2,), (2, 3), (3,))[quarters]
     return turned.flip(axes) if axes else turned
-
-
-def mirrored(images: Tensor, chosen: Tensor) -> Tensor:
-    """Those that are chosen, bool [n], with left and right exchanged."""
-    return torch.where(chosen.view(-1, 1, 1, 1), images.flip(3), images)
 
 
 def _uniform(n: int, generator: torch.Generator) -> Tensor:
@@ -73,6 +61,19 @@ def _transforms(n: int, settings: AugmentationConfig, generator: torch.Generator
     rows_x = torch.stack([cos * scale_x - shear_x * sin, shear_x * cos - sin * scale_y, shift_x], dim=1)
     rows_y = torch.stack([sin * scale_x + shear_y * cos, cos * scale_y + shear_y * sin, shift_y], dim=1)
     return torch.stack([rows_x, rows_y], dim=1)
+
+
+def _sampling_grid(transforms: Tensor, height: int, width: int) -> Tensor:
+    """What ``F.affine_grid`` gives without ``align_corners``, from rows and columns, in half the time."""
+    across, down = (
+        (torch.arange(size, device=transforms.device) * 2 + 1) / size - 1 for size in (width, height)
+    )
+    columns = transforms[:, :, 0, None] * across
+    rows = transforms[:, :, 1, None] * down + transforms[:, :, 2, None]
+    grid = transforms.new_empty(len(transforms), height, width, 2)
+    for axis in (0, 1):
+        torch.add(rows[:, axis, :, None], columns[:, axis, None, :], out=grid[..., axis])
+    return grid
 
 
 def _bends(images: Tensor, share: float, generator: torch.Generator) -> Tensor:

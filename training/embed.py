@@ -13,6 +13,7 @@ from decision.embeddings import EmbeddingSet
 from decision.progress import Track, silent
 from encoder.preprocessing import Preprocessing
 from training.data.items import Items
+from training.devices import sent
 from training.network import Network
 from training.processes import Processes
 
@@ -30,8 +31,8 @@ class Prepare:
 
     def __call__(self, rows: NDArray[np.generic]) -> Tensor:
         """Uint8 [n, c, h, w] or float [n, d] to the float32 input batch."""
-        batch = torch.from_numpy(np.ascontiguousarray(rows)).to(self.device)
-        return (batch.float() / 255 - self.mean) / self.std if self.image else batch
+        batch = sent(torch.from_numpy(np.ascontiguousarray(rows)), self.device)
+        return batch.float().div_(255).sub_(self.mean).div_(self.std) if self.image else batch
 
 
 def embed(

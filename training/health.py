@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -57,27 +57,43 @@ def _out_of_memory(out: Path) -> InputError:
     )
 
 
-def refuse_broken(what: str, value: float, state: State) -> None:
-    """Stop on a loss or gradient that is no number.
+def refuse_broken_loss(loss: float, state: State) -> None:
+    """Stop on a loss that is no number.
 
     Raises:
         InputError: names the step and the parameter group that is to blame.
     """
-    if math.isfinite(value):
-        return
-    raise InputError(
-        f"The {what} is {value} at step {state.progress.step + 1}; {_broken_group(state)}. The last good "
-        "checkpoint is kept: lower optimizer.lr, set optimizer.clip_norm or use precision: float32."
+    if not math.isfinite(loss):
+        raise _broken(f"The loss is {loss}", f"; {_largest_group(state)}", state)
+
+
+def refuse_broken_gradient(norms: Sequence[float], state: State) -> None:
+    """Stop on a gradient that is no number.
+
+    Args:
+        norms: of the gradient of each of the optimiser's parameter groups.
+
+    Raises:
+        InputError: names the step and the parameter group that is to blame.
+    """
+    for norm, group in zip(norms, state.optimizer.param_groups, strict=True):
+        if not math.isfinite(norm):
+            raise _broken(f"The gradient of the parameter group '{group['name']}' is {norm}", "", state)
+
+
+def _broken(what: str, why: str, state: State) -> InputError:
+    return InputError(
+        f"{what} at step {state.progress.step + 1}{why}. The last good checkpoint is kept: lower "
+        "optimizer.lr, set optimizer.clip_norm or use precision: float32."
     )
 
 
-def _broken_group(state: State) -> str:
+def _largest_group(state: State) -> str:
     """The first parameter group that is not finite, else the one with the largest value."""
     largest = (-1.0, "")
     for group in state.optimizer.param_groups:
         for parameter in group["params"]:
-            gradients = [] if parameter.grad is None else [parameter.grad]
-            if not all(bool(torch.isfinite(tensor).all()) for tensor in (parameter, *gradients)):
+            if not bool(torch.isfinite(parameter).all()):
                 return f"the parameter group '{group['name']}' is not finite"
             largest = max(largest, (float(parameter.detach().abs().max()), group["name"]))
     return f"the largest parameter, {largest[0]:.3g}, is in the group '{largest[1]}'"

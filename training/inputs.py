@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from api_schemas.config import AugmentationConfig
-from training.augment import augmented, mirrored, rotated_quarters
+from training.augment import augmented, quarter_turned
 from training.data.items import Items
+from training.devices import sent
 from training.embed import Prepare
 from training.samplers import Rows
 
@@ -34,28 +35,39 @@ class Inputs:
         self.forms = forms_of(augmentation)
         _, codes = np.unique(items.labels, return_inverse=True)
         self.codes: Rows = (codes[:, None] * self.forms + np.arange(self.forms)).ravel()
+        if self.forms > 1:
+            self._places = _places(augmentation, *items.inputs.shape[2:]).to(prepare.device)
 
     def __call__(self, rows: Rows, generator: torch.Generator) -> Tensor:
         """The augmented input batch [n, *shape] of those rows."""
         inputs = self.prepare(self.items.inputs[rows // self.forms])
         if not self.prepare.image:
             return inputs
-        inputs = self._in_form(inputs, torch.from_numpy(rows % self.forms).to(inputs.device))
+        inputs = self._in_form(inputs, rows % self.forms)
         inputs = augmented(inputs, self.augmentation, generator)
         return inputs.contiguous(memory_format=torch.channels_last)  # the layout CPU convolutions are fast in
 
     def labels(self, rows: Rows) -> Tensor:
         """Class codes int64 [n] of those rows."""
-        return torch.from_numpy(self.codes[rows]).to(self.prepare.device)
+        return sent(torch.from_numpy(self.codes[rows]), self.prepare.device)
 
     def in_form(self, items: NDArray[np.generic], form: int) -> Tensor:
         """Whole items prepared and in one form, without augmentation."""
-        prepared = self.prepare(items)
-        return self._in_form(prepared, torch.full((len(prepared),), form, device=prepared.device))
+        return self._in_form(self.prepare(items), np.full(len(items), form))
 
-    def _in_form(self, images: Tensor, form: Tensor) -> Tensor:
-        if self.augmentation.rotations_as_classes:
-            images = rotated_quarters(images, form % 4)
-        if self.augmentation.mirrors_as_classes:
-            images = mirrored(images, form >= self.forms // 2)
-        return images
+    def _in_form(self, images: Tensor, form: Rows) -> Tensor:
+        if self.forms == 1:
+            return images
+        places = self._places[sent(torch.from_numpy(form), images.device)].unsqueeze(1)
+        flat = images.flatten(2)
+        return flat.gather(2, places.expand_as(flat)).view_as(images)
+
+
+def _places(augmentation: AugmentationConfig, height: int, width: int) -> Tensor:
+    """Int64 [forms, h * w]: from which place of the image each place of a form comes."""
+    image = torch.arange(height * width).view(1, 1, height, width)
+    turned = torch.cat(
+        [quarter_turned(image, turns) for turns in range(4 if augmentation.rotations_as_classes else 1)]
+    )
+    forms = torch.cat([turned, turned.flip(3)]) if augmentation.mirrors_as_classes else turned
+    return forms.flatten(1)

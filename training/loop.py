@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from api_schemas.config import Config
 from decision.embeddings import EmbeddingSet
@@ -20,8 +19,10 @@ from decision.progress import Track
 from training.budget import Budget
 from training.checkpoint import BEST, CHECKPOINTS, keep_latest, save_checkpoint, save_weights
 from training.data.items import Splits
+from training.devices import Reading
 from training.embed import Prepare, embed
-from training.health import look_for_collapse, refuse_broken
+from training.feed import Feed
+from training.health import look_for_collapse, refuse_broken_gradient, refuse_broken_loss
 from training.inputs import Inputs
 from training.interrupt import Interruption
 from training.losses.gather import joined_batch
@@ -101,12 +102,13 @@ class Loop:
             self.inputs.codes, config.sampler, self.steps, config.seed, progress.epoch, self._nearest()
         )
         todo = plan[progress.step_in_epoch :][: progress.planned_steps - progress.step]
+        feed = Feed(todo, progress.step, config, self.inputs, self.processes)
         started, seen = time.monotonic(), 0
         self.state.network.train()
         bar = self.track(todo, f"epoch {progress.epoch + 1}", len(todo))
         note = getattr(bar, "set_postfix_str", None)  # of a bar that shows more than its place
         for rows in bar:
-            progress.epoch_loss += self._step(rows)
+            progress.epoch_loss += self._step(feed)
             progress.step += 1
             progress.step_in_epoch += 1
             seen += len(rows)
@@ -140,33 +142,31 @@ class Loop:
             self.say(decided)
         self._save()
 
-    def _step(self, rows: Rows) -> float:
-        """One update from one batch; returns its loss. Every random draw follows from seed and step."""
+    def _step(self, feed: Feed) -> float:
+        """One update; returns its loss. Every random draw follows from seed and step."""
         state, optimizer, config = self.state, self.state.optimizer, self.config
         done = state.progress.step / state.progress.planned_steps
         factor = rate_factor(state.progress.step, state.progress.planned_steps, config.schedule)
         for group, rate in zip(optimizer.param_groups, state.base_rates, strict=True):
             group["lr"] = rate * factor
         total = 0.0
-        for number, whole in enumerate(np.array_split(rows, config.optimizer.accumulate)):
-            seeds = np.random.SeedSequence([config.seed, state.progress.step, number])
-            own, common = seeds.generate_state(2).tolist()
-            generator = torch.Generator().manual_seed(own + self.processes.rank)
-            torch.manual_seed(own + self.processes.rank)  # for dropout, which draws from torch's own
-            piece = self.processes.share(whole)
-            inputs, labels = self.inputs(piece, generator), self.inputs.labels(piece)
+        for _ in range(config.optimizer.accumulate):
+            batch = feed.next()
+            torch.manual_seed(batch.own_seed)  # for dropout, which draws from torch's own
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-                features = state.network.features(inputs)
+                features = state.network.features(batch.inputs)
                 embeddings = state.network.project(features)
-            joined, labels = joined_batch(embeddings, labels)
+            joined, labels = joined_batch(embeddings, batch.labels)
             if state.neighbours:
                 state.neighbours.note(joined, labels)
-            torch.manual_seed(common)  # for mixup, which must draw the same in all processes
-            loss = state.objective(joined, labels, done, **self._mixing(inputs, features))
-            loss = loss * (len(whole) / len(rows))
-            total += float(loss.detach())
-            refuse_broken("loss", total, state)
+            torch.manual_seed(batch.common_seed)  # for mixup, which must draw the same in all processes
+            loss = state.objective(joined, labels, done, **self._mixing(batch.inputs, features))
+            loss = loss * batch.weight
+            reading = Reading(loss)
             loss.backward()
+            feed.make_next()
+            total += float(reading.read())
+            refuse_broken_loss(total, state)
         self.processes.average(
             [
                 value.grad
@@ -175,13 +175,24 @@ class Loop:
                 if value.grad is not None
             ]
         )
-        norm = torch.nn.utils.clip_grad_norm_(
-            state.network.parameters(), config.optimizer.clip_norm or math.inf
-        )
-        refuse_broken("gradient", float(norm), state)
+        norms = Reading(self._clip())
         optimizer.step()
+        refuse_broken_gradient(norms.read().tolist(), state)
         optimizer.zero_grad(set_to_none=True)
         return total
+
+    def _clip(self) -> Tensor:
+        """Shorten the network's gradient where it is too long; float [groups], how long each group's was."""
+        groups = self.state.optimizer.param_groups
+        norms = torch.stack([_length(group["params"]).to(self.device) for group in groups])
+        of_network = [norm for norm, group in zip(norms, groups, strict=True) if group["name"] != "loss"]
+        if self.config.optimizer.clip_norm and of_network:
+            clip_grads_with_norm_(
+                self.state.network.parameters(),
+                self.config.optimizer.clip_norm,
+                torch.stack(of_network).norm(),
+            )
+        return norms
 
     def _nearest(self) -> Rows | None:
         """The classes that come with each in this epoch's batches; None while they are drawn at random."""
@@ -259,6 +270,11 @@ class Loop:
         path = self.folder / CHECKPOINTS / f"step-{self.state.progress.step:08d}.safetensors"
         save_checkpoint(path, self.state, self.config, self.fingerprint)
         keep_latest(self.folder / CHECKPOINTS, self.config.schedule.keep)
+
+
+def _length(parameters: Iterable[Tensor]) -> Tensor:
+    """Of their gradients, taken together."""
+    return get_total_norm([value.grad for value in parameters if value.grad is not None])
 
 
 def in_bfloat16(config: Config, device: torch.device) -> bool:

@@ -71,7 +71,8 @@ class Processes:
         """The rows [n, d] of all processes, one after the other, in all of them."""
         if self.count == 1:
             return rows
-        together, _ = joined_batch(torch.from_numpy(rows).to(self.device), torch.zeros(len(rows)))
+        mine = torch.from_numpy(rows).to(self.device)
+        together, _ = joined_batch(mine, mine.new_zeros(len(rows)))
         return together.cpu().numpy()
 
     def wait(self) -> None:
@@ -85,6 +86,8 @@ def joined() -> Iterator[torch.device]:
     cuda = torch.cuda.is_available()
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized()
     device = torch.device(f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if cuda else "cpu")
+    if cuda:
+        torch.cuda.set_device(device)  # for what asks for "the" GPU: compiled kernels, barriers
     if several:
         dist.init_process_group("nccl" if cuda else "gloo")
     try:

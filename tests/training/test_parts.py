@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from torch.nn import functional as F
 
 from api_schemas.config import AugmentationConfig, ModelConfig, SamplerConfig, ScheduleConfig
 from api_schemas.errors import ConfigError
 from api_schemas.preprocessing import ImageInput, ImageMode, TableInput, VectorInput
 from encoder.preprocessing import Preprocessing
-from training.augment import augmented, rotated_quarters
+from training.augment import _sampling_grid, _transforms, augmented, quarter_turned
 from training.backbones.conv4 import Conv4
 from training.data.items import Items
 from training.embed import Prepare
@@ -175,10 +176,16 @@ def test_an_elastic_distortion_bends_smoothly() -> None:
 
 
 def test_quarter_turns_are_exact() -> None:
-    images = torch.arange(16.0).view(1, 1, 4, 4).repeat(4, 1, 1, 1)
-    turned = rotated_quarters(images, torch.arange(4))
+    image = torch.arange(16.0).view(1, 1, 4, 4)
     for quarter in range(4):
-        assert torch.equal(turned[quarter, 0], torch.rot90(images[0, 0], quarter))
+        assert torch.equal(quarter_turned(image, quarter)[0, 0], torch.rot90(image[0, 0], quarter))
+
+
+def test_the_sampling_grid_is_that_of_torch() -> None:
+    settings = AugmentationConfig(rotate_degrees=30, scale=0.2, shear=0.2, shift=0.1, flip=True)
+    transforms = _transforms(7, settings, torch.Generator().manual_seed(0))
+    expected = F.affine_grid(transforms, [7, 1, 5, 9], align_corners=False)
+    torch.testing.assert_close(_sampling_grid(transforms, 5, 9), expected)
 
 
 @pytest.mark.parametrize("shape", ["cosine", "one_cycle", "constant"])

@@ -25,6 +25,7 @@ from encoder.preprocessing import Preprocessing
 from training.batch_norm import joined_batch_norms
 from training.checkpoint import CHECKPOINTS, latest_checkpoint, load_checkpoint
 from training.data.items import Items, Splits
+from training.feed import Feed
 from training.inputs import Inputs
 from training.loop import Loop
 from training.network import build_network
@@ -92,8 +93,10 @@ def steps(folder: Path, model: dict[str, Any]) -> dict[str, Tensor]:
     if loop.prepare.image:
         loop.inputs = InFloat64(items, loop.prepare, config.data.augmentation)
     losses = []
-    for rows in batches(loop.inputs.codes, config.sampler, STEPS, seed=0, epoch=0):
-        losses.append(loop._step(rows))
+    plan = batches(loop.inputs.codes, config.sampler, STEPS, seed=0, epoch=0)
+    feed = Feed(plan, 0, config, loop.inputs, loop.processes)
+    for _ in plan:
+        losses.append(loop._step(feed))
         state.progress.step += 1
     found = {"losses": torch.tensor(losses, dtype=torch.float64)}
     return found | {**network.state_dict(), **state.objective.state_dict()}

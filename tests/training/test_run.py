@@ -308,6 +308,26 @@ def test_a_loss_that_is_no_number_stops_and_names_step_and_group(
     assert (tmp_path / "run" / CHECKPOINTS / "step-00000003.safetensors").is_file()
 
 
+@pytest.mark.parametrize("group", ["weights", "biases and norms", "loss"])
+def test_a_gradient_that_is_no_number_names_its_group_alone(
+    small: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: str
+) -> None:
+    real = loop.Loop._clip
+
+    def break_one(run: loop.Loop) -> Tensor:
+        if run.state.progress.step == 4:
+            groups = {one["name"]: one["params"] for one in run.state.optimizer.param_groups}
+            groups[group][0].grad.view(-1)[0] = torch.nan
+        return real(run)
+
+    monkeypatch.setattr(loop.Loop, "_clip", break_one)
+    said = f"gradient of the parameter group '{group}' is nan at step 5. The last good checkpoint is kept"
+    with pytest.raises(InputError, match=said):
+        train(small(loss="proxy_anchor"), tmp_path / "run")
+    assert (tmp_path / "run" / CHECKPOINTS / "step-00000003.safetensors").is_file()
+    assert not (tmp_path / "run" / CHECKPOINTS / "step-00000005.safetensors").exists()
+
+
 def test_a_collapse_is_said(small: MakeConfig) -> None:
     random = np.random.default_rng(0)
     labels = np.repeat(np.arange(20), 5)

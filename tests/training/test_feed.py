@@ -1,0 +1,73 @@
+"""Batches that are made ahead are those that are made when they are due."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from api_schemas.config import Config
+from api_schemas.preprocessing import ImageInput
+from encoder.preprocessing import Preprocessing
+from training.data.items import Items
+from training.embed import Prepare
+from training.feed import Batch, Feed
+from training.inputs import Inputs
+from training.processes import Processes
+from training.samplers import Rows
+
+CPU = torch.device("cpu")
+PLAN: list[Rows] = [np.arange(start, start + 6) for start in (0, 6, 12)]
+
+
+def feed(plan: list[Rows], first_step: int = 0) -> Feed:
+    config = Config.model_validate(
+        {
+            "data": {"path": "drawings", "augmentation": {"shift": 0.2, "rotations_as_classes": True}},
+            "optimizer": {"accumulate": 2},
+        }
+    )
+    pixels = np.random.default_rng(0).integers(0, 256, (10, 1, 8, 8)).astype(np.uint8)
+    labels = np.repeat(["a", "b"], 5)
+    items = Items(pixels, labels, np.arange(10).astype(np.str_))
+    prepare = Prepare(Preprocessing(ImageInput(mode="L", height=8, width=8, mean=[1.0], std=[0.3])), CPU)
+    inputs = Inputs(items, prepare, config.data.augmentation)
+    return Feed(plan, first_step, config, inputs, Processes(CPU))
+
+
+def drawn(source: Feed, count: int, ahead: bool) -> list[Batch]:
+    found = []
+    for _ in range(count):
+        found.append(source.next())
+        if ahead:
+            source.make_next()
+    return found
+
+
+def assert_equal(some: list[Batch], others: list[Batch]) -> None:
+    for one, other in zip(some, others, strict=True):
+        assert torch.equal(one.inputs, other.inputs)
+        assert torch.equal(one.labels, other.labels)
+        assert (one.weight, one.own_seed, one.common_seed) == (
+            other.weight,
+            other.own_seed,
+            other.common_seed,
+        )
+
+
+def test_made_ahead_or_when_due_a_batch_is_the_same() -> None:
+    due = drawn(feed(PLAN), 6, ahead=False)
+    assert_equal(due, drawn(feed(PLAN), 6, ahead=True))
+    assert [batch.weight for batch in due] == [0.5] * 6
+    assert not torch.equal(due[0].inputs, due[1].inputs)
+
+
+def test_a_batch_follows_from_its_step_wherever_the_plan_begins() -> None:
+    assert_equal(drawn(feed(PLAN), 6, ahead=True)[2:], drawn(feed(PLAN[1:], first_step=1), 4, ahead=False))
+
+
+def test_a_feed_ends_with_its_plan() -> None:
+    source = feed(PLAN)
+    drawn(source, 6, ahead=True)
+    with pytest.raises(StopIteration):
+        source.next()

@@ -1,0 +1,30 @@
+"""What goes to a device and comes back from it while it computes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the CPU on ``device``; to a GPU without waiting for what that still computes.
+
+    Only from pinned memory can a GPU fetch by itself; torch keeps such memory until it has done so.
+    """
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+class Reading:
+    """Numbers on their way back; a GPU goes on computing what it was asked for after them."""
+
+    def __init__(self, numbers: Tensor) -> None:
+        self._numbers = numbers.detach().to("cpu", non_blocking=True)
+        self._arrived = torch.cuda.Event() if numbers.is_cuda else None
+        if self._arrived:
+            self._arrived.record()
+
+    def read(self) -> Tensor:
+        """The numbers, once they have arrived."""
+        if self._arrived:
+            self._arrived.synchronize()
+        return self._numbers
