@@ -19,9 +19,7 @@ class Reading:
 
     def __init__(self, numbers: Tensor) -> None:
         self._numbers = numbers.detach().to("cpu", non_blocking=True)
-        self._arrived = torch.cuda.Event() if numbers.is_cuda else None
-        if self._arrived:
-            self._arrived.record()
+        self._arrived = torch.cuda.current_stream().record_event() if numbers.is_cuda else None
 
     def read(self) -> Tensor:
         """The numbers, once they have arrived."""
