@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # bit for bit is a promise of CPUs
 
 
 def absent(part: str) -> None:
