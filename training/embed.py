@@ -32,7 +32,7 @@ class Prepare:
     def __call__(self, rows: NDArray[np.generic]) -> Tensor:
         """Uint8 [n, c, h, w] or float [n, d] to the float32 input batch."""
         batch = sent(torch.from_numpy(np.ascontiguousarray(rows)), self.device)
-        return batch.float().div_(255).sub_(self.mean).div_(self.std) if self.image else batch
+        return (batch.float() / 255).sub_(self.mean).div_(self.std) if self.image else batch
 
 
 def embed(

@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from api_schemas.config import AugmentationConfig
-from training.augment import augmented, quarter_turned
+from training.augment import augmented
 from training.data.items import Items
 from training.devices import sent
 from training.embed import Prepare
 from training.samplers import Rows
+from training.views import views_of
 
 
 def forms_of(augmentation: AugmentationConfig) -> int:
@@ -66,8 +67,6 @@ class Inputs:
 def _places(augmentation: AugmentationConfig, height: int, width: int) -> Tensor:
     """Int64 [forms, h * w]: from which place of the image each place of a form comes."""
     image = torch.arange(height * width).view(1, 1, height, width)
-    turned = torch.cat(
-        [quarter_turned(image, turns) for turns in range(4 if augmentation.rotations_as_classes else 1)]
-    )
+    turned = views_of(image, 4 if augmentation.rotations_as_classes else 1)
     forms = torch.cat([turned, turned.flip(3)]) if augmentation.mirrors_as_classes else turned
     return forms.flatten(1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from api_schemas.errors import CalibrationRefused, InputError
+from api_schemas.files import write_atomically
 from api_schemas.operating_point import Target
 from decision.embedding_files import save_embeddings
 from decision.progress import Track, silent
@@ -70,7 +70,8 @@ def lighter_run(run: Run, precision: Precision, track: Track = silent) -> tuple[
     """
     full, light = run.encoder_folder(), run.path / precision
     (light / "encoder").mkdir(parents=True, exist_ok=True)
-    _write(full / ENCODER_FILE, light / "encoder" / ENCODER_FILE, precision)
+    lighter = _lighter(onnx.load(full / ENCODER_FILE), precision)
+    write_atomically(light / "encoder" / ENCODER_FILE, lighter.SerializeToString())
     run.preprocessing().save(light / "encoder" / "preprocessing.json")
     run.preprocessing().save(light / "preprocessing.json")
     encoder = Encoder.open(light / "encoder", threads=0)
@@ -87,12 +88,6 @@ def lighter_run(run: Run, precision: Precision, track: Track = silent) -> tuple[
     opened = Run.open(light)
     sizes = [(folder / ENCODER_FILE).stat().st_size / 2**20 for folder in (full, light / "encoder")]
     return opened, _cost(run, opened, precision, (sizes[0], sizes[1]))
-
-
-def _write(source: Path, target: Path, precision: Precision) -> None:
-    temporary = target.with_name(f".{target.name}.tmp")
-    onnx.save(_lighter(onnx.load(source), precision), temporary)
-    temporary.replace(target)
 
 
 def _lighter(model: onnx.ModelProto, precision: Precision) -> onnx.ModelProto:

@@ -167,24 +167,18 @@ class Loop:
             feed.make_next()
             total += float(reading.read())
             refuse_broken_loss(total, state)
-        self.processes.average(
-            [
-                value.grad
-                for group in optimizer.param_groups
-                for value in group["params"]
-                if value.grad is not None
-            ]
-        )
-        norms = Reading(self._clip())
+        gradients = [_gradients(group["params"]) for group in optimizer.param_groups]
+        self.processes.average([gradient for group in gradients for gradient in group])
+        norms = Reading(self._clip(gradients))
         optimizer.step()
         refuse_broken_gradient(norms.read().tolist(), state)
         optimizer.zero_grad(set_to_none=True)
         return total
 
-    def _clip(self) -> Tensor:
+    def _clip(self, gradients: list[list[Tensor]]) -> Tensor:
         """Shorten the network's gradient where it is too long; float [groups], how long each group's was."""
         groups = self.state.optimizer.param_groups
-        norms = torch.stack([_length(group["params"]).to(self.device) for group in groups])
+        norms = torch.stack([get_total_norm(group).to(self.device) for group in gradients])
         of_network = [norm for norm, group in zip(norms, groups, strict=True) if group["name"] != "loss"]
         if self.config.optimizer.clip_norm and of_network:
             clip_grads_with_norm_(
@@ -272,9 +266,9 @@ class Loop:
         keep_latest(self.folder / CHECKPOINTS, self.config.schedule.keep)
 
 
-def _length(parameters: Iterable[Tensor]) -> Tensor:
-    """Of their gradients, taken together."""
-    return get_total_norm([value.grad for value in parameters if value.grad is not None])
+def _gradients(parameters: Iterable[Tensor]) -> list[Tensor]:
+    """Of those that have one."""
+    return [value.grad for value in parameters if value.grad is not None]
 
 
 def in_bfloat16(config: Config, device: torch.device) -> bool:

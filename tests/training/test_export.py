@@ -91,10 +91,10 @@ def test_lighter_weights_are_a_run_of_their_own_and_their_cost_is_measured(
     stored, before = light.embeddings("test"), run.embeddings("test")
     assert stored is not None
     assert before is not None
-    served = Encoder.open(light.path / "encoder").encode([Image.open(drawings / str(n)) for n in stored.ids])
+    encoder = Encoder.open(light.path / "encoder")
+    served = encoder.encode([Image.open(drawings / str(number)) for number in stored.ids])
     np.testing.assert_allclose(served, stored.vectors, atol=1e-6)
     assert 1e-7 < np.abs(stored.vectors - before.vectors).max() < 0.1, "rounded, and still the same network"
-    encoder = Encoder.open(light.path / "encoder")
     alone = [encoder.encode([Image.open(drawings / str(number))])[0] for number in stored.ids[:4]]
     np.testing.assert_allclose(alone, stored.vectors[:4], atol=1e-6, err_msg="it depends on its batch")
     assert weight_bytes(light) < weight_bytes(run) * (0.6 if precision == "fp16" else 0.4)

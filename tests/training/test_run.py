@@ -314,11 +314,11 @@ def test_a_gradient_that_is_no_number_names_its_group_alone(
 ) -> None:
     real = loop.Loop._clip
 
-    def break_one(run: loop.Loop) -> Tensor:
+    def break_one(run: loop.Loop, gradients: list[list[Tensor]]) -> Tensor:
         if run.state.progress.step == 4:
             groups = {one["name"]: one["params"] for one in run.state.optimizer.param_groups}
             groups[group][0].grad.view(-1)[0] = torch.nan
-        return real(run)
+        return real(run, gradients)
 
     monkeypatch.setattr(loop.Loop, "_clip", break_one)
     said = f"gradient of the parameter group '{group}' is nan at step 5. The last good checkpoint is kept"
