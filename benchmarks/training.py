@@ -6,7 +6,8 @@ With random images of the configuration's size, on a GPU where there is one. The
 ready-made and clips as configured; the loop samples, prepares, turns and augments them, sets the learning
 rate, seeds and checks. Steps of both alternate, so that other work on the machine meets both. Both keep the
 memory that a step frees for the next one, as `limen train` does; on a CPU a third as many steps are taken
-without that, to say what it is worth.
+without that, to say what it is worth. `--compile` measures both again with torch.compile of their backbones
+and says what that is worth; a backbone of which nothing was compiled is an error, not a figure.
 Bars: at most 1.05 x the bare step (median of the ratios of neighbouring steps); on a CPU preparing a batch
 takes at most a tenth of the step, so that the cores compute for 90 % of the time (a GPU computes meanwhile).
 Exit code 1 when a bar is missed.
@@ -24,6 +25,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+from torch._dynamo.utils import counters
 
 from api_schemas.config import Config
 from api_schemas.preprocessing import ImageInput
@@ -53,39 +55,54 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as of limen train")
     parser.add_argument("--config", type=Path, default=CONFIG)
-    parser.add_argument("--compile", action="store_true", help="torch.compile the backbone of both")
+    parser.add_argument(
+        "--compile", action="store_true", help="measure again with torch.compile of both backbones"
+    )
     options = parser.parse_args()
     config = Config.load(options.config, options.set)
+    missed, step_s = _measure(config, options.rounds, compiled=False)
+    if options.compile:
+        missed_compiled, compiled_step_s = _measure(config, options.rounds, compiled=True)
+        missed |= missed_compiled
+        print(f"a compiled step takes {compiled_step_s / step_s:.3f} of the time")
+    return int(missed)
+
+
+def _measure(config: Config, rounds: int, compiled: bool) -> tuple[bool, float]:
+    """Print the figures of both loops; whether a bar is missed, and the loop's median step in seconds."""
     with TemporaryDirectory() as folder:
         loop = _loop(config, Path(folder))
         state = _state(config, loop.splits)
-        if options.compile:
+        if compiled:
+            counters.clear()
             for network in (loop.state.network, state.network):
                 network.backbone.compile()
         bare = _bare(config, state)
-        plan = batches(loop.inputs.codes, config.sampler, options.rounds + WARM_UP, seed=1, epoch=0)
-        some = plan[: WARM_UP + options.rounds // 3]
+        plan = batches(loop.inputs.codes, config.sampler, rounds + WARM_UP, seed=1, epoch=0)
+        some = plan[: WARM_UP + rounds // 3]
         without = [] if ON_GPU else _alternate(loop, bare, some)[0]
         with freed_memory_kept():
             ours, theirs, preparing = _alternate(loop, bare, plan)
+    if compiled and not counters["frames"]["ok"]:
+        raise SystemExit("torch.compile compiled nothing: no figures")
     ratio = float(np.median(np.divide(ours, theirs)))
     waiting = np.median(preparing) / np.median(ours)
     batch = config.sampler.batch_size
     precision = "bfloat16" if loop.bfloat16 else "float32"
     place = torch.cuda.get_device_name() if ON_GPU else f"{torch.get_num_threads()} threads"
-    compiled = ", compiled" if options.compile else ""
+    kind = ", compiled" if compiled else ""
     shape = " x ".join(map(str, loop.splits.preprocessing.shape))
-    print(f"{config.model.backbone} {precision}{compiled}, {shape}, batch {batch}, {place}")
+    print(f"{config.model.backbone} {precision}{kind}, {shape}, batch {batch}, {place}")
     for name, times in (("loop", ours), ("bare", theirs)):
         middle = np.median(times)
         print(f"{name}  {1000 * middle:8.2f} ms a step  {batch / middle:8.0f} images/s")
     print(f"ratio {ratio:.3f} (bar {OVERHEAD})")
     if ON_GPU:
         print(f"preparing a batch {waiting:.1%} of a step, while the GPU computes")
-        return int(ratio > OVERHEAD)
+        return ratio > OVERHEAD, float(np.median(ours))
     print(f"keeping freed memory {np.median(ours) / np.median(without):.3f} of a step without")
     print(f"preparing a batch {waiting:.1%} of a step (bar {WAITING:.0%})")
-    return int(ratio > OVERHEAD or waiting > WAITING)
+    return bool(ratio > OVERHEAD or waiting > WAITING), float(np.median(ours))
 
 
 def _loop(config: Config, folder: Path) -> Loop:
