@@ -50,7 +50,10 @@ def _uniform(n: int, generator: torch.Generator) -> Tensor:
 
 
 def _transforms(n: int, settings: AugmentationConfig, generator: torch.Generator) -> Tensor:
-    """Float [n, 2, 3]: output coordinates to input coordinates, both in [-1, 1]."""
+    """Float [n, 2, 3]: output coordinates to input coordinates, both in [-1, 1].
+
+    A rotation of scales and shears: ``[[cos, -sin], [sin, cos]] @ [[scale_x, shear_x], [shear_y, scale_y]]``.
+    """
     angle = _uniform(n, generator) * math.radians(settings.rotate_degrees)
     shear_x, shear_y = (_uniform(n, generator) * settings.shear for _ in range(2))
     scale_x, scale_y = (1 + _uniform(n, generator) * settings.scale for _ in range(2))
@@ -58,8 +61,8 @@ def _transforms(n: int, settings: AugmentationConfig, generator: torch.Generator
     if settings.flip:
         scale_x = scale_x * (torch.randint(0, 2, (n,), generator=generator) * 2 - 1)
     cos, sin = torch.cos(angle), torch.sin(angle)
-    rows_x = torch.stack([cos * scale_x - shear_x * sin, shear_x * cos - sin * scale_y, shift_x], dim=1)
-    rows_y = torch.stack([sin * scale_x + shear_y * cos, cos * scale_y + shear_y * sin, shift_y], dim=1)
+    rows_x = torch.stack([cos * scale_x - sin * shear_y, cos * shear_x - sin * scale_y, shift_x], dim=1)
+    rows_y = torch.stack([sin * scale_x + cos * shear_y, sin * shear_x + cos * scale_y, shift_y], dim=1)
     return torch.stack([rows_x, rows_y], dim=1)
 
 

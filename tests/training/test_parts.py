@@ -188,6 +188,28 @@ def test_the_sampling_grid_is_that_of_torch() -> None:
     torch.testing.assert_close(_sampling_grid(transforms, 5, 9), expected)
 
 
+def test_a_transform_is_a_rotation_of_scales_and_shears() -> None:
+    def drawn(rotate_degrees: float, scale: float, shear: float) -> torch.Tensor:
+        settings = AugmentationConfig(rotate_degrees=rotate_degrees, scale=scale, shear=shear)
+        return _transforms(50, settings, torch.Generator().manual_seed(0))[:, :, :2]
+
+    turned, stretched = drawn(60, 0, 0), drawn(0, 0.2, 0.3)
+    torch.testing.assert_close(drawn(60, 0.2, 0.3), turned @ stretched)
+    torch.testing.assert_close(turned.det(), torch.ones(50))
+
+
+@pytest.mark.parametrize("backbone", ["linear", "mlp", "conv4"])
+def test_embeddings_keep_all_their_digits_under_bfloat16(backbone: str) -> None:
+    image, rule = backbone == "conv4", Preprocessing(VectorInput(dim=6))
+    more = {"pooling": "gem"} if image else {"hidden": []} if backbone == "mlp" else {}
+    model = ModelConfig.model_validate({"backbone": backbone, "embedding_dim": 4, **more})
+    network = build_network(model, rule_of((1, 16, 16)) if image else rule).eval()
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        found = network(torch.randn(5, *((1, 16, 16) if image else (6,))))
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.norm(dim=1), torch.ones(5), rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("shape", ["cosine", "one_cycle", "constant"])
 def test_the_rate_rises_then_falls_within_its_bounds(shape: str) -> None:
     schedule = ScheduleConfig.model_validate({"shape": shape, "warmup": 0.1})
