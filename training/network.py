@@ -14,6 +14,7 @@ from encoder.preprocessing import Preprocessing
 from training.backbones import HUBS, Backbone, backbone_named
 from training.backbones.plain import Identity
 from training.backbones.types import flat_size
+from training.losses.library import at_least_float32
 from training.registry import built
 from training.views import joined_views, views_of
 
@@ -61,11 +62,9 @@ class Network(nn.Module):
 
     def project(self, features: Tensor) -> Tensor:
         """The backbone's [n, *features] to float32 [n, embedding_dim / views], unit rows."""
-        features = self.pooling(features)
-        if features.dtype == torch.bfloat16:  # three digits: too few for what is compared
-            with torch.autocast(features.device.type, enabled=False):
-                return F.normalize(self.head(features.float()), dim=1)
-        return F.normalize(self.head(features), dim=1)
+        features = at_least_float32(self.pooling(features))
+        with torch.autocast(features.device.type, enabled=False):  # three digits: too few to compare by
+            return F.normalize(self.head(features), dim=1)
 
 
 class GeM(nn.Module):
