@@ -137,6 +137,7 @@ def _bare(config: Config, state: State) -> Callable[[torch.Tensor, torch.Tensor]
         state.objective(embeddings, labels).backward()
         torch.nn.utils.clip_grad_norm_(state.network.parameters(), config.optimizer.clip_norm or math.inf)
         state.optimizer.step()
+        state.objective.end_step()
         state.optimizer.zero_grad(set_to_none=True)
 
     return step

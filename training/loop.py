@@ -171,6 +171,7 @@ class Loop:
         self.processes.average([gradient for group in gradients for gradient in group])
         norms = Reading(self._clip(gradients))
         optimizer.step()
+        state.objective.end_step()
         refuse_broken_gradient(norms.read().tolist(), state)
         optimizer.zero_grad(set_to_none=True)
         return total

@@ -63,6 +63,12 @@ class Objective(nn.Module):
         total: Tensor = self.loss(embeddings, labels, indices, **mixing)
         return total
 
+    def end_step(self) -> None:
+        """After a step of the optimizer: losses that update their own vectors do so."""
+        for part in self.modules():
+            if isinstance(part, Loss):
+                part.end_step()
+
     def start(self, embeddings: Tensor, labels: Tensor) -> None:
         """Set the class vectors that should start from the class means: float [n, d] and int [n]."""
         for loss in self.from_means:

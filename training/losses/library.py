@@ -134,6 +134,9 @@ class Loss(BaseMetricLossFunction):
             )
             return value
 
+    def end_step(self) -> None:
+        """Called after each step of the optimizer; for what a loss updates itself."""
+
     def mixed(self, pairs: MixedPairs) -> LossTerms:
         """The terms of the generalised form over fractional labels."""
         raise NotImplementedError

@@ -30,8 +30,9 @@ class PartialFC(ClassVectorLoss):
     Neighbours: with sample_rate 1 it is ArcFace or CosFace; below some 100,000 classes prefer those.
 
     In released code: version 2 keeps all centres in one parameter; those not sampled get a gradient of
-    zero, yet momentum and weight decay move them. Here the centres are no parameter: the backward pass
-    updates the sampled rows and their momentum, nothing else (while the module is in training mode).
+    zero, yet momentum and weight decay move them. Here the centres are no parameter: backward passes (while
+    the module is in training mode) collect the sampled rows' gradients, and ``end_step`` updates those rows
+    and their momentum, nothing else.
     """
 
     paper: ClassVar[str] = "An et al., Killing Two Birds with One Stone, CVPR 2022, arXiv 2203.15565"
@@ -61,6 +62,7 @@ class PartialFC(ClassVectorLoss):
         self.base, self.margin, self.scale = base, margin_of(base, margin), scale
         self.filter_above = filter_above
         self.lr, self.momentum, self.weight_decay = lr, momentum, weight_decay
+        self.collected: list[tuple[Tensor, Tensor]] = []  # rows and their gradients, since the last step
 
     @property
     def class_vectors(self) -> Tensor:
@@ -72,7 +74,9 @@ class PartialFC(ClassVectorLoss):
         rows, targets = self.sample(labels)
         sampled = self.centers[rows].requires_grad_(torch.is_grad_enabled())
         if self.training and sampled.requires_grad:
-            sampled.register_hook(lambda gradient: self.update(rows, gradient))  # type: ignore[no-untyped-call]
+            sampled.register_hook(  # type: ignore[no-untyped-call]
+                lambda gradient: self.collected.append((rows, gradient))
+            )
         cosine = cosines(embeddings, sampled)
         logits = self.scale * with_margin(cosine, targets, self.base, self.margin)
         if self.filter_above is not None:
@@ -90,8 +94,15 @@ class PartialFC(ClassVectorLoss):
         return present, torch.searchsorted(present, labels)
 
     @torch.no_grad()
-    def update(self, rows: Tensor, gradient: Tensor) -> None:
-        """One step of SGD with momentum on these centres alone."""
+    def end_step(self) -> None:
+        """One step of SGD with momentum on the centres that took part in it alone."""
+        if not self.collected:
+            return
+        parts, gradients = zip(*self.collected, strict=True)
+        self.collected.clear()
+        rows, places = torch.unique(torch.cat(parts), return_inverse=True)
+        gradient = gradients[0].new_zeros(len(rows), self.centers.shape[1])
+        gradient.index_add_(0, places, torch.cat(gradients))
         rows_now = self.centers[rows]
         velocity = self.momentum * self.velocity[rows] + gradient.to(rows_now) + self.weight_decay * rows_now
         self.velocity[rows] = velocity

@@ -77,7 +77,7 @@ class SBCL(Loss):
         ref_labels: Tensor,
     ) -> LossTerms:
         """Both levels, per item."""
-        if self.training and torch.is_grad_enabled():
+        if self.training and torch.is_grad_enabled() and ref_emb is embeddings:
             self._remember(F.normalize(embeddings.detach(), dim=1), labels)
         positive, negative = pair_masks(labels, ref_labels, indices_tuple, ref_emb is embeddings)
         subclass, temperature = self.subclasses(embeddings, labels)

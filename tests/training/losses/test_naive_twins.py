@@ -73,6 +73,8 @@ def test_subclasses_part_a_large_class_of_two_shapes() -> None:
     subclass, _ = loss.subclasses(items, labels)
     assert len(set(subclass[:20].tolist())) == len(set(subclass[20:40].tolist())) == 1
     assert subclass[0] != subclass[20] != subclass[40]
+    loss(items, labels, None, items.detach(), labels)
+    assert int(loss.steps) == 1, "a batch that meets a memory is remembered once"
     assert after < before  # the two shapes of class 0 no longer have to meet at full strength
     copy = make("sbcl", classes=2, cluster_size=20, every=1, memory_size=60)
     copy.load_state_dict(loss.state_dict())
@@ -154,13 +156,31 @@ def test_partial_fc_leaves_unsampled_centres_where_they_are() -> None:
         rows, _ = loss.sample(labels)
         torch.random.set_rng_state(state)
         loss(items.requires_grad_(), labels).backward()
+        assert torch.equal(loss.centers, before)
+        loss.end_step()
         moved = (loss.centers != before).any(1).nonzero()[:, 0]
         assert moved.tolist() == rows.tolist()
         assert len(rows) == 10
         assert {3, 7, 8} <= set(rows.tolist())
     still = loss.eval().centers.clone()
     loss(items, labels).backward()
+    loss.end_step()
     torch.testing.assert_close(loss.centers, still)
+
+
+def test_partial_fc_takes_one_step_for_a_batch_in_pieces() -> None:
+    items, labels = batch()
+    whole, parts = (make("partial_fc", sample_rate=1.0).train() for _ in range(2))
+    parts.load_state_dict(whole.state_dict())
+    for _ in range(2):
+        whole(items, labels).backward()
+        whole.end_step()
+        for rows in (slice(0, 5), slice(5, None)):
+            share = len(labels[rows]) / len(labels)
+            (parts(items[rows], labels[rows]) * share).backward()
+        parts.end_step()
+        torch.testing.assert_close(parts.centers, whole.centers)
+        torch.testing.assert_close(parts.velocity, whole.velocity)
 
 
 def test_partial_fc_with_all_classes_is_the_full_loss() -> None:
