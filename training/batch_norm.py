@@ -9,9 +9,18 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from api_schemas.errors import ConfigError
+
+FOLLOWED_BY = {"BatchNorm1d": [], "BatchNorm2d": [], "BatchNorm3d": [], "BatchNormAct2d": ["drop", "act"]}
+"""Kind of batch normalisation, torch's or timm's, to the modules that it applies afterwards."""
+
 
 def joined_batch_norms(network: nn.Module) -> None:
-    """Make every batch normalisation of a network see all processes' items; names and weights stay."""
+    """Make every batch normalisation of a network see all processes' items; names and weights stay.
+
+    Raises:
+        ConfigError: a kind of batch normalisation that does something else besides.
+    """
     for module in network.modules():
         for name, child in module.named_children():
             if isinstance(child, _BatchNorm):
@@ -30,6 +39,13 @@ class JoinedBatchNorm(_BatchNorm):
         super().__init__(plain.num_features, plain.eps, plain.momentum, plain.affine)
         for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
             setattr(self, name, getattr(plain, name))
+        followed_by, kind = dict(plain.named_children()), type(plain).__name__
+        if list(followed_by) != FOLLOWED_BY.get(kind):
+            raise ConfigError(
+                f"model.backbone: its {kind} layers do not fit several processes: train in one."
+            )
+        for name, module in followed_by.items():
+            self.add_module(name, module)
 
     def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002 - torch's name
         if input.ndim < 2:
@@ -37,9 +53,12 @@ class JoinedBatchNorm(_BatchNorm):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """[n, channels, ...] to the same shape; outside training the running statistics are used."""
-        if not self.training:
-            found: Tensor = super().forward(inputs)
-            return found
+        normalised = self._normalised(inputs) if self.training else super().forward(inputs)
+        for module in self.children():
+            normalised = module(normalised)
+        return normalised
+
+    def _normalised(self, inputs: Tensor) -> Tensor:
         values = inputs.float() if inputs.dtype in (torch.bfloat16, torch.float16) else inputs
         axes = [axis for axis in range(values.ndim) if axis != 1]
         shape = [1, -1, *([1] * (values.ndim - 2))]
@@ -48,8 +67,9 @@ class JoinedBatchNorm(_BatchNorm):
         centred = values - mean.view(shape)
         variance = _sum(centred.square().sum(axes)) / count
         self._remember(mean.detach(), (variance * count / (count - 1)).detach())
-        scale = self.weight * torch.rsqrt(variance + self.eps)
-        normalised = centred * scale.view(shape) + self.bias.view(shape)
+        normalised = centred * torch.rsqrt(variance + self.eps).view(shape)
+        if self.affine:
+            normalised = normalised * self.weight.view(shape) + self.bias.view(shape)
         return normalised.to(inputs.dtype)
 
     @torch.no_grad()

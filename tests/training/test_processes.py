@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 import signal
@@ -14,11 +15,11 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, multiprocessing
+from torch import Tensor, multiprocessing, nn
 from torch import distributed as dist
 
 from api_schemas.config import Config, ModelConfig
-from api_schemas.errors import InputError
+from api_schemas.errors import ConfigError, InputError
 from api_schemas.preprocessing import ImageInput, VectorInput
 from decision.progress import silent
 from encoder.preprocessing import Preprocessing
@@ -168,6 +169,45 @@ def test_a_run_of_two_processes_is_the_run_of_one(folder: Path) -> None:
     assert single is not None
     np.testing.assert_array_equal(together.ids, single.ids)
     np.testing.assert_allclose(together.vectors, single.vectors, atol=1e-3)
+
+
+class BatchNormAct2d(nn.BatchNorm2d):
+    """As timm's: normalises, then drops, then activates."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.drop, self.act = nn.Dropout(0.0), nn.LeakyReLU(0.5)
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
+        activated: Tensor = self.act(self.drop(super().forward(input)))
+        return activated
+
+
+class Scaled(nn.BatchNorm2d):
+    """Does something of its own."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
+        return 2 * super().forward(input)
+
+
+@pytest.mark.parametrize("layer", [BatchNormAct2d(4), nn.BatchNorm2d(4), nn.BatchNorm2d(4, affine=False)])
+def test_a_joined_batch_norm_does_what_the_plain_one_did(
+    layer: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dist, "all_reduce", lambda tensor: None)  # one process: the sum is its own
+    plain, joined = nn.Sequential(copy.deepcopy(layer)), nn.Sequential(copy.deepcopy(layer))
+    joined_batch_norms(joined)
+    inputs = 3 + torch.randn(6, 4, 5, 5, generator=torch.Generator().manual_seed(0))
+    assert joined.state_dict().keys() == plain.state_dict().keys()
+    for training in (True, False):
+        torch.testing.assert_close(joined.train(training)(inputs), plain.train(training)(inputs))
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(joined.state_dict()[name], value, msg=name)
+
+
+def test_a_batch_norm_of_unknown_kind_is_refused_with_several_processes() -> None:
+    with pytest.raises(ConfigError, match="its Scaled layers do not fit several processes"):
+        joined_batch_norms(nn.Sequential(Scaled(4)))
 
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "training.md"
