@@ -55,7 +55,8 @@ def refuse_oversized(config: Config, labels: Text, images: int = 1) -> None:
         images: how many inputs each item gives, see ``training.inputs.forms_of``.
 
     Raises:
-        ConfigError: a batch larger than the training part, or more items of a class than any class has.
+        ConfigError: a batch larger than the training part, more items of a class than any class has, or
+            more pieces than the batch that such small data gives can be cut into.
     """
     sampler, default = config.sampler, SamplerConfig()
     if sampler.batch_size > max(len(labels) * images, default.batch_size):
@@ -69,6 +70,7 @@ def refuse_oversized(config: Config, labels: Text, images: int = 1) -> None:
             f"sampler.items_per_class: {sampler.items_per_class}, but the largest training class has "
             f"{largest} items: set at most {largest}."
         )
+    _check_pieces(config, min(sampler.batch_size, len(labels) * images))
 
 
 def few_positives(config: Config, codes: Rows) -> str | None:
@@ -109,26 +111,30 @@ def _comparing(config: Config) -> list[str]:
 def _check_sampler(config: Config) -> None:
     comparing, sampler = _comparing(config), config.sampler
     _check_shots(config)
-    if not comparing or config.memory:  # a memory holds items of all classes
-        return
-    which = f"loss '{comparing[0]}' compares items of the same batch"
-    piece, pieces = sampler.batch_size // config.optimizer.accumulate, config.optimizer.accumulate
-    if piece < 2:
+    if comparing and not config.memory and sampler.name in GROUPED and sampler.items_per_class == 1:
         raise ConfigError(
-            f"optimizer.accumulate: {which}, but {sampler.batch_size} items in {pieces} pieces are computed "
-            "one by one: set accumulate to at most half of sampler.batch_size."
+            f"sampler.items_per_class: loss '{comparing[0]}' compares items of the same batch, and with 1 no "
+            "two of them are of one class: set at least 2, or choose a loss with class vectors, e.g. "
+            "proxy_anchor."
         )
-    if sampler.name not in GROUPED:
-        return
-    if sampler.items_per_class == 1:
+    _check_pieces(config, sampler.batch_size)
+
+
+def _check_pieces(config: Config, batch: int) -> None:
+    """What is computed at once of a batch of that many items must hold what the losses compare."""
+    pieces, sampler, comparing = config.optimizer.accumulate, config.sampler, _comparing(config)
+    piece = batch // pieces
+    if pieces > 1 and piece < 2:  # batch normalisation wants two as well
         raise ConfigError(
-            f"sampler.items_per_class: {which}, and with 1 no two of them are of one class: set at least 2, "
-            "or choose a loss with class vectors, e.g. proxy_anchor."
+            f"optimizer.accumulate: {batch} items in {pieces} pieces are computed one by one: set accumulate "
+            f"to at most {max(1, batch // 2)}, half of the batch."
         )
-    if piece <= sampler.items_per_class:
+    alike = min(sampler.items_per_class, batch // 2)
+    if pieces > 1 and comparing and not config.memory and sampler.name in GROUPED and piece <= alike:
         raise ConfigError(
-            f"optimizer.accumulate: {which}, but a piece of {piece} items holds hardly more than one class "
-            f"of {sampler.items_per_class}: lower accumulate or sampler.items_per_class."
+            f"optimizer.accumulate: loss '{comparing[0]}' compares items of the same batch, but a piece of "
+            f"{piece} items holds hardly more than one class of {alike}: lower accumulate or "
+            "sampler.items_per_class."
         )
 
 

@@ -14,7 +14,7 @@ from api_schemas.config import Config
 from api_schemas.errors import ConfigError
 from training.losses import LOSSES
 from training.objective import Objective
-from training.refuse import compares_items, few_positives, refuse_impossible
+from training.refuse import compares_items, few_positives, refuse_impossible, refuse_oversized
 from training.run import train
 from training.samplers import batches
 
@@ -72,8 +72,26 @@ def test_pieces_of_a_batch_that_hold_one_class_are_refused(small: MakeConfig) ->
     refuse_impossible(small(sampler=sampler, optimizer={"accumulate": 4}, loss="proxy_anchor"))
     with pytest.raises(ConfigError, match="a piece of 4 items holds hardly more than one class of 4"):
         refuse_impossible(small(sampler=sampler, optimizer={"accumulate": 4}))
-    with pytest.raises(ConfigError, match="one by one: set accumulate to at most half"):
+    with pytest.raises(ConfigError, match="one by one: set accumulate to at most 8, half of the batch"):
         refuse_impossible(small(sampler=SAMPLERS["shuffled"], optimizer={"accumulate": 16}))
+
+
+@pytest.mark.parametrize(
+    ("accumulate", "loss", "sampler", "said"),
+    [
+        (14, "multi_similarity", "m_per_class", "a piece of 3 items holds hardly more than one class of 4"),
+        (32, "proxy_anchor", "shuffled", "54 items in 32 pieces are computed one by one: set.* at most 27"),
+        (64, "proxy_anchor", "m_per_class", "54 items in 64 pieces are computed one by one"),
+    ],
+)
+def test_pieces_of_the_smaller_batch_that_small_data_gives_are_refused(
+    small: MakeConfig, accumulate: int, loss: str, sampler: str, said: str
+) -> None:
+    config = small(loss=loss, sampler={"name": sampler}, optimizer={"accumulate": accumulate})
+    refuse_impossible(config)  # 128 items could be cut so
+    with pytest.raises(ConfigError, match=said):
+        refuse_oversized(config, CODES.astype(np.str_))
+    refuse_oversized(config.model_copy(update={"optimizer": small().optimizer}), CODES.astype(np.str_))
 
 
 @pytest.mark.parametrize("name", ["proto_triplet", "icnn"])
