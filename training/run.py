@@ -40,6 +40,7 @@ from training.objective import Objective
 from training.processes import Processes, joined
 from training.refuse import few_positives, refuse_impossible, refuse_oversized
 from training.state import Progress, State
+from training.validate import refuse_unmeasurable
 
 ROWS_AT_ONCE = 8192
 CONFIG, SUMMARY, EMBEDDINGS = "config.yaml", "run.json", "embeddings"
@@ -136,6 +137,8 @@ def _train(
     forms = forms_of(config.data.augmentation)
     splits = load_data(config.data, track, say, lambda labels: refuse_oversized(config, labels, forms))
     say(_described(splits))
+    if splits.validation is not None:
+        refuse_unmeasurable(splits.validation, config.evaluation)
     _, codes = np.unique(splits.train.labels, return_inverse=True)
     if warning := few_positives(config, codes):
         say(warning)

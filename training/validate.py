@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import get_args
 
-from api_schemas.config import Monitor
+import numpy as np
+
+from api_schemas.config import EvaluationConfig, Monitor
+from api_schemas.errors import InputError
+from api_schemas.report import Report
 from decision.embeddings import EmbeddingSet
 from evaluation.evaluate import evaluate
+from training.data.items import Items
 
 
 @dataclass(frozen=True)
@@ -24,21 +29,47 @@ class Figures:
     def height(self, monitor: Monitor | Mapping[Monitor, float]) -> float:
         """The monitored figure, or the weighted sum of several, turned so that higher is better.
 
-        -inf where one of them cannot be given.
+        Raises:
+            InputError: one of them is not given.
         """
-        weights = {monitor: 1.0} if isinstance(monitor, str) else monitor
         total = 0.0
-        for name, weight in weights.items():
+        for name, weight in _weights(monitor).items():
             value: float | None = getattr(self, name)
             if value is None:
-                return -math.inf
+                raise InputError(f"evaluation.monitor: validation gave no {name}: monitor another figure.")
             total += weight * (-value if name in ("eer", "opis_debiased") else value)
         return total
 
 
 def measure(items: EmbeddingSet, exclude_same: str | None = None) -> Figures:
     """Every item queries all others, exactly; see ``evaluation.evaluate``."""
-    report = evaluate(items, model_hash="", split="validation", exclude_same=exclude_same)
+    return _figures(evaluate(items, model_hash="", split="validation", exclude_same=exclude_same))
+
+
+def refuse_unmeasurable(items: Items, evaluation: EvaluationConfig) -> None:
+    """Measure random vectors in the items' place: what these cannot give, no network's can.
+
+    Raises:
+        InputError: validation cannot be measured, or cannot give the monitored figure; says why.
+    """
+    vectors = np.random.default_rng(0).normal(size=(len(items), 8))
+    random = EmbeddingSet.from_arrays(vectors, items.labels, items.ids, items.metadata, "validation")
+    report = evaluate(random, model_hash="", split="validation", exclude_same=evaluation.exclude_same)
+    given = asdict(_figures(report))
+    missing = [name for name in _weights(evaluation.monitor) if given[name] is None]
+    if missing:
+        others = [name for name in get_args(Monitor) if given[name] is not None]
+        raise InputError(
+            f"evaluation.monitor: validation cannot give {' and '.join(missing)}. {' '.join(report.reasons)} "
+            f"Monitor {' or '.join(others)}, or validate on more items of each class."
+        )
+
+
+def _weights(monitor: Monitor | Mapping[Monitor, float]) -> Mapping[Monitor, float]:
+    return {monitor: 1.0} if isinstance(monitor, str) else monitor
+
+
+def _figures(report: Report) -> Figures:
     return Figures(
         recall_at_1=report.retrieval.recall_at_1,
         map_at_r=report.retrieval.map_at_r,

@@ -365,13 +365,28 @@ def test_several_figures_can_choose_the_best_epoch_together(small: MakeConfig, t
     assert figures.height("map_at_r") == 0.5
     assert figures.height("eer") == -0.1
     assert figures.height({"map_at_r": 1.0, "eer": 2.0}) == pytest.approx(0.5 - 0.2)
-    assert figures.height({"map_at_r": 1.0, "opis_debiased": 1.0}) == -np.inf, "one that is not given"
+    with pytest.raises(InputError, match="validation gave no opis_debiased: monitor another figure"):
+        figures.height({"map_at_r": 1.0, "opis_debiased": 1.0})
     run = train(small(evaluation={"monitor": {"recall_at_1": 1.0, "eer": 0.5}}), tmp_path / "run")
     lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
     heights = [line["recall_at_1"] - 0.5 * line["eer"] for line in lines]
     assert run.best_epoch == 1 + int(np.argmax(heights))
     with pytest.raises(ValueError, match="a weight above 0"):
         small(evaluation={"monitor": {"eer": 0.0}})
+
+
+def test_a_figure_that_validation_cannot_give_is_refused_before_training(
+    small: MakeConfig, drawings: Path, tmp_path: Path
+) -> None:
+    for source in sorted(drawings.rglob("[0-2].png")):  # three of each class
+        target = tmp_path / "data" / source.relative_to(drawings)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(source.read_bytes())
+    config = small(data={"path": str(tmp_path / "data")}, evaluation={"monitor": {"opis_debiased": 1.0}})
+    said = r"cannot give opis_debiased\. .*at least 4 items.* Monitor map_at_r or recall_at_1 or eer, or val"
+    with pytest.raises(InputError, match=said):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_resumed_epoch_counts_its_own_items_alone(small: MakeConfig, tmp_path: Path) -> None:
