@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnxruntime
@@ -11,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from api_schemas.errors import BundleError
-from api_schemas.files import fsync_folder
+from api_schemas.files import write_atomically
 from encoder.preprocessing import PREPROCESSING_FILE, Preprocessing
 from training.network import Network
 from training.run import Run
@@ -37,20 +38,15 @@ def export_encoder(run: Run, folder: Path) -> float:
     network = run.network()
     inputs = _inputs(preprocessing, CHECKED_INPUTS)
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{ENCODER}.tmp"
-    try:
-        _write(network, inputs, temporary)
-        difference = _difference(network, inputs, temporary)
-        if not difference <= LARGEST_DIFFERENCE:
-            raise BundleError(
-                f"{run.path}: the exported network differs from the trained one by {difference:.1e}, at most "
-                f"{LARGEST_DIFFERENCE:.0e} is allowed."
-            )
-        preprocessing.save(folder / PREPROCESSING_FILE)
-        temporary.replace(folder / ENCODER)
-        fsync_folder(folder)
-    finally:
-        temporary.unlink(missing_ok=True)
+    exported = _exported(network, inputs)
+    difference = _difference(network, inputs, exported)
+    if not difference <= LARGEST_DIFFERENCE:
+        raise BundleError(
+            f"{run.path}: the exported network differs from the trained one by {difference:.1e}, at most "
+            f"{LARGEST_DIFFERENCE:.0e} is allowed."
+        )
+    preprocessing.save(folder / PREPROCESSING_FILE)
+    write_atomically(folder / ENCODER, exported)
     return difference
 
 
@@ -67,8 +63,9 @@ def _inputs(preprocessing: Preprocessing, n: int) -> NDArray[np.float32]:
     return random.standard_normal((n, *preprocessing.shape), dtype=np.float32)
 
 
-def _write(network: Network, inputs: NDArray[np.float32], path: Path) -> None:
-    with warnings.catch_warnings():
+def _exported(network: Network, inputs: NDArray[np.float32]) -> bytes:
+    """The network as ONNX."""
+    with TemporaryDirectory() as folder, warnings.catch_warnings():
         # the newer exporter needs a package more and gives the same graph for these networks
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         warnings.filterwarnings("ignore", message="Exporting aten::index", category=UserWarning)
@@ -77,17 +74,18 @@ def _write(network: Network, inputs: NDArray[np.float32], path: Path) -> None:
         torch.onnx.export(
             network,
             (torch.from_numpy(inputs[:2]),),
-            path,
+            Path(folder) / ENCODER,
             input_names=["input"],
             output_names=["embedding"],
             dynamic_axes={"input": {0: "batch"}, "embedding": {0: "batch"}},
             opset_version=OPSET,
             dynamo=False,
         )
+        return (Path(folder) / ENCODER).read_bytes()
 
 
-def _difference(network: Network, inputs: NDArray[np.float32], path: Path) -> float:
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+def _difference(network: Network, inputs: NDArray[np.float32], exported: bytes) -> float:
+    session = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
     served = session.run(None, {"input": inputs})[0]
     with torch.inference_mode():
         trained = network(torch.from_numpy(inputs)).numpy()
