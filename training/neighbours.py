@@ -49,13 +49,14 @@ class Neighbours(nn.Module):
         self.at_start.copy_(self.centres)
 
     def nearest(self, count: int) -> Rows | None:
-        """Int [classes, count]: the nearest others of each class, nearest first.
+        """Int [classes, count]: the nearest others of each class, nearest first; fewer where fewer are known.
 
-        None before an epoch began with centres. Classes that no batch has held yet are nobody's nearest.
+        None before an epoch began with centres of two classes. Classes that no batch has held yet are
+        nobody's nearest.
         """
         known = self.at_start.any(dim=1)
-        count = min(count, len(known) - 1)
-        if not known.any() or count < 1:
+        count = min(count, int(known.sum()) - 1)
+        if count < 1:
             return None
         found = []
         for begin in range(0, len(known), CLASSES_AT_ONCE):

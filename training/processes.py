@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 
 import numpy as np
 import torch
@@ -14,6 +15,8 @@ from torch import distributed as dist
 
 from training.losses.gather import joined_batch
 from training.samplers import Rows
+
+PATIENCE = timedelta(hours=2)  # the others wait while the first measures; NCCL gives up after ten minutes
 
 
 class Processes:
@@ -89,7 +92,7 @@ def joined() -> Iterator[torch.device]:
     if cuda:
         torch.cuda.set_device(device)  # for what asks for "the" GPU: compiled kernels, barriers
     if several:
-        dist.init_process_group("nccl" if cuda else "gloo")
+        dist.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
     try:
         yield device
     finally:

@@ -59,6 +59,19 @@ def test_blocks_give_what_all_at_once_gives(monkeypatch: pytest.MonkeyPatch) -> 
         assert set(found[code].tolist()) <= set(seen.tolist()) - {code}
 
 
+def test_a_class_that_no_batch_has_held_is_nobodys_nearest() -> None:
+    neighbours = Neighbours(6, 2)
+    for seen in ([4], [4, 1], [4, 1, 3]):
+        neighbours.note(on_a_circle([10.0 * code for code in seen]), torch.tensor(seen))
+        neighbours.begin_epoch()
+        found = neighbours.nearest(4)
+        if len(seen) == 1:
+            assert found is None
+            continue
+        assert found.shape == (6, len(seen) - 1)
+        assert set(found.flatten().tolist()) == set(seen)
+
+
 def test_each_class_brings_its_nearest() -> None:
     labels = np.repeat(np.arange(12), 6)
     nearest = (np.arange(12)[:, None] ^ np.array([[1]])).astype(np.int64)  # 0 with 1, 2 with 3, ...
