@@ -7,7 +7,7 @@ checks those against the signature of what the name stands for before anything e
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
@@ -15,9 +15,10 @@ from api_schemas.base import Finite, Schema
 from api_schemas.config_file import mapping_text, read_mapping, validated
 from api_schemas.files import write_atomically
 from api_schemas.operating_point import Target, TargetKind
-from api_schemas.preprocessing import TextInput
+from api_schemas.preprocessing import GramLength, TextInput
 
 Parameter = bool | int | Finite | str | None | list[Any] | dict[str, Any]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 DataKind = Literal["images", "table", "text", "embeddings", "builtin"]
 Monitor = Literal["map_at_r", "recall_at_1", "eer", "opis_debiased"]
 
@@ -45,8 +46,8 @@ class NamedPart(Part):
 class RampConfig(Part):
     """A weight that moves in a straight line from ``start`` to ``end`` between two shares of the run."""
 
-    start: Finite
-    end: Finite
+    start: Finite = Field(ge=0)
+    end: Finite = Field(ge=0)
     begins: Finite = Field(default=0.0, ge=0, lt=1)
     ends: Finite = Field(default=1.0, gt=0, le=1)
 
@@ -67,6 +68,13 @@ class LossConfig(NamedPart):
     weight: Finite | RampConfig = 1.0
     start_from_class_means: bool = False
 
+    @field_validator("weight")
+    @classmethod
+    def _weight_is_not_negative(cls, weight: float | RampConfig) -> float | RampConfig:
+        if isinstance(weight, float) and weight < 0:
+            raise ValueError(f"a weight must not be negative, found {weight:g}")
+        return weight
+
 
 class SplitConfig(Part):
     """Which items train, which choose the model and the threshold, which only prove it.
@@ -81,7 +89,7 @@ class SplitConfig(Part):
     train: Finite = Field(default=0.6, gt=0)
     validation: Finite = Field(default=0.2, ge=0)
     test: Finite = Field(default=0.2, ge=0)
-    seed: int = 0
+    seed: Seed = 0
     folds: int = Field(default=0, ge=0)
     fold: int = Field(default=0, ge=0)
 
@@ -131,8 +139,14 @@ class TextConfig(Part):
     tokenizer: str | None = None
     buckets: int = Field(default=32_768, ge=16, le=2**23)
     length: int = Field(default=256, ge=1, le=4096)
-    characters: list[int] = Field(default_factory=lambda: [3, 4])
-    words: list[int] = Field(default_factory=lambda: [1, 2])
+    characters: list[GramLength] = Field(default_factory=lambda: [3, 4])
+    words: list[GramLength] = Field(default_factory=lambda: [1, 2])
+
+    @model_validator(mode="after")
+    def _some_ngram_is_counted(self) -> Self:
+        if not self.characters and not self.words:
+            raise ValueError("characters and words must not both be empty")
+        return self
 
     def as_input(self) -> TextInput:
         """The rule for n-grams that is saved with the model."""
@@ -318,6 +332,8 @@ class EvaluationConfig(Part):
     def _some_figure_counts(cls, monitor: Monitor | dict[Monitor, float]) -> Monitor | dict[Monitor, float]:
         if isinstance(monitor, dict) and not any(weight > 0 for weight in monitor.values()):
             raise ValueError("monitor needs a figure with a weight above 0")
+        if isinstance(monitor, dict) and any(weight < 0 for weight in monitor.values()):
+            raise ValueError("weights must not be negative: of eer and opis_debiased less is better already")
         return monitor
 
 
@@ -390,7 +406,7 @@ class Config(BuildConfig):
     """Everything one training run depends on; saved resolved in the run folder and the bundle."""
 
     name: str = Field(default="limen", pattern=r"^[\w.-]+$")
-    seed: int = 0
+    seed: Seed = 0
     data: DataConfig
     model: ModelConfig = ModelConfig()
     loss: list[LossConfig] = Field(

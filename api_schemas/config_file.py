@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from api_schemas.base import first_problem
 from api_schemas.errors import ConfigError, InputError
 
 M = TypeVar("M", bound=BaseModel)
@@ -22,7 +21,18 @@ _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML reads 1e-3 as text (YAML 1.1 wants a dot); people mean the number."""
+    """PyYAML reads 1e-3 as text (YAML 1.1 wants a dot); people mean the number. Of a key given twice it takes
+    the last without a word, which is refused here."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        for place, (key, _) in enumerate(node.value):
+            if key.value in keys[:place] and key.value != "<<":
+                raise yaml.constructor.ConstructorError(
+                    problem=f"the key '{key.value}' is given twice", problem_mark=key.start_mark
+                )
+        found: dict[Any, Any] = super().construct_mapping(node, deep)
+        return found
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -77,10 +87,25 @@ def validated(model: type[M], value: Mapping[str, Any], overrides: Sequence[str]
     try:
         return model.model_validate(merged)
     except ValidationError as error:
-        where, what = first_problem(error)
-        detail = error.errors(include_url=False)[0]
+        # of the forms that a value may have, the one that goes deepest is the one that was meant
+        detail = max(error.errors(include_url=False), key=lambda detail: len(detail["loc"]))
+        where, what = _place(detail["loc"], merged), detail["msg"].removeprefix("Value error, ")
         found = "" if detail["type"] in ("value_error", "missing") else f", found {detail['input']!r}"
-        raise ConfigError(f"{source}: {where}: {what.removeprefix('Value error, ')}{found}.") from None
+        raise ConfigError(f"{source}: {where}: {what}{found}.") from None
+
+
+def _place(location: Sequence[int | str], value: Any) -> str:
+    """The dotted path of what was given, without pydantic's names for forms that a value may have."""
+    place = []
+    for part in location:
+        if isinstance(value, dict) and (part in value or part == location[-1]):
+            value = value.get(part)
+        elif isinstance(value, list) and isinstance(part, int) and part < len(value):
+            value = value[part]
+        else:
+            continue
+        place.append(str(part))
+    return ".".join(place) or "(top level)"
 
 
 def nearest(key: str, valid: Sequence[str]) -> str:

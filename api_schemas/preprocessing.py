@@ -52,6 +52,9 @@ class TableInput(Schema):
         return self
 
 
+GramLength = Annotated[int, Field(ge=1, le=8)]
+
+
 class TextInput(Schema):
     """Texts, to float32 [length]: numbers of hashed n-grams, 1 to ``buckets`` - 1, then zeros.
 
@@ -61,8 +64,8 @@ class TextInput(Schema):
     kind: Literal["text"] = "text"
     buckets: int = Field(ge=16, le=2**23)
     length: int = Field(ge=1, le=4096)
-    characters: list[Annotated[int, Field(ge=1, le=8)]]
-    words: list[Annotated[int, Field(ge=1, le=8)]]
+    characters: list[GramLength]
+    words: list[GramLength]
 
     @model_validator(mode="after")
     def _some_ngram_is_counted(self) -> TextInput:

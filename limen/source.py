@@ -70,6 +70,7 @@ def source_of_run(run: Run) -> Source:
     test = run.embeddings("test")
     if test is None:
         raise InputError(
-            f"{run.path} has no test items (data.split.test is 0, no data.test_path): nothing to look at."
+            f"{run.path} has no test items (data.split.test is 0, no data.test_path): nothing to look at. "
+            "Train with some, or `limen embed` others and give that file to `limen evaluate` or `build`."
         )
     return Source(test, model_hash, "test", run.embeddings("validation"), run.embeddings("train"))

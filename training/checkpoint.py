@@ -6,6 +6,7 @@ One file is whole or absent after a crash, so that tensors and progress can neve
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from api_schemas.errors import ConfigError, InputError
 from api_schemas.files import write_atomically
 from training.state import Progress, State
 
+CONFIG = "config.yaml"  # of a run folder
 CHECKPOINTS = "checkpoints"
 BEST = "best.safetensors"
 RESUME_MAY_CHANGE = frozenset(("name", "calibration", "index"))
@@ -91,14 +93,27 @@ def refuse_other_run(found: Checkpoint, config: Config, fingerprint: str, path: 
         ConfigError: names the first key that differs.
         InputError: the data changed since the checkpoint was written.
     """
-    now = config.model_dump(mode="json")
-    for key in now.keys() | found.config.keys():
-        if key not in RESUME_MAY_CHANGE and now.get(key) != found.config.get(key):
-            raise ConfigError(
-                f"{path} was written with another '{key}': resume with the same configuration, or start a "
-                "new run in another --out."
-            )
+    now, then = (
+        {key: value for key, value in whole.items() if key not in RESUME_MAY_CHANGE}
+        for whole in (config.model_dump(mode="json"), found.config)
+    )
+    if other := _first_difference(now, then):
+        raise ConfigError(
+            f"{path} was written with another '{other}': resume with the same configuration, or start a new "
+            "run in another --out."
+        )
     if found.fingerprint != fingerprint:
         raise InputError(
             f"The training data changed since {path} was written: start a new run in another --out."
         )
+
+
+def _first_difference(now: Mapping[str, object], then: Mapping[str, object]) -> str | None:
+    """The dotted key of the first value that differs, in the order of ``now``."""
+    for key in [*now, *(key for key in then if key not in now)]:
+        mine, other = now.get(key), then.get(key)
+        if mine != other:
+            if isinstance(mine, dict) and isinstance(other, dict):
+                return f"{key}.{_first_difference(mine, other)}"
+            return key
+    return None

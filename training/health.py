@@ -14,6 +14,7 @@ import torch
 from api_schemas.config import Config
 from api_schemas.errors import InputError
 from decision.embeddings import EmbeddingSet
+from training.checkpoint import CONFIG
 from training.state import State
 from training.validate import Figures
 
@@ -36,8 +37,8 @@ def within_limits(out: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise InputError(
-                f"{out}: no space left on its disk; what was saved before is intact. Make room and go on "
-                "with --resume."
+                f"{out}: no space left on its disk; what was saved before is intact. Make room and "
+                f"{'go on with --resume' if (out / CONFIG).exists() else 'start again'}."
             ) from None
         if error.errno != errno.ENOMEM:
             raise
@@ -82,9 +83,10 @@ def refuse_broken_gradient(norms: Sequence[float], state: State) -> None:
 
 
 def _broken(what: str, why: str, state: State) -> InputError:
+    kept = "The last good checkpoint is kept" if state.progress.epoch else "No checkpoint was written yet"
     return InputError(
-        f"{what} at step {state.progress.step + 1}{why}. The last good checkpoint is kept: lower "
-        "optimizer.lr, set optimizer.clip_norm or use precision: float32."
+        f"{what} at step {state.progress.step + 1}{why}. {kept}: lower optimizer.lr or optimizer.clip_norm, "
+        "or use precision: float32."
     )
 
 

@@ -22,9 +22,10 @@ from evaluation.calibrate import calibrate
 from evaluation.pairs import Pairs, arrange
 from evaluation.queries import ranks_of
 from evaluation.retrieval import retrieval
+from training.checkpoint import CONFIG
 from training.data.load import load_data
 from training.encoded import encoded
-from training.run import CONFIG, EMBEDDINGS, SUMMARY, Run
+from training.run import EMBEDDINGS, SUMMARY, Run
 
 Precision = Literal["int8", "fp16"]
 FAR = 0.01

@@ -87,6 +87,14 @@ POOLINGS = {
 }
 
 
+def refuse_other_inputs(backbone: str, kind: str) -> None:
+    """Raises ConfigError when a backbone does not take inputs of a kind, e.g. ``image``, ``tokens``."""
+    hub = backbone.startswith(HUBS)
+    fits = kind in ("tokens", "image") if hub else kind != "tokens"
+    if not fits or (kind == "text") != (backbone == "ngram"):
+        raise ConfigError(f"model.backbone: '{backbone}' does not take {kind} inputs.")
+
+
 def build_network(model: ModelConfig, preprocessing: Preprocessing) -> Network:
     """A freshly initialised network for inputs of that kind and shape.
 
@@ -95,16 +103,13 @@ def build_network(model: ModelConfig, preprocessing: Preprocessing) -> Network:
     """
     rule = preprocessing.input
     make = backbone_named(model.backbone, rule.kind)
-    hub = model.backbone.startswith(HUBS)
-    fits = rule.kind == "tokens" or rule.kind == "image" if hub else rule.kind != "tokens"
-    if not fits or (rule.kind == "text") != (model.backbone == "ngram"):
-        raise ConfigError(f"model.backbone: '{model.backbone}' does not take {rule.kind} inputs.")
+    refuse_other_inputs(model.backbone, rule.kind)
     given: dict[str, Any] = {"input_shape": preprocessing.shape}
     if rule.kind == "text":
         given["buckets"] = rule.buckets
     backbone = built(make, model.parameters, f"model ({model.backbone})", **given)
     spatial = len(backbone.features) == 3
-    chosen_pooling = model.pooling or ("average" if hub else "flat")
+    chosen_pooling = model.pooling or ("average" if model.backbone.startswith(HUBS) else "flat")
     pooling = POOLINGS[chosen_pooling]() if spatial else nn.Flatten()
     size = backbone.features[0] if spatial and chosen_pooling != "flat" else flat_size(backbone.features)
     if model.views > 1 and (rule.kind != "image" or isinstance(backbone, Identity)):

@@ -5,12 +5,18 @@ from __future__ import annotations
 import inspect
 
 import numpy as np
+import torch
 
-from api_schemas.config import AugmentationConfig, Config, ModelConfig, SamplerConfig
+from api_schemas.config import AugmentationConfig, Config, DataConfig, ModelConfig, SamplerConfig
 from api_schemas.errors import ConfigError
+from api_schemas.preprocessing import ImageInput, VectorInput
 from decision.embeddings import Text
-from training.backbones import backbone_named
+from encoder.preprocessing import Preprocessing
+from training.backbones import HUBS, backbone_named
+from training.backbones.hub import package_of
+from training.backbones.types import flat_size
 from training.losses import LOSSES, Loss
+from training.network import build_network, refuse_other_inputs
 from training.objective import Objective
 from training.registry import check_parameters
 from training.samplers import Rows
@@ -28,7 +34,7 @@ def refuse_impossible(config: Config) -> None:
             nothing to train, or batches in which a loss that compares items never finds two of one class or
             two classes.
     """
-    _check_backbone(config.model, config.data.kind)
+    _check_backbone(config.model, config.data)
     if config.data.augmentation != AugmentationConfig() and config.data.kind not in ("images", "builtin"):
         raise ConfigError(
             f"data.augmentation: is for images, data.kind is '{config.data.kind}': leave it out."
@@ -158,9 +164,30 @@ def _check_shots(config: Config) -> None:
             )
 
 
-def _check_backbone(model: ModelConfig, kind: str) -> None:
-    make = backbone_named(model.backbone, "image" if kind in ("images", "builtin") else kind)
+def _check_backbone(model: ModelConfig, data: DataConfig) -> None:
+    """Check its name and parameters, and build it without memory for inputs such as the data will give."""
+    stand_in = _stand_in(data)
+    kind = "tokens" if stand_in is None else stand_in.input.kind
+    make = backbone_named(model.backbone, kind)
     check_parameters(make, model.parameters, f"model ({model.backbone})", FROM_THE_DATA)
+    refuse_other_inputs(model.backbone, kind)
+    if model.backbone.startswith(HUBS):
+        package_of(model.backbone)
+    elif stand_in is not None:
+        if model.backbone == "identity":  # the data's own length is the embedding's
+            model = model.model_copy(update={"embedding_dim": flat_size(stand_in.shape)})
+        with torch.device("meta"):
+            build_network(model, stand_in)
+
+
+def _stand_in(data: DataConfig) -> Preprocessing | None:
+    """Preprocessing of inputs of the data's kind and of any size; None for tokens, whose number it says."""
+    if data.kind in ("images", "builtin"):
+        side = data.image_size or 28
+        return Preprocessing(ImageInput(mode="L", height=side, width=side, mean=[0.0], std=[1.0]))
+    if data.kind != "text":
+        return Preprocessing(VectorInput(dim=8))
+    return None if data.text.tokenizer else Preprocessing(data.text.as_input())
 
 
 def _enough_classes(config: Config) -> int:

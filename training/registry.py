@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
 
 from api_schemas.config_file import nearest
 from api_schemas.errors import ConfigError
@@ -24,7 +26,7 @@ def built(make: Callable[..., T], parameters: Mapping[str, Any], where: str, **g
 
     Raises:
         ConfigError: a parameter that ``make`` does not take (names the nearest), one that only the
-            trainer may set, one that is missing, or a value that ``make`` refuses.
+            trainer may set, one that is missing, or a value of the wrong type or that ``make`` refuses.
     """
     check_parameters(make, parameters, where, list(given))
     own = {key: value for key, value in given.items() if key in inspect.signature(make).parameters}
@@ -37,7 +39,7 @@ def built(make: Callable[..., T], parameters: Mapping[str, Any], where: str, **g
 def check_parameters(
     make: Callable[..., object], parameters: Mapping[str, Any], where: str, given: Sequence[str]
 ) -> None:
-    """Raises ConfigError for a parameter that ``make`` does not take, or one that is missing.
+    """Raises ConfigError for a parameter that ``make`` does not take, or of another type, or missing.
 
     Args:
         given: names that only the trainer may set.
@@ -46,7 +48,16 @@ def check_parameters(
     free = [name for name in signature.parameters if name not in given]
     for key in parameters:
         if key not in free:
-            raise ConfigError(f"{where}: unknown parameter '{key}': {nearest(key, free)}")
+            known = nearest(key, free) if free else "it has none."
+            raise ConfigError(f"{where}: unknown parameter '{key}': {known}")
+    types = get_type_hints(getattr(make, "func", make).__init__)
+    for key, value in parameters.items():
+        number = type(signature.parameters[key].default) in (int, float)  # the library's have no types
+        try:
+            TypeAdapter(types.get(key, float if number else Any)).validate_python(value)
+        except ValidationError as error:
+            message = error.errors(include_url=False)[0]["msg"]
+            raise ConfigError(f"{where}: {key}: {message}, found {value!r}.") from None
     missing = [
         name
         for name in free

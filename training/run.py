@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from training.batch_norm import joined_batch_norms
 from training.checkpoint import (
     BEST,
     CHECKPOINTS,
+    CONFIG,
     latest_checkpoint,
     load_checkpoint,
     load_weights,
@@ -43,7 +45,7 @@ from training.state import Progress, State
 from training.validate import refuse_unmeasurable
 
 ROWS_AT_ONCE = 8192
-CONFIG, SUMMARY, EMBEDDINGS = "config.yaml", "run.json", "embeddings"
+SUMMARY, EMBEDDINGS = "run.json", "embeddings"
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,7 @@ def train(
         raise InputError(f"{out} already holds a run: add --resume to go on with it, or give another --out.")
     if resume and not (out / CONFIG).exists():
         raise InputError(f"{out} holds no run to go on with: leave --resume out to start one there.")
+    _refuse_unwritable(out)
     refuse_impossible(config)
     with joined() as device, within_limits(out), freed_memory_kept():
         return _train(config, out, resume, track, say, device)
@@ -192,6 +195,12 @@ def _finish(
     progress = state.progress
     summary = {"train_seconds": progress.seconds, "best_epoch": progress.best_epoch or progress.epoch}
     write_atomically(out / SUMMARY, (json.dumps(summary, indent=2) + "\n").encode())
+
+
+def _refuse_unwritable(out: Path) -> None:
+    nearest = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise InputError(f"{nearest} is no folder that can be written in: give another --out.")
 
 
 def _network(config: Config, preprocessing: Preprocessing) -> Network:

@@ -61,6 +61,16 @@ def test_overrides_win_over_the_file_and_later_ones_over_earlier(file: Path) -> 
         ("calibration.targets={cost: 0.1}", "'cost' needs its costs"),
         ("data.path=${LIMEN_NOT_SET}/x", "LIMEN_NOT_SET is not set"),
         ("seed", "expected key.path=value"),
+        ("seed=-1", "seed: Input should be greater than or equal to 0, found -1"),
+        ("data.split.seed=4294967296", "data.split.seed: Input should be less than 4294967296"),
+        ("loss={name: triplet, weight: -1}", "a weight must not be negative, found -1"),
+        (
+            "loss={name: triplet, weight: {start: 0, end: -1}}",
+            "end: Input should be greater than or equal to",
+        ),
+        ("evaluation.monitor={eer: -1, map_at_r: 1}", "weights must not be negative: of eer and opis_debias"),
+        ("data.text={characters: [], words: []}", "characters and words must not both be empty"),
+        ("data.text.words=[9]", "Input should be less than or equal to 8, found 9"),
         ("seed=[", "not valid YAML"),
         ("name=a/b", "name"),
     ],
@@ -73,7 +83,12 @@ def test_a_wrong_key_or_value_is_named(file: Path, override: str, said: str) -> 
 
 
 def test_files_that_are_no_configuration_are_named(tmp_path: Path) -> None:
-    for content, said in [(b"[1, 2]", "must hold keys"), (b"a: [", "line"), (b"\xff\xfe\x00", "UTF-8")]:
+    for content, said in [
+        (b"[1, 2]", "must hold keys"),
+        (b"a: [", "line"),
+        (b"a: 1\nb: 2\na: 3", "line 3: the key 'a' is given twice"),
+        (b"\xff\xfe\x00", "UTF-8"),
+    ]:
         (tmp_path / "bad.yaml").write_bytes(content)
         with pytest.raises(InputError, match=said):
             Config.load(tmp_path / "bad.yaml")

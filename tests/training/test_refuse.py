@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from api_schemas.config import Config
-from api_schemas.errors import ConfigError
+from api_schemas.errors import ConfigError, InputError
 from training.losses import LOSSES
 from training.objective import Objective
 from training.refuse import compares_items, few_positives, refuse_impossible, refuse_oversized
@@ -122,6 +122,56 @@ def test_a_network_with_nothing_to_train_is_refused(small: MakeConfig) -> None:
     with pytest.raises(ConfigError, match=r"leaves nothing to train: choose linear.*limen evaluate"):
         refuse_impossible(small(model=identity))
     refuse_impossible(small(model=identity, loss="proxy_anchor"))  # class vectors are
+
+
+LINEAR = {"backbone": "linear", "embedding_dim": 8}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model": {**LINEAR, "backbone": "conv4"}}, "'conv4' takes images; for rows of numbers use"),
+        ({"model": {**LINEAR, "backbone": "ngram"}}, "'ngram' does not take vector inputs"),
+        ({"model": {**LINEAR, "backbone": "timm:resnet18"}}, "'timm:resnet18' does not take vector inputs"),
+        ({"model": {**LINEAR, "views": 2}}, r"model\.views: is for networks that look at images"),
+        ({"model": {**LINEAR, "width": 8}}, "unknown parameter 'width': it has none"),
+        ({"model": {"backbone": "mlp", "hidden": 8}}, r"model \(mlp\): hidden: .*found 8"),
+        ({"model": {"backbone": "mlp", "hidden": [8, 0]}}, r"hidden must be whole numbers of at least 1, fo"),
+        ({"model": {"backbone": "mlp", "dropout": 2.0}}, "dropout .* between 0 and 1"),
+        ({"loss": {"name": "triplet", "margin": "a"}}, r"loss \(triplet\): margin: .* number.*found 'a'"),
+        ({"loss": {"name": "arcface", "margin": None}}, r"loss \(arcface\): margin: .* number, found None"),
+        ({"mixup": {"name": "metrix", "alpha": -1}}, r"mixup \(metrix\): alpha must be above 0, found -1"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused_before_the_data_is_read(
+    small: MakeConfig, tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    config = small(**{"data": {"kind": "embeddings", "path": "absent.npz"}, "model": LINEAR, **changes})
+    with pytest.raises(ConfigError, match=said):
+        train(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ({"backbone": "conv4", "widths": [8, 8], "residuals": [1]}, "widths and residuals must be of equal"),
+        ({"backbone": "resnet", "widths": []}, "widths must be whole numbers of at least 1"),
+        ({"backbone": "ngram"}, "'ngram' does not take image inputs"),
+    ],
+)
+def test_networks_that_cannot_be_are_refused_before_the_images_are_read(
+    small: MakeConfig, tmp_path: Path, model: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        train(small(data={"path": "absent"}, model=model), tmp_path / "run")
+
+
+def test_a_folder_that_cannot_be_is_refused_before_the_data_is_read(
+    small: MakeConfig, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match="file is no folder that can be written in: give another --out"):
+        train(small(data={"path": "absent"}), tmp_path / "file" / "run")
 
 
 def test_augmentation_is_for_images(small: MakeConfig) -> None:

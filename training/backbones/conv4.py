@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from api_schemas.errors import ConfigError
-from training.backbones.types import Backbone
+from training.backbones.types import Backbone, at_least_one
 
 
 class Conv4(Backbone):
@@ -32,6 +32,7 @@ class Conv4(Backbone):
         super().__init__()
         if len(input_shape) != 3:
             raise ConfigError("model.backbone: 'conv4' takes images; for rows of numbers use mlp or linear.")
+        at_least_one(widths=widths)
         further = (0,) * len(widths) if residuals is None else residuals
         if len(further) != len(widths):
             raise ValueError(

@@ -53,7 +53,7 @@ class Timm(HubBackbone):
         self, input_shape: tuple[int, ...], source: str, trained: float = 1.0, pretrained: bool = True
     ) -> None:
         channels = _image_channels(input_shape, f"timm:{source}")
-        timm = _package("timm", f"timm:{source}")
+        timm = package_of(f"timm:{source}")
         made = {"num_classes": 0, "global_pool": "", "in_chans": channels, "pretrained": pretrained}
         super().__init__(_loaded(timm.create_model, source, f"timm:{source}", **made), trained)
         self.features = _shape(self, input_shape)
@@ -127,13 +127,18 @@ def tokenizer_of(source: str) -> Tokenizer:
 
 
 def _transformer(source: str, pretrained: bool) -> Any:
-    transformers = _package("transformers", f"hf:{source}")
+    transformers = package_of(f"hf:{source}")
     # the exporter to ONNX follows plain attention, not the fused kernels
     if pretrained:
         load = transformers.AutoModel.from_pretrained
         return _loaded(load, source, f"hf:{source}", attn_implementation="eager")
     shape = _loaded(transformers.AutoConfig.from_pretrained, source, f"hf:{source}")
     return transformers.AutoModel.from_config(shape, attn_implementation="eager")
+
+
+def package_of(backbone: str) -> Any:
+    """The module that a ``timm:`` or ``hf:`` network comes from; raises ConfigError when it is missing."""
+    return _package("timm" if backbone.startswith("timm:") else "transformers", backbone)
 
 
 def _package(name: str, wanted_by: str) -> Any:

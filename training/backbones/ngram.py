@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.backbones.types import Backbone
+from training.backbones.types import Backbone, at_least_one
 
 
 class Ngram(Backbone):
@@ -25,6 +25,7 @@ class Ngram(Backbone):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
+        at_least_one(width=[width], hidden=hidden)
         self.vectors = nn.Embedding(buckets, width, padding_idx=0)
         self.dropout = nn.Dropout(dropout)
         layers: list[nn.Module] = []

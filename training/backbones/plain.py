@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from training.backbones.types import Backbone, flat_size
+from training.backbones.types import Backbone, at_least_one, flat_size
 
 
 class Mlp(Backbone):
@@ -14,6 +14,7 @@ class Mlp(Backbone):
         self, input_shape: tuple[int, ...], hidden: tuple[int, ...] = (256, 256), dropout: float = 0.0
     ) -> None:
         super().__init__()
+        at_least_one(hidden=hidden)
         size = flat_size(input_shape)
         layers: list[nn.Module] = [nn.Flatten()]
         for wide in hidden:

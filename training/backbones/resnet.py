@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from api_schemas.errors import ConfigError
-from training.backbones.types import Backbone
+from training.backbones.types import Backbone, at_least_one
 
 
 class Resnet(Backbone):
@@ -25,6 +25,7 @@ class Resnet(Backbone):
         super().__init__()
         if len(input_shape) != 3:
             raise ConfigError("model.backbone: 'resnet' takes images; for rows of numbers use mlp or linear.")
+        at_least_one(widths=widths or [0], blocks=blocks, stem_stride=[stem_stride])
         if len(widths) != len(blocks):
             raise ValueError(
                 f"widths and blocks must be of equal length, found {len(widths)} and {len(blocks)}"

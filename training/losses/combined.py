@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from training.losses.library import Indices
@@ -61,7 +60,7 @@ class CombinedLoss(nn.Module):
         **mixing: Any,
     ) -> Tensor:
         """Float [n, d] and int [n] to a scalar; ``mixing`` goes to the losses that a mixup wraps."""
-        total = torch.zeros((), dtype=embeddings.dtype, device=embeddings.device)
+        total = 0 * embeddings.sum()  # with a gradient even where no term has begun yet
         for weight, loss in zip(self.weights, self.losses, strict=True):
             if factor := weight.at(self.done):
                 own = mixing if getattr(loss, "mixes", False) else {}

@@ -62,6 +62,8 @@ class Metrix(nn.Module):
         self.weight = weight
         self.hardest = hardest
         self.positives = positives if positives is not None or level == "embedding" else 1
+        if not alpha > 0:
+            raise ValueError(f"alpha must be above 0, found {alpha:g}")
         self.beta = torch.distributions.Beta(alpha, alpha)
 
     def forward(
@@ -152,8 +154,6 @@ def _kinds(loss: Loss, level: Level, kind: Kind) -> list[Kind]:
     """The kinds to flip between; raises ValueError for what cannot be mixed."""
     if loss.roles is None:
         raise ValueError(f"metrix does not fit {type(loss).__name__}, which has no generalised form")
-    if level not in ("input", "feature", "embedding"):
-        raise ValueError(f"level must be 'input', 'feature' or 'embedding', found {level!r}")
     if kind not in ("both", "positive_negative", "anchor_negative"):
         raise ValueError(f"kind must be 'both', 'positive_negative' or 'anchor_negative', found {kind!r}")
     if loss.roles != "items" and level != "embedding":

@@ -28,7 +28,7 @@ def test_it_fits_the_losses_it_should() -> None:
         mixup.build(Spec("metrix"), make("icnn"))
     with pytest.raises(ConfigError, match="did you mean 'hardest'"):
         mixup.build(Spec("metrix", {"hardst": 2}), make("triplet"))
-    with pytest.raises(ConfigError, match="level must be"):
+    with pytest.raises(ConfigError, match="level: Input should be 'input', 'fea"):
         mixup.build(Spec("metrix", {"level": "pixel"}), make("triplet"))
 
 
