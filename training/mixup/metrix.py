@@ -154,8 +154,6 @@ def _kinds(loss: Loss, level: Level, kind: Kind) -> list[Kind]:
     """The kinds to flip between; raises ValueError for what cannot be mixed."""
     if loss.roles is None:
         raise ValueError(f"metrix does not fit {type(loss).__name__}, which has no generalised form")
-    if kind not in ("both", "positive_negative", "anchor_negative"):
-        raise ValueError(f"kind must be 'both', 'positive_negative' or 'anchor_negative', found {kind!r}")
     if loss.roles != "items" and level != "embedding":
         if kind == "anchor_negative":
             raise ValueError(f"class vectors cannot be mixed with items at {level} level")
