@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from encoder import Encoder
 from encoder.encoder import EncoderInput
-from encoder.refusal import RefusedInput
 from service.compute import PATIENCE, Compute
 from service.metrics import ENCODED
 from service.problems import overloaded
@@ -108,14 +107,14 @@ class Encoding:
             self._begin()
 
 
-def _encoded(asked: list[_Asked]) -> list[Rows | RefusedInput]:
-    """Rows of each request; where an input is refused, each request alone, so that no other suffers."""
+def _encoded(asked: list[_Asked]) -> list[Rows | Exception]:
+    """Rows of each request; where an input cannot be used, each request alone, so that no other suffers."""
     inputs = [one for some in asked for one in some.inputs]
     ENCODED.observe(len(inputs))
     try:
         rows = asked[0].encoder.encode(inputs)
-    except RefusedInput as refused:
-        return [refused] if len(asked) == 1 else [_encoded([one])[0] for one in asked]
+    except Exception as error:
+        return [error] if len(asked) == 1 else [_encoded([one])[0] for one in asked]
     return list(np.split(rows, np.cumsum([len(some.inputs) for some in asked])[:-1]))
 
 

@@ -27,6 +27,8 @@ class Doubling:
         self.go.wait(10)
         self.sizes.append(len(inputs))
         for number, one in enumerate(inputs):
+            if one[0] == -99:
+                raise ZeroDivisionError
             if one[0] < 0:
                 raise RefusedInput(number, "this is negative.")
         return 2 * np.array(inputs, dtype=np.float32)
@@ -86,16 +88,17 @@ def test_a_batch_waits_for_company_only_when_told_to() -> None:
     assert story(tell, batch=3, wait=60.0).sizes == [3], "a full batch waits for nobody"
 
 
-def test_a_refused_input_is_its_own_request_s_alone() -> None:
+def test_an_input_that_cannot_be_encoded_is_its_own_request_s_alone() -> None:
     async def tell(encoding: Encoding, encoder: Any) -> None:
-        bodies = [[[0.0]], [[1.0]], [[2.0], [-1.0]], [[3.0]]]
+        bodies = [[[0.0]], [[-99.0]], [[2.0], [-1.0]], [[3.0]]]
         asked = [asyncio.create_task(encoding.encode(encoder, body)) for body in bodies]
         await settle()
         encoder.go.set()
         found = await asyncio.gather(*asked, return_exceptions=True)
         assert isinstance(found[2], RefusedInput)
         assert found[2].number == 1, "counted within the request"
-        np.testing.assert_array_equal(np.concatenate([found[0], found[1], found[3]]), [[0.0], [2.0], [6.0]])
+        assert isinstance(found[1], ZeroDivisionError), "whatever went wrong with it"
+        np.testing.assert_array_equal(np.concatenate([found[0], found[3]]), [[0.0], [6.0]])
 
     story(tell)
 
