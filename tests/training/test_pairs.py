@@ -103,7 +103,7 @@ def test_pairs_of_images_and_texts_are_read(drawings: Path, tmp_path: Path) -> N
     assert len(texts.train) == 4
     assert texts.train.n_classes == 2
     (tmp_path / "texts.csv").write_text("anchor,positive,negative\nhello,  ,bye\n")
-    with pytest.raises(InputError, match="item 1 is empty"):
+    with pytest.raises(InputError, match="row 0 of column 'positive' is empty"):
         load_data(DataConfig(kind="text", path=str(tmp_path / "texts.csv")))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from encoder.encoder import Encoder
 from encoder.ngrams import ngram_numbers
 from training.backbones.ngram import Ngram
 from training.data.load import load_data
+from training.data.rows import read_texts
+from training.data.tables import read_table
 from training.export import export_encoder
 from training.run import train
 
@@ -274,3 +277,81 @@ def test_an_empty_text_is_named(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("text,label\nhello,1\n   ,2\n")
     with pytest.raises(InputError, match="row 1 of column 'text' is empty"):
         load_data(settings(tmp_path / "t.csv", kind="text"))
+
+
+def test_a_text_of_many_lines_is_one_row_wherever_it_lies_in_the_file(tmp_path: Path) -> None:
+    texts = [f"text {row}\n" + "a line of it, and\n" * 8 for row in range(20_000)]
+    rows = [f'{row % 7},"{text}"' for row, text in enumerate(texts)]
+    (tmp_path / "t.csv").write_text("\n".join(["label,text", *rows]))
+    assert (tmp_path / "t.csv").stat().st_size > 2 << 20, "Arrow reads blocks of 1 MiB"
+    table = read_table(tmp_path / "t.csv")
+    assert table.column("text").to_pylist() == texts
+
+
+def test_labels_and_ids_are_what_is_written(tmp_path: Path) -> None:
+    lines = ["label,id,a", "01,007,1", "01,7,2", "1,08,3", "1,8,4", "NA,9,5", "NA,10,6"]
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    everything = {"train": 1, "validation": 0, "test": 0}
+    items = load_data(settings(tmp_path / "t.csv", kind="table", split=everything)).train
+    assert items.labels.tolist() == ["01", "01", "1", "1", "NA", "NA"]
+    assert items.ids.tolist() == ["007", "7", "08", "8", "9", "10"]
+    assert items.inputs.shape == (6, 1)
+
+
+def test_files_of_one_table_may_hold_whole_numbers_and_decimals(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"label": [1, 1, 2, 2], "a": [1.0, 2.0, 3.0, 4.0]}), tmp_path / "a.parquet")
+    (tmp_path / "b.csv").write_text("label,a\n2,1\n3,2\n3,1\n")
+    (tmp_path / "c.csv").write_text("label,a\n2,x\n3,y\n")
+    paths = [str(tmp_path / name) for name in ("a.parquet", "b.csv", "c.csv")]
+    data = {"kind": "table", "split": {"train": 1, "validation": 0, "test": 0}}
+    items = load_data(DataConfig.model_validate({**data, "path": paths[:2]})).train
+    assert items.labels.tolist() == ["1", "1", "2", "2", "2", "3", "3"]
+    with pytest.raises(InputError, match=r"c\.csv does not fit .*a\.parquet: .*Field a has incompatible"):
+        load_data(DataConfig.model_validate({**data, "path": paths}))
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+@pytest.mark.parametrize("column", ["label", "id"])
+def test_an_empty_label_or_id_is_named(tmp_path: Path, name: str, column: str) -> None:
+    rows = {"text": ["a", "b", "c", "d"], "label": ["x", "x", "y", "y"], "id": ["1", "2", "3", "4"]}
+    rows[column][2] = " "
+    if name == "t.csv":
+        lines = [",".join(rows), *(",".join(row) for row in zip(*rows.values(), strict=True))]
+        (tmp_path / name).write_text("\n".join(lines))
+    else:
+        pq.write_table(pa.table(rows), tmp_path / name)
+    with pytest.raises(InputError, match=rf"{name}: row 2 of column '{column}' is empty"):
+        load_data(settings(tmp_path / name, kind="text"))
+
+
+def test_one_long_text_takes_the_room_of_one(tmp_path: Path) -> None:
+    texts = [f"text {row}" for row in range(2_000)]
+    texts[1_000] += " long" * 50_000  # an array of one width would take 2 GB
+    labels = [str(row % 4) for row in range(2_000)]
+    pq.write_table(pa.table({"text": texts, "label": labels}), tmp_path / "t.parquet")
+    data = settings(tmp_path / "t.parquet", kind="text", split={"train": 1, "validation": 0, "test": 0})
+    tracemalloc.start()
+    items = load_data(data).train
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 100 << 20
+    assert len(items) == 2_000
+    assert [len(one) for one in items.metadata["text"][999:1002]] == [8, 1_000, 9], "the beginning is kept"
+    assert read_texts(data.paths, data).inputs.tolist() == texts
+    pq.write_table(pa.table({"text": labels, "label": labels, "notes": texts}), tmp_path / "t.parquet")
+    with pytest.raises(InputError, match=r"row 1000 of column 'notes' has 250009 characters, .*leave the co"):
+        load_data(data)
+    pq.write_table(pa.table({"text": labels, "label": texts}), tmp_path / "t.parquet")
+    with pytest.raises(InputError, match=r"row 1000 of column 'label' has 250009 characters"):
+        load_data(data)
+
+
+def test_a_missing_value_of_metadata_is_empty(tmp_path: Path) -> None:
+    writers = pa.array(["ann", None, "bob", "ann"])
+    columns = {"writer": writers, "category": writers.dictionary_encode()}
+    pq.write_table(
+        pa.table({"text": ["a", "b", "c", "d"], "label": [1, 1, 2, 2], **columns}), tmp_path / "t.parquet"
+    )
+    data = settings(tmp_path / "t.parquet", kind="text", split={"train": 1, "validation": 0, "test": 0})
+    metadata = load_data(data).train.metadata
+    assert metadata["writer"].tolist() == metadata["category"].tolist() == ["ann", "", "bob", "ann"]

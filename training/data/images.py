@@ -121,14 +121,14 @@ def _in_zip(root: Path, prefix: str) -> list[ImageFile]:
 
 
 def _in_list(root: Path, prefix: str, path_column: str, label_column: str) -> list[ImageFile]:
-    table = read_table(root)
+    table = read_table(root, {path_column, label_column})
     columns: Mapping[str, NDArray[Any]] = {}
     if holds_pairs(table, label_column):
         names, labels = (part.tolist() for part in classes_of(table, root))
     else:
         names = text_column(table, path_column, root).tolist()
         labels = text_column(table, label_column, root).tolist()
-        columns = other_columns(table, {path_column, label_column})
+        columns = other_columns(table, {path_column, label_column}, root)
     return [
         ImageFile(
             prefix + name,

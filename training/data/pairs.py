@@ -12,10 +12,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from api_schemas.errors import InputError
-from training.data.tables import text_column
+from decision.embeddings import Text
+from training.data.tables import long_texts
 
 PAIRS, TRIPLETS = ("a", "b", "same"), ("anchor", "positive", "negative")
-Text = NDArray[np.str_]
 
 
 def holds_pairs(table: pa.Table, label_column: str) -> bool:
@@ -24,25 +24,26 @@ def holds_pairs(table: pa.Table, label_column: str) -> bool:
     return label_column not in names and (names >= set(PAIRS) or names >= set(TRIPLETS))
 
 
-def classes_of(table: pa.Table, path: Path) -> tuple[Text, Text]:
+def classes_of(table: pa.Table, path: Path) -> tuple[NDArray[np.object_], Text]:
     """The items that a table of pairs or triplets names, each once, and their classes.
 
     Two items of one positive pair are of one class, and so are all that such pairs connect; items that
     nothing connects are of different classes, as they are in every batch that is trained on.
 
     Returns:
-        text [n], what the table calls the items, in the order they first come; text [n], their classes.
+        text objects [n], what the table calls the items, in the order they first come; text [n], their
+        classes.
 
     Raises:
-        InputError: a value missing, ``same`` that is not 0 or 1, or a row that says two items differ
+        InputError: a value missing or empty, ``same`` that is not 0 or 1, or a row that says two items differ
             which others say are the same; names the row.
     """
     if set(table.column_names) >= set(TRIPLETS):
-        anchor, positive, negative = (text_column(table, name, path) for name in TRIPLETS)
+        anchor, positive, negative = (long_texts(table, name, path) for name in TRIPLETS)
         first, second = np.concatenate([anchor, anchor]), np.concatenate([positive, negative])
         same = np.repeat([True, False], len(anchor))
     else:
-        first, second = (text_column(table, name, path) for name in PAIRS[:2])
+        first, second = (long_texts(table, name, path) for name in PAIRS[:2])
         same = _same(table, path)
     found, places, codes = np.unique(
         np.stack([first, second], axis=1).ravel(), return_index=True, return_inverse=True

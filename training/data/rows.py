@@ -9,10 +9,18 @@ import numpy as np
 
 from api_schemas.config import DataConfig
 from api_schemas.errors import InputError
-from decision.embeddings import Text
 from training.data.items import Items
 from training.data.pairs import classes_of, holds_pairs
-from training.data.tables import joined, numbered, numeric_columns, other_columns, read_table, text_column
+from training.data.tables import (
+    LONG,
+    joined,
+    long_texts,
+    numbered,
+    numeric_columns,
+    other_columns,
+    read_table,
+    text_column,
+)
 
 
 def read_rows(
@@ -29,7 +37,7 @@ def read_rows(
     Raises:
         InputError: a missing column, a value that is no number; names file, column and row.
     """
-    table = joined([read_table(path) for path in paths], paths)
+    table = joined([read_table(path, {data.label_column, "id"}) for path in paths], paths)
     marked = {data.label_column, data.split_column, data.group_column, data.time_column, "id"} - {None}
     if columns is not None:
         missing = [name for name in columns if name not in table.column_names]
@@ -39,30 +47,27 @@ def read_rows(
     values, names = numeric_columns(table, {str(name) for name in marked}, paths[0])
     labels = text_column(table, data.label_column, paths[0])
     ids = text_column(table, "id", paths[0]) if "id" in table.column_names else numbered(len(labels))
-    metadata = other_columns(table, {data.label_column, "id", *names})
+    metadata = other_columns(table, {data.label_column, "id", *names}, paths[0])
     order = [names.index(name) for name in columns or names]
     return Items(values[:, order], labels, ids, metadata), columns or names
 
 
 def read_texts(paths: Sequence[Path], data: DataConfig) -> Items:
-    """A table with one column of texts, or pairs or triplets of texts: inputs are text [n].
+    """A table with one column of texts, or pairs or triplets of texts: inputs are text objects [n].
+
+    The beginning of each text is metadata as well.
 
     Raises:
         InputError: a missing column, or an empty text; names the row.
     """
-    table = joined([read_table(path) for path in paths], paths)
+    as_written = {data.label_column, data.text_column, "id"}
+    table = joined([read_table(path, as_written) for path in paths], paths)
     if holds_pairs(table, data.label_column):
         texts, labels = classes_of(table, paths[0])
-        _refuse_empty(texts, str(paths[0]), "item", "")
         return Items(texts, labels, numbered(len(texts)))
-    texts = text_column(table, data.text_column, paths[0])
-    _refuse_empty(texts, str(paths[0]), "row", f" of column '{data.text_column}'")
+    texts = long_texts(table, data.text_column, paths[0])
     labels = text_column(table, data.label_column, paths[0])
     ids = text_column(table, "id", paths[0]) if "id" in table.column_names else numbered(len(labels))
-    return Items(texts, labels, ids, other_columns(table, {data.label_column, "id"}))
-
-
-def _refuse_empty(texts: Text, source: str, what: str, where: str) -> None:
-    empty = np.flatnonzero(np.char.str_len(np.char.strip(texts)) == 0)
-    if len(empty):
-        raise InputError(f"{source}: {what} {empty[0]}{where} is empty.")
+    metadata = other_columns(table, {data.label_column, data.text_column, "id"}, paths[0])
+    metadata[data.text_column] = np.array([text[:LONG] for text in texts])
+    return Items(texts, labels, ids, metadata)

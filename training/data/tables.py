@@ -18,15 +18,30 @@ from api_schemas.errors import InputError
 from decision.embeddings import Text
 
 LISTS = frozenset((".csv", ".parquet"))
+BYTES_A_CHARACTER = 4
+LONG = 1_000  # characters; no label, id or value of metadata that is shorter is refused
+MOST_BYTES = 256 << 20  # of a column with values that are longer
 
 
-def read_table(path: Path) -> pa.Table:
-    """Read a whole table; raises InputError naming a file that is missing, damaged, empty or no table."""
+def read_table(path: Path, texts: Collection[str] = ()) -> pa.Table:
+    """Read a whole table.
+
+    Args:
+        texts: columns whose integers are text, in a CSV as they are written: 01 is another label than 1.
+
+    Raises:
+        InputError: a file that is missing, damaged, empty or no table, or decimals in a column of ``texts``.
+    """
     if not path.is_file():
         raise InputError(f"{path} does not exist: expected a table ending in .csv, .parquet or .jsonl.")
     try:
         if path.suffix == ".csv":
-            table = pyarrow.csv.read_csv(path)
+            # without newlines_in_values a block of the file may end in the middle of a text
+            table = pyarrow.csv.read_csv(
+                path,
+                parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
+                convert_options=pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(texts, pa.string())),
+            )
         elif path.suffix == ".parquet":
             table = pq.read_table(path)
         elif path.suffix == ".jsonl":
@@ -37,15 +52,61 @@ def read_table(path: Path) -> pa.Table:
         raise InputError(f"{path} cannot be read as a table: {str(error).splitlines()[0]}.") from None
     if table.num_rows == 0:
         raise InputError(f"{path} has no rows.")
+    for place, name in enumerate(table.column_names):
+        if name not in texts:
+            continue
+        column = table.column(name)
+        if path.suffix == ".csv" and _are_decimals(column):
+            raise InputError(f"{path}: column '{name}' must hold text or integers, found double.")
+        if pa.types.is_integer(column.type):
+            table = table.set_column(place, name, pc.cast(column, pa.string()))
     return table
 
 
+def _are_decimals(column: pa.ChunkedArray) -> bool:
+    """Whether all of a column of text reads as numbers and some of it not as integers."""
+    try:
+        pc.cast(column, pa.float64())
+    except pa.ArrowInvalid:
+        return False
+    return not pc.all(pc.match_substring_regex(column, r"^\s*[+-]?[0-9]+\s*$")).as_py()
+
+
 def text_column(table: pa.Table, name: str, path: Path) -> NDArray[np.str_]:
-    """A column as text [n] (integers as their digits); raises InputError naming a missing value's row."""
+    """A column of names, labels or ids as text [n] (integers as their digits).
+
+    Raises:
+        InputError: a value that is missing, empty or so long that the array would be huge; names the row.
+    """
+    return _of_one_width(long_texts(table, name, path).tolist(), name, path)
+
+
+def long_texts(table: pa.Table, name: str, path: Path) -> NDArray[np.object_]:
+    """A column as text objects [n], each taking the room of its own length; see ``text_column``."""
     column = _column(table, name, path)
+    wrong = InputError(f"{path}: column '{name}' must hold text or integers, found {column.type}.")
     if pa.types.is_floating(column.type):
-        raise InputError(f"{path}: column '{name}' must hold text or integers, found {column.type}.")
-    return np.array(pc.cast(column, pa.string()).to_pylist(), dtype=np.str_)
+        raise wrong
+    try:
+        texts = pc.cast(column, pa.string()).to_pylist()
+    except (pa.ArrowException, UnicodeDecodeError):
+        raise wrong from None
+    empty = next((row for row, text in enumerate(texts) if not text.strip()), None)
+    if empty is not None:
+        raise InputError(f"{path}: row {empty} of column '{name}' is empty.")
+    return np.array(texts, dtype=object)
+
+
+def _of_one_width(texts: list[str], name: str, path: Path) -> NDArray[np.str_]:
+    """As a numpy array, in which every row takes the room of the longest."""
+    row = max(range(len(texts)), key=lambda row: len(texts[row]))
+    longest = len(texts[row])
+    if longest > LONG and longest * len(texts) * BYTES_A_CHARACTER > MOST_BYTES:
+        raise InputError(
+            f"{path}: row {row} of column '{name}' has {longest} characters, and each of {len(texts)} rows "
+            "takes the room of the longest: shorten it, or leave the column out."
+        )
+    return np.array(texts, dtype=np.str_)
 
 
 def numeric_columns(
@@ -71,15 +132,22 @@ def numeric_columns(
     return values, names
 
 
-def other_columns(table: pa.Table, without: Collection[str]) -> dict[str, NDArray[Any]]:
-    """Every column that can be metadata: text, numbers or dates, by name; others are left out."""
+def other_columns(table: pa.Table, without: Collection[str], path: Path) -> dict[str, NDArray[Any]]:
+    """Every column that can be metadata: text, numbers or dates, by name; others are left out.
+
+    Missing text is empty. Raises InputError for a text so long that the array would be huge; names the row.
+    """
     found: dict[str, NDArray[Any]] = {}
     for name in table.column_names:
-        kind = table.column(name).type
-        if name in without or pa.types.is_nested(kind):
+        column = table.column(name)
+        if name in without or pa.types.is_nested(column.type):
             continue
-        values = table.column(name).to_numpy()
-        found[name] = values.astype(np.str_) if values.dtype == object else values
+        if pa.types.is_dictionary(column.type):  # whose missing values to_numpy() makes up
+            column = column.cast(column.type.value_type)
+        values = column.to_numpy()
+        if values.dtype == object:
+            values = _of_one_width(["" if value is None else str(value) for value in values], name, path)
+        found[name] = values
     return found
 
 
@@ -104,8 +172,12 @@ def joined(tables: Sequence[pa.Table], paths: Sequence[Path]) -> pa.Table:
     for table, path in zip(tables, paths, strict=True):
         if set(table.column_names) != set(tables[0].column_names):
             raise InputError(f"{path} has other columns than {paths[0]}.")
+        try:  # whole numbers in one file and decimals in another are decimals
+            pa.unify_schemas([tables[0].schema, table.schema], promote_options="permissive")
+        except pa.ArrowException as error:
+            raise InputError(f"{path} does not fit {paths[0]}: {str(error).splitlines()[0]}.") from None
     return pa.concat_tables(
-        [table.select(tables[0].column_names) for table in tables], promote_options="default"
+        [table.select(tables[0].column_names) for table in tables], promote_options="permissive"
     )
 
 

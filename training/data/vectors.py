@@ -54,18 +54,18 @@ def _mapped_items(path: Path, data: DataConfig) -> Items:
     if labelled.suffix == ".npy":
         table = pa.table({data.label_column: _label_array(labelled)})
     else:
-        table = read_table(labelled)
+        table = read_table(labelled, {data.label_column, "id"})
     if holds_pairs(table, data.label_column):
         names, labels = classes_of(table, labelled)
         wrong = [name for name in names if not (name.isdecimal() and int(name) < len(vectors))]
         if wrong:
             raise InputError(f"{labelled}: '{wrong[0]}' is no row of {path}, which has {len(vectors)}.")
-        return Items(vectors.subset(names.astype(np.int64)), labels, names)
+        return Items(vectors.subset(names.astype(np.int64)), labels, names.astype(np.str_))
     if table.num_rows != len(vectors):
         raise InputError(f"{labelled} has {table.num_rows} rows, {path} has {len(vectors)}.")
     labels = text_column(table, data.label_column, labelled)
     ids = text_column(table, "id", labelled) if "id" in table.column_names else numbered(len(labels))
-    return Items(vectors, labels, ids, other_columns(table, {data.label_column, "id"}))
+    return Items(vectors, labels, ids, other_columns(table, {data.label_column, "id"}, labelled))
 
 
 def _label_array(path: Path) -> NDArray[Any]:
