@@ -121,7 +121,7 @@ class Encoder:
                     )
             return self.preprocessing.rows_array(inputs, first)  # type: ignore[arg-type]
         arrays = [
-            self.preprocessing.image_array(self._image(one, number))
+            self.preprocessing.image_array(self._image(one, number), number)
             for number, one in enumerate(inputs, first)
         ]
         return np.stack(arrays)

@@ -62,10 +62,23 @@ class Preprocessing:
             return (rule.length,)
         return (rule.dim,) if rule.kind == "vector" else (len(rule.columns),)
 
-    def image_pixels(self, image: Image.Image) -> NDArray[np.uint8]:
-        """An image in the rule's mode and size, not yet normalised: uint8 [channels, height, width]."""
+    def image_pixels(self, image: Image.Image, number: int = 0) -> NDArray[np.uint8]:
+        """An image in the rule's mode and size, not yet normalised: uint8 [channels, height, width].
+
+        Args:
+            number: what error messages call it by.
+
+        Raises:
+            RefusedInput: pixels of 32 bits, or an orientation or colours that Pillow cannot read.
+        """
         rule = self._image_rule()
-        fitted = _fit(_in_mode(image, rule), rule)
+        try:
+            fitted = _fit(_in_mode(image, rule, number), rule)
+        except (RefusedInput, MemoryError):
+            raise
+        except Exception as error:  # Pillow raises whatever it likes on broken metadata and rare colours
+            reason = f"the image's orientation or colours cannot be read ({type(error).__name__}: {error})."
+            raise RefusedInput(number, reason) from None
         pixels = np.asarray(fitted, dtype=np.uint8)
         return pixels[None] if rule.mode == "L" else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
@@ -77,9 +90,9 @@ class Preprocessing:
         scaled: NDArray[np.float32] = (pixels.astype(np.float32) / np.float32(255) - mean) / std
         return scaled
 
-    def image_array(self, image: Image.Image) -> NDArray[np.float32]:
-        """An image as the network takes it: float32 [channels, height, width]."""
-        return self.normalised(self.image_pixels(image))
+    def image_array(self, image: Image.Image, number: int = 0) -> NDArray[np.float32]:
+        """An image as the network takes it: float32 [channels, height, width]; raises as `image_pixels`."""
+        return self.normalised(self.image_pixels(image, number))
 
     def text_array(self, text: str) -> NDArray[np.float32]:
         """A text as the network takes it: float32 [length], numbers that float32 holds exactly."""
@@ -126,16 +139,26 @@ class Preprocessing:
         return self.input
 
 
-def _in_mode(image: Image.Image, rule: ImageInput) -> Image.Image:
+def _in_mode(image: Image.Image, rule: ImageInput, number: int) -> Image.Image:
+    # 16-bit grey has a mode of its own, but for some formats
+    sixteen = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
+    if image.mode in ("I", "F") and not sixteen:
+        raise RefusedInput(
+            number,
+            f"the image's pixels are 32-bit or signed numbers (mode {image.mode}), of which nobody knows "
+            "what is white: save it with 8 or 16 bits.",
+        )
     upright = ImageOps.exif_transpose(image)
-    if upright.mode.startswith("I"):
-        # 16-bit grey: Pillow's own conversion would clip at 255
+    if sixteen:
+        # Pillow's own conversion would clip at 255
         deep = np.asarray(upright, dtype=np.float64)
         upright = Image.fromarray(np.clip(deep / 257.0, 0, 255).round().astype(np.uint8))
     if upright.has_transparency_data:
         opaque = Image.new("RGBA", upright.size, (rule.fill, rule.fill, rule.fill, 255))
         opaque.alpha_composite(upright.convert("RGBA"))
         upright = opaque
+    if upright.mode == "LAB":  # which Pillow converts to RGB alone
+        upright = upright.convert("RGB")
     return upright.convert(rule.mode)
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 from api_schemas.errors import BundleError, InputError
 from api_schemas.preprocessing import ImageInput, VectorInput
 from encoder import Encoder, Preprocessing
+from encoder.refusal import RefusedInput
 from tests.encoder.encoders import GREY, TABLE, data_uri, linear_encoder, png
 
 
@@ -61,7 +62,7 @@ def test_table_is_standardised(tmp_path: Path) -> None:
 def test_sizes_modes_and_transparency(resize: str) -> None:
     rule = ImageInput(mode="RGB", height=8, width=8, resize=resize, fill=255, mean=[0.0] * 3, std=[1.0] * 3)  # type: ignore[arg-type]
     preprocessing = Preprocessing(rule)
-    for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "F"):
+    for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "LAB", "HSV", "I;16"):
         assert preprocessing.image_array(Image.new(mode, (5, 9))).shape == (3, 8, 8)
     clear = Image.new("RGBA", (5, 9), (0, 0, 0, 0))
     assert (preprocessing.image_array(clear) == 1.0).all(), "transparent pixels lie on the fill"
@@ -70,6 +71,40 @@ def test_sizes_modes_and_transparency(resize: str) -> None:
 def test_sixteen_bit_grey_is_scaled_not_clipped() -> None:
     deep = Image.fromarray(np.full((4, 6), 257 * 100, dtype=np.uint16))
     assert (Preprocessing(GREY).image_pixels(deep) == 100).all()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bit_grey_is_the_same_in_every_file(kind: str) -> None:
+    deep = np.arange(24, dtype=np.uint16).reshape(4, 6) * 2_000
+    for rule in (GREY, ImageInput(mode="RGB", height=4, width=6, mean=[0.0] * 3, std=[1.0] * 3)):
+        pixels = Preprocessing(rule).image_pixels(Image.open(io.BytesIO(png(Image.fromarray(deep), kind))))
+        np.testing.assert_array_equal(pixels, np.broadcast_to(np.round(deep / 257), pixels.shape))
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_pixels_of_thirty_two_bits_are_refused(tmp_path: Path, noise: Image.Image, dtype: type) -> None:
+    linear_encoder(tmp_path, GREY)
+    deep = Image.fromarray(np.asarray(noise).astype(dtype))
+    tiff = png(deep, "TIFF")
+    for one in (deep, tiff, data_uri(tiff)):
+        with pytest.raises(RefusedInput, match=r"Input 1: the image's pixels are 32-bit .* 8 or 16 bits"):
+            Encoder.open(tmp_path).encode([noise, one])
+
+
+def test_colours_and_orientations_that_pillow_cannot_read_are_refused(
+    tmp_path: Path, noise: Image.Image
+) -> None:
+    linear_encoder(tmp_path, GREY)
+    encoder = Encoder.open(tmp_path)
+    for kind in ("PNG", "WEBP"):
+        buffer = io.BytesIO()
+        noise.convert("RGB").save(buffer, kind, exif=b"Exif\0\0MMxx")
+        with pytest.raises(RefusedInput, match=r"Input 1: the image's orientation or colours cannot be read"):
+            encoder.encode([noise, buffer.getvalue()])
+    with pytest.raises(RefusedInput, match=r"Input 1: the image's orientation or colours cannot be read"):
+        encoder.encode([noise, Image.new("La", (5, 9))])
+    lab = png(Image.new("LAB", (5, 9), (255, 128, 128)), "TIFF")
+    assert (Preprocessing(GREY).image_pixels(Image.open(io.BytesIO(lab))) >= 250).all(), "white"
 
 
 def test_camera_orientation_is_applied() -> None:

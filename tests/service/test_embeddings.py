@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,8 +74,19 @@ def test_an_image_finds_itself(image_client: Client) -> None:
     assert image_client.info().encoder is not None
 
 
+def test_an_image_in_lab_is_one_of_colours(image_client: Client) -> None:
+    white = Image.new("LAB", (6, 4), (255, 128, 128))
+    rows = image_client.embeddings([data_uri(png(white, "TIFF")), data_uri(png(Image.new("L", (6, 4), 255)))])
+    np.testing.assert_allclose(rows[0], rows[1], atol=0.05)
+
+
 def test_bad_images_are_named(image_client: Client) -> None:
+    turned = io.BytesIO()
+    Image.new("RGB", (6, 4)).save(turned, "WEBP", exif=b"Exif\0\0MMxx")
     for bad, words in {
+        data_uri(turned.getvalue()): "orientation or colours cannot be read",
+        data_uri(png(Image.new("F", (6, 4), 0.5), "TIFF")): "32-bit or signed numbers",
+        data_uri(png(Image.new("I", (6, 4), 200), "TIFF")): "32-bit or signed numbers",
         data_uri(b"junk"): "not an image",
         data_uri(png(Image.new("1", (10_000, 10_000)))): "pixels",
         "data:image/png;base64,%": "base64",
@@ -85,6 +97,7 @@ def test_bad_images_are_named(image_client: Client) -> None:
         assert refusal.value.problem.errors[0].path == "queries.1.input"
         with pytest.raises(ServiceError, match=words) as refusal:
             image_client.embeddings([uri(1), bad])
+        assert refusal.value.problem.status == 422
         assert refusal.value.problem.errors[0].path == "input.1"
 
 

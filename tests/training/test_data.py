@@ -175,6 +175,37 @@ def test_a_broken_image_is_named_or_skipped(tmp_path: Path) -> None:
         load_data(images(tmp_path, split=everything, broken="skip"))
 
 
+def test_what_pillow_cannot_turn_or_convert_is_broken_too(tmp_path: Path) -> None:
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        for number in range(2):
+            Image.new("L", (12, 12), number * 100).save(tmp_path / label / f"{number}.png")
+    Image.new("LAB", (12, 12), (255, 128, 128)).save(tmp_path / "a" / "white.tif")
+    everything = {"train": 1, "validation": 0, "test": 0}
+    splits = load_data(images(tmp_path, split=everything, colour="grey"))
+    white = splits.train.inputs[splits.train.ids == "a/white.tif"]
+    assert white.shape == (1, 1, 12, 12)
+    assert white.min() >= 250
+    bad: dict[str, Callable[[Path], None]] = {
+        "turned.webp": lambda path: Image.new("RGB", (12, 12)).save(path, exif=b"Exif\0\0MMxx"),
+        "floats.tif": lambda path: Image.new("F", (12, 12), 0.5).save(path),
+        "signed.tif": lambda path: Image.new("I", (12, 12), 200).save(path),
+    }
+    for name, save in bad.items():
+        save(tmp_path / "b" / name)
+        with pytest.raises(InputError, match=rf"b/{name} is broken: the image's .*broken=skip"):
+            load_data(images(tmp_path, split=everything))
+        said: list[str] = []
+        assert len(load_data(images(tmp_path, split=everything, broken="skip"), say=said.append).train) == 5
+        assert said == [f"Skipped 1 broken images: b/{name}."]
+        (tmp_path / "b" / name).unlink()
+    for file in tmp_path.rglob("*.*"):
+        file.unlink()
+        save(file.with_suffix(".tif"))
+    with pytest.raises(InputError, match=r"every other image that was tried is broken\. .*32-bit or signed"):
+        load_data(images(tmp_path, split=everything))
+
+
 def test_an_image_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
     for label in "ab":
         (tmp_path / label).mkdir()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from api_schemas.errors import InputError
 from api_schemas.preprocessing import ImageInput
 from decision.progress import Track
 from encoder.preprocessing import Preprocessing
+from encoder.refusal import RefusedInput
 from training.data.items import Items
 from training.data.pairs import classes_of, holds_pairs
 from training.data.tables import LISTS, other_columns, read_table, text_column
@@ -26,6 +28,16 @@ from training.data.tables import LISTS, other_columns, read_table, text_column
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"))
 LARGEST_SIDE = 64  # unless the configuration names a size: what two CPU cores train on in minutes
 PROBED = 256
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Looks:
+    """Of an image: its longer side in pixels, whether it is square, and whether it has no colour."""
+
+    side: int
+    square: bool
+    grey: bool
 
 
 @dataclass(frozen=True)
@@ -43,22 +55,41 @@ class ImageFile:
         return self.label.rpartition("/")[0]
 
     def open(self) -> Image.Image:
-        """Decode the whole image; raises InputError naming the file when it is broken."""
+        """Decode the whole image; raises InputError naming the file when it is broken or too large."""
+        with self._named(), warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(self.read()))
+            image.load()
+            return image
+
+    def looks(self) -> Looks:
+        """What decides how images are read; raises InputError as ``open``."""
+        with self._named():
+            image = self.open()
+            return Looks(max(image.size), image.width == image.height, _is_grey(image))
+
+    def pixels(self, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+        """The network's input, not yet normalised: uint8 [channels, h, w]; raises InputError as ``open``."""
+        with self._named():
+            return preprocessing.image_pixels(self.open())
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error", Image.DecompressionBombWarning)
-                image = Image.open(io.BytesIO(self.read()))
-                image.load()
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError, zipfile.BadZipFile) as error:
-            reason = (
-                "it is not an image that can be read" if isinstance(error, UnidentifiedImageError) else error
-            )
-            raise InputError(
-                f"{self.name} is broken: {reason}. Remove it, or set data.broken=skip."
-            ) from None
+            yield
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             raise InputError(f"{self.name} is too large to be decoded safely: scale it down.") from None
-        return image
+        except UnidentifiedImageError:
+            raise self._broken("it is not an image that can be read") from None
+        except RefusedInput as refused:
+            raise self._broken(refused.reason.rstrip(".")) from None
+        except (InputError, MemoryError):
+            raise
+        except Exception as error:  # decoders and archives raise whatever they like on broken files
+            raise self._broken(str(error) or type(error).__name__) from None
+
+    def _broken(self, reason: str) -> InputError:
+        return InputError(f"{self.name} is broken: {reason}. Remove it, or set data.broken=skip.")
 
 
 def find_images(
@@ -160,28 +191,38 @@ def rule_for(files: Sequence[ImageFile], size: int | None, colour: str) -> Image
     Size: the median side, capped at 64. Mode: grey unless any sampled image has colour. Where most of
     the border has one grey level (paper), that level becomes 0, so that shifting in zeros is paper.
     """
-    step = max(1, len(files) // PROBED)
-    sample = []
-    for file in files[::step]:
-        try:
-            sample.append(file.open())
-        except InputError:
-            continue  # the full read decides whether a broken file is an error
-    if not sample:
-        raise InputError(f"{files[0].name} and every other image that was tried is broken.")
-    side = size or min(LARGEST_SIDE, round(float(np.median([max(image.size) for image in sample]))))
-    grey = colour == "grey" or (colour == "auto" and all(_is_grey(image) for image in sample))
+    files = files[:: max(1, len(files) // PROBED)]
+    # each is decoded twice: all of them at once would not fit into memory
+    sample = _of_readable(files, ImageFile.looks)
+    side = size or min(LARGEST_SIDE, round(float(np.median([looks.side for looks in sample]))))
+    grey = colour == "grey" or (colour == "auto" and all(looks.grey for looks in sample))
     channels = 1 if grey else 3
     rule = ImageInput(
         mode="L" if grey else "RGB",
         height=side,
         width=side,
-        resize="stretch" if all(image.width == image.height for image in sample) else "pad",
+        resize="stretch" if all(looks.square for looks in sample) else "pad",
         mean=[0.0] * channels,
         std=[1.0] * channels,
     )
-    pixels = np.stack([Preprocessing(rule).image_pixels(image) for image in sample])
-    return with_statistics(rule, pixels)
+    preprocessing = Preprocessing(rule)
+    return with_statistics(rule, np.stack(_of_readable(files, lambda file: file.pixels(preprocessing))))
+
+
+def _of_readable(files: Sequence[ImageFile], read: Callable[[ImageFile], T]) -> list[T]:
+    """What ``read`` gives for each but the broken files; the full read decides whether those are an error."""
+    found: list[T] = []
+    refusals: list[InputError] = []
+    for file in files:
+        try:
+            found.append(read(file))
+        except InputError as refusal:
+            refusals.append(refusal)
+    if not found:
+        raise InputError(
+            f"{files[0].name} and every other image that was tried is broken. {refusals[0]}"
+        ) from None
+    return found
 
 
 def with_statistics(rule: ImageInput, pixels: NDArray[np.uint8]) -> ImageInput:
@@ -225,12 +266,12 @@ def read_images(
     broken: list[str] = []
     for row, file in enumerate(track(files, "reading images", len(files))):
         try:
-            pixels[row] = preprocessing.image_pixels(file.open())
-        except InputError as error:
+            pixels[row] = file.pixels(preprocessing)
+        except InputError:
             if not skip_broken:
                 raise
             good[row] = False
-            broken.append(str(error).partition(" is broken")[0])
+            broken.append(file.name)
     if not good.any():
         raise InputError(f"{files[0].name} and all others of the {len(files)} images are broken.")
     if broken:
