@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+import shutil
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -252,6 +255,97 @@ def test_paths_that_are_neither_folder_nor_zip(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("x")
     with pytest.raises(InputError, match=r"neither a folder, a zip"):
         load_data(images(tmp_path / "text"))
+
+
+def packed(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def with_field(archive: bytes, place: int, value: int) -> bytes:
+    """The last entry's flags (place 6) or method (8) set, in both of its headers."""
+    changed = bytearray(archive)
+    for header, at in ((b"PK\3\4", place), (b"PK\1\2", place + 2)):
+        changed[archive.rindex(header) + at] = value
+    return bytes(changed)
+
+
+@pytest.fixture
+def pictures() -> dict[str, bytes]:
+    """Six images of three classes, as a zip would hold them; the last is the largest."""
+    found = {}
+    for number in range(6):
+        buffer = io.BytesIO()
+        noise = np.random.default_rng(number).integers(0, 256, (12 + number, 12 + number), dtype=np.uint8)
+        Image.fromarray(noise).save(buffer, "BMP")
+        found[f"{'abc'[number // 2]}/{number}.bmp"] = buffer.getvalue()
+    return found
+
+
+@pytest.mark.parametrize("harm", ["password", "method", "data", "cut", "lie"])
+def test_a_damaged_entry_of_a_zip_is_named_or_skipped(
+    pictures: dict[str, bytes], tmp_path: Path, harm: str
+) -> None:
+    whole = packed(pictures, zipfile.ZIP_STORED if harm == "cut" else zipfile.ZIP_DEFLATED)
+    last, contents = whole.rindex(b"PK\3\4"), whole.index(b"PK\1\2")
+    size = whole.rindex(b"PK\1\2") + 24
+    damaged = {
+        "password": with_field(whole, 6, 1),
+        "method": with_field(whole, 8, 99),
+        "data": whole[: last + 60] + b"\xff" * 40 + whole[last + 100 :],
+        "cut": whole[: size - 4] + (1 << 20).to_bytes(4, "little") * 2 + whole[size + 4 :],
+        "lie": whole[:size] + (20).to_bytes(4, "little") + whole[size + 4 :],
+    }[harm]
+    assert damaged[contents : contents + 4] == b"PK\1\2"
+    (tmp_path / "a.zip").write_bytes(damaged)
+    everything = {"train": 1, "validation": 0, "test": 0}
+    with pytest.raises(InputError, match=r"^c/5\.bmp is broken: .*broken=skip\.$"):
+        load_data(images(tmp_path / "a.zip", split=everything))
+    said: list[str] = []
+    splits = load_data(images(tmp_path / "a.zip", split=everything, broken="skip"), say=said.append)
+    assert len(splits.train) == 5
+    assert said == ["Skipped 1 broken images: c/5.bmp."]
+
+
+def test_a_zip_without_its_table_of_contents_is_damaged(pictures: dict[str, bytes], tmp_path: Path) -> None:
+    (tmp_path / "a.zip").write_bytes(packed(pictures).replace(b"PK\1\2", b"PK\0\0"))
+    with pytest.raises(InputError, match=r"a\.zip is a damaged zip archive: Bad magic number for central"):
+        load_data(images(tmp_path / "a.zip"))
+
+
+def test_an_entry_that_would_fill_the_memory_is_not_read(pictures: dict[str, bytes], tmp_path: Path) -> None:
+    (tmp_path / "a.zip").write_bytes(packed(pictures))
+    with (
+        zipfile.ZipFile(tmp_path / "a.zip", "a", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open("c/6.bmp", "w") as bomb,
+    ):
+        for _ in range(300):
+            bomb.write(bytes(1 << 20))
+    assert (tmp_path / "a.zip").stat().st_size < 2 << 20
+    tracemalloc.start()
+    with pytest.raises(InputError, match=r"c/6\.bmp is too large to be decoded safely"):
+        find_images([tmp_path / "a.zip"])[-1].open()
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 10 << 20
+    with (tmp_path / "large.bmp").open("wb") as sparse:
+        sparse.truncate(300 << 20)
+    (tmp_path / "list.csv").write_text("path,label\nlarge.bmp,1\n")
+    with pytest.raises(InputError, match=r"large\.bmp is too large to be decoded safely"):
+        find_images([tmp_path / "list.csv"])[0].open()
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9/0.png", b"a/caf\xe9.png"])
+def test_a_name_that_is_no_utf8_is_refused(drawings: Path, tmp_path: Path, name: bytes) -> None:
+    shutil.copytree(drawings, tmp_path / "drawings")
+    file = tmp_path / "drawings" / os.fsdecode(name)
+    file.parent.mkdir(exist_ok=True)
+    Image.new("L", (12, 12)).save(file)
+    with pytest.raises(InputError, match=r"The name of .*caf\\udce9.* is not written in UTF-8: rename it"):
+        load_data(images(tmp_path / "drawings"))
 
 
 def test_hidden_files_of_archivers_are_no_items(tmp_path: Path) -> None:

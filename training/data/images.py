@@ -28,6 +28,8 @@ from training.data.tables import LISTS, other_columns, read_table, text_column
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"))
 LARGEST_SIDE = 64  # unless the configuration names a size: what two CPU cores train on in minutes
 PROBED = 256
+MOST_BYTES = 256 << 20  # of a file: the most pixels that Pillow decodes without a warning, uncompressed
+AT_ONCE = 4096  # bytes of an archive that are decompressed at once, to a few megabytes at the most
 T = TypeVar("T")
 
 
@@ -103,7 +105,8 @@ def find_images(
     root's name where several roots are given. A list's paths start at the folder of the list.
 
     Raises:
-        InputError: a path that is missing, holds no image, or holds images outside any class folder.
+        InputError: a path that is missing, holds no image, or holds images outside any class folder; a
+            damaged archive; a name that is no UTF-8.
     """
     found: list[ImageFile] = []
     for root in paths:
@@ -125,6 +128,10 @@ def find_images(
         loose = next((image for image in images if image.label in ("", ".")), None)
         if loose:
             raise InputError(f"{root}: {loose.name} is in no class folder: expected CLASS/{loose.name}.")
+        for name in (str(root), *(image.name for image in images)):
+            shown = name.encode(errors="backslashreplace").decode()
+            if shown != name:
+                raise InputError(f"The name of {shown} is not written in UTF-8: rename it.")
         found += images
     return found
 
@@ -133,22 +140,42 @@ def _in_folder(root: Path, prefix: str) -> list[ImageFile]:
     files = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     relative = [path.relative_to(root) for path in files]
     return [
-        ImageFile(prefix + name.as_posix(), name.parent.as_posix(), path.read_bytes)
+        ImageFile(prefix + name.as_posix(), name.parent.as_posix(), partial(_read_file, path))
         for name, path in zip(relative, files, strict=True)
         if not any(part.startswith(".") for part in name.parts)
     ]
 
 
 def _in_zip(root: Path, prefix: str) -> list[ImageFile]:
-    archive = zipfile.ZipFile(root)
-    entries = sorted(info.filename for info in archive.infolist() if not info.is_dir())
+    try:
+        archive = zipfile.ZipFile(root)
+    except Exception as error:  # zipfile raises whatever it likes on a broken table of contents
+        raise InputError(f"{root} is a damaged zip archive: {error}. Make it anew.") from None
     images = []
-    for entry in entries:
-        path = PurePosixPath(entry)
+    for entry in sorted(archive.infolist(), key=lambda info: info.filename):
+        path = PurePosixPath(entry.filename)
         hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
-        if path.suffix.lower() in SUFFIXES and not hidden:
-            images.append(ImageFile(prefix + entry, path.parent.as_posix(), partial(archive.read, entry)))
+        if path.suffix.lower() in SUFFIXES and not hidden and not entry.is_dir():
+            read = partial(_read_entry, archive, entry)
+            images.append(ImageFile(prefix + entry.filename, path.parent.as_posix(), read))
     return images
+
+
+def _read_file(path: Path) -> bytes:
+    _refuse_large(path.stat().st_size)
+    return path.read_bytes()
+
+
+def _read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+    """Never more than the size that the archive says, which is checked before."""
+    _refuse_large(entry.file_size)
+    with archive.open(entry) as opened:
+        return b"".join(iter(partial(opened.read, AT_ONCE), b""))
+
+
+def _refuse_large(size: int) -> None:
+    if size > MOST_BYTES:
+        raise Image.DecompressionBombError(f"{size} bytes, at most {MOST_BYTES} are read")
 
 
 def _in_list(root: Path, prefix: str, path_column: str, label_column: str) -> list[ImageFile]:
@@ -164,7 +191,7 @@ def _in_list(root: Path, prefix: str, path_column: str, label_column: str) -> li
         ImageFile(
             prefix + name,
             label,
-            (root.parent / name).read_bytes,
+            partial(_read_file, root.parent / name),
             {column: values[row] for column, values in columns.items()},
         )
         for row, (name, label) in enumerate(zip(names, labels, strict=True))
