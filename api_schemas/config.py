@@ -200,6 +200,10 @@ class DataConfig(Part):
                 raise ValueError(f"split.by '{kind}' needs data.{kind}_column")
         if self.test_path and self.split.test > 0:
             raise ValueError("with data.test_path the test set is given: data.split.test must be 0 or absent")
+        if self.test_path and self.split.folds:
+            raise ValueError(
+                "with data.test_path the test set is given, but a fold is one too: leave one out"
+            )
         return self
 
     @property

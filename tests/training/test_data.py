@@ -178,6 +178,26 @@ def test_a_broken_image_is_named_or_skipped(tmp_path: Path) -> None:
         load_data(images(tmp_path, split=everything, broken="skip"))
 
 
+def test_parts_are_looked_at_again_without_their_broken_images(tmp_path: Path) -> None:
+    rows = ["path,label,split"]
+    for number in range(10):
+        Image.new("L", (12, 12), number * 20).save(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,{number // 2},{'train' if number < 6 else 'validation'}")
+    (tmp_path / "list.csv").write_text("\n".join(rows))
+    data = images(tmp_path / "list.csv", split={"by": "column"}, broken="skip")
+    assert load_data(data).validation is not None
+    for number in (6, 8):
+        (tmp_path / f"{number}.png").write_bytes(broken_png())
+    with pytest.raises(
+        InputError, match=r"list\.csv without its broken images: 2 items of 2 classes are left"
+    ):
+        load_data(data)
+    for number in (7, 9):
+        (tmp_path / f"{number}.png").write_bytes(broken_png())
+    with pytest.raises(InputError, match=r"list\.csv: every image for validation is broken"):
+        load_data(data)
+
+
 def test_what_pillow_cannot_turn_or_convert_is_broken_too(tmp_path: Path) -> None:
     for label in "ab":
         (tmp_path / label).mkdir()

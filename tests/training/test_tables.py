@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from pydantic import ValidationError
 
 from api_schemas.config import Config, DataConfig
 from api_schemas.errors import ConfigError, InputError
@@ -67,12 +68,94 @@ def test_a_column_or_the_time_can_say_the_part(tmp_path: Path) -> None:
         settings(tmp_path / "t.parquet", kind="table", time_column="day", split={"by": "column"})
     )
     assert [items.n_classes for items in by_column.parts().values()] == [5, 3, 2]
+    write_table(tmp_path / "t.parquet", rows=120)
     by_time = load_data(
         settings(tmp_path / "t.parquet", kind="table", time_column="day", split={"by": "time"})
     )
     days = [items.metadata["day"] for items in by_time.parts().values()]
-    assert days[0].max() <= days[1].min()
-    assert days[1].max() <= days[2].min()
+    assert [len(one) for one in days] == [70, 30, 20], "72, 24 and 24 would cut two days apart"
+    assert days[0].max() < days[1].min()
+    assert days[1].max() < days[2].min()
+
+
+def write_times(path: Path, times: list[str]) -> DataConfig:
+    """A CSV with these times, two items of each of two classes a time; split by them, three equal parts."""
+    rows = [f"{label},{number},{time}" for number, time in enumerate(times) for label in "aabb"]
+    path.write_text("\n".join(["label,x,when", *rows]))
+    shares = {"by": "time", "train": 1, "validation": 1, "test": 1}
+    return settings(path, kind="table", time_column="when", split=shares)
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        ["9", "10", "100"],
+        ["9.5", "10", "100.5"],
+        ["2024-09-01", "2024-10-01", "2025-01-01"],
+        ["2024-09-01T10:00:00", "2024-09-01T10:00:01", "2024-09-01T11:00:00"],
+        ["2024-09-01T10:00:00Z", "2024-09-01T09:00:00-02:00", "2024-09-02"],
+        ["2024-09-01", "2024-09-01 08:00", "2024-09-01T07:00:00-06:00"],
+        ["20240901", "2024-10-01", "2025-01-01"],
+    ],
+)
+@pytest.mark.parametrize("turn", [0, 1, 2])
+def test_the_earliest_train_however_times_are_written(tmp_path: Path, times: list[str], turn: int) -> None:
+    data = write_times(tmp_path / "t.csv", times[turn:] + times[:turn])
+    parts = load_data(data).parts()
+    assert [sorted(set(items.ids.astype(int) // 4)) for items in parts.values()] == [
+        [(place - turn) % 3] for place in range(3)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("times", "said"),
+    [
+        (["9/1/2024", "10/1/2024", "1/1/2025"], r"row 0 of column 'when' is '9/1/2024', .*2024-01-31 .*ISO"),
+        (["2024-09-01", "soon", "2025-01-01"], r"row 4 of column 'when' is 'soon', which is no time"),
+        (
+            ["2024-09-01", "", "2025-01-01"],
+            r"row 4 \(id '4'\) has no value in column 'when', which the split",
+        ),
+        (["9", "", "11"], r"row 4 .* has no value in column 'when'"),
+        (["today", "", "soon"], r"row 4 .* has no value in column 'when'"),
+        (["9", "10", "10"], r"'when' has 2 different times, too few for 3 parts"),
+    ],
+)
+def test_times_that_cannot_be_ordered_are_named(tmp_path: Path, times: list[str], said: str) -> None:
+    with pytest.raises(InputError, match=rf"t\.csv: .*{said}"):
+        load_data(write_times(tmp_path / "t.csv", times))
+
+
+def test_items_of_one_time_stay_together(tmp_path: Path) -> None:
+    for times in (list("111123"), list("123333"), list("122223")):
+        parts = load_data(write_times(tmp_path / "t.csv", times)).parts()
+        assert [set(items.metadata["when"].tolist()) for items in parts.values()] == [{1}, {2}, {3}]
+
+
+@pytest.mark.parametrize("missing", [None, " "])
+@pytest.mark.parametrize("by", ["group", "time", "column"])
+def test_an_item_without_the_value_to_split_by_is_named(tmp_path: Path, by: str, missing: str | None) -> None:
+    values = {"group": "ann", "time": "2024-01-31", "column": "train"}
+    column = [missing if row == 7 else values[by] for row in range(20)]
+    pq.write_table(
+        pa.table({"label": np.arange(20) % 4, "x": np.arange(20), "by": column}), tmp_path / "t.parquet"
+    )
+    names = {"group_column": "by", "time_column": "by", "split_column": "by", "split": {"by": by}}
+    with pytest.raises(InputError, match=r"t\.parquet: row 7 \(id '7'\) has no value in column 'by'"):
+        load_data(settings(tmp_path / "t.parquet", kind="table", **names))
+    (tmp_path / "t.csv").write_text("label,x,by\n1,1,3\n1,1,3\n2,1,\n2,1,4\n")
+    if by != "column":
+        with pytest.raises(InputError, match=r"t\.csv: row 2 \(id '2'\) has no value in column 'by'"):
+            load_data(settings(tmp_path / "t.csv", kind="table", **names))
+
+
+def test_items_marked_for_testing_beside_a_test_set_are_refused(tmp_path: Path) -> None:
+    write_table(tmp_path / "t.parquet")
+    data = {"kind": "table", "time_column": "day", "test_path": str(tmp_path / "t.parquet")}
+    with pytest.raises(InputError, match="12 items are marked for testing, but"):
+        load_data(settings(tmp_path / "t.parquet", split={"by": "column"}, **data))
+    with pytest.raises(ValidationError, match="a fold is one too"):
+        settings(tmp_path / "t.parquet", split={"folds": 5}, **data)
 
 
 def test_csv_gives_what_parquet_gives(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from api_schemas.config import DataConfig, TextConfig
+from api_schemas.errors import InputError
 from api_schemas.preprocessing import ImageInput, TableInput, TokenInput, VectorInput
 from decision.embeddings import Text
 from decision.progress import Track, silent
@@ -20,7 +21,7 @@ from training.data.images import find_images, index_of, read_images, rule_for, w
 from training.data.items import Items, Splits
 from training.data.mapped import Mapped
 from training.data.rows import read_rows, read_texts
-from training.data.split import Rows, split_items
+from training.data.split import Rows, refuse_unusable, split_items
 from training.data.tables import standardisation
 from training.data.vectors import read_vectors
 
@@ -88,7 +89,13 @@ def _images(data: DataConfig, track: Track, say: Say, look: Look) -> Splits:
     pixels, good = read_images(files, preprocessing, skip_broken=skip, track=track, say=say)
     items = replace(index.subset(np.flatnonzero(good)), inputs=pixels)
     new_row = np.cumsum(good) - 1
-    parts = {name: new_row[rows[good[rows]]] for name, rows in parts.items()}
+    if not good.all():
+        lost = [name for name, rows in parts.items() if len(rows) and not good[rows].any()]
+        if lost:
+            raise InputError(f"{_name(data.paths)}: every image for {lost[0]} is broken.")
+        parts = {name: new_row[rows[good[rows]]] for name, rows in parts.items()}
+        refuse_unusable(items, parts, f"{_name(data.paths)} without its broken images")
+        look(items.labels[parts["train"]])
     test = load_items(data.test_paths, data, preprocessing, track, say) if data.test_paths else None
     return _cut(items, parts, preprocessing, test)
 
