@@ -77,7 +77,7 @@ class Preprocessing:
         except (RefusedInput, MemoryError):
             raise
         except Exception as error:  # Pillow raises whatever it likes on broken metadata and rare colours
-            reason = f"the image's orientation or colours cannot be read ({type(error).__name__}: {error})."
+            reason = f"the image's orientation or colours cannot be read ({type(error).__name__})."
             raise RefusedInput(number, reason) from None
         pixels = np.asarray(fitted, dtype=np.uint8)
         return pixels[None] if rule.mode == "L" else np.ascontiguousarray(pixels.transpose(2, 0, 1))

@@ -379,6 +379,9 @@ def test_labels_and_ids_are_what_is_written(tmp_path: Path) -> None:
     assert items.labels.tolist() == ["01", "01", "1", "1", "NA", "NA"]
     assert items.ids.tolist() == ["007", "7", "08", "8", "9", "10"]
     assert items.inputs.shape == (6, 1)
+    (tmp_path / "t.csv").write_text("label,a\n 1,1\n1 ,2\n1,3\n02,1\n02,2\n")
+    items = load_data(settings(tmp_path / "t.csv", kind="table", split=everything)).train
+    assert items.labels.tolist() == ["1", "1", "1", "02", "02"], "spaces around numbers are none of them"
 
 
 def test_files_of_one_table_may_hold_whole_numbers_and_decimals(tmp_path: Path) -> None:

@@ -56,20 +56,23 @@ def read_table(path: Path, texts: Collection[str] = ()) -> pa.Table:
         if name not in texts:
             continue
         column = table.column(name)
-        if path.suffix == ".csv" and _are_decimals(column):
-            raise InputError(f"{path}: column '{name}' must hold text or integers, found double.")
-        if pa.types.is_integer(column.type):
+        if path.suffix == ".csv":
+            table = table.set_column(place, name, _as_written(column, name, path))
+        elif pa.types.is_integer(column.type):
             table = table.set_column(place, name, pc.cast(column, pa.string()))
     return table
 
 
-def _are_decimals(column: pa.ChunkedArray) -> bool:
-    """Whether all of a column of text reads as numbers and some of it not as integers."""
+def _as_written(column: pa.ChunkedArray, name: str, path: Path) -> pa.ChunkedArray:
+    """A column of a CSV, of integers without the spaces around them; raises InputError for decimals."""
+    trimmed = pc.utf8_trim_whitespace(column)
     try:
-        pc.cast(column, pa.float64())
+        pc.cast(trimmed, pa.float64())
     except pa.ArrowInvalid:
-        return False
-    return not pc.all(pc.match_substring_regex(column, r"^\s*[+-]?[0-9]+\s*$")).as_py()
+        return column
+    if not pc.all(pc.match_substring_regex(trimmed, r"^[+-]?[0-9]+$")).as_py():
+        raise InputError(f"{path}: column '{name}' must hold text or integers, found double.")
+    return trimmed
 
 
 def text_column(table: pa.Table, name: str, path: Path) -> NDArray[np.str_]:
