@@ -180,6 +180,7 @@ def test_csv_gives_what_parquet_gives(tmp_path: Path) -> None:
         ("name,a\n1,2\n", "has no column 'label'; found name, a"),
         ("label\n1\n2\n", "has no column of numbers"),
         ("label,a\n", "has no rows"),
+        ("label,a,a\n1,2,3\n", "has two columns 'a': rename one"),
         ("label,a\n1,2\n2,3,4\n", "cannot be read as a table"),
         ("label,a\n1,2\n1,3\n", "one class only"),
         ("label,a\n1.5,2\n2.5,3\n", "column 'label' must hold text or integers, found double"),
@@ -441,3 +442,14 @@ def test_a_missing_value_of_metadata_is_empty(tmp_path: Path) -> None:
     data = settings(tmp_path / "t.parquet", kind="text", split={"train": 1, "validation": 0, "test": 0})
     metadata = load_data(data).train.metadata
     assert metadata["writer"].tolist() == metadata["category"].tolist() == ["ann", "", "bob", "ann"]
+
+
+@pytest.mark.parametrize("column", ["label", "notes"])
+def test_text_that_is_no_utf8_is_named(tmp_path: Path, column: str) -> None:
+    latin = pa.StringArray.from_buffers(
+        3, pa.py_buffer(np.arange(4, dtype=np.int32)), pa.py_buffer(b"\xe9aa")
+    )
+    columns = {"text": ["x", "y", "z"], "label": ["a", "a", "b"], column: latin}
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    with pytest.raises(InputError, match=rf"column '{column}' holds what is no text in UTF-8"):
+        load_data(settings(tmp_path / "t.parquet", kind="text"))

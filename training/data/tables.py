@@ -53,6 +53,8 @@ def read_table(path: Path, texts: Collection[str] = ()) -> pa.Table:
     if table.num_rows == 0:
         raise InputError(f"{path} has no rows.")
     for place, name in enumerate(table.column_names):
+        if name in table.column_names[:place]:
+            raise InputError(f"{path} has two columns '{name}': rename one.")
         if name not in texts:
             continue
         column = table.column(name)
@@ -87,17 +89,20 @@ def text_column(table: pa.Table, name: str, path: Path) -> NDArray[np.str_]:
 def long_texts(table: pa.Table, name: str, path: Path) -> NDArray[np.object_]:
     """A column as text objects [n], each taking the room of its own length; see ``text_column``."""
     column = _column(table, name, path)
-    wrong = InputError(f"{path}: column '{name}' must hold text or integers, found {column.type}.")
-    if pa.types.is_floating(column.type):
-        raise wrong
+    if pa.types.is_floating(column.type) or pa.types.is_nested(column.type):
+        raise InputError(f"{path}: column '{name}' must hold text or integers, found {column.type}.")
     try:
         texts = pc.cast(column, pa.string()).to_pylist()
     except (pa.ArrowException, UnicodeDecodeError):
-        raise wrong from None
+        raise _no_text(name, path) from None
     empty = next((row for row, text in enumerate(texts) if not text.strip()), None)
     if empty is not None:
         raise InputError(f"{path}: row {empty} of column '{name}' is empty.")
     return np.array(texts, dtype=object)
+
+
+def _no_text(name: str, path: Path) -> InputError:
+    return InputError(f"{path}: column '{name}' holds what is no text in UTF-8: write it anew.")
 
 
 def _of_one_width(texts: list[str], name: str, path: Path) -> NDArray[np.str_]:
@@ -147,7 +152,10 @@ def other_columns(table: pa.Table, without: Collection[str], path: Path) -> dict
             continue
         if pa.types.is_dictionary(column.type):  # whose missing values to_numpy() makes up
             column = column.cast(column.type.value_type)
-        values = column.to_numpy()
+        try:
+            values = column.to_numpy()
+        except (pa.ArrowException, UnicodeDecodeError):
+            raise _no_text(name, path) from None
         if values.dtype == object:
             values = _of_one_width(["" if value is None else str(value) for value in values], name, path)
         found[name] = values
