@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from api_schemas.errors import InputError
 from api_schemas.files import write_atomically
+from decision.arrays import array_blocks, array_header, read_array, refusing_damage, whole_array
 from decision.embeddings import EmbeddingSet, unit_rows
 from decision.progress import Track, silent
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 BLOCK_ROWS = 8_192
+RESERVED = ("embeddings", "labels", "ids")
+_END_OF_ZIP, _MORE_THAN_COUNTED = 22, 0xFFFF  # bytes of a zip's last record; what it says in zip64
 Columns = Mapping[str, NDArray[Any]]
 
 
@@ -65,8 +68,12 @@ class EmbeddingFile:
         )
         done = 0
         for block in track(self.blocks(), "reading", -(-self.rows // BLOCK_ROWS)):
+            if block.shape[1:] != shape[1:] or done + len(block) > self.rows:
+                raise InputError(f"{self.path} is damaged: it holds other rows than it says.")
             vectors[done : done + len(block)] = unit_rows(block, str(self.path), first_row=done)
             done += len(block)
+        if done < self.rows:
+            raise InputError(f"{self.path} is damaged: it ends before row {self.rows - 1}.")
         if isinstance(vectors, np.memmap):
             vectors.flush()
         metadata = {name: column for name, column in self.columns.items() if name not in ("labels", "ids")}
@@ -109,53 +116,73 @@ def read_embeddings(path: Path) -> EmbeddingSet:
     return open_embeddings(path).read()
 
 
-def read_array(path: Path) -> NDArray[Any]:
-    """A ``.npy`` file of any shape; raises InputError when it is damaged or holds Python objects."""
-    try:
-        return np.asarray(np.load(path, allow_pickle=False))
-    except (ValueError, OSError, EOFError) as error:
-        reason = _OBJECTS if "allow_pickle" in str(error) else "it is damaged or of another kind"
-        raise InputError(f"{path} cannot be read as a plain array: {reason}.") from None
-
-
 def save_embeddings(items: EmbeddingSet, path: Path) -> None:
-    """Write a set as ``.npz``; a crash leaves the old file or none."""
+    """Write a set as ``.npz``; a crash leaves the old file or none. Objects in metadata become text.
+
+    Raises:
+        InputError: metadata that is called as an array of the set itself.
+    """
+    refuse_reserved(items.metadata, str(path))
+    arrays = {"embeddings": items.vectors, "labels": items.labels, "ids": items.ids, **items.metadata}
     buffer = io.BytesIO()
-    np.savez(
-        buffer,
-        embeddings=items.vectors,
-        labels=items.labels,
-        ids=items.ids,
-        **dict(items.metadata),  # type: ignore[arg-type]
-    )
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, array in arrays.items():
+            plain = array.astype(np.str_) if array.dtype.kind in "OT" else array
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, plain, allow_pickle=False)
     write_atomically(path, buffer.getvalue())
 
 
+def refuse_reserved(columns: Iterable[str], source: str) -> None:
+    """Raises InputError for a metadata column that is called as an array of every embeddings file is."""
+    for name in RESERVED:
+        if name in columns:
+            raise InputError(
+                f"{source}: a metadata column cannot be called '{name}', as the {name} of an embeddings file "
+                "are: rename it."
+            )
+
+
 def _open_npz(path: Path) -> EmbeddingFile:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            names = archive.files
-            for name in ("embeddings", "labels"):
-                if name not in names:
-                    raise InputError(
-                        f"{path} has no array '{name}'; found {', '.join(sorted(names)) or 'none'}."
-                    )
-            arrays: dict[str, NDArray[Any]] = {name: archive[name] for name in names if name != "embeddings"}
-            with archive.zip.open("embeddings.npy") as member:
-                shape = _array_header(member, path)[0]
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
-        reason = _OBJECTS if "allow_pickle" in str(error) else "it is damaged or of another kind"
-        raise InputError(f"{path} cannot be read as an .npz archive of plain arrays: {reason}.") from None
+    kind = "an .npz archive of plain arrays"
+    with refusing_damage(path, kind), zipfile.ZipFile(path) as archive:
+        _refuse_lost_members(archive, path)
+        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        for name in ("embeddings", "labels"):
+            if name not in members:
+                raise InputError(
+                    f"{path} has no array '{name}'; found {', '.join(sorted(members)) or 'none'}."
+                )
+        arrays: dict[str, NDArray[Any]] = {}
+        for name, info in members.items():
+            with archive.open(info) as member:
+                if name == "embeddings":
+                    shape = _matrix_shape(member, info.file_size, path)
+                else:
+                    arrays[name] = whole_array(member, info.file_size, path)
     n = len(arrays["labels"]) if arrays["labels"].ndim else -1
     columns = {
         name: array for name, array in arrays.items() if name in ("labels", "ids") or array.shape == (n,)
     }
 
     def blocks() -> Iterator[NDArray[Any]]:
-        with zipfile.ZipFile(path) as archive, archive.open("embeddings.npy") as member:
-            yield from _array_blocks(member, path)
+        with refusing_damage(path, kind), zipfile.ZipFile(path) as archive:
+            info = archive.getinfo("embeddings.npy")
+            with archive.open(info) as member:
+                yield from array_blocks(member, info.file_size, path, BLOCK_ROWS)
 
-    return EmbeddingFile(path, shape[0], shape[1], columns, blocks)
+    return EmbeddingFile(path, *shape, columns, blocks)
+
+
+def _refuse_lost_members(archive: zipfile.ZipFile, path: Path) -> None:
+    """A damaged list of members may hide some, which its end still counts."""
+    with path.open("rb") as opened:
+        opened.seek(-_END_OF_ZIP - len(archive.comment), io.SEEK_END)
+        counted = int.from_bytes(opened.read(_END_OF_ZIP)[10:12], "little")
+    if counted not in (len(archive.infolist()), _MORE_THAN_COUNTED):
+        raise InputError(
+            f"{path} is damaged: it counts {counted} arrays and lists {len(archive.infolist())}."
+        )
 
 
 def _open_npy(path: Path, labels: Path | None) -> EmbeddingFile:
@@ -169,52 +196,21 @@ def _open_npy(path: Path, labels: Path | None) -> EmbeddingFile:
         columns = {"labels": read_array(labels)}
     else:
         raise InputError(f"{labels} ends in '{labels.suffix}': labels are a .npy or a .parquet.")
+    with refusing_damage(path, "an array"), path.open("rb") as opened:
+        shape = _matrix_shape(opened, path.stat().st_size, path)
 
     def blocks() -> Iterator[NDArray[Any]]:
-        with path.open("rb") as opened:
-            yield from _array_blocks(opened, path)
+        with refusing_damage(path, "an array"), path.open("rb") as opened:
+            yield from array_blocks(opened, path.stat().st_size, path, BLOCK_ROWS)
 
-    with path.open("rb") as opened:
-        try:
-            shape = _array_header(opened, path)[0]
-        except (ValueError, EOFError):
-            raise InputError(
-                f"{path} cannot be read as an array: it is damaged or of another kind."
-            ) from None
-    return EmbeddingFile(path, shape[0], shape[1], columns, blocks)
+    return EmbeddingFile(path, *shape, columns, blocks)
 
 
-def _array_header(stream: IO[bytes], path: Path) -> tuple[tuple[int, int], bool, np.dtype[Any]]:
-    """Shape, whether it lies column by column, and type of the array that begins here."""
-    version = np.lib.format.read_magic(stream)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, by_column, dtype = read(stream)
-    if dtype.hasobject:
-        raise InputError(f"{path} cannot be read as an array of plain numbers: {_OBJECTS}.")
+def _matrix_shape(stream: IO[bytes], size: int, path: Path) -> tuple[int, int]:
+    shape, _, _ = array_header(stream, size, path)
     if len(shape) != 2:
         raise InputError(f"{path}: embeddings must be a non-empty [N, D] array, found shape {shape}.")
-    return (shape[0], shape[1]), by_column, dtype
-
-
-def _array_blocks(stream: IO[bytes], path: Path) -> Iterator[NDArray[Any]]:
-    (rows, dimension), by_column, dtype = _array_header(stream, path)
-    if by_column:  # no row is whole before the last column is read
-        whole = np.frombuffer(stream.read(), dtype=dtype).reshape(dimension, rows).T
-        yield from (whole[start : start + BLOCK_ROWS] for start in range(0, rows, BLOCK_ROWS))
-        return
-    for start in range(0, rows, BLOCK_ROWS):
-        count = min(BLOCK_ROWS, rows - start)
-        size = count * dimension * dtype.itemsize
-        try:
-            data = stream.read(size)
-        except (zipfile.BadZipFile, OSError, EOFError) as error:
-            raise InputError(f"{path} is damaged: {error}.") from None
-        if len(data) < size:
-            raise InputError(f"{path} is damaged: it ends before row {rows - 1}.")
-        yield np.frombuffer(data, dtype=dtype).reshape(count, dimension)
-
-
-_OBJECTS = "it holds Python objects, which are never unpickled; save labels as np.array(labels, dtype=str)"
+    return shape[0], shape[1]
 
 
 def _open_parquet(path: Path) -> EmbeddingFile:
@@ -231,46 +227,39 @@ def _open_parquet(path: Path) -> EmbeddingFile:
 
 
 def _parquet(path: Path) -> pq.ParquetFile:
-    import pyarrow as pa  # a third of a second that only readers of tables should pay
-    import pyarrow.parquet as pq
+    import pyarrow.parquet as pq  # a third of a second that only readers of tables should pay
 
-    try:
-        return pq.ParquetFile(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise _unreadable(path, error) from None
-
-
-def _unreadable(path: Path, error: Exception) -> InputError:
-    return InputError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}.")
+    with refusing_damage(path, "Parquet"):
+        return pq.ParquetFile(path, page_checksum_verification=True)
 
 
 def _columns_of(file: pq.ParquetFile, path: Path, besides: list[str]) -> Columns:
-    import pyarrow as pa
-
     names = file.schema_arrow.names
     if "label" not in names:
         raise InputError(f"{path} has no column 'label'; found {', '.join(names) or 'none'}.")
-    try:
-        table = file.read([name for name in names if name not in besides])
-    except (pa.ArrowInvalid, OSError) as error:
-        raise _unreadable(path, error) from None
     ours = {"label": "labels", "id": "ids"}
-    return {
-        ours.get(name, name): table.column(name).to_numpy(zero_copy_only=False) for name in table.column_names
-    }
+    for name, plural in ours.items():
+        if name in names and plural in names:
+            raise InputError(
+                f"{path} has the columns '{name}' and '{plural}', only one can be meant: rename one."
+            )
+    with refusing_damage(path, "Parquet"):
+        table = file.read([name for name in names if name not in besides])
+        table.validate(full=True)
+        return {
+            ours.get(name, name): table.column(name).to_numpy(zero_copy_only=False)
+            for name in table.column_names
+        }
 
 
 def _parquet_blocks(path: Path, rows: int) -> Iterator[NDArray[Any]]:
-    import pyarrow as pa
-
     done, dimension = 0, None
-    try:
+    with refusing_damage(path, "Parquet"):
         for batch in _parquet(path).iter_batches(rows, columns=["embedding"]):
+            batch.validate(full=True)
             block = _matrix(batch.column(0), path, done, dimension)
             done, dimension = done + len(block), block.shape[1]
             yield block
-    except (pa.ArrowInvalid, OSError) as error:
-        raise _unreadable(path, error) from None
 
 
 def _matrix(column: pa.Array, path: Path, first_row: int, dimension: int | None) -> NDArray[Any]:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from api_schemas.config import DataConfig
 from api_schemas.errors import ConfigError, InputError
-from decision.embedding_files import read_array, read_embeddings
+from decision.arrays import read_array
+from decision.embedding_files import read_embeddings
 from training.data.items import Items
 from training.data.mapped import Mapped
 from training.data.pairs import classes_of, holds_pairs
