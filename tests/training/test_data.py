@@ -18,14 +18,17 @@ from PIL import Image
 
 from api_schemas.config import Config, DataConfig
 from api_schemas.errors import InputError
+from api_schemas.preprocessing import ImageInput
 from decision.embedding_files import save_embeddings
 from decision.embeddings import EmbeddingSet
+from encoder.preprocessing import Preprocessing
 from training.data.glyphs import FEWEST_PICTURES, glyphs
 from training.data.images import find_images, with_statistics
-from training.data.load import load_data
+from training.data.load import load_data, load_items
 from training.run import train
 
 MakeConfig = Callable[..., Config]
+GREY = ImageInput(mode="L", height=12, width=12, mean=[1.0], std=[1.0])
 
 
 def images(path: Path, **settings: object) -> DataConfig:
@@ -118,8 +121,6 @@ def test_large_images_are_capped_and_colour_is_kept(tmp_path: Path) -> None:
 
 def test_statistics_are_those_of_the_pixels() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (50, 3, 8, 8), dtype=np.uint8)
-    from api_schemas.preprocessing import ImageInput
-
     rule = with_statistics(ImageInput(mode="RGB", height=8, width=8, mean=[0.0] * 3, std=[1.0] * 3), pixels)
     np.testing.assert_allclose(rule.mean, pixels.mean(axis=(0, 2, 3)) / 255, atol=1e-5)
     np.testing.assert_allclose(rule.std, (pixels / 255).std(axis=(0, 2, 3)), atol=1e-5)
@@ -451,3 +452,44 @@ def test_glyphs_are_distinct_characters_in_many_faces() -> None:
     assert not names & {"U+0391 Α", "U+0410 А"}, "they look like Latin A"
     assert len(names & {"U+0145 Ņ", "U+1E46 Ṇ"}) <= 1, "nobody tells them apart at this size"
     assert len({image.tobytes() for image in pixels}) == len(pixels), "no picture is there twice"
+
+
+def test_an_image_that_comes_twice_is_refused_before_one_is_decoded(
+    drawings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.data.images.ImageFile.open", None)
+    names = sorted(path.relative_to(drawings).as_posix() for path in drawings.rglob("*.png"))
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes((drawings / name).read_bytes())
+    lines = [f"{name},{Path(name).parent.as_posix()}" for name in [*names, names[4]]]
+    (tmp_path / "list.csv").write_text("\n".join(["path,label", *lines]))
+    said = rf"list\.csv: images 4 and 90 are both called '{names[4]}': name each image once"
+    with pytest.raises(InputError, match=said):
+        load_data(images(tmp_path / "list.csv"))
+    with pytest.raises(InputError, match=said):
+        load_items([tmp_path / "list.csv"], images(drawings), Preprocessing(GREY))
+    (tmp_path / "other" / "drawings").mkdir(parents=True)
+    same = [tmp_path / "other" / drawings.name, drawings]
+    shutil.copytree(drawings, same[0])
+    with pytest.raises(InputError, match=r"images 0 and 90 are both called .* different names"):
+        load_data(DataConfig(path=[str(path) for path in same]))
+
+
+def test_an_item_may_be_in_two_parts(drawings: Path) -> None:
+    splits = load_data(images(drawings, test_path=str(drawings)))
+    assert splits.test is not None
+    assert set(splits.train.ids) <= set(splits.test.ids)
+
+
+@pytest.mark.parametrize("name", ["embeddings", "labels", "ids"])
+def test_columns_that_an_embeddings_file_has_itself_are_refused_before_training(
+    drawings: Path, tmp_path: Path, name: str
+) -> None:
+    files = sorted(drawings.rglob("*.png"))
+    lines = [f"{path},{path.parent.name},x" for path in files]
+    (tmp_path / "list.csv").write_text("\n".join([f"path,label,{name}", *lines]))
+    with pytest.raises(InputError, match=rf"list\.csv: a metadata column cannot be called '{name}'"):
+        load_data(images(tmp_path / "list.csv"))
+    (tmp_path / "list.csv").write_text("\n".join(["path,label,file", *lines]))
+    assert load_data(images(tmp_path / "list.csv")).train.metadata["file"][0] == "x"

@@ -513,6 +513,14 @@ def test_unknown_names_are_refused_before_the_data_is_read(
         train(small(**changes), tmp_path / "run")
 
 
+def test_a_column_may_be_called_file(small: MakeConfig, drawings: Path, tmp_path: Path) -> None:
+    lines = [f"{path},{path.parent.name},{path.stem}" for path in sorted(drawings.rglob("*.png"))]
+    (tmp_path / "list.csv").write_text("\n".join(["path,label,file", *lines]))
+    stored = train(small(data={"path": str(tmp_path / "list.csv")}), tmp_path / "run").embeddings("test")
+    assert stored is not None
+    assert set(stored.metadata["file"].tolist()) <= set(range(6)) | set("012345")
+
+
 def test_a_damaged_checkpoint_is_named(small: MakeConfig, tmp_path: Path) -> None:
     train(small(), tmp_path / "run")
     best = tmp_path / "run" / CHECKPOINTS / BEST

@@ -453,3 +453,19 @@ def test_text_that_is_no_utf8_is_named(tmp_path: Path, column: str) -> None:
     pq.write_table(pa.table(columns), tmp_path / "t.parquet")
     with pytest.raises(InputError, match=rf"column '{column}' holds what is no text in UTF-8"):
         load_data(settings(tmp_path / "t.parquet", kind="text"))
+
+
+@pytest.mark.parametrize("kind", ["table", "text", "embeddings"])
+def test_an_id_that_comes_twice_is_refused_with_its_rows(tmp_path: Path, kind: str) -> None:
+    ids = [f"a{n}" for n in range(40)]
+    ids[38] = "a8"  # of the same class, so of the same part
+    value = {"table": "", "text": "text ", "embeddings": ""}[kind]
+    rows = [f"{one},{n % 10},{value}{n}" for n, one in enumerate(ids)]
+    name = "t.csv"
+    if kind == "embeddings":
+        name = "x.npy"
+        np.save(tmp_path / name, np.random.default_rng(0).normal(size=(40, 3)))
+    lines = "\n".join(["id,label,text", *rows])
+    (tmp_path / ("x.labels.csv" if kind == "embeddings" else name)).write_text(lines)
+    with pytest.raises(InputError, match=rf"{name}: rows 8 and 38 of column 'id' are both 'a8'"):
+        load_data(settings(tmp_path / name, kind=kind))

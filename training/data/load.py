@@ -17,6 +17,7 @@ from encoder.preprocessing import Preprocessing
 from training.backbones.hub import tokenizer_of
 from training.data.builtin import digits
 from training.data.glyphs import glyphs
+from training.data.ids import refuse_unwritable
 from training.data.images import find_images, index_of, read_images, rule_for, with_statistics
 from training.data.items import Items, Splits
 from training.data.mapped import Mapped
@@ -38,7 +39,8 @@ def load_data(
         look: called with the training labels as soon as they are known, before images are decoded.
 
     Raises:
-        InputError: a missing, empty or broken file, one class only, no class with two items.
+        InputError: a missing, empty or broken file, one class only, no class with two items, two items of a
+            part with one id, or a column that is called as an array of an embeddings file.
     """
     if data.kind == "images":
         splits = _images(data, track, say, look)
@@ -69,12 +71,16 @@ def load_items(
     rule = preprocessing.input
     if rule.kind == "image":
         files = find_images(paths, data.path_column, data.label_column)
+        index = index_of(files)
+        refuse_unwritable(index, [np.arange(len(index))], _name(paths), data.kind)
         skip = data.broken == "skip"
         pixels, good = read_images(files, preprocessing, skip_broken=skip, track=track, say=say)
-        return replace(index_of(files).subset(np.flatnonzero(good)), inputs=pixels)
+        return replace(index.subset(np.flatnonzero(good)), inputs=pixels)
     if rule.kind == "table":
-        return _prepared(read_rows(paths, data, rule.columns)[0], preprocessing, track)
-    items = read_vectors(paths, data, rule.dim) if rule.kind == "vector" else read_texts(paths, data)
+        items = read_rows(paths, data, rule.columns)[0]
+    else:
+        items = read_vectors(paths, data, rule.dim) if rule.kind == "vector" else read_texts(paths, data)
+    refuse_unwritable(items, [np.arange(len(items))], _name(paths), data.kind)
     return _prepared(items, preprocessing, track)
 
 
@@ -82,6 +88,7 @@ def _images(data: DataConfig, track: Track, say: Say, look: Look) -> Splits:
     files = find_images(data.paths, data.path_column, data.label_column)
     index = index_of(files)
     parts = split_items(index, data, _name(data.paths))
+    refuse_unwritable(index, parts.values(), _name(data.paths), data.kind)
     look(index.labels[parts["train"]])
     rule = rule_for([files[row] for row in parts["train"]], data.image_size, data.colour)
     preprocessing = Preprocessing(rule)
@@ -108,6 +115,7 @@ def _rows(data: DataConfig, track: Track, look: Look) -> Splits:
     else:
         items = (read_texts if data.kind == "text" else read_vectors)(data.paths, data)
     parts = split_items(items, data, _name(data.paths))
+    refuse_unwritable(items, parts.values(), _name(data.paths), data.kind)
     look(items.labels[parts["train"]])
     if data.kind == "text":
         preprocessing = _text_rule(data.text, items.inputs[parts["train"]].tolist())
