@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from numpy.typing import NDArray
 
 from api_schemas.config import Config, DataConfig
 from api_schemas.errors import ConfigError, InputError
@@ -159,6 +160,13 @@ def test_labels_beside_may_be_an_array_or_pairs_of_rows(vectors: Path) -> None:
     assert items.n_classes == 2
 
 
+def one_row(value: float) -> NDArray[np.float64]:
+    """Ones [60, 2] but in row 41."""
+    vectors = np.ones((60, 2))
+    vectors[41] = value
+    return vectors
+
+
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
@@ -169,6 +177,11 @@ def test_labels_beside_may_be_an_array_or_pairs_of_rows(vectors: Path) -> None:
         ("x.labels.npy", np.zeros((60, 2)), r"must hold one integer or text a row, found float64 \(60, 2\)"),
         ("x.npy", np.zeros((60, 2), np.float32), r"row 0 .* is a zero vector"),
         ("x.npy", np.full((60, 2), np.nan), r"row 0 .* holds NaN"),
+        ("x.npy", one_row(1e100), r"x\.npy: row 41 .* has the length inf in float32.*1 such rows"),
+        ("x.npy", one_row(1e20), r"x\.npy: row 41 .* has the length 1\.41e\+20 in float32.*: scale them"),
+        ("x.npy", one_row(1e-20), r"x\.npy: row 41 .* has the length 1\.41e-20 in float32"),
+        ("x.npy", one_row(1e-60), r"x\.npy: row 41 .* has the length 0 in float32"),
+        ("x.npy", np.array([["a"] * 60]), r"must be numbers, found <U1"),
         ("x.npy", np.ones(60), r"must hold numbers of shape \[n, d\], found shape \(60,\)"),
     ],
 )
@@ -184,6 +197,22 @@ def test_mapped_files_that_cannot_be_used_are_named(
         np.save(path, np.asarray(content))
     with pytest.raises(InputError, match=said):
         load_data(settings(vectors))
+
+
+def test_a_mapped_file_that_ends_too_early_or_whose_header_lies_is_named(vectors: Path) -> None:
+    content = vectors.read_bytes()
+    start, end = content.index(b"(60, "), content.index(b"}")
+    for damaged, said in (
+        (content[:-8], "it ends before row 59"),
+        (content.replace(b"(60, ", b"(30, ", 1), "an array of shape"),
+        (
+            content[:start] + b" " * (end - start) + content[end:],
+            "cannot be read as a .npy array: it is dama",
+        ),
+    ):
+        vectors.write_bytes(damaged)
+        with pytest.raises(InputError, match=rf"x\.npy .*{said}"):
+            load_data(settings(vectors))
 
 
 def test_vectors_come_from_one_file_and_of_one_length(vectors: Path, tmp_path: Path) -> None:

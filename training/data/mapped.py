@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api_schemas.errors import InputError
+from decision.arrays import map_array
 from decision.embeddings import unit_rows
 
 ROWS_AT_ONCE = 8192
+SHORTEST, LONGEST = 1e-12, 1e19  # what torch divides by at least; about the root of float32's largest number
 
 
 class Mapped:
@@ -26,17 +28,18 @@ class Mapped:
         """Map a ``.npy`` file and look at every row once.
 
         Raises:
-            InputError: no such file, no array of numbers [n, d], or a row that ``unit_rows`` refuses.
+            InputError: no such file, no array of numbers [n, d], a row that ``unit_rows`` refuses, or one
+                whose length float32 cannot hold.
         """
-        try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            reason = "it does not exist" if not path.exists() else error
-            raise InputError(f"{path} cannot be read as a .npy array: {reason}.") from None
+        if not path.exists():
+            raise InputError(f"{path} cannot be read as a .npy array: it does not exist.")
+        array = map_array(path)
         if array.ndim != 2 or not array.size:
             raise InputError(f"{path} must hold numbers of shape [n, d], found shape {array.shape}.")
         for start in range(0, len(array), ROWS_AT_ONCE):
-            unit_rows(array[start : start + ROWS_AT_ONCE], str(path), first_row=start)
+            block = array[start : start + ROWS_AT_ONCE]
+            unit_rows(block, str(path), first_row=start)
+            _refuse_lengths(block, path, start)
         return cls(path, array, np.arange(len(array)))
 
     def __len__(self) -> int:
@@ -63,6 +66,19 @@ class Mapped:
                 f"{self.path} changed while it was trained on; the last checkpoint is kept. Put the file "
                 "back and go on with --resume, or start a new run in another --out."
             )
+
+
+def _refuse_lengths(block: NDArray[Any], path: Path, first_row: int) -> None:
+    """Training brings rows to length one in float32, where squares must neither overflow nor vanish."""
+    with np.errstate(over="ignore", under="ignore"):
+        single = block.astype(np.float32)
+        lengths = np.sqrt(np.einsum("ij,ij->i", single, single, dtype=np.float64))
+    bad = np.flatnonzero(~((lengths >= SHORTEST) & (lengths <= LONGEST)))
+    if bad.size:
+        raise InputError(
+            f"{path}: row {first_row + bad[0]} of the embeddings has the length {lengths[bad[0]]:.3g} in "
+            f"float32, {SHORTEST:.0e} to {LONGEST:.0e} can be used ({bad.size} such rows): scale them."
+        )
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
