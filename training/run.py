@@ -29,6 +29,7 @@ from training.checkpoint import (
     load_weights,
     refuse_other_run,
 )
+from training.data.check import unmeasurable
 from training.data.items import Splits
 from training.data.load import load_data
 from training.embed import Prepare, embed
@@ -140,6 +141,8 @@ def _train(
     forms = forms_of(config.data.augmentation)
     splits = load_data(config.data, track, say, lambda labels: refuse_oversized(config, labels, forms))
     say(_described(splits))
+    for doubt in unmeasurable(splits, config.data):
+        say(f"Warning: {doubt}")
     if splits.validation is not None:
         refuse_unmeasurable(splits.validation, config.evaluation)
     _, codes = np.unique(splits.train.labels, return_inverse=True)

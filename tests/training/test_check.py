@@ -75,6 +75,24 @@ def test_imbalance_and_lonely_items_are_said(photos: Path) -> None:
     assert any("test: 1 of 2 classes have one item" in text for text in sentences)
 
 
+@pytest.mark.parametrize(
+    ("classes", "said"),
+    [
+        (3, "validation got no items, though data.split asks for some"),
+        (7, "test has 5 items of 1 classes, which cannot be measured: at least two classes"),
+    ],
+)
+def test_parts_that_few_classes_leave_empty_or_alone_are_said(
+    tmp_path: Path, classes: int, said: str
+) -> None:
+    random = np.random.default_rng(0)
+    labels = np.repeat(np.arange(classes), 5)
+    np.savez(tmp_path / "few.npz", embeddings=random.normal(size=(len(labels), 4)), labels=labels)
+    data = DataConfig(kind="embeddings", path=str(tmp_path / "few.npz"))
+    warnings = [finding.sentence for finding in check_data(data) if finding.warns]
+    assert any(said in sentence for sentence in warnings), warnings
+
+
 def test_hashes_of_scaled_images_are_equal_and_of_others_are_not() -> None:
     random = np.random.default_rng(0)
     first = random.integers(0, 256, (5, 1, 32, 34), dtype=np.uint8)

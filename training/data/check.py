@@ -40,11 +40,30 @@ def check_data(data: DataConfig, track: Track = silent, say: Say = lambda _: Non
         InputError: what training would refuse, in the same words.
     """
     splits = load_data(data, track, say)
-    findings = [_sizes(splits), *_imbalance(splits)]
+    findings = [_sizes(splits), *(Finding(text, warns=True) for text in unmeasurable(splits, data))]
+    findings += _imbalance(splits)
     findings += _duplicates(splits)
     if splits.preprocessing.kind == "image":
         findings += _near_duplicates(splits)
     return findings
+
+
+def unmeasurable(splits: Splits, data: DataConfig) -> list[str]:
+    """A sentence for each part that was asked for and got nothing, or nothing that can be measured."""
+    found = []
+    for name in ("validation", "test"):
+        items, asked = splits.parts().get(name), getattr(data.split, name) > 0 or data.split.folds > 0
+        if items is None and asked and data.split.by != "column":
+            found.append(
+                f"{name} got no items, though data.split asks for some: give more classes, or set "
+                f"data.split.{name} to 0."
+            )
+        elif items is not None and (items.n_classes < 2 or len(items) == items.n_classes):
+            found.append(
+                f"{name} has {len(items)} items of {items.n_classes} classes, which cannot be measured: at "
+                "least two classes are needed, and two items of one."
+            )
+    return found
 
 
 def _sizes(splits: Splits) -> Finding:
