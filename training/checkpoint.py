@@ -6,7 +6,8 @@ One file is whole or absent after a crash, so that tensors and progress can neve
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,11 +69,24 @@ def load_checkpoint(path: Path) -> Checkpoint:
         return Checkpoint(
             tensors,
             Progress.from_json(header["progress"]),
-            json.loads(header["config"]),
+            dict(json.loads(header["config"])),
             header["fingerprint"],
         )
-    except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
+    except (OSError, AttributeError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
         raise InputError(f"{path} cannot be read as a checkpoint: {error}.") from None
+
+
+@contextmanager
+def refusing_other_tensors(path: Path) -> Iterator[None]:
+    """Loading tensors of a file that are not those of the network becomes InputError, naming the file."""
+    try:
+        yield
+    except (LookupError, RuntimeError, ValueError) as error:
+        if isinstance(error, RuntimeError) and "state_dict" not in str(error):
+            raise
+        raise InputError(
+            f"{path} does not hold the tensors of this network: it is damaged, or another version wrote it."
+        ) from None
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
@@ -102,7 +116,7 @@ def refuse_other_run(found: Checkpoint, config: Config, fingerprint: str, path: 
             f"{path} was written with another '{other}': resume with the same configuration, or start a new "
             "run in another --out."
         )
-    if found.fingerprint != fingerprint:
+    if found.fingerprint not in (fingerprint, fingerprint.partition("+")[0]):  # older ones have no such sum
         raise InputError(
             f"The training data changed since {path} was written: start a new run in another --out."
         )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import operator
 from dataclasses import asdict
 from pathlib import Path
 
 from tensorboardX import SummaryWriter
 
+from api_schemas.errors import InputError
 from api_schemas.files import write_atomically
 from training.state import Progress, State
 from training.validate import Figures
@@ -38,9 +40,8 @@ class Metrics:
             "seconds": round(progress.seconds, 2),
             **({} if figures is None else asdict(figures)),
         }
-        lines = self.path.read_text().splitlines() if self.path.exists() else []
-        kept = [line for line in lines if json.loads(line)["epoch"] < progress.epoch]
-        write_atomically(self.path, ("\n".join([*kept, json.dumps(entry)]) + "\n").encode())
+        kept = [line for epoch, line in _lines(self.path) if epoch < progress.epoch]
+        write_atomically(self.path, b"\n".join([*kept, json.dumps(entry).encode()]) + b"\n")
         for name, value in entry.items():
             if name != "epoch" and value is not None:
                 self.events.add_scalar(name, value, progress.epoch)
@@ -49,6 +50,26 @@ class Metrics:
     def close(self) -> None:
         """Finish the event file."""
         self.events.close()
+
+
+def refuse_damaged_metrics(folder: Path) -> None:
+    """Raises InputError when the lines of a run cannot be gone on with; a last one that was cut off can."""
+    _lines(folder / METRICS)
+
+
+def _lines(path: Path) -> list[tuple[int, bytes]]:
+    """Epoch and line of each entry, none where there is no file; a power cut may have torn the last."""
+    written = path.read_bytes().splitlines() if path.exists() else []
+    found = []
+    for number, line in enumerate(written, start=1):
+        try:
+            found.append((operator.index(json.loads(line)["epoch"]), line))
+        except (ValueError, LookupError, TypeError):
+            if number < len(written):
+                raise InputError(
+                    f"{path}: line {number} is damaged: remove it and go on with --resume."
+                ) from None
+    return found
 
 
 def describe(progress: Progress, figures: Figures | None, items_per_second: float, better: bool) -> str:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch import distributed as dist
 
+from api_schemas.errors import InputError
 from training.losses.gather import joined_batch
 from training.samplers import Rows
 
@@ -69,6 +70,20 @@ class Processes:
             letters.copy_(torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8))
         dist.broadcast(letters, src=0)
         return bytes(letters.tolist()).decode()
+
+    def refuse_differences(self, place: str) -> None:
+        """Raises the same InputError in all processes when one is in another place than the first.
+
+        Args:
+            place: where this one is, in words.
+        """
+        first = self.of_first(place)
+        (differ,) = self.largest(place != first)
+        if differ:
+            raise InputError(
+                f"The processes would go on from different places, the first from {first}: give "
+                "all of them the same data, and an --out on a disk that they share."
+            )
 
     def rows_of_all(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """The rows [n, d] of all processes, one after the other, in all of them."""

@@ -6,19 +6,23 @@ import json
 import os
 import zlib
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from api_schemas.config import Config
+from api_schemas.config import Config, ModelConfig
 from api_schemas.errors import ConfigError, InputError
-from api_schemas.files import write_atomically
+from api_schemas.files import remove_temporaries, write_atomically
 from decision.embedding_files import read_embeddings, save_embeddings
 from decision.embeddings import EmbeddingSet
 from decision.progress import Track, silent
 from encoder.preprocessing import PREPROCESSING_FILE, Preprocessing
+from training.backbones.hub import keep_shape, without_weights
 from training.batch_norm import joined_batch_norms
 from training.checkpoint import (
     BEST,
@@ -28,6 +32,7 @@ from training.checkpoint import (
     load_checkpoint,
     load_weights,
     refuse_other_run,
+    refusing_other_tensors,
 )
 from training.data.check import unmeasurable
 from training.data.items import Splits
@@ -37,6 +42,7 @@ from training.health import within_limits
 from training.heap import freed_memory_kept
 from training.inputs import forms_of
 from training.loop import Loop
+from training.metrics import refuse_damaged_metrics
 from training.neighbours import Neighbours
 from training.network import Network, build_network
 from training.objective import Objective
@@ -46,7 +52,7 @@ from training.state import Progress, State
 from training.validate import refuse_unmeasurable
 
 ROWS_AT_ONCE = 8192
-SUMMARY, EMBEDDINGS = "run.json", "embeddings"
+SUMMARY, EMBEDDINGS, SHAPE = "run.json", "embeddings", "backbone"
 
 
 @dataclass(frozen=True)
@@ -70,9 +76,14 @@ class Run:
             raise InputError(
                 f"{folder} holds a run that did not finish: go on with `limen train ... --resume`."
             )
-        summary = json.loads((folder / SUMMARY).read_text())
         config = Config.load(folder / CONFIG)
-        return cls(folder, config, float(summary["train_seconds"]), int(summary["best_epoch"]))
+        try:
+            summary = json.loads((folder / SUMMARY).read_bytes())
+            return cls(folder, config, float(summary["train_seconds"]), int(summary["best_epoch"]))
+        except (ValueError, LookupError, TypeError):
+            raise InputError(
+                f"{folder / SUMMARY} is damaged: `limen train ... --resume` writes it anew, without training."
+            ) from None
 
     def embeddings(self, split: str) -> EmbeddingSet | None:
         """The embeddings of ``train``, ``validation`` or ``test``; None when the run has no such items."""
@@ -85,8 +96,8 @@ class Run:
 
     def network(self) -> Network:
         """The best network, in evaluation mode, on the CPU."""
-        network = _network(self.config, self.preprocessing())
-        network.load_state_dict(load_weights(self.path / CHECKPOINTS / BEST))
+        network = _network(without_weights(self.config.model, self.path / SHAPE), self.preprocessing())
+        _load_best(network, self.path)
         return network.eval()
 
     def encoder_folder(self) -> Path:
@@ -148,27 +159,36 @@ def _train(
     _, codes = np.unique(splits.train.labels, return_inverse=True)
     if warning := few_positives(config, codes):
         say(warning)
-    network = _network(config, splits.preprocessing).to(device)
+    latest = latest_checkpoint(out / CHECKPOINTS) if resume else None
+    model = without_weights(config.model, out / SHAPE) if latest else config.model
+    network = _network(model, splits.preprocessing).to(device)
+    evaluated = deepcopy(network)
     if processes.count > 1:
         joined_batch_norms(network)
     classes = splits.train.n_classes * forms
     objective = Objective(config, classes).to(device)
     hard = Neighbours(classes, config.model.view_dim).to(device) if config.sampler.neighbours else None
     state = State(network, objective, config.optimizer, hard)
-    evaluated = _network(config, splits.preprocessing).to(device)
     processes.wait()  # all have looked at what lies in the folder
     (out / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
-    fingerprint = _fingerprint(splits)
-    latest = latest_checkpoint(out / CHECKPOINTS) if resume else None
+    fingerprint = _fingerprint(splits, config.evaluation.exclude_same)
     if latest:
         found = load_checkpoint(latest)
         refuse_other_run(found, config, fingerprint, latest)
-        state.load_tensors(found.tensors)
+        with refusing_other_tensors(latest):
+            state.load_tensors(found.tensors)
         state.progress = found.progress
         say(_place(found.progress))
+    processes.refuse_differences(f"step {state.progress.step} with the data {fingerprint}")
+    if resume:
+        refuse_damaged_metrics(out)
     if processes.first:
+        if resume:
+            for folder in (out, out / CHECKPOINTS, out / EMBEDDINGS):
+                remove_temporaries(folder)
         config.save(out / CONFIG)
         splits.preprocessing.save(out / PREPROCESSING_FILE)
+        keep_shape(network.backbone, out / SHAPE)
     Loop(config, splits, state, evaluated, out, fingerprint, device, track, say).fit()
     processes.wait()  # the best weights are on disk
     _finish(config, out, splits, evaluated, state, processes, track)
@@ -186,7 +206,7 @@ def _finish(
     track: Track,
 ) -> None:
     """Embed every part with the best network and write the summary that marks a run as finished."""
-    evaluated.load_state_dict(load_weights(out / CHECKPOINTS / BEST))
+    _load_best(evaluated, out)
     (out / EMBEDDINGS).mkdir(exist_ok=True)
     prepare = Prepare(splits.preprocessing, processes.device)
     for name, items in splits.parts().items():
@@ -206,23 +226,40 @@ def _refuse_unwritable(out: Path) -> None:
         raise InputError(f"{nearest} is no folder that can be written in: give another --out.")
 
 
-def _network(config: Config, preprocessing: Preprocessing) -> Network:
-    network = build_network(config.model, preprocessing)
+def _load_best(network: Network, folder: Path) -> None:
+    path = folder / CHECKPOINTS / BEST
+    weights = load_weights(path)
+    with refusing_other_tensors(path):
+        network.load_state_dict(weights)
+
+
+def _network(model: ModelConfig, preprocessing: Preprocessing) -> Network:
+    network = build_network(model, preprocessing)
     # torch's stubs do not know this argument; the layout is twice as fast on a CPU
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
 
 
-def _fingerprint(splits: Splits) -> str:
-    """Changes when an input or a label does; fast, not cryptographic."""
-    sums = []
+def _fingerprint(splits: Splits, column: str | None) -> str:
+    """Changes when an input or a label does, and behind its ``+`` when an id or a value of ``column`` does.
+
+    Fast, not cryptographic.
+    """
+    sums, names = [], 0
     for items in splits.parts().values():
         inputs = 0
         for start in range(0, len(items), ROWS_AT_ONCE):
             rows = items.inputs[start : start + ROWS_AT_ONCE]
             inputs = zlib.crc32(np.ascontiguousarray(rows).data, inputs)
-        sums += [inputs, zlib.crc32("\0".join(items.labels).encode())]
-    return "-".join(f"{value:08x}" for value in sums)
+        sums += [inputs, _sum_of(items.labels)]
+        names = _sum_of(items.ids, names)
+        if column is not None and column in items.metadata:
+            names = _sum_of(items.metadata[column], names)
+    return f"{'-'.join(f'{value:08x}' for value in sums)}+{names:08x}"
+
+
+def _sum_of(values: NDArray[Any], before: int = 0) -> int:
+    return zlib.crc32("\0".join(map(str, values.tolist())).encode(errors="surrogatepass"), before)
 
 
 def _place(progress: Progress) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import warnings
 from collections.abc import Callable
@@ -111,6 +112,22 @@ def test_a_text_encoder_is_trained_exported_and_served_without_torch(
         Encoder.open(tmp_path / "encoder")
 
 
+def test_a_finished_run_asks_for_no_weights_and_no_shape(
+    small: MakeConfig, bert: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(bert, tmp_path / "bert"))
+    config = text_config(small, folder, texts(tmp_path / "t.jsonl"))
+    run = train(config, tmp_path / "run")
+    (folder / "model.safetensors").unlink()
+    (folder / "config.json").unlink()
+    assert export_encoder(run, tmp_path / "encoder") <= 1e-5
+    stored = run.embeddings("test")
+    again = train(config, tmp_path / "run", resume=True).embeddings("test")
+    assert stored is not None
+    assert again is not None
+    np.testing.assert_array_equal(stored.vectors, again.vectors)
+
+
 @pytest.mark.parametrize(("trained", "changed"), [(0.0, "none"), (0.5, "some"), (1.0, "all")])
 def test_a_share_of_the_weights_is_trained(
     small: MakeConfig, bert: Path, tmp_path: Path, trained: float, changed: str
@@ -217,6 +234,17 @@ def test_a_timm_network_is_trained_in_part_and_exported(
     ]
     assert moved == ["network.last.weight", "network.last.bias"], "the frozen norm keeps its statistics too"
     assert export_encoder(run, tmp_path / "encoder") <= 1e-5
+
+
+def test_weights_of_timm_are_asked_for_once(
+    small: MakeConfig, asked: list[dict[str, object]], tmp_path: Path
+) -> None:
+    config = small(model={"backbone": "timm:resnet10t", "embedding_dim": 4})
+    run = train(config, tmp_path / "run")
+    assert [one["pretrained"] for one in asked] == [True], "the copy that is measured too"
+    run.network()
+    train(config, tmp_path / "run", resume=True)
+    assert [one["pretrained"] for one in asked] == [True, False, False]
 
 
 def test_a_name_that_timm_does_not_know_is_one_sentence(

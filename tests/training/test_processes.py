@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -137,6 +138,14 @@ def _process(rank: int, folder: str) -> None:
     assert bool(said) == (rank == 0)
     with pytest.raises(InputError, match="SIGTERM after step 2" if rank == 0 else "another process after"):
         train(config, Path(folder) / "stopped", track=StopFirst(2))
+    apart = Path(shutil.copytree(Path(folder) / "stopped", Path(folder) / f"apart{rank}"))
+    if rank == 1:  # as on a node that has a disk of its own
+        shutil.rmtree(apart / CHECKPOINTS)
+    with pytest.raises(
+        InputError, match="from different places, the first from step 2 with the data"
+    ) as refused:
+        train(config, apart, resume=True)
+    (Path(folder) / f"refused{rank}").write_text(str(refused.value))
     train(config, Path(folder) / "stopped", resume=True)
     dist.destroy_process_group()
 
@@ -242,6 +251,12 @@ def test_the_launchers_of_the_guide_train_as_one_process_does(
 
 def test_both_launchers_are_in_the_guide() -> None:
     assert [launch.split()[0] for launch in LAUNCHES] == ["torchrun", "accelerate"]
+
+
+def test_processes_that_go_on_from_different_places_are_refused_alike(folder: Path) -> None:
+    said = [(folder / f"refused{rank}").read_text() for rank in (0, 1)]
+    assert said[0] == said[1]
+    assert "give all of them the same data, and an --out on a disk that they share" in said[0]
 
 
 def test_two_processes_stop_and_go_on_bit_for_bit(folder: Path) -> None:

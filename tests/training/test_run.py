@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from tensorboardX.proto.event_pb2 import Event
 from torch import Tensor
@@ -61,6 +62,12 @@ def scalars(run: Path, name: str) -> list[float]:
                     values[event.step] = value.simple_value
             start += size + 16
     return [values[step] for step in sorted(values)]
+
+
+@pytest.fixture
+def finished(small: MakeConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two epochs of three steps."""
+    return train(small(), tmp_path_factory.mktemp("finished") / "run").path
 
 
 def test_a_run_leaves_what_the_commands_after_it_need(small: MakeConfig, tmp_path: Path) -> None:
@@ -527,6 +534,140 @@ def test_a_damaged_checkpoint_is_named(small: MakeConfig, tmp_path: Path) -> Non
     best.write_bytes(best.read_bytes()[:100])
     with pytest.raises(InputError, match=r"best\.safetensors cannot be read"):
         Run.open(tmp_path / "run").network()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"5", b"\xff", b'{"train_seconds": "x", "best_epoch": 1}']
+)
+def test_a_damaged_summary_is_named_and_written_anew(
+    small: MakeConfig, tmp_path: Path, finished: Path, content: bytes
+) -> None:
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    (run / "run.json").write_bytes(content)
+    with pytest.raises(
+        InputError, match=r"run\.json is damaged: `limen train \.\.\. --resume` writes it anew"
+    ):
+        Run.open(run)
+    if not content:
+        assert train(small(), run, resume=True).best_epoch == Run.open(finished).best_epoch
+
+
+def test_a_torn_last_line_of_the_metrics_is_dropped(small: MakeConfig, tmp_path: Path) -> None:
+    config = small(schedule={"epochs": 3, "steps_per_epoch": 3, "patience": None})
+    with pytest.raises(InputError, match="Stopped"):
+        train(config, tmp_path / "run", track=Stop(signal.SIGTERM, 8))
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    first, second = metrics.read_bytes().splitlines()
+    metrics.write_bytes(first + b"\n" + second[:20])
+    train(config, tmp_path / "run", resume=True)
+    assert [json.loads(line)["epoch"] for line in metrics.read_text().splitlines()] == [1, 3]
+
+
+@pytest.mark.parametrize("damage", [b"{\n", b"[]\n", b"\xff\x00\n", b'{"epoch": "x"}\n', b"\n"])
+def test_damaged_metrics_are_named_before_training(
+    small: MakeConfig, tmp_path: Path, finished: Path, damage: bytes
+) -> None:
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    metrics = run / "metrics.jsonl"
+    metrics.write_bytes(damage + metrics.read_bytes())
+    with pytest.raises(
+        InputError, match=r"metrics\.jsonl: line 1 is damaged: remove it and go on with --resume"
+    ):
+        train(small(), run, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("progress", "{"), ("progress", "[]"), ("config", "5"), ("config", "{"), ("fingerprint", None)],
+)
+def test_a_checkpoint_with_a_damaged_header_is_named(
+    small: MakeConfig, tmp_path: Path, finished: Path, key: str, value: str | None
+) -> None:
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    latest = latest_checkpoint(run / CHECKPOINTS)
+    assert latest is not None
+    with safetensors.safe_open(latest, framework="pt") as file:
+        header = {**file.metadata(), key: value}
+    tensors = load_checkpoint(latest).tensors
+    plain = {name: text for name, text in header.items() if text is not None}
+    latest.write_bytes(safetensors.torch.save(tensors, metadata=plain))
+    with pytest.raises(InputError, match=rf"{latest.name} cannot be read as a checkpoint"):
+        train(small(), run, resume=True)
+
+
+@pytest.mark.parametrize("name", [BEST, "step-00000006.safetensors"])
+def test_a_file_of_other_tensors_is_named(
+    small: MakeConfig, tmp_path: Path, finished: Path, name: str
+) -> None:
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    path = run / CHECKPOINTS / name
+    content = path.read_bytes()
+    assert b"head.weight" in content
+    path.write_bytes(content.replace(b"head.weight", b"head.weighd"))
+    with pytest.raises(InputError, match=rf"{name} does not hold the tensors of this network: it is damaged"):
+        train(small(), run, resume=True)
+
+
+def test_what_a_killed_run_left_half_written_is_removed(
+    small: MakeConfig, tmp_path: Path, finished: Path
+) -> None:
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    left = [
+        run / ".config.yaml.0123abcd.tmp",
+        run / CHECKPOINTS / ".step-00000009.safetensors.89abcdef.tmp",
+        run / "embeddings" / ".test.npz.00000000.tmp",
+    ]
+    others = [run / ".mine.tmp", run / CHECKPOINTS / "step.0123abcd.tmp", run / "encoder" / left[0].name]
+    for path in [*left, *others]:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"half")
+    with pytest.raises(InputError, match="already holds a run"):
+        train(small(), run)
+    assert all(path.exists() for path in left)
+    train(small(), run, resume=True)
+    assert not [path for path in left if path.exists()]
+    assert all(path.exists() for path in others)
+
+
+def test_ids_and_the_column_that_leaves_pairs_out_must_be_those_of_the_run(
+    small: MakeConfig, drawings: Path, tmp_path: Path
+) -> None:
+    files = sorted(drawings.rglob("*.png"))
+
+    def write(camera: str, first: Path) -> None:
+        rows = [f"{path},{path.parent.name},{camera}{n % 2},x" for n, path in enumerate([first, *files[1:]])]
+        (tmp_path / "list.csv").write_text("\n".join(["path,label,camera,other", *rows]))
+
+    config = small(data={"path": str(tmp_path / "list.csv")}, evaluation={"exclude_same": "camera"})
+    write("a", files[0])
+    with pytest.raises(InputError, match="Stopped"):
+        train(config, tmp_path / "run", track=Stop(signal.SIGTERM, 2))
+    write("b", files[0])
+    with pytest.raises(InputError, match="training data changed"):
+        train(config, tmp_path / "run", resume=True)
+    renamed = Path(shutil.copyfile(files[0], tmp_path / "renamed.png"))
+    write("a", renamed)
+    with pytest.raises(InputError, match="training data changed"):
+        train(config, tmp_path / "run", resume=True)
+    write("a", files[0])
+    train(config, tmp_path / "run", resume=True)
+
+
+def test_a_checkpoint_without_a_sum_of_ids_is_gone_on_with(
+    small: MakeConfig, tmp_path: Path, finished: Path
+) -> None:
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    latest = latest_checkpoint(run / CHECKPOINTS)
+    assert latest is not None
+    with safetensors.safe_open(latest, framework="pt") as file:
+        header = file.metadata()
+    header["fingerprint"] = header["fingerprint"].partition("+")[0]
+    latest.write_bytes(safetensors.torch.save(load_checkpoint(latest).tensors, metadata=header))
+    train(small(), run, resume=True)
+    header["fingerprint"] = header["fingerprint"][1:] + "0"
+    latest.write_bytes(safetensors.torch.save(load_checkpoint(latest).tensors, metadata=header))
+    with pytest.raises(InputError, match="training data changed"):
+        train(small(), run, resume=True)
 
 
 def test_folders_that_are_no_run_are_refused(tmp_path: Path) -> None:

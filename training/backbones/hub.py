@@ -10,9 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from api_schemas.config import ModelConfig
 from api_schemas.errors import ConfigError, InputError
+from api_schemas.files import write_atomically
 from encoder.tokens import TOKENIZER_FILE, Tokenizer
 from training.backbones.types import Backbone
+
+SHAPE = "config.json"  # what transformers calls it
 
 
 class HubBackbone(Backbone):
@@ -124,6 +128,22 @@ def tokenizer_of(source: str) -> Tokenizer:
         return Tokenizer.open(Path(source) / TOKENIZER_FILE)
     tokenizers = _package("tokenizers", f"data.text.tokenizer '{source}'")
     return Tokenizer(_loaded(tokenizers.Tokenizer.from_pretrained, source, source).to_str().encode())
+
+
+def keep_shape(backbone: nn.Module, folder: Path) -> None:
+    """Write what ``without_weights`` builds a network of transformers from; nothing for any other network."""
+    if isinstance(backbone, HfImage | HfText):
+        folder.mkdir(exist_ok=True)
+        write_atomically(folder / SHAPE, backbone.network.config.to_json_string().encode())
+
+
+def without_weights(model: ModelConfig, folder: Path) -> ModelConfig:
+    """The same network for who loads its weights afterwards: none are fetched, nor is a kept shape."""
+    if not model.backbone.startswith(("timm:", "hf:")):
+        return model
+    kept = model.backbone.startswith("hf:") and (folder / SHAPE).is_file()
+    named = f"hf:{folder}" if kept else model.backbone
+    return model.model_copy(update={"backbone": named, "pretrained": False})
 
 
 def _transformer(source: str, pretrained: bool) -> Any:
