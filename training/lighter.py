@@ -77,7 +77,9 @@ def lighter_run(run: Run, precision: Precision, track: Track = silent) -> tuple[
     run.preprocessing().save(light / "preprocessing.json")
     encoder = Encoder.open(light / "encoder", threads=0)
     (light / EMBEDDINGS).mkdir(exist_ok=True)
-    for name, items in load_data(run.config.data, track).parts().items():
+    splits = load_data(run.config.data, track)
+    run.refuse_other_data(splits)
+    for name, items in splits.parts().items():
         stored = run.embeddings(name)
         if stored is None or not np.array_equal(stored.ids, items.ids):
             raise InputError(

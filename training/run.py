@@ -64,6 +64,7 @@ class Run:
     config: Config
     train_seconds: float
     best_epoch: int
+    fingerprint: str | None = None  # of the data; runs of earlier versions have none
 
     @classmethod
     def open(cls, folder: Path) -> Run:
@@ -79,8 +80,9 @@ class Run:
         config = Config.load(folder / CONFIG)
         try:
             summary = json.loads((folder / SUMMARY).read_bytes())
-            return cls(folder, config, float(summary["train_seconds"]), int(summary["best_epoch"]))
-        except (ValueError, LookupError, TypeError):
+            seconds, best = float(summary["train_seconds"]), int(summary["best_epoch"])
+            return cls(folder, config, seconds, best, summary.get("fingerprint"))
+        except (AttributeError, ValueError, LookupError, TypeError):
             raise InputError(
                 f"{folder / SUMMARY} is damaged: `limen train ... --resume` writes it anew, without training."
             ) from None
@@ -89,6 +91,14 @@ class Run:
         """The embeddings of ``train``, ``validation`` or ``test``; None when the run has no such items."""
         path = self.path / EMBEDDINGS / f"{split}.npz"
         return read_embeddings(path) if path.is_file() else None
+
+    def refuse_other_data(self, splits: Splits) -> None:
+        """Raises InputError when these are not the items that the run was trained on and measured with."""
+        now = _fingerprint(splits, self.config.evaluation.exclude_same)
+        if self.fingerprint not in (None, now):
+            raise InputError(
+                f"{self.path}: the data is not what this run was trained on: bring that back, or train anew."
+            )
 
     def preprocessing(self) -> Preprocessing:
         """How raw input becomes the network's input."""
@@ -191,7 +201,7 @@ def _train(
         keep_shape(network.backbone, out / SHAPE)
     Loop(config, splits, state, evaluated, out, fingerprint, device, track, say).fit()
     processes.wait()  # the best weights are on disk
-    _finish(config, out, splits, evaluated, state, processes, track)
+    _finish(config, out, splits, fingerprint, evaluated, state, processes, track)
     processes.wait()
     return Run.open(out)
 
@@ -200,6 +210,7 @@ def _finish(
     config: Config,
     out: Path,
     splits: Splits,
+    fingerprint: str,
     evaluated: Network,
     state: State,
     processes: Processes,
@@ -216,7 +227,11 @@ def _finish(
     if not processes.first:
         return
     progress = state.progress
-    summary = {"train_seconds": progress.seconds, "best_epoch": progress.best_epoch or progress.epoch}
+    summary = {
+        "train_seconds": progress.seconds,
+        "best_epoch": progress.best_epoch or progress.epoch,
+        "fingerprint": fingerprint,
+    }
     write_atomically(out / SUMMARY, (json.dumps(summary, indent=2) + "\n").encode())
 
 

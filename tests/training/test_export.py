@@ -14,7 +14,7 @@ from onnx import numpy_helper
 from PIL import Image
 
 from api_schemas.config import Config
-from api_schemas.errors import BundleError
+from api_schemas.errors import BundleError, InputError
 from decision.embeddings import EmbeddingSet
 from encoder.encoder import Encoder
 from encoder.preprocessing import Preprocessing
@@ -128,6 +128,18 @@ def test_lighter_weights_read_the_same_ngrams(
     assert before is not None
     assert after is not None
     assert np.einsum("ij,ij->i", before.vectors, after.vectors).min() > 0.99
+
+
+def test_the_cost_of_lighter_weights_is_measured_on_the_data_of_the_run_alone(
+    small: MakeConfig, tmp_path: Path
+) -> None:
+    random, labels = np.random.default_rng(0), np.arange(60) % 10
+    np.savez(tmp_path / "v.npz", embeddings=random.normal(size=(60, 8)), labels=labels)
+    data = {"kind": "embeddings", "path": str(tmp_path / "v.npz")}
+    run = train(small(data=data, model={"backbone": "linear", "embedding_dim": 8}), tmp_path / "run")
+    np.savez(tmp_path / "v.npz", embeddings=random.normal(size=(60, 8)), labels=labels)  # the same ids
+    with pytest.raises(InputError, match="the data is not what this run was trained on: bring that back"):
+        lighter_run(run, "fp16")
 
 
 def test_a_recall_that_the_data_cannot_give_is_not_a_zero(small: MakeConfig, tmp_path: Path) -> None:
