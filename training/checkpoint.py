@@ -73,7 +73,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
             header["fingerprint"],
         )
     except (OSError, AttributeError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
-        raise InputError(f"{path} cannot be read as a checkpoint: {error}.") from None
+        raise InputError(
+            f"{path} cannot be read as a checkpoint: {error}. Remove it to go on without it."
+        ) from None
 
 
 @contextmanager

@@ -223,16 +223,17 @@ def test_vectors_come_from_one_file_and_of_one_length(vectors: Path, tmp_path: P
         load_data(settings(vectors, test_path=str(tmp_path / "other.npz")))
 
 
+@pytest.mark.parametrize("other", [slice(None, None, -1), slice(0, 3)], ids=["turned round", "shorter"])
 def test_a_mapped_file_that_changes_while_training_stops_the_run(
-    vectors: Path, small: MakeConfig, tmp_path: Path
+    vectors: Path, small: MakeConfig, tmp_path: Path, other: slice
 ) -> None:
     def overwrite(steps: object, name: str, total: int | None = None) -> object:
         if name.startswith("epoch 2"):
-            np.save(vectors, np.load(vectors)[::-1])
+            np.save(vectors, np.load(vectors)[other])
         return steps
 
     config = small(data={"kind": "embeddings", "path": str(vectors)}, model={"backbone": "linear"})
     with pytest.raises(InputError, match=r"x\.npy changed while it was trained on; the last checkpoint is"):
         train(config, tmp_path / "run", track=overwrite)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="training data changed"):
+    with pytest.raises(InputError, match=r"training data changed|has 60 rows, .* has 3"):
         train(config, tmp_path / "run", resume=True)

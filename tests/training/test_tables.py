@@ -174,7 +174,10 @@ def test_csv_gives_what_parquet_gives(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("label,a\n1,2\n2,x\n", "column 'a' must hold numbers"),
+        (
+            "label,a\n1,2\n2,x\n",
+            "column 'a' must hold numbers, found string: write it as numbers, or leave it out",
+        ),
         ("label,a\n1,2\n2,\n", "row 1 of column 'a' has no value"),
         ("label,a\n1,2\n2,inf\n", "row 1 of column 'a' is inf"),
         ("name,a\n1,2\n", "has no column 'label'; found name, a"),

@@ -91,7 +91,7 @@ class ImageFile:
             raise self._broken(str(error) or type(error).__name__) from None
 
     def _broken(self, reason: str) -> InputError:
-        return InputError(f"{self.name} is broken: {reason}. Remove it, or set data.broken=skip.")
+        return InputError(f"{self.name} is broken: {reason}. Remove it, or train with data.broken=skip.")
 
 
 def find_images(

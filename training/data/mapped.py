@@ -46,6 +46,8 @@ class Mapped:
         return len(self.rows)
 
     def __getitem__(self, key: Any) -> NDArray[np.float32]:
+        """Float32 rows; raises InputError as ``refuse_change``: reading past the end of a file kills."""
+        self.refuse_change()
         return np.asarray(self._array[self.rows[key]], dtype=np.float32)
 
     @property

@@ -33,7 +33,8 @@ def read_table(path: Path, texts: Collection[str] = ()) -> pa.Table:
         InputError: a file that is missing, damaged, empty or no table, or decimals in a column of ``texts``.
     """
     if not path.is_file():
-        raise InputError(f"{path} does not exist: expected a table ending in .csv, .parquet or .jsonl.")
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise InputError(f"{path} {what}: expected a table ending in .csv, .parquet or .jsonl.")
     try:
         if path.suffix == ".csv":
             # without newlines_in_values a block of the file may end in the middle of a text
@@ -132,7 +133,10 @@ def numeric_columns(
     for number, name in enumerate(names):
         column = _column(table, name, path)
         if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
-            raise InputError(f"{path}: column '{name}' must hold numbers, found {column.type}.")
+            raise InputError(
+                f"{path}: column '{name}' must hold numbers, found {column.type}: write it as numbers, or "
+                "leave it out."
+            )
         values[:, number] = column.to_numpy()
         bad = np.flatnonzero(~np.isfinite(values[:, number]))
         if len(bad):
