@@ -129,7 +129,11 @@ def _first_difference(now: Mapping[str, object], then: Mapping[str, object]) -> 
     for key in [*now, *(key for key in then if key not in now)]:
         mine, other = now.get(key), then.get(key)
         if mine != other:
-            if isinstance(mine, dict) and isinstance(other, dict):
-                return f"{key}.{_first_difference(mine, other)}"
-            return key
+            if (
+                isinstance(mine, dict)
+                and isinstance(other, dict)
+                and (inner := _first_difference(mine, other))
+            ):
+                return f"{key}.{inner}"
+            return key  # also where a key is null in one and absent in the other
     return None

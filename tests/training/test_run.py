@@ -26,10 +26,18 @@ from api_schemas.files import write_atomically
 from decision.embeddings import EmbeddingSet
 from training import checkpoint, loop
 from training import metrics as metrics_module
-from training.checkpoint import BEST, CHECKPOINTS, latest_checkpoint, load_checkpoint
+from training.checkpoint import (
+    BEST,
+    CHECKPOINTS,
+    Checkpoint,
+    latest_checkpoint,
+    load_checkpoint,
+    refuse_other_run,
+)
 from training.data import images
 from training.health import look_for_collapse
 from training.run import Run, train
+from training.state import Progress
 from training.validate import Figures
 
 T = TypeVar("T")
@@ -250,6 +258,17 @@ def test_kill_9_loses_at_most_an_epoch_and_nothing_of_the_result(small: MakeConf
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     train(config, tmp_path / "killed", resume=True)
     assert_equal_bit_for_bit(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_a_checkpoint_of_a_version_with_fewer_options_names_their_section(
+    small: MakeConfig, tmp_path: Path
+) -> None:
+    config = small()
+    then = config.model_dump(mode="json")
+    del then["optimizer"]["ema"]  # which is null now
+    found = Checkpoint({}, Progress(), then, "")
+    with pytest.raises(ConfigError, match="was written with another 'optimizer': resume"):
+        refuse_other_run(found, config, "", tmp_path / "step")
 
 
 def test_resuming_refuses_another_configuration_and_other_data(
