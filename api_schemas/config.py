@@ -15,7 +15,7 @@ from api_schemas.base import Finite, Schema
 from api_schemas.config_file import mapping_text, read_mapping, validated
 from api_schemas.files import write_atomically
 from api_schemas.operating_point import Target, TargetKind
-from api_schemas.preprocessing import GramLength, TextInput
+from api_schemas.preprocessing import GramLength, TextInput, refuse_no_ngrams
 
 Parameter = bool | int | Finite | str | None | list[Any] | dict[str, Any]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -144,8 +144,7 @@ class TextConfig(Part):
 
     @model_validator(mode="after")
     def _some_ngram_is_counted(self) -> Self:
-        if not self.characters and not self.words:
-            raise ValueError("characters and words must not both be empty")
+        refuse_no_ngrams(self.characters, self.words)
         return self
 
     def as_input(self) -> TextInput:

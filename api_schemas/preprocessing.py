@@ -55,6 +55,12 @@ class TableInput(Schema):
 GramLength = Annotated[int, Field(ge=1, le=8)]
 
 
+def refuse_no_ngrams(characters: list[GramLength], words: list[GramLength]) -> None:
+    """Raises ValueError when no n-gram is counted."""
+    if not characters and not words:
+        raise ValueError("characters and words must not both be empty")
+
+
 class TextInput(Schema):
     """Texts, to float32 [length]: numbers of hashed n-grams, 1 to ``buckets`` - 1, then zeros.
 
@@ -69,8 +75,7 @@ class TextInput(Schema):
 
     @model_validator(mode="after")
     def _some_ngram_is_counted(self) -> TextInput:
-        if not self.characters and not self.words:
-            raise ValueError("characters and words must not both be empty")
+        refuse_no_ngrams(self.characters, self.words)
         return self
 
 

@@ -142,7 +142,7 @@ def train(
         raise InputError(f"{out} already holds a run: add --resume to go on with it, or give another --out.")
     if resume and not (out / CONFIG).exists():
         raise InputError(f"{out} holds no run to go on with: leave --resume out to start one there.")
-    _refuse_unwritable(out)
+    _refuse_other_than_folder(out)
     refuse_impossible(config)
     with joined() as device, within_limits(out), freed_memory_kept():
         return _train(config, out, resume, track, say, device)
@@ -235,7 +235,7 @@ def _finish(
     write_atomically(out / SUMMARY, (json.dumps(summary, indent=2) + "\n").encode())
 
 
-def _refuse_unwritable(out: Path) -> None:
+def _refuse_other_than_folder(out: Path) -> None:
     nearest = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         raise InputError(f"{nearest} is no folder that can be written in: give another --out.")

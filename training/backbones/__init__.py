@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from training.backbones.conv4 import Conv4
-from training.backbones.hub import HfImage, HfText, Timm
+from training.backbones.hub import HUBS, HfImage, HfText, Timm
 from training.backbones.ngram import Ngram
 from training.backbones.plain import Identity, Linear, Mlp
 from training.backbones.resnet import Resnet
@@ -21,8 +21,6 @@ BACKBONES: dict[str, Callable[..., Backbone]] = {
     "ngram": Ngram,
     "resnet": Resnet,
 }
-
-HUBS = ("timm:", "hf:")
 
 
 def backbone_named(name: str, data_kind: str) -> Callable[..., Backbone]:

@@ -16,6 +16,7 @@ from api_schemas.files import write_atomically
 from encoder.tokens import TOKENIZER_FILE, Tokenizer
 from training.backbones.types import Backbone
 
+HUBS = ("timm:", "hf:")  # what the names of these networks begin with
 SHAPE = "config.json"  # what transformers calls it
 
 
@@ -139,7 +140,7 @@ def keep_shape(backbone: nn.Module, folder: Path) -> None:
 
 def without_weights(model: ModelConfig, folder: Path) -> ModelConfig:
     """The same network for who loads its weights afterwards: none are fetched, nor is a kept shape."""
-    if not model.backbone.startswith(("timm:", "hf:")):
+    if not model.backbone.startswith(HUBS):
         return model
     kept = model.backbone.startswith("hf:") and (folder / SHAPE).is_file()
     named = f"hf:{folder}" if kept else model.backbone

@@ -58,7 +58,7 @@ def unmeasurable(splits: Splits, data: DataConfig) -> list[str]:
                 f"{name} got no items, though data.split asks for some: give more classes, or set "
                 f"data.split.{name} to 0."
             )
-        elif items is not None and (items.n_classes < 2 or len(items) == items.n_classes):
+        elif items is not None and not items.measurable:
             found.append(
                 f"{name} has {len(items)} items of {items.n_classes} classes, which cannot be measured: at "
                 "least two classes are needed, and two items of one."

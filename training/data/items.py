@@ -46,6 +46,11 @@ class Items:
         """How many distinct labels there are."""
         return len(np.unique(self.labels))
 
+    @property
+    def measurable(self) -> bool:
+        """Whether there are two classes, and two items of one."""
+        return 2 <= self.n_classes < len(self)
+
 
 @dataclass(frozen=True, eq=False)
 class Splits:

@@ -52,15 +52,11 @@ def refuse_unusable(items: Items, parts: Mapping[str, Rows], source: str) -> Non
             "needed: give more classes or raise data.split.train."
         )
     validation = items.subset(parts["validation"])
-    if len(validation) and (validation.n_classes < 2 or _largest_class(validation) < 2):
+    if len(validation) and not validation.measurable:
         raise InputError(
             f"{source}: {len(validation)} items of {validation.n_classes} classes are left for validation, "
             "which needs 2 classes and 2 items of one: raise data.split.validation, or set it to 0."
         )
-
-
-def _largest_class(items: Items) -> int:
-    return int(np.unique(items.labels, return_counts=True)[1].max())
 
 
 def _refuse_alike(items: Items, source: str) -> None:
