@@ -375,6 +375,18 @@ def test_a_text_of_many_lines_is_one_row_wherever_it_lies_in_the_file(tmp_path: 
     assert table.column("text").to_pylist() == texts
 
 
+def test_a_quote_that_is_left_open_is_named(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text('label,text\n1,hello\n2,"stray\n3,more\n4,last\n')
+    with pytest.raises(InputError, match="row 1 opens a quote that nothing closes"):
+        read_table(tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_text('label,text\n1,hello\n2,"two\nlines\n"\n')
+    assert read_table(tmp_path / "t.csv").column("text").to_pylist() == ["hello", "two\nlines\n"]
+    rows = [f"{row},text" for row in range(400_000)]
+    (tmp_path / "t.csv").write_text("\n".join(["label,text", '0,"stray', *rows]))
+    with pytest.raises(InputError, match="more than 1 MiB: close a quote that is left open"):
+        read_table(tmp_path / "t.csv")
+
+
 def test_labels_and_ids_are_what_is_written(tmp_path: Path) -> None:
     lines = ["label,id,a", "01,007,1", "01,7,2", "1,08,3", "1,8,4", "NA,9,5", "NA,10,6"]
     (tmp_path / "t.csv").write_text("\n".join(lines))

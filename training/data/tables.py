@@ -50,9 +50,19 @@ def read_table(path: Path, texts: Collection[str] = ()) -> pa.Table:
         else:
             raise InputError(f"{path} ends in '{path.suffix}': tables end in .csv, .parquet or .jsonl.")
     except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
+        if "straddling" in str(error):
+            raise InputError(
+                f"{path} has a row of more than 1 MiB: close a quote that is left open, or write the table "
+                "as .parquet."
+            ) from None
         raise InputError(f"{path} cannot be read as a table: {str(error).splitlines()[0]}.") from None
     if table.num_rows == 0:
         raise InputError(f"{path} has no rows.")
+    if path.suffix == ".csv" and _ends_in_an_open_quote(table, path):
+        raise InputError(
+            f"{path}: row {table.num_rows - 1} opens a quote that nothing closes, so that all rows after it "
+            "are one text: close it."
+        )
     for place, name in enumerate(table.column_names):
         if name in table.column_names[:place]:
             raise InputError(f"{path} has two columns '{name}': rename one.")
@@ -64,6 +74,16 @@ def read_table(path: Path, texts: Collection[str] = ()) -> pa.Table:
         elif pa.types.is_integer(column.type):
             table = table.set_column(place, name, pc.cast(column, pa.string()))
     return table
+
+
+def _ends_in_an_open_quote(table: pa.Table, path: Path) -> bool:
+    """Whether the last text has line breaks, as only quoted ones have, and no quote ends it."""
+    last = table.column(table.num_columns - 1)[-1].as_py()
+    if not isinstance(last, str) or "\n" not in last:
+        return False
+    with path.open("rb") as file:
+        file.seek(-min(LONG, path.stat().st_size), 2)
+        return not file.read().rstrip().endswith(b'"')
 
 
 def _as_written(column: pa.ChunkedArray, name: str, path: Path) -> pa.ChunkedArray:
