@@ -381,6 +381,8 @@ def test_a_quote_that_is_left_open_is_named(tmp_path: Path) -> None:
         read_table(tmp_path / "t.csv")
     (tmp_path / "t.csv").write_text('label,text\n1,hello\n2,"two\nlines\n"\n')
     assert read_table(tmp_path / "t.csv").column("text").to_pylist() == ["hello", "two\nlines\n"]
+    (tmp_path / "t.csv").write_text('label,text\n1,"two\nlines"\n' + "\n" * 2_000)
+    assert read_table(tmp_path / "t.csv").column("text").to_pylist() == ["two\nlines"]
     rows = [f"{row},text" for row in range(400_000)]
     (tmp_path / "t.csv").write_text("\n".join(["label,text", '0,"stray', *rows]))
     with pytest.raises(InputError, match="more than 1 MiB: close a quote that is left open"):

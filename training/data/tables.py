@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ LISTS = frozenset((".csv", ".parquet"))
 BYTES_A_CHARACTER = 4
 LONG = 1_000  # characters; no label, id or value of metadata that is shorter is refused
 MOST_BYTES = 256 << 20  # of a column with values that are longer
+TAIL = 1_024  # bytes of a file, in which its last that is no space is looked for
 
 
 def read_table(path: Path, texts: Collection[str] = ()) -> pa.Table:
@@ -82,8 +84,9 @@ def _ends_in_an_open_quote(table: pa.Table, path: Path) -> bool:
     if not isinstance(last, str) or "\n" not in last:
         return False
     with path.open("rb") as file:
-        file.seek(-min(LONG, path.stat().st_size), 2)
-        return not file.read().rstrip().endswith(b'"')
+        file.seek(-min(TAIL, path.stat().st_size), os.SEEK_END)
+        written = file.read().rstrip()
+    return bool(written) and not written.endswith(b'"')
 
 
 def _as_written(column: pa.ChunkedArray, name: str, path: Path) -> pa.ChunkedArray:
