@@ -80,11 +80,6 @@ def lighter_run(run: Run, precision: Precision, track: Track = silent) -> tuple[
     splits = load_data(run.config.data, track)
     run.refuse_other_data(splits)
     for name, items in splits.parts().items():
-        stored = run.embeddings(name)
-        if stored is None or not np.array_equal(stored.ids, items.ids):
-            raise InputError(
-                f"{run.path}: the data is not what this run was trained on: {name} items differ."
-            )
         save_embeddings(encoded(encoder, items, track), light / EMBEDDINGS / f"{name}.npz")
     for name in (SUMMARY, CONFIG):
         shutil.copyfile(run.path / name, light / name)

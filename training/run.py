@@ -35,7 +35,7 @@ from training.checkpoint import (
     refusing_other_tensors,
 )
 from training.data.check import unmeasurable
-from training.data.items import Splits
+from training.data.items import Items, Splits
 from training.data.load import load_data
 from training.embed import Prepare, embed
 from training.health import within_limits
@@ -52,7 +52,7 @@ from training.state import Progress, State
 from training.validate import refuse_unmeasurable
 
 ROWS_AT_ONCE = 8192
-SUMMARY, EMBEDDINGS, SHAPE = "run.json", "embeddings", "backbone"
+SUMMARY, EMBEDDINGS, BACKBONE = "run.json", "embeddings", "backbone"
 
 
 @dataclass(frozen=True)
@@ -94,11 +94,18 @@ class Run:
 
     def refuse_other_data(self, splits: Splits) -> None:
         """Raises InputError when these are not the items that the run was trained on and measured with."""
-        now = _fingerprint(splits, self.config.evaluation.exclude_same)
-        if self.fingerprint not in (None, now):
+        if self.fingerprint is None:  # an earlier version left the ids alone
+            same = all(self._has_ids_of(name, items) for name, items in splits.parts().items())
+        else:
+            same = self.fingerprint == _fingerprint(splits, self.config.evaluation.exclude_same)
+        if not same:
             raise InputError(
                 f"{self.path}: the data is not what this run was trained on: bring that back, or train anew."
             )
+
+    def _has_ids_of(self, split: str, items: Items) -> bool:
+        stored = self.embeddings(split)
+        return stored is not None and np.array_equal(stored.ids, items.ids)
 
     def preprocessing(self) -> Preprocessing:
         """How raw input becomes the network's input."""
@@ -106,7 +113,7 @@ class Run:
 
     def network(self) -> Network:
         """The best network, in evaluation mode, on the CPU."""
-        network = _network(without_weights(self.config.model, self.path / SHAPE), self.preprocessing())
+        network = _network(without_weights(self.config.model, self.path / BACKBONE), self.preprocessing())
         _load_best(network, self.path)
         return network.eval()
 
@@ -170,7 +177,7 @@ def _train(
     if warning := few_positives(config, codes):
         say(warning)
     latest = latest_checkpoint(out / CHECKPOINTS) if resume else None
-    model = without_weights(config.model, out / SHAPE) if latest else config.model
+    model = without_weights(config.model, out / BACKBONE) if latest else config.model
     network = _network(model, splits.preprocessing).to(device)
     evaluated = deepcopy(network)
     if processes.count > 1:
@@ -198,7 +205,7 @@ def _train(
                 remove_temporaries(folder)
         config.save(out / CONFIG)
         splits.preprocessing.save(out / PREPROCESSING_FILE)
-        keep_shape(network.backbone, out / SHAPE)
+        keep_shape(network.backbone, out / BACKBONE)
     Loop(config, splits, state, evaluated, out, fingerprint, device, track, say).fit()
     processes.wait()  # the best weights are on disk
     _finish(config, out, splits, fingerprint, evaluated, state, processes, track)
@@ -284,7 +291,4 @@ def _place(progress: Progress) -> str:
 
 
 def _described(splits: Splits) -> str:
-    parts = [
-        f"{name} {len(items)} items of {items.n_classes} classes" for name, items in splits.parts().items()
-    ]
-    return f"{'; '.join(parts)}; input {' x '.join(map(str, splits.preprocessing.shape))}."
+    return f"{splits.sizes()}; input {' x '.join(map(str, splits.preprocessing.shape))}."

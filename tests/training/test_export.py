@@ -140,6 +140,18 @@ def test_the_cost_of_lighter_weights_is_measured_on_the_data_of_the_run_alone(
     np.savez(tmp_path / "v.npz", embeddings=random.normal(size=(60, 8)), labels=labels)  # the same ids
     with pytest.raises(InputError, match="the data is not what this run was trained on: bring that back"):
         lighter_run(run, "fp16")
+    earlier = json.loads((run.path / "run.json").read_text())
+    del earlier["fingerprint"]  # as an earlier version wrote it
+    (run.path / "run.json").write_text(json.dumps(earlier))
+    lighter_run(Run.open(run.path), "fp16")
+    np.savez(
+        tmp_path / "v.npz",
+        embeddings=random.normal(size=(60, 8)),
+        labels=labels,
+        ids=labels * 60 - np.arange(60),
+    )
+    with pytest.raises(InputError, match="the data is not what this run was trained on: bring that back"):
+        lighter_run(Run.open(run.path), "fp16")
 
 
 def test_a_recall_that_the_data_cannot_give_is_not_a_zero(small: MakeConfig, tmp_path: Path) -> None:

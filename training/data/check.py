@@ -67,11 +67,8 @@ def unmeasurable(splits: Splits, data: DataConfig) -> list[str]:
 
 
 def _sizes(splits: Splits) -> Finding:
-    parts = [
-        f"{name} {len(items)} items of {items.n_classes} classes" for name, items in splits.parts().items()
-    ]
     shape = " x ".join(map(str, splits.preprocessing.shape))
-    return Finding(f"{'; '.join(parts)}. Input: {splits.preprocessing.kind}, {shape}.")
+    return Finding(f"{splits.sizes()}. Input: {splits.preprocessing.kind}, {shape}.")
 
 
 def _imbalance(splits: Splits) -> Iterable[Finding]:

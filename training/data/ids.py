@@ -24,11 +24,8 @@ def refuse_unwritable(items: Items, parts: Iterable[NDArray[np.int64]], source: 
     """
     refuse_reserved(items.metadata, source)
     for rows in parts:
-        ids = items.ids[rows].tolist()
-        if len(set(ids)) == len(ids):
-            continue
         first: dict[str, int] = {}
-        for row, name in zip(rows.tolist(), ids, strict=True):
+        for row, name in zip(rows.tolist(), items.ids[rows].tolist(), strict=True):
             if name in first:
                 raise _twice(source, first[name], row, name, kind)
             first[name] = row

@@ -66,6 +66,12 @@ class Splits:
         named = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: items for name, items in named.items() if items is not None}
 
+    def sizes(self) -> str:
+        """Items and classes of each part, in words."""
+        return "; ".join(
+            f"{name} {len(items)} items of {items.n_classes} classes" for name, items in self.parts().items()
+        )
+
     def refuse_change(self) -> None:
         """Raise InputError when a file that is read while training is another than at the start."""
         for items in self.parts().values():
