@@ -8,8 +8,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, AllowInfNan, BaseModel, ConfigDict, ValidationError
 
-from api_schemas.errors import InputError
-from api_schemas.files import write_atomically
+from common.atomic_files import write_atomically
+from common.errors import InputError
 
 SCHEMA_VERSION: Literal[1] = 1
 

@@ -12,10 +12,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from api_schemas.base import Finite, Schema
-from api_schemas.config_file import mapping_text, read_mapping, validated
-from api_schemas.files import write_atomically
 from api_schemas.operating_point import Target, TargetKind
 from api_schemas.preprocessing import GramLength, TextInput, refuse_no_ngrams
+from api_schemas.yaml_config import mapping_text, read_mapping, validated
+from common.atomic_files import write_atomically
 
 Parameter = bool | int | Finite | str | None | list[Any] | dict[str, Any]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]

@@ -8,9 +8,9 @@ import numpy as np
 
 from api_schemas.config import IndexConfig
 from api_schemas.operating_point import GallerySize, Target
-from decision.embeddings import EmbeddingSet
-from decision.hashes import vectors_model_hash
-from evaluation.calibrate import calibrate
+from embeddings.embedding_set import EmbeddingSet
+from embeddings.hashes import vectors_model_hash
+from evaluation.calibration.calibrate import calibrate
 from index.bundle import write_bundle
 
 

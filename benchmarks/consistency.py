@@ -14,10 +14,10 @@ import argparse
 import numpy as np
 
 from api_schemas.report import Consistency
-from decision.embeddings import EmbeddingSet
-from evaluation.consistency import Settings, consistency
-from evaluation.pairs import arrange
-from evaluation.sweep import sweep
+from embeddings.embedding_set import EmbeddingSet
+from evaluation.metrics.opis import Settings, consistency
+from evaluation.pairs.pairs import arrange
+from evaluation.pairs.sweep import sweep
 
 ITEMS = 8
 TRUTH_CLASSES, TRUTH_DRAWS = 1200, 8

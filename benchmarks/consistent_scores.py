@@ -16,18 +16,18 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from decision.embedding_files import read_embeddings
-from decision.embeddings import EmbeddingSet
-from decision.score import CosineScorer, Scorer
-from evaluation.calibrate import labelled_scores
-from evaluation.consistency import Settings, consistency
-from evaluation.density import draw_cohort, fit_csls, fit_logistic, scored_pairs
-from evaluation.pair_threshold import genuine_pairs
-from evaluation.probability_fit import fit_platt, fit_probability, reliability
-from evaluation.sweep import sweep
-from evaluation.verification import tar_at_far
+from common.array_types import Bools, Float32s
+from decision.scorers import CosineScorer, Scorer
+from embeddings.embedding_set import EmbeddingSet
+from embeddings.files import read_embeddings
+from evaluation.calibration.calibrate import labelled_scores
+from evaluation.calibration.density_score import draw_cohort, fit_csls, fit_logistic, scored_pairs
+from evaluation.calibration.fit_probability import fit_platt, fit_probability, reliability
+from evaluation.calibration.pair_thresholds import genuine_pairs
+from evaluation.metrics.opis import Settings, consistency
+from evaluation.metrics.verification import tar_at_far
+from evaluation.pairs.sweep import sweep
 
 ROOT = Path(__file__).resolve().parents[1]
 Parts = tuple[EmbeddingSet, EmbeddingSet, EmbeddingSet, EmbeddingSet | None]
@@ -118,9 +118,7 @@ def _identification(scorer: Scorer, test: EmbeddingSet, unknown: EmbeddingSet) -
     }
 
 
-def _best(
-    scorer: Scorer, queries: EmbeddingSet, gallery: EmbeddingSet
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def _best(scorer: Scorer, queries: EmbeddingSet, gallery: EmbeddingSet) -> tuple[Float32s, Bools]:
     scores = scorer(
         (queries.vectors @ gallery.vectors.T).clip(-1, 1),
         scorer.densities(queries.vectors)[:, None],

@@ -26,8 +26,8 @@ from PIL import Image
 from api_schemas.config import IndexConfig
 from api_schemas.preprocessing import ImageInput
 from benchmarks.wire import request, serve, started, status
-from decision.embeddings import EmbeddingSet
-from decision.hashes import encoder_model_hash
+from embeddings.embedding_set import EmbeddingSet
+from embeddings.hashes import encoder_model_hash
 from encoder import Encoder, Preprocessing
 from index.bundle import write_bundle
 

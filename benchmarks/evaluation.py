@@ -95,14 +95,14 @@ def measure(case: Case, repeats: int) -> dict[str, Any]:
     """Seconds of every part, in turn and repeated, in this process."""
     import torch
 
-    from decision.embeddings import EmbeddingSet
-    from evaluation.consistency import Settings, consistency
+    from embeddings.embedding_set import EmbeddingSet
     from evaluation.evaluate import evaluate
-    from evaluation.pairs import arrange
-    from evaluation.queries import ranks_of
-    from evaluation.retrieval import retrieval
-    from evaluation.sweep import sweep
-    from evaluation.verification import verification
+    from evaluation.metrics.opis import Settings, consistency
+    from evaluation.metrics.retrieval import retrieval
+    from evaluation.metrics.verification import verification
+    from evaluation.pairs.pairs import arrange
+    from evaluation.pairs.ranks import ranks_of
+    from evaluation.pairs.sweep import sweep
 
     items = EmbeddingSet.from_arrays(*make(case.items, case.classes))
     tensor = torch.from_numpy(items.vectors)

@@ -25,9 +25,9 @@ import torch
 from pytorch_metric_learning import losses as library
 from torch import Tensor, nn
 
-from training import mixup
 from training.losses import LOSSES, Loss, build
-from training.losses.adopted import ADOPTED
+from training.losses.pml_losses import ADOPTED
+from training.objective import mixup
 
 N, DIMENSION, PER_CLASS = 512, 512, 4
 CLASSES = N // PER_CLASS

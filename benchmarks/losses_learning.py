@@ -127,8 +127,8 @@ def step_milliseconds(name: str, steps: int = 7) -> float:
     from api_schemas.config import Config
     from api_schemas.preprocessing import ImageInput
     from encoder.preprocessing import Preprocessing
-    from training.network import build_network
-    from training.objective import Objective
+    from training.models.network import build_network
+    from training.objective.objective import Objective
 
     config = Config.model_validate(settings(name, 0, 1))
     rule = Preprocessing(ImageInput(mode="L", height=28, width=28, mean=[0.0], std=[1.0]))
@@ -158,7 +158,7 @@ def measure(name: str, seed: int, steps: int) -> dict[str, Any]:
 
     from api_schemas.config import Config
     from evaluation.evaluate import evaluate
-    from training.run import train
+    from training.loop.train import train
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
     config = Config.model_validate(settings(name, seed, steps))

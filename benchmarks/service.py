@@ -35,8 +35,8 @@ from pydantic import BaseModel
 from api_schemas.config import IndexConfig
 from benchmarks.bundles import matching_bundle
 from benchmarks.wire import JSON, OCTETS, ask, request, serve, started
-from decision.embeddings import EmbeddingSet
-from index.gallery import Gallery
+from embeddings.embedding_set import EmbeddingSet
+from index.gallery.gallery import Gallery
 
 BATCH = 64
 SINGLES, BATCHES, ROUNDS = 600, 60, 3

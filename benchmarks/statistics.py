@@ -18,24 +18,24 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
-from api_schemas.errors import CalibrationRefused
 from api_schemas.operating_point import GallerySize, Target
-from decision.embeddings import EmbeddingSet
-from decision.score import CosineScorer
-from evaluation.bounds import Interval, pair_share, resampled_classes
-from evaluation.calibrate import LEAST_CLASSES, calibrate
-from evaluation.chosen import choose
-from evaluation.compiled import compiled
-from evaluation.density import scored_pairs
-from evaluation.evidence import best_scores
-from evaluation.identification_threshold import plan_gallery
-from evaluation.match_tail import collect_unknown, match_tail, tail_rate
-from evaluation.pair_threshold import genuine_pairs
-from evaluation.pairs import Pairs
-from evaluation.tails import accepted_pairs
+from common.array_types import Float32s, Float64s
+from common.errors import CalibrationRefused
+from decision.scorers import CosineScorer
+from embeddings.embedding_set import EmbeddingSet
+from evaluation.calibration.bootstrap_bounds import Interval, pair_share, resampled_classes
+from evaluation.calibration.calibrate import LEAST_CLASSES, calibrate
+from evaluation.calibration.density_score import scored_pairs
+from evaluation.calibration.fpir_thresholds import plan_gallery
+from evaluation.calibration.impostor_tail import accepted_pairs
+from evaluation.calibration.match_rate_tail import collect_unknown, match_tail, tail_rate
+from evaluation.calibration.measure_threshold import best_scores
+from evaluation.calibration.pair_thresholds import genuine_pairs
+from evaluation.calibration.select_threshold import choose
+from evaluation.kernels.numba_support import compiled
+from evaluation.pairs.pairs import Pairs
 
 CLASSES, EACH, DIMENSION = 120, 8, 32
 TARGET, CONFIDENCE = 0.01, 0.95
@@ -44,7 +44,6 @@ QUERIES = 50  # at a time
 GRID = np.linspace(-0.2, 1.0, 2401)
 GALLERIES = (30, 120)
 QUANTITIES = ("far", *(f"fpir {size}" for size in GALLERIES))
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class Law:
     spread_sd: float
     hubs: str = "none"
 
-    def draw(self, rng: np.random.Generator, classes: int) -> NDArray[np.float32]:
+    def draw(self, rng: np.random.Generator, classes: int) -> Float32s:
         """Float32 [classes, EACH, DIMENSION] unit rows."""
         centres = rng.standard_normal((classes, DIMENSION))
         centres /= np.linalg.norm(centres, axis=1, keepdims=True)
@@ -77,7 +76,7 @@ class Law:
         noise = rng.standard_normal((classes, EACH, DIMENSION)) / np.sqrt(DIMENSION)
         items = centres[:, None] + spread[:, None, None] * noise
         items /= np.linalg.norm(items, axis=2, keepdims=True)
-        rows: NDArray[np.float32] = items.astype(np.float32)
+        rows: Float32s = items.astype(np.float32)
         return rows
 
     def items(self, seed: int, classes: int) -> EmbeddingSet:
@@ -96,7 +95,7 @@ LAWS = [
 
 
 @compiled
-def count(scores: NDArray[np.float32], low: float, step: float, pairs: Floats, best: Floats) -> None:
+def count(scores: Float32s, low: float, step: float, pairs: Float64s, best: Float64s) -> None:
     """Add one query's scores, by class and item, and its best score in each class to histograms."""
     for first in range(0, len(scores), EACH):
         highest = np.float32(-1)
@@ -106,7 +105,7 @@ def count(scores: NDArray[np.float32], low: float, step: float, pairs: Floats, b
         best[max(int((highest - low) / step), 0)] += 1
 
 
-def true_rates(law: Law) -> dict[str, Floats]:
+def true_rates(law: Law) -> dict[str, Float64s]:
     """FAR and the FPIR at each gallery for a threshold at each point of GRID, from two populations.
 
     One query of every class of the first meets every item of the second. What a class brings to a rate
@@ -150,7 +149,7 @@ def one_draw(law: Law, at_truth: dict[str, float], seed: int) -> dict[str, Draw]
     return found
 
 
-def chosen(pairs: Pairs, gallery: GallerySize | None, weights: Floats, seed: int) -> float | None:
+def chosen(pairs: Pairs, gallery: GallerySize | None, weights: Float64s, seed: int) -> float | None:
     """The threshold for a FAR, or for an FPIR where there is a gallery; None where it is refused."""
     kind = "far" if gallery is None else "fpir"
     target = Target(kind=kind, value=TARGET, confidence=CONFIDENCE, gallery=gallery)
@@ -160,7 +159,7 @@ def chosen(pairs: Pairs, gallery: GallerySize | None, weights: Floats, seed: int
         return None
 
 
-def interval_at(pairs: Pairs, gallery: GallerySize | None, threshold: float, weights: Floats) -> Interval:
+def interval_at(pairs: Pairs, gallery: GallerySize | None, threshold: float, weights: Float64s) -> Interval:
     """The interval of the rate at one threshold."""
     if gallery is None:
         sizes = pairs.a.sizes.astype(np.float64)

@@ -29,17 +29,17 @@ from torch._dynamo.utils import counters
 
 from api_schemas.config import Config
 from api_schemas.preprocessing import ImageInput
-from decision.progress import silent
+from common.progress import silent
 from encoder.preprocessing import Preprocessing
+from training.batches.batch_feed import Feed
+from training.batches.batch_inputs import forms_of
+from training.batches.samplers import batches
 from training.data.items import Items, Splits
-from training.feed import Feed
-from training.heap import freed_memory_kept
-from training.inputs import forms_of
-from training.loop import Loop, in_bfloat16
-from training.network import build_network
-from training.objective import Objective
-from training.samplers import batches
-from training.state import State
+from training.loop.loop import Loop, in_bfloat16
+from training.loop.train_state import State
+from training.models.network import build_network
+from training.objective.objective import Objective
+from training.runtime.malloc_tuning import freed_memory_kept
 
 OVERHEAD = 1.05
 WAITING = 0.10

@@ -18,7 +18,7 @@ def serve(path: Path) -> str:
     """The program that serves a bundle, as the command does."""
     return (
         f"import sys; sys.argv = ['limen', 'serve', '{path}', '--port', 'PORT']; "
-        "from limen.cli import main; main()"
+        "from limen.cli.main import main; main()"
     )
 
 

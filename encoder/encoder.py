@@ -11,10 +11,11 @@ import onnxruntime
 from numpy.typing import NDArray
 from PIL import Image
 
-from api_schemas.errors import BundleError
+from common.array_types import Float32s
+from common.errors import BundleError
 from encoder.images import MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS, image_from_bytes, image_from_text
 from encoder.preprocessing import PREPROCESSING_FILE, Preprocessing
-from encoder.refusal import RefusedInput
+from encoder.refused_input import RefusedInput
 
 ENCODER_FILE = "encoder.onnx"
 # intermediate activations grow with the batch; more rows at once are no faster on a CPU
@@ -90,7 +91,7 @@ class Encoder:
         """What the inputs are."""
         return self.preprocessing.kind
 
-    def encode(self, inputs: Sequence[EncoderInput]) -> NDArray[np.float32]:
+    def encode(self, inputs: Sequence[EncoderInput]) -> Float32s:
         """Embed inputs.
 
         Args:
@@ -109,7 +110,7 @@ class Encoder:
         ]
         return np.concatenate(parts) if parts else np.empty((0, self.dim), dtype=np.float32)
 
-    def prepare(self, inputs: Sequence[EncoderInput], first: int = 0) -> NDArray[np.float32]:
+    def prepare(self, inputs: Sequence[EncoderInput], first: int = 0) -> Float32s:
         """Inputs as the network takes them: float32 [n, *shape]; ``first`` numbers them in errors."""
         if self.kind == "text":
             return np.stack([self._text(one, number) for number, one in enumerate(inputs, first)])
@@ -126,7 +127,7 @@ class Encoder:
         ]
         return np.stack(arrays)
 
-    def embed(self, prepared: NDArray[np.float32], first: int = 0) -> NDArray[np.float32]:
+    def embed(self, prepared: Float32s, first: int = 0) -> Float32s:
         """The network's answer to prepared inputs [n, *shape]: float32 [n, dim], unit rows."""
         output = np.asarray(self._session.run(None, {self._input_name: prepared})[0], dtype=np.float64)
         lengths = np.linalg.norm(output, axis=1, keepdims=True)
@@ -135,10 +136,10 @@ class Encoder:
             raise RefusedInput(
                 first + int(broken[0]), "the encoder's answer to it has no direction (NaN or zero)."
             )
-        unit: NDArray[np.float32] = (output / lengths).astype(np.float32)
+        unit: Float32s = (output / lengths).astype(np.float32)
         return unit
 
-    def _text(self, one: EncoderInput, number: int) -> NDArray[np.float32]:
+    def _text(self, one: EncoderInput, number: int) -> Float32s:
         if not isinstance(one, str) or not one.strip():
             raise RefusedInput(number, "this model takes texts that are not empty.")
         return self.preprocessing.text_array(one)

@@ -9,7 +9,7 @@ import warnings
 
 from PIL import Image, UnidentifiedImageError
 
-from encoder.refusal import RefusedInput
+from encoder.refused_input import RefusedInput
 
 MAX_IMAGE_BYTES = 16 << 20
 MAX_IMAGE_PIXELS = 32_000_000

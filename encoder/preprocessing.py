@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageOps
 
-from api_schemas.errors import InputError
-from api_schemas.files import write_atomically
 from api_schemas.preprocessing import CHANNELS, AnyInput, ImageInput, PreprocessingDocument
-from encoder.ngrams import ngram_numbers
-from encoder.refusal import RefusedInput
-from encoder.tokens import TOKENIZER_FILE, Tokenizer
+from common.array_types import Float32s
+from common.atomic_files import write_atomically
+from common.errors import InputError
+from encoder.ngram_hashing import ngram_numbers
+from encoder.refused_input import RefusedInput
+from encoder.tokenizer import TOKENIZER_FILE, Tokenizer
 
 PREPROCESSING_FILE = "preprocessing.json"
 
@@ -82,19 +83,19 @@ class Preprocessing:
         pixels = np.asarray(fitted, dtype=np.uint8)
         return pixels[None] if rule.mode == "L" else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
-    def normalised(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def normalised(self, pixels: NDArray[np.uint8]) -> Float32s:
         """``(pixel / 255 - mean) / std``: float32 of the shape of ``pixels`` [..., channels, h, w]."""
         rule = self._image_rule()
         mean = np.asarray(rule.mean, dtype=np.float32)[:, None, None]
         std = np.asarray(rule.std, dtype=np.float32)[:, None, None]
-        scaled: NDArray[np.float32] = (pixels.astype(np.float32) / np.float32(255) - mean) / std
+        scaled: Float32s = (pixels.astype(np.float32) / np.float32(255) - mean) / std
         return scaled
 
-    def image_array(self, image: Image.Image, number: int = 0) -> NDArray[np.float32]:
+    def image_array(self, image: Image.Image, number: int = 0) -> Float32s:
         """An image as the network takes it: float32 [channels, height, width]; raises as `image_pixels`."""
         return self.normalised(self.image_pixels(image, number))
 
-    def text_array(self, text: str) -> NDArray[np.float32]:
+    def text_array(self, text: str) -> Float32s:
         """A text as the network takes it: float32 [length], numbers that float32 holds exactly."""
         rule = self.input
         if rule.kind == "tokens" and self.tokenizer is not None:
@@ -103,7 +104,7 @@ class Preprocessing:
             raise InputError(f"This model takes {self.kind} inputs, not texts.")
         return ngram_numbers(text, rule)
 
-    def rows_array(self, rows: ArrayLike | Sequence[Sequence[float]], first: int = 0) -> NDArray[np.float32]:
+    def rows_array(self, rows: ArrayLike | Sequence[Sequence[float]], first: int = 0) -> Float32s:
         """Table rows or vectors as the network takes them: float32 [n, columns].
 
         Args:

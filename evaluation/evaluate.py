@@ -6,21 +6,21 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from api_schemas.errors import InputError
 from api_schemas.operating_point import GallerySize
 from api_schemas.report import Counts, Identification, Report
-from decision.embeddings import EmbeddingSet
-from decision.hashes import data_hash
-from decision.progress import Track, silent
-from decision.score import Scorer
-from evaluation.consistency import Settings, consistency
-from evaluation.geometry import geometry
-from evaluation.identification import identification, trials
-from evaluation.pairs import Pairs, arrange
-from evaluation.queries import ranks_of
-from evaluation.retrieval import retrieval
-from evaluation.sweep import Sweep, sweep
-from evaluation.verification import verification
+from common.errors import InputError
+from common.progress import Track, silent
+from decision.scorers import Scorer
+from embeddings.embedding_set import EmbeddingSet
+from embeddings.hashes import data_hash
+from evaluation.metrics.geometry import geometry
+from evaluation.metrics.identification import identification, trials
+from evaluation.metrics.opis import Settings, consistency
+from evaluation.metrics.retrieval import retrieval
+from evaluation.metrics.verification import verification
+from evaluation.pairs.pairs import Pairs, arrange
+from evaluation.pairs.ranks import ranks_of
+from evaluation.pairs.sweep import Sweep, sweep
 
 
 def evaluate(

@@ -16,7 +16,6 @@ from pydantic import ValidationError
 
 from api_schemas.base import first_problem
 from api_schemas.config import IndexConfig
-from api_schemas.errors import BundleError, InputError
 from api_schemas.manifest import (
     MANIFEST_FILE,
     ActiveOperatingPoints,
@@ -25,15 +24,16 @@ from api_schemas.manifest import (
 )
 from api_schemas.operating_point import VERIFY_TARGETS, OperatingPoint
 from api_schemas.report import Report
-from decision.embeddings import EmbeddingSet
-from decision.hashes import data_hash
-from decision.progress import Track, silent
-from decision.score import Scorer, scorer_of
-from decision.similarity import Vectors
-from index.audit import TOLERATED
-from index.checked import Checked, check_files, durable_entries, publish
-from index.deciding import item_densities
-from index.generation import INDEX_FILE, ITEMS_FILE, VECTORS_FILE, Generation
+from common.array_types import UnitVectors
+from common.errors import BundleError, InputError
+from common.progress import Track, silent
+from decision.decider import item_densities
+from decision.scorers import Scorer, scorer_of
+from embeddings.embedding_set import EmbeddingSet
+from embeddings.hashes import data_hash
+from index.engines.self_recall import TOLERATED
+from index.search.generation import INDEX_FILE, ITEMS_FILE, VECTORS_FILE, Generation
+from index.verified_files import Checked, check_files, durable_entries, publish
 
 COHORT_FILE = "cohort.npy"
 COHORT_LABELS_FILE = "cohort_labels.parquet"
@@ -281,10 +281,10 @@ def _check_points(
             )
 
 
-def _read_cohort(path: Path, manifest: Manifest) -> Vectors | None:
+def _read_cohort(path: Path, manifest: Manifest) -> UnitVectors | None:
     if COHORT_FILE not in manifest.files:
         return None
-    cohort: Vectors = np.load(path / COHORT_FILE, allow_pickle=False)
+    cohort: UnitVectors = np.load(path / COHORT_FILE, allow_pickle=False)
     if cohort.dtype != np.float32 or cohort.shape != (manifest.counts.cohort, manifest.embedding_dim):
         raise BundleError(
             f"{path / COHORT_FILE} holds {cohort.dtype} {cohort.shape}, the manifest says float32 "
@@ -293,7 +293,7 @@ def _read_cohort(path: Path, manifest: Manifest) -> Vectors | None:
     return cohort
 
 
-def _scorer(point: OperatingPoint, cohort: Vectors | None) -> Scorer:
+def _scorer(point: OperatingPoint, cohort: UnitVectors | None) -> Scorer:
     try:
         return scorer_of(point.score, cohort)
     except InputError as error:

@@ -11,14 +11,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from api_schemas.errors import LimenError
+from common.errors import LimenError
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from api_schemas.operating_point import OperatingPoint
     from api_schemas.report import Report
-    from index.gallery import Gallery
+    from index.gallery.gallery import Gallery
 
 __all__ = ["LimenError", "calibrate", "evaluate", "open_bundle"]
 
@@ -43,8 +43,8 @@ def evaluate(
     Raises:
         LimenError: data that cannot be used; the message names the row.
     """
-    from decision.embeddings import EmbeddingSet
-    from decision.hashes import vectors_model_hash
+    from embeddings.embedding_set import EmbeddingSet
+    from embeddings.hashes import vectors_model_hash
     from evaluation.evaluate import evaluate as measure
 
     columns: dict[str, Any] = {} if exclude_same is None else {"exclude_same": exclude_same}
@@ -93,10 +93,10 @@ def calibrate(
     Raises:
         LimenError: data that cannot be used, or that cannot support the target (CalibrationRefused).
     """
-    from decision.embeddings import EmbeddingSet
-    from decision.hashes import vectors_model_hash
-    from evaluation.calibrate import calibrate as choose
-    from limen.targets import name_of, one_target
+    from decision.targets import name_of, one_target
+    from embeddings.embedding_set import EmbeddingSet
+    from embeddings.hashes import vectors_model_hash
+    from evaluation.calibration.calibrate import calibrate as choose
 
     target = one_target(
         confidence,
@@ -120,6 +120,6 @@ def calibrate(
 
 def open_bundle(path: str | Path) -> Gallery:
     """Open a bundle for ``search``, ``match`` and ``verify`` in this process; LimenError if it is damaged."""
-    from index.gallery import Gallery
+    from index.gallery.gallery import Gallery
 
     return Gallery.open(Path(path))

@@ -11,8 +11,8 @@ import inspect
 import re
 from pathlib import Path
 
-from training.catalogue import GIVEN
 from training.losses import LOSSES
+from training.registry_listing import GIVEN
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "methods"
 MARKER = "<!-- below: written by hand -->"

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from decision.embeddings import EmbeddingSet
-from limen.bundling import export_run
+from embeddings.embedding_set import EmbeddingSet
 from limen.client import Client
-from training.run import Run
+from limen.pipeline.make_bundle import export_run
+from training.run_folder.run_folder import Run
 
 LEFT_OUT_CLASSES = 100
 IMAGES = 500

@@ -13,22 +13,18 @@ from fastapi import Depends, FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import STARTUP_FAILURE
 
-from api_schemas.errors import LimenError
-from service import logs, openapi, problems
-from service.audit_log import AuditLog
-from service.compute import Compute
-from service.direct import Shortcut
-from service.encoding import Encoding
-from service.gate import Gate
-from service.memory import keep_large_blocks_apart
-from service.middleware import Envelope
-from service.models import Models
-from service.pace import Pace
-from service.parent import end_with_the_parent
+from common.errors import LimenError
+from service.auth.api_keys import Keyring, requires
+from service.auth.decision_tokens import Signer
+from service.errors import problems
+from service.http import openapi
+from service.http.fast_routes import Shortcut
+from service.http.middleware import Envelope
+from service.models.model_registry import Models
 from service.routers import (
     admin,
+    api_docs,
     dashboard,
-    docs,
     embeddings,
     feedback,
     health,
@@ -40,10 +36,16 @@ from service.routers import (
     verify,
 )
 from service.routers.info import VERSION
-from service.security import Keyring, requires
+from service.runtime.admission_queue import Gate
+from service.runtime.compute_pool import Compute
+from service.runtime.encode_batches import Encoding
+from service.runtime.event_loop_limit import Pace
+from service.runtime.malloc_trim import keep_large_blocks_apart
+from service.runtime.worker_exit import end_with_the_parent
 from service.settings import Settings
 from service.state import State
-from service.tokens import Signer
+from service.telemetry import logs
+from service.telemetry.audit_log import AuditLog
 
 DESCRIPTION = (
     'Decisions on similarity: search, match (1:N, "who is this, or is it unknown?") and verify (1:1), by an '
@@ -126,7 +128,7 @@ def create_app(settings: Settings) -> Service:
         dashboard.router,
     ):
         app.include_router(router, dependencies=reading)
-    for open_router in (health.router, docs.router):
+    for open_router in (health.router, api_docs.router):
         app.include_router(open_router)
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
     return app

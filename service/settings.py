@@ -11,8 +11,8 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from api_schemas.base import first_problem
-from api_schemas.errors import ConfigError
-from api_schemas.http import Limits
+from api_schemas.http.decisions import Limits
+from common.errors import ConfigError
 
 MIB = 1 << 20
 

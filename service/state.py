@@ -9,21 +9,21 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
-from api_schemas.errors import LimenError
-from api_schemas.http_admin import HistoryEntry
+from api_schemas.http.admin import HistoryEntry
 from api_schemas.report import Report
-from service.audit_log import AuditLog
-from service.compute import Compute
-from service.drift import Drift
-from service.encoding import Encoding
-from service.gauges import RecallProbe
-from service.jobs import Jobs
-from service.metrics import LAST_FSYNC
-from service.models import Models
-from service.problems import NOT_READY, ServiceProblem
-from service.served import Served
+from common.errors import LimenError
+from service.auth.decision_tokens import Signer
+from service.errors.problems import NOT_READY, ServiceProblem
+from service.models.gallery_gauges import RecallProbe
+from service.models.loaded_model import Served
+from service.models.model_registry import Models
+from service.runtime.background_jobs import Jobs
+from service.runtime.compute_pool import Compute
+from service.runtime.encode_batches import Encoding
 from service.settings import Settings
-from service.tokens import Signer
+from service.telemetry.audit_log import AuditLog
+from service.telemetry.drift import Drift
+from service.telemetry.prometheus import LAST_FSYNC
 
 
 @dataclass

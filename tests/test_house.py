@@ -34,14 +34,14 @@ def test_arrows_point_down() -> None:
 
 
 @pytest.mark.parametrize(
-    "modules", ["service.app, service.run", "index.gallery, index.bundle", "encoder.encoder"]
+    "modules", ["service.app, service.server", "index.gallery.gallery, index.bundle", "encoder.encoder"]
 )
 def test_what_serves_runs_without_torch(modules: str) -> None:
     assert "torch" not in imported_by(f"import {modules}")
 
 
 def test_the_command_line_starts_without_the_heavy_packages() -> None:
-    assert imported_by("import limen.cli").isdisjoint(HEAVY.split())
+    assert imported_by("import limen.cli.main").isdisjoint(HEAVY.split())
 
 
 def test_every_benchmark_can_be_started() -> None:

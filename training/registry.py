@@ -8,8 +8,8 @@ from typing import Any, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from api_schemas.config_file import nearest
-from api_schemas.errors import ConfigError
+from api_schemas.yaml_config import nearest
+from common.errors import ConfigError
 
 T = TypeVar("T")
 

@@ -10,19 +10,19 @@ from typing import Any
 
 import faiss
 import numpy as np
-from numpy.typing import NDArray
 
 from api_schemas.config import IndexConfig
-from benchmarks.index_parts.measure import EFFORTS, Ask, K, Rows
-from decision.embeddings import EmbeddingSet
-from decision.hashes import vectors_model_hash
+from benchmarks.index_parts.measure import EFFORTS, Ask, K
+from common.array_types import Bools, Int64s, UnitVectors
+from embeddings.embedding_set import EmbeddingSet
+from embeddings.hashes import vectors_model_hash
 from index.bundle import write_bundle
-from index.gallery import Gallery
-from index.hnsw import HnswEngine, beam_for
-from index.view import View
+from index.engines.hnsw import HnswEngine, beam_for
+from index.gallery.gallery import Gallery
+from index.search.gallery_view import View
 
 
-def clustered(n: int, dim: int, queries: int, seed: int = 0) -> tuple[Rows, Rows, NDArray[np.int64]]:
+def clustered(n: int, dim: int, queries: int, seed: int = 0) -> tuple[UnitVectors, UnitVectors, Int64s]:
     """Unit rows, queries of the same law, and each row's centre."""
     rng = np.random.default_rng(seed)
     centres = rng.normal(size=(max(1, n // 20), dim)).astype(np.float32)
@@ -63,7 +63,7 @@ class Bench:
             faiss.write_index(graph, str(file))
         return faiss.read_index(str(file)), float(json.loads(took.read_text()))
 
-    def bundle(self, kind: str, rows: Rows | None = None, ours: bool = False) -> tuple[Path, float]:
+    def bundle(self, kind: str, rows: UnitVectors | None = None, ours: bool = False) -> tuple[Path, float]:
         """A bundle, and the seconds from arrays to files on disk; ``ours`` builds the graph anew."""
         vectors = self.rows if rows is None else rows
         path = (
@@ -105,7 +105,13 @@ class Bench:
         return path, seconds
 
     def _taken(
-        self, cls: type[HnswEngine], vectors: Rows, rows: Any, config: IndexConfig, kind: Any, track: Any
+        self,
+        cls: type[HnswEngine],
+        vectors: UnitVectors,
+        rows: Any,
+        config: IndexConfig,
+        kind: Any,
+        track: Any,
     ) -> HnswEngine:
         """The bare graph as an engine, its rows brought to 8 bits for ``hnsw_sq8``."""
         index = self.graph
@@ -141,14 +147,14 @@ def opened(path: Path) -> tuple[Gallery, dict[str, Any]]:
     }
 
 
-def gallery_ask(gallery: Gallery, dead: NDArray[np.bool_] | None = None) -> Ask:
+def gallery_ask(gallery: Gallery, dead: Bools | None = None) -> Ask:
     """Our search, decision included, as the gallery is set; ``dead`` rows are deleted before."""
     main = gallery._view.main
     assert main is not None
     if dead is not None:
         gallery._shown = View(main, main.alive(~dead))
 
-    def ask(queries: Rows) -> NDArray[np.int64]:
+    def ask(queries: UnitVectors) -> Int64s:
         found = gallery.search(queries, K, min_score=-1.0)
         return np.array([[int(hit.id) for hit in hits] for hits in found])
 

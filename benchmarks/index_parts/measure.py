@@ -7,16 +7,16 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
-from numpy.typing import NDArray
+
+from common.array_types import Int64s, UnitVectors
 
 EFFORTS = (16, 24, 32, 40, 48, 64, 80, 100, 128, 160, 200, 256, 320, 400, 512, 640, 800, 1_024)
 K = 10
 RECALL = 0.95
-Rows = NDArray[np.float32]
-Ask = Callable[[Rows], NDArray[np.int64]]
+Ask = Callable[[UnitVectors], Int64s]
 
 
-def rate(ask: Ask, queries: Rows, batch: int, seconds: float = 0.7) -> float:
+def rate(ask: Ask, queries: UnitVectors, batch: int, seconds: float = 0.7) -> float:
     """Queries per second in batches."""
     asked, start = 0, perf_counter()
     while (spent := perf_counter() - start) < seconds:
@@ -26,7 +26,7 @@ def rate(ask: Ask, queries: Rows, batch: int, seconds: float = 0.7) -> float:
     return asked / spent
 
 
-def rates(asks: dict[str, Ask], queries: Rows, rounds: int = 6) -> dict[str, dict[str, float]]:
+def rates(asks: dict[str, Ask], queries: UnitVectors, rounds: int = 6) -> dict[str, dict[str, float]]:
     """Queries per second of several searches that take turns, in batches of 64 and one by one."""
     out: dict[str, dict[str, float]] = {name: {} for name in asks}
     for batch in (64, 1):
@@ -37,7 +37,7 @@ def rates(asks: dict[str, Ask], queries: Rows, rounds: int = 6) -> dict[str, dic
     return out
 
 
-def recall(ask: Ask, queries: Rows, truth: NDArray[np.int64]) -> float:
+def recall(ask: Ask, queries: UnitVectors, truth: Int64s) -> float:
     """Share of the true ten that are found."""
     found = ask(queries)
     pairs = zip(found.tolist(), truth.tolist(), strict=True)
@@ -45,7 +45,7 @@ def recall(ask: Ask, queries: Rows, truth: NDArray[np.int64]) -> float:
 
 
 def tuned(
-    make: Callable[[int], Ask], queries: Rows, truth: NDArray[np.int64], efforts: Iterable[int] = EFFORTS
+    make: Callable[[int], Ask], queries: UnitVectors, truth: Int64s, efforts: Iterable[int] = EFFORTS
 ) -> tuple[int, Ask]:
     """The smallest effort that reaches the recall on the first 300 queries, or the largest tried."""
     for effort in efforts:

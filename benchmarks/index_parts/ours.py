@@ -8,11 +8,11 @@ from typing import Any
 
 import faiss
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.index_parts.bench import Bench, bare_asks, gallery_ask, gallery_asks, opened
 from benchmarks.index_parts.measure import K, rates, recall, resident, tuned
-from index.items import ItemTable
+from common.array_types import Int64s
+from index.items.item_table import ItemTable
 
 ASKED = 200  # filtered searches that are timed, each with a filter of its own
 
@@ -67,18 +67,18 @@ def filters(bench: Bench, kind: str) -> dict[str, Any]:
 
 def filter_cases(
     items: ItemTable,
-) -> dict[str, Iterator[tuple[dict[str, Any], NDArray[np.int64]]]]:
+) -> dict[str, Iterator[tuple[dict[str, Any], Int64s]]]:
     """By name: conditions of a share of the rows, each with the rows it holds for."""
     meta = items.metadata.column("meta").to_numpy()
     labels = np.array(items.classes)[items.label_codes]
 
-    def by_label() -> Iterator[tuple[dict[str, Any], NDArray[np.int64]]]:
+    def by_label() -> Iterator[tuple[dict[str, Any], Int64s]]:
         rng = np.random.default_rng(2)
         for _ in range(ASKED):
             label = str(rng.integers(0, len(items.classes)))
             yield {"label": label}, np.flatnonzero(labels == label)
 
-    def by_range(width: int) -> Iterator[tuple[dict[str, Any], NDArray[np.int64]]]:
+    def by_range(width: int) -> Iterator[tuple[dict[str, Any], Int64s]]:
         rng = np.random.default_rng(2)
         for _ in range(ASKED):
             low = int(rng.integers(0, 10_000 - width + 1))

@@ -11,11 +11,11 @@ from typing import Any
 
 import faiss
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.index_parts.bench import Bench, bare_asks, opened
-from benchmarks.index_parts.measure import Ask, K, Rows, rates, recall, tuned
+from benchmarks.index_parts.measure import Ask, K, rates, recall, tuned
 from benchmarks.index_parts.ours import filter_cases
+from common.array_types import Int64s, UnitVectors
 
 
 def peers(bench: Bench, _: str) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def _usearch(bench: Bench) -> tuple[Callable[[int], Ask], float]:
     def at(effort: int) -> Ask:
         net.expansion_search = effort
 
-        def ask(queries: Rows) -> NDArray[np.int64]:
+        def ask(queries: UnitVectors) -> Int64s:
             keys = net.search(queries, K, threads=1).keys
             return np.asarray(keys).reshape(len(queries), -1).astype(np.int64)
 

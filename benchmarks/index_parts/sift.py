@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from api_schemas.config import IndexConfig
 from benchmarks.index_parts.measure import K
-from decision.embeddings import EmbeddingSet, unit_rows
+from common.array_types import Float32s
+from embeddings.embedding_set import EmbeddingSet, unit_rows
 from index.bundle import write_bundle
-from index.gallery import Gallery
+from index.gallery.gallery import Gallery
 
 
 def sift(kind: str) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def sift(kind: str) -> dict[str, Any]:
     return {"queries": len(queries), "recall": round(right / len(queries), 4), "similarity off by": furthest}
 
 
-def _read(file: Path) -> NDArray[np.float32]:
+def _read(file: Path) -> Float32s:
     """Rows of an fvecs file: each is its int32 length, then its numbers."""
     raw = np.fromfile(file, dtype="<i4")
     return raw.reshape(-1, raw[0] + 1)[:, 1:].copy().view(np.float32)

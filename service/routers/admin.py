@@ -6,8 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from api_schemas.http import OperatingPointSummary
-from api_schemas.http_admin import (
+from api_schemas.http.admin import (
     ActivateModelRequest,
     ActivateModelResponse,
     ActivatePointResponse,
@@ -15,11 +14,12 @@ from api_schemas.http_admin import (
     LoadRequest,
     ModelList,
 )
+from api_schemas.http.decisions import OperatingPointSummary
 from api_schemas.operating_point import OperatingPoint
-from service.bodies import json_body, json_response
-from service.openapi import BODY, READING, problems, takes
-from service.problems import NOT_FOUND, READ_ONLY, ServiceProblem
-from service.security import requires
+from service.auth.api_keys import requires
+from service.errors.problems import NOT_FOUND, READ_ONLY, ServiceProblem
+from service.http.bodies import json_body, json_response
+from service.http.openapi import BODY, READING, problems, takes
 from service.state import Active, CurrentState, audit
 
 router = APIRouter(tags=["administer"])

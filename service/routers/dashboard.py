@@ -6,13 +6,13 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from api_schemas.http import OperatingPointSummary
+from api_schemas.http.decisions import OperatingPointSummary
 from api_schemas.report import Report
-from evaluation.figures import charts
-from service.bodies import json_response
-from service.pages import map_style_id, page
+from evaluation.report.charts import charts
+from service.http.bodies import json_response
 from service.routers.info import info
 from service.state import Active, CurrentState
+from service.web.pages import map_style_id, page
 
 router = APIRouter(include_in_schema=False)
 WORST = 10

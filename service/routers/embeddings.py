@@ -7,13 +7,13 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from api_schemas.http import EmbeddingsRequest, EmbeddingsResponse
+from api_schemas.http.decisions import EmbeddingsRequest, EmbeddingsResponse
 from encoder.encoder import EncoderInput
-from encoder.refusal import RefusedInput
-from service.bodies import OCTETS, json_body, json_response
-from service.openapi import BODY, problems, takes
-from service.problems import INVALID_REQUEST, NO_ENCODER
-from service.references import at, check_count, refused_input
+from encoder.refused_input import RefusedInput
+from service.errors.problems import INVALID_REQUEST, NO_ENCODER
+from service.http.bodies import OCTETS, json_body, json_response
+from service.http.openapi import BODY, problems, takes
+from service.http.resolve_queries import at, check_count, refused_input
 from service.state import Active, CurrentState
 
 router = APIRouter(tags=["embed"])

@@ -7,16 +7,16 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from api_schemas.http_items import Feedback, FeedbackRequest, FeedbackResponse
-from decision.similarity import pair_similarities
-from service.bodies import json_body, json_response
-from service.openapi import BODY, problems, takes
-from service.problems import INVALID_REQUEST, MODEL_MISMATCH, ServiceProblem
-from service.references import Resolved, at, encoded, resolve
+from api_schemas.http.items import Feedback, FeedbackRequest, FeedbackResponse
+from embeddings.similarity import pair_similarities
+from service.auth.decision_tokens import Decision
+from service.errors.problems import INVALID_REQUEST, MODEL_MISMATCH, ServiceProblem
+from service.http.bodies import json_body, json_response
+from service.http.openapi import BODY, problems, takes
+from service.http.resolve_queries import Resolved, at, encoded, resolve
+from service.models.loaded_model import Served
 from service.routers.items import WRITES, writable
-from service.served import Served
 from service.state import Active, CurrentState, audit
-from service.tokens import Decision
 
 router = APIRouter(tags=["items"])
 _EXAMPLES = {

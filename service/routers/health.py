@@ -5,15 +5,15 @@ from __future__ import annotations
 from fastapi import APIRouter, Depends, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from api_schemas.http import Alive, Ready
-from service import metrics
-from service.bodies import json_response
-from service.gauges import look
-from service.openapi import problems
-from service.problems import NOT_READY, ServiceProblem
-from service.security import requires
-from service.served import items_folder
+from api_schemas.http.decisions import Alive, Ready
+from service.auth.api_keys import requires
+from service.errors.problems import NOT_READY, ServiceProblem
+from service.http.bodies import json_response
+from service.http.openapi import problems
+from service.models.gallery_gauges import look
+from service.models.loaded_model import items_folder
 from service.state import Active, CurrentState
+from service.telemetry import prometheus
 
 router = APIRouter(tags=["operate"])
 
@@ -55,4 +55,4 @@ async def exposition(state: CurrentState) -> Response:
         items = None if data is None else items_folder(state.models.folder_of_active(), data)
         await state.compute.run(lambda: look(served, state.drift, items), bounded=False)
         await state.compute.run(lambda: state.recall_probe.look(served), bounded=False)
-    return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+    return Response(prometheus.exposition(), media_type=CONTENT_TYPE_LATEST)

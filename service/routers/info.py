@@ -6,8 +6,8 @@ from importlib.metadata import version
 
 from fastapi import APIRouter
 
-from api_schemas.http import Info, OperatingPointList
-from service.openapi import READING, problems
+from api_schemas.http.decisions import Info, OperatingPointList
+from service.http.openapi import READING, problems
 from service.state import Active, CurrentState
 
 router = APIRouter(tags=["look"])

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import numpy as np
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from api_schemas.http import ItemId, Reference
-from api_schemas.http_items import (
+from api_schemas.http.decisions import ItemId, Reference
+from api_schemas.http.items import (
     DeleteRequest,
     DeleteResponse,
     Item,
@@ -17,15 +17,14 @@ from api_schemas.http_items import (
     UpsertRequest,
     UpsertResponse,
 )
-from index.live import LiveGallery
-from index.store import StoredItem
-from service.bodies import json_body, json_response
-from service.erasure import out_of_reach
-from service.openapi import BODY, READING, problems, takes
-from service.problems import LIMIT_EXCEEDED, MODEL_MISMATCH, NOT_FOUND, READ_ONLY, ServiceProblem
-from service.references import Resolved, at, check_filter, encoded, resolve
-from service.security import requires
-from service.served import Served
+from index.gallery.live_gallery import LiveGallery
+from index.store.item_store import StoredItem
+from service.auth.api_keys import requires
+from service.errors.problems import LIMIT_EXCEEDED, MODEL_MISMATCH, NOT_FOUND, READ_ONLY, ServiceProblem
+from service.http.bodies import json_body, json_response
+from service.http.openapi import BODY, READING, problems, takes
+from service.http.resolve_queries import Resolved, at, check_filter, encoded, resolve
+from service.models.loaded_model import MODELS_FOLDER, Served, model_folder
 from service.state import Active, CurrentState, State, audit
 
 router = APIRouter(tags=["items"])
@@ -208,3 +207,23 @@ def _shown(item: StoredItem, vector: bool) -> dict[str, Any]:
 
 def _unknown(item_id: str) -> ServiceProblem:
     return ServiceProblem(NOT_FOUND, f"No item has the id '{item_id[:100]}'.")
+
+
+def out_of_reach(state: State, model_hash: str, job: str | None) -> list[str]:
+    """The places an erasure does not reach, in words; ``job`` is the rebuild under way, if any."""
+    places = [
+        "the bundle, which is never written",
+        "backups and exports made before",
+        "files of the index "
+        + (f"until job {job} is done" if job else "until it is built again, which `rebuild` asks for"),
+        "the item store's write-ahead log, at the latest until the service ends",
+        "reports made before, which name labels",
+        "the audit log, which keeps ids and the filters of deletions",
+    ]
+    if state.settings.data is not None:
+        folder = state.settings.data / MODELS_FOLDER
+        own = model_folder(model_hash)
+        others = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name != own)
+        if others:
+            places.append(f"items of other models ({', '.join(others)}): delete there while each is active")
+    return places

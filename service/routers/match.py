@@ -7,20 +7,20 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from api_schemas.http import MatchOptions, MatchRequest, MatchResponse
+from api_schemas.http.decisions import MatchOptions, MatchRequest, MatchResponse
 from api_schemas.operating_point import OperatingPoint
-from index.gallery import Match
-from service import metrics
-from service.answers import answer
-from service.bodies import json_response
-from service.direct import DirectRoute
-from service.openapi import BODY, problems, takes
-from service.options import asked
-from service.references import Resolved, asking
-from service.security import allow
-from service.served import Served
+from index.gallery.gallery import Match
+from service.auth.api_keys import allow
+from service.auth.decision_tokens import Decision, Signer, now
+from service.http.bodies import json_response
+from service.http.fast_routes import DirectRoute
+from service.http.openapi import BODY, problems, takes
+from service.http.query_options import asked
+from service.http.resolve_queries import Resolved, asking
+from service.http.timed_response import answer
+from service.models.loaded_model import Served
 from service.state import active, state_of
-from service.tokens import Decision, Signer, now
+from service.telemetry import prometheus
 
 router = APIRouter(tags=["decide"], route_class=DirectRoute)
 _EXAMPLES = {"by id": {"queries": [{"id": "0"}]}, "by vector": {"queries": [{"vector": [0.6, 0.8]}], "k": 50}}
@@ -84,11 +84,11 @@ def _decide(
 def _result(
     served: Served, point: OperatingPoint, signer: Signer, match: Match, item_id: str | None
 ) -> dict[str, Any]:
-    metrics.decided(point.name, match.decision)
+    prometheus.decided(point.name, match.decision)
     if match.score is not None:
-        metrics.TOP1.observe(match.score)
+        prometheus.TOP1.observe(match.score)
     if match.margin is not None:
-        metrics.MARGIN.observe(match.margin)
+        prometheus.MARGIN.observe(match.margin)
     token = signer.sign(
         Decision(
             endpoint="match",

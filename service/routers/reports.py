@@ -6,14 +6,20 @@ from typing import Literal
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from api_schemas.http_admin import History, HistoryEntry, Job
+from api_schemas.http.admin import History, HistoryEntry, Job
 from api_schemas.report import Report
-from service.bodies import json_response
-from service.openapi import READING, problems
-from service.problems import CONFLICT, NOT_FOUND, ServiceProblem
-from service.reporting import Source, feedback_report, gallery_report, history_entry, report_file
-from service.security import requires
-from service.served import Served, items_folder
+from service.auth.api_keys import requires
+from service.errors.problems import CONFLICT, NOT_FOUND, ServiceProblem
+from service.http.bodies import json_response
+from service.http.openapi import READING, problems
+from service.models.loaded_model import Served, items_folder
+from service.models.recomputed_reports import (
+    Source,
+    feedback_report,
+    gallery_report,
+    history_entry,
+    report_file,
+)
 from service.state import Active, CurrentState, State, audit
 
 router = APIRouter(tags=["look"])

@@ -7,18 +7,18 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from api_schemas.http import Include, SearchOptions, SearchRequest, SearchResponse
-from index.gallery import Hit
-from service.answers import answer
-from service.bodies import OCTETS, json_response
-from service.direct import DirectRoute
-from service.octets import packed
-from service.openapi import BODY, problems, takes
-from service.options import asked
-from service.problems import INVALID_REQUEST
-from service.references import Resolved, asking, at
-from service.security import allow
-from service.served import Served
+from api_schemas.http.binary_search import packed
+from api_schemas.http.decisions import Include, SearchOptions, SearchRequest, SearchResponse
+from index.gallery.gallery import Hit
+from service.auth.api_keys import allow
+from service.errors.problems import INVALID_REQUEST
+from service.http.bodies import OCTETS, json_response
+from service.http.fast_routes import DirectRoute
+from service.http.openapi import BODY, problems, takes
+from service.http.query_options import asked
+from service.http.resolve_queries import Resolved, asking, at
+from service.http.timed_response import answer
+from service.models.loaded_model import Served
 from service.state import active, state_of
 
 router = APIRouter(tags=["decide"], route_class=DirectRoute)

@@ -7,17 +7,17 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from api_schemas.http import VerifyRequest, VerifyResponse
+from api_schemas.http.decisions import VerifyRequest, VerifyResponse
 from api_schemas.operating_point import OperatingPoint
-from service import metrics
-from service.bodies import json_body, json_response
-from service.direct import DirectRoute
-from service.openapi import BODY, problems, takes
-from service.references import Resolved, check_count, encoded, ends_of_pairs, resolve
-from service.security import allow
-from service.served import Served
+from service.auth.api_keys import allow
+from service.auth.decision_tokens import Decision, Signer, now
+from service.http.bodies import json_body, json_response
+from service.http.fast_routes import DirectRoute
+from service.http.openapi import BODY, problems, takes
+from service.http.resolve_queries import Resolved, check_count, encoded, ends_of_pairs, resolve
+from service.models.loaded_model import Served
 from service.state import active, state_of
-from service.tokens import Decision, Signer, now
+from service.telemetry import prometheus
 
 router = APIRouter(tags=["decide"], route_class=DirectRoute)
 _read = json_body(VerifyRequest)
@@ -61,7 +61,7 @@ def _decide(served: Served, point: OperatingPoint, signer: Signer, both: Resolve
     decided = served.gallery.verify(both.vectors[0::2], both.vectors[1::2])
     results = []
     for one, a, b in zip(decided, both.ids[0::2], both.ids[1::2], strict=True):
-        metrics.decided(point.name, one.decision)
+        prometheus.decided(point.name, one.decision)
         token = signer.sign(
             Decision(
                 endpoint="verify",

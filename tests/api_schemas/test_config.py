@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from api_schemas.config import BuildConfig, Config
-from api_schemas.errors import ConfigError, InputError
+from common.errors import ConfigError, InputError
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from api_schemas.base import Schema
-from api_schemas.errors import InputError
 from api_schemas.manifest import Manifest
 from api_schemas.operating_point import OperatingPoint
 from api_schemas.report import Report
+from common.errors import InputError
 from scripts.schemas import DOCUMENTS, FOLDER, schema_text
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from index.backup import restore
-from index.live import LiveGallery
-from index.store import DATABASE_FILE
+from index.gallery.backup import restore
+from index.gallery.live_gallery import LiveGallery
+from index.store.item_store import DATABASE_FILE
 from tests.crash.writer import pool
 from tests.index.conftest import items_of, small
 from tests.index.test_live import NEVER

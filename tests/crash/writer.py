@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from api_schemas.http_items import Feedback
-from index.live import Limits, LiveGallery
-from index.store import StoredItem
+from api_schemas.http.items import Feedback
+from index.gallery.live_gallery import Limits, LiveGallery
+from index.store.item_store import StoredItem
 
 DIM = 8
 IDS = 60

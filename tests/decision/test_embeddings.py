@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from api_schemas.errors import InputError
-from decision.embedding_files import open_embeddings, read_embeddings, save_embeddings
-from decision.embeddings import EmbeddingSet, unit_rows
-from decision.hashes import data_hash, encoder_model_hash, vectors_model_hash
+from common.errors import InputError
+from embeddings.embedding_set import EmbeddingSet, unit_rows
+from embeddings.files import open_embeddings, read_embeddings, save_embeddings
+from embeddings.hashes import data_hash, encoder_model_hash, vectors_model_hash
 
 VECTORS = np.array([[3.0, 4.0], [1.0, 0.0], [0.0, -2.0]])
 

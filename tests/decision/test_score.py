@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from api_schemas.errors import InputError
 from api_schemas.operating_point import Score
-from decision.embeddings import unit_rows
-from decision.hashes import cohort_hash
-from decision.score import CosineScorer, DensityScorer, neighbour_means, scorer_of
-from decision.similarity import pair_similarities
+from common.errors import InputError
+from decision.scorers import CosineScorer, DensityScorer, neighbour_means, scorer_of
+from embeddings.embedding_set import unit_rows
+from embeddings.hashes import cohort_hash
+from embeddings.similarity import pair_similarities
 
 RNG = np.random.default_rng(0)
 COHORT = unit_rows(np.concatenate([RNG.normal(size=(90, 24)), np.ones((10, 24))]))  # ten duplicates

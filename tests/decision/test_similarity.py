@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from decision.accept import accepts
-from decision.similarity import pair_similarities
+from decision.scorers import accepts
+from embeddings.similarity import pair_similarities
 
 
 @pytest.mark.parametrize("dimension", [1, 7, 64, 129, 512])

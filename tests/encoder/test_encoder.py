@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from api_schemas.errors import BundleError, InputError
 from api_schemas.preprocessing import ImageInput, VectorInput
+from common.errors import BundleError, InputError
 from encoder import Encoder, Preprocessing
-from encoder.refusal import RefusedInput
+from encoder.refused_input import RefusedInput
 from tests.encoder.encoders import GREY, TABLE, data_uri, linear_encoder, png
 
 

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from decision.embedding_files import save_embeddings
+from embeddings.files import save_embeddings
 from tests.limen.conftest import clustered
 
-LIMEN = [sys.executable, "-c", "from limen.cli import main; main()"]
+LIMEN = [sys.executable, "-c", "from limen.cli.main import main; main()"]
 
 
 def run(*arguments: object) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from decision.embedding_files import save_embeddings
+from embeddings.files import save_embeddings
 from tests.end_to_end.typed import typed
 from tests.limen.conftest import clustered
 from tests.service.bundles import serving

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from decision.similarity import pair_similarities
+from embeddings.similarity import pair_similarities
 from encoder.encoder import Encoder
-from index.gallery import Gallery
+from index.gallery.gallery import Gallery
 from tests.end_to_end.test_embeddings_to_decision import run
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "omniglot.yaml"

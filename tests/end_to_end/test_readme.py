@@ -51,7 +51,7 @@ def test_your_embeddings(tmp_path: Path) -> None:
 @pytest.mark.parametrize("page", ["docs/training.md"])
 def test_configurations_in_the_guides_are_valid(page: str) -> None:
     pytest.importorskip("torch")
-    from training.objective import Objective
+    from training.objective.objective import Objective
 
     blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
     assert blocks

@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from evaluation import bounds
-from evaluation.bounds import PairShares, class_matrix, class_share, pair_share, resampled_classes
+from evaluation.calibration import bootstrap_bounds
+from evaluation.calibration.bootstrap_bounds import (
+    PairShares,
+    class_matrix,
+    class_share,
+    pair_share,
+    resampled_classes,
+)
 
 
 def accepted(rng: np.random.Generator, n: int, sizes: np.ndarray, rate: float) -> np.ndarray:
@@ -49,7 +55,7 @@ def test_many_classes_take_the_sparse_road_to_the_same_bound(monkeypatch: pytest
     first, second = first[keep], second[keep]
     sizes, weights = np.full(40, 8.0), resampled_classes(40, 0, 200)
     dense = class_matrix(first, second, np.full(len(first), 2.0), 40)
-    monkeypatch.setattr(bounds, "DENSE_CLASSES", 0)
+    monkeypatch.setattr(bootstrap_bounds, "DENSE_CLASSES", 0)
     thin = class_matrix(first, second, np.full(len(first), 2.0), 40)
     assert sparse.issparse(thin)
     np.testing.assert_array_equal(thin.toarray(), dense)

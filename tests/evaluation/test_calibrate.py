@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from score_analysis import Scores
 
-from api_schemas.errors import CalibrationRefused, InputError
 from api_schemas.operating_point import GallerySize, OperatingPoint, Target
-from decision.accept import accepts
-from decision.embeddings import EmbeddingSet
-from decision.similarity import pair_similarities
-from evaluation.bounds import resampled_classes
-from evaluation.calibrate import calibrate
-from evaluation.identification_threshold import plan_gallery
-from evaluation.match_tail import collect_unknown, match_tail
-from evaluation.pairs import arrange
-from evaluation.tails import accepted_pairs, collect
+from common.errors import CalibrationRefused, InputError
+from decision.scorers import accepts
+from embeddings.embedding_set import EmbeddingSet
+from embeddings.similarity import pair_similarities
+from evaluation.calibration.bootstrap_bounds import resampled_classes
+from evaluation.calibration.calibrate import calibrate
+from evaluation.calibration.fpir_thresholds import plan_gallery
+from evaluation.calibration.impostor_tail import accepted_pairs, collect
+from evaluation.calibration.match_rate_tail import collect_unknown, match_tail
+from evaluation.pairs.pairs import arrange
 
 FAR = Target(kind="far", value=0.02)
 FPIR = Target(kind="fpir", value=0.05)
@@ -80,7 +80,7 @@ def test_rates_are_those_of_a_loop_over_pairs(fit: EmbeddingSet, proof: Embeddin
 
 
 def test_the_next_lower_threshold_breaks_the_bound(fit: EmbeddingSet) -> None:
-    from evaluation.bounds import pair_share
+    from evaluation.calibration.bootstrap_bounds import pair_share
 
     point = point_of(fit, FAR, proof=clustered(1, prefix="t"))
     pairs = arrange(fit)

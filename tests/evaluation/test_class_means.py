@@ -6,15 +6,21 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from api_schemas.errors import CalibrationRefused
 from api_schemas.operating_point import OperatingPoint, Target
-from decision.embeddings import EmbeddingSet
-from decision.score import CosineScorer, Scorer
-from decision.similarity import pair_similarities
-from evaluation.calibrate import calibrate
-from evaluation.class_means import best_means, class_means, collect_trials, labelled_means, trials_above
-from evaluation.density import fit_csls, scored_pairs
-from evaluation.pairs import arrange
+from common.errors import CalibrationRefused
+from decision.scorers import CosineScorer, Scorer
+from embeddings.embedding_set import EmbeddingSet
+from embeddings.similarity import pair_similarities
+from evaluation.calibration.calibrate import calibrate
+from evaluation.calibration.class_mean_scores import (
+    best_means,
+    class_means,
+    collect_trials,
+    labelled_means,
+    trials_above,
+)
+from evaluation.calibration.density_score import fit_csls, scored_pairs
+from evaluation.pairs.pairs import arrange
 
 TARGET = Target(kind="fpir", value=0.1, aggregate="mean_of_class")
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from api_schemas.comparison import Comparison
-from api_schemas.errors import InputError
-from decision.embeddings import EmbeddingSet
-from evaluation.compare import compare
+from common.errors import InputError
+from embeddings.embedding_set import EmbeddingSet
+from evaluation.comparison.compare import compare
 from evaluation.evaluate import evaluate
 
 

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 
 from api_schemas.report import Consistency
-from decision.embeddings import EmbeddingSet
-from decision.score import CosineScorer
-from evaluation import halves
-from evaluation.consistency import Settings, consistency, epsilon_opis, opis, utilities
+from decision.scorers import CosineScorer
+from embeddings.embedding_set import EmbeddingSet
 from evaluation.evaluate import evaluate
-from evaluation.grid import distance_of, similarity_within
-from evaluation.halves import LANES, debiased
-from evaluation.intervals import interval
-from evaluation.levels import levels_of
-from evaluation.pairs import arrange
-from evaluation.sweep import sweep
+from evaluation.metrics import split_half_opis
+from evaluation.metrics.opis import Settings, consistency, epsilon_opis, opis, utilities
+from evaluation.metrics.opis_intervals import interval
+from evaluation.metrics.split_half_opis import LANES, debiased
+from evaluation.metrics.threshold_grid import distance_of, similarity_within
+from evaluation.pairs.pairs import arrange
+from evaluation.pairs.sweep import sweep
+from evaluation.pairs.threshold_levels import levels_of
 
 TPR = np.array([[2 / 3, 1, 1], [0, 0, 2 / 3], [1 / 3, 1 / 3, 1 / 3]])
 TNR = np.array([[1, 1, 8 / 9], [1, 8 / 9, 7 / 9], [1, 8 / 9, 8 / 9]])
@@ -106,26 +106,28 @@ def test_thresholds_accept_exactly_the_distances_within() -> None:
 def test_debiased_value_against_loops(
     exclude: str | None, with_gallery: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(halves, "MOST", LANES * halves.BATCHES)
+    monkeypatch.setattr(split_half_opis, "MOST", LANES * split_half_opis.BATCHES)
     items = clustered(0, 6, 7)
     gallery = clustered(1, 7, 5) if with_gallery else None
     pairs = arrange(items, gallery=gallery, exclude_same=exclude)
     drawn: list[np.ndarray] = []
-    original = halves._halves
+    original = split_half_opis._halves
 
     def remember(side: object, seed: int) -> np.ndarray:
         drawn.append(original(side, seed))  # type: ignore[arg-type]
         return drawn[-1]
 
-    monkeypatch.setattr(halves, "_halves", remember)
-    monkeypatch.setattr(halves, "in_threads", lambda function, calls: [function(*call) for call in calls])
+    monkeypatch.setattr(split_half_opis, "_halves", remember)
+    monkeypatch.setattr(
+        split_half_opis, "in_threads", lambda function, calls: [function(*call) for call in calls]
+    )
     found = sweep(pairs, deepest_far=0.1, per_query=False)
     genuine = found.pairs.genuine().scores
     thresholds = np.sort(np.quantile(genuine, np.linspace(0.3, 0.9, 5)).astype(np.float32))
     thresholds = np.maximum(thresholds, found.bar)
     result = debiased(pairs, levels_of(found, thresholds), np.array([0, 1, 0, 1, 1]), 1.0, seed=3)
     assert result is not None
-    assert result.halvings == LANES * halves.BATCHES
+    assert result.halvings == LANES * split_half_opis.BATCHES
     step = 1 if pairs.symmetric else 2
     expected = np.zeros((2, result.halvings))
     for number in range(result.halvings):
@@ -167,13 +169,13 @@ def naive_utilities(pairs, in_a, in_b, thresholds):  # type: ignore[no-untyped-d
 
 def test_halvings_are_even_and_differ() -> None:
     side = arrange(clustered(0, 5, 7)).a
-    drawn = halves._halves(side, 11)
+    drawn = split_half_opis._halves(side, 11)
     first = drawn[:, :LANES]
     np.testing.assert_array_equal(first + drawn[:, LANES:], 1)
     sizes = np.add.reduceat(first.astype(int), side.starts[:-1])
     assert set(sizes.ravel()) == {3, 4}
     assert len(np.unique(first, axis=1).T) == LANES
-    np.testing.assert_array_equal(drawn, halves._halves(side, 11))
+    np.testing.assert_array_equal(drawn, split_half_opis._halves(side, 11))
 
 
 def test_monte_carlo_error_is_below_two_percent_or_a_hundred_thousandth() -> None:

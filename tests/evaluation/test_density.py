@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 
 from api_schemas.operating_point import Target
-from decision.accept import accepts
-from decision.embeddings import EmbeddingSet
-from decision.score import CosineScorer, scorer_of
-from decision.similarity import pair_similarities
-from evaluation.calibrate import calibrate
-from evaluation.density import choose_score, fit_csls, fit_logistic, split_for_density
-from evaluation.probability_fit import fit_platt
+from decision.scorers import CosineScorer, accepts, scorer_of
+from embeddings.embedding_set import EmbeddingSet
+from embeddings.similarity import pair_similarities
+from evaluation.calibration.calibrate import calibrate
+from evaluation.calibration.density_score import choose_score, fit_csls, fit_logistic, split_for_density
+from evaluation.calibration.fit_probability import fit_platt
 
 FAR = Target(kind="far", value=0.03)
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from api_schemas.diagnosis import Diagnosis
-from api_schemas.errors import InputError
-from decision.embeddings import EmbeddingSet
-from evaluation.diagnosis import diagnose
+from common.errors import InputError
+from embeddings.embedding_set import EmbeddingSet
+from evaluation.diagnose import diagnose
 from evaluation.evaluate import evaluate
-from evaluation.spread import neural_collapse, spread_of, utilization
+from evaluation.metrics.class_spread import neural_collapse, spread_of, utilization
 
 
 @pytest.fixture(scope="module")

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from api_schemas.errors import InputError
 from api_schemas.operating_point import Score
 from api_schemas.report import Report
-from decision.embeddings import EmbeddingSet
-from decision.hashes import cohort_hash
-from decision.score import scorer_of
-from decision.similarity import pair_similarities
-from evaluation import pairs as pairs_module
+from common.errors import InputError
+from decision.scorers import scorer_of
+from embeddings.embedding_set import EmbeddingSet
+from embeddings.hashes import cohort_hash
+from embeddings.similarity import pair_similarities
 from evaluation.evaluate import evaluate
+from evaluation.pairs import pairs as pairs_module
 
 
 def distance_of(similarities: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -10,15 +10,15 @@ import pytest
 
 from api_schemas.operating_point import Score
 from api_schemas.report import Report
-from decision.embeddings import EmbeddingSet
-from decision.score import DensityScorer, Scorer
-from evaluation import genuine, pairs, queries, top_pairs
-from evaluation.compare import compare
-from evaluation.diagnosis import diagnose
+from decision.scorers import DensityScorer, Scorer
+from embeddings.embedding_set import EmbeddingSet
+from evaluation.comparison.compare import compare
+from evaluation.diagnose import diagnose
 from evaluation.evaluate import evaluate
-from evaluation.pairs import arrange
-from evaluation.queries import Ranks, ranks_of
-from evaluation.sweep import sweep
+from evaluation.pairs import genuine, pairs, ranks, top_impostors
+from evaluation.pairs.pairs import arrange
+from evaluation.pairs.ranks import Ranks, ranks_of
+from evaluation.pairs.sweep import sweep
 
 PART = 50
 
@@ -35,10 +35,10 @@ def few_coordinates(seed: int, sizes: list[int]) -> EmbeddingSet:
 @pytest.fixture
 def held_few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts of at most 50 genuine pairs, ranks of at most 90 partners at a time, the rest on disk."""
-    for module in (genuine, pairs, queries):
+    for module in (genuine, pairs, ranks):
         monkeypatch.setattr(module, "PART", PART)
-    monkeypatch.setattr(queries, "PARTNERS_HELD", 90)
-    monkeypatch.setattr(top_pairs, "IN_MEMORY", 400)
+    monkeypatch.setattr(ranks, "PARTNERS_HELD", 90)
+    monkeypatch.setattr(top_impostors, "IN_MEMORY", 400)
 
 
 def scorer() -> Scorer:
@@ -128,10 +128,10 @@ def test_parts_are_small_and_hold_every_pair_once(gallery: bool) -> None:
 
 def test_memory_stays_bounded_with_a_few_huge_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two classes of 1,500: 2.2 million genuine pairs would take 36 MB, their partners' ranks 54 MB."""
-    for module in (genuine, pairs, queries):
+    for module in (genuine, pairs, ranks):
         monkeypatch.setattr(module, "PART", 2**14)
-    monkeypatch.setattr(queries, "PARTNERS_HELD", 2**17)
-    monkeypatch.setattr(top_pairs, "IN_MEMORY", 2**20)
+    monkeypatch.setattr(ranks, "PARTNERS_HELD", 2**17)
+    monkeypatch.setattr(top_impostors, "IN_MEMORY", 2**20)
     draw = np.random.default_rng(0)
     labels = np.repeat([0, 1], 1500)
     items = EmbeddingSet.from_arrays(draw.normal(size=(3000, 8)) + 3 * np.eye(8)[labels], labels)

@@ -10,7 +10,7 @@ from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from api_schemas.report import Report
-from decision.embeddings import EmbeddingSet
+from embeddings.embedding_set import EmbeddingSet
 from evaluation.evaluate import evaluate
 
 

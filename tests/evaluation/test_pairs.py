@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from api_schemas.errors import InputError
-from decision.embeddings import EmbeddingSet
-from decision.similarity import pair_similarities
-from evaluation import pairs as module
-from evaluation.accepted import accepted_per_class
-from evaluation.pairs import Pairs, arrange
+from common.errors import InputError
+from embeddings.embedding_set import EmbeddingSet
+from embeddings.similarity import pair_similarities
+from evaluation.pairs import pairs as module
+from evaluation.pairs.accepted_counts import accepted_per_class
+from evaluation.pairs.pairs import Pairs, arrange
 
 
 def random_set(seed: int, n: int = 60, classes: int = 7, sessions: int = 3) -> EmbeddingSet:

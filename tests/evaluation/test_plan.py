@@ -5,17 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from api_schemas.errors import CalibrationRefused
 from api_schemas.operating_point import GallerySize, Target
-from decision.embeddings import EmbeddingSet
-from decision.score import CosineScorer
-from evaluation.bounds import resampled_classes
-from evaluation.calibrate import LEAST_CLASSES
-from evaluation.chosen import choose
-from evaluation.density import scored_pairs
-from evaluation.pair_threshold import genuine_pairs
-from evaluation.plan import USEFUL, plan
-from evaluation.tails import accepted_pairs
+from common.errors import CalibrationRefused
+from decision.scorers import CosineScorer
+from embeddings.embedding_set import EmbeddingSet
+from evaluation.calibration.bootstrap_bounds import resampled_classes
+from evaluation.calibration.calibrate import LEAST_CLASSES
+from evaluation.calibration.density_score import scored_pairs
+from evaluation.calibration.impostor_tail import accepted_pairs
+from evaluation.calibration.pair_thresholds import genuine_pairs
+from evaluation.calibration.sample_size import USEFUL, plan
+from evaluation.calibration.select_threshold import choose
 
 
 def sample(seed: int, classes: int, crowd: float = 0.0, each: int = 6) -> EmbeddingSet:
@@ -86,7 +86,7 @@ def test_below_the_least_size_most_samples_are_refused() -> None:
 
 
 def test_more_classes_than_anybody_has_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evaluation.plan.MOST_CLASSES", 20)
+    monkeypatch.setattr("evaluation.calibration.sample_size.MOST_CLASSES", 20)
     with pytest.raises(CalibrationRefused, match="More than 20 classes would be needed"):
         plan(sample(1, 30), TARGETS[1])
 

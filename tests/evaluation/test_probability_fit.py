@@ -7,8 +7,8 @@ import pytest
 from scipy.stats import norm
 
 from api_schemas.operating_point import Probability
-from decision.probability import match_probability
-from evaluation.probability_fit import (
+from decision.match_probability import match_probability
+from evaluation.calibration.fit_probability import (
     LabelledScores,
     fit_isotonic,
     fit_platt,

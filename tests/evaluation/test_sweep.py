@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from decision.embeddings import EmbeddingSet
-from evaluation import sweep as module
-from evaluation import top_pairs
-from evaluation.bins import Bins
-from evaluation.pairs import arrange
-from evaluation.sweep import Sweep, sweep
-from evaluation.verification import sum_of_products
+from embeddings.embedding_set import EmbeddingSet
+from evaluation.metrics.verification import sum_of_products
+from evaluation.pairs import sweep as module
+from evaluation.pairs import top_impostors
+from evaluation.pairs.pairs import arrange
+from evaluation.pairs.score_bins import Bins
+from evaluation.pairs.sweep import Sweep, sweep
 
 
 @pytest.fixture
@@ -58,8 +58,8 @@ def test_a_first_look_that_misleads_costs_a_second_walk_and_changes_nothing(
 
 def test_pairs_beyond_the_memory_lie_on_disk(items: EmbeddingSet, monkeypatch: pytest.MonkeyPatch) -> None:
     in_memory = sweep(arrange(items), deepest_far=0.5, per_query=False).top.chunks
-    monkeypatch.setattr(top_pairs, "SLAB", 50)
-    monkeypatch.setattr(top_pairs, "IN_MEMORY", 1000)  # two slabs of 50 pairs at 8 bytes
+    monkeypatch.setattr(top_impostors, "SLAB", 50)
+    monkeypatch.setattr(top_impostors, "IN_MEMORY", 1000)  # two slabs of 50 pairs at 8 bytes
     on_disk = sweep(arrange(items), deepest_far=0.5, per_query=False)
     assert [isinstance(chunk[0], np.memmap) for chunk in on_disk.top.chunks[:4]] == [False, False, True, True]
     assert sum(len(chunk[0]) for chunk in on_disk.top.chunks) == on_disk.top.length > 200

@@ -14,12 +14,12 @@ from PIL import Image
 from api_schemas.diagnosis import Diagnosis
 from api_schemas.operating_point import Evidence, OperatingPoint, Probability, Score, Target
 from api_schemas.report import Report
-from decision.embeddings import EmbeddingSet
-from evaluation.diagnosis import diagnose
+from embeddings.embedding_set import EmbeddingSet
+from evaluation.diagnose import diagnose
 from evaluation.evaluate import evaluate
-from evaluation.figures import charts
-from evaluation.table import worst_classes
-from evaluation.write import format_table, write_report
+from evaluation.report.charts import charts
+from evaluation.report.text_table import worst_classes
+from evaluation.report.write_report import format_table, write_report
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from api_schemas.config import IndexConfig
 from api_schemas.operating_point import Evidence, GallerySize, OperatingPoint, Probability, Score, Target
-from decision.embeddings import EmbeddingSet
+from embeddings.embedding_set import EmbeddingSet
 from index.bundle import write_bundle
 
 MODEL = "a" * 64

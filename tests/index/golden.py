@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from api_schemas.operating_point import OperatingPoint
-from decision.embeddings import EmbeddingSet
-from index.backup import backup
+from embeddings.embedding_set import EmbeddingSet
 from index.bundle import write_bundle
-from index.live import LiveGallery
-from index.store import StoredItem
+from index.gallery.backup import backup
+from index.gallery.live_gallery import LiveGallery
+from index.store.item_store import StoredItem
 from tests.index.conftest import MODEL, point, small
 
 VECTORS = np.array(

@@ -7,8 +7,8 @@ import sys
 
 import numpy as np
 
-from index.live import Limits, LiveGallery
-from index.store import StoredItem
+from index.gallery.live_gallery import Limits, LiveGallery
+from index.store.item_store import StoredItem
 
 
 def main(bundle: str, data: str) -> None:

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from scipy.stats import binom
 
 from api_schemas.manifest import IndexKind
-from index import audit
-from index.audit import audited, lost_nodes, upper_share
-from index.engines import Approximate, build_engine
-from index.gallery import Gallery
-from index.hnsw import HnswEngine
+from index.engines import self_recall
+from index.engines.hnsw import HnswEngine
+from index.engines.registry import Approximate, build_engine
+from index.engines.self_recall import audited, lost_nodes, upper_share
+from index.gallery.gallery import Gallery
 from tests.index.conftest import MakeBundle, items_of, small, unit
 
 N = 2_000
@@ -45,7 +45,7 @@ def stranded(seed: int, lost: int) -> tuple[HnswEngine, NDArray[np.float32], NDA
 
 
 def test_nodes_without_a_way_in_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit, "FEW", 30)
+    monkeypatch.setattr(self_recall, "FEW", 30)
     engine, vectors, chosen = stranded(0, 40)
     assert lost_nodes(engine, vectors, np.arange(N)).tolist() == chosen.tolist()
     found = audited(engine, vectors, np.arange(N))
@@ -68,7 +68,7 @@ def test_few_nodes_without_a_way_in_are_listed_and_the_graph_is_left_alone() -> 
 def test_in_a_crowd_of_near_copies_an_audit_names_all_that_a_search_misses(
     kind: IndexKind, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(audit, "FEW", few)
+    monkeypatch.setattr(self_recall, "FEW", few)
     rng = np.random.default_rng(9)
     vectors = unit(rng, 3_000, 32)
     crowd = vectors[7] + rng.normal(size=(1_000, 32), scale=1e-4)
@@ -84,7 +84,7 @@ def test_in_a_crowd_of_near_copies_an_audit_names_all_that_a_search_misses(
 def test_without_a_link_to_spare_a_node_stays_missed_and_no_link_is_lost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(audit, "FEW", 0)
+    monkeypatch.setattr(self_recall, "FEW", 0)
     engine, vectors, chosen = stranded(1, 5)
     flat, places = links_of(engine)
     for node, own in enumerate(places):  # fill every list with links that lead nowhere new
@@ -106,10 +106,10 @@ def test_the_bound_on_what_was_not_probed_holds_at_its_confidence(missed: int, p
 def test_a_large_set_is_audited_by_a_sample_unless_that_finds_too_much(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(audit, "ALL_UP_TO", 1_000)
-    monkeypatch.setattr(audit, "SAMPLE", 500)
-    monkeypatch.setattr(audit, "TOLERATED", 0.01)
-    monkeypatch.setattr(audit, "FEW", 30)
+    monkeypatch.setattr(self_recall, "ALL_UP_TO", 1_000)
+    monkeypatch.setattr(self_recall, "SAMPLE", 500)
+    monkeypatch.setattr(self_recall, "TOLERATED", 0.01)
+    monkeypatch.setattr(self_recall, "FEW", 30)
     engine, vectors, _ = stranded(2, 0)
     sound = audited(engine, vectors, np.arange(N)).record
     assert (sound.probed, sound.missed) == (500, 0)

@@ -10,12 +10,12 @@ import faiss
 import numpy as np
 import pytest
 
-from api_schemas.errors import BundleError, InputError
-from api_schemas.files import sha256_of_file
 from api_schemas.manifest import Manifest
+from common.atomic_files import sha256_of_file
+from common.errors import BundleError, InputError
 from index import bundle as bundles
 from index.bundle import read_bundle, verify_bundle
-from index.gallery import Gallery
+from index.gallery.gallery import Gallery
 from tests.index.conftest import KINDS, MODEL, MakeBundle, items_of, point, small, unit
 
 ITEMS = items_of(unit(np.random.default_rng(1), 300), price=np.arange(300))

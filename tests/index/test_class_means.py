@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from api_schemas.operating_point import OperatingPoint, Score
-from decision.hashes import cohort_hash
-from decision.score import CosineScorer, Scorer, scorer_of
-from decision.similarity import pair_similarities
-from index.class_means import mean_hits
-from index.deciding import Decider
-from index.gallery import Gallery, OtherRule
-from index.live import LiveGallery
-from index.store import StoredItem
+from decision.decider import Decider
+from decision.scorers import CosineScorer, Scorer, scorer_of
+from embeddings.hashes import cohort_hash
+from embeddings.similarity import pair_similarities
+from index.gallery.gallery import Gallery, OtherRule
+from index.gallery.live_gallery import LiveGallery
+from index.search.class_mean_search import mean_hits
+from index.store.item_store import StoredItem
 from tests.index.conftest import MakeBundle, items_of, point, small, unit
 from tests.index.test_live import NEVER
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from index.gallery import Closed
-from index.generation import Generation
-from index.live import Limits, LiveGallery, StoreInUse
-from index.store import ItemStore, StoredItem
+from index.gallery.gallery import Closed
+from index.gallery.live_gallery import Limits, LiveGallery, StoreInUse
+from index.search.generation import Generation
+from index.store.item_store import ItemStore, StoredItem
 from tests.index.conftest import MakeBundle, items_of, small, unit
 
 BASE = items_of(unit(np.random.default_rng(0), 60))
@@ -184,7 +184,7 @@ def test_a_write_that_memory_cannot_show_is_shown_by_the_next(
     def none_left(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("index.overlay.Generation.buffer", none_left)
+    monkeypatch.setattr("index.gallery.overlay.Generation.buffer", none_left)
     with pytest.raises(MemoryError):
         gallery.upsert(new(0))
     assert gallery.n_items == 60
@@ -202,7 +202,7 @@ def test_after_a_failed_rebuild_writes_go_on_and_it_is_not_tried_with_each(
         tries.append(1)
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("index.generations.durable_entries", full)
+    monkeypatch.setattr("index.gallery.generation_folders.durable_entries", full)
     with LiveGallery.open(bundle, tmp_path / "data", Limits(buffer_rows=1)) as gallery:
         for number in range(0, 10, 2):
             gallery.upsert(new(number, number + 1))

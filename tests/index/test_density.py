@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from api_schemas.errors import BundleError
 from api_schemas.operating_point import OperatingPoint, Score
-from decision.hashes import cohort_hash
-from decision.score import scorer_of
-from decision.similarity import pair_similarities
-from index.gallery import Gallery
-from index.live import LiveGallery
-from index.store import StoredItem
+from common.errors import BundleError
+from decision.scorers import scorer_of
+from embeddings.hashes import cohort_hash
+from embeddings.similarity import pair_similarities
+from index.gallery.gallery import Gallery
+from index.gallery.live_gallery import LiveGallery
+from index.store.item_store import StoredItem
 from tests.index.conftest import MakeBundle, items_of, point, small, unit
 from tests.index.test_live import NEVER
 

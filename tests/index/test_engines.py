@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from api_schemas.config import IndexConfig
-from index.engines import build_engine
-from index.hnsw import beam_for
-from index.ivf_pq import cells_for
+from index.engines.hnsw import beam_for
+from index.engines.ivf_pq import cells_for
+from index.engines.registry import build_engine
 from tests.index.conftest import KINDS, unit
 
 SEARCH_BESIDE_TRAINING = """
@@ -40,7 +40,7 @@ def test_every_engine_searches_in_a_process_that_trains() -> None:
 def test_the_beam_grows_with_the_set_unless_one_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = np.eye(64, dtype=np.float32)
     assert [beam_for(n) for n in (1, 200_000, 1_000_000, 5_000_000)] == [128, 128, 288, 640]
-    monkeypatch.setattr("index.hnsw.BEAM_UP_TO", 16)
+    monkeypatch.setattr("index.engines.hnsw.BEAM_UP_TO", 16)
     for asked, beam in ((None, 256), (48, 48)):
         config = IndexConfig(kind="hnsw", ef_search=asked)
         assert build_engine(vectors, np.arange(64), config, "hnsw").parameters["ef_search"] == beam

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api_schemas.errors import InputError
-from index.filters import matching_rows
-from index.items import ItemTable
+from common.errors import InputError
+from index.items.filters import matching_rows
+from index.items.item_table import ItemTable
 from tests.index.conftest import items_of, unit
 
 N = 40

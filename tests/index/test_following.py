@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from api_schemas.errors import BundleError
-from index.following import FollowingGallery
-from index.gallery import Closed
-from index.generations import Generations
-from index.live import Limits, LiveGallery
-from index.store import DATABASE_FILE, StoredItem
+from common.errors import BundleError
+from index.gallery.following_gallery import FollowingGallery
+from index.gallery.gallery import Closed
+from index.gallery.generation_folders import Generations
+from index.gallery.live_gallery import Limits, LiveGallery
+from index.store.item_store import DATABASE_FILE, StoredItem
 from tests.index.conftest import MakeBundle, items_of, small, unit
 
 BASE = items_of(unit(np.random.default_rng(0), 30))

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from index.backup import restore
 from index.bundle import read_bundle, verify_bundle
-from index.gallery import Gallery
-from index.live import LiveGallery
+from index.gallery.backup import restore
+from index.gallery.gallery import Gallery
+from index.gallery.live_gallery import LiveGallery
 from tests.index.golden import COLOURS, LABELS, VECTORS
 
 FORMATS = sorted(path for path in Path(__file__).with_name("golden").iterdir() if path.is_dir())

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from api_schemas.errors import LimenError
-from index.backup import restore
-from index.database import StoreFailed
-from index.live import Limits, LiveGallery
-from index.store import StoredItem
+from common.errors import LimenError
+from index.gallery.backup import restore
+from index.gallery.live_gallery import Limits, LiveGallery
+from index.store.database import StoreFailed
+from index.store.item_store import StoredItem
 from tests.conftest import absent
 from tests.index.conftest import MakeBundle, items_of, small, unit
 

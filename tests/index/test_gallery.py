@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from api_schemas.errors import InputError
 from api_schemas.manifest import SelfRecall
-from decision.embeddings import EmbeddingSet
-from decision.similarity import pair_similarities
-from index.audit import Audit
-from index.gallery import Gallery, NoOperatingPoint
+from common.errors import InputError
+from embeddings.embedding_set import EmbeddingSet
+from embeddings.similarity import pair_similarities
+from index.engines.self_recall import Audit
+from index.gallery.gallery import Gallery, NoOperatingPoint
 from tests.index.conftest import KINDS, MakeBundle, items_of, point, small, unit
 from tests.index.sift import read_vectors
 
@@ -99,7 +99,7 @@ def test_rows_the_engine_misses_are_searched_all_the_same(
     make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = Audit(np.arange(0, 300, 7), SelfRecall(probed=300, missed=43, linked=0, share_upper=0.0))
-    monkeypatch.setattr("index.generation.audited", lambda *_, **__: found)
+    monkeypatch.setattr("index.search.generation.audited", lambda *_, **__: found)
     rng = np.random.default_rng(2)
     items = items_of(unit(rng, 300), even=np.arange(300) % 2 == 0)
     gallery = Gallery.open(make_bundle(items, small("hnsw")))
@@ -107,8 +107,8 @@ def test_rows_the_engine_misses_are_searched_all_the_same(
     for hits, query in zip(gallery.search(items.vectors, 5), items.vectors, strict=True):
         assert [(hit.id, hit.similarity) for hit in hits] == brute_force(items, query, 5)
     evens = np.arange(0, 300, 2)
-    monkeypatch.setattr("index.generation.EXACT_ROWS", 10)
-    monkeypatch.setattr("index.hnsw.ROWS_PER_STEP", 0)
+    monkeypatch.setattr("index.search.generation.EXACT_ROWS", 10)
+    monkeypatch.setattr("index.engines.hnsw.ROWS_PER_STEP", 0)
     for query in items.vectors[:40]:
         found = gallery.search(query, 5, filter={"even": True})[0]
         assert [hit.id for hit in found] == [item for item, _ in brute_force(items, query, 5, evens)]
@@ -149,9 +149,9 @@ def test_the_threshold_is_met_exactly_whatever_the_engine_and_the_batch(
 def test_filters_answer_fully_and_rightly(
     make_bundle: MakeBundle, kind: str, share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("index.generation.EXACT_ROWS", 150)  # so that the engine is asked as well
-    monkeypatch.setattr("index.hnsw.ROWS_PER_STEP", 0)
-    monkeypatch.setattr("index.ivf_pq.SCANNED_PER_ROW", 10**9)
+    monkeypatch.setattr("index.search.generation.EXACT_ROWS", 150)  # so that the engine is asked as well
+    monkeypatch.setattr("index.engines.hnsw.ROWS_PER_STEP", 0)
+    monkeypatch.setattr("index.engines.ivf_pq.SCANNED_PER_ROW", 10**9)
     rng = np.random.default_rng(8)
     n = 4_000
     items = items_of(unit(rng, n), place=rng.permutation(n))

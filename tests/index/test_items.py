@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from api_schemas.errors import BundleError, InputError
-from decision.embeddings import EmbeddingSet
-from index.items import ItemTable, metadata_array
+from common.errors import BundleError, InputError
+from embeddings.embedding_set import EmbeddingSet
+from index.items.item_table import ItemTable, metadata_array
 from tests.index.conftest import unit
 
 

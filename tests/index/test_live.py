@@ -16,11 +16,11 @@ import pytest
 from numpy.typing import NDArray
 
 from api_schemas.config import IndexConfig
-from api_schemas.errors import BundleError, InputError, LimenError
-from index.backup import restore
-from index.generation import Generation
-from index.live import Limits, LiveGallery, StoreInUse
-from index.store import DATABASE_FILE, StoredItem
+from common.errors import BundleError, InputError, LimenError
+from index.gallery.backup import restore
+from index.gallery.live_gallery import Limits, LiveGallery, StoreInUse
+from index.search.generation import Generation
+from index.store.item_store import DATABASE_FILE, StoredItem
 from tests.index.conftest import MODEL, MakeBundle, items_of, small, unit
 
 RNG = np.random.default_rng(0)
@@ -160,7 +160,7 @@ def test_a_rebuild_that_fails_leaves_the_old_generation_and_says_why(
         raise OSError(28, "No space left on device")
 
     with LiveGallery.open(bundle, tmp_path / "data", Limits(buffer_rows=1)) as gallery:
-        monkeypatch.setattr("index.generations.durable_entries", full)
+        monkeypatch.setattr("index.gallery.generation_folders.durable_entries", full)
         new = unit(RNG, 2)
         gallery.upsert([item("a", new[0]), item("b", new[1])])
         gallery.wait()
@@ -322,7 +322,7 @@ def test_files_are_hashed_once_a_data_folder(
         hashed.append(path.name)
         return "0" * 64
 
-    monkeypatch.setattr("index.checked.sha256_of_file", note)
+    monkeypatch.setattr("index.verified_files.sha256_of_file", note)
     LiveGallery.open(bundle, tmp_path / "data", NEVER).close()
     assert hashed == []
     (bundle / "config.yaml").write_bytes((bundle / "config.yaml").read_bytes())

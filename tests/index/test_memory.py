@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from api_schemas.config import IndexConfig
-from api_schemas.errors import InputError
-from index.engines import build_engine
-from index.memory import choose_kind, free_bytes, held_bytes
+from common.errors import InputError
+from index.engines.memory_estimate import choose_kind, free_bytes, held_bytes
+from index.engines.registry import build_engine
 from tests.index.conftest import KINDS, MakeBundle, items_of, small, unit
 
 GIB = 2**30
@@ -47,7 +47,7 @@ def test_what_does_not_fit_is_refused_with_what_does() -> None:
 def test_a_build_that_does_not_fit_leaves_nothing(
     make_bundle: MakeBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("index.generation.free_bytes", lambda: 1_000)
+    monkeypatch.setattr("index.search.generation.free_bytes", lambda: 1_000)
     with pytest.raises(InputError, match="larger machine"):
         make_bundle(items_of(unit(np.random.default_rng(0), 100)))
     assert list(tmp_path.iterdir()) == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from index.nodes import Nodes, distinct
+from index.engines.distinct_vectors import Nodes, distinct
 from tests.index.conftest import unit
 
 

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from api_schemas.errors import BundleError, InputError
-from index.backup import restore
-from index.database import StoreFailed, StoreInUse
-from index.following import FollowingGallery
-from index.live import Limits, LiveGallery
-from index.store import ItemStore, StoredItem
+from common.errors import BundleError, InputError
+from index.gallery.backup import restore
+from index.gallery.following_gallery import FollowingGallery
+from index.gallery.live_gallery import Limits, LiveGallery
+from index.store.database import StoreFailed, StoreInUse
+from index.store.item_store import ItemStore, StoredItem
 from tests.index import postgres
 from tests.index.conftest import MakeBundle, items_of, small, unit
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from decision.embedding_files import save_embeddings
-from decision.embeddings import EmbeddingSet
+from embeddings.embedding_set import EmbeddingSet
+from embeddings.files import save_embeddings
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ Limen = Callable[..., Outcome]
 @pytest.fixture
 def limen(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Limen:
     """Run ``limen`` with these arguments; returns its exit code and what it printed."""
-    from limen.cli import main
+    from limen.cli.main import main
 
     def run(*arguments: object) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["limen", *map(str, arguments)])

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from decision.embedding_files import open_embeddings
+from embeddings.files import open_embeddings
 from index.bundle import read_bundle, read_manifest
-from index.gallery import Gallery
+from index.gallery.gallery import Gallery
 from tests.limen.conftest import Limen, clustered
 
 SMALL_SET = clustered(60, 8)
@@ -51,8 +51,10 @@ def written(folder: Path, kind: str) -> list[object]:
 def test_every_kind_of_file_makes_the_same_bundle(
     limen: Limen, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("decision.embedding_files.BLOCK_ROWS", 77)
-    monkeypatch.setattr("limen.bundling.ALL_PAIRS_UP_TO", 100)  # files are read here, nothing is measured
+    monkeypatch.setattr("embeddings.files.BLOCK_ROWS", 77)
+    monkeypatch.setattr(
+        "limen.pipeline.make_bundle.ALL_PAIRS_UP_TO", 100
+    )  # files are read here, nothing is measured
     outcome = limen("build", *written(tmp_path, kind), "--out", tmp_path / "bundle")
     assert outcome.code == 0, outcome.err
     assert "480 vectors of 32 numbers: flat, about" in outcome.err
@@ -66,7 +68,7 @@ def test_every_kind_of_file_makes_the_same_bundle(
 def test_labels_of_an_array_may_be_an_array(
     limen: Limen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("limen.bundling.ALL_PAIRS_UP_TO", 100)
+    monkeypatch.setattr("limen.pipeline.make_bundle.ALL_PAIRS_UP_TO", 100)
     np.save(tmp_path / "set.npy", SMALL_SET.vectors)
     np.save(tmp_path / "labels.npy", SMALL_SET.labels)
     out = tmp_path / "bundle"
@@ -91,7 +93,7 @@ def test_arrays_that_cannot_be_used(
     limen: Limen, tmp_path: Path, make: object, flags: list[str], says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("decision.embedding_files.BLOCK_ROWS", 2)
+    monkeypatch.setattr("embeddings.files.BLOCK_ROWS", 2)
     make(tmp_path)  # type: ignore[operator]
     np.save(tmp_path / "l.npy", ["a", "b", "c", "d"])
     outcome = limen("build", "e.npy", *flags, "--out", "bundle")
@@ -113,13 +115,13 @@ def test_what_does_not_fit_is_refused_before_a_row_is_read(
     limen: Limen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = written(tmp_path, "plain.npz")
-    monkeypatch.setattr("decision.embedding_files.unit_rows", lambda *_, **__: pytest.fail("a row was read"))
+    monkeypatch.setattr("embeddings.files.unit_rows", lambda *_, **__: pytest.fail("a row was read"))
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr("limen.bundling.shutil.disk_usage", lambda _: usage(0, 0, 150_000))
+    monkeypatch.setattr("limen.pipeline.make_bundle.shutil.disk_usage", lambda _: usage(0, 0, 150_000))
     outcome = limen("build", *given, "--out", tmp_path / "b", "--set", "index.kind=hnsw")
     assert outcome.code == 2
     assert "on disk and 0 MiB is free there" in outcome.err
-    monkeypatch.setattr("limen.bundling.free_bytes", lambda: 80_000)
+    monkeypatch.setattr("limen.pipeline.make_bundle.free_bytes", lambda: 80_000)
     outcome = limen(
         "build", *given, "--out", tmp_path / "b", "--set", "index.kind=hnsw", "--set", "index.m=4"
     )
@@ -130,7 +132,7 @@ def test_what_does_not_fit_is_refused_before_a_row_is_read(
 def test_too_many_rows_are_searched_but_not_measured_unless_a_sample_is_asked_for(
     limen: Limen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("limen.bundling.ALL_PAIRS_UP_TO", 400)
+    monkeypatch.setattr("limen.pipeline.make_bundle.ALL_PAIRS_UP_TO", 400)
     given = written(tmp_path, "plain.npz")
     out = tmp_path / "bundle"
     assert limen("build", *given, "--out", out).code == 0

@@ -11,14 +11,13 @@ import httpx
 import numpy as np
 import pytest
 
-from api_schemas.errors import LimenError
-from limen import calls
-from limen.client import AsyncClient, Client, ServiceError, ServiceUnreachable, _Api
+from common.errors import LimenError
+from limen.client import AsyncClient, Client, ServiceError, ServiceUnreachable, _Api, requests
 
 DESCRIBED = {
     name: value
-    for name, value in vars(calls).items()
-    if inspect.isfunction(value) and value.__module__ == calls.__name__ and not name.startswith("_")
+    for name, value in vars(requests).items()
+    if inspect.isfunction(value) and value.__module__ == requests.__name__ and not name.startswith("_")
 }
 ALIVE = {"status": "ready", "model_hash": "ab", "self_recall": 1.0, "probed_rows": 3}
 

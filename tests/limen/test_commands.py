@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from api_schemas.errors import InputError
 from api_schemas.operating_point import OperatingPoint
-from decision.embedding_files import read_embeddings, save_embeddings
-from decision.embeddings import EmbeddingSet
-from decision.similarity import pair_similarities
+from common.errors import InputError
+from decision.operating_point_files import cohort_path, read_point
+from embeddings.embedding_set import EmbeddingSet
+from embeddings.files import read_embeddings, save_embeddings
+from embeddings.similarity import pair_similarities
 from limen import calibrate
-from limen.points import cohort_path, read_point
 from tests.limen.conftest import Limen, clustered
 
 
@@ -120,7 +120,9 @@ def test_a_bundle_gives_way_to_its_own_name_alone_and_that_is_asked_before_the_w
     out = tmp_path / "bundle"
     for _ in range(2):
         assert limen("build", tmp_path / "cars.npz", "--out", out).code == 0
-    monkeypatch.setattr("limen.bundling.calibrated_points", None)  # whoever calls it has worked for nothing
+    monkeypatch.setattr(
+        "limen.pipeline.make_bundle.calibrated_points", None
+    )  # whoever calls it has worked for nothing
     outcome = limen("build", tmp_path / "birds.npz", "--out", out)
     assert outcome.code == 2
     assert "'cars'" in outcome.err

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from api_schemas.errors import BundleError, InputError
-from index.backup import BACKUP_FILE
+from common.errors import BundleError, InputError
 from index.bundle import write_bundle
-from index.live import LiveGallery, StoreInUse
-from index.store import StoredItem
-from limen.commands.store import backup, rebuild, restore
-from service.served import items_folder
+from index.gallery.backup import BACKUP_FILE
+from index.gallery.live_gallery import LiveGallery, StoreInUse
+from index.store.item_store import StoredItem
+from limen.cli.commands.data_folder import backup, rebuild, restore
+from service.models.loaded_model import items_folder
 from tests.index.conftest import MODEL, small
 from tests.limen.conftest import clustered
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from decision.embedding_files import read_embeddings, save_embeddings
-from limen import progress
+from common import console
+from embeddings.files import read_embeddings, save_embeddings
 from tests.limen.conftest import Limen, clustered
 
 HEAD = """
@@ -44,8 +44,8 @@ def test_an_epoch_is_one_line_with_opis_beside_recall(limen: Limen, folder: Path
 def test_lines_say_what_a_bar_would(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
-    bar = progress.track([1, 2, 3], "epoch 1")
+    monkeypatch.setattr(console, "SECONDS_BETWEEN_LINES", 0.0)
+    bar = console.track([1, 2, 3], "epoch 1")
     for step in bar:
         bar.set_postfix_str(f"loss {step / 10}, 9 items/s", refresh=False)  # type: ignore[attr-defined]
     lines = capsys.readouterr().err.splitlines()

@@ -16,11 +16,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from decision.similarity import pair_similarities
-from index.backup import restore
+from embeddings.similarity import pair_similarities
 from index.bundle import write_bundle
-from index.live import Limits, LiveGallery
-from index.store import StoredItem
+from index.gallery.backup import restore
+from index.gallery.live_gallery import Limits, LiveGallery
+from index.store.item_store import StoredItem
 from tests.index.conftest import KINDS, MODEL, items_of, small, unit
 
 DIM = 6

@@ -17,14 +17,14 @@ from PIL import Image
 
 from api_schemas.config import IndexConfig
 from api_schemas.operating_point import GallerySize, OperatingPoint, Score, Target
-from decision.embeddings import EmbeddingSet
-from decision.hashes import cohort_hash, encoder_model_hash, vectors_model_hash
+from embeddings.embedding_set import EmbeddingSet
+from embeddings.hashes import cohort_hash, encoder_model_hash, vectors_model_hash
 from encoder import Encoder
-from evaluation.calibrate import calibrate
+from evaluation.calibration.calibrate import calibrate
 from evaluation.evaluate import evaluate
 from index.bundle import write_bundle
 from service.app import create_app
-from service.run import listening_socket
+from service.server import listening_socket
 from service.settings import settings_from
 from tests.encoder.encoders import GREY, linear_encoder
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import httpx
 
-COMMAND = [sys.executable, "-c", "from limen.cli import main; main()", "serve"]
+COMMAND = [sys.executable, "-c", "from limen.cli.main import main; main()", "serve"]
 
 
 def refused(*arguments: str) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from api_schemas.problem import Problem
+from api_schemas.http.problem import Problem
 from tests.encoder.encoders import data_uri, png
 from tests.service.bundles import make_image_bundle
 from tests.service.processes import resident, running

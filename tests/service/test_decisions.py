@@ -9,12 +9,12 @@ import httpx
 import numpy as np
 import pytest
 
-from api_schemas.errors import InputError
+from api_schemas.http.binary_search import read_found
 from api_schemas.operating_point import GallerySize, Target
-from decision.similarity import pair_similarities
-from evaluation.calibrate import calibrate
+from common.errors import InputError
+from embeddings.similarity import pair_similarities
+from evaluation.calibration.calibrate import calibrate
 from limen.client import AsyncClient, Client, ServiceError
-from limen.found import read_found
 from tests.service.bundles import clusters
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from service.drift import EVERY, FEWEST, KEPT, Drift, _auc, apart
+from service.telemetry.drift import EVERY, FEWEST, KEPT, Drift, _auc, apart
 
 
 def rows(seed: int, n: int, shift: float = 0.0) -> np.ndarray:

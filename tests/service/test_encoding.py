@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from encoder.refusal import RefusedInput
-from service.compute import Compute
-from service.encoding import Encoding
-from service.problems import ServiceProblem
+from encoder.refused_input import RefusedInput
+from service.errors.problems import ServiceProblem
+from service.runtime.compute_pool import Compute
+from service.runtime.encode_batches import Encoding
 
 
 class Doubling:

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from service.gate import Gate
-from service.problems import ServiceProblem
+from service.errors.problems import ServiceProblem
+from service.runtime.admission_queue import Gate
 
 
 async def _hold(gate: Gate, release: asyncio.Event, entered: list[int], number: int) -> None:

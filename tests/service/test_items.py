@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from limen.client import Client, ServiceError
-from service.security import create_key
+from service.auth.api_keys import create_key
 from tests.service.bundles import serving
 
 

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from service.jobs import MOST_WAITING, Jobs
-from service.problems import ServiceProblem
+from service.errors.problems import ServiceProblem
+from service.runtime.background_jobs import MOST_WAITING, Jobs
 
 
 def test_the_same_work_waits_once_and_is_done_again_after_it_began() -> None:

@@ -15,10 +15,10 @@ import httpx
 import pytest
 
 from limen.client import Client, ServiceError
-from service import logs
-from service.compute import ALWAYS, Compute
-from service.problems import ServiceProblem
-from service.security import create_key
+from service.auth.api_keys import create_key
+from service.errors.problems import ServiceProblem
+from service.runtime.compute_pool import ALWAYS, Compute
+from service.telemetry import logs
 from tests.service.bundles import serving
 
 

@@ -14,10 +14,11 @@ import pytest
 from fastapi.testclient import TestClient
 
 from limen.client import Client, ServiceError
-from service import gauges, metrics, served
 from service.app import create_app
-from service.drift import FEWEST
+from service.models import gallery_gauges, loaded_model
 from service.settings import settings_from
+from service.telemetry import prometheus
+from service.telemetry.drift import FEWEST
 
 
 def told(address: str) -> dict[str, float]:
@@ -95,7 +96,7 @@ def test_drift_is_told_once_there_are_enough_queries(address: str, made: Any) ->
 
 
 def test_copies_and_probes_follow_rebuilds(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gauges, "PROBE_EVERY", 0.0)
+    monkeypatch.setattr(gallery_gauges, "PROBE_EVERY", 0.0)
     assert told(address)["limen_index_duplicate_groups"] == 0
     with Client(address, retries=0) as client:
         same = [{"id": f"copy-{n}", "label": "copy", "vector": [1.0] * 16} for n in range(3)]
@@ -103,22 +104,22 @@ def test_copies_and_probes_follow_rebuilds(address: str, monkeypatch: pytest.Mon
         job = client.delete("item-0", rebuild=True).job
         assert job is not None
         client.wait(client.job(job))
-    metrics.RECALL_PROBE.set(0.0)
+    prometheus.RECALL_PROBE.set(0.0)
     after = told(address)
     assert after["limen_index_duplicate_groups"] == 1
     assert after["limen_recall_probe_ratio"] == 1.0, "asked again, for the gallery has changed"
-    metrics.RECALL_PROBE.set(0.0)
+    prometheus.RECALL_PROBE.set(0.0)
     assert told(address)["limen_recall_probe_ratio"] == 0.0, "not asked again, for nothing has"
 
 
 def test_no_readiness_before_the_bundle_is_loaded(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    go, audit = threading.Event(), served._audit
+    go, audit = threading.Event(), loaded_model._audit
 
     def slow(*given: Any) -> Any:
         go.wait(20)
         return audit(*given)
 
-    monkeypatch.setattr(served, "_audit", slow)
+    monkeypatch.setattr(loaded_model, "_audit", slow)
     with TestClient(create_app(settings_from(bundle=made.path))) as client:
         assert client.get("/livez").status_code == 200
         for path in ("/readyz", "/v1/info"):

@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 import pytest
 
-from decision.score import scorer_of
+from decision.scorers import scorer_of
 from evaluation.evaluate import evaluate
 from limen.client import Client, ServiceError
 from tests.service.bundles import Made, make_bundle, make_density_bundle, serving

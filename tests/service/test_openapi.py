@@ -19,7 +19,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from scripts.openapi import TARGET, current
-from service.security import create_key
+from service.auth.api_keys import create_key
 
 CHECKS = [
     not_a_server_error,

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from service.pace import ALWAYS, Pace
-from service.problems import ServiceProblem
+from service.errors.problems import ServiceProblem
+from service.runtime.event_loop_limit import ALWAYS, Pace
 
 
 async def _ask(pace: Pace, seconds: float) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from index.store import DATABASE_FILE
+from index.store.item_store import DATABASE_FILE
 from limen.client import Client
 from tests.index import postgres
 from tests.service.processes import running

@@ -9,12 +9,12 @@ from typing import Any
 import httpx
 import pytest
 
-from api_schemas.errors import ConfigError, InputError
+from common.errors import ConfigError, InputError
 from limen.client import Client, ServiceError
-from service.problems import ServiceProblem
-from service.security import KeyFile, create_key, revoke_keys
+from service.auth.api_keys import KeyFile, create_key, revoke_keys
+from service.auth.decision_tokens import Decision, Signer
+from service.errors.problems import ServiceProblem
 from service.settings import settings_from
-from service.tokens import Decision, Signer
 
 
 def test_keys_are_stored_hashed(tmp_path: Path) -> None:

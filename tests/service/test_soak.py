@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from api_schemas.config import IndexConfig
 from benchmarks.bundles import matching_bundle
-from decision.embeddings import EmbeddingSet
+from embeddings.embedding_set import EmbeddingSet
 from limen.client import Client, ServiceError
 from tests.service.processes import resident, running
 

@@ -11,8 +11,15 @@ import pytest
 from PIL import Image
 
 from api_schemas.config import Config
+from training.export.onnx_export import export_encoder
+from training.run_folder.run_folder import Run
 
 MakeConfig = Callable[..., Config]
+
+
+def exported(run: Run, folder: Path) -> float:
+    """Export a run's encoder; the largest difference between ONNX Runtime and torch."""
+    return export_encoder(run.network(), run.preprocessing(), folder, str(run.path))
 
 
 def draw(label: int, number: int, side: int = 12) -> Image.Image:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from api_schemas.config import Config
-from training.budget import Budget
-from training.state import Progress
+from training.loop.budget import Budget
+from training.loop.train_state import Progress
 
 STEPS = 10
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from api_schemas.config import Config
 from evaluation.evaluate import evaluate
-from training.card import model_card
-from training.run import train
+from training.loop.train import train
+from training.run_folder.model_card import model_card
 
 MakeConfig = Callable[..., Config]
 

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from api_schemas.config import DataConfig
-from api_schemas.errors import InputError
-from training.data.check import Finding, check_data, difference_hashes
+from common.errors import InputError
+from training.data.check_data import Finding, check_data, difference_hashes
 
 
 def check(path: Path, **others: object) -> list[Finding]:
@@ -37,7 +37,7 @@ def test_a_clean_set_has_no_warning(photos: Path) -> None:
 
 
 def part_of(photos: Path, part: str) -> Path:
-    from training.data.load import load_data
+    from training.data.load_data import load_data
 
     items = load_data(DataConfig(path=str(photos))).parts()[part]
     return photos / str(items.ids[0])

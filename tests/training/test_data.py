@@ -17,15 +17,15 @@ import pytest
 from PIL import Image
 
 from api_schemas.config import Config, DataConfig
-from api_schemas.errors import InputError
 from api_schemas.preprocessing import ImageInput
-from decision.embedding_files import save_embeddings
-from decision.embeddings import EmbeddingSet
+from common.errors import InputError
+from embeddings.embedding_set import EmbeddingSet
+from embeddings.files import save_embeddings
 from encoder.preprocessing import Preprocessing
 from training.data.glyphs import FEWEST_PICTURES, glyphs
 from training.data.images import find_images, with_statistics
-from training.data.load import load_data, load_items
-from training.run import train
+from training.data.load_data import load_data, load_items
+from training.loop.train import train
 
 MakeConfig = Callable[..., Config]
 GREY = ImageInput(mode="L", height=12, width=12, mean=[1.0], std=[1.0])

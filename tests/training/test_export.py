@@ -14,17 +14,18 @@ from onnx import numpy_helper
 from PIL import Image
 
 from api_schemas.config import Config
-from api_schemas.errors import BundleError, InputError
-from decision.embeddings import EmbeddingSet
+from common.errors import BundleError, InputError
+from embeddings.embedding_set import EmbeddingSet
 from encoder.encoder import Encoder
 from encoder.preprocessing import Preprocessing
 from evaluation.evaluate import evaluate
-from evaluation.pairs import arrange
-from training import export
-from training.data.load import load_data
-from training.export import export_encoder
-from training.lighter import Precision, far_at, lighter_run
-from training.run import Run, train
+from evaluation.pairs.pairs import arrange
+from tests.training.conftest import exported
+from training.data.load_data import load_data
+from training.export import onnx_export
+from training.loop.train import train
+from training.run_folder.quantize import Precision, far_at, lighter_run
+from training.run_folder.run_folder import Run
 
 MakeConfig = Callable[..., Config]
 
@@ -40,7 +41,7 @@ def run(request: pytest.FixtureRequest, small: MakeConfig, tmp_path: Path) -> Ru
 def test_the_encoder_gives_the_stored_embeddings_from_raw_files(
     run: Run, drawings: Path, tmp_path: Path
 ) -> None:
-    difference = export_encoder(run, tmp_path / "encoder")
+    difference = exported(run, tmp_path / "encoder")
     assert difference <= 1e-5
     preprocessing = Preprocessing.load(tmp_path / "encoder" / "preprocessing.json")
     session = onnxruntime.InferenceSession(tmp_path / "encoder" / "encoder.onnx")
@@ -64,15 +65,15 @@ def test_the_encoder_gives_the_stored_embeddings_from_raw_files(
 def test_every_backbone_can_be_exported(small: MakeConfig, tmp_path: Path, model: str, pooling: str) -> None:
     size = {"resnet": {"widths": [4, 4], "blocks": [1, 1]}, "mlp": {"hidden": [8]}, "linear": {}}[model]
     config = small(model={"backbone": model, "pooling": pooling, "embedding_dim": 4, **size})
-    assert export_encoder(train(config, tmp_path / "run"), tmp_path / "encoder") <= 1e-5
+    assert exported(train(config, tmp_path / "run"), tmp_path / "encoder") <= 1e-5
 
 
 def test_a_difference_is_an_error_and_leaves_nothing(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export, "LARGEST_DIFFERENCE", -1.0)
+    monkeypatch.setattr(onnx_export, "LARGEST_DIFFERENCE", -1.0)
     with pytest.raises(BundleError, match="differs from the trained one"):
-        export_encoder(run, tmp_path / "encoder")
+        exported(run, tmp_path / "encoder")
     assert list((tmp_path / "encoder").iterdir()) == []
 
 
@@ -185,7 +186,7 @@ def test_the_far_of_lighter_weights_is_that_of_counting_pairs() -> None:
 def test_training_and_serving_prepare_alike(drawings: Path, small: MakeConfig) -> None:
     import torch
 
-    from training.embed import Prepare
+    from training.batches.prepare import Prepare
 
     splits = load_data(small().data)
     prepared = Prepare(splits.preprocessing, torch.device("cpu"))(splits.train.inputs[:4]).numpy()

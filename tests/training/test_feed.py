@@ -8,19 +8,19 @@ import torch
 
 from api_schemas.config import Config
 from api_schemas.preprocessing import ImageInput
+from common.array_types import RowIndices
 from encoder.preprocessing import Preprocessing
+from training.batches.batch_feed import Batch, Feed
+from training.batches.batch_inputs import Inputs
+from training.batches.prepare import Prepare
 from training.data.items import Items
-from training.embed import Prepare
-from training.feed import Batch, Feed
-from training.inputs import Inputs
-from training.processes import Processes
-from training.samplers import Rows
+from training.runtime.distributed import Processes
 
 CPU = torch.device("cpu")
-PLAN: list[Rows] = [np.arange(start, start + 6) for start in (0, 6, 12)]
+PLAN: list[RowIndices] = [np.arange(start, start + 6) for start in (0, 6, 12)]
 
 
-def feed(plan: list[Rows], first_step: int = 0) -> Feed:
+def feed(plan: list[RowIndices], first_step: int = 0) -> Feed:
     config = Config.model_validate(
         {
             "data": {"path": "drawings", "augmentation": {"shift": 0.2, "rotations_as_classes": True}},

@@ -16,15 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from api_schemas.config import Config, ModelConfig
-from api_schemas.errors import BundleError, ConfigError, InputError
 from api_schemas.preprocessing import ImageInput
+from common.errors import BundleError, ConfigError, InputError
 from encoder.encoder import Encoder
 from encoder.preprocessing import Preprocessing
-from encoder.tokens import Tokenizer
+from encoder.tokenizer import Tokenizer
 from tests.conftest import absent
-from training.export import export_encoder
-from training.network import build_network
-from training.run import train
+from tests.training.conftest import exported
+from training.loop.train import train
+from training.models.network import build_network
 
 MakeConfig = Callable[..., Config]
 WORDS = ["[PAD]", "[UNK]", "card", "lost", "balance", "low", "transfer", "money", "please", "now", "help"]
@@ -97,7 +97,7 @@ def test_a_text_encoder_is_trained_exported_and_served_without_torch(
 ) -> None:
     run = train(text_config(small, bert, texts(tmp_path / "t.jsonl")), tmp_path / "run")
     assert run.preprocessing().shape == (4,), "as many tokens as the longest training text has"
-    assert export_encoder(run, tmp_path / "encoder") <= 1e-5
+    assert exported(run, tmp_path / "encoder") <= 1e-5
     names = {path.name for path in (tmp_path / "encoder").iterdir()}
     assert names == {"encoder.onnx", "preprocessing.json", "tokenizer.json"}
     stored = run.embeddings("test")
@@ -120,7 +120,7 @@ def test_a_finished_run_asks_for_no_weights_and_no_shape(
     run = train(config, tmp_path / "run")
     (folder / "model.safetensors").unlink()
     (folder / "config.json").unlink()
-    assert export_encoder(run, tmp_path / "encoder") <= 1e-5
+    assert exported(run, tmp_path / "encoder") <= 1e-5
     stored = run.embeddings("test")
     again = train(config, tmp_path / "run", resume=True).embeddings("test")
     assert stored is not None
@@ -142,7 +142,7 @@ def test_a_share_of_the_weights_is_trained(
 
 def test_padding_changes_nothing(bert: Path) -> None:
     tokenizer = Tokenizer.open(bert / "tokenizer.json")
-    from training.backbones.hub import HfText
+    from training.models.backbones.hub import HfText
 
     network = HfText((8,), str(bert)).eval()
     short, long = (torch.from_numpy(tokenizer.numbers("card lost", n))[None] for n in (2, 8))
@@ -163,7 +163,7 @@ def test_an_image_transformer_takes_grey_images(vit: Path, pooling: str | None) 
 
 def test_an_image_transformer_is_exported(small: MakeConfig, vit: Path, tmp_path: Path) -> None:
     config = small(model={"backbone": f"hf:{vit}", "embedding_dim": 4, "trained": 0.0})
-    assert export_encoder(train(config, tmp_path / "run"), tmp_path / "encoder") <= 1e-5
+    assert exported(train(config, tmp_path / "run"), tmp_path / "encoder") <= 1e-5
 
 
 def test_timm_networks_are_built_where_timm_is() -> None:
@@ -233,7 +233,7 @@ def test_a_timm_network_is_trained_in_part_and_exported(
         key for key, value in network.backbone.state_dict().items() if not torch.equal(fresh[key], value)
     ]
     assert moved == ["network.last.weight", "network.last.bias"], "the frozen norm keeps its statistics too"
-    assert export_encoder(run, tmp_path / "encoder") <= 1e-5
+    assert exported(run, tmp_path / "encoder") <= 1e-5
 
 
 def test_weights_of_timm_are_asked_for_once(

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from api_schemas.config import OptimizerConfig
-from training.muon import Muon, orthogonalised
-from training.state import make_optimizer
+from training.loop.train_state import make_optimizer
+from training.optim.muon import Muon, orthogonalised
 
 
 def quadratic_steps(weight: Tensor, optimizer: torch.optim.Optimizer, steps: int) -> None:

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from api_schemas.config import SamplerConfig
-from training import neighbours as module
-from training.neighbours import Neighbours
-from training.samplers import batches
+from training.batches import class_neighbours as module
+from training.batches.class_neighbours import Neighbours
+from training.batches.samplers import batches
 
 
 def on_a_circle(degrees: list[float]) -> Tensor:

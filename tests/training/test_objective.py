@@ -12,12 +12,13 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from api_schemas.config import Config
-from api_schemas.errors import ConfigError
-from training.checkpoint import CHECKPOINTS, latest_checkpoint, load_checkpoint
+from common.errors import ConfigError
+from training.loop.checkpoint import latest_checkpoint, load_checkpoint
+from training.loop.train import train
 from training.losses import LOSSES, Loss, ThresholdConsistentMargin
-from training.mixup import Metrix
-from training.objective import Objective
-from training.run import train
+from training.objective.mixup import Metrix
+from training.objective.objective import Objective
+from training.run_folder.run_layout import CHECKPOINTS
 
 MakeConfig = Callable[..., Config]
 SUM = ["multi_similarity", {"name": "threshold_consistent_margin", "weight": 0.5}]

@@ -12,10 +12,10 @@ import pytest
 from numpy.typing import NDArray
 
 from api_schemas.config import Config, DataConfig
-from api_schemas.errors import ConfigError, InputError
-from training.data.load import load_data
-from training.data.pairs import classes_of, holds_pairs
-from training.run import train
+from common.errors import ConfigError, InputError
+from training.data.load_data import load_data
+from training.data.pair_labels import classes_of, holds_pairs
+from training.loop.train import train
 
 MakeConfig = Callable[..., Config]
 EVERYTHING = {"train": 1, "validation": 0, "test": 0}

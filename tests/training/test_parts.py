@@ -11,19 +11,19 @@ from pydantic import ValidationError
 from torch.nn import functional as F
 
 from api_schemas.config import AugmentationConfig, ModelConfig, SamplerConfig, ScheduleConfig
-from api_schemas.errors import ConfigError
 from api_schemas.preprocessing import ImageInput, ImageMode, TableInput, VectorInput
+from common.errors import ConfigError
 from encoder.preprocessing import Preprocessing
-from training.augment import _sampling_grid, _transforms, augmented, quarter_turned
-from training.backbones.conv4 import Conv4
+from training.batches.augmentation import _sampling_grid, _transforms, augmented
+from training.batches.batch_inputs import Inputs
+from training.batches.prepare import Prepare
+from training.batches.samplers import batches
 from training.data.items import Items
-from training.embed import Prepare
-from training.inputs import Inputs
-from training.network import build_network
+from training.models.backbones.conv4 import Conv4
+from training.models.network import build_network
+from training.models.test_time_views import quarter_turned, views_of
+from training.optim.lr_schedule import rate_factor
 from training.registry import built
-from training.samplers import batches
-from training.schedule import rate_factor
-from training.views import views_of
 
 
 def rule_of(shape: tuple[int, ...]) -> Preprocessing:

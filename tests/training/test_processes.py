@@ -20,21 +20,24 @@ from torch import Tensor, multiprocessing, nn
 from torch import distributed as dist
 
 from api_schemas.config import Config, ModelConfig
-from api_schemas.errors import ConfigError, InputError
 from api_schemas.preprocessing import ImageInput, VectorInput
-from decision.progress import silent
+from common.array_types import RowIndices
+from common.errors import ConfigError, InputError
+from common.progress import silent
 from encoder.preprocessing import Preprocessing
-from training.batch_norm import joined_batch_norms
-from training.checkpoint import CHECKPOINTS, latest_checkpoint, load_checkpoint
+from training.batches.batch_feed import Feed
+from training.batches.batch_inputs import Inputs
+from training.batches.samplers import batches
 from training.data.items import Items, Splits
-from training.feed import Feed
-from training.inputs import Inputs
-from training.loop import Loop
-from training.network import build_network
-from training.objective import Objective
-from training.run import Run, train
-from training.samplers import Rows, batches
-from training.state import State
+from training.loop.checkpoint import latest_checkpoint, load_checkpoint
+from training.loop.loop import Loop
+from training.loop.train import train
+from training.loop.train_state import State
+from training.models.network import build_network
+from training.models.sync_batch_norm import joined_batch_norms
+from training.objective.objective import Objective
+from training.run_folder.run_folder import Run
+from training.run_folder.run_layout import CHECKPOINTS
 
 STEPS = 3
 T = TypeVar("T")
@@ -70,7 +73,7 @@ def write_items(folder: Path) -> None:
 class InFloat64(Inputs):
     """Pixels as the network takes them, without the rounding to float32 that is done in earnest."""
 
-    def __call__(self, rows: Rows, generator: torch.Generator) -> Tensor:
+    def __call__(self, rows: RowIndices, generator: torch.Generator) -> Tensor:
         return torch.from_numpy((self.items.inputs[rows] / 255 - 1) / 0.3)
 
 

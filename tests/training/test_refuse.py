@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from api_schemas.config import Config
-from api_schemas.errors import ConfigError, InputError
+from common.errors import ConfigError, InputError
+from training.batches.samplers import batches
+from training.config_checks import compares_items, few_positives, refuse_impossible, refuse_oversized
+from training.loop.train import train
 from training.losses import LOSSES
-from training.objective import Objective
-from training.refuse import compares_items, few_positives, refuse_impossible, refuse_oversized
-from training.run import train
-from training.samplers import batches
+from training.objective.objective import Objective
 
 MakeConfig = Callable[..., Config]
 NAMES = sorted(LOSSES)

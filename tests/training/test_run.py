@@ -21,24 +21,19 @@ from tensorboardX.proto.event_pb2 import Event
 from torch import Tensor
 
 from api_schemas.config import Config
-from api_schemas.errors import ConfigError, InputError
-from api_schemas.files import write_atomically
-from decision.embeddings import EmbeddingSet
-from training import checkpoint, loop
-from training import metrics as metrics_module
-from training.checkpoint import (
-    BEST,
-    CHECKPOINTS,
-    Checkpoint,
-    latest_checkpoint,
-    load_checkpoint,
-    refuse_other_run,
-)
+from common.atomic_files import write_atomically
+from common.errors import ConfigError, InputError
+from embeddings.embedding_set import EmbeddingSet
 from training.data import images
-from training.health import look_for_collapse
-from training.run import Run, train
-from training.state import Progress
-from training.validate import Figures
+from training.loop import checkpoint, loop
+from training.loop import epoch_log as metrics_module
+from training.loop.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint, refuse_other_run
+from training.loop.failure_checks import look_for_collapse
+from training.loop.train import train
+from training.loop.train_state import Progress
+from training.loop.validation_metrics import Figures
+from training.run_folder.run_folder import Run
+from training.run_folder.run_layout import BEST, CHECKPOINTS
 
 T = TypeVar("T")
 MakeConfig = Callable[..., Config]
@@ -103,8 +98,9 @@ def test_a_run_leaves_what_the_commands_after_it_need(small: MakeConfig, tmp_pat
 
 def test_embeddings_are_those_of_the_best_network(small: MakeConfig, tmp_path: Path) -> None:
     run = train(small(), tmp_path / "run")
-    from training.data.load import load_data
-    from training.embed import Prepare, embed
+    from training.batches.prepare import Prepare
+    from training.data.load_data import load_data
+    from training.loop.embed_split import embed
 
     test = load_data(run.config.data).test
     assert test is not None

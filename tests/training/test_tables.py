@@ -15,16 +15,16 @@ import torch
 from pydantic import ValidationError
 
 from api_schemas.config import Config, DataConfig
-from api_schemas.errors import ConfigError, InputError
 from api_schemas.preprocessing import TextInput
+from common.errors import ConfigError, InputError
 from encoder.encoder import Encoder
-from encoder.ngrams import ngram_numbers
-from training.backbones.ngram import Ngram
-from training.data.load import load_data
-from training.data.rows import read_texts
+from encoder.ngram_hashing import ngram_numbers
+from tests.training.conftest import exported
+from training.data.load_data import load_data
+from training.data.table_items import read_texts
 from training.data.tables import read_table
-from training.export import export_encoder
-from training.run import train
+from training.loop.train import train
+from training.models.backbones.ngram import Ngram
 
 MakeConfig = Callable[..., Config]
 
@@ -324,7 +324,7 @@ def test_texts_go_from_a_file_to_a_served_encoder(small: MakeConfig, tmp_path: P
         model={"backbone": "ngram", "width": 16, "embedding_dim": 8},
     )
     run = train(config, tmp_path / "run")
-    assert export_encoder(run, tmp_path / "encoder") <= 1e-5
+    assert exported(run, tmp_path / "encoder") <= 1e-5
     encoder = Encoder.open(tmp_path / "encoder")
     assert encoder.kind == "text"
     stored = run.embeddings("test")
@@ -343,7 +343,7 @@ def test_tables_go_from_a_file_to_a_served_encoder(small: MakeConfig, tmp_path: 
         model={"backbone": "mlp", "hidden": [8], "embedding_dim": 4},
     )
     run = train(config, tmp_path / "run")
-    export_encoder(run, tmp_path / "encoder")
+    exported(run, tmp_path / "encoder")
     stored = run.embeddings("test")
     assert stored is not None
     table = pq.read_table(tmp_path / "t.parquet").to_pylist()

@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from api_schemas.errors import InputError
 from api_schemas.preprocessing import ImageInput
-from decision.progress import Track
+from common.array_types import Bools
+from common.errors import InputError
+from common.progress import Track
 from encoder.preprocessing import Preprocessing
-from encoder.refusal import RefusedInput
+from encoder.refused_input import RefusedInput
 from training.data.items import Items
-from training.data.pairs import classes_of, holds_pairs
+from training.data.pair_labels import classes_of, holds_pairs
 from training.data.tables import LISTS, other_columns, read_table, text_column
 
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"))
@@ -279,7 +280,7 @@ def read_images(
     skip_broken: bool,
     track: Track,
     say: Callable[[str], None],
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+) -> tuple[NDArray[np.uint8], Bools]:
     """Decode and resize all images.
 
     Returns:

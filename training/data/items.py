@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from decision.embeddings import Text
+from common.array_types import Texts
 from encoder.preprocessing import Preprocessing
-from training.data.mapped import Mapped
+from training.data.mapped_vectors import Mapped
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,8 +27,8 @@ class Items:
     """
 
     inputs: Any  # NDArray, or Mapped, which is indexed as one
-    labels: Text
-    ids: Text
+    labels: Texts
+    ids: Texts
     metadata: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     def __len__(self) -> int:

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api_schemas.config import DataConfig, SplitConfig
-from api_schemas.errors import InputError
+from common.array_types import RowIndices, Texts
+from common.errors import InputError
 from training.data.items import Items
 
 PARTS = ("train", "validation", "test")
-Rows = NDArray[np.int64]
 
 
-def split_items(items: Items, data: DataConfig, source: str) -> dict[str, Rows]:
+def split_items(items: Items, data: DataConfig, source: str) -> dict[str, RowIndices]:
     """Row numbers of each part, ascending; a part that gets nothing is empty.
 
     Raises:
@@ -42,7 +42,7 @@ def split_items(items: Items, data: DataConfig, source: str) -> dict[str, Rows]:
     return parts
 
 
-def refuse_unusable(items: Items, parts: Mapping[str, Rows], source: str) -> None:
+def refuse_unusable(items: Items, parts: Mapping[str, RowIndices], source: str) -> None:
     """Raise InputError for one class only, no class with two items, or a part that cannot be used."""
     _refuse_alike(items, source)
     train = items.subset(parts["train"])
@@ -72,7 +72,7 @@ def _refuse_alike(items: Items, source: str) -> None:
         )
 
 
-def _by_value(column: NDArray[np.str_], split: SplitConfig) -> dict[str, Rows]:
+def _by_value(column: Texts, split: SplitConfig) -> dict[str, RowIndices]:
     """Distinct values are shuffled and dealt out by share, or by fold."""
     values, codes = np.unique(column, return_inverse=True)
     order = np.random.default_rng(split.seed).permutation(len(values))
@@ -88,7 +88,7 @@ def _by_value(column: NDArray[np.str_], split: SplitConfig) -> dict[str, Rows]:
     return {name: np.flatnonzero(part_of[codes] == number) for number, name in enumerate(PARTS)}
 
 
-def _by_time(items: Items, column: str, split: SplitConfig, source: str) -> dict[str, Rows]:
+def _by_time(items: Items, column: str, split: SplitConfig, source: str) -> dict[str, RowIndices]:
     """Cuts as near to the shares as items of one time allow, which stay together."""
     times = _times(_column(items, column, source), column, source)
     order = np.argsort(times, kind="stable")
@@ -130,7 +130,7 @@ def _moment(text: str, row: int, column: str, source: str) -> np.datetime64:
     return np.datetime64(found.astimezone(UTC).replace(tzinfo=None) if found.tzinfo else found, "us")
 
 
-def _by_column(items: Items, column: str, source: str) -> dict[str, Rows]:
+def _by_column(items: Items, column: str, source: str) -> dict[str, RowIndices]:
     values = _column(items, column, source)
     aliases: Mapping[str, str] = {"val": "validation", "valid": "validation", "dev": "validation"}
     named = np.array([aliases.get(str(value), str(value)) for value in values])

@@ -15,8 +15,8 @@ import pyarrow.json
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from api_schemas.errors import InputError
-from decision.embeddings import Text
+from common.array_types import Float64s, Texts
+from common.errors import InputError
 
 LISTS = frozenset((".csv", ".parquet"))
 BYTES_A_CHARACTER = 4
@@ -101,7 +101,7 @@ def _as_written(column: pa.ChunkedArray, name: str, path: Path) -> pa.ChunkedArr
     return trimmed
 
 
-def text_column(table: pa.Table, name: str, path: Path) -> NDArray[np.str_]:
+def text_column(table: pa.Table, name: str, path: Path) -> Texts:
     """A column of names, labels or ids as text [n] (integers as their digits).
 
     Raises:
@@ -129,7 +129,7 @@ def _no_text(name: str, path: Path) -> InputError:
     return InputError(f"{path}: column '{name}' holds what is no text in UTF-8: write it anew.")
 
 
-def _of_one_width(texts: list[str], name: str, path: Path) -> NDArray[np.str_]:
+def _of_one_width(texts: list[str], name: str, path: Path) -> Texts:
     """As a numpy array, in which every row takes the room of the longest."""
     row = max(range(len(texts)), key=lambda row: len(texts[row]))
     longest = len(texts[row])
@@ -141,9 +141,7 @@ def _of_one_width(texts: list[str], name: str, path: Path) -> NDArray[np.str_]:
     return np.array(texts, dtype=np.str_)
 
 
-def numeric_columns(
-    table: pa.Table, without: Collection[str], path: Path
-) -> tuple[NDArray[np.float64], list[str]]:
+def numeric_columns(table: pa.Table, without: Collection[str], path: Path) -> tuple[Float64s, list[str]]:
     """All columns but the named ones, as float64 [n, columns], with their names.
 
     Raises:
@@ -189,7 +187,7 @@ def other_columns(table: pa.Table, without: Collection[str], path: Path) -> dict
     return found
 
 
-def standardisation(values: NDArray[np.float64]) -> tuple[list[float], list[float]]:
+def standardisation(values: Float64s) -> tuple[list[float], list[float]]:
     """Mean and deviation of each column; a column that does not vary keeps its scale."""
     deviations = values.std(axis=0)
     return values.mean(axis=0).tolist(), np.where(deviations > 0, deviations, 1.0).tolist()
@@ -219,6 +217,6 @@ def joined(tables: Sequence[pa.Table], paths: Sequence[Path]) -> pa.Table:
     )
 
 
-def numbered(n: int) -> Text:
+def numbered(n: int) -> Texts:
     """Row numbers as ids, where a table has none."""
     return np.arange(n).astype(np.str_)

@@ -11,12 +11,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from api_schemas.config import DataConfig
-from api_schemas.errors import ConfigError, InputError
-from decision.arrays import read_array
-from decision.embedding_files import read_embeddings
+from common.errors import ConfigError, InputError
+from embeddings.files import read_embeddings
+from embeddings.npy import read_array
 from training.data.items import Items
-from training.data.mapped import Mapped
-from training.data.pairs import classes_of, holds_pairs
+from training.data.mapped_vectors import Mapped
+from training.data.pair_labels import classes_of, holds_pairs
 from training.data.tables import LISTS, numbered, other_columns, read_table, text_column
 
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from training.catalogue import Spec, catalogue_lines
-from training.losses.adopted import ADOPTED
+from training.losses.base import Loss
 from training.losses.binomial_deviance import BinomialDeviance
 from training.losses.center import Center
 from training.losses.circle import Circle
-from training.losses.class_vectors import start_from_class_means
-from training.losses.combined import CombinedLoss, Weight
+from training.losses.class_vector_base import start_from_class_means
 from training.losses.contrastive import Contrastive
 from training.losses.d_simplex import DSimplex
 from training.losses.harmonic import Harmonic
 from training.losses.hierarchical_contrastive import HierarchicalContrastive
 from training.losses.icnn import ICNN
-from training.losses.library import Loss
 from training.losses.lifted_structure import LiftedStructure
 from training.losses.mean_field import MeanFieldClassWiseMultiSimilarity, MeanFieldContrastive
 from training.losses.multi_similarity import MultiSimilarity
@@ -22,6 +19,7 @@ from training.losses.nd import ND
 from training.losses.normalized_softmax import NormalizedSoftmax
 from training.losses.nt_xent import NTXent
 from training.losses.partial_fc import PartialFC
+from training.losses.pml_losses import ADOPTED
 from training.losses.proto_triplet import ProtoTriplet
 from training.losses.proxy_anchor import ProxyAnchor
 from training.losses.proxy_nca import ProxyNCA, ProxyNCAPlusPlus
@@ -32,8 +30,10 @@ from training.losses.sup_con import SupCon
 from training.losses.threshold_consistent_margin import ThresholdConsistentMargin
 from training.losses.triplet import Triplet
 from training.losses.unpg import UNPG
+from training.losses.weighted_sum import CombinedLoss, Weight
 from training.losses.z_loss import ZLoss
 from training.registry import built, chosen
+from training.registry_listing import Spec, catalogue_lines
 
 __all__ = ["LOSSES", "CombinedLoss", "Loss", "Weight", "build", "catalogue", "start_from_class_means"]
 

@@ -7,8 +7,8 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.losses.library import CosineSimilarity, LossTerms, PairLoss, per_element
-from training.losses.mixable import MixedPairs, Roles
+from training.losses.base import CosineSimilarity, LossTerms, PairLoss, per_element
+from training.losses.parts.mixed_pairs import MixedPairs, Roles
 
 
 class BinomialDeviance(PairLoss):

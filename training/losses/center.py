@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.losses.class_vectors import ClassVectorLoss
+from training.losses.class_vector_base import ClassVectorLoss
 
 
 class Center(ClassVectorLoss):

@@ -6,9 +6,9 @@ from typing import ClassVar
 
 from torch.nn import functional as F
 
-from training.losses.library import CircleLoss, LossTerms, PairLoss, per_element
-from training.losses.mixable import MixedPairs, Roles
-from training.losses.pairs import soft_logsumexp
+from training.losses.base import CircleLoss, LossTerms, PairLoss, per_element
+from training.losses.parts.mixed_pairs import MixedPairs, Roles
+from training.losses.parts.pair_masks import soft_logsumexp
 
 
 class Circle(PairLoss, CircleLoss):

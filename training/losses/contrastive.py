@@ -8,9 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from training.losses.distances import unit_distance
-from training.losses.library import ContrastiveLoss, LossTerms, PairLoss
-from training.losses.mixable import MixedPairs, Roles
+from training.losses.base import ContrastiveLoss, LossTerms, PairLoss
+from training.losses.parts.distances import unit_distance
+from training.losses.parts.mixed_pairs import MixedPairs, Roles
 
 
 class Contrastive(PairLoss, ContrastiveLoss):

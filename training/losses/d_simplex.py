@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.losses.class_vectors import ClassVectorLoss, cosines
+from training.losses.class_vector_base import ClassVectorLoss, cosines
 
 
 class DSimplex(ClassVectorLoss):

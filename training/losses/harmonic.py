@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.losses.class_vectors import ClassVectorLoss
-from training.losses.distances import squared_distances
+from training.losses.class_vector_base import ClassVectorLoss
+from training.losses.parts.distances import squared_distances
 
 NEAREST = 1e-4  # added to squared distances, as in the authors' code: an item on its centre has a finite loss
 

@@ -7,9 +7,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from training.losses.class_vectors import check_codes
-from training.losses.library import CosineSimilarity, Indices, Loss, LossTerms, reduced
-from training.losses.pairs import masked_logsumexp, masked_mean, pair_masks
+from training.losses.base import CosineSimilarity, Indices, Loss, LossTerms, reduced
+from training.losses.class_vector_base import check_codes
+from training.losses.parts.pair_masks import masked_logsumexp, masked_mean, pair_masks
 
 
 class HierarchicalContrastive(Loss):

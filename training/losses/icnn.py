@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.losses.distances import squared_distances
-from training.losses.episodes import in_support
-from training.losses.library import Indices, Loss, LossTerms, reduced
+from training.losses.base import Indices, Loss, LossTerms, reduced
+from training.losses.parts.distances import squared_distances
+from training.losses.parts.episodes import in_support
 
 NEAREST = 1e-6  # under the root, as in the authors' code
 EPSILON = 1e-7

@@ -6,10 +6,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from training.losses.distances import unit_distance
-from training.losses.library import GeneralizedLiftedStructureLoss, LossTerms, PairLoss, per_element
-from training.losses.mixable import MixedPairs, Roles
-from training.losses.pairs import soft_logsumexp
+from training.losses.base import GeneralizedLiftedStructureLoss, LossTerms, PairLoss, per_element
+from training.losses.parts.distances import unit_distance
+from training.losses.parts.mixed_pairs import MixedPairs, Roles
+from training.losses.parts.pair_masks import soft_logsumexp
 
 
 class LiftedStructure(PairLoss, GeneralizedLiftedStructureLoss):

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.losses.class_vectors import ClassVectorLoss, cosines
-from training.losses.library import Indices, LossTerms, reduced
-from training.losses.pairs import item_weights
+from training.losses.base import Indices, LossTerms, reduced
+from training.losses.class_vector_base import ClassVectorLoss, cosines
+from training.losses.parts.pair_masks import item_weights
 
 
 class MeanFieldContrastive(ClassVectorLoss):

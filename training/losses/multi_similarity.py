@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from training.losses.library import LossTerms, MultiSimilarityLoss, PairLoss, per_element
-from training.losses.mixable import MixedPairs, Roles
-from training.losses.pairs import soft_logsumexp
+from training.losses.base import LossTerms, MultiSimilarityLoss, PairLoss, per_element
+from training.losses.parts.mixed_pairs import MixedPairs, Roles
+from training.losses.parts.pair_masks import soft_logsumexp
 
 
 class MultiSimilarity(PairLoss, MultiSimilarityLoss):

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.losses.library import Indices, Loss, LossTerms, per_element
-from training.losses.pairs import item_weights
+from training.losses.base import Indices, Loss, LossTerms, per_element
+from training.losses.parts.pair_masks import item_weights
 
 
 class ND(Loss):

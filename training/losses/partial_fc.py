@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.losses.class_vectors import ClassVectorLoss, cosines
-from training.losses.margin_softmax import Margin, margin_of, with_margin
+from training.losses.class_vector_base import ClassVectorLoss, cosines
+from training.losses.parts.margin_softmax import Margin, margin_of, with_margin
 
 
 class PartialFC(ClassVectorLoss):

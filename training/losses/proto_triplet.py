@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.losses.distances import squared_distances
-from training.losses.episodes import in_support
-from training.losses.library import Indices, Loss, LossTerms, per_element
-from training.losses.pairs import item_weights
+from training.losses.base import Indices, Loss, LossTerms, per_element
+from training.losses.parts.distances import squared_distances
+from training.losses.parts.episodes import in_support
+from training.losses.parts.pair_masks import item_weights
 
 NEAREST = 1e-6  # under the root, as in the authors' code
 

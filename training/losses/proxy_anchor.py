@@ -7,10 +7,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from training.losses.class_vectors import ClassVectorLoss, cosines
-from training.losses.library import Indices, LossTerms, reduced
-from training.losses.mixable import MixedPairs, Roles
-from training.losses.pairs import item_weights, masked_logsumexp, soft_logsumexp
+from training.losses.base import Indices, LossTerms, reduced
+from training.losses.class_vector_base import ClassVectorLoss, cosines
+from training.losses.parts.mixed_pairs import MixedPairs, Roles
+from training.losses.parts.pair_masks import item_weights, masked_logsumexp, soft_logsumexp
 
 
 class ProxyAnchor(ClassVectorLoss):

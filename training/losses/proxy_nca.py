@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.losses.class_vectors import ClassVectorLoss, cosines
-from training.losses.library import LossTerms, per_element
-from training.losses.mixable import MixedPairs, Roles
-from training.losses.pairs import soft_logsumexp
+from training.losses.base import LossTerms, per_element
+from training.losses.class_vector_base import ClassVectorLoss, cosines
+from training.losses.parts.mixed_pairs import MixedPairs, Roles
+from training.losses.parts.pair_masks import soft_logsumexp
 
 
 class ProxyNCA(ClassVectorLoss):

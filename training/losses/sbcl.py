@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.losses.clusters import cluster
-from training.losses.library import CosineSimilarity, Indices, Loss, LossTerms, per_element
-from training.losses.pairs import pair_masks
+from training.losses.base import CosineSimilarity, Indices, Loss, LossTerms, per_element
+from training.losses.parts.kmeans import cluster
+from training.losses.parts.pair_masks import pair_masks
 from training.losses.sup_con import contrast
 
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from training.losses.class_vectors import ClassVectorLoss, cosines
+from training.losses.class_vector_base import ClassVectorLoss, cosines
 
 
 class SFace(ClassVectorLoss):

@@ -7,8 +7,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from training.losses.class_vectors import check_codes
-from training.losses.library import Indices, Loss, LossTerms, SoftTripleLoss
+from training.losses.base import Indices, Loss, LossTerms, SoftTripleLoss
+from training.losses.class_vector_base import check_codes
 
 
 class SoftTriple(Loss, SoftTripleLoss):

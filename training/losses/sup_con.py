@@ -7,8 +7,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from training.losses.library import CosineSimilarity, LossTerms, PairLoss, per_element
-from training.losses.pairs import masked_logsumexp
+from training.losses.base import CosineSimilarity, LossTerms, PairLoss, per_element
+from training.losses.parts.pair_masks import masked_logsumexp
 
 
 class SupCon(PairLoss):

@@ -7,8 +7,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from training.losses.library import CosineSimilarity, Indices, Loss, LossTerms, reduced
-from training.losses.pairs import masked_mean, pair_masks
+from training.losses.base import CosineSimilarity, Indices, Loss, LossTerms, reduced
+from training.losses.parts.pair_masks import masked_mean, pair_masks
 
 
 class ThresholdConsistentMargin(Loss):

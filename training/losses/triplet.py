@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from training.losses.distances import unit_distance
-from training.losses.library import Loss, LossTerms, TripletMarginLoss, per_element
-from training.losses.mixable import MixedPairs, Roles
+from training.losses.base import Loss, LossTerms, TripletMarginLoss, per_element
+from training.losses.parts.distances import unit_distance
+from training.losses.parts.mixed_pairs import MixedPairs, Roles
 
 
 class Triplet(Loss, TripletMarginLoss):

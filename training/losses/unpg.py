@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.losses.class_vectors import ClassVectorLoss, cosines
-from training.losses.margin_softmax import Margin, margin_of, with_margin
-from training.losses.pairs import masked_logsumexp
+from training.losses.class_vector_base import ClassVectorLoss, cosines
+from training.losses.parts.margin_softmax import Margin, margin_of, with_margin
+from training.losses.parts.pair_masks import masked_logsumexp
 
 
 class UNPG(ClassVectorLoss):

@@ -7,8 +7,8 @@ import torch
 from torch.nn import functional as F
 
 from tests.training.losses.cases import CLASSES, DIMENSION, batch, make, value_and_gradient
-from training.losses.library import CosineSimilarity, library_losses, library_miners
-from training.memory import CrossBatchMemory
+from training.losses.base import CosineSimilarity, library_losses, library_miners
+from training.objective.cross_batch_memory import CrossBatchMemory
 
 PAIRED = {
     "triplet": ("TripletMarginLoss", {}),

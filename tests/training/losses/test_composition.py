@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from api_schemas.errors import ConfigError
+from common.errors import ConfigError
 from tests.training.losses.cases import DIMENSION, NAMES, Spec, batch, make, value_and_gradient
-from training import memory as memories
 from training.losses import LOSSES, CombinedLoss, Weight
-from training.memory import CrossBatchMemory
-from training.miners import MINERS
-from training.miners import build as build_miner
-from training.miners import catalogue as miner_catalogue
+from training.objective import cross_batch_memory as memories
+from training.objective.cross_batch_memory import CrossBatchMemory
+from training.objective.miners import MINERS
+from training.objective.miners import build as build_miner
+from training.objective.miners import catalogue as miner_catalogue
 
 
 def test_a_weight_moves_in_a_straight_line_between_two_shares_of_the_run() -> None:

@@ -10,9 +10,9 @@ from torch import Tensor, multiprocessing, nn
 from torch import distributed as dist
 
 from tests.training.losses.cases import DIMENSION, NAMES, Spec, batch, make
-from training import mixup
 from training.losses import LOSSES
-from training.losses.gather import GatheredLoss
+from training.objective import mixup
+from training.runtime.all_gather import GatheredLoss
 
 SIZES = (9, 6)  # batches of two sizes
 

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from api_schemas.errors import ConfigError
+from common.errors import ConfigError
 from tests.training.losses.cases import CLASSES, DIMENSION, NAMES, Spec, batch, make, value_and_gradient
-from training import mixup
 from training.losses import LOSSES
-from training.losses.mixable import MixedPairs
-from training.mixup.choice import anchor_negative, positive_negative, sides
-from training.mixup.metrix import Metrix, mixed_embeddings
+from training.losses.parts.mixed_pairs import MixedPairs
+from training.objective import mixup
+from training.objective.mixup.metrix import Metrix, mixed_embeddings
+from training.objective.mixup.pair_selection import anchor_negative, positive_negative, sides
 
 FITS = [name for name in NAMES if LOSSES[name].roles]
 ISSUE = {

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from tests.training.losses.cases import CLASSES, NAMES, batch, make, value_and_gradient
 from tests.training.losses.naive import TWINS, lifted_structure
 from training.losses import LOSSES
-from training.losses.adopted import ADOPTED
-from training.losses.clusters import cluster
+from training.losses.parts.kmeans import cluster
+from training.losses.pml_losses import ADOPTED
 
 
 def test_every_own_loss_has_a_twin() -> None:

@@ -1,0 +1,177 @@
+"""YAML files and ``key.path=value`` overrides, checked against a pydantic model with helpful errors."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from common.errors import ConfigError, InputError
+
+M = TypeVar("M", bound=BaseModel)
+_VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML reads 1e-3 as text (YAML 1.1 wants a dot); people mean the number. Of a key given twice it takes
+    the last without a word, which is refused here."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        for place, (key, _) in enumerate(node.value):
+            if key.value in keys[:place] and key.value != "<<":
+                raise yaml.constructor.ConstructorError(
+                    problem=f"the key '{key.value}' is given twice", problem_mark=key.start_mark
+                )
+        found: dict[Any, Any] = super().construct_mapping(node, deep)
+        return found
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: list(resolvers) for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
+)
+
+
+def parse_yaml(text: str) -> Any:
+    """YAML text as plain Python values; raises yaml.YAMLError."""
+    return yaml.load(text, Loader=_Loader)  # a SafeLoader subclass
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The mapping a YAML file holds; raises InputError naming the file and, where known, the line."""
+    if path.is_dir():
+        raise InputError(
+            f"{path} is a folder, expected a YAML file; to train on what is in it, write its path under data."
+        )
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not a YAML file: it is not UTF-8 text.") from None
+    try:
+        value = parse_yaml(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}" if mark else ""
+        raise InputError(f"{path} is not valid YAML{where}: {getattr(error, 'problem', error)}.") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path} must hold keys and values, found {type(value).__name__}.")
+    return value
+
+
+def mapping_text(value: Mapping[str, Any]) -> str:
+    """A mapping as YAML text, keys in the order given."""
+    text: str = yaml.safe_dump(dict(value), sort_keys=False, allow_unicode=True)
+    return text
+
+
+def validated(model: type[M], value: Mapping[str, Any], overrides: Sequence[str], source: str) -> M:
+    """Apply overrides, expand variables, check every key and value; raises ConfigError."""
+    merged = dict(value)
+    for override in overrides:
+        _override(merged, override)
+    merged = _expanded(merged, source)
+    _check_keys(model, merged, "", source)
+    try:
+        return model.model_validate(merged)
+    except ValidationError as error:
+        # of the forms that a value may have, the one that goes deepest is the one that was meant
+        detail = max(error.errors(include_url=False), key=lambda detail: len(detail["loc"]))
+        where, what = _place(detail["loc"], merged), detail["msg"].removeprefix("Value error, ")
+        found = "" if detail["type"] in ("value_error", "missing") else f", found {detail['input']!r}"
+        raise ConfigError(f"{source}: {where}: {what}{found}.") from None
+
+
+def _place(location: Sequence[int | str], value: Any) -> str:
+    """The dotted path of what was given, without pydantic's names for forms that a value may have."""
+    place = []
+    for part in location:
+        if isinstance(value, dict) and (part in value or part == location[-1]):
+            value = value.get(part)
+        elif isinstance(value, list) and isinstance(part, int) and part < len(value):
+            value = value[part]
+        else:
+            continue
+        place.append(str(part))
+    return ".".join(place) or "(top level)"
+
+
+def nearest(key: str, valid: Sequence[str]) -> str:
+    """A hint: the valid key most like the one given, or all of them when none is close."""
+    close = difflib.get_close_matches(key, valid, n=1, cutoff=0.6)
+    return f"did you mean '{close[0]}'?" if close else f"valid are: {', '.join(sorted(valid))}."
+
+
+def _override(target: dict[str, Any], override: str) -> None:
+    path, separator, text = override.partition("=")
+    keys = path.strip().split(".")
+    if not separator or not all(keys):
+        raise ConfigError(f"--set {override}: expected key.path=value.")
+    try:
+        value = parse_yaml(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {override}: the value is not valid YAML.") from None
+    for position, key in enumerate(keys[:-1]):
+        inner = target.get(key)
+        if isinstance(inner, str):  # `loss: triplet` is short for {name: triplet}
+            inner = {"name": inner}
+        elif isinstance(inner, list):
+            raise ConfigError(
+                f"--set {override}: {'.'.join(keys[: position + 1])} is a list; set the whole of it, "
+                "e.g. 'loss=[{name: triplet}]'."
+            )
+        target[key] = dict(inner) if isinstance(inner, dict) else {}
+        target = target[key]
+    target[keys[-1]] = value
+
+
+def _expanded(value: Any, source: str) -> Any:
+    if isinstance(value, dict):
+        return {key: _expanded(part, source) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_expanded(part, source) for part in value]
+    if not isinstance(value, str):
+        return value
+
+    def replacement(match: re.Match[str]) -> str:
+        found = os.environ.get(match[1], match[2])
+        if found is None:
+            raise ConfigError(f"{source}: the environment variable {match[1]} is not set.")
+        return found
+
+    return _VARIABLE.sub(replacement, value)
+
+
+def _check_keys(model: type[BaseModel], value: Any, path: str, source: str) -> None:
+    """Pydantic says 'extra inputs are not permitted'; people need to know what was meant."""
+    if not isinstance(value, Mapping):
+        return
+    fields = model.model_fields
+    for key, part in value.items():
+        where = f"{path}.{key}" if path else str(key)
+        if key in fields:
+            for inner in _models_in(fields[key].annotation):
+                for item in part if isinstance(part, list) else [part]:
+                    _check_keys(inner, item, where, source)
+        elif model.model_config.get("extra") != "allow":
+            raise ConfigError(f"{source}: unknown key '{where}': {nearest(str(key), list(fields))}")
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if typing.get_origin(annotation) in (list, types.UnionType, typing.Union):
+        return [model for inner in typing.get_args(annotation) for model in _models_in(inner)]
+    return []

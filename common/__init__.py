@@ -1,0 +1,1 @@
+"""What every room may use: errors, array types, atomic files, progress, optional packages."""

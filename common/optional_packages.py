@@ -1,0 +1,17 @@
+"""Which optional packages a command needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from common.errors import MissingExtra
+
+
+@contextmanager
+def needs(command: str, extra: str) -> Iterator[None]:
+    """Around a command's imports: a package that is not installed becomes advice to install its extra."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingExtra(command, extra) from error

@@ -1,0 +1,50 @@
+"""From score to the probability of a match."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from api_schemas.operating_point import Probability
+from common.array_types import Float64s
+
+
+def match_probability(scores: ArrayLike, calibration: Probability, prior: float | None = None) -> Float64s:
+    """Probability that pairs with these scores match.
+
+    Log-odds at the calibration's own prior, moved to another one by adding the difference of the
+    priors' log-odds:
+
+    - ``platt``: ``slope * score + intercept`` (Platt 1999);
+    - ``temperature``: ``(score - offset) / temperature``, the offset where errors of both kinds are
+      equally frequent (Guo et al. 2017, section 4.2);
+    - ``isotonic``: linear between fitted points, constant beyond them (Zadrozny & Elkan 2002).
+
+    Args:
+        scores: float of any shape.
+        calibration: fitted parameters and the prior they were fitted at.
+        prior: share of matches in deployment, in (0, 1); the calibration's own unless given.
+
+    Returns:
+        float64 in [0, 1], the shape of ``scores``.
+    """
+    odds = log_odds(np.asarray(scores, dtype=np.float64), calibration)
+    if prior is not None:
+        odds = odds + _logit(prior) - _logit(calibration.prior)
+    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * odds)))
+
+
+def log_odds(scores: Float64s, calibration: Probability) -> Float64s:
+    """Log-odds of a match at the calibration's own prior, the shape of ``scores``."""
+    parameters = calibration.parameters
+    if calibration.kind == "platt":
+        return np.asarray(scores * parameters["slope"] + parameters["intercept"])
+    if calibration.kind == "temperature":
+        return np.asarray((scores - parameters["offset"]) / parameters["temperature"])
+    return np.asarray(
+        np.interp(scores, np.atleast_1d(parameters["scores"]), np.atleast_1d(parameters["log_odds"]))
+    )
+
+
+def _logit(p: float) -> float:
+    return float(np.log(p) - np.log1p(-p))

@@ -1,0 +1,80 @@
+"""What a threshold is asked to do, as flags of a command."""
+
+from __future__ import annotations
+
+import math
+
+from api_schemas.operating_point import Aggregate, Target, TargetKind
+from common.errors import ConfigError
+
+
+def share_target(kind: TargetKind, value: float, confidence: float) -> Target:
+    """A target that is a share in (0, 1); raises ConfigError otherwise."""
+    if not 0 < value < 1:
+        raise ConfigError(
+            f"the target {kind.upper()} must be between 0 and 1 (1 % is 0.01), found {value:g}."
+        )
+    return Target(kind=kind, value=value, confidence=confidence)
+
+
+def one_target(
+    confidence: float,
+    *,
+    far: float | None = None,
+    fpir: float | None = None,
+    frr: float | None = None,
+    eer: bool = False,
+    cost: tuple[float, float, float] | None = None,
+    aggregate: Aggregate = "nearest",
+) -> Target:
+    """The one target that was given; raises ConfigError for none, several, a share outside (0, 1), or an
+    aggregate of pairs."""
+    if not 0.5 <= confidence < 1:
+        raise ConfigError(f"confidence must be at least 0.5 and below 1, found {confidence:g}.")
+    flags: dict[TargetKind, float | None] = {"far": far, "fpir": fpir, "frr": frr}
+    given = [share_target(kind, value, confidence) for kind, value in flags.items() if value is not None]
+    if eer:
+        given.append(Target(kind="eer", confidence=confidence))
+    if cost is not None:
+        given.append(Target(kind="cost", confidence=confidence, cost_parameters=_cost_parameters(cost)))
+    if len(given) != 1:
+        raise ConfigError(f"give exactly one target (FAR, FPIR, FRR, EER or cost), found {len(given)}.")
+    if aggregate != "nearest" and given[0].kind != "fpir":
+        raise ConfigError(f"the aggregate {aggregate} is of a 1:N search: it needs a target FPIR.")
+    return given[0].model_copy(update={"aggregate": aggregate})
+
+
+def costs(text: str) -> tuple[float, float, float]:
+    """The three numbers of ``--cost``; raises ConfigError for anything else."""
+    try:
+        false_match, false_non_match, prior = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(
+            f"--cost needs FALSE_MATCH,FALSE_NON_MATCH,PRIOR, e.g. 10,1,0.01; found '{text}'."
+        ) from None
+    return false_match, false_non_match, prior
+
+
+def _cost_parameters(cost: tuple[float, float, float]) -> dict[str, float]:
+    false_match, false_non_match, prior = cost
+    if not (0 < false_match < math.inf and 0 < false_non_match < math.inf and 0 < prior < 1):
+        raise ConfigError(
+            "a cost is two positive costs (of a false match, of a false non-match) and a prior between "
+            f"0 and 1, found {', '.join(f'{number:g}' for number in cost)}."
+        )
+    return {"cost_false_match": false_match, "cost_false_non_match": false_non_match, "prior": prior}
+
+
+def chosen_targets(far: float | None, fpir: float | None) -> dict[TargetKind, float]:
+    """The targets that were given as flags; an empty dictionary leaves the choice to the configuration."""
+    flags: dict[TargetKind, float | None] = {"far": far, "fpir": fpir}
+    given = {kind: value for kind, value in flags.items() if value is not None}
+    for kind, value in given.items():
+        share_target(kind, value, 0.95)
+    return given
+
+
+def name_of(target: Target) -> str:
+    """A readable default name, e.g. ``far-1%``."""
+    rule = "" if target.aggregate == "nearest" else "-mean"
+    return target.kind if target.value is None else f"{target.kind}-{100 * target.value:g}%{rule}"

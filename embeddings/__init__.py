@@ -1,0 +1,1 @@
+"""Embedding sets: their files, hashes, and the one similarity."""

@@ -1,0 +1,176 @@
+"""A set of labelled unit vectors: what every number and every decision is computed from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from common.array_types import Int64s, Texts, UnitVectors
+from common.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class EmbeddingSet:
+    """Labelled unit vectors with ids and metadata columns, one row an item.
+
+    Attributes:
+        vectors: float32 [n, d], unit rows.
+        labels: text [n]; an integer label is its decimal digits.
+        ids: text [n], distinct.
+        metadata: further columns by name, each of length n.
+    """
+
+    vectors: UnitVectors
+    labels: Texts
+    ids: Texts
+    metadata: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        embeddings: ArrayLike,
+        labels: ArrayLike,
+        ids: ArrayLike | None = None,
+        metadata: Mapping[str, ArrayLike] | None = None,
+        source: str = "embeddings",
+    ) -> EmbeddingSet:
+        """Check and normalise raw arrays.
+
+        Args:
+            embeddings: float [n, d], any length of row but zero; normalised here in float64.
+            labels: [n], integers or text.
+            ids: [n], distinct; row numbers unless given.
+            metadata: columns of length n.
+            source: what error messages call the data, e.g. the file's name.
+
+        Raises:
+            InputError: wrong shape or length, NaN, infinity, a zero row, repeated ids; names the row.
+        """
+        return cls.from_units(unit_rows(embeddings, source), labels, ids, metadata, source)
+
+    @classmethod
+    def from_units(
+        cls,
+        vectors: UnitVectors,
+        labels: ArrayLike,
+        ids: ArrayLike | None = None,
+        metadata: Mapping[str, ArrayLike] | None = None,
+        source: str = "embeddings",
+    ) -> EmbeddingSet:
+        """Check labels, ids and metadata, see ``from_arrays``; the vectors are taken as unit rows."""
+        n = len(vectors)
+        texts = _as_text(labels, n, "labels", source)
+        names = _digits(np.arange(n)) if ids is None else _as_text(ids, n, "ids", source)
+        if ids is not None:
+            _refuse_repeats(names, source)
+        columns = {name: np.asarray(column) for name, column in (metadata or {}).items()}
+        for name, column in columns.items():
+            if len(column) != n:
+                raise InputError(f"{source}: column '{name}' has {len(column)} values for {n} embeddings.")
+        return cls(vectors, texts, names, columns)
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    @property
+    def dimension(self) -> int:
+        """Length of a vector."""
+        return int(self.vectors.shape[1])
+
+    @cached_property
+    def _classes_and_codes(self) -> tuple[Texts, Int64s]:
+        classes, codes = np.unique(self.labels, return_inverse=True)
+        return classes, codes.astype(np.int64)
+
+    @property
+    def classes(self) -> Texts:
+        """The distinct labels, sorted as text."""
+        return self._classes_and_codes[0]
+
+    @property
+    def codes(self) -> Int64s:
+        """int64 [n]: each row's position in ``classes``."""
+        return self._classes_and_codes[1]
+
+    def subset(self, rows: NDArray[Any] | Sequence[int]) -> EmbeddingSet:
+        """The rows of an index array or boolean mask, in that order."""
+        chosen = np.asarray(rows)
+        columns = {name: column[chosen] for name, column in self.metadata.items()}
+        return EmbeddingSet(self.vectors[chosen], self.labels[chosen], self.ids[chosen], columns)
+
+    def of_classes(self, classes: ArrayLike) -> EmbeddingSet:
+        """The items of the named classes, in their order here."""
+        return self.subset(np.isin(self.labels, np.asarray(classes, dtype=np.str_)))
+
+
+def unit_rows(embeddings: ArrayLike, source: str = "embeddings", first_row: int = 0) -> UnitVectors:
+    """Float32 [n, d] unit rows from any real [n, d]; raises InputError naming the first bad row.
+
+    ``first_row`` is what the first row here is called, for who brings rows block by block.
+    """
+    try:
+        raw = np.asarray(embeddings)
+    except ValueError:
+        raise InputError(f"{source}: not a rectangular array of numbers.") from None
+    if raw.ndim != 2 or raw.shape[0] == 0 or raw.shape[1] == 0:
+        raise InputError(f"{source}: expected a non-empty [N, D] array, found shape {raw.shape}.")
+    if raw.dtype.kind not in "fiu":
+        raise InputError(f"{source}: vectors must be numbers, found {raw.dtype}.")
+    squares = np.einsum(
+        "ij,ij->i", raw, raw, dtype=np.float64, casting="same_kind" if raw.dtype.kind == "f" else "unsafe"
+    )
+    bad = np.flatnonzero(~np.isfinite(squares))
+    if bad.size:
+        what = "NaN" if np.isnan(raw[bad[0]]).any() else "an infinite or too large value"
+        raise InputError(
+            f"{source}: row {first_row + bad[0]} of the embeddings holds {what} ({bad.size} such rows)."
+        )
+    zero = np.flatnonzero(squares == 0)
+    if zero.size:
+        raise InputError(
+            f"{source}: row {first_row + zero[0]} of the embeddings is a zero vector, which has no direction "
+            f"({zero.size} such rows)."
+        )
+    return np.ascontiguousarray((raw / np.sqrt(squares)[:, None]).astype(np.float32))
+
+
+def _as_text(values: ArrayLike, n: int, what: str, source: str) -> Texts:
+    array = np.asarray(values)
+    if array.ndim != 1 or len(array) != n:
+        found = f"{len(array)}" if array.ndim == 1 else f"shape {array.shape}"
+        raise InputError(f"{source}: {n} embeddings need {n} {what}, found {found}.")
+    if array.dtype.kind in "iu":
+        return _digits(array)
+    if array.dtype.kind == "U":
+        return array
+    if array.dtype.kind in "OT":
+        return np.array(
+            [_one_text(value, row, what, source) for row, value in enumerate(array)], dtype=np.str_
+        )
+    raise InputError(f"{source}: {what} must be integers or text, found {array.dtype}.")
+
+
+def _digits(numbers: NDArray[Any]) -> Texts:
+    """Decimal digits, in text no wider than the longest: numpy's own choice takes 84 bytes a number."""
+    longest = max(len(str(numbers.min(initial=0))), len(str(numbers.max(initial=0))))
+    return numbers.astype(f"<U{longest}")
+
+
+def _one_text(value: object, row: int, what: str, source: str) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        return str(int(value))
+    raise InputError(f"{source}: row {row} of {what} must be an integer or text, found {value!r}.")
+
+
+def _refuse_repeats(ids: Texts, source: str) -> None:
+    distinct, counts = np.unique(ids, return_counts=True)
+    if len(distinct) != len(ids):
+        repeated = distinct[counts > 1][0]
+        raise InputError(f"{source}: the id '{repeated}' occurs {counts.max()} times; ids must be distinct.")

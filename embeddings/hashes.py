@@ -1,0 +1,46 @@
+"""What ties an operating point to its model and its data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+
+from common.array_types import UnitVectors
+from common.atomic_files import sha256_of_file
+from embeddings.embedding_set import EmbeddingSet
+
+BLOCK_ROWS = 65_536
+
+
+def data_hash(items: EmbeddingSet) -> str:
+    """SHA-256 over the rows (float32, little-endian) and labels of a set, in their order."""
+    digest = hashlib.sha256()
+    digest.update(np.asarray(items.vectors.shape, dtype="<i8").tobytes())
+    digest.update(np.ascontiguousarray(items.vectors, dtype="<f4").data)
+    for start in range(0, len(items), BLOCK_ROWS):
+        between = "\0" if start else ""
+        digest.update((between + "\0".join(items.labels[start : start + BLOCK_ROWS].tolist())).encode())
+    return digest.hexdigest()
+
+
+def cohort_hash(vectors: UnitVectors) -> str:
+    """SHA-256 over the shape and the rows (float32, little-endian) of a cohort, in their order."""
+    digest = hashlib.sha256(np.asarray(vectors.shape, dtype="<i8").tobytes())
+    digest.update(np.ascontiguousarray(vectors, dtype="<f4").data)
+    return digest.hexdigest()
+
+
+def encoder_model_hash(encoder: Path, preprocessing: Path) -> str:
+    """SHA-256 over the encoder file and its preprocessing: another input pipeline is another model."""
+    return hashlib.sha256(
+        f"{sha256_of_file(encoder)}\n{sha256_of_file(preprocessing)}\n".encode()
+    ).hexdigest()
+
+
+def vectors_model_hash(name: str, dimension: int) -> str:
+    """SHA-256 that stands for a model known by name alone: its name, dimension and L2 normalisation."""
+    described = json.dumps({"dimension": dimension, "model": name, "normalisation": "l2"}, sort_keys=True)
+    return hashlib.sha256(described.encode()).hexdigest()

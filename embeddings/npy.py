@@ -1,0 +1,104 @@
+"""Arrays on disk in numpy's form, alone in a ``.npy`` or in an archive: what they say is checked first."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.errors import InputError
+
+LAST_LETTER = 0x10FFFF
+
+
+@contextmanager
+def refusing_damage(path: Path, kind: str) -> Iterator[None]:
+    """Whatever goes wrong while a file is read becomes InputError, which names the file.
+
+    Args:
+        kind: what the file is read as, e.g. "Parquet".
+    """
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # of numpy, zipfile, zlib, tokenize, Arrow: their errors have no common base
+        what = textwrap.shorten(str(error) or type(error).__name__, 120)
+        reason = what if isinstance(error, _Objects) else f"it is damaged or of another kind ({what})"
+        raise InputError(f"{path} cannot be read as {kind}: {reason}.") from None
+
+
+class _Objects(Exception):
+    """An array of Python objects, which only pickle could read."""
+
+    def __str__(self) -> str:
+        return "it holds Python objects, never unpickled; save labels as np.array(labels, dtype=str)"
+
+
+def read_array(path: Path) -> NDArray[Any]:
+    """A ``.npy`` file of any shape; raises InputError when it is damaged or holds Python objects."""
+    with refusing_damage(path, "a plain array"), path.open("rb") as stream:
+        return whole_array(stream, path.stat().st_size, path)
+
+
+def map_array(path: Path) -> NDArray[Any]:
+    """A ``.npy`` file that stays on disk; raises InputError when it is damaged or holds Python objects."""
+    with refusing_damage(path, "a .npy array"), path.open("rb") as stream:
+        array_header(stream, path.stat().st_size, path)
+        return np.lib.format.open_memmap(path, mode="r")
+
+
+def array_header(stream: IO[bytes], size: int, path: Path) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether it lies column by column, and type of the array that begins here.
+
+    Args:
+        size: of the array in bytes, with its header.
+
+    Raises:
+        InputError: another size than shape and type make.
+    """
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, by_column, dtype = read(stream)
+    if dtype.hasobject:
+        raise _Objects
+    expected, found = math.prod(shape) * dtype.itemsize, size - stream.tell()
+    if min(shape, default=0) < 0 or found > expected:
+        raise InputError(
+            f"{path} is damaged: an array of shape {shape} takes {expected} bytes, found {found}."
+        )
+    if found < expected:
+        raise InputError(f"{path} is damaged: it ends before row {shape[0] - 1 if shape else 0}.")
+    return shape, by_column, dtype
+
+
+def whole_array(stream: IO[bytes], size: int, path: Path) -> NDArray[Any]:
+    """The array of any shape that begins here and takes ``size`` bytes."""
+    array_header(stream, size, path)
+    stream.seek(0)
+    array: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
+    if array.dtype.kind == "U" and array.size:
+        letters = array.ravel().astype(array.dtype.newbyteorder("=")).view(np.uint32)
+        if letters.max(initial=0) > LAST_LETTER:
+            raise InputError(f"{path} is damaged: it holds text that is none.")
+    return array
+
+
+def array_blocks(stream: IO[bytes], size: int, path: Path, rows_at_once: int) -> Iterator[NDArray[Any]]:
+    """The matrix [n, d] that begins here and takes ``size`` bytes, in blocks [b, d]."""
+    shape, by_column, dtype = array_header(stream, size, path)
+    rows, dimension = shape
+    if by_column:  # no row is whole before the last column is read
+        whole = np.frombuffer(stream.read(), dtype=dtype).reshape(dimension, rows).T
+        yield from (whole[start : start + rows_at_once] for start in range(0, rows, rows_at_once))
+        return
+    for start in range(0, rows, rows_at_once):
+        count = min(rows_at_once, rows - start)
+        data = stream.read(count * dimension * dtype.itemsize)
+        yield np.frombuffer(data, dtype=dtype).reshape(count, dimension)

@@ -1,0 +1,25 @@
+"""The one similarity that decisions are made on."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from common.array_types import Float32s, UnitVectors
+
+
+def pair_similarities(a: UnitVectors, b: UnitVectors) -> Float32s:
+    """Cosine of each pair of unit rows, accumulated in float64 and rounded to float32.
+
+    The sum runs along one contiguous row at a time, so a pair's similarity does not depend on how
+    many pairs are computed with it, nor on the engine that proposed it.
+
+    Args:
+        a, b: float32 [m, d] unit rows; either may be [1, d] and is then compared with every row.
+
+    Returns:
+        float32 [m], each in [-1, 1].
+    """
+    products = np.multiply(a, b, dtype=np.float64)
+    sums = np.add.reduce(products, axis=1)
+    similarities: Float32s = np.minimum(np.maximum(sums, -1.0), 1.0).astype(np.float32)
+    return similarities

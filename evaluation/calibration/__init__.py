@@ -1,0 +1,1 @@
+"""Choose a threshold for a target and prove it by resampling classes."""

@@ -1,0 +1,195 @@
+"""Confidence bounds from resampling classes.
+
+A share of impostor pairs is a U-statistic of order two over classes: every pair of items belongs to
+a pair of classes. With ``D = A - F N`` (accepted pairs minus the share F of all pairs, per pair of
+classes) Hoeffding's decomposition is ``D_ij = r_i + r_j + E_ij`` with rows of ``E`` summing to zero.
+Drawing classes with replacement reproduces the variance of the ``E`` part once, and once more in
+each of the two row effects, which carry its noise: three times in all, where fresh classes bring it
+once (Owen 2007, The pigeonhole bootstrap, section 3). Here the row effects are shrunk by the factor
+that takes their noise away before they are drawn, and a class drawn twice is never its own impostor,
+so that the resampled shares have the variance of shares over fresh classes. The quantiles are
+corrected for bias and skewness (BCa, Efron 1987) and, because a handful of crowded classes may carry
+the whole variance, expanded to a t distribution whose degrees of freedom come from the fourth
+moment of the classes' influence (Satterthwaite). Both corrections take the row effects as they were
+seen, not as they were shrunk: noise has next to no third moment of its own, so shrinking would take
+skewness away that is there, and the variance is only as well known as the rows that it was seen in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from common.array_types import Float64s
+
+REPLICATES = 1000
+DENSE_CLASSES = 2048  # up to here a matrix over pairs of classes is dense; beyond, mostly zeros
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its two-sided interval and its one-sided upper bound, at one confidence."""
+
+    estimate: float
+    lower: float
+    upper: float
+    bound: float
+
+    def transformed(self, function: Callable[[float], float]) -> Interval:
+        """The interval of an increasing function of the quantity."""
+        return Interval(*(function(value) for value in (self.estimate, self.lower, self.upper, self.bound)))
+
+
+def resampled_classes(n_classes: int, seed: int, replicates: int = REPLICATES) -> Float64s:
+    """Float [replicates, classes]: how often each class is drawn, with replacement."""
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(n_classes, np.full(n_classes, 1.0 / n_classes), size=replicates)
+    return drawn.astype(np.float64)
+
+
+class PairShares:
+    """K shares of one population of impostor pairs, and what classes do to them.
+
+    ``F_k = sum_{i != j} A_k,ij / sum_{i != j} N_ij`` with ``N_ij = (a_i b_j + a_j b_i) / 2``.
+
+    Args:
+        matrices: K symmetric [classes, classes] with a zero diagonal, dense or scipy sparse: the
+            (weighted) accepted pairs between two classes.
+        a, b: float [classes]; for pairs of items both are the class sizes.
+        weights: float [replicates, classes] from ``resampled_classes``.
+    """
+
+    def __init__(self, matrices: Sequence[Any], a: Float64s, b: Float64s, weights: Float64s) -> None:
+        self.n = len(a)
+        ab = float(a @ b)
+        self.total = float(a.sum() * b.sum() - ab)
+        self.values = np.array([float(matrix.sum()) / self.total for matrix in matrices])
+        pair_rows = (a * (b.sum() - b) + b * (a.sum() - a)) / 2
+        squares = 0.5 * (float(a @ a) * float(b @ b) + ab**2) - float((a * a) @ (b * b))
+        drawn_pairs = (weights @ a) * (weights @ b) - (weights**2) @ (a * b)
+        drawn_pairs = np.maximum(drawn_pairs, np.finfo(float).tiny)
+        rows, quadratic, linear = [], [], []
+        for matrix, value in zip(matrices, self.values, strict=True):
+            row = (np.asarray(matrix.sum(axis=1)).ravel() - value * pair_rows) / (self.n - 2)
+            drawn = np.einsum("bc,cb->b", weights, np.asarray(matrix @ weights.T))
+            rows.append(row)
+            quadratic.append(drawn / drawn_pairs - value)
+            linear.append(2 * ((weights @ row) * weights.sum(axis=1) - (weights**2) @ row) / drawn_pairs)
+        self.rows, self.quadratic, self.linear = np.array(rows), np.array(quadratic), np.array(linear)
+        # Sums of E_k E_l over ordered pairs, by Pythagoras: rows of E sum to zero.
+        residual = np.empty((len(matrices), len(matrices)))
+        for k, first in enumerate(matrices):
+            for m, second in enumerate(matrices):
+                product = first.multiply(second) if hasattr(first, "multiply") else first * second
+                centred = (
+                    float(product.sum())
+                    - self.values[m] * float(a @ (first @ b))
+                    - self.values[k] * float(a @ (second @ b))
+                    + self.values[k] * self.values[m] * squares
+                )
+                residual[k, m] = centred - 2 * (self.n - 2) * float(self.rows[k] @ self.rows[m])
+        self.residual = residual
+
+    def interval(
+        self,
+        function: Callable[[Float64s], Float64s],
+        gradient: Float64s,
+        confidence: float,
+    ) -> Interval:
+        """Interval of a smooth function of the K shares.
+
+        Args:
+            function: float [K, m] -> float [m]; the quantity, or an increasing function of it.
+            gradient: float [K], of the function at ``values``.
+            confidence: of the one-sided bound and of the two-sided interval.
+        """
+        influence = 2 * (gradient @ self.rows) * (self.n - 1) / self.total
+        by_class, by_pair = self.variance(gradient)
+        seen = float(influence @ influence)
+        kept = np.sqrt(by_class / seen) if seen > 0 else 0.0
+        shares = self.values[:, None] + self.quadratic - (1 - kept) * self.linear
+        return _accelerated(
+            float(function(self.values[:, None])[0]),
+            function(shares),
+            influence,
+            by_class + by_pair,
+            confidence,
+        )
+
+    def variance(self, gradient: Float64s) -> tuple[float, float]:
+        """Of a combination of the shares, float [K]: the part classes bring, the part their pairs bring."""
+        row = gradient @ self.rows
+        noise = max(float(gradient @ self.residual @ gradient), 0.0)
+        rows = max(0.0, float(row @ row) - noise / (self.n - 2) ** 2)
+        return 4 * rows * ((self.n - 1) / self.total) ** 2, 2 * noise / self.total**2
+
+
+def pair_share(matrix: Any, sizes: Float64s, weights: Float64s, confidence: float) -> Interval:
+    """Interval of the share of impostor pairs that are accepted (FAR) over fresh classes.
+
+    Args:
+        matrix: symmetric [classes, classes] with a zero diagonal: accepted pairs of items between
+            two classes.
+        sizes: float [classes], items per class.
+        weights: float [replicates, classes].
+    """
+    return PairShares([matrix], sizes, sizes, weights).interval(lambda f: f[0], np.ones(1), confidence)
+
+
+def class_share(events: Float64s, totals: Float64s, weights: Float64s, confidence: float) -> Interval:
+    """Interval of ``sum(events) / sum(totals)`` over fresh classes, e.g. FRR: one sum per class."""
+    share = float(events.sum() / totals.sum())
+    drawn = np.maximum(weights @ totals, np.finfo(float).tiny)
+    influence = (events - share * totals) / totals.sum()
+    return _accelerated(
+        share, (weights @ events) / drawn, influence, float(influence @ influence), confidence
+    )
+
+
+def class_matrix(first: NDArray[Any], second: NDArray[Any], amounts: NDArray[Any] | None, n: int) -> Any:
+    """Symmetric [n, n] that adds half of each amount (1 unless given) at (first, second) and its mirror.
+
+    Dense for few classes, scipy sparse for many.
+    """
+    values = np.full(len(first), 0.5) if amounts is None else 0.5 * np.asarray(amounts, dtype=np.float64)
+    if n <= DENSE_CLASSES:
+        half = np.bincount(
+            first.astype(np.int64) * n + second.astype(np.int64), weights=values, minlength=n * n
+        ).reshape(n, n)
+        return half + half.T
+    from scipy import sparse
+
+    half_sparse = sparse.coo_array((values, (first, second)), shape=(n, n)).tocsr()
+    return (half_sparse + half_sparse.T).tocsr()
+
+
+def _accelerated(
+    estimate: float, replicates: Float64s, influence: Float64s, variance: float, confidence: float
+) -> Interval:
+    """BCa interval with t quantiles, of an estimate with a known ``variance``.
+
+    Args:
+        replicates: float [m], resampled values with that variance.
+        influence: float [classes], noise of the pairs included.
+    """
+    if variance < np.finfo(float).tiny ** 0.5:  # nothing varies, or a rate carried down to nothing
+        return Interval(estimate, estimate, estimate, estimate)
+    below = float(np.mean(replicates < estimate) + 0.5 * np.mean(replicates == estimate))
+    bias = float(stats.norm.ppf(np.clip(below, 0.05, 0.95)))
+    acceleration = float(((influence / np.sqrt(variance)) ** 3).sum()) / 6
+    freedom = np.inf
+    seen = float(influence @ influence)
+    if seen > 0:
+        kurtosis = len(influence) * float((influence**4).sum()) / seen**2
+        freedom = max(3.0, 2 * len(influence) / max(kurtosis - 1, 1e-9) * (variance / seen) ** 2)
+    levels = [(1 - confidence) / 2, (1 + confidence) / 2, confidence]
+    quantiles = stats.t.ppf(levels, freedom) if np.isfinite(freedom) else stats.norm.ppf(levels)
+    shifted = bias + quantiles
+    corrected = stats.norm.cdf(bias + shifted / np.maximum(1 - acceleration * shifted, 0.1))
+    lower, upper, bound = np.quantile(replicates, corrected)
+    return Interval(estimate, float(lower), float(upper), float(bound))

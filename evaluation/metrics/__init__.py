@@ -1,0 +1,1 @@
+"""Figures of a report: retrieval, verification, identification, OPIS."""

@@ -1,0 +1,1 @@
+"""All pairs of a set, counted exactly and in blocks."""

@@ -1,0 +1,240 @@
+"""What every query met: its best impostor, its best partner, and the ranks of its partners."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+
+from common.array_types import Bools, Float32s, Float64s, Int32s, Int64s
+from common.progress import Track, silent
+from evaluation.kernels.block_view import Place
+from evaluation.kernels.rank_kernels import (
+    State,
+    best_and_ranks_of_columns,
+    best_and_ranks_of_rows,
+    raise_bars,
+)
+from evaluation.pairs.pairs import PART, Block, Pairs, class_scores
+from evaluation.pairs.threads import cores, in_threads, row_shares
+
+DEEPEST_RANK = 10  # recall is asked at up to this rank; beyond it ranks matter up to the partners' number
+PARTNERS_HELD = 2**26  # partners whose ranks are counted at a time, 12 bytes each
+
+
+@dataclass(frozen=True, eq=False)
+class Ranks:
+    """Per row of ``a``; where a set is compared with itself, every item is a query of all others.
+
+    With R partners, R-precision is the share of partners among the R nearest; MAP@R is the mean over
+    ranks i = 1..R of the precision at i where item i is a partner, else 0 ("A Metric Learning Reality
+    Check", arXiv 2003.08505, section 4.2). Ranks are by similarity, ties by row.
+
+    Attributes:
+        best: float32 [n]: highest score of an impostor, -inf where there is none.
+        best_row: int64 [n]: the impostor's row in the set that was given, lowest among ties.
+        best_partner, best_partner_row: float32 and int64 [n]: the best partner by score, -inf and -1.
+        n_partners: int64 [n]: items of the query's class it can be matched with.
+        first_rank, r_precision, map_at_r: float64 [n], NaN where there is no partner.
+    """
+
+    best: Float32s
+    best_row: Int64s
+    best_partner: Float32s
+    best_partner_row: Int64s
+    n_partners: Int64s
+    first_rank: Float64s
+    r_precision: Float64s
+    map_at_r: Float64s
+
+    @classmethod
+    def joined(cls, parts: list[Ranks]) -> Ranks:
+        """Those of consecutive rows, one after the other."""
+        columns = (np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(cls))
+        return cls(*columns)
+
+    @cached_property
+    def right(self) -> Bools:
+        """bool [n]: whether the best of all by score is a partner; ties go to the lower row."""
+        tie_won = (self.best_partner == self.best) & (self.best_partner_row < self.best_row)
+        return np.asarray((self.n_partners > 0) & ((self.best_partner > self.best) | tie_won))
+
+
+def few_partners(pairs: Pairs) -> bool:
+    """Whether the partners of all queries may be held at once."""
+    return int(_most_partners(pairs).sum()) <= PARTNERS_HELD
+
+
+def ranks_of(pairs: Pairs, track: Track = silent) -> Ranks:
+    """Ranks of all rows of ``a`` in a walk of their own, a bounded number of partners at a time.
+
+    Where all of them may be held, a set against itself is walked once per pair.
+    """
+    parts = []
+    strips: list[slice | None] = [None] if few_partners(pairs) else list(_strips(pairs))
+    for rows in track(strips, "ranks", len(strips)):
+        queries = Queries.of(pairs, rows)
+        for block in queries.pairs.blocks():
+            queries.meet(block, queries.pairs.place(block))
+        parts.append(queries.ranks())
+    return Ranks.joined(parts)
+
+
+def _most_partners(pairs: Pairs) -> Int64s:
+    return np.asarray(pairs.b.sizes[pairs.a.codes])
+
+
+def _strips(pairs: Pairs) -> Iterator[slice]:
+    """Consecutive rows that together have few enough partners."""
+    total = np.cumsum(_most_partners(pairs))
+    first = 0
+    while first < len(total):
+        before = total[first - 1] if first else 0
+        stop = max(first + 1, int(np.searchsorted(total, before + PARTNERS_HELD, side="right")))
+        yield slice(first, stop)
+        first = stop
+
+
+@dataclass(eq=False)
+class Queries:
+    """What some rows of ``a`` have met so far.
+
+    Attributes:
+        pairs: where the blocks to meet come from; its ``a`` holds these rows.
+        best, best_row, best_partner, best_partner_row: as in ``Ranks``.
+        partner_starts: int64 [n + 1]: the partners of query q stand at starts[q]:starts[q + 1].
+        partner_similarities: float32, descending within a query, ties by row.
+        partner_rows: int32: the partners' rows in the set that was given.
+        ahead: int32, per partner: impostors that come after the partner before it and before itself;
+            exact wherever the rank can still matter.
+        bars: float32 [n]: similarity below which an impostor changes no rank that matters.
+    """
+
+    pairs: Pairs
+    best: Float32s
+    best_row: Int64s
+    best_partner: Float32s
+    best_partner_row: Int64s
+    partner_starts: Int64s
+    partner_similarities: Float32s
+    partner_rows: Int32s
+    ahead: Int32s
+    bars: Float32s
+
+    @classmethod
+    def of(cls, pairs: Pairs, rows: slice | None = None) -> Queries:
+        """Partners in their order, no impostor met yet.
+
+        Args:
+            pairs: a set with itself or with a gallery.
+            rows: of ``a``, whose partners are looked for; met in blocks of its own. All unless given.
+        """
+        chosen = slice(0, len(pairs.a)) if rows is None else rows
+        n, most = chosen.stop - chosen.start, int(_most_partners(pairs)[chosen].sum())
+        best_partner, best_partner_row = np.full(n, -np.inf, dtype=np.float32), np.full(n, -1)
+        similarities, partners = np.empty(most, dtype=np.float32), np.empty(most, dtype=np.int32)
+        counts = np.zeros(n, dtype=np.int64)
+        filled = 0
+        for code, some in _cells(pairs, chosen):
+            scores, likeness, kept = class_scores(pairs, code, some)
+            own = pairs.b.rows[pairs.b.starts[code] : pairs.b.starts[code + 1]]  # ascending
+            here = slice(some.start - chosen.start, some.stop - chosen.start)
+            counts[here] = kept.sum(axis=1)
+            # the pairs that are none go last; what stands before is what the counts say
+            order = np.argsort(np.where(kept, -likeness, np.float32(np.inf)), axis=1, kind="stable")
+            given = np.arange(order.shape[1]) < counts[here, None]
+            stop = filled + int(counts[here].sum())
+            similarities[filled:stop] = np.take_along_axis(likeness, order, axis=1)[given]
+            partners[filled:stop] = own[order][given]
+            filled = stop
+            masked = np.where(kept, scores, np.float32(-np.inf))
+            winner = masked.argmax(axis=1)
+            best_partner[here] = masked[np.arange(len(masked)), winner]
+            best_partner_row[here] = np.where(counts[here] > 0, own[winner], -1)
+        found = cls(
+            pairs=pairs if rows is None else pairs.against(chosen),
+            best=np.full(n, -np.inf, dtype=np.float32),
+            best_row=np.full(n, np.iinfo(np.int64).max),
+            best_partner=best_partner,
+            best_partner_row=best_partner_row,
+            partner_starts=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            partner_similarities=similarities[:filled],
+            partner_rows=partners[:filled],
+            ahead=np.zeros(filled, dtype=np.int32),
+            bars=np.full(n, np.inf, dtype=np.float32),
+        )
+        found._raise(np.arange(n))
+        return found
+
+    @property
+    def _state(self) -> State:
+        return State(
+            self.best,
+            self.best_row,
+            self.partner_starts,
+            self.partner_similarities,
+            self.partner_rows,
+            self.ahead,
+            self.bars,
+        )
+
+    def meet(self, block: Block, place: Place) -> None:
+        """Take note of a block's impostors; ``place`` is the block's place among the pairs."""
+        state = self._state
+        rows, columns = block.scores.shape
+        in_threads(
+            best_and_ranks_of_rows,
+            [(place, share, block.similarities, self.pairs.b.rows, state) for share in row_shares(rows)],
+        )
+        self._raise(np.arange(block.rows.start, block.rows.stop))
+        if not self.pairs.symmetric:
+            return
+        edges = np.linspace(0, columns, cores() + 1).astype(np.int64)
+        in_threads(
+            best_and_ranks_of_columns,
+            [
+                (place, int(first), int(stop), block.similarities, self.pairs.a.rows, state)
+                for first, stop in pairwise(edges)
+                if stop > first
+            ],
+        )
+        self._raise(np.arange(block.columns.start, block.columns.stop))
+
+    def _raise(self, queries: Int64s) -> None:
+        raise_bars(queries, DEEPEST_RANK, self._state)
+
+    def ranks(self) -> Ranks:
+        """The figures of every query, once all impostors were met.
+
+        A partner's rank is exact up to the larger of the number of partners and ``DEEPEST_RANK``, beyond
+        that a lower bound that still lies beyond it.
+        """
+        n_partners = np.diff(self.partner_starts)
+        first = self.partner_starts[:-1]
+        place = np.arange(1, len(self.ahead) + 1) - np.repeat(first, n_partners)
+        running = np.concatenate([[0], np.cumsum(self.ahead, dtype=np.int64)])
+        rank = running[1:] - np.repeat(running[first], n_partners) + place
+        within = rank <= np.repeat(n_partners, n_partners)
+        have = np.flatnonzero(n_partners)
+        figures = np.full((3, len(n_partners)), np.nan)
+        if len(have):
+            figures[0, have] = rank[first[have]]
+            figures[1, have] = np.add.reduceat(within, first[have], dtype=np.int64) / n_partners[have]
+            precision = np.where(within, place / rank, 0.0)
+            figures[2, have] = np.add.reduceat(precision, first[have]) / n_partners[have]
+        return Ranks(self.best, self.best_row, self.best_partner, self.best_partner_row, n_partners, *figures)
+
+
+def _cells(pairs: Pairs, rows: slice) -> Iterator[tuple[int, slice]]:
+    """Each class among the rows that has items in ``b``, a bounded number of pairs at a time."""
+    codes, firsts = np.unique(pairs.a.codes[rows], return_index=True)
+    edges = np.append(firsts + rows.start, rows.stop)
+    for code, first, stop in zip(codes, edges[:-1], edges[1:], strict=True):
+        width = int(pairs.b.sizes[code])
+        if width:
+            height = max(1, PART // width)
+            for start in range(int(first), int(stop), height):
+                yield int(code), slice(start, min(start + height, int(stop)))

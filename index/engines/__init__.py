@@ -1,0 +1,1 @@
+"""Engines that propose candidates: flat, HNSW, IVF-PQ."""

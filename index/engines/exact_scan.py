@@ -1,0 +1,105 @@
+"""Exact search: every row that could be among the best, whatever the rounding of the fast product."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+import faiss
+import numpy as np
+
+from common.array_types import Float32s, RowIndices, UnitVectors
+
+ROUNDING = 1e-5  # bound on |float32 product - kernel similarity| of unit rows
+SPARE = 16
+BLOCK_ROWS = 262_144
+
+Proposed = tuple[Float32s, RowIndices]
+Propose = Callable[[UnitVectors, int], Proposed]
+
+
+def certain_top(propose: Propose, queries: UnitVectors, k: int, n: int) -> RowIndices:
+    """Candidates that hold the true top k even if similarities are off by ``ROUNDING`` and ties abound.
+
+    Args:
+        propose: exact top-``fetch`` search in float32: (queries, fetch) -> (similarities, rows), best first.
+        queries: float32 [q, d].
+        k: how many are wanted.
+        n: how many rows there are to find.
+
+    Returns:
+        int64 [q, w], -1 where there is none.
+    """
+    fetch = min(n, k + SPARE)
+    similarities, found = propose(queries, fetch)
+    if fetch == n:
+        return found
+    unsure = np.flatnonzero(similarities[:, k - 1] - similarities[:, -1] <= 2 * ROUNDING)
+    if not len(unsure):
+        return found
+    wider = certain_top(propose, queries[unsure], fetch * 3, n)
+    out = np.full((len(queries), wider.shape[1]), -1, dtype=np.int64)
+    out[:, :fetch] = found
+    out[unsure] = wider
+    return out
+
+
+def scan_rows(
+    vectors: UnitVectors, queries: UnitVectors, k: int, rows: RowIndices | None = None
+) -> RowIndices:
+    """Candidates for the exact top k among all rows, or among ``rows``; -1 where there are fewer.
+
+    Args:
+        vectors: float32 [n, d] unit rows, may be memory-mapped.
+        queries: float32 [q, d] unit rows.
+        rows: int64 [m], distinct; the rows to compare with.
+
+    Returns:
+        int64 [q, w] row numbers.
+    """
+    n = len(vectors) if rows is None else len(rows)
+    if n == 0:
+        return np.full((len(queries), 0), -1, dtype=np.int64)
+    if rows is not None and len(queries) == 1 and vectors.flags.c_contiguous:
+        return _scan_in_place(vectors, queries, k, rows)
+    parts = []
+    for start in range(0, n, BLOCK_ROWS):
+        if rows is None:
+            found = _scan_block(vectors[start : start + BLOCK_ROWS], queries, k)
+            parts.append(np.where(found < 0, -1, found + start))
+        else:
+            chosen = rows[start : start + BLOCK_ROWS]
+            found = _scan_block(vectors[chosen], queries, k)
+            parts.append(np.where(found < 0, -1, chosen[found]))
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+
+def _scan_in_place(vectors: UnitVectors, query: UnitVectors, k: int, rows: RowIndices) -> RowIndices:
+    """For one query: rows are read where they are, which takes a third of the time of copying them first."""
+    if len(rows) <= k + SPARE:
+        return rows[None]
+    rows = np.ascontiguousarray(rows)
+    products = np.empty(len(rows), dtype=np.float32)
+    faiss.fvec_inner_products_by_idx(
+        *map(faiss.swig_ptr, (products, query, vectors, rows)), vectors.shape[1], 1, len(rows)
+    )
+
+    def propose(_: UnitVectors, fetch: int) -> Proposed:
+        best = (
+            np.argpartition(products, len(rows) - fetch)[-fetch:] if fetch < len(rows) else np.arange(fetch)
+        )
+        best = best[np.argsort(-products[best])]
+        return products[best][None], best[None]
+
+    return rows[certain_top(propose, query, k, len(rows))]
+
+
+def _scan_block(block: UnitVectors, queries: UnitVectors, k: int) -> RowIndices:
+    block = np.ascontiguousarray(block)
+    if len(block) <= k + SPARE:
+        return np.tile(np.arange(len(block)), (len(queries), 1))
+
+    def propose(some: UnitVectors, fetch: int) -> Proposed:
+        return cast(Proposed, faiss.knn(some, block, fetch, metric=faiss.METRIC_INNER_PRODUCT))
+
+    return certain_top(propose, queries, k, len(block))

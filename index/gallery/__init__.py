@@ -1,0 +1,1 @@
+"""A gallery on disk: generations, live updates, backups."""

@@ -1,0 +1,124 @@
+"""A copy of a data folder that can be checked byte for byte and made into a data folder again."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from api_schemas.base import Schema
+from api_schemas.manifest import FileEntry, FileName
+from common.errors import BundleError, InputError
+from index.gallery.generation_folders import EMPTY, GENERATIONS
+from index.store.database import StoreFailed
+from index.store.item_store import DATABASE_FILE, ItemStore
+from index.store.tables import first_line
+from index.verified_files import check_files, durable_entries, publish
+
+BACKUP_FILE = "backup.json"
+
+
+class BackupRecord(Schema):
+    """What a backup holds, and of which model."""
+
+    model_hash: str
+    files: dict[FileName, FileEntry]
+
+
+@contextmanager
+def unfinished(out: Path) -> Iterator[Path]:
+    """A folder to fill that gets the name ``out`` once it is whole.
+
+    Raises:
+        InputError: ``out`` exists.
+        StoreFailed: it could not be written; nothing of it is left.
+    """
+    if out.exists():
+        raise InputError(f"{out} exists: give a new folder for the backup.")
+    folder = out.with_name(f".{out.name}.tmp")
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        folder.mkdir(parents=True)
+        yield folder
+        publish(folder, out)
+    except BaseException as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, (OSError, sqlite3.Error, sa.exc.DBAPIError)):
+            raise StoreFailed(
+                f"{out} could not be written: {first_line(error)}. Nothing of it is left."
+            ) from error
+        raise
+
+
+def backup(data: Path, out: Path, store: ItemStore | None = None) -> None:
+    """A consistent copy of all that a data folder keeps, while it is in use.
+
+    The generation is copied along so that a restored folder opens at once; if a rebuild removes it
+    meanwhile it is left out, for it can be built again from the items.
+
+    Args:
+        store: the folder's item store where that is not SQLite in the folder; the copy is SQLite.
+
+    Raises:
+        InputError: ``data`` is no data folder, or ``out`` exists.
+    """
+    elsewhere = store is not None and store.file is None
+    if not elsewhere and not (data / DATABASE_FILE).is_file():
+        raise InputError(f"{data} is not a data folder: it has no {DATABASE_FILE}.")
+    with unfinished(out) as folder:
+        copy = folder / DATABASE_FILE
+        if store is not None and elsewhere:
+            store.copy_to(copy)
+        else:
+            _copy_database(data / DATABASE_FILE, copy)
+        settings = _in_one_file(copy)
+        name = settings.get("generation", EMPTY)
+        if name != EMPTY:
+            try:
+                shutil.copytree(data / GENERATIONS / name, folder / GENERATIONS / name)
+            except (FileNotFoundError, shutil.Error):
+                if (data / GENERATIONS / name).is_dir():
+                    raise
+                shutil.rmtree(folder / GENERATIONS, ignore_errors=True)
+        record = BackupRecord(model_hash=settings["model_hash"], files=durable_entries(folder))
+        record.save(folder / BACKUP_FILE)
+
+
+def _copy_database(source: Path, target: Path) -> None:
+    with closing(sqlite3.connect(source, timeout=30)) as reads, closing(sqlite3.connect(target)) as writes:
+        reads.backup(writes)
+
+
+def _in_one_file(database: Path) -> dict[str, str]:
+    """Take a write-ahead log into the file itself; returns the settings."""
+    with closing(sqlite3.connect(database)) as copied:
+        copied.execute("PRAGMA journal_mode=DELETE")
+        return dict(copied.execute("SELECT name, value FROM settings").fetchall())
+
+
+def restore(backup: Path, data: Path) -> None:
+    """Make a data folder from a backup, every file checked; a crash leaves none.
+
+    Raises:
+        InputError: ``data`` exists and is not empty.
+        BundleError: the backup is damaged.
+    """
+    if data.exists() and any(data.iterdir()):
+        raise InputError(f"{data} is not empty: a backup is restored into a new data folder.")
+    try:
+        record = BackupRecord.load(backup / BACKUP_FILE)
+    except InputError as error:
+        raise BundleError(f"{backup} is not a backup: {error}") from None
+    check_files(backup, record.files)
+    if data.exists():
+        data.rmdir()
+    with unfinished(data) as folder:
+        for name in record.files:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(backup / name, folder / name)
+        check_files(folder, record.files)
+        durable_entries(folder)

@@ -1,0 +1,127 @@
+"""A generation with what was written and deleted since, from which the view of readers is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Any, Self
+
+import numpy as np
+
+from common.array_types import Bools, Float32s, UnitVectors
+from common.progress import Track
+from decision.decider import Decider
+from embeddings.embedding_set import EmbeddingSet
+from index.items.columns import ColumnKind
+from index.items.item_table import metadata_columns
+from index.items.stored_item import StoredItem
+from index.search.gallery_view import View
+from index.search.generation import Generation
+from index.store.item_store import Changes
+
+Densities = Callable[[UnitVectors], dict[str, Float32s]]
+
+
+@dataclass(frozen=True, eq=False)
+class Overlay:
+    """Immutable: what happens makes a new one, so that a half-made change is never seen.
+
+    Attributes:
+        main: the generation, or None where there is nothing but what was written.
+        alive: bool [n], which of its rows still count.
+        written: items written since, by id.
+    """
+
+    main: Generation | None
+    alive: Bools
+    written: Mapping[str, StoredItem]
+
+    @classmethod
+    def of(cls, main: Generation | None) -> Self:
+        """Nothing has happened yet."""
+        return cls(main, np.ones(0 if main is None else len(main), dtype=bool), {})
+
+    def after(self, changes: Changes) -> Self:
+        """With items written and deleted."""
+        touched = set(changes.touched)
+        kept = {name: item for name, item in self.written.items() if name not in touched}
+        alive = self.alive
+        if self.main is not None:
+            found = (self.main.items.row_of(name) for name in touched)
+            rows = [row for row in found if row is not None]
+            if rows:
+                alive = alive.copy()
+                alive[rows] = False
+        return type(self)(self.main, alive, kept | {item.id: item for item in changes.written})
+
+    def view(self, dim: int, densities: Densities, fields: Mapping[str, ColumnKind]) -> View:
+        """What readers see; ``densities`` computes the local densities of the items written."""
+        alive = None
+        if self.main is not None and not self.alive.all():
+            alive = self.main.alive(self.alive)
+        buffer = None
+        if self.written:
+            items = collected([list(self.written.values())], len(self.written), dim)
+            buffer = Generation.buffer(items, densities(items.vectors))
+        return View(self.main, alive, buffer, dict(fields))
+
+
+def with_densities(main: Generation, deciders: Sequence[Decider]) -> Generation:
+    """A generation that has the local densities these points ask of every item; itself if it does."""
+    had = main.items.densities
+    lacking = {one.densities: one for one in deciders if one.densities not in {None, *had}}
+    if not lacking:
+        return main
+    found = {name: one.scorer.densities(main.vectors) for name, one in lacking.items() if name is not None}
+    return replace(main, items=replace(main.items, densities={**had, **found}))
+
+
+def stored_items(generation: Generation, block: int, track: Track) -> Iterator[list[StoredItem]]:
+    """A generation's rows as items, a block at a time."""
+    starts = range(0, len(generation), block)
+    for start in track(starts, "items", len(starts)):
+        rows = np.arange(start, min(start + block, len(generation)))
+        items = generation.items
+        labels = [items.classes[code] for code in items.label_codes[rows].tolist()]
+        metadata = items.metadata_block(start, len(rows))
+        vectors = np.array(generation.vectors[rows])
+        yield [
+            StoredItem(*item) for item in zip(items.ids.take(rows), labels, vectors, metadata, strict=True)
+        ]
+
+
+def collected(
+    blocks: Iterable[Sequence[StoredItem]], n: int, dim: int, file: Path | None = None
+) -> EmbeddingSet:
+    """Items as one set; with a file its vectors are written there and mapped, not held in memory."""
+    held: UnitVectors = np.empty((n if file is None else 0, dim), dtype=np.float32)
+    ids: list[str] = []
+    labels: list[str] = []
+    metadata: list[Mapping[str, Any]] = []
+    out = None if file is None else _begun(file, n, dim)
+    try:
+        for block in blocks:
+            vectors = np.stack([item.vector for item in block])
+            if out is None:
+                held[len(ids) : len(ids) + len(block)] = vectors
+            else:
+                out.write(np.ascontiguousarray(vectors, dtype="<f4").data)
+            ids += [item.id for item in block]
+            labels += [item.label for item in block]
+            metadata += [item.metadata for item in block]
+    finally:
+        if out is not None:
+            out.close()
+    if file is not None:
+        held = np.load(file, mmap_mode="r", allow_pickle=False).view(np.ndarray)
+    columns = {name: np.array(values, dtype=object) for name, values in metadata_columns(metadata).items()}
+    return EmbeddingSet(held, np.array(labels, dtype=np.str_), np.array(ids, dtype=np.str_), columns)
+
+
+def _begun(file: Path, n: int, dim: int) -> IO[bytes]:
+    """A ``.npy`` file for float32 [n, dim]; written, not mapped, since a full disk kills who writes a map."""
+    out = file.open("wb")
+    header = {"descr": "<f4", "fortran_order": False, "shape": (n, dim)}
+    np.lib.format.write_array_header_1_0(out, header)
+    return out

@@ -1,0 +1,1 @@
+"""Items beside their vectors: columns, filters, stored form."""

@@ -1,0 +1,63 @@
+"""One column made ready for questions: which rows hold a value, or lie in a range."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+
+from common.array_types import Int32s, Int64s, RowIndices
+
+ColumnKind = Literal["text", "number", "boolean"]
+
+
+class Column:
+    """Codes into sorted distinct values; -1 where a row has none."""
+
+    def __init__(self, kind: ColumnKind, values: Sequence[Any], codes: Int32s) -> None:
+        self.kind = kind
+        self._values = values
+        self._codes = codes
+
+    @cached_property
+    def _arranged(self) -> tuple[Int64s, Int64s]:
+        """Rows by code, ascending within a code, and where each code starts; missing rows come first."""
+        order = np.argsort(self._codes, kind="stable")
+        starts = np.searchsorted(self._codes[order], np.arange(len(self._values) + 1))
+        return order, starts
+
+    def present(self) -> RowIndices:
+        """Rows that have a value, ascending."""
+        return np.flatnonzero(self._codes >= 0)
+
+    def equal(self, value: Any) -> RowIndices:
+        """Rows that hold a value, ascending."""
+        code = bisect_left(self._values, value)
+        if code == len(self._values) or self._values[code] != value:
+            return np.empty(0, dtype=np.int64)
+        order, starts = self._arranged
+        return order[starts[code] : starts[code + 1]]
+
+    def among(self, values: Sequence[Any]) -> RowIndices:
+        """Rows that hold one of some values, ascending."""
+        parts = [self.equal(value) for value in set(values)]
+        return np.sort(np.concatenate(parts)) if parts else np.empty(0, dtype=np.int64)
+
+    def between(
+        self, low: Any = None, high: Any = None, *, low_open: bool = False, high_open: bool = False
+    ) -> RowIndices:
+        """Rows whose value lies between two bounds, ascending; a bound that is None does not bind."""
+        first = 0
+        last = len(self._values)
+        if low is not None:
+            first = (bisect_right if low_open else bisect_left)(self._values, low)
+        if high is not None:
+            last = (bisect_left if high_open else bisect_right)(self._values, high)
+        order, starts = self._arranged
+        rows = order[starts[first] : starts[max(first, last)]]
+        if len(rows) < len(order) // 16:
+            return np.sort(rows)
+        return np.flatnonzero((self._codes >= first) & (self._codes < last))

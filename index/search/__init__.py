@@ -1,0 +1,1 @@
+"""Candidates, exact re-scoring and class-mean scores of one generation."""

@@ -1,0 +1,278 @@
+"""One immutable build of vectors, items and engine: what a bundle holds and what readers search."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from api_schemas.config import IndexConfig
+from api_schemas.manifest import BundleCounts, IndexDescription
+from common.array_types import Bools, Float32s, RowIndices, UnitVectors
+from common.errors import BundleError
+from common.progress import Track, silent
+from embeddings.embedding_set import EmbeddingSet
+from index.engines.base import Engine
+from index.engines.distinct_vectors import Nodes, distinct
+from index.engines.exact_scan import certain_top, scan_rows
+from index.engines.flat import ScanEngine
+from index.engines.memory_estimate import choose_kind, free_bytes
+from index.engines.registry import Approximate, build_engine, open_engine
+from index.engines.self_recall import audited, lost_nodes
+from index.items.columns import ColumnKind
+from index.items.filters import Widened, matching_rows
+from index.items.item_table import ItemTable
+from index.search import rescoring_timer
+from index.search.live_rows import Alive
+from index.search.rescoring import Found, ranked
+
+VECTORS_FILE = "vectors.npy"
+ITEMS_FILE = "items.parquet"
+INDEX_FILE = "index.faiss"
+SPARE = 6  # fetched beyond k, and never fewer than the audit fetched when it looked for each row
+EXACT_ROWS = 4_096  # a filter that leaves this many rows or fewer is answered by comparing with all of them
+
+
+@dataclass(frozen=True, eq=False)
+class Generation:
+    """Vectors, items and engine that belong together; safe to search from many threads.
+
+    Attributes:
+        vectors: float32 [n, d] unit rows, memory-mapped when opened from disk.
+        items: columns in the same row order.
+        engine: holds one node per distinct vector.
+        nodes: which rows a node leads to.
+        description: the engine as the manifest names it.
+    """
+
+    vectors: UnitVectors
+    items: ItemTable
+    engine: Engine
+    nodes: Nodes
+    description: IndexDescription
+
+    @classmethod
+    def build(
+        cls,
+        items: EmbeddingSet,
+        config: IndexConfig,
+        densities: Mapping[str, Float32s] | None = None,
+        track: Track = silent,
+    ) -> Generation:
+        """Build the engine over a labelled set and audit it."""
+        firsts, node_of_row = distinct(items.vectors)
+        kind, reason = choose_kind(config, len(firsts), items.dimension, free_bytes())
+        engine = build_engine(items.vectors, firsts, config, kind, track)
+        lost = np.zeros(len(firsts), dtype=bool)
+        audit = audited(engine, items.vectors, firsts, track) if isinstance(engine, Approximate) else None
+        if audit is not None:
+            lost[audit.lost] = True
+        table = ItemTable.from_set(items, node_of_row, lost[node_of_row], densities)
+        nodes = Nodes.from_node_of_row(node_of_row, table.rank)
+        parameters: dict[str, int | float] = dict(engine.parameters)
+        description = IndexDescription(
+            kind=kind,
+            parameters=parameters,
+            reason=reason,
+            self_recall=None if audit is None else audit.record,
+        )
+        return cls(items.vectors, table, engine, nodes, description)
+
+    def save(self, folder: Path) -> None:
+        """Write vectors (unless they are mapped from there), items and index into a folder."""
+        if not (folder / VECTORS_FILE).exists():
+            np.save(folder / VECTORS_FILE, self.vectors)
+        self.items.save(folder / ITEMS_FILE)
+        self.engine.save(folder / INDEX_FILE)
+
+    @classmethod
+    def buffer(cls, items: EmbeddingSet, densities: Mapping[str, Float32s]) -> Generation:
+        """A small generation in memory that is compared exactly and built in no time."""
+        n = len(items)
+        table = ItemTable.from_set(items, np.arange(n), np.zeros(n, dtype=bool), densities)
+        nodes = Nodes.from_node_of_row(np.arange(n), table.rank)
+        return cls(items.vectors, table, ScanEngine(items.vectors), nodes, IndexDescription(kind="flat"))
+
+    @classmethod
+    def open(cls, folder: Path, description: IndexDescription, dim: int) -> Generation:
+        """Open what ``save`` wrote; the files' checksums must have been verified before.
+
+        Raises:
+            BundleError: files that do not fit each other.
+        """
+        path = folder / VECTORS_FILE
+        try:
+            vectors = np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
+        except (ValueError, OSError) as error:
+            raise BundleError(f"{path} cannot be read as an array: {error}.") from None
+        items = ItemTable.load(folder / ITEMS_FILE)
+        if vectors.dtype != np.float32 or vectors.shape != (len(items), dim):
+            raise BundleError(
+                f"{path} holds {vectors.dtype} {vectors.shape}, but the items and the manifest "
+                f"need float32 {(len(items), dim)}."
+            )
+        engine = open_engine(folder / INDEX_FILE, description)
+        nodes = Nodes.from_node_of_row(items.node, items.rank)
+        if len(engine) != len(nodes):
+            raise BundleError(
+                f"{folder / INDEX_FILE} holds {len(engine)} nodes, {ITEMS_FILE} names {len(nodes)}."
+            )
+        return cls(vectors, items, engine, nodes, description)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def counts(self) -> BundleCounts:
+        """For the manifest; the cohort is counted by whoever writes it."""
+        return BundleCounts(
+            items=len(self),
+            classes=len(self.items.classes),
+            distinct_vectors=len(self.nodes),
+            side_list=int(self.items.side.sum()),
+            cohort=0,
+        )
+
+    def search(
+        self,
+        queries: UnitVectors,
+        k: int,
+        *,
+        condition: Mapping[str, Any] | None = None,
+        exact: bool = False,
+        left_out: RowIndices | None = None,
+        alive: Alive | None = None,
+        fields: Mapping[str, ColumnKind] | None = None,
+    ) -> Found:
+        """The k most similar rows of each query, re-scored by the one similarity kernel.
+
+        Args:
+            queries: float32 [q, d] unit rows.
+            k: how many; fewer only where fewer match.
+            condition: a filter.
+            exact: compare with all rows instead of asking the engine.
+            left_out: int64 [q], a row each query leaves out, -1 for none.
+            alive: rows that are still there; all unless given.
+            fields: further fields a filter may name, which no row here has.
+        """
+        allowed = None
+        if condition is not None:
+            allowed = self.matching(condition, alive, fields)
+            if alive is None and len(allowed) == len(self):
+                allowed = None
+        wanted = k + (left_out is not None)
+        candidates = self._candidates(queries, wanted, allowed, exact, alive)
+        if left_out is not None:
+            candidates = np.where(candidates == left_out[:, None], -1, candidates)
+        start = perf_counter()
+        found = ranked(self.vectors, self.items.rank, queries, candidates, k)
+        rescoring_timer.add(perf_counter() - start)
+        return found
+
+    def matching(
+        self,
+        condition: Mapping[str, Any],
+        alive: Alive | None = None,
+        fields: Mapping[str, ColumnKind] | None = None,
+    ) -> RowIndices:
+        """Rows, int64 ascending, that a filter holds for and that are still there; see ``search``."""
+        rows = matching_rows(condition, Widened(self.items, fields) if fields else self.items)
+        return rows if alive is None else rows[alive.rows[rows]]
+
+    def _candidates(
+        self, queries: UnitVectors, k: int, allowed: RowIndices | None, exact: bool, alive: Alive | None
+    ) -> RowIndices:
+        if allowed is not None:
+            few = exact or len(allowed) <= max(EXACT_ROWS, k)
+            if few or len(allowed) <= self.engine.worth(self._effort(len(allowed))):
+                return scan_rows(self.vectors, queries, k, allowed)
+            return self._proposed_among(queries, k, self._mask(allowed))
+        if exact and not self.engine.exact:
+            return scan_rows(self.vectors, queries, k, None if alive is None else np.flatnonzero(alive.rows))
+        return self._proposed(queries, k) if alive is None else self._proposed_among(queries, k, alive)
+
+    def _effort(self, rows: int) -> float:
+        """How much wider a beam must be that may return only some rows.
+
+        Measured on clustered data at 128 numbers: recall stays where it was if the beam grows with the
+        square of what a filter leaves out, 4 at a half, 8 at a third.
+        """
+        return float(len(self) / rows) ** 2
+
+    def _mask(self, rows: RowIndices) -> Alive:
+        of_rows = np.zeros(len(self), dtype=bool)
+        of_rows[rows] = True
+        return self.alive(of_rows)
+
+    def alive(self, rows: Bools) -> Alive:
+        """Rows that take part, and with them their nodes."""
+        if self.nodes.plain:
+            return Alive(rows, rows)
+        nodes = np.zeros(len(self.nodes), dtype=bool)
+        nodes[self.nodes.node_of_row[rows]] = True
+        return Alive(rows, nodes)
+
+    def _proposed(self, queries: UnitVectors, k: int) -> RowIndices:
+        total = len(self.nodes)
+        if self.engine.exact:
+            nodes = certain_top(self.engine.search, queries, k, total)
+            return self.nodes.expand(nodes, at_most=k)
+        _, nodes = self.engine.search(queries, min(self._fetch(k), total))
+        rows = self.nodes.expand(nodes, at_most=k)
+        if nodes.min() < 0 and (rows >= 0).sum(axis=1).min() < min(k, len(self)):
+            return scan_rows(self.vectors, queries, k)
+        return self._with_side_list(rows, queries, k)
+
+    def _proposed_among(self, queries: UnitVectors, k: int, some: Alive) -> RowIndices:
+        if self.engine.exact or not some.count:
+            return scan_rows(self.vectors, queries, k, np.flatnonzero(some.rows))
+        effort = self._effort(some.count)
+        fetch = min(self._fetch(k), some.node_count)
+        _, nodes = self.engine.search(queries, fetch, effort, some.node_bits)
+        rows = self.nodes.expand(nodes, at_most=None)
+        rows = np.where((rows >= 0) & some.rows[rows], rows, -1)
+        side = self._side_rows
+        rows = self._with_side_list(rows, queries, k, side[some.rows[side]])
+        # a beam that ran dry: then every row that may is compared
+        if (rows >= 0).sum(axis=1).min() < min(k, some.count):
+            return scan_rows(self.vectors, queries, k, np.flatnonzero(some.rows))
+        return rows
+
+    def _fetch(self, k: int) -> int:
+        return max(self.engine.fewest, self.engine.spread * k, k + SPARE)
+
+    @cached_property
+    def _side_rows(self) -> RowIndices:
+        return np.flatnonzero(self.items.side)
+
+    @cached_property
+    def _side_vectors(self) -> UnitVectors:
+        return np.ascontiguousarray(self.vectors[self._side_rows])
+
+    def _with_side_list(
+        self, rows: RowIndices, queries: UnitVectors, k: int, side: RowIndices | None = None
+    ) -> RowIndices:
+        """Add the best rows of the side list, or of the part of it that a filter leaves."""
+        if not len(self._side_rows):
+            return rows
+        # a row on the side list may be proposed now and then all the same: it must not count twice
+        rows = np.where((rows >= 0) & self.items.side[rows], -1, rows)
+        if side is None:
+            best = scan_rows(self._side_vectors, queries, k)
+            best = np.where(best < 0, -1, self._side_rows[best])
+        else:
+            best = scan_rows(self.vectors, queries, k, side)
+        return np.concatenate([rows, best], axis=1)
+
+    def lost_rows(self, track: Track = silent) -> RowIndices:
+        """Rows that neither the engine nor the side list finds: the full self-recall audit."""
+        if not isinstance(self.engine, Approximate):
+            return np.empty(0, dtype=np.int64)
+        firsts = self.nodes.rows[self.nodes.starts[:-1]]
+        rows = firsts[lost_nodes(self.engine, self.vectors, firsts, track)]
+        return rows[~self.items.side[rows]]

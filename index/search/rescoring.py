@@ -1,0 +1,71 @@
+"""Candidates put in order by the one similarity kernel, from the stored float32 rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from common.array_types import Float32s, Int32s, RowIndices, UnitVectors
+from embeddings.similarity import pair_similarities
+
+PAIR_NUMBERS = 8_192  # re-scored at a time: within the cache, and without asking for fresh pages
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The best rows of each query.
+
+    ``rows`` int64 [q, w] and ``similarities`` float32 [q, w], by falling similarity, ties by id;
+    -1 and -inf past the end, which a single query's rows do not have.
+    """
+
+    rows: RowIndices
+    similarities: Float32s
+
+
+def ranked(vectors: UnitVectors, rank: Int32s, queries: UnitVectors, candidates: RowIndices, k: int) -> Found:
+    """Candidates by falling similarity, cut to k.
+
+    Args:
+        vectors: float32 [n, d] unit rows.
+        rank: int32 [n]; ties go by it.
+        queries: float32 [q, d] unit rows.
+        candidates: int64 [q, w], -1 where there is none.
+    """
+    if not candidates.size:
+        return Found(candidates, np.empty(candidates.shape, dtype=np.float32))
+    if len(queries) == 1:
+        rows = candidates[0]
+        if rows.min() < 0:
+            rows = rows[rows >= 0]
+        near = similarities(vectors, queries, rows, rows)
+        order = np.lexsort((rank[rows], -near))[:k]
+        return Found(rows[order][None], near[order][None])
+    if candidates.min() >= 0:
+        which = np.repeat(np.arange(len(queries)), candidates.shape[1])
+        near = similarities(vectors, queries, which, candidates.ravel()).reshape(candidates.shape)
+    else:
+        valid = candidates >= 0
+        near = np.full(candidates.shape, -np.inf, dtype=np.float32)
+        which = np.repeat(np.arange(len(queries)), valid.sum(axis=1))
+        near[valid] = similarities(vectors, queries, which, candidates[valid])
+    order = np.lexsort((rank[candidates], -near))[:, :k]
+    query = np.arange(len(queries))[:, None]
+    return Found(candidates[query, order], near[query, order])
+
+
+def similarities(vectors: UnitVectors, queries: UnitVectors, which: RowIndices, rows: RowIndices) -> Float32s:
+    """Float32 [m]: the kernel's similarity of ``queries[which[i]]`` and ``vectors[rows[i]]``.
+
+    One query alone is compared with all ``rows``, whatever ``which`` says.
+    """
+    step = max(1, PAIR_NUMBERS // queries.shape[1])
+    if len(queries) == 1 and len(rows) <= step:
+        return pair_similarities(queries, vectors.take(rows, axis=0))
+    out = np.empty(len(rows), dtype=np.float32)
+    for start in range(0, len(rows), step):
+        part = slice(start, start + step)
+        asked = queries if len(queries) == 1 else queries[which[part]]
+        out[part] = pair_similarities(asked, vectors.take(rows[part], axis=0))
+    return out

@@ -1,0 +1,1 @@
+"""Items and service records in SQLite or PostgreSQL."""

@@ -1,0 +1,195 @@
+"""The truth about items: what is acknowledged is on disk here, and all else can be rebuilt from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+
+from index.items.columns import ColumnKind
+from index.items.stored_item import StoredItem, check_ids, checked_fields
+from index.store.database import Database, StoreState, state_of
+from index.store.tables import DELETIONS, FEEDBACK, FIELDS, ITEMS
+
+__all__ = ["DATABASE_FILE", "Changes", "ItemStore", "StoredItem"]
+
+DATABASE_FILE = "limen.sqlite"
+IDS_A_STATEMENT = 500
+READ_BLOCK = 8_192
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What happened after a sequence number: items written, and every id that was written or deleted."""
+
+    written: list[StoredItem]
+    touched: list[str]
+
+
+class ItemStore(Database):
+    """Items in SQLite or PostgreSQL; every method is one transaction."""
+
+    def seed(
+        self,
+        items: Iterator[list[StoredItem]],
+        model_hash: str,
+        points: Mapping[str, str],
+        settings: Mapping[str, str],
+    ) -> None:
+        """Fill an empty store, all or nothing; sequence 0 says that a generation holds these items."""
+        with self._writes() as connection:
+            fields = dict(self.fields)
+            for block in items:
+                fields = checked_fields(block, fields)
+                connection.execute(ITEMS.insert(), [_row(item, model_hash, 0) for item in block])
+            self._write_fields(connection, fields)
+            self._set_points(connection, points)
+            self._set(connection, {**settings, "model_hash": model_hash})
+        self.fields = fields
+
+    def upsert(self, items: Sequence[StoredItem], model_hash: str) -> int:
+        """Write items, replacing those with the same id; returns how many were new. On return it is on disk.
+
+        Raises:
+            InputError: an id twice, an empty or long id, or metadata of a kind its field does not have.
+            StoreFailed: the database could not take it.
+        """
+        check_ids(items)
+        fields = checked_fields(items, self.fields)
+        sequence = self.sequence + 1
+        ids = [item.id for item in items]
+        with self._writes() as connection:
+            known = sum(
+                connection.execute(
+                    sa.select(sa.func.count()).select_from(ITEMS).where(ITEMS.c.id.in_(some))
+                ).scalar_one()
+                for some in _in_parts(ids)
+            )
+            statement = self._insert(ITEMS)
+            columns = ("label", "metadata", "vector", "model_hash", "sequence")
+            connection.execute(
+                statement.on_conflict_do_update(
+                    index_elements=["id"], set_={name: statement.excluded[name] for name in columns}
+                ),
+                [_row(item, model_hash, sequence) for item in items],
+            )
+            for some in _in_parts(ids):
+                connection.execute(DELETIONS.delete().where(DELETIONS.c.id.in_(some)))
+            self._write_fields(connection, fields)
+            self._set(connection, {"newest": str(sequence)})
+        self.fields, self.sequence = fields, sequence
+        return len(items) - known
+
+    def delete(self, ids: Sequence[str]) -> list[str]:
+        """Delete items and the feedback about them; returns the ids that were there. On return it is on disk.
+
+        Raises:
+            StoreFailed: the database could not take it.
+        """
+        sequence = self.sequence + 1
+        gone: list[str] = []
+        with self._writes() as connection:
+            for some in _in_parts(sorted(set(ids))):
+                connection.execute(FEEDBACK.delete().where(FEEDBACK.c.a.in_(some) | FEEDBACK.c.b.in_(some)))
+                there = connection.execute(sa.select(ITEMS.c.id).where(ITEMS.c.id.in_(some))).scalars().all()
+                if there:
+                    connection.execute(ITEMS.delete().where(ITEMS.c.id.in_(there)))
+                    statement = self._insert(DELETIONS)
+                    connection.execute(
+                        statement.on_conflict_do_update(
+                            index_elements=["id"], set_={"sequence": statement.excluded.sequence}
+                        ),
+                        [{"id": one, "sequence": sequence} for one in there],
+                    )
+                    gone += there
+            if gone:
+                self._set(connection, {"newest": str(sequence)})
+        if gone:
+            self.sequence = sequence
+        return gone
+
+    def get(self, item_id: str) -> StoredItem | None:
+        """An item, or None."""
+        with self._engine.connect() as connection:
+            row = connection.execute(_COLUMNS.where(ITEMS.c.id == item_id)).one_or_none()
+            return None if row is None else _item(row)
+
+    def present(self, ids: Iterable[str]) -> set[str]:
+        """Those of some ids that items have."""
+        with self._engine.connect() as connection:
+            return {
+                found
+                for some in _in_parts(list(ids))
+                for found in connection.execute(sa.select(ITEMS.c.id).where(ITEMS.c.id.in_(some))).scalars()
+            }
+
+    def page(self, after: str | None, limit: int) -> list[StoredItem]:
+        """Items in the order of their ids, after one of them."""
+        statement = _COLUMNS.order_by(ITEMS.c.id).limit(limit)
+        if after is not None:
+            statement = statement.where(ITEMS.c.id > after)
+        with self._engine.connect() as connection:
+            return [_item(row) for row in connection.execute(statement)]
+
+    def count(self) -> int:
+        """How many items there are."""
+        with self._engine.connect() as connection:
+            return int(connection.execute(sa.select(sa.func.count()).select_from(ITEMS)).scalar_one())
+
+    def read_all(self) -> Iterator[list[StoredItem]]:
+        """All items in the order of their ids, as of the first block, whatever is written meanwhile."""
+        with self._engine.connect() as connection:
+            result = connection.execution_options(yield_per=READ_BLOCK).execute(_COLUMNS.order_by(ITEMS.c.id))
+            for block in result.partitions(READ_BLOCK):
+                yield [_item(row) for row in block]
+
+    def changes_after(self, sequence: int, generation: str | None) -> tuple[StoreState, Changes | None]:
+        """What was written and deleted after a sequence number, and the state that this leads to.
+
+        None where the database names another generation by now: it may have forgotten older deletions.
+        """
+        with self._engine.connect() as connection:
+            state = state_of(connection)
+            if state.generation != generation:
+                return state, None
+            rows = connection.execute(_COLUMNS.where(ITEMS.c.sequence > sequence).order_by(ITEMS.c.id))
+            written = [_item(row) for row in rows]
+            deleted = connection.execute(sa.select(DELETIONS.c.id).where(DELETIONS.c.sequence > sequence))
+            return state, Changes(written, [*(item.id for item in written), *deleted.scalars()])
+
+    def switch(self, generation: str, sequence: int) -> None:
+        """Name the generation that holds everything up to a sequence number, and forget older deletions."""
+        with self._writes() as connection:
+            self._set(connection, {"generation": generation, "sequence": str(sequence)})
+            connection.execute(DELETIONS.delete().where(DELETIONS.c.sequence <= sequence))
+
+    def _write_fields(self, connection: sa.Connection, fields: Mapping[str, ColumnKind]) -> None:
+        new = [{"name": name, "kind": kind} for name, kind in fields.items() if name not in self.fields]
+        if new:
+            connection.execute(FIELDS.insert(), new)
+
+
+_COLUMNS = sa.select(ITEMS.c.id, ITEMS.c.label, ITEMS.c.vector, ITEMS.c.metadata)
+
+
+def _item(row: Any) -> StoredItem:
+    return StoredItem(row[0], row[1], np.frombuffer(row[2], dtype="<f4"), json.loads(row[3]))
+
+
+def _row(item: StoredItem, model_hash: str, sequence: int) -> dict[str, Any]:
+    return {
+        "id": item.id,
+        "label": item.label,
+        "metadata": json.dumps(dict(item.metadata), ensure_ascii=False, allow_nan=False),
+        "vector": np.ascontiguousarray(item.vector, dtype="<f4").tobytes(),
+        "model_hash": model_hash,
+        "sequence": sequence,
+    }
+
+
+def _in_parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (ids[start : start + IDS_A_STATEMENT] for start in range(0, len(ids), IDS_A_STATEMENT))

@@ -1,0 +1,75 @@
+"""What a data folder keeps beside items: feedback, the history of reports, points that were added."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+from api_schemas.http.admin import HistoryEntry
+from api_schemas.http.items import Feedback
+from api_schemas.operating_point import OperatingPoint
+from index.store.item_store import ItemStore
+
+DECIDING = "deciding."  # settings: which point decides 1:1, which 1:N
+
+
+class Records:
+    """Every method is one transaction; on return what was written is on disk.
+
+    Args:
+        store: the item store, so that a backup takes all of it together.
+        writing: entered for every write; it keeps writers apart.
+    """
+
+    def __init__(
+        self, store: ItemStore, writing: Callable[[], AbstractContextManager[None]] = nullcontext
+    ) -> None:
+        self._store = store
+        self._writing = writing
+
+    def add_feedback(self, told: Feedback) -> int:
+        """Keep what was told; returns how often something was told by now.
+
+        An id of no item is left out, so that what was erased does not come back. When an item is deleted,
+        the feedback about it goes in the same transaction.
+        """
+        with self._writing():
+            present = self._store.present({one for one in (told.a, told.b) if one is not None})
+            kept = told.model_copy(
+                update={name: one if one in present else None for name, one in (("a", told.a), ("b", told.b))}
+            )
+            about = [one for one in (kept.a, kept.b) if one is not None]
+            self._store.add_feedback(kept.model_dump_json(), about)
+            return self._store.count_feedback()
+
+    def feedback(self) -> list[Feedback]:
+        """What was told, oldest first."""
+        return [Feedback.model_validate_json(document) for document in self._store.feedback()]
+
+    def add_report(self, entry: HistoryEntry) -> None:
+        """Keep a line of the history of reports."""
+        with self._writing():
+            self._store.add_report(entry.model_dump_json())
+
+    def reports(self) -> list[HistoryEntry]:
+        """The history of reports, oldest first."""
+        return [HistoryEntry.model_validate_json(document) for document in self._store.reports()]
+
+    def add_point(self, point: OperatingPoint) -> None:
+        """Keep an operating point; one with the same id is replaced."""
+        with self._writing():
+            self._store.set_points({point.id: point.to_json()})
+
+    def points(self) -> dict[str, OperatingPoint]:
+        """The operating points by id."""
+        documents = self._store.points()
+        return {name: OperatingPoint.model_validate_json(text) for name, text in documents.items()}
+
+    def set_deciding(self, endpoint: str, point_id: str) -> None:
+        """Remember which point decides an endpoint, "match" or "verify"."""
+        with self._writing():
+            self._store.set_settings({DECIDING + endpoint: point_id})
+
+    def deciding(self, endpoint: str) -> str | None:
+        """The id of the point that was chosen for an endpoint, or None."""
+        return self._store.setting(DECIDING + endpoint)

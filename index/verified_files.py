@@ -1,0 +1,93 @@
+"""Folders whose files are on disk and are what they were: written, published and checked."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from api_schemas.manifest import FileEntry
+from common.atomic_files import fsync_folder, sha256_of_file, write_atomically
+from common.errors import BundleError
+
+
+class Checked:
+    """Remembers, in a data folder, which files were hashed: by path, size, time and inode."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        try:
+            self._known: dict[str, list[int | str]] = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            self._known = {}
+
+    def sha256(self, file: Path) -> str:
+        """The file's SHA-256: remembered if the file is the same, computed otherwise."""
+        state = file.stat()
+        now = [state.st_size, state.st_mtime_ns, state.st_ino, state.st_dev]
+        key = str(file.resolve())
+        known = self._known.get(key)
+        if known is not None and known[:-1] == now:
+            return str(known[-1])
+        digest = sha256_of_file(file)
+        self._known[key] = [*now, digest]
+        return digest
+
+    def save(self) -> None:
+        """Keep what was hashed for the next start; files that are gone are forgotten."""
+        here = {name: state for name, state in self._known.items() if Path(name).exists()}
+        write_atomically(self._file, json.dumps(here, indent=1).encode())
+
+
+def check_files(folder: Path, files: Mapping[str, FileEntry], checked: Checked | None = None) -> None:
+    """Compare files with their entries, byte for byte.
+
+    Raises:
+        BundleError: names the file that is missing, changed or leads out of the folder.
+    """
+    for name, entry in files.items():
+        file = folder / name
+        if not file.resolve().is_relative_to(folder.resolve()):
+            raise BundleError(f"{file} leads out of the bundle.")
+        if not file.is_file():
+            raise BundleError(f"{file} is missing: the bundle is incomplete.")
+        size = file.stat().st_size
+        if size != entry.size:
+            raise BundleError(
+                f"{file} has {size} bytes, the manifest says {entry.size}: the file was changed."
+            )
+        digest = sha256_of_file(file) if checked is None else checked.sha256(file)
+        if digest != entry.sha256:
+            raise BundleError(
+                f"{file} is not the file the manifest describes (SHA-256 differs): it was changed."
+            )
+
+
+def durable_entries(folder: Path) -> dict[str, FileEntry]:
+    """Hash every file of a folder, and make each durable on the way."""
+    files = {}
+    for file in sorted(folder.rglob("*")):
+        if file.is_file():
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
+            name = file.relative_to(folder).as_posix()
+            files[name] = FileEntry(sha256=sha256_of_file(file), size=file.stat().st_size)
+        else:
+            fsync_folder(file)
+    return files
+
+
+def publish(folder: Path, out: Path) -> None:
+    """Give a finished folder its name; what was there before is removed. A crash leaves the old or none."""
+    fsync_folder(folder)
+    old = out.with_name(f".{out.name}.{secrets.token_hex(4)}.old")
+    replaces = out.exists()
+    if replaces:
+        out.rename(old)
+    folder.rename(out)
+    fsync_folder(out.parent)
+    if replaces:
+        shutil.rmtree(old)

@@ -1,0 +1,53 @@
+"""``limen data``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from api_schemas.config import Config
+from api_schemas.yaml_config import validated
+from common.console import say, track
+from common.optional_packages import needs
+
+app = typer.Typer(help="Look at a data set before anything is trained on it.", no_args_is_help=True)
+
+
+@app.callback()
+def data() -> None:
+    """Look at a data set before anything is trained on it."""
+
+
+@app.command()
+def check(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="The configuration that would be trained (.yaml), or data alone: a folder or zip of images, "
+            "a list of them, texts (.jsonl), vectors (.npz, .npy)."
+        ),
+    ],
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a key, e.g. data.kind=table; repeatable.")
+    ] = None,
+) -> int:
+    """Read a data set as training would: classes, sizes, exact and near duplicates, leakage, imbalance.
+
+    Exit code 1 when something is likely to spoil training or its figures.
+    """
+    with needs("limen data check", "train"):
+        from training.data.check_data import check_data
+    findings = check_data(_settings(source, set_ or []).data, track, say)
+    for finding in findings:
+        typer.echo(f"{'WARNING ' if finding.warns else ''}{finding.sentence}")
+    return int(any(finding.warns for finding in findings))
+
+
+def _settings(source: Path, overrides: list[str]) -> Config:
+    """Those of a configuration file, or the defaults on data of the kind that the name tells."""
+    if source.suffix in (".yaml", ".yml"):
+        return Config.load(source, overrides)
+    kind = {".jsonl": "text", ".npz": "embeddings", ".npy": "embeddings"}.get(source.suffix, "images")
+    return validated(Config, {"data": {"kind": kind, "path": str(source)}}, overrides, "--set")

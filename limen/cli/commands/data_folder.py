@@ -1,0 +1,103 @@
+"""``limen rebuild``, ``limen backup`` and ``limen restore``: care of a service's data folder."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from common.console import say, track
+from common.errors import BundleError, InputError
+from common.optional_packages import needs
+
+Data = Annotated[Path, typer.Argument(help="The data folder that `limen serve --data` writes.")]
+Database = Annotated[
+    str | None,
+    typer.Option(
+        "--database-url",
+        help="Where the items are, if the service keeps them in PostgreSQL.",
+        envvar="LIMEN_DATABASE_URL",
+    ),
+]
+
+
+def rebuild(
+    bundle: Annotated[Path, typer.Argument(help="The bundle the data folder belongs to.")],
+    data: Data,
+    database: Database = None,
+) -> None:
+    """Build the index of a data folder again from its items; nothing may be serving from it."""
+    with needs("limen rebuild", "serve"):
+        from index.gallery.live_gallery import LiveGallery
+        from service.models.loaded_model import items_folder
+    items = items_folder(bundle, data)
+    if not (items / _sign(database)).is_file():
+        raise InputError(
+            f"{data} holds no items of {bundle}: nothing was written there by `limen serve --data`."
+        )
+    with LiveGallery.open(bundle, items, track=track, database=database) as gallery:
+        gallery.rebuild(track)
+        say(f"{data} holds a new index of {gallery.n_items} items.")
+
+
+def backup(
+    data: Data,
+    out: Annotated[Path, typer.Argument(help="A new folder for the backup.")],
+    bundle: Annotated[
+        Path | None, typer.Option(help="Whose items, where the data folder holds those of several models.")
+    ] = None,
+    database: Database = None,
+) -> None:
+    """Copy items, vectors, operating points and feedback of a data folder, also while it is being served."""
+    with needs("limen backup", "serve"):
+        from index.gallery.backup import backup as copy
+        from index.gallery.following_gallery import item_store
+        from service.models.loaded_model import items_folder
+    folder = _only_model(data, database) if bundle is None else items_folder(bundle, data)
+    if database is None:
+        copy(folder, out)
+    else:
+        with closing(item_store(folder, folder.name, database, read_only=True)) as store:
+            copy(folder, out, store)
+    say(f"Backup in {out}. Next, when needed: limen restore {out} NEW_DATA_FOLDER")
+
+
+def restore(
+    backup_folder: Annotated[Path, typer.Argument(metavar="BACKUP", help="A folder made by `limen backup`.")],
+    data: Annotated[Path, typer.Argument(help="A data folder that holds no items of that model yet.")],
+) -> None:
+    """Make a data folder from a backup, every file checked."""
+    with needs("limen restore", "serve"):
+        from index.gallery.backup import BACKUP_FILE, BackupRecord
+        from index.gallery.backup import restore as make
+        from service.models.loaded_model import MODELS_FOLDER, model_folder
+    try:
+        record = BackupRecord.load(backup_folder / BACKUP_FILE)
+    except InputError as error:
+        raise BundleError(f"{backup_folder} is not a backup: {error}") from None
+    models = data / MODELS_FOLDER
+    models.mkdir(parents=True, exist_ok=True)
+    make(backup_folder, models / model_folder(record.model_hash))
+    say(f"{data} is ready. Next: limen serve BUNDLE --data {data}")
+
+
+def _sign(database: str | None) -> str:
+    """The file that shows that a folder holds a model's items."""
+    from index.gallery.live_gallery import LOCK_FILE
+    from index.store.item_store import DATABASE_FILE
+
+    return DATABASE_FILE if database is None else LOCK_FILE
+
+
+def _only_model(data: Path, database: str | None) -> Path:
+    """The one model's folder of a data folder; raises InputError for none or several."""
+    from service.models.loaded_model import MODELS_FOLDER
+
+    found = [file.parent for file in sorted(data.glob(f"{MODELS_FOLDER}/*/{_sign(database)}"))]
+    if not found:
+        raise InputError(f"{data} is not a data folder: nothing was written there by `limen serve --data`.")
+    if len(found) > 1:
+        raise InputError(f"{data} holds items of {len(found)} models: say whose with --bundle.")
+    return found[0]

@@ -1,0 +1,32 @@
+"""``limen embed``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from common.console import say, track
+from common.errors import InputError
+from common.optional_packages import needs
+from embeddings.files import save_embeddings
+from limen.pipeline.evaluation_source import open_run
+
+
+def embed(
+    run: Annotated[Path, typer.Argument(help="A run folder, the --out of `limen train`.")],
+    data: Annotated[Path, typer.Argument(help="What to embed, in a form the run's data may have.")],
+    out: Annotated[Path, typer.Option(help="The embeddings file, .npz.")],
+) -> None:
+    """Embed more data with a run's network, for `--gallery`, `--unknown` or a search."""
+    if out.suffix != ".npz":
+        raise InputError(f"--out {out}: embeddings are written as .npz.")
+    opened = open_run(run)
+    with needs("limen embed", "train"):
+        from encoder.encoder import Encoder
+        from training.data.load_data import load_items
+        from training.export.embed_onnx import encoded
+    items = load_items([data], opened.config.data, opened.preprocessing(), track, say)
+    save_embeddings(encoded(Encoder.open(opened.ensure_encoder(), threads=0), items, track), out)
+    say(f"{len(items)} items of {items.n_classes} labels in {out}.")

@@ -1,0 +1,94 @@
+"""``limen evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from api_schemas.report import Report
+from common.console import say, track
+from common.errors import ConfigError, InputError
+from decision.operating_point_files import read_point
+from decision.scorers import CosineScorer
+from embeddings.files import read_embeddings
+from limen.pipeline.evaluation_source import is_bundle, open_source
+
+
+def evaluate(
+    source: Annotated[
+        Path, typer.Argument(help="A run folder, a bundle, or an embeddings file (.npz, .parquet).")
+    ],
+    unknown: Annotated[
+        Path | None, typer.Option(help="Embeddings of queries whose classes are not in the gallery.")
+    ] = None,
+    gallery: Annotated[
+        Path | None, typer.Option(help="Embeddings of the gallery; SOURCE is then the queries.")
+    ] = None,
+    exclude_same: Annotated[
+        str | None, typer.Option(help="Leave out pairs that share this column's value, e.g. camera.")
+    ] = None,
+    operating_point: Annotated[Path | None, typer.Option(help="Score and mark this operating point.")] = None,
+    group: Annotated[
+        list[str] | None,
+        typer.Option(help="Column whose values are diagnosed as groups; needs --out; repeatable."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for report.json, diagnosis.json, report.html and plots.")
+    ] = None,
+    json_: Annotated[
+        bool, typer.Option("--json", help="Print the report alone, as JSON, on stdout.")
+    ] = False,
+) -> None:
+    """Measure retrieval, verification, identification and how evenly one threshold holds over classes."""
+    from evaluation.report.write_report import format_table, write_report
+
+    if group and not out:
+        raise ConfigError("--group needs --out FOLDER: groups are written to diagnosis.json.")
+    saved = read_point(operating_point) if operating_point else None
+    scorer = saved.scorer if saved else CosineScorer()
+    references = read_embeddings(gallery) if gallery else None
+    strangers = read_embeddings(unknown) if unknown else None
+    opened = None if is_bundle(source) else open_source(source)
+    for path, others in ((unknown, strangers), (gallery, references)):
+        if opened is not None and others is not None and others.dimension != opened.items.dimension:
+            raise InputError(
+                f"{path} has vectors of {others.dimension} numbers, {source} of {opened.items.dimension}: "
+                "`limen embed RUN DATA --out FILE` makes them with a run's network."
+            )
+    if opened is None:
+        report = Report.load(source / "report.json")
+    else:
+        from evaluation.evaluate import evaluate as measure
+
+        report = measure(
+            opened.items,
+            gallery=references,
+            unknown=strangers,
+            exclude_same=exclude_same,
+            scorer=scorer,
+            model_hash=opened.model_hash,
+            split=opened.split,
+            track=track,
+        )
+    typer.echo(report.to_json() if json_ else format_table(report), nl=not json_)
+    if out:
+        found = None
+        if opened is not None:
+            from evaluation.diagnose import diagnose
+
+            found = diagnose(
+                opened.items,
+                gallery=references,
+                training=opened.cohort,
+                exclude_same=exclude_same,
+                columns=group or [],
+                scorer=scorer,
+                probability=saved.point.probability if saved else None,
+                model_hash=opened.model_hash,
+                split=opened.split,
+                track=track,
+            )
+        write_report(report, out, [saved.point] if saved else [], found)
+        say(f"Wrote report.json, report.html and plots to {out}.")

@@ -1,0 +1,6 @@
+"""The service from Python: synchronous and asynchronous clients, and what they return and raise."""
+
+from api_schemas.http.binary_search import Found
+from limen.client.client import AsyncClient, Client, ServiceError, ServiceUnreachable
+
+__all__ = ["AsyncClient", "Client", "Found", "ServiceError", "ServiceUnreachable"]

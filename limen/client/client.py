@@ -1,0 +1,266 @@
+"""The service from Python, synchronous and asynchronous, with the names of the API.
+
+client = Client("http://127.0.0.1:8000")
+client.match(vectors).results[0].decision
+
+Rows of numbers travel as raw float32; 429 and 503 are tried again after what the service asks for.
+
+Errors:
+    ServiceError        the service answered with a problem; ``.problem`` is the document
+    ServiceUnreachable  there was no answer; the sentence says what to do
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from functools import update_wrapper
+from types import TracebackType
+from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
+
+import httpx
+from pydantic import ValidationError
+
+from api_schemas.http.admin import Job
+from api_schemas.http.binary_search import Found
+from api_schemas.http.problem import Problem
+from common.errors import LimenError
+from limen.client import requests
+from limen.client.requests import Call
+
+__all__ = ["AsyncClient", "Client", "Found", "ServiceError", "ServiceUnreachable"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+LONGEST_PAUSE = 30.0
+AGAIN = {429, 503}
+
+
+class ServiceError(LimenError):
+    """The service answered with a problem; ``problem.type`` is what to branch on."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.detail)
+        self.problem = problem
+
+
+class ServiceUnreachable(LimenError):
+    """There was no answer; whether a write was done is then unknown."""
+
+
+class _Method(Generic[P, T]):
+    """A method of both clients, from the description of its request."""
+
+    def __init__(self, describe: Callable[P, Call[T]]) -> None:
+        self._describe = describe
+        self.__doc__ = describe.__doc__
+
+    @overload
+    def __get__(self, client: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, client: Client, owner: type) -> Callable[P, T]: ...
+    @overload
+    def __get__(self, client: AsyncClient, owner: type) -> Callable[P, Coroutine[Any, Any, T]]: ...
+    def __get__(self, client: Client | AsyncClient | None, owner: type) -> Any:
+        if client is None:
+            return self
+
+        def method(*args: P.args, **kwargs: P.kwargs) -> Any:
+            return client.do(self._describe(*args, **kwargs))
+
+        return update_wrapper(method, self._describe)
+
+
+class _Api:
+    """The API's names; each is described in `limen.client.requests`."""
+
+    ready = _Method(requests.ready)
+    info = _Method(requests.info)
+    search = _Method(requests.search)
+    search_arrays = _Method(requests.search_arrays)
+    match = _Method(requests.match)
+    verify = _Method(requests.verify)
+    embeddings = _Method(requests.embeddings)
+    upsert = _Method(requests.upsert)
+    item = _Method(requests.item)
+    items = _Method(requests.items)
+    delete = _Method(requests.delete)
+    delete_items = _Method(requests.delete_items)
+    feedback = _Method(requests.feedback)
+    operating_points = _Method(requests.operating_points)
+    add_operating_point = _Method(requests.add_operating_point)
+    activate_operating_point = _Method(requests.activate_operating_point)
+    models = _Method(requests.models)
+    load_model = _Method(requests.load_model)
+    activate_model = _Method(requests.activate_model)
+    consistency = _Method(requests.consistency)
+    compute_report = _Method(requests.compute_report)
+    history = _Method(requests.history)
+    job = _Method(requests.job)
+
+    _retries: int
+    _http: httpx.Client | httpx.AsyncClient
+
+    def _request(self, call: Call[Any]) -> httpx.Request:
+        return self._http.build_request(
+            call.method, call.path, params=call.params, content=call.content, headers=call.headers
+        )
+
+    def _read(self, call: Call[T], response: httpx.Response, attempt: int) -> T | float:
+        """The answer, or the seconds after which to try again."""
+        if response.status_code in AGAIN and attempt < self._retries:
+            asked = response.headers.get("retry-after", "")
+            return min(float(asked), LONGEST_PAUSE) if asked.isdigit() else _pause(attempt)
+        if response.is_error:
+            raise ServiceError(_problem(response))
+        return call.read(response.content)
+
+    def _lost(self, error: httpx.TransportError, attempt: int) -> float:
+        """The seconds after which to try again; raises ServiceUnreachable when there is no use."""
+        # only a refused connection is certain to have done nothing
+        if isinstance(error, httpx.ConnectError) and attempt < self._retries:
+            return _pause(attempt)
+        address = str(self._http.base_url).rstrip("/")
+        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+            raise ServiceUnreachable(
+                f"No service answers at {address}: start one with `limen serve BUNDLE`, or give the client "
+                f"the address of a running one ({error})."
+            ) from error
+        if isinstance(error, httpx.TimeoutException):
+            raise ServiceUnreachable(
+                f"{address} did not answer in time: ask for less at once, or give the client more timeout."
+            ) from error
+        raise ServiceUnreachable(
+            f"The connection to {address} broke before an answer came: see whether the service still runs, "
+            f"then ask again ({error or type(error).__name__})."
+        ) from error
+
+
+class Client(_Api):
+    """A connection to one service; use it as a context manager or `close` it.
+
+    Args:
+        address: of the service.
+        key: sent as a bearer token.
+        timeout: seconds for one attempt.
+        retries: further attempts after 429, 503 or a refused connection.
+        transport: what carries requests; for tests.
+    """
+
+    def __init__(
+        self,
+        address: str = "http://127.0.0.1:8000",
+        *,
+        key: str | None = None,
+        timeout: float = 30.0,
+        retries: int = 3,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._http: httpx.Client = httpx.Client(
+            base_url=address, headers=_headers(key), timeout=timeout, transport=transport
+        )
+        self._retries = retries
+
+    def do(self, call: Call[T]) -> T:
+        """Send a request and read its answer."""
+        for attempt in range(self._retries + 1):
+            try:
+                found = self._read(call, self._http.send(self._request(call)), attempt)
+            except httpx.TransportError as error:
+                found = self._lost(error, attempt)
+            if not isinstance(found, float):
+                return found
+            time.sleep(found)
+        raise AssertionError("unreachable")
+
+    def wait(self, job: Job, every: float = 0.1) -> Job:
+        """The job once it is done or has failed."""
+        while job.status in {"waiting", "running"}:
+            time.sleep(every)
+            job = self.job(job.id)
+        return job
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class AsyncClient(_Api):
+    """`Client` for asyncio; the same arguments and methods."""
+
+    def __init__(
+        self,
+        address: str = "http://127.0.0.1:8000",
+        *,
+        key: str | None = None,
+        timeout: float = 30.0,
+        retries: int = 3,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._http: httpx.AsyncClient = httpx.AsyncClient(
+            base_url=address, headers=_headers(key), timeout=timeout, transport=transport
+        )
+        self._retries = retries
+
+    async def do(self, call: Call[T]) -> T:
+        """Send a request and read its answer."""
+        for attempt in range(self._retries + 1):
+            try:
+                found = self._read(call, await self._http.send(self._request(call)), attempt)
+            except httpx.TransportError as error:
+                found = self._lost(error, attempt)
+            if not isinstance(found, float):
+                return found
+            await asyncio.sleep(found)
+        raise AssertionError("unreachable")
+
+    async def wait(self, job: Job, every: float = 0.1) -> Job:
+        """The job once it is done or has failed."""
+        while job.status in {"waiting", "running"}:
+            await asyncio.sleep(every)
+            job = await self.job(job.id)
+        return job
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+def _pause(attempt: int) -> float:
+    return min(0.1 * 2.0**attempt, LONGEST_PAUSE)
+
+
+def _headers(key: str | None) -> dict[str, str]:
+    return {"Accept": requests.JSON} | ({} if key is None else {"Authorization": f"Bearer {key}"})
+
+
+def _problem(response: httpx.Response) -> Problem:
+    try:
+        return Problem.model_validate_json(response.content)
+    except ValidationError:
+        # something between us and the service answered
+        return Problem(
+            type="about:blank",
+            title=response.reason_phrase or "error",
+            status=response.status_code,
+            detail=f"{response.url} answered {response.status_code} and no problem document.",
+            instance=response.url.path,
+            request_id=response.headers.get("x-request-id", "-"),
+        )

@@ -1,0 +1,247 @@
+"""Every request of the API, described once: what goes out, and what the answer is read as.
+
+`limen.client` sends them. Arrays travel as raw float32 rows, references such as ``{"id": "7"}`` as JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeVar
+from urllib.parse import quote
+
+import numpy as np
+import orjson
+from numpy.typing import ArrayLike
+
+from api_schemas.base import Schema
+from api_schemas.http.admin import ActivateModelResponse, ActivatePointResponse, History, Job, ModelList
+from api_schemas.http.binary_search import Found, read_found
+from api_schemas.http.decisions import (
+    Info,
+    MatchResponse,
+    OperatingPointList,
+    OperatingPointSummary,
+    Ready,
+    SearchResponse,
+    VerifyResponse,
+)
+from api_schemas.http.items import DeleteResponse, FeedbackResponse, Item, ItemPage, UpsertResponse
+from api_schemas.operating_point import Aggregate, OperatingPoint
+from api_schemas.report import Report
+from common.array_types import Float32s
+
+T = TypeVar("T")
+S = TypeVar("S", bound=Schema)
+Reference = dict[str, Any]
+Queries = ArrayLike | Sequence[Reference]
+Filter = dict[str, Any]
+RankBy = Literal["similarity", "score"]
+Source = Literal["holdout", "gallery", "feedback"]
+JSON, OCTETS = "application/json", "application/octet-stream"
+
+
+@dataclass(frozen=True)
+class Call(Generic[T]):
+    """One request, and how the body of its answer is read."""
+
+    method: str
+    path: str
+    read: Callable[[bytes], T]
+    params: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    content: bytes | None = None
+
+
+def ready() -> Call[Ready]:
+    """``GET /readyz``."""
+    return _get("/readyz", Ready)
+
+
+def info() -> Call[Info]:
+    """``GET /v1/info``."""
+    return _get("/v1/info", Info)
+
+
+def search(
+    queries: Queries,
+    k: int = 10,
+    *,
+    filter: Filter | None = None,  # noqa: A002 - the name of the API
+    exact: bool = False,
+    min_score: float | None = None,
+    rank_by: RankBy = "similarity",
+    include: Sequence[Literal["metadata", "vector"]] = ("metadata",),
+) -> Call[SearchResponse]:
+    """``POST /v1/search`` for rows [n, d] or references such as ``{"id": "7"}``."""
+    options = {"exact": exact, "min_score": min_score, "rank_by": rank_by, "include": list(include)}
+    return _asked("/v1/search", SearchResponse.model_validate_json, JSON, queries, k, filter, options)
+
+
+def search_arrays(
+    queries: Queries,
+    k: int = 10,
+    *,
+    filter: Filter | None = None,  # noqa: A002
+    exact: bool = False,
+    min_score: float | None = None,
+    rank_by: RankBy = "similarity",
+) -> Call[Found]:
+    """``POST /v1/search`` with a binary answer: the quickest way to many hits, without metadata."""
+    options: dict[str, Any] = {"exact": exact, "min_score": min_score, "rank_by": rank_by, "include": []}
+    return _asked("/v1/search", read_found, OCTETS, queries, k, filter, options)
+
+
+def match(
+    queries: Queries,
+    k: int = 100,
+    *,
+    filter: Filter | None = None,  # noqa: A002
+    aggregate: Aggregate | None = None,
+) -> Call[MatchResponse]:
+    """``POST /v1/match`` for rows [n, d] or references; by the point's own ``aggregate`` unless given."""
+    options = {"aggregate": aggregate}
+    return _asked("/v1/match", MatchResponse.model_validate_json, JSON, queries, k, filter, options)
+
+
+def verify(pairs: Iterable[tuple[Reference, Reference]]) -> Call[VerifyResponse]:
+    """``POST /v1/verify`` for pairs of references."""
+    return _send("POST", "/v1/verify", VerifyResponse, {"pairs": [{"a": a, "b": b} for a, b in pairs]})
+
+
+def embeddings(inputs: Sequence[Any]) -> Call[Float32s]:
+    """``POST /v1/embeddings``: float32 [n, d] unit rows."""
+
+    def rows(content: bytes) -> Float32s:
+        return np.frombuffer(content, dtype="<f4").reshape(len(inputs), -1).astype(np.float32)
+
+    headers = {"Accept": OCTETS, "Content-Type": JSON}
+    return Call("POST", "/v1/embeddings", rows, headers=headers, content=_json({"input": list(inputs)}))
+
+
+def upsert(items: Sequence[dict[str, Any]], model_hash: str | None = None) -> Call[UpsertResponse]:
+    """``PUT /v1/items``: each item has id, label, vector or input, and metadata."""
+    return _send("PUT", "/v1/items", UpsertResponse, {"items": list(items), "model_hash": model_hash})
+
+
+def item(item_id: str) -> Call[Item]:
+    """``GET /v1/items/{id}``."""
+    return _get(f"/v1/items/{quote(item_id)}", Item)
+
+
+def items(cursor: str | None = None, limit: int = 100) -> Call[ItemPage]:
+    """``GET /v1/items``: one page; go on with its ``next_cursor``."""
+    return _get("/v1/items", ItemPage, cursor=cursor, limit=limit)
+
+
+def delete(item_id: str, *, rebuild: bool = False) -> Call[DeleteResponse]:
+    """``DELETE /v1/items/{id}``; with ``rebuild`` a job makes the index's files forget too."""
+    path = f"/v1/items/{quote(item_id)}"
+    return Call("DELETE", path, DeleteResponse.model_validate_json, {"rebuild": rebuild})
+
+
+def delete_items(
+    *,
+    ids: Sequence[str] | None = None,
+    filter: Filter | None = None,  # noqa: A002
+    rebuild: bool = False,
+) -> Call[DeleteResponse]:
+    """``POST /v1/items/delete``: by ids or by filter."""
+    given: dict[str, Any] = {"filter": filter} if ids is None else {"ids": list(ids)}
+    return _send("POST", "/v1/items/delete", DeleteResponse, given | {"rebuild": rebuild})
+
+
+def feedback(
+    *, same: bool, decision_id: str | None = None, a: Reference | None = None, b: Reference | None = None
+) -> Call[FeedbackResponse]:
+    """``POST /v1/feedback``: the truth about a decision or a pair."""
+    about = {"a": a, "b": b} if decision_id is None else {"decision_id": decision_id}
+    return _send("POST", "/v1/feedback", FeedbackResponse, about | {"same": same})
+
+
+def operating_points() -> Call[OperatingPointList]:
+    """``GET /v1/operating-points``."""
+    return _get("/v1/operating-points", OperatingPointList)
+
+
+def add_operating_point(point: OperatingPoint) -> Call[OperatingPointSummary]:
+    """``POST /v1/operating-points``."""
+    return _send("POST", "/v1/operating-points", OperatingPointSummary, point.model_dump(mode="json"))
+
+
+def activate_operating_point(point_id: str) -> Call[ActivatePointResponse]:
+    """``POST /v1/operating-points/{id}/activate``."""
+    return _send("POST", f"/v1/operating-points/{quote(point_id)}/activate", ActivatePointResponse)
+
+
+def models() -> Call[ModelList]:
+    """``GET /v1/models``."""
+    return _get("/v1/models", ModelList)
+
+
+def load_model(version: str) -> Call[Job]:
+    """``POST /v1/models``: loads a bundle behind; `wait` for the job."""
+    return _send("POST", "/v1/models", Job, {"version": version})
+
+
+def activate_model(version: str, allow_missing: bool = False) -> Call[ActivateModelResponse]:
+    """``POST /v1/models/{version}/activate``."""
+    path = f"/v1/models/{quote(version)}/activate"
+    return _send("POST", path, ActivateModelResponse, {"allow_missing": allow_missing})
+
+
+def consistency(source: Source = "holdout") -> Call[Report]:
+    """``GET /v1/reports/consistency``."""
+    return _get("/v1/reports/consistency", Report, source=source)
+
+
+def compute_report(source: Literal["gallery", "feedback"] = "gallery") -> Call[Job]:
+    """``POST /v1/reports/consistency``: a job; `wait` for it and read `consistency`."""
+    return Call("POST", "/v1/reports/consistency", Job.model_validate_json, {"source": source})
+
+
+def history() -> Call[History]:
+    """``GET /v1/reports/consistency/history``."""
+    return _get("/v1/reports/consistency/history", History)
+
+
+def job(job_id: str) -> Call[Job]:
+    """``GET /v1/jobs/{id}``."""
+    return _get(f"/v1/jobs/{quote(job_id)}", Job)
+
+
+def _get(path: str, answer: type[S], **params: Any) -> Call[S]:
+    given = {name: value for name, value in params.items() if value is not None}
+    return Call("GET", path, answer.model_validate_json, given)
+
+
+def _send(method: str, path: str, answer: type[S], body: object = None) -> Call[S]:
+    if body is None:
+        return Call(method, path, answer.model_validate_json)
+    return Call(method, path, answer.model_validate_json, headers={"Content-Type": JSON}, content=_json(body))
+
+
+def _asked(
+    path: str,
+    read: Callable[[bytes], T],
+    accept: str,
+    queries: Queries,
+    k: int,
+    condition: Filter | None,
+    options: dict[str, Any],
+) -> Call[T]:
+    given = {"k": k, "filter": condition, **options}
+    given = {name: value for name, value in given.items() if value is not None}
+    if isinstance(queries, Sequence) and all(isinstance(one, dict) for one in queries):
+        headers = {"Accept": accept, "Content-Type": JSON}
+        return Call("POST", path, read, headers=headers, content=_json({"queries": list(queries), **given}))
+    rows = np.ascontiguousarray(np.atleast_2d(np.asarray(queries, dtype="<f4")))
+    if "filter" in given:
+        given["filter"] = _json(given["filter"]).decode()
+    if "include" in given:
+        given["include"] = ",".join(given["include"])
+    return Call("POST", path, read, given, {"Accept": accept, "Content-Type": OCTETS}, rows.tobytes())
+
+
+def _json(body: object) -> bytes:
+    return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)

@@ -1,0 +1,152 @@
+"""Keys: who may read, write and administer. Stored as hashes, compared in constant time."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import secrets
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from fastapi import Request
+from pydantic import Field
+
+from api_schemas.base import SCHEMA_VERSION, Schema
+from common.errors import InputError
+from service.errors.problems import FORBIDDEN, UNAUTHENTICATED, ServiceProblem
+
+Scope = Literal["read", "write", "admin"]
+# a wider scope holds the narrower ones
+_HOLDS: dict[Scope, frozenset[Scope]] = {
+    "read": frozenset({"read"}),
+    "write": frozenset({"read", "write"}),
+    "admin": frozenset({"read", "write", "admin"}),
+}
+PREFIX = "limen_"
+
+
+class Key(Schema):
+    """A key as it is stored: its name, scope and SHA-256, never the key."""
+
+    name: str = Field(min_length=1)
+    scope: Scope
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    created_at: datetime
+
+
+class KeyFile(Schema):
+    """``keys.json``: several keys of one name stand beside each other while one is rotated."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    keys: list[Key]
+
+
+def create_key(file: Path, name: str, scope: Scope) -> str:
+    """Add a key to the file (mode 600) and return it; it cannot be read back later."""
+    known = KeyFile.load(file).keys if file.exists() else []
+    secret = PREFIX + secrets.token_urlsafe(32)
+    added = Key(name=name, scope=scope, sha256=_hash(secret), created_at=datetime.now(UTC))
+    KeyFile(keys=[*known, added]).save(file)
+    file.chmod(0o600)
+    return secret
+
+
+def revoke_keys(file: Path, name: str) -> int:
+    """Remove all keys of a name; returns how many; raises InputError when there are none."""
+    known = KeyFile.load(file).keys
+    kept = [key for key in known if key.name != name]
+    if len(kept) == len(known):
+        raise InputError(
+            f"{file} holds no key named '{name}'; it holds {sorted({key.name for key in known})}."
+        )
+    KeyFile(keys=kept).save(file)
+    file.chmod(0o600)
+    return len(known) - len(kept)
+
+
+class Keyring:
+    """The keys of a file, read again when the file changes, so that rotation needs no restart."""
+
+    def __init__(self, file: Path | None) -> None:
+        self._file = file
+        self._stamp = 0
+        self._keys: list[Key] = []
+        if file is not None:
+            self._keys, self._stamp = KeyFile.load(file).keys, file.stat().st_mtime_ns
+
+    @property
+    def open_to_all(self) -> bool:
+        """No keys are configured; the service then listens on loopback alone."""
+        return self._file is None
+
+    def find(self, secret: str) -> Key | None:
+        """The key of this secret; every stored hash is compared, whether one matched or not."""
+        self._refresh()
+        given = _hash(secret)
+        found: Key | None = None
+        for key in self._keys:
+            if hmac.compare_digest(key.sha256, given):
+                found = key
+        return found
+
+    def _refresh(self) -> None:
+        assert self._file is not None
+        try:
+            stamp = self._file.stat().st_mtime_ns
+        except OSError:
+            # a file that vanished ends every key: closed, not open
+            self._keys, self._stamp = [], 0
+            return
+        if stamp != self._stamp:
+            self._keys, self._stamp = KeyFile.load(self._file).keys, stamp
+
+
+def allow(request: Request, scope: Scope) -> None:
+    """Let a request pass whose key holds the scope; raises the problem that says what is missing."""
+    keyring: Keyring = request.app.state.keyring
+    if keyring.open_to_all:
+        request.state.actor = "anyone"
+        return
+    secret = _secret(request)
+    key = keyring.find(secret) if secret else None
+    if key is None:
+        raise ServiceProblem(
+            UNAUTHENTICATED,
+            "This needs a key that the service knows: send Authorization: Bearer <key>.",
+            headers={"WWW-Authenticate": "Basic" if request.url.path == "/dashboard" else "Bearer"},
+        )
+    request.state.actor = key.name
+    if scope not in _HOLDS[key.scope]:
+        raise ServiceProblem(
+            FORBIDDEN, f"The key '{key.name}' has the scope {key.scope}; this needs {scope}."
+        )
+
+
+def requires(scope: Scope) -> Callable[[Request], Awaitable[None]]:
+    """A dependency that lets a request pass whose key holds the scope."""
+
+    async def check(request: Request) -> None:
+        allow(request, scope)
+
+    return check
+
+
+def _secret(request: Request) -> str:
+    """The key of a request: a bearer token, or for reading the password that a browser asks for."""
+    scheme, _, rest = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return rest.strip()
+    # browsers send passwords along with what other sites make them post, so only with GET
+    if scheme.lower() == "basic" and request.method == "GET":
+        try:
+            return base64.b64decode(rest, validate=True).decode().partition(":")[2]
+        except ValueError:
+            return ""
+    return ""
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()

@@ -1,0 +1,100 @@
+"""Decision ids: signed tokens that carry what feedback needs, so that a decision writes nothing."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from time import time
+
+import orjson
+
+from common.atomic_files import write_atomically
+from service.errors.problems import INVALID_INPUT, ServiceProblem
+
+KEY_FILE = "decision.key"
+_SIGNATURE_BYTES = 16
+# an id longer than this is left out of the token: an answer must not grow with its question
+_LONGEST_ID = 128
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What was decided, when and by which point; ``a`` and ``b`` are item ids where there are any."""
+
+    endpoint: str
+    at: float
+    model_hash: str
+    operating_point: str
+    decision: str
+    score: float | None
+    a: str | None
+    b: str | None
+
+
+class Signer:
+    """Signs decisions with HMAC-SHA256 and reads them back."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    @classmethod
+    def open(cls, data: Path | None) -> Signer:
+        """With the key of the data folder, made on first use; without a folder a key of this process."""
+        if data is None:
+            # several workers of one service share the key through their environment
+            shared = os.environ.get("LIMEN_DECISION_KEY", "")
+            return cls(bytes.fromhex(shared) if shared else secrets.token_bytes(32))
+        file = data / KEY_FILE
+        if not file.exists():
+            write_atomically(file, secrets.token_bytes(32))
+            file.chmod(0o600)
+        return cls(file.read_bytes())
+
+    def sign(self, decision: Decision) -> str:
+        """The decision as a token of some 200 characters."""
+        short = [_short(decision.a), _short(decision.b)]
+        content = orjson.dumps(
+            [
+                decision.endpoint,
+                round(decision.at, 3),
+                decision.model_hash,
+                decision.operating_point,
+                decision.decision,
+                decision.score,
+                *short,
+            ]
+        )
+        signature = hmac.digest(self._key, content, "sha256")[:_SIGNATURE_BYTES]
+        return base64.urlsafe_b64encode(signature + content).rstrip(b"=").decode()
+
+    def read(self, token: str) -> Decision:
+        """The decision of a token; raises ServiceProblem for one this service did not sign."""
+        try:
+            raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+        except (binascii.Error, ValueError):
+            raise _foreign() from None
+        signature, content = raw[:_SIGNATURE_BYTES], raw[_SIGNATURE_BYTES:]
+        expected = hmac.digest(self._key, content, "sha256")[:_SIGNATURE_BYTES]
+        if not hmac.compare_digest(signature, expected):
+            raise _foreign()
+        return Decision(*orjson.loads(content))
+
+
+def now() -> float:
+    """Seconds since 1970, as decisions are stamped."""
+    return time()
+
+
+def _short(item_id: str | None) -> str | None:
+    return item_id if item_id is not None and len(item_id) <= _LONGEST_ID else None
+
+
+def _foreign() -> ServiceProblem:
+    return ServiceProblem(
+        INVALID_INPUT, "decision_id was not signed by this service (without --data ids end with the process)."
+    )

@@ -1,0 +1,188 @@
+"""Every error of the service: one catalogue, one class, one shape (RFC 9457).
+
+``type`` is ``/problems/<slug>`` and can be fetched from the service itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+
+from api_schemas.http.problem import PROBLEM_MEDIA_TYPE, FieldProblem
+from common.errors import BundleError, LimenError
+from index.gallery.gallery import Closed, OtherRule
+from index.store.database import StoreFailed
+from service.errors.validation_messages import field_problems
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of problem: what programs branch on."""
+
+    slug: str
+    status: int
+    title: str
+
+
+INVALID_REQUEST = Kind("invalid-request", 422, "The request has a field that cannot be used")
+INVALID_INPUT = Kind("invalid-input", 422, "An input cannot be used")
+WRONG_DIMENSION = Kind("wrong-dimension", 422, "A vector has the wrong dimension")
+LIMIT_EXCEEDED = Kind("limit-exceeded", 422, "The request asks for more than the limits allow")
+NO_ENCODER = Kind("no-encoder", 422, "This bundle holds vectors alone")
+UNKNOWN_ITEM = Kind("unknown-item", 422, "A query refers to an item that is not stored")
+NOT_JSON = Kind("not-json", 400, "The body is not JSON")
+BAD_REQUEST = Kind("bad-request", 400, "The request cannot be read")
+UNAUTHENTICATED = Kind("unauthenticated", 401, "A key is needed")
+FORBIDDEN = Kind("forbidden", 403, "The key does not allow this")
+NOT_FOUND = Kind("not-found", 404, "Nothing is here")
+METHOD_NOT_ALLOWED = Kind("method-not-allowed", 405, "This path does not take that method")
+BODY_TIMEOUT = Kind("body-timeout", 408, "The body did not arrive in time")
+NO_OPERATING_POINT = Kind("no-operating-point", 409, "No operating point decides this")
+READ_ONLY = Kind("read-only", 409, "The service is read-only")
+MODEL_MISMATCH = Kind("model-mismatch", 409, "That belongs to another model")
+CONFLICT = Kind("conflict", 409, "That cannot be done in this state")
+BODY_TOO_LARGE = Kind("body-too-large", 413, "The body is too large")
+UNSUPPORTED_MEDIA_TYPE = Kind("unsupported-media-type", 415, "The body has a type that is not taken here")
+OVERLOADED = Kind("overloaded", 429, "The service is at its limit")
+INTERNAL = Kind("internal-error", 500, "Something went wrong on our side")
+NOT_READY = Kind("not-ready", 503, "The service is not ready")
+WRITE_FAILED = Kind("write-failed", 503, "The write could not be kept")
+DEADLINE = Kind("deadline-exceeded", 503, "The answer took too long")
+
+KINDS = {kind.slug: kind for kind in list(globals().values()) if isinstance(kind, Kind)}
+_BY_STATUS = {
+    404: NOT_FOUND,
+    405: METHOD_NOT_ALLOWED,
+    413: BODY_TOO_LARGE,
+    401: UNAUTHENTICATED,
+    403: FORBIDDEN,
+}
+
+
+class ServiceProblem(Exception):
+    """Raised anywhere in a request; becomes the problem document of its kind."""
+
+    def __init__(
+        self,
+        kind: Kind,
+        detail: str,
+        *,
+        errors: Sequence[FieldProblem] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.kind, self.detail, self.errors, self.headers = kind, detail, list(errors), dict(headers or {})
+
+    @classmethod
+    def of_validation(cls, error: ValidationError) -> ServiceProblem:
+        """A body that its model refuses; names up to ten fields."""
+        found = error.errors(include_url=False, include_input=False)
+        if found[0]["type"] == "json_invalid":
+            return cls(NOT_JSON, f"The body is not JSON: {found[0]['msg']}.")
+        return cls.of_fields(field_problems(found))
+
+    @classmethod
+    def of_fields(cls, fields: Sequence[FieldProblem]) -> ServiceProblem:
+        """Fields that cannot be used; the first is in the sentence, all are listed."""
+        more = f" ({len(fields)} fields in all)" if len(fields) > 1 else ""
+        return cls(INVALID_REQUEST, f"{fields[0].path}: {fields[0].message}{more}.", errors=fields)
+
+
+def overloaded(why: str) -> ServiceProblem:
+    """The answer to a request there is no room for."""
+    return ServiceProblem(
+        OVERLOADED,
+        f"The service is at its limit ({why}): try again in a second.",
+        headers={"Retry-After": "1"},
+    )
+
+
+def problem_body(
+    kind: Kind, detail: str, path: str, request_id: str, errors: Sequence[FieldProblem] = ()
+) -> bytes:
+    """The document's bytes; text that is not Unicode is replaced, never refused."""
+    # the fields of `Problem`, past its model, which takes longer than all the rest of a refusal
+    document = {
+        "type": f"/problems/{kind.slug}",
+        "title": kind.title,
+        "status": kind.status,
+        "detail": _plain(detail),
+        "instance": _plain(path),
+        "request_id": request_id,
+        "errors": [{"path": _plain(one.path), "message": _plain(one.message)} for one in errors],
+    }
+    return orjson.dumps(document)
+
+
+def problem_response(request: Request, problem: ServiceProblem) -> Response:
+    """The answer for a problem of this request."""
+    request.state.problem = problem.kind.slug
+    return Response(
+        problem_body(
+            problem.kind,
+            problem.detail,
+            request.url.path,
+            getattr(request.state, "request_id", "-"),
+            problem.errors,
+        ),
+        status_code=problem.kind.status,
+        media_type=PROBLEM_MEDIA_TYPE,
+        headers=problem.headers,
+    )
+
+
+def of_limen_error(error: LimenError) -> ServiceProblem:
+    """Our own errors keep their sentence."""
+    if isinstance(error, StoreFailed):
+        return ServiceProblem(WRITE_FAILED, str(error), headers={"Retry-After": "30"})
+    if isinstance(error, Closed):
+        return ServiceProblem(NOT_READY, str(error), headers={"Retry-After": "1"})
+    if isinstance(error, OtherRule):
+        return ServiceProblem(NO_OPERATING_POINT, str(error))
+    return ServiceProblem(CONFLICT if isinstance(error, BundleError) else INVALID_INPUT, str(error))
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of the app a problem document."""
+
+    async def service_problem(request: Request, error: Exception) -> Response:
+        assert isinstance(error, ServiceProblem)
+        return problem_response(request, error)
+
+    async def limen_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, LimenError)
+        return problem_response(request, of_limen_error(error))
+
+    async def http_exception(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        kind = _BY_STATUS.get(error.status_code, BAD_REQUEST)
+        detail = {
+            404: f"There is nothing at {request.url.path}; the endpoints are listed at /docs.",
+            405: f"{request.url.path} does not take {request.method}.",
+        }.get(error.status_code, str(error.detail or HTTPStatus(error.status_code).phrase))
+        return problem_response(request, ServiceProblem(kind, detail, headers=error.headers))
+
+    async def query_validation(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return problem_response(request, ServiceProblem.of_fields(field_problems(error.errors())))
+
+    async def unforeseen(request: Request, error: Exception) -> Response:
+        detail = "The request failed; the log has it under this request_id."
+        return problem_response(request, ServiceProblem(INTERNAL, detail))
+
+    app.add_exception_handler(Exception, unforeseen)
+    app.add_exception_handler(ServiceProblem, service_problem)
+    app.add_exception_handler(LimenError, limen_error)
+    app.add_exception_handler(HTTPException, http_exception)
+    app.add_exception_handler(RequestValidationError, query_validation)
+
+
+def _plain(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()

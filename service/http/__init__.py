@@ -1,0 +1,1 @@
+"""Requests and responses: bodies, middleware, OpenAPI, fast routes."""

@@ -1,0 +1,58 @@
+"""Routes whose endpoint reads its request itself, reached by one look at a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.routing import APIRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from common.errors import LimenError
+from service.errors.problems import of_limen_error
+
+Endpoint = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+class DirectRoute(APIRoute):
+    """A route without FastAPI's dependency machinery.
+
+    The endpoint takes the request alone and asks for the key by itself (`service.security.allow`);
+    dependencies of its router do not run.
+    """
+
+    def get_route_handler(self) -> Endpoint:
+        """The endpoint as it is."""
+        handler: Endpoint = self.endpoint
+        return handler
+
+
+class Shortcut:
+    """Answers direct routes by their method and path, and leaves everything else to the app.
+
+    FastAPI has seven layers around its routers and asks one router after the other, which takes as long
+    as a small search. The app has the direct routes as well: it describes them, and refuses other methods.
+    """
+
+    def __init__(self, app: ASGIApp, routers: Iterable[APIRouter]) -> None:
+        self._app = app
+        self._routes = {
+            (method, route.path): route
+            for router in routers
+            for route in router.routes
+            if isinstance(route, DirectRoute)
+            for method in route.methods or ()
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        route = self._routes.get((scope["method"], scope["path"]))
+        if route is None:
+            await self._app(scope, receive, send)
+            return
+        scope["route"] = route
+        try:
+            response: Response = await route.endpoint(Request(scope, receive, send))
+        except LimenError as error:
+            raise of_limen_error(error) from error
+        await response(scope, receive, send)

@@ -1,0 +1,1 @@
+"""Loaded models, their versions and their recomputed reports."""

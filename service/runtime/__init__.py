@@ -1,0 +1,1 @@
+"""Bounded compute, admission, background jobs."""

@@ -1,0 +1,1 @@
+"""Samplers, augmentation and batches ready for a step."""

@@ -1,0 +1,123 @@
+"""Which items make a batch: it follows from seed and epoch alone, so a run can resume anywhere."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+
+from api_schemas.config import SamplerConfig
+from common.array_types import Int64s, RowIndices
+from common.errors import ConfigError
+
+
+def batches(
+    labels: Int64s,
+    sampler: SamplerConfig,
+    steps: int,
+    seed: int,
+    epoch: int,
+    nearest: RowIndices | None = None,
+) -> list[RowIndices]:
+    """The row numbers of each batch of one epoch.
+
+    ``m_per_class``: classes in random order, each giving up to ``items_per_class`` of its items (all of a
+    smaller class), until the batch is full; a class comes again only after all others came. With ``nearest``,
+    each brings its nearest classes with it.
+    ``episodic``: other classes every time, exactly ``items_per_class`` distinct items of each in random
+    order; smaller classes never come. ``class_balanced``: every item's class is drawn evenly.
+    ``shuffled``: a permutation of all items.
+
+    Args:
+        labels: int [n], class codes from 0.
+        steps: batches in the epoch.
+        nearest: int [classes, m], for ``m_per_class``: the classes that come with each.
+
+    Raises:
+        ConfigError: too few classes of ``items_per_class`` items for an episode.
+    """
+    random = np.random.default_rng([seed, epoch])
+    rows_of = _rows_of_classes(labels)
+    size = min(sampler.batch_size, len(labels))
+    if sampler.name == "m_per_class":
+        items = min(sampler.items_per_class, size // 2)
+        return _m_per_class(rows_of, size, items, steps, random, nearest)
+    if sampler.name == "episodic":
+        return _episodes(rows_of, sampler, steps, random)
+    if sampler.name == "class_balanced":
+        drawn = random.integers(0, len(rows_of), (steps, size))
+        return [np.array([random.choice(rows_of[code]) for code in batch]) for batch in drawn]
+    n = len(labels)
+    turns = -(-steps * size // n)
+    order = np.concatenate([random.permutation(n) for _ in range(turns)])
+    return list(order[: steps * size].reshape(steps, size))
+
+
+def _rows_of_classes(labels: Int64s) -> list[RowIndices]:
+    order = np.argsort(labels, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
+
+
+def _m_per_class(
+    rows_of: list[RowIndices],
+    size: int,
+    items: int,
+    steps: int,
+    random: np.random.Generator,
+    nearest: RowIndices | None,
+) -> list[RowIndices]:
+    classes: deque[int] = deque()
+    waiting = [rows[:0] for rows in rows_of]
+    made: list[RowIndices] = []
+    for _ in range(steps):
+        groups: list[RowIndices] = []
+        used: set[int] = set()
+        again: list[int] = []
+        room = size
+        while room:
+            if not classes:
+                classes.extend(random.permutation(len(rows_of)).tolist())
+            code = classes.popleft()
+            if code in used and len(used) < len(rows_of):
+                again.append(code)  # the next batch begins with it
+                continue
+            near = [] if nearest is None else nearest[code].tolist()
+            for member in (code, *(other for other in near if other not in used)):
+                if not room:
+                    break
+                used.add(member)
+                group, waiting[member] = _dealt(waiting[member], rows_of[member], min(items, room), random)
+                groups.append(group)
+                room -= len(group)
+        classes.extendleft(reversed(again))
+        made.append(np.concatenate(groups))
+    return made
+
+
+def _episodes(
+    rows_of: list[RowIndices], sampler: SamplerConfig, steps: int, random: np.random.Generator
+) -> list[RowIndices]:
+    items, ways = sampler.items_per_class, sampler.batch_size // sampler.items_per_class
+    large = [rows for rows in rows_of if len(rows) >= items]
+    if len(large) < ways:
+        raise ConfigError(
+            f"sampler: an episode of {sampler.batch_size} items needs {ways} classes of at least {items} "
+            f"items, found {len(large)}: lower sampler.batch_size or sampler.items_per_class."
+        )
+    return [
+        np.concatenate(
+            [random.permutation(large[way])[:items] for way in random.permutation(len(large))[:ways]]
+        )
+        for _ in range(steps)
+    ]
+
+
+def _dealt(
+    waiting: RowIndices, rows: RowIndices, items: int, random: np.random.Generator
+) -> tuple[RowIndices, RowIndices]:
+    """Distinct items of one class from its shuffled pile, all before one comes again; and the rest of it."""
+    take = min(items, len(rows))
+    if len(waiting) < take:
+        rest = np.setdiff1d(rows, waiting)
+        waiting = np.concatenate([waiting, random.permutation(rest)])
+    return waiting[:take], waiting[take:]

@@ -1,0 +1,108 @@
+"""Checkpoints: one safetensors file each, tensors in its body, progress and configuration in its header.
+
+One file is whole or absent after a crash, so that tensors and progress can never be of different steps.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from api_schemas.config import Config
+from common.atomic_files import write_atomically
+from common.errors import ConfigError, InputError
+from training.loop.train_state import Progress, State
+
+RESUME_MAY_CHANGE = frozenset(("name", "calibration", "index"))
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a file holds."""
+
+    tensors: dict[str, Tensor]
+    progress: Progress
+    config: dict[str, object]
+    fingerprint: str
+
+
+def save_checkpoint(path: Path, state: State, config: Config, fingerprint: str) -> None:
+    """Write atomically: a crash or a full disk leaves older checkpoints as they are."""
+    header = {
+        "progress": state.progress.to_json(),
+        "config": json.dumps(config.model_dump(mode="json")),
+        "fingerprint": fingerprint,
+    }
+    write_atomically(path, safetensors.torch.save(state.tensors(), metadata=header))
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint; raises InputError naming a missing or damaged file."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            header = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        return Checkpoint(
+            tensors,
+            Progress.from_json(header["progress"]),
+            dict(json.loads(header["config"])),
+            header["fingerprint"],
+        )
+    except (OSError, AttributeError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
+        raise InputError(
+            f"{path} cannot be read as a checkpoint: {error}. Remove it to go on without it."
+        ) from None
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint of the latest step; names sort by step."""
+    return max(folder.glob("step-*.safetensors"), default=None)
+
+
+def keep_latest(folder: Path, keep: int) -> None:
+    """Remove all but the latest ``keep`` checkpoints; the best weights are a file of their own."""
+    for path in sorted(folder.glob("step-*.safetensors"))[:-keep]:
+        path.unlink(missing_ok=True)
+
+
+def refuse_other_run(found: Checkpoint, config: Config, fingerprint: str, path: Path) -> None:
+    """Resuming with other data or another configuration would not be the same run.
+
+    Raises:
+        ConfigError: names the first key that differs.
+        InputError: the data changed since the checkpoint was written.
+    """
+    now, then = (
+        {key: value for key, value in whole.items() if key not in RESUME_MAY_CHANGE}
+        for whole in (config.model_dump(mode="json"), found.config)
+    )
+    if other := _first_difference(now, then):
+        raise ConfigError(
+            f"{path} was written with another '{other}': resume with the same configuration, or start a new "
+            "run in another --out."
+        )
+    if found.fingerprint not in (fingerprint, fingerprint.partition("+")[0]):  # older ones have no such sum
+        raise InputError(
+            f"The training data changed since {path} was written: start a new run in another --out."
+        )
+
+
+def _first_difference(now: Mapping[str, object], then: Mapping[str, object]) -> str | None:
+    """The dotted key of the first value that differs, in the order of ``now``."""
+    for key in [*now, *(key for key in then if key not in now)]:
+        mine, other = now.get(key), then.get(key)
+        if mine != other:
+            if (
+                isinstance(mine, dict)
+                and isinstance(other, dict)
+                and (inner := _first_difference(mine, other))
+            ):
+                return f"{key}.{inner}"
+            return key  # also where a key is null in one and absent in the other
+    return None

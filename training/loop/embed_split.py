@@ -1,0 +1,47 @@
+"""Items through a network: pixels to unit vectors, in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from common.progress import Track, silent
+from embeddings.embedding_set import EmbeddingSet
+from training.data.items import Items
+from training.models.network import Network
+from training.runtime.distributed import Processes
+
+
+def embed(
+    network: Network,
+    items: Items,
+    prepare: Callable[[NDArray[np.generic]], Tensor],
+    batch_size: int,
+    track: Track = silent,
+    processes: Processes | None = None,
+) -> EmbeddingSet:
+    """Embed all items in evaluation mode (running statistics, no dropout); the mode is put back.
+
+    Args:
+        processes: all of them must call; each embeds its share, and all get the whole.
+    """
+    was_training = network.training
+    network.eval()
+    rows = np.arange(len(items))
+    own = processes.share(rows) if processes else rows
+    starts: Iterable[int] = range(0, len(own), batch_size)
+    with torch.inference_mode():
+        vectors = [
+            network(prepare(items.inputs[own[start : start + batch_size]])).cpu().numpy()
+            for start in track(starts, "embedding", -(-len(own) // batch_size))
+        ]
+    network.train(was_training)
+    found = np.concatenate(vectors) if vectors else np.empty((0, network.dimension), np.float32)
+    whole = processes.rows_of_all(found) if processes else found
+    return EmbeddingSet.from_arrays(
+        whole, items.labels, items.ids, items.metadata, source="the network's output"
+    )

@@ -1,0 +1,79 @@
+"""The figures of one epoch, on validation classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import get_args
+
+import numpy as np
+
+from api_schemas.config import EvaluationConfig, Monitor
+from api_schemas.report import Report
+from common.errors import InputError
+from embeddings.embedding_set import EmbeddingSet
+from evaluation.evaluate import evaluate
+from training.data.items import Items
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What ``metrics.jsonl`` keeps of a report; None where the items cannot give the figure."""
+
+    recall_at_1: float | None
+    map_at_r: float | None
+    eer: float | None
+    opis: float | None
+    opis_debiased: float | None
+
+    def height(self, monitor: Monitor | Mapping[Monitor, float]) -> float:
+        """The monitored figure, or the weighted sum of several, turned so that higher is better.
+
+        Raises:
+            InputError: one of them is not given.
+        """
+        total = 0.0
+        for name, weight in _weights(monitor).items():
+            value: float | None = getattr(self, name)
+            if value is None:
+                raise InputError(f"evaluation.monitor: validation gave no {name}: monitor another figure.")
+            total += weight * (-value if name in ("eer", "opis_debiased") else value)
+        return total
+
+
+def measure(items: EmbeddingSet, exclude_same: str | None = None) -> Figures:
+    """Every item queries all others, exactly; see ``evaluation.evaluate``."""
+    return _figures(evaluate(items, model_hash="", split="validation", exclude_same=exclude_same))
+
+
+def refuse_unmeasurable(items: Items, evaluation: EvaluationConfig) -> None:
+    """Measure random vectors in the items' place: what these cannot give, no network's can.
+
+    Raises:
+        InputError: validation cannot be measured, or cannot give the monitored figure; says why.
+    """
+    vectors = np.random.default_rng(0).normal(size=(len(items), 8))
+    random = EmbeddingSet.from_arrays(vectors, items.labels, items.ids, items.metadata, "validation")
+    report = evaluate(random, model_hash="", split="validation", exclude_same=evaluation.exclude_same)
+    given = asdict(_figures(report))
+    missing = [name for name in _weights(evaluation.monitor) if given[name] is None]
+    if missing:
+        others = [name for name in get_args(Monitor) if given[name] is not None]
+        raise InputError(
+            f"evaluation.monitor: validation cannot give {' and '.join(missing)}. {' '.join(report.reasons)} "
+            f"Monitor {' or '.join(others)}, or validate on more items of each class."
+        )
+
+
+def _weights(monitor: Monitor | Mapping[Monitor, float]) -> Mapping[Monitor, float]:
+    return {monitor: 1.0} if isinstance(monitor, str) else monitor
+
+
+def _figures(report: Report) -> Figures:
+    return Figures(
+        recall_at_1=report.retrieval.recall_at_1,
+        map_at_r=report.retrieval.map_at_r,
+        eer=report.verification.eer,
+        opis=report.consistency.opis,
+        opis_debiased=report.consistency.opis_debiased,
+    )

@@ -1,0 +1,68 @@
+"""Several losses as one: a sum with weights that may change during the run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from training.losses.base import Indices
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A weight that moves in a straight line from ``start`` to ``end`` between two shares of the run."""
+
+    start: float
+    end: float
+    begins: float = 0.0
+    ends: float = 1.0
+
+    @classmethod
+    def constant(cls, value: float) -> Weight:
+        """A weight that does not move."""
+        return cls(value, value)
+
+    def at(self, done: float) -> float:
+        """The weight when a share ``done`` of the run, 0 to 1, is done."""
+        if done >= self.ends:
+            return self.end
+        way = max(0.0, done - self.begins) / (self.ends - self.begins)
+        return self.start + (self.end - self.start) * way
+
+
+class CombinedLoss(nn.Module):
+    """``sum_k weight_k(done) * loss_k``, called like each of its losses.
+
+    Args:
+        losses: what is summed.
+        weights: one number or ``Weight`` each; 1 by default.
+    """
+
+    def __init__(self, losses: Sequence[nn.Module], weights: Sequence[float | Weight] | None = None) -> None:
+        super().__init__()
+        self.losses = nn.ModuleList(losses)
+        given: Sequence[float | Weight] = [1.0] * len(losses) if weights is None else weights
+        if len(given) != len(losses):
+            raise ValueError(f"{len(losses)} losses need as many weights, found {len(given)}")
+        self.weights = [part if isinstance(part, Weight) else Weight.constant(part) for part in given]
+        self.done = 0.0
+
+    def forward(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        indices_tuple: Indices | None = None,
+        ref_emb: Tensor | None = None,
+        ref_labels: Tensor | None = None,
+        **mixing: Any,
+    ) -> Tensor:
+        """Float [n, d] and int [n] to a scalar; ``mixing`` goes to the losses that a mixup wraps."""
+        total = 0 * embeddings.sum()  # with a gradient even where no term has begun yet
+        for weight, loss in zip(self.weights, self.losses, strict=True):
+            if factor := weight.at(self.done):
+                own = mixing if getattr(loss, "mixes", False) else {}
+                total = total + factor * loss(embeddings, labels, indices_tuple, ref_emb, ref_labels, **own)
+        return total

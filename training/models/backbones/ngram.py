@@ -1,0 +1,50 @@
+"""Text from scratch: an embedding per hashed n-gram, averaged (Joulin et al. 2017, arXiv 1607.01759)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from training.models.backbones.types import Backbone, at_least_one
+
+
+class Ngram(Backbone):
+    """The mean of the vectors of a text's n-grams, then fully connected layers with ReLU.
+
+    ``width`` is the length of an n-gram's vector, ``dropout`` the share of n-grams that is left out of each
+    text while training.
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        buckets: int,
+        width: int = 128,
+        hidden: tuple[int, ...] = (),
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        at_least_one(width=[width], hidden=hidden)
+        self.vectors = nn.Embedding(buckets, width, padding_idx=0)
+        self.dropout = nn.Dropout(dropout)
+        layers: list[nn.Module] = []
+        size = width
+        for wide in hidden:
+            layers += [nn.Linear(size, wide), nn.ReLU()]
+            size = wide
+        self.layers = nn.Sequential(*layers)
+        self.features = (size,)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """N-gram numbers [n, length], 0 where there is none, to [n, size]."""
+        numbers = inputs.long()
+        present = self.dropout((numbers > 0).to(self.vectors.weight.dtype))
+        if torch.onnx.is_in_onnx_export():  # the bag becomes a loop there, this is one step
+            total = (self.vectors(numbers) * present.unsqueeze(2)).sum(1)
+        else:  # a quarter of the time: no vector of each n-gram of each text is written down
+            total = F.embedding_bag(
+                numbers, self.vectors.weight, mode="sum", per_sample_weights=present, padding_idx=0
+            )
+        features: Tensor = self.layers(total / present.sum(1, keepdim=True).clamp(min=1.0))
+        return features

@@ -1,0 +1,1 @@
+"""Losses, miner, memory and mixup as one objective."""

@@ -1,0 +1,83 @@
+"""Miners: which pairs or triplets of a batch a loss sees; the library's, under checked parameters."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from training.losses.base import Indices, library_miners
+from training.registry import built, chosen
+from training.registry_listing import Spec, catalogue_lines
+
+
+class Miner(Protocol):
+    """``miner(embeddings [n, d], labels [n])`` to the indices that a loss takes."""
+
+    def __call__(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        ref_emb: Tensor | None = None,
+        ref_labels: Tensor | None = None,
+    ) -> Indices:
+        """Row numbers of the chosen pairs or triplets."""
+        ...
+
+
+def _under_own_name(library_class: Callable[..., Any], **renamed: str) -> Callable[..., Miner]:
+    """The library's miner with its own parameters alone, some under clearer names."""
+
+    def make(**parameters: Any) -> Miner:
+        miner: Miner = library_class(**{renamed.get(key, key): value for key, value in parameters.items()})
+        return miner
+
+    names = {theirs: ours for ours, theirs in renamed.items()}
+    make.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [
+            parameter.replace(name=names.get(name, name), kind=inspect.Parameter.KEYWORD_ONLY)
+            for name, parameter in inspect.signature(library_class).parameters.items()
+            if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+        ]
+    )
+    return make
+
+
+_ENTRIES: dict[str, tuple[Callable[..., Miner], str]] = {
+    "angular": (_under_own_name(library_miners.AngularMiner), "Wang et al., ICCV 2017"),
+    "batch_easy_hard": (_under_own_name(library_miners.BatchEasyHardMiner), "Xuan et al., WACV 2020"),
+    "batch_hard": (_under_own_name(library_miners.BatchHardMiner), "Hermans et al., 2017, arXiv 1703.07737"),
+    "distance_weighted": (
+        _under_own_name(library_miners.DistanceWeightedMiner),
+        "Wu et al., ICCV 2017, arXiv 1706.07567",
+    ),
+    "hdc": (_under_own_name(library_miners.HDCMiner), "Yuan et al., ICCV 2017"),
+    "multi_similarity": (
+        _under_own_name(library_miners.MultiSimilarityMiner),
+        "Wang et al., CVPR 2019, arXiv 1904.06627",
+    ),
+    "pair_margin": (_under_own_name(library_miners.PairMarginMiner), "pairs beyond two distances"),
+    "triplet_margin": (
+        _under_own_name(library_miners.TripletMarginMiner, kind="type_of_triplets"),
+        "Schroff et al., FaceNet, CVPR 2015",
+    ),
+    "uniform_histogram": (
+        _under_own_name(library_miners.UniformHistogramMiner),
+        "pairs even over bins of distance",
+    ),
+}
+
+MINERS: dict[str, Callable[..., Miner]] = {name: make for name, (make, _) in _ENTRIES.items()}
+"""Name in the configuration to what builds the miner."""
+
+
+def build(spec: Spec) -> Miner:
+    """The miner of that name with those parameters; raises ConfigError naming the nearest valid one."""
+    return built(chosen(MINERS, spec.name, "miner.name"), spec.parameters, f"miner ({spec.name})")
+
+
+def catalogue() -> list[str]:
+    """One line per miner: name, paper, parameters with their defaults."""
+    return catalogue_lines(_ENTRIES)

@@ -1,0 +1,23 @@
+"""Mixup of items of different classes, composed with a loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import nn
+
+from training.losses import Loss
+from training.objective.mixup.metrix import Metrix
+from training.registry import built, chosen
+from training.registry_listing import Spec
+
+__all__ = ["MIXUPS", "Metrix", "build"]
+
+MIXUPS: dict[str, Callable[..., nn.Module]] = {"metrix": Metrix}
+"""Name in the configuration to class; each takes the loss it mixes."""
+
+
+def build(spec: Spec, loss: Loss) -> nn.Module:
+    """The loss with mixup; a loss without a generalised form is a ConfigError, like a wrong parameter."""
+    make = chosen(MIXUPS, spec.name, "mixup.name")
+    return built(make, spec.parameters, f"mixup ({spec.name})", loss=loss)

@@ -1,0 +1,87 @@
+"""What is minimised: the configured losses over the pairs that the configured miner picked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from api_schemas.config import Config, LossConfig
+from common.errors import ConfigError
+from training.losses import CombinedLoss, Loss, Weight, start_from_class_means
+from training.losses import build as build_loss
+from training.objective.cross_batch_memory import build as build_memory
+from training.objective.miners import build as build_miner
+from training.objective.mixup import build as build_mixup
+
+
+class Objective(nn.Module):
+    """Called ``(embeddings, labels)``; the parameters of the losses (class vectors) are trained too.
+
+    A mixup wraps the losses that have a generalised form; the others of a sum stay as they are.
+
+    Attributes:
+        level: where the mixup mixes, ``input``, ``feature`` or ``embedding``; None without one.
+
+    Raises:
+        ConfigError: an unknown loss, miner, mixup or memory, a parameter that one does not take, a mixup
+            that fits none of the losses, or class means for a loss without class vectors.
+    """
+
+    def __init__(self, config: Config, n_classes: int) -> None:
+        super().__init__()
+        dimension = config.model.view_dim
+        self.miner = build_miner(config.miner) if config.miner else None
+        losses = [build_loss(spec, num_classes=n_classes, embedding_dim=dimension) for spec in config.loss]
+        if config.mixup and all(loss.roles is None for loss in losses):
+            names = ", ".join(spec.name for spec in config.loss)
+            raise ConfigError(
+                f"mixup: none of the losses ({names}) has a generalised form that can be mixed: leave mixup "
+                "out, or add a loss that has one, e.g. multi_similarity."
+            )
+        self.from_means = [
+            _with_class_vectors(spec, loss)
+            for spec, loss in zip(config.loss, losses, strict=True)
+            if spec.start_from_class_means
+        ]
+        self.level = config.mixup.parameters.get("level", "embedding") if config.mixup else None
+        parts: list[nn.Module] = []
+        for loss in losses:
+            part = build_mixup(config.mixup, loss) if config.mixup and loss.roles else loss
+            if config.memory:
+                part = build_memory(config.memory, part, embedding_dim=dimension, miner=self.miner)
+            parts.append(part)
+        self.loss = CombinedLoss(parts, [_weight(spec) for spec in config.loss])
+
+    def forward(self, embeddings: Tensor, labels: Tensor, done: float = 0.0, **mixing: Any) -> Tensor:
+        """Float [n, d] unit rows, int [n] class codes and the share of the run that is done, to a scalar.
+
+        ``mixing``: what a mixup at another level than ``embedding`` needs, see ``Metrix.forward``.
+        """
+        self.loss.done = done
+        indices = self.miner(embeddings.detach(), labels) if self.miner else None
+        total: Tensor = self.loss(embeddings, labels, indices, **mixing)
+        return total
+
+    def end_step(self) -> None:
+        """After a step of the optimizer: losses that update their own vectors do so."""
+        for part in self.modules():
+            if isinstance(part, Loss):
+                part.end_step()
+
+    def start(self, embeddings: Tensor, labels: Tensor) -> None:
+        """Set the class vectors that should start from the class means: float [n, d] and int [n]."""
+        for loss in self.from_means:
+            start_from_class_means(loss, embeddings, labels)
+
+
+def _with_class_vectors(spec: LossConfig, loss: Loss) -> Loss:
+    if type(loss).class_vectors is Loss.class_vectors:
+        raise ConfigError(
+            f"loss ({spec.name}): start_from_class_means is for losses with one vector per class."
+        )
+    return loss
+
+
+def _weight(spec: LossConfig) -> float | Weight:
+    return spec.weight if isinstance(spec.weight, float) else Weight(**spec.weight.model_dump())
