@@ -5,7 +5,7 @@ need no label comparison, and ``np.add.reduceat`` or ``np.maximum.reduceat`` ove
 turns a block of columns into one figure per class. A set against itself is walked once per
 unordered pair; queries against a gallery are walked in full.
 
->>> from decision.embeddings import EmbeddingSet
+>>> from embeddings.embedding_set import EmbeddingSet
 >>> pairs = arrange(EmbeddingSet.from_arrays([[1, 0], [1, 0.1], [0, 1]], ["x", "x", "y"]))
 >>> pairs.n_genuine, pairs.n_impostor
 (1, 2)

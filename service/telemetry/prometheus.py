@@ -1,6 +1,6 @@
 """What Prometheus can ask: names ``limen_*``, seconds and totals, safe with several worker processes.
 
-With ``PROMETHEUS_MULTIPROC_DIR`` set, which `service.run` does for more than one worker, every
+With ``PROMETHEUS_MULTIPROC_DIR`` set, which `service.server` does for more than one worker, every
 process writes its share to that folder and any of them answers for all.
 """
 

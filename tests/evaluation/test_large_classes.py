@@ -15,7 +15,7 @@ from embeddings.embedding_set import EmbeddingSet
 from evaluation.comparison.compare import compare
 from evaluation.diagnose import diagnose
 from evaluation.evaluate import evaluate
-from evaluation.pairs import genuine, pairs, ranks, top_impostors
+from evaluation.pairs import pairs, ranks, top_impostors
 from evaluation.pairs.pairs import arrange
 from evaluation.pairs.ranks import Ranks, ranks_of
 from evaluation.pairs.sweep import sweep
@@ -35,7 +35,7 @@ def few_coordinates(seed: int, sizes: list[int]) -> EmbeddingSet:
 @pytest.fixture
 def held_few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts of at most 50 genuine pairs, ranks of at most 90 partners at a time, the rest on disk."""
-    for module in (genuine, pairs, ranks):
+    for module in (pairs, ranks):
         monkeypatch.setattr(module, "PART", PART)
     monkeypatch.setattr(ranks, "PARTNERS_HELD", 90)
     monkeypatch.setattr(top_impostors, "IN_MEMORY", 400)
@@ -128,7 +128,7 @@ def test_parts_are_small_and_hold_every_pair_once(gallery: bool) -> None:
 
 def test_memory_stays_bounded_with_a_few_huge_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two classes of 1,500: 2.2 million genuine pairs would take 36 MB, their partners' ranks 54 MB."""
-    for module in (genuine, pairs, ranks):
+    for module in (pairs, ranks):
         monkeypatch.setattr(module, "PART", 2**14)
     monkeypatch.setattr(ranks, "PARTNERS_HELD", 2**17)
     monkeypatch.setattr(top_impostors, "IN_MEMORY", 2**20)

@@ -18,7 +18,7 @@ SEARCH_BESIDE_TRAINING = """
 import faiss.contrib.torch_utils  # what pytorch-metric-learning does when it finds FAISS
 import numpy as np
 from api_schemas.config import IndexConfig
-from index.engines import build_engine
+from index.engines.registry import build_engine
 
 vectors = np.eye(8, dtype=np.float32)
 for kind in ("flat", "hnsw", "hnsw_sq8", "ivf_pq"):

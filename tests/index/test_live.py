@@ -262,7 +262,7 @@ def test_the_second_writer_is_refused(bundle: Path, tmp_path: Path) -> None:
         with pytest.raises(StoreInUse, match="one writer"):
             LiveGallery.open(bundle, tmp_path / "data", NEVER)
         code = (
-            "from index.live import LiveGallery\nimport sys\n"
+            "from index.gallery.live_gallery import LiveGallery\nimport sys\n"
             "try: LiveGallery.open(sys.argv[1], sys.argv[2])\nexcept Exception as error: print(error)"
         )
         other = subprocess.run(

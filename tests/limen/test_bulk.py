@@ -156,7 +156,7 @@ def test_too_many_rows_are_searched_but_not_measured_unless_a_sample_is_asked_fo
 GROWTH = """
 import resource, sys
 from pathlib import Path
-from limen.bundling import build_from_embeddings
+from limen.pipeline.make_bundle import build_from_embeddings
 import faiss, pyarrow.parquet, index.bundle, evaluation.evaluate
 
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from common.errors import LimenError
-from limen.client import AsyncClient, Client, ServiceError, ServiceUnreachable, _Api, requests
+from limen.client import AsyncClient, Client, ServiceError, ServiceUnreachable, requests
+from limen.client.client import _Api
 
 DESCRIBED = {
     name: value

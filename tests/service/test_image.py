@@ -13,7 +13,7 @@ NO_TORCH = """
 import sys
 for name in ("torch", "pytorch_metric_learning", "training"):
     sys.modules[name] = None
-import service.run, service.app, limen.cli, limen.client
+import service.server, service.app, limen.cli.main, limen.client
 """
 
 
@@ -29,7 +29,9 @@ def test_the_dockerfile_copies_every_room_that_serves() -> None:
     copied = {
         line.split()[1] for line in lines if line.startswith("COPY ") and line.split()[1] == line.split()[2]
     }
-    rooms = {"api_schemas", "decision", "encoder", "evaluation", "index", "limen", "service"}
+    rooms = {"api_schemas", "common", "decision", "embeddings", "encoder", "evaluation", "index", "limen"} | {
+        "service"
+    }
     assert copied == rooms
     kept = (ROOT / "docker" / "Dockerfile.dockerignore").read_text().splitlines()
     assert rooms <= {line.removeprefix("!") for line in kept if line.startswith("!")}

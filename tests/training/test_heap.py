@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from training.heap import freed_memory_kept
+from training.runtime.malloc_tuning import freed_memory_kept
 
 
 def resident_mib():
