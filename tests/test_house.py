@@ -5,22 +5,44 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections import Counter
+from graphlib import TopologicalSorter
 from pathlib import Path
 
+import grimp
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ["api_schemas", "decision", "evaluation", "encoder", "index", "training", "service", "limen"]
+ROOMS = tuple(
+    [
+        "common",
+        "api_schemas",
+        "embeddings",
+        "decision",
+        "encoder",
+        "evaluation",
+        "index",
+        "training",
+        "service",
+        "limen",
+    ]
+)
+MOST_FILES = 16  # Python files a folder holds, so that it is read at a glance; losses are a list of methods
 HEAVY = "torch faiss onnxruntime fastapi numba matplotlib pyarrow"
 
 
-def imported_by(code: str) -> set[str]:
-    """Top-level packages in memory after this code ran in a fresh interpreter."""
-    script = f"import sys\n{code}\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
+def modules_after(code: str) -> set[str]:
+    """Modules in memory after this code ran in a fresh interpreter."""
+    script = f"import sys\n{code}\nprint(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT
     )
     return set(done.stdout.split())
+
+
+def imported_by(code: str) -> set[str]:
+    """Top-level packages in memory after this code ran in a fresh interpreter."""
+    return {name.partition(".")[0] for name in modules_after(code)}
 
 
 def test_arrows_point_down() -> None:
@@ -31,6 +53,33 @@ def test_arrows_point_down() -> None:
         cwd=ROOT,
     )
     assert done.returncode == 0, done.stdout
+
+
+def test_no_import_circle() -> None:
+    graph = grimp.build_graph(*ROOMS, exclude_type_checking_imports=True, cache_dir=None)
+    imports = {name: graph.find_modules_directly_imported_by(name) for name in graph.modules}
+    assert len(imports) > 200
+    TopologicalSorter(imports).prepare()  # raises CycleError with the circle
+
+
+def test_a_folder_is_read_at_a_glance() -> None:
+    folders = Counter(path.parent for room in (*ROOMS, "tests") for path in (ROOT / room).rglob("*.py"))
+    crowded = {
+        str(folder.relative_to(ROOT)): count
+        for folder, count in folders.items()
+        if count > MOST_FILES and folder.name != "losses"
+    }
+    assert crowded == {}
+
+
+def test_every_package_is_typed_for_those_who_import_it() -> None:
+    assert [room for room in ROOMS if not (ROOT / room / "py.typed").is_file()] == []
+
+
+def test_opening_a_finished_run_loads_neither_losses_nor_the_loop() -> None:
+    loaded = modules_after("from training.run_folder.run_folder import Run")
+    assert "training.models.network" in loaded
+    assert [name for name in loaded if name.startswith(("training.losses", "training.loop"))] == []
 
 
 @pytest.mark.parametrize(
