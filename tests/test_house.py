@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from collections import Counter
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -13,20 +14,8 @@ import grimp
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = tuple(
-    [
-        "common",
-        "api_schemas",
-        "embeddings",
-        "decision",
-        "encoder",
-        "evaluation",
-        "index",
-        "training",
-        "service",
-        "limen",
-    ]
-)
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+ROOMS: list[str] = PROJECT["tool"]["importlinter"]["root_packages"]
 MOST_FILES = 16  # Python files a folder holds, so that it is read at a glance; losses are a list of methods
 HEAVY = "torch faiss onnxruntime fastapi numba matplotlib pyarrow"
 
