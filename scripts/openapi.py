@@ -6,14 +6,14 @@ import json
 from pathlib import Path
 
 from service.app import create_app
-from service.settings import settings_from
+from service.settings import load_settings
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "openapi.json"
 
 
 def current() -> str:
     """The document of the service as it stands."""
-    app = create_app(settings_from(bundle=Path("bundle")))
+    app = create_app(load_settings(bundle=Path("bundle")))
     return json.dumps(app.openapi(), indent=2, ensure_ascii=False) + "\n"
 
 

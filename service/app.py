@@ -14,13 +14,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import STARTUP_FAILURE
 
 from common.errors import LimenError
-from service.auth.api_keys import Keyring, requires
-from service.auth.decision_tokens import Signer
+from service.auth.api_keys import KeyRing, requires
+from service.auth.decision_tokens import DecisionSigner
 from service.errors import problems
 from service.http import openapi
-from service.http.fast_routes import Shortcut
-from service.http.middleware import Envelope
-from service.models.model_registry import Models
+from service.http.fast_routes import FastRoutes
+from service.http.middleware import RequestMiddleware
+from service.models.model_registry import ModelRegistry
 from service.routers import (
     admin,
     api_docs,
@@ -36,14 +36,14 @@ from service.routers import (
     verify,
 )
 from service.routers.info import VERSION
-from service.runtime.admission_queue import Gate
-from service.runtime.compute_pool import Compute
-from service.runtime.encode_batches import Encoding
-from service.runtime.event_loop_limit import Pace
-from service.runtime.malloc_trim import keep_large_blocks_apart
-from service.runtime.worker_exit import end_with_the_parent
-from service.settings import Settings
-from service.state import State
+from service.runtime.admission_queue import AdmissionQueue
+from service.runtime.compute_pool import ComputePool
+from service.runtime.encode_batches import EncodeBatches
+from service.runtime.event_loop_limit import EventLoopLimit
+from service.runtime.malloc_trim import configure_malloc
+from service.runtime.worker_exit import exit_with_parent
+from service.settings import ServiceSettings
+from service.state import ServiceState
 from service.telemetry import logs
 from service.telemetry.audit_log import AuditLog
 
@@ -79,7 +79,7 @@ class Service(FastAPI):
         await super().__call__(scope, receive, send)
 
 
-def create_app(settings: Settings) -> Service:
+def create_app(settings: ServiceSettings) -> Service:
     """The service for these settings. It answers at once and is ready when the bundle is loaded."""
     app = Service(
         title="Limen",
@@ -92,27 +92,27 @@ def create_app(settings: Settings) -> Service:
     )
     if settings.data is not None:
         settings.data.mkdir(parents=True, exist_ok=True)
-    compute = Compute(settings.threads, settings.max_wait, settings.deadline)
-    state = State(
+    compute = ComputePool(settings.threads, settings.max_wait, settings.deadline)
+    state = ServiceState(
         settings=settings,
         compute=compute,
-        encoding=Encoding(compute, settings.threads, settings.encode_batch, settings.encode_wait),
-        signer=Signer.open(settings.data),
-        models=Models(settings),
+        encoding=EncodeBatches(compute, settings.threads, settings.encode_batch, settings.encode_wait),
+        signer=DecisionSigner.open(settings.data),
+        models=ModelRegistry(settings),
         audit_log=AuditLog(None if settings.data is None else settings.data / "audit.jsonl"),
     )
     app.state.limen = state
     app.state.settings = settings
-    app.state.keyring = Keyring(settings.api_keys_file)
-    gate = Gate(settings.max_inflight, settings.max_queue, settings.deadline)
-    pace = Pace(settings.max_turn)
+    app.state.keyring = KeyRing(settings.api_keys_file)
+    gate = AdmissionQueue(settings.max_inflight, settings.max_queue, settings.deadline)
+    pace = EventLoopLimit(settings.max_turn)
 
     def admit() -> None:
         compute.admit()
         pace.admit()
 
-    direct = Shortcut(app.inside, routers=(search.router, match.router, verify.router))
-    app.surroundings = Envelope(direct, settings.max_body_bytes, gate, admit)
+    direct = FastRoutes(app.inside, routers=(search.router, match.router, verify.router))
+    app.surroundings = RequestMiddleware(direct, settings.max_body_bytes, gate, admit)
     problems.install(app)
     reading = [Depends(requires("read"))]
     for router in (
@@ -134,17 +134,17 @@ def create_app(settings: Settings) -> Service:
     return app
 
 
-def from_environment() -> Service:
+def create_app_from_environment() -> Service:
     """The app of a worker process, which finds its settings in its environment.
 
     It ends when its bundle cannot be loaded, and when the process that started it is gone.
     """
-    keep_large_blocks_apart()
-    settings = Settings()  # type: ignore[call-arg]
+    configure_malloc()
+    settings = ServiceSettings()  # type: ignore[call-arg]
     logs.configure(settings.log_level)
-    end_with_the_parent()
+    exit_with_parent()
     app = create_app(settings)
-    state: State = app.state.limen
+    state: ServiceState = app.state.limen
 
     def leave() -> None:
         logs.LOGGER.error(str(state.failure))
@@ -156,7 +156,7 @@ def from_environment() -> Service:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-    state: State = app.state.limen
+    state: ServiceState = app.state.limen
     loading = asyncio.create_task(_load(state))
     if state.settings.workers > 1:
         await loading  # connections go to whichever worker takes them: to those that can answer alone
@@ -168,7 +168,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     state.models.close()
 
 
-async def _load(state: State) -> None:
+async def _load(state: ServiceState) -> None:
     """Load in a thread, so that /livez answers meanwhile."""
     try:
         served = await asyncio.to_thread(state.models.start)

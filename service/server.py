@@ -16,8 +16,8 @@ from uvicorn.supervisors import Multiprocess
 from common.errors import ConfigError
 from index.bundle import read_manifest
 from service.app import create_app
-from service.runtime.malloc_trim import keep_large_blocks_apart
-from service.settings import Settings, settings_from
+from service.runtime.malloc_trim import configure_malloc
+from service.settings import ServiceSettings, load_settings
 from service.telemetry import logs
 
 
@@ -40,10 +40,10 @@ def run(
     Raises:
         LimenError: a setting, the bundle, or a port in use, in one sentence.
     """
-    settings = settings_from(bundle=bundle, host=host, port=port, data=data, workers=workers)
+    settings = load_settings(bundle=bundle, host=host, port=port, data=data, workers=workers)
     # before a socket is opened: a folder that is no bundle is the commonest mistake
     read_manifest(settings.bundle)
-    listener = listening_socket(settings.host, settings.port)
+    listener = open_listener(settings.host, settings.port)
     settings = settings.model_copy(update={"port": listener.getsockname()[1]})
     logs.configure(settings.log_level)
     with listener:
@@ -53,12 +53,12 @@ def run(
             _several_processes(settings, listener)
 
 
-def refuse_taken_port(host: str, port: int) -> None:
+def check_port_free(host: str, port: int) -> None:
     """Raises ConfigError when the port is in use, before long work that would end at it."""
-    listening_socket(host, port).close()
+    open_listener(host, port).close()
 
 
-def listening_socket(host: str, port: int) -> socket.socket:
+def open_listener(host: str, port: int) -> socket.socket:
     """A bound socket; raises ConfigError in one sentence when there is none to be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family)
@@ -77,8 +77,8 @@ def listening_socket(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _one_process(settings: Settings, listener: socket.socket) -> None:
-    keep_large_blocks_apart()
+def _one_process(settings: ServiceSettings, listener: socket.socket) -> None:
+    configure_malloc()
     app = create_app(settings)
     server = uvicorn.Server(_config(app, settings))
     state = app.state.limen
@@ -92,14 +92,14 @@ def _one_process(settings: Settings, listener: socket.socket) -> None:
         raise state.failure
 
 
-def _several_processes(settings: Settings, listener: socket.socket) -> None:
+def _several_processes(settings: ServiceSettings, listener: socket.socket) -> None:
     shared = Path(tempfile.mkdtemp(prefix="limen-metrics-"))
     given = settings.model_dump(exclude_none=True)
     os.environ |= {f"LIMEN_{name.upper()}": str(value) for name, value in given.items()}
     os.environ["LIMEN_DECISION_KEY"] = secrets.token_hex(32)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(shared)
     try:
-        config = _config("service.app:from_environment", settings)
+        config = _config("service.app:create_app_from_environment", settings)
         supervisor = Multiprocess(config, sockets=[listener])
         supervisor.run()
         if any(worker.exitcode == STARTUP_FAILURE for worker in supervisor.processes):
@@ -108,7 +108,7 @@ def _several_processes(settings: Settings, listener: socket.socket) -> None:
         shutil.rmtree(shared, ignore_errors=True)
 
 
-def _config(app: object, settings: Settings) -> uvicorn.Config:
+def _config(app: object, settings: ServiceSettings) -> uvicorn.Config:
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
         factory=isinstance(app, str),

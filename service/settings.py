@@ -25,7 +25,7 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-class Settings(BaseSettings):
+class ServiceSettings(BaseSettings):
     """Every value can be given as ``LIMEN_<NAME>``; sizes in bytes, times in seconds."""
 
     model_config = SettingsConfigDict(env_prefix="LIMEN_", extra="ignore", frozen=True)
@@ -65,7 +65,7 @@ class Settings(BaseSettings):
     drain: float = Field(default=20.0, gt=0)
 
     @model_validator(mode="after")
-    def _refuse_what_is_unsafe(self) -> Settings:
+    def _refuse_what_is_unsafe(self) -> ServiceSettings:
         if self.workers > 1 and self.data is not None:
             raise ValueError("workers above 1 need a read-only service: leave out data, or use one worker")
         if self.api_keys_file is None and not is_loopback(self.host):
@@ -82,10 +82,10 @@ class Settings(BaseSettings):
         return Limits(**{name: getattr(self, name) for name in Limits.model_fields})
 
 
-def settings_from(**given: object) -> Settings:
+def load_settings(**given: object) -> ServiceSettings:
     """Settings from flags and environment; raises ConfigError naming the offending one."""
     try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+        return ServiceSettings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:
         where, what = first_problem(error)
         name = "" if where == "(top level)" else f"{where} (LIMEN_{where.upper()}): "

@@ -12,35 +12,35 @@ from fastapi import Depends, Request
 from api_schemas.http.admin import HistoryEntry
 from api_schemas.report import Report
 from common.errors import LimenError
-from service.auth.decision_tokens import Signer
+from service.auth.decision_tokens import DecisionSigner
 from service.errors.problems import NOT_READY, ServiceProblem
 from service.models.gallery_gauges import RecallProbe
-from service.models.loaded_model import Served
-from service.models.model_registry import Models
-from service.runtime.background_jobs import Jobs
-from service.runtime.compute_pool import Compute
-from service.runtime.encode_batches import Encoding
-from service.settings import Settings
+from service.models.loaded_model import LoadedModel
+from service.models.model_registry import ModelRegistry
+from service.runtime.background_jobs import BackgroundJobs
+from service.runtime.compute_pool import ComputePool
+from service.runtime.encode_batches import EncodeBatches
+from service.settings import ServiceSettings
 from service.telemetry.audit_log import AuditLog
-from service.telemetry.drift import Drift
+from service.telemetry.drift import DriftMonitor
 from service.telemetry.prometheus import LAST_FSYNC
 
 
 @dataclass
-class State:
+class ServiceState:
     """``models.active`` is None until the bundle is loaded; ``failure`` says why it never will be.
 
     ``unkept`` is the history of reports of a service without a data folder.
     """
 
-    settings: Settings
-    compute: Compute
-    encoding: Encoding
-    signer: Signer
+    settings: ServiceSettings
+    compute: ComputePool
+    encoding: EncodeBatches
+    signer: DecisionSigner
     audit_log: AuditLog
-    models: Models
-    jobs: Jobs = field(default_factory=Jobs)
-    drift: Drift = field(default_factory=Drift)
+    models: ModelRegistry
+    jobs: BackgroundJobs = field(default_factory=BackgroundJobs)
+    drift: DriftMonitor = field(default_factory=DriftMonitor)
     recall_probe: RecallProbe = field(default_factory=RecallProbe)
     reports: dict[tuple[str, str], Report] = field(default_factory=dict)
     unkept: list[HistoryEntry] = field(default_factory=list)
@@ -49,13 +49,13 @@ class State:
     on_failure: Callable[[], None] = field(default=lambda: None)
 
 
-def state_of(request: Request) -> State:
+def state_of(request: Request) -> ServiceState:
     """The state of the app a request came to."""
-    state: State = request.app.state.limen
+    state: ServiceState = request.app.state.limen
     return state
 
 
-def active(request: Request) -> Served:
+def active(request: Request) -> LoadedModel:
     """The model that answers now; raises the problem ``not-ready`` (503) while it loads."""
     state = state_of(request)
     served = state.models.active
@@ -65,7 +65,7 @@ def active(request: Request) -> Served:
     return served
 
 
-def audit(request: Request, state: State, action: str, ids: Collection[str] = (), **more: Any) -> None:
+def audit(request: Request, state: ServiceState, action: str, ids: Collection[str] = (), **more: Any) -> None:
     """Write who did what to the audit log."""
     # every action that is noted has been put on disk before
     LAST_FSYNC.set_to_current_time()
@@ -81,13 +81,13 @@ def audit(request: Request, state: State, action: str, ids: Collection[str] = ()
 
 # as dependencies they are coroutines: FastAPI would run a plain function in a thread of its own,
 # which takes longer than a search
-async def _state(request: Request) -> State:
+async def _state(request: Request) -> ServiceState:
     return state_of(request)
 
 
-async def _active(request: Request) -> Served:
+async def _active(request: Request) -> LoadedModel:
     return active(request)
 
 
-CurrentState = Annotated[State, Depends(_state)]
-Active = Annotated[Served, Depends(_active)]
+CurrentState = Annotated[ServiceState, Depends(_state)]
+ActiveModel = Annotated[LoadedModel, Depends(_active)]

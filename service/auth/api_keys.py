@@ -67,7 +67,7 @@ def revoke_keys(file: Path, name: str) -> int:
     return len(known) - len(kept)
 
 
-class Keyring:
+class KeyRing:
     """The keys of a file, read again when the file changes, so that rotation needs no restart."""
 
     def __init__(self, file: Path | None) -> None:
@@ -106,7 +106,7 @@ class Keyring:
 
 def allow(request: Request, scope: Scope) -> None:
     """Let a request pass whose key holds the scope; raises the problem that says what is missing."""
-    keyring: Keyring = request.app.state.keyring
+    keyring: KeyRing = request.app.state.keyring
     if keyring.open_to_all:
         request.state.actor = "anyone"
         return

@@ -23,7 +23,7 @@ _LONGEST_ID = 128
 
 
 @dataclass(frozen=True)
-class Decision:
+class SignedDecision:
     """What was decided, when and by which point; ``a`` and ``b`` are item ids where there are any."""
 
     endpoint: str
@@ -36,14 +36,14 @@ class Decision:
     b: str | None
 
 
-class Signer:
+class DecisionSigner:
     """Signs decisions with HMAC-SHA256 and reads them back."""
 
     def __init__(self, key: bytes) -> None:
         self._key = key
 
     @classmethod
-    def open(cls, data: Path | None) -> Signer:
+    def open(cls, data: Path | None) -> DecisionSigner:
         """With the key of the data folder, made on first use; without a folder a key of this process."""
         if data is None:
             # several workers of one service share the key through their environment
@@ -55,7 +55,7 @@ class Signer:
             file.chmod(0o600)
         return cls(file.read_bytes())
 
-    def sign(self, decision: Decision) -> str:
+    def sign(self, decision: SignedDecision) -> str:
         """The decision as a token of some 200 characters."""
         short = [_short(decision.a), _short(decision.b)]
         content = orjson.dumps(
@@ -72,7 +72,7 @@ class Signer:
         signature = hmac.digest(self._key, content, "sha256")[:_SIGNATURE_BYTES]
         return base64.urlsafe_b64encode(signature + content).rstrip(b"=").decode()
 
-    def read(self, token: str) -> Decision:
+    def read(self, token: str) -> SignedDecision:
         """The decision of a token; raises ServiceProblem for one this service did not sign."""
         try:
             raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
@@ -82,7 +82,7 @@ class Signer:
         expected = hmac.digest(self._key, content, "sha256")[:_SIGNATURE_BYTES]
         if not hmac.compare_digest(signature, expected):
             raise _foreign()
-        return Decision(*orjson.loads(content))
+        return SignedDecision(*orjson.loads(content))
 
 
 def now() -> float:

@@ -19,11 +19,11 @@ from api_schemas.http.problem import PROBLEM_MEDIA_TYPE, FieldProblem
 from common.errors import BundleError, LimenError
 from index.gallery.gallery import Closed, OtherRule
 from index.store.database import StoreFailed
-from service.errors.validation_messages import field_problems
+from service.errors.validation_messages import build_field_problems
 
 
 @dataclass(frozen=True)
-class Kind:
+class ProblemKind:
     """A kind of problem: what programs branch on."""
 
     slug: str
@@ -31,32 +31,34 @@ class Kind:
     title: str
 
 
-INVALID_REQUEST = Kind("invalid-request", 422, "The request has a field that cannot be used")
-INVALID_INPUT = Kind("invalid-input", 422, "An input cannot be used")
-WRONG_DIMENSION = Kind("wrong-dimension", 422, "A vector has the wrong dimension")
-LIMIT_EXCEEDED = Kind("limit-exceeded", 422, "The request asks for more than the limits allow")
-NO_ENCODER = Kind("no-encoder", 422, "This bundle holds vectors alone")
-UNKNOWN_ITEM = Kind("unknown-item", 422, "A query refers to an item that is not stored")
-NOT_JSON = Kind("not-json", 400, "The body is not JSON")
-BAD_REQUEST = Kind("bad-request", 400, "The request cannot be read")
-UNAUTHENTICATED = Kind("unauthenticated", 401, "A key is needed")
-FORBIDDEN = Kind("forbidden", 403, "The key does not allow this")
-NOT_FOUND = Kind("not-found", 404, "Nothing is here")
-METHOD_NOT_ALLOWED = Kind("method-not-allowed", 405, "This path does not take that method")
-BODY_TIMEOUT = Kind("body-timeout", 408, "The body did not arrive in time")
-NO_OPERATING_POINT = Kind("no-operating-point", 409, "No operating point decides this")
-READ_ONLY = Kind("read-only", 409, "The service is read-only")
-MODEL_MISMATCH = Kind("model-mismatch", 409, "That belongs to another model")
-CONFLICT = Kind("conflict", 409, "That cannot be done in this state")
-BODY_TOO_LARGE = Kind("body-too-large", 413, "The body is too large")
-UNSUPPORTED_MEDIA_TYPE = Kind("unsupported-media-type", 415, "The body has a type that is not taken here")
-OVERLOADED = Kind("overloaded", 429, "The service is at its limit")
-INTERNAL = Kind("internal-error", 500, "Something went wrong on our side")
-NOT_READY = Kind("not-ready", 503, "The service is not ready")
-WRITE_FAILED = Kind("write-failed", 503, "The write could not be kept")
-DEADLINE = Kind("deadline-exceeded", 503, "The answer took too long")
+INVALID_REQUEST = ProblemKind("invalid-request", 422, "The request has a field that cannot be used")
+INVALID_INPUT = ProblemKind("invalid-input", 422, "An input cannot be used")
+WRONG_DIMENSION = ProblemKind("wrong-dimension", 422, "A vector has the wrong dimension")
+LIMIT_EXCEEDED = ProblemKind("limit-exceeded", 422, "The request asks for more than the limits allow")
+NO_ENCODER = ProblemKind("no-encoder", 422, "This bundle holds vectors alone")
+UNKNOWN_ITEM = ProblemKind("unknown-item", 422, "A query refers to an item that is not stored")
+NOT_JSON = ProblemKind("not-json", 400, "The body is not JSON")
+BAD_REQUEST = ProblemKind("bad-request", 400, "The request cannot be read")
+UNAUTHENTICATED = ProblemKind("unauthenticated", 401, "A key is needed")
+FORBIDDEN = ProblemKind("forbidden", 403, "The key does not allow this")
+NOT_FOUND = ProblemKind("not-found", 404, "Nothing is here")
+METHOD_NOT_ALLOWED = ProblemKind("method-not-allowed", 405, "This path does not take that method")
+BODY_TIMEOUT = ProblemKind("body-timeout", 408, "The body did not arrive in time")
+NO_OPERATING_POINT = ProblemKind("no-operating-point", 409, "No operating point decides this")
+READ_ONLY = ProblemKind("read-only", 409, "The service is read-only")
+MODEL_MISMATCH = ProblemKind("model-mismatch", 409, "That belongs to another model")
+CONFLICT = ProblemKind("conflict", 409, "That cannot be done in this state")
+BODY_TOO_LARGE = ProblemKind("body-too-large", 413, "The body is too large")
+UNSUPPORTED_MEDIA_TYPE = ProblemKind(
+    "unsupported-media-type", 415, "The body has a type that is not taken here"
+)
+OVERLOADED = ProblemKind("overloaded", 429, "The service is at its limit")
+INTERNAL = ProblemKind("internal-error", 500, "Something went wrong on our side")
+NOT_READY = ProblemKind("not-ready", 503, "The service is not ready")
+WRITE_FAILED = ProblemKind("write-failed", 503, "The write could not be kept")
+DEADLINE = ProblemKind("deadline-exceeded", 503, "The answer took too long")
 
-KINDS = {kind.slug: kind for kind in list(globals().values()) if isinstance(kind, Kind)}
+KINDS = {kind.slug: kind for kind in list(globals().values()) if isinstance(kind, ProblemKind)}
 _BY_STATUS = {
     404: NOT_FOUND,
     405: METHOD_NOT_ALLOWED,
@@ -71,7 +73,7 @@ class ServiceProblem(Exception):
 
     def __init__(
         self,
-        kind: Kind,
+        kind: ProblemKind,
         detail: str,
         *,
         errors: Sequence[FieldProblem] = (),
@@ -81,21 +83,21 @@ class ServiceProblem(Exception):
         self.kind, self.detail, self.errors, self.headers = kind, detail, list(errors), dict(headers or {})
 
     @classmethod
-    def of_validation(cls, error: ValidationError) -> ServiceProblem:
+    def from_validation_error(cls, error: ValidationError) -> ServiceProblem:
         """A body that its model refuses; names up to ten fields."""
         found = error.errors(include_url=False, include_input=False)
         if found[0]["type"] == "json_invalid":
             return cls(NOT_JSON, f"The body is not JSON: {found[0]['msg']}.")
-        return cls.of_fields(field_problems(found))
+        return cls.from_fields(build_field_problems(found))
 
     @classmethod
-    def of_fields(cls, fields: Sequence[FieldProblem]) -> ServiceProblem:
+    def from_fields(cls, fields: Sequence[FieldProblem]) -> ServiceProblem:
         """Fields that cannot be used; the first is in the sentence, all are listed."""
         more = f" ({len(fields)} fields in all)" if len(fields) > 1 else ""
         return cls(INVALID_REQUEST, f"{fields[0].path}: {fields[0].message}{more}.", errors=fields)
 
 
-def overloaded(why: str) -> ServiceProblem:
+def build_overloaded(why: str) -> ServiceProblem:
     """The answer to a request there is no room for."""
     return ServiceProblem(
         OVERLOADED,
@@ -104,8 +106,8 @@ def overloaded(why: str) -> ServiceProblem:
     )
 
 
-def problem_body(
-    kind: Kind, detail: str, path: str, request_id: str, errors: Sequence[FieldProblem] = ()
+def write_problem(
+    kind: ProblemKind, detail: str, path: str, request_id: str, errors: Sequence[FieldProblem] = ()
 ) -> bytes:
     """The document's bytes; text that is not Unicode is replaced, never refused."""
     # the fields of `Problem`, past its model, which takes longer than all the rest of a refusal
@@ -121,11 +123,11 @@ def problem_body(
     return orjson.dumps(document)
 
 
-def problem_response(request: Request, problem: ServiceProblem) -> Response:
+def build_problem_response(request: Request, problem: ServiceProblem) -> Response:
     """The answer for a problem of this request."""
     request.state.problem = problem.kind.slug
     return Response(
-        problem_body(
+        write_problem(
             problem.kind,
             problem.detail,
             request.url.path,
@@ -138,7 +140,7 @@ def problem_response(request: Request, problem: ServiceProblem) -> Response:
     )
 
 
-def of_limen_error(error: LimenError) -> ServiceProblem:
+def to_service_problem(error: LimenError) -> ServiceProblem:
     """Our own errors keep their sentence."""
     if isinstance(error, StoreFailed):
         return ServiceProblem(WRITE_FAILED, str(error), headers={"Retry-After": "30"})
@@ -154,11 +156,11 @@ def install(app: FastAPI) -> None:
 
     async def service_problem(request: Request, error: Exception) -> Response:
         assert isinstance(error, ServiceProblem)
-        return problem_response(request, error)
+        return build_problem_response(request, error)
 
     async def limen_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, LimenError)
-        return problem_response(request, of_limen_error(error))
+        return build_problem_response(request, to_service_problem(error))
 
     async def http_exception(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -167,15 +169,17 @@ def install(app: FastAPI) -> None:
             404: f"There is nothing at {request.url.path}; the endpoints are listed at /docs.",
             405: f"{request.url.path} does not take {request.method}.",
         }.get(error.status_code, str(error.detail or HTTPStatus(error.status_code).phrase))
-        return problem_response(request, ServiceProblem(kind, detail, headers=error.headers))
+        return build_problem_response(request, ServiceProblem(kind, detail, headers=error.headers))
 
     async def query_validation(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        return problem_response(request, ServiceProblem.of_fields(field_problems(error.errors())))
+        return build_problem_response(
+            request, ServiceProblem.from_fields(build_field_problems(error.errors()))
+        )
 
     async def unforeseen(request: Request, error: Exception) -> Response:
         detail = "The request failed; the log has it under this request_id."
-        return problem_response(request, ServiceProblem(INTERNAL, detail))
+        return build_problem_response(request, ServiceProblem(INTERNAL, detail))
 
     app.add_exception_handler(Exception, unforeseen)
     app.add_exception_handler(ServiceProblem, service_problem)

@@ -50,7 +50,7 @@ _SENTENCES = {
 }
 
 
-def field_problems(errors: Iterable[Mapping[str, Any]]) -> list[FieldProblem]:
+def build_field_problems(errors: Iterable[Mapping[str, Any]]) -> list[FieldProblem]:
     """The first ten fields that pydantic found wrong; what a field might be instead is joined by "or"."""
     found: dict[str, list[str]] = {}
     for one in errors:

@@ -49,7 +49,7 @@ def media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-def json_body(model: type[B]) -> Callable[[Request], Awaitable[B]]:
+def build_body_reader(model: type[B]) -> Callable[[Request], Awaitable[B]]:
     """A dependency that reads a body of this model, straight from bytes to checked values."""
     adapter = TypeAdapter(model)
 
@@ -69,12 +69,12 @@ def parsed(adapter: TypeAdapter[B], body: bytes) -> B:
     try:
         return adapter.validate_json(body)
     except ValidationError as error:
-        raise ServiceProblem.of_validation(error) from None
+        raise ServiceProblem.from_validation_error(error) from None
     except RecursionError:
         raise ServiceProblem(NOT_JSON, "The body is nested too deeply.") from None
 
 
-def float32_rows(body: bytes, dimension: int) -> Float32s:
+def parse_float32_rows(body: bytes, dimension: int) -> Float32s:
     """Raw little-endian float32 rows [n, dimension] of a body; they are checked later, with all others."""
     row = 4 * dimension
     if not body or len(body) % row:
@@ -86,7 +86,7 @@ def float32_rows(body: bytes, dimension: int) -> Float32s:
     return np.frombuffer(body, dtype="<f4").reshape(-1, dimension).astype(np.float32, copy=False)
 
 
-def json_response(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+def write_json_response(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """An answer by orjson; models, numpy arrays and scalars inside are fine."""
     return Response(
         orjson.dumps(content, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY),

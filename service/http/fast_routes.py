@@ -10,12 +10,12 @@ from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from common.errors import LimenError
-from service.errors.problems import of_limen_error
+from service.errors.problems import to_service_problem
 
 Endpoint = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
-class DirectRoute(APIRoute):
+class FastRoute(APIRoute):
     """A route without FastAPI's dependency machinery.
 
     The endpoint takes the request alone and asks for the key by itself (`service.security.allow`);
@@ -28,7 +28,7 @@ class DirectRoute(APIRoute):
         return handler
 
 
-class Shortcut:
+class FastRoutes:
     """Answers direct routes by their method and path, and leaves everything else to the app.
 
     FastAPI has seven layers around its routers and asks one router after the other, which takes as long
@@ -41,7 +41,7 @@ class Shortcut:
             (method, route.path): route
             for router in routers
             for route in router.routes
-            if isinstance(route, DirectRoute)
+            if isinstance(route, FastRoute)
             for method in route.methods or ()
         }
 
@@ -54,5 +54,5 @@ class Shortcut:
         try:
             response: Response = await route.endpoint(Request(scope, receive, send))
         except LimenError as error:
-            raise of_limen_error(error) from error
+            raise to_service_problem(error) from error
         await response(scope, receive, send)

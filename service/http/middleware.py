@@ -17,9 +17,9 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api_schemas.http.problem import PROBLEM_MEDIA_TYPE
-from service.errors.problems import BODY_TOO_LARGE, INTERNAL, ServiceProblem, problem_body
-from service.runtime.admission_queue import Gate
-from service.runtime.malloc_trim import LARGE, give_back
+from service.errors.problems import BODY_TOO_LARGE, INTERNAL, ServiceProblem, write_problem
+from service.runtime.admission_queue import AdmissionQueue
+from service.runtime.malloc_trim import LARGE, trim_heap
 from service.telemetry import logs
 from service.telemetry.prometheus import answered, rejected
 
@@ -43,14 +43,16 @@ NO_STORE = (b"cache-control", b"no-store")
 PACED = frozenset({"/v1/search", "/v1/match"})
 
 
-class Envelope:
+class RequestMiddleware:
     """Wraps the app; ``/v1/`` requests pass the gate, health, metrics and pages do not.
 
     ``admit`` raises the problem ``overloaded`` for a search or match that would have to wait too long: before
     its body is read, so that sending it away costs little.
     """
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int, gate: Gate, admit: Callable[[], None]) -> None:
+    def __init__(
+        self, app: ASGIApp, max_body_bytes: int, gate: AdmissionQueue, admit: Callable[[], None]
+    ) -> None:
         self._app = app
         self._admit = admit
         self._max_body_bytes = max_body_bytes
@@ -66,7 +68,7 @@ class Envelope:
     def _tidy(self) -> None:
         """Give memory back once the exchange and all it held are gone."""
         if self._tidying is None or self._tidying.done():
-            self._tidying = asyncio.create_task(give_back())
+            self._tidying = asyncio.create_task(trim_heap())
 
 
 class _Exchange:
@@ -75,7 +77,7 @@ class _Exchange:
     def __init__(
         self,
         app: ASGIApp,
-        gate: Gate,
+        gate: AdmissionQueue,
         admit: Callable[[], None],
         max_body_bytes: int,
         scope: Scope,
@@ -152,7 +154,7 @@ class _Exchange:
 
     async def _answer(self, problem: ServiceProblem) -> None:
         self._scope["state"]["problem"] = problem.kind.slug
-        body = problem_body(
+        body = write_problem(
             problem.kind, problem.detail, self._scope["path"], self._id.decode(), problem.errors
         )
         headers: list[tuple[bytes, bytes]] = [

@@ -14,9 +14,9 @@ from starlette.datastructures import QueryParams
 
 from api_schemas.http.decisions import Body, MatchOptions, MatchRequest, SearchOptions, SearchRequest
 from service.errors.problems import NOT_JSON, UNSUPPORTED_MEDIA_TYPE, ServiceProblem
-from service.http.bodies import OCTETS, float32_rows, media_type, parsed, read_body
+from service.http.bodies import OCTETS, media_type, parse_float32_rows, parsed, read_body
 from service.http.resolve_queries import (
-    Resolved,
+    ResolvedQueries,
     at,
     check_count,
     check_filter,
@@ -24,11 +24,11 @@ from service.http.resolve_queries import (
     encoded,
     queries,
     resolve,
-    resolve_rows,
+    take_rows,
 )
-from service.models.loaded_model import Served
-from service.settings import Settings
-from service.state import State
+from service.models.loaded_model import LoadedModel
+from service.settings import ServiceSettings
+from service.state import ServiceState
 
 O = TypeVar("O", SearchOptions, MatchOptions)  # noqa: E741
 REMEMBERED_BYTES = 256
@@ -43,21 +43,21 @@ class Asked(Generic[O]):
     """Options, and a function that makes the unit rows; ``light`` says that little is to be computed."""
 
     options: O
-    resolve: Callable[[], Resolved]
+    resolve: Callable[[], ResolvedQueries]
     light: bool
 
 
-async def asked(request: Request, options: type[O], served: Served, state: State) -> Asked[O]:
+async def asked(request: Request, options: type[O], served: LoadedModel, state: ServiceState) -> Asked[O]:
     """Read and check a request, encode its inputs; raises a problem that names the field."""
     body = await read_body(request)
     kind = media_type(request)
     if kind == OCTETS:
-        rows = float32_rows(body, served.gallery.dim)
+        rows = parse_float32_rows(body, served.gallery.dim)
         query: bytes = request.scope["query_string"]
         # clients repeat themselves; what is long is read anew, so that little is kept
         chosen = (_remembered if len(query) <= REMEMBERED_BYTES else _from_query)(query, options)
         _check(chosen, len(rows), "body", state.settings)
-        return Asked(chosen, lambda: resolve_rows(rows), served.is_light(len(rows)))
+        return Asked(chosen, lambda: take_rows(rows), served.is_light(len(rows)))
     if kind == "application/json":
         content = parsed(_BODIES[options], body)
         asking = content.queries
@@ -70,7 +70,7 @@ async def asked(request: Request, options: type[O], served: Served, state: State
     )
 
 
-def _check(options: SearchOptions | MatchOptions, count: int, where: str, settings: Settings) -> None:
+def _check(options: SearchOptions | MatchOptions, count: int, where: str, settings: ServiceSettings) -> None:
     check_count(count, where, settings)
     check_k(options.k, settings)
     check_filter(options.filter, settings)
@@ -88,7 +88,7 @@ def _from_query(query: bytes, options: type[O]) -> O:
         # through the model once more: what is not a plain number or word is checked as in a body
         return options.model_validate(chosen.model_dump() | structured) if structured else chosen
     except ValidationError as error:
-        raise ServiceProblem.of_validation(error) from None
+        raise ServiceProblem.from_validation_error(error) from None
 
 
 _remembered = lru_cache(maxsize=256)(_from_query)

@@ -21,12 +21,12 @@ from service.errors.problems import (
     NO_ENCODER,
     UNKNOWN_ITEM,
     WRONG_DIMENSION,
-    Kind,
+    ProblemKind,
     ServiceProblem,
 )
-from service.models.loaded_model import Served
-from service.runtime.encode_batches import Encoding
-from service.settings import Settings
+from service.models.loaded_model import LoadedModel
+from service.runtime.encode_batches import EncodeBatches
+from service.settings import ServiceSettings
 
 T = TypeVar("T")
 Name = Callable[[int], str]
@@ -37,18 +37,18 @@ def queries(row: int) -> str:
     return f"queries.{row}"
 
 
-def ends_of_pairs(row: int) -> str:
+def pair_end_path(row: int) -> str:
     """The path of one end of a pair, two rows a pair."""
     return f"pairs.{row // 2}.{'ab'[row % 2]}"
 
 
-def rows_of_body(row: int) -> str:
+def body_row_path(row: int) -> str:
     """The name of a raw row."""
     return f"body.{row}"
 
 
 @dataclass(frozen=True)
-class Resolved:
+class ResolvedQueries:
     """``vectors``: float32 [n, d]; ``ids``: the item a row came from, or None."""
 
     vectors: Float32s
@@ -61,7 +61,7 @@ class Resolved:
 
 
 async def encoded(
-    encoding: Encoding, served: Served, references: Sequence[Reference], name: Name
+    encoding: EncodeBatches, served: LoadedModel, references: Sequence[Reference], name: Name
 ) -> Float32s | None:
     """Unit rows float32 [m, d] of those references that are encoder inputs, in their order; None if none is.
 
@@ -85,11 +85,11 @@ async def encoded(
 
 
 def resolve(
-    served: Served,
+    served: LoadedModel,
     references: Sequence[Reference],
     name: Name,
     encoded: Float32s | None = None,
-) -> Resolved:
+) -> ResolvedQueries:
     """Unit rows of references; ``name`` gives their paths in the body, e.g. "queries.3".
 
     ``encoded`` are the rows of those that are encoder inputs.
@@ -104,7 +104,7 @@ def resolve(
     for row, reference in enumerate(references):
         if reference.vector is not None:
             if len(reference.vector) != dim:
-                raise wrong_dimension(f"{name(row)}.vector", len(reference.vector), dim)
+                raise build_wrong_dimension(f"{name(row)}.vector", len(reference.vector), dim)
             # a number beyond float32 becomes infinite here and is refused below
             with np.errstate(over="ignore"):
                 rows[row] = reference.vector
@@ -112,30 +112,30 @@ def resolve(
             ids[row] = reference.id
         else:
             to_encode.append(row)
-    vectors = unit_rows(rows, name)
+    vectors = normalize_rows(rows, name)
     if encoded is not None:
         vectors[to_encode] = encoded
     for row, item_id in enumerate(ids):
         if item_id is not None:
             vectors[row] = _stored(served, item_id, f"{name(row)}.id")
-    return Resolved(vectors, ids)
+    return ResolvedQueries(vectors, ids)
 
 
-def resolve_rows(rows: Float32s) -> Resolved:
+def take_rows(rows: Float32s) -> ResolvedQueries:
     """Raw float32 rows [n, d] as they came: searching checks them and brings them to length one."""
-    return Resolved(rows, [None] * len(rows))
+    return ResolvedQueries(rows, [None] * len(rows))
 
 
-def asking(queries: Resolved, ask: Callable[[], T]) -> T:
+def asking(queries: ResolvedQueries, ask: Callable[[], T]) -> T:
     """What ``ask`` answers; raises a problem that names the row when it refuses one of these queries."""
     try:
         return ask()
     except InputError:
-        unit_rows(queries.vectors, rows_of_body)
+        normalize_rows(queries.vectors, body_row_path)
         raise
 
 
-def unit_rows(rows: Float32s, name: Name) -> Float32s:
+def normalize_rows(rows: Float32s, name: Name) -> Float32s:
     """Float32 [n, d] rows of length 1; rows that have it keep their bits.
 
     Raises:
@@ -154,7 +154,7 @@ def unit_rows(rows: Float32s, name: Name) -> Float32s:
         raise at(INVALID_INPUT, name(worst), f"the vector {what}") from None
 
 
-def wrong_dimension(path: str, found: int, expected: int) -> ServiceProblem:
+def build_wrong_dimension(path: str, found: int, expected: int) -> ServiceProblem:
     """A vector of another length than the model's."""
     return at(WRONG_DIMENSION, path, f"the model's vectors have {expected} numbers, found {found}")
 
@@ -168,24 +168,24 @@ def refused_input(path: str, refused: RefusedInput) -> ServiceProblem:
     )
 
 
-def at(kind: Kind, path: str, message: str) -> ServiceProblem:
+def at(kind: ProblemKind, path: str, message: str) -> ServiceProblem:
     """A problem of one field."""
     return ServiceProblem(kind, f"{path}: {message}.", errors=[FieldProblem(path=path, message=message)])
 
 
-def check_count(n: int, where: str, settings: Settings) -> None:
+def check_count(n: int, where: str, settings: ServiceSettings) -> None:
     """Raises the problem ``limit-exceeded`` for more queries than one request may hold."""
     if n > settings.max_queries:
         raise at(LIMIT_EXCEEDED, where, f"{n} given, at most {settings.max_queries} in one request")
 
 
-def check_k(k: int, settings: Settings) -> None:
+def check_k(k: int, settings: ServiceSettings) -> None:
     """Raises the problem ``limit-exceeded`` for a larger k than allowed."""
     if k > settings.max_k:
         raise at(LIMIT_EXCEEDED, "k", f"{k} asked for, at most {settings.max_k} are given")
 
 
-def check_filter(condition: JsonValue, settings: Settings) -> None:
+def check_filter(condition: JsonValue, settings: ServiceSettings) -> None:
     """Raises the problem ``limit-exceeded`` for a filter that is nested too deeply."""
     level, depth = [condition], 0
     while level:
@@ -201,7 +201,7 @@ def check_filter(condition: JsonValue, settings: Settings) -> None:
         ]
 
 
-def _stored(served: Served, item_id: str, path: str) -> Float32s:
+def _stored(served: LoadedModel, item_id: str, path: str) -> Float32s:
     vector = served.gallery.vector(item_id)
     if vector is None:
         raise at(UNKNOWN_ITEM, path, f"no item has the id '{item_id[:100]}'")

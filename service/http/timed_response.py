@@ -9,18 +9,18 @@ from typing import TypeVar
 from fastapi import Response
 
 from index.search import rescoring_timer
-from service.http.resolve_queries import Resolved
+from service.http.resolve_queries import ResolvedQueries
 from service.telemetry import prometheus
-from service.telemetry.drift import Drift
+from service.telemetry.drift import DriftMonitor
 
 T = TypeVar("T")
 
 
 def answer(
-    resolve: Callable[[], Resolved],
-    find: Callable[[Resolved], T],
+    resolve: Callable[[], ResolvedQueries],
+    find: Callable[[ResolvedQueries], T],
     write: Callable[[T, float], Response],
-    drift: Drift,
+    drift: DriftMonitor,
     start: float,
     parsed: float,
 ) -> Response:

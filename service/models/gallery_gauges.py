@@ -7,9 +7,9 @@ from pathlib import Path
 from time import monotonic
 
 from index.store.item_store import DATABASE_FILE
-from service.models.loaded_model import Served, recall_probe
+from service.models.loaded_model import LoadedModel, recall_probe
 from service.telemetry import prometheus
-from service.telemetry.drift import KEPT, Drift
+from service.telemetry.drift import KEPT, DriftMonitor
 
 PROBE_EVERY = 60.0  # seconds, at the most, between probes of a gallery that changes
 
@@ -21,7 +21,7 @@ class RecallProbe:
         self._of: tuple[object, ...] = ()
         self._at = -math.inf
 
-    def look(self, served: Served) -> None:
+    def look(self, served: LoadedModel) -> None:
         """Set the gauge, unless nothing has changed since or it was set a moment ago."""
         counts = served.gallery.stats()
         of = (served.model_hash, *(counts.get(name) for name in ("generation", "sequence")))
@@ -30,7 +30,7 @@ class RecallProbe:
             prometheus.RECALL_PROBE.set(recall_probe(served.gallery))
 
 
-def look(served: Served, drift: Drift, items: Path | None) -> None:
+def look(served: LoadedModel, drift: DriftMonitor, items: Path | None) -> None:
     """Set the gauges of the active model; ``items`` is the folder where its items are kept."""
     gallery, counts = served.gallery, served.gallery.stats()
 

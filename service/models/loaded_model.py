@@ -20,7 +20,7 @@ from index.bundle import REPORT_FILE
 from index.gallery.gallery import Gallery
 from index.gallery.live_gallery import LiveGallery
 from service.errors.problems import NO_OPERATING_POINT, ServiceProblem
-from service.settings import Settings
+from service.settings import ServiceSettings
 from service.telemetry import prometheus
 
 PROBED_ROWS = 1_000
@@ -30,7 +30,7 @@ MODELS_FOLDER = "models"
 
 
 @dataclass(frozen=True)
-class Audit:
+class StartupProbe:
     """How many probed rows found themselves and their neighbours, and what one plain search takes."""
 
     probed_rows: int
@@ -40,7 +40,7 @@ class Audit:
 
 
 @dataclass(frozen=True)
-class Served:
+class LoadedModel:
     """One loaded model version; immutable, so a request that started on it ends on it."""
 
     gallery: Gallery
@@ -51,7 +51,7 @@ class Served:
     active_match: OperatingPoint | None
     reasons: tuple[str, ...]
     report: Report | None
-    audit: Audit
+    audit: StartupProbe
 
     @property
     def manifest(self) -> Manifest:
@@ -67,7 +67,7 @@ class Served:
         """Whether plain searches are so quick that handing them to another thread would cost more."""
         return queries * self.audit.search_seconds < LIGHT_SECONDS
 
-    def deciding(self, endpoint: str) -> OperatingPoint:
+    def get_deciding_point(self, endpoint: str) -> OperatingPoint:
         """The active point of ``match`` or ``verify``; raises the problem ``no-operating-point``."""
         point = self.active_match if endpoint == "match" else self.active_verify
         if point is None:
@@ -80,14 +80,14 @@ class Served:
             )
         return point
 
-    def summaries(self) -> list[OperatingPointSummary]:
+    def summarize_points(self) -> list[OperatingPointSummary]:
         """All points without their classes, those that decide first."""
         ordered = sorted(
             self.points.values(), key=lambda point: (self._endpoint_of(point) is None, point.name)
         )
         return [self._summary(point) for point in ordered]
 
-    def active_points(self) -> ActivePoints:
+    def summarize_active_points(self) -> ActivePoints:
         """The points that decide now."""
         verify, match = self.active_verify, self.active_match
         return ActivePoints(
@@ -96,21 +96,21 @@ class Served:
             reasons=list(self.reasons),
         )
 
-    def encoder_info(self) -> EncoderInfo | None:
+    def describe_encoder(self) -> EncoderInfo | None:
         """What the encoder takes; null for a bundle of vectors."""
         if self.encoder is None:
             return None
         preprocessing = self.encoder.preprocessing
         return EncoderInfo(kind=preprocessing.kind, shape=list(preprocessing.shape))
 
-    def with_active(self, point: OperatingPoint) -> Served:
+    def switch_point(self, point: OperatingPoint) -> LoadedModel:
         """This model with another point deciding; requests that run keep the one they began with."""
         self.gallery.decide_by(point)
         if endpoint_of(point) == "match":
             return replace(self, active_match=point)
         return replace(self, active_verify=point)
 
-    def score_of(self, point_id: str | None) -> Score | None:
+    def get_score(self, point_id: str | None) -> Score | None:
         """The kind of score of a point; of none, the similarity; None for a point that is not known."""
         if point_id is None:
             return Score()
@@ -143,7 +143,7 @@ def endpoint_of(point: OperatingPoint) -> Literal["match", "verify"]:
     return "match" if point.target.kind == "fpir" else "verify"
 
 
-def load(path: Path, settings: Settings) -> Served:
+def load(path: Path, settings: ServiceSettings) -> LoadedModel:
     """Open a bundle, check it, probe it; takes seconds for a large one.
 
     Raises:
@@ -152,7 +152,7 @@ def load(path: Path, settings: Settings) -> Served:
     start = perf_counter()
     live = None
     if settings.data is not None:
-        live = LiveGallery.open(path, items_folder(path, settings.data), database=settings.database_url)
+        live = LiveGallery.open(path, find_items_folder(path, settings.data), database=settings.database_url)
     gallery = Gallery.open(path) if live is None else live
     manifest = gallery.manifest
     encoder = None
@@ -166,7 +166,7 @@ def load(path: Path, settings: Settings) -> Served:
             )
     points = gallery.operating_points
     active = manifest.operating_points
-    served = Served(
+    served = LoadedModel(
         gallery=gallery,
         live=live,
         encoder=encoder,
@@ -183,13 +183,13 @@ def load(path: Path, settings: Settings) -> Served:
     return served
 
 
-def items_folder(bundle: Path, data: Path) -> Path:
+def find_items_folder(bundle: Path, data: Path) -> Path:
     """Where the items of a bundle's model are kept: items belong to a model."""
     manifest = Manifest.load(bundle / MANIFEST_FILE)
-    return data / MODELS_FOLDER / model_folder(manifest.model_hash)
+    return data / MODELS_FOLDER / model_folder_name(manifest.model_hash)
 
 
-def model_folder(model_hash: str) -> str:
+def model_folder_name(model_hash: str) -> str:
     """The folder of a model's items by name."""
     return model_hash[:16]
 
@@ -202,7 +202,7 @@ def _active(points: Mapping[str, OperatingPoint], point_id: str | None, path: Pa
     return points[point_id]
 
 
-def _audit(gallery: Gallery, path: Path) -> Audit:
+def _audit(gallery: Gallery, path: Path) -> StartupProbe:
     """Evenly spaced rows search for themselves: the first hit must be as near as the row is to itself."""
     probed = gallery.probe(PROBED_ROWS)
     if probed.found < probed.rows:
@@ -216,7 +216,7 @@ def _audit(gallery: Gallery, path: Path) -> Audit:
         start = perf_counter()
         gallery.probe(1)
         took.append(perf_counter() - start)
-    return Audit(
+    return StartupProbe(
         probed_rows=probed.rows,
         self_recall=probed.found / probed.rows,
         recall=recall_probe(gallery),

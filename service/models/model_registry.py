@@ -17,38 +17,38 @@ from common.errors import BundleError, LimenError
 from index.gallery.following_gallery import item_store
 from index.store.service_records import Records
 from service.errors.problems import CONFLICT, NOT_FOUND, READ_ONLY, ServiceProblem
-from service.models.loaded_model import MODELS_FOLDER, Served, endpoint_of, load, model_folder
-from service.settings import Settings
+from service.models.loaded_model import MODELS_FOLDER, LoadedModel, endpoint_of, load, model_folder_name
+from service.settings import ServiceSettings
 
 CHOICES_FILE = "service.json"
 
 
-class Choices(Schema):
+class SavedChoice(Schema):
     """What was activated through the API: the bundle. Points that were are kept with their model's items."""
 
     schema_version: int = SCHEMA_VERSION
     version: str | None = None
 
 
-class Models:
+class ModelRegistry:
     """Loaded models by version; ``active`` is replaced whole, so that no request sees a half switch."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ServiceSettings) -> None:
         self._settings = settings
         self._lock = Lock()
-        self._loaded: dict[str, Served] = {}
+        self._loaded: dict[str, LoadedModel] = {}
         self._version = settings.bundle.resolve().name
-        self._choices = Choices()
+        self._choices = SavedChoice()
         if settings.data is not None and (settings.data / CHOICES_FILE).exists():
-            self._choices = Choices.load(settings.data / CHOICES_FILE)
-        self.active: Served | None = None
+            self._choices = SavedChoice.load(settings.data / CHOICES_FILE)
+        self.active: LoadedModel | None = None
 
     @property
     def version(self) -> str:
         """The active bundle's folder."""
         return self._version
 
-    def start(self) -> Served:
+    def start(self) -> LoadedModel:
         """Load the bundle of the settings, or the one that was activated last; takes seconds."""
         chosen = self._choices.version
         if chosen is not None and chosen in self._folders():
@@ -57,11 +57,11 @@ class Models:
         self.active = served
         return served
 
-    def loaded(self, version: str) -> Served | None:
+    def loaded(self, version: str) -> LoadedModel | None:
         """A loaded version, or None."""
         return self._loaded.get(version)
 
-    def load(self, version: str) -> Served:
+    def load(self, version: str) -> LoadedModel:
         """Load a bundle beside the others: opened, hashed, probed, self-queried."""
         with self._lock:
             return self._loaded.get(version) or self._load(version)
@@ -113,7 +113,7 @@ class Models:
             endpoint = endpoint_of(point)
             previous = served.active_match if endpoint == "match" else served.active_verify
             assert served.live is not None
-            changed = served.with_active(point)
+            changed = served.switch_point(point)
             served.live.records.set_deciding(endpoint, point_id)
             self._adopt(changed)
         return endpoint, point, previous
@@ -129,11 +129,11 @@ class Models:
             served.live.records.add_point(point)
             self._adopt(replace(served, points={**served.points, point.id: point}))
 
-    def folder_of_active(self) -> Path:
+    def active_folder(self) -> Path:
         """The active bundle's folder."""
         return self.folder(self._version)
 
-    def listed(self) -> list[Model]:
+    def list_models(self) -> list[Model]:
         """Every bundle of the folder, by version; what is no bundle is passed over."""
         models = []
         for version, folder in sorted(self._folders().items()):
@@ -161,7 +161,7 @@ class Models:
         """The reports of the past of every model that items are kept of."""
         assert self._settings.data is not None
         open_here = {
-            model_folder(served.model_hash): served.live.records
+            model_folder_name(served.model_hash): served.live.records
             for served in self._loaded.values()
             if served.live is not None
         }
@@ -193,7 +193,7 @@ class Models:
                     found.setdefault(entry.name, entry.resolve())
         return found
 
-    def _load(self, version: str) -> Served:
+    def _load(self, version: str) -> LoadedModel:
         folder = self.folder(version)
         served = load(folder, self._settings)
         if served.live is not None:
@@ -202,11 +202,11 @@ class Models:
             for endpoint in ("match", "verify"):
                 chosen = served.points.get(records.deciding(endpoint) or "")
                 if chosen is not None:
-                    served = served.with_active(chosen)
+                    served = served.switch_point(chosen)
         self._loaded[version] = served
         return served
 
-    def _adopt(self, served: Served) -> None:
+    def _adopt(self, served: LoadedModel) -> None:
         self._loaded[self._version] = self.active = served
 
     def _writable(self) -> Path:
@@ -217,12 +217,12 @@ class Models:
             )
         return self._settings.data
 
-    def _choose(self, data: Path, choices: Choices) -> None:
+    def _choose(self, data: Path, choices: SavedChoice) -> None:
         choices.save(data / CHOICES_FILE)
         self._choices = choices
 
 
-def all_items(served: Served, block: int = 4096) -> Iterator[list[str]]:
+def iterate_item_ids(served: LoadedModel, block: int = 4096) -> Iterator[list[str]]:
     """The ids of all items, in blocks."""
     after: str | None = None
     while found := served.gallery.page(after, block):
@@ -230,5 +230,5 @@ def all_items(served: Served, block: int = 4096) -> Iterator[list[str]]:
         yield [item.id for item in found]
 
 
-def _missing(active: Served, other: Served) -> int:
-    return sum(other.gallery.vector(one) is None for block in all_items(active) for one in block)
+def _missing(active: LoadedModel, other: LoadedModel) -> int:
+    return sum(other.gallery.vector(one) is None for block in iterate_item_ids(active) for one in block)

@@ -24,13 +24,13 @@ from common.errors import InputError
 from embeddings.embedding_set import EmbeddingSet
 from evaluation.evaluate import evaluate
 from evaluation.metrics.opis import Settings, empty_consistency
-from service.models.loaded_model import Served
+from service.models.loaded_model import LoadedModel
 
 Source = Literal["holdout", "gallery", "feedback"]
 LEAST_PAIRS = 2
 
 
-def gallery_report(served: Served, block: int = 4096) -> Report:
+def compute_gallery_report(served: LoadedModel, block: int = 4096) -> Report:
     """All items of the gallery, each a query of all others, scored as the active operating point scores.
 
     Raises:
@@ -51,7 +51,7 @@ def gallery_report(served: Served, block: int = 4096) -> Report:
     return evaluate(items, scorer=served.gallery.scorer, model_hash=served.model_hash, split="gallery")
 
 
-def feedback_report(served: Served, told: Sequence[Feedback]) -> Report:
+def compute_feedback_report(served: LoadedModel, told: Sequence[Feedback]) -> Report:
     """FAR and FRR of the pairs that people told the truth about; what pairs cannot give is null.
 
     Pairs that were decided by another kind of score than the active point's are left out.
@@ -62,7 +62,7 @@ def feedback_report(served: Served, told: Sequence[Feedback]) -> Report:
         for one in told
         if one.model_hash == served.model_hash
         and one.score is not None
-        and served.score_of(one.operating_point) == score
+        and served.get_score(one.operating_point) == score
     ]
     same = np.array([one.same for one in ours], dtype=bool)
     scores = np.array([one.score for one in ours], dtype=np.float64)
@@ -98,7 +98,7 @@ def feedback_report(served: Served, told: Sequence[Feedback]) -> Report:
     )
 
 
-def history_entry(source: Source, report: Report, served: Served, version: str) -> HistoryEntry:
+def build_history_entry(source: Source, report: Report, served: LoadedModel, version: str) -> HistoryEntry:
     """What a report says in one line; FAR and FRR at the threshold that decides 1:1 now.
 
     They are null where the report is of another score than that threshold.

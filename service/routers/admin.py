@@ -18,18 +18,18 @@ from api_schemas.http.decisions import OperatingPointSummary
 from api_schemas.operating_point import OperatingPoint
 from service.auth.api_keys import requires
 from service.errors.problems import NOT_FOUND, READ_ONLY, ServiceProblem
-from service.http.bodies import json_body, json_response
+from service.http.bodies import build_body_reader, write_json_response
 from service.http.openapi import BODY, READING, problems, takes
-from service.state import Active, CurrentState, audit
+from service.state import ActiveModel, CurrentState, audit
 
 router = APIRouter(tags=["administer"])
 ADMIN = [Depends(requires("admin"))]
 
 
 @router.get("/v1/models", summary="Bundles side by side", responses=problems(*READING))
-async def models(served: Active, state: CurrentState) -> ModelList:
+async def models(served: ActiveModel, state: CurrentState) -> ModelList:
     """Bundles of the configured folder (`LIMEN_BUNDLES`): available, loaded, or active."""
-    return ModelList(models=await state.compute.run(state.models.listed))
+    return ModelList(models=await state.compute.run(state.models.list_models))
 
 
 @router.post(
@@ -43,8 +43,8 @@ async def models(served: Active, state: CurrentState) -> ModelList:
 )
 async def load(
     request: Request,
-    body: Annotated[LoadRequest, Depends(json_body(LoadRequest))],
-    served: Active,
+    body: Annotated[LoadRequest, Depends(build_body_reader(LoadRequest))],
+    served: ActiveModel,
     state: CurrentState,
 ) -> Response:
     """Opened, hashed, probed and self-queried behind; a job says when it can be activated."""
@@ -53,7 +53,7 @@ async def load(
     state.models.folder(body.version)
     job = state.jobs.submit("load model", lambda: state.models.load(body.version), "/v1/models")
     audit(request, state, "models.load", version=body.version)
-    return json_response(job, status=202)
+    return write_json_response(job, status=202)
 
 
 @router.post(
@@ -67,8 +67,8 @@ async def load(
 async def activate_model(
     request: Request,
     version: str,
-    body: Annotated[ActivateModelRequest, Depends(json_body(ActivateModelRequest))],
-    served: Active,
+    body: Annotated[ActivateModelRequest, Depends(build_body_reader(ActivateModelRequest))],
+    served: ActiveModel,
     state: CurrentState,
 ) -> Response:
     """Requests that run end on the model they began with; no request fails. Roll back the same way."""
@@ -76,7 +76,7 @@ async def activate_model(
         lambda: state.models.activate(version, body.allow_missing), bounded=False
     )
     audit(request, state, "models.activate", version=version, previous=previous, missing_items=missing)
-    return json_response({"active": version, "previous": previous, "missing_items": missing})
+    return write_json_response({"active": version, "previous": previous, "missing_items": missing})
 
 
 @router.post(
@@ -90,16 +90,16 @@ async def activate_model(
 )
 async def add_point(
     request: Request,
-    body: Annotated[OperatingPoint, Depends(json_body(OperatingPoint))],
-    served: Active,
+    body: Annotated[OperatingPoint, Depends(build_body_reader(OperatingPoint))],
+    served: ActiveModel,
     state: CurrentState,
 ) -> Response:
     """A point of this model, as `limen calibrate` writes it; it decides nothing until it is activated."""
     await state.compute.run(lambda: state.models.add_point(body))
     audit(request, state, "operating-points.add", point=body.id)
     assert state.models.active is not None
-    added = next(one for one in state.models.active.summaries() if one.id == body.id)
-    return json_response(added, status=201)
+    added = next(one for one in state.models.active.summarize_points() if one.id == body.id)
+    return write_json_response(added, status=201)
 
 
 @router.post(
@@ -109,14 +109,16 @@ async def add_point(
     responses=problems(*READING, 404, 409, 422),
     dependencies=ADMIN,
 )
-async def activate_point(request: Request, point_id: str, served: Active, state: CurrentState) -> Response:
+async def activate_point(
+    request: Request, point_id: str, served: ActiveModel, state: CurrentState
+) -> Response:
     """From the next request on; an `fpir` point decides `/v1/match`, all others `/v1/verify`."""
     endpoint, point, previous = await state.compute.run(
         lambda: state.models.activate_point(point_id), bounded=False
     )
     before = None if previous is None else previous.id
     audit(request, state, "operating-points.activate", point=point.id, previous=before)
-    return json_response({"endpoint": endpoint, "active": point.id, "previous": before})
+    return write_json_response({"endpoint": endpoint, "active": point.id, "previous": before})
 
 
 @router.get("/v1/jobs/{job_id}", summary="How a job is doing", responses=problems(*READING, 404, 422))

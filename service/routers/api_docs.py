@@ -9,9 +9,9 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
 from service.errors.problems import KINDS, NOT_FOUND, ServiceProblem
-from service.http.bodies import json_response
+from service.http.bodies import write_json_response
 from service.http.openapi import document
-from service.web.pages import page, static_file, static_response
+from service.web.pages import build_static_response, get_static_file, page
 
 router = APIRouter(include_in_schema=False)
 
@@ -38,10 +38,10 @@ async def docs(request: Request) -> Response:
 @router.get("/static/{name}")
 async def static(request: Request, name: str) -> Response:
     """A script, style or picture of the pages."""
-    file = static_file(name)
+    file = get_static_file(name)
     if file is None:
         raise ServiceProblem(NOT_FOUND, f"There is no file {name[:100]}.")
-    return static_response(request, file)
+    return build_static_response(request, file)
 
 
 @router.get("/problems/{slug}")
@@ -50,7 +50,7 @@ async def problem(slug: str) -> Response:
     kind = KINDS.get(slug)
     if kind is None:
         raise ServiceProblem(NOT_FOUND, f"There is no problem type {slug[:100]}.")
-    return json_response({"type": f"/problems/{slug}", "title": kind.title, "status": kind.status})
+    return write_json_response({"type": f"/problems/{slug}", "title": kind.title, "status": kind.status})
 
 
 def _groups(made: dict[str, Any]) -> list[dict[str, Any]]:

@@ -9,10 +9,10 @@ from fastapi import APIRouter, Response
 from api_schemas.http.decisions import OperatingPointSummary
 from api_schemas.report import Report
 from evaluation.report.charts import charts
-from service.http.bodies import json_response
+from service.http.bodies import write_json_response
 from service.routers.info import info
-from service.state import Active, CurrentState
-from service.web.pages import map_style_id, page
+from service.state import ActiveModel, CurrentState
+from service.web.pages import find_map_style_id, page
 
 router = APIRouter(include_in_schema=False)
 WORST = 10
@@ -22,14 +22,14 @@ _PROVEN = {"fpir": ("fpir", "fnir")}
 
 
 @router.get("/dashboard")
-async def dashboard(served: Active, state: CurrentState) -> Response:
+async def dashboard(served: ActiveModel, state: CurrentState) -> Response:
     """The page; its figures come from ``/dashboard/figures``."""
     report = served.report
     if report is None:
         return page("no_report.html", here="dashboard", info=await info(served, state))
     return page(
         "dashboard.html",
-        map_style_id=map_style_id(),
+        find_map_style_id=find_map_style_id(),
         here="dashboard",
         info=await info(served, state),
         counts=report.counts,
@@ -46,16 +46,16 @@ async def dashboard(served: Active, state: CurrentState) -> Response:
             for one in charts(report, list(served.points.values()))
         ],
         worst=_worst(report),
-        points=[_point(one) for one in served.summaries()],
+        points=[_point(one) for one in served.summarize_points()],
         reasons=[*served.reasons, *report.reasons],
     )
 
 
 @router.get("/dashboard/figures")
-async def figures(served: Active) -> Response:
+async def figures(served: ActiveModel) -> Response:
     """The charts as plotly figures whose colours are roles."""
     drawn = [] if served.report is None else charts(served.report, list(served.points.values()))
-    return json_response({one.id: one.figure for one in drawn if one.figure is not None})
+    return write_json_response({one.id: one.figure for one in drawn if one.figure is not None})
 
 
 def _tiles(report: Report) -> list[dict[str, Any]]:

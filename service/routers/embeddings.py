@@ -11,10 +11,10 @@ from api_schemas.http.decisions import EmbeddingsRequest, EmbeddingsResponse
 from encoder.encoder import EncoderInput
 from encoder.refused_input import RefusedInput
 from service.errors.problems import INVALID_REQUEST, NO_ENCODER
-from service.http.bodies import OCTETS, json_body, json_response
+from service.http.bodies import OCTETS, build_body_reader, write_json_response
 from service.http.openapi import BODY, problems, takes
 from service.http.resolve_queries import at, check_count, refused_input
-from service.state import Active, CurrentState
+from service.state import ActiveModel, CurrentState
 
 router = APIRouter(tags=["embed"])
 _EXAMPLES = {"an image": {"input": ["data:image/png;base64,iVBORw0KGgo..."], "model": "limen"}}
@@ -29,8 +29,8 @@ _EXAMPLES = {"an image": {"input": ["data:image/png;base64,iVBORw0KGgo..."], "mo
 )
 async def embeddings(
     request: Request,
-    body: Annotated[EmbeddingsRequest, Depends(json_body(EmbeddingsRequest))],
-    served: Active,
+    body: Annotated[EmbeddingsRequest, Depends(build_body_reader(EmbeddingsRequest))],
+    served: ActiveModel,
     state: CurrentState,
 ) -> Response:
     """Unit vectors of inputs, as the OpenAI API answers them.
@@ -57,7 +57,7 @@ async def embeddings(
     shown: list[Any] = list(vectors)
     if body.encoding_format == "base64":
         shown = [base64.b64encode(row.astype("<f4").tobytes()).decode() for row in vectors]
-    return json_response(
+    return write_json_response(
         {
             "object": "list",
             "data": [{"object": "embedding", "index": n, "embedding": row} for n, row in enumerate(shown)],

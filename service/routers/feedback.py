@@ -9,14 +9,14 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from api_schemas.http.items import Feedback, FeedbackRequest, FeedbackResponse
 from embeddings.similarity import pair_similarities
-from service.auth.decision_tokens import Decision
+from service.auth.decision_tokens import SignedDecision
 from service.errors.problems import INVALID_REQUEST, MODEL_MISMATCH, ServiceProblem
-from service.http.bodies import json_body, json_response
+from service.http.bodies import build_body_reader, write_json_response
 from service.http.openapi import BODY, problems, takes
-from service.http.resolve_queries import Resolved, at, encoded, resolve
-from service.models.loaded_model import Served
+from service.http.resolve_queries import ResolvedQueries, at, encoded, resolve
+from service.models.loaded_model import LoadedModel
 from service.routers.items import WRITES, writable
-from service.state import Active, CurrentState, audit
+from service.state import ActiveModel, CurrentState, audit
 
 router = APIRouter(tags=["items"])
 _EXAMPLES = {
@@ -35,8 +35,8 @@ _EXAMPLES = {
 )
 async def feedback(
     request: Request,
-    body: Annotated[FeedbackRequest, Depends(json_body(FeedbackRequest))],
-    served: Active,
+    body: Annotated[FeedbackRequest, Depends(build_body_reader(FeedbackRequest))],
+    served: ActiveModel,
     state: CurrentState,
 ) -> Response:
     """Kept on disk for `/v1/reports/consistency?source=feedback`. A decision id carries what was decided."""
@@ -53,10 +53,10 @@ async def feedback(
         )
     total = await state.compute.run(lambda: live.records.add_feedback(told))
     audit(request, state, "feedback", n=1)
-    return json_response({"total": total})
+    return write_json_response({"total": total})
 
 
-def _about_decision(served: Served, decided: Decision, same: bool) -> Feedback:
+def _about_decision(served: LoadedModel, decided: SignedDecision, same: bool) -> Feedback:
     if decided.model_hash != served.model_hash:
         raise ServiceProblem(
             MODEL_MISMATCH,
@@ -77,7 +77,7 @@ def _about_decision(served: Served, decided: Decision, same: bool) -> Feedback:
     )
 
 
-def _about_pair(served: Served, both: Resolved, same: bool) -> Feedback:
+def _about_pair(served: LoadedModel, both: ResolvedQueries, same: bool) -> Feedback:
     point = served.active_verify
     if point is None:
         score = float(pair_similarities(both.vectors[:1], both.vectors[1:])[0])

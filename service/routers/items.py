@@ -21,11 +21,11 @@ from index.gallery.live_gallery import LiveGallery
 from index.store.item_store import StoredItem
 from service.auth.api_keys import requires
 from service.errors.problems import LIMIT_EXCEEDED, MODEL_MISMATCH, NOT_FOUND, READ_ONLY, ServiceProblem
-from service.http.bodies import json_body, json_response
+from service.http.bodies import build_body_reader, write_json_response
 from service.http.openapi import BODY, READING, problems, takes
-from service.http.resolve_queries import Resolved, at, check_filter, encoded, resolve
-from service.models.loaded_model import MODELS_FOLDER, Served, model_folder
-from service.state import Active, CurrentState, State, audit
+from service.http.resolve_queries import ResolvedQueries, at, check_filter, encoded, resolve
+from service.models.loaded_model import MODELS_FOLDER, LoadedModel, model_folder_name
+from service.state import ActiveModel, CurrentState, ServiceState, audit
 
 router = APIRouter(tags=["items"])
 WRITES = [Depends(requires("write"))]
@@ -44,8 +44,8 @@ _EXAMPLE = {
 )
 async def upsert(
     request: Request,
-    body: Annotated[UpsertRequest, Depends(json_body(UpsertRequest))],
-    served: Active,
+    body: Annotated[UpsertRequest, Depends(build_body_reader(UpsertRequest))],
+    served: ActiveModel,
     state: CurrentState,
 ) -> Response:
     """Write up to 10,000 items; those with a known id are replaced.
@@ -70,7 +70,7 @@ async def upsert(
         lambda: live.upsert(_stored(body.items, resolve(served, references, item_of_body, rows)))
     )
     audit(request, state, "items.upsert", [item.id for item in body.items])
-    return json_response({"upserted": len(body.items), "new": new, "items": live.n_items})
+    return write_json_response({"upserted": len(body.items), "new": new, "items": live.n_items})
 
 
 @router.get(
@@ -80,7 +80,7 @@ async def upsert(
     responses=problems(*READING, 409, 422),
 )
 async def page(
-    served: Active,
+    served: ActiveModel,
     state: CurrentState,
     cursor: Annotated[str | None, Query(max_length=512)] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
@@ -89,7 +89,7 @@ async def page(
     found = await state.compute.run(lambda: served.gallery.page(cursor, limit + 1))
     shown = found[:limit]
     more = shown[-1].id if len(found) > limit else None
-    return json_response({"items": [_shown(item, False) for item in shown], "next_cursor": more})
+    return write_json_response({"items": [_shown(item, False) for item in shown], "next_cursor": more})
 
 
 @router.get(
@@ -98,12 +98,12 @@ async def page(
     response_model=Item,
     responses=problems(*READING, 404, 409, 422),
 )
-async def read(item_id: ItemId, served: Active, state: CurrentState) -> Response:
+async def read(item_id: ItemId, served: ActiveModel, state: CurrentState) -> Response:
     """The item as it was written, with its unit vector."""
     found = await state.compute.run(lambda: served.gallery.get(item_id))
     if found is None:
         raise _unknown(item_id)
-    return json_response(_shown(found, True))
+    return write_json_response(_shown(found, True))
 
 
 @router.delete(
@@ -114,7 +114,7 @@ async def read(item_id: ItemId, served: Active, state: CurrentState) -> Response
     dependencies=WRITES,
 )
 async def delete(
-    request: Request, item_id: ItemId, served: Active, state: CurrentState, rebuild: bool = False
+    request: Request, item_id: ItemId, served: ActiveModel, state: CurrentState, rebuild: bool = False
 ) -> Response:
     """Gone from the item store, from feedback and from searches.
 
@@ -140,8 +140,8 @@ async def delete(
 )
 async def delete_some(
     request: Request,
-    body: Annotated[DeleteRequest, Depends(json_body(DeleteRequest))],
-    served: Active,
+    body: Annotated[DeleteRequest, Depends(build_body_reader(DeleteRequest))],
+    served: ActiveModel,
     state: CurrentState,
 ) -> Response:
     """Gone from the item store, from feedback and from searches; ids that are not there are passed over.
@@ -162,7 +162,7 @@ async def delete_some(
     return _erased(live, state, served, deleted, body.rebuild)
 
 
-def writable(served: Served) -> LiveGallery:
+def writable(served: LoadedModel) -> LiveGallery:
     """The gallery that can be changed; raises the problem ``read-only`` (409)."""
     if served.live is None:
         raise ServiceProblem(
@@ -177,20 +177,22 @@ def item_of_body(row: int) -> str:
     return f"items.{row}"
 
 
-def _stored(items: list[NewItem], resolved: Resolved) -> list[StoredItem]:
+def _stored(items: list[NewItem], resolved: ResolvedQueries) -> list[StoredItem]:
     return [
         StoredItem(item.id, item.label, np.array(row), dict(item.metadata))  # type: ignore[arg-type]
         for item, row in zip(items, resolved.vectors, strict=True)
     ]
 
 
-def _erased(live: LiveGallery, state: State, served: Served, deleted: int, rebuild: bool) -> Response:
+def _erased(
+    live: LiveGallery, state: ServiceState, served: LoadedModel, deleted: int, rebuild: bool
+) -> Response:
     job = None
     if rebuild:
         # one that has not begun yet will see these deletions as well
         same = f"rebuild {served.model_hash}"
         job = state.jobs.submit("rebuild of the index", live.rebuild, "/v1/info", same)
-    return json_response(
+    return write_json_response(
         {
             "deleted": deleted,
             "items": live.n_items,
@@ -209,7 +211,7 @@ def _unknown(item_id: str) -> ServiceProblem:
     return ServiceProblem(NOT_FOUND, f"No item has the id '{item_id[:100]}'.")
 
 
-def out_of_reach(state: State, model_hash: str, job: str | None) -> list[str]:
+def out_of_reach(state: ServiceState, model_hash: str, job: str | None) -> list[str]:
     """The places an erasure does not reach, in words; ``job`` is the rebuild under way, if any."""
     places = [
         "the bundle, which is never written",
@@ -222,7 +224,7 @@ def out_of_reach(state: State, model_hash: str, job: str | None) -> list[str]:
     ]
     if state.settings.data is not None:
         folder = state.settings.data / MODELS_FOLDER
-        own = model_folder(model_hash)
+        own = model_folder_name(model_hash)
         others = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name != own)
         if others:
             places.append(f"items of other models ({', '.join(others)}): delete there while each is active")

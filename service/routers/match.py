@@ -11,18 +11,18 @@ from api_schemas.http.decisions import MatchOptions, MatchRequest, MatchResponse
 from api_schemas.operating_point import OperatingPoint
 from index.gallery.gallery import Match
 from service.auth.api_keys import allow
-from service.auth.decision_tokens import Decision, Signer, now
-from service.http.bodies import json_response
-from service.http.fast_routes import DirectRoute
+from service.auth.decision_tokens import DecisionSigner, SignedDecision, now
+from service.http.bodies import write_json_response
+from service.http.fast_routes import FastRoute
 from service.http.openapi import BODY, problems, takes
 from service.http.query_options import asked
-from service.http.resolve_queries import Resolved, asking
+from service.http.resolve_queries import ResolvedQueries, asking
 from service.http.timed_response import answer
-from service.models.loaded_model import Served
+from service.models.loaded_model import LoadedModel
 from service.state import active, state_of
 from service.telemetry import prometheus
 
-router = APIRouter(tags=["decide"], route_class=DirectRoute)
+router = APIRouter(tags=["decide"], route_class=FastRoute)
 _EXAMPLES = {"by id": {"queries": [{"id": "0"}]}, "by vector": {"queries": [{"vector": [0.6, 0.8]}], "k": 50}}
 
 
@@ -46,15 +46,15 @@ async def match(request: Request) -> Response:
     start = perf_counter()
     allow(request, "read")
     state, served = state_of(request), active(request)
-    point = served.deciding("match")
+    point = served.get_deciding_point("match")
     what = await asked(request, MatchOptions, served, state)
     parsed = perf_counter()
 
-    def find(queries: Resolved) -> list[dict[str, Any]]:
+    def find(queries: ResolvedQueries) -> list[dict[str, Any]]:
         return _decide(served, point, state.signer, queries, what.options)
 
     def write(results: list[dict[str, Any]], took_ms: float) -> Response:
-        return json_response({"results": results, "model_hash": served.model_hash, "took_ms": took_ms})
+        return write_json_response({"results": results, "model_hash": served.model_hash, "took_ms": took_ms})
 
     return await state.compute.run(
         lambda: answer(what.resolve, find, write, state.drift, start, parsed),
@@ -63,7 +63,11 @@ async def match(request: Request) -> Response:
 
 
 def _decide(
-    served: Served, point: OperatingPoint, signer: Signer, queries: Resolved, options: MatchOptions
+    served: LoadedModel,
+    point: OperatingPoint,
+    signer: DecisionSigner,
+    queries: ResolvedQueries,
+    options: MatchOptions,
 ) -> list[dict[str, Any]]:
     matches = asking(
         queries,
@@ -82,7 +86,7 @@ def _decide(
 
 
 def _result(
-    served: Served, point: OperatingPoint, signer: Signer, match: Match, item_id: str | None
+    served: LoadedModel, point: OperatingPoint, signer: DecisionSigner, match: Match, item_id: str | None
 ) -> dict[str, Any]:
     prometheus.decided(point.name, match.decision)
     if match.score is not None:
@@ -90,7 +94,7 @@ def _result(
     if match.margin is not None:
         prometheus.MARGIN.observe(match.margin)
     token = signer.sign(
-        Decision(
+        SignedDecision(
             endpoint="match",
             at=now(),
             model_hash=served.model_hash,

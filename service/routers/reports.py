@@ -10,17 +10,17 @@ from api_schemas.http.admin import History, HistoryEntry, Job
 from api_schemas.report import Report
 from service.auth.api_keys import requires
 from service.errors.problems import CONFLICT, NOT_FOUND, ServiceProblem
-from service.http.bodies import json_response
+from service.http.bodies import write_json_response
 from service.http.openapi import READING, problems
-from service.models.loaded_model import Served, items_folder
+from service.models.loaded_model import LoadedModel, find_items_folder
 from service.models.recomputed_reports import (
     Source,
-    feedback_report,
-    gallery_report,
-    history_entry,
+    build_history_entry,
+    compute_feedback_report,
+    compute_gallery_report,
     report_file,
 )
-from service.state import Active, CurrentState, State, audit
+from service.state import ActiveModel, CurrentState, ServiceState, audit
 
 router = APIRouter(tags=["look"])
 PATH = "/v1/reports/consistency"
@@ -29,7 +29,7 @@ PATH = "/v1/reports/consistency"
 @router.get(
     PATH, summary="The consistency report", response_model=Report, responses=problems(*READING, 404, 422)
 )
-async def consistency(served: Active, state: CurrentState, source: Source = "holdout") -> Response:
+async def consistency(served: ActiveModel, state: CurrentState, source: Source = "holdout") -> Response:
     """Of the bundle's hold-out data; or, once computed by POST, of the gallery or of feedback.
 
     OPIS with its interval, curves, and every class. Reports of gallery and feedback are in the score of the
@@ -51,7 +51,7 @@ async def consistency(served: Active, state: CurrentState, source: Source = "hol
             else f"POST {PATH}?source={source} makes one"
         )
         raise ServiceProblem(NOT_FOUND, f"There is no report of the {source}: {how}.")
-    return json_response(report)
+    return write_json_response(report)
 
 
 @router.post(
@@ -64,7 +64,7 @@ async def consistency(served: Active, state: CurrentState, source: Source = "hol
 )
 async def recompute(
     request: Request,
-    served: Active,
+    served: ActiveModel,
     state: CurrentState,
     source: Literal["gallery", "feedback", "holdout"] = "gallery",
 ) -> Response:
@@ -76,41 +76,41 @@ async def recompute(
         f"report of the {source}", lambda: _compute(state, served, version, source), f"{PATH}?source={source}"
     )
     audit(request, state, "reports.compute", source=source)
-    return json_response(job, status=202)
+    return write_json_response(job, status=202)
 
 
 @router.get(f"{PATH}/history", summary="Reports over time", responses=problems(*READING))
-async def history(served: Active, state: CurrentState) -> History:
+async def history(served: ActiveModel, state: CurrentState) -> History:
     """OPIS, FAR and FRR over time and over model versions, oldest first; the hold-out report is the first."""
     entries = await state.compute.run(lambda: _history(state))
     if served.report is not None:
-        entries.insert(0, history_entry("holdout", served.report, served, state.models.version))
+        entries.insert(0, build_history_entry("holdout", served.report, served, state.models.version))
     return History(entries=entries)
 
 
-def _history(state: State) -> list[HistoryEntry]:
+def _history(state: ServiceState) -> list[HistoryEntry]:
     kept = state.models.history() if state.settings.data is not None else state.unkept
     return sorted(kept, key=lambda entry: entry.at)
 
 
-def _compute(state: State, served: Served, version: str, source: Source) -> None:
+def _compute(state: ServiceState, served: LoadedModel, version: str, source: Source) -> None:
     told = [] if served.live is None else served.live.records.feedback()
-    report = gallery_report(served) if source == "gallery" else feedback_report(served, told)
+    report = compute_gallery_report(served) if source == "gallery" else compute_feedback_report(served, told)
     state.reports[served.model_hash, source] = report
     if state.settings.data is not None:
-        folder = items_folder(state.models.folder(version), state.settings.data)
+        folder = find_items_folder(state.models.folder(version), state.settings.data)
         report.save(report_file(folder, source))
-    entry = history_entry(source, report, served, version)
+    entry = build_history_entry(source, report, served, version)
     if served.live is None:
         state.unkept.append(entry)
     else:
         served.live.records.add_report(entry)
 
 
-def _kept(state: State, served: Served, source: Source) -> Report | None:
+def _kept(state: ServiceState, served: LoadedModel, source: Source) -> Report | None:
     if state.settings.data is None:
         return None
-    file = report_file(items_folder(state.models.folder_of_active(), state.settings.data), source)
+    file = report_file(find_items_folder(state.models.active_folder(), state.settings.data), source)
     if not file.exists():
         return None
     report = Report.load(file)

@@ -12,16 +12,16 @@ from api_schemas.http.decisions import Include, SearchOptions, SearchRequest, Se
 from index.gallery.gallery import Hit
 from service.auth.api_keys import allow
 from service.errors.problems import INVALID_REQUEST
-from service.http.bodies import OCTETS, json_response
-from service.http.fast_routes import DirectRoute
+from service.http.bodies import OCTETS, write_json_response
+from service.http.fast_routes import FastRoute
 from service.http.openapi import BODY, problems, takes
 from service.http.query_options import asked
-from service.http.resolve_queries import Resolved, asking, at
+from service.http.resolve_queries import ResolvedQueries, asking, at
 from service.http.timed_response import answer
-from service.models.loaded_model import Served
+from service.models.loaded_model import LoadedModel
 from service.state import active, state_of
 
-router = APIRouter(tags=["decide"], route_class=DirectRoute)
+router = APIRouter(tags=["decide"], route_class=FastRoute)
 _EXAMPLES = {
     "by id": {"queries": [{"id": "0"}], "k": 3},
     "by vector, filtered": {"queries": [{"vector": [0.6, 0.8]}], "k": 3, "filter": {"label": {"$ne": "7"}}},
@@ -66,14 +66,14 @@ async def search(request: Request) -> Response:
         raise at(INVALID_REQUEST, "include", "binary answers carry no vectors: ask for JSON")
     parsed = perf_counter()
 
-    def find(queries: Resolved) -> list[list[Hit]]:
+    def find(queries: ResolvedQueries) -> list[list[Hit]]:
         return _find(served, queries, what.options)
 
     def write(found: list[list[Hit]], took_ms: float) -> Response:
         if binary:
             return Response(packed(found, served.model_hash, took_ms), media_type=OCTETS)
         results = [{"hits": _shown(hits, served, what.options.include)} for hits in found]
-        return json_response({"results": results, "model_hash": served.model_hash, "took_ms": took_ms})
+        return write_json_response({"results": results, "model_hash": served.model_hash, "took_ms": took_ms})
 
     return await state.compute.run(
         lambda: answer(what.resolve, find, write, state.drift, start, parsed),
@@ -81,7 +81,7 @@ async def search(request: Request) -> Response:
     )
 
 
-def _find(served: Served, queries: Resolved, options: SearchOptions) -> list[list[Hit]]:
+def _find(served: LoadedModel, queries: ResolvedQueries, options: SearchOptions) -> list[list[Hit]]:
     found = asking(
         queries,
         lambda: served.gallery.search(
@@ -98,7 +98,7 @@ def _find(served: Served, queries: Resolved, options: SearchOptions) -> list[lis
     return found
 
 
-def _shown(hits: list[Hit], served: Served, include: list[Include]) -> list[dict[str, Any]]:
+def _shown(hits: list[Hit], served: LoadedModel, include: list[Include]) -> list[dict[str, Any]]:
     shown: list[dict[str, Any]]
     if "metadata" in include:
         shown = [

@@ -6,11 +6,11 @@ import asyncio
 from collections import deque
 from types import TracebackType
 
-from service.errors.problems import overloaded
+from service.errors.problems import build_overloaded
 from service.telemetry.prometheus import INFLIGHT
 
 
-class Gate:
+class AdmissionQueue:
     """A bounded number of turns and a bounded queue before them, first come first served.
 
     Bodies are read only after admission, so memory is bounded by ``turns`` times the body limit.
@@ -38,7 +38,7 @@ class Gate:
 
     async def _wait(self) -> None:
         if len(self._waiting) >= self._queue_limit:
-            raise overloaded("its queue is full")
+            raise build_overloaded("its queue is full")
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         try:
@@ -46,7 +46,7 @@ class Gate:
                 await turn
         except TimeoutError:
             self._give_up(turn)
-            raise overloaded(f"no turn came up in {self._patience:g} s") from None
+            raise build_overloaded(f"no turn came up in {self._patience:g} s") from None
         except asyncio.CancelledError:
             self._give_up(turn)
             raise

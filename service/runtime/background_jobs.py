@@ -17,7 +17,7 @@ KEPT = 200
 MOST_WAITING = 16
 
 
-class Jobs:
+class BackgroundJobs:
     """Jobs of this process; the last 200 can be asked about."""
 
     def __init__(self) -> None:

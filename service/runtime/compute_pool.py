@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import faiss
 
-from service.errors.problems import DEADLINE, ServiceProblem, overloaded
+from service.errors.problems import DEADLINE, ServiceProblem, build_overloaded
 from service.telemetry.prometheus import QUEUED
 
 T = TypeVar("T")
@@ -22,7 +22,7 @@ SMOOTHING = 0.05
 ALWAYS = 4
 
 
-class Compute:
+class ComputePool:
     """A pool of threads, each with one FAISS thread of its own; a bounded wait, and a deadline.
 
     Args:
@@ -92,7 +92,7 @@ class Compute:
         ahead = self._inside - self._threads + 1
         wait = ahead * self._usual / self._threads
         if self._refusable >= ALWAYS and wait > max(self._max_wait, PATIENCE * max(self._alone, self._own)):
-            raise overloaded(f"an answer would take {1000 * (wait + self._usual):.0f} ms")
+            raise build_overloaded(f"an answer would take {1000 * (wait + self._usual):.0f} ms")
 
     def _note(self, wall: float, own: float, alone: bool) -> None:
         """Seconds that a piece of work took on the clock, and of its thread; ``alone``: nothing beside it."""

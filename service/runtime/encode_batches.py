@@ -12,8 +12,8 @@ import numpy as np
 from common.array_types import Float32s
 from encoder import Encoder
 from encoder.encoder import EncoderInput
-from service.errors.problems import overloaded
-from service.runtime.compute_pool import PATIENCE, Compute
+from service.errors.problems import build_overloaded
+from service.runtime.compute_pool import PATIENCE, ComputePool
 from service.telemetry.prometheus import ENCODED
 
 
@@ -24,7 +24,7 @@ class _Asked:
     answer: asyncio.Future[Float32s]
 
 
-class Encoding:
+class EncodeBatches:
     """Micro-batches: while all threads compute, inputs collect; a thread that is free takes what is there.
 
     Nobody waits while a thread is free, unless ``wait`` says so.
@@ -36,7 +36,7 @@ class Encoding:
         wait: seconds that a batch which is not full waits for company.
     """
 
-    def __init__(self, compute: Compute, threads: int, batch: int, wait: float) -> None:
+    def __init__(self, compute: ComputePool, threads: int, batch: int, wait: float) -> None:
         self._compute = compute
         self._free = threads
         self._most_waiting = int(PATIENCE * threads * batch)
@@ -55,7 +55,7 @@ class Encoding:
                 ``deadline-exceeded`` (503).
         """
         if self._waiting and self._waiting + len(inputs) > self._most_waiting:
-            raise overloaded("too many inputs to encode at once")
+            raise build_overloaded("too many inputs to encode at once")
         answer: asyncio.Future[Float32s] = asyncio.get_running_loop().create_future()
         self._queue.append(_Asked(encoder, inputs, answer))
         self._waiting += len(inputs)

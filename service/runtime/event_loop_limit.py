@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 from time import perf_counter
 
-from service.errors.problems import overloaded
+from service.errors.problems import build_overloaded
 
 # so many of one turn are always taken: a few clients at once are no overload, however slow the machine is
 ALWAYS = 8
 
 
-class Pace:
+class EventLoopLimit:
     """Admits requests until a turn of the loop has lasted ``longest`` seconds.
 
     What a turn takes is thereby bounded, and with it the wait of what comes in the next turn.
@@ -36,7 +36,7 @@ class Pace:
             # runs first in the next turn
             asyncio.get_running_loop().call_soon(self._end)
         if self._admitted >= ALWAYS and now - self._began > self._longest:
-            raise overloaded("too many requests at once")
+            raise build_overloaded("too many requests at once")
         self._admitted += 1
 
     def _end(self) -> None:

@@ -13,7 +13,7 @@ _LIBC = ctypes.CDLL(None)
 _TRIM = getattr(_LIBC, "malloc_trim", None)
 
 
-def keep_large_blocks_apart() -> None:
+def configure_malloc() -> None:
     """Blocks of a MiB and more are mapped each by itself and unmapped when freed.
 
     Otherwise glibc raises the limit to the largest block it has seen, and keeps what is below it. A limit
@@ -25,7 +25,7 @@ def keep_large_blocks_apart() -> None:
         _LIBC.mallopt(_TRIM_THRESHOLD, _KEPT)
 
 
-async def give_back() -> None:
+async def trim_heap() -> None:
     """Return what lies free in the heaps; beside the event loop, since it may take milliseconds."""
     if _TRIM is not None:
         await asyncio.to_thread(_TRIM, 0)

@@ -9,7 +9,7 @@ from multiprocessing import parent_process
 from multiprocessing.connection import wait
 
 
-def end_with_the_parent() -> None:
+def exit_with_parent() -> None:
     """Have this process stop, as at SIGTERM, once the process that started it is gone.
 
     A parent that is killed cannot stop its workers: they would hold the port and answer on.

@@ -19,7 +19,7 @@ FEWEST = 200  # below it an AUC of two equal samples strays too far from 0.5
 RIDGE = 0.1  # of the mean variance of a direction
 
 
-class Drift:
+class DriftMonitor:
     """The last vectors that were asked for, one of each request: no client fills the memory with a batch."""
 
     def __init__(self) -> None:

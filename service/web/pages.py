@@ -44,7 +44,7 @@ def page(template: str, **values: Any) -> Response:
 
 
 @cache
-def map_style_id() -> str:
+def find_map_style_id() -> str:
     """The id under which plotly looks for the style of its maps, and adds it if it is not there.
 
     The content security policy forbids adding it; a page without maps needs nothing but the id.
@@ -53,12 +53,12 @@ def map_style_id() -> str:
     return "plotly-map-style" if found is None else found[1].decode()
 
 
-def static_file(name: str) -> StaticFile | None:
+def get_static_file(name: str) -> StaticFile | None:
     """A file of the pages by its plain name; None where there is none."""
     return _static_files().get(name)
 
 
-def static_response(request: Request, file: StaticFile) -> Response:
+def build_static_response(request: Request, file: StaticFile) -> Response:
     """The file, compressed where the browser takes that, or "not modified" where it has it."""
     headers = {"ETag": file.tag, "Cache-Control": "max-age=3600", "Vary": "Accept-Encoding"}
     if request.headers.get("if-none-match") == file.tag:

@@ -12,7 +12,7 @@ from index.gallery.backup import BACKUP_FILE
 from index.gallery.live_gallery import LiveGallery, StoreInUse
 from index.store.item_store import StoredItem
 from limen.cli.commands.data_folder import backup, rebuild, restore
-from service.models.loaded_model import items_folder
+from service.models.loaded_model import find_items_folder
 from tests.index.conftest import MODEL, small
 from tests.limen.conftest import clustered
 
@@ -33,7 +33,7 @@ def test_a_data_folder_is_rebuilt_backed_up_while_in_use_and_restored(tmp_path: 
         config_yaml="",
     )
     data = tmp_path / "data"
-    kept = items_folder(tmp_path / "bundle", data)
+    kept = find_items_folder(tmp_path / "bundle", data)
     with pytest.raises(InputError, match="holds no items"):
         rebuild(tmp_path / "bundle", data)
     with LiveGallery.open(tmp_path / "bundle", kept) as gallery:
@@ -47,7 +47,7 @@ def test_a_data_folder_is_rebuilt_backed_up_while_in_use_and_restored(tmp_path: 
         gallery.delete(["new"])
     restore(tmp_path / "backup", tmp_path / "again")
     with LiveGallery.open(
-        tmp_path / "bundle", items_folder(tmp_path / "bundle", tmp_path / "again")
+        tmp_path / "bundle", find_items_folder(tmp_path / "bundle", tmp_path / "again")
     ) as gallery:
         assert gallery.n_items == len(items) + 1
         assert gallery.get("new") is not None

@@ -24,8 +24,8 @@ from evaluation.calibration.calibrate import calibrate
 from evaluation.evaluate import evaluate
 from index.bundle import write_bundle
 from service.app import create_app
-from service.server import listening_socket
-from service.settings import settings_from
+from service.server import open_listener
+from service.settings import load_settings
 from tests.encoder.encoders import GREY, linear_encoder
 
 DIMENSION = 16
@@ -134,8 +134,8 @@ def _written(
 @contextmanager
 def serving(bundle: Path, **given: Any) -> Iterator[str]:
     """A service in a thread; gives its address once it is ready (or would never be)."""
-    settings = settings_from(bundle=bundle, port=0, **given)
-    listener = listening_socket(settings.host, 0)
+    settings = load_settings(bundle=bundle, port=0, **given)
+    listener = open_listener(settings.host, 0)
     server = uvicorn.Server(uvicorn.Config(create_app(settings), log_config=None, access_log=False))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()

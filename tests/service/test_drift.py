@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from service.telemetry.drift import EVERY, FEWEST, KEPT, Drift, _auc, apart
+from service.telemetry.drift import EVERY, FEWEST, KEPT, DriftMonitor, _auc, apart
 
 
 def rows(seed: int, n: int, shift: float = 0.0) -> np.ndarray:
@@ -30,7 +30,7 @@ def test_equal_worlds_are_not_told_apart_and_others_are_the_more_the_further() -
 
 
 def test_only_the_last_queries_count_one_of_each_request() -> None:
-    drift, reference = Drift(), rows(0, 800)
+    drift, reference = DriftMonitor(), rows(0, 800)
     drift.note(rows(1, 5000, 2.0))
     assert np.isnan(drift.auc(reference)), "a batch is one query"
     for row in rows(2, FEWEST, 2.0):

@@ -12,8 +12,8 @@ import pytest
 
 from encoder.refused_input import RefusedInput
 from service.errors.problems import ServiceProblem
-from service.runtime.compute_pool import Compute
-from service.runtime.encode_batches import Encoding
+from service.runtime.compute_pool import ComputePool
+from service.runtime.encode_batches import EncodeBatches
 
 
 class Doubling:
@@ -35,14 +35,14 @@ class Doubling:
 
 
 def story(
-    tell: Callable[[Encoding, Any], Coroutine[Any, Any, None]], batch: int = 4, wait: float = 0.0
+    tell: Callable[[EncodeBatches, Any], Coroutine[Any, Any, None]], batch: int = 4, wait: float = 0.0
 ) -> Doubling:
     encoder = Doubling()
 
     async def told() -> None:
-        compute = Compute(1, 10.0, 10.0)
+        compute = ComputePool(1, 10.0, 10.0)
         try:
-            await asyncio.wait_for(tell(Encoding(compute, 1, batch, wait), encoder), 20)
+            await asyncio.wait_for(tell(EncodeBatches(compute, 1, batch, wait), encoder), 20)
         finally:
             encoder.go.set()
             compute.close()
@@ -57,7 +57,7 @@ async def settle() -> None:
 
 
 def test_what_comes_while_the_thread_is_busy_is_encoded_together() -> None:
-    async def tell(encoding: Encoding, encoder: Any) -> None:
+    async def tell(encoding: EncodeBatches, encoder: Any) -> None:
         asked = [asyncio.create_task(encoding.encode(encoder, [[float(n)]])) for n in range(8)]
         await settle()
         encoder.go.set()
@@ -68,7 +68,7 @@ def test_what_comes_while_the_thread_is_busy_is_encoded_together() -> None:
 
 
 def test_requests_of_several_inputs_are_never_torn_and_large_ones_go_alone() -> None:
-    async def tell(encoding: Encoding, encoder: Any) -> None:
+    async def tell(encoding: EncodeBatches, encoder: Any) -> None:
         sizes = [1, 3, 2, 9, 1]
         asked = [asyncio.create_task(encoding.encode(encoder, [[float(size)]] * size)) for size in sizes]
         await settle()
@@ -80,7 +80,7 @@ def test_requests_of_several_inputs_are_never_torn_and_large_ones_go_alone() -> 
 
 
 def test_a_batch_waits_for_company_only_when_told_to() -> None:
-    async def tell(encoding: Encoding, encoder: Any) -> None:
+    async def tell(encoding: EncodeBatches, encoder: Any) -> None:
         encoder.go.set()
         await asyncio.gather(*(encoding.encode(encoder, [[1.0]]) for _ in range(3)))
 
@@ -89,7 +89,7 @@ def test_a_batch_waits_for_company_only_when_told_to() -> None:
 
 
 def test_an_input_that_cannot_be_encoded_is_its_own_request_s_alone() -> None:
-    async def tell(encoding: Encoding, encoder: Any) -> None:
+    async def tell(encoding: EncodeBatches, encoder: Any) -> None:
         bodies = [[[0.0]], [[-99.0]], [[2.0], [-1.0]], [[3.0]]]
         asked = [asyncio.create_task(encoding.encode(encoder, body)) for body in bodies]
         await settle()
@@ -104,7 +104,7 @@ def test_an_input_that_cannot_be_encoded_is_its_own_request_s_alone() -> None:
 
 
 def test_what_waits_is_bounded_and_who_left_is_not_encoded() -> None:
-    async def tell(encoding: Encoding, encoder: Any) -> None:
+    async def tell(encoding: EncodeBatches, encoder: Any) -> None:
         asked = [asyncio.create_task(encoding.encode(encoder, [[float(n)]])) for n in range(17)]
         await settle()
         with pytest.raises(ServiceProblem, match="too many inputs") as refusal:
@@ -120,7 +120,7 @@ def test_what_waits_is_bounded_and_who_left_is_not_encoded() -> None:
 
 
 def test_batches_are_of_one_encoder() -> None:
-    async def tell(encoding: Encoding, encoder: Any) -> None:
+    async def tell(encoding: EncodeBatches, encoder: Any) -> None:
         other = Doubling()
         other.go.set()
         first = [asyncio.create_task(encoding.encode(encoder, [[1.0]])) for _ in range(2)]

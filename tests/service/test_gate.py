@@ -7,10 +7,10 @@ import asyncio
 import pytest
 
 from service.errors.problems import ServiceProblem
-from service.runtime.admission_queue import Gate
+from service.runtime.admission_queue import AdmissionQueue
 
 
-async def _hold(gate: Gate, release: asyncio.Event, entered: list[int], number: int) -> None:
+async def _hold(gate: AdmissionQueue, release: asyncio.Event, entered: list[int], number: int) -> None:
     async with gate:
         entered.append(number)
         await release.wait()
@@ -23,7 +23,7 @@ async def _settle() -> None:
 
 def test_turns_are_bounded_and_first_come_first_served() -> None:
     async def story() -> None:
-        gate, release, entered = Gate(2, 3, 5.0), asyncio.Event(), list[int]()
+        gate, release, entered = AdmissionQueue(2, 3, 5.0), asyncio.Event(), list[int]()
         tasks = [asyncio.create_task(_hold(gate, release, entered, number)) for number in range(5)]
         await _settle()
         assert entered == [0, 1]
@@ -42,7 +42,7 @@ def test_turns_are_bounded_and_first_come_first_served() -> None:
 
 def test_who_waits_too_long_is_sent_away_and_leaves_no_trace() -> None:
     async def story() -> None:
-        gate, release, entered = Gate(1, 3, 0.02), asyncio.Event(), list[int]()
+        gate, release, entered = AdmissionQueue(1, 3, 0.02), asyncio.Event(), list[int]()
         holder = asyncio.create_task(_hold(gate, release, entered, 0))
         await _settle()
         with pytest.raises(ServiceProblem, match="no turn"):

@@ -8,11 +8,11 @@ import time
 import pytest
 
 from service.errors.problems import ServiceProblem
-from service.runtime.background_jobs import MOST_WAITING, Jobs
+from service.runtime.background_jobs import MOST_WAITING, BackgroundJobs
 
 
 def test_the_same_work_waits_once_and_is_done_again_after_it_began() -> None:
-    jobs, go, done = Jobs(), threading.Event(), list[str]()
+    jobs, go, done = BackgroundJobs(), threading.Event(), list[str]()
 
     def hold() -> None:
         go.wait(20)
@@ -36,7 +36,7 @@ def test_the_same_work_waits_once_and_is_done_again_after_it_began() -> None:
 
 
 def test_what_waits_is_bounded() -> None:
-    jobs, go, began = Jobs(), threading.Event(), threading.Event()
+    jobs, go, began = BackgroundJobs(), threading.Event(), threading.Event()
 
     def hold() -> None:
         began.set()

@@ -17,7 +17,7 @@ import pytest
 from limen.client import Client, ServiceError
 from service.auth.api_keys import create_key
 from service.errors.problems import ServiceProblem
-from service.runtime.compute_pool import ALWAYS, Compute
+from service.runtime.compute_pool import ALWAYS, ComputePool
 from service.telemetry import logs
 from tests.service.bundles import serving
 
@@ -34,7 +34,7 @@ def test_a_body_that_does_not_come_is_given_up(start: Any, made: Any) -> None:
 
 def test_nobody_waits_longer_than_the_deadline() -> None:
     async def story() -> None:
-        compute, go = Compute(1, 10.0, 0.05), threading.Event()
+        compute, go = ComputePool(1, 10.0, 0.05), threading.Event()
         with pytest.raises(ServiceProblem, match="ask for less") as late:
             await compute.run(lambda: go.wait(20))
         assert (late.value.kind.status, late.value.headers["Retry-After"]) == (503, "5")
@@ -47,7 +47,7 @@ def test_nobody_waits_longer_than_the_deadline() -> None:
 
 def test_who_would_wait_too_long_is_sent_away_but_a_few_never_are() -> None:
     async def story() -> None:
-        compute, go = Compute(1, 0.0, 20.0), threading.Event()
+        compute, go = ComputePool(1, 0.0, 20.0), threading.Event()
         await compute.run(lambda: time.sleep(0.001))
         behind = [asyncio.create_task(compute.run(lambda: go.wait(20), bounded=False)) for _ in range(ALWAYS)]
         clients = [asyncio.create_task(compute.run(lambda: go.wait(20))) for _ in range(ALWAYS)]
@@ -69,7 +69,7 @@ def test_who_would_wait_too_long_is_sent_away_but_a_few_never_are() -> None:
 
 def test_every_computing_thread_has_one_faiss_thread() -> None:
     async def story() -> None:
-        compute, together = Compute(2, 10.0, 20.0), threading.Barrier(2)
+        compute, together = ComputePool(2, 10.0, 20.0), threading.Barrier(2)
 
         def threads() -> int:
             together.wait(10)

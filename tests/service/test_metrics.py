@@ -16,7 +16,7 @@ from fastapi.testclient import TestClient
 from limen.client import Client, ServiceError
 from service.app import create_app
 from service.models import gallery_gauges, loaded_model
-from service.settings import settings_from
+from service.settings import load_settings
 from service.telemetry import prometheus
 from service.telemetry.drift import FEWEST
 
@@ -120,7 +120,7 @@ def test_no_readiness_before_the_bundle_is_loaded(made: Any, monkeypatch: pytest
         return audit(*given)
 
     monkeypatch.setattr(loaded_model, "_audit", slow)
-    with TestClient(create_app(settings_from(bundle=made.path))) as client:
+    with TestClient(create_app(load_settings(bundle=made.path))) as client:
         assert client.get("/livez").status_code == 200
         for path in ("/readyz", "/v1/info"):
             waiting = client.get(path)

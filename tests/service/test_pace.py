@@ -8,10 +8,10 @@ import time
 import pytest
 
 from service.errors.problems import ServiceProblem
-from service.runtime.event_loop_limit import ALWAYS, Pace
+from service.runtime.event_loop_limit import ALWAYS, EventLoopLimit
 
 
-async def _ask(pace: Pace, seconds: float) -> bool:
+async def _ask(pace: EventLoopLimit, seconds: float) -> bool:
     try:
         pace.admit()
     except ServiceProblem:
@@ -23,15 +23,15 @@ async def _ask(pace: Pace, seconds: float) -> bool:
 
 def test_a_turn_takes_a_few_always_and_more_while_it_is_short() -> None:
     async def story() -> None:
-        late = Pace(0.0)
+        late = EventLoopLimit(0.0)
         assert sum(await asyncio.gather(*(_ask(late, 0.001) for _ in range(20)))) == ALWAYS
-        full = Pace(0.0)
+        full = EventLoopLimit(0.0)
         for _ in range(ALWAYS):
             full.admit()
         with pytest.raises(ServiceProblem, match="too many requests at once") as refusal:
             full.admit()
         assert (refusal.value.kind.status, refusal.value.headers["Retry-After"]) == (429, "1")
-        early = Pace(60.0)
+        early = EventLoopLimit(60.0)
         assert all(await asyncio.gather(*(_ask(early, 0.0) for _ in range(200))))
 
     asyncio.run(story())
@@ -39,7 +39,7 @@ def test_a_turn_takes_a_few_always_and_more_while_it_is_short() -> None:
 
 def test_the_next_turn_begins_anew() -> None:
     async def story() -> None:
-        pace = Pace(0.0)
+        pace = EventLoopLimit(0.0)
         for _ in range(3):
             taken = await asyncio.gather(*(_ask(pace, 0.001) for _ in range(ALWAYS + 1)))
             assert taken == [True] * ALWAYS + [False]
@@ -54,7 +54,7 @@ def test_the_next_turn_begins_anew() -> None:
 
 def test_a_shorter_turn_takes_fewer() -> None:
     async def story() -> None:
-        pace = Pace(0.02)
+        pace = EventLoopLimit(0.02)
         # a sleep may last longer than asked for, never shorter
         assert sum(await asyncio.gather(*(_ask(pace, 0.004) for _ in range(50)))) == ALWAYS
 
@@ -63,7 +63,7 @@ def test_a_shorter_turn_takes_fewer() -> None:
 
 @pytest.mark.parametrize("clients", [1, ALWAYS])
 def test_few_clients_are_never_sent_away(clients: int) -> None:
-    async def client(pace: Pace) -> bool:
+    async def client(pace: EventLoopLimit) -> bool:
         taken = True
         for _ in range(20):
             taken = taken and await _ask(pace, 0.0002)
@@ -71,7 +71,7 @@ def test_few_clients_are_never_sent_away(clients: int) -> None:
         return taken
 
     async def story() -> None:
-        pace = Pace(0.0)
+        pace = EventLoopLimit(0.0)
         assert all(await asyncio.gather(*(client(pace) for _ in range(clients))))
 
     asyncio.run(story())

@@ -12,9 +12,9 @@ import pytest
 from common.errors import ConfigError, InputError
 from limen.client import Client, ServiceError
 from service.auth.api_keys import KeyFile, create_key, revoke_keys
-from service.auth.decision_tokens import Decision, Signer
+from service.auth.decision_tokens import DecisionSigner, SignedDecision
 from service.errors.problems import ServiceProblem
-from service.settings import settings_from
+from service.settings import load_settings
 
 
 def test_keys_are_stored_hashed(tmp_path: Path) -> None:
@@ -75,40 +75,40 @@ def test_a_browser_reads_with_a_password_and_never_posts_with_one(
 
 def test_other_machines_need_keys(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="limen keys create"):
-        settings_from(bundle=tmp_path, host="0.0.0.0")
+        load_settings(bundle=tmp_path, host="0.0.0.0")
     create_key(tmp_path / "keys.json", "a", "read")
-    assert settings_from(bundle=tmp_path, host="0.0.0.0", api_keys_file=tmp_path / "keys.json")
+    assert load_settings(bundle=tmp_path, host="0.0.0.0", api_keys_file=tmp_path / "keys.json")
     for host in ("127.0.0.1", "::1", "localhost", "127.0.0.9"):
-        assert settings_from(bundle=tmp_path, host=host)
+        assert load_settings(bundle=tmp_path, host=host)
 
 
 def test_settings_name_the_offending_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="max_k"):
-        settings_from(bundle=tmp_path, max_k=0)
+        load_settings(bundle=tmp_path, max_k=0)
     with pytest.raises(ConfigError, match=r"LIMEN_ENGINE.*faiss"):
-        settings_from(bundle=tmp_path, engine="milvus")
+        load_settings(bundle=tmp_path, engine="milvus")
     with pytest.raises(ConfigError, match="read-only"):
-        settings_from(bundle=tmp_path, workers=2, data=tmp_path)
+        load_settings(bundle=tmp_path, workers=2, data=tmp_path)
 
 
-DECISION = Decision("match", 1.5, "ab" * 32, "op-1", "unknown", 0.25, None, "item-7")
+DECISION = SignedDecision("match", 1.5, "ab" * 32, "op-1", "unknown", 0.25, None, "item-7")
 
 
 def test_a_decision_id_carries_the_decision() -> None:
-    signer = Signer.open(None)
+    signer = DecisionSigner.open(None)
     token = signer.sign(DECISION)
     assert signer.read(token) == DECISION
     assert len(token) < 260
 
 
 def test_a_decision_id_cannot_be_made_up(tmp_path: Path) -> None:
-    signer = Signer.open(tmp_path)
+    signer = DecisionSigner.open(tmp_path)
     token = signer.sign(DECISION)
     changed = [token[:-6] + "AAAAAA", "A" + token[1:], token[:20], "", "ü", "=" * 9, token + "AAAA"]
     for bad in changed:
         with pytest.raises(ServiceProblem, match="not signed"):
             signer.read(bad)
     with pytest.raises(ServiceProblem, match="not signed"):
-        Signer.open(None).read(token)
-    assert Signer.open(tmp_path).read(token) == DECISION, "the data folder keeps the key"
+        DecisionSigner.open(None).read(token)
+    assert DecisionSigner.open(tmp_path).read(token) == DECISION, "the data folder keeps the key"
     assert (tmp_path / "decision.key").stat().st_mode & 0o777 == 0o600

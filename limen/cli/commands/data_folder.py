@@ -31,8 +31,8 @@ def rebuild(
     """Build the index of a data folder again from its items; nothing may be serving from it."""
     with needs("limen rebuild", "serve"):
         from index.gallery.live_gallery import LiveGallery
-        from service.models.loaded_model import items_folder
-    items = items_folder(bundle, data)
+        from service.models.loaded_model import find_items_folder
+    items = find_items_folder(bundle, data)
     if not (items / _sign(database)).is_file():
         raise InputError(
             f"{data} holds no items of {bundle}: nothing was written there by `limen serve --data`."
@@ -54,8 +54,8 @@ def backup(
     with needs("limen backup", "serve"):
         from index.gallery.backup import backup as copy
         from index.gallery.following_gallery import item_store
-        from service.models.loaded_model import items_folder
-    folder = _only_model(data, database) if bundle is None else items_folder(bundle, data)
+        from service.models.loaded_model import find_items_folder
+    folder = _only_model(data, database) if bundle is None else find_items_folder(bundle, data)
     if database is None:
         copy(folder, out)
     else:
@@ -72,14 +72,14 @@ def restore(
     with needs("limen restore", "serve"):
         from index.gallery.backup import BACKUP_FILE, BackupRecord
         from index.gallery.backup import restore as make
-        from service.models.loaded_model import MODELS_FOLDER, model_folder
+        from service.models.loaded_model import MODELS_FOLDER, model_folder_name
     try:
         record = BackupRecord.load(backup_folder / BACKUP_FILE)
     except InputError as error:
         raise BundleError(f"{backup_folder} is not a backup: {error}") from None
     models = data / MODELS_FOLDER
     models.mkdir(parents=True, exist_ok=True)
-    make(backup_folder, models / model_folder(record.model_hash))
+    make(backup_folder, models / model_folder_name(record.model_hash))
     say(f"{data} is ready. Next: limen serve BUNDLE --data {data}")
 
 

@@ -34,13 +34,13 @@ def demo(
         from limen.pipeline.make_bundle import export_run
         from training.loop.train import train
     with needs("limen demo", "serve"):
-        from service.server import refuse_taken_port, run
+        from service.server import check_port_free, run
     from api_schemas.operating_point import OperatingPoint
     from api_schemas.report import Report
     from evaluation.report.write_report import format_table, write_report
 
     if not no_serve:
-        refuse_taken_port("127.0.0.1", port)
+        check_port_free("127.0.0.1", port)
     started = time.monotonic()
     _make_room(out)
     with as_file(files("limen") / "glyphs.yaml") as path:
