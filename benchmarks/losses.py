@@ -25,9 +25,9 @@ import torch
 from pytorch_metric_learning import losses as library
 from torch import Tensor, nn
 
-from training.losses import LOSSES, Loss, build
-from training.losses.pml_losses import ADOPTED
-from training.objective import mixup
+from training.losses import LOSSES, Loss, build_loss
+from training.losses.pml_losses import PmlLoss
+from training.objective.mixup import build_mixup
 
 N, DIMENSION, PER_CLASS = 512, 512, 4
 CLASSES = N // PER_CLASS
@@ -64,7 +64,7 @@ class Spec:
 
 def ours(name: str, classes: int = CLASSES, **parameters: Any) -> Any:
     """A loss of the catalogue for the benchmark's batch."""
-    return build(Spec(name, parameters), num_classes=classes, embedding_dim=DIMENSION)
+    return build_loss(Spec(name, parameters), num_classes=classes, embedding_dim=DIMENSION)
 
 
 def batch(n: int = N) -> tuple[Tensor, Tensor]:
@@ -109,7 +109,7 @@ def against_library(rounds: int) -> bool:
     good = True
     print(f"forward + backward, {N} x {DIMENSION}-d, {CLASSES} classes, {torch.get_num_threads()} threads")
     print(f"{'loss':<42}{'ours ms':>9}{'library ms':>12}{'ratio':>8}")
-    for name in [name for name in LOSSES if name in PEERS or name not in ADOPTED]:
+    for name in [name for name in LOSSES if name in PEERS or not issubclass(LOSSES[name], PmlLoss)]:
         loss = ours(name, tau=0.0) if name == "soft_triple" else _fitting(name)
         if name in PEERS:
             mine, theirs = milliseconds([loss, PEERS[name]()], rounds, items, labels)
@@ -133,7 +133,7 @@ def mixed_against_clean(rounds: int) -> bool:
     print(f"\n{'metrix of':<42}{'mixed ms':>9}{'clean ms':>12}{'ratio':>8}")
     for name in MIXED:
         clean = ours(name)
-        mixed = mixup.build(Spec("metrix", {"hardest": 3}), clean)
+        mixed = build_mixup(Spec("metrix", {"hardest": 3}), clean)
         both, alone = milliseconds([mixed, clean], rounds, items, labels)
         good &= both / alone <= 1.5
         missed = "" if both / alone <= 1.5 else "  MISSED"

@@ -1,10 +1,10 @@
-"""Things chosen by name in the configuration, built with parameters that are checked, never swallowed."""
+"""Registries: entries chosen by name in the configuration, built with parameters that are checked."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, Protocol, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -12,16 +12,41 @@ from api_schemas.yaml_config import nearest
 from common.errors import ConfigError
 
 T = TypeVar("T")
+TRAINER_SETS = ("num_classes", "embedding_dim")  # parameters that nobody configures
 
 
-def chosen(registry: Mapping[str, Callable[..., T]], name: str, where: str) -> Callable[..., T]:
-    """The registered thing of that name; raises ConfigError naming the nearest one."""
+class Spec(Protocol):
+    """A name and its parameters, as the configuration holds them."""
+
+    @property
+    def name(self) -> str:
+        """The registered name."""
+        ...
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What was given besides the name."""
+        ...
+
+
+def build_from_spec(registry: Mapping[str, Callable[..., T]], spec: Spec, section: str, **given: Any) -> T:
+    """Build the registered entry of that name with the configuration's parameters and the trainer's own.
+
+    Raises:
+        ConfigError: see ``select_entry`` and ``build_entry``.
+    """
+    make = select_entry(registry, spec.name, f"{section}.name")
+    return build_entry(make, spec.parameters, f"{section} ({spec.name})", **given)
+
+
+def select_entry(registry: Mapping[str, Callable[..., T]], name: str, where: str) -> Callable[..., T]:
+    """The registered entry of that name; raises ConfigError naming the nearest one."""
     if name not in registry:
         raise ConfigError(f"{where}: unknown name '{name}': {nearest(name, list(registry))}")
     return registry[name]
 
 
-def built(make: Callable[..., T], parameters: Mapping[str, Any], where: str, **given: Any) -> T:
+def build_entry(make: Callable[..., T], parameters: Mapping[str, Any], where: str, **given: Any) -> T:
     """Call ``make`` with the configuration's parameters and the trainer's own.
 
     Raises:
@@ -52,9 +77,9 @@ def check_parameters(
             raise ConfigError(f"{where}: unknown parameter '{key}': {known}")
     types = get_type_hints(getattr(make, "func", make).__init__)
     for key, value in parameters.items():
-        number = type(signature.parameters[key].default) in (int, float)  # the library's have no types
+        is_number = type(signature.parameters[key].default) in (int, float)  # the library's have no types
         try:
-            TypeAdapter(types.get(key, float if number else Any)).validate_python(value)
+            TypeAdapter(types.get(key, float if is_number else Any)).validate_python(value)
         except ValidationError as error:
             message = error.errors(include_url=False)[0]["msg"]
             raise ConfigError(f"{where}: {key}: {message}, found {value!r}.") from None
@@ -65,3 +90,19 @@ def check_parameters(
     ]
     if missing:
         raise ConfigError(f"{where}: parameter '{missing[0]}' must be given.")
+
+
+def list_settings(make: Callable[..., Any]) -> dict[str, Any]:
+    """Name and default of each parameter that a configuration may set."""
+    parameters = inspect.signature(make).parameters.values()
+    return {part.name: part.default for part in parameters if part.name not in TRAINER_SETS}
+
+
+def format_entries(entries: Mapping[str, tuple[Callable[..., Any], str]]) -> list[str]:
+    """One line per entry of (what is built, paper): name, paper, parameters with their defaults."""
+    width = max(len(name) for name in entries)
+    lines = []
+    for name, (make, paper) in entries.items():
+        settings = ", ".join(f"{key}={default}" for key, default in list_settings(make).items())
+        lines.append(f"{name:<{width}}  {paper}  [{settings}]")
+    return lines

@@ -1,4 +1,4 @@
-"""The one place where pytorch-metric-learning, which has no types, meets typed code.
+"""Base classes of the losses, where typed code meets pytorch-metric-learning, which has no types.
 
 ``Loss`` is its ``BaseMetricLossFunction`` with three repairs, so its miners, distances, reducers and wrappers
 work with every loss here:
@@ -11,19 +11,17 @@ work with every loss here:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.losses.parts.distances import unit_distance
+from training.losses.parts.distances import compute_unit_distances
+from training.losses.parts.loss_batch import Indices, LossBatch
 from training.losses.parts.mixed_pairs import MixedPairs, Roles
-from training.losses.parts.pair_masks import pair_masks
-from training.runtime.precision import at_least_float32
-
-Indices: TypeAlias = tuple[Tensor, ...]
-"""Row numbers: (anchor, positive, negative) or (anchor, positive, anchor, negative), as miners give them."""
+from training.runtime.precision import widen_half_precision
 
 LossTerms: TypeAlias = dict[str, dict[str, Any]]
 """What the library's reducers take: for each term its losses, their indices and how they are reduced."""
@@ -33,38 +31,29 @@ if TYPE_CHECKING:
     class _LibraryLoss(nn.Module):
         distance: Any
         reducer: Any
+        compute_loss: Callable[..., LossTerms]
+        zero_losses: Callable[[], LossTerms]
+        _compute_loss: Callable[..., LossTerms]
 
         def __init__(self, **settings: Any) -> None: ...
 
-        def forward(
-            self,
-            embeddings: Tensor,
-            labels: Tensor,
-            indices_tuple: Indices | None = None,
-            ref_emb: Tensor | None = None,
-            ref_labels: Tensor | None = None,
-        ) -> Tensor: ...
-
-        def compute_loss(
-            self,
-            embeddings: Tensor,
-            labels: Tensor,
-            indices_tuple: Indices | None,
-            ref_emb: Tensor,
-            ref_labels: Tensor,
-        ) -> LossTerms: ...
-
-        def zero_losses(self) -> LossTerms: ...
-
-        def _compute_loss(self, first: Tensor, second: Tensor, third: Any) -> LossTerms: ...
-
+    AngularLoss: TypeAlias = _LibraryLoss
+    ArcFaceLoss: TypeAlias = _LibraryLoss
     BaseMetricLossFunction: TypeAlias = _LibraryLoss
     CircleLoss: TypeAlias = _LibraryLoss
     ContrastiveLoss: TypeAlias = _LibraryLoss
+    CosFaceLoss: TypeAlias = _LibraryLoss
+    FastAPLoss: TypeAlias = _LibraryLoss
     GeneralizedLiftedStructureLoss: TypeAlias = _LibraryLoss
+    IntraPairVarianceLoss: TypeAlias = _LibraryLoss
+    MarginLoss: TypeAlias = _LibraryLoss
     MultiSimilarityLoss: TypeAlias = _LibraryLoss
+    NCALoss: TypeAlias = _LibraryLoss
+    PNPLoss: TypeAlias = _LibraryLoss
     SoftTripleLoss: TypeAlias = _LibraryLoss
+    SubCenterArcFaceLoss: TypeAlias = _LibraryLoss
     TripletMarginLoss: TypeAlias = _LibraryLoss
+    TupletMarginLoss: TypeAlias = _LibraryLoss
     library_losses: Any
     library_miners: Any
     CosineSimilarity: Any
@@ -73,33 +62,51 @@ else:
     from pytorch_metric_learning import miners as library_miners
     from pytorch_metric_learning.distances import CosineSimilarity
     from pytorch_metric_learning.losses import (
+        AngularLoss,
+        ArcFaceLoss,
         BaseMetricLossFunction,
         CircleLoss,
         ContrastiveLoss,
+        CosFaceLoss,
+        FastAPLoss,
         GeneralizedLiftedStructureLoss,
+        IntraPairVarianceLoss,
+        MarginLoss,
         MultiSimilarityLoss,
+        NCALoss,
+        PNPLoss,
         SoftTripleLoss,
+        SubCenterArcFaceLoss,
         TripletMarginLoss,
+        TupletMarginLoss,
     )
 
 __all__ = [
+    "AngularLoss",
+    "ArcFaceLoss",
     "BaseMetricLossFunction",
     "CircleLoss",
     "ContrastiveLoss",
+    "CosFaceLoss",
     "CosineSimilarity",
+    "FastAPLoss",
     "GeneralizedLiftedStructureLoss",
-    "Indices",
+    "IntraPairVarianceLoss",
     "Loss",
     "LossTerms",
+    "MarginLoss",
     "MultiSimilarityLoss",
+    "NCALoss",
+    "PNPLoss",
     "PairLoss",
     "SoftTripleLoss",
+    "SubCenterArcFaceLoss",
     "TripletMarginLoss",
-    "at_least_float32",
+    "TupletMarginLoss",
+    "build_element_terms",
+    "build_scalar_terms",
     "library_losses",
     "library_miners",
-    "per_element",
-    "reduced",
 ]
 
 
@@ -107,13 +114,17 @@ class Loss(BaseMetricLossFunction):
     """Base of all losses: ``loss(embeddings [n, d], labels [n]) -> scalar``.
 
     Attributes:
-        paper: where the loss comes from, one line of the catalogue.
+        name: in the configuration.
+        paper: where the loss comes from, one line.
+        when: when to use it, one or two sentences.
         takes_references: whether ``ref_emb`` [m, d] and ``ref_labels`` [m] can stand for the other end of
             the pairs. Losses over class vectors have no such end.
         roles: who is mixed with whom by Metrix; None when the loss has no generalised form.
     """
 
+    name: ClassVar[str]
     paper: ClassVar[str]
+    when: ClassVar[str]
     takes_references: ClassVar[bool] = True
     roles: ClassVar[Roles | None] = None
 
@@ -127,22 +138,32 @@ class Loss(BaseMetricLossFunction):
     ) -> Tensor:
         """Float [n, d] and int [n] to a scalar; the indices restrict or weight the pairs."""
         with torch.autocast(embeddings.device.type, enabled=False):
-            references = None if ref_emb is None else at_least_float32(ref_emb)
+            references = None if ref_emb is None else widen_half_precision(ref_emb)
             if references is not None and ref_labels is labels:
                 ref_labels = labels.clone()
             value: Tensor = super().forward(
-                at_least_float32(embeddings), labels, indices_tuple, references, ref_labels
+                widen_half_precision(embeddings), labels, indices_tuple, references, ref_labels
             )
             return value
 
-    def end_step(self) -> None:
-        """Called after each step of the optimizer; for what a loss updates itself."""
+    def compute_loss(self, *tensors: Any) -> LossTerms:
+        """The library's hook; its arguments are those of ``LossBatch``, in this order."""
+        return self.compute_terms(LossBatch(*tensors))
 
-    def mixed(self, pairs: MixedPairs) -> LossTerms:
+    def compute_terms(self, batch: LossBatch) -> LossTerms:
+        """The terms that the reducer makes a scalar; by default those of the library's class."""
+        return super().compute_loss(
+            batch.embeddings, batch.labels, batch.indices, batch.references, batch.reference_labels
+        )
+
+    def end_step(self) -> None:
+        """Called after each step of the optimizer; for losses that update their own vectors."""
+
+    def compute_mixed_terms(self, pairs: MixedPairs) -> LossTerms:
         """The terms of the generalised form over fractional labels."""
         raise NotImplementedError
 
-    def terms_of_cosines(self, cosines: Tensor, positive: Tensor, negative: Tensor) -> LossTerms:
+    def compute_terms_of_cosines(self, cosines: Tensor, positive: Tensor, negative: Tensor) -> LossTerms:
         """The clean loss's terms from cosines of anchors and what they are compared with; two bool masks."""
         raise NotImplementedError
 
@@ -161,35 +182,30 @@ class PairLoss(Loss):
 
     by_distance: ClassVar[bool] = False
 
-    def compute_loss(
-        self,
-        embeddings: Tensor,
-        labels: Tensor,
-        indices_tuple: Indices | None,
-        ref_emb: Tensor,
-        ref_labels: Tensor,
-    ) -> LossTerms:
+    def compute_terms(self, batch: LossBatch) -> LossTerms:
         """Terms from the matrix and its two boolean masks."""
-        positive, negative = pair_masks(labels, ref_labels, indices_tuple, ref_emb is embeddings)
-        items = F.normalize(embeddings, dim=1)
-        references = items if ref_emb is embeddings else F.normalize(ref_emb, dim=1)
-        return self.terms_of_cosines(items @ references.T, positive, negative)
+        positive, negative = batch.build_pair_masks()
+        items = F.normalize(batch.embeddings, dim=1)
+        references = F.normalize(batch.references, dim=1) if batch.has_references else items
+        return self.compute_terms_of_cosines(items @ references.T, positive, negative)
 
-    def terms_of_cosines(self, cosines: Tensor, positive: Tensor, negative: Tensor) -> LossTerms:
+    def compute_terms_of_cosines(self, cosines: Tensor, positive: Tensor, negative: Tensor) -> LossTerms:
         """Float [n, m] and two bool [n, m] to the library's loss terms."""
-        return self.terms(unit_distance(cosines) if self.by_distance else cosines, positive, negative)
+        return self.compute_pair_terms(
+            compute_unit_distances(cosines) if self.by_distance else cosines, positive, negative
+        )
 
-    def terms(self, matrix: Tensor, positive: Tensor, negative: Tensor) -> LossTerms:
+    def compute_pair_terms(self, matrix: Tensor, positive: Tensor, negative: Tensor) -> LossTerms:
         """Float [n, m] and two bool [n, m] to the library's loss terms."""
         return self._compute_loss(matrix, positive.to(matrix.dtype), negative.to(matrix.dtype))
 
 
-def per_element(values: Tensor, name: str = "loss") -> LossTerms:
-    """One loss per row, left to the reducer."""
+def build_element_terms(values: Tensor, name: str = "loss") -> LossTerms:
+    """The terms of one loss per row, left to the reducer."""
     indices = torch.arange(len(values), device=values.device)
     return {name: {"losses": values, "indices": indices, "reduction_type": "element"}}
 
 
-def reduced(value: Tensor) -> LossTerms:
-    """A loss that is one number already."""
+def build_scalar_terms(value: Tensor) -> LossTerms:
+    """The terms of a loss that is one number already."""
     return {"loss": {"losses": value, "indices": None, "reduction_type": "already_reduced"}}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -12,7 +10,7 @@ from training.losses.class_vector_base import ClassVectorLoss
 
 
 class Center(ClassVectorLoss):
-    """Pulls every item to the learned centre of its class. Made to be added to a loss that separates.
+    """Pulls every item to the learned centre of its class. Made to be added to a loss that separates classes.
 
     Formula: ``mean_i |x_i - c_{y_i}|^2``, x of unit length.
 
@@ -22,13 +20,15 @@ class Center(ClassVectorLoss):
         none. As a term beside a softmax a weight of 0.003 to 1 is usual; alone, everything collapses to
         one point, where the loss is 0.
 
-    Neighbours: nd pulls to the batch's own class means.
+    Related losses: nd pulls to the batch's own class means.
 
-    In released code: the popular port clamps distances after masking, which adds 1e-12 per masked entry,
-    and has no factor 1/2 (the paper has).
+    Reference implementation: the popular port clamps distances after masking, which adds 1e-12 per masked
+    entry, and has no factor 1/2 (the paper has).
     """
 
-    paper: ClassVar[str] = "Wen et al., A Discriminative Feature Learning Approach, ECCV 2016"
+    name = "center"
+    paper = "Wen et al., A Discriminative Feature Learning Approach, ECCV 2016"
+    when = "Added to a softmax for tighter classes. Never alone."
 
     def __init__(self, num_classes: int, embedding_dim: int) -> None:
         super().__init__(num_classes)
@@ -39,6 +39,6 @@ class Center(ClassVectorLoss):
         """Float [num_classes, d]."""
         return self.centers
 
-    def per_item(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+    def compute_item_losses(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Squared distances to the own centres."""
         return (F.normalize(embeddings, dim=1) - self.centers[labels]).square().sum(1)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from torch.nn import functional as F
 
-from training.losses.base import CircleLoss, LossTerms, PairLoss, per_element
-from training.losses.parts.mixed_pairs import MixedPairs, Roles
+from training.losses.base import CircleLoss, LossTerms, PairLoss, build_element_terms
+from training.losses.parts.mixed_pairs import MixedPairs
 from training.losses.parts.pair_masks import soft_logsumexp
 
 
@@ -23,25 +21,28 @@ class Circle(PairLoss, CircleLoss):
         margin: 0.4, the paper's for fine-grained retrieval (0.25 for faces and re-identification).
         gamma: 80 (256 for faces, 128 for re-identification).
 
-    Neighbours: with the weights ``a`` held at 1 it is the generalised lifted structure through a softplus.
+    Related losses: with the weights ``a`` held at 1 it is the generalised lifted structure through a
+    softplus.
 
-    In released code: the library's; anchors without a positive or a negative count 0, and leave the mean.
-    Some copies take one product of sums over the whole batch: another objective.
+    Reference implementation: the library's; anchors without a positive or a negative count 0, and leave the
+    mean. Some copies take one product of sums over the whole batch: another objective.
     """
 
-    paper: ClassVar[str] = "Sun et al., Circle Loss, CVPR 2020, arXiv 2002.10857"
-    roles: ClassVar[Roles] = "items"
+    name = "circle"
+    paper = "Sun et al., Circle Loss, CVPR 2020, arXiv 2002.10857"
+    when = "Pairs of very different difficulty: each similarity sets its own pace."
+    roles = "items"
 
     def __init__(self, margin: float = 0.4, gamma: float = 80.0) -> None:
         super().__init__(m=margin, gamma=gamma)
         self.margin = margin
         self.scale = gamma
 
-    def mixed(self, pairs: MixedPairs) -> LossTerms:
+    def compute_mixed_terms(self, pairs: MixedPairs) -> LossTerms:
         """Generalised form: tau = softplus, sigma = log, rho = the weighted exponentials."""
         similarity, fixed = pairs.similarity, pairs.similarity.detach()
         pull = -self.scale * (1 + self.margin - fixed).relu() * (similarity - 1 + self.margin)
         push = self.scale * (fixed + self.margin).relu() * (similarity - self.margin)
         total = soft_logsumexp(pull, pairs.target, pairs.valid)
         total = total + soft_logsumexp(push, 1 - pairs.target, pairs.valid)
-        return per_element(F.softplus(total))
+        return build_element_terms(F.softplus(total))

@@ -1,4 +1,4 @@
-"""What losses that compare items with one vector per class share."""
+"""Base of the losses that compare items with one vector per class."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from common.errors import InputError
-from training.losses.base import Indices, Loss, LossTerms, per_element
-from training.losses.parts.pair_masks import item_weights
+from training.losses.base import Loss, LossTerms, build_element_terms
+from training.losses.parts.loss_batch import LossBatch
 
 
 class ClassVectorLoss(Loss):
-    """Base of losses over class vectors: subclasses give one loss per item.
+    """Base of losses over class vectors: subclasses compute one loss per item.
 
-    Labels are codes 0..num_classes-1. A miner's indices weight the items. References have no place here;
-    given ones are refused (a cross-batch memory joins them to the batch instead, see ``training.memory``).
+    Labels are codes 0..num_classes-1. A miner's indices weight the items. There is no use for references, so
+    they are refused (a cross-batch memory joins its items to the batch instead).
     """
 
     takes_references: ClassVar[bool] = False
@@ -26,33 +26,30 @@ class ClassVectorLoss(Loss):
         super().__init__()
         self.num_classes = num_classes
 
-    def compute_loss(
-        self,
-        embeddings: Tensor,
-        labels: Tensor,
-        indices_tuple: Indices | None,
-        ref_emb: Tensor,
-        ref_labels: Tensor,
-    ) -> LossTerms:
-        """The weighted losses of the items, and the regulariser where there is one."""
-        self.check(embeddings, labels, ref_emb)
-        losses = self.per_item(embeddings, labels)
-        if indices_tuple is not None:
-            losses = losses * item_weights(len(labels), indices_tuple, losses)
-        return per_element(losses)
+    def compute_terms(self, batch: LossBatch) -> LossTerms:
+        """Check the batch, and weight its items as often as a miner selected them.
 
-    def check(self, embeddings: Tensor, labels: Tensor, ref_emb: Tensor) -> None:
-        """Raises ValueError for references and InputError for labels that are no class codes."""
-        if ref_emb is not embeddings:
+        Raises:
+            ValueError: references were given.
+            InputError: labels that are no class codes.
+        """
+        if batch.has_references:
             raise ValueError(f"{type(self).__name__} compares with class vectors; it takes no ref_emb")
-        check_codes(labels, self.num_classes)
+        check_class_codes(batch.labels, self.num_classes)
+        weights = None if batch.indices is None else batch.compute_item_weights()
+        return self.compute_weighted_terms(batch.embeddings, batch.labels, weights)
 
-    def per_item(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+    def compute_weighted_terms(self, embeddings: Tensor, labels: Tensor, weights: Tensor | None) -> LossTerms:
+        """The terms of float [n, d] and int [n]; ``weights`` float [n], None without a miner."""
+        losses = self.compute_item_losses(embeddings, labels)
+        return build_element_terms(losses if weights is None else losses * weights)
+
+    def compute_item_losses(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Float [n, d] and int [n] to one loss per item, float [n]."""
         raise NotImplementedError
 
 
-def check_codes(labels: Tensor, num_classes: int) -> None:
+def check_class_codes(labels: Tensor, num_classes: int) -> None:
     """Raises InputError when a label is no class code."""
     if len(labels) and not (int(labels.min()) >= 0 and int(labels.max()) < num_classes):
         raise InputError(
@@ -61,12 +58,12 @@ def check_codes(labels: Tensor, num_classes: int) -> None:
         )
 
 
-def cosines(embeddings: Tensor, vectors: Tensor) -> Tensor:
+def compute_cosines(embeddings: Tensor, vectors: Tensor) -> Tensor:
     """Cosine of every item to every class vector: [n, d] and [c, d] to [n, c]."""
     return F.normalize(embeddings, dim=1) @ F.normalize(vectors.to(embeddings.dtype), dim=1).T
 
 
-def class_means(embeddings: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+def compute_class_means(embeddings: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
     """Unit mean of each class's unit embeddings [c, d] (zero for an absent class) and counts [c]."""
     counts = torch.bincount(labels, minlength=num_classes).to(embeddings.dtype)
     sums = embeddings.new_zeros(num_classes, embeddings.shape[1])
@@ -82,6 +79,8 @@ def start_from_class_means(loss: Loss, embeddings: Tensor, labels: Tensor) -> No
         labels: int [n].
     """
     vectors = loss.class_vectors
-    means, counts = class_means(embeddings.detach().to(vectors), labels.to(vectors.device), len(vectors))
+    means, counts = compute_class_means(
+        embeddings.detach().to(vectors), labels.to(vectors.device), len(vectors)
+    )
     with torch.no_grad():
         vectors[counts > 0] = means[counts > 0]

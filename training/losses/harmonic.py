@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training.losses.class_vector_base import ClassVectorLoss
-from training.losses.parts.distances import squared_distances
+from training.losses.parts.distances import compute_squared_distances
 
 NEAREST = 1e-4  # added to squared distances, as in the authors' code: an item on its centre has a finite loss
 
 
 class Harmonic(ClassVectorLoss):
-    """Probability falls with a power of the distance to class centres, so the optimum is at the centres.
+    """Softmax over powers of the distance to class centres, whose optimum is at the centres.
 
     Formula: ``mean_i -log p_iy``, ``p_ic = d_ic^-exponent / sum_c' d_ic'^-exponent``, d the L2 distance of
     the unit embedding to the class centre.
@@ -26,12 +25,15 @@ class Harmonic(ClassVectorLoss):
     Parameters:
         exponent: sqrt(d) unless given; the authors suggest 1, sqrt(d) or d.
 
-    Neighbours: ProxyNCA falls exponentially with the squared distance and never has enough.
+    Related losses: ProxyNCA falls exponentially with the squared distance and has no finite optimum.
 
-    In released code: powers of d^2 / min d^2, which underflow for far classes; here a softmax of logarithms.
+    Reference implementation: powers of d^2 / min d^2, which underflow for far classes; here a softmax of
+    logarithms.
     """
 
-    paper: ClassVar[str] = "Baek et al., Harmonic Loss Trains Interpretable AI Models, 2025, arXiv 2502.01628"
+    name = "harmonic"
+    paper = "Baek et al., Harmonic Loss Trains Interpretable AI Models, 2025, arXiv 2502.01628"
+    when = "Class centres that can be read as prototypes."
 
     def __init__(self, num_classes: int, embedding_dim: int, exponent: float | None = None) -> None:
         super().__init__(num_classes)
@@ -43,8 +45,8 @@ class Harmonic(ClassVectorLoss):
         """Float [num_classes, d]."""
         return self.centers
 
-    def per_item(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+    def compute_item_losses(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy of the harmonic probabilities."""
         items = F.normalize(embeddings, dim=1)
-        squared = squared_distances(items, self.centers.to(items.dtype)) + NEAREST
+        squared = compute_squared_distances(items, self.centers.to(items.dtype)) + NEAREST
         return F.cross_entropy(-self.exponent / 2 * squared.log(), labels, reduction="none")

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor
 
-from training.losses.base import CosineSimilarity, Indices, Loss, LossTerms, reduced
-from training.losses.class_vector_base import check_codes
-from training.losses.parts.pair_masks import masked_logsumexp, masked_mean, pair_masks
+from training.losses.base import CosineSimilarity, Loss, LossTerms, build_scalar_terms
+from training.losses.class_vector_base import check_class_codes
+from training.losses.parts.loss_batch import LossBatch
+from training.losses.parts.pair_masks import masked_logsumexp, masked_mean
 
 
 class HierarchicalContrastive(Loss):
-    """For labels that form a tree: pairs that are closer in the tree must be more alike.
+    """Contrastive loss for labels that form a tree: pairs closer in the tree must be more similar.
 
     Formula: with ``s = (cosine + 1) / 2``, for each two tree distances i < j, close pairs C at i and far
     pairs F at j: ``mean_{c in C} -log(e^{a s_c} / (e^{a s_c} + sum_F e^{a s_f}))
@@ -27,17 +26,17 @@ class HierarchicalContrastive(Loss):
             e.g. [[0], [0], [1]] for three classes in two groups; a flat tree (same or other class) unless
             given.
 
-    Neighbours: with a flat tree it is a contrastive loss over all pairs of the batch at once.
+    Related losses: with a flat tree it is a contrastive loss over all pairs of the batch at once.
 
-    In released code: one stored file of unknown origin alone was found for the paper's loss. It minimises
-    +log with the exponents' signs turned round and a = 2, which pulls and pushes all pairs alike (the far
-    ones most that are far already): two opposite points satisfy it, and training ends there (see the
+    Reference implementation: one stored file of unknown origin alone was found for the paper's loss. It
+    minimises +log with the exponents' signs turned round and a = 2, which pulls and pushes all pairs equally
+    (the far ones most that are far already): two opposite points satisfy it, and training ends there (see the
     method's page). Its one mean over close and far pairs together hardly counts the close ones.
     """
 
-    paper: ClassVar[str] = (
-        "Cai et al., Hierarchical Pretraining for Biomedical Term Embeddings, 2023, arXiv 2307.00266"
-    )
+    name = "hierarchical_contrastive"
+    paper = "Cai et al., Hierarchical Pretraining for Biomedical Term Embeddings, 2023, arXiv 2307.00266"
+    when = "Labels that form a tree."
 
     paths: Tensor
 
@@ -50,21 +49,15 @@ class HierarchicalContrastive(Loss):
         paths = [[*path, code] for code, path in enumerate(groups)]
         self.register_buffer("paths", torch.tensor(paths), persistent=False)
 
-    def compute_loss(
-        self,
-        embeddings: Tensor,
-        labels: Tensor,
-        indices_tuple: Indices | None,
-        ref_emb: Tensor,
-        ref_labels: Tensor,
-    ) -> LossTerms:
+    def compute_terms(self, batch: LossBatch) -> LossTerms:
         """Every two levels that occur."""
-        check_codes(labels, self.num_classes)
-        check_codes(ref_labels, self.num_classes)
-        positive, negative = pair_masks(labels, ref_labels, indices_tuple, ref_emb is embeddings)
-        similarity = (self.distance(embeddings, ref_emb) + 1) / 2
+        check_class_codes(batch.labels, self.num_classes)
+        check_class_codes(batch.reference_labels, self.num_classes)
+        positive, negative = batch.build_pair_masks()
+        similarity = (self.distance(batch.embeddings, batch.references) + 1) / 2
         # the path is shared down to some level: what is below it is the distance in the tree
-        shared = (self.paths[labels][:, None] == self.paths[ref_labels][None]).cumprod(2).sum(2)
+        equal = self.paths[batch.labels][:, None] == self.paths[batch.reference_labels][None]
+        shared = equal.cumprod(2).sum(2)
         distance = self.paths.shape[1] - shared
         levels = [
             mask
@@ -72,14 +65,14 @@ class HierarchicalContrastive(Loss):
             if (mask := (positive | negative) & (distance == level)).any()
         ]
         terms = [
-            _apart(similarity * self.a, close, far)
+            _compute_separation(similarity * self.a, close, far)
             for i, close in enumerate(levels)
             for far in levels[i + 1 :]
         ]
-        return reduced(torch.stack(terms).mean()) if terms else self.zero_losses()
+        return build_scalar_terms(torch.stack(terms).mean()) if terms else self.zero_losses()
 
 
-def _apart(similarity: Tensor, close: Tensor, far: Tensor) -> Tensor:
+def _compute_separation(similarity: Tensor, close: Tensor, far: Tensor) -> Tensor:
     """Both directions, for similarities already times a."""
     flat, close, far = similarity.flatten(), close.flatten(), far.flatten()
     all_far = masked_logsumexp(flat, far, dim=0)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from torch import Tensor
 
-from training.losses.base import GeneralizedLiftedStructureLoss, LossTerms, PairLoss, per_element
-from training.losses.parts.distances import unit_distance
-from training.losses.parts.mixed_pairs import MixedPairs, Roles
+from training.losses.base import GeneralizedLiftedStructureLoss, LossTerms, PairLoss, build_element_terms
+from training.losses.parts.distances import compute_unit_distances
+from training.losses.parts.mixed_pairs import MixedPairs
 from training.losses.parts.pair_masks import soft_logsumexp
 
 
@@ -25,15 +23,17 @@ class LiftedStructure(PairLoss, GeneralizedLiftedStructureLoss):
         scale: 16, ours; the library's is 1. Distances of unit vectors lie within 0 to 2, so at 1 the soft
             nearest negative is nearly the mean of all, and little is learned (see the method's page).
 
-    Neighbours: the soft maximum of triplet; circle without its weights.
+    Related losses: the soft maximum of triplet; circle without its weights.
 
-    In released code: the library's ``GeneralizedLiftedStructureLoss``, at scale 1. The original (Oh
+    Reference implementation: the library's ``GeneralizedLiftedStructureLoss``, at scale 1. The original (Oh
     Song et al., CVPR 2016) sums over positive pairs and squares the hinge.
     """
 
-    paper: ClassVar[str] = "Hermans et al., 2017, arXiv 1703.07737, after Oh Song et al., CVPR 2016"
-    roles: ClassVar[Roles] = "items"
-    by_distance: ClassVar[bool] = True
+    name = "lifted_structure"
+    paper = "Hermans et al., 2017, arXiv 1703.07737, after Oh Song et al., CVPR 2016"
+    when = "Triplet with all pairs of an anchor at once, without a miner."
+    roles = "items"
+    by_distance = True
 
     def __init__(
         self, negative_margin: float = 1.0, positive_margin: float = 0.0, scale: float = 16.0
@@ -41,16 +41,16 @@ class LiftedStructure(PairLoss, GeneralizedLiftedStructureLoss):
         super().__init__(neg_margin=scale * negative_margin, pos_margin=scale * positive_margin)
         self.inner, self.outer, self.scale = positive_margin, negative_margin, scale
 
-    def terms(self, matrix: Tensor, positive: Tensor, negative: Tensor) -> LossTerms:
+    def compute_pair_terms(self, matrix: Tensor, positive: Tensor, negative: Tensor) -> LossTerms:
         """The library's, over scaled distances."""
-        terms = super().terms(self.scale * matrix, positive, negative)
+        terms = super().compute_pair_terms(self.scale * matrix, positive, negative)
         terms["loss"]["losses"] = terms["loss"]["losses"] / self.scale
         return terms
 
-    def mixed(self, pairs: MixedPairs) -> LossTerms:
+    def compute_mixed_terms(self, pairs: MixedPairs) -> LossTerms:
         """Generalised form: tau = [x]_+, sigma = log."""
-        distance = unit_distance(pairs.similarity)
+        distance = compute_unit_distances(pairs.similarity)
         pull, push = self.scale * (distance - self.inner), self.scale * (self.outer - distance)
         positive = soft_logsumexp(pull, pairs.target, pairs.valid)
         negative = soft_logsumexp(push, 1 - pairs.target, pairs.valid)
-        return per_element((positive + negative).relu() / self.scale)
+        return build_element_terms((positive + negative).relu() / self.scale)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.losses.base import Indices, LossTerms, reduced
-from training.losses.class_vector_base import ClassVectorLoss, cosines
-from training.losses.parts.pair_masks import item_weights
+from training.losses.base import LossTerms, build_scalar_terms
+from training.losses.class_vector_base import ClassVectorLoss, compute_cosines
 
 
 class MeanFieldContrastive(ClassVectorLoss):
@@ -25,12 +22,14 @@ class MeanFieldContrastive(ClassVectorLoss):
         positive_margin: 0.02, negative_margin: 0.3, the authors' script. regularization: 0, as in their
             README. They train M with 2,000 times the network's learning rate.
 
-    Neighbours: contrastive; proxy losses, whose proxies compete in a softmax.
+    Related losses: contrastive; proxy losses, whose proxies compete in a softmax.
 
-    In released code: the same values; its script picks the best epoch on the test set.
+    Reference implementation: the same values; its script picks the best epoch on the test set.
     """
 
-    paper: ClassVar[str] = "Furusawa, Mean Field Theory in Deep Metric Learning, ICLR 2024, arXiv 2306.15368"
+    name = "mean_field_contrastive"
+    paper = "Furusawa, Mean Field Theory in Deep Metric Learning, ICLR 2024, arXiv 2306.15368"
+    when = "The contrastive loss at the cost of a proxy loss."
 
     def __init__(
         self,
@@ -50,22 +49,22 @@ class MeanFieldContrastive(ClassVectorLoss):
         """Float [num_classes, d], not of unit length."""
         return self.fields
 
-    def per_item(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+    def compute_item_losses(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Both hinges of every item, and the same regulariser for all."""
-        distance = 1 - cosines(embeddings, self.fields)
+        distance = 1 - compute_cosines(embeddings, self.fields)
         own = distance.gather(1, labels[:, None])[:, 0]
         near = (self.negative_margin - distance).relu()
         others = near.sum(1) - near.gather(1, labels[:, None])[:, 0]
         losses = (own - self.positive_margin).relu() + others
-        return losses + self.regularization * self.regularizer() if self.regularization else losses
+        return losses + self.regularization * self.compute_regularizer() if self.regularization else losses
 
-    def regularizer(self) -> Tensor:
+    def compute_regularizer(self) -> Tensor:
         """Keeps mean fields apart."""
-        near = (self.negative_margin - 1 + cosines(self.fields, self.fields)).relu().square()
+        near = (self.negative_margin - 1 + compute_cosines(self.fields, self.fields)).relu().square()
         return (near.sum() - near.diagonal().sum()) / self.num_classes
 
 
-class MeanFieldClassWiseMultiSimilarity(ClassVectorLoss):
+class MeanFieldMultiSimilarity(ClassVectorLoss):
     """Class-wise multi-similarity against mean fields M.
 
     Formula: ``1/(alpha B) sum_c log(1 + A_c) + 1/(2 beta B) sum_{c != c'} log(1 + B_cc')``, B the batch's
@@ -79,12 +78,14 @@ class MeanFieldClassWiseMultiSimilarity(ClassVectorLoss):
     Parameters:
         alpha: 0.01, beta: 80, delta: 0.8, regularization: 0, the authors' script.
 
-    Neighbours: multi-similarity. Most of the value is the constant log(2) / alpha: compare no raw values.
+    Related losses: multi-similarity. Most of the value is the constant log(2) / alpha: compare no raw values.
 
-    In released code: the same values.
+    Reference implementation: the same values.
     """
 
-    paper: ClassVar[str] = "Furusawa, Mean Field Theory in Deep Metric Learning, ICLR 2024, arXiv 2306.15368"
+    name = "mean_field_class_wise_multi_similarity"
+    paper = "Furusawa, Mean Field Theory in Deep Metric Learning, ICLR 2024, arXiv 2306.15368"
+    when = "Multi-similarity at the cost of a proxy loss."
 
     def __init__(
         self,
@@ -107,21 +108,14 @@ class MeanFieldClassWiseMultiSimilarity(ClassVectorLoss):
         """Float [num_classes, d], not of unit length."""
         return self.fields
 
-    def compute_loss(
-        self,
-        embeddings: Tensor,
-        labels: Tensor,
-        indices_tuple: Indices | None,
-        ref_emb: Tensor,
-        ref_labels: Tensor,
-    ) -> LossTerms:
-        """Means over classes, so one number; a miner's indices weight the items within their class."""
-        self.check(embeddings, labels, ref_emb)
+    def compute_weighted_terms(self, embeddings: Tensor, labels: Tensor, weights: Tensor | None) -> LossTerms:
+        """Means over classes, so one number; the weights are those of the items within their class."""
         classes, codes = torch.unique(labels, return_inverse=True)
-        weights = item_weights(len(labels), indices_tuple, embeddings)
-        counts = embeddings.new_zeros(len(classes)).index_add(0, codes, torch.ones_like(weights))
+        ones = torch.ones_like(embeddings[:, 0])
+        counts = embeddings.new_zeros(len(classes)).index_add(0, codes, ones)
+        weights = ones if weights is None else weights
 
-        similarity = cosines(embeddings, self.fields)
+        similarity = compute_cosines(embeddings, self.fields)
         own = similarity.gather(1, labels[:, None])[:, 0]
         pull = weights * (self.alpha * (self.delta - own)).exp()
         positive = pull.new_zeros(len(classes)).index_add(0, codes, pull) / counts
@@ -136,10 +130,10 @@ class MeanFieldClassWiseMultiSimilarity(ClassVectorLoss):
         absent = torch.log1p(means[:, ~seen])
         pairs = among.sum() - among.diagonal().sum() + 2 * absent.sum()
         total = torch.log1p(positive).sum() / self.alpha + pairs / (2 * self.beta)
-        return reduced(total / len(classes) + self.regularization * self._regularizer())
+        return build_scalar_terms(total / len(classes) + self.regularization * self._compute_regularizer())
 
-    def _regularizer(self) -> Tensor | float:
+    def _compute_regularizer(self) -> Tensor | float:
         if not self.regularization:
             return 0.0
-        near = F.softplus(cosines(self.fields, self.fields) - self.delta, beta=self.beta).square()
+        near = F.softplus(compute_cosines(self.fields, self.fields) - self.delta, beta=self.beta).square()
         return (near.sum() - near.diagonal().sum()) / self.num_classes

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from training.losses.base import LossTerms, MultiSimilarityLoss, PairLoss, per_element
-from training.losses.parts.mixed_pairs import MixedPairs, Roles
+from training.losses.base import LossTerms, MultiSimilarityLoss, PairLoss, build_element_terms
+from training.losses.parts.mixed_pairs import MixedPairs
 from training.losses.parts.pair_masks import soft_logsumexp
 
 
@@ -21,22 +19,24 @@ class MultiSimilarity(PairLoss, MultiSimilarityLoss):
         alpha: 2, beta: 50, base: 0.5, the library's; tuned on CUB with the paper's miner: 17.97, 75.66, 0.77
             (Musgrave et al. 2020).
 
-    Neighbours: the miner of the same paper (``miner: multi_similarity``) leaves out easy pairs; binomial
+    Related losses: the miner of the same paper (``miner: multi_similarity``) leaves out easy pairs; binomial
     deviance is its form without competition between the pairs of an anchor.
 
-    In released code: the library's, unchanged.
+    Reference implementation: the library's, unchanged.
     """
 
-    paper: ClassVar[str] = "Wang et al., Multi-Similarity Loss, CVPR 2019, arXiv 1904.06627"
-    roles: ClassVar[Roles] = "items"
+    name = "multi_similarity"
+    paper = "Wang et al., Multi-Similarity Loss, CVPR 2019, arXiv 1904.06627"
+    when = "The default: strong, with little to tune."
+    roles = "items"
 
     def __init__(self, alpha: float = 2.0, beta: float = 50.0, base: float = 0.5) -> None:
         super().__init__(alpha=alpha, beta=beta, base=base)
         self.pull, self.push, self.middle = alpha, beta, base
 
-    def mixed(self, pairs: MixedPairs) -> LossTerms:
+    def compute_mixed_terms(self, pairs: MixedPairs) -> LossTerms:
         """Generalised form: sigma+ = log(1 + x) / alpha, sigma- = log(1 + x) / beta."""
         above = pairs.similarity - self.middle
         positive = soft_logsumexp(-self.pull * above, pairs.target, pairs.valid, with_one=True)
         negative = soft_logsumexp(self.push * above, 1 - pairs.target, pairs.valid, with_one=True)
-        return per_element(positive / self.pull + negative / self.push)
+        return build_element_terms(positive / self.pull + negative / self.push)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
-from training.losses.base import Indices, Loss, LossTerms, per_element
-from training.losses.parts.pair_masks import item_weights
+from training.losses.base import Loss, LossTerms, build_element_terms
+from training.losses.parts.loss_batch import LossBatch
 
 
 class ND(Loss):
@@ -25,38 +22,32 @@ class ND(Loss):
     Parameters:
         none. As a term beside another loss a weight of 0.5 to 4 is the authors'.
 
-    Neighbours: center pulls to learned centres. Alone it collapses everything to one direction.
+    Related losses: center pulls to learned centres. Alone it collapses everything to one direction.
 
-    In released code: the teacher's class means come from the whole training set, norms from the teacher's
-    feature of the very item.
+    Reference implementation: the teacher's class means come from the whole training set, norms from the
+    teacher's feature of the very item.
     """
 
-    paper: ClassVar[str] = "Wang et al., Improving Knowledge Distillation via ND, 2023, arXiv 2305.17007"
+    name = "nd"
+    paper = "Wang et al., Improving Knowledge Distillation via ND, 2023, arXiv 2305.17007"
+    when = "Added to another loss to follow a teacher, or for tighter classes. Never alone."
 
     def __init__(self) -> None:
         super().__init__()
 
-    def compute_loss(
-        self,
-        embeddings: Tensor,
-        labels: Tensor,
-        indices_tuple: Indices | None,
-        ref_emb: Tensor,
-        ref_labels: Tensor,
-    ) -> LossTerms:
+    def compute_terms(self, batch: LossBatch) -> LossTerms:
         """One minus the projection on the class direction."""
-        alone = ref_emb is embeddings
-        features = ref_emb.detach()
-        classes, codes = torch.unique(ref_labels, return_inverse=True)
+        embeddings, features = batch.embeddings, batch.references.detach()
+        classes, codes = torch.unique(batch.reference_labels, return_inverse=True)
         counts = torch.bincount(codes, minlength=len(classes)).to(features.dtype)
         sums = features.new_zeros(len(classes), features.shape[1])
         directions = F.normalize(sums.index_add(0, codes, F.normalize(features, dim=1)), dim=1)
         norms = features.new_zeros(len(classes)).index_add(0, codes, features.norm(dim=1)) / counts
 
-        place = torch.searchsorted(classes, labels).clamp(max=len(classes) - 1)
-        known = classes[place] == labels
+        position = torch.searchsorted(classes, batch.labels).clamp(max=len(classes) - 1)
+        known = classes[position] == batch.labels
         length = embeddings.norm(dim=1)
-        longest = length if alone else torch.maximum(length, norms[place])
-        along = (embeddings * directions[place]).sum(1) / longest.clamp(min=1e-12)
-        weights = item_weights(len(labels), indices_tuple, along) if alone else 1.0
-        return per_element(torch.where(known, 1 - along, 0) * weights)
+        longest = torch.maximum(length, norms[position]) if batch.has_references else length
+        along = (embeddings * directions[position]).sum(1) / longest.clamp(min=1e-12)
+        weights = 1.0 if batch.has_references else batch.compute_item_weights()
+        return build_element_terms(torch.where(known, 1 - along, 0) * weights)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.losses.class_vector_base import ClassVectorLoss, class_means, cosines
+from training.losses.class_vector_base import ClassVectorLoss, compute_class_means, compute_cosines
 
 
 class NormalizedSoftmax(ClassVectorLoss):
@@ -21,12 +19,16 @@ class NormalizedSoftmax(ClassVectorLoss):
     Parameters:
         temperature: 0.05, the library's (Zhai and Wu 2019); 0.1 in the hyperspherical form (2102.03243).
 
-    Neighbours: with a margin on the target it is CosFace or ArcFace; with some of the classes, Partial FC.
+    Related losses: with a margin on the target it is CosFace or ArcFace; with some of the classes, Partial
+    FC.
 
-    In released code: the library's values; it keeps the vectors as columns, which are slower to normalise.
+    Reference implementation: the library's values; it keeps the vectors as columns, which are slower to
+    normalise.
     """
 
-    paper: ClassVar[str] = "Zhai and Wu, BMVC 2019, arXiv 1811.12649; new classes: arXiv 2102.03243"
+    name = "normalized_softmax"
+    paper = "Zhai and Wu, BMVC 2019, arXiv 1811.12649; new classes: arXiv 2102.03243"
+    when = "A strong, simple classifier; new classes are added by their mean."
 
     def __init__(self, num_classes: int, embedding_dim: int, temperature: float = 0.05) -> None:
         super().__init__(num_classes)
@@ -39,9 +41,9 @@ class NormalizedSoftmax(ClassVectorLoss):
         """Float [num_classes, d], not of unit length."""
         return self.weight
 
-    def per_item(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+    def compute_item_losses(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy over the classes."""
-        logits = cosines(embeddings, self.weight) / self.temperature
+        logits = compute_cosines(embeddings, self.weight) / self.temperature
         return F.cross_entropy(logits, labels, reduction="none")
 
     def add_classes(self, support: Tensor, labels: Tensor) -> None:
@@ -51,7 +53,7 @@ class NormalizedSoftmax(ClassVectorLoss):
             support: float [n, d].
             labels: int [n]; 0 is the first new class, and every new class has an item.
         """
-        means, _ = class_means(support.detach(), labels, int(labels.max()) + 1)
+        means, _ = compute_class_means(support.detach(), labels, int(labels.max()) + 1)
         old = F.normalize(self.weight.detach(), dim=1)
         self.weight = nn.Parameter(torch.cat([old, means.to(old)]))
         self.num_classes = len(self.weight)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor
 
@@ -22,20 +20,22 @@ class NTXent(PairLoss):
     Parameters:
         temperature: 0.07, the library's.
 
-    Neighbours: SupCon, where positives compete too; the decoupled softmax of DEXML is this, averaged per
+    Related losses: SupCon, where positives compete too; the decoupled softmax of DEXML is this, averaged per
         anchor first.
 
-    In released code: the library's values; it builds a matrix of positive pairs x negative pairs (tens of
-    seconds for a batch of 512), here each anchor's negatives are summed once.
+    Reference implementation: the library's values; it builds a matrix of positive pairs x negative pairs
+    (tens of seconds for a batch of 512), here each anchor's negatives are summed once.
     """
 
-    paper: ClassVar[str] = "Sohn, NeurIPS 2016; Chen et al., SimCLR, ICML 2020, arXiv 2002.05709"
+    name = "nt_xent"
+    paper = "Sohn, NeurIPS 2016; Chen et al., SimCLR, ICML 2020, arXiv 2002.05709"
+    when = "One or two positives per item, e.g. two views."
 
     def __init__(self, temperature: float = 0.07) -> None:
         super().__init__(distance=CosineSimilarity())
         self.temperature = temperature
 
-    def terms(self, matrix: Tensor, positive: Tensor, negative: Tensor) -> LossTerms:
+    def compute_pair_terms(self, matrix: Tensor, positive: Tensor, negative: Tensor) -> LossTerms:
         """Per positive pair."""
         if not positive.any() or not negative.any():
             return self.zero_losses()

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.losses.class_vector_base import ClassVectorLoss, cosines
-from training.losses.parts.margin_softmax import Margin, margin_of, with_margin
+from training.losses.class_vector_base import ClassVectorLoss, compute_cosines
+from training.losses.parts.margin_softmax import Margin, apply_margin, resolve_margin
 
 
 class PartialFC(ClassVectorLoss):
-    """Each step compares with the batch's own classes and a random share of all others.
+    """Margin softmax over the batch's own classes and a random sample of all others.
 
     Formula: ``mean_i -log softmax_{c in K}(scale * z_ic)_{y_i}``, K = the batch's classes and further ones up
     to ``sample_rate * num_classes``, z the cosines with the base's margin.
@@ -27,15 +25,17 @@ class PartialFC(ClassVectorLoss):
             authors' "PFC-0.1*" configurations).
         lr: 0.1, momentum: 0.9, weight_decay: 5e-4, the authors' SGD, for the centres.
 
-    Neighbours: with sample_rate 1 it is ArcFace or CosFace; below some 100,000 classes prefer those.
+    Related losses: with sample_rate 1 it is ArcFace or CosFace; below some 100,000 classes prefer those.
 
-    In released code: version 2 keeps all centres in one parameter; those not sampled get a gradient of
-    zero, yet momentum and weight decay move them. Here the centres are no parameter: backward passes (while
-    the module is in training mode) collect the sampled rows' gradients, and ``end_step`` updates those rows
-    and their momentum, nothing else.
+    Reference implementation: version 2 keeps all centres in one parameter; those not sampled get a gradient
+    of zero, yet momentum and weight decay move them. Here the centres are no parameter: backward passes
+    (while the module is in training mode) collect the sampled rows' gradients, and ``end_step`` updates those
+    rows and their momentum, nothing else.
     """
 
-    paper: ClassVar[str] = "An et al., Killing Two Birds with One Stone, CVPR 2022, arXiv 2203.15565"
+    name = "partial_fc"
+    paper = "An et al., Killing Two Birds with One Stone, CVPR 2022, arXiv 2203.15565"
+    when = "More than some 100,000 classes."
 
     centers: Tensor
     velocity: Tensor
@@ -59,7 +59,7 @@ class PartialFC(ClassVectorLoss):
         self.register_buffer("centers", torch.randn(num_classes, embedding_dim).mul_(0.01))
         self.register_buffer("velocity", torch.zeros(num_classes, embedding_dim))
         self.n_sampled = max(1, round(sample_rate * num_classes))
-        self.base, self.margin, self.scale = base, margin_of(base, margin), scale
+        self.base, self.margin, self.scale = base, resolve_margin(base, margin), scale
         self.filter_above = filter_above
         self.lr, self.momentum, self.weight_decay = lr, momentum, weight_decay
         self.collected: list[tuple[Tensor, Tensor]] = []  # rows and their gradients, since the last step
@@ -69,23 +69,23 @@ class PartialFC(ClassVectorLoss):
         """Float [num_classes, d], not of unit length."""
         return self.centers
 
-    def per_item(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+    def compute_item_losses(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy over the sampled classes."""
-        rows, targets = self.sample(labels)
+        rows, targets = self.sample_classes(labels)
         sampled = self.centers[rows].requires_grad_(torch.is_grad_enabled())
         if self.training and sampled.requires_grad:
             sampled.register_hook(  # type: ignore[no-untyped-call]
                 lambda gradient: self.collected.append((rows, gradient))
             )
-        cosine = cosines(embeddings, sampled)
-        logits = self.scale * with_margin(cosine, targets, self.base, self.margin)
+        cosine = compute_cosines(embeddings, sampled)
+        logits = self.scale * apply_margin(cosine, targets, self.base, self.margin)
         if self.filter_above is not None:
             doubtful = (cosine.detach() > self.filter_above).scatter(1, targets[:, None], False)
             logits = logits.masked_fill(doubtful, torch.finfo(logits.dtype).min)
         return F.cross_entropy(logits, targets, reduction="none")
 
-    def sample(self, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Sampled classes, int [k], ascending, and each label's place among them, int [n]."""
+    def sample_classes(self, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Sampled classes, int [k], ascending, and each label's index among them, int [n]."""
         present = torch.unique(labels)
         if len(present) < self.n_sampled:
             order = torch.rand(self.num_classes, device=labels.device)
@@ -100,9 +100,9 @@ class PartialFC(ClassVectorLoss):
             return
         parts, gradients = zip(*self.collected, strict=True)
         self.collected.clear()
-        rows, places = torch.unique(torch.cat(parts), return_inverse=True)
+        rows, positions = torch.unique(torch.cat(parts), return_inverse=True)
         gradient = gradients[0].new_zeros(len(rows), self.centers.shape[1])
-        gradient.index_add_(0, places, torch.cat(gradients))
+        gradient.index_add_(0, positions, torch.cat(gradients))
         rows_now = self.centers[rows]
         velocity = self.momentum * self.velocity[rows] + gradient.to(rows_now) + self.weight_decay * rows_now
         self.velocity[rows] = velocity

@@ -1,4 +1,4 @@
-"""The library's other losses that run on labels alone, under Limen's names and checked parameters.
+"""The library's other losses that run on labels alone, under Limen's names and with checked parameters.
 
 Left out: those that cannot take every batch that a sampler here gives (SmoothAP wants classes of equal size,
 N-pairs depends on the order of the batch, the signal-to-noise ratio of a zero vector is infinite), whose
@@ -8,192 +8,268 @@ labels.
 
 from __future__ import annotations
 
-import inspect
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from training.losses.base import BaseMetricLossFunction, Indices, Loss, LossTerms, library_losses
-from training.losses.class_vector_base import check_codes
-
-_OURS_TO_THEIRS = {"embedding_dim": "embedding_size"}
-_NOT_FOR_A_FILE = {"self", "args", "kwargs"}
-
-
-@dataclass(frozen=True)
-class _Entry:
-    library_name: str
-    paper: str
-    formula: str
-    takes_references: bool = True
-    repaired: type[BaseMetricLossFunction] | None = None
-
-
-def _with_a_slope(cosines: Tensor) -> Tensor:
-    """Cosines whose angle has a finite slope: not 1, -1 or rounded beyond."""
-    most = 1 - 8 * torch.finfo(cosines.dtype).eps
-    return cosines.clamp(-most, most)
+from training.losses.base import (
+    AngularLoss,
+    ArcFaceLoss,
+    CosFaceLoss,
+    FastAPLoss,
+    IntraPairVarianceLoss,
+    Loss,
+    LossTerms,
+    MarginLoss,
+    NCALoss,
+    PNPLoss,
+    SubCenterArcFaceLoss,
+    TupletMarginLoss,
+)
+from training.losses.class_vector_base import check_class_codes
+from training.losses.parts.loss_batch import Indices, LossBatch
 
 
-class _TupletMargin(library_losses.TupletMarginLoss):  # type: ignore[misc]
-    """the gradient of two items in one place is no number; here it is 0."""
+class PmlLoss(Loss):
+    """Base of the losses that are the library's; a mean of no losses is 0, and not NaN as there."""
 
-    def _compute_loss(self, pos_pairs: Any, neg_pairs: Any, indices_tuple: Indices) -> LossTerms:
-        if torch.is_tensor(pos_pairs):  # an empty list when there are none
-            pos_pairs = _with_a_slope(pos_pairs)
-        terms: LossTerms = super()._compute_loss(pos_pairs, neg_pairs, indices_tuple)
-        return terms
+    def compute_terms(self, batch: LossBatch) -> LossTerms:
+        """The library's terms, or its zero losses where all of them are empty."""
+        terms = super().compute_terms(batch)
+        is_empty = all(
+            torch.is_tensor(term["losses"]) and not term["losses"].numel() for term in terms.values()
+        )
+        return self.zero_losses() if is_empty else terms
 
 
-class _ArcFace(library_losses.ArcFaceLoss):  # type: ignore[misc]
-    """the gradient of an item on its class vector is no number; here it is 0."""
+class PmlClassVectorLoss(PmlLoss):
+    """Base of those over class vectors: labels must be class codes."""
+
+    takes_references = False
+    num_classes: int
+
+    def compute_terms(self, batch: LossBatch) -> LossTerms:
+        """The library's terms; raises InputError for labels that are no class codes."""
+        check_class_codes(batch.labels, self.num_classes)
+        return super().compute_terms(batch)
+
+
+class Angular(PmlLoss, AngularLoss):
+    """The angle at a negative over a positive pair must be below a bound.
+
+    Formula: ``mean over positive pairs of log(1 + sum_n exp(4 t (a + p) . n - 2 (1 + t) a . p))``, t the
+    squared tangent of alpha, in degrees.
+
+    Reference implementation: the library's ``AngularLoss``, unchanged.
+    """
+
+    name = "angular"
+    paper = "Wang et al., ICCV 2017, arXiv 1708.01682"
+    when = "Classes of very different extent: an angle, not a distance, is what counts."
+
+    def __init__(self, alpha: float = 40) -> None:
+        super().__init__(alpha=alpha)
+
+
+class _FiniteSlopeAtTarget:
+    """Keeps the target's cosine off 1 and -1, where its angle has no finite slope."""
 
     def modify_cosine_of_target_classes(self, cosines: Tensor) -> Tensor:
-        changed: Tensor = super().modify_cosine_of_target_classes(_with_a_slope(cosines))
+        changed: Tensor = super().modify_cosine_of_target_classes(_clamp_cosines(cosines))  # type: ignore[misc]
         return changed
 
 
-class _SubCenterArcFace(library_losses.SubCenterArcFaceLoss, _ArcFace):  # type: ignore[misc]
-    """the gradient of an item on its sub-centre is no number; here it is 0."""
+class ArcFace(PmlClassVectorLoss, _FiniteSlopeAtTarget, ArcFaceLoss):
+    """Softmax over class vectors with an additive margin on the target's angle.
+
+    Formula: ``mean_i -log softmax_c(scale * z_ic)_{y_i}``, z the cosines to the class vectors, the target's
+    ``cos(theta + margin)``, margin in degrees.
+
+    Reference implementation: the library's ``ArcFaceLoss``; the gradient of an item on its class vector is no
+    number there, and 0 here.
+    """
+
+    name = "arcface"
+    paper = "Deng et al., CVPR 2019, arXiv 1801.07698"
+    when = "Many classes with many items, faces above all; start it with a warm-up."
+
+    def __init__(self, num_classes: int, embedding_dim: int, margin: float = 28.6, scale: float = 64) -> None:
+        super().__init__(num_classes=num_classes, embedding_size=embedding_dim, margin=margin, scale=scale)
 
 
-_ENTRIES = {
-    "angular": _Entry(
-        "AngularLoss",
-        "Wang et al., ICCV 2017, arXiv 1708.01682",
-        "``mean over positive pairs of log(1 + sum_n exp(4 t (a + p) . n - 2 (1 + t) a . p))``, t the "
-        "squared tangent of alpha, in degrees",
-    ),
-    "arcface": _Entry(
-        "ArcFaceLoss",
-        "Deng et al., CVPR 2019, arXiv 1801.07698",
-        "``mean_i -log softmax_c(scale * z_ic)_{y_i}``, z the cosines to the class vectors, the target's "
-        "``cos(theta + margin)``, margin in degrees",
-        repaired=_ArcFace,
-    ),
-    "cosface": _Entry(
-        "CosFaceLoss",
-        "Wang et al., CVPR 2018, arXiv 1801.09414",
-        "``mean_i -log softmax_c(scale * z_ic)_{y_i}``, z the cosines to the class vectors, the target's "
-        "``cos(theta) - margin``",
-    ),
-    "fast_ap": _Entry(
-        "FastAPLoss",
-        "Cakir et al., CVPR 2019",
-        "``mean_i 1 - 1/|P_i| sum_b h+_b H+_b / H_b``, h+ the soft histogram of the squared distances to the "
-        "positives over num_bins, H+ and H the running sums over the positives and over all",
-        takes_references=False,
-    ),
-    "intra_pair_variance": _Entry(
-        "IntraPairVarianceLoss",
-        "Yu and Tao, ICCV 2019",
-        "``mean over p with l > 0 of [(1 - pos_eps) mean(s_p) - s_p]_+^2 + mean over n with l > 0 of "
-        "[s_n - (1 + neg_eps) mean(s_n)]_+^2``, s the cosines of all positive and of all negative pairs",
-    ),
-    "margin": _Entry(
-        "MarginLoss",
-        "Wu et al., ICCV 2017, arXiv 1706.07567",
-        "``sum over triplets of [d(a, p) - beta + margin]_+ + [beta - d(a, n) + margin]_+`` over the number "
-        "of terms above 0, d the L2 distance of unit vectors; plus nu * beta when beta is learned",
-    ),
-    "nca": _Entry(
-        "NCALoss",
-        "Goldberger et al., NeurIPS 2004",
-        "``mean_i -log sum_p exp(-softmax_scale d(i, p)^2) / sum_{j != i} exp(-softmax_scale d(i, j)^2)``",
-    ),
-    "pnp": _Entry(
-        "PNPLoss",
-        "Li et al., AAAI 2022, arXiv 2102.04640",
-        "``mean_i 1/|P_i| sum_{p in P_i} f(R_ip)``, ``R_ip = sum_n sigmoid((s_in - s_ip) / anneal)``, the "
-        "negatives ranked before p; f the identity for variant O",
-        takes_references=False,
-    ),
-    "sub_center_arcface": _Entry(
-        "SubCenterArcFaceLoss",
-        "Deng et al., ECCV 2020",
-        "ArcFace, whose cosine to a class is the largest one to its sub_centers",
-        repaired=_SubCenterArcFace,
-    ),
-    "tuplet_margin": _Entry(
-        "TupletMarginLoss",
-        "Yu and Tao, ICCV 2019",
-        "``mean over positive pairs of log(1 + sum_n exp(scale (cos theta_an - cos(theta_ap - margin))))``, "
-        "margin in degrees",
-        repaired=_TupletMargin,
-    ),
-}
+class CosFace(PmlClassVectorLoss, CosFaceLoss):
+    """Softmax over class vectors with an additive margin on the target's cosine.
+
+    Formula: ``mean_i -log softmax_c(scale * z_ic)_{y_i}``, z the cosines to the class vectors, the target's
+    ``cos(theta) - margin``.
+
+    Reference implementation: the library's ``CosFaceLoss``, unchanged.
+    """
+
+    name = "cosface"
+    paper = "Wang et al., CVPR 2018, arXiv 1801.09414"
+    when = "As arcface, easier to train."
+
+    def __init__(self, num_classes: int, embedding_dim: int, margin: float = 0.35, scale: float = 64) -> None:
+        super().__init__(num_classes=num_classes, embedding_size=embedding_dim, margin=margin, scale=scale)
 
 
-def _adopt(name: str, entry: _Entry) -> type[Loss]:
-    """A class whose signature holds the library's own parameters and nothing that a file cannot say."""
-    library_class = entry.repaired or getattr(library_losses, entry.library_name)
-    settings = _settings(library_class)
-    if name == "margin":
-        del settings["num_classes"]  # with it the margin is one per class, and labels must be codes
-    to_theirs = {ours: theirs for ours, theirs in _OURS_TO_THEIRS.items() if theirs in settings}
-    to_ours = {theirs: ours for ours, theirs in to_theirs.items()}
+class FastAP(PmlLoss, FastAPLoss):
+    """Average precision over a soft histogram of distances.
 
-    class Adopted(Loss, library_class):  # type: ignore[misc, valid-type]
-        paper: ClassVar[str] = entry.paper
-        takes_references: ClassVar[bool] = entry.takes_references and "num_classes" not in settings
+    Formula: ``mean_i 1 - 1/|P_i| sum_b h+_b H+_b / H_b``, h+ the soft histogram of the squared distances to
+    the positives over num_bins, H+ and H the running sums over the positives and over all.
 
-        def __init__(self, **parameters: Any) -> None:
-            given = {to_theirs.get(key, key): value for key, value in parameters.items()}
-            super().__init__(**given)
-            self.codes = int(given["num_classes"]) if "num_classes" in given else None
+    Reference implementation: the library's ``FastAPLoss``, unchanged.
+    """
 
-        def compute_loss(
-            self,
-            embeddings: Tensor,
-            labels: Tensor,
-            indices_tuple: Indices | None,
-            ref_emb: Tensor,
-            ref_labels: Tensor,
-        ) -> LossTerms:
-            if self.codes is not None:
-                check_codes(labels, self.codes)
-            terms: LossTerms = super().compute_loss(embeddings, labels, indices_tuple, ref_emb, ref_labels)
-            # the library's mean of no losses is not a number
-            empty = all(
-                torch.is_tensor(part["losses"]) and not part["losses"].numel() for part in terms.values()
-            )
-            return self.zero_losses() if empty else terms
+    name = "fast_ap"
+    paper = "Cakir et al., CVPR 2019"
+    when = "When average precision is the figure that matters; wants large batches."
+    takes_references = False
 
-    Adopted.__name__ = Adopted.__qualname__ = entry.library_name.removesuffix("Loss")
-    Adopted.__doc__ = _docstring(entry)
-    Adopted.__signature__ = inspect.Signature(
-        [
-            parameter.replace(name=to_ours.get(key, key), kind=inspect.Parameter.KEYWORD_ONLY)
-            for key, parameter in settings.items()
-        ]
-    )
-    return Adopted
+    def __init__(self, num_bins: int = 10) -> None:
+        super().__init__(num_bins=num_bins)
 
 
-def _docstring(entry: _Entry) -> str:
-    released = entry.repaired.__doc__ if entry.repaired else "the library's, unchanged."
-    return "\n\n".join(
-        [
-            f"The library's ``{entry.library_name}``.",
-            f"Formula: {entry.formula}.",
-            f"In released code: {released}",
-        ]
-    )
+class IntraPairVariance(PmlLoss, IntraPairVarianceLoss):
+    """Positive pairs that are less similar than the mean are pulled, negative ones that are more are pushed.
+
+    Formula: ``mean over p with l > 0 of [(1 - pos_eps) mean(s_p) - s_p]_+^2 + mean over n with l > 0 of
+    [s_n - (1 + neg_eps) mean(s_n)]_+^2``, s the cosines of all positive and of all negative pairs.
+
+    Reference implementation: the library's ``IntraPairVarianceLoss``, unchanged.
+    """
+
+    name = "intra_pair_variance"
+    paper = "Yu and Tao, ICCV 2019"
+    when = "Added to another loss to even out the pairs of a batch. Never alone."
+
+    def __init__(self, pos_eps: float = 0.01, neg_eps: float = 0.01) -> None:
+        super().__init__(pos_eps=pos_eps, neg_eps=neg_eps)
 
 
-def _settings(library_class: type[BaseMetricLossFunction]) -> dict[str, inspect.Parameter]:
-    """Parameters of the class and of the bases that its ``*args`` go to, none of the reducers' and such."""
-    found: dict[str, inspect.Parameter] = {}
-    for base in library_class.__mro__:
-        parameters = inspect.signature(base.__init__).parameters  # type: ignore[misc]
-        for key, parameter in parameters.items():
-            if key not in _NOT_FOR_A_FILE:
-                found.setdefault(key, parameter)
-        if "args" not in parameters:
-            break
-    return found
+class Margin(PmlLoss, MarginLoss):
+    """Positive pairs nearer and negative pairs further than one boundary, each by a margin.
+
+    Formula: ``sum over triplets of [d(a, p) - beta + margin]_+ + [beta - d(a, n) + margin]_+`` over the
+    number of terms above 0, d the L2 distance of unit vectors; plus nu * beta when beta is learned.
+
+    Reference implementation: the library's ``MarginLoss``, unchanged; one beta for all classes.
+    """
+
+    name = "margin"
+    paper = "Wu et al., ICCV 2017, arXiv 1706.07567"
+    when = "Pairs with one boundary for all; add the distance_weighted miner."
+
+    def __init__(
+        self,
+        margin: float = 0.2,
+        nu: float = 0,
+        beta: float = 1.2,
+        triplets_per_anchor: int | Literal["all"] = "all",
+        learn_beta: bool = False,
+    ) -> None:
+        super().__init__(
+            margin=margin, nu=nu, beta=beta, triplets_per_anchor=triplets_per_anchor, learn_beta=learn_beta
+        )
 
 
-ADOPTED: dict[str, type[Loss]] = {name: _adopt(name, entry) for name, entry in _ENTRIES.items()}
+class NCA(PmlLoss, NCALoss):
+    """The probability that a random neighbour of an item is of its class.
+
+    Formula: ``mean_i -log sum_p exp(-softmax_scale d(i, p)^2) / sum_{j != i} exp(-softmax_scale d(i, j)^2)``.
+
+    Reference implementation: the library's ``NCALoss``, unchanged.
+    """
+
+    name = "nca"
+    paper = "Goldberger et al., NeurIPS 2004"
+    when = "Few items of each class and no wish for margins."
+
+    def __init__(self, softmax_scale: float = 1) -> None:
+        super().__init__(softmax_scale=softmax_scale)
+
+
+class PNP(PmlLoss, PNPLoss):
+    """The soft number of negatives ranked before each positive.
+
+    Formula: ``mean_i 1/|P_i| sum_{p in P_i} f(R_ip)``, ``R_ip = sum_n sigmoid((s_in - s_ip) / anneal)``, the
+    negatives ranked before p; f the identity for variant O.
+
+    Reference implementation: the library's ``PNPLoss``, unchanged.
+    """
+
+    name = "pnp"
+    paper = "Li et al., AAAI 2022, arXiv 2102.04640"
+    when = "When the ranking above the positives is the figure that matters; cubic in the batch."
+    takes_references = False
+
+    def __init__(
+        self,
+        b: float = 2,
+        alpha: float = 1,
+        anneal: float = 0.01,
+        variant: Literal["Ds", "Dq", "Iu", "Ib", "O"] = "O",
+    ) -> None:
+        super().__init__(b=b, alpha=alpha, anneal=anneal, variant=variant)
+
+
+class SubCenterArcFace(PmlClassVectorLoss, _FiniteSlopeAtTarget, SubCenterArcFaceLoss):
+    """ArcFace with several centres of each class.
+
+    Formula: ArcFace, whose cosine to a class is the largest one to its sub_centers.
+
+    Reference implementation: the library's ``SubCenterArcFaceLoss``; the gradient of an item on its
+    sub-centre is no number there, and 0 here.
+    """
+
+    name = "sub_center_arcface"
+    paper = "Deng et al., ECCV 2020"
+    when = "As arcface, with noisy labels or classes of several looks."
+
+    def __init__(
+        self,
+        num_classes: int,
+        embedding_dim: int,
+        margin: float = 28.6,
+        scale: float = 64,
+        sub_centers: int = 3,
+    ) -> None:
+        super().__init__(
+            num_classes=num_classes,
+            embedding_size=embedding_dim,
+            margin=margin,
+            scale=scale,
+            sub_centers=sub_centers,
+        )
+
+
+class TupletMargin(PmlLoss, TupletMarginLoss):
+    """Softmax over an anchor's negatives against each positive, with a margin on the positive's angle.
+
+    Formula: ``mean over positive pairs of log(1 + sum_n exp(scale (cos theta_an - cos(theta_ap -
+    margin))))``, margin in degrees.
+
+    Reference implementation: the library's ``TupletMarginLoss``; the gradient of two equal items is no number
+    there, and 0 here.
+    """
+
+    name = "tuplet_margin"
+    paper = "Yu and Tao, ICCV 2019"
+    when = "Hard negatives of an anchor together, with an angular margin."
+
+    def __init__(self, margin: float = 5.73, scale: float = 64) -> None:
+        super().__init__(margin=margin, scale=scale)
+
+    def _compute_loss(self, pos_pairs: Any, neg_pairs: Any, indices_tuple: Indices) -> LossTerms:
+        if torch.is_tensor(pos_pairs):  # an empty list when there are none
+            pos_pairs = _clamp_cosines(pos_pairs)
+        return super()._compute_loss(pos_pairs, neg_pairs, indices_tuple)
+
+
+def _clamp_cosines(cosines: Tensor) -> Tensor:
+    """Cosines whose angle has a finite slope: not 1, -1 or rounded beyond."""
+    most = 1 - 8 * torch.finfo(cosines.dtype).eps
+    return cosines.clamp(-most, most)

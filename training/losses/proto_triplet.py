@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
-from training.losses.base import Indices, Loss, LossTerms, per_element
-from training.losses.parts.distances import squared_distances
-from training.losses.parts.episodes import in_support
-from training.losses.parts.pair_masks import item_weights
+from training.losses.base import Loss, LossTerms, build_element_terms
+from training.losses.parts.distances import compute_squared_distances
+from training.losses.parts.episodes import check_shots, split_episode
+from training.losses.parts.loss_batch import LossBatch
 
 NEAREST = 1e-6  # under the root, as in the authors' code
 
@@ -32,55 +29,46 @@ class ProtoTriplet(Loss):
         shots: null; with a number the first ``shots`` items of each class in the batch are the support and
             the others the queries, as in an episode (sampler ``episodic``).
 
-    Neighbours: triplet on means: one positive and the hardest negative; ProxyNCA with computed proxies.
+    Related losses: triplet on means: one positive and the hardest negative; ProxyNCA with computed proxies.
 
-    In released code: the same values for unit vectors; distances of raw features, and always an episode.
+    Reference implementation: the same values for unit vectors; distances of raw features, and always an
+    episode.
     """
 
-    paper: ClassVar[str] = "Mendez-Ruiz et al., SuSana Distancia is All You Need, 2023, arXiv 2305.09062"
+    name = "proto_triplet"
+    paper = "Mendez-Ruiz et al., SuSana Distancia is All You Need, 2023, arXiv 2305.09062"
+    when = "Few-shot training: episodes of few items of many classes."
 
     def __init__(self, margin: float = 0.5, shots: int | None = None) -> None:
         super().__init__()
-        if shots is not None and shots < 1:
-            raise ValueError(f"shots must be at least 1, found {shots}")
-        self.margin, self.shots = margin, shots
+        self.margin, self.shots = margin, check_shots(shots)
 
-    def compute_loss(
-        self,
-        embeddings: Tensor,
-        labels: Tensor,
-        indices_tuple: Indices | None,
-        ref_emb: Tensor,
-        ref_labels: Tensor,
-    ) -> LossTerms:
+    def compute_terms(self, batch: LossBatch) -> LossTerms:
         """The hinge of every query that has a prototype of its own class and one of another."""
-        alone = ref_emb is embeddings
-        weights = item_weights(len(labels), indices_tuple if alone else None, embeddings)
-        if alone and self.shots:
-            support = in_support(labels, self.shots)
-            ref_emb, ref_labels = embeddings[support], labels[support]
-            embeddings, labels, weights = embeddings[~support], labels[~support], weights[~support]
-            alone = False
-        items = F.normalize(embeddings, dim=1)
-        support = items if alone else F.normalize(ref_emb, dim=1)
-        classes, codes = torch.unique(ref_labels, return_inverse=True)
+        weights = None if batch.has_references else batch.compute_item_weights()
+        batch, queries = split_episode(batch, self.shots)
+        items = F.normalize(batch.embeddings, dim=1)
+        support = F.normalize(batch.references, dim=1) if batch.has_references else items
+        classes, codes = torch.unique(batch.reference_labels, return_inverse=True)
         counts = torch.bincount(codes, minlength=len(classes)).to(items.dtype)
         sums = items.new_zeros(len(classes), items.shape[1]).index_add(0, codes, support)
 
-        mine = labels[:, None] == classes[None, :]
-        squared = squared_distances(items, sums / counts[:, None])
+        is_own = batch.labels[:, None] == classes[None, :]
+        squared = compute_squared_distances(items, sums / counts[:, None])
         rest = counts[None, :].expand(len(items), -1)
-        if alone:
+        if not batch.has_references:
             others = (sums[codes] - items) / (counts[codes] - 1).clamp(min=1)[:, None]
-            squared = torch.where(mine, (items - others).square().sum(1, keepdim=True), squared)
-            rest = rest - mine.to(items.dtype)
+            squared = torch.where(is_own, (items - others).square().sum(1, keepdim=True), squared)
+            rest = rest - is_own.to(items.dtype)
         distance = (squared + NEAREST).sqrt()
 
         highest = torch.finfo(distance.dtype).max
-        own = torch.where(mine, distance, 0).sum(1)
-        nearest = distance.masked_fill(mine, highest).min(1).values if len(classes) else own
-        counted = (mine & (rest > 0)).any(1) & (~mine).any(1)
+        own = torch.where(is_own, distance, 0).sum(1)
+        nearest = distance.masked_fill(is_own, highest).min(1).values if len(classes) else own
+        counted = (is_own & (rest > 0)).any(1) & (~is_own).any(1)
         if not counted.any():
             return self.zero_losses()
-        losses = torch.where(counted, own - nearest + self.margin, 0).relu() * weights
-        return per_element(losses[counted])
+        losses = torch.where(counted, own - nearest + self.margin, 0).relu()
+        if weights is not None:
+            losses = losses * (weights if queries is None else weights[queries])
+        return build_element_terms(losses[counted])

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 
-from training.losses.base import Indices, LossTerms, reduced
-from training.losses.class_vector_base import ClassVectorLoss, cosines
-from training.losses.parts.mixed_pairs import MixedPairs, Roles
-from training.losses.parts.pair_masks import item_weights, masked_logsumexp, soft_logsumexp
+from training.losses.base import LossTerms, build_scalar_terms
+from training.losses.class_vector_base import ClassVectorLoss, compute_cosines
+from training.losses.parts.mixed_pairs import MixedPairs
+from training.losses.parts.pair_masks import masked_logsumexp, soft_logsumexp
 
 
 class ProxyAnchor(ClassVectorLoss):
@@ -26,14 +24,17 @@ class ProxyAnchor(ClassVectorLoss):
         margin: delta, 0.1. alpha: 32. Both the paper's. Proxies want some 100 times the network's learning
             rate (the authors' script).
 
-    Neighbours: ProxyNCA has the item as anchor; multi-similarity is the same form without proxies.
+    Related losses: ProxyNCA has the item as anchor; multi-similarity is the same form without proxies.
 
-    In released code: the same values without a miner; with one, the library 2.9 multiplies an item's term by
-    exp(w - 1) for its weight w, so items that were not chosen count e^-1 of the others instead of nothing.
+    Reference implementation: the same values without a miner; with one, the library 2.9 multiplies an item's
+    term by exp(w - 1) for its weight w, so items that were not chosen count e^-1 of the others instead of
+    nothing.
     """
 
-    paper: ClassVar[str] = "Kim et al., Proxy Anchor Loss, CVPR 2020, arXiv 2003.13911"
-    roles: ClassVar[Roles] = "class_anchors"
+    name = "proxy_anchor"
+    paper = "Kim et al., Proxy Anchor Loss, CVPR 2020, arXiv 2003.13911"
+    when = "Fast and strong on some hundreds to thousands of classes; robust to batch composition."
+    roles = "class_anchors"
 
     def __init__(
         self, num_classes: int, embedding_dim: int, margin: float = 0.1, alpha: float = 32.0
@@ -48,41 +49,35 @@ class ProxyAnchor(ClassVectorLoss):
         """Float [num_classes, d], not of unit length."""
         return self.proxies
 
-    def compute_loss(
-        self,
-        embeddings: Tensor,
-        labels: Tensor,
-        indices_tuple: Indices | None,
-        ref_emb: Tensor,
-        ref_labels: Tensor,
-    ) -> LossTerms:
+    def compute_weighted_terms(self, embeddings: Tensor, labels: Tensor, weights: Tensor | None) -> LossTerms:
         """Means over proxies, so one number."""
-        self.check(embeddings, labels, ref_emb)
-        similarity = cosines(self.proxies.to(embeddings.dtype), embeddings)
-        mine = torch.arange(self.num_classes, device=labels.device)[:, None] == labels[None, :]
-        if indices_tuple is None:
-            return self.terms_of_cosines(similarity, mine, ~mine)
-        weights = item_weights(len(labels), indices_tuple, embeddings).expand_as(similarity)
-        pull, push = self._exponents(similarity)
-        positive = soft_logsumexp(pull, weights, mine, with_one=True)
-        return self._terms(positive, soft_logsumexp(push, weights, ~mine, with_one=True), mine)
+        similarity = compute_cosines(self.proxies.to(embeddings.dtype), embeddings)
+        is_own = torch.arange(self.num_classes, device=labels.device)[:, None] == labels[None, :]
+        if weights is None:
+            return self.compute_terms_of_cosines(similarity, is_own, ~is_own)
+        weights = weights.expand_as(similarity)
+        pull, push = self._compute_exponents(similarity)
+        positive = soft_logsumexp(pull, weights, is_own, with_one=True)
+        negative = soft_logsumexp(push, weights, ~is_own, with_one=True)
+        return self._build_terms(positive, negative, is_own)
 
-    def terms_of_cosines(self, cosines: Tensor, positive: Tensor, negative: Tensor) -> LossTerms:
+    def compute_terms_of_cosines(self, cosines: Tensor, positive: Tensor, negative: Tensor) -> LossTerms:
         """From the cosines [num_classes, n] of all proxies and items."""
-        pull, push = self._exponents(cosines)
+        pull, push = self._compute_exponents(cosines)
         pulled = masked_logsumexp(pull, positive, dim=1, with_one=True)
-        return self._terms(pulled, masked_logsumexp(push, negative, dim=1, with_one=True), positive)
+        pushed = masked_logsumexp(push, negative, dim=1, with_one=True)
+        return self._build_terms(pulled, pushed, positive)
 
-    def _exponents(self, similarity: Tensor) -> tuple[Tensor, Tensor]:
-        return -self.scale * (similarity - self.delta), self.scale * (similarity + self.delta)
-
-    def _terms(self, positive: Tensor, negative: Tensor, mine: Tensor) -> LossTerms:
-        return reduced(positive.sum() / mine.any(1).sum().clamp(min=1) + negative.mean())
-
-    def mixed(self, pairs: MixedPairs) -> LossTerms:
+    def compute_mixed_terms(self, pairs: MixedPairs) -> LossTerms:
         """Generalised form: sigma = log(1 + x), the mean over the proxies that have mixed items."""
-        pull, push = self._exponents(pairs.similarity)
+        pull, push = self._compute_exponents(pairs.similarity)
         positive = soft_logsumexp(pull, pairs.target, pairs.valid, with_one=True)
         negative = soft_logsumexp(push, 1 - pairs.target, pairs.valid, with_one=True)
         anchors = pairs.valid.any(dim=1).sum().clamp(min=1)
-        return reduced((positive + negative).sum() / anchors)
+        return build_scalar_terms((positive + negative).sum() / anchors)
+
+    def _compute_exponents(self, similarity: Tensor) -> tuple[Tensor, Tensor]:
+        return -self.scale * (similarity - self.delta), self.scale * (similarity + self.delta)
+
+    def _build_terms(self, positive: Tensor, negative: Tensor, is_own: Tensor) -> LossTerms:
+        return build_scalar_terms(positive.sum() / is_own.any(1).sum().clamp(min=1) + negative.mean())

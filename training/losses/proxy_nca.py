@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.losses.base import LossTerms, per_element
-from training.losses.class_vector_base import ClassVectorLoss, cosines
-from training.losses.parts.mixed_pairs import MixedPairs, Roles
+from training.losses.base import LossTerms, build_element_terms
+from training.losses.class_vector_base import ClassVectorLoss, compute_cosines
+from training.losses.parts.mixed_pairs import MixedPairs
 from training.losses.parts.pair_masks import soft_logsumexp
 
 
@@ -24,16 +22,18 @@ class ProxyNCA(ClassVectorLoss):
     Parameters:
         scale: 1, as in the paper.
 
-    Neighbours: ``proxy_nca_plus_plus`` is this with scale 9; normalised softmax has cosines in place of
+    Related losses: ``proxy_nca_plus_plus`` is this with scale 9; normalised softmax has cosines in place of
     ``-d^2 = 2 cos - 2``, so it is this with scale 1 / (2 temperature).
 
-    In released code: the paper leaves the target out of the denominator, which makes values negative and
-    lets satisfied items go on pulling; the library's softmax form is taken, in log space: the library drops
-    items whose probability underflows, the hardest ones.
+    Reference implementation: the paper leaves the target out of the denominator, which makes values negative
+    and lets satisfied items go on pulling; the library's softmax form is taken, in log space: the library
+    drops items whose probability underflows, the hardest ones.
     """
 
-    paper: ClassVar[str] = "Movshovitz-Attias et al., No Fuss, ICCV 2017, arXiv 1703.07464"
-    roles: ClassVar[Roles] = "class_references"
+    name = "proxy_nca"
+    paper = "Movshovitz-Attias et al., No Fuss, ICCV 2017, arXiv 1703.07464"
+    when = "Fast convergence from small batches; prefer proxy_nca_plus_plus."
+    roles = "class_references"
 
     def __init__(self, num_classes: int, embedding_dim: int, scale: float = 1.0) -> None:
         super().__init__(num_classes)
@@ -45,22 +45,24 @@ class ProxyNCA(ClassVectorLoss):
         """Float [num_classes, d], not of unit length."""
         return self.proxies
 
-    def per_item(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+    def compute_item_losses(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy over the proxies."""
-        logits = 2 * self.scale * cosines(embeddings, self.proxies)  # -d^2 = 2 cos - 2; softmax drops the 2
+        logits = (
+            2 * self.scale * compute_cosines(embeddings, self.proxies)
+        )  # -d^2 = 2 cos - 2; softmax drops the 2
         return F.cross_entropy(logits, labels, reduction="none")
 
-    def terms_of_cosines(self, cosines: Tensor, positive: Tensor, negative: Tensor) -> LossTerms:
+    def compute_terms_of_cosines(self, cosines: Tensor, positive: Tensor, negative: Tensor) -> LossTerms:
         """Per item, from its cosines to all proxies."""
         labels = positive.to(torch.uint8).argmax(1)
-        return per_element(F.cross_entropy(2 * self.scale * cosines, labels, reduction="none"))
+        return build_element_terms(F.cross_entropy(2 * self.scale * cosines, labels, reduction="none"))
 
-    def mixed(self, pairs: MixedPairs) -> LossTerms:
+    def compute_mixed_terms(self, pairs: MixedPairs) -> LossTerms:
         """Generalised form: sigma+ identity, sigma- log, over one mixed proxy per hardest other proxy."""
         logits = self.scale * (2 * pairs.similarity - 2)
         pull = torch.where(pairs.valid, pairs.target * -logits, 0).sum(1)
         push = soft_logsumexp(logits, 1 - pairs.target, pairs.valid)
-        return per_element((pull + push)[pairs.valid.any(1)])
+        return build_element_terms((pull + push)[pairs.valid.any(1)])
 
 
 class ProxyNCAPlusPlus(ProxyNCA):
@@ -74,12 +76,15 @@ class ProxyNCAPlusPlus(ProxyNCA):
         temperature: 1/9, the authors' code (it scales both vectors to length 3). They train proxies with
             a learning rate 100,000 times the network's.
 
-    Neighbours: see ``proxy_nca``.
+    Related losses: see ``proxy_nca``.
 
-    In released code: the same values; the rest of the paper (pooling, class-balanced batches) is not a loss.
+    Reference implementation: the same values; the rest of the paper (pooling, class-balanced batches) is not
+    a loss.
     """
 
-    paper: ClassVar[str] = "Teh et al., ProxyNCA++, ECCV 2020, arXiv 2004.01113"
+    name = "proxy_nca_plus_plus"
+    paper = "Teh et al., ProxyNCA++, ECCV 2020, arXiv 2004.01113"
+    when = "Fast convergence from small batches, some thousands of classes."
 
     def __init__(self, num_classes: int, embedding_dim: int, temperature: float = 1 / 9) -> None:
         super().__init__(num_classes, embedding_dim, scale=1 / temperature)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.losses.base import CosineSimilarity, Indices, Loss, LossTerms, per_element
-from training.losses.parts.kmeans import cluster
-from training.losses.parts.pair_masks import pair_masks
-from training.losses.sup_con import contrast
+from training.losses.base import CosineSimilarity, Loss, LossTerms, build_element_terms
+from training.losses.parts.kmeans import cluster_classes
+from training.losses.parts.loss_batch import LossBatch
+from training.losses.sup_con import compute_contrast
 
 
 class SBCL(Loss):
@@ -30,15 +28,17 @@ class SBCL(Loss):
         memory_size: 4096 recent items are clustered. every: 200 steps pass between two clusterings and
             before the first (the authors: 10 epochs); until then it is SupCon.
 
-    Neighbours: SupCon when every class is one subclass.
+    Related losses: SupCon when every class is one subclass.
 
-    In released code: the whole training set is embedded and clustered between epochs, and items carry their
-    subclass; here the loss clusters what it saw lately, and an item belongs to the nearest centre of its
-    class. All of it is state that a checkpoint keeps. Their CIFAR script divides the first term by 0.07 /
+    Reference implementation: the whole training set is embedded and clustered between epochs, and items carry
+    their subclass; here the loss clusters what it saw lately, and an item belongs to the nearest centre of
+    its class. All of it is state that a checkpoint keeps. Their CIFAR script divides the first term by 0.07 /
     temperature and counts the other view of an image as a positive of both terms; here there are no views.
     """
 
-    paper: ClassVar[str] = "Hou et al., Subclass-balancing Contrastive Learning, ICCV 2023, arXiv 2306.15925"
+    name = "sbcl"
+    paper = "Hou et al., Subclass-balancing Contrastive Learning, ICCV 2023, arXiv 2306.15925"
+    when = "Class sizes that differ by an order of magnitude."
 
     seen: Tensor
     seen_labels: Tensor
@@ -68,29 +68,22 @@ class SBCL(Loss):
         self.register_buffer("center_temperatures", torch.full((most,), temperature))
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
-    def compute_loss(
-        self,
-        embeddings: Tensor,
-        labels: Tensor,
-        indices_tuple: Indices | None,
-        ref_emb: Tensor,
-        ref_labels: Tensor,
-    ) -> LossTerms:
+    def compute_terms(self, batch: LossBatch) -> LossTerms:
         """Both levels, per item."""
-        if self.training and torch.is_grad_enabled() and ref_emb is embeddings:
-            self._remember(F.normalize(embeddings.detach(), dim=1), labels)
-        positive, negative = pair_masks(labels, ref_labels, indices_tuple, ref_emb is embeddings)
-        subclass, temperature = self.subclasses(embeddings, labels)
-        ref_subclass, _ = self.subclasses(ref_emb, ref_labels)
-        similarity = self.distance(embeddings, ref_emb)
+        if self.training and torch.is_grad_enabled() and not batch.has_references:
+            self._remember(F.normalize(batch.embeddings.detach(), dim=1), batch.labels)
+        positive, negative = batch.build_pair_masks()
+        subclass, temperature = self.assign_subclasses(batch.embeddings, batch.labels)
+        ref_subclass, _ = self.assign_subclasses(batch.references, batch.reference_labels)
+        similarity = self.distance(batch.embeddings, batch.references)
         siblings = positive & (subclass[:, None] == ref_subclass[None, :])
         others = positive | negative
-        fine = contrast(similarity / self.temperature, siblings, others)
+        fine = compute_contrast(similarity / self.temperature, siblings, others)
         cousins = positive & ~siblings
-        coarse = contrast(similarity / temperature[:, None], cousins, others & ~siblings)
-        return per_element(fine + self.gamma * coarse)
+        coarse = compute_contrast(similarity / temperature[:, None], cousins, others & ~siblings)
+        return build_element_terms(fine + self.gamma * coarse)
 
-    def subclasses(self, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def assign_subclasses(self, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Subclass of each item, int [n], and its temperature, float [n]. -1 - label before clustering."""
         items = F.normalize(embeddings.detach(), dim=1)
         mine = labels[:, None] == self.center_labels[None, :]
@@ -102,15 +95,17 @@ class SBCL(Loss):
 
     @torch.no_grad()
     def _remember(self, items: Tensor, labels: Tensor) -> None:
-        """Keep the newest items in front; cluster them when it is time."""
+        """Keep the newest items in front; cluster them every so many steps."""
         room = len(self.seen)
         self.seen = torch.cat([items.to(self.seen), self.seen])[:room]
         self.seen_labels = torch.cat([labels, self.seen_labels])[:room]
         self.steps += 1
         if int(self.steps) % self.every == 0:
             kept = self.seen_labels >= 0
-            found = cluster(self.seen[kept], self.seen_labels[kept], self.cluster_size, self.temperature)
-            k = min(len(found.labels), len(self.center_labels))
-            self.centers.zero_()[:k] = found.centers[:k]
-            self.center_labels.fill_(-1)[:k] = found.labels[:k]
-            self.center_temperatures.fill_(self.temperature)[:k] = found.temperatures[:k]
+            clusters = cluster_classes(
+                self.seen[kept], self.seen_labels[kept], self.cluster_size, self.temperature
+            )
+            k = min(len(clusters.labels), len(self.center_labels))
+            self.centers.zero_()[:k] = clusters.centers[:k]
+            self.center_labels.fill_(-1)[:k] = clusters.labels[:k]
+            self.center_temperatures.fill_(self.temperature)[:k] = clusters.temperatures[:k]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 
-from training.losses.class_vector_base import ClassVectorLoss, cosines
+from training.losses.class_vector_base import ClassVectorLoss, compute_cosines
 
 
 class SFace(ClassVectorLoss):
@@ -23,12 +21,15 @@ class SFace(ClassVectorLoss):
         scale: 64, k: 80, the authors'. inner: 0.87, outer: 1.20 radians, their choice for CASIA-WebFace
             (0.88 and 1.25 for VGGFace2, 0.90 and 1.20 for MS1MV2).
 
-    Neighbours: ArcFace and CosFace, which pull and push without end; robust to wrong labels for it.
+    Related losses: ArcFace and CosFace, which pull and push without end; robust to wrong labels for it.
 
-    In released code: acos without a clamp, NaN once float32 makes a cosine larger than 1; clamped here.
+    Reference implementation: acos without a clamp, NaN once float32 makes a cosine larger than 1; clamped
+    here.
     """
 
-    paper: ClassVar[str] = "Zhong et al., SFace, IEEE TIP 2021, arXiv 2205.12010"
+    name = "sface"
+    paper = "Zhong et al., SFace, IEEE TIP 2021, arXiv 2205.12010"
+    when = "Wrong labels in the training data: it does not pull or push without end."
 
     def __init__(
         self,
@@ -48,9 +49,9 @@ class SFace(ClassVectorLoss):
         """Float [num_classes, d], not of unit length."""
         return self.weight
 
-    def per_item(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+    def compute_item_losses(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Rescaled cosines."""
-        cosine = cosines(embeddings, self.weight)
+        cosine = compute_cosines(embeddings, self.weight)
         angle = torch.acos(cosine.detach().clamp(-1, 1))
         pull = torch.sigmoid(self.k * (angle.gather(1, labels[:, None]) - self.inner))
         factors = torch.sigmoid(-self.k * (angle - self.outer)).scatter(1, labels[:, None], -pull)

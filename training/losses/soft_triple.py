@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from training.losses.base import Indices, Loss, LossTerms, SoftTripleLoss
-from training.losses.class_vector_base import check_codes
+from training.losses.base import Loss, LossTerms, SoftTripleLoss
+from training.losses.class_vector_base import check_class_codes
+from training.losses.parts.loss_batch import LossBatch
 
 
 class SoftTriple(Loss, SoftTripleLoss):
@@ -23,13 +23,16 @@ class SoftTriple(Loss, SoftTripleLoss):
         centers_per_class: 10. scale: 20, gamma: 0.1, margin: 0.01, the authors'.
         tau: 0.2, the authors'; the library leaves it out unless given a regulariser.
 
-    Neighbours: with one centre per class it is normalised softmax with a margin.
+    Related losses: with one centre per class it is normalised softmax with a margin.
 
-    In released code: the library's, and the regulariser of the authors' code (over C K (K - 1) terms).
+    Reference implementation: the library's, and the regulariser of the authors' code (over C K (K - 1)
+    terms).
     """
 
-    paper: ClassVar[str] = "Qian et al., SoftTriple, ICCV 2019, arXiv 1909.05235"
-    takes_references: ClassVar[bool] = False
+    name = "soft_triple"
+    paper = "Qian et al., SoftTriple, ICCV 2019, arXiv 1909.05235"
+    when = "Classes of several looks (centres per class), a few hundred classes."
+    takes_references = False
 
     def __init__(
         self,
@@ -52,24 +55,17 @@ class SoftTriple(Loss, SoftTripleLoss):
         self.tau = tau
         self.classes, self.centers = num_classes, centers_per_class
 
-    def compute_loss(
-        self,
-        embeddings: Tensor,
-        labels: Tensor,
-        indices_tuple: Indices | None,
-        ref_emb: Tensor,
-        ref_labels: Tensor,
-    ) -> LossTerms:
+    def compute_terms(self, batch: LossBatch) -> LossTerms:
         """The library's terms and the regulariser, added to each item so that the mean holds it once."""
-        check_codes(labels, self.classes)
-        terms = super().compute_loss(embeddings, labels, indices_tuple, ref_emb, ref_labels)
+        check_class_codes(batch.labels, self.classes)
+        terms = super().compute_terms(batch)
         if self.tau and self.centers > 1:
-            terms["loss"]["losses"] = terms["loss"]["losses"] + self.tau * self.regularizer()
+            terms["loss"]["losses"] = terms["loss"]["losses"] + self.tau * self.compute_regularizer()
         return terms
 
-    def regularizer(self) -> Tensor:
+    def compute_regularizer(self) -> Tensor:
         """Mean distance between the centres of a class: small when it needs fewer of them."""
-        centers = torch.nn.functional.normalize(self.get_parameter("fc"), dim=0).T
+        centers = F.normalize(self.get_parameter("fc"), dim=0).T
         centers = centers.view(self.classes, self.centers, -1)
         upper = torch.triu_indices(self.centers, self.centers, offset=1, device=centers.device)
         cosine = (centers @ centers.transpose(1, 2))[:, upper[0], upper[1]]

@@ -1,13 +1,11 @@
-"""Supervised contrastive loss, and the sum that its relatives share."""
+"""Supervised contrastive loss, and the sum that SBCL shares with it."""
 
 from __future__ import annotations
-
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from training.losses.base import CosineSimilarity, LossTerms, PairLoss, per_element
+from training.losses.base import CosineSimilarity, LossTerms, PairLoss, build_element_terms
 from training.losses.parts.pair_masks import masked_logsumexp
 
 
@@ -22,26 +20,28 @@ class SupCon(PairLoss):
     Parameters:
         temperature: 0.1, the paper's.
 
-    Neighbours: SBCL adds subclasses; NT-Xent sums over single positives.
+    Related losses: SBCL adds subclasses; NT-Xent sums over single positives.
 
-    In released code: the library's values, but its mean leaves out losses of exactly 0, and it is 0 for a
-    batch without negatives; here a batch of one class is spread evenly, as the formula says.
+    Reference implementation: the library's values, but its mean leaves out losses of exactly 0, and it is 0
+    for a batch without negatives; here a batch of one class is spread evenly, as the formula says.
     """
 
-    paper: ClassVar[str] = "Khosla et al., Supervised Contrastive Learning, NeurIPS 2020, arXiv 2004.11362"
+    name = "sup_con"
+    paper = "Khosla et al., Supervised Contrastive Learning, NeurIPS 2020, arXiv 2004.11362"
+    when = "Large batches with several positives per item."
 
     def __init__(self, temperature: float = 0.1) -> None:
         super().__init__(distance=CosineSimilarity())
         self.temperature = temperature
 
-    def terms(self, matrix: Tensor, positive: Tensor, negative: Tensor) -> LossTerms:
+    def compute_pair_terms(self, matrix: Tensor, positive: Tensor, negative: Tensor) -> LossTerms:
         """Per item that has a positive."""
-        losses = contrast(matrix / self.temperature, positive, positive | negative)
+        losses = compute_contrast(matrix / self.temperature, positive, positive | negative)
         kept = losses[positive.any(1)]
-        return per_element(kept) if len(kept) else self.zero_losses()
+        return build_element_terms(kept) if len(kept) else self.zero_losses()
 
 
-def contrast(logits: Tensor, positive: Tensor, others: Tensor) -> Tensor:
+def compute_contrast(logits: Tensor, positive: Tensor, others: Tensor) -> Tensor:
     """``-mean over positives of (logit - log sum over others of exp)`` per row [n]; 0 without positives.
 
     Args:

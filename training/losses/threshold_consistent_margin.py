@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from training.losses.base import CosineSimilarity, Indices, Loss, LossTerms, reduced
-from training.losses.parts.pair_masks import masked_mean, pair_masks
+from training.losses.base import CosineSimilarity, Loss, LossTerms, build_scalar_terms
+from training.losses.parts.loss_batch import LossBatch
+from training.losses.parts.pair_masks import masked_mean
 
 
 class ThresholdConsistentMargin(Loss):
@@ -23,16 +24,18 @@ class ThresholdConsistentMargin(Loss):
     Parameters:
         lambda_plus, lambda_minus: 1. margin_plus: 0.9, margin_minus: 0.5, the library's.
         balance: ``pairs`` as above; ``classes`` (ours) takes the mean within each anchor class first, then
-            over the classes that have a violating pair, so a large or hard class does not crowd out others.
+            over the classes that have a violating pair, so that no large or hard class outweighs the rest.
 
-    Neighbours: the contrastive loss on cosines with both hinges, averaged over violating pairs alone: each
-    has the gradient lambda / count however hard it is, so few violating pairs mean large steps each.
+    Related losses: the contrastive loss on cosines with both hinges, averaged over violating pairs alone:
+    each has the gradient lambda / count however hard it is, so few violating pairs mean large steps each.
 
-    In released code: the library indexes the batch, not ``ref_emb``, when references are given (wrong
+    Reference implementation: the library indexes the batch, not ``ref_emb``, when references are given (wrong
     values, or an index error); here they are used. Values agree otherwise.
     """
 
-    paper: ClassVar[str] = "Zhang et al., Threshold-Consistent Margin Loss, ICLR 2024, arXiv 2307.04047"
+    name = "threshold_consistent_margin"
+    paper = "Zhang et al., Threshold-Consistent Margin Loss, ICLR 2024, arXiv 2307.04047"
+    when = "Added to another loss when one threshold must hold for all classes."
 
     def __init__(
         self,
@@ -49,31 +52,24 @@ class ThresholdConsistentMargin(Loss):
         self.margin_plus, self.margin_minus = margin_plus, margin_minus
         self.balance = balance
 
-    def compute_loss(
-        self,
-        embeddings: Tensor,
-        labels: Tensor,
-        indices_tuple: Indices | None,
-        ref_emb: Tensor,
-        ref_labels: Tensor,
-    ) -> LossTerms:
+    def compute_terms(self, batch: LossBatch) -> LossTerms:
         """The two hinges over the violating pairs."""
-        positive, negative = pair_masks(labels, ref_labels, indices_tuple, ref_emb is embeddings)
-        similarity = self.distance(embeddings, ref_emb)
+        positive, negative = batch.build_pair_masks()
+        similarity = self.distance(batch.embeddings, batch.references)
         too_far = positive & (similarity <= self.margin_plus)
         too_near = negative & (similarity >= self.margin_minus)
-        mean = _mean_of_class_means if self.balance == "classes" else _mean_of_pairs
-        return reduced(
-            self.lambda_plus * mean(self.margin_plus - similarity, too_far, labels)
-            + self.lambda_minus * mean(similarity - self.margin_minus, too_near, labels)
+        compute_mean = _compute_class_balanced_mean if self.balance == "classes" else _compute_pair_mean
+        return build_scalar_terms(
+            self.lambda_plus * compute_mean(self.margin_plus - similarity, too_far, batch.labels)
+            + self.lambda_minus * compute_mean(similarity - self.margin_minus, too_near, batch.labels)
         )
 
 
-def _mean_of_pairs(values: Tensor, keep: Tensor, labels: Tensor) -> Tensor:
+def _compute_pair_mean(values: Tensor, keep: Tensor, labels: Tensor) -> Tensor:
     return masked_mean(values, keep)
 
 
-def _mean_of_class_means(values: Tensor, keep: Tensor, labels: Tensor) -> Tensor:
+def _compute_class_balanced_mean(values: Tensor, keep: Tensor, labels: Tensor) -> Tensor:
     classes, codes = torch.unique(labels, return_inverse=True)
     sums = values.new_zeros(len(classes)).index_add(0, codes, torch.where(keep, values, 0).sum(1))
     counts = values.new_zeros(len(classes)).index_add(0, codes, keep.sum(1).to(values.dtype))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.losses.class_vector_base import ClassVectorLoss, cosines
-from training.losses.parts.margin_softmax import Margin, margin_of, with_margin
+from training.losses.class_vector_base import ClassVectorLoss, compute_cosines
+from training.losses.parts.margin_softmax import Margin, apply_margin, resolve_margin
 from training.losses.parts.pair_masks import masked_logsumexp
 
 
@@ -27,13 +25,15 @@ class UNPG(ClassVectorLoss):
         base: cosface (arcface, none). margin: the base's usual one when not given (the authors: 0.5).
         scale: 64, whisker: 1.5, the authors'; null keeps every pair.
 
-    Neighbours: CosFace and ArcFace without S.
+    Related losses: CosFace and ArcFace without S.
 
-    In released code: quartiles are the sorted values at int(l/4) and int(3l/4), as here; its argument of
-    the filter is called "wisk", and its MagFace head is not wired.
+    Reference implementation: quartiles are the sorted values at int(l/4) and int(3l/4), as here; its argument
+    of the filter is called "wisk", and its MagFace head is not wired.
     """
 
-    paper: ClassVar[str] = "Jung et al., UNPG, BMVC 2022, arXiv 2203.11593"
+    name = "unpg"
+    paper = "Jung et al., UNPG, BMVC 2022, arXiv 2203.11593"
+    when = "Face-like data: softmax training whose negatives are too easy."
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class UNPG(ClassVectorLoss):
     ) -> None:
         super().__init__(num_classes)
         self.weight = nn.Parameter(torch.randn(num_classes, embedding_dim))
-        self.base, self.margin = base, margin_of(base, margin)
+        self.base, self.margin = base, resolve_margin(base, margin)
         self.scale, self.whisker = scale, whisker
 
     @property
@@ -54,22 +54,24 @@ class UNPG(ClassVectorLoss):
         """Float [num_classes, d], not of unit length."""
         return self.weight
 
-    def per_item(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+    def compute_item_losses(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy over classes and negative pairs."""
-        logits = self.scale * with_margin(cosines(embeddings, self.weight), labels, self.base, self.margin)
-        pairs = self.scale * within_whiskers(negative_cosines(embeddings, labels), self.whisker)
-        return cross_entropy_with_pairs(logits, labels, pairs)
+        logits = self.scale * apply_margin(
+            compute_cosines(embeddings, self.weight), labels, self.base, self.margin
+        )
+        pairs = self.scale * drop_outliers(compute_negative_cosines(embeddings, labels), self.whisker)
+        return compute_cross_entropy_with_pairs(logits, labels, pairs)
 
 
-def negative_cosines(embeddings: Tensor, labels: Tensor) -> Tensor:
+def compute_negative_cosines(embeddings: Tensor, labels: Tensor) -> Tensor:
     """Cosines of all unordered pairs of different classes, float [l]."""
     items = F.normalize(embeddings, dim=1)
     different = torch.triu(labels[:, None] != labels[None, :], diagonal=1)
     return (items @ items.T)[different]
 
 
-def within_whiskers(values: Tensor, whisker: float | None) -> Tensor:
-    """Values that a box-and-whisker plot would not draw as outliers; all when ``whisker`` is None."""
+def drop_outliers(values: Tensor, whisker: float | None) -> Tensor:
+    """The values that are no outliers of a box-and-whisker plot; all when ``whisker`` is None."""
     if whisker is None or not len(values):
         return values
     ordered = values.detach().sort().values
@@ -78,12 +80,12 @@ def within_whiskers(values: Tensor, whisker: float | None) -> Tensor:
     return values[(values >= low - reach) & (values <= high + reach)]
 
 
-def cross_entropy_with_pairs(logits: Tensor, labels: Tensor, pairs: Tensor) -> Tensor:
+def compute_cross_entropy_with_pairs(logits: Tensor, labels: Tensor, pairs: Tensor) -> Tensor:
     """Cross-entropy [n] of logits [n, c] with the further logits [l] in every row's denominator.
 
     The further logits are summed once, not once per row: n + l exponentials in place of n * l.
     """
-    everywhere = torch.ones_like(pairs, dtype=torch.bool)
-    extra = masked_logsumexp(pairs, everywhere, dim=0) if len(pairs) else logits.new_tensor(-torch.inf)
+    keep = torch.ones_like(pairs, dtype=torch.bool)
+    extra = masked_logsumexp(pairs, keep, dim=0) if len(pairs) else logits.new_tensor(-torch.inf)
     total = torch.logaddexp(torch.logsumexp(logits, dim=1), extra)
     return total - logits.gather(1, labels[:, None])[:, 0]

@@ -8,12 +8,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from training.losses.base import Indices
+from training.losses.parts.loss_batch import Indices
 
 
 @dataclass(frozen=True)
 class Weight:
-    """A weight that moves in a straight line from ``start`` to ``end`` between two shares of the run."""
+    """A weight that moves in a straight line from ``start`` to ``end`` between two fractions of the run."""
 
     start: float
     end: float
@@ -25,19 +25,19 @@ class Weight:
         """A weight that does not move."""
         return cls(value, value)
 
-    def at(self, done: float) -> float:
-        """The weight when a share ``done`` of the run, 0 to 1, is done."""
+    def value_at(self, done: float) -> float:
+        """The weight when a fraction ``done`` of the run, 0 to 1, is done."""
         if done >= self.ends:
             return self.end
         way = max(0.0, done - self.begins) / (self.ends - self.begins)
         return self.start + (self.end - self.start) * way
 
 
-class CombinedLoss(nn.Module):
+class WeightedSum(nn.Module):
     """``sum_k weight_k(done) * loss_k``, called like each of its losses.
 
     Args:
-        losses: what is summed.
+        losses: the terms.
         weights: one number or ``Weight`` each; 1 by default.
     """
 
@@ -51,18 +51,12 @@ class CombinedLoss(nn.Module):
         self.done = 0.0
 
     def forward(
-        self,
-        embeddings: Tensor,
-        labels: Tensor,
-        indices_tuple: Indices | None = None,
-        ref_emb: Tensor | None = None,
-        ref_labels: Tensor | None = None,
-        **mixing: Any,
+        self, embeddings: Tensor, labels: Tensor, indices: Indices | None = None, **mixing: Any
     ) -> Tensor:
         """Float [n, d] and int [n] to a scalar; ``mixing`` goes to the losses that a mixup wraps."""
         total = 0 * embeddings.sum()  # with a gradient even where no term has begun yet
         for weight, loss in zip(self.weights, self.losses, strict=True):
-            if factor := weight.at(self.done):
+            if factor := weight.value_at(self.done):
                 own = mixing if getattr(loss, "mixes", False) else {}
-                total = total + factor * loss(embeddings, labels, indices_tuple, ref_emb, ref_labels, **own)
+                total = total + factor * loss(embeddings, labels, indices, **own)
         return total

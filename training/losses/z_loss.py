@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -23,14 +21,16 @@ class ZLoss(ClassVectorLoss):
         a: 1, b: 0 (what the reference code does). With C classes z is at most sqrt(C - 1), so b above that
             is never reached.
 
-    Neighbours: softmax cross-entropy, whose scale matters; this one needs only sums over the outputs, so
+    Related losses: softmax cross-entropy, whose scale matters; this one needs only sums over the outputs, so
         its cost can be made independent of the number of classes.
 
-    In released code: std + 1e-12, whose slope is not finite where all outputs are equal; here the root of
-    variance + 1e-12.
+    Reference implementation: std + 1e-12, whose slope is not finite where all outputs are equal; here the
+    root of variance + 1e-12.
     """
 
-    paper: ClassVar[str] = "de Brébisson and Vincent, The Z-loss, 2016, arXiv 1604.08859"
+    name = "z_loss"
+    paper = "de Brébisson and Vincent, The Z-loss, 2016, arXiv 1604.08859"
+    when = "Outputs whose scale must not matter."
 
     def __init__(self, num_classes: int, embedding_dim: int, a: float = 1.0, b: float = 0.0) -> None:
         super().__init__(num_classes)
@@ -42,7 +42,7 @@ class ZLoss(ClassVectorLoss):
         """Float [num_classes, d], not of unit length."""
         return self.weight
 
-    def per_item(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+    def compute_item_losses(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Standardised target outputs through a softplus."""
         outputs = F.normalize(embeddings, dim=1) @ self.weight.to(embeddings.dtype).T
         centred = outputs - outputs.mean(1, keepdim=True)

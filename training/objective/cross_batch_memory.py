@@ -7,26 +7,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from training.losses.base import Indices, Loss
+from training.losses import Loss
+from training.losses.parts.loss_batch import Indices
 from training.objective.miners import Miner
-from training.registry import built, chosen
-from training.registry_listing import Spec
+from training.registry import Spec, build_from_spec
 
 
 class CrossBatchMemory(nn.Module):
     """``loss(batch) + weight * loss(batch against the memory)``.
 
-    What came in earlier batches drifts slowly, so it can stand for more negatives (Wang et al., Cross-Batch
+    Embeddings of earlier batches drift slowly, so they can serve as more negatives (Wang et al., Cross-Batch
     Memory, CVPR 2020, arXiv 1912.06798). The memory holds earlier batches only: no item meets itself. It is
-    state that a checkpoint keeps, with its place and fill; the library's is empty after resuming.
+    state that a checkpoint keeps, with its position and fill; the library's is empty after resuming.
 
     A loss over class vectors has no references: there the memory's items join the batch, and train the class
     vectors (Kim et al., BroadFace, ECCV 2020, arXiv 2008.06674).
 
     Args:
-        loss: called with ``ref_emb`` and ``ref_labels``.
+        loss: called with ``ref_emb`` and ``ref_labels``; of one that a mixup wraps, the clean loss is.
         size: embeddings kept. weight: of the memory's term. warmup: steps before the memory is used.
-        miner: picks pairs of batch and memory, as it does within the batch.
+        miner: selects pairs of batch and memory, as it does within the batch.
     """
 
     vectors: Tensor
@@ -48,50 +48,48 @@ class CrossBatchMemory(nn.Module):
             raise ValueError(f"size must be at least 1, found {size}")
         self.loss, self.miner = loss, miner
         self.weight, self.warmup = weight, warmup
-        inner = getattr(loss, "loss", loss)  # a mixup wraps the loss
         self.mixes = bool(getattr(loss, "mixes", False))
-        self.joins = isinstance(inner, Loss) and not inner.takes_references
+        self.joins = isinstance(self.clean, Loss) and not self.clean.takes_references
         self.register_buffer("vectors", torch.zeros(size, embedding_dim))
         self.register_buffer("labels", torch.zeros(size, dtype=torch.int64))
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
+    @property
+    def clean(self) -> nn.Module:
+        """The loss without the mixup that wraps it."""
+        clean: nn.Module = getattr(self.loss, "loss", self.loss)
+        return clean
+
     def forward(
-        self,
-        embeddings: Tensor,
-        labels: Tensor,
-        indices_tuple: Indices | None = None,
-        ref_emb: Tensor | None = None,
-        ref_labels: Tensor | None = None,
-        **mixing: Any,
+        self, embeddings: Tensor, labels: Tensor, indices: Indices | None = None, **mixing: Any
     ) -> Tensor:
         """Float [n, d] and int [n] to a scalar; the batch is remembered when gradients are on."""
-        total: Tensor = self.loss(embeddings, labels, indices_tuple, ref_emb, ref_labels, **mixing)
+        total: Tensor = self.loss(embeddings, labels, indices, **mixing)
         kept = min(int(self.count), len(self.vectors))
         if kept and int(self.steps) >= self.warmup:
-            total = total + self.weight * self._against(embeddings, labels, kept)
+            total = total + self.weight * self._compare_with_memory(embeddings, labels, kept)
         if torch.is_grad_enabled():
             self._remember(embeddings.detach(), labels)
         return total
 
-    def _against(self, embeddings: Tensor, labels: Tensor, kept: int) -> Tensor:
+    def _compare_with_memory(self, embeddings: Tensor, labels: Tensor, kept: int) -> Tensor:
         vectors = self.vectors[:kept].to(embeddings.dtype).clone()
-        old = self.labels[:kept].clone()
-        inner = getattr(self.loss, "loss", self.loss)
+        old_labels = self.labels[:kept].clone()
         if self.joins:
-            value: Tensor = inner(torch.cat([embeddings, vectors]), torch.cat([labels, old]))
-            return value
-        indices = self.miner(embeddings.detach(), labels, vectors, old) if self.miner else None
-        against: Tensor = inner(embeddings, labels, indices, vectors, old)
-        return against
+            joined: Tensor = self.clean(torch.cat([embeddings, vectors]), torch.cat([labels, old_labels]))
+            return joined
+        indices = self.miner(embeddings.detach(), labels, vectors, old_labels) if self.miner else None
+        value: Tensor = self.clean(embeddings, labels, indices, vectors, old_labels)
+        return value
 
     @torch.no_grad()
     def _remember(self, embeddings: Tensor, labels: Tensor) -> None:
         size = len(self.vectors)
         newest = slice(max(0, len(labels) - size), None)
-        places = (int(self.count) + torch.arange(len(labels), device=labels.device))[newest] % size
-        self.vectors[places] = embeddings[newest].to(self.vectors)
-        self.labels[places] = labels[newest].to(self.labels)
+        positions = (int(self.count) + torch.arange(len(labels), device=labels.device))[newest] % size
+        self.vectors[positions] = embeddings[newest].to(self.vectors)
+        self.labels[positions] = labels[newest].to(self.labels)
         self.count += len(labels)
         self.steps += 1
 
@@ -100,8 +98,6 @@ MEMORIES = {"cross_batch": CrossBatchMemory}
 """Name in the configuration to class."""
 
 
-def build(spec: Spec, loss: nn.Module, *, embedding_dim: int, miner: Miner | None = None) -> nn.Module:
+def build_memory(spec: Spec, loss: nn.Module, *, embedding_dim: int, miner: Miner | None = None) -> nn.Module:
     """The loss with that memory; raises ConfigError naming the nearest valid name or parameter."""
-    make = chosen(MEMORIES, spec.name, "memory.name")
-    where = f"memory ({spec.name})"
-    return built(make, spec.parameters, where, loss=loss, embedding_dim=embedding_dim, miner=miner)
+    return build_from_spec(MEMORIES, spec, "memory", loss=loss, embedding_dim=embedding_dim, miner=miner)

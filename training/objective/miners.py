@@ -1,4 +1,4 @@
-"""Miners: which pairs or triplets of a batch a loss sees; the library's, under checked parameters."""
+"""Miners: selectors of the pairs or triplets that a loss sees; the library's, parameters checked."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from training.losses.base import Indices, library_miners
-from training.registry import built, chosen
-from training.registry_listing import Spec, catalogue_lines
+from training.losses.base import library_miners
+from training.losses.parts.loss_batch import Indices
+from training.registry import Spec, build_from_spec, format_entries
 
 
 class Miner(Protocol):
@@ -23,11 +23,11 @@ class Miner(Protocol):
         ref_emb: Tensor | None = None,
         ref_labels: Tensor | None = None,
     ) -> Indices:
-        """Row numbers of the chosen pairs or triplets."""
+        """Row numbers of the selected pairs or triplets."""
         ...
 
 
-def _under_own_name(library_class: Callable[..., Any], **renamed: str) -> Callable[..., Miner]:
+def _adopt_miner(library_class: Callable[..., Any], **renamed: str) -> Callable[..., Miner]:
     """The library's miner with its own parameters alone, some under clearer names."""
 
     def make(**parameters: Any) -> Miner:
@@ -46,25 +46,25 @@ def _under_own_name(library_class: Callable[..., Any], **renamed: str) -> Callab
 
 
 _ENTRIES: dict[str, tuple[Callable[..., Miner], str]] = {
-    "angular": (_under_own_name(library_miners.AngularMiner), "Wang et al., ICCV 2017"),
-    "batch_easy_hard": (_under_own_name(library_miners.BatchEasyHardMiner), "Xuan et al., WACV 2020"),
-    "batch_hard": (_under_own_name(library_miners.BatchHardMiner), "Hermans et al., 2017, arXiv 1703.07737"),
+    "angular": (_adopt_miner(library_miners.AngularMiner), "Wang et al., ICCV 2017"),
+    "batch_easy_hard": (_adopt_miner(library_miners.BatchEasyHardMiner), "Xuan et al., WACV 2020"),
+    "batch_hard": (_adopt_miner(library_miners.BatchHardMiner), "Hermans et al., 2017, arXiv 1703.07737"),
     "distance_weighted": (
-        _under_own_name(library_miners.DistanceWeightedMiner),
+        _adopt_miner(library_miners.DistanceWeightedMiner),
         "Wu et al., ICCV 2017, arXiv 1706.07567",
     ),
-    "hdc": (_under_own_name(library_miners.HDCMiner), "Yuan et al., ICCV 2017"),
+    "hdc": (_adopt_miner(library_miners.HDCMiner), "Yuan et al., ICCV 2017"),
     "multi_similarity": (
-        _under_own_name(library_miners.MultiSimilarityMiner),
+        _adopt_miner(library_miners.MultiSimilarityMiner),
         "Wang et al., CVPR 2019, arXiv 1904.06627",
     ),
-    "pair_margin": (_under_own_name(library_miners.PairMarginMiner), "pairs beyond two distances"),
+    "pair_margin": (_adopt_miner(library_miners.PairMarginMiner), "pairs beyond two distances"),
     "triplet_margin": (
-        _under_own_name(library_miners.TripletMarginMiner, kind="type_of_triplets"),
+        _adopt_miner(library_miners.TripletMarginMiner, kind="type_of_triplets"),
         "Schroff et al., FaceNet, CVPR 2015",
     ),
     "uniform_histogram": (
-        _under_own_name(library_miners.UniformHistogramMiner),
+        _adopt_miner(library_miners.UniformHistogramMiner),
         "pairs even over bins of distance",
     ),
 }
@@ -73,11 +73,11 @@ MINERS: dict[str, Callable[..., Miner]] = {name: make for name, (make, _) in _EN
 """Name in the configuration to what builds the miner."""
 
 
-def build(spec: Spec) -> Miner:
+def build_miner(spec: Spec) -> Miner:
     """The miner of that name with those parameters; raises ConfigError naming the nearest valid one."""
-    return built(chosen(MINERS, spec.name, "miner.name"), spec.parameters, f"miner ({spec.name})")
+    return build_from_spec(MINERS, spec, "miner")
 
 
-def catalogue() -> list[str]:
+def list_miners() -> list[str]:
     """One line per miner: name, paper, parameters with their defaults."""
-    return catalogue_lines(_ENTRIES)
+    return format_entries(_ENTRIES)

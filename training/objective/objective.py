@@ -8,11 +8,10 @@ from torch import Tensor, nn
 
 from api_schemas.config import Config, LossConfig
 from common.errors import ConfigError
-from training.losses import CombinedLoss, Loss, Weight, start_from_class_means
-from training.losses import build as build_loss
-from training.objective.cross_batch_memory import build as build_memory
-from training.objective.miners import build as build_miner
-from training.objective.mixup import build as build_mixup
+from training.losses import Loss, Weight, WeightedSum, build_loss, start_from_class_means
+from training.objective.cross_batch_memory import build_memory
+from training.objective.miners import build_miner
+from training.objective.mixup import build_mixup
 
 
 class Objective(nn.Module):
@@ -51,7 +50,7 @@ class Objective(nn.Module):
             if config.memory:
                 part = build_memory(config.memory, part, embedding_dim=dimension, miner=self.miner)
             parts.append(part)
-        self.loss = CombinedLoss(parts, [_weight(spec) for spec in config.loss])
+        self.loss = WeightedSum(parts, [_weight(spec) for spec in config.loss])
 
     def forward(self, embeddings: Tensor, labels: Tensor, done: float = 0.0, **mixing: Any) -> Tensor:
         """Float [n, d] unit rows, int [n] class codes and the share of the run that is done, to a scalar.

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.losses import LOSSES, Loss, build
+from training.losses import LOSSES, Loss, build_loss
 
 CLASSES = 5
 DIMENSION = 8
@@ -26,7 +26,7 @@ class Spec:
 def make(name: str, *, classes: int = CLASSES, dimension: int = DIMENSION, **parameters: Any) -> Loss:
     """A float64 loss with defaults, the same vectors every time; its state does not move by itself."""
     torch.manual_seed(7)
-    loss = build(Spec(name, parameters), num_classes=classes, embedding_dim=dimension)
+    loss = build_loss(Spec(name, parameters), num_classes=classes, embedding_dim=dimension)
     return loss.double().eval()
 
 

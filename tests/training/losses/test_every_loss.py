@@ -1,4 +1,4 @@
-"""What holds for every loss of the catalogue."""
+"""What holds for every registered loss."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from common.errors import ConfigError, InputError
 from tests.training.losses.cases import CLASSES, DIMENSION, NAMES, Spec, batch, make, value_and_gradient
-from training.losses import LOSSES, build, catalogue
+from training.losses import LOSSES, build_loss, list_losses
 from training.losses.base import BaseMetricLossFunction
 
 WHOLE_BATCH = {"icnn", "fast_ap", "pnp"}  # there are no pairs to choose: each item is ranked among all others
@@ -43,17 +43,17 @@ ISSUE = [
 ]
 
 
-def test_the_catalogue_has_every_promised_name() -> None:
+def test_the_registry_has_every_promised_name() -> None:
     assert set(ISSUE) <= set(LOSSES)
-    assert [line.split()[0] for line in catalogue()] == list(LOSSES)
-    assert all(loss.paper and loss.__doc__ for loss in LOSSES.values())
+    assert [line.split()[0] for line in list_losses()] == list(LOSSES)
+    assert all(loss.paper and loss.when and loss.__doc__ for loss in LOSSES.values())
 
 
 @pytest.mark.parametrize(
     "name", [name for name in NAMES if LOSSES[name].__module__ != "training.losses.pml_losses"]
 )
 def test_docstrings_have_one_form(name: str) -> None:
-    headings = ("Formula", "Shapes", "Parameters", "Neighbours", "In released code")
+    headings = ("Formula", "Shapes", "Parameters", "Related losses", "Reference implementation")
     positions = [(LOSSES[name].__doc__ or "").find(f"{heading}:") for heading in headings]
     assert positions == sorted(positions)
     assert min(positions) > 0
@@ -61,11 +61,11 @@ def test_docstrings_have_one_form(name: str) -> None:
 
 def test_unknown_names_and_parameters_name_the_nearest() -> None:
     with pytest.raises(ConfigError, match="did you mean 'triplet'"):
-        build(Spec("tripplet"), num_classes=2, embedding_dim=2)
+        build_loss(Spec("tripplet"), num_classes=2, embedding_dim=2)
     with pytest.raises(ConfigError, match="did you mean 'margin'"):
-        build(Spec("triplet", {"margn": 1}), num_classes=2, embedding_dim=2)
+        build_loss(Spec("triplet", {"margn": 1}), num_classes=2, embedding_dim=2)
     with pytest.raises(ConfigError, match="embedding_dim must be at least 9"):
-        build(Spec("d_simplex"), num_classes=10, embedding_dim=4)
+        build_loss(Spec("d_simplex"), num_classes=10, embedding_dim=4)
 
 
 @pytest.mark.parametrize("name", NAMES)

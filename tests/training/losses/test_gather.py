@@ -11,7 +11,7 @@ from torch import distributed as dist
 
 from tests.training.losses.cases import DIMENSION, NAMES, Spec, batch, make
 from training.losses import LOSSES
-from training.objective import mixup
+from training.objective.mixup import build_mixup
 from training.runtime.all_gather import GatheredLoss
 
 SIZES = (9, 6)  # batches of two sizes
@@ -21,7 +21,7 @@ def _cases() -> dict[str, nn.Module]:
     losses: dict[str, nn.Module] = {name: make(name) for name in NAMES}
     for name in NAMES:
         if LOSSES[name].roles:
-            losses[f"metrix of {name}"] = mixup.build(Spec("metrix"), make(name))
+            losses[f"metrix of {name}"] = build_mixup(Spec("metrix"), make(name))
     return losses
 
 

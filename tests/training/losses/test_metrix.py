@@ -11,9 +11,13 @@ from common.errors import ConfigError
 from tests.training.losses.cases import CLASSES, DIMENSION, NAMES, Spec, batch, make, value_and_gradient
 from training.losses import LOSSES
 from training.losses.parts.mixed_pairs import MixedPairs
-from training.objective import mixup
-from training.objective.mixup.metrix import Metrix, mixed_embeddings
-from training.objective.mixup.pair_selection import anchor_negative, positive_negative, sides
+from training.objective.mixup import build_mixup
+from training.objective.mixup.metrix import Metrix, mix_embeddings
+from training.objective.mixup.pair_selection import (
+    build_anchor_pairs,
+    select_anchor_negative,
+    select_positive_negative,
+)
 
 FITS = [name for name in NAMES if LOSSES[name].roles]
 ISSUE = {
@@ -25,11 +29,11 @@ ISSUE = {
 def test_it_fits_the_losses_it_should() -> None:
     assert set(FITS) >= ISSUE
     with pytest.raises(ConfigError, match="no generalised form"):
-        mixup.build(Spec("metrix"), make("icnn"))
+        build_mixup(Spec("metrix"), make("icnn"))
     with pytest.raises(ConfigError, match="did you mean 'hardest'"):
-        mixup.build(Spec("metrix", {"hardst": 2}), make("triplet"))
+        build_mixup(Spec("metrix", {"hardst": 2}), make("triplet"))
     with pytest.raises(ConfigError, match="level: Input should be 'input', 'fea"):
-        mixup.build(Spec("metrix", {"level": "pixel"}), make("triplet"))
+        build_mixup(Spec("metrix", {"level": "pixel"}), make("triplet"))
 
 
 @pytest.mark.parametrize("name", ["multi_similarity", "circle", "lifted_structure", "contrastive"])
@@ -42,7 +46,7 @@ def test_the_generalised_form_over_whole_labels_is_the_clean_loss(name: str) -> 
     same = (labels[:, None] == labels).double()
     pairs = MixedPairs(s, same, ~torch.eye(15, dtype=torch.bool), s, s)
     clean = loss(items, labels)
-    torch.testing.assert_close(loss.reducer(loss.mixed(pairs), unit, labels), clean.detach())
+    torch.testing.assert_close(loss.reducer(loss.compute_mixed_terms(pairs), unit, labels), clean.detach())
 
 
 def test_the_generalised_form_of_proxy_anchor_is_the_clean_loss() -> None:
@@ -52,7 +56,7 @@ def test_the_generalised_form_of_proxy_anchor_is_the_clean_loss() -> None:
     s = F.normalize(loss.proxies.detach()) @ F.normalize(items.detach()).T
     same = (torch.arange(3)[:, None] == labels).double()
     pairs = MixedPairs(s, same, torch.ones_like(s, dtype=torch.bool), s, s)
-    mixed = loss.mixed(pairs)["loss"]["losses"]
+    mixed = loss.compute_mixed_terms(pairs)["loss"]["losses"]
     torch.testing.assert_close(mixed, loss(items, labels).detach())
 
 
@@ -78,10 +82,10 @@ def _loop(items: Tensor, labels: Tensor, share: float, hardest: int) -> list[lis
 @pytest.mark.parametrize("hardest", [1, 3, 100])
 def test_mixtures_are_those_of_a_loop(hardest: int) -> None:
     items, labels = batch()
-    pair = sides(make("multi_similarity"), "items", items.detach(), labels, None, None, None)
-    choice = positive_negative(pair, hardest, None)
+    pair = build_anchor_pairs(make("multi_similarity"), "items", items.detach(), labels, None)
+    choice = select_positive_negative(pair, hardest, None)
     share = 0.3
-    pairs = mixed_embeddings(pair, choice, share)
+    pairs = mix_embeddings(choice, share)
     for a, row in enumerate(_loop(items, labels, share, hardest)):
         keep = choice.valid[a]
         found = zip(
@@ -105,8 +109,8 @@ def test_with_no_weight_it_is_the_clean_loss(name: str) -> None:
 
 def test_every_anchor_has_anchor_negative_mixtures() -> None:
     items, labels = batch()
-    pair = sides(make("triplet"), "items", items.detach(), labels, None, None, None)
-    choice = anchor_negative(pair, 3, None)
+    pair = build_anchor_pairs(make("triplet"), "items", items.detach(), labels, None)
+    choice = select_anchor_negative(pair, 3, None)
     assert choice.valid.all()  # also the anchors that have positives
     torch.testing.assert_close(choice.to_negative, choice.first_to_negative)
 
@@ -177,8 +181,8 @@ def test_mixing_inputs_of_a_linear_network_is_mixing_embeddings() -> None:
 def test_class_vectors_that_are_compared_with_can_be_mixed_with_each_other() -> None:
     loss = make("proxy_nca")
     items, labels = batch()
-    pair = sides(loss, "class_references", items.detach(), labels, None, None, None)
-    choice = positive_negative(pair, 2, None)
+    pair = build_anchor_pairs(loss, "class_references", items.detach(), labels, None)
+    choice = select_positive_negative(pair, 2, None)
     assert choice.first[choice.valid].tolist() == labels.repeat_interleave(2).tolist()
     assert int(choice.negative.max()) < CLASSES
     assert not (choice.first == choice.negative).any()
@@ -206,5 +210,5 @@ def test_the_positivity_threshold_of_the_paper() -> None:
     for similarity, pulls in ((0.647163, True), (0.95, False)):
         s = torch.tensor([[similarity]], dtype=torch.float64, requires_grad=True)
         pairs = MixedPairs(s, torch.full_like(s, 0.6), torch.ones(1, 1, dtype=torch.bool), s, s)
-        (slope,) = torch.autograd.grad(loss.mixed(pairs)["loss"]["losses"].sum(), s)
+        (slope,) = torch.autograd.grad(loss.compute_mixed_terms(pairs)["loss"]["losses"].sum(), s)
         assert (slope < 0) == pulls

@@ -11,7 +11,7 @@ from torch import Tensor
 from tests.training.losses.cases import make
 from tests.training.losses.naive import icnn as naive_icnn
 from training.losses.parts.mixed_pairs import MixedPairs
-from training.losses.unpg import cross_entropy_with_pairs, within_whiskers
+from training.losses.unpg import compute_cross_entropy_with_pairs, drop_outliers
 
 
 def at(*degrees: float) -> Tensor:
@@ -40,7 +40,7 @@ def test_circle(
     loss = make("circle", margin=margin, gamma=gamma)
     cosines = torch.tensor([[*positive, *negative]], dtype=torch.float64)
     is_positive = torch.arange(len(positive) + len(negative))[None] < len(positive)
-    terms = loss.terms(cosines, is_positive, ~is_positive)
+    terms = loss.compute_pair_terms(cosines, is_positive, ~is_positive)
     assert float(terms["loss"]["losses"]) == pytest.approx(expected, abs=1e-6)
 
 
@@ -52,14 +52,12 @@ def test_unpg_and_its_filter() -> None:
     labels = torch.tensor([0, 1])
 
     def loss(kept: Tensor) -> float:
-        return float(cross_entropy_with_pairs(logits, labels, 16 * kept).mean())
+        return float(compute_cross_entropy_with_pairs(logits, labels, 16 * kept).mean())
 
-    assert (
-        within_whiskers(pairs, 1.0).tolist() == within_whiskers(pairs, 1.5).tolist() == pairs[1:-1].tolist()
-    )
-    assert loss(within_whiskers(pairs, 1.5)) == pytest.approx(0.006530, abs=1e-6)
+    assert drop_outliers(pairs, 1.0).tolist() == drop_outliers(pairs, 1.5).tolist() == pairs[1:-1].tolist()
+    assert loss(drop_outliers(pairs, 1.5)) == pytest.approx(0.006530, abs=1e-6)
     assert loss(pairs[:0]) == pytest.approx(0.000961, abs=1e-6)
-    assert loss(within_whiskers(pairs, None)) == pytest.approx(5.843386, abs=1e-6)
+    assert loss(drop_outliers(pairs, None)) == pytest.approx(5.843386, abs=1e-6)
 
 
 def test_mean_field() -> None:
@@ -67,7 +65,7 @@ def test_mean_field() -> None:
     contrastive = make("mean_field_contrastive", classes=3, dimension=2)
     contrastive.fields.data = fields
     assert float(contrastive(items, labels).detach()) == pytest.approx(0.095644, abs=1e-6)
-    assert float(contrastive.regularizer().detach()) == pytest.approx(0.009465, abs=1e-6)
+    assert float(contrastive.compute_regularizer().detach()) == pytest.approx(0.009465, abs=1e-6)
     contrastive.regularization = 1.0
     assert float(contrastive(items, labels).detach()) == pytest.approx(0.095644 + 0.009465, abs=2e-6)
     class_wise = make("mean_field_class_wise_multi_similarity", classes=3, dimension=2)
@@ -88,7 +86,7 @@ def test_soft_triple() -> None:
     loss = make("soft_triple", classes=2, dimension=2, centers_per_class=2, tau=0.0)
     loss.fc.data = at(10, 20, 60, 80).T
     assert float(loss(at(0, 40), torch.tensor([0, 1])).detach()) == pytest.approx(0.411087, abs=1e-6)
-    assert float(loss.regularizer().detach()) == pytest.approx(
+    assert float(loss.compute_regularizer().detach()) == pytest.approx(
         0.130413, abs=2e-5
     )  # the authors' floor adds 1e-5
 
@@ -106,8 +104,8 @@ def test_metrix_of_multi_similarity_and_contrastive() -> None:
         (anchor @ at(80)[0]).reshape(1, 1),
     )
     loss = make("multi_similarity", alpha=18, beta=75, base=0.77)
-    assert float(loss.mixed(pairs)["loss"]["losses"]) == pytest.approx(0.103777, abs=1e-6)
-    contrastive = make("contrastive", negative_margin=0.5).mixed(pairs)
+    assert float(loss.compute_mixed_terms(pairs)["loss"]["losses"]) == pytest.approx(0.103777, abs=1e-6)
+    contrastive = make("contrastive", negative_margin=0.5).compute_mixed_terms(pairs)
     total = contrastive["pos_loss"]["losses"] + contrastive["neg_loss"]["losses"]
     assert float(total) == pytest.approx(0.504026, abs=1e-6)
 

@@ -1,1 +1,1 @@
-"""What several losses share."""
+"""Parts that several losses share: masks, distances, margins, episodes, clusters."""

@@ -1,19 +1,49 @@
-"""Episodes: which items of a batch are the support and which the queries."""
+"""Episodes: the items of a batch that are the support, and those that are the queries."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from training.losses.parts.loss_batch import LossBatch
 
-def in_support(labels: Tensor, shots: int) -> Tensor:
-    """Whether an item is among the first ``shots`` of its class in the batch; int [n] to bool [n].
+
+def check_shots(shots: int | None) -> int | None:
+    """The same number; raises ValueError when it is below 1."""
+    if shots is not None and shots < 1:
+        raise ValueError(f"shots must be at least 1, found {shots}")
+    return shots
+
+
+def split_episode(batch: LossBatch, shots: int | None) -> tuple[LossBatch, Tensor | None]:
+    """The queries against the support, and which rows are queries, bool [n].
+
+    A batch with references, or without ``shots``, is no episode: it is returned as it is, with None.
+    """
+    if batch.has_references or shots is None:
+        return batch, None
+    support = _is_in_support(batch.labels, shots)
+    queries = ~support
+    episode = replace(
+        batch,
+        embeddings=batch.embeddings[queries],
+        labels=batch.labels[queries],
+        references=batch.embeddings[support],
+        reference_labels=batch.labels[support],
+    )
+    return episode, queries
+
+
+def _is_in_support(labels: Tensor, shots: int) -> Tensor:
+    """Whether each item is among the first ``shots`` of its class in the batch; int [n] to bool [n].
 
     The ``episodic`` sampler gives the items of a class in random order, so the support is a random choice.
     """
     order = torch.argsort(labels, stable=True)
     _, counts = torch.unique_consecutive(labels[order], return_counts=True)
     starts = torch.repeat_interleave(counts.cumsum(0) - counts, counts)
-    place = torch.empty_like(order)
-    place[order] = torch.arange(len(labels), device=labels.device) - starts
-    return place < shots
+    position = torch.empty_like(order)  # within the class
+    position[order] = torch.arange(len(labels), device=labels.device) - starts
+    return position < shots

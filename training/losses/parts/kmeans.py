@@ -21,8 +21,8 @@ class Clusters:
     temperatures: Tensor
 
 
-def cluster(items: Tensor, labels: Tensor, cluster_size: int, temperature: float) -> Clusters:
-    """Cut each class into about ``n_class / max(smallest class, cluster_size)`` subclasses.
+def cluster_classes(items: Tensor, labels: Tensor, cluster_size: int, temperature: float) -> Clusters:
+    """Split each class into about ``n_class / max(smallest class, cluster_size)`` subclasses.
 
     Args:
         items: float [n, d], unit rows. labels: int [n].
@@ -32,16 +32,16 @@ def cluster(items: Tensor, labels: Tensor, cluster_size: int, temperature: float
         return Clusters(items[:0], labels[:0], items.new_zeros(0))
     size = max(int(counts.min()), cluster_size)
     groups = [items[labels == label] for label in classes.tolist()]
-    centers = [_k_means(rows, max(1, len(rows) // size)) for rows in groups]
-    parts = torch.tensor([len(found) for found in centers], device=labels.device)
-    temperatures = _temperatures(groups, parts, temperature)
+    centers = [_fit_k_means(rows, max(1, len(rows) // size)) for rows in groups]
+    parts = torch.tensor([len(rows) for rows in centers], device=labels.device)
+    temperatures = _compute_temperatures(groups, parts, temperature)
     return Clusters(
         torch.cat(centers), classes.repeat_interleave(parts), temperatures.repeat_interleave(parts)
     )
 
 
-def _temperatures(groups: list[Tensor], parts: Tensor, temperature: float) -> Tensor:
-    """Of each class, float [c]: wide classes get a higher one, those that are one cluster the plain one."""
+def _compute_temperatures(groups: list[Tensor], parts: Tensor, temperature: float) -> Tensor:
+    """Temperature of each class, float [c]: higher for wide classes, the plain one for single clusters."""
     spread = torch.stack(
         [(rows - rows.mean(0)).norm(dim=1).mean() / math.log(len(rows) + 10) for rows in groups]
     )
@@ -51,15 +51,15 @@ def _temperatures(groups: list[Tensor], parts: Tensor, temperature: float) -> Te
     return torch.where((parts == 1) | (scaled < temperature * 1e-3), temperature, scaled)
 
 
-def _k_means(rows: Tensor, k: int) -> Tensor:
+def _fit_k_means(rows: Tensor, k: int) -> Tensor:
     """Unit centres [k, d] by cosine; starts from the rows farthest apart."""
     closest = rows @ F.normalize(rows.mean(0), dim=0)
-    chosen = [int(closest.argmin())]
-    closest = rows @ rows[chosen[0]]
-    while len(chosen) < k:
-        chosen.append(int(closest.argmin()))
-        closest = torch.maximum(closest, rows @ rows[chosen[-1]])
-    centers = rows[chosen]
+    starts = [int(closest.argmin())]
+    closest = rows @ rows[starts[0]]
+    while len(starts) < k:
+        starts.append(int(closest.argmin()))
+        closest = torch.maximum(closest, rows @ rows[starts[-1]])
+    centers = rows[starts]
     members = (rows @ centers.T).argmax(1)
     for _ in range(ROUNDS):
         sums = rows.new_zeros(centers.shape).index_add(0, members, rows)

@@ -1,4 +1,4 @@
-"""Pairs with fractional labels: what a loss's generalised form is evaluated on.
+"""Pairs with fractional labels, on which a loss's generalised form is evaluated.
 
 Venkataramanan et al., "It Takes Two to Tango: Mixup for Deep Metric Learning" (ICLR 2022, arXiv 2106.04990):
 for an anchor a, ``l(a) = tau(sigma+(sum y rho+(s)) + sigma-(sum (1 - y) rho-(s)))`` with y in {0, 1} is the
@@ -22,7 +22,7 @@ class MixedPairs:
 
     Attributes:
         similarity: float [a, v], cosine of anchor and v.
-        target: float [a, v], the share of v that is of the anchor's class.
+        target: float [a, v], the fraction of v that is of the anchor's class.
         valid: bool [a, v]; the rest is padding.
         to_positive: float [a, v], cosine of the anchor to the positive that went into v.
         to_negative: float [a, v], cosine of the anchor to the negative that went into v.

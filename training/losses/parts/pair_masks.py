@@ -1,4 +1,4 @@
-"""Which pairs of a batch count, and sums over them that stay finite."""
+"""Masks of the positive and negative pairs of a batch, and sums over them that stay finite."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def pair_masks(
+def build_pair_masks(
     labels: Tensor, ref_labels: Tensor, indices: tuple[Tensor, ...] | None, same_items: bool
 ) -> tuple[Tensor, Tensor]:
     """Positive and negative pairs of items (rows) and references (columns).
@@ -14,7 +14,7 @@ def pair_masks(
     Args:
         labels: int [n]; compared as integers, so labels beyond 2^24 stay apart.
         ref_labels: int [m].
-        indices: triplets or pairs that a miner chose; all pairs when None.
+        indices: triplets or pairs that a miner selected; all pairs when None.
         same_items: the references are the items, so the diagonal is no pair.
 
     Returns:
@@ -33,8 +33,8 @@ def pair_masks(
     return positive, negative
 
 
-def item_weights(n: int, indices: tuple[Tensor, ...] | None, like: Tensor) -> Tensor:
-    """Float [n]: how often a miner chose each item, by its largest count; ones without a miner.
+def compute_item_weights(n: int, indices: tuple[Tensor, ...] | None, like: Tensor) -> Tensor:
+    """Float [n]: how often a miner selected each item, by its largest count; ones without a miner.
 
     Losses over class vectors have no pairs to restrict; this is how the library lets miners act on them.
     """

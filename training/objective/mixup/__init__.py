@@ -8,16 +8,14 @@ from torch import nn
 
 from training.losses import Loss
 from training.objective.mixup.metrix import Metrix
-from training.registry import built, chosen
-from training.registry_listing import Spec
+from training.registry import Spec, build_from_spec
 
-__all__ = ["MIXUPS", "Metrix", "build"]
+__all__ = ["MIXUPS", "Metrix", "build_mixup"]
 
 MIXUPS: dict[str, Callable[..., nn.Module]] = {"metrix": Metrix}
 """Name in the configuration to class; each takes the loss it mixes."""
 
 
-def build(spec: Spec, loss: Loss) -> nn.Module:
+def build_mixup(spec: Spec, loss: Loss) -> nn.Module:
     """The loss with mixup; a loss without a generalised form is a ConfigError, like a wrong parameter."""
-    make = chosen(MIXUPS, spec.name, "mixup.name")
-    return built(make, spec.parameters, f"mixup ({spec.name})", loss=loss)
+    return build_from_spec(MIXUPS, spec, "mixup", loss=loss)

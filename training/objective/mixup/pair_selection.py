@@ -1,4 +1,4 @@
-"""Which two items each anchor gets mixed: a positive (or itself) and one of its hardest negatives."""
+"""Selection of the two items that are mixed for each anchor: a positive (or itself) and a hard negative."""
 
 from __future__ import annotations
 
@@ -9,42 +9,43 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.losses.base import Indices, Loss
+from training.losses import Loss
+from training.losses.parts.loss_batch import Indices
 from training.losses.parts.mixed_pairs import Roles
-from training.losses.parts.pair_masks import pair_masks
+from training.losses.parts.pair_masks import build_pair_masks
 
 
 @dataclass(frozen=True)
-class Side:
-    """Anchors and the items or class vectors that are mixed, all of unit length.
+class AnchorPairs:
+    """Anchors and the items or class vectors that can be mixed for them, all of unit length.
 
     Attributes:
         anchors: float [a, d]. anchor_labels: int [a].
-        mixed: float [m, d].
+        candidates: float [m, d], what is mixed.
         positive, negative: bool [a, m], the pairs that count.
         similarity: float [a, m].
-        among: float [m, m], cosines among the mixed; None where few of them are needed.
+        between: float [m, m], cosines between the candidates; None where few of them are needed.
         clean: what the clean loss is computed from: cosines and both masks, for every class vector also of
             classes that the batch lacks.
     """
 
     anchors: Tensor
     anchor_labels: Tensor
-    mixed: Tensor
+    candidates: Tensor
     positive: Tensor
     negative: Tensor
     similarity: Tensor
-    among: Tensor | None
+    between: Tensor | None
     clean: tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
-class Choice:
-    """Mixtures per anchor, padded; all [a, v].
+class Mixtures:
+    """The two candidates of each mixture of each anchor, padded; all [a, v].
 
     Attributes:
-        first: int, row of what is mixed with weight ``share``. negative: int, row of the other.
-        valid: bool.
+        first: int, row of the candidate that is mixed with weight lambda. negative: int, row of the other.
+        valid: bool; the rest is padding.
         to_first, to_negative, first_to_negative: float, cosines.
     """
 
@@ -56,43 +57,33 @@ class Choice:
     first_to_negative: Tensor
 
 
-def sides(
-    loss: Loss,
-    roles: Roles,
-    embeddings: Tensor,
-    labels: Tensor,
-    ref_emb: Tensor | None,
-    ref_labels: Tensor | None,
-    indices: Indices | None,
-) -> Side:
-    """Who is anchor and what is mixed, by their roles.
+def build_anchor_pairs(
+    loss: Loss, roles: Roles, embeddings: Tensor, labels: Tensor, indices: Indices | None
+) -> AnchorPairs:
+    """Anchors and candidates by the loss's roles, from float [n, d] and int [n].
 
-    Class vectors have no pairs that a miner could choose, so there the indices change the clean loss alone.
+    Class vectors have no pairs that a miner could select, so there the indices change the clean loss alone.
     """
     items = F.normalize(embeddings, dim=1)
     if roles == "items":
-        same = ref_emb is None
-        mixed = items if ref_emb is None else F.normalize(ref_emb.to(items.dtype), dim=1)
-        mixed_labels = labels if ref_labels is None else ref_labels
-        positive, negative = pair_masks(labels, mixed_labels, indices, same)
-        similarity = items @ mixed.T
-        between = similarity if same else mixed @ mixed.T
+        positive, negative = build_pair_masks(labels, labels, indices, same_items=True)
+        similarity = items @ items.T
         clean = (similarity, positive, negative)
-        return Side(items, labels, mixed, positive, negative, similarity, between, clean)
+        return AnchorPairs(items, labels, items, positive, negative, similarity, similarity, clean)
     vectors = F.normalize(loss.class_vectors.to(items.dtype), dim=1)
     classes = torch.arange(len(vectors), device=labels.device)
     if roles == "class_anchors":
         present = torch.unique(labels)
         whole = vectors @ items.T
-        masks = pair_masks(classes, labels, None, same_items=False)
+        masks = build_pair_masks(classes, labels, None, same_items=False)
         positive, negative = (mask[present] for mask in masks)
         anchors, similarity = vectors.index_select(0, present), whole.index_select(0, present)
-        return Side(anchors, present, items, positive, negative, similarity, None, (whole, *masks))
-    positive, negative = pair_masks(labels, classes, None, same_items=False)
+        return AnchorPairs(anchors, present, items, positive, negative, similarity, None, (whole, *masks))
+    positive, negative = build_pair_masks(labels, classes, None, same_items=False)
     similarity = items @ vectors.T
-    among = _Gram.apply(vectors) if len(vectors) <= len(items) else None  # type: ignore[no-untyped-call]
+    between = _Gram.apply(vectors) if len(vectors) <= len(items) else None  # type: ignore[no-untyped-call]
     clean = (similarity, positive, negative)
-    return Side(items, labels, vectors, positive, negative, similarity, among, clean)
+    return AnchorPairs(items, labels, vectors, positive, negative, similarity, between, clean)
 
 
 class _Gram(torch.autograd.Function):
@@ -106,40 +97,41 @@ class _Gram(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (rows,) = ctx.saved_tensors
-        grown: Tensor = (gradient + gradient.T) @ rows
-        return grown
+        rows_gradient: Tensor = (gradient + gradient.T) @ rows
+        return rows_gradient
 
 
-def positive_negative(pair: Side, hardest: int, positives: int | None) -> Choice:
+def select_positive_negative(pairs: AnchorPairs, hardest: int, positives: int | None) -> Mixtures:
     """Each anchor's positives (all, or so many drawn evenly) times its k hardest negatives."""
-    negative, negative_valid = _hardest(pair, hardest)
-    first, first_valid = _positives(pair.positive, positives)
+    negative, negative_valid = _select_hardest(pairs, hardest)
+    first, first_valid = _select_positives(pairs.positive, positives)
     a, p, k = len(first), first.shape[1], negative.shape[1]
-    if pair.among is None:
-        between = (_rows(pair.mixed, first) @ _rows(pair.mixed, negative).mT).reshape(a, p * k)
+    if pairs.between is None:
+        rows = _take_rows(pairs.candidates, first) @ _take_rows(pairs.candidates, negative).mT
+        first_to_negative = rows.reshape(a, p * k)
     first = first[:, :, None].expand(a, p, k).reshape(a, p * k)
     valid = (first_valid[:, :, None] & negative_valid[:, None, :]).reshape(a, p * k)
     negative = negative[:, None, :].expand(a, p, k).reshape(a, p * k)
-    to_first, to_negative = pair.similarity.gather(1, first), pair.similarity.gather(1, negative)
-    if pair.among is not None:
-        between = pair.among[first, negative]
-    return Choice(first, negative, valid, to_first, to_negative, between)
+    to_first, to_negative = pairs.similarity.gather(1, first), pairs.similarity.gather(1, negative)
+    if pairs.between is not None:
+        first_to_negative = pairs.between[first, negative]
+    return Mixtures(first, negative, valid, to_first, to_negative, first_to_negative)
 
 
-def _rows(items: Tensor, places: Tensor) -> Tensor:
-    """Float [m, d] and int [a, p] to float [a, p, d]; unlike an index, this is quick backwards too."""
-    return items.index_select(0, places.flatten()).view(*places.shape, -1)
-
-
-def anchor_negative(pair: Side, hardest: int, positives: int | None) -> Choice:
+def select_anchor_negative(pairs: AnchorPairs, hardest: int, positives: int | None) -> Mixtures:
     """Each anchor itself with its k hardest negatives; whether it has positives does not matter."""
-    negative, valid = _hardest(pair, hardest)
-    to_negative = pair.similarity.gather(1, negative)
+    negative, valid = _select_hardest(pairs, hardest)
+    to_negative = pairs.similarity.gather(1, negative)
     itself = torch.arange(len(negative), device=negative.device)[:, None].expand_as(negative)
-    return Choice(itself, negative, valid, torch.ones_like(to_negative), to_negative, to_negative)
+    return Mixtures(itself, negative, valid, torch.ones_like(to_negative), to_negative, to_negative)
 
 
-def _positives(positive: Tensor, at_most: int | None) -> tuple[Tensor, Tensor]:
+def _take_rows(items: Tensor, indices: Tensor) -> Tensor:
+    """Float [m, d] and int [a, p] to float [a, p, d]; an index would be slow backwards."""
+    return items.index_select(0, indices.flatten()).view(*indices.shape, -1)
+
+
+def _select_positives(positive: Tensor, at_most: int | None) -> tuple[Tensor, Tensor]:
     """Columns [a, p] of each anchor's positives, padded, and which of them are real."""
     counts = positive.sum(1)
     most = int(counts.max()) if len(counts) else 0
@@ -148,23 +140,23 @@ def _positives(positive: Tensor, at_most: int | None) -> tuple[Tensor, Tensor]:
         return columns, drawn > 0
     rows, columns = positive.nonzero(as_tuple=True)
     starts = counts.cumsum(0) - counts
-    places = torch.arange(len(rows), device=rows.device) - starts[rows]
+    positions = torch.arange(len(rows), device=rows.device) - starts[rows]
     padded = columns.new_zeros(len(counts), most)
-    padded[rows, places] = columns
+    padded[rows, positions] = columns
     return padded, torch.arange(most, device=rows.device)[None, :] < counts[:, None]
 
 
-def _hardest(pair: Side, k: int) -> tuple[Tensor, Tensor]:
+def _select_hardest(pairs: AnchorPairs, k: int) -> tuple[Tensor, Tensor]:
     """Columns [a, k] of the most similar negatives, and which of them are real."""
-    lowest = torch.finfo(pair.similarity.dtype).min
-    scores = pair.similarity.detach().masked_fill(~pair.negative, lowest)
+    lowest = torch.finfo(pairs.similarity.dtype).min
+    scores = pairs.similarity.detach().masked_fill(~pairs.negative, lowest)
     k = min(k, scores.shape[1])
     if k > 8:
         best, columns = scores.topk(k, dim=1)
         return columns, best > lowest
-    chosen = []
+    maxima = []
     for _ in range(k):  # a few passes for the largest are faster than one partial sort
-        chosen.append(scores.max(dim=1))
-        scores.scatter_(1, chosen[-1].indices[:, None], lowest)
-    found = torch.stack([part.values for part in chosen], dim=1)
-    return torch.stack([part.indices for part in chosen], dim=1), found > lowest
+        maxima.append(scores.max(dim=1))
+        scores.scatter_(1, maxima[-1].indices[:, None], lowest)
+    values = torch.stack([each.values for each in maxima], dim=1)
+    return torch.stack([each.indices for each in maxima], dim=1), values > lowest
