@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from api_schemas.base import Finite, Schema
 from api_schemas.operating_point import Target, TargetKind
-from api_schemas.preprocessing import GramLength, TextInput, refuse_no_ngrams
+from api_schemas.preprocessing import GramLength, TextInput, check_ngrams
 from api_schemas.yaml_config import mapping_text, read_mapping, validated
 from common.atomic_files import write_atomically
 
@@ -144,7 +144,7 @@ class TextConfig(Part):
 
     @model_validator(mode="after")
     def _some_ngram_is_counted(self) -> Self:
-        refuse_no_ngrams(self.characters, self.words)
+        check_ngrams(self.characters, self.words)
         return self
 
     def as_input(self) -> TextInput:
@@ -271,10 +271,14 @@ class SamplerConfig(Part):
     neighbours: int = Field(default=0, ge=0)
     neighbours_from: Finite = Field(default=0.5, ge=0, lt=1)
 
+    @property
+    def is_grouped(self) -> bool:
+        """Whether a batch holds ``items_per_class`` of each of its classes."""
+        return self.name in ("m_per_class", "episodic")
+
     @model_validator(mode="after")
     def _batch_holds_two_classes(self) -> Self:
-        grouped = self.name in ("m_per_class", "episodic")
-        if grouped and self.batch_size < 2 * self.items_per_class:
+        if self.is_grouped and self.batch_size < 2 * self.items_per_class:
             raise ValueError("batch_size must be at least twice items_per_class: a batch needs two classes")
         if self.name == "episodic" and self.batch_size % self.items_per_class:
             raise ValueError("batch_size must be a multiple of items_per_class: an episode has whole classes")

@@ -8,6 +8,9 @@ from pydantic import Field, model_validator
 
 from api_schemas.base import SCHEMA_VERSION, Finite, Schema
 
+InputKind = Literal["image", "table", "text", "vector"]
+"""What an encoder's raw inputs are: what a request holds."""
+
 ImageMode = Literal["L", "RGB"]
 ResizeRule = Literal["stretch", "crop", "pad"]
 CHANNELS: dict[ImageMode, int] = {"L": 1, "RGB": 3}
@@ -55,7 +58,7 @@ class TableInput(Schema):
 GramLength = Annotated[int, Field(ge=1, le=8)]
 
 
-def refuse_no_ngrams(characters: list[GramLength], words: list[GramLength]) -> None:
+def check_ngrams(characters: list[GramLength], words: list[GramLength]) -> None:
     """Raises ValueError when no n-gram is counted."""
     if not characters and not words:
         raise ValueError("characters and words must not both be empty")
@@ -75,7 +78,7 @@ class TextInput(Schema):
 
     @model_validator(mode="after")
     def _some_ngram_is_counted(self) -> TextInput:
-        refuse_no_ngrams(self.characters, self.words)
+        check_ngrams(self.characters, self.words)
         return self
 
 

@@ -28,7 +28,8 @@ from api_schemas.preprocessing import ImageInput
 from benchmarks.wire import request, serve, started, status
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.hashes import encoder_model_hash
-from encoder import Encoder, Preprocessing
+from encoder import Encoder
+from encoder.inputs.image_input import ImagePreprocessing
 from index.bundle import write_bundle
 
 SIDE, DIM = 64, 128
@@ -70,7 +71,7 @@ def network(folder: Path) -> None:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
     onnx.save(model, folder / "encoder.onnx")
     rule = ImageInput(mode="L", height=SIDE, width=SIDE, mean=[0.5], std=[0.25])
-    Preprocessing(rule).save(folder / "preprocessing.json")
+    ImagePreprocessing(rule).save(folder / "preprocessing.json")
 
 
 def bundle(folder: Path) -> Path:

@@ -126,12 +126,12 @@ def step_milliseconds(name: str, steps: int = 7) -> float:
 
     from api_schemas.config import Config
     from api_schemas.preprocessing import ImageInput
-    from encoder.preprocessing import Preprocessing
+    from encoder.inputs.image_input import ImagePreprocessing
     from training.models.network import build_network
     from training.objective.objective import Objective
 
     config = Config.model_validate(settings(name, 0, 1))
-    rule = Preprocessing(ImageInput(mode="L", height=28, width=28, mean=[0.0], std=[1.0]))
+    rule = ImagePreprocessing(ImageInput(mode="L", height=28, width=28, mean=[0.0], std=[1.0]))
     network, objective = build_network(config.model, rule).train(), Objective(config, 1200).train()
     optimizer = torch.optim.AdamW([*network.parameters(), *objective.parameters()], fused=True)
     images, labels = torch.randn(128, 1, 28, 28), torch.arange(128) // 4

@@ -30,16 +30,17 @@ from torch._dynamo.utils import counters
 from api_schemas.config import Config
 from api_schemas.preprocessing import ImageInput
 from common.progress import silent
-from encoder.preprocessing import Preprocessing
+from encoder.inputs.image_input import ImagePreprocessing
 from training.batches.batch_feed import Feed
-from training.batches.batch_inputs import forms_of
+from training.batches.batch_inputs import count_forms
 from training.batches.samplers import batches
 from training.data.items import Items, Splits
-from training.loop.loop import Loop, in_bfloat16
+from training.loop.loop import Loop
 from training.loop.train_state import State
 from training.models.network import build_network
 from training.objective.objective import Objective
-from training.runtime.malloc_tuning import freed_memory_kept
+from training.runtime.malloc_tuning import keep_freed_memory
+from training.runtime.precision import is_bfloat16_enabled
 
 OVERHEAD = 1.05
 WAITING = 0.10
@@ -81,7 +82,7 @@ def _measure(config: Config, rounds: int, compiled: bool) -> tuple[bool, float]:
         plan = batches(loop.inputs.codes, config.sampler, rounds + WARM_UP, seed=1, epoch=0)
         some = plan[: WARM_UP + rounds // 3]
         without = [] if ON_GPU else _alternate(loop, bare, some)[0]
-        with freed_memory_kept():
+        with keep_freed_memory():
             ours, theirs, preparing = _alternate(loop, bare, plan)
     if compiled and not counters["frames"]["ok"]:
         raise SystemExit("torch.compile compiled nothing: no figures")
@@ -113,7 +114,7 @@ def _loop(config: Config, folder: Path) -> Loop:
     pixels = random.integers(0, 256, (len(labels), 1, side, side), dtype=np.uint8)
     rule = ImageInput(mode="L", height=side, width=side, mean=[1.0], std=[0.3])
     items = Items(pixels, labels, np.arange(len(labels)).astype(np.str_))
-    splits = Splits(items, None, None, Preprocessing(rule))
+    splits = Splits(items, None, None, ImagePreprocessing(rule))
     state = _state(config, splits)
     state.progress.planned_steps = 10**6
     return Loop(config, splits, state, state.network, folder, "", DEVICE, silent, print)
@@ -124,12 +125,12 @@ def _state(config: Config, splits: Splits) -> State:
     network = build_network(config.model, splits.preprocessing).to(DEVICE)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.train()
-    objective = Objective(config, splits.train.n_classes * forms_of(config.data.augmentation)).to(DEVICE)
+    objective = Objective(config, splits.train.n_classes * count_forms(config.data.augmentation)).to(DEVICE)
     return State(network, objective, config.optimizer)
 
 
 def _bare(config: Config, state: State) -> Callable[[torch.Tensor, torch.Tensor], None]:
-    bfloat16 = in_bfloat16(config, DEVICE)
+    bfloat16 = is_bfloat16_enabled(config, DEVICE)
 
     def step(inputs: torch.Tensor, labels: torch.Tensor) -> None:
         with torch.autocast(DEVICE.type, torch.bfloat16, enabled=bfloat16):

@@ -1,6 +1,7 @@
 """Raw input to unit vector at serving time: preprocessing and ONNX Runtime, no torch."""
 
 from encoder.encoder import Encoder
-from encoder.preprocessing import Preprocessing
+from encoder.inputs.preprocessing import InputLimits, RawInput
+from encoder.refused_input import RefusedInput
 
-__all__ = ["Encoder", "Preprocessing"]
+__all__ = ["Encoder", "InputLimits", "RawInput", "RefusedInput"]

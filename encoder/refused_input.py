@@ -6,7 +6,7 @@ from common.errors import InputError
 
 
 class RefusedInput(InputError):
-    """``number`` is the input's place among those given together, ``reason`` a sentence about it."""
+    """``number`` is the input's position among those given together, ``reason`` a sentence about it."""
 
     def __init__(self, number: int, reason: str) -> None:
         super().__init__(f"Input {number}: {reason}")

@@ -1,30 +1,27 @@
-"""Configurations that cannot work, refused in one sentence before any data is read."""
+"""Checks that a configuration can work, before any data is read or decoded."""
 
 from __future__ import annotations
 
 import inspect
+import math
 
 import numpy as np
 import torch
 
-from api_schemas.config import AugmentationConfig, Config, DataConfig, ModelConfig, SamplerConfig
-from api_schemas.preprocessing import ImageInput, VectorInput
+from api_schemas.config import AugmentationConfig, Config, ModelConfig, SamplerConfig
 from common.array_types import RowIndices, Texts
 from common.errors import ConfigError
-from encoder.preprocessing import Preprocessing
+from encoder.inputs.preprocessing import Preprocessing
+from training.data.kinds.data_kinds import open_kind
 from training.losses import LOSSES, Loss
-from training.models.backbones import HUBS, backbone_named
-from training.models.backbones.hub import package_of
-from training.models.backbones.types import flat_size
-from training.models.network import build_network, refuse_other_inputs
+from training.models.backbones import select_backbone
+from training.models.backbones.hub import import_hub, is_hub
+from training.models.network import build_network
 from training.objective.objective import Objective
 from training.registry import check_parameters
 
-FROM_THE_DATA = ("input_shape", "buckets", "source")  # parameters of a backbone that nobody sets
-GROUPED = ("m_per_class", "episodic")  # samplers whose batches hold items_per_class of each class
 
-
-def refuse_impossible(config: Config) -> None:
+def check_config(config: Config) -> None:
     """Check every name and parameter, and that the sampler gives the losses what they learn from.
 
     Raises:
@@ -33,16 +30,17 @@ def refuse_impossible(config: Config) -> None:
             nothing to train, or batches in which a loss that compares items never finds two of one class or
             two classes.
     """
-    _check_backbone(config.model, config.data)
-    if config.data.augmentation != AugmentationConfig() and config.data.kind not in ("images", "builtin"):
+    stand_in = open_kind(config.data).build_stand_in()
+    _check_backbone(config.model, stand_in)
+    if config.data.augmentation != AugmentationConfig() and not stand_in.is_picture:
         raise ConfigError(
             f"data.augmentation: is for images, data.kind is '{config.data.kind}': leave it out."
         )
-    objective = Objective(config, _enough_classes(config))
-    if objective.level == "input" and config.data.kind == "text":
+    objective = Objective(config, _count_classes_needed(config))
+    if objective.level == "input" and not stand_in.is_continuous:
         raise ConfigError(
-            "mixup.level: a text's input are the numbers of its n-grams, which cannot be mixed: set "
-            "'feature' or 'embedding'."
+            f"mixup.level: with data.kind '{config.data.kind}' the input are numbers of n-grams or tokens, "
+            "which cannot be mixed: set 'feature' or 'embedding'."
         )
     if config.model.backbone == "identity" and not any(True for _ in objective.parameters()):
         raise ConfigError(
@@ -52,40 +50,41 @@ def refuse_impossible(config: Config) -> None:
     _check_sampler(config)
 
 
-def refuse_oversized(config: Config, labels: Texts, images: int = 1) -> None:
-    """Check the sampler against the training labels; what the defaults ask of small data is always fine.
+def check_batches(config: Config, labels: Texts, forms: int = 1) -> None:
+    """Check the sampler against the training labels; the defaults are fine for any data, however small.
 
     Args:
         labels: text [n], of the training items.
-        images: how many inputs each item gives, see ``training.inputs.forms_of``.
+        forms: of each item, see ``training.batches.batch_inputs.count_forms``.
 
     Raises:
         ConfigError: a batch larger than the training part, more items of a class than any class has, or
-            more pieces than the batch that such small data gives can be cut into.
+            more micro-batches than the batch that such small data gives can be cut into.
     """
     sampler, default = config.sampler, SamplerConfig()
-    if sampler.batch_size > max(len(labels) * images, default.batch_size):
+    n_rows = len(labels) * forms
+    if sampler.batch_size > max(n_rows, default.batch_size):
         raise ConfigError(
             f"sampler.batch_size: {sampler.batch_size} items in a batch, but training has {len(labels)}"
-            f"{f' in {images} turns' if images > 1 else ''}: set at most {len(labels) * images}."
+            f"{f' in {forms} forms' if forms > 1 else ''}: set at most {n_rows}."
         )
     largest = int(np.unique(labels, return_counts=True)[1].max())
-    if sampler.name in GROUPED and sampler.items_per_class > max(largest, default.items_per_class):
+    if sampler.is_grouped and sampler.items_per_class > max(largest, default.items_per_class):
         raise ConfigError(
             f"sampler.items_per_class: {sampler.items_per_class}, but the largest training class has "
             f"{largest} items: set at most {largest}."
         )
-    _check_pieces(config, min(sampler.batch_size, len(labels) * images))
+    _check_micro_batches(config, min(sampler.batch_size, n_rows))
 
 
-def few_positives(config: Config, codes: RowIndices) -> str | None:
-    """A sentence when a random batch seldom holds two items of one class, though a loss lives on those.
+def describe_few_positives(config: Config, codes: RowIndices) -> str | None:
+    """A warning when a random batch seldom holds two items of one class, though a loss learns from those.
 
     Args:
         codes: int [n], the class of each training item.
     """
-    comparing, sampler = _comparing(config), config.sampler
-    if sampler.name in GROUPED or config.memory or not comparing:
+    comparing, sampler = _list_comparing(config), config.sampler
+    if sampler.is_grouped or config.memory or not comparing:
         return None
     counts = np.bincount(codes).astype(np.float64)
     counts = counts[counts > 0]
@@ -94,13 +93,13 @@ def few_positives(config: Config, codes: RowIndices) -> str | None:
         chance = (counts * (counts - 1)).sum() / max(1, n * (n - 1))
     else:
         chance = 1 / len(counts)
-    others = (size - 1) * chance
-    if others >= 1:
+    positives = (size - 1) * chance
+    if positives >= 1:
         return None
     return (
-        f"Warning: with sampler '{sampler.name}' an item meets {others:.2g} others of its class in a batch "
-        f"on average, and {' and '.join(comparing)} learns from those: use sampler 'm_per_class' or a larger "
-        "sampler.batch_size."
+        f"Warning: with sampler '{sampler.name}' an item meets {positives:.2g} others of its class in a "
+        f"batch on average, and {' and '.join(comparing)} learns from those: use sampler 'm_per_class' or a "
+        "larger sampler.batch_size."
     )
 
 
@@ -109,42 +108,42 @@ def compares_items(loss: type[Loss]) -> bool:
     return loss.takes_references or "num_classes" not in inspect.signature(loss).parameters
 
 
-def _comparing(config: Config) -> list[str]:
+def _list_comparing(config: Config) -> list[str]:
     return [spec.name for spec in config.loss if compares_items(LOSSES[spec.name])]
 
 
 def _check_sampler(config: Config) -> None:
-    comparing, sampler = _comparing(config), config.sampler
+    comparing, sampler = _list_comparing(config), config.sampler
     _check_shots(config)
-    if comparing and not config.memory and sampler.name in GROUPED and sampler.items_per_class == 1:
+    if comparing and not config.memory and sampler.is_grouped and sampler.items_per_class == 1:
         raise ConfigError(
             f"sampler.items_per_class: loss '{comparing[0]}' compares items of the same batch, and with 1 no "
             "two of them are of one class: set at least 2, or choose a loss with class vectors, e.g. "
             "proxy_anchor."
         )
-    _check_pieces(config, sampler.batch_size)
+    _check_micro_batches(config, sampler.batch_size)
 
 
-def _check_pieces(config: Config, batch: int) -> None:
-    """What is computed at once of a batch of that many items must hold what the losses compare."""
-    pieces, sampler, comparing = config.optimizer.accumulate, config.sampler, _comparing(config)
-    piece = batch // pieces
-    if pieces > 1 and piece < 2:  # batch normalisation wants two as well
+def _check_micro_batches(config: Config, batch: int) -> None:
+    """A micro-batch, of a batch of that many items, must hold what the losses compare."""
+    count, sampler, comparing = config.optimizer.accumulate, config.sampler, _list_comparing(config)
+    size = batch // count
+    if count > 1 and size < 2:  # batch normalisation wants two as well
         raise ConfigError(
-            f"optimizer.accumulate: {batch} items in {pieces} pieces are computed one by one: set accumulate "
-            f"to at most {max(1, batch // 2)}, half of the batch."
+            f"optimizer.accumulate: {batch} items in {count} micro-batches are computed one by one: set "
+            f"accumulate to at most {max(1, batch // 2)}, half of the batch."
         )
-    alike = min(sampler.items_per_class, batch // 2)
-    if pieces > 1 and comparing and not config.memory and sampler.name in GROUPED and piece <= alike:
+    per_class = min(sampler.items_per_class, batch // 2)
+    if count > 1 and comparing and not config.memory and sampler.is_grouped and size <= per_class:
         raise ConfigError(
-            f"optimizer.accumulate: loss '{comparing[0]}' compares items of the same batch, but a piece of "
-            f"{piece} items holds hardly more than one class of {alike}: lower accumulate or "
-            "sampler.items_per_class."
+            f"optimizer.accumulate: loss '{comparing[0]}' compares items of the same batch, but a "
+            f"micro-batch of {size} items holds hardly more than one class of {per_class}: lower accumulate "
+            "or sampler.items_per_class."
         )
 
 
 def _check_shots(config: Config) -> None:
-    """A support of ``shots`` items must leave queries, and all of it must be in the same piece."""
+    """A support of ``shots`` items must leave queries, and all of it must be in the same micro-batch."""
     sampler = config.sampler
     for spec in config.loss:
         shots = spec.parameters.get("shots")
@@ -163,33 +162,21 @@ def _check_shots(config: Config) -> None:
             )
 
 
-def _check_backbone(model: ModelConfig, data: DataConfig) -> None:
-    """Check its name and parameters, and build it without memory for inputs such as the data will give."""
-    stand_in = _stand_in(data)
-    kind = "tokens" if stand_in is None else stand_in.input.kind
-    make = backbone_named(model.backbone, kind)
-    check_parameters(make, model.parameters, f"model ({model.backbone})", FROM_THE_DATA)
-    refuse_other_inputs(model.backbone, kind)
-    if model.backbone.startswith(HUBS):
-        package_of(model.backbone)
-    elif stand_in is not None:
-        if model.backbone == "identity":  # the data's own length is the embedding's
-            model = model.model_copy(update={"embedding_dim": flat_size(stand_in.shape)})
-        with torch.device("meta"):
-            build_network(model, stand_in)
+def _check_backbone(model: ModelConfig, stand_in: Preprocessing) -> None:
+    """Check its name and parameters, and build it without memory; a network of a hub is not fetched."""
+    set_by_trainer = ("input_shape", "source", *stand_in.backbone_arguments)
+    make = select_backbone(model.backbone, stand_in)
+    check_parameters(make, model.parameters, f"model ({model.backbone})", set_by_trainer)
+    if is_hub(model.backbone):
+        import_hub(model.backbone)
+        return
+    if model.backbone == "identity":  # the data's own length is the embedding's
+        model = model.model_copy(update={"embedding_dim": math.prod(stand_in.shape)})
+    with torch.device("meta"):
+        build_network(model, stand_in)
 
 
-def _stand_in(data: DataConfig) -> Preprocessing | None:
-    """Preprocessing of inputs of the data's kind and of any size; None for tokens, whose number it says."""
-    if data.kind in ("images", "builtin"):
-        side = data.image_size or 28
-        return Preprocessing(ImageInput(mode="L", height=side, width=side, mean=[0.0], std=[1.0]))
-    if data.kind != "text":
-        return Preprocessing(VectorInput(dim=8))
-    return None if data.text.tokenizer else Preprocessing(data.text.as_input())
-
-
-def _enough_classes(config: Config) -> int:
+def _count_classes_needed(config: Config) -> int:
     """A number of classes that fits what the losses were told about them; the data says it later."""
     trees = [spec.parameters.get("ancestors") for spec in config.loss]
     return max([2, *(len(tree) for tree in trees if isinstance(tree, list))])

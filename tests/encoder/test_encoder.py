@@ -12,8 +12,9 @@ from PIL import Image
 
 from api_schemas.preprocessing import ImageInput, VectorInput
 from common.errors import BundleError, InputError
-from encoder import Encoder, Preprocessing
-from encoder.refused_input import RefusedInput
+from encoder import Encoder, InputLimits, RefusedInput
+from encoder.inputs.image_input import ImagePreprocessing
+from encoder.inputs.row_input import TablePreprocessing
 from tests.encoder.encoders import GREY, TABLE, data_uri, linear_encoder, png
 
 
@@ -54,30 +55,30 @@ def test_rows_do_not_depend_on_the_batch(tmp_path: Path) -> None:
 
 
 def test_table_is_standardised(tmp_path: Path) -> None:
-    prepared = Preprocessing(TABLE).rows_array([[1.0, 1.0, 6.0]])
+    prepared = TablePreprocessing(TABLE).prepare([[1.0, 1.0, 6.0]])
     np.testing.assert_array_equal(prepared, np.array([[1.0, 0.0, 1.0]], dtype=np.float32))
 
 
 @pytest.mark.parametrize("resize", ["stretch", "crop", "pad"])
 def test_sizes_modes_and_transparency(resize: str) -> None:
     rule = ImageInput(mode="RGB", height=8, width=8, resize=resize, fill=255, mean=[0.0] * 3, std=[1.0] * 3)  # type: ignore[arg-type]
-    preprocessing = Preprocessing(rule)
+    preprocessing = ImagePreprocessing(rule)
     for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "LAB", "HSV", "I;16"):
-        assert preprocessing.image_array(Image.new(mode, (5, 9))).shape == (3, 8, 8)
+        assert preprocessing.prepare([Image.new(mode, (5, 9))]).shape == (1, 3, 8, 8)
     clear = Image.new("RGBA", (5, 9), (0, 0, 0, 0))
-    assert (preprocessing.image_array(clear) == 1.0).all(), "transparent pixels lie on the fill"
+    assert (preprocessing.prepare([clear]) == 1.0).all(), "transparent pixels lie on the fill"
 
 
 def test_sixteen_bit_grey_is_scaled_not_clipped() -> None:
     deep = Image.fromarray(np.full((4, 6), 257 * 100, dtype=np.uint16))
-    assert (Preprocessing(GREY).image_pixels(deep) == 100).all()
+    assert (ImagePreprocessing(GREY).compute_pixels(deep) == 100).all()
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_sixteen_bit_grey_is_the_same_in_every_file(kind: str) -> None:
     deep = np.arange(24, dtype=np.uint16).reshape(4, 6) * 2_000
     for rule in (GREY, ImageInput(mode="RGB", height=4, width=6, mean=[0.0] * 3, std=[1.0] * 3)):
-        pixels = Preprocessing(rule).image_pixels(Image.open(io.BytesIO(png(Image.fromarray(deep), kind))))
+        pixels = ImagePreprocessing(rule).compute_pixels(Image.open(io.BytesIO(png(Image.fromarray(deep), kind))))
         np.testing.assert_array_equal(pixels, np.broadcast_to(np.round(deep / 257), pixels.shape))
 
 
@@ -104,7 +105,7 @@ def test_colours_and_orientations_that_pillow_cannot_read_are_refused(
     with pytest.raises(RefusedInput, match=r"Input 1: the image's orientation or colours cannot be read"):
         encoder.encode([noise, Image.new("La", (5, 9))])
     lab = png(Image.new("LAB", (5, 9), (255, 128, 128)), "TIFF")
-    assert (Preprocessing(GREY).image_pixels(Image.open(io.BytesIO(lab))) >= 250).all(), "white"
+    assert (ImagePreprocessing(GREY).compute_pixels(Image.open(io.BytesIO(lab))) >= 250).all(), "white"
 
 
 def test_camera_orientation_is_applied() -> None:
@@ -115,13 +116,13 @@ def test_camera_orientation_is_applied() -> None:
     buffer = io.BytesIO()
     turned.save(buffer, "PNG", exif=exif)
     np.testing.assert_array_equal(
-        Preprocessing(GREY).image_pixels(Image.open(buffer))[0], np.asarray(upright)
+        ImagePreprocessing(GREY).compute_pixels(Image.open(buffer))[0], np.asarray(upright)
     )
 
 
 def test_refused_images_are_named(tmp_path: Path, noise: Image.Image) -> None:
     linear_encoder(tmp_path, GREY)
-    encoder = Encoder.open(tmp_path, max_image_bytes=10_000, max_image_pixels=10_000)
+    encoder = Encoder.open(tmp_path, limits=InputLimits(image_bytes=10_000, image_pixels=10_000))
     good = data_uri(png(noise))
     cases: dict[str | bytes, str] = {
         data_uri(b"not an image"): "not an image",

@@ -8,7 +8,7 @@ from pathlib import Path
 from api_schemas.config import Config
 from evaluation.evaluate import evaluate
 from training.loop.train import train
-from training.run_folder.model_card import model_card
+from training.run_folder.model_card import build_model_card
 
 MakeConfig = Callable[..., Config]
 
@@ -21,7 +21,7 @@ def test_the_card_holds_data_figures_worst_classes_and_configuration(
     test = run.embeddings("test")
     assert test is not None
     report = evaluate(test, model_hash="m", split="test")
-    card = model_card(run, report, [])
+    card = build_model_card(run, report, [])
     assert card.startswith("# letters\n")
     for part in ("## Data", "## Figures", "## Operating points", "## Worst classes", "## Intended use"):
         assert part in card

@@ -11,7 +11,8 @@ from PIL import Image
 
 from api_schemas.config import DataConfig
 from common.errors import InputError
-from training.data.check_data import Finding, check_data, difference_hashes
+from training.data.check_data import Finding, check_data
+from training.data.near_duplicates import compute_difference_hashes
 
 
 def check(path: Path, **others: object) -> list[Finding]:
@@ -97,8 +98,8 @@ def test_hashes_of_scaled_images_are_equal_and_of_others_are_not() -> None:
     random = np.random.default_rng(0)
     first = random.integers(0, 256, (5, 1, 32, 34), dtype=np.uint8)
     doubled = first.repeat(2, axis=2).repeat(2, axis=3)
-    np.testing.assert_array_equal(difference_hashes(first), difference_hashes(doubled))
-    assert len(np.unique(difference_hashes(first), axis=0)) == 5
+    np.testing.assert_array_equal(compute_difference_hashes(first), compute_difference_hashes(doubled))
+    assert len(np.unique(compute_difference_hashes(first), axis=0)) == 5
 
 
 def test_what_training_refuses_is_refused_here(tmp_path: Path) -> None:

@@ -21,9 +21,10 @@ from api_schemas.preprocessing import ImageInput
 from common.errors import InputError
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.files import save_embeddings
-from encoder.preprocessing import Preprocessing
-from training.data.glyphs import FEWEST_PICTURES, glyphs
-from training.data.images import find_images, with_statistics
+from encoder.inputs.image_input import ImagePreprocessing
+from training.data.glyphs import MIN_PICTURES, draw_glyphs
+from training.data.image_files import find_images
+from training.data.image_rule import fit_normalisation
 from training.data.load_data import load_data, load_items
 from training.loop.train import train
 
@@ -98,7 +99,7 @@ def test_a_separate_test_set_that_shares_classes_is_said(drawings: Path) -> None
 
 
 def test_the_size_is_the_median_capped_and_grey_is_seen(drawings: Path) -> None:
-    rule = load_data(images(drawings)).preprocessing.input
+    rule = load_data(images(drawings)).preprocessing.rule
     assert rule.kind == "image"
     assert (rule.mode, rule.height, rule.width) == ("L", 12, 12)
     assert rule.mean == [1.0], "white paper must become 0"
@@ -113,7 +114,7 @@ def test_large_images_are_capped_and_colour_is_kept(tmp_path: Path) -> None:
             pixels = random.integers(0, 255, (100, 120, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / label / f"{number}.png")
     splits = load_data(images(tmp_path, split={"train": 1, "validation": 0, "test": 0}))
-    rule = splits.preprocessing.input
+    rule = splits.preprocessing.rule
     assert splits.train.inputs.shape == (6, 3, 64, 64)
     assert rule.kind == "image"
     assert rule.resize == "pad", "a stretched photo is another picture"
@@ -121,7 +122,7 @@ def test_large_images_are_capped_and_colour_is_kept(tmp_path: Path) -> None:
 
 def test_statistics_are_those_of_the_pixels() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (50, 3, 8, 8), dtype=np.uint8)
-    rule = with_statistics(ImageInput(mode="RGB", height=8, width=8, mean=[0.0] * 3, std=[1.0] * 3), pixels)
+    rule = fit_normalisation(ImageInput(mode="RGB", height=8, width=8, mean=[0.0] * 3, std=[1.0] * 3), pixels)
     np.testing.assert_allclose(rule.mean, pixels.mean(axis=(0, 2, 3)) / 255, atol=1e-5)
     np.testing.assert_allclose(rule.std, (pixels / 255).std(axis=(0, 2, 3)), atol=1e-5)
 
@@ -441,12 +442,12 @@ def test_folds_and_time_leave_no_item_out_or_twice(tmp_path: Path) -> None:
 
 
 def test_glyphs_are_distinct_characters_in_many_faces() -> None:
-    pixels, labels, ids = glyphs()
+    pixels, labels, ids = draw_glyphs()
     assert pixels.shape[1:] == (28, 28)
     assert len(pixels) == len(labels) == len(set(ids))
     classes, counts = np.unique(labels, return_counts=True)
     assert 800 <= len(classes) <= 2_300
-    assert counts.min() >= FEWEST_PICTURES
+    assert counts.min() >= MIN_PICTURES
     names = set(labels)
     assert "U+0041 A" in names
     assert not names & {"U+0391 Α", "U+0410 А"}, "they look like Latin A"
@@ -457,7 +458,7 @@ def test_glyphs_are_distinct_characters_in_many_faces() -> None:
 def test_an_image_that_comes_twice_is_refused_before_one_is_decoded(
     drawings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.data.images.ImageFile.open", None)
+    monkeypatch.setattr("training.data.image_files.ImageFile.open", None)
     names = sorted(path.relative_to(drawings).as_posix() for path in drawings.rglob("*.png"))
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -468,7 +469,7 @@ def test_an_image_that_comes_twice_is_refused_before_one_is_decoded(
     with pytest.raises(InputError, match=said):
         load_data(images(tmp_path / "list.csv"))
     with pytest.raises(InputError, match=said):
-        load_items([tmp_path / "list.csv"], images(drawings), Preprocessing(GREY))
+        load_items([tmp_path / "list.csv"], images(drawings), ImagePreprocessing(GREY))
     (tmp_path / "other" / "drawings").mkdir(parents=True)
     same = [tmp_path / "other" / drawings.name, drawings]
     shutil.copytree(drawings, same[0])

@@ -17,14 +17,14 @@ from api_schemas.config import Config
 from common.errors import BundleError, InputError
 from embeddings.embedding_set import EmbeddingSet
 from encoder.encoder import Encoder
-from encoder.preprocessing import Preprocessing
+from encoder.inputs.input_kinds import load_preprocessing
 from evaluation.evaluate import evaluate
 from evaluation.pairs.pairs import arrange
 from tests.training.conftest import exported
 from training.data.load_data import load_data
 from training.export import onnx_export
 from training.loop.train import train
-from training.run_folder.quantize import Precision, far_at, lighter_run
+from training.run_folder.quantize import Precision, compute_far, quantize_run
 from training.run_folder.run_folder import Run
 
 MakeConfig = Callable[..., Config]
@@ -43,13 +43,13 @@ def test_the_encoder_gives_the_stored_embeddings_from_raw_files(
 ) -> None:
     difference = exported(run, tmp_path / "encoder")
     assert difference <= 1e-5
-    preprocessing = Preprocessing.load(tmp_path / "encoder" / "preprocessing.json")
+    preprocessing = load_preprocessing(tmp_path / "encoder" / "preprocessing.json")
     session = onnxruntime.InferenceSession(tmp_path / "encoder" / "encoder.onnx")
     stored = run.embeddings("test")
     assert stored is not None
     for rows in ([0], list(range(5))):
         raw = [Image.open(drawings / str(stored.ids[row])) for row in rows]
-        batch = np.stack([preprocessing.image_array(image) for image in raw])
+        batch = preprocessing.prepare(raw)
         served = session.run(None, {"input": batch})[0]
         np.testing.assert_allclose(served, stored.vectors[rows], atol=1e-5)
         np.testing.assert_allclose(np.linalg.norm(served, axis=1), 1, atol=1e-6)
@@ -71,7 +71,7 @@ def test_every_backbone_can_be_exported(small: MakeConfig, tmp_path: Path, model
 def test_a_difference_is_an_error_and_leaves_nothing(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(onnx_export, "LARGEST_DIFFERENCE", -1.0)
+    monkeypatch.setattr(onnx_export, "MAX_DIFFERENCE", -1.0)
     with pytest.raises(BundleError, match="differs from the trained one"):
         exported(run, tmp_path / "encoder")
     assert list((tmp_path / "encoder").iterdir()) == []
@@ -87,7 +87,7 @@ def weight_bytes(run: Run) -> int:
 def test_lighter_weights_are_a_run_of_their_own_and_their_cost_is_measured(
     run: Run, drawings: Path, precision: Precision
 ) -> None:
-    light, cost = lighter_run(run, precision)
+    light, cost = quantize_run(run, precision)
     assert Run.open(run.path / precision) == light
     stored, before = light.embeddings("test"), run.embeddings("test")
     assert stored is not None
@@ -124,7 +124,7 @@ def test_lighter_weights_read_the_same_ngrams(
         model={"backbone": "ngram", "embedding_dim": 8, "width": 8},
     )
     run = train(config, tmp_path / "run")
-    light, _ = lighter_run(run, precision)
+    light, _ = quantize_run(run, precision)
     before, after = run.embeddings("train"), light.embeddings("train")
     assert before is not None
     assert after is not None
@@ -140,11 +140,11 @@ def test_the_cost_of_lighter_weights_is_measured_on_the_data_of_the_run_alone(
     run = train(small(data=data, model={"backbone": "linear", "embedding_dim": 8}), tmp_path / "run")
     np.savez(tmp_path / "v.npz", embeddings=random.normal(size=(60, 8)), labels=labels)  # the same ids
     with pytest.raises(InputError, match="the data is not what this run was trained on: bring that back"):
-        lighter_run(run, "fp16")
+        quantize_run(run, "fp16")
     earlier = json.loads((run.path / "run.json").read_text())
     del earlier["fingerprint"]  # as an earlier version wrote it
     (run.path / "run.json").write_text(json.dumps(earlier))
-    lighter_run(Run.open(run.path), "fp16")
+    quantize_run(Run.open(run.path), "fp16")
     np.savez(
         tmp_path / "v.npz",
         embeddings=random.normal(size=(60, 8)),
@@ -152,7 +152,7 @@ def test_the_cost_of_lighter_weights_is_measured_on_the_data_of_the_run_alone(
         ids=labels * 60 - np.arange(60),
     )
     with pytest.raises(InputError, match="the data is not what this run was trained on: bring that back"):
-        lighter_run(Run.open(run.path), "fp16")
+        quantize_run(Run.open(run.path), "fp16")
 
 
 def test_a_recall_that_the_data_cannot_give_is_not_a_zero(small: MakeConfig, tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_recall_that_the_data_cannot_give_is_not_a_zero(small: MakeConfig, tmp
         data={"kind": "embeddings", "path": str(tmp_path / "v.npz"), "split": {"by": "column"}},
         model={"backbone": "linear", "embedding_dim": 4},
     )
-    _, cost = lighter_run(train(config, tmp_path / "run"), "int8")
+    _, cost = quantize_run(train(config, tmp_path / "run"), "int8")
     assert cost.recall_at_1 is None
     assert "recall@1 not given, no test class has two items" in str(cost)
 
@@ -179,17 +179,17 @@ def test_the_far_of_lighter_weights_is_that_of_counting_pairs() -> None:
             if items.labels[a] != items.labels[b]:
                 total += 1
                 accepted += float(items.vectors[a] @ items.vectors[b]) >= 0.3
-    assert far_at(arrange(items), 0.3) == pytest.approx(accepted / total)
+    assert compute_far(arrange(items), 0.3) == pytest.approx(accepted / total)
     assert 0 < accepted < total
 
 
 def test_training_and_serving_prepare_alike(drawings: Path, small: MakeConfig) -> None:
     import torch
 
-    from training.batches.prepare import Prepare
+    from training.batches.batch_inputs import DeviceInputs
 
     splits = load_data(small().data)
-    prepared = Prepare(splits.preprocessing, torch.device("cpu"))(splits.train.inputs[:4]).numpy()
+    prepared = DeviceInputs(splits.preprocessing, torch.device("cpu"))(splits.train.inputs[:4]).numpy()
     raw = [Image.open(drawings / str(name)) for name in splits.train.ids[:4]]
-    served = np.stack([splits.preprocessing.image_array(image) for image in raw])
+    served = splits.preprocessing.prepare(raw)
     np.testing.assert_allclose(prepared, served, atol=1e-6)

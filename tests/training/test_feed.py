@@ -9,10 +9,9 @@ import torch
 from api_schemas.config import Config
 from api_schemas.preprocessing import ImageInput
 from common.array_types import RowIndices
-from encoder.preprocessing import Preprocessing
+from encoder.inputs.image_input import ImagePreprocessing
 from training.batches.batch_feed import Batch, Feed
-from training.batches.batch_inputs import Inputs
-from training.batches.prepare import Prepare
+from training.batches.batch_inputs import DeviceInputs, TrainingInputs
 from training.data.items import Items
 from training.runtime.distributed import Processes
 
@@ -30,8 +29,10 @@ def feed(plan: list[RowIndices], first_step: int = 0) -> Feed:
     pixels = np.random.default_rng(0).integers(0, 256, (10, 1, 8, 8)).astype(np.uint8)
     labels = np.repeat(["a", "b"], 5)
     items = Items(pixels, labels, np.arange(10).astype(np.str_))
-    prepare = Prepare(Preprocessing(ImageInput(mode="L", height=8, width=8, mean=[1.0], std=[0.3])), CPU)
-    inputs = Inputs(items, prepare, config.data.augmentation)
+    prepare = DeviceInputs(
+        ImagePreprocessing(ImageInput(mode="L", height=8, width=8, mean=[1.0], std=[0.3])), CPU
+    )
+    inputs = TrainingInputs(items, prepare, config.data.augmentation)
     return Feed(plan, first_step, config, inputs, Processes(CPU))
 
 

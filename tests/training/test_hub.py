@@ -19,8 +19,8 @@ from api_schemas.config import Config, ModelConfig
 from api_schemas.preprocessing import ImageInput
 from common.errors import BundleError, ConfigError, InputError
 from encoder.encoder import Encoder
-from encoder.preprocessing import Preprocessing
-from encoder.tokenizer import Tokenizer
+from encoder.inputs.image_input import ImagePreprocessing
+from encoder.inputs.token_input import Tokenizer
 from tests.conftest import absent
 from tests.training.conftest import exported
 from training.loop.train import train
@@ -152,12 +152,12 @@ def test_padding_changes_nothing(bert: Path) -> None:
 
 @pytest.mark.parametrize("pooling", [None, "max", "gem", "flat"])
 def test_an_image_transformer_takes_grey_images(vit: Path, pooling: str | None) -> None:
-    rule = Preprocessing(ImageInput(mode="L", height=12, width=12, mean=[0.0], std=[1.0]))
+    rule = ImagePreprocessing(ImageInput(mode="L", height=12, width=12, mean=[0.0], std=[1.0]))
     model = ModelConfig.model_validate(
         {"backbone": f"hf:{vit}", "embedding_dim": 5, "pooling": pooling, "trained": 0.5}
     )
     network = build_network(model, rule)
-    assert network.backbone.features == (16, 3, 3)
+    assert network.backbone.feature_shape == (16, 3, 3)
     assert network(torch.rand(4, 1, 12, 12)).shape == (4, 5)
 
 
@@ -167,7 +167,7 @@ def test_an_image_transformer_is_exported(small: MakeConfig, vit: Path, tmp_path
 
 
 def test_timm_networks_are_built_where_timm_is() -> None:
-    rule = Preprocessing(ImageInput(mode="L", height=32, width=32, mean=[0.0], std=[1.0]))
+    rule = ImagePreprocessing(ImageInput(mode="L", height=32, width=32, mean=[0.0], std=[1.0]))
     model = ModelConfig.model_validate(
         {"backbone": "timm:resnet10t", "embedding_dim": 5, "pretrained": False, "pooling": "gem"}
     )
@@ -228,7 +228,7 @@ def test_a_timm_network_is_trained_in_part_and_exported(
     torch.manual_seed(config.seed)
     fresh = build_network(config.model, run.preprocessing()).backbone.state_dict()
     network = run.network()
-    assert network.backbone.features == (6, 3, 3), "a map, without the class token"
+    assert network.backbone.feature_shape == (6, 3, 3), "a map, without the class token"
     moved = [
         key for key, value in network.backbone.state_dict().items() if not torch.equal(fresh[key], value)
     ]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from api_schemas.config import Config, DataConfig
 from common.errors import ConfigError, InputError
 from training.data.load_data import load_data
-from training.data.pair_labels import classes_of, holds_pairs
+from training.data.pair_labels import group_pairs, holds_pairs
 from training.loop.train import train
 
 MakeConfig = Callable[..., Config]
@@ -37,7 +37,7 @@ def naive_classes(n: int, same: list[tuple[int, int]]) -> list[int]:
 
 def test_what_positive_pairs_connect_is_one_class() -> None:
     found = table("a b same", ("x", "y", 1), ("z", "w", 1), ("y", "z", 0), ("v", "x", 1), ("u", "v", 0))
-    names, labels = classes_of(found, Path("p.csv"))
+    names, labels = group_pairs(found, Path("p.csv"))
     assert names.tolist() == ["x", "y", "z", "w", "v", "u"], "in the order they come"
     of = dict(zip(names.tolist(), labels.tolist(), strict=True))
     assert of["x"] == of["y"] == of["v"]
@@ -50,7 +50,7 @@ def test_classes_are_those_of_merging_by_hand(seed: int) -> None:
     random = np.random.default_rng(seed)
     pairs = random.integers(0, 30, (20, 2))
     found = table("a b same", *[(int(a), int(b), True) for a, b in pairs])
-    names, labels = classes_of(found, Path("p.csv"))
+    names, labels = group_pairs(found, Path("p.csv"))
     naive = naive_classes(30, [(int(a), int(b)) for a, b in pairs])
     for first in range(len(names)):
         for second in range(len(names)):
@@ -62,7 +62,7 @@ def test_triplets_say_the_same_as_their_pairs() -> None:
     triplets = table("anchor positive negative", ("x", "y", "z"), ("z", "w", "y"))
     pairs = table("a b same", ("x", "y", 1), ("z", "w", 1), ("x", "z", 0), ("z", "y", 0))
     of_triplets, of_pairs = (
-        dict(zip(*map(np.ndarray.tolist, classes_of(one, Path("p.csv"))), strict=True))
+        dict(zip(*map(np.ndarray.tolist, group_pairs(one, Path("p.csv"))), strict=True))
         for one in (triplets, pairs)
     )
     assert of_triplets.keys() == of_pairs.keys()
@@ -83,7 +83,7 @@ def test_triplets_say_the_same_as_their_pairs() -> None:
 )
 def test_pairs_that_cannot_be_used_are_named(found: pa.Table, said: str) -> None:
     with pytest.raises(InputError, match=said):
-        classes_of(found, Path("p.csv"))
+        group_pairs(found, Path("p.csv"))
 
 
 def test_labels_win_over_pairs() -> None:

@@ -13,27 +13,28 @@ from torch.nn import functional as F
 from api_schemas.config import AugmentationConfig, ModelConfig, SamplerConfig, ScheduleConfig
 from api_schemas.preprocessing import ImageInput, ImageMode, TableInput, VectorInput
 from common.errors import ConfigError
-from encoder.preprocessing import Preprocessing
-from training.batches.augmentation import _sampling_grid, _transforms, augmented
-from training.batches.batch_inputs import Inputs
-from training.batches.prepare import Prepare
+from encoder.inputs.image_input import ImagePreprocessing
+from encoder.inputs.preprocessing import Preprocessing
+from encoder.inputs.row_input import TablePreprocessing, VectorPreprocessing
+from training.batches.augmentation import _compute_sampling_grid, _draw_transforms, augment_images
+from training.batches.batch_inputs import DeviceInputs, TrainingInputs
 from training.batches.samplers import batches
 from training.data.items import Items
 from training.models.backbones.conv4 import Conv4
 from training.models.network import build_network
-from training.models.test_time_views import quarter_turned, views_of
+from training.models.test_time_views import make_views, rotate_quarters
 from training.optim.lr_schedule import rate_factor
-from training.registry import built
+from training.registry import build_entry
 
 
 def rule_of(shape: tuple[int, ...]) -> Preprocessing:
     """A rule for images of that shape, or for table rows of that length."""
     if len(shape) == 1:
         columns = [str(number) for number in range(shape[0])]
-        return Preprocessing(TableInput(columns=columns, means=[0.0] * shape[0], stds=[1.0] * shape[0]))
+        return TablePreprocessing(TableInput(columns=columns, means=[0.0] * shape[0], stds=[1.0] * shape[0]))
     zeros, ones = [0.0] * shape[0], [1.0] * shape[0]
     mode: ImageMode = "L" if shape[0] == 1 else "RGB"
-    return Preprocessing(ImageInput(mode=mode, height=shape[1], width=shape[2], mean=zeros, std=ones))
+    return ImagePreprocessing(ImageInput(mode=mode, height=shape[1], width=shape[2], mean=zeros, std=ones))
 
 
 def test_a_batch_holds_so_many_distinct_items_of_each_class() -> None:
@@ -108,10 +109,10 @@ def test_the_other_samplers_fill_their_batches(name: str) -> None:
 
 def test_no_augmentation_changes_nothing_and_each_kind_changes_something() -> None:
     images = torch.rand(4, 1, 16, 16)
-    assert torch.equal(augmented(images, AugmentationConfig(), torch.Generator()), images)
+    assert torch.equal(augment_images(images, AugmentationConfig(), torch.Generator()), images)
     for kind in ("rotate_degrees", "scale", "shear", "shift", "elastic", "noise", "brightness", "erase"):
         settings = AugmentationConfig.model_validate({kind: 0.3 if kind != "rotate_degrees" else 20.0})
-        once, again = (augmented(images, settings, torch.Generator().manual_seed(5)) for _ in range(2))
+        once, again = (augment_images(images, settings, torch.Generator().manual_seed(5)) for _ in range(2))
         assert once.shape == images.shape
         assert torch.equal(once, again), kind
         assert not torch.equal(once, images), kind
@@ -120,12 +121,12 @@ def test_no_augmentation_changes_nothing_and_each_kind_changes_something() -> No
 def test_an_affine_transform_moves_ink_where_it_should() -> None:
     image = torch.zeros(200, 1, 21, 21)
     image[:, :, 10, 15] = 1
-    moved = augmented(image, AugmentationConfig(shift=0.2), torch.Generator().manual_seed(0))
+    moved = augment_images(image, AugmentationConfig(shift=0.2), torch.Generator().manual_seed(0))
     columns = (moved.sum(dim=(1, 2)) * torch.arange(21)).sum(1) / moved.sum(dim=(1, 2, 3))
     inside = moved.sum(dim=(1, 2, 3)) > 0.99
     assert (columns[inside] - 15).abs().max() <= 0.2 * 21 + 0.01
     assert (columns[inside] - 15).abs().max() > 3
-    turned = augmented(image, AugmentationConfig(rotate_degrees=180), torch.Generator().manual_seed(0))
+    turned = augment_images(image, AugmentationConfig(rotate_degrees=180), torch.Generator().manual_seed(0))
     rows, cols = torch.meshgrid(torch.arange(21) - 10.0, torch.arange(21) - 10.0, indexing="ij")
     radius = ((turned[:, 0] * (rows**2 + cols**2).sqrt()).sum((1, 2)) / turned.sum((1, 2, 3))).mean()
     assert abs(float(radius) - 5) < 0.3, "turning keeps the distance to the centre"
@@ -134,10 +135,10 @@ def test_an_affine_transform_moves_ink_where_it_should() -> None:
 def test_every_form_of_an_item_is_a_class_of_its_own() -> None:
     drawn = np.random.default_rng(0).integers(0, 255, size=(3, 1, 6, 6)).astype(np.uint8)
     items = Items(drawn, np.array(["b", "a", "b"]), np.array(["0", "1", "2"]))
-    prepare = Prepare(rule_of((1, 6, 6)), torch.device("cpu"))
+    prepare = DeviceInputs(rule_of((1, 6, 6)), torch.device("cpu"))
     for rotations, mirrors in ((False, False), (True, False), (False, True), (True, True)):
         augmentation = AugmentationConfig(rotations_as_classes=rotations, mirrors_as_classes=mirrors)
-        inputs = Inputs(items, prepare, augmentation)
+        inputs = TrainingInputs(items, prepare, augmentation)
         wanted = [
             (code, np.rot90(image[0], quarter)[:, :: -1 if mirror else 1])
             for code, image in zip((1, 0, 1), drawn, strict=True)
@@ -163,7 +164,7 @@ def test_an_elastic_distortion_bends_smoothly() -> None:
     images = torch.zeros(400, 1, 41, 41)
     images[:200, :, 20, 14] = images[200:, :, 20, 16] = 1
     settings = AugmentationConfig(elastic=0.08)
-    halves = [augmented(part, settings, torch.Generator().manual_seed(0)) for part in images.split(200)]
+    halves = [augment_images(part, settings, torch.Generator().manual_seed(0)) for part in images.split(200)]
     columns = [(half.sum((1, 2)) * torch.arange(41)).sum(1) / half.sum((1, 2, 3)) for half in halves]
     moved = columns[0] - 14
     assert 0.08 * 41 / 2 < moved.abs().max() < 1.5 * 0.08 * 41
@@ -171,27 +172,27 @@ def test_an_elastic_distortion_bends_smoothly() -> None:
     apart = columns[1] - columns[0]
     assert (apart > 1).all(), "nothing folds over"
     assert (apart < 3).all(), "neighbours stay neighbours"
-    ends = augmented(torch.ones(50, 1, 41, 41), settings, torch.Generator().manual_seed(1))
+    ends = augment_images(torch.ones(50, 1, 41, 41), settings, torch.Generator().manual_seed(1))
     assert ends[:, :, 10:31, 10:31].min() > 0.999
 
 
 def test_quarter_turns_are_exact() -> None:
     image = torch.arange(16.0).view(1, 1, 4, 4)
     for quarter in range(4):
-        assert torch.equal(quarter_turned(image, quarter)[0, 0], torch.rot90(image[0, 0], quarter))
+        assert torch.equal(rotate_quarters(image, quarter)[0, 0], torch.rot90(image[0, 0], quarter))
 
 
 def test_the_sampling_grid_is_that_of_torch() -> None:
     settings = AugmentationConfig(rotate_degrees=30, scale=0.2, shear=0.2, shift=0.1, flip=True)
-    transforms = _transforms(7, settings, torch.Generator().manual_seed(0))
+    transforms = _draw_transforms(7, settings, torch.Generator().manual_seed(0))
     expected = F.affine_grid(transforms, [7, 1, 5, 9], align_corners=False)
-    torch.testing.assert_close(_sampling_grid(transforms, 5, 9), expected)
+    torch.testing.assert_close(_compute_sampling_grid(transforms, 5, 9), expected)
 
 
 def test_a_transform_is_a_rotation_of_scales_and_shears() -> None:
     def drawn(rotate_degrees: float, scale: float, shear: float) -> torch.Tensor:
         settings = AugmentationConfig(rotate_degrees=rotate_degrees, scale=scale, shear=shear)
-        return _transforms(50, settings, torch.Generator().manual_seed(0))[:, :, :2]
+        return _draw_transforms(50, settings, torch.Generator().manual_seed(0))[:, :, :2]
 
     turned, stretched = drawn(60, 0, 0), drawn(0, 0.2, 0.3)
     torch.testing.assert_close(drawn(60, 0.2, 0.3), turned @ stretched)
@@ -200,7 +201,7 @@ def test_a_transform_is_a_rotation_of_scales_and_shears() -> None:
 
 @pytest.mark.parametrize("backbone", ["linear", "mlp", "conv4"])
 def test_embeddings_keep_all_their_digits_under_bfloat16(backbone: str) -> None:
-    image, rule = backbone == "conv4", Preprocessing(VectorInput(dim=6))
+    image, rule = backbone == "conv4", VectorPreprocessing(VectorInput(dim=6))
     more = {"pooling": "gem"} if image else {"hidden": []} if backbone == "mlp" else {}
     model = ModelConfig.model_validate({"backbone": backbone, "embedding_dim": 4, **more})
     network = build_network(model, rule_of((1, 16, 16)) if image else rule).eval()
@@ -256,7 +257,7 @@ def test_pooling_first_normalises_a_quarter_of_the_numbers() -> None:
         for layer in backbone.modules():
             if isinstance(layer, torch.nn.BatchNorm2d):
                 layer.register_forward_hook(lambda _, inputs, __, seen=seen: seen.append(inputs[0].shape))
-        assert backbone(torch.randn(2, 1, 12, 12)).shape == (2, *backbone.features) == (2, 8, 3, 3)
+        assert backbone(torch.randn(2, 1, 12, 12)).shape == (2, *backbone.feature_shape) == (2, 8, 3, 3)
     assert [shape[2] for shape in shapes[False]] == [12, 6, 3]
     assert [shape[2] for shape in shapes[True]] == [6, 3, 3]
 
@@ -269,7 +270,7 @@ def test_a_strided_stem_halves_what_pooling_would_and_residuals_keep_it() -> Non
             layer.register_forward_hook(
                 lambda _, inputs, output: sides.append((inputs[0].shape[2], output.shape[2]))
             )
-    assert backbone(torch.randn(2, 1, 48, 48)).shape == (2, *backbone.features) == (2, 8, 6, 6)
+    assert backbone(torch.randn(2, 1, 48, 48)).shape == (2, *backbone.feature_shape) == (2, 8, 6, 6)
     assert sides == [(48, 24), (24, 24), (12, 12), (12, 12), (6, 6), (6, 6)]
 
 
@@ -287,13 +288,13 @@ def test_a_residual_adds_to_what_it_is_given() -> None:
 
 def test_views_are_the_turned_and_mirrored_images() -> None:
     image = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).view(1, 1, 2, 2)
-    seen = [tuple(view.flatten().int().tolist()) for view in views_of(image, 8)]
+    seen = [tuple(view.flatten().int().tolist()) for view in make_views(image, 8)]
     turned, mirrored = [(1, 2, 3, 4), (2, 4, 1, 3), (4, 3, 2, 1), (3, 1, 4, 2)], [(2, 1, 4, 3), (1, 3, 2, 4)]
     assert seen[:4] == turned
     assert seen[4:6] == mirrored
     assert len(set(seen)) == 8
     for count in (1, 2, 4):
-        views = [tuple(view.flatten().int().tolist()) for view in views_of(image, count)]
+        views = [tuple(view.flatten().int().tolist()) for view in make_views(image, count)]
         assert views == [seen[0], seen[4]] if count == 2 else views == seen[:count]
 
 
@@ -308,7 +309,7 @@ def test_the_cosine_of_two_images_is_the_mean_over_their_views(count: int) -> No
     one.load_state_dict(joined.state_dict())
     one.eval()
     images = torch.randn(5, 1, 9, 9)
-    apart = [one(view) for view in views_of(images, count).chunk(count)]
+    apart = [one(view) for view in make_views(images, count).chunk(count)]
     embeddings = joined(images)
     torch.testing.assert_close(embeddings @ embeddings.T, sum(view @ view.T for view in apart) / count)
     torch.testing.assert_close(embeddings[:, :3] * count**0.5, apart[0])
@@ -323,7 +324,7 @@ def test_views_share_the_embedding_evenly() -> None:
 
 def test_vectors_of_any_length_give_the_same_embedding() -> None:
     network = build_network(
-        ModelConfig(backbone="linear", embedding_dim=3), Preprocessing(VectorInput(dim=4))
+        ModelConfig(backbone="linear", embedding_dim=3), VectorPreprocessing(VectorInput(dim=4))
     )
     inputs = torch.randn(5, 4)
     torch.testing.assert_close(network(inputs), network(inputs * 7))
@@ -335,7 +336,7 @@ def test_vectors_of_any_length_give_the_same_embedding() -> None:
         ({"backbone": "conv5"}, (1, 8, 8), "unknown name 'conv5': did you mean 'conv4'"),
         ({"backbone": "conv4", "width": [4]}, (1, 8, 8), "unknown parameter 'width': did you mean 'widths'"),
         ({"backbone": "conv4", "input_shape": 4}, (1, 8, 8), "unknown parameter 'input_shape'"),
-        ({"backbone": "conv4"}, (7,), "takes images"),
+        ({"backbone": "conv4"}, (7,), "'conv4' does not take table inputs: choose identity or linear or mlp"),
         ({"backbone": "resnet", "blocks": [1]}, (1, 8, 8), "widths and blocks must be of equal length"),
         ({"backbone": "identity", "embedding_dim": 3}, (7,), "keeps the input's 7 numbers"),
         ({"backbone": "conv4", "residuals": [1]}, (1, 8, 8), "widths and residuals must be of equal length"),
@@ -352,7 +353,7 @@ def test_a_parameter_without_default_must_be_given() -> None:
     def make(margin: float, size: int) -> float:
         return margin * size
 
-    assert built(make, {"margin": 2.0}, "loss (x)", size=3) == 6
+    assert build_entry(make, {"margin": 2.0}, "loss (x)", size=3) == 6
     with pytest.raises(ConfigError, match=r"loss \(x\): parameter 'margin' must be given"):
-        built(make, {}, "loss (x)", size=3)
+        build_entry(make, {}, "loss (x)", size=3)
     assert "size" in inspect.signature(make).parameters

@@ -24,7 +24,7 @@ from api_schemas.config import Config
 from common.atomic_files import write_atomically
 from common.errors import ConfigError, InputError
 from embeddings.embedding_set import EmbeddingSet
-from training.data import images
+from training.data import image_files
 from training.loop import checkpoint, loop
 from training.loop import epoch_log as metrics_module
 from training.loop.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint, refuse_other_run
@@ -33,14 +33,14 @@ from training.loop.train import train
 from training.loop.train_state import Progress
 from training.loop.validation_metrics import Figures
 from training.run_folder.run_folder import Run
-from training.run_folder.run_layout import BEST, CHECKPOINTS
+from training.run_folder.run_layout import BEST_WEIGHTS_FILE, CHECKPOINTS_FOLDER, TENSORBOARD_FOLDER
 
 T = TypeVar("T")
 MakeConfig = Callable[..., Config]
 
 
 def weights_of(run: Path) -> dict[str, Tensor]:
-    latest = latest_checkpoint(run / CHECKPOINTS)
+    latest = latest_checkpoint(run / CHECKPOINTS_FOLDER)
     assert latest is not None
     return load_checkpoint(latest).tensors
 
@@ -55,7 +55,7 @@ def assert_equal_bit_for_bit(run: Path, other: Path) -> None:
 def scalars(run: Path, name: str) -> list[float]:
     """What TensorBoard would draw, read back from the event files."""
     values: dict[int, float] = {}
-    for path in sorted((run / metrics_module.EVENTS).iterdir()):
+    for path in sorted((run / TENSORBOARD_FOLDER).iterdir()):
         content, start = path.read_bytes(), 0
         while start < len(content):  # records of length, checksum, event, checksum
             size = int.from_bytes(content[start : start + 8], "little")
@@ -98,13 +98,13 @@ def test_a_run_leaves_what_the_commands_after_it_need(small: MakeConfig, tmp_pat
 
 def test_embeddings_are_those_of_the_best_network(small: MakeConfig, tmp_path: Path) -> None:
     run = train(small(), tmp_path / "run")
-    from training.batches.prepare import Prepare
+    from training.batches.batch_inputs import DeviceInputs
     from training.data.load_data import load_data
     from training.loop.embed_split import embed
 
     test = load_data(run.config.data).test
     assert test is not None
-    again = embed(run.network(), test, Prepare(run.preprocessing(), torch.device("cpu")), 7)
+    again = embed(run.network(), test, DeviceInputs(run.preprocessing(), torch.device("cpu")), 7)
     stored = run.embeddings("test")
     assert stored is not None
     np.testing.assert_allclose(stored.vectors, again.vectors, atol=1e-5)
@@ -292,8 +292,8 @@ def test_a_folder_with_a_run_is_not_overwritten(small: MakeConfig, tmp_path: Pat
 
 def test_only_the_last_checkpoints_and_the_best_are_kept(small: MakeConfig, tmp_path: Path) -> None:
     train(small(schedule={"epochs": 4, "steps_per_epoch": 1, "keep": 2}), tmp_path / "run")
-    names = sorted(path.name for path in (tmp_path / "run" / CHECKPOINTS).iterdir())
-    assert names == [BEST, "step-00000003.safetensors", "step-00000004.safetensors"]
+    names = sorted(path.name for path in (tmp_path / "run" / CHECKPOINTS_FOLDER).iterdir())
+    assert names == [BEST_WEIGHTS_FILE, "step-00000003.safetensors", "step-00000004.safetensors"]
 
 
 def test_patience_ends_a_run_that_does_not_get_better(small: MakeConfig, tmp_path: Path) -> None:
@@ -327,7 +327,7 @@ def test_a_loss_that_is_no_number_stops_and_names_step_and_group(
     monkeypatch.setattr(loop, "rate_factor", explode)
     with pytest.raises(InputError, match=r"(loss|gradient) is (nan|inf) at step \d.*'weights'.*is kept:"):
         train(small(), tmp_path / "run")
-    assert (tmp_path / "run" / CHECKPOINTS / "step-00000003.safetensors").is_file()
+    assert (tmp_path / "run" / CHECKPOINTS_FOLDER / "step-00000003.safetensors").is_file()
 
 
 @pytest.mark.parametrize("group", ["weights", "biases and norms", "loss"])
@@ -346,8 +346,8 @@ def test_a_gradient_that_is_no_number_names_its_group_alone(
     said = f"gradient of the parameter group '{group}' is nan at step 5. The last good checkpoint is kept"
     with pytest.raises(InputError, match=said):
         train(small(loss="proxy_anchor"), tmp_path / "run")
-    assert (tmp_path / "run" / CHECKPOINTS / "step-00000003.safetensors").is_file()
-    assert not (tmp_path / "run" / CHECKPOINTS / "step-00000005.safetensors").exists()
+    assert (tmp_path / "run" / CHECKPOINTS_FOLDER / "step-00000003.safetensors").is_file()
+    assert not (tmp_path / "run" / CHECKPOINTS_FOLDER / "step-00000005.safetensors").exists()
 
 
 def test_before_the_first_checkpoint_none_is_promised(
@@ -490,7 +490,7 @@ def test_resuming_where_no_run_is_would_start_anew_and_is_refused(small: MakeCon
 def test_batches_that_the_data_cannot_fill_are_refused_before_an_image_is_decoded(
     small: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: dict[str, int], said: str
 ) -> None:
-    monkeypatch.setattr(images.ImageFile, "open", None)
+    monkeypatch.setattr(image_files.ImageFile, "open", None)
     with pytest.raises(ConfigError, match=said):
         train(small(sampler=sampler), tmp_path / "run")
 
@@ -543,7 +543,7 @@ def test_a_column_may_be_called_file(small: MakeConfig, drawings: Path, tmp_path
 
 def test_a_damaged_checkpoint_is_named(small: MakeConfig, tmp_path: Path) -> None:
     train(small(), tmp_path / "run")
-    best = tmp_path / "run" / CHECKPOINTS / BEST
+    best = tmp_path / "run" / CHECKPOINTS_FOLDER / BEST_WEIGHTS_FILE
     best.write_bytes(best.read_bytes()[:100])
     with pytest.raises(InputError, match=r"best\.safetensors cannot be read"):
         Run.open(tmp_path / "run").network()
@@ -597,7 +597,7 @@ def test_a_checkpoint_with_a_damaged_header_is_named(
     small: MakeConfig, tmp_path: Path, finished: Path, key: str, value: str | None
 ) -> None:
     run = Path(shutil.copytree(finished, tmp_path / "run"))
-    latest = latest_checkpoint(run / CHECKPOINTS)
+    latest = latest_checkpoint(run / CHECKPOINTS_FOLDER)
     assert latest is not None
     with safetensors.safe_open(latest, framework="pt") as file:
         header = {**file.metadata(), key: value}
@@ -608,12 +608,12 @@ def test_a_checkpoint_with_a_damaged_header_is_named(
         train(small(), run, resume=True)
 
 
-@pytest.mark.parametrize("name", [BEST, "step-00000006.safetensors"])
+@pytest.mark.parametrize("name", [BEST_WEIGHTS_FILE, "step-00000006.safetensors"])
 def test_a_file_of_other_tensors_is_named(
     small: MakeConfig, tmp_path: Path, finished: Path, name: str
 ) -> None:
     run = Path(shutil.copytree(finished, tmp_path / "run"))
-    path = run / CHECKPOINTS / name
+    path = run / CHECKPOINTS_FOLDER / name
     content = path.read_bytes()
     assert b"head.weight" in content
     path.write_bytes(content.replace(b"head.weight", b"head.weighd"))
@@ -627,10 +627,14 @@ def test_what_a_killed_run_left_half_written_is_removed(
     run = Path(shutil.copytree(finished, tmp_path / "run"))
     left = [
         run / ".config.yaml.0123abcd.tmp",
-        run / CHECKPOINTS / ".step-00000009.safetensors.89abcdef.tmp",
+        run / CHECKPOINTS_FOLDER / ".step-00000009.safetensors.89abcdef.tmp",
         run / "embeddings" / ".test.npz.00000000.tmp",
     ]
-    others = [run / ".mine.tmp", run / CHECKPOINTS / "step.0123abcd.tmp", run / "encoder" / left[0].name]
+    others = [
+        run / ".mine.tmp",
+        run / CHECKPOINTS_FOLDER / "step.0123abcd.tmp",
+        run / "encoder" / left[0].name,
+    ]
     for path in [*left, *others]:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"half")
@@ -670,7 +674,7 @@ def test_a_checkpoint_without_a_sum_of_ids_is_gone_on_with(
     small: MakeConfig, tmp_path: Path, finished: Path
 ) -> None:
     run = Path(shutil.copytree(finished, tmp_path / "run"))
-    latest = latest_checkpoint(run / CHECKPOINTS)
+    latest = latest_checkpoint(run / CHECKPOINTS_FOLDER)
     assert latest is not None
     with safetensors.safe_open(latest, framework="pt") as file:
         header = file.metadata()

@@ -18,10 +18,10 @@ from api_schemas.config import Config, DataConfig
 from api_schemas.preprocessing import TextInput
 from common.errors import ConfigError, InputError
 from encoder.encoder import Encoder
-from encoder.ngram_hashing import ngram_numbers
+from encoder.inputs.text_input import NgramPreprocessing
 from tests.training.conftest import exported
+from training.data.kinds.text import Text
 from training.data.load_data import load_data
-from training.data.table_items import read_texts
 from training.data.tables import read_table
 from training.loop.train import train
 from training.models.backbones.ngram import Ngram
@@ -54,7 +54,7 @@ def test_a_table_is_standardised_by_its_training_rows(tmp_path: Path) -> None:
     write_table(tmp_path / "t.parquet")
     data = settings(tmp_path / "t.parquet", kind="table", time_column="day")
     splits = load_data(data)
-    rule = splits.preprocessing.input
+    rule = splits.preprocessing.rule
     assert rule.kind == "table"
     assert rule.columns == ["a", "b"]
     np.testing.assert_allclose(splits.train.inputs.mean(axis=0), 0, atol=1e-4)
@@ -253,7 +253,7 @@ def test_a_test_table_must_have_the_columns_that_are_trained_on(tmp_path: Path) 
     (tmp_path / "u.csv").write_text("label,b,a,extra\n91,1000,1.5,7\n91,1001,2.5,8\n")
     data = {"kind": "table", "time_column": "day"}
     splits = load_data(settings(tmp_path / "t.parquet", test_path=str(tmp_path / "u.csv"), **data))
-    rule = splits.preprocessing.input
+    rule = splits.preprocessing.rule
     assert rule.kind == "table"
     assert splits.test is not None
     raw = splits.test.inputs * np.array(rule.stds) + np.array(rule.means)
@@ -294,14 +294,15 @@ def write_texts(path: Path) -> None:
 
 def test_the_same_text_gives_the_same_numbers_whatever_its_case_and_spaces() -> None:
     rule = TextInput(buckets=1000, length=32, characters=[3], words=[1, 2])
-    numbers = ngram_numbers("Lost  my card\n", rule)
-    np.testing.assert_array_equal(numbers, ngram_numbers("lost my CARD", rule))
+    compute_numbers = NgramPreprocessing(rule).compute_numbers
+    numbers = compute_numbers("Lost  my card\n")
+    np.testing.assert_array_equal(numbers, compute_numbers("lost my CARD"))
     assert numbers.dtype == np.float32
     assert numbers.max() < 1000
     assert (numbers[:5] > 0).all(), "three words and two pairs come first"
-    assert not np.array_equal(numbers, ngram_numbers("my card lost", rule))
-    assert len(ngram_numbers("x" * 10_000, rule)) == 32
-    assert ngram_numbers("", rule).max() == 0
+    assert not np.array_equal(numbers, compute_numbers("my card lost"))
+    assert len(compute_numbers("x" * 10_000)) == 32
+    assert compute_numbers("").max() == 0
 
 
 def test_ngrams_are_averaged_and_padding_counts_nothing() -> None:
@@ -441,7 +442,7 @@ def test_one_long_text_takes_the_room_of_one(tmp_path: Path) -> None:
     assert most < 100 << 20
     assert len(items) == 2_000
     assert [len(one) for one in items.metadata["text"][999:1002]] == [8, 1_000, 9], "the beginning is kept"
-    assert read_texts(data.paths, data).inputs.tolist() == texts
+    assert Text(data).read_all().inputs.tolist() == texts
     pq.write_table(pa.table({"text": labels, "label": labels, "notes": texts}), tmp_path / "t.parquet")
     with pytest.raises(InputError, match=r"row 1000 of column 'notes' has 250009 characters, .*leave the co"):
         load_data(data)
@@ -468,7 +469,7 @@ def test_text_that_is_no_utf8_is_named(tmp_path: Path, column: str) -> None:
     )
     columns = {"text": ["x", "y", "z"], "label": ["a", "a", "b"], column: latin}
     pq.write_table(pa.table(columns), tmp_path / "t.parquet")
-    with pytest.raises(InputError, match=rf"column '{column}' holds what is no text in UTF-8"):
+    with pytest.raises(InputError, match=rf"column '{column}' holds text that is not valid UTF-8"):
         load_data(settings(tmp_path / "t.parquet", kind="text"))
 
 

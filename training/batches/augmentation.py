@@ -1,4 +1,4 @@
-"""Random changes of a batch of images on tensors; background is 0 (see ``training.data.images.rule_for``)."""
+"""Augmentation: random changes of a batch of images; background is 0 (``training.data.image_rule``)."""
 
 from __future__ import annotations
 
@@ -9,48 +9,50 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from api_schemas.config import AugmentationConfig
-from training.runtime.device_transfer import sent
+from training.runtime.device_transfer import send_to_device
 
-BENDS = 4  # points a side that an elastic distortion moves
+GRID_POINTS = 4  # a side, which an elastic distortion moves
 
 
-def augmented(images: Tensor, settings: AugmentationConfig, generator: torch.Generator) -> Tensor:
+def augment_images(images: Tensor, settings: AugmentationConfig, generator: torch.Generator) -> Tensor:
     """Each image changed by its own draw; float [n, c, h, w] to the same shape.
 
     All randomness comes from ``generator``, so a step is repeatable from its number alone.
     """
-    moves = (settings.rotate_degrees, settings.scale, settings.shear, settings.shift, settings.elastic)
-    if any(moves) or settings.flip:
-        transforms = sent(_transforms(len(images), settings, generator), images.device)
-        grid = _sampling_grid(transforms, *images.shape[2:])
+    geometric = (settings.rotate_degrees, settings.scale, settings.shear, settings.shift, settings.elastic)
+    if any(geometric) or settings.flip:
+        transforms = send_to_device(_draw_transforms(len(images), settings, generator), images.device)
+        grid = _compute_sampling_grid(transforms, *images.shape[2:])
         if settings.elastic:
-            grid = grid + sent(_bends(images, settings.elastic, generator), images.device)
+            grid = grid + send_to_device(
+                _draw_distortions(images, settings.elastic, generator), images.device
+            )
         images = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     if settings.brightness:
-        factors = 1 + settings.brightness * _uniform(len(images), generator)
-        images = images * sent(factors.view(-1, 1, 1, 1), images.device)
+        factors = 1 + settings.brightness * _draw_uniform(len(images), generator)
+        images = images * send_to_device(factors.view(-1, 1, 1, 1), images.device)
     if settings.noise:
         noise = torch.randn(images.shape, generator=generator)
-        images = images + settings.noise * sent(noise, images.device)
+        images = images + settings.noise * send_to_device(noise, images.device)
     if settings.erase:
-        images = images * sent(_holes(images, settings.erase, generator), images.device)
+        images = images * send_to_device(_draw_erasures(images, settings.erase, generator), images.device)
     return images
 
 
-def _uniform(n: int, generator: torch.Generator) -> Tensor:
-    """Float [n], even in [-1, 1]."""
+def _draw_uniform(n: int, generator: torch.Generator) -> Tensor:
+    """Float [n], uniform in [-1, 1]."""
     return torch.rand(n, generator=generator) * 2 - 1
 
 
-def _transforms(n: int, settings: AugmentationConfig, generator: torch.Generator) -> Tensor:
+def _draw_transforms(n: int, settings: AugmentationConfig, generator: torch.Generator) -> Tensor:
     """Float [n, 2, 3]: output coordinates to input coordinates, both in [-1, 1].
 
     A rotation of scales and shears: ``[[cos, -sin], [sin, cos]] @ [[scale_x, shear_x], [shear_y, scale_y]]``.
     """
-    angle = _uniform(n, generator) * math.radians(settings.rotate_degrees)
-    shear_x, shear_y = (_uniform(n, generator) * settings.shear for _ in range(2))
-    scale_x, scale_y = (1 + _uniform(n, generator) * settings.scale for _ in range(2))
-    shift_x, shift_y = (_uniform(n, generator) * 2 * settings.shift for _ in range(2))
+    angle = _draw_uniform(n, generator) * math.radians(settings.rotate_degrees)
+    shear_x, shear_y = (_draw_uniform(n, generator) * settings.shear for _ in range(2))
+    scale_x, scale_y = (1 + _draw_uniform(n, generator) * settings.scale for _ in range(2))
+    shift_x, shift_y = (_draw_uniform(n, generator) * 2 * settings.shift for _ in range(2))
     if settings.flip:
         scale_x = scale_x * (torch.randint(0, 2, (n,), generator=generator) * 2 - 1)
     cos, sin = torch.cos(angle), torch.sin(angle)
@@ -59,7 +61,7 @@ def _transforms(n: int, settings: AugmentationConfig, generator: torch.Generator
     return torch.stack([rows_x, rows_y], dim=1)
 
 
-def _sampling_grid(transforms: Tensor, height: int, width: int) -> Tensor:
+def _compute_sampling_grid(transforms: Tensor, height: int, width: int) -> Tensor:
     """What ``F.affine_grid`` gives without ``align_corners``, from rows and columns, in half the time."""
     across, down = (
         (torch.arange(size, device=transforms.device) * 2 + 1) / size - 1 for size in (width, height)
@@ -72,20 +74,23 @@ def _sampling_grid(transforms: Tensor, height: int, width: int) -> Tensor:
     return grid
 
 
-def _bends(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Float [n, h, w, 2] to add to a sampling grid: smooth between ``BENDS`` x ``BENDS`` points.
+def _draw_distortions(images: Tensor, fraction: float, generator: torch.Generator) -> Tensor:
+    """Float [n, h, w, 2] to add to a sampling grid: smooth between ``GRID_POINTS`` x ``GRID_POINTS`` points.
 
     The elastic distortion of Simard, Steinkraus and Platt (ICDAR 2003) with few points for a wide filter.
     """
-    points = _uniform(len(images) * 2 * BENDS**2, generator).view(len(images), 2, BENDS, BENDS)
-    bends = F.interpolate(2 * share * points, images.shape[2:], mode="bicubic", align_corners=True)
-    return bends.permute(0, 2, 3, 1)
+    points = _draw_uniform(len(images) * 2 * GRID_POINTS**2, generator).view(
+        len(images), 2, GRID_POINTS, GRID_POINTS
+    )
+    distortions = F.interpolate(2 * fraction * points, images.shape[2:], mode="bicubic", align_corners=True)
+    return distortions.permute(0, 2, 3, 1)
 
 
-def _holes(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """1 everywhere but in one square a side ``share`` of the image's, at a place of its own per image."""
+def _draw_erasures(images: Tensor, fraction: float, generator: torch.Generator) -> Tensor:
+    """False in one square of each image, at a random position, its side that fraction of the image's; bool
+    [n, 1, h, w]."""
     n, _, height, width = images.shape
-    side = max(1, round(share * min(height, width)))
+    side = max(1, round(fraction * min(height, width)))
     top = torch.randint(0, height - side + 1, (n, 1, 1, 1), generator=generator)
     left = torch.randint(0, width - side + 1, (n, 1, 1, 1), generator=generator)
     rows, columns = torch.arange(height).view(1, 1, -1, 1), torch.arange(width).view(1, 1, 1, -1)

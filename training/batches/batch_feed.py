@@ -11,7 +11,7 @@ from torch import Tensor
 
 from api_schemas.config import Config
 from common.array_types import RowIndices
-from training.batches.batch_inputs import Inputs
+from training.batches.batch_inputs import TrainingInputs
 from training.runtime.distributed import Processes
 
 
@@ -47,7 +47,7 @@ class Feed:
         plan: Sequence[RowIndices],
         first_step: int,
         config: Config,
-        inputs: Inputs,
+        inputs: TrainingInputs,
         processes: Processes,
     ) -> None:
         self._config, self._inputs, self._processes = config, inputs, processes
@@ -69,7 +69,7 @@ class Feed:
                 seeds = np.random.SeedSequence([self._config.seed, step, number])
                 own, common = seeds.generate_state(2).tolist()
                 own += self._processes.rank
-                share = self._processes.share(whole)
+                share = self._processes.select_shard(whole)
                 inputs = self._inputs(share, torch.Generator().manual_seed(own))
                 labels = self._inputs.labels(share)
                 yield Batch(inputs, labels, len(whole) / len(rows), own, common)

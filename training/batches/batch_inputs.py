@@ -1,4 +1,4 @@
-"""What the network is shown while it trains: rows of a batch to augmented inputs and their classes."""
+"""Batch inputs: stored items to a network's input on a device, in training augmented and in every form."""
 
 from __future__ import annotations
 
@@ -9,64 +9,84 @@ from torch import Tensor
 
 from api_schemas.config import AugmentationConfig
 from common.array_types import RowIndices
-from training.batches.augmentation import augmented
-from training.batches.prepare import Prepare
+from encoder.inputs.preprocessing import Preprocessing
+from training.batches.augmentation import augment_images
 from training.data.items import Items
-from training.models.test_time_views import views_of
-from training.runtime.device_transfer import sent
+from training.models.test_time_views import make_views
+from training.runtime.device_transfer import send_to_device
 
 
-def forms_of(augmentation: AugmentationConfig) -> int:
-    """How many classes each training class becomes: times 4 where quarter turns are classes of their own,
-    times 2 where mirror images are."""
+class DeviceInputs:
+    """Rows of ``Items.inputs`` to the network's input, on a device: the arithmetic of serving, on tensors."""
+
+    def __init__(self, preprocessing: Preprocessing, device: torch.device) -> None:
+        self.device = device
+        self.is_picture = preprocessing.is_picture
+        self._scale: tuple[Tensor, Tensor] | None = None
+        if scale := preprocessing.normalisation:
+            self._scale = torch.from_numpy(scale.mean).to(device), torch.from_numpy(scale.std).to(device)
+
+    def __call__(self, rows: NDArray[np.generic]) -> Tensor:
+        """Uint8 [n, c, h, w] or float [n, ...] to the float32 input batch."""
+        batch = send_to_device(torch.from_numpy(np.ascontiguousarray(rows)), self.device)
+        if self._scale is None:
+            return batch
+        mean, std = self._scale
+        return (batch.float() / 255).sub_(mean).div_(std)
+
+
+def count_forms(augmentation: AugmentationConfig) -> int:
+    """How many classes each training class becomes: times 4 where rotations by quarter turns are classes of
+    their own, times 2 where flips are."""
     return (4 if augmentation.rotations_as_classes else 1) * (2 if augmentation.mirrors_as_classes else 1)
 
 
-class Inputs:
+class TrainingInputs:
     """Training items by row; every form of an item that is a class of its own is a row.
 
     Attributes:
-        forms: of each item; form f is turned by ``f % 4`` quarters, and mirrored from 4 on (from 1 on where
-            only mirror images are classes).
+        forms: of each item; form f is rotated by ``f % 4`` quarter turns, and flipped from 4 on (from 1 on
+            where only flips are classes).
         codes: int [rows], the class of each row from 0; row ``forms * item + form``.
     """
 
-    def __init__(self, items: Items, prepare: Prepare, augmentation: AugmentationConfig) -> None:
+    def __init__(self, items: Items, prepare: DeviceInputs, augmentation: AugmentationConfig) -> None:
         self.items, self.prepare, self.augmentation = items, prepare, augmentation
-        self.forms = forms_of(augmentation)
+        self.forms = count_forms(augmentation)
         _, codes = np.unique(items.labels, return_inverse=True)
         self.codes: RowIndices = (codes[:, None] * self.forms + np.arange(self.forms)).ravel()
         if self.forms > 1:
-            self._places = _places(augmentation, *items.inputs.shape[2:]).to(prepare.device)
+            self._sources = _compute_sources(augmentation, *items.inputs.shape[2:]).to(prepare.device)
 
     def __call__(self, rows: RowIndices, generator: torch.Generator) -> Tensor:
         """The augmented input batch [n, *shape] of those rows."""
         inputs = self.prepare(self.items.inputs[rows // self.forms])
-        if not self.prepare.image:
-            return inputs
-        inputs = self._in_form(inputs, rows % self.forms)
-        inputs = augmented(inputs, self.augmentation, generator)
-        return inputs.contiguous(memory_format=torch.channels_last)  # the layout CPU convolutions are fast in
+        if self.prepare.is_picture:
+            inputs = self._change_form(inputs, rows % self.forms)
+            inputs = augment_images(inputs, self.augmentation, generator)
+        if inputs.ndim == 4:  # the layout CPU convolutions are fast in
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        return inputs
 
     def labels(self, rows: RowIndices) -> Tensor:
         """Class codes int64 [n] of those rows."""
-        return sent(torch.from_numpy(self.codes[rows]), self.prepare.device)
+        return send_to_device(torch.from_numpy(self.codes[rows]), self.prepare.device)
 
-    def in_form(self, items: NDArray[np.generic], form: int) -> Tensor:
-        """Whole items prepared and in one form, without augmentation."""
-        return self._in_form(self.prepare(items), np.full(len(items), form))
+    def prepare_form(self, items: NDArray[np.generic], form: int) -> Tensor:
+        """Stored items [n, ...] prepared and in one form, without augmentation."""
+        return self._change_form(self.prepare(items), np.full(len(items), form))
 
-    def _in_form(self, images: Tensor, form: RowIndices) -> Tensor:
+    def _change_form(self, images: Tensor, form: RowIndices) -> Tensor:
         if self.forms == 1:
             return images
-        places = self._places[sent(torch.from_numpy(form), images.device)].unsqueeze(1)
+        sources = self._sources[send_to_device(torch.from_numpy(form), images.device)].unsqueeze(1)
         flat = images.flatten(2)
-        return flat.gather(2, places.expand_as(flat)).view_as(images)
+        return flat.gather(2, sources.expand_as(flat)).view_as(images)
 
 
-def _places(augmentation: AugmentationConfig, height: int, width: int) -> Tensor:
-    """Int64 [forms, h * w]: from which place of the image each place of a form comes."""
+def _compute_sources(augmentation: AugmentationConfig, height: int, width: int) -> Tensor:
+    """Int64 [forms, h * w]: from which pixel of the image each pixel of a form comes."""
     image = torch.arange(height * width).view(1, 1, height, width)
-    turned = views_of(image, 4 if augmentation.rotations_as_classes else 1)
-    forms = torch.cat([turned, turned.flip(3)]) if augmentation.mirrors_as_classes else turned
+    rotated = make_views(image, 4 if augmentation.rotations_as_classes else 1)
+    forms = torch.cat([rotated, rotated.flip(3)]) if augmentation.mirrors_as_classes else rotated
     return forms.flatten(1)

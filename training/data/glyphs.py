@@ -1,4 +1,4 @@
-"""``builtin: glyphs``: real images that come with matplotlib, its fonts, drawn at 28 x 28.
+"""Character images for ``builtin: glyphs``: the fonts that come with matplotlib, drawn at 28 x 28.
 
 A class is a character, its items are the typefaces. A character that at least half of the typefaces draw
 nearly like an earlier one (Greek Alpha like Latin A, a cedilla like a dot below) is no class of its own;
@@ -20,9 +20,11 @@ from PIL import Image, ImageDraw, ImageFont
 SIDE = 28
 POINTS = 18
 BASELINE = 20
-FEWEST_FACES = 12  # of 16: leaves Greek, Cyrillic, Georgian and mathematics in
-FEWEST_PICTURES = 8  # a slanted face often draws a symbol upright again, and copies are left out
-ALIKE = 0.2  # share of the ink in which two pictures may differ and still be taken for one character
+MIN_FACES = 12  # of 16: leaves Greek, Cyrillic, Georgian and mathematics in
+MIN_PICTURES = 8  # a slanted face often draws a symbol upright again, and copies are left out
+MAX_DIFFERENCE = (
+    0.2  # fraction of the ink in which two pictures may differ and still be taken for one character
+)
 FACES = (
     *(f"DejaVuSans{style}" for style in ("", "-Bold", "-Oblique", "-BoldOblique")),
     *(f"DejaVuSansMono{style}" for style in ("", "-Bold", "-Oblique", "-BoldOblique")),
@@ -34,17 +36,17 @@ FACES = (
 Pixels = NDArray[np.uint8]
 
 
-def glyphs() -> tuple[Pixels, list[str], list[str]]:
+def draw_glyphs() -> tuple[Pixels, list[str], list[str]]:
     """Draw every character that enough typefaces have.
 
     Returns:
         uint8 [n, 28, 28], black on white; the label of each (``U+0041 A``); its id
         (``U+0041-DejaVuSans``). Equal on every machine with the same fonts.
     """
-    drawn = dict(_drawings())
+    drawn = dict(_draw_characters())
     distinct: dict[int, dict[bytes, str]] = defaultdict(dict)
     drawn_by: Counter[bytes] = Counter()
-    for character in _unlike_each_other(drawn):
+    for character in _select_distinct(drawn):
         for face, image in drawn[character].items():
             # an exact copy within a class would be too easy to find
             distinct[character].setdefault(image.tobytes(), f"U+{character:04X}-{face}")
@@ -52,7 +54,7 @@ def glyphs() -> tuple[Pixels, list[str], list[str]]:
     kept: dict[int, dict[bytes, str]] = {}
     for character, pictures in distinct.items():
         clear = {image: name for image, name in pictures.items() if drawn_by[image] == 1}
-        if len(clear) >= FEWEST_PICTURES:
+        if len(clear) >= MIN_PICTURES:
             kept[character] = clear
     pixels = [np.frombuffer(image, np.uint8) for images in kept.values() for image in images]
     classes = [f"U+{character:04X} {chr(character)}" for character, images in kept.items() for _ in images]
@@ -60,7 +62,7 @@ def glyphs() -> tuple[Pixels, list[str], list[str]]:
     return np.stack(pixels).reshape(-1, SIDE, SIDE), classes, ids
 
 
-def _drawings() -> Iterator[tuple[int, dict[str, Pixels]]]:
+def _draw_characters() -> Iterator[tuple[int, dict[str, Pixels]]]:
     import matplotlib
     from matplotlib.ft2font import FT2Font
 
@@ -70,7 +72,7 @@ def _drawings() -> Iterator[tuple[int, dict[str, Pixels]]]:
     for character in sorted(set().union(*maps.values())):
         having = [face for face in FACES if character in maps[face]]
         # separators, controls and combining marks (Z, C, M) are blank or nearly so
-        if len(having) < FEWEST_FACES or unicodedata.category(chr(character))[0] in "ZCM":
+        if len(having) < MIN_FACES or unicodedata.category(chr(character))[0] in "ZCM":
             continue
         images = {face: _draw(chr(character), fonts[face]) for face in having}
         if all(image.min() < 255 for image in images.values()):
@@ -83,10 +85,10 @@ def _draw(character: str, font: ImageFont.FreeTypeFont) -> Pixels:
     return np.asarray(image)
 
 
-def _unlike_each_other(drawn: dict[int, dict[str, Pixels]]) -> list[int]:
+def _select_distinct(drawn: dict[int, dict[str, Pixels]]) -> list[int]:
     """Characters, lowest first, each drawn unlike all before it.
 
-    Two pictures are alike when the squared difference of their ink is below ``ALIKE`` of the ink of
+    Two pictures are alike when the squared difference of their ink is below ``MAX_DIFFERENCE`` of the ink of
     the darker one; two characters, when at least half of the typefaces that have both draw them alike.
     """
     characters = list(drawn)
@@ -100,7 +102,7 @@ def _unlike_each_other(drawn: dict[int, dict[str, Pixels]]) -> list[int]:
         difference = amount[:, None] + amount[None, :] - 2 * ink @ ink.T
         both = np.ix_(having, having)
         shared[both] += 1
-        alike[both] += difference < ALIKE * darker
+        alike[both] += difference < MAX_DIFFERENCE * darker
     one_character = 2 * alike >= np.maximum(shared, 1)
     kept: list[int] = []
     for row in range(len(characters)):

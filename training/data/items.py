@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.array_types import Texts
-from encoder.preprocessing import Preprocessing
-from training.data.mapped_vectors import Mapped
+from encoder.inputs.preprocessing import Preprocessing
+from training.data.mapped_vectors import MappedVectors
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,27 +19,30 @@ class Items:
     """Labelled inputs, one row an item: in memory, or mapped from a file.
 
     Attributes:
-        inputs: uint8 [n, channels, height, width] for images (not yet normalised), float32 [n, d] for
-            vectors and table rows (ready for the network); any float type where they are mapped.
+        inputs: raw as a data kind reads them, then as its preprocessing stores them: uint8 [n, channels,
+            height, width] for images (not yet normalised), else float32 [n, ...] as the network takes it;
+            any float type where they are mapped.
         labels: text [n].
         ids: text [n], distinct within all items of a data set; for files their path.
         metadata: columns of length n.
+        columns: names of the inputs' columns, of a table.
     """
 
-    inputs: Any  # NDArray, or Mapped, which is indexed as one
+    inputs: Any  # NDArray, or MappedVectors, which is indexed as one
     labels: Texts
     ids: Texts
     metadata: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    columns: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def subset(self, rows: NDArray[Any]) -> Items:
         """The rows of an index array or boolean mask, in that order."""
-        columns = {name: column[rows] for name, column in self.metadata.items()}
+        metadata = {name: column[rows] for name, column in self.metadata.items()}
         inputs = self.inputs
-        inputs = inputs.subset(rows) if isinstance(inputs, Mapped) else inputs[rows]
-        return Items(inputs, self.labels[rows], self.ids[rows], columns)
+        inputs = inputs.subset(rows) if isinstance(inputs, MappedVectors) else inputs[rows]
+        return Items(inputs, self.labels[rows], self.ids[rows], metadata, self.columns)
 
     @property
     def n_classes(self) -> int:
@@ -47,7 +50,7 @@ class Items:
         return len(np.unique(self.labels))
 
     @property
-    def measurable(self) -> bool:
+    def is_measurable(self) -> bool:
         """Whether there are two classes, and two items of one."""
         return 2 <= self.n_classes < len(self)
 
@@ -66,14 +69,18 @@ class Splits:
         named = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: items for name, items in named.items() if items is not None}
 
-    def sizes(self) -> str:
+    def describe_sizes(self) -> str:
         """Items and classes of each part, in words."""
         return "; ".join(
             f"{name} {len(items)} items of {items.n_classes} classes" for name, items in self.parts().items()
         )
 
-    def refuse_change(self) -> None:
-        """Raise InputError when a file that is read while training is another than at the start."""
+    def describe_shape(self) -> str:
+        """The shape of the network's input, in words."""
+        return " x ".join(map(str, self.preprocessing.shape))
+
+    def check_unchanged(self) -> None:
+        """Raise InputError when a file that is read while training is not what it was at the start."""
         for items in self.parts().values():
-            if isinstance(items.inputs, Mapped):
-                items.inputs.refuse_change()
+            if isinstance(items.inputs, MappedVectors):
+                items.inputs.check_unchanged()

@@ -1,55 +1,63 @@
-"""One function from the configuration's ``data`` section to items in parts."""
+"""From the configuration's ``data`` section to prepared items in parts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from api_schemas.config import DataConfig, TextConfig
-from api_schemas.preprocessing import ImageInput, TableInput, TokenInput, VectorInput
+from api_schemas.config import DataConfig
 from common.array_types import RowIndices, Texts
 from common.errors import InputError
 from common.progress import Track, silent
-from encoder.preprocessing import Preprocessing
-from training.data.digits import digits
-from training.data.glyphs import glyphs
-from training.data.id_checks import refuse_unwritable
-from training.data.images import find_images, index_of, read_images, rule_for, with_statistics
+from encoder.inputs.preprocessing import Preprocessing
 from training.data.items import Items, Splits
-from training.data.mapped_vectors import Mapped
-from training.data.split import refuse_unusable, split_items
-from training.data.table_items import read_rows, read_texts
-from training.data.tables import standardisation
-from training.data.vectors import read_vectors
-from training.models.backbones.hub import tokenizer_of
+from training.data.kinds.data_kind import join_paths
+from training.data.kinds.data_kinds import open_kind
+from training.data.split import check_usable, split_items
 
 Say = Callable[[str], None]
-Look = Callable[[Texts], None]
+CheckLabels = Callable[[Texts], None]
 
 
 def load_data(
-    data: DataConfig, track: Track = silent, say: Say = lambda _: None, look: Look = lambda _: None
+    data: DataConfig,
+    track: Track = silent,
+    say: Say = lambda _: None,
+    check_labels: CheckLabels = lambda _: None,
 ) -> Splits:
-    """Read everything the configuration names and cut it into parts.
+    """Read everything the configuration names, cut it into parts, and prepare it.
 
     Args:
-        look: called with the training labels as soon as they are known, before images are decoded.
+        check_labels: called with the training labels as soon as they are known, before images are decoded.
 
     Raises:
         InputError: a missing, empty or broken file, one class only, no class with two items, two items of a
             part with one id, or a column that is called as an array of an embeddings file.
     """
-    if data.kind == "images":
-        splits = _images(data, track, say, look)
-    elif data.kind == "builtin":
-        splits = _builtin(data, look)
-    else:
-        splits = _rows(data, track, look)
-    _warn_of_shared_classes(splits, say)
-    return splits
+    kind = open_kind(data)
+    raw = kind.read_all()
+    rows = split_items(raw, data, kind.source)
+    kind.check_ids(raw, rows.values(), kind.source)
+    check_labels(raw.labels[rows["train"]])
+    preprocessing = kind.fit_preprocessing(raw.subset(rows["train"]))
+    parts = {
+        name: kind.prepare(raw.subset(part), preprocessing, track) for name, part in rows.items() if len(part)
+    }
+    if _say_skipped(raw, rows, parts, kind.noun, say):
+        for name, items in parts.items():
+            if not len(items):
+                raise InputError(f"{kind.source}: every {kind.noun} for {name} is broken.")
+        check_usable(
+            {name: items.labels for name, items in parts.items()},
+            f"{kind.source} without its broken {kind.noun}s",
+        )
+        check_labels(parts["train"].labels)
+    if data.test_paths:
+        parts["test"] = load_items(data.test_paths, data, preprocessing, track, say)
+    _warn_of_shared_classes(parts, say)
+    return Splits(parts["train"], parts.get("validation"), parts.get("test"), preprocessing)
 
 
 def load_items(
@@ -59,125 +67,43 @@ def load_items(
     track: Track = silent,
     say: Say = lambda _: None,
 ) -> Items:
-    """Everything at those paths, uncut, prepared by a rule that is already there.
+    """Everything at those paths, uncut, prepared by a model's own rule.
 
     Args:
-        data: how the files are read: names of columns, what to do with broken images.
-        preprocessing: of the model; says what the files hold.
+        data: how the files are read: their kind, names of columns, what to do with broken images.
 
     Raises:
         InputError: a missing, empty or broken file, or columns that are not those of the rule.
     """
-    rule = preprocessing.input
-    if rule.kind == "image":
-        files = find_images(paths, data.path_column, data.label_column)
-        index = index_of(files)
-        refuse_unwritable(index, [np.arange(len(index))], _name(paths), data.kind)
-        skip = data.broken == "skip"
-        pixels, good = read_images(files, preprocessing, skip_broken=skip, track=track, say=say)
-        return replace(index.subset(np.flatnonzero(good)), inputs=pixels)
-    if rule.kind == "table":
-        items = read_rows(paths, data, rule.columns)[0]
-    else:
-        items = read_vectors(paths, data, rule.dim) if rule.kind == "vector" else read_texts(paths, data)
-    refuse_unwritable(items, [np.arange(len(items))], _name(paths), data.kind)
-    return _prepared(items, preprocessing, track)
+    kind = open_kind(data)
+    source = join_paths(paths)
+    raw = kind.read(paths, preprocessing)
+    everything = {"all": np.arange(len(raw))}
+    kind.check_ids(raw, everything.values(), source)
+    items = kind.prepare(raw, preprocessing, track)
+    _say_skipped(raw, everything, {"all": items}, kind.noun, say)
+    if not len(items):
+        raise InputError(f"{source}: every {kind.noun} is broken.")
+    return items
 
 
-def _images(data: DataConfig, track: Track, say: Say, look: Look) -> Splits:
-    files = find_images(data.paths, data.path_column, data.label_column)
-    index = index_of(files)
-    parts = split_items(index, data, _name(data.paths))
-    refuse_unwritable(index, parts.values(), _name(data.paths), data.kind)
-    look(index.labels[parts["train"]])
-    rule = rule_for([files[row] for row in parts["train"]], data.image_size, data.colour)
-    preprocessing = Preprocessing(rule)
-    skip = data.broken == "skip"
-    pixels, good = read_images(files, preprocessing, skip_broken=skip, track=track, say=say)
-    items = replace(index.subset(np.flatnonzero(good)), inputs=pixels)
-    new_row = np.cumsum(good) - 1
-    if not good.all():
-        lost = [name for name, rows in parts.items() if len(rows) and not good[rows].any()]
-        if lost:
-            raise InputError(f"{_name(data.paths)}: every image for {lost[0]} is broken.")
-        parts = {name: new_row[rows[good[rows]]] for name, rows in parts.items()}
-        refuse_unusable(items, parts, f"{_name(data.paths)} without its broken images")
-        look(items.labels[parts["train"]])
-    test = load_items(data.test_paths, data, preprocessing, track, say) if data.test_paths else None
-    return _cut(items, parts, preprocessing, test)
+def _say_skipped(
+    raw: Items, rows: Mapping[str, RowIndices], parts: Mapping[str, Items], noun: str, say: Say
+) -> bool:
+    """Name the items that were left out when the parts were prepared; False when there are none."""
+    skipped = [rows[name][~np.isin(raw.ids[rows[name]], items.ids)] for name, items in parts.items()]
+    names = raw.ids[np.sort(np.concatenate(skipped))].tolist()
+    if names:
+        say(f"Skipped {len(names)} broken {noun}s: {', '.join(names[:5])}{', ...' if names[5:] else ''}.")
+    return bool(names)
 
 
-def _rows(data: DataConfig, track: Track, look: Look) -> Splits:
-    """Tables, texts and vectors: everything that is one row of numbers once it is prepared."""
-    columns: list[str] = []
-    if data.kind == "table":
-        items, columns = read_rows(data.paths, data)
-    else:
-        items = (read_texts if data.kind == "text" else read_vectors)(data.paths, data)
-    parts = split_items(items, data, _name(data.paths))
-    refuse_unwritable(items, parts.values(), _name(data.paths), data.kind)
-    look(items.labels[parts["train"]])
-    if data.kind == "text":
-        preprocessing = _text_rule(data.text, items.inputs[parts["train"]].tolist())
-    elif data.kind == "table":
-        means, stds = standardisation(items.inputs[parts["train"]])
-        preprocessing = Preprocessing(TableInput(columns=columns, means=means, stds=stds))
-    else:
-        preprocessing = Preprocessing(VectorInput(dim=items.inputs.shape[1]))
-    test = load_items(data.test_paths, data, preprocessing, track) if data.test_paths else None
-    splits = _cut(items, parts, preprocessing)
-    cut = {name: _prepared(part, preprocessing, track) for name, part in splits.parts().items()}
-    return Splits(cut["train"], cut.get("validation"), test or cut.get("test"), preprocessing)
-
-
-def _text_rule(text: TextConfig, texts: list[str]) -> Preprocessing:
-    """N-grams, or tokens as many as the longest training text has, ``text.length`` at most."""
-    if text.tokenizer is None:
-        return Preprocessing(text.as_input())
-    tokenizer = tokenizer_of(text.tokenizer)
-    length = min(text.length, max(tokenizer.count(one) for one in texts))
-    return Preprocessing(TokenInput(length=length, tokenizer_sha256=tokenizer.sha256), tokenizer)
-
-
-def _prepared(items: Items, preprocessing: Preprocessing, track: Track) -> Items:
-    if preprocessing.kind == "text":
-        texts = track(items.inputs.tolist(), "reading texts", len(items))
-        return replace(items, inputs=np.stack([preprocessing.text_array(text) for text in texts]))
-    if isinstance(items.inputs, Mapped):
-        return items
-    return replace(items, inputs=preprocessing.rows_array(items.inputs))
-
-
-def _builtin(data: DataConfig, look: Look) -> Splits:
-    pixels, labels, ids = glyphs() if data.builtin == "glyphs" else digits()
-    items = Items(pixels[:, None], np.array(labels), np.array(ids))
-    parts = split_items(items, data, f"builtin: {data.builtin}")
-    look(items.labels[parts["train"]])
-    side = pixels.shape[-1]
-    plain = ImageInput(mode="L", height=side, width=side, mean=[0.0], std=[1.0])
-    rule = with_statistics(plain, items.inputs[parts["train"]])
-    return _cut(items, parts, Preprocessing(rule))
-
-
-def _cut(
-    items: Items, parts: dict[str, RowIndices], rule: Preprocessing, test: Items | None = None
-) -> Splits:
-    def part(name: str) -> Items | None:
-        return items.subset(parts[name]) if len(parts[name]) else None
-
-    return Splits(items.subset(parts["train"]), part("validation"), test or part("test"), rule)
-
-
-def _warn_of_shared_classes(splits: Splits, say: Say) -> None:
-    seen = np.unique(splits.train.labels)
-    for name, items in splits.parts().items():
-        shared = 0 if name == "train" else len(np.intersect1d(seen, items.labels))
-        if shared:
+def _warn_of_shared_classes(parts: Mapping[str, Items], say: Say) -> None:
+    for name in ("validation", "test"):
+        items = parts.get(name)
+        n_shared = 0 if items is None else len(np.intersect1d(parts["train"].labels, items.labels))
+        if items is not None and n_shared:
             say(
-                f"{shared} of {items.n_classes} {name} classes are also trained on: "
+                f"{n_shared} of {items.n_classes} {name} classes are also trained on: "
                 f"{name} figures are not those of unseen classes."
             )
-
-
-def _name(paths: Sequence[Path]) -> str:
-    return ", ".join(str(path) for path in paths)

@@ -1,4 +1,4 @@
-"""Vectors that stay on disk: a ``.npy`` file, mapped, its labels beside it."""
+"""Memory-mapped vectors: a ``.npy`` file whose rows are read when they are used."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from numpy.typing import NDArray
 
 from common.array_types import Float32s, Int64s
 from common.errors import InputError
-from embeddings.embedding_set import unit_rows
+from embeddings.embedding_set import normalise_rows
 from embeddings.npy import map_array
 
 ROWS_AT_ONCE = 8192
 SHORTEST, LONGEST = 1e-12, 1e19  # what torch divides by at least; about the root of float32's largest number
 
 
-class Mapped:
-    """Rows of a file that are read when they are asked for; indexed as an array of float [n, d] is."""
+class MappedVectors:
+    """Rows of a mapped file, indexed as an array of float [n, d] is."""
 
     def __init__(self, path: Path, array: NDArray[Any], rows: Int64s) -> None:
         self.path, self.rows = path, rows
-        self._array, self._seen = array, _stamp(path)
+        self._array, self._stamp = array, _read_stamp(path)
 
     @classmethod
-    def open(cls, path: Path) -> Mapped:
+    def open(cls, path: Path) -> MappedVectors:
         """Map a ``.npy`` file and look at every row once.
 
         Raises:
@@ -39,16 +39,16 @@ class Mapped:
             raise InputError(f"{path} must hold numbers of shape [n, d], found shape {array.shape}.")
         for start in range(0, len(array), ROWS_AT_ONCE):
             block = array[start : start + ROWS_AT_ONCE]
-            unit_rows(block, str(path), first_row=start)
-            _refuse_lengths(block, path, start)
+            normalise_rows(block, str(path), first_row=start)
+            _check_lengths(block, path, start)
         return cls(path, array, np.arange(len(array)))
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, key: Any) -> Float32s:
-        """Float32 rows; raises InputError as ``refuse_change``: reading past the end of a file kills."""
-        self.refuse_change()
+        """Float32 rows; raises InputError as ``check_unchanged``: reading past the end of a file kills."""
+        self.check_unchanged()
         return np.asarray(self._array[self.rows[key]], dtype=np.float32)
 
     @property
@@ -56,22 +56,22 @@ class Mapped:
         """(rows, numbers)."""
         return len(self.rows), self._array.shape[1]
 
-    def subset(self, rows: NDArray[Any]) -> Mapped:
+    def subset(self, rows: NDArray[Any]) -> MappedVectors:
         """The rows of an index array or boolean mask, still on disk."""
-        part = Mapped(self.path, self._array, self.rows[rows])
-        part._seen = self._seen
+        part = MappedVectors(self.path, self._array, self.rows[rows])
+        part._stamp = self._stamp
         return part
 
-    def refuse_change(self) -> None:
+    def check_unchanged(self) -> None:
         """Raise InputError when the file's size or time changed since it was opened."""
-        if _stamp(self.path) != self._seen:
+        if _read_stamp(self.path) != self._stamp:
             raise InputError(
                 f"{self.path} changed while it was trained on; the last checkpoint is kept. Put the file "
                 "back and go on with --resume, or start a new run in another --out."
             )
 
 
-def _refuse_lengths(block: NDArray[Any], path: Path, first_row: int) -> None:
+def _check_lengths(block: NDArray[Any], path: Path, first_row: int) -> None:
     """Training brings rows to length one in float32, where squares must neither overflow nor vanish."""
     with np.errstate(over="ignore", under="ignore"):
         single = block.astype(np.float32)
@@ -84,8 +84,9 @@ def _refuse_lengths(block: NDArray[Any], path: Path, first_row: int) -> None:
         )
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
+def _read_stamp(path: Path) -> tuple[int, int] | None:
+    """Size and time of a file; None where there is none."""
     if not path.exists():
         return None
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns

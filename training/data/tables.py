@@ -1,4 +1,4 @@
-"""CSV, Parquet and JSON Lines: tables of numbers, and lists of images or texts."""
+"""Tables in CSV, Parquet and JSON Lines, and their columns as arrays."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from common.array_types import Float64s, Texts
 from common.errors import InputError
 
-LISTS = frozenset((".csv", ".parquet"))
-BYTES_A_CHARACTER = 4
-LONG = 1_000  # characters; no label, id or value of metadata that is shorter is refused
-MOST_BYTES = 256 << 20  # of a column with values that are longer
-TAIL = 1_024  # bytes of a file, in which its last that is no space is looked for
+LIST_SUFFIXES = frozenset((".csv", ".parquet"))
+BYTES_PER_CHARACTER = 4
+LONG_TEXT = 1_000  # characters; no label, id or value of metadata that is shorter is refused
+MAX_COLUMN_BYTES = 256 << 20  # of a column with values that are longer
+TAIL_BYTES = 1_024  # bytes of a file, in which the last that is no space is looked for
 
 
 def read_table(path: Path, texts: Collection[str] = ()) -> pa.Table:
@@ -65,16 +65,16 @@ def read_table(path: Path, texts: Collection[str] = ()) -> pa.Table:
             f"{path}: row {table.num_rows - 1} opens a quote that nothing closes, so that all rows after it "
             "are one text: close it."
         )
-    for place, name in enumerate(table.column_names):
-        if name in table.column_names[:place]:
+    for position, name in enumerate(table.column_names):
+        if name in table.column_names[:position]:
             raise InputError(f"{path} has two columns '{name}': rename one.")
         if name not in texts:
             continue
         column = table.column(name)
         if path.suffix == ".csv":
-            table = table.set_column(place, name, _as_written(column, name, path))
+            table = table.set_column(position, name, _keep_as_written(column, name, path))
         elif pa.types.is_integer(column.type):
-            table = table.set_column(place, name, pc.cast(column, pa.string()))
+            table = table.set_column(position, name, pc.cast(column, pa.string()))
     return table
 
 
@@ -84,12 +84,12 @@ def _ends_in_an_open_quote(table: pa.Table, path: Path) -> bool:
     if not isinstance(last, str) or "\n" not in last:
         return False
     with path.open("rb") as file:
-        file.seek(-min(TAIL, path.stat().st_size), os.SEEK_END)
+        file.seek(-min(TAIL_BYTES, path.stat().st_size), os.SEEK_END)
         written = file.read().rstrip()
     return bool(written) and not written.endswith(b'"')
 
 
-def _as_written(column: pa.ChunkedArray, name: str, path: Path) -> pa.ChunkedArray:
+def _keep_as_written(column: pa.ChunkedArray, name: str, path: Path) -> pa.ChunkedArray:
     """A column of a CSV, of integers without the spaces around them; raises InputError for decimals."""
     trimmed = pc.utf8_trim_whitespace(column)
     try:
@@ -101,39 +101,39 @@ def _as_written(column: pa.ChunkedArray, name: str, path: Path) -> pa.ChunkedArr
     return trimmed
 
 
-def text_column(table: pa.Table, name: str, path: Path) -> Texts:
+def read_text_column(table: pa.Table, name: str, path: Path) -> Texts:
     """A column of names, labels or ids as text [n] (integers as their digits).
 
     Raises:
         InputError: a value that is missing, empty or so long that the array would be huge; names the row.
     """
-    return _of_one_width(long_texts(table, name, path).tolist(), name, path)
+    return _to_fixed_width(read_long_texts(table, name, path).tolist(), name, path)
 
 
-def long_texts(table: pa.Table, name: str, path: Path) -> NDArray[np.object_]:
-    """A column as text objects [n], each taking the room of its own length; see ``text_column``."""
-    column = _column(table, name, path)
+def read_long_texts(table: pa.Table, name: str, path: Path) -> NDArray[np.object_]:
+    """A column as text objects [n], each taking the room of its own length; see ``read_text_column``."""
+    column = _read_column(table, name, path)
     if pa.types.is_floating(column.type) or pa.types.is_nested(column.type):
         raise InputError(f"{path}: column '{name}' must hold text or integers, found {column.type}.")
     try:
         texts = pc.cast(column, pa.string()).to_pylist()
     except (pa.ArrowException, UnicodeDecodeError):
-        raise _no_text(name, path) from None
+        raise _not_utf8(name, path) from None
     empty = next((row for row, text in enumerate(texts) if not text.strip()), None)
     if empty is not None:
         raise InputError(f"{path}: row {empty} of column '{name}' is empty.")
     return np.array(texts, dtype=object)
 
 
-def _no_text(name: str, path: Path) -> InputError:
-    return InputError(f"{path}: column '{name}' holds what is no text in UTF-8: write it anew.")
+def _not_utf8(name: str, path: Path) -> InputError:
+    return InputError(f"{path}: column '{name}' holds text that is not valid UTF-8: write it anew.")
 
 
-def _of_one_width(texts: list[str], name: str, path: Path) -> Texts:
+def _to_fixed_width(texts: list[str], name: str, path: Path) -> Texts:
     """As a numpy array, in which every row takes the room of the longest."""
     row = max(range(len(texts)), key=lambda row: len(texts[row]))
     longest = len(texts[row])
-    if longest > LONG and longest * len(texts) * BYTES_A_CHARACTER > MOST_BYTES:
+    if longest > LONG_TEXT and longest * len(texts) * BYTES_PER_CHARACTER > MAX_COLUMN_BYTES:
         raise InputError(
             f"{path}: row {row} of column '{name}' has {longest} characters, and each of {len(texts)} rows "
             "takes the room of the longest: shorten it, or leave the column out."
@@ -141,7 +141,7 @@ def _of_one_width(texts: list[str], name: str, path: Path) -> Texts:
     return np.array(texts, dtype=np.str_)
 
 
-def numeric_columns(table: pa.Table, without: Collection[str], path: Path) -> tuple[Float64s, list[str]]:
+def read_numeric_columns(table: pa.Table, without: Collection[str], path: Path) -> tuple[Float64s, list[str]]:
     """All columns but the named ones, as float64 [n, columns], with their names.
 
     Raises:
@@ -152,7 +152,7 @@ def numeric_columns(table: pa.Table, without: Collection[str], path: Path) -> tu
         raise InputError(f"{path} has no column of numbers besides {', '.join(sorted(without))}.")
     values = np.empty((table.num_rows, len(names)))
     for number, name in enumerate(names):
-        column = _column(table, name, path)
+        column = _read_column(table, name, path)
         if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
             raise InputError(
                 f"{path}: column '{name}' must hold numbers, found {column.type}: write it as numbers, or "
@@ -165,12 +165,12 @@ def numeric_columns(table: pa.Table, without: Collection[str], path: Path) -> tu
     return values, names
 
 
-def other_columns(table: pa.Table, without: Collection[str], path: Path) -> dict[str, NDArray[Any]]:
+def read_metadata(table: pa.Table, without: Collection[str], path: Path) -> dict[str, NDArray[Any]]:
     """Every column that can be metadata: text, numbers or dates, by name; others are left out.
 
     Missing text is empty. Raises InputError for a text so long that the array would be huge; names the row.
     """
-    found: dict[str, NDArray[Any]] = {}
+    metadata: dict[str, NDArray[Any]] = {}
     for name in table.column_names:
         column = table.column(name)
         if name in without or pa.types.is_nested(column.type):
@@ -180,20 +180,14 @@ def other_columns(table: pa.Table, without: Collection[str], path: Path) -> dict
         try:
             values = column.to_numpy()
         except (pa.ArrowException, UnicodeDecodeError):
-            raise _no_text(name, path) from None
+            raise _not_utf8(name, path) from None
         if values.dtype == object:
-            values = _of_one_width(["" if value is None else str(value) for value in values], name, path)
-        found[name] = values
-    return found
+            values = _to_fixed_width(["" if value is None else str(value) for value in values], name, path)
+        metadata[name] = values
+    return metadata
 
 
-def standardisation(values: Float64s) -> tuple[list[float], list[float]]:
-    """Mean and deviation of each column; a column that does not vary keeps its scale."""
-    deviations = values.std(axis=0)
-    return values.mean(axis=0).tolist(), np.where(deviations > 0, deviations, 1.0).tolist()
-
-
-def _column(table: pa.Table, name: str, path: Path) -> pa.ChunkedArray:
+def _read_column(table: pa.Table, name: str, path: Path) -> pa.ChunkedArray:
     if name not in table.column_names:
         raise InputError(f"{path} has no column '{name}'; found {', '.join(table.column_names)}.")
     column = table.column(name)
@@ -203,7 +197,7 @@ def _column(table: pa.Table, name: str, path: Path) -> pa.ChunkedArray:
     return column
 
 
-def joined(tables: Sequence[pa.Table], paths: Sequence[Path]) -> pa.Table:
+def join_tables(tables: Sequence[pa.Table], paths: Sequence[Path]) -> pa.Table:
     """Several files of one table, one after the other; raises InputError when their columns differ."""
     for table, path in zip(tables, paths, strict=True):
         if set(table.column_names) != set(tables[0].column_names):
@@ -217,6 +211,13 @@ def joined(tables: Sequence[pa.Table], paths: Sequence[Path]) -> pa.Table:
     )
 
 
-def numbered(n: int) -> Texts:
-    """Row numbers as ids, where a table has none."""
+def read_ids(table: pa.Table, path: Path) -> Texts:
+    """The column ``id``, or row numbers where there is none."""
+    return (
+        read_text_column(table, "id", path) if "id" in table.column_names else build_row_ids(table.num_rows)
+    )
+
+
+def build_row_ids(n: int) -> Texts:
+    """Row numbers as ids."""
     return np.arange(n).astype(np.str_)

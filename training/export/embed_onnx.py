@@ -1,4 +1,4 @@
-"""Prepared items through an exported encoder: the vectors that the service would give."""
+"""Stored items through an exported encoder: the vectors that the service would give."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from encoder.encoder import BATCH, Encoder
 from training.data.items import Items
 
 
-def encoded(encoder: Encoder, items: Items, track: Track = silent) -> EmbeddingSet:
+def embed_items(encoder: Encoder, items: Items, track: Track = silent) -> EmbeddingSet:
     """Embed all items, prepared by the encoder's own rule; labels, ids and metadata stay.
 
     Raises:
         RefusedInput: an item whose vector has no direction; names its number.
     """
-    rule, vectors = encoder.preprocessing, []
+    vectors = []
     for start in track(range(0, len(items), BATCH), "embedding", -(-len(items) // BATCH)):
-        rows = items.inputs[start : start + BATCH]
-        vectors.append(encoder.embed(rule.normalised(rows) if rule.kind == "image" else rows, start))
+        prepared = encoder.preprocessing.normalise(items.inputs[start : start + BATCH])
+        vectors.append(encoder.embed(prepared, start))
     return EmbeddingSet(np.concatenate(vectors), items.labels, items.ids, items.metadata)

@@ -1,4 +1,4 @@
-"""A run's network as ``encoder.onnx`` with its ``preprocessing.json``, checked against torch."""
+"""Export of a network as ``encoder.onnx`` with its ``preprocessing.json``, checked against torch."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 import onnxruntime
 import torch
 
+from api_schemas.manifest import ENCODER_FILE, PREPROCESSING_FILE
 from common.array_types import Float32s
 from common.atomic_files import write_atomically
 from common.errors import BundleError
-from encoder.preprocessing import PREPROCESSING_FILE, Preprocessing
+from encoder.inputs.preprocessing import Preprocessing
 from training.models.network import Network
 
-ENCODER = "encoder.onnx"
-LARGEST_DIFFERENCE = 1e-5
+MAX_DIFFERENCE = 1e-5
 CHECKED_INPUTS = 100
 OPSET = 17  # old enough for every onnxruntime in use, new enough for all that the backbones need
 
@@ -36,34 +36,21 @@ def export_encoder(network: Network, preprocessing: Preprocessing, folder: Path,
     Raises:
         BundleError: that difference is over 1e-5; nothing is left behind.
     """
-    inputs = _inputs(preprocessing, CHECKED_INPUTS)
+    inputs = preprocessing.draw_samples(CHECKED_INPUTS)
     folder.mkdir(parents=True, exist_ok=True)
-    exported = _exported(network, inputs)
-    difference = _difference(network, inputs, exported)
-    if not difference <= LARGEST_DIFFERENCE:
+    exported = _export_onnx(network, inputs)
+    difference = _compute_difference(network, inputs, exported)
+    if not difference <= MAX_DIFFERENCE:
         raise BundleError(
             f"{name}: the exported network differs from the trained one by {difference:.1e}, at most "
-            f"{LARGEST_DIFFERENCE:.0e} is allowed."
+            f"{MAX_DIFFERENCE:.0e} is allowed."
         )
     preprocessing.save(folder / PREPROCESSING_FILE)
-    write_atomically(folder / ENCODER, exported)
+    write_atomically(folder / ENCODER_FILE, exported)
     return difference
 
 
-def _inputs(preprocessing: Preprocessing, n: int) -> Float32s:
-    """Float32 [n, *shape]: n-gram numbers for texts, else normal draws, as prepared inputs are scaled."""
-    random, rule = np.random.default_rng(0), preprocessing.input
-    if rule.kind == "text":
-        return random.integers(0, rule.buckets, (n, rule.length)).astype(np.float32)
-    if rule.kind == "tokens":  # numbers that every vocabulary has, texts of every length
-        numbers = random.integers(1, 100, (n, rule.length))
-        return np.where(np.arange(rule.length) < 1 + np.arange(n)[:, None] % rule.length, numbers, 0).astype(
-            np.float32
-        )
-    return random.standard_normal((n, *preprocessing.shape), dtype=np.float32)
-
-
-def _exported(network: Network, inputs: Float32s) -> bytes:
+def _export_onnx(network: Network, inputs: Float32s) -> bytes:
     """The network as ONNX."""
     with TemporaryDirectory() as folder, warnings.catch_warnings():
         # the newer exporter needs a package more and gives the same graph for these networks
@@ -74,17 +61,17 @@ def _exported(network: Network, inputs: Float32s) -> bytes:
         torch.onnx.export(
             network,
             (torch.from_numpy(inputs[:2]),),
-            Path(folder) / ENCODER,
+            Path(folder) / ENCODER_FILE,
             input_names=["input"],
             output_names=["embedding"],
             dynamic_axes={"input": {0: "batch"}, "embedding": {0: "batch"}},
             opset_version=OPSET,
             dynamo=False,
         )
-        return (Path(folder) / ENCODER).read_bytes()
+        return (Path(folder) / ENCODER_FILE).read_bytes()
 
 
-def _difference(network: Network, inputs: Float32s, exported: bytes) -> float:
+def _compute_difference(network: Network, inputs: Float32s, exported: bytes) -> float:
     session = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
     served = session.run(None, {"input": inputs})[0]
     with torch.inference_mode():

@@ -1,8 +1,8 @@
-"""Backbone, pooling, linear head, unit length: the network that is trained, exported and served."""
+"""The embedding network: backbone, pooling, linear head, unit length."""
 
 from __future__ import annotations
 
-from typing import Any
+import math
 
 import torch
 from torch import Tensor, nn
@@ -10,13 +10,14 @@ from torch.nn import functional as F
 
 from api_schemas.config import ModelConfig
 from common.errors import ConfigError
-from encoder.preprocessing import Preprocessing
-from training.models.backbones import HUBS, Backbone, backbone_named
+from encoder.inputs.preprocessing import Preprocessing
+from training.models.backbones import select_backbone
+from training.models.backbones.backbone import Backbone
+from training.models.backbones.hub import is_hub
 from training.models.backbones.mlp import Identity
-from training.models.backbones.types import flat_size
-from training.models.test_time_views import joined_views, views_of
-from training.registry import built
-from training.runtime.precision import at_least_float32
+from training.models.test_time_views import join_views, make_views
+from training.registry import build_entry
+from training.runtime.precision import widen_half_precision
 
 
 class Network(nn.Module):
@@ -24,10 +25,11 @@ class Network(nn.Module):
 
     Args:
         dimension: length of an embedding.
-        unit_input: scale input rows to unit length first, so that precomputed vectors of any length
+        is_unit_scaled: scale input rows to unit length first, so that precomputed vectors of any length
             give the same embedding.
-        views: of an image, whose embeddings are joined in evaluation mode (``training.views``); in training
-            mode each image is one view and the embedding is ``dimension / views`` long.
+        views: of an image, whose embeddings are joined in evaluation mode
+            (``training.models.test_time_views``); in training mode each image is one view and the embedding
+            is ``dimension / views`` long.
     """
 
     def __init__(
@@ -36,14 +38,14 @@ class Network(nn.Module):
         pooling: nn.Module,
         head: nn.Module,
         dimension: int,
-        unit_input: bool,
+        is_unit_scaled: bool,
         views: int = 1,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.pooling = pooling
         self.head = head
-        self.unit_input = unit_input
+        self.is_unit_scaled = is_unit_scaled
         self.dimension = dimension
         self.views = views
 
@@ -51,19 +53,19 @@ class Network(nn.Module):
         """Float [n, *input shape] to float32 [n, embedding_dim], unit rows."""
         if self.training or self.views == 1:
             return self.project(self.features(inputs))
-        return joined_views(self.project(self.features(views_of(inputs, self.views))), self.views)
+        return join_views(self.project(self.features(make_views(inputs, self.views))), self.views)
 
     def features(self, inputs: Tensor) -> Tensor:
         """Float [n, *input shape] to what the backbone makes of it, before pooling: [n, *features]."""
-        if self.unit_input:
+        if self.is_unit_scaled:
             inputs = F.normalize(inputs, dim=1)
         features: Tensor = self.backbone(inputs)
         return features
 
     def project(self, features: Tensor) -> Tensor:
         """The backbone's [n, *features] to float32 [n, embedding_dim / views], unit rows."""
-        features = at_least_float32(self.pooling(features))
-        with torch.autocast(features.device.type, enabled=False):  # three digits: too few to compare by
+        features = widen_half_precision(self.pooling(features))
+        with torch.autocast(features.device.type, enabled=False):  # bfloat16 has too few digits to compare by
             return F.normalize(self.head(features), dim=1)
 
 
@@ -87,42 +89,39 @@ POOLINGS = {
 }
 
 
-def refuse_other_inputs(backbone: str, kind: str) -> None:
-    """Raises ConfigError when a backbone does not take inputs of a kind, e.g. ``image``, ``tokens``."""
-    hub = backbone.startswith(HUBS)
-    fits = kind in ("tokens", "image") if hub else kind != "tokens"
-    if not fits or (kind == "text") != (backbone == "ngram"):
-        raise ConfigError(f"model.backbone: '{backbone}' does not take {kind} inputs.")
-
-
 def build_network(model: ModelConfig, preprocessing: Preprocessing) -> Network:
-    """A freshly initialised network for inputs of that kind and shape.
+    """A freshly initialised network for prepared inputs, in the memory layout that convolutions are fast in.
 
     Raises:
         ConfigError: an unknown backbone or parameter, or a backbone that cannot take these inputs.
     """
-    rule = preprocessing.input
-    make = backbone_named(model.backbone, rule.kind)
-    refuse_other_inputs(model.backbone, rule.kind)
-    given: dict[str, Any] = {"input_shape": preprocessing.shape}
-    if rule.kind == "text":
-        given["buckets"] = rule.buckets
-    backbone = built(make, model.parameters, f"model ({model.backbone})", **given)
-    spatial = len(backbone.features) == 3
-    chosen_pooling = model.pooling or ("average" if model.backbone.startswith(HUBS) else "flat")
-    pooling = POOLINGS[chosen_pooling]() if spatial else nn.Flatten()
-    size = backbone.features[0] if spatial and chosen_pooling != "flat" else flat_size(backbone.features)
-    if model.views > 1 and (rule.kind != "image" or isinstance(backbone, Identity)):
+    backbone = build_entry(
+        select_backbone(model.backbone, preprocessing),
+        model.parameters,
+        f"model ({model.backbone})",
+        input_shape=preprocessing.shape,
+        **preprocessing.backbone_arguments,
+    )
+    if model.views > 1 and (not preprocessing.is_picture or isinstance(backbone, Identity)):
         raise ConfigError(
-            f"model.views: is for networks that look at images, found {model.backbone} on {rule.kind} "
-            "inputs: leave it out."
+            f"model.views: is for networks that look at images, found {model.backbone} on "
+            f"{preprocessing.rule.kind} inputs: leave it out."
         )
-    if isinstance(backbone, Identity):
-        if size != model.embedding_dim:
-            raise ConfigError(
-                f"model.embedding_dim: the identity backbone keeps the input's {size} numbers, found "
-                f"{model.embedding_dim}."
-            )
-        return Network(backbone, pooling, nn.Identity(), size, rule.kind == "vector")
-    head = nn.Linear(size, model.view_dim)
-    return Network(backbone, pooling, head, model.embedding_dim, rule.kind == "vector", model.views)
+    is_map = len(backbone.feature_shape) == 3
+    pooling_name = model.pooling or ("average" if is_hub(model.backbone) else "flat")
+    pooling = POOLINGS[pooling_name]() if is_map else nn.Flatten()
+    is_pooled = is_map and pooling_name != "flat"
+    size = backbone.feature_shape[0] if is_pooled else math.prod(backbone.feature_shape)
+    if not isinstance(backbone, Identity):
+        head: nn.Module = nn.Linear(size, model.view_dim)
+    elif size == model.embedding_dim:
+        head = nn.Identity()
+    else:
+        raise ConfigError(
+            f"model.embedding_dim: the identity backbone keeps the input's {size} numbers, found "
+            f"{model.embedding_dim}."
+        )
+    network = Network(backbone, pooling, head, model.embedding_dim, preprocessing.is_unit_scaled, model.views)
+    # torch's stubs do not know this argument
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network

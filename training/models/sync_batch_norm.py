@@ -32,7 +32,7 @@ class JoinedBatchNorm(_BatchNorm):
 
     The mean comes first and the variance around it (two passes), so nothing cancels in float32. Averaging
     the weights' gradients over processes gives those of one process with the joined batch, as
-    ``training.losses.gather`` does for the loss.
+    ``training.runtime.all_gather`` does for the loss.
     """
 
     def __init__(self, plain: _BatchNorm) -> None:

@@ -13,7 +13,7 @@ from training.run_folder.run_folder import Run
 WORST = 10
 
 
-def model_card(run: Run, report: Report, points: Sequence[OperatingPoint]) -> str:
+def build_model_card(run: Run, report: Report, points: Sequence[OperatingPoint]) -> str:
     """Markdown for the bundle's ``README.md``; every number comes from the run, the report or a point."""
     sections = [
         f"# {run.config.name}",

@@ -1,4 +1,4 @@
-"""A run with an encoder of 8-bit or 16-bit weights, and what that costs, measured on its own embeddings."""
+"""Quantisation of a run's encoder to 8-bit or 16-bit weights, and its accuracy cost on the test classes."""
 
 from __future__ import annotations
 
@@ -11,30 +11,37 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from api_schemas.manifest import ENCODER_FILE, PREPROCESSING_FILE
 from api_schemas.operating_point import Target
 from common.array_types import Float32s
 from common.atomic_files import write_atomically
 from common.errors import CalibrationRefused, InputError
 from common.progress import Track, silent
 from embeddings.files import save_embeddings
-from encoder.encoder import ENCODER_FILE, Encoder
+from encoder.encoder import Encoder
 from evaluation.calibration.calibrate import calibrate
 from evaluation.metrics.retrieval import retrieval
-from evaluation.pairs.accepted_counts import accepted_per_class
+from evaluation.pairs.accepted_counts import count_accepted_per_class
 from evaluation.pairs.pairs import Pairs, arrange
-from evaluation.pairs.ranks import ranks_of
+from evaluation.pairs.ranks import compute_ranks
 from training.data.load_data import load_data
-from training.export.embed_onnx import encoded
+from training.export.embed_onnx import embed_items
 from training.run_folder.run_folder import Run
-from training.run_folder.run_layout import CONFIG, EMBEDDINGS, SUMMARY
+from training.run_folder.run_layout import (
+    CONFIG_FILE,
+    EMBEDDINGS_FOLDER,
+    ENCODER_FOLDER,
+    SUMMARY_FILE,
+    get_embeddings_path,
+)
 
 Precision = Literal["int8", "fp16"]
 FAR = 0.01
 
 
 @dataclass(frozen=True)
-class Cost:
-    """What lighter weights changed on the test classes: (before, after).
+class QuantizationCost:
+    """The effect of quantisation on the test classes: (before, after).
 
     Attributes:
         mebibytes: of the encoder file.
@@ -61,8 +68,8 @@ class Cost:
         )
 
 
-def lighter_run(run: Run, precision: Precision, track: Track = silent) -> tuple[Run, Cost]:
-    """A run folder inside the run's, whose encoder has lighter weights and made the embeddings in it.
+def quantize_run(run: Run, precision: Precision, track: Track = silent) -> tuple[Run, QuantizationCost]:
+    """A run folder inside the run's with a quantised encoder, and embeddings that it made.
 
     It can be evaluated, calibrated, compared and exported as the run itself can. Weights alone are rounded;
     for int8 to 255 steps between the largest of a row (an output of a layer, an n-gram) and its opposite.
@@ -70,26 +77,27 @@ def lighter_run(run: Run, precision: Precision, track: Track = silent) -> tuple[
     Raises:
         InputError: the run's data is not what it was trained on, or it has no test items.
     """
-    full, light = run.ensure_encoder(), run.path / precision
-    (light / "encoder").mkdir(parents=True, exist_ok=True)
-    lighter = _lighter(onnx.load(full / ENCODER_FILE), precision)
-    write_atomically(light / "encoder" / ENCODER_FILE, lighter.SerializeToString())
-    run.preprocessing().save(light / "encoder" / "preprocessing.json")
-    run.preprocessing().save(light / "preprocessing.json")
-    encoder = Encoder.open(light / "encoder", threads=0)
-    (light / EMBEDDINGS).mkdir(exist_ok=True)
+    original, folder = run.ensure_encoder() / ENCODER_FILE, run.path / precision
+    encoder_folder = folder / ENCODER_FOLDER
+    encoder_folder.mkdir(parents=True, exist_ok=True)
+    smaller = _quantize_weights(onnx.load(original), precision).SerializeToString()
+    write_atomically(encoder_folder / ENCODER_FILE, smaller)
+    run.preprocessing().save(encoder_folder / PREPROCESSING_FILE)
+    run.preprocessing().save(folder / PREPROCESSING_FILE)
+    encoder = Encoder.open(encoder_folder, threads=0)
+    (folder / EMBEDDINGS_FOLDER).mkdir(exist_ok=True)
     splits = load_data(run.config.data, track)
-    run.refuse_other_data(splits)
+    run.check_same_data(splits)
     for name, items in splits.parts().items():
-        save_embeddings(encoded(encoder, items, track), light / EMBEDDINGS / f"{name}.npz")
-    for name in (SUMMARY, CONFIG):
-        shutil.copyfile(run.path / name, light / name)
-    opened = Run.open(light)
-    sizes = [(folder / ENCODER_FILE).stat().st_size / 2**20 for folder in (full, light / "encoder")]
-    return opened, _cost(run, opened, precision, (sizes[0], sizes[1]))
+        save_embeddings(embed_items(encoder, items, track), get_embeddings_path(folder, name))
+    for name in (SUMMARY_FILE, CONFIG_FILE):
+        shutil.copyfile(run.path / name, folder / name)
+    quantized = Run.open(folder)
+    mebibytes = original.stat().st_size / 2**20, len(smaller) / 2**20
+    return quantized, _measure_cost(run, quantized, precision, mebibytes)
 
 
-def _lighter(model: onnx.ModelProto, precision: Precision) -> onnx.ModelProto:
+def _quantize_weights(model: onnx.ModelProto, precision: Precision) -> onnx.ModelProto:
     """The network with its weights stored in fewer bytes and read back into float32 once, when it is opened.
 
     Its arithmetic stays float32. In half precision the numbers of n-grams and tokens would be rounded;
@@ -108,7 +116,7 @@ def _lighter(model: onnx.ModelProto, precision: Precision) -> onnx.ModelProto:
             weight.CopyFrom(numpy_helper.from_array(half, f"{name}/fp16"))
             readers.append(helper.make_node("Cast", [weight.name], [name], to=TensorProto.FLOAT))
         elif values.ndim > 1:
-            whole, scale = _in_bytes(values)
+            whole, scale = _round_to_int8(values)
             weight.CopyFrom(numpy_helper.from_array(whole, f"{name}/int8"))
             model.graph.initializer.append(numpy_helper.from_array(scale, f"{name}/scale"))
             readers.append(helper.make_node("Cast", [weight.name], [f"{name}/whole"], to=TensorProto.FLOAT))
@@ -119,30 +127,32 @@ def _lighter(model: onnx.ModelProto, precision: Precision) -> onnx.ModelProto:
     return model
 
 
-def _in_bytes(values: Float32s) -> tuple[NDArray[np.int8], Float32s]:
+def _round_to_int8(values: Float32s) -> tuple[NDArray[np.int8], Float32s]:
     """Whole numbers in -127..127 of the shape of ``values`` and what to multiply them by, [n, 1, ...]."""
     largest = np.abs(values).max(axis=tuple(range(1, values.ndim)), keepdims=True)
     scale = np.where(largest > 0, largest / 127, 1).astype(np.float32)
     return np.rint(values / scale).astype(np.int8), scale
 
 
-def _cost(run: Run, light: Run, precision: Precision, sizes: tuple[float, float]) -> Cost:
-    before, after = _test_pairs(run, precision), _test_pairs(light, precision)
-    recalls = retrieval(ranks_of(before)).recall_at_1, retrieval(ranks_of(after)).recall_at_1
+def _measure_cost(
+    run: Run, quantized: Run, precision: Precision, mebibytes: tuple[float, float]
+) -> QuantizationCost:
+    before, after = _arrange_test_pairs(run, precision), _arrange_test_pairs(quantized, precision)
+    recalls = retrieval(compute_ranks(before)).recall_at_1, retrieval(compute_ranks(after)).recall_at_1
     recall = None if recalls[0] is None or recalls[1] is None else (recalls[0], recalls[1])
-    threshold = _threshold(run) if before.n_impostor else None
-    far = None if threshold is None else (far_at(before, threshold), far_at(after, threshold))
-    return Cost(precision, sizes, recall, far)
+    threshold = _fit_threshold(run) if before.n_impostor else None
+    far = None if threshold is None else (compute_far(before, threshold), compute_far(after, threshold))
+    return QuantizationCost(precision, mebibytes, recall, far)
 
 
-def _test_pairs(run: Run, precision: Precision) -> Pairs:
+def _arrange_test_pairs(run: Run, precision: Precision) -> Pairs:
     items = run.embeddings("test")
     if items is None:
-        raise InputError(f"{run.path} has no test items to measure what {precision} costs.")
+        raise InputError(f"{run.path} has no test items to measure the accuracy cost of {precision} on.")
     return arrange(items, exclude_same=run.config.evaluation.exclude_same)
 
 
-def _threshold(run: Run) -> float | None:
+def _fit_threshold(run: Run) -> float | None:
     """Of a FAR 1 % point, fitted on validation classes; None where they cannot support one."""
     fit = run.embeddings("validation")
     if fit is None:
@@ -154,7 +164,7 @@ def _threshold(run: Run) -> float | None:
         return None
 
 
-def far_at(pairs: Pairs, threshold: float) -> float:
-    """Share of the impostor pairs at or above a threshold."""
-    _, accepted = accepted_per_class(pairs, [threshold])
+def compute_far(pairs: Pairs, threshold: float) -> float:
+    """Fraction of the impostor pairs at or above a threshold."""
+    _, accepted = count_accepted_per_class(pairs, [threshold])
     return float(accepted.sum() / pairs.impostor_per_class.sum())

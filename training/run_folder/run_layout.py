@@ -13,12 +13,31 @@ from torch import Tensor
 from common.atomic_files import write_atomically
 from common.errors import InputError
 
-CONFIG = "config.yaml"
-SUMMARY = "run.json"  # its presence marks a finished run
-EMBEDDINGS = "embeddings"
-BACKBONE = "backbone"
-CHECKPOINTS = "checkpoints"
-BEST = "best.safetensors"
+CONFIG_FILE = "config.yaml"
+SUMMARY_FILE = "run.json"  # its presence marks a finished run
+METRICS_FILE = "metrics.jsonl"
+TENSORBOARD_FOLDER = "tensorboard"
+BACKBONE_FOLDER = "backbone"
+CHECKPOINTS_FOLDER = "checkpoints"
+BEST_WEIGHTS_FILE = "best.safetensors"
+STEP_FILES = "step-*.safetensors"
+ENCODER_FOLDER = "encoder"
+EMBEDDINGS_FOLDER = "embeddings"
+
+
+def get_step_path(run: Path, step: int) -> Path:
+    """The checkpoint after so many steps; names sort by step."""
+    return run / CHECKPOINTS_FOLDER / STEP_FILES.replace("*", f"{step:08d}")
+
+
+def get_best_path(run: Path) -> Path:
+    """The weights of the best epoch."""
+    return run / CHECKPOINTS_FOLDER / BEST_WEIGHTS_FILE
+
+
+def get_embeddings_path(run: Path, part: str) -> Path:
+    """The embeddings file of ``train``, ``validation`` or ``test``."""
+    return run / EMBEDDINGS_FOLDER / f"{part}.npz"
 
 
 def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
@@ -36,8 +55,8 @@ def load_weights(path: Path) -> dict[str, Tensor]:
 
 
 @contextmanager
-def refusing_other_tensors(path: Path) -> Iterator[None]:
-    """Loading tensors of a file that are not those of the network becomes InputError, naming the file."""
+def explain_foreign_tensors(path: Path) -> Iterator[None]:
+    """Raises InputError that names the file when its tensors, loaded inside, are not those of the network."""
     try:
         yield
     except (LookupError, RuntimeError, ValueError) as error:

@@ -1,19 +1,21 @@
-"""Networks from input to features: name to class. Each has ``features``, the shape of what it returns."""
+"""Backbones, networks from prepared input to features: a new one is one file and one line here."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
 
+from common.errors import ConfigError
+from encoder.inputs.preprocessing import Preprocessing
+from training.models.backbones.backbone import Backbone
 from training.models.backbones.conv4 import Conv4
-from training.models.backbones.hub import HUBS, HfImage, HfText, Timm
+from training.models.backbones.hub import HfImage, HfText, Timm
 from training.models.backbones.mlp import Identity, Linear, Mlp
 from training.models.backbones.ngram import Ngram
 from training.models.backbones.resnet import Resnet
-from training.models.backbones.types import Backbone
-from training.registry import chosen
+from training.registry import select_entry
 
-BACKBONES: dict[str, Callable[..., Backbone]] = {
+BACKBONES: dict[str, type[Backbone]] = {
     "conv4": Conv4,
     "identity": Identity,
     "linear": Linear,
@@ -21,19 +23,30 @@ BACKBONES: dict[str, Callable[..., Backbone]] = {
     "ngram": Ngram,
     "resnet": Resnet,
 }
+HUB_BACKBONES: dict[str, tuple[type[Backbone], ...]] = {"timm:": (Timm,), "hf:": (HfImage, HfText)}
+"""By the prefix of their names; the class is the first that takes the inputs."""
 
 
-def backbone_named(name: str, data_kind: str) -> Callable[..., Backbone]:
-    """What builds a backbone for inputs of that kind; raises ConfigError naming the nearest name.
+def select_backbone(name: str, preprocessing: Preprocessing) -> Callable[..., Backbone]:
+    """What builds a backbone for prepared inputs.
 
-    Args:
-        data_kind: ``image``, ``table``, ``text``, ``tokens`` or ``vector``.
+    Raises:
+        ConfigError: a name that does not exist (names the nearest), or a backbone that does not take such
+            inputs (names those that do).
     """
-    if name.startswith("timm:"):
-        return partial(Timm, source=name.removeprefix("timm:"))
-    if name.startswith("hf:"):
-        return partial(HfImage if data_kind == "image" else HfText, source=name.removeprefix("hf:"))
-    return chosen(BACKBONES, name, "model.backbone")
-
-
-__all__ = ["BACKBONES", "HUBS", "Backbone", "backbone_named"]
+    prefix = next((prefix for prefix in HUB_BACKBONES if name.startswith(prefix)), None)
+    if prefix is None:
+        select_entry(BACKBONES, name, "model.backbone")
+    for backbone in HUB_BACKBONES[prefix] if prefix else (BACKBONES[name],):
+        if preprocessing.layout in backbone.layouts:
+            return partial(backbone, source=name.removeprefix(prefix)) if prefix else backbone
+    fitting = [name for name, backbone in BACKBONES.items() if preprocessing.layout in backbone.layouts]
+    fitting += [
+        f"{prefix}NAME"
+        for prefix, classes in HUB_BACKBONES.items()
+        if any(preprocessing.layout in backbone.layouts for backbone in classes)
+    ]
+    raise ConfigError(
+        f"model.backbone: '{name}' does not take {preprocessing.rule.kind} inputs: "
+        f"choose {' or '.join(fitting)}."
+    )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from common.errors import ConfigError
-from training.models.backbones.types import Backbone, at_least_one
+from encoder.inputs.preprocessing import Layout
+from training.models.backbones.backbone import Backbone, check_positive
 
 
 class Conv4(Backbone):
@@ -20,6 +22,8 @@ class Conv4(Backbone):
     around it (He et al. 2016, arXiv 1512.03385): depth where images are small costs little.
     """
 
+    layouts: ClassVar[frozenset[Layout]] = frozenset(("map",))
+
     def __init__(
         self,
         input_shape: tuple[int, ...],
@@ -30,9 +34,7 @@ class Conv4(Backbone):
         residuals: tuple[int, ...] | None = None,
     ) -> None:
         super().__init__()
-        if len(input_shape) != 3:
-            raise ConfigError("model.backbone: 'conv4' takes images; for rows of numbers use mlp or linear.")
-        at_least_one(widths=widths)
+        check_positive(widths=widths)
         further = (0,) * len(widths) if residuals is None else residuals
         if len(further) != len(widths):
             raise ValueError(
@@ -58,10 +60,10 @@ class Conv4(Backbone):
         if dropout:
             layers.append(nn.Dropout2d(dropout))
         self.layers = nn.Sequential(*layers)
-        self.features = (channels, height, width)
+        self.feature_shape = (channels, height, width)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """[n, c, h, w] to [n, *features]."""
+        """[n, c, h, w] to [n, *feature_shape]."""
         features: Tensor = self.layers(inputs)
         return features
 

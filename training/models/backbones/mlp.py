@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import math
+from typing import ClassVar
+
 from torch import Tensor, nn
 
-from training.models.backbones.types import Backbone, at_least_one, flat_size
+from encoder.inputs.preprocessing import Layout
+from training.models.backbones.backbone import Backbone, check_positive
 
 
 class Mlp(Backbone):
     """Fully connected layers with batch normalisation and ReLU between them."""
 
+    layouts: ClassVar[frozenset[Layout]] = frozenset(("map", "row"))
+
     def __init__(
         self, input_shape: tuple[int, ...], hidden: tuple[int, ...] = (256, 256), dropout: float = 0.0
     ) -> None:
         super().__init__()
-        at_least_one(hidden=hidden)
-        size = flat_size(input_shape)
+        check_positive(hidden=hidden)
+        size = math.prod(input_shape)
         layers: list[nn.Module] = [nn.Flatten()]
         for wide in hidden:
             layers += [
@@ -26,7 +32,7 @@ class Mlp(Backbone):
             ]
             size = wide
         self.layers = nn.Sequential(*layers)
-        self.features = (size,)
+        self.feature_shape = (size,)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """[n, ...] to [n, last hidden width]."""
@@ -37,9 +43,11 @@ class Mlp(Backbone):
 class Linear(Backbone):
     """Nothing before the linear head: one matrix from input to embedding."""
 
+    layouts: ClassVar[frozenset[Layout]] = frozenset(("map", "row"))
+
     def __init__(self, input_shape: tuple[int, ...]) -> None:
         super().__init__()
-        self.features = (flat_size(input_shape),)
+        self.feature_shape = (math.prod(input_shape),)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """[n, ...] to [n, d]."""

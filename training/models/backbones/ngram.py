@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.models.backbones.types import Backbone, at_least_one
+from encoder.inputs.preprocessing import Layout
+from training.models.backbones.backbone import Backbone, check_positive
 
 
 class Ngram(Backbone):
     """The mean of the vectors of a text's n-grams, then fully connected layers with ReLU.
 
-    ``width`` is the length of an n-gram's vector, ``dropout`` the share of n-grams that is left out of each
-    text while training.
+    ``width`` is the length of an n-gram's vector, ``dropout`` the fraction of each text's n-grams that is
+    left out while training.
     """
+
+    layouts: ClassVar[frozenset[Layout]] = frozenset(("ngrams",))
 
     def __init__(
         self,
@@ -25,7 +30,7 @@ class Ngram(Backbone):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        at_least_one(width=[width], hidden=hidden)
+        check_positive(width=[width], hidden=hidden)
         self.vectors = nn.Embedding(buckets, width, padding_idx=0)
         self.dropout = nn.Dropout(dropout)
         layers: list[nn.Module] = []
@@ -34,7 +39,7 @@ class Ngram(Backbone):
             layers += [nn.Linear(size, wide), nn.ReLU()]
             size = wide
         self.layers = nn.Sequential(*layers)
-        self.features = (size,)
+        self.feature_shape = (size,)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """N-gram numbers [n, length], 0 where there is none, to [n, size]."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from common.errors import ConfigError
-from training.models.backbones.types import Backbone, at_least_one
+from encoder.inputs.preprocessing import Layout
+from training.models.backbones.backbone import Backbone, check_positive
 
 
 class Resnet(Backbone):
@@ -14,6 +16,8 @@ class Resnet(Backbone):
 
     Defaults suit images of 28 to 64 pixels; ``blocks`` gives the number of blocks of each stage.
     """
+
+    layouts: ClassVar[frozenset[Layout]] = frozenset(("map",))
 
     def __init__(
         self,
@@ -23,9 +27,7 @@ class Resnet(Backbone):
         stem_stride: int = 1,
     ) -> None:
         super().__init__()
-        if len(input_shape) != 3:
-            raise ConfigError("model.backbone: 'resnet' takes images; for rows of numbers use mlp or linear.")
-        at_least_one(widths=widths or [0], blocks=blocks, stem_stride=[stem_stride])
+        check_positive(widths=widths or [0], blocks=blocks, stem_stride=[stem_stride])
         if len(widths) != len(blocks):
             raise ValueError(
                 f"widths and blocks must be of equal length, found {len(widths)} and {len(blocks)}"
@@ -45,10 +47,10 @@ class Resnet(Backbone):
                 stages.append(_Block(channels, wide, stride))
                 channels, height, width = wide, -(-height // stride), -(-width // stride)
         self.stages = nn.Sequential(*stages)
-        self.features = (channels, height, width)
+        self.feature_shape = (channels, height, width)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """[n, c, h, w] to [n, *features]."""
+        """[n, c, h, w] to [n, *feature_shape]."""
         features: Tensor = self.stages(self.stem(inputs))
         return features
 

@@ -3,34 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from torch import Tensor, nn
+
+from encoder.inputs.preprocessing import Layout
 
 
 class Backbone(nn.Module):
     """Input batch to features.
 
     Attributes:
-        features: shape of one item's features, (channels, height, width) or (d,).
+        layouts: the layouts of prepared inputs that it takes.
+        feature_shape: shape of one item's features, (channels, height, width) or (d,).
     """
 
-    features: tuple[int, ...]
+    layouts: ClassVar[frozenset[Layout]]
+    feature_shape: tuple[int, ...]
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """[n, *input shape] to [n, *features]."""
+        """[n, *input shape] to [n, *feature_shape]."""
         raise NotImplementedError
 
 
-def at_least_one(**sizes: Sequence[int]) -> None:
+def check_positive(**sizes: Sequence[int]) -> None:
     """Raises ValueError naming a list of sizes that holds one below 1."""
     for name, values in sizes.items():
         if any(value < 1 for value in values):
             raise ValueError(f"{name} must be whole numbers of at least 1, found {list(values)}")
-
-
-def flat_size(shape: tuple[int, ...]) -> int:
-    """How many numbers an array of that shape holds."""
-    size = 1
-    for side in shape:
-        size *= side
-    return size

@@ -1,0 +1,124 @@
+"""Preprocessing of one input kind: what raw inputs are, and how they become the network's input array."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from api_schemas.preprocessing import AnyInput, InputKind, PreprocessingDocument
+from common.array_types import Float32s
+from encoder.refused_input import RefusedInput
+
+RawInput = str | bytes | Image.Image | Sequence[float] | NDArray[Any]
+Layout = Literal["map", "row", "ngrams", "tokens"]
+
+
+@dataclass(frozen=True)
+class InputLimits:
+    """The largest raw inputs that are decoded; larger ones are refused."""
+
+    image_bytes: int = 16 << 20
+    image_pixels: int = 32_000_000
+
+
+DEFAULT_LIMITS = InputLimits()
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """``(value / 255 - mean) / std`` of stored uint8 values; both float32 [channels, 1, 1]."""
+
+    mean: Float32s
+    std: Float32s
+
+
+@dataclass(frozen=True)
+class Preprocessing(ABC):
+    """The rule from raw input to network input of one model: the same at training and serving.
+
+    Attributes:
+        rule: what ``preprocessing.json`` holds.
+        kind: what the raw inputs are.
+        layout: what the prepared array is to a network: a ``map`` [channels, height, width], a ``row`` of
+            numbers, or the numbers of a text's ``ngrams`` or ``tokens``; a backbone says which it takes.
+        is_picture: whether rotations and flips of an input make sense: augmentation and test-time views.
+        is_continuous: whether values between two inputs mean something, so that mixup may mix them.
+        is_unit_scaled: whether a network scales its input to unit length first, so that precomputed vectors
+            of any length give the same embedding.
+    """
+
+    rule: AnyInput
+
+    kind: ClassVar[InputKind]
+    layout: ClassVar[Layout]
+    is_picture: ClassVar[bool] = False
+    is_continuous: ClassVar[bool] = True
+    is_unit_scaled: ClassVar[bool] = False
+
+    @classmethod
+    def open(cls, rule: Any, folder: Path) -> Self:
+        """Built from a rule of this kind and what lies in the folder of its file."""
+        return cls(rule)
+
+    def save(self, path: Path) -> None:
+        """Write ``preprocessing.json``, whose bytes depend on the rule alone, and what belongs beside it."""
+        PreprocessingDocument(input=self.rule).save(path)
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one prepared input."""
+
+    @property
+    @abstractmethod
+    def takes(self) -> str:
+        """Raw inputs in words, as error messages say them after "this model takes"."""
+
+    @abstractmethod
+    def prepare(
+        self, inputs: Iterable[RawInput], first: int = 0, limits: InputLimits = DEFAULT_LIMITS
+    ) -> Float32s:
+        """Raw inputs as the network takes them: float32 [n, *shape].
+
+        Args:
+            first: the number of the first input in error messages.
+
+        Raises:
+            RefusedInput: an input of another kind, broken or too large; names its number.
+        """
+
+    @property
+    def normalisation(self) -> Normalisation | None:
+        """What training data stored as uint8 still lacks; None where it is stored as the network takes it."""
+        return None
+
+    def normalise(self, stored: NDArray[Any]) -> Float32s:
+        """Training data as stored, [n, *shape], as the network takes it: float32 of that shape."""
+        scale = self.normalisation
+        if scale is None:
+            return stored
+        normalised: Float32s = (stored.astype(np.float32) / np.float32(255) - scale.mean) / scale.std
+        return normalised
+
+    @property
+    def backbone_arguments(self) -> Mapping[str, int]:
+        """What a backbone for this input must be told besides the input's shape."""
+        return {}
+
+    def build_stand_in(self) -> Float32s:
+        """A prepared input that says nothing, float32 [1, *shape]: a first look at what a network answers."""
+        return np.zeros((1, *self.shape), dtype=np.float32)
+
+    def draw_samples(self, n: int) -> Float32s:
+        """Random prepared inputs, float32 [n, *shape], equal on every call: to check an export with."""
+        return np.random.default_rng(0).standard_normal((n, *self.shape), dtype=np.float32)
+
+    def _refusal(self, number: int, found: str = "") -> RefusedInput:
+        return RefusedInput(number, f"this model takes {self.takes}{found and ', found '}{found}.")

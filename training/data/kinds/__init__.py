@@ -1,0 +1,1 @@
+"""Data kinds: one class for each value of ``data.kind``."""

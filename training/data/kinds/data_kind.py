@@ -1,0 +1,100 @@
+"""What a data kind decides: how its files become labelled items, and items the input of a network."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+from api_schemas.config import DataConfig
+from common.array_types import RowIndices
+from common.errors import InputError
+from common.progress import Track
+from embeddings.files import refuse_reserved
+from encoder.inputs.preprocessing import Preprocessing
+from training.data.items import Items
+from training.data.near_duplicates import NearDuplicates
+
+P = TypeVar("P", bound=Preprocessing)
+
+
+class DataKind(ABC, Generic[P]):
+    """One value of ``data.kind``, for one configuration.
+
+    Attributes:
+        noun: what an item is called in messages.
+        suffixes: of a file that is taken for this kind where no configuration says its kind.
+    """
+
+    noun: ClassVar[str] = "row"
+    suffixes: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(self, data: DataConfig) -> None:
+        self.data = data
+
+    @property
+    def source(self) -> str:
+        """Where the data comes from, in messages."""
+        return join_paths(self.data.paths)
+
+    def read_all(self) -> Items:
+        """Every item that the configuration names; see ``read``."""
+        return self.read(self.data.paths)
+
+    @abstractmethod
+    def read(self, paths: Sequence[Path], preprocessing: P | None = None) -> Items:
+        """Labels, ids and metadata of every item at those paths; their inputs are still raw.
+
+        Args:
+            preprocessing: of the model that the items are for, where there is one already.
+
+        Raises:
+            InputError: a missing, empty or broken file, or one that does not fit the preprocessing.
+        """
+
+    @abstractmethod
+    def fit_preprocessing(self, train: Items) -> P:
+        """The rule from raw input to network input, from the raw training items alone."""
+
+    @abstractmethod
+    def build_stand_in(self) -> P:
+        """Preprocessing of such data in any size: what can be checked before data is read."""
+
+    def prepare(self, raw: Items, preprocessing: P, track: Track) -> Items:
+        """Raw items as they are stored for training; those that cannot be read are left out where
+        ``data.broken`` says so, else they raise InputError."""
+        return replace(raw, inputs=preprocessing.prepare(raw.inputs))
+
+    def check_ids(self, items: Items, parts: Iterable[RowIndices], source: str) -> None:
+        """Check what an embeddings file of a part can hold, while nothing is lost.
+
+        Args:
+            parts: rows of the items that come into a file together.
+
+        Raises:
+            InputError: an id that comes twice in a part, or a metadata column with a reserved name.
+        """
+        refuse_reserved(items.metadata, source)
+        for rows in parts:
+            first: dict[str, int] = {}
+            for row, item_id in zip(rows.tolist(), items.ids[rows].tolist(), strict=True):
+                if item_id in first:
+                    raise InputError(f"{source}: {self._describe_same_id(first[item_id], row, item_id)}")
+                first[item_id] = row
+
+    def find_near_duplicates(self, parts: dict[str, Items]) -> Iterable[NearDuplicates]:
+        """Items of different parts that differ by hardly anything; kinds that can tell override this."""
+        return ()
+
+    def _describe_same_id(self, row: int, other: int, item_id: str) -> str:
+        return f"rows {row} and {other} of column 'id' are both '{item_id}': give each its own or none."
+
+
+AnyDataKind = DataKind[Any]
+
+
+def join_paths(paths: Sequence[Path]) -> str:
+    """Several paths in one message."""
+    return ", ".join(str(path) for path in paths)

@@ -1,0 +1,98 @@
+"""``data.kind: embeddings``: precomputed vectors, read whole or mapped from a ``.npy`` file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from api_schemas.preprocessing import VectorInput
+from common.errors import ConfigError, InputError
+from common.progress import Track
+from embeddings.files import read_embeddings
+from embeddings.npy import read_array
+from encoder.inputs.row_input import VectorPreprocessing
+from training.data.items import Items
+from training.data.kinds.data_kind import DataKind
+from training.data.mapped_vectors import MappedVectors
+from training.data.pair_labels import group_pairs, holds_pairs
+from training.data.tables import LIST_SUFFIXES, read_ids, read_metadata, read_table, read_text_column
+
+STAND_IN_DIM = 8
+
+
+class Embeddings(DataKind[VectorPreprocessing]):
+    """Raw inputs are float32 [n, d], or ``MappedVectors`` that stay on disk; they are stored as they are."""
+
+    suffixes: ClassVar[frozenset[str]] = frozenset((".npz", ".npy"))
+
+    def read(self, paths: Sequence[Path], preprocessing: VectorPreprocessing | None = None) -> Items:
+        """An embeddings file, or a ``.npy`` whose vectors stay on disk."""
+        if len(paths) != 1:
+            raise ConfigError(f"data.path: kind 'embeddings' takes one file, found {len(paths)}.")
+        if paths[0].suffix == ".npy":
+            items = self._map(paths[0])
+        else:
+            embedded = read_embeddings(paths[0])
+            items = Items(embedded.vectors, embedded.labels, embedded.ids, embedded.metadata)
+        dim = items.inputs.shape[1]
+        if preprocessing is not None and dim != preprocessing.rule.dim:
+            raise InputError(
+                f"{paths[0]} has vectors of {dim} numbers, {preprocessing.rule.dim} are trained on."
+            )
+        return items
+
+    def fit_preprocessing(self, train: Items) -> VectorPreprocessing:
+        """The length of the vectors."""
+        return VectorPreprocessing(VectorInput(dim=train.inputs.shape[1]))
+
+    def build_stand_in(self) -> VectorPreprocessing:
+        """Short vectors."""
+        return VectorPreprocessing(VectorInput(dim=STAND_IN_DIM))
+
+    def prepare(self, raw: Items, preprocessing: VectorPreprocessing, track: Track) -> Items:
+        """Mapped vectors were looked at when they were opened."""
+        is_mapped = isinstance(raw.inputs, MappedVectors)
+        return raw if is_mapped else super().prepare(raw, preprocessing, track)
+
+    def _map(self, path: Path) -> Items:
+        """``X.npy`` with ``X.labels.npy``, or ``X.labels.csv`` or ``.parquet``, which may have more columns.
+
+        Such a table holds one row a vector, or pairs or triplets of row numbers.
+        """
+        label_column = self.data.label_column
+        candidates = [path.with_suffix(f".labels{suffix}") for suffix in (".npy", *sorted(LIST_SUFFIXES))]
+        labels_path = next((candidate for candidate in candidates if candidate.is_file()), None)
+        if labels_path is None:
+            raise InputError(
+                f"{path} has no labels: expected {candidates[0].name}, .csv or .parquet beside it."
+            )
+        vectors = MappedVectors.open(path)
+        if labels_path.suffix == ".npy":
+            table = pa.table({label_column: _read_label_array(labels_path)})
+        else:
+            table = read_table(labels_path, {label_column, "id"})
+        if holds_pairs(table, label_column):
+            names, labels = group_pairs(table, labels_path)
+            wrong = [name for name in names if not (name.isdecimal() and int(name) < len(vectors))]
+            if wrong:
+                raise InputError(
+                    f"{labels_path}: '{wrong[0]}' is no row of {path}, which has {len(vectors)}."
+                )
+            return Items(vectors.subset(names.astype(np.int64)), labels, names.astype(np.str_))
+        if table.num_rows != len(vectors):
+            raise InputError(f"{labels_path} has {table.num_rows} rows, {path} has {len(vectors)}.")
+        labels = read_text_column(table, label_column, labels_path)
+        metadata = read_metadata(table, {label_column, "id"}, labels_path)
+        return Items(vectors, labels, read_ids(table, labels_path), metadata)
+
+
+def _read_label_array(path: Path) -> NDArray[Any]:
+    labels = read_array(path)
+    if labels.ndim != 1 or labels.dtype.kind not in "iuU":
+        raise InputError(f"{path} must hold one integer or text a row, found {labels.dtype} {labels.shape}.")
+    return labels

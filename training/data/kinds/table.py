@@ -1,0 +1,64 @@
+"""``data.kind: table``: tables whose numeric columns are the input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from api_schemas.preprocessing import TableInput
+from common.errors import InputError
+from encoder.inputs.row_input import TablePreprocessing
+from training.data.items import Items
+from training.data.kinds.data_kind import DataKind
+from training.data.tables import (
+    join_tables,
+    read_ids,
+    read_metadata,
+    read_numeric_columns,
+    read_table,
+    read_text_column,
+)
+
+STAND_IN_COLUMNS = 8
+
+
+class Table(DataKind[TablePreprocessing]):
+    """Raw inputs are float64 [n, columns]; they are stored standardised, float32."""
+
+    def read(self, paths: Sequence[Path], preprocessing: TablePreprocessing | None = None) -> Items:
+        """Label, split, group, time and id columns are no input; a model's columns come in its order."""
+        data = self.data
+        table = join_tables([read_table(path, {data.label_column, "id"}) for path in paths], paths)
+        columns = None if preprocessing is None else preprocessing.rule.columns
+        if columns is None:
+            marked = {data.label_column, data.split_column, data.group_column, data.time_column, "id"} - {
+                None
+            }
+        else:
+            missing = [name for name in columns if name not in table.column_names]
+            if missing:
+                raise InputError(f"{paths[0]} has no column '{missing[0]}', which is trained on.")
+            marked = set(table.column_names) - set(columns)
+        values, names = read_numeric_columns(table, {str(name) for name in marked}, paths[0])
+        labels = read_text_column(table, data.label_column, paths[0])
+        ids = read_ids(table, paths[0])
+        metadata = read_metadata(table, {data.label_column, "id", *names}, paths[0])
+        columns = columns or names
+        order = [names.index(name) for name in columns]
+        return Items(values[:, order], labels, ids, metadata, tuple(columns))
+
+    def fit_preprocessing(self, train: Items) -> TablePreprocessing:
+        """Mean and deviation of each column; a column that does not vary keeps its scale."""
+        means, deviations = train.inputs.mean(axis=0), train.inputs.std(axis=0)
+        stds = np.where(deviations > 0, deviations, 1.0)
+        return TablePreprocessing(
+            TableInput(columns=list(train.columns), means=means.tolist(), stds=stds.tolist())
+        )
+
+    def build_stand_in(self) -> TablePreprocessing:
+        """A table of a few columns."""
+        n = STAND_IN_COLUMNS
+        columns = [str(number) for number in range(n)]
+        return TablePreprocessing(TableInput(columns=columns, means=[0.0] * n, stds=[1.0] * n))

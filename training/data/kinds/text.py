@@ -1,0 +1,70 @@
+"""``data.kind: text``: tables with a column of texts, or pairs or triplets of texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from api_schemas.preprocessing import TokenInput
+from common.progress import Track
+from encoder.inputs.text_input import NgramPreprocessing, TextPreprocessing
+from encoder.inputs.token_input import TokenPreprocessing
+from training.data.items import Items
+from training.data.kinds.data_kind import DataKind
+from training.data.pair_labels import group_pairs, holds_pairs
+from training.data.tables import (
+    LONG_TEXT,
+    build_row_ids,
+    join_tables,
+    read_ids,
+    read_long_texts,
+    read_metadata,
+    read_table,
+    read_text_column,
+)
+from training.models.backbones.hub import load_tokenizer
+
+
+class Text(DataKind[TextPreprocessing]):
+    """Raw inputs are text objects [n]; stored are numbers of n-grams or tokens, float32 [n, length]."""
+
+    suffixes: ClassVar[frozenset[str]] = frozenset((".jsonl",))
+
+    def read(self, paths: Sequence[Path], preprocessing: TextPreprocessing | None = None) -> Items:
+        """The beginning of each text is metadata as well."""
+        data = self.data
+        written_as_is = {data.label_column, data.text_column, "id"}
+        table = join_tables([read_table(path, written_as_is) for path in paths], paths)
+        if holds_pairs(table, data.label_column):
+            texts, labels = group_pairs(table, paths[0])
+            return Items(texts, labels, build_row_ids(len(texts)))
+        texts = read_long_texts(table, data.text_column, paths[0])
+        labels = read_text_column(table, data.label_column, paths[0])
+        metadata = read_metadata(table, written_as_is, paths[0])
+        metadata[data.text_column] = np.array([text[:LONG_TEXT] for text in texts])
+        return Items(texts, labels, read_ids(table, paths[0]), metadata)
+
+    def fit_preprocessing(self, train: Items) -> TextPreprocessing:
+        """N-grams, or tokens as many as the longest training text has, ``data.text.length`` at most."""
+        text = self.data.text
+        if text.tokenizer is None:
+            return NgramPreprocessing(text.as_input())
+        tokenizer = load_tokenizer(text.tokenizer)
+        length = min(text.length, max(map(tokenizer.count, train.inputs.tolist())))
+        return TokenPreprocessing(TokenInput(length=length, tokenizer_sha256=tokenizer.sha256), tokenizer)
+
+    def build_stand_in(self) -> TextPreprocessing:
+        """N-grams as they will be, or tokens of a tokenizer that is not loaded."""
+        text = self.data.text
+        if text.tokenizer is None:
+            return NgramPreprocessing(text.as_input())
+        return TokenPreprocessing(TokenInput(length=text.length, tokenizer_sha256="0" * 64))
+
+    def prepare(self, raw: Items, preprocessing: TextPreprocessing, track: Track) -> Items:
+        """With a progress bar."""
+        texts = track(raw.inputs.tolist(), "reading texts", len(raw))
+        return replace(raw, inputs=preprocessing.prepare(texts))
