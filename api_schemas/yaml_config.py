@@ -1,4 +1,4 @@
-"""YAML files and ``key.path=value`` overrides, checked against a pydantic model with helpful errors."""
+"""Configuration files: YAML and ``key.path=value`` overrides, checked against a pydantic model."""
 
 from __future__ import annotations
 
@@ -12,27 +12,50 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from api_schemas.base import Finite, Schema
 from common.errors import ConfigError, InputError
 
-M = TypeVar("M", bound=BaseModel)
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 
+M = TypeVar("M", bound=BaseModel)
+Parameter = bool | int | Finite | str | None | list[Any] | dict[str, Any]
+
+
+class Part(Schema):
+    """A section of the configuration: unknown keys and values of the wrong type are errors."""
+
+    model_config = ConfigDict(strict=True, validate_default=True)
+
+
+class NamedPart(Part):
+    """An entry of a registry by name; every other key is one of its own parameters."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Parameter] = Field(init=False)
+
+    name: str = Field(min_length=1)
+
+    @property
+    def parameters(self) -> dict[str, Parameter]:
+        """The free parameters, as given."""
+        return dict(self.__pydantic_extra__)
+
+
 class _Loader(yaml.SafeLoader):
-    """PyYAML reads 1e-3 as text (YAML 1.1 wants a dot); people mean the number. Of a key given twice it takes
-    the last without a word, which is refused here."""
+    """PyYAML's safe loader, but 1e-3 is a number (YAML 1.1 wants a dot) and a repeated key an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value]
-        for place, (key, _) in enumerate(node.value):
-            if key.value in keys[:place] and key.value != "<<":
+        for position, (key, _) in enumerate(node.value):
+            if key.value in keys[:position] and key.value != "<<":
                 raise yaml.constructor.ConstructorError(
                     problem=f"the key '{key.value}' is given twice", problem_mark=key.start_mark
                 )
-        found: dict[Any, Any] = super().construct_mapping(node, deep)
-        return found
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -71,32 +94,32 @@ def read_mapping(path: Path) -> dict[str, Any]:
     return value
 
 
-def mapping_text(value: Mapping[str, Any]) -> str:
+def format_yaml(value: Mapping[str, Any]) -> str:
     """A mapping as YAML text, keys in the order given."""
     text: str = yaml.safe_dump(dict(value), sort_keys=False, allow_unicode=True)
     return text
 
 
-def validated(model: type[M], value: Mapping[str, Any], overrides: Sequence[str], source: str) -> M:
+def validate_mapping(model: type[M], value: Mapping[str, Any], overrides: Sequence[str], source: str) -> M:
     """Apply overrides, expand variables, check every key and value; raises ConfigError."""
     merged = dict(value)
     for override in overrides:
-        _override(merged, override)
-    merged = _expanded(merged, source)
+        _apply_override(merged, override)
+    merged = _expand_variables(merged, source)
     _check_keys(model, merged, "", source)
     try:
         return model.model_validate(merged)
     except ValidationError as error:
         # of the forms that a value may have, the one that goes deepest is the one that was meant
         detail = max(error.errors(include_url=False), key=lambda detail: len(detail["loc"]))
-        where, what = _place(detail["loc"], merged), detail["msg"].removeprefix("Value error, ")
+        where, what = _format_location(detail["loc"], merged), detail["msg"].removeprefix("Value error, ")
         found = "" if detail["type"] in ("value_error", "missing") else f", found {detail['input']!r}"
         raise ConfigError(f"{source}: {where}: {what}{found}.") from None
 
 
-def _place(location: Sequence[int | str], value: Any) -> str:
+def _format_location(location: Sequence[int | str], value: Any) -> str:
     """The dotted path of what was given, without pydantic's names for forms that a value may have."""
-    place = []
+    path = []
     for part in location:
         if isinstance(value, dict) and (part in value or part == location[-1]):
             value = value.get(part)
@@ -104,17 +127,17 @@ def _place(location: Sequence[int | str], value: Any) -> str:
             value = value[part]
         else:
             continue
-        place.append(str(part))
-    return ".".join(place) or "(top level)"
+        path.append(str(part))
+    return ".".join(path) or "(top level)"
 
 
-def nearest(key: str, valid: Sequence[str]) -> str:
+def suggest_key(key: str, valid: Sequence[str]) -> str:
     """A hint: the valid key most like the one given, or all of them when none is close."""
     close = difflib.get_close_matches(key, valid, n=1, cutoff=0.6)
     return f"did you mean '{close[0]}'?" if close else f"valid are: {', '.join(sorted(valid))}."
 
 
-def _override(target: dict[str, Any], override: str) -> None:
+def _apply_override(target: dict[str, Any], override: str) -> None:
     path, separator, text = override.partition("=")
     keys = path.strip().split(".")
     if not separator or not all(keys):
@@ -137,41 +160,41 @@ def _override(target: dict[str, Any], override: str) -> None:
     target[keys[-1]] = value
 
 
-def _expanded(value: Any, source: str) -> Any:
+def _expand_variables(value: Any, source: str) -> Any:
     if isinstance(value, dict):
-        return {key: _expanded(part, source) for key, part in value.items()}
+        return {key: _expand_variables(part, source) for key, part in value.items()}
     if isinstance(value, list):
-        return [_expanded(part, source) for part in value]
+        return [_expand_variables(part, source) for part in value]
     if not isinstance(value, str):
         return value
 
-    def replacement(match: re.Match[str]) -> str:
-        found = os.environ.get(match[1], match[2])
-        if found is None:
+    def look_up(match: re.Match[str]) -> str:
+        replacement = os.environ.get(match[1], match[2])
+        if replacement is None:
             raise ConfigError(f"{source}: the environment variable {match[1]} is not set.")
-        return found
+        return replacement
 
-    return _VARIABLE.sub(replacement, value)
+    return _VARIABLE.sub(look_up, value)
 
 
 def _check_keys(model: type[BaseModel], value: Any, path: str, source: str) -> None:
-    """Pydantic says 'extra inputs are not permitted'; people need to know what was meant."""
+    """Raises ConfigError that suggests a key for an unknown one; pydantic names it alone."""
     if not isinstance(value, Mapping):
         return
     fields = model.model_fields
     for key, part in value.items():
         where = f"{path}.{key}" if path else str(key)
         if key in fields:
-            for inner in _models_in(fields[key].annotation):
+            for inner in _list_models(fields[key].annotation):
                 for item in part if isinstance(part, list) else [part]:
                     _check_keys(inner, item, where, source)
         elif model.model_config.get("extra") != "allow":
-            raise ConfigError(f"{source}: unknown key '{where}': {nearest(str(key), list(fields))}")
+            raise ConfigError(f"{source}: unknown key '{where}': {suggest_key(str(key), list(fields))}")
 
 
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
+def _list_models(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     if typing.get_origin(annotation) in (list, types.UnionType, typing.Union):
-        return [model for inner in typing.get_args(annotation) for model in _models_in(inner)]
+        return [model for inner in typing.get_args(annotation) for model in _list_models(inner)]
     return []

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from api_schemas.config import Config
-from api_schemas.yaml_config import validated
+from api_schemas.yaml_config import validate_mapping
 from common.console import say, track
 from common.optional_packages import needs
 
@@ -39,15 +39,13 @@ def check(
     """
     with needs("limen data check", "train"):
         from training.data.check_data import check_data
-    findings = check_data(_settings(source, set_ or []).data, track, say)
+        from training.data.kinds.data_kinds import guess_kind
+    if source.suffix in (".yaml", ".yml"):
+        config = Config.load(source, set_ or [])
+    else:
+        data = {"kind": guess_kind(source), "path": str(source)}
+        config = validate_mapping(Config, {"data": data}, set_ or [], "--set")
+    findings = check_data(config.data, track, say)
     for finding in findings:
         typer.echo(f"{'WARNING ' if finding.warns else ''}{finding.sentence}")
     return int(any(finding.warns for finding in findings))
-
-
-def _settings(source: Path, overrides: list[str]) -> Config:
-    """Those of a configuration file, or the defaults on data of the kind that the name tells."""
-    if source.suffix in (".yaml", ".yml"):
-        return Config.load(source, overrides)
-    kind = {".jsonl": "text", ".npz": "embeddings", ".npy": "embeddings"}.get(source.suffix, "images")
-    return validated(Config, {"data": {"kind": kind, "path": str(source)}}, overrides, "--set")
