@@ -31,14 +31,15 @@ from api_schemas.config import Config
 from api_schemas.preprocessing import ImageInput
 from common.progress import silent
 from encoder.inputs.image_input import ImagePreprocessing
-from training.batches.batch_feed import Feed
+from training.batches.batch_feed import BatchFeed
 from training.batches.batch_inputs import count_forms
-from training.batches.samplers import batches
+from training.batches.samplers import draw_batches
 from training.data.items import Items, Splits
 from training.loop.loop import Loop
-from training.loop.train_state import State
+from training.loop.train_state import TrainState
 from training.models.network import build_network
 from training.objective.objective import Objective
+from training.runtime.distributed import Processes
 from training.runtime.malloc_tuning import keep_freed_memory
 from training.runtime.precision import is_bfloat16_enabled
 
@@ -79,7 +80,7 @@ def _measure(config: Config, rounds: int, compiled: bool) -> tuple[bool, float]:
             for network in (loop.state.network, state.network):
                 network.backbone.compile()
         bare = _bare(config, state)
-        plan = batches(loop.inputs.codes, config.sampler, rounds + WARM_UP, seed=1, epoch=0)
+        plan = draw_batches(loop.inputs.codes, config.sampler, rounds + WARM_UP, seed=1, epoch=0)
         some = plan[: WARM_UP + rounds // 3]
         without = [] if ON_GPU else _alternate(loop, bare, some)[0]
         with keep_freed_memory():
@@ -89,7 +90,7 @@ def _measure(config: Config, rounds: int, compiled: bool) -> tuple[bool, float]:
     ratio = float(np.median(np.divide(ours, theirs)))
     waiting = np.median(preparing) / np.median(ours)
     batch = config.sampler.batch_size
-    precision = "bfloat16" if loop.bfloat16 else "float32"
+    precision = "bfloat16" if is_bfloat16_enabled(config, DEVICE) else "float32"
     place = torch.cuda.get_device_name() if ON_GPU else f"{torch.get_num_threads()} threads"
     kind = ", compiled" if compiled else ""
     shape = " x ".join(map(str, loop.splits.preprocessing.shape))
@@ -117,19 +118,19 @@ def _loop(config: Config, folder: Path) -> Loop:
     splits = Splits(items, None, None, ImagePreprocessing(rule))
     state = _state(config, splits)
     state.progress.planned_steps = 10**6
-    return Loop(config, splits, state, state.network, folder, "", DEVICE, silent, print)
+    return Loop(config, splits, state, state.network, folder, "", Processes(DEVICE), silent, print)
 
 
-def _state(config: Config, splits: Splits) -> State:
+def _state(config: Config, splits: Splits) -> TrainState:
     torch.manual_seed(0)
     network = build_network(config.model, splits.preprocessing).to(DEVICE)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.train()
     objective = Objective(config, splits.train.n_classes * count_forms(config.data.augmentation)).to(DEVICE)
-    return State(network, objective, config.optimizer)
+    return TrainState(network, objective, config.optimizer)
 
 
-def _bare(config: Config, state: State) -> Callable[[torch.Tensor, torch.Tensor], None]:
+def _bare(config: Config, state: TrainState) -> Callable[[torch.Tensor, torch.Tensor], None]:
     bfloat16 = is_bfloat16_enabled(config, DEVICE)
 
     def step(inputs: torch.Tensor, labels: torch.Tensor) -> None:
@@ -150,7 +151,7 @@ def _alternate(
     ours: list[float] = []
     theirs: list[float] = []
     preparing: list[float] = []
-    feed = Feed(plan, 0, loop.config, loop.inputs, loop.processes)
+    feed = BatchFeed(plan, 0, loop.config, loop.inputs, loop.processes)
     for rows in plan:
         started = _now()
         ready = loop.inputs(rows, torch.Generator().manual_seed(0))
@@ -160,7 +161,7 @@ def _alternate(
         bare(ready, labels)
         theirs.append(_now() - started)
         started = _now()
-        loop._step(feed)
+        loop.take_step(feed)
         loop.state.update_average()
         ours.append(_now() - started)
     return ours[WARM_UP:], theirs[WARM_UP:], preparing[WARM_UP:]

@@ -17,13 +17,13 @@ def planned(seconds: list[float], **schedule: Any) -> tuple[list[int], list[str]
         {"data": {"builtin": "glyphs"}, "schedule": {"patience": None, **schedule}}
     )
     budget, progress, said = Budget(config, STEPS), Progress(), []
-    budget.begin(progress)
+    budget.plan_run(progress)
     plans = []
     for took in seconds:
         progress.step += STEPS
         progress.seconds += took
         progress.finish_epoch()
-        if sentence := budget.after_epoch(progress):
+        if sentence := budget.update_after_epoch(progress):
             said.append(sentence)
         plans.append(progress.planned_steps // STEPS)
     return plans, said

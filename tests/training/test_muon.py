@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from api_schemas.config import OptimizerConfig
-from training.loop.train_state import make_optimizer
-from training.optim.muon import Muon, orthogonalised
+from training.optim.muon import Muon, orthogonalise
+from training.optim.optimizer import build_optimizer
 
 
 def quadratic_steps(weight: Tensor, optimizer: torch.optim.Optimizer, steps: int) -> None:
@@ -27,7 +27,7 @@ def test_an_orthogonalised_matrix_keeps_its_directions_and_loses_its_scales(shap
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     left, values, right = torch.linalg.svd(matrix, full_matrices=False)
     assert shape == (1, 9) or values.max() > 1.5 * values.min()
-    turned = left.T @ orthogonalised(1000 * matrix) @ right.T
+    turned = left.T @ orthogonalise(1000 * matrix) @ right.T
     off_diagonal = turned - torch.diag(turned.diagonal())
     assert off_diagonal.abs().max() < 1e-9
     assert turned.diagonal().min() > 0.65
@@ -35,7 +35,7 @@ def test_an_orthogonalised_matrix_keeps_its_directions_and_loses_its_scales(shap
 
 
 def test_no_gradient_moves_nothing() -> None:
-    assert torch.equal(orthogonalised(torch.zeros(4, 6)), torch.zeros(4, 6))
+    assert torch.equal(orthogonalise(torch.zeros(4, 6)), torch.zeros(4, 6))
 
 
 @pytest.mark.parametrize("shape", [(8, 20), (20, 8)])
@@ -75,12 +75,12 @@ def test_other_groups_move_as_with_adamw() -> None:
     assert torch.equal(matrix, torch.eye(3))  # it had no gradient
 
 
-def test_what_is_looked_up_by_number_is_not_orthogonalised() -> None:
+def test_what_is_looked_up_by_number_is_not_orthogonalise() -> None:
     table, matrix = nn.Embedding(50, 8), nn.Linear(8, 4)
     network = nn.Sequential(table, matrix)
     settings = OptimizerConfig(name="muon", lr=0.003, matrix_lr=0.05)
     groups = {
-        group["name"]: group for group in make_optimizer(network, nn.Linear(2, 2), settings).param_groups
+        group["name"]: group for group in build_optimizer(network, nn.Linear(2, 2), settings).param_groups
     }
     assert list(groups) == ["matrices", "weights", "biases and norms", "loss"]
     assert groups["matrices"]["params"] == [matrix.weight]

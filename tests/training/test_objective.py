@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from api_schemas.config import Config
 from common.errors import ConfigError
-from training.loop.checkpoint import latest_checkpoint, load_checkpoint
+from training.loop.checkpoint import find_latest_checkpoint, load_checkpoint
 from training.loop.train import train
 from training.losses import LOSSES, Loss, ThresholdConsistentMargin
 from training.objective.mixup import Metrix
 from training.objective.objective import Objective
-from training.run_folder.run_layout import CHECKPOINTS
+from training.run_folder.run_layout import CHECKPOINTS_FOLDER
 
 MakeConfig = Callable[..., Config]
 SUM = ["multi_similarity", {"name": "threshold_consistent_margin", "weight": 0.5}]
@@ -66,7 +66,7 @@ def test_a_sum_is_mixed_at_every_level(
 def after_one_step(config: Config, out: Path) -> dict[str, Tensor]:
     """The trained parameters of the network."""
     train(config, out)
-    latest = latest_checkpoint(out / CHECKPOINTS)
+    latest = find_latest_checkpoint(out / CHECKPOINTS_FOLDER)
     assert latest is not None
     found = load_checkpoint(latest).tensors
     return {
@@ -152,13 +152,13 @@ def test_class_vectors_start_at_the_class_means(
     small: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forms: tuple[str, ...], number: int
 ) -> None:
     given: list[tuple[Tensor, Tensor]] = []
-    real = Objective.start
+    real = Objective.start_class_vectors
 
-    def start(self: Objective, embeddings: Tensor, labels: Tensor) -> None:
+    def start_class_vectors(self: Objective, embeddings: Tensor, labels: Tensor) -> None:
         real(self, embeddings, labels)
         given.append((embeddings, labels))
 
-    monkeypatch.setattr(Objective, "start", start)
+    monkeypatch.setattr(Objective, "start_class_vectors", start_class_vectors)
     config = small(
         data={"path": small().data.path, "augmentation": dict.fromkeys(forms, True)},
         loss=[{"name": "proxy_anchor", "start_from_class_means": True}, "normalized_softmax"],
@@ -168,7 +168,7 @@ def test_class_vectors_start_at_the_class_means(
     run = train(config, tmp_path / "run")
     ((embeddings, labels),) = given
     assert labels.bincount().tolist() == [6] * 9 * number
-    latest = latest_checkpoint(run.path / CHECKPOINTS)
+    latest = find_latest_checkpoint(run.path / CHECKPOINTS_FOLDER)
     assert latest is not None
     proxies = load_checkpoint(latest).tensors["objective/loss.losses.0.proxies"]
     for code in range(9 * number):
@@ -184,7 +184,7 @@ def test_a_class_without_items_keeps_its_vector(small: MakeConfig) -> None:
     objective = Objective(config, 3)
     embeddings, labels = torch.randn(9, 8), torch.arange(9) % 2
     before = objective.from_means[0].class_vectors.detach().clone()
-    objective.start(embeddings, labels)
+    objective.start_class_vectors(embeddings, labels)
     after = objective.from_means[0].class_vectors.detach()
     torch.testing.assert_close(after[2], before[2])
     assert not torch.allclose(after[:2], before[:2])
@@ -202,6 +202,6 @@ def test_only_losses_with_class_vectors_start_from_class_means(small: MakeConfig
             Objective(config, 9)
         return
     objective = Objective(config, 9)
-    objective.start(torch.eye(8)[[0, 1, 1]], torch.tensor([2, 4, 4]))
+    objective.start_class_vectors(torch.eye(8)[[0, 1, 1]], torch.tensor([2, 4, 4]))
     vectors = objective.from_means[0].class_vectors.detach()
     torch.testing.assert_close(vectors[[2, 4]], torch.eye(8)[[0, 1]])

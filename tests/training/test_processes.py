@@ -24,20 +24,21 @@ from api_schemas.preprocessing import ImageInput, VectorInput
 from common.array_types import RowIndices
 from common.errors import ConfigError, InputError
 from common.progress import silent
-from encoder.preprocessing import Preprocessing
-from training.batches.batch_feed import Feed
-from training.batches.batch_inputs import Inputs
-from training.batches.samplers import batches
+from encoder.inputs.image_input import ImagePreprocessing
+from training.batches.batch_feed import BatchFeed
+from training.batches.batch_inputs import TrainingInputs
+from training.batches.samplers import draw_batches
 from training.data.items import Items, Splits
-from training.loop.checkpoint import latest_checkpoint, load_checkpoint
+from training.loop.checkpoint import find_latest_checkpoint, load_checkpoint
 from training.loop.loop import Loop
 from training.loop.train import train
-from training.loop.train_state import State
+from training.loop.train_state import TrainState
 from training.models.network import build_network
-from training.models.sync_batch_norm import joined_batch_norms
+from training.models.sync_batch_norm import synchronise_batch_norms
 from training.objective.objective import Objective
 from training.run_folder.run_folder import Run
-from training.run_folder.run_layout import CHECKPOINTS
+from training.run_folder.run_layout import CHECKPOINTS_FOLDER
+from training.runtime.distributed import Processes
 
 STEPS = 3
 T = TypeVar("T")
@@ -70,7 +71,7 @@ def write_items(folder: Path) -> None:
     np.savez(folder / "items.npz", embeddings=vectors, labels=labels)
 
 
-class InFloat64(Inputs):
+class InFloat64(TrainingInputs):
     """Pixels as the network takes them, without the rounding to float32 that is done in earnest."""
 
     def __call__(self, rows: RowIndices, generator: torch.Generator) -> Tensor:
@@ -87,21 +88,21 @@ def steps(folder: Path, model: dict[str, Any]) -> dict[str, Tensor]:
         rule = ImageInput(mode="L", height=12, width=12, mean=[1.0], std=[0.3])
         vectors = np.clip(128 + 40 * vectors[:, :, None] * vectors[:, None, :], 0, 255)[:, None]
     items = Items(vectors, labels, np.arange(len(labels)).astype(np.str_))
-    splits = Splits(items, None, None, Preprocessing(rule))
+    splits = Splits(items, None, None, ImagePreprocessing(rule))
     torch.manual_seed(0)
     network = build_network(config.model, splits.preprocessing).double()
     if dist.is_initialized():
-        joined_batch_norms(network)
-    state = State(network, Objective(config, 60).double(), config.optimizer)
+        synchronise_batch_norms(network)
+    state = TrainState(network, Objective(config, 60).double(), config.optimizer)
     state.progress.planned_steps = STEPS
-    loop = Loop(config, splits, state, network, folder, "", torch.device("cpu"), silent, print)
+    loop = Loop(config, splits, state, network, folder, "", Processes(torch.device("cpu")), silent, print)
     if loop.prepare.image:
         loop.inputs = InFloat64(items, loop.prepare, config.data.augmentation)
     losses = []
-    plan = batches(loop.inputs.codes, config.sampler, STEPS, seed=0, epoch=0)
-    feed = Feed(plan, 0, config, loop.inputs, loop.processes)
+    plan = draw_batches(loop.inputs.codes, config.sampler, STEPS, seed=0, epoch=0)
+    feed = BatchFeed(plan, 0, config, loop.inputs, loop.processes)
     for _ in plan:
-        losses.append(loop._step(feed))
+        losses.append(loop.take_step(feed))
         state.progress.step += 1
     found = {"losses": torch.tensor(losses, dtype=torch.float64)}
     return found | {**network.state_dict(), **state.objective.state_dict()}
@@ -143,9 +144,9 @@ def _process(rank: int, folder: str) -> None:
         train(config, Path(folder) / "stopped", track=StopFirst(2))
     apart = Path(shutil.copytree(Path(folder) / "stopped", Path(folder) / f"apart{rank}"))
     if rank == 1:  # as on a node that has a disk of its own
-        shutil.rmtree(apart / CHECKPOINTS)
+        shutil.rmtree(apart / CHECKPOINTS_FOLDER)
     with pytest.raises(
-        InputError, match="from different places, the first from step 2 with the data"
+        InputError, match="from different states, the first from step 2 with the data"
     ) as refused:
         train(config, apart, resume=True)
     (Path(folder) / f"refused{rank}").write_text(str(refused.value))
@@ -208,7 +209,7 @@ def test_a_joined_batch_norm_does_what_the_plain_one_did(
 ) -> None:
     monkeypatch.setattr(dist, "all_reduce", lambda tensor: None)  # one process: the sum is its own
     plain, joined = nn.Sequential(copy.deepcopy(layer)), nn.Sequential(copy.deepcopy(layer))
-    joined_batch_norms(joined)
+    synchronise_batch_norms(joined)
     inputs = 3 + torch.randn(6, 4, 5, 5, generator=torch.Generator().manual_seed(0))
     assert joined.state_dict().keys() == plain.state_dict().keys()
     for training in (True, False):
@@ -219,7 +220,7 @@ def test_a_joined_batch_norm_does_what_the_plain_one_did(
 
 def test_a_batch_norm_of_unknown_kind_is_refused_with_several_processes() -> None:
     with pytest.raises(ConfigError, match="its Scaled layers do not fit several processes"):
-        joined_batch_norms(nn.Sequential(Scaled(4)))
+        synchronise_batch_norms(nn.Sequential(Scaled(4)))
 
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "training.md"
@@ -263,7 +264,7 @@ def test_processes_that_go_on_from_different_places_are_refused_alike(folder: Pa
 
 
 def test_two_processes_stop_and_go_on_bit_for_bit(folder: Path) -> None:
-    whole, stopped = (latest_checkpoint(folder / name / CHECKPOINTS) for name in ("run", "stopped"))
+    whole, stopped = (find_latest_checkpoint(folder / name / CHECKPOINTS_FOLDER) for name in ("run", "stopped"))
     assert whole is not None
     assert stopped is not None
     first, second = load_checkpoint(whole).tensors, load_checkpoint(stopped).tensors

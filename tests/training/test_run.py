@@ -25,13 +25,12 @@ from common.atomic_files import write_atomically
 from common.errors import ConfigError, InputError
 from embeddings.embedding_set import EmbeddingSet
 from training.data import image_files
-from training.loop import checkpoint, loop
-from training.loop import epoch_log as metrics_module
-from training.loop.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint, refuse_other_run
-from training.loop.failure_checks import look_for_collapse
+from training.loop import checkpoint, epoch_log, loop
+from training.loop.checkpoint import Checkpoint, find_latest_checkpoint, load_checkpoint, check_same_run
+from training.loop.failure_checks import detect_collapse
 from training.loop.train import train
 from training.loop.train_state import Progress
-from training.loop.validation_metrics import Figures
+from training.loop.validation_metrics import ValidationMetrics
 from training.run_folder.run_folder import Run
 from training.run_folder.run_layout import BEST_WEIGHTS_FILE, CHECKPOINTS_FOLDER, TENSORBOARD_FOLDER
 
@@ -40,7 +39,7 @@ MakeConfig = Callable[..., Config]
 
 
 def weights_of(run: Path) -> dict[str, Tensor]:
-    latest = latest_checkpoint(run / CHECKPOINTS_FOLDER)
+    latest = find_latest_checkpoint(run / CHECKPOINTS_FOLDER)
     assert latest is not None
     return load_checkpoint(latest).tensors
 
@@ -100,11 +99,11 @@ def test_embeddings_are_those_of_the_best_network(small: MakeConfig, tmp_path: P
     run = train(small(), tmp_path / "run")
     from training.batches.batch_inputs import DeviceInputs
     from training.data.load_data import load_data
-    from training.loop.embed_split import embed
+    from training.loop.embed_split import embed_items
 
     test = load_data(run.config.data).test
     assert test is not None
-    again = embed(run.network(), test, DeviceInputs(run.preprocessing(), torch.device("cpu")), 7)
+    again = embed_items(run.network(), test, DeviceInputs(run.preprocessing(), torch.device("cpu")), 7)
     stored = run.embeddings("test")
     assert stored is not None
     np.testing.assert_allclose(stored.vectors, again.vectors, atol=1e-5)
@@ -128,7 +127,7 @@ def test_class_vectors_start_where_one_view_of_each_class_lies(small: MakeConfig
             optimizer={"lr": 1e-12},
         )
         run = train(config, tmp_path / str(views))
-        found = load_checkpoint(latest_checkpoint(run.path / "checkpoints")).tensors
+        found = load_checkpoint(find_latest_checkpoint(run.path / "checkpoints")).tensors
         starts.append(next(value for name, value in found.items() if name.startswith("objective/")))
     torch.testing.assert_close(starts[0], starts[1])
 
@@ -264,7 +263,7 @@ def test_a_checkpoint_of_a_version_with_fewer_options_names_their_section(
     del then["optimizer"]["ema"]  # which is null now
     found = Checkpoint({}, Progress(), then, "")
     with pytest.raises(ConfigError, match="was written with another 'optimizer': resume"):
-        refuse_other_run(found, config, "", tmp_path / "step")
+        check_same_run(found, config, "", tmp_path / "step")
 
 
 def test_resuming_refuses_another_configuration_and_other_data(
@@ -317,14 +316,14 @@ def test_a_loss_that_is_no_number_stops_and_names_step_and_group(
     small: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps = 0
-    real = loop.rate_factor
+    real = loop.compute_lr_factor
 
     def explode(*arguments: object) -> float:
         nonlocal steps
         steps += 1
         return 1e30 if steps > 3 else real(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(loop, "rate_factor", explode)
+    monkeypatch.setattr(loop, "compute_lr_factor", explode)
     with pytest.raises(InputError, match=r"(loss|gradient) is (nan|inf) at step \d.*'weights'.*is kept:"):
         train(small(), tmp_path / "run")
     assert (tmp_path / "run" / CHECKPOINTS_FOLDER / "step-00000003.safetensors").is_file()
@@ -372,13 +371,13 @@ def test_a_collapse_is_said(small: MakeConfig) -> None:
     labels = np.repeat(np.arange(20), 5)
     nowhere = EmbeddingSet.from_arrays(random.normal(size=(100, 16)), labels)
     one_place = EmbeddingSet.from_arrays(1 + 0.01 * random.normal(size=(100, 16)), labels)
-    poor, good = Figures(0.04, 0.01, 0.5, None, None), Figures(0.6, 0.3, 0.1, None, None)
+    poor, good = ValidationMetrics(0.04, 0.01, 0.5, None, None), ValidationMetrics(0.6, 0.3, 0.1, None, None)
     flat, falling = [2.0, 2.01], [2.0, 1.0]
-    assert "collapsed: recall@1 0.040" in str(look_for_collapse(nowhere, poor, flat, small()))
-    assert "cosine 1.00 on average" in str(look_for_collapse(one_place, poor, falling, small()))
-    assert look_for_collapse(nowhere, poor, falling, small()) is None
-    assert look_for_collapse(nowhere, poor, [2.0], small()) is None, "one epoch says nothing"
-    assert look_for_collapse(one_place, good, flat, small()) is None
+    assert "collapsed: recall@1 0.040" in str(detect_collapse(nowhere, poor, flat, small()))
+    assert "cosine 1.00 on average" in str(detect_collapse(one_place, poor, falling, small()))
+    assert detect_collapse(nowhere, poor, falling, small()) is None
+    assert detect_collapse(nowhere, poor, [2.0], small()) is None, "one epoch says nothing"
+    assert detect_collapse(one_place, good, flat, small()) is None
 
 
 @pytest.mark.parametrize("sense", [False, True], ids=["labels without sense", "labels that can be learned"])
@@ -400,12 +399,12 @@ def test_a_network_that_learns_nothing_is_noticed(small: MakeConfig, tmp_path: P
 
 
 def test_several_figures_can_choose_the_best_epoch_together(small: MakeConfig, tmp_path: Path) -> None:
-    figures = Figures(recall_at_1=0.9, map_at_r=0.5, eer=0.1, opis=0.002, opis_debiased=None)
-    assert figures.height("map_at_r") == 0.5
-    assert figures.height("eer") == -0.1
-    assert figures.height({"map_at_r": 1.0, "eer": 2.0}) == pytest.approx(0.5 - 0.2)
+    figures = ValidationMetrics(recall_at_1=0.9, map_at_r=0.5, eer=0.1, opis=0.002, opis_debiased=None)
+    assert figures.compute_monitored_value("map_at_r") == 0.5
+    assert figures.compute_monitored_value("eer") == -0.1
+    assert figures.compute_monitored_value({"map_at_r": 1.0, "eer": 2.0}) == pytest.approx(0.5 - 0.2)
     with pytest.raises(InputError, match="validation gave no opis_debiased: monitor another figure"):
-        figures.height({"map_at_r": 1.0, "opis_debiased": 1.0})
+        figures.compute_monitored_value({"map_at_r": 1.0, "opis_debiased": 1.0})
     run = train(small(evaluation={"monitor": {"recall_at_1": 1.0, "eer": 0.5}}), tmp_path / "run")
     lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
     heights = [line["recall_at_1"] - 0.5 * line["eer"] for line in lines]
@@ -444,7 +443,7 @@ def test_a_resumed_epoch_counts_its_own_items_alone(small: MakeConfig, tmp_path:
     assert notes[0].endswith(" items/s")
 
 
-@pytest.mark.parametrize("module", [checkpoint, metrics_module], ids=["checkpoint", "metrics"])
+@pytest.mark.parametrize("module", [checkpoint, epoch_log], ids=["checkpoint", "metrics"])
 def test_a_full_disk_is_one_sentence_and_the_run_can_go_on(
     small: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType
 ) -> None:
@@ -597,7 +596,7 @@ def test_a_checkpoint_with_a_damaged_header_is_named(
     small: MakeConfig, tmp_path: Path, finished: Path, key: str, value: str | None
 ) -> None:
     run = Path(shutil.copytree(finished, tmp_path / "run"))
-    latest = latest_checkpoint(run / CHECKPOINTS_FOLDER)
+    latest = find_latest_checkpoint(run / CHECKPOINTS_FOLDER)
     assert latest is not None
     with safetensors.safe_open(latest, framework="pt") as file:
         header = {**file.metadata(), key: value}
@@ -674,7 +673,7 @@ def test_a_checkpoint_without_a_sum_of_ids_is_gone_on_with(
     small: MakeConfig, tmp_path: Path, finished: Path
 ) -> None:
     run = Path(shutil.copytree(finished, tmp_path / "run"))
-    latest = latest_checkpoint(run / CHECKPOINTS_FOLDER)
+    latest = find_latest_checkpoint(run / CHECKPOINTS_FOLDER)
     assert latest is not None
     with safetensors.safe_open(latest, framework="pt") as file:
         header = file.metadata()

@@ -1,4 +1,4 @@
-"""How long a run goes on: its planned steps, cut by patience and by the minutes it may take."""
+"""The length of a run: its planned steps, cut by patience and by the minutes it may take."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Budget:
     def __init__(self, config: Config, steps_per_epoch: int) -> None:
         self.schedule, self.every, self.steps = config.schedule, config.evaluation.every, steps_per_epoch
 
-    def begin(self, progress: Progress) -> None:
+    def plan_run(self, progress: Progress) -> None:
         """Plan the whole schedule, unless a resumed run has its plan."""
         progress.planned_steps = progress.planned_steps or self.steps * self.schedule.epochs
 
-    def after_step(self, progress: Progress) -> str | None:
+    def end_if_time_is_over(self, progress: Progress) -> str | None:
         """End the run here when its minutes are over."""
         minutes = self.schedule.minutes
         if minutes is None or progress.seconds <= 60 * minutes:
@@ -28,11 +28,11 @@ class Budget:
         progress.planned_steps = progress.step
         return f"The {minutes:g} minutes of schedule.minutes are over."
 
-    def after_epoch(self, progress: Progress) -> str | None:
-        """End the run when it no longer gets better; plan those of its epochs that the time will do for.
+    def update_after_epoch(self, progress: Progress) -> str | None:
+        """End the run when it no longer gets better; plan as many of its epochs as fit in the time.
 
         A learning rate that was planned for more epochs than fit would never come down; the first epochs are
-        often slow, so that what fits is asked again after each.
+        often slow, so the plan is updated after each.
         """
         patience, minutes = self.schedule.patience, self.schedule.minutes
         if progress.step >= progress.planned_steps:
@@ -46,8 +46,8 @@ class Budget:
         per_epoch = progress.seconds / progress.epoch
         possible = progress.epoch + max(1, int((60 * minutes - progress.seconds) / per_epoch))
         whole = self.steps * self.schedule.epochs
-        first = progress.planned_steps == whole
+        is_first_cut = progress.planned_steps == whole
         progress.planned_steps = min(possible * self.steps, whole)
-        if progress.planned_steps == whole or not first:  # every line of an epoch says how long is left
+        if progress.planned_steps == whole or not is_first_cut:  # an epoch's line says how long is left
             return None
         return f"An epoch takes {per_epoch:.0f} s: planning {possible} epochs in {minutes:g} minutes."

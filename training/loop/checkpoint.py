@@ -17,14 +17,15 @@ from torch import Tensor
 from api_schemas.config import Config
 from common.atomic_files import write_atomically
 from common.errors import ConfigError, InputError
-from training.loop.train_state import Progress, State
+from training.loop.train_state import Progress, TrainState
+from training.run_folder.run_layout import STEP_FILES
 
 RESUME_MAY_CHANGE = frozenset(("name", "calibration", "index"))
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file holds."""
+    """The contents of a checkpoint file."""
 
     tensors: dict[str, Tensor]
     progress: Progress
@@ -32,14 +33,14 @@ class Checkpoint:
     fingerprint: str
 
 
-def save_checkpoint(path: Path, state: State, config: Config, fingerprint: str) -> None:
+def save_checkpoint(path: Path, state: TrainState, config: Config, fingerprint: str) -> None:
     """Write atomically: a crash or a full disk leaves older checkpoints as they are."""
     header = {
         "progress": state.progress.to_json(),
         "config": json.dumps(config.model_dump(mode="json")),
         "fingerprint": fingerprint,
     }
-    write_atomically(path, safetensors.torch.save(state.tensors(), metadata=header))
+    write_atomically(path, safetensors.torch.save(state.collect_tensors(), metadata=header))
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -60,19 +61,19 @@ def load_checkpoint(path: Path) -> Checkpoint:
         ) from None
 
 
-def latest_checkpoint(folder: Path) -> Path | None:
+def find_latest_checkpoint(folder: Path) -> Path | None:
     """The checkpoint of the latest step; names sort by step."""
-    return max(folder.glob("step-*.safetensors"), default=None)
+    return max(folder.glob(STEP_FILES), default=None)
 
 
-def keep_latest(folder: Path, keep: int) -> None:
+def remove_old_checkpoints(folder: Path, keep: int) -> None:
     """Remove all but the latest ``keep`` checkpoints; the best weights are a file of their own."""
-    for path in sorted(folder.glob("step-*.safetensors"))[:-keep]:
+    for path in sorted(folder.glob(STEP_FILES))[:-keep]:
         path.unlink(missing_ok=True)
 
 
-def refuse_other_run(found: Checkpoint, config: Config, fingerprint: str, path: Path) -> None:
-    """Resuming with other data or another configuration would not be the same run.
+def check_same_run(checkpoint: Checkpoint, config: Config, fingerprint: str, path: Path) -> None:
+    """Check that a run would be resumed with its own data and configuration.
 
     Raises:
         ConfigError: names the first key that differs.
@@ -80,28 +81,31 @@ def refuse_other_run(found: Checkpoint, config: Config, fingerprint: str, path: 
     """
     now, then = (
         {key: value for key, value in whole.items() if key not in RESUME_MAY_CHANGE}
-        for whole in (config.model_dump(mode="json"), found.config)
+        for whole in (config.model_dump(mode="json"), checkpoint.config)
     )
-    if other := _first_difference(now, then):
+    if key := _find_first_difference(now, then):
         raise ConfigError(
-            f"{path} was written with another '{other}': resume with the same configuration, or start a new "
+            f"{path} was written with another '{key}': resume with the same configuration, or start a new "
             "run in another --out."
         )
-    if found.fingerprint not in (fingerprint, fingerprint.partition("+")[0]):  # older ones have no such sum
+    if checkpoint.fingerprint not in (
+        fingerprint,
+        fingerprint.partition("+")[0],
+    ):  # older ones have no such sum
         raise InputError(
             f"The training data changed since {path} was written: start a new run in another --out."
         )
 
 
-def _first_difference(now: Mapping[str, object], then: Mapping[str, object]) -> str | None:
+def _find_first_difference(now: Mapping[str, object], then: Mapping[str, object]) -> str | None:
     """The dotted key of the first value that differs, in the order of ``now``."""
     for key in [*now, *(key for key in then if key not in now)]:
-        mine, other = now.get(key), then.get(key)
-        if mine != other:
+        new, old = now.get(key), then.get(key)
+        if new != old:
             if (
-                isinstance(mine, dict)
-                and isinstance(other, dict)
-                and (inner := _first_difference(mine, other))
+                isinstance(new, dict)
+                and isinstance(old, dict)
+                and (inner := _find_first_difference(new, old))
             ):
                 return f"{key}.{inner}"
             return key  # also where a key is null in one and absent in the other

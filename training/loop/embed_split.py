@@ -1,4 +1,4 @@
-"""Items through a network: pixels to unit vectors, in batches."""
+"""Items through a network: prepared input to unit vectors, in batches."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from training.models.network import Network
 from training.runtime.distributed import Processes
 
 
-def embed(
+def embed_items(
     network: Network,
     items: Items,
     prepare: Callable[[NDArray[np.generic]], Tensor],
@@ -27,21 +27,21 @@ def embed(
     """Embed all items in evaluation mode (running statistics, no dropout); the mode is put back.
 
     Args:
-        processes: all of them must call; each embeds its share, and all get the whole.
+        processes: all of them must call; each embeds its shard, and all get the whole.
     """
     was_training = network.training
     network.eval()
     rows = np.arange(len(items))
-    own = processes.share(rows) if processes else rows
-    starts: Iterable[int] = range(0, len(own), batch_size)
+    shard = processes.select_shard(rows) if processes else rows
+    starts: Iterable[int] = range(0, len(shard), batch_size)
     with torch.inference_mode():
-        vectors = [
-            network(prepare(items.inputs[own[start : start + batch_size]])).cpu().numpy()
-            for start in track(starts, "embedding", -(-len(own) // batch_size))
+        batches = [
+            network(prepare(items.inputs[shard[start : start + batch_size]])).cpu().numpy()
+            for start in track(starts, "embedding", -(-len(shard) // batch_size))
         ]
     network.train(was_training)
-    found = np.concatenate(vectors) if vectors else np.empty((0, network.dimension), np.float32)
-    whole = processes.rows_of_all(found) if processes else found
+    own = np.concatenate(batches) if batches else np.empty((0, network.dimension), np.float32)
+    vectors = processes.gather_rows(own) if processes else own
     return EmbeddingSet.from_arrays(
-        whole, items.labels, items.ids, items.metadata, source="the network's output"
+        vectors, items.labels, items.ids, items.metadata, source="the network's output"
     )

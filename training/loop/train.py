@@ -1,4 +1,4 @@
-"""A training run from its configuration to its folder, and the folder opened again."""
+"""A training run, from its configuration to its folder."""
 
 from __future__ import annotations
 
@@ -12,40 +12,40 @@ import numpy as np
 import torch
 
 from api_schemas.config import Config
+from api_schemas.manifest import PREPROCESSING_FILE
 from common.atomic_files import remove_temporaries, write_atomically
 from common.errors import ConfigError, InputError
 from common.progress import Track, silent
 from embeddings.files import save_embeddings
-from encoder.preprocessing import PREPROCESSING_FILE
-from training.batches.batch_inputs import forms_of
-from training.batches.class_neighbours import Neighbours
-from training.batches.prepare import Prepare
-from training.config_checks import few_positives, refuse_impossible, refuse_oversized
-from training.data.check_data import unmeasurable
+from training.batches.batch_inputs import DeviceInputs, count_forms
+from training.batches.class_neighbours import ClassNeighbours
+from training.config_checks import check_batches, check_config, describe_few_positives
+from training.data.check_data import list_unmeasurable
 from training.data.items import Splits
 from training.data.load_data import load_data
-from training.loop.checkpoint import latest_checkpoint, load_checkpoint, refuse_other_run
-from training.loop.embed_split import embed
-from training.loop.epoch_log import refuse_damaged_metrics
-from training.loop.failure_checks import within_limits
-from training.loop.loop import Loop
-from training.loop.train_state import Progress, State
-from training.loop.validation_metrics import refuse_unmeasurable
-from training.models.backbones.hub import keep_shape, without_weights
-from training.models.network import Network
-from training.models.sync_batch_norm import joined_batch_norms
+from training.loop.checkpoint import check_same_run, find_latest_checkpoint, load_checkpoint
+from training.loop.embed_split import embed_items
+from training.loop.epoch_log import check_epoch_log
+from training.loop.failure_checks import explain_exhausted_resources
+from training.loop.loop import Loop, Say
+from training.loop.train_state import Progress, TrainState
+from training.loop.validation_metrics import check_measurable
+from training.models.backbones.hub import drop_pretrained, save_architecture
+from training.models.network import Network, build_network
+from training.models.sync_batch_norm import synchronise_batch_norms
 from training.objective.objective import Objective
-from training.run_folder.run_folder import Run, _fingerprint, _load_best, _network
+from training.run_folder.run_folder import Run, compute_fingerprint, load_best_weights
 from training.run_folder.run_layout import (
-    BACKBONE,
-    CHECKPOINTS,
-    CONFIG,
-    EMBEDDINGS,
-    SUMMARY,
-    refusing_other_tensors,
+    BACKBONE_FOLDER,
+    CHECKPOINTS_FOLDER,
+    CONFIG_FILE,
+    EMBEDDINGS_FOLDER,
+    SUMMARY_FILE,
+    explain_foreign_tensors,
+    get_embeddings_path,
 )
-from training.runtime.distributed import Processes, joined
-from training.runtime.malloc_tuning import freed_memory_kept
+from training.runtime.distributed import Processes, join_processes
+from training.runtime.malloc_tuning import keep_freed_memory
 
 
 def train(
@@ -66,114 +66,116 @@ def train(
         InputError: data that cannot be used, a folder that already holds a run, a stopped run.
         ConfigError: a name or parameter that does not exist, or parts that cannot work together.
     """
-    if (out / CONFIG).exists() and not resume:
+    if (out / CONFIG_FILE).exists() and not resume:
         raise InputError(f"{out} already holds a run: add --resume to go on with it, or give another --out.")
-    if resume and not (out / CONFIG).exists():
+    if resume and not (out / CONFIG_FILE).exists():
         raise InputError(f"{out} holds no run to go on with: leave --resume out to start one there.")
-    _refuse_other_than_folder(out)
-    refuse_impossible(config)
-    with joined() as device, within_limits(out), freed_memory_kept():
-        return _train(config, out, resume, track, say, device)
+    _check_writable(out)
+    check_config(config)
+    with join_processes() as device, explain_exhausted_resources(out), keep_freed_memory():
+        return _train(config, out, resume, track, say, Processes(device))
 
 
-def _train(
-    config: Config, out: Path, resume: bool, track: Track, say: Callable[[str], None], device: torch.device
-) -> Run:
-    processes = Processes(device)
+def _train(config: Config, out: Path, resume: bool, track: Track, say: Say, processes: Processes) -> Run:
     if processes.count > 1 and config.mixup and config.mixup.parameters.get("level") in ("input", "feature"):
         raise ConfigError(
             "mixup.level: with several processes only embeddings are mixed: leave level out or train in one."
         )
-    if not processes.first:
+    if not processes.is_first:
         track, say = silent, lambda _: None
     torch.manual_seed(config.seed)
-    forms = forms_of(config.data.augmentation)
-    splits = load_data(config.data, track, say, lambda labels: refuse_oversized(config, labels, forms))
-    say(_described(splits))
-    for doubt in unmeasurable(splits, config.data):
-        say(f"Warning: {doubt}")
-    if splits.validation is not None:
-        refuse_unmeasurable(splits.validation, config.evaluation)
-    _, codes = np.unique(splits.train.labels, return_inverse=True)
-    if warning := few_positives(config, codes):
-        say(warning)
-    latest = latest_checkpoint(out / CHECKPOINTS) if resume else None
-    model = without_weights(config.model, out / BACKBONE) if latest else config.model
-    network = _network(model, splits.preprocessing).to(device)
+
+    splits = _load_splits(config, track, say)
+    fingerprint = compute_fingerprint(splits, config.evaluation.exclude_same)
+
+    latest = find_latest_checkpoint(out / CHECKPOINTS_FOLDER) if resume else None
+    model = drop_pretrained(config.model, out / BACKBONE_FOLDER) if latest else config.model
+    network = build_network(model, splits.preprocessing).to(processes.device)
     evaluated = deepcopy(network)
     if processes.count > 1:
-        joined_batch_norms(network)
-    classes = splits.train.n_classes * forms
-    objective = Objective(config, classes).to(device)
-    hard = Neighbours(classes, config.model.view_dim).to(device) if config.sampler.neighbours else None
-    state = State(network, objective, config.optimizer, hard)
+        synchronise_batch_norms(network)
+    n_classes = splits.train.n_classes * count_forms(config.data.augmentation)
+    objective = Objective(config, n_classes).to(processes.device)
+    neighbours = None
+    if config.sampler.neighbours:
+        neighbours = ClassNeighbours(n_classes, config.model.view_dim).to(processes.device)
+    state = TrainState(network, objective, config.optimizer, neighbours)
+
     processes.wait()  # all have looked at what lies in the folder
-    (out / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
-    fingerprint = _fingerprint(splits, config.evaluation.exclude_same)
+    (out / CHECKPOINTS_FOLDER).mkdir(parents=True, exist_ok=True)
     if latest:
-        found = load_checkpoint(latest)
-        refuse_other_run(found, config, fingerprint, latest)
-        with refusing_other_tensors(latest):
-            state.load_tensors(found.tensors)
-        state.progress = found.progress
-        say(_place(found.progress))
-    processes.refuse_differences(f"step {state.progress.step} with the data {fingerprint}")
+        checkpoint = load_checkpoint(latest)
+        check_same_run(checkpoint, config, fingerprint, latest)
+        with explain_foreign_tensors(latest):
+            state.load_tensors(checkpoint.tensors)
+        state.progress = checkpoint.progress
+        say(_describe_resumption(state.progress))
+    processes.check_same_state(f"step {state.progress.step} with the data {fingerprint}")
     if resume:
-        refuse_damaged_metrics(out)
-    if processes.first:
+        check_epoch_log(out)
+    if processes.is_first:
         if resume:
-            for folder in (out, out / CHECKPOINTS, out / EMBEDDINGS):
+            for folder in (out, out / CHECKPOINTS_FOLDER, out / EMBEDDINGS_FOLDER):
                 remove_temporaries(folder)
-        config.save(out / CONFIG)
+        config.save(out / CONFIG_FILE)
         splits.preprocessing.save(out / PREPROCESSING_FILE)
-        keep_shape(network.backbone, out / BACKBONE)
-    Loop(config, splits, state, evaluated, out, fingerprint, device, track, say).fit()
+        save_architecture(network.backbone, out / BACKBONE_FOLDER)
+
+    Loop(config, splits, state, evaluated, out, fingerprint, processes, track, say).fit()
+
     processes.wait()  # the best weights are on disk
-    _finish(config, out, splits, fingerprint, evaluated, state, processes, track)
+    load_best_weights(evaluated, out)
+    _embed_parts(config, out, splits, evaluated, processes, track)
+    if processes.is_first:
+        _write_summary(out, state.progress, fingerprint)
     processes.wait()
     return Run.open(out)
 
 
-def _finish(
-    config: Config,
-    out: Path,
-    splits: Splits,
-    fingerprint: str,
-    evaluated: Network,
-    state: State,
-    processes: Processes,
-    track: Track,
+def _load_splits(config: Config, track: Track, say: Say) -> Splits:
+    """The prepared items, and what is doubtful about them said."""
+    forms = count_forms(config.data.augmentation)
+    splits = load_data(config.data, track, say, lambda labels: check_batches(config, labels, forms))
+    say(f"{splits.describe_sizes()}; input {splits.describe_shape()}.")
+    for doubt in list_unmeasurable(splits, config.data):
+        say(f"Warning: {doubt}")
+    if splits.validation is not None:
+        check_measurable(splits.validation, config.evaluation)
+    _, codes = np.unique(splits.train.labels, return_inverse=True)
+    if warning := describe_few_positives(config, codes):
+        say(warning)
+    return splits
+
+
+def _embed_parts(
+    config: Config, out: Path, splits: Splits, network: Network, processes: Processes, track: Track
 ) -> None:
-    """Embed every part with the best network and write the summary that marks a run as finished."""
-    _load_best(evaluated, out)
-    (out / EMBEDDINGS).mkdir(exist_ok=True)
-    prepare = Prepare(splits.preprocessing, processes.device)
+    """Write the embeddings of every part; each process embeds its shard, the first writes."""
+    (out / EMBEDDINGS_FOLDER).mkdir(exist_ok=True)
+    prepare = DeviceInputs(splits.preprocessing, processes.device)
     for name, items in splits.parts().items():
-        embedded = embed(evaluated, items, prepare, config.evaluation.batch_size, track, processes)
-        if processes.first:
-            save_embeddings(embedded, out / EMBEDDINGS / f"{name}.npz")
-    if not processes.first:
-        return
-    progress = state.progress
+        embedded = embed_items(network, items, prepare, config.evaluation.batch_size, track, processes)
+        if processes.is_first:
+            save_embeddings(embedded, get_embeddings_path(out, name))
+
+
+def _write_summary(out: Path, progress: Progress, fingerprint: str) -> None:
+    """Write the summary that marks a run as finished."""
     summary = {
         "train_seconds": progress.seconds,
         "best_epoch": progress.best_epoch or progress.epoch,
         "fingerprint": fingerprint,
     }
-    write_atomically(out / SUMMARY, (json.dumps(summary, indent=2) + "\n").encode())
+    write_atomically(out / SUMMARY_FILE, (json.dumps(summary, indent=2) + "\n").encode())
 
 
-def _refuse_other_than_folder(out: Path) -> None:
+def _check_writable(out: Path) -> None:
     nearest = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         raise InputError(f"{nearest} is no folder that can be written in: give another --out.")
 
 
-def _place(progress: Progress) -> str:
+def _describe_resumption(progress: Progress) -> str:
     if progress.step >= progress.planned_steps:
         return f"Training was finished after epoch {progress.epoch}: only the embeddings are made again."
     return f"Going on in epoch {progress.epoch + 1}, after step {progress.step} of {progress.planned_steps}."
-
-
-def _described(splits: Splits) -> str:
-    return f"{splits.sizes()}; input {' x '.join(map(str, splits.preprocessing.shape))}."

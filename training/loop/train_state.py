@@ -1,4 +1,4 @@
-"""Everything that changes while training, and nothing else: what a checkpoint holds."""
+"""The state of a run: everything that changes while training; what a checkpoint holds."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from api_schemas.config import OptimizerConfig
-from training.batches.class_neighbours import Neighbours
+from training.batches.class_neighbours import ClassNeighbours
 from training.models.network import Network
 from training.objective.objective import Objective
-from training.optim.muon import Muon
+from training.optim.optimizer import build_optimizer
 
 
 @dataclass
@@ -45,6 +45,12 @@ class Progress:
         """Until the planned steps are done, at the pace so far."""
         return self.seconds / max(1, self.step) * (self.planned_steps - self.step)
 
+    def add_step(self, loss: float) -> None:
+        """Count a step and its loss."""
+        self.epoch_loss += loss
+        self.step += 1
+        self.step_in_epoch += 1
+
     def finish_epoch(self) -> None:
         """Note the epoch's mean loss and begin the next one."""
         self.losses.append(self.mean_loss)
@@ -55,7 +61,7 @@ class Progress:
         """As one line of JSON; floats keep every bit."""
         return json.dumps(asdict(self))
 
-    def take(self, text: str) -> None:
+    def update_from_json(self, text: str) -> None:
         """Become what ``to_json`` wrote, where it was another process."""
         for key, value in json.loads(text).items():
             setattr(self, key, value)
@@ -67,7 +73,7 @@ class Progress:
         return cls(**{key: value for key, value in json.loads(text).items() if key in known})
 
 
-class State:
+class TrainState:
     """Network, objective, optimiser, averaged weights, nearest classes and progress of one run."""
 
     def __init__(
@@ -75,17 +81,17 @@ class State:
         network: Network,
         objective: Objective,
         settings: OptimizerConfig,
-        neighbours: Neighbours | None = None,
+        neighbours: ClassNeighbours | None = None,
     ) -> None:
         self.network = network
         self.objective = objective
         self.settings = settings
         self.neighbours = neighbours
-        self.optimizer = make_optimizer(network, objective, settings)
+        self.optimizer = build_optimizer(network, objective, settings)
         self.base_rates = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.average: dict[str, Tensor] | None = None
         if settings.ema is not None:
-            self.average = {name: value.clone() for name, value in _floats(network)}
+            self.average = {name: value.clone() for name, value in _iterate_floats(network)}
         self.progress = Progress()
 
     def update_average(self) -> None:
@@ -93,19 +99,20 @@ class State:
         if self.average is None or self.settings.ema is None:
             return
         keep = min(self.settings.ema, (1 + self.progress.step) / (10 + self.progress.step))
-        current = [value.detach() for _, value in _floats(self.network)]
+        current = [value.detach() for _, value in _iterate_floats(self.network)]
         torch._foreach_lerp_(list(self.average.values()), current, 1 - keep)
 
-    def served_weights(self) -> dict[str, Tensor]:
+    def collect_served_weights(self) -> dict[str, Tensor]:
         """The weights to evaluate and export: averaged where averaging is on."""
         return {**self.network.state_dict(), **(self.average or {})}
 
-    def tensors(self) -> dict[str, Tensor]:
+    def collect_tensors(self) -> dict[str, Tensor]:
         """All tensors under flat names."""
-        flat = {f"network/{name}": value for name, value in self.network.state_dict().items()}
-        flat |= {f"objective/{name}": value for name, value in self.objective.state_dict().items()}
-        if self.neighbours:
-            flat |= {f"neighbours/{name}": value for name, value in self.neighbours.state_dict().items()}
+        flat = {
+            f"{prefix}/{name}": value
+            for prefix, module in self._get_modules().items()
+            for name, value in module.state_dict().items()
+        }
         flat |= {f"average/{name}": value for name, value in (self.average or {}).items()}
         for number, moments in self.optimizer.state_dict()["state"].items():
             flat |= {
@@ -116,16 +123,14 @@ class State:
         return {name: value.detach().cpu().clone().contiguous() for name, value in flat.items()}
 
     def load_tensors(self, flat: Mapping[str, Tensor]) -> None:
-        """The inverse of ``tensors``; raises KeyError or RuntimeError when they belong to another network."""
-        self.network.load_state_dict(_below("network/", flat))
-        self.objective.load_state_dict(_below("objective/", flat))
-        if self.neighbours:
-            self.neighbours.load_state_dict(_below("neighbours/", flat))
+        """The inverse of ``collect_tensors``; KeyError or RuntimeError for those of another network."""
+        for prefix, module in self._get_modules().items():
+            module.load_state_dict(_select_prefixed(f"{prefix}/", flat))
         for name, value in (self.average or {}).items():
             value.copy_(flat[f"average/{name}"])
         parameters = [value for group in self.optimizer.param_groups for value in group["params"]]
         moments: dict[int, dict[str, Any]] = {}
-        for key, value in _below("optimizer/", flat).items():
+        for key, value in _select_prefixed("optimizer/", flat).items():
             number, name = int(key.split("/")[0]), key.split("/")[1]
             like = parameters[number]
             # the fused optimiser walks memory in order: a moment must lie as its parameter does
@@ -134,46 +139,15 @@ class State:
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
 
-
-def make_optimizer(
-    network: nn.Module, objective: nn.Module, settings: OptimizerConfig
-) -> torch.optim.Optimizer:
-    """AdamW, SGD or Muon; biases, norms and a loss's own parameters are not decayed.
-
-    Muon moves no table of vectors by its orthogonalised momentum: rows that no item looked up would move too.
-    """
-    matrices = [value for value in network.parameters() if value.requires_grad and value.ndim > 1]
-    others = [value for value in network.parameters() if value.requires_grad and value.ndim <= 1]
-    own = [value for value in objective.parameters() if value.requires_grad]
-    moved = {id(value) for value in matrices} - _tables(network) if settings.name == "muon" else set()
-    decayed = {"lr": settings.lr, "weight_decay": settings.weight_decay}
-    groups: list[dict[str, Any]] = [
-        {
-            **decayed,
-            "params": [value for value in matrices if id(value) in moved],
-            "lr": settings.matrix_lr,
-            "name": "matrices",
-            "orthogonal": True,
-        },
-        {**decayed, "params": [value for value in matrices if id(value) not in moved], "name": "weights"},
-        {"params": others, "lr": settings.lr, "weight_decay": 0.0, "name": "biases and norms"},
-        {"params": own, "lr": settings.lr * settings.loss_lr_factor, "weight_decay": 0.0, "name": "loss"},
-    ]
-    groups = [group for group in groups if group["params"]]
-    if settings.name == "sgd":
-        return torch.optim.SGD(groups, lr=settings.lr, momentum=0.9, nesterov=True)
-    return (Muon if settings.name == "muon" else torch.optim.AdamW)(groups, lr=settings.lr, fused=True)
+    def _get_modules(self) -> dict[str, nn.Module]:
+        """The modules of a run under the prefix of their tensors' names."""
+        modules: dict[str, nn.Module] = {"network": self.network, "objective": self.objective}
+        return modules | ({"neighbours": self.neighbours} if self.neighbours else {})
 
 
-def _tables(network: nn.Module) -> set[int]:
-    """Identities of the tables of vectors that are looked up by number."""
-    parts = (nn.Embedding, nn.EmbeddingBag)
-    return {id(part.weight) for part in network.modules() if isinstance(part, parts)}
-
-
-def _floats(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
+def _iterate_floats(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
     return ((name, value) for name, value in network.state_dict().items() if value.dtype.is_floating_point)
 
 
-def _below(prefix: str, flat: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _select_prefixed(prefix: str, flat: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in flat.items() if name.startswith(prefix)}

@@ -1,4 +1,4 @@
-"""The figures of one epoch, on validation classes."""
+"""Metrics of an epoch, on validation classes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from training.data.items import Items
 
 
 @dataclass(frozen=True)
-class Figures:
+class ValidationMetrics:
     """What ``metrics.jsonl`` keeps of a report; None where the items cannot give the figure."""
 
     recall_at_1: float | None
@@ -26,14 +26,14 @@ class Figures:
     opis: float | None
     opis_debiased: float | None
 
-    def height(self, monitor: Monitor | Mapping[Monitor, float]) -> float:
-        """The monitored figure, or the weighted sum of several, turned so that higher is better.
+    def compute_monitored_value(self, monitor: Monitor | Mapping[Monitor, float]) -> float:
+        """The monitored figure, or the weighted sum of several, signed so that higher is better.
 
         Raises:
             InputError: one of them is not given.
         """
         total = 0.0
-        for name, weight in _weights(monitor).items():
+        for name, weight in _get_weights(monitor).items():
             value: float | None = getattr(self, name)
             if value is None:
                 raise InputError(f"evaluation.monitor: validation gave no {name}: monitor another figure.")
@@ -41,13 +41,13 @@ class Figures:
         return total
 
 
-def measure(items: EmbeddingSet, exclude_same: str | None = None) -> Figures:
+def compute_validation_metrics(items: EmbeddingSet, exclude_same: str | None = None) -> ValidationMetrics:
     """Every item queries all others, exactly; see ``evaluation.evaluate``."""
-    return _figures(evaluate(items, model_hash="", split="validation", exclude_same=exclude_same))
+    return _read_metrics(evaluate(items, model_hash="", split="validation", exclude_same=exclude_same))
 
 
-def refuse_unmeasurable(items: Items, evaluation: EvaluationConfig) -> None:
-    """Measure random vectors in the items' place: what these cannot give, no network's can.
+def check_measurable(items: Items, evaluation: EvaluationConfig) -> None:
+    """Measure random vectors in place of the items' own: what these cannot give, no network's can.
 
     Raises:
         InputError: validation cannot be measured, or cannot give the monitored figure; says why.
@@ -55,8 +55,8 @@ def refuse_unmeasurable(items: Items, evaluation: EvaluationConfig) -> None:
     vectors = np.random.default_rng(0).normal(size=(len(items), 8))
     random = EmbeddingSet.from_arrays(vectors, items.labels, items.ids, items.metadata, "validation")
     report = evaluate(random, model_hash="", split="validation", exclude_same=evaluation.exclude_same)
-    given = asdict(_figures(report))
-    missing = [name for name in _weights(evaluation.monitor) if given[name] is None]
+    given = asdict(_read_metrics(report))
+    missing = [name for name in _get_weights(evaluation.monitor) if given[name] is None]
     if missing:
         others = [name for name in get_args(Monitor) if given[name] is not None]
         raise InputError(
@@ -65,12 +65,12 @@ def refuse_unmeasurable(items: Items, evaluation: EvaluationConfig) -> None:
         )
 
 
-def _weights(monitor: Monitor | Mapping[Monitor, float]) -> Mapping[Monitor, float]:
+def _get_weights(monitor: Monitor | Mapping[Monitor, float]) -> Mapping[Monitor, float]:
     return {monitor: 1.0} if isinstance(monitor, str) else monitor
 
 
-def _figures(report: Report) -> Figures:
-    return Figures(
+def _read_metrics(report: Report) -> ValidationMetrics:
+    return ValidationMetrics(
         recall_at_1=report.retrieval.recall_at_1,
         map_at_r=report.retrieval.map_at_r,
         eer=report.verification.eer,

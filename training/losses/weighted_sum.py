@@ -34,7 +34,7 @@ class Weight:
 
 
 class WeightedSum(nn.Module):
-    """``sum_k weight_k(done) * loss_k``, called like each of its losses.
+    """``sum_k weight_k(done) * loss_k``.
 
     Args:
         losses: the terms.
@@ -48,15 +48,22 @@ class WeightedSum(nn.Module):
         if len(given) != len(losses):
             raise ValueError(f"{len(losses)} losses need as many weights, found {len(given)}")
         self.weights = [part if isinstance(part, Weight) else Weight.constant(part) for part in given]
-        self.done = 0.0
 
     def forward(
-        self, embeddings: Tensor, labels: Tensor, indices: Indices | None = None, **mixing: Any
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        indices: Indices | None = None,
+        done: float = 0.0,
+        **mixing: Any,
     ) -> Tensor:
-        """Float [n, d] and int [n] to a scalar; ``mixing`` goes to the losses that a mixup wraps."""
+        """Float [n, d] and int [n] to a scalar, with the weights after a fraction ``done`` of the run.
+
+        ``mixing`` goes to the losses that a mixup wraps.
+        """
         total = 0 * embeddings.sum()  # with a gradient even where no term has begun yet
         for weight, loss in zip(self.weights, self.losses, strict=True):
-            if factor := weight.value_at(self.done):
+            if factor := weight.value_at(done):
                 own = mixing if getattr(loss, "mixes", False) else {}
                 total = total + factor * loss(embeddings, labels, indices, **own)
         return total

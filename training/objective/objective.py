@@ -1,4 +1,4 @@
-"""What is minimised: the configured losses over the pairs that the configured miner picked."""
+"""The training objective: the configured losses over the pairs that the configured miner selects."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Objective(nn.Module):
                 "out, or add a loss that has one, e.g. multi_similarity."
             )
         self.from_means = [
-            _with_class_vectors(spec, loss)
+            _check_class_vectors(spec, loss)
             for spec, loss in zip(config.loss, losses, strict=True)
             if spec.start_from_class_means
         ]
@@ -50,16 +50,15 @@ class Objective(nn.Module):
             if config.memory:
                 part = build_memory(config.memory, part, embedding_dim=dimension, miner=self.miner)
             parts.append(part)
-        self.loss = WeightedSum(parts, [_weight(spec) for spec in config.loss])
+        self.loss = WeightedSum(parts, [_build_weight(spec) for spec in config.loss])
 
     def forward(self, embeddings: Tensor, labels: Tensor, done: float = 0.0, **mixing: Any) -> Tensor:
-        """Float [n, d] unit rows, int [n] class codes and the share of the run that is done, to a scalar.
+        """Float [n, d] unit rows, int [n] class codes and the fraction of the run that is done, to a scalar.
 
         ``mixing``: what a mixup at another level than ``embedding`` needs, see ``Metrix.forward``.
         """
-        self.loss.done = done
         indices = self.miner(embeddings.detach(), labels) if self.miner else None
-        total: Tensor = self.loss(embeddings, labels, indices, **mixing)
+        total: Tensor = self.loss(embeddings, labels, indices, done, **mixing)
         return total
 
     def end_step(self) -> None:
@@ -68,13 +67,13 @@ class Objective(nn.Module):
             if isinstance(part, Loss):
                 part.end_step()
 
-    def start(self, embeddings: Tensor, labels: Tensor) -> None:
+    def start_class_vectors(self, embeddings: Tensor, labels: Tensor) -> None:
         """Set the class vectors that should start from the class means: float [n, d] and int [n]."""
         for loss in self.from_means:
             start_from_class_means(loss, embeddings, labels)
 
 
-def _with_class_vectors(spec: LossConfig, loss: Loss) -> Loss:
+def _check_class_vectors(spec: LossConfig, loss: Loss) -> Loss:
     if type(loss).class_vectors is Loss.class_vectors:
         raise ConfigError(
             f"loss ({spec.name}): start_from_class_means is for losses with one vector per class."
@@ -82,5 +81,5 @@ def _with_class_vectors(spec: LossConfig, loss: Loss) -> Loss:
     return loss
 
 
-def _weight(spec: LossConfig) -> float | Weight:
+def _build_weight(spec: LossConfig) -> float | Weight:
     return spec.weight if isinstance(spec.weight, float) else Weight(**spec.weight.model_dump())

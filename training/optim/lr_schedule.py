@@ -1,4 +1,4 @@
-"""How the learning rate moves with the share of the run that is done."""
+"""Learning-rate schedules over the fraction of the run that is done."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from api_schemas.config import ScheduleConfig
 LOWEST = 0.01  # of the top rate: a cosine that ends at zero wastes its last steps
 
 
-def rate_factor(step: int, total: int, schedule: ScheduleConfig) -> float:
+def compute_lr_factor(step: int, total: int, schedule: ScheduleConfig) -> float:
     """Factor on the learning rate for a step (from 0) of a run of ``total`` steps.
 
     ``cosine``: linear warm-up, then half a cosine down. ``one_cycle`` (Smith 2018, arXiv 1803.09820): a

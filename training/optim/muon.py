@@ -16,7 +16,7 @@ class Muon(torch.optim.AdamW):
     """Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/, for whole networks.
 
     A matrix W [a, b] of a group with ``orthogonal: True`` moves by ``-lr * sqrt(max(1, a / b)) * O``, where O
-    is what ``orthogonalised`` makes of ``(1 - m) G + m M``, M the running mean of the gradients G and m 0.95
+    is what ``orthogonalise`` makes of ``(1 - m) G + m M``, M the running mean of the gradients G and m 0.95
     (Nesterov's form); before, it shrinks by ``lr * weight_decay``. A kernel [out, in, h, w] is the matrix
     [out, in * h * w]. Other groups are AdamW's.
 
@@ -43,13 +43,13 @@ class Muon(torch.optim.AdamW):
             state["exp_avg"] = torch.zeros_like(weight)
         state["step"] += 1
         mean = state["exp_avg"].lerp_(gradient, 1 - MOMENTUM)
-        change = orthogonalised(gradient.lerp(mean, MOMENTUM).flatten(1))
+        change = orthogonalise(gradient.lerp(mean, MOMENTUM).flatten(1))
         tall = max(1.0, change.shape[0] / change.shape[1]) ** 0.5
         weight.mul_(1 - group["lr"] * group["weight_decay"])
         weight.add_(change.reshape(weight.shape), alpha=-group["lr"] * tall)
 
 
-def orthogonalised(matrix: Tensor) -> Tensor:
+def orthogonalise(matrix: Tensor) -> Tensor:
     """Float [a, b] to nearly ``U V^T`` of its singular value decomposition ``U S V^T``, of the same shape.
 
     Newton-Schulz: ``X <- c0 X + (c1 A + c2 A^2) X`` with ``A = X X^T``, five times, from X of Frobenius

@@ -1,4 +1,4 @@
-"""What goes to a device and comes back from it while it computes."""
+"""Copies to a device and back that do not wait for what it still computes."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import torch
 from torch import Tensor
 
 
-def sent(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor of the CPU on ``device``; to a GPU without waiting for what that still computes.
+def send_to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the CPU on ``device``; to a GPU asynchronously, through pinned memory.
 
     Only from pinned memory can a GPU fetch by itself; torch keeps such memory until it has done so.
     """
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
-class Reading:
-    """Numbers on their way back; a GPU goes on computing what it was asked for after them."""
+class HostCopy:
+    """An asynchronous copy to the CPU; a GPU goes on computing what was queued after it."""
 
     def __init__(self, numbers: Tensor) -> None:
         self._numbers = numbers.detach().to("cpu", non_blocking=True)

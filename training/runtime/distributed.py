@@ -1,4 +1,4 @@
-"""This process among those that train one network together; alone, everything here does nothing."""
+"""Distributed training: rank, shard and exchanges of this process; no-ops when it is alone."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from torch import distributed as dist
 
 from common.array_types import Float32s, RowIndices
 from common.errors import InputError
-from training.runtime.all_gather import joined_batch
+from training.runtime.all_gather import gather_batch
 
 PATIENCE = timedelta(hours=2)  # the others wait while the first measures; NCCL gives up after ten minutes
 
 
 class Processes:
-    """Rank and number of the processes; each computes its share of every batch.
+    """The processes that train one network together; each computes its shard of every batch.
 
     Attributes:
         rank: of this process, from 0. count: of processes.
@@ -33,11 +33,11 @@ class Processes:
         self.device = device
 
     @property
-    def first(self) -> bool:
-        """Whether this is the one that measures, speaks and writes."""
+    def is_first(self) -> bool:
+        """Whether this is the process that measures, speaks and writes."""
         return self.rank == 0
 
-    def share(self, rows: RowIndices) -> RowIndices:
+    def select_shard(self, rows: RowIndices) -> RowIndices:
         """This process's part of a batch; the parts differ by one row at most."""
         return np.array_split(rows, self.count)[self.rank]
 
@@ -51,7 +51,7 @@ class Processes:
         for tensor, part in zip(tensors, parts, strict=True):
             tensor.copy_(part.view_as(tensor))
 
-    def largest(self, *values: float) -> list[float]:
+    def reduce_max(self, *values: float) -> list[float]:
         """The largest of each value over the processes."""
         if self.count == 1:
             return list(values)
@@ -59,46 +59,46 @@ class Processes:
         dist.all_reduce(together, dist.ReduceOp.MAX)
         return together.tolist()
 
-    def of_first(self, text: str) -> str:
+    def broadcast_text(self, text: str) -> str:
         """The text that the first process has."""
         if self.count == 1:
             return text
-        (size,) = self.largest(len(text.encode()) if self.first else 0)
+        (size,) = self.reduce_max(len(text.encode()) if self.is_first else 0)
         letters = torch.zeros(int(size), dtype=torch.uint8, device=self.device)
-        if self.first:
+        if self.is_first:
             letters.copy_(torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8))
         dist.broadcast(letters, src=0)
         return bytes(letters.tolist()).decode()
 
-    def refuse_differences(self, place: str) -> None:
-        """Raises the same InputError in all processes when one is in another place than the first.
+    def check_same_state(self, state: str) -> None:
+        """Raises the same InputError in all processes when one is in another state than the first.
 
         Args:
-            place: where this one is, in words.
+            state: step and data of this process, in words.
         """
-        first = self.of_first(place)
-        (differ,) = self.largest(place != first)
+        first = self.broadcast_text(state)
+        (differ,) = self.reduce_max(state != first)
         if differ:
             raise InputError(
-                f"The processes would go on from different places, the first from {first}: give "
+                f"The processes would go on from different states, the first from {first}: give "
                 "all of them the same data, and an --out on a disk that they share."
             )
 
-    def rows_of_all(self, rows: Float32s) -> Float32s:
+    def gather_rows(self, rows: Float32s) -> Float32s:
         """The rows [n, d] of all processes, one after the other, in all of them."""
         if self.count == 1:
             return rows
-        mine = torch.from_numpy(rows).to(self.device)
-        together, _ = joined_batch(mine, mine.new_zeros(len(rows)))
-        return together.cpu().numpy()
+        own = torch.from_numpy(rows).to(self.device)
+        gathered, _ = gather_batch(own, own.new_zeros(len(rows)))
+        return gathered.cpu().numpy()
 
     def wait(self) -> None:
         """Go on when all processes have come here."""
-        self.largest(0.0)
+        self.reduce_max(0.0)
 
 
 @contextmanager
-def joined() -> Iterator[torch.device]:
+def join_processes() -> Iterator[torch.device]:
     """Join the processes that ``torchrun`` or ``accelerate launch`` started; gives the device of this one."""
     cuda = torch.cuda.is_available()
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized()

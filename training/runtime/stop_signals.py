@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM ask the loop to stop after the step it is in."""
+"""Ctrl-C and SIGTERM stop the training loop after the step it is in."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from typing import Any
 from common.errors import InputError
 
 
-class Interruption:
-    """While entered, the first SIGINT or SIGTERM is remembered in ``asked``; a second one acts as usual."""
+class StopSignals:
+    """While entered, the first SIGINT or SIGTERM is noted in ``received``; a second one acts as usual."""
 
     def __init__(self) -> None:
-        self.asked: str | None = None
+        self.received: str | None = None
         self._before: dict[signal.Signals, Any] = {}
 
-    def __enter__(self) -> Interruption:
+    def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():  # Python allows handlers nowhere else
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._put_back()
+        self._restore_handlers()
 
-    def stopped(self, step: int) -> InputError:
-        """What to raise once everything is saved."""
+    def build_error(self, step: int) -> InputError:
+        """The error to raise once everything is saved."""
         return InputError(
-            f"Stopped by {self.asked or 'another process'} after step {step}, everything is saved: go on "
+            f"Stopped by {self.received or 'another process'} after step {step}, everything is saved: go on "
             "with --resume."
         )
 
     def _note(self, number: int, _: FrameType | None) -> None:
-        self.asked = signal.Signals(number).name
-        self._put_back()
+        self.received = signal.Signals(number).name
+        self._restore_handlers()
 
-    def _put_back(self) -> None:
+    def _restore_handlers(self) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}

@@ -22,8 +22,7 @@ def test_a_sum_of_losses_is_the_sum() -> None:
     items, labels = batch()
     parts = [make("circle"), make("threshold_consistent_margin"), make("triplet")]
     combined = WeightedSum(parts, [1.0, Weight(0, 4), 0.0])
-    combined.done = 0.25
-    torch.testing.assert_close(combined(items, labels), parts[0](items, labels) + parts[1](items, labels))
+    torch.testing.assert_close(combined(items, labels, done=0.25), parts[0](items, labels) + parts[1](items, labels))
     assert len(list(WeightedSum([make("proxy_anchor")]).parameters())) == 1
     with pytest.raises(ValueError, match="3 losses need as many weights"):
         WeightedSum(parts, [1.0])

@@ -1,0 +1,47 @@
+"""The optimiser of a run: AdamW, SGD or Muon over the parameter groups of network and losses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from api_schemas.config import OptimizerConfig
+from training.optim.muon import Muon
+
+
+def build_optimizer(
+    network: nn.Module, objective: nn.Module, settings: OptimizerConfig
+) -> torch.optim.Optimizer:
+    """AdamW, SGD or Muon; biases, norms and a loss's own parameters are not decayed.
+
+    Muon moves no table of vectors by its orthogonalised momentum: rows that no item looked up would move too.
+    """
+    matrices = [value for value in network.parameters() if value.requires_grad and value.ndim > 1]
+    others = [value for value in network.parameters() if value.requires_grad and value.ndim <= 1]
+    own = [value for value in objective.parameters() if value.requires_grad]
+    moved = {id(value) for value in matrices} - _find_tables(network) if settings.name == "muon" else set()
+    decayed = {"lr": settings.lr, "weight_decay": settings.weight_decay}
+    groups: list[dict[str, Any]] = [
+        {
+            **decayed,
+            "params": [value for value in matrices if id(value) in moved],
+            "lr": settings.matrix_lr,
+            "name": "matrices",
+            "orthogonal": True,
+        },
+        {**decayed, "params": [value for value in matrices if id(value) not in moved], "name": "weights"},
+        {"params": others, "lr": settings.lr, "weight_decay": 0.0, "name": "biases and norms"},
+        {"params": own, "lr": settings.lr * settings.loss_lr_factor, "weight_decay": 0.0, "name": "loss"},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if settings.name == "sgd":
+        return torch.optim.SGD(groups, lr=settings.lr, momentum=0.9, nesterov=True)
+    return (Muon if settings.name == "muon" else torch.optim.AdamW)(groups, lr=settings.lr, fused=True)
+
+
+def _find_tables(network: nn.Module) -> set[int]:
+    """Identities of the tables of vectors that are looked up by number."""
+    parts = (nn.Embedding, nn.EmbeddingBag)
+    return {id(part.weight) for part in network.modules() if isinstance(part, parts)}
