@@ -78,7 +78,9 @@ def test_sixteen_bit_grey_is_scaled_not_clipped() -> None:
 def test_sixteen_bit_grey_is_the_same_in_every_file(kind: str) -> None:
     deep = np.arange(24, dtype=np.uint16).reshape(4, 6) * 2_000
     for rule in (GREY, ImageInput(mode="RGB", height=4, width=6, mean=[0.0] * 3, std=[1.0] * 3)):
-        pixels = ImagePreprocessing(rule).compute_pixels(Image.open(io.BytesIO(png(Image.fromarray(deep), kind))))
+        pixels = ImagePreprocessing(rule).compute_pixels(
+            Image.open(io.BytesIO(png(Image.fromarray(deep), kind)))
+        )
         np.testing.assert_array_equal(pixels, np.broadcast_to(np.round(deep / 257), pixels.shape))
 
 

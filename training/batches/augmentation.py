@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from api_schemas.config import AugmentationConfig
+from api_schemas.data_config import AugmentationConfig
 from training.runtime.device_transfer import send_to_device
 
 GRID_POINTS = 4  # a side, which an elastic distortion moves

@@ -1,4 +1,4 @@
-"""Batches ready for a step, in the order of an epoch's plan."""
+"""The feed of an epoch: its batches ready for a step, in the order of the plan."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from training.runtime.distributed import Processes
 
 @dataclass(frozen=True)
 class Batch:
-    """This process's share of what is computed at once.
+    """This process's shard of a micro-batch.
 
     Attributes:
         inputs: float [n, *input shape], augmented. labels: int64 [n], class codes.
@@ -32,11 +32,11 @@ class Batch:
     common_seed: int
 
 
-class Feed:
-    """An epoch's batches one after the other; what they hold follows from seed and step alone.
+class BatchFeed:
+    """An epoch's micro-batches in order; what they hold follows from seed and step alone.
 
-    Each can be made ahead, while a GPU still computes the gradients of the one before. A thread for this made
-    steps longer on an H100, not shorter: both want the interpreter.
+    Each can be built ahead, while a GPU still computes the gradients of the one before. A thread for this
+    made steps longer on an H100, not shorter: both need the GIL.
 
     Args:
         plan: the rows of each step. first_step: the number of the plan's first, counted over the run.
@@ -51,25 +51,25 @@ class Feed:
         processes: Processes,
     ) -> None:
         self._config, self._inputs, self._processes = config, inputs, processes
-        self._coming = self._batches(plan, first_step)
+        self._upcoming = self._build_batches(plan, first_step)
         self._ahead: Batch | None = None
 
     def next(self) -> Batch:
         """The batch that is due; there must be one."""
-        batch, self._ahead = self._ahead or next(self._coming), None
+        batch, self._ahead = self._ahead or next(self._upcoming), None
         return batch
 
-    def make_next(self) -> None:
-        """Make the batch after this one, if there is one."""
-        self._ahead = next(self._coming, None)
+    def build_next(self) -> None:
+        """Build the batch after this one, if there is one."""
+        self._ahead = next(self._upcoming, None)
 
-    def _batches(self, plan: Sequence[RowIndices], first_step: int) -> Iterator[Batch]:
+    def _build_batches(self, plan: Sequence[RowIndices], first_step: int) -> Iterator[Batch]:
         for step, rows in enumerate(plan, first_step):
             for number, whole in enumerate(np.array_split(rows, self._config.optimizer.accumulate)):
                 seeds = np.random.SeedSequence([self._config.seed, step, number])
                 own, common = seeds.generate_state(2).tolist()
                 own += self._processes.rank
-                share = self._processes.select_shard(whole)
-                inputs = self._inputs(share, torch.Generator().manual_seed(own))
-                labels = self._inputs.labels(share)
+                shard = self._processes.select_shard(whole)
+                inputs = self._inputs(shard, torch.Generator().manual_seed(own))
+                labels = self._inputs.labels(shard)
                 yield Batch(inputs, labels, len(whole) / len(rows), own, common)

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from api_schemas.config import AugmentationConfig
+from api_schemas.data_config import AugmentationConfig
 from common.array_types import RowIndices
 from encoder.inputs.preprocessing import Preprocessing
 from training.batches.augmentation import augment_images

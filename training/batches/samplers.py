@@ -1,4 +1,4 @@
-"""Which items make a batch: it follows from seed and epoch alone, so a run can resume anywhere."""
+"""Samplers: the rows of each batch, from seed and epoch alone, so that a run can resume anywhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from common.array_types import Int64s, RowIndices
 from common.errors import ConfigError
 
 
-def batches(
+def draw_batches(
     labels: Int64s,
     sampler: SamplerConfig,
     steps: int,
@@ -19,13 +19,13 @@ def batches(
     epoch: int,
     nearest: RowIndices | None = None,
 ) -> list[RowIndices]:
-    """The row numbers of each batch of one epoch.
+    """The rows of each batch of one epoch.
 
     ``m_per_class``: classes in random order, each giving up to ``items_per_class`` of its items (all of a
     smaller class), until the batch is full; a class comes again only after all others came. With ``nearest``,
     each brings its nearest classes with it.
-    ``episodic``: other classes every time, exactly ``items_per_class`` distinct items of each in random
-    order; smaller classes never come. ``class_balanced``: every item's class is drawn evenly.
+    ``episodic``: classes drawn anew every time, exactly ``items_per_class`` distinct items of each in random
+    order; smaller classes are never drawn. ``class_balanced``: every item's class is drawn uniformly.
     ``shuffled``: a permutation of all items.
 
     Args:
@@ -37,28 +37,28 @@ def batches(
         ConfigError: too few classes of ``items_per_class`` items for an episode.
     """
     random = np.random.default_rng([seed, epoch])
-    rows_of = _rows_of_classes(labels)
+    rows_of = _group_rows(labels)
     size = min(sampler.batch_size, len(labels))
     if sampler.name == "m_per_class":
         items = min(sampler.items_per_class, size // 2)
-        return _m_per_class(rows_of, size, items, steps, random, nearest)
+        return _draw_m_per_class(rows_of, size, items, steps, random, nearest)
     if sampler.name == "episodic":
-        return _episodes(rows_of, sampler, steps, random)
+        return _draw_episodes(rows_of, sampler, steps, random)
     if sampler.name == "class_balanced":
         drawn = random.integers(0, len(rows_of), (steps, size))
         return [np.array([random.choice(rows_of[code]) for code in batch]) for batch in drawn]
     n = len(labels)
-    turns = -(-steps * size // n)
-    order = np.concatenate([random.permutation(n) for _ in range(turns)])
+    passes = -(-steps * size // n)
+    order = np.concatenate([random.permutation(n) for _ in range(passes)])
     return list(order[: steps * size].reshape(steps, size))
 
 
-def _rows_of_classes(labels: Int64s) -> list[RowIndices]:
+def _group_rows(labels: Int64s) -> list[RowIndices]:
     order = np.argsort(labels, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
 
 
-def _m_per_class(
+def _draw_m_per_class(
     rows_of: list[RowIndices],
     size: int,
     items: int,
@@ -68,33 +68,33 @@ def _m_per_class(
 ) -> list[RowIndices]:
     classes: deque[int] = deque()
     waiting = [rows[:0] for rows in rows_of]
-    made: list[RowIndices] = []
+    batches: list[RowIndices] = []
     for _ in range(steps):
         groups: list[RowIndices] = []
         used: set[int] = set()
-        again: list[int] = []
+        postponed: list[int] = []
         room = size
         while room:
             if not classes:
                 classes.extend(random.permutation(len(rows_of)).tolist())
             code = classes.popleft()
             if code in used and len(used) < len(rows_of):
-                again.append(code)  # the next batch begins with it
+                postponed.append(code)  # the next batch begins with it
                 continue
-            near = [] if nearest is None else nearest[code].tolist()
-            for member in (code, *(other for other in near if other not in used)):
+            neighbours = [] if nearest is None else nearest[code].tolist()
+            for member in (code, *(neighbour for neighbour in neighbours if neighbour not in used)):
                 if not room:
                     break
                 used.add(member)
-                group, waiting[member] = _dealt(waiting[member], rows_of[member], min(items, room), random)
+                group, waiting[member] = _deal(waiting[member], rows_of[member], min(items, room), random)
                 groups.append(group)
                 room -= len(group)
-        classes.extendleft(reversed(again))
-        made.append(np.concatenate(groups))
-    return made
+        classes.extendleft(reversed(postponed))
+        batches.append(np.concatenate(groups))
+    return batches
 
 
-def _episodes(
+def _draw_episodes(
     rows_of: list[RowIndices], sampler: SamplerConfig, steps: int, random: np.random.Generator
 ) -> list[RowIndices]:
     items, ways = sampler.items_per_class, sampler.batch_size // sampler.items_per_class
@@ -112,7 +112,7 @@ def _episodes(
     ]
 
 
-def _dealt(
+def _deal(
     waiting: RowIndices, rows: RowIndices, items: int, random: np.random.Generator
 ) -> tuple[RowIndices, RowIndices]:
     """Distinct items of one class from its shuffled pile, all before one comes again; and the rest of it."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from api_schemas.config import DataConfig
+from api_schemas.data_config import DataConfig
 from common.progress import Track, silent
 from training.data.items import Splits
 from training.data.kinds.data_kinds import open_kind

@@ -43,7 +43,7 @@ class ImageFile:
 
     def open(self) -> Image.Image:
         """Decode the whole image; raises InputError naming the file when it is broken or too large."""
-        with self.naming_errors(), warnings.catch_warnings():
+        with self.name_errors(), warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(self.read()))
             image.load()
@@ -51,26 +51,26 @@ class ImageFile:
 
     def read_pixels(self, preprocessing: ImagePreprocessing) -> NDArray[np.uint8]:
         """The network's input, not yet normalised: uint8 [channels, h, w]; raises InputError as ``open``."""
-        with self.naming_errors():
+        with self.name_errors():
             return preprocessing.compute_pixels(self.open())
 
     @contextmanager
-    def naming_errors(self) -> Iterator[None]:
+    def name_errors(self) -> Iterator[None]:
         """Whatever decoders raise becomes an InputError that names the file."""
         try:
             yield
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             raise InputError(f"{self.name} is too large to be decoded safely: scale it down.") from None
         except UnidentifiedImageError:
-            raise self._describe_broken("it is not an image that can be read") from None
+            raise self._refusal("it is not an image that can be read") from None
         except RefusedInput as refused:
-            raise self._describe_broken(refused.reason.rstrip(".")) from None
+            raise self._refusal(refused.reason.rstrip(".")) from None
         except (InputError, MemoryError):
             raise
         except Exception as error:  # decoders and archives raise whatever they like on broken files
-            raise self._describe_broken(str(error) or type(error).__name__) from None
+            raise self._refusal(str(error) or type(error).__name__) from None
 
-    def _describe_broken(self, reason: str) -> InputError:
+    def _refusal(self, reason: str) -> InputError:
         return InputError(f"{self.name} is broken: {reason}. Remove it, or train with data.broken=skip.")
 
 

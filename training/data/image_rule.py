@@ -72,7 +72,7 @@ def fit_normalisation(rule: ImageInput, pixels: NDArray[np.uint8]) -> ImageInput
 
 
 def _read_traits(file: ImageFile) -> _Traits:
-    with file.naming_errors():
+    with file.name_errors():
         image = file.open()
         return _Traits(max(image.size), image.width == image.height, _is_grey(image))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from api_schemas.config import DataConfig
+from api_schemas.data_config import DataConfig
 from common.array_types import RowIndices, Texts
 from common.errors import InputError
 from common.progress import Track, silent

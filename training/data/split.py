@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from api_schemas.config import DataConfig, SplitConfig
+from api_schemas.data_config import DataConfig, SplitConfig
 from common.array_types import Int64s, RowIndices, Texts
 from common.errors import InputError
 from training.data.items import Items

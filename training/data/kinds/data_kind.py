@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
-from api_schemas.config import DataConfig
+from api_schemas.data_config import DataConfig
 from common.array_types import RowIndices
 from common.errors import InputError
 from common.progress import Track

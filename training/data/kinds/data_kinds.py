@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from api_schemas.config import DataConfig
+from api_schemas.data_config import DataConfig
 from training.data.kinds.builtin import Builtin
 from training.data.kinds.data_kind import AnyDataKind
 from training.data.kinds.embeddings import Embeddings

@@ -264,7 +264,9 @@ def test_processes_that_go_on_from_different_places_are_refused_alike(folder: Pa
 
 
 def test_two_processes_stop_and_go_on_bit_for_bit(folder: Path) -> None:
-    whole, stopped = (find_latest_checkpoint(folder / name / CHECKPOINTS_FOLDER) for name in ("run", "stopped"))
+    whole, stopped = (
+        find_latest_checkpoint(folder / name / CHECKPOINTS_FOLDER) for name in ("run", "stopped")
+    )
     assert whole is not None
     assert stopped is not None
     first, second = load_checkpoint(whole).tensors, load_checkpoint(stopped).tensors

@@ -1,111 +1,73 @@
-"""Pairs and triplets become classes; vectors in a mapped file train as those in memory do."""
+"""Precomputed vectors: read whole, or mapped from a file as they train."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
-from api_schemas.config import Config, DataConfig
+from api_schemas.config import Config
+from api_schemas.data_config import DataConfig
 from common.errors import ConfigError, InputError
+from embeddings.embedding_set import EmbeddingSet
+from embeddings.files import save_embeddings
 from training.data.load_data import load_data
-from training.data.pair_labels import group_pairs, holds_pairs
 from training.loop.train import train
 
-MakeConfig = Callable[..., Config]
 EVERYTHING = {"train": 1, "validation": 0, "test": 0}
 
-
-def table(names: str, *rows: tuple[object, ...]) -> pa.Table:
-    columns = [list(column) for column in zip(*rows, strict=True)]
-    return pa.table(dict(zip(names.split(), columns, strict=True)))
+MakeConfig = Callable[..., Config]
 
 
-def naive_classes(n: int, same: list[tuple[int, int]]) -> list[int]:
-    """The twin of the connected components: merge until nothing moves."""
-    group = list(range(n))
-    for _ in range(n):
-        for a, b in same:
-            group[a] = group[b] = min(group[a], group[b])
-    return group
+def images(path: Path, **settings: object) -> DataConfig:
+    return DataConfig.model_validate({"path": str(path), **settings})
 
 
-def test_what_positive_pairs_connect_is_one_class() -> None:
-    found = table("a b same", ("x", "y", 1), ("z", "w", 1), ("y", "z", 0), ("v", "x", 1), ("u", "v", 0))
-    names, labels = group_pairs(found, Path("p.csv"))
-    assert names.tolist() == ["x", "y", "z", "w", "v", "u"], "in the order they come"
-    of = dict(zip(names.tolist(), labels.tolist(), strict=True))
-    assert of["x"] == of["y"] == of["v"]
-    assert of["z"] == of["w"]
-    assert len({of["x"], of["z"], of["u"]}) == 3
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_classes_are_those_of_merging_by_hand(seed: int) -> None:
-    random = np.random.default_rng(seed)
-    pairs = random.integers(0, 30, (20, 2))
-    found = table("a b same", *[(int(a), int(b), True) for a, b in pairs])
-    names, labels = group_pairs(found, Path("p.csv"))
-    naive = naive_classes(30, [(int(a), int(b)) for a, b in pairs])
-    for first in range(len(names)):
-        for second in range(len(names)):
-            together = naive[int(names[first])] == naive[int(names[second])]
-            assert (labels[first] == labels[second]) == together
-
-
-def test_triplets_say_the_same_as_their_pairs() -> None:
-    triplets = table("anchor positive negative", ("x", "y", "z"), ("z", "w", "y"))
-    pairs = table("a b same", ("x", "y", 1), ("z", "w", 1), ("x", "z", 0), ("z", "y", 0))
-    of_triplets, of_pairs = (
-        dict(zip(*map(np.ndarray.tolist, group_pairs(one, Path("p.csv"))), strict=True))
-        for one in (triplets, pairs)
+def test_embeddings_are_read_with_their_metadata(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    items = EmbeddingSet.from_arrays(
+        random.normal(size=(40, 5)), np.arange(40) % 10, metadata={"camera": np.arange(40) % 2}
     )
-    assert of_triplets.keys() == of_pairs.keys()
-    for found in (of_triplets, of_pairs):
-        assert found["x"] == found["y"]
-        assert found["z"] == found["w"]
-        assert found["x"] != found["w"]
+    save_embeddings(items, tmp_path / "e.npz")
+    splits = load_data(images(tmp_path / "e.npz", kind="embeddings"))
+    assert splits.preprocessing.shape == (5,)
+    assert splits.train.inputs.dtype == np.float32
+    assert set(splits.train.metadata) == {"camera"}
+    by_camera = load_data(
+        images(
+            tmp_path / "e.npz",
+            kind="embeddings",
+            group_column="camera",
+            split={"by": "group", "train": 1, "validation": 1, "test": 0},
+        )
+    )
+    assert by_camera.validation is not None
+    assert set(by_camera.train.metadata["camera"]) != set(by_camera.validation.metadata["camera"])
 
 
-@pytest.mark.parametrize(
-    ("found", "said"),
-    [
-        (table("a b same", ("x", "y", 1), ("y", "z", 1), ("z", "x", 0)), r"row 2 says that 'z' and 'x' dif"),
-        (table("anchor positive negative", ("x", "y", "z"), ("z", "y", "w")), "row 0 says that 'x' and 'z'"),
-        (table("a b same", ("x", "y", 1), ("y", "z", 2)), "row 1 of column 'same' is '2', expected 0 or 1"),
-        (table("a b same", ("x", "y", 1), ("y", None, 0)), "row 1 of column 'b' has no value"),
-    ],
-)
-def test_pairs_that_cannot_be_used_are_named(found: pa.Table, said: str) -> None:
-    with pytest.raises(InputError, match=said):
-        group_pairs(found, Path("p.csv"))
-
-
-def test_labels_win_over_pairs() -> None:
-    assert not holds_pairs(table("a b same label", (1, 2, 1, 3)), "label")
-    assert not holds_pairs(table("a b", (1, 2)), "label")
-
-
-def test_pairs_of_images_and_texts_are_read(drawings: Path, tmp_path: Path) -> None:
-    letters = sorted({path.parent for path in drawings.rglob("*.png")})
-    lines = [f"{a / '0.png'},{a / f'{n}.png'},1" for a in letters for n in range(1, 6)]
-    lines += [f"{a / '0.png'},{b / '0.png'},0" for a, b in pairwise(letters)]
-    (tmp_path / "pairs.csv").write_text("\n".join(["a,b,same", *lines]))
-    splits = load_data(DataConfig(path=str(tmp_path / "pairs.csv")))
-    assert [items.n_classes for items in splits.parts().values()] == [9, 3, 3]
-    assert sum(len(items) for items in splits.parts().values()) == 90
-    (tmp_path / "texts.csv").write_text("anchor,positive,negative\nhello,hi,bye\nbye,so long,hello\n")
-    texts = load_data(DataConfig(kind="text", path=str(tmp_path / "texts.csv"), split=EVERYTHING))
-    assert len(texts.train) == 4
-    assert texts.train.n_classes == 2
-    (tmp_path / "texts.csv").write_text("anchor,positive,negative\nhello,  ,bye\n")
-    with pytest.raises(InputError, match="row 0 of column 'positive' is empty"):
-        load_data(DataConfig(kind="text", path=str(tmp_path / "texts.csv")))
+def test_a_parquet_of_embeddings_trains_as_an_archive_does(small: MakeConfig, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    labels = np.arange(60) % 12
+    vectors = (random.normal(size=(12, 6))[labels] + 0.1 * random.normal(size=(60, 6))).astype(np.float32)
+    np.savez(tmp_path / "e.npz", embeddings=vectors, labels=labels)
+    rows = pa.array(vectors.tolist(), pa.list_(pa.float32()))
+    pq.write_table(pa.table({"embedding": rows, "label": labels}), tmp_path / "e.parquet")
+    found = []
+    for name in ("e.npz", "e.parquet"):
+        data = {"kind": "embeddings", "path": str(tmp_path / name)}
+        run = train(
+            small(data=data, model={"backbone": "linear", "embedding_dim": 4}), tmp_path / f"run {name}"
+        )
+        found.append(run.embeddings("test"))
+    assert found[0] is not None
+    assert found[1] is not None
+    np.testing.assert_array_equal(found[0].vectors, found[1].vectors)
+    assert found[0].labels.tolist() == found[1].labels.tolist()
 
 
 @pytest.fixture

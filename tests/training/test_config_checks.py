@@ -12,8 +12,8 @@ import torch
 
 from api_schemas.config import Config
 from common.errors import ConfigError, InputError
-from training.batches.samplers import batches
-from training.config_checks import compares_items, few_positives, refuse_impossible, refuse_oversized
+from training.batches.samplers import draw_batches
+from training.config_checks import check_batches, check_config, compares_items, describe_few_positives
 from training.loop.train import train
 from training.losses import LOSSES
 from training.objective.objective import Objective
@@ -37,7 +37,7 @@ def gradients(config: Config) -> list[float]:
     objective = Objective(config, 9)
     vectors = torch.nn.functional.normalize(torch.randn(len(CODES), config.model.embedding_dim))
     found = []
-    for number, rows in enumerate(batches(CODES, config.sampler, 4, seed=0, epoch=0)):
+    for number, rows in enumerate(draw_batches(CODES, config.sampler, 4, seed=0, epoch=0)):
         items = vectors[torch.from_numpy(rows)].requires_grad_()
         loss = objective(items, torch.from_numpy(CODES[rows]), number / 4)
         (gradient,) = torch.autograd.grad(loss, items)
@@ -52,9 +52,9 @@ def test_each_sampler_and_loss_train_or_are_refused(small: MakeConfig, name: str
     config = small(loss=name, sampler=SAMPLERS[sampler])
     if compares_items(LOSSES[name]) and sampler == "one of each class":
         with pytest.raises(ConfigError, match=rf"items_per_class: loss '{name}' compares items.*at least 2"):
-            refuse_impossible(config)
+            check_config(config)
         return
-    refuse_impossible(config)
+    check_config(config)
     assert min(gradients(config)) > 1e-4
 
 
@@ -62,66 +62,78 @@ def test_each_sampler_and_loss_train_or_are_refused(small: MakeConfig, name: str
 def test_a_memory_makes_up_for_one_item_of_each_class(small: MakeConfig, name: str) -> None:
     memory = {"name": "cross_batch", "size": 40}
     config = small(loss=name, sampler=SAMPLERS["one of each class"], memory=memory)
-    refuse_impossible(config)
+    check_config(config)
     assert max(gradients(config)[1:]) > 1e-4
 
 
 def test_pieces_of_a_batch_that_hold_one_class_are_refused(small: MakeConfig) -> None:
     sampler = SAMPLERS["fours"]
-    refuse_impossible(small(sampler=sampler, optimizer={"accumulate": 2}))
-    refuse_impossible(small(sampler=sampler, optimizer={"accumulate": 4}, loss="proxy_anchor"))
-    with pytest.raises(ConfigError, match="a piece of 4 items holds hardly more than one class of 4"):
-        refuse_impossible(small(sampler=sampler, optimizer={"accumulate": 4}))
+    check_config(small(sampler=sampler, optimizer={"accumulate": 2}))
+    check_config(small(sampler=sampler, optimizer={"accumulate": 4}, loss="proxy_anchor"))
+    with pytest.raises(ConfigError, match="a micro-batch of 4 items holds hardly more than one class of 4"):
+        check_config(small(sampler=sampler, optimizer={"accumulate": 4}))
     with pytest.raises(ConfigError, match="one by one: set accumulate to at most 8, half of the batch"):
-        refuse_impossible(small(sampler=SAMPLERS["shuffled"], optimizer={"accumulate": 16}))
+        check_config(small(sampler=SAMPLERS["shuffled"], optimizer={"accumulate": 16}))
 
 
 @pytest.mark.parametrize(
     ("accumulate", "loss", "sampler", "said"),
     [
-        (14, "multi_similarity", "m_per_class", "a piece of 3 items holds hardly more than one class of 4"),
-        (32, "proxy_anchor", "shuffled", "54 items in 32 pieces are computed one by one: set.* at most 27"),
-        (64, "proxy_anchor", "m_per_class", "54 items in 64 pieces are computed one by one"),
+        (
+            14,
+            "multi_similarity",
+            "m_per_class",
+            "a micro-batch of 3 items holds hardly more than one class of 4",
+        ),
+        (
+            32,
+            "proxy_anchor",
+            "shuffled",
+            "54 items in 32 micro-batches are computed one by one: set.* at most 27",
+        ),
+        (64, "proxy_anchor", "m_per_class", "54 items in 64 micro-batches are computed one by one"),
     ],
 )
 def test_pieces_of_the_smaller_batch_that_small_data_gives_are_refused(
     small: MakeConfig, accumulate: int, loss: str, sampler: str, said: str
 ) -> None:
     config = small(loss=loss, sampler={"name": sampler}, optimizer={"accumulate": accumulate})
-    refuse_impossible(config)  # 128 items could be cut so
+    check_config(config)  # 128 items could be cut so
     with pytest.raises(ConfigError, match=said):
-        refuse_oversized(config, CODES.astype(np.str_))
-    refuse_oversized(config.model_copy(update={"optimizer": small().optimizer}), CODES.astype(np.str_))
+        check_batches(config, CODES.astype(np.str_))
+    check_batches(config.model_copy(update={"optimizer": small().optimizer}), CODES.astype(np.str_))
 
 
 @pytest.mark.parametrize("name", ["proto_triplet", "icnn"])
 def test_shots_want_whole_episodes_with_queries(small: MakeConfig, name: str) -> None:
     loss, episodes = {"name": name, "shots": 1}, SAMPLERS["episodes"]
     config = small(loss=loss, sampler=episodes)
-    refuse_impossible(config)
+    check_config(config)
     assert min(gradients(config)) > 1e-4
     with pytest.raises(ConfigError, match=r"set sampler\.name to 'episodic'"):
-        refuse_impossible(small(loss=loss, sampler=SAMPLERS["fours"]))
+        check_config(small(loss=loss, sampler=SAMPLERS["fours"]))
     with pytest.raises(ConfigError, match="4 shots of 4 items of a class leave no query"):
-        refuse_impossible(small(loss={"name": name, "shots": 4}, sampler=episodes))
+        check_config(small(loss={"name": name, "shots": 4}, sampler=episodes))
     with pytest.raises(ConfigError, match="needs the whole episode: set it to 1"):
-        refuse_impossible(small(loss=loss, sampler=episodes, optimizer={"accumulate": 2}))
+        check_config(small(loss=loss, sampler=episodes, optimizer={"accumulate": 2}))
     with pytest.raises(ConfigError, match="shots must be at least 1"):
-        refuse_impossible(small(loss={"name": name, "shots": 0}, sampler=episodes))
+        check_config(small(loss={"name": name, "shots": 0}, sampler=episodes))
 
 
 def test_texts_are_not_mixed_at_input_level(small: MakeConfig) -> None:
     sections = {"data": {"kind": "text", "path": "texts.csv"}, "model": {"backbone": "ngram"}}
-    with pytest.raises(ConfigError, match=r"mixup\.level: a text's input.*'feature' or 'embedding'"):
-        refuse_impossible(small(**sections, mixup={"name": "metrix", "level": "input"}))
-    refuse_impossible(small(**sections, mixup={"name": "metrix", "level": "feature"}))
+    with pytest.raises(
+        ConfigError, match=r"mixup\.level: .* numbers of n-grams or tokens.*'feature' or 'embedding'"
+    ):
+        check_config(small(**sections, mixup={"name": "metrix", "level": "input"}))
+    check_config(small(**sections, mixup={"name": "metrix", "level": "feature"}))
 
 
 def test_a_network_with_nothing_to_train_is_refused(small: MakeConfig) -> None:
     identity = {"backbone": "identity", "embedding_dim": 144}
     with pytest.raises(ConfigError, match=r"leaves nothing to train: choose linear.*limen evaluate"):
-        refuse_impossible(small(model=identity))
-    refuse_impossible(small(model=identity, loss="proxy_anchor"))  # class vectors are
+        check_config(small(model=identity))
+    check_config(small(model=identity, loss="proxy_anchor"))  # class vectors are
 
 
 LINEAR = {"backbone": "linear", "embedding_dim": 8}
@@ -130,7 +142,10 @@ LINEAR = {"backbone": "linear", "embedding_dim": 8}
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"model": {**LINEAR, "backbone": "conv4"}}, "'conv4' takes images; for rows of numbers use"),
+        (
+            {"model": {**LINEAR, "backbone": "conv4"}},
+            "'conv4' does not take vector inputs: choose identity or linear or mlp",
+        ),
         ({"model": {**LINEAR, "backbone": "ngram"}}, "'ngram' does not take vector inputs"),
         ({"model": {**LINEAR, "backbone": "timm:resnet18"}}, "'timm:resnet18' does not take vector inputs"),
         ({"model": {**LINEAR, "views": 2}}, r"model\.views: is for networks that look at images"),
@@ -177,25 +192,25 @@ def test_a_folder_that_cannot_be_is_refused_before_the_data_is_read(
 def test_augmentation_is_for_images(small: MakeConfig) -> None:
     data = {"kind": "embeddings", "path": "x.npz", "augmentation": {"rotations_as_classes": True}}
     with pytest.raises(ConfigError, match=r"data\.augmentation: is for images, data\.kind is 'embeddings'"):
-        refuse_impossible(small(data=data, model={"backbone": "linear"}))
+        check_config(small(data=data, model={"backbone": "linear"}))
 
 
 def test_a_tree_of_classes_does_not_need_the_data(small: MakeConfig) -> None:
-    refuse_impossible(small(loss={"name": "hierarchical_contrastive", "ancestors": [[0], [0], [1]]}))
+    check_config(small(loss={"name": "hierarchical_contrastive", "ancestors": [[0], [0], [1]]}))
     with pytest.raises(ConfigError, match="ancestors must be"):
-        refuse_impossible(small(loss={"name": "hierarchical_contrastive", "ancestors": [[0], [0], []]}))
+        check_config(small(loss={"name": "hierarchical_contrastive", "ancestors": [[0], [0], []]}))
 
 
 def test_random_batches_of_many_classes_are_warned_of(small: MakeConfig, tmp_path: Path) -> None:
     many = np.repeat(np.arange(500), 4)
     for name in ("shuffled", "class_balanced"):
         sampler = {"name": name, "batch_size": 32}
-        warning = few_positives(small(sampler=sampler), many)
+        warning = describe_few_positives(small(sampler=sampler), many)
         assert f"sampler '{name}' an item meets 0.0" in str(warning)
-        assert few_positives(small(sampler=sampler), CODES) is None
-        assert few_positives(small(sampler=sampler, loss="proxy_anchor"), many) is None
-        assert few_positives(small(sampler=sampler, memory="cross_batch"), many) is None
-    assert few_positives(small(), many) is None
+        assert describe_few_positives(small(sampler=sampler), CODES) is None
+        assert describe_few_positives(small(sampler=sampler, loss="proxy_anchor"), many) is None
+        assert describe_few_positives(small(sampler=sampler, memory="cross_batch"), many) is None
+    assert describe_few_positives(small(), many) is None
     said: list[str] = []
     train(small(sampler={"name": "shuffled", "batch_size": 4}), tmp_path / "run", say=said.append)
     assert any("meets 0.28 others of its class" in sentence for sentence in said)

@@ -1,4 +1,4 @@
-"""Weighted sums, schedules and the cross-batch memory."""
+"""The cross-batch memory: what it adds, keeps and refuses."""
 
 from __future__ import annotations
 
@@ -7,25 +7,9 @@ import torch
 
 from common.errors import ConfigError
 from tests.training.losses.cases import DIMENSION, NAMES, Spec, batch, make, value_and_gradient
-from training.losses import LOSSES, Weight, WeightedSum
+from training.losses import LOSSES
 from training.objective.cross_batch_memory import CrossBatchMemory, build_memory
-from training.objective.miners import MINERS, build_miner, list_miners
-
-
-def test_a_weight_moves_in_a_straight_line_between_two_fractions_of_the_run() -> None:
-    ramp = Weight(0.0, 2.0, begins=0.2, ends=0.6)
-    assert [ramp.value_at(done) for done in (0, 0.2, 0.4, 0.6, 1)] == pytest.approx([0, 0, 1, 2, 2])
-    assert Weight.constant(3).value_at(0.5) == 3
-
-
-def test_a_sum_of_losses_is_the_sum() -> None:
-    items, labels = batch()
-    parts = [make("circle"), make("threshold_consistent_margin"), make("triplet")]
-    combined = WeightedSum(parts, [1.0, Weight(0, 4), 0.0])
-    torch.testing.assert_close(combined(items, labels, done=0.25), parts[0](items, labels) + parts[1](items, labels))
-    assert len(list(WeightedSum([make("proxy_anchor")]).parameters())) == 1
-    with pytest.raises(ValueError, match="3 losses need as many weights"):
-        WeightedSum(parts, [1.0])
+from training.objective.miners import build_miner
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -76,19 +60,3 @@ def test_memory_errors_name_the_nearest() -> None:
         build_memory(Spec("cross_batch", {"sizes": 3}), make("triplet"), embedding_dim=4)
     with pytest.raises(ConfigError, match="size must be at least 1"):
         build_memory(Spec("cross_batch", {"size": 0}), make("triplet"), embedding_dim=4)
-
-
-@pytest.mark.parametrize("name", sorted(MINERS))
-def test_every_miner_chooses_indices(name: str) -> None:
-    items, labels = batch()
-    indices = build_miner(Spec(name))(items.detach(), labels)
-    assert len(indices) in (3, 4)
-    assert any(line.startswith(name) for line in list_miners())
-    assert torch.isfinite(make("triplet")(items, labels, indices))
-
-
-def test_unknown_miners_and_parameters_name_the_nearest() -> None:
-    with pytest.raises(ConfigError, match="did you mean 'batch_hard'"):
-        build_miner(Spec("batch_hart"))
-    with pytest.raises(ConfigError, match="did you mean 'epsilon'"):
-        build_miner(Spec("multi_similarity", {"epsilom": 0.1}))

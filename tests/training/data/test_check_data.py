@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from api_schemas.config import DataConfig
+from api_schemas.data_config import DataConfig
 from common.errors import InputError
 from training.data.check_data import Finding, check_data
 from training.data.near_duplicates import compute_difference_hashes

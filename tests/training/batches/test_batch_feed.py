@@ -10,7 +10,7 @@ from api_schemas.config import Config
 from api_schemas.preprocessing import ImageInput
 from common.array_types import RowIndices
 from encoder.inputs.image_input import ImagePreprocessing
-from training.batches.batch_feed import Batch, Feed
+from training.batches.batch_feed import Batch, BatchFeed
 from training.batches.batch_inputs import DeviceInputs, TrainingInputs
 from training.data.items import Items
 from training.runtime.distributed import Processes
@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 PLAN: list[RowIndices] = [np.arange(start, start + 6) for start in (0, 6, 12)]
 
 
-def feed(plan: list[RowIndices], first_step: int = 0) -> Feed:
+def feed(plan: list[RowIndices], first_step: int = 0) -> BatchFeed:
     config = Config.model_validate(
         {
             "data": {"path": "drawings", "augmentation": {"shift": 0.2, "rotations_as_classes": True}},
@@ -33,15 +33,15 @@ def feed(plan: list[RowIndices], first_step: int = 0) -> Feed:
         ImagePreprocessing(ImageInput(mode="L", height=8, width=8, mean=[1.0], std=[0.3])), CPU
     )
     inputs = TrainingInputs(items, prepare, config.data.augmentation)
-    return Feed(plan, first_step, config, inputs, Processes(CPU))
+    return BatchFeed(plan, first_step, config, inputs, Processes(CPU))
 
 
-def drawn(source: Feed, count: int, ahead: bool) -> list[Batch]:
+def drawn(source: BatchFeed, count: int, ahead: bool) -> list[Batch]:
     found = []
     for _ in range(count):
         found.append(source.next())
         if ahead:
-            source.make_next()
+            source.build_next()
     return found
 
 

@@ -1,4 +1,4 @@
-"""The exported encoder is the trained network, for any batch size."""
+"""Quantised encoders: a run of their own, and its accuracy cost."""
 
 from __future__ import annotations
 
@@ -8,73 +8,27 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import numpy_helper
 from PIL import Image
 
 from api_schemas.config import Config
-from common.errors import BundleError, InputError
+from common.errors import InputError
 from embeddings.embedding_set import EmbeddingSet
 from encoder.encoder import Encoder
-from encoder.inputs.input_kinds import load_preprocessing
 from evaluation.evaluate import evaluate
 from evaluation.pairs.pairs import arrange
-from tests.training.conftest import exported
-from training.data.load_data import load_data
-from training.export import onnx_export
 from training.loop.train import train
 from training.run_folder.quantize import Precision, compute_far, quantize_run
 from training.run_folder.run_folder import Run
 
 MakeConfig = Callable[..., Config]
-
-
 VIEWS = {"backbone": "conv4", "widths": [8, 8], "strided_stem": True, "residuals": [0, 1], "views": 8}
 
 
 @pytest.fixture(params=[{}, {"model": {**VIEWS, "embedding_dim": 64}}], ids=["plain", "views"])
 def run(request: pytest.FixtureRequest, small: MakeConfig, tmp_path: Path) -> Run:
     return train(small(**request.param), tmp_path / "run")
-
-
-def test_the_encoder_gives_the_stored_embeddings_from_raw_files(
-    run: Run, drawings: Path, tmp_path: Path
-) -> None:
-    difference = exported(run, tmp_path / "encoder")
-    assert difference <= 1e-5
-    preprocessing = load_preprocessing(tmp_path / "encoder" / "preprocessing.json")
-    session = onnxruntime.InferenceSession(tmp_path / "encoder" / "encoder.onnx")
-    stored = run.embeddings("test")
-    assert stored is not None
-    for rows in ([0], list(range(5))):
-        raw = [Image.open(drawings / str(stored.ids[row])) for row in rows]
-        batch = preprocessing.prepare(raw)
-        served = session.run(None, {"input": batch})[0]
-        np.testing.assert_allclose(served, stored.vectors[rows], atol=1e-5)
-        np.testing.assert_allclose(np.linalg.norm(served, axis=1), 1, atol=1e-6)
-    assert sorted(path.name for path in (tmp_path / "encoder").iterdir()) == [
-        "encoder.onnx",
-        "preprocessing.json",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("model", "pooling"), [("resnet", "gem"), ("resnet", "max"), ("mlp", "flat"), ("linear", "flat")]
-)
-def test_every_backbone_can_be_exported(small: MakeConfig, tmp_path: Path, model: str, pooling: str) -> None:
-    size = {"resnet": {"widths": [4, 4], "blocks": [1, 1]}, "mlp": {"hidden": [8]}, "linear": {}}[model]
-    config = small(model={"backbone": model, "pooling": pooling, "embedding_dim": 4, **size})
-    assert exported(train(config, tmp_path / "run"), tmp_path / "encoder") <= 1e-5
-
-
-def test_a_difference_is_an_error_and_leaves_nothing(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(onnx_export, "MAX_DIFFERENCE", -1.0)
-    with pytest.raises(BundleError, match="differs from the trained one"):
-        exported(run, tmp_path / "encoder")
-    assert list((tmp_path / "encoder").iterdir()) == []
 
 
 def weight_bytes(run: Run) -> int:
@@ -181,15 +135,3 @@ def test_the_far_of_lighter_weights_is_that_of_counting_pairs() -> None:
                 accepted += float(items.vectors[a] @ items.vectors[b]) >= 0.3
     assert compute_far(arrange(items), 0.3) == pytest.approx(accepted / total)
     assert 0 < accepted < total
-
-
-def test_training_and_serving_prepare_alike(drawings: Path, small: MakeConfig) -> None:
-    import torch
-
-    from training.batches.batch_inputs import DeviceInputs
-
-    splits = load_data(small().data)
-    prepared = DeviceInputs(splits.preprocessing, torch.device("cpu"))(splits.train.inputs[:4]).numpy()
-    raw = [Image.open(drawings / str(name)) for name in splits.train.ids[:4]]
-    served = splits.preprocessing.prepare(raw)
-    np.testing.assert_allclose(prepared, served, atol=1e-6)

@@ -1,0 +1,59 @@
+"""Test-time views: rotations and flips of an image, embedded together."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from api_schemas.config import ModelConfig
+from api_schemas.preprocessing import ImageInput, ImageMode, TableInput
+from encoder.inputs.image_input import ImagePreprocessing
+from encoder.inputs.preprocessing import Preprocessing
+from encoder.inputs.row_input import TablePreprocessing
+from training.models.network import build_network
+from training.models.test_time_views import make_views, rotate_quarters
+
+
+def rule_of(shape: tuple[int, ...]) -> Preprocessing:
+    """A rule for images of that shape, or for table rows of that length."""
+    if len(shape) == 1:
+        columns = [str(number) for number in range(shape[0])]
+        return TablePreprocessing(TableInput(columns=columns, means=[0.0] * shape[0], stds=[1.0] * shape[0]))
+    zeros, ones = [0.0] * shape[0], [1.0] * shape[0]
+    mode: ImageMode = "L" if shape[0] == 1 else "RGB"
+    return ImagePreprocessing(ImageInput(mode=mode, height=shape[1], width=shape[2], mean=zeros, std=ones))
+
+
+def test_quarter_turns_are_exact() -> None:
+    image = torch.arange(16.0).view(1, 1, 4, 4)
+    for quarter in range(4):
+        assert torch.equal(rotate_quarters(image, quarter)[0, 0], torch.rot90(image[0, 0], quarter))
+
+
+def test_views_are_the_turned_and_mirrored_images() -> None:
+    image = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).view(1, 1, 2, 2)
+    seen = [tuple(view.flatten().int().tolist()) for view in make_views(image, 8)]
+    turned, mirrored = [(1, 2, 3, 4), (2, 4, 1, 3), (4, 3, 2, 1), (3, 1, 4, 2)], [(2, 1, 4, 3), (1, 3, 2, 4)]
+    assert seen[:4] == turned
+    assert seen[4:6] == mirrored
+    assert len(set(seen)) == 8
+    for count in (1, 2, 4):
+        views = [tuple(view.flatten().int().tolist()) for view in make_views(image, count)]
+        assert views == [seen[0], seen[4]] if count == 2 else views == seen[:count]
+
+
+@pytest.mark.parametrize("count", [2, 4, 8])
+def test_the_cosine_of_two_images_is_the_mean_over_their_views(count: int) -> None:
+    torch.manual_seed(1)
+    whole = {"backbone": "conv4", "widths": [4, 8], "embedding_dim": 3 * count, "views": count}
+    joined = build_network(ModelConfig.model_validate(whole), rule_of((1, 9, 9))).eval()
+    one = build_network(
+        ModelConfig.model_validate({**whole, "embedding_dim": 3, "views": 1}), rule_of((1, 9, 9))
+    )
+    one.load_state_dict(joined.state_dict())
+    one.eval()
+    images = torch.randn(5, 1, 9, 9)
+    apart = [one(view) for view in make_views(images, count).chunk(count)]
+    embeddings = joined(images)
+    torch.testing.assert_close(embeddings @ embeddings.T, sum(view @ view.T for view in apart) / count)
+    torch.testing.assert_close(embeddings[:, :3] * count**0.5, apart[0])
