@@ -1,4 +1,4 @@
-"""``manifest.json``: what a bundle holds, and the checksum of every file of it (contract, section 5)."""
+"""``manifest.json``: the files of a bundle, their names and checksums (docs/specification.md, Bundle)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,19 @@ from pydantic import AfterValidator, Field
 from api_schemas.base import SCHEMA_VERSION, Finite, Schema
 
 MANIFEST_FILE = "manifest.json"
+VECTORS_FILE = "vectors.npy"
+ITEMS_FILE = "items.parquet"
+INDEX_FILE = "index.faiss"
+CONFIG_FILE = "config.yaml"
+REPORT_FILE = "report.json"
+README_FILE = "README.md"
+COHORT_FILE = "cohort.npy"
+COHORT_LABELS_FILE = "cohort_labels.parquet"
+POINTS_FOLDER = "operating_points"
+ENCODER_FILE = "encoder.onnx"
+PREPROCESSING_FILE = "preprocessing.json"
+TOKENIZER_FILE = "tokenizer.json"
+
 IndexKind = Literal["flat", "hnsw", "hnsw_sq8", "ivf_pq"]
 
 
@@ -38,8 +51,8 @@ class FileEntry(Schema):
 class EncoderFiles(Schema):
     """The encoder's network, its preprocessing, and what else it needs (a tokenizer)."""
 
-    network: FileName = "encoder.onnx"
-    preprocessing: FileName = "preprocessing.json"
+    network: FileName = ENCODER_FILE
+    preprocessing: FileName = PREPROCESSING_FILE
     others: list[FileName] = Field(default_factory=list)
 
 

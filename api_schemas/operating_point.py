@@ -12,7 +12,6 @@ from api_schemas.base import SCHEMA_VERSION, Finite, Schema
 ScoreKind = Literal["cosine", "density"]
 TargetKind = Literal["far", "fpir", "frr", "eer", "cost"]
 Aggregate = Literal["nearest", "mean_of_class"]
-VERIFY_TARGETS: tuple[TargetKind, ...] = ("far", "frr", "eer", "cost")
 
 
 class Score(Schema):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from api_schemas.config import IndexConfig
+from api_schemas.build_config import IndexConfig
 from api_schemas.operating_point import GallerySize, Target
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.hashes import vectors_model_hash

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from api_schemas.config import IndexConfig
+from api_schemas.build_config import IndexConfig
 from benchmarks.index_parts.bench import Bench
 from benchmarks.index_parts.ours import deletes, duplicates, filters, search
 from benchmarks.index_parts.peers import edge, peers

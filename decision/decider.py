@@ -2,59 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from api_schemas.operating_point import Aggregate, OperatingPoint, Probability, Score
+from api_schemas.operating_point import Aggregate, OperatingPoint, Probability
 from common.array_types import Bools, Float32s, UnitVectors
-from common.errors import LimenError
+from decision.errors import OtherRule
 from decision.match_probability import match_probability
-from decision.scorers import CosineScorer, Scorer, accepts
+from decision.scorers import Scorer, accepts, density_key
 
-BEYOND_PROOF = 1.1  # times the items a 1:N point was proven for (contract, section 4)
-COSINE = CosineScorer()
-
-
-def density_name(score: Score) -> str | None:
-    """The name of the local densities that a score is made with; the same score, the same name."""
-    if score.kind == "cosine":
-        return None
-    return hashlib.sha256(score.model_dump_json().encode()).hexdigest()[:16]
+BEYOND_PROOF = 1.1  # times the items a 1:N point was proven for (docs/specification.md, Operating point)
 
 
-def item_densities(
-    points: Sequence[OperatingPoint], scorers: Sequence[Scorer], vectors: UnitVectors
-) -> dict[str, Float32s]:
-    """float32 [n] local densities of items under each name that the points ask for."""
-    found: dict[str, Float32s] = {}
-    for point, scorer in zip(points, scorers, strict=True):
-        name = density_name(point.score)
-        if name is not None and name not in found:
-            found[name] = scorer.densities(vectors)
-    return found
-
-
-class NoOperatingPoint(LimenError):
-    """A decision was asked for and no operating point makes it; the message gives the bundle's reasons."""
-
-    def __init__(self, verb: Literal["match", "verify"], reasons: list[str]) -> None:
-        self.reasons = reasons
-        target = "--target-fpir" if verb == "match" else "--target-far"
-        why = " ".join(reasons) or "The bundle was made without one."
-        advice = f"Calibrate one with `limen calibrate ... {target} 0.01`."
-        super().__init__(f"No operating point decides {verb}. {why} {advice}")
-
-
-class OtherRule(LimenError):
-    """A decision was asked for by another rule than the operating point was calibrated for."""
-
-
-class Match(NamedTuple):
+class MatchDecision(NamedTuple):
     """The answer to "who is this?", from the best candidate by score.
 
     The best candidate is given even when the decision is "unknown"; everything about it is None only
@@ -74,7 +38,7 @@ class Match(NamedTuple):
     beyond_proof: bool
 
 
-class Verification(NamedTuple):
+class VerifyDecision(NamedTuple):
     """The answer to "are these two the same?"."""
 
     decision: Literal["match", "no_match"]
@@ -93,14 +57,9 @@ class Decider:
     scorer: Scorer
 
     @cached_property
-    def densities(self) -> str | None:
-        """Under which name a gallery keeps its items' densities for this point; None if it needs none."""
-        return density_name(self.point.score)
-
-    @property
-    def scores_are_similarities(self) -> bool:
-        """Whether the best score is that of the most similar item."""
-        return self.densities is None and self.point.target.aggregate == "nearest"
+    def density_key(self) -> str | None:
+        """The key under which a gallery keeps its items' densities for this point; None if it needs none."""
+        return density_key(self.point.score)
 
     def check_rule(self, aggregate: Aggregate | None) -> None:
         """Raises OtherRule for another rule than the point's own; None asks for the point's."""
@@ -117,7 +76,7 @@ class Decider:
         return accepts(scores, self.point.threshold)
 
     def probabilities(self, scores: Float32s) -> list[float | None]:
-        """Probability of a match for each of [n] scores; None where the point carries no calibration."""
+        """Probability of a match for each of [n] scores; None where the point has no calibration."""
         if self._calibration is None:
             return [None] * len(scores)
         return list(match_probability(scores, self._calibration).tolist())
@@ -134,7 +93,19 @@ class Decider:
         }
         return calibration.model_copy(update={"parameters": ready})
 
-    def beyond_proof(self, items: int) -> bool:
+    def is_beyond_proof(self, items: int) -> bool:
         """Whether a gallery of so many items is larger than the point was proven for."""
         proven = self.point.target.gallery
         return proven is not None and items > BEYOND_PROOF * proven.items
+
+
+def compute_densities(
+    deciders: Sequence[Decider], vectors: UnitVectors, known: Container[str] = ()
+) -> dict[str, Float32s]:
+    """float32 [n] local densities of items under each key that the points need and that is not ``known``."""
+    densities: dict[str, Float32s] = {}
+    for decider in deciders:
+        key = decider.density_key
+        if key is not None and key not in known and key not in densities:
+            densities[key] = decider.scorer.densities(vectors)
+    return densities

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from api_schemas.operating_point import Probability
 from common.array_types import Float64s
+
+Parameters = Mapping[str, Any]
 
 
 def match_probability(scores: ArrayLike, calibration: Probability, prior: float | None = None) -> Float64s:
@@ -23,28 +28,37 @@ def match_probability(scores: ArrayLike, calibration: Probability, prior: float 
     Args:
         scores: float of any shape.
         calibration: fitted parameters and the prior they were fitted at.
-        prior: share of matches in deployment, in (0, 1); the calibration's own unless given.
+        prior: fraction of matches in deployment, in (0, 1); the calibration's own unless given.
 
     Returns:
         float64 in [0, 1], the shape of ``scores``.
     """
-    odds = log_odds(np.asarray(scores, dtype=np.float64), calibration)
+    odds = LOG_ODDS[calibration.kind](np.asarray(scores, dtype=np.float64), calibration.parameters)
     if prior is not None:
         odds = odds + _logit(prior) - _logit(calibration.prior)
     return np.asarray(0.5 * (1.0 + np.tanh(0.5 * odds)))
 
 
-def log_odds(scores: Float64s, calibration: Probability) -> Float64s:
-    """Log-odds of a match at the calibration's own prior, the shape of ``scores``."""
-    parameters = calibration.parameters
-    if calibration.kind == "platt":
-        return np.asarray(scores * parameters["slope"] + parameters["intercept"])
-    if calibration.kind == "temperature":
-        return np.asarray((scores - parameters["offset"]) / parameters["temperature"])
-    return np.asarray(
-        np.interp(scores, np.atleast_1d(parameters["scores"]), np.atleast_1d(parameters["log_odds"]))
-    )
-
-
 def _logit(p: float) -> float:
     return float(np.log(p) - np.log1p(-p))
+
+
+def _platt(scores: Float64s, parameters: Parameters) -> Float64s:
+    return np.asarray(scores * parameters["slope"] + parameters["intercept"])
+
+
+def _temperature(scores: Float64s, parameters: Parameters) -> Float64s:
+    return np.asarray((scores - parameters["offset"]) / parameters["temperature"])
+
+
+def _isotonic(scores: Float64s, parameters: Parameters) -> Float64s:
+    points, odds = np.atleast_1d(parameters["scores"]), np.atleast_1d(parameters["log_odds"])
+    return np.asarray(np.interp(scores, points, odds))
+
+
+LOG_ODDS: dict[str, Callable[[Float64s, Parameters], Float64s]] = {
+    "platt": _platt,
+    "temperature": _temperature,
+    "isotonic": _isotonic,
+}
+"""From scores to log-odds of a match at the calibration's own prior."""

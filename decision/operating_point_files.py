@@ -1,4 +1,4 @@
-"""Operating points as files: the point, and beside it the cohort that a density score needs."""
+"""Operating points as files: the point, and beside it the cohort if its score needs one."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from api_schemas.operating_point import OperatingPoint
-from common.errors import BundleError, InputError
-from decision.scorers import Scorer, scorer_of
+from common.errors import InputError
+from decision.errors import check_model
+from decision.scorers import Scorer, needs_cohort, open_scorer
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.files import read_embeddings, save_embeddings
 from embeddings.hashes import cohort_hash
@@ -16,13 +17,13 @@ from embeddings.hashes import cohort_hash
 
 @dataclass(frozen=True)
 class SavedPoint:
-    """An operating point with its cohort; None for the score kind cosine."""
+    """An operating point with its cohort; None for a score that needs none."""
 
     point: OperatingPoint
     cohort: EmbeddingSet | None
 
     def save(self, path: Path) -> None:
-        """Write the cohort, then the point: a point that is there has its cohort."""
+        """Write the cohort, then the point: no point on disk lacks its cohort."""
         if self.cohort is not None:
             save_embeddings(self.cohort, cohort_path(path))
         self.point.save(path)
@@ -30,7 +31,7 @@ class SavedPoint:
     @property
     def scorer(self) -> Scorer:
         """The score that this point thresholds."""
-        return scorer_of(self.point.score, None if self.cohort is None else self.cohort.vectors)
+        return open_scorer(self.point.score, None if self.cohort is None else self.cohort.vectors)
 
 
 def cohort_path(point: Path) -> Path:
@@ -41,7 +42,7 @@ def cohort_path(point: Path) -> Path:
 def read_point(path: Path) -> SavedPoint:
     """Read a point and its cohort; raises InputError when either is missing, damaged or the wrong one."""
     point = OperatingPoint.load(path)
-    if point.score.kind == "cosine":
+    if not needs_cohort(point.score):
         return SavedPoint(point, None)
     cohort = read_embeddings(cohort_path(path))
     if cohort_hash(cohort.vectors) != point.score.cohort_sha256:
@@ -49,13 +50,9 @@ def read_point(path: Path) -> SavedPoint:
     return SavedPoint(point, cohort)
 
 
-def points_of_model(files: Sequence[Path], model_hash: str) -> list[SavedPoint]:
-    """Read points; raises BundleError for one of another model."""
+def read_points_of_model(files: Sequence[Path], model_hash: str) -> list[SavedPoint]:
+    """Read points with their cohorts; raises OtherModel for a point of another model."""
     points = [read_point(file) for file in files]
     for file, saved in zip(files, points, strict=True):
-        if saved.point.model_hash != model_hash:
-            raise BundleError(
-                f"{file} belongs to model {saved.point.model_hash[:12]}, the bundle to {model_hash[:12]}: "
-                "calibrate again with this model."
-            )
+        check_model(saved.point, model_hash, file)
     return points

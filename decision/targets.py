@@ -1,15 +1,41 @@
-"""What a threshold is asked to do, as flags of a command."""
+"""Targets of a threshold: which endpoint each decides, and how flags of a command name one."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from typing import Literal
 
-from api_schemas.operating_point import Aggregate, Target, TargetKind
+from api_schemas.operating_point import Aggregate, OperatingPoint, Target, TargetKind
 from common.errors import ConfigError
 
+Endpoint = Literal["verify", "match"]
+ENDPOINTS: tuple[Endpoint, ...] = ("verify", "match")
+ENDPOINT_OF_TARGET: dict[TargetKind, Endpoint] = {
+    "far": "verify",
+    "fpir": "match",
+    "frr": "verify",
+    "eer": "verify",
+    "cost": "verify",
+}
 
-def share_target(kind: TargetKind, value: float, confidence: float) -> Target:
-    """A target that is a share in (0, 1); raises ConfigError otherwise."""
+
+def get_endpoint(target: Target) -> Endpoint:
+    """What a point with this target decides: ``match`` (1:N) for FPIR, ``verify`` (1:1) otherwise."""
+    return ENDPOINT_OF_TARGET[target.kind]
+
+
+def select_active(points: Iterable[OperatingPoint]) -> dict[Endpoint, str | None]:
+    """The id of the first point for each endpoint, or None."""
+    active: dict[Endpoint, str | None] = dict.fromkeys(ENDPOINTS)
+    for point in points:
+        endpoint = get_endpoint(point.target)
+        active[endpoint] = active[endpoint] or point.id
+    return active
+
+
+def build_rate_target(kind: TargetKind, value: float, confidence: float) -> Target:
+    """A target that is a rate in (0, 1); raises ConfigError otherwise."""
     if not 0 < value < 1:
         raise ConfigError(
             f"the target {kind.upper()} must be between 0 and 1 (1 % is 0.01), found {value:g}."
@@ -17,7 +43,7 @@ def share_target(kind: TargetKind, value: float, confidence: float) -> Target:
     return Target(kind=kind, value=value, confidence=confidence)
 
 
-def one_target(
+def build_target(
     confidence: float,
     *,
     far: float | None = None,
@@ -27,24 +53,24 @@ def one_target(
     cost: tuple[float, float, float] | None = None,
     aggregate: Aggregate = "nearest",
 ) -> Target:
-    """The one target that was given; raises ConfigError for none, several, a share outside (0, 1), or an
-    aggregate of pairs."""
+    """The one target that was given; raises ConfigError for none, several, a rate outside (0, 1), or an
+    aggregate of a target over pairs."""
     if not 0.5 <= confidence < 1:
         raise ConfigError(f"confidence must be at least 0.5 and below 1, found {confidence:g}.")
     flags: dict[TargetKind, float | None] = {"far": far, "fpir": fpir, "frr": frr}
-    given = [share_target(kind, value, confidence) for kind, value in flags.items() if value is not None]
+    given = [build_rate_target(kind, value, confidence) for kind, value in flags.items() if value is not None]
     if eer:
         given.append(Target(kind="eer", confidence=confidence))
     if cost is not None:
         given.append(Target(kind="cost", confidence=confidence, cost_parameters=_cost_parameters(cost)))
     if len(given) != 1:
         raise ConfigError(f"give exactly one target (FAR, FPIR, FRR, EER or cost), found {len(given)}.")
-    if aggregate != "nearest" and given[0].kind != "fpir":
+    if aggregate != "nearest" and get_endpoint(given[0]) != "match":
         raise ConfigError(f"the aggregate {aggregate} is of a 1:N search: it needs a target FPIR.")
     return given[0].model_copy(update={"aggregate": aggregate})
 
 
-def costs(text: str) -> tuple[float, float, float]:
+def parse_costs(text: str) -> tuple[float, float, float]:
     """The three numbers of ``--cost``; raises ConfigError for anything else."""
     try:
         false_match, false_non_match, prior = (float(part) for part in text.split(","))
@@ -65,16 +91,17 @@ def _cost_parameters(cost: tuple[float, float, float]) -> dict[str, float]:
     return {"cost_false_match": false_match, "cost_false_non_match": false_non_match, "prior": prior}
 
 
-def chosen_targets(far: float | None, fpir: float | None) -> dict[TargetKind, float]:
+def select_given_targets(far: float | None, fpir: float | None) -> dict[TargetKind, float]:
     """The targets that were given as flags; an empty dictionary leaves the choice to the configuration."""
     flags: dict[TargetKind, float | None] = {"far": far, "fpir": fpir}
     given = {kind: value for kind, value in flags.items() if value is not None}
     for kind, value in given.items():
-        share_target(kind, value, 0.95)
+        build_rate_target(kind, value, 0.95)
     return given
 
 
-def name_of(target: Target) -> str:
+def name_target(target: Target) -> str:
     """A readable default name, e.g. ``far-1%``."""
-    rule = "" if target.aggregate == "nearest" else "-mean"
+    # "mean_of_class" is called "-mean"
+    rule = "" if target.aggregate == "nearest" else f"-{target.aggregate.partition('_')[0]}"
     return target.kind if target.value is None else f"{target.kind}-{100 * target.value:g}%{rule}"

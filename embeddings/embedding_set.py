@@ -51,7 +51,7 @@ class EmbeddingSet:
         Raises:
             InputError: wrong shape or length, NaN, infinity, a zero row, repeated ids; names the row.
         """
-        return cls.from_units(unit_rows(embeddings, source), labels, ids, metadata, source)
+        return cls.from_units(normalise_rows(embeddings, source), labels, ids, metadata, source)
 
     @classmethod
     def from_units(
@@ -108,7 +108,7 @@ class EmbeddingSet:
         return self.subset(np.isin(self.labels, np.asarray(classes, dtype=np.str_)))
 
 
-def unit_rows(embeddings: ArrayLike, source: str = "embeddings", first_row: int = 0) -> UnitVectors:
+def normalise_rows(embeddings: ArrayLike, source: str = "embeddings", first_row: int = 0) -> UnitVectors:
     """Float32 [n, d] unit rows from any real [n, d]; raises InputError naming the first bad row.
 
     ``first_row`` is what the first row here is called, for who brings rows block by block.

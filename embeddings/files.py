@@ -20,7 +20,7 @@ from common.array_types import Float32s
 from common.atomic_files import write_atomically
 from common.errors import InputError
 from common.progress import Track, silent
-from embeddings.embedding_set import EmbeddingSet, unit_rows
+from embeddings.embedding_set import EmbeddingSet, normalise_rows
 from embeddings.npy import array_blocks, array_header, read_array, refusing_damage, whole_array
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class EmbeddingFile:
         for block in track(self.blocks(), "reading", -(-self.rows // BLOCK_ROWS)):
             if block.shape[1:] != shape[1:] or done + len(block) > self.rows:
                 raise InputError(f"{self.path} is damaged: it holds other rows than it says.")
-            vectors[done : done + len(block)] = unit_rows(block, str(self.path), first_row=done)
+            vectors[done : done + len(block)] = normalise_rows(block, str(self.path), first_row=done)
             done += len(block)
         if done < self.rows:
             raise InputError(f"{self.path} is damaged: it ends before row {self.rows - 1}.")

@@ -15,34 +15,41 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from api_schemas.base import first_problem
-from api_schemas.config import IndexConfig
+from api_schemas.build_config import IndexConfig
 from api_schemas.manifest import (
+    COHORT_FILE,
+    COHORT_LABELS_FILE,
+    CONFIG_FILE,
+    ENCODER_FILE,
+    INDEX_FILE,
+    ITEMS_FILE,
     MANIFEST_FILE,
+    POINTS_FOLDER,
+    PREPROCESSING_FILE,
+    README_FILE,
+    REPORT_FILE,
+    TOKENIZER_FILE,
+    VECTORS_FILE,
     ActiveOperatingPoints,
     EncoderFiles,
     Manifest,
 )
-from api_schemas.operating_point import VERIFY_TARGETS, OperatingPoint
+from api_schemas.operating_point import OperatingPoint
 from api_schemas.report import Report
 from common.array_types import UnitVectors
 from common.errors import BundleError, InputError
 from common.progress import Track, silent
-from decision.decider import item_densities
-from decision.scorers import Scorer, scorer_of
+from decision.decider import Decider, compute_densities
+from decision.errors import check_model
+from decision.scorers import needs_cohort, open_scorer
+from decision.targets import ENDPOINT_OF_TARGET, Endpoint, get_endpoint
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.hashes import data_hash
 from index.engines.self_recall import TOLERATED
-from index.search.generation import INDEX_FILE, ITEMS_FILE, VECTORS_FILE, Generation
-from index.verified_files import Checked, check_files, durable_entries, publish
+from index.search.generation import Generation
+from index.verified_files import HashCache, check_files, fsync_and_hash, publish
 
-COHORT_FILE = "cohort.npy"
-COHORT_LABELS_FILE = "cohort_labels.parquet"
-REPORT_FILE = "report.json"
-CONFIG_FILE = "config.yaml"
-README_FILE = "README.md"
-POINTS_FOLDER = "operating_points"
-ENCODER_FILES = ("encoder.onnx", "preprocessing.json", "tokenizer.json")
-NEEDED = (VECTORS_FILE, ITEMS_FILE, INDEX_FILE, CONFIG_FILE)
+REQUIRED_FILES = (VECTORS_FILE, ITEMS_FILE, INDEX_FILE, CONFIG_FILE)
 
 
 @dataclass(frozen=True)
@@ -53,11 +60,11 @@ class Bundle:
     manifest: Manifest
     points: Mapping[str, OperatingPoint]
 
-    def scorer(self, point: OperatingPoint) -> Scorer:
-        """The score a point thresholds; BundleError if its cohort is another one."""
-        if point.score.kind == "cosine":
-            return scorer_of(point.score, None)
-        return _scorer(point, _read_cohort(self.path, self.manifest))
+    def build_decider(self, point: OperatingPoint) -> Decider:
+        """A point ready to be applied; BundleError if it is of another model or its cohort another one."""
+        check_model(point, self.manifest.model_hash)
+        cohort = _read_cohort(self.path, self.manifest) if needs_cohort(point.score) else None
+        return _build_decider(point, cohort)
 
     def generation(self) -> Generation:
         """Vectors, items and engine, memory-mapped."""
@@ -74,7 +81,7 @@ def write_bundle(
     index_config: IndexConfig,
     report: Report | None,
     operating_points: Sequence[OperatingPoint],
-    active: Mapping[str, str | None],
+    active: Mapping[Endpoint, str | None],
     reasons: Sequence[str],
     config_yaml: str,
     cohort: EmbeddingSet | None = None,
@@ -101,14 +108,15 @@ def write_bundle(
         BundleError: an operating point of another model, or an active id that is not among the points.
     """
     out = out.absolute()
-    refuse_foreign(out, name)
+    check_replaceable(out, name)
     _check_points(operating_points, active, model_hash)
     now = datetime.now(UTC)
     folder = out.with_name(f".{out.name}.{secrets.token_hex(4)}.tmp")
     folder.mkdir(parents=True)
     try:
-        scorers = [_scorer(point, None if cohort is None else cohort.vectors) for point in operating_points]
-        densities = item_densities(operating_points, scorers, items.vectors)
+        cohort_vectors = None if cohort is None else cohort.vectors
+        deciders = [_build_decider(point, cohort_vectors) for point in operating_points]
+        densities = compute_densities(deciders, items.vectors)
         if vectors_file is not None:
             vectors_file.rename(folder / VECTORS_FILE)
         generation = Generation.build(items, index_config, densities, track)
@@ -138,7 +146,7 @@ def write_bundle(
             operating_points=ActiveOperatingPoints(
                 verify=active.get("verify"), match=active.get("match"), reasons=list(reasons)
             ),
-            files=durable_entries(folder),
+            files=fsync_and_hash(folder),
         )
         manifest.save(folder / MANIFEST_FILE)
         publish(folder, out)
@@ -164,23 +172,23 @@ def read_manifest(path: Path) -> Manifest:
         raise BundleError(f"{file} is not a manifest this version reads: {where}: {what}.") from None
 
 
-def read_bundle(path: Path, checked: Checked | None = None) -> Bundle:
+def read_bundle(path: Path, hashes: HashCache | None = None) -> Bundle:
     """Check a bundle's files against its manifest, byte for byte, and read its operating points.
 
     Args:
-        checked: files that were hashed before and have not changed since are not hashed again.
+        hashes: files that were hashed before and have not changed since are not hashed again.
 
     Raises:
         BundleError: names the file that is missing, changed or leads outside, or the point that is foreign.
     """
     manifest = read_manifest(path)
-    needed = [*NEEDED]
+    required = [*REQUIRED_FILES]
     if manifest.encoder is not None:
-        needed += [manifest.encoder.network, manifest.encoder.preprocessing, *manifest.encoder.others]
-    for name in needed:
+        required += [manifest.encoder.network, manifest.encoder.preprocessing, *manifest.encoder.others]
+    for name in required:
         if name not in manifest.files:
             raise BundleError(f"{path / MANIFEST_FILE} lists no {name}, which every such bundle has.")
-    check_files(path, manifest.files, checked)
+    check_files(path, manifest.files, hashes)
     points = {}
     for name in sorted(manifest.files):
         if name.startswith(f"{POINTS_FOLDER}/"):
@@ -220,8 +228,8 @@ def verify_bundle(path: Path, track: Track = silent) -> Manifest:
     if COHORT_FILE in manifest.files:
         _read_cohort(path, manifest)
     for point in bundle.points.values():
-        bundle.scorer(point)
-    lost = generation.lost_rows(track)
+        bundle.build_decider(point)
+    lost = generation.find_lost_rows(track)
     audit = manifest.index.self_recall
     not_probed = 0 if audit is None else manifest.counts.distinct_vectors - audit.probed
     if len(lost) > TOLERATED * not_probed:
@@ -232,8 +240,8 @@ def verify_bundle(path: Path, track: Track = silent) -> Manifest:
     return manifest
 
 
-def refuse_foreign(out: Path, name: str) -> None:
-    """Only a bundle of the same name may be replaced; whoever works long first asks before that.
+def check_replaceable(out: Path, name: str) -> None:
+    """Only a bundle of the same name may be replaced; to be called before long work, too.
 
     Raises:
         InputError: something else lies at ``out``.
@@ -255,29 +263,26 @@ def refuse_foreign(out: Path, name: str) -> None:
 
 
 def _check_points(
-    points: Sequence[OperatingPoint], active: Mapping[str, str | None], model_hash: str
+    points: Sequence[OperatingPoint], active: Mapping[Endpoint, str | None], model_hash: str
 ) -> None:
     by_id = {point.id: point for point in points}
     if len(by_id) != len(points):
         raise BundleError("two operating points have the same id: give each its own.")
     for point in points:
-        if point.model_hash != model_hash:
-            raise BundleError(
-                f"operating point '{point.name}' belongs to model {point.model_hash[:12]}, the bundle to "
-                f"{model_hash[:12]}: calibrate again with this model."
-            )
-    for verb, kinds in (("verify", VERIFY_TARGETS), ("match", ("fpir",))):
-        chosen = active.get(verb)
-        if chosen is None:
+        check_model(point, model_hash)
+    for endpoint, point_id in active.items():
+        if point_id is None:
             continue
-        if chosen not in by_id:
+        if point_id not in by_id:
             raise BundleError(
-                f"the operating point '{chosen}' that is to decide {verb} is not in the bundle."
+                f"the operating point '{point_id}' that is to decide {endpoint} is not in the bundle."
             )
-        if by_id[chosen].target.kind not in kinds:
+        point = by_id[point_id]
+        if get_endpoint(point.target) != endpoint:
+            kinds = [kind for kind, decides in ENDPOINT_OF_TARGET.items() if decides == endpoint]
             raise BundleError(
-                f"operating point '{by_id[chosen].name}' has the target {by_id[chosen].target.kind}, "
-                f"{verb} is decided by {' or '.join(kinds)}."
+                f"operating point '{point.name}' has the target {point.target.kind}, "
+                f"{endpoint} is decided by {' or '.join(kinds)}."
             )
 
 
@@ -293,18 +298,19 @@ def _read_cohort(path: Path, manifest: Manifest) -> UnitVectors | None:
     return cohort
 
 
-def _scorer(point: OperatingPoint, cohort: UnitVectors | None) -> Scorer:
+def _build_decider(point: OperatingPoint, cohort: UnitVectors | None) -> Decider:
     try:
-        return scorer_of(point.score, cohort)
+        return Decider(point, open_scorer(point.score, cohort))
     except InputError as error:
         raise BundleError(f"operating point '{point.name}': {error}") from None
 
 
 def _copy_encoder(source: Path, folder: Path) -> EncoderFiles:
-    for name in ENCODER_FILES[:2]:
+    for name in (ENCODER_FILE, PREPROCESSING_FILE):
         if not (source / name).is_file():
             raise InputError(f"{source} has no {name}: an encoder is exported there first.")
-    for name in ENCODER_FILES:
-        if (source / name).is_file():
-            shutil.copyfile(source / name, folder / name)
-    return EncoderFiles(others=[name for name in ENCODER_FILES[2:] if (source / name).is_file()])
+        shutil.copyfile(source / name, folder / name)
+    others = [name for name in (TOKENIZER_FILE,) if (source / name).is_file()]
+    for name in others:
+        shutil.copyfile(source / name, folder / name)
+    return EncoderFiles(others=others)

@@ -1,4 +1,4 @@
-"""Folders whose files are on disk and are what they were: written, published and checked."""
+"""Folders of files with checksums: made durable, published under a name, and verified."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from common.atomic_files import fsync_folder, sha256_of_file, write_atomically
 from common.errors import BundleError
 
 
-class Checked:
-    """Remembers, in a data folder, which files were hashed: by path, size, time and inode."""
+class HashCache:
+    """The hashes of files that were verified before, by path, size, time and inode; kept in a data folder."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -24,7 +24,7 @@ class Checked:
         except (OSError, ValueError):
             self._known = {}
 
-    def sha256(self, file: Path) -> str:
+    def get_sha256(self, file: Path) -> str:
         """The file's SHA-256: remembered if the file is the same, computed otherwise."""
         state = file.stat()
         now = [state.st_size, state.st_mtime_ns, state.st_ino, state.st_dev]
@@ -37,12 +37,12 @@ class Checked:
         return digest
 
     def save(self) -> None:
-        """Keep what was hashed for the next start; files that are gone are forgotten."""
-        here = {name: state for name, state in self._known.items() if Path(name).exists()}
-        write_atomically(self._file, json.dumps(here, indent=1).encode())
+        """Keep the hashes for the next start, without those of files that are gone."""
+        present = {name: state for name, state in self._known.items() if Path(name).exists()}
+        write_atomically(self._file, json.dumps(present, indent=1).encode())
 
 
-def check_files(folder: Path, files: Mapping[str, FileEntry], checked: Checked | None = None) -> None:
+def check_files(folder: Path, files: Mapping[str, FileEntry], hashes: HashCache | None = None) -> None:
     """Compare files with their entries, byte for byte.
 
     Raises:
@@ -59,15 +59,15 @@ def check_files(folder: Path, files: Mapping[str, FileEntry], checked: Checked |
             raise BundleError(
                 f"{file} has {size} bytes, the manifest says {entry.size}: the file was changed."
             )
-        digest = sha256_of_file(file) if checked is None else checked.sha256(file)
+        digest = sha256_of_file(file) if hashes is None else hashes.get_sha256(file)
         if digest != entry.sha256:
             raise BundleError(
                 f"{file} is not the file the manifest describes (SHA-256 differs): it was changed."
             )
 
 
-def durable_entries(folder: Path) -> dict[str, FileEntry]:
-    """Hash every file of a folder, and make each durable on the way."""
+def fsync_and_hash(folder: Path) -> dict[str, FileEntry]:
+    """Make every file of a folder durable, and hash it."""
     files = {}
     for file in sorted(folder.rglob("*")):
         if file.is_file():
@@ -81,7 +81,7 @@ def durable_entries(folder: Path) -> dict[str, FileEntry]:
 
 
 def publish(folder: Path, out: Path) -> None:
-    """Give a finished folder its name; what was there before is removed. A crash leaves the old or none."""
+    """Rename a finished folder; what was there before is removed. A crash leaves the old or none."""
     fsync_folder(folder)
     old = out.with_name(f".{out.name}.{secrets.token_hex(4)}.old")
     replaces = out.exists()

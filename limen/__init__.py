@@ -1,4 +1,4 @@
-"""Limen: train embeddings, measure one threshold, freeze it with its proof, serve the decision.
+"""Limen: train embeddings, measure how evenly one threshold holds, freeze it with its proof, serve it.
 
 report = limen.evaluate(embeddings, labels)
 point = limen.calibrate(embeddings, labels, target_far=0.01)
@@ -8,10 +8,11 @@ gallery.match(vectors)
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from common.errors import LimenError
+from common.errors import CalibrationRefused, InputError, LimenError
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -20,7 +21,30 @@ if TYPE_CHECKING:
     from api_schemas.report import Report
     from index.gallery.gallery import Gallery
 
-__all__ = ["LimenError", "calibrate", "evaluate", "open_bundle"]
+__all__ = [
+    "CalibrationRefused",
+    "Gallery",
+    "InputError",
+    "LimenError",
+    "OperatingPoint",
+    "Report",
+    "calibrate",
+    "evaluate",
+    "open_bundle",
+]
+
+if not TYPE_CHECKING:
+    _LAZY = {
+        "Gallery": "index.gallery.gallery",
+        "OperatingPoint": "api_schemas.operating_point",
+        "Report": "api_schemas.report",
+    }
+
+    def __getattr__(name: str) -> object:
+        """Import a class when it is first used, so that importing limen stays quick."""
+        if name in _LAZY:
+            return getattr(import_module(_LAZY[name]), name)
+        raise AttributeError(f"module 'limen' has no attribute {name!r}")
 
 
 def evaluate(
@@ -31,30 +55,31 @@ def evaluate(
     unknown: ArrayLike | None = None,
     model: str = "unnamed",
 ) -> Report:
-    """Measure retrieval, verification, identification and threshold consistency; all pairs, exact.
+    """Measure retrieval, verification, identification and threshold consistency, exactly, over all pairs.
 
     Args:
-        embeddings: float [n, d]; rows are normalised here.
+        embeddings: float [n, d]; rows are normalised.
         labels: [n], integers or text.
         exclude_same: [n]; pairs that share this value (a camera, a session) are left out.
         unknown: float [m, d], queries whose classes are not among ``labels``.
-        model: what the model is called.
+        model: name of the model.
 
     Raises:
-        LimenError: data that cannot be used; the message names the row.
+        InputError: data that cannot be used; the message names the row.
     """
     from embeddings.embedding_set import EmbeddingSet
     from embeddings.hashes import vectors_model_hash
-    from evaluation.evaluate import evaluate as measure
+    from evaluation.evaluate import evaluate_embeddings
 
     columns: dict[str, Any] = {} if exclude_same is None else {"exclude_same": exclude_same}
     items = EmbeddingSet.from_arrays(embeddings, labels, metadata=columns)
-    strangers = None
+    unknown_queries = None
     if unknown is not None:
-        strangers = EmbeddingSet.from_arrays(unknown, ["unknown"] * len(unknown), source="unknown")  # type: ignore[arg-type]
-    return measure(
+        rows = len(unknown)  # type: ignore[arg-type]
+        unknown_queries = EmbeddingSet.from_arrays(unknown, ["unknown"] * rows, source="unknown")
+    return evaluate_embeddings(
         items,
-        unknown=strangers,
+        unknown=unknown_queries,
         exclude_same=None if exclude_same is None else "exclude_same",
         model_hash=vectors_model_hash(model, items.dimension),
         split="all",
@@ -79,26 +104,27 @@ def calibrate(
     """Choose a threshold that meets one target with confidence over classes, and prove it on halvings.
 
     Args:
-        embeddings: float [n, d]; rows are normalised here.
+        embeddings: float [n, d]; rows are normalised.
         labels: [n], integers or text.
-        target_far, target_fpir, target_frr: a share in (0, 1); exactly one of these or the next two.
-        eer: where FAR equals FRR.
+        target_far, target_fpir, target_frr: a fraction in (0, 1); give exactly one of these or the next two.
+        eer: the threshold where FAR equals FRR.
         cost: of a false match and of a false non-match, and the prior of a genuine pair.
         score: the kind of score to threshold; ``auto`` takes the more consistent one.
         aggregate: of an FPIR target, how several items of a class make one score.
         confidence: of the one-sided upper bound that must meet the target.
         name: the point's name; made from the target unless given.
-        model: what the model is called; a bundle of these vectors must use the same name.
+        model: name of the model; a bundle of these vectors must have the same name.
 
     Raises:
-        LimenError: data that cannot be used, or that cannot support the target (CalibrationRefused).
+        InputError: data that cannot be used; the message names the row.
+        CalibrationRefused: the data cannot support the target; the message says what would.
     """
-    from decision.targets import name_of, one_target
+    from decision.targets import build_target, name_target
     from embeddings.embedding_set import EmbeddingSet
     from embeddings.hashes import vectors_model_hash
     from evaluation.calibration.calibrate import calibrate as choose
 
-    target = one_target(
+    target = build_target(
         confidence,
         far=target_far,
         fpir=target_fpir,
@@ -113,13 +139,13 @@ def calibrate(
         target,
         score=score,
         confidence=confidence,
-        name=name or name_of(target),
+        name=name or name_target(target),
         model_hash=vectors_model_hash(model, items.dimension),
     ).point
 
 
 def open_bundle(path: str | Path) -> Gallery:
-    """Open a bundle for ``search``, ``match`` and ``verify`` in this process; LimenError if it is damaged."""
+    """Open a bundle for ``search``, ``match`` and ``verify`` in this process; raises BundleError."""
     from index.gallery.gallery import Gallery
 
     return Gallery.open(Path(path))

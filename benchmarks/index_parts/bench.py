@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
+from unittest.mock import patch
 
 import faiss
 import numpy as np
 
-from api_schemas.config import IndexConfig
+from api_schemas.build_config import IndexConfig
 from benchmarks.index_parts.measure import EFFORTS, Ask, K
 from common.array_types import Bools, Int64s, UnitVectors
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.hashes import vectors_model_hash
-from index.bundle import write_bundle
-from index.engines.hnsw import HnswEngine, beam_for
+from index import bundle
+from index.engines.hnsw import HnswEngine, HnswSq8Engine, default_beam
 from index.gallery.gallery import Gallery
-from index.search.gallery_view import View
+from index.search.gallery_view import GalleryView
 
 
-def clustered(n: int, dim: int, queries: int, seed: int = 0) -> tuple[UnitVectors, UnitVectors, Int64s]:
-    """Unit rows, queries of the same law, and each row's centre."""
+def draw_clustered(n: int, dim: int, queries: int, seed: int = 0) -> tuple[UnitVectors, UnitVectors, Int64s]:
+    """Unit rows, queries of the same distribution, and each row's centre."""
     rng = np.random.default_rng(seed)
     centres = rng.normal(size=(max(1, n // 20), dim)).astype(np.float32)
     centres /= np.linalg.norm(centres, axis=1, keepdims=True)
@@ -42,15 +44,15 @@ class Bench:
 
     def __init__(self, rows: int, dim: int, m: int, breadth: int, folder: Path) -> None:
         self.folder, self.m, self.breadth = folder, m, breadth
-        self.rows, self.queries, self.label = clustered(rows, dim, 1_000)
+        self.rows, self.queries, self.label = draw_clustered(rows, dim, 1_000)
         faiss.omp_set_num_threads(2)
         kept = folder / f"truth-{rows}.npy"
         if not kept.exists():
             np.save(kept, faiss.knn(self.queries, self.rows, K, metric=faiss.METRIC_INNER_PRODUCT)[1])
         self.truth = np.load(kept)
-        self.graph, self.graph_seconds = self._graph()
+        self.graph, self.graph_seconds = self._build_graph()
 
-    def _graph(self) -> tuple[Any, float]:
+    def _build_graph(self) -> tuple[Any, float]:
         """The bare graph, built as FAISS is meant to be used: everything in one call."""
         file = self.folder / f"bare-{len(self.rows)}-{self.m}-{self.breadth}.faiss"
         took = file.with_suffix(".json")
@@ -63,7 +65,9 @@ class Bench:
             faiss.write_index(graph, str(file))
         return faiss.read_index(str(file)), float(json.loads(took.read_text()))
 
-    def bundle(self, kind: str, rows: UnitVectors | None = None, ours: bool = False) -> tuple[Path, float]:
+    def write_bundle(
+        self, kind: str, rows: UnitVectors | None = None, ours: bool = False
+    ) -> tuple[Path, float]:
         """A bundle, and the seconds from arrays to files on disk; ``ours`` builds the graph anew."""
         vectors = self.rows if rows is None else rows
         path = (
@@ -78,44 +82,35 @@ class Bench:
         items = EmbeddingSet(
             vectors, labels, np.arange(n).astype(np.str_), {"meta": rng.integers(0, 10_000, n)}
         )
-        graph = kind in ("hnsw", "hnsw_sq8")
+        graph = next((engine for engine in (HnswEngine, HnswSq8Engine) if engine.kind == kind), None)
         settings = {"kind": kind} | ({"m": self.m, "ef_construction": self.breadth} if graph else {})
-        taken = graph and rows is None and not ours
-        build = HnswEngine.build
-        if taken:
-            HnswEngine.build = classmethod(self._taken)  # type: ignore[assignment,method-assign]
+        reuses_graph = graph is not None and rows is None and not ours
         faiss.omp_set_num_threads(2)
         start = process_time()
-        write_bundle(
-            path,
-            name="benchmark",
-            items=items,
-            model_hash=vectors_model_hash("benchmark", vectors.shape[1]),
-            encoder_folder=None,
-            index_config=IndexConfig.model_validate(settings),
-            report=None,
-            operating_points=[],
-            active={},
-            reasons=[],
-            config_yaml="",
-        )
-        seconds = process_time() - start + (self.graph_seconds if taken else 0.0)
-        HnswEngine.build = build  # type: ignore[method-assign]
+        with patch.object(graph, "build", classmethod(self._reuse_graph)) if reuses_graph else nullcontext():
+            bundle.write_bundle(
+                path,
+                name="benchmark",
+                items=items,
+                model_hash=vectors_model_hash("benchmark", vectors.shape[1]),
+                encoder_folder=None,
+                index_config=IndexConfig.model_validate(settings),
+                report=None,
+                operating_points=[],
+                active={},
+                reasons=[],
+                config_yaml="",
+            )
+        seconds = process_time() - start + (self.graph_seconds if reuses_graph else 0.0)
         took.write_text(json.dumps(seconds))
         return path, seconds
 
-    def _taken(
-        self,
-        cls: type[HnswEngine],
-        vectors: UnitVectors,
-        rows: Any,
-        config: IndexConfig,
-        kind: Any,
-        track: Any,
+    def _reuse_graph(
+        self, cls: type[HnswEngine], vectors: UnitVectors, rows: Any, config: IndexConfig, track: Any
     ) -> HnswEngine:
         """The bare graph as an engine, its rows brought to 8 bits for ``hnsw_sq8``."""
         index = self.graph
-        if kind == "hnsw_sq8":
+        if cls is HnswSq8Engine:
             quantizer = faiss.ScalarQuantizer.QT_8bit
             index = faiss.IndexHNSWSQ(vectors.shape[1], quantizer, self.m, faiss.METRIC_INNER_PRODUCT)
             index.train(vectors[:100_000])
@@ -124,12 +119,12 @@ class Bench:
         parameters = {
             "m": config.m,
             "ef_construction": config.ef_construction,
-            "ef_search": beam_for(len(vectors)),
+            "ef_search": default_beam(len(vectors)),
         }
-        return cls(faiss.clone_index(index), kind, parameters)
+        return cls(faiss.clone_index(index), parameters)
 
 
-def opened(path: Path) -> tuple[Gallery, dict[str, Any]]:
+def open_gallery(path: Path) -> tuple[Gallery, dict[str, Any]]:
     """A gallery, how long it took to open, and what it says of itself."""
     start = perf_counter()
     gallery = Gallery.open(path)
@@ -147,12 +142,12 @@ def opened(path: Path) -> tuple[Gallery, dict[str, Any]]:
     }
 
 
-def gallery_ask(gallery: Gallery, dead: Bools | None = None) -> Ask:
+def build_gallery_ask(gallery: Gallery, dead: Bools | None = None) -> Ask:
     """Our search, decision included, as the gallery is set; ``dead`` rows are deleted before."""
-    main = gallery._view.main
+    main = gallery.view.main
     assert main is not None
     if dead is not None:
-        gallery._shown = View(main, main.alive(~dead))
+        gallery._items._view = GalleryView(main, main.build_live_rows(~dead))  # type: ignore[attr-defined]
 
     def ask(queries: UnitVectors) -> Int64s:
         found = gallery.search(queries, K, min_score=-1.0)
@@ -161,24 +156,24 @@ def gallery_ask(gallery: Gallery, dead: Bools | None = None) -> Ask:
     return ask
 
 
-def gallery_asks(gallery: Gallery) -> tuple[Callable[[int], Ask], list[int]]:
+def build_gallery_asks(gallery: Gallery) -> tuple[Callable[[int], Ask], list[int]]:
     """Our search at an effort, and the efforts there are: beams, numbers of cells, or 0 for ``flat``."""
-    main = gallery._view.main
+    main = gallery.view.main
     assert main is not None
     parameters = main.engine.parameters
     name = {"flat": "", "ivf_pq": "nprobe"}.get(main.engine.kind, "ef_search")
     cells = int(parameters.get("cells", 0))
-    efforts = {"": [0], "nprobe": [cells * share // 100 for share in range(4, 101, 4)]}
+    efforts = {"": [0], "nprobe": [cells * percent // 100 for percent in range(4, 101, 4)]}
 
     def at(effort: int) -> Ask:
         if name:
             parameters[name] = effort
-        return gallery_ask(gallery)
+        return build_gallery_ask(gallery)
 
     return at, efforts.get(name, list(EFFORTS))
 
 
-def bare_asks(index: Any) -> Callable[[int], Ask]:
+def build_bare_asks(index: Any) -> Callable[[int], Ask]:
     """FAISS itself on one of its own indexes."""
 
     def at(effort: int) -> Ask:

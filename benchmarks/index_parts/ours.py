@@ -9,7 +9,13 @@ from typing import Any
 import faiss
 import numpy as np
 
-from benchmarks.index_parts.bench import Bench, bare_asks, gallery_ask, gallery_asks, opened
+from benchmarks.index_parts.bench import (
+    Bench,
+    build_bare_asks,
+    build_gallery_ask,
+    build_gallery_asks,
+    open_gallery,
+)
 from benchmarks.index_parts.measure import K, rates, recall, resident, tuned
 from common.array_types import Int64s
 from index.items.item_table import ItemTable
@@ -19,13 +25,13 @@ ASKED = 200  # filtered searches that are timed, each with a filter of its own
 
 def search(bench: Bench, kind: str) -> dict[str, Any]:
     """A kind beside the bare graph, each at recall 0.95."""
-    path, took = bench.bundle(kind, ours=kind == "hnsw" and len(bench.rows) <= 200_000)
+    path, took = bench.write_bundle(kind, ours=kind == "hnsw" and len(bench.rows) <= 200_000)
     faiss.omp_set_num_threads(1)
     before = resident()
-    gallery, out = opened(path)
-    at, efforts = gallery_asks(gallery)
+    gallery, out = open_gallery(path)
+    at, efforts = build_gallery_asks(gallery)
     effort, ours = tuned(at, bench.queries, bench.truth, efforts)
-    bare_effort, bare = tuned(bare_asks(bench.graph), bench.queries, bench.truth)
+    bare_effort, bare = tuned(build_bare_asks(bench.graph), bench.queries, bench.truth)
     found = {
         "build s": round(took, 1),
         "bare build s": round(bench.graph_seconds, 1),
@@ -44,8 +50,8 @@ def search(bench: Bench, kind: str) -> dict[str, Any]:
 def filters(bench: Bench, kind: str) -> dict[str, Any]:
     """Milliseconds a query, how full answers are and how right, under filters of falling share."""
     faiss.omp_set_num_threads(1)
-    gallery, _ = opened(bench.bundle(kind)[0])
-    main = gallery._view.main
+    gallery, _ = open_gallery(bench.write_bundle(kind)[0])
+    main = gallery.view.main
     assert main is not None
     out: dict[str, Any] = {}
     for name, cases in filter_cases(main.items).items():
@@ -98,11 +104,11 @@ def deletes(bench: Bench, kind: str) -> dict[str, Any]:
     faiss.omp_set_num_threads(2)
     near = faiss.knn(bench.queries, bench.rows[living], K, metric=faiss.METRIC_INNER_PRODUCT)[1]
     faiss.omp_set_num_threads(1)
-    whole, less = (opened(bench.bundle(kind)[0])[0] for _ in range(2))
-    at, efforts = gallery_asks(whole)
+    whole, less = (open_gallery(bench.write_bundle(kind)[0])[0] for _ in range(2))
+    at, efforts = build_gallery_asks(whole)
     effort, all_there = tuned(at, bench.queries, bench.truth, efforts)
-    gallery_asks(less)[0](effort)
-    ask = gallery_ask(less, dead)
+    build_gallery_asks(less)[0](effort)
+    ask = build_gallery_ask(less, dead)
     out: dict[str, Any] = {"effort": effort, "recall": recall(ask, bench.queries, living[near])}
     return out | rates({"a tenth deleted": ask, "none deleted": all_there}, bench.queries, 3)
 
@@ -119,10 +125,10 @@ def duplicates(bench: Bench, kind: str) -> dict[str, Any]:
     start = process_time()
     graph.add(rows)
     bare_took = process_time() - start
-    path, took = bench.bundle(kind, rows)
-    gallery, out = opened(path)
+    path, took = bench.write_bundle(kind, rows)
+    gallery, out = open_gallery(path)
     chosen = rng.permutation(np.flatnonzero(~copies))[:5_000]
-    ours = gallery_ask(gallery)
+    ours = build_gallery_ask(gallery)
     kept = faiss.SearchParametersHNSW(efSearch=128)
     for name, top in (
         ("ours", ours(rows[chosen])[:, 0]),

@@ -12,7 +12,7 @@ from typing import Any
 import faiss
 import numpy as np
 
-from benchmarks.index_parts.bench import Bench, bare_asks, opened
+from benchmarks.index_parts.bench import Bench, build_bare_asks, open_gallery
 from benchmarks.index_parts.measure import Ask, K, rates, recall, tuned
 from benchmarks.index_parts.ours import filter_cases
 from common.array_types import Int64s, UnitVectors
@@ -22,7 +22,7 @@ def peers(bench: Bench, _: str) -> dict[str, Any]:
     """hnswlib and usearch with the same links and breadth, at recall 0.95, beside the bare graph."""
     out: dict[str, Any] = {}
     asks: dict[str, Ask] = {}
-    makes: dict[str, Callable[[int], Ask]] = {"bare": bare_asks(bench.graph)}
+    makes: dict[str, Callable[[int], Ask]] = {"bare": build_bare_asks(bench.graph)}
     out["bare"] = {"build s": round(bench.graph_seconds, 1)}
     for name, make in (("hnswlib", _hnswlib), ("usearch", _usearch)):
         try:
@@ -112,8 +112,8 @@ def edge(bench: Bench, kind: str) -> dict[str, Any]:
     except ImportError as error:
         return {"qdrant edge cannot be measured": str(error)}
     faiss.omp_set_num_threads(1)
-    gallery, _ = opened(bench.bundle(kind)[0])
-    main = gallery._view.main
+    gallery, _ = open_gallery(bench.write_bundle(kind)[0])
+    main = gallery.view.main
     assert main is not None
     shard = _shard(qdrant, bench, main.items, bench.folder / f"qdrant-{len(bench.rows)}")
     out: dict[str, Any] = {}

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from api_schemas.config import IndexConfig
+from api_schemas.build_config import IndexConfig
 from benchmarks.index_parts.measure import K
 from common.array_types import Float32s
-from embeddings.embedding_set import EmbeddingSet, unit_rows
+from embeddings.embedding_set import EmbeddingSet, normalise_rows
 from index.bundle import write_bundle
 from index.gallery.gallery import Gallery
 
@@ -22,7 +22,7 @@ def sift(kind: str) -> dict[str, Any]:
     folder = Path(os.environ.get("LIMEN_DATASETS", "../shared/data")) / "sift5k"
     if not folder.is_dir():
         return {"SIFT cannot be measured": f"{folder} is not here (LIMEN_DATASETS)"}
-    base, queries = (unit_rows(_read(folder / f"sift5k_{name}.fvecs")) for name in ("base", "query"))
+    base, queries = (normalise_rows(_read(folder / f"sift5k_{name}.fvecs")) for name in ("base", "query"))
     truth = queries.astype(np.float64) @ base.astype(np.float64).T
     tenth = np.sort(truth, axis=1)[:, -K]
     with tempfile.TemporaryDirectory() as scratch:

@@ -8,6 +8,7 @@ from html import escape
 from api_schemas.diagnosis import Diagnosis
 from api_schemas.operating_point import OperatingPoint
 from api_schemas.report import Report
+from decision.targets import get_endpoint
 from evaluation.report.charts import Chart
 from evaluation.report.palette import DARK, LIGHT
 from evaluation.report.svg import svg
@@ -83,9 +84,9 @@ def _head(report: Report) -> str:
 def _tiles(report: Report) -> list[str]:
     found, checked = report.consistency, report.verification
     ends = found.opis_ci
-    debiased = "no interval" if ends is None else f"95 % interval {ends[0]:.5f} to {ends[1]:.5f}"
+    compute_debiased_opis = "no interval" if ends is None else f"95 % interval {ends[0]:.5f} to {ends[1]:.5f}"
     return [
-        _tile("OPIS, debiased", _number(found.opis_debiased), debiased),
+        _tile("OPIS, debiased", _number(found.opis_debiased), compute_debiased_opis),
         _tile(
             "OPIS, plain",
             _number(found.opis),
@@ -174,8 +175,9 @@ def _points(points: Sequence[OperatingPoint]) -> str:
     rows = []
     for point in points:
         proof = point.proof or point.fit
-        measured = proof.fpir if point.target.kind == "fpir" else proof.far
-        missed = proof.fnir if point.target.kind == "fpir" else proof.frr
+        decides_match = get_endpoint(point.target) == "match"
+        measured = proof.fpir if decides_match else proof.far
+        missed = proof.fnir if decides_match else proof.frr
         target = point.target.kind.upper() + (
             f" {_percent(point.target.value)}" if point.target.value is not None else ""
         )

@@ -1,6 +1,6 @@
-"""One node for all rows that hold the same vector.
+"""Distinct vectors: one node for all rows that hold the same vector.
 
-Exact duplicates in an HNSW graph crowd out the links of other rows, which then cannot be found by any
+Exact duplicates in an HNSW graph displace the links of other rows, which then cannot be found by any
 search (qdrant pull request 10239; apache/lucene issue 13611). The engine therefore sees every distinct
 vector once, and a node leads to all its rows.
 """
@@ -21,19 +21,19 @@ HASH_ROWS = 1_024  # widened to 64 bits and multiplied within the cache
 
 @dataclass(frozen=True, eq=False)
 class Nodes:
-    """Which rows share a node.
+    """The nodes of an engine, and which rows share each.
 
     Attributes:
         node_of_row: int64 [n], each row's node.
         rows: int64 [n], the rows of node 0, of node 1, ..., in the order asked for within a node.
         starts: int64 [nodes + 1], where each node's rows start in ``rows``.
-        plain: every row is its own node, under the same number.
+        is_plain: every row is its own node, under the same number.
     """
 
     node_of_row: RowIndices
     rows: RowIndices
     starts: RowIndices
-    plain: bool
+    is_plain: bool
 
     @classmethod
     def from_node_of_row(cls, node_of_row: NDArray[np.integer], rank: NDArray[np.integer]) -> Nodes:
@@ -41,17 +41,17 @@ class Nodes:
         nodes = np.asarray(node_of_row, dtype=np.int64)
         n = len(nodes)
         if n and nodes[-1] == n - 1 and np.array_equal(nodes, np.arange(n)):
-            return cls(nodes, nodes, np.arange(n + 1), plain=True)
+            return cls(nodes, nodes, np.arange(n + 1), is_plain=True)
         rows = np.lexsort((rank, nodes))
         starts = np.zeros(int(nodes.max(initial=-1)) + 2, dtype=np.int64)
         np.cumsum(np.bincount(nodes), out=starts[1:])
-        return cls(nodes, rows, starts, plain=False)
+        return cls(nodes, rows, starts, is_plain=False)
 
     def __len__(self) -> int:
         return len(self.starts) - 1
 
     @cached_property
-    def shared(self) -> int:
+    def n_shared(self) -> int:
         """How many nodes have more than one row."""
         return int((np.diff(self.starts) > 1).sum())
 
@@ -65,7 +65,7 @@ class Nodes:
         Returns:
             int64 [q, w], -1 where there is no row.
         """
-        if self.plain:
+        if self.is_plain:
             return nodes
         valid = nodes >= 0
         safe = np.where(valid, nodes, 0)
@@ -84,7 +84,7 @@ class Nodes:
         return out
 
 
-def distinct(vectors: UnitVectors) -> tuple[RowIndices, RowIndices]:
+def find_distinct_vectors(vectors: UnitVectors) -> tuple[RowIndices, RowIndices]:
     """Rows that hold the first copy of each distinct vector, and the node of every row.
 
     Args:

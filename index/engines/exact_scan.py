@@ -1,4 +1,4 @@
-"""Exact search: every row that could be among the best, whatever the rounding of the fast product."""
+"""Exact search: every row that could be among the best k, whatever the rounding of the fast product."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import cast
 import faiss
 import numpy as np
 
-from common.array_types import Float32s, RowIndices, UnitVectors
+from common.array_types import RowIndices, UnitVectors
+from index.engines.engine import Candidates
 
 ROUNDING = 1e-5  # bound on |float32 product - kernel similarity| of unit rows
 SPARE = 16
 BLOCK_ROWS = 262_144
 
-Proposed = tuple[Float32s, RowIndices]
-Propose = Callable[[UnitVectors, int], Proposed]
+Propose = Callable[[UnitVectors, int], Candidates]
 
 
-def certain_top(propose: Propose, queries: UnitVectors, k: int, n: int) -> RowIndices:
+def propose_certain_top(propose: Propose, queries: UnitVectors, k: int, n: int) -> RowIndices:
     """Candidates that hold the true top k even if similarities are off by ``ROUNDING`` and ties abound.
 
     Args:
@@ -31,15 +31,15 @@ def certain_top(propose: Propose, queries: UnitVectors, k: int, n: int) -> RowIn
         int64 [q, w], -1 where there is none.
     """
     fetch = min(n, k + SPARE)
-    similarities, found = propose(queries, fetch)
+    similarities, rows = propose(queries, fetch)
     if fetch == n:
-        return found
+        return rows
     unsure = np.flatnonzero(similarities[:, k - 1] - similarities[:, -1] <= 2 * ROUNDING)
     if not len(unsure):
-        return found
-    wider = certain_top(propose, queries[unsure], fetch * 3, n)
+        return rows
+    wider = propose_certain_top(propose, queries[unsure], fetch * 3, n)
     out = np.full((len(queries), wider.shape[1]), -1, dtype=np.int64)
-    out[:, :fetch] = found
+    out[:, :fetch] = rows
     out[unsure] = wider
     return out
 
@@ -61,21 +61,21 @@ def scan_rows(
     if n == 0:
         return np.full((len(queries), 0), -1, dtype=np.int64)
     if rows is not None and len(queries) == 1 and vectors.flags.c_contiguous:
-        return _scan_in_place(vectors, queries, k, rows)
+        return _scan_one_query(vectors, queries, k, rows)
     parts = []
     for start in range(0, n, BLOCK_ROWS):
         if rows is None:
-            found = _scan_block(vectors[start : start + BLOCK_ROWS], queries, k)
-            parts.append(np.where(found < 0, -1, found + start))
+            best = _scan_block(vectors[start : start + BLOCK_ROWS], queries, k)
+            parts.append(np.where(best < 0, -1, best + start))
         else:
-            chosen = rows[start : start + BLOCK_ROWS]
-            found = _scan_block(vectors[chosen], queries, k)
-            parts.append(np.where(found < 0, -1, chosen[found]))
+            block_rows = rows[start : start + BLOCK_ROWS]
+            best = _scan_block(vectors[block_rows], queries, k)
+            parts.append(np.where(best < 0, -1, block_rows[best]))
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 
-def _scan_in_place(vectors: UnitVectors, query: UnitVectors, k: int, rows: RowIndices) -> RowIndices:
-    """For one query: rows are read where they are, which takes a third of the time of copying them first."""
+def _scan_one_query(vectors: UnitVectors, query: UnitVectors, k: int, rows: RowIndices) -> RowIndices:
+    """Rows are read where they are, which takes a third of the time of copying them first."""
     if len(rows) <= k + SPARE:
         return rows[None]
     rows = np.ascontiguousarray(rows)
@@ -84,14 +84,14 @@ def _scan_in_place(vectors: UnitVectors, query: UnitVectors, k: int, rows: RowIn
         *map(faiss.swig_ptr, (products, query, vectors, rows)), vectors.shape[1], 1, len(rows)
     )
 
-    def propose(_: UnitVectors, fetch: int) -> Proposed:
+    def propose(_: UnitVectors, fetch: int) -> Candidates:
         best = (
             np.argpartition(products, len(rows) - fetch)[-fetch:] if fetch < len(rows) else np.arange(fetch)
         )
         best = best[np.argsort(-products[best])]
         return products[best][None], best[None]
 
-    return rows[certain_top(propose, query, k, len(rows))]
+    return rows[propose_certain_top(propose, query, k, len(rows))]
 
 
 def _scan_block(block: UnitVectors, queries: UnitVectors, k: int) -> RowIndices:
@@ -99,7 +99,7 @@ def _scan_block(block: UnitVectors, queries: UnitVectors, k: int) -> RowIndices:
     if len(block) <= k + SPARE:
         return np.tile(np.arange(len(block)), (len(queries), 1))
 
-    def propose(some: UnitVectors, fetch: int) -> Proposed:
-        return cast(Proposed, faiss.knn(some, block, fetch, metric=faiss.METRIC_INNER_PRODUCT))
+    def propose(queries: UnitVectors, fetch: int) -> Candidates:
+        return cast(Candidates, faiss.knn(queries, block, fetch, metric=faiss.METRIC_INNER_PRODUCT))
 
-    return certain_top(propose, queries, k, len(block))
+    return propose_certain_top(propose, queries, k, len(block))

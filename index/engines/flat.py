@@ -2,87 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Sized
-from pathlib import Path
-from typing import Any, cast
+from typing import ClassVar, Self, cast
 
 import faiss
 
-from api_schemas.config import IndexConfig
+from api_schemas.build_config import IndexConfig
 from api_schemas.manifest import IndexKind
 from common.array_types import RowIndices, UnitVectors
 from common.progress import Track, silent
-from index.engines.base import NodeBits, Proposed, blocks, reserve, searched
+from index.engines.engine import Candidates, FaissEngine, NodeBits, iterate_blocks, reserve, search_faiss
 
 
-class _Exhaustive(Sized):
-    """What such engines have in common."""
+class FlatEngine(FaissEngine):
+    """Holds float32 rows and compares a query with all of them."""
 
-    kind: IndexKind = "flat"
+    kind: ClassVar[IndexKind] = "flat"
+    faiss_type = faiss.IndexFlat
+    auto_up_to = 20_000  # distinct vectors that it answers in about a millisecond
     exact = True
-    fewest = spread = 1
-    blur = 0.0
-
-    def __init__(self) -> None:
-        self.parameters: dict[str, int | float] = {}
-
-    def worth(self, effort: float) -> int:
-        """It compares with all rows itself."""
-        return len(self)
-
-
-class FlatEngine(_Exhaustive):
-    """Compares a query with every node: exact, and fastest for small galleries."""
-
-    def __init__(self, index: Any) -> None:
-        self._index = index
-        super().__init__()
 
     @classmethod
     def build(
         cls, vectors: UnitVectors, rows: RowIndices, config: IndexConfig, track: Track = silent
-    ) -> FlatEngine:
+    ) -> Self:
         """Hold ``vectors[rows]``."""
         index = faiss.IndexFlatIP(vectors.shape[1])
         reserve(index.codes, len(rows) * index.code_size)
-        for block in blocks(vectors, rows, track):
+        for block in iterate_blocks(vectors, rows, track):
             index.add(block)
-        return cls(index)
+        return cls(index, {})
 
-    def __len__(self) -> int:
-        return int(self._index.ntotal)
+    @classmethod
+    def held_bytes(cls, nodes: int, dim: int, config: IndexConfig) -> int:
+        """Four bytes a number."""
+        return nodes * 4 * dim
 
     def search(
         self, queries: UnitVectors, fetch: int, effort: float = 1.0, allowed: NodeBits | None = None
-    ) -> Proposed:
+    ) -> Candidates:
         """The nearest nodes among those allowed; ``effort`` changes nothing."""
-        if allowed is None:
-            return searched(self._index, queries, fetch)
-        parameters = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(allowed))
-        return searched(self._index, queries, fetch, params=parameters)
+        params = None if allowed is None else faiss.SearchParameters(sel=faiss.IDSelectorBitmap(allowed))
+        return search_faiss(self._index, queries, fetch, params)
 
-    def save(self, path: Path) -> None:
-        """Write the index file."""
-        faiss.write_index(self._index, str(path))
+    def count_comparable_rows(self, effort: float) -> int:
+        """It compares with all rows itself."""
+        return len(self)
 
 
-class ScanEngine(_Exhaustive):
+class BufferEngine:
     """Compares a query with rows that are in memory anyway; for buffers that change with every write."""
+
+    exact: ClassVar[bool] = True
+    min_candidates: ClassVar[int] = 1
+    candidates_per_result: ClassVar[int] = 1
 
     def __init__(self, vectors: UnitVectors) -> None:
         self._vectors = vectors
-        super().__init__()
 
     def __len__(self) -> int:
         return len(self._vectors)
 
     def search(
         self, queries: UnitVectors, fetch: int, effort: float = 1.0, allowed: NodeBits | None = None
-    ) -> Proposed:
-        """The nearest rows; who allows only some scans those rows instead."""
-        found = faiss.knn(queries, self._vectors, fetch, metric=faiss.METRIC_INNER_PRODUCT)
-        return cast(Proposed, found)
+    ) -> Candidates:
+        """The nearest rows; a search that allows only some scans those rows instead."""
+        nearest = faiss.knn(queries, self._vectors, fetch, metric=faiss.METRIC_INNER_PRODUCT)
+        return cast(Candidates, nearest)
 
-    def save(self, path: Path) -> None:
-        """A buffer has no file of its own: the item store holds its rows."""
-        raise NotImplementedError
+    def count_comparable_rows(self, effort: float) -> int:
+        """It compares with all rows itself."""
+        return len(self)

@@ -3,106 +3,102 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import faiss
 import numpy as np
 
-from api_schemas.config import IndexConfig
+from api_schemas.build_config import IndexConfig
 from api_schemas.manifest import IndexKind
 from common.array_types import RowIndices, UnitVectors
 from common.progress import Track, silent
-from index.engines.base import NodeBits, Proposed, blocks, reserve, searched
+from index.engines.engine import Candidates, FaissEngine, NodeBits, iterate_blocks, reserve, search_faiss
 
-FEWEST = 16
 BEAM = 128  # ef_search up to so many nodes
 BEAM_UP_TO = 200_000
-SQ8_FEWEST = 64  # 8 bits a number leave many near neighbours in a wrong order
-SQ8_SPREAD = 4
 SQ8_SAMPLE = 100_000  # rows the ranges of the 8 bits are taken from
 ROWS_PER_STEP = 115  # rows compared in the time of one step of a beam: 29 ns against 3.3 us at 128 numbers
+NODE_BYTES = 16  # level, offset and the links of the upper layers, on average
 
 
-class HnswEngine:
-    """A navigable small-world graph (arXiv 1603.09320) over float32 rows, or over 8 bits a number."""
+class HnswEngine(FaissEngine):
+    """A navigable small-world graph (arXiv 1603.09320) over float32 rows."""
 
-    exact = False
-    blur = 1e-3  # what 8 bits a number may hide between two similarities
+    kind: ClassVar[IndexKind] = "hnsw"
+    faiss_type = faiss.IndexHNSWFlat
+    required_parameters = frozenset({"m", "ef_construction", "ef_search"})
+    bytes_per_number: ClassVar[int] = 4
+    min_candidates = 16
+    similarity_error = 1e-3  # what 8 bits a number may hide between two similarities
+    has_links = True
 
-    def __init__(self, index: Any, kind: IndexKind, parameters: dict[str, int | float]) -> None:
-        self._index = index
-        self.kind: IndexKind = kind
-        self.parameters = parameters
-        self.fewest, self.spread = (SQ8_FEWEST, SQ8_SPREAD) if kind == "hnsw_sq8" else (FEWEST, 1)
-        self._by_beam: dict[int, Any] = {}  # making one takes as long as a tenth of a search
+    def __init__(self, index: Any, parameters: dict[str, int | float]) -> None:
+        super().__init__(index, parameters)
+        self._params_by_beam: dict[int, Any] = {}  # making one takes as long as a tenth of a search
 
     @classmethod
     def build(
-        cls,
-        vectors: UnitVectors,
-        rows: RowIndices,
-        config: IndexConfig,
-        kind: IndexKind,
-        track: Track = silent,
-    ) -> HnswEngine:
+        cls, vectors: UnitVectors, rows: RowIndices, config: IndexConfig, track: Track = silent
+    ) -> Self:
         """Build the graph over ``vectors[rows]``."""
-        dim = vectors.shape[1]
-        if kind == "hnsw_sq8":
-            index: Any = faiss.IndexHNSWSQ(
-                dim, faiss.ScalarQuantizer.QT_8bit, config.m, faiss.METRIC_INNER_PRODUCT
-            )
-            sample = rows[np.linspace(0, len(rows) - 1, min(len(rows), SQ8_SAMPLE)).astype(np.int64)]
-            index.train(np.ascontiguousarray(vectors[sample]))
-        else:
-            index = faiss.IndexHNSWFlat(dim, config.m, faiss.METRIC_INNER_PRODUCT)
+        index = cls._create_index(vectors, rows, config.m)
         index.hnsw.efConstruction = config.ef_construction
         storage = faiss.downcast_index(index.storage)
         reserve(storage.codes, len(rows) * storage.code_size)
         reserve(index.hnsw.neighbors, len(rows) * (2 * config.m + 2))
-        for block in blocks(vectors, rows, track):
+        for block in iterate_blocks(vectors, rows, track):
             index.add(block)
-        beam = beam_for(len(rows)) if config.ef_search is None else config.ef_search
-        parameters: dict[str, int | float] = {
-            "m": config.m,
-            "ef_construction": config.ef_construction,
-            "ef_search": beam,
-        }
-        return cls(index, kind, parameters)
+        beam = default_beam(len(rows)) if config.ef_search is None else config.ef_search
+        return cls(index, {"m": config.m, "ef_construction": config.ef_construction, "ef_search": beam})
 
-    def __len__(self) -> int:
-        return int(self._index.ntotal)
+    @classmethod
+    def _create_index(cls, vectors: UnitVectors, rows: RowIndices, m: int) -> Any:
+        """An empty FAISS index, trained if need be."""
+        return faiss.IndexHNSWFlat(vectors.shape[1], m, faiss.METRIC_INNER_PRODUCT)
+
+    @classmethod
+    def held_bytes(cls, nodes: int, dim: int, config: IndexConfig) -> int:
+        """Rows, and ``m`` links a node, twice that at the bottom."""
+        return nodes * (cls.bytes_per_number * dim + 2 * config.m * 4 + NODE_BYTES)
+
+    @classmethod
+    def requested_parameters(cls, parameters: dict[str, int | float], nodes: int) -> dict[str, int | float]:
+        """Without an ``ef_search`` that followed from the number of nodes."""
+        requested = super().requested_parameters(parameters, nodes)
+        if requested.get("ef_search") == default_beam(nodes):
+            del requested["ef_search"]
+        return requested
 
     def search(
         self, queries: UnitVectors, fetch: int, effort: float = 1.0, allowed: NodeBits | None = None
-    ) -> Proposed:
+    ) -> Candidates:
         """The nodes that a beam of ``max(fetch, effort * ef_search)`` finds among those allowed."""
         beam = max(fetch, self._beam(effort))
-        if allowed is None:
-            parameters = self._by_beam.get(beam)
-            if parameters is None:
-                parameters = self._by_beam[beam] = faiss.SearchParametersHNSW(efSearch=beam)
-            return searched(self._index, queries, fetch, params=parameters)
-        parameters = faiss.SearchParametersHNSW(efSearch=beam, sel=faiss.IDSelectorBitmap(allowed))
-        return searched(self._index, queries, fetch, params=parameters)
+        if allowed is not None:
+            params = faiss.SearchParametersHNSW(efSearch=beam, sel=faiss.IDSelectorBitmap(allowed))
+        else:
+            params = self._params_by_beam.get(beam)
+            if params is None:
+                params = self._params_by_beam[beam] = faiss.SearchParametersHNSW(efSearch=beam)
+        return search_faiss(self._index, queries, fetch, params)
 
     @property
-    def looks(self) -> list[float]:
-        """Efforts of short looks, beams of 4, 16, 64, ...: a wider beam visits all that a narrow one does.
+    def probe_efforts(self) -> list[float]:
+        """Efforts of beams of 4, 16, 64, ...: a wider beam visits all that a narrow one does.
 
         Of 1,000,000 nodes these leave 39, 6 and 0.05 % to the next, of 100,000 nodes 3, 0.02 % and none.
         """
         beam = self.parameters["ef_search"]
         return [4**power / beam for power in range(1, math.ceil(math.log(beam, 4)))]
 
-    def worth(self, effort: float) -> int:
+    def count_comparable_rows(self, effort: float) -> int:
         """So many rows take as long as a beam's steps."""
         return self._beam(effort) * ROWS_PER_STEP
 
     def _beam(self, effort: float) -> int:
         return min(len(self), round(self.parameters["ef_search"] * effort))
 
-    def link(self, nodes: RowIndices, near: RowIndices) -> None:
+    def add_links(self, nodes: RowIndices, near: RowIndices) -> None:
         """Give each of [n] nodes one more way in, from the first of ``near`` [n, f] that has a link to spare.
 
         A search for a node's own vector that ends among ``near`` then goes one step further. Links that are
@@ -112,19 +108,39 @@ class HnswEngine:
         starts = faiss.vector_to_array(self._index.hnsw.offsets).astype(np.int64)
         width = self._index.hnsw.cum_nb_neighbors(1)
         for node, around in zip(nodes.tolist(), near.tolist(), strict=True):
-            ways = [links[starts[other] : starts[other] + width] for other in around if other >= 0]
-            if any((way == node).any() for way in ways):
+            lists = [links[starts[source] : starts[source] + width] for source in around if source >= 0]
+            if any((linked == node).any() for linked in lists):
                 continue
-            spare = next((way for way in ways if way[-1] < 0), None)
+            spare = next((linked for linked in lists if linked[-1] < 0), None)
             if spare is not None:
                 spare[np.argmax(spare < 0)] = node
 
-    def save(self, path: Path) -> None:
-        """Write the index file."""
-        faiss.write_index(self._index, str(path))
+
+class HnswSq8Engine(HnswEngine):
+    """The same graph over 8 bits a number."""
+
+    kind: ClassVar[IndexKind] = "hnsw_sq8"
+    faiss_type = faiss.IndexHNSWSQ
+    bytes_per_number = 1
+    min_candidates = 64  # 8 bits a number leave many near neighbours in a wrong order
+    candidates_per_result = 4
+
+    @classmethod
+    def _create_index(cls, vectors: UnitVectors, rows: RowIndices, m: int) -> Any:
+        index = faiss.IndexHNSWSQ(
+            vectors.shape[1], faiss.ScalarQuantizer.QT_8bit, m, faiss.METRIC_INNER_PRODUCT
+        )
+        sample = rows[np.linspace(0, len(rows) - 1, min(len(rows), SQ8_SAMPLE)).astype(np.int64)]
+        index.train(np.ascontiguousarray(vectors[sample]))
+        return index
+
+    @classmethod
+    def training_bytes(cls, nodes: int, dim: int) -> int:
+        """A sample of float32 rows."""
+        return 4 * dim * min(nodes, SQ8_SAMPLE)
 
 
-def beam_for(nodes: int) -> int:
+def default_beam(nodes: int) -> int:
     """``ef_search`` where none is asked for: what recall@10 of 0.95 takes grows with the set.
 
     Measured with m = 32, ef_construction = 200 on rows around many centres in 128 dimensions: 16 at

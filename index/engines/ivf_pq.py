@@ -1,4 +1,4 @@
-"""Cells of rows kept in 4 bits for two numbers: for sets whose graph would not fit or take too long to build.
+"""IVF-PQ: cells of rows kept in 4 bits for two numbers, for sets whose graph is too large or slow to build.
 
 Inverted lists of product-quantised residuals (Jégou et al. 2011), scanned in registers (arXiv 1704.07355).
 At a million rows it is built in a fourteenth of a graph's time and takes a ninth of the memory of `hnsw_sq8`.
@@ -7,122 +7,130 @@ At a million rows it is built in a fourteenth of a graph's time and takes a nint
 from __future__ import annotations
 
 import math
-from pathlib import Path
-from typing import Any
+from typing import ClassVar, Self
 
 import faiss
 import numpy as np
 
-from api_schemas.config import IndexConfig
+from api_schemas.build_config import IndexConfig
 from api_schemas.manifest import IndexKind
 from common.array_types import RowIndices, UnitVectors
 from common.progress import Track, silent
-from index.engines.base import NodeBits, Proposed, blocks, searched
+from index.engines.engine import Candidates, FaissEngine, NodeBits, iterate_blocks, search_faiss
 
-FEWEST = 200  # 4 bits for two numbers leave many near neighbours in a wrong order
-SPREAD = 4
 SAMPLE_PER_CELL = 40
 CLUSTERING_ROUNDS = 6
 CODES = 16  # of 4 bits
-CROWD = 5 * FEWEST  # nodes around a query, among which a crowd that could hide one shows
+PROBED_NODES = 1_000  # around a query, among which near ties that could hide a node show
 TUNED_ON = 512  # rows of the set, searched for their ten nearest others
 TUNED_K = 10
 TUNED_TO = 0.96  # recall asked of that sample, so that 0.95 holds beyond it
 SCANNED_PER_ROW = 3  # nodes scanned, each asked whether it may be, in the time that one row takes
+ID_BYTES = 8  # of a row in a cell
+SPARE_CODES = 16  # of a cell, on average: it has room for a multiple of 32
 
 
-class IvfPqEngine:
-    """Looks into the ``nprobe`` cells nearest to a query, of ``cells``.
+class IvfPqEngine(FaissEngine):
+    """Scans the ``nprobe`` cells nearest to a query, of ``cells``.
 
     Without ``index.nprobe`` the build takes as few as find 0.96 of the ten nearest of 512 of its own rows,
     which the cells were not trained on, and says in ``parameters["recall"]`` what it measured.
     """
 
-    kind: IndexKind = "ivf_pq"
-    exact = False
-    fewest = FEWEST
-    spread = SPREAD
-    blur = 0.1
-
-    def __init__(self, index: Any, parameters: dict[str, int | float]) -> None:
-        self._index = index
-        self.parameters = parameters
+    kind: ClassVar[IndexKind] = "ivf_pq"
+    faiss_type = faiss.IndexIVFPQFastScan
+    required_parameters = frozenset({"cells", "nprobe"})
+    min_candidates = 200  # 4 bits for two numbers leave many near neighbours in a wrong order
+    candidates_per_result = 4
+    similarity_error = 0.1
 
     @classmethod
     def build(
         cls, vectors: UnitVectors, rows: RowIndices, config: IndexConfig, track: Track = silent
-    ) -> IvfPqEngine:
+    ) -> Self:
         """Train on a sample of ``vectors[rows]``, then add them all, block by block."""
-        cells, dim = cells_for(len(rows)), vectors.shape[1]
+        cells, dim = count_cells(len(rows)), vectors.shape[1]
         coarse = faiss.IndexFlatIP(dim)
-        index = faiss.IndexIVFPQFastScan(coarse, dim, cells, codes_for(dim), 4, faiss.METRIC_INNER_PRODUCT)
+        index = faiss.IndexIVFPQFastScan(coarse, dim, cells, count_codes(dim), 4, faiss.METRIC_INNER_PRODUCT)
         index.by_residual = True
         index.cp.niter = CLUSTERING_ROUNDS
         index.cp.min_points_per_centroid = index.pq.cp.min_points_per_centroid = 1
-        chosen = _spread(len(rows), min(len(rows), TUNED_ON))
-        others = rows if len(rows) < 2 * TUNED_ON else np.delete(rows, chosen)
+        tuned_on = _spread(len(rows), min(len(rows), TUNED_ON))
+        others = rows if len(rows) < 2 * TUNED_ON else np.delete(rows, tuned_on)
         sample = others[_spread(len(others), max(CODES, min(len(others), SAMPLE_PER_CELL * cells)))]
         index.train(np.ascontiguousarray(vectors[sample]))
-        nearest = _Nearest(np.ascontiguousarray(vectors[rows[chosen]]))
-        for block in blocks(vectors, rows, track):
+        nearest = _NearestNodes(np.ascontiguousarray(vectors[rows[tuned_on]]))
+        for block in iterate_blocks(vectors, rows, track):
             index.add(block)
             if config.nprobe is None:
-                nearest.among(block)
+                nearest.add(block)
         engine = cls(index, {"cells": cells, "nprobe": min(config.nprobe or cells, cells)})
         if config.nprobe is None:
-            engine._tune(nearest, chosen)
+            engine._tune(nearest, tuned_on)
         return engine
 
-    def _tune(self, nearest: _Nearest, chosen: RowIndices) -> None:
-        """Bisect for the fewest cells; recall grows with their number."""
-        truth = nearest.others_than(chosen)
+    @classmethod
+    def held_bytes(cls, nodes: int, dim: int, config: IndexConfig) -> int:
+        """Codes and ids of the rows, and the cells with their centres."""
+        codes = -(-count_codes(dim) // 2)
+        return nodes * (codes + ID_BYTES) + count_cells(nodes) * (4 * dim + SPARE_CODES * codes)
 
-        def recall(nprobe: int) -> float:
+    @classmethod
+    def training_bytes(cls, nodes: int, dim: int) -> int:
+        """A sample of float32 rows, and what is left of them beside the centres of their cells."""
+        return 2 * 4 * dim * min(nodes, SAMPLE_PER_CELL * count_cells(nodes))
+
+    @classmethod
+    def requested_parameters(cls, parameters: dict[str, int | float], nodes: int) -> dict[str, int | float]:
+        """Without an ``nprobe`` that was measured."""
+        requested = super().requested_parameters(parameters, nodes)
+        if "recall" in parameters:
+            del requested["nprobe"]
+        return requested
+
+    def _tune(self, nearest: _NearestNodes, own: RowIndices) -> None:
+        """Bisect for the fewest cells; recall grows with their number."""
+        expected = nearest.without(own)
+
+        def measure_recall(nprobe: int) -> float:
             self.parameters["nprobe"] = nprobe
-            found = self.search(nearest.queries, min(FEWEST, len(self)))[1]
-            right = (truth[:, :, None] == found[:, None, :]).any(axis=2) & (truth >= 0)
-            return float(right.sum() / max(1, (truth >= 0).sum()))
+            nodes = self.search(nearest.queries, min(self.min_candidates, len(self)))[1]
+            right = (expected[:, :, None] == nodes[:, None, :]).any(axis=2) & (expected >= 0)
+            return float(right.sum() / max(1, (expected >= 0).sum()))
 
         low, high = 1, int(self.parameters["cells"])
         while low < high:
             middle = (low + high) // 2
-            low, high = (low, middle) if recall(middle) >= TUNED_TO else (middle + 1, high)
-        self.parameters["recall"] = round(recall(high), 4)
-
-    def __len__(self) -> int:
-        return int(self._index.ntotal)
+            low, high = (low, middle) if measure_recall(middle) >= TUNED_TO else (middle + 1, high)
+        self.parameters["recall"] = round(measure_recall(high), 4)
 
     def search(
         self, queries: UnitVectors, fetch: int, effort: float = 1.0, allowed: NodeBits | None = None
-    ) -> Proposed:
+    ) -> Candidates:
         """The best of the ``effort * nprobe`` nearest cells among those allowed, at least of one.
 
         Nodes as unlike the query as codes can tell are left out even where fewer than ``fetch`` are found.
         """
         selector = None if allowed is None else faiss.IDSelectorBitmap(allowed)
-        parameters = faiss.SearchParametersIVF(nprobe=self._probed(effort), sel=selector)
-        return searched(self._index, queries, fetch, params=parameters)
+        params = faiss.SearchParametersIVF(nprobe=self._cells_probed(effort), sel=selector)
+        return search_faiss(self._index, queries, fetch, params)
 
     @property
-    def looks(self) -> list[float]:
-        """The effort of a short look: so many cells that about ``CROWD`` nodes are scanned."""
-        share = CROWD / len(self) * self.parameters["cells"] / self.parameters["nprobe"]
-        return [share] if share < 1 else []
+    def probe_efforts(self) -> list[float]:
+        """The effort of so many cells that about ``PROBED_NODES`` nodes are scanned."""
+        effort = PROBED_NODES / len(self) * self.parameters["cells"] / self.parameters["nprobe"]
+        return [effort] if effort < 1 else []
 
-    def worth(self, effort: float) -> int:
-        """The nodes of the cells looked into, at what a scanned node costs."""
-        return int(len(self) * self._probed(effort) / self.parameters["cells"]) // SCANNED_PER_ROW
+    def count_comparable_rows(self, effort: float) -> int:
+        """The nodes of the cells probed, at what a scanned node costs."""
+        return int(len(self) * self._cells_probed(effort) / self.parameters["cells"]) // SCANNED_PER_ROW
 
-    def _probed(self, effort: float) -> int:
+    def _cells_probed(self, effort: float) -> int:
         return int(min(self.parameters["cells"], max(1, self.parameters["nprobe"] * effort)))
 
-    def save(self, path: Path) -> None:
-        """Write the index file."""
-        faiss.write_index(self._index, str(path))
 
-
-class _Nearest:
-    """The nearest nodes of some queries, exactly, from the blocks that pass by."""
+class _NearestNodes:
+    """The nearest nodes of some queries, exactly, collected block by block."""
 
     def __init__(self, queries: UnitVectors) -> None:
         self.queries = queries
@@ -130,33 +138,33 @@ class _Nearest:
         self._nodes = np.full(self._similarities.shape, -1, dtype=np.int64)
         self._seen = 0
 
-    def among(self, block: UnitVectors) -> None:
+    def add(self, block: UnitVectors) -> None:
         """Take the next block into account."""
         fetch = min(TUNED_K + 1, len(block))
-        near, found = faiss.knn(self.queries, block, fetch, metric=faiss.METRIC_INNER_PRODUCT)
+        near, nodes = faiss.knn(self.queries, block, fetch, metric=faiss.METRIC_INNER_PRODUCT)
         near = np.concatenate([self._similarities, near], axis=1)
-        found = np.concatenate([self._nodes, found + self._seen], axis=1)
+        nodes = np.concatenate([self._nodes, nodes + self._seen], axis=1)
         best = np.argsort(-near, axis=1, kind="stable")[:, : TUNED_K + 1]
         self._similarities = np.take_along_axis(near, best, axis=1)
-        self._nodes = np.take_along_axis(found, best, axis=1)
+        self._nodes = np.take_along_axis(nodes, best, axis=1)
         self._seen += len(block)
 
-    def others_than(self, own: RowIndices) -> RowIndices:
+    def without(self, own: RowIndices) -> RowIndices:
         """The nearest, int64 [q, 10], without each query's own node; -1 where there are fewer."""
         last = np.argsort(self._nodes == own[:, None], axis=1, kind="stable")
         return np.take_along_axis(self._nodes, last, axis=1)[:, :TUNED_K]
 
 
 def _spread(n: int, count: int) -> RowIndices:
-    """So many of n places, evenly; some more than once where there are not so many."""
+    """So many of n positions, evenly; some more than once where there are not so many."""
     return np.linspace(0, n - 1, count).astype(np.int64)
 
 
-def cells_for(nodes: int) -> int:
+def count_cells(nodes: int) -> int:
     """How many cells: enough that neither finding the near ones nor scanning them takes most of the time."""
     return max(1, min(nodes, 4 * math.isqrt(nodes)))
 
 
-def codes_for(dim: int) -> int:
+def count_codes(dim: int) -> int:
     """How many codes of 4 bits a row has: one for two numbers, or for each where their count is odd."""
     return dim // 2 if dim % 2 == 0 else dim

@@ -1,14 +1,17 @@
-"""Work that is done behind, in a thread of its own, whenever it is due."""
+"""Background worker thread that runs whenever its work is due."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from threading import Thread
 from time import monotonic
 
+LOGGER = logging.getLogger("limen.index")
 
-class Worker:
+
+class BackgroundWorker:
     """Calls ``work`` until it is no longer ``due``; never twice at once.
 
     Attributes:
@@ -19,11 +22,11 @@ class Worker:
         self,
         name: str,
         work: Callable[[], None],
-        due: Callable[[], bool],
+        is_due: Callable[[], bool],
         lock: AbstractContextManager[object],
         retry_seconds: float,
     ) -> None:
-        self._name, self._work, self._due = name, work, due
+        self._name, self._work, self._is_due = name, work, is_due
         self._lock = lock  # held while asking whether work is due
         self._retry_seconds = retry_seconds
         self._retry_at = 0.0
@@ -31,14 +34,14 @@ class Worker:
         self.error: str | None = None
 
     def start_if_due(self) -> None:
-        """Begin unless it is under way, or failed a moment ago."""
+        """Start unless it is running, or failed a moment ago."""
         with self._lock:
-            if self._thread is None and monotonic() >= self._retry_at and self._due():
+            if self._thread is None and monotonic() >= self._retry_at and self._is_due():
                 self._thread = Thread(target=self._run, name=self._name, daemon=True)
                 self._thread.start()
 
     def wait(self) -> None:
-        """Return once nothing is under way."""
+        """Return once nothing is running."""
         thread = self._thread
         if thread is not None:
             thread.join()
@@ -48,10 +51,11 @@ class Worker:
             try:
                 self._work()
                 self.error = None
-            except Exception as error:  # what there was goes on; monitoring shows the reason
+            except Exception as error:  # logged and kept for monitoring: there is no caller to raise it to
                 self.error = f"{type(error).__name__}: {error}"
                 self._retry_at = monotonic() + self._retry_seconds
+                LOGGER.error("%s failed: %s", self._name, self.error, exc_info=error)
             with self._lock:
-                if self.error is not None or not self._due():
+                if self.error is not None or not self._is_due():
                     self._thread = None
                     return

@@ -1,4 +1,4 @@
-"""A copy of a data folder that can be checked byte for byte and made into a data folder again."""
+"""Backups: a copy of a data folder that can be checked byte for byte and restored."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from api_schemas.base import Schema
 from api_schemas.manifest import FileEntry, FileName
 from common.errors import BundleError, InputError
 from index.gallery.generation_folders import EMPTY, GENERATIONS
-from index.store.database import StoreFailed
+from index.store.databases.database import first_line
+from index.store.document_store import StoreFailed
 from index.store.item_store import DATABASE_FILE, ItemStore
-from index.store.tables import first_line
-from index.verified_files import check_files, durable_entries, publish
+from index.verified_files import check_files, fsync_and_hash, publish
 
 BACKUP_FILE = "backup.json"
 
@@ -30,7 +30,7 @@ class BackupRecord(Schema):
 
 
 @contextmanager
-def unfinished(out: Path) -> Iterator[Path]:
+def build_folder(out: Path) -> Iterator[Path]:
     """A folder to fill that gets the name ``out`` once it is whole.
 
     Raises:
@@ -54,7 +54,7 @@ def unfinished(out: Path) -> Iterator[Path]:
         raise
 
 
-def backup(data: Path, out: Path, store: ItemStore | None = None) -> None:
+def write_backup(data: Path, out: Path, store: ItemStore | None = None) -> None:
     """A consistent copy of all that a data folder keeps, while it is in use.
 
     The generation is copied along so that a restored folder opens at once; if a rebuild removes it
@@ -66,16 +66,16 @@ def backup(data: Path, out: Path, store: ItemStore | None = None) -> None:
     Raises:
         InputError: ``data`` is no data folder, or ``out`` exists.
     """
-    elsewhere = store is not None and store.file is None
-    if not elsewhere and not (data / DATABASE_FILE).is_file():
+    on_server = store is not None and store.file is None
+    if not on_server and not (data / DATABASE_FILE).is_file():
         raise InputError(f"{data} is not a data folder: it has no {DATABASE_FILE}.")
-    with unfinished(out) as folder:
+    with build_folder(out) as folder:
         copy = folder / DATABASE_FILE
-        if store is not None and elsewhere:
+        if store is not None and on_server:
             store.copy_to(copy)
         else:
             _copy_database(data / DATABASE_FILE, copy)
-        settings = _in_one_file(copy)
+        settings = _fold_log(copy)
         name = settings.get("generation", EMPTY)
         if name != EMPTY:
             try:
@@ -84,7 +84,7 @@ def backup(data: Path, out: Path, store: ItemStore | None = None) -> None:
                 if (data / GENERATIONS / name).is_dir():
                     raise
                 shutil.rmtree(folder / GENERATIONS, ignore_errors=True)
-        record = BackupRecord(model_hash=settings["model_hash"], files=durable_entries(folder))
+        record = BackupRecord(model_hash=settings["model_hash"], files=fsync_and_hash(folder))
         record.save(folder / BACKUP_FILE)
 
 
@@ -93,14 +93,14 @@ def _copy_database(source: Path, target: Path) -> None:
         reads.backup(writes)
 
 
-def _in_one_file(database: Path) -> dict[str, str]:
+def _fold_log(database: Path) -> dict[str, str]:
     """Take a write-ahead log into the file itself; returns the settings."""
     with closing(sqlite3.connect(database)) as copied:
         copied.execute("PRAGMA journal_mode=DELETE")
         return dict(copied.execute("SELECT name, value FROM settings").fetchall())
 
 
-def restore(backup: Path, data: Path) -> None:
+def restore_backup(backup: Path, data: Path) -> None:
     """Make a data folder from a backup, every file checked; a crash leaves none.
 
     Raises:
@@ -116,9 +116,9 @@ def restore(backup: Path, data: Path) -> None:
     check_files(backup, record.files)
     if data.exists():
         data.rmdir()
-    with unfinished(data) as folder:
+    with build_folder(data) as folder:
         for name in record.files:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(backup / name, folder / name)
         check_files(folder, record.files)
-        durable_entries(folder)
+        fsync_and_hash(folder)

@@ -1,9 +1,8 @@
-"""A bundle opened for questions: what is near, who is this, are these two the same."""
+"""A gallery answers questions: what is near, who is this, are these two the same."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -14,26 +13,23 @@ from numpy.typing import ArrayLike
 from api_schemas.manifest import Manifest
 from api_schemas.operating_point import Aggregate, OperatingPoint
 from common.array_types import UnitVectors
-from common.errors import BundleError, InputError, LimenError
-from decision.decider import COSINE, Decider, Match, NoOperatingPoint, OtherRule, Verification
-from decision.scorers import Scorer
+from common.errors import InputError
+from decision.decider import Decider, MatchDecision, VerifyDecision
+from decision.errors import NoOperatingPoint
+from decision.scorers import CosineScorer, Scorer
+from decision.targets import get_endpoint
 from embeddings.similarity import pair_similarities
 from index.bundle import Bundle, read_bundle
-from index.gallery.overlay import with_densities
-from index.search.class_mean_search import mean_hits
-from index.search.gallery_view import Hit, View
-from index.search.generation import Generation
-from index.search.query_vectors import query_rows
-from index.store.item_store import StoredItem
-
-__all__ = ["Closed", "Gallery", "Hit", "Match", "NoOperatingPoint", "OtherRule", "Probe", "Verification"]
-
-
-class Closed(LimenError):
-    """A gallery was asked or written to after it was closed."""
+from index.gallery.data_folder import HASHES_FILE, DataFolder, open_item_store
+from index.gallery.gallery_items import BundleItems, GalleryItems
+from index.items.stored_item import StoredItem
+from index.search.gallery_view import GalleryView, SearchHit
+from index.search.match_rules import MATCH_RULES
+from index.search.query_vectors import normalise_queries
+from index.verified_files import HashCache
 
 
-class Probe(NamedTuple):
+class ProbeCount(NamedTuple):
     """How many rows were searched for by their own vector, and how many found it at the top."""
 
     rows: int
@@ -41,23 +37,48 @@ class Probe(NamedTuple):
 
 
 class Gallery:
-    """Reads one bundle; many threads may ask at once."""
+    """Items under the operating points of one bundle; many threads may ask at once."""
 
-    def __init__(self, bundle: Bundle, view: View) -> None:
+    def __init__(self, bundle: Bundle, items: GalleryItems) -> None:
         self._bundle = bundle
-        self._shown: View | None = view  # replaced whole by whoever writes; a question reads it once
-        self._match = self._decider(bundle.manifest.operating_points.match)
-        self._verify = self._decider(bundle.manifest.operating_points.verify)
+        self._items = items
+        self._match = self._build_decider(bundle.manifest.operating_points.match)
+        self._verify = self._build_decider(bundle.manifest.operating_points.verify)
 
     @classmethod
-    def open(cls, path: Path | str) -> Gallery:
+    def open(cls, path: Path | str) -> Self:
         """Open a bundle, every file checked; raises BundleError naming the file that is off."""
         bundle = read_bundle(Path(path))
-        return cls(bundle, View(bundle.generation()))
+        return cls(bundle, BundleItems(bundle))
+
+    @classmethod
+    def follow(cls, path: Path | str, data: Path | str, database: str | None = None) -> Self:
+        """Open a bundle with a data folder that another process may be writing; this one never does.
+
+        Every question sees all writes that were acknowledged before it was asked.
+
+        Args:
+            database: where the items are if not in the folder, see ``data_folder.open_item_store``.
+
+        Raises:
+            BundleError: damaged files, a folder that belongs to another model, or one no writer has opened.
+        """
+        folder = Path(data)
+        hashes = HashCache(folder / HASHES_FILE)
+        bundle = read_bundle(Path(path), hashes)
+        store = open_item_store(folder, bundle.manifest.model_hash, database, read_only=True)
+        try:
+            items = DataFolder(bundle, folder, store, follows=True)
+            items.check_owner()
+            items.catch_up(hashes)
+            return cls(bundle, items)
+        except BaseException:
+            store.close()
+            raise
 
     def close(self) -> None:
-        """Let go of the mapped files; answers already given stay valid, later questions are refused."""
-        self._shown = None
+        """Let go of all files; answers already given stay valid, later questions raise Closed."""
+        self._items.close()
 
     def __enter__(self) -> Self:
         return self
@@ -68,11 +89,9 @@ class Gallery:
         self.close()
 
     @property
-    def _view(self) -> View:
-        view = self._shown
-        if view is None:
-            raise Closed(f"The gallery of {self._bundle.path} was closed: open it again.")
-        return view
+    def view(self) -> GalleryView:
+        """What a question sees, from its beginning to its end; raises Closed."""
+        return self._items.view
 
     @property
     def manifest(self) -> Manifest:
@@ -82,7 +101,7 @@ class Gallery:
     @property
     def n_items(self) -> int:
         """How many items can be found."""
-        return len(self._view)
+        return len(self.view)
 
     @property
     def dim(self) -> int:
@@ -98,42 +117,33 @@ class Gallery:
     def scorer(self) -> Scorer:
         """How the active 1:1 point scores, else the 1:N point; without either the similarity itself."""
         decider = self._verify or self._match
-        return COSINE if decider is None else decider.scorer
+        return CosineScorer() if decider is None else decider.scorer
 
     def stats(self) -> dict[str, int | str]:
         """Counts for monitoring."""
-        return self._view.stats()
+        return self._items.stats()
 
     def vector(self, item_id: str) -> UnitVectors | None:
         """A stored unit row, float32 [d], or None if no item has the id."""
-        return self._view.vector(item_id)
+        return self.view.vector(item_id)
 
     def get(self, item_id: str) -> StoredItem | None:
-        """An item, or None."""
-        found = self._view.row_of(item_id)
-        return None if found is None else _stored(*found)
+        """An item as it was written, or None."""
+        return self._items.get(item_id)
 
     def page(self, after: str | None = None, limit: int = 100) -> list[StoredItem]:
         """Items in the order of their ids, after one of them."""
-        main = self._view.main
-        return (
-            [] if main is None else [_stored(main, row) for row in main.items.rows_after(after or "", limit)]
-        )
+        return self._items.page(after, limit)
 
     def decide_by(self, point: OperatingPoint) -> None:
-        """Let a point of this model decide from now on: 1:N if it was made for FPIR, 1:1 otherwise.
+        """Let a point of this model decide its endpoint from now on.
 
         Raises:
             BundleError: a point of another model or cohort.
         """
-        if point.model_hash != self.manifest.model_hash:
-            raise BundleError(
-                f"The operating point '{point.id}' was calibrated for model {point.model_hash[:12]}, this is "
-                f"{self.manifest.model_hash[:12]}: calibrate again with this model."
-            )
-        decider = Decider(point, self._bundle.scorer(point))
-        self._prepare(decider)
-        if point.target.kind == "fpir":
+        decider = self._bundle.build_decider(point)
+        self._items.prepare(decider)
+        if get_endpoint(point.target) == "match":
             self._match = decider
         else:
             self._verify = decider
@@ -143,17 +153,17 @@ class Gallery:
         vectors: ArrayLike,
         k: int = 10,
         *,
-        filter: Mapping[str, Any] | None = None,  # noqa: A002  (the contract's name)
+        filter: Mapping[str, Any] | None = None,  # noqa: A002  (as in the HTTP body)
         exact: bool = False,
         min_score: float | None = None,
         exclude_ids: Sequence[str | None] | None = None,
-    ) -> list[list[Hit]]:
+    ) -> list[list[SearchHit]]:
         """The k most similar items of each query, by falling similarity, ties by id.
 
         Args:
             vectors: [q, d] real numbers; brought to length one.
             k: at least 1; fewer hits come only where fewer items match.
-            filter: conditions over ``label`` and metadata, see ``index.filters``.
+            filter: conditions over ``label`` and metadata, see ``index.items.filters``.
             exact: compare with every item instead of asking the engine.
             min_score: leave out hits whose score is below it (float32, ``>=`` stays).
             exclude_ids: for each query an id it leaves out, or None.
@@ -161,25 +171,25 @@ class Gallery:
         Raises:
             InputError: vectors, k, filter or lengths that cannot be used.
         """
-        queries = query_rows(vectors, self.dim)
+        queries = normalise_queries(vectors, self.dim)
         decider = self._match or self._verify
-        hits = self._view.search(
+        found = self.view.search(
             queries, k, decider=decider, condition=filter, exact=exact, exclude_ids=exclude_ids
         )
         if min_score is None:
-            return hits
+            return found
         least = float(np.float32(min_score))  # scores are float32 values, so this compares as float32 does
-        return [[hit for hit in some if hit.score >= least] for some in hits]
+        return [[hit for hit in hits if hit.score >= least] for hits in found]
 
     def match(
         self,
         vectors: ArrayLike,
         k: int = 100,
         *,
-        filter: Mapping[str, Any] | None = None,  # noqa: A002  (the contract's name)
+        filter: Mapping[str, Any] | None = None,  # noqa: A002  (as in the HTTP body)
         aggregate: Aggregate | None = None,
         exclude_ids: Sequence[str | None] | None = None,
-    ) -> list[Match]:
+    ) -> list[MatchDecision]:
         """Who each query is, or "unknown": decided by the active 1:N point on the best of k candidates.
 
         Args:
@@ -188,22 +198,20 @@ class Gallery:
 
         Raises:
             NoOperatingPoint: the bundle has none for 1:N.
-            OtherRule: its point was calibrated for the other rule.
+            OtherRule: its point was calibrated for another rule.
             InputError: as for ``search``.
         """
         if self._match is None:
             raise NoOperatingPoint("match", self.manifest.operating_points.reasons)
-        queries = query_rows(vectors, self.dim)
+        queries = normalise_queries(vectors, self.dim)
         # in this order: a newer view has all densities that an older point needs, not the other way round
-        decider, view = self._match, self._view
+        decider, view = self._match, self.view
         decider.check_rule(aggregate)
-        if decider.point.target.aggregate == "mean_of_class":
-            found = mean_hits(view, queries, k, decider, filter, exclude_ids)
-        else:
-            found = view.search(queries, k, decider=decider, condition=filter, exclude_ids=exclude_ids)
-        return _decided(found, decider, len(view))
+        rule = MATCH_RULES[decider.point.target.aggregate]
+        found = rule.propose(view, queries, k, decider, filter, exclude_ids)
+        return _decide(found, decider, len(view))
 
-    def verify(self, a: ArrayLike, b: ArrayLike) -> list[Verification]:
+    def verify(self, a: ArrayLike, b: ArrayLike) -> list[VerifyDecision]:
         """Whether rows of ``a`` and ``b``, both [m, d], are alike: decided by the active 1:1 point.
 
         Raises:
@@ -213,7 +221,7 @@ class Gallery:
         decider = self._verify
         if decider is None:
             raise NoOperatingPoint("verify", self.manifest.operating_points.reasons)
-        first, second = query_rows(a, self.dim, "a"), query_rows(b, self.dim, "b")
+        first, second = normalise_queries(a, self.dim, "a"), normalise_queries(b, self.dim, "b")
         if len(first) != len(second):
             raise InputError(f"verify: a has {len(first)} rows and b has {len(second)}; give pairs.")
         similarities = pair_similarities(first, second)
@@ -221,7 +229,7 @@ class Gallery:
         scores = scorer(similarities, scorer.densities(first), scorer.densities(second))
         point = decider.point
         return [
-            Verification(
+            VerifyDecision(
                 "match" if accepted else "no_match", similarity, score, probability, point.threshold, point.id
             )
             for accepted, similarity, score, probability in zip(
@@ -235,54 +243,32 @@ class Gallery:
 
     def sample(self, n: int) -> UnitVectors:
         """Vectors of evenly spaced items of the index, float32 [<= n, d]."""
-        return self._view.sample(n)
+        return self.view.sample(n)
 
-    def probe(self, n: int) -> Probe:
+    def probe(self, n: int) -> ProbeCount:
         """Search evenly spaced rows by their own vectors: each must find one as near as itself on top."""
         queries = self.sample(n)
         if not len(queries):
-            return Probe(0, 0)
-        found = self._view.search(queries, 1)
+            return ProbeCount(0, 0)
+        found = self.view.search(queries, 1)
         itself = pair_similarities(queries, queries)
-        return Probe(
-            len(queries),
-            sum(
-                bool(hits) and hits[0].similarity >= own
-                for hits, own in zip(found, itself.tolist(), strict=True)
-            ),
+        hits_itself = (
+            bool(hits) and hits[0].similarity >= own for hits, own in zip(found, itself.tolist(), strict=True)
         )
+        return ProbeCount(len(queries), sum(hits_itself))
 
-    def _prepare(self, decider: Decider) -> None:
-        """Have the densities of all items that a point needs, before it decides."""
-        view = self._view
-        if view.main is not None:
-            self._shown = replace(view, main=with_densities(view.main, [decider]))
-
-    def _decider(self, point_id: str | None) -> Decider | None:
-        if point_id is None:
-            return None
-        point = self._bundle.points[point_id]
-        return Decider(point, self._bundle.scorer(point))
+    def _build_decider(self, point_id: str | None) -> Decider | None:
+        return None if point_id is None else self._bundle.build_decider(self._bundle.points[point_id])
 
 
-def _stored(generation: Generation, row: int) -> StoredItem:
-    items = generation.items
-    return StoredItem(
-        items.ids[row],
-        items.classes[items.label_codes[row]],
-        np.array(generation.vectors[row]),
-        items.metadata_of(row),
-    )
-
-
-def _decided(found: list[list[Hit]], decider: Decider, n_items: int) -> list[Match]:
-    """The decision for each query's hits; accepted and turned into probabilities all at once."""
-    point, beyond = decider.point, decider.beyond_proof(n_items)
-    nobody = Match("unknown", None, None, None, None, None, point.threshold, None, point.id, beyond)
-    bests = [_best(hits, decider) for hits in found if hits]
+def _decide(found: list[list[SearchHit]], decider: Decider, n_items: int) -> list[MatchDecision]:
+    """The decision on each query's hits, best first; accepted and turned into probabilities all at once."""
+    point, beyond = decider.point, decider.is_beyond_proof(n_items)
+    nobody = MatchDecision("unknown", None, None, None, None, None, point.threshold, None, point.id, beyond)
+    bests = [(hits[0], _find_rival_score(hits)) for hits in found if hits]
     scores = np.array([best.score for best, _ in bests], dtype=np.float32)
-    matches = (
-        Match(
+    decisions = (
+        MatchDecision(
             "match" if accepted else "unknown",
             best.label,
             best.id,
@@ -298,14 +284,9 @@ def _decided(found: list[list[Hit]], decider: Decider, n_items: int) -> list[Mat
             bests, decider.accepts(scores).tolist(), decider.probabilities(scores), strict=True
         )
     )
-    return [next(matches) if hits else nobody for hits in found]
+    return [next(decisions) if hits else nobody for hits in found]
 
 
-def _best(hits: list[Hit], decider: Decider) -> tuple[Hit, float | None]:
-    """The best of at least one hit by score, ties by id, and the best score of another label."""
-    if decider.scores_are_similarities:
-        # hits come in the order of their similarities, ties by id
-        best = hits[0]
-        return best, next((hit.score for hit in hits if hit.label != best.label), None)
-    best = min(hits, key=lambda hit: (-hit.score, hit.id))
-    return best, max((hit.score for hit in hits if hit.label != best.label), default=None)
+def _find_rival_score(hits: Sequence[SearchHit]) -> float | None:
+    """The best score of another label than the first hit's."""
+    return next((hit.score for hit in hits if hit.label != hits[0].label), None)

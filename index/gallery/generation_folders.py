@@ -11,8 +11,8 @@ from api_schemas.base import Schema
 from api_schemas.manifest import FileEntry, FileName, IndexDescription
 from common.errors import BundleError, InputError
 from index.search.generation import Generation
-from index.store.database import StoreFailed
-from index.verified_files import Checked, check_files, durable_entries, publish
+from index.store.document_store import StoreFailed
+from index.verified_files import HashCache, check_files, fsync_and_hash, publish
 
 GENERATIONS = "generations"
 GENERATION_FILE = "generation.json"
@@ -29,7 +29,7 @@ class GenerationRecord(Schema):
 
 
 class Generations:
-    """Names are never used twice, so that who reads one by its name reads that one or none."""
+    """Names are never used twice: a generation opened by its name is that one or absent."""
 
     def __init__(self, data: Path, dim: int) -> None:
         self._folder = data / GENERATIONS
@@ -54,7 +54,7 @@ class Generations:
                 sequence=sequence,
                 dim=self._dim,
                 index=generation.description,
-                files=durable_entries(folder),
+                files=fsync_and_hash(folder),
             )
             record.save(folder / GENERATION_FILE)
             publish(folder, final)
@@ -69,12 +69,12 @@ class Generations:
                 ) from error
             raise
 
-    def open(self, name: str, checked: Checked | None = None) -> Generation:
+    def open(self, name: str, hashes: HashCache | None = None) -> Generation:
         """Open a generation, every file checked; raises BundleError if it is not whole."""
         folder = self._folder / name
         try:
             record = GenerationRecord.load(folder / GENERATION_FILE)
-            check_files(folder, record.files, checked)
+            check_files(folder, record.files, hashes)
             return Generation.open(folder, record.index, self._dim)
         except (InputError, OSError) as error:
             raise BundleError(f"{folder} is not a whole generation: {error}") from None

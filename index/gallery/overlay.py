@@ -1,4 +1,4 @@
-"""A generation with what was written and deleted since, from which the view of readers is made."""
+"""A generation with the items written and deleted since, from which the view of readers is built."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import numpy as np
 
 from common.array_types import Bools, Float32s, UnitVectors
 from common.progress import Track
-from decision.decider import Decider
+from decision.decider import Decider, compute_densities
 from embeddings.embedding_set import EmbeddingSet
 from index.items.columns import ColumnKind
-from index.items.item_table import metadata_columns
+from index.items.metadata import collect_metadata
 from index.items.stored_item import StoredItem
-from index.search.gallery_view import View
+from index.search.gallery_view import GalleryView
 from index.search.generation import Generation
 from index.store.item_store import Changes
 
@@ -25,59 +25,58 @@ Densities = Callable[[UnitVectors], dict[str, Float32s]]
 
 @dataclass(frozen=True, eq=False)
 class Overlay:
-    """Immutable: what happens makes a new one, so that a half-made change is never seen.
+    """Immutable: a change makes a new one, so that a half-made change is never seen.
 
     Attributes:
-        main: the generation, or None where there is nothing but what was written.
+        main: the generation, or None where there are written items alone.
         alive: bool [n], which of its rows still count.
         written: items written since, by id.
     """
 
     main: Generation | None
-    alive: Bools
+    live: Bools
     written: Mapping[str, StoredItem]
 
     @classmethod
     def of(cls, main: Generation | None) -> Self:
-        """Nothing has happened yet."""
+        """A generation without changes."""
         return cls(main, np.ones(0 if main is None else len(main), dtype=bool), {})
 
-    def after(self, changes: Changes) -> Self:
-        """With items written and deleted."""
+    def apply(self, changes: Changes) -> Self:
+        """With further items written and deleted."""
         touched = set(changes.touched)
         kept = {name: item for name, item in self.written.items() if name not in touched}
-        alive = self.alive
+        live = self.live
         if self.main is not None:
-            found = (self.main.items.row_of(name) for name in touched)
-            rows = [row for row in found if row is not None]
+            touched_rows = (self.main.items.row_of(name) for name in touched)
+            rows = [row for row in touched_rows if row is not None]
             if rows:
-                alive = alive.copy()
-                alive[rows] = False
-        return type(self)(self.main, alive, kept | {item.id: item for item in changes.written})
+                live = live.copy()
+                live[rows] = False
+        return type(self)(self.main, live, kept | {item.id: item for item in changes.written})
 
-    def view(self, dim: int, densities: Densities, fields: Mapping[str, ColumnKind]) -> View:
+    def build_view(self, dim: int, densities: Densities, fields: Mapping[str, ColumnKind]) -> GalleryView:
         """What readers see; ``densities`` computes the local densities of the items written."""
-        alive = None
-        if self.main is not None and not self.alive.all():
-            alive = self.main.alive(self.alive)
+        live = None
+        if self.main is not None and not self.live.all():
+            live = self.main.build_live_rows(self.live)
         buffer = None
         if self.written:
-            items = collected([list(self.written.values())], len(self.written), dim)
-            buffer = Generation.buffer(items, densities(items.vectors))
-        return View(self.main, alive, buffer, dict(fields))
+            items = collect_items([list(self.written.values())], len(self.written), dim)
+            buffer = Generation.build_buffer(items, densities(items.vectors))
+        return GalleryView(self.main, live, buffer, dict(fields))
 
 
-def with_densities(main: Generation, deciders: Sequence[Decider]) -> Generation:
-    """A generation that has the local densities these points ask of every item; itself if it does."""
-    had = main.items.densities
-    lacking = {one.densities: one for one in deciders if one.densities not in {None, *had}}
-    if not lacking:
+def add_densities(main: Generation, deciders: Sequence[Decider]) -> Generation:
+    """A generation that has the local densities these points need of every item; itself if it does."""
+    known = main.items.densities
+    added = compute_densities(deciders, main.vectors, known)
+    if not added:
         return main
-    found = {name: one.scorer.densities(main.vectors) for name, one in lacking.items() if name is not None}
-    return replace(main, items=replace(main.items, densities={**had, **found}))
+    return replace(main, items=replace(main.items, densities={**known, **added}))
 
 
-def stored_items(generation: Generation, block: int, track: Track) -> Iterator[list[StoredItem]]:
+def iterate_items(generation: Generation, block: int, track: Track) -> Iterator[list[StoredItem]]:
     """A generation's rows as items, a block at a time."""
     starts = range(0, len(generation), block)
     for start in track(starts, "items", len(starts)):
@@ -91,7 +90,7 @@ def stored_items(generation: Generation, block: int, track: Track) -> Iterator[l
         ]
 
 
-def collected(
+def collect_items(
     blocks: Iterable[Sequence[StoredItem]], n: int, dim: int, file: Path | None = None
 ) -> EmbeddingSet:
     """Items as one set; with a file its vectors are written there and mapped, not held in memory."""
@@ -99,7 +98,7 @@ def collected(
     ids: list[str] = []
     labels: list[str] = []
     metadata: list[Mapping[str, Any]] = []
-    out = None if file is None else _begun(file, n, dim)
+    out = None if file is None else _create_npy(file, n, dim)
     try:
         for block in blocks:
             vectors = np.stack([item.vector for item in block])
@@ -115,12 +114,12 @@ def collected(
             out.close()
     if file is not None:
         held = np.load(file, mmap_mode="r", allow_pickle=False).view(np.ndarray)
-    columns = {name: np.array(values, dtype=object) for name, values in metadata_columns(metadata).items()}
+    columns = {name: np.array(values, dtype=object) for name, values in collect_metadata(metadata).items()}
     return EmbeddingSet(held, np.array(labels, dtype=np.str_), np.array(ids, dtype=np.str_), columns)
 
 
-def _begun(file: Path, n: int, dim: int) -> IO[bytes]:
-    """A ``.npy`` file for float32 [n, dim]; written, not mapped, since a full disk kills who writes a map."""
+def _create_npy(file: Path, n: int, dim: int) -> IO[bytes]:
+    """A ``.npy`` file for float32 [n, dim]; written, not mapped: a full disk kills who writes a map."""
     out = file.open("wb")
     header = {"descr": "<f4", "fortran_order": False, "shape": (n, dim)}
     np.lib.format.write_array_header_1_0(out, header)

@@ -1,4 +1,4 @@
-"""One column made ready for questions: which rows hold a value, or lie in a range."""
+"""A column indexed for filters: which rows hold a value, or lie in a range."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Column:
         self._codes = codes
 
     @cached_property
-    def _arranged(self) -> tuple[Int64s, Int64s]:
+    def _rows_by_code(self) -> tuple[Int64s, Int64s]:
         """Rows by code, ascending within a code, and where each code starts; missing rows come first."""
         order = np.argsort(self._codes, kind="stable")
         starts = np.searchsorted(self._codes[order], np.arange(len(self._values) + 1))
@@ -38,25 +38,25 @@ class Column:
         code = bisect_left(self._values, value)
         if code == len(self._values) or self._values[code] != value:
             return np.empty(0, dtype=np.int64)
-        order, starts = self._arranged
+        order, starts = self._rows_by_code
         return order[starts[code] : starts[code + 1]]
 
     def among(self, values: Sequence[Any]) -> RowIndices:
-        """Rows that hold one of some values, ascending."""
+        """Rows that hold one of several values, ascending."""
         parts = [self.equal(value) for value in set(values)]
         return np.sort(np.concatenate(parts)) if parts else np.empty(0, dtype=np.int64)
 
     def between(
         self, low: Any = None, high: Any = None, *, low_open: bool = False, high_open: bool = False
     ) -> RowIndices:
-        """Rows whose value lies between two bounds, ascending; a bound that is None does not bind."""
+        """Rows whose value lies between two bounds, ascending; None is no bound."""
         first = 0
         last = len(self._values)
         if low is not None:
             first = (bisect_right if low_open else bisect_left)(self._values, low)
         if high is not None:
             last = (bisect_left if high_open else bisect_right)(self._values, high)
-        order, starts = self._arranged
+        order, starts = self._rows_by_code
         rows = order[starts[first] : starts[max(first, last)]]
         if len(rows) < len(order) // 16:
             return np.sort(rows)

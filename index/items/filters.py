@@ -1,7 +1,7 @@
-"""The filter language: conditions over ``label`` and metadata, checked once, answered as row numbers.
+"""The filter language: conditions over ``label`` and metadata, evaluated to row numbers.
 
-``{"label": "7"}`` is short for ``{"label": {"$eq": "7"}}``; several keys beside each other must all hold.
-``$ne`` and ``$nin`` also hold for rows that lack the field; ``$not`` is what its condition leaves over.
+``{"label": "7"}`` is short for ``{"label": {"$eq": "7"}}``; several keys of one object must all hold.
+``$ne`` and ``$nin`` also hold for rows that lack the field; ``$not`` is the complement of its condition.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from index.items.columns import Column, ColumnKind
 COMPARISONS = ("$eq", "$ne", "$in", "$nin", "$gt", "$gte", "$lt", "$lte", "$exists")
 ORDERED = ("$gt", "$gte", "$lt", "$lte")
 JOINS = ("$and", "$or", "$not")
-MOST_LEVELS = 64
-FEW_ROWS = 4_096  # below, sorting two lists together is quicker than marking rows
+MAX_LEVELS = 64
+SORT_UP_TO = 4_096  # rows; below, sorting two lists together is quicker than marking rows
 
 
 class Table(Protocol):
-    """What a filter is asked of."""
+    """The columns that a filter is evaluated on."""
 
     def __len__(self) -> int: ...
 
@@ -38,8 +38,8 @@ class Table(Protocol):
 
 
 @dataclass(frozen=True)
-class Widened:
-    """A table together with fields that none of its rows has but others do."""
+class WidenedTable:
+    """A table with further fields, of which none of its rows has a value."""
 
     table: Table
     fields: Mapping[str, ColumnKind]
@@ -60,7 +60,7 @@ class Widened:
         return own
 
 
-def matching_rows(condition: Mapping[str, Any], table: Table, level: int = 0) -> RowIndices:
+def select_rows(condition: Mapping[str, Any], table: Table, level: int = 0) -> RowIndices:
     """Row numbers for which a filter holds, int64, ascending.
 
     Raises:
@@ -68,45 +68,49 @@ def matching_rows(condition: Mapping[str, Any], table: Table, level: int = 0) ->
     """
     if not isinstance(condition, Mapping):
         raise InputError(f"filter: a condition must be an object, found {condition!r:.60}.")
-    if level > MOST_LEVELS:
-        raise InputError(f"filter: nested deeper than {MOST_LEVELS} levels.")
-    parts = [_one(name, asked, table, level) for name, asked in condition.items()]
+    if level > MAX_LEVELS:
+        raise InputError(f"filter: nested deeper than {MAX_LEVELS} levels.")
+    parts = [_select_by_key(key, operand, table, level) for key, operand in condition.items()]
     if len(parts) == 1:
         return parts[0]
-    return reduce(_both, sorted(parts, key=len)) if parts else np.arange(len(table))
+    return reduce(_intersect, sorted(parts, key=len)) if parts else np.arange(len(table))
 
 
-def _one(name: str, asked: Any, table: Table, level: int) -> RowIndices:
+def _select_by_key(name: str, operand: Any, table: Table, level: int) -> RowIndices:
     if name in ("$and", "$or"):
-        if not isinstance(asked, Sequence) or isinstance(asked, str) or not asked:
-            raise InputError(f"filter: {name} takes a non-empty list of conditions, found {asked!r:.60}.")
-        parts = [matching_rows(part, table, level + 1) for part in asked]
+        if not isinstance(operand, Sequence) or isinstance(operand, str) or not operand:
+            raise InputError(f"filter: {name} takes a non-empty list of conditions, found {operand!r:.60}.")
+        parts = [select_rows(part, table, level + 1) for part in operand]
         if name == "$and":
-            return reduce(_both, sorted(parts, key=len))
+            return reduce(_intersect, sorted(parts, key=len))
         return reduce(np.union1d, parts)
     if name == "$not":
-        return _rest(matching_rows(asked, table, level + 1), len(table))
+        return _complement(select_rows(operand, table, level + 1), len(table))
     if name.startswith("$"):
-        raise InputError(f"filter: '{name}' is no operator here; the joins are {', '.join(JOINS)}.")
-    if not isinstance(asked, Mapping):
-        return _compare(name, "$eq", asked, table)
-    comparisons = asked
+        raise InputError(f"filter: '{name}' is no operator; the joins are {', '.join(JOINS)}.")
+    if not isinstance(operand, Mapping):
+        return _compare(name, "$eq", operand, table)
+    comparisons = operand
     if not comparisons:
         raise InputError(f"filter: '{name}' is given no comparison; use one of {', '.join(COMPARISONS)}.")
     bounds = {how: value for how, value in comparisons.items() if how in ORDERED}
     parts = [_compare(name, how, value, table) for how, value in comparisons.items() if how not in ORDERED]
     if bounds:
         parts.append(_between(name, bounds, table))
-    return reduce(_both, parts)
+    return reduce(_intersect, parts)
 
 
 def _between(name: str, bounds: Mapping[str, Any], table: Table) -> RowIndices:
-    column = _known(name, table)
+    column = _find_column(name, table)
     lows = [
-        (_fitting(name, column, bounds[how], how), how == "$gt") for how in ("$gt", "$gte") if how in bounds
+        (_check_value(name, column, bounds[how], how), how == "$gt")
+        for how in ("$gt", "$gte")
+        if how in bounds
     ]
     highs = [
-        (_fitting(name, column, bounds[how], how), how != "$lt") for how in ("$lt", "$lte") if how in bounds
+        (_check_value(name, column, bounds[how], how), how != "$lt")
+        for how in ("$lt", "$lte")
+        if how in bounds
     ]
     low, low_open = max(lows, default=(None, False))
     high, high_closed = min(highs, default=(None, True))
@@ -124,27 +128,27 @@ def _compare(name: str, how: str, value: Any, table: Table) -> RowIndices:
         if not isinstance(value, bool):
             raise InputError(f"filter: $exists on '{name}' takes true or false, found {value!r:.60}.")
         present = np.empty(0, dtype=np.int64) if column is None else column.present()
-        return present if value else _rest(present, n)
-    column = _known(name, table)
+        return present if value else _complement(present, n)
+    column = _find_column(name, table)
     if how in ("$in", "$nin"):
         if not isinstance(value, Sequence) or isinstance(value, str):
             raise InputError(f"filter: {how} on '{name}' takes a list, found {value!r:.60}.")
-        among = column.among([_fitting(name, column, one, how) for one in value])
-        return among if how == "$in" else _rest(among, n)
-    wanted = _fitting(name, column, value, how)
+        among = column.among([_check_value(name, column, member, how) for member in value])
+        return among if how == "$in" else _complement(among, n)
+    wanted = _check_value(name, column, value, how)
     if how == "$eq":
         return column.equal(wanted)
-    return _rest(column.equal(wanted), n)
+    return _complement(column.equal(wanted), n)
 
 
-def _known(name: str, table: Table) -> Column:
+def _find_column(name: str, table: Table) -> Column:
     column = table.column(name)
     if column is None:
         raise InputError(f"filter: no item has a field '{name}'; there are {', '.join(table.column_names)}.")
     return column
 
 
-def _fitting(name: str, column: Column, value: Any, how: str) -> Any:
+def _check_value(name: str, column: Column, value: Any, how: str) -> Any:
     ordered = how in ORDERED
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if name == "label" and isinstance(value, int) and number and not ordered:
@@ -163,9 +167,9 @@ def _fitting(name: str, column: Column, value: Any, how: str) -> Any:
     return value
 
 
-def _both(a: RowIndices, b: RowIndices) -> RowIndices:
+def _intersect(a: RowIndices, b: RowIndices) -> RowIndices:
     few, many = (a, b) if len(a) <= len(b) else (b, a)
-    if len(many) < FEW_ROWS:
+    if len(many) < SORT_UP_TO:
         return np.intersect1d(few, many, assume_unique=True)
     inside = np.zeros(int(many[-1]) + 1, dtype=bool)
     inside[many] = True
@@ -173,7 +177,7 @@ def _both(a: RowIndices, b: RowIndices) -> RowIndices:
     return within[inside[within]]
 
 
-def _rest(rows: RowIndices, n: int) -> RowIndices:
+def _complement(rows: RowIndices, n: int) -> RowIndices:
     left = np.ones(n, dtype=bool)
     left[rows] = False
     return np.flatnonzero(left)

@@ -16,14 +16,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from common.array_types import Bools, Float32s, Int32s, RowIndices
-from common.errors import BundleError, InputError
+from common.errors import BundleError
 from embeddings.embedding_set import EmbeddingSet
 from index.items.columns import Column
+from index.items.metadata import RESERVED_NAMES, Value, build_metadata_column
 
-Value = str | int | float | bool | None
-RESERVED = ("id", "label")
-OWN = ("_rank", "_node", "_side")
-DENSITY = "_density_"
+DENSITY_PREFIX = "_density_"
 
 
 class TextColumn:
@@ -43,7 +41,7 @@ class TextColumn:
         return str(self._data[self._offsets[row] : self._offsets[row + 1]], "utf-8")
 
     def take(self, rows: RowIndices) -> list[str]:
-        """The texts of some rows."""
+        """The texts of rows, int64 [m]."""
         data = self._data
         starts, ends = self._offsets[rows].tolist(), self._offsets[rows + 1].tolist()
         return [str(data[start:end], "utf-8") for start, end in zip(starts, ends, strict=True)]
@@ -62,7 +60,7 @@ class ItemTable:
         ids: distinct texts.
         label_codes: int32 [n], positions in ``classes``.
         classes: the distinct labels, sorted as text.
-        rank: int32 [n], each row's place when ids are sorted as text; ties in similarity go by it.
+        rank: int32 [n], each row's position when ids are sorted as text; ties in similarity go by it.
         node: int32 [n], the engine's node of each row.
         side: bool [n], rows that are compared with every query because the engine misses them.
         densities: float32 [n] local densities by the name of the score they belong to.
@@ -91,12 +89,12 @@ class ItemTable:
         """Columns of a labelled set; raises InputError for metadata that is no plain column."""
         ids = pa.array(items.ids, type=pa.large_string())
         names = list(items.metadata)
-        arrays = [metadata_array(name, items.metadata[name]) for name in names]
+        arrays = [build_metadata_column(name, items.metadata[name]) for name in names]
         return cls(
             ids=TextColumn(ids),
             label_codes=items.codes.astype(np.int32),
             classes=items.classes.tolist(),
-            rank=_ranks(ids),
+            rank=_rank_ids(ids),
             node=node.astype(np.int32),
             side=side,
             densities=densities or {},
@@ -112,8 +110,8 @@ class ItemTable:
         order[self.rank] = np.arange(len(self), dtype=np.int32)
         return order
 
-    def _id_at(self, place: int) -> str:
-        return self.ids[int(self._by_rank[place])]
+    def _id_at(self, position: int) -> str:
+        return self.ids[int(self._by_rank[position])]
 
     def rows_after(self, item_id: str, limit: int) -> list[int]:
         """The next rows in the order of their ids, after a text that need not be one of them."""
@@ -142,27 +140,27 @@ class ItemTable:
         return list(zip(self.metadata.column_names, self.metadata.columns, strict=True))
 
     def metadata_of(self, row: int) -> dict[str, Value]:
-        """The metadata of a row; what it lacks is left out."""
+        """The metadata of a row, without the fields it lacks."""
         if not self._metadata_columns:
             return {}
         values = {name: column[row].as_py() for name, column in self._metadata_columns}
         return {name: value for name, value in values.items() if value is not None}
 
     def metadata_block(self, start: int, length: int) -> list[dict[str, Value]]:
-        """The metadata of rows that follow each other."""
+        """The metadata of ``length`` consecutive rows."""
         if not self.metadata.column_names:
             return [{} for _ in range(length)]
         rows = self.metadata.slice(start, length).to_pylist()
         return [{name: value for name, value in row.items() if value is not None} for row in rows]
 
     def column(self, name: str) -> Column | None:
-        """A column that can be asked for values and ranges, sorted on first use; None if there is none."""
+        """A column indexed for filters, sorted on first use; None if there is none."""
         with self._lock:
             if name not in self._columns:
                 if name == "label":
                     self._columns[name] = Column("text", self.classes, self.label_codes)
                 elif name in self.metadata.column_names:
-                    self._columns[name] = _sorted_column(self.metadata.column(name))
+                    self._columns[name] = _index_column(self.metadata.column(name))
                 else:
                     return None
             return self._columns[name]
@@ -180,7 +178,7 @@ class ItemTable:
         columns: dict[str, Any] = {"id": self.ids.array, "label": labels}
         columns |= {name: self.metadata.column(name) for name in self.metadata.column_names}
         columns |= {"_rank": self.rank, "_node": self.node, "_side": self.side}
-        columns |= {DENSITY + name: values for name, values in self.densities.items()}
+        columns |= {DENSITY_PREFIX + name: values for name, values in self.densities.items()}
         pq.write_table(pa.table(columns), path)
 
     @classmethod
@@ -189,14 +187,14 @@ class ItemTable:
         try:
             table = pq.read_table(path)
             labels = table.column("label").combine_chunks().dictionary_encode()
-            codes, classes = _sorted_codes(labels)
+            codes, classes = _encode_sorted(labels)
             densities = {
-                name.removeprefix(DENSITY): table.column(name).to_numpy()
+                name.removeprefix(DENSITY_PREFIX): table.column(name).to_numpy()
                 for name in table.column_names
-                if name.startswith(DENSITY)
+                if name.startswith(DENSITY_PREFIX)
             }
             return cls(
-                ids=TextColumn(_one_array(table.column("id"))),
+                ids=TextColumn(_single_chunk(table.column("id"))),
                 label_codes=codes,
                 classes=classes,
                 rank=table.column("_rank").to_numpy(),
@@ -204,81 +202,43 @@ class ItemTable:
                 side=table.column("_side").to_numpy(),
                 densities=densities,
                 metadata=table.select(
-                    [name for name in table.column_names if name not in RESERVED and name[0] != "_"]
+                    [name for name in table.column_names if name not in RESERVED_NAMES and name[0] != "_"]
                 ),
             )
         except (pa.ArrowException, KeyError, OSError, ValueError, AttributeError) as error:
             raise BundleError(f"{path} cannot be read as a table of items: {error}.") from None
 
 
-def metadata_array(name: str, values: Any) -> pa.Array:
-    """An Arrow array of text, whole numbers, floats or booleans; NaN becomes missing, times become ISO text.
-
-    Raises:
-        InputError: a reserved name, or values of mixed or other types.
-    """
-    if name in RESERVED or name.startswith(("_", "$")):
-        raise InputError(
-            f"the metadata column '{name}' cannot be kept: 'id', 'label' and names that begin with "
-            "'_' or '$' are taken; rename it."
-        )
-    array = np.asarray(values)
-    if array.dtype.kind in "mM":
-        array = np.datetime_as_string(array) if array.dtype.kind == "M" else array.astype(np.int64)
-    try:
-        arrow = pa.array(array, from_pandas=True)
-    except (pa.ArrowException, TypeError, OverflowError) as error:
-        raise InputError(
-            f"the metadata column '{name}' must be all text, all numbers or all booleans: {error}."
-        ) from None
-    kind = arrow.type
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind):
-        return arrow.cast(pa.large_string())
-    if pa.types.is_boolean(kind):
-        return arrow
-    if pa.types.is_integer(kind):
-        return arrow.cast(pa.int64())
-    if pa.types.is_floating(kind):
-        return arrow.cast(pa.float64())
-    raise InputError(f"the metadata column '{name}' is {kind}: only text, numbers and booleans can be kept.")
-
-
-def metadata_columns(rows: list[Mapping[str, Value]]) -> dict[str, list[Value]]:
-    """Columns of metadata given item by item, None where an item lacks a name."""
-    names = sorted({name for row in rows for name in row})
-    return {name: [row.get(name) for row in rows] for name in names}
-
-
-def _ranks(ids: pa.Array) -> Int32s:
+def _rank_ids(ids: pa.Array) -> Int32s:
     order = pc.sort_indices(ids).to_numpy()
     rank = np.empty(len(ids), dtype=np.int32)
     rank[order] = np.arange(len(ids), dtype=np.int32)
     return rank
 
 
-def _one_array(column: pa.ChunkedArray) -> pa.Array:
+def _single_chunk(column: pa.ChunkedArray) -> pa.Array:
     array = column.combine_chunks()
     return array.chunk(0) if isinstance(array, pa.ChunkedArray) else array
 
 
-def _sorted_codes(encoded: Any) -> tuple[Int32s, list[Any]]:
+def _encode_sorted(encoded: Any) -> tuple[Int32s, list[Any]]:
     """Codes (-1 for missing) into the sorted distinct values of a dictionary-encoded array."""
-    encoded = _one_array(encoded) if isinstance(encoded, pa.ChunkedArray) else encoded
+    encoded = _single_chunk(encoded) if isinstance(encoded, pa.ChunkedArray) else encoded
     values = encoded.dictionary
     order = pc.sort_indices(values).to_numpy()
-    place = np.empty(len(values) + 1, dtype=np.int32)
-    place[order] = np.arange(len(values), dtype=np.int32)
-    place[-1] = -1
+    code_of = np.empty(len(values) + 1, dtype=np.int32)
+    code_of[order] = np.arange(len(values), dtype=np.int32)
+    code_of[-1] = -1
     codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-    return place[codes], values.take(pa.array(order)).to_pylist()
+    return code_of[codes], values.take(pa.array(order)).to_pylist()
 
 
-def _sorted_column(column: pa.ChunkedArray) -> Column:
+def _index_column(column: pa.ChunkedArray) -> Column:
     kind = column.type
     if pa.types.is_boolean(kind):
         codes = column.cast(pa.int8()).fill_null(-1).to_numpy().astype(np.int32)
         return Column("boolean", [False, True], codes)
-    codes, values = _sorted_codes(column.combine_chunks().dictionary_encode())
+    codes, values = _encode_sorted(column.combine_chunks().dictionary_encode())
     return Column(
         "text" if pa.types.is_large_string(kind) or pa.types.is_string(kind) else "number", values, codes
     )

@@ -1,4 +1,4 @@
-"""An item as it is stored, and what may be stored of it."""
+"""An item as it is stored, and the rules for its id, label and metadata."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 from common.array_types import UnitVectors
 from common.errors import InputError
 from index.items.columns import ColumnKind
-from index.items.item_table import RESERVED, Value
+from index.items.metadata import RESERVED_NAMES, Value
 
-LONGEST_ID = 512  # characters
+MAX_ID_LENGTH = 512  # characters
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,9 +29,9 @@ def check_ids(items: Sequence[StoredItem]) -> None:
     """Raises InputError for an id twice, an empty or long one, or text that no database keeps as it is."""
     seen: set[str] = set()
     for number, item in enumerate(items):
-        if not item.id or len(item.id) > LONGEST_ID:
+        if not item.id or len(item.id) > MAX_ID_LENGTH:
             raise InputError(
-                f"items.{number}.id must have 1 to {LONGEST_ID} characters, found {len(item.id)}."
+                f"items.{number}.id must have 1 to {MAX_ID_LENGTH} characters, found {len(item.id)}."
             )
         for name, text in (("id", item.id), ("label", item.label)):
             _check_text(f"items.{number}.{name}", text)
@@ -40,8 +40,8 @@ def check_ids(items: Sequence[StoredItem]) -> None:
         seen.add(item.id)
 
 
-def checked_fields(items: Sequence[StoredItem], known: Mapping[str, ColumnKind]) -> dict[str, ColumnKind]:
-    """The metadata fields there are once these items are stored, with their kinds.
+def merge_fields(items: Sequence[StoredItem], known: Mapping[str, ColumnKind]) -> dict[str, ColumnKind]:
+    """The known metadata fields and those of these items, with their kinds.
 
     Raises:
         InputError: a value that is no text, finite number or boolean, or of another kind than its field.
@@ -53,7 +53,7 @@ def checked_fields(items: Sequence[StoredItem], known: Mapping[str, ColumnKind])
                 continue
             where = f"items.{number}.metadata.{name}"
             kind = _kind(value)
-            if kind is None or name in RESERVED or not name or name[0] in "_$":
+            if kind is None or name in RESERVED_NAMES or not name or name[0] in "_$":
                 raise InputError(
                     f"{where}: a field is text, a finite number or a boolean; 'id', "
                     f"'label' and names that begin with '_' or '$' are taken; found {value!r:.60}."
@@ -74,7 +74,9 @@ def _check_text(where: str, text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise InputError(f"{where} holds half a character (a lone surrogate), which is no text.") from None
+        raise InputError(
+            f"{where} holds half a character (a lone surrogate), which is not valid Unicode."
+        ) from None
 
 
 def _kind(value: object) -> ColumnKind | None:

@@ -1,4 +1,4 @@
-"""One immutable build of vectors, items and engine: what a bundle holds and what readers search."""
+"""A generation: one immutable build of vectors, items and engine, which a bundle holds and readers search."""
 
 from __future__ import annotations
 
@@ -11,30 +11,27 @@ from typing import Any
 
 import numpy as np
 
-from api_schemas.config import IndexConfig
-from api_schemas.manifest import BundleCounts, IndexDescription
+from api_schemas.build_config import IndexConfig
+from api_schemas.manifest import INDEX_FILE, ITEMS_FILE, VECTORS_FILE, BundleCounts, IndexDescription
 from common.array_types import Bools, Float32s, RowIndices, UnitVectors
 from common.errors import BundleError
 from common.progress import Track, silent
 from embeddings.embedding_set import EmbeddingSet
-from index.engines.base import Engine
-from index.engines.distinct_vectors import Nodes, distinct
-from index.engines.exact_scan import certain_top, scan_rows
-from index.engines.flat import ScanEngine
-from index.engines.memory_estimate import choose_kind, free_bytes
-from index.engines.registry import Approximate, build_engine, open_engine
-from index.engines.self_recall import audited, lost_nodes
+from index.engines.distinct_vectors import Nodes, find_distinct_vectors
+from index.engines.engine import Engine, FaissEngine
+from index.engines.exact_scan import propose_certain_top, scan_rows
+from index.engines.flat import BufferEngine
+from index.engines.memory_estimate import measure_free_memory, select_kind
+from index.engines.registry import ENGINES, open_engine
+from index.engines.self_recall import audit_self_recall, find_lost_nodes
 from index.items.columns import ColumnKind
-from index.items.filters import Widened, matching_rows
+from index.items.filters import WidenedTable, select_rows
 from index.items.item_table import ItemTable
 from index.search import rescoring_timer
-from index.search.live_rows import Alive
-from index.search.rescoring import Found, ranked
+from index.search.live_rows import LiveRows
+from index.search.rescoring import RankedRows, rescore
 
-VECTORS_FILE = "vectors.npy"
-ITEMS_FILE = "items.parquet"
-INDEX_FILE = "index.faiss"
-SPARE = 6  # fetched beyond k, and never fewer than the audit fetched when it looked for each row
+SPARE = 6  # fetched beyond k, and never fewer than the audit fetched when it probed each row
 EXACT_ROWS = 4_096  # a filter that leaves this many rows or fewer is answered by comparing with all of them
 
 
@@ -65,19 +62,19 @@ class Generation:
         track: Track = silent,
     ) -> Generation:
         """Build the engine over a labelled set and audit it."""
-        firsts, node_of_row = distinct(items.vectors)
-        kind, reason = choose_kind(config, len(firsts), items.dimension, free_bytes())
-        engine = build_engine(items.vectors, firsts, config, kind, track)
+        firsts, node_of_row = find_distinct_vectors(items.vectors)
+        kind, reason = select_kind(config, len(firsts), items.dimension, measure_free_memory())
+        engine = ENGINES[kind].build(items.vectors, firsts, config, track)
         lost = np.zeros(len(firsts), dtype=bool)
-        audit = audited(engine, items.vectors, firsts, track) if isinstance(engine, Approximate) else None
-        if audit is not None:
+        audit = None
+        if not engine.exact:
+            audit = audit_self_recall(engine, items.vectors, firsts, track)
             lost[audit.lost] = True
         table = ItemTable.from_set(items, node_of_row, lost[node_of_row], densities)
         nodes = Nodes.from_node_of_row(node_of_row, table.rank)
-        parameters: dict[str, int | float] = dict(engine.parameters)
         description = IndexDescription(
             kind=kind,
-            parameters=parameters,
+            parameters=dict(engine.parameters),
             reason=reason,
             self_recall=None if audit is None else audit.record,
         )
@@ -88,15 +85,16 @@ class Generation:
         if not (folder / VECTORS_FILE).exists():
             np.save(folder / VECTORS_FILE, self.vectors)
         self.items.save(folder / ITEMS_FILE)
+        assert isinstance(self.engine, FaissEngine)  # a buffer is never saved
         self.engine.save(folder / INDEX_FILE)
 
     @classmethod
-    def buffer(cls, items: EmbeddingSet, densities: Mapping[str, Float32s]) -> Generation:
+    def build_buffer(cls, items: EmbeddingSet, densities: Mapping[str, Float32s]) -> Generation:
         """A small generation in memory that is compared exactly and built in no time."""
         n = len(items)
         table = ItemTable.from_set(items, np.arange(n), np.zeros(n, dtype=bool), densities)
         nodes = Nodes.from_node_of_row(np.arange(n), table.rank)
-        return cls(items.vectors, table, ScanEngine(items.vectors), nodes, IndexDescription(kind="flat"))
+        return cls(items.vectors, table, BufferEngine(items.vectors), nodes, IndexDescription(kind="flat"))
 
     @classmethod
     def open(cls, folder: Path, description: IndexDescription, dim: int) -> Generation:
@@ -145,10 +143,10 @@ class Generation:
         *,
         condition: Mapping[str, Any] | None = None,
         exact: bool = False,
-        left_out: RowIndices | None = None,
-        alive: Alive | None = None,
+        excluded: RowIndices | None = None,
+        live: LiveRows | None = None,
         fields: Mapping[str, ColumnKind] | None = None,
-    ) -> Found:
+    ) -> RankedRows:
         """The k most similar rows of each query, re-scored by the one similarity kernel.
 
         Args:
@@ -157,70 +155,71 @@ class Generation:
             condition: a filter.
             exact: compare with all rows instead of asking the engine.
             left_out: int64 [q], a row each query leaves out, -1 for none.
-            alive: rows that are still there; all unless given.
+            alive: rows that are still live; all unless given.
             fields: further fields a filter may name, which no row here has.
         """
         allowed = None
         if condition is not None:
-            allowed = self.matching(condition, alive, fields)
-            if alive is None and len(allowed) == len(self):
+            allowed = self.select_rows(condition, live, fields)
+            if live is None and len(allowed) == len(self):
                 allowed = None
-        wanted = k + (left_out is not None)
-        candidates = self._candidates(queries, wanted, allowed, exact, alive)
-        if left_out is not None:
-            candidates = np.where(candidates == left_out[:, None], -1, candidates)
+        wanted = k + (excluded is not None)
+        candidates = self._propose(queries, wanted, allowed, exact, live)
+        if excluded is not None:
+            candidates = np.where(candidates == excluded[:, None], -1, candidates)
         start = perf_counter()
-        found = ranked(self.vectors, self.items.rank, queries, candidates, k)
+        rows = rescore(self.vectors, self.items.rank, queries, candidates, k)
         rescoring_timer.add(perf_counter() - start)
-        return found
+        return rows
 
-    def matching(
+    def select_rows(
         self,
         condition: Mapping[str, Any],
-        alive: Alive | None = None,
+        live: LiveRows | None = None,
         fields: Mapping[str, ColumnKind] | None = None,
     ) -> RowIndices:
-        """Rows, int64 ascending, that a filter holds for and that are still there; see ``search``."""
-        rows = matching_rows(condition, Widened(self.items, fields) if fields else self.items)
-        return rows if alive is None else rows[alive.rows[rows]]
+        """Rows, int64 ascending, that a filter holds for and that are still live; see ``search``."""
+        rows = select_rows(condition, WidenedTable(self.items, fields) if fields else self.items)
+        return rows if live is None else rows[live.rows[rows]]
 
-    def _candidates(
-        self, queries: UnitVectors, k: int, allowed: RowIndices | None, exact: bool, alive: Alive | None
+    def _propose(
+        self, queries: UnitVectors, k: int, allowed: RowIndices | None, exact: bool, live: LiveRows | None
     ) -> RowIndices:
+        """Candidates of each query, int64 [q, w], -1 where there is none."""
         if allowed is not None:
             few = exact or len(allowed) <= max(EXACT_ROWS, k)
-            if few or len(allowed) <= self.engine.worth(self._effort(len(allowed))):
+            if few or len(allowed) <= self.engine.count_comparable_rows(self._effort(len(allowed))):
                 return scan_rows(self.vectors, queries, k, allowed)
-            return self._proposed_among(queries, k, self._mask(allowed))
+            return self._propose_among(queries, k, self._mask(allowed))
         if exact and not self.engine.exact:
-            return scan_rows(self.vectors, queries, k, None if alive is None else np.flatnonzero(alive.rows))
-        return self._proposed(queries, k) if alive is None else self._proposed_among(queries, k, alive)
+            return scan_rows(self.vectors, queries, k, None if live is None else np.flatnonzero(live.rows))
+        return self._propose_any(queries, k) if live is None else self._propose_among(queries, k, live)
 
     def _effort(self, rows: int) -> float:
-        """How much wider a beam must be that may return only some rows.
+        """How much wider a beam must be that may return only so many rows.
 
         Measured on clustered data at 128 numbers: recall stays where it was if the beam grows with the
         square of what a filter leaves out, 4 at a half, 8 at a third.
         """
         return float(len(self) / rows) ** 2
 
-    def _mask(self, rows: RowIndices) -> Alive:
+    def _mask(self, rows: RowIndices) -> LiveRows:
         of_rows = np.zeros(len(self), dtype=bool)
         of_rows[rows] = True
-        return self.alive(of_rows)
+        return self.build_live_rows(of_rows)
 
-    def alive(self, rows: Bools) -> Alive:
-        """Rows that take part, and with them their nodes."""
-        if self.nodes.plain:
-            return Alive(rows, rows)
+    def build_live_rows(self, rows: Bools) -> LiveRows:
+        """Rows that a search may return, bool [n], and with them their nodes."""
+        if self.nodes.is_plain:
+            return LiveRows(rows, rows)
         nodes = np.zeros(len(self.nodes), dtype=bool)
         nodes[self.nodes.node_of_row[rows]] = True
-        return Alive(rows, nodes)
+        return LiveRows(rows, nodes)
 
-    def _proposed(self, queries: UnitVectors, k: int) -> RowIndices:
+    def _propose_any(self, queries: UnitVectors, k: int) -> RowIndices:
         total = len(self.nodes)
         if self.engine.exact:
-            nodes = certain_top(self.engine.search, queries, k, total)
+            nodes = propose_certain_top(self.engine.search, queries, k, total)
             return self.nodes.expand(nodes, at_most=k)
         _, nodes = self.engine.search(queries, min(self._fetch(k), total))
         rows = self.nodes.expand(nodes, at_most=k)
@@ -228,23 +227,23 @@ class Generation:
             return scan_rows(self.vectors, queries, k)
         return self._with_side_list(rows, queries, k)
 
-    def _proposed_among(self, queries: UnitVectors, k: int, some: Alive) -> RowIndices:
-        if self.engine.exact or not some.count:
-            return scan_rows(self.vectors, queries, k, np.flatnonzero(some.rows))
-        effort = self._effort(some.count)
-        fetch = min(self._fetch(k), some.node_count)
-        _, nodes = self.engine.search(queries, fetch, effort, some.node_bits)
+    def _propose_among(self, queries: UnitVectors, k: int, live: LiveRows) -> RowIndices:
+        if self.engine.exact or not live.count:
+            return scan_rows(self.vectors, queries, k, np.flatnonzero(live.rows))
+        effort = self._effort(live.count)
+        fetch = min(self._fetch(k), live.node_count)
+        _, nodes = self.engine.search(queries, fetch, effort, live.node_bits)
         rows = self.nodes.expand(nodes, at_most=None)
-        rows = np.where((rows >= 0) & some.rows[rows], rows, -1)
+        rows = np.where((rows >= 0) & live.rows[rows], rows, -1)
         side = self._side_rows
-        rows = self._with_side_list(rows, queries, k, side[some.rows[side]])
-        # a beam that ran dry: then every row that may is compared
-        if (rows >= 0).sum(axis=1).min() < min(k, some.count):
-            return scan_rows(self.vectors, queries, k, np.flatnonzero(some.rows))
+        rows = self._with_side_list(rows, queries, k, side[live.rows[side]])
+        # the beam ran dry: compare with every live row
+        if (rows >= 0).sum(axis=1).min() < min(k, live.count):
+            return scan_rows(self.vectors, queries, k, np.flatnonzero(live.rows))
         return rows
 
     def _fetch(self, k: int) -> int:
-        return max(self.engine.fewest, self.engine.spread * k, k + SPARE)
+        return max(self.engine.min_candidates, self.engine.candidates_per_result * k, k + SPARE)
 
     @cached_property
     def _side_rows(self) -> RowIndices:
@@ -269,10 +268,10 @@ class Generation:
             best = scan_rows(self.vectors, queries, k, side)
         return np.concatenate([rows, best], axis=1)
 
-    def lost_rows(self, track: Track = silent) -> RowIndices:
+    def find_lost_rows(self, track: Track = silent) -> RowIndices:
         """Rows that neither the engine nor the side list finds: the full self-recall audit."""
-        if not isinstance(self.engine, Approximate):
+        if self.engine.exact:
             return np.empty(0, dtype=np.int64)
         firsts = self.nodes.rows[self.nodes.starts[:-1]]
-        rows = firsts[lost_nodes(self.engine, self.vectors, firsts, track)]
+        rows = firsts[find_lost_nodes(self.engine, self.vectors, firsts, track)]
         return rows[~self.items.side[rows]]

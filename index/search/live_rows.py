@@ -1,4 +1,4 @@
-"""What is left of a generation's rows while readers still search it."""
+"""The rows of a generation that have not been deleted or replaced while readers still search it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from functools import cached_property
 import numpy as np
 
 from common.array_types import Bools
-from index.engines.base import NodeBits
+from index.engines.engine import NodeBits
 
 
 @dataclass(frozen=True, eq=False)
-class Alive:
-    """Which rows of a generation have not been deleted or replaced since it was built.
+class LiveRows:
+    """Which rows of a generation a search may return: ``rows`` bool [n], and ``nodes`` bool [nodes].
 
-    ``rows`` bool [n] and ``nodes`` bool [nodes], a node being alive while any of its rows is.
+    A node is live while any of its rows is.
     """
 
     rows: Bools
@@ -23,12 +23,12 @@ class Alive:
 
     @cached_property
     def count(self) -> int:
-        """How many rows are alive."""
+        """How many rows are live."""
         return int(self.rows.sum())
 
     @cached_property
     def node_count(self) -> int:
-        """How many nodes are alive."""
+        """How many nodes are live."""
         return int(self.nodes.sum())
 
     @cached_property

@@ -1,4 +1,4 @@
-"""What may be asked of an index: finite, non-zero rows of the right length, brought to length one."""
+"""Query vectors: finite, non-zero rows of the right dimension, brought to length one."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from numpy.typing import ArrayLike
 
 from common.array_types import Float64s, UnitVectors
 from common.errors import InputError
-from embeddings.embedding_set import unit_rows
+from embeddings.embedding_set import normalise_rows
 
 UNIT_TOLERANCE = 1e-6  # of the squared length; rows this close keep their bits, so that they find themselves
 
 
-def query_rows(vectors: ArrayLike, dim: int, what: str = "query") -> UnitVectors:
+def normalise_queries(vectors: ArrayLike, dim: int, what: str = "query") -> UnitVectors:
     """Float32 [q, d] unit rows from any real [q, d] or [d].
 
-    Rows that are already of length one keep their bits, so a stored vector asked for is the stored vector.
+    Rows that are already of length one keep their bits, so a query by a stored vector is that vector.
 
     Raises:
         InputError: no rows, a wrong dimension, NaN, infinity or a zero row; names the first bad row.
@@ -36,6 +36,6 @@ def query_rows(vectors: ArrayLike, dim: int, what: str = "query") -> UnitVectors
             return np.ascontiguousarray(raw)
         off = ~(np.abs(squares - 1.0) <= UNIT_TOLERANCE)
         rows = np.array(raw)
-        rows[off] = unit_rows(raw, what)[off]
+        rows[off] = normalise_rows(raw, what)[off]
         return rows
-    return unit_rows(raw, what)
+    return normalise_rows(raw, what)

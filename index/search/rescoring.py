@@ -1,4 +1,4 @@
-"""Candidates put in order by the one similarity kernel, from the stored float32 rows."""
+"""Candidates re-scored by the one similarity kernel, from the stored float32 rows, and put in order."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PAIR_NUMBERS = 8_192  # re-scored at a time: within the cache, and without askin
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class RankedRows:
     """The best rows of each query.
 
     ``rows`` int64 [q, w] and ``similarities`` float32 [q, w], by falling similarity, ties by id;
@@ -24,7 +24,9 @@ class Found:
     similarities: Float32s
 
 
-def ranked(vectors: UnitVectors, rank: Int32s, queries: UnitVectors, candidates: RowIndices, k: int) -> Found:
+def rescore(
+    vectors: UnitVectors, rank: Int32s, queries: UnitVectors, candidates: RowIndices, k: int
+) -> RankedRows:
     """Candidates by falling similarity, cut to k.
 
     Args:
@@ -34,28 +36,30 @@ def ranked(vectors: UnitVectors, rank: Int32s, queries: UnitVectors, candidates:
         candidates: int64 [q, w], -1 where there is none.
     """
     if not candidates.size:
-        return Found(candidates, np.empty(candidates.shape, dtype=np.float32))
+        return RankedRows(candidates, np.empty(candidates.shape, dtype=np.float32))
     if len(queries) == 1:
         rows = candidates[0]
         if rows.min() < 0:
             rows = rows[rows >= 0]
-        near = similarities(vectors, queries, rows, rows)
+        near = compute_similarities(vectors, queries, rows, rows)
         order = np.lexsort((rank[rows], -near))[:k]
-        return Found(rows[order][None], near[order][None])
+        return RankedRows(rows[order][None], near[order][None])
     if candidates.min() >= 0:
         which = np.repeat(np.arange(len(queries)), candidates.shape[1])
-        near = similarities(vectors, queries, which, candidates.ravel()).reshape(candidates.shape)
+        near = compute_similarities(vectors, queries, which, candidates.ravel()).reshape(candidates.shape)
     else:
         valid = candidates >= 0
         near = np.full(candidates.shape, -np.inf, dtype=np.float32)
         which = np.repeat(np.arange(len(queries)), valid.sum(axis=1))
-        near[valid] = similarities(vectors, queries, which, candidates[valid])
+        near[valid] = compute_similarities(vectors, queries, which, candidates[valid])
     order = np.lexsort((rank[candidates], -near))[:, :k]
     query = np.arange(len(queries))[:, None]
-    return Found(candidates[query, order], near[query, order])
+    return RankedRows(candidates[query, order], near[query, order])
 
 
-def similarities(vectors: UnitVectors, queries: UnitVectors, which: RowIndices, rows: RowIndices) -> Float32s:
+def compute_similarities(
+    vectors: UnitVectors, queries: UnitVectors, which: RowIndices, rows: RowIndices
+) -> Float32s:
     """Float32 [m]: the kernel's similarity of ``queries[which[i]]`` and ``vectors[rows[i]]``.
 
     One query alone is compared with all ``rows``, whatever ``which`` says.
@@ -66,6 +70,6 @@ def similarities(vectors: UnitVectors, queries: UnitVectors, which: RowIndices, 
     out = np.empty(len(rows), dtype=np.float32)
     for start in range(0, len(rows), step):
         part = slice(start, start + step)
-        asked = queries if len(queries) == 1 else queries[which[part]]
-        out[part] = pair_similarities(asked, vectors.take(rows[part], axis=0))
+        left = queries if len(queries) == 1 else queries[which[part]]
+        out[part] = pair_similarities(left, vectors.take(rows[part], axis=0))
     return out

@@ -1,4 +1,4 @@
-"""How long re-scoring took within the searches of the present thread, for whoever watches."""
+"""Time spent on re-scoring by the searches of the present thread, for monitoring."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _spent = _Seconds()
 
 
 def add(seconds: float) -> None:
-    """Count time spent on re-scoring."""
+    """Count seconds spent on re-scoring."""
     _spent.rescoring += seconds
 
 
 def take() -> float:
-    """Seconds of re-scoring since this was last asked in this thread."""
+    """Seconds of re-scoring since the last call in this thread."""
     seconds, _spent.rescoring = _spent.rescoring, 0.0
     return seconds

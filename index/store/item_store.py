@@ -1,4 +1,4 @@
-"""The truth about items: what is acknowledged is on disk here, and all else can be rebuilt from it."""
+"""Items in a database: what is acknowledged is on disk here, and all else can be rebuilt from it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 import sqlalchemy as sa
 
 from index.items.columns import ColumnKind
-from index.items.stored_item import StoredItem, check_ids, checked_fields
-from index.store.database import Database, StoreState, state_of
+from index.items.stored_item import StoredItem, check_ids, merge_fields
+from index.store.document_store import DocumentStore, StoreState, read_state
 from index.store.tables import DELETIONS, FEEDBACK, FIELDS, ITEMS
 
 __all__ = ["DATABASE_FILE", "Changes", "ItemStore", "StoredItem"]
@@ -30,8 +30,8 @@ class Changes:
     touched: list[str]
 
 
-class ItemStore(Database):
-    """Items in SQLite or PostgreSQL; every method is one transaction."""
+class ItemStore(DocumentStore):
+    """Items, and what is kept with them; every method is one transaction."""
 
     def seed(
         self,
@@ -44,8 +44,8 @@ class ItemStore(Database):
         with self._writes() as connection:
             fields = dict(self.fields)
             for block in items:
-                fields = checked_fields(block, fields)
-                connection.execute(ITEMS.insert(), [_row(item, model_hash, 0) for item in block])
+                fields = merge_fields(block, fields)
+                connection.execute(ITEMS.insert(), [_to_row(item, model_hash, 0) for item in block])
             self._write_fields(connection, fields)
             self._set_points(connection, points)
             self._set(connection, {**settings, "model_hash": model_hash})
@@ -59,26 +59,26 @@ class ItemStore(Database):
             StoreFailed: the database could not take it.
         """
         check_ids(items)
-        fields = checked_fields(items, self.fields)
+        fields = merge_fields(items, self.fields)
         sequence = self.sequence + 1
         ids = [item.id for item in items]
         with self._writes() as connection:
             known = sum(
                 connection.execute(
-                    sa.select(sa.func.count()).select_from(ITEMS).where(ITEMS.c.id.in_(some))
+                    sa.select(sa.func.count()).select_from(ITEMS).where(ITEMS.c.id.in_(part))
                 ).scalar_one()
-                for some in _in_parts(ids)
+                for part in _split(ids)
             )
-            statement = self._insert(ITEMS)
+            statement = self._database.insert(ITEMS)
             columns = ("label", "metadata", "vector", "model_hash", "sequence")
             connection.execute(
                 statement.on_conflict_do_update(
                     index_elements=["id"], set_={name: statement.excluded[name] for name in columns}
                 ),
-                [_row(item, model_hash, sequence) for item in items],
+                [_to_row(item, model_hash, sequence) for item in items],
             )
-            for some in _in_parts(ids):
-                connection.execute(DELETIONS.delete().where(DELETIONS.c.id.in_(some)))
+            for part in _split(ids):
+                connection.execute(DELETIONS.delete().where(DELETIONS.c.id.in_(part)))
             self._write_fields(connection, fields)
             self._set(connection, {"newest": str(sequence)})
         self.fields, self.sequence = fields, sequence
@@ -93,19 +93,19 @@ class ItemStore(Database):
         sequence = self.sequence + 1
         gone: list[str] = []
         with self._writes() as connection:
-            for some in _in_parts(sorted(set(ids))):
-                connection.execute(FEEDBACK.delete().where(FEEDBACK.c.a.in_(some) | FEEDBACK.c.b.in_(some)))
-                there = connection.execute(sa.select(ITEMS.c.id).where(ITEMS.c.id.in_(some))).scalars().all()
-                if there:
-                    connection.execute(ITEMS.delete().where(ITEMS.c.id.in_(there)))
-                    statement = self._insert(DELETIONS)
+            for part in _split(sorted(set(ids))):
+                connection.execute(FEEDBACK.delete().where(FEEDBACK.c.a.in_(part) | FEEDBACK.c.b.in_(part)))
+                known = connection.execute(sa.select(ITEMS.c.id).where(ITEMS.c.id.in_(part))).scalars().all()
+                if known:
+                    connection.execute(ITEMS.delete().where(ITEMS.c.id.in_(known)))
+                    statement = self._database.insert(DELETIONS)
                     connection.execute(
                         statement.on_conflict_do_update(
                             index_elements=["id"], set_={"sequence": statement.excluded.sequence}
                         ),
-                        [{"id": one, "sequence": sequence} for one in there],
+                        [{"id": item_id, "sequence": sequence} for item_id in known],
                     )
-                    gone += there
+                    gone += known
             if gone:
                 self._set(connection, {"newest": str(sequence)})
         if gone:
@@ -116,15 +116,15 @@ class ItemStore(Database):
         """An item, or None."""
         with self._engine.connect() as connection:
             row = connection.execute(_COLUMNS.where(ITEMS.c.id == item_id)).one_or_none()
-            return None if row is None else _item(row)
+            return None if row is None else _to_item(row)
 
-    def present(self, ids: Iterable[str]) -> set[str]:
-        """Those of some ids that items have."""
+    def select_known(self, ids: Iterable[str]) -> set[str]:
+        """Those of the ids that items have."""
         with self._engine.connect() as connection:
             return {
-                found
-                for some in _in_parts(list(ids))
-                for found in connection.execute(sa.select(ITEMS.c.id).where(ITEMS.c.id.in_(some))).scalars()
+                item_id
+                for part in _split(list(ids))
+                for item_id in connection.execute(sa.select(ITEMS.c.id).where(ITEMS.c.id.in_(part))).scalars()
             }
 
     def page(self, after: str | None, limit: int) -> list[StoredItem]:
@@ -133,7 +133,7 @@ class ItemStore(Database):
         if after is not None:
             statement = statement.where(ITEMS.c.id > after)
         with self._engine.connect() as connection:
-            return [_item(row) for row in connection.execute(statement)]
+            return [_to_item(row) for row in connection.execute(statement)]
 
     def count(self) -> int:
         """How many items there are."""
@@ -145,7 +145,7 @@ class ItemStore(Database):
         with self._engine.connect() as connection:
             result = connection.execution_options(yield_per=READ_BLOCK).execute(_COLUMNS.order_by(ITEMS.c.id))
             for block in result.partitions(READ_BLOCK):
-                yield [_item(row) for row in block]
+                yield [_to_item(row) for row in block]
 
     def changes_after(self, sequence: int, generation: str | None) -> tuple[StoreState, Changes | None]:
         """What was written and deleted after a sequence number, and the state that this leads to.
@@ -153,11 +153,11 @@ class ItemStore(Database):
         None where the database names another generation by now: it may have forgotten older deletions.
         """
         with self._engine.connect() as connection:
-            state = state_of(connection)
+            state = read_state(connection)
             if state.generation != generation:
                 return state, None
             rows = connection.execute(_COLUMNS.where(ITEMS.c.sequence > sequence).order_by(ITEMS.c.id))
-            written = [_item(row) for row in rows]
+            written = [_to_item(row) for row in rows]
             deleted = connection.execute(sa.select(DELETIONS.c.id).where(DELETIONS.c.sequence > sequence))
             return state, Changes(written, [*(item.id for item in written), *deleted.scalars()])
 
@@ -176,11 +176,11 @@ class ItemStore(Database):
 _COLUMNS = sa.select(ITEMS.c.id, ITEMS.c.label, ITEMS.c.vector, ITEMS.c.metadata)
 
 
-def _item(row: Any) -> StoredItem:
+def _to_item(row: Any) -> StoredItem:
     return StoredItem(row[0], row[1], np.frombuffer(row[2], dtype="<f4"), json.loads(row[3]))
 
 
-def _row(item: StoredItem, model_hash: str, sequence: int) -> dict[str, Any]:
+def _to_row(item: StoredItem, model_hash: str, sequence: int) -> dict[str, Any]:
     return {
         "id": item.id,
         "label": item.label,
@@ -191,5 +191,5 @@ def _row(item: StoredItem, model_hash: str, sequence: int) -> dict[str, Any]:
     }
 
 
-def _in_parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+def _split(ids: Sequence[str]) -> Iterator[Sequence[str]]:
     return (ids[start : start + IDS_A_STATEMENT] for start in range(0, len(ids), IDS_A_STATEMENT))

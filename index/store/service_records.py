@@ -1,4 +1,4 @@
-"""What a data folder keeps beside items: feedback, the history of reports, points that were added."""
+"""Records a data folder keeps beside items: feedback, the history of reports, points that were added."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from index.store.item_store import ItemStore
 DECIDING = "deciding."  # settings: which point decides 1:1, which 1:N
 
 
-class Records:
+class ServiceRecords:
     """Every method is one transaction; on return what was written is on disk.
 
     Args:
@@ -27,27 +27,28 @@ class Records:
         self._store = store
         self._writing = writing
 
-    def add_feedback(self, told: Feedback) -> int:
-        """Keep what was told; returns how often something was told by now.
+    def add_feedback(self, feedback: Feedback) -> int:
+        """Keep feedback; returns how many pieces there are now.
 
         An id of no item is left out, so that what was erased does not come back. When an item is deleted,
         the feedback about it goes in the same transaction.
         """
         with self._writing():
-            present = self._store.present({one for one in (told.a, told.b) if one is not None})
-            kept = told.model_copy(
-                update={name: one if one in present else None for name, one in (("a", told.a), ("b", told.b))}
+            ids = {"a": feedback.a, "b": feedback.b}
+            known = self._store.select_known({item_id for item_id in ids.values() if item_id is not None})
+            about = {name: item_id if item_id in known else None for name, item_id in ids.items()}
+            kept = feedback.model_copy(update=about)
+            self._store.add_feedback(
+                kept.model_dump_json(), [item_id for item_id in about.values() if item_id is not None]
             )
-            about = [one for one in (kept.a, kept.b) if one is not None]
-            self._store.add_feedback(kept.model_dump_json(), about)
             return self._store.count_feedback()
 
     def feedback(self) -> list[Feedback]:
-        """What was told, oldest first."""
+        """The feedback, oldest first."""
         return [Feedback.model_validate_json(document) for document in self._store.feedback()]
 
     def add_report(self, entry: HistoryEntry) -> None:
-        """Keep a line of the history of reports."""
+        """Keep an entry of the history of reports."""
         with self._writing():
             self._store.add_report(entry.model_dump_json())
 

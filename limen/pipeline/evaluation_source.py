@@ -1,4 +1,4 @@
-"""What a command was pointed at: a run folder, a bundle or an embeddings file."""
+"""The SOURCE argument of commands: the embeddings of a run folder or an embeddings file."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from api_schemas.manifest import ENCODER_FILE, MANIFEST_FILE, PREPROCESSING_FILE
 from common.errors import InputError
 from common.optional_packages import needs
 from embeddings.embedding_set import EmbeddingSet
@@ -19,23 +20,33 @@ UNNAMED = "unnamed"
 
 
 @dataclass(frozen=True)
-class Source:
-    """Embeddings to look at, the model they came from, and the run behind them if there is one.
+class EvaluationSource:
+    """Embeddings to evaluate, and the model they come from.
 
-    ``items`` are a run's test items, or every row of an embeddings file. ``fit`` and ``cohort`` are
-    a run's validation and training items; None for a file.
+    ``items`` are a run's test items, or every row of an embeddings file. ``validation`` and ``training`` are
+    the other parts of a run; None for a file.
     """
 
     items: EmbeddingSet
     model_hash: str
     split: str
-    fit: EmbeddingSet | None = None
-    cohort: EmbeddingSet | None = None
+    validation: EmbeddingSet | None = None
+    training: EmbeddingSet | None = None
+
+    @property
+    def fit(self) -> EmbeddingSet:
+        """The items that a threshold is fitted on."""
+        return self.items if self.validation is None else self.validation
+
+    @property
+    def proof(self) -> EmbeddingSet | None:
+        """The items that a threshold is proven on; None where halvings of ``fit`` have to do."""
+        return None if self.validation is None else self.items
 
 
 def is_bundle(path: Path) -> bool:
     """Whether a path is a bundle's folder."""
-    return (path / "manifest.json").is_file()
+    return (path / MANIFEST_FILE).is_file()
 
 
 def is_run(path: Path) -> bool:
@@ -43,34 +54,34 @@ def is_run(path: Path) -> bool:
     return (path / "config.yaml").is_file() and not is_bundle(path)
 
 
-def open_source(path: Path, model: str = UNNAMED) -> Source:
-    """Read a run folder or an embeddings file; raises InputError when it is neither."""
+def open_source(path: Path, model: str = UNNAMED) -> EvaluationSource:
+    """Read a run folder or an embeddings file; raises InputError if it is neither."""
     if is_run(path):
-        return source_of_run(open_run(path))
+        return read_run(open_run(path))
     if path.is_dir():
         raise InputError(
             f"{path} is neither a run folder (no config.yaml) nor a bundle (no manifest.json): "
             "give the --out of `limen train`, or an embeddings file (.npz, .parquet)."
         )
     items = read_embeddings(path)
-    return Source(items, vectors_model_hash(model, items.dimension), "all")
+    return EvaluationSource(items, vectors_model_hash(model, items.dimension), "all")
 
 
 def open_run(path: Path) -> Run:
-    """Open a run folder; raises InputError when it is none or not finished."""
+    """Open a run folder; raises InputError if it is not one or not finished."""
     with needs("reading a run folder", "train"):
         from training.run_folder.run_folder import Run
     return Run.open(path)
 
 
-def source_of_run(run: Run) -> Source:
-    """A run's embeddings by split: tested on test classes, fitted on validation classes."""
+def read_run(run: Run) -> EvaluationSource:
+    """A run's embeddings: evaluated on test classes, thresholds fitted on validation classes."""
     folder = run.ensure_encoder()
-    model_hash = encoder_model_hash(folder / "encoder.onnx", folder / "preprocessing.json")
+    model_hash = encoder_model_hash(folder / ENCODER_FILE, folder / PREPROCESSING_FILE)
     test = run.embeddings("test")
     if test is None:
         raise InputError(
-            f"{run.path} has no test items (data.split.test is 0, no data.test_path): nothing to look at. "
+            f"{run.path} has no test items (data.split.test is 0, no data.test_path): nothing to evaluate. "
             "Train with some, or `limen embed` others and give that file to `limen evaluate` or `build`."
         )
-    return Source(test, model_hash, "test", run.embeddings("validation"), run.embeddings("train"))
+    return EvaluationSource(test, model_hash, "test", run.embeddings("validation"), run.embeddings("train"))

@@ -1,6 +1,6 @@
-"""Every error of the service: one catalogue, one class, one shape (RFC 9457).
+"""The HTTP errors of the service: their kinds, the exception that carries one, and its RFC 9457 document.
 
-``type`` is ``/problems/<slug>`` and can be fetched from the service itself.
+``type`` is ``/problems/<slug>``, a path that the service itself answers.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from starlette.exceptions import HTTPException
 
 from api_schemas.http.problem import PROBLEM_MEDIA_TYPE, FieldProblem
 from common.errors import BundleError, LimenError
-from index.gallery.gallery import Closed, OtherRule
-from index.store.database import StoreFailed
+from decision.errors import NoOperatingPoint, OtherRule
+from index.gallery.gallery_items import Closed
+from index.store.document_store import StoreFailed
 from service.errors.validation_messages import build_field_problems
 
 
 @dataclass(frozen=True)
 class ProblemKind:
-    """A kind of problem: what programs branch on."""
+    """A kind of error: ``slug`` is the end of the problem's ``type``, which programs branch on."""
 
     slug: str
     status: int
@@ -35,27 +36,27 @@ INVALID_REQUEST = ProblemKind("invalid-request", 422, "The request has a field t
 INVALID_INPUT = ProblemKind("invalid-input", 422, "An input cannot be used")
 WRONG_DIMENSION = ProblemKind("wrong-dimension", 422, "A vector has the wrong dimension")
 LIMIT_EXCEEDED = ProblemKind("limit-exceeded", 422, "The request asks for more than the limits allow")
-NO_ENCODER = ProblemKind("no-encoder", 422, "This bundle holds vectors alone")
+NO_ENCODER = ProblemKind("no-encoder", 422, "This bundle has no encoder")
 UNKNOWN_ITEM = ProblemKind("unknown-item", 422, "A query refers to an item that is not stored")
 NOT_JSON = ProblemKind("not-json", 400, "The body is not JSON")
 BAD_REQUEST = ProblemKind("bad-request", 400, "The request cannot be read")
 UNAUTHENTICATED = ProblemKind("unauthenticated", 401, "A key is needed")
 FORBIDDEN = ProblemKind("forbidden", 403, "The key does not allow this")
-NOT_FOUND = ProblemKind("not-found", 404, "Nothing is here")
-METHOD_NOT_ALLOWED = ProblemKind("method-not-allowed", 405, "This path does not take that method")
+NOT_FOUND = ProblemKind("not-found", 404, "Not found")
+METHOD_NOT_ALLOWED = ProblemKind("method-not-allowed", 405, "This path does not allow that method")
 BODY_TIMEOUT = ProblemKind("body-timeout", 408, "The body did not arrive in time")
-NO_OPERATING_POINT = ProblemKind("no-operating-point", 409, "No operating point decides this")
+NO_OPERATING_POINT = ProblemKind("no-operating-point", 409, "No operating point is active for this")
 READ_ONLY = ProblemKind("read-only", 409, "The service is read-only")
-MODEL_MISMATCH = ProblemKind("model-mismatch", 409, "That belongs to another model")
-CONFLICT = ProblemKind("conflict", 409, "That cannot be done in this state")
+MODEL_MISMATCH = ProblemKind("model-mismatch", 409, "The request is about another model")
+CONFLICT = ProblemKind("conflict", 409, "Not possible in the current state")
 BODY_TOO_LARGE = ProblemKind("body-too-large", 413, "The body is too large")
 UNSUPPORTED_MEDIA_TYPE = ProblemKind(
-    "unsupported-media-type", 415, "The body has a type that is not taken here"
+    "unsupported-media-type", 415, "The body has a media type that is not supported"
 )
 OVERLOADED = ProblemKind("overloaded", 429, "The service is at its limit")
-INTERNAL = ProblemKind("internal-error", 500, "Something went wrong on our side")
+INTERNAL = ProblemKind("internal-error", 500, "Internal error")
 NOT_READY = ProblemKind("not-ready", 503, "The service is not ready")
-WRITE_FAILED = ProblemKind("write-failed", 503, "The write could not be kept")
+WRITE_FAILED = ProblemKind("write-failed", 503, "The write could not be stored")
 DEADLINE = ProblemKind("deadline-exceeded", 503, "The answer took too long")
 
 KINDS = {kind.slug: kind for kind in list(globals().values()) if isinstance(kind, ProblemKind)}
@@ -84,21 +85,21 @@ class ServiceProblem(Exception):
 
     @classmethod
     def from_validation_error(cls, error: ValidationError) -> ServiceProblem:
-        """A body that its model refuses; names up to ten fields."""
-        found = error.errors(include_url=False, include_input=False)
-        if found[0]["type"] == "json_invalid":
-            return cls(NOT_JSON, f"The body is not JSON: {found[0]['msg']}.")
-        return cls.from_fields(build_field_problems(found))
+        """The problem of a body that is not valid; names up to ten fields."""
+        errors = error.errors(include_url=False, include_input=False)
+        if errors[0]["type"] == "json_invalid":
+            return cls(NOT_JSON, f"The body is not JSON: {errors[0]['msg']}.")
+        return cls.from_fields(build_field_problems(errors))
 
     @classmethod
     def from_fields(cls, fields: Sequence[FieldProblem]) -> ServiceProblem:
-        """Fields that cannot be used; the first is in the sentence, all are listed."""
+        """The problem of fields that cannot be used: the first is in the sentence, all are in ``errors``."""
         more = f" ({len(fields)} fields in all)" if len(fields) > 1 else ""
         return cls(INVALID_REQUEST, f"{fields[0].path}: {fields[0].message}{more}.", errors=fields)
 
 
 def build_overloaded(why: str) -> ServiceProblem:
-    """The answer to a request there is no room for."""
+    """The problem of a request that a load limit refuses."""
     return ServiceProblem(
         OVERLOADED,
         f"The service is at its limit ({why}): try again in a second.",
@@ -109,22 +110,25 @@ def build_overloaded(why: str) -> ServiceProblem:
 def write_problem(
     kind: ProblemKind, detail: str, path: str, request_id: str, errors: Sequence[FieldProblem] = ()
 ) -> bytes:
-    """The document's bytes; text that is not Unicode is replaced, never refused."""
-    # the fields of `Problem`, past its model, which takes longer than all the rest of a refusal
+    """The problem document as JSON; text that is not valid Unicode is replaced."""
+    # the fields of `Problem` without building the model, which takes longer than the rest of a refusal
     document = {
         "type": f"/problems/{kind.slug}",
         "title": kind.title,
         "status": kind.status,
-        "detail": _plain(detail),
-        "instance": _plain(path),
+        "detail": _replace_invalid(detail),
+        "instance": _replace_invalid(path),
         "request_id": request_id,
-        "errors": [{"path": _plain(one.path), "message": _plain(one.message)} for one in errors],
+        "errors": [
+            {"path": _replace_invalid(field.path), "message": _replace_invalid(field.message)}
+            for field in errors
+        ],
     }
     return orjson.dumps(document)
 
 
 def build_problem_response(request: Request, problem: ServiceProblem) -> Response:
-    """The answer for a problem of this request."""
+    """The response that reports a problem of this request."""
     request.state.problem = problem.kind.slug
     return Response(
         write_problem(
@@ -141,18 +145,18 @@ def build_problem_response(request: Request, problem: ServiceProblem) -> Respons
 
 
 def to_service_problem(error: LimenError) -> ServiceProblem:
-    """Our own errors keep their sentence."""
+    """The problem of a LimenError; its sentence is kept."""
     if isinstance(error, StoreFailed):
         return ServiceProblem(WRITE_FAILED, str(error), headers={"Retry-After": "30"})
     if isinstance(error, Closed):
         return ServiceProblem(NOT_READY, str(error), headers={"Retry-After": "1"})
-    if isinstance(error, OtherRule):
+    if isinstance(error, (NoOperatingPoint, OtherRule)):
         return ServiceProblem(NO_OPERATING_POINT, str(error))
     return ServiceProblem(CONFLICT if isinstance(error, BundleError) else INVALID_INPUT, str(error))
 
 
-def install(app: FastAPI) -> None:
-    """Make every error of the app a problem document."""
+def install_error_handlers(app: FastAPI) -> None:
+    """Answer every error of the app with a problem document."""
 
     async def service_problem(request: Request, error: Exception) -> Response:
         assert isinstance(error, ServiceProblem)
@@ -166,8 +170,8 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, HTTPException)
         kind = _BY_STATUS.get(error.status_code, BAD_REQUEST)
         detail = {
-            404: f"There is nothing at {request.url.path}; the endpoints are listed at /docs.",
-            405: f"{request.url.path} does not take {request.method}.",
+            404: f"{request.url.path} does not exist; the endpoints are listed at /docs.",
+            405: f"{request.url.path} does not allow {request.method}.",
         }.get(error.status_code, str(error.detail or HTTPStatus(error.status_code).phrase))
         return build_problem_response(request, ServiceProblem(kind, detail, headers=error.headers))
 
@@ -177,16 +181,16 @@ def install(app: FastAPI) -> None:
             request, ServiceProblem.from_fields(build_field_problems(error.errors()))
         )
 
-    async def unforeseen(request: Request, error: Exception) -> Response:
+    async def internal_error(request: Request, error: Exception) -> Response:
         detail = "The request failed; the log has it under this request_id."
         return build_problem_response(request, ServiceProblem(INTERNAL, detail))
 
-    app.add_exception_handler(Exception, unforeseen)
+    app.add_exception_handler(Exception, internal_error)
     app.add_exception_handler(ServiceProblem, service_problem)
     app.add_exception_handler(LimenError, limen_error)
     app.add_exception_handler(HTTPException, http_exception)
     app.add_exception_handler(RequestValidationError, query_validation)
 
 
-def _plain(text: str) -> str:
+def _replace_invalid(text: str) -> str:
     return text.encode("utf-8", "replace").decode()

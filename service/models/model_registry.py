@@ -1,8 +1,7 @@
-"""Models side by side: bundles of one folder, loaded beside the active one and switched to at once."""
+"""The models of a service: bundles of one folder, loaded side by side, one of them active."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -14,135 +13,136 @@ from api_schemas.http.admin import HistoryEntry, Model
 from api_schemas.manifest import MANIFEST_FILE, Manifest
 from api_schemas.operating_point import OperatingPoint
 from common.errors import BundleError, LimenError
-from index.gallery.following_gallery import item_store
-from index.store.service_records import Records
+from decision.errors import check_model
+from decision.targets import get_endpoint
+from index.gallery.data_folder import open_item_store
+from index.store.service_records import ServiceRecords
 from service.errors.problems import CONFLICT, NOT_FOUND, READ_ONLY, ServiceProblem
-from service.models.loaded_model import MODELS_FOLDER, LoadedModel, endpoint_of, load, model_folder_name
+from service.models.loaded_model import MODELS_FOLDER, LoadedModel, load_model, model_folder_name
 from service.settings import ServiceSettings
 
-CHOICES_FILE = "service.json"
+CHOICE_FILE = "service.json"
 
 
 class SavedChoice(Schema):
-    """What was activated through the API: the bundle. Points that were are kept with their model's items."""
+    """``service.json``: the bundle that was activated last. Active points are in the item store."""
 
     schema_version: int = SCHEMA_VERSION
     version: str | None = None
 
 
 class ModelRegistry:
-    """Loaded models by version; ``active`` is replaced whole, so that no request sees a half switch."""
+    """Loaded models by version. ``active`` is replaced as a whole, so that no request sees half a switch."""
 
     def __init__(self, settings: ServiceSettings) -> None:
         self._settings = settings
         self._lock = Lock()
         self._loaded: dict[str, LoadedModel] = {}
         self._version = settings.bundle.resolve().name
-        self._choices = SavedChoice()
-        if settings.data is not None and (settings.data / CHOICES_FILE).exists():
-            self._choices = SavedChoice.load(settings.data / CHOICES_FILE)
         self.active: LoadedModel | None = None
 
     @property
     def version(self) -> str:
-        """The active bundle's folder."""
+        """The active version: the name of its bundle's folder."""
         return self._version
 
     def start(self) -> LoadedModel:
-        """Load the bundle of the settings, or the one that was activated last; takes seconds."""
-        chosen = self._choices.version
-        if chosen is not None and chosen in self._folders():
-            self._version = chosen
-        served = self._load(self._version)
-        self.active = served
-        return served
+        """Load the bundle that was activated last, or else that of the settings; takes seconds."""
+        data = self._settings.data
+        if data is not None and (data / CHOICE_FILE).exists():
+            chosen = SavedChoice.load(data / CHOICE_FILE).version
+            if chosen is not None and chosen in self._list_folders():
+                self._version = chosen
+        self.active = self._load(self._version)
+        return self.active
 
-    def loaded(self, version: str) -> LoadedModel | None:
+    def get_loaded(self, version: str) -> LoadedModel | None:
         """A loaded version, or None."""
         return self._loaded.get(version)
 
     def load(self, version: str) -> LoadedModel:
-        """Load a bundle beside the others: opened, hashed, probed, self-queried."""
+        """Load a bundle beside the others: its checksums are verified, its gallery is probed."""
         with self._lock:
             return self._loaded.get(version) or self._load(version)
 
-    def folder(self, version: str) -> Path:
+    def find_folder(self, version: str) -> Path:
         """A bundle's folder; raises the problem ``not-found``."""
-        found = self._folders().get(version)
-        if found is None:
+        folder = self._list_folders().get(version)
+        if folder is None:
             raise ServiceProblem(
                 NOT_FOUND,
                 f"There is no bundle '{version[:100]}'"
                 + ("." if self._settings.bundles else "; LIMEN_BUNDLES names no folder of bundles."),
             )
-        return found
+        return folder
 
     def activate(self, version: str, allow_missing: bool) -> tuple[str, int]:
-        """Switch; returns the version before and how many items the new one lacks.
+        """Switch to a version; returns the previous version and the number of items that the new one lacks.
 
         Raises:
             ServiceProblem: not loaded, read-only, or items missing and not allowed.
         """
-        data = self._writable()
-        self.folder(version)
+        data = self._require_data_folder()
+        self.find_folder(version)
         with self._lock:
-            served = self._loaded.get(version)
-            if served is None:
+            model = self._loaded.get(version)
+            if model is None:
                 raise ServiceProblem(CONFLICT, f"'{version}' is not loaded: POST /v1/models first.")
             assert self.active is not None
-            missing = 0 if served is self.active else _missing(self.active, served)
+            missing = 0 if model is self.active else _count_missing(self.active, model)
             if missing and not allow_missing:
                 raise ServiceProblem(
                     CONFLICT,
                     f"'{version}' lacks {missing} items that '{self._version}' holds: write them for it, "
                     "or activate with allow_missing.",
                 )
-            previous, self._version, self.active = self._version, version, served
-            self._choose(data, self._choices.model_copy(update={"version": version}))
+            previous, self._version, self.active = self._version, version, model
+            SavedChoice(version=version).save(data / CHOICE_FILE)
         return previous, missing
 
     def activate_point(self, point_id: str) -> tuple[str, OperatingPoint, OperatingPoint | None]:
-        """Let a point of the active model decide; returns the endpoint, the point and the one before."""
-        self._writable()
+        """Activate a point of the active model; returns its endpoint, the point and the previous one."""
+        self._require_data_folder()
         with self._lock:
-            served = self.active
-            assert served is not None
-            point = served.points.get(point_id)
+            model = self.active
+            assert model is not None
+            assert model.live is not None
+            point = model.points.get(point_id)
             if point is None:
                 raise ServiceProblem(NOT_FOUND, f"The model has no operating point '{point_id[:100]}'.")
-            endpoint = endpoint_of(point)
-            previous = served.active_match if endpoint == "match" else served.active_verify
-            assert served.live is not None
-            changed = served.switch_point(point)
-            served.live.records.set_deciding(endpoint, point_id)
-            self._adopt(changed)
+            endpoint = get_endpoint(point.target)
+            previous = model.active_match if endpoint == "match" else model.active_verify
+            changed = model.switch_point(point)
+            model.live.records.set_deciding(endpoint, point_id)
+            self._replace_active(changed)
         return endpoint, point, previous
 
     def add_point(self, point: OperatingPoint) -> None:
-        """Keep a point of the active model; raises BundleError for one of another model or cohort."""
-        self._writable()
+        """Store a point of the active model; raises OtherModel for one of another model."""
+        self._require_data_folder()
         with self._lock:
-            served = self.active
-            assert served is not None
-            served.check_point(point)
-            assert served.live is not None
-            served.live.records.add_point(point)
-            self._adopt(replace(served, points={**served.points, point.id: point}))
+            model = self.active
+            assert model is not None
+            assert model.live is not None
+            check_model(point, model.model_hash)
+            model.live.records.add_point(point)
+            self._replace_active(replace(model, points={**model.points, point.id: point}))
 
+    @property
     def active_folder(self) -> Path:
         """The active bundle's folder."""
-        return self.folder(self._version)
+        return self.find_folder(self._version)
 
     def list_models(self) -> list[Model]:
-        """Every bundle of the folder, by version; what is no bundle is passed over."""
+        """Every bundle that can be served, by version; folders that are not bundles are left out."""
         models = []
-        for version, folder in sorted(self._folders().items()):
+        for version, folder in sorted(self._list_folders().items()):
             try:
                 manifest = Manifest.load(folder / MANIFEST_FILE)
             except LimenError:
                 continue
-            served = self._loaded.get(version)
-            state: Literal["available", "loaded", "active"] = "available" if served is None else "loaded"
+            model = self._loaded.get(version)
+            state: Literal["available", "loaded", "active"] = "available" if model is None else "loaded"
             if version == self._version:
                 state = "active"
             models.append(
@@ -152,64 +152,64 @@ class ModelRegistry:
                     model_hash=manifest.model_hash,
                     created_at=manifest.created_at,
                     state=state,
-                    items=None if served is None else served.gallery.n_items,
+                    items=None if model is None else model.gallery.n_items,
                 )
             )
         return models
 
-    def history(self) -> list[HistoryEntry]:
-        """The reports of the past of every model that items are kept of."""
+    def read_history(self) -> list[HistoryEntry]:
+        """The report history of every model in the data folder."""
         assert self._settings.data is not None
-        open_here = {
-            model_folder_name(served.model_hash): served.live.records
-            for served in self._loaded.values()
-            if served.live is not None
+        open_records = {
+            model_folder_name(model.model_hash): model.live.records
+            for model in self._loaded.values()
+            if model.live is not None
         }
         entries: list[HistoryEntry] = []
         for folder in sorted((self._settings.data / MODELS_FOLDER).iterdir()):
-            if folder.name in open_here:
-                entries += open_here[folder.name].reports()
+            if folder.name in open_records:
+                entries += open_records[folder.name].reports()
                 continue
             try:
-                store = item_store(folder, folder.name, self._settings.database_url, read_only=True)
+                store = open_item_store(folder, folder.name, self._settings.database_url, read_only=True)
             except BundleError:  # of an earlier version, or nothing was ever written
                 continue
             with closing(store):
-                entries += Records(store).reports()
+                entries += ServiceRecords(store).reports()
         return entries
 
     def close(self) -> None:
-        """Let go of all files."""
-        for served in self._loaded.values():
-            served.gallery.close()
+        """Close the galleries of all models."""
+        for model in self._loaded.values():
+            (model.live or model.gallery).close()
 
-    def _folders(self) -> dict[str, Path]:
+    def _list_folders(self) -> dict[str, Path]:
+        """The folders that may be bundles, by name."""
         bundle = self._settings.bundle.resolve()
-        found = {bundle.name: bundle}
+        folders = {bundle.name: bundle}
         if self._settings.bundles is not None and self._settings.bundles.is_dir():
             for entry in self._settings.bundles.iterdir():
-                # a link could lead anywhere; a hidden folder is one half written
+                # a link could lead anywhere; a hidden folder is being written
                 if entry.is_dir() and not entry.is_symlink() and not entry.name.startswith("."):
-                    found.setdefault(entry.name, entry.resolve())
-        return found
+                    folders.setdefault(entry.name, entry.resolve())
+        return folders
 
     def _load(self, version: str) -> LoadedModel:
-        folder = self.folder(version)
-        served = load(folder, self._settings)
-        if served.live is not None:
-            records = served.live.records
-            served = replace(served, points={**records.points(), **served.points})
+        model = load_model(self.find_folder(version), self._settings)
+        if model.live is not None:
+            records = model.live.records
+            model = replace(model, points={**records.points(), **model.points})
             for endpoint in ("match", "verify"):
-                chosen = served.points.get(records.deciding(endpoint) or "")
+                chosen = model.points.get(records.deciding(endpoint) or "")
                 if chosen is not None:
-                    served = served.switch_point(chosen)
-        self._loaded[version] = served
-        return served
+                    model = model.switch_point(chosen)
+        self._loaded[version] = model
+        return model
 
-    def _adopt(self, served: LoadedModel) -> None:
-        self._loaded[self._version] = self.active = served
+    def _replace_active(self, model: LoadedModel) -> None:
+        self._loaded[self._version] = self.active = model
 
-    def _writable(self) -> Path:
+    def _require_data_folder(self) -> Path:
         if self._settings.data is None:
             raise ServiceProblem(
                 READ_ONLY,
@@ -217,18 +217,7 @@ class ModelRegistry:
             )
         return self._settings.data
 
-    def _choose(self, data: Path, choices: SavedChoice) -> None:
-        choices.save(data / CHOICES_FILE)
-        self._choices = choices
 
-
-def iterate_item_ids(served: LoadedModel, block: int = 4096) -> Iterator[list[str]]:
-    """The ids of all items, in blocks."""
-    after: str | None = None
-    while found := served.gallery.page(after, block):
-        after = found[-1].id
-        yield [item.id for item in found]
-
-
-def _missing(active: LoadedModel, other: LoadedModel) -> int:
-    return sum(other.gallery.vector(one) is None for block in iterate_item_ids(active) for one in block)
+def _count_missing(active: LoadedModel, model: LoadedModel) -> int:
+    """The number of items of the active model that another model lacks."""
+    return sum(model.gallery.vector(item.id) is None for item in active.iterate_items())

@@ -1,4 +1,4 @@
-"""``/v1/items``: what the gallery holds."""
+"""``/v1/items``: write, read, page through and delete the items of the gallery."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from api_schemas.http.items import (
     UpsertRequest,
     UpsertResponse,
 )
+from common.array_types import UnitVectors
 from index.gallery.live_gallery import LiveGallery
 from index.store.item_store import StoredItem
-from service.auth.api_keys import requires
-from service.errors.problems import LIMIT_EXCEEDED, MODEL_MISMATCH, NOT_FOUND, READ_ONLY, ServiceProblem
+from service.auth.api_keys import NEEDS_WRITE
+from service.errors.problems import LIMIT_EXCEEDED, MODEL_MISMATCH, NOT_FOUND, ServiceProblem
 from service.http.bodies import build_body_reader, write_json_response
-from service.http.openapi import BODY, READING, problems, takes
-from service.http.resolve_queries import ResolvedQueries, at, check_filter, encoded, resolve
+from service.http.openapi import BODY_STATUSES, READ_STATUSES, describe_body, describe_problems
+from service.http.resolve_references import build_field_problem, check_filter, prepare_references
 from service.models.loaded_model import MODELS_FOLDER, LoadedModel, model_folder_name
-from service.state import ActiveModel, CurrentState, ServiceState, audit
+from service.state import ActiveModel, CurrentState, ServiceState, log_action
 
 router = APIRouter(tags=["items"])
-WRITES = [Depends(requires("write"))]
 _EXAMPLE = {
     "one item": {"items": [{"id": "a-1", "label": "a", "vector": [0.6, 0.8], "metadata": {"camera": 2}}]}
 }
@@ -38,186 +38,175 @@ _EXAMPLE = {
     "/v1/items",
     summary="Write items",
     response_model=UpsertResponse,
-    responses=problems(*BODY, 409),
-    openapi_extra=takes(UpsertRequest, _EXAMPLE),
-    dependencies=WRITES,
+    responses=describe_problems(*BODY_STATUSES, 409),
+    openapi_extra=describe_body(UpsertRequest, _EXAMPLE),
+    dependencies=NEEDS_WRITE,
 )
 async def upsert(
     request: Request,
     body: Annotated[UpsertRequest, Depends(build_body_reader(UpsertRequest))],
-    served: ActiveModel,
+    model: ActiveModel,
     state: CurrentState,
 ) -> Response:
-    """Write up to 10,000 items; those with a known id are replaced.
+    """Write up to 10,000 items; an item whose id is already stored is replaced.
 
-    200 means that they are on disk and found by the next search.
+    200 means that they are on disk and that the next search finds them.
     """
-    live = writable(served)
+    live = model.get_live_gallery()
     limit = state.settings.max_items
     if len(body.items) > limit:
-        raise at(LIMIT_EXCEEDED, "items", f"{len(body.items)} given, at most {limit} in one request")
-    if body.model_hash not in {None, served.model_hash}:
+        raise build_field_problem(
+            LIMIT_EXCEEDED,
+            "items",
+            f"{len(body.items)} given, at most {limit} are allowed in one request",
+        )
+    if body.model_hash not in {None, model.model_hash}:
         raise ServiceProblem(
             MODEL_MISMATCH,
             f"The items are of model {str(body.model_hash)[:12]}, the service decides with "
-            f"{served.model_hash[:12]}: embed them again with this model.",
+            f"{model.model_hash[:12]}: embed them again with this model.",
         )
     references = [
         Reference.model_construct(vector=item.vector, input=item.input, id=None) for item in body.items
     ]
-    rows = await encoded(state.encoding, served, references, item_of_body)
-    new = await state.compute.run(
-        lambda: live.upsert(_stored(body.items, resolve(served, references, item_of_body, rows)))
-    )
-    audit(request, state, "items.upsert", [item.id for item in body.items])
-    return write_json_response({"upserted": len(body.items), "new": new, "items": live.n_items})
+    resolve = await prepare_references(state.encoding, model, references, "items.{}".format)
+    new = await state.compute.run(lambda: live.upsert(_build_items(body.items, resolve().vectors)))
+    log_action(request, state, "items.upsert", [item.id for item in body.items])
+    return write_json_response({"upserted": len(body.items), "new": new, "items": live.gallery.n_items})
 
 
 @router.get(
     "/v1/items",
     summary="Page through items",
     response_model=ItemPage,
-    responses=problems(*READING, 409, 422),
+    responses=describe_problems(*READ_STATUSES, 409, 422),
 )
 async def page(
-    served: ActiveModel,
+    model: ActiveModel,
     state: CurrentState,
     cursor: Annotated[str | None, Query(max_length=512)] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> Response:
-    """Items in the order of their ids; `next_cursor` leads to the next page, null on the last."""
-    found = await state.compute.run(lambda: served.gallery.page(cursor, limit + 1))
-    shown = found[:limit]
-    more = shown[-1].id if len(found) > limit else None
-    return write_json_response({"items": [_shown(item, False) for item in shown], "next_cursor": more})
+    """Items in the order of their ids. `next_cursor` is the `cursor` of the next page, null on the last."""
+    items = await state.compute.run(lambda: model.gallery.page(cursor, limit + 1))
+    next_cursor = items[limit - 1].id if len(items) > limit else None
+    return write_json_response(
+        {"items": [_write_item(item) for item in items[:limit]], "next_cursor": next_cursor}
+    )
 
 
 @router.get(
     "/v1/items/{item_id:path}",
     summary="Read an item",
     response_model=Item,
-    responses=problems(*READING, 404, 409, 422),
+    responses=describe_problems(*READ_STATUSES, 404, 409, 422),
 )
-async def read(item_id: ItemId, served: ActiveModel, state: CurrentState) -> Response:
+async def read(item_id: ItemId, model: ActiveModel, state: CurrentState) -> Response:
     """The item as it was written, with its unit vector."""
-    found = await state.compute.run(lambda: served.gallery.get(item_id))
-    if found is None:
-        raise _unknown(item_id)
-    return write_json_response(_shown(found, True))
+    item = await state.compute.run(lambda: model.gallery.get(item_id))
+    if item is None:
+        raise _build_unknown_item(item_id)
+    return write_json_response(_write_item(item) | {"vector": item.vector})
 
 
 @router.delete(
     "/v1/items/{item_id:path}",
     summary="Delete an item",
     response_model=DeleteResponse,
-    responses=problems(*READING, 404, 409, 422),
-    dependencies=WRITES,
+    responses=describe_problems(*READ_STATUSES, 404, 409, 422),
+    dependencies=NEEDS_WRITE,
 )
 async def delete(
-    request: Request, item_id: ItemId, served: ActiveModel, state: CurrentState, rebuild: bool = False
+    request: Request, item_id: ItemId, model: ActiveModel, state: CurrentState, rebuild: bool = False
 ) -> Response:
-    """Gone from the item store, from feedback and from searches.
+    """Removes it from the item store, from feedback and from searches.
 
-    `remains_in` names the places that this does not reach; `rebuild` builds the index files anew too.
+    `remains_in` names where its data still is. `rebuild` also rebuilds the index files, in the background.
     """
-    live = writable(served)
+    live = model.get_live_gallery()
     deleted = await state.compute.run(lambda: live.delete([item_id]))
     if not deleted:
-        raise _unknown(item_id)
-    audit(request, state, "items.delete", [item_id])
-    return _erased(live, state, served, deleted, rebuild)
+        raise _build_unknown_item(item_id)
+    log_action(request, state, "items.delete", [item_id])
+    return _finish_deletion(live, state, model, deleted, rebuild)
 
 
 @router.post(
     "/v1/items/delete",
     summary="Delete items by ids or filter",
     response_model=DeleteResponse,
-    responses=problems(*BODY, 409),
-    openapi_extra=takes(
+    responses=describe_problems(*BODY_STATUSES, 409),
+    openapi_extra=describe_body(
         DeleteRequest, {"by ids": {"ids": ["a-1", "a-2"]}, "by filter": {"filter": {"label": "a"}}}
     ),
-    dependencies=WRITES,
+    dependencies=NEEDS_WRITE,
 )
 async def delete_some(
     request: Request,
     body: Annotated[DeleteRequest, Depends(build_body_reader(DeleteRequest))],
-    served: ActiveModel,
+    model: ActiveModel,
     state: CurrentState,
 ) -> Response:
-    """Gone from the item store, from feedback and from searches; ids that are not there are passed over.
+    """Removes them from the item store, from feedback and from searches; unknown ids are ignored.
 
-    `remains_in` names the places that this does not reach; `rebuild` builds the index files anew too.
+    `remains_in` names where their data still is. `rebuild` also rebuilds the index files, in the background.
     """
-    live = writable(served)
+    live = model.get_live_gallery()
     if body.ids is not None:
         ids = body.ids
         deleted = await state.compute.run(lambda: live.delete(ids))
-        audit(request, state, "items.delete", ids)
+        log_action(request, state, "items.delete", ids)
     else:
         check_filter(body.filter, state.settings)
         condition: dict[str, Any] = dict(body.filter or {})
-        gone = await state.compute.run(lambda: live.delete_where(condition))
-        deleted = len(gone)
-        audit(request, state, "items.delete", gone, filter=condition)
-    return _erased(live, state, served, deleted, body.rebuild)
+        deleted_ids = await state.compute.run(lambda: live.delete_where(condition))
+        deleted = len(deleted_ids)
+        log_action(request, state, "items.delete", deleted_ids, filter=condition)
+    return _finish_deletion(live, state, model, deleted, body.rebuild)
 
 
-def writable(served: LoadedModel) -> LiveGallery:
-    """The gallery that can be changed; raises the problem ``read-only`` (409)."""
-    if served.live is None:
-        raise ServiceProblem(
-            READ_ONLY,
-            "The service was started without a data folder: add --data DIR to keep items and feedback.",
-        )
-    return served.live
-
-
-def item_of_body(row: int) -> str:
-    """The path of an item in a body."""
-    return f"items.{row}"
-
-
-def _stored(items: list[NewItem], resolved: ResolvedQueries) -> list[StoredItem]:
+def _build_items(items: list[NewItem], vectors: UnitVectors) -> list[StoredItem]:
     return [
         StoredItem(item.id, item.label, np.array(row), dict(item.metadata))  # type: ignore[arg-type]
-        for item, row in zip(items, resolved.vectors, strict=True)
+        for item, row in zip(items, vectors, strict=True)
     ]
 
 
-def _erased(
-    live: LiveGallery, state: ServiceState, served: LoadedModel, deleted: int, rebuild: bool
+def _finish_deletion(
+    live: LiveGallery, state: ServiceState, model: LoadedModel, deleted: int, rebuild: bool
 ) -> Response:
+    """Start the rebuild, if it was asked for, and answer a deletion."""
     job = None
     if rebuild:
-        # one that has not begun yet will see these deletions as well
-        same = f"rebuild {served.model_hash}"
-        job = state.jobs.submit("rebuild of the index", live.rebuild, "/v1/info", same)
+        # a rebuild that has not begun yet sees these deletions as well
+        job = state.jobs.submit(
+            "rebuild of the index", live.rebuild, "/v1/info", f"rebuild {model.model_hash}"
+        ).id
     return write_json_response(
         {
             "deleted": deleted,
-            "items": live.n_items,
-            "remains_in": out_of_reach(state, served.model_hash, None if job is None else job.id),
-            "job": None if job is None else job.id,
+            "items": live.gallery.n_items,
+            "remains_in": _list_remains(state, model.model_hash, job),
+            "job": job,
         }
     )
 
 
-def _shown(item: StoredItem, vector: bool) -> dict[str, Any]:
-    shown: dict[str, Any] = {"id": item.id, "label": item.label, "metadata": dict(item.metadata)}
-    return shown | {"vector": item.vector} if vector else shown
+def _write_item(item: StoredItem) -> dict[str, Any]:
+    return {"id": item.id, "label": item.label, "metadata": dict(item.metadata)}
 
 
-def _unknown(item_id: str) -> ServiceProblem:
+def _build_unknown_item(item_id: str) -> ServiceProblem:
     return ServiceProblem(NOT_FOUND, f"No item has the id '{item_id[:100]}'.")
 
 
-def out_of_reach(state: ServiceState, model_hash: str, job: str | None) -> list[str]:
-    """The places an erasure does not reach, in words; ``job`` is the rebuild under way, if any."""
-    places = [
+def _list_remains(state: ServiceState, model_hash: str, job: str | None) -> list[str]:
+    """Where deleted data still is, in words; ``job`` is the id of the rebuild in progress, if any."""
+    remains = [
         "the bundle, which is never written",
         "backups and exports made before",
         "files of the index "
-        + (f"until job {job} is done" if job else "until it is built again, which `rebuild` asks for"),
+        + (f"until job {job} is done" if job else "until it is rebuilt, which `rebuild` asks for"),
         "the item store's write-ahead log, at the latest until the service ends",
         "reports made before, which name labels",
         "the audit log, which keeps ids and the filters of deletions",
@@ -227,5 +216,5 @@ def out_of_reach(state: ServiceState, model_hash: str, job: str | None) -> list[
         own = model_folder_name(model_hash)
         others = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name != own)
         if others:
-            places.append(f"items of other models ({', '.join(others)}): delete there while each is active")
-    return places
+            remains.append(f"items of other models ({', '.join(others)}): delete there while each is active")
+    return remains

@@ -1,4 +1,4 @@
-"""``/v1/match``: who is this, or is it unknown?"""
+"""``/v1/match``: 1:N, "who is this, or is it unknown?"."""
 
 from __future__ import annotations
 
@@ -8,18 +8,16 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from api_schemas.http.decisions import MatchOptions, MatchRequest, MatchResponse
-from api_schemas.operating_point import OperatingPoint
-from index.gallery.gallery import Match
-from service.auth.api_keys import allow
-from service.auth.decision_tokens import DecisionSigner, SignedDecision, now
-from service.http.bodies import write_json_response
+from decision.decider import MatchDecision
+from index.search.match_rules import MATCH_RULES
+from service.auth.api_keys import check_key
 from service.http.fast_routes import FastRoute
-from service.http.openapi import BODY, problems, takes
-from service.http.query_options import asked
-from service.http.resolve_queries import ResolvedQueries, asking
-from service.http.timed_response import answer
+from service.http.openapi import BODY_STATUSES, describe_body, describe_problems
+from service.http.query_answers import answer_queries, write_decision, write_results
+from service.http.query_requests import read_queries
+from service.http.resolve_references import ResolvedQueries, search_naming_rows
 from service.models.loaded_model import LoadedModel
-from service.state import active, state_of
+from service.state import get_active_model, get_state
 from service.telemetry import prometheus
 
 router = APIRouter(tags=["decide"], route_class=FastRoute)
@@ -28,93 +26,56 @@ _EXAMPLES = {"by id": {"queries": [{"id": "0"}]}, "by vector": {"queries": [{"ve
 
 @router.post(
     "/v1/match",
-    summary="Say who it is, or unknown",
+    summary="Identify, or answer unknown",
     response_model=MatchResponse,
-    responses=problems(*BODY, 409),
-    openapi_extra=takes(MatchRequest, _EXAMPLES, raw_rows=True),
+    responses=describe_problems(*BODY_STATUSES, 409),
+    openapi_extra=describe_body(MatchRequest, _EXAMPLES, raw_rows=True),
 )
 async def match(request: Request) -> Response:
-    """One decision a query by the active `fpir` operating point: `match` iff score >= threshold.
+    """One decision per query by the active `fpir` operating point: `match` if and only if score >= threshold.
 
-    The best candidate is given even when the decision is `unknown`. `margin` is the distance to the best
-    candidate of another label. `beyond_proof` is true once the gallery has over 1.1 x the items that the
+    The best candidate is given even when the decision is `unknown`. `margin` is its score minus the best
+    score of another label. `beyond_proof` is true once the gallery has over 1.1 times the items that the
     point is proven for. Takes raw float32 rows like `/v1/search`.
 
-    A point calibrated for `mean_of_class` scores a class as the mean over all its items (that pass the
-    filter); the classes looked at are those of the `k` nearest items.
+    A point calibrated for `mean_of_class` scores a class by the mean over all its items (that pass the
+    filter), for the classes of the `k` nearest items.
     """
-    start = perf_counter()
-    allow(request, "read")
-    state, served = state_of(request), active(request)
-    point = served.get_deciding_point("match")
-    what = await asked(request, MatchOptions, served, state)
-    parsed = perf_counter()
+    started = perf_counter()
+    check_key(request, "read")
+    state, model = get_state(request), get_active_model(request)
+    point = model.get_deciding_point("match")
+    queries = await read_queries(request, MatchOptions, model, state, started)
 
-    def find(queries: ResolvedQueries) -> list[dict[str, Any]]:
-        return _decide(served, point, state.signer, queries, what.options)
+    def search(resolved: ResolvedQueries) -> list[dict[str, Any]]:
+        decisions = search_naming_rows(resolved, lambda: _match(model, resolved, queries.options))
+        return [
+            write_decision(
+                decision, endpoint="match", state=state, model=model, point=point, a=item_id, b=decision.id
+            )
+            for decision, item_id in zip(decisions, resolved.ids, strict=True)
+        ]
 
-    def write(results: list[dict[str, Any]], took_ms: float) -> Response:
-        return write_json_response({"results": results, "model_hash": served.model_hash, "took_ms": took_ms})
-
-    return await state.compute.run(
-        lambda: answer(what.resolve, find, write, state.drift, start, parsed),
-        light=what.light and what.options.filter is None and point.target.aggregate == "nearest",
-    )
-
-
-def _decide(
-    served: LoadedModel,
-    point: OperatingPoint,
-    signer: DecisionSigner,
-    queries: ResolvedQueries,
-    options: MatchOptions,
-) -> list[dict[str, Any]]:
-    matches = asking(
+    return await answer_queries(
+        state,
         queries,
-        lambda: served.gallery.match(
-            queries.vectors,
-            k=options.k,
-            filter=options.filter,
-            aggregate=options.aggregate,
-            exclude_ids=queries.excluded,
-        ),
+        search,
+        lambda results, took_ms: write_results(results, model, took_ms),
+        light=queries.options.filter is None and not MATCH_RULES[point.target.aggregate].reads_whole_classes,
     )
-    return [
-        _result(served, point, signer, one, item_id)
-        for one, item_id in zip(matches, queries.ids, strict=True)
-    ]
 
 
-def _result(
-    served: LoadedModel, point: OperatingPoint, signer: DecisionSigner, match: Match, item_id: str | None
-) -> dict[str, Any]:
-    prometheus.decided(point.name, match.decision)
-    if match.score is not None:
-        prometheus.TOP1.observe(match.score)
-    if match.margin is not None:
-        prometheus.MARGIN.observe(match.margin)
-    token = signer.sign(
-        SignedDecision(
-            endpoint="match",
-            at=now(),
-            model_hash=served.model_hash,
-            operating_point=match.operating_point,
-            decision=match.decision,
-            score=match.score,
-            a=item_id,
-            b=match.id,
-        )
+def _match(model: LoadedModel, queries: ResolvedQueries, options: MatchOptions) -> list[MatchDecision]:
+    decisions = model.gallery.match(
+        queries.vectors,
+        k=options.k,
+        filter=options.filter,
+        aggregate=options.aggregate,
+        exclude_ids=queries.excluded,
     )
-    return {
-        "decision": match.decision,
-        "label": match.label,
-        "id": match.id,
-        "similarity": match.similarity,
-        "score": match.score,
-        "probability": match.probability,
-        "threshold": match.threshold,
-        "margin": match.margin,
-        "operating_point": match.operating_point,
-        "beyond_proof": match.beyond_proof,
-        "decision_id": token,
-    }
+    for decision in decisions:
+        if decision.score is not None:
+            prometheus.TOP1.observe(decision.score)
+        if decision.margin is not None:
+            prometheus.MARGIN.observe(decision.margin)
+    return decisions

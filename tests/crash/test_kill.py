@@ -20,12 +20,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from index.gallery.backup import restore
+from index.gallery.backup import restore_backup
 from index.gallery.live_gallery import LiveGallery
 from index.store.item_store import DATABASE_FILE
 from tests.crash.writer import pool
-from tests.index.conftest import items_of, small
-from tests.index.test_live import NEVER
+from tests.index.conftest import NEVER, items_of, small
 
 WRITER = Path(__file__).with_name("writer.py")
 VECTORS = pool()
@@ -52,18 +51,18 @@ def test_kill_nine(make_bundle: Any, tmp_path: Path, kills: int, record_testsuit
         acknowledged += done
         if dice.random() < 0.3:
             tear_last_page(data)
-        with LiveGallery.open(bundle, data, NEVER) as gallery:
-            found = contents(gallery)
+        with LiveGallery.open(bundle, data, NEVER) as live:
+            found = contents(live)
             after = applied(before, pending)
             assert found in (before, after), f"seed {seed}: lost, made up or half of {pending}"
-            check_answers(gallery, found)
+            check_answers(live, found)
         state = found
         for backup in backups.iterdir():
             if not backup.name.startswith("."):
-                restore(backup, tmp_path / "restored")
-                with LiveGallery.open(bundle, tmp_path / "restored", NEVER) as gallery:
-                    assert contents(gallery) == kept.pop(backup.name)
-                    check_answers(gallery, contents(gallery))
+                restore_backup(backup, tmp_path / "restored")
+                with LiveGallery.open(bundle, tmp_path / "restored", NEVER) as live:
+                    assert contents(live) == kept.pop(backup.name)
+                    check_answers(live, contents(live))
                 shutil.rmtree(tmp_path / "restored")
                 backed_up += 1
             shutil.rmtree(backup)
@@ -125,22 +124,22 @@ def applied(state: State, words: dict[str, Any] | None) -> State:
     return state
 
 
-def contents(gallery: LiveGallery) -> State:
+def contents(live: LiveGallery) -> State:
     """What the gallery holds."""
-    stored = gallery.page(None, 10_000)
-    assert len({item.id for item in stored}) == len(stored) == gallery.n_items
+    stored = live.gallery.page(None, 10_000)
+    assert len({item.id for item in stored}) == len(stored) == live.gallery.n_items
     which = {row.tobytes(): number for number, row in enumerate(VECTORS)}
-    entries = gallery.records.feedback()
+    entries = live.records.feedback()
     told = {str(entry.operating_point): (entry.a, entry.b) for entry in entries}
     assert len(told) == len(entries)
     return State({item.id: (which[item.vector.tobytes()], item.label) for item in stored}, told)
 
 
-def check_answers(gallery: LiveGallery, state: State) -> None:
+def check_answers(live: LiveGallery, state: State) -> None:
     """Searches find every item by its own vector, with its label, and no other."""
     labelled = {(name, row[1]) for name, row in state.items.items()}
     for exact in (False, True):
-        found = gallery.search(VECTORS, 100, exact=exact)
+        found = live.gallery.search(VECTORS, 100, exact=exact)
         for vector, hits in enumerate(found):
             assert {(hit.id, hit.label) for hit in hits} == labelled
             same = sorted(name for name, row in state.items.items() if row[0] == vector)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from api_schemas.http.items import Feedback
-from index.gallery.live_gallery import Limits, LiveGallery
+from index.gallery.live_gallery import LiveGallery, RebuildLimits
 from index.store.item_store import StoredItem
 
 DIM = 8
@@ -53,7 +53,7 @@ def main(bundle: str, data: str, backups: str, seed: int) -> None:
     """Write at random for ever."""
     dice = random.Random(seed)
     vectors = pool()
-    gallery = LiveGallery.open(bundle, data, Limits(buffer_rows=10, dead_share=0.2))
+    live = LiveGallery.open(bundle, data, RebuildLimits(buffer_rows=10, dead_fraction=0.2))
     say(ready=True)
     for turn in range(10**9):
         roll = dice.random()
@@ -61,21 +61,21 @@ def main(bundle: str, data: str, backups: str, seed: int) -> None:
             names = dice.sample(range(IDS), dice.randint(1, 6))
             rows = {f"i{name}": [dice.randrange(32), f"{seed}.{turn}"] for name in names}
             say(about="upsert", rows=rows)
-            gallery.upsert([StoredItem(name, label, vectors[v]) for name, (v, label) in rows.items()])
+            live.upsert([StoredItem(name, label, vectors[v]) for name, (v, label) in rows.items()])
         elif roll < 0.75:
             ids = [f"i{name}" for name in dice.sample(range(IDS), dice.randint(1, 6))]
             say(about="delete", ids=ids)
-            gallery.delete(ids)
+            live.delete(ids)
         elif roll < 0.85:
             a, b = (f"i{name}" for name in dice.sample(range(IDS), 2))
             say(about="feedback", tag=f"{seed}.{turn}", a=a, b=b)
-            gallery.records.add_feedback(told(f"{seed}.{turn}", a, b))
+            live.records.add_feedback(told(f"{seed}.{turn}", a, b))
         elif roll < 0.95:
             say(about="rebuild")
-            gallery.rebuild()
+            live.rebuild()
         else:
             say(about="backup", name=f"{seed}-{turn}")
-            gallery.backup(Path(backups) / f"{seed}-{turn}")
+            live.backup(Path(backups) / f"{seed}-{turn}")
         say(done=True)
 
 

@@ -11,13 +11,17 @@ import numpy as np
 import pytest
 from numpy.typing import ArrayLike, NDArray
 
-from api_schemas.config import IndexConfig
+from api_schemas.build_config import IndexConfig
 from api_schemas.operating_point import Evidence, GallerySize, OperatingPoint, Probability, Score, Target
+from decision.targets import Endpoint
 from embeddings.embedding_set import EmbeddingSet
 from index.bundle import write_bundle
+from index.engines.registry import ENGINES
+from index.gallery.live_gallery import RebuildLimits
 
 MODEL = "a" * 64
-KINDS = ("flat", "hnsw", "hnsw_sq8", "ivf_pq")
+KINDS = tuple(ENGINES)
+NEVER = RebuildLimits(buffer_rows=10**9, dead_fraction=1.0)
 MakeBundle = Callable[..., Path]
 
 
@@ -97,7 +101,7 @@ def make_bundle(tmp_path: Path) -> MakeBundle:
     ) -> Path:
         points = [] if match is None else [point("fpir", match, items=len(items))]
         points += [] if verify is None else [point("far", verify)]
-        active: Mapping[str, str | None] = {
+        active: Mapping[Endpoint, str | None] = {
             "match": None if match is None else f"fpir-{MODEL[:4]}",
             "verify": None if verify is None else f"far-{MODEL[:4]}",
         }

@@ -13,7 +13,7 @@ import numpy as np
 from api_schemas.operating_point import OperatingPoint
 from embeddings.embedding_set import EmbeddingSet
 from index.bundle import write_bundle
-from index.gallery.backup import backup
+from index.gallery.backup import write_backup
 from index.gallery.live_gallery import LiveGallery
 from index.store.item_store import StoredItem
 from tests.index.conftest import MODEL, point, small
@@ -54,12 +54,12 @@ def make(folder: Path) -> None:
         config_yaml="index: {kind: hnsw}\n",
         cohort=items().subset([0, 1]),
     )
-    with LiveGallery.open(folder / "bundle", folder / "data") as gallery:
-        gallery.upsert([StoredItem("new", "c", VECTORS[1], {"size": 9})])
-        gallery.rebuild()
-        gallery.upsert([StoredItem("i4", "b", VECTORS[0], {"colour": "white"})])
-        gallery.delete(["i0"])
-        backup(folder / "data", folder / "backup")
+    with LiveGallery.open(folder / "bundle", folder / "data") as live:
+        live.upsert([StoredItem("new", "c", VECTORS[1], {"size": 9})])
+        live.rebuild()
+        live.upsert([StoredItem("i4", "b", VECTORS[0], {"colour": "white"})])
+        live.delete(["i0"])
+        write_backup(folder / "data", folder / "backup")
 
 
 if __name__ == "__main__":

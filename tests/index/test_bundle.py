@@ -134,7 +134,7 @@ def test_an_older_bundle_is_replaced_whole(make_bundle: MakeBundle, tmp_path: Pa
     assert [entry.name for entry in tmp_path.iterdir()] == ["bundle"]
 
 
-@pytest.mark.parametrize("step", ["durable_entries", "publish"])
+@pytest.mark.parametrize("step", ["fsync_and_hash", "publish"])
 def test_a_failure_on_the_way_leaves_the_old_bundle(
     make_bundle: MakeBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from index.bundle import read_bundle, verify_bundle
-from index.gallery.backup import restore
+from index.gallery.backup import restore_backup
 from index.gallery.gallery import Gallery
 from index.gallery.live_gallery import LiveGallery
 from tests.index.golden import COLOURS, LABELS, VECTORS
@@ -40,12 +40,12 @@ def test_a_bundle_of_an_earlier_version_opens_and_decides_as_it_did(golden: Path
 
 
 def test_a_backup_of_an_earlier_version_is_restored_and_written_to(golden: Path) -> None:
-    restore(golden / "backup", golden / "data")
+    restore_backup(golden / "backup", golden / "data")
     read_bundle(golden / "bundle")
-    with LiveGallery.open(golden / "bundle", golden / "data") as gallery:
-        assert [item.id for item in gallery.page()] == ["i1", "i2", "i3", "i4", "new"]
-        assert gallery.vector("i0") is None
-        assert [hit.id for hit in gallery.search(VECTORS[0], 1)[0]] == ["i4"]
-        assert dict(gallery.get("new").metadata) == {"size": 9}  # type: ignore[union-attr]
-        gallery.rebuild()
-        assert [hit.id for hit in gallery.search(VECTORS[1], 2)[0]] == ["i1", "new"]
+    with LiveGallery.open(golden / "bundle", golden / "data") as live:
+        assert [item.id for item in live.gallery.page()] == ["i1", "i2", "i3", "i4", "new"]
+        assert live.gallery.vector("i0") is None
+        assert [hit.id for hit in live.gallery.search(VECTORS[0], 1)[0]] == ["i4"]
+        assert dict(live.gallery.get("new").metadata) == {"size": 9}  # type: ignore[union-attr]
+        live.rebuild()
+        assert [hit.id for hit in live.gallery.search(VECTORS[1], 2)[0]] == ["i1", "new"]

@@ -9,7 +9,8 @@ import pytest
 from common.errors import BundleError, InputError
 from index.bundle import write_bundle
 from index.gallery.backup import BACKUP_FILE
-from index.gallery.live_gallery import LiveGallery, StoreInUse
+from index.gallery.live_gallery import LiveGallery
+from index.store.document_store import StoreInUse
 from index.store.item_store import StoredItem
 from limen.cli.commands.data_folder import backup, rebuild, restore
 from service.models.loaded_model import find_items_folder
@@ -36,21 +37,21 @@ def test_a_data_folder_is_rebuilt_backed_up_while_in_use_and_restored(tmp_path: 
     kept = find_items_folder(tmp_path / "bundle", data)
     with pytest.raises(InputError, match="holds no items"):
         rebuild(tmp_path / "bundle", data)
-    with LiveGallery.open(tmp_path / "bundle", kept) as gallery:
-        gallery.upsert([StoredItem("new", "x", items.vectors[0], {"place": 3})])
+    with LiveGallery.open(tmp_path / "bundle", kept) as live:
+        live.upsert([StoredItem("new", "x", items.vectors[0], {"place": 3})])
         with pytest.raises(StoreInUse):
             rebuild(tmp_path / "bundle", data)
     rebuild(tmp_path / "bundle", data)
-    with LiveGallery.open(tmp_path / "bundle", kept) as gallery:
-        assert gallery.stats()["buffer"] == 0
+    with LiveGallery.open(tmp_path / "bundle", kept) as live:
+        assert live.gallery.stats()["buffer"] == 0
         backup(data, tmp_path / "backup")
-        gallery.delete(["new"])
+        live.delete(["new"])
     restore(tmp_path / "backup", tmp_path / "again")
     with LiveGallery.open(
         tmp_path / "bundle", find_items_folder(tmp_path / "bundle", tmp_path / "again")
-    ) as gallery:
-        assert gallery.n_items == len(items) + 1
-        assert gallery.get("new") is not None
+    ) as live:
+        assert live.gallery.n_items == len(items) + 1
+        assert live.gallery.get("new") is not None
     with pytest.raises(InputError, match="not a data folder"):
         backup(tmp_path / "bundle", tmp_path / "nothing")
     (tmp_path / "backup" / BACKUP_FILE).unlink()

@@ -18,15 +18,15 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from embeddings.similarity import pair_similarities
 from index.bundle import write_bundle
-from index.gallery.backup import restore
-from index.gallery.live_gallery import Limits, LiveGallery
+from index.gallery.backup import restore_backup
+from index.gallery.live_gallery import LiveGallery, RebuildLimits
 from index.store.item_store import StoredItem
 from tests.index.conftest import KINDS, MODEL, items_of, small, unit
 
 DIM = 6
 POOL = unit(np.random.default_rng(0), 24, DIM)
 START = items_of(POOL[:12], [f"c{row % 3}" for row in range(12)], size=np.arange(12))
-TINY = Limits(buffer_rows=4, dead_share=0.2, seed_block=5)
+TINY = RebuildLimits(buffer_rows=4, dead_fraction=0.2, seed_block=5)
 IDS = st.sampled_from([f"i{number}" for number in range(16)])
 VECTORS = st.integers(0, len(POOL) - 1)
 LABELS = st.sampled_from(["c0", "c1", "c2", "7"])
@@ -58,10 +58,10 @@ class Machine(RuleBasedStateMachine):
         self.model: dict[str, Row] = {f"i{row}": (f"c{row % 3}", row, row) for row in range(12)}
         self.backups: list[tuple[Path, dict[str, Row]]] = []
         self.data = self.folder / "data"
-        self.gallery = LiveGallery.open(self.bundle, self.data, TINY)
+        self.live = LiveGallery.open(self.bundle, self.data, TINY)
 
     def teardown(self) -> None:
-        self.gallery.close()
+        self.live.close()
         shutil.rmtree(self.folder)
 
     @rule(
@@ -69,7 +69,7 @@ class Machine(RuleBasedStateMachine):
     )
     def upsert(self, rows: list[tuple[str, str, int, int | None]]) -> None:
         chosen = {row[0]: row[1:] for row in rows}
-        new = self.gallery.upsert(
+        new = self.live.upsert(
             [
                 StoredItem(name, label, POOL[vector], {} if size is None else {"size": size})
                 for name, (label, vector, size) in chosen.items()
@@ -80,43 +80,43 @@ class Machine(RuleBasedStateMachine):
 
     @rule(ids=st.lists(IDS, max_size=4))
     def delete(self, ids: list[str]) -> None:
-        assert self.gallery.delete(ids) == len(set(ids) & self.model.keys())
+        assert self.live.delete(ids) == len(set(ids) & self.model.keys())
         for name in ids:
             self.model.pop(name, None)
 
     @rule(label=LABELS)
     def delete_where(self, label: str) -> None:
         gone = [name for name, row in self.model.items() if row[0] == label]
-        assert sorted(self.gallery.delete_where({"label": label})) == sorted(gone)
+        assert sorted(self.live.delete_where({"label": label})) == sorted(gone)
         for name in gone:
             del self.model[name]
 
     @rule()
     def rebuild(self) -> None:
-        self.gallery.wait()
-        self.gallery.rebuild()
+        self.live.wait()
+        self.live.rebuild()
 
     @rule()
     def restart(self) -> None:
-        self.gallery.close()
-        self.gallery = LiveGallery.open(self.bundle, self.data, TINY)
+        self.live.close()
+        self.live = LiveGallery.open(self.bundle, self.data, TINY)
 
     @precondition(lambda self: len(self.backups) < 2)
     @rule()
     def backup(self) -> None:
         out = self.folder / f"backup-{len(self.backups)}"
-        self.gallery.backup(out)
+        self.live.backup(out)
         self.backups.append((out, dict(self.model)))
 
     @precondition(lambda self: self.backups)
     @rule()
     def restore(self) -> None:
         out, model = self.backups.pop()
-        self.gallery.close()
+        self.live.close()
         shutil.rmtree(self.data)
-        restore(out, self.data)
+        restore_backup(out, self.data)
         shutil.rmtree(out)
-        self.gallery = LiveGallery.open(self.bundle, self.data, TINY)
+        self.live = LiveGallery.open(self.bundle, self.data, TINY)
         self.model = model
 
     @rule(query=VECTORS, k=st.integers(1, 20), least=st.none() | st.integers(0, 20), exact=st.booleans())
@@ -134,7 +134,7 @@ class Machine(RuleBasedStateMachine):
             ((name, float(pair_similarities(vector, POOL[row[1]][None])[0])) for name, row in kept.items()),
             key=lambda pair: (-pair[1], pair[0]),
         )[:k]
-        hits = self.gallery.search(vector, k, filter=condition, exact=exact)[0]
+        hits = self.live.gallery.search(vector, k, filter=condition, exact=exact)[0]
         assert [(hit.id, hit.similarity) for hit in hits] == expected
         for hit in hits:
             label, _, size = self.model[hit.id]
@@ -142,14 +142,14 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_lost_or_made_up(self) -> None:
-        stored = self.gallery.page(None, 1_000)
+        stored = self.live.gallery.page(None, 1_000)
         assert [item.id for item in stored] == sorted(self.model)
-        assert self.gallery.n_items == len(self.model)
+        assert self.live.gallery.n_items == len(self.model)
         for item in stored:
             label, vector, size = self.model[item.id]
             assert (item.label, item.metadata.get("size")) == (label, size)
             assert np.array_equal(item.vector, POOL[vector])
-        assert self.gallery.rebuild_error is None
+        assert self.live.rebuild_error is None
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -37,9 +37,9 @@ def rebuild(
         raise InputError(
             f"{data} holds no items of {bundle}: nothing was written there by `limen serve --data`."
         )
-    with LiveGallery.open(bundle, items, track=track, database=database) as gallery:
-        gallery.rebuild(track)
-        say(f"{data} holds a new index of {gallery.n_items} items.")
+    with LiveGallery.open(bundle, items, track=track, database=database) as live:
+        live.rebuild(track)
+        say(f"{data} holds a new index of {live.gallery.n_items} items.")
 
 
 def backup(
@@ -52,15 +52,15 @@ def backup(
 ) -> None:
     """Copy items, vectors, operating points and feedback of a data folder, also while it is being served."""
     with needs("limen backup", "serve"):
-        from index.gallery.backup import backup as copy
-        from index.gallery.following_gallery import item_store
+        from index.gallery.backup import write_backup
+        from index.gallery.data_folder import open_item_store
         from service.models.loaded_model import find_items_folder
     folder = _only_model(data, database) if bundle is None else find_items_folder(bundle, data)
     if database is None:
-        copy(folder, out)
+        write_backup(folder, out)
     else:
-        with closing(item_store(folder, folder.name, database, read_only=True)) as store:
-            copy(folder, out, store)
+        with closing(open_item_store(folder, folder.name, database, read_only=True)) as store:
+            write_backup(folder, out, store)
     say(f"Backup in {out}. Next, when needed: limen restore {out} NEW_DATA_FOLDER")
 
 
@@ -70,8 +70,7 @@ def restore(
 ) -> None:
     """Make a data folder from a backup, every file checked."""
     with needs("limen restore", "serve"):
-        from index.gallery.backup import BACKUP_FILE, BackupRecord
-        from index.gallery.backup import restore as make
+        from index.gallery.backup import BACKUP_FILE, BackupRecord, restore_backup
         from service.models.loaded_model import MODELS_FOLDER, model_folder_name
     try:
         record = BackupRecord.load(backup_folder / BACKUP_FILE)
@@ -79,7 +78,7 @@ def restore(
         raise BundleError(f"{backup_folder} is not a backup: {error}") from None
     models = data / MODELS_FOLDER
     models.mkdir(parents=True, exist_ok=True)
-    make(backup_folder, models / model_folder_name(record.model_hash))
+    restore_backup(backup_folder, models / model_folder_name(record.model_hash))
     say(f"{data} is ready. Next: limen serve BUNDLE --data {data}")
 
 

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from api_schemas.manifest import POINTS_FOLDER, REPORT_FILE
 from common.console import say, track
 from common.errors import InputError
 from common.optional_packages import needs
@@ -30,7 +31,7 @@ def demo(
     """
     with needs("limen demo", "train"):
         from api_schemas.config import Config
-        from limen.pipeline.evaluation_source import source_of_run
+        from limen.pipeline.evaluation_source import read_run
         from limen.pipeline.make_bundle import export_run
         from training.loop.train import train
     with needs("limen demo", "serve"):
@@ -48,11 +49,11 @@ def demo(
     trained = train(config, out / "run", track=track, say=say)
     bundle = out / "bundle"
     export_run(trained, bundle)
-    report = Report.load(bundle / "report.json")
-    points = [OperatingPoint.load(path) for path in sorted((bundle / "operating_points").glob("*.json"))]
+    report = Report.load(bundle / REPORT_FILE)
+    points = [OperatingPoint.load(path) for path in sorted((bundle / POINTS_FOLDER).glob("*.json"))]
     write_report(report, out / "report", points)
     typer.echo(format_table(report))
-    example = source_of_run(trained).items.ids[0]
+    example = read_run(trained).items.ids[0]
     say(f"Ready after {time.monotonic() - started:.0f} s: {bundle}; {out}/report/report.html")
     if no_serve:
         say(f"Next: limen serve {bundle}")

@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
+from api_schemas.manifest import REPORT_FILE
 from api_schemas.report import Report
 from common.console import say, track
 from common.errors import ConfigError, InputError
 from decision.operating_point_files import read_point
 from decision.scorers import CosineScorer
 from embeddings.files import read_embeddings
+from limen.cli.options import ExcludeSame
 from limen.pipeline.evaluation_source import is_bundle, open_source
 
 
@@ -26,13 +28,11 @@ def evaluate(
     gallery: Annotated[
         Path | None, typer.Option(help="Embeddings of the gallery; SOURCE is then the queries.")
     ] = None,
-    exclude_same: Annotated[
-        str | None, typer.Option(help="Leave out pairs that share this column's value, e.g. camera.")
-    ] = None,
+    exclude_same: ExcludeSame = None,
     operating_point: Annotated[Path | None, typer.Option(help="Score and mark this operating point.")] = None,
     group: Annotated[
         list[str] | None,
-        typer.Option(help="Column whose values are diagnosed as groups; needs --out; repeatable."),
+        typer.Option(help="Column whose values are the groups of diagnosis.json; needs --out; repeatable."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for report.json, diagnosis.json, report.html and plots.")
@@ -49,23 +49,23 @@ def evaluate(
     saved = read_point(operating_point) if operating_point else None
     scorer = saved.scorer if saved else CosineScorer()
     references = read_embeddings(gallery) if gallery else None
-    strangers = read_embeddings(unknown) if unknown else None
+    unknown_queries = read_embeddings(unknown) if unknown else None
     opened = None if is_bundle(source) else open_source(source)
-    for path, others in ((unknown, strangers), (gallery, references)):
-        if opened is not None and others is not None and others.dimension != opened.items.dimension:
+    for path, items in ((unknown, unknown_queries), (gallery, references)):
+        if opened is not None and items is not None and items.dimension != opened.items.dimension:
             raise InputError(
-                f"{path} has vectors of {others.dimension} numbers, {source} of {opened.items.dimension}: "
+                f"{path} has vectors of {items.dimension} numbers, {source} of {opened.items.dimension}: "
                 "`limen embed RUN DATA --out FILE` makes them with a run's network."
             )
     if opened is None:
-        report = Report.load(source / "report.json")
+        report = Report.load(source / REPORT_FILE)
     else:
-        from evaluation.evaluate import evaluate as measure
+        from evaluation.evaluate import evaluate_embeddings
 
-        report = measure(
+        report = evaluate_embeddings(
             opened.items,
             gallery=references,
-            unknown=strangers,
+            unknown=unknown_queries,
             exclude_same=exclude_same,
             scorer=scorer,
             model_hash=opened.model_hash,
@@ -74,14 +74,14 @@ def evaluate(
         )
     typer.echo(report.to_json() if json_ else format_table(report), nl=not json_)
     if out:
-        found = None
+        diagnosis = None
         if opened is not None:
             from evaluation.diagnose import diagnose
 
-            found = diagnose(
+            diagnosis = diagnose(
                 opened.items,
                 gallery=references,
-                training=opened.cohort,
+                training=opened.training,
                 exclude_same=exclude_same,
                 columns=group or [],
                 scorer=scorer,
@@ -90,5 +90,5 @@ def evaluate(
                 split=opened.split,
                 track=track,
             )
-        write_report(report, out, [saved.point] if saved else [], found)
+        write_report(report, out, [saved.point] if saved else [], diagnosis)
         say(f"Wrote report.json, report.html and plots to {out}.")

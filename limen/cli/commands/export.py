@@ -9,48 +9,42 @@ import typer
 
 from common.console import say, track
 from common.optional_packages import needs
-from decision.targets import chosen_targets
+from decision.targets import select_given_targets
 from embeddings.files import read_embeddings
+from limen.cli.options import BundleOut, PointFiles, SetBundleKeys, TargetFar, TargetFpir
 
 
 def export(
     run: Annotated[Path, typer.Argument(help="A run folder, the --out of `limen train`.")],
-    out: Annotated[Path, typer.Option(help="The bundle's folder.")],
+    out: BundleOut,
     gallery: Annotated[
         Path | None, typer.Option(help="Embeddings of the gallery; the run's test items unless given.")
     ] = None,
-    operating_point: Annotated[
-        list[Path] | None, typer.Option(help="Operating point to carry, instead of new ones; repeatable.")
-    ] = None,
-    target_far: Annotated[float | None, typer.Option(help="FAR of the 1:1 point (default 0.01).")] = None,
-    target_fpir: Annotated[float | None, typer.Option(help="FPIR of the 1:N point (default 0.01).")] = None,
+    operating_point: PointFiles = None,
+    target_far: TargetFar = None,
+    target_fpir: TargetFpir = None,
     precision: Annotated[
         Literal["int8", "fp16"] | None,
-        typer.Option(help="Lighter encoder weights, int8 or fp16; prints what they cost in recall and FAR."),
+        typer.Option(help="Quantise the encoder to int8 or fp16; prints the recall loss and the FAR."),
     ] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Override index.* or calibration.*; repeatable.")
-    ] = None,
+    set_: SetBundleKeys = None,
 ) -> None:
     """Make a bundle from a run: encoder as ONNX, vectors in an index, report, operating points."""
     with needs("limen export", "train"):
         from limen.pipeline.evaluation_source import open_run
-        from limen.pipeline.make_bundle import export_run
+        from limen.pipeline.make_bundle import describe_bundle, export_run
     opened = open_run(run)
     if precision is not None:
-        from training.run_folder.quantize import lighter_run
+        from training.run_folder.quantize import quantize_run
 
-        opened, cost = lighter_run(opened, precision, track)
+        opened, cost = quantize_run(opened, precision, track)
         say(str(cost))
     manifest = export_run(
         opened,
         out,
         gallery=read_embeddings(gallery) if gallery else None,
         point_files=operating_point or [],
-        targets=chosen_targets(target_far, target_fpir),
+        targets=select_given_targets(target_far, target_fpir),
         overrides=set_ or [],
     )
-    say(
-        f"Bundle in {out}: {manifest.counts.items} items of {manifest.counts.classes} classes. "
-        f"Next: limen serve {out}"
-    )
+    say(describe_bundle(manifest, out))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from index.store.tables import ID, NUMBER
+from index.store.tables import COUNTER, ID
 
 revision = "0002"
 down_revision = "0001"
@@ -17,7 +17,7 @@ def upgrade() -> None:
     """Add the tables; ``newest`` is the largest sequence number that anything has."""
     op.create_table(
         "feedback",
-        sa.Column("number", NUMBER, primary_key=True, autoincrement=True),
+        sa.Column("number", COUNTER, primary_key=True, autoincrement=True),
         sa.Column("a", ID),
         sa.Column("b", ID),
         sa.Column("document", sa.Text, nullable=False),
@@ -26,7 +26,7 @@ def upgrade() -> None:
     op.create_index("feedback_by_b", "feedback", ["b"])
     op.create_table(
         "reports",
-        sa.Column("number", NUMBER, primary_key=True, autoincrement=True),
+        sa.Column("number", COUNTER, primary_key=True, autoincrement=True),
         sa.Column("document", sa.Text, nullable=False),
     )
     op.execute(

@@ -15,17 +15,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from api_schemas.config import IndexConfig
+from api_schemas.build_config import IndexConfig
 from common.errors import BundleError, InputError, LimenError
-from index.gallery.backup import restore
-from index.gallery.live_gallery import Limits, LiveGallery, StoreInUse
+from index.gallery.backup import restore_backup
+from index.gallery.data_folder import DataFolder
+from index.gallery.live_gallery import LiveGallery, RebuildLimits
 from index.search.generation import Generation
+from index.store.document_store import StoreInUse
 from index.store.item_store import DATABASE_FILE, StoredItem
-from tests.index.conftest import MODEL, MakeBundle, items_of, small, unit
+from tests.index.conftest import MODEL, NEVER, MakeBundle, items_of, small, unit
 
 RNG = np.random.default_rng(0)
 BASE = items_of(unit(RNG, 200), place=np.arange(200))
-NEVER = Limits(buffer_rows=10**9, dead_share=1.0)
 
 
 def item(name: str, vector: NDArray[np.float32], label: str = "new", **metadata: Any) -> StoredItem:
@@ -46,43 +47,43 @@ def bundle(make_bundle: MakeBundle) -> Path:
 
 def test_a_write_is_found_at_once_and_after_a_restart(bundle: Path, tmp_path: Path) -> None:
     new = unit(RNG, 3)
-    with LiveGallery.open(bundle, tmp_path / "data", NEVER) as gallery:
-        assert gallery.n_items == 200
-        assert gallery.upsert([item("a", new[0], place=900), item("i7", new[1], label="c1")]) == 1
-        assert gallery.delete(["i3", "nobody"]) == 1
+    with LiveGallery.open(bundle, tmp_path / "data", NEVER) as live:
+        assert live.gallery.n_items == 200
+        assert live.upsert([item("a", new[0], place=900), item("i7", new[1], label="c1")]) == 1
+        assert live.delete(["i3", "nobody"]) == 1
     for _ in range(2):
-        with LiveGallery.open(bundle, tmp_path / "data", NEVER) as gallery:
-            assert gallery.n_items == 200
-            assert ids(gallery.search(new[0], 1)[0]) == ["a"]
-            assert ids(gallery.search(new[1], 1)[0]) == ["i7"]
-            assert gallery.search(BASE.vectors[7], 1)[0][0].id != "i7"
-            assert gallery.search(BASE.vectors[3], 1)[0][0].id != "i3"
-            assert gallery.vector("i3") is None
-            assert gallery.get("i3") is None
-            stored = gallery.get("a")
+        with LiveGallery.open(bundle, tmp_path / "data", NEVER) as live:
+            assert live.gallery.n_items == 200
+            assert ids(live.gallery.search(new[0], 1)[0]) == ["a"]
+            assert ids(live.gallery.search(new[1], 1)[0]) == ["i7"]
+            assert live.gallery.search(BASE.vectors[7], 1)[0][0].id != "i7"
+            assert live.gallery.search(BASE.vectors[3], 1)[0][0].id != "i3"
+            assert live.gallery.vector("i3") is None
+            assert live.gallery.get("i3") is None
+            stored = live.gallery.get("a")
             assert stored is not None
             assert (stored.label, dict(stored.metadata)) == ("new", {"place": 900})
             assert np.array_equal(stored.vector, new[0])
-            assert ids(gallery.search(new[0], 5, filter={"place": {"$gte": 190}})[0])[0] == "a"
-            assert gallery.match(new[0])[0][:3] == ("match", "new", "a")
+            assert ids(live.gallery.search(new[0], 5, filter={"place": {"$gte": 190}})[0])[0] == "a"
+            assert live.gallery.match(new[0])[0][:3] == ("match", "new", "a")
 
 
 def test_a_rebuild_changes_no_answer(bundle: Path, tmp_path: Path) -> None:
     queries = unit(RNG, 20)
-    with LiveGallery.open(bundle, tmp_path / "data", NEVER) as gallery:
-        gallery.upsert([item(f"n{row}", vector, place=-1) for row, vector in enumerate(unit(RNG, 50))])
-        gallery.delete([f"i{row}" for row in range(0, 200, 3)])
-        before = gallery.search(queries, 30, exact=True)
-        gallery.rebuild()
-        after = gallery.search(queries, 30, exact=True)
+    with LiveGallery.open(bundle, tmp_path / "data", NEVER) as live:
+        live.upsert([item(f"n{row}", vector, place=-1) for row, vector in enumerate(unit(RNG, 50))])
+        live.delete([f"i{row}" for row in range(0, 200, 3)])
+        before = live.gallery.search(queries, 30, exact=True)
+        live.rebuild()
+        after = live.gallery.search(queries, 30, exact=True)
         assert [[hit[:4] for hit in hits] for hits in before] == [[hit[:4] for hit in hits] for hits in after]
-        stats = gallery.stats()
-        assert (stats["buffer"], stats["dead"], stats["items"]) == (0, 0, gallery.n_items)
+        stats = live.gallery.stats()
+        assert (stats["buffer"], stats["dead"], stats["items"]) == (0, 0, live.gallery.n_items)
         generations = [entry.name for entry in (tmp_path / "data" / "generations").iterdir()]
         assert generations == [stats["generation"]]
-    with LiveGallery.open(bundle, tmp_path / "data", NEVER) as gallery:
-        assert gallery.stats()["generation"] == stats["generation"]
-        again = gallery.search(queries, 30, exact=True)
+    with LiveGallery.open(bundle, tmp_path / "data", NEVER) as live:
+        assert live.gallery.stats()["generation"] == stats["generation"]
+        again = live.gallery.search(queries, 30, exact=True)
         assert [[hit[:4] for hit in hits] for hits in again] == [[hit[:4] for hit in hits] for hits in after]
 
 
@@ -97,22 +98,22 @@ def test_writes_and_searches_go_on_during_a_rebuild(
         assert go_on.wait(20)
         return build(Generation, *arguments)
 
-    with LiveGallery.open(bundle, tmp_path / "data", NEVER) as gallery, ThreadPoolExecutor(1) as pool:
+    with LiveGallery.open(bundle, tmp_path / "data", NEVER) as live, ThreadPoolExecutor(1) as pool:
         monkeypatch.setattr(Generation, "build", slow)
-        gallery.delete(["i1"])
-        rebuilt = pool.submit(gallery.rebuild)
+        live.delete(["i1"])
+        rebuilt = pool.submit(live.rebuild)
         assert started.wait(20)
         new = unit(RNG, 2)
-        gallery.upsert([item("during", new[0]), item("i5", new[1])])
-        gallery.delete(["i9"])
-        assert ids(gallery.search(new[0], 1)[0]) == ["during"]
+        live.upsert([item("during", new[0]), item("i5", new[1])])
+        live.delete(["i9"])
+        assert ids(live.gallery.search(new[0], 1)[0]) == ["during"]
         go_on.set()
         rebuilt.result(20)
-        assert ids(gallery.search(new, 1)[0] + gallery.search(new, 1)[1]) == ["during", "i5"]
+        assert ids(live.gallery.search(new, 1)[0] + live.gallery.search(new, 1)[1]) == ["during", "i5"]
         for gone in (1, 5, 9):
-            assert gallery.search(BASE.vectors[gone], 1, exact=True)[0][0].id != f"i{gone}"
-        assert gallery.n_items == 199
-        assert gallery.stats()["buffer"] == 2
+            assert live.gallery.search(BASE.vectors[gone], 1, exact=True)[0][0].id != f"i{gone}"
+        assert live.gallery.n_items == 199
+        assert live.gallery.stats()["buffer"] == 2
 
 
 def test_readers_never_see_a_swap_half_done(
@@ -122,35 +123,37 @@ def test_readers_never_see_a_swap_half_done(
     build = Generation.build.__func__  # type: ignore[attr-defined]
     seen: list[int] = []
 
-    class Watched(LiveGallery):
+    class Watched(DataFolder):
         def __setattr__(self, name: str, value: Any) -> None:
             if name == "_shown" and value is not None:
                 seen.append(len(value))
             super().__setattr__(name, value)
 
-    with Watched.open(bundle, tmp_path / "data", NEVER) as gallery:
+    monkeypatch.setattr("index.gallery.live_gallery.DataFolder", Watched)
+    with LiveGallery.open(bundle, tmp_path / "data", NEVER) as live:
 
         def written_meanwhile(*arguments: Any) -> Any:
-            gallery.upsert([item(f"during{row}", vector) for row, vector in enumerate(unit(RNG, 7))])
-            gallery.delete(["i1", "i2"])
+            live.upsert([item(f"during{row}", vector) for row, vector in enumerate(unit(RNG, 7))])
+            live.delete(["i1", "i2"])
             seen.clear()
             return build(Generation, *arguments)
 
         monkeypatch.setattr(Generation, "build", written_meanwhile)
-        gallery.rebuild()
+        live.rebuild()
         assert seen == [205]
 
 
 def test_enough_changes_start_a_rebuild_by_themselves(bundle: Path, tmp_path: Path) -> None:
-    with LiveGallery.open(bundle, tmp_path / "data", Limits(buffer_rows=20, dead_share=0.2)) as gallery:
-        gallery.upsert([item(f"n{row}", vector) for row, vector in enumerate(unit(RNG, 21))])
-        gallery.wait()
-        assert gallery.rebuild_error is None
-        assert gallery.stats()["buffer"] == 0
-        assert str(gallery.stats()["generation"]).startswith("000000000001-221-")
-        gallery.delete([f"i{row}" for row in range(45)])
-        gallery.wait()
-        assert (gallery.stats()["dead"], gallery.n_items) == (0, 176)
+    limits = RebuildLimits(buffer_rows=20, dead_fraction=0.2)
+    with LiveGallery.open(bundle, tmp_path / "data", limits) as live:
+        live.upsert([item(f"n{row}", vector) for row, vector in enumerate(unit(RNG, 21))])
+        live.wait()
+        assert live.rebuild_error is None
+        assert live.gallery.stats()["buffer"] == 0
+        assert str(live.gallery.stats()["generation"]).startswith("000000000001-221-")
+        live.delete([f"i{row}" for row in range(45)])
+        live.wait()
+        assert (live.gallery.stats()["dead"], live.gallery.n_items) == (0, 176)
 
 
 def test_a_rebuild_that_fails_leaves_the_old_generation_and_says_why(
@@ -159,53 +162,53 @@ def test_a_rebuild_that_fails_leaves_the_old_generation_and_says_why(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    with LiveGallery.open(bundle, tmp_path / "data", Limits(buffer_rows=1)) as gallery:
-        monkeypatch.setattr("index.gallery.generation_folders.durable_entries", full)
+    with LiveGallery.open(bundle, tmp_path / "data", RebuildLimits(buffer_rows=1)) as live:
+        monkeypatch.setattr("index.gallery.generation_folders.fsync_and_hash", full)
         new = unit(RNG, 2)
-        gallery.upsert([item("a", new[0]), item("b", new[1])])
-        gallery.wait()
-        assert gallery.rebuild_error is not None
-        assert "No space left" in gallery.rebuild_error
-        assert ids(gallery.search(new[0], 1)[0]) == ["a"]
+        live.upsert([item("a", new[0]), item("b", new[1])])
+        live.wait()
+        assert live.rebuild_error is not None
+        assert "No space left" in live.rebuild_error
+        assert ids(live.gallery.search(new[0], 1)[0]) == ["a"]
         monkeypatch.undo()
-        gallery.rebuild()
-        assert gallery.stats()["buffer"] == 0
+        live.rebuild()
+        assert live.gallery.stats()["buffer"] == 0
 
 
 def test_a_full_disk_fails_the_write_and_keeps_what_was_acknowledged(bundle: Path, tmp_path: Path) -> None:
-    with LiveGallery.open(bundle, tmp_path / "data", NEVER) as gallery:
-        gallery.upsert([item("kept", BASE.vectors[0])])
-        with gallery._store._engine.connect() as connection:
+    with LiveGallery.open(bundle, tmp_path / "data", NEVER) as live:
+        live.upsert([item("kept", BASE.vectors[0])])
+        with live._store._engine.connect() as connection:
             pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
             connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
             with pytest.raises(Exception, match="full"):
                 connection.exec_driver_sql("CREATE TABLE more AS SELECT * FROM items, items AS others")
             connection.rollback()
-        assert gallery.get("kept") is not None
-    with LiveGallery.open(bundle, tmp_path / "data", NEVER) as gallery:
-        assert gallery.n_items == 201
+        assert live.gallery.get("kept") is not None
+    with LiveGallery.open(bundle, tmp_path / "data", NEVER) as live:
+        assert live.gallery.n_items == 201
 
 
 def test_everything_can_be_deleted_and_begun_again(bundle: Path, tmp_path: Path) -> None:
-    with LiveGallery.open(bundle, tmp_path / "data", NEVER) as gallery:
-        assert len(gallery.delete_where({"place": {"$gte": 0}})) == 200
-        assert gallery.search(BASE.vectors[:2], 5) == [[], []]
-        assert gallery.match(BASE.vectors[0])[0].decision == "unknown"
-        gallery.rebuild()
-        gallery.upsert([item("a", BASE.vectors[0])])
-        assert ids(gallery.search(BASE.vectors[0], 5)[0]) == ["a"]
-        assert len(gallery.delete_where({"label": "new"})) == 1
-    with LiveGallery.open(bundle, tmp_path / "data", NEVER) as gallery:
-        assert gallery.n_items == 0
+    with LiveGallery.open(bundle, tmp_path / "data", NEVER) as live:
+        assert len(live.delete_where({"place": {"$gte": 0}})) == 200
+        assert live.gallery.search(BASE.vectors[:2], 5) == [[], []]
+        assert live.gallery.match(BASE.vectors[0])[0].decision == "unknown"
+        live.rebuild()
+        live.upsert([item("a", BASE.vectors[0])])
+        assert ids(live.gallery.search(BASE.vectors[0], 5)[0]) == ["a"]
+        assert len(live.delete_where({"label": "new"})) == 1
+    with LiveGallery.open(bundle, tmp_path / "data", NEVER) as live:
+        assert live.gallery.n_items == 0
         with pytest.raises(InputError, match="empty filter"):
-            gallery.delete_where({})
+            live.delete_where({})
 
 
 def test_items_are_paged_in_the_order_of_their_ids(bundle: Path, tmp_path: Path) -> None:
-    with LiveGallery.open(bundle, tmp_path / "data", NEVER) as gallery:
+    with LiveGallery.open(bundle, tmp_path / "data", NEVER) as live:
         seen: list[str] = []
         after = None
-        while page := gallery.page(after, 33):
+        while page := live.gallery.page(after, 33):
             seen += [one.id for one in page]
             after = seen[-1]
         assert seen == sorted(BASE.ids.tolist())
@@ -225,15 +228,15 @@ def test_items_are_paged_in_the_order_of_their_ids(bundle: Path, tmp_path: Path)
 def test_metadata_that_fits_no_field_is_refused_whole(
     bundle: Path, tmp_path: Path, metadata: dict[str, Any], says: str
 ) -> None:
-    with LiveGallery.open(bundle, tmp_path / "data", NEVER) as gallery:
+    with LiveGallery.open(bundle, tmp_path / "data", NEVER) as live:
         with pytest.raises(InputError, match=says):
-            gallery.upsert([item("fine", BASE.vectors[0]), StoredItem("bad", "x", BASE.vectors[1], metadata)])
-        assert gallery.get("fine") is None
-        assert gallery.n_items == 200
+            live.upsert([item("fine", BASE.vectors[0]), StoredItem("bad", "x", BASE.vectors[1], metadata)])
+        assert live.gallery.get("fine") is None
+        assert live.gallery.n_items == 200
 
 
 def test_ids_are_checked(bundle: Path, tmp_path: Path) -> None:
-    with LiveGallery.open(bundle, tmp_path / "data", NEVER) as gallery:
+    with LiveGallery.open(bundle, tmp_path / "data", NEVER) as live:
         for names, says in (
             (["a", "a"], "twice"),
             ([""], "1 to 512"),
@@ -241,20 +244,20 @@ def test_ids_are_checked(bundle: Path, tmp_path: Path) -> None:
             (["a\0"], "NUL"),
         ):
             with pytest.raises(InputError, match=says):
-                gallery.upsert([item(name, BASE.vectors[0]) for name in names])
+                live.upsert([item(name, BASE.vectors[0]) for name in names])
 
 
 def test_vectors_are_checked_and_brought_to_length_one(bundle: Path, tmp_path: Path) -> None:
-    with LiveGallery.open(bundle, tmp_path / "data", NEVER) as gallery:
+    with LiveGallery.open(bundle, tmp_path / "data", NEVER) as live:
         for vector, says in (
             (np.full(16, np.nan), "NaN"),
             (np.zeros(16), "zero vector"),
             (np.ones(15), "16 numbers"),
         ):
             with pytest.raises(InputError, match=says):
-                gallery.upsert([StoredItem("a", "x", vector.astype(np.float32))])
-        gallery.upsert([StoredItem("a", "x", np.full(16, 5, dtype=np.float32))])
-        assert np.linalg.norm(gallery.vector("a")) == pytest.approx(1)  # type: ignore[arg-type]
+                live.upsert([StoredItem("a", "x", vector.astype(np.float32))])
+        live.upsert([StoredItem("a", "x", np.full(16, 5, dtype=np.float32))])
+        assert np.linalg.norm(live.gallery.vector("a")) == pytest.approx(1)  # type: ignore[arg-type]
 
 
 def test_the_second_writer_is_refused(bundle: Path, tmp_path: Path) -> None:
@@ -276,10 +279,10 @@ def test_the_second_writer_is_refused(bundle: Path, tmp_path: Path) -> None:
 
 
 def test_a_closed_gallery_takes_no_writes(bundle: Path, tmp_path: Path) -> None:
-    gallery = LiveGallery.open(bundle, tmp_path / "data", NEVER)
-    gallery.close()
+    live = LiveGallery.open(bundle, tmp_path / "data", NEVER)
+    live.close()
     with pytest.raises(LimenError, match="closed"):
-        gallery.upsert([item("a", BASE.vectors[0])])
+        live.upsert([item("a", BASE.vectors[0])])
 
 
 def test_a_folder_of_another_model_is_refused(bundle: Path, make_bundle: MakeBundle, tmp_path: Path) -> None:
@@ -292,24 +295,24 @@ def test_a_folder_of_another_model_is_refused(bundle: Path, make_bundle: MakeBun
 def test_a_newer_bundle_of_the_same_model_leaves_the_items_alone(
     bundle: Path, make_bundle: MakeBundle, tmp_path: Path
 ) -> None:
-    with LiveGallery.open(bundle, tmp_path / "data", NEVER) as gallery:
-        gallery.upsert([item("a", BASE.vectors[0])])
+    with LiveGallery.open(bundle, tmp_path / "data", NEVER) as live:
+        live.upsert([item("a", BASE.vectors[0])])
     other = make_bundle(BASE.subset(range(50)), name="other")
-    with LiveGallery.open(other, tmp_path / "data", NEVER) as gallery:
-        assert gallery.n_items == 201
+    with LiveGallery.open(other, tmp_path / "data", NEVER) as live:
+        assert live.gallery.n_items == 201
 
 
 def test_a_damaged_generation_is_built_again(bundle: Path, tmp_path: Path) -> None:
-    with LiveGallery.open(bundle, tmp_path / "data", NEVER) as gallery:
-        gallery.upsert([item("a", BASE.vectors[0])])
-        gallery.rebuild()
+    with LiveGallery.open(bundle, tmp_path / "data", NEVER) as live:
+        live.upsert([item("a", BASE.vectors[0])])
+        live.rebuild()
     (index,) = (tmp_path / "data").glob("generations/*/index.faiss")
     content = bytearray(index.read_bytes())
     content[-1] ^= 1
     index.write_bytes(content)
-    with LiveGallery.open(bundle, tmp_path / "data", NEVER) as gallery:
-        assert gallery.n_items == 201
-        assert gallery.probe(201) == (201, 201)
+    with LiveGallery.open(bundle, tmp_path / "data", NEVER) as live:
+        assert live.gallery.n_items == 201
+        assert live.gallery.probe(201) == (201, 201)
 
 
 def test_files_are_hashed_once_a_data_folder(
@@ -332,39 +335,39 @@ def test_files_are_hashed_once_a_data_folder(
 
 
 def test_a_backup_taken_while_writing_is_restored_whole(bundle: Path, tmp_path: Path) -> None:
-    with LiveGallery.open(bundle, tmp_path / "data", NEVER) as gallery:
-        gallery.upsert([item("a", BASE.vectors[0], place=7)])
-        gallery.rebuild()
-        gallery.upsert([item("b", BASE.vectors[1])])
+    with LiveGallery.open(bundle, tmp_path / "data", NEVER) as live:
+        live.upsert([item("a", BASE.vectors[0], place=7)])
+        live.rebuild()
+        live.upsert([item("b", BASE.vectors[1])])
         stop = Event()
 
         def write() -> int:
             count = 0
             while not stop.is_set():
-                gallery.upsert([item(f"w{count}", BASE.vectors[2])])
+                live.upsert([item(f"w{count}", BASE.vectors[2])])
                 count += 1
             return count
 
         with ThreadPoolExecutor(1) as pool:
             written = pool.submit(write)
-            gallery.backup(tmp_path / "backup")
+            live.backup(tmp_path / "backup")
             stop.set()
             written.result(20)
         with pytest.raises(InputError, match="exists"):
-            gallery.backup(tmp_path / "backup")
-    restore(tmp_path / "backup", tmp_path / "again")
-    with LiveGallery.open(bundle, tmp_path / "again", NEVER) as gallery:
-        stored = [one.id for one in gallery.page(None, 10_000)]
+            live.backup(tmp_path / "backup")
+    restore_backup(tmp_path / "backup", tmp_path / "again")
+    with LiveGallery.open(bundle, tmp_path / "again", NEVER) as live:
+        stored = [one.id for one in live.gallery.page(None, 10_000)]
         extra = sorted(int(name[1:]) for name in stored if name.startswith("w"))
         assert extra == list(range(len(extra)))
         assert {"a", "b", *BASE.ids.tolist()} < {*stored, "last"}
-        assert set(gallery._store.points()) == {f"fpir-{MODEL[:4]}", f"far-{MODEL[:4]}"}
-        assert gallery.n_items == len(stored)
+        assert set(live._store.points()) == {f"fpir-{MODEL[:4]}", f"far-{MODEL[:4]}"}
+        assert live.gallery.n_items == len(stored)
     with pytest.raises(InputError, match="not empty"):
-        restore(tmp_path / "backup", tmp_path / "again")
+        restore_backup(tmp_path / "backup", tmp_path / "again")
     (tmp_path / "backup" / DATABASE_FILE).write_bytes(b"SQLite format 3\0 changed")
     with pytest.raises(BundleError, match=DATABASE_FILE):
-        restore(tmp_path / "backup", tmp_path / "third")
+        restore_backup(tmp_path / "backup", tmp_path / "third")
     assert not (tmp_path / "third").exists()
 
 
@@ -383,11 +386,11 @@ def test_a_store_of_a_newer_version_or_of_something_else_is_refused(bundle: Path
 
 
 def test_what_is_acknowledged_is_synced(bundle: Path, tmp_path: Path) -> None:
-    with LiveGallery.open(bundle, tmp_path / "data", NEVER) as gallery:
-        with gallery._store._engine.connect() as connection:
+    with LiveGallery.open(bundle, tmp_path / "data", NEVER) as live:
+        with live._store._engine.connect() as connection:
             assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
             assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
-        stats = json.loads(json.dumps(gallery.stats()))
+        stats = json.loads(json.dumps(live.gallery.stats()))
         assert stats["sequence"] == 0
 
 
@@ -396,10 +399,10 @@ def test_a_rebuild_looks_into_as_many_cells_as_asked_or_measures_anew(
     make_bundle: MakeBundle, tmp_path: Path, asked: int | None
 ) -> None:
     bundle = make_bundle(BASE, IndexConfig(kind="ivf_pq", nprobe=asked))
-    with LiveGallery.open(bundle, tmp_path / "data", NEVER) as gallery:
-        gallery.upsert([item("new", unit(RNG, 1)[0])])
-        gallery.rebuild()
-        main = gallery._view.main
+    with LiveGallery.open(bundle, tmp_path / "data", NEVER) as live:
+        live.upsert([item("new", unit(RNG, 1)[0])])
+        live.rebuild()
+        main = live.gallery.view.main
         assert main is not None
         assert (len(main), main.description.kind) == (201, "ivf_pq")
         measured = "recall" in main.description.parameters

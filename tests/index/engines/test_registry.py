@@ -8,21 +8,21 @@ import sys
 import numpy as np
 import pytest
 
-from api_schemas.config import IndexConfig
-from index.engines.hnsw import beam_for
-from index.engines.ivf_pq import cells_for
-from index.engines.registry import build_engine
+from api_schemas.build_config import IndexConfig
+from index.engines.hnsw import default_beam
+from index.engines.ivf_pq import count_cells
+from index.engines.registry import ENGINES
 from tests.index.conftest import KINDS, unit
 
 SEARCH_BESIDE_TRAINING = """
 import faiss.contrib.torch_utils  # what pytorch-metric-learning does when it finds FAISS
 import numpy as np
-from api_schemas.config import IndexConfig
-from index.engines.registry import build_engine
+from api_schemas.build_config import IndexConfig
+from index.engines.registry import ENGINES
 
 vectors = np.eye(8, dtype=np.float32)
 for kind in ("flat", "hnsw", "hnsw_sq8", "ivf_pq"):
-    engine = build_engine(vectors, np.arange(8), IndexConfig(kind=kind), kind)
+    engine = ENGINES[kind].build(vectors, np.arange(8), IndexConfig(kind=kind))
     found = engine.search(vectors, 1)[1].ravel().tolist()
     query = vectors[:1] + vectors[2:3] / 2
     few = engine.search(query, 1, allowed=np.array([0b100], dtype=np.uint8))[1].tolist()
@@ -39,11 +39,11 @@ def test_every_engine_searches_in_a_process_that_trains() -> None:
 
 def test_the_beam_grows_with_the_set_unless_one_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = np.eye(64, dtype=np.float32)
-    assert [beam_for(n) for n in (1, 200_000, 1_000_000, 5_000_000)] == [128, 128, 288, 640]
+    assert [default_beam(n) for n in (1, 200_000, 1_000_000, 5_000_000)] == [128, 128, 288, 640]
     monkeypatch.setattr("index.engines.hnsw.BEAM_UP_TO", 16)
     for asked, beam in ((None, 256), (48, 48)):
         config = IndexConfig(kind="hnsw", ef_search=asked)
-        assert build_engine(vectors, np.arange(64), config, "hnsw").parameters["ef_search"] == beam
+        assert ENGINES["hnsw"].build(vectors, np.arange(64), config).parameters["ef_search"] == beam
 
 
 def test_cells_are_looked_into_until_neighbours_are_found_or_as_many_as_asked() -> None:
@@ -52,16 +52,16 @@ def test_cells_are_looked_into_until_neighbours_are_found_or_as_many_as_asked() 
     rows = rng.permutation(3_000)
     found = {}
     for asked in (None, 1, 10_000):
-        engine = build_engine(vectors, rows, IndexConfig(kind="ivf_pq", nprobe=asked), "ivf_pq")
+        engine = ENGINES["ivf_pq"].build(vectors, rows, IndexConfig(kind="ivf_pq", nprobe=asked))
         nodes = engine.search(vectors[rows], 200)[1]
         truth = np.argsort(-(vectors[rows] @ vectors[rows].T), axis=1)[:, 1:11]
         found[asked] = (truth[:, :, None] == nodes[:, None, :]).any(axis=2).mean()
         assert ("recall" in engine.parameters) == (asked is None)
         if asked is None:
-            assert 1 < engine.parameters["nprobe"] < engine.parameters["cells"] == cells_for(3_000)
+            assert 1 < engine.parameters["nprobe"] < engine.parameters["cells"] == count_cells(3_000)
             assert engine.parameters["recall"] >= 0.96
         else:
-            assert engine.parameters["nprobe"] == min(asked, cells_for(3_000))
+            assert engine.parameters["nprobe"] == min(asked, count_cells(3_000))
     assert found[1] < 0.5 < 0.95 <= found[None] <= found[10_000]
 
 
@@ -69,6 +69,6 @@ def test_cells_are_looked_into_until_neighbours_are_found_or_as_many_as_asked() 
 @pytest.mark.parametrize("n", [1, 15, 40])
 def test_cells_hold_sets_of_any_size(n: int, dim: int) -> None:
     vectors = unit(np.random.default_rng(n), n, dim)
-    engine = build_engine(vectors, np.arange(n), IndexConfig(kind="ivf_pq"), "ivf_pq")
+    engine = ENGINES["ivf_pq"].build(vectors, np.arange(n), IndexConfig(kind="ivf_pq"))
     assert len(engine) == n
     assert set(engine.search(vectors, n)[1].ravel().tolist()) <= {-1, *range(n)}

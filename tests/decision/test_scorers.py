@@ -7,14 +7,15 @@ import pytest
 
 from api_schemas.operating_point import Score
 from common.errors import InputError
-from decision.scorers import CosineScorer, DensityScorer, neighbour_means, scorer_of
-from embeddings.embedding_set import unit_rows
+from decision.density_scorer import DensityScorer, neighbour_means
+from decision.scorers import CosineScorer, open_scorer
+from embeddings.embedding_set import normalise_rows
 from embeddings.hashes import cohort_hash
 from embeddings.similarity import pair_similarities
 
 RNG = np.random.default_rng(0)
-COHORT = unit_rows(np.concatenate([RNG.normal(size=(90, 24)), np.ones((10, 24))]))  # ten duplicates
-ITEMS = unit_rows(np.concatenate([RNG.normal(size=(40, 24)), np.ones((3, 24))]))
+COHORT = normalise_rows(np.concatenate([RNG.normal(size=(90, 24)), np.ones((10, 24))]))  # ten duplicates
+ITEMS = normalise_rows(np.concatenate([RNG.normal(size=(40, 24)), np.ones((3, 24))]))
 
 
 def density(form: str = "csls", **changes: object) -> Score:
@@ -31,7 +32,7 @@ def test_neighbour_means_agree_with_a_loop() -> None:
 
 @pytest.mark.parametrize("more", [{}, {"pole": 1.01}])
 def test_a_density_is_the_same_bits_alone_and_in_any_batch(more: dict[str, float]) -> None:
-    scorer = scorer_of(density("logistic", **more), COHORT)
+    scorer = open_scorer(density("logistic", **more), COHORT)
     together = scorer.densities(ITEMS)
     assert together.dtype == np.float32
     alone = np.concatenate([scorer.densities(ITEMS[i : i + 1]) for i in range(len(ITEMS))])
@@ -41,7 +42,7 @@ def test_a_density_is_the_same_bits_alone_and_in_any_batch(more: dict[str, float
 
 
 def test_the_score_is_symmetric_and_broadcasts() -> None:
-    scorer = scorer_of(density(), COHORT)
+    scorer = open_scorer(density(), COHORT)
     found = scorer.densities(ITEMS)
     table = scorer((ITEMS @ ITEMS.T).clip(-1, 1), found[:, None], found[None, :])
     np.testing.assert_allclose(table, table.T, atol=1e-5)
@@ -52,7 +53,7 @@ def test_the_score_is_symmetric_and_broadcasts() -> None:
 
 
 def test_with_a_pole_a_crowd_weighs_less_the_more_alike_two_items_are() -> None:
-    scorer = scorer_of(density("logistic", pole=1.01), COHORT)
+    scorer = open_scorer(density("logistic", pole=1.01), COHORT)
     found = scorer.densities(ITEMS)
     means = neighbour_means(ITEMS, COHORT, [5, 20])
     for item, (near, wide) in zip(found, means, strict=True):
@@ -67,7 +68,7 @@ def test_with_a_pole_a_crowd_weighs_less_the_more_alike_two_items_are() -> None:
 
 
 def test_cosine_looks_at_nothing_else() -> None:
-    scorer = scorer_of(Score())
+    scorer = open_scorer(Score())
     assert isinstance(scorer, CosineScorer)
     np.testing.assert_array_equal(scorer(np.array([0.25, 0.5])), np.array([0.25, 0.5], dtype=np.float32))
     np.testing.assert_array_equal(scorer.densities(ITEMS), 0)
@@ -75,11 +76,11 @@ def test_cosine_looks_at_nothing_else() -> None:
 
 def test_a_wrong_or_missing_cohort_is_refused() -> None:
     with pytest.raises(InputError, match="needs its cohort"):
-        scorer_of(density())
+        open_scorer(density())
     with pytest.raises(InputError, match="was fitted with"):
-        scorer_of(density(), COHORT[::-1])
+        open_scorer(density(), COHORT[::-1])
     with pytest.raises(InputError, match="needs the parameters weights"):
-        scorer_of(
+        open_scorer(
             Score(
                 kind="density",
                 form="csls",
@@ -89,8 +90,8 @@ def test_a_wrong_or_missing_cohort_is_refused() -> None:
             COHORT,
         )
     with pytest.raises(InputError, match="fewer than the neighbours"):
-        scorer_of(density(neighbours=[101], weights=[1.0]), COHORT)
+        open_scorer(density(neighbours=[101], weights=[1.0]), COHORT)
     with pytest.raises(InputError, match="pole of a density score must be above 1"):
-        scorer_of(density("logistic", pole=1.0), COHORT)
+        open_scorer(density("logistic", pole=1.0), COHORT)
     with pytest.raises(TypeError, match="both ends"):
         DensityScorer(density(), COHORT)(np.zeros(2))

@@ -19,16 +19,16 @@ import numpy as np
 import pytest
 
 from common.errors import BundleError
-from index.gallery.following_gallery import FollowingGallery
-from index.gallery.gallery import Closed
+from index.gallery.gallery import Gallery
+from index.gallery.gallery_items import Closed
 from index.gallery.generation_folders import Generations
-from index.gallery.live_gallery import Limits, LiveGallery
+from index.gallery.live_gallery import LiveGallery
 from index.store.item_store import DATABASE_FILE, StoredItem
-from tests.index.conftest import MakeBundle, items_of, small, unit
+from tests.index.conftest import NEVER, MakeBundle, items_of, small, unit
 
+ROOM = Path(__file__).parents[1]
 BASE = items_of(unit(np.random.default_rng(0), 30))
 NEW = unit(np.random.default_rng(1), 12)
-NEVER = Limits(buffer_rows=10**9, dead_share=1.0)
 
 
 @pytest.fixture
@@ -40,9 +40,9 @@ def bundle(make_bundle: MakeBundle) -> Path:
 @contextmanager
 def writer(bundle: Path, data: Path) -> Iterator[Callable[..., None]]:
     """Another process that has written when the call returns."""
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     with subprocess.Popen(
-        [sys.executable, Path(__file__).with_name("obedient.py"), bundle, data],
+        [sys.executable, ROOM / "told_writer.py", bundle, data],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -70,7 +70,7 @@ def test_another_process_sees_each_acknowledged_write_through_rebuilds(bundle: P
     generations, stop = set(), Event()
     with (
         writer(bundle, tmp_path / "data") as told,
-        FollowingGallery.open(bundle, tmp_path / "data") as reader,
+        Gallery.follow(bundle, tmp_path / "data") as reader,
     ):
 
         def under_load() -> int:
@@ -114,22 +114,22 @@ def test_a_generation_removed_while_it_is_opened_is_followed_to_the_next(
         live.upsert([StoredItem("a", "x", NEW[0])])
         live.rebuild()
 
-        def late(self: Generations, name: str, checked: Any = None) -> Any:
+        def late(self: Generations, name: str, hashes: Any = None) -> Any:
             monkeypatch.undo()
             live.upsert([StoredItem("b", "x", NEW[1])])
             live.delete(["i3"])
             live.rebuild()
             live.upsert([StoredItem("c", "x", NEW[2])])
-            return open_named(self, name, checked)
+            return open_named(self, name, hashes)
 
         monkeypatch.setattr(Generations, "open", late)
-        with FollowingGallery.open(bundle, tmp_path / "data") as reader:
+        with Gallery.follow(bundle, tmp_path / "data") as reader:
             assert {hit.id for hit in reader.search(NEW[0], 100)[0]} == {*BASE.ids, "a", "b", "c"} - {"i3"}
 
 
 def test_an_index_file_that_was_changed_is_not_opened(bundle: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
-    with LiveGallery.open(bundle, data, NEVER) as live, FollowingGallery.open(bundle, data) as reader:
+    with LiveGallery.open(bundle, data, NEVER) as live, Gallery.follow(bundle, data) as reader:
         live.upsert([StoredItem("a", "x", NEW[0])])
         live.rebuild()
         (index,) = data.glob("generations/*/index.faiss")
@@ -145,7 +145,7 @@ def test_an_index_file_that_was_changed_is_not_opened(bundle: Path, tmp_path: Pa
 
 def test_emptied_filled_and_closed(bundle: Path, tmp_path: Path) -> None:
     with LiveGallery.open(bundle, tmp_path / "data", NEVER) as live:
-        with FollowingGallery.open(bundle, tmp_path / "data") as reader:
+        with Gallery.follow(bundle, tmp_path / "data") as reader:
             live.delete(BASE.ids.tolist())
             live.rebuild()
             assert reader.search(NEW[0]) == [[]]
@@ -159,7 +159,7 @@ def test_emptied_filled_and_closed(bundle: Path, tmp_path: Path) -> None:
             reader.search(NEW[0])
         with pytest.raises(Closed):
             reader.get("a")
-    with FollowingGallery.open(bundle, tmp_path / "data") as reader:
+    with Gallery.follow(bundle, tmp_path / "data") as reader:
         assert reader.n_items == 1
 
 
@@ -167,22 +167,22 @@ def test_a_folder_without_items_or_of_another_model_is_refused(
     bundle: Path, make_bundle: MakeBundle, tmp_path: Path
 ) -> None:
     with pytest.raises(BundleError, match="not an item store"):
-        FollowingGallery.open(bundle, tmp_path / "nothing")
+        Gallery.follow(bundle, tmp_path / "nothing")
     LiveGallery.open(bundle, tmp_path / "data", NEVER).close()
     other = make_bundle(BASE, name="other", model_hash="e" * 64)
     with pytest.raises(BundleError, match="holds items of model aaaa"):
-        FollowingGallery.open(other, tmp_path / "data")
-    golden = Path(__file__).with_name("golden") / "1" / "backup" / DATABASE_FILE
+        Gallery.follow(other, tmp_path / "data")
+    golden = ROOM / "golden" / "1" / "backup" / DATABASE_FILE
     (tmp_path / "old").mkdir()
     shutil.copyfile(golden, tmp_path / "old" / DATABASE_FILE)
     with pytest.raises(BundleError, match="writer has to open it first"):
-        FollowingGallery.open(bundle, tmp_path / "old")
+        Gallery.follow(bundle, tmp_path / "old")
 
 
 def test_a_reader_never_writes(bundle: Path, tmp_path: Path) -> None:
     LiveGallery.open(bundle, tmp_path / "data", NEVER).close()
     before = {file: file.read_bytes() for file in (tmp_path / "data").rglob("*") if file.is_file()}
-    with FollowingGallery.open(bundle, tmp_path / "data") as reader:
+    with Gallery.follow(bundle, tmp_path / "data") as reader:
         assert reader.n_items == 30
     after = {file: file.read_bytes() for file in (tmp_path / "data").rglob("*") if file.is_file()}
     assert {

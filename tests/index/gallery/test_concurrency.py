@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from index.gallery.gallery import Closed
-from index.gallery.live_gallery import Limits, LiveGallery, StoreInUse
+from index.gallery.gallery_items import Closed
+from index.gallery.live_gallery import LiveGallery, RebuildLimits
 from index.search.generation import Generation
+from index.store.document_store import StoreInUse
 from index.store.item_store import ItemStore, StoredItem
-from tests.index.conftest import MakeBundle, items_of, small, unit
+from tests.index.conftest import NEVER, MakeBundle, items_of, small, unit
 
 BASE = items_of(unit(np.random.default_rng(0), 60))
 NEW = unit(np.random.default_rng(1), 40)
-NEVER = Limits(buffer_rows=10**9, dead_share=1.0)
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def bundle(make_bundle: MakeBundle) -> Path:
 
 
 @pytest.fixture
-def gallery(bundle: Path, tmp_path: Path) -> Iterator[LiveGallery]:
+def live(bundle: Path, tmp_path: Path) -> Iterator[LiveGallery]:
     """Written to by the test alone."""
     with LiveGallery.open(bundle, tmp_path / "data", NEVER) as opened:
         yield opened
@@ -62,63 +62,64 @@ def new(*numbers: int) -> list[StoredItem]:
     return [StoredItem(f"n{number}", "new", NEW[number]) for number in numbers]
 
 
-def check(gallery: LiveGallery, *expected: str) -> None:
+def check(live: LiveGallery, *expected: str) -> None:
     """Database and searches agree that exactly these new items are there beside the bundle's."""
-    stored = {item.id for item in gallery.page(None, 1_000)}
+    stored = {item.id for item in live.gallery.page(None, 1_000)}
     assert stored - set(BASE.ids) == set(expected)
-    assert gallery.n_items == len(stored)
+    assert live.gallery.n_items == len(stored)
     for exact in (False, True):
-        assert {hit.id for hit in gallery.search(NEW[0], 1_000, exact=exact)[0]} == stored
+        assert {hit.id for hit in live.gallery.search(NEW[0], 1_000, exact=exact)[0]} == stored
 
 
 def test_a_search_under_way_ends_and_later_ones_are_refused(
-    gallery: LiveGallery, monkeypatch: pytest.MonkeyPatch
+    live: LiveGallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gallery.upsert(new(0))
+    live.upsert(new(0))
     search = Generation.search
     gate = Gate(search)
     monkeypatch.setattr(Generation, "search", lambda *arguments, **named: gate(*arguments, **named))
     with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(gallery.search, NEW[0], 100)
+        asked = pool.submit(live.gallery.search, NEW[0], 100)
         assert gate.reached.wait(30)
-        gallery.close()
+        live.close()
         gate.open.set()
         assert len(asked.result(30)[0]) == 61
     for ask in (
-        lambda: gallery.search(NEW[0]),
-        lambda: gallery.match(NEW[0]),
-        lambda: gallery.n_items,
-        lambda: gallery.get("n0"),
-        lambda: gallery.page(),
-        lambda: gallery.upsert(new(1)),
-        lambda: gallery.delete(["n0"]),
-        lambda: gallery.rebuild(),
+        lambda: live.gallery.search(NEW[0]),
+        lambda: live.gallery.match(NEW[0]),
+        lambda: live.gallery.n_items,
+        lambda: live.gallery.get("n0"),
+        lambda: live.gallery.page(),
+        lambda: live.upsert(new(1)),
+        lambda: live.delete(["n0"]),
+        lambda: live.rebuild(),
     ):
         with pytest.raises(Closed, match="open it again"):
             ask()
-    gallery.close()
+    live.close()
 
 
 def test_the_folder_is_not_let_go_before_a_rebuild_has_ended(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gallery = LiveGallery.open(bundle, tmp_path / "data", NEVER)
-    gallery.upsert(new(0))
+    live = LiveGallery.open(bundle, tmp_path / "data", NEVER)
+    live.upsert(new(0))
     gate = gated(monkeypatch)
     with ThreadPoolExecutor(2) as pool:
-        rebuilt = pool.submit(gallery.rebuild)
+        rebuilt = pool.submit(live.rebuild)
         assert gate.reached.wait(30)
-        closed = pool.submit(gallery.close)
+        closed = pool.submit(live.close)
         with pytest.raises(StoreInUse):
             LiveGallery.open(bundle, tmp_path / "data", NEVER)
         assert not closed.done()
-        assert len(gallery.search(NEW[0], 100)[0]) == 61
+        assert len(live.gallery.search(NEW[0], 100)[0]) == 61
         gate.open.set()
         rebuilt.result(30)
         closed.result(30)
     with LiveGallery.open(bundle, tmp_path / "data", NEVER) as again:
         check(again, "n0")
-        assert (again.stats()["buffer"], again.stats()["dead"]) == (0, 0)
+        stats = again.gallery.stats()
+        assert (stats["buffer"], stats["dead"]) == (0, 0)
 
 
 @pytest.mark.parametrize("method", ["switch", "changes_after"])
@@ -134,30 +135,30 @@ def test_a_swap_that_fails_halfway_changes_no_answer(
             original(*arguments)
         raise OSError(5, "Input/output error")
 
-    with LiveGallery.open(bundle, tmp_path / "data", NEVER) as gallery:
-        gallery.upsert(new(0, 1))
-        gallery.delete(["n1", "i3"])
+    with LiveGallery.open(bundle, tmp_path / "data", NEVER) as live:
+        live.upsert(new(0, 1))
+        live.delete(["n1", "i3"])
         monkeypatch.setattr(ItemStore, method, fails)
         with pytest.raises(OSError, match="Input/output"):
-            gallery.rebuild()
+            live.rebuild()
         for number in (2, 3):
             stored = {"n0"} | {f"n{one}" for one in range(2, number)}
-            check(gallery, *stored)
-            assert gallery.vector("i3") is None
-            gallery.upsert(new(number))
-        gallery.rebuild()
-        check(gallery, "n0", "n2", "n3")
+            check(live, *stored)
+            assert live.gallery.vector("i3") is None
+            live.upsert(new(number))
+        live.rebuild()
+        check(live, "n0", "n2", "n3")
         assert len(list((tmp_path / "data" / "generations").iterdir())) == 1
-    with LiveGallery.open(bundle, tmp_path / "data", NEVER) as gallery:
-        check(gallery, "n0", "n2", "n3")
+    with LiveGallery.open(bundle, tmp_path / "data", NEVER) as live:
+        check(live, "n0", "n2", "n3")
 
 
 @pytest.mark.parametrize("method", ["upsert", "delete"])
 @pytest.mark.parametrize("takes_effect", [True, False])
 def test_after_a_write_that_fails_readers_see_what_the_database_holds(
-    gallery: LiveGallery, monkeypatch: pytest.MonkeyPatch, method: str, takes_effect: bool
+    live: LiveGallery, monkeypatch: pytest.MonkeyPatch, method: str, takes_effect: bool
 ) -> None:
-    gallery.upsert(new(0, 1))
+    live.upsert(new(0, 1))
     original = getattr(ItemStore, method)
 
     def fails(*arguments: Any) -> Any:
@@ -167,30 +168,30 @@ def test_after_a_write_that_fails_readers_see_what_the_database_holds(
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(ItemStore, method, fails)
-    write: Any = gallery.upsert if method == "upsert" else gallery.delete
+    write: Any = live.upsert if method == "upsert" else live.delete
     with pytest.raises(OSError, match="Input/output"):
         write(new(2) if method == "upsert" else ["n1"])
     expected = {"n0", "n1"}
     if takes_effect:
         expected = {"n0", "n1", "n2"} if method == "upsert" else {"n0"}
-    check(gallery, *expected)
-    gallery.upsert(new(3))
-    check(gallery, "n3", *expected)
+    check(live, *expected)
+    live.upsert(new(3))
+    check(live, "n3", *expected)
 
 
 def test_a_write_that_memory_cannot_show_is_shown_by_the_next(
-    gallery: LiveGallery, monkeypatch: pytest.MonkeyPatch
+    live: LiveGallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def none_left(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("index.gallery.overlay.Generation.buffer", none_left)
+    monkeypatch.setattr("index.gallery.overlay.Generation.build_buffer", none_left)
     with pytest.raises(MemoryError):
-        gallery.upsert(new(0))
-    assert gallery.n_items == 60
+        live.upsert(new(0))
+    assert live.gallery.n_items == 60
     monkeypatch.undo()
-    gallery.upsert(new(1))
-    check(gallery, "n0", "n1")
+    live.upsert(new(1))
+    check(live, "n0", "n1")
 
 
 def test_after_a_failed_rebuild_writes_go_on_and_it_is_not_tried_with_each(
@@ -202,75 +203,75 @@ def test_after_a_failed_rebuild_writes_go_on_and_it_is_not_tried_with_each(
         tries.append(1)
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("index.gallery.generation_folders.durable_entries", full)
-    with LiveGallery.open(bundle, tmp_path / "data", Limits(buffer_rows=1)) as gallery:
+    monkeypatch.setattr("index.gallery.generation_folders.fsync_and_hash", full)
+    with LiveGallery.open(bundle, tmp_path / "data", RebuildLimits(buffer_rows=1)) as live:
         for number in range(0, 10, 2):
-            gallery.upsert(new(number, number + 1))
-            gallery.wait()
+            live.upsert(new(number, number + 1))
+            live.wait()
         assert len(tries) == 1
-        check(gallery, *(f"n{number}" for number in range(10)))
-        assert "No space left" in str(gallery.rebuild_error)
+        check(live, *(f"n{number}" for number in range(10)))
+        assert "No space left" in str(live.rebuild_error)
         assert not list((tmp_path / "data" / "generations").iterdir())
         monkeypatch.undo()
-        gallery._rebuilder._retry_at = 0.0
-        gallery.upsert(new(10))
-        gallery.wait()
-        assert gallery.rebuild_error is None
-        check(gallery, *(f"n{number}" for number in range(11)))
-        assert gallery.stats()["buffer"] == 0
+        live._rebuilder._retry_at = 0.0
+        live.upsert(new(10))
+        live.wait()
+        assert live.rebuild_error is None
+        check(live, *(f"n{number}" for number in range(11)))
+        assert live.gallery.stats()["buffer"] == 0
 
 
 def test_what_is_written_during_a_rebuild_starts_the_next(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = gated(monkeypatch)
-    with LiveGallery.open(bundle, tmp_path / "data", Limits(buffer_rows=1)) as gallery:
-        gallery.upsert(new(0, 1))
+    with LiveGallery.open(bundle, tmp_path / "data", RebuildLimits(buffer_rows=1)) as live:
+        live.upsert(new(0, 1))
         assert gate.reached.wait(30)
-        gallery.upsert(new(2, 3))
+        live.upsert(new(2, 3))
         gate.open.set()
-        gallery.wait()
-        assert gallery.stats()["buffer"] == 0
-        check(gallery, "n0", "n1", "n2", "n3")
+        live.wait()
+        assert live.gallery.stats()["buffer"] == 0
+        check(live, "n0", "n1", "n2", "n3")
 
 
 def test_an_item_erased_while_it_is_built_in_is_gone_and_the_next_rebuild_drops_it(
-    gallery: LiveGallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    live: LiveGallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gallery.upsert(new(0))
+    live.upsert(new(0))
     gate = gated(monkeypatch)
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(gallery.rebuild)
+        first = pool.submit(live.rebuild)
         assert gate.reached.wait(30)
-        gallery.delete(["n0"])
-        second = pool.submit(gallery.rebuild)
+        live.delete(["n0"])
+        second = pool.submit(live.rebuild)
         gate.open.set()
         first.result(30)
         second.result(30)
-    check(gallery)
+    check(live)
     for file in (tmp_path / "data").rglob("*"):
         assert not file.is_file() or NEW[0].tobytes() not in file.read_bytes(), file
 
 
 def test_erasing_everything_leaves_no_file_of_the_index(bundle: Path, tmp_path: Path) -> None:
-    limits = Limits(buffer_rows=10**9, dead_share=0.2)
-    with LiveGallery.open(bundle, tmp_path / "data", limits) as gallery:
-        gallery.upsert(new(0))
-        gallery.rebuild()
-        gallery.delete([*BASE.ids.tolist(), "n0"])
-        gallery.wait()
-        assert (gallery.n_items, gallery.stats()["generation"]) == (0, "empty")
-        assert gallery.search(NEW[0], 5, filter={"label": "new"}, exact=True) == [[]]
+    limits = RebuildLimits(buffer_rows=10**9, dead_fraction=0.2)
+    with LiveGallery.open(bundle, tmp_path / "data", limits) as live:
+        live.upsert(new(0))
+        live.rebuild()
+        live.delete([*BASE.ids.tolist(), "n0"])
+        live.wait()
+        assert (live.gallery.n_items, live.gallery.stats()["generation"]) == (0, "empty")
+        assert live.gallery.search(NEW[0], 5, filter={"label": "new"}, exact=True) == [[]]
         assert list((tmp_path / "data" / "generations").iterdir()) == []
         for file in (tmp_path / "data").rglob("*"):
             for vector in (NEW[0], BASE.vectors[0]):
                 assert not file.is_file() or vector.tobytes() not in file.read_bytes(), file
-    with LiveGallery.open(bundle, tmp_path / "data", limits) as gallery:
-        assert gallery.n_items == 0
-        assert gallery.search(BASE.vectors[:2], 5) == [[], []]
-        gallery.rebuild()
-        gallery.backup(tmp_path / "backup")
-        gallery.upsert(new(1))
-        assert [hit.id for hit in gallery.search(NEW[1], 5)[0]] == ["n1"]
-    with LiveGallery.open(bundle, tmp_path / "data", limits) as gallery:
-        assert gallery.n_items == 1
+    with LiveGallery.open(bundle, tmp_path / "data", limits) as live:
+        assert live.gallery.n_items == 0
+        assert live.gallery.search(BASE.vectors[:2], 5) == [[], []]
+        live.rebuild()
+        live.backup(tmp_path / "backup")
+        live.upsert(new(1))
+        assert [hit.id for hit in live.gallery.search(NEW[1], 5)[0]] == ["n1"]
+    with LiveGallery.open(bundle, tmp_path / "data", limits) as live:
+        assert live.gallery.n_items == 1

@@ -9,14 +9,13 @@ import pytest
 
 from api_schemas.operating_point import OperatingPoint, Score
 from common.errors import BundleError
-from decision.scorers import scorer_of
+from decision.scorers import open_scorer
 from embeddings.hashes import cohort_hash
 from embeddings.similarity import pair_similarities
 from index.gallery.gallery import Gallery
 from index.gallery.live_gallery import LiveGallery
 from index.store.item_store import StoredItem
-from tests.index.conftest import MakeBundle, items_of, point, small, unit
-from tests.index.test_live import NEVER
+from tests.index.conftest import NEVER, MakeBundle, items_of, point, small, unit
 
 RNG = np.random.default_rng(11)
 ITEMS = items_of(unit(RNG, 200))
@@ -28,7 +27,7 @@ SCORE = Score(
     parameters={"neighbours": [10], "weights": [1.0], "slope": 1.0, "intercept": 0.0},
     cohort_sha256=cohort_hash(COHORT.vectors),
 )
-SCORER = scorer_of(SCORE, COHORT.vectors)
+SCORER = open_scorer(SCORE, COHORT.vectors)
 
 
 def deciding(target: str, threshold: float) -> OperatingPoint:
@@ -70,12 +69,12 @@ def test_the_best_candidate_by_score_decides(bundle: Path) -> None:
 
 
 def test_written_items_are_scored_alike_before_and_after_a_rebuild(bundle: Path, tmp_path: Path) -> None:
-    with LiveGallery.open(bundle, tmp_path / "data", NEVER) as gallery:
-        gallery.upsert([StoredItem("new", "x", QUERIES[0])])
-        before = gallery.match(QUERIES)
+    with LiveGallery.open(bundle, tmp_path / "data", NEVER) as live:
+        live.upsert([StoredItem("new", "x", QUERIES[0])])
+        before = live.gallery.match(QUERIES)
         assert (before[0].id, before[0].score) == ("new", score(QUERIES[0], QUERIES[0]))
-        gallery.rebuild()
-        assert gallery.match(QUERIES) == before
+        live.rebuild()
+        assert live.gallery.match(QUERIES) == before
 
 
 def test_another_cohort_is_refused(make_bundle: MakeBundle) -> None:
@@ -100,11 +99,11 @@ def test_a_density_point_that_comes_later_has_its_densities(make_bundle: MakeBun
         check(gallery)
     with LiveGallery.open(plain, tmp_path / "data", NEVER) as live:
         live.upsert([StoredItem("a", "x", QUERIES[1])])
-        live.decide_by(deciding("fpir", 0.1))
+        live.gallery.decide_by(deciding("fpir", 0.1))
         live.upsert([StoredItem("b", "x", QUERIES[2])])
-        check(live, "a", "b")
+        check(live.gallery, "a", "b")
         live.rebuild()
-        check(live, "a", "b")
+        check(live.gallery, "a", "b")
     with LiveGallery.open(plain, tmp_path / "data", NEVER) as live:
-        live.decide_by(deciding("fpir", 0.1))
-        check(live, "a", "b")
+        live.gallery.decide_by(deciding("fpir", 0.1))
+        check(live.gallery, "a", "b")

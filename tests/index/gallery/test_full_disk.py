@@ -11,18 +11,17 @@ import numpy as np
 import pytest
 
 from common.errors import LimenError
-from index.gallery.backup import restore
-from index.gallery.live_gallery import Limits, LiveGallery
-from index.store.database import StoreFailed
+from index.gallery.backup import restore_backup
+from index.gallery.live_gallery import LiveGallery
+from index.store.document_store import StoreFailed
 from index.store.item_store import StoredItem
 from tests.conftest import absent
-from tests.index.conftest import MakeBundle, items_of, small, unit
+from tests.index.conftest import NEVER, MakeBundle, items_of, small, unit
 
 SIZE = 8 << 20
 PAGE = 4_096
 BASE = items_of(unit(np.random.default_rng(0), 300, 64), place=np.arange(300))
 NEW = unit(np.random.default_rng(1), 400, 64)
-NEVER = Limits(buffer_rows=10**9, dead_share=1.0)
 
 
 @pytest.fixture
@@ -56,96 +55,96 @@ def new(*numbers: int) -> list[StoredItem]:
     return [StoredItem(f"n{number}", "new", NEW[number], {"place": -number}) for number in numbers]
 
 
-def last_written(gallery: LiveGallery) -> int:
+def last_written(live: LiveGallery) -> int:
     """Write items one by one until one is not taken; returns the number of the one before."""
     for number in range(300):
         try:
-            gallery.upsert(new(number))
+            live.upsert(new(number))
         except StoreFailed:
             return number - 1
     return 300
 
 
-def check(gallery: LiveGallery, *numbers: int) -> None:
+def check(live: LiveGallery, *numbers: int) -> None:
     """Exactly these new items are there, in the database and in searches."""
     names = {*BASE.ids.tolist(), *(f"n{number}" for number in numbers)}
-    assert {item.id for item in gallery.page(None, 1_000)} == names
+    assert {item.id for item in live.gallery.page(None, 1_000)} == names
     for exact in (False, True):
-        assert {hit.id for hit in gallery.search(NEW[0], 1_000, exact=exact)[0]} == names
-    assert gallery.probe(100)[0] == gallery.probe(100)[1]
+        assert {hit.id for hit in live.gallery.search(NEW[0], 1_000, exact=exact)[0]} == names
+    assert live.gallery.probe(100)[0] == live.gallery.probe(100)[1]
 
 
 def test_writes_fail_clearly_and_go_on_when_there_is_room(make_bundle: MakeBundle, disk: Path) -> None:
     bundle = make_bundle(BASE, small("hnsw"))
-    with LiveGallery.open(bundle, disk / "data", NEVER) as gallery:
+    with LiveGallery.open(bundle, disk / "data", NEVER) as live:
         fill(disk, 20 * PAGE)
-        kept = last_written(gallery)
+        kept = last_written(live)
         assert 0 <= kept < 300
         with pytest.raises(StoreFailed, match=r"full.*not acknowledged"):
-            gallery.upsert(new(kept + 1))
-        check(gallery, *range(kept + 1))
+            live.upsert(new(kept + 1))
+        check(live, *range(kept + 1))
         with pytest.raises(StoreFailed, match="full"):
-            gallery.delete(BASE.ids.tolist())
-        check(gallery, *range(kept + 1))
+            live.delete(BASE.ids.tolist())
+        check(live, *range(kept + 1))
         make_room(disk)
-        gallery.upsert(new(399))
-        check(gallery, *range(kept + 1), 399)
+        live.upsert(new(399))
+        check(live, *range(kept + 1), 399)
         fill(disk)
-    with suppress(LimenError), LiveGallery.open(bundle, disk / "data", NEVER) as gallery:
-        check(gallery, *range(kept + 1), 399)
+    with suppress(LimenError), LiveGallery.open(bundle, disk / "data", NEVER) as live:
+        check(live, *range(kept + 1), 399)
     make_room(disk)
-    with LiveGallery.open(bundle, disk / "data", NEVER) as gallery:
-        check(gallery, *range(kept + 1), 399)
-        gallery.rebuild()
-        check(gallery, *range(kept + 1), 399)
+    with LiveGallery.open(bundle, disk / "data", NEVER) as live:
+        check(live, *range(kept + 1), 399)
+        live.rebuild()
+        check(live, *range(kept + 1), 399)
 
 
 @pytest.mark.parametrize("kind", ["flat", "hnsw", "hnsw_sq8"])
 def test_a_rebuild_may_stop_anywhere(make_bundle: MakeBundle, disk: Path, kind: str) -> None:
     bundle = make_bundle(BASE, small(kind))
-    with LiveGallery.open(bundle, disk / "data", NEVER) as gallery:
-        gallery.upsert(new(0, 1))
-        gallery.rebuild()
+    with LiveGallery.open(bundle, disk / "data", NEVER) as live:
+        live.upsert(new(0, 1))
+        live.rebuild()
         (whole,) = (disk / "data" / "generations").iterdir()
         needed = sum(file.stat().st_size for file in whole.iterdir())
         failed = built = 0
         for left in range(0, needed + 12 * PAGE, 4 * PAGE):
-            gallery.upsert(new(2))
-            gallery.delete(["n2"])
+            live.upsert(new(2))
+            live.delete(["n2"])
             fill(disk, left)
             try:
-                gallery.rebuild()
+                live.rebuild()
                 built += 1
             except StoreFailed:
                 failed += 1
             assert len(list((disk / "data" / "generations").iterdir())) == 1
-            check(gallery, 0, 1)
+            check(live, 0, 1)
             make_room(disk)
         assert failed > needed // (6 * PAGE)
         assert built
-    with LiveGallery.open(bundle, disk / "data", NEVER) as gallery:
-        check(gallery, 0, 1)
+    with LiveGallery.open(bundle, disk / "data", NEVER) as live:
+        check(live, 0, 1)
 
 
 def test_a_backup_may_stop_anywhere(make_bundle: MakeBundle, disk: Path, tmp_path: Path) -> None:
     bundle = make_bundle(BASE, small("hnsw"))
-    with LiveGallery.open(bundle, tmp_path / "data", NEVER) as gallery:
-        gallery.upsert(new(0, 1))
-        gallery.rebuild()
-        gallery.backup(disk / "whole")
+    with LiveGallery.open(bundle, tmp_path / "data", NEVER) as live:
+        live.upsert(new(0, 1))
+        live.rebuild()
+        live.backup(disk / "whole")
         needed = sum(file.stat().st_size for file in (disk / "whole").rglob("*"))
         for left in range(0, needed - PAGE, 8 * PAGE):
             fill(disk, left)
             with pytest.raises(StoreFailed, match="Nothing of it is left"):
-                gallery.backup(disk / "part")
+                live.backup(disk / "part")
             assert {entry.name for entry in disk.iterdir()} == {"whole", "filler"}
             make_room(disk)
-        gallery.backup(disk / "again")
-        check(gallery, 0, 1)
+        live.backup(disk / "again")
+        check(live, 0, 1)
     fill(disk, 8 * PAGE)
     with pytest.raises(StoreFailed, match="could not be written"):
-        restore(disk / "again", disk / "restored")
+        restore_backup(disk / "again", disk / "restored")
     make_room(disk)
-    restore(disk / "again", disk / "restored")
-    with LiveGallery.open(bundle, disk / "restored", NEVER) as gallery:
-        check(gallery, 0, 1)
+    restore_backup(disk / "again", disk / "restored")
+    with LiveGallery.open(bundle, disk / "restored", NEVER) as live:
+        check(live, 0, 1)

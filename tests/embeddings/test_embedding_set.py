@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from common.errors import InputError
-from embeddings.embedding_set import EmbeddingSet, unit_rows
+from embeddings.embedding_set import EmbeddingSet, normalise_rows
 from embeddings.files import open_embeddings, read_embeddings, save_embeddings
 from embeddings.hashes import data_hash, encoder_model_hash, vectors_model_hash
 
@@ -19,13 +19,13 @@ VECTORS = np.array([[3.0, 4.0], [1.0, 0.0], [0.0, -2.0]])
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int64])
 def test_rows_become_unit_float32(dtype: type) -> None:
-    rows = unit_rows(VECTORS.astype(dtype))
+    rows = normalise_rows(VECTORS.astype(dtype))
     assert rows.dtype == np.float32
     np.testing.assert_allclose(rows, [[0.6, 0.8], [1, 0], [0, -1]], atol=1e-7)
 
 
 def test_tiny_and_large_rows_keep_their_direction() -> None:
-    rows = unit_rows([[3e-150, 4e-150], [3e150, 4e150]])
+    rows = normalise_rows([[3e-150, 4e-150], [3e150, 4e150]])
     np.testing.assert_allclose(rows, [[0.6, 0.8], [0.6, 0.8]], atol=1e-6)
 
 

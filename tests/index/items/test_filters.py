@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import InputError
-from index.items.filters import matching_rows
+from index.items.filters import select_rows
 from index.items.item_table import ItemTable
 from tests.index.conftest import items_of, unit
 
@@ -123,11 +123,11 @@ CONDITIONS = st.recursive(
 @settings(max_examples=150, deadline=None)
 def test_rows_that_match_are_those_that_read_true(table: ItemTable, condition: dict[str, Any]) -> None:
     expected = [number for number, row in enumerate(ROWS) if holds(condition, row)]
-    assert matching_rows(condition, table).tolist() == expected
+    assert select_rows(condition, table).tolist() == expected
 
 
 def test_seven_is_seven_for_labels(table: ItemTable) -> None:
-    assert matching_rows({"label": 3}, table).tolist() == matching_rows({"label": "3"}, table).tolist() != []
+    assert select_rows({"label": 3}, table).tolist() == select_rows({"label": "3"}, table).tolist() != []
 
 
 @pytest.mark.parametrize(
@@ -156,13 +156,13 @@ def test_seven_is_seven_for_labels(table: ItemTable) -> None:
 )
 def test_what_cannot_be_meant_is_refused(table: ItemTable, condition: dict[str, Any], says: str) -> None:
     with pytest.raises(InputError, match=r"^filter: ") as caught:
-        matching_rows(condition, table)
+        select_rows(condition, table)
     assert says in str(caught.value)
 
 
 def test_a_field_nobody_has_does_not_exist(table: ItemTable) -> None:
-    assert matching_rows({"shade": {"$exists": True}}, table).tolist() == []
-    assert len(matching_rows({"shade": {"$exists": False}}, table)) == N
+    assert select_rows({"shade": {"$exists": True}}, table).tolist() == []
+    assert len(select_rows({"shade": {"$exists": False}}, table)) == N
 
 
 def test_nesting_ends_somewhere(table: ItemTable) -> None:
@@ -170,4 +170,4 @@ def test_nesting_ends_somewhere(table: ItemTable) -> None:
     for _ in range(100):
         condition = {"$not": condition}
     with pytest.raises(InputError, match="nested deeper"):
-        matching_rows(condition, table)
+        select_rows(condition, table)

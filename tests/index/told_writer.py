@@ -1,4 +1,4 @@
-"""A process that writes to a gallery as it is told, line by line: python obedient.py BUNDLE DATA"""
+"""A process that writes to a gallery as it is told, line by line: python told_writer.py BUNDLE DATA"""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ import sys
 
 import numpy as np
 
-from index.gallery.live_gallery import Limits, LiveGallery
+from index.gallery.live_gallery import LiveGallery, RebuildLimits
 from index.store.item_store import StoredItem
 
 
 def main(bundle: str, data: str) -> None:
     """Answer each line of JSON with one line once it is done."""
-    with LiveGallery.open(bundle, data, Limits(buffer_rows=5)) as gallery:
+    with LiveGallery.open(bundle, data, RebuildLimits(buffer_rows=5)) as live:
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         for line in sys.stdin:
             words = json.loads(line)
             if "upsert" in words:
-                gallery.upsert(
+                live.upsert(
                     [
                         StoredItem(name, label, np.array(vector, dtype=np.float32), {"place": len(name)})
                         for name, (label, vector) in words["upsert"].items()
                     ]
                 )
             elif "delete" in words:
-                gallery.delete(words["delete"])
+                live.delete(words["delete"])
             else:
-                gallery.rebuild()
+                live.rebuild()
             sys.stdout.write("done\n")
             sys.stdout.flush()
 

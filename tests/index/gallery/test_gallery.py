@@ -1,4 +1,4 @@
-"""What a gallery answers, against brute force; points 1, 2, 3 and 5 of the acceptance list."""
+"""What a gallery answers, against brute force."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from api_schemas.manifest import SelfRecall
 from common.errors import InputError
+from decision.errors import NoOperatingPoint
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.similarity import pair_similarities
-from index.engines.self_recall import Audit
-from index.gallery.gallery import Gallery, NoOperatingPoint
+from index.engines.self_recall import SelfRecallAudit
+from index.gallery.gallery import Gallery
 from tests.index.conftest import KINDS, MakeBundle, items_of, point, small, unit
 from tests.index.sift import read_vectors
 
@@ -34,7 +35,7 @@ def brute_force(
     ]
 
 
-def with_ties(rng: np.random.Generator, n: int) -> NDArray[np.float32]:
+def draw_with_ties(rng: np.random.Generator, n: int) -> NDArray[np.float32]:
     """Unit rows among which equal and nearly equal ones are common."""
     vectors = unit(rng, n, 8)
     vectors[rng.integers(0, n, n // 3)] = vectors[0]
@@ -47,7 +48,7 @@ def with_ties(rng: np.random.Generator, n: int) -> NDArray[np.float32]:
 @pytest.mark.parametrize("k", [1, 3, 10, 200, 1000])
 def test_exact_answers_are_those_of_brute_force_ties_included(make_bundle: MakeBundle, k: int) -> None:
     rng = np.random.default_rng(k)
-    items = items_of(with_ties(rng, 200))
+    items = items_of(draw_with_ties(rng, 200))
     queries = np.concatenate([items.vectors[:5], unit(rng, 5, 8)])
     for kind in KINDS:
         gallery = Gallery.open(make_bundle(items, small(kind)))
@@ -58,7 +59,7 @@ def test_exact_answers_are_those_of_brute_force_ties_included(make_bundle: MakeB
 
 def test_flat_is_exact_without_being_asked(make_bundle: MakeBundle) -> None:
     rng = np.random.default_rng(3)
-    items = items_of(with_ties(rng, 500))
+    items = items_of(draw_with_ties(rng, 500))
     gallery = Gallery.open(make_bundle(items, small("flat")))
     for query in (*items.vectors[:10], *unit(rng, 10, 8)):
         found = [(hit.id, hit.similarity) for hit in gallery.search(query, 7)[0]]
@@ -84,11 +85,11 @@ def test_many_copies_of_one_vector_hide_no_other_row(make_bundle: MakeBundle, ki
 
 
 @pytest.mark.parametrize("kind", ["hnsw", "hnsw_sq8", "ivf_pq"])
-def test_a_crowd_too_dense_for_codes_is_found_row_by_row(make_bundle: MakeBundle, kind: str) -> None:
+def test_near_copies_too_dense_for_codes_are_found_row_by_row(make_bundle: MakeBundle, kind: str) -> None:
     rng = np.random.default_rng(9)
     vectors = unit(rng, 3_000, 32)
-    crowd = vectors[7] + rng.normal(size=(1_000, 32), scale=1e-4)
-    vectors[1_000:2_000] = crowd / np.linalg.norm(crowd, axis=1, keepdims=True)
+    copies = vectors[7] + rng.normal(size=(1_000, 32), scale=1e-4)
+    vectors[1_000:2_000] = copies / np.linalg.norm(copies, axis=1, keepdims=True)
     items = items_of(vectors)
     gallery = Gallery.open(make_bundle(items, small(kind)))
     assert [hits[0].id for hits in gallery.search(items.vectors, 1)] == items.ids.tolist()
@@ -98,8 +99,10 @@ def test_a_crowd_too_dense_for_codes_is_found_row_by_row(make_bundle: MakeBundle
 def test_rows_the_engine_misses_are_searched_all_the_same(
     make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = Audit(np.arange(0, 300, 7), SelfRecall(probed=300, missed=43, linked=0, share_upper=0.0))
-    monkeypatch.setattr("index.search.generation.audited", lambda *_, **__: found)
+    audit = SelfRecallAudit(
+        np.arange(0, 300, 7), SelfRecall(probed=300, missed=43, linked=0, share_upper=0.0)
+    )
+    monkeypatch.setattr("index.search.generation.audit_self_recall", lambda *_: audit)
     rng = np.random.default_rng(2)
     items = items_of(unit(rng, 300), even=np.arange(300) % 2 == 0)
     gallery = Gallery.open(make_bundle(items, small("hnsw")))
@@ -125,19 +128,19 @@ def test_the_threshold_is_met_exactly_whatever_the_engine_and_the_batch(
     if ulps:
         threshold = np.nextafter(threshold, np.float32(2 * ulps))
     expected = "unknown" if ulps > 0 else "match"
-    crowd = np.concatenate([unit(rng, 63), query[None]])
+    batch = np.concatenate([unit(rng, 63), query[None]])
     for kind in KINDS:
         path = make_bundle(items, small(kind), match=float(threshold), verify=float(threshold), name=kind)
         gallery = Gallery.open(path)
         alone = gallery.match(query)[0]
-        in_crowd = gallery.match(crowd)[-1]
-        assert alone == in_crowd
+        in_batch = gallery.match(batch)[-1]
+        assert alone == in_batch
         assert alone.decision == expected
         assert alone.id is not None
         vector = gallery.vector(alone.id)
         assert vector is not None
         pair = gallery.verify(query, vector)[0]
-        both = gallery.verify(crowd, np.tile(vector, (64, 1)))[-1]
+        both = gallery.verify(batch, np.tile(vector, (64, 1)))[-1]
         assert pair == both
         assert (pair.decision == "match") == (expected == "match")
         kept = gallery.search(query, 5, min_score=float(threshold))[0]
@@ -145,9 +148,9 @@ def test_the_threshold_is_met_exactly_whatever_the_engine_and_the_batch(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("share", [1.0, 0.5, 0.1, 0.01, 0.001])
+@pytest.mark.parametrize("fraction", [1.0, 0.5, 0.1, 0.01, 0.001])
 def test_filters_answer_fully_and_rightly(
-    make_bundle: MakeBundle, kind: str, share: float, monkeypatch: pytest.MonkeyPatch
+    make_bundle: MakeBundle, kind: str, fraction: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("index.search.generation.EXACT_ROWS", 150)  # so that the engine is asked as well
     monkeypatch.setattr("index.engines.hnsw.ROWS_PER_STEP", 0)
@@ -156,7 +159,7 @@ def test_filters_answer_fully_and_rightly(
     n = 4_000
     items = items_of(unit(rng, n), place=rng.permutation(n))
     gallery = Gallery.open(make_bundle(items, small(kind)))
-    below = int(share * n)
+    below = int(fraction * n)
     condition = {"place": {"$lt": below}}
     rows = np.flatnonzero(items.metadata["place"] < below)
     queries = unit(rng, 40)
@@ -182,12 +185,12 @@ def test_no_item_matches_or_k_is_beyond_the_gallery(make_bundle: MakeBundle, kin
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_query_by_id_leaves_itself_out(make_bundle: MakeBundle, kind: str) -> None:
-    items = items_of(with_ties(np.random.default_rng(4), 100))
+    items = items_of(draw_with_ties(np.random.default_rng(4), 100))
     gallery = Gallery.open(make_bundle(items, small(kind)))
     found = gallery.search(items.vectors, 100, exclude_ids=[*items.ids[:99].tolist(), None])
     for row, hits in enumerate(found):
-        left_out = {str(items.ids[row])} if row < 99 else set()
-        assert {hit.id for hit in hits} == set(items.ids.tolist()) - left_out
+        excluded = {str(items.ids[row])} if row < 99 else set()
+        assert {hit.id for hit in hits} == set(items.ids.tolist()) - excluded
     with pytest.raises(InputError, match="3 entries for 2 queries"):
         gallery.search(items.vectors[:2], 1, exclude_ids=["a", "b", "c"])
 

@@ -10,15 +10,15 @@ import pytest
 
 from api_schemas.operating_point import OperatingPoint, Score
 from decision.decider import Decider
-from decision.scorers import CosineScorer, Scorer, scorer_of
+from decision.errors import OtherRule
+from decision.scorers import CosineScorer, Scorer, open_scorer
 from embeddings.hashes import cohort_hash
 from embeddings.similarity import pair_similarities
-from index.gallery.gallery import Gallery, OtherRule
+from index.gallery.gallery import Gallery
 from index.gallery.live_gallery import LiveGallery
-from index.search.class_mean_search import mean_hits
+from index.search.mean_of_class import MeanOfClass
 from index.store.item_store import StoredItem
-from tests.index.conftest import MakeBundle, items_of, point, small, unit
-from tests.index.test_live import NEVER
+from tests.index.conftest import NEVER, MakeBundle, items_of, point, small, unit
 
 RNG = np.random.default_rng(21)
 CENTRES = RNG.normal(size=(40, 16))
@@ -91,7 +91,7 @@ def test_decisions_are_those_of_a_loop_through_writes_and_rebuilds(
     make_bundle: MakeBundle, tmp_path: Path, kind: str
 ) -> None:
     score = Score() if kind == "cosine" else DENSITY
-    scorer = CosineScorer() if kind == "cosine" else scorer_of(DENSITY, COHORT.vectors)
+    scorer = CosineScorer() if kind == "cosine" else open_scorer(DENSITY, COHORT.vectors)
     # in the middle, so that both decisions occur
     best = [max(loop(stored(), query, scorer).values()) for query in QUERIES]
     threshold = float(np.float32(np.median(best)))
@@ -115,9 +115,9 @@ def test_decisions_are_those_of_a_loop_through_writes_and_rebuilds(
         gone = [name for number, name in enumerate(list(items)) if number % 4 == 0]
         live.delete(gone)
         items = {name: item for name, item in items.items() if name not in gone}
-        expect(live, items, scorer, threshold)
+        expect(live.gallery, items, scorer, threshold)
         live.rebuild()
-        expect(live, items, scorer, threshold)
+        expect(live.gallery, items, scorer, threshold)
 
 
 def test_a_filter_and_the_query_itself_count_in_no_mean(make_bundle: MakeBundle) -> None:
@@ -143,9 +143,9 @@ def test_candidates_are_the_classes_of_the_nearest(make_bundle: MakeBundle) -> N
     deciding = for_means(0.3, Score())
     bundle = make_bundle(ITEMS, operating_points=[deciding], active={"match": deciding.id, "verify": None})
     with Gallery.open(bundle) as gallery:
-        view = gallery._view
         decider = Decider(deciding, CosineScorer())
-        for query, hits in zip(QUERIES, mean_hits(view, QUERIES, 7, decider, None, None), strict=True):
+        found = MeanOfClass().propose(gallery.view, QUERIES, 7, decider, None, None)
+        for query, hits in zip(QUERIES, found, strict=True):
             nearest = gallery.search(query, 7)[0]
             assert {hit.label for hit in hits} == {hit.label for hit in nearest}
             means = loop(stored(), query, CosineScorer())

@@ -8,10 +8,10 @@ import faiss
 import numpy as np
 import pytest
 
-from api_schemas.config import IndexConfig
+from api_schemas.build_config import IndexConfig
 from common.errors import InputError
-from index.engines.memory_estimate import choose_kind, free_bytes, held_bytes
-from index.engines.registry import build_engine
+from index.engines.memory_estimate import measure_free_memory, select_kind
+from index.engines.registry import ENGINES
 from tests.index.conftest import KINDS, MakeBundle, items_of, small, unit
 
 GIB = 2**30
@@ -28,7 +28,7 @@ GIB = 2**30
     ],
 )
 def test_auto_chooses_by_size_and_memory_and_says_why(nodes: int, free: int, kind: str, says: str) -> None:
-    chosen, reason = choose_kind(IndexConfig(), nodes, 128, free)
+    chosen, reason = select_kind(IndexConfig(), nodes, 128, free)
     assert chosen == kind
     assert reason is not None
     assert says in reason
@@ -36,18 +36,18 @@ def test_auto_chooses_by_size_and_memory_and_says_why(nodes: int, free: int, kin
 
 def test_what_does_not_fit_is_refused_with_what_does() -> None:
     with pytest.raises(InputError, match=r"index\.kind=hnsw_sq8 \(3\.7 GiB\) fits"):
-        choose_kind(IndexConfig(kind="hnsw"), 10_000_000, 128, 6 * GIB)
+        select_kind(IndexConfig(kind="hnsw"), 10_000_000, 128, 6 * GIB)
     with pytest.raises(InputError, match="no kind fits here"):
-        choose_kind(IndexConfig(kind="auto"), 100_000_000, 512, 6 * GIB)
+        select_kind(IndexConfig(kind="auto"), 100_000_000, 512, 6 * GIB)
     with pytest.raises(InputError, match=r"index\.kind=ivf_pq \(.* GiB\) fits"):
-        choose_kind(IndexConfig(kind="hnsw_sq8"), 100_000_000, 128, 10 * GIB)
-    assert choose_kind(IndexConfig(kind="hnsw_sq8"), 10_000_000, 128, 6 * GIB) == ("hnsw_sq8", None)
+        select_kind(IndexConfig(kind="hnsw_sq8"), 100_000_000, 128, 10 * GIB)
+    assert select_kind(IndexConfig(kind="hnsw_sq8"), 10_000_000, 128, 6 * GIB) == ("hnsw_sq8", None)
 
 
 def test_a_build_that_does_not_fit_leaves_nothing(
     make_bundle: MakeBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("index.search.generation.free_bytes", lambda: 1_000)
+    monkeypatch.setattr("index.search.generation.measure_free_memory", lambda: 1_000)
     with pytest.raises(InputError, match="larger machine"):
         make_bundle(items_of(unit(np.random.default_rng(0), 100)))
     assert list(tmp_path.iterdir()) == []
@@ -56,10 +56,10 @@ def test_a_build_that_does_not_fit_leaves_nothing(
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_estimate_is_near_what_the_index_takes(kind: str) -> None:
     vectors = unit(np.random.default_rng(0), 5_000, 64)
-    engine = build_engine(vectors, np.arange(5_000), small(kind), kind)  # type: ignore[arg-type]
+    engine = ENGINES[kind].build(vectors, np.arange(5_000), small(kind))  # type: ignore[index]
     takes = len(faiss.serialize_index(engine._index))  # type: ignore[attr-defined]
-    assert held_bytes(kind, 5_000, 64, 16) == pytest.approx(takes, rel=0.1)  # type: ignore[arg-type]
+    assert ENGINES[kind].held_bytes(5_000, 64, small(kind)) == pytest.approx(takes, rel=0.1)  # type: ignore[index]
 
 
 def test_there_is_memory_here() -> None:
-    assert 0 < free_bytes() < 2**50
+    assert 0 < measure_free_memory() < 2**50

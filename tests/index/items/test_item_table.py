@@ -10,7 +10,8 @@ import pytest
 
 from common.errors import BundleError, InputError
 from embeddings.embedding_set import EmbeddingSet
-from index.items.item_table import ItemTable, metadata_array
+from index.items.item_table import ItemTable
+from index.items.metadata import build_metadata_column
 from tests.index.conftest import unit
 
 
@@ -46,7 +47,7 @@ def test_metadata_keeps_its_types_and_leaves_out_what_is_missing(tmp_path: Path)
 @pytest.mark.parametrize("name", ["id", "label", "_rank", "$x"])
 def test_names_that_are_taken_are_refused(name: str) -> None:
     with pytest.raises(InputError, match="rename it"):
-        metadata_array(name, ["a"])
+        build_metadata_column(name, ["a"])
 
 
 @pytest.mark.parametrize(
@@ -54,7 +55,7 @@ def test_names_that_are_taken_are_refused(name: str) -> None:
 )
 def test_values_that_are_no_plain_column_are_refused(values: Any) -> None:
     with pytest.raises(InputError, match="'mixed'"):
-        metadata_array("mixed", values)
+        build_metadata_column("mixed", values)
 
 
 def test_a_file_that_is_no_table_is_named(tmp_path: Path) -> None:

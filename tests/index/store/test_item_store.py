@@ -12,10 +12,10 @@ import pytest
 import sqlalchemy as sa
 
 from common.errors import BundleError, InputError
-from index.gallery.backup import restore
-from index.gallery.following_gallery import FollowingGallery
-from index.gallery.live_gallery import Limits, LiveGallery
-from index.store.database import StoreFailed, StoreInUse
+from index.gallery.backup import restore_backup
+from index.gallery.gallery import Gallery
+from index.gallery.live_gallery import LiveGallery, RebuildLimits
+from index.store.document_store import StoreFailed, StoreInUse
 from index.store.item_store import ItemStore, StoredItem
 from tests.index import postgres
 from tests.index.conftest import MakeBundle, items_of, small, unit
@@ -77,7 +77,7 @@ def test_items_are_kept_as_they_were_and_in_the_order_of_code_points(where: dict
         assert store.get("nobody") is None
         assert (store.count(), store.sequence) == (len(IDS) + 1, 2)
         assert store.fields == {"text": "text", "number": "number", "real": "number", "yes": "boolean"}
-        assert store.present(["a", "nobody"]) == {"a"}
+        assert store.select_known(["a", "nobody"]) == {"a"}
 
 
 def test_changes_are_told_until_a_generation_holds_them(where: dict[str, Any]) -> None:
@@ -132,16 +132,16 @@ def test_a_database_that_fails_says_so_and_goes_on_when_it_can(where: dict[str, 
 def test_a_gallery_is_the_same_on_both(make_bundle: MakeBundle, tmp_path: Path, database: str | None) -> None:
     base = items_of(unit(np.random.default_rng(1), 50, 4))
     bundle = make_bundle(base, small("hnsw"), match=0.9)
-    limits = Limits(buffer_rows=4)
-    with LiveGallery.open(bundle, tmp_path / "data", limits, database=database) as gallery:
-        gallery.upsert([item(f"n{row}", row, place=row) for row in range(8)])
-        gallery.wait()
-        assert gallery.rebuild_error is None
-        gallery.upsert([item("late", 0)])
-        assert gallery.delete(["i3", "n2"]) == 2
-        with FollowingGallery.open(bundle, tmp_path / "data", database) as reader:
-            gallery.upsert([item("later", 1)])
-            for one in (gallery, reader):
+    limits = RebuildLimits(buffer_rows=4)
+    with LiveGallery.open(bundle, tmp_path / "data", limits, database=database) as live:
+        live.upsert([item(f"n{row}", row, place=row) for row in range(8)])
+        live.wait()
+        assert live.rebuild_error is None
+        live.upsert([item("late", 0)])
+        assert live.delete(["i3", "n2"]) == 2
+        with Gallery.follow(bundle, tmp_path / "data", database) as reader:
+            live.upsert([item("later", 1)])
+            for one in (live.gallery, reader):
                 assert one.n_items == 58
                 assert {hit.id for hit in one.search(VECTORS[0], 2)[0]} == {"late", "n0"}
                 assert [hit.id for hit in one.search(VECTORS[1], 2)[0]] == ["later", "n1"]
@@ -149,32 +149,32 @@ def test_a_gallery_is_the_same_on_both(make_bundle: MakeBundle, tmp_path: Path, 
             assert not (tmp_path / "data" / "limen.sqlite").exists()
             with pytest.raises(StoreInUse, match="one writer"):
                 LiveGallery.open(bundle, tmp_path / "other folder", limits, database=database)
-        gallery.backup(tmp_path / "backup")
-        gallery.delete_where({"place": {"$gte": 0}})
-    with LiveGallery.open(bundle, tmp_path / "data", limits, database=database) as gallery:
-        assert gallery.n_items == 51
-    restore(tmp_path / "backup", tmp_path / "again")
-    with LiveGallery.open(bundle, tmp_path / "again", limits) as gallery:
-        assert gallery.n_items == 58
-        assert gallery.stats()["buffer"] == 2
-        assert gallery.records.points().keys() == gallery.operating_points.keys()
+        live.backup(tmp_path / "backup")
+        live.delete_where({"place": {"$gte": 0}})
+    with LiveGallery.open(bundle, tmp_path / "data", limits, database=database) as live:
+        assert live.gallery.n_items == 51
+    restore_backup(tmp_path / "backup", tmp_path / "again")
+    with LiveGallery.open(bundle, tmp_path / "again", limits) as live:
+        assert live.gallery.n_items == 58
+        assert live.gallery.stats()["buffer"] == 2
+        assert live.records.points().keys() == live.gallery.operating_points.keys()
 
 
 def test_a_backup_is_restored_into_postgresql(make_bundle: MakeBundle, tmp_path: Path, server: str) -> None:
     bundle = make_bundle(items_of(unit(np.random.default_rng(1), 20, 4)))
-    with LiveGallery.open(bundle, tmp_path / "data") as gallery:
-        gallery.upsert([item(f"n{row}", row % 8) for row in range(1_500)])
-        gallery.delete(["i1"])
-        gallery.records._store.add_feedback("{}", ["n1"])
-        gallery.backup(tmp_path / "backup")
-        expected = [(one.id, one.vector.tobytes()) for one in gallery.page(None, 10_000)]
-    restore(tmp_path / "backup", tmp_path / "again")
+    with LiveGallery.open(bundle, tmp_path / "data") as live:
+        live.upsert([item(f"n{row}", row % 8) for row in range(1_500)])
+        live.delete(["i1"])
+        live.records._store.add_feedback("{}", ["n1"])
+        live.backup(tmp_path / "backup")
+        expected = [(one.id, one.vector.tobytes()) for one in live.gallery.page(None, 10_000)]
+    restore_backup(tmp_path / "backup", tmp_path / "again")
     for _ in range(2):
-        with LiveGallery.open(bundle, tmp_path / "again", database=server) as gallery:
-            assert [(one.id, one.vector.tobytes()) for one in gallery.page(None, 10_000)] == expected
-            assert gallery.vector("i1") is None
-            assert gallery.n_items == 1_519
-            gallery.records._store.add_feedback("{}", ["n2"])
+        with LiveGallery.open(bundle, tmp_path / "again", database=server) as live:
+            assert [(one.id, one.vector.tobytes()) for one in live.gallery.page(None, 10_000)] == expected
+            assert live.gallery.vector("i1") is None
+            assert live.gallery.n_items == 1_519
+            live.records._store.add_feedback("{}", ["n2"])
         assert not (tmp_path / "again" / "limen.sqlite").exists()
     with closing(ItemStore(server, "limen_" + "a" * 16)) as store:
         assert store.count_feedback() == 3
@@ -185,8 +185,8 @@ def test_when_the_server_goes_away_writes_fail_and_come_back_with_it(
     make_bundle: MakeBundle, tmp_path: Path, database: str, request: pytest.FixtureRequest
 ) -> None:
     bundle = make_bundle(items_of(unit(np.random.default_rng(1), 20, 4)))
-    with LiveGallery.open(bundle, tmp_path / "data", database=database) as gallery:
-        gallery.upsert([item("a")])
+    with LiveGallery.open(bundle, tmp_path / "data", database=database) as live:
+        live.upsert([item("a")])
         engine = sa.create_engine(request.getfixturevalue("server"), isolation_level="AUTOCOMMIT")
         with engine.connect() as other:
             other.execute(
@@ -195,9 +195,9 @@ def test_when_the_server_goes_away_writes_fail_and_come_back_with_it(
             )
         engine.dispose()
         with pytest.raises(StoreFailed):
-            gallery.upsert([item("b")])
-        gallery.upsert([item("c")])
-        assert {hit.id for hit in gallery.search(VECTORS[0], 2)[0]} == {"a", "c"}
+            live.upsert([item("b")])
+        live.upsert([item("c")])
+        assert {hit.id for hit in live.gallery.search(VECTORS[0], 2)[0]} == {"a", "c"}
         with pytest.raises(StoreInUse):
             LiveGallery.open(bundle, tmp_path / "other folder", database=database)
 

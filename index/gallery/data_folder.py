@@ -1,0 +1,168 @@
+"""The items of a data folder as a gallery reads them, while a writer changes them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from threading import Lock, RLock
+
+from common.array_types import Float32s, UnitVectors
+from common.errors import BundleError
+from decision.decider import Decider, compute_densities
+from index.bundle import Bundle
+from index.gallery.gallery_items import Closed
+from index.gallery.generation_folders import EMPTY, Generations
+from index.gallery.overlay import Overlay, add_densities
+from index.items.stored_item import StoredItem
+from index.search.gallery_view import GalleryView
+from index.search.generation import Generation
+from index.store.document_store import StoreState
+from index.store.item_store import DATABASE_FILE, ItemStore
+from index.verified_files import HashCache
+
+HASHES_FILE = "checked.json"
+SEEDED_FROM = "seeded_from"  # setting: the data hash of the bundle whose items the store began with
+
+
+class DataFolder:
+    """See ``GalleryItems``; what is shown changes as a whole.
+
+    Args:
+        follows: ask the database before each question whether another process has written, and show that.
+
+    Attributes:
+        writing: held while what is shown changes.
+        rebuilding: held while a generation is built or a backup taken; taken before ``writing``.
+    """
+
+    def __init__(self, bundle: Bundle, path: Path, store: ItemStore, *, follows: bool) -> None:
+        self.path = path
+        self.store = store
+        self.dim = bundle.manifest.embedding_dim
+        self.generations = Generations(path, self.dim)
+        self.writing = RLock()
+        self.rebuilding = Lock()
+        self.overlay = Overlay.of(None)
+        self.seen = StoreState(EMPTY, 0, 0)
+        self._bundle = bundle
+        self._follows = follows
+        self._deciders = [bundle.build_decider(point) for point in bundle.points.values()]
+        self._shown: GalleryView | None = GalleryView(None)
+
+    @property
+    def view(self) -> GalleryView:
+        """What a question sees: all writes that were acknowledged before; raises Closed."""
+        if self._follows and self._shown is not None and self.store.state() != self.seen:
+            with self.writing:
+                if self._shown is not None:
+                    self.catch_up()
+        view = self._shown
+        if view is None:
+            raise Closed(f"{self.path} was closed: open it again.")
+        return view
+
+    def stats(self) -> dict[str, int | str]:
+        """Counts for monitoring."""
+        counts, seen = self.view.stats(), self.seen
+        return {**counts, "sequence": seen.newest, "generation": seen.generation or "bundle"}
+
+    def get(self, item_id: str) -> StoredItem | None:
+        """An item as it was written, or None."""
+        self.check_open()
+        return self.store.get(item_id)
+
+    def page(self, after: str | None, limit: int) -> list[StoredItem]:
+        """Items in the order of their ids, after one of them."""
+        self.check_open()
+        return self.store.page(after, limit)
+
+    def check_open(self) -> None:
+        """Raises Closed once the folder was closed."""
+        if self._shown is None:
+            raise Closed(f"{self.path} was closed: open it again.")
+
+    def close(self) -> None:
+        """Let go of the mapped files and the database."""
+        with self.writing:
+            self._shown = None
+            self.store.close()
+
+    def prepare(self, decider: Decider) -> None:
+        """Compute the densities of all items that a point needs, before it decides."""
+        if self._has_densities(decider):
+            return
+        with self.rebuilding, self.writing:
+            if not self._has_densities(decider):
+                self._deciders = [*self._deciders, decider]
+                main = self.overlay.main
+                self.show(replace(self.overlay, main=main and self._complete(main)), self.seen)
+
+    def _has_densities(self, decider: Decider) -> bool:
+        return decider.density_key in {None, *(known.density_key for known in self._deciders)}
+
+    def compute_densities(self, vectors: UnitVectors) -> dict[str, Float32s]:
+        """float32 [n] densities of items by key, for all points that may decide."""
+        return compute_densities(self._deciders, vectors)
+
+    def _complete(self, main: Generation) -> Generation:
+        return add_densities(main, self._deciders)
+
+    def check_owner(self) -> None:
+        """Raises BundleError for a folder without items or of another model."""
+        owner, model_hash = self.store.setting("model_hash"), self._bundle.manifest.model_hash
+        if owner is None:
+            raise BundleError(f"{self.path} holds no items yet: let a writer open it first.")
+        if owner != model_hash:
+            raise BundleError(
+                f"{self.path} holds items of model {owner[:12]}, the bundle is of model {model_hash[:12]}: "
+                "use another data folder for this model."
+            )
+
+    def catch_up(self, hashes: HashCache | None = None) -> None:
+        """Show what the database holds now."""
+        overlay, seen = self.overlay, self.seen
+        state, changes = self.store.changes_after(seen.newest, seen.generation)
+        while changes is None:
+            try:
+                overlay = Overlay.of(self.open_generation(state.generation, hashes))
+            except BundleError:
+                later = self.store.state()
+                if later.generation == state.generation:
+                    raise
+                state = later  # removed while it was being opened, for a newer one
+                continue
+            generation = state.generation
+            state, changes = self.store.changes_after(state.base, generation)
+        self.store.reload()
+        self.show(overlay.apply(changes), state)
+
+    def open_generation(self, name: str | None, hashes: HashCache | None = None) -> Generation | None:
+        """The generation of a name, its files checked; raises BundleError if it is not whole."""
+        if name == EMPTY:
+            return None
+        if name is not None:
+            return self._complete(self.generations.open(name, hashes))
+        if self.store.setting(SEEDED_FROM) == self._bundle.manifest.data_hash:
+            return self._bundle.generation()
+        raise BundleError(f"{self.path} was begun with another bundle: let a writer open it with this one.")
+
+    def show(self, overlay: Overlay, seen: StoreState) -> None:
+        """Let readers see a state: what can fail is done first, then all of it is put in place."""
+        view = overlay.build_view(self.dim, self.compute_densities, self.store.fields)
+        self.overlay, self._shown = overlay, view
+        self.seen = seen  # last: a reader that finds it new finds the view new too
+
+
+def open_item_store(
+    folder: Path, model_hash: str, database: str | None, *, read_only: bool = False
+) -> ItemStore:
+    """The item store of a data folder.
+
+    Args:
+        database: None for SQLite in the folder, or the address of a PostgreSQL database, in which every
+            model has a schema of its own; the folder then keeps what can be built again. A new schema
+            takes over the items of a SQLite file in the folder.
+    """
+    if database is None:
+        return ItemStore(folder / DATABASE_FILE, read_only=read_only)
+    return ItemStore(database, f"limen_{model_hash[:16]}", read_only=read_only)

@@ -1,0 +1,52 @@
+"""Metadata columns: text, numbers and booleans by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from common.errors import InputError
+
+Value = str | int | float | bool | None
+RESERVED_NAMES = ("id", "label")
+
+
+def build_metadata_column(name: str, values: Any) -> pa.Array:
+    """An Arrow array of text, whole numbers, floats or booleans; NaN becomes missing, times become ISO text.
+
+    Raises:
+        InputError: a reserved name, or values of mixed or other types.
+    """
+    if name in RESERVED_NAMES or name.startswith(("_", "$")):
+        raise InputError(
+            f"the metadata column '{name}' cannot be kept: 'id', 'label' and names that begin with "
+            "'_' or '$' are taken; rename it."
+        )
+    array = np.asarray(values)
+    if array.dtype.kind in "mM":
+        array = np.datetime_as_string(array) if array.dtype.kind == "M" else array.astype(np.int64)
+    try:
+        arrow = pa.array(array, from_pandas=True)
+    except (pa.ArrowException, TypeError, OverflowError) as error:
+        raise InputError(
+            f"the metadata column '{name}' must be all text, all numbers or all booleans: {error}."
+        ) from None
+    kind = arrow.type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind):
+        return arrow.cast(pa.large_string())
+    if pa.types.is_boolean(kind):
+        return arrow
+    if pa.types.is_integer(kind):
+        return arrow.cast(pa.int64())
+    if pa.types.is_floating(kind):
+        return arrow.cast(pa.float64())
+    raise InputError(f"the metadata column '{name}' is {kind}: only text, numbers and booleans can be kept.")
+
+
+def collect_metadata(rows: list[Mapping[str, Value]]) -> dict[str, list[Value]]:
+    """Columns from the metadata of items, None where an item lacks a field."""
+    names = sorted({name for row in rows for name in row})
+    return {name: [row.get(name) for row in rows] for name in names}

@@ -1,0 +1,57 @@
+"""SQLite: one file in the data folder, whose lock file keeps other writers out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
+
+from index.store.databases.database import Database
+
+
+class Sqlite(Database):
+    """A SQLite file that overwrites what is deleted."""
+
+    dialect = "sqlite"
+    counter_type: ClassVar[sa.types.TypeEngine[int]] = sa.Integer()
+
+    def __init__(self, where: Path, schema: str | None, *, read_only: bool) -> None:
+        self.file = where
+        address = f"file:{where.absolute()}?mode=ro&uri=true" if read_only else str(where)
+        self.engine = sa.create_engine(f"sqlite:///{address}", connect_args={"timeout": 30})
+
+        @sa.event.listens_for(self.engine, "connect")
+        def make_durable(connection: sa.engine.interfaces.DBAPIConnection, _: object) -> None:
+            connection.isolation_level = None  # the driver would begin only before the first write
+            cursor = connection.cursor()
+            if not read_only:
+                cursor.execute("PRAGMA journal_mode=WAL")
+            cursor.execute("PRAGMA synchronous=FULL")
+            # what is deleted is overwritten, not left in free pages
+            cursor.execute("PRAGMA secure_delete=ON")
+            cursor.close()
+
+        @sa.event.listens_for(self.engine, "begin")
+        def begin(connection: sa.Connection) -> None:
+            writes = connection.get_execution_options().get("writes")
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    @staticmethod
+    def insert(table: sa.Table) -> Any:
+        """The dialect's INSERT."""
+        return sqlite.insert(table)
+
+    @classmethod
+    def is_address(cls, where: Path | str) -> bool:
+        """Whether this is a file."""
+        return isinstance(where, Path)
+
+    def empty_log(self) -> None:
+        """Empty the write-ahead log, in which deleted rows may still lie, unless a reader is on it."""
+        with self.engine.connect() as connection:
+            raw = connection.connection.cursor()
+            raw.execute("PRAGMA busy_timeout=0")
+            raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            connection.invalidate()  # not to be used again without its timeout

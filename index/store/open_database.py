@@ -1,0 +1,58 @@
+"""A database opened as an item store: connected, and its tables brought to the newest form."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+
+from common.errors import BundleError
+from index.store.databases import connect
+from index.store.databases.database import Database, first_line
+
+
+def open_database(where: Path | str, schema: str | None = None, *, read_only: bool = False) -> Database:
+    """Connect to an item store; unless read-only its tables are made, or brought to the newest form.
+
+    Args:
+        where: a SQLite file, or the address of a database server (``postgresql+psycopg://...``).
+        schema: the schema the tables are in, on a server.
+
+    Raises:
+        BundleError: it is no such database, or another version of Limen has written it.
+    """
+    database = connect(where, schema, read_only=read_only)
+    try:
+        _migrate(database, read_only)
+    except (sa.exc.DatabaseError, CommandError) as error:
+        database.engine.dispose()
+        raise BundleError(
+            f"{database.engine.url!r} is not an item store that this version of Limen reads: "
+            f"{first_line(error)}."
+        ) from None
+    return database
+
+
+def _migrate(database: Database, read_only: bool) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    newest = ScriptDirectory.from_config(config).get_current_head()
+    with (
+        database.engine.connect().execution_options(writes=not read_only) as connection,
+        connection.begin(),
+    ):
+        if not read_only:
+            database.prepare_migration(connection)
+        version = None
+        if sa.inspect(connection).has_table("alembic_version"):
+            version = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+        if version == newest:
+            return
+        if read_only:
+            raise CommandError(f"it is of form {version}, not {newest}; its writer has to open it first")
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")

@@ -1,0 +1,185 @@
+"""From references in a request (vectors, encoder inputs, item ids) to unit vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from pydantic import JsonValue
+
+from api_schemas.http.decisions import Reference
+from api_schemas.http.problem import FieldProblem
+from common.array_types import Float32s, UnitVectors
+from common.errors import InputError
+from encoder import Encoder, RawInput, RefusedInput
+from index.search.query_vectors import normalise_queries
+from service.errors.problems import (
+    INVALID_INPUT,
+    LIMIT_EXCEEDED,
+    NO_ENCODER,
+    UNKNOWN_ITEM,
+    WRONG_DIMENSION,
+    ProblemKind,
+    ServiceProblem,
+)
+from service.models.loaded_model import LoadedModel
+from service.runtime.encode_batches import EncodeBatches
+from service.settings import ServiceSettings
+
+T = TypeVar("T")
+PathOf = Callable[[int], str]
+"""The path in the body of the reference at a position, e.g. ``queries.3``."""
+
+
+@dataclass(frozen=True)
+class ResolvedQueries:
+    """``vectors``: float32 [n, d]; ``ids``: the item that a query refers to, or None."""
+
+    vectors: Float32s
+    ids: list[str | None]
+
+    @property
+    def excluded(self) -> list[str | None] | None:
+        """The item left out of each query's results: itself; None where no query refers to an item."""
+        return self.ids if any(item_id is not None for item_id in self.ids) else None
+
+
+async def prepare_references(
+    encoding: EncodeBatches, model: LoadedModel, references: Sequence[Reference], path_of: PathOf
+) -> Callable[[], ResolvedQueries]:
+    """Encode the inputs among references; the result resolves all of them, in a compute thread.
+
+    Raises:
+        ServiceProblem: no encoder, or an input that it refuses; names its path. The returned function
+            raises it for a wrong dimension, NaN, a zero vector or an unknown id.
+    """
+    rows = [row for row, reference in enumerate(references) if reference.input is not None]
+    encoded = np.empty((0, model.gallery.dim), dtype=np.float32)
+    if rows:
+        if model.encoder is None:
+            raise build_field_problem(
+                NO_ENCODER,
+                f"{path_of(rows[0])}.input",
+                "this bundle holds vectors and no encoder: send vector or id",
+            )
+        inputs = [reference.input for reference in references if reference.input is not None]
+        encoded = await encode_inputs(
+            encoding, model.encoder, inputs, lambda number: f"{path_of(rows[number])}.input"
+        )
+    return lambda: _resolve(model, references, path_of, rows, encoded)
+
+
+async def encode_inputs(
+    encoding: EncodeBatches, encoder: Encoder, inputs: Sequence[RawInput], path_of: PathOf
+) -> UnitVectors:
+    """Unit vectors float32 [n, d] of inputs; raises a problem that names the path of a refused one."""
+    try:
+        return await encoding.encode(encoder, inputs)
+    except RefusedInput as refused:
+        path = path_of(refused.number)
+        raise ServiceProblem(
+            INVALID_INPUT,
+            f"{path}: {refused.reason}",
+            errors=[FieldProblem(path=path, message=refused.reason)],
+        ) from None
+
+
+def _resolve(
+    model: LoadedModel,
+    references: Sequence[Reference],
+    path_of: PathOf,
+    encoded_rows: list[int],
+    encoded: UnitVectors,
+) -> ResolvedQueries:
+    n, dim = len(references), model.gallery.dim
+    rows = np.ones((n, dim), dtype=np.float32)
+    for row, reference in enumerate(references):
+        if reference.vector is not None:
+            if len(reference.vector) != dim:
+                raise build_field_problem(
+                    WRONG_DIMENSION,
+                    f"{path_of(row)}.vector",
+                    f"the model's vectors have {dim} numbers, found {len(reference.vector)}",
+                )
+            # a number beyond float32 becomes infinite here and is refused below
+            with np.errstate(over="ignore"):
+                rows[row] = reference.vector
+    vectors = _normalize(rows, path_of)
+    vectors[encoded_rows] = encoded
+    for row, reference in enumerate(references):
+        if reference.id is not None:
+            stored = model.gallery.vector(reference.id)
+            if stored is None:
+                raise build_field_problem(
+                    UNKNOWN_ITEM, f"{path_of(row)}.id", f"no item has the id '{reference.id[:100]}'"
+                )
+            vectors[row] = stored
+    return ResolvedQueries(vectors, [reference.id for reference in references])
+
+
+def take_rows(rows: Float32s) -> ResolvedQueries:
+    """Raw float32 rows [n, d] as queries; the search validates and normalises them."""
+    return ResolvedQueries(rows, [None] * len(rows))
+
+
+def search_naming_rows(queries: ResolvedQueries, search: Callable[[], T]) -> T:
+    """The result of a search; raises a problem that names the row if a raw row cannot be used."""
+    try:
+        return search()
+    except InputError:
+        _normalize(queries.vectors, "body.{}".format)
+        raise
+
+
+def _normalize(rows: Float32s, path_of: PathOf) -> UnitVectors:
+    """Float32 [n, d] rows of length 1; raises a problem that names a row with NaN, infinity or length 0."""
+    try:
+        return normalise_queries(rows, rows.shape[1])
+    except InputError:
+        squares = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
+        bad = int(np.flatnonzero(~np.isfinite(squares) | (squares == 0))[0])
+        what = (
+            "is a zero vector, which has no direction"
+            if squares[bad] == 0
+            else "holds NaN, infinity or a value too large"
+        )
+        raise build_field_problem(INVALID_INPUT, path_of(bad), f"the vector {what}") from None
+
+
+def build_field_problem(kind: ProblemKind, path: str, message: str) -> ServiceProblem:
+    """The problem of one field."""
+    return ServiceProblem(kind, f"{path}: {message}.", errors=[FieldProblem(path=path, message=message)])
+
+
+def check_count(n: int, path: str, settings: ServiceSettings) -> None:
+    """Raises the problem ``limit-exceeded`` for more queries than one request may hold."""
+    if n > settings.max_queries:
+        raise build_field_problem(
+            LIMIT_EXCEEDED, path, f"{n} given, at most {settings.max_queries} are allowed in one request"
+        )
+
+
+def check_k(k: int, settings: ServiceSettings) -> None:
+    """Raises the problem ``limit-exceeded`` for a larger k than allowed."""
+    if k > settings.max_k:
+        raise build_field_problem(LIMIT_EXCEEDED, "k", f"{k} given, at most {settings.max_k} is allowed")
+
+
+def check_filter(condition: JsonValue, settings: ServiceSettings) -> None:
+    """Raises the problem ``limit-exceeded`` for a filter that is nested too deeply."""
+    level, depth = [condition], 0
+    while level:
+        depth += 1
+        if depth > 2 * settings.max_filter_depth:
+            raise build_field_problem(
+                LIMIT_EXCEEDED, "filter", f"nested deeper than {settings.max_filter_depth} levels"
+            )
+        level = [
+            inner
+            for outer in level
+            for inner in (
+                outer.values() if isinstance(outer, dict) else outer if isinstance(outer, list) else ()
+            )
+        ]
