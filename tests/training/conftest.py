@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +11,8 @@ import pytest
 from PIL import Image
 
 from api_schemas.config import Config
-from training.export.onnx_export import export_encoder
-from training.run_folder.run_folder import Run
-
-MakeConfig = Callable[..., Config]
-
-
-def exported(run: Run, folder: Path) -> float:
-    """Export a run's encoder; the largest difference between ONNX Runtime and torch."""
-    return export_encoder(run.network(), run.preprocessing(), folder, str(run.path))
+from tests.training.runs import MakeConfig
+from training.loop.train import train
 
 
 def draw(label: int, number: int, side: int = 12) -> Image.Image:
@@ -54,7 +47,7 @@ def zipped(drawings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def small(drawings: Path) -> MakeConfig:
     """A configuration that trains on the drawings in a second; sections can be changed."""
 
@@ -69,3 +62,15 @@ def small(drawings: Path) -> MakeConfig:
         return Config.model_validate({**sections, **changes})
 
     return make
+
+
+@pytest.fixture(scope="session")
+def finished(small: MakeConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of two epochs of three steps, to be read only."""
+    return train(small(), tmp_path_factory.mktemp("finished") / "run").path
+
+
+@pytest.fixture
+def run_folder(finished: Path, tmp_path: Path) -> Path:
+    """A copy of that run, to be changed."""
+    return Path(shutil.copytree(finished, tmp_path / "run"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,13 @@ import torch
 
 from api_schemas.config import Config
 from common.errors import ConfigError, InputError
+from tests.training.runs import MakeConfig
 from training.batches.samplers import draw_batches
 from training.config_checks import check_batches, check_config, compares_items, describe_few_positives
 from training.loop.train import train
 from training.losses import LOSSES
 from training.objective.objective import Objective
 
-MakeConfig = Callable[..., Config]
 NAMES = sorted(LOSSES)
 CODES = np.repeat(np.arange(9), 6)
 SAMPLERS: dict[str, dict[str, Any]] = {

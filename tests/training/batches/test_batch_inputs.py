@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
-from api_schemas.config import Config
 from api_schemas.data_config import AugmentationConfig
 from api_schemas.preprocessing import ImageInput, ImageMode, TableInput
 from encoder.inputs.image_input import ImagePreprocessing
 from encoder.inputs.preprocessing import Preprocessing
 from encoder.inputs.row_input import TablePreprocessing
+from tests.training.runs import MakeConfig
 from training.batches.batch_inputs import DeviceInputs, TrainingInputs
 from training.data.items import Items
 from training.data.load_data import load_data
-
-MakeConfig = Callable[..., Config]
 
 
 def rule_of(shape: tuple[int, ...]) -> Preprocessing:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +10,15 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
-from api_schemas.config import Config
 from api_schemas.data_config import DataConfig
 from common.errors import ConfigError, InputError
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.files import save_embeddings
+from tests.training.runs import MakeConfig
 from training.data.load_data import load_data
 from training.loop.train import train
 
 EVERYTHING = {"train": 1, "validation": 0, "test": 0}
-
-MakeConfig = Callable[..., Config]
 
 
 def images(path: Path, **settings: object) -> DataConfig:

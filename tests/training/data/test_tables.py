@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from api_schemas.config import Config
 from api_schemas.data_config import DataConfig
 from common.errors import InputError
 from encoder.encoder import Encoder
-from tests.training.conftest import exported
+from tests.training.runs import MakeConfig, export_run
 from training.data.load_data import load_data
 from training.data.tables import read_table
 from training.loop.train import train
-
-MakeConfig = Callable[..., Config]
 
 
 def settings(path: Path, **others: object) -> DataConfig:
@@ -167,7 +163,7 @@ def test_tables_go_from_a_file_to_a_served_encoder(small: MakeConfig, tmp_path: 
         model={"backbone": "mlp", "hidden": [8], "embedding_dim": 4},
     )
     run = train(config, tmp_path / "run")
-    exported(run, tmp_path / "encoder")
+    export_run(run, tmp_path / "encoder")
     stored = run.embeddings("test")
     assert stored is not None
     table = pq.read_table(tmp_path / "t.parquet").to_pylist()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import tracemalloc
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from api_schemas.config import Config
 from api_schemas.data_config import DataConfig
 from common.errors import ConfigError, InputError
 from encoder.encoder import Encoder
-from tests.training.conftest import exported
+from tests.training.runs import MakeConfig, export_run
 from training.data.kinds.text import Text
 from training.data.load_data import load_data
 from training.loop.train import train
-
-MakeConfig = Callable[..., Config]
 
 
 def settings(path: Path, **others: object) -> DataConfig:
@@ -66,7 +62,7 @@ def test_texts_go_from_a_file_to_a_served_encoder(small: MakeConfig, tmp_path: P
         model={"backbone": "ngram", "width": 16, "embedding_dim": 8},
     )
     run = train(config, tmp_path / "run")
-    assert exported(run, tmp_path / "encoder") <= 1e-5
+    assert export_run(run, tmp_path / "encoder") <= 1e-5
     encoder = Encoder.open(tmp_path / "encoder")
     assert encoder.kind == "text"
     stored = run.embeddings("test")

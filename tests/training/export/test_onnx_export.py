@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +9,13 @@ import onnxruntime
 import pytest
 from PIL import Image
 
-from api_schemas.config import Config
 from common.errors import BundleError
 from encoder.inputs.input_kinds import load_preprocessing
-from tests.training.conftest import exported
+from tests.training.runs import MakeConfig, export_run
 from training.export import onnx_export
 from training.loop.train import train
 from training.run_folder.run_folder import Run
 
-MakeConfig = Callable[..., Config]
 VIEWS = {"backbone": "conv4", "widths": [8, 8], "strided_stem": True, "residuals": [0, 1], "views": 8}
 
 
@@ -30,7 +27,7 @@ def run(request: pytest.FixtureRequest, small: MakeConfig, tmp_path: Path) -> Ru
 def test_the_encoder_gives_the_stored_embeddings_from_raw_files(
     run: Run, drawings: Path, tmp_path: Path
 ) -> None:
-    difference = exported(run, tmp_path / "encoder")
+    difference = export_run(run, tmp_path / "encoder")
     assert difference <= 1e-5
     preprocessing = load_preprocessing(tmp_path / "encoder" / "preprocessing.json")
     session = onnxruntime.InferenceSession(tmp_path / "encoder" / "encoder.onnx")
@@ -54,7 +51,7 @@ def test_the_encoder_gives_the_stored_embeddings_from_raw_files(
 def test_every_backbone_can_be_exported(small: MakeConfig, tmp_path: Path, model: str, pooling: str) -> None:
     size = {"resnet": {"widths": [4, 4], "blocks": [1, 1]}, "mlp": {"hidden": [8]}, "linear": {}}[model]
     config = small(model={"backbone": model, "pooling": pooling, "embedding_dim": 4, **size})
-    assert exported(train(config, tmp_path / "run"), tmp_path / "encoder") <= 1e-5
+    assert export_run(train(config, tmp_path / "run"), tmp_path / "encoder") <= 1e-5
 
 
 def test_a_difference_is_an_error_and_leaves_nothing(
@@ -62,5 +59,5 @@ def test_a_difference_is_an_error_and_leaves_nothing(
 ) -> None:
     monkeypatch.setattr(onnx_export, "MAX_DIFFERENCE", -1.0)
     with pytest.raises(BundleError, match="differs from the trained one"):
-        exported(run, tmp_path / "encoder")
+        export_run(run, tmp_path / "encoder")
     assert list((tmp_path / "encoder").iterdir()) == []

@@ -2,64 +2,51 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import safetensors.torch
 
-from api_schemas.config import Config
 from common.errors import InputError
+from tests.training.runs import MakeConfig
 from training.loop.checkpoint import find_latest_checkpoint, load_checkpoint
 from training.loop.train import train
 from training.run_folder.run_folder import Run
 from training.run_folder.run_layout import BEST_WEIGHTS_FILE, CHECKPOINTS_FOLDER
 
-MakeConfig = Callable[..., Config]
 
-
-@pytest.fixture
-def finished(small: MakeConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two epochs of three steps."""
-    return train(small(), tmp_path_factory.mktemp("finished") / "run").path
-
-
-def test_a_damaged_checkpoint_is_named(small: MakeConfig, tmp_path: Path) -> None:
-    train(small(), tmp_path / "run")
-    best = tmp_path / "run" / CHECKPOINTS_FOLDER / BEST_WEIGHTS_FILE
+def test_a_damaged_checkpoint_is_named(run_folder: Path) -> None:
+    best = run_folder / CHECKPOINTS_FOLDER / BEST_WEIGHTS_FILE
     best.write_bytes(best.read_bytes()[:100])
     with pytest.raises(InputError, match=r"best\.safetensors cannot be read"):
-        Run.open(tmp_path / "run").network()
+        Run.open(run_folder).network()
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b"5", b"\xff", b'{"train_seconds": "x", "best_epoch": 1}']
 )
 def test_a_damaged_summary_is_named_and_written_anew(
-    small: MakeConfig, tmp_path: Path, finished: Path, content: bytes
+    small: MakeConfig, run_folder: Path, finished: Path, content: bytes
 ) -> None:
-    run = Path(shutil.copytree(finished, tmp_path / "run"))
-    (run / "run.json").write_bytes(content)
+    (run_folder / "run.json").write_bytes(content)
     with pytest.raises(
         InputError, match=r"run\.json is damaged: `limen train \.\.\. --resume` writes it anew"
     ):
-        Run.open(run)
+        Run.open(run_folder)
     if not content:
-        assert train(small(), run, resume=True).best_epoch == Run.open(finished).best_epoch
+        assert train(small(), run_folder, resume=True).best_epoch == Run.open(finished).best_epoch
 
 
 @pytest.mark.parametrize("damage", [b"{\n", b"[]\n", b"\xff\x00\n", b'{"epoch": "x"}\n', b"\n"])
 def test_damaged_metrics_are_named_before_training(
-    small: MakeConfig, tmp_path: Path, finished: Path, damage: bytes
+    small: MakeConfig, run_folder: Path, damage: bytes
 ) -> None:
-    run = Path(shutil.copytree(finished, tmp_path / "run"))
-    metrics = run / "metrics.jsonl"
+    metrics = run_folder / "metrics.jsonl"
     metrics.write_bytes(damage + metrics.read_bytes())
     with pytest.raises(
         InputError, match=r"metrics\.jsonl: line 1 is damaged: remove it and go on with --resume"
     ):
-        train(small(), run, resume=True)
+        train(small(), run_folder, resume=True)
 
 
 @pytest.mark.parametrize(
@@ -67,10 +54,9 @@ def test_damaged_metrics_are_named_before_training(
     [("progress", "{"), ("progress", "[]"), ("config", "5"), ("config", "{"), ("fingerprint", None)],
 )
 def test_a_checkpoint_with_a_damaged_header_is_named(
-    small: MakeConfig, tmp_path: Path, finished: Path, key: str, value: str | None
+    small: MakeConfig, run_folder: Path, key: str, value: str | None
 ) -> None:
-    run = Path(shutil.copytree(finished, tmp_path / "run"))
-    latest = find_latest_checkpoint(run / CHECKPOINTS_FOLDER)
+    latest = find_latest_checkpoint(run_folder / CHECKPOINTS_FOLDER)
     assert latest is not None
     with safetensors.safe_open(latest, framework="pt") as file:
         header = {**file.metadata(), key: value}
@@ -78,20 +64,17 @@ def test_a_checkpoint_with_a_damaged_header_is_named(
     plain = {name: text for name, text in header.items() if text is not None}
     latest.write_bytes(safetensors.torch.save(tensors, metadata=plain))
     with pytest.raises(InputError, match=rf"{latest.name} cannot be read as a checkpoint"):
-        train(small(), run, resume=True)
+        train(small(), run_folder, resume=True)
 
 
 @pytest.mark.parametrize("name", [BEST_WEIGHTS_FILE, "step-00000006.safetensors"])
-def test_a_file_of_other_tensors_is_named(
-    small: MakeConfig, tmp_path: Path, finished: Path, name: str
-) -> None:
-    run = Path(shutil.copytree(finished, tmp_path / "run"))
-    path = run / CHECKPOINTS_FOLDER / name
+def test_a_file_of_other_tensors_is_named(small: MakeConfig, run_folder: Path, name: str) -> None:
+    path = run_folder / CHECKPOINTS_FOLDER / name
     content = path.read_bytes()
     assert b"head.weight" in content
     path.write_bytes(content.replace(b"head.weight", b"head.weighd"))
     with pytest.raises(InputError, match=rf"{name} does not hold the tensors of this network: it is damaged"):
-        train(small(), run, resume=True)
+        train(small(), run_folder, resume=True)
 
 
 def test_folders_that_are_no_run_are_refused(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -11,38 +10,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from api_schemas.config import Config
 from common.atomic_files import write_atomically
 from common.errors import ConfigError, InputError
 from embeddings.embedding_set import EmbeddingSet
+from tests.training.runs import MakeConfig, assert_equal_bit_for_bit
 from training.data import image_files
 from training.loop import checkpoint, epoch_log, loop
-from training.loop.checkpoint import find_latest_checkpoint, load_checkpoint
 from training.loop.failure_checks import detect_collapse
 from training.loop.train import train
 from training.loop.validation_metrics import ValidationMetrics
 from training.run_folder.run_layout import CHECKPOINTS_FOLDER
 
-MakeConfig = Callable[..., Config]
 
-
-def weights_of(run: Path) -> dict[str, Tensor]:
-    latest = find_latest_checkpoint(run / CHECKPOINTS_FOLDER)
-    assert latest is not None
-    return load_checkpoint(latest).tensors
-
-
-def assert_equal_bit_for_bit(run: Path, other: Path) -> None:
-    first, second = weights_of(run), weights_of(other)
-    assert first.keys() == second.keys()
-    different = [name for name in first if not torch.equal(first[name], second[name])]
-    assert not different
-
-
-def test_a_folder_with_a_run_is_not_overwritten(small: MakeConfig, tmp_path: Path) -> None:
-    train(small(), tmp_path / "run")
+def test_a_folder_with_a_run_is_not_overwritten(small: MakeConfig, finished: Path) -> None:
     with pytest.raises(InputError, match="already holds a run"):
-        train(small(), tmp_path / "run")
+        train(small(), finished)
 
 
 def test_a_loss_that_is_no_number_stops_and_names_step_and_group(
@@ -138,10 +120,9 @@ def test_a_figure_that_validation_cannot_give_is_refused_before_training(
 
 @pytest.mark.parametrize("module", [checkpoint, epoch_log], ids=["checkpoint", "metrics"])
 def test_a_full_disk_is_one_sentence_and_the_run_can_go_on(
-    small: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType
+    small: MakeConfig, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType
 ) -> None:
     config = small()
-    train(config, tmp_path / "whole")
     written = 0
 
     def full(path: Path, content: bytes) -> None:
@@ -156,7 +137,7 @@ def test_a_full_disk_is_one_sentence_and_the_run_can_go_on(
         with pytest.raises(InputError, match=r"run: no space left on its disk.*--resume"):
             train(config, tmp_path / "run")
     train(config, tmp_path / "run", resume=True)
-    assert_equal_bit_for_bit(tmp_path / "whole", tmp_path / "run")
+    assert_equal_bit_for_bit(finished, tmp_path / "run")
 
 
 def test_memory_that_runs_out_is_one_sentence(small: MakeConfig, tmp_path: Path) -> None:

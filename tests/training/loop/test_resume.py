@@ -8,18 +8,17 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import pytest
 import safetensors.torch
-import torch
-from torch import Tensor
 
 from api_schemas.config import Config
 from common.errors import ConfigError, InputError
+from tests.conftest import ROOT
+from tests.training.runs import MakeConfig, Stop, assert_equal_bit_for_bit
 from training.loop.checkpoint import Checkpoint, check_same_run, find_latest_checkpoint, load_checkpoint
 from training.loop.train import train
 from training.loop.train_state import Progress
@@ -27,7 +26,6 @@ from training.run_folder.run_folder import Run
 from training.run_folder.run_layout import CHECKPOINTS_FOLDER
 
 T = TypeVar("T")
-MakeConfig = Callable[..., Config]
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -48,26 +46,8 @@ train(Config.load(Path(sys.argv[1])), Path(sys.argv[2]), track=track)
 """
 
 
-def weights_of(run: Path) -> dict[str, Tensor]:
-    latest = find_latest_checkpoint(run / CHECKPOINTS_FOLDER)
-    assert latest is not None
-    return load_checkpoint(latest).tensors
-
-
-def assert_equal_bit_for_bit(run: Path, other: Path) -> None:
-    first, second = weights_of(run), weights_of(other)
-    assert first.keys() == second.keys()
-    different = [name for name in first if not torch.equal(first[name], second[name])]
-    assert not different
-
-
-@pytest.fixture
-def finished(small: MakeConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two epochs of three steps."""
-    return train(small(), tmp_path_factory.mktemp("finished") / "run").path
-
-
-def full_of_state(small: MakeConfig) -> Config:
+@pytest.fixture(scope="module")
+def stateful(small: MakeConfig) -> Config:
     """Everything that a checkpoint must carry is on."""
     return small(
         data={
@@ -87,19 +67,10 @@ def full_of_state(small: MakeConfig) -> Config:
     )
 
 
-class Stop:
-    """A track that sends this process a signal when a step begins."""
-
-    def __init__(self, number: signal.Signals, at: int) -> None:
-        self.number, self.left = number, at
-
-    def __call__(self, steps: Iterable[T], name: str, total: int | None = None) -> Iterable[T]:
-        for step in steps:
-            if name.startswith("epoch"):
-                self.left -= 1
-                if self.left == 0:
-                    os.kill(os.getpid(), self.number)
-            yield step
+@pytest.fixture(scope="module")
+def whole(stateful: Config, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """That run, never stopped."""
+    return train(stateful, tmp_path_factory.mktemp("whole") / "run")
 
 
 @pytest.mark.parametrize(
@@ -108,17 +79,14 @@ class Stop:
     ids=["within an epoch", "at the end of an epoch"],
 )
 def test_a_signal_saves_and_resuming_is_the_same_run_bit_for_bit(
-    small: MakeConfig, tmp_path: Path, number: signal.Signals, step: int
+    stateful: Config, whole: Run, tmp_path: Path, number: signal.Signals, step: int
 ) -> None:
-    config = full_of_state(small)
-    train(config, tmp_path / "whole")
     with pytest.raises(InputError, match=f"Stopped by {number.name} after step {step}.*--resume"):
-        train(config, tmp_path / "stopped", track=Stop(number, step))
+        train(stateful, tmp_path / "stopped", track=Stop(number, step))
     with pytest.raises(InputError, match="did not finish"):
         Run.open(tmp_path / "stopped")
-    train(config, tmp_path / "stopped", resume=True)
-    assert_equal_bit_for_bit(tmp_path / "whole", tmp_path / "stopped")
-    whole, stopped = Run.open(tmp_path / "whole"), Run.open(tmp_path / "stopped")
+    stopped = train(stateful, tmp_path / "stopped", resume=True)
+    assert_equal_bit_for_bit(whole.path, stopped.path)
     first, second = whole.embeddings("test"), stopped.embeddings("test")
     assert first is not None
     assert second is not None
@@ -132,17 +100,17 @@ def test_a_signal_in_the_last_step_does_not_matter(small: MakeConfig, tmp_path: 
     assert run.embeddings("test") is not None
 
 
-def test_kill_9_loses_at_most_an_epoch_and_nothing_of_the_result(small: MakeConfig, tmp_path: Path) -> None:
-    config = full_of_state(small)
-    train(config, tmp_path / "whole")
-    config.save(tmp_path / "config.yaml")
+def test_kill_9_loses_at_most_an_epoch_and_nothing_of_the_result(
+    stateful: Config, whole: Run, tmp_path: Path
+) -> None:
+    stateful.save(tmp_path / "config.yaml")
     step = str(np.random.default_rng().integers(1, 13))  # of 12; the first 4 are before any checkpoint
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", KILLED, str(tmp_path / "config.yaml"), str(tmp_path / "killed"), step]
     killed = subprocess.run(command, env=environment, capture_output=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
-    train(config, tmp_path / "killed", resume=True)
-    assert_equal_bit_for_bit(tmp_path / "whole", tmp_path / "killed")
+    train(stateful, tmp_path / "killed", resume=True)
+    assert_equal_bit_for_bit(whole.path, tmp_path / "killed")
 
 
 def test_a_checkpoint_of_a_version_with_fewer_options_names_their_section(
@@ -206,27 +174,24 @@ def test_a_torn_last_line_of_the_metrics_is_dropped(small: MakeConfig, tmp_path:
     assert [json.loads(line)["epoch"] for line in metrics.read_text().splitlines()] == [1, 3]
 
 
-def test_what_a_killed_run_left_half_written_is_removed(
-    small: MakeConfig, tmp_path: Path, finished: Path
-) -> None:
-    run = Path(shutil.copytree(finished, tmp_path / "run"))
+def test_what_a_killed_run_left_half_written_is_removed(small: MakeConfig, run_folder: Path) -> None:
     left = [
-        run / ".config.yaml.0123abcd.tmp",
-        run / CHECKPOINTS_FOLDER / ".step-00000009.safetensors.89abcdef.tmp",
-        run / "embeddings" / ".test.npz.00000000.tmp",
+        run_folder / ".config.yaml.0123abcd.tmp",
+        run_folder / CHECKPOINTS_FOLDER / ".step-00000009.safetensors.89abcdef.tmp",
+        run_folder / "embeddings" / ".test.npz.00000000.tmp",
     ]
     others = [
-        run / ".mine.tmp",
-        run / CHECKPOINTS_FOLDER / "step.0123abcd.tmp",
-        run / "encoder" / left[0].name,
+        run_folder / ".mine.tmp",
+        run_folder / CHECKPOINTS_FOLDER / "step.0123abcd.tmp",
+        run_folder / "encoder" / left[0].name,
     ]
     for path in [*left, *others]:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"half")
     with pytest.raises(InputError, match="already holds a run"):
-        train(small(), run)
+        train(small(), run_folder)
     assert all(path.exists() for path in left)
-    train(small(), run, resume=True)
+    train(small(), run_folder, resume=True)
     assert not [path for path in left if path.exists()]
     assert all(path.exists() for path in others)
 
@@ -255,18 +220,15 @@ def test_ids_and_the_column_that_leaves_pairs_out_must_be_those_of_the_run(
     train(config, tmp_path / "run", resume=True)
 
 
-def test_a_checkpoint_without_a_sum_of_ids_is_gone_on_with(
-    small: MakeConfig, tmp_path: Path, finished: Path
-) -> None:
-    run = Path(shutil.copytree(finished, tmp_path / "run"))
-    latest = find_latest_checkpoint(run / CHECKPOINTS_FOLDER)
+def test_a_checkpoint_without_a_sum_of_ids_is_gone_on_with(small: MakeConfig, run_folder: Path) -> None:
+    latest = find_latest_checkpoint(run_folder / CHECKPOINTS_FOLDER)
     assert latest is not None
     with safetensors.safe_open(latest, framework="pt") as file:
         header = file.metadata()
     header["fingerprint"] = header["fingerprint"].partition("+")[0]
     latest.write_bytes(safetensors.torch.save(load_checkpoint(latest).tensors, metadata=header))
-    train(small(), run, resume=True)
+    train(small(), run_folder, resume=True)
     header["fingerprint"] = header["fingerprint"][1:] + "0"
     latest.write_bytes(safetensors.torch.save(load_checkpoint(latest).tensors, metadata=header))
     with pytest.raises(InputError, match="training data changed"):
-        train(small(), run, resume=True)
+        train(small(), run_folder, resume=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 import torch
 from tensorboardX.proto.event_pb2 import Event
-from torch import Tensor
 
-from api_schemas.config import Config
 from common.errors import InputError
+from tests.training.runs import MakeConfig, assert_equal_bit_for_bit
 from training.loop.checkpoint import find_latest_checkpoint, load_checkpoint
 from training.loop.train import train
 from training.loop.validation_metrics import ValidationMetrics
@@ -23,20 +22,6 @@ from training.run_folder.run_folder import Run
 from training.run_folder.run_layout import BEST_WEIGHTS_FILE, CHECKPOINTS_FOLDER, TENSORBOARD_FOLDER
 
 T = TypeVar("T")
-MakeConfig = Callable[..., Config]
-
-
-def weights_of(run: Path) -> dict[str, Tensor]:
-    latest = find_latest_checkpoint(run / CHECKPOINTS_FOLDER)
-    assert latest is not None
-    return load_checkpoint(latest).tensors
-
-
-def assert_equal_bit_for_bit(run: Path, other: Path) -> None:
-    first, second = weights_of(run), weights_of(other)
-    assert first.keys() == second.keys()
-    different = [name for name in first if not torch.equal(first[name], second[name])]
-    assert not different
 
 
 def scalars(run: Path, name: str) -> list[float]:
@@ -77,8 +62,8 @@ def test_a_run_leaves_what_the_commands_after_it_need(small: MakeConfig, tmp_pat
     assert (tmp_path / "run" / "preprocessing.json").is_file()
 
 
-def test_embeddings_are_those_of_the_best_network(small: MakeConfig, tmp_path: Path) -> None:
-    run = train(small(), tmp_path / "run")
+def test_embeddings_are_those_of_the_best_network(finished: Path) -> None:
+    run = Run.open(finished)
     from training.batches.batch_inputs import DeviceInputs
     from training.data.load_data import load_data
     from training.loop.embed_split import embed_items
@@ -131,12 +116,14 @@ def test_neighbours_come_when_their_share_of_the_run_is_done(small: MakeConfig, 
     assert finals == {0.0: [False, True, True, True], 0.5: [False, False, True, True], 0.9: [False] * 4}
 
 
-def test_the_same_seed_gives_the_same_run_and_another_seed_another(small: MakeConfig, tmp_path: Path) -> None:
-    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(
+    small: MakeConfig, finished: Path, tmp_path: Path
+) -> None:
+    for name, seed in (("same", 0), ("other", 1)):
         train(small(seed=seed), tmp_path / name)
-    assert_equal_bit_for_bit(tmp_path / "a", tmp_path / "b")
+    assert_equal_bit_for_bit(finished, tmp_path / "same")
     with pytest.raises(AssertionError):
-        assert_equal_bit_for_bit(tmp_path / "a", tmp_path / "c")
+        assert_equal_bit_for_bit(finished, tmp_path / "other")
 
 
 def test_only_the_last_checkpoints_and_the_best_are_kept(small: MakeConfig, tmp_path: Path) -> None:
@@ -187,7 +174,7 @@ def test_several_figures_can_choose_the_best_epoch_together(small: MakeConfig, t
 
 
 def test_data_that_changes_after_it_was_read_changes_nothing(
-    small: MakeConfig, drawings: Path, tmp_path: Path
+    small: MakeConfig, finished: Path, drawings: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(drawings, tmp_path / "data")
     config = small(data={"path": str(tmp_path / "data")})
@@ -199,8 +186,7 @@ def test_data_that_changes_after_it_was_read_changes_nothing(
 
     train(config, tmp_path / "run", track=remove)
     assert not (tmp_path / "data").exists()
-    train(small(), tmp_path / "whole")
-    assert_equal_bit_for_bit(tmp_path / "run", tmp_path / "whole")
+    assert_equal_bit_for_bit(tmp_path / "run", finished)
 
 
 def test_a_column_may_be_called_file(small: MakeConfig, drawings: Path, tmp_path: Path) -> None:

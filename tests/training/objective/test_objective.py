@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +12,22 @@ from torch import Tensor, nn
 
 from api_schemas.config import Config
 from common.errors import ConfigError
-from training.loop.checkpoint import find_latest_checkpoint, load_checkpoint
+from tests.training.runs import MakeConfig, read_latest_tensors
 from training.loop.train import train
 from training.losses import LOSSES, Loss, ThresholdConsistentMargin
 from training.objective.mixup import Metrix
 from training.objective.objective import Objective
-from training.run_folder.run_layout import CHECKPOINTS_FOLDER
 
-MakeConfig = Callable[..., Config]
 SUM = ["multi_similarity", {"name": "threshold_consistent_margin", "weight": 0.5}]
 ONE_STEP = {"epochs": 1, "steps_per_epoch": 1, "shape": "constant", "warmup": 0.0, "patience": None}
 
 
-def parts_of(objective: Objective) -> list[nn.Module]:
+def get_parts(objective: Objective) -> list[nn.Module]:
     return list(objective.loss.losses)
 
 
 def test_in_a_sum_the_losses_that_fit_are_mixed(small: MakeConfig) -> None:
-    mixed, plain = parts_of(Objective(small(loss=SUM, mixup="metrix"), 9))
+    mixed, plain = get_parts(Objective(small(loss=SUM, mixup="metrix"), 9))
     assert isinstance(mixed, Metrix)
     assert isinstance(plain, ThresholdConsistentMargin)
 
@@ -63,15 +60,12 @@ def test_a_sum_is_mixed_at_every_level(
     assert len(calls) == (0 if level == "embedding" else 2)
 
 
-def after_one_step(config: Config, out: Path) -> dict[str, Tensor]:
+def train_one_step(config: Config, out: Path) -> dict[str, Tensor]:
     """The trained parameters of the network."""
     train(config, out)
-    latest = find_latest_checkpoint(out / CHECKPOINTS_FOLDER)
-    assert latest is not None
-    found = load_checkpoint(latest).tensors
     return {
         name: value
-        for name, value in found.items()
+        for name, value in read_latest_tensors(out).items()
         if name.startswith("network/") and "running" not in name and value.is_floating_point()
     }
 
@@ -90,7 +84,7 @@ def test_mixed_items_move_the_network_at_every_level(
             schedule=ONE_STEP,
             precision=precision,
         )
-        return after_one_step(config, tmp_path / str(weight))
+        return train_one_step(config, tmp_path / str(weight))
 
     clean, once, twice = weights(0.0), weights(1.0), weights(2.0)
     for name, before in clean.items():
@@ -120,7 +114,7 @@ def test_weights_move_over_the_run(small: MakeConfig) -> None:
     ramp = {"start": 0.0, "end": 2.0, "begins": 0.25, "ends": 0.75}
     objective = Objective(small(loss=["triplet", {"name": "circle", "weight": ramp}]), 9)
     items, labels = nn.functional.normalize(torch.randn(8, 8)), torch.arange(8) // 2
-    first, second = (part(items, labels) for part in parts_of(objective))
+    first, second = (part(items, labels) for part in get_parts(objective))
     for done, factor in ((0.0, 0.0), (0.25, 0.0), (0.5, 1.0), (1.0, 2.0)):
         torch.testing.assert_close(objective(items, labels, done), first + factor * second)
 
@@ -168,9 +162,7 @@ def test_class_vectors_start_at_the_class_means(
     run = train(config, tmp_path / "run")
     ((embeddings, labels),) = given
     assert labels.bincount().tolist() == [6] * 9 * number
-    latest = find_latest_checkpoint(run.path / CHECKPOINTS_FOLDER)
-    assert latest is not None
-    proxies = load_checkpoint(latest).tensors["objective/loss.losses.0.proxies"]
+    proxies = read_latest_tensors(run.path)["objective/loss.losses.0.proxies"]
     for code in range(9 * number):
         mean = nn.functional.normalize(embeddings[labels == code].mean(0), dim=0)
         torch.testing.assert_close(proxies[code], mean, rtol=1e-5, atol=1e-5)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
-from api_schemas.config import Config
-from evaluation.evaluate import evaluate
+from evaluation.evaluate import evaluate_embeddings
+from tests.training.runs import MakeConfig
 from training.loop.train import train
 from training.run_folder.model_card import build_model_card
-
-MakeConfig = Callable[..., Config]
 
 
 def test_the_card_holds_data_figures_worst_classes_and_configuration(
@@ -20,7 +17,7 @@ def test_the_card_holds_data_figures_worst_classes_and_configuration(
     run = train(small(name="letters", loss=loss), tmp_path / "run")
     test = run.embeddings("test")
     assert test is not None
-    report = evaluate(test, model_hash="m", split="test")
+    report = evaluate_embeddings(test, model_hash="m", split="test")
     card = build_model_card(run, report, [])
     assert card.startswith("# letters\n")
     for part in ("## Data", "## Figures", "## Operating points", "## Worst classes", "## Intended use"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +11,16 @@ import pytest
 from onnx import numpy_helper
 from PIL import Image
 
-from api_schemas.config import Config
 from common.errors import InputError
 from embeddings.embedding_set import EmbeddingSet
 from encoder.encoder import Encoder
-from evaluation.evaluate import evaluate
+from evaluation.evaluate import evaluate_embeddings
 from evaluation.pairs.pairs import arrange
+from tests.training.runs import MakeConfig
 from training.loop.train import train
 from training.run_folder.quantize import Precision, compute_far, quantize_run
 from training.run_folder.run_folder import Run
 
-MakeConfig = Callable[..., Config]
 VIEWS = {"backbone": "conv4", "widths": [8, 8], "strided_stem": True, "residuals": [0, 1], "views": 8}
 
 
@@ -53,7 +51,7 @@ def test_lighter_weights_are_a_run_of_their_own_and_their_cost_is_measured(
     alone = [encoder.encode([Image.open(drawings / str(number))])[0] for number in stored.ids[:4]]
     np.testing.assert_allclose(alone, stored.vectors[:4], atol=1e-6, err_msg="it depends on its batch")
     assert weight_bytes(light) < weight_bytes(run) * (0.6 if precision == "fp16" else 0.4)
-    recall = evaluate(stored, model_hash="", split="test").retrieval.recall_at_1
+    recall = evaluate_embeddings(stored, model_hash="", split="test").retrieval.recall_at_1
     assert cost.recall_at_1 is not None
     assert cost.recall_at_1[1] == recall
     assert cost.far is None, "three validation classes support no operating point"

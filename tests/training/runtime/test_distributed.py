@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, multiprocessing, nn
+from torch import Tensor, multiprocessing
 from torch import distributed as dist
 
 from api_schemas.config import Config, ModelConfig
 from api_schemas.preprocessing import ImageInput, VectorInput
 from common.array_types import RowIndices
-from common.errors import ConfigError, InputError
+from common.errors import InputError
 from common.progress import silent
-from encoder.inputs.image_input import ImagePreprocessing
+from encoder.inputs.input_kinds import build_preprocessing
+from tests.training.runs import Stop, assert_equal_bit_for_bit
 from training.batches.batch_feed import BatchFeed
 from training.batches.batch_inputs import TrainingInputs
 from training.batches.samplers import draw_batches
 from training.data.items import Items, Splits
-from training.loop.checkpoint import find_latest_checkpoint, load_checkpoint
 from training.loop.loop import Loop
 from training.loop.train import train
 from training.loop.train_state import TrainState
@@ -88,7 +86,7 @@ def steps(folder: Path, model: dict[str, Any]) -> dict[str, Tensor]:
         rule = ImageInput(mode="L", height=12, width=12, mean=[1.0], std=[0.3])
         vectors = np.clip(128 + 40 * vectors[:, :, None] * vectors[:, None, :], 0, 255)[:, None]
     items = Items(vectors, labels, np.arange(len(labels)).astype(np.str_))
-    splits = Splits(items, None, None, ImagePreprocessing(rule))
+    splits = Splits(items, None, None, build_preprocessing(rule))
     torch.manual_seed(0)
     network = build_network(config.model, splits.preprocessing).double()
     if dist.is_initialized():
@@ -96,7 +94,7 @@ def steps(folder: Path, model: dict[str, Any]) -> dict[str, Tensor]:
     state = TrainState(network, Objective(config, 60).double(), config.optimizer)
     state.progress.planned_steps = STEPS
     loop = Loop(config, splits, state, network, folder, "", Processes(torch.device("cpu")), silent, print)
-    if loop.prepare.image:
+    if loop.prepare.is_picture:
         loop.inputs = InFloat64(items, loop.prepare, config.data.augmentation)
     losses = []
     plan = draw_batches(loop.inputs.codes, config.sampler, STEPS, seed=0, epoch=0)
@@ -116,20 +114,6 @@ MODELS: dict[str, dict[str, Any]] = {
 }
 
 
-class StopFirst:
-    """A track that sends its process a signal when a step begins."""
-
-    def __init__(self, at: int) -> None:
-        self.left = at
-
-    def __call__(self, rows: Iterable[T], name: str, total: int | None = None) -> Iterable[T]:
-        for row in rows:
-            self.left -= name.startswith("epoch")
-            if self.left == 0:
-                os.kill(os.getpid(), signal.SIGTERM)
-            yield row
-
-
 def _process(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     store = dist.FileStore(f"{folder}/store", 2)
@@ -141,7 +125,7 @@ def _process(rank: int, folder: str) -> None:
     train(config, Path(folder) / "run", say=said.append)
     assert bool(said) == (rank == 0)
     with pytest.raises(InputError, match="SIGTERM after step 2" if rank == 0 else "another process after"):
-        train(config, Path(folder) / "stopped", track=StopFirst(2))
+        train(config, Path(folder) / "stopped", track=Stop(signal.SIGTERM, at=2))
     apart = Path(shutil.copytree(Path(folder) / "stopped", Path(folder) / f"apart{rank}"))
     if rank == 1:  # as on a node that has a disk of its own
         shutil.rmtree(apart / CHECKPOINTS_FOLDER)
@@ -184,46 +168,7 @@ def test_a_run_of_two_processes_is_the_run_of_one(folder: Path) -> None:
     np.testing.assert_allclose(together.vectors, single.vectors, atol=1e-3)
 
 
-class BatchNormAct2d(nn.BatchNorm2d):
-    """As timm's: normalises, then drops, then activates."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels)
-        self.drop, self.act = nn.Dropout(0.0), nn.LeakyReLU(0.5)
-
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
-        activated: Tensor = self.act(self.drop(super().forward(input)))
-        return activated
-
-
-class Scaled(nn.BatchNorm2d):
-    """Does something of its own."""
-
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
-        return 2 * super().forward(input)
-
-
-@pytest.mark.parametrize("layer", [BatchNormAct2d(4), nn.BatchNorm2d(4), nn.BatchNorm2d(4, affine=False)])
-def test_a_joined_batch_norm_does_what_the_plain_one_did(
-    layer: nn.Module, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(dist, "all_reduce", lambda tensor: None)  # one process: the sum is its own
-    plain, joined = nn.Sequential(copy.deepcopy(layer)), nn.Sequential(copy.deepcopy(layer))
-    synchronise_batch_norms(joined)
-    inputs = 3 + torch.randn(6, 4, 5, 5, generator=torch.Generator().manual_seed(0))
-    assert joined.state_dict().keys() == plain.state_dict().keys()
-    for training in (True, False):
-        torch.testing.assert_close(joined.train(training)(inputs), plain.train(training)(inputs))
-    for name, value in plain.state_dict().items():
-        torch.testing.assert_close(joined.state_dict()[name], value, msg=name)
-
-
-def test_a_batch_norm_of_unknown_kind_is_refused_with_several_processes() -> None:
-    with pytest.raises(ConfigError, match="its Scaled layers do not fit several processes"):
-        synchronise_batch_norms(nn.Sequential(Scaled(4)))
-
-
-GUIDE = Path(__file__).resolve().parents[2] / "docs" / "training.md"
+GUIDE = Path(__file__).resolve().parents[3] / "docs" / "training.md"
 LAUNCHES = re.findall(r"^((?:torchrun|accelerate launch) .*?) limen train", GUIDE.read_text(), re.MULTILINE)
 
 
@@ -264,11 +209,4 @@ def test_processes_that_go_on_from_different_places_are_refused_alike(folder: Pa
 
 
 def test_two_processes_stop_and_go_on_bit_for_bit(folder: Path) -> None:
-    whole, stopped = (
-        find_latest_checkpoint(folder / name / CHECKPOINTS_FOLDER) for name in ("run", "stopped")
-    )
-    assert whole is not None
-    assert stopped is not None
-    first, second = load_checkpoint(whole).tensors, load_checkpoint(stopped).tensors
-    assert first.keys() == second.keys()
-    assert not [name for name, value in first.items() if not torch.equal(value, second[name])]
+    assert_equal_bit_for_bit(folder / "run", folder / "stopped")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from training.runtime.malloc_tuning import freed_memory_kept
+from training.runtime.malloc_tuning import keep_freed_memory
 
 
 def resident_mib():
@@ -31,7 +31,7 @@ def with_and_after(size_mib):
 
 with_and_after(96)
 before = resident_mib()
-with freed_memory_kept():
+with keep_freed_memory():
     held, kept = with_and_after(96)
 left = resident_mib()
 again, gone = with_and_after(96)

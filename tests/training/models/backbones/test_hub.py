@@ -6,7 +6,6 @@ import json
 import shutil
 import sys
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -22,11 +21,10 @@ from encoder.encoder import Encoder
 from encoder.inputs.image_input import ImagePreprocessing
 from encoder.inputs.token_input import Tokenizer
 from tests.conftest import absent
-from tests.training.conftest import exported
+from tests.training.runs import MakeConfig, export_run
 from training.loop.train import train
 from training.models.network import build_network
 
-MakeConfig = Callable[..., Config]
 WORDS = ["[PAD]", "[UNK]", "card", "lost", "balance", "low", "transfer", "money", "please", "now", "help"]
 
 
@@ -97,7 +95,7 @@ def test_a_text_encoder_is_trained_exported_and_served_without_torch(
 ) -> None:
     run = train(text_config(small, bert, texts(tmp_path / "t.jsonl")), tmp_path / "run")
     assert run.preprocessing().shape == (4,), "as many tokens as the longest training text has"
-    assert exported(run, tmp_path / "encoder") <= 1e-5
+    assert export_run(run, tmp_path / "encoder") <= 1e-5
     names = {path.name for path in (tmp_path / "encoder").iterdir()}
     assert names == {"encoder.onnx", "preprocessing.json", "tokenizer.json"}
     stored = run.embeddings("test")
@@ -120,7 +118,7 @@ def test_a_finished_run_asks_for_no_weights_and_no_shape(
     run = train(config, tmp_path / "run")
     (folder / "model.safetensors").unlink()
     (folder / "config.json").unlink()
-    assert exported(run, tmp_path / "encoder") <= 1e-5
+    assert export_run(run, tmp_path / "encoder") <= 1e-5
     stored = run.embeddings("test")
     again = train(config, tmp_path / "run", resume=True).embeddings("test")
     assert stored is not None
@@ -145,9 +143,9 @@ def test_padding_changes_nothing(bert: Path) -> None:
     from training.models.backbones.hub import HfText
 
     network = HfText((8,), str(bert)).eval()
-    short, long = (torch.from_numpy(tokenizer.numbers("card lost", n))[None] for n in (2, 8))
+    short, long = (torch.from_numpy(tokenizer.compute_numbers("card lost", n))[None] for n in (2, 8))
     torch.testing.assert_close(network(short), network(long), atol=1e-5, rtol=1e-4)
-    assert tokenizer.numbers("card card lost", 2).tolist() == [3.0, 3.0], "a longer text loses its end"
+    assert tokenizer.compute_numbers("card card lost", 2).tolist() == [3.0, 3.0], "a longer text loses its end"
 
 
 @pytest.mark.parametrize("pooling", [None, "max", "gem", "flat"])
@@ -163,7 +161,7 @@ def test_an_image_transformer_takes_grey_images(vit: Path, pooling: str | None) 
 
 def test_an_image_transformer_is_exported(small: MakeConfig, vit: Path, tmp_path: Path) -> None:
     config = small(model={"backbone": f"hf:{vit}", "embedding_dim": 4, "trained": 0.0})
-    assert exported(train(config, tmp_path / "run"), tmp_path / "encoder") <= 1e-5
+    assert export_run(train(config, tmp_path / "run"), tmp_path / "encoder") <= 1e-5
 
 
 def test_timm_networks_are_built_where_timm_is() -> None:
@@ -233,7 +231,7 @@ def test_a_timm_network_is_trained_in_part_and_exported(
         key for key, value in network.backbone.state_dict().items() if not torch.equal(fresh[key], value)
     ]
     assert moved == ["network.last.weight", "network.last.bias"], "the frozen norm keeps its statistics too"
-    assert exported(run, tmp_path / "encoder") <= 1e-5
+    assert export_run(run, tmp_path / "encoder") <= 1e-5
 
 
 def test_weights_of_timm_are_asked_for_once(

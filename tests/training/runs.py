@@ -1,0 +1,56 @@
+"""Small runs, compared, stopped and exported."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from api_schemas.config import Config
+from training.export.onnx_export import export_encoder
+from training.loop.checkpoint import find_latest_checkpoint, load_checkpoint
+from training.run_folder.run_folder import Run
+from training.run_folder.run_layout import CHECKPOINTS_FOLDER
+
+T = TypeVar("T")
+MakeConfig = Callable[..., Config]
+
+
+def export_run(run: Run, folder: Path) -> float:
+    """Export a run's encoder; the largest difference between ONNX Runtime and torch."""
+    return export_encoder(run.network(), run.preprocessing(), folder, str(run.path))
+
+
+def read_latest_tensors(run: Path) -> dict[str, Tensor]:
+    """All tensors of a run's latest checkpoint."""
+    latest = find_latest_checkpoint(run / CHECKPOINTS_FOLDER)
+    assert latest is not None
+    return load_checkpoint(latest).tensors
+
+
+def assert_equal_bit_for_bit(run: Path, other: Path) -> None:
+    """The latest checkpoints of two runs hold the same tensors."""
+    first, second = read_latest_tensors(run), read_latest_tensors(other)
+    assert first.keys() == second.keys()
+    different = [name for name in first if not torch.equal(first[name], second[name])]
+    assert not different
+
+
+class Stop:
+    """A track that sends this process a signal when a step begins."""
+
+    def __init__(self, number: signal.Signals, at: int) -> None:
+        self.number, self.left = number, at
+
+    def __call__(self, steps: Iterable[T], name: str, total: int | None = None) -> Iterable[T]:
+        for step in steps:
+            if name.startswith("epoch"):
+                self.left -= 1
+                if self.left == 0:
+                    os.kill(os.getpid(), self.number)
+            yield step
