@@ -1,4 +1,4 @@
-"""``comparison.json``: two models on the same items, and whether one can take over from the other."""
+"""``comparison.json``: two models measured on the same items, and whether one can replace the other."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from api_schemas.operating_point import Score
 
 
 class Difference(Schema):
-    """One figure of both models. ``interval``: two-sided 95 % of b - a, resampling classes, both at once."""
+    """One figure of both models. ``interval``: two-sided 95 % of b - a, by paired resampling of classes."""
 
     name: str
     a: Finite | None
@@ -22,10 +22,10 @@ class Difference(Schema):
 
 
 class Flips(Schema):
-    """Decisions on the same pairs at each model's own threshold.
+    """Decisions that change between two models, each at its own threshold.
 
-    ``gained`` are pairs that b decides rightly and a wrongly, ``lost`` the other way round; examples
-    are the pairs whose scores lie farthest beyond b's threshold, with b's score.
+    ``gained``: pairs that b decides correctly and a does not; ``lost``: the reverse. Examples are the lost
+    pairs whose scores are farthest from b's threshold, with b's score.
     """
 
     threshold_a: Finite
@@ -39,12 +39,12 @@ class Flips(Schema):
 
 
 class Compatibility(Schema):
-    """New queries (b) against the old gallery (a): is re-indexing needed?
+    """New queries (b) against the old gallery (a): does the gallery have to be embedded again?
 
     ``compatible``: recall@1 of new queries against the old gallery exceeds that of old queries against
     it (the empirical criterion of Shen et al., arXiv 2003.11942, section 3.3). ``far_at_old_threshold``
     is the FAR of such mixed pairs at a's threshold. ``genuine_kept`` and ``impostor_kept`` are the
-    shares of pairs that meet the definition's two inequalities: genuine pairs at least as near, impostor
+    fractions of pairs that meet the definition's two inequalities: genuine pairs at least as near, impostor
     pairs at least as far as they were.
     """
 
@@ -58,7 +58,7 @@ class Compatibility(Schema):
 
 
 class Comparison(Schema):
-    """A figure that the data cannot give is null, with a sentence in ``reasons``."""
+    """The comparison. A figure that the data cannot give is null, and a sentence in ``reasons`` says why."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     created_at: datetime

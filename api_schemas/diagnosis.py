@@ -1,6 +1,6 @@
-"""``diagnosis.json``: where the figures of a report come from, by class, group and pair.
+"""``diagnosis.json``: the figures of a report broken down by class, group and pair.
 
-It lies beside ``report.json`` and explains it; nothing is decided by it.
+It is written beside ``report.json``; nothing is decided by it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from api_schemas.operating_point import Score
 
 
 class Thresholds(Schema):
-    """The thresholds that rates of groups are given at, by the pooled share they keep within."""
+    """The thresholds at which group rates are given, by the pooled FAR or FPIR that each keeps within."""
 
     far: dict[str, Finite]
     fpir: dict[str, Finite]
@@ -43,7 +43,7 @@ class GroupDiagnosis(Schema):
 
 
 class ClassSpread(Schema):
-    """How tight a class is and how far the others are, as squared distances.
+    """Spread of a class and distance to the others, as squared distances.
 
     ``intra``: mean to the class's own mean. ``inter``: from its mean to the mean of all classes.
     ``collapse``: intra / inter, 0 at neural collapse. ``nearest``: the class with the nearest mean;
@@ -61,7 +61,7 @@ class ClassSpread(Schema):
 
 
 class WorstPair(Schema):
-    """A pair by the ids of its two items, so that a page can show them."""
+    """A hard pair (genuine with a low score, impostor with a high one), by the ids of its items."""
 
     a: str
     b: str
@@ -71,9 +71,9 @@ class WorstPair(Schema):
 
 
 class ReliabilityDiagram(Schema):
-    """Whether an operating point's probability of a match holds on these pairs, weighted to a prior.
+    """Reliability diagram of an operating point's match probability, with pairs weighted to a prior.
 
-    ``predicted``, ``observed`` and ``share``: mean probability, share of matches and weight of each of 15
+    ``predicted``, ``observed`` and ``share``: mean probability, fraction of matches and weight of each of 15
     bins of equal weight (fewer where probabilities tie). ``ece``: weighted mean gap between the first
     two; ``brier``: mean squared error; ``log_loss`` in nats.
     """
@@ -89,7 +89,7 @@ class ReliabilityDiagram(Schema):
 
 
 class Diagnosis(Schema):
-    """A figure that the data cannot give is null, with a sentence in ``reasons``.
+    """The diagnosis. A figure that the data cannot give is null, and a sentence in ``reasons`` says why.
 
     ``utilization`` (Metrix, arXiv 2106.04990): mean squared distance of a tested item to its nearest
     training item. ``neural_collapse``: trace of within-class covariance times the pseudo-inverse of

@@ -1,4 +1,7 @@
-"""``report.json``: what a set of embeddings can be trusted to do (contract, section 6)."""
+"""``report.json``: retrieval, verification, identification and threshold consistency of a set of embeddings.
+
+Every figure is defined in docs/specification.md, section Report.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,10 @@ from api_schemas.operating_point import GallerySize, Score
 
 
 class Counts(Schema):
-    """``classes_scored`` have at least two items; a query without partner is in no mean."""
+    """Sizes of the data. ``classes_scored`` are the classes of at least two items.
+
+    ``queries_without_partner`` are queries whose class has no other item; retrieval means leave them out.
+    """
 
     items: int
     classes: int
@@ -23,7 +29,7 @@ class Counts(Schema):
 
 
 class Retrieval(Schema):
-    """Each item queries all others, ranked by similarity, ties by row; means over queries with a partner."""
+    """Retrieval: each item queries all others, ranked by similarity; means over queries with a partner."""
 
     recall_at_1: Finite | None
     recall_at_2: Finite | None
@@ -35,7 +41,7 @@ class Retrieval(Schema):
 
 
 class VerificationCurve(Schema):
-    """FAR and FRR over all pairs at descending thresholds; equal lengths."""
+    """FAR and FRR over all pairs at descending thresholds; the three lists have equal lengths."""
 
     threshold: list[Finite]
     far: list[Finite]
@@ -43,7 +49,7 @@ class VerificationCurve(Schema):
 
 
 class Verification(Schema):
-    """1:1 over all pairs. ``tar_at_far`` is the best TAR among thresholds whose FAR is at most the key."""
+    """Verification, 1:1, over all pairs. ``tar_at_far``: the best TAR at a FAR of at most the key."""
 
     eer: Finite | None
     eer_threshold: Finite | None
@@ -53,7 +59,10 @@ class Verification(Schema):
 
 
 class Identification(Schema):
-    """1:N with unknown queries; ``fnir_at_fpir`` counts a wrong or missing match of a known query."""
+    """Identification, 1:N, with unknown queries (their class is not in the gallery).
+
+    ``fnir_at_fpir``: fraction of known queries with no match or a wrong one, at an FPIR of at most the key.
+    """
 
     gallery: GallerySize
     unknown_queries: int
@@ -62,7 +71,7 @@ class Identification(Schema):
 
 
 class CalibrationRange(Schema):
-    """The range of thresholds OPIS looks at, as pooled FAR, as distance (cosine alone) and as score."""
+    """The range of thresholds of OPIS: as pooled FAR, as distance (for `cosine` alone) and as score."""
 
     far: tuple[Finite, Finite]
     distance: tuple[Finite, Finite] | None
@@ -70,14 +79,14 @@ class CalibrationRange(Schema):
 
 
 class UtilityBand(Schema):
-    """The 5th and 95th percentile of the classes' utilities at each threshold."""
+    """The 5th and 95th percentile of the class utilities at each threshold."""
 
     p05: list[Finite]
     p95: list[Finite]
 
 
 class ClassConsistency(Schema):
-    """One class over the calibration range: means of FAR, FRR and utility, and its share of OPIS."""
+    """One class: means of FAR, FRR and utility over the calibration range, and its contribution to OPIS."""
 
     label: str
     n_items: int
@@ -88,7 +97,7 @@ class ClassConsistency(Schema):
 
 
 class Consistency(Schema):
-    """OPIS: the variance of class utilities around their mean (arXiv 2307.04047, section 3)."""
+    """OPIS: how much classes differ at one threshold, the variance of their utilities (arXiv 2307.04047)."""
 
     opis: Finite | None
     opis_debiased: Finite | None
@@ -109,7 +118,7 @@ class Consistency(Schema):
 
 
 class Geometry(Schema):
-    """Alignment and uniformity (Wang & Isola 2020), tolerance (Wang & Liu 2021), of unit vectors."""
+    """Geometry of the vectors: alignment, uniformity (Wang & Isola 2020), tolerance (Wang & Liu 2021)."""
 
     alignment: Finite | None
     uniformity: Finite | None
@@ -117,7 +126,7 @@ class Geometry(Schema):
 
 
 class Report(Schema):
-    """A figure that the data cannot give is null, with a sentence in ``reasons``."""
+    """The report. A figure that the data cannot give is null, and a sentence in ``reasons`` says why."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     created_at: datetime

@@ -1,4 +1,4 @@
-"""The application: state, middleware and routers put together."""
+"""The application: state, middleware and routers."""
 
 from __future__ import annotations
 
@@ -7,34 +7,21 @@ import gc
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib import import_module
 from typing import Any
 
-from fastapi import Depends, FastAPI
+from fastapi import APIRouter, FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import STARTUP_FAILURE
 
 from common.errors import LimenError
-from service.auth.api_keys import KeyRing, requires
+from service.auth.api_keys import NEEDS_READ, KeyRing
 from service.auth.decision_tokens import DecisionSigner
-from service.errors import problems
-from service.http import openapi
+from service.errors.problems import install_error_handlers
 from service.http.fast_routes import FastRoutes
 from service.http.middleware import RequestMiddleware
+from service.http.openapi import build_openapi
 from service.models.model_registry import ModelRegistry
-from service.routers import (
-    admin,
-    api_docs,
-    dashboard,
-    embeddings,
-    feedback,
-    health,
-    info,
-    items,
-    match,
-    reports,
-    search,
-    verify,
-)
 from service.routers.info import VERSION
 from service.runtime.admission_queue import AdmissionQueue
 from service.runtime.compute_pool import ComputePool
@@ -48,40 +35,54 @@ from service.telemetry import logs
 from service.telemetry.audit_log import AuditLog
 
 DESCRIPTION = (
-    'Decisions on similarity: search, match (1:N, "who is this, or is it unknown?") and verify (1:1), by an '
-    "operating point whose threshold is frozen together with the proof of what it does."
+    'Similarity decisions: search, match (1:N, "who is this, or is it unknown?") and verify (1:1, "are these '
+    'two the same?"), by an operating point: a frozen threshold with the proof of its error rates.'
 )
 TAGS = [
     {"name": "decide", "description": "Search, match and verify."},
     {"name": "embed", "description": "From raw input to unit vector."},
-    {"name": "look", "description": "What is served, by which rule, and how evenly it holds."},
-    {"name": "items", "description": "What the gallery holds, and the truth about decisions."},
-    {"name": "administer", "description": "Models side by side, operating points, jobs."},
+    {"name": "look", "description": "The served model, its operating points and its consistency reports."},
+    {"name": "items", "description": "The items of the gallery, and feedback about decisions."},
+    {"name": "administer", "description": "Models side by side, operating points, background jobs."},
     {"name": "operate", "description": "Health and metrics."},
 ]
+# files of service.routers, in the order of the OpenAPI document; a new endpoint is a file and a name here
+READ_ROUTERS = (
+    "search",
+    "match",
+    "verify",
+    "embeddings",
+    "info",
+    "items",
+    "feedback",
+    "admin",
+    "reports",
+    "dashboard",
+)
+OPEN_ROUTERS = ("health", "api_docs")
 
 
-class Service(FastAPI):
-    """FastAPI inside what surrounds every request, so that a direct route passes by its layers."""
+class LimenService(FastAPI):
+    """FastAPI inside the middleware, so that fast routes bypass FastAPI's own layers."""
 
-    surroundings: ASGIApp
+    middleware_app: ASGIApp
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request, or the lifespan."""
+        """Handle a request, or the lifespan."""
         if scope["type"] == "http":
             scope["app"] = self
-            await self.surroundings(scope, receive, send)
+            await self.middleware_app(scope, receive, send)
         else:
-            await self.inside(scope, receive, send)
+            await self.call_fastapi(scope, receive, send)
 
-    async def inside(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """What FastAPI makes of it."""
+    async def call_fastapi(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request with FastAPI's own layers and routers."""
         await super().__call__(scope, receive, send)
 
 
-def create_app(settings: ServiceSettings) -> Service:
-    """The service for these settings. It answers at once and is ready when the bundle is loaded."""
-    app = Service(
+def create_app(settings: ServiceSettings) -> LimenService:
+    """The service for these settings. It answers at once, and is ready when the bundle is loaded."""
+    app = LimenService(
         title="Limen",
         version=VERSION,
         description=DESCRIPTION,
@@ -93,7 +94,7 @@ def create_app(settings: ServiceSettings) -> Service:
     if settings.data is not None:
         settings.data.mkdir(parents=True, exist_ok=True)
     compute = ComputePool(settings.threads, settings.max_wait, settings.deadline)
-    state = ServiceState(
+    app.state.limen = ServiceState(
         settings=settings,
         compute=compute,
         encoding=EncodeBatches(compute, settings.threads, settings.encode_batch, settings.encode_wait),
@@ -101,43 +102,34 @@ def create_app(settings: ServiceSettings) -> Service:
         models=ModelRegistry(settings),
         audit_log=AuditLog(None if settings.data is None else settings.data / "audit.jsonl"),
     )
-    app.state.limen = state
     app.state.settings = settings
     app.state.keyring = KeyRing(settings.api_keys_file)
-    gate = AdmissionQueue(settings.max_inflight, settings.max_queue, settings.deadline)
-    pace = EventLoopLimit(settings.max_turn)
+    loop_limit = EventLoopLimit(settings.max_turn)
 
-    def admit() -> None:
-        compute.admit()
-        pace.admit()
+    def check_load() -> None:
+        compute.check_wait()
+        loop_limit.check_turn()
 
-    direct = FastRoutes(app.inside, routers=(search.router, match.router, verify.router))
-    app.surroundings = RequestMiddleware(direct, settings.max_body_bytes, gate, admit)
-    problems.install(app)
-    reading = [Depends(requires("read"))]
-    for router in (
-        search.router,
-        match.router,
-        verify.router,
-        embeddings.router,
-        info.router,
-        items.router,
-        feedback.router,
-        admin.router,
-        reports.router,
-        dashboard.router,
-    ):
-        app.include_router(router, dependencies=reading)
-    for open_router in (health.router, api_docs.router):
-        app.include_router(open_router)
-    app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
+    read_routers = [_import_router(name) for name in READ_ROUTERS]
+    app.middleware_app = RequestMiddleware(
+        FastRoutes(app.call_fastapi, read_routers),
+        settings.max_body_bytes,
+        AdmissionQueue(settings.max_inflight, settings.max_queue, settings.deadline),
+        check_load,
+    )
+    install_error_handlers(app)
+    for router in read_routers:
+        app.include_router(router, dependencies=NEEDS_READ)
+    for name in OPEN_ROUTERS:
+        app.include_router(_import_router(name))
+    app.openapi = lambda: build_openapi(app)  # type: ignore[method-assign]
     return app
 
 
-def create_app_from_environment() -> Service:
-    """The app of a worker process, which finds its settings in its environment.
+def create_app_from_environment() -> LimenService:
+    """The app of a worker process, with its settings from the environment.
 
-    It ends when its bundle cannot be loaded, and when the process that started it is gone.
+    The process ends when its bundle cannot be loaded, and when its parent process is gone.
     """
     configure_malloc()
     settings = ServiceSettings()  # type: ignore[call-arg]
@@ -148,10 +140,15 @@ def create_app_from_environment() -> Service:
 
     def leave() -> None:
         logs.LOGGER.error(str(state.failure))
-        os._exit(STARTUP_FAILURE)  # the parent then stops; any other end would have it start the next worker
+        os._exit(STARTUP_FAILURE)  # the parent stops at this exit code; at any other it starts a new worker
 
     state.on_failure = leave
     return app
+
+
+def _import_router(name: str) -> APIRouter:
+    router: APIRouter = import_module(f"service.routers.{name}").router
+    return router
 
 
 @asynccontextmanager
@@ -159,7 +156,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     state: ServiceState = app.state.limen
     loading = asyncio.create_task(_load(state))
     if state.settings.workers > 1:
-        await loading  # connections go to whichever worker takes them: to those that can answer alone
+        await loading  # connections go to any worker that accepts: only to those that are ready
     yield {}
     state.draining = True
     await loading
@@ -169,15 +166,15 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
 
 
 async def _load(state: ServiceState) -> None:
-    """Load in a thread, so that /livez answers meanwhile."""
+    """Load the bundle in a thread, so that /livez answers meanwhile."""
     try:
-        served = await asyncio.to_thread(state.models.start)
-        # what is loaded by now stays: the collector need not look at it again in the middle of a request
+        model = await asyncio.to_thread(state.models.start)
+        # what is loaded stays: garbage collection in the middle of a request need not look at it again
         gc.collect()
         gc.freeze()
         settings = state.settings
         address = f"http://{settings.host}:{settings.port}"
-        fields = {"address": address, "bundle": str(settings.bundle), "model_hash": served.model_hash}
+        fields = {"address": address, "bundle": str(settings.bundle), "model_hash": model.model_hash}
         logs.LOGGER.info("listening", extra={"fields": fields})
     except LimenError as error:
         state.failure = error

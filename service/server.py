@@ -1,4 +1,4 @@
-"""Start the service: sockets, processes, signals."""
+"""Start the service: the listening socket, one process or several, shutdown."""
 
 from __future__ import annotations
 
@@ -29,43 +29,43 @@ def run(
     data: Path | None = None,
     workers: int = 1,
 ) -> None:
-    """Serve a bundle until SIGTERM or SIGINT: running requests are answered, then the process ends.
+    """Serve a bundle until SIGTERM or SIGINT; requests in progress are answered, then the process ends.
 
     Args:
         bundle: the folder to serve; never written to.
         host, port: where to listen; port 0 takes a free one.
-        data: folder for items and feedback; read-only without.
-        workers: processes, each with its own copy of the small parts and a shared map of the large ones.
+        data: folder for items and feedback; the service is read-only without it.
+        workers: processes; they share the memory-mapped vectors.
 
     Raises:
         LimenError: a setting, the bundle, or a port in use, in one sentence.
     """
     settings = load_settings(bundle=bundle, host=host, port=port, data=data, workers=workers)
-    # before a socket is opened: a folder that is no bundle is the commonest mistake
+    # before the socket is opened: a folder that is not a bundle is the most common mistake
     read_manifest(settings.bundle)
     listener = open_listener(settings.host, settings.port)
     settings = settings.model_copy(update={"port": listener.getsockname()[1]})
     logs.configure(settings.log_level)
     with listener:
         if settings.workers == 1:
-            _one_process(settings, listener)
+            _run_one_process(settings, listener)
         else:
-            _several_processes(settings, listener)
+            _run_workers(settings, listener)
 
 
 def check_port_free(host: str, port: int) -> None:
-    """Raises ConfigError when the port is in use, before long work that would end at it."""
+    """Raises ConfigError when the port is in use: before long work that would fail at its end."""
     open_listener(host, port).close()
 
 
 def open_listener(host: str, port: int) -> socket.socket:
-    """A bound socket; raises ConfigError in one sentence when there is none to be had."""
+    """A listening socket; raises ConfigError when the port cannot be listened on."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
-        # bind alone succeeds beside a listener that has not been accepted from yet
+        # bind alone succeeds beside a listener that has not accepted a connection yet
         listener.listen(2048)
     except OSError as error:
         listener.close()
@@ -77,10 +77,10 @@ def open_listener(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _one_process(settings: ServiceSettings, listener: socket.socket) -> None:
+def _run_one_process(settings: ServiceSettings, listener: socket.socket) -> None:
     configure_malloc()
     app = create_app(settings)
-    server = uvicorn.Server(_config(app, settings))
+    server = uvicorn.Server(_build_config(app, settings))
     state = app.state.limen
 
     def stop() -> None:
@@ -92,23 +92,23 @@ def _one_process(settings: ServiceSettings, listener: socket.socket) -> None:
         raise state.failure
 
 
-def _several_processes(settings: ServiceSettings, listener: socket.socket) -> None:
-    shared = Path(tempfile.mkdtemp(prefix="limen-metrics-"))
-    given = settings.model_dump(exclude_none=True)
-    os.environ |= {f"LIMEN_{name.upper()}": str(value) for name, value in given.items()}
+def _run_workers(settings: ServiceSettings, listener: socket.socket) -> None:
+    metrics_folder = Path(tempfile.mkdtemp(prefix="limen-metrics-"))
+    values = settings.model_dump(exclude_none=True)
+    os.environ |= {f"LIMEN_{name.upper()}": str(value) for name, value in values.items()}
     os.environ["LIMEN_DECISION_KEY"] = secrets.token_hex(32)
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(shared)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics_folder)
     try:
-        config = _config("service.app:create_app_from_environment", settings)
+        config = _build_config("service.app:create_app_from_environment", settings)
         supervisor = Multiprocess(config, sockets=[listener])
         supervisor.run()
         if any(worker.exitcode == STARTUP_FAILURE for worker in supervisor.processes):
-            raise ConfigError("A worker could not start; its line above says why.")
+            raise ConfigError("A worker could not start; its log line above says why.")
     finally:
-        shutil.rmtree(shared, ignore_errors=True)
+        shutil.rmtree(metrics_folder, ignore_errors=True)
 
 
-def _config(app: object, settings: ServiceSettings) -> uvicorn.Config:
+def _build_config(app: object, settings: ServiceSettings) -> uvicorn.Config:
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
         factory=isinstance(app, str),

@@ -1,4 +1,4 @@
-"""All settings of the service in one place: flags of ``limen serve`` or variables ``LIMEN_*``."""
+"""The settings of the service: flags of ``limen serve`` and environment variables ``LIMEN_*``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MIB = 1 << 20
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address can be reached from this machine alone."""
+    """Whether an address can be reached from this machine only."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -26,7 +26,7 @@ def is_loopback(host: str) -> bool:
 
 
 class ServiceSettings(BaseSettings):
-    """Every value can be given as ``LIMEN_<NAME>``; sizes in bytes, times in seconds."""
+    """Settings; each can be given as ``LIMEN_<NAME>``. Sizes are in bytes, times in seconds."""
 
     model_config = SettingsConfigDict(env_prefix="LIMEN_", extra="ignore", frozen=True)
 
@@ -37,7 +37,6 @@ class ServiceSettings(BaseSettings):
     workers: int = Field(default=1, ge=1, le=256)
     bundles: Path | None = None
     api_keys_file: Path | None = None
-    engine: Literal["faiss"] = "faiss"
     database_url: str | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -49,23 +48,25 @@ class ServiceSettings(BaseSettings):
     max_image_pixels: int = Field(default=32_000_000, ge=1)
     max_filter_depth: int = Field(default=8, ge=1)
 
-    # requests admitted (their bodies are in memory), and connections that may wait for that
+    # service/runtime/__init__.py explains the limits on load
+    # requests in progress (their bodies are in memory), and requests that may wait for that
     max_inflight: int = Field(default=64, ge=1)
     max_queue: int = Field(default=128, ge=0)
-    # computing threads; one core is left to the event loop, which must answer whoever is sent away
+    # compute threads; one core is left to the event loop, which also answers refused requests
     threads: int = Field(default_factory=lambda: max(1, (os.cpu_count() or 1) - 1), ge=1, le=256)
-    # work that would wait longer than this, and than 4 x its unloaded time, gets 429
+    # work that would wait longer than this, and than 4 times its unloaded duration, gets 429
     max_wait: float = Field(default=0.01, ge=0)
-    # answers are begun until a turn of the event loop has lasted this long; what comes after gets 429
+    # searches and matches that arrive later in a turn of the event loop get 429
     max_turn: float = Field(default=0.002, ge=0)
-    # inputs encoded together, and seconds that a batch which is not full waits for company
+    # inputs of one encoder batch, and the maximum wait for a batch to fill
     encode_batch: int = Field(default=8, ge=1)
     encode_wait: float = Field(default=0.0, ge=0)
+    # a request that takes longer gets 503; at shutdown requests in progress have `drain` to end
     deadline: float = Field(default=30.0, gt=0)
     drain: float = Field(default=20.0, gt=0)
 
     @model_validator(mode="after")
-    def _refuse_what_is_unsafe(self) -> ServiceSettings:
+    def _check_safe(self) -> ServiceSettings:
         if self.workers > 1 and self.data is not None:
             raise ValueError("workers above 1 need a read-only service: leave out data, or use one worker")
         if self.api_keys_file is None and not is_loopback(self.host):
@@ -78,12 +79,12 @@ class ServiceSettings(BaseSettings):
 
     @property
     def limits(self) -> Limits:
-        """What one request may ask for, as ``/v1/info`` shows it."""
+        """The limits of a request and of the load, as ``/v1/info`` shows them."""
         return Limits(**{name: getattr(self, name) for name in Limits.model_fields})
 
 
 def load_settings(**given: object) -> ServiceSettings:
-    """Settings from flags and environment; raises ConfigError naming the offending one."""
+    """Settings from flags and environment; raises ConfigError that names the offending one."""
     try:
         return ServiceSettings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""What one running service holds, and how a request gets at it."""
+"""The state of a running service, and how a request gets at it."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ from service.telemetry.prometheus import LAST_FSYNC
 
 @dataclass
 class ServiceState:
-    """``models.active`` is None until the bundle is loaded; ``failure`` says why it never will be.
+    """The parts of a running service.
 
-    ``unkept`` is the history of reports of a service without a data folder.
+    ``models.active`` is None until the bundle is loaded; ``failure`` says why it never will be.
+    ``unsaved_history`` is the report history of a service without a data folder.
     """
 
     settings: ServiceSettings
@@ -43,31 +44,33 @@ class ServiceState:
     drift: DriftMonitor = field(default_factory=DriftMonitor)
     recall_probe: RecallProbe = field(default_factory=RecallProbe)
     reports: dict[tuple[str, str], Report] = field(default_factory=dict)
-    unkept: list[HistoryEntry] = field(default_factory=list)
+    unsaved_history: list[HistoryEntry] = field(default_factory=list)
     failure: LimenError | None = None
     draining: bool = False
     on_failure: Callable[[], None] = field(default=lambda: None)
 
 
-def state_of(request: Request) -> ServiceState:
-    """The state of the app a request came to."""
+def get_state(request: Request) -> ServiceState:
+    """The state of the service that a request came to."""
     state: ServiceState = request.app.state.limen
     return state
 
 
-def active(request: Request) -> LoadedModel:
+def get_active_model(request: Request) -> LoadedModel:
     """The model that answers now; raises the problem ``not-ready`` (503) while it loads."""
-    state = state_of(request)
-    served = state.models.active
-    if served is None:
+    state = get_state(request)
+    model = state.models.active
+    if model is None:
         why = str(state.failure) if state.failure else "The bundle is being loaded and checked."
         raise ServiceProblem(NOT_READY, why, headers={"Retry-After": "1"})
-    return served
+    return model
 
 
-def audit(request: Request, state: ServiceState, action: str, ids: Collection[str] = (), **more: Any) -> None:
+def log_action(
+    request: Request, state: ServiceState, action: str, ids: Collection[str] = (), **details: Any
+) -> None:
     """Write who did what to the audit log."""
-    # every action that is noted has been put on disk before
+    # whatever is logged has been put on disk before
     LAST_FSYNC.set_to_current_time()
     state.audit_log.write(
         action,
@@ -75,19 +78,18 @@ def audit(request: Request, state: ServiceState, action: str, ids: Collection[st
         request.state.request_id,
         datetime.now(UTC).isoformat(timespec="milliseconds"),
         ids,
-        **more,
+        **details,
     )
 
 
-# as dependencies they are coroutines: FastAPI would run a plain function in a thread of its own,
-# which takes longer than a search
-async def _state(request: Request) -> ServiceState:
-    return state_of(request)
+# dependencies are coroutines: FastAPI runs a plain function in a thread, which takes longer than a search
+async def _depend_on_state(request: Request) -> ServiceState:
+    return get_state(request)
 
 
-async def _active(request: Request) -> LoadedModel:
-    return active(request)
+async def _depend_on_model(request: Request) -> LoadedModel:
+    return get_active_model(request)
 
 
-CurrentState = Annotated[ServiceState, Depends(_state)]
-ActiveModel = Annotated[LoadedModel, Depends(_active)]
+CurrentState = Annotated[ServiceState, Depends(_depend_on_state)]
+ActiveModel = Annotated[LoadedModel, Depends(_depend_on_model)]

@@ -1,4 +1,4 @@
-"""Bodies of the endpoints that administer a service: jobs, models, operating points, history."""
+"""HTTP bodies of the endpoints that administer a service: jobs, models, operating points, report history."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BundleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._
 
 
 class Job(Schema):
-    """Something that takes long. ``path`` is where its result can be read once it is done."""
+    """A background job. ``path`` is where its result can be read once it is done."""
 
     id: str
     kind: str
@@ -26,36 +26,36 @@ class Job(Schema):
 
 
 class Model(Schema):
-    """A bundle of the configured folder."""
+    """A bundle that can be served; bundles lie in the folder that `LIMEN_BUNDLES` names."""
 
-    version: str = Field(description="The bundle's folder.")
+    version: str = Field(description="Name of the bundle's folder.")
     name: str
     model_hash: str
     created_at: datetime
     state: Literal["available", "loaded", "active"]
-    items: int | None = Field(description="Live items, once it is loaded.")
+    items: int | None = Field(description="Items in its gallery, once it is loaded.")
 
 
 class ModelList(Schema):
-    """All bundles that can be served."""
+    """All bundles that can be served, by version."""
 
     models: list[Model]
 
 
 class LoadRequest(Body):
-    """Load a bundle beside the active one: opened, checked, probed, warm."""
+    """The bundle to load beside the active one."""
 
     version: BundleName
 
 
 class ActivateModelRequest(Body):
-    """Switch to a loaded model; ``allow_missing`` accepts items that it lacks."""
+    """How to switch to a loaded model; ``allow_missing`` accepts that it lacks items of the active one."""
 
     allow_missing: bool = False
 
 
 class ActivateModelResponse(Schema):
-    """The switch is done: requests from now on are answered by ``active``."""
+    """The models after a switch: requests from now on are answered by ``active``."""
 
     active: str
     previous: str
@@ -63,7 +63,7 @@ class ActivateModelResponse(Schema):
 
 
 class ActivatePointResponse(Schema):
-    """The point that decides from now on, and the one before."""
+    """The operating points after a switch: ``active`` decides ``endpoint`` from now on."""
 
     endpoint: Literal["match", "verify"]
     active: str
@@ -71,7 +71,7 @@ class ActivatePointResponse(Schema):
 
 
 class HistoryEntry(Schema):
-    """One report of the past."""
+    """The main figures of one past report."""
 
     at: datetime
     source: Literal["holdout", "gallery", "feedback"]
@@ -86,6 +86,6 @@ class HistoryEntry(Schema):
 
 
 class History(Schema):
-    """Reports over time and over model versions, oldest first."""
+    """The main figures of all reports, over time and over model versions, oldest first."""
 
     entries: list[HistoryEntry]

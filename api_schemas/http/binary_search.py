@@ -1,10 +1,11 @@
-"""Search results as arrays, read from a binary answer (layout in docs/serving.md)."""
+"""The binary answer of ``POST /v1/search``: its layout, its writer and its reader."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
+from struct import Struct
 from typing import Protocol
 
 import numpy as np
@@ -14,19 +15,33 @@ from common.array_types import Float32s, Int64s
 from common.errors import InputError
 
 MAGIC = b"LIMENSR1"
-HEAD_BYTES = 56
+LAYOUT = (
+    ("8", f"`{MAGIC.decode()}`"),
+    ("4, 4, 4", "uint32: number of queries *q*, of hits *h*, of distinct labels *l*"),
+    ("4", "float32: `took_ms`"),
+    ("32", "model hash"),
+    ("4*q*", "uint32: number of hits of each query; hits are grouped by query, best first"),
+    ("4*h*", "float32: similarity of each hit"),
+    ("4*h*", "float32: score of each hit"),
+    ("4*h*", "uint32: label number of each hit, from 0"),
+    ("4*h*", "uint32: end of each hit's id in the ids"),
+    ("4*l*", "uint32: end of each label in the labels"),
+    ("rest", "all ids, then all labels, UTF-8"),
+)
+"""Sizes in bytes and contents, in order; all numbers little-endian, no padding."""
+_HEAD = Struct("<8sIIIf32s")
 
 
-class Hit(Protocol):
-    """What a hit must have to be written."""
+class WritableHit(Protocol):
+    """The fields of a hit that the binary answer carries."""
 
     @property
     def id(self) -> str:
-        """Of the item."""
+        """Id of the item."""
 
     @property
     def label(self) -> str:
-        """Its class."""
+        """Class of the item."""
 
     @property
     def similarity(self) -> float:
@@ -38,15 +53,15 @@ class Hit(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
-    """Hits of all queries one after the other, those of a query best first.
+class SearchArrays:
+    """The hits of a search as arrays: grouped by query, best first.
 
     Attributes:
         ends: int64 [q], where the hits of each query end.
         ids, labels: [h] texts.
         similarities, scores: float32 [h].
         model_hash: the model that answered.
-        took_ms: what the search took in the service.
+        took_ms: duration of the search in the service.
     """
 
     ends: Int64s
@@ -58,66 +73,72 @@ class Found:
     took_ms: float
 
     def of(self, query: int) -> slice:
-        """The place of one query's hits."""
+        """The positions of one query's hits."""
         return slice(int(self.ends[query - 1]) if query else 0, int(self.ends[query]))
 
 
-def read_found(content: bytes) -> Found:
-    """Read a binary answer; raises InputError for bytes that are none."""
-    if content[:8] != MAGIC or len(content) < HEAD_BYTES:
-        raise InputError("The answer is not a binary search result: it does not begin with LIMENSR1.")
-    queries, hits, labels = (int(n) for n in np.frombuffer(content, "<u4", 3, 8))
-    took = float(np.frombuffer(content, "<f4", 1, 20)[0])
+def describe_layout() -> str:
+    """The layout in one paragraph, as the OpenAPI document quotes it."""
+    parts = "; ".join(f"{size}: {content}" for size, content in LAYOUT)
+    return f"Bytes in order, all numbers little-endian, no padding. {parts}."
+
+
+def write_search_arrays(results: Sequence[Sequence[WritableHit]], model_hash: str, took_ms: float) -> bytes:
+    """The binary answer for the hits of each query."""
+    hits = list(chain.from_iterable(results))
+    number_of: dict[str, int] = {}
+    label_numbers = [number_of.setdefault(hit.label, len(number_of)) for hit in hits]
+    ids, labels = [hit.id.encode() for hit in hits], [label.encode() for label in number_of]
+    head = _HEAD.pack(MAGIC, len(results), len(hits), len(labels), took_ms, bytes.fromhex(model_hash))
+    arrays = (
+        np.array([len(hits_of_query) for hits_of_query in results], dtype="<u4"),
+        np.array([hit.similarity for hit in hits], dtype="<f4"),
+        np.array([hit.score for hit in hits], dtype="<f4"),
+        np.array(label_numbers, dtype="<u4"),
+        _compute_ends(ids),
+        _compute_ends(labels),
+    )
+    return b"".join([head, *(array.tobytes() for array in arrays), *ids, *labels])
+
+
+def read_search_arrays(content: bytes) -> SearchArrays:
+    """Read a binary answer; raises InputError for bytes that are not one."""
+    if not content.startswith(MAGIC) or len(content) < _HEAD.size:
+        raise InputError(
+            f"The answer is not a binary search result: it does not begin with {MAGIC.decode()}."
+        )
+    _, queries, hits, labels, took_ms, model_hash = _HEAD.unpack_from(content)
     lengths = [queries, hits, hits, hits, hits, labels]
-    starts = HEAD_BYTES + 4 * np.cumsum([0, *lengths])
+    starts = [int(start) for start in _HEAD.size + 4 * np.cumsum([0, *lengths])]
     if len(content) < starts[-1]:
         raise InputError(f"The binary search result ends after {len(content)} bytes, in its numbers.")
-    kinds = ["<u4", "<f4", "<f4", "<u4", "<u4", "<u4"]
-    counts, similarities, scores, label_of, id_ends, label_ends = (
-        np.frombuffer(content, kind, length, int(start))
-        for kind, length, start in zip(kinds, lengths, starts, strict=False)
+    counts, similarities, scores, label_numbers, id_ends, label_ends = (
+        np.frombuffer(content, kind, length, start)
+        for kind, length, start in zip(
+            ["<u4", "<f4", "<f4", "<u4", "<u4", "<u4"], lengths, starts, strict=False
+        )
     )
-    text = int(starts[-1])
-    ids, end = _texts(content, text, id_ends.tolist())
-    names, end = _texts(content, end, label_ends.tolist())
+    ids, end = _read_texts(content, starts[-1], id_ends.tolist())
+    distinct_labels, end = _read_texts(content, end, label_ends.tolist())
     if end != len(content):
         raise InputError(f"The binary search result has {len(content)} bytes, its head says {end}.")
-    return Found(
+    return SearchArrays(
         ends=np.cumsum(counts, dtype=np.int64),
         ids=ids,
-        labels=[names[number] for number in label_of.tolist()],
+        labels=[distinct_labels[number] for number in label_numbers.tolist()],
         similarities=similarities.astype(np.float32),
         scores=scores.astype(np.float32),
-        model_hash=content[24:HEAD_BYTES].hex(),
-        took_ms=took,
+        model_hash=model_hash.hex(),
+        took_ms=took_ms,
     )
 
 
-def _texts(content: bytes, start: int, ends: list[int]) -> tuple[list[str], int]:
+def _read_texts(content: bytes, start: int, ends: list[int]) -> tuple[list[str], int]:
+    """The texts that end at these offsets from ``start``, and the offset after the last."""
     begins = [0, *ends[:-1]]
     last = start + (ends[-1] if ends else 0)
     return [content[start + a : start + b].decode() for a, b in zip(begins, ends, strict=False)], last
 
 
-def packed(found: Sequence[Sequence[Hit]], model_hash: str, took_ms: float) -> bytes:
-    """Head, hits of each query, similarities, scores, label numbers, ends of texts, texts."""
-    hits = list(chain.from_iterable(found))
-    numbers: dict[str, int] = {}
-    label_of = [numbers.setdefault(hit.label, len(numbers)) for hit in hits]
-    ids, labels = [hit.id.encode() for hit in hits], [label.encode() for label in numbers]
-    numeric = (
-        np.array([len(found), len(hits), len(labels)], dtype="<u4"),
-        np.array([took_ms], dtype="<f4"),
-        np.frombuffer(bytes.fromhex(model_hash), dtype="u1"),
-        np.array([len(some) for some in found], dtype="<u4"),
-        np.array([hit.similarity for hit in hits], dtype="<f4"),
-        np.array([hit.score for hit in hits], dtype="<f4"),
-        np.array(label_of, dtype="<u4"),
-        _ends(ids),
-        _ends(labels),
-    )
-    return b"".join([MAGIC, *(array.tobytes() for array in numeric), *ids, *labels])
-
-
-def _ends(texts: Sequence[bytes]) -> NDArray[np.uint32]:
-    return np.cumsum([len(one) for one in texts], dtype=np.uint64).astype("<u4")
+def _compute_ends(texts: Sequence[bytes]) -> NDArray[np.uint32]:
+    return np.cumsum([len(text) for text in texts], dtype=np.uint64).astype("<u4")

@@ -1,15 +1,16 @@
-"""Bodies of the endpoints that read and decide (contract, section 7)."""
+"""HTTP bodies of the endpoints that read and decide: search, match, verify, embeddings, info, health."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AllowInfNan, ConfigDict, Field, JsonValue, model_validator
 
 from api_schemas.base import Finite, Schema
 from api_schemas.manifest import BundleCounts, IndexDescription
 from api_schemas.operating_point import Aggregate, Evidence, Score, Target
+from api_schemas.preprocessing import InputKind
 
 # no Python call per element: a batch holds hundreds of thousands of them
 Number = Annotated[float, AllowInfNan(False)]
@@ -18,7 +19,8 @@ ItemId = Annotated[str, Field(min_length=1, max_length=512)]
 Filter = Annotated[
     dict[str, JsonValue],
     Field(
-        description="$eq $ne $in $nin $gt $gte $lt $lte $exists $and $or $not over label and metadata.",
+        description="Condition on `label` and metadata, with $eq $ne $in $nin $gt $gte $lt $lte $exists $and "
+        "$or $not.",
         examples=[{"label": {"$in": ["7", "9"]}}],
     ),
 ]
@@ -27,19 +29,19 @@ EncoderInput = Annotated[
     str | VectorValues,
     Field(
         union_mode="left_to_right",
-        description="What the encoder takes: a base64 data URI of an image, or a feature row.",
+        description="Raw input of the encoder: a base64 data URI of an image, a text, or a feature row.",
     ),
 ]
 
 
 class Body(Schema):
-    """A request body: no key is swallowed and no text is taken for a number."""
+    """A request body: unknown fields are errors, and text is not converted to numbers."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), strict=True)
 
 
 class Reference(Body):
-    """What to compare: exactly one of a vector, an encoder input, or the id of a stored item."""
+    """One side of a comparison: exactly one of a vector, an encoder input, or the id of a stored item."""
 
     vector: VectorValues | None = None
     input: EncoderInput | None = None
@@ -56,24 +58,24 @@ Queries = Annotated[list[Reference], Field(min_length=1)]
 
 
 class SearchOptions(Body):
-    """What a search takes beside its queries; with raw float32 rows these are in the query string."""
+    """Options of a search; with raw float32 rows they are in the query string."""
 
     k: int = Field(default=10, ge=1)
     filter: Filter | None = None
-    exact: bool = Field(default=False, description="Compare with every row instead of asking the index.")
+    exact: bool = Field(default=False, description="Compare with every item instead of using the index.")
     min_score: Finite | None = None
     rank_by: Literal["similarity", "score"] = "similarity"
     include: list[Include] = Field(default=["metadata"])
 
 
 class SearchRequest(SearchOptions):
-    """The ``k`` most alike items for each query; a query by id leaves itself out."""
+    """Find the ``k`` most similar items for each query; a query by id is not among its own hits."""
 
     queries: Queries
 
 
 class Hit(Schema):
-    """A found item. ``score`` is what the active operating point thresholds."""
+    """An item that was found. ``score`` is what the active operating point compares with its threshold."""
 
     id: str
     similarity: Finite
@@ -84,13 +86,13 @@ class Hit(Schema):
 
 
 class SearchResult(Schema):
-    """Hits of one query, best first, ties by id."""
+    """The hits of one query, best first, ties by id."""
 
     hits: list[Hit]
 
 
 class SearchResponse(Schema):
-    """One result a query, in their order."""
+    """One result per query, in the order of the queries."""
 
     results: list[SearchResult]
     model_hash: str
@@ -98,28 +100,29 @@ class SearchResponse(Schema):
 
 
 class MatchOptions(Body):
-    """What a match takes beside its queries; with raw float32 rows these are in the query string."""
+    """Options of a match; with raw float32 rows they are in the query string."""
 
     filter: Filter | None = None
     k: int = Field(default=100, ge=1)
     aggregate: Aggregate | None = Field(
         default=None,
-        description="How several references of one identity count: the nearest of them, or the mean of all. "
+        description="How several items of one class make one score: the nearest of them, or the mean of all. "
         "An operating point decides by the rule it was calibrated for (`target.aggregate`), which is also "
-        "what null means; the other rule is refused with 409.",
+        "the default; the other rule is refused with 409.",
     )
 
 
 class MatchRequest(MatchOptions):
-    """1:N, "who is this?": the best of ``k`` candidates by score decides."""
+    """Identification, 1:N, "who is this?": the best of ``k`` candidates by score is accepted or not."""
 
     queries: Queries
 
 
 class MatchResult(Schema):
-    """The best candidate is given even when the decision is "unknown".
+    """The decision on one query. The best candidate is given even when the decision is "unknown".
 
-    By the mean of a class ``score`` is that mean; ``id`` and ``similarity`` are those of its nearest item.
+    With the aggregate ``mean_of_class``, ``score`` is the class's mean; ``id`` and ``similarity`` are those
+    of its nearest item.
     """
 
     decision: Literal["match", "unknown"]
@@ -132,13 +135,13 @@ class MatchResult(Schema):
     margin: Finite | None = Field(description="Score minus the best score of another label.")
     operating_point: str
     beyond_proof: bool = Field(
-        description="The gallery has outgrown 1.1 x the items the point is proven for."
+        description="True once the gallery has over 1.1 times the items that the point is proven for."
     )
     decision_id: str
 
 
 class MatchResponse(Schema):
-    """One decision a query, in their order."""
+    """One decision per query, in the order of the queries."""
 
     results: list[MatchResult]
     model_hash: str
@@ -146,14 +149,14 @@ class MatchResponse(Schema):
 
 
 class Pair(Body):
-    """Two things to compare."""
+    """Two sides to compare."""
 
     a: Reference
     b: Reference
 
 
 class VerifyRequest(Body):
-    """1:1, "are these the same?"."""
+    """Verification, 1:1, "are these two the same?"."""
 
     pairs: Annotated[list[Pair], Field(min_length=1)]
 
@@ -171,7 +174,7 @@ class VerifyResult(Schema):
 
 
 class VerifyResponse(Schema):
-    """One decision a pair, in their order."""
+    """One decision per pair, in the order of the pairs."""
 
     results: list[VerifyResult]
     model_hash: str
@@ -179,7 +182,7 @@ class VerifyResponse(Schema):
 
 
 class EmbeddingsRequest(Body):
-    """OpenAI's embeddings request; keys of later versions of it are passed over."""
+    """OpenAI's embeddings request; fields of later versions of it are ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=(), strict=True)
 
@@ -199,7 +202,7 @@ class Embedding(Schema):
 
 
 class Usage(Schema):
-    """Always zero: inputs are not counted in tokens."""
+    """Number of tokens, always zero: inputs are not counted in tokens."""
 
     prompt_tokens: int = 0
     total_tokens: int = 0
@@ -215,7 +218,7 @@ class EmbeddingsResponse(Schema):
 
 
 class OperatingPointSummary(Schema):
-    """An operating point without its classes. ``active_for`` says which endpoint it decides now."""
+    """An operating point without its per-class rates. ``active_for`` is the endpoint that it decides now."""
 
     id: str
     name: str
@@ -229,14 +232,14 @@ class OperatingPointSummary(Schema):
 
 
 class OperatingPointList(Schema):
-    """All points of the model; ``reasons`` say why an active one is missing."""
+    """All operating points of the model; ``reasons`` say why an active one is missing."""
 
     operating_points: list[OperatingPointSummary]
     reasons: list[str]
 
 
 class ActivePoints(Schema):
-    """The points that decide ``/v1/verify`` and ``/v1/match`` now."""
+    """The operating points that decide ``/v1/verify`` and ``/v1/match`` now."""
 
     verify: OperatingPointSummary | None
     match: OperatingPointSummary | None
@@ -244,7 +247,7 @@ class ActivePoints(Schema):
 
 
 class Limits(Schema):
-    """What one request may ask for; sizes in bytes, times in seconds."""
+    """Limits of a request and of the load; sizes in bytes, times in seconds."""
 
     max_queries: int
     max_k: int
@@ -261,14 +264,14 @@ class Limits(Schema):
 
 
 class EncoderInfo(Schema):
-    """What the encoder takes, and the shape of one prepared input."""
+    """The kind of input that the encoder takes, and the shape of one input after preprocessing."""
 
-    kind: Literal["image", "table", "text", "vector"]
+    kind: InputKind
     shape: list[int]
 
 
 class Info(Schema):
-    """What is being served."""
+    """The model, the gallery, the operating points and the limits of a service."""
 
     name: str
     version: str
@@ -278,28 +281,23 @@ class Info(Schema):
     encoder: EncoderInfo | None
     index: IndexDescription
     counts: BundleCounts
-    items: int = Field(description="Live items of the gallery.")
+    items: int = Field(description="Items in the gallery now.")
     read_only: bool
     operating_points: ActivePoints
     limits: Limits
-    limen: str = Field(description="Version of the software.")
+    limen: str = Field(description="Version of Limen.")
 
 
 class Alive(Schema):
-    """The process answers."""
+    """The process is alive."""
 
     status: Literal["alive"] = "alive"
 
 
 class Ready(Schema):
-    """The index is loaded, probed rows found themselves, and a self-query was answered."""
+    """The index is loaded and a sample of stored vectors was searched for: ``self_recall`` were found."""
 
     status: Literal["ready"] = "ready"
     model_hash: str
     self_recall: Finite
     probed_rows: int
-
-
-def as_json(document: Schema) -> dict[str, Any]:
-    """A document as plain JSON values."""
-    return document.model_dump(mode="json")

@@ -1,4 +1,4 @@
-"""Bodies of the endpoints that change a gallery and learn the truth about decisions (contract, section 7)."""
+"""HTTP bodies of the endpoints that change a gallery, and of feedback about decisions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Label = Annotated[str, Field(min_length=1, max_length=512)]
 
 
 class NewItem(Body):
-    """An item to write: a vector, or an input that the encoder takes."""
+    """An item to write: with a vector, or with an input for the encoder."""
 
     id: ItemId
     label: Label
@@ -31,22 +31,24 @@ class NewItem(Body):
 
 
 class UpsertRequest(Body):
-    """Items to write; those with a known id are replaced."""
+    """Items to write; an item whose id is already stored is replaced."""
 
     items: Annotated[list[NewItem], Field(min_length=1)]
-    model_hash: str | None = Field(default=None, description="Refused with 409 unless it is this model's.")
+    model_hash: str | None = Field(
+        default=None, description="Answered with 409 if it is not the active model's."
+    )
 
 
 class UpsertResponse(Schema):
-    """The items are on disk and found by the next search."""
+    """The items are on disk and searchable."""
 
     upserted: int
     new: int
-    items: int = Field(description="Live items of the gallery now.")
+    items: int = Field(description="Items in the gallery now.")
 
 
 class Item(Schema):
-    """A stored item; ``vector`` is a unit row."""
+    """A stored item; ``vector`` has length 1."""
 
     id: str
     label: str
@@ -55,18 +57,21 @@ class Item(Schema):
 
 
 class ItemPage(Schema):
-    """Items by id; ``next_cursor`` is null on the last page."""
+    """One page of items in the order of their ids; ``next_cursor`` is null on the last page."""
 
     items: list[Item]
     next_cursor: str | None
 
 
 class DeleteRequest(Body):
-    """What to delete: ids, or everything a filter holds for."""
+    """The items to delete: by ids, or all that match a filter."""
 
     ids: Annotated[list[ItemId], Field(min_length=1)] | None = None
     filter: Filter | None = None
-    rebuild: bool = Field(default=False, description="Build the index anew, so that its files forget too.")
+    rebuild: bool = Field(
+        default=False,
+        description="Rebuild the index in the background, so that deleted vectors also leave its files.",
+    )
 
     @model_validator(mode="after")
     def _exactly_one(self) -> DeleteRequest:
@@ -76,16 +81,16 @@ class DeleteRequest(Body):
 
 
 class DeleteResponse(Schema):
-    """Deleted items are gone from searches; ``remains_in`` names the places this did not reach."""
+    """Deleted items are no longer found; ``remains_in`` names where their data still is."""
 
     deleted: int
-    items: int = Field(description="Live items of the gallery now.")
+    items: int = Field(description="Items in the gallery now.")
     remains_in: list[str]
-    job: str | None = Field(description="The job that builds the index anew, where that was asked for.")
+    job: str | None = Field(description="Id of the job that rebuilds the index, if that was asked for.")
 
 
 class FeedbackRequest(Body):
-    """The truth about a decision, by its id, or about a pair."""
+    """Ground truth for a decision, by its id, or for a pair."""
 
     decision_id: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
     a: Reference | None = None
@@ -101,7 +106,7 @@ class FeedbackRequest(Body):
 
 
 class Feedback(Schema):
-    """One line of what the service was told."""
+    """One stored piece of feedback: the ground truth of a decision or pair, and what was decided."""
 
     at: datetime
     model_hash: str
@@ -115,6 +120,6 @@ class Feedback(Schema):
 
 
 class FeedbackResponse(Schema):
-    """The truth is on disk; ``total`` counts what is known about this model."""
+    """The feedback is on disk; ``total`` is the number of feedback entries of this model."""
 
     total: int

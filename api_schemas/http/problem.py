@@ -1,4 +1,4 @@
-"""What an error of the service looks like: RFC 9457 problem details, ``application/problem+json``."""
+"""The body of every HTTP error: problem details of RFC 9457, ``application/problem+json``."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ PROBLEM_MEDIA_TYPE = "application/problem+json"
 
 
 class FieldProblem(Schema):
-    """One offending field: its dotted path in the body or query string, and what is wrong with it."""
+    """A field that cannot be used: its dotted path in the body or query string, and what to send instead."""
 
     path: str
     message: str
 
 
 class Problem(Schema):
-    """``type`` is stable and what programs branch on; ``detail`` is a sentence for people."""
+    """An error. Programs branch on ``type``, which never changes; ``detail`` is a sentence for people."""
 
     type: str = Field(examples=["/problems/no-operating-point"])
     title: str
     status: int = Field(ge=400, le=599)
     detail: str
-    instance: str = Field(description="Path of the request.")
+    instance: str = Field(description="Path of the failed request.")
     request_id: str = Field(description="Also in the response header X-Request-Id and in the log.")
     errors: list[FieldProblem] = Field(default_factory=list)

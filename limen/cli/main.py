@@ -1,30 +1,35 @@
-"""``limen``: the command line. Each command lives in its own file of ``limen.cli.commands``."""
+"""``limen``: the command line; its commands are files of ``limen.cli.commands``."""
 
 from __future__ import annotations
 
 import sys
-from importlib import metadata
+from importlib import import_module, metadata
 from typing import Annotated
 
 import typer
 
 from common.errors import LimenError
-from limen.cli.commands import (
-    build,
-    calibrate,
-    compare,
-    data,
-    data_folder,
-    demo,
-    embed,
-    evaluate,
-    export,
-    keys,
-    list_registries,
-    serve,
-    train,
-    verify,
-)
+
+# each command and its file in limen.cli.commands; a new command is a file and a line here
+COMMANDS = {
+    "demo": "demo",
+    "data": "data",
+    "train": "train",
+    "embed": "embed",
+    "evaluate": "evaluate",
+    "calibrate": "calibrate",
+    "compare": "compare",
+    "export": "export",
+    "build": "build",
+    "serve": "serve",
+    "verify": "verify",
+    "keys": "keys",
+    "rebuild": "data_folder",
+    "backup": "data_folder",
+    "restore": "data_folder",
+    "losses": "list_registries",
+    "miners": "list_registries",
+}
 
 app = typer.Typer(
     name="limen",
@@ -35,8 +40,8 @@ app = typer.Typer(
 )
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"limen {metadata.version('limen')}")
         raise typer.Exit
 
@@ -44,29 +49,18 @@ def _version(asked: bool) -> None:
 @app.callback()
 def limen(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Train embeddings, measure how evenly ONE threshold holds, freeze it with its proof, serve it."""
+    """Train embeddings, measure how evenly one threshold holds, freeze it with its proof, serve it."""
 
 
-app.command()(demo.demo)
-app.add_typer(data.app, name="data")
-app.command()(train.train)
-app.command()(embed.embed)
-app.command()(evaluate.evaluate)
-app.command()(calibrate.calibrate)
-app.command()(compare.compare)
-app.command()(export.export)
-app.command()(build.build)
-app.command()(serve.serve)
-app.command()(verify.verify)
-app.add_typer(keys.app, name="keys")
-app.command()(data_folder.rebuild)
-app.command()(data_folder.backup)
-app.command()(data_folder.restore)
-app.command()(list_registries.losses)
-app.command()(list_registries.miners)
+for _name, _file in COMMANDS.items():
+    _module = import_module(f"limen.cli.commands.{_file}")
+    if hasattr(_module, "app"):  # a group of commands
+        app.add_typer(_module.app, name=_name)
+    else:
+        app.command()(getattr(_module, _name))
 
 
 def main() -> None:
@@ -81,8 +75,8 @@ def main() -> None:
         print(f"limen: {error}", file=sys.stderr)  # noqa: T201
         code = 2
     except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        print(f"limen: {place}{error.strerror or error}.", file=sys.stderr)  # noqa: T201
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"limen: {where}{error.strerror or error}.", file=sys.stderr)  # noqa: T201
         code = 2
     except (KeyboardInterrupt, typer.Abort):
         print("limen: interrupted.", file=sys.stderr)  # noqa: T201

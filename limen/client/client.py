@@ -1,4 +1,4 @@
-"""The service from Python, synchronous and asynchronous, with the names of the API.
+"""Clients of the service, synchronous and asyncio, with the names of the API.
 
 client = Client("http://127.0.0.1:8000")
 client.match(vectors).results[0].decision
@@ -23,22 +23,21 @@ import httpx
 from pydantic import ValidationError
 
 from api_schemas.http.admin import Job
-from api_schemas.http.binary_search import Found
 from api_schemas.http.problem import Problem
 from common.errors import LimenError
 from limen.client import requests
 from limen.client.requests import Call
 
-__all__ = ["AsyncClient", "Client", "Found", "ServiceError", "ServiceUnreachable"]
-
 P = ParamSpec("P")
 T = TypeVar("T")
-LONGEST_PAUSE = 30.0
-AGAIN = {429, 503}
+Connection = TypeVar("Connection", httpx.Client, httpx.AsyncClient)
+Transport = TypeVar("Transport", httpx.BaseTransport, httpx.AsyncBaseTransport)
+MAX_PAUSE = 30.0
+RETRIED = {429, 503}
 
 
 class ServiceError(LimenError):
-    """The service answered with a problem; ``problem.type`` is what to branch on."""
+    """The service answered with a problem document; branch on ``problem.type``."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.detail)
@@ -46,15 +45,15 @@ class ServiceError(LimenError):
 
 
 class ServiceUnreachable(LimenError):
-    """There was no answer; whether a write was done is then unknown."""
+    """There was no answer. Whether a write was done is then unknown."""
 
 
 class _Method(Generic[P, T]):
-    """A method of both clients, from the description of its request."""
+    """A method of both clients, made from the function that builds its request."""
 
-    def __init__(self, describe: Callable[P, Call[T]]) -> None:
-        self._describe = describe
-        self.__doc__ = describe.__doc__
+    def __init__(self, build: Callable[P, Call[T]]) -> None:
+        self._build = build
+        self.__doc__ = build.__doc__
 
     @overload
     def __get__(self, client: None, owner: type) -> Self: ...
@@ -67,13 +66,13 @@ class _Method(Generic[P, T]):
             return self
 
         def method(*args: P.args, **kwargs: P.kwargs) -> Any:
-            return client.do(self._describe(*args, **kwargs))
+            return client.do(self._build(*args, **kwargs))
 
-        return update_wrapper(method, self._describe)
+        return update_wrapper(method, self._build)
 
 
-class _Api:
-    """The API's names; each is described in `limen.client.requests`."""
+class _Api(Generic[Connection, Transport]):
+    """What both clients share: the methods of the API (`limen.client.requests`), retries and errors."""
 
     ready = _Method(requests.ready)
     info = _Method(requests.info)
@@ -99,28 +98,43 @@ class _Api:
     history = _Method(requests.history)
     job = _Method(requests.job)
 
-    _retries: int
-    _http: httpx.Client | httpx.AsyncClient
+    def __init__(
+        self,
+        address: str = "http://127.0.0.1:8000",
+        *,
+        key: str | None = None,
+        timeout: float = 30.0,
+        retries: int = 3,
+        transport: Transport | None = None,
+    ) -> None:
+        headers = {"Accept": requests.JSON} | ({} if key is None else {"Authorization": f"Bearer {key}"})
+        self._http: Connection = self._open(
+            base_url=address, headers=headers, timeout=timeout, transport=transport
+        )
+        self._retries = retries
 
-    def _request(self, call: Call[Any]) -> httpx.Request:
+    def _open(self, **options: Any) -> Connection:
+        raise NotImplementedError
+
+    def _build_request(self, call: Call[Any]) -> httpx.Request:
         return self._http.build_request(
             call.method, call.path, params=call.params, content=call.content, headers=call.headers
         )
 
     def _read(self, call: Call[T], response: httpx.Response, attempt: int) -> T | float:
         """The answer, or the seconds after which to try again."""
-        if response.status_code in AGAIN and attempt < self._retries:
-            asked = response.headers.get("retry-after", "")
-            return min(float(asked), LONGEST_PAUSE) if asked.isdigit() else _pause(attempt)
+        if response.status_code in RETRIED and attempt < self._retries:
+            retry_after = response.headers.get("retry-after", "")
+            return min(float(retry_after), MAX_PAUSE) if retry_after.isdigit() else _compute_pause(attempt)
         if response.is_error:
-            raise ServiceError(_problem(response))
+            raise ServiceError(_read_problem(response))
         return call.read(response.content)
 
-    def _lost(self, error: httpx.TransportError, attempt: int) -> float:
-        """The seconds after which to try again; raises ServiceUnreachable when there is no use."""
+    def _handle(self, error: httpx.TransportError, attempt: int) -> float:
+        """The seconds after which to try again; raises ServiceUnreachable where that is not possible."""
         # only a refused connection is certain to have done nothing
         if isinstance(error, httpx.ConnectError) and attempt < self._retries:
-            return _pause(attempt)
+            return _compute_pause(attempt)
         address = str(self._http.base_url).rstrip("/")
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
             raise ServiceUnreachable(
@@ -137,52 +151,41 @@ class _Api:
         ) from error
 
 
-class Client(_Api):
-    """A connection to one service; use it as a context manager or `close` it.
+class Client(_Api[httpx.Client, httpx.BaseTransport]):
+    """A connection to one service; use it as a context manager, or `close` it.
 
     Args:
         address: of the service.
         key: sent as a bearer token.
         timeout: seconds for one attempt.
         retries: further attempts after 429, 503 or a refused connection.
-        transport: what carries requests; for tests.
+        transport: carries the requests; for tests.
     """
 
-    def __init__(
-        self,
-        address: str = "http://127.0.0.1:8000",
-        *,
-        key: str | None = None,
-        timeout: float = 30.0,
-        retries: int = 3,
-        transport: httpx.BaseTransport | None = None,
-    ) -> None:
-        self._http: httpx.Client = httpx.Client(
-            base_url=address, headers=_headers(key), timeout=timeout, transport=transport
-        )
-        self._retries = retries
+    def _open(self, **options: Any) -> httpx.Client:
+        return httpx.Client(**options)
 
     def do(self, call: Call[T]) -> T:
         """Send a request and read its answer."""
         for attempt in range(self._retries + 1):
             try:
-                found = self._read(call, self._http.send(self._request(call)), attempt)
+                answer = self._read(call, self._http.send(self._build_request(call)), attempt)
             except httpx.TransportError as error:
-                found = self._lost(error, attempt)
-            if not isinstance(found, float):
-                return found
-            time.sleep(found)
+                answer = self._handle(error, attempt)
+            if not isinstance(answer, float):
+                return answer
+            time.sleep(answer)
         raise AssertionError("unreachable")
 
     def wait(self, job: Job, every: float = 0.1) -> Job:
-        """The job once it is done or has failed."""
+        """Poll a job until it is done or has failed."""
         while job.status in {"waiting", "running"}:
             time.sleep(every)
             job = self.job(job.id)
         return job
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         self._http.close()
 
     def __enter__(self) -> Self:
@@ -194,44 +197,33 @@ class Client(_Api):
         self.close()
 
 
-class AsyncClient(_Api):
-    """`Client` for asyncio; the same arguments and methods."""
+class AsyncClient(_Api[httpx.AsyncClient, httpx.AsyncBaseTransport]):
+    """`Client` for asyncio, with the same arguments and methods."""
 
-    def __init__(
-        self,
-        address: str = "http://127.0.0.1:8000",
-        *,
-        key: str | None = None,
-        timeout: float = 30.0,
-        retries: int = 3,
-        transport: httpx.AsyncBaseTransport | None = None,
-    ) -> None:
-        self._http: httpx.AsyncClient = httpx.AsyncClient(
-            base_url=address, headers=_headers(key), timeout=timeout, transport=transport
-        )
-        self._retries = retries
+    def _open(self, **options: Any) -> httpx.AsyncClient:
+        return httpx.AsyncClient(**options)
 
     async def do(self, call: Call[T]) -> T:
         """Send a request and read its answer."""
         for attempt in range(self._retries + 1):
             try:
-                found = self._read(call, await self._http.send(self._request(call)), attempt)
+                answer = self._read(call, await self._http.send(self._build_request(call)), attempt)
             except httpx.TransportError as error:
-                found = self._lost(error, attempt)
-            if not isinstance(found, float):
-                return found
-            await asyncio.sleep(found)
+                answer = self._handle(error, attempt)
+            if not isinstance(answer, float):
+                return answer
+            await asyncio.sleep(answer)
         raise AssertionError("unreachable")
 
     async def wait(self, job: Job, every: float = 0.1) -> Job:
-        """The job once it is done or has failed."""
+        """Poll a job until it is done or has failed."""
         while job.status in {"waiting", "running"}:
             await asyncio.sleep(every)
             job = await self.job(job.id)
         return job
 
     async def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         await self._http.aclose()
 
     async def __aenter__(self) -> Self:
@@ -243,24 +235,20 @@ class AsyncClient(_Api):
         await self.close()
 
 
-def _pause(attempt: int) -> float:
-    return min(0.1 * 2.0**attempt, LONGEST_PAUSE)
+def _compute_pause(attempt: int) -> float:
+    return min(0.1 * 2.0**attempt, MAX_PAUSE)
 
 
-def _headers(key: str | None) -> dict[str, str]:
-    return {"Accept": requests.JSON} | ({} if key is None else {"Authorization": f"Bearer {key}"})
-
-
-def _problem(response: httpx.Response) -> Problem:
+def _read_problem(response: httpx.Response) -> Problem:
     try:
         return Problem.model_validate_json(response.content)
     except ValidationError:
-        # something between us and the service answered
+        # a proxy between client and service answered
         return Problem(
             type="about:blank",
             title=response.reason_phrase or "error",
             status=response.status_code,
-            detail=f"{response.url} answered {response.status_code} and no problem document.",
+            detail=f"{response.url} answered {response.status_code} without a problem document.",
             instance=response.url.path,
             request_id=response.headers.get("x-request-id", "-"),
         )

@@ -1,4 +1,4 @@
-"""Every request of the API, described once: what goes out, and what the answer is read as.
+"""The requests of the API: one function per endpoint, and how its answer is read.
 
 `limen.client` sends them. Arrays travel as raw float32 rows, references such as ``{"id": "7"}`` as JSON.
 """
@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from api_schemas.base import Schema
 from api_schemas.http.admin import ActivateModelResponse, ActivatePointResponse, History, Job, ModelList
-from api_schemas.http.binary_search import Found, read_found
+from api_schemas.http.binary_search import SearchArrays, read_search_arrays
 from api_schemas.http.decisions import (
     Info,
     MatchResponse,
@@ -43,7 +43,7 @@ JSON, OCTETS = "application/json", "application/octet-stream"
 
 @dataclass(frozen=True)
 class Call(Generic[T]):
-    """One request, and how the body of its answer is read."""
+    """A request, and the function that reads the body of its answer."""
 
     method: str
     path: str
@@ -75,7 +75,7 @@ def search(
 ) -> Call[SearchResponse]:
     """``POST /v1/search`` for rows [n, d] or references such as ``{"id": "7"}``."""
     options = {"exact": exact, "min_score": min_score, "rank_by": rank_by, "include": list(include)}
-    return _asked("/v1/search", SearchResponse.model_validate_json, JSON, queries, k, filter, options)
+    return _query("/v1/search", SearchResponse.model_validate_json, JSON, queries, k, filter, options)
 
 
 def search_arrays(
@@ -86,10 +86,10 @@ def search_arrays(
     exact: bool = False,
     min_score: float | None = None,
     rank_by: RankBy = "similarity",
-) -> Call[Found]:
-    """``POST /v1/search`` with a binary answer: the quickest way to many hits, without metadata."""
+) -> Call[SearchArrays]:
+    """``POST /v1/search`` with a binary answer: the fastest way to many hits, without metadata."""
     options: dict[str, Any] = {"exact": exact, "min_score": min_score, "rank_by": rank_by, "include": []}
-    return _asked("/v1/search", read_found, OCTETS, queries, k, filter, options)
+    return _query("/v1/search", read_search_arrays, OCTETS, queries, k, filter, options)
 
 
 def match(
@@ -99,9 +99,9 @@ def match(
     filter: Filter | None = None,  # noqa: A002
     aggregate: Aggregate | None = None,
 ) -> Call[MatchResponse]:
-    """``POST /v1/match`` for rows [n, d] or references; by the point's own ``aggregate`` unless given."""
+    """``POST /v1/match`` for rows [n, d] or references; ``aggregate`` is the point's own unless given."""
     options = {"aggregate": aggregate}
-    return _asked("/v1/match", MatchResponse.model_validate_json, JSON, queries, k, filter, options)
+    return _query("/v1/match", MatchResponse.model_validate_json, JSON, queries, k, filter, options)
 
 
 def verify(pairs: Iterable[tuple[Reference, Reference]]) -> Call[VerifyResponse]:
@@ -112,11 +112,12 @@ def verify(pairs: Iterable[tuple[Reference, Reference]]) -> Call[VerifyResponse]
 def embeddings(inputs: Sequence[Any]) -> Call[Float32s]:
     """``POST /v1/embeddings``: float32 [n, d] unit rows."""
 
-    def rows(content: bytes) -> Float32s:
+    def read_rows(content: bytes) -> Float32s:
         return np.frombuffer(content, dtype="<f4").reshape(len(inputs), -1).astype(np.float32)
 
     headers = {"Accept": OCTETS, "Content-Type": JSON}
-    return Call("POST", "/v1/embeddings", rows, headers=headers, content=_json({"input": list(inputs)}))
+    content = _write_json({"input": list(inputs)})
+    return Call("POST", "/v1/embeddings", read_rows, headers=headers, content=content)
 
 
 def upsert(items: Sequence[dict[str, Any]], model_hash: str | None = None) -> Call[UpsertResponse]:
@@ -130,12 +131,12 @@ def item(item_id: str) -> Call[Item]:
 
 
 def items(cursor: str | None = None, limit: int = 100) -> Call[ItemPage]:
-    """``GET /v1/items``: one page; go on with its ``next_cursor``."""
+    """``GET /v1/items``: one page; its ``next_cursor`` is the ``cursor`` of the next."""
     return _get("/v1/items", ItemPage, cursor=cursor, limit=limit)
 
 
 def delete(item_id: str, *, rebuild: bool = False) -> Call[DeleteResponse]:
-    """``DELETE /v1/items/{id}``; with ``rebuild`` a job makes the index's files forget too."""
+    """``DELETE /v1/items/{id}``; with ``rebuild`` a job removes it from the index files too."""
     path = f"/v1/items/{quote(item_id)}"
     return Call("DELETE", path, DeleteResponse.model_validate_json, {"rebuild": rebuild})
 
@@ -154,9 +155,9 @@ def delete_items(
 def feedback(
     *, same: bool, decision_id: str | None = None, a: Reference | None = None, b: Reference | None = None
 ) -> Call[FeedbackResponse]:
-    """``POST /v1/feedback``: the truth about a decision or a pair."""
-    about = {"a": a, "b": b} if decision_id is None else {"decision_id": decision_id}
-    return _send("POST", "/v1/feedback", FeedbackResponse, about | {"same": same})
+    """``POST /v1/feedback``: ground truth for a decision or a pair."""
+    subject = {"a": a, "b": b} if decision_id is None else {"decision_id": decision_id}
+    return _send("POST", "/v1/feedback", FeedbackResponse, subject | {"same": same})
 
 
 def operating_points() -> Call[OperatingPointList]:
@@ -180,7 +181,7 @@ def models() -> Call[ModelList]:
 
 
 def load_model(version: str) -> Call[Job]:
-    """``POST /v1/models``: loads a bundle behind; `wait` for the job."""
+    """``POST /v1/models``: loads a bundle in the background; `wait` for the job."""
     return _send("POST", "/v1/models", Job, {"version": version})
 
 
@@ -196,7 +197,7 @@ def consistency(source: Source = "holdout") -> Call[Report]:
 
 
 def compute_report(source: Literal["gallery", "feedback"] = "gallery") -> Call[Job]:
-    """``POST /v1/reports/consistency``: a job; `wait` for it and read `consistency`."""
+    """``POST /v1/reports/consistency``: starts a job; `wait` for it, then read `consistency`."""
     return Call("POST", "/v1/reports/consistency", Job.model_validate_json, {"source": source})
 
 
@@ -211,17 +212,18 @@ def job(job_id: str) -> Call[Job]:
 
 
 def _get(path: str, answer: type[S], **params: Any) -> Call[S]:
-    given = {name: value for name, value in params.items() if value is not None}
-    return Call("GET", path, answer.model_validate_json, given)
+    return Call("GET", path, answer.model_validate_json, _drop_none(params))
 
 
 def _send(method: str, path: str, answer: type[S], body: object = None) -> Call[S]:
     if body is None:
         return Call(method, path, answer.model_validate_json)
-    return Call(method, path, answer.model_validate_json, headers={"Content-Type": JSON}, content=_json(body))
+    return Call(
+        method, path, answer.model_validate_json, headers={"Content-Type": JSON}, content=_write_json(body)
+    )
 
 
-def _asked(
+def _query(
     path: str,
     read: Callable[[bytes], T],
     accept: str,
@@ -230,18 +232,22 @@ def _asked(
     condition: Filter | None,
     options: dict[str, Any],
 ) -> Call[T]:
-    given = {"k": k, "filter": condition, **options}
-    given = {name: value for name, value in given.items() if value is not None}
-    if isinstance(queries, Sequence) and all(isinstance(one, dict) for one in queries):
-        headers = {"Accept": accept, "Content-Type": JSON}
-        return Call("POST", path, read, headers=headers, content=_json({"queries": list(queries), **given}))
+    """A search or match: references as JSON, rows [n, d] as raw float32 with options in the query string."""
+    options = _drop_none({"k": k, "filter": condition, **options})
+    if isinstance(queries, Sequence) and all(isinstance(query, dict) for query in queries):
+        content = _write_json({"queries": list(queries), **options})
+        return Call("POST", path, read, headers={"Accept": accept, "Content-Type": JSON}, content=content)
     rows = np.ascontiguousarray(np.atleast_2d(np.asarray(queries, dtype="<f4")))
-    if "filter" in given:
-        given["filter"] = _json(given["filter"]).decode()
-    if "include" in given:
-        given["include"] = ",".join(given["include"])
-    return Call("POST", path, read, given, {"Accept": accept, "Content-Type": OCTETS}, rows.tobytes())
+    if "filter" in options:
+        options["filter"] = _write_json(options["filter"]).decode()
+    if "include" in options:
+        options["include"] = ",".join(options["include"])
+    return Call("POST", path, read, options, {"Accept": accept, "Content-Type": OCTETS}, rows.tobytes())
 
 
-def _json(body: object) -> bytes:
+def _drop_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _write_json(body: object) -> bytes:
     return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)

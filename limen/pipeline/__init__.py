@@ -1,1 +1,1 @@
-"""From a run or an embeddings file to a report or a bundle."""
+"""From a run or embeddings to a bundle: the steps that several commands share."""

@@ -1,4 +1,4 @@
-"""Keys: who may read, write and administer. Stored as hashes, compared in constant time."""
+"""API keys with the scopes read, write and admin: stored as hashes, compared in constant time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from fastapi import Request
+from fastapi import Depends, Request
 from pydantic import Field
 
 from api_schemas.base import SCHEMA_VERSION, Schema
@@ -19,8 +19,7 @@ from common.errors import InputError
 from service.errors.problems import FORBIDDEN, UNAUTHENTICATED, ServiceProblem
 
 Scope = Literal["read", "write", "admin"]
-# a wider scope holds the narrower ones
-_HOLDS: dict[Scope, frozenset[Scope]] = {
+_INCLUDED: dict[Scope, frozenset[Scope]] = {
     "read": frozenset({"read"}),
     "write": frozenset({"read", "write"}),
     "admin": frozenset({"read", "write", "admin"}),
@@ -29,7 +28,7 @@ PREFIX = "limen_"
 
 
 class Key(Schema):
-    """A key as it is stored: its name, scope and SHA-256, never the key."""
+    """A stored key: name, scope and SHA-256, never the secret."""
 
     name: str = Field(min_length=1)
     scope: Scope
@@ -38,24 +37,24 @@ class Key(Schema):
 
 
 class KeyFile(Schema):
-    """``keys.json``: several keys of one name stand beside each other while one is rotated."""
+    """``keys.json``. Several keys may have one name, so that a key can be rotated."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     keys: list[Key]
 
 
 def create_key(file: Path, name: str, scope: Scope) -> str:
-    """Add a key to the file (mode 600) and return it; it cannot be read back later."""
+    """Add a key to the file (mode 600) and return its secret, which cannot be read back later."""
     known = KeyFile.load(file).keys if file.exists() else []
     secret = PREFIX + secrets.token_urlsafe(32)
-    added = Key(name=name, scope=scope, sha256=_hash(secret), created_at=datetime.now(UTC))
+    added = Key(name=name, scope=scope, sha256=_hash_secret(secret), created_at=datetime.now(UTC))
     KeyFile(keys=[*known, added]).save(file)
     file.chmod(0o600)
     return secret
 
 
 def revoke_keys(file: Path, name: str) -> int:
-    """Remove all keys of a name; returns how many; raises InputError when there are none."""
+    """Remove all keys of a name and return how many; raises InputError if there are none."""
     known = KeyFile.load(file).keys
     kept = [key for key in known if key.name != name]
     if len(kept) == len(known):
@@ -68,7 +67,7 @@ def revoke_keys(file: Path, name: str) -> int:
 
 
 class KeyRing:
-    """The keys of a file, read again when the file changes, so that rotation needs no restart."""
+    """The keys of a file; the file is read again when it changes, so that rotation needs no restart."""
 
     def __init__(self, file: Path | None) -> None:
         self._file = file
@@ -79,63 +78,68 @@ class KeyRing:
 
     @property
     def open_to_all(self) -> bool:
-        """No keys are configured; the service then listens on loopback alone."""
+        """Whether no keys are configured; the service then listens on loopback only."""
         return self._file is None
 
     def find(self, secret: str) -> Key | None:
         """The key of this secret; every stored hash is compared, whether one matched or not."""
         self._refresh()
-        given = _hash(secret)
-        found: Key | None = None
+        given = _hash_secret(secret)
+        matching: Key | None = None
         for key in self._keys:
             if hmac.compare_digest(key.sha256, given):
-                found = key
-        return found
+                matching = key
+        return matching
 
     def _refresh(self) -> None:
         assert self._file is not None
         try:
             stamp = self._file.stat().st_mtime_ns
         except OSError:
-            # a file that vanished ends every key: closed, not open
+            # a file that vanished revokes every key
             self._keys, self._stamp = [], 0
             return
         if stamp != self._stamp:
             self._keys, self._stamp = KeyFile.load(self._file).keys, stamp
 
 
-def allow(request: Request, scope: Scope) -> None:
-    """Let a request pass whose key holds the scope; raises the problem that says what is missing."""
+def check_key(request: Request, scope: Scope) -> None:
+    """Raises a problem unless the request's key has the scope."""
     keyring: KeyRing = request.app.state.keyring
     if keyring.open_to_all:
         request.state.actor = "anyone"
         return
-    secret = _secret(request)
+    secret = _read_secret(request)
     key = keyring.find(secret) if secret else None
     if key is None:
         raise ServiceProblem(
             UNAUTHENTICATED,
-            "This needs a key that the service knows: send Authorization: Bearer <key>.",
+            "A valid key is needed: send Authorization: Bearer <key>.",
             headers={"WWW-Authenticate": "Basic" if request.url.path == "/dashboard" else "Bearer"},
         )
     request.state.actor = key.name
-    if scope not in _HOLDS[key.scope]:
+    if scope not in _INCLUDED[key.scope]:
         raise ServiceProblem(
             FORBIDDEN, f"The key '{key.name}' has the scope {key.scope}; this needs {scope}."
         )
 
 
-def requires(scope: Scope) -> Callable[[Request], Awaitable[None]]:
-    """A dependency that lets a request pass whose key holds the scope."""
+def require_scope(scope: Scope) -> Callable[[Request], Awaitable[None]]:
+    """A dependency that raises a problem unless the request's key has the scope."""
 
     async def check(request: Request) -> None:
-        allow(request, scope)
+        check_key(request, scope)
 
     return check
 
 
-def _secret(request: Request) -> str:
-    """The key of a request: a bearer token, or for reading the password that a browser asks for."""
+NEEDS_READ = [Depends(require_scope("read"))]
+NEEDS_WRITE = [Depends(require_scope("write"))]
+NEEDS_ADMIN = [Depends(require_scope("admin"))]
+
+
+def _read_secret(request: Request) -> str:
+    """The secret of a request: a bearer token, or for GET the password that a browser asks for."""
     scheme, _, rest = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return rest.strip()
@@ -148,5 +152,5 @@ def _secret(request: Request) -> str:
     return ""
 
 
-def _hash(secret: str) -> str:
+def _hash_secret(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()

@@ -1,4 +1,4 @@
-"""Decision ids: signed tokens that carry what feedback needs, so that a decision writes nothing."""
+"""Decision ids: signed tokens that carry what feedback needs, so that nothing is stored per decision."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
-from time import time
 
 import orjson
 
@@ -18,13 +17,13 @@ from service.errors.problems import INVALID_INPUT, ServiceProblem
 
 KEY_FILE = "decision.key"
 _SIGNATURE_BYTES = 16
-# an id longer than this is left out of the token: an answer must not grow with its question
+# longer item ids are left out of the token, so that its size is bounded
 _LONGEST_ID = 128
 
 
 @dataclass(frozen=True)
 class SignedDecision:
-    """What was decided, when and by which point; ``a`` and ``b`` are item ids where there are any."""
+    """The content of a token: what was decided, when, by which point, about which items."""
 
     endpoint: str
     at: float
@@ -37,16 +36,16 @@ class SignedDecision:
 
 
 class DecisionSigner:
-    """Signs decisions with HMAC-SHA256 and reads them back."""
+    """Signs decisions with HMAC-SHA256, and reads and verifies them."""
 
     def __init__(self, key: bytes) -> None:
         self._key = key
 
     @classmethod
     def open(cls, data: Path | None) -> DecisionSigner:
-        """With the key of the data folder, made on first use; without a folder a key of this process."""
+        """With the key of the data folder, created on first use; without a folder a key of this process."""
         if data is None:
-            # several workers of one service share the key through their environment
+            # the workers of one service share the key through their environment
             shared = os.environ.get("LIMEN_DECISION_KEY", "")
             return cls(bytes.fromhex(shared) if shared else secrets.token_bytes(32))
         file = data / KEY_FILE
@@ -56,8 +55,7 @@ class DecisionSigner:
         return cls(file.read_bytes())
 
     def sign(self, decision: SignedDecision) -> str:
-        """The decision as a token of some 200 characters."""
-        short = [_short(decision.a), _short(decision.b)]
+        """The decision as a token of about 200 characters."""
         content = orjson.dumps(
             [
                 decision.endpoint,
@@ -66,35 +64,31 @@ class DecisionSigner:
                 decision.operating_point,
                 decision.decision,
                 decision.score,
-                *short,
+                *(_drop_long_id(item_id) for item_id in (decision.a, decision.b)),
             ]
         )
         signature = hmac.digest(self._key, content, "sha256")[:_SIGNATURE_BYTES]
         return base64.urlsafe_b64encode(signature + content).rstrip(b"=").decode()
 
     def read(self, token: str) -> SignedDecision:
-        """The decision of a token; raises ServiceProblem for one this service did not sign."""
+        """The decision of a token; raises ServiceProblem for one that this service did not sign."""
         try:
             raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
         except (binascii.Error, ValueError):
-            raise _foreign() from None
+            raise _build_unsigned() from None
         signature, content = raw[:_SIGNATURE_BYTES], raw[_SIGNATURE_BYTES:]
         expected = hmac.digest(self._key, content, "sha256")[:_SIGNATURE_BYTES]
         if not hmac.compare_digest(signature, expected):
-            raise _foreign()
+            raise _build_unsigned()
         return SignedDecision(*orjson.loads(content))
 
 
-def now() -> float:
-    """Seconds since 1970, as decisions are stamped."""
-    return time()
-
-
-def _short(item_id: str | None) -> str | None:
+def _drop_long_id(item_id: str | None) -> str | None:
     return item_id if item_id is not None and len(item_id) <= _LONGEST_ID else None
 
 
-def _foreign() -> ServiceProblem:
+def _build_unsigned() -> ServiceProblem:
     return ServiceProblem(
-        INVALID_INPUT, "decision_id was not signed by this service (without --data ids end with the process)."
+        INVALID_INPUT,
+        "decision_id was not signed by this service (without --data, ids are valid until the process ends).",
     )

@@ -1,1 +1,1 @@
-"""Problem documents (RFC 9457) and the words of validation errors."""
+"""Problem documents (RFC 9457) and the sentences of validation errors."""

@@ -1,4 +1,4 @@
-"""What is wrong with a body, in words that say what to send instead."""
+"""Sentences for validation errors: what to send instead of what pydantic found wrong."""
 
 from __future__ import annotations
 
@@ -8,33 +8,29 @@ from typing import Any
 from api_schemas.http.problem import FieldProblem
 
 SHOWN = 10
-_NUMBER, _WHOLE, _TRUTH, _OBJECT = (
-    "send a number",
-    "send a whole number",
-    "send true or false",
-    "send an object",
-)
-# by pydantic's types of error; {names} come from the error's context
+_NUMBER, _INTEGER, _BOOLEAN = "send a number", "send a whole number", "send true or false"
+_LIST, _OBJECT = "send a list", "send an object"
+# by pydantic's error type; {names} come from the error's context
 _SENTENCES = {
-    "missing": "this is needed",
-    "missing_argument": "this is needed",
-    "extra_forbidden": "nothing of this name is taken here; correct the name or leave it out",
+    "missing": "this field is required",
+    "missing_argument": "this field is required",
+    "extra_forbidden": "unknown field; correct its name or leave it out",
     "string_type": "send text",
-    "string_unicode": "send text in UTF-8",
+    "string_unicode": "send text that is valid UTF-8",
     "string_too_short": "send at least {min_length} character(s)",
     "string_too_long": "send at most {max_length} characters",
     "string_pattern_mismatch": "send text of the form {pattern}",
-    "int_type": _WHOLE,
-    "int_parsing": _WHOLE,
+    "int_type": _INTEGER,
+    "int_parsing": _INTEGER,
     "int_parsing_size": "send a smaller whole number",
-    "int_from_float": _WHOLE,
+    "int_from_float": _INTEGER,
     "float_type": _NUMBER,
     "float_parsing": _NUMBER,
     "finite_number": "send a finite number; NaN and infinity cannot be used",
-    "bool_type": _TRUTH,
-    "bool_parsing": _TRUTH,
-    "list_type": "send a list",
-    "tuple_type": "send a list",
+    "bool_type": _BOOLEAN,
+    "bool_parsing": _BOOLEAN,
+    "list_type": _LIST,
+    "tuple_type": _LIST,
     "dict_type": _OBJECT,
     "model_type": _OBJECT,
     "model_attributes_type": _OBJECT,
@@ -51,31 +47,31 @@ _SENTENCES = {
 
 
 def build_field_problems(errors: Iterable[Mapping[str, Any]]) -> list[FieldProblem]:
-    """The first ten fields that pydantic found wrong; what a field might be instead is joined by "or"."""
-    found: dict[str, list[str]] = {}
-    for one in errors:
-        sentences = found.setdefault(_path(one["loc"]), [])
-        sentence = _sentence(one)
+    """The first ten fields that pydantic refused; alternatives for a field are joined by "or"."""
+    sentences_of: dict[str, list[str]] = {}
+    for error in errors:
+        sentences = sentences_of.setdefault(_join_path(error["loc"]), [])
+        sentence = _write_sentence(error)
         if sentence not in sentences:
             sentences.append(sentence)
     return [
         FieldProblem(path=path, message=", or ".join(sentences))
-        for path, sentences in list(found.items())[:SHOWN]
+        for path, sentences in list(sentences_of.items())[:SHOWN]
     ]
 
 
-def _sentence(error: Mapping[str, Any]) -> str:
+def _write_sentence(error: Mapping[str, Any]) -> str:
     template = _SENTENCES.get(error["type"])
     if template is None:
-        # our own validators speak for themselves
+        # the message of one of our own validators
         return str(error["msg"]).removeprefix("Value error, ")
     return template.format_map(error.get("ctx", {}))
 
 
-def _path(places: Iterable[str | int]) -> str:
+def _join_path(parts: Iterable[str | int]) -> str:
     """A dotted path without pydantic's names for the members of a union."""
-    return ".".join(str(one) for one in places if not _names_a_type(one)) or "(body)"
+    return ".".join(str(part) for part in parts if not _names_type(part)) or "(body)"
 
 
-def _names_a_type(place: str | int) -> bool:
-    return isinstance(place, str) and (place in {"str", "float", "int", "bool"} or place.startswith("list["))
+def _names_type(part: str | int) -> bool:
+    return isinstance(part, str) and (part in {"str", "float", "int", "bool"} or part.startswith("list["))

@@ -1,1 +1,1 @@
-"""Requests and responses: bodies, middleware, OpenAPI, fast routes."""
+"""Middleware, request bodies, query resolution, fast routes, the OpenAPI document."""

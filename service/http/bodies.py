@@ -1,4 +1,4 @@
-"""Request bodies: JSON checked by its model, or raw float32 rows; and answers written by orjson."""
+"""Reading request bodies (validated JSON or raw float32 rows) and writing JSON responses."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from service.errors.problems import (
     ServiceProblem,
 )
 
-OCTETS = "application/octet-stream"
+JSON, OCTETS = "application/json", "application/octet-stream"
 B = TypeVar("B", bound=Schema)
 
 
 async def read_body(request: Request) -> bytes:
-    """The whole body; its size is bounded by the envelope, its time by the deadline."""
+    """The whole body; the middleware bounds its size, the deadline its duration."""
     deadline: float = request.app.state.settings.deadline
     parts: list[bytes] = []
     more = True
@@ -44,28 +44,33 @@ async def read_body(request: Request) -> bytes:
         raise ServiceProblem(BODY_TIMEOUT, f"The body did not arrive within {deadline:g} s.") from None
 
 
-def media_type(request: Request) -> str:
-    """The body's type without its parameters, in lower case."""
+def get_media_type(request: Request) -> str:
+    """The media type of the body without its parameters, in lower case."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
+def accepts_octets(request: Request) -> bool:
+    """Whether the client asks for a binary answer."""
+    return OCTETS in request.headers.get("accept", "")
+
+
 def build_body_reader(model: type[B]) -> Callable[[Request], Awaitable[B]]:
-    """A dependency that reads a body of this model, straight from bytes to checked values."""
+    """A dependency that reads a JSON body of this model, straight from bytes to validated values."""
     adapter = TypeAdapter(model)
 
     async def read(request: Request) -> B:
-        if media_type(request) != "application/json":
+        if get_media_type(request) != JSON:
             raise ServiceProblem(
                 UNSUPPORTED_MEDIA_TYPE,
-                f"Content-Type is '{media_type(request)}'; this endpoint takes application/json.",
+                f"Content-Type is '{get_media_type(request)}'; this endpoint takes {JSON}.",
             )
-        return parsed(adapter, await read_body(request))
+        return parse_json(adapter, await read_body(request))
 
     return read
 
 
-def parsed(adapter: TypeAdapter[B], body: bytes) -> B:
-    """A checked body from JSON bytes; raises the problem that says what is wrong with it."""
+def parse_json(adapter: TypeAdapter[B], body: bytes) -> B:
+    """Validated values from JSON bytes; raises a problem that names the offending fields."""
     try:
         return adapter.validate_json(body)
     except ValidationError as error:
@@ -75,28 +80,27 @@ def parsed(adapter: TypeAdapter[B], body: bytes) -> B:
 
 
 def parse_float32_rows(body: bytes, dimension: int) -> Float32s:
-    """Raw little-endian float32 rows [n, dimension] of a body; they are checked later, with all others."""
-    row = 4 * dimension
-    if not body or len(body) % row:
+    """Raw little-endian float32 rows [n, dimension] of a body; the search validates their values."""
+    row_bytes = 4 * dimension
+    if not body or len(body) % row_bytes:
         raise ServiceProblem(
             WRONG_DIMENSION,
             f"The body has {len(body)} bytes; it must hold whole rows of {dimension} little-endian float32 "
-            f"({row} bytes each), at least one.",
+            f"({row_bytes} bytes each), at least one.",
         )
     return np.frombuffer(body, dtype="<f4").reshape(-1, dimension).astype(np.float32, copy=False)
 
 
-def write_json_response(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """An answer by orjson; models, numpy arrays and scalars inside are fine."""
+def write_json_response(content: Any, status: int = 200) -> Response:
+    """A JSON response, written by orjson; it may hold models, numpy arrays and numpy scalars."""
     return Response(
-        orjson.dumps(content, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY),
+        orjson.dumps(content, default=_dump_model, option=orjson.OPT_SERIALIZE_NUMPY),
         status_code=status,
-        media_type="application/json",
-        headers=headers,
+        media_type=JSON,
     )
 
 
-def _plain(value: object) -> object:
+def _dump_model(value: object) -> object:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     raise TypeError(type(value).__name__)

@@ -1,4 +1,4 @@
-"""Routes whose endpoint reads its request itself, reached by one look at a table."""
+"""Routes without FastAPI's overhead: found in one table, with an endpoint that reads its own request."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ Endpoint = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 class FastRoute(APIRoute):
-    """A route without FastAPI's dependency machinery.
+    """A route without FastAPI's dependency injection.
 
-    The endpoint takes the request alone and asks for the key by itself (`service.security.allow`);
-    dependencies of its router do not run.
+    The endpoint takes the request alone and checks the key itself (`check_key`); dependencies of its router
+    do not run.
     """
 
     def get_route_handler(self) -> Endpoint:
-        """The endpoint as it is."""
+        """The endpoint itself."""
         handler: Endpoint = self.endpoint
         return handler
 
 
 class FastRoutes:
-    """Answers direct routes by their method and path, and leaves everything else to the app.
+    """ASGI app that dispatches fast routes by method and path, and passes everything else to FastAPI.
 
     FastAPI has seven layers around its routers and asks one router after the other, which takes as long
-    as a small search. The app has the direct routes as well: it describes them, and refuses other methods.
+    as a small search. It has the fast routes as well: it describes them, and refuses other methods.
     """
 
     def __init__(self, app: ASGIApp, routers: Iterable[APIRouter]) -> None:

@@ -1,7 +1,7 @@
-"""What surrounds every request: id, limits on body and load, security headers, metrics, one log line.
+"""The middleware around every request: id, limits on body and load, security headers, metrics, one log line.
 
-Plain ASGI: a request passes through one object instead of five, which is a large part of what a
-small request costs.
+Plain ASGI: a request passes through one object instead of five, which is a large part of the cost of a
+small request.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from service.errors.problems import BODY_TOO_LARGE, INTERNAL, ServiceProblem, wr
 from service.runtime.admission_queue import AdmissionQueue
 from service.runtime.malloc_trim import LARGE, trim_heap
 from service.telemetry import logs
-from service.telemetry.prometheus import answered, rejected
+from service.telemetry.prometheus import count_rejection, observe_response
 
-_GOOD_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_VALID_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -36,111 +36,104 @@ SECURITY_HEADERS = [
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
-# as web servers log it; nobody is there to be answered
-CLIENT_LEFT = 499
+# as web servers log it; nobody receives an answer
+CLIENT_CLOSED_REQUEST = 499
 NO_STORE = (b"cache-control", b"no-store")
-# what many clients ask at once; writes and administration go through as long as there are turns
-PACED = frozenset({"/v1/search", "/v1/match"})
+# many clients ask these at once; writes and administration need a free slot alone
+LOAD_CHECKED_PATHS = frozenset({"/v1/search", "/v1/match"})
 
 
 class RequestMiddleware:
-    """Wraps the app; ``/v1/`` requests pass the gate, health, metrics and pages do not.
+    """Wraps the app. ``/v1/`` requests pass the admission queue; health, metrics and pages do not.
 
-    ``admit`` raises the problem ``overloaded`` for a search or match that would have to wait too long: before
-    its body is read, so that sending it away costs little.
+    ``check_load`` raises the problem ``overloaded`` for a search or match that would have to wait too long:
+    before its body is read, so that refusing it costs little.
     """
 
     def __init__(
-        self, app: ASGIApp, max_body_bytes: int, gate: AdmissionQueue, admit: Callable[[], None]
+        self, app: ASGIApp, max_body_bytes: int, queue: AdmissionQueue, check_load: Callable[[], None]
     ) -> None:
-        self._app = app
-        self._admit = admit
-        self._max_body_bytes = max_body_bytes
-        self._gate = gate
-        self._tidying: asyncio.Task[None] | None = None
+        self.app = app
+        self.max_body_bytes = max_body_bytes
+        self.queue = queue
+        self.check_load = check_load
+        self._trimming: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = _Exchange(self._app, self._gate, self._admit, self._max_body_bytes, scope, receive, send)
+        exchange = _Exchange(self, scope, receive, send)
         await exchange.run()
-        if exchange.received > LARGE:
-            self._tidy()
-
-    def _tidy(self) -> None:
-        """Give memory back once the exchange and all it held are gone."""
-        if self._tidying is None or self._tidying.done():
-            self._tidying = asyncio.create_task(trim_heap())
+        if exchange.received > LARGE and (self._trimming is None or self._trimming.done()):
+            # a task of its own: the body is freed once the exchange is gone
+            self._trimming = asyncio.create_task(trim_heap())
 
 
 class _Exchange:
-    """One request and its answer."""
+    """One request and its response."""
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        gate: AdmissionQueue,
-        admit: Callable[[], None],
-        max_body_bytes: int,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-    ) -> None:
-        self._app, self._gate, self._admit, self._limit = app, gate, admit, max_body_bytes
+    def __init__(self, outer: RequestMiddleware, scope: Scope, receive: Receive, send: Send) -> None:
+        self._outer = outer
         self._scope, self._receive, self._send = scope, receive, send
         self.received = 0
         self._status = 0
         self._complete = False
         self._headers = dict(scope["headers"])
         given = self._headers.get(b"x-request-id", b"")
-        self._id = given if _GOOD_ID.fullmatch(given) else secrets.token_hex(8).encode()
+        self._id = given if _VALID_ID.fullmatch(given) else secrets.token_hex(8).encode()
         scope.setdefault("state", {})["request_id"] = self._id.decode()
 
     async def run(self) -> None:
+        """Check the limits, have the app answer, and record the outcome."""
         start = perf_counter()
+        path = self._scope["path"]
         try:
-            self._refuse_announced_body()
-            if self._scope["path"] in PACED:
-                self._admit()
-            if self._scope["path"].startswith("/v1/"):
-                async with self._gate:
-                    await self._app(self._scope, self._counted_receive, self._dressed_send)
+            self._check_announced_length()
+            if path in LOAD_CHECKED_PATHS:
+                self._outer.check_load()
+            if path.startswith("/v1/"):
+                async with self._outer.queue:
+                    await self._call_app()
             else:
-                await self._app(self._scope, self._counted_receive, self._dressed_send)
+                await self._call_app()
         except ServiceProblem as problem:
-            await self._answer(problem)
+            await self._send_problem(problem)
         except ClientDisconnect:
-            self._status = self._status or CLIENT_LEFT
+            self._status = self._status or CLIENT_CLOSED_REQUEST
         except Exception:
             logs.LOGGER.exception("request failed", extra={"fields": {"request_id": self._id.decode()}})
             if self._complete:
                 return
             if self._status:
                 raise
-            await self._answer(
+            await self._send_problem(
                 ServiceProblem(INTERNAL, "The request failed; the log has it under this request_id.")
             )
         finally:
             self._record(perf_counter() - start)
 
-    def _refuse_announced_body(self) -> None:
-        announced = self._headers.get(b"content-length", b"0")
-        if not announced.isdigit() or int(announced) > self._limit:
-            raise self._too_large()
+    async def _call_app(self) -> None:
+        await self._outer.app(self._scope, self._receive_counted, self._send_with_headers)
 
-    def _too_large(self) -> ServiceProblem:
+    def _check_announced_length(self) -> None:
+        announced = self._headers.get(b"content-length", b"0")
+        if not announced.isdigit() or int(announced) > self._outer.max_body_bytes:
+            raise self._build_too_large()
+
+    def _build_too_large(self) -> ServiceProblem:
         return ServiceProblem(
             BODY_TOO_LARGE,
-            f"The body may have {self._limit} bytes (LIMEN_MAX_BODY_BYTES); send fewer rows at once.",
+            f"The body may have {self._outer.max_body_bytes} bytes (LIMEN_MAX_BODY_BYTES); "
+            "send fewer rows at once.",
         )
 
-    async def _counted_receive(self) -> Message:
+    async def _receive_counted(self) -> Message:
         message = await self._receive()
         if message["type"] == "http.request":
             self.received += len(message.get("body", b""))
-            if self.received > self._limit:
-                raise self._too_large()
+            if self.received > self._outer.max_body_bytes:
+                raise self._build_too_large()
         return message
 
-    async def _dressed_send(self, message: Message) -> None:
+    async def _send_with_headers(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._status = message["status"]
             headers = message["headers"] = list(message.get("headers", []))
@@ -152,7 +145,7 @@ class _Exchange:
             self._complete = True
         await self._send(message)
 
-    async def _answer(self, problem: ServiceProblem) -> None:
+    async def _send_problem(self, problem: ServiceProblem) -> None:
         self._scope["state"]["problem"] = problem.kind.slug
         body = write_problem(
             problem.kind, problem.detail, self._scope["path"], self._id.decode(), problem.errors
@@ -162,18 +155,19 @@ class _Exchange:
             (b"content-length", str(len(body)).encode()),
             *((name.lower().encode(), value.encode()) for name, value in problem.headers.items()),
         ]
-        await self._dressed_send(
+        await self._send_with_headers(
             {"type": "http.response.start", "status": problem.kind.status, "headers": headers}
         )
-        await self._dressed_send({"type": "http.response.body", "body": body})
+        await self._send_with_headers({"type": "http.response.body", "body": body})
 
     def _record(self, seconds: float) -> None:
+        """Update the metrics, and write the request's log line."""
         route = getattr(self._scope.get("route"), "path", "(none)")
-        answered(route, self._status, seconds)
+        observe_response(route, self._status, seconds)
         slug = self._scope["state"].get("problem")
         if slug is not None:
-            rejected(slug)
-        if logs.wants_requests():
+            count_rejection(slug)
+        if logs.logs_requests():
             fields: dict[str, Any] = {
                 "request_id": self._id.decode(),
                 "method": self._scope["method"],
@@ -183,4 +177,4 @@ class _Exchange:
             }
             if slug is not None:
                 fields["problem"] = slug
-            logs.request(fields)
+            logs.log_request(fields)

@@ -1,4 +1,4 @@
-"""The OpenAPI document: request bodies, problems and examples that FastAPI cannot see for itself."""
+"""The OpenAPI document: request bodies, problems and examples that FastAPI cannot derive itself."""
 
 from __future__ import annotations
 
@@ -10,86 +10,84 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from api_schemas.http.problem import PROBLEM_MEDIA_TYPE, Problem
-from service.http.bodies import OCTETS
+from service.http.bodies import JSON, OCTETS
 
 REFERENCE = "#/components/schemas/{model}"
-_BODIES: set[type[BaseModel]] = set()
+_body_models: set[type[BaseModel]] = set()
+_MEANING = {
+    400: "The request cannot be read.",
+    401: "A key is needed.",
+    403: "The key does not allow this.",
+    404: "Not found.",
+    408: "The body did not arrive in time.",
+    409: "Not possible in the current state: no operating point, read-only, or another model.",
+    413: "The body is too large.",
+    415: "The media type of the body is not supported.",
+    422: "A field cannot be used; `errors` names it.",
+    429: "Overloaded: try again after `Retry-After` seconds.",
+    503: "Not ready, or the deadline passed.",
+}
+READ_STATUSES = (401, 403, 429, 503)
+BODY_STATUSES = (400, 401, 403, 408, 413, 415, 422, 429, 503)
 
 
-def takes(model: type[BaseModel], examples: dict[str, Any], raw_rows: bool = False) -> dict[str, Any]:
+def describe_body(model: type[BaseModel], examples: dict[str, Any], raw_rows: bool = False) -> dict[str, Any]:
     """``openapi_extra`` of an endpoint that reads its body itself."""
-    _BODIES.add(model)
+    _body_models.add(model)
     content: dict[str, Any] = {
-        "application/json": {
+        JSON: {
             "schema": {"$ref": REFERENCE.format(model=model.__name__)},
             "examples": {name: {"value": value} for name, value in examples.items()},
         }
     }
     if raw_rows:
-        content[OCTETS] = {
-            "schema": {
-                "type": "string",
-                "format": "binary",
-                "description": "Little-endian float32 rows; options go into the query string.",
-            }
-        }
+        content |= describe_octets("Little-endian float32 rows; options go into the query string.")
     return {"requestBody": {"required": True, "content": content}}
 
 
-def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """``responses`` of an endpoint: the statuses it may answer with as problem documents."""
+def describe_octets(description: str) -> dict[str, Any]:
+    """``content`` of a binary body or answer."""
+    return {OCTETS: {"schema": {"type": "string", "format": "binary", "description": description}}}
+
+
+def describe_problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """``responses`` of an endpoint: the statuses that it answers with a problem document."""
     content = {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": REFERENCE.format(model="Problem")}}}
     return {status: {"description": _MEANING[status], "content": content} for status in statuses}
 
 
-_MEANING = {
-    400: "The request cannot be read.",
-    401: "A key is needed.",
-    403: "The key does not allow this.",
-    404: "Nothing is here.",
-    408: "The body did not arrive in time.",
-    409: "Not possible in this state: no operating point, read-only, or another model.",
-    413: "The body is too large.",
-    415: "The body has a type that is not taken here.",
-    422: "A field cannot be used; `errors` names it.",
-    429: "At the limit of load: try again after `Retry-After` seconds.",
-    503: "Not ready, or the deadline passed.",
-}
-READING = (401, 403, 429, 503)
-BODY = (400, 401, 403, 408, 413, 415, 422, 429, 503)
-
-
-def document(app: FastAPI) -> dict[str, Any]:
-    """The document, made once."""
+def build_openapi(app: FastAPI) -> dict[str, Any]:
+    """The document of an app, built once."""
     if app.openapi_schema is None:
-        made = get_openapi(
+        document = get_openapi(
             title=app.title,
             version=app.version,
             description=app.description,
             routes=app.routes,
             tags=app.openapi_tags,
         )
-        components = made.setdefault("components", {})
+        components = document.setdefault("components", {})
         schemas = components.setdefault("schemas", {})
-        wanted = sorted(_BODIES | {Problem}, key=lambda model: model.__name__)
+        models = sorted(_body_models | {Problem}, key=lambda model: model.__name__)
         _, definitions = models_json_schema(
-            [(model, "validation") for model in wanted], ref_template=REFERENCE
+            [(model, "validation") for model in models], ref_template=REFERENCE
         )
         schemas |= definitions.get("$defs", {})
         schemas.pop("HTTPValidationError", None)
         schemas.pop("ValidationError", None)
+        components["schemas"] = dict(sorted(schemas.items()))
         components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-        for path, operations in made["paths"].items():
+        for path, operations in document["paths"].items():
             for operation in operations.values():
-                _finish(path, operation)
-        made["components"]["schemas"] = dict(sorted(schemas.items()))
-        app.openapi_schema = made
+                _complete_operation(path, operation)
+        app.openapi_schema = document
     return app.openapi_schema
 
 
-def _finish(path: str, operation: dict[str, Any]) -> None:
+def _complete_operation(path: str, operation: dict[str, Any]) -> None:
+    """Add the key, and describe FastAPI's own 422 as a problem."""
     if path.startswith("/v1/"):
         operation["security"] = [{"key": []}]
     unprocessable = operation["responses"].get("422")
     if unprocessable is not None and PROBLEM_MEDIA_TYPE not in unprocessable.get("content", {}):
-        operation["responses"] |= {str(key): value for key, value in problems(422).items()}
+        operation["responses"] |= {str(key): value for key, value in describe_problems(422).items()}

@@ -1,4 +1,4 @@
-"""Reports of what the service holds now: its gallery, and what it was told about its decisions."""
+"""Reports recomputed by the service: of its gallery, and of the feedback on its decisions."""
 
 from __future__ import annotations
 
@@ -11,73 +11,62 @@ import numpy as np
 
 from api_schemas.http.admin import HistoryEntry
 from api_schemas.http.items import Feedback
-from api_schemas.report import (
-    Counts,
-    Geometry,
-    Report,
-    Retrieval,
-    Verification,
-    VerificationCurve,
-)
-from common.array_types import Float32s, Float64s
+from api_schemas.report import Counts, Geometry, Report, Retrieval, Verification, VerificationCurve
+from common.array_types import Float64s
 from common.errors import InputError
 from embeddings.embedding_set import EmbeddingSet
-from evaluation.evaluate import evaluate
-from evaluation.metrics.opis import Settings, empty_consistency
+from evaluation.evaluate import evaluate_embeddings
+from evaluation.metrics.opis import OpisSettings, build_empty_consistency
 from service.models.loaded_model import LoadedModel
 
 Source = Literal["holdout", "gallery", "feedback"]
-LEAST_PAIRS = 2
+MIN_PAIRS = 2
 
 
-def compute_gallery_report(served: LoadedModel, block: int = 4096) -> Report:
-    """All items of the gallery, each a query of all others, scored as the active operating point scores.
+def compute_gallery_report(model: LoadedModel) -> Report:
+    """The report of all items of the gallery, with the score of the active operating point.
 
     Raises:
-        InputError: there are too few.
+        InputError: there are too few items.
     """
-    vectors: list[Float32s] = []
-    labels: list[str] = []
-    ids: list[str] = []
-    after: str | None = None
-    while found := served.gallery.page(after, block):
-        after = found[-1].id
-        vectors.append(np.stack([item.vector for item in found]))
-        labels += [item.label for item in found]
-        ids += [item.id for item in found]
-    if not ids:
-        raise InputError("The gallery is empty, so there is nothing to report on.")
-    items = EmbeddingSet(np.concatenate(vectors), np.array(labels), np.array(ids))
-    return evaluate(items, scorer=served.gallery.scorer, model_hash=served.model_hash, split="gallery")
+    items = list(model.iterate_items())
+    if not items:
+        raise InputError("The gallery is empty, so there is nothing to report on: write items first.")
+    embeddings = EmbeddingSet(
+        np.stack([item.vector for item in items]),
+        np.array([item.label for item in items]),
+        np.array([item.id for item in items]),
+    )
+    return evaluate_embeddings(
+        embeddings, scorer=model.gallery.scorer, model_hash=model.model_hash, split="gallery"
+    )
 
 
-def compute_feedback_report(served: LoadedModel, told: Sequence[Feedback]) -> Report:
-    """FAR and FRR of the pairs that people told the truth about; what pairs cannot give is null.
+def compute_feedback_report(model: LoadedModel, feedback: Sequence[Feedback]) -> Report:
+    """FAR and FRR of the pairs with ground truth; figures that pairs cannot give are null.
 
-    Pairs that were decided by another kind of score than the active point's are left out.
+    Pairs that were decided by another score than the active point's are left out.
     """
-    score = served.gallery.scorer.score
-    ours = [
-        one
-        for one in told
-        if one.model_hash == served.model_hash
-        and one.score is not None
-        and served.get_score(one.operating_point) == score
+    score = model.gallery.scorer.score
+    pairs = [
+        entry
+        for entry in feedback
+        if entry.model_hash == model.model_hash
+        and entry.score is not None
+        and model.get_score(entry.operating_point) == score
     ]
-    same = np.array([one.same for one in ours], dtype=bool)
-    scores = np.array([one.score for one in ours], dtype=np.float64)
+    same = np.array([entry.same for entry in pairs], dtype=bool)
+    scores = np.array([entry.score for entry in pairs], dtype=np.float64)
     genuine, impostor = np.sort(scores[same]), np.sort(scores[~same])
-    nothing = dict.fromkeys(Retrieval.model_fields)
-    reasons = [
-        "Feedback tells about pairs, not classes: retrieval, geometry and OPIS need a gallery.",
-    ]
-    if min(len(genuine), len(impostor)) < LEAST_PAIRS:
+    reasons = ["Feedback is about pairs, not classes: retrieval, geometry and OPIS need a gallery."]
+    if min(len(genuine), len(impostor)) < MIN_PAIRS:
         reasons.append(
-            f"Rates need pairs of both kinds; {len(genuine)} same and {len(impostor)} different are known."
+            f"Rates need at least {MIN_PAIRS} pairs of either kind; there are {len(genuine)} genuine and "
+            f"{len(impostor)} impostor pairs."
         )
     return Report(
         created_at=datetime.now(UTC),
-        model_hash=served.model_hash,
+        model_hash=model.model_hash,
         data_hash="",
         split="feedback",
         score=score,
@@ -90,25 +79,25 @@ def compute_feedback_report(served: LoadedModel, told: Sequence[Feedback]) -> Re
             genuine_pairs=len(genuine),
             impostor_pairs=len(impostor),
         ),
-        retrieval=Retrieval(**nothing),
-        verification=_verification(genuine, impostor),
+        retrieval=Retrieval(**dict.fromkeys(Retrieval.model_fields)),
+        verification=_measure_verification(genuine, impostor),
         identification=None,
-        consistency=empty_consistency(Settings()),
+        consistency=build_empty_consistency(OpisSettings()),
         geometry=Geometry(alignment=None, uniformity=None, tolerance=None),
     )
 
 
-def build_history_entry(source: Source, report: Report, served: LoadedModel, version: str) -> HistoryEntry:
-    """What a report says in one line; FAR and FRR at the threshold that decides 1:1 now.
+def build_history_entry(source: Source, report: Report, model: LoadedModel, version: str) -> HistoryEntry:
+    """The main figures of a report; FAR and FRR at the threshold that decides 1:1 now.
 
     They are null where the report is of another score than that threshold.
     """
-    point, curve = served.active_verify, report.verification.curve
+    point, curve = model.active_verify, report.verification.curve
     far = frr = None
     if point is not None and curve is not None and point.score == report.score:
-        # thresholds fall: the last one that is not below the point's decides like it
-        place = int(np.searchsorted(-np.array(curve.threshold), -point.threshold, side="right")) - 1
-        far, frr = (curve.far[place], curve.frr[place]) if place >= 0 else (0.0, 1.0)
+        # thresholds descend: the last one that is not below the point's decides like it
+        last = int(np.searchsorted(-np.array(curve.threshold), -point.threshold, side="right")) - 1
+        far, frr = (curve.far[last], curve.frr[last]) if last >= 0 else (0.0, 1.0)
     return HistoryEntry(
         at=report.created_at,
         source=source,
@@ -123,13 +112,14 @@ def build_history_entry(source: Source, report: Report, served: LoadedModel, ver
     )
 
 
-def report_file(folder: Path, source: Source) -> Path:
-    """Where a recomputed report is kept."""
+def report_path(folder: Path, source: Source) -> Path:
+    """The file of a recomputed report in the folder of a model's items."""
     return folder / f"report-{source}.json"
 
 
-def _verification(genuine: Float64s, impostor: Float64s) -> Verification:
-    if min(len(genuine), len(impostor)) < LEAST_PAIRS:
+def _measure_verification(genuine: Float64s, impostor: Float64s) -> Verification:
+    """Verification figures of ascending genuine and impostor scores."""
+    if min(len(genuine), len(impostor)) < MIN_PAIRS:
         return Verification(eer=None, eer_threshold=None, auc=None, tar_at_far={}, curve=None)
     thresholds = np.unique(np.concatenate([genuine, impostor]))[::-1]
     far = 1.0 - np.searchsorted(impostor, thresholds, side="left") / len(impostor)

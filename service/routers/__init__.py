@@ -1,1 +1,1 @@
-"""One router per noun."""
+"""The endpoints: one router per file."""

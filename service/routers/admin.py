@@ -1,4 +1,4 @@
-"""``/v1/models``, ``/v1/operating-points`` (changing them) and ``/v1/jobs``: what decides, and what runs."""
+"""Administration: ``/v1/models``, changes of ``/v1/operating-points``, and ``/v1/jobs``."""
 
 from __future__ import annotations
 
@@ -16,19 +16,18 @@ from api_schemas.http.admin import (
 )
 from api_schemas.http.decisions import OperatingPointSummary
 from api_schemas.operating_point import OperatingPoint
-from service.auth.api_keys import requires
+from service.auth.api_keys import NEEDS_ADMIN
 from service.errors.problems import NOT_FOUND, READ_ONLY, ServiceProblem
 from service.http.bodies import build_body_reader, write_json_response
-from service.http.openapi import BODY, READING, problems, takes
-from service.state import ActiveModel, CurrentState, audit
+from service.http.openapi import BODY_STATUSES, READ_STATUSES, describe_body, describe_problems
+from service.state import ActiveModel, CurrentState, log_action
 
 router = APIRouter(tags=["administer"])
-ADMIN = [Depends(requires("admin"))]
 
 
-@router.get("/v1/models", summary="Bundles side by side", responses=problems(*READING))
-async def models(served: ActiveModel, state: CurrentState) -> ModelList:
-    """Bundles of the configured folder (`LIMEN_BUNDLES`): available, loaded, or active."""
+@router.get("/v1/models", summary="List models", responses=describe_problems(*READ_STATUSES))
+async def models(active: ActiveModel, state: CurrentState) -> ModelList:
+    """The bundles of the folder `LIMEN_BUNDLES`: available, loaded, or active."""
     return ModelList(models=await state.compute.run(state.models.list_models))
 
 
@@ -37,22 +36,24 @@ async def models(served: ActiveModel, state: CurrentState) -> ModelList:
     summary="Load a bundle beside the active one",
     status_code=202,
     response_model=Job,
-    responses=problems(*BODY, 404, 409),
-    openapi_extra=takes(LoadRequest, {"by its folder": {"version": "faces-2"}}),
-    dependencies=ADMIN,
+    responses=describe_problems(*BODY_STATUSES, 404, 409),
+    openapi_extra=describe_body(LoadRequest, {"by its folder": {"version": "faces-2"}}),
+    dependencies=NEEDS_ADMIN,
 )
 async def load(
     request: Request,
     body: Annotated[LoadRequest, Depends(build_body_reader(LoadRequest))],
-    served: ActiveModel,
+    active: ActiveModel,
     state: CurrentState,
 ) -> Response:
-    """Opened, hashed, probed and self-queried behind; a job says when it can be activated."""
+    """Opens, verifies and probes the bundle in the background; once the job is done it can be activated."""
     if state.settings.workers > 1:
-        raise ServiceProblem(READ_ONLY, "With several workers a model is switched by a restart.")
-    state.models.folder(body.version)
+        raise ServiceProblem(
+            READ_ONLY, "With several workers models cannot be loaded: restart the service with the other one."
+        )
+    state.models.find_folder(body.version)
     job = state.jobs.submit("load model", lambda: state.models.load(body.version), "/v1/models")
-    audit(request, state, "models.load", version=body.version)
+    log_action(request, state, "models.load", version=body.version)
     return write_json_response(job, status=202)
 
 
@@ -60,22 +61,22 @@ async def load(
     "/v1/models/{version}/activate",
     summary="Switch to a loaded model",
     response_model=ActivateModelResponse,
-    responses=problems(*BODY, 404, 409),
-    openapi_extra=takes(ActivateModelRequest, {"": {"allow_missing": False}}),
-    dependencies=ADMIN,
+    responses=describe_problems(*BODY_STATUSES, 404, 409),
+    openapi_extra=describe_body(ActivateModelRequest, {"": {"allow_missing": False}}),
+    dependencies=NEEDS_ADMIN,
 )
 async def activate_model(
     request: Request,
     version: str,
     body: Annotated[ActivateModelRequest, Depends(build_body_reader(ActivateModelRequest))],
-    served: ActiveModel,
+    active: ActiveModel,
     state: CurrentState,
 ) -> Response:
-    """Requests that run end on the model they began with; no request fails. Roll back the same way."""
+    """No request fails: those in progress end on the model they began with. Roll back the same way."""
     previous, missing = await state.compute.run(
         lambda: state.models.activate(version, body.allow_missing), bounded=False
     )
-    audit(request, state, "models.activate", version=version, previous=previous, missing_items=missing)
+    log_action(request, state, "models.activate", version=version, previous=previous, missing_items=missing)
     return write_json_response({"active": version, "previous": previous, "missing_items": missing})
 
 
@@ -84,47 +85,53 @@ async def activate_model(
     summary="Add an operating point",
     status_code=201,
     response_model=OperatingPointSummary,
-    responses=problems(*BODY, 409),
-    openapi_extra=takes(OperatingPoint, {"as limen calibrate writes it": {"schema_version": 1}}),
-    dependencies=ADMIN,
+    responses=describe_problems(*BODY_STATUSES, 409),
+    openapi_extra=describe_body(OperatingPoint, {"as limen calibrate writes it": {"schema_version": 1}}),
+    dependencies=NEEDS_ADMIN,
 )
 async def add_point(
     request: Request,
     body: Annotated[OperatingPoint, Depends(build_body_reader(OperatingPoint))],
-    served: ActiveModel,
+    active: ActiveModel,
     state: CurrentState,
 ) -> Response:
     """A point of this model, as `limen calibrate` writes it; it decides nothing until it is activated."""
     await state.compute.run(lambda: state.models.add_point(body))
-    audit(request, state, "operating-points.add", point=body.id)
+    log_action(request, state, "operating-points.add", point=body.id)
     assert state.models.active is not None
-    added = next(one for one in state.models.active.summarize_points() if one.id == body.id)
+    added = next(point for point in state.models.active.summarize_points() if point.id == body.id)
     return write_json_response(added, status=201)
 
 
 @router.post(
     "/v1/operating-points/{point_id}/activate",
-    summary="Let an operating point decide",
+    summary="Activate an operating point",
     response_model=ActivatePointResponse,
-    responses=problems(*READING, 404, 409, 422),
-    dependencies=ADMIN,
+    responses=describe_problems(*READ_STATUSES, 404, 409, 422),
+    dependencies=NEEDS_ADMIN,
 )
 async def activate_point(
-    request: Request, point_id: str, served: ActiveModel, state: CurrentState
+    request: Request, point_id: str, active: ActiveModel, state: CurrentState
 ) -> Response:
-    """From the next request on; an `fpir` point decides `/v1/match`, all others `/v1/verify`."""
+    """It decides from the next request on: an `fpir` point `/v1/match`, all others `/v1/verify`."""
     endpoint, point, previous = await state.compute.run(
         lambda: state.models.activate_point(point_id), bounded=False
     )
-    before = None if previous is None else previous.id
-    audit(request, state, "operating-points.activate", point=point.id, previous=before)
-    return write_json_response({"endpoint": endpoint, "active": point.id, "previous": before})
+    previous_id = None if previous is None else previous.id
+    log_action(request, state, "operating-points.activate", point=point.id, previous=previous_id)
+    return write_json_response({"endpoint": endpoint, "active": point.id, "previous": previous_id})
 
 
-@router.get("/v1/jobs/{job_id}", summary="How a job is doing", responses=problems(*READING, 404, 422))
+@router.get(
+    "/v1/jobs/{job_id}",
+    summary="Read the status of a job",
+    responses=describe_problems(*READ_STATUSES, 404, 422),
+)
 async def job(job_id: str, state: CurrentState) -> Job:
-    """Jobs of this process; the last 200 are known."""
-    found = state.jobs.get(job_id)
-    if found is None:
-        raise ServiceProblem(NOT_FOUND, f"There is no job '{job_id[:100]}'.")
-    return found
+    """A background job of this process; the last 200 are remembered."""
+    status = state.jobs.get(job_id)
+    if status is None:
+        raise ServiceProblem(
+            NOT_FOUND, f"There is no job '{job_id[:100]}'; the last 200 of this process are remembered."
+        )
+    return status

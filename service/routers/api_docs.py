@@ -1,4 +1,4 @@
-"""``/docs``, the files of the pages, and the meaning of problem types."""
+"""``/docs``, the static files of the pages, and ``/problems/{slug}``."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
 from service.errors.problems import KINDS, NOT_FOUND, ServiceProblem
-from service.http.bodies import write_json_response
-from service.http.openapi import document
-from service.web.pages import build_static_response, get_static_file, page
+from service.http.bodies import JSON, write_json_response
+from service.http.openapi import build_openapi
+from service.web.pages import build_static_response, get_static_file, render_page
 
 router = APIRouter(include_in_schema=False)
 
 
 @router.get("/")
 async def home() -> Response:
-    """To the page people look at."""
+    """Redirects to the dashboard."""
     return RedirectResponse("/dashboard", status_code=307)
 
 
 @router.get("/docs")
 async def docs(request: Request) -> Response:
-    """Every endpoint with its bodies and examples, to be tried from the page."""
-    made = document(request.app)
-    return page(
+    """The API page: every endpoint with its body, its examples, and a form to try it."""
+    document = build_openapi(request.app)
+    return render_page(
         "docs.html",
         here="docs",
-        description=made["info"]["description"],
-        groups=_groups(made),
+        description=document["info"]["description"],
+        groups=_group_operations(document),
         problems=sorted(KINDS.values(), key=lambda kind: (kind.status, kind.slug)),
     )
 
@@ -46,20 +46,21 @@ async def static(request: Request, name: str) -> Response:
 
 @router.get("/problems/{slug}")
 async def problem(slug: str) -> Response:
-    """What a problem's ``type`` means."""
+    """The meaning of a problem's ``type``."""
     kind = KINDS.get(slug)
     if kind is None:
-        raise ServiceProblem(NOT_FOUND, f"There is no problem type {slug[:100]}.")
+        raise ServiceProblem(NOT_FOUND, f"There is no problem type {slug[:100]}; /docs lists them all.")
     return write_json_response({"type": f"/problems/{slug}", "title": kind.title, "status": kind.status})
 
 
-def _groups(made: dict[str, Any]) -> list[dict[str, Any]]:
-    schemas = made["components"]["schemas"]
+def _group_operations(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """The operations of the OpenAPI document by tag, as the page shows them."""
+    schemas = document["components"]["schemas"]
     groups = []
-    for tag in made["tags"]:
+    for tag in document["tags"]:
         operations = [
-            _operation(path, method, operation, schemas)
-            for path, methods in made["paths"].items()
+            _describe_operation(path, method, operation, schemas)
+            for path, methods in document["paths"].items()
             for method, operation in methods.items()
             if tag["name"] in operation.get("tags", [])
         ]
@@ -68,13 +69,11 @@ def _groups(made: dict[str, Any]) -> list[dict[str, Any]]:
     return groups
 
 
-def _operation(path: str, method: str, operation: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
-    content = operation.get("requestBody", {}).get("content", {})
-    media = content.get("application/json", {})
-    name = media.get("schema", {}).get("$ref", "").rpartition("/")[2]
-    answer = (
-        operation["responses"].get("200", {}).get("content", {}).get("application/json", {}).get("schema", {})
-    )
+def _describe_operation(
+    path: str, method: str, operation: dict[str, Any], schemas: dict[str, Any]
+) -> dict[str, Any]:
+    body = operation.get("requestBody", {}).get("content", {})
+    answer = operation["responses"].get("200", {}).get("content", {})
     return {
         "id": f"{method}{path}".replace("/", "-").replace("{", "").replace("}", ""),
         "path": path,
@@ -82,23 +81,25 @@ def _operation(path: str, method: str, operation: dict[str, Any], schemas: dict[
         "summary": operation.get("summary", path),
         "description": operation.get("description", ""),
         "parameters": operation.get("parameters", []),
-        "fields": _fields(schemas.get(name, {})),
+        "fields": _list_fields(body, schemas),
         "examples": [
-            {"name": name, "json": orjson.dumps(one["value"], option=orjson.OPT_INDENT_2).decode()}
-            for name, one in media.get("examples", {}).items()
+            {"name": name, "json": orjson.dumps(example["value"], option=orjson.OPT_INDENT_2).decode()}
+            for name, example in body.get(JSON, {}).get("examples", {}).items()
         ],
-        "takes": list(content),
-        "answer": _fields(schemas.get(answer.get("$ref", "").rpartition("/")[2], {})),
+        "takes": list(body),
+        "answer": _list_fields(answer, schemas),
         "statuses": sorted(operation["responses"]),
     }
 
 
-def _fields(schema: dict[str, Any]) -> list[dict[str, Any]]:
+def _list_fields(content: dict[str, Any], schemas: dict[str, Any]) -> list[dict[str, Any]]:
+    """The fields of the JSON schema that a body or an answer refers to."""
+    schema = schemas.get(_get_reference(content.get(JSON, {}).get("schema", {})), {})
     required = set(schema.get("required", ()))
     return [
         {
             "name": name,
-            "type": _type(field),
+            "type": _write_type(field),
             "required": name in required,
             "default": orjson.dumps(field["default"]).decode() if "default" in field else None,
             "description": field.get("description", ""),
@@ -107,13 +108,18 @@ def _fields(schema: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _type(field: dict[str, Any]) -> str:
+def _get_reference(schema: dict[str, Any]) -> str:
+    """The name of the component that a schema refers to; empty where it refers to none."""
+    return str(schema.get("$ref", "").rpartition("/")[2])
+
+
+def _write_type(field: dict[str, Any]) -> str:
     if "$ref" in field:
-        return str(field["$ref"].rpartition("/")[2])
+        return _get_reference(field)
     if "anyOf" in field:
-        return " or ".join(dict.fromkeys(_type(one) for one in field["anyOf"]))
+        return " or ".join(dict.fromkeys(_write_type(option) for option in field["anyOf"]))
     if "enum" in field:
-        return " | ".join(str(one) for one in field["enum"])
+        return " | ".join(str(value) for value in field["enum"])
     if field.get("type") == "array":
-        return f"[{_type(field.get('items', {}))}]"
+        return f"[{_write_type(field.get('items', {}))}]"
     return str(field.get("type", field.get("const", "any")))

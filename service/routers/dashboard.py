@@ -1,4 +1,4 @@
-"""``/dashboard``: the page people look at."""
+"""``/dashboard``: the page that shows how evenly the threshold holds and what the operating points keep."""
 
 from __future__ import annotations
 
@@ -8,54 +8,47 @@ from fastapi import APIRouter, Response
 
 from api_schemas.http.decisions import OperatingPointSummary
 from api_schemas.report import Report
-from evaluation.report.charts import charts
+from evaluation.report.charts import build_charts
+from evaluation.report.glossary import TERMS, describe_target
 from service.http.bodies import write_json_response
 from service.routers.info import info
 from service.state import ActiveModel, CurrentState
-from service.web.pages import find_map_style_id, page
+from service.web.pages import find_map_style_id, render_page
 
 router = APIRouter(include_in_schema=False)
 WORST = 10
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-# what a point is judged by, by the kind of its target
-_PROVEN = {"fpir": ("fpir", "fnir")}
+# the rates that a point is judged by, by the kind of its target; far and frr otherwise
+_PROVEN_RATES = {"fpir": ("fpir", "fnir")}
 
 
 @router.get("/dashboard")
-async def dashboard(served: ActiveModel, state: CurrentState) -> Response:
-    """The page; its figures come from ``/dashboard/figures``."""
-    report = served.report
+async def dashboard(model: ActiveModel, state: CurrentState) -> Response:
+    """The page; its charts come from ``/dashboard/figures``."""
+    report = model.report
     if report is None:
-        return page("no_report.html", here="dashboard", info=await info(served, state))
-    return page(
+        return render_page("no_report.html", here="dashboard", info=await info(model, state))
+    return render_page(
         "dashboard.html",
-        find_map_style_id=find_map_style_id(),
+        map_style_id=find_map_style_id(),
         here="dashboard",
-        info=await info(served, state),
+        info=await info(model, state),
+        terms=TERMS,
         counts=report.counts,
         score=report.score.kind,
         tiles=_tiles(report),
-        charts=[
-            {
-                "id": one.id,
-                "title": one.title,
-                "caption": one.caption,
-                "empty": one.empty,
-                "drawn": one.figure,
-            }
-            for one in charts(report, list(served.points.values()))
-        ],
-        worst=_worst(report),
-        points=[_point(one) for one in served.summarize_points()],
-        reasons=[*served.reasons, *report.reasons],
+        charts=build_charts(report, list(model.points.values())),
+        worst=_list_worst_classes(report),
+        points=[_describe_point(point) for point in model.summarize_points()],
+        reasons=[*model.reasons, *report.reasons],
     )
 
 
 @router.get("/dashboard/figures")
-async def figures(served: ActiveModel) -> Response:
-    """The charts as plotly figures whose colours are roles."""
-    drawn = [] if served.report is None else charts(served.report, list(served.points.values()))
-    return write_json_response({one.id: one.figure for one in drawn if one.figure is not None})
+async def figures(model: ActiveModel) -> Response:
+    """The charts as plotly figures whose colours are names of roles."""
+    charts = [] if model.report is None else build_charts(model.report, list(model.points.values()))
+    return write_json_response({chart.id: chart.figure for chart in charts if chart.figure is not None})
 
 
 def _tiles(report: Report) -> list[dict[str, Any]]:
@@ -91,28 +84,28 @@ def _rate(name: str, title: str, value: float | None, aside: str) -> dict[str, A
     return {"id": name, "name": title, "aside": aside, **shown}
 
 
-def _worst(report: Report) -> list[dict[str, Any]]:
-    """The classes with the least utility; bars show how far each is below the mean of all."""
-    scored = [(one.utility, one) for one in report.consistency.per_class if one.utility is not None]
+def _list_worst_classes(report: Report) -> list[dict[str, Any]]:
+    """The classes with the least utility; ``width``: distance below the mean, in % of the largest."""
+    scored = [(row.utility, row) for row in report.consistency.per_class if row.utility is not None]
     if not scored:
         return []
     mean = sum(utility for utility, _ in scored) / len(scored)
     lowest = sorted(scored, key=lambda pair: (pair[0], pair[1].label))[:WORST]
-    deepest = max(mean - lowest[0][0], 1e-12)
+    farthest = max(mean - lowest[0][0], 1e-12)
     return [
         {
-            "label": one.label,
-            "n_items": one.n_items,
-            "far": _share(one.far),
-            "frr": _share(one.frr),
+            "label": row.label,
+            "n_items": row.n_items,
+            "far": _share(row.far),
+            "frr": _share(row.frr),
             "utility": f"{utility:.3f}",
-            "width": round(100 * max(mean - utility, 0.0) / deepest, 1),
+            "width": round(100 * max(mean - utility, 0.0) / farthest, 1),
         }
-        for utility, one in lowest
+        for utility, row in lowest
     ]
 
 
-def _point(point: OperatingPointSummary) -> dict[str, Any]:
+def _describe_point(point: OperatingPointSummary) -> dict[str, Any]:
     target, proof = point.target, point.proof
     aim = target.kind.upper() if target.value is None else f"{target.kind.upper()} {100 * target.value:g} %"
     aim += f" with {target.confidence:.0%} confidence"
@@ -120,10 +113,10 @@ def _point(point: OperatingPointSummary) -> dict[str, Any]:
         aim += f", {target.gallery.items:,} items"
     rows = []
     if proof is not None:
-        # an embeddings file has no classes left to prove on: halves take turns
+        # an embeddings file has no spare classes to prove on: it is halved at random
         halved = "halvings" in proof.method
         how = "over halvings" if halved else "proven"
-        for name in _PROVEN.get(target.kind, ("far", "frr")):
+        for name in _PROVEN_RATES.get(target.kind, ("far", "frr")):
             rate, upper = getattr(proof, name), getattr(proof, f"{name}_upper", None)
             if rate is not None:
                 bound = "" if upper is None else f" (at most {_share(upper)})"
@@ -136,6 +129,7 @@ def _point(point: OperatingPointSummary) -> dict[str, Any]:
     return {
         "name": point.name,
         "endpoint": point.active_for,
+        "sentence": describe_target(target),
         "threshold": f"{point.threshold:.4f} of the {point.score.kind} score",
         "target": aim,
         "proof": rows,

@@ -1,4 +1,4 @@
-"""``/v1/embeddings``: OpenAI's endpoint, so that its clients work unchanged."""
+"""``/v1/embeddings``: raw inputs to vectors, compatible with OpenAI's API and its clients."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request, Response
 
 from api_schemas.http.decisions import EmbeddingsRequest, EmbeddingsResponse
-from encoder.encoder import EncoderInput
-from encoder.refused_input import RefusedInput
+from encoder import RawInput
 from service.errors.problems import INVALID_REQUEST, NO_ENCODER
-from service.http.bodies import OCTETS, build_body_reader, write_json_response
-from service.http.openapi import BODY, problems, takes
-from service.http.resolve_queries import at, check_count, refused_input
+from service.http.bodies import OCTETS, accepts_octets, build_body_reader, write_json_response
+from service.http.openapi import BODY_STATUSES, describe_body, describe_problems
+from service.http.resolve_references import build_field_problem, check_count, encode_inputs
 from service.state import ActiveModel, CurrentState
 
 router = APIRouter(tags=["embed"])
@@ -24,55 +23,53 @@ _EXAMPLES = {"an image": {"input": ["data:image/png;base64,iVBORw0KGgo..."], "mo
     "/v1/embeddings",
     summary="Embed inputs",
     response_model=EmbeddingsResponse,
-    responses=problems(*BODY),
-    openapi_extra=takes(EmbeddingsRequest, _EXAMPLES),
+    responses=describe_problems(*BODY_STATUSES),
+    openapi_extra=describe_body(EmbeddingsRequest, _EXAMPLES),
 )
 async def embeddings(
     request: Request,
     body: Annotated[EmbeddingsRequest, Depends(build_body_reader(EmbeddingsRequest))],
-    served: ActiveModel,
+    active: ActiveModel,
     state: CurrentState,
 ) -> Response:
-    """Unit vectors of inputs, as the OpenAI API answers them.
+    """Unit vectors of inputs, in the format of OpenAI's API.
 
-    `model` picks a loaded version; any other name is served by the active one.
+    `model` selects a loaded version; any other name selects the active one.
 
-    Inputs are what the encoder takes: base64 data URIs of images, or feature rows. With
+    Inputs are what the encoder takes: base64 data URIs of images, texts, or feature rows. With
     `Accept: application/octet-stream` the answer is raw little-endian float32 rows.
     """
-    served = state.models.loaded(body.model) or served
-    encoder = served.encoder
-    if encoder is None:
-        raise at(NO_ENCODER, "input", "this bundle was built from vectors and has no encoder")
-    inputs = _listed(body)
-    if body.dimensions not in {None, served.gallery.dim}:
-        raise at(INVALID_REQUEST, "dimensions", f"the model's vectors have {served.gallery.dim} numbers")
+    model = state.models.get_loaded(body.model) or active
+    if model.encoder is None:
+        raise build_field_problem(NO_ENCODER, "input", "this bundle holds vectors and no encoder")
+    inputs = _list_inputs(body)
+    if body.dimensions not in {None, model.gallery.dim}:
+        raise build_field_problem(
+            INVALID_REQUEST, "dimensions", f"the model's vectors have {model.gallery.dim} numbers"
+        )
     check_count(len(inputs), "input", state.settings)
-    try:
-        vectors = await state.encoding.encode(encoder, inputs)
-    except RefusedInput as refused:
-        raise refused_input(f"input.{refused.number}", refused) from None
-    if OCTETS in request.headers.get("accept", ""):
+    vectors = await encode_inputs(state.encoding, model.encoder, inputs, "input.{}".format)
+    if accepts_octets(request):
         return Response(vectors.astype("<f4").tobytes(), media_type=OCTETS)
-    shown: list[Any] = list(vectors)
+    rows: list[Any] = list(vectors)
     if body.encoding_format == "base64":
-        shown = [base64.b64encode(row.astype("<f4").tobytes()).decode() for row in vectors]
+        rows = [base64.b64encode(row.astype("<f4").tobytes()).decode() for row in vectors]
     return write_json_response(
         {
             "object": "list",
-            "data": [{"object": "embedding", "index": n, "embedding": row} for n, row in enumerate(shown)],
-            "model": served.manifest.name,
+            "data": [{"object": "embedding", "index": n, "embedding": row} for n, row in enumerate(rows)],
+            "model": model.manifest.name,
             "usage": {"prompt_tokens": 0, "total_tokens": 0},
         }
     )
 
 
-def _listed(body: EmbeddingsRequest) -> list[EncoderInput]:
+def _list_inputs(body: EmbeddingsRequest) -> list[RawInput]:
     given = body.input
     if isinstance(given, str):
         return [given]
     if not given:
-        raise at(INVALID_REQUEST, "input", "at least one input is needed")
+        raise build_field_problem(INVALID_REQUEST, "input", "at least one input is needed")
     if isinstance(given[0], float):
         return [[float(value) for value in given]]
     return list(given)

@@ -1,4 +1,4 @@
-"""``/v1/feedback``: the truth about decisions and pairs."""
+"""``/v1/feedback``: ground truth for decisions and pairs."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from api_schemas.http.items import Feedback, FeedbackRequest, FeedbackResponse
 from embeddings.similarity import pair_similarities
+from service.auth.api_keys import NEEDS_WRITE
 from service.auth.decision_tokens import SignedDecision
 from service.errors.problems import INVALID_REQUEST, MODEL_MISMATCH, ServiceProblem
 from service.http.bodies import build_body_reader, write_json_response
-from service.http.openapi import BODY, problems, takes
-from service.http.resolve_queries import ResolvedQueries, at, encoded, resolve
+from service.http.openapi import BODY_STATUSES, describe_body, describe_problems
+from service.http.resolve_references import ResolvedQueries, build_field_problem, prepare_references
 from service.models.loaded_model import LoadedModel
-from service.routers.items import WRITES, writable
-from service.state import ActiveModel, CurrentState, audit
+from service.state import ActiveModel, CurrentState, log_action
 
 router = APIRouter(tags=["items"])
 _EXAMPLES = {
@@ -27,72 +27,76 @@ _EXAMPLES = {
 
 @router.post(
     "/v1/feedback",
-    summary="Tell the truth about a decision or a pair",
+    summary="Submit ground truth for a decision or a pair",
     response_model=FeedbackResponse,
-    responses=problems(*BODY, 409),
-    openapi_extra=takes(FeedbackRequest, _EXAMPLES),
-    dependencies=WRITES,
+    responses=describe_problems(*BODY_STATUSES, 409),
+    openapi_extra=describe_body(FeedbackRequest, _EXAMPLES),
+    dependencies=NEEDS_WRITE,
 )
 async def feedback(
     request: Request,
     body: Annotated[FeedbackRequest, Depends(build_body_reader(FeedbackRequest))],
-    served: ActiveModel,
+    model: ActiveModel,
     state: CurrentState,
 ) -> Response:
-    """Kept on disk for `/v1/reports/consistency?source=feedback`. A decision id carries what was decided."""
-    live = writable(served)
+    """Whether two are of one class, by the `decision_id` of an answer or as a pair `a`, `b`.
+
+    It is stored for `/v1/reports/consistency?source=feedback`. A decision id carries what was decided.
+    """
+    live = model.get_live_gallery()
     if body.decision_id is not None:
-        told = _about_decision(served, state.signer.read(body.decision_id), body.same)
+        entry = _judge_decision(model, state.signer.read(body.decision_id), body.same)
     else:
         assert body.a is not None
         assert body.b is not None
-        pair = [body.a, body.b]
-        rows = await encoded(state.encoding, served, pair, "ab".__getitem__)
-        told = await state.compute.run(
-            lambda: _about_pair(served, resolve(served, pair, "ab".__getitem__, rows), body.same)
-        )
-    total = await state.compute.run(lambda: live.records.add_feedback(told))
-    audit(request, state, "feedback", n=1)
+        resolve = await prepare_references(state.encoding, model, [body.a, body.b], "ab".__getitem__)
+        entry = await state.compute.run(lambda: _judge_pair(model, resolve(), body.same))
+    total = await state.compute.run(lambda: live.records.add_feedback(entry))
+    log_action(request, state, "feedback", n=1)
     return write_json_response({"total": total})
 
 
-def _about_decision(served: LoadedModel, decided: SignedDecision, same: bool) -> Feedback:
-    if decided.model_hash != served.model_hash:
+def _judge_decision(model: LoadedModel, decision: SignedDecision, same: bool) -> Feedback:
+    """The feedback entry of a decision."""
+    if decision.model_hash != model.model_hash:
         raise ServiceProblem(
             MODEL_MISMATCH,
-            f"Model {decided.model_hash[:12]} made that decision; now {served.model_hash[:12]} decides.",
+            f"Model {decision.model_hash[:12]} made that decision; now {model.model_hash[:12]} decides.",
         )
-    if decided.score is None:
-        raise at(INVALID_REQUEST, "decision_id", "that decision compared with no item, so there is no pair")
+    if decision.score is None:
+        raise build_field_problem(
+            INVALID_REQUEST, "decision_id", "that decision was compared with no item, so there is no pair"
+        )
     return Feedback(
         at=datetime.now(UTC),
-        model_hash=decided.model_hash,
-        operating_point=decided.operating_point,
-        decision=decided.decision,
-        score=decided.score,
-        a=decided.a,
-        b=decided.b,
+        model_hash=decision.model_hash,
+        operating_point=decision.operating_point,
+        decision=decision.decision,
+        score=decision.score,
+        a=decision.a,
+        b=decision.b,
         same=same,
-        source="match" if decided.endpoint == "match" else "verify",
+        source="match" if decision.endpoint == "match" else "verify",
     )
 
 
-def _about_pair(served: LoadedModel, both: ResolvedQueries, same: bool) -> Feedback:
-    point = served.active_verify
+def _judge_pair(model: LoadedModel, pair: ResolvedQueries, same: bool) -> Feedback:
+    """The feedback entry of a pair, with the decision of the active operating point, if there is one."""
+    a, b = pair.vectors[:1], pair.vectors[1:]
+    point = model.active_verify
     if point is None:
-        score = float(pair_similarities(both.vectors[:1], both.vectors[1:])[0])
-        decision = None
+        score, decision = float(pair_similarities(a, b)[0]), None
     else:
-        decided = served.gallery.verify(both.vectors[:1], both.vectors[1:])[0]
-        score, decision = decided.score, decided.decision
+        verified = model.gallery.verify(a, b)[0]
+        score, decision = verified.score, verified.decision
     return Feedback(
         at=datetime.now(UTC),
-        model_hash=served.model_hash,
+        model_hash=model.model_hash,
         operating_point=None if point is None else point.id,
         decision=decision,
         score=score,
-        a=both.ids[0],
-        b=both.ids[1],
+        a=pair.ids[0],
+        b=pair.ids[1],
         same=same,
         source="pair",
     )

@@ -1,4 +1,4 @@
-"""``/v1/info`` and ``/v1/operating-points``: what is served and by which rule it decides."""
+"""``/v1/info`` and ``/v1/operating-points``: the served model, its operating points and the limits."""
 
 from __future__ import annotations
 
@@ -7,35 +7,37 @@ from importlib.metadata import version
 from fastapi import APIRouter
 
 from api_schemas.http.decisions import Info, OperatingPointList
-from service.http.openapi import READING, problems
+from service.http.openapi import READ_STATUSES, describe_problems
 from service.state import ActiveModel, CurrentState
 
 router = APIRouter(tags=["look"])
 VERSION = version("limen")
 
 
-@router.get("/v1/info", summary="What is being served", responses=problems(*READING))
-async def info(served: ActiveModel, state: CurrentState) -> Info:
+@router.get("/v1/info", summary="Describe the service", responses=describe_problems(*READ_STATUSES))
+async def info(model: ActiveModel, state: CurrentState) -> Info:
     """Name, version, model hash, dimension, index, counts, active operating points and limits."""
-    manifest = served.manifest
+    manifest = model.manifest
     return Info(
         name=manifest.name,
         version=manifest.version,
         created_at=manifest.created_at,
         model_hash=manifest.model_hash,
         dim=manifest.embedding_dim,
-        encoder=served.describe_encoder(),
+        encoder=model.describe_encoder(),
         index=manifest.index,
         counts=manifest.counts,
-        items=served.gallery.n_items,
+        items=model.gallery.n_items,
         read_only=state.settings.data is None,
-        operating_points=served.summarize_active_points(),
+        operating_points=model.summarize_active_points(),
         limits=state.settings.limits,
         limen=VERSION,
     )
 
 
-@router.get("/v1/operating-points", summary="All operating points", responses=problems(*READING))
-async def operating_points(served: ActiveModel) -> OperatingPointList:
-    """Every point of the model with its proof; `active_for` says which endpoint it decides now."""
-    return OperatingPointList(operating_points=served.summarize_points(), reasons=list(served.reasons))
+@router.get(
+    "/v1/operating-points", summary="List operating points", responses=describe_problems(*READ_STATUSES)
+)
+async def operating_points(model: ActiveModel) -> OperatingPointList:
+    """Every operating point of the model with its proof; `active_for` is the endpoint that it decides now."""
+    return OperatingPointList(operating_points=model.summarize_points(), reasons=list(model.reasons))

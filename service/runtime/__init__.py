@@ -1,1 +1,25 @@
-"""Bounded compute, admission, background jobs."""
+"""Load limits, the compute thread pool, micro-batches of the encoder, background jobs, process memory.
+
+Four limits keep the service quick under overload. Each answers a request it has no room for with 429
+(``overloaded``) and ``Retry-After``:
+
+=====================  ==============================  ===============================  =====================
+limit                  what it bounds                  which request gets 429           settings
+=====================  ==============================  ===============================  =====================
+AdmissionQueue         requests whose bodies may be    any ``/v1/`` request that finds  ``max_inflight``,
+                       in memory                       the queue full, or waits in it   ``max_queue``,
+                                                       for longer than the deadline     ``deadline``
+EventLoopLimit         duration of one turn of the     a search or match that comes     ``max_turn``
+                       event loop, which computes      late in a turn (the first eight
+                       small searches itself           of a turn never)
+ComputePool            wait for a compute thread       work that would wait longer      ``threads``,
+                                                       than ``max_wait`` and than four  ``max_wait``
+                                                       times its unloaded duration
+EncodeBatches          encoder inputs that wait for    a request with inputs while      ``threads``,
+                       a compute thread                four full batches per thread     ``encode_batch``
+                                                       wait
+=====================  ==============================  ===============================  =====================
+
+``ComputePool.check_wait`` and ``EventLoopLimit.check_turn`` are asked before the body of a search or match
+is read, so that refusing it costs little.
+"""

@@ -1,4 +1,4 @@
-"""How many requests are worked on at once, how many may wait, and who is sent away."""
+"""The limit on requests in progress: how many are admitted at once, and how many may wait for that."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from service.telemetry.prometheus import INFLIGHT
 
 
 class AdmissionQueue:
-    """A bounded number of turns and a bounded queue before them, first come first served.
+    """A semaphore of ``slots`` with a bounded first-come, first-served queue.
 
-    Bodies are read only after admission, so memory is bounded by ``turns`` times the body limit.
-    Entering raises the problem ``overloaded`` (429) when the queue is full or the wait too long.
+    Bodies are read only after admission, so memory is bounded by ``slots`` times the body limit.
+    Entering raises the problem ``overloaded`` (429) when the queue is full or after ``max_wait`` seconds.
     """
 
-    def __init__(self, turns: int, queue: int, patience: float) -> None:
-        self._free = turns
+    def __init__(self, slots: int, queue: int, max_wait: float) -> None:
+        self._free = slots
         self._queue_limit = queue
-        self._patience = patience
+        self._max_wait = max_wait
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def __aenter__(self) -> None:
@@ -34,33 +34,34 @@ class AdmissionQueue:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         INFLIGHT.dec()
-        self._pass_on()
+        self._release()
 
     async def _wait(self) -> None:
         if len(self._waiting) >= self._queue_limit:
             raise build_overloaded("its queue is full")
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+        slot: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(slot)
         try:
-            async with asyncio.timeout(self._patience):
-                await turn
+            async with asyncio.timeout(self._max_wait):
+                await slot
         except TimeoutError:
-            self._give_up(turn)
-            raise build_overloaded(f"no turn came up in {self._patience:g} s") from None
+            self._give_up(slot)
+            raise build_overloaded(f"no slot became free in {self._max_wait:g} s") from None
         except asyncio.CancelledError:
-            self._give_up(turn)
+            self._give_up(slot)
             raise
 
-    def _give_up(self, turn: asyncio.Future[None]) -> None:
-        if turn.done() and not turn.cancelled():
-            self._pass_on()
-        elif turn in self._waiting:
-            self._waiting.remove(turn)
+    def _give_up(self, slot: asyncio.Future[None]) -> None:
+        if slot.done() and not slot.cancelled():
+            self._release()
+        elif slot in self._waiting:
+            self._waiting.remove(slot)
 
-    def _pass_on(self) -> None:
+    def _release(self) -> None:
+        """Pass a slot on to the first that waits, or mark it free."""
         while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
+            slot = self._waiting.popleft()
+            if not slot.done():
+                slot.set_result(None)
                 return
         self._free += 1

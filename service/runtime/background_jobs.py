@@ -1,4 +1,4 @@
-"""What takes long is done behind, one after the other, and asked about by id."""
+"""Background jobs: run one after the other, polled by id."""
 
 from __future__ import annotations
 
@@ -18,29 +18,30 @@ MOST_WAITING = 16
 
 
 class BackgroundJobs:
-    """Jobs of this process; the last 200 can be asked about."""
+    """The jobs of this process, run on one thread; the last 200 are remembered."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="jobs")
         self._lock = Lock()
         self._jobs: dict[str, Job] = {}
-        self._same: dict[str, str] = {}
+        self._last_of_key: dict[str, str] = {}
 
-    def submit(self, kind: str, work: Callable[[], object], path: str, same: str | None = None) -> Job:
+    def submit(self, kind: str, work: Callable[[], object], path: str, key: str | None = None) -> Job:
         """Queue work; ``path`` is where its result can be read.
 
-        Work of the ``same`` name that has not begun yet does for both: its job is given. Such work is taken
-        however many wait: there is one of a name, and what asks for it may have been done already.
+        Work with a ``key`` is shared: a waiting job of that key is returned instead of a second one. It is
+        accepted however many jobs wait, because there is one of a key, and because the change that needs it
+        may already have been made.
 
         Raises:
             ServiceProblem: ``overloaded`` (429), when too many wait.
         """
         with self._lock:
-            waiting = self._jobs.get(self._same.get(same, "")) if same is not None else None
-            if waiting is not None and waiting.status == "waiting":
-                return waiting
-            waiting_now = sum(job.status == "waiting" for job in self._jobs.values())
-            if same is None and waiting_now >= MOST_WAITING:
+            shared = self._jobs.get(self._last_of_key.get(key, "")) if key is not None else None
+            if shared is not None and shared.status == "waiting":
+                return shared
+            waiting = sum(job.status == "waiting" for job in self._jobs.values())
+            if key is None and waiting >= MOST_WAITING:
                 raise ServiceProblem(
                     OVERLOADED,
                     f"{MOST_WAITING} jobs are waiting: try again later.",
@@ -56,23 +57,23 @@ class BackgroundJobs:
                 path=path,
             )
             self._jobs[job.id] = job
-            if same is not None:
-                self._same[same] = job.id
+            if key is not None:
+                self._last_of_key[key] = job.id
             while len(self._jobs) > KEPT:
                 self._jobs.pop(next(iter(self._jobs)))
         self._pool.submit(self._run, job, work)
         return job
 
     def get(self, job_id: str) -> Job | None:
-        """A job by its id, or None."""
+        """The job of this id, or None."""
         return self._jobs.get(job_id)
 
     def close(self) -> None:
-        """Let the running job end and forget those that wait."""
+        """Wait for the running job and drop those that wait."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _run(self, job: Job, work: Callable[[], object]) -> None:
-        self._put(job.model_copy(update={"status": "running"}))
+        self._update(job, status="running")
         status, detail = "done", None
         try:
             work()
@@ -80,12 +81,10 @@ class BackgroundJobs:
             status, detail = "failed", str(error)
         except Exception:
             LOGGER.exception("job failed", extra={"fields": {"job": job.id, "kind": job.kind}})
-            status, detail = "failed", "It failed on our side; the log has it under this job's id."
-        self._put(
-            job.model_copy(update={"status": status, "detail": detail, "finished_at": datetime.now(UTC)})
-        )
+            status, detail = "failed", "Internal error; the log has it under this job's id."
+        self._update(job, status=status, detail=detail, finished_at=datetime.now(UTC))
 
-    def _put(self, job: Job) -> None:
+    def _update(self, job: Job, **changes: object) -> None:
         with self._lock:
             if job.id in self._jobs:
-                self._jobs[job.id] = job
+                self._jobs[job.id] = job.model_copy(update=changes)

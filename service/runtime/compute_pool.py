@@ -1,4 +1,4 @@
-"""Numbers are crunched in a bounded number of threads, away from the loop that talks to clients."""
+"""The thread pool for CPU work, off the event loop, and the limit on the wait for one of its threads."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from service.errors.problems import DEADLINE, ServiceProblem, build_overloaded
 from service.telemetry.prometheus import QUEUED
 
 T = TypeVar("T")
-# a request that waits four times as long as it takes is answered in five times its time
+# a request that waits four times as long as it computes is answered in five times its unloaded time
 PATIENCE = 4.0
 SMOOTHING = 0.05
-# so much is always taken: a few clients at once are no overload, however slow the machine is
+# so much work is always accepted: a few clients at once are no overload, however slow the machine is
 ALWAYS = 4
 
 
 class ComputePool:
-    """A pool of threads, each with one FAISS thread of its own; a bounded wait, and a deadline.
+    """A pool of compute threads with a bounded wait and a deadline; each runs FAISS on one thread.
 
     Args:
-        threads: how many compute at once.
-        max_wait: seconds; work that would wait longer than this, and longer than four times what
-            work takes while nothing else runs, is sent away at once.
-        deadline: seconds after which nobody waits for an answer any more.
+        threads: pieces of work that compute at once.
+        max_wait: seconds; work that would wait longer than this, and longer than four times its
+            unloaded duration, is refused at once.
+        deadline: seconds after which a request is answered 503.
     """
 
     def __init__(self, threads: int, max_wait: float, deadline: float) -> None:
@@ -40,20 +40,21 @@ class ComputePool:
         self._threads = threads
         self._max_wait = max_wait
         self._deadline = deadline
-        self._inside = self._begun = self._refusable = 0
-        # seconds a piece of work takes now; with nothing beside it; and of its thread's own time. Threads
-        # that wait for each other take longer the more there is to do: patience must not grow with that
-        self._usual = self._alone = self._own = 0.0
+        # pieces of work in the pool; of these, how many may be refused; how many have ever been started
+        self._inside = self._refusable = self._started = 0
+        # smoothed seconds of one piece of work: now; with the pool to itself; of CPU time. Contending threads
+        # take longer the more there is to do: the accepted wait must not grow with that
+        self._usual = self._unloaded = self._cpu = 0.0
 
     async def run(self, work: Callable[[], T], *, light: bool = False, bounded: bool = True) -> T:
         """The result of ``work``.
 
         Args:
-            work: computes; it must not touch the loop.
-            light: it takes well under a millisecond, and is done at once: handing it to a thread and back
+            work: computes; it must not touch the event loop.
+            light: takes well under a millisecond, and is done at once: handing it to a thread and back
                 would take longer than the work.
-            bounded: False for what must go through under any load, such as rolling back; it counts as no
-                client's.
+            bounded: False for what must go through under any load, such as a rollback; it does not count
+                towards the limit.
 
         Raises:
             ServiceProblem: ``overloaded`` (429) or ``deadline-exceeded`` (503).
@@ -61,57 +62,60 @@ class ComputePool:
         if light:
             return work()
         if bounded:
-            self.admit()
+            self.check_wait()
         alone = self._inside == 0
         self._inside += 1
-        self._begun += 1
+        self._started += 1
         self._refusable += bounded
-        begun = self._begun
+        started = self._started
         QUEUED.set(max(0, self._inside - self._threads))
-        future = asyncio.get_running_loop().run_in_executor(self._pool, self._timed, work)
-        # work goes on when nobody waits for it any more, and counts until it ends
-        future.add_done_callback(partial(self._ended, bounded))
+        future = asyncio.get_running_loop().run_in_executor(self._pool, _time, work)
+        # work continues after its request was given up, and counts until it ends
+        future.add_done_callback(partial(self._forget, bounded))
         try:
             async with asyncio.timeout(self._deadline):
-                result, wall, own = await asyncio.shield(future)
+                result, wall, cpu = await asyncio.shield(future)
         except TimeoutError:
             raise ServiceProblem(
                 DEADLINE,
                 f"The answer took over {self._deadline:g} s (LIMEN_DEADLINE): ask for less at once.",
                 headers={"Retry-After": "5"},
             ) from None
-        self._note(wall, own, alone and begun == self._begun)
+        self._record(wall, cpu, alone and started == self._started)
         return result
 
     def close(self) -> None:
-        """Let running work end and take no more."""
+        """Finish running work and accept no more."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def admit(self) -> None:
-        """Raises the problem ``overloaded`` (429) where work would have to wait for too long."""
+    def check_wait(self) -> None:
+        """Raises the problem ``overloaded`` (429) where work would wait too long for a thread."""
         ahead = self._inside - self._threads + 1
         wait = ahead * self._usual / self._threads
-        if self._refusable >= ALWAYS and wait > max(self._max_wait, PATIENCE * max(self._alone, self._own)):
+        accepted = max(self._max_wait, PATIENCE * max(self._unloaded, self._cpu))
+        if self._refusable >= ALWAYS and wait > accepted:
             raise build_overloaded(f"an answer would take {1000 * (wait + self._usual):.0f} ms")
 
-    def _note(self, wall: float, own: float, alone: bool) -> None:
-        """Seconds that a piece of work took on the clock, and of its thread; ``alone``: nothing beside it."""
-        self._usual = _smoothed(self._usual, wall)
-        self._own = _smoothed(self._own, own)
+    def _record(self, wall: float, cpu: float, alone: bool) -> None:
+        """Update the smoothed durations; ``alone``: nothing else was computed meanwhile."""
+        self._usual = _smooth(self._usual, wall)
+        self._cpu = _smooth(self._cpu, cpu)
         if alone:
-            self._alone = _smoothed(self._alone, wall)
+            self._unloaded = _smooth(self._unloaded, wall)
 
-    def _timed(self, work: Callable[[], T]) -> tuple[T, float, float]:
-        start, own = perf_counter(), thread_time()
-        return work(), perf_counter() - start, thread_time() - own
-
-    def _ended(self, bounded: bool, future: asyncio.Future[tuple[T, float, float]]) -> None:
+    def _forget(self, bounded: bool, future: asyncio.Future[tuple[T, float, float]]) -> None:
         self._inside -= 1
         self._refusable -= bounded
-        # a result that nobody waits for is looked at here, so that its error is not reported as lost
+        # retrieve the error of abandoned work, which asyncio would otherwise log as never retrieved
         if not future.cancelled():
             future.exception()
 
 
-def _smoothed(before: float, value: float) -> float:
+def _time(work: Callable[[], T]) -> tuple[T, float, float]:
+    """The result of ``work``, its seconds on the clock and its seconds of CPU time."""
+    start, cpu = perf_counter(), thread_time()
+    return work(), perf_counter() - start, thread_time() - cpu
+
+
+def _smooth(before: float, value: float) -> float:
     return before + (value - before) * SMOOTHING if before else value

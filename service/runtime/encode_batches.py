@@ -1,4 +1,4 @@
-"""Encoder inputs of requests that come at the same time are computed together."""
+"""Micro-batches of encoder inputs from requests that arrive together, and the limit on inputs that wait."""
 
 from __future__ import annotations
 
@@ -9,117 +9,120 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.array_types import Float32s
-from encoder import Encoder
-from encoder.encoder import EncoderInput
+from common.array_types import UnitVectors
+from encoder import Encoder, RawInput
 from service.errors.problems import build_overloaded
 from service.runtime.compute_pool import PATIENCE, ComputePool
 from service.telemetry.prometheus import ENCODED
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Waiting:
+    """The inputs of one request, and where its vectors are delivered."""
+
     encoder: Encoder
-    inputs: Sequence[EncoderInput]
-    answer: asyncio.Future[Float32s]
+    inputs: Sequence[RawInput]
+    vectors: asyncio.Future[UnitVectors]
 
 
 class EncodeBatches:
-    """Micro-batches: while all threads compute, inputs collect; a thread that is free takes what is there.
+    """Micro-batching: inputs collect while all threads compute; a free thread takes what is there.
 
-    Nobody waits while a thread is free, unless ``wait`` says so.
+    A request waits only while no thread is free, unless ``wait`` is set.
 
     Args:
         compute: where batches run.
         threads: batches that run at once.
-        batch: inputs of one batch; a request of more is a batch of its own.
-        wait: seconds that a batch which is not full waits for company.
+        batch: inputs of one batch; a larger request is a batch of its own.
+        wait: maximum seconds to wait for a batch to fill.
     """
 
     def __init__(self, compute: ComputePool, threads: int, batch: int, wait: float) -> None:
         self._compute = compute
-        self._free = threads
-        self._most_waiting = int(PATIENCE * threads * batch)
+        self._free_threads = threads
+        self._max_waiting = int(PATIENCE * threads * batch)
         self._batch, self._wait = batch, wait
-        self._queue: deque[_Asked] = deque()
-        self._waiting = 0
+        self._queue: deque[_Waiting] = deque()
+        self._waiting_inputs = 0
         self._timer: asyncio.TimerHandle | None = None
         self._running: set[asyncio.Task[None]] = set()
 
-    async def encode(self, encoder: Encoder, inputs: Sequence[EncoderInput]) -> Float32s:
-        """Unit rows float32 [n, d] of inputs.
+    async def encode(self, encoder: Encoder, inputs: Sequence[RawInput]) -> UnitVectors:
+        """Unit vectors float32 [n, d] of the inputs.
 
         Raises:
             RefusedInput: one of these inputs cannot be used.
             ServiceProblem: ``overloaded`` (429) when over four full batches wait for each thread, or
                 ``deadline-exceeded`` (503).
         """
-        if self._waiting and self._waiting + len(inputs) > self._most_waiting:
+        if self._waiting_inputs and self._waiting_inputs + len(inputs) > self._max_waiting:
             raise build_overloaded("too many inputs to encode at once")
-        answer: asyncio.Future[Float32s] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Asked(encoder, inputs, answer))
-        self._waiting += len(inputs)
-        if self._waiting >= self._batch or not self._wait:
-            self._begin()
+        vectors: asyncio.Future[UnitVectors] = asyncio.get_running_loop().create_future()
+        self._queue.append(_Waiting(encoder, inputs, vectors))
+        self._waiting_inputs += len(inputs)
+        if self._waiting_inputs >= self._batch or not self._wait:
+            self._start_batches()
         elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._wait, self._begin)
-        return await answer
+            self._timer = asyncio.get_running_loop().call_later(self._wait, self._start_batches)
+        return await vectors
 
-    def _begin(self) -> None:
-        """Give free threads what waits."""
+    def _start_batches(self) -> None:
+        """Give waiting requests to free threads."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        while self._queue and self._free:
-            self._free -= 1
-            task = asyncio.create_task(self._run(self._next()))
+        while self._queue and self._free_threads:
+            self._free_threads -= 1
+            task = asyncio.create_task(self._run(self._take_batch()))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
 
-    def _next(self) -> list[_Asked]:
-        """The requests at the head of the queue that make up one batch of one encoder."""
-        taken: list[_Asked] = []
+    def _take_batch(self) -> list[_Waiting]:
+        """The requests at the head of the queue that fit into one batch of one encoder."""
+        batch: list[_Waiting] = []
         rows = 0
         while self._queue:
-            one = self._queue[0]
-            if taken and (one.encoder is not taken[0].encoder or rows + len(one.inputs) > self._batch):
+            request = self._queue[0]
+            if batch and (
+                request.encoder is not batch[0].encoder or rows + len(request.inputs) > self._batch
+            ):
                 break
-            taken.append(self._queue.popleft())
-            rows += len(one.inputs)
-            self._waiting -= len(one.inputs)
-        return taken
+            batch.append(self._queue.popleft())
+            rows += len(request.inputs)
+            self._waiting_inputs -= len(request.inputs)
+        return batch
 
-    async def _run(self, asked: list[_Asked]) -> None:
-        # who has gone away meanwhile needs no answer
-        asked = [one for one in asked if not one.answer.done()]
+    async def _run(self, batch: list[_Waiting]) -> None:
+        # cancelled requests need no answer
+        batch = [request for request in batch if not request.vectors.done()]
         try:
-            if asked:
-                answers = await self._compute.run(lambda: _encoded(asked), bounded=False)
-                for one, found in zip(asked, answers, strict=True):
-                    _give(one, found)
+            if batch:
+                results = await self._compute.run(lambda: _encode(batch), bounded=False)
+                for request, result in zip(batch, results, strict=True):
+                    _deliver(request, result)
         except Exception as error:
-            for one in asked:
-                _give(one, error)
+            for request in batch:
+                _deliver(request, error)
         finally:
-            self._free += 1
-            self._begin()
+            self._free_threads += 1
+            self._start_batches()
 
 
-def _encoded(asked: list[_Asked]) -> list[Float32s | Exception]:
-    """Rows of each request; where an input cannot be used, each request alone, so that no other suffers."""
-    inputs = [one for some in asked for one in some.inputs]
+def _encode(batch: list[_Waiting]) -> list[UnitVectors | Exception]:
+    """The vectors of each request; if an input is refused, each request is encoded by itself."""
+    inputs = [item for request in batch for item in request.inputs]
     ENCODED.observe(len(inputs))
     try:
-        rows = asked[0].encoder.encode(inputs)
+        rows = batch[0].encoder.encode(inputs)
     except Exception as error:
-        return [error] if len(asked) == 1 else [_encoded([one])[0] for one in asked]
-    return list(np.split(rows, np.cumsum([len(some.inputs) for some in asked])[:-1]))
+        return [error] if len(batch) == 1 else [_encode([request])[0] for request in batch]
+    return list(np.split(rows, np.cumsum([len(request.inputs) for request in batch])[:-1]))
 
 
-def _give(one: _Asked, found: Float32s | Exception) -> None:
-    if one.answer.done():
+def _deliver(request: _Waiting, result: UnitVectors | Exception) -> None:
+    if request.vectors.done():
         return
-    if isinstance(found, Exception):
-        one.answer.set_exception(found)
+    if isinstance(result, Exception):
+        request.vectors.set_exception(result)
     else:
-        one.answer.set_result(found)
+        request.vectors.set_result(result)

@@ -1,4 +1,4 @@
-"""A worker process and the one that started it."""
+"""Stop a worker process when the process that started it has ended."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from multiprocessing.connection import wait
 
 
 def exit_with_parent() -> None:
-    """Have this process stop, as at SIGTERM, once the process that started it is gone.
+    """Send this process SIGTERM once its parent process is gone.
 
-    A parent that is killed cannot stop its workers: they would hold the port and answer on.
+    A parent that is killed cannot stop its workers: they would keep the port and go on answering.
     """
     parent = parent_process()
     if parent is None:
         return
 
-    def watch(gone: int = parent.sentinel) -> None:
-        wait([gone])
+    def watch(sentinel: int = parent.sentinel) -> None:
+        wait([sentinel])
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, name="parent", daemon=True).start()

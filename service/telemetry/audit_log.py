@@ -1,4 +1,4 @@
-"""The audit log of the data folder: one JSON object a line, and lines are only ever added."""
+"""The audit log of the data folder: one JSON object per line, appended only."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import orjson
 
 
 def append_line(file: Path, content: dict[str, Any]) -> None:
-    """Append one JSON line and fsync; a line that a crash tore is ended first."""
+    """Append one JSON line and fsync; a line that a crash left unfinished is ended first."""
     with file.open("a+b") as out:
         if out.tell() > 0:
             out.seek(-1, os.SEEK_END)
@@ -24,7 +24,7 @@ def append_line(file: Path, content: dict[str, Any]) -> None:
 
 
 class AuditLog:
-    """Who changed what: writes, deletions, activations. Ids, never vectors or keys."""
+    """Who changed what: writes, deletions, activations. It holds ids, never vectors or keys."""
 
     SHOWN_IDS = 100
 
@@ -33,12 +33,12 @@ class AuditLog:
         self._lock = Lock()
 
     def write(
-        self, action: str, actor: str, request_id: str, at: str, ids: Collection[str] = (), **more: Any
+        self, action: str, actor: str, request_id: str, at: str, ids: Collection[str] = (), **details: Any
     ) -> None:
-        """Add a line; without a data folder there is nothing that could be changed, and no log."""
+        """Add a line; a service without a data folder is read-only and has no log."""
         if self._file is None:
             return
-        line = {"at": at, "actor": actor, "request_id": request_id, "action": action, **more}
+        line = {"at": at, "actor": actor, "request_id": request_id, "action": action, **details}
         if ids:
             line |= {"n": len(ids), "ids": sorted(ids)[: self.SHOWN_IDS]}
         with self._lock:

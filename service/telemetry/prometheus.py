@@ -1,7 +1,7 @@
-"""What Prometheus can ask: names ``limen_*``, seconds and totals, safe with several worker processes.
+"""The Prometheus metrics ``limen_*`` of one or several worker processes.
 
-With ``PROMETHEUS_MULTIPROC_DIR`` set, which `service.server` does for more than one worker, every
-process writes its share to that folder and any of them answers for all.
+With ``PROMETHEUS_MULTIPROC_DIR``, which `service.server` sets for several workers, every process writes its
+values to that folder, and any of them answers for all.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ STAGES = Histogram("limen_search_duration_seconds", "One request's time by stage
 ENCODED = Histogram(
     "limen_encoded_inputs", "Inputs encoded together.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 1000)
 )
-INFLIGHT = Gauge("limen_inflight_requests", "Requests being worked on.", multiprocess_mode="livesum")
-QUEUED = Gauge("limen_queued_requests", "Requests waiting for their turn.", multiprocess_mode="livesum")
-REJECTED = Counter("limen_rejected", "Requests turned away.", ["reason"])
+INFLIGHT = Gauge("limen_inflight_requests", "Requests in progress.", multiprocess_mode="livesum")
+QUEUED = Gauge("limen_queued_requests", "Requests waiting for a thread.", multiprocess_mode="livesum")
+REJECTED = Counter("limen_rejected", "Requests answered with an error, by reason.", ["reason"])
 DECISIONS = Counter("limen_decisions", "Decisions made.", ["operating_point", "decision"])
 TOP1 = Histogram("limen_top1_score", "Score of the best candidate.", buckets=_SCORES)
 MARGIN = Histogram("limen_margin_top1_top2", "Best score minus the best of another label.", buckets=_SCORES)
@@ -35,38 +35,50 @@ THRESHOLD = Gauge(
 )
 ROWS = Gauge("limen_index_rows", "Rows of the index by state.", ["state"], multiprocess_mode="mostrecent")
 UNREACHABLE = Gauge(
-    "limen_index_unreachable_rows", "Rows the engine alone does not find.", multiprocess_mode="mostrecent"
+    "limen_index_unreachable_rows",
+    "Rows that the engine does not find and that are compared exactly instead.",
+    multiprocess_mode="mostrecent",
 )
 DUPLICATES = Gauge(
-    "limen_index_duplicate_groups", "Vectors that more than one row has.", multiprocess_mode="mostrecent"
+    "limen_index_duplicate_groups",
+    "Distinct vectors that more than one row has.",
+    multiprocess_mode="mostrecent",
 )
 DRIFT = Gauge(
     "limen_embedding_drift_auc",
-    "How well recent queries can be told from the gallery: 0.5 not at all, 1 always; NaN for too few.",
+    "AUC of a classifier of recent queries against the gallery: 0.5 no drift, 1 full shift; NaN for too few.",
     multiprocess_mode="mostrecent",
 )
-SELF_RECALL = Gauge("limen_self_recall_ratio", "Probed rows that found themselves.", multiprocess_mode="min")
+SELF_RECALL = Gauge(
+    "limen_self_recall_ratio", "Fraction of probed rows that found themselves.", multiprocess_mode="min"
+)
 RECALL_PROBE = Gauge(
-    "limen_recall_probe_ratio", "Neighbours of sampled rows that the index finds.", multiprocess_mode="min"
+    "limen_recall_probe_ratio", "Recall@10 of the index on sampled rows.", multiprocess_mode="min"
 )
 GENERATION = Gauge(
-    "limen_index_generation", "Writes that the present index was built from.", multiprocess_mode="mostrecent"
+    "limen_index_generation",
+    "Number of writes that the current index was built from.",
+    multiprocess_mode="mostrecent",
 )
 WAL_BYTES = Gauge("limen_wal_bytes", "The item store's write-ahead log.", multiprocess_mode="mostrecent")
 LAST_FSYNC = Gauge(
-    "limen_last_fsync_timestamp_seconds", "When a write was last put on disk.", multiprocess_mode="mostrecent"
+    "limen_last_fsync_timestamp_seconds", "Time of the last write to disk.", multiprocess_mode="mostrecent"
 )
 LAST_SNAPSHOT = Gauge(
     "limen_last_snapshot_timestamp_seconds",
-    "When the present index was built.",
+    "Time the current index was built.",
     multiprocess_mode="mostrecent",
 )
-LOAD_SECONDS = Gauge("limen_index_load_seconds", "From opening the bundle to ready.", multiprocess_mode="max")
-RESIDENT = Gauge("limen_resident_memory_bytes", "Memory the process holds.", multiprocess_mode="livesum")
+LOAD_SECONDS = Gauge(
+    "limen_index_load_seconds", "Time from opening the bundle to ready.", multiprocess_mode="max"
+)
+RESIDENT = Gauge(
+    "limen_resident_memory_bytes", "Resident memory of the processes.", multiprocess_mode="livesum"
+)
 
 
-def rejected(slug: str) -> None:
-    """Count a request that was turned away, by the slug of its problem."""
+def count_rejection(slug: str) -> None:
+    """Count a request that was answered with a problem, by the problem's slug."""
     reason = {
         "overloaded": "overload",
         "deadline-exceeded": "overload",
@@ -78,9 +90,9 @@ def rejected(slug: str) -> None:
     REJECTED.labels(reason).inc()
 
 
-def exposition() -> bytes:
+def write_metrics() -> bytes:
     """All metrics in Prometheus' text format."""
-    RESIDENT.set(_resident_bytes())
+    RESIDENT.set(_measure_resident_bytes())
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
@@ -88,7 +100,7 @@ def exposition() -> bytes:
     return generate_latest(REGISTRY)
 
 
-def _resident_bytes() -> int:
+def _measure_resident_bytes() -> int:
     try:
         with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -97,38 +109,38 @@ def _resident_bytes() -> int:
 
 
 def observe_stages(*, parse: float, search: float, rescore: float, serialize: float) -> None:
-    """Record how long the stages of one request took, in seconds; ``search`` includes ``rescore``."""
+    """Record the durations of the stages of one request, in seconds; ``search`` includes ``rescore``."""
     for stage, seconds in zip(STAGE_NAMES, (parse, search - rescore, rescore, serialize), strict=True):
-        _stage(stage).observe(seconds)
+        _get_stage_histogram(stage).observe(seconds)
 
 
-def answered(route: str, code: int, seconds: float) -> None:
+def observe_response(route: str, code: int, seconds: float) -> None:
     """Record one answered request."""
-    _requests(route, code).inc()
-    _duration(route).observe(seconds)
+    _get_request_counter(route, code).inc()
+    _get_duration_histogram(route).observe(seconds)
 
 
-def decided(operating_point: str, decision: str) -> None:
+def count_decision(operating_point: str, decision: str) -> None:
     """Count one decision."""
-    _decisions(operating_point, decision).inc()
+    _get_decision_counter(operating_point, decision).inc()
 
 
-# looking a labelled metric up takes longer than counting with it
+# cached: looking up a labelled metric takes longer than counting with it
 @lru_cache(maxsize=1024)
-def _requests(route: str, code: int) -> Counter:
+def _get_request_counter(route: str, code: int) -> Counter:
     return REQUESTS.labels(route, code)
 
 
 @lru_cache(maxsize=256)
-def _duration(route: str) -> Histogram:
+def _get_duration_histogram(route: str) -> Histogram:
     return DURATION.labels(route)
 
 
 @lru_cache(maxsize=16)
-def _stage(stage: str) -> Histogram:
+def _get_stage_histogram(stage: str) -> Histogram:
     return STAGES.labels(stage)
 
 
 @lru_cache(maxsize=256)
-def _decisions(operating_point: str, decision: str) -> Counter:
+def _get_decision_counter(operating_point: str, decision: str) -> Counter:
     return DECISIONS.labels(operating_point, decision)

@@ -1,4 +1,4 @@
-"""Pages and the files they are made of; nothing is fetched from anywhere else."""
+"""HTML pages and their static files, all served by the service itself."""
 
 from __future__ import annotations
 
@@ -30,38 +30,38 @@ _VERSIONS = {"version": version("limen"), "plotly_version": version("plotly")}
 
 @dataclass(frozen=True)
 class StaticFile:
-    """A file's bytes, plain and compressed, with the tag that says whether a browser has them."""
+    """A file's bytes, plain and compressed, with its ETag."""
 
     content: bytes
     compressed: bytes
     media_type: str
-    tag: str
+    etag: str
 
 
-def page(template: str, **values: Any) -> Response:
+def render_page(template: str, **values: Any) -> Response:
     """A page from a template; every value is escaped."""
     return HTMLResponse(_PAGES.get_template(template).render(**_VERSIONS, **values))
 
 
 @cache
 def find_map_style_id() -> str:
-    """The id under which plotly looks for the style of its maps, and adds it if it is not there.
+    """The id of the style element for maps, which plotly adds unless an element has this id.
 
-    The content security policy forbids adding it; a page without maps needs nothing but the id.
+    The content security policy forbids adding it, and a page without maps needs the id alone.
     """
-    found = re.search(rb'getElementById\("([0-9a-f]{64})"\)', _static_files()["plotly.min.js"].content)
-    return "plotly-map-style" if found is None else found[1].decode()
+    match = re.search(rb'getElementById\("([0-9a-f]{64})"\)', _read_static_files()["plotly.min.js"].content)
+    return "plotly-map-style" if match is None else match[1].decode()
 
 
 def get_static_file(name: str) -> StaticFile | None:
-    """A file of the pages by its plain name; None where there is none."""
-    return _static_files().get(name)
+    """A static file by name, or None."""
+    return _read_static_files().get(name)
 
 
 def build_static_response(request: Request, file: StaticFile) -> Response:
-    """The file, compressed where the browser takes that, or "not modified" where it has it."""
-    headers = {"ETag": file.tag, "Cache-Control": "max-age=3600", "Vary": "Accept-Encoding"}
-    if request.headers.get("if-none-match") == file.tag:
+    """The file, compressed if the browser accepts that, or 304 if the browser already has it."""
+    headers = {"ETag": file.etag, "Cache-Control": "max-age=3600", "Vary": "Accept-Encoding"}
+    if request.headers.get("if-none-match") == file.etag:
         return Response(status_code=304, headers=headers)
     if "gzip" in request.headers.get("accept-encoding", ""):
         headers["Content-Encoding"] = "gzip"
@@ -70,19 +70,19 @@ def build_static_response(request: Request, file: StaticFile) -> Response:
 
 
 @cache
-def _static_files() -> dict[str, StaticFile]:
-    found = {
-        one.name: one.read_bytes()
-        for one in files("service.web").joinpath("static").iterdir()
-        if one.is_file()
+def _read_static_files() -> dict[str, StaticFile]:
+    contents = {
+        file.name: file.read_bytes()
+        for file in files("service.web").joinpath("static").iterdir()
+        if file.is_file()
     }
-    found["plotly.min.js"] = (Path(plotly.__file__).parent / "package_data" / "plotly.min.js").read_bytes()
+    contents["plotly.min.js"] = (Path(plotly.__file__).parent / "package_data" / "plotly.min.js").read_bytes()
     return {
         name: StaticFile(
             content=content,
             compressed=gzip.compress(content, 5, mtime=0),
             media_type=_TYPES[Path(name).suffix],
-            tag=f'"{hashlib.sha256(content).hexdigest()[:20]}"',
+            etag=f'"{hashlib.sha256(content).hexdigest()[:20]}"',
         )
-        for name, content in found.items()
+        for name, content in contents.items()
     }

@@ -53,7 +53,7 @@ def test_every_kind_of_file_makes_the_same_bundle(
 ) -> None:
     monkeypatch.setattr("embeddings.files.BLOCK_ROWS", 77)
     monkeypatch.setattr(
-        "limen.pipeline.make_bundle.ALL_PAIRS_UP_TO", 100
+        "limen.pipeline.make_bundle.MAX_ALL_PAIRS", 100
     )  # files are read here, nothing is measured
     outcome = limen("build", *written(tmp_path, kind), "--out", tmp_path / "bundle")
     assert outcome.code == 0, outcome.err
@@ -68,7 +68,7 @@ def test_every_kind_of_file_makes_the_same_bundle(
 def test_labels_of_an_array_may_be_an_array(
     limen: Limen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("limen.pipeline.make_bundle.ALL_PAIRS_UP_TO", 100)
+    monkeypatch.setattr("limen.pipeline.make_bundle.MAX_ALL_PAIRS", 100)
     np.save(tmp_path / "set.npy", SMALL_SET.vectors)
     np.save(tmp_path / "labels.npy", SMALL_SET.labels)
     out = tmp_path / "bundle"
@@ -115,13 +115,13 @@ def test_what_does_not_fit_is_refused_before_a_row_is_read(
     limen: Limen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = written(tmp_path, "plain.npz")
-    monkeypatch.setattr("embeddings.files.unit_rows", lambda *_, **__: pytest.fail("a row was read"))
+    monkeypatch.setattr("embeddings.files.normalise_rows", lambda *_, **__: pytest.fail("a row was read"))
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr("limen.pipeline.make_bundle.shutil.disk_usage", lambda _: usage(0, 0, 150_000))
     outcome = limen("build", *given, "--out", tmp_path / "b", "--set", "index.kind=hnsw")
     assert outcome.code == 2
     assert "on disk and 0 MiB is free there" in outcome.err
-    monkeypatch.setattr("limen.pipeline.make_bundle.free_bytes", lambda: 80_000)
+    monkeypatch.setattr("limen.pipeline.make_bundle.measure_free_memory", lambda: 80_000)
     outcome = limen(
         "build", *given, "--out", tmp_path / "b", "--set", "index.kind=hnsw", "--set", "index.m=4"
     )
@@ -132,7 +132,7 @@ def test_what_does_not_fit_is_refused_before_a_row_is_read(
 def test_too_many_rows_are_searched_but_not_measured_unless_a_sample_is_asked_for(
     limen: Limen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("limen.pipeline.make_bundle.ALL_PAIRS_UP_TO", 400)
+    monkeypatch.setattr("limen.pipeline.make_bundle.MAX_ALL_PAIRS", 400)
     given = written(tmp_path, "plain.npz")
     out = tmp_path / "bundle"
     assert limen("build", *given, "--out", out).code == 0

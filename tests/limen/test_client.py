@@ -115,5 +115,5 @@ def test_overload_is_tried_again_and_a_lost_answer_is_not() -> None:
 
 def test_what_stands_between_answers_in_html() -> None:
     one, _ = both(lambda request: httpx.Response(502, text="<html>"))
-    with pytest.raises(ServiceError, match="502 and no problem document"):
+    with pytest.raises(ServiceError, match="502 without a problem document"):
         one.info()

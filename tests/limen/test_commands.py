@@ -120,9 +120,8 @@ def test_a_bundle_gives_way_to_its_own_name_alone_and_that_is_asked_before_the_w
     out = tmp_path / "bundle"
     for _ in range(2):
         assert limen("build", tmp_path / "cars.npz", "--out", out).code == 0
-    monkeypatch.setattr(
-        "limen.pipeline.make_bundle.calibrated_points", None
-    )  # whoever calls it has worked for nothing
+    # whoever calls it has worked for nothing
+    monkeypatch.setattr("limen.pipeline.make_bundle.make_points", None)
     outcome = limen("build", tmp_path / "birds.npz", "--out", out)
     assert outcome.code == 2
     assert "'cars'" in outcome.err

@@ -15,13 +15,13 @@ import numpy as np
 import uvicorn
 from PIL import Image
 
-from api_schemas.config import IndexConfig
+from api_schemas.build_config import IndexConfig
 from api_schemas.operating_point import GallerySize, OperatingPoint, Score, Target
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.hashes import cohort_hash, encoder_model_hash, vectors_model_hash
 from encoder import Encoder
 from evaluation.calibration.calibrate import calibrate
-from evaluation.evaluate import evaluate
+from evaluation.evaluate import evaluate_embeddings
 from index.bundle import write_bundle
 from service.app import create_app
 from service.server import open_listener
@@ -121,7 +121,7 @@ def _written(
         model_hash=model_hash,
         encoder_folder=encoder_folder,
         index_config=IndexConfig(),
-        report=evaluate(gallery, model_hash=model_hash, split="test"),
+        report=evaluate_embeddings(gallery, model_hash=model_hash, split="test"),
         operating_points=list(made.values()),
         active={key: made[key].id if key in made else None for key in ("verify", "match")},
         reasons=[] if made else ["far: 12 classes are too few, 20 are needed."],

@@ -9,7 +9,7 @@ import httpx
 import numpy as np
 import pytest
 
-from api_schemas.http.binary_search import read_found
+from api_schemas.http.binary_search import read_search_arrays
 from api_schemas.operating_point import GallerySize, Target
 from common.errors import InputError
 from embeddings.similarity import pair_similarities
@@ -228,7 +228,7 @@ def test_binary_answers_are_refused_in_words(client: Client, address: str) -> No
     content = httpx.post(f"{address}/v1/search", json={"queries": [{"id": "item-0"}]}, headers=accept).content
     for broken in (b"", content[:40], content[:70], content[:-1], content + b"x"):
         with pytest.raises(InputError, match="binary search result"):
-            read_found(broken)
+            read_search_arrays(broken)
 
 
 def test_a_class_mean_is_not_decided_by_a_point_for_the_nearest(client: Client, made: Any) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from service.telemetry.drift import EVERY, FEWEST, KEPT, DriftMonitor, _auc, apart
+from service.telemetry.drift import EVERY, MIN_QUERIES, KEPT, DriftMonitor, _compute_auc, compute_domain_auc
 
 
 def rows(seed: int, n: int, shift: float = 0.0) -> np.ndarray:
@@ -17,29 +17,32 @@ def rows(seed: int, n: int, shift: float = 0.0) -> np.ndarray:
 def test_the_area_is_scikit_learns_ties_included() -> None:
     rng = np.random.default_rng(0)
     scores, new = rng.integers(0, 9, 200) / 4, rng.random(200) < 0.3
-    assert _auc(scores, new) == pytest.approx(roc_auc_score(new, scores))
+    assert _compute_auc(scores, new) == pytest.approx(roc_auc_score(new, scores))
 
 
 def test_equal_worlds_are_not_told_apart_and_others_are_the_more_the_further() -> None:
     reference = rows(0, 800)
-    alike = [apart(reference, rows(seed, 400)) for seed in range(1, 11)]
+    alike = [compute_domain_auc(reference, rows(seed, 400)) for seed in range(1, 11)]
     assert 0.45 < np.mean(alike) < 0.55
-    near, far = apart(reference, rows(20, 400, 0.2)), apart(reference, rows(21, 400, 2.0))
+    near, far = (
+        compute_domain_auc(reference, rows(20, 400, 0.2)),
+        compute_domain_auc(reference, rows(21, 400, 2.0)),
+    )
     assert max(alike) < near < far
     assert far > 0.99
 
 
 def test_only_the_last_queries_count_one_of_each_request() -> None:
     drift, reference = DriftMonitor(), rows(0, 800)
-    drift.note(rows(1, 5000, 2.0))
-    assert np.isnan(drift.auc(reference)), "a batch is one query"
-    for row in rows(2, FEWEST, 2.0):
-        drift.note(row[None])
-    assert drift.auc(reference) > 0.9
-    assert np.isnan(drift.auc(reference[:10])), "there is little to compare with"
+    drift.add(rows(1, 5000, 2.0))
+    assert np.isnan(drift.compute_auc(reference)), "a batch is one query"
+    for row in rows(2, MIN_QUERIES, 2.0):
+        drift.add(row[None])
+    assert drift.compute_auc(reference) > 0.9
+    assert np.isnan(drift.compute_auc(reference[:10])), "there is little to compare with"
     for row in rows(3, (EVERY + 1) * KEPT):
-        drift.note(row[None])
-    assert drift.auc(reference) < 0.6
+        drift.add(row[None])
+    assert drift.compute_auc(reference) < 0.6
     for _ in range(EVERY):
-        drift.note(np.ones((1, 5), dtype=np.float32))
-    assert np.isnan(drift.auc(reference)), "another model's vectors"
+        drift.add(np.ones((1, 5), dtype=np.float32))
+    assert np.isnan(drift.compute_auc(reference)), "another model's vectors"

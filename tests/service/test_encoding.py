@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from encoder.refused_input import RefusedInput
+from encoder import RefusedInput
 from service.errors.problems import ServiceProblem
 from service.runtime.compute_pool import ComputePool
 from service.runtime.encode_batches import EncodeBatches

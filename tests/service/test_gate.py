@@ -45,7 +45,7 @@ def test_who_waits_too_long_is_sent_away_and_leaves_no_trace() -> None:
         gate, release, entered = AdmissionQueue(1, 3, 0.02), asyncio.Event(), list[int]()
         holder = asyncio.create_task(_hold(gate, release, entered, 0))
         await _settle()
-        with pytest.raises(ServiceProblem, match="no turn"):
+        with pytest.raises(ServiceProblem, match="no slot"):
             await gate.__aenter__()
         cancelled = asyncio.create_task(_hold(gate, release, entered, 1))
         await _settle()

@@ -53,12 +53,12 @@ def test_who_would_wait_too_long_is_sent_away_but_a_few_never_are() -> None:
         clients = [asyncio.create_task(compute.run(lambda: go.wait(20))) for _ in range(ALWAYS)]
         await asyncio.sleep(0)
         with pytest.raises(ServiceProblem, match="an answer would take") as refusal:
-            compute.admit()
+            compute.check_wait()
         assert (refusal.value.kind.status, refusal.value.headers["Retry-After"]) == (429, "1")
         with pytest.raises(ServiceProblem, match="an answer would take"):
             await compute.run(lambda: None)
         await asyncio.gather(asyncio.create_task(_set(go)), *behind, *clients)
-        compute.admit()
+        compute.check_wait()
         compute.close()
 
     async def _set(go: threading.Event) -> None:

@@ -18,7 +18,7 @@ from service.app import create_app
 from service.models import gallery_gauges, loaded_model
 from service.settings import load_settings
 from service.telemetry import prometheus
-from service.telemetry.drift import FEWEST
+from service.telemetry.drift import MIN_QUERIES
 
 
 def told(address: str) -> dict[str, float]:
@@ -83,7 +83,7 @@ def test_requests_decisions_and_refusals_are_counted(address: str) -> None:
 def test_drift_is_told_once_there_are_enough_queries(address: str, made: Any) -> None:
     rng = np.random.default_rng(0)
     with Client(address, retries=0) as client:
-        for row in range(FEWEST - 1):
+        for row in range(MIN_QUERIES - 1):
             client.search(made.gallery.vectors[row : row + 1], 1)
         client.search([{"id": "item-0"}], 1)
         assert math.isnan(told(address)["limen_embedding_drift_auc"]), "an item is no query from elsewhere"

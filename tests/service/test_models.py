@@ -12,8 +12,8 @@ import httpx
 import numpy as np
 import pytest
 
-from decision.scorers import scorer_of
-from evaluation.evaluate import evaluate
+from decision.scorers import open_scorer
+from evaluation.evaluate import evaluate_embeddings
 from limen.client import Client, ServiceError
 from tests.service.bundles import Made, make_bundle, make_density_bundle, serving
 
@@ -156,9 +156,9 @@ def test_reports_are_in_the_score_of_the_active_point(two: Any, tmp_path: Path) 
         for source in ("gallery", "feedback"):
             client.wait(client.compute_report(source))  # type: ignore[arg-type]
         report = client.consistency("gallery")
-        expected = evaluate(
+        expected = evaluate_embeddings(
             one.gallery.subset(np.argsort(one.gallery.ids)),
-            scorer=scorer_of(score, cohort.vectors),
+            scorer=open_scorer(score, cohort.vectors),
             model_hash=report.model_hash,
             split="gallery",
         )

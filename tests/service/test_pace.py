@@ -13,7 +13,7 @@ from service.runtime.event_loop_limit import ALWAYS, EventLoopLimit
 
 async def _ask(pace: EventLoopLimit, seconds: float) -> bool:
     try:
-        pace.admit()
+        pace.check_turn()
     except ServiceProblem:
         return False
     # not asyncio's: work on the loop itself is what this is about
@@ -27,9 +27,9 @@ def test_a_turn_takes_a_few_always_and_more_while_it_is_short() -> None:
         assert sum(await asyncio.gather(*(_ask(late, 0.001) for _ in range(20)))) == ALWAYS
         full = EventLoopLimit(0.0)
         for _ in range(ALWAYS):
-            full.admit()
+            full.check_turn()
         with pytest.raises(ServiceProblem, match="too many requests at once") as refusal:
-            full.admit()
+            full.check_turn()
         assert (refusal.value.kind.status, refusal.value.headers["Retry-After"]) == (429, "1")
         early = EventLoopLimit(60.0)
         assert all(await asyncio.gather(*(_ask(early, 0.0) for _ in range(200))))

@@ -85,8 +85,8 @@ def test_other_machines_need_keys(tmp_path: Path) -> None:
 def test_settings_name_the_offending_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="max_k"):
         load_settings(bundle=tmp_path, max_k=0)
-    with pytest.raises(ConfigError, match=r"LIMEN_ENGINE.*faiss"):
-        load_settings(bundle=tmp_path, engine="milvus")
+    with pytest.raises(ConfigError, match=r"LIMEN_LOG_LEVEL.*warning"):
+        load_settings(bundle=tmp_path, log_level="loud")
     with pytest.raises(ConfigError, match="read-only"):
         load_settings(bundle=tmp_path, workers=2, data=tmp_path)
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from api_schemas.config import IndexConfig
+from api_schemas.build_config import IndexConfig
 from benchmarks.bundles import matching_bundle
 from embeddings.embedding_set import EmbeddingSet
 from limen.client import Client, ServiceError

@@ -59,7 +59,7 @@ def calibrate(
     fitted on all classes and proven on 20 random halvings of them. The exit code is 2 where the data cannot
     support the target; the message says what would.
     """
-    from evaluation.calibration.calibrate import calibrate as choose
+    from evaluation.calibration.calibrate import calibrate as calibrate_threshold
     from evaluation.calibration.sample_size import plan as plan_data
 
     target = build_target(
@@ -78,7 +78,7 @@ def calibrate(
         typer.echo(plan_data(opened.fit, target, track=track).sentence)
         return
     assert out is not None
-    calibration = choose(
+    calibration = calibrate_threshold(
         opened.fit,
         target,
         proof=opened.proof,

@@ -12,12 +12,12 @@ from api_schemas.yaml_config import validate_mapping
 from common.console import say, track
 from common.optional_packages import needs
 
-app = typer.Typer(help="Look at a data set before anything is trained on it.", no_args_is_help=True)
+app = typer.Typer(help="Check a data set before training on it.", no_args_is_help=True)
 
 
 @app.callback()
 def data() -> None:
-    """Look at a data set before anything is trained on it."""
+    """Check a data set before training on it."""
 
 
 @app.command()
@@ -35,7 +35,7 @@ def check(
 ) -> int:
     """Read a data set as training would: classes, sizes, exact and near duplicates, leakage, imbalance.
 
-    Exit code 1 when something is likely to spoil training or its figures.
+    The exit code is 1 if something is likely to spoil training or its figures.
     """
     with needs("limen data check", "train"):
         from training.data.check_data import check_data

@@ -1,4 +1,4 @@
-"""``limen rebuild``, ``limen backup`` and ``limen restore``: care of a service's data folder."""
+"""``limen rebuild``, ``limen backup`` and ``limen restore``: maintenance of a service's data folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Database = Annotated[
     str | None,
     typer.Option(
         "--database-url",
-        help="Where the items are, if the service keeps them in PostgreSQL.",
+        help="The database of the items, if the service keeps them in PostgreSQL.",
         envvar="LIMEN_DATABASE_URL",
     ),
 ]
@@ -28,12 +28,12 @@ def rebuild(
     data: Data,
     database: Database = None,
 ) -> None:
-    """Build the index of a data folder again from its items; nothing may be serving from it."""
+    """Rebuild the index of a data folder from its items; no service may be using it."""
     with needs("limen rebuild", "serve"):
         from index.gallery.live_gallery import LiveGallery
         from service.models.loaded_model import find_items_folder
     items = find_items_folder(bundle, data)
-    if not (items / _sign(database)).is_file():
+    if not (items / _get_marker(database)).is_file():
         raise InputError(
             f"{data} holds no items of {bundle}: nothing was written there by `limen serve --data`."
         )
@@ -50,12 +50,12 @@ def backup(
     ] = None,
     database: Database = None,
 ) -> None:
-    """Copy items, vectors, operating points and feedback of a data folder, also while it is being served."""
+    """Copy items, vectors, operating points and feedback of a data folder, even while it is served."""
     with needs("limen backup", "serve"):
         from index.gallery.backup import write_backup
         from index.gallery.data_folder import open_item_store
         from service.models.loaded_model import find_items_folder
-    folder = _only_model(data, database) if bundle is None else find_items_folder(bundle, data)
+    folder = _find_only_model(data, database) if bundle is None else find_items_folder(bundle, data)
     if database is None:
         write_backup(folder, out)
     else:
@@ -68,7 +68,7 @@ def restore(
     backup_folder: Annotated[Path, typer.Argument(metavar="BACKUP", help="A folder made by `limen backup`.")],
     data: Annotated[Path, typer.Argument(help="A data folder that holds no items of that model yet.")],
 ) -> None:
-    """Make a data folder from a backup, every file checked."""
+    """Make a data folder from a backup; every file is checked."""
     with needs("limen restore", "serve"):
         from index.gallery.backup import BACKUP_FILE, BackupRecord, restore_backup
         from service.models.loaded_model import MODELS_FOLDER, model_folder_name
@@ -82,21 +82,21 @@ def restore(
     say(f"{data} is ready. Next: limen serve BUNDLE --data {data}")
 
 
-def _sign(database: str | None) -> str:
-    """The file that shows that a folder holds a model's items."""
+def _get_marker(database: str | None) -> str:
+    """The file whose presence shows that a folder holds a model's items."""
     from index.gallery.live_gallery import LOCK_FILE
     from index.store.item_store import DATABASE_FILE
 
     return DATABASE_FILE if database is None else LOCK_FILE
 
 
-def _only_model(data: Path, database: str | None) -> Path:
-    """The one model's folder of a data folder; raises InputError for none or several."""
+def _find_only_model(data: Path, database: str | None) -> Path:
+    """The folder of the one model in a data folder; raises InputError for none or several."""
     from service.models.loaded_model import MODELS_FOLDER
 
-    found = [file.parent for file in sorted(data.glob(f"{MODELS_FOLDER}/*/{_sign(database)}"))]
-    if not found:
+    folders = [file.parent for file in sorted(data.glob(f"{MODELS_FOLDER}/*/{_get_marker(database)}"))]
+    if not folders:
         raise InputError(f"{data} is not a data folder: nothing was written there by `limen serve --data`.")
-    if len(found) > 1:
-        raise InputError(f"{data} holds items of {len(found)} models: say whose with --bundle.")
-    return found[0]
+    if len(folders) > 1:
+        raise InputError(f"{data} holds items of {len(folders)} models: say whose with --bundle.")
+    return folders[0]

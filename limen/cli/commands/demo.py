@@ -1,4 +1,4 @@
-"""``limen demo``: the whole job on data that comes with an installed package."""
+"""``limen demo``: from training to a running service, on data that comes with an installed package."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def demo(
 ) -> None:
     """Train, evaluate, calibrate, export and serve: some 900 characters in the typefaces of matplotlib.
 
-    The network learns which pictures show the same character; the classes it is tested on are
-    characters it has never seen. Takes about a minute on two cores.
+    The network learns which pictures show the same character, and is tested on characters that it has
+    never seen. Takes about a minute on two cores.
     """
     with needs("limen demo", "train"):
         from api_schemas.config import Config
@@ -43,17 +43,17 @@ def demo(
     if not no_serve:
         check_port_free("127.0.0.1", port)
     started = time.monotonic()
-    _make_room(out)
+    _clear_demo(out)
     with as_file(files("limen") / "glyphs.yaml") as path:
         config = Config.load(path)
-    trained = train(config, out / "run", track=track, say=say)
+    run_folder = train(config, out / "run", track=track, say=say)
     bundle = out / "bundle"
-    export_run(trained, bundle)
+    export_run(run_folder, bundle)
     report = Report.load(bundle / REPORT_FILE)
     points = [OperatingPoint.load(path) for path in sorted((bundle / POINTS_FOLDER).glob("*.json"))]
     write_report(report, out / "report", points)
     typer.echo(format_table(report))
-    example = read_run(trained).items.ids[0]
+    example = read_run(run_folder).items.ids[0]
     say(f"Ready after {time.monotonic() - started:.0f} s: {bundle}; {out}/report/report.html")
     if no_serve:
         say(f"Next: limen serve {bundle}")
@@ -68,19 +68,19 @@ def demo(
     run(bundle, host="127.0.0.1", port=port, data=None, workers=1)
 
 
-def _make_room(out: Path) -> None:
-    """An earlier demo makes way; anything else stays and is an error."""
+def _clear_demo(out: Path) -> None:
+    """Remove the files of an earlier demo; raises InputError if the folder holds anything else."""
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file: give --out a folder.")
-    strangers = [
+    foreign = [
         path.name
         for path in (out.iterdir() if out.is_dir() else ())
         if path.name not in ("run", "bundle", "report")
         or (path.name == "run" and not is_run(path))
         or (path.name == "bundle" and not is_bundle(path))
     ]
-    if strangers:
-        raise InputError(f"{out} holds {strangers[0]}, which is not from a demo: give --out another folder.")
+    if foreign:
+        raise InputError(f"{out} holds {foreign[0]}, which is not from a demo: give --out another folder.")
     for name in ("run", "report", "bundle"):
         shutil.rmtree(out / name, ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)

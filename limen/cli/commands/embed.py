@@ -16,10 +16,12 @@ from limen.pipeline.evaluation_source import open_run
 
 def embed(
     run: Annotated[Path, typer.Argument(help="A run folder, the --out of `limen train`.")],
-    data: Annotated[Path, typer.Argument(help="What to embed, in a form the run's data may have.")],
+    data: Annotated[
+        Path, typer.Argument(help="The data to embed, in a form that the run's configuration could name.")
+    ],
     out: Annotated[Path, typer.Option(help="The embeddings file, .npz.")],
 ) -> None:
-    """Embed more data with a run's network, for `--gallery`, `--unknown` or a search."""
+    """Embed more data with a run's network, e.g. for `--gallery` or `--unknown`."""
     if out.suffix != ".npz":
         raise InputError(f"--out {out}: embeddings are written as .npz.")
     opened = open_run(run)

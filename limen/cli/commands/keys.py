@@ -1,4 +1,4 @@
-"""``limen keys``: who may use a service."""
+"""``limen keys``: create, list and revoke the API keys of a service."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from common.optional_packages import needs
 
-app = typer.Typer(help="Keys of a service: create, list, revoke.", no_args_is_help=True)
+app = typer.Typer(help="Create, list and revoke the API keys of a service.", no_args_is_help=True)
 File = Annotated[
     Path,
     typer.Option("--file", envvar="LIMEN_API_KEYS_FILE", help="The file of keys that the service reads."),
@@ -18,11 +18,13 @@ File = Annotated[
 
 @app.command()
 def create(
-    name: Annotated[str, typer.Option(help="Whose key it is; two keys of one name rotate.")],
-    scope: Annotated[Literal["read", "write", "admin"], typer.Option(help="What it allows.")] = "read",
+    name: Annotated[str, typer.Option(help="Name of its owner; two keys may have one name, to rotate.")],
+    scope: Annotated[
+        Literal["read", "write", "admin"], typer.Option(help="What it allows; each includes the one before.")
+    ] = "read",
     file: File = Path("keys.json"),
 ) -> None:
-    """Make a key and print it once; the file keeps its hash alone."""
+    """Create a key and print it once; the file keeps its hash only."""
     with needs("limen keys", "serve"):
         from service.auth.api_keys import create_key
     typer.echo(create_key(file, name, scope))
@@ -30,7 +32,7 @@ def create(
 
 @app.command(name="list")
 def list_keys(file: File = Path("keys.json")) -> None:
-    """Names, scopes and dates of the keys."""
+    """List names, scopes and dates of the keys."""
     with needs("limen keys", "serve"):
         from service.auth.api_keys import KeyFile
     for key in KeyFile.load(file).keys:
@@ -39,10 +41,10 @@ def list_keys(file: File = Path("keys.json")) -> None:
 
 @app.command()
 def revoke(
-    name: Annotated[str, typer.Argument(help="All keys of this name end at once.")],
+    name: Annotated[str, typer.Argument(help="Name whose keys are all revoked.")],
     file: File = Path("keys.json"),
 ) -> None:
-    """Remove the keys of a name; a running service notices."""
+    """Revoke the keys of a name, effective at once in a running service."""
     with needs("limen keys", "serve"):
         from service.auth.api_keys import revoke_keys
     typer.echo(f"{revoke_keys(file, name)} removed")

@@ -18,13 +18,13 @@ def train(
         list[str] | None, typer.Option("--set", help="Override a key, e.g. schedule.epochs=5; repeatable.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder; runs/NAME unless given.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
 ) -> None:
-    """Fit an embedding network; classes of train, validation and test are disjoint. Writes a run folder."""
+    """Train an embedding network; classes of train, validation and test are disjoint. Writes a run folder."""
     with needs("limen train", "train"):
         from api_schemas.config import Config
-        from training.loop.train import train as fit
+        from training.loop.train import train as train_network
     settings = Config.load(config, set_ or [])
-    run = fit(settings, out or Path("runs") / settings.name, resume=resume, track=track, say=say)
+    run = train_network(settings, out or Path("runs") / settings.name, resume=resume, track=track, say=say)
     if os.environ.get("RANK", "0") == "0":  # torchrun starts this command once for each process
         say(f"Run in {run.path}. Next: limen evaluate {run.path}")

@@ -15,7 +15,7 @@ from common.optional_packages import needs
 def verify(bundle: Annotated[Path, typer.Argument(help="The bundle's folder.")]) -> int:
     """Check a bundle: every checksum, the schema, and that every stored row finds itself.
 
-    Exit code 1, with the reason, when something is off.
+    The exit code is 1, with the reason, if a check fails.
     """
     with needs("limen verify", "serve"):
         from index.bundle import verify_bundle
@@ -25,11 +25,11 @@ def verify(bundle: Annotated[Path, typer.Argument(help="The bundle's folder.")])
         say(f"limen: {error}")
         return 1
     audit = manifest.index.self_recall
-    found = "every row finds itself"
+    self_recall = "every row finds itself"
     if audit is not None and audit.share_upper > 0:
-        found = f"{1 - audit.share_upper:.3%} of the rows or more find themselves"
+        self_recall = f"{1 - audit.share_upper:.3%} of the rows or more find themselves"
     say(
         f"{bundle} is sound: {manifest.counts.items} items of {manifest.counts.classes} classes, "
-        f"every file as recorded, {found} ({manifest.counts.side_list} by the side list)."
+        f"every file as recorded, {self_recall} ({manifest.counts.side_list} by the side list)."
     )
     return 0

@@ -1,0 +1,90 @@
+"""Answers of search, match and verify: computed in a thread, timed by stage, decisions counted and signed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import perf_counter, time
+from typing import Any, Literal, TypeVar
+
+from fastapi import Response
+
+from api_schemas.operating_point import OperatingPoint
+from decision.decider import MatchDecision, VerifyDecision
+from index.search import rescoring_timer
+from service.auth.decision_tokens import SignedDecision
+from service.http.bodies import write_json_response
+from service.http.query_requests import O, QueryRequest
+from service.http.resolve_references import ResolvedQueries
+from service.models.loaded_model import LoadedModel
+from service.state import ServiceState
+from service.telemetry import prometheus
+
+T = TypeVar("T")
+
+
+async def answer_queries(
+    state: ServiceState,
+    request: QueryRequest[O],
+    search: Callable[[ResolvedQueries], T],
+    write: Callable[[T, float], Response],
+    light: bool,
+) -> Response:
+    """The response to a search or match, from references to bytes.
+
+    Args:
+        request: the parsed request.
+        search: the results of the resolved queries.
+        write: the response with these results, given the milliseconds since the request began. A large one
+            is written in the compute thread, where it does not hold up the event loop.
+        light: whether the search is plain; if its queries are also few, it is computed on the event loop.
+    """
+
+    def work() -> Response:
+        rescoring_timer.take()
+        queries = request.resolve()
+        results = search(queries)
+        searched = perf_counter()
+        if queries.excluded is None:
+            state.drift.add(queries.vectors)
+        response = write(results, round((searched - request.started) * 1000, 3))
+        prometheus.observe_stages(
+            parse=request.parsed - request.started,
+            search=searched - request.parsed,
+            rescore=rescoring_timer.take(),
+            serialize=perf_counter() - searched,
+        )
+        return response
+
+    return await state.compute.run(work, light=light and request.is_light)
+
+
+def write_results(results: list[dict[str, Any]], model: LoadedModel, took_ms: float) -> Response:
+    """The JSON response with one result per query or pair."""
+    return write_json_response({"results": results, "model_hash": model.model_hash, "took_ms": took_ms})
+
+
+def write_decision(
+    decision: MatchDecision | VerifyDecision,
+    *,
+    endpoint: Literal["match", "verify"],
+    state: ServiceState,
+    model: LoadedModel,
+    point: OperatingPoint,
+    a: str | None,
+    b: str | None,
+) -> dict[str, Any]:
+    """A decision between the items ``a`` and ``b`` as a result with a signed id; counted in the metrics."""
+    prometheus.count_decision(point.name, decision.decision)
+    token = state.signer.sign(
+        SignedDecision(
+            endpoint=endpoint,
+            at=time(),
+            model_hash=model.model_hash,
+            operating_point=decision.operating_point,
+            decision=decision.decision,
+            score=decision.score,
+            a=a,
+            b=b,
+        )
+    )
+    return decision._asdict() | {"decision_id": token}

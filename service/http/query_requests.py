@@ -1,0 +1,116 @@
+"""Requests of search and match: JSON, or raw float32 rows with the options in the query string."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from time import perf_counter
+from typing import Any, Generic, TypeVar
+
+import orjson
+from fastapi import Request
+from pydantic import TypeAdapter, ValidationError
+from starlette.datastructures import QueryParams
+
+from api_schemas.http.decisions import Body, MatchOptions, MatchRequest, SearchOptions, SearchRequest
+from service.errors.problems import NOT_JSON, UNSUPPORTED_MEDIA_TYPE, ServiceProblem
+from service.http.bodies import JSON, OCTETS, get_media_type, parse_float32_rows, parse_json, read_body
+from service.http.resolve_references import (
+    ResolvedQueries,
+    build_field_problem,
+    check_count,
+    check_filter,
+    check_k,
+    prepare_references,
+    take_rows,
+)
+from service.models.loaded_model import LoadedModel
+from service.settings import ServiceSettings
+from service.state import ServiceState
+
+O = TypeVar("O", SearchOptions, MatchOptions)  # noqa: E741
+CACHED_QUERY_BYTES = 256
+_BODIES: dict[type[Body], TypeAdapter[Any]] = {
+    SearchOptions: TypeAdapter(SearchRequest),
+    MatchOptions: TypeAdapter(MatchRequest),
+}
+
+
+@dataclass(frozen=True)
+class QueryRequest(Generic[O]):
+    """A parsed search or match.
+
+    Attributes:
+        options: ``k``, the filter and so on.
+        resolve: makes the queries' vectors, in a compute thread.
+        is_light: whether a plain search of so many queries takes under a millisecond.
+        started, parsed: when the request began and when it had been read, in seconds of ``perf_counter``.
+    """
+
+    options: O
+    resolve: Callable[[], ResolvedQueries]
+    is_light: bool
+    started: float
+    parsed: float
+
+
+async def read_queries(
+    request: Request, options: type[O], model: LoadedModel, state: ServiceState, started: float
+) -> QueryRequest[O]:
+    """Read and check a request and encode its inputs; raises a problem that names the field."""
+    body = await read_body(request)
+    media_type = get_media_type(request)
+    given: O
+    if media_type == OCTETS:
+        rows = parse_float32_rows(body, model.gallery.dim)
+        query: bytes = request.scope["query_string"]
+        # clients repeat themselves; long query strings are not kept
+        parse = _parse_cached if len(query) <= CACHED_QUERY_BYTES else _parse_query_string
+        given, count = parse(query, options), len(rows)
+        _check_limits(given, count, "body", state.settings)
+        resolve: Callable[[], ResolvedQueries] = lambda: take_rows(rows)  # noqa: E731
+    elif media_type == JSON:
+        content = parse_json(_BODIES[options], body)
+        given, count = content, len(content.queries)
+        _check_limits(given, count, "queries", state.settings)
+        resolve = await prepare_references(state.encoding, model, content.queries, "queries.{}".format)
+    else:
+        raise ServiceProblem(
+            UNSUPPORTED_MEDIA_TYPE,
+            f"Content-Type is '{media_type}'; this endpoint takes {JSON} or {OCTETS} (float32 rows).",
+        )
+    return QueryRequest(given, resolve, model.is_light(count), started, perf_counter())
+
+
+def _check_limits(
+    options: SearchOptions | MatchOptions, count: int, path: str, settings: ServiceSettings
+) -> None:
+    check_count(count, path, settings)
+    check_k(options.k, settings)
+    check_filter(options.filter, settings)
+
+
+def _parse_query_string(query: bytes, options: type[O]) -> O:
+    given = dict(QueryParams(query))
+    structured: dict[str, object] = {}
+    if "filter" in given:
+        structured["filter"] = _parse_filter(given.pop("filter"))
+    if "include" in given:
+        structured["include"] = [part for part in given.pop("include").split(",") if part]
+    try:
+        parsed = options.model_validate_strings(given)
+        # validated once more, so that filter and include are checked as in a JSON body
+        return options.model_validate(parsed.model_dump() | structured) if structured else parsed
+    except ValidationError as error:
+        raise ServiceProblem.from_validation_error(error) from None
+
+
+_parse_cached = lru_cache(maxsize=256)(_parse_query_string)
+
+
+def _parse_filter(text: str) -> object:
+    try:
+        return orjson.loads(text.encode("utf-8", "replace"))
+    except orjson.JSONDecodeError as error:
+        raise build_field_problem(NOT_JSON, "filter", f"the filter is not JSON ({error})") from None
