@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from api_schemas.yaml_config import nearest
+from api_schemas.yaml_config import suggest_key
 from common.errors import ConfigError
 
 T = TypeVar("T")
@@ -42,7 +42,7 @@ def build_from_spec(registry: Mapping[str, Callable[..., T]], spec: Spec, sectio
 def select_entry(registry: Mapping[str, Callable[..., T]], name: str, where: str) -> Callable[..., T]:
     """The registered entry of that name; raises ConfigError naming the nearest one."""
     if name not in registry:
-        raise ConfigError(f"{where}: unknown name '{name}': {nearest(name, list(registry))}")
+        raise ConfigError(f"{where}: unknown name '{name}': {suggest_key(name, list(registry))}")
     return registry[name]
 
 
@@ -73,7 +73,7 @@ def check_parameters(
     free = [name for name in signature.parameters if name not in given]
     for key in parameters:
         if key not in free:
-            known = nearest(key, free) if free else "it has none."
+            known = suggest_key(key, free) if free else "it has none."
             raise ConfigError(f"{where}: unknown parameter '{key}': {known}")
     types = get_type_hints(getattr(make, "func", make).__init__)
     for key, value in parameters.items():

@@ -12,7 +12,7 @@ from api_schemas.config import EvaluationConfig, Monitor
 from api_schemas.report import Report
 from common.errors import InputError
 from embeddings.embedding_set import EmbeddingSet
-from evaluation.evaluate import evaluate
+from evaluation.evaluate import evaluate_embeddings
 from training.data.items import Items
 
 
@@ -43,7 +43,9 @@ class ValidationMetrics:
 
 def compute_validation_metrics(items: EmbeddingSet, exclude_same: str | None = None) -> ValidationMetrics:
     """Every item queries all others, exactly; see ``evaluation.evaluate``."""
-    return _read_metrics(evaluate(items, model_hash="", split="validation", exclude_same=exclude_same))
+    return _read_metrics(
+        evaluate_embeddings(items, model_hash="", split="validation", exclude_same=exclude_same)
+    )
 
 
 def check_measurable(items: Items, evaluation: EvaluationConfig) -> None:
@@ -54,7 +56,9 @@ def check_measurable(items: Items, evaluation: EvaluationConfig) -> None:
     """
     vectors = np.random.default_rng(0).normal(size=(len(items), 8))
     random = EmbeddingSet.from_arrays(vectors, items.labels, items.ids, items.metadata, "validation")
-    report = evaluate(random, model_hash="", split="validation", exclude_same=evaluation.exclude_same)
+    report = evaluate_embeddings(
+        random, model_hash="", split="validation", exclude_same=evaluation.exclude_same
+    )
     given = asdict(_read_metrics(report))
     missing = [name for name in _get_weights(evaluation.monitor) if given[name] is None]
     if missing:
