@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from pytorch_metric_learning import losses as library_losses
 from torch.nn import functional as F
 
 from tests.training.losses.cases import CLASSES, DIMENSION, batch, make, value_and_gradient
-from training.losses.base import CosineSimilarity, library_losses, library_miners
+from training.losses.base import CosineSimilarity, library_miners
 from training.objective.cross_batch_memory import CrossBatchMemory
 
 PAIRED = {

@@ -11,7 +11,6 @@ from torch import distributed as dist
 
 from common.errors import ConfigError
 from training.models.sync_batch_norm import synchronise_batch_norms
-from training.models.sync_batch_norm import synchronise_batch_norms
 
 
 class BatchNormAct2d(nn.BatchNorm2d):
