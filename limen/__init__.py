@@ -122,7 +122,7 @@ def calibrate(
     from decision.targets import build_target, name_target
     from embeddings.embedding_set import EmbeddingSet
     from embeddings.hashes import vectors_model_hash
-    from evaluation.calibration.calibrate import calibrate as calibrate_threshold
+    from evaluation.calibration.calibrate import calibrate_threshold
 
     target = build_target(
         confidence,

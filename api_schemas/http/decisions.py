@@ -286,6 +286,12 @@ class Info(Schema):
     operating_points: ActivePoints
     limits: Limits
     limen: str = Field(description="Version of Limen.")
+    rebuild_error: str | None = Field(
+        default=None,
+        exclude_if=lambda error: error is None,
+        description="Why the last background rebuild of the index failed; left out unless it did. Items and "
+        "answers are as they were; it is tried again after a minute.",
+    )
 
 
 class Alive(Schema):
@@ -301,3 +307,8 @@ class Ready(Schema):
     model_hash: str
     self_recall: Finite
     probed_rows: int
+    detail: str | None = Field(
+        default=None,
+        exclude_if=lambda detail: detail is None,
+        description="What needs attention although decisions can be made; left out if nothing does.",
+    )

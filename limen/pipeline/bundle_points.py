@@ -15,8 +15,8 @@ from common.errors import CalibrationRefused, ConfigError
 from decision.operating_point_files import SavedPoint, read_points_of_model
 from decision.targets import get_endpoint, name_target
 from embeddings.embedding_set import EmbeddingSet
-from evaluation.calibration.calibrate import calibrate
-from evaluation.calibration.density_score import ScoreChoice
+from evaluation.calibration.calibrate import calibrate_threshold
+from evaluation.calibration.choose_score import ScoreChoice
 from limen.pipeline.evaluation_source import EvaluationSource
 
 MOST_MISSED = 0.5  # FNIR above which a proven 1:N point is hardly useful
@@ -73,7 +73,7 @@ def calibrate_points(
     for target in targets:
         name = name_target(target)
         try:
-            calibration = calibrate(
+            calibration = calibrate_threshold(
                 source.fit,
                 target,
                 proof=source.proof,

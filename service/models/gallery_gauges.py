@@ -41,6 +41,7 @@ def update_gauges(model: LoadedModel, drift: DriftMonitor, items: Path | None) -
     prometheus.ROWS.labels("deleted").set(get_count("dead"))
     prometheus.ROWS.labels("side_exact").set(get_count("side_list") + get_count("buffer"))
     prometheus.UNREACHABLE.set(get_count("side_list"))
+    prometheus.REBUILD_FAILED.set(model.rebuild_error is not None)
     prometheus.DUPLICATES.set(get_count("duplicate_groups"))
     prometheus.DRIFT.set(drift.compute_auc(gallery.sample(KEPT)))
     for endpoint, point in (("verify", model.active_verify), ("match", model.active_match)):

@@ -65,6 +65,11 @@ class LoadedModel:
         """The model that all vectors come from."""
         return self.manifest.model_hash
 
+    @property
+    def rebuild_error(self) -> str | None:
+        """Why the last background rebuild of the index failed; None if it did not."""
+        return None if self.live is None else self.live.rebuild_error
+
     def is_light(self, queries: int) -> bool:
         """Whether so many plain searches are quicker than handing them to another thread."""
         return queries * self.probe.search_seconds < LIGHT_SECONDS

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
@@ -29,14 +31,15 @@ async def readyz(model: ActiveModel, state: CurrentState) -> Response:
     """Ready once the index is loaded and 1,000 probed rows were found by their own vector."""
     if state.draining:
         raise ServiceProblem(NOT_READY, "The service is stopping.", headers={"Retry-After": "5"})
-    return write_json_response(
-        {
-            "status": "ready",
-            "model_hash": model.model_hash,
-            "self_recall": model.probe.self_recall,
-            "probed_rows": model.probe.probed_rows,
-        }
-    )
+    ready: dict[str, Any] = {
+        "status": "ready",
+        "model_hash": model.model_hash,
+        "self_recall": model.probe.self_recall,
+        "probed_rows": model.probe.probed_rows,
+    }
+    if model.rebuild_error is not None:
+        ready["detail"] = "The last background rebuild of the index failed; /v1/info says why."
+    return write_json_response(ready)
 
 
 @router.get(

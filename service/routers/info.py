@@ -32,6 +32,7 @@ async def info(model: ActiveModel, state: CurrentState) -> Info:
         operating_points=model.summarize_active_points(),
         limits=state.settings.limits,
         limen=VERSION,
+        rebuild_error=model.rebuild_error,
     )
 
 

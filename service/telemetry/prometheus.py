@@ -60,6 +60,11 @@ GENERATION = Gauge(
     "Number of writes that the current index was built from.",
     multiprocess_mode="mostrecent",
 )
+REBUILD_FAILED = Gauge(
+    "limen_index_rebuild_failed",
+    "1 if the last background rebuild of the index failed, else 0.",
+    multiprocess_mode="mostrecent",
+)
 WAL_BYTES = Gauge("limen_wal_bytes", "The item store's write-ahead log.", multiprocess_mode="mostrecent")
 LAST_FSYNC = Gauge(
     "limen_last_fsync_timestamp_seconds", "Time of the last write to disk.", multiprocess_mode="mostrecent"

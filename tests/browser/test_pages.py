@@ -12,19 +12,19 @@ import pytest
 from playwright.sync_api import Page, sync_playwright
 
 from tests.conftest import absent
-from tests.service.bundles import Made, make_bundle, serving
+from tests.service.bundles import ServiceBundle, make_bundle, serving
 
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> ServiceBundle:
     return make_bundle(tmp_path_factory.mktemp("bundles") / "clusters")
 
 
 @pytest.fixture(scope="module")
-def address(made: Made) -> Iterator[str]:
-    with serving(made.path) as at:
+def address(bundle: ServiceBundle) -> Iterator[str]:
+    with serving(bundle.path) as at:
         yield at
 
 
@@ -72,7 +72,7 @@ def background(page: Page) -> str:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_dashboard(browser: Any, address: str, made: Made, scheme: Any) -> None:
+def test_dashboard(browser: Any, address: str, bundle: ServiceBundle, scheme: Any) -> None:
     with opened(browser, f"{address}/dashboard", scheme=scheme) as page:
         drawn(page)
         assert page.locator("h1").inner_text() == "clusters"

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from embeddings.files import save_embeddings
+from tests.conftest import ROOT
 from tests.end_to_end.typed import typed
 from tests.limen.conftest import clustered
 from tests.service.bundles import serving
 
-ROOT = Path(__file__).resolve().parents[2]
 SECTIONS = dict(
     re.findall(r"^## (\w+).*?\n(.*?)(?=^## |\Z)", (ROOT / "docs" / "examples.md").read_text(), re.M | re.S)
 )

@@ -11,9 +11,8 @@ import yaml
 from PIL import Image
 
 from api_schemas.config import Config
+from tests.conftest import ROOT
 from tests.end_to_end.typed import typed
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def commands(heading: str) -> str:

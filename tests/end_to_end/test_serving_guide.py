@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import ROOT
 from tests.end_to_end.typed import typed
 from tests.service.bundles import DIMENSION, make_bundle, serving
 
-ROOT = Path(__file__).resolve().parents[2]
 GUIDE = (ROOT / "docs" / "serving.md").read_text()
 PYTHON, SHELL = (re.findall(rf"```{kind}\n(.*?)```", GUIDE, re.DOTALL) for kind in ("python", "sh"))
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from api_schemas.operating_point import GallerySize, OperatingPoint, Score, Targ
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.hashes import cohort_hash, encoder_model_hash, vectors_model_hash
 from encoder import Encoder
-from evaluation.calibration.calibrate import calibrate
+from evaluation.calibration.calibrate import calibrate_threshold
 from evaluation.evaluate import evaluate_embeddings
 from index.bundle import write_bundle
 from service.app import create_app
@@ -32,7 +34,7 @@ DIMENSION = 16
 
 
 @dataclass(frozen=True)
-class Made:
+class ServiceBundle:
     """A bundle's folder, what its gallery holds, and its points by what they decide."""
 
     path: Path
@@ -59,24 +61,24 @@ def clusters(seed: int, classes: int, items: int, prefix: str) -> EmbeddingSet:
     )
 
 
-def make_bundle(out: Path, points: bool = True, model: str = "clusters") -> Made:
+def make_bundle(out: Path, points: bool = True, model: str = "clusters") -> ServiceBundle:
     """Write a bundle; without points it says why it has none."""
     fit, gallery = clusters(1, 50, 8, "fit-"), clusters(2, 40, 8, "class-")
     model_hash = vectors_model_hash(model, DIMENSION)
     size = GallerySize(items=len(gallery), classes=len(gallery.classes))
-    made: dict[str, OperatingPoint] = {}
+    bundle: dict[str, OperatingPoint] = {}
     if points:
         for endpoint, target, reach in (
             ("verify", Target(kind="far", value=0.05), None),
             ("match", Target(kind="fpir", value=0.2, gallery=size), size),
         ):
-            made[endpoint] = calibrate(
+            bundle[endpoint] = calibrate_threshold(
                 fit, target, proof=gallery, name=endpoint, model_hash=model_hash, gallery=reach
             ).point
-    return _written(out, gallery, model_hash, made, None)
+    return _written(out, gallery, model_hash, bundle, None)
 
 
-def make_density_bundle(out: Path, like: Made) -> tuple[Made, EmbeddingSet]:
+def make_density_bundle(out: Path, like: ServiceBundle) -> tuple[ServiceBundle, EmbeddingSet]:
     """A bundle of the same gallery whose 1:1 point thresholds a density score; and its cohort."""
     cohort = clusters(1, 50, 8, "fit-")
     score = Score(
@@ -90,7 +92,7 @@ def make_density_bundle(out: Path, like: Made) -> tuple[Made, EmbeddingSet]:
     return _written(out, like.gallery, crowded.model_hash, points, None, cohort), cohort
 
 
-def make_image_bundle(out: Path) -> Made:
+def make_image_bundle(out: Path) -> ServiceBundle:
     """A bundle with an encoder of grey images, 4 high and 6 wide, and a gallery of random ones."""
     encoder_folder = out.with_name(f"{out.name}-encoder")
     encoder_folder.mkdir(parents=True)
@@ -110,10 +112,10 @@ def _written(
     out: Path,
     gallery: EmbeddingSet,
     model_hash: str,
-    made: dict[str, OperatingPoint],
+    bundle: dict[str, OperatingPoint],
     encoder_folder: Path | None,
     cohort: EmbeddingSet | None = None,
-) -> Made:
+) -> ServiceBundle:
     write_bundle(
         out,
         name="clusters",
@@ -122,13 +124,13 @@ def _written(
         encoder_folder=encoder_folder,
         index_config=IndexConfig(),
         report=evaluate_embeddings(gallery, model_hash=model_hash, split="test"),
-        operating_points=list(made.values()),
-        active={key: made[key].id if key in made else None for key in ("verify", "match")},
-        reasons=[] if made else ["far: 12 classes are too few, 20 are needed."],
+        operating_points=list(bundle.values()),
+        active={key: bundle[key].id if key in bundle else None for key in ("verify", "match")},
+        reasons=[] if bundle else ["far: 12 classes are too few, 20 are needed."],
         cohort=cohort,
         config_yaml="",
     )
-    return Made(out, gallery, made)
+    return ServiceBundle(out, gallery, bundle)
 
 
 @contextmanager
@@ -149,3 +151,12 @@ def serving(bundle: Path, **given: Any) -> Iterator[str]:
         server.should_exit = True
         thread.join(timeout=20)
         listener.close()
+
+
+def read_stored_feedback(data: Path) -> list[dict[str, Any]]:
+    """The feedback entries in a data folder."""
+    (file,) = data.glob("models/*/limen.sqlite")
+    with closing(sqlite3.connect(file)) as database:
+        return [
+            json.loads(row[0]) for row in database.execute("SELECT document FROM feedback ORDER BY number")
+        ]

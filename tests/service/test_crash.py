@@ -15,10 +15,10 @@ from tests.service.processes import running
 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(50, marks=[pytest.mark.full, pytest.mark.timeout(3600)])])
-def test_kill_nine_under_load(made: Any, tmp_path: Path, kills: int) -> None:
+def test_kill_nine_under_load(bundle: Any, tmp_path: Path, kills: int) -> None:
     acknowledged: set[str] = set()
     for kill in range(kills):
-        with running(str(made.path), "--data", str(tmp_path)) as (process, address):
+        with running(str(bundle.path), "--data", str(tmp_path)) as (process, address):
             check(address, acknowledged)
             writers = [
                 threading.Thread(target=write, args=(address, f"{kill}-{number}", acknowledged))
@@ -33,7 +33,7 @@ def test_kill_nine_under_load(made: Any, tmp_path: Path, kills: int) -> None:
             process.kill()
             for writer in writers:
                 writer.join()
-    with running(str(made.path), "--data", str(tmp_path)) as (_, address):
+    with running(str(bundle.path), "--data", str(tmp_path)) as (_, address):
         check(address, acknowledged)
     assert len(acknowledged) >= 9 * kills
 

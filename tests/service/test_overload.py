@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.wire import request
-from tests.service.load import Answer, offer
+from tests.service.load_generator import Answer, offer
 from tests.service.processes import resident, running
 
 LOGGER = logging.getLogger(__name__)
@@ -27,8 +27,8 @@ def milliseconds(answers: list[Answer], status: int = 200) -> np.ndarray:
 
 @pytest.mark.parametrize("request_of", [HEAVY, LIGHT], ids=["heavy", "light"])
 @pytest.mark.parametrize("seconds", [3.0, pytest.param(30.0, marks=pytest.mark.full)])
-def test_three_times_capacity(made: Any, seconds: float, request_of: bytes, record_property: Any) -> None:
-    with running(str(made.path)) as (process, address):
+def test_three_times_capacity(bundle: Any, seconds: float, request_of: bytes, record_property: Any) -> None:
+    with running(str(bundle.path)) as (process, address):
         port = int(address.rsplit(":", 1)[1])
         offer(port, request_of, 1.0, connections=2)
         unloaded = milliseconds(offer(port, request_of, seconds / 3, connections=1, rate=50))

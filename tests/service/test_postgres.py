@@ -13,13 +13,13 @@ from tests.index import postgres
 from tests.service.processes import running
 
 
-def test_items_feedback_and_choices_survive_a_kill(made: Any, tmp_path: Path) -> None:
+def test_items_feedback_and_choices_survive_a_kill(bundle: Any, tmp_path: Path) -> None:
     rows = np.random.default_rng(0).normal(size=(3, 16))
     new = [
         {"id": f"new-{n}", "label": "new", "vector": row, "metadata": {"n": n}} for n, row in enumerate(rows)
     ]
-    arguments = (str(made.path), "--data", str(tmp_path))
-    lower = made.points["verify"].model_copy(update={"id": "op-low", "threshold": -1.0})
+    arguments = (str(bundle.path), "--data", str(tmp_path))
+    lower = bundle.points["verify"].model_copy(update={"id": "op-low", "threshold": -1.0})
     with postgres.running() as database:
         with (
             running(*arguments, LIMEN_DATABASE_URL=database) as (process, address),

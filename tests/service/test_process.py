@@ -27,18 +27,18 @@ def copy_with_a_changed_byte(bundle: Path, broken: Path) -> Path:
     return broken
 
 
-def test_a_port_in_use(made: Any) -> None:
+def test_a_port_in_use(bundle: Any) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        words = refused(str(made.path), "--port", str(port))
+        words = refused(str(bundle.path), "--port", str(port))
     assert f"Port {port} on 127.0.0.1" in words
     assert "--port" in words
 
 
-def test_a_bundle_with_one_byte_changed(made: Any, tmp_path: Path) -> None:
-    broken = copy_with_a_changed_byte(made.path, tmp_path / "broken")
+def test_a_bundle_with_one_byte_changed(bundle: Any, tmp_path: Path) -> None:
+    broken = copy_with_a_changed_byte(bundle.path, tmp_path / "broken")
     words = refused(str(broken), "--port", "0")
     assert "vectors.npy" in words
 
@@ -51,13 +51,13 @@ def test_what_is_no_bundle_is_refused_as_verify_refuses_it(tmp_path: Path) -> No
     assert "limen keys create" in refused(str(tmp_path), "--host", "0.0.0.0")
 
 
-def test_sigterm_lets_a_running_request_end_and_takes_no_more(made: Any) -> None:
+def test_sigterm_lets_a_running_request_end_and_takes_no_more(bundle: Any) -> None:
     body = b'{"queries": [{"id": "item-0"}]}'
     head = (
         "POST /v1/search HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
     )
-    with running(str(made.path)) as (process, address):
+    with running(str(bundle.path)) as (process, address):
         port = int(address.rsplit(":", 1)[1])
         with socket.create_connection(("127.0.0.1", port), timeout=15) as begun:
             begun.sendall(head.encode() + body[:10])
@@ -76,8 +76,8 @@ def test_sigterm_lets_a_running_request_end_and_takes_no_more(made: Any) -> None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers share a listening socket")
-def test_two_workers_answer_as_one(made: Any) -> None:
-    with running(str(made.path), "--workers", "2") as (process, address):
+def test_two_workers_answer_as_one(bundle: Any) -> None:
+    with running(str(bundle.path), "--workers", "2") as (process, address):
         tokens = set()
         for _ in range(20):
             with Client(address) as client:
@@ -94,8 +94,8 @@ def test_two_workers_answer_as_one(made: Any) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers share a listening socket")
-def test_workers_end_when_what_started_them_is_killed(made: Any) -> None:
-    with running(str(made.path), "--workers", "2") as (process, address):
+def test_workers_end_when_what_started_them_is_killed(bundle: Any) -> None:
+    with running(str(bundle.path), "--workers", "2") as (process, address):
         process.kill()
         process.wait(10)
         for _ in range(200):
@@ -109,8 +109,8 @@ def test_workers_end_when_what_started_them_is_killed(made: Any) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers share a listening socket")
-def test_workers_that_cannot_load_the_bundle_stop_the_service(made: Any, tmp_path: Path) -> None:
-    broken = copy_with_a_changed_byte(made.path, tmp_path / "broken")
+def test_workers_that_cannot_load_the_bundle_stop_the_service(bundle: Any, tmp_path: Path) -> None:
+    broken = copy_with_a_changed_byte(bundle.path, tmp_path / "broken")
     done = subprocess.run(
         [*COMMAND, str(broken), "--port", "0", "--workers", "2"],
         capture_output=True,

@@ -59,8 +59,8 @@ def calibrate(
     fitted on all classes and proven on 20 random halvings of them. The exit code is 2 where the data cannot
     support the target; the message says what would.
     """
-    from evaluation.calibration.calibrate import calibrate as calibrate_threshold
-    from evaluation.calibration.sample_size import plan as plan_data
+    from evaluation.calibration.calibrate import calibrate_threshold
+    from evaluation.calibration.sample_size import plan_data
 
     target = build_target(
         confidence,

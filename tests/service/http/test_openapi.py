@@ -61,21 +61,21 @@ def test_every_example_is_taken(address: str) -> None:
             }, response.text
 
 
-def _fuzz(start: Any, made: Any, tmp_path: Path, cases: int) -> None:
+def _fuzz(start: Any, bundle: Any, tmp_path: Path, cases: int) -> None:
     """At least so many requests over all operations; one that takes nothing is soon exhausted."""
     file = tmp_path / "keys.json"
     key = create_key(file, "fuzz", "admin")
-    address = start(made.path, api_keys_file=file, data=tmp_path / "data")
+    address = start(bundle.path, api_keys_file=file, data=tmp_path / "data")
     schema = schemathesis.openapi.from_url(f"{address}/openapi.json")
     operations = [one.ok() for one in schema.get_all_operations()]
     asked = 0
     for number in itertools.count():
         each = -(-(cases - asked) // len(operations))
         made_of = [(one, _ask(one, number, each, address, key)) for one in operations]
-        asked += sum(made for _, made in made_of)
+        asked += sum(bundle for _, bundle in made_of)
         if asked >= cases:
             break
-        operations = [one for one, made in made_of if made >= each]
+        operations = [one for one, bundle in made_of if bundle >= each]
         assert operations, f"every operation is exhausted after {asked} cases"
 
 
@@ -107,11 +107,11 @@ def _ask(operation: Any, seeded: int, cases: int, address: str, key: str) -> int
     return asked
 
 
-def test_schemathesis_short(start: Any, made: Any, tmp_path: Path) -> None:
-    _fuzz(start, made, tmp_path, cases=150)
+def test_schemathesis_short(start: Any, bundle: Any, tmp_path: Path) -> None:
+    _fuzz(start, bundle, tmp_path, cases=150)
 
 
 @pytest.mark.full
 @pytest.mark.timeout(7200)
-def test_schemathesis_full(start: Any, made: Any, tmp_path: Path) -> None:
-    _fuzz(start, made, tmp_path, cases=20_000)
+def test_schemathesis_full(start: Any, bundle: Any, tmp_path: Path) -> None:
+    _fuzz(start, bundle, tmp_path, cases=20_000)

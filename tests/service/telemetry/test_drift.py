@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from service.telemetry.drift import EVERY, MIN_QUERIES, KEPT, DriftMonitor, _compute_auc, compute_domain_auc
+from service.telemetry.drift import EVERY, KEPT, MIN_QUERIES, DriftMonitor, _compute_auc, compute_domain_auc
 
 
 def rows(seed: int, n: int, shift: float = 0.0) -> np.ndarray:

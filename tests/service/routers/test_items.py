@@ -1,10 +1,8 @@
-"""Items written over HTTP: found at once, kept, deleted, and refused in words."""
+"""Items over HTTP: written, found at once, kept, deleted; what cannot be written is named."""
 
 from __future__ import annotations
 
 import json
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ import pytest
 
 from limen.client import Client, ServiceError
 from service.auth.api_keys import create_key
-from tests.service.bundles import serving
+from tests.service.bundles import read_stored_feedback, serving
 
 
 def item(number: int, vector: list[float], **more: Any) -> dict[str, Any]:
@@ -25,9 +23,9 @@ def random_vector(seed: int) -> list[float]:
     return [float(value) for value in np.random.default_rng(seed).normal(size=16)]
 
 
-def test_written_items_are_found_at_once_and_after_a_restart(made: Any, tmp_path: Path) -> None:
+def test_written_items_are_found_at_once_and_after_a_restart(bundle: Any, tmp_path: Path) -> None:
     vectors = [random_vector(seed) for seed in range(3)]
-    with serving(made.path, data=tmp_path) as at, Client(at) as client:
+    with serving(bundle.path, data=tmp_path) as at, Client(at) as client:
         answer = client.upsert(
             [item(number, vector, metadata={"camera": 9}) for number, vector in enumerate(vectors)]
         )
@@ -36,15 +34,15 @@ def test_written_items_are_found_at_once_and_after_a_restart(made: Any, tmp_path
         assert (hit.id, hit.label, hit.metadata) == ("new-1", "new", {"camera": 9})
         assert client.upsert([item(1, vectors[2])]).new == 0
         assert client.info().items == 323
-    with serving(made.path, data=tmp_path) as at, Client(at) as client:
+    with serving(bundle.path, data=tmp_path) as at, Client(at) as client:
         assert client.info().items == 323
         ids = [hit.id for hit in client.search([{"vector": vectors[2]}], k=2).results[0].hits]
         assert ids == ["new-1", "new-2"], "the replaced item lies where the other does; ties by id"
         assert client.match([{"vector": vectors[2]}]).results[0].label == "new"
 
 
-def test_read_page_and_delete(made: Any, tmp_path: Path) -> None:
-    with serving(made.path, data=tmp_path) as at, Client(at, retries=0) as client:
+def test_read_page_and_delete(bundle: Any, tmp_path: Path) -> None:
+    with serving(bundle.path, data=tmp_path) as at, Client(at, retries=0) as client:
         ids, cursor = [], None
         while True:
             page = client.items(cursor, limit=100)
@@ -54,8 +52,8 @@ def test_read_page_and_delete(made: Any, tmp_path: Path) -> None:
                 break
         assert ids == sorted(f"item-{row}" for row in range(320))
         read = client.item("item-5")
-        assert read.label == made.gallery.labels[5]
-        np.testing.assert_array_equal(np.float32(read.vector), made.gallery.vectors[5])
+        assert read.label == bundle.gallery.labels[5]
+        np.testing.assert_array_equal(np.float32(read.vector), bundle.gallery.vectors[5])
         assert client.delete("item-5").deleted == 1
         with pytest.raises(ServiceError, match="item-5"):
             client.item("item-5")
@@ -66,7 +64,7 @@ def test_read_page_and_delete(made: Any, tmp_path: Path) -> None:
         assert answer.deleted == 159
         assert answer.items == 159
         assert any("bundle" in place for place in answer.remains_in)
-        found = client.search([{"vector": made.vector(5)}], k=1000).results[0].hits
+        found = client.search([{"vector": bundle.vector(5)}], k=1000).results[0].hits
         assert len(found) == 159
         assert all(int(hit.id.removeprefix("item-")) % 2 == 1 for hit in found)
 
@@ -84,7 +82,7 @@ def test_read_only_says_to_add_data(client: Client) -> None:
         assert refusal.value.problem.type == "/problems/read-only"
 
 
-def test_items_that_cannot_be_written(made: Any, tmp_path: Path) -> None:
+def test_items_that_cannot_be_written(bundle: Any, tmp_path: Path) -> None:
     good = item(0, random_vector(0))
     cases: list[tuple[dict[str, Any], int, str]] = [
         ({"items": [good], "model_hash": "0" * 64}, 409, "another model|of model"),
@@ -97,7 +95,7 @@ def test_items_that_cannot_be_written(made: Any, tmp_path: Path) -> None:
         ({"items": [good, good]}, 422, "new-0"),
         ({"items": []}, 422, "items"),
     ]
-    with serving(made.path, data=tmp_path, max_items=3) as at:
+    with serving(bundle.path, data=tmp_path, max_items=3) as at:
         for body, status, words in cases:
             response = httpx.put(f"{at}/v1/items", json=body)
             assert response.status_code == status, response.text
@@ -107,37 +105,7 @@ def test_items_that_cannot_be_written(made: Any, tmp_path: Path) -> None:
         assert httpx.get(f"{at}/v1/info").json()["items"] == 320
 
 
-def told(data: Path) -> list[dict[str, Any]]:
-    """The feedback that is on disk."""
-    (file,) = data.glob("models/*/limen.sqlite")
-    with closing(sqlite3.connect(file)) as database:
-        return [
-            json.loads(row[0]) for row in database.execute("SELECT document FROM feedback ORDER BY number")
-        ]
-
-
-def test_feedback_by_decision_and_by_pair(made: Any, tmp_path: Path) -> None:
-    with serving(made.path, data=tmp_path) as at, Client(at, retries=0) as client:
-        decided = client.match([{"id": "item-0"}]).results[0]
-        assert client.feedback(decision_id=decided.decision_id, same=True).total == 1
-        assert client.feedback(a={"id": "item-0"}, b={"id": "item-9"}, same=False).total == 2
-        with pytest.raises(ServiceError, match="not signed"):
-            client.feedback(decision_id="made up", same=True)
-    lines = told(tmp_path)
-    assert [(one["a"], one["b"], one["same"]) for one in lines] == [
-        ("item-0", decided.id, True),
-        ("item-0", "item-9", False),
-    ]
-    assert lines[0]["score"] == decided.score
-    with serving(made.path, data=tmp_path) as at, Client(at, retries=0) as client:
-        assert client.feedback(a={"id": "item-1"}, b={"id": "item-2"}, same=True).total == 3
-        client.delete("item-9")
-    kept = told(tmp_path)
-    assert "item-9" not in str(kept), "erasure reaches feedback"
-    assert len(kept) == 2
-
-
-def test_erasure_reaches_what_the_service_keeps_and_names_the_rest(made: Any, tmp_path: Path) -> None:
+def test_erasure_reaches_what_the_service_keeps_and_names_the_rest(bundle: Any, tmp_path: Path) -> None:
     marked = {
         "id": "marked-id",
         "label": "marked-label",
@@ -146,7 +114,7 @@ def test_erasure_reaches_what_the_service_keeps_and_names_the_rest(made: Any, tm
     }
     other = tmp_path / "models" / "0123456789abcdef"
     other.mkdir(parents=True)
-    with serving(made.path, data=tmp_path) as at, Client(at, retries=0) as client:
+    with serving(bundle.path, data=tmp_path) as at, Client(at, retries=0) as client:
         client.upsert([marked])
         decided = client.match([{"id": "marked-id"}]).results[0]
         client.feedback(decision_id=decided.decision_id, same=True)
@@ -154,9 +122,9 @@ def test_erasure_reaches_what_the_service_keeps_and_names_the_rest(made: Any, tm
         client.feedback(a={"id": "item-1"}, b={"id": "item-2"}, same=True)
         answer = client.delete_items(filter={"camera": 7}, rebuild=True)
         assert (answer.deleted, answer.items) == (1, 320)
-        assert "marked-id" not in str(told(tmp_path))
+        assert "marked-id" not in str(read_stored_feedback(tmp_path))
         assert client.feedback(decision_id=decided.decision_id, same=True).total == 2
-        assert "marked-id" not in str(told(tmp_path)), "not through a decision id"
+        assert "marked-id" not in str(read_stored_feedback(tmp_path)), "not through a decision id"
         for words in ("bundle", "backups", "audit log", other.name, f"job {answer.job}"):
             assert any(words in place for place in answer.remains_in), words
         assert answer.job is not None
@@ -173,10 +141,10 @@ def test_erasure_reaches_what_the_service_keeps_and_names_the_rest(made: Any, tm
             assert raw.astype("<f4").tobytes()[:16] not in content, file
 
 
-def test_writes_need_the_scope_and_leave_a_trace(made: Any, tmp_path: Path) -> None:
+def test_writes_need_the_scope_and_leave_a_trace(bundle: Any, tmp_path: Path) -> None:
     file = tmp_path / "keys.json"
     reader, writer = create_key(file, "anna", "read"), create_key(file, "bob", "write")
-    with serving(made.path, data=tmp_path / "data", api_keys_file=file) as at:
+    with serving(bundle.path, data=tmp_path / "data", api_keys_file=file) as at:
         with Client(at, key=reader, retries=0) as client, pytest.raises(ServiceError, match="scope read"):
             client.upsert([item(0, random_vector(0))])
         with Client(at, key=writer, retries=0) as client:

@@ -11,9 +11,9 @@ from service.errors.problems import ServiceProblem
 from service.runtime.event_loop_limit import ALWAYS, EventLoopLimit
 
 
-async def _ask(pace: EventLoopLimit, seconds: float) -> bool:
+async def _ask(limit: EventLoopLimit, seconds: float) -> bool:
     try:
-        pace.check_turn()
+        limit.check_turn()
     except ServiceProblem:
         return False
     # not asyncio's: work on the loop itself is what this is about
@@ -39,14 +39,14 @@ def test_a_turn_takes_a_few_always_and_more_while_it_is_short() -> None:
 
 def test_the_next_turn_begins_anew() -> None:
     async def story() -> None:
-        pace = EventLoopLimit(0.0)
+        limit = EventLoopLimit(0.0)
         for _ in range(3):
-            taken = await asyncio.gather(*(_ask(pace, 0.001) for _ in range(ALWAYS + 1)))
+            taken = await asyncio.gather(*(_ask(limit, 0.001) for _ in range(ALWAYS + 1)))
             assert taken == [True] * ALWAYS + [False]
             await asyncio.sleep(0)
         # one after the other there is never anyone to wait for
         for _ in range(3 * ALWAYS):
-            assert await _ask(pace, 0.0)
+            assert await _ask(limit, 0.0)
             await asyncio.sleep(0)
 
     asyncio.run(story())
@@ -54,24 +54,24 @@ def test_the_next_turn_begins_anew() -> None:
 
 def test_a_shorter_turn_takes_fewer() -> None:
     async def story() -> None:
-        pace = EventLoopLimit(0.02)
+        limit = EventLoopLimit(0.02)
         # a sleep may last longer than asked for, never shorter
-        assert sum(await asyncio.gather(*(_ask(pace, 0.004) for _ in range(50)))) == ALWAYS
+        assert sum(await asyncio.gather(*(_ask(limit, 0.004) for _ in range(50)))) == ALWAYS
 
     asyncio.run(story())
 
 
 @pytest.mark.parametrize("clients", [1, ALWAYS])
 def test_few_clients_are_never_sent_away(clients: int) -> None:
-    async def client(pace: EventLoopLimit) -> bool:
+    async def client(limit: EventLoopLimit) -> bool:
         taken = True
         for _ in range(20):
-            taken = taken and await _ask(pace, 0.0002)
+            taken = taken and await _ask(limit, 0.0002)
             await asyncio.sleep(0)
         return taken
 
     async def story() -> None:
-        pace = EventLoopLimit(0.0)
-        assert all(await asyncio.gather(*(client(pace) for _ in range(clients))))
+        limit = EventLoopLimit(0.0)
+        assert all(await asyncio.gather(*(client(limit) for _ in range(clients))))
 
     asyncio.run(story())

@@ -10,8 +10,8 @@ from service.errors.problems import ServiceProblem
 from service.runtime.admission_queue import AdmissionQueue
 
 
-async def _hold(gate: AdmissionQueue, release: asyncio.Event, entered: list[int], number: int) -> None:
-    async with gate:
+async def _hold(queue: AdmissionQueue, release: asyncio.Event, entered: list[int], number: int) -> None:
+    async with queue:
         entered.append(number)
         await release.wait()
 
@@ -23,18 +23,18 @@ async def _settle() -> None:
 
 def test_turns_are_bounded_and_first_come_first_served() -> None:
     async def story() -> None:
-        gate, release, entered = AdmissionQueue(2, 3, 5.0), asyncio.Event(), list[int]()
-        tasks = [asyncio.create_task(_hold(gate, release, entered, number)) for number in range(5)]
+        queue, release, entered = AdmissionQueue(2, 3, 5.0), asyncio.Event(), list[int]()
+        tasks = [asyncio.create_task(_hold(queue, release, entered, number)) for number in range(5)]
         await _settle()
         assert entered == [0, 1]
         with pytest.raises(ServiceProblem, match="queue is full") as refusal:
-            await gate.__aenter__()
+            await queue.__aenter__()
         assert refusal.value.kind.status == 429
         assert refusal.value.headers["Retry-After"] == "1"
         release.set()
         await asyncio.gather(*tasks)
         assert entered == [0, 1, 2, 3, 4]
-        async with gate, gate:
+        async with queue, queue:
             pass
 
     asyncio.run(story())
@@ -42,18 +42,18 @@ def test_turns_are_bounded_and_first_come_first_served() -> None:
 
 def test_who_waits_too_long_is_sent_away_and_leaves_no_trace() -> None:
     async def story() -> None:
-        gate, release, entered = AdmissionQueue(1, 3, 0.02), asyncio.Event(), list[int]()
-        holder = asyncio.create_task(_hold(gate, release, entered, 0))
+        queue, release, entered = AdmissionQueue(1, 3, 0.02), asyncio.Event(), list[int]()
+        holder = asyncio.create_task(_hold(queue, release, entered, 0))
         await _settle()
         with pytest.raises(ServiceProblem, match="no slot"):
-            await gate.__aenter__()
-        cancelled = asyncio.create_task(_hold(gate, release, entered, 1))
+            await queue.__aenter__()
+        cancelled = asyncio.create_task(_hold(queue, release, entered, 1))
         await _settle()
         cancelled.cancel()
         await asyncio.gather(cancelled, return_exceptions=True)
         release.set()
         await holder
-        async with gate:
+        async with queue:
             pass
         assert entered == [0]
 

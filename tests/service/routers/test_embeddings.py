@@ -118,9 +118,9 @@ def test_bad_requests(image_address: str, body: Any) -> None:
     assert response.json()["errors"][0]["path"].startswith(("input", "dimensions"))
 
 
-def test_model_picks_a_loaded_version(images: Any, made: Any, tmp_path: Path) -> None:
+def test_model_picks_a_loaded_version(images: Any, bundle: Any, tmp_path: Path) -> None:
     bundles = tmp_path / "bundles"
-    shutil.copytree(made.path, bundles / "vectors")
+    shutil.copytree(bundle.path, bundles / "vectors")
     with serving(images.path, bundles=bundles) as at, Client(at, retries=0) as client:
         asked = {"input": [uri(0)], "model": "vectors"}
         assert httpx.post(f"{at}/v1/embeddings", json=asked).status_code == 200, "not loaded: the active one"

@@ -1,0 +1,106 @@
+"""``/v1/match`` against brute force: decisions, margins, class means, and refusals without a point."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from api_schemas.operating_point import GallerySize, Target
+from evaluation.calibration.calibrate import calibrate_threshold
+from limen.client import Client, ServiceError
+from tests.service.brute_force import compute_similarities, select_best
+from tests.service.bundles import clusters
+
+
+def test_match_is_decided_by_the_fpir_point(client: Client, bundle: Any) -> None:
+    threshold = np.float32(bundle.points["match"].threshold)
+    rng = np.random.default_rng(9)
+    queries = np.concatenate([bundle.gallery.vectors[:20], rng.normal(size=(20, 16)).astype(np.float32)])
+    unit = (queries / np.linalg.norm(queries.astype(np.float64), axis=1, keepdims=True)).astype(np.float32)
+    labels = dict(zip(bundle.gallery.ids, bundle.gallery.labels, strict=True))
+    decisions = set()
+    for row, result in enumerate(client.match(queries).results):
+        ranked = select_best(compute_similarities(bundle, unit[row]), len(bundle.gallery))
+        top, score = ranked[0]
+        others = [value for item_id, value in ranked if labels[item_id] != labels[top]]
+        assert (result.id, result.label, result.score) == (top, labels[top], score)
+        assert result.decision == ("match" if np.float32(score) >= threshold else "unknown")
+        assert result.margin == pytest.approx(score - others[0], abs=1e-6)
+        assert result.operating_point == bundle.points["match"].id
+        assert not result.beyond_proof
+        decisions.add(result.decision)
+    assert decisions == {"match", "unknown"}
+
+
+def test_without_an_operating_point_decisions_are_refused_and_search_works(
+    start: Any, bundle_without_points: Any
+) -> None:
+    with Client(start(bundle_without_points.path), retries=0) as client:
+        for ask in (
+            lambda: client.match([{"id": "item-0"}]),
+            lambda: client.verify([({"id": "item-0"}, {"id": "item-1"})]),
+        ):
+            with pytest.raises(ServiceError, match="12 classes are too few") as refusal:
+                ask()
+            assert refusal.value.problem.status == 409
+            assert refusal.value.problem.type == "/problems/no-operating-point"
+        assert len(client.search([{"id": "item-0"}]).results[0].hits) == 10
+        assert client.info().operating_points.match is None
+
+
+def test_a_class_mean_is_not_decided_by_a_point_for_the_nearest(client: Client, bundle: Any) -> None:
+    queries = bundle.gallery.vectors[:2]
+    assert client.match(queries, aggregate="nearest").results[0].decision
+    for asked in (queries, [{"id": "item-0"}]):
+        with pytest.raises(ServiceError, match="calibrated for the aggregate 'nearest'") as refusal:
+            client.match(asked, aggregate="mean_of_class")
+        assert refusal.value.problem.type == "/problems/no-operating-point"
+
+
+def test_a_point_for_class_means_decides_by_them(start: Any, bundle: Any, tmp_path: Path) -> None:
+    """Added, activated, asked: each answer is that of a loop over all items of each class."""
+    target = Target(kind="fpir", value=0.2, aggregate="mean_of_class")
+    hashed = bundle.points["match"].model_hash
+    size = GallerySize(items=len(bundle.gallery), classes=40)
+    point = calibrate_threshold(
+        clusters(1, 50, 8, "fit-"), target, name="means", model_hash=hashed, gallery=size
+    ).point
+    with Client(start(bundle.path, data=tmp_path / "data"), retries=0) as client:
+        assert client.match(bundle.gallery.vectors[:1], aggregate="nearest").results[0].decision
+        client.add_operating_point(point)
+        client.activate_operating_point(point.id)
+        listed = client.info().operating_points.match
+        assert listed is not None
+        assert listed.target.aggregate == "mean_of_class"
+        ids = [f"item-{row}" for row in range(0, 320, 40)]
+        answers = client.match([{"id": one} for one in ids], k=1000).results
+        for item_id, answer in zip(ids, answers, strict=True):
+            row = bundle.gallery.ids.tolist().index(item_id)
+            found = compute_similarities(bundle, bundle.gallery.vectors[row])
+            found.pop(item_id)
+            means = {
+                str(label): float(
+                    np.float32(
+                        np.mean(
+                            [
+                                found[one]
+                                for one in bundle.gallery.ids[bundle.gallery.labels == label]
+                                if one in found
+                            ]
+                        )
+                    )
+                )
+                for label in bundle.gallery.classes
+            }
+            assert answer.label == max(means, key=lambda label: means[label])
+            assert answer.score == pytest.approx(means[answer.label], abs=1e-6)
+            assert answer.decision == ("match" if answer.score >= np.float32(point.threshold) else "unknown")
+            assert answer.operating_point == point.id
+        raw = client.match(bundle.gallery.vectors[:3], aggregate="mean_of_class").results
+        assert {one.operating_point for one in raw} == {point.id}
+        client.feedback(decision_id=raw[0].decision_id, same=True)
+        with pytest.raises(ServiceError, match="calibrated for the aggregate 'mean_of_class'"):
+            client.match(bundle.gallery.vectors[:1], aggregate="nearest")

@@ -1,0 +1,80 @@
+"""Reports of the gallery and of feedback, and their history."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from decision.scorers import open_scorer
+from evaluation.evaluate import evaluate_embeddings
+from limen.client import Client, ServiceError
+from tests.service.bundles import make_density_bundle, serving
+
+
+def test_reports_are_in_the_score_of_the_active_point(two_bundles: Any, tmp_path: Path) -> None:
+    _, one, _ = two_bundles
+    crowded, cohort = make_density_bundle(tmp_path / "crowded", one)
+    score = crowded.points["verify"].score
+    with serving(crowded.path, data=tmp_path / "data") as at, Client(at, retries=0) as client:
+        client.feedback(a={"id": "item-0"}, b={"id": "item-1"}, same=True)
+        decided = client.match([{"id": "item-0"}]).results[0]
+        client.feedback(decision_id=decided.decision_id, same=True)
+        for source in ("gallery", "feedback"):
+            client.wait(client.compute_report(source))  # type: ignore[arg-type]
+        report = client.consistency("gallery")
+        expected = evaluate_embeddings(
+            one.gallery.subset(np.argsort(one.gallery.ids)),
+            scorer=open_scorer(score, cohort.vectors),
+            model_hash=report.model_hash,
+            split="gallery",
+        )
+        assert report.score == score
+        assert report.verification == expected.verification
+        assert report.consistency.opis == pytest.approx(expected.consistency.opis, abs=1e-9)
+        told = client.consistency("feedback")
+        assert told.score == score
+        assert told.counts.genuine_pairs == 1, "the pair that the similarity decided is left out"
+        holdout, gallery, _ = client.history().entries
+        assert (holdout.far, holdout.frr) == (None, None), "the hold-out report is of the similarity"
+        assert gallery.far is not None
+        client.add_operating_point(one.points["verify"])
+        client.activate_operating_point(one.points["verify"].id)
+        with pytest.raises(ServiceError, match="with the density score"):
+            client.consistency("gallery")
+
+
+def test_reports_of_gallery_and_feedback(two_bundles: Any, tmp_path: Path) -> None:
+    _, one, _ = two_bundles
+    with serving(one.path, data=tmp_path) as at, Client(at, retries=0) as client:
+        for source in ("gallery", "feedback"):
+            with pytest.raises(ServiceError, match="POST"):
+                client.consistency(source)  # type: ignore[arg-type]
+        job = client.wait(client.compute_report("gallery"))
+        assert job.status == "done", job.detail
+        report = client.consistency("gallery")
+        assert report.counts.items == 320
+        assert report.consistency.opis == pytest.approx(client.consistency().consistency.opis, abs=1e-9)
+        for row in range(1, 30):
+            same = bool(one.gallery.labels[0] == one.gallery.labels[row])
+            client.feedback(a={"id": "item-0"}, b={"id": f"item-{row}"}, same=same)
+        client.wait(client.compute_report("feedback"))
+        told = client.consistency("feedback")
+        assert (told.counts.genuine_pairs, told.counts.impostor_pairs) == (7, 22)
+        curve = told.verification.curve
+        assert curve is not None
+        scores = [
+            client.verify([({"id": "item-0"}, {"id": f"item-{row}"})]).results[0].score
+            for row in range(1, 30)
+        ]
+        for threshold, far, frr in zip(curve.threshold, curve.far, curve.frr, strict=True):
+            assert far == pytest.approx(sum(score >= threshold for score in scores[7:]) / 22)
+            assert frr == pytest.approx(sum(score < threshold for score in scores[:7]) / 7)
+        assert [entry.source for entry in client.history().entries] == ["holdout", "gallery", "feedback"]
+        with pytest.raises(ServiceError, match="no job"):
+            client.job("nothing")
+    with serving(one.path, data=tmp_path) as at, Client(at) as client:
+        assert client.consistency("gallery") == report
+        assert len(client.history().entries) == 3

@@ -1,0 +1,68 @@
+"""The compute pool: its deadline, its limit on waiting, one FAISS thread per compute thread."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import faiss
+import pytest
+
+from service.errors.problems import ServiceProblem
+from service.runtime.compute_pool import ALWAYS, ComputePool
+
+
+def test_nobody_waits_longer_than_the_deadline() -> None:
+    async def story() -> None:
+        compute, go = ComputePool(1, 10.0, 0.05), threading.Event()
+        with pytest.raises(ServiceProblem, match="ask for less") as late:
+            await compute.run(lambda: go.wait(20))
+        assert (late.value.kind.status, late.value.headers["Retry-After"]) == (503, "5")
+        go.set()
+        await asyncio.sleep(0)
+        compute.close()
+
+    asyncio.run(story())
+
+
+def test_who_would_wait_too_long_is_sent_away_but_a_few_never_are() -> None:
+    async def story() -> None:
+        compute, go = ComputePool(1, 0.0, 20.0), threading.Event()
+        await compute.run(lambda: time.sleep(0.001))
+        behind = [asyncio.create_task(compute.run(lambda: go.wait(20), bounded=False)) for _ in range(ALWAYS)]
+        clients = [asyncio.create_task(compute.run(lambda: go.wait(20))) for _ in range(ALWAYS)]
+        await asyncio.sleep(0)
+        with pytest.raises(ServiceProblem, match="an answer would take") as refusal:
+            compute.check_wait()
+        assert (refusal.value.kind.status, refusal.value.headers["Retry-After"]) == (429, "1")
+        with pytest.raises(ServiceProblem, match="an answer would take"):
+            await compute.run(lambda: None)
+        await asyncio.gather(asyncio.create_task(_set(go)), *behind, *clients)
+        compute.check_wait()
+        compute.close()
+
+    async def _set(go: threading.Event) -> None:
+        go.set()
+
+    asyncio.run(story())
+
+
+def test_every_computing_thread_has_one_faiss_thread() -> None:
+    async def story() -> None:
+        compute, together = ComputePool(2, 10.0, 20.0), threading.Barrier(2)
+
+        def threads() -> int:
+            together.wait(10)
+            return int(faiss.omp_get_max_threads())
+
+        assert await asyncio.gather(compute.run(threads), compute.run(threads)) == [1, 1]
+        compute.close()
+
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(3)
+    try:
+        asyncio.run(story())
+        assert faiss.omp_get_max_threads() == 3, "OpenMP counts per calling thread"
+    finally:
+        faiss.omp_set_num_threads(before)
