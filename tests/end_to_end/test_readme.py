@@ -56,12 +56,3 @@ def test_configurations_in_the_guides_are_valid(page: str) -> None:
     assert blocks
     for block in blocks:
         Objective(Config.model_validate(yaml.safe_load(block)), 12)
-
-
-@pytest.mark.parametrize(
-    "page", [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))], ids=str
-)
-def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
-        if not target.startswith("http"):
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"
