@@ -8,7 +8,8 @@ import math
 import numpy as np
 import torch
 
-from api_schemas.config import AugmentationConfig, Config, ModelConfig, SamplerConfig
+from api_schemas.config import Config, ModelConfig, SamplerConfig
+from api_schemas.data_config import AugmentationConfig
 from common.array_types import RowIndices, Texts
 from common.errors import ConfigError
 from encoder.inputs.preprocessing import Preprocessing

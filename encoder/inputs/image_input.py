@@ -90,7 +90,7 @@ class ImagePreprocessing(Preprocessing):
             return decode_image(image, limits, number)
         if isinstance(image, str):
             return decode_base64_image(image, limits, number)
-        raise self._refusal(number)
+        raise self._build_refusal(number)
 
 
 def _convert_mode(image: Image.Image, rule: ImageInput, number: int) -> Image.Image:

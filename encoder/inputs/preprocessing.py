@@ -76,6 +76,10 @@ class Preprocessing(ABC):
     def shape(self) -> tuple[int, ...]:
         """Shape of one prepared input."""
 
+    def describe_shape(self) -> str:
+        """The shape of one prepared input, in words."""
+        return " x ".join(map(str, self.shape))
+
     @property
     @abstractmethod
     def takes(self) -> str:
@@ -120,5 +124,5 @@ class Preprocessing(ABC):
         """Random prepared inputs, float32 [n, *shape], equal on every call: to check an export with."""
         return np.random.default_rng(0).standard_normal((n, *self.shape), dtype=np.float32)
 
-    def _refusal(self, number: int, found: str = "") -> RefusedInput:
+    def _build_refusal(self, number: int, found: str = "") -> RefusedInput:
         return RefusedInput(number, f"this model takes {self.takes}{found and ', found '}{found}.")

@@ -40,7 +40,7 @@ class TextPreprocessing(Preprocessing):
         rows = []
         for number, text in enumerate(inputs, first):
             if not isinstance(text, str) or not text.strip():
-                raise self._refusal(number)
+                raise self._build_refusal(number)
             rows.append(self.compute_numbers(text))
         return np.stack(rows)
 

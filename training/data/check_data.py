@@ -73,8 +73,9 @@ def list_unmeasurable(splits: Splits, data: DataConfig) -> list[str]:
 
 
 def _describe_sizes(splits: Splits) -> Finding:
+    preprocessing = splits.preprocessing
     return Finding(
-        f"{splits.describe_sizes()}. Input: {splits.preprocessing.kind}, {splits.describe_shape()}."
+        f"{splits.describe_sizes()}. Input: {preprocessing.kind}, {preprocessing.describe_shape()}."
     )
 
 

@@ -22,9 +22,7 @@ POINTS = 18
 BASELINE = 20
 MIN_FACES = 12  # of 16: leaves Greek, Cyrillic, Georgian and mathematics in
 MIN_PICTURES = 8  # a slanted face often draws a symbol upright again, and copies are left out
-MAX_DIFFERENCE = (
-    0.2  # fraction of the ink in which two pictures may differ and still be taken for one character
-)
+MAX_DIFFERENCE = 0.2  # of the ink of two pictures that are still taken for one character
 FACES = (
     *(f"DejaVuSans{style}" for style in ("", "-Bold", "-Oblique", "-BoldOblique")),
     *(f"DejaVuSansMono{style}" for style in ("", "-Bold", "-Oblique", "-BoldOblique")),

@@ -62,15 +62,15 @@ class ImageFile:
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             raise InputError(f"{self.name} is too large to be decoded safely: scale it down.") from None
         except UnidentifiedImageError:
-            raise self._refusal("it is not an image that can be read") from None
+            raise self._build_error("it is not an image that can be read") from None
         except RefusedInput as refused:
-            raise self._refusal(refused.reason.rstrip(".")) from None
+            raise self._build_error(refused.reason.rstrip(".")) from None
         except (InputError, MemoryError):
             raise
         except Exception as error:  # decoders and archives raise whatever they like on broken files
-            raise self._refusal(str(error) or type(error).__name__) from None
+            raise self._build_error(str(error) or type(error).__name__) from None
 
-    def _refusal(self, reason: str) -> InputError:
+    def _build_error(self, reason: str) -> InputError:
         return InputError(f"{self.name} is broken: {reason}. Remove it, or train with data.broken=skip.")
 
 
@@ -134,8 +134,8 @@ def _list_zip(root: Path, prefix: str) -> list[ImageFile]:
     images = []
     for entry in sorted(archive.infolist(), key=lambda info: info.filename):
         path = PurePosixPath(entry.filename)
-        hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
-        if path.suffix.lower() in SUFFIXES and not hidden and not entry.is_dir():
+        is_hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+        if path.suffix.lower() in SUFFIXES and not is_hidden and not entry.is_dir():
             read = partial(_read_entry, archive, entry)
             images.append(ImageFile(prefix + entry.filename, path.parent.as_posix(), read))
     return images

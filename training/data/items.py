@@ -75,10 +75,6 @@ class Splits:
             f"{name} {len(items)} items of {items.n_classes} classes" for name, items in self.parts().items()
         )
 
-    def describe_shape(self) -> str:
-        """The shape of the network's input, in words."""
-        return " x ".join(map(str, self.preprocessing.shape))
-
     def check_unchanged(self) -> None:
         """Raise InputError when a file that is read while training is not what it was at the start."""
         for items in self.parts().values():

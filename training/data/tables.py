@@ -107,7 +107,7 @@ def read_text_column(table: pa.Table, name: str, path: Path) -> Texts:
     Raises:
         InputError: a value that is missing, empty or so long that the array would be huge; names the row.
     """
-    return _to_fixed_width(read_long_texts(table, name, path).tolist(), name, path)
+    return _convert_to_fixed_width(read_long_texts(table, name, path).tolist(), name, path)
 
 
 def read_long_texts(table: pa.Table, name: str, path: Path) -> NDArray[np.object_]:
@@ -118,18 +118,18 @@ def read_long_texts(table: pa.Table, name: str, path: Path) -> NDArray[np.object
     try:
         texts = pc.cast(column, pa.string()).to_pylist()
     except (pa.ArrowException, UnicodeDecodeError):
-        raise _not_utf8(name, path) from None
+        raise _build_utf8_error(name, path) from None
     empty = next((row for row, text in enumerate(texts) if not text.strip()), None)
     if empty is not None:
         raise InputError(f"{path}: row {empty} of column '{name}' is empty.")
     return np.array(texts, dtype=object)
 
 
-def _not_utf8(name: str, path: Path) -> InputError:
+def _build_utf8_error(name: str, path: Path) -> InputError:
     return InputError(f"{path}: column '{name}' holds text that is not valid UTF-8: write it anew.")
 
 
-def _to_fixed_width(texts: list[str], name: str, path: Path) -> Texts:
+def _convert_to_fixed_width(texts: list[str], name: str, path: Path) -> Texts:
     """As a numpy array, in which every row takes the room of the longest."""
     row = max(range(len(texts)), key=lambda row: len(texts[row]))
     longest = len(texts[row])
@@ -180,9 +180,11 @@ def read_metadata(table: pa.Table, without: Collection[str], path: Path) -> dict
         try:
             values = column.to_numpy()
         except (pa.ArrowException, UnicodeDecodeError):
-            raise _not_utf8(name, path) from None
+            raise _build_utf8_error(name, path) from None
         if values.dtype == object:
-            values = _to_fixed_width(["" if value is None else str(value) for value in values], name, path)
+            values = _convert_to_fixed_width(
+                ["" if value is None else str(value) for value in values], name, path
+            )
         metadata[name] = values
     return metadata
 

@@ -1,4 +1,4 @@
-"""The model card: what a model is, what it was measured to do, and where it should not be used."""
+"""The model card: data, network, figures, operating points and limits of a model, as Markdown."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from api_schemas.config import Monitor, RampConfig
 from api_schemas.operating_point import OperatingPoint
 from api_schemas.report import Report
 from evaluation.report.text_table import worst_classes
+from training.data.kinds.data_kinds import open_kind
 from training.run_folder.run_folder import Run
 
-WORST = 10
+N_WORST = 10
 
 
 def build_model_card(run: Run, report: Report, points: Sequence[OperatingPoint]) -> str:
@@ -20,26 +21,26 @@ def build_model_card(run: Run, report: Report, points: Sequence[OperatingPoint])
         "An embedding network that maps an input to a unit vector; items of one class lie close together. "
         "Made with Limen; the decision rests on the operating points below, never on a bare similarity.",
         "## Data",
-        _data(run, report),
+        _describe_data(run, report),
         "## Network and training",
-        _training(run),
+        _describe_training(run),
         "## Figures on the test part",
-        _figures(report),
+        _describe_figures(report),
         "## Operating points",
-        _points(points),
+        _describe_points(points),
         "## Worst classes",
-        _worst(report),
+        _describe_worst(report),
         "## Intended use and limits",
-        _limits(report, points),
+        _describe_limits(report, points),
         "## Configuration",
         f"```yaml\n{run.config.to_yaml()}```",
     ]
     return "\n\n".join(sections) + "\n"
 
 
-def _data(run: Run, report: Report) -> str:
+def _describe_data(run: Run, report: Report) -> str:
     data = run.config.data
-    source = f"builtin: {data.builtin}" if data.builtin else ", ".join(str(path) for path in data.paths)
+    source = open_kind(data).source
     lines = [f"- source: {source} ({data.kind}); split by {data.split.by}, seed {data.split.seed}"]
     if data.test_paths:
         lines.append(f"- separate test set: {', '.join(str(path) for path in data.test_paths)}")
@@ -53,27 +54,27 @@ def _data(run: Run, report: Report) -> str:
     return "\n".join(lines)
 
 
-def _training(run: Run) -> str:
+def _describe_training(run: Run) -> str:
     config = run.config
-    losses = " + ".join(f"{_weight(spec.weight)} x {spec.name}" for spec in config.loss)
-    shape = " x ".join(map(str, run.preprocessing().shape))
+    losses = " + ".join(f"{_format_weight(spec.weight)} x {spec.name}" for spec in config.loss)
     return "\n".join(
         [
-            f"- backbone {config.model.backbone}, input {shape}, {config.model.embedding_dim} numbers out",
+            f"- backbone {config.model.backbone}, input {run.preprocessing().describe_shape()}, "
+            f"{config.model.embedding_dim} numbers out",
             f"- loss {losses}; {config.sampler.batch_size} items a batch",
             f"- {run.train_seconds:.0f} s of training; the weights of epoch {run.best_epoch}, the best by "
-            f"validation {_monitored(config.evaluation.monitor)}",
+            f"validation {_describe_monitor(config.evaluation.monitor)}",
         ]
     )
 
 
-def _monitored(monitor: Monitor | Mapping[Monitor, float]) -> str:
+def _describe_monitor(monitor: Monitor | Mapping[Monitor, float]) -> str:
     if isinstance(monitor, str):
         return monitor
     return " + ".join(f"{weight:g} x {name}" for name, weight in monitor.items())
 
 
-def _figures(report: Report) -> str:
+def _describe_figures(report: Report) -> str:
     named = {
         "recall@1": report.retrieval.recall_at_1,
         "MAP@R": report.retrieval.map_at_r,
@@ -83,34 +84,36 @@ def _figures(report: Report) -> str:
         "OPIS": report.consistency.opis,
         "OPIS, debiased": report.consistency.opis_debiased,
     }
-    if (found := report.identification) is not None:
-        named |= {f"FNIR at FPIR {fpir}": value for fpir, value in found.fnir_at_fpir.items()}
-    rows = [f"| {name} | {_number(value)} |" for name, value in named.items()]
+    if report.identification is not None:
+        fnir_at_fpir = report.identification.fnir_at_fpir
+        named |= {f"FNIR at FPIR {fpir}": value for fpir, value in fnir_at_fpir.items()}
+    rows = [f"| {name} | {_format_number(value)} |" for name, value in named.items()]
     head = [f"Score: {report.score.kind}.\n", "| figure | value |", "| --- | --- |"]
     return "\n".join([*head, *rows, *(f"\n{reason}" for reason in report.reasons)])
 
 
-def _points(points: Sequence[OperatingPoint]) -> str:
+def _describe_points(points: Sequence[OperatingPoint]) -> str:
     if not points:
         return "None: the data could not support one, so the service decides nothing; search works."
     lines = []
     for point in points:
-        proof = point.proof
-        seen = "not proven on other classes"
+        proof, evidence = point.proof, "not proven on other classes"
         if proof is not None:
-            kept = {"FAR": proof.far, "FRR": proof.frr, "FPIR": proof.fpir, "FNIR": proof.fnir}
-            shown = ", ".join(f"{name} {_number(value)}" for name, value in kept.items() if value is not None)
-            seen = f"on {proof.n_classes} classes: {shown}"
-        lines.append(f"- **{point.name}**: accepted iff {point.score.kind} >= {point.threshold:.6f}; {seen}")
+            rates = {"FAR": proof.far, "FRR": proof.frr, "FPIR": proof.fpir, "FNIR": proof.fnir}
+            shown = [f"{name} {_format_number(rate)}" for name, rate in rates.items() if rate is not None]
+            evidence = f"on {proof.n_classes} classes: {', '.join(shown)}"
+        lines.append(
+            f"- **{point.name}**: accepted iff {point.score.kind} >= {point.threshold:.6f}; {evidence}"
+        )
     return "\n".join(lines)
 
 
-def _worst(report: Report) -> str:
-    rows = worst_classes(report, WORST)
+def _describe_worst(report: Report) -> str:
+    rows = worst_classes(report, N_WORST)
     if not rows:
         return "Not measured: see the reasons above."
     lines = [
-        f"| {label} | {items} | {_number(far)} | {_number(frr)} | {utility:.3f} |"
+        f"| {label} | {items} | {_format_number(far)} | {_format_number(frr)} | {utility:.3f} |"
         for label, items, far, frr, utility in rows
     ]
     head = ["| class | items | FAR | FRR | utility |", "| --- | --- | --- | --- | --- |"]
@@ -118,7 +121,7 @@ def _worst(report: Report) -> str:
     return "\n".join([*head, *lines, note])
 
 
-def _limits(report: Report, points: Sequence[OperatingPoint]) -> str:
+def _describe_limits(report: Report, points: Sequence[OperatingPoint]) -> str:
     sizes = [point.target.gallery for point in points if point.target.gallery is not None]
     largest = max((size.items for size in sizes), default=None)
     proven = f"A search is proven for galleries up to {largest} items. " if largest else ""
@@ -129,11 +132,11 @@ def _limits(report: Report, points: Sequence[OperatingPoint]) -> str:
     )
 
 
-def _number(value: float | None) -> str:
+def _format_number(value: float | None) -> str:
     return "not given" if value is None else f"{value:.4g}"
 
 
-def _weight(weight: float | RampConfig) -> str:
+def _format_weight(weight: float | RampConfig) -> str:
     if isinstance(weight, float):
         return f"{weight:g}"
     return f"({weight.start:g} to {weight.end:g})"

@@ -19,8 +19,8 @@ from common.errors import CalibrationRefused, InputError
 from common.progress import Track, silent
 from embeddings.files import save_embeddings
 from encoder.encoder import Encoder
-from evaluation.calibration.calibrate import calibrate
-from evaluation.metrics.retrieval import retrieval
+from evaluation.calibration.calibrate import calibrate_threshold
+from evaluation.metrics.retrieval import measure_retrieval
 from evaluation.pairs.accepted_counts import count_accepted_per_class
 from evaluation.pairs.pairs import Pairs, arrange
 from evaluation.pairs.ranks import compute_ranks
@@ -138,7 +138,10 @@ def _measure_cost(
     run: Run, quantized: Run, precision: Precision, mebibytes: tuple[float, float]
 ) -> QuantizationCost:
     before, after = _arrange_test_pairs(run, precision), _arrange_test_pairs(quantized, precision)
-    recalls = retrieval(compute_ranks(before)).recall_at_1, retrieval(compute_ranks(after)).recall_at_1
+    recalls = (
+        measure_retrieval(compute_ranks(before)).recall_at_1,
+        measure_retrieval(compute_ranks(after)).recall_at_1,
+    )
     recall = None if recalls[0] is None or recalls[1] is None else (recalls[0], recalls[1])
     threshold = _fit_threshold(run) if before.n_impostor else None
     far = None if threshold is None else (compute_far(before, threshold), compute_far(after, threshold))
@@ -159,7 +162,7 @@ def _fit_threshold(run: Run) -> float | None:
         return None
     target = Target(kind="far", value=FAR, confidence=0.95)
     try:
-        return calibrate(fit, target, score="cosine", name="float32", model_hash="").point.threshold
+        return calibrate_threshold(fit, target, score="cosine", name="float32", model_hash="").point.threshold
     except CalibrationRefused:
         return None
 

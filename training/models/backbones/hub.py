@@ -68,7 +68,7 @@ class Timm(HubBackbone):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """[n, c, h, w] to [n, *feature_shape]."""
-        return _to_map(self.network(inputs))
+        return _reshape_to_map(self.network(inputs))
 
 
 class HfImage(HubBackbone):
@@ -87,7 +87,7 @@ class HfImage(HubBackbone):
         """[n, c, h, w] to [n, *feature_shape]."""
         if inputs.shape[1] != self.channels:
             inputs = inputs.expand(-1, self.channels, -1, -1)
-        return _to_map(self.network(pixel_values=inputs).last_hidden_state)
+        return _reshape_to_map(self.network(pixel_values=inputs).last_hidden_state)
 
 
 class HfText(HubBackbone):
@@ -207,7 +207,7 @@ def _measure_features(backbone: nn.Module, input_shape: tuple[int, ...]) -> tupl
     return tuple(features.shape[1:])
 
 
-def _to_map(features: Tensor) -> Tensor:
+def _reshape_to_map(features: Tensor) -> Tensor:
     """Token features [n, tokens, d] as a map [n, d, side, side], without class tokens; maps as they are."""
     if features.ndim != 3:
         return features
