@@ -2,7 +2,7 @@
 
     python -m benchmarks.losses [--rounds 30] [--partial-fc-classes 1000000] [--skip-partial-fc]
 
-Bars: at most 1.0 x the library where both exist (taken in turns, the median of the ratios within a round; 5 %
+Bars: at most 1.0 x the library where both exist (alternating, the median of the ratios within a round; 5 %
 of noise is allowed: where ours is the library's own class, the ratio is 1 by construction); Metrix of
 embeddings with 3 hardest negatives at most 1.5 x its clean loss; mean-field and proxy losses linear in
 batch x classes; Partial FC with a million classes at 128-d, 10 % sampled, under 6 GiB. Exit code 1 when a bar
@@ -25,7 +25,7 @@ import torch
 from pytorch_metric_learning import losses as library
 from torch import Tensor, nn
 
-from training.losses import LOSSES, Loss, build_loss
+from training.losses import LOSSES, Loss, PartialFC, build_loss
 from training.losses.pml_losses import PmlLoss
 from training.objective.mixup import build_mixup
 
@@ -62,12 +62,12 @@ class Spec:
     parameters: dict[str, Any] = field(default_factory=dict)
 
 
-def ours(name: str, classes: int = CLASSES, **parameters: Any) -> Any:
-    """A loss of the catalogue for the benchmark's batch."""
+def build_ours(name: str, classes: int = CLASSES, **parameters: Any) -> Any:
+    """A registered loss for the benchmark's batch."""
     return build_loss(Spec(name, parameters), num_classes=classes, embedding_dim=DIMENSION)
 
 
-def batch(n: int = N) -> tuple[Tensor, Tensor]:
+def make_batch(n: int = N) -> tuple[Tensor, Tensor]:
     """Unit rows that lie about their class means, as in the middle of training."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(n) // PER_CLASS
@@ -76,7 +76,7 @@ def batch(n: int = N) -> tuple[Tensor, Tensor]:
     return nn.functional.normalize(items, dim=1), labels
 
 
-def once(loss: nn.Module, items: Tensor, labels: Tensor) -> float:
+def time_step(loss: nn.Module, items: Tensor, labels: Tensor) -> float:
     """Seconds of one forward and backward pass, and of what the loss then updates itself."""
     leaf = items.clone().requires_grad_()
     start = time.perf_counter()
@@ -86,78 +86,80 @@ def once(loss: nn.Module, items: Tensor, labels: Tensor) -> float:
     return time.perf_counter() - start
 
 
-def milliseconds(losses: list[nn.Module], rounds: int, items: Tensor, labels: Tensor) -> list[float]:
+def measure_milliseconds(losses: list[nn.Module], rounds: int, items: Tensor, labels: Tensor) -> list[float]:
     """Median of each; the second and later ones as median ratios to the first within a round.
 
     What else runs on the machine slows both of a round, so their ratio holds where times do not; the order
-    turns round every time, so neither always comes second.
+    is reversed every time, so neither always comes second.
     """
     for loss in losses * 3:
-        once(loss, items, labels)
+        time_step(loss, items, labels)
     table = []
     for number in range(rounds):
         order = range(len(losses)) if number % 2 else reversed(range(len(losses)))
-        times = {place: once(losses[place], items, labels) for place in order}
-        table.append([times[place] for place in range(len(losses))])
+        times = {position: time_step(losses[position], items, labels) for position in order}
+        table.append([times[position] for position in range(len(losses))])
     first = 1000 * statistics.median(row[0] for row in table)
-    return [first * statistics.median(row[place] / row[0] for row in table) for place in range(len(losses))]
+    return [
+        first * statistics.median(row[position] / row[0] for row in table) for position in range(len(losses))
+    ]
 
 
-def against_library(rounds: int) -> bool:
+def compare_with_library(rounds: int) -> bool:
     """Every loss that is not the library's own, and its main ones."""
-    items, labels = batch()
+    items, labels = make_batch()
     good = True
     print(f"forward + backward, {N} x {DIMENSION}-d, {CLASSES} classes, {torch.get_num_threads()} threads")
     print(f"{'loss':<42}{'ours ms':>9}{'library ms':>12}{'ratio':>8}")
     for name in [name for name in LOSSES if name in PEERS or not issubclass(LOSSES[name], PmlLoss)]:
-        loss = ours(name, tau=0.0) if name == "soft_triple" else _fitting(name)
+        loss = build_ours(name, tau=0.0) if name == "soft_triple" else _build_stateless(name)
         if name in PEERS:
-            mine, theirs = milliseconds([loss, PEERS[name]()], rounds, items, labels)
+            mine, theirs = measure_milliseconds([loss, PEERS[name]()], rounds, items, labels)
             ratio = mine / theirs
             good &= ratio <= NOISE
             print(f"{name:<42}{mine:>9.2f}{theirs:>12.2f}{ratio:>8.2f}{'' if ratio <= NOISE else '  MISSED'}")
         else:
-            (mine,) = milliseconds([loss], max(3, rounds // 3), items, labels)
+            (mine,) = measure_milliseconds([loss], max(3, rounds // 3), items, labels)
             print(f"{name:<42}{mine:>9.2f}{'-':>12}{'-':>8}")
     return good
 
 
-def _fitting(name: str) -> Any:
-    return ours(name, lr=0.0) if name == "partial_fc" else ours(name)
+def _build_stateless(name: str) -> Any:
+    return build_ours(name, lr=0.0) if name == "partial_fc" else build_ours(name)
 
 
-def mixed_against_clean(rounds: int) -> bool:
-    """Metrix of embeddings, three hardest negatives, both kinds in turn, against its clean loss."""
-    items, labels = batch()
+def compare_mixed_with_clean(rounds: int) -> bool:
+    """Metrix of embeddings, three hardest negatives, both kinds, against its clean loss."""
+    items, labels = make_batch()
     good = True
     print(f"\n{'metrix of':<42}{'mixed ms':>9}{'clean ms':>12}{'ratio':>8}")
     for name in MIXED:
-        clean = ours(name)
+        clean = build_ours(name)
         mixed = build_mixup(Spec("metrix", {"hardest": 3}), clean)
-        both, alone = milliseconds([mixed, clean], rounds, items, labels)
+        both, alone = measure_milliseconds([mixed, clean], rounds, items, labels)
         good &= both / alone <= 1.5
         missed = "" if both / alone <= 1.5 else "  MISSED"
         print(f"{name:<42}{both:>9.2f}{alone:>12.2f}{both / alone:>8.2f}{missed}")
     return good
 
 
-def linear_in_classes(rounds: int) -> bool:
+def check_linear_cost(rounds: int) -> bool:
     """Four times the classes, or four times the batch, must cost about four times as much, not sixteen."""
     good = True
     print(f"\n{'cost of 4 x':<42}{'classes':>9}{'batch':>12}")
     for name in LINEAR:
-        small, wide = ours(name, 2_000), ours(name, 8_000)
-        items, labels = batch()
-        base, more = milliseconds([small, wide], max(3, rounds // 3), items, labels)
-        (larger,) = milliseconds([small], max(3, rounds // 3), *batch(4 * N))
+        small, wide = build_ours(name, 2_000), build_ours(name, 8_000)
+        items, labels = make_batch()
+        base, more = measure_milliseconds([small, wide], max(3, rounds // 3), items, labels)
+        (larger,) = measure_milliseconds([small], max(3, rounds // 3), *make_batch(4 * N))
         good &= max(more, larger) / base <= 6
         print(f"{name:<42}{more / base:>9.2f}{larger / base:>12.2f}")
     return good
 
 
-def partial_fc(classes: int) -> bool:
+def measure_partial_fc(classes: int) -> bool:
     """Peak memory of a fresh process that takes five steps."""
-    code = f"from benchmarks.losses import partial_fc_steps; partial_fc_steps({classes})"
+    code = f"from benchmarks.losses import run_partial_fc_steps; run_partial_fc_steps({classes})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     seconds, peak = map(float, done.stdout.split())
     print(f"\npartial_fc, {classes:,} classes x 128-d, 10 % sampled, batch 256: ", end="")
@@ -165,13 +167,13 @@ def partial_fc(classes: int) -> bool:
     return peak < 6
 
 
-def partial_fc_steps(classes: int) -> None:
+def run_partial_fc_steps(classes: int) -> None:
     """Run in a process of its own; prints seconds a step and peak GiB."""
-    loss = LOSSES["partial_fc"](num_classes=classes, embedding_dim=128)  # type: ignore[call-arg]
+    loss = PartialFC(num_classes=classes, embedding_dim=128)
     items = torch.randn(256, 128)
     labels = torch.randint(classes, (256,))
-    once(loss, items, labels)
-    seconds = statistics.median(once(loss, items, labels) for _ in range(4))
+    time_step(loss, items, labels)
+    seconds = statistics.median(time_step(loss, items, labels) for _ in range(4))
     print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB)
 
 
@@ -184,10 +186,10 @@ def main() -> None:
     parser.add_argument("--partial-fc-classes", type=int, default=1_000_000)
     parser.add_argument("--skip-partial-fc", action="store_true")
     arguments = parser.parse_args()
-    results = [against_library(arguments.rounds), mixed_against_clean(arguments.rounds)]
-    results.append(linear_in_classes(arguments.rounds))
+    results = [compare_with_library(arguments.rounds), compare_mixed_with_clean(arguments.rounds)]
+    results.append(check_linear_cost(arguments.rounds))
     if not arguments.skip_partial_fc:
-        results.append(partial_fc(arguments.partial_fc_classes))
+        results.append(measure_partial_fc(arguments.partial_fc_classes))
     sys.exit(not all(results))
 
 

@@ -85,7 +85,7 @@ WIDER = {
         "model": {"backbone": "conv4", "widths": [32, 32, 64, 64], "embedding_dim": 1200},
     }
 }
-"""A corner for each of 1,200 classes (turned images are classes too) takes a wider embedding."""
+"""A corner for each of 1,200 classes (rotated images are classes too) takes a wider embedding."""
 
 BASES = (
     *("multi_similarity", "triplet", "contrastive", "circle"),
@@ -93,7 +93,7 @@ BASES = (
 )
 
 
-def runs() -> dict[str, dict[str, Any]]:
+def list_runs() -> dict[str, dict[str, Any]]:
     """Name of a row to its part of the configuration, the most asked-for first."""
     from training.losses import LOSSES
 
@@ -101,7 +101,7 @@ def runs() -> dict[str, dict[str, Any]]:
     return {name: {**single, **EXTRA, **WIDER}[name] for name in [*BASES, *EXTRA, *single]}
 
 
-def settings(name: str, seed: int, steps: int) -> dict[str, Any]:
+def build_settings(name: str, seed: int, steps: int) -> dict[str, Any]:
     """The configuration of a row."""
     folder = os.environ.get("LIMEN_DATASETS", "../shared/data")
     return {
@@ -116,11 +116,11 @@ def settings(name: str, seed: int, steps: int) -> dict[str, Any]:
         "sampler": {"batch_size": 128, "items_per_class": 4},
         "optimizer": {"lr": 2e-3, "loss_lr_factor": 100.0},
         "schedule": {"epochs": 1, "steps_per_epoch": steps, "minutes": None, "shape": "one_cycle"},
-        **runs()[name],
+        **list_runs()[name],
     }
 
 
-def step_milliseconds(name: str, steps: int = 7) -> float:
+def measure_step(name: str, steps: int = 7) -> float:
     """Median of some steps without the data: 128 random images of 32 of the 1,200 classes."""
     import torch
 
@@ -130,7 +130,7 @@ def step_milliseconds(name: str, steps: int = 7) -> float:
     from training.models.network import build_network
     from training.objective.objective import Objective
 
-    config = Config.model_validate(settings(name, 0, 1))
+    config = Config.model_validate(build_settings(name, 0, 1))
     rule = ImagePreprocessing(ImageInput(mode="L", height=28, width=28, mean=[0.0], std=[1.0]))
     network, objective = build_network(config.model, rule).train(), Objective(config, 1200).train()
     optimizer = torch.optim.AdamW([*network.parameters(), *objective.parameters()], fused=True)
@@ -157,16 +157,16 @@ def measure(name: str, seed: int, steps: int) -> dict[str, Any]:
     import torch
 
     from api_schemas.config import Config
-    from evaluation.evaluate import evaluate
+    from evaluation.evaluate import evaluate_embeddings
     from training.loop.train import train
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
-    config = Config.model_validate(settings(name, seed, steps))
+    config = Config.model_validate(build_settings(name, seed, steps))
     with tempfile.TemporaryDirectory() as out:
         run = train(config, Path(out) / "run")
         items = run.embeddings("test")
         assert items is not None
-        report = evaluate(items, model_hash="", split="test")
+        report = evaluate_embeddings(items, model_hash="", split="test")
         seconds = run.train_seconds
     figures = {
         "recall_at_1": report.retrieval.recall_at_1,
@@ -182,7 +182,7 @@ def measure(name: str, seed: int, steps: int) -> dict[str, Any]:
     return {"name": name, "seed": seed, "steps": steps, **figures, "far_range": far_range}
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def format_table(rows: list[dict[str, Any]]) -> str:
     """Markdown: mean over seeds, and the spread of the debiased OPIS over them."""
     lines = [
         "| loss | seeds | recall@1 | MAP@R | EER | OPIS | debiased log-FAR OPIS | step ms | MiB |",
@@ -217,14 +217,14 @@ def main() -> None:
         print(json.dumps(measure(arguments.one[0], int(arguments.one[1]), arguments.steps)))
         return
     if arguments.step_times:
-        for name in arguments.only or runs():
-            print(json.dumps({"name": name, "step_ms": step_milliseconds(name)}), flush=True)
+        for name in arguments.only or list_runs():
+            print(json.dumps({"name": name, "step_ms": measure_step(name)}), flush=True)
         return
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     lines = arguments.out.read_text().splitlines() if arguments.out.exists() else []
     rows = [json.loads(line) for line in lines]
     done = {(row["name"], row["seed"], row["steps"]) for row in rows}
-    names = arguments.only or list(runs())
+    names = arguments.only or list(list_runs())
     plan = [(name, 0) for name in names]
     plan += [(name, seed) for name in names for seed in range(1, arguments.seeds)]
     for name, seed in plan:
@@ -239,7 +239,7 @@ def main() -> None:
         with arguments.out.open("a") as stream:
             stream.write(json.dumps(rows[-1]) + "\n")
         print(rows[-1], flush=True)
-    print(table(rows))
+    print(format_table(rows))
 
 
 if __name__ == "__main__":

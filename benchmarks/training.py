@@ -3,7 +3,7 @@
     python -m benchmarks.training [--rounds 60] [--config FILE] [--set KEY=VALUE] [--compile]
 
 With random images of the configuration's size, on a GPU where there is one. The bare loop gets its batches
-ready-made and clips as configured; the loop samples, prepares, turns and augments them, sets the learning
+ready-made and clips as configured; the loop samples, prepares, rotates and augments them, sets the learning
 rate, seeds and checks. Steps of both alternate, so that other work on the machine meets both. Both keep the
 memory that a step frees for the next one, as `limen train` does; on a CPU a third as many steps are taken
 without that, to say what it is worth. `--compile` measures both again with torch.compile of their backbones
@@ -73,16 +73,16 @@ def main() -> int:
 def _measure(config: Config, rounds: int, compiled: bool) -> tuple[bool, float]:
     """Print the figures of both loops; whether a bar is missed, and the loop's median step in seconds."""
     with TemporaryDirectory() as folder:
-        loop = _loop(config, Path(folder))
-        state = _state(config, loop.splits)
+        loop = _build_loop(config, Path(folder))
+        state = _build_state(config, loop.splits)
         if compiled:
             counters.clear()
             for network in (loop.state.network, state.network):
                 network.backbone.compile()
-        bare = _bare(config, state)
+        bare = _build_bare_step(config, state)
         plan = draw_batches(loop.inputs.codes, config.sampler, rounds + WARM_UP, seed=1, epoch=0)
-        some = plan[: WARM_UP + rounds // 3]
-        without = [] if ON_GPU else _alternate(loop, bare, some)[0]
+        third = plan[: WARM_UP + rounds // 3]
+        without = [] if ON_GPU else _alternate(loop, bare, third)[0]
         with keep_freed_memory():
             ours, theirs, preparing = _alternate(loop, bare, plan)
     if compiled and not counters["frames"]["ok"]:
@@ -91,10 +91,10 @@ def _measure(config: Config, rounds: int, compiled: bool) -> tuple[bool, float]:
     waiting = np.median(preparing) / np.median(ours)
     batch = config.sampler.batch_size
     precision = "bfloat16" if is_bfloat16_enabled(config, DEVICE) else "float32"
-    place = torch.cuda.get_device_name() if ON_GPU else f"{torch.get_num_threads()} threads"
+    hardware = torch.cuda.get_device_name() if ON_GPU else f"{torch.get_num_threads()} threads"
     kind = ", compiled" if compiled else ""
     shape = " x ".join(map(str, loop.splits.preprocessing.shape))
-    print(f"{config.model.backbone} {precision}{kind}, {shape}, batch {batch}, {place}")
+    print(f"{config.model.backbone} {precision}{kind}, {shape}, batch {batch}, {hardware}")
     for name, times in (("loop", ours), ("bare", theirs)):
         middle = np.median(times)
         print(f"{name}  {1000 * middle:8.2f} ms a step  {batch / middle:8.0f} images/s")
@@ -107,7 +107,7 @@ def _measure(config: Config, rounds: int, compiled: bool) -> tuple[bool, float]:
     return bool(ratio > OVERHEAD or waiting > WAITING), float(np.median(ours))
 
 
-def _loop(config: Config, folder: Path) -> Loop:
+def _build_loop(config: Config, folder: Path) -> Loop:
     """The loop on random images with the shape and the classes of Omniglot's background set."""
     random = np.random.default_rng(0)
     labels = np.repeat(np.arange(764), 20).astype(np.str_)
@@ -116,12 +116,12 @@ def _loop(config: Config, folder: Path) -> Loop:
     rule = ImageInput(mode="L", height=side, width=side, mean=[1.0], std=[0.3])
     items = Items(pixels, labels, np.arange(len(labels)).astype(np.str_))
     splits = Splits(items, None, None, ImagePreprocessing(rule))
-    state = _state(config, splits)
+    state = _build_state(config, splits)
     state.progress.planned_steps = 10**6
     return Loop(config, splits, state, state.network, folder, "", Processes(DEVICE), silent, print)
 
 
-def _state(config: Config, splits: Splits) -> TrainState:
+def _build_state(config: Config, splits: Splits) -> TrainState:
     torch.manual_seed(0)
     network = build_network(config.model, splits.preprocessing).to(DEVICE)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -130,7 +130,7 @@ def _state(config: Config, splits: Splits) -> TrainState:
     return TrainState(network, objective, config.optimizer)
 
 
-def _bare(config: Config, state: TrainState) -> Callable[[torch.Tensor, torch.Tensor], None]:
+def _build_bare_step(config: Config, state: TrainState) -> Callable[[torch.Tensor, torch.Tensor], None]:
     bfloat16 = is_bfloat16_enabled(config, DEVICE)
 
     def step(inputs: torch.Tensor, labels: torch.Tensor) -> None:
@@ -153,21 +153,21 @@ def _alternate(
     preparing: list[float] = []
     feed = BatchFeed(plan, 0, loop.config, loop.inputs, loop.processes)
     for rows in plan:
-        started = _now()
+        started = _read_clock()
         ready = loop.inputs(rows, torch.Generator().manual_seed(0))
-        preparing.append(_now() - started)
+        preparing.append(_read_clock() - started)
         labels = loop.inputs.labels(rows)
-        started = _now()
+        started = _read_clock()
         bare(ready, labels)
-        theirs.append(_now() - started)
-        started = _now()
+        theirs.append(_read_clock() - started)
+        started = _read_clock()
         loop.take_step(feed)
         loop.state.update_average()
-        ours.append(_now() - started)
+        ours.append(_read_clock() - started)
     return ours[WARM_UP:], theirs[WARM_UP:], preparing[WARM_UP:]
 
 
-def _now() -> float:
+def _read_clock() -> float:
     """Seconds, once the GPU has done what it was asked."""
     if ON_GPU:
         torch.cuda.synchronize()

@@ -133,10 +133,10 @@ def _train(config: Config, out: Path, resume: bool, track: Track, say: Say, proc
 
 
 def _load_splits(config: Config, track: Track, say: Say) -> Splits:
-    """The prepared items, and what is doubtful about them said."""
+    """The prepared items; warns of what is doubtful about them."""
     forms = count_forms(config.data.augmentation)
     splits = load_data(config.data, track, say, lambda labels: check_batches(config, labels, forms))
-    say(f"{splits.describe_sizes()}; input {splits.describe_shape()}.")
+    say(f"{splits.describe_sizes()}; input {splits.preprocessing.describe_shape()}.")
     for doubt in list_unmeasurable(splits, config.data):
         say(f"Warning: {doubt}")
     if splits.validation is not None:

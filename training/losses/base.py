@@ -54,11 +54,10 @@ if TYPE_CHECKING:
     SubCenterArcFaceLoss: TypeAlias = _LibraryLoss
     TripletMarginLoss: TypeAlias = _LibraryLoss
     TupletMarginLoss: TypeAlias = _LibraryLoss
-    library_losses: Any
     library_miners: Any
     CosineSimilarity: Any
 else:
-    from pytorch_metric_learning import losses as library_losses
+    # ruff: noqa: F401 - for the losses and miners that derive from them
     from pytorch_metric_learning import miners as library_miners
     from pytorch_metric_learning.distances import CosineSimilarity
     from pytorch_metric_learning.losses import (
@@ -80,34 +79,6 @@ else:
         TripletMarginLoss,
         TupletMarginLoss,
     )
-
-__all__ = [
-    "AngularLoss",
-    "ArcFaceLoss",
-    "BaseMetricLossFunction",
-    "CircleLoss",
-    "ContrastiveLoss",
-    "CosFaceLoss",
-    "CosineSimilarity",
-    "FastAPLoss",
-    "GeneralizedLiftedStructureLoss",
-    "IntraPairVarianceLoss",
-    "Loss",
-    "LossTerms",
-    "MarginLoss",
-    "MultiSimilarityLoss",
-    "NCALoss",
-    "PNPLoss",
-    "PairLoss",
-    "SoftTripleLoss",
-    "SubCenterArcFaceLoss",
-    "TripletMarginLoss",
-    "TupletMarginLoss",
-    "build_element_terms",
-    "build_scalar_terms",
-    "library_losses",
-    "library_miners",
-]
 
 
 class Loss(BaseMetricLossFunction):

@@ -25,7 +25,7 @@ class DSimplex(ClassVectorLoss):
 
     Related losses: normalised softmax with learned vectors, temperature = 1 / scale.
 
-    Reference implementation: labels take the last corners; here the first, all corners are alike. The
+    Reference implementation: labels take the last corners; here the first; all corners are equivalent. The
     network's raw outputs are multiplied with the corners; their 10 scales the comparison of old with new
     features.
     """

@@ -29,7 +29,7 @@ class HierarchicalContrastive(Loss):
     Related losses: with a flat tree it is a contrastive loss over all pairs of the batch at once.
 
     Reference implementation: one stored file of unknown origin alone was found for the paper's loss. It
-    minimises +log with the exponents' signs turned round and a = 2, which pulls and pushes all pairs equally
+    minimises +log with the exponents' signs reversed and a = 2, which pulls and pushes all pairs equally
     (the far ones most that are far already): two opposite points satisfy it, and training ends there (see the
     method's page). Its one mean over close and far pairs together hardly counts the close ones.
     """

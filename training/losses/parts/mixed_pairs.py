@@ -13,7 +13,7 @@ from typing import Literal
 from torch import Tensor
 
 Roles = Literal["items", "class_anchors", "class_references"]
-"""Who is the anchor and what is mixed: items and items; class vectors and items; items and class vectors."""
+"""Anchors and what is mixed for them: items, items; class vectors, items; items, class vectors."""
 
 
 @dataclass(frozen=True)
