@@ -1,4 +1,4 @@
-"""Small runs, compared, stopped and exported."""
+"""Configurations of data, and small runs: compared, stopped and exported."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from api_schemas.config import Config
+from api_schemas.data_config import DataConfig
 from training.export.onnx_export import export_encoder
 from training.loop.checkpoint import find_latest_checkpoint, load_checkpoint
 from training.run_folder.run_folder import Run
@@ -19,6 +20,11 @@ from training.run_folder.run_layout import CHECKPOINTS_FOLDER
 
 T = TypeVar("T")
 MakeConfig = Callable[..., Config]
+
+
+def make_data(path: Path, **settings: object) -> DataConfig:
+    """The data section with that path; images unless the settings say another kind."""
+    return DataConfig.model_validate({"path": str(path), **settings})
 
 
 def export_run(run: Run, folder: Path) -> float:

@@ -14,15 +14,11 @@ from api_schemas.data_config import DataConfig
 from common.errors import ConfigError, InputError
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.files import save_embeddings
-from tests.training.runs import MakeConfig
+from tests.training.runs import MakeConfig, make_data
 from training.data.load_data import load_data
 from training.loop.train import train
 
 EVERYTHING = {"train": 1, "validation": 0, "test": 0}
-
-
-def images(path: Path, **settings: object) -> DataConfig:
-    return DataConfig.model_validate({"path": str(path), **settings})
 
 
 def test_embeddings_are_read_with_their_metadata(tmp_path: Path) -> None:
@@ -31,12 +27,12 @@ def test_embeddings_are_read_with_their_metadata(tmp_path: Path) -> None:
         random.normal(size=(40, 5)), np.arange(40) % 10, metadata={"camera": np.arange(40) % 2}
     )
     save_embeddings(items, tmp_path / "e.npz")
-    splits = load_data(images(tmp_path / "e.npz", kind="embeddings"))
+    splits = load_data(make_data(tmp_path / "e.npz", kind="embeddings"))
     assert splits.preprocessing.shape == (5,)
     assert splits.train.inputs.dtype == np.float32
     assert set(splits.train.metadata) == {"camera"}
     by_camera = load_data(
-        images(
+        make_data(
             tmp_path / "e.npz",
             kind="embeddings",
             group_column="camera",
@@ -79,10 +75,6 @@ def vectors(tmp_path: Path) -> Path:
     return tmp_path / "x.npy"
 
 
-def settings(path: Path, **others: object) -> DataConfig:
-    return DataConfig.model_validate({"kind": "embeddings", "path": str(path), **others})
-
-
 def test_mapped_vectors_train_as_those_in_memory(vectors: Path, small: MakeConfig, tmp_path: Path) -> None:
     array = np.load(vectors)
     np.savez(tmp_path / "x.npz", embeddings=array, labels=np.arange(60) % 10)
@@ -101,7 +93,7 @@ def test_mapped_vectors_train_as_those_in_memory(vectors: Path, small: MakeConfi
 
 
 def test_mapped_vectors_stay_on_disk(vectors: Path) -> None:
-    train_part = load_data(settings(vectors)).train
+    train_part = load_data(make_data(vectors, kind="embeddings")).train
     assert not isinstance(train_part.inputs, np.ndarray)
     np.testing.assert_array_equal(
         train_part.inputs[[0, 3]], np.load(vectors)[train_part.ids[[0, 3]].astype(int)].astype(np.float32)
@@ -111,10 +103,10 @@ def test_mapped_vectors_stay_on_disk(vectors: Path) -> None:
 def test_labels_beside_may_be_an_array_or_pairs_of_rows(vectors: Path) -> None:
     (vectors.parent / "x.labels.csv").unlink()
     np.save(vectors.parent / "x.labels.npy", np.arange(60) % 10)
-    assert load_data(settings(vectors, split=EVERYTHING)).train.n_classes == 10
+    assert load_data(make_data(vectors, kind="embeddings", split=EVERYTHING)).train.n_classes == 10
     (vectors.parent / "x.labels.npy").unlink()
     (vectors.parent / "x.labels.csv").write_text("a,b,same\n0,10,1\n20,10,1\n1,11,1\n0,1,0\n")
-    items = load_data(settings(vectors, split=EVERYTHING)).train
+    items = load_data(make_data(vectors, kind="embeddings", split=EVERYTHING)).train
     assert sorted(items.ids.tolist()) == ["0", "1", "10", "11", "20"]
     assert items.n_classes == 2
 
@@ -155,7 +147,7 @@ def test_mapped_files_that_cannot_be_used_are_named(
     else:
         np.save(path, np.asarray(content))
     with pytest.raises(InputError, match=said):
-        load_data(settings(vectors))
+        load_data(make_data(vectors, kind="embeddings"))
 
 
 def test_a_mapped_file_that_ends_too_early_or_whose_header_lies_is_named(vectors: Path) -> None:
@@ -171,7 +163,7 @@ def test_a_mapped_file_that_ends_too_early_or_whose_header_lies_is_named(vectors
     ):
         vectors.write_bytes(damaged)
         with pytest.raises(InputError, match=rf"x\.npy .*{said}"):
-            load_data(settings(vectors))
+            load_data(make_data(vectors, kind="embeddings"))
 
 
 def test_vectors_come_from_one_file_and_of_one_length(vectors: Path, tmp_path: Path) -> None:
@@ -179,7 +171,7 @@ def test_vectors_come_from_one_file_and_of_one_length(vectors: Path, tmp_path: P
         load_data(DataConfig(kind="embeddings", path=[str(vectors), str(vectors)]))
     np.savez(tmp_path / "other.npz", embeddings=np.eye(3), labels=np.arange(3))
     with pytest.raises(InputError, match=r"other\.npz has vectors of 3 numbers, \d+ are trained on"):
-        load_data(settings(vectors, test_path=str(tmp_path / "other.npz")))
+        load_data(make_data(vectors, kind="embeddings", test_path=str(tmp_path / "other.npz")))
 
 
 @pytest.mark.parametrize("other", [slice(None, None, -1), slice(0, 3)], ids=["turned round", "shorter"])

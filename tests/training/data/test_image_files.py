@@ -18,12 +18,9 @@ from PIL import Image
 
 from api_schemas.data_config import DataConfig
 from common.errors import InputError
+from tests.training.runs import make_data
 from training.data.image_files import find_images
 from training.data.load_data import load_data
-
-
-def images(path: Path, **settings: object) -> DataConfig:
-    return DataConfig.model_validate({"path": str(path), **settings})
 
 
 def test_the_class_is_the_folder_relative_to_the_root(drawings: Path) -> None:
@@ -34,7 +31,7 @@ def test_the_class_is_the_folder_relative_to_the_root(drawings: Path) -> None:
 
 
 def test_a_zip_gives_what_the_folder_gives(drawings: Path, zipped: Path) -> None:
-    folder, archive = load_data(images(drawings)), load_data(images(zipped))
+    folder, archive = load_data(make_data(drawings)), load_data(make_data(zipped))
     for name, items in folder.parts().items():
         other = archive.parts()[name]
         np.testing.assert_array_equal(items.inputs, other.inputs)
@@ -63,15 +60,15 @@ def test_a_broken_image_is_named_or_skipped(tmp_path: Path) -> None:
     (tmp_path / "b" / "bad.png").write_bytes(broken_png())
     everything = {"train": 1, "validation": 0, "test": 0}
     with pytest.raises(InputError, match=r"b/bad\.png is broken: .*broken=skip"):
-        load_data(images(tmp_path, split=everything))
+        load_data(make_data(tmp_path, split=everything))
     said: list[str] = []
-    splits = load_data(images(tmp_path, split=everything, broken="skip"), say=said.append)
+    splits = load_data(make_data(tmp_path, split=everything, broken="skip"), say=said.append)
     assert len(splits.train) == 6
     assert said == ["Skipped 1 broken images: b/bad.png."]
     for file in tmp_path.rglob("*.png"):
         file.write_bytes(broken_png())
     with pytest.raises(InputError, match=r"a/0\.png and every other image that was tried is broken"):
-        load_data(images(tmp_path, split=everything, broken="skip"))
+        load_data(make_data(tmp_path, split=everything, broken="skip"))
 
 
 def test_parts_are_looked_at_again_without_their_broken_images(tmp_path: Path) -> None:
@@ -80,7 +77,7 @@ def test_parts_are_looked_at_again_without_their_broken_images(tmp_path: Path) -
         Image.new("L", (12, 12), number * 20).save(tmp_path / f"{number}.png")
         rows.append(f"{number}.png,{number // 2},{'train' if number < 6 else 'validation'}")
     (tmp_path / "list.csv").write_text("\n".join(rows))
-    data = images(tmp_path / "list.csv", split={"by": "column"}, broken="skip")
+    data = make_data(tmp_path / "list.csv", split={"by": "column"}, broken="skip")
     assert load_data(data).validation is not None
     for number in (6, 8):
         (tmp_path / f"{number}.png").write_bytes(broken_png())
@@ -101,7 +98,7 @@ def test_what_pillow_cannot_turn_or_convert_is_broken_too(tmp_path: Path) -> Non
             Image.new("L", (12, 12), number * 100).save(tmp_path / label / f"{number}.png")
     Image.new("LAB", (12, 12), (255, 128, 128)).save(tmp_path / "a" / "white.tif")
     everything = {"train": 1, "validation": 0, "test": 0}
-    splits = load_data(images(tmp_path, split=everything, colour="grey"))
+    splits = load_data(make_data(tmp_path, split=everything, colour="grey"))
     white = splits.train.inputs[splits.train.ids == "a/white.tif"]
     assert white.shape == (1, 1, 12, 12)
     assert white.min() >= 250
@@ -113,16 +110,18 @@ def test_what_pillow_cannot_turn_or_convert_is_broken_too(tmp_path: Path) -> Non
     for name, save in bad.items():
         save(tmp_path / "b" / name)
         with pytest.raises(InputError, match=rf"b/{name} is broken: the image's .*broken=skip"):
-            load_data(images(tmp_path, split=everything))
+            load_data(make_data(tmp_path, split=everything))
         said: list[str] = []
-        assert len(load_data(images(tmp_path, split=everything, broken="skip"), say=said.append).train) == 5
+        assert (
+            len(load_data(make_data(tmp_path, split=everything, broken="skip"), say=said.append).train) == 5
+        )
         assert said == [f"Skipped 1 broken images: b/{name}."]
         (tmp_path / "b" / name).unlink()
     for file in tmp_path.rglob("*.*"):
         file.unlink()
         save(file.with_suffix(".tif"))
     with pytest.raises(InputError, match=r"every other image that was tried is broken\. .*32-bit or signed"):
-        load_data(images(tmp_path, split=everything))
+        load_data(make_data(tmp_path, split=everything))
 
 
 def test_an_image_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
@@ -132,7 +131,7 @@ def test_an_image_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
             Image.new("1", (12, 12)).save(tmp_path / label / f"{number}.png")
     Image.new("1", (12_000, 12_000)).save(tmp_path / "b" / "2.png")
     with pytest.raises(InputError, match=r"b/2\.png is too large to be decoded safely: scale it down"):
-        load_data(images(tmp_path, split={"train": 1, "validation": 0, "test": 0}))
+        load_data(make_data(tmp_path, split={"train": 1, "validation": 0, "test": 0}))
 
 
 @pytest.mark.parametrize(
@@ -152,20 +151,20 @@ def test_a_folder_that_cannot_be_used_is_one_sentence(
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("L", (12, 12)).save(tmp_path / name, "PNG")
     with pytest.raises(InputError, match=said) as refused:
-        load_data(images(tmp_path))
+        load_data(make_data(tmp_path))
     assert str(tmp_path) in str(refused.value)
     assert str(refused.value).count("\n") == 0
 
 
 def test_paths_that_are_neither_folder_nor_zip(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none does not exist"):
-        load_data(images(tmp_path / "none"))
+        load_data(make_data(tmp_path / "none"))
     (tmp_path / "cut.zip").write_bytes(b"PK")
     with pytest.raises(InputError, match=r"cut\.zip is neither a folder, a zip"):
-        load_data(images(tmp_path / "cut.zip"))
+        load_data(make_data(tmp_path / "cut.zip"))
     (tmp_path / "text").write_text("x")
     with pytest.raises(InputError, match=r"neither a folder, a zip"):
-        load_data(images(tmp_path / "text"))
+        load_data(make_data(tmp_path / "text"))
 
 
 def packed(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
@@ -214,9 +213,9 @@ def test_a_damaged_entry_of_a_zip_is_named_or_skipped(
     (tmp_path / "a.zip").write_bytes(damaged)
     everything = {"train": 1, "validation": 0, "test": 0}
     with pytest.raises(InputError, match=r"^c/5\.bmp is broken: .*broken=skip\.$"):
-        load_data(images(tmp_path / "a.zip", split=everything))
+        load_data(make_data(tmp_path / "a.zip", split=everything))
     said: list[str] = []
-    splits = load_data(images(tmp_path / "a.zip", split=everything, broken="skip"), say=said.append)
+    splits = load_data(make_data(tmp_path / "a.zip", split=everything, broken="skip"), say=said.append)
     assert len(splits.train) == 5
     assert said == ["Skipped 1 broken images: c/5.bmp."]
 
@@ -224,7 +223,7 @@ def test_a_damaged_entry_of_a_zip_is_named_or_skipped(
 def test_a_zip_without_its_table_of_contents_is_damaged(pictures: dict[str, bytes], tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(packed(pictures).replace(b"PK\1\2", b"PK\0\0"))
     with pytest.raises(InputError, match=r"a\.zip is a damaged zip archive: Bad magic number for central"):
-        load_data(images(tmp_path / "a.zip"))
+        load_data(make_data(tmp_path / "a.zip"))
 
 
 def test_an_entry_that_would_fill_the_memory_is_not_read(pictures: dict[str, bytes], tmp_path: Path) -> None:
@@ -256,7 +255,7 @@ def test_a_name_that_is_no_utf8_is_refused(drawings: Path, tmp_path: Path, name:
     file.parent.mkdir(exist_ok=True)
     Image.new("L", (12, 12)).save(file)
     with pytest.raises(InputError, match=r"The name of .*caf\\udce9.* is not written in UTF-8: rename it"):
-        load_data(images(tmp_path / "drawings"))
+        load_data(make_data(tmp_path / "drawings"))
 
 
 def test_hidden_files_of_archivers_are_no_items(tmp_path: Path) -> None:
@@ -265,10 +264,6 @@ def test_hidden_files_of_archivers_are_no_items(tmp_path: Path) -> None:
         archive.writestr("a/.hidden.png", b"x")
         archive.writestr("a/0.png", b"x")
     assert [file.name for file in find_images([tmp_path / "a.zip"])] == ["a/0.png"]
-
-
-def settings(path: Path, **others: object) -> DataConfig:
-    return DataConfig.model_validate({"path": str(path), **others})
 
 
 def write_table(path: Path, rows: int = 60) -> None:
@@ -293,16 +288,16 @@ def test_a_list_of_images_gives_what_the_folder_gives(drawings: Path, tmp_path: 
     lines = ["path,label,writer"]
     lines += [f"{file},{file.parent.relative_to(drawings)},{number % 4}" for number, file in enumerate(files)]
     (tmp_path / "list.csv").write_text("\n".join(lines))
-    listed, folder = load_data(settings(tmp_path / "list.csv")), load_data(settings(drawings))
+    listed, folder = load_data(make_data(tmp_path / "list.csv")), load_data(make_data(drawings))
     np.testing.assert_array_equal(listed.train.inputs, folder.train.inputs)
     np.testing.assert_array_equal(listed.train.labels, folder.train.labels)
     assert "writer" in listed.train.metadata
     rows = [line.split(",") for line in lines[1:]]
     columns = dict(zip(("path", "label", "writer"), map(list, zip(*rows, strict=True)), strict=True))
     pq.write_table(pa.table(columns), tmp_path / "list.parquet")
-    by_parquet = load_data(settings(tmp_path / "list.parquet"))
+    by_parquet = load_data(make_data(tmp_path / "list.parquet"))
     np.testing.assert_array_equal(by_parquet.train.inputs, folder.train.inputs)
     assert by_parquet.train.ids.tolist() == listed.train.ids.tolist()
     (tmp_path / "list.csv").write_text("path,label\nnone.png,1\nnone.png,2\nnone.png,2\nnone.png,3\n")
     with pytest.raises(InputError, match=r"none\.png"):
-        load_data(settings(tmp_path / "list.csv"))
+        load_data(make_data(tmp_path / "list.csv"))

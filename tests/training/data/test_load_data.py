@@ -12,18 +12,15 @@ from api_schemas.data_config import DataConfig
 from api_schemas.preprocessing import ImageInput
 from common.errors import InputError
 from encoder.inputs.image_input import ImagePreprocessing
+from tests.training.runs import make_data
 from training.data.load_data import load_data, load_items
 
 GREY = ImageInput(mode="L", height=12, width=12, mean=[1.0], std=[1.0])
 
 
-def images(path: Path, **settings: object) -> DataConfig:
-    return DataConfig.model_validate({"path": str(path), **settings})
-
-
 def test_a_separate_test_set_that_shares_classes_is_said(drawings: Path) -> None:
     said: list[str] = []
-    splits = load_data(images(drawings, test_path=str(drawings)), say=said.append)
+    splits = load_data(make_data(drawings, test_path=str(drawings)), say=said.append)
     assert splits.test is not None
     assert len(splits.test) == 90
     assert any("are also trained on" in sentence for sentence in said)
@@ -41,9 +38,9 @@ def test_an_image_that_comes_twice_is_refused_before_one_is_decoded(
     (tmp_path / "list.csv").write_text("\n".join(["path,label", *lines]))
     said = rf"list\.csv: images 4 and 90 are both called '{names[4]}': name each image once"
     with pytest.raises(InputError, match=said):
-        load_data(images(tmp_path / "list.csv"))
+        load_data(make_data(tmp_path / "list.csv"))
     with pytest.raises(InputError, match=said):
-        load_items([tmp_path / "list.csv"], images(drawings), ImagePreprocessing(GREY))
+        load_items([tmp_path / "list.csv"], make_data(drawings), ImagePreprocessing(GREY))
     (tmp_path / "other" / "drawings").mkdir(parents=True)
     same = [tmp_path / "other" / drawings.name, drawings]
     shutil.copytree(drawings, same[0])
@@ -52,7 +49,7 @@ def test_an_image_that_comes_twice_is_refused_before_one_is_decoded(
 
 
 def test_an_item_may_be_in_two_parts(drawings: Path) -> None:
-    splits = load_data(images(drawings, test_path=str(drawings)))
+    splits = load_data(make_data(drawings, test_path=str(drawings)))
     assert splits.test is not None
     assert set(splits.train.ids) <= set(splits.test.ids)
 
@@ -65,13 +62,9 @@ def test_columns_that_an_embeddings_file_has_itself_are_refused_before_training(
     lines = [f"{path},{path.parent.name},x" for path in files]
     (tmp_path / "list.csv").write_text("\n".join([f"path,label,{name}", *lines]))
     with pytest.raises(InputError, match=rf"list\.csv: a metadata column cannot be called '{name}'"):
-        load_data(images(tmp_path / "list.csv"))
+        load_data(make_data(tmp_path / "list.csv"))
     (tmp_path / "list.csv").write_text("\n".join(["path,label,file", *lines]))
-    assert load_data(images(tmp_path / "list.csv")).train.metadata["file"][0] == "x"
-
-
-def settings(path: Path, **others: object) -> DataConfig:
-    return DataConfig.model_validate({"path": str(path), **others})
+    assert load_data(make_data(tmp_path / "list.csv")).train.metadata["file"][0] == "x"
 
 
 @pytest.mark.parametrize("kind", ["table", "text", "embeddings"])
@@ -87,4 +80,4 @@ def test_an_id_that_comes_twice_is_refused_with_its_rows(tmp_path: Path, kind: s
     lines = "\n".join(["id,label,text", *rows])
     (tmp_path / ("x.labels.csv" if kind == "embeddings" else name)).write_text(lines)
     with pytest.raises(InputError, match=rf"{name}: rows 8 and 38 of column 'id' are both 'a8'"):
-        load_data(settings(tmp_path / name, kind=kind))
+        load_data(make_data(tmp_path / name, kind=kind))

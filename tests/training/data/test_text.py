@@ -11,17 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from api_schemas.data_config import DataConfig
 from common.errors import ConfigError, InputError
 from encoder.encoder import Encoder
-from tests.training.runs import MakeConfig, export_run
+from tests.training.runs import MakeConfig, export_run, make_data
 from training.data.kinds.text import Text
 from training.data.load_data import load_data
 from training.loop.train import train
-
-
-def settings(path: Path, **others: object) -> DataConfig:
-    return DataConfig.model_validate({"path": str(path), **others})
 
 
 def write_table(path: Path, rows: int = 60) -> None:
@@ -86,7 +81,7 @@ def test_texts_need_the_ngram_backbone_and_only_texts_do(small: MakeConfig, tmp_
 def test_an_empty_text_is_named(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("text,label\nhello,1\n   ,2\n")
     with pytest.raises(InputError, match="row 1 of column 'text' is empty"):
-        load_data(settings(tmp_path / "t.csv", kind="text"))
+        load_data(make_data(tmp_path / "t.csv", kind="text"))
 
 
 def test_one_long_text_takes_the_room_of_one(tmp_path: Path) -> None:
@@ -94,7 +89,7 @@ def test_one_long_text_takes_the_room_of_one(tmp_path: Path) -> None:
     texts[1_000] += " long" * 50_000  # an array of one width would take 2 GB
     labels = [str(row % 4) for row in range(2_000)]
     pq.write_table(pa.table({"text": texts, "label": labels}), tmp_path / "t.parquet")
-    data = settings(tmp_path / "t.parquet", kind="text", split={"train": 1, "validation": 0, "test": 0})
+    data = make_data(tmp_path / "t.parquet", kind="text", split={"train": 1, "validation": 0, "test": 0})
     tracemalloc.start()
     items = load_data(data).train
     most = tracemalloc.get_traced_memory()[1]
