@@ -10,7 +10,7 @@ from api_schemas.build_config import IndexConfig
 from api_schemas.operating_point import GallerySize, Target
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.hashes import vectors_model_hash
-from evaluation.calibration.calibrate import calibrate
+from evaluation.calibration.calibrate import calibrate_threshold
 from index.bundle import write_bundle
 
 
@@ -20,7 +20,7 @@ def matching_bundle(out: Path, items: EmbeddingSet, index: IndexConfig, *, class
     chosen = items.subset(np.flatnonzero(items.codes < classes))
     size = GallerySize(items=len(chosen), classes=classes)
     target = Target(kind="fpir", value=fpir, gallery=size)
-    point = calibrate(chosen, target, name="match", model_hash=model_hash, gallery=size).point
+    point = calibrate_threshold(chosen, target, name="match", model_hash=model_hash, gallery=size).point
     write_bundle(
         out,
         name=out.name,

@@ -15,15 +15,15 @@ import numpy as np
 
 from api_schemas.report import Consistency
 from embeddings.embedding_set import EmbeddingSet
-from evaluation.metrics.opis import Settings, consistency
+from evaluation.metrics.opis import OpisSettings, measure_consistency
 from evaluation.pairs.pairs import arrange
-from evaluation.pairs.sweep import sweep
+from evaluation.pairs.sweep import sweep_pairs
 
 ITEMS = 8
 TRUTH_CLASSES, TRUTH_DRAWS = 1200, 8
 
 
-def identical(seed: int, classes: int = 60) -> EmbeddingSet:
+def make_identical(seed: int, classes: int = 60) -> EmbeddingSet:
     """Every class the same but for a rotation."""
     draw = np.random.default_rng(seed)
     centres = np.repeat(np.eye(classes), ITEMS, axis=0)
@@ -31,7 +31,7 @@ def identical(seed: int, classes: int = 60) -> EmbeddingSet:
     return EmbeddingSet.from_arrays(vectors, np.repeat(np.arange(classes), ITEMS))
 
 
-def unequal(seed: int, classes: int, dimension: int = 16) -> EmbeddingSet:
+def make_unequal(seed: int, classes: int, dimension: int = 16) -> EmbeddingSet:
     """Random centres, a spread of its own for each class."""
     draw = np.random.default_rng(seed)
     centres = np.repeat(draw.normal(size=(classes, dimension)), ITEMS, axis=0)
@@ -40,9 +40,11 @@ def unequal(seed: int, classes: int, dimension: int = 16) -> EmbeddingSet:
     return EmbeddingSet.from_arrays(vectors, np.repeat(np.arange(classes), ITEMS))
 
 
-def measured(items: EmbeddingSet, seed: int) -> Consistency:
+def measure(items: EmbeddingSet, seed: int) -> Consistency:
     """The report's section, without the rest of the report."""
-    return consistency(sweep(arrange(items), deepest_far=0.1, per_query=False), Settings(), seed)[0]
+    return measure_consistency(
+        sweep_pairs(arrange(items), deepest_far=0.1, per_query=False), OpisSettings(), seed
+    )[0]
 
 
 def main() -> None:
@@ -50,23 +52,23 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--draws", type=int, default=200)
     draws = parser.parse_args().draws
-    found = [measured(identical(seed), seed) for seed in range(draws)]
+    results = [measure(make_identical(seed), seed) for seed in range(draws)]
     for name in ("opis", "opis_logfar"):
-        plain = np.array([getattr(one, name) for one in found])
-        values = np.array([getattr(one, f"{name}_debiased") for one in found])
+        plain = np.array([getattr(result, name) for result in results])
+        values = np.array([getattr(result, f"{name}_debiased") for result in results])
         error = values.std(ddof=1) / np.sqrt(draws)
         print(
             f"identical classes, {name}: plain {plain.mean():.6f}, debiased {values.mean():+.6f}, "
             f"standard error {error:.6f}: {abs(values.mean()) / error:.1f} of them from 0"
         )
-    truth = [measured(unequal(10**6 + seed, TRUTH_CLASSES), seed) for seed in range(TRUTH_DRAWS)]
+    truth = [measure(make_unequal(10**6 + seed, TRUTH_CLASSES), seed) for seed in range(TRUTH_DRAWS)]
     for name in ("opis", "opis_logfar"):
-        target = np.mean([getattr(one, f"{name}_debiased") for one in truth])
+        target = np.mean([getattr(result, f"{name}_debiased") for result in truth])
         for classes in (30, 120):
-            drawn = [measured(unequal(seed, classes), seed) for seed in range(draws)]
-            ends = np.array([getattr(one, f"{name}_ci") for one in drawn])
+            drawn = [measure(make_unequal(seed, classes), seed) for seed in range(draws)]
+            ends = np.array([getattr(result, f"{name}_ci") for result in drawn])
             covered = np.mean((ends[:, 0] <= target) & (target <= ends[:, 1]))
-            mean = np.mean([getattr(one, f"{name}_debiased") for one in drawn])
+            mean = np.mean([getattr(result, f"{name}_debiased") for result in drawn])
             print(
                 f"unequal classes, {name}, {classes} classes: truth {target:.5f}, mean estimate {mean:.5f}, "
                 f"95 % intervals that hold the truth {covered:.3f}"

@@ -21,13 +21,14 @@ from common.array_types import Bools, Float32s
 from decision.scorers import CosineScorer, Scorer
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.files import read_embeddings
-from evaluation.calibration.calibrate import labelled_scores
-from evaluation.calibration.density_score import draw_cohort, fit_csls, fit_logistic, scored_pairs
-from evaluation.calibration.fit_probability import fit_platt, fit_probability, reliability
-from evaluation.calibration.pair_thresholds import genuine_pairs
-from evaluation.metrics.opis import Settings, consistency
-from evaluation.metrics.verification import tar_at_far
-from evaluation.pairs.sweep import sweep
+from evaluation.calibration.density_score import DensityFitter, fit_csls, fit_logistic
+from evaluation.calibration.fit_probability import fit_platt, fit_probability, measure_reliability
+from evaluation.calibration.nearest_scores import sample_labelled_scores
+from evaluation.calibration.pair_thresholds import score_genuine_pairs
+from evaluation.metrics.opis import OpisSettings, measure_consistency
+from evaluation.metrics.verification import compute_tar_at_far
+from evaluation.pairs.pairs import arrange
+from evaluation.pairs.sweep import sweep_pairs
 
 ROOT = Path(__file__).resolve().parents[1]
 Parts = tuple[EmbeddingSet, EmbeddingSet, EmbeddingSet, EmbeddingSet | None]
@@ -45,7 +46,7 @@ FIGURES = {
 }
 
 
-def clinc(seed: int) -> Parts:
+def split_clinc(seed: int) -> Parts:
     """Cohort, fit, test and unknown texts of one random split of the intents."""
     folder = Path(os.environ.get("LIMEN_DATASETS", ROOT.parent / "shared" / "data"))
     with np.load(folder / "clinc150" / "clinc150_minilm.npz") as archive:
@@ -54,55 +55,60 @@ def clinc(seed: int) -> Parts:
     intents = rng.permutation(np.unique(labels[labels != "oos"]))
     parts = []
     for chosen in (intents[:50], intents[50:75], intents[75:]):
-        rows = np.concatenate([rng.permutation(np.flatnonzero(labels == one))[:40] for one in chosen])
+        rows = np.concatenate([rng.permutation(np.flatnonzero(labels == intent))[:40] for intent in chosen])
         parts.append(EmbeddingSet.from_arrays(vectors[rows], labels[rows]))
     outside = labels == "oos"
     return parts[0], parts[1], parts[2], EmbeddingSet.from_arrays(vectors[outside], labels[outside])
 
 
-def of_run(run: Path) -> Parts:
+def split_run(run: Path) -> Parts:
     """Cohort, fit and test items of a run; a tenth of the test classes become unknown queries."""
     cohort, fit, test = (
         read_embeddings(run / "embeddings" / f"{part}.npz") for part in ("train", "validation", "test")
     )
     classes = np.random.default_rng(0).permutation(test.classes)
     unknown = test.of_classes(classes[: len(classes) // 10])
-    return draw_cohort(cohort, 0), fit, test.of_classes(classes[len(classes) // 10 :]), unknown
+    return (
+        DensityFitter().draw_cohort(cohort, 0),
+        fit,
+        test.of_classes(classes[len(classes) // 10 :]),
+        unknown,
+    )
 
 
 def measure(
     scorer: Scorer, fit: EmbeddingSet, test: EmbeddingSet, unknown: EmbeddingSet | None
 ) -> dict[str, float]:
     """Every figure of one score on the test classes."""
-    pairs = scored_pairs(test, scorer)
+    pairs = arrange(test, scorer=scorer)
     figures: dict[str, float] = {}
     for name, far in (("log_far", (0.01, 0.1)), ("log_far_low", (0.001, 0.01))):
-        settings = Settings(far=far)
-        found = sweep(pairs, deepest_far=far[1], per_query=False)
-        accepted = tar_at_far(found)
-        measured, _ = consistency(found, settings, 0)
-        figures[name] = measured.opis_logfar_debiased or 0.0
+        settings = OpisSettings(far=far)
+        sweep = sweep_pairs(pairs, deepest_far=far[1], per_query=False)
+        accepted = compute_tar_at_far(sweep)
+        consistency, _ = measure_consistency(sweep, settings, 0)
+        figures[name] = consistency.opis_logfar_debiased or 0.0
         if name == "log_far":
-            figures["opis"] = measured.opis_debiased or 0.0
-            figures["epsilon"] = measured.epsilon_opis["0.1"] or 0.0
-    genuine = genuine_pairs(pairs)
-    for name, share in (("frr_1", "0.01"), ("frr_01", "0.001")):
-        figures[name] = 1 - (accepted[share] or 0.0)
+            figures["opis"] = consistency.opis_debiased or 0.0
+            figures["epsilon"] = consistency.epsilon_opis["0.1"] or 0.0
+    genuine = score_genuine_pairs(pairs)
+    for name, key in (("frr_1", "0.01"), ("frr_01", "0.001")):
+        figures[name] = 1 - (accepted[key] or 0.0)
     if unknown is not None:
-        figures |= _identification(scorer, test, unknown)
-    fitted_pairs = scored_pairs(fit, scorer)
-    known = labelled_scores(fitted_pairs, genuine_pairs(fitted_pairs), 0)
-    held_out = labelled_scores(pairs, genuine, 0)
-    chosen = reliability(held_out, fit_probability(known))
+        figures |= _measure_identification(scorer, test, unknown)
+    fitted_pairs = arrange(fit, scorer=scorer)
+    known = sample_labelled_scores(fitted_pairs, score_genuine_pairs(fitted_pairs), 0)
+    held_out = sample_labelled_scores(pairs, genuine, 0)
+    chosen = measure_reliability(held_out, fit_probability(known))
     figures |= {"log_loss": chosen.log_loss, "ece": chosen.ece}
     platt = fit_platt(
         known.scores[known.genuine].astype(np.float32), known.scores[~known.genuine].astype(np.float32)
     )
-    figures["platt_log_loss"] = reliability(held_out, platt).log_loss
+    figures["platt_log_loss"] = measure_reliability(held_out, platt).log_loss
     return figures
 
 
-def _identification(scorer: Scorer, test: EmbeddingSet, unknown: EmbeddingSet) -> dict[str, float]:
+def _measure_identification(scorer: Scorer, test: EmbeddingSet, unknown: EmbeddingSet) -> dict[str, float]:
     """Half of each class is the gallery, the other half the known queries."""
     order = np.random.default_rng(0).permutation(len(test))
     rank = np.empty(len(test), dtype=np.int64)
@@ -110,15 +116,15 @@ def _identification(scorer: Scorer, test: EmbeddingSet, unknown: EmbeddingSet) -
         own = order[test.codes[order] == code]
         rank[own] = np.arange(len(own))
     gallery, known = test.subset(rank % 2 == 0), test.subset(rank % 2 == 1)
-    best, right = _best(scorer, known, gallery)
-    strangers = -np.sort(-_best(scorer, unknown, gallery)[0])
+    best, right = _find_best(scorer, known, gallery)
+    best_of_unknown = -np.sort(-_find_best(scorer, unknown, gallery)[0])
     return {
-        name: 1 - float(np.mean(right & (best > strangers[int(share * len(strangers))])))
-        for name, share in (("fnir_1", 0.01), ("fnir_5", 0.05))
+        name: 1 - float(np.mean(right & (best > best_of_unknown[int(fpir * len(best_of_unknown))])))
+        for name, fpir in (("fnir_1", 0.01), ("fnir_5", 0.05))
     }
 
 
-def _best(scorer: Scorer, queries: EmbeddingSet, gallery: EmbeddingSet) -> tuple[Float32s, Bools]:
+def _find_best(scorer: Scorer, queries: EmbeddingSet, gallery: EmbeddingSet) -> tuple[Float32s, Bools]:
     scores = scorer(
         (queries.vectors @ gallery.vectors.T).clip(-1, 1),
         scorer.densities(queries.vectors)[:, None],
@@ -130,7 +136,7 @@ def _best(scorer: Scorer, queries: EmbeddingSet, gallery: EmbeddingSet) -> tuple
 
 def compare(name: str, cases: list[Parts]) -> None:
     """Print one table: means over the cases."""
-    found: dict[str, list[dict[str, float]]] = defaultdict(list)
+    measured: dict[str, list[dict[str, float]]] = defaultdict(list)
     for cohort, fit, test, unknown in cases:
         scorers: dict[str, Scorer] = {
             "cosine": CosineScorer(),
@@ -138,13 +144,13 @@ def compare(name: str, cases: list[Parts]) -> None:
             "logistic": fit_logistic(fit, cohort),
         }
         for kind, scorer in scorers.items():
-            found[kind].append(measure(scorer, fit, test, unknown))
+            measured[kind].append(measure(scorer, fit, test, unknown))
     print(f"\n{name}, {len(cases)} seeds or runs\n")
     print(f"| score | {' | '.join(FIGURES)} |\n|{' --- |' * (len(FIGURES) + 1)}")
-    for kind, figures in found.items():
-        means = [np.mean([one.get(key, np.nan) for one in figures]) for key in FIGURES.values()]
+    for kind, figures in measured.items():
+        means = [np.mean([case.get(key, np.nan) for case in figures]) for key in FIGURES.values()]
         print(f"| {kind} | {' | '.join(f'{mean:.3g}' for mean in means)} |")
-    platt = np.mean([one["platt_log_loss"] for one in found["cosine"]])
+    platt = np.mean([case["platt_log_loss"] for case in measured["cosine"]])
     print(f"\nPlatt on cosine: held-out log loss {platt:.4f}.", flush=True)
 
 
@@ -154,9 +160,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     arguments = parser.parse_args()
     if arguments.seeds:
-        compare("CLINC150", [clinc(seed) for seed in range(arguments.seeds)])
+        compare("CLINC150", [split_clinc(seed) for seed in range(arguments.seeds)])
     if arguments.runs:
-        compare("Runs", [of_run(run) for run in arguments.runs])
+        compare("Runs", [split_run(run) for run in arguments.runs])
 
 
 if __name__ == "__main__":

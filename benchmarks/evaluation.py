@@ -67,7 +67,7 @@ class Peak:
     """Peak resident memory above what was resident at the start."""
 
     def __enter__(self) -> Peak:
-        self.start = self.most = _resident()
+        self.start = self.most = _read_resident()
         self._over = threading.Event()
         self._watcher = threading.Thread(target=self._watch)
         self._watcher.start()
@@ -75,7 +75,7 @@ class Peak:
 
     def _watch(self) -> None:
         while not self._over.wait(0.02):
-            self.most = max(self.most, _resident())
+            self.most = max(self.most, _read_resident())
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
@@ -86,7 +86,7 @@ class Peak:
         return (self.most - self.start) / GIB
 
 
-def _resident() -> int:
+def _read_resident() -> int:
     with open("/proc/self/statm") as file:  # noqa: PTH123
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
@@ -96,35 +96,35 @@ def measure(case: Case, repeats: int) -> dict[str, Any]:
     import torch
 
     from embeddings.embedding_set import EmbeddingSet
-    from evaluation.evaluate import evaluate
-    from evaluation.metrics.opis import Settings, consistency
-    from evaluation.metrics.retrieval import retrieval
-    from evaluation.metrics.verification import verification
+    from evaluation.evaluate import evaluate_embeddings
+    from evaluation.metrics.opis import OpisSettings, measure_consistency
+    from evaluation.metrics.retrieval import measure_retrieval
+    from evaluation.metrics.verification import measure_verification
     from evaluation.pairs.pairs import arrange
-    from evaluation.pairs.ranks import ranks_of
-    from evaluation.pairs.sweep import sweep
+    from evaluation.pairs.ranks import compute_ranks
+    from evaluation.pairs.sweep import sweep_pairs
 
     items = EmbeddingSet.from_arrays(*make(case.items, case.classes))
     tensor = torch.from_numpy(items.vectors)
     out = torch.empty(BLOCK, case.items)
 
-    def bare() -> None:
+    def multiply() -> None:
         for first in range(0, case.items, BLOCK):
             rows = tensor[first : first + BLOCK]
             torch.mm(rows, tensor.T, out=out[: len(rows)])
 
-    def core() -> None:
-        found = sweep(arrange(items), deepest_far=0.1, per_query=False)
-        verification(found)
-        consistency(found, Settings(), 0, debias=False)
+    def measure_core() -> None:
+        sweep = sweep_pairs(arrange(items), deepest_far=0.1, per_query=False)
+        measure_verification(sweep)
+        measure_consistency(sweep, OpisSettings(), 0, debias=False)
 
-    def everything() -> Any:
-        return evaluate(items, model_hash="benchmark", split="all")
+    def evaluate_all() -> Any:
+        return evaluate_embeddings(items, model_hash="benchmark", split="all")
 
-    def ranked() -> Any:
-        return retrieval(ranks_of(arrange(items)))
+    def rank() -> Any:
+        return measure_retrieval(compute_ranks(arrange(items)))
 
-    def peer() -> dict[str, float]:
+    def rank_with_peer() -> dict[str, float]:
         from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 
         wanted = ("precision_at_1", "r_precision", "mean_average_precision_at_r")
@@ -132,14 +132,14 @@ def measure(case: Case, repeats: int) -> dict[str, Any]:
         return dict(calculator.get_accuracy(tensor, torch.from_numpy(items.codes)))
 
     parts: dict[str, Callable[[], Any]] = {
-        "bare": bare,
-        "core": core,
-        "all": everything,
-        "retrieval": ranked,
-        "peer": peer,
+        "bare": multiply,
+        "core": measure_core,
+        "all": evaluate_all,
+        "retrieval": rank,
+        "peer": rank_with_peer,
     }
     small = items.subset(np.arange(min(3000, case.items)))
-    evaluate(small, model_hash="warm-up", split="all")  # compile, and start the threads
+    evaluate_embeddings(small, model_hash="warm-up", split="all")  # compile, and start the threads
     seconds: dict[str, list[float]] = {name: [] for name in case.parts}
     peaks: dict[str, float] = {}
     results: dict[str, Any] = {}
@@ -150,10 +150,10 @@ def measure(case: Case, repeats: int) -> dict[str, Any]:
                 results[name] = parts[name]()
                 seconds[name].append(time.perf_counter() - started)
             peaks[name] = max(peaks.get(name, 0.0), peak.gib)
-    found: dict[str, Any] = {"seconds": {name: float(np.median(times)) for name, times in seconds.items()}}
-    found["gib"] = peaks
+    result: dict[str, Any] = {"seconds": {name: float(np.median(times)) for name, times in seconds.items()}}
+    result["gib"] = peaks
     report = results["all"]
-    found["figures"] = {
+    result["figures"] = {
         "opis": report.consistency.opis,
         "opis_debiased": report.consistency.opis_debiased,
         "eer": report.verification.eer,
@@ -169,8 +169,8 @@ def measure(case: Case, repeats: int) -> dict[str, Any]:
         theirs = [
             results["peer"][name] for name in ("precision_at_1", "r_precision", "mean_average_precision_at_r")
         ]
-        found["largest_difference_to_peer"] = max(abs(a - b) for a, b in zip(ours, theirs, strict=True))
-    return found
+        result["largest_difference_to_peer"] = max(abs(a - b) for a, b in zip(ours, theirs, strict=True))
+    return result
 
 
 def main() -> None:
@@ -198,17 +198,17 @@ def main() -> None:
             *(["--quick"] if chosen.quick else []),
         ]
         answer = subprocess.run(command, check=True, capture_output=True, text=True)
-        found = json.loads(answer.stdout.splitlines()[-1])
-        bare = found["seconds"]["bare"]
+        result = json.loads(answer.stdout.splitlines()[-1])
+        bare = result["seconds"]["bare"]
         print(f"{case.items:,} x {DIMENSION}, {case.classes:,} classes; bare product {bare:.2f} s")
         for name in case.parts[1:]:
-            took = found["seconds"][name]
-            print(f"  {name:<9} {took:7.2f} s  {took / bare:5.2f} x  + {found['gib'][name]:.2f} GiB")
-        if "largest_difference_to_peer" in found:
-            print(f"  largest difference to the peer's figures {found['largest_difference_to_peer']:.1e}")
-        print(f"  {json.dumps(found['figures'])}")
+            took = result["seconds"][name]
+            print(f"  {name:<9} {took:7.2f} s  {took / bare:5.2f} x  + {result['gib'][name]:.2f} GiB")
+        if "largest_difference_to_peer" in result:
+            print(f"  largest difference to the peer's figures {result['largest_difference_to_peer']:.1e}")
+        print(f"  {json.dumps(result['figures'])}")
         if case.classes == 1_500:
-            seconds[case.items] = found["seconds"]["all"]
+            seconds[case.items] = result["seconds"]["all"]
     three = [n for n in (10_000, 20_000, 40_000) if n in seconds]
     if len(three) == 3:
         slope = np.polyfit(np.log(three), np.log([seconds[n] for n in three]), 1)[0]

@@ -23,19 +23,22 @@ from scipy import stats
 from api_schemas.operating_point import GallerySize, Target
 from common.array_types import Float32s, Float64s
 from common.errors import CalibrationRefused
-from decision.scorers import CosineScorer
+from decision.scorers import accepts
 from embeddings.embedding_set import EmbeddingSet
-from evaluation.calibration.bootstrap_bounds import Interval, pair_share, resampled_classes
-from evaluation.calibration.calibrate import LEAST_CLASSES, calibrate
-from evaluation.calibration.density_score import scored_pairs
+from evaluation.calibration.bootstrap_bounds import Interval, bound_pair_fraction, draw_classes
+from evaluation.calibration.calibrate import LEAST_CLASSES, calibrate_threshold
 from evaluation.calibration.fpir_thresholds import plan_gallery
-from evaluation.calibration.impostor_tail import accepted_pairs
-from evaluation.calibration.match_rate_tail import collect_unknown, match_tail, tail_rate
-from evaluation.calibration.measure_threshold import best_scores
-from evaluation.calibration.pair_thresholds import genuine_pairs
-from evaluation.calibration.select_threshold import choose
-from evaluation.kernels.numba_support import compiled
-from evaluation.pairs.pairs import Pairs
+from evaluation.calibration.impostor_scores import count_accepted_pairs
+from evaluation.calibration.match_rate_tail import (
+    collect_unknown_queries,
+    compute_start_rate,
+    fit_match_rate_tail,
+)
+from evaluation.calibration.nearest_scores import compute_best_scores
+from evaluation.calibration.pair_thresholds import score_genuine_pairs
+from evaluation.calibration.select_threshold import select_threshold
+from evaluation.kernels.scalar_kernels import compiled
+from evaluation.pairs.pairs import Pairs, arrange
 
 CLASSES, EACH, DIMENSION = 120, 8, 32
 TARGET, CONFIDENCE = 0.01, 0.95
@@ -48,7 +51,7 @@ QUANTITIES = ("far", *(f"fpir {size}" for size in GALLERIES))
 
 @dataclass(frozen=True)
 class Law:
-    """How classes are drawn: their spread, and how far they are pulled to one crowded place."""
+    """How classes are drawn: their spread, and how far they are pulled to one dense region."""
 
     name: str
     spread: float
@@ -59,18 +62,18 @@ class Law:
         """Float32 [classes, EACH, DIMENSION] unit rows."""
         centres = rng.standard_normal((classes, DIMENSION))
         centres /= np.linalg.norm(centres, axis=1, keepdims=True)
-        crowd = np.zeros(DIMENSION)
-        crowd[0] = 1.0
-        if self.hubs == "graded":  # every class is pulled to the crowd, most a little, some far
+        centre = np.zeros(DIMENSION)
+        centre[0] = 1.0
+        if self.hubs == "graded":  # every class is pulled to one centre, most a little, some far
             pull = (0.4 * rng.beta(1, 2, classes))[:, None]
-            centres = (1 - pull) * centres + pull * crowd
+            centres = (1 - pull) * centres + pull * centre
         elif self.hubs == "few":  # 5 % of the classes lie where all others lean to
-            centres = centres + 0.5 * crowd
+            centres = centres + 0.5 * centre
             hub = rng.random(classes) < 0.05
-            centres[hub] = crowd + 0.5 * (centres[hub] - 0.5 * crowd)
+            centres[hub] = centre + 0.5 * (centres[hub] - 0.5 * centre)
         elif self.hubs == "clique":  # 10 % of the classes lie close together, apart from the others
             pull = np.where(rng.random(classes) < 0.1, 0.45, 0.0)[:, None]
-            centres = (1 - pull) * centres + pull * crowd
+            centres = (1 - pull) * centres + pull * centre
         centres /= np.linalg.norm(centres, axis=1, keepdims=True)
         spread = self.spread * np.exp(self.spread_sd * rng.standard_normal(classes))
         noise = rng.standard_normal((classes, EACH, DIMENSION)) / np.sqrt(DIMENSION)
@@ -105,7 +108,7 @@ def count(scores: Float32s, low: float, step: float, pairs: Float64s, best: Floa
         best[max(int((highest - low) / step), 0)] += 1
 
 
-def true_rates(law: Law) -> dict[str, Float64s]:
+def compute_true_rates(law: Law) -> dict[str, Float64s]:
     """FAR and the FPIR at each gallery for a threshold at each point of GRID, from two populations.
 
     One query of every class of the first meets every item of the second. What a class brings to a rate
@@ -134,42 +137,44 @@ class Draw:
     interval: Interval
 
 
-def one_draw(law: Law, at_truth: dict[str, float], seed: int) -> dict[str, Draw]:
+def make_draw(law: Law, at_truth: dict[str, float], seed: int) -> dict[str, Draw]:
     """Calibrate on fresh classes for every quantity."""
-    pairs = scored_pairs(law.items(seed, CLASSES), CosineScorer())
-    weights = resampled_classes(CLASSES, seed)
-    found = {}
+    pairs = arrange(law.items(seed, CLASSES))
+    weights = draw_classes(CLASSES, seed)
+    results = {}
     for quantity, truth in at_truth.items():
         gallery = None
         if quantity != "far":
             size = int(quantity.split()[1])
             gallery = GallerySize(items=EACH * size, classes=size)
-        threshold = chosen(pairs, gallery, weights, seed)
-        found[quantity] = Draw(threshold, interval_at(pairs, gallery, truth, weights))
-    return found
+        threshold = select(pairs, gallery, weights, seed)
+        results[quantity] = Draw(threshold, compute_interval_at(pairs, gallery, truth, weights))
+    return results
 
 
-def chosen(pairs: Pairs, gallery: GallerySize | None, weights: Float64s, seed: int) -> float | None:
+def select(pairs: Pairs, gallery: GallerySize | None, weights: Float64s, seed: int) -> float | None:
     """The threshold for a FAR, or for an FPIR where there is a gallery; None where it is refused."""
     kind = "far" if gallery is None else "fpir"
     target = Target(kind=kind, value=TARGET, confidence=CONFIDENCE, gallery=gallery)
     try:
-        return choose(pairs, genuine_pairs(pairs), target, weights, seed=seed).threshold
+        return select_threshold(pairs, score_genuine_pairs(pairs), target, weights, seed=seed).threshold
     except CalibrationRefused:
         return None
 
 
-def interval_at(pairs: Pairs, gallery: GallerySize | None, threshold: float, weights: Float64s) -> Interval:
+def compute_interval_at(
+    pairs: Pairs, gallery: GallerySize | None, threshold: float, weights: Float64s
+) -> Interval:
     """The interval of the rate at one threshold."""
     if gallery is None:
         sizes = pairs.a.sizes.astype(np.float64)
-        return pair_share(accepted_pairs(pairs, threshold), sizes, weights, CONFIDENCE)
+        return bound_pair_fraction(count_accepted_pairs(pairs, threshold), sizes, weights, CONFIDENCE)
     plan = plan_gallery(len(pairs.a), CLASSES, gallery)
-    allowed = plan.match_rate(TARGET)
-    unknown = collect_unknown(pairs, tail_rate(allowed, CLASSES))
-    tail = match_tail(unknown, allowed, weights, below=threshold)
+    allowed = plan.compute_match_rate(TARGET)
+    unknown = collect_unknown_queries(pairs, compute_start_rate(allowed, CLASSES))
+    tail = fit_match_rate_tail(unknown, allowed, weights, below=threshold)
     assert tail is not None
-    return tail.interval(threshold, CONFIDENCE).transformed(plan.fpir)
+    return tail.compute_interval(threshold, CONFIDENCE).transform(plan.compute_fpir)
 
 
 def simulate(pool: ProcessPoolExecutor, laws: list[Law], draws: int) -> int:
@@ -177,28 +182,30 @@ def simulate(pool: ProcessPoolExecutor, laws: list[Law], draws: int) -> int:
     missed = 0
     print("| law | quantity | within target | median of target | two-sided coverage | refused |")
     print("| --- | --- | --- | --- | --- | --- |")
-    for law, rates in zip(laws, pool.map(true_rates, laws), strict=True):
+    for law, rates in zip(laws, pool.map(compute_true_rates, laws), strict=True):
         logs = {quantity: np.log(np.maximum(rate, 1e-9)) for quantity, rate in rates.items()}
         at_truth = {quantity: float(np.interp(-np.log(TARGET), -log, GRID)) for quantity, log in logs.items()}
-        results = list(pool.map(partial(one_draw, law, at_truth), range(draws), chunksize=5))
+        results = list(pool.map(partial(make_draw, law, at_truth), range(draws), chunksize=5))
         for quantity in QUANTITIES:
-            found = [result[quantity] for result in results]
-            thresholds = [draw.threshold for draw in found if draw.threshold is not None]
+            of_quantity = [result[quantity] for result in results]
+            thresholds = [draw.threshold for draw in of_quantity if draw.threshold is not None]
             reached = np.exp(np.interp(thresholds, GRID, logs[quantity])) / TARGET
             within, median = float(np.mean(reached <= 1)), float(np.median(reached))
-            covered = float(np.mean([draw.interval.lower <= TARGET <= draw.interval.upper for draw in found]))
+            held = [draw.interval.lower <= TARGET <= draw.interval.upper for draw in of_quantity]
+            covered = float(np.mean(held))
             good = within >= 0.93 and median >= 0.6 and 0.90 <= covered <= 0.98
             missed += not good
             print(
-                f"| {law.name} | {quantity} | {share(within, draws)} | {median:.2f} | "
-                f"{share(covered, draws)} | {draws - len(thresholds)} |{'' if good else ' misses a bar'}",
+                f"| {law.name} | {quantity} | {format_fraction(within, draws)} | {median:.2f} | "
+                f"{format_fraction(covered, draws)} | {draws - len(thresholds)} |"
+                f"{'' if good else ' misses a bar'}",
                 flush=True,
             )
     return missed
 
 
-def share(value: float, n: int) -> str:
-    """A share with its standard error."""
+def format_fraction(value: float, n: int) -> str:
+    """A fraction with its standard error."""
     return f"{value:.3f} ± {np.sqrt(value * (1 - value) / n):.3f}"
 
 
@@ -214,20 +221,20 @@ def split_halves(path: Path, draws: int) -> None:
         order = rng.permutation(len(items))
         few = np.concatenate([order[items.labels[order] == label][:EACH] for label in items.classes])
         part, classes = items.subset(np.sort(few)), rng.permutation(items.classes)
-        fit = scored_pairs(part.of_classes(classes[:half]), CosineScorer())
-        other = scored_pairs(part.of_classes(classes[half : 2 * half]), CosineScorer())
-        weights = resampled_classes(half, seed)
+        fit = arrange(part.of_classes(classes[:half]))
+        other = arrange(part.of_classes(classes[half : 2 * half]))
+        weights = draw_classes(half, seed)
         for kind, gallery in (
             ("far", None),
             ("fpir", GallerySize(items=EACH * (half - 1), classes=half - 1)),
         ):
-            threshold = chosen(fit, gallery, weights, seed)
+            threshold = select(fit, gallery, weights, seed)
             if threshold is None:
                 continue
             if gallery is None:
-                rate = accepted_pairs(other, threshold).sum() / 2 / other.n_impostor
+                rate = count_accepted_pairs(other, threshold).sum() / 2 / other.n_impostor
             else:
-                rate = np.mean(best_scores(other)[1] >= np.float32(threshold))
+                rate = np.mean(accepts(compute_best_scores(other)[1], threshold))
             reached[kind].append(float(rate) / TARGET)
     perfect = stats.norm.cdf(stats.norm.ppf(CONFIDENCE) / np.sqrt(2))
     print(f"{path.name}: {draws} random halves of {2 * half} classes, {EACH} items each; the other half is")
@@ -235,15 +242,17 @@ def split_halves(path: Path, draws: int) -> None:
     for kind, rates in reached.items():
         met = float(np.mean(np.array(rates) <= 1))
         print(
-            f"{kind}: within target {share(met, len(rates))}, median {np.median(rates):.2f} of the target, "
-            f"refused {draws - len(rates)}"
+            f"{kind}: within target {format_fraction(met, len(rates))}, "
+            f"median {np.median(rates):.2f} of the target, refused {draws - len(rates)}"
         )
 
 
-def refuses_few_classes() -> bool:
+def is_refused_with_few_classes() -> bool:
     """Whether three classes are refused."""
     try:
-        calibrate(LAWS[0].items(0, 3), Target(kind="far", value=TARGET), name="few", model_hash="none")
+        calibrate_threshold(
+            LAWS[0].items(0, 3), Target(kind="far", value=TARGET), name="few", model_hash="none"
+        )
     except CalibrationRefused as refusal:
         return str(LEAST_CLASSES) in str(refusal)
     return False
@@ -262,7 +271,7 @@ def main() -> int:
     print(f"{arguments.draws} draws, {CLASSES} classes x {EACH}, target {TARGET:.0%}, {CONFIDENCE:.0%}\n")
     with ProcessPoolExecutor(arguments.workers) as pool:
         missed = simulate(pool, LAWS[: arguments.laws], arguments.draws)
-    few = refuses_few_classes()
+    few = is_refused_with_few_classes()
     print(f"\nThree classes are {'refused' if few else 'NOT refused'}.")
     return int(missed > 0 or not few)
 

@@ -12,22 +12,26 @@ from numpy.typing import NDArray
 
 from api_schemas.diagnosis import Diagnosis, GroupDiagnosis, ReliabilityDiagram, Thresholds
 from api_schemas.operating_point import Probability
-from common.array_types import Bools, Float64s, Texts
+from common.array_types import Bools, Float64s, Int64s, Texts
 from common.errors import InputError
 from common.progress import Track, silent
-from decision.scorers import Scorer
+from decision.scorers import Scorer, accepts
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.hashes import data_hash
-from evaluation.calibration.calibrate import labelled_scores
-from evaluation.calibration.fit_probability import reliability
-from evaluation.calibration.pair_thresholds import genuine_pairs
-from evaluation.metrics.class_spread import neural_collapse, spread_of, utilization
-from evaluation.metrics.identification import FPIRS, threshold_above, trials
-from evaluation.pairs.accepted_counts import accepted_per_class
+from evaluation.calibration.fit_probability import measure_reliability
+from evaluation.calibration.nearest_scores import sample_labelled_scores
+from evaluation.calibration.pair_thresholds import score_genuine_pairs
+from evaluation.metrics.class_spread import (
+    compute_neural_collapse,
+    compute_utilization,
+    measure_class_spread,
+)
+from evaluation.metrics.identification import FPIRS, build_trials, find_refused_score
+from evaluation.pairs.accepted_counts import count_accepted_per_class
 from evaluation.pairs.pairs import Pairs, arrange
 from evaluation.pairs.ranks import Ranks
-from evaluation.pairs.sweep import Sweep, sweep
-from evaluation.pairs.worst_pairs import Examples
+from evaluation.pairs.sweep import Sweep, sweep_pairs
+from evaluation.pairs.worst_pairs import WorstPairs
 
 FARS = ("0.1", "0.01", "0.001")
 MOST_GROUPS = 200
@@ -51,7 +55,7 @@ def diagnose(
     """Rates and ranks by class and by group, spread of the classes, and the hardest pairs.
 
     Args:
-        items, gallery, exclude_same, scorer: as in ``evaluate``.
+        items, gallery, exclude_same, scorer: as in ``evaluate_embeddings``.
         training: what the model was trained on, for the utilization.
         columns: metadata columns whose values are groups; classes always are.
         probability: of an operating point with that score, to be judged on pairs of the set with itself.
@@ -63,16 +67,17 @@ def diagnose(
     pairs = arrange(items, gallery=gallery, exclude_same=exclude_same, scorer=scorer)
     if pairs.n_impostor == 0 or pairs.n_genuine == 0:
         raise InputError("A diagnosis needs at least one genuine and one impostor pair.")
-    values = {column: _values(items, column) for column in columns}
-    found = sweep(pairs, deepest_far=0.1, per_query=True, track=track)
-    assert found.ranks is not None
-    thresholds = _thresholds(found)
+    values = {column: _read_column(items, column) for column in columns}
+    sweep = sweep_pairs(pairs, deepest_far=0.1, per_query=True, track=track)
+    assert sweep.ranks is not None
+    thresholds = _find_thresholds(sweep)
     reasons: list[str] = []
-    each = _PerQuery(found.ranks, thresholds)
-    groups = _classes(pairs, thresholds, each)
+    queries = _QueryFigures(sweep.ranks, thresholds)
+    groups = _diagnose_classes(pairs, thresholds, queries)
     for column, texts in values.items():
         for value in np.unique(texts):
-            group = _group(pairs, thresholds, each, column, str(value), texts[pairs.a.rows] == value)
+            members = texts[pairs.a.rows] == value
+            group = _diagnose_group(pairs, thresholds, queries, column, str(value), members)
             groups.append(group)
             if not group.impostor_pairs:
                 reasons.append(f"The group {column} = {value} has no impostor pair, so it has no FAR.")
@@ -81,7 +86,7 @@ def diagnose(
     if training is None:
         reasons.append("Utilization needs the embeddings of the training set.")
     references = items if gallery is None else gallery
-    genuine, impostor = _hardest(found, worst)
+    genuine, impostor = _select_hardest(sweep, worst)
     return Diagnosis(
         created_at=datetime.now(UTC),
         model_hash=model_hash,
@@ -91,67 +96,66 @@ def diagnose(
         reasons=reasons,
         thresholds=thresholds,
         groups=groups,
-        spread=spread_of(items),
-        neural_collapse=neural_collapse(items),
-        utilization=None if training is None else utilization(items, training),
-        reliability=_reliability(pairs, probability) if probability and pairs.symmetric else None,
-        hardest_genuine=genuine.named(pairs, items, references),
-        hardest_impostor=impostor.named(pairs, items, references),
+        spread=measure_class_spread(items),
+        neural_collapse=compute_neural_collapse(items),
+        utilization=None if training is None else compute_utilization(items, training),
+        reliability=_build_reliability(pairs, probability) if probability and pairs.symmetric else None,
+        hardest_genuine=genuine.name_pairs(pairs, items, references),
+        hardest_impostor=impostor.name_pairs(pairs, items, references),
     )
 
 
-class _PerQuery:
+class _QueryFigures:
     """Per row of ``a``: ranks and identification, NaN for queries that have no such figure."""
 
     def __init__(self, ranks: Ranks, thresholds: Thresholds) -> None:
-        known, stranger = ranks.n_partners > 0, np.isfinite(ranks.best)
-        first = np.where(known, ranks.first_rank == 1, np.nan)
+        known, has_impostor = ranks.n_partners > 0, np.isfinite(ranks.best)
         self.ranks = {
-            "recall_at_1": first,
+            "recall_at_1": np.where(known, ranks.first_rank == 1, np.nan),
             "r_precision": ranks.r_precision,
             "map_at_r": ranks.map_at_r,
         }
         best = np.maximum(ranks.best_partner, ranks.best)
         self.fnir, self.fpir = {}, {}
         for key, threshold in thresholds.fpir.items():
-            missed = ~(ranks.right & (best >= np.float32(threshold)))
+            missed = ~(ranks.right & accepts(best, threshold))
             self.fnir[key] = np.where(known, missed, np.nan)
-            self.fpir[key] = np.where(stranger, ranks.best >= np.float32(threshold), np.nan)
+            self.fpir[key] = np.where(has_impostor, accepts(ranks.best, threshold), np.nan)
 
-    def means(self, members: NDArray[Any]) -> dict[str, Any]:
+    def compute_means(self, members: NDArray[Any]) -> dict[str, Any]:
         """The fields of a group that are means over its queries."""
-        return {name: _mean(values[members]) for name, values in self.ranks.items()} | {
-            "fnir": {key: _mean(values[members]) for key, values in self.fnir.items()},
-            "fpir": {key: _mean(values[members]) for key, values in self.fpir.items()},
+        return {name: _compute_mean(values[members]) for name, values in self.ranks.items()} | {
+            "fnir": {key: _compute_mean(values[members]) for key, values in self.fnir.items()},
+            "fpir": {key: _compute_mean(values[members]) for key, values in self.fpir.items()},
         }
 
 
-def _mean(values: Float64s) -> float | None:
+def _compute_mean(values: Float64s) -> float | None:
     given = values[~np.isnan(values)]
     return float(given.mean()) if len(given) else None
 
 
-def _rate(accepted: int, total: int) -> float | None:
-    return accepted / total if total else None
+def _divide(part: int, total: int) -> float | None:
+    return part / total if total else None
 
 
-def _thresholds(found: Sweep) -> Thresholds:
+def _find_thresholds(sweep: Sweep) -> Thresholds:
     """The lowest thresholds that keep the pooled rates: just above the first score to be refused."""
-    n = found.pairs.n_impostor
+    n = sweep.pairs.n_impostor
     ranks = np.array([min(n, int(Fraction(far) * n) + 1) for far in FARS], dtype=np.int64)
-    refused = found.impostors_ranked(ranks)
-    unknown = trials(found, None).unknown
+    refused = sweep.find_impostor_scores(ranks)
+    unknown = build_trials(sweep, None).unknown
     return Thresholds(
-        far={key: _just_above(score) for key, score in zip(FARS, refused, strict=True)},
-        fpir={key: _just_above(threshold_above(unknown, key)) for key in FPIRS},
+        far={key: _step_above(score) for key, score in zip(FARS, refused, strict=True)},
+        fpir={key: _step_above(find_refused_score(unknown, key)) for key in FPIRS},
     )
 
 
-def _just_above(score: np.float32) -> float:
+def _step_above(score: np.float32) -> float:
     return float(np.nextafter(max(score, np.float32(-1e30)), np.float32(np.inf)))
 
 
-def _values(items: EmbeddingSet, column: str) -> Texts:
+def _read_column(items: EmbeddingSet, column: str) -> Texts:
     if column not in items.metadata:
         known = ", ".join(sorted(items.metadata)) or "none"
         raise InputError(f"There is no column '{column}' to group by; the data has: {known}.")
@@ -163,71 +167,88 @@ def _values(items: EmbeddingSet, column: str) -> Texts:
     return texts
 
 
-def _classes(pairs: Pairs, thresholds: Thresholds, each: _PerQuery) -> list[GroupDiagnosis]:
-    keys = list(thresholds.far)
-    genuine, impostor = accepted_per_class(pairs, [thresholds.far[key] for key in keys])
-    rows = []
-    for code, label in enumerate(pairs.classes):
-        n_genuine, n_impostor = int(pairs.genuine_per_class[code]), int(pairs.impostor_per_class[code])
-        far = {key: _rate(int(impostor[code, k]), n_impostor) for k, key in enumerate(keys)}
-        frr = {key: _rate(n_genuine - int(genuine[code, k]), n_genuine) for k, key in enumerate(keys)}
-        members = np.arange(pairs.a.starts[code], pairs.a.starts[code + 1])
-        rows.append(
-            GroupDiagnosis(
-                column="label",
-                value=str(label),
-                n_items=int(pairs.class_sizes[code]),
-                n_classes=1,
-                genuine_pairs=n_genuine,
-                impostor_pairs=n_impostor,
-                far=far,
-                frr=frr,
-                **each.means(members),
-            )
+def _diagnose_classes(pairs: Pairs, thresholds: Thresholds, queries: _QueryFigures) -> list[GroupDiagnosis]:
+    genuine, impostor = count_accepted_per_class(pairs, list(thresholds.far.values()))
+    return [
+        _build_group(
+            "label",
+            str(label),
+            int(pairs.class_sizes[code]),
+            1,
+            (int(pairs.genuine_per_class[code]), genuine[code]),
+            (int(pairs.impostor_per_class[code]), impostor[code]),
+            thresholds,
+            queries.compute_means(np.arange(pairs.a.starts[code], pairs.a.starts[code + 1])),
         )
-    return rows
+        for code, label in enumerate(pairs.classes)
+    ]
 
 
-def _group(
-    pairs: Pairs, thresholds: Thresholds, each: _PerQuery, column: str, value: str, members: Bools
+def _diagnose_group(
+    pairs: Pairs, thresholds: Thresholds, queries: _QueryFigures, column: str, value: str, members: Bools
 ) -> GroupDiagnosis:
-    part = pairs.within(np.flatnonzero(members))
+    part = pairs.select_rows(np.flatnonzero(members))
+    genuine, impostor = count_accepted_per_class(part, list(thresholds.far.values()))
+    return _build_group(
+        column,
+        value,
+        int(members.sum()),
+        len(np.unique(part.a.codes)),
+        (part.n_genuine, genuine.sum(axis=0)),
+        (part.n_impostor, impostor.sum(axis=0) // 2),
+        thresholds,
+        queries.compute_means(members),
+    )
+
+
+def _build_group(
+    column: str,
+    value: str,
+    n_items: int,
+    n_classes: int,
+    genuine: tuple[int, Int64s],
+    impostor: tuple[int, Int64s],
+    thresholds: Thresholds,
+    means: dict[str, Any],
+) -> GroupDiagnosis:
+    """One row; ``genuine`` and ``impostor`` are all pairs, and those accepted at each FAR's threshold."""
+    (n_genuine, kept), (n_impostor, accepted) = genuine, impostor
     keys = list(thresholds.far)
-    genuine, impostor = accepted_per_class(part, [thresholds.far[key] for key in keys])
-    n_genuine, n_impostor = part.n_genuine, part.n_impostor
     return GroupDiagnosis(
         column=column,
         value=value,
-        n_items=int(members.sum()),
-        n_classes=len(np.unique(part.a.codes)),
+        n_items=n_items,
+        n_classes=n_classes,
         genuine_pairs=n_genuine,
         impostor_pairs=n_impostor,
-        far={key: _rate(int(impostor[:, k].sum()) // 2, n_impostor) for k, key in enumerate(keys)},
-        frr={key: _rate(n_genuine - int(genuine[:, k].sum()), n_genuine) for k, key in enumerate(keys)},
-        **each.means(members),
+        far={key: _divide(int(n), n_impostor) for key, n in zip(keys, accepted, strict=True)},
+        frr={key: _divide(n_genuine - int(n), n_genuine) for key, n in zip(keys, kept, strict=True)},
+        **means,
     )
 
 
-def _reliability(pairs: Pairs, probability: Probability) -> ReliabilityDiagram:
-    found = reliability(labelled_scores(pairs, genuine_pairs(pairs), 0), probability)
-    used = found.share > 0
+def _build_reliability(pairs: Pairs, probability: Probability) -> ReliabilityDiagram:
+    reliability = measure_reliability(
+        sample_labelled_scores(pairs, score_genuine_pairs(pairs), 0), probability
+    )
+    used = reliability.weight > 0
     return ReliabilityDiagram(
         kind=probability.kind,
         prior=probability.prior,
-        predicted=found.predicted[used].tolist(),
-        observed=found.observed[used].tolist(),
-        share=found.share[used].tolist(),
-        ece=found.ece,
-        brier=found.brier,
-        log_loss=found.log_loss,
+        predicted=reliability.predicted[used].tolist(),
+        observed=reliability.observed[used].tolist(),
+        share=reliability.weight[used].tolist(),
+        ece=reliability.ece,
+        brier=reliability.brier,
+        log_loss=reliability.log_loss,
     )
 
 
-def _hardest(found: Sweep, worst: int) -> tuple[Examples, Examples]:
+def _select_hardest(sweep: Sweep, worst: int) -> tuple[WorstPairs, WorstPairs]:
     """Genuine pairs of the lowest and impostor pairs of the highest scores."""
-    genuine, impostor = Examples(worst, lowest=True), Examples(worst)
-    for part in found.pairs.genuine_parts():
-        genuine.meet(part.a, part.b, part.scores)
-    for chunk in found.top.chunks:
-        impostor.meet(*chunk)
+    genuine, impostor = WorstPairs(worst, lowest=True), WorstPairs(worst)
+    for part in sweep.pairs.iterate_genuine():
+        genuine.add(part.a, part.b, part.scores)
+    for chunk in sweep.top.chunks:
+        impostor.add(*chunk)
     return genuine, impostor

@@ -1,4 +1,4 @@
-"""A set of embeddings in, a report out: every figure of the contract's section 6, over all pairs."""
+"""A set of embeddings in, a report out: every figure of docs/specification.md, Report, over all pairs."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from common.progress import Track, silent
 from decision.scorers import Scorer
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.hashes import data_hash
-from evaluation.metrics.geometry import geometry
-from evaluation.metrics.identification import identification, trials
-from evaluation.metrics.opis import Settings, consistency
-from evaluation.metrics.retrieval import retrieval
-from evaluation.metrics.verification import verification
+from evaluation.metrics.geometry import measure_geometry
+from evaluation.metrics.identification import build_trials, measure_identification
+from evaluation.metrics.opis import OpisSettings, measure_consistency
+from evaluation.metrics.retrieval import measure_retrieval
+from evaluation.metrics.verification import measure_verification
 from evaluation.pairs.pairs import Pairs, arrange
-from evaluation.pairs.ranks import ranks_of
-from evaluation.pairs.sweep import Sweep, sweep
+from evaluation.pairs.ranks import compute_ranks
+from evaluation.pairs.sweep import Sweep, sweep_pairs
 
 
-def evaluate(
+def evaluate_embeddings(
     items: EmbeddingSet,
     *,
     gallery: EmbeddingSet | None = None,
@@ -32,7 +32,7 @@ def evaluate(
     scorer: Scorer | None = None,
     model_hash: str,
     split: str,
-    settings: Settings | None = None,
+    settings: OpisSettings | None = None,
     track: Track = silent,
     seed: int = 0,
 ) -> Report:
@@ -42,10 +42,10 @@ def evaluate(
         items: the set, each item a query of all others; the queries alone when a gallery is given.
         gallery: references that the queries are compared with.
         unknown: queries whose classes the gallery lacks.
-        exclude_same: a metadata column; pairs that share its value are left out everywhere.
+        exclude_same: a metadata column; pairs that share its value are excluded everywhere.
         scorer: score of a pair; the similarity itself unless given.
         model_hash, split: copied into the report.
-        settings: calibration range, grid and weights of consistency; the contract's unless given.
+        settings: calibration range, grid and weights of OPIS; the specification's unless given.
         track: shown the blocks of pairs.
         seed: of the random halvings and the resampling of classes.
 
@@ -53,15 +53,14 @@ def evaluate(
         InputError: fewer than two items, one class only, no class with two items, no pair left.
     """
     pairs = arrange(items, gallery=gallery, exclude_same=exclude_same, scorer=scorer)
-    _refuse_what_cannot_be_measured(pairs, exclude_same)
-    chosen = Settings() if settings is None else settings
-    found = sweep(pairs, deepest_far=chosen.far[1], per_query=True, track=track)
-    ranks = found.ranks
+    _check_measurable(pairs, exclude_same)
+    settings = OpisSettings() if settings is None else settings
+    sweep = sweep_pairs(pairs, deepest_far=settings.far[1], per_query=True, track=track)
+    ranks = sweep.ranks
     assert ranks is not None
-    verified = verification(found)
-    consistent, reasons = consistency(found, chosen, seed, track=track)
-    without = int((ranks.n_partners == 0).sum())
-    identified = _identification(found, items if gallery is None else gallery, unknown, exclude_same)
+    verification = measure_verification(sweep)
+    consistency, reasons = measure_consistency(sweep, settings, seed, track=track)
+    references = items if gallery is None else gallery
     return Report(
         created_at=datetime.now(UTC),
         model_hash=model_hash,
@@ -72,20 +71,20 @@ def evaluate(
         counts=Counts(
             items=len(items),
             classes=len(items.classes),
-            classes_scored=sum(row.utility is not None for row in consistent.per_class),
-            queries_without_partner=without,
+            classes_scored=sum(row.utility is not None for row in consistency.per_class),
+            queries_without_partner=int((ranks.n_partners == 0).sum()),
             genuine_pairs=pairs.n_genuine,
             impostor_pairs=pairs.n_impostor,
         ),
-        retrieval=retrieval(ranks),
-        verification=verified,
-        identification=identified,
-        consistency=consistent,
-        geometry=geometry(found),
+        retrieval=measure_retrieval(ranks),
+        verification=verification,
+        identification=_measure_identification(sweep, references, unknown, exclude_same),
+        consistency=consistency,
+        geometry=measure_geometry(sweep),
     )
 
 
-def _refuse_what_cannot_be_measured(pairs: Pairs, exclude_same: str | None) -> None:
+def _check_measurable(pairs: Pairs, exclude_same: str | None) -> None:
     left = f" once pairs that share '{exclude_same}' are left out" if exclude_same else ""
     if len(pairs.classes) < 2:
         raise InputError(
@@ -101,10 +100,10 @@ def _refuse_what_cannot_be_measured(pairs: Pairs, exclude_same: str | None) -> N
         )
 
 
-def _identification(
-    found: Sweep, references: EmbeddingSet, unknown: EmbeddingSet | None, exclude_same: str | None
+def _measure_identification(
+    sweep: Sweep, references: EmbeddingSet, unknown: EmbeddingSet | None, exclude_same: str | None
 ) -> Identification:
-    strangers = None
+    best_of_unknown = None
     if unknown is not None:
         overlap = np.intersect1d(unknown.classes, references.classes)
         if len(overlap):
@@ -112,7 +111,7 @@ def _identification(
                 f"The unknown queries hold the class '{overlap[0]}', which is in the gallery "
                 f"({len(overlap)} such classes)."
             )
-        pairs = arrange(unknown, gallery=references, exclude_same=exclude_same, scorer=found.pairs.scorer)
-        strangers = ranks_of(pairs).best
+        pairs = arrange(unknown, gallery=references, exclude_same=exclude_same, scorer=sweep.pairs.scorer)
+        best_of_unknown = compute_ranks(pairs).best
     size = GallerySize(items=len(references), classes=len(references.classes))
-    return identification(trials(found, strangers), size)
+    return measure_identification(build_trials(sweep, best_of_unknown), size)

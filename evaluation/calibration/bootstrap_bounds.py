@@ -1,18 +1,18 @@
-"""Confidence bounds from resampling classes.
+"""Confidence bounds of rates, from resampling classes (docs/specification.md, Intervals).
 
-A share of impostor pairs is a U-statistic of order two over classes: every pair of items belongs to
-a pair of classes. With ``D = A - F N`` (accepted pairs minus the share F of all pairs, per pair of
+A fraction of impostor pairs is a U-statistic of order two over classes: every pair of items belongs to
+a pair of classes. With ``D = A - F N`` (accepted pairs minus the fraction F of all pairs, per pair of
 classes) Hoeffding's decomposition is ``D_ij = r_i + r_j + E_ij`` with rows of ``E`` summing to zero.
 Drawing classes with replacement reproduces the variance of the ``E`` part once, and once more in
 each of the two row effects, which carry its noise: three times in all, where fresh classes bring it
 once (Owen 2007, The pigeonhole bootstrap, section 3). Here the row effects are shrunk by the factor
 that takes their noise away before they are drawn, and a class drawn twice is never its own impostor,
-so that the resampled shares have the variance of shares over fresh classes. The quantiles are
-corrected for bias and skewness (BCa, Efron 1987) and, because a handful of crowded classes may carry
-the whole variance, expanded to a t distribution whose degrees of freedom come from the fourth
+so that the resampled fractions have the variance of fractions over fresh classes. The quantiles are
+corrected for bias and skewness (BCa, Efron 1987) and, because a handful of classes in dense regions may
+carry the whole variance, expanded to a t distribution whose degrees of freedom come from the fourth
 moment of the classes' influence (Satterthwaite). Both corrections take the row effects as they were
-seen, not as they were shrunk: noise has next to no third moment of its own, so shrinking would take
-skewness away that is there, and the variance is only as well known as the rows that it was seen in.
+measured, not as they were shrunk: noise has next to no third moment of its own, so shrinking would take
+skewness away that is there, and the variance is only as well known as the rows that it was measured on.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from scipy import stats
 
 from common.array_types import Float64s
 
-REPLICATES = 1000
 DENSE_CLASSES = 2048  # up to here a matrix over pairs of classes is dense; beyond, mostly zeros
 
 
@@ -40,20 +39,13 @@ class Interval:
     upper: float
     bound: float
 
-    def transformed(self, function: Callable[[float], float]) -> Interval:
+    def transform(self, function: Callable[[float], float]) -> Interval:
         """The interval of an increasing function of the quantity."""
         return Interval(*(function(value) for value in (self.estimate, self.lower, self.upper, self.bound)))
 
 
-def resampled_classes(n_classes: int, seed: int, replicates: int = REPLICATES) -> Float64s:
-    """Float [replicates, classes]: how often each class is drawn, with replacement."""
-    rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(n_classes, np.full(n_classes, 1.0 / n_classes), size=replicates)
-    return drawn.astype(np.float64)
-
-
-class PairShares:
-    """K shares of one population of impostor pairs, and what classes do to them.
+class PairFractions:
+    """K fractions of one population of impostor pairs, and how they vary with the classes.
 
     ``F_k = sum_{i != j} A_k,ij / sum_{i != j} N_ij`` with ``N_ij = (a_i b_j + a_j b_i) / 2``.
 
@@ -61,7 +53,7 @@ class PairShares:
         matrices: K symmetric [classes, classes] with a zero diagonal, dense or scipy sparse: the
             (weighted) accepted pairs between two classes.
         a, b: float [classes]; for pairs of items both are the class sizes.
-        weights: float [replicates, classes] from ``resampled_classes``.
+        weights: float [replicates, classes] from ``draw_classes``.
     """
 
     def __init__(self, matrices: Sequence[Any], a: Float64s, b: Float64s, weights: Float64s) -> None:
@@ -95,42 +87,46 @@ class PairShares:
                 residual[k, m] = centred - 2 * (self.n - 2) * float(self.rows[k] @ self.rows[m])
         self.residual = residual
 
-    def interval(
+    def compute_interval(
         self,
         function: Callable[[Float64s], Float64s],
         gradient: Float64s,
         confidence: float,
     ) -> Interval:
-        """Interval of a smooth function of the K shares.
+        """Interval of a smooth function of the K fractions.
 
         Args:
             function: float [K, m] -> float [m]; the quantity, or an increasing function of it.
             gradient: float [K], of the function at ``values``.
             confidence: of the one-sided bound and of the two-sided interval.
         """
-        influence = 2 * (gradient @ self.rows) * (self.n - 1) / self.total
-        by_class, by_pair = self.variance(gradient)
-        seen = float(influence @ influence)
-        kept = np.sqrt(by_class / seen) if seen > 0 else 0.0
-        shares = self.values[:, None] + self.quadratic - (1 - kept) * self.linear
-        return _accelerated(
+        influence = self.compute_influence(gradient)
+        by_class, by_pair = self.compute_variance(gradient)
+        measured = float(influence @ influence)
+        shrinkage = np.sqrt(by_class / measured) if measured > 0 else 0.0
+        replicates = self.values[:, None] + self.quadratic - (1 - shrinkage) * self.linear
+        return _compute_bca_interval(
             float(function(self.values[:, None])[0]),
-            function(shares),
+            function(replicates),
             influence,
             by_class + by_pair,
             confidence,
         )
 
-    def variance(self, gradient: Float64s) -> tuple[float, float]:
-        """Of a combination of the shares, float [K]: the part classes bring, the part their pairs bring."""
+    def compute_influence(self, gradient: Float64s) -> Float64s:
+        """float [classes]: what each class adds to a combination of the fractions, float [K]."""
+        return np.asarray(2 * (gradient @ self.rows) * (self.n - 1) / self.total)
+
+    def compute_variance(self, gradient: Float64s) -> tuple[float, float]:
+        """Of a combination of the fractions, float [K]: the part of the classes, the part of their pairs."""
         row = gradient @ self.rows
         noise = max(float(gradient @ self.residual @ gradient), 0.0)
         rows = max(0.0, float(row @ row) - noise / (self.n - 2) ** 2)
         return 4 * rows * ((self.n - 1) / self.total) ** 2, 2 * noise / self.total**2
 
 
-def pair_share(matrix: Any, sizes: Float64s, weights: Float64s, confidence: float) -> Interval:
-    """Interval of the share of impostor pairs that are accepted (FAR) over fresh classes.
+def bound_pair_fraction(matrix: Any, sizes: Float64s, weights: Float64s, confidence: float) -> Interval:
+    """Interval of the fraction of impostor pairs that are accepted (FAR) over fresh classes.
 
     Args:
         matrix: symmetric [classes, classes] with a zero diagonal: accepted pairs of items between
@@ -138,21 +134,26 @@ def pair_share(matrix: Any, sizes: Float64s, weights: Float64s, confidence: floa
         sizes: float [classes], items per class.
         weights: float [replicates, classes].
     """
-    return PairShares([matrix], sizes, sizes, weights).interval(lambda f: f[0], np.ones(1), confidence)
+    fractions = PairFractions([matrix], sizes, sizes, weights)
+    return fractions.compute_interval(lambda f: f[0], np.ones(1), confidence)
 
 
-def class_share(events: Float64s, totals: Float64s, weights: Float64s, confidence: float) -> Interval:
+def bound_class_fraction(
+    events: Float64s, totals: Float64s, weights: Float64s, confidence: float
+) -> Interval:
     """Interval of ``sum(events) / sum(totals)`` over fresh classes, e.g. FRR: one sum per class."""
-    share = float(events.sum() / totals.sum())
+    fraction = float(events.sum() / totals.sum())
     drawn = np.maximum(weights @ totals, np.finfo(float).tiny)
-    influence = (events - share * totals) / totals.sum()
-    return _accelerated(
-        share, (weights @ events) / drawn, influence, float(influence @ influence), confidence
+    influence = (events - fraction * totals) / totals.sum()
+    return _compute_bca_interval(
+        fraction, (weights @ events) / drawn, influence, float(influence @ influence), confidence
     )
 
 
-def class_matrix(first: NDArray[Any], second: NDArray[Any], amounts: NDArray[Any] | None, n: int) -> Any:
-    """Symmetric [n, n] that adds half of each amount (1 unless given) at (first, second) and its mirror.
+def build_class_matrix(
+    first: NDArray[Any], second: NDArray[Any], amounts: NDArray[Any] | None, n: int
+) -> Any:
+    """Symmetric [n, n] that adds half of each amount (1 unless given) at (first, second) and its transpose.
 
     Dense for few classes, scipy sparse for many.
     """
@@ -168,7 +169,19 @@ def class_matrix(first: NDArray[Any], second: NDArray[Any], amounts: NDArray[Any
     return (half_sparse + half_sparse.T).tocsr()
 
 
-def _accelerated(
+def compute_freedom(influence: Float64s, n: int, variance: float) -> float:
+    """Degrees of freedom (Satterthwaite) of the variance of a statistic over n classes, at least 3.
+
+    Args:
+        influence: float [classes], of classes like these; not all 0.
+        variance: of the statistic, the noise of its pairs shrunk.
+    """
+    measured = float(influence @ influence)
+    kurtosis = len(influence) * float((influence**4).sum()) / measured**2
+    return max(3.0, 2 * n / max(kurtosis - 1, 1e-9) * (variance / measured) ** 2)
+
+
+def _compute_bca_interval(
     estimate: float, replicates: Float64s, influence: Float64s, variance: float, confidence: float
 ) -> Interval:
     """BCa interval with t quantiles, of an estimate with a known ``variance``.
@@ -182,11 +195,7 @@ def _accelerated(
     below = float(np.mean(replicates < estimate) + 0.5 * np.mean(replicates == estimate))
     bias = float(stats.norm.ppf(np.clip(below, 0.05, 0.95)))
     acceleration = float(((influence / np.sqrt(variance)) ** 3).sum()) / 6
-    freedom = np.inf
-    seen = float(influence @ influence)
-    if seen > 0:
-        kurtosis = len(influence) * float((influence**4).sum()) / seen**2
-        freedom = max(3.0, 2 * len(influence) / max(kurtosis - 1, 1e-9) * (variance / seen) ** 2)
+    freedom = compute_freedom(influence, len(influence), variance) if influence @ influence > 0 else np.inf
     levels = [(1 - confidence) / 2, (1 + confidence) / 2, confidence]
     quantiles = stats.t.ppf(levels, freedom) if np.isfinite(freedom) else stats.norm.ppf(levels)
     shifted = bias + quantiles

@@ -1,4 +1,4 @@
-"""Choose a threshold, freeze it, and prove what it does (contract, section 4)."""
+"""Choose a threshold, freeze it, and prove what it does (docs/specification.md, Calibration)."""
 
 from __future__ import annotations
 
@@ -20,21 +20,19 @@ from common.errors import CalibrationRefused, InputError
 from common.progress import Track, silent
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.hashes import data_hash
-from evaluation.calibration.bootstrap_bounds import resampled_classes
-from evaluation.calibration.class_mean_scores import labelled_means
-from evaluation.calibration.density_score import ScoreChoice, choose_score, scored_pairs, split_for_density
-from evaluation.calibration.fit_probability import LabelledScores, fit_probability
-from evaluation.calibration.impostor_tail import sampled_rows
-from evaluation.calibration.measure_threshold import measure
-from evaluation.calibration.pair_thresholds import Genuine, genuine_pairs
-from evaluation.calibration.select_threshold import choose
-from evaluation.calibration.split_half_proof import proof_by_halvings
-from evaluation.metrics.opis import Settings, consistency
-from evaluation.pairs.pairs import Pairs
-from evaluation.pairs.sweep import sweep
+from evaluation.calibration.choose_score import FITTERS, ScoreChoice, choose_score, split_classes_in_three
+from evaluation.calibration.fit_probability import fit_probability
+from evaluation.calibration.fpir_thresholds import SEARCH_RULES
+from evaluation.calibration.measure_threshold import measure_threshold
+from evaluation.calibration.pair_thresholds import GenuineScores, score_genuine_pairs
+from evaluation.calibration.select_threshold import select_threshold
+from evaluation.calibration.split_half_proof import prove_by_halvings
+from evaluation.metrics.class_bootstrap import draw_classes
+from evaluation.metrics.opis import OpisSettings, measure_consistency
+from evaluation.pairs.pairs import Pairs, arrange
+from evaluation.pairs.sweep import sweep_pairs
 
 LEAST_CLASSES = 20
-IMPOSTORS_FOR_PROBABILITY = 100_000
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class Calibration:
     cohort: EmbeddingSet | None
 
 
-def calibrate(
+def calibrate_threshold(
     fit: EmbeddingSet,
     target: Target,
     *,
@@ -66,9 +64,10 @@ def calibrate(
         target: what it must do; met by the one-sided upper bound from resampling classes.
         proof: items of other classes that it is measured on; without them 20 random halvings of the
             classes of ``fit`` are reported (fitted on one half, measured on the other).
-        score: the kind of score; ``auto`` takes the more consistent one, see ``density.choose_score``.
-        cohort: training items, of classes that are in neither ``fit`` nor ``proof``, for ``density``.
-            Without them and without ``proof``, ``density`` splits the classes of ``fit`` in three.
+        score: the kind of score; ``auto`` takes the more consistent one, see ``choose_score``.
+        cohort: training items, of classes that are in neither ``fit`` nor ``proof``, for kinds that are
+            fitted on a cohort. Without them and without ``proof``, such a kind splits the classes of
+            ``fit`` in three.
         confidence: of the bound; the target's own unless given.
         name: of the operating point.
         model_hash: what the point is bound to.
@@ -82,19 +81,19 @@ def calibrate(
         target = target.model_copy(update={"confidence": confidence})
     if gallery is not None and target.kind == "fpir":
         target = target.model_copy(update={"gallery": gallery})
-    _check(fit, proof)
-    if score == "density" and cohort is None and proof is None:
-        parts = split_for_density(fit, seed)
+    _check_classes(fit, proof)
+    if score in FITTERS and cohort is None and proof is None:
+        parts = split_classes_in_three(fit, seed)
         if parts is not None:
             cohort, fit, proof = parts
-    scoring = choose_score(fit, score, cohort, proof, seed=seed, track=track)
-    pairs = scored_pairs(fit, scoring.scorer)
-    weights = resampled_classes(len(pairs.classes), seed)
-    genuine = genuine_pairs(pairs)
-    chosen = choose(pairs, genuine, target, weights, seed=seed, track=track)
-    fitted = measure(
+    chosen = choose_score(fit, score, cohort, proof, seed=seed, track=track)
+    pairs = arrange(fit, scorer=chosen.scorer)
+    weights = draw_classes(len(pairs.classes), seed)
+    genuine = score_genuine_pairs(pairs)
+    selected = select_threshold(pairs, genuine, target, weights, seed=seed, track=track)
+    fitted = measure_threshold(
         pairs,
-        chosen.threshold,
+        selected.threshold,
         target.confidence,
         weights,
         identification=False,
@@ -103,51 +102,51 @@ def calibrate(
         aggregate=target.aggregate,
         track=track,
     )
-    evidence = fitted.evidence.model_copy(
-        update={"method": f"{scoring.reason}; {chosen.method}; {fitted.evidence.method}"}
-    )
-    if chosen.fpir is not None:
-        evidence = evidence.model_copy(update={"fpir": chosen.fpir.estimate, "fpir_upper": chosen.fpir.bound})
+    method = f"{chosen.reason}; {selected.method}; {fitted.evidence.method}"
+    evidence = fitted.evidence.model_copy(update={"method": method})
+    if selected.fpir is not None:
+        evidence = evidence.model_copy(
+            update={"fpir": selected.fpir.estimate, "fpir_upper": selected.fpir.bound}
+        )
     per_class, shown = fitted.per_class, pairs
     proven: Evidence | None
-    if proof is not None:
-        proof_pairs = scored_pairs(proof, scoring.scorer)
-        measured = measure(
-            proof_pairs,
-            chosen.threshold,
+    if proof is None:
+        proven = prove_by_halvings(fit, target, chosen.scorer, seed, track)
+    else:
+        shown = arrange(proof, scorer=chosen.scorer)
+        measured = measure_threshold(
+            shown,
+            selected.threshold,
             target.confidence,
-            resampled_classes(len(proof_pairs.classes), seed),
+            draw_classes(len(shown.classes), seed),
             identification=target.kind == "fpir",
             classes_disjoint=True,
             aggregate=target.aggregate,
             seed=seed,
             track=track,
         )
-        per_class, proven, shown = measured.per_class, measured.evidence, proof_pairs
-    else:
-        proven = proof_by_halvings(fit, target, scoring.scorer, seed, track)
+        per_class, proven = measured.per_class, measured.evidence
     digest = data_hash(fit)
-    settled = chosen.target
+    is_of_pairs = SEARCH_RULES[target.aggregate].is_of_pairs
     point = OperatingPoint(
-        id=_identity(name, model_hash, digest, settled, chosen.threshold),
+        id=_build_id(name, model_hash, digest, selected.target, selected.threshold),
         name=name,
         created_at=datetime.now(UTC),
         model_hash=model_hash,
         data_hash=digest,
-        score=scoring.scorer.score,
-        threshold=chosen.threshold,
-        target=settled,
+        score=chosen.scorer.score,
+        threshold=selected.threshold,
+        target=selected.target,
         fit=evidence,
         proof=proven,
         per_class=per_class,
-        probability=_probability(pairs, genuine, target, seed),
-        # how evenly a threshold holds is measured over pairs, which means of classes do not threshold
-        consistency=_consistency(shown, seed, track) if target.aggregate == "nearest" else None,
+        probability=_fit_probability(pairs, genuine, target, seed),
+        consistency=_measure_consistency(shown, seed, track) if is_of_pairs else None,
     )
-    return Calibration(point, scoring.cohort)
+    return Calibration(point, chosen.cohort)
 
 
-def _check(fit: EmbeddingSet, proof: EmbeddingSet | None) -> None:
+def _check_classes(fit: EmbeddingSet, proof: EmbeddingSet | None) -> None:
     n = len(fit.classes)
     if n < LEAST_CLASSES:
         raise CalibrationRefused(
@@ -168,39 +167,23 @@ def _check(fit: EmbeddingSet, proof: EmbeddingSet | None) -> None:
         )
 
 
-def labelled_scores(pairs: Pairs, genuine: Genuine, seed: int) -> LabelledScores:
-    """All genuine pairs and a random part of the impostor pairs, with the truth."""
-    rows, scores = sampled_rows(pairs, seed)
-    i, j = np.nonzero(np.isfinite(scores))
-    drawn = np.random.default_rng([seed, 5]).permutation(len(i))[:IMPOSTORS_FOR_PROBABILITY]
-    i, j = i[drawn], j[drawn]
-    return LabelledScores(
-        scores=np.concatenate([genuine.scores, scores[i, j]]).astype(np.float64),
-        genuine=np.repeat([True, False], [len(genuine.scores), len(i)]),
-        first=np.concatenate([genuine.codes, pairs.a.codes[rows[i]]]),
-        second=np.concatenate([genuine.codes, pairs.a.codes[j]]),
-    )
-
-
-def _probability(pairs: Pairs, genuine: Genuine, target: Target, seed: int) -> Probability | None:
+def _fit_probability(pairs: Pairs, genuine: GenuineScores, target: Target, seed: int) -> Probability | None:
     if not len(genuine.scores):
         return None
-    if target.aggregate == "mean_of_class":
-        return fit_probability(labelled_means(pairs, seed), seed)
-    return fit_probability(labelled_scores(pairs, genuine, seed), seed)
+    return fit_probability(SEARCH_RULES[target.aggregate].sample_labelled(pairs, genuine, seed), seed)
 
 
-def _consistency(pairs: Pairs, seed: int, track: Track) -> OperatingPointConsistency | None:
+def _measure_consistency(pairs: Pairs, seed: int, track: Track) -> OperatingPointConsistency | None:
     if not pairs.n_genuine:
         return None
-    settings = Settings()
-    found = sweep(pairs, deepest_far=settings.far[1], per_query=False, track=track)
-    measured, _ = consistency(found, settings, seed, track=track)
+    settings = OpisSettings()
+    sweep = sweep_pairs(pairs, deepest_far=settings.far[1], per_query=False, track=track)
+    consistency, _ = measure_consistency(sweep, settings, seed, track=track)
     return OperatingPointConsistency(
-        **{field: getattr(measured, field) for field in OperatingPointConsistency.model_fields}
+        **{field: getattr(consistency, field) for field in OperatingPointConsistency.model_fields}
     )
 
 
-def _identity(name: str, model_hash: str, digest: str, target: Target, threshold: float) -> str:
+def _build_id(name: str, model_hash: str, digest: str, target: Target, threshold: float) -> str:
     content = "\n".join([name, model_hash, digest, target.model_dump_json(), repr(threshold)])
     return "op-" + hashlib.sha256(content.encode()).hexdigest()[:16]

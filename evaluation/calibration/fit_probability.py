@@ -1,4 +1,7 @@
-"""From score to the probability of a match: three fits, and the one that held-out classes prefer."""
+"""From score to the probability of a match: three fits, and the one that held-out classes prefer.
+
+docs/specification.md, Calibration, Probability of a match.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,6 @@ from scipy.optimize import isotonic_regression, minimize_scalar
 from api_schemas.operating_point import Probability
 from common.array_types import Bools, Float32s, Float64s, Int64s
 from decision.match_probability import match_probability
-from evaluation.calibration.logistic_regression import logistic
 
 PRIOR = 0.5
 FOLDS = 5
@@ -20,7 +22,7 @@ BINS = 15
 
 @dataclass(frozen=True)
 class LabelledScores:
-    """Scores of pairs with the truth, and the classes of both ends.
+    """Scores of pairs with their ground truth, and the classes of both ends.
 
     Attributes:
         scores: float64 [m].
@@ -33,7 +35,7 @@ class LabelledScores:
     first: Int64s
     second: Int64s
 
-    def part(self, rows: Bools) -> LabelledScores:
+    def select(self, rows: Bools) -> LabelledScores:
         """The rows of a mask."""
         return LabelledScores(self.scores[rows], self.genuine[rows], self.first[rows], self.second[rows])
 
@@ -50,7 +52,7 @@ class Reliability:
     """How well probabilities hold at a prior: bins of equal weight, and three summary figures.
 
     Attributes:
-        predicted, observed, share: float64 [bins]: mean probability, share of matches, weight.
+        predicted, observed, weight: float64 [bins]: mean probability, fraction of matches, weight.
         ece: weighted mean of ``|predicted - observed|``.
         brier: mean squared error.
         log_loss: mean negative log-likelihood, in nats.
@@ -58,25 +60,35 @@ class Reliability:
 
     predicted: Float64s
     observed: Float64s
-    share: Float64s
+    weight: Float64s
     ece: float
     brier: float
     log_loss: float
 
 
+def fit_log_odds(features: Float64s, n_genuine: int) -> list[float]:
+    """Log-odds of a match at prior 0.5, linear in features: their coefficients, and the intercept last.
+
+    Each side weighs one half. Targets are Platt's ``(n+1)/(n+2)`` and ``1/(n+2)``, so that separable scores
+    give a finite slope.
+
+    Args:
+        features: float64 [coefficients, n + m], of n genuine pairs and then of m impostor pairs.
+    """
+    n, m = n_genuine, features.shape[1] - n_genuine
+    targets = np.concatenate([np.full(n, (n + 1) / (n + 2)), np.full(m, 1 / (m + 2))])
+    weights = np.concatenate([np.full(n, PRIOR / n), np.full(m, (1 - PRIOR) / m)])
+    return _fit_logistic_regression(np.stack([*features, np.ones(n + m)]), targets, weights)
+
+
 def fit_platt(genuine: Float32s, impostor: Float32s) -> Probability:
     """Log-odds linear in the score (Platt 1999), at prior 0.5: each side weighs one half.
-
-    Targets are Platt's ``(n+1)/(n+2)`` and ``1/(n+2)``, so that separable scores give a finite slope.
 
     Args:
         genuine, impostor: float32 scores of pairs, neither empty.
     """
     scores = np.concatenate([genuine, impostor]).astype(np.float64)
-    n, m = len(genuine), len(impostor)
-    targets = np.concatenate([np.full(n, (n + 1) / (n + 2)), np.full(m, 1 / (m + 2))])
-    weights = np.concatenate([np.full(n, PRIOR / n), np.full(m, (1 - PRIOR) / m)])
-    slope, intercept = logistic(np.stack([scores, np.ones_like(scores)]), targets, weights)
+    slope, intercept = fit_log_odds(scores[None], len(genuine))
     return Probability(kind="platt", parameters={"slope": slope, "intercept": intercept}, prior=PRIOR)
 
 
@@ -94,12 +106,12 @@ def fit_temperature(data: LabelledScores) -> Probability:
     centred = data.scores - offset
     spread = max(float(centred.std()), 1e-9)
     signed, weights = np.where(data.genuine, -centred, centred) / spread, data.weights
-    found = minimize_scalar(
+    least = minimize_scalar(
         lambda step: float(weights @ np.logaddexp(0, np.exp(step) * signed)),
         bounds=(np.log(0.05), np.log(50)),
         method="bounded",
     )
-    temperature = float(spread / np.exp(found.x))
+    temperature = float(spread / np.exp(least.x))
     return Probability(
         kind="temperature", parameters={"offset": offset, "temperature": temperature}, prior=PRIOR
     )
@@ -132,46 +144,82 @@ def fit_probability(data: LabelledScores, seed: int = 0) -> Probability:
     A fold's classes are held out with every pair that touches one; judged on the pairs within.
     """
     classes = np.unique(np.concatenate([data.first, data.second]))
-    fold = np.random.default_rng([seed, 7]).permutation(len(classes)) % FOLDS
-    of = np.zeros(int(classes.max()) + 1, dtype=np.int64)
-    of[classes] = fold
+    folds = np.zeros(int(classes.max()) + 1, dtype=np.int64)
+    folds[classes] = np.random.default_rng([seed, 7]).permutation(len(classes)) % FOLDS
+    first, second = folds[data.first], folds[data.second]
     losses = np.zeros(3)
-    for number in range(FOLDS):
-        inside = (of[data.first] == number) & (of[data.second] == number)
-        outside = (of[data.first] != number) & (of[data.second] != number)
-        held, kept = data.part(inside), data.part(outside)
-        if not all(part.genuine.any() and not part.genuine.all() for part in (held, kept)):
+    for fold in range(FOLDS):
+        held_out = data.select((first == fold) & (second == fold))
+        kept = data.select((first != fold) & (second != fold))
+        if not all(part.genuine.any() and not part.genuine.all() for part in (held_out, kept)):
             continue
-        losses += [reliability(held, fitted).log_loss for fitted in _fits(kept)]
-    return _fits(data)[int(np.argmin(losses))]
+        losses += [measure_reliability(held_out, fitted).log_loss for fitted in _fit_all(kept)]
+    return _fit_all(data)[int(np.argmin(losses))]
 
 
-def _fits(data: LabelledScores) -> list[Probability]:
+def _fit_all(data: LabelledScores) -> list[Probability]:
     genuine, impostor = data.scores[data.genuine], data.scores[~data.genuine]
     platt = fit_platt(genuine.astype(np.float32), impostor.astype(np.float32))
     return [platt, fit_temperature(data), fit_isotonic(data)]
 
 
-def reliability(data: LabelledScores, calibration: Probability, prior: float | None = None) -> Reliability:
+def measure_reliability(
+    data: LabelledScores, calibration: Probability, prior: float | None = None
+) -> Reliability:
     """Judge probabilities on labelled pairs, weighted to a prior (the calibration's own unless given)."""
-    share = calibration.prior if prior is None else prior
-    weights = np.where(data.genuine, share / PRIOR, (1 - share) / (1 - PRIOR)) * data.weights
-    p = match_probability(data.scores, calibration, share)
+    prior = calibration.prior if prior is None else prior
+    weights = np.where(data.genuine, prior / PRIOR, (1 - prior) / (1 - PRIOR)) * data.weights
+    p = match_probability(data.scores, calibration, prior)
     truth = data.genuine.astype(np.float64)
     distinct, tie = np.unique(p, return_inverse=True)
     mass = np.bincount(tie, weights, minlength=len(distinct))
     middle = np.cumsum(mass) - mass / 2  # equal probabilities stay in one bin
-    place = np.minimum((middle * BINS).astype(np.int64), BINS - 1)[tie]
-    amount = np.bincount(place, weights, minlength=BINS).astype(np.float64)
-    amount_safe = np.maximum(amount, np.finfo(float).tiny)
-    predicted = np.bincount(place, weights * p, minlength=BINS) / amount_safe
-    observed = np.bincount(place, weights * truth, minlength=BINS) / amount_safe
+    bins = np.minimum((middle * BINS).astype(np.int64), BINS - 1)[tie]
+    weight = np.bincount(bins, weights, minlength=BINS).astype(np.float64)
+    divisor = np.maximum(weight, np.finfo(float).tiny)
+    predicted = np.bincount(bins, weights * p, minlength=BINS) / divisor
+    observed = np.bincount(bins, weights * truth, minlength=BINS) / divisor
     bounded = np.clip(p, 1e-15, 1 - 1e-15)
     return Reliability(
         predicted=predicted,
         observed=observed,
-        share=amount,
-        ece=float(amount @ np.abs(predicted - observed)),
+        weight=weight,
+        ece=float(weight @ np.abs(predicted - observed)),
         brier=float(weights @ (p - truth) ** 2),
         log_loss=float(-(weights @ (truth * np.log(bounded) + (1 - truth) * np.log1p(-bounded)))),
     )
+
+
+def _fit_logistic_regression(design: Float64s, targets: Float64s, weights: Float64s) -> list[float]:
+    """Coefficients of log-odds linear in the rows of a design, by damped Newton steps.
+
+    Args:
+        design: float64 [coefficients, m]; the last row is constant.
+        targets: float64 [m] in (0, 1).
+        weights: float64 [m].
+    """
+    centre = design.mean(axis=1, keepdims=True)
+    spread = np.maximum(design.std(axis=1, keepdims=True), 1e-9)
+    centre[-1], spread[-1] = 0.0, 1.0
+    scaled = (design - centre) / spread
+
+    def compute_loss(coefficients: Float64s) -> float:
+        log_odds = coefficients @ scaled
+        return float(weights @ (np.logaddexp(0, log_odds) - targets * log_odds))
+
+    coefficients = np.zeros(len(design))
+    current = compute_loss(coefficients)
+    for _ in range(100):
+        p = 0.5 * (1 + np.tanh(0.5 * (coefficients @ scaled)))
+        gradient = scaled @ (weights * (p - targets))
+        curvature = (scaled * (weights * p * (1 - p))) @ scaled.T + 1e-12 * np.eye(len(design))
+        step = np.linalg.solve(curvature, gradient)
+        while compute_loss(coefficients - step) > current and float(np.abs(step).max()) > 1e-12:
+            step /= 2
+        coefficients = coefficients - step
+        current = compute_loss(coefficients)
+        if float(np.abs(step).max()) < 1e-9:
+            break
+    unscaled = coefficients / spread[:, 0]
+    unscaled[-1] -= float(unscaled[:-1] @ centre[:-1, 0])
+    return [float(value) for value in unscaled]

@@ -1,37 +1,42 @@
 """Thresholds for 1:N: how often an unknown query finds a match (FPIR), by leaving classes out.
 
-Each class in turn is unknown to the others. A query's best score within each other class is all that
-matters; the *match rate* ``p`` is the share of (query, other class) whose best score reaches the
-threshold. It is a mean over pairs of classes, so that its bound over fresh classes is known
-(``bounds.py``), and every pair of classes tells of it; the one gallery of all other classes tells of
-the best pair of each query only.
+Each class in turn is unknown to the others. Only a query's score within each other class counts; the *match
+rate* ``p`` is the fraction of (query, other class) whose score reaches the threshold. It is a mean over
+pairs of classes, so that its bound over fresh classes is known (``bootstrap_bounds.py``), and every pair of
+classes adds to it; the one gallery of all other classes tells of the best pair of each query only.
 
 Gallery of G classes: ``FPIR_G <= 1 - (1 - p)^G``. With p(q) the chance that one class matches query q,
 ``1 - FPIR_G = E[(1-p(q))^G] >= (1-p)^G`` by Jensen's inequality: safe, and tight where queries are
 alike or matches rare. More items per class count like more classes, by the same argument.
 
-The match rate is carried along its tail (``match_tail.py``). A threshold at which more is matched than the
-target allows is never taken, whatever the tail says.
+The match rate is carried along its tail (``match_rate_tail.py``). A threshold at which more is matched than
+the target allows is never taken, whatever the tail says.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from api_schemas.operating_point import Aggregate, GallerySize
-from common.array_types import Bools, Float64s
+from common.array_types import Float64s
 from common.errors import CalibrationRefused
 from common.progress import Track, silent
-from decision.scorers import CosineScorer
 from evaluation.calibration.bootstrap_bounds import Interval
-from evaluation.calibration.class_mean_scores import collect_trials
-from evaluation.calibration.match_rate_tail import STEEPEST, collect_unknown, match_tail, tail_rate
-from evaluation.calibration.pair_thresholds import SUPPORT_CLASSES, SUPPORT_PAIRS, last_true
+from evaluation.calibration.class_mean_scores import MEAN_OF_CLASS
+from evaluation.calibration.match_rate_tail import (
+    STEEPEST,
+    SearchRule,
+    compute_start_rate,
+    fit_match_rate_tail,
+)
+from evaluation.calibration.nearest_scores import NEAREST
+from evaluation.calibration.pair_thresholds import SUPPORT_CLASSES, SUPPORT_PAIRS, find_last_true
 from evaluation.pairs.pairs import Pairs
+
+SEARCH_RULES: dict[Aggregate, SearchRule] = {"nearest": NEAREST, "mean_of_class": MEAN_OF_CLASS}
+"""The 1:N rules; a new one is a file and a line here."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +51,12 @@ class GalleryPlan:
     wanted: GallerySize
     power: float
 
-    def fpir(self, match_rate: float) -> float:
+    def compute_fpir(self, match_rate: float) -> float:
         """The upper bound of the FPIR at the wanted gallery."""
         return float(-np.expm1(self.power * np.log1p(-min(max(match_rate, 0.0), 1 - 1e-12))))
 
-    def match_rate(self, fpir: float) -> float:
-        """The inverse of ``fpir``."""
+    def compute_match_rate(self, fpir: float) -> float:
+        """The inverse of ``compute_fpir``."""
         return float(-np.expm1(np.log1p(-fpir) / self.power))
 
     def describe(self) -> str:
@@ -68,19 +73,9 @@ def plan_gallery(n_items: int, n_classes: int, wanted: GallerySize | None) -> Ga
     return GalleryPlan(size, max(size.classes, size.items / n_items * n_classes))
 
 
-def known_queries_missed(best_same: NDArray[Any], best_other: NDArray[Any], threshold: float) -> Bools:
-    """Which known queries get no match or a wrong one; a tie with another class counts as wrong.
-
-    Args:
-        best_same, best_other: float32 [n], best score with an item of the own and of another class.
-    """
-    limit = np.float32(threshold)
-    return np.asarray((best_same < limit) | (best_same <= best_other))
-
-
-def fpir_threshold(
+def find_fpir_threshold(
     pairs: Pairs,
-    share: float,
+    fpir: float,
     plan: GalleryPlan,
     confidence: float,
     weights: Float64s,
@@ -89,7 +84,7 @@ def fpir_threshold(
     seed: int = 0,
     track: Track = silent,
 ) -> tuple[float, Interval]:
-    """The lowest threshold whose FPIR at the wanted gallery is at most ``share``, by its upper bound.
+    """The lowest threshold whose FPIR at the wanted gallery is at most ``fpir``, by its upper bound.
 
     Returns:
         The threshold (a float32 value) and the FPIR there, at the wanted gallery.
@@ -97,45 +92,44 @@ def fpir_threshold(
     Raises:
         CalibrationRefused: the tail cannot be supported, or ties leave no threshold.
     """
-    allowed = plan.match_rate(share)
+    rule = SEARCH_RULES[aggregate]
+    allowed = plan.compute_match_rate(fpir)
     n, n_classes = len(pairs.a), len(pairs.classes)
-    if aggregate == "nearest":
-        unknown = collect_unknown(pairs, tail_rate(allowed, n_classes), seed=seed, track=track)
-    else:
-        unknown = collect_trials(pairs, allowed, seed=seed, track=track)
-    wanted = f"FPIR <= {share:g} in a gallery of {plan.wanted.classes} classes"
-    rates = match_tail(unknown, allowed, weights)
-    if rates is None:
-        found = unknown.tail.accepted(unknown.at(tail_rate(allowed, n_classes)))
+    unknown = rule.collect(pairs, rule.compute_start_rate(allowed, n_classes), seed, track)
+    wanted = f"FPIR <= {fpir:g} in a gallery of {plan.wanted.classes} classes"
+    tail = fit_match_rate_tail(unknown, allowed, weights)
+    if tail is None:
+        start = unknown.find_score(compute_start_rate(allowed, n_classes))
         raise CalibrationRefused(
             f"{wanted} cannot be supported by {n} queries of {n_classes} classes: at least "
             f"{SUPPORT_PAIRS} accepted impostor pairs from {SUPPORT_CLASSES} classes must lie within "
-            f"{STEEPEST:g} times that rate, found {found}; give more classes or items, a smaller gallery, "
-            "or a higher target."
+            f"{STEEPEST:g} times that rate, found {unknown.tail.count_accepted(start)}; give more classes or "
+            "items, a smaller gallery, or a higher target."
         )
-    tried = _between(unknown.scores, isinstance(pairs.scorer, CosineScorer))
-    candidates = np.unique(np.concatenate([unknown.scores, tried]).astype(np.float32))
-    candidates = candidates[candidates > np.float32(rates.start)]
+    between = _build_candidates(unknown.scores, pairs.scorer.is_similarity)
+    candidates = np.unique(np.concatenate([unknown.scores, between]).astype(np.float32))
+    candidates = candidates[candidates > np.float32(tail.start)]
 
-    def fails(place: int) -> bool:
-        threshold = float(candidates[place])
+    def fails(position: int) -> bool:
+        threshold = float(candidates[position])
         return (
-            unknown.match_rate(threshold) > allowed or rates.interval(threshold, confidence).bound > allowed
+            unknown.compute_match_rate(threshold) > allowed
+            or tail.compute_interval(threshold, confidence).bound > allowed
         )
 
-    if not rates.has_tail or not len(candidates) or fails(len(candidates) - 1):
+    if not tail.has_tail or not len(candidates) or fails(len(candidates) - 1):
         raise CalibrationRefused(
             f"Ties or duplicates across classes leave no threshold with {wanted}: the highest score of an "
             f"unknown query is {unknown.scores[0]:.7g}; items that are stored under two labels should be "
             "removed, or the target raised."
         )
-    place = last_true(fails, 0, len(candidates)) + 1 if fails(0) else 0
-    threshold = float(candidates[place])
-    return threshold, rates.interval(threshold, confidence).transformed(plan.fpir)
+    position = find_last_true(fails, 0, len(candidates)) + 1 if fails(0) else 0
+    threshold = float(candidates[position])
+    return threshold, tail.compute_interval(threshold, confidence).transform(plan.compute_fpir)
 
 
-def _between(scores: Float64s, similarities: bool) -> Float64s:
-    """Thresholds to try besides the scores seen: closer and closer to 1 for similarities, else evenly
+def _build_candidates(scores: Float64s, similarities: bool) -> Float64s:
+    """Thresholds to try besides the observed scores: closer and closer to 1 for similarities, else evenly
     over the tail and three times its length beyond."""
     low, high = float(scores[-1]), float(scores[0])
     if similarities:

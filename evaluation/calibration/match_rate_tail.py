@@ -13,31 +13,32 @@ Yan & Zhang 2018). At a threshold where more is counted than that, what is count
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
-from common.array_types import Float64s, Int64s
-from common.progress import Track, silent
-from decision.scorers import CosineScorer
-from evaluation.calibration.bootstrap_bounds import Interval, PairShares, class_matrix
-from evaluation.calibration.impostor_tail import Tail, collect, sampled_rows
-from evaluation.calibration.pair_thresholds import supported_at
+from common.array_types import Float32s, Float64s, Int64s
+from common.progress import Track
+from evaluation.calibration.bootstrap_bounds import Interval, PairFractions, build_class_matrix
+from evaluation.calibration.fit_probability import LabelledScores
+from evaluation.calibration.impostor_scores import ImpostorTail
+from evaluation.calibration.pair_thresholds import GenuineScores, find_support
 from evaluation.pairs.pairs import Pairs
 
 MATCHED = 250  # pairs of classes, matched by every query, that a tail is carried from
 STEEPEST = 350.0  # the furthest it is carried, as a ratio of match rates
 LEAST = 1.5  # it starts at least this much above the target
 MOST = 0.05  # and at no higher rate, above which there is no tail
-DOUBT = 0.01  # chance to take an exponential tail for a heavier one, per rate looked at
+DOUBT = 0.01  # chance to take an exponential tail for a heavier one, per rate tested
 STRAIGHT = 0.95
 
 
 @dataclass(frozen=True, eq=False)
 class UnknownQueries:
-    """Best scores of unknown queries within each other class, above a floor, highest first.
+    """Trials of an unknown query with one class: its score with the class, above a floor, highest first.
 
     Attributes:
         tail: the pairs they were taken from.
@@ -45,7 +46,7 @@ class UnknownQueries:
         scores: float64 [m].
     """
 
-    tail: Tail
+    tail: ImpostorTail
     query: Int64s
     gallery: Int64s
     scores: Float64s
@@ -55,110 +56,109 @@ class UnknownQueries:
         """Every item is an unknown query to every other class once."""
         return len(self.tail.pairs.a) * (len(self.tail.pairs.classes) - 1)
 
-    def match_rate(self, threshold: float) -> float:
-        """Share of trials matched, counted."""
+    def compute_match_rate(self, threshold: float) -> float:
+        """Fraction of trials matched, counted."""
         matched = np.searchsorted(-self.scores, -float(np.float32(threshold)), side="right")
         return float(matched / self.trials)
 
-    def at(self, rate: float) -> float:
-        """The score that about this share of trials reaches."""
+    def find_score(self, rate: float) -> float:
+        """The score that about this fraction of trials reaches."""
         return float(self.scores[min(int(rate * self.trials), len(self.scores) - 1)])
 
 
-def unknown_queries(tail: Tail) -> UnknownQueries:
-    """Reduce pairs of items to each query's best score within each class."""
-    codes_a, codes_b = tail.codes
-    query = np.concatenate([tail.a, tail.b])
-    gallery = np.concatenate([codes_b, codes_a])
-    scores = np.concatenate([tail.scores, tail.scores])
-    order = np.argsort(-scores, kind="stable")
-    trial = query[order] * len(tail.pairs.classes) + gallery[order]
-    best = order[np.sort(np.unique(trial, return_index=True)[1])]
-    return UnknownQueries(
-        tail, tail.pairs.a.codes[query[best]], gallery[best], scores[best].astype(np.float64)
-    )
+@dataclass(frozen=True)
+class SearchRule:
+    """A 1:N rule: how the items of a class make one score of a query with the class.
+
+    Attributes:
+        description, scores_name: in words, for the record: the rule, and the scores it makes.
+        is_of_pairs: whether its threshold is also one of pairs, so that FAR, FRR and OPIS have a meaning.
+        compute_start_rate: from a match rate and the number of classes to the rate at which a tail that
+            is carried there starts.
+        collect: trials down to a score that at least a given rate of them reach, or as far as they go.
+        collect_above: every trial with a score of at least a floor.
+        compute_best: float32 [n] each: a query's score with its own class and its best with any other,
+            -inf if none.
+        sample_labelled: labelled scores that a probability is fitted on, with a seed.
+    """
+
+    description: str
+    scores_name: str
+    is_of_pairs: bool
+    compute_start_rate: Callable[[float, int], float]
+    collect: Callable[[Pairs, float, int, Track], UnknownQueries]
+    collect_above: Callable[[Pairs, float, Track], UnknownQueries]
+    compute_best: Callable[[Pairs, Track], tuple[Float32s, Float32s]]
+    sample_labelled: Callable[[Pairs, GenuineScores, int], LabelledScores]
 
 
-def collect_unknown(pairs: Pairs, rate: float, *, seed: int = 0, track: Track = silent) -> UnknownQueries:
-    """The tail down to a score where at least ``rate`` of all trials are matched."""
-    rows, scores = sampled_rows(pairs, seed)
-    present = np.flatnonzero(pairs.a.sizes)
-    best = np.maximum.reduceat(scores, pairs.a.starts[present], axis=1).ravel()
-    best = -np.sort(-best)
-    wanted, trials = 1.5 * rate, len(rows) * (len(present) - 1)
-    while True:
-        place = min(int(wanted * trials), trials - 1)
-        found = unknown_queries(collect(pairs, float(best[place]), track))
-        if len(found.scores) >= rate * found.trials or place == trials - 1:
-            return found
-        wanted *= 2
-
-
-class MatchTail:
+class MatchRateTail:
     """The match rate as a function of the threshold, from score ``start`` on, with its interval."""
 
     def __init__(self, unknown: UnknownQueries, start: float, weights: Float64s) -> None:
-        self.stretch = Stretch.of(unknown.tail.pairs)
+        self.coordinate = TailCoordinate.fit(unknown.tail.pairs)
         self.start = start
         self.unknown = unknown
         self.weights = weights
-        count = self._matched(start)
-        excess = self.stretch(unknown.scores[:count]) - self.stretch(np.array([start]))
-        self.matrices = [self._matrix(count, None), self._matrix(count, excess)]
-        self.shares = self._shares(self.matrices, weights)
-        self.has_tail = bool(self.shares.values[1] > 0)
+        count = self._count_matched(start)
+        excess = self.coordinate(unknown.scores[:count]) - self.coordinate(np.array([start]))
+        self.matrices = [self._build_matrix(count, None), self._build_matrix(count, excess)]
+        self.fractions = self._build_fractions(self.matrices, weights)
+        self.has_tail = bool(self.fractions.values[1] > 0)
 
-    def interval(self, threshold: float, confidence: float) -> Interval:
+    def compute_interval(self, threshold: float, confidence: float) -> Interval:
         """Match rate at a threshold at or above ``start``: carried there, or counted where more is matched
         than the tail can explain."""
-        beyond = self._beyond(threshold)
-        share, excess = self.shares.values
+        beyond = self._measure_beyond(threshold)
+        rate, excess = self.fractions.values
         if beyond <= 0 or not self.has_tail:
-            return self.shares.interval(lambda f: f[0], np.array([1.0, 0.0]), confidence)
-        if self.too_light(threshold):
-            counted = self._shares([self._matrix(self._matched(threshold), None)], self.weights)
-            return counted.interval(lambda f: f[0], np.ones(1), confidence)
-        carried = float(share * np.exp(-beyond * share / excess))
-        gradient = carried * np.array([1 / share - beyond / excess, beyond * share / excess**2])
-        return self.shares.interval(lambda f: _carried(f, beyond), gradient, confidence)
+            return self.fractions.compute_interval(lambda f: f[0], np.array([1.0, 0.0]), confidence)
+        if self.is_too_light(threshold):
+            matrix = self._build_matrix(self._count_matched(threshold), None)
+            counted = self._build_fractions([matrix], self.weights)
+            return counted.compute_interval(lambda f: f[0], np.ones(1), confidence)
+        carried = float(rate * np.exp(-beyond * rate / excess))
+        gradient = carried * np.array([1 / rate - beyond / excess, beyond * rate / excess**2])
+        return self.fractions.compute_interval(lambda f: _carry(f, beyond), gradient, confidence)
 
-    def too_light(self, score: float) -> bool:
+    def is_too_light(self, score: float) -> bool:
         """Whether the rate counted at a higher score exceeds the carried one by more than chance."""
-        beyond = self._beyond(score)
-        share, excess = self.shares.values
-        matched = self._matched(score)
+        beyond = self._measure_beyond(score)
+        rate, excess = self.fractions.values
+        matched = self._count_matched(score)
         if beyond <= 0 or not self.has_tail or not matched:
             return False
         counted = matched / self.unknown.trials
         # the logarithm of counted over carried, and its derivative, as one matrix over pairs of classes
-        difference = np.log(counted / share) + beyond * share / excess
+        difference = np.log(counted / rate) + beyond * rate / excess
         change = (
-            self._matrix(matched, None) / counted
-            - self.matrices[0] * (1 / share - beyond / excess)
-            - self.matrices[1] * (beyond * share / excess**2)
+            self._build_matrix(matched, None) / counted
+            - self.matrices[0] * (1 / rate - beyond / excess)
+            - self.matrices[1] * (beyond * rate / excess**2)
         )
-        error = np.sqrt(sum(self._shares([change], np.ones((1, self.shares.n))).variance(np.ones(1))))
+        fractions = self._build_fractions([change], np.ones((1, self.fractions.n)))
+        error = np.sqrt(sum(fractions.compute_variance(np.ones(1))))
         return bool(difference > stats.norm.ppf(1 - DOUBT) * error)
 
-    def _beyond(self, score: float) -> float:
-        return float(np.diff(self.stretch(np.array([self.start, score])))[0])
+    def _measure_beyond(self, score: float) -> float:
+        return float(np.diff(self.coordinate(np.array([self.start, score])))[0])
 
-    def _matched(self, score: float) -> int:
+    def _count_matched(self, score: float) -> int:
         return int(np.searchsorted(-self.unknown.scores, -score, side="right"))
 
-    def _matrix(self, count: int, amounts: Float64s | None) -> Any:
+    def _build_matrix(self, count: int, amounts: Float64s | None) -> Any:
         unknown = self.unknown
-        return class_matrix(
+        return build_class_matrix(
             unknown.query[:count], unknown.gallery[:count], amounts, len(unknown.tail.pairs.classes)
         )
 
-    def _shares(self, matrices: list[Any], weights: Float64s) -> PairShares:
+    def _build_fractions(self, matrices: list[Any], weights: Float64s) -> PairFractions:
         sizes = self.unknown.tail.pairs.a.sizes.astype(np.float64)
-        return PairShares(matrices, sizes, np.ones(len(sizes)), weights)
+        return PairFractions(matrices, sizes, np.ones(len(sizes)), weights)
 
 
 @dataclass(frozen=True)
-class Stretch:
+class TailCoordinate:
     """The coordinate in which tails are exponential, of scores ``low + (high - low) * similarity``.
 
     Scores corrected by densities may lie beyond the score of similarity 1: from ``STRAIGHT`` on the
@@ -170,9 +170,9 @@ class Stretch:
     straight: float
 
     @classmethod
-    def of(cls, pairs: Pairs) -> Stretch:
+    def fit(cls, pairs: Pairs) -> TailCoordinate:
         """The scale of a scorer at the mean density of the items."""
-        if isinstance(pairs.scorer, CosineScorer) or pairs.a.densities is None:
+        if pairs.scorer.is_similarity or pairs.a.densities is None:
             return cls(0.0, 1.0, 1 - 1e-9)
         middle = np.full(2, pairs.a.densities.mean())
         low, high = pairs.scorer(np.array([0.0, 1.0]), middle, middle).astype(np.float64)
@@ -186,23 +186,23 @@ class Stretch:
         return np.asarray(-np.log1p(-(inside**2)) + slope * (similar - inside))
 
 
-def _carried(shares: Float64s, beyond: float) -> Float64s:
-    share, excess = shares
-    usable = (share > 0) & (excess > 0)
-    safe_share, safe_excess = np.where(usable, share, 1.0), np.where(usable, excess, 1.0)
-    values: Float64s = np.where(usable, safe_share * np.exp(-beyond * safe_share / safe_excess), 0.0)
+def _carry(fractions: Float64s, beyond: float) -> Float64s:
+    rate, excess = fractions
+    usable = (rate > 0) & (excess > 0)
+    safe_rate, safe_excess = np.where(usable, rate, 1.0), np.where(usable, excess, 1.0)
+    values: Float64s = np.where(usable, safe_rate * np.exp(-beyond * safe_rate / safe_excess), 0.0)
     return values
 
 
-def tail_rate(rate: float, n_classes: int) -> float:
+def compute_start_rate(rate: float, n_classes: int) -> float:
     """The match rate at which a tail that is to be carried to ``rate`` starts, if it is exponential."""
     level = min(2 * MATCHED / (n_classes * (n_classes - 1)), STEEPEST * rate, MOST)
     return min(1.0, max(LEAST * rate, level))
 
 
-def match_tail(
+def fit_match_rate_tail(
     unknown: UnknownQueries, rate: float, weights: Float64s, below: float = np.inf
-) -> MatchTail | None:
+) -> MatchRateTail | None:
     """The tail from the lowest start that an exponential can be carried from to ``rate``.
 
     Args:
@@ -212,22 +212,21 @@ def match_tail(
         None where no start has the support of enough pairs and classes.
     """
     first, second = unknown.tail.codes
-    supported = supported_at(first, second)
+    supported = find_support(first, second)
     if supported is None:
         return None
-    limit = min(below, float(unknown.tail.scores[supported]))
-    rates = [tail_rate(rate, len(unknown.tail.pairs.classes))]
+    highest = float(unknown.tail.scores[supported])
+    limit = min(below, highest)
+    rates = [compute_start_rate(rate, len(unknown.tail.pairs.classes))]
     while rates[-1] > 2 * LEAST * rate:
         rates.append(rates[-1] / 2)
     rates.append(LEAST * rate)
-    scores = [unknown.at(each) for each in rates]
+    scores = [unknown.find_score(each) for each in rates]
     starts = [score for score in scores if score <= limit]
     if not starts:
-        return (
-            None if scores[0] > float(unknown.tail.scores[supported]) else MatchTail(unknown, limit, weights)
-        )
+        return None if scores[0] > highest else MatchRateTail(unknown, limit, weights)
     for start in starts:
-        tail = MatchTail(unknown, start, weights)
-        if not any(tail.too_light(score) for score in scores):
+        tail = MatchRateTail(unknown, start, weights)
+        if not any(tail.is_too_light(score) for score in scores):
             break
     return tail

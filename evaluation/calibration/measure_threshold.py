@@ -10,12 +10,13 @@ import numpy as np
 from api_schemas.operating_point import Aggregate, ClassRates, Evidence
 from common.array_types import Float32s, Float64s
 from common.progress import Track, silent
-from evaluation.calibration.bootstrap_bounds import class_share, pair_share
-from evaluation.calibration.class_mean_scores import best_means, collect_trials, trials_above
-from evaluation.calibration.fpir_thresholds import known_queries_missed, plan_gallery
-from evaluation.calibration.impostor_tail import accepted_pairs, collect
-from evaluation.calibration.match_rate_tail import collect_unknown, match_tail, tail_rate, unknown_queries
-from evaluation.calibration.pair_thresholds import Genuine, genuine_pairs
+from decision.scorers import accepts
+from evaluation.calibration.bootstrap_bounds import Interval, bound_class_fraction, bound_pair_fraction
+from evaluation.calibration.fpir_thresholds import SEARCH_RULES, plan_gallery
+from evaluation.calibration.impostor_scores import count_accepted_pairs
+from evaluation.calibration.match_rate_tail import fit_match_rate_tail
+from evaluation.calibration.pair_thresholds import GenuineScores, score_genuine_pairs
+from evaluation.kernels.scalar_kernels import utility
 from evaluation.pairs.pairs import Pairs
 
 METHOD = (
@@ -25,14 +26,14 @@ METHOD = (
 
 
 @dataclass(frozen=True)
-class Measured:
+class ThresholdMeasurement:
     """Evidence, and the rates of each class."""
 
     evidence: Evidence
     per_class: list[ClassRates]
 
 
-def measure(
+def measure_threshold(
     pairs: Pairs,
     threshold: float,
     confidence: float,
@@ -40,11 +41,11 @@ def measure(
     *,
     identification: bool,
     classes_disjoint: bool,
-    genuine: Genuine | None = None,
+    genuine: GenuineScores | None = None,
     aggregate: Aggregate = "nearest",
     seed: int = 0,
     track: Track = silent,
-) -> Measured:
+) -> ThresholdMeasurement:
     """Measure a threshold on a set against itself.
 
     Args:
@@ -53,43 +54,42 @@ def measure(
         aggregate: how several items of a class make one score. Rates over pairs, and those of each class,
             are given for the nearest alone: nothing thresholds a pair where means decide.
     """
-    if aggregate != "nearest":
-        return _measured_means(
-            pairs, threshold, confidence, weights, identification, classes_disjoint, seed, track
-        )
-    genuine = genuine_pairs(pairs) if genuine is None else genuine
-    matrix = accepted_pairs(pairs, threshold, track)
-    rejected = genuine.rejected(threshold)
-    sizes = pairs.a.sizes.astype(np.float64)
-    totals = genuine.per_class.astype(np.float64)
-    far = pair_share(matrix, sizes, weights, confidence) if pairs.n_impostor else None
-    frr = class_share(rejected, totals, weights, confidence) if totals.sum() else None
-    fpir, fnir = _identification(best_scores(pairs), threshold)
-    fpir_upper, how = None, ""
+    rule = SEARCH_RULES[aggregate]
+    far, frr, method = None, None, METHOD
+    per_class: list[ClassRates] = []
+    if rule.is_of_pairs:
+        far, frr, per_class = _measure_pairs(pairs, threshold, confidence, weights, genuine, track)
+    else:
+        method = f"means over {len(pairs.a) / len(pairs.classes):.3g} items a class on average; {METHOD}"
+    fpir, fnir = _measure_identification(rule.compute_best(pairs, track), threshold)
+    fpir_upper = None
     if identification and fpir is not None:
-        fpir_upper = fpir_bound(pairs, threshold, confidence, weights, seed=seed, track=track)
-        how = f"; {_left_out(pairs)} of best scores"
-    return Measured(
-        Evidence(
-            n_items=len(pairs.a),
-            n_classes=len(pairs.classes),
-            n_genuine_pairs=pairs.n_genuine,
-            n_impostor_pairs=pairs.n_impostor,
-            far=None if far is None else far.estimate,
-            far_upper=far.bound if far is not None and far.estimate > 0 else None,
-            frr=None if frr is None else frr.estimate,
-            frr_upper=frr.bound if frr is not None and frr.estimate > 0 else None,
-            fpir=fpir,
-            fpir_upper=fpir_upper,
-            fnir=fnir,
-            method=METHOD + how,
-            classes_disjoint=classes_disjoint,
-        ),
-        _class_rates(pairs, matrix, rejected, totals),
+        fpir_upper = bound_fpir(
+            pairs, threshold, confidence, weights, aggregate=aggregate, seed=seed, track=track
+        )
+        method += (
+            f"; fpir: each class unknown to the {len(pairs.classes) - 1} others, bound along the tail of "
+            f"{rule.scores_name}"
+        )
+    evidence = Evidence(
+        n_items=len(pairs.a),
+        n_classes=len(pairs.classes),
+        n_genuine_pairs=pairs.n_genuine,
+        n_impostor_pairs=pairs.n_impostor,
+        far=None if far is None else far.estimate,
+        far_upper=far.bound if far is not None and far.estimate > 0 else None,
+        frr=None if frr is None else frr.estimate,
+        frr_upper=frr.bound if frr is not None and frr.estimate > 0 else None,
+        fpir=fpir,
+        fpir_upper=fpir_upper,
+        fnir=fnir,
+        method=method,
+        classes_disjoint=classes_disjoint,
     )
+    return ThresholdMeasurement(evidence, per_class)
 
 
-def fpir_bound(
+def bound_fpir(
     pairs: Pairs,
     threshold: float,
     confidence: float,
@@ -101,88 +101,51 @@ def fpir_bound(
 ) -> float | None:
     """One-sided upper bound of the FPIR at a gallery of all other classes; null where too few pairs of
     items are alike to support one."""
+    rule = SEARCH_RULES[aggregate]
     n, n_classes = len(pairs.a), len(pairs.classes)
-    nearest = aggregate == "nearest"
-    matched = (
-        unknown_queries(collect(pairs, threshold, track))
-        if nearest
-        else trials_above(pairs, threshold, track)
-    )
-    rate = max(matched.match_rate(threshold), 2 / (n * (n_classes - 1)))
-    if nearest:
-        unknown = collect_unknown(pairs, tail_rate(rate, n_classes), seed=seed, track=track)
-    else:
-        unknown = collect_trials(pairs, rate, seed=seed, track=track)
-    tail = match_tail(unknown, rate, weights, below=threshold)
+    matched = rule.collect_above(pairs, threshold, track)
+    rate = max(matched.compute_match_rate(threshold), 2 / (n * (n_classes - 1)))
+    unknown = rule.collect(pairs, rule.compute_start_rate(rate, n_classes), seed, track)
+    tail = fit_match_rate_tail(unknown, rate, weights, below=threshold)
     if tail is None:
         return None
-    bound = plan_gallery(n, n_classes, None).fpir(tail.interval(threshold, confidence).bound)
+    bound = plan_gallery(n, n_classes, None).compute_fpir(tail.compute_interval(threshold, confidence).bound)
     return bound if bound > 0 else None
 
 
-def _measured_means(
+def _measure_pairs(
     pairs: Pairs,
     threshold: float,
     confidence: float,
     weights: Float64s,
-    identification: bool,
-    classes_disjoint: bool,
-    seed: int,
+    genuine: GenuineScores | None,
     track: Track,
-) -> Measured:
-    fpir, fnir = _identification(best_means(pairs, track), threshold)
-    upper, how = None, ""
-    if identification and fpir is not None:
-        upper = fpir_bound(
-            pairs, threshold, confidence, weights, aggregate="mean_of_class", seed=seed, track=track
-        )
-        how = f"; {_left_out(pairs)} of means"
-    evidence = Evidence(
-        n_items=len(pairs.a),
-        n_classes=len(pairs.classes),
-        n_genuine_pairs=pairs.n_genuine,
-        n_impostor_pairs=pairs.n_impostor,
-        far=None,
-        far_upper=None,
-        frr=None,
-        frr_upper=None,
-        fpir=fpir,
-        fpir_upper=upper,
-        fnir=fnir,
-        method=f"means over {len(pairs.a) / len(pairs.classes):.3g} items a class on average; {METHOD}{how}",
-        classes_disjoint=classes_disjoint,
-    )
-    return Measured(evidence, [])
+) -> tuple[Interval | None, Interval | None, list[ClassRates]]:
+    """FAR, FRR, and the rates of each class."""
+    genuine = score_genuine_pairs(pairs) if genuine is None else genuine
+    accepted = count_accepted_pairs(pairs, threshold, track)
+    rejected = genuine.count_rejected(threshold)
+    sizes = pairs.a.sizes.astype(np.float64)
+    totals = genuine.per_class.astype(np.float64)
+    far = bound_pair_fraction(accepted, sizes, weights, confidence) if pairs.n_impostor else None
+    frr = bound_class_fraction(rejected, totals, weights, confidence) if totals.sum() else None
+    return far, frr, _build_class_rates(pairs, accepted, rejected, totals)
 
 
-def _left_out(pairs: Pairs) -> str:
-    return f"fpir: each class unknown to the {len(pairs.classes) - 1} others, bound along the tail"
-
-
-def _identification(best: tuple[Float32s, Float32s], threshold: float) -> tuple[float | None, float | None]:
-    best_same, best_other = best
-    fpir = float(np.mean(best_other >= np.float32(threshold))) if np.isfinite(best_other).any() else None
-    known = np.isfinite(best_same)
+def _measure_identification(
+    best: tuple[Float32s, Float32s], threshold: float
+) -> tuple[float | None, float | None]:
+    """FPIR and FNIR; a known query whose class ties with another is missed."""
+    same, other = best
+    fpir = float(np.mean(accepts(other, threshold))) if np.isfinite(other).any() else None
+    known = np.isfinite(same)
     if not known.any():
         return fpir, None
-    return fpir, float(known_queries_missed(best_same[known], best_other[known], threshold).mean())
+    missed = ~accepts(same[known], threshold) | (same[known] <= other[known])
+    return fpir, float(missed.mean())
 
 
-def best_scores(pairs: Pairs) -> tuple[Float32s, Float32s]:
-    """Float32 [n] each: best score with another item of the own class, and of any other; -inf if none."""
-    n = len(pairs.a)
-    same, other = np.full(n, -np.inf, dtype=np.float32), np.full(n, -np.inf, dtype=np.float32)
-    for part in pairs.genuine_parts():
-        np.maximum.at(same, part.a, part.scores)
-        np.maximum.at(same, part.b, part.scores)
-    for block in pairs.blocks():
-        scores = np.where(pairs.impostors(block), block.scores, np.float32(-np.inf))
-        np.maximum(other[block.rows], scores.max(axis=1), out=other[block.rows])
-        np.maximum(other[block.columns], scores.max(axis=0), out=other[block.columns])
-    return same, other
-
-
-def _class_rates(pairs: Pairs, matrix: Any, rejected: Float64s, totals: Float64s) -> list[ClassRates]:
+def _build_class_rates(pairs: Pairs, matrix: Any, rejected: Float64s, totals: Float64s) -> list[ClassRates]:
     accepted = np.asarray(matrix.sum(axis=1)).ravel()
     rates = []
     for code, label in enumerate(pairs.classes):
@@ -195,13 +158,7 @@ def _class_rates(pairs: Pairs, matrix: Any, rejected: Float64s, totals: Float64s
                 n_items=int(pairs.a.sizes[code]),
                 far=far,
                 frr=frr,
-                utility=None if far is None or frr is None else utility(far, frr),
+                utility=None if far is None or frr is None else float(utility(1 - far, 1 - frr, 1.0)),
             )
         )
     return rates
-
-
-def utility(far: float, frr: float) -> float:
-    """Harmonic mean of specificity and sensitivity (arXiv 2307.04047, section 3, c = 1)."""
-    total = (1 - far) + (1 - frr)
-    return 2 * (1 - far) * (1 - frr) / total if total > 0 else 0.0

@@ -1,1 +1,1 @@
-"""Compiled inner loops over blocks of pairs."""
+"""Compiled loops over blocks of scores and over kept pairs."""

@@ -1,4 +1,7 @@
-"""Compiled loops over the impostor pairs of a block: counts, histograms, top pairs, sums."""
+"""Compiled loops over the impostor pairs of a block: counts, histograms, top pairs, sums.
+
+Each takes ``rows``, int64: the rows of the block that this call walks; several calls walk a block together.
+"""
 
 from __future__ import annotations
 
@@ -9,61 +12,61 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.array_types import Bools, Float32s, Int64s
-from evaluation.kernels.block_view import Place, left_out, levels_reached, run_of
-from evaluation.kernels.numba_support import bin_of, compiled
+from evaluation.kernels.block_view import BlockView, find_run, is_excluded
+from evaluation.kernels.scalar_kernels import compiled, count_reached, find_bin
 
 
 @compiled
-def count_pairs_at(place: Place, share: Int64s, ascending: Float32s, counts: Int64s) -> None:
+def count_at_levels(view: BlockView, rows: Int64s, ascending: Float32s, counts: Int64s) -> None:
     """Add each impostor pair of a block to both of its classes, at the number of thresholds it reaches.
 
     ``counts`` int64 [classes, k + 1]; column m is for pairs that reach exactly m of the k thresholds.
     """
     lowest = ascending[0] if len(ascending) else np.float32(np.inf)
-    for r in share:
-        code = place.codes_a[place.row0 + r]
+    for r in rows:
+        code = view.codes_a[view.row0 + r]
         for part in range(2):
-            first, stop = run_of(place, r, part)
+            first, stop = find_run(view, r, part)
             for column in range(first, stop):
-                s = place.scores[r, column]
-                if s >= lowest and not left_out(place, r, column):
-                    level = levels_reached(s, ascending)
+                s = view.scores[r, column]
+                if s >= lowest and not is_excluded(view, r, column):
+                    level = count_reached(s, ascending)
                     counts[code, level] += 1
-                    counts[place.codes_b[place.column0 + column], level] += 1
+                    counts[view.codes_b[view.column0 + column], level] += 1
 
 
 @compiled
 def scan_rows(
-    place: Place,
-    share: Int64s,
+    view: BlockView,
+    rows: Int64s,
     scale: np.float32,
     base: np.float32,
     histogram: NDArray[np.uint32],
-    bar: np.float32,
+    floor: np.float32,
     top_a: NDArray[Any],
     top_b: NDArray[Any],
     top_scores: Float32s,
 ) -> int:
-    """Histogram of a block's impostor scores, and the pairs that reach ``bar`` with their positions.
+    """Histogram of a block's impostor scores, and the pairs that reach ``floor`` with their positions.
 
-    The outputs ``top_*`` must have room for every pair of the share; returns how many are filled.
+    The outputs ``top_*`` must have room for every pair of the rows; returns how many are filled.
     """
     last = np.float32(len(histogram) - 1)
-    bins = np.empty(place.scores.shape[1], dtype=np.uint32)
+    bins = np.empty(view.scores.shape[1], dtype=np.uint32)
     filled = np.uint64(0)
-    for r in share:
-        i = place.row0 + r
+    for r in rows:
+        i = view.row0 + r
         for part in range(2):
-            first, stop = run_of(place, r, part)
-            line = place.scores[r, first:stop]  # counted from 0: an index that may be negative is slow
-            column0 = place.column0 + first
+            first, stop = find_run(view, r, part)
+            line = view.scores[r, first:stop]  # counted from 0: an index that may be negative is slow
+            column0 = view.column0 + first
             for k in range(len(line)):
-                bins[k] = bin_of(line[k], scale, base, last)
-            if len(place.groups_a):
+                bins[k] = find_bin(line[k], scale, base, last)
+            if len(view.groups_a):
                 for k in range(len(line)):
-                    if not left_out(place, r, first + k):
+                    if not is_excluded(view, r, first + k):
                         histogram[bins[k]] += np.uint32(1)
-                        if line[k] >= bar:
+                        if line[k] >= floor:
                             top_a[filled] = i
                             top_b[filled] = column0 + k
                             top_scores[filled] = line[k]
@@ -71,45 +74,35 @@ def scan_rows(
             else:
                 for k in range(len(line)):
                     histogram[bins[k]] += np.uint32(1)
-                for k in range(len(line)):  # without a branch: one pair in ten is kept, unpredictably
+                for k in range(len(line)):  # branch-free: one pair in ten is kept, unpredictably
                     top_a[filled] = i
                     top_b[filled] = column0 + k
                     top_scores[filled] = line[k]
-                    filled += np.uint64(line[k] >= bar)
+                    filled += np.uint64(line[k] >= floor)
     return int(filled)
 
 
 @compiled
 def collect_bins(
-    place: Place,
-    share: Int64s,
-    scale: np.float32,
-    base: np.float32,
-    wanted: Bools,
-    found: Float32s,
+    view: BlockView, rows: Int64s, scale: np.float32, base: np.float32, wanted: Bools, collected: Float32s
 ) -> int:
-    """The impostor scores of a block that lie in wanted bins; returns how many of ``found`` are filled."""
+    """Write a block's impostor scores that lie in wanted bins to ``collected``; returns how many they are."""
     last = np.float32(len(wanted) - 1)
     filled = 0
-    for r in share:
+    for r in rows:
         for part in range(2):
-            first, stop = run_of(place, r, part)
+            first, stop = find_run(view, r, part)
             for column in range(first, stop):
-                s = place.scores[r, column]
-                if wanted[bin_of(s, scale, base, last)] and not left_out(place, r, column):
-                    found[filled] = s
+                s = view.scores[r, column]
+                if wanted[find_bin(s, scale, base, last)] and not is_excluded(view, r, column):
+                    collected[filled] = s
                     filled += 1
     return filled
 
 
 @compiled
-def beaten_genuine(
-    place: Place,
-    share: Int64s,
-    scale: np.float32,
-    base: np.float32,
-    mixed: Bools,
-    genuine: Float32s,
+def count_beaten_genuine(
+    view: BlockView, rows: Int64s, scale: np.float32, base: np.float32, mixed: Bools, genuine: Float32s
 ) -> int:
     """Sum over impostor pairs in mixed bins of 2 x genuine scores above + genuine scores equal.
 
@@ -117,39 +110,39 @@ def beaten_genuine(
     """
     last = np.float32(len(mixed) - 1)
     total = 0
-    for r in share:
+    for r in rows:
         for part in range(2):
-            first, stop = run_of(place, r, part)
+            first, stop = find_run(view, r, part)
             for column in range(first, stop):
-                s = place.scores[r, column]
-                if mixed[bin_of(s, scale, base, last)] and not left_out(place, r, column):
+                s = view.scores[r, column]
+                if mixed[find_bin(s, scale, base, last)] and not is_excluded(view, r, column):
                     total += 2 * len(genuine) - np.searchsorted(genuine, s, side="left")
                     total -= np.searchsorted(genuine, s, side="right")
     return total
 
 
 @compiled
-def sum_of_kernels(place: Place, share: Int64s) -> float:
+def sum_gaussian_kernels(view: BlockView, rows: Int64s) -> float:
     """Sum over a block's impostor pairs of exp(4 s - 4), that is exp(-2 |x - y|^2).
 
     exp(4 s) = exp(s / 2)^8; the series of degree 12 is exact to 1e-13 for |s| <= 1 and, unlike
     exp itself, runs in vector registers.
     """
     total = 0.0
-    for r in share:
+    for r in rows:
         for part in range(2):
-            first, stop = run_of(place, r, part)
-            if len(place.groups_a):
+            first, stop = find_run(view, r, part)
+            if len(view.groups_a):
                 for column in range(first, stop):
-                    if not left_out(place, r, column):
-                        total += np.exp(4.0 * place.scores[r, column] - 4.0)
+                    if not is_excluded(view, r, column):
+                        total += np.exp(4.0 * view.scores[r, column] - 4.0)
             else:
-                total += _sum_of_exponentials(place.scores[r, first:stop])
+                total += _sum_exponentials(view.scores[r, first:stop])
     return total
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True)
-def _sum_of_exponentials(similarities: Float32s) -> float:
+def _sum_exponentials(similarities: Float32s) -> float:
     total = 0.0
     for k in range(len(similarities)):
         x = 0.5 * np.float64(similarities[k])

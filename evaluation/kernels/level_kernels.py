@@ -1,4 +1,7 @@
-"""Compiled loops over kept pairs, by the thresholds they reach: class counts and random halvings."""
+"""Compiled loops over kept pairs, by the thresholds they reach: class counts and random halvings.
+
+The *level* of a pair is how many of the ascending thresholds its score reaches.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.array_types import Float32s, Float64s, Int64s
-from evaluation.kernels.numba_support import bin_of, compiled
+from evaluation.kernels.scalar_kernels import compiled, find_bin, utility
 
 
-class Steps(NamedTuple):
-    """Thresholds, and a first guess at how many of them a score reaches.
+class LevelSteps(NamedTuple):
+    """Thresholds, and a first guess of a score's level from its bin.
 
     Attributes:
         ascending: float32 [k].
@@ -27,46 +30,46 @@ class Steps(NamedTuple):
 
 
 @compiled
-def level_of(score: np.float32, steps: Steps) -> int:
+def find_level(score: np.float32, steps: LevelSteps) -> int:
     """How many of the thresholds the score reaches."""
     last = np.float32(len(steps.first) - 1)
-    level = steps.first[bin_of(score, steps.scale, steps.base, last)]
+    level = steps.first[find_bin(score, steps.scale, steps.base, last)]
     while level < len(steps.ascending) and steps.ascending[level] <= score:
         level += 1
     return int(level)
 
 
 @compiled
-def count_levels(scores: Float32s, steps: Steps, sizes: Int64s) -> None:
-    """Add each score to ``sizes`` int64 [k + 1], at the number of thresholds it reaches."""
+def count_levels(scores: Float32s, steps: LevelSteps, sizes: Int64s) -> None:
+    """Add each score to ``sizes`` int64 [k + 1], at its level."""
     for s in scores:
-        sizes[level_of(s, steps)] += 1
+        sizes[find_level(s, steps)] += 1
 
 
 @compiled
-def place_pairs(
+def sort_pairs_by_level(
     a: NDArray[Any],
     b: NDArray[Any],
     scores: Float32s,
-    steps: Steps,
+    steps: LevelSteps,
     codes_a: Int64s,
     codes_b: Int64s,
     cursor: Int64s,
-    placed_a: NDArray[Any],
-    placed_b: NDArray[Any],
+    sorted_a: NDArray[Any],
+    sorted_b: NDArray[Any],
     counts: Int64s,
 ) -> None:
-    """Sort pairs by level into ``placed_*`` and count them for both of their classes.
+    """Write pairs by level into ``sorted_*`` and count them for both of their classes.
 
     ``cursor[level]`` is where the next pair of a level goes; level 0 is dropped.
     """
     for p in range(len(scores)):
-        level = level_of(scores[p], steps)
+        level = find_level(scores[p], steps)
         if level > 0:
-            place = cursor[level]
+            position = cursor[level]
             cursor[level] += 1
-            placed_a[place] = a[p]
-            placed_b[place] = b[p]
+            sorted_a[position] = a[p]
+            sorted_b[position] = b[p]
             counts[codes_a[a[p]], level] += 1
             counts[codes_b[b[p]], level] += 1
 
@@ -90,7 +93,7 @@ def draw_halves(starts: Int64s, seed: int, lanes: int, half: NDArray[np.uint8]) 
 
 
 @compiled
-def halved_variances(
+def add_halved_variances(
     impostor_a: NDArray[Any],
     impostor_b: NDArray[Any],
     impostor_starts: Int64s,
@@ -154,11 +157,8 @@ def halved_variances(
                 u[t, lane] = 0.0
                 if not valid[t, lane % L]:
                     continue
-                sensitivity = genuine[i, lane] / genuine_totals[i, lane]
                 specificity = 1.0 - impostors[i, lane] / impostor_totals[i, lane]
-                below = c * c * specificity + sensitivity
-                if below > 0.0:
-                    u[t, lane] = (1.0 + c * c) * specificity * sensitivity / below
+                u[t, lane] = utility(specificity, genuine[i, lane] / genuine_totals[i, lane], c)
                 sums[lane] += u[t, lane]
                 if lane < L:
                     members[lane] += 1.0

@@ -12,38 +12,38 @@ from embeddings.embedding_set import EmbeddingSet
 BLOCK = 2048
 
 
-def spread_of(items: EmbeddingSet) -> list[ClassSpread]:
-    """Spread of each class within and to the others; null where one item has no spread."""
-    means, sizes = _means(items)
-    intra = _intra(items, means) / sizes
+def measure_class_spread(items: EmbeddingSet) -> list[ClassSpread]:
+    """Spread of each class within and to the others; null where a class has one item."""
+    means, sizes = _compute_means(items)
+    intra = _sum_squared_deviations(items, means) / sizes
     inter = np.square(means - means.mean(axis=0)).sum(axis=1)
-    nearest, distance = _nearest_means(means)
+    nearest, distance = _find_nearest_means(means)
     rows = []
     for code, label in enumerate(items.classes):
-        other = int(nearest[code])
-        known = sizes[code] > 1
+        neighbour = int(nearest[code])
+        has_spread = sizes[code] > 1
         rows.append(
             ClassSpread(
                 label=str(label),
                 n_items=int(sizes[code]),
-                intra=float(intra[code]) if known else None,
+                intra=float(intra[code]) if has_spread else None,
                 inter=float(inter[code]),
-                collapse=float(intra[code] / inter[code]) if known and inter[code] > 0 else None,
-                nearest=str(items.classes[other]),
-                separation=float((intra[code] + intra[other]) / (2 * distance[code]))
-                if known and sizes[other] > 1 and distance[code] > 0
+                collapse=float(intra[code] / inter[code]) if has_spread and inter[code] > 0 else None,
+                nearest=str(items.classes[neighbour]),
+                separation=float((intra[code] + intra[neighbour]) / (2 * distance[code]))
+                if has_spread and sizes[neighbour] > 1 and distance[code] > 0
                 else None,
             )
         )
     return rows
 
 
-def neural_collapse(items: EmbeddingSet) -> float | None:
+def compute_neural_collapse(items: EmbeddingSet) -> float | None:
     """Trace of within-class covariance times the pseudo-inverse of between-class covariance, per class.
 
     Papyan, Han & Donoho, arXiv 2008.08186, NC1. None where all class means coincide.
     """
-    means, _ = _means(items)
+    means, _ = _compute_means(items)
     deviations = items.vectors.astype(np.float64) - means[items.codes]
     within = deviations.T @ deviations / len(items)
     centred = means - means.mean(axis=0)
@@ -53,7 +53,7 @@ def neural_collapse(items: EmbeddingSet) -> float | None:
     return float(np.trace(within @ np.linalg.pinv(between, hermitian=True)) / len(means))
 
 
-def utilization(tested: EmbeddingSet, training: EmbeddingSet) -> float:
+def compute_utilization(tested: EmbeddingSet, training: EmbeddingSet) -> float:
     """Mean squared distance of each tested item to its nearest training item (Metrix, section 4.3)."""
     if tested.dimension != training.dimension:
         raise InputError(
@@ -69,14 +69,16 @@ def utilization(tested: EmbeddingSet, training: EmbeddingSet) -> float:
     return total / len(tested)
 
 
-def _means(items: EmbeddingSet) -> tuple[Float64s, Int64s]:
+def _compute_means(items: EmbeddingSet) -> tuple[Float64s, Int64s]:
+    """Mean vector, float64 [classes, d], and size of each class."""
     sums = np.zeros((len(items.classes), items.dimension))
     np.add.at(sums, items.codes, items.vectors)
     sizes = np.bincount(items.codes)
     return sums / sizes[:, None], sizes
 
 
-def _intra(items: EmbeddingSet, means: Float64s) -> Float64s:
+def _sum_squared_deviations(items: EmbeddingSet, means: Float64s) -> Float64s:
+    """float64 [classes]: squared distances of the class's items to its mean, summed."""
     squares = np.concatenate(
         [
             np.square(items.vectors[first : first + BLOCK] - means[items.codes[first : first + BLOCK]]).sum(
@@ -88,14 +90,14 @@ def _intra(items: EmbeddingSet, means: Float64s) -> Float64s:
     return np.bincount(items.codes, squares).astype(np.float64)
 
 
-def _nearest_means(means: Float64s) -> tuple[Int64s, Float64s]:
+def _find_nearest_means(means: Float64s) -> tuple[Int64s, Float64s]:
     """The nearest other mean of each class and its squared distance."""
     squares = np.square(means).sum(axis=1)
     nearest, distance = np.zeros(len(means), dtype=np.int64), np.zeros(len(means))
     for first in range(0, len(means), BLOCK):
         rows = slice(first, first + BLOCK)
-        found = np.maximum(0.0, squares[rows, None] + squares[None, :] - 2 * means[rows] @ means.T)
-        found[np.arange(len(found)), np.arange(first, first + len(found))] = np.inf
-        nearest[rows] = found.argmin(axis=1)
-        distance[rows] = found.min(axis=1)
+        distances = np.maximum(0.0, squares[rows, None] + squares[None, :] - 2 * means[rows] @ means.T)
+        distances[np.arange(len(distances)), np.arange(first, first + len(distances))] = np.inf
+        nearest[rows] = distances.argmin(axis=1)
+        distance[rows] = distances.min(axis=1)
     return nearest, distance

@@ -1,4 +1,4 @@
-"""Threshold consistency: OPIS in its forms (arXiv 2307.04047, section 3; contract, section 6)."""
+"""Threshold consistency: OPIS in its forms (docs/specification.md, OPIS; arXiv 2307.04047, section 3)."""
 
 from __future__ import annotations
 
@@ -10,55 +10,50 @@ import numpy as np
 from api_schemas.report import CalibrationRange, ClassConsistency, Consistency, UtilityBand
 from common.array_types import Float64s, Int64s
 from common.progress import Track, silent
-from evaluation.metrics.opis_intervals import interval
-from evaluation.metrics.split_half_opis import ITEMS_NEEDED, Debiased, debiased
-from evaluation.metrics.threshold_grid import Grid, grid_of
+from evaluation.kernels.scalar_kernels import utility
+from evaluation.metrics.class_bootstrap import compute_opis_interval
+from evaluation.metrics.split_half_opis import ITEMS_NEEDED, DebiasedOpis, compute_debiased_opis
+from evaluation.metrics.threshold_grid import ThresholdGrid, build_threshold_grid
 from evaluation.pairs.pairs import Pairs
 from evaluation.pairs.sweep import Sweep
-from evaluation.pairs.threshold_levels import levels_of
+from evaluation.pairs.threshold_levels import sort_by_level
 
 Variant = Literal["best-worst", "worst-mean"]
+Ends = tuple[float, float]
 
-FEW_ITEMS = 8  # below this many items per class even the debiased value is unsure (methods 1.7)
+FEW_ITEMS = 8  # below this many items per class even the debiased value is unsure
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What consistency is measured at: the contract's values unless chosen otherwise.
+class OpisSettings:
+    """What consistency is measured at: the specification's values unless others are given.
 
     Attributes:
         far: pooled FAR at the two ends of the calibration range.
         grid: thresholds, ends included.
         c: weight of specificity in the utility.
-        epsilon: share of classes that are best or worst in ε-OPIS.
+        epsilon: fraction of classes that are best or worst in ε-OPIS.
         variant: best against worst classes, or worst classes against the mean of all.
     """
 
-    far: tuple[float, float] = (0.01, 0.1)
+    far: Ends = (0.01, 0.1)
     grid: int = 101
     c: float = 1.0
     epsilon: float = 0.1
     variant: Variant = "best-worst"
 
 
-def utilities(sensitivity: Float64s, specificity: Float64s, c: float = 1.0) -> Float64s:
-    """U = (1 + c²) φ ψ / (c² φ + ψ) with φ = 1 - FAR and ψ = 1 - FRR; 0 where both are 0."""
-    below = c * c * specificity + sensitivity
-    above = (1 + c * c) * specificity * sensitivity
-    return np.asarray(np.divide(above, below, out=np.zeros_like(below), where=below > 0))
-
-
-def opis(u: Float64s) -> float:
+def compute_opis(u: Float64s) -> float:
     """Mean over thresholds and classes of (U_i(d) - mean_i U_i(d))²; ``u`` float64 [classes, grid]."""
-    return float(contributions(u).mean())
+    return float(compute_contributions(u).mean())
 
 
-def contributions(u: Float64s) -> Float64s:
+def compute_contributions(u: Float64s) -> Float64s:
     """float64 [classes]: each class's mean squared deviation from the mean utility; OPIS is their mean."""
     return np.asarray(np.square(u - u.mean(axis=0)).mean(axis=1))
 
 
-def epsilon_opis(u: Float64s, epsilon: float, variant: Variant = "best-worst") -> float:
+def compute_epsilon_opis(u: Float64s, epsilon: float, variant: Variant = "best-worst") -> float:
     """Mean squared gap between the best and the worst classes, ranked anew at each threshold.
 
     The best and worst are ``max(1, round(epsilon * classes))`` classes; with ``worst-mean`` the gap
@@ -70,19 +65,24 @@ def epsilon_opis(u: Float64s, epsilon: float, variant: Variant = "best-worst") -
     return float(np.square(upper - ordered[:m].mean(axis=0)).mean())
 
 
-def consistency(
-    found: Sweep, settings: Settings, seed: int, debias: bool = True, track: Track = silent
+def select_scored(pairs: Pairs) -> Int64s:
+    """Codes of the classes that OPIS counts: those with at least one genuine and one impostor pair."""
+    return np.flatnonzero((pairs.genuine_per_class > 0) & (pairs.impostor_per_class > 0))
+
+
+def measure_consistency(
+    sweep: Sweep, settings: OpisSettings, seed: int, debias: bool = True, track: Track = silent
 ) -> tuple[Consistency, list[str]]:
     """Every figure of the report's section ``consistency``, and why those that are null are null.
 
     The sweep's list of top pairs is used up.
     """
-    pairs = found.pairs
-    scored = np.flatnonzero((pairs.genuine_per_class > 0) & (pairs.impostor_per_class > 0))
-    grid = grid_of(found, settings.far, settings.grid)
+    pairs = sweep.pairs
+    scored = select_scored(pairs)
+    grid = build_threshold_grid(sweep, settings.far, settings.grid)
     thresholds = np.concatenate([grid.uniform, grid.log_far])
     order = np.argsort(thresholds, kind="stable")
-    levels = levels_of(found, thresholds[order])
+    levels = sort_by_level(sweep, thresholds[order])
     back = np.argsort(order)
     genuine = levels.genuine.accepted[:, back]
     impostor = levels.impostor.accepted[:, back]
@@ -92,125 +92,125 @@ def consistency(
         out=np.full(impostor.shape, np.nan),
         where=pairs.impostor_per_class[:, None] > 0,
     )
-    reasons: list[str] = []
     if len(scored) < 2:
-        reasons.append(
+        reason = (
             f"OPIS compares classes and needs two with a genuine and an impostor pair; found {len(scored)}."
         )
-        return _without_opis(pairs, grid, far, settings), reasons
+        return _build_without_opis(pairs, grid, far, settings), [reason]
     frr = 1 - genuine[scored] / pairs.genuine_per_class[scored, None]
-    u = utilities(1 - frr, 1 - far[scored], settings.c)
+    u = utility(1 - far[scored], 1 - frr, settings.c)
     linear, log = u[:, : settings.grid], u[:, settings.grid :]
-    unbiased = None
+    debiased, reasons = None, []
     if debias:
         grids = (order >= settings.grid).astype(np.int64)
-        unbiased = debiased(pairs, levels, grids, settings.c, seed, track)
-        reasons += _reasons(pairs, scored, unbiased)
-    intervals = _intervals(unbiased, u, scored, settings.grid, seed, reasons)
-    plain = opis(linear)
-    value, value_log = (None, None) if unbiased is None else (float(v) for v in unbiased.values)
-    return (
-        Consistency(
-            opis=plain,
-            opis_debiased=value,
-            opis_ci=intervals[0],
-            noise_floor=None if value is None else plain - value,
-            opis_logfar=opis(log),
-            opis_logfar_debiased=value_log,
-            opis_logfar_ci=intervals[1],
-            epsilon_opis={f"{settings.epsilon:g}": epsilon_opis(linear, settings.epsilon, settings.variant)},
-            epsilon_variant=settings.variant,
-            calibration_range=_range(grid),
-            c=settings.c,
-            grid=settings.grid,
-            thresholds=grid.uniform.tolist(),
-            mean_utility=linear.mean(axis=0).tolist(),
-            band=UtilityBand(
-                p05=np.quantile(linear, 0.05, axis=0).tolist(), p95=np.quantile(linear, 0.95, axis=0).tolist()
-            ),
-            per_class=_per_class(pairs, far[:, : settings.grid], scored, frr[:, : settings.grid], linear),
+        debiased = compute_debiased_opis(pairs, levels, grids, settings.c, seed, track)
+        reasons = _explain_debiased(pairs, scored, debiased)
+    intervals = _compute_intervals(debiased, u, scored, settings.grid, seed, reasons)
+    plain = compute_opis(linear)
+    value, value_log = (None, None) if debiased is None else (float(v) for v in debiased.values)
+    epsilon_opis = compute_epsilon_opis(linear, settings.epsilon, settings.variant)
+    consistency = Consistency(
+        opis=plain,
+        opis_debiased=value,
+        opis_ci=intervals[0],
+        noise_floor=None if value is None else plain - value,
+        opis_logfar=compute_opis(log),
+        opis_logfar_debiased=value_log,
+        opis_logfar_ci=intervals[1],
+        epsilon_opis={f"{settings.epsilon:g}": epsilon_opis},
+        epsilon_variant=settings.variant,
+        calibration_range=_build_range(grid),
+        c=settings.c,
+        grid=settings.grid,
+        thresholds=grid.uniform.tolist(),
+        mean_utility=linear.mean(axis=0).tolist(),
+        band=UtilityBand(
+            p05=np.quantile(linear, 0.05, axis=0).tolist(), p95=np.quantile(linear, 0.95, axis=0).tolist()
         ),
-        reasons,
+        per_class=_build_class_rows(pairs, far[:, : settings.grid], scored, frr[:, : settings.grid], linear),
     )
+    return consistency, reasons
 
 
-def _intervals(
-    unbiased: Debiased | None, u: Float64s, scored: Int64s, size: int, seed: int, reasons: list[str]
-) -> tuple[tuple[float, float] | None, tuple[float, float] | None]:
-    if unbiased is None:
+def _compute_intervals(
+    debiased: DebiasedOpis | None, u: Float64s, scored: Int64s, size: int, seed: int, reasons: list[str]
+) -> tuple[Ends | None, Ends | None]:
+    """Of both grids; a reason is appended where classes are too few."""
+    if debiased is None:
         return None, None
-    rows = np.searchsorted(scored, unbiased.classes)
-    results = [
-        interval(products, u[rows, first : first + size], seed)
-        for products, first in zip(unbiased.by_class, (0, size), strict=True)
-    ]
-    if results[0] is None:
+    rows = np.searchsorted(scored, debiased.classes)
+    linear, log = (
+        compute_opis_interval(products, u[rows, first : first + size], seed)
+        for products, first in zip(debiased.by_class, (0, size), strict=True)
+    )
+    if linear is None:
         reasons.append("An interval by resampling classes needs at least 5 classes of 4 items.")
-    return results[0], results[1]
+    return linear, log
 
 
-def _reasons(pairs: Pairs, scored: Int64s, unbiased: Debiased | None) -> list[str]:
-    sizes = pairs.class_sizes[scored]
-    if unbiased is None:
+def _explain_debiased(pairs: Pairs, scored: Int64s, debiased: DebiasedOpis | None) -> list[str]:
+    """Why there is no debiased value, or how sure it is."""
+    if debiased is None:
+        largest = int(pairs.class_sizes[scored].max())
         return [
             f"The debiased OPIS needs two classes of at least {ITEMS_NEEDED} items; "
-            f"the largest class has {int(sizes.max())}."
+            f"the largest class has {largest}."
         ]
-    found = []
-    left_out = len(scored) - len(unbiased.classes)
-    if left_out:
-        found.append(
-            f"The debiased OPIS is over {len(unbiased.classes)} classes; {left_out} have fewer than "
+    reasons = []
+    n_small = len(scored) - len(debiased.classes)
+    if n_small:
+        reasons.append(
+            f"The debiased OPIS is over {len(debiased.classes)} classes; {n_small} have fewer than "
             f"{ITEMS_NEEDED} items and count in the plain OPIS alone."
         )
-    few = int((pairs.class_sizes[unbiased.classes] < FEW_ITEMS).sum())
+    few = int((pairs.class_sizes[debiased.classes] < FEW_ITEMS).sum())
     if few:
-        found.append(
+        reasons.append(
             f"{few} classes have fewer than {FEW_ITEMS} items: sampling noise weighs on OPIS, "
             "so look at the debiased value and its interval."
         )
-    return found
+    return reasons
 
 
-def _range(grid: Grid) -> CalibrationRange:
+def _build_range(grid: ThresholdGrid) -> CalibrationRange:
     ends = float(grid.uniform.min()), float(grid.uniform.max())
     return CalibrationRange(far=grid.far, distance=grid.distance, score=ends)
 
 
-def _per_class(
-    pairs: Pairs, far: Float64s, scored: Int64s, frr: Float64s | None, u: Float64s | None
+def _build_class_rows(
+    pairs: Pairs, far: Float64s, scored: Int64s, frr: Float64s, u: Float64s
 ) -> list[ClassConsistency]:
-    shares = None if u is None else contributions(u)
-    place = np.full(len(pairs.classes), -1)
-    place[scored] = np.arange(len(scored))
-    means = far.mean(axis=1)
-    rows = []
-    for code, label in enumerate(pairs.classes):
-        k = int(place[code])
-        has = k >= 0 and frr is not None and u is not None and shares is not None
-        rows.append(
-            ClassConsistency(
-                label=str(label),
-                n_items=int(pairs.class_sizes[code]),
-                far=None if np.isnan(means[code]) else float(means[code]),
-                frr=float(frr[k].mean()) if has and frr is not None else None,
-                utility=float(u[k].mean()) if has and u is not None else None,
-                contribution=float(shares[k]) if has and shares is not None else None,
-            )
+    """Means over the grid of every class; ``frr`` and ``u`` float64 [scored, grid]."""
+    figures = np.full((4, len(pairs.classes)), np.nan)
+    figures[0] = far.mean(axis=1)
+    if len(scored):
+        figures[1, scored] = [row.mean() for row in frr]
+        figures[2, scored] = [row.mean() for row in u]
+        figures[3, scored] = compute_contributions(u)
+    return [
+        ClassConsistency(
+            label=str(label),
+            n_items=int(pairs.class_sizes[code]),
+            **{
+                name: None if np.isnan(value) else float(value)
+                for name, value in zip(("far", "frr", "utility", "contribution"), row, strict=True)
+            },
         )
-    return rows
+        for code, (label, row) in enumerate(zip(pairs.classes, figures.T, strict=True))
+    ]
 
 
-def _without_opis(pairs: Pairs, grid: Grid, far: Float64s, settings: Settings) -> Consistency:
-    return empty_consistency(settings).model_copy(
-        update={
-            "calibration_range": _range(grid),
-            "per_class": _per_class(pairs, far[:, : settings.grid], np.zeros(0, dtype=np.int64), None, None),
-        }
+def _build_without_opis(
+    pairs: Pairs, grid: ThresholdGrid, far: Float64s, settings: OpisSettings
+) -> Consistency:
+    nothing = np.zeros((0, settings.grid))
+    rows = _build_class_rows(pairs, far[:, : settings.grid], np.zeros(0, dtype=np.int64), nothing, nothing)
+    return build_empty_consistency(settings).model_copy(
+        update={"calibration_range": _build_range(grid), "per_class": rows}
     )
 
 
-def empty_consistency(settings: Settings) -> Consistency:
+def build_empty_consistency(settings: OpisSettings) -> Consistency:
     """The section where no figure can be given."""
     return Consistency(
         opis=None,

@@ -10,14 +10,14 @@ from evaluation.pairs.ranks import Ranks
 RECALL_AT = (1, 2, 4, 8, 10)
 
 
-def retrieval(ranks: Ranks) -> Retrieval:
+def measure_retrieval(ranks: Ranks) -> Retrieval:
     """Means over the queries that have a partner; null where there is none."""
-    have = ranks.n_partners > 0
-    if not have.any():
+    has_partner = ranks.n_partners > 0
+    if not has_partner.any():
         return Retrieval(**dict.fromkeys(Retrieval.model_fields))
-    recalls = {f"recall_at_{k}": float(np.mean(ranks.first_rank[have] <= k)) for k in RECALL_AT}
+    recalls = {f"recall_at_{k}": float(np.mean(ranks.first_rank[has_partner] <= k)) for k in RECALL_AT}
     return Retrieval(
         **recalls,
-        r_precision=float(ranks.r_precision[have].mean()),
-        map_at_r=float(ranks.map_at_r[have].mean()),
+        r_precision=float(ranks.r_precision[has_partner].mean()),
+        map_at_r=float(ranks.map_at_r[has_partner].mean()),
     )

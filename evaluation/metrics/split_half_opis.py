@@ -1,9 +1,9 @@
-"""OPIS without its sampling noise: the variance of class utilities as a product of two halves.
+"""Debiased OPIS: the variance of class utilities without the noise of estimating them from few items.
 
-The plain variance of class utilities also counts the noise of estimating each of them from few
-items. Halve every class at random, measure each half on its own: the noise of the halves is
-independent, so the mean product of their deviations has none of it (methods 1.7; an unbiased
-estimator of a between-group variance in the manner of split-half covariance).
+The plain variance also counts that noise. Halve every class at random and measure each half on its own:
+the noise of the halves is independent, so the mean product of their deviations has none of it (an unbiased
+estimator of a between-group variance in the manner of split-half covariance; docs/specification.md,
+Debiased OPIS).
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from common.array_types import Float64s, Int64s
 from common.progress import Track, silent
-from evaluation.kernels.level_kernels import draw_halves, halved_variances
-from evaluation.pairs.pairs import Pairs, Side
-from evaluation.pairs.threads import in_threads
-from evaluation.pairs.threshold_levels import Levels
+from evaluation.kernels.level_kernels import add_halved_variances, draw_halves
+from evaluation.pairs.ordered_items import OrderedItems
+from evaluation.pairs.pairs import Pairs
+from evaluation.pairs.threads import run_in_threads
+from evaluation.pairs.threshold_levels import ThresholdLevels
 
 LANES = 32  # halvings that one pass over the pairs measures at a time
 BATCHES = 2  # passes side by side; fixed, so that the result does not depend on the number of cores
@@ -28,7 +29,7 @@ ITEMS_NEEDED = 4
 
 
 @dataclass(frozen=True)
-class Debiased:
+class DebiasedOpis:
     """Debiased variances of the class utilities.
 
     Attributes:
@@ -46,9 +47,9 @@ class Debiased:
     error: Float64s
 
 
-def debiased(
-    pairs: Pairs, levels: Levels, grids: Int64s, c: float, seed: int, track: Track = silent
-) -> Debiased | None:
+def compute_debiased_opis(
+    pairs: Pairs, levels: ThresholdLevels, grids: Int64s, c: float, seed: int, track: Track = silent
+) -> DebiasedOpis | None:
     """Average over random halvings until their Monte-Carlo error is below 2 % of the value or 1e-5.
 
     Args:
@@ -62,7 +63,7 @@ def debiased(
     Returns:
         None where fewer than two classes can be halved.
     """
-    chosen = _halvable(pairs)
+    chosen = _select_halvable(pairs)
     if len(chosen) < 2:
         return None
     n_grids = int(grids.max()) + 1
@@ -70,8 +71,8 @@ def debiased(
     values: list[Float64s] = []
     by_class, weights = np.zeros((n_grids, len(chosen))), np.zeros((n_grids, len(chosen)))
     for round_ in track(iter(range(MOST // (LANES * BATCHES))), "halvings of classes"):
-        results = in_threads(
-            _batch,
+        results = run_in_threads(
+            _measure_batch,
             [
                 (pairs, levels, chosen, grids, c, np.random.SeedSequence([seed, round_, batch]))
                 for batch in range(BATCHES)
@@ -86,11 +87,11 @@ def debiased(
         mean = drawn.mean(axis=1)
         if np.all(error <= np.maximum(RELATIVE_ERROR * np.abs(mean), ABSOLUTE_ERROR)):
             break
-    shares = np.divide(by_class, weights, out=np.zeros_like(by_class), where=weights > 0)
-    return Debiased(chosen, mean, shares, drawn.shape[1], error)
+    mean_products = np.divide(by_class, weights, out=np.zeros_like(by_class), where=weights > 0)
+    return DebiasedOpis(chosen, mean, mean_products, drawn.shape[1], error)
 
 
-def _halvable(pairs: Pairs) -> Int64s:
+def _select_halvable(pairs: Pairs) -> Int64s:
     """Classes with at least four items, and so at least one genuine pair in either half."""
     enough = (pairs.genuine_per_class > 0) & (pairs.impostor_per_class > 0)
     if pairs.symmetric:
@@ -99,20 +100,25 @@ def _halvable(pairs: Pairs) -> Int64s:
     return np.flatnonzero(enough & both)
 
 
-def _batch(
-    pairs: Pairs, levels: Levels, chosen: Int64s, grids: Int64s, c: float, seeds: np.random.SeedSequence
+def _measure_batch(
+    pairs: Pairs,
+    levels: ThresholdLevels,
+    chosen: Int64s,
+    grids: Int64s,
+    c: float,
+    seeds: np.random.SeedSequence,
 ) -> tuple[Float64s, Float64s, Float64s]:
     seed_a, seed_b = (int(s) for s in seeds.generate_state(2))
-    halves_a = _halves(pairs.a, seed_a)
-    halves_b = halves_a if pairs.symmetric else _halves(pairs.b, seed_b)
+    halves_a = _draw_halves(pairs.a, seed_a)
+    halves_b = halves_a if pairs.symmetric else _draw_halves(pairs.b, seed_b)
     genuine, impostor = (
-        np.stack([totals(halves_a[:, k] > 0, halves_b[:, k] > 0) for k in range(halves_a.shape[1])], axis=1)
-        for totals in (pairs.genuine_totals, pairs.impostor_totals)
+        np.stack([count(halves_a[:, k] > 0, halves_b[:, k] > 0) for k in range(halves_a.shape[1])], axis=1)
+        for count in (pairs.count_genuine, pairs.count_impostors)
     )
     n_grids = int(grids.max()) + 1
     variances = np.zeros((n_grids, LANES))
     by_class, weights = np.zeros((n_grids, len(chosen))), np.zeros((n_grids, len(chosen)))
-    halved_variances(
+    add_halved_variances(
         levels.impostor.a, levels.impostor.b, levels.impostor.starts,
         levels.genuine.a, levels.genuine.b, levels.genuine.starts,
         pairs.a.codes, pairs.b.codes, halves_a, halves_b, genuine, impostor,
@@ -121,7 +127,7 @@ def _batch(
     return variances, by_class, weights
 
 
-def _halves(side: Side, seed: int) -> NDArray[np.uint8]:
+def _draw_halves(side: OrderedItems, seed: int) -> NDArray[np.uint8]:
     """uint8 [n, 2 LANES]: in the first half, in the second half."""
     first = np.zeros((len(side), LANES), dtype=np.uint8)
     draw_halves(side.starts, seed % 2**32, LANES, first)

@@ -1,4 +1,4 @@
-"""The thresholds at which consistency is looked at."""
+"""The thresholds of OPIS: a range of the pooled FAR, evenly divided (docs/specification.md, OPIS)."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.array_types import Float32s, Float64s
-from decision.scorers import CosineScorer
 from evaluation.pairs.sweep import Sweep
 
 
 @dataclass(frozen=True)
-class Grid:
+class ThresholdGrid:
     """Thresholds, descending: a pair is accepted iff its score reaches the threshold.
 
     Attributes:
@@ -29,44 +28,48 @@ class Grid:
     log_far: Float32s
 
 
-def grid_of(found: Sweep, far: tuple[float, float] = (0.01, 0.1), size: int = 101) -> Grid:
+def build_threshold_grid(
+    sweep: Sweep, far: tuple[float, float] = (0.01, 0.1), size: int = 101
+) -> ThresholdGrid:
     """The grids of a calibration range, from the quantiles of all impostor pairs."""
-    n = found.pairs.n_impostor
-    positions = np.array([share * (n - 1) for share in far])
+    n = sweep.pairs.n_impostor
+    positions = np.array([end * (n - 1) for end in far])
     lower = np.floor(positions).astype(np.int64)
     ranks = np.stack([lower, np.minimum(lower + 1, n - 1)]) + 1
     levels = np.geomspace(far[0], far[1], size)
-    # the highest observed score that accepts at least that share: no interpolation, so that the grid
-    # does not change under a monotone transform of the score; 1e-9 forgives the rounding of a share
+    # the highest observed score that accepts at least that fraction: no interpolation, so that the grid
+    # does not change under a monotone transform of the score; 1e-9 forgives the rounding of a fraction
     log_ranks = np.clip(np.ceil(levels * n - 1e-9), 1, n).astype(np.int64)
-    scores = found.impostors_ranked(np.concatenate([ranks.ravel(), log_ranks]))
+    scores = sweep.find_impostor_scores(np.concatenate([ranks.ravel(), log_ranks]))
     ends, log_far = scores[: ranks.size].reshape(ranks.shape).astype(np.float64), scores[ranks.size :]
-    cosine = isinstance(found.pairs.scorer, CosineScorer)
-    values = distance_of(ends) if cosine else ends
+    by_distance = sweep.pairs.scorer.is_similarity
+    values = convert_to_distance(ends) if by_distance else ends
     low, high = (float(v) for v in values[0] + (values[1] - values[0]) * (positions - lower))
     points = np.linspace(low, high, size)
-    if cosine:
-        return Grid(far, (low, high), similarity_within(points), log_far)
-    return Grid(far, None, _least_float32_at_least(points), log_far)
+    if by_distance:
+        return ThresholdGrid(far, (low, high), find_similarity_within(points), log_far)
+    return ThresholdGrid(far, None, _round_up_to_float32(points), log_far)
 
 
-def distance_of(similarities: NDArray[np.floating]) -> Float64s:
+def convert_to_distance(similarities: NDArray[np.floating]) -> Float64s:
     """float64: L2 distance of unit vectors, sqrt(2 - 2 similarity)."""
     return np.sqrt(np.maximum(0.0, 2 - 2 * np.asarray(similarities, dtype=np.float64)))
 
 
-def similarity_within(distances: Float64s) -> Float32s:
+def find_similarity_within(distances: Float64s) -> Float32s:
     """float32: the least similarity whose distance is at most the given one."""
     guess = (1 - np.square(distances) / 2).astype(np.float32)
     for _ in range(4):
-        guess = np.where(distance_of(guess) > distances, np.nextafter(guess, np.float32(2)), guess)
+        too_far = convert_to_distance(guess) > distances
+        guess = np.where(too_far, np.nextafter(guess, np.float32(2)), guess)
     for _ in range(8):
         below = np.nextafter(guess, np.float32(-2))
-        guess = np.where(distance_of(below) <= distances, below, guess)
+        guess = np.where(convert_to_distance(below) <= distances, below, guess)
     return guess.astype(np.float32)
 
 
-def _least_float32_at_least(points: Float64s) -> Float32s:
+def _round_up_to_float32(points: Float64s) -> Float32s:
+    """The least float32 at or above each point."""
     rounded = points.astype(np.float32)
     return np.where(
         rounded.astype(np.float64) < points, np.nextafter(rounded, np.float32(np.inf)), rounded

@@ -7,115 +7,122 @@ from fractions import Fraction
 import numpy as np
 
 from api_schemas.report import Verification, VerificationCurve
-from common.array_types import Bools, Float32s, Int64s
-from evaluation.kernels.impostor_kernels import beaten_genuine
+from common.array_types import Bools, Float32s, Float64s, Int64s
+from evaluation.kernels.impostor_kernels import count_beaten_genuine
+from evaluation.metrics.roc import compute_auc, find_equal_error
 from evaluation.pairs.sweep import Sweep
-from evaluation.pairs.threads import in_threads, row_shares
+from evaluation.pairs.threads import run_in_threads, split_rows
 
 FARS = ("0.1", "0.01", "0.001", "0.0001")
 CURVE_LEVELS = 160
 CERTAIN = 1e-7  # error of the AUC below which pairs within one bin need not be told apart
 
 
-def verification(found: Sweep) -> Verification:
+def measure_verification(sweep: Sweep) -> Verification:
     """All figures; null where there is no genuine pair."""
-    if not found.pairs.n_genuine:
+    if not sweep.pairs.n_genuine:
         return Verification(
             eer=None, eer_threshold=None, auc=None, tar_at_far=dict.fromkeys(FARS), curve=None
         )
-    eer, threshold = equal_error(found)
+    eer, threshold = compute_equal_error(sweep)
     return Verification(
         eer=eer,
         eer_threshold=threshold,
-        auc=auc(found),
-        tar_at_far=tar_at_far(found),
-        curve=curve(found),
+        auc=compute_sweep_auc(sweep),
+        tar_at_far=compute_tar_at_far(sweep),
+        curve=build_curve(sweep),
     )
 
 
-def equal_error(found: Sweep) -> tuple[float, float]:
-    """Where the line through the ROC's points meets FAR = FRR, and the observed score nearest to it.
+def verify_scores(genuine: Float64s, impostor: Float64s) -> Verification:
+    """The same figures of scores that are at hand, float64 [g] and [m], neither empty."""
+    thresholds = np.unique(np.concatenate([genuine, impostor]))
+    far = 1.0 - np.searchsorted(np.sort(impostor), thresholds, side="left") / len(impostor)
+    frr = np.searchsorted(np.sort(genuine), thresholds, side="left") / len(genuine)
+    eer, threshold = find_equal_error(thresholds, far, frr)
+    tar = 1.0 - frr
+    return Verification(
+        eer=eer,
+        eer_threshold=threshold,
+        auc=compute_auc(genuine, impostor),
+        tar_at_far={key: float(tar[far <= float(key)].max(initial=0.0)) for key in FARS},
+        curve=VerificationCurve(
+            threshold=thresholds[::-1].tolist(), far=far[::-1].tolist(), frr=frr[::-1].tolist()
+        ),
+    )
 
-    The points are those of every distinct score as a threshold, and of no acceptance at all. The
-    threshold is the one of the two points around the crossing with the smaller |FAR - FRR|, the
-    higher one when they are equal.
-    """
-    n_genuine, n_impostor = found.pairs.n_genuine, found.pairs.n_impostor
-    far, frr = found.impostors_from / n_impostor, 1 - found.genuine_from / n_genuine
+
+def compute_equal_error(sweep: Sweep) -> tuple[float, float]:
+    """EER and its threshold among all distinct scores (``find_equal_error``)."""
+    n_genuine, n_impostor = sweep.pairs.n_genuine, sweep.pairs.n_impostor
+    far = sweep.impostors_at_or_above / n_impostor
+    frr = 1 - sweep.genuine_at_or_above / n_genuine
     crossing = int(np.flatnonzero(far >= frr)[-1])  # bin 0 accepts all: FAR 1, FRR 0
     # the points on both sides of the crossing are of this bin, or of the next that holds a score
-    nearby = [np.flatnonzero(h[crossing + 1 :])[:1] for h in (found.histogram, found.genuine_histogram)]
+    nearby = [np.flatnonzero(h[crossing + 1 :])[:1] for h in (sweep.histogram, sweep.genuine_histogram)]
     bins = np.concatenate([[crossing], *(after + crossing + 1 for after in nearby)])
-    impostors, genuine = found.impostor_scores_in(bins), found.genuine_scores_in(bins)
+    impostors, genuine = sweep.collect_impostor_scores(bins), sweep.collect_genuine_scores(bins)
     candidates = np.unique(np.concatenate([impostors, genuine]))
-    fars = np.append(found.accepted(candidates, found.impostors_from, impostors) / n_impostor, 0.0)
-    frrs = np.append(1 - found.accepted(candidates, found.genuine_from, genuine) / n_genuine, 1.0)
-    k = int(np.flatnonzero(fars >= frrs)[-1])
-    f1, f2, r1, r2 = fars[k], fars[k + 1], frrs[k], frrs[k + 1]
-    eer = (f1 * r2 - f2 * r1) / ((f1 - f2) + (r2 - r1))
-    nearer = k + 1 if k + 1 < len(candidates) and abs(f2 - r2) <= abs(f1 - r1) else k
-    return float(eer), float(candidates[nearer])
+    accepted = sweep.count_accepted(candidates, sweep.impostors_at_or_above, impostors)
+    kept = sweep.count_accepted(candidates, sweep.genuine_at_or_above, genuine)
+    return find_equal_error(candidates, accepted / n_impostor, 1 - kept / n_genuine)
 
 
-def auc(found: Sweep) -> float:
-    """Probability that a genuine pair scores above an impostor pair, ties counting one half."""
-    genuine, impostor = found.genuine_histogram, found.histogram
-    pairs = found.pairs.n_genuine * found.pairs.n_impostor
-    twice = 2 * sum_of_products(impostor, found.genuine_from[1:])
+def compute_sweep_auc(sweep: Sweep) -> float:
+    """``compute_auc`` of all pairs without holding their scores: by bins, and by score within shared bins."""
+    genuine, impostor = sweep.genuine_histogram, sweep.histogram
+    pairs = sweep.pairs.n_genuine * sweep.pairs.n_impostor
+    twice = 2 * sum_products(impostor, sweep.genuine_at_or_above[1:])
     mixed = (genuine > 0) & (impostor > 0)
-    if sum_of_products(impostor[mixed], genuine[mixed]) / (2 * pairs) <= CERTAIN:
-        return (twice + sum_of_products(impostor, genuine)) / (2 * pairs)
-    inside = found.genuine_scores_in(np.flatnonzero(mixed))
+    if sum_products(impostor[mixed], genuine[mixed]) / (2 * pairs) <= CERTAIN:
+        return (twice + sum_products(impostor, genuine)) / (2 * pairs)
+    inside = sweep.collect_genuine_scores(np.flatnonzero(mixed))
     # of the genuine scores in mixed bins, those of higher bins were counted already
     higher = np.concatenate([np.cumsum(np.where(mixed, genuine, 0)[::-1])[::-1][1:], [0]])
-    twice += _beaten_within(found, mixed, inside) - 2 * sum_of_products(impostor[mixed], higher[mixed])
+    twice += _count_beaten(sweep, mixed, inside) - 2 * sum_products(impostor[mixed], higher[mixed])
     return twice / (2 * pairs)
 
 
-def _beaten_within(found: Sweep, mixed: Bools, inside: Float32s) -> int:
-    total = 0
-    for block in found.pairs.blocks():
-        place = found.pairs.place(block)
-        total += sum(
-            in_threads(
-                beaten_genuine,
-                [
-                    (place, share, found.bins.scale, found.bins.lowest, mixed, inside)
-                    for share in row_shares(len(block.scores))
-                ],
-            )
-        )
+def _count_beaten(sweep: Sweep, mixed: Bools, inside: Float32s) -> int:
+    bins, total = sweep.bins, 0
+    for block in sweep.pairs.iterate_blocks():
+        view = sweep.pairs.view(block)
+        calls = [
+            (view, rows, bins.scale, bins.lowest, mixed, inside) for rows in split_rows(len(block.scores))
+        ]
+        total += sum(run_in_threads(count_beaten_genuine, calls))
     return total
 
 
-def sum_of_products(a: Int64s, b: Int64s) -> int:
+def sum_products(a: Int64s, b: Int64s) -> int:
     """Exact sum of products of counts, which may exceed 64 bits for billions of pairs."""
     nonzero = np.flatnonzero((a != 0) & (b != 0))
     high, low = np.divmod(a[nonzero], 2**16)
     return int((high * b[nonzero]).sum()) * 2**16 + int((low * b[nonzero]).sum())
 
 
-def tar_at_far(found: Sweep) -> dict[str, float | None]:
+def compute_tar_at_far(sweep: Sweep) -> dict[str, float | None]:
     """The best TAR among thresholds whose FAR is at most the key."""
-    n = found.pairs.n_impostor
+    n = sweep.pairs.n_impostor
     allowed = [int(Fraction(far) * n) for far in FARS]
     ranks = np.array([rank + 1 for rank in allowed if rank < n], dtype=np.int64)
-    above = np.nextafter(found.impostors_ranked(ranks), np.float32(np.inf))
-    inside = found.genuine_scores_in(np.unique(found.bins.of(above)))
-    accepted = iter(found.accepted(above, found.genuine_from, inside) / found.pairs.n_genuine)
-    return {far: float(next(accepted)) if rank < n else 1.0 for far, rank in zip(FARS, allowed, strict=True)}
+    above = np.nextafter(sweep.find_impostor_scores(ranks), np.float32(np.inf))
+    inside = sweep.collect_genuine_scores(np.unique(sweep.bins.find(above)))
+    accepted = sweep.count_accepted(above, sweep.genuine_at_or_above, inside)
+    tar = iter(accepted / sweep.pairs.n_genuine)
+    return {far: float(next(tar)) if rank < n else 1.0 for far, rank in zip(FARS, allowed, strict=True)}
 
 
-def curve(found: Sweep) -> VerificationCurve:
+def build_curve(sweep: Sweep) -> VerificationCurve:
     """FAR and FRR at bin edges, where they are exact: spaced over both errors' levels, descending."""
-    n_impostor, n_genuine = found.pairs.n_impostor, found.pairs.n_genuine
+    n_impostor, n_genuine = sweep.pairs.n_impostor, sweep.pairs.n_genuine
     levels = np.geomspace(1 / n_impostor, 1, CURVE_LEVELS)
-    by_far = np.searchsorted(-found.impostors_from[1:-1], -levels * n_impostor) + 1
+    by_far = np.searchsorted(-sweep.impostors_at_or_above[1:-1], -levels * n_impostor) + 1
     levels = np.linspace(0, 1, CURVE_LEVELS)
-    by_frr = np.searchsorted(-found.genuine_from[1:-1], -levels * n_genuine) + 1
-    chosen = np.unique(np.clip(np.concatenate([by_far, by_frr]), 1, found.bins.count - 1))[::-1]
+    by_frr = np.searchsorted(-sweep.genuine_at_or_above[1:-1], -levels * n_genuine) + 1
+    chosen = np.unique(np.clip(np.concatenate([by_far, by_frr]), 1, sweep.bins.count - 1))[::-1]
     return VerificationCurve(
-        threshold=found.bins.edge(chosen).tolist(),
-        far=(found.impostors_from[chosen] / n_impostor).tolist(),
-        frr=(1 - found.genuine_from[chosen] / n_genuine).tolist(),
+        threshold=sweep.bins.compute_edges(chosen).tolist(),
+        far=(sweep.impostors_at_or_above[chosen] / n_impostor).tolist(),
+        frr=(1 - sweep.genuine_at_or_above[chosen] / n_genuine).tolist(),
     )

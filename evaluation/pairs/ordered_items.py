@@ -1,4 +1,4 @@
-"""Items in the order of their classes, and how many pairs they make."""
+"""One side of the pairs: items in the order of their classes."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.array_types import Bools, Int64s, Texts, UnitVectors
+from common.array_types import Int64s, Texts, UnitVectors
 from common.errors import InputError
 from embeddings.embedding_set import EmbeddingSet
 
 
 @dataclass(frozen=True, eq=False)
-class Side:
+class OrderedItems:
     """Items in the order of their class.
 
     Attributes:
         vectors: float32 [n, d].
         codes: int64 [n], ascending: position of the class in the classes of the pairs.
-        rows: int64 [n]: where the item stood in the set that was given.
+        rows: int64 [n]: the item's row in the set that was given.
         starts: int64 [classes + 1]: items of class c are starts[c]:starts[c + 1].
         densities: float [n] or None.
-        groups: int64 [n] or None: pairs within one group are left out.
+        groups: int64 [n] or None: pairs within one group are excluded.
     """
 
     vectors: UnitVectors
@@ -42,27 +42,28 @@ class Side:
         """int64 [classes]: items per class."""
         return np.diff(self.starts)
 
-    def some(self, kept: Int64s) -> Side:
+    def select(self, positions: Int64s) -> OrderedItems:
         """The items at ascending positions."""
-        codes = self.codes[kept]
-        return Side(
-            vectors=self.vectors[kept],
+        codes = self.codes[positions]
+        return OrderedItems(
+            vectors=self.vectors[positions],
             codes=codes,
-            rows=self.rows[kept],
+            rows=self.rows[positions],
             starts=np.searchsorted(codes, np.arange(len(self.starts))).astype(np.int64),
-            densities=None if self.densities is None else self.densities[kept],
-            groups=None if self.groups is None else self.groups[kept],
+            densities=None if self.densities is None else self.densities[positions],
+            groups=None if self.groups is None else self.groups[positions],
         )
 
 
-def side_of(
+def order_items(
     items: EmbeddingSet, classes: Texts, densities: NDArray[Any] | None, groups: Int64s | None
-) -> Side:
+) -> OrderedItems:
+    """A set put in the order of ``classes``, ascending, which hold all of its own."""
     codes = np.searchsorted(classes, items.classes)[items.codes]
     rows = np.argsort(codes, kind="stable")
     ordered = codes[rows].astype(np.int64)
     in_order = bool(np.all(rows[1:] > rows[:-1]))
-    return Side(
+    return OrderedItems(
         vectors=items.vectors if in_order else np.ascontiguousarray(items.vectors[rows]),
         codes=ordered,
         rows=rows.astype(np.int64),
@@ -72,7 +73,12 @@ def side_of(
     )
 
 
-def groups_of(sets: list[EmbeddingSet], column: str | None) -> Sequence[Int64s | None]:
+def read_groups(sets: list[EmbeddingSet], column: str | None) -> Sequence[Int64s | None]:
+    """int64 [n] of one or two sets: equal where a metadata column is; None for no column.
+
+    Raises:
+        InputError: a set lacks the column.
+    """
     if column is None:
         return [None for _ in sets]
     for part in sets:
@@ -82,61 +88,3 @@ def groups_of(sets: list[EmbeddingSet], column: str | None) -> Sequence[Int64s |
     values = [np.asarray(part.metadata[column]).astype(np.str_) for part in sets]
     codes = np.unique(np.concatenate(values), return_inverse=True)[1].astype(np.int64)
     return np.split(codes, [len(values[0])])[: len(sets)]
-
-
-def genuine_totals(a: Side, b: Side, symmetric: bool, in_a: Bools, in_b: Bools) -> Int64s:
-    """int64 [classes]: genuine pairs of the class among the chosen items of both sides.
-
-    Args:
-        in_a, in_b: bool, which items count, in the order of the sides; equal when symmetric.
-    """
-    n = len(a.starts) - 1
-    of_a = np.bincount(a.codes[in_a], minlength=n)
-    of_b = np.bincount(b.codes[in_b], minlength=n)
-    counts = _within(of_a, of_b, symmetric)
-    if a.groups is None or b.groups is None:
-        return counts
-    codes, _, cell_a, cell_b = _cell_counts(a, b, in_a, in_b)
-    left_out = np.bincount(codes, _within(cell_a, cell_b, symmetric), minlength=n)
-    return np.asarray(counts - left_out.astype(np.int64))
-
-
-def impostor_totals(a: Side, b: Side, symmetric: bool, in_a: Bools, in_b: Bools) -> Int64s:
-    """int64 [classes]: pairs with exactly one end in the class, among the chosen items of both sides.
-
-    Args:
-        in_a, in_b: bool, which items count, in the order of the sides; equal when symmetric.
-    """
-    n = len(a.starts) - 1
-    of_a = np.bincount(a.codes[in_a], minlength=n)
-    of_b = np.bincount(b.codes[in_b], minlength=n)
-    totals = of_a * (of_b.sum() - of_b)
-    if not symmetric:
-        totals = totals + of_b * (of_a.sum() - of_a)
-    if a.groups is None or b.groups is None:
-        return np.asarray(totals.astype(np.int64))
-    n_groups = int(max(a.groups.max(), b.groups.max())) + 1
-    group_a = np.bincount(a.groups[in_a], minlength=n_groups)
-    group_b = np.bincount(b.groups[in_b], minlength=n_groups)
-    codes, groups, cell_a, cell_b = _cell_counts(a, b, in_a, in_b)
-    within = cell_a * (group_b[groups] - cell_b)
-    if not symmetric:
-        within = within + cell_b * (group_a[groups] - cell_a)
-    remaining: Int64s = (totals - np.bincount(codes, within, minlength=n)).astype(np.int64)
-    return remaining
-
-
-def _within(a: NDArray[Any], b: NDArray[Any], symmetric: bool) -> Int64s:
-    return np.asarray((a * (a - 1) // 2 if symmetric else a * b).astype(np.int64))
-
-
-def _cell_counts(a: Side, b: Side, in_a: Bools, in_b: Bools) -> tuple[Int64s, Int64s, Int64s, Int64s]:
-    assert a.groups is not None
-    assert b.groups is not None
-    n_groups = int(max(a.groups.max(), b.groups.max())) + 1
-    keys_a = (a.codes * n_groups + a.groups)[in_a]
-    keys_b = (b.codes * n_groups + b.groups)[in_b]
-    keys = np.unique(np.concatenate([keys_a, keys_b]))
-    cell_a = np.bincount(np.searchsorted(keys, keys_a), minlength=len(keys))
-    cell_b = np.bincount(np.searchsorted(keys, keys_b), minlength=len(keys))
-    return keys // n_groups, keys % n_groups, cell_a, cell_b

@@ -1,9 +1,10 @@
-"""All pairs of a labelled set, walked block by block: the one place where pairs are enumerated.
+"""All pairs of a labelled set, walked block by block: the one module that enumerates pairs.
 
 Items are put in order of their class, so the genuine pairs of a row are one run of columns and
-need no label comparison, and ``np.add.reduceat`` or ``np.maximum.reduceat`` over ``class_starts``
+need no label comparison, and ``np.add.reduceat`` or ``np.maximum.reduceat`` over class starts
 turns a block of columns into one figure per class. A set against itself is walked once per
-unordered pair; queries against a gallery are walked in full.
+unordered pair; queries against a gallery are walked in full. What a pair is, and of which class:
+docs/specification.md, Pairs.
 
 >>> from embeddings.embedding_set import EmbeddingSet
 >>> pairs = arrange(EmbeddingSet.from_arrays([[1, 0], [1, 0.1], [0, 1]], ["x", "x", "y"]))
@@ -21,19 +22,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.array_types import Bools, Float32s, Int32s, Int64s, Texts
+from common.array_types import Bools, Float32s, Int64s, Texts
 from common.errors import InputError
 from decision.scorers import CosineScorer, Scorer
 from embeddings.embedding_set import EmbeddingSet
-from evaluation.kernels.block_view import Place
-from evaluation.pairs.ordered_items import Side, genuine_totals, groups_of, impostor_totals, side_of
-from evaluation.pairs.threads import product
+from evaluation.kernels.block_view import BlockView
+from evaluation.pairs.genuine_pairs import PART, GenuinePairs, iterate_genuine, score_class, score_rectangle
+from evaluation.pairs.ordered_items import OrderedItems, order_items, read_groups
+from evaluation.pairs.pair_counts import count_genuine, count_impostors
+from evaluation.pairs.threads import compute_exact_similarities, multiply_rows
 
 BLOCK_ROWS = 1024
 BLOCK_COLUMNS = 4096
 EXACT_PRODUCT = 2**26  # pairs up to which blocks are computed in float64 and rounded, as decisions are
-
-__all__ = ["Block", "GenuinePairs", "Pairs", "Side", "arrange"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Block:
     """Scores and similarities float32 [m, n] of ``a`` rows against ``b`` columns, one array for cosine.
 
     For a set against itself only the columns beyond a row's own class are pairs of that block
-    (``Pairs.impostors`` masks them)."""
+    (``Pairs.mask_impostors`` masks them)."""
 
     rows: slice
     columns: slice
@@ -59,8 +60,8 @@ class Pairs:
     """
 
     classes: Texts
-    a: Side
-    b: Side
+    a: OrderedItems
+    b: OrderedItems
     symmetric: bool
     scorer: Scorer
 
@@ -68,23 +69,23 @@ class Pairs:
     @cached_property
     def genuine_per_class(self) -> Int64s:
         """int64 [classes]: unordered within-class pairs, or query x reference pairs of the class."""
-        return self.genuine_totals(*self._everyone)
+        return self.count_genuine(*self._all_items)
 
     @cached_property
     def impostor_per_class(self) -> Int64s:
         """int64 [classes]: pairs with exactly one end in the class."""
-        return self.impostor_totals(*self._everyone)
+        return self.count_impostors(*self._all_items)
 
-    def genuine_totals(self, in_a: Bools, in_b: Bools) -> Int64s:
+    def count_genuine(self, in_a: Bools, in_b: Bools) -> Int64s:
         """int64 [classes]: genuine pairs among the chosen items of both sides (equal when symmetric)."""
-        return genuine_totals(self.a, self.b, self.symmetric, in_a, in_b)
+        return count_genuine(self.a, self.b, self.symmetric, in_a, in_b)
 
-    def impostor_totals(self, in_a: Bools, in_b: Bools) -> Int64s:
+    def count_impostors(self, in_a: Bools, in_b: Bools) -> Int64s:
         """int64 [classes]: pairs with exactly one end in the class, among the chosen items."""
-        return impostor_totals(self.a, self.b, self.symmetric, in_a, in_b)
+        return count_impostors(self.a, self.b, self.symmetric, in_a, in_b)
 
     @property
-    def _everyone(self) -> tuple[Bools, Bools]:
+    def _all_items(self) -> tuple[Bools, Bools]:
         return np.ones(len(self.a), dtype=bool), np.ones(len(self.b), dtype=bool)
 
     @cached_property
@@ -102,13 +103,31 @@ class Pairs:
         """int64 [classes]: items of both sides."""
         return self.a.sizes if self.symmetric else self.a.sizes + self.b.sizes
 
-    # -- scores -----------------------------------------------------------------------------------
+    # -- parts of the pairs ------------------------------------------------------------------------
+    def sample(self, n: int) -> Pairs:
+        """The pairs among at most ``n`` items of each side, drawn at random, always the same ones."""
+        draw = np.random.default_rng(0)
+        a = self.a.select(np.sort(draw.permutation(len(self.a))[:n]))
+        b = a if self.symmetric else self.b.select(np.sort(draw.permutation(len(self.b))[:n]))
+        return Pairs(self.classes, a, b, self.symmetric, self.scorer)
+
+    def select_rows(self, rows: Int64s) -> Pairs:
+        """The pairs among these rows of ``a``; against a gallery, of these rows with all of ``b``."""
+        a = self.a.select(rows)
+        return Pairs(self.classes, a, a if self.symmetric else self.b, self.symmetric, self.scorer)
+
+    def cross_rows(self, rows: slice) -> Pairs:
+        """These rows of ``a`` with all of ``b``: every impostor pair of theirs, whichever end comes first."""
+        a = self.a.select(np.arange(rows.start, rows.stop))
+        return Pairs(self.classes, a, self.b, False, self.scorer)
+
+    # -- scores of impostor pairs, in blocks -------------------------------------------------------
     @property
     def exact(self) -> bool:
         """Whether blocks are computed in float64 and rounded, tie for tie as decisions are."""
         return len(self.a) * len(self.b) <= EXACT_PRODUCT
 
-    def block(
+    def score_block(
         self,
         rows: slice,
         columns: slice,
@@ -118,61 +137,32 @@ class Pairs:
         """Scores of a rectangle, impostor, genuine and excluded pairs alike."""
         left, right = self.a.vectors[rows], self.b.vectors[columns]
         if self.exact if exact is None else exact:
-            products = product(left.astype(np.float64), right.astype(np.float64))
-            similarities = np.clip(products, -1.0, 1.0).astype(np.float32)
+            similarities = compute_exact_similarities(left, right)
         else:
             shape = (len(left), len(right))
             target = None if out is None else out[: shape[0] * shape[1]].reshape(shape)
-            similarities = product(left, right, target)
-        return Block(rows, columns, self.score(similarities, rows, columns), similarities)
-
-    def score(self, similarities: Float32s, rows: slice, columns: slice) -> Float32s:
-        """Scores of a rectangle of similarities; the same array for cosine."""
-        if isinstance(self.scorer, CosineScorer):
-            return similarities
-        a, b = self.a.densities, self.b.densities
-        scores = self.scorer(
-            similarities,
-            None if a is None else a[rows][:, None],
-            None if b is None else b[columns][None, :],
-        )
-        return np.ascontiguousarray(scores, dtype=np.float32)
-
-    def sample(self, n: int) -> Pairs:
-        """The pairs among at most ``n`` items of each side, drawn at random, always the same ones."""
-        draw = np.random.default_rng(0)
-        a = self.a.some(np.sort(draw.permutation(len(self.a))[:n]))
-        b = a if self.symmetric else self.b.some(np.sort(draw.permutation(len(self.b))[:n]))
-        return Pairs(self.classes, a, b, self.symmetric, self.scorer)
-
-    def within(self, rows: Int64s) -> Pairs:
-        """The pairs among these rows of ``a``; against a gallery, of these rows with all of ``b``."""
-        a = self.a.some(rows)
-        return Pairs(self.classes, a, a if self.symmetric else self.b, self.symmetric, self.scorer)
-
-    def against(self, rows: slice) -> Pairs:
-        """These rows of ``a`` with all of ``b``: every impostor pair of theirs, whichever end comes first."""
-        chosen = self.a.some(np.arange(rows.start, rows.stop))
-        return Pairs(self.classes, chosen, self.b, False, self.scorer)
+            similarities = multiply_rows(left, right, target)
+        scores = score_rectangle(self.a, self.b, self.scorer, similarities, rows, columns)
+        return Block(rows, columns, scores, similarities)
 
     @property
     def tiles(self) -> list[tuple[slice, slice]]:
         """Rectangles that together hold every impostor pair once."""
-        found = []
+        tiles = []
         for first in range(0, len(self.a), BLOCK_ROWS):
             rows = slice(first, min(first + BLOCK_ROWS, len(self.a)))
             left = int(self.a.starts[self.a.codes[first] + 1]) if self.symmetric else 0
-            found += [
+            tiles += [
                 (rows, slice(column, min(column + BLOCK_COLUMNS, len(self.b))))
                 for column in range(left, len(self.b), BLOCK_COLUMNS)
             ]
-        return found
+        return tiles
 
-    def blocks(self) -> Iterator[Block]:
+    def iterate_blocks(self) -> Iterator[Block]:
         """Every impostor pair once, in blocks that are overwritten by the next one."""
         buffer = np.empty(BLOCK_ROWS * BLOCK_COLUMNS, dtype=np.float32)
         for rows, columns in self.tiles:
-            yield self.block(rows, columns, buffer)
+            yield self.score_block(rows, columns, buffer)
 
     @cached_property
     def spans(self) -> Int64s:
@@ -182,7 +172,7 @@ class Pairs:
             return np.stack([upper, upper, upper], axis=1)
         return np.stack([np.zeros_like(lower), lower, upper], axis=1)
 
-    def impostors(self, block: Block) -> Bools:
+    def mask_impostors(self, block: Block) -> Bools:
         """bool, the shape of the block: the impostor pairs that this block is there to give."""
         columns = np.arange(block.columns.start, block.columns.stop)
         spans = self.spans[block.rows]
@@ -191,28 +181,12 @@ class Pairs:
             mask &= self.a.groups[block.rows][:, None] != self.b.groups[block.columns][None, :]
         return mask
 
-    def genuine_parts(self) -> Iterable[GenuinePairs]:
-        """All genuine pairs with their scores, a bounded number at a time.
-
-        Few enough for one part are kept; more are computed anew each time, so that the pairs of a few
-        huge classes never lie in memory together.
-        """
-        return [self._kept_genuine] if self.n_genuine <= PART else genuine_parts(self)
-
-    @cached_property
-    def _kept_genuine(self) -> GenuinePairs:
-        return GenuinePairs.joined(list(genuine_parts(self)))
-
-    def genuine(self) -> GenuinePairs:
-        """All genuine pairs at once: 16 bytes a pair for cosine, 20 for another score."""
-        return GenuinePairs.joined(list(self.genuine_parts()))
-
-    def place(self, block: Block) -> Place:
+    def view(self, block: Block) -> BlockView:
         """A block's scores and which pairs they are, for the compiled loops."""
         groups_a, groups_b = self.a.groups, self.b.groups
         if groups_a is None or groups_b is None:
             groups_a = groups_b = np.zeros(0, dtype=np.int64)
-        return Place(
+        return BlockView(
             block.scores,
             block.rows.start,
             block.columns.start,
@@ -223,6 +197,30 @@ class Pairs:
             groups_b,
         )
 
+    # -- scores of genuine pairs, class by class ---------------------------------------------------
+    def score_class(self, code: int, rows: slice) -> tuple[Float32s, Float32s, Bools]:
+        """Scores, similarities and which are pairs, of rows of a class with the class's items in ``b``."""
+        return score_class(self.a, self.b, self.symmetric, self.scorer, code, rows)
+
+    def iterate_genuine(self) -> Iterable[GenuinePairs]:
+        """All genuine pairs with their scores, a bounded number at a time.
+
+        Few enough for one part are kept; more are computed anew each time, so that the pairs of a few
+        huge classes never lie in memory together.
+        """
+        return [self._kept_genuine] if self.n_genuine <= PART else self._compute_genuine()
+
+    def _compute_genuine(self) -> Iterator[GenuinePairs]:
+        return iterate_genuine(self.a, self.b, self.symmetric, self.scorer, self.genuine_per_class)
+
+    @cached_property
+    def _kept_genuine(self) -> GenuinePairs:
+        return GenuinePairs.concatenate(list(self._compute_genuine()))
+
+    def collect_genuine(self) -> GenuinePairs:
+        """All genuine pairs at once: 16 bytes a pair for cosine, 20 for another score."""
+        return GenuinePairs.concatenate(list(self.iterate_genuine()))
+
 
 def arrange(
     items: EmbeddingSet,
@@ -231,17 +229,16 @@ def arrange(
     exclude_same: str | None = None,
     scorer: Scorer | None = None,
     densities: NDArray[Any] | None = None,
-    gallery_densities: NDArray[Any] | None = None,
 ) -> Pairs:
     """Put items in the order of their classes, ready to be walked pair by pair.
 
     Args:
         items: the set, or the queries when a gallery is given.
         gallery: references; every query is paired with every reference.
-        exclude_same: a metadata column; pairs that share its value are left out.
+        exclude_same: a metadata column; pairs that share its value are excluded.
         scorer: score of a pair; the similarity itself unless given.
-        densities, gallery_densities: float [n], one per item in the order of the set, where they are
-            known already; the scorer is asked for them otherwise.
+        densities: float [n], one per item in the order of the set, where they are known already; the
+            scorer is asked for them otherwise.
 
     Raises:
         InputError: dimensions differ, or the column is not in the data.
@@ -251,103 +248,17 @@ def arrange(
             f"The gallery's vectors have {gallery.dimension} numbers, the queries' {items.dimension}."
         )
     sets = [items] if gallery is None else [items, gallery]
-    labels = np.concatenate([part.classes for part in sets])
-    classes: Texts = np.unique(labels)
-    groups = groups_of(sets, exclude_same)
+    classes: Texts = np.unique(np.concatenate([part.classes for part in sets]))
+    groups = read_groups(sets, exclude_same)
     used = CosineScorer() if scorer is None else scorer
-    a = side_of(items, classes, _densities(items, used, densities), groups[0])
+    if densities is None:
+        densities = _compute_densities(items, used)
+    a = order_items(items, classes, densities, groups[0])
     if gallery is None:
         return Pairs(classes, a, a, True, used)
-    b = side_of(gallery, classes, _densities(gallery, used, gallery_densities), groups[1])
+    b = order_items(gallery, classes, _compute_densities(gallery, used), groups[1])
     return Pairs(classes, a, b, False, used)
 
 
-def _densities(items: EmbeddingSet, scorer: Scorer, known: NDArray[Any] | None) -> NDArray[Any] | None:
-    if known is not None or isinstance(scorer, CosineScorer):
-        return known
-    return scorer.densities(items.vectors)
-
-
-PART = 2**22  # pairs a part holds at most, but for a row that alone has more; 16 bytes a pair for cosine
-
-
-@dataclass(frozen=True)
-class GenuinePairs:
-    """Genuine pairs: positions in ``a`` and ``b``, class codes (int32 [g]), scores, similarities.
-
-    Scores and similarities (float32 [g]) are one array for cosine.
-    """
-
-    a: Int32s
-    b: Int32s
-    codes: Int32s
-    scores: Float32s
-    similarities: Float32s
-
-    def __len__(self) -> int:
-        return len(self.scores)
-
-    @classmethod
-    def joined(cls, parts: list[GenuinePairs]) -> GenuinePairs:
-        """Parts one after the other."""
-        if len(parts) == 1:
-            return parts[0]
-        if not parts:
-            none, nowhere = np.zeros(0, dtype=np.float32), np.zeros(0, dtype=np.int32)
-            return cls(nowhere, nowhere, nowhere, none, none)
-        a, b, codes, scores = (
-            np.concatenate([getattr(part, name) for part in parts]) for name in ("a", "b", "codes", "scores")
-        )
-        if all(part.scores is part.similarities for part in parts):
-            return cls(a, b, codes, scores, scores)
-        return cls(a, b, codes, scores, np.concatenate([part.similarities for part in parts]))
-
-
-def genuine_parts(pairs: Pairs) -> Iterator[GenuinePairs]:
-    """All genuine pairs in the order of their classes and rows; few classes make one part together."""
-    waiting: list[GenuinePairs] = []
-    for code in np.flatnonzero(pairs.genuine_per_class):
-        width = max(1, int(pairs.b.sizes[code]))
-        height = max(1, PART // width)
-        for first in range(pairs.a.starts[code], pairs.a.starts[code + 1], height):
-            rows = slice(int(first), int(min(first + height, pairs.a.starts[code + 1])))
-            strip = _strip(pairs, int(code), rows)
-            if sum(map(len, waiting)) + len(strip) > PART and waiting:
-                yield GenuinePairs.joined(waiting)
-                waiting = []
-            waiting.append(strip)
-    if waiting:
-        yield GenuinePairs.joined(waiting)
-
-
-def class_scores(pairs: Pairs, code: int, rows: slice) -> tuple[Float32s, Float32s, Bools]:
-    """Scores, similarities and which are pairs, of rows of a class with the class's items in ``b``.
-
-    A set against itself gives both orders of a pair and leaves out an item's pair with itself.
-    """
-    columns = slice(int(pairs.b.starts[code]), int(pairs.b.starts[code + 1]))
-    left, right = pairs.a.vectors[rows], pairs.b.vectors[columns]
-    products = product(left.astype(np.float64), right.astype(np.float64))
-    similarities = np.clip(products, -1.0, 1.0).astype(np.float32)
-    kept = np.ones(similarities.shape, dtype=bool)
-    if pairs.symmetric:
-        kept[np.arange(len(kept)), np.arange(rows.start, rows.stop) - columns.start] = False
-    if pairs.a.groups is not None and pairs.b.groups is not None:
-        kept &= pairs.a.groups[rows][:, None] != pairs.b.groups[columns][None, :]
-    return pairs.score(similarities, rows, columns), similarities, kept
-
-
-def _strip(pairs: Pairs, code: int, rows: slice) -> GenuinePairs:
-    scores, similarities, kept = class_scores(pairs, code, rows)
-    start = int(pairs.b.starts[code])
-    if pairs.symmetric:
-        kept &= np.arange(rows.start, rows.stop)[:, None] < start + np.arange(kept.shape[1])[None, :]
-    i, j = np.nonzero(kept)
-    chosen = scores[kept]
-    return GenuinePairs(
-        a=(i + rows.start).astype(np.int32),
-        b=(j + start).astype(np.int32),
-        codes=np.full(len(i), code, dtype=np.int32),
-        scores=chosen,
-        similarities=chosen if scores is similarities else similarities[kept],
-    )
+def _compute_densities(items: EmbeddingSet, scorer: Scorer) -> Float32s | None:
+    return None if scorer.is_similarity else scorer.densities(items.vectors)

@@ -1,4 +1,4 @@
-"""What every query met: its best impostor, its best partner, and the ranks of its partners."""
+"""Every query's best impostor, best partner, and the ranks of its partners."""
 
 from __future__ import annotations
 
@@ -11,17 +11,13 @@ import numpy as np
 
 from common.array_types import Bools, Float32s, Float64s, Int32s, Int64s
 from common.progress import Track, silent
-from evaluation.kernels.block_view import Place
-from evaluation.kernels.rank_kernels import (
-    State,
-    best_and_ranks_of_columns,
-    best_and_ranks_of_rows,
-    raise_bars,
-)
-from evaluation.pairs.pairs import PART, Block, Pairs, class_scores
-from evaluation.pairs.threads import cores, in_threads, row_shares
+from evaluation.kernels.block_view import BlockView
+from evaluation.kernels.rank_kernels import RankState, raise_floors, update_columns, update_rows
+from evaluation.pairs.genuine_pairs import PART
+from evaluation.pairs.pairs import Block, Pairs
+from evaluation.pairs.threads import count_cores, run_in_threads, split_rows
 
-DEEPEST_RANK = 10  # recall is asked at up to this rank; beyond it ranks matter up to the partners' number
+DEEPEST_RANK = 10  # recall is given up to this rank; beyond it ranks matter up to the partners' number
 PARTNERS_HELD = 2**26  # partners whose ranks are counted at a time, 12 bytes each
 
 
@@ -29,9 +25,8 @@ PARTNERS_HELD = 2**26  # partners whose ranks are counted at a time, 12 bytes ea
 class Ranks:
     """Per row of ``a``; where a set is compared with itself, every item is a query of all others.
 
-    With R partners, R-precision is the share of partners among the R nearest; MAP@R is the mean over
-    ranks i = 1..R of the precision at i where item i is a partner, else 0 ("A Metric Learning Reality
-    Check", arXiv 2003.08505, section 4.2). Ranks are by similarity, ties by row.
+    R-precision and MAP@R: docs/specification.md, Retrieval ("A Metric Learning Reality Check", arXiv
+    2003.08505, section 4.2). Ranks are by similarity, ties by row.
 
     Attributes:
         best: float32 [n]: highest score of an impostor, -inf where there is none.
@@ -51,9 +46,9 @@ class Ranks:
     map_at_r: Float64s
 
     @classmethod
-    def joined(cls, parts: list[Ranks]) -> Ranks:
+    def concatenate(cls, parts: list[Ranks]) -> Ranks:
         """Those of consecutive rows, one after the other."""
-        columns = (np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(cls))
+        columns = (np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls))
         return cls(*columns)
 
     @cached_property
@@ -63,33 +58,34 @@ class Ranks:
         return np.asarray((self.n_partners > 0) & ((self.best_partner > self.best) | tie_won))
 
 
-def few_partners(pairs: Pairs) -> bool:
+def has_few_partners(pairs: Pairs) -> bool:
     """Whether the partners of all queries may be held at once."""
-    return int(_most_partners(pairs).sum()) <= PARTNERS_HELD
+    return int(_count_most_partners(pairs).sum()) <= PARTNERS_HELD
 
 
-def ranks_of(pairs: Pairs, track: Track = silent) -> Ranks:
+def compute_ranks(pairs: Pairs, track: Track = silent) -> Ranks:
     """Ranks of all rows of ``a`` in a walk of their own, a bounded number of partners at a time.
 
     Where all of them may be held, a set against itself is walked once per pair.
     """
     parts = []
-    strips: list[slice | None] = [None] if few_partners(pairs) else list(_strips(pairs))
+    strips: list[slice | None] = [None] if has_few_partners(pairs) else list(_split_rows(pairs))
     for rows in track(strips, "ranks", len(strips)):
-        queries = Queries.of(pairs, rows)
-        for block in queries.pairs.blocks():
-            queries.meet(block, queries.pairs.place(block))
-        parts.append(queries.ranks())
-    return Ranks.joined(parts)
+        queries = QueryRanks.start(pairs, rows)
+        for block in queries.pairs.iterate_blocks():
+            queries.add(block, queries.pairs.view(block))
+        parts.append(queries.compute_ranks())
+    return Ranks.concatenate(parts)
 
 
-def _most_partners(pairs: Pairs) -> Int64s:
+def _count_most_partners(pairs: Pairs) -> Int64s:
+    """int64 [n]: how many partners a query has at most."""
     return np.asarray(pairs.b.sizes[pairs.a.codes])
 
 
-def _strips(pairs: Pairs) -> Iterator[slice]:
+def _split_rows(pairs: Pairs) -> Iterator[slice]:
     """Consecutive rows that together have few enough partners."""
-    total = np.cumsum(_most_partners(pairs))
+    total = np.cumsum(_count_most_partners(pairs))
     first = 0
     while first < len(total):
         before = total[first - 1] if first else 0
@@ -99,18 +95,18 @@ def _strips(pairs: Pairs) -> Iterator[slice]:
 
 
 @dataclass(eq=False)
-class Queries:
-    """What some rows of ``a`` have met so far.
+class QueryRanks:
+    """What some rows of ``a`` have met so far, block after block.
 
     Attributes:
-        pairs: where the blocks to meet come from; its ``a`` holds these rows.
+        pairs: where the blocks come from; its ``a`` holds these rows.
         best, best_row, best_partner, best_partner_row: as in ``Ranks``.
         partner_starts: int64 [n + 1]: the partners of query q stand at starts[q]:starts[q + 1].
         partner_similarities: float32, descending within a query, ties by row.
         partner_rows: int32: the partners' rows in the set that was given.
         ahead: int32, per partner: impostors that come after the partner before it and before itself;
             exact wherever the rank can still matter.
-        bars: float32 [n]: similarity below which an impostor changes no rank that matters.
+        floors: float32 [n]: similarity below which an impostor changes no rank that matters.
     """
 
     pairs: Pairs
@@ -122,113 +118,116 @@ class Queries:
     partner_similarities: Float32s
     partner_rows: Int32s
     ahead: Int32s
-    bars: Float32s
+    floors: Float32s
 
     @classmethod
-    def of(cls, pairs: Pairs, rows: slice | None = None) -> Queries:
+    def start(cls, pairs: Pairs, rows: slice | None = None) -> QueryRanks:
         """Partners in their order, no impostor met yet.
 
         Args:
             pairs: a set with itself or with a gallery.
-            rows: of ``a``, whose partners are looked for; met in blocks of its own. All unless given.
+            rows: of ``a``, whose partners are ranked, in blocks of their own. All unless given.
         """
         chosen = slice(0, len(pairs.a)) if rows is None else rows
-        n, most = chosen.stop - chosen.start, int(_most_partners(pairs)[chosen].sum())
+        n, most = chosen.stop - chosen.start, int(_count_most_partners(pairs)[chosen].sum())
         best_partner, best_partner_row = np.full(n, -np.inf, dtype=np.float32), np.full(n, -1)
-        similarities, partners = np.empty(most, dtype=np.float32), np.empty(most, dtype=np.int32)
+        partner_similarities, partner_rows = np.empty(most, dtype=np.float32), np.empty(most, dtype=np.int32)
         counts = np.zeros(n, dtype=np.int64)
         filled = 0
-        for code, some in _cells(pairs, chosen):
-            scores, likeness, kept = class_scores(pairs, code, some)
-            own = pairs.b.rows[pairs.b.starts[code] : pairs.b.starts[code + 1]]  # ascending
-            here = slice(some.start - chosen.start, some.stop - chosen.start)
-            counts[here] = kept.sum(axis=1)
-            # the pairs that are none go last; what stands before is what the counts say
-            order = np.argsort(np.where(kept, -likeness, np.float32(np.inf)), axis=1, kind="stable")
-            given = np.arange(order.shape[1]) < counts[here, None]
+        for code, strip in _split_by_class(pairs, chosen):
+            scores, similarities, is_pair = pairs.score_class(code, strip)
+            class_rows = pairs.b.rows[pairs.b.starts[code] : pairs.b.starts[code + 1]]  # ascending
+            here = slice(strip.start - chosen.start, strip.stop - chosen.start)
+            counts[here] = is_pair.sum(axis=1)
+            # what is no pair is sorted to the end, beyond the counts
+            order = np.argsort(np.where(is_pair, -similarities, np.float32(np.inf)), axis=1, kind="stable")
+            within = np.arange(order.shape[1]) < counts[here, None]
             stop = filled + int(counts[here].sum())
-            similarities[filled:stop] = np.take_along_axis(likeness, order, axis=1)[given]
-            partners[filled:stop] = own[order][given]
+            partner_similarities[filled:stop] = np.take_along_axis(similarities, order, axis=1)[within]
+            partner_rows[filled:stop] = class_rows[order][within]
             filled = stop
-            masked = np.where(kept, scores, np.float32(-np.inf))
+            masked = np.where(is_pair, scores, np.float32(-np.inf))
             winner = masked.argmax(axis=1)
             best_partner[here] = masked[np.arange(len(masked)), winner]
-            best_partner_row[here] = np.where(counts[here] > 0, own[winner], -1)
-        found = cls(
-            pairs=pairs if rows is None else pairs.against(chosen),
+            best_partner_row[here] = np.where(counts[here] > 0, class_rows[winner], -1)
+        queries = cls(
+            pairs=pairs if rows is None else pairs.cross_rows(chosen),
             best=np.full(n, -np.inf, dtype=np.float32),
             best_row=np.full(n, np.iinfo(np.int64).max),
             best_partner=best_partner,
             best_partner_row=best_partner_row,
             partner_starts=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-            partner_similarities=similarities[:filled],
-            partner_rows=partners[:filled],
+            partner_similarities=partner_similarities[:filled],
+            partner_rows=partner_rows[:filled],
             ahead=np.zeros(filled, dtype=np.int32),
-            bars=np.full(n, np.inf, dtype=np.float32),
+            floors=np.full(n, np.inf, dtype=np.float32),
         )
-        found._raise(np.arange(n))
-        return found
+        queries._raise_floors(np.arange(n))
+        return queries
 
     @property
-    def _state(self) -> State:
-        return State(
+    def _state(self) -> RankState:
+        return RankState(
             self.best,
             self.best_row,
             self.partner_starts,
             self.partner_similarities,
             self.partner_rows,
             self.ahead,
-            self.bars,
+            self.floors,
         )
 
-    def meet(self, block: Block, place: Place) -> None:
-        """Take note of a block's impostors; ``place`` is the block's place among the pairs."""
+    def add(self, block: Block, view: BlockView) -> None:
+        """Count a block's impostors; ``view`` is the block's view (``Pairs.view``)."""
         state = self._state
-        rows, columns = block.scores.shape
-        in_threads(
-            best_and_ranks_of_rows,
-            [(place, share, block.similarities, self.pairs.b.rows, state) for share in row_shares(rows)],
+        n_rows, n_columns = block.scores.shape
+        run_in_threads(
+            update_rows,
+            [(view, rows, block.similarities, self.pairs.b.rows, state) for rows in split_rows(n_rows)],
         )
-        self._raise(np.arange(block.rows.start, block.rows.stop))
+        self._raise_floors(np.arange(block.rows.start, block.rows.stop))
         if not self.pairs.symmetric:
             return
-        edges = np.linspace(0, columns, cores() + 1).astype(np.int64)
-        in_threads(
-            best_and_ranks_of_columns,
+        edges = np.linspace(0, n_columns, count_cores() + 1).astype(np.int64)
+        run_in_threads(
+            update_columns,
             [
-                (place, int(first), int(stop), block.similarities, self.pairs.a.rows, state)
+                (view, int(first), int(stop), block.similarities, self.pairs.a.rows, state)
                 for first, stop in pairwise(edges)
                 if stop > first
             ],
         )
-        self._raise(np.arange(block.columns.start, block.columns.stop))
+        self._raise_floors(np.arange(block.columns.start, block.columns.stop))
 
-    def _raise(self, queries: Int64s) -> None:
-        raise_bars(queries, DEEPEST_RANK, self._state)
+    def _raise_floors(self, queries: Int64s) -> None:
+        raise_floors(queries, DEEPEST_RANK, self._state)
 
-    def ranks(self) -> Ranks:
-        """The figures of every query, once all impostors were met.
+    def compute_ranks(self) -> Ranks:
+        """The figures of every query, once all blocks were added.
 
         A partner's rank is exact up to the larger of the number of partners and ``DEEPEST_RANK``, beyond
         that a lower bound that still lies beyond it.
         """
         n_partners = np.diff(self.partner_starts)
         first = self.partner_starts[:-1]
-        place = np.arange(1, len(self.ahead) + 1) - np.repeat(first, n_partners)
+        order = np.arange(1, len(self.ahead) + 1) - np.repeat(first, n_partners)
         running = np.concatenate([[0], np.cumsum(self.ahead, dtype=np.int64)])
-        rank = running[1:] - np.repeat(running[first], n_partners) + place
+        rank = running[1:] - np.repeat(running[first], n_partners) + order
         within = rank <= np.repeat(n_partners, n_partners)
-        have = np.flatnonzero(n_partners)
+        has_partner = np.flatnonzero(n_partners)
         figures = np.full((3, len(n_partners)), np.nan)
-        if len(have):
-            figures[0, have] = rank[first[have]]
-            figures[1, have] = np.add.reduceat(within, first[have], dtype=np.int64) / n_partners[have]
-            precision = np.where(within, place / rank, 0.0)
-            figures[2, have] = np.add.reduceat(precision, first[have]) / n_partners[have]
+        if len(has_partner):
+            starts = first[has_partner]
+            figures[0, has_partner] = rank[starts]
+            figures[1, has_partner] = (
+                np.add.reduceat(within, starts, dtype=np.int64) / n_partners[has_partner]
+            )
+            precision = np.where(within, order / rank, 0.0)
+            figures[2, has_partner] = np.add.reduceat(precision, starts) / n_partners[has_partner]
         return Ranks(self.best, self.best_row, self.best_partner, self.best_partner_row, n_partners, *figures)
 
 
-def _cells(pairs: Pairs, rows: slice) -> Iterator[tuple[int, slice]]:
+def _split_by_class(pairs: Pairs, rows: slice) -> Iterator[tuple[int, slice]]:
     """Each class among the rows that has items in ``b``, a bounded number of pairs at a time."""
     codes, firsts = np.unique(pairs.a.codes[rows], return_index=True)
     edges = np.append(firsts + rows.start, rows.stop)

@@ -10,12 +10,12 @@ from numpy.typing import ArrayLike
 
 from common.array_types import Float32s, Int64s
 
-TARGET = 20  # bits: about a million bins; the crowded ones together fit a second-level cache
+TARGET_BITS = 20  # about a million bins; those that hold most scores together fit a second-level cache
 FLOAT32_BITS = 24
 
 
 @dataclass(frozen=True)
-class Bins:
+class ScoreBins:
     """Bin b holds scores in [edge(b), edge(b + 1)); the first and last also take what lies beyond.
 
     Scaling by a power of two and taking the floor are exact in float32, hence ``score >= edge(b)``
@@ -27,11 +27,13 @@ class Bins:
     count: int
 
     @classmethod
-    def over(cls, low: float, high: float) -> Bins:
-        """Bins that cover a range of scores with about a million bins."""
+    def cover(cls, low: float, high: float) -> ScoreBins:
+        """About a million bins over a range of scores."""
         width = max(high - low, 2.0**-10)
         largest = max(abs(low), abs(high), 2.0**-10)
-        exponent = min(TARGET - math.ceil(math.log2(width)), FLOAT32_BITS - 1 - math.ceil(math.log2(largest)))
+        exponent = min(
+            TARGET_BITS - math.ceil(math.log2(width)), FLOAT32_BITS - 1 - math.ceil(math.log2(largest))
+        )
         base = math.floor(low * 2.0**exponent)
         return cls(exponent, base, math.floor(high * 2.0**exponent) - base + 1)
 
@@ -45,11 +47,11 @@ class Bins:
         """The number of the first bin's lower edge, a whole number below 2^24."""
         return np.float32(self.base)
 
-    def of(self, scores: ArrayLike) -> Int64s:
+    def find(self, scores: ArrayLike) -> Int64s:
         """int64: the bin of each score."""
         scaled = np.floor(np.asarray(scores, dtype=np.float32) * self.scale).astype(np.int64)
         return np.asarray(np.clip(scaled - self.base, 0, self.count - 1))
 
-    def edge(self, bins: ArrayLike) -> Float32s:
+    def compute_edges(self, bins: ArrayLike) -> Float32s:
         """float32: the lowest score of each bin."""
         return ((np.asarray(bins, dtype=np.int64) + self.base) / 2.0**self.exponent).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Pairs in the order of the thresholds they reach, and what each class accepts at each threshold."""
+"""Pairs sorted by the thresholds they reach, and what each class accepts at each threshold."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.array_types import Float32s, Int64s
-from evaluation.kernels.level_kernels import Steps, count_levels, place_pairs
+from evaluation.kernels.level_kernels import LevelSteps, count_levels, sort_pairs_by_level
+from evaluation.pairs.accepted_counts import cumulate_levels
 from evaluation.pairs.pairs import Pairs
 from evaluation.pairs.sweep import Sweep
-from evaluation.pairs.threads import in_threads
-from evaluation.pairs.top_impostors import Chunk, room
+from evaluation.pairs.threads import run_in_threads
+from evaluation.pairs.top_impostors import Chunk, allocate
 
-SHARES = 2  # of the kept pairs, sorted side by side; the memory of a table of class counts each
+SHARDS = 2  # of the kept pairs, sorted side by side; the memory of a table of class counts each
 
 
 @dataclass(frozen=True, eq=False)
-class Sorted:
+class SortedPairs:
     """Pairs that reach one or more of the ascending thresholds, by how many they reach.
 
     Attributes:
@@ -36,68 +37,66 @@ class Sorted:
 
 
 @dataclass(frozen=True, eq=False)
-class Levels:
+class ThresholdLevels:
     """Impostor and genuine pairs by level; ``accepted`` counts a genuine pair once."""
 
-    impostor: Sorted
-    genuine: Sorted
+    impostor: SortedPairs
+    genuine: SortedPairs
 
 
-def levels_of(found: Sweep, ascending: Float32s) -> Levels:
+def sort_by_level(sweep: Sweep, ascending: Float32s) -> ThresholdLevels:
     """Sort the pairs by level; the sweep's own list of impostor pairs is used up, chunk by chunk.
 
     Args:
-        found: whose kept pairs are all that reach the lowest threshold.
+        sweep: whose kept pairs are all that reach the lowest threshold.
         ascending: float32 [k], the thresholds.
     """
-    bins = found.bins
-    first = np.searchsorted(ascending, bins.edge(np.arange(bins.count)), side="right").astype(np.int64)
+    bins = sweep.bins
+    edges = bins.compute_edges(np.arange(bins.count))
+    first = np.searchsorted(ascending, edges, side="right").astype(np.int64)
     first[0] = 0  # the first bin also holds what lies below its edge
-    steps = Steps(ascending, bins.scale, bins.lowest, first)
-    impostor = _sorted(found, steps, [(chunks, _drained(chunks)) for chunks in found.top.take(SHARES)])
-    genuine = _sorted(found, steps, [(_genuine(found.pairs), _genuine(found.pairs))])
-    return Levels(impostor, replace(genuine, accepted=genuine.accepted // 2))
+    steps = LevelSteps(ascending, bins.scale, bins.lowest, first)
+    impostor = _sort_pairs(sweep, steps, [(chunks, _drain(chunks)) for chunks in sweep.top.take(SHARDS)])
+    genuine = _sort_pairs(sweep, steps, [(_iterate_genuine(sweep.pairs), _iterate_genuine(sweep.pairs))])
+    return ThresholdLevels(impostor, replace(genuine, accepted=genuine.accepted // 2))
 
 
-def _drained(chunks: list[Chunk]) -> Iterator[Chunk]:
+def _drain(chunks: list[Chunk]) -> Iterator[Chunk]:
     while chunks:
         yield chunks.pop()
 
 
-def _genuine(pairs: Pairs) -> Iterator[Chunk]:
-    return ((part.a, part.b, part.scores) for part in pairs.genuine_parts())
+def _iterate_genuine(pairs: Pairs) -> Iterator[Chunk]:
+    return ((part.a, part.b, part.scores) for part in pairs.iterate_genuine())
 
 
-def _sorted(found: Sweep, steps: Steps, shares: Sequence[tuple[Iterable[Chunk], Iterable[Chunk]]]) -> Sorted:
-    """Sort the chunks of all shares side by side; each share is given twice, to be counted and placed."""
-    k, pairs = len(steps.ascending), found.pairs
-    sizes = np.zeros((len(shares), k + 1), dtype=np.int64)
-    in_threads(_count, [(share, steps, size) for (share, _), size in zip(shares, sizes, strict=True)])
+def _sort_pairs(
+    sweep: Sweep, steps: LevelSteps, shards: Sequence[tuple[Iterable[Chunk], Iterable[Chunk]]]
+) -> SortedPairs:
+    """Sort the chunks of all shards side by side; each shard is given twice, to be counted and written."""
+    k, pairs = len(steps.ascending), sweep.pairs
+    sizes = np.zeros((len(shards), k + 1), dtype=np.int64)
+    run_in_threads(_count, [(chunks, steps, size) for (chunks, _), size in zip(shards, sizes, strict=True)])
     sizes[:, 0] = 0
     starts = np.concatenate([[0], np.cumsum(sizes.sum(axis=0))]).astype(np.int64)
-    cursors = starts[:-1] + np.cumsum(sizes, axis=0) - sizes  # within a level, share after share
-    placed = [room(int(starts[-1]), found.top.dtype) for _ in range(2)]
-    counts = np.zeros((len(shares), len(pairs.classes), k + 1), dtype=np.int64)
-    in_threads(
-        _place,
+    cursors = starts[:-1] + np.cumsum(sizes, axis=0) - sizes  # within a level, shard after shard
+    positions = [allocate(int(starts[-1]), sweep.top.dtype) for _ in range(2)]
+    counts = np.zeros((len(shards), len(pairs.classes), k + 1), dtype=np.int64)
+    run_in_threads(
+        _write,
         [
-            (share, steps, pairs.a.codes, pairs.b.codes, cursor, *placed, count)
-            for (_, share), cursor, count in zip(shares, cursors, counts, strict=True)
+            (chunks, steps, pairs.a.codes, pairs.b.codes, cursor, *positions, count)
+            for (_, chunks), cursor, count in zip(shards, cursors, counts, strict=True)
         ],
     )
-    return Sorted(placed[0], placed[1], starts, _accepted(counts.sum(axis=0)))
+    return SortedPairs(positions[0], positions[1], starts, cumulate_levels(counts.sum(axis=0)))
 
 
-def _count(share: Iterable[Chunk], steps: Steps, sizes: Int64s) -> None:
-    for _, _, scores in share:
+def _count(chunks: Iterable[Chunk], steps: LevelSteps, sizes: Int64s) -> None:
+    for _, _, scores in chunks:
         count_levels(scores, steps, sizes)
 
 
-def _place(share: Iterable[Chunk], steps: Steps, *where: NDArray[Any]) -> None:
-    for chunk in share:
-        place_pairs(*chunk, steps, *where)
-
-
-def _accepted(counts: Int64s) -> Int64s:
-    """From pairs at exactly m thresholds to pairs accepted at each of the k."""
-    return np.cumsum(counts[:, ::-1], axis=1)[:, -2::-1]
+def _write(chunks: Iterable[Chunk], steps: LevelSteps, *outputs: NDArray[Any]) -> None:
+    for chunk in chunks:
+        sort_pairs_by_level(*chunk, steps, *outputs)

@@ -1,4 +1,4 @@
-"""The pairs at the top of the impostor scores, kept with their positions at 8 or 12 bytes a pair."""
+"""The impostor pairs with the highest scores, kept with their positions at 8 or 12 bytes a pair."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from common.array_types import Float32s
 
 IN_MEMORY = 2 * 2**30  # bytes of pairs beyond which they go to a temporary file
-SLAB = 2**20  # pairs kept in one piece
+SLAB = 2**20  # pairs allocated at once
 
 Chunk = tuple[NDArray[Any], NDArray[Any], Float32s]
+"""Positions in ``a``, positions in ``b``, scores."""
 
 
 @dataclass
-class TopPairs:
+class TopImpostors:
     """Positions in ``a`` and ``b`` and scores of pairs, in slabs; those that do not fit lie on disk."""
 
     dtype: np.dtype[Any]
@@ -27,7 +28,7 @@ class TopPairs:
     length: int = 0
 
     @classmethod
-    def between(cls, n_a: int, n_b: int) -> TopPairs:
+    def for_sizes(cls, n_a: int, n_b: int) -> TopImpostors:
         """An empty list for positions below ``n_a`` and ``n_b``."""
         return cls(np.dtype(np.uint16 if max(n_a, n_b) <= 2**16 else np.uint32))
 
@@ -46,21 +47,21 @@ class TopPairs:
         while done < len(scores):
             start = self.length % SLAB
             if not start:
-                self.slabs.append(self._slab())
+                self.slabs.append(self._allocate_slab())
             n = min(SLAB - start, len(scores) - done)
             for kept, given in zip(self.slabs[-1], (a, b, scores), strict=True):
                 kept[start : start + n] = given[done : done + n]
             done += n
             self.length += n
 
-    def take(self, shares: int) -> list[list[Chunk]]:
-        """The chunks dealt into shares; none are left here, so that each can be freed once it is used."""
+    def take(self, shards: int) -> list[list[Chunk]]:
+        """The chunks dealt into shards; none are left here, so that each can be freed once it is used."""
         chunks, self.slabs = self.chunks, []
-        return [chunks[number::shares] for number in range(shares)]
+        return [chunks[number::shards] for number in range(shards)]
 
-    def _slab(self) -> Chunk:
+    def _allocate_slab(self) -> Chunk:
         each = 2 * self.dtype.itemsize + 4
-        everything = _pages(SLAB * each, (len(self.slabs) + 1) * SLAB * each <= IN_MEMORY)
+        everything = _allocate_pages(SLAB * each, (len(self.slabs) + 1) * SLAB * each <= IN_MEMORY)
         middle, end = SLAB * self.dtype.itemsize, 2 * SLAB * self.dtype.itemsize
         return (
             everything[:middle].view(self.dtype),
@@ -69,13 +70,13 @@ class TopPairs:
         )
 
 
-def room(n: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """An array [n] to be filled in any order; beyond half of ``IN_MEMORY`` in a file that has no name."""
+def allocate(n: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """An array [n] to be filled in any order; beyond half of ``IN_MEMORY`` in a file without a name."""
     size = n * dtype.itemsize
-    return _pages(max(size, 1), 2 * size <= IN_MEMORY)[:size].view(dtype)
+    return _allocate_pages(max(size, 1), 2 * size <= IN_MEMORY)[:size].view(dtype)
 
 
-def _pages(size: int, in_memory: bool) -> NDArray[np.uint8]:
+def _allocate_pages(size: int, in_memory: bool) -> NDArray[np.uint8]:
     """Bytes in memory or in a file without a name.
 
     They take memory page by page as they are filled, where numpy asks for huge pages, hundreds of which

@@ -1,4 +1,4 @@
-"""The worst pairs of a walk, by name, so that a page can show them."""
+"""The worst pairs of a walk, with their ids, so that a page can show them."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from embeddings.embedding_set import EmbeddingSet
 from evaluation.pairs.pairs import Pairs
 
 
-class Examples:
-    """The pairs with the highest scores of those met, or the lowest; worst first, ties by position."""
+class WorstPairs:
+    """The pairs with the highest scores of those added, or the lowest; worst first, ties by position."""
 
     def __init__(self, most: int, lowest: bool = False) -> None:
         self._most, self._sign = most, np.float32(-1 if lowest else 1)
         self._a, self._b = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
         self._scores = np.zeros(0, dtype=np.float32)
 
-    def meet(self, a: NDArray[Any], b: NDArray[Any], scores: Float32s) -> None:
-        """Take note of pairs by their positions."""
+    def add(self, a: NDArray[Any], b: NDArray[Any], scores: Float32s) -> None:
+        """Look at further pairs, given by their positions."""
         scores = self._sign * scores
         if len(self._scores) == self._most > 0:
             hard = scores >= self._scores[-1]
@@ -32,7 +32,7 @@ class Examples:
         kept = np.lexsort((b, a, -scores))[: self._most]
         self._a, self._b, self._scores = a[kept], b[kept], scores[kept]
 
-    def named(self, pairs: Pairs, items: EmbeddingSet, references: EmbeddingSet) -> list[WorstPair]:
+    def name_pairs(self, pairs: Pairs, items: EmbeddingSet, references: EmbeddingSet) -> list[WorstPair]:
         """The pairs by the ids of the two sets that ``pairs`` were arranged from, with their scores."""
         return [
             WorstPair(

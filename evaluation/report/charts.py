@@ -49,7 +49,7 @@ def reliability_chart(found: ReliabilityDiagram) -> Chart:
     )
 
 
-def charts(report: Report, points: Sequence[OperatingPoint]) -> list[Chart]:
+def build_charts(report: Report, points: Sequence[OperatingPoint]) -> list[Chart]:
     """The two pictures of a threshold: what it does to each class, and what it does to pairs.
 
     Points that threshold another score than the report's have no place on its axis and are left out.

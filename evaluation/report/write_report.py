@@ -9,7 +9,7 @@ from api_schemas.diagnosis import Diagnosis
 from api_schemas.operating_point import OperatingPoint
 from api_schemas.report import Report
 from common.atomic_files import write_atomically
-from evaluation.report.charts import charts, reliability_chart
+from evaluation.report.charts import build_charts, reliability_chart
 from evaluation.report.html_report import page
 from evaluation.report.png import png
 from evaluation.report.text_table import format_table
@@ -29,7 +29,7 @@ def write_report(
     """
     folder.mkdir(parents=True, exist_ok=True)
     report.save(folder / "report.json")
-    drawn = charts(report, operating_points)
+    drawn = build_charts(report, operating_points)
     if diagnosis is not None:
         diagnosis.save(folder / "diagnosis.json")
         if diagnosis.reliability is not None:

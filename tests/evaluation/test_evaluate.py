@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from api_schemas.operating_point import Score
 from api_schemas.report import Report
 from common.errors import InputError
-from decision.scorers import scorer_of
+from decision.scorers import open_scorer
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.hashes import cohort_hash
 from embeddings.similarity import pair_similarities
-from evaluation.evaluate import evaluate
+from evaluation.evaluate import evaluate_embeddings
 from evaluation.pairs import pairs as pairs_module
 
 
@@ -129,7 +129,7 @@ Measured = tuple[Report, Naive]
 @pytest.fixture(params=list(CASES), scope="module")
 def measured(request: pytest.FixtureRequest) -> Measured:
     items, gallery, exclude = CASES[request.param]
-    report = evaluate(items, gallery=gallery, exclude_same=exclude, model_hash="m", split="test")
+    report = evaluate_embeddings(items, gallery=gallery, exclude_same=exclude, model_hash="m", split="test")
     return report, Naive(items, items if gallery is None else gallery, gallery is None, exclude)
 
 
@@ -225,7 +225,7 @@ def test_ten_partners_of_the_worked_example(
     others = set(range(1, 11)) - set(right)
     labels = ["own" if k in right or (k > 10 and k <= 10 + len(others)) else "other" for k in range(1, 31)]
     gallery = EmbeddingSet.from_arrays(np.stack([np.cos(angles), np.sin(angles)], axis=1), labels)
-    found = evaluate(
+    found = evaluate_embeddings(
         EmbeddingSet.from_arrays([[1.0, 0.0]], ["own"]), gallery=gallery, model_hash="m", split="all"
     ).retrieval
     assert labels.count("own") == 10
@@ -280,7 +280,7 @@ def test_identification_with_given_unknown_queries() -> None:
     items = smooth_set(5)
     draw = np.random.default_rng(1)
     unknown = EmbeddingSet.from_arrays(draw.normal(size=(40, 6)), ["stranger"] * 40)
-    report = evaluate(items, unknown=unknown, model_hash="m", split="test")
+    report = evaluate_embeddings(items, unknown=unknown, model_hash="m", split="test")
     strangers = [float(pair_similarities(row[None], items.vectors).max()) for row in unknown.vectors]
     fnir, auroc, n = naive_identification(Naive(items, items, True, None), strangers)
     assert report.identification is not None
@@ -305,7 +305,7 @@ def test_nine_points_of_the_worked_example() -> None:
     items = EmbeddingSet.from_arrays(
         np.stack([np.cos(angles), np.sin(angles)], axis=1), [0, 0, 0, 1, 1, 1, 2, 2, 2]
     )
-    found = evaluate(items, model_hash="m", split="all").consistency
+    found = evaluate_embeddings(items, model_hash="m", split="all").consistency
     assert found.opis == pytest.approx(0.115063, abs=1e-6)
     assert found.calibration_range is not None
     assert found.calibration_range.distance == pytest.approx((0.369548, 0.617479), abs=1e-6)
@@ -318,11 +318,13 @@ def test_blocks_types_and_lengths_do_not_change_a_figure(
     draw = np.random.default_rng(7)
     vectors = draw.normal(size=(150, 5)).astype(np.float16)
     labels = draw.integers(0, 12, 150)
-    whole = evaluate(EmbeddingSet.from_arrays(vectors, labels), model_hash="m", split="all")
+    whole = evaluate_embeddings(EmbeddingSet.from_arrays(vectors, labels), model_hash="m", split="all")
     monkeypatch.setattr(pairs_module, "BLOCK_ROWS", 32)
     monkeypatch.setattr(pairs_module, "BLOCK_COLUMNS", 48)
     longer = vectors.astype(dtype) * dtype(4)
-    blocked = evaluate(EmbeddingSet.from_arrays(longer, labels.astype(str)), model_hash="m", split="all")
+    blocked = evaluate_embeddings(
+        EmbeddingSet.from_arrays(longer, labels.astype(str)), model_hash="m", split="all"
+    )
     for section in ("counts", "retrieval", "verification", "identification", "consistency"):
         assert getattr(blocked, section) == getattr(whole, section)
     assert blocked.geometry.uniformity == pytest.approx(whole.geometry.uniformity)
@@ -330,9 +332,9 @@ def test_blocks_types_and_lengths_do_not_change_a_figure(
 
 def test_float32_blocks_of_large_sets_agree_with_exact_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     items = smooth_set(6, classes=40, size=8)
-    exact = evaluate(items, model_hash="m", split="all")
+    exact = evaluate_embeddings(items, model_hash="m", split="all")
     monkeypatch.setattr(pairs_module, "EXACT_PRODUCT", 0)
-    fast = evaluate(items, model_hash="m", split="all")
+    fast = evaluate_embeddings(items, model_hash="m", split="all")
     assert fast.consistency.opis == pytest.approx(exact.consistency.opis, abs=1e-6)
     assert fast.verification.auc == pytest.approx(exact.verification.auc, abs=1e-6)
     assert fast.verification.eer == pytest.approx(exact.verification.eer, abs=1e-6)
@@ -342,20 +344,20 @@ def test_float32_blocks_of_large_sets_agree_with_exact_ones(monkeypatch: pytest.
 def test_what_cannot_be_measured_is_refused_by_name() -> None:
     rows = np.eye(4)
     with pytest.raises(InputError, match=r"one class \('7'\)"):
-        evaluate(EmbeddingSet.from_arrays(rows, [7] * 4), model_hash="m", split="all")
+        evaluate_embeddings(EmbeddingSet.from_arrays(rows, [7] * 4), model_hash="m", split="all")
     with pytest.raises(InputError, match="every class has one item"):
-        evaluate(EmbeddingSet.from_arrays(rows, [1, 2, 3, 4]), model_hash="m", split="all")
+        evaluate_embeddings(EmbeddingSet.from_arrays(rows, [1, 2, 3, 4]), model_hash="m", split="all")
     one_session = EmbeddingSet.from_arrays(rows, [1, 1, 2, 2], metadata={"session": [5] * 4})
     with pytest.raises(InputError, match="no impostor pair once pairs that share 'session'"):
-        evaluate(one_session, exclude_same="session", model_hash="m", split="all")
+        evaluate_embeddings(one_session, exclude_same="session", model_hash="m", split="all")
     known = EmbeddingSet.from_arrays(rows, [1, 1, 2, 2])
     with pytest.raises(InputError, match="unknown queries hold the class '2'"):
-        evaluate(known, unknown=known.subset([3]), model_hash="m", split="all")
+        evaluate_embeddings(known, unknown=known.subset([3]), model_hash="m", split="all")
 
 
 def test_a_figure_that_cannot_be_given_is_null_with_a_reason() -> None:
     items = EmbeddingSet.from_arrays([[1, 0], [1, 0.1], [0, 1]], ["a", "a", "b"])
-    report = evaluate(items, model_hash="m", split="all")
+    report = evaluate_embeddings(items, model_hash="m", split="all")
     assert report.consistency.opis is None
     assert report.consistency.opis_debiased is None
     assert report.consistency.opis_ci is None
@@ -368,9 +370,9 @@ def test_a_density_score_is_what_thresholds_see_and_similarity_what_ranks() -> N
     cohort = EmbeddingSet.from_arrays(draw.normal(size=(50, 6)), ["cohort"] * 50).vectors
     parameters = {"neighbours": [5], "weights": [1.0], "slope": 1.0, "intercept": 0.0}
     score = Score(kind="density", form="csls", parameters=parameters, cohort_sha256=cohort_hash(cohort))
-    scorer = scorer_of(score, cohort)
-    plain = evaluate(items, model_hash="m", split="test")
-    report = evaluate(items, scorer=scorer, model_hash="m", split="test")
+    scorer = open_scorer(score, cohort)
+    plain = evaluate_embeddings(items, model_hash="m", split="test")
+    report = evaluate_embeddings(items, scorer=scorer, model_hash="m", split="test")
     assert report.score == score
     assert report.retrieval == plain.retrieval
     assert report.geometry == plain.geometry

@@ -10,15 +10,16 @@ import pytest
 
 from api_schemas.operating_point import Score
 from api_schemas.report import Report
-from decision.scorers import DensityScorer, Scorer
+from decision.density_scorer import DensityScorer
+from decision.scorers import Scorer
 from embeddings.embedding_set import EmbeddingSet
-from evaluation.comparison.compare import compare
+from evaluation.comparison.compare import compare_models
 from evaluation.diagnose import diagnose
-from evaluation.evaluate import evaluate
-from evaluation.pairs import pairs, ranks, top_impostors
+from evaluation.evaluate import evaluate_embeddings
+from evaluation.pairs import genuine_pairs, pairs, ranks, top_impostors
 from evaluation.pairs.pairs import arrange
-from evaluation.pairs.ranks import Ranks, ranks_of
-from evaluation.pairs.sweep import sweep
+from evaluation.pairs.ranks import Ranks, compute_ranks
+from evaluation.pairs.sweep import sweep_pairs
 
 PART = 50
 
@@ -35,7 +36,7 @@ def few_coordinates(seed: int, sizes: list[int]) -> EmbeddingSet:
 @pytest.fixture
 def held_few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts of at most 50 genuine pairs, ranks of at most 90 partners at a time, the rest on disk."""
-    for module in (pairs, ranks):
+    for module in (genuine_pairs, pairs, ranks):
         monkeypatch.setattr(module, "PART", PART)
     monkeypatch.setattr(ranks, "PARTNERS_HELD", 90)
     monkeypatch.setattr(top_impostors, "IN_MEMORY", 400)
@@ -55,7 +56,7 @@ CASES = ["set", "set-excluded", "gallery", "gallery-excluded", "density"]
 
 def report(case: str) -> Report:
     items = few_coordinates(0, [40, 25, 1, 9, 5])
-    return evaluate(
+    return evaluate_embeddings(
         items,
         gallery=few_coordinates(1, [20, 0, 6, 15, 2]) if "gallery" in case else None,
         exclude_same="session" if "excluded" in case else None,
@@ -83,7 +84,7 @@ def test_worst_pairs_groups_and_flips_do_not_depend_on_it_either(request: pytest
 
     def both() -> list[dict[str, object]]:
         found = diagnose(a, columns=["session"], model_hash="m", split="t")
-        compared = compare(a, b, model_hash_a="a", model_hash_b="b")
+        compared = compare_models(a, b, model_hash_a="a", model_hash_b="b")
         return [one.model_dump(exclude={"created_at"}) for one in (found, compared)]
 
     whole = both()
@@ -101,9 +102,9 @@ def test_ranks_alone_are_those_of_the_whole_walk(
         arranged = arrange(
             few_coordinates(0, [40, 25, 1, 9, 5]), gallery=references, exclude_same=column, scorer=scorer()
         )
-        walked = sweep(arranged, deepest_far=0.1, per_query=True).ranks
+        walked = sweep_pairs(arranged, deepest_far=0.1, per_query=True).ranks
         assert walked is not None
-        return [walked, ranks_of(arranged)]
+        return [walked, compute_ranks(arranged)]
 
     found = both()
     request.getfixturevalue("held_few")
@@ -117,7 +118,7 @@ def test_ranks_alone_are_those_of_the_whole_walk(
 def test_parts_are_small_and_hold_every_pair_once(gallery: bool) -> None:
     items = few_coordinates(0, [40, 25, 1, 9, 5])
     found = arrange(items, gallery=few_coordinates(1, [20, 4, 6, 0, 2]) if gallery else None)
-    parts = list(found.genuine_parts())
+    parts = list(found.iterate_genuine())
     assert max(map(len, parts)) <= PART
     assert len(parts) > 5
     seen = [(int(i), int(j)) for part in parts for i, j in zip(part.a, part.b, strict=True)]
@@ -128,7 +129,7 @@ def test_parts_are_small_and_hold_every_pair_once(gallery: bool) -> None:
 
 def test_memory_stays_bounded_with_a_few_huge_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two classes of 1,500: 2.2 million genuine pairs would take 36 MB, their partners' ranks 54 MB."""
-    for module in (pairs, ranks):
+    for module in (genuine_pairs, pairs, ranks):
         monkeypatch.setattr(module, "PART", 2**14)
     monkeypatch.setattr(ranks, "PARTNERS_HELD", 2**17)
     monkeypatch.setattr(top_impostors, "IN_MEMORY", 2**20)
@@ -137,9 +138,9 @@ def test_memory_stays_bounded_with_a_few_huge_classes(monkeypatch: pytest.Monkey
     items = EmbeddingSet.from_arrays(draw.normal(size=(3000, 8)) + 3 * np.eye(8)[labels], labels)
     arranged = arrange(items)
     assert arranged.n_genuine > 2_000_000
-    sweep(arrange(items.subset(np.arange(1400, 1600))), deepest_far=0.1, per_query=True)  # compile
+    sweep_pairs(arrange(items.subset(np.arange(1400, 1600))), deepest_far=0.1, per_query=True)  # compile
     tracemalloc.start()
-    found = sweep(arranged, deepest_far=0.1, per_query=True)
+    found = sweep_pairs(arranged, deepest_far=0.1, per_query=True)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert found.ranks is not None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
 from score_analysis import Scores
@@ -12,53 +10,37 @@ from api_schemas.operating_point import GallerySize, OperatingPoint, Target
 from common.errors import CalibrationRefused, InputError
 from decision.scorers import accepts
 from embeddings.embedding_set import EmbeddingSet
-from embeddings.similarity import pair_similarities
-from evaluation.calibration.bootstrap_bounds import resampled_classes
-from evaluation.calibration.calibrate import calibrate
+from evaluation.calibration.calibrate import calibrate_threshold
 from evaluation.calibration.fpir_thresholds import plan_gallery
-from evaluation.calibration.impostor_tail import accepted_pairs, collect
-from evaluation.calibration.match_rate_tail import collect_unknown, match_tail
+from evaluation.calibration.impostor_scores import count_accepted_pairs
+from evaluation.metrics.class_bootstrap import draw_classes
 from evaluation.pairs.pairs import arrange
+from tests.evaluation.samples import list_all_pairs, make_clusters
 
 FAR = Target(kind="far", value=0.02)
+
 FPIR = Target(kind="fpir", value=0.05)
 
 
-def clustered(seed: int, classes: int = 40, each: int = 6, dim: int = 12, prefix: str = "c") -> EmbeddingSet:
-    rng = np.random.default_rng(seed)
-    centres = rng.standard_normal((classes, dim))
-    spread = 0.9 * np.exp(0.3 * rng.standard_normal(classes))
-    vectors = centres[:, None] + spread[:, None, None] * rng.standard_normal((classes, each, dim))
-    labels = np.repeat([f"{prefix}{i}" for i in range(classes)], each)
-    return EmbeddingSet.from_arrays(vectors.reshape(-1, dim), labels)
-
-
 def point_of(items: EmbeddingSet, target: Target, **options: object) -> OperatingPoint:
-    return calibrate(items, target, name="p", model_hash="m", **options).point  # type: ignore[arg-type]
-
-
-def all_pairs(items: EmbeddingSet) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Rows i < j, their scores by the kernel, and whether they are genuine."""
-    i, j = np.array(list(itertools.combinations(range(len(items)), 2))).T
-    scores = pair_similarities(items.vectors[i], items.vectors[j])
-    return i, j, scores, items.labels[i] == items.labels[j]
+    return calibrate_threshold(items, target, name="p", model_hash="m", **options).point  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
 def fit() -> EmbeddingSet:
-    return clustered(0)
+    return make_clusters(0)
 
 
 @pytest.fixture(scope="module")
 def proof() -> EmbeddingSet:
-    return clustered(1, prefix="t")
+    return make_clusters(1, prefix="t")
 
 
 def test_rates_are_those_of_a_loop_over_pairs(fit: EmbeddingSet, proof: EmbeddingSet) -> None:
     point = point_of(fit, FAR, proof=proof)
     assert point.proof is not None
     for items, evidence in ((fit, point.fit), (proof, point.proof)):
-        i, j, scores, genuine = all_pairs(items)
+        i, j, scores, genuine = list_all_pairs(items)
         accepted = accepts(scores, point.threshold)
         assert evidence.far == pytest.approx(accepted[~genuine].mean(), abs=1e-12)
         assert evidence.frr == pytest.approx(1 - accepted[genuine].mean(), abs=1e-12)
@@ -80,29 +62,29 @@ def test_rates_are_those_of_a_loop_over_pairs(fit: EmbeddingSet, proof: Embeddin
 
 
 def test_the_next_lower_threshold_breaks_the_bound(fit: EmbeddingSet) -> None:
-    from evaluation.calibration.bootstrap_bounds import pair_share
+    from evaluation.calibration.bootstrap_bounds import bound_pair_fraction
 
-    point = point_of(fit, FAR, proof=clustered(1, prefix="t"))
+    point = point_of(fit, FAR, proof=make_clusters(1, prefix="t"))
     pairs = arrange(fit)
-    _, _, scores, genuine = all_pairs(fit)
+    _, _, scores, genuine = list_all_pairs(fit)
     assert np.float32(point.threshold) in scores[~genuine]
     lower = scores[~genuine & (scores < np.float32(point.threshold))].max()
-    weights = resampled_classes(len(fit.classes), 0)
+    weights = draw_classes(len(fit.classes), 0)
     sizes = pairs.a.sizes.astype(float)
-    at = pair_share(accepted_pairs(pairs, point.threshold), sizes, weights, 0.95)
-    below = pair_share(accepted_pairs(pairs, float(lower)), sizes, weights, 0.95)
+    at = bound_pair_fraction(count_accepted_pairs(pairs, point.threshold), sizes, weights, 0.95)
+    below = bound_pair_fraction(count_accepted_pairs(pairs, float(lower)), sizes, weights, 0.95)
     assert at.bound <= 0.02 < below.bound
 
 
 def test_never_beyond_the_threshold_that_the_target_itself_allows(fit: EmbeddingSet) -> None:
-    _, _, scores, genuine = all_pairs(fit)
+    _, _, scores, genuine = list_all_pairs(fit)
     oracle = Scores(pos=scores[genuine].astype(float), neg=scores[~genuine].astype(float))
     assert point_of(fit, FAR).threshold >= float(np.float32(oracle.threshold_at_far(0.02)))
 
 
 def test_per_class_rates_are_those_of_a_loop(fit: EmbeddingSet, proof: EmbeddingSet) -> None:
     point = point_of(fit, FAR, proof=proof)
-    i, j, scores, genuine = all_pairs(proof)
+    i, j, scores, genuine = list_all_pairs(proof)
     accepted = accepts(scores, point.threshold)
     assert [rates.label for rates in point.per_class] == proof.classes.tolist()
     for rates in point.per_class[::7]:
@@ -113,37 +95,14 @@ def test_per_class_rates_are_those_of_a_loop(fit: EmbeddingSet, proof: Embedding
         assert rates.utility == pytest.approx(2 * (1 - far) * (1 - frr) / (2 - far - frr))
 
 
-def test_pairs_at_the_threshold_are_decided_by_the_kernel(fit: EmbeddingSet) -> None:
-    """Duplicated items tie at every score; the counts must be those of the kernel, not of a product."""
-    twice = EmbeddingSet.from_arrays(
-        np.concatenate([fit.vectors, fit.vectors]), np.concatenate([fit.labels, fit.labels])
-    )
-    _, _, scores, genuine = all_pairs(twice)
-    for threshold in np.sort(scores[~genuine])[[-3, -40, -500]]:
-        found = accepted_pairs(arrange(twice), float(threshold)).sum() / 2
-        assert found == accepts(scores[~genuine], float(threshold)).sum()
-
-
-def test_the_tail_holds_exactly_the_best_pairs(fit: EmbeddingSet) -> None:
-    _, _, scores, genuine = all_pairs(fit)
-    floor = float(np.sort(scores[~genuine])[-300])
-    tail = collect(arrange(fit), floor)
-    np.testing.assert_array_equal(
-        tail.scores, np.sort(scores[~genuine & (scores >= np.float32(floor))])[::-1]
-    )
-    assert tail.accepted(floor) == len(tail)
-    settled = tail.settled(floor)
-    np.testing.assert_array_equal(settled.scores, tail.scores)
-
-
 def test_one_item_classes_are_impostors_and_have_no_frr(fit: EmbeddingSet) -> None:
-    lone = clustered(5, 10, 1, prefix="lone")
+    lone = make_clusters(5, 10, 1, prefix="lone")
     items = EmbeddingSet.from_arrays(
         np.concatenate([fit.vectors, lone.vectors]), np.concatenate([fit.labels, lone.labels])
     )
-    point = point_of(items, FAR, proof=clustered(1, prefix="t"))
+    point = point_of(items, FAR, proof=make_clusters(1, prefix="t"))
     assert point.fit.n_classes == 50
-    assert point_of(clustered(1, prefix="t"), FAR, proof=items).per_class[-1].frr is None
+    assert point_of(make_clusters(1, prefix="t"), FAR, proof=items).per_class[-1].frr is None
 
 
 def test_frr_eer_and_cost_meet_their_targets(fit: EmbeddingSet, proof: EmbeddingSet) -> None:
@@ -156,7 +115,7 @@ def test_frr_eer_and_cost_meet_their_targets(fit: EmbeddingSet, proof: Embedding
     assert eer.fit.far == pytest.approx(eer.fit.frr, abs=0.005)
     costs = {"cost_false_match": 10.0, "cost_false_non_match": 1.0, "prior": 0.2}
     cost = point_of(fit, Target(kind="cost", cost_parameters=costs), proof=proof)
-    _, _, scores, genuine = all_pairs(fit)
+    _, _, scores, genuine = list_all_pairs(fit)
     least = min(
         0.8 * 10 * (scores[~genuine] >= t).mean() + 0.2 * (scores[genuine] < t).mean()
         for t in np.linspace(-0.2, 1, 1201)
@@ -167,48 +126,6 @@ def test_frr_eer_and_cost_meet_their_targets(fit: EmbeddingSet, proof: Embedding
 def test_a_cost_target_names_what_it_lacks(fit: EmbeddingSet) -> None:
     with pytest.raises(InputError, match="cost_false_non_match, prior"):
         point_of(fit, Target(kind="cost", cost_parameters={"cost_false_match": 1.0}))
-
-
-# -- identification --------------------------------------------------------------------------------
-def test_the_match_rate_is_that_of_a_loop_and_bounds_the_fpir_of_every_gallery() -> None:
-    items = clustered(2, 8, 5)
-    unknown = collect_unknown(arrange(items), 1.0)
-    best = np.full((len(items), 8), -np.inf)
-    codes = np.searchsorted(items.classes, items.labels)
-    i, j, scores, genuine = all_pairs(items)
-    for a, b, score in zip(i[~genuine], j[~genuine], scores[~genuine], strict=True):
-        best[a, codes[b]] = max(best[a, codes[b]], score)
-        best[b, codes[a]] = max(best[b, codes[a]], score)
-    assert unknown.trials == np.isfinite(best).sum()
-    for threshold in (0.3, 0.6):
-        rate = unknown.match_rate(threshold)
-        assert rate == pytest.approx(accepts(best[np.isfinite(best)], threshold).mean(), abs=1e-6)
-        for drawn in (1, 2, 3):  # of a population of these classes
-            naive = np.mean(
-                [
-                    accepts(best[q, list(gallery)].max(), threshold)
-                    for q in range(len(items))
-                    for gallery in itertools.product([c for c in range(8) if c != codes[q]], repeat=drawn)
-                ]
-            )
-            size = GallerySize(items=5 * drawn, classes=drawn)
-            bound = plan_gallery(len(items), 8, size).fpir(rate)
-            assert bound == pytest.approx(naive) if drawn == 1 else bound >= naive
-
-
-def test_lookalikes_are_never_explained_away_by_the_tail() -> None:
-    """Eight pairs of classes that are all but copies: no bound lies below what is counted there."""
-    items = clustered(3, 80, 8)
-    vectors = items.vectors.copy()
-    vectors[64:128] = vectors[:64] + 0.01 * np.random.default_rng(4).standard_normal((64, 12))
-    pairs = arrange(EmbeddingSet.from_arrays(vectors, items.labels))
-    unknown = collect_unknown(pairs, 0.05)
-    rates = match_tail(unknown, 0.3 / 80, resampled_classes(80, 0))
-    assert rates is not None
-    for threshold in (0.98, 0.99, 0.998):
-        counted = unknown.match_rate(threshold)
-        assert counted > 2e-3
-        assert rates.interval(threshold, 0.95).bound >= counted
 
 
 def test_a_larger_gallery_asks_for_a_higher_threshold(fit: EmbeddingSet, proof: EmbeddingSet) -> None:
@@ -231,7 +148,7 @@ def test_an_fpir_point_without_a_gallery_is_for_its_own(fit: EmbeddingSet) -> No
     point = point_of(fit, FPIR)
     assert point.target.gallery == GallerySize(items=240, classes=40)
     plan = plan_gallery(240, 40, None)
-    assert plan.fpir(plan.match_rate(0.01)) == pytest.approx(0.01)
+    assert plan.compute_fpir(plan.compute_match_rate(0.01)) == pytest.approx(0.01)
 
 
 # -- halvings, probability, reproducibility --------------------------------------------------------
@@ -257,7 +174,7 @@ def test_the_same_data_gives_the_same_point(fit: EmbeddingSet, proof: EmbeddingS
 @pytest.mark.parametrize("target", [FAR, FPIR])
 def test_few_classes_are_refused(classes: int, found: str, target: Target) -> None:
     with pytest.raises(CalibrationRefused, match=rf"{found} too few .* at least 20"):
-        point_of(clustered(0, classes, 50), target)
+        point_of(make_clusters(0, classes, 50), target)
 
 
 @pytest.mark.parametrize("target", [Target(kind="far", value=1e-4), Target(kind="fpir", value=1e-5)])
@@ -275,11 +192,11 @@ def test_ties_that_leave_no_threshold_are_refused(target: Target) -> None:
 
 def test_frr_without_genuine_pairs_is_refused() -> None:
     with pytest.raises(CalibrationRefused, match="No class has two items"):
-        point_of(clustered(0, 40, 1), Target(kind="frr", value=0.1))
+        point_of(make_clusters(0, 40, 1), Target(kind="frr", value=0.1))
 
 
 def test_shared_classes_and_dimensions_are_refused(fit: EmbeddingSet) -> None:
     with pytest.raises(InputError, match="both in the fit and in the proof"):
         point_of(fit, FAR, proof=fit)
     with pytest.raises(InputError, match="12"):
-        point_of(fit, FAR, proof=clustered(1, dim=8, prefix="t"))
+        point_of(fit, FAR, proof=make_clusters(1, dim=8, prefix="t"))

@@ -1,4 +1,4 @@
-"""Groups, spread and hardest pairs against plain loops."""
+"""Groups and hardest pairs against plain loops."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from api_schemas.diagnosis import Diagnosis
 from common.errors import InputError
 from embeddings.embedding_set import EmbeddingSet
 from evaluation.diagnose import diagnose
-from evaluation.evaluate import evaluate
-from evaluation.metrics.class_spread import neural_collapse, spread_of, utilization
+from evaluation.evaluate import evaluate_embeddings
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +29,13 @@ def found(items: EmbeddingSet) -> Diagnosis:
     return diagnose(items, columns=["camera"], model_hash="m", split="test", worst=7)
 
 
-def scores_of(items: EmbeddingSet) -> np.ndarray:
+def compute_scores(items: EmbeddingSet) -> np.ndarray:
     vectors = items.vectors.astype(np.float64)
     return np.clip(vectors @ vectors.T, -1, 1).astype(np.float32)
 
 
 def test_groups_hold_the_pairs_with_both_ends_in_them(items: EmbeddingSet, found: Diagnosis) -> None:
-    scores, same = scores_of(items), items.labels[:, None] == items.labels[None, :]
+    scores, same = compute_scores(items), items.labels[:, None] == items.labels[None, :]
     upper = np.triu(np.ones_like(same), 1)
     for value in ("left", "right"):
         inside = items.metadata["camera"] == value
@@ -49,7 +48,7 @@ def test_groups_hold_the_pairs_with_both_ends_in_them(items: EmbeddingSet, found
 
 
 def test_pooled_thresholds_keep_their_shares(items: EmbeddingSet, found: Diagnosis) -> None:
-    scores = scores_of(items)
+    scores = compute_scores(items)
     impostor = scores[np.triu(items.labels[:, None] != items.labels[None, :], 1)]
     for key, threshold in found.thresholds.far.items():
         assert np.mean(impostor >= np.float32(threshold)) <= float(key)
@@ -57,7 +56,7 @@ def test_pooled_thresholds_keep_their_shares(items: EmbeddingSet, found: Diagnos
 
 
 def test_classes_add_up_to_the_report(items: EmbeddingSet, found: Diagnosis) -> None:
-    report = evaluate(items, model_hash="m", split="test")
+    report = evaluate_embeddings(items, model_hash="m", split="test")
     classes = [g for g in found.groups if g.column == "label"]
     assert len(classes) == 11
     known = [g for g in classes if g.recall_at_1 is not None]
@@ -80,7 +79,7 @@ def test_a_group_without_impostors_is_named(found: Diagnosis) -> None:
 
 
 def test_hardest_pairs(items: EmbeddingSet, found: Diagnosis) -> None:
-    scores, same = scores_of(items), items.labels[:, None] == items.labels[None, :]
+    scores, same = compute_scores(items), items.labels[:, None] == items.labels[None, :]
     upper = np.triu(np.ones_like(same), 1)
     expected = np.sort(scores[upper & ~same])[::-1][:7]
     np.testing.assert_allclose([pair.score for pair in found.hardest_impostor], expected)
@@ -91,38 +90,6 @@ def test_hardest_pairs(items: EmbeddingSet, found: Diagnosis) -> None:
         assert scores[i, j] == np.float32(pair.score)
         assert (pair.label_a, pair.label_b) == (items.labels[i], items.labels[j])
     assert all(pair.label_a != pair.label_b for pair in found.hardest_impostor)
-
-
-def test_spread_of_classes(items: EmbeddingSet) -> None:
-    rows = spread_of(items)
-    means = np.array([items.vectors[items.labels == c].astype(float).mean(axis=0) for c in items.classes])
-    for k, row in enumerate(rows):
-        own = items.vectors[items.labels == row.label].astype(float)
-        intra = np.mean(np.sum((own - means[k]) ** 2, axis=1))
-        distances = np.sum((means - means[k]) ** 2, axis=1)
-        distances[k] = np.inf
-        assert row.inter == pytest.approx(np.sum((means[k] - means.mean(axis=0)) ** 2))
-        assert row.nearest == items.classes[int(np.argmin(distances))]
-        if len(own) == 1:
-            assert row.intra is None
-            assert row.collapse is None
-        else:
-            assert row.intra == pytest.approx(intra)
-            assert row.collapse == pytest.approx(intra / row.inter)
-
-
-def test_collapsed_classes_have_no_ratio() -> None:
-    collapsed = EmbeddingSet.from_arrays(np.repeat(np.eye(3), 4, axis=0), np.repeat([1, 2, 3], 4))
-    assert neural_collapse(collapsed) == pytest.approx(0, abs=1e-12)
-    assert neural_collapse(EmbeddingSet.from_arrays(np.ones((4, 2)), [1, 1, 2, 2])) is None
-
-
-def test_utilization_of_the_worked_example() -> None:
-    def at(*degrees: float) -> EmbeddingSet:
-        angles = np.deg2rad(degrees)
-        return EmbeddingSet.from_arrays(np.stack([np.cos(angles), np.sin(angles)], 1), [1] * len(degrees))
-
-    assert utilization(at(45, 100), at(0, 30, 80)) == pytest.approx(0.094382, abs=1e-6)
 
 
 def test_unknown_and_overfull_columns_are_refused(items: EmbeddingSet) -> None:
@@ -142,7 +109,7 @@ def test_against_a_gallery_a_group_is_of_queries(items: EmbeddingSet) -> None:
         queries, gallery=gallery, training=gallery, columns=["camera"], model_hash="m", split="t"
     )
     groups = [g for g in found.groups if g.column == "camera"]
-    report = evaluate(queries, gallery=gallery, model_hash="m", split="t")
+    report = evaluate_embeddings(queries, gallery=gallery, model_hash="m", split="t")
     assert sum(g.genuine_pairs for g in groups) == report.counts.genuine_pairs
     assert sum(g.impostor_pairs for g in groups) == report.counts.impostor_pairs
     assert found.utilization is not None

@@ -8,8 +8,8 @@ import pytest
 from api_schemas.comparison import Comparison
 from common.errors import InputError
 from embeddings.embedding_set import EmbeddingSet
-from evaluation.comparison.compare import compare
-from evaluation.evaluate import evaluate
+from evaluation.comparison.compare import compare_models
+from evaluation.evaluate import evaluate_embeddings
 
 
 def model(noise: float, seed: int = 0) -> EmbeddingSet:
@@ -22,7 +22,7 @@ def model(noise: float, seed: int = 0) -> EmbeddingSet:
 
 
 def run(a: EmbeddingSet, b: EmbeddingSet) -> Comparison:
-    return compare(a, b, model_hash_a="a", model_hash_b="b")
+    return compare_models(a, b, model_hash_a="a", model_hash_b="b")
 
 
 def figure(found: Comparison, name: str) -> tuple[float, tuple[float, float]]:
@@ -62,7 +62,7 @@ def test_a_noisier_model_is_worse_beyond_chance() -> None:
 
 def test_figures_are_those_of_the_reports() -> None:
     a, b = model(0.3, 1), model(0.8, 2)
-    found, reports = run(a, b), [evaluate(items, model_hash="m", split="t") for items in (a, b)]
+    found, reports = run(a, b), [evaluate_embeddings(items, model_hash="m", split="t") for items in (a, b)]
     rows = {row.name: row for row in found.differences}
     for name in ("recall_at_1", "map_at_r"):
         assert rows[name].a == pytest.approx(getattr(reports[0].retrieval, name))
@@ -91,7 +91,7 @@ def naive_resampled_eer(items: EmbeddingSet, weights: np.ndarray) -> float:
     )
 
 
-def test_the_interval_of_the_eer_is_that_of_resampled_classes_both_models_at_once() -> None:
+def test_the_interval_of_the_eer_is_that_of_draw_classes_both_models_at_once() -> None:
     a, b = model(0.3, 1), model(0.8, 2)
     difference, (low, high) = figure(run(a, b), "eer")
     draws = np.random.default_rng(5).multinomial(15, np.full(15, 1 / 15), size=400)

@@ -16,8 +16,8 @@ from api_schemas.operating_point import Evidence, OperatingPoint, Probability, S
 from api_schemas.report import Report
 from embeddings.embedding_set import EmbeddingSet
 from evaluation.diagnose import diagnose
-from evaluation.evaluate import evaluate
-from evaluation.report.charts import charts
+from evaluation.evaluate import evaluate_embeddings
+from evaluation.report.charts import build_charts
 from evaluation.report.text_table import worst_classes
 from evaluation.report.write_report import format_table, write_report
 
@@ -29,7 +29,7 @@ def report() -> Report:
     centres = np.repeat(draw.normal(size=(14, 10)), 8, axis=0)
     spread = np.repeat(draw.uniform(0.2, 1.3, 14), 8)[:, None]
     items = EmbeddingSet.from_arrays(centres + spread * draw.normal(size=centres.shape), labels)
-    return evaluate(items, model_hash="m" * 64, split="test")
+    return evaluate_embeddings(items, model_hash="m" * 64, split="test")
 
 
 @pytest.fixture
@@ -143,14 +143,14 @@ def test_the_table_gives_the_figures_and_the_reasons(report: Report) -> None:
 
 def test_points_outside_the_range_are_not_drawn(report: Report, point: OperatingPoint) -> None:
     far_away = point.model_copy(update={"threshold": -0.99})
-    utility = charts(report, [far_away])[0].figure
+    utility = build_charts(report, [far_away])[0].figure
     assert utility is not None
     assert utility["annotations" if "annotations" in utility else "layout"]["annotations"] == []
 
 
 def test_a_report_without_curves_still_makes_a_page(tmp_path: Path) -> None:
     items = EmbeddingSet.from_arrays([[1, 0], [1, 0.1], [0, 1]], ["a", "a", "b"])
-    report = evaluate(items, model_hash="m", split="all")
+    report = evaluate_embeddings(items, model_hash="m", split="all")
     write_report(report, tmp_path)
     assert "Utility needs classes" in (tmp_path / "report.html").read_text()
     assert "Note: OPIS compares classes" in format_table(report)

@@ -11,15 +11,15 @@ from common.errors import CalibrationRefused
 from decision.scorers import CosineScorer, Scorer
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.similarity import pair_similarities
-from evaluation.calibration.calibrate import calibrate
+from evaluation.calibration.calibrate import calibrate_threshold
 from evaluation.calibration.class_mean_scores import (
-    best_means,
-    class_means,
     collect_trials,
-    labelled_means,
-    trials_above,
+    collect_trials_above,
+    compute_best_means,
+    iterate_class_means,
+    sample_labelled_means,
 )
-from evaluation.calibration.density_score import fit_csls, scored_pairs
+from evaluation.calibration.density_score import fit_csls
 from evaluation.pairs.pairs import arrange
 
 TARGET = Target(kind="fpir", value=0.1, aggregate="mean_of_class")
@@ -56,17 +56,17 @@ def loop(items: EmbeddingSet, scorer: Scorer) -> list[dict[str, float]]:
 def test_means_are_those_of_a_loop(kind: str) -> None:
     items = uneven(0, 30)
     scorer: Scorer = CosineScorer() if kind == "cosine" else fit_csls(uneven(1, 80, "k"))
-    pairs = scored_pairs(items, scorer)
+    pairs = arrange(items, scorer=scorer)
     expected = loop(items, scorer)
     seen = 0
-    for rows, means in class_means(pairs):
+    for rows, means in iterate_class_means(pairs):
         for place, row in enumerate(range(rows.start, rows.stop)):
             wanted = expected[pairs.a.rows[row]]
             for label, mean in zip(pairs.classes, means[place], strict=True):
                 assert mean == pytest.approx(wanted.get(str(label), -np.inf), abs=1e-6)
                 seen += 1
     assert seen == len(items) * 30
-    same, other = best_means(pairs)
+    same, other = compute_best_means(pairs)
     for row in range(len(items)):
         of = expected[pairs.a.rows[row]]
         own = str(items.labels[pairs.a.rows[row]])
@@ -84,18 +84,18 @@ def test_trials_are_queries_with_classes_that_are_not_theirs() -> None:
         for label, mean in of.items()
         if label != str(items.labels[row])
     ]
-    found = trials_above(pairs, 0.2)
+    found = collect_trials_above(pairs, 0.2)
     assert found.trials == len(items) * 39 == len(means)
     assert found.scores == pytest.approx(sorted((m for m in means if m >= 0.2), reverse=True), abs=1e-6)
-    assert found.match_rate(0.3) == pytest.approx(np.mean(np.array(means) >= 0.3))
+    assert found.compute_match_rate(0.3) == pytest.approx(np.mean(np.array(means) >= 0.3))
     assert (found.query != found.gallery).all()
-    assert 0.15 <= collect_trials(pairs, 0.1).match_rate(-1.0) < 0.5
+    assert 0.15 <= collect_trials(pairs, 0.1).compute_match_rate(-1.0) < 0.5
     assert len(collect_trials(pairs, 1e-9).scores) >= 60, "enough to support a bound"
 
 
 def test_probabilities_are_fitted_on_means() -> None:
     items = uneven(3, 40)
-    found = labelled_means(arrange(items), seed=0)
+    found = sample_labelled_means(arrange(items), seed=0)
     expected = loop(items, CosineScorer())
     own = [of[str(items.labels[row])] for row, of in enumerate(expected) if str(items.labels[row]) in of]
     assert np.sort(found.scores[found.genuine]) == pytest.approx(np.sort(own), abs=1e-6)
@@ -104,7 +104,7 @@ def test_probabilities_are_fitted_on_means() -> None:
 
 
 def made(items: EmbeddingSet, target: Target, proof: EmbeddingSet | None = None) -> OperatingPoint:
-    return calibrate(items, target, proof=proof, name="p", model_hash="m").point
+    return calibrate_threshold(items, target, proof=proof, name="p", model_hash="m").point
 
 
 def test_a_point_for_means_is_fitted_and_proven_on_means() -> None:

@@ -1,4 +1,4 @@
-"""Intervals from resampling classes, the units that a new deployment would draw afresh."""
+"""Bootstrap over classes, which a new deployment would draw afresh: the draws, and the interval of OPIS."""
 
 from __future__ import annotations
 
@@ -6,25 +6,30 @@ import numpy as np
 
 from common.array_types import Float64s
 
-DRAWS = 2000
+REPLICATES = 1000  # of a bound
+OPIS_DRAWS = 2000  # of an interval of OPIS
 CLASSES_NEEDED = 5
+DRAWS_AT_ONCE = 200
 
 
-def resampling_weights(n: int, draws: int, seed: int) -> Float64s:
-    """float64 [draws, n]: how often each of n units is drawn, divided by n; rows sum to 1."""
-    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=draws)
-    return counts / n
+def draw_classes(n: int, seed: int, draws: int = REPLICATES) -> Float64s:
+    """float64 [draws, n]: how often each of n classes is drawn, with replacement; rows sum to n."""
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(n, np.full(n, 1.0 / n), size=draws).astype(np.float64)
 
 
-def interval(
-    products: Float64s, u: Float64s, seed: int, confidence: float = 0.95, draws: int = DRAWS
+def compute_opis_interval(
+    products: Float64s, u: Float64s, seed: int, confidence: float = 0.95, draws: int = OPIS_DRAWS
 ) -> tuple[float, float] | None:
-    """Two-sided bootstrap-t interval of a debiased variance of class utilities.
+    """Two-sided bootstrap-t interval of a debiased OPIS (docs/specification.md, Intervals).
 
     A few classes carry most of a variance, so its estimate is skewed and correlated with its own
     standard error; percentiles of resampled values then cover too little (83 % instead of 95 % with 30
-    classes in the simulation of ``benchmarks/consistency.py``), studentised ones know of it (Efron &
+    classes in the simulation of ``benchmarks/consistency.py``), studentised ones account for it (Efron &
     Tibshirani 1993, section 12.5).
+
+    Args:
+        products, u: as in ``resample_variances``.
 
     Returns:
         None for fewer than five classes.
@@ -36,7 +41,7 @@ def interval(
     error = float(products.std(ddof=1)) / np.sqrt(n)
     if error == 0:
         return value, value
-    values, errors = resampled_variances(products, u, seed, draws)
+    values, errors = resample_variances(products, u, seed, draws)
     # a resample of few distinct classes may have next to no error of its own
     ratios = (values - value) / np.maximum(errors, 0.05 * error)
     tail = (1 - confidence) / 2
@@ -44,13 +49,13 @@ def interval(
     return value - float(high) * error, value - float(low) * error
 
 
-def resampled_variances(
-    products: Float64s, u: Float64s, seed: int, draws: int = DRAWS
+def resample_variances(
+    products: Float64s, u: Float64s, seed: int, draws: int = OPIS_DRAWS
 ) -> tuple[Float64s, Float64s]:
     """Debiased variances of resampled classes and their standard errors, float64 [draws] each.
 
     A resample's variance is the mean of its classes' products of deviations less the square of the
-    shift of its mean utility, which the products' common mean does not know of. The shift takes one
+    shift of its mean utility, which the products' common mean does not contain. The shift takes one
     T-th of the variance on average; that much is given back, so that the values stay around the estimate.
 
     Args:
@@ -61,8 +66,8 @@ def resampled_variances(
     deviations = u - u.mean(axis=0)
     expected = float(np.square(deviations).mean()) / n
     values, errors = np.empty(draws), np.empty(draws)
-    for first in range(0, draws, 200):
-        weights = resampling_weights(n, min(200, draws - first), seed + first)
+    for first in range(0, draws, DRAWS_AT_ONCE):
+        weights = draw_classes(n, seed + first, min(DRAWS_AT_ONCE, draws - first)) / n
         shift = np.square(weights @ deviations).mean(axis=1)
         rows, means = slice(first, first + len(weights)), weights @ products
         values[rows] = means - shift + expected

@@ -9,7 +9,7 @@ from common.errors import InputError
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.similarity import pair_similarities
 from evaluation.pairs import pairs as module
-from evaluation.pairs.accepted_counts import accepted_per_class
+from evaluation.pairs.accepted_counts import count_accepted_per_class
 from evaluation.pairs.pairs import Pairs, arrange
 
 
@@ -72,9 +72,9 @@ def test_blocks_hold_each_impostor_pair_once(
     both: tuple[Pairs, list[tuple[str, str, np.float32]]], small_blocks: bool
 ) -> None:
     pairs, expected = both
-    found = np.concatenate([block.scores[pairs.impostors(block)] for block in pairs.blocks()])
+    found = np.concatenate([block.scores[pairs.mask_impostors(block)] for block in pairs.iterate_blocks()])
     np.testing.assert_array_equal(np.sort(found), np.sort([s for a, b, s in expected if a != b]))
-    genuine = pairs.genuine()
+    genuine = pairs.collect_genuine()
     np.testing.assert_array_equal(np.sort(genuine.scores), np.sort([s for a, b, s in expected if a == b]))
 
 
@@ -84,7 +84,7 @@ def test_accepted_per_class_counts_ties_as_accepted(
     pairs, expected = both
     scores = np.array([s for _, _, s in expected])
     thresholds = np.concatenate([np.random.default_rng(1).choice(scores, 9), [2.0, -2.0]]).astype(np.float32)
-    genuine, impostor = accepted_per_class(pairs, thresholds)
+    genuine, impostor = count_accepted_per_class(pairs, thresholds)
     for k, t in enumerate(thresholds):
         for code, label in enumerate(pairs.classes):
             assert genuine[code, k] == sum(a == b == label and s >= t for a, b, s in expected)
@@ -95,7 +95,7 @@ def test_impostor_totals_among_chosen_items() -> None:
     items = random_set(3)
     pairs = arrange(items, exclude_same="session")
     chosen = np.random.default_rng(0).random(len(items)) < 0.5
-    totals = pairs.impostor_totals(chosen, chosen)
+    totals = pairs.count_impostors(chosen, chosen)
     rows = pairs.a.rows[chosen]
     expected = naive_pairs(items.subset(rows), None, "session")
     for code, label in enumerate(pairs.classes):

@@ -8,12 +8,12 @@ from scipy import sparse
 
 from evaluation.calibration import bootstrap_bounds
 from evaluation.calibration.bootstrap_bounds import (
-    PairShares,
-    class_matrix,
-    class_share,
-    pair_share,
-    resampled_classes,
+    PairFractions,
+    bound_class_fraction,
+    bound_pair_fraction,
+    build_class_matrix,
 )
+from evaluation.metrics.class_bootstrap import draw_classes
 
 
 def accepted(rng: np.random.Generator, n: int, sizes: np.ndarray, rate: float) -> np.ndarray:
@@ -25,8 +25,8 @@ def test_the_share_and_its_parts_agree_with_loops() -> None:
     rng = np.random.default_rng(0)
     sizes = rng.integers(1, 9, 12).astype(float)
     matrix = accepted(rng, 12, sizes, 0.1)
-    weights = resampled_classes(12, 3, 50)
-    shares = PairShares([matrix], sizes, sizes, weights)
+    weights = draw_classes(12, 3, 50)
+    shares = PairFractions([matrix], sizes, sizes, weights)
     pairs = np.outer(sizes, sizes)
     np.fill_diagonal(pairs, 0)
     value = matrix.sum() / pairs.sum()
@@ -53,13 +53,13 @@ def test_many_classes_take_the_sparse_road_to_the_same_bound(monkeypatch: pytest
     first, second = rng.integers(0, 40, (2, 300))
     keep = first != second
     first, second = first[keep], second[keep]
-    sizes, weights = np.full(40, 8.0), resampled_classes(40, 0, 200)
-    dense = class_matrix(first, second, np.full(len(first), 2.0), 40)
+    sizes, weights = np.full(40, 8.0), draw_classes(40, 0, 200)
+    dense = build_class_matrix(first, second, np.full(len(first), 2.0), 40)
     monkeypatch.setattr(bootstrap_bounds, "DENSE_CLASSES", 0)
-    thin = class_matrix(first, second, np.full(len(first), 2.0), 40)
+    thin = build_class_matrix(first, second, np.full(len(first), 2.0), 40)
     assert sparse.issparse(thin)
     np.testing.assert_array_equal(thin.toarray(), dense)
-    one, other = (pair_share(matrix, sizes, weights, 0.95) for matrix in (dense, thin))
+    one, other = (bound_pair_fraction(matrix, sizes, weights, 0.95) for matrix in (dense, thin))
     assert one.bound == pytest.approx(other.bound)
     assert one.lower < one.estimate < one.bound < one.upper
 
@@ -67,10 +67,10 @@ def test_many_classes_take_the_sparse_road_to_the_same_bound(monkeypatch: pytest
 def test_independent_pairs_have_binomial_width_not_three_times_its_variance() -> None:
     """Resampling classes naively would give about sqrt(3) times this width."""
     rng = np.random.default_rng(2)
-    sizes, weights = np.full(80, 4.0), resampled_classes(80, 0)
+    sizes, weights = np.full(80, 4.0), draw_classes(80, 0)
     widths = []
     for _ in range(20):
-        interval = pair_share(accepted(rng, 80, sizes, 0.02), sizes, weights, 0.95)
+        interval = bound_pair_fraction(accepted(rng, 80, sizes, 0.02), sizes, weights, 0.95)
         widths.append(interval.upper - interval.lower)
     binomial = 2 * 1.96 * np.sqrt(0.02 * 0.98 / (80 * 79 / 2 * 16))
     assert 0.9 < np.median(widths) / binomial < 1.3
@@ -78,7 +78,7 @@ def test_independent_pairs_have_binomial_width_not_three_times_its_variance() ->
 
 def test_a_crowded_class_widens_the_bound() -> None:
     rng = np.random.default_rng(3)
-    sizes, weights = np.full(60, 4.0), resampled_classes(60, 0)
+    sizes, weights = np.full(60, 4.0), draw_classes(60, 0)
     even = accepted(rng, 60, sizes, 0.03)
     crowded = accepted(rng, 60, sizes, 0.01)
     for hub in (3, 17):
@@ -86,26 +86,27 @@ def test_a_crowded_class_widens_the_bound() -> None:
         crowded[hub, hub] = 0
     crowded *= even.sum() / crowded.sum()
     assert (
-        pair_share(crowded, sizes, weights, 0.95).bound > 1.5 * pair_share(even, sizes, weights, 0.95).bound
+        bound_pair_fraction(crowded, sizes, weights, 0.95).bound
+        > 1.5 * bound_pair_fraction(even, sizes, weights, 0.95).bound
     )
 
 
 def test_nothing_accepted_and_everything_alike_have_no_width() -> None:
-    sizes, weights = np.full(20, 2.0), resampled_classes(20, 0, 100)
-    nothing = pair_share(np.zeros((20, 20)), sizes, weights, 0.95)
+    sizes, weights = np.full(20, 2.0), draw_classes(20, 0, 100)
+    nothing = bound_pair_fraction(np.zeros((20, 20)), sizes, weights, 0.95)
     assert (nothing.estimate, nothing.bound) == (0.0, 0.0)
-    every = class_share(np.full(20, 1.0), np.full(20, 1.0), weights, 0.95)
+    every = bound_class_fraction(np.full(20, 1.0), np.full(20, 1.0), weights, 0.95)
     assert (every.lower, every.estimate, every.bound) == (1.0, 1.0, 1.0)
 
 
 def test_class_share_covers() -> None:
     rng = np.random.default_rng(4)
-    weights = resampled_classes(60, 0, 500)
+    weights = draw_classes(60, 0, 500)
     inside = within = 0
     for _ in range(200):
         rates = rng.beta(1, 9, 60)
         events = rng.binomial(28, rates).astype(float)
-        interval = class_share(events, np.full(60, 28.0), weights, 0.95)
+        interval = bound_class_fraction(events, np.full(60, 28.0), weights, 0.95)
         inside += interval.lower <= 0.1 <= interval.upper
         within += interval.bound >= 0.1
     assert 0.9 <= inside / 200 <= 0.99

@@ -14,7 +14,7 @@ from evaluation.calibration.fit_probability import (
     fit_platt,
     fit_probability,
     fit_temperature,
-    reliability,
+    measure_reliability,
 )
 
 
@@ -36,7 +36,7 @@ def labelled(seed: int, skew: bool = False, classes: int = 60, each: int = 60) -
 def test_linear_log_odds_are_found_and_hold_elsewhere() -> None:
     found = fit_probability(labelled(0))
     assert found.kind in ("platt", "temperature")
-    judged = reliability(labelled(1), found)
+    judged = measure_reliability(labelled(1), found)
     assert judged.ece < 0.01
     grid = np.linspace(0.35, 0.55, 9)
     truth = norm.pdf(grid, 0.7, 0.1) / (norm.pdf(grid, 0.7, 0.1) + norm.pdf(grid, 0.2, 0.1))
@@ -48,8 +48,8 @@ def test_bent_log_odds_are_left_to_the_isotonic_fit() -> None:
     found = fit_probability(data)
     assert found.kind == "isotonic"
     genuine, impostor = (data.scores[side].astype(np.float32) for side in (data.genuine, ~data.genuine))
-    platt = reliability(fresh, fit_platt(genuine, impostor))
-    ours = reliability(fresh, found)
+    platt = measure_reliability(fresh, fit_platt(genuine, impostor))
+    ours = measure_reliability(fresh, found)
     assert ours.log_loss < platt.log_loss
     assert ours.brier < platt.brier
     assert ours.ece < 0.02
@@ -68,7 +68,7 @@ def test_the_prior_moves_the_odds_and_calibration_follows() -> None:
     scores = np.array([0.3, 0.45, 0.6])
     half, rare = match_probability(scores, found), match_probability(scores, found, prior=0.01)
     np.testing.assert_allclose(rare / (1 - rare), half / (1 - half) * (0.01 / 0.99), rtol=1e-9)
-    assert reliability(labelled(4), found, prior=0.1).ece < 0.02
+    assert measure_reliability(labelled(4), found, prior=0.1).ece < 0.02
     np.testing.assert_allclose(match_probability(scores, found, prior=0.5), half)
 
 
@@ -77,7 +77,25 @@ def test_figures_of_a_known_case() -> None:
         np.array([0.0, 0.0, 0.0, 0.0]), np.array([True, True, False, False]), np.arange(4), np.arange(4)
     )
     even = Probability(kind="platt", parameters={"slope": 1.0, "intercept": 0.0}, prior=0.5)
-    judged = reliability(data, even)
+    judged = measure_reliability(data, even)
     assert judged.brier == pytest.approx(0.25)
     assert judged.log_loss == pytest.approx(np.log(2))
-    assert judged.share.sum() == pytest.approx(1)
+    assert judged.weight.sum() == pytest.approx(1)
+
+
+def test_platt_agrees_with_scikit_learn_and_is_finite_when_separable() -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    rng = np.random.default_rng(0)
+    genuine = rng.normal(0.7, 0.15, 3000).astype(np.float32)
+    impostor = rng.normal(0.2, 0.15, 5000).astype(np.float32)
+    found = fit_platt(genuine, impostor).parameters
+    model = LogisticRegression(C=1e9).fit(
+        np.concatenate([genuine, impostor])[:, None],
+        np.repeat([1, 0], [3000, 5000]),
+        sample_weight=np.repeat([0.5 / 3000, 0.5 / 5000], [3000, 5000]) * 1e4,
+    )
+    assert found["slope"] == pytest.approx(model.coef_[0, 0], rel=0.02)
+    assert found["intercept"] == pytest.approx(model.intercept_[0], rel=0.02)
+    apart = fit_platt(np.full(50, 0.9, dtype=np.float32), np.full(50, 0.1, dtype=np.float32))
+    assert np.isfinite(apart.parameters["slope"])

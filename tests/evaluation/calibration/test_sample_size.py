@@ -9,13 +9,13 @@ from api_schemas.operating_point import GallerySize, Target
 from common.errors import CalibrationRefused
 from decision.scorers import CosineScorer
 from embeddings.embedding_set import EmbeddingSet
-from evaluation.calibration.bootstrap_bounds import resampled_classes
 from evaluation.calibration.calibrate import LEAST_CLASSES
-from evaluation.calibration.density_score import scored_pairs
-from evaluation.calibration.impostor_tail import accepted_pairs
-from evaluation.calibration.pair_thresholds import genuine_pairs
-from evaluation.calibration.sample_size import USEFUL, plan
-from evaluation.calibration.select_threshold import choose
+from evaluation.calibration.impostor_scores import count_accepted_pairs
+from evaluation.calibration.pair_thresholds import score_genuine_pairs
+from evaluation.calibration.sample_size import USEFUL, plan_data
+from evaluation.calibration.select_threshold import select_threshold
+from evaluation.metrics.class_bootstrap import draw_classes
+from evaluation.pairs.pairs import arrange
 
 
 def sample(seed: int, classes: int, crowd: float = 0.0, each: int = 6) -> EmbeddingSet:
@@ -28,13 +28,13 @@ def sample(seed: int, classes: int, crowd: float = 0.0, each: int = 6) -> Embedd
 
 def test_rarer_targets_and_crowds_take_more_classes() -> None:
     pilot, crowded = sample(0, 40), sample(0, 40, 5.0)
-    needs = [plan(pilot, Target(kind="far", value=value)).classes for value in (0.05, 0.01, 0.001)]
+    needs = [plan_data(pilot, Target(kind="far", value=value)).classes for value in (0.05, 0.01, 0.001)]
     assert needs == sorted(needs)
     assert needs[0] < needs[2]
     far = Target(kind="far", value=0.01)
-    assert plan(crowded, far).classes > plan(pilot, far).classes
+    assert plan_data(crowded, far).classes > plan_data(pilot, far).classes
     fpir = [
-        plan(pilot, Target(kind="fpir", value=0.05, gallery=GallerySize(items=6 * c, classes=c))).classes
+        plan_data(pilot, Target(kind="fpir", value=0.05, gallery=GallerySize(items=6 * c, classes=c))).classes
         for c in (20, 200)
     ]
     assert fpir[0] < fpir[1]
@@ -47,52 +47,52 @@ TARGETS = [
 ]
 
 
-def shares_of_target(target: Target, classes: int) -> list[float]:
-    """The rate that ``calibrate`` leaves on fresh samples, as a share of the target; 0 where it refuses."""
+def compute_target_fractions(target: Target, classes: int) -> list[float]:
+    """The rate that calibration leaves on fresh samples over the target; 0 where it refuses."""
     found = []
     for seed in range(10):
-        pairs = scored_pairs(sample(100 + seed, classes), CosineScorer())
-        weights = resampled_classes(classes, seed, 500)
+        pairs = arrange(sample(100 + seed, classes), scorer=CosineScorer())
+        weights = draw_classes(classes, seed, 500)
         try:
-            chosen = choose(pairs, genuine_pairs(pairs), target, weights, seed=seed)
+            chosen = select_threshold(pairs, score_genuine_pairs(pairs), target, weights, seed=seed)
         except CalibrationRefused:
             found.append(0.0)
             continue
-        far = np.asarray(accepted_pairs(pairs, chosen.threshold)).sum() / 2 / pairs.n_impostor
+        far = np.asarray(count_accepted_pairs(pairs, chosen.threshold)).sum() / 2 / pairs.n_impostor
         found.append((far if chosen.fpir is None else chosen.fpir.estimate) / target.value)
     return found
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: f"{target.kind}-{target.value}")
 def test_the_planned_size_is_accepted_and_leaves_most_of_the_target(target: Target) -> None:
-    needed = plan(sample(1, 30), target)
+    needed = plan_data(sample(1, 30), target)
     assert str(needed.classes) in needed.sentence
     assert needed.items == 6 * needed.classes
-    left = np.array(shares_of_target(target, needed.classes))
+    left = np.array(compute_target_fractions(target, needed.classes))
     assert np.mean(left > 0) >= 0.9
     assert np.mean(left >= USEFUL) >= 0.7
 
 
 @pytest.mark.parametrize("target", TARGETS[1:], ids=lambda target: f"{target.kind}-{target.value}")
 def test_a_third_of_the_planned_size_is_refused_or_leaves_little(target: Target) -> None:
-    third = max(LEAST_CLASSES, plan(sample(1, 30), target).classes // 3)
-    assert np.mean(np.array(shares_of_target(target, third)) >= USEFUL) <= 0.2
+    third = max(LEAST_CLASSES, plan_data(sample(1, 30), target).classes // 3)
+    assert np.mean(np.array(compute_target_fractions(target, third)) >= USEFUL) <= 0.2
 
 
 def test_below_the_least_size_most_samples_are_refused() -> None:
-    needed = plan(sample(1, 30), TARGETS[1])
+    needed = plan_data(sample(1, 30), TARGETS[1])
     assert LEAST_CLASSES < needed.least_classes <= needed.classes
-    assert np.mean(np.array(shares_of_target(TARGETS[1], needed.least_classes - 8)) == 0) >= 0.5
+    assert np.mean(np.array(compute_target_fractions(TARGETS[1], needed.least_classes - 8)) == 0) >= 0.5
 
 
 def test_more_classes_than_anybody_has_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("evaluation.calibration.sample_size.MOST_CLASSES", 20)
     with pytest.raises(CalibrationRefused, match="More than 20 classes would be needed"):
-        plan(sample(1, 30), TARGETS[1])
+        plan_data(sample(1, 30), TARGETS[1])
 
 
 def test_a_pilot_of_four_classes_tells_nothing() -> None:
     with pytest.raises(CalibrationRefused, match="pilot of 4 classes"):
-        plan(sample(0, 4), Target(kind="far", value=0.01))
+        plan_data(sample(0, 4), Target(kind="far", value=0.01))
     with pytest.raises(CalibrationRefused, match="FAR or an FPIR"):
-        plan(sample(0, 40), Target(kind="eer"))
+        plan_data(sample(0, 40), Target(kind="eer"))

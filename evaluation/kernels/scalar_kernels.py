@@ -1,0 +1,54 @@
+"""What compiled loops share: the decorators, and functions of single scores.
+
+Compiled loops release the GIL, so that threads run side by side, each on outputs of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+
+from common.array_types import Float32s
+
+F = TypeVar("F", bound=Callable[..., Any])
+compiled = cast("Callable[[F], F]", numba.njit(nogil=True, cache=True, error_model="numpy"))
+elementwise = cast("Callable[[F], F]", numba.vectorize(cache=True))  # type: ignore[no-untyped-call]
+
+
+@compiled
+def find_bin(score: np.float32, scale: np.float32, base: np.float32, last: np.float32) -> np.uint32:
+    """The score's bin (see ``evaluation.pairs.score_bins``).
+
+    Whole numbers below 2^24 are exact in float32 and stay in vector registers; an unsigned index needs no
+    check whether it counts from the end.
+    """
+    return np.uint32(np.int32(min(max(np.floor(score * scale) - base, np.float32(0)), last)))
+
+
+@compiled
+def count_reached(score: np.float32, ascending: Float32s) -> int:
+    """How many of the ascending thresholds the score reaches."""
+    low, high = 0, len(ascending)
+    while low < high:
+        middle = (low + high) // 2
+        if ascending[middle] <= score:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@elementwise
+def utility(specificity: Any, sensitivity: Any, c: Any) -> Any:
+    """U = (1 + c²) φ ψ / (c² φ + ψ) with φ = 1 - FAR and ψ = 1 - FRR, 0 where both are 0; the OPIS utility.
+
+    The one implementation (docs/specification.md, OPIS; arXiv 2307.04047, section 3): for arrays of any
+    shape, for single numbers, and inside compiled loops.
+    """
+    weighted = c * c * specificity + sensitivity
+    if weighted > 0.0:
+        return (1.0 + c * c) * specificity * sensitivity / weighted
+    return 0.0

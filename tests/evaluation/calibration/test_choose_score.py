@@ -1,0 +1,103 @@
+"""Which kind of score is taken, and why."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from api_schemas.operating_point import Target
+from decision.scorers import CosineScorer
+from embeddings.embedding_set import EmbeddingSet
+from evaluation.calibration.calibrate import calibrate_threshold
+from evaluation.calibration.choose_score import choose_score, split_classes_in_three
+
+FAR = Target(kind="far", value=0.03)
+
+
+def crowded(seed: int, classes: int, prefix: str, each: int = 8, dim: int = 16) -> EmbeddingSet:
+    """Half of the classes share a direction: strangers there are as alike as kin elsewhere."""
+    rng = np.random.default_rng(seed)
+    centres = rng.standard_normal((classes, dim))
+    centres[::2, 0] += 4.0
+    vectors = centres[:, None] + 0.8 * rng.standard_normal((classes, each, dim))
+    labels = np.repeat([f"{prefix}{i}" for i in range(classes)], each)
+    return EmbeddingSet.from_arrays(vectors.reshape(-1, dim), labels)
+
+
+@pytest.fixture(scope="module")
+def cohort() -> EmbeddingSet:
+    return crowded(0, 100, "train")
+
+
+@pytest.fixture(scope="module")
+def fit() -> EmbeddingSet:
+    return crowded(1, 50, "fit")
+
+
+@pytest.fixture(scope="module")
+def proof() -> EmbeddingSet:
+    return crowded(2, 50, "proof")
+
+
+def test_auto_takes_density_where_crowds_make_it_more_consistent(
+    fit: EmbeddingSet, proof: EmbeddingSet, cohort: EmbeddingSet
+) -> None:
+    auto = calibrate_threshold(fit, FAR, proof=proof, cohort=cohort, score="auto", name="p", model_hash="m")
+    plain = calibrate_threshold(fit, FAR, proof=proof, name="p", model_hash="m")
+    assert auto.point.score.kind == "density"
+    assert auto.cohort is cohort
+    assert auto.point.consistency is not None
+    assert plain.point.consistency is not None
+    assert auto.point.consistency.opis_logfar_debiased is not None
+    assert plain.point.consistency.opis_logfar_debiased is not None
+    assert auto.point.consistency.opis_logfar_debiased < 0.7 * plain.point.consistency.opis_logfar_debiased
+    assert plain.cohort is None
+
+
+def test_auto_keeps_cosine_where_space_is_evenly_filled() -> None:
+    def even(seed: int, prefix: str) -> EmbeddingSet:
+        rng = np.random.default_rng(seed)
+        vectors = rng.standard_normal((40, 1, 16)) + 0.8 * rng.standard_normal((40, 8, 16))
+        return EmbeddingSet.from_arrays(
+            vectors.reshape(-1, 16), np.repeat([f"{prefix}{i}" for i in range(40)], 8)
+        )
+
+    chosen = choose_score(even(0, "a"), "auto", even(1, "b"), even(2, "c"))
+    assert isinstance(chosen.scorer, CosineScorer)
+    assert chosen.cohort is None
+
+
+@pytest.mark.parametrize(
+    ("cohort_of", "why"),
+    [
+        (lambda fit: None, "no training items"),
+        (lambda fit: fit, "shares classes with the evaluated data"),
+        (lambda fit: crowded(9, 10, "few"), "smaller than 200"),
+    ],
+)
+def test_where_density_cannot_be_measured_it_is_cosine_and_says_so(
+    cohort_of: object, why: str, fit: EmbeddingSet, proof: EmbeddingSet
+) -> None:
+    done = calibrate_threshold(
+        fit,
+        FAR,
+        proof=proof,
+        cohort=cohort_of(fit),
+        score="density",
+        name="p",
+        model_hash="m",  # type: ignore[operator]
+    )
+    assert done.point.score.kind == "cosine"
+    assert why in done.point.fit.method
+
+
+def test_embeddings_alone_are_split_by_class() -> None:
+    items = crowded(3, 90, "all")
+    done = calibrate_threshold(items, FAR, score="density", name="p", model_hash="m")
+    assert done.point.score.kind == "density"
+    assert done.cohort is not None
+    assert done.point.proof is not None
+    assert (done.point.fit.n_classes, done.point.proof.n_classes) == (30, 30)
+    proven = {rates.label for rates in done.point.per_class}
+    assert not proven & set(done.cohort.classes)
+    assert split_classes_in_three(crowded(3, 50, "few"), 0) is None

@@ -1,0 +1,102 @@
+"""The score kind density: what is fitted, and that a point carries all it needs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from api_schemas.operating_point import Target
+from decision.scorers import accepts, open_scorer
+from embeddings.embedding_set import EmbeddingSet
+from embeddings.similarity import pair_similarities
+from evaluation.calibration.calibrate import calibrate_threshold
+from evaluation.calibration.density_score import fit_csls, fit_logistic
+
+FAR = Target(kind="far", value=0.03)
+
+
+def crowded(seed: int, classes: int, prefix: str, each: int = 8, dim: int = 16) -> EmbeddingSet:
+    """Half of the classes share a direction: strangers there are as alike as kin elsewhere."""
+    rng = np.random.default_rng(seed)
+    centres = rng.standard_normal((classes, dim))
+    centres[::2, 0] += 4.0
+    vectors = centres[:, None] + 0.8 * rng.standard_normal((classes, each, dim))
+    labels = np.repeat([f"{prefix}{i}" for i in range(classes)], each)
+    return EmbeddingSet.from_arrays(vectors.reshape(-1, dim), labels)
+
+
+@pytest.fixture(scope="module")
+def cohort() -> EmbeddingSet:
+    return crowded(0, 100, "train")
+
+
+@pytest.fixture(scope="module")
+def fit() -> EmbeddingSet:
+    return crowded(1, 50, "fit")
+
+
+@pytest.fixture(scope="module")
+def proof() -> EmbeddingSet:
+    return crowded(2, 50, "proof")
+
+
+def test_csls_takes_off_the_mean_similarity_to_the_nearest_of_the_cohort(
+    fit: EmbeddingSet, cohort: EmbeddingSet
+) -> None:
+    scorer = fit_csls(cohort)
+    assert scorer.score.parameters["neighbours"] == [40]
+    nearest = np.sort(fit.vectors.astype(float) @ cohort.vectors.T.astype(float), axis=1)[:, -40:].mean(
+        axis=1
+    )
+    np.testing.assert_allclose(scorer.densities(fit.vectors), nearest, atol=1e-6)
+
+
+def test_the_logistic_form_is_the_log_odds_that_scikit_learn_finds(
+    fit: EmbeddingSet, cohort: EmbeddingSet
+) -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    found = fit_logistic(fit, cohort).score.parameters
+    density = -np.log(1.01 - fit_csls(cohort).densities(fit.vectors).astype(float))
+    i, j = np.triu_indices(len(fit), 1)
+    same = fit.labels[i] == fit.labels[j]
+    similarity = pair_similarities(fit.vectors[i], fit.vectors[j]).astype(float)
+    features = np.stack([-np.log(1.01 - similarity), -(density[i] + density[j]) / 2], 1)
+    model = LogisticRegression(C=1e9, max_iter=1000).fit(
+        features, same, sample_weight=np.where(same, 0.5 / same.sum(), 0.5 / (~same).sum()) * 1e4
+    )
+    slope, weight = model.coef_[0]
+    assert found["pole"] == 1.01
+    assert found["slope"] == pytest.approx(slope, rel=0.02)
+    assert found["weights"] == [pytest.approx(weight, rel=0.02)]
+    assert found["intercept"] == pytest.approx(model.intercept_[0], rel=0.02)
+
+
+def test_a_density_point_decides_the_same_from_its_file(
+    fit: EmbeddingSet, proof: EmbeddingSet, cohort: EmbeddingSet
+) -> None:
+    done = calibrate_threshold(
+        fit, FAR, proof=proof, cohort=cohort, score="density", name="p", model_hash="m"
+    )
+    point = type(done.point).model_validate_json(done.point.to_json())
+    assert done.cohort is not None
+    scorer = open_scorer(point.score, done.cohort.vectors)
+    density = scorer.densities(proof.vectors)
+    i, j = np.triu_indices(len(proof), 1)
+    scores = scorer(pair_similarities(proof.vectors[i], proof.vectors[j]), density[i], density[j])
+    impostor = proof.labels[i] != proof.labels[j]
+    assert point.proof is not None
+    assert accepts(scores[impostor], point.threshold).mean() == pytest.approx(point.proof.far, abs=1e-12)
+
+
+@pytest.mark.parametrize("target", [FAR, Target(kind="fpir", value=0.05)])
+def test_density_points_meet_their_bounds(
+    target: Target, fit: EmbeddingSet, proof: EmbeddingSet, cohort: EmbeddingSet
+) -> None:
+    point = calibrate_threshold(
+        fit, target, proof=proof, cohort=cohort, score="density", name="p", model_hash="m"
+    ).point
+    upper = point.fit.far_upper if target.kind == "far" else point.fit.fpir_upper
+    assert upper is not None
+    assert target.value is not None
+    assert 0.5 * target.value < upper <= target.value

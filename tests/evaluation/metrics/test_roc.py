@@ -1,0 +1,64 @@
+"""AUC and equal error rate of plain scores, against loops."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from evaluation.metrics.roc import compute_auc, find_equal_error, interpolate_equal_error
+from evaluation.metrics.verification import verify_scores
+
+
+@pytest.fixture
+def scores() -> tuple[np.ndarray, np.ndarray]:
+    """Genuine and impostor scores with ties among and between them."""
+    rng = np.random.default_rng(0)
+    return rng.integers(2, 12, 40) / 10, rng.integers(0, 7, 60) / 10
+
+
+def test_auc_counts_ties_one_half(scores: tuple[np.ndarray, np.ndarray]) -> None:
+    genuine, impostor = scores
+    wins = sum(1.0 if g > i else 0.5 if g == i else 0.0 for g in genuine for i in impostor)
+    assert compute_auc(genuine, impostor) == pytest.approx(wins / (40 * 60), abs=1e-12)
+    assert compute_auc(np.array([1.0]), np.array([0.0])) == 1.0
+    assert compute_auc(np.array([0.5]), np.array([0.5])) == 0.5
+
+
+def test_the_equal_error_lies_where_the_line_between_two_points_meets_the_diagonal() -> None:
+    thresholds, far, frr = np.array([0.1, 0.2, 0.3]), np.array([1.0, 0.5, 0.0]), np.array([0.0, 0.25, 0.5])
+    eer, threshold = find_equal_error(thresholds, far, frr)
+    step = 0.25 / (0.25 + 0.5)
+    assert eer == pytest.approx(0.5 - step * 0.5)
+    assert eer == pytest.approx(0.25 + step * 0.25)
+    assert threshold == 0.2, "the nearer of the two"
+    assert find_equal_error(thresholds, np.array([1, 0.5, 0.25]), frr)[1] == 0.3, "the higher if equal"
+
+
+def test_the_point_of_accepting_nothing_counts() -> None:
+    """Every score tied: FAR 1 and FRR 0, or FAR 0 and FRR 1."""
+    assert find_equal_error(np.array([0.5]), np.array([1.0]), np.array([0.0])) == (0.5, 0.5)
+
+
+def test_points_are_interpolated_elementwise_and_a_repeated_one_is_itself() -> None:
+    far, next_far = np.array([0.4, 0.3]), np.array([0.0, 0.3])
+    frr, next_frr = np.array([0.0, 0.2]), np.array([0.4, 0.2])
+    np.testing.assert_allclose(interpolate_equal_error(far, frr, next_far, next_frr), [0.2, 0.3])
+
+
+def test_figures_of_scores_at_hand_are_those_of_a_loop(scores: tuple[np.ndarray, np.ndarray]) -> None:
+    genuine, impostor = scores
+    figures = verify_scores(genuine, impostor)
+    thresholds = np.unique(np.concatenate([genuine, impostor]))
+    far = np.array([np.mean(impostor >= t) for t in thresholds])
+    frr = np.array([np.mean(genuine < t) for t in thresholds])
+    assert figures.curve is not None
+    assert figures.curve.threshold == thresholds[::-1].tolist()
+    np.testing.assert_allclose(figures.curve.far, far[::-1])
+    np.testing.assert_allclose(figures.curve.frr, frr[::-1])
+    assert figures.eer is not None
+    crossing = int(np.flatnonzero(far >= frr)[-1])
+    assert min(frr[crossing], far[crossing + 1]) <= figures.eer <= max(frr[crossing + 1], far[crossing])
+    assert figures.eer_threshold in thresholds[crossing : crossing + 2]
+    assert figures.auc == compute_auc(genuine, impostor)
+    for key, tar in figures.tar_at_far.items():
+        assert tar == pytest.approx(max((1 - frr)[far <= float(key)], default=0.0))

@@ -1,0 +1,71 @@
+"""What one walk leaves behind is exact, whatever its first look was, in memory and on disk."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from embeddings.embedding_set import EmbeddingSet
+from evaluation.pairs import sweep as module
+from evaluation.pairs import top_impostors
+from evaluation.pairs.pairs import arrange
+from evaluation.pairs.score_bins import ScoreBins
+from evaluation.pairs.sweep import Sweep, sweep_pairs
+
+
+@pytest.fixture
+def items() -> EmbeddingSet:
+    draw = np.random.default_rng(2)
+    vectors = draw.integers(-2, 3, size=(90, 3)).astype(float) + 0.5
+    return EmbeddingSet.from_arrays(vectors, draw.integers(0, 9, 90))
+
+
+def impostors(found: Sweep) -> np.ndarray:
+    return np.sort(
+        np.concatenate([b.scores[found.pairs.mask_impostors(b)] for b in found.pairs.iterate_blocks()])
+    )
+
+
+def test_order_statistics_are_exact_above_and_below_the_floor(items: EmbeddingSet) -> None:
+    found = sweep_pairs(arrange(items), deepest_far=0.1, per_query=False)
+    expected = impostors(found)[::-1]
+    ranks = np.array([1, 2, 17, found.top.length, len(expected) // 2, len(expected) - 1, len(expected)])
+    np.testing.assert_array_equal(found.find_impostor_scores(ranks), expected[ranks - 1])
+
+
+def test_the_kept_pairs_are_all_that_reach_the_floor(items: EmbeddingSet) -> None:
+    found = sweep_pairs(arrange(items), deepest_far=0.1, per_query=False)
+    expected = impostors(found)
+    assert 0.1 * len(expected) <= found.top.length < len(expected)
+    kept = np.concatenate([scores for _, _, scores in found.top.chunks])
+    np.testing.assert_array_equal(np.sort(kept), expected[expected >= found.floor])
+    for a, b, scores in found.top.chunks:
+        codes = found.pairs.a.codes
+        assert np.all(codes[a] != codes[b])
+        whole = found.pairs.score_block(slice(0, 90), slice(0, 90)).scores
+        np.testing.assert_array_equal(whole[a, b], scores)
+
+
+def test_a_sample_that_misleads_costs_a_second_walk_and_changes_nothing(
+    items: EmbeddingSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = sweep_pairs(arrange(items), deepest_far=0.3, per_query=False)
+    monkeypatch.setattr(module, "_estimate_bins_and_floor", lambda *_: (ScoreBins.cover(0.5, 0.6), np.float32(0.99)))
+    misled = sweep_pairs(arrange(items), deepest_far=0.3, per_query=False)
+    ranks = np.arange(1, found.pairs.n_impostor, 13)
+    np.testing.assert_array_equal(misled.find_impostor_scores(ranks), found.find_impostor_scores(ranks))
+    assert misled.top.length >= 0.3 * found.pairs.n_impostor
+
+
+def test_pairs_beyond_the_memory_lie_on_disk(items: EmbeddingSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_memory = sweep_pairs(arrange(items), deepest_far=0.5, per_query=False).top.chunks
+    monkeypatch.setattr(top_impostors, "SLAB", 50)
+    monkeypatch.setattr(top_impostors, "IN_MEMORY", 1000)  # two slabs of 50 pairs at 8 bytes
+    on_disk = sweep_pairs(arrange(items), deepest_far=0.5, per_query=False)
+    assert [isinstance(chunk[0], np.memmap) for chunk in on_disk.top.chunks[:4]] == [False, False, True, True]
+    assert sum(len(chunk[0]) for chunk in on_disk.top.chunks) == on_disk.top.length > 200
+    for column in range(3):
+        np.testing.assert_array_equal(
+            np.concatenate([chunk[column] for chunk in on_disk.top.chunks]),
+            np.concatenate([chunk[column] for chunk in in_memory]),
+        )

@@ -1,0 +1,83 @@
+"""Sets of embeddings, scorers and pair lists that the tests of evaluation share."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from api_schemas.operating_point import Score
+from api_schemas.report import Consistency
+from embeddings.embedding_set import EmbeddingSet
+from embeddings.similarity import pair_similarities
+from evaluation.metrics.opis import OpisSettings, measure_consistency
+from evaluation.pairs.pairs import Pairs
+from evaluation.pairs.sweep import sweep_pairs
+
+
+def make_clusters(
+    seed: int, classes: int = 40, each: int = 6, dim: int = 12, prefix: str = "c"
+) -> EmbeddingSet:
+    """Classes around random centres, of unequal spread."""
+    rng = np.random.default_rng(seed)
+    centres = rng.standard_normal((classes, dim))
+    spread = 0.9 * np.exp(0.3 * rng.standard_normal(classes))
+    vectors = centres[:, None] + spread[:, None, None] * rng.standard_normal((classes, each, dim))
+    labels = np.repeat([f"{prefix}{i}" for i in range(classes)], each)
+    return EmbeddingSet.from_arrays(vectors.reshape(-1, dim), labels)
+
+
+def make_sessions(seed: int, classes: int, size: int) -> EmbeddingSet:
+    """Classes of unequal spread in 8 dimensions; the metadata column ``s`` holds four sessions."""
+    draw = np.random.default_rng(seed)
+    centres = np.repeat(draw.normal(size=(classes, 8)), size, axis=0)
+    widths = np.repeat(draw.uniform(0.2, 1.2, classes), size)[:, None]
+    vectors = centres + widths * draw.normal(size=centres.shape)
+    sessions = draw.integers(0, 4, classes * size)
+    return EmbeddingSet.from_arrays(vectors, np.repeat(np.arange(classes), size), metadata={"s": sessions})
+
+
+def make_nine_points() -> EmbeddingSet:
+    """The worked example of docs/specification.md, OPIS: three classes of three points on a circle."""
+    angles = np.deg2rad([0, 10, 20, 50, 80, 110, 130, 135, 190])
+    return EmbeddingSet.from_arrays(
+        np.stack([np.cos(angles), np.sin(angles)], axis=1), np.repeat([0, 1, 2], 3)
+    )
+
+
+def list_all_pairs(items: EmbeddingSet) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Rows i < j, their scores by the kernel, and whether they are genuine."""
+    i, j = np.array(list(itertools.combinations(range(len(items)), 2))).T
+    scores = pair_similarities(items.vectors[i], items.vectors[j])
+    return i, j, scores, items.labels[i] == items.labels[j]
+
+
+def measure_opis(pairs: Pairs) -> Consistency:
+    """The report's section ``consistency`` of these pairs."""
+    sweep = sweep_pairs(pairs, deepest_far=0.1, per_query=False)
+    return measure_consistency(sweep, OpisSettings(), 0)[0]
+
+
+@dataclass
+class MappedScorer:
+    """A score that is an ascending function of the similarity, and not the similarity itself."""
+
+    function: Callable[[np.ndarray], np.ndarray]
+    kind = "cosine"
+    is_similarity = False
+    needs_cohort = False
+    score = Score()
+
+    def densities(self, vectors: np.ndarray) -> np.ndarray:
+        return np.zeros(len(vectors), dtype=np.float32)
+
+    def __call__(
+        self,
+        similarities: ArrayLike,
+        densities_a: ArrayLike | None = None,
+        densities_b: ArrayLike | None = None,
+    ) -> np.ndarray:
+        return self.function(np.asarray(similarities, dtype=np.float64)).astype(np.float32)
