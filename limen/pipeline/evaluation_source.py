@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from api_schemas.manifest import ENCODER_FILE, MANIFEST_FILE, PREPROCESSING_FILE
+from api_schemas.manifest import CONFIG_FILE, ENCODER_FILE, MANIFEST_FILE, PREPROCESSING_FILE
 from common.errors import InputError
 from common.optional_packages import needs
 from embeddings.embedding_set import EmbeddingSet
@@ -51,7 +51,7 @@ def is_bundle(path: Path) -> bool:
 
 def is_run(path: Path) -> bool:
     """Whether a path is a run's folder."""
-    return (path / "config.yaml").is_file() and not is_bundle(path)
+    return (path / CONFIG_FILE).is_file() and not is_bundle(path)
 
 
 def open_source(path: Path, model: str = UNNAMED) -> EvaluationSource:

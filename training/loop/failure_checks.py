@@ -12,11 +12,11 @@ import numpy as np
 import torch
 
 from api_schemas.config import Config
+from api_schemas.manifest import CONFIG_FILE
 from common.errors import InputError
 from embeddings.embedding_set import EmbeddingSet
 from training.loop.train_state import TrainState
 from training.loop.validation_metrics import ValidationMetrics
-from training.run_folder.run_layout import CONFIG_FILE
 
 EPOCHS_TO_WAIT = 2
 POOR_RECALL = 0.2

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from api_schemas.config import Config
-from api_schemas.manifest import PREPROCESSING_FILE
+from api_schemas.manifest import CONFIG_FILE, PREPROCESSING_FILE
 from common.atomic_files import remove_temporaries, write_atomically
 from common.errors import ConfigError, InputError
 from common.progress import Track, silent
@@ -38,7 +38,6 @@ from training.run_folder.run_folder import Run, compute_fingerprint, load_best_w
 from training.run_folder.run_layout import (
     BACKBONE_FOLDER,
     CHECKPOINTS_FOLDER,
-    CONFIG_FILE,
     EMBEDDINGS_FOLDER,
     SUMMARY_FILE,
     explain_foreign_tensors,

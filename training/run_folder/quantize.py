@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from api_schemas.manifest import ENCODER_FILE, PREPROCESSING_FILE
+from api_schemas.manifest import CONFIG_FILE, ENCODER_FILE, PREPROCESSING_FILE
 from api_schemas.operating_point import Target
 from common.array_types import Float32s
 from common.atomic_files import write_atomically
@@ -28,7 +28,6 @@ from training.data.load_data import load_data
 from training.export.embed_onnx import embed_items
 from training.run_folder.run_folder import Run
 from training.run_folder.run_layout import (
-    CONFIG_FILE,
     EMBEDDINGS_FOLDER,
     ENCODER_FOLDER,
     SUMMARY_FILE,

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api_schemas.config import Config
-from api_schemas.manifest import ENCODER_FILE, PREPROCESSING_FILE
+from api_schemas.manifest import CONFIG_FILE, ENCODER_FILE, PREPROCESSING_FILE
 from common.errors import InputError
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.files import read_embeddings
@@ -24,7 +24,6 @@ from training.models.backbones.hub import drop_pretrained
 from training.models.network import Network, build_network
 from training.run_folder.run_layout import (
     BACKBONE_FOLDER,
-    CONFIG_FILE,
     ENCODER_FOLDER,
     SUMMARY_FILE,
     explain_foreign_tensors,

@@ -1,4 +1,4 @@
-"""Names of the files in a run folder, and its weights as safetensors."""
+"""Names of the files in a run folder, besides those of a bundle, and its weights as safetensors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from torch import Tensor
 from common.atomic_files import write_atomically
 from common.errors import InputError
 
-CONFIG_FILE = "config.yaml"
 SUMMARY_FILE = "run.json"  # its presence marks a finished run
 METRICS_FILE = "metrics.jsonl"
 TENSORBOARD_FOLDER = "tensorboard"
