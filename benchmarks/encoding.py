@@ -1,4 +1,4 @@
-"""What encoding together brings: 16 clients that each send one image at a time, in one run on this machine.
+"""Gain of encoding in batches: 16 clients that each send one image at a time, in one run on this machine.
 
     python -m benchmarks.encoding [--clients 16] [--seconds 5]
 
@@ -23,7 +23,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from api_schemas.config import IndexConfig
+from api_schemas.build_config import IndexConfig
+from api_schemas.manifest import ENCODER_FILE, PREPROCESSING_FILE
 from api_schemas.preprocessing import ImageInput
 from benchmarks.wire import request, serve, started, status
 from embeddings.embedding_set import EmbeddingSet
@@ -43,7 +44,7 @@ SETTINGS = {
 }
 
 
-def network(folder: Path) -> None:
+def write_encoder(folder: Path) -> None:
     """Three convolutions, a mean over the picture and a matrix, as ``encoder.onnx``."""
     rng = np.random.default_rng(0)
     nodes, weights, last = [], [], "input"
@@ -69,18 +70,18 @@ def network(folder: Path) -> None:
         weights,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
-    onnx.save(model, folder / "encoder.onnx")
+    onnx.save(model, folder / ENCODER_FILE)
     rule = ImageInput(mode="L", height=SIDE, width=SIDE, mean=[0.5], std=[0.25])
-    ImagePreprocessing(rule).save(folder / "preprocessing.json")
+    ImagePreprocessing(rule).save(folder / PREPROCESSING_FILE)
 
 
-def bundle(folder: Path) -> Path:
+def build_bundle(folder: Path) -> Path:
     """A bundle of that network with a handful of items."""
     encoder_folder = folder / "encoder"
     encoder_folder.mkdir()
-    network(encoder_folder)
-    vectors = Encoder.open(encoder_folder).encode([picture(seed) for seed in range(40)])
-    model_hash = encoder_model_hash(encoder_folder / "encoder.onnx", encoder_folder / "preprocessing.json")
+    write_encoder(encoder_folder)
+    vectors = Encoder.open(encoder_folder).encode([draw_image(seed) for seed in range(40)])
+    model_hash = encoder_model_hash(encoder_folder / ENCODER_FILE, encoder_folder / PREPROCESSING_FILE)
     write_bundle(
         folder / "bundle",
         name="encoding",
@@ -97,23 +98,23 @@ def bundle(folder: Path) -> Path:
     return folder / "bundle"
 
 
-def picture(seed: int) -> Image.Image:
+def draw_image(seed: int) -> Image.Image:
     """A smooth random image, which compresses about as real ones do."""
     coarse = np.random.default_rng(seed).integers(0, 256, (8, 8), dtype=np.uint8)
     return Image.fromarray(coarse).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
 
 
-def load(address: tuple[str, int], clients: int, seconds: float) -> tuple[float, float, int]:
-    """Images a second, median milliseconds of a request, and requests sent away."""
+def measure_load(address: tuple[str, int], clients: int, seconds: float) -> tuple[float, float, int]:
+    """Images a second, median milliseconds of a request, and refused requests."""
     bodies = []
     for seed in range(32):
         buffer = io.BytesIO()
-        picture(seed).save(buffer, "PNG")
+        draw_image(seed).save(buffer, "PNG")
         uri = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
         body = json.dumps({"input": [uri], "encoding_format": "base64"}).encode()
         bodies.append(request("POST", "/v1/embeddings", body, "application/json"))
     took: list[float] = []
-    away: list[int] = []
+    refused: list[int] = []
     until = time.perf_counter() + seconds
 
     def client(first: int) -> None:
@@ -126,7 +127,7 @@ def load(address: tuple[str, int], clients: int, seconds: float) -> tuple[float,
                 if status(to, bodies[number % len(bodies)]) == 200:
                     took.append(time.perf_counter() - start)
                 else:
-                    away.append(number)
+                    refused.append(number)
                     time.sleep(0.01)
 
     threads = [threading.Thread(target=client, args=(number,)) for number in range(clients)]
@@ -134,7 +135,7 @@ def load(address: tuple[str, int], clients: int, seconds: float) -> tuple[float,
         thread.start()
     for thread in threads:
         thread.join()
-    return len(took) / seconds, 1000 * float(np.median(took)), len(away)
+    return len(took) / seconds, 1000 * float(np.median(took)), len(refused)
 
 
 def main() -> None:
@@ -146,19 +147,19 @@ def main() -> None:
     seen: dict[str, list[tuple[float, float, int]]] = {name: [] for name in SETTINGS}
     alone: dict[str, list[float]] = {name: [] for name in SETTINGS}
     with tempfile.TemporaryDirectory() as folder:
-        path = bundle(Path(folder))
+        path = build_bundle(Path(folder))
         for _ in range(ROUNDS):
             for name, settings in SETTINGS.items():
                 settings = settings | {"LIMEN_LOG_LEVEL": "warning"}
                 with started(serve(path), request("GET", "/readyz"), settings) as to:
-                    load(to.getpeername(), 1, 0.5)
-                    alone[name].append(load(to.getpeername(), 1, 1.0)[1])
-                    seen[name].append(load(to.getpeername(), given.clients, given.seconds))
-    print(f"| {given.clients} clients | images/s | p50 | one client, p50 | sent away |")
+                    measure_load(to.getpeername(), 1, 0.5)
+                    alone[name].append(measure_load(to.getpeername(), 1, 1.0)[1])
+                    seen[name].append(measure_load(to.getpeername(), given.clients, given.seconds))
+    print(f"| {given.clients} clients | images/s | p50 | one client, p50 | refused |")
     print("| --- | --- | --- | --- | --- |")
     for name, rounds in seen.items():
-        rate, middle, away = np.median(np.array(rounds), axis=0)
-        print(f"| {name} | {rate:,.0f} | {middle:.1f} ms | {np.median(alone[name]):.2f} ms | {away:.0f} |")
+        rate, median, refused = np.median(np.array(rounds), axis=0)
+        print(f"| {name} | {rate:,.0f} | {median:.1f} ms | {np.median(alone[name]):.2f} ms | {refused:.0f} |")
 
 
 if __name__ == "__main__":

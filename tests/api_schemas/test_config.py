@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from api_schemas.config import BuildConfig, Config
+from api_schemas.build_config import BuildConfig
+from api_schemas.config import Config
 from common.errors import ConfigError, InputError
 
 ROOT = Path(__file__).resolve().parents[2]
