@@ -25,19 +25,16 @@ from common.array_types import Float32s, Float64s
 from common.errors import CalibrationRefused
 from decision.scorers import accepts
 from embeddings.embedding_set import EmbeddingSet
-from evaluation.calibration.bootstrap_bounds import Interval, bound_pair_fraction, draw_classes
+from evaluation.calibration.bootstrap_bounds import Interval, bound_pair_fraction
 from evaluation.calibration.calibrate import LEAST_CLASSES, calibrate_threshold
 from evaluation.calibration.fpir_thresholds import plan_gallery
 from evaluation.calibration.impostor_scores import count_accepted_pairs
-from evaluation.calibration.match_rate_tail import (
-    collect_unknown_queries,
-    compute_start_rate,
-    fit_match_rate_tail,
-)
-from evaluation.calibration.nearest_scores import compute_best_scores
+from evaluation.calibration.match_rate_tail import compute_start_rate, fit_match_rate_tail
+from evaluation.calibration.nearest_scores import collect_unknown_queries, compute_best_scores
 from evaluation.calibration.pair_thresholds import score_genuine_pairs
 from evaluation.calibration.select_threshold import select_threshold
 from evaluation.kernels.scalar_kernels import compiled
+from evaluation.metrics.class_bootstrap import draw_classes
 from evaluation.pairs.pairs import Pairs, arrange
 
 CLASSES, EACH, DIMENSION = 120, 8, 32

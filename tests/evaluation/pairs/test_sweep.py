@@ -50,7 +50,8 @@ def test_a_sample_that_misleads_costs_a_second_walk_and_changes_nothing(
     items: EmbeddingSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = sweep_pairs(arrange(items), deepest_far=0.3, per_query=False)
-    monkeypatch.setattr(module, "_estimate_bins_and_floor", lambda *_: (ScoreBins.cover(0.5, 0.6), np.float32(0.99)))
+    misleading = ScoreBins.cover(0.5, 0.6), np.float32(0.99)
+    monkeypatch.setattr(module, "_estimate_bins_and_floor", lambda *_: misleading)
     misled = sweep_pairs(arrange(items), deepest_far=0.3, per_query=False)
     ranks = np.arange(1, found.pairs.n_impostor, 13)
     np.testing.assert_array_equal(misled.find_impostor_scores(ranks), found.find_impostor_scores(ranks))
