@@ -118,14 +118,20 @@ def read_search_arrays(content: bytes) -> SearchArrays:
             ["<u4", "<f4", "<f4", "<u4", "<u4", "<u4"], lengths, starts, strict=False
         )
     )
-    ids, end = _read_texts(content, starts[-1], id_ends.tolist())
-    distinct_labels, end = _read_texts(content, end, label_ends.tolist())
+    labels_start = starts[-1] + int(id_ends[-1] if hits else 0)
+    end = labels_start + int(label_ends[-1] if labels else 0)
     if end != len(content):
         raise InputError(f"The binary search result has {len(content)} bytes, its head says {end}.")
+    try:
+        ids = _read_texts(content, starts[-1], id_ends.tolist())
+        distinct_labels = _read_texts(content, labels_start, label_ends.tolist())
+        label_of_hit = [distinct_labels[number] for number in label_numbers.tolist()]
+    except (UnicodeDecodeError, IndexError):
+        raise InputError("The binary search result is damaged: its texts cannot be read.") from None
     return SearchArrays(
         ends=np.cumsum(counts, dtype=np.int64),
         ids=ids,
-        labels=[distinct_labels[number] for number in label_numbers.tolist()],
+        labels=label_of_hit,
         similarities=similarities.astype(np.float32),
         scores=scores.astype(np.float32),
         model_hash=model_hash.hex(),
@@ -133,11 +139,9 @@ def read_search_arrays(content: bytes) -> SearchArrays:
     )
 
 
-def _read_texts(content: bytes, start: int, ends: list[int]) -> tuple[list[str], int]:
-    """The texts that end at these offsets from ``start``, and the offset after the last."""
-    begins = [0, *ends[:-1]]
-    last = start + (ends[-1] if ends else 0)
-    return [content[start + a : start + b].decode() for a, b in zip(begins, ends, strict=False)], last
+def _read_texts(content: bytes, start: int, ends: list[int]) -> list[str]:
+    """The texts that end at these offsets from ``start``."""
+    return [content[start + a : start + b].decode() for a, b in zip([0, *ends], ends, strict=False)]
 
 
 def _compute_ends(texts: Sequence[bytes]) -> NDArray[np.uint32]:

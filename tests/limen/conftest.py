@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,19 +28,25 @@ class Outcome:
 Limen = Callable[..., Outcome]
 
 
-@pytest.fixture
-def limen(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Limen:
+def run_limen(*arguments: object) -> Outcome:
     """Run ``limen`` with these arguments; returns its exit code and what it printed."""
     from limen.cli.main import main
 
-    def run(*arguments: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["limen", *map(str, arguments)])
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        redirect_stdout(io.StringIO()) as out,
+        redirect_stderr(io.StringIO()) as err,
+    ):
+        patch.setattr(sys, "argv", ["limen", *map(str, arguments)])
         with pytest.raises(SystemExit) as stopped:
             main()
-        printed = capsys.readouterr()
-        return Outcome(int(stopped.value.code or 0), printed.out, printed.err)
+    return Outcome(int(stopped.value.code or 0), out.getvalue(), err.getvalue())
 
-    return run
+
+@pytest.fixture
+def limen() -> Limen:
+    """`run_limen`, as a fixture."""
+    return run_limen
 
 
 def clustered(classes: int, each: int, dim: int = 32, spread: float = 0.4, seed: int = 0) -> EmbeddingSet:
@@ -51,9 +59,27 @@ def clustered(classes: int, each: int, dim: int = 32, spread: float = 0.4, seed:
     return EmbeddingSet.from_arrays(vectors, labels)
 
 
-@pytest.fixture
-def embeddings_file(tmp_path: Path) -> Path:
+@pytest.fixture(scope="session")
+def embeddings_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """60 classes of 8 items, easy enough to calibrate on."""
-    path = tmp_path / "embeddings.npz"
+    path = tmp_path_factory.mktemp("embeddings") / "embeddings.npz"
     save_embeddings(clustered(60, 8), path)
     return path
+
+
+@pytest.fixture(scope="session")
+def bundle(embeddings_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of the embeddings file; a test that changes it copies it."""
+    out = tmp_path_factory.mktemp("bundles") / "bundle"
+    outcome = run_limen("build", embeddings_file, "--out", out)
+    assert outcome.code == 0, outcome.err
+    return out
+
+
+@pytest.fixture(scope="session")
+def far_point(embeddings_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An operating point of FAR 5 % on the embeddings file, of a model called "a"."""
+    out = tmp_path_factory.mktemp("points") / "op.json"
+    outcome = run_limen("calibrate", embeddings_file, "--target-far", 0.05, "--model", "a", "--out", out)
+    assert outcome.code == 0, outcome.err
+    return out

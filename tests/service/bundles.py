@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -61,21 +62,31 @@ def clusters(seed: int, classes: int, items: int, prefix: str) -> EmbeddingSet:
     )
 
 
+@cache
+def calibrate_points() -> dict[str, OperatingPoint]:
+    """A 1:1 and a 1:N point for the gallery of `make_bundle`, proven on it."""
+    fit, gallery = clusters(1, 50, 8, "fit-"), clusters(2, 40, 8, "class-")
+    size = GallerySize(items=len(gallery), classes=len(gallery.classes))
+    targets = {
+        "verify": (Target(kind="far", value=0.05), None),
+        "match": (Target(kind="fpir", value=0.2, gallery=size), size),
+    }
+    return {
+        endpoint: calibrate_threshold(
+            fit, target, proof=gallery, name=endpoint, model_hash="0" * 64, gallery=reach
+        ).point
+        for endpoint, (target, reach) in targets.items()
+    }
+
+
 def make_bundle(out: Path, points: bool = True, model: str = "clusters") -> ServiceBundle:
     """Write a bundle; without points it says why it has none."""
-    fit, gallery = clusters(1, 50, 8, "fit-"), clusters(2, 40, 8, "class-")
     model_hash = vectors_model_hash(model, DIMENSION)
-    size = GallerySize(items=len(gallery), classes=len(gallery.classes))
-    bundle: dict[str, OperatingPoint] = {}
-    if points:
-        for endpoint, target, reach in (
-            ("verify", Target(kind="far", value=0.05), None),
-            ("match", Target(kind="fpir", value=0.2, gallery=size), size),
-        ):
-            bundle[endpoint] = calibrate_threshold(
-                fit, target, proof=gallery, name=endpoint, model_hash=model_hash, gallery=reach
-            ).point
-    return _written(out, gallery, model_hash, bundle, None)
+    renamed = {
+        endpoint: point.model_copy(update={"model_hash": model_hash, "id": f"op-{endpoint}-{model}"})
+        for endpoint, point in (calibrate_points() if points else {}).items()
+    }
+    return _write(out, clusters(2, 40, 8, "class-"), model_hash, renamed)
 
 
 def make_density_bundle(out: Path, like: ServiceBundle) -> tuple[ServiceBundle, EmbeddingSet]:
@@ -89,7 +100,7 @@ def make_density_bundle(out: Path, like: ServiceBundle) -> tuple[ServiceBundle, 
     )
     crowded = like.points["verify"].model_copy(update={"id": "op-density", "score": score, "threshold": 0.1})
     points = {"verify": crowded, "match": like.points["match"]}
-    return _written(out, like.gallery, crowded.model_hash, points, None, cohort), cohort
+    return _write(out, like.gallery, crowded.model_hash, points, cohort=cohort), cohort
 
 
 def make_image_bundle(out: Path) -> ServiceBundle:
@@ -100,7 +111,7 @@ def make_image_bundle(out: Path) -> ServiceBundle:
     model_hash = encoder_model_hash(encoder_folder / "encoder.onnx", encoder_folder / "preprocessing.json")
     vectors = Encoder.open(encoder_folder).encode([grey_image(seed) for seed in range(40)])
     gallery = EmbeddingSet.from_arrays(vectors, np.arange(40) // 2, ids=np.arange(40))
-    return _written(out, gallery, model_hash, {}, encoder_folder)
+    return _write(out, gallery, model_hash, {}, encoder_folder)
 
 
 def grey_image(seed: int) -> Image.Image:
@@ -108,12 +119,12 @@ def grey_image(seed: int) -> Image.Image:
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (4, 6), dtype=np.uint8))
 
 
-def _written(
+def _write(
     out: Path,
     gallery: EmbeddingSet,
     model_hash: str,
-    bundle: dict[str, OperatingPoint],
-    encoder_folder: Path | None,
+    points: dict[str, OperatingPoint],
+    encoder_folder: Path | None = None,
     cohort: EmbeddingSet | None = None,
 ) -> ServiceBundle:
     write_bundle(
@@ -124,13 +135,13 @@ def _written(
         encoder_folder=encoder_folder,
         index_config=IndexConfig(),
         report=evaluate_embeddings(gallery, model_hash=model_hash, split="test"),
-        operating_points=list(bundle.values()),
-        active={key: bundle[key].id if key in bundle else None for key in ("verify", "match")},
-        reasons=[] if bundle else ["far: 12 classes are too few, 20 are needed."],
+        operating_points=list(points.values()),
+        active={key: points[key].id if key in points else None for key in ("verify", "match")},
+        reasons=[] if points else ["far: 12 classes are too few, 20 are needed."],
         cohort=cohort,
         config_yaml="",
     )
-    return ServiceBundle(out, gallery, bundle)
+    return ServiceBundle(out, gallery, points)
 
 
 @contextmanager

@@ -30,9 +30,9 @@ def milliseconds(answers: list[Answer], status: int = 200) -> np.ndarray:
 def test_three_times_capacity(bundle: Any, seconds: float, request_of: bytes, record_property: Any) -> None:
     with running(str(bundle.path)) as (process, address):
         port = int(address.rsplit(":", 1)[1])
-        offer(port, request_of, 1.0, connections=2)
+        offer(port, request_of, seconds / 6, connections=2)
         unloaded = milliseconds(offer(port, request_of, seconds / 3, connections=1, rate=50))
-        capacity = len(milliseconds(offer(port, request_of, 2.0, connections=2))) / 2.0
+        capacity = len(milliseconds(offer(port, request_of, seconds / 3, connections=2))) / (seconds / 3)
         before, cpu = resident(process.pid), time.process_time()
         answers = offer(port, request_of, seconds, connections=96, rate=3 * capacity)
         cpu = time.process_time() - cpu

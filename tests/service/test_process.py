@@ -61,11 +61,14 @@ def test_sigterm_lets_a_running_request_end_and_takes_no_more(bundle: Any) -> No
         port = int(address.rsplit(":", 1)[1])
         with socket.create_connection(("127.0.0.1", port), timeout=15) as begun:
             begun.sendall(head.encode() + body[:10])
-            time.sleep(0.3)
+            # the request is in progress once its metric says so
+            while "limen_inflight_requests 1.0" not in httpx.get(f"{address}/metrics").text:
+                time.sleep(0.01)
             process.send_signal(signal.SIGTERM)
-            time.sleep(0.5)
             with pytest.raises(httpx.HTTPError):
-                httpx.get(f"{address}/livez", timeout=0.3)
+                for _ in range(200):
+                    httpx.get(f"{address}/livez", timeout=5)
+                    time.sleep(0.05)
             begun.sendall(body[10:])
             answer = b""
             while part := begun.recv(65536):

@@ -122,7 +122,7 @@ def write(client: Client, turn: int, rebuild: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "seconds", [15.0, pytest.param(3600.0, marks=[pytest.mark.full, pytest.mark.timeout(4500)])]
+    "seconds", [8.0, pytest.param(3600.0, marks=[pytest.mark.full, pytest.mark.timeout(4500)])]
 )
 def test_soak(tmp_path: Path, seconds: float, record_property: Callable[[str, object], None]) -> None:
     bundle = graph_bundle(tmp_path / "bundle")

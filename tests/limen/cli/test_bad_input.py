@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 from pathlib import Path
 from typing import Any
@@ -158,9 +159,8 @@ def test_broken_image_is_named(limen: Limen, tmp_path: Path) -> None:
     refused(limen("train", config, "--out", tmp_path / "r"), "a/2.png is broken")
 
 
-def test_a_bundle_with_one_byte_changed(limen: Limen, embeddings_file: Path, tmp_path: Path) -> None:
-    bundle = tmp_path / "bundle"
-    assert limen("build", embeddings_file, "--out", bundle).code == 0
+def test_a_bundle_with_one_byte_changed(limen: Limen, bundle: Path, tmp_path: Path) -> None:
+    bundle = shutil.copytree(bundle, tmp_path / "bundle")
     assert limen("verify", bundle).code == 0
     for name in ("vectors.npy", "index.faiss", "items.parquet", "report.json"):
         original = (bundle / name).read_bytes()
@@ -176,9 +176,7 @@ def test_a_bundle_with_one_byte_changed(limen: Limen, embeddings_file: Path, tmp
     assert limen("verify", bundle).code == 0
 
 
-def test_a_port_in_use(limen: Limen, embeddings_file: Path, tmp_path: Path) -> None:
-    bundle = tmp_path / "bundle"
-    assert limen("build", embeddings_file, "--out", bundle).code == 0
+def test_a_port_in_use(limen: Limen, bundle: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         refused(limen("serve", bundle, "--port", port), str(port), "in use")
@@ -189,9 +187,9 @@ def test_unknown_command_and_option(limen: Limen) -> None:
     refused(limen("evaluate", "x.npz", "--jsn"), "--jsn")
 
 
-def test_an_operating_point_of_another_model(limen: Limen, embeddings_file: Path, tmp_path: Path) -> None:
-    point = tmp_path / "op.json"
-    assert limen("calibrate", embeddings_file, "--target-far", 0.05, "--model", "a", "--out", point).code == 0
-    flags = ("--operating-point", point, "--out", tmp_path / "bundle")
+def test_an_operating_point_of_another_model(
+    limen: Limen, embeddings_file: Path, far_point: Path, tmp_path: Path
+) -> None:
+    flags = ("--operating-point", far_point, "--out", tmp_path / "bundle")
     refused(limen("build", embeddings_file, "--model", "b", *flags), "op.json", "calibrate again")
     assert limen("build", embeddings_file, "--model", "a", *flags).code == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,10 +29,10 @@ def test_evaluate_prints_the_report_alone_with_json(limen: Limen, tmp_path: Path
     assert json.loads(outcome.out)["consistency"]["opis"] == pytest.approx(0.115063, abs=1e-6)
 
 
-def test_evaluate_writes_report_page_and_plots(limen: Limen, embeddings_file: Path, tmp_path: Path) -> None:
-    point = tmp_path / "far.json"
-    assert limen("calibrate", embeddings_file, "--target-far", 0.05, "--out", point).code == 0
-    outcome = limen("evaluate", embeddings_file, "--operating-point", point, "--out", tmp_path / "report")
+def test_evaluate_writes_report_page_and_plots(
+    limen: Limen, embeddings_file: Path, far_point: Path, tmp_path: Path
+) -> None:
+    outcome = limen("evaluate", embeddings_file, "--operating-point", far_point, "--out", tmp_path / "report")
     assert outcome.code == 0
     page = (tmp_path / "report" / "report.html").read_text()
     assert "far-5%" in page
@@ -58,16 +59,24 @@ def test_the_point_does_on_its_pairs_what_it_says(
 
 
 @pytest.mark.parametrize(
-    "flags", [["--target-fpir", "0.1"], ["--target-frr", "0.1"], ["--eer"], ["--cost", "5,1,0.1"]]
+    ("flags", "keywords"),
+    [
+        (["--target-fpir", "0.1"], None),
+        (["--target-frr", "0.1"], None),
+        (["--eer"], {"eer": True}),
+        (["--cost", "5,1,0.1"], {"cost": (5.0, 1.0, 0.1)}),
+    ],
 )
-def test_every_target_gives_a_point(
-    limen: Limen, embeddings_file: Path, tmp_path: Path, flags: list[str]
+def test_every_target_gives_a_point_and_python_chooses_the_same(
+    limen: Limen, embeddings_file: Path, tmp_path: Path, flags: list[str], keywords: dict[str, Any] | None
 ) -> None:
     outcome = limen("calibrate", embeddings_file, *flags, "--out", tmp_path / "op.json")
     assert outcome.code == 0, outcome.err
-    assert OperatingPoint.load(tmp_path / "op.json").target.kind == flags[0].removeprefix("--target-").strip(
-        "-"
-    )
+    point = OperatingPoint.load(tmp_path / "op.json")
+    assert point.target.kind == flags[0].removeprefix("--target-").strip("-")
+    if keywords is not None:
+        items = read_embeddings(embeddings_file)
+        assert calibrate(items.vectors, items.labels, **keywords).threshold == point.threshold
 
 
 @pytest.mark.parametrize("text", ["1,2", "a,b,c", "1,1,2", "-1,1,0.5", "nan,1,0.5"])
@@ -131,16 +140,6 @@ def test_a_bundle_gives_way_to_its_own_name_alone_and_that_is_asked_before_the_w
 def test_the_version_is_told(limen: Limen) -> None:
     outcome = limen("--version")
     assert (outcome.code, outcome.out) == (0, f"limen {metadata.version('limen')}\n")
-
-
-def test_python_chooses_by_cost_and_eer_as_the_command_line_does(
-    limen: Limen, embeddings_file: Path, tmp_path: Path
-) -> None:
-    items = read_embeddings(embeddings_file)
-    for flags, keywords in ((["--cost", "5,1,0.1"], {"cost": (5.0, 1.0, 0.1)}), (["--eer"], {"eer": True})):
-        assert limen("calibrate", embeddings_file, *flags, "--out", tmp_path / "op.json").code == 0
-        point = calibrate(items.vectors, items.labels, **keywords)  # type: ignore[arg-type]
-        assert point.threshold == OperatingPoint.load(tmp_path / "op.json").threshold
 
 
 def test_losses_are_listed_name_first(limen: Limen) -> None:

@@ -126,7 +126,7 @@ def test_what_does_not_fit_is_refused_before_a_row_is_read(
         "build", *given, "--out", tmp_path / "b", "--set", "index.kind=hnsw", "--set", "index.m=4"
     )
     assert outcome.code == 2
-    assert "index.kind=hnsw_sq8 (0 MiB) fits" in outcome.err
+    assert "index.kind=flat (0 MiB) fits" in outcome.err
 
 
 def test_too_many_rows_are_searched_but_not_measured_unless_a_sample_is_asked_for(
