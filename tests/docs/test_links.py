@@ -85,6 +85,15 @@ def test_classes_in_the_text_exist(page: Path) -> None:
         assert re.search(rf"\b{name}\b", file.read_text()), f"{module}.{name}"
 
 
+def test_modules_that_the_changelog_sends_readers_to_exist() -> None:
+    rows = re.findall(r"^  \| (`.+`) \| (`.+?) \|$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    modules = [name for _, now in rows for name in re.findall(r"`([a-z_]+(?:\.[a-z_]+)+)`", now)]
+    assert len(modules) > 20
+    for module in modules:
+        path = ROOT.joinpath(*module.split("."))
+        assert path.is_dir() or path.with_suffix(".py").is_file(), module
+
+
 def test_every_page_can_be_reached() -> None:
     reached = {file for page in PAGES for file, _ in links(page)}
     assert {page.name for page in PAGES if page not in reached} <= {"README.md"}
