@@ -1,91 +1,139 @@
-"""The pictures of a report: plotly figures whose colours are roles, painted in light or dark.
+"""The charts of a report: plotly figures whose colours are roles, painted in light or dark.
 
-One description, three painters: the dashboard (plotly), ``report.html`` (``evaluation.html``, vector
-graphics without a script) and PNG files (``evaluation.plots``). A trace or shape names its colour:
-``meta.role`` or ``name`` is accent, warm, cool, ink or accent-wash.
+One description, three painters: the dashboard (plotly), ``report.html`` (``svg.py``, vector graphics
+without a script) and PNG files (``png.py``). A trace or shape names its colour: ``meta.role`` or ``name`` is
+accent, warm, cool, ink or accent-wash. A new chart is a function and a line in ``CHARTS``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from api_schemas.diagnosis import ReliabilityDiagram
+from api_schemas.diagnosis import Diagnosis
 from api_schemas.operating_point import OperatingPoint
 from api_schemas.report import Report
+from evaluation.report.headline import format_number
+
+Figure = dict[str, Any]
+LEGEND = {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"}
 
 
 @dataclass(frozen=True)
 class Chart:
-    """One chart; ``figure`` is None where the report has no such curve."""
+    """One chart; ``figure`` is None where the report has no such curve, and ``empty`` says why."""
 
     id: str
     title: str
     caption: str
     empty: str
-    figure: dict[str, Any] | None
+    figure: Figure | None
 
 
-def reliability_chart(found: ReliabilityDiagram) -> Chart:
-    """Probabilities beside what came true."""
+@dataclass(frozen=True)
+class Curve:
+    """A trace with a colour; the area between it and ``base`` is filled where there is one."""
+
+    role: str
+    name: str
+    x: Sequence[float]
+    y: Sequence[float | None]
+    base: Sequence[float | None] | None
+
+
+def build_charts(
+    report: Report, points: Sequence[OperatingPoint], diagnosis: Diagnosis | None = None
+) -> list[Chart]:
+    """Every chart that the documents can give.
+
+    Points that threshold another score than the report's have no position on its axis and are left out.
+    """
+    points = [point for point in points if point.score == report.score]
+    charts = (build(report, points, diagnosis) for build in CHARTS)
+    return [chart for chart in charts if chart is not None]
+
+
+def read_curves(figure: Figure) -> list[Curve]:
+    """The traces of a figure that have a colour, as a painter needs them."""
+    curves: list[Curve] = []
+    previous: Figure | None = None
+    for trace in figure["data"]:
+        meta = trace.get("meta")
+        if meta:
+            base = previous["y"] if meta.get("fill") and previous is not None else None
+            curves.append(Curve(meta["role"], trace["name"], trace["x"], trace["y"], base))
+        previous = trace
+    return curves
+
+
+def chart_utility(report: Report, points: Sequence[OperatingPoint], _: Diagnosis | None) -> Chart:
+    """What one threshold does to each class."""
+    return Chart(
+        "utility",
+        "One threshold, every class",
+        "Mean utility of the classes against the threshold; nine in ten classes lie in the band. "
+        "The thinner the band, the more evenly a threshold holds.",
+        "Utility needs classes with at least two items.",
+        _build_utility(report, points),
+    )
+
+
+def chart_rates(report: Report, points: Sequence[OperatingPoint], _: Diagnosis | None) -> Chart:
+    """What one threshold does to pairs."""
+    return Chart(
+        "rates",
+        "Where to cut",
+        "False acceptance and false rejection of pairs against the threshold, with the operating points. "
+        "The shaded range is the one that OPIS looks at.",
+        "Rates need pairs of one class and pairs of two.",
+        _build_rates(report, points),
+    )
+
+
+def chart_reliability(_: Report, __: Sequence[OperatingPoint], diagnosis: Diagnosis | None) -> Chart | None:
+    """Probabilities of a match beside the fraction of matches."""
+    diagram = None if diagnosis is None else diagnosis.reliability
+    if diagram is None:
+        return None
     data = [
-        _line([0.0, 1.0], [0.0, 1.0], "as promised", "cool"),
-        _line(found.predicted, found.observed, "as observed", "accent"),
+        _build_line([0.0, 1.0], [0.0, 1.0], "as promised", "cool"),
+        _build_line(diagram.predicted, diagram.observed, "as observed", "accent"),
     ]
-    layout = _layout([], (0.0, 1.0)) | {
-        "yaxis": {"title": {"text": "share of matches"}, "rangemode": "normal", "tickformat": ".2f"},
-        "legend": {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"},
+    layout = _build_layout([], (0.0, 1.0)) | {
+        "yaxis": {"title": {"text": "fraction of matches"}, "rangemode": "normal", "tickformat": ".2f"},
+        "legend": LEGEND,
     }
     layout["xaxis"]["title"] = {"text": "probability of a match"}
     return Chart(
         "reliability",
         "Is the probability true?",
-        f"Pairs in bins of equal weight by the probability of a match ({found.kind}, prior {found.prior:g}), "
-        f"and how many of them match. Mean gap (ECE) {found.ece:.4f}, Brier score {found.brier:.4f}, "
-        f"log loss {found.log_loss:.4f}.",
+        f"Pairs in bins of equal weight by the probability of a match ({diagram.kind}, "
+        f"prior {diagram.prior:g}), and how many of them match. Mean gap (ECE) {format_number(diagram.ece)}, "
+        f"Brier score {format_number(diagram.brier)}, log loss {format_number(diagram.log_loss)}.",
         "",
         {"data": data, "layout": layout},
     )
 
 
-def build_charts(report: Report, points: Sequence[OperatingPoint]) -> list[Chart]:
-    """The two pictures of a threshold: what it does to each class, and what it does to pairs.
-
-    Points that threshold another score than the report's have no place on its axis and are left out.
-    """
-    points = [point for point in points if point.score == report.score]
-    return [
-        Chart(
-            "utility",
-            "One threshold, every class",
-            "Mean utility of the classes against the threshold; nine in ten classes lie in the band. "
-            "The thinner the band, the more evenly a threshold holds.",
-            "Utility needs classes with at least two items.",
-            _utility(report, points),
-        ),
-        Chart(
-            "rates",
-            "Where to cut",
-            "False acceptance and false rejection of pairs against the threshold, with the operating points. "
-            "The shaded range is the one that OPIS looks at.",
-            "Rates need pairs of one class and pairs of two.",
-            _rates(report, points),
-        ),
-    ]
+CHARTS: tuple[Callable[[Report, Sequence[OperatingPoint], Diagnosis | None], Chart | None], ...] = (
+    chart_utility,
+    chart_rates,
+    chart_reliability,
+)
 
 
-def _utility(report: Report, points: Sequence[OperatingPoint]) -> dict[str, Any] | None:
-    found = report.consistency
-    if len(found.thresholds) < 2 or not found.mean_utility:
+def _build_utility(report: Report, points: Sequence[OperatingPoint]) -> Figure | None:
+    consistency = report.consistency
+    if len(consistency.thresholds) < 2 or not consistency.mean_utility:
         return None
-    x = found.thresholds
+    x = consistency.thresholds
     hidden = {"type": "scatter", "x": x, "mode": "lines", "line": {"width": 0}, "showlegend": False}
     data = [
-        hidden | {"y": found.band.p95, "name": "95th percentile", "hovertemplate": "%{y:.3f}"},
+        hidden | {"y": consistency.band.p95, "name": "95th percentile", "hovertemplate": "%{y:.3f}"},
         hidden
         | {
-            "y": found.band.p05,
+            "y": consistency.band.p05,
             "name": "5th percentile",
             "fill": "tonexty",
             "meta": {"role": "accent", "fill": True},
@@ -94,7 +142,7 @@ def _utility(report: Report, points: Sequence[OperatingPoint]) -> dict[str, Any]
         {
             "type": "scatter",
             "x": x,
-            "y": found.mean_utility,
+            "y": consistency.mean_utility,
             "mode": "lines",
             "name": "mean utility",
             "line": {"width": 2.6},
@@ -102,15 +150,14 @@ def _utility(report: Report, points: Sequence[OperatingPoint]) -> dict[str, Any]
             "hovertemplate": "%{y:.3f}",
         },
     ]
-    low, high = min(x), max(x)
-    layout = _layout(points, (low, high)) | {
+    layout = _build_layout(points, (min(x), max(x))) | {
         "yaxis": {"title": {"text": "utility"}, "rangemode": "normal", "tickformat": ".2f"},
         "showlegend": False,
     }
     return {"data": data, "layout": layout}
 
 
-def _rates(report: Report, points: Sequence[OperatingPoint]) -> dict[str, Any] | None:
+def _build_rates(report: Report, points: Sequence[OperatingPoint]) -> Figure | None:
     curve = report.verification.curve
     if curve is None or len(curve.threshold) < 2:
         return None
@@ -119,13 +166,12 @@ def _rates(report: Report, points: Sequence[OperatingPoint]) -> dict[str, Any] |
         for threshold, far, frr in zip(curve.threshold, curve.far, curve.frr, strict=True)
         if far < 0.6 or frr > 0
     ]
-    x = [one[0] for one in shown]
+    x = [threshold for threshold, _, _ in shown]
     data = [
-        _rate(x, [one[1] for one in shown], "false acceptance (FAR)", "warm"),
-        _rate(x, [one[2] for one in shown], "false rejection (FRR)", "cool"),
+        _build_line(x, [far if far > 0 else None for _, far, _ in shown], "false acceptance (FAR)", "warm"),
+        _build_line(x, [frr if frr > 0 else None for _, _, frr in shown], "false rejection (FRR)", "cool"),
     ]
-    low, high = _span(shown, points)
-    layout = _layout(points, (low, high))
+    layout = _build_layout(points, _find_span(shown, points))
     reach = report.consistency.calibration_range
     if reach is not None:
         layout["shapes"].append(
@@ -144,20 +190,16 @@ def _rates(report: Report, points: Sequence[OperatingPoint]) -> dict[str, Any] |
         )
     layout["yaxis"] = {
         "type": "log",
-        "title": {"text": "share of pairs"},
+        "title": {"text": "fraction of pairs"},
         "range": [-4, 0],
         "tickvals": [0.0001, 0.001, 0.01, 0.1, 1],
         "ticktext": ["0.01 %", "0.1 %", "1 %", "10 %", "100 %"],
     }
-    layout["legend"] = {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"}
+    layout["legend"] = LEGEND
     return {"data": data, "layout": layout}
 
 
-def _rate(x: list[float], y: list[float], name: str, role: str) -> dict[str, Any]:
-    return _line(x, [value if value > 0 else None for value in y], name, role)
-
-
-def _line(x: Sequence[float], y: Sequence[float | None], name: str, role: str) -> dict[str, Any]:
+def _build_line(x: Sequence[float], y: Sequence[float | None], name: str, role: str) -> Figure:
     return {
         "type": "scatter",
         "x": list(x),
@@ -170,18 +212,19 @@ def _line(x: Sequence[float], y: Sequence[float | None], name: str, role: str) -
     }
 
 
-def _span(
+def _find_span(
     shown: Sequence[tuple[float, float, float]], points: Sequence[OperatingPoint]
 ) -> tuple[float, float]:
     """The thresholds between which a rate is neither next to nothing nor nearly all; with the points."""
     telling = [threshold for threshold, far, frr in shown if far > 5e-5 and frr < 0.9 and far < 0.5]
-    telling = telling or [one[0] for one in shown]
+    telling = telling or [threshold for threshold, _, _ in shown]
     telling += [point.threshold for point in points]
     room = 0.04 * (max(telling) - min(telling) or 1.0)
     return min(telling) - room, max(telling) + room
 
 
-def _layout(points: Sequence[OperatingPoint], span: tuple[float, float]) -> dict[str, Any]:
+def _build_layout(points: Sequence[OperatingPoint], span: tuple[float, float]) -> Figure:
+    """Axes over a span of scores, with a dashed line and a name for every operating point in it."""
     inside = sorted(
         (point for point in points if span[0] <= point.threshold <= span[1]),
         key=lambda point: point.threshold,

@@ -8,11 +8,18 @@ from html import escape
 from api_schemas.diagnosis import Diagnosis
 from api_schemas.operating_point import OperatingPoint
 from api_schemas.report import Report
-from decision.targets import get_endpoint
 from evaluation.report.charts import Chart
+from evaluation.report.headline import (
+    WORST_HEAD,
+    format_number,
+    format_percent,
+    format_target,
+    select_rates,
+    select_tiles,
+    select_worst_classes,
+)
 from evaluation.report.palette import DARK, LIGHT
-from evaluation.report.svg import svg
-from evaluation.report.text_table import worst_classes
+from evaluation.report.svg import draw_svg
 
 WORST = 10
 STYLE = """
@@ -40,38 +47,38 @@ ul{margin:6px 0 0;padding-left:20px}
 """
 
 
-def page(
+def render_html(
     report: Report,
     charts: Sequence[Chart],
     points: Sequence[OperatingPoint] = (),
     diagnosis: Diagnosis | None = None,
 ) -> str:
     """The whole page as text."""
-    figures = [_figure(chart) for chart in charts]
     sections = [
-        f'<section class="tiles">{"".join(_tiles(report))}</section>',
-        *figures,
-        _worst(report),
-        _diagnosed(diagnosis),
-        _points(points),
-        _numbers(report),
-        _reasons(report),
+        f'<section class="tiles">{"".join(_render_tiles(report))}</section>',
+        *(_render_chart(chart) for chart in charts),
+        _render_worst(report),
+        _render_diagnosis(diagnosis),
+        _render_points(points),
+        _render_all_figures(report),
+        _render_reasons(report),
     ]
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Limen report: {escape(report.split)}</title><style>{_palette()}{STYLE}</style></head><body>"
-        f"<h1>How evenly one threshold holds</h1>{_head(report)}{''.join(sections)}</body></html>\n"
+        f"<title>Limen report: {escape(report.split)}</title><style>{_render_palette()}{STYLE}</style></head>"
+        f"<body><h1>How evenly one threshold holds</h1>{_render_head(report)}{''.join(sections)}"
+        "</body></html>\n"
     )
 
 
-def _palette() -> str:
+def _render_palette() -> str:
     light = "".join(f"--{name}:{value};" for name, value in LIGHT.items())
     dark = "".join(f"--{name}:{value};" for name, value in DARK.items())
     return f":root{{color-scheme:light dark;{light}}}@media(prefers-color-scheme:dark){{:root{{{dark}}}}}"
 
 
-def _head(report: Report) -> str:
+def _render_head(report: Report) -> str:
     counts, score = report.counts, report.score
     kind = score.kind if score.form is None else f"{score.kind} ({score.form})"
     return (
@@ -81,61 +88,46 @@ def _head(report: Report) -> str:
     )
 
 
-def _tiles(report: Report) -> list[str]:
-    found, checked = report.consistency, report.verification
-    ends = found.opis_ci
-    compute_debiased_opis = "no interval" if ends is None else f"95 % interval {ends[0]:.5f} to {ends[1]:.5f}"
+def _render_tiles(report: Report) -> list[str]:
     return [
-        _tile("OPIS, debiased", _number(found.opis_debiased), compute_debiased_opis),
-        _tile(
-            "OPIS, plain",
-            _number(found.opis),
-            "variance of the classes' utility" if found.noise_floor is None
-            else f"of it sampling noise {found.noise_floor:.5f}",
-        ),
-        _tile("Equal error rate", _percent(checked.eer), "FAR = FRR"),
-        _tile("Accepted at FAR 1 %", _percent(checked.tar_at_far.get("0.01")), "of genuine pairs"),
-        _tile("Recall@1", _percent(report.retrieval.recall_at_1), "the nearest is of the same class"),
-        _tile("MAP@R", _percent(report.retrieval.map_at_r), "how well classes rank together"),
-    ]  # fmt: skip
+        f'<div class="tile"><span>{escape(headline.heading)}</span><strong>{headline.format(report)}</strong>'
+        f"<small>{escape(headline.describe(report))}</small></div>"
+        for headline in select_tiles(report)
+    ]
 
 
-def _tile(name: str, value: str, aside: str) -> str:
-    return f'<div class="tile"><span>{name}</span><strong>{value}</strong><small>{aside}</small></div>'
+def _render_section(title: str, aside: str, content: str, style: str = "") -> str:
+    opening = f'<section class="{style}">' if style else "<section>"
+    soft = f'<p class="soft">{escape(aside)}</p>' if aside else ""
+    return f"{opening}<h2>{escape(title)}</h2>{soft}{content}</section>"
 
 
-def _figure(chart: Chart) -> str:
-    drawn = (
-        f'<p class="soft">{escape(chart.empty)}</p>'
-        if chart.figure is None
-        else f'<div class="scroll">{svg(chart.figure, chart.title)}</div>'
-    )
-    return (
-        f'<section><h2>{escape(chart.title)}</h2><p class="soft">{escape(chart.caption)}</p>{drawn}</section>'
-    )
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _render_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def _worst(report: Report) -> str:
-    rows = [
-        (label, str(n), _percent(far), _percent(frr), f"{utility:.3f}")
-        for label, n, far, frr, utility in worst_classes(report, WORST)
-    ]
+def _render_chart(chart: Chart) -> str:
+    if chart.figure is None:
+        drawing = f'<p class="soft">{escape(chart.empty)}</p>'
+    else:
+        drawing = f'<div class="scroll">{draw_svg(chart)}</div>'
+    return _render_section(chart.title, chart.caption, drawing)
+
+
+def _render_worst(report: Report) -> str:
+    rows = [row.format() for row in select_worst_classes(report, WORST)]
     if not rows:
         return ""
-    return (
-        "<section><h2>The worst classes</h2>"
-        '<p class="soft">Lowest utility, averaged over the calibration range.</p>'
-        f"{_table(('class', 'items', 'FAR', 'FRR', 'utility'), rows)}</section>"
+    return _render_section(
+        "The worst classes",
+        "Lowest utility, averaged over the calibration range.",
+        _render_table(WORST_HEAD, rows),
     )
 
 
-def _diagnosed(diagnosis: Diagnosis | None) -> str:
+def _render_diagnosis(diagnosis: Diagnosis | None) -> str:
     if diagnosis is None:
         return ""
     parts = []
@@ -145,63 +137,53 @@ def _diagnosed(diagnosis: Diagnosis | None) -> str:
             (
                 f"{group.column} = {group.value}",
                 f"{group.n_items:,}",
-                _percent(group.far["0.01"]),
-                _percent(group.frr["0.01"]),
-                _percent(group.recall_at_1),
+                format_percent(group.far["0.01"]),
+                format_percent(group.frr["0.01"]),
+                format_percent(group.recall_at_1),
             )
             for group in groups
         ]
-        head = ("group", "items", "FAR", "FRR", "recall@1")
-        parts.append(
-            "<section><h2>Groups</h2>"
-            '<p class="soft">Pairs within each group at the threshold whose pooled FAR is 1 %.</p>'
-            f"{_table(head, rows)}</section>"
-        )
+        aside = "Pairs within each group at the threshold whose pooled FAR is 1 %."
+        table = _render_table(("group", "items", "FAR", "FRR", "recall@1"), rows)
+        parts.append(_render_section("Groups", aside, table))
     for title, aside, pairs in (
         ("The hardest impostors", "Most alike, of two classes.", diagnosis.hardest_impostor),
         ("The hardest genuine pairs", "Least alike, of one class.", diagnosis.hardest_genuine),
     ):
-        rows = [(pair.label_a, pair.a, pair.label_b, pair.b, f"{pair.score:.4f}") for pair in pairs[:WORST]]
-        parts.append(
-            f'<section class="pairs"><h2>{title}</h2><p class="soft">{aside}</p>'
-            f"{_table(('class', 'item', 'class', 'item', 'score'), rows)}</section>"
-        )
+        named = [
+            (pair.label_a, pair.a, pair.label_b, pair.b, format_number(pair.score)) for pair in pairs[:WORST]
+        ]
+        table = _render_table(("class", "item", "class", "item", "score"), named)
+        parts.append(_render_section(title, aside, table, "pairs"))
     return "".join(parts)
 
 
-def _points(points: Sequence[OperatingPoint]) -> str:
+def _render_points(points: Sequence[OperatingPoint]) -> str:
     if not points:
         return ""
     rows = []
     for point in points:
-        proof = point.proof or point.fit
-        decides_match = get_endpoint(point.target) == "match"
-        measured = proof.fpir if decides_match else proof.far
-        missed = proof.fnir if decides_match else proof.frr
-        target = point.target.kind.upper() + (
-            f" {_percent(point.target.value)}" if point.target.value is not None else ""
-        )
-        rows.append((point.name, target, f"{point.threshold:.4f}", _percent(measured), _percent(missed)))
+        evidence = point.proof or point.fit
+        rates = [format_percent(getattr(evidence, name)) for name in select_rates(point.target)]
+        rows.append((point.name, format_target(point.target), format_number(point.threshold), *rates))
     head = ("operating point", "target", "threshold", "false acceptance", "false rejection")
-    return f"<section><h2>Operating points</h2>{_table(head, rows)}</section>"
+    return _render_section("Operating points", "", _render_table(head, rows))
 
 
-def _numbers(report: Report) -> str:
+def _render_all_figures(report: Report) -> str:
     rows = []
     for name in ("retrieval", "verification", "identification", "consistency", "geometry"):
-        part = getattr(report, name)
-        if part is None:
-            continue
-        for key, value in part.model_dump(mode="json").items():
-            rows += [(name, label, text) for label, text in _flat(key, value)]
-    return (
-        f'<section class="all"><h2>All figures</h2>{_table(("section", "figure", "value"), rows)}</section>'
-    )
+        section = getattr(report, name)
+        if section is not None:
+            for key, value in section.model_dump(mode="json").items():
+                rows += [(name, label, text) for label, text in _flatten(key, value)]
+    return _render_section("All figures", "", _render_table(("section", "figure", "value"), rows), "all")
 
 
-def _flat(key: str, value: object) -> list[tuple[str, str]]:
+def _flatten(key: str, value: object) -> list[tuple[str, str]]:
+    """Name and text of every single number within a figure, of a list the two ends of an interval alone."""
     if isinstance(value, dict):
-        return [row for name, inner in value.items() for row in _flat(f"{key} {name}", inner)]
+        return [row for name, inner in value.items() for row in _flatten(f"{key} {name}", inner)]
     if isinstance(value, list):
         short = len(value) == 2 and all(isinstance(item, int | float) for item in value)
         return [(key, " to ".join(f"{item:.6g}" for item in value))] if short else []
@@ -210,16 +192,8 @@ def _flat(key: str, value: object) -> list[tuple[str, str]]:
     return [(key, f"{value:.6g}" if isinstance(value, float) else str(value))]
 
 
-def _reasons(report: Report) -> str:
+def _render_reasons(report: Report) -> str:
     if not report.reasons:
         return ""
     items = "".join(f"<li>{escape(reason)}</li>" for reason in report.reasons)
-    return f"<section><h2>Notes</h2><ul>{items}</ul></section>"
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.3g} %"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.5f}"
+    return _render_section("Notes", "", f"<ul>{items}</ul>")

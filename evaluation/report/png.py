@@ -1,19 +1,21 @@
-"""Figures as PNG files, painted by matplotlib without a display."""
+"""Charts as PNG files, painted by matplotlib without a display."""
 
 from __future__ import annotations
 
 import io
+import math
+from collections.abc import Sequence
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from evaluation.report.charts import Chart
+from evaluation.report.charts import Chart, read_curves
 from evaluation.report.palette import LIGHT
 
 WIDTH, HEIGHT, DPI = 8.0, 4.2, 150
 
 
-def png(chart: Chart) -> bytes:
+def draw_png(chart: Chart) -> bytes:
     """One chart with its title on a light ground; the chart must have a figure."""
     assert chart.figure is not None
     picture = Figure(figsize=(WIDTH, HEIGHT), dpi=DPI, facecolor=LIGHT["card"], layout="constrained")
@@ -21,7 +23,6 @@ def png(chart: Chart) -> bytes:
     axes = picture.add_subplot()
     axes.set_title(chart.title, loc="left", color=LIGHT["ink"], fontsize=12, fontweight="bold")
     layout = chart.figure["layout"]
-    before: list[float] = []
     axes.set_facecolor(LIGHT["card"])
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
@@ -37,14 +38,12 @@ def png(chart: Chart) -> bytes:
         axes.set_ylim(*(10.0**end for end in y["range"]))
         axes.set_yticks(y["tickvals"], y["ticktext"])
         axes.minorticks_off()
-    for trace in chart.figure["data"]:
-        meta = trace.get("meta", {})
-        values = [float("nan") if value is None else value for value in trace["y"]]
-        if meta.get("fill"):
-            axes.fill_between(trace["x"], values, before, color=LIGHT[f"{meta['role']}-wash"], linewidth=0)
-        elif meta:
-            axes.plot(trace["x"], values, color=LIGHT[meta["role"]], linewidth=2, label=trace["name"])
-        before = values
+    for curve in read_curves(chart.figure):
+        if curve.base is None:
+            axes.plot(curve.x, _fill_gaps(curve.y), color=LIGHT[curve.role], linewidth=2, label=curve.name)
+        else:
+            wash = LIGHT[f"{curve.role}-wash"]
+            axes.fill_between(curve.x, _fill_gaps(curve.y), _fill_gaps(curve.base), color=wash, linewidth=0)
     if layout.get("showlegend", True):
         axes.legend(frameon=False, fontsize=9, labelcolor=LIGHT["ink"], loc="upper right")
     for shape in layout["shapes"]:
@@ -66,3 +65,7 @@ def png(chart: Chart) -> bytes:
     file = io.BytesIO()
     picture.savefig(file, format="png")
     return file.getvalue()
+
+
+def _fill_gaps(values: Sequence[float | None]) -> list[float]:
+    return [math.nan if value is None else value for value in values]

@@ -1,11 +1,13 @@
-"""Figures as vector graphics inside a page: no script, colours from the page's style."""
+"""Charts as vector graphics inside a page: no script, colours from the page's style."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from typing import Any
+
+from evaluation.report.charts import Chart, Curve, read_curves
 
 WIDTH, HEIGHT = 720.0, 340.0
 LEFT, RIGHT, TOP, BOTTOM = 64.0, 12.0, 30.0, 44.0
@@ -13,14 +15,18 @@ LEFT, RIGHT, TOP, BOTTOM = 64.0, 12.0, 30.0, 44.0
 Scale = Callable[[float], float]
 
 
-def svg(figure: dict[str, Any], title: str) -> str:
-    """One figure as an ``<svg>`` element; classes ``stroke-*`` and ``fill-*`` name the colours."""
-    layout = figure["layout"]
-    x, x_ticks = _x_axis(layout["xaxis"])
-    y, y_ticks = _y_axis(layout["yaxis"], figure["data"])
+def draw_svg(chart: Chart) -> str:
+    """One chart as an ``<svg>`` element; it must have a figure.
+
+    Classes ``stroke-*`` and ``fill-*`` name the colours.
+    """
+    assert chart.figure is not None
+    layout, title, curves = chart.figure["layout"], chart.title, read_curves(chart.figure)
+    x, x_ticks = _build_x_axis(layout["xaxis"])
+    y, y_ticks = _build_y_axis(layout["yaxis"], chart.figure["data"])
     parts = [
         f'<svg viewBox="0 0 {WIDTH:g} {HEIGHT:g}" role="img" aria-label="{escape(title)}">',
-        f'<clipPath id="{_id(title)}"><rect x="{LEFT:g}" y="{TOP:g}" width="{WIDTH - LEFT - RIGHT:g}" '
+        f'<clipPath id="{_build_id(title)}"><rect x="{LEFT:g}" y="{TOP:g}" width="{WIDTH - LEFT - RIGHT:g}" '
         f'height="{HEIGHT - TOP - BOTTOM:g}"/></clipPath>',
     ]
     for at, text in y_ticks:
@@ -35,13 +41,13 @@ def svg(figure: dict[str, Any], title: str) -> str:
         parts.append(
             f'<text class="tick" x="{at:.1f}" y="{HEIGHT - BOTTOM + 18:g}" text-anchor="middle">{text}</text>'
         )
-    parts.append(f'<g clip-path="url(#{_id(title)})">')
-    parts += _shapes(layout["shapes"], x)
-    parts += _traces(figure["data"], x, y)
+    parts.append(f'<g clip-path="url(#{_build_id(title)})">')
+    parts += _draw_shapes(layout["shapes"], x)
+    parts += _draw_curves(curves, x, y)
     parts.append("</g>")
-    parts += _notes(layout["annotations"], x)
+    parts += _draw_notes(layout["annotations"], x)
     if layout.get("showlegend", True):
-        parts += _legend(figure["data"])
+        parts += _draw_legend(curves)
     parts += [
         f'<text class="tick" x="{(LEFT + WIDTH - RIGHT) / 2:g}" y="{HEIGHT - 6:g}" text-anchor="middle">'
         f"{escape(layout['xaxis']['title']['text'])}</text>",
@@ -52,30 +58,30 @@ def svg(figure: dict[str, Any], title: str) -> str:
     return "\n".join(parts)
 
 
-def _line(classes: str, start: tuple[float, float], end: tuple[float, float]) -> str:
+def _draw_line(classes: str, start: tuple[float, float], end: tuple[float, float]) -> str:
     (x1, y1), (x2, y2) = start, end
     return f'<line class="{classes}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
 
 
-def _id(title: str) -> str:
+def _build_id(title: str) -> str:
     return "inside-" + "".join(letter if letter.isalnum() else "-" for letter in title.lower())
 
 
-def _linear(low: float, high: float, start: float, end: float) -> Scale:
+def _build_scale(low: float, high: float, start: float, end: float) -> Scale:
     width = high - low or 1.0
     return lambda value: start + (value - low) / width * (end - start)
 
 
-def _x_axis(axis: dict[str, Any]) -> tuple[Scale, list[tuple[float, str]]]:
+def _build_x_axis(axis: dict[str, Any]) -> tuple[Scale, list[tuple[float, str]]]:
     low, high = axis["range"]
-    scale = _linear(low, high, LEFT, WIDTH - RIGHT)
-    return scale, [(scale(tick), text) for tick, text in _round_ticks(low, high)]
+    scale = _build_scale(low, high, LEFT, WIDTH - RIGHT)
+    return scale, [(scale(tick), text) for tick, text in _choose_ticks(low, high)]
 
 
-def _y_axis(axis: dict[str, Any], data: list[dict[str, Any]]) -> tuple[Scale, list[tuple[float, str]]]:
+def _build_y_axis(axis: dict[str, Any], data: list[dict[str, Any]]) -> tuple[Scale, list[tuple[float, str]]]:
     if axis.get("type") == "log":
         low, high = axis["range"]
-        inner = _linear(low, high, HEIGHT - BOTTOM, TOP)
+        inner = _build_scale(low, high, HEIGHT - BOTTOM, TOP)
 
         def scale(value: float) -> float:
             return inner(math.log10(max(value, 1e-12)))
@@ -85,11 +91,11 @@ def _y_axis(axis: dict[str, Any], data: list[dict[str, Any]]) -> tuple[Scale, li
     values = [value for trace in data for value in trace["y"] if value is not None]
     low, high = min(values), max(values)
     room = 0.05 * (high - low or 1.0)
-    straight = _linear(low - room, high + room, HEIGHT - BOTTOM, TOP)
-    return straight, [(straight(tick), text) for tick, text in _round_ticks(low - room, high + room)]
+    straight = _build_scale(low - room, high + room, HEIGHT - BOTTOM, TOP)
+    return straight, [(straight(tick), text) for tick, text in _choose_ticks(low - room, high + room)]
 
 
-def _round_ticks(low: float, high: float) -> list[tuple[float, str]]:
+def _choose_ticks(low: float, high: float) -> list[tuple[float, str]]:
     width = high - low or 1.0
     step = 10.0 ** math.floor(math.log10(width / 4))
     step *= next(factor for factor in (1, 2, 5, 10) if width / (step * factor) <= 7)
@@ -98,9 +104,12 @@ def _round_ticks(low: float, high: float) -> list[tuple[float, str]]:
     return [(k * step, f"{k * step:.{digits}f}") for k in range(first, math.floor(high / step) + 1)]
 
 
-def _runs(trace: dict[str, Any], x: Scale, y: Scale) -> Iterator[list[str]]:
+def _split_runs(
+    x_values: Sequence[float], y_values: Sequence[float | None], x: Scale, y: Scale
+) -> Iterator[list[str]]:
+    """Points of a curve as text, one list for each stretch without a gap."""
     run: list[str] = []
-    for a, b in zip(trace["x"], trace["y"], strict=True):
+    for a, b in zip(x_values, y_values, strict=True):
         if b is None:
             if run:
                 yield run
@@ -111,22 +120,21 @@ def _runs(trace: dict[str, Any], x: Scale, y: Scale) -> Iterator[list[str]]:
         yield run
 
 
-def _traces(data: list[dict[str, Any]], x: Scale, y: Scale) -> list[str]:
-    parts, before = [], None
-    for trace in data:
-        meta = trace.get("meta", {})
-        if meta.get("fill") and before is not None:
-            there = [point for run in _runs(before, x, y) for point in run]
-            back = [point for run in _runs(trace, x, y) for point in run][::-1]
-            parts.append(f'<path class="fill-{meta["role"]}-wash" d="M{"L".join(there + back)}Z"/>')
-        elif meta:
-            lines = "".join(f"M{'L'.join(run)}" for run in _runs(trace, x, y))
-            parts.append(f'<path class="curve stroke-{meta["role"]}" d="{lines}"/>')
-        before = trace
+def _draw_curves(curves: list[Curve], x: Scale, y: Scale) -> list[str]:
+    parts = []
+    for curve in curves:
+        runs = list(_split_runs(curve.x, curve.y, x, y))
+        if curve.base is None:
+            lines = "".join(f"M{'L'.join(run)}" for run in runs)
+            parts.append(f'<path class="curve stroke-{curve.role}" d="{lines}"/>')
+        else:
+            there = [point for run in _split_runs(curve.x, curve.base, x, y) for point in run]
+            back = [point for run in runs for point in run][::-1]
+            parts.append(f'<path class="fill-{curve.role}-wash" d="M{"L".join(there + back)}Z"/>')
     return parts
 
 
-def _shapes(shapes: list[dict[str, Any]], x: Scale) -> list[str]:
+def _draw_shapes(shapes: list[dict[str, Any]], x: Scale) -> list[str]:
     parts = []
     for shape in shapes:
         a, b = x(shape["x0"]), x(shape["x1"])
@@ -136,11 +144,11 @@ def _shapes(shapes: list[dict[str, Any]], x: Scale) -> list[str]:
                 f'width="{abs(b - a):.1f}" height="{HEIGHT - TOP - BOTTOM:g}"/>'
             )
         else:
-            parts.append(_line(f"mark stroke-{shape['name']}", (a, TOP), (a, HEIGHT - BOTTOM)))
+            parts.append(_draw_line(f"mark stroke-{shape['name']}", (a, TOP), (a, HEIGHT - BOTTOM)))
     return parts
 
 
-def _notes(notes: list[dict[str, Any]], x: Scale) -> list[str]:
+def _draw_notes(notes: list[dict[str, Any]], x: Scale) -> list[str]:
     height = HEIGHT - TOP - BOTTOM
     return [
         f'<text class="note" x="{x(note["x"]) + (6 if note["xanchor"] == "left" else -6):.1f}" '
@@ -150,13 +158,10 @@ def _notes(notes: list[dict[str, Any]], x: Scale) -> list[str]:
     ]
 
 
-def _legend(data: list[dict[str, Any]]) -> list[str]:
+def _draw_legend(curves: list[Curve]) -> list[str]:
     parts, at = [], LEFT
-    for trace in data:
-        role = trace.get("meta", {}).get("role")
-        if role is None:
-            continue
-        parts.append(_line(f"curve stroke-{role}", (at, 14), (at + 22, 14)))
-        parts.append(f'<text class="tick" x="{at + 28:g}" y="18">{escape(trace["name"])}</text>')
-        at += 48 + 6.6 * len(trace["name"])
+    for curve in curves:
+        parts.append(_draw_line(f"curve stroke-{curve.role}", (at, 14), (at + 22, 14)))
+        parts.append(f'<text class="tick" x="{at + 28:g}" y="18">{escape(curve.name)}</text>')
+        at += 48 + 6.6 * len(curve.name)
     return parts

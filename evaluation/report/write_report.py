@@ -1,4 +1,4 @@
-"""A report for people: files in a folder, and a table for the terminal."""
+"""A report for people: files in a folder."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ from api_schemas.diagnosis import Diagnosis
 from api_schemas.operating_point import OperatingPoint
 from api_schemas.report import Report
 from common.atomic_files import write_atomically
-from evaluation.report.charts import build_charts, reliability_chart
-from evaluation.report.html_report import page
-from evaluation.report.png import png
-from evaluation.report.text_table import format_table
-
-__all__ = ["format_table", "write_report"]
+from evaluation.report.charts import build_charts
+from evaluation.report.html_report import render_html
+from evaluation.report.png import draw_png
 
 
 def write_report(
@@ -23,18 +20,17 @@ def write_report(
     operating_points: Sequence[OperatingPoint] = (),
     diagnosis: Diagnosis | None = None,
 ) -> None:
-    """Write ``report.json``, ``report.html`` (one file, no network) and a PNG for every figure.
+    """Write ``report.json``, ``report.html`` (one file, no network) and a PNG for every chart.
 
     With a diagnosis also ``diagnosis.json``; the page then shows its groups, hardest pairs and reliability.
     """
     folder.mkdir(parents=True, exist_ok=True)
     report.save(folder / "report.json")
-    drawn = build_charts(report, operating_points)
     if diagnosis is not None:
         diagnosis.save(folder / "diagnosis.json")
-        if diagnosis.reliability is not None:
-            drawn.append(reliability_chart(diagnosis.reliability))
-    write_atomically(folder / "report.html", page(report, drawn, operating_points, diagnosis).encode())
-    for one in drawn:
-        if one.figure is not None:
-            write_atomically(folder / f"{one.id}.png", png(one))
+    charts = build_charts(report, operating_points, diagnosis)
+    page = render_html(report, charts, operating_points, diagnosis)
+    write_atomically(folder / "report.html", page.encode())
+    for chart in charts:
+        if chart.figure is not None:
+            write_atomically(folder / f"{chart.id}.png", draw_png(chart))

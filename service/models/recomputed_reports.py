@@ -11,12 +11,12 @@ import numpy as np
 
 from api_schemas.http.admin import HistoryEntry
 from api_schemas.http.items import Feedback
-from api_schemas.report import Counts, Geometry, Report, Retrieval, Verification, VerificationCurve
-from common.array_types import Float64s
+from api_schemas.report import Counts, Geometry, Report, Retrieval, Verification
 from common.errors import InputError
 from embeddings.embedding_set import EmbeddingSet
 from evaluation.evaluate import evaluate_embeddings
 from evaluation.metrics.opis import OpisSettings, build_empty_consistency
+from evaluation.metrics.verification import verify_scores
 from service.models.loaded_model import LoadedModel
 
 Source = Literal["holdout", "gallery", "feedback"]
@@ -57,9 +57,10 @@ def compute_feedback_report(model: LoadedModel, feedback: Sequence[Feedback]) ->
     ]
     same = np.array([entry.same for entry in pairs], dtype=bool)
     scores = np.array([entry.score for entry in pairs], dtype=np.float64)
-    genuine, impostor = np.sort(scores[same]), np.sort(scores[~same])
+    genuine, impostor = scores[same], scores[~same]
+    too_few = min(len(genuine), len(impostor)) < MIN_PAIRS
     reasons = ["Feedback is about pairs, not classes: retrieval, geometry and OPIS need a gallery."]
-    if min(len(genuine), len(impostor)) < MIN_PAIRS:
+    if too_few:
         reasons.append(
             f"Rates need at least {MIN_PAIRS} pairs of either kind; there are {len(genuine)} genuine and "
             f"{len(impostor)} impostor pairs."
@@ -80,7 +81,9 @@ def compute_feedback_report(model: LoadedModel, feedback: Sequence[Feedback]) ->
             impostor_pairs=len(impostor),
         ),
         retrieval=Retrieval(**dict.fromkeys(Retrieval.model_fields)),
-        verification=_measure_verification(genuine, impostor),
+        verification=Verification(eer=None, eer_threshold=None, auc=None, tar_at_far={}, curve=None)
+        if too_few
+        else verify_scores(genuine, impostor),
         identification=None,
         consistency=build_empty_consistency(OpisSettings()),
         geometry=Geometry(alignment=None, uniformity=None, tolerance=None),
@@ -115,25 +118,3 @@ def build_history_entry(source: Source, report: Report, model: LoadedModel, vers
 def report_path(folder: Path, source: Source) -> Path:
     """The file of a recomputed report in the folder of a model's items."""
     return folder / f"report-{source}.json"
-
-
-def _measure_verification(genuine: Float64s, impostor: Float64s) -> Verification:
-    """Verification figures of ascending genuine and impostor scores."""
-    if min(len(genuine), len(impostor)) < MIN_PAIRS:
-        return Verification(eer=None, eer_threshold=None, auc=None, tar_at_far={}, curve=None)
-    thresholds = np.unique(np.concatenate([genuine, impostor]))[::-1]
-    far = 1.0 - np.searchsorted(impostor, thresholds, side="left") / len(impostor)
-    frr = np.searchsorted(genuine, thresholds, side="left") / len(genuine)
-    crossing = int(np.argmin(np.abs(far - frr)))
-    below = np.searchsorted(impostor, genuine, side="left") + np.searchsorted(impostor, genuine, side="right")
-    tar = {
-        key: float((1.0 - frr)[far <= float(key)].max(initial=0.0))
-        for key in ("0.1", "0.01", "0.001", "0.0001")
-    }
-    return Verification(
-        eer=float((far[crossing] + frr[crossing]) / 2),
-        eer_threshold=float(thresholds[crossing]),
-        auc=float(below.sum() / (2 * len(genuine) * len(impostor))),
-        tar_at_far=dict(tar),
-        curve=VerificationCurve(threshold=thresholds.tolist(), far=far.tolist(), frr=frr.tolist()),
-    )

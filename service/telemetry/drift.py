@@ -12,6 +12,7 @@ from threading import Lock
 import numpy as np
 
 from common.array_types import Bools, Float64s, UnitVectors
+from evaluation.metrics.roc import compute_auc
 
 KEPT = 1_024  # queries
 EVERY = 16  # once so many are kept, one request in 16 is sampled, since small requests notice microseconds
@@ -61,10 +62,10 @@ def compute_domain_auc(reference: UnitVectors, recent: UnitVectors) -> float:
     fold = np.empty(len(rows), dtype=bool)
     for part in (is_recent, ~is_recent):
         fold[part] = rng.permutation(part.sum()) % 2 == 0
-    aucs = [
-        _compute_auc(rows[~half] @ _fit_direction(rows[half], is_recent[half]), is_recent[~half])
-        for half in (fold, ~fold)
-    ]
+    aucs = []
+    for half in (fold, ~fold):
+        scores, recent_half = rows[~half] @ _fit_direction(rows[half], is_recent[half]), is_recent[~half]
+        aucs.append(compute_auc(scores[recent_half], scores[~recent_half]))
     return float(np.mean(aucs))
 
 
@@ -81,12 +82,3 @@ def _fit_direction(rows: Float64s, is_recent: Bools) -> Float64s:
     d = len(covariance)
     ridge = RIDGE * np.trace(covariance) / d + np.finfo(float).tiny
     return np.asarray(np.linalg.solve(covariance + ridge * np.eye(d), means[0] - means[1]))
-
-
-def _compute_auc(scores: Float64s, is_recent: Bools) -> float:
-    """Fraction of pairs (recent, reference) in which the recent one scores higher; ties count half."""
-    reference, recent = np.sort(scores[~is_recent]), scores[is_recent]
-    beaten = np.searchsorted(reference, recent, side="left") + np.searchsorted(
-        reference, recent, side="right"
-    )
-    return float(beaten.mean() / (2 * len(reference)))

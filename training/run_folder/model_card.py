@@ -7,7 +7,13 @@ from collections.abc import Mapping, Sequence
 from api_schemas.config import Monitor, RampConfig
 from api_schemas.operating_point import OperatingPoint
 from api_schemas.report import Report
-from evaluation.report.text_table import worst_classes
+from evaluation.report.headline import (
+    HEADLINES,
+    WORST_HEAD,
+    format_number,
+    format_percent,
+    select_worst_classes,
+)
 from training.data.kinds.data_kinds import open_kind
 from training.run_folder.run_folder import Run
 
@@ -75,19 +81,8 @@ def _describe_monitor(monitor: Monitor | Mapping[Monitor, float]) -> str:
 
 
 def _describe_figures(report: Report) -> str:
-    named = {
-        "recall@1": report.retrieval.recall_at_1,
-        "MAP@R": report.retrieval.map_at_r,
-        "EER": report.verification.eer,
-        "AUC": report.verification.auc,
-        **{f"TAR at FAR {far}": value for far, value in report.verification.tar_at_far.items()},
-        "OPIS": report.consistency.opis,
-        "OPIS, debiased": report.consistency.opis_debiased,
-    }
-    if report.identification is not None:
-        fnir_at_fpir = report.identification.fnir_at_fpir
-        named |= {f"FNIR at FPIR {fpir}": value for fpir, value in fnir_at_fpir.items()}
-    rows = [f"| {name} | {_format_number(value)} |" for name, value in named.items()]
+    shown = [headline for headline in HEADLINES if getattr(report, headline.section) is not None]
+    rows = [f"| {headline.title} | {headline.format(report)} |" for headline in shown]
     head = [f"Score: {report.score.kind}.\n", "| figure | value |", "| --- | --- |"]
     return "\n".join([*head, *rows, *(f"\n{reason}" for reason in report.reasons)])
 
@@ -100,25 +95,23 @@ def _describe_points(points: Sequence[OperatingPoint]) -> str:
         proof, evidence = point.proof, "not proven on other classes"
         if proof is not None:
             rates = {"FAR": proof.far, "FRR": proof.frr, "FPIR": proof.fpir, "FNIR": proof.fnir}
-            shown = [f"{name} {_format_number(rate)}" for name, rate in rates.items() if rate is not None]
+            shown = [f"{name} {format_percent(rate)}" for name, rate in rates.items() if rate is not None]
             evidence = f"on {proof.n_classes} classes: {', '.join(shown)}"
         lines.append(
-            f"- **{point.name}**: accepted iff {point.score.kind} >= {point.threshold:.6f}; {evidence}"
+            f"- **{point.name}**: accepted iff {point.score.kind} >= {format_number(point.threshold)}; "
+            f"{evidence}"
         )
     return "\n".join(lines)
 
 
 def _describe_worst(report: Report) -> str:
-    rows = worst_classes(report, N_WORST)
-    if not rows:
+    worst = select_worst_classes(report, N_WORST)
+    if not worst:
         return "Not measured: see the reasons above."
-    lines = [
-        f"| {label} | {items} | {_format_number(far)} | {_format_number(frr)} | {utility:.3f} |"
-        for label, items, far, frr, utility in rows
-    ]
-    head = ["| class | items | FAR | FRR | utility |", "| --- | --- | --- | --- | --- |"]
+    rows = [WORST_HEAD, ["---"] * len(WORST_HEAD), *(row.format() for row in worst)]
+    lines = [f"| {' | '.join(cells)} |" for cells in rows]
     note = "\nMeans over the calibration range, FAR 1 % to 10 %: one threshold serves these classes worst."
-    return "\n".join([*head, *lines, note])
+    return "\n".join([*lines, note])
 
 
 def _describe_limits(report: Report, points: Sequence[OperatingPoint]) -> str:
@@ -130,10 +123,6 @@ def _describe_limits(report: Report, points: Sequence[OperatingPoint]) -> str:
         f"{report.counts.classes} test classes; another domain, camera or population needs its own "
         "calibration before a decision may rest on it. It was not measured for decisions about people."
     )
-
-
-def _format_number(value: float | None) -> str:
-    return "not given" if value is None else f"{value:.4g}"
 
 
 def _format_weight(weight: float | RampConfig) -> str:

@@ -38,7 +38,8 @@ def demo(
         from service.server import check_port_free, run
     from api_schemas.operating_point import OperatingPoint
     from api_schemas.report import Report
-    from evaluation.report.write_report import format_table, write_report
+    from evaluation.report.text_table import format_table
+    from evaluation.report.write_report import write_report
 
     if not no_serve:
         check_port_free("127.0.0.1", port)

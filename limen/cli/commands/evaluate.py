@@ -42,7 +42,8 @@ def evaluate(
     ] = False,
 ) -> None:
     """Measure retrieval, verification, identification and how evenly one threshold holds over classes."""
-    from evaluation.report.write_report import format_table, write_report
+    from evaluation.report.text_table import format_table
+    from evaluation.report.write_report import write_report
 
     if group and not out:
         raise ConfigError("--group needs --out FOLDER: groups are written to diagnosis.json.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from evaluation.metrics.roc import compute_auc, find_equal_error, interpolate_equal_error
 from evaluation.metrics.verification import verify_scores
@@ -22,6 +23,13 @@ def test_auc_counts_ties_one_half(scores: tuple[np.ndarray, np.ndarray]) -> None
     assert compute_auc(genuine, impostor) == pytest.approx(wins / (40 * 60), abs=1e-12)
     assert compute_auc(np.array([1.0]), np.array([0.0])) == 1.0
     assert compute_auc(np.array([0.5]), np.array([0.5])) == 0.5
+
+
+def test_the_area_is_scikit_learns_ties_included() -> None:
+    rng = np.random.default_rng(0)
+    scores, positive = rng.integers(0, 9, 200) / 4, rng.random(200) < 0.3
+    area = compute_auc(scores[positive], scores[~positive])
+    assert area == pytest.approx(roc_auc_score(positive, scores))
 
 
 def test_the_equal_error_lies_where_the_line_between_two_points_meets_the_diagonal() -> None:

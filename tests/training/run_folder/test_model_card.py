@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from evaluation.evaluate import evaluate_embeddings
+from evaluation.report.headline import HEADLINES, format_percent
 from tests.training.runs import MakeConfig
 from training.loop.train import train
 from training.run_folder.model_card import build_model_card
@@ -24,7 +25,9 @@ def test_the_card_holds_data_figures_worst_classes_and_configuration(
         assert part in card
     assert str(drawings) in card
     assert "- test: 18 items of 3 classes" in card
-    assert f"| recall@1 | {report.retrieval.recall_at_1:.4g} |" in card
+    assert f"| recall@1 | {format_percent(report.retrieval.recall_at_1)} |" in card
+    for headline in HEADLINES:
+        assert f"| {headline.title} | {headline.format(report)} |" in card
     scored = sorted(report.consistency.per_class, key=lambda row: row.utility or 0.0)
     worst = card.split("## Worst classes")[1].split("## Intended use")[0]
     assert [line.split(" | ")[0] for line in worst.splitlines() if line.startswith("| alpha")] == [
