@@ -13,6 +13,7 @@ from PIL import Image
 from api_schemas.config import Config
 from tests.training.runs import MakeConfig
 from training.loop.train import train
+from training.run_folder.run_folder import Run
 
 
 def draw(label: int, number: int, side: int = 12) -> Image.Image:
@@ -68,6 +69,20 @@ def small(drawings: Path) -> MakeConfig:
 def finished(small: MakeConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of two epochs of three steps, to be read only."""
     return train(small(), tmp_path_factory.mktemp("finished") / "run").path
+
+
+@pytest.fixture(scope="session")
+def finished_with_views(small: MakeConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of such a run whose network joins eight views, to be read only."""
+    model = {"backbone": "conv4", "widths": [8, 8], "strided_stem": True, "residuals": [0, 1]}
+    config = small(model={**model, "views": 8, "embedding_dim": 64})
+    return train(config, tmp_path_factory.mktemp("views") / "run").path
+
+
+@pytest.fixture(params=["finished", "finished_with_views"])
+def run(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
+    """A copy of each of these runs, to be exported."""
+    return Run.open(shutil.copytree(request.getfixturevalue(request.param), tmp_path / "run"))
 
 
 @pytest.fixture

@@ -10,13 +10,25 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor
+from torch import distributed as dist
 
 from api_schemas.config import Config
 from api_schemas.data_config import DataConfig
+from common.progress import silent
+from training.batches.batch_feed import BatchFeed
+from training.batches.batch_inputs import count_forms
+from training.batches.samplers import draw_batches
+from training.data.items import Splits
 from training.export.onnx_export import export_encoder
 from training.loop.checkpoint import find_latest_checkpoint, load_checkpoint
+from training.loop.loop import Loop
+from training.loop.train_state import TrainState
+from training.models.network import build_network
+from training.models.sync_batch_norm import synchronise_batch_norms
+from training.objective.objective import Objective
 from training.run_folder.run_folder import Run
 from training.run_folder.run_layout import CHECKPOINTS_FOLDER
+from training.runtime.distributed import Processes
 
 T = TypeVar("T")
 MakeConfig = Callable[..., Config]
@@ -30,6 +42,31 @@ def make_data(path: Path, **settings: object) -> DataConfig:
 def export_run(run: Run, folder: Path) -> float:
     """Export a run's encoder; the largest difference between ONNX Runtime and torch."""
     return export_encoder(run.network(), run.preprocessing(), folder, str(run.path))
+
+
+def build_loop(config: Config, splits: Splits, folder: Path, dtype: torch.dtype = torch.float32) -> Loop:
+    """The loop of a run on the CPU, before its first step; it measures nothing."""
+    torch.manual_seed(config.seed)
+    network = build_network(config.model, splits.preprocessing).to(dtype)
+    if dist.is_initialized():
+        synchronise_batch_norms(network)
+    objective = Objective(config, splits.train.n_classes * count_forms(config.data.augmentation)).to(dtype)
+    state = TrainState(network.train(), objective, config.optimizer)
+    processes = Processes(torch.device("cpu"))
+    return Loop(config, splits, state, network, folder, "", processes, silent, print)
+
+
+def take_steps(loop: Loop, count: int) -> list[float]:
+    """So many steps of a run that ends with them; their losses."""
+    progress = loop.state.progress
+    progress.planned_steps = count
+    plan = draw_batches(loop.inputs.codes, loop.config.sampler, count, seed=0, epoch=0)
+    feed = BatchFeed(plan, 0, loop.config, loop.inputs, loop.processes)
+    losses = []
+    for _ in plan:
+        losses.append(loop.take_step(feed))
+        progress.add_step(losses[-1])
+    return losses
 
 
 def read_latest_tensors(run: Path) -> dict[str, Tensor]:

@@ -30,19 +30,19 @@ SAMPLERS: dict[str, dict[str, Any]] = {
 }
 
 
-def gradients(config: Config) -> list[float]:
+def compute_gradients(config: Config) -> list[float]:
     """Per batch of an epoch, the largest entry of the gradient that reaches the embeddings."""
     torch.manual_seed(0)
     objective = Objective(config, 9)
     vectors = torch.nn.functional.normalize(torch.randn(len(CODES), config.model.embedding_dim))
-    found = []
+    largest = []
     for number, rows in enumerate(draw_batches(CODES, config.sampler, 4, seed=0, epoch=0)):
         items = vectors[torch.from_numpy(rows)].requires_grad_()
         loss = objective(items, torch.from_numpy(CODES[rows]), number / 4)
         (gradient,) = torch.autograd.grad(loss, items)
         assert torch.isfinite(gradient).all()
-        found.append(float(gradient.abs().max()))
-    return found
+        largest.append(float(gradient.abs().max()))
+    return largest
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -54,7 +54,7 @@ def test_each_sampler_and_loss_train_or_are_refused(small: MakeConfig, name: str
             check_config(config)
         return
     check_config(config)
-    assert min(gradients(config)) > 1e-4
+    assert min(compute_gradients(config)) > 1e-4
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if compares_items(LOSSES[name])])
@@ -62,10 +62,10 @@ def test_a_memory_makes_up_for_one_item_of_each_class(small: MakeConfig, name: s
     memory = {"name": "cross_batch", "size": 40}
     config = small(loss=name, sampler=SAMPLERS["one of each class"], memory=memory)
     check_config(config)
-    assert max(gradients(config)[1:]) > 1e-4
+    assert max(compute_gradients(config)[1:]) > 1e-4
 
 
-def test_pieces_of_a_batch_that_hold_one_class_are_refused(small: MakeConfig) -> None:
+def test_micro_batches_of_one_class_are_refused(small: MakeConfig) -> None:
     sampler = SAMPLERS["fours"]
     check_config(small(sampler=sampler, optimizer={"accumulate": 2}))
     check_config(small(sampler=sampler, optimizer={"accumulate": 4}, loss="proxy_anchor"))
@@ -76,7 +76,7 @@ def test_pieces_of_a_batch_that_hold_one_class_are_refused(small: MakeConfig) ->
 
 
 @pytest.mark.parametrize(
-    ("accumulate", "loss", "sampler", "said"),
+    ("accumulate", "loss", "sampler", "message"),
     [
         (
             14,
@@ -93,12 +93,12 @@ def test_pieces_of_a_batch_that_hold_one_class_are_refused(small: MakeConfig) ->
         (64, "proxy_anchor", "m_per_class", "54 items in 64 micro-batches are computed one by one"),
     ],
 )
-def test_pieces_of_the_smaller_batch_that_small_data_gives_are_refused(
-    small: MakeConfig, accumulate: int, loss: str, sampler: str, said: str
+def test_micro_batches_of_the_smaller_batch_of_small_data_are_refused(
+    small: MakeConfig, accumulate: int, loss: str, sampler: str, message: str
 ) -> None:
     config = small(loss=loss, sampler={"name": sampler}, optimizer={"accumulate": accumulate})
     check_config(config)  # 128 items could be cut so
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         check_batches(config, CODES.astype(np.str_))
     check_batches(config.model_copy(update={"optimizer": small().optimizer}), CODES.astype(np.str_))
 
@@ -108,7 +108,7 @@ def test_shots_want_whole_episodes_with_queries(small: MakeConfig, name: str) ->
     loss, episodes = {"name": name, "shots": 1}, SAMPLERS["episodes"]
     config = small(loss=loss, sampler=episodes)
     check_config(config)
-    assert min(gradients(config)) > 1e-4
+    assert min(compute_gradients(config)) > 1e-4
     with pytest.raises(ConfigError, match=r"set sampler\.name to 'episodic'"):
         check_config(small(loss=loss, sampler=SAMPLERS["fours"]))
     with pytest.raises(ConfigError, match="4 shots of 4 items of a class leave no query"):
@@ -139,7 +139,7 @@ LINEAR = {"backbone": "linear", "embedding_dim": 8}
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         (
             {"model": {**LINEAR, "backbone": "conv4"}},
@@ -158,15 +158,15 @@ LINEAR = {"backbone": "linear", "embedding_dim": 8}
     ],
 )
 def test_parts_that_do_not_fit_are_refused_before_the_data_is_read(
-    small: MakeConfig, tmp_path: Path, changes: dict[str, Any], said: str
+    small: MakeConfig, tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     config = small(**{"data": {"kind": "embeddings", "path": "absent.npz"}, "model": LINEAR, **changes})
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         train(config, tmp_path / "run")
 
 
 @pytest.mark.parametrize(
-    ("model", "said"),
+    ("model", "message"),
     [
         ({"backbone": "conv4", "widths": [8, 8], "residuals": [1]}, "widths and residuals must be of equal"),
         ({"backbone": "resnet", "widths": []}, "widths must be whole numbers of at least 1"),
@@ -174,9 +174,9 @@ def test_parts_that_do_not_fit_are_refused_before_the_data_is_read(
     ],
 )
 def test_networks_that_cannot_be_are_refused_before_the_images_are_read(
-    small: MakeConfig, tmp_path: Path, model: dict[str, Any], said: str
+    small: MakeConfig, tmp_path: Path, model: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         train(small(data={"path": "absent"}, model=model), tmp_path / "run")
 
 
@@ -210,6 +210,6 @@ def test_random_batches_of_many_classes_are_warned_of(small: MakeConfig, tmp_pat
         assert describe_few_positives(small(sampler=sampler, loss="proxy_anchor"), many) is None
         assert describe_few_positives(small(sampler=sampler, memory="cross_batch"), many) is None
     assert describe_few_positives(small(), many) is None
-    said: list[str] = []
-    train(small(sampler={"name": "shuffled", "batch_size": 4}), tmp_path / "run", say=said.append)
-    assert any("meets 0.28 others of its class" in sentence for sentence in said)
+    messages: list[str] = []
+    train(small(sampler={"name": "shuffled", "batch_size": 4}), tmp_path / "run", say=messages.append)
+    assert any("meets 0.28 others of its class" in sentence for sentence in messages)

@@ -214,11 +214,11 @@ def proto_triplet(loss: Any, x: Tensor, y: Tensor) -> Tensor:
 
     terms = []
     for i in range(len(y)):
-        kin, _ = _pairs(y, i)
-        if kin:
+        positives, _ = _pairs(y, i)
+        if positives:
             others = [x[y == c].mean(0) for c in set(y.tolist()) if c != y[i]]
             nearest = min(distance(x[i], center) for center in others)
-            terms.append(_relu(distance(x[i], x[kin].mean(0)) - nearest + 0.5))
+            terms.append(_relu(distance(x[i], x[positives].mean(0)) - nearest + 0.5))
     return _mean(terms, x)
 
 
@@ -226,23 +226,23 @@ def icnn(loss: Any, x: Tensor, y: Tensor, k: int = 4, reach: int | None = None) 
     x = F.normalize(x) if loss is not None else x
     n, reach = len(y), reach or k + 1
     d = ((x[:, None] - x[None]).square().sum(2) + 1e-6).sqrt()
-    same_terms, strangers, kin_count = [], [], 0
+    same_terms, negatives, n_positives = [], [], 0
     for i in range(n):
         nearest = sorted((j for j in range(n) if j != i), key=lambda j: float(d[i, j].detach()))[:reach]
         different = [float("inf"), *[d[i, j] for j in nearest if y[j] != y[i]]]
         relative = [d[i, j] / min(different) for j in nearest[:k]]
         top = max(1.0, max(float(value.detach()) for value in relative))
         top = next((value for value in relative if float(value.detach()) == top), 1.0)
-        kin = [relative[r] / top for r in range(k) if y[nearest[r]] == y[i]]
-        kin_count += len(kin)
-        same_terms += [torch.stack(kin).mean()] if kin else []
-        strangers += [[d[i, j] for j in nearest[:k] if y[j] != y[i]]]
-    flat = [value for row in strangers for value in row]
+        positives = [relative[r] / top for r in range(k) if y[nearest[r]] == y[i]]
+        n_positives += len(positives)
+        same_terms += [torch.stack(positives).mean()] if positives else []
+        negatives += [[d[i, j] for j in nearest[:k] if y[j] != y[i]]]
+    flat = [value for row in negatives for value in row]
     same = 1 - (torch.stack(same_terms).mean() if same_terms else 0)
-    rows = [torch.stack(row).mean() / max(flat) for row in strangers if row]
+    rows = [torch.stack(row).mean() / max(flat) for row in negatives if row]
     diff = torch.stack(rows).mean() if rows else 1.0
-    share = kin_count / k / n if k + 2 < n else 1.0
-    return -torch.log(torch.as_tensor(((same + diff) / 2 + share) / 2))
+    fraction = n_positives / k / n if k + 2 < n else 1.0
+    return -torch.log(torch.as_tensor(((same + diff) / 2 + fraction) / 2))
 
 
 def sface(loss: Any, x: Tensor, y: Tensor) -> Tensor:

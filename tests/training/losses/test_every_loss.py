@@ -102,10 +102,10 @@ def test_order_within_the_batch_does_not_matter(name: str) -> None:
 
 
 CLASS_VECTORS = {
-    name: found[0]
+    name: keys[0]
     for name in NAMES
     if (
-        found := [
+        keys := [
             key
             for key in ("W", "fc", "proxies", "weight", "fields", "centers")
             if key in make(name).state_dict() and "num_classes" in inspect.signature(LOSSES[name]).parameters

@@ -49,8 +49,8 @@ def test_a_tree_orders_pairs_by_their_distance_in_it() -> None:
     loss = make("hierarchical_contrastive", classes=4, ancestors=tree)
 
     def at(angles: list[float]) -> torch.Tensor:
-        turned = torch.deg2rad(torch.tensor(angles, dtype=torch.float64))
-        return loss(torch.stack([turned.cos(), turned.sin()], 1), labels)
+        radians = torch.deg2rad(torch.tensor(angles, dtype=torch.float64))
+        return loss(torch.stack([radians.cos(), radians.sin()], 1), labels)
 
     right = at([0, 2, 20, 22, 170, 172, 190, 192])  # groups {0, 1} and {2, 3} lie apart
     wrong = at([0, 2, 170, 172, 20, 22, 190, 192])  # 0 lies with 2, 1 with 3
@@ -176,8 +176,8 @@ def test_partial_fc_takes_one_step_for_a_batch_in_pieces() -> None:
         whole(items, labels).backward()
         whole.end_step()
         for rows in (slice(0, 5), slice(5, None)):
-            share = len(labels[rows]) / len(labels)
-            (parts(items[rows], labels[rows]) * share).backward()
+            fraction = len(labels[rows]) / len(labels)
+            (parts(items[rows], labels[rows]) * fraction).backward()
         parts.end_step()
         torch.testing.assert_close(parts.centers, whole.centers)
         torch.testing.assert_close(parts.velocity, whole.velocity)

@@ -132,10 +132,10 @@ def test_proto_triplet_of_an_episode() -> None:
 
 def test_icnn() -> None:
     items, labels = at(0, 20, 60, 95, 110), torch.tensor([0, 0, 1, 1, 1])
-    # kin over the nearest stranger: d20/d60, d20/d40, d35/d40, mean(d15, d35)/d75, mean(d15, d50)/d90
+    # positives over the nearest negative: d20/d60, d20/d40, d35/d40, mean(d15, d35)/d75, mean(d15, d50)/d90
     same = 1 - (0.347296 + 0.507714 + 0.879206 + 0.354188 + 0.391132) / 5
-    different = (1 + 0.684040 + 0.684040) / 3  # strangers among the two nearest: d60, d40 and d40
-    share = (1 + 1 + 1 + 2 + 2) / 10
-    score = ((same + different) / 2 + share) / 2
+    different = (1 + 0.684040 + 0.684040) / 3  # negatives among the two nearest: d60, d40 and d40
+    fraction = (1 + 1 + 1 + 2 + 2) / 10
+    score = ((same + different) / 2 + fraction) / 2
     assert score == pytest.approx(0.673363, abs=1e-6)
     assert float(make("icnn", k=2, reach=3)(items, labels)) == pytest.approx(-math.log(score), abs=2e-6)

@@ -40,7 +40,7 @@ def test_it_fits_the_losses_it_should() -> None:
 def test_the_generalised_form_over_whole_labels_is_the_clean_loss(name: str) -> None:
     loss = make(name)
     items, labels = batch()
-    labels = torch.arange(15) % 3  # every anchor has both kinds: a padded form has no place for others
+    labels = torch.arange(15) % 3  # every anchor has both kinds: a padded form cannot hold others
     unit = F.normalize(items.detach())
     s = unit @ unit.T
     same = (labels[:, None] == labels).double()
@@ -60,7 +60,9 @@ def test_the_generalised_form_of_proxy_anchor_is_the_clean_loss() -> None:
     torch.testing.assert_close(mixed, loss(items, labels).detach())
 
 
-def _loop(items: Tensor, labels: Tensor, share: float, hardest: int) -> list[list[tuple[float, int, int]]]:
+def _mix_in_a_loop(
+    items: Tensor, labels: Tensor, fraction: float, hardest: int
+) -> list[list[tuple[float, int, int]]]:
     """For each anchor its mixtures (cosine, positive, negative), built as vectors."""
     unit = F.normalize(items.detach())
     s = unit @ unit.T
@@ -73,7 +75,7 @@ def _loop(items: Tensor, labels: Tensor, share: float, hardest: int) -> list[lis
         for p in range(len(labels)):
             if p != a and labels[p] == labels[a]:
                 for n in negatives[:hardest]:
-                    v = F.normalize(share * unit[p] + (1 - share) * unit[n], dim=0)
+                    v = F.normalize(fraction * unit[p] + (1 - fraction) * unit[n], dim=0)
                     row.append((float(unit[a] @ v), p, n))
         rows.append(sorted(row))
     return rows
@@ -84,17 +86,17 @@ def test_mixtures_are_those_of_a_loop(hardest: int) -> None:
     items, labels = batch()
     pair = build_anchor_pairs(make("multi_similarity"), "items", items.detach(), labels, None)
     choice = select_positive_negative(pair, hardest, None)
-    share = 0.3
-    pairs = mix_embeddings(choice, share)
-    for a, row in enumerate(_loop(items, labels, share, hardest)):
+    fraction = 0.3
+    pairs = mix_embeddings(choice, fraction)
+    for a, row in enumerate(_mix_in_a_loop(items, labels, fraction, hardest)):
         keep = choice.valid[a]
-        found = zip(
+        mixtures = zip(
             pairs.similarity[a, keep].tolist(),
             choice.first[a, keep].tolist(),
             choice.negative[a, keep].tolist(),
             strict=True,
         )
-        assert [tuple(part[1:]) for part in sorted(found)] == [part[1:] for part in row]
+        assert [tuple(part[1:]) for part in sorted(mixtures)] == [part[1:] for part in row]
         assert sorted(pairs.similarity[a, keep].tolist()) == pytest.approx([part[0] for part in row])
 
 
@@ -152,7 +154,7 @@ def test_inputs_and_features_are_mixed_and_sent_through(name: str, level: str) -
 
 
 @pytest.mark.parametrize("name", FITS)
-def test_what_is_mixed_at_input_level_is_a_class_and_a_stranger(name: str) -> None:
+def test_what_is_mixed_at_input_level_is_of_two_classes(name: str) -> None:
     _, labels = batch()
     inputs = F.one_hot(labels, CLASSES).double()  # a mixture shows the classes that it is made of
     seen: list[Tensor] = []
@@ -164,7 +166,7 @@ def test_what_is_mixed_at_input_level_is_a_class_and_a_stranger(name: str) -> No
     metrix = Metrix(make(name), level="input", kind="positive_negative")
     metrix(batch()[0], labels, mixable=inputs, encode=encode)
     assert ((seen[0] > 0).sum(1) == 2).all()
-    assert len(torch.unique(seen[0].max(1).values)) == 1  # one share for the batch
+    assert len(torch.unique(seen[0].max(1).values)) == 1  # one fraction for the batch
 
 
 def test_mixing_inputs_of_a_linear_network_is_mixing_embeddings() -> None:
@@ -203,7 +205,7 @@ def test_degenerate_batches_stay_finite(name: str) -> None:
 
 
 def test_the_positivity_threshold_of_the_paper() -> None:
-    # v pulls iff s <= m + ln(share / (1 - share)) / (beta + gamma), log-denominators dropped (section 3.5)
+    # v pulls iff s <= m + ln(lambda / (1 - lambda)) / (beta + gamma), log-denominators dropped (section 3.5)
     loss = make("binomial_deviance", beta=18.0, gamma=75.0, middle=0.77)
     threshold = 0.77 + torch.log(torch.tensor(0.6 / 0.4)).item() / (18 + 75)
     assert threshold == pytest.approx(0.774360, abs=1e-6)

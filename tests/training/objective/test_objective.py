@@ -10,9 +10,10 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from api_schemas.config import Config
 from common.errors import ConfigError
-from tests.training.runs import MakeConfig, read_latest_tensors
+from tests.training.runs import MakeConfig, build_loop, read_latest_tensors, take_steps
+from training.data.items import Splits
+from training.data.load_data import load_data
 from training.loop.train import train
 from training.losses import LOSSES, Loss, ThresholdConsistentMargin
 from training.objective.mixup import Metrix
@@ -60,23 +61,19 @@ def test_a_sum_is_mixed_at_every_level(
     assert len(calls) == (0 if level == "embedding" else 2)
 
 
-def train_one_step(config: Config, out: Path) -> dict[str, Tensor]:
-    """The trained parameters of the network."""
-    train(config, out)
-    return {
-        name: value
-        for name, value in read_latest_tensors(out).items()
-        if name.startswith("network/") and "running" not in name and value.is_floating_point()
-    }
+@pytest.fixture(scope="module")
+def splits(small: MakeConfig) -> Splits:
+    return load_data(small().data)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("loss", ["multi_similarity", "proxy_anchor"])
 @pytest.mark.parametrize("level", ["input", "feature", "embedding"])
 def test_mixed_items_move_the_network_at_every_level(
-    small: MakeConfig, tmp_path: Path, level: str, loss: str, precision: str
+    small: MakeConfig, splits: Splits, tmp_path: Path, level: str, loss: str, precision: str
 ) -> None:
-    def weights(weight: float) -> dict[str, Tensor]:
+    def train_one_step(weight: float) -> dict[str, Tensor]:
+        """The trained parameters of the network."""
         config = small(
             loss=[loss, "threshold_consistent_margin"],
             mixup={"name": "metrix", "level": level, "weight": weight, "kind": "positive_negative"},
@@ -84,9 +81,11 @@ def test_mixed_items_move_the_network_at_every_level(
             schedule=ONE_STEP,
             precision=precision,
         )
-        return train_one_step(config, tmp_path / str(weight))
+        loop = build_loop(config, splits, tmp_path)
+        take_steps(loop, 1)
+        return {name: value.detach() for name, value in loop.state.network.named_parameters()}
 
-    clean, once, twice = weights(0.0), weights(1.0), weights(2.0)
+    clean, once, twice = (train_one_step(weight) for weight in (0.0, 1.0, 2.0))
     for name, before in clean.items():
         # one step of gradient descent: what the weight adds is the mixed gradient, times the rate
         mixed = once[name] - before
@@ -120,7 +119,7 @@ def test_weights_move_over_the_run(small: MakeConfig) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ramp", "said"),
+    ("ramp", "message"),
     [
         ({"start": 0.0, "end": 1.0, "begins": 0.5, "ends": 0.5}, "begins must be below ends"),
         ({"start": 0.0, "end": 1.0, "ends": 2.0}, "ends"),
@@ -128,8 +127,8 @@ def test_weights_move_over_the_run(small: MakeConfig) -> None:
         ({"start": 0.0, "end": 1.0, "stop": 1}, "stop"),
     ],
 )
-def test_a_ramp_that_is_none_is_refused(small: MakeConfig, ramp: dict[str, float], said: str) -> None:
-    with pytest.raises(ValidationError, match=said):
+def test_a_ramp_that_is_none_is_refused(small: MakeConfig, ramp: dict[str, float], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         small(loss={"name": "circle", "weight": ramp})
 
 

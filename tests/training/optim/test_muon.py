@@ -27,11 +27,11 @@ def test_an_orthogonalised_matrix_keeps_its_directions_and_loses_its_scales(shap
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     left, values, right = torch.linalg.svd(matrix, full_matrices=False)
     assert shape == (1, 9) or values.max() > 1.5 * values.min()
-    turned = left.T @ orthogonalise(1000 * matrix) @ right.T
-    off_diagonal = turned - torch.diag(turned.diagonal())
+    rotated = left.T @ orthogonalise(1000 * matrix) @ right.T
+    off_diagonal = rotated - torch.diag(rotated.diagonal())
     assert off_diagonal.abs().max() < 1e-9
-    assert turned.diagonal().min() > 0.65
-    assert turned.diagonal().max() < 1.2
+    assert rotated.diagonal().min() > 0.65
+    assert rotated.diagonal().max() < 1.2
 
 
 def test_no_gradient_moves_nothing() -> None:

@@ -21,13 +21,6 @@ from training.loop.train import train
 from training.run_folder.quantize import Precision, compute_far, quantize_run
 from training.run_folder.run_folder import Run
 
-VIEWS = {"backbone": "conv4", "widths": [8, 8], "strided_stem": True, "residuals": [0, 1], "views": 8}
-
-
-@pytest.fixture(params=[{}, {"model": {**VIEWS, "embedding_dim": 64}}], ids=["plain", "views"])
-def run(request: pytest.FixtureRequest, small: MakeConfig, tmp_path: Path) -> Run:
-    return train(small(**request.param), tmp_path / "run")
-
 
 def weight_bytes(run: Run) -> int:
     """Of all weights in the run's encoder."""

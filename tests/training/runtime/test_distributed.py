@@ -21,28 +21,19 @@ from api_schemas.config import Config, ModelConfig
 from api_schemas.preprocessing import ImageInput, VectorInput
 from common.array_types import RowIndices
 from common.errors import InputError
-from common.progress import silent
 from encoder.inputs.input_kinds import build_preprocessing
-from tests.training.runs import Stop, assert_equal_bit_for_bit
-from training.batches.batch_feed import BatchFeed
+from tests.training.runs import Stop, assert_equal_bit_for_bit, build_loop, take_steps
 from training.batches.batch_inputs import TrainingInputs
-from training.batches.samplers import draw_batches
 from training.data.items import Items, Splits
-from training.loop.loop import Loop
 from training.loop.train import train
-from training.loop.train_state import TrainState
-from training.models.network import build_network
-from training.models.sync_batch_norm import synchronise_batch_norms
-from training.objective.objective import Objective
 from training.run_folder.run_folder import Run
 from training.run_folder.run_layout import CHECKPOINTS_FOLDER
-from training.runtime.distributed import Processes
 
 STEPS = 3
 T = TypeVar("T")
 
 
-def config_for(folder: Path) -> Config:
+def build_config(folder: Path) -> Config:
     return Config.model_validate(
         {
             "data": {"kind": "embeddings", "path": str(folder / "items.npz")},
@@ -76,9 +67,9 @@ class InFloat64(TrainingInputs):
         return torch.from_numpy((self.items.inputs[rows] / 255 - 1) / 0.3)
 
 
-def steps(folder: Path, model: dict[str, Any]) -> dict[str, Tensor]:
+def train_model(folder: Path, model: dict[str, Any]) -> dict[str, Tensor]:
     """Losses, weights and running statistics of a few steps of the loop, in float64."""
-    config = config_for(folder).model_copy(update={"model": ModelConfig.model_validate(model)})
+    config = build_config(folder).model_copy(update={"model": ModelConfig.model_validate(model)})
     with np.load(folder / "items.npz") as file:
         vectors, labels = file["embeddings"].astype(np.float64), file["labels"].astype(np.str_)
     rule: VectorInput | ImageInput = VectorInput(dim=12)
@@ -87,23 +78,12 @@ def steps(folder: Path, model: dict[str, Any]) -> dict[str, Tensor]:
         vectors = np.clip(128 + 40 * vectors[:, :, None] * vectors[:, None, :], 0, 255)[:, None]
     items = Items(vectors, labels, np.arange(len(labels)).astype(np.str_))
     splits = Splits(items, None, None, build_preprocessing(rule))
-    torch.manual_seed(0)
-    network = build_network(config.model, splits.preprocessing).double()
-    if dist.is_initialized():
-        synchronise_batch_norms(network)
-    state = TrainState(network, Objective(config, 60).double(), config.optimizer)
-    state.progress.planned_steps = STEPS
-    loop = Loop(config, splits, state, network, folder, "", Processes(torch.device("cpu")), silent, print)
+    loop = build_loop(config, splits, folder, torch.float64)
     if loop.prepare.is_picture:
         loop.inputs = InFloat64(items, loop.prepare, config.data.augmentation)
-    losses = []
-    plan = draw_batches(loop.inputs.codes, config.sampler, STEPS, seed=0, epoch=0)
-    feed = BatchFeed(plan, 0, config, loop.inputs, loop.processes)
-    for _ in plan:
-        losses.append(loop.take_step(feed))
-        state.progress.step += 1
-    found = {"losses": torch.tensor(losses, dtype=torch.float64)}
-    return found | {**network.state_dict(), **state.objective.state_dict()}
+    losses = take_steps(loop, STEPS)
+    weights = {**loop.state.network.state_dict(), **loop.state.objective.state_dict()}
+    return {"losses": torch.tensor(losses, dtype=torch.float64), **weights}
 
 
 MODELS: dict[str, dict[str, Any]] = {
@@ -119,11 +99,11 @@ def _process(rank: int, folder: str) -> None:
     store = dist.FileStore(f"{folder}/store", 2)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
     for name, model in MODELS.items():
-        torch.save(steps(Path(folder), model), f"{folder}/{name}-{rank}.pt")
-    said: list[str] = []
-    config = config_for(Path(folder))
-    train(config, Path(folder) / "run", say=said.append)
-    assert bool(said) == (rank == 0)
+        torch.save(train_model(Path(folder), model), f"{folder}/{name}-{rank}.pt")
+    messages: list[str] = []
+    config = build_config(Path(folder))
+    train(config, Path(folder) / "run", say=messages.append)
+    assert bool(messages) == (rank == 0)
     with pytest.raises(InputError, match="SIGTERM after step 2" if rank == 0 else "another process after"):
         train(config, Path(folder) / "stopped", track=Stop(signal.SIGTERM, at=2))
     apart = Path(shutil.copytree(Path(folder) / "stopped", Path(folder) / f"apart{rank}"))
@@ -151,17 +131,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_two_processes_with_half_the_batch_take_the_steps_of_one(folder: Path, name: str) -> None:
-    alone = steps(folder, MODELS[name])
+    alone = train_model(folder, MODELS[name])
     for rank in (0, 1):
-        found = torch.load(folder / f"{name}-{rank}.pt", weights_only=True)
-        assert found.keys() == alone.keys()
+        results = torch.load(folder / f"{name}-{rank}.pt", weights_only=True)
+        assert results.keys() == alone.keys()
         for key, value in alone.items():
-            torch.testing.assert_close(found[key], value, rtol=1e-6, atol=1e-10, msg=f"{key} of rank {rank}")
+            torch.testing.assert_close(
+                results[key], value, rtol=1e-6, atol=1e-10, msg=f"{key} of rank {rank}"
+            )
 
 
 def test_a_run_of_two_processes_is_the_run_of_one(folder: Path) -> None:
     together = Run.open(folder / "run").embeddings("test")
-    single = train(config_for(folder), folder / "single").embeddings("test")
+    single = train(build_config(folder), folder / "single").embeddings("test")
     assert together is not None
     assert single is not None
     np.testing.assert_array_equal(together.ids, single.ids)
@@ -169,14 +151,22 @@ def test_a_run_of_two_processes_is_the_run_of_one(folder: Path) -> None:
 
 
 GUIDE = Path(__file__).resolve().parents[3] / "docs" / "training.md"
-LAUNCHES = re.findall(r"^((?:torchrun|accelerate launch) .*?) limen train", GUIDE.read_text(), re.MULTILINE)
+TORCHRUN, ACCELERATE = re.findall(
+    r"^((?:torchrun|accelerate launch) .*?) limen train", GUIDE.read_text(), re.MULTILINE
+)
 
 
-@pytest.mark.parametrize("launch", LAUNCHES, ids=lambda launch: launch.split()[0])
+@pytest.mark.parametrize(
+    "launch",
+    [
+        pytest.param(TORCHRUN, id="torchrun"),
+        pytest.param(ACCELERATE, id="accelerate", marks=pytest.mark.full),
+    ],
+)
 def test_the_launchers_of_the_guide_train_as_one_process_does(
     folder: Path, tmp_path: Path, launch: str
 ) -> None:
-    config_for(folder).save(tmp_path / "c.yaml")
+    build_config(folder).save(tmp_path / "c.yaml")
     command = [*launch.split(), "limen", "train", "c.yaml", "--out", "run"]
     binaries = Path(sys.executable).parent
     environment = {
@@ -199,13 +189,13 @@ def test_the_launchers_of_the_guide_train_as_one_process_does(
 
 
 def test_both_launchers_are_in_the_guide() -> None:
-    assert [launch.split()[0] for launch in LAUNCHES] == ["torchrun", "accelerate"]
+    assert [launch.split()[0] for launch in (TORCHRUN, ACCELERATE)] == ["torchrun", "accelerate"]
 
 
-def test_processes_that_go_on_from_different_places_are_refused_alike(folder: Path) -> None:
-    said = [(folder / f"refused{rank}").read_text() for rank in (0, 1)]
-    assert said[0] == said[1]
-    assert "give all of them the same data, and an --out on a disk that they share" in said[0]
+def test_processes_that_go_on_from_different_states_are_refused_equally(folder: Path) -> None:
+    messages = [(folder / f"refused{rank}").read_text() for rank in (0, 1)]
+    assert messages[0] == messages[1]
+    assert "give all of them the same data, and an --out on a disk that they share" in messages[0]
 
 
 def test_two_processes_stop_and_go_on_bit_for_bit(folder: Path) -> None:
