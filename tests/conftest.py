@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # bit for bit is a promise of CPUs
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # more threads of parallel test workers wait for each other
 
 
 def absent(part: str) -> None:
