@@ -26,9 +26,9 @@ from PIL import Image
 from api_schemas.build_config import IndexConfig
 from api_schemas.manifest import ENCODER_FILE, PREPROCESSING_FILE
 from api_schemas.preprocessing import ImageInput
-from benchmarks.wire import request, serve, started, status
+from benchmarks.wire import build_request, read_status, start_server, write_server_program
 from embeddings.embedding_set import EmbeddingSet
-from embeddings.hashes import encoder_model_hash
+from embeddings.hashes import hash_encoder
 from encoder import Encoder
 from encoder.inputs.image_input import ImagePreprocessing
 from index.bundle import write_bundle
@@ -81,7 +81,7 @@ def build_bundle(folder: Path) -> Path:
     encoder_folder.mkdir()
     write_encoder(encoder_folder)
     vectors = Encoder.open(encoder_folder).encode([draw_image(seed) for seed in range(40)])
-    model_hash = encoder_model_hash(encoder_folder / ENCODER_FILE, encoder_folder / PREPROCESSING_FILE)
+    model_hash = hash_encoder(encoder_folder / ENCODER_FILE, encoder_folder / PREPROCESSING_FILE)
     write_bundle(
         folder / "bundle",
         name="encoding",
@@ -112,7 +112,7 @@ def measure_load(address: tuple[str, int], clients: int, seconds: float) -> tupl
         draw_image(seed).save(buffer, "PNG")
         uri = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
         body = json.dumps({"input": [uri], "encoding_format": "base64"}).encode()
-        bodies.append(request("POST", "/v1/embeddings", body, "application/json"))
+        bodies.append(build_request("POST", "/v1/embeddings", body, "application/json"))
     took: list[float] = []
     refused: list[int] = []
     until = time.perf_counter() + seconds
@@ -124,7 +124,7 @@ def measure_load(address: tuple[str, int], clients: int, seconds: float) -> tupl
                 start = time.perf_counter()
                 if start > until:
                     break
-                if status(to, bodies[number % len(bodies)]) == 200:
+                if read_status(to, bodies[number % len(bodies)]) == 200:
                     took.append(time.perf_counter() - start)
                 else:
                     refused.append(number)
@@ -151,7 +151,9 @@ def main() -> None:
         for _ in range(ROUNDS):
             for name, settings in SETTINGS.items():
                 settings = settings | {"LIMEN_LOG_LEVEL": "warning"}
-                with started(serve(path), request("GET", "/readyz"), settings) as to:
+                with start_server(
+                    write_server_program(path), build_request("GET", "/readyz"), settings
+                ) as to:
                     measure_load(to.getpeername(), 1, 0.5)
                     alone[name].append(measure_load(to.getpeername(), 1, 1.0)[1])
                     seen[name].append(measure_load(to.getpeername(), given.clients, given.seconds))

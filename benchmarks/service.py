@@ -1,4 +1,4 @@
-"""What HTTP costs on top of the engine: ratios of one run, on this machine.
+"""The overhead of HTTP over the search engine: ratios within one run, on this machine.
 
     python -m benchmarks.service [--items 100000] [--dims 128 512] [--spread 0.6] [--keep FOLDER]
 
@@ -8,7 +8,7 @@ queries. One client sends prepared bytes over one kept connection and waits for 
 
 Bars: single query p50 against an empty endpoint of the same app, <= 2.0 x with raw rows and <= 3.0 x
 with JSON; batches of 64 with octet-stream both ways against the engine in this process, >= 0.6 x its
-throughput; match against search, <= 1.2 x. Beside them, in the same run: the least a search can take
+throughput; match against search, <= 1.2 x. Beside them, in the same run: the minimum of a search request
 (one that is refused for its media type), and a bare FastAPI app with FAISS inside that neither checks
 nor re-scores.
 """
@@ -32,9 +32,9 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel
 
-from api_schemas.config import IndexConfig
+from api_schemas.build_config import IndexConfig
 from benchmarks.bundles import matching_bundle
-from benchmarks.wire import JSON, OCTETS, ask, request, serve, started
+from benchmarks.wire import JSON, OCTETS, ask, build_request, start_server, write_server_program
 from embeddings.embedding_set import EmbeddingSet
 from index.gallery.gallery import Gallery
 
@@ -44,58 +44,59 @@ BEAMS = (16, 24, 32, 40, 48, 64, 80, 100, 128)
 Times = dict[str, float]
 
 
-def data(items: int, dim: int, spread: float) -> tuple[EmbeddingSet, np.ndarray]:
-    """Clustered unit vectors, and 1,000 queries of the same law."""
+def make_data(items: int, dim: int, spread: float) -> tuple[EmbeddingSet, np.ndarray]:
+    """Clustered unit vectors, and 1,000 queries of the same distribution."""
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(items // 20, dim))
     centres /= np.linalg.norm(centres, axis=1, keepdims=True)
 
-    def drawn(codes: np.ndarray) -> np.ndarray:
+    def draw(codes: np.ndarray) -> np.ndarray:
         rows = centres[codes] + spread / np.sqrt(dim) * rng.normal(size=(len(codes), dim))
         return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
     labels = np.arange(items) % len(centres)
-    return EmbeddingSet.from_arrays(drawn(labels), labels), drawn(rng.integers(0, len(centres), 1000))
+    return EmbeddingSet.from_arrays(draw(labels), labels), draw(rng.integers(0, len(centres), 1000))
 
 
-def bundle(out: Path, items: EmbeddingSet, queries: np.ndarray) -> None:
-    """A bundle with the beam that its data needs."""
+def make_bundle(out: Path, items: EmbeddingSet, queries: np.ndarray) -> None:
+    """Write a bundle with the narrowest beam that reaches the recall."""
     index = IndexConfig(kind="hnsw", m=16, ef_construction=100, ef_search=BEAMS[0])
     matching_bundle(out, items, index, classes=100, fpir=0.05)
     for beam in BEAMS:
         manifest = json.loads((out / "manifest.json").read_text())
         manifest["index"]["parameters"]["ef_search"] = beam
         (out / "manifest.json").write_text(json.dumps(manifest))
-        if recall(out, queries[:300]) >= 0.953:
+        if measure_recall(out, queries[:300]) >= 0.953:
             return
 
 
-def recall(path: Path, queries: np.ndarray) -> float:
-    """Recall@10 of the bundle against comparing with every row."""
+def measure_recall(path: Path, queries: np.ndarray) -> float:
+    """Recall@10 of the bundle against exact search."""
     with Gallery.open(path) as gallery:
-        exact, found = gallery.search(queries, 10, exact=True), gallery.search(queries, 10)
-    shared = [
-        len({a.id for a in one} & {b.id for b in two}) / 10 for one, two in zip(exact, found, strict=True)
+        exact, approximate = gallery.search(queries, 10, exact=True), gallery.search(queries, 10)
+    recalls = [
+        len({hit.id for hit in exact_hits} & {hit.id for hit in hits}) / 10
+        for exact_hits, hits in zip(exact, approximate, strict=True)
     ]
-    return float(np.mean(shared))
+    return float(np.mean(recalls))
 
 
 class BareQuery(BaseModel):
-    """What the bare app takes."""
+    """Body of a request to the bare app."""
 
     vector: list[float]
     k: int = 10
 
 
 class BareAnswer(BaseModel):
-    """What the bare app answers."""
+    """Body of an answer of the bare app."""
 
     ids: list[int]
     scores: list[float]
 
 
 def serve_bare(index: str, port: int) -> None:
-    """A FastAPI app around FAISS, as one writes it in five minutes."""
+    """Serve a minimal FastAPI app around FAISS."""
     engine = faiss.read_index(index)
     engine.hnsw.efSearch = int(os.environ["EF_SEARCH"])
     faiss.omp_set_num_threads(1)
@@ -114,14 +115,14 @@ def serve_bare(index: str, port: int) -> None:
     async def raw(request: Request) -> Response:
         rows = np.frombuffer(await request.body(), dtype=np.float32).reshape(-1, engine.d)
         scores, ids = engine.search(rows, 10)
-        found = {"ids": ids, "scores": scores}
-        return Response(orjson.dumps(found, option=orjson.OPT_SERIALIZE_NUMPY), media_type=JSON)
+        answer = {"ids": ids, "scores": scores}
+        return Response(orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY), media_type=JSON)
 
     uvicorn.run(app, port=port, log_level="warning", access_log=False)
 
 
-def p50(call: Callable[[int], object], n: int) -> float:
-    """Median milliseconds of a call, after some that warm up."""
+def measure_p50(call: Callable[[int], object], n: int) -> float:
+    """Median milliseconds of a call, after a warm-up."""
     for number in range(min(n, 50)):
         call(number)
     times = []
@@ -132,71 +133,81 @@ def p50(call: Callable[[int], object], n: int) -> float:
     return 1000 * float(np.median(times))
 
 
-def medians(measured: Callable[[], Times]) -> Times:
-    """The median of each time over some rounds, so that what passes by hits one round and not one row."""
-    rounds = [measured() for _ in range(ROUNDS)]
-    return {name: float(np.median([one[name] for one in rounds])) for name in rounds[0]}
+def repeat(measure: Callable[[], Times]) -> Times:
+    """The median of each time over some rounds, so that a disturbance affects one round and not one row."""
+    rounds = [measure() for _ in range(ROUNDS)]
+    return {name: float(np.median([times[name] for times in rounds])) for name in rounds[0]}
 
 
 def measure(path: Path, queries: np.ndarray) -> Times:
-    """Milliseconds of everything, and the recall, of one bundle."""
+    """All times in milliseconds, and the recall, of one bundle."""
     batches = [np.ascontiguousarray(np.roll(queries, -n, axis=0)[:BATCH]) for n in range(BATCHES)]
     faiss.omp_set_num_threads(1)
     engine = faiss.read_index(str(path / "index.faiss"))
     beam = json.loads((path / "manifest.json").read_text())["index"]["parameters"]["ef_search"]
-    how = faiss.SearchParametersHNSW(efSearch=beam)
+    parameters = faiss.SearchParametersHNSW(efSearch=beam)
     with Gallery.open(path) as gallery:
-        times = medians(
+        times = repeat(
             lambda: {
-                "FAISS": p50(lambda n: engine.search(queries[n : n + 1], 10, params=how), SINGLES),
-                "gallery": p50(lambda n: gallery.search(queries[n : n + 1], 10), SINGLES),
-                "FAISS, batch": p50(lambda n: engine.search(batches[n], 10, params=how), BATCHES),
-                "gallery, batch": p50(lambda n: gallery.search(batches[n], 10), BATCHES),
+                "FAISS": measure_p50(
+                    lambda n: engine.search(queries[n : n + 1], 10, params=parameters), SINGLES
+                ),
+                "gallery": measure_p50(lambda n: gallery.search(queries[n : n + 1], 10), SINGLES),
+                "FAISS, batch": measure_p50(
+                    lambda n: engine.search(batches[n], 10, params=parameters), BATCHES
+                ),
+                "gallery, batch": measure_p50(lambda n: gallery.search(batches[n], 10), BATCHES),
             }
         )
 
-    def as_json(rows: np.ndarray) -> bytes:
+    def write_json(rows: np.ndarray) -> bytes:
         return json.dumps({"queries": [{"vector": row} for row in rows.tolist()], "k": 10}).encode()
 
-    ones = [queries[n : n + 1] for n in range(SINGLES)]
-    raw = [request("POST", "/v1/search?k=10", one.tobytes()) for one in ones]
-    asked = [request("POST", "/v1/search", as_json(one), JSON) for one in ones]
-    match = [request("POST", "/v1/match?k=10", one.tobytes()) for one in ones]
-    raws = [request("POST", "/v1/search?k=10", one.tobytes()) for one in batches]
-    both = [request("POST", "/v1/search?k=10", one.tobytes(), accept=OCTETS) for one in batches]
-    wide = [request("POST", "/v1/search", as_json(one), JSON) for one in batches]
-    empty, refused = request("GET", "/livez"), request("POST", "/v1/search", ones[0].tobytes(), "text/plain")
-    with started(serve(path), request("GET", "/readyz"), {}) as to:
-        times |= medians(
+    rows = [queries[n : n + 1] for n in range(SINGLES)]
+    raw = [build_request("POST", "/v1/search?k=10", row.tobytes()) for row in rows]
+    as_json = [build_request("POST", "/v1/search", write_json(row), JSON) for row in rows]
+    match = [build_request("POST", "/v1/match?k=10", row.tobytes()) for row in rows]
+    raw_batch = [build_request("POST", "/v1/search?k=10", batch.tobytes()) for batch in batches]
+    octets_batch = [
+        build_request("POST", "/v1/search?k=10", batch.tobytes(), accept=OCTETS) for batch in batches
+    ]
+    json_batch = [build_request("POST", "/v1/search", write_json(batch), JSON) for batch in batches]
+    empty, refused = (
+        build_request("GET", "/livez"),
+        build_request("POST", "/v1/search", rows[0].tobytes(), "text/plain"),
+    )
+    with start_server(write_server_program(path), build_request("GET", "/readyz"), {}) as to:
+        times |= repeat(
             lambda: {
-                "empty": p50(lambda _: ask(to, empty), SINGLES),
-                "refused": p50(lambda _: ask(to, refused, 415), SINGLES),
-                "raw": p50(lambda n: ask(to, raw[n]), SINGLES),
-                "JSON": p50(lambda n: ask(to, asked[n]), SINGLES),
-                "match": p50(lambda n: ask(to, match[n]), SINGLES),
-                "octets, batch": p50(lambda n: ask(to, both[n]), BATCHES),
-                "raw, batch": p50(lambda n: ask(to, raws[n]), BATCHES),
-                "JSON, batch": p50(lambda n: ask(to, wide[n]), BATCHES),
+                "empty": measure_p50(lambda _: ask(to, empty), SINGLES),
+                "refused": measure_p50(lambda _: ask(to, refused, 415), SINGLES),
+                "raw": measure_p50(lambda n: ask(to, raw[n]), SINGLES),
+                "JSON": measure_p50(lambda n: ask(to, as_json[n]), SINGLES),
+                "match": measure_p50(lambda n: ask(to, match[n]), SINGLES),
+                "octets, batch": measure_p50(lambda n: ask(to, octets_batch[n]), BATCHES),
+                "raw, batch": measure_p50(lambda n: ask(to, raw_batch[n]), BATCHES),
+                "JSON, batch": measure_p50(lambda n: ask(to, json_batch[n]), BATCHES),
             }
         )
-    bare_raw = [request("POST", "/raw", one.tobytes()) for one in ones]
+    bare_raw = [build_request("POST", "/raw", row.tobytes()) for row in rows]
     bare_json = [
-        request("POST", "/search", json.dumps({"vector": one[0].tolist()}).encode(), JSON) for one in ones
+        build_request("POST", "/search", json.dumps({"vector": row[0].tolist()}).encode(), JSON)
+        for row in rows
     ]
     call = f"from benchmarks.service import serve_bare; serve_bare('{path / 'index.faiss'}', PORT)"
-    with started(call, request("POST", "/empty"), {"EF_SEARCH": str(beam)}) as to:
-        times |= medians(
+    with start_server(call, build_request("POST", "/empty"), {"EF_SEARCH": str(beam)}) as to:
+        times |= repeat(
             lambda: {
-                "bare empty": p50(lambda _: ask(to, request("POST", "/empty")), SINGLES),
-                "bare raw": p50(lambda n: ask(to, bare_raw[n]), SINGLES),
-                "bare JSON": p50(lambda n: ask(to, bare_json[n]), SINGLES),
+                "bare empty": measure_p50(lambda _: ask(to, build_request("POST", "/empty")), SINGLES),
+                "bare raw": measure_p50(lambda n: ask(to, bare_raw[n]), SINGLES),
+                "bare JSON": measure_p50(lambda n: ask(to, bare_json[n]), SINGLES),
             }
         )
-    return times | {"beam": beam, "recall": recall(path, queries)}
+    return times | {"beam": beam, "recall": measure_recall(path, queries)}
 
 
-def table(times: Times) -> str:
-    """A Markdown table of one size."""
+def write_table(times: Times) -> str:
+    """The times of one size as a Markdown table."""
 
     def single(name: str, to: str = "empty") -> str:
         return f"{times[name]:.3f} ms = {times[name] / times[to]:.2f} x {to}"
@@ -208,18 +219,18 @@ def table(times: Times) -> str:
     beam = round(times["beam"])
     bare = ", ".join(f"{times[f'bare {name}']:.3f} ms" for name in ("empty", "raw", "JSON"))
     rows: list[tuple[str, str, str, bool]] = [
-        ("recall@10", f"{times['recall']:.3f} at ef_search {beam}", ">= 0.95", met(times, "recall")),
+        ("recall@10", f"{times['recall']:.3f} at ef_search {beam}", ">= 0.95", is_met(times, "recall")),
         ("FAISS alone, one query", f"{times['FAISS']:.3f} ms", "", True),
         ("gallery in process, one query", f"{times['gallery']:.3f} ms", "", True),
         ("empty endpoint", f"{times['empty']:.3f} ms", "", True),
         ("search refused for its media type", single("refused"), "", True),
-        ("search, raw row", single("raw"), "<= 2.0 x", met(times, "raw")),
-        ("search, JSON", single("JSON"), "<= 3.0 x", met(times, "JSON")),
-        ("match, raw row", single("match", "raw"), "<= 1.2 x", met(times, "match")),
+        ("search, raw row", single("raw"), "<= 2.0 x", is_met(times, "raw")),
+        ("search, JSON", single("JSON"), "<= 3.0 x", is_met(times, "JSON")),
+        ("match, raw row", single("match", "raw"), "<= 1.2 x", is_met(times, "match")),
         ("bare FastAPI app: empty, raw, JSON", bare, "", True),
         ("FAISS alone, batches of 64", batch("FAISS, batch"), "", True),
         ("gallery in process, batches of 64", batch("gallery, batch"), "", True),
-        ("octet-stream both ways, 64", batch("octets, batch"), ">= 0.6 x", met(times, "octets, batch")),
+        ("octet-stream both ways, 64", batch("octets, batch"), ">= 0.6 x", is_met(times, "octets, batch")),
         ("raw batches of 64, JSON answers", batch("raw, batch"), "", True),
         ("JSON batches of 64", batch("JSON, batch"), "", True),
     ]
@@ -229,7 +240,7 @@ def table(times: Times) -> str:
     return "\n".join(shown)
 
 
-def met(times: Times, name: str) -> bool:
+def is_met(times: Times, name: str) -> bool:
     """Whether a bar is met."""
     return {
         "recall": times["recall"] >= 0.95,
@@ -240,7 +251,7 @@ def met(times: Times, name: str) -> bool:
     }[name]
 
 
-def machine() -> str:
+def describe_machine() -> str:
     """The machine, in words."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
@@ -260,16 +271,17 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="keep bundles here and use those that are there")
     parser.add_argument("--build-only", action="store_true")
     given = parser.parse_args()
-    print(f"Measured on {datetime.now(UTC):%-d %B %Y}: {machine()}. Client and service share the cores.\n")
+    today = f"{datetime.now(UTC):%-d %B %Y}"
+    print(f"Measured on {today}: {describe_machine()}. Client and service share the cores.\n")
     with tempfile.TemporaryDirectory() as temporary:
         for dim in given.dims:
-            items, queries = data(given.items, dim, given.spread)
+            items, queries = make_data(given.items, dim, given.spread)
             out = (given.keep or Path(temporary)) / f"{given.items}x{dim}-{given.spread:g}"
             if not out.exists():
-                bundle(out, items, queries)
+                make_bundle(out, items, queries)
             if not given.build_only:
                 heading = f"### {given.items:,} x {dim}, spread {given.spread:g}"
-                print(f"{heading}\n\n{table(measure(out, queries))}\n", flush=True)
+                print(f"{heading}\n\n{write_table(measure(out, queries))}\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A server in a process of its own, and requests as bytes over one kept connection."""
+"""A server process, and prepared requests sent over one kept connection."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pathlib import Path
 OCTETS, JSON = "application/octet-stream", "application/json"
 
 
-def serve(path: Path) -> str:
-    """The program that serves a bundle, as the command does."""
+def write_server_program(path: Path) -> str:
+    """The Python program that serves a bundle as `limen serve` does."""
     return (
         f"import sys; sys.argv = ['limen', 'serve', '{path}', '--port', 'PORT']; "
         "from limen.cli.main import main; main()"
@@ -23,8 +23,8 @@ def serve(path: Path) -> str:
 
 
 @contextmanager
-def started(call: str, ready: bytes, environment: dict[str, str]) -> Iterator[socket.socket]:
-    """A server in a process of its own, and a connection to it once ``ready`` is answered without error."""
+def start_server(call: str, ready: bytes, environment: dict[str, str]) -> Iterator[socket.socket]:
+    """A server process, and a connection to it once the request ``ready`` is answered without error."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -47,16 +47,16 @@ def started(call: str, ready: bytes, environment: dict[str, str]) -> Iterator[so
         process.wait()
 
 
-def request(method: str, path: str, body: bytes = b"", kind: str = OCTETS, accept: str = JSON) -> bytes:
-    """A whole request as it goes over the wire."""
+def build_request(method: str, path: str, body: bytes = b"", kind: str = OCTETS, accept: str = JSON) -> bytes:
+    """The bytes of a request."""
     lines = [f"{method} {path} HTTP/1.1", "Host: x", f"Content-Type: {kind}", f"Accept: {accept}"]
     lines.append(f"Content-Length: {len(body)}")
     head = "\r\n".join([*lines, "", ""])
     return head.encode() + body
 
 
-def status(to: socket.socket, what: bytes) -> int:
-    """Send a request, read the whole answer and give its status."""
+def read_status(to: socket.socket, what: bytes) -> int:
+    """Send a request and read the whole answer; returns its status."""
     to.sendall(what)
     answer = b""
     while (end := answer.find(b"\r\n\r\n")) < 0:
@@ -70,6 +70,6 @@ def status(to: socket.socket, what: bytes) -> int:
 
 
 def ask(to: socket.socket, what: bytes, *expected: int) -> None:
-    """Send a request and read the whole answer, whose status must be an expected one, 200 unless given."""
-    found = status(to, what)
-    assert found in (expected or (200, 204)), found
+    """Send a request and read the whole answer; its status must be expected, 200 or 204 unless given."""
+    received = read_status(to, what)
+    assert received in (expected or (200, 204)), received

@@ -21,7 +21,7 @@ from PIL import Image
 from api_schemas.build_config import IndexConfig
 from api_schemas.operating_point import GallerySize, OperatingPoint, Score, Target
 from embeddings.embedding_set import EmbeddingSet
-from embeddings.hashes import cohort_hash, encoder_model_hash, vectors_model_hash
+from embeddings.hashes import hash_cohort, hash_encoder, hash_model_name
 from encoder import Encoder
 from evaluation.calibration.calibrate import calibrate_threshold
 from evaluation.evaluate import evaluate_embeddings
@@ -81,7 +81,7 @@ def calibrate_points() -> dict[str, OperatingPoint]:
 
 def make_bundle(out: Path, points: bool = True, model: str = "clusters") -> ServiceBundle:
     """Write a bundle; without points it says why it has none."""
-    model_hash = vectors_model_hash(model, DIMENSION)
+    model_hash = hash_model_name(model, DIMENSION)
     renamed = {
         endpoint: point.model_copy(update={"model_hash": model_hash, "id": f"op-{endpoint}-{model}"})
         for endpoint, point in (calibrate_points() if points else {}).items()
@@ -96,7 +96,7 @@ def make_density_bundle(out: Path, like: ServiceBundle) -> tuple[ServiceBundle, 
         kind="density",
         form="csls",
         parameters={"neighbours": [5], "weights": [1.0], "slope": 1.0, "intercept": 0.0},
-        cohort_sha256=cohort_hash(cohort.vectors),
+        cohort_sha256=hash_cohort(cohort.vectors),
     )
     crowded = like.points["verify"].model_copy(update={"id": "op-density", "score": score, "threshold": 0.1})
     points = {"verify": crowded, "match": like.points["match"]}
@@ -108,7 +108,7 @@ def make_image_bundle(out: Path) -> ServiceBundle:
     encoder_folder = out.with_name(f"{out.name}-encoder")
     encoder_folder.mkdir(parents=True)
     linear_encoder(encoder_folder, GREY, dim=DIMENSION)
-    model_hash = encoder_model_hash(encoder_folder / "encoder.onnx", encoder_folder / "preprocessing.json")
+    model_hash = hash_encoder(encoder_folder / "encoder.onnx", encoder_folder / "preprocessing.json")
     vectors = Encoder.open(encoder_folder).encode([grey_image(seed) for seed in range(40)])
     gallery = EmbeddingSet.from_arrays(vectors, np.arange(40) // 2, ids=np.arange(40))
     return _write(out, gallery, model_hash, {}, encoder_folder)

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.wire import request
+from benchmarks.wire import build_request
 from tests.service.load_generator import Answer, offer
 from tests.service.processes import resident, running
 
 LOGGER = logging.getLogger(__name__)
 ROWS = np.random.default_rng(0).normal(size=(64, 16)).astype("<f4")
 # the first is computed in threads and waits for one, the second is answered on the event loop
-HEAVY = request("POST", "/v1/search?k=20&exact=true&include=", ROWS.tobytes())
-LIGHT = request("POST", "/v1/search?k=10&include=", ROWS[:1].tobytes())
+HEAVY = build_request("POST", "/v1/search?k=20&exact=true&include=", ROWS.tobytes())
+LIGHT = build_request("POST", "/v1/search?k=10&include=", ROWS[:1].tobytes())
 
 
 def milliseconds(answers: list[Answer], status: int = 200) -> np.ndarray:

@@ -1,11 +1,11 @@
-// Draws the page's charts. Figures name colours by role; the page's own colours fill them in.
+// Draws the charts of the dashboard. Figures name colours by role; the page's own colours are filled in.
 "use strict";
 (() => {
   let figures = {};
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
   const clone = (value) => JSON.parse(JSON.stringify(value));
 
-  function painted(figure) {
+  function paint(figure) {
     const { data, layout } = clone(figure);
     const narrow = innerWidth < 620;
     const font = { family: getComputedStyle(document.body).fontFamily, size: narrow ? 11 : 12.5, color: css("soft") };
@@ -43,9 +43,9 @@
 
   async function draw() {
     for (const [id, figure] of Object.entries(figures)) {
-      const place = document.getElementById(id);
-      const { data, layout } = painted(figure);
-      await Plotly.react(place, data, layout, { displayModeBar: false, responsive: true });
+      const plot = document.getElementById(id);
+      const { data, layout } = paint(figure);
+      await Plotly.react(plot, data, layout, { displayModeBar: false, responsive: true });
     }
     document.body.dataset.drawn = document.documentElement.dataset.theme;
   }
@@ -53,7 +53,7 @@
   async function start() {
     const answer = await fetch("/dashboard/figures");
     if (!answer.ok) {
-      document.querySelectorAll(".plot").forEach((place) => { place.textContent = "The figures could not be loaded."; });
+      document.querySelectorAll(".plot").forEach((plot) => { plot.textContent = "The charts could not be loaded."; });
       return;
     }
     figures = await answer.json();

@@ -1,9 +1,9 @@
-// Lets a person try each endpoint from the page.
+// The forms of the API page: send a request, or copy it as curl.
 "use strict";
 (() => {
   const key = document.getElementById("key");
 
-  function request(card) {
+  function buildRequest(card) {
     let path = card.dataset.path;
     const query = new URLSearchParams();
     card.querySelectorAll(".parameter").forEach((field) => {
@@ -18,24 +18,25 @@
     return { url: path + (text ? `?${text}` : ""), method: card.dataset.method, headers, body: body ? body.value : undefined };
   }
 
-  const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
+  const quote = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
 
-  function curl(one) {
-    const parts = ["curl", "-s", quoted(location.origin + one.url)];
-    if (one.method !== "GET" && !(one.method === "POST" && one.body)) parts.push("-X", one.method);
-    for (const [name, value] of Object.entries(one.headers)) parts.push("-H", quoted(`${name}: ${value}`));
-    if (one.body) parts.push("-d", quoted(one.body));
+  function writeCurl(request) {
+    const { url, method, headers, body } = request;
+    const parts = ["curl", "-s", quote(location.origin + url)];
+    if (method !== "GET" && !(method === "POST" && body)) parts.push("-X", method);
+    for (const [name, value] of Object.entries(headers)) parts.push("-H", quote(`${name}: ${value}`));
+    if (body) parts.push("-d", quote(body));
     return parts.join(" ");
   }
 
   async function send(card) {
-    const one = request(card);
+    const request = buildRequest(card);
     const status = card.querySelector(".status");
     const answer = card.querySelector(".answer");
     status.textContent = "…";
     const start = performance.now();
     try {
-      const response = await fetch(one.url, one);
+      const response = await fetch(request.url, request);
       const took = performance.now() - start;
       let text = await response.text();
       if ((response.headers.get("content-type") || "").includes("json")) text = JSON.stringify(JSON.parse(text), null, 2);
@@ -51,7 +52,7 @@
   document.querySelectorAll(".operation").forEach((card) => {
     card.querySelector(".send").addEventListener("click", () => send(card));
     card.querySelector(".copy").addEventListener("click", async (event) => {
-      await navigator.clipboard.writeText(curl(request(card)));
+      await navigator.clipboard.writeText(writeCurl(buildRequest(card)));
       event.target.textContent = "Copied";
       setTimeout(() => { event.target.textContent = "Copy as curl"; }, 1500);
     });

@@ -1,4 +1,4 @@
-// Light or dark: what the system prefers, until the person chooses otherwise.
+// Light or dark theme: the system's preference, until the user chooses.
 "use strict";
 (() => {
   const stored = () => { try { return localStorage.getItem("limen-theme"); } catch { return null; } };
@@ -12,7 +12,7 @@
   document.addEventListener("DOMContentLoaded", () => {
     document.getElementById("theme").addEventListener("click", () => {
       const next = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
-      try { localStorage.setItem("limen-theme", next); } catch { /* a private window forgets */ }
+      try { localStorage.setItem("limen-theme", next); } catch { /* storage may be unavailable in a private window */ }
       document.documentElement.dataset.theme = next;
       document.dispatchEvent(new Event("limen-theme"));
     });
