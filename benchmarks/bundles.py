@@ -9,14 +9,14 @@ import numpy as np
 from api_schemas.build_config import IndexConfig
 from api_schemas.operating_point import GallerySize, Target
 from embeddings.embedding_set import EmbeddingSet
-from embeddings.hashes import vectors_model_hash
+from embeddings.hashes import hash_model_name
 from evaluation.calibration.calibrate import calibrate_threshold
 from index.bundle import write_bundle
 
 
 def matching_bundle(out: Path, items: EmbeddingSet, index: IndexConfig, *, classes: int, fpir: float) -> Path:
     """A bundle of these items that matches; ``classes``: those of the lowest codes calibrate it."""
-    model_hash = vectors_model_hash(out.name, items.dimension)
+    model_hash = hash_model_name(out.name, items.dimension)
     chosen = items.subset(np.flatnonzero(items.codes < classes))
     size = GallerySize(items=len(chosen), classes=classes)
     target = Target(kind="fpir", value=fpir, gallery=size)

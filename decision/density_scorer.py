@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from api_schemas.operating_point import Score, ScoreKind
 from common.array_types import Float32s, Float64s, UnitVectors
 from common.errors import InputError
-from embeddings.hashes import cohort_hash
+from embeddings.hashes import hash_cohort
 from embeddings.similarity import pair_similarities
 
 REQUIRED_PARAMETERS = ("neighbours", "weights", "slope", "intercept")
@@ -48,9 +48,9 @@ class DensityScorer:
             raise InputError("The pole of a density score must be above 1, the highest similarity.")
         if cohort is None:
             raise InputError("A density score needs its cohort of vectors; there is none beside the point.")
-        if cohort_hash(cohort) != score.cohort_sha256:
+        if hash_cohort(cohort) != score.cohort_sha256:
             raise InputError(
-                f"The cohort of vectors has hash {cohort_hash(cohort)[:12]}, "
+                f"The cohort of vectors has hash {hash_cohort(cohort)[:12]}, "
                 f"the score was fitted with {str(score.cohort_sha256)[:12]}."
             )
         if max(np.atleast_1d(np.asarray(score.parameters["neighbours"]))) > len(cohort):

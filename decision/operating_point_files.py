@@ -12,7 +12,7 @@ from decision.errors import check_model
 from decision.scorers import Scorer, needs_cohort, open_scorer
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.files import read_embeddings, save_embeddings
-from embeddings.hashes import cohort_hash
+from embeddings.hashes import hash_cohort
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def read_point(path: Path) -> SavedPoint:
     if not needs_cohort(point.score):
         return SavedPoint(point, None)
     cohort = read_embeddings(cohort_path(path))
-    if cohort_hash(cohort.vectors) != point.score.cohort_sha256:
+    if hash_cohort(cohort.vectors) != point.score.cohort_sha256:
         raise InputError(f"{cohort_path(path)} is not the cohort that {path} was calibrated with.")
     return SavedPoint(point, cohort)
 

@@ -51,10 +51,10 @@ class EmbeddingSet:
         Raises:
             InputError: wrong shape or length, NaN, infinity, a zero row, repeated ids; names the row.
         """
-        return cls.from_units(normalise_rows(embeddings, source), labels, ids, metadata, source)
+        return cls.from_unit_rows(normalise_rows(embeddings, source), labels, ids, metadata, source)
 
     @classmethod
-    def from_units(
+    def from_unit_rows(
         cls,
         vectors: UnitVectors,
         labels: ArrayLike,

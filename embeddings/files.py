@@ -21,7 +21,13 @@ from common.atomic_files import write_atomically
 from common.errors import InputError
 from common.progress import Track, silent
 from embeddings.embedding_set import EmbeddingSet, normalise_rows
-from embeddings.npy import array_blocks, array_header, read_array, refusing_damage, whole_array
+from embeddings.npy import (
+    iterate_array_blocks,
+    read_array,
+    read_array_header,
+    read_whole_array,
+    report_damage,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -78,7 +84,7 @@ class EmbeddingFile:
         if isinstance(vectors, np.memmap):
             vectors.flush()
         metadata = {name: column for name, column in self.columns.items() if name not in ("labels", "ids")}
-        return EmbeddingSet.from_units(
+        return EmbeddingSet.from_unit_rows(
             vectors, self.columns["labels"], self.columns.get("ids"), metadata, source=str(self.path)
         )
 
@@ -123,7 +129,7 @@ def save_embeddings(items: EmbeddingSet, path: Path) -> None:
     Raises:
         InputError: metadata that is called as an array of the set itself.
     """
-    refuse_reserved(items.metadata, str(path))
+    check_metadata_names(items.metadata, str(path))
     arrays = {"embeddings": items.vectors, "labels": items.labels, "ids": items.ids, **items.metadata}
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -134,7 +140,7 @@ def save_embeddings(items: EmbeddingSet, path: Path) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def refuse_reserved(columns: Iterable[str], source: str) -> None:
+def check_metadata_names(columns: Iterable[str], source: str) -> None:
     """Raises InputError for a metadata column that is called as an array of every embeddings file is."""
     for name in RESERVED:
         if name in columns:
@@ -146,7 +152,7 @@ def refuse_reserved(columns: Iterable[str], source: str) -> None:
 
 def _open_npz(path: Path) -> EmbeddingFile:
     kind = "an .npz archive of plain arrays"
-    with refusing_damage(path, kind), zipfile.ZipFile(path) as archive:
+    with report_damage(path, kind), zipfile.ZipFile(path) as archive:
         _refuse_lost_members(archive, path)
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
         for name in ("embeddings", "labels"):
@@ -160,17 +166,17 @@ def _open_npz(path: Path) -> EmbeddingFile:
                 if name == "embeddings":
                     shape = _matrix_shape(member, info.file_size, path)
                 else:
-                    arrays[name] = whole_array(member, info.file_size, path)
+                    arrays[name] = read_whole_array(member, info.file_size, path)
     n = len(arrays["labels"]) if arrays["labels"].ndim else -1
     columns = {
         name: array for name, array in arrays.items() if name in ("labels", "ids") or array.shape == (n,)
     }
 
     def blocks() -> Iterator[NDArray[Any]]:
-        with refusing_damage(path, kind), zipfile.ZipFile(path) as archive:
+        with report_damage(path, kind), zipfile.ZipFile(path) as archive:
             info = archive.getinfo("embeddings.npy")
             with archive.open(info) as member:
-                yield from array_blocks(member, info.file_size, path, BLOCK_ROWS)
+                yield from iterate_array_blocks(member, info.file_size, path, BLOCK_ROWS)
 
     return EmbeddingFile(path, *shape, columns, blocks)
 
@@ -197,18 +203,18 @@ def _open_npy(path: Path, labels: Path | None) -> EmbeddingFile:
         columns = {"labels": read_array(labels)}
     else:
         raise InputError(f"{labels} ends in '{labels.suffix}': labels are a .npy or a .parquet.")
-    with refusing_damage(path, "an array"), path.open("rb") as opened:
+    with report_damage(path, "an array"), path.open("rb") as opened:
         shape = _matrix_shape(opened, path.stat().st_size, path)
 
     def blocks() -> Iterator[NDArray[Any]]:
-        with refusing_damage(path, "an array"), path.open("rb") as opened:
-            yield from array_blocks(opened, path.stat().st_size, path, BLOCK_ROWS)
+        with report_damage(path, "an array"), path.open("rb") as opened:
+            yield from iterate_array_blocks(opened, path.stat().st_size, path, BLOCK_ROWS)
 
     return EmbeddingFile(path, *shape, columns, blocks)
 
 
 def _matrix_shape(stream: IO[bytes], size: int, path: Path) -> tuple[int, int]:
-    shape, _, _ = array_header(stream, size, path)
+    shape, _, _ = read_array_header(stream, size, path)
     if len(shape) != 2:
         raise InputError(f"{path}: embeddings must be a non-empty [N, D] array, found shape {shape}.")
     return shape[0], shape[1]
@@ -230,7 +236,7 @@ def _open_parquet(path: Path) -> EmbeddingFile:
 def _parquet(path: Path) -> pq.ParquetFile:
     import pyarrow.parquet as pq  # a third of a second that only readers of tables should pay
 
-    with refusing_damage(path, "Parquet"):
+    with report_damage(path, "Parquet"):
         return pq.ParquetFile(path, page_checksum_verification=True)
 
 
@@ -244,7 +250,7 @@ def _columns_of(file: pq.ParquetFile, path: Path, besides: list[str]) -> Columns
             raise InputError(
                 f"{path} has the columns '{name}' and '{plural}', only one can be meant: rename one."
             )
-    with refusing_damage(path, "Parquet"):
+    with report_damage(path, "Parquet"):
         table = file.read([name for name in names if name not in besides])
         table.validate(full=True)
         return {
@@ -255,7 +261,7 @@ def _columns_of(file: pq.ParquetFile, path: Path, besides: list[str]) -> Columns
 
 def _parquet_blocks(path: Path, rows: int) -> Iterator[NDArray[Any]]:
     done, dimension = 0, None
-    with refusing_damage(path, "Parquet"):
+    with report_damage(path, "Parquet"):
         for batch in _parquet(path).iter_batches(rows, columns=["embedding"]):
             batch.validate(full=True)
             block = _matrix(batch.column(0), path, done, dimension)

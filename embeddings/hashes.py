@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from common.array_types import UnitVectors
-from common.atomic_files import sha256_of_file
+from common.atomic_files import hash_file
 from embeddings.embedding_set import EmbeddingSet
 
 BLOCK_ROWS = 65_536
 
 
-def data_hash(items: EmbeddingSet) -> str:
+def hash_items(items: EmbeddingSet) -> str:
     """SHA-256 over the rows (float32, little-endian) and labels of a set, in their order."""
     digest = hashlib.sha256()
     digest.update(np.asarray(items.vectors.shape, dtype="<i8").tobytes())
@@ -26,21 +26,19 @@ def data_hash(items: EmbeddingSet) -> str:
     return digest.hexdigest()
 
 
-def cohort_hash(vectors: UnitVectors) -> str:
+def hash_cohort(vectors: UnitVectors) -> str:
     """SHA-256 over the shape and the rows (float32, little-endian) of a cohort, in their order."""
     digest = hashlib.sha256(np.asarray(vectors.shape, dtype="<i8").tobytes())
     digest.update(np.ascontiguousarray(vectors, dtype="<f4").data)
     return digest.hexdigest()
 
 
-def encoder_model_hash(encoder: Path, preprocessing: Path) -> str:
+def hash_encoder(encoder: Path, preprocessing: Path) -> str:
     """SHA-256 over the encoder file and its preprocessing: another input pipeline is another model."""
-    return hashlib.sha256(
-        f"{sha256_of_file(encoder)}\n{sha256_of_file(preprocessing)}\n".encode()
-    ).hexdigest()
+    return hashlib.sha256(f"{hash_file(encoder)}\n{hash_file(preprocessing)}\n".encode()).hexdigest()
 
 
-def vectors_model_hash(name: str, dimension: int) -> str:
+def hash_model_name(name: str, dimension: int) -> str:
     """SHA-256 that stands for a model known by name alone: its name, dimension and L2 normalisation."""
     described = json.dumps({"dimension": dimension, "model": name, "normalisation": "l2"}, sort_keys=True)
     return hashlib.sha256(described.encode()).hexdigest()

@@ -18,7 +18,7 @@ LAST_LETTER = 0x10FFFF
 
 
 @contextmanager
-def refusing_damage(path: Path, kind: str) -> Iterator[None]:
+def report_damage(path: Path, kind: str) -> Iterator[None]:
     """Whatever goes wrong while a file is read becomes InputError, which names the file.
 
     Args:
@@ -43,18 +43,20 @@ class _Objects(Exception):
 
 def read_array(path: Path) -> NDArray[Any]:
     """A ``.npy`` file of any shape; raises InputError when it is damaged or holds Python objects."""
-    with refusing_damage(path, "a plain array"), path.open("rb") as stream:
-        return whole_array(stream, path.stat().st_size, path)
+    with report_damage(path, "a plain array"), path.open("rb") as stream:
+        return read_whole_array(stream, path.stat().st_size, path)
 
 
 def map_array(path: Path) -> NDArray[Any]:
     """A ``.npy`` file that stays on disk; raises InputError when it is damaged or holds Python objects."""
-    with refusing_damage(path, "a .npy array"), path.open("rb") as stream:
-        array_header(stream, path.stat().st_size, path)
+    with report_damage(path, "a .npy array"), path.open("rb") as stream:
+        read_array_header(stream, path.stat().st_size, path)
         return np.lib.format.open_memmap(path, mode="r")
 
 
-def array_header(stream: IO[bytes], size: int, path: Path) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def read_array_header(
+    stream: IO[bytes], size: int, path: Path
+) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """Shape, whether it lies column by column, and type of the array that begins here.
 
     Args:
@@ -78,9 +80,9 @@ def array_header(stream: IO[bytes], size: int, path: Path) -> tuple[tuple[int, .
     return shape, by_column, dtype
 
 
-def whole_array(stream: IO[bytes], size: int, path: Path) -> NDArray[Any]:
+def read_whole_array(stream: IO[bytes], size: int, path: Path) -> NDArray[Any]:
     """The array of any shape that begins here and takes ``size`` bytes."""
-    array_header(stream, size, path)
+    read_array_header(stream, size, path)
     stream.seek(0)
     array: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
     if array.dtype.kind == "U" and array.size:
@@ -90,9 +92,11 @@ def whole_array(stream: IO[bytes], size: int, path: Path) -> NDArray[Any]:
     return array
 
 
-def array_blocks(stream: IO[bytes], size: int, path: Path, rows_at_once: int) -> Iterator[NDArray[Any]]:
+def iterate_array_blocks(
+    stream: IO[bytes], size: int, path: Path, rows_at_once: int
+) -> Iterator[NDArray[Any]]:
     """The matrix [n, d] that begins here and takes ``size`` bytes, in blocks [b, d]."""
-    shape, by_column, dtype = array_header(stream, size, path)
+    shape, by_column, dtype = read_array_header(stream, size, path)
     rows, dimension = shape
     if by_column:  # no row is whole before the last column is read
         whole = np.frombuffer(stream.read(), dtype=dtype).reshape(dimension, rows).T

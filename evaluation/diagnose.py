@@ -17,7 +17,7 @@ from common.errors import InputError
 from common.progress import Track, silent
 from decision.scorers import Scorer, accepts
 from embeddings.embedding_set import EmbeddingSet
-from embeddings.hashes import data_hash
+from embeddings.hashes import hash_items
 from evaluation.calibration.fit_probability import measure_reliability
 from evaluation.calibration.nearest_scores import sample_labelled_scores
 from evaluation.calibration.pair_thresholds import score_genuine_pairs
@@ -90,7 +90,7 @@ def diagnose(
     return Diagnosis(
         created_at=datetime.now(UTC),
         model_hash=model_hash,
-        data_hash=data_hash(items),
+        data_hash=hash_items(items),
         split=split,
         score=pairs.scorer.score,
         reasons=reasons,

@@ -12,7 +12,7 @@ from common.errors import InputError
 from common.progress import Track, silent
 from decision.scorers import Scorer
 from embeddings.embedding_set import EmbeddingSet
-from embeddings.hashes import data_hash
+from embeddings.hashes import hash_items
 from evaluation.metrics.geometry import measure_geometry
 from evaluation.metrics.identification import build_trials, measure_identification
 from evaluation.metrics.opis import OpisSettings, measure_consistency
@@ -64,7 +64,7 @@ def evaluate_embeddings(
     return Report(
         created_at=datetime.now(UTC),
         model_hash=model_hash,
-        data_hash=data_hash(items),
+        data_hash=hash_items(items),
         split=split,
         score=pairs.scorer.score,
         reasons=reasons,

@@ -44,7 +44,7 @@ from decision.errors import check_model
 from decision.scorers import needs_cohort, open_scorer
 from decision.targets import ENDPOINT_OF_TARGET, Endpoint, get_endpoint
 from embeddings.embedding_set import EmbeddingSet
-from embeddings.hashes import data_hash
+from embeddings.hashes import hash_items
 from index.engines.self_recall import TOLERATED
 from index.search.generation import Generation
 from index.verified_files import HashCache, check_files, fsync_and_hash, publish
@@ -138,7 +138,7 @@ def write_bundle(
             version=version or now.strftime("%Y%m%dT%H%M%SZ"),
             created_at=now,
             model_hash=model_hash,
-            data_hash=data_hash(items),
+            data_hash=hash_items(items),
             embedding_dim=items.dimension,
             encoder=encoder,
             index=generation.description,

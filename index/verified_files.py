@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from api_schemas.manifest import FileEntry
-from common.atomic_files import fsync_folder, sha256_of_file, write_atomically
+from common.atomic_files import fsync_folder, hash_file, write_atomically
 from common.errors import BundleError
 
 
@@ -32,7 +32,7 @@ class HashCache:
         known = self._known.get(key)
         if known is not None and known[:-1] == now:
             return str(known[-1])
-        digest = sha256_of_file(file)
+        digest = hash_file(file)
         self._known[key] = [*now, digest]
         return digest
 
@@ -59,7 +59,7 @@ def check_files(folder: Path, files: Mapping[str, FileEntry], hashes: HashCache 
             raise BundleError(
                 f"{file} has {size} bytes, the manifest says {entry.size}: the file was changed."
             )
-        digest = sha256_of_file(file) if hashes is None else hashes.get_sha256(file)
+        digest = hash_file(file) if hashes is None else hashes.get_sha256(file)
         if digest != entry.sha256:
             raise BundleError(
                 f"{file} is not the file the manifest describes (SHA-256 differs): it was changed."
@@ -74,7 +74,7 @@ def fsync_and_hash(folder: Path) -> dict[str, FileEntry]:
             with file.open("rb") as opened:
                 os.fsync(opened.fileno())
             name = file.relative_to(folder).as_posix()
-            files[name] = FileEntry(sha256=sha256_of_file(file), size=file.stat().st_size)
+            files[name] = FileEntry(sha256=hash_file(file), size=file.stat().st_size)
         else:
             fsync_folder(file)
     return files

@@ -68,7 +68,7 @@ def evaluate(
         InputError: data that cannot be used; the message names the row.
     """
     from embeddings.embedding_set import EmbeddingSet
-    from embeddings.hashes import vectors_model_hash
+    from embeddings.hashes import hash_model_name
     from evaluation.evaluate import evaluate_embeddings
 
     columns: dict[str, Any] = {} if exclude_same is None else {"exclude_same": exclude_same}
@@ -81,7 +81,7 @@ def evaluate(
         items,
         unknown=unknown_queries,
         exclude_same=None if exclude_same is None else "exclude_same",
-        model_hash=vectors_model_hash(model, items.dimension),
+        model_hash=hash_model_name(model, items.dimension),
         split="all",
     )
 
@@ -121,7 +121,7 @@ def calibrate(
     """
     from decision.targets import build_target, name_target
     from embeddings.embedding_set import EmbeddingSet
-    from embeddings.hashes import vectors_model_hash
+    from embeddings.hashes import hash_model_name
     from evaluation.calibration.calibrate import calibrate_threshold
 
     target = build_target(
@@ -140,7 +140,7 @@ def calibrate(
         score=score,
         confidence=confidence,
         name=name or name_target(target),
-        model_hash=vectors_model_hash(model, items.dimension),
+        model_hash=hash_model_name(model, items.dimension),
     ).point
 
 

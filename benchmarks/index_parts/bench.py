@@ -17,7 +17,7 @@ from api_schemas.build_config import IndexConfig
 from benchmarks.index_parts.measure import EFFORTS, Ask, K
 from common.array_types import Bools, Int64s, UnitVectors
 from embeddings.embedding_set import EmbeddingSet
-from embeddings.hashes import vectors_model_hash
+from embeddings.hashes import hash_model_name
 from index import bundle
 from index.engines.hnsw import HnswEngine, HnswSq8Engine, default_beam
 from index.gallery.gallery import Gallery
@@ -92,7 +92,7 @@ class Bench:
                 path,
                 name="benchmark",
                 items=items,
-                model_hash=vectors_model_hash("benchmark", vectors.shape[1]),
+                model_hash=hash_model_name("benchmark", vectors.shape[1]),
                 encoder_folder=None,
                 index_config=IndexConfig.model_validate(settings),
                 report=None,

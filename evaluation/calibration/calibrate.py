@@ -19,7 +19,7 @@ from api_schemas.operating_point import (
 from common.errors import CalibrationRefused, InputError
 from common.progress import Track, silent
 from embeddings.embedding_set import EmbeddingSet
-from embeddings.hashes import data_hash
+from embeddings.hashes import hash_items
 from evaluation.calibration.choose_score import FITTERS, ScoreChoice, choose_score, split_classes_in_three
 from evaluation.calibration.fit_probability import fit_probability
 from evaluation.calibration.fpir_thresholds import SEARCH_RULES
@@ -126,7 +126,7 @@ def calibrate_threshold(
             track=track,
         )
         per_class, proven = measured.per_class, measured.evidence
-    digest = data_hash(fit)
+    digest = hash_items(fit)
     is_of_pairs = SEARCH_RULES[target.aggregate].is_of_pairs
     point = OperatingPoint(
         id=_build_id(name, model_hash, digest, selected.target, selected.threshold),

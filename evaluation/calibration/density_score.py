@@ -18,7 +18,7 @@ from api_schemas.operating_point import Score
 from decision.density_scorer import DensityScorer, stretch_near_pole
 from decision.scorers import Scorer
 from embeddings.embedding_set import EmbeddingSet
-from embeddings.hashes import cohort_hash
+from embeddings.hashes import hash_cohort
 from evaluation.calibration.fit_probability import fit_log_odds
 from evaluation.calibration.impostor_scores import sample_impostors
 from evaluation.pairs.pairs import arrange
@@ -108,6 +108,6 @@ def _build_scorer(
             "intercept": intercept,
             **more,
         },
-        cohort_sha256=cohort_hash(cohort.vectors),
+        cohort_sha256=hash_cohort(cohort.vectors),
     )
     return DensityScorer(score, cohort.vectors)

@@ -11,7 +11,7 @@ from common.errors import InputError
 from common.optional_packages import needs
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.files import read_embeddings
-from embeddings.hashes import encoder_model_hash, vectors_model_hash
+from embeddings.hashes import hash_encoder, hash_model_name
 
 if TYPE_CHECKING:
     from training.run_folder.run_folder import Run
@@ -64,7 +64,7 @@ def open_source(path: Path, model: str = UNNAMED) -> EvaluationSource:
             "give the --out of `limen train`, or an embeddings file (.npz, .parquet)."
         )
     items = read_embeddings(path)
-    return EvaluationSource(items, vectors_model_hash(model, items.dimension), "all")
+    return EvaluationSource(items, hash_model_name(model, items.dimension), "all")
 
 
 def open_run(path: Path) -> Run:
@@ -77,7 +77,7 @@ def open_run(path: Path) -> Run:
 def read_run(run: Run) -> EvaluationSource:
     """A run's embeddings: evaluated on test classes, thresholds fitted on validation classes."""
     folder = run.ensure_encoder()
-    model_hash = encoder_model_hash(folder / ENCODER_FILE, folder / PREPROCESSING_FILE)
+    model_hash = hash_encoder(folder / ENCODER_FILE, folder / PREPROCESSING_FILE)
     test = run.embeddings("test")
     if test is None:
         raise InputError(

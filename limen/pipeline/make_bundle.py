@@ -20,7 +20,7 @@ from decision.scorers import CosineScorer
 from decision.targets import select_active
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.files import open_embeddings
-from embeddings.hashes import vectors_model_hash
+from embeddings.hashes import hash_model_name
 from evaluation.evaluate import evaluate_embeddings
 from index.bundle import check_replaceable, write_bundle
 from index.engines.memory_estimate import estimate_build, measure_free_memory
@@ -95,7 +95,7 @@ def build_from_embeddings(
         vectors_file = Path(scratch) / VECTORS_FILE
         items = file.read(vectors_file, track)
         sample = _draw_sample(items, sample_items)
-        source = EvaluationSource(sample or items, vectors_model_hash(model, items.dimension), "all")
+        source = EvaluationSource(sample or items, hash_model_name(model, items.dimension), "all")
         if sample is None and not point_files:
             points = BundlePoints([], [_TOO_MANY.format(rows=len(items), most=MAX_ALL_PAIRS)])
             say(points.reasons[0])

@@ -10,7 +10,7 @@ from common.errors import InputError
 from decision.density_scorer import DensityScorer, neighbour_means
 from decision.scorers import CosineScorer, open_scorer
 from embeddings.embedding_set import normalise_rows
-from embeddings.hashes import cohort_hash
+from embeddings.hashes import hash_cohort
 from embeddings.similarity import pair_similarities
 
 RNG = np.random.default_rng(0)
@@ -20,7 +20,7 @@ ITEMS = normalise_rows(np.concatenate([RNG.normal(size=(40, 24)), np.ones((3, 24
 
 def density(form: str = "csls", **changes: object) -> Score:
     parameters = {"neighbours": [5, 20], "weights": [0.25, 0.75], "slope": 2.0, "intercept": -1.0, **changes}
-    return Score(kind="density", form=form, parameters=parameters, cohort_sha256=cohort_hash(COHORT))  # type: ignore[arg-type]
+    return Score(kind="density", form=form, parameters=parameters, cohort_sha256=hash_cohort(COHORT))  # type: ignore[arg-type]
 
 
 def test_neighbour_means_agree_with_a_loop() -> None:
@@ -85,7 +85,7 @@ def test_a_wrong_or_missing_cohort_is_refused() -> None:
                 kind="density",
                 form="csls",
                 parameters={"neighbours": [5], "slope": 1.0, "intercept": 0.0},
-                cohort_sha256=cohort_hash(COHORT),
+                cohort_sha256=hash_cohort(COHORT),
             ),
             COHORT,
         )

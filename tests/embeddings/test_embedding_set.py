@@ -12,7 +12,7 @@ import pytest
 from common.errors import InputError
 from embeddings.embedding_set import EmbeddingSet, normalise_rows
 from embeddings.files import open_embeddings, read_embeddings, save_embeddings
-from embeddings.hashes import data_hash, encoder_model_hash, vectors_model_hash
+from embeddings.hashes import hash_encoder, hash_items, hash_model_name
 
 VECTORS = np.array([[3.0, 4.0], [1.0, 0.0], [0.0, -2.0]])
 
@@ -242,19 +242,19 @@ def test_a_list_of_members_that_hides_some_is_damage(tmp_path: Path) -> None:
 
 def test_hashes_follow_rows_labels_and_model(tmp_path: Path) -> None:
     items = EmbeddingSet.from_arrays(VECTORS, ["a", "b", "c"])
-    assert data_hash(items) == data_hash(
+    assert hash_items(items) == hash_items(
         EmbeddingSet.from_arrays(VECTORS, ["a", "b", "c"], ids=["x", "y", "z"])
     )
-    assert data_hash(items) != data_hash(EmbeddingSet.from_arrays(VECTORS, ["a", "b", "d"]))
-    assert data_hash(items) != data_hash(EmbeddingSet.from_arrays(VECTORS[::-1], ["a", "b", "c"]))
-    assert data_hash(EmbeddingSet.from_arrays(VECTORS, ["a", "bc", "d"])) != data_hash(
+    assert hash_items(items) != hash_items(EmbeddingSet.from_arrays(VECTORS, ["a", "b", "d"]))
+    assert hash_items(items) != hash_items(EmbeddingSet.from_arrays(VECTORS[::-1], ["a", "b", "c"]))
+    assert hash_items(EmbeddingSet.from_arrays(VECTORS, ["a", "bc", "d"])) != hash_items(
         EmbeddingSet.from_arrays(VECTORS, ["ab", "c", "d"])
     )
-    assert vectors_model_hash("m", 2) == vectors_model_hash("m", 2)
-    assert len({vectors_model_hash("m", 2), vectors_model_hash("m", 3), vectors_model_hash("n", 2)}) == 3
+    assert hash_model_name("m", 2) == hash_model_name("m", 2)
+    assert len({hash_model_name("m", 2), hash_model_name("m", 3), hash_model_name("n", 2)}) == 3
     encoder, preprocessing = tmp_path / "encoder.onnx", tmp_path / "preprocessing.json"
     encoder.write_bytes(b"net")
     preprocessing.write_bytes(b"{}")
-    before = encoder_model_hash(encoder, preprocessing)
+    before = hash_encoder(encoder, preprocessing)
     preprocessing.write_bytes(b"{ }")
-    assert encoder_model_hash(encoder, preprocessing) != before
+    assert hash_encoder(encoder, preprocessing) != before

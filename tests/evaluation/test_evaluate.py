@@ -14,7 +14,7 @@ from api_schemas.report import Report
 from common.errors import InputError
 from decision.scorers import open_scorer
 from embeddings.embedding_set import EmbeddingSet
-from embeddings.hashes import cohort_hash
+from embeddings.hashes import hash_cohort
 from embeddings.similarity import pair_similarities
 from evaluation.evaluate import evaluate_embeddings
 from evaluation.pairs import pairs as pairs_module
@@ -369,7 +369,7 @@ def test_a_density_score_is_what_thresholds_see_and_similarity_what_ranks() -> N
     items, draw = smooth_set(8), np.random.default_rng(0)
     cohort = EmbeddingSet.from_arrays(draw.normal(size=(50, 6)), ["cohort"] * 50).vectors
     parameters = {"neighbours": [5], "weights": [1.0], "slope": 1.0, "intercept": 0.0}
-    score = Score(kind="density", form="csls", parameters=parameters, cohort_sha256=cohort_hash(cohort))
+    score = Score(kind="density", form="csls", parameters=parameters, cohort_sha256=hash_cohort(cohort))
     scorer = open_scorer(score, cohort)
     plain = evaluate_embeddings(items, model_hash="m", split="test")
     report = evaluate_embeddings(items, scorer=scorer, model_hash="m", split="test")

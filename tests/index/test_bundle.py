@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from api_schemas.manifest import Manifest
-from common.atomic_files import sha256_of_file
+from common.atomic_files import hash_file
 from common.errors import BundleError, InputError
 from index import bundle as bundles
 from index.bundle import read_bundle, verify_bundle
@@ -27,7 +27,7 @@ def test_every_file_is_in_the_manifest_with_its_checksum(make_bundle: MakeBundle
     on_disk = {file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()}
     assert on_disk == {*manifest.files, "manifest.json"}
     for name, entry in manifest.files.items():
-        assert (sha256_of_file(path / name), (path / name).stat().st_size) == (entry.sha256, entry.size)
+        assert (hash_file(path / name), (path / name).stat().st_size) == (entry.sha256, entry.size)
     assert manifest.counts.model_dump() == {
         "items": 300,
         "classes": 10,
@@ -178,7 +178,7 @@ def test_the_full_audit_finds_a_stranded_row(make_bundle: MakeBundle) -> None:
     faiss.write_index(graph, str(path / "index.faiss"))
     document = json.loads((path / "manifest.json").read_text())
     entry = {
-        "sha256": sha256_of_file(path / "index.faiss"),
+        "sha256": hash_file(path / "index.faiss"),
         "size": (path / "index.faiss").stat().st_size,
     }
     document["files"]["index.faiss"] = entry

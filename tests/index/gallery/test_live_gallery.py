@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from api_schemas.build_config import IndexConfig
 from common.errors import BundleError, InputError, LimenError
+from index.gallery.background_worker import LOGGER
 from index.gallery.backup import restore_backup
 from index.gallery.data_folder import DataFolder
 from index.gallery.live_gallery import LiveGallery, RebuildLimits
@@ -157,11 +158,12 @@ def test_enough_changes_start_a_rebuild_by_themselves(bundle: Path, tmp_path: Pa
 
 
 def test_a_rebuild_that_fails_leaves_the_old_generation_and_says_why(
-    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
+    monkeypatch.setattr(LOGGER, "handlers", [caplog.handler])
     with LiveGallery.open(bundle, tmp_path / "data", RebuildLimits(buffer_rows=1)) as live:
         monkeypatch.setattr("index.gallery.generation_folders.fsync_and_hash", full)
         new = unit(RNG, 2)
@@ -169,6 +171,9 @@ def test_a_rebuild_that_fails_leaves_the_old_generation_and_says_why(
         live.wait()
         assert live.rebuild_error is not None
         assert "No space left" in live.rebuild_error
+        record = caplog.records[0]
+        assert (record.name, record.levelname) == ("limen.index", "ERROR")
+        assert live.rebuild_error in record.getMessage()
         assert ids(live.gallery.search(new[0], 1)[0]) == ["a"]
         monkeypatch.undo()
         live.rebuild()
@@ -325,7 +330,7 @@ def test_files_are_hashed_once_a_data_folder(
         hashed.append(path.name)
         return "0" * 64
 
-    monkeypatch.setattr("index.verified_files.sha256_of_file", note)
+    monkeypatch.setattr("index.verified_files.hash_file", note)
     LiveGallery.open(bundle, tmp_path / "data", NEVER).close()
     assert hashed == []
     (bundle / "config.yaml").write_bytes((bundle / "config.yaml").read_bytes())

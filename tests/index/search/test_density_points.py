@@ -10,7 +10,7 @@ import pytest
 from api_schemas.operating_point import OperatingPoint, Score
 from common.errors import BundleError
 from decision.scorers import open_scorer
-from embeddings.hashes import cohort_hash
+from embeddings.hashes import hash_cohort
 from embeddings.similarity import pair_similarities
 from index.gallery.gallery import Gallery
 from index.gallery.live_gallery import LiveGallery
@@ -25,7 +25,7 @@ SCORE = Score(
     kind="density",
     form="csls",
     parameters={"neighbours": [10], "weights": [1.0], "slope": 1.0, "intercept": 0.0},
-    cohort_sha256=cohort_hash(COHORT.vectors),
+    cohort_sha256=hash_cohort(COHORT.vectors),
 )
 SCORER = open_scorer(SCORE, COHORT.vectors)
 

@@ -12,7 +12,7 @@ from api_schemas.operating_point import OperatingPoint, Score
 from decision.decider import Decider
 from decision.errors import OtherRule
 from decision.scorers import CosineScorer, Scorer, open_scorer
-from embeddings.hashes import cohort_hash
+from embeddings.hashes import hash_cohort
 from embeddings.similarity import pair_similarities
 from index.gallery.gallery import Gallery
 from index.gallery.live_gallery import LiveGallery
@@ -34,7 +34,7 @@ DENSITY = Score(
     kind="density",
     form="csls",
     parameters={"neighbours": [10], "weights": [1.0], "slope": 1.0, "intercept": 0.0},
-    cohort_sha256=cohort_hash(COHORT.vectors),
+    cohort_sha256=hash_cohort(COHORT.vectors),
 )
 Stored = dict[str, StoredItem]
 

@@ -12,7 +12,7 @@ from api_schemas.data_config import DataConfig
 from common.array_types import RowIndices
 from common.errors import InputError
 from common.progress import Track
-from embeddings.files import refuse_reserved
+from embeddings.files import check_metadata_names
 from encoder.inputs.preprocessing import Preprocessing
 from training.data.items import Items
 from training.data.near_duplicates import NearDuplicates
@@ -76,7 +76,7 @@ class DataKind(ABC, Generic[P]):
         Raises:
             InputError: an id that comes twice in a part, or a metadata column with a reserved name.
         """
-        refuse_reserved(items.metadata, source)
+        check_metadata_names(items.metadata, source)
         for rows in parts:
             first: dict[str, int] = {}
             for row, item_id in zip(rows.tolist(), items.ids[rows].tolist(), strict=True):
