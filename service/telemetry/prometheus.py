@@ -7,7 +7,7 @@ values to that folder, and any of them answers for all.
 from __future__ import annotations
 
 import os
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -16,70 +16,45 @@ _FAST = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5
 STAGE_NAMES = ("parse", "search", "rescore", "serialize")
 _SCORES = tuple(step / 20 for step in range(-4, 21))
 
+# how the values of several worker processes make one
+_LatestGauge = partial(Gauge, multiprocess_mode="mostrecent")
+_SummedGauge = partial(Gauge, multiprocess_mode="livesum")
+_LowestGauge = partial(Gauge, multiprocess_mode="min")
+_HighestGauge = partial(Gauge, multiprocess_mode="max")
+
 REQUESTS = Counter("limen_http_requests", "Answered requests.", ["route", "code"])
 DURATION = Histogram(
     "limen_http_request_duration_seconds", "From first byte in to last byte out.", ["route"], buckets=_FAST
 )
-STAGES = Histogram("limen_search_duration_seconds", "One request's time by stage.", ["stage"], buckets=_FAST)
+STAGES = Histogram("limen_search_duration_seconds", "Time of one request by stage.", ["stage"], buckets=_FAST)
 ENCODED = Histogram(
     "limen_encoded_inputs", "Inputs encoded together.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 1000)
 )
-INFLIGHT = Gauge("limen_inflight_requests", "Requests in progress.", multiprocess_mode="livesum")
-QUEUED = Gauge("limen_queued_requests", "Requests waiting for a thread.", multiprocess_mode="livesum")
+INFLIGHT = _SummedGauge("limen_inflight_requests", "Requests in progress.")
+QUEUED = _SummedGauge("limen_queued_requests", "Requests waiting for a thread.")
 REJECTED = Counter("limen_rejected", "Requests answered with an error, by reason.", ["reason"])
 DECISIONS = Counter("limen_decisions", "Decisions made.", ["operating_point", "decision"])
 TOP1 = Histogram("limen_top1_score", "Score of the best candidate.", buckets=_SCORES)
 MARGIN = Histogram("limen_margin_top1_top2", "Best score minus the best of another label.", buckets=_SCORES)
-THRESHOLD = Gauge(
-    "limen_threshold", "Threshold of an active operating point.", ["endpoint"], multiprocess_mode="mostrecent"
-)
-ROWS = Gauge("limen_index_rows", "Rows of the index by state.", ["state"], multiprocess_mode="mostrecent")
-UNREACHABLE = Gauge(
-    "limen_index_unreachable_rows",
-    "Rows that the engine does not find and that are compared exactly instead.",
-    multiprocess_mode="mostrecent",
-)
-DUPLICATES = Gauge(
-    "limen_index_duplicate_groups",
-    "Distinct vectors that more than one row has.",
-    multiprocess_mode="mostrecent",
-)
-DRIFT = Gauge(
+THRESHOLD = _LatestGauge("limen_threshold", "Threshold of an active operating point.", ["endpoint"])
+ROWS = _LatestGauge("limen_index_rows", "Rows of the index by state.", ["state"])
+UNREACHABLE = _LatestGauge("limen_index_unreachable_rows", "Rows that only exact comparison finds.")
+DUPLICATES = _LatestGauge("limen_index_duplicate_groups", "Distinct vectors that more than one row has.")
+DRIFT = _LatestGauge(
     "limen_embedding_drift_auc",
     "AUC of a classifier of recent queries against the gallery: 0.5 no drift, 1 full shift; NaN for too few.",
-    multiprocess_mode="mostrecent",
 )
-SELF_RECALL = Gauge(
-    "limen_self_recall_ratio", "Fraction of probed rows that found themselves.", multiprocess_mode="min"
+SELF_RECALL = _LowestGauge("limen_self_recall_ratio", "Fraction of probed rows that found themselves.")
+RECALL_PROBE = _LowestGauge("limen_recall_probe_ratio", "Recall@10 of the index on sampled rows.")
+GENERATION = _LatestGauge("limen_index_generation", "Writes that the current index was built from.")
+REBUILD_FAILED = _LatestGauge(
+    "limen_index_rebuild_failed", "1 if the last background rebuild of the index failed, else 0."
 )
-RECALL_PROBE = Gauge(
-    "limen_recall_probe_ratio", "Recall@10 of the index on sampled rows.", multiprocess_mode="min"
-)
-GENERATION = Gauge(
-    "limen_index_generation",
-    "Number of writes that the current index was built from.",
-    multiprocess_mode="mostrecent",
-)
-REBUILD_FAILED = Gauge(
-    "limen_index_rebuild_failed",
-    "1 if the last background rebuild of the index failed, else 0.",
-    multiprocess_mode="mostrecent",
-)
-WAL_BYTES = Gauge("limen_wal_bytes", "The item store's write-ahead log.", multiprocess_mode="mostrecent")
-LAST_FSYNC = Gauge(
-    "limen_last_fsync_timestamp_seconds", "Time of the last write to disk.", multiprocess_mode="mostrecent"
-)
-LAST_SNAPSHOT = Gauge(
-    "limen_last_snapshot_timestamp_seconds",
-    "Time the current index was built.",
-    multiprocess_mode="mostrecent",
-)
-LOAD_SECONDS = Gauge(
-    "limen_index_load_seconds", "Time from opening the bundle to ready.", multiprocess_mode="max"
-)
-RESIDENT = Gauge(
-    "limen_resident_memory_bytes", "Resident memory of the processes.", multiprocess_mode="livesum"
-)
+WAL_BYTES = _LatestGauge("limen_wal_bytes", "Size of the item store's write-ahead log.")
+LAST_FSYNC = _LatestGauge("limen_last_fsync_timestamp_seconds", "Time of the last write to disk.")
+LAST_SNAPSHOT = _LatestGauge("limen_last_snapshot_timestamp_seconds", "Time the current index was built.")
+LOAD_SECONDS = _HighestGauge("limen_index_load_seconds", "Time from opening the bundle to ready.")
+RESIDENT = _SummedGauge("limen_resident_memory_bytes", "Resident memory of the processes.")
 
 
 def count_rejection(slug: str) -> None:
