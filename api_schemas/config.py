@@ -59,7 +59,8 @@ class ModelConfig(Part):
     ``timm:NAME`` and ``hf:NAME`` take a network of those packages, by hub name or from a local folder.
     ``pooling`` over positions: flat (all are kept) for the networks from scratch, average for those, unless
     given. ``views``: an image's embedding joins those of its views, ``embedding_dim / views`` numbers each: 2
-    are the image and its flip, 4 its rotations by quarter turns, 8 both; embedding takes as many times longer.
+    are the image and its flip, 4 its rotations by quarter turns, 8 both; embedding takes as many times as
+    long.
     """
 
     model_config = ConfigDict(extra="allow")
