@@ -110,7 +110,7 @@ def split_classes_in_three(
     if len(items.classes) < LEAST_SPLIT_CLASSES:
         return None
     thirds = np.array_split(np.random.default_rng([seed, 3]).permutation(items.classes), 3)
-    cohort, fit, proof = (items.of_classes(third) for third in thirds)
+    cohort, fit, proof = (items.select_classes(third) for third in thirds)
     return cohort, fit, proof
 
 

@@ -35,7 +35,7 @@ def prove_by_halvings(
     for _ in track(range(HALVINGS), "proof by halvings", HALVINGS):
         classes = rng.permutation(fit.classes)
         first, second = (
-            arrange(fit.of_classes(part), scorer=scorer)
+            arrange(fit.select_classes(part), scorer=scorer)
             for part in (classes[:half], classes[half : 2 * half])
         )
         try:

@@ -30,6 +30,16 @@ def make_clusters(
     return EmbeddingSet.from_arrays(vectors.reshape(-1, dim), labels)
 
 
+def make_dense_half(seed: int, classes: int, prefix: str, each: int = 8, dim: int = 16) -> EmbeddingSet:
+    """Half of the classes share a direction: impostors there are as alike as genuine pairs elsewhere."""
+    rng = np.random.default_rng(seed)
+    centres = rng.standard_normal((classes, dim))
+    centres[::2, 0] += 4.0
+    vectors = centres[:, None] + 0.8 * rng.standard_normal((classes, each, dim))
+    labels = np.repeat([f"{prefix}{i}" for i in range(classes)], each)
+    return EmbeddingSet.from_arrays(vectors.reshape(-1, dim), labels)
+
+
 def make_sessions(seed: int, classes: int, size: int) -> EmbeddingSet:
     """Classes of unequal spread in 8 dimensions; the metadata column ``s`` holds four sessions."""
     draw = np.random.default_rng(seed)

@@ -25,7 +25,7 @@ def items() -> EmbeddingSet:
 
 
 @pytest.fixture(scope="module")
-def found(items: EmbeddingSet) -> Diagnosis:
+def diagnosis(items: EmbeddingSet) -> Diagnosis:
     return diagnose(items, columns=["camera"], model_hash="m", split="test", worst=7)
 
 
@@ -34,30 +34,30 @@ def compute_scores(items: EmbeddingSet) -> np.ndarray:
     return np.clip(vectors @ vectors.T, -1, 1).astype(np.float32)
 
 
-def test_groups_hold_the_pairs_with_both_ends_in_them(items: EmbeddingSet, found: Diagnosis) -> None:
+def test_groups_hold_the_pairs_with_both_ends_in_them(items: EmbeddingSet, diagnosis: Diagnosis) -> None:
     scores, same = compute_scores(items), items.labels[:, None] == items.labels[None, :]
     upper = np.triu(np.ones_like(same), 1)
     for value in ("left", "right"):
         inside = items.metadata["camera"] == value
         both = upper & inside[:, None] & inside[None, :]
-        group = next(g for g in found.groups if (g.column, g.value) == ("camera", value))
+        group = next(g for g in diagnosis.groups if (g.column, g.value) == ("camera", value))
         assert (group.genuine_pairs, group.impostor_pairs) == ((both & same).sum(), (both & ~same).sum())
-        for key, threshold in found.thresholds.far.items():
+        for key, threshold in diagnosis.thresholds.far.items():
             assert group.far[key] == pytest.approx(np.mean(scores[both & ~same] >= np.float32(threshold)))
             assert group.frr[key] == pytest.approx(np.mean(scores[both & same] < np.float32(threshold)))
 
 
-def test_pooled_thresholds_keep_their_shares(items: EmbeddingSet, found: Diagnosis) -> None:
+def test_pooled_thresholds_keep_their_shares(items: EmbeddingSet, diagnosis: Diagnosis) -> None:
     scores = compute_scores(items)
     impostor = scores[np.triu(items.labels[:, None] != items.labels[None, :], 1)]
-    for key, threshold in found.thresholds.far.items():
+    for key, threshold in diagnosis.thresholds.far.items():
         assert np.mean(impostor >= np.float32(threshold)) <= float(key)
         assert np.mean(impostor >= np.nextafter(np.float32(threshold), np.float32(-2))) > float(key)
 
 
-def test_classes_add_up_to_the_report(items: EmbeddingSet, found: Diagnosis) -> None:
+def test_classes_add_up_to_the_report(items: EmbeddingSet, diagnosis: Diagnosis) -> None:
     report = evaluate_embeddings(items, model_hash="m", split="test")
-    classes = [g for g in found.groups if g.column == "label"]
+    classes = [g for g in diagnosis.groups if g.column == "label"]
     assert len(classes) == 11
     known = [g for g in classes if g.recall_at_1 is not None]
     weights = [g.n_items for g in known]
@@ -71,25 +71,25 @@ def test_classes_add_up_to_the_report(items: EmbeddingSet, found: Diagnosis) -> 
         assert fpir <= float(key)
 
 
-def test_a_group_without_impostors_is_named(found: Diagnosis) -> None:
-    group = next(g for g in found.groups if g.value == "alone")
+def test_a_group_without_impostors_is_named(diagnosis: Diagnosis) -> None:
+    group = next(g for g in diagnosis.groups if g.value == "alone")
     assert group.impostor_pairs == 0
     assert set(group.far.values()) == {None}
-    assert any("camera = alone has no impostor pair" in reason for reason in found.reasons)
+    assert any("camera = alone has no impostor pair" in reason for reason in diagnosis.reasons)
 
 
-def test_hardest_pairs(items: EmbeddingSet, found: Diagnosis) -> None:
+def test_hardest_pairs(items: EmbeddingSet, diagnosis: Diagnosis) -> None:
     scores, same = compute_scores(items), items.labels[:, None] == items.labels[None, :]
     upper = np.triu(np.ones_like(same), 1)
     expected = np.sort(scores[upper & ~same])[::-1][:7]
-    np.testing.assert_allclose([pair.score for pair in found.hardest_impostor], expected)
+    np.testing.assert_allclose([pair.score for pair in diagnosis.hardest_impostor], expected)
     expected = np.sort(scores[upper & same])[:7]
-    np.testing.assert_allclose([pair.score for pair in found.hardest_genuine], expected)
-    for pair in [*found.hardest_impostor, *found.hardest_genuine]:
+    np.testing.assert_allclose([pair.score for pair in diagnosis.hardest_genuine], expected)
+    for pair in [*diagnosis.hardest_impostor, *diagnosis.hardest_genuine]:
         i, j = int(np.flatnonzero(items.ids == pair.a)[0]), int(np.flatnonzero(items.ids == pair.b)[0])
         assert scores[i, j] == np.float32(pair.score)
         assert (pair.label_a, pair.label_b) == (items.labels[i], items.labels[j])
-    assert all(pair.label_a != pair.label_b for pair in found.hardest_impostor)
+    assert all(pair.label_a != pair.label_b for pair in diagnosis.hardest_impostor)
 
 
 def test_unknown_and_overfull_columns_are_refused(items: EmbeddingSet) -> None:
@@ -105,12 +105,12 @@ def test_unknown_and_overfull_columns_are_refused(items: EmbeddingSet) -> None:
 
 def test_against_a_gallery_a_group_is_of_queries(items: EmbeddingSet) -> None:
     queries, gallery = items.subset(np.arange(0, 61, 2)), items.subset(np.arange(1, 61, 2))
-    found = diagnose(
+    diagnosis = diagnose(
         queries, gallery=gallery, training=gallery, columns=["camera"], model_hash="m", split="t"
     )
-    groups = [g for g in found.groups if g.column == "camera"]
+    groups = [g for g in diagnosis.groups if g.column == "camera"]
     report = evaluate_embeddings(queries, gallery=gallery, model_hash="m", split="t")
     assert sum(g.genuine_pairs for g in groups) == report.counts.genuine_pairs
     assert sum(g.impostor_pairs for g in groups) == report.counts.impostor_pairs
-    assert found.utilization is not None
-    assert Diagnosis.model_validate_json(found.to_json()) == found
+    assert diagnosis.utilization is not None
+    assert Diagnosis.model_validate_json(diagnosis.to_json()) == diagnosis

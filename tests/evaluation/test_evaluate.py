@@ -57,8 +57,8 @@ class Naive:
     def class_scores(self, label: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         own_q, own_r = self.queries.labels == label, self.references.labels == label
         both = own_q[:, None] & own_r[None, :]
-        one = own_q[:, None] ^ own_r[None, :]
-        return self.similarity[self.once & both], self.similarity[self.once & one]
+        either = own_q[:, None] ^ own_r[None, :]
+        return self.similarity[self.once & both], self.similarity[self.once & either]
 
     def utility(self, label: str, thresholds: list[float], distance: bool) -> list[float] | None:
         genuine, impostor = self.class_scores(label)
@@ -76,8 +76,8 @@ class Naive:
         return [float(v) for v in values]
 
     def distances(self) -> list[float]:
-        found = distance_of(self.impostor)
-        low, high = np.quantile(found, 0.01), np.quantile(found, 0.10)
+        impostor = distance_of(self.impostor)
+        low, high = np.quantile(impostor, 0.01), np.quantile(impostor, 0.10)
         return [float(d) for d in np.linspace(low, high, 101)]
 
     def log_thresholds(self) -> list[float]:
@@ -143,20 +143,22 @@ def test_counts(measured: Measured) -> None:
 
 def test_opis_and_its_forms(measured: Measured) -> None:
     report, naive = measured
-    found = report.consistency
+    consistency = report.consistency
     linear, log = naive.utilities(log=False), naive.utilities(log=True)
-    assert found.opis == pytest.approx(np.mean(np.var(linear, axis=0)), abs=1e-9)
-    assert found.opis_logfar == pytest.approx(np.mean(np.var(log, axis=0)), abs=1e-9)
-    np.testing.assert_allclose(found.mean_utility, linear.mean(axis=0), atol=1e-12)
-    np.testing.assert_allclose(found.band.p05, np.quantile(linear, 0.05, axis=0), atol=1e-12)
+    assert consistency.opis == pytest.approx(np.mean(np.var(linear, axis=0)), abs=1e-9)
+    assert consistency.opis_logfar == pytest.approx(np.mean(np.var(log, axis=0)), abs=1e-9)
+    np.testing.assert_allclose(consistency.mean_utility, linear.mean(axis=0), atol=1e-12)
+    np.testing.assert_allclose(consistency.band.p05, np.quantile(linear, 0.05, axis=0), atol=1e-12)
     m = max(1, round(0.1 * len(linear)))
     ordered = np.sort(linear, axis=0)
     gap = ordered[-m:].mean(axis=0) - ordered[:m].mean(axis=0)
-    assert found.epsilon_opis["0.1"] == pytest.approx(np.mean(gap**2), abs=1e-9)
-    assert found.calibration_range is not None
-    assert found.calibration_range.distance == pytest.approx((naive.distances()[0], naive.distances()[-1]))
-    contributions = [row.contribution for row in found.per_class if row.contribution is not None]
-    assert np.mean(contributions) == pytest.approx(found.opis)
+    assert consistency.epsilon_opis["0.1"] == pytest.approx(np.mean(gap**2), abs=1e-9)
+    assert consistency.calibration_range is not None
+    assert consistency.calibration_range.distance == pytest.approx(
+        (naive.distances()[0], naive.distances()[-1])
+    )
+    contributions = [row.contribution for row in consistency.per_class if row.contribution is not None]
+    assert np.mean(contributions) == pytest.approx(consistency.opis)
 
 
 def test_classes(measured: Measured) -> None:
@@ -171,23 +173,25 @@ def test_classes(measured: Measured) -> None:
 
 def test_verification(measured: Measured) -> None:
     report, naive = measured
-    genuine, impostor, found = naive.genuine, naive.impostor, report.verification
+    genuine, impostor, verification = naive.genuine, naive.impostor, report.verification
     greater = (genuine[:, None] > impostor[None, :]).mean()
     equal = (genuine[:, None] == impostor[None, :]).mean()
-    assert found.auc == pytest.approx(greater + equal / 2, abs=1e-12)
+    assert verification.auc == pytest.approx(greater + equal / 2, abs=1e-12)
     thresholds = [*np.unique(np.concatenate([genuine, impostor])), np.inf]
     fars = np.array([np.mean(impostor >= t) for t in thresholds])
     frrs = np.array([np.mean(genuine < t) for t in thresholds])
     k = int(np.flatnonzero(fars >= frrs)[-1])
     t = (fars[k] - frrs[k]) / ((fars[k] - frrs[k]) + (frrs[k + 1] - fars[k + 1]))
-    assert found.eer == pytest.approx(fars[k] + t * (fars[k + 1] - fars[k]), abs=1e-12)
-    assert found.eer_threshold in (thresholds[k], thresholds[k + 1])
-    for key, tar in found.tar_at_far.items():
+    assert verification.eer == pytest.approx(fars[k] + t * (fars[k + 1] - fars[k]), abs=1e-12)
+    assert verification.eer_threshold in (thresholds[k], thresholds[k + 1])
+    for key, tar in verification.tar_at_far.items():
         best = max(1 - frr for far, frr in zip(fars, frrs, strict=True) if far <= float(key))
         assert tar == pytest.approx(best, abs=1e-12)
-    assert found.curve is not None
-    assert found.curve.threshold == sorted(found.curve.threshold, reverse=True)
-    for threshold, far, frr in zip(found.curve.threshold, found.curve.far, found.curve.frr, strict=True):
+    assert verification.curve is not None
+    assert verification.curve.threshold == sorted(verification.curve.threshold, reverse=True)
+    for threshold, far, frr in zip(
+        verification.curve.threshold, verification.curve.far, verification.curve.frr, strict=True
+    ):
         assert far == pytest.approx(np.mean(impostor >= np.float32(threshold)), abs=1e-12)
         assert frr == pytest.approx(np.mean(genuine < np.float32(threshold)), abs=1e-12)
 
@@ -225,16 +229,18 @@ def test_ten_partners_of_the_worked_example(
     others = set(range(1, 11)) - set(right)
     labels = ["own" if k in right or (k > 10 and k <= 10 + len(others)) else "other" for k in range(1, 31)]
     gallery = EmbeddingSet.from_arrays(np.stack([np.cos(angles), np.sin(angles)], axis=1), labels)
-    found = evaluate_embeddings(
+    retrieval = evaluate_embeddings(
         EmbeddingSet.from_arrays([[1.0, 0.0]], ["own"]), gallery=gallery, model_hash="m", split="all"
     ).retrieval
     assert labels.count("own") == 10
-    assert found.recall_at_1 == recall
-    assert found.r_precision == pytest.approx(r_precision)
-    assert found.map_at_r == pytest.approx(map_at_r)
+    assert retrieval.recall_at_1 == recall
+    assert retrieval.r_precision == pytest.approx(r_precision)
+    assert retrieval.map_at_r == pytest.approx(map_at_r)
 
 
-def naive_identification(naive: Naive, strangers: list[float] | None) -> tuple[dict[str, float], float, int]:
+def naive_identification(
+    naive: Naive, best_of_unknown: list[float] | None
+) -> tuple[dict[str, float], float, int]:
     known, right, left_out = [], [], []
     for i in range(len(naive.queries)):
         order = naive.ranking(i)
@@ -246,10 +252,10 @@ def naive_identification(naive: Naive, strangers: list[float] | None) -> tuple[d
                 left_out.append((True, naive.similarity[i, others[0]]))
         elif others:
             left_out.append((False, naive.similarity[i, others[0]]))
-    if strangers is None:
+    if best_of_unknown is None:
         absent = [s for was_known, s in left_out if not was_known]
-        strangers = absent if absent and not naive.symmetric else [s for _, s in left_out]
-    unknown = np.array(strangers)
+        best_of_unknown = absent if absent and not naive.symmetric else [s for _, s in left_out]
+    unknown = np.array(best_of_unknown)
     thresholds = [*np.unique(np.concatenate([known, unknown])), np.inf]
     fnir = {}
     for key in ("0.1", "0.01"):
@@ -265,12 +271,12 @@ def naive_identification(naive: Naive, strangers: list[float] | None) -> tuple[d
 def test_identification(measured: Measured) -> None:
     report, naive = measured
     fnir, auroc, n = naive_identification(naive, None)
-    found = report.identification
-    assert found is not None
-    assert found.unknown_queries == n
-    assert found.fnir_at_fpir == pytest.approx(fnir)
-    assert found.auroc == pytest.approx(auroc)
-    assert (found.gallery.items, found.gallery.classes) == (
+    identification = report.identification
+    assert identification is not None
+    assert identification.unknown_queries == n
+    assert identification.fnir_at_fpir == pytest.approx(fnir)
+    assert identification.auroc == pytest.approx(auroc)
+    assert (identification.gallery.items, identification.gallery.classes) == (
         len(naive.references),
         len(naive.references.classes),
     )
@@ -279,10 +285,10 @@ def test_identification(measured: Measured) -> None:
 def test_identification_with_given_unknown_queries() -> None:
     items = smooth_set(5)
     draw = np.random.default_rng(1)
-    unknown = EmbeddingSet.from_arrays(draw.normal(size=(40, 6)), ["stranger"] * 40)
+    unknown = EmbeddingSet.from_arrays(draw.normal(size=(40, 6)), ["unknown"] * 40)
     report = evaluate_embeddings(items, unknown=unknown, model_hash="m", split="test")
-    strangers = [float(pair_similarities(row[None], items.vectors).max()) for row in unknown.vectors]
-    fnir, auroc, n = naive_identification(Naive(items, items, True, None), strangers)
+    best_of_unknown = [float(pair_similarities(row[None], items.vectors).max()) for row in unknown.vectors]
+    fnir, auroc, n = naive_identification(Naive(items, items, True, None), best_of_unknown)
     assert report.identification is not None
     assert report.identification.unknown_queries == n == 40
     assert report.identification.fnir_at_fpir == pytest.approx(fnir)
@@ -305,10 +311,10 @@ def test_nine_points_of_the_worked_example() -> None:
     items = EmbeddingSet.from_arrays(
         np.stack([np.cos(angles), np.sin(angles)], axis=1), [0, 0, 0, 1, 1, 1, 2, 2, 2]
     )
-    found = evaluate_embeddings(items, model_hash="m", split="all").consistency
-    assert found.opis == pytest.approx(0.115063, abs=1e-6)
-    assert found.calibration_range is not None
-    assert found.calibration_range.distance == pytest.approx((0.369548, 0.617479), abs=1e-6)
+    consistency = evaluate_embeddings(items, model_hash="m", split="all").consistency
+    assert consistency.opis == pytest.approx(0.115063, abs=1e-6)
+    assert consistency.calibration_range is not None
+    assert consistency.calibration_range.distance == pytest.approx((0.369548, 0.617479), abs=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -384,16 +390,16 @@ def test_a_density_score_is_what_thresholds_see_and_similarity_what_ranks() -> N
     equal = (scores[same][:, None] == scores[~same][None, :]).mean()
     assert report.verification.auc == pytest.approx(greater + equal / 2, abs=1e-12)
     low, high = np.quantile(scores[~same].astype(float), [0.9, 0.99])
-    found = report.consistency.calibration_range
-    assert found is not None
-    assert found.distance is None
-    assert found.score == pytest.approx((low, high), abs=1e-6)
+    reach = report.consistency.calibration_range
+    assert reach is not None
+    assert reach.distance is None
+    assert reach.score == pytest.approx((low, high), abs=1e-6)
     assert report.consistency.thresholds == sorted(report.consistency.thresholds, reverse=True)
     utilities = []
     for label in items.classes:
-        one = (items.labels[i] == label) ^ (items.labels[j] == label)
+        either = (items.labels[i] == label) ^ (items.labels[j] == label)
         own = same & (items.labels[i] == label)
         psi = np.array([np.mean(scores[own] >= t) for t in report.consistency.thresholds])
-        phi = np.array([np.mean(scores[one] < t) for t in report.consistency.thresholds])
+        phi = np.array([np.mean(scores[either] < t) for t in report.consistency.thresholds])
         utilities.append(2 * phi * psi / np.maximum(phi + psi, 1e-300))
     assert report.consistency.opis == pytest.approx(np.mean(np.var(utilities, axis=0)), abs=1e-9)

@@ -24,7 +24,7 @@ from evaluation.pairs.sweep import sweep_pairs
 PART = 50
 
 
-def few_coordinates(seed: int, sizes: list[int]) -> EmbeddingSet:
+def make_few_coordinates(seed: int, sizes: list[int]) -> EmbeddingSet:
     """Ties and duplicates everywhere; a class of one item; two sessions."""
     draw = np.random.default_rng(seed)
     labels = draw.permutation(np.repeat(np.arange(len(sizes)), sizes))
@@ -42,9 +42,9 @@ def held_few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(top_impostors, "IN_MEMORY", 400)
 
 
-def scorer() -> Scorer:
+def make_scorer() -> Scorer:
     """A density score, whose order of partners is not that of the similarities."""
-    cohort = few_coordinates(9, [30]).vectors
+    cohort = make_few_coordinates(9, [30]).vectors
     parameters = {"neighbours": [3], "weights": [1.3], "slope": 1.0, "intercept": 0.0}
     return DensityScorer(
         Score(kind="density", form="csls", parameters=parameters, cohort_sha256="0" * 64), cohort
@@ -54,13 +54,13 @@ def scorer() -> Scorer:
 CASES = ["set", "set-excluded", "gallery", "gallery-excluded", "density"]
 
 
-def report(case: str) -> Report:
-    items = few_coordinates(0, [40, 25, 1, 9, 5])
+def make_report(case: str) -> Report:
+    items = make_few_coordinates(0, [40, 25, 1, 9, 5])
     return evaluate_embeddings(
         items,
-        gallery=few_coordinates(1, [20, 0, 6, 15, 2]) if "gallery" in case else None,
+        gallery=make_few_coordinates(1, [20, 0, 6, 15, 2]) if "gallery" in case else None,
         exclude_same="session" if "excluded" in case else None,
-        scorer=scorer() if case == "density" else None,
+        scorer=make_scorer() if case == "density" else None,
         model_hash="m",
         split="t",
     )
@@ -68,24 +68,24 @@ def report(case: str) -> Report:
 
 @pytest.mark.parametrize("case", CASES)
 def test_figures_do_not_depend_on_how_many_pairs_are_held(case: str, request: pytest.FixtureRequest) -> None:
-    whole = report(case).model_dump(exclude={"created_at"})
+    whole = make_report(case).model_dump(exclude={"created_at"})
     request.getfixturevalue("held_few")
-    few = report(case).model_dump(exclude={"created_at"})
-    geometry = [one.pop("geometry") for one in (few, whole)]
+    few = make_report(case).model_dump(exclude={"created_at"})
+    geometry = [section.pop("geometry") for section in (few, whole)]
     assert few == whole
     assert geometry[0] == pytest.approx(geometry[1], abs=1e-12)
 
 
 def test_worst_pairs_groups_and_flips_do_not_depend_on_it_either(request: pytest.FixtureRequest) -> None:
-    a, b = few_coordinates(0, [40, 25, 1, 9, 5]), few_coordinates(0, [40, 25, 1, 9, 5])
+    a, b = make_few_coordinates(0, [40, 25, 1, 9, 5]), make_few_coordinates(0, [40, 25, 1, 9, 5])
     b = EmbeddingSet.from_arrays(
         b.vectors + 0.3 * np.random.default_rng(4).normal(size=b.vectors.shape), b.labels
     )
 
     def both() -> list[dict[str, object]]:
-        found = diagnose(a, columns=["session"], model_hash="m", split="t")
-        compared = compare_models(a, b, model_hash_a="a", model_hash_b="b")
-        return [one.model_dump(exclude={"created_at"}) for one in (found, compared)]
+        diagnosis = diagnose(a, columns=["session"], model_hash="m", split="t")
+        comparison = compare_models(a, b, model_hash_a="a", model_hash_b="b")
+        return [document.model_dump(exclude={"created_at"}) for document in (diagnosis, comparison)]
 
     whole = both()
     request.getfixturevalue("held_few")
@@ -98,32 +98,37 @@ def test_ranks_alone_are_those_of_the_whole_walk(
     gallery: bool, column: str | None, request: pytest.FixtureRequest
 ) -> None:
     def both() -> list[Ranks]:
-        references = few_coordinates(1, [20, 4, 6, 0, 2]) if gallery else None
+        references = make_few_coordinates(1, [20, 4, 6, 0, 2]) if gallery else None
         arranged = arrange(
-            few_coordinates(0, [40, 25, 1, 9, 5]), gallery=references, exclude_same=column, scorer=scorer()
+            make_few_coordinates(0, [40, 25, 1, 9, 5]),
+            gallery=references,
+            exclude_same=column,
+            scorer=make_scorer(),
         )
         walked = sweep_pairs(arranged, deepest_far=0.1, per_query=True).ranks
         assert walked is not None
         return [walked, compute_ranks(arranged)]
 
-    found = both()
+    whole = both()
     request.getfixturevalue("held_few")
-    for other in (found[1], *both()):
-        for one in fields(Ranks):
-            np.testing.assert_array_equal(getattr(other, one.name), getattr(found[0], one.name), one.name)
+    for again in (whole[1], *both()):
+        for field in fields(Ranks):
+            np.testing.assert_array_equal(
+                getattr(again, field.name), getattr(whole[0], field.name), field.name
+            )
 
 
 @pytest.mark.usefixtures("held_few")
 @pytest.mark.parametrize("gallery", [False, True])
 def test_parts_are_small_and_hold_every_pair_once(gallery: bool) -> None:
-    items = few_coordinates(0, [40, 25, 1, 9, 5])
-    found = arrange(items, gallery=few_coordinates(1, [20, 4, 6, 0, 2]) if gallery else None)
-    parts = list(found.iterate_genuine())
+    items = make_few_coordinates(0, [40, 25, 1, 9, 5])
+    arranged = arrange(items, gallery=make_few_coordinates(1, [20, 4, 6, 0, 2]) if gallery else None)
+    parts = list(arranged.iterate_genuine())
     assert max(map(len, parts)) <= PART
     assert len(parts) > 5
     seen = [(int(i), int(j)) for part in parts for i, j in zip(part.a, part.b, strict=True)]
-    assert len(set(seen)) == len(seen) == found.n_genuine
-    assert all(found.a.codes[i] == found.b.codes[j] for i, j in seen)
+    assert len(set(seen)) == len(seen) == arranged.n_genuine
+    assert all(arranged.a.codes[i] == arranged.b.codes[j] for i, j in seen)
     assert gallery or all(i < j for i, j in seen)
 
 
@@ -140,10 +145,10 @@ def test_memory_stays_bounded_with_a_few_huge_classes(monkeypatch: pytest.Monkey
     assert arranged.n_genuine > 2_000_000
     sweep_pairs(arrange(items.subset(np.arange(1400, 1600))), deepest_far=0.1, per_query=True)  # compile
     tracemalloc.start()
-    found = sweep_pairs(arranged, deepest_far=0.1, per_query=True)
+    swept = sweep_pairs(arranged, deepest_far=0.1, per_query=True)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert found.ranks is not None
-    assert found.ranks.r_precision.mean() > 0.5
-    fixed = 8 * 3 * found.bins.count + 5 * 4 * pairs.BLOCK_ROWS * pairs.BLOCK_COLUMNS
+    assert swept.ranks is not None
+    assert swept.ranks.r_precision.mean() > 0.5
+    fixed = 8 * 3 * swept.bins.count + 5 * 4 * pairs.BLOCK_ROWS * pairs.BLOCK_COLUMNS
     assert peak < fixed + 16 * 2**20, peak

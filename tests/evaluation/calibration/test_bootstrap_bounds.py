@@ -16,28 +16,28 @@ from evaluation.calibration.bootstrap_bounds import (
 from evaluation.metrics.class_bootstrap import draw_classes
 
 
-def accepted(rng: np.random.Generator, n: int, sizes: np.ndarray, rate: float) -> np.ndarray:
+def draw_accepted(rng: np.random.Generator, n: int, sizes: np.ndarray, rate: float) -> np.ndarray:
     upper = np.triu(rng.binomial(np.outer(sizes, sizes).astype(int), rate), 1).astype(float)
     return upper + upper.T
 
 
-def test_the_share_and_its_parts_agree_with_loops() -> None:
+def test_the_fraction_and_its_parts_agree_with_loops() -> None:
     rng = np.random.default_rng(0)
     sizes = rng.integers(1, 9, 12).astype(float)
-    matrix = accepted(rng, 12, sizes, 0.1)
+    matrix = draw_accepted(rng, 12, sizes, 0.1)
     weights = draw_classes(12, 3, 50)
-    shares = PairFractions([matrix], sizes, sizes, weights)
+    fractions = PairFractions([matrix], sizes, sizes, weights)
     pairs = np.outer(sizes, sizes)
     np.fill_diagonal(pairs, 0)
     value = matrix.sum() / pairs.sum()
-    assert shares.values[0] == pytest.approx(value)
+    assert fractions.values[0] == pytest.approx(value)
     deviation = matrix - value * pairs
     rows = deviation.sum(1) / 10
     residual = deviation - rows[:, None] - rows[None, :]
     np.fill_diagonal(residual, 0)
     np.testing.assert_allclose(residual.sum(1), 0, atol=1e-9)
-    np.testing.assert_allclose(shares.rows[0], rows)
-    assert shares.residual[0, 0] == pytest.approx((residual**2).sum())
+    np.testing.assert_allclose(fractions.rows[0], rows)
+    assert fractions.residual[0, 0] == pytest.approx((residual**2).sum())
     for b, drawn in enumerate(weights):
         total = count = 0.0
         for i in range(12):
@@ -45,10 +45,10 @@ def test_the_share_and_its_parts_agree_with_loops() -> None:
                 if i != j:
                     count += drawn[i] * drawn[j] * matrix[i, j]
                     total += drawn[i] * drawn[j] * pairs[i, j]
-        assert value + shares.quadratic[0, b] == pytest.approx(count / total)
+        assert value + fractions.quadratic[0, b] == pytest.approx(count / total)
 
 
-def test_many_classes_take_the_sparse_road_to_the_same_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_classes_reach_the_same_bound_by_sparse_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(1)
     first, second = rng.integers(0, 40, (2, 300))
     keep = first != second
@@ -59,9 +59,11 @@ def test_many_classes_take_the_sparse_road_to_the_same_bound(monkeypatch: pytest
     thin = build_class_matrix(first, second, np.full(len(first), 2.0), 40)
     assert sparse.issparse(thin)
     np.testing.assert_array_equal(thin.toarray(), dense)
-    one, other = (bound_pair_fraction(matrix, sizes, weights, 0.95) for matrix in (dense, thin))
-    assert one.bound == pytest.approx(other.bound)
-    assert one.lower < one.estimate < one.bound < one.upper
+    dense_interval, sparse_interval = (
+        bound_pair_fraction(matrix, sizes, weights, 0.95) for matrix in (dense, thin)
+    )
+    assert dense_interval.bound == pytest.approx(sparse_interval.bound)
+    assert dense_interval.lower < dense_interval.estimate < dense_interval.bound < dense_interval.upper
 
 
 def test_independent_pairs_have_binomial_width_not_three_times_its_variance() -> None:
@@ -70,23 +72,23 @@ def test_independent_pairs_have_binomial_width_not_three_times_its_variance() ->
     sizes, weights = np.full(80, 4.0), draw_classes(80, 0)
     widths = []
     for _ in range(20):
-        interval = bound_pair_fraction(accepted(rng, 80, sizes, 0.02), sizes, weights, 0.95)
+        interval = bound_pair_fraction(draw_accepted(rng, 80, sizes, 0.02), sizes, weights, 0.95)
         widths.append(interval.upper - interval.lower)
     binomial = 2 * 1.96 * np.sqrt(0.02 * 0.98 / (80 * 79 / 2 * 16))
     assert 0.9 < np.median(widths) / binomial < 1.3
 
 
-def test_a_crowded_class_widens_the_bound() -> None:
+def test_a_class_in_a_dense_region_widens_the_bound() -> None:
     rng = np.random.default_rng(3)
     sizes, weights = np.full(60, 4.0), draw_classes(60, 0)
-    even = accepted(rng, 60, sizes, 0.03)
-    crowded = accepted(rng, 60, sizes, 0.01)
+    even = draw_accepted(rng, 60, sizes, 0.03)
+    uneven = draw_accepted(rng, 60, sizes, 0.01)
     for hub in (3, 17):
-        crowded[hub], crowded[:, hub] = 8.0, 8.0
-        crowded[hub, hub] = 0
-    crowded *= even.sum() / crowded.sum()
+        uneven[hub], uneven[:, hub] = 8.0, 8.0
+        uneven[hub, hub] = 0
+    uneven *= even.sum() / uneven.sum()
     assert (
-        bound_pair_fraction(crowded, sizes, weights, 0.95).bound
+        bound_pair_fraction(uneven, sizes, weights, 0.95).bound
         > 1.5 * bound_pair_fraction(even, sizes, weights, 0.95).bound
     )
 
@@ -99,7 +101,7 @@ def test_nothing_accepted_and_everything_alike_have_no_width() -> None:
     assert (every.lower, every.estimate, every.bound) == (1.0, 1.0, 1.0)
 
 
-def test_class_share_covers() -> None:
+def test_the_interval_of_a_class_fraction_covers() -> None:
     rng = np.random.default_rng(4)
     weights = draw_classes(60, 0, 500)
     inside = within = 0

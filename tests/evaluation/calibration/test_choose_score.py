@@ -10,36 +10,27 @@ from decision.scorers import CosineScorer
 from embeddings.embedding_set import EmbeddingSet
 from evaluation.calibration.calibrate import calibrate_threshold
 from evaluation.calibration.choose_score import choose_score, split_classes_in_three
+from tests.evaluation.samples import make_dense_half
 
 FAR = Target(kind="far", value=0.03)
 
 
-def crowded(seed: int, classes: int, prefix: str, each: int = 8, dim: int = 16) -> EmbeddingSet:
-    """Half of the classes share a direction: strangers there are as alike as kin elsewhere."""
-    rng = np.random.default_rng(seed)
-    centres = rng.standard_normal((classes, dim))
-    centres[::2, 0] += 4.0
-    vectors = centres[:, None] + 0.8 * rng.standard_normal((classes, each, dim))
-    labels = np.repeat([f"{prefix}{i}" for i in range(classes)], each)
-    return EmbeddingSet.from_arrays(vectors.reshape(-1, dim), labels)
-
-
 @pytest.fixture(scope="module")
 def cohort() -> EmbeddingSet:
-    return crowded(0, 100, "train")
+    return make_dense_half(0, 100, "train")
 
 
 @pytest.fixture(scope="module")
 def fit() -> EmbeddingSet:
-    return crowded(1, 50, "fit")
+    return make_dense_half(1, 50, "fit")
 
 
 @pytest.fixture(scope="module")
 def proof() -> EmbeddingSet:
-    return crowded(2, 50, "proof")
+    return make_dense_half(2, 50, "proof")
 
 
-def test_auto_takes_density_where_crowds_make_it_more_consistent(
+def test_auto_takes_density_where_dense_regions_make_it_more_consistent(
     fit: EmbeddingSet, proof: EmbeddingSet, cohort: EmbeddingSet
 ) -> None:
     auto = calibrate_threshold(fit, FAR, proof=proof, cohort=cohort, score="auto", name="p", model_hash="m")
@@ -72,7 +63,7 @@ def test_auto_keeps_cosine_where_space_is_evenly_filled() -> None:
     [
         (lambda fit: None, "no training items"),
         (lambda fit: fit, "shares classes with the evaluated data"),
-        (lambda fit: crowded(9, 10, "few"), "smaller than 200"),
+        (lambda fit: make_dense_half(9, 10, "few"), "smaller than 200"),
     ],
 )
 def test_where_density_cannot_be_measured_it_is_cosine_and_says_so(
@@ -92,7 +83,7 @@ def test_where_density_cannot_be_measured_it_is_cosine_and_says_so(
 
 
 def test_embeddings_alone_are_split_by_class() -> None:
-    items = crowded(3, 90, "all")
+    items = make_dense_half(3, 90, "all")
     done = calibrate_threshold(items, FAR, score="density", name="p", model_hash="m")
     assert done.point.score.kind == "density"
     assert done.cohort is not None
@@ -100,4 +91,4 @@ def test_embeddings_alone_are_split_by_class() -> None:
     assert (done.point.fit.n_classes, done.point.proof.n_classes) == (30, 30)
     proven = {rates.label for rates in done.point.per_class}
     assert not proven & set(done.cohort.classes)
-    assert split_classes_in_three(crowded(3, 50, "few"), 0) is None
+    assert split_classes_in_three(make_dense_half(3, 50, "few"), 0) is None

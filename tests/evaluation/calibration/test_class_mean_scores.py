@@ -25,7 +25,7 @@ from evaluation.pairs.pairs import arrange
 TARGET = Target(kind="fpir", value=0.1, aggregate="mean_of_class")
 
 
-def uneven(seed: int, classes: int, prefix: str = "c") -> EmbeddingSet:
+def make_uneven(seed: int, classes: int, prefix: str = "c") -> EmbeddingSet:
     """Classes of one to seven items, in no order."""
     rng = np.random.default_rng(seed)
     sizes = rng.integers(1, 8, classes)
@@ -36,10 +36,10 @@ def uneven(seed: int, classes: int, prefix: str = "c") -> EmbeddingSet:
     return EmbeddingSet.from_arrays((centres + 0.8 * rng.normal(size=centres.shape))[order], labels[order])
 
 
-def loop(items: EmbeddingSet, scorer: Scorer) -> list[dict[str, float]]:
+def compute_by_loop(items: EmbeddingSet, scorer: Scorer) -> list[dict[str, float]]:
     """For each item its mean score with the other items of every class, pair by pair."""
     densities = scorer.densities(items.vectors)
-    found = []
+    per_query = []
     for query in range(len(items)):
         means = {}
         for label in items.classes:
@@ -48,21 +48,21 @@ def loop(items: EmbeddingSet, scorer: Scorer) -> list[dict[str, float]]:
                 similar = pair_similarities(items.vectors[rows], items.vectors[query][None])
                 scores = scorer(similar, densities[query], densities[rows])
                 means[str(label)] = float(np.float32(scores.astype(np.float64).mean()))
-        found.append(means)
-    return found
+        per_query.append(means)
+    return per_query
 
 
 @pytest.mark.parametrize("kind", ["cosine", "density"])
 def test_means_are_those_of_a_loop(kind: str) -> None:
-    items = uneven(0, 30)
-    scorer: Scorer = CosineScorer() if kind == "cosine" else fit_csls(uneven(1, 80, "k"))
+    items = make_uneven(0, 30)
+    scorer: Scorer = CosineScorer() if kind == "cosine" else fit_csls(make_uneven(1, 80, "k"))
     pairs = arrange(items, scorer=scorer)
-    expected = loop(items, scorer)
+    expected = compute_by_loop(items, scorer)
     seen = 0
     for rows, means in iterate_class_means(pairs):
-        for place, row in enumerate(range(rows.start, rows.stop)):
+        for position, row in enumerate(range(rows.start, rows.stop)):
             wanted = expected[pairs.a.rows[row]]
-            for label, mean in zip(pairs.classes, means[place], strict=True):
+            for label, mean in zip(pairs.classes, means[position], strict=True):
                 assert mean == pytest.approx(wanted.get(str(label), -np.inf), abs=1e-6)
                 seen += 1
     assert seen == len(items) * 30
@@ -75,45 +75,45 @@ def test_means_are_those_of_a_loop(kind: str) -> None:
 
 
 def test_trials_are_queries_with_classes_that_are_not_theirs() -> None:
-    items = uneven(2, 40)
+    items = make_uneven(2, 40)
     pairs = arrange(items)
-    expected = loop(items, CosineScorer())
+    expected = compute_by_loop(items, CosineScorer())
     means = [
         mean
         for row, of in enumerate(expected)
         for label, mean in of.items()
         if label != str(items.labels[row])
     ]
-    found = collect_trials_above(pairs, 0.2)
-    assert found.trials == len(items) * 39 == len(means)
-    assert found.scores == pytest.approx(sorted((m for m in means if m >= 0.2), reverse=True), abs=1e-6)
-    assert found.compute_match_rate(0.3) == pytest.approx(np.mean(np.array(means) >= 0.3))
-    assert (found.query != found.gallery).all()
+    unknown = collect_trials_above(pairs, 0.2)
+    assert unknown.trials == len(items) * 39 == len(means)
+    assert unknown.scores == pytest.approx(sorted((m for m in means if m >= 0.2), reverse=True), abs=1e-6)
+    assert unknown.compute_match_rate(0.3) == pytest.approx(np.mean(np.array(means) >= 0.3))
+    assert (unknown.query != unknown.gallery).all()
     assert 0.15 <= collect_trials(pairs, 0.1).compute_match_rate(-1.0) < 0.5
     assert len(collect_trials(pairs, 1e-9).scores) >= 60, "enough to support a bound"
 
 
 def test_probabilities_are_fitted_on_means() -> None:
-    items = uneven(3, 40)
-    found = sample_labelled_means(arrange(items), seed=0)
-    expected = loop(items, CosineScorer())
+    items = make_uneven(3, 40)
+    labelled = sample_labelled_means(arrange(items), seed=0)
+    expected = compute_by_loop(items, CosineScorer())
     own = [of[str(items.labels[row])] for row, of in enumerate(expected) if str(items.labels[row]) in of]
-    assert np.sort(found.scores[found.genuine]) == pytest.approx(np.sort(own), abs=1e-6)
-    assert (~found.genuine).sum() == len(items) * 39, "few enough to be taken all"
-    assert ((found.first == found.second) == found.genuine).all()
+    assert np.sort(labelled.scores[labelled.genuine]) == pytest.approx(np.sort(own), abs=1e-6)
+    assert (~labelled.genuine).sum() == len(items) * 39, "few enough to be taken all"
+    assert ((labelled.first == labelled.second) == labelled.genuine).all()
 
 
-def made(items: EmbeddingSet, target: Target, proof: EmbeddingSet | None = None) -> OperatingPoint:
+def make_point(items: EmbeddingSet, target: Target, proof: EmbeddingSet | None = None) -> OperatingPoint:
     return calibrate_threshold(items, target, proof=proof, name="p", model_hash="m").point
 
 
 def test_a_point_for_means_is_fitted_and_proven_on_means() -> None:
-    fit, proof = uneven(4, 60), uneven(5, 60, "t")
-    point = made(fit, TARGET, proof)
+    fit, proof = make_uneven(4, 60), make_uneven(5, 60, "t")
+    point = make_point(fit, TARGET, proof)
     assert point.target.aggregate == "mean_of_class"
     assert point.proof is not None
     unknown = missed = known = 0
-    for row, of in enumerate(loop(proof, CosineScorer())):
+    for row, of in enumerate(compute_by_loop(proof, CosineScorer())):
         own = of.pop(str(proof.labels[row]), None)
         best = max(of.values())
         unknown += best >= np.float32(point.threshold)
@@ -128,13 +128,13 @@ def test_a_point_for_means_is_fitted_and_proven_on_means() -> None:
     assert point.per_class == []
     assert point.consistency is None
     assert point.probability is not None
-    assert made(fit, TARGET).proof is not None, "halvings"
+    assert make_point(fit, TARGET).proof is not None, "halvings"
 
 
 def test_a_mean_finds_what_the_nearest_finds_at_another_threshold() -> None:
     """Means vary less than best scores: at the nearest's threshold fewer queries would match."""
-    items = uneven(6, 60)
-    mean, nearest = made(items, TARGET), made(items, Target(kind="fpir", value=0.1))
+    items = make_uneven(6, 60)
+    mean, nearest = make_point(items, TARGET), make_point(items, Target(kind="fpir", value=0.1))
     assert mean.threshold < nearest.threshold
     assert mean.id != nearest.id
     assert "aggregate" not in nearest.model_dump()["target"], "such a point reads as it always did"
@@ -144,7 +144,7 @@ def test_a_mean_finds_what_the_nearest_finds_at_another_threshold() -> None:
 
 def test_what_cannot_be_supported_is_refused() -> None:
     with pytest.raises(CalibrationRefused, match="give more classes"):
-        made(uneven(7, 20), TARGET.model_copy(update={"value": 1e-6}))
+        make_point(make_uneven(7, 20), TARGET.model_copy(update={"value": 1e-6}))
 
 
 @pytest.mark.parametrize("kind", ["far", "frr", "eer", "cost"])

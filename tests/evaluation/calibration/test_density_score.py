@@ -11,33 +11,24 @@ from embeddings.embedding_set import EmbeddingSet
 from embeddings.similarity import pair_similarities
 from evaluation.calibration.calibrate import calibrate_threshold
 from evaluation.calibration.density_score import fit_csls, fit_logistic
+from tests.evaluation.samples import make_dense_half
 
 FAR = Target(kind="far", value=0.03)
 
 
-def crowded(seed: int, classes: int, prefix: str, each: int = 8, dim: int = 16) -> EmbeddingSet:
-    """Half of the classes share a direction: strangers there are as alike as kin elsewhere."""
-    rng = np.random.default_rng(seed)
-    centres = rng.standard_normal((classes, dim))
-    centres[::2, 0] += 4.0
-    vectors = centres[:, None] + 0.8 * rng.standard_normal((classes, each, dim))
-    labels = np.repeat([f"{prefix}{i}" for i in range(classes)], each)
-    return EmbeddingSet.from_arrays(vectors.reshape(-1, dim), labels)
-
-
 @pytest.fixture(scope="module")
 def cohort() -> EmbeddingSet:
-    return crowded(0, 100, "train")
+    return make_dense_half(0, 100, "train")
 
 
 @pytest.fixture(scope="module")
 def fit() -> EmbeddingSet:
-    return crowded(1, 50, "fit")
+    return make_dense_half(1, 50, "fit")
 
 
 @pytest.fixture(scope="module")
 def proof() -> EmbeddingSet:
-    return crowded(2, 50, "proof")
+    return make_dense_half(2, 50, "proof")
 
 
 def test_csls_takes_off_the_mean_similarity_to_the_nearest_of_the_cohort(
@@ -56,7 +47,7 @@ def test_the_logistic_form_is_the_log_odds_that_scikit_learn_finds(
 ) -> None:
     from sklearn.linear_model import LogisticRegression
 
-    found = fit_logistic(fit, cohort).score.parameters
+    parameters = fit_logistic(fit, cohort).score.parameters
     density = -np.log(1.01 - fit_csls(cohort).densities(fit.vectors).astype(float))
     i, j = np.triu_indices(len(fit), 1)
     same = fit.labels[i] == fit.labels[j]
@@ -66,10 +57,10 @@ def test_the_logistic_form_is_the_log_odds_that_scikit_learn_finds(
         features, same, sample_weight=np.where(same, 0.5 / same.sum(), 0.5 / (~same).sum()) * 1e4
     )
     slope, weight = model.coef_[0]
-    assert found["pole"] == 1.01
-    assert found["slope"] == pytest.approx(slope, rel=0.02)
-    assert found["weights"] == [pytest.approx(weight, rel=0.02)]
-    assert found["intercept"] == pytest.approx(model.intercept_[0], rel=0.02)
+    assert parameters["pole"] == 1.01
+    assert parameters["slope"] == pytest.approx(slope, rel=0.02)
+    assert parameters["weights"] == [pytest.approx(weight, rel=0.02)]
+    assert parameters["intercept"] == pytest.approx(model.intercept_[0], rel=0.02)
 
 
 def test_a_density_point_decides_the_same_from_its_file(

@@ -18,7 +18,7 @@ from evaluation.calibration.fit_probability import (
 )
 
 
-def labelled(seed: int, skew: bool = False, classes: int = 60, each: int = 60) -> LabelledScores:
+def make_labelled(seed: int, skew: bool = False, classes: int = 60, each: int = 60) -> LabelledScores:
     """Two normals (log-odds linear in the score), or a genuine side with a long lower tail."""
     rng = np.random.default_rng(seed)
     n, m = classes * each, 4 * classes * each
@@ -34,22 +34,22 @@ def labelled(seed: int, skew: bool = False, classes: int = 60, each: int = 60) -
 
 
 def test_linear_log_odds_are_found_and_hold_elsewhere() -> None:
-    found = fit_probability(labelled(0))
-    assert found.kind in ("platt", "temperature")
-    judged = measure_reliability(labelled(1), found)
-    assert judged.ece < 0.01
+    fitted = fit_probability(make_labelled(0))
+    assert fitted.kind in ("platt", "temperature")
+    reliability = measure_reliability(make_labelled(1), fitted)
+    assert reliability.ece < 0.01
     grid = np.linspace(0.35, 0.55, 9)
     truth = norm.pdf(grid, 0.7, 0.1) / (norm.pdf(grid, 0.7, 0.1) + norm.pdf(grid, 0.2, 0.1))
-    np.testing.assert_allclose(match_probability(grid, found), truth, atol=0.06)
+    np.testing.assert_allclose(match_probability(grid, fitted), truth, atol=0.06)
 
 
 def test_bent_log_odds_are_left_to_the_isotonic_fit() -> None:
-    data, fresh = labelled(0, skew=True), labelled(1, skew=True)
-    found = fit_probability(data)
-    assert found.kind == "isotonic"
+    data, fresh = make_labelled(0, skew=True), make_labelled(1, skew=True)
+    fitted = fit_probability(data)
+    assert fitted.kind == "isotonic"
     genuine, impostor = (data.scores[side].astype(np.float32) for side in (data.genuine, ~data.genuine))
     platt = measure_reliability(fresh, fit_platt(genuine, impostor))
-    ours = measure_reliability(fresh, found)
+    ours = measure_reliability(fresh, fitted)
     assert ours.log_loss < platt.log_loss
     assert ours.brier < platt.brier
     assert ours.ece < 0.02
@@ -57,19 +57,19 @@ def test_bent_log_odds_are_left_to_the_isotonic_fit() -> None:
 
 @pytest.mark.parametrize("fit", [fit_isotonic, fit_temperature, fit_probability])
 def test_higher_scores_are_never_less_likely(fit: object) -> None:
-    found = fit(labelled(2, skew=True))  # type: ignore[operator]
-    p = match_probability(np.linspace(-1, 2, 500), found)
+    fitted = fit(make_labelled(2, skew=True))  # type: ignore[operator]
+    p = match_probability(np.linspace(-1, 2, 500), fitted)
     assert np.all(np.diff(p) >= 0)
     assert np.all((p > 0) & (p < 1))
 
 
 def test_the_prior_moves_the_odds_and_calibration_follows() -> None:
-    found = fit_probability(labelled(3))
+    fitted = fit_probability(make_labelled(3))
     scores = np.array([0.3, 0.45, 0.6])
-    half, rare = match_probability(scores, found), match_probability(scores, found, prior=0.01)
+    half, rare = match_probability(scores, fitted), match_probability(scores, fitted, prior=0.01)
     np.testing.assert_allclose(rare / (1 - rare), half / (1 - half) * (0.01 / 0.99), rtol=1e-9)
-    assert measure_reliability(labelled(4), found, prior=0.1).ece < 0.02
-    np.testing.assert_allclose(match_probability(scores, found, prior=0.5), half)
+    assert measure_reliability(make_labelled(4), fitted, prior=0.1).ece < 0.02
+    np.testing.assert_allclose(match_probability(scores, fitted, prior=0.5), half)
 
 
 def test_figures_of_a_known_case() -> None:
@@ -77,10 +77,10 @@ def test_figures_of_a_known_case() -> None:
         np.array([0.0, 0.0, 0.0, 0.0]), np.array([True, True, False, False]), np.arange(4), np.arange(4)
     )
     even = Probability(kind="platt", parameters={"slope": 1.0, "intercept": 0.0}, prior=0.5)
-    judged = measure_reliability(data, even)
-    assert judged.brier == pytest.approx(0.25)
-    assert judged.log_loss == pytest.approx(np.log(2))
-    assert judged.weight.sum() == pytest.approx(1)
+    reliability = measure_reliability(data, even)
+    assert reliability.brier == pytest.approx(0.25)
+    assert reliability.log_loss == pytest.approx(np.log(2))
+    assert reliability.weight.sum() == pytest.approx(1)
 
 
 def test_platt_agrees_with_scikit_learn_and_is_finite_when_separable() -> None:
@@ -89,13 +89,13 @@ def test_platt_agrees_with_scikit_learn_and_is_finite_when_separable() -> None:
     rng = np.random.default_rng(0)
     genuine = rng.normal(0.7, 0.15, 3000).astype(np.float32)
     impostor = rng.normal(0.2, 0.15, 5000).astype(np.float32)
-    found = fit_platt(genuine, impostor).parameters
+    parameters = fit_platt(genuine, impostor).parameters
     model = LogisticRegression(C=1e9).fit(
         np.concatenate([genuine, impostor])[:, None],
         np.repeat([1, 0], [3000, 5000]),
         sample_weight=np.repeat([0.5 / 3000, 0.5 / 5000], [3000, 5000]) * 1e4,
     )
-    assert found["slope"] == pytest.approx(model.coef_[0, 0], rel=0.02)
-    assert found["intercept"] == pytest.approx(model.intercept_[0], rel=0.02)
+    assert parameters["slope"] == pytest.approx(model.coef_[0, 0], rel=0.02)
+    assert parameters["intercept"] == pytest.approx(model.intercept_[0], rel=0.02)
     apart = fit_platt(np.full(50, 0.9, dtype=np.float32), np.full(50, 0.1, dtype=np.float32))
     assert np.isfinite(apart.parameters["slope"])

@@ -24,8 +24,8 @@ def test_pairs_at_the_threshold_are_decided_by_the_kernel(fit: EmbeddingSet) -> 
     )
     _, _, scores, genuine = list_all_pairs(twice)
     for threshold in np.sort(scores[~genuine])[[-3, -40, -500]]:
-        found = count_accepted_pairs(arrange(twice), float(threshold)).sum() / 2
-        assert found == accepts(scores[~genuine], float(threshold)).sum()
+        accepted = count_accepted_pairs(arrange(twice), float(threshold)).sum() / 2
+        assert accepted == accepts(scores[~genuine], float(threshold)).sum()
 
 
 def test_the_tail_holds_exactly_the_best_pairs(fit: EmbeddingSet) -> None:

@@ -12,7 +12,7 @@ from evaluation.comparison.compare import compare_models
 from evaluation.evaluate import evaluate_embeddings
 
 
-def model(noise: float, seed: int = 0) -> EmbeddingSet:
+def make_model(noise: float, seed: int = 0) -> EmbeddingSet:
     """The same items seen by models that add more or less noise to what the items are."""
     truth = np.random.default_rng(0)
     labels = np.repeat([f"c{k}" for k in range(15)], 6)
@@ -21,49 +21,52 @@ def model(noise: float, seed: int = 0) -> EmbeddingSet:
     return EmbeddingSet.from_arrays(vectors, labels, [f"i{k}" for k in range(90)])
 
 
-def run(a: EmbeddingSet, b: EmbeddingSet) -> Comparison:
+def compare_two(a: EmbeddingSet, b: EmbeddingSet) -> Comparison:
     return compare_models(a, b, model_hash_a="a", model_hash_b="b")
 
 
-def figure(found: Comparison, name: str) -> tuple[float, tuple[float, float]]:
-    row = next(row for row in found.differences if row.name == name)
+def read_difference(comparison: Comparison, name: str) -> tuple[float, tuple[float, float]]:
+    row = next(row for row in comparison.differences if row.name == name)
     assert row.difference is not None
     return row.difference, row.interval or (np.nan, np.nan)
 
 
-def scores_of(a: EmbeddingSet, b: EmbeddingSet) -> np.ndarray:
+def compute_scores(a: EmbeddingSet, b: EmbeddingSet) -> np.ndarray:
     return np.clip(a.vectors.astype(np.float64) @ b.vectors.astype(np.float64).T, -1, 1).astype(np.float32)
 
 
 def test_a_model_is_not_different_from_itself_in_any_order_of_rows() -> None:
-    items = model(0.3, 1)
-    found = run(items, items.subset(np.random.default_rng(3).permutation(len(items))))
-    for row in found.differences:
+    items = make_model(0.3, 1)
+    comparison = compare_two(items, items.subset(np.random.default_rng(3).permutation(len(items))))
+    for row in comparison.differences:
         assert row.difference == pytest.approx(0, abs=1e-12)
         if row.interval is not None:
             assert row.interval[0] <= 1e-12
             assert row.interval[1] >= -1e-12
-    flips = found.flips
+    flips = comparison.flips
     assert flips.genuine_gained == flips.genuine_lost == flips.impostor_gained == flips.impostor_lost == 0
-    assert found.compatibility is not None
-    assert found.compatibility.genuine_kept == found.compatibility.impostor_kept == 1
-    assert not found.compatibility.compatible
+    assert comparison.compatibility is not None
+    assert comparison.compatibility.genuine_kept == comparison.compatibility.impostor_kept == 1
+    assert not comparison.compatibility.compatible
 
 
 def test_a_noisier_model_is_worse_beyond_chance() -> None:
-    found = run(model(0.1, 1), model(1.5, 2))
-    difference, (_, high) = figure(found, "map_at_r")
+    comparison = compare_two(make_model(0.1, 1), make_model(1.5, 2))
+    difference, (_, high) = read_difference(comparison, "map_at_r")
     assert difference < 0
     assert high < 0
-    difference, (low, _) = figure(found, "frr")
+    difference, (low, _) = read_difference(comparison, "frr")
     assert difference > 0
     assert low > 0
 
 
 def test_figures_are_those_of_the_reports() -> None:
-    a, b = model(0.3, 1), model(0.8, 2)
-    found, reports = run(a, b), [evaluate_embeddings(items, model_hash="m", split="t") for items in (a, b)]
-    rows = {row.name: row for row in found.differences}
+    a, b = make_model(0.3, 1), make_model(0.8, 2)
+    comparison, reports = (
+        compare_two(a, b),
+        [evaluate_embeddings(items, model_hash="m", split="t") for items in (a, b)],
+    )
+    rows = {row.name: row for row in comparison.differences}
     for name in ("recall_at_1", "map_at_r"):
         assert rows[name].a == pytest.approx(getattr(reports[0].retrieval, name))
         assert rows[name].b == pytest.approx(getattr(reports[1].retrieval, name))
@@ -73,9 +76,9 @@ def test_figures_are_those_of_the_reports() -> None:
     assert rows["opis_logfar_debiased"].a == pytest.approx(value, rel=0.1, abs=1e-4)
 
 
-def naive_resampled_eer(items: EmbeddingSet, weights: np.ndarray) -> float:
+def compute_naive_resampled_eer(items: EmbeddingSet, weights: np.ndarray) -> float:
     """Every pair counts as often as its class, or both of its classes, were drawn."""
-    scores = scores_of(items, items)
+    scores = compute_scores(items, items)
     drawn = weights[items.codes]
     same = items.codes[:, None] == items.codes[None, :]
     upper = np.triu(np.ones_like(same), 1)
@@ -92,10 +95,10 @@ def naive_resampled_eer(items: EmbeddingSet, weights: np.ndarray) -> float:
 
 
 def test_the_interval_of_the_eer_is_that_of_draw_classes_both_models_at_once() -> None:
-    a, b = model(0.3, 1), model(0.8, 2)
-    difference, (low, high) = figure(run(a, b), "eer")
+    a, b = make_model(0.3, 1), make_model(0.8, 2)
+    difference, (low, high) = read_difference(compare_two(a, b), "eer")
     draws = np.random.default_rng(5).multinomial(15, np.full(15, 1 / 15), size=400)
-    naive = [naive_resampled_eer(b, w) - naive_resampled_eer(a, w) for w in draws]
+    naive = [compute_naive_resampled_eer(b, w) - compute_naive_resampled_eer(a, w) for w in draws]
     assert low < difference < high
     expected = np.quantile(naive, [0.025, 0.975])
     assert high - low == pytest.approx(expected[1] - expected[0], rel=0.25)
@@ -104,54 +107,54 @@ def test_the_interval_of_the_eer_is_that_of_draw_classes_both_models_at_once() -
 def test_separable_models_have_no_eer_to_differ_in() -> None:
     labels = np.repeat(np.arange(8), 4)
     items = EmbeddingSet.from_arrays(np.eye(8)[labels] + 1e-3 * np.arange(32)[:, None], labels)
-    assert figure(run(items, items), "eer") == (0, (0, 0))
+    assert read_difference(compare_two(items, items), "eer") == (0, (0, 0))
 
 
 def test_flipped_decisions() -> None:
-    a, b = model(0.3, 1), model(0.8, 2)
-    found = run(a, b).flips
+    a, b = make_model(0.3, 1), make_model(0.8, 2)
+    flips = compare_two(a, b).flips
     same = a.labels[:, None] == a.labels[None, :]
     upper = np.triu(np.ones_like(same), 1)
-    was = scores_of(a, a) >= np.float32(found.threshold_a)
-    is_now = scores_of(b, b) >= np.float32(found.threshold_b)
-    assert found.genuine_gained == (upper & same & ~was & is_now).sum()
-    assert found.genuine_lost == (upper & same & was & ~is_now).sum()
-    assert found.impostor_gained == (upper & ~same & was & ~is_now).sum()
-    assert found.impostor_lost == (upper & ~same & ~was & is_now).sum()
-    worst = np.sort(scores_of(b, b)[upper & ~same & ~was & is_now])[::-1]
-    np.testing.assert_allclose([pair.score for pair in found.examples_impostor_lost], worst[:20])
-    assert all(pair.label_a == pair.label_b for pair in found.examples_genuine_lost)
+    was = compute_scores(a, a) >= np.float32(flips.threshold_a)
+    is_now = compute_scores(b, b) >= np.float32(flips.threshold_b)
+    assert flips.genuine_gained == (upper & same & ~was & is_now).sum()
+    assert flips.genuine_lost == (upper & same & was & ~is_now).sum()
+    assert flips.impostor_gained == (upper & ~same & was & ~is_now).sum()
+    assert flips.impostor_lost == (upper & ~same & ~was & is_now).sum()
+    worst = np.sort(compute_scores(b, b)[upper & ~same & ~was & is_now])[::-1]
+    np.testing.assert_allclose([pair.score for pair in flips.examples_impostor_lost], worst[:20])
+    assert all(pair.label_a == pair.label_b for pair in flips.examples_genuine_lost)
 
 
 def test_new_queries_against_the_old_gallery() -> None:
-    a, b = model(0.3, 1), model(0.5, 2)
-    comparison = run(a, b)
-    found = comparison.compatibility
-    assert found is not None
-    mixed, old = scores_of(b, a), scores_of(a, a)
+    a, b = make_model(0.3, 1), make_model(0.5, 2)
+    comparison = compare_two(a, b)
+    compatibility = comparison.compatibility
+    assert compatibility is not None
+    mixed, old = compute_scores(b, a), compute_scores(a, a)
     same = a.labels[:, None] == a.labels[None, :]
     other = ~np.eye(len(a), dtype=bool)
     nearest = np.where(other, mixed, -2).argmax(axis=1)
-    assert found.recall_at_1_new_old == pytest.approx(np.mean(same[np.arange(len(a)), nearest]))
-    assert found.genuine_kept == pytest.approx(np.mean((mixed >= old)[same & other]), abs=1e-3)
-    assert found.impostor_kept == pytest.approx(np.mean((mixed <= old)[~same]), abs=1e-3)
+    assert compatibility.recall_at_1_new_old == pytest.approx(np.mean(same[np.arange(len(a)), nearest]))
+    assert compatibility.genuine_kept == pytest.approx(np.mean((mixed >= old)[same & other]), abs=1e-3)
+    assert compatibility.impostor_kept == pytest.approx(np.mean((mixed <= old)[~same]), abs=1e-3)
     threshold = np.float32(comparison.flips.threshold_a)
-    assert found.far_at_old_threshold == pytest.approx(np.mean(mixed[~same] >= threshold), abs=1e-3)
+    assert compatibility.far_at_old_threshold == pytest.approx(np.mean(mixed[~same] >= threshold), abs=1e-3)
     assert Comparison.model_validate_json(comparison.to_json()) == comparison
 
 
 def test_models_of_other_dimensions_cannot_share_a_gallery() -> None:
-    a = model(0.3, 1)
+    a = make_model(0.3, 1)
     b = EmbeddingSet.from_arrays(a.vectors[:, :5], a.labels, a.ids)
-    found = run(a, b)
-    assert found.compatibility is None
-    assert any("8 numbers, the new ones 5" in reason for reason in found.reasons)
+    comparison = compare_two(a, b)
+    assert comparison.compatibility is None
+    assert any("8 numbers, the new ones 5" in reason for reason in comparison.reasons)
 
 
 def test_other_items_and_other_labels_are_refused() -> None:
-    a = model(0.3, 1)
+    a = make_model(0.3, 1)
     with pytest.raises(InputError, match=r"1 ids are in the first alone, 0 in the second.*'i89'"):
-        run(a, a.subset(np.arange(89)))
+        compare_two(a, a.subset(np.arange(89)))
     relabelled = EmbeddingSet.from_arrays(a.vectors, np.where(a.ids == "i3", "c9", a.labels), a.ids)
     with pytest.raises(InputError, match="'i3' is labelled 'c0' in the first set and 'c9'"):
-        run(a, relabelled)
+        compare_two(a, relabelled)

@@ -43,5 +43,5 @@ def test_a_score_at_a_threshold_reaches_it() -> None:
 def test_bins_are_those_of_the_arrays() -> None:
     bins = ScoreBins.cover(-0.3, 0.8)
     scores = np.random.default_rng(1).uniform(-1, 1, 500).astype(np.float32)
-    found = [find_bin(score, bins.scale, bins.lowest, np.float32(bins.count - 1)) for score in scores]
-    np.testing.assert_array_equal(found, bins.find(scores))
+    numbers = [find_bin(score, bins.scale, bins.lowest, np.float32(bins.count - 1)) for score in scores]
+    np.testing.assert_array_equal(numbers, bins.find(scores))

@@ -26,15 +26,15 @@ def naive_pairs(
     items: EmbeddingSet, gallery: EmbeddingSet | None, exclude: str | None
 ) -> list[tuple[str, str, np.float32]]:
     """(label, label, score) of every pair, by two loops."""
-    found = []
-    others = items if gallery is None else gallery
+    pairs = []
+    references = items if gallery is None else gallery
     for i in range(len(items)):
-        for j in range(i + 1 if gallery is None else 0, len(others)):
-            if exclude is not None and items.metadata[exclude][i] == others.metadata[exclude][j]:
+        for j in range(i + 1 if gallery is None else 0, len(references)):
+            if exclude is not None and items.metadata[exclude][i] == references.metadata[exclude][j]:
                 continue
-            score = pair_similarities(items.vectors[i : i + 1], others.vectors[j : j + 1])[0]
-            found.append((str(items.labels[i]), str(others.labels[j]), score))
-    return found
+            score = pair_similarities(items.vectors[i : i + 1], references.vectors[j : j + 1])[0]
+            pairs.append((str(items.labels[i]), str(references.labels[j]), score))
+    return pairs
 
 
 CASES = [(None, None), (None, "session"), (1, None), (1, "session")]
@@ -72,8 +72,8 @@ def test_blocks_hold_each_impostor_pair_once(
     both: tuple[Pairs, list[tuple[str, str, np.float32]]], small_blocks: bool
 ) -> None:
     pairs, expected = both
-    found = np.concatenate([block.scores[pairs.mask_impostors(block)] for block in pairs.iterate_blocks()])
-    np.testing.assert_array_equal(np.sort(found), np.sort([s for a, b, s in expected if a != b]))
+    scores = np.concatenate([block.scores[pairs.mask_impostors(block)] for block in pairs.iterate_blocks()])
+    np.testing.assert_array_equal(np.sort(scores), np.sort([s for a, b, s in expected if a != b]))
     genuine = pairs.collect_genuine()
     np.testing.assert_array_equal(np.sort(genuine.scores), np.sort([s for a, b, s in expected if a == b]))
 

@@ -15,6 +15,6 @@ def test_bins_have_exact_edges() -> None:
         scores = draw.uniform(low, high, 2000).astype(np.float32)
         edges = bins.compute_edges(bins.find(scores))
         scores = np.concatenate([scores, edges, np.nextafter(edges, np.float32(-np.inf))])
-        some = np.unique(draw.integers(1, bins.count, 300))
-        for b, edge in zip(some, bins.compute_edges(some), strict=True):
+        chosen = np.unique(draw.integers(1, bins.count, 300))
+        for b, edge in zip(chosen, bins.compute_edges(chosen), strict=True):
             np.testing.assert_array_equal(scores >= edge, bins.find(scores) >= b)

@@ -1,4 +1,4 @@
-"""What one walk leaves behind is exact, whatever its first look was, in memory and on disk."""
+"""What one walk leaves behind is exact, whatever the sample before it was, in memory and on disk."""
 
 from __future__ import annotations
 
@@ -20,42 +20,42 @@ def items() -> EmbeddingSet:
     return EmbeddingSet.from_arrays(vectors, draw.integers(0, 9, 90))
 
 
-def impostors(found: Sweep) -> np.ndarray:
+def collect_impostors(swept: Sweep) -> np.ndarray:
     return np.sort(
-        np.concatenate([b.scores[found.pairs.mask_impostors(b)] for b in found.pairs.iterate_blocks()])
+        np.concatenate([b.scores[swept.pairs.mask_impostors(b)] for b in swept.pairs.iterate_blocks()])
     )
 
 
 def test_order_statistics_are_exact_above_and_below_the_floor(items: EmbeddingSet) -> None:
-    found = sweep_pairs(arrange(items), deepest_far=0.1, per_query=False)
-    expected = impostors(found)[::-1]
-    ranks = np.array([1, 2, 17, found.top.length, len(expected) // 2, len(expected) - 1, len(expected)])
-    np.testing.assert_array_equal(found.find_impostor_scores(ranks), expected[ranks - 1])
+    swept = sweep_pairs(arrange(items), deepest_far=0.1, per_query=False)
+    expected = collect_impostors(swept)[::-1]
+    ranks = np.array([1, 2, 17, swept.top.length, len(expected) // 2, len(expected) - 1, len(expected)])
+    np.testing.assert_array_equal(swept.find_impostor_scores(ranks), expected[ranks - 1])
 
 
 def test_the_kept_pairs_are_all_that_reach_the_floor(items: EmbeddingSet) -> None:
-    found = sweep_pairs(arrange(items), deepest_far=0.1, per_query=False)
-    expected = impostors(found)
-    assert 0.1 * len(expected) <= found.top.length < len(expected)
-    kept = np.concatenate([scores for _, _, scores in found.top.chunks])
-    np.testing.assert_array_equal(np.sort(kept), expected[expected >= found.floor])
-    for a, b, scores in found.top.chunks:
-        codes = found.pairs.a.codes
+    swept = sweep_pairs(arrange(items), deepest_far=0.1, per_query=False)
+    expected = collect_impostors(swept)
+    assert 0.1 * len(expected) <= swept.top.length < len(expected)
+    kept = np.concatenate([scores for _, _, scores in swept.top.chunks])
+    np.testing.assert_array_equal(np.sort(kept), expected[expected >= swept.floor])
+    for a, b, scores in swept.top.chunks:
+        codes = swept.pairs.a.codes
         assert np.all(codes[a] != codes[b])
-        whole = found.pairs.score_block(slice(0, 90), slice(0, 90)).scores
+        whole = swept.pairs.score_block(slice(0, 90), slice(0, 90)).scores
         np.testing.assert_array_equal(whole[a, b], scores)
 
 
 def test_a_sample_that_misleads_costs_a_second_walk_and_changes_nothing(
     items: EmbeddingSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = sweep_pairs(arrange(items), deepest_far=0.3, per_query=False)
+    swept = sweep_pairs(arrange(items), deepest_far=0.3, per_query=False)
     misleading = ScoreBins.cover(0.5, 0.6), np.float32(0.99)
     monkeypatch.setattr(module, "_estimate_bins_and_floor", lambda *_: misleading)
     misled = sweep_pairs(arrange(items), deepest_far=0.3, per_query=False)
-    ranks = np.arange(1, found.pairs.n_impostor, 13)
-    np.testing.assert_array_equal(misled.find_impostor_scores(ranks), found.find_impostor_scores(ranks))
-    assert misled.top.length >= 0.3 * found.pairs.n_impostor
+    ranks = np.arange(1, swept.pairs.n_impostor, 13)
+    np.testing.assert_array_equal(misled.find_impostor_scores(ranks), swept.find_impostor_scores(ranks))
+    assert misled.top.length >= 0.3 * swept.pairs.n_impostor
 
 
 def test_pairs_beyond_the_memory_lie_on_disk(items: EmbeddingSet, monkeypatch: pytest.MonkeyPatch) -> None:
