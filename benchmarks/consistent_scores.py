@@ -67,11 +67,11 @@ def split_run(run: Path) -> Parts:
         read_embeddings(run / "embeddings" / f"{part}.npz") for part in ("train", "validation", "test")
     )
     classes = np.random.default_rng(0).permutation(test.classes)
-    unknown = test.of_classes(classes[: len(classes) // 10])
+    unknown = test.select_classes(classes[: len(classes) // 10])
     return (
         DensityFitter().draw_cohort(cohort, 0),
         fit,
-        test.of_classes(classes[len(classes) // 10 :]),
+        test.select_classes(classes[len(classes) // 10 :]),
         unknown,
     )
 

@@ -210,7 +210,7 @@ def split_halves(path: Path, draws: int) -> None:
     """Real classes: calibrate on one half, count on the other, for random halves."""
     with np.load(path, allow_pickle=False) as file:
         items = EmbeddingSet.from_arrays(file["embeddings"].astype(np.float32), file["labels"])
-    items = items.of_classes(items.classes[items.classes != "oos"])
+    items = items.select_classes(items.classes[items.classes != "oos"])
     half = len(items.classes) // 2
     reached: dict[str, list[float]] = {"far": [], "fpir": []}
     for seed in range(draws):
@@ -218,8 +218,8 @@ def split_halves(path: Path, draws: int) -> None:
         order = rng.permutation(len(items))
         few = np.concatenate([order[items.labels[order] == label][:EACH] for label in items.classes])
         part, classes = items.subset(np.sort(few)), rng.permutation(items.classes)
-        fit = arrange(part.of_classes(classes[:half]))
-        other = arrange(part.of_classes(classes[half : 2 * half]))
+        fit = arrange(part.select_classes(classes[:half]))
+        other = arrange(part.select_classes(classes[half : 2 * half]))
         weights = draw_classes(half, seed)
         for kind, gallery in (
             ("far", None),

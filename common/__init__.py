@@ -1,1 +1,1 @@
-"""What every room may use: errors, array types, atomic files, progress, optional packages."""
+"""Errors, array types, atomic files, progress and optional packages, for every room."""

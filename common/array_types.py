@@ -1,4 +1,4 @@
-"""Array types of the whole house: what an array holds; its shape stands in the docstring of who takes it."""
+"""Array types by what an array holds; shapes are in the docstrings of the functions that take them."""
 
 from __future__ import annotations
 

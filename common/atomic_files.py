@@ -36,7 +36,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Remove what ``write_atomically`` left in a folder that nobody else writes to when it was killed."""
+    """Remove what a killed ``write_atomically`` left in a folder that no other process writes to."""
     for path in folder.glob(".*.tmp"):
         if _TEMPORARY.fullmatch(path.name) and path.is_file():
             path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Progress for people: a bar on a terminal, a plain line now and then anywhere else."""
+"""Progress on stderr: a bar on a terminal, a plain line every ten seconds anywhere else."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def track(steps: Iterable[T], name: str, total: int | None = None) -> Iterable[T
 
 
 class _Lines(Generic[T]):
-    """What a bar would show, as a line now and then; takes a note as tqdm's bars do."""
+    """Progress as plain lines; takes a note as tqdm's bars do."""
 
     def __init__(self, steps: Iterable[T], name: str, total: int | None) -> None:
         self.steps, self.name, self.total, self.note = steps, name, total, ""

@@ -1,4 +1,4 @@
-"""Everything Limen tells a person who gave it something it cannot use.
+"""The errors whose message is meant for a person.
 
 LimenError
 ├── InputError          data, files or arrays that cannot be used

@@ -1,4 +1,4 @@
-"""Which optional packages a command needs."""
+"""Optional packages that a command needs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from common.errors import MissingExtra
 
 @contextmanager
 def needs(command: str, extra: str) -> Iterator[None]:
-    """Around a command's imports: a package that is not installed becomes advice to install its extra."""
+    """Around a command's imports: turns a missing package into advice to install its extra."""
     try:
         yield
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""How a long step tells how far it is, without knowing who listens."""
+"""Progress of a long step, reported to whatever track is passed in."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ class Track(Protocol):
 
 
 def silent(steps: Iterable[T], name: str, total: int | None = None) -> Iterable[T]:
-    """The track of someone who does not listen."""
+    """A no-op track."""
     return steps

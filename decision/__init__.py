@@ -1,1 +1,1 @@
-"""Score kinds, accept rule and operating points applied: what calibration and serving must share."""
+"""Scores, the accept rule and operating points applied: what calibration and serving share."""

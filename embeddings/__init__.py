@@ -1,1 +1,1 @@
-"""Embedding sets: their files, hashes, and the one similarity."""
+"""Embedding sets: vectors with labels, their files, hashes, and the one similarity."""

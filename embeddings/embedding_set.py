@@ -1,4 +1,4 @@
-"""A set of labelled unit vectors: what every number and every decision is computed from."""
+"""A set of labelled unit vectors, from which every figure and every decision is computed."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ class EmbeddingSet:
     ) -> EmbeddingSet:
         """Check labels, ids and metadata, see ``from_arrays``; the vectors are taken as unit rows."""
         n = len(vectors)
-        texts = _as_text(labels, n, "labels", source)
-        names = _digits(np.arange(n)) if ids is None else _as_text(ids, n, "ids", source)
+        texts = _convert_to_text(labels, n, "labels", source)
+        names = _write_digits(np.arange(n)) if ids is None else _convert_to_text(ids, n, "ids", source)
         if ids is not None:
-            _refuse_repeats(names, source)
+            _check_distinct(names, source)
         columns = {name: np.asarray(column) for name, column in (metadata or {}).items()}
         for name, column in columns.items():
             if len(column) != n:
@@ -99,11 +99,11 @@ class EmbeddingSet:
 
     def subset(self, rows: NDArray[Any] | Sequence[int]) -> EmbeddingSet:
         """The rows of an index array or boolean mask, in that order."""
-        chosen = np.asarray(rows)
-        columns = {name: column[chosen] for name, column in self.metadata.items()}
-        return EmbeddingSet(self.vectors[chosen], self.labels[chosen], self.ids[chosen], columns)
+        selected = np.asarray(rows)
+        columns = {name: column[selected] for name, column in self.metadata.items()}
+        return EmbeddingSet(self.vectors[selected], self.labels[selected], self.ids[selected], columns)
 
-    def of_classes(self, classes: ArrayLike) -> EmbeddingSet:
+    def select_classes(self, classes: ArrayLike) -> EmbeddingSet:
         """The items of the named classes, in their order here."""
         return self.subset(np.isin(self.labels, np.asarray(classes, dtype=np.str_)))
 
@@ -111,7 +111,7 @@ class EmbeddingSet:
 def normalise_rows(embeddings: ArrayLike, source: str = "embeddings", first_row: int = 0) -> UnitVectors:
     """Float32 [n, d] unit rows from any real [n, d]; raises InputError naming the first bad row.
 
-    ``first_row`` is what the first row here is called, for who brings rows block by block.
+    ``first_row`` is the number of the first row, where rows come block by block.
     """
     try:
         raw = np.asarray(embeddings)
@@ -139,29 +139,29 @@ def normalise_rows(embeddings: ArrayLike, source: str = "embeddings", first_row:
     return np.ascontiguousarray((raw / np.sqrt(squares)[:, None]).astype(np.float32))
 
 
-def _as_text(values: ArrayLike, n: int, what: str, source: str) -> Texts:
+def _convert_to_text(values: ArrayLike, n: int, what: str, source: str) -> Texts:
     array = np.asarray(values)
     if array.ndim != 1 or len(array) != n:
-        found = f"{len(array)}" if array.ndim == 1 else f"shape {array.shape}"
-        raise InputError(f"{source}: {n} embeddings need {n} {what}, found {found}.")
+        given = f"{len(array)}" if array.ndim == 1 else f"shape {array.shape}"
+        raise InputError(f"{source}: {n} embeddings need {n} {what}, found {given}.")
     if array.dtype.kind in "iu":
-        return _digits(array)
+        return _write_digits(array)
     if array.dtype.kind == "U":
         return array
     if array.dtype.kind in "OT":
         return np.array(
-            [_one_text(value, row, what, source) for row, value in enumerate(array)], dtype=np.str_
+            [_check_text(value, row, what, source) for row, value in enumerate(array)], dtype=np.str_
         )
     raise InputError(f"{source}: {what} must be integers or text, found {array.dtype}.")
 
 
-def _digits(numbers: NDArray[Any]) -> Texts:
+def _write_digits(numbers: NDArray[Any]) -> Texts:
     """Decimal digits, in text no wider than the longest: numpy's own choice takes 84 bytes a number."""
     longest = max(len(str(numbers.min(initial=0))), len(str(numbers.max(initial=0))))
     return numbers.astype(f"<U{longest}")
 
 
-def _one_text(value: object, row: int, what: str, source: str) -> str:
+def _check_text(value: object, row: int, what: str, source: str) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, int | np.integer) and not isinstance(value, bool):
@@ -169,7 +169,7 @@ def _one_text(value: object, row: int, what: str, source: str) -> str:
     raise InputError(f"{source}: row {row} of {what} must be an integer or text, found {value!r}.")
 
 
-def _refuse_repeats(ids: Texts, source: str) -> None:
+def _check_distinct(ids: Texts, source: str) -> None:
     distinct, counts = np.unique(ids, return_counts=True)
     if len(distinct) != len(ids):
         repeated = distinct[counts > 1][0]

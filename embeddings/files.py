@@ -1,7 +1,7 @@
-"""Embeddings on disk: ``.npz`` and ``.npy`` (arrays), ``.parquet`` (a table), read in blocks.
+"""Embedding files: ``.npz`` and ``.npy`` (arrays), ``.parquet`` (a table), read in blocks.
 
-A file may be larger than memory: it is opened, which tells its size, and then read into memory or into a
-file that is mapped.
+A file may be larger than memory: opening it tells its size; it is then read into memory or into a mapped
+file.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 BLOCK_ROWS = 8_192
-RESERVED = ("embeddings", "labels", "ids")
+ARRAY_NAMES = ("embeddings", "labels", "ids")
 _END_OF_ZIP, _MORE_THAN_COUNTED = 22, 0xFFFF  # bytes of a zip's last record; what it says in zip64
 Columns = Mapping[str, NDArray[Any]]
 
@@ -127,7 +127,7 @@ def save_embeddings(items: EmbeddingSet, path: Path) -> None:
     """Write a set as ``.npz``; a crash leaves the old file or none. Objects in metadata become text.
 
     Raises:
-        InputError: metadata that is called as an array of the set itself.
+        InputError: a metadata column with the name of one of the set's own arrays.
     """
     check_metadata_names(items.metadata, str(path))
     arrays = {"embeddings": items.vectors, "labels": items.labels, "ids": items.ids, **items.metadata}
@@ -141,8 +141,8 @@ def save_embeddings(items: EmbeddingSet, path: Path) -> None:
 
 
 def check_metadata_names(columns: Iterable[str], source: str) -> None:
-    """Raises InputError for a metadata column that is called as an array of every embeddings file is."""
-    for name in RESERVED:
+    """Raises InputError for a metadata column with the name of an array that every embeddings file has."""
+    for name in ARRAY_NAMES:
         if name in columns:
             raise InputError(
                 f"{source}: a metadata column cannot be called '{name}', as the {name} of an embeddings file "
@@ -153,7 +153,7 @@ def check_metadata_names(columns: Iterable[str], source: str) -> None:
 def _open_npz(path: Path) -> EmbeddingFile:
     kind = "an .npz archive of plain arrays"
     with report_damage(path, kind), zipfile.ZipFile(path) as archive:
-        _refuse_lost_members(archive, path)
+        _check_member_count(archive, path)
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
         for name in ("embeddings", "labels"):
             if name not in members:
@@ -164,7 +164,7 @@ def _open_npz(path: Path) -> EmbeddingFile:
         for name, info in members.items():
             with archive.open(info) as member:
                 if name == "embeddings":
-                    shape = _matrix_shape(member, info.file_size, path)
+                    shape = _read_matrix_shape(member, info.file_size, path)
                 else:
                     arrays[name] = read_whole_array(member, info.file_size, path)
     n = len(arrays["labels"]) if arrays["labels"].ndim else -1
@@ -181,7 +181,7 @@ def _open_npz(path: Path) -> EmbeddingFile:
     return EmbeddingFile(path, *shape, columns, blocks)
 
 
-def _refuse_lost_members(archive: zipfile.ZipFile, path: Path) -> None:
+def _check_member_count(archive: zipfile.ZipFile, path: Path) -> None:
     """A damaged list of members may hide some, which its end still counts."""
     with path.open("rb") as opened:
         opened.seek(-_END_OF_ZIP - len(archive.comment), io.SEEK_END)
@@ -198,13 +198,13 @@ def _open_npy(path: Path, labels: Path | None) -> EmbeddingFile:
     if not labels.is_file():
         raise InputError(f"{labels} is not a file: give the labels of {path} as .npy or .parquet.")
     if labels.suffix == ".parquet":
-        columns = _columns_of(_parquet(labels), labels, [])
+        columns = _read_columns(_open_parquet_file(labels), labels, [])
     elif labels.suffix == ".npy":
         columns = {"labels": read_array(labels)}
     else:
         raise InputError(f"{labels} ends in '{labels.suffix}': labels are a .npy or a .parquet.")
     with report_damage(path, "an array"), path.open("rb") as opened:
-        shape = _matrix_shape(opened, path.stat().st_size, path)
+        shape = _read_matrix_shape(opened, path.stat().st_size, path)
 
     def blocks() -> Iterator[NDArray[Any]]:
         with report_damage(path, "an array"), path.open("rb") as opened:
@@ -213,7 +213,7 @@ def _open_npy(path: Path, labels: Path | None) -> EmbeddingFile:
     return EmbeddingFile(path, *shape, columns, blocks)
 
 
-def _matrix_shape(stream: IO[bytes], size: int, path: Path) -> tuple[int, int]:
+def _read_matrix_shape(stream: IO[bytes], size: int, path: Path) -> tuple[int, int]:
     shape, _, _ = read_array_header(stream, size, path)
     if len(shape) != 2:
         raise InputError(f"{path}: embeddings must be a non-empty [N, D] array, found shape {shape}.")
@@ -221,31 +221,31 @@ def _matrix_shape(stream: IO[bytes], size: int, path: Path) -> tuple[int, int]:
 
 
 def _open_parquet(path: Path) -> EmbeddingFile:
-    file = _parquet(path)
+    file = _open_parquet_file(path)
     if "embedding" not in file.schema_arrow.names:
         raise InputError(
             f"{path} has no column 'embedding'; found {', '.join(file.schema_arrow.names) or 'none'}."
         )
-    columns = _columns_of(file, path, ["embedding"])
+    columns = _read_columns(file, path, ["embedding"])
     first = next(_parquet_blocks(path, 1), np.empty((0, 0)))
     return EmbeddingFile(
         path, file.metadata.num_rows, first.shape[1], columns, lambda: _parquet_blocks(path, BLOCK_ROWS)
     )
 
 
-def _parquet(path: Path) -> pq.ParquetFile:
+def _open_parquet_file(path: Path) -> pq.ParquetFile:
     import pyarrow.parquet as pq  # a third of a second that only readers of tables should pay
 
     with report_damage(path, "Parquet"):
         return pq.ParquetFile(path, page_checksum_verification=True)
 
 
-def _columns_of(file: pq.ParquetFile, path: Path, besides: list[str]) -> Columns:
+def _read_columns(file: pq.ParquetFile, path: Path, besides: list[str]) -> Columns:
     names = file.schema_arrow.names
     if "label" not in names:
         raise InputError(f"{path} has no column 'label'; found {', '.join(names) or 'none'}.")
-    ours = {"label": "labels", "id": "ids"}
-    for name, plural in ours.items():
+    array_names = {"label": "labels", "id": "ids"}
+    for name, plural in array_names.items():
         if name in names and plural in names:
             raise InputError(
                 f"{path} has the columns '{name}' and '{plural}', only one can be meant: rename one."
@@ -254,7 +254,7 @@ def _columns_of(file: pq.ParquetFile, path: Path, besides: list[str]) -> Columns
         table = file.read([name for name in names if name not in besides])
         table.validate(full=True)
         return {
-            ours.get(name, name): table.column(name).to_numpy(zero_copy_only=False)
+            array_names.get(name, name): table.column(name).to_numpy(zero_copy_only=False)
             for name in table.column_names
         }
 
@@ -262,7 +262,7 @@ def _columns_of(file: pq.ParquetFile, path: Path, besides: list[str]) -> Columns
 def _parquet_blocks(path: Path, rows: int) -> Iterator[NDArray[Any]]:
     done, dimension = 0, None
     with report_damage(path, "Parquet"):
-        for batch in _parquet(path).iter_batches(rows, columns=["embedding"]):
+        for batch in _open_parquet_file(path).iter_batches(rows, columns=["embedding"]):
             batch.validate(full=True)
             block = _matrix(batch.column(0), path, done, dimension)
             done, dimension = done + len(block), block.shape[1]

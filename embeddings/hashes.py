@@ -1,4 +1,4 @@
-"""What ties an operating point to its model and its data."""
+"""Hashes that tie an operating point to its model and its data."""
 
 from __future__ import annotations
 
@@ -39,6 +39,6 @@ def hash_encoder(encoder: Path, preprocessing: Path) -> str:
 
 
 def hash_model_name(name: str, dimension: int) -> str:
-    """SHA-256 that stands for a model known by name alone: its name, dimension and L2 normalisation."""
+    """SHA-256 of a model known by name alone: its name, dimension and L2 normalisation."""
     described = json.dumps({"dimension": dimension, "model": name, "normalisation": "l2"}, sort_keys=True)
     return hashlib.sha256(described.encode()).hexdigest()

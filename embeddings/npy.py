@@ -1,4 +1,4 @@
-"""Arrays on disk in numpy's form, alone in a ``.npy`` or in an archive: what they say is checked first."""
+"""Arrays in numpy's file format, alone in a ``.npy`` or in an archive; headers are checked against sizes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from common.errors import InputError
 
-LAST_LETTER = 0x10FFFF
+LAST_CODE_POINT = 0x10FFFF
 
 
 @contextmanager
 def report_damage(path: Path, kind: str) -> Iterator[None]:
-    """Whatever goes wrong while a file is read becomes InputError, which names the file.
+    """Turn whatever goes wrong while a file is read into an InputError that names the file.
 
     Args:
         kind: what the file is read as, e.g. "Parquet".
@@ -30,11 +30,11 @@ def report_damage(path: Path, kind: str) -> Iterator[None]:
         raise
     except Exception as error:  # of numpy, zipfile, zlib, tokenize, Arrow: their errors have no common base
         what = textwrap.shorten(str(error) or type(error).__name__, 120)
-        reason = what if isinstance(error, _Objects) else f"it is damaged or of another kind ({what})"
+        reason = what if isinstance(error, _PythonObjects) else f"it is damaged or of another kind ({what})"
         raise InputError(f"{path} cannot be read as {kind}: {reason}.") from None
 
 
-class _Objects(Exception):
+class _PythonObjects(Exception):
     """An array of Python objects, which only pickle could read."""
 
     def __str__(self) -> str:
@@ -57,7 +57,7 @@ def map_array(path: Path) -> NDArray[Any]:
 def read_array_header(
     stream: IO[bytes], size: int, path: Path
 ) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, whether it lies column by column, and type of the array that begins here.
+    """Shape, whether it is stored column by column, and type of the array that begins here.
 
     Args:
         size: of the array in bytes, with its header.
@@ -69,13 +69,13 @@ def read_array_header(
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, by_column, dtype = read(stream)
     if dtype.hasobject:
-        raise _Objects
-    expected, found = math.prod(shape) * dtype.itemsize, size - stream.tell()
-    if min(shape, default=0) < 0 or found > expected:
+        raise _PythonObjects
+    expected, held = math.prod(shape) * dtype.itemsize, size - stream.tell()
+    if min(shape, default=0) < 0 or held > expected:
         raise InputError(
-            f"{path} is damaged: an array of shape {shape} takes {expected} bytes, found {found}."
+            f"{path} is damaged: an array of shape {shape} takes {expected} bytes, found {held}."
         )
-    if found < expected:
+    if held < expected:
         raise InputError(f"{path} is damaged: it ends before row {shape[0] - 1 if shape else 0}.")
     return shape, by_column, dtype
 
@@ -86,9 +86,9 @@ def read_whole_array(stream: IO[bytes], size: int, path: Path) -> NDArray[Any]:
     stream.seek(0)
     array: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
     if array.dtype.kind == "U" and array.size:
-        letters = array.ravel().astype(array.dtype.newbyteorder("=")).view(np.uint32)
-        if letters.max(initial=0) > LAST_LETTER:
-            raise InputError(f"{path} is damaged: it holds text that is none.")
+        code_points = array.ravel().astype(array.dtype.newbyteorder("=")).view(np.uint32)
+        if code_points.max(initial=0) > LAST_CODE_POINT:
+            raise InputError(f"{path} is damaged: it holds text that is not valid Unicode.")
     return array
 
 

@@ -1,4 +1,4 @@
-"""The one similarity that decisions are made on."""
+"""The one similarity that every decision is made on."""
 
 from __future__ import annotations
 

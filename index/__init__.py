@@ -1,1 +1,1 @@
-"""Vectors and items: engines, bundle, self-recall audit."""
+"""Vectors and items: engines, search, item store, galleries and the bundle."""

@@ -1,1 +1,1 @@
-"""Engines that propose candidates: flat, HNSW, IVF-PQ."""
+"""Engines that propose candidates, their registry, memory estimate and self-recall audit."""

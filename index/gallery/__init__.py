@@ -1,1 +1,1 @@
-"""A gallery on disk: generations, live updates, backups."""
+"""Galleries: what a bundle or a data folder answers, live updates, backups."""

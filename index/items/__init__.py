@@ -1,1 +1,1 @@
-"""Items beside their vectors: columns, filters, stored form."""
+"""Items: ids, labels and metadata as columns, filters, the stored form."""

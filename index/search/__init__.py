@@ -1,1 +1,1 @@
-"""Candidates, exact re-scoring and class-mean scores of one generation."""
+"""Searches in one view of a gallery: candidates, exact re-scoring, the rules of 1:N."""

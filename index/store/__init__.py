@@ -1,1 +1,1 @@
-"""Items and service records in SQLite or PostgreSQL."""
+"""The item store: items, documents and service records in a database."""

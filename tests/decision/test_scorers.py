@@ -1,14 +1,16 @@
-"""Scores: the density of an item does not depend on its batch, parameters and cohort are checked."""
+"""Score kinds and the accept rule: the density of an item does not depend on its batch."""
 
 from __future__ import annotations
+
+from typing import get_args
 
 import numpy as np
 import pytest
 
-from api_schemas.operating_point import Score
+from api_schemas.operating_point import Score, ScoreKind
 from common.errors import InputError
 from decision.density_scorer import DensityScorer, neighbour_means
-from decision.scorers import CosineScorer, open_scorer
+from decision.scorers import SCORERS, CosineScorer, accepts, density_key, needs_cohort, open_scorer
 from embeddings.embedding_set import normalise_rows
 from embeddings.hashes import hash_cohort
 from embeddings.similarity import pair_similarities
@@ -52,7 +54,7 @@ def test_the_score_is_symmetric_and_broadcasts() -> None:
     assert one.dtype == np.float32
 
 
-def test_with_a_pole_a_crowd_weighs_less_the_more_alike_two_items_are() -> None:
+def test_with_a_pole_density_weighs_less_the_more_alike_two_items_are() -> None:
     scorer = open_scorer(density("logistic", pole=1.01), COHORT)
     found = scorer.densities(ITEMS)
     means = neighbour_means(ITEMS, COHORT, [5, 20])
@@ -95,3 +97,26 @@ def test_a_wrong_or_missing_cohort_is_refused() -> None:
         open_scorer(density("logistic", pole=1.0), COHORT)
     with pytest.raises(TypeError, match="both ends"):
         DensityScorer(density(), COHORT)(np.zeros(2))
+
+
+def test_every_score_kind_is_registered() -> None:
+    assert set(SCORERS) == set(get_args(ScoreKind))
+    for kind, scorer in SCORERS.items():
+        assert scorer.kind == kind
+    assert (needs_cohort(Score()), density_key(Score())) == (False, None)
+    assert needs_cohort(density())
+    assert density_key(density()) == density_key(density()) != density_key(density("logistic"))
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.3, 0.7123456, 1.0])
+def test_accepted_at_the_threshold_and_not_one_step_below(threshold: float) -> None:
+    limit = np.float32(threshold)
+    below, above = np.nextafter(limit, np.float32(-2)), np.nextafter(limit, np.float32(2))
+    assert accepts([below, limit, above], float(limit)).tolist() == [False, True, True]
+
+
+def test_a_threshold_is_compared_as_float32() -> None:
+    limit = 0.1  # not a float32: 0.1f is slightly above it
+    assert accepts(np.float32(0.1), limit)
+    assert accepts(np.float64(0.1), limit)
+    assert not accepts(np.nextafter(np.float32(0.1), np.float32(0)), limit)

@@ -1,14 +1,16 @@
-"""Engines in company: other packages of the same process may change FAISS under them."""
+"""The registered engines, also where other packages of the same process change FAISS under them."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from api_schemas.build_config import IndexConfig
+from api_schemas.manifest import IndexKind
 from index.engines.hnsw import default_beam
 from index.engines.ivf_pq import count_cells
 from index.engines.registry import ENGINES
@@ -28,6 +30,17 @@ for kind in ("flat", "hnsw", "hnsw_sq8", "ivf_pq"):
     few = engine.search(query, 1, allowed=np.array([0b100], dtype=np.uint8))[1].tolist()
     print(kind, found == list(range(8)), few)
 """
+
+
+def test_every_engine_kind_is_registered() -> None:
+    assert set(ENGINES) == set(get_args(IndexKind))
+    assert {"auto", *ENGINES} == set(get_args(IndexConfig.model_fields["kind"].annotation))
+    for kind, engine in ENGINES.items():
+        assert engine.kind == kind
+        assert engine.exact == (kind == "flat")
+        built = engine.build(unit(np.random.default_rng(0), 40), np.arange(40), IndexConfig(kind=kind))
+        assert engine.required_parameters <= built.parameters.keys()
+        assert isinstance(built._index, engine.faiss_type)
 
 
 def test_every_engine_searches_in_a_process_that_trains() -> None:
