@@ -16,7 +16,7 @@ from evaluation.calibration.fpir_thresholds import SEARCH_RULES, plan_gallery
 from evaluation.calibration.impostor_scores import count_accepted_pairs
 from evaluation.calibration.match_rate_tail import fit_match_rate_tail
 from evaluation.calibration.pair_thresholds import GenuineScores, score_genuine_pairs
-from evaluation.kernels.scalar_kernels import utility
+from evaluation.kernels.scalar_kernels import compute_utility
 from evaluation.pairs.pairs import Pairs
 
 METHOD = (
@@ -158,7 +158,7 @@ def _build_class_rates(pairs: Pairs, matrix: Any, rejected: Float64s, totals: Fl
                 n_items=int(pairs.a.sizes[code]),
                 far=far,
                 frr=frr,
-                utility=None if far is None or frr is None else float(utility(1 - far, 1 - frr, 1.0)),
+                utility=None if far is None or frr is None else float(compute_utility(1 - far, 1 - frr, 1.0)),
             )
         )
     return rates

@@ -18,7 +18,7 @@ from decision.scorers import Scorer
 from embeddings.embedding_set import EmbeddingSet
 from evaluation.comparison.decision_flips import count_flips, measure_compatibility
 from evaluation.comparison.resampled_eer import ClassErrorCurve, count_class_errors
-from evaluation.kernels.scalar_kernels import utility
+from evaluation.kernels.scalar_kernels import compute_utility
 from evaluation.metrics.class_bootstrap import CLASSES_NEEDED, OPIS_DRAWS, draw_classes, resample_variances
 from evaluation.metrics.opis import select_scored
 from evaluation.metrics.split_half_opis import compute_debiased_opis
@@ -169,7 +169,7 @@ def _measure(sweep: Sweep, far: str, threshold: float | None, seed: int) -> _Mod
     order = np.argsort(thresholds, kind="stable")
     levels = sort_by_level(sweep, thresholds[order])
     scored = select_scored(pairs)
-    u = utility(
+    u = compute_utility(
         1 - levels.impostor.accepted[scored] / pairs.impostor_per_class[scored, None],
         levels.genuine.accepted[scored] / pairs.genuine_per_class[scored, None],
         1.0,

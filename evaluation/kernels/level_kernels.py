@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.array_types import Float32s, Float64s, Int64s
-from evaluation.kernels.scalar_kernels import compiled, find_bin, utility
+from evaluation.kernels.scalar_kernels import compiled, compute_utility, find_bin
 
 
 class LevelSteps(NamedTuple):
@@ -158,7 +158,7 @@ def add_halved_variances(
                 if not valid[t, lane % L]:
                     continue
                 specificity = 1.0 - impostors[i, lane] / impostor_totals[i, lane]
-                u[t, lane] = utility(specificity, genuine[i, lane] / genuine_totals[i, lane], c)
+                u[t, lane] = compute_utility(specificity, genuine[i, lane] / genuine_totals[i, lane], c)
                 sums[lane] += u[t, lane]
                 if lane < L:
                     members[lane] += 1.0

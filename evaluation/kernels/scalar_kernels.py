@@ -42,7 +42,7 @@ def count_reached(score: np.float32, ascending: Float32s) -> int:
 
 
 @elementwise
-def utility(specificity: Any, sensitivity: Any, c: Any) -> Any:
+def compute_utility(specificity: Any, sensitivity: Any, c: Any) -> Any:
     """U = (1 + c²) φ ψ / (c² φ + ψ) with φ = 1 - FAR and ψ = 1 - FRR, 0 where both are 0; the OPIS utility.
 
     The one implementation (docs/specification.md, OPIS; arXiv 2307.04047, section 3): for arrays of any

@@ -10,7 +10,7 @@ import numpy as np
 from api_schemas.report import CalibrationRange, ClassConsistency, Consistency, UtilityBand
 from common.array_types import Float64s, Int64s
 from common.progress import Track, silent
-from evaluation.kernels.scalar_kernels import utility
+from evaluation.kernels.scalar_kernels import compute_utility
 from evaluation.metrics.class_bootstrap import compute_opis_interval
 from evaluation.metrics.split_half_opis import ITEMS_NEEDED, DebiasedOpis, compute_debiased_opis
 from evaluation.metrics.threshold_grid import ThresholdGrid, build_threshold_grid
@@ -98,7 +98,7 @@ def measure_consistency(
         )
         return _build_without_opis(pairs, grid, far, settings), [reason]
     frr = 1 - genuine[scored] / pairs.genuine_per_class[scored, None]
-    u = utility(1 - far[scored], 1 - frr, settings.c)
+    u = compute_utility(1 - far[scored], 1 - frr, settings.c)
     linear, log = u[:, : settings.grid], u[:, settings.grid :]
     debiased, reasons = None, []
     if debias:

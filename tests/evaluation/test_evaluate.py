@@ -20,7 +20,7 @@ from evaluation.evaluate import evaluate_embeddings
 from evaluation.pairs import pairs as pairs_module
 
 
-def distance_of(similarities: NDArray[np.float32]) -> NDArray[np.float64]:
+def compute_distances(similarities: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.sqrt(np.maximum(0.0, 2 - 2 * similarities.astype(np.float64)))
 
 
@@ -67,8 +67,8 @@ class Naive:
         values = []
         for threshold in thresholds:
             if distance:
-                psi = np.mean(distance_of(genuine) <= threshold)
-                phi = np.mean(distance_of(impostor) > threshold)
+                psi = np.mean(compute_distances(genuine) <= threshold)
+                phi = np.mean(compute_distances(impostor) > threshold)
             else:
                 psi = np.mean(genuine >= threshold)
                 phi = np.mean(impostor < threshold)
@@ -76,7 +76,7 @@ class Naive:
         return [float(v) for v in values]
 
     def distances(self) -> list[float]:
-        impostor = distance_of(self.impostor)
+        impostor = compute_distances(self.impostor)
         low, high = np.quantile(impostor, 0.01), np.quantile(impostor, 0.10)
         return [float(d) for d in np.linspace(low, high, 101)]
 
@@ -96,7 +96,7 @@ class Naive:
         return sorted(others, key=lambda j: (-self.similarity[i, j], j))
 
 
-def random_set(seed: int, n: int = 70, classes: int = 8) -> EmbeddingSet:
+def make_random_set(seed: int, n: int = 70, classes: int = 8) -> EmbeddingSet:
     """Vectors on few directions: duplicates and equal similarities everywhere; two lone items."""
     draw = np.random.default_rng(seed)
     vectors = draw.integers(-2, 3, size=(n, 3)).astype(float)
@@ -105,7 +105,7 @@ def random_set(seed: int, n: int = 70, classes: int = 8) -> EmbeddingSet:
     return EmbeddingSet.from_arrays(vectors, labels, metadata={"session": draw.integers(0, 4, n)})
 
 
-def smooth_set(seed: int, classes: int = 9, size: int = 7) -> EmbeddingSet:
+def make_smooth_set(seed: int, classes: int = 9, size: int = 7) -> EmbeddingSet:
     draw = np.random.default_rng(seed)
     centres = np.repeat(draw.normal(size=(classes, 6)), size, axis=0)
     spread = np.repeat(draw.uniform(0.2, 1.2, classes), size)[:, None]
@@ -115,13 +115,13 @@ def smooth_set(seed: int, classes: int = 9, size: int = 7) -> EmbeddingSet:
 
 
 CASES = {
-    "ties": (random_set(0), None, None),
-    "ties-excluded": (random_set(1), None, "session"),
-    "ties-gallery": (random_set(2), random_set(3, 50, 6), None),
-    "smooth": (smooth_set(0), None, None),
-    "smooth-gallery-excluded": (smooth_set(1), smooth_set(2), "session"),
-    "two-classes": (smooth_set(3, classes=2, size=9), None, None),
-    "many-rows": (smooth_set(4, classes=30, size=10), None, None),
+    "ties": (make_random_set(0), None, None),
+    "ties-excluded": (make_random_set(1), None, "session"),
+    "ties-gallery": (make_random_set(2), make_random_set(3, 50, 6), None),
+    "smooth": (make_smooth_set(0), None, None),
+    "smooth-gallery-excluded": (make_smooth_set(1), make_smooth_set(2), "session"),
+    "two-classes": (make_smooth_set(3, classes=2, size=9), None, None),
+    "many-rows": (make_smooth_set(4, classes=30, size=10), None, None),
 }
 Measured = tuple[Report, Naive]
 
@@ -166,7 +166,7 @@ def test_classes(measured: Measured) -> None:
     assert [row.label for row in report.consistency.per_class] == naive.classes
     distances = np.array(naive.distances())
     for row in report.consistency.per_class:
-        genuine, impostor = (distance_of(scores)[:, None] for scores in naive.class_scores(row.label))
+        genuine, impostor = (compute_distances(scores)[:, None] for scores in naive.class_scores(row.label))
         assert row.far == (pytest.approx(np.mean(impostor <= distances)) if len(impostor) else None)
         assert row.frr == (pytest.approx(np.mean(genuine > distances)) if len(genuine) else None)
 
@@ -238,7 +238,7 @@ def test_ten_partners_of_the_worked_example(
     assert retrieval.map_at_r == pytest.approx(map_at_r)
 
 
-def naive_identification(
+def identify_naively(
     naive: Naive, best_of_unknown: list[float] | None
 ) -> tuple[dict[str, float], float, int]:
     known, right, left_out = [], [], []
@@ -270,7 +270,7 @@ def naive_identification(
 
 def test_identification(measured: Measured) -> None:
     report, naive = measured
-    fnir, auroc, n = naive_identification(naive, None)
+    fnir, auroc, n = identify_naively(naive, None)
     identification = report.identification
     assert identification is not None
     assert identification.unknown_queries == n
@@ -283,12 +283,12 @@ def test_identification(measured: Measured) -> None:
 
 
 def test_identification_with_given_unknown_queries() -> None:
-    items = smooth_set(5)
+    items = make_smooth_set(5)
     draw = np.random.default_rng(1)
     unknown = EmbeddingSet.from_arrays(draw.normal(size=(40, 6)), ["unknown"] * 40)
     report = evaluate_embeddings(items, unknown=unknown, model_hash="m", split="test")
     best_of_unknown = [float(pair_similarities(row[None], items.vectors).max()) for row in unknown.vectors]
-    fnir, auroc, n = naive_identification(Naive(items, items, True, None), best_of_unknown)
+    fnir, auroc, n = identify_naively(Naive(items, items, True, None), best_of_unknown)
     assert report.identification is not None
     assert report.identification.unknown_queries == n == 40
     assert report.identification.fnir_at_fpir == pytest.approx(fnir)
@@ -337,7 +337,7 @@ def test_blocks_types_and_lengths_do_not_change_a_figure(
 
 
 def test_float32_blocks_of_large_sets_agree_with_exact_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    items = smooth_set(6, classes=40, size=8)
+    items = make_smooth_set(6, classes=40, size=8)
     exact = evaluate_embeddings(items, model_hash="m", split="all")
     monkeypatch.setattr(pairs_module, "EXACT_PRODUCT", 0)
     fast = evaluate_embeddings(items, model_hash="m", split="all")
@@ -372,7 +372,7 @@ def test_a_figure_that_cannot_be_given_is_null_with_a_reason() -> None:
 
 
 def test_a_density_score_is_what_thresholds_see_and_similarity_what_ranks() -> None:
-    items, draw = smooth_set(8), np.random.default_rng(0)
+    items, draw = make_smooth_set(8), np.random.default_rng(0)
     cohort = EmbeddingSet.from_arrays(draw.normal(size=(50, 6)), ["cohort"] * 50).vectors
     parameters = {"neighbours": [5], "weights": [1.0], "slope": 1.0, "intercept": 0.0}
     score = Score(kind="density", form="csls", parameters=parameters, cohort_sha256=hash_cohort(cohort))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from score_analysis import Scores
 
-from api_schemas.operating_point import GallerySize, OperatingPoint, Target
+from api_schemas.operating_point import Aggregate, GallerySize, OperatingPoint, Target
 from common.errors import CalibrationRefused, InputError
 from decision.scorers import accepts
 from embeddings.embedding_set import EmbeddingSet
 from evaluation.calibration.calibrate import calibrate_threshold
-from evaluation.calibration.fpir_thresholds import plan_gallery
+from evaluation.calibration.fpir_thresholds import SEARCH_RULES, plan_gallery
 from evaluation.calibration.impostor_scores import count_accepted_pairs
 from evaluation.metrics.class_bootstrap import draw_classes
 from evaluation.pairs.pairs import arrange
@@ -22,7 +24,7 @@ FAR = Target(kind="far", value=0.02)
 FPIR = Target(kind="fpir", value=0.05)
 
 
-def point_of(items: EmbeddingSet, target: Target, **options: object) -> OperatingPoint:
+def make_point(items: EmbeddingSet, target: Target, **options: object) -> OperatingPoint:
     return calibrate_threshold(items, target, name="p", model_hash="m", **options).point  # type: ignore[arg-type]
 
 
@@ -37,7 +39,7 @@ def proof() -> EmbeddingSet:
 
 
 def test_rates_are_those_of_a_loop_over_pairs(fit: EmbeddingSet, proof: EmbeddingSet) -> None:
-    point = point_of(fit, FAR, proof=proof)
+    point = make_point(fit, FAR, proof=proof)
     assert point.proof is not None
     for items, evidence in ((fit, point.fit), (proof, point.proof)):
         i, j, scores, genuine = list_all_pairs(items)
@@ -64,7 +66,7 @@ def test_rates_are_those_of_a_loop_over_pairs(fit: EmbeddingSet, proof: Embeddin
 def test_the_next_lower_threshold_breaks_the_bound(fit: EmbeddingSet) -> None:
     from evaluation.calibration.bootstrap_bounds import bound_pair_fraction
 
-    point = point_of(fit, FAR, proof=make_clusters(1, prefix="t"))
+    point = make_point(fit, FAR, proof=make_clusters(1, prefix="t"))
     pairs = arrange(fit)
     _, _, scores, genuine = list_all_pairs(fit)
     assert np.float32(point.threshold) in scores[~genuine]
@@ -79,11 +81,11 @@ def test_the_next_lower_threshold_breaks_the_bound(fit: EmbeddingSet) -> None:
 def test_never_beyond_the_threshold_that_the_target_itself_allows(fit: EmbeddingSet) -> None:
     _, _, scores, genuine = list_all_pairs(fit)
     oracle = Scores(pos=scores[genuine].astype(float), neg=scores[~genuine].astype(float))
-    assert point_of(fit, FAR).threshold >= float(np.float32(oracle.threshold_at_far(0.02)))
+    assert make_point(fit, FAR).threshold >= float(np.float32(oracle.threshold_at_far(0.02)))
 
 
 def test_per_class_rates_are_those_of_a_loop(fit: EmbeddingSet, proof: EmbeddingSet) -> None:
-    point = point_of(fit, FAR, proof=proof)
+    point = make_point(fit, FAR, proof=proof)
     i, j, scores, genuine = list_all_pairs(proof)
     accepted = accepts(scores, point.threshold)
     assert [rates.label for rates in point.per_class] == proof.classes.tolist()
@@ -100,21 +102,21 @@ def test_one_item_classes_are_impostors_and_have_no_frr(fit: EmbeddingSet) -> No
     items = EmbeddingSet.from_arrays(
         np.concatenate([fit.vectors, lone.vectors]), np.concatenate([fit.labels, lone.labels])
     )
-    point = point_of(items, FAR, proof=make_clusters(1, prefix="t"))
+    point = make_point(items, FAR, proof=make_clusters(1, prefix="t"))
     assert point.fit.n_classes == 50
-    assert point_of(make_clusters(1, prefix="t"), FAR, proof=items).per_class[-1].frr is None
+    assert make_point(make_clusters(1, prefix="t"), FAR, proof=items).per_class[-1].frr is None
 
 
 def test_frr_eer_and_cost_meet_their_targets(fit: EmbeddingSet, proof: EmbeddingSet) -> None:
-    frr = point_of(fit, Target(kind="frr", value=0.15), proof=proof)
+    frr = make_point(fit, Target(kind="frr", value=0.15), proof=proof)
     assert frr.fit.frr is not None
     assert frr.fit.frr < 0.15
     assert frr.fit.frr_upper is not None
     assert frr.fit.frr_upper <= 0.15
-    eer = point_of(fit, Target(kind="eer"), proof=proof)
+    eer = make_point(fit, Target(kind="eer"), proof=proof)
     assert eer.fit.far == pytest.approx(eer.fit.frr, abs=0.005)
     costs = {"cost_false_match": 10.0, "cost_false_non_match": 1.0, "prior": 0.2}
-    cost = point_of(fit, Target(kind="cost", cost_parameters=costs), proof=proof)
+    cost = make_point(fit, Target(kind="cost", cost_parameters=costs), proof=proof)
     _, _, scores, genuine = list_all_pairs(fit)
     least = min(
         0.8 * 10 * (scores[~genuine] >= t).mean() + 0.2 * (scores[genuine] < t).mean()
@@ -125,12 +127,12 @@ def test_frr_eer_and_cost_meet_their_targets(fit: EmbeddingSet, proof: Embedding
 
 def test_a_cost_target_names_what_it_lacks(fit: EmbeddingSet) -> None:
     with pytest.raises(InputError, match="cost_false_non_match, prior"):
-        point_of(fit, Target(kind="cost", cost_parameters={"cost_false_match": 1.0}))
+        make_point(fit, Target(kind="cost", cost_parameters={"cost_false_match": 1.0}))
 
 
 def test_a_larger_gallery_asks_for_a_higher_threshold(fit: EmbeddingSet, proof: EmbeddingSet) -> None:
     sizes = [GallerySize(items=6 * c, classes=c) for c in (10, 40, 120)]
-    points = [point_of(fit, FPIR, proof=proof, gallery=size) for size in sizes]
+    points = [make_point(fit, FPIR, proof=proof, gallery=size) for size in sizes]
     thresholds = [point.threshold for point in points]
     assert thresholds == sorted(thresholds)
     assert len(set(thresholds)) == 3
@@ -140,12 +142,12 @@ def test_a_larger_gallery_asks_for_a_higher_threshold(fit: EmbeddingSet, proof: 
         assert point.fit.fpir is not None
         assert point.fit.fpir < point.fit.fpir_upper <= 0.05
     assert "Jensen" in points[2].fit.method
-    more_items = point_of(fit, FPIR, proof=proof, gallery=GallerySize(items=1200, classes=40))
+    more_items = make_point(fit, FPIR, proof=proof, gallery=GallerySize(items=1200, classes=40))
     assert more_items.threshold > thresholds[1]
 
 
 def test_an_fpir_point_without_a_gallery_is_for_its_own(fit: EmbeddingSet) -> None:
-    point = point_of(fit, FPIR)
+    point = make_point(fit, FPIR)
     assert point.target.gallery == GallerySize(items=240, classes=40)
     plan = plan_gallery(240, 40, None)
     assert plan.compute_fpir(plan.compute_match_rate(0.01)) == pytest.approx(0.01)
@@ -153,7 +155,7 @@ def test_an_fpir_point_without_a_gallery_is_for_its_own(fit: EmbeddingSet) -> No
 
 # -- halvings, probability, reproducibility --------------------------------------------------------
 def test_without_a_proof_set_halvings_are_reported(fit: EmbeddingSet) -> None:
-    point = point_of(fit, FAR)
+    point = make_point(fit, FAR)
     assert point.proof is not None
     assert "20 random halvings" in point.proof.method
     assert point.proof.n_classes == 20
@@ -163,10 +165,10 @@ def test_without_a_proof_set_halvings_are_reported(fit: EmbeddingSet) -> None:
 
 
 def test_the_same_data_gives_the_same_point(fit: EmbeddingSet, proof: EmbeddingSet) -> None:
-    first, second = (point_of(fit, FAR, proof=proof).model_dump(exclude={"created_at"}) for _ in range(2))
+    first, second = (make_point(fit, FAR, proof=proof).model_dump(exclude={"created_at"}) for _ in range(2))
     assert first == second
     mixed = np.random.default_rng(0).permutation(len(fit))
-    assert point_of(fit.subset(mixed), FAR, proof=proof).threshold == first["threshold"]
+    assert make_point(fit.subset(mixed), FAR, proof=proof).threshold == first["threshold"]
 
 
 # -- refusals --------------------------------------------------------------------------------------
@@ -174,29 +176,33 @@ def test_the_same_data_gives_the_same_point(fit: EmbeddingSet, proof: EmbeddingS
 @pytest.mark.parametrize("target", [FAR, FPIR])
 def test_few_classes_are_refused(classes: int, found: str, target: Target) -> None:
     with pytest.raises(CalibrationRefused, match=rf"{found} too few .* at least 20"):
-        point_of(make_clusters(0, classes, 50), target)
+        make_point(make_clusters(0, classes, 50), target)
 
 
 @pytest.mark.parametrize("target", [Target(kind="far", value=1e-4), Target(kind="fpir", value=1e-5)])
 def test_a_target_beyond_the_data_is_refused_with_what_it_takes(target: Target, fit: EmbeddingSet) -> None:
     with pytest.raises(CalibrationRefused, match="at least 30 accepted impostor pairs from 10 classes"):
-        point_of(fit, target)
+        make_point(fit, target)
 
 
 @pytest.mark.parametrize("target", [FAR, FPIR])
 def test_ties_that_leave_no_threshold_are_refused(target: Target) -> None:
     same = EmbeddingSet.from_arrays(np.ones((120, 3)), np.repeat(np.arange(30), 4))
     with pytest.raises(CalibrationRefused, match=r"[Tt]ies"):
-        point_of(same, target)
+        make_point(same, target)
 
 
 def test_frr_without_genuine_pairs_is_refused() -> None:
     with pytest.raises(CalibrationRefused, match="No class has two items"):
-        point_of(make_clusters(0, 40, 1), Target(kind="frr", value=0.1))
+        make_point(make_clusters(0, 40, 1), Target(kind="frr", value=0.1))
 
 
 def test_shared_classes_and_dimensions_are_refused(fit: EmbeddingSet) -> None:
     with pytest.raises(InputError, match="both in the fit and in the proof"):
-        point_of(fit, FAR, proof=fit)
+        make_point(fit, FAR, proof=fit)
     with pytest.raises(InputError, match="12"):
-        point_of(fit, FAR, proof=make_clusters(1, dim=8, prefix="t"))
+        make_point(fit, FAR, proof=make_clusters(1, dim=8, prefix="t"))
+
+
+def test_every_rule_of_a_search_is_registered() -> None:
+    assert set(SEARCH_RULES) == set(get_args(Aggregate))

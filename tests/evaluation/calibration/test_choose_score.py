@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 
-from api_schemas.operating_point import Target
+from api_schemas.operating_point import ScoreKind, Target
 from decision.scorers import CosineScorer
 from embeddings.embedding_set import EmbeddingSet
 from evaluation.calibration.calibrate import calibrate_threshold
-from evaluation.calibration.choose_score import choose_score, split_classes_in_three
+from evaluation.calibration.choose_score import FITTERS, ScoreChoice, choose_score, split_classes_in_three
 from tests.evaluation.samples import make_dense_half
 
 FAR = Target(kind="far", value=0.03)
@@ -92,3 +94,7 @@ def test_embeddings_alone_are_split_by_class() -> None:
     proven = {rates.label for rates in done.point.per_class}
     assert not proven & set(done.cohort.classes)
     assert split_classes_in_three(make_dense_half(3, 50, "few"), 0) is None
+
+
+def test_every_kind_of_score_can_be_chosen() -> None:
+    assert {"cosine", *FITTERS} == set(get_args(ScoreKind)) == set(get_args(ScoreChoice)) - {"auto"}

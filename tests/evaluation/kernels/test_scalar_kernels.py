@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from evaluation.kernels.scalar_kernels import compiled, count_reached, find_bin, utility
+from evaluation.kernels.scalar_kernels import compiled, compute_utility, count_reached, find_bin
 from evaluation.pairs.score_bins import ScoreBins
 
 
@@ -18,20 +18,22 @@ def test_utility_is_the_f_score_of_specificity_and_sensitivity(c: Fraction) -> N
         for psi in grid:
             below = c * c * phi + psi
             expected = (1 + c * c) * phi * psi / below if below else 0
-            assert utility(float(phi), float(psi), float(c)) == pytest.approx(float(expected), abs=1e-15)
+            assert compute_utility(float(phi), float(psi), float(c)) == pytest.approx(
+                float(expected), abs=1e-15
+            )
 
 
 def test_utility_of_arrays_is_that_inside_a_compiled_loop() -> None:
     @compiled
     def loop(phi: np.ndarray, psi: np.ndarray, out: np.ndarray) -> None:
         for k in range(len(phi)):
-            out[k] = utility(phi[k], psi[k], 1.0)
+            out[k] = compute_utility(phi[k], psi[k], 1.0)
 
     phi, psi = np.random.default_rng(0).integers(0, 5, (2, 300)) / 4
     looped = np.empty(300)
     loop(phi, psi, looped)
-    np.testing.assert_array_equal(looped, utility(phi, psi, 1.0))
-    assert utility(phi.reshape(3, 100), psi.reshape(3, 100), 1.0).shape == (3, 100)
+    np.testing.assert_array_equal(looped, compute_utility(phi, psi, 1.0))
+    assert compute_utility(phi.reshape(3, 100), psi.reshape(3, 100), 1.0).shape == (3, 100)
 
 
 def test_a_score_at_a_threshold_reaches_it() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from embeddings.embedding_set import EmbeddingSet
 from evaluation.evaluate import evaluate_embeddings
-from evaluation.kernels.scalar_kernels import utility
+from evaluation.kernels.scalar_kernels import compute_utility
 from evaluation.metrics.opis import OpisSettings, compute_epsilon_opis, compute_opis
 from evaluation.pairs.pairs import arrange
 from tests.evaluation.samples import MappedScorer, make_nine_points, make_sessions, measure_opis
@@ -17,7 +17,7 @@ TNR = np.array([[1, 1, 8 / 9], [1, 8 / 9, 7 / 9], [1, 8 / 9, 8 / 9]])
 
 
 def test_worked_example() -> None:
-    u = utility(TNR, TPR, 1.0)
+    u = compute_utility(TNR, TPR, 1.0)
     np.testing.assert_allclose(u[0], [0.8, 1, 0.941176], atol=1e-6)
     np.testing.assert_allclose(u[1], [0, 0, 0.717949], atol=1e-6)
     np.testing.assert_allclose(u[2], [0.5, 0.484848, 0.484848], atol=1e-6)

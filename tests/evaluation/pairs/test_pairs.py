@@ -13,7 +13,7 @@ from evaluation.pairs.accepted_counts import count_accepted_per_class
 from evaluation.pairs.pairs import Pairs, arrange
 
 
-def random_set(seed: int, n: int = 60, classes: int = 7, sessions: int = 3) -> EmbeddingSet:
+def make_random_set(seed: int, n: int = 60, classes: int = 7, sessions: int = 3) -> EmbeddingSet:
     """Few distinct coordinates, so that duplicates and ties are common; classes of one item occur."""
     draw = np.random.default_rng(seed)
     vectors = draw.integers(-2, 3, size=(n, 4)).astype(float)
@@ -22,7 +22,7 @@ def random_set(seed: int, n: int = 60, classes: int = 7, sessions: int = 3) -> E
     return EmbeddingSet.from_arrays(vectors, labels, metadata={"session": draw.integers(0, sessions, n)})
 
 
-def naive_pairs(
+def list_naive_pairs(
     items: EmbeddingSet, gallery: EmbeddingSet | None, exclude: str | None
 ) -> list[tuple[str, str, np.float32]]:
     """(label, label, score) of every pair, by two loops."""
@@ -40,15 +40,15 @@ def naive_pairs(
 CASES = [(None, None), (None, "session"), (1, None), (1, "session")]
 
 
-def build(case: tuple[int | None, str | None]) -> tuple[Pairs, list[tuple[str, str, np.float32]]]:
-    gallery = None if case[0] is None else random_set(case[0], 40, 9)
-    items = random_set(0)
-    return arrange(items, gallery=gallery, exclude_same=case[1]), naive_pairs(items, gallery, case[1])
+def build_case(case: tuple[int | None, str | None]) -> tuple[Pairs, list[tuple[str, str, np.float32]]]:
+    gallery = None if case[0] is None else make_random_set(case[0], 40, 9)
+    items = make_random_set(0)
+    return arrange(items, gallery=gallery, exclude_same=case[1]), list_naive_pairs(items, gallery, case[1])
 
 
 @pytest.fixture(params=CASES, ids=["set", "set-excluded", "gallery", "gallery-excluded"])
 def both(request: pytest.FixtureRequest) -> tuple[Pairs, list[tuple[str, str, np.float32]]]:
-    return build(request.param)
+    return build_case(request.param)
 
 
 @pytest.fixture(params=[False, True], ids=["float64-blocks", "small-float32-blocks"])
@@ -92,18 +92,18 @@ def test_accepted_per_class_counts_ties_as_accepted(
 
 
 def test_impostor_totals_among_chosen_items() -> None:
-    items = random_set(3)
+    items = make_random_set(3)
     pairs = arrange(items, exclude_same="session")
     chosen = np.random.default_rng(0).random(len(items)) < 0.5
     totals = pairs.count_impostors(chosen, chosen)
     rows = pairs.a.rows[chosen]
-    expected = naive_pairs(items.subset(rows), None, "session")
+    expected = list_naive_pairs(items.subset(rows), None, "session")
     for code, label in enumerate(pairs.classes):
         assert totals[code] == sum((a == label) != (b == label) for a, b, _ in expected)
 
 
 def test_an_unknown_column_and_another_dimension_are_named() -> None:
     with pytest.raises(InputError, match=r"no column 'camera'.*session"):
-        arrange(random_set(0), exclude_same="camera")
+        arrange(make_random_set(0), exclude_same="camera")
     with pytest.raises(InputError, match="3 numbers"):
-        arrange(random_set(0), gallery=EmbeddingSet.from_arrays(np.eye(3), [1, 2, 3]))
+        arrange(make_random_set(0), gallery=EmbeddingSet.from_arrays(np.eye(3), [1, 2, 3]))
