@@ -10,7 +10,6 @@ from api_schemas.report import Report
 from evaluation.report.headline import (
     HEADLINES,
     WORST_HEAD,
-    format_number,
     format_percent,
     select_worst_classes,
 )
@@ -98,8 +97,7 @@ def _describe_points(points: Sequence[OperatingPoint]) -> str:
             shown = [f"{name} {format_percent(rate)}" for name, rate in rates.items() if rate is not None]
             evidence = f"on {proof.n_classes} classes: {', '.join(shown)}"
         lines.append(
-            f"- **{point.name}**: accepted iff {point.score.kind} >= {format_number(point.threshold)}; "
-            f"{evidence}"
+            f"- **{point.name}**: accepted iff {point.score.kind} >= {point.threshold:.6f}; {evidence}"
         )
     return "\n".join(lines)
 
