@@ -1,4 +1,4 @@
-"""A named, frozen threshold with the proof of what it does (contract, section 4)."""
+"""An operating point: a frozen threshold with its proof (docs/specification.md, Operating point)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class GallerySize(Schema):
 
 
 class Target(Schema):
-    """What the threshold was asked to do. ``value`` is a share in (0, 1); null for ``eer``.
+    """What the threshold is set to reach. ``value`` is a rate in (0, 1); null for ``eer``.
 
     For ``cost`` it is the expected cost per trial that was reached, and ``cost_parameters`` holds
     ``cost_false_match``, ``cost_false_non_match`` and ``prior``. ``gallery`` is set for ``fpir``
@@ -105,7 +105,7 @@ class Probability(Schema):
 
 
 class OperatingPointConsistency(Schema):
-    """How evenly the threshold holds over the classes of the proof (contract, section 6)."""
+    """How evenly the threshold holds over the classes of the proof (docs/specification.md, OPIS)."""
 
     opis: Finite | None
     opis_debiased: Finite | None

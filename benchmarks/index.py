@@ -4,7 +4,7 @@
     python -m benchmarks.index --rows 1000000 --keep /big/disk   # the long form
     python -m benchmarks.index --parts search peers              # some parts of it
 
-Data: unit rows around rows/20 centres, noise 1.2/sqrt(d), queries of the same law. Every search is
+Data: unit rows around rows/20 centres, noise 1.2/sqrt(d), queries of the same distribution. Every search is
 single-threaded and tuned to recall@10 >= 0.95 on its own first 300 queries; all builds use two threads.
 Ours is ``search`` with re-scoring and the accept rule at a threshold; rounds of ours and of bare FAISS take
 turns, and the best of each counts. With ``--keep`` the bare graph and the bundles stay for the next part: the
@@ -28,30 +28,30 @@ import numpy as np
 
 from api_schemas.build_config import IndexConfig
 from benchmarks.index_parts.bench import Bench
-from benchmarks.index_parts.ours import deletes, duplicates, filters, search
-from benchmarks.index_parts.peers import edge, peers
-from benchmarks.index_parts.sift import sift
+from benchmarks.index_parts.ours import measure_deletes, measure_duplicates, measure_filters, measure_search
+from benchmarks.index_parts.peers import measure_edge, measure_peers
+from benchmarks.index_parts.sift import measure_sift
 
 PARTS = {
-    "search": search,
-    "filters": filters,
-    "deletes": deletes,
-    "duplicates": duplicates,
-    "peers": peers,
-    "edge": edge,
+    "search": measure_search,
+    "filters": measure_filters,
+    "deletes": measure_deletes,
+    "duplicates": measure_duplicates,
+    "peers": measure_peers,
+    "edge": measure_edge,
 }
 KINDLESS = ("peers",)
 
 
-def growth(results: list[dict[str, Any]], kind: str) -> dict[str, Any]:
+def fit_growth(results: list[dict[str, Any]], kind: str) -> dict[str, Any]:
     """Seconds a query, ``a + b n ** c`` over the sizes searched: least squares of the relative error."""
     from scipy.optimize import least_squares
 
-    measured = [one for one in results if one["part"] == "search" and one["kind"] == kind]
-    n = np.array([one["rows"] for one in measured], dtype=np.float64)
+    measured = [result for result in results if result["part"] == "search" and result["kind"] == kind]
+    n = np.array([result["rows"] for result in measured], dtype=np.float64)
     out: dict[str, Any] = {"part": "growth", "kind": kind, "sizes": n.astype(int).tolist()}
     for batch in (64, 1):
-        seconds = np.array([1 / one["ours"][f"q/s in {batch}"] for one in measured])
+        seconds = np.array([1 / result["ours"][f"q/s in {batch}"] for result in measured])
 
         def off(
             logs: Any, n: np.ndarray[Any, Any] = n, seconds: np.ndarray[Any, Any] = seconds
@@ -64,7 +64,7 @@ def growth(results: list[dict[str, Any]], kind: str) -> dict[str, Any]:
             f"{a:.0f} + {b:.0f} (n / {n[-1]:,.0f}) ** {fit.x[2]:.2f}, off by at most "
             f"{np.expm1(np.abs(fit.fun).max()):.0%}"
         )
-    memory = np.array([one["RssAnon MB"] + one["RssFile MB"] for one in measured]) * 2**20
+    memory = np.array([result["RssAnon MB"] + result["RssFile MB"] for result in measured]) * 2**20
     out["resident bytes a row"] = [round(each) for each in memory / n]
     return out
 
@@ -83,7 +83,9 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="a folder where graphs and bundles stay")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    results: list[dict[str, Any]] = [{"part": "sift", "kind": kind, **sift(kind)} for kind in given.kinds]
+    results: list[dict[str, Any]] = [
+        {"part": "sift", "kind": kind, **measure_sift(kind)} for kind in given.kinds
+    ]
     print("\n".join(map(json.dumps, results)), flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         folder = given.keep or Path(scratch)
@@ -99,7 +101,7 @@ def main() -> None:
                     print(json.dumps(results[-1]), flush=True)
     if len(given.rows) > 2 and "search" in given.parts:
         for kind in given.kinds:
-            results.append(growth(results, kind))
+            results.append(fit_growth(results, kind))
             print(json.dumps(results[-1]), flush=True)
     if given.out:
         given.out.write_text(json.dumps(results, indent=2) + "\n")

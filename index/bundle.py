@@ -1,4 +1,4 @@
-"""The bundle: one folder that holds everything a decision depends on (contract, section 5)."""
+"""The bundle: one folder that holds everything a decision depends on (docs/specification.md, Bundle)."""
 
 from __future__ import annotations
 
@@ -250,15 +250,16 @@ def check_replaceable(out: Path, name: str) -> None:
     if not out.exists() and not out.is_symlink():
         return
     if not out.is_dir() or out.is_symlink():
-        raise InputError(f"{out} exists and is not a folder: choose another place for the bundle.")
+        raise InputError(f"{out} exists and is not a folder: choose another folder for the bundle.")
     if not any(out.iterdir()):
         return
     if not (out / MANIFEST_FILE).is_file():
-        raise InputError(f"{out} holds files that are no bundle: choose another place, or an empty folder.")
+        raise InputError(f"{out} holds files that are no bundle: choose another or an empty folder.")
     old = read_manifest(out).name
     if old != name:
         raise InputError(
-            f"{out} holds the bundle '{old}', this one is '{name}': choose another place, or remove it first."
+            f"{out} holds the bundle '{old}', this one is '{name}': choose another folder, "
+            "or remove it first."
         )
 
 

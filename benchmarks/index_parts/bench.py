@@ -49,7 +49,7 @@ class Bench:
         kept = folder / f"truth-{rows}.npy"
         if not kept.exists():
             np.save(kept, faiss.knn(self.queries, self.rows, K, metric=faiss.METRIC_INNER_PRODUCT)[1])
-        self.truth = np.load(kept)
+        self.neighbours = np.load(kept)
         self.graph, self.graph_seconds = self._build_graph()
 
     def _build_graph(self) -> tuple[Any, float]:

@@ -16,7 +16,7 @@ RECALL = 0.95
 Ask = Callable[[UnitVectors], Int64s]
 
 
-def rate(ask: Ask, queries: UnitVectors, batch: int, seconds: float = 0.7) -> float:
+def measure_rate(ask: Ask, queries: UnitVectors, batch: int, seconds: float = 0.7) -> float:
     """Queries per second in batches."""
     asked, start = 0, perf_counter()
     while (spent := perf_counter() - start) < seconds:
@@ -26,36 +26,36 @@ def rate(ask: Ask, queries: UnitVectors, batch: int, seconds: float = 0.7) -> fl
     return asked / spent
 
 
-def rates(asks: dict[str, Ask], queries: UnitVectors, rounds: int = 6) -> dict[str, dict[str, float]]:
+def measure_rates(asks: dict[str, Ask], queries: UnitVectors, rounds: int = 6) -> dict[str, dict[str, float]]:
     """Queries per second of several searches that take turns, in batches of 64 and one by one."""
     out: dict[str, dict[str, float]] = {name: {} for name in asks}
     for batch in (64, 1):
         for _ in range(rounds):
             for name, ask in asks.items():
-                now = rate(ask, queries, batch)
+                now = measure_rate(ask, queries, batch)
                 out[name][f"q/s in {batch}"] = round(max(now, out[name].get(f"q/s in {batch}", 0.0)))
     return out
 
 
-def recall(ask: Ask, queries: UnitVectors, truth: Int64s) -> float:
-    """Share of the true ten that are found."""
+def compute_recall(ask: Ask, queries: UnitVectors, neighbours: Int64s) -> float:
+    """Fraction of the true ten that are found."""
     found = ask(queries)
-    pairs = zip(found.tolist(), truth.tolist(), strict=True)
+    pairs = zip(found.tolist(), neighbours.tolist(), strict=True)
     return round(float(np.mean([len(set(a) & set(b)) / K for a, b in pairs])), 4)
 
 
-def tuned(
-    make: Callable[[int], Ask], queries: UnitVectors, truth: Int64s, efforts: Iterable[int] = EFFORTS
+def tune(
+    make: Callable[[int], Ask], queries: UnitVectors, neighbours: Int64s, efforts: Iterable[int] = EFFORTS
 ) -> tuple[int, Ask]:
     """The smallest effort that reaches the recall on the first 300 queries, or the largest tried."""
     for effort in efforts:
         ask = make(effort)
-        if recall(ask, queries[:300], truth[:300]) >= RECALL:
+        if compute_recall(ask, queries[:300], neighbours[:300]) >= RECALL:
             break
     return effort, ask
 
 
-def resident() -> dict[str, int]:
+def read_resident_memory() -> dict[str, int]:
     """Anonymous and file-backed resident memory of this process, MB."""
     status = Path("/proc/self/status").read_text()
     values = dict(line.split(":", 1) for line in status.splitlines())

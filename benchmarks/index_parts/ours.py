@@ -16,45 +16,45 @@ from benchmarks.index_parts.bench import (
     build_gallery_asks,
     open_gallery,
 )
-from benchmarks.index_parts.measure import K, rates, recall, resident, tuned
+from benchmarks.index_parts.measure import K, compute_recall, measure_rates, read_resident_memory, tune
 from common.array_types import Int64s
 from index.items.item_table import ItemTable
 
 ASKED = 200  # filtered searches that are timed, each with a filter of its own
 
 
-def search(bench: Bench, kind: str) -> dict[str, Any]:
+def measure_search(bench: Bench, kind: str) -> dict[str, Any]:
     """A kind beside the bare graph, each at recall 0.95."""
     path, took = bench.write_bundle(kind, ours=kind == "hnsw" and len(bench.rows) <= 200_000)
     faiss.omp_set_num_threads(1)
-    before = resident()
+    before = read_resident_memory()
     gallery, out = open_gallery(path)
     at, efforts = build_gallery_asks(gallery)
-    effort, ours = tuned(at, bench.queries, bench.truth, efforts)
-    bare_effort, bare = tuned(build_bare_asks(bench.graph), bench.queries, bench.truth)
+    effort, ours = tune(at, bench.queries, bench.neighbours, efforts)
+    bare_effort, bare = tune(build_bare_asks(bench.graph), bench.queries, bench.neighbours)
     found = {
         "build s": round(took, 1),
         "bare build s": round(bench.graph_seconds, 1),
         "build ratio": round(bench.graph_seconds / took, 3),
-        "effort and recall, ours": [effort, recall(ours, bench.queries, bench.truth)],
-        "ef and recall, bare": [bare_effort, recall(bare, bench.queries, bench.truth)],
+        "effort and recall, ours": [effort, compute_recall(ours, bench.queries, bench.neighbours)],
+        "ef and recall, bare": [bare_effort, compute_recall(bare, bench.queries, bench.neighbours)],
     }
-    after = resident()
-    both = rates({"ours": ours, "bare": bare}, bench.queries)
+    after = read_resident_memory()
+    both = measure_rates({"ours": ours, "bare": bare}, bench.queries)
     for name in list(both["ours"]):
         both["ours"][f"ratio, {name}"] = round(both["ours"][name] / both["bare"][name], 3)
     memory = {f"Rss{name} MB": after[name] - before[name] for name in after}
     return {**found, **out, **both, **memory, "vectors MB": bench.rows.nbytes // 2**20}
 
 
-def filters(bench: Bench, kind: str) -> dict[str, Any]:
-    """Milliseconds a query, how full answers are and how right, under filters of falling share."""
+def measure_filters(bench: Bench, kind: str) -> dict[str, Any]:
+    """Milliseconds a query, how full answers are and how right, under ever narrower filters."""
     faiss.omp_set_num_threads(1)
     gallery, _ = open_gallery(bench.write_bundle(kind)[0])
     main = gallery.view.main
     assert main is not None
     out: dict[str, Any] = {}
-    for name, cases in filter_cases(main.items).items():
+    for name, cases in build_filter_cases(main.items).items():
         spent, full, right = [], 0, 0.0
         asked = [(*case, query) for case, query in zip(cases, bench.queries, strict=False)]
         for condition, _, query in asked:  # brings the rows into memory
@@ -71,10 +71,10 @@ def filters(bench: Bench, kind: str) -> dict[str, Any]:
     return out
 
 
-def filter_cases(
+def build_filter_cases(
     items: ItemTable,
 ) -> dict[str, Iterator[tuple[dict[str, Any], Int64s]]]:
-    """By name: conditions of a share of the rows, each with the rows it holds for."""
+    """By name: conditions that hold for a fraction of the rows, each with these rows."""
     meta = items.metadata.column("meta").to_numpy()
     labels = np.array(items.classes)[items.label_codes]
 
@@ -93,11 +93,11 @@ def filter_cases(
                 np.flatnonzero((meta >= low) & (meta < low + width)),
             )
 
-    shares = {f"range {share:g} %": by_range(int(share * 100)) for share in (100, 50, 10, 1, 0.1)}
-    return {"label": by_label(), **shares}
+    ranges = {f"range {percent:g} %": by_range(int(percent * 100)) for percent in (100, 50, 10, 1, 0.1)}
+    return {"label": by_label(), **ranges}
 
 
-def deletes(bench: Bench, kind: str) -> dict[str, Any]:
+def measure_deletes(bench: Bench, kind: str) -> dict[str, Any]:
     """A tenth of the rows deleted and not yet rebuilt away."""
     dead = np.random.default_rng(3).random(len(bench.rows)) < 0.1
     living = np.flatnonzero(~dead)
@@ -106,14 +106,14 @@ def deletes(bench: Bench, kind: str) -> dict[str, Any]:
     faiss.omp_set_num_threads(1)
     whole, less = (open_gallery(bench.write_bundle(kind)[0])[0] for _ in range(2))
     at, efforts = build_gallery_asks(whole)
-    effort, all_there = tuned(at, bench.queries, bench.truth, efforts)
+    effort, all_there = tune(at, bench.queries, bench.neighbours, efforts)
     build_gallery_asks(less)[0](effort)
     ask = build_gallery_ask(less, dead)
-    out: dict[str, Any] = {"effort": effort, "recall": recall(ask, bench.queries, living[near])}
-    return out | rates({"a tenth deleted": ask, "none deleted": all_there}, bench.queries, 3)
+    out: dict[str, Any] = {"effort": effort, "recall": compute_recall(ask, bench.queries, living[near])}
+    return out | measure_rates({"a tenth deleted": ask, "none deleted": all_there}, bench.queries, 3)
 
 
-def duplicates(bench: Bench, kind: str) -> dict[str, Any]:
+def measure_duplicates(bench: Bench, kind: str) -> dict[str, Any]:
     """Every third row is a copy of one of a hundred vectors: do all others still find themselves?"""
     rng = np.random.default_rng(4)
     rows = bench.rows[: min(len(bench.rows), 100_000)].copy()

@@ -13,18 +13,18 @@ import faiss
 import numpy as np
 
 from benchmarks.index_parts.bench import Bench, build_bare_asks, open_gallery
-from benchmarks.index_parts.measure import Ask, K, rates, recall, tuned
-from benchmarks.index_parts.ours import filter_cases
+from benchmarks.index_parts.measure import Ask, K, compute_recall, measure_rates, tune
+from benchmarks.index_parts.ours import build_filter_cases
 from common.array_types import Int64s, UnitVectors
 
 
-def peers(bench: Bench, _: str) -> dict[str, Any]:
+def measure_peers(bench: Bench, _: str) -> dict[str, Any]:
     """hnswlib and usearch with the same links and breadth, at recall 0.95, beside the bare graph."""
     out: dict[str, Any] = {}
     asks: dict[str, Ask] = {}
     makes: dict[str, Callable[[int], Ask]] = {"bare": build_bare_asks(bench.graph)}
     out["bare"] = {"build s": round(bench.graph_seconds, 1)}
-    for name, make in (("hnswlib", _hnswlib), ("usearch", _usearch)):
+    for name, make in (("hnswlib", _build_hnswlib), ("usearch", _build_usearch)):
         try:
             makes[name], seconds = make(bench)
             out[name] = {"build s": round(seconds, 1)}
@@ -32,14 +32,14 @@ def peers(bench: Bench, _: str) -> dict[str, Any]:
             print(f"{name} cannot be measured: {error}")
     faiss.omp_set_num_threads(1)
     for name, at in makes.items():
-        effort, asks[name] = tuned(at, bench.queries, bench.truth)
-        out[name] |= {"ef": effort, "recall": recall(asks[name], bench.queries, bench.truth)}
-    for name, speeds in rates(asks, bench.queries, 3).items():
+        effort, asks[name] = tune(at, bench.queries, bench.neighbours)
+        out[name] |= {"ef": effort, "recall": compute_recall(asks[name], bench.queries, bench.neighbours)}
+    for name, speeds in measure_rates(asks, bench.queries, 3).items():
         out[name] |= speeds
     return out
 
 
-def _hnswlib(bench: Bench) -> tuple[Callable[[int], Ask], float]:
+def _build_hnswlib(bench: Bench) -> tuple[Callable[[int], Ask], float]:
     hnswlib: Any = importlib.import_module("hnswlib")
     graph = hnswlib.Index("ip", bench.rows.shape[1])
 
@@ -47,7 +47,7 @@ def _hnswlib(bench: Bench) -> tuple[Callable[[int], Ask], float]:
         graph.init_index(len(bench.rows), M=bench.m, ef_construction=bench.breadth)
         graph.add_items(bench.rows, num_threads=2)
 
-    seconds = _kept(bench, "hnswlib", build, graph.save_index, graph.load_index)
+    seconds = _build_or_load(bench, "hnswlib", build, graph.save_index, graph.load_index)
     graph.set_num_threads(1)
 
     def at(effort: int) -> Ask:
@@ -57,7 +57,7 @@ def _hnswlib(bench: Bench) -> tuple[Callable[[int], Ask], float]:
     return at, seconds
 
 
-def _usearch(bench: Bench) -> tuple[Callable[[int], Ask], float]:
+def _build_usearch(bench: Bench) -> tuple[Callable[[int], Ask], float]:
     usearch: Any = importlib.import_module("usearch.index")
     net = usearch.Index(
         ndim=bench.rows.shape[1],
@@ -70,7 +70,7 @@ def _usearch(bench: Bench) -> tuple[Callable[[int], Ask], float]:
     def build() -> None:
         net.add(np.arange(len(bench.rows)), bench.rows, threads=2)
 
-    seconds = _kept(bench, "usearch", build, net.save, net.load)
+    seconds = _build_or_load(bench, "usearch", build, net.save, net.load)
 
     def at(effort: int) -> Ask:
         net.expansion_search = effort
@@ -84,7 +84,7 @@ def _usearch(bench: Bench) -> tuple[Callable[[int], Ask], float]:
     return at, seconds
 
 
-def _kept(
+def _build_or_load(
     bench: Bench,
     name: str,
     build: Callable[[], None],
@@ -105,7 +105,7 @@ def _kept(
     return seconds
 
 
-def edge(bench: Bench, kind: str) -> dict[str, Any]:
+def measure_edge(bench: Bench, kind: str) -> dict[str, Any]:
     """Filtered searches in turn with qdrant's edge engine: indexed fields, no payload asked for, no graph."""
     try:
         qdrant: Any = importlib.import_module("qdrant_edge")
@@ -115,9 +115,9 @@ def edge(bench: Bench, kind: str) -> dict[str, Any]:
     gallery, _ = open_gallery(bench.write_bundle(kind)[0])
     main = gallery.view.main
     assert main is not None
-    shard = _shard(qdrant, bench, main.items, bench.folder / f"qdrant-{len(bench.rows)}")
+    shard = _open_shard(qdrant, bench, main.items, bench.folder / f"qdrant-{len(bench.rows)}")
     out: dict[str, Any] = {}
-    for name, cases in filter_cases(main.items).items():
+    for name, cases in build_filter_cases(main.items).items():
         if name in ("range 100 %", "range 50 %"):
             continue  # with no graph it compares with all of them
         spent: dict[str, list[float]] = {"ours": [], "qdrant": [], "qdrant, request ready": []}
@@ -130,7 +130,7 @@ def edge(bench: Bench, kind: str) -> dict[str, Any]:
             request = qdrant.QueryRequest(
                 limit=K,
                 query=qdrant.Query.Nearest(query.tolist()),
-                filter=_edge_filter(qdrant, condition),
+                filter=_build_edge_filter(qdrant, condition),
                 with_payload=False,
             )
             ready = perf_counter()
@@ -139,12 +139,14 @@ def edge(bench: Bench, kind: str) -> dict[str, Any]:
             spent["qdrant"].append(end - start)
             spent["qdrant, request ready"].append(end - ready)
             assert {int(hit.id) for hit in ours} == {hit.id for hit in theirs}, "one of the two is wrong"
-        median = {who: round(float(np.median(times[len(asked) :])) * 1e3, 4) for who, times in spent.items()}
+        median = {
+            name: round(float(np.median(times[len(asked) :])) * 1e3, 4) for name, times in spent.items()
+        }
         out[name] = {**median, "times qdrant": round(median["ours"] / median["qdrant"], 2)}
     return out
 
 
-def _shard(qdrant: Any, bench: Bench, items: Any, folder: Path) -> Any:
+def _open_shard(qdrant: Any, bench: Bench, items: Any, folder: Path) -> Any:
     if folder.exists():
         return qdrant.EdgeShard.load(str(folder))
     folder.mkdir()
@@ -164,7 +166,7 @@ def _shard(qdrant: Any, bench: Bench, items: Any, folder: Path) -> Any:
     return shard
 
 
-def _edge_filter(qdrant: Any, condition: dict[str, Any]) -> Any:
+def _build_edge_filter(qdrant: Any, condition: dict[str, Any]) -> Any:
     if "label" in condition:
         field = qdrant.FieldCondition("label", match=qdrant.MatchValue(condition["label"]))
     else:

@@ -17,7 +17,7 @@ from index.bundle import write_bundle
 from index.gallery.gallery import Gallery
 
 
-def sift(kind: str) -> dict[str, Any]:
+def measure_sift(kind: str) -> dict[str, Any]:
     """How many of the ten nearest are found, and whether every similarity is the exact one."""
     folder = Path(os.environ.get("LIMEN_DATASETS", "../shared/data")) / "sift5k"
     if not folder.is_dir():

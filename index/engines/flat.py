@@ -65,7 +65,7 @@ class BufferEngine:
     def search(
         self, queries: UnitVectors, fetch: int, effort: float = 1.0, allowed: NodeBits | None = None
     ) -> Candidates:
-        """The nearest rows; a search that allows only some scans those rows instead."""
+        """The nearest rows; a search among few rows scans those instead."""
         nearest = faiss.knn(queries, self._vectors, fetch, metric=faiss.METRIC_INNER_PRODUCT)
         return cast(Candidates, nearest)
 

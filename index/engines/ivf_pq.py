@@ -130,7 +130,7 @@ class IvfPqEngine(FaissEngine):
 
 
 class _NearestNodes:
-    """The nearest nodes of some queries, exactly, collected block by block."""
+    """The exact nearest nodes of queries, collected block by block."""
 
     def __init__(self, queries: UnitVectors) -> None:
         self.queries = queries
@@ -156,15 +156,15 @@ class _NearestNodes:
 
 
 def _spread(n: int, count: int) -> RowIndices:
-    """So many of n positions, evenly; some more than once where there are not so many."""
+    """``count`` of n positions, evenly spaced; with repeats where n is smaller."""
     return np.linspace(0, n - 1, count).astype(np.int64)
 
 
 def count_cells(nodes: int) -> int:
-    """How many cells: enough that neither finding the near ones nor scanning them takes most of the time."""
+    """Cells for so many nodes: neither finding the near ones nor scanning them takes most of the time."""
     return max(1, min(nodes, 4 * math.isqrt(nodes)))
 
 
 def count_codes(dim: int) -> int:
-    """How many codes of 4 bits a row has: one for two numbers, or for each where their count is odd."""
+    """Codes of 4 bits a row: one for two numbers, or one for each where their count is odd."""
     return dim // 2 if dim % 2 == 0 else dim

@@ -173,13 +173,13 @@ class Gallery:
         """
         queries = normalise_queries(vectors, self.dim)
         decider = self._match or self._verify
-        found = self.view.search(
+        results = self.view.search(
             queries, k, decider=decider, condition=filter, exact=exact, exclude_ids=exclude_ids
         )
         if min_score is None:
-            return found
+            return results
         least = float(np.float32(min_score))  # scores are float32 values, so this compares as float32 does
-        return [[hit for hit in hits if hit.score >= least] for hits in found]
+        return [[hit for hit in hits if hit.score >= least] for hits in results]
 
     def match(
         self,
@@ -208,8 +208,8 @@ class Gallery:
         decider, view = self._match, self.view
         decider.check_rule(aggregate)
         rule = MATCH_RULES[decider.point.target.aggregate]
-        found = rule.propose(view, queries, k, decider, filter, exclude_ids)
-        return _decide(found, decider, len(view))
+        results = rule.propose(view, queries, k, decider, filter, exclude_ids)
+        return _decide(results, decider, len(view))
 
     def verify(self, a: ArrayLike, b: ArrayLike) -> list[VerifyDecision]:
         """Whether rows of ``a`` and ``b``, both [m, d], are alike: decided by the active 1:1 point.
@@ -250,10 +250,11 @@ class Gallery:
         queries = self.sample(n)
         if not len(queries):
             return ProbeCount(0, 0)
-        found = self.view.search(queries, 1)
+        results = self.view.search(queries, 1)
         itself = pair_similarities(queries, queries)
         hits_itself = (
-            bool(hits) and hits[0].similarity >= own for hits, own in zip(found, itself.tolist(), strict=True)
+            bool(hits) and hits[0].similarity >= own
+            for hits, own in zip(results, itself.tolist(), strict=True)
         )
         return ProbeCount(len(queries), sum(hits_itself))
 
@@ -261,11 +262,11 @@ class Gallery:
         return None if point_id is None else self._bundle.build_decider(self._bundle.points[point_id])
 
 
-def _decide(found: list[list[SearchHit]], decider: Decider, n_items: int) -> list[MatchDecision]:
+def _decide(results: list[list[SearchHit]], decider: Decider, n_items: int) -> list[MatchDecision]:
     """The decision on each query's hits, best first; accepted and turned into probabilities all at once."""
     point, beyond = decider.point, decider.is_beyond_proof(n_items)
     nobody = MatchDecision("unknown", None, None, None, None, None, point.threshold, None, point.id, beyond)
-    bests = [(hits[0], _find_rival_score(hits)) for hits in found if hits]
+    bests = [(hits[0], _find_rival_score(hits)) for hits in results if hits]
     scores = np.array([best.score for best, _ in bests], dtype=np.float32)
     decisions = (
         MatchDecision(
@@ -284,7 +285,7 @@ def _decide(found: list[list[SearchHit]], decider: Decider, n_items: int) -> lis
             bests, decider.accepts(scores).tolist(), decider.probabilities(scores), strict=True
         )
     )
-    return [next(decisions) if hits else nobody for hits in found]
+    return [next(decisions) if hits else nobody for hits in results]
 
 
 def _find_rival_score(hits: Sequence[SearchHit]) -> float | None:

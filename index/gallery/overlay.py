@@ -119,7 +119,7 @@ def collect_items(
 
 
 def _create_npy(file: Path, n: int, dim: int) -> IO[bytes]:
-    """A ``.npy`` file for float32 [n, dim]; written, not mapped: a full disk kills who writes a map."""
+    """A ``.npy`` file for float32 [n, dim]; written, not mapped: a write to a map on a full disk kills."""
     out = file.open("wb")
     header = {"descr": "<f4", "fortran_order": False, "shape": (n, dim)}
     np.lib.format.write_array_header_1_0(out, header)

@@ -14,6 +14,11 @@ from common.array_types import Int32s, Int64s, RowIndices
 ColumnKind = Literal["text", "number", "boolean"]
 
 
+def describe_kind(kind: ColumnKind) -> str:
+    """The kind with its article, for messages."""
+    return "text" if kind == "text" else f"a {kind}"
+
+
 class Column:
     """Codes into sorted distinct values; -1 where a row has none."""
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from common.array_types import RowIndices
 from common.errors import InputError
-from index.items.columns import Column, ColumnKind
+from index.items.columns import Column, ColumnKind, describe_kind
 
 COMPARISONS = ("$eq", "$ne", "$in", "$nin", "$gt", "$gte", "$lt", "$lte", "$exists")
 ORDERED = ("$gt", "$gte", "$lt", "$lte")
@@ -89,18 +89,20 @@ def _select_by_key(name: str, operand: Any, table: Table, level: int) -> RowIndi
     if name.startswith("$"):
         raise InputError(f"filter: '{name}' is no operator; the joins are {', '.join(JOINS)}.")
     if not isinstance(operand, Mapping):
-        return _compare(name, "$eq", operand, table)
+        return _select_compared(name, "$eq", operand, table)
     comparisons = operand
     if not comparisons:
         raise InputError(f"filter: '{name}' is given no comparison; use one of {', '.join(COMPARISONS)}.")
     bounds = {how: value for how, value in comparisons.items() if how in ORDERED}
-    parts = [_compare(name, how, value, table) for how, value in comparisons.items() if how not in ORDERED]
+    parts = [
+        _select_compared(name, how, value, table) for how, value in comparisons.items() if how not in ORDERED
+    ]
     if bounds:
-        parts.append(_between(name, bounds, table))
+        parts.append(_select_between(name, bounds, table))
     return reduce(_intersect, parts)
 
 
-def _between(name: str, bounds: Mapping[str, Any], table: Table) -> RowIndices:
+def _select_between(name: str, bounds: Mapping[str, Any], table: Table) -> RowIndices:
     column = _find_column(name, table)
     lows = [
         (_check_value(name, column, bounds[how], how), how == "$gt")
@@ -117,7 +119,7 @@ def _between(name: str, bounds: Mapping[str, Any], table: Table) -> RowIndices:
     return column.between(low, high, low_open=low_open, high_open=not high_closed)
 
 
-def _compare(name: str, how: str, value: Any, table: Table) -> RowIndices:
+def _select_compared(name: str, how: str, value: Any, table: Table) -> RowIndices:
     if how not in COMPARISONS:
         near = difflib.get_close_matches(how, COMPARISONS, 1)
         hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(COMPARISONS)}"
@@ -161,8 +163,7 @@ def _check_value(name: str, column: Column, value: Any, how: str) -> Any:
         fits = isinstance(value, bool) and not ordered
     if not fits:
         raise InputError(
-            f"filter: {how} on '{name}' is given {value!r:.60}, but '{name}' is "
-            f"{'text' if column.kind == 'text' else f'a {column.kind}'}."
+            f"filter: {how} on '{name}' is given {value!r:.60}, but '{name}' is {describe_kind(column.kind)}."
         )
     return value
 

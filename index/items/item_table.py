@@ -19,7 +19,7 @@ from common.array_types import Bools, Float32s, Int32s, RowIndices
 from common.errors import BundleError
 from embeddings.embedding_set import EmbeddingSet
 from index.items.columns import Column
-from index.items.metadata import RESERVED_NAMES, Value, build_metadata_column
+from index.items.metadata import RESERVED_NAMES, MetadataValue, build_metadata_column
 
 DENSITY_PREFIX = "_density_"
 
@@ -139,14 +139,14 @@ class ItemTable:
     def _metadata_columns(self) -> list[tuple[str, pa.ChunkedArray]]:
         return list(zip(self.metadata.column_names, self.metadata.columns, strict=True))
 
-    def metadata_of(self, row: int) -> dict[str, Value]:
+    def metadata_of(self, row: int) -> dict[str, MetadataValue]:
         """The metadata of a row, without the fields it lacks."""
         if not self._metadata_columns:
             return {}
         values = {name: column[row].as_py() for name, column in self._metadata_columns}
         return {name: value for name, value in values.items() if value is not None}
 
-    def metadata_block(self, start: int, length: int) -> list[dict[str, Value]]:
+    def metadata_block(self, start: int, length: int) -> list[dict[str, MetadataValue]]:
         """The metadata of ``length`` consecutive rows."""
         if not self.metadata.column_names:
             return [{} for _ in range(length)]

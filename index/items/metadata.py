@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from common.errors import InputError
 
-Value = str | int | float | bool | None
+MetadataValue = str | int | float | bool | None
 RESERVED_NAMES = ("id", "label")
 
 
@@ -46,7 +46,7 @@ def build_metadata_column(name: str, values: Any) -> pa.Array:
     raise InputError(f"the metadata column '{name}' is {kind}: only text, numbers and booleans can be kept.")
 
 
-def collect_metadata(rows: list[Mapping[str, Value]]) -> dict[str, list[Value]]:
+def collect_metadata(rows: list[Mapping[str, MetadataValue]]) -> dict[str, list[MetadataValue]]:
     """Columns from the metadata of items, None where an item lacks a field."""
     names = sorted({name for row in rows for name in row})
     return {name: [row.get(name) for row in rows] for name in names}

@@ -9,8 +9,8 @@ import numpy as np
 
 from common.array_types import UnitVectors
 from common.errors import InputError
-from index.items.columns import ColumnKind
-from index.items.metadata import RESERVED_NAMES, Value
+from index.items.columns import ColumnKind, describe_kind
+from index.items.metadata import RESERVED_NAMES, MetadataValue
 
 MAX_ID_LENGTH = 512  # characters
 
@@ -22,7 +22,7 @@ class StoredItem:
     id: str
     label: str
     vector: UnitVectors
-    metadata: Mapping[str, Value] = field(default_factory=dict)
+    metadata: Mapping[str, MetadataValue] = field(default_factory=dict)
 
 
 def check_ids(items: Sequence[StoredItem]) -> None:
@@ -52,7 +52,7 @@ def merge_fields(items: Sequence[StoredItem], known: Mapping[str, ColumnKind]) -
             if value is None:
                 continue
             where = f"items.{number}.metadata.{name}"
-            kind = _kind(value)
+            kind = _find_kind(value)
             if kind is None or name in RESERVED_NAMES or not name or name[0] in "_$":
                 raise InputError(
                     f"{where}: a field is text, a finite number or a boolean; 'id', "
@@ -63,7 +63,8 @@ def merge_fields(items: Sequence[StoredItem], known: Mapping[str, ColumnKind]) -
                 _check_text(where, value.replace("\0", ""))  # JSON keeps NUL
             if fields.setdefault(name, kind) != kind:
                 raise InputError(
-                    f"{where}: the field is {_article(fields[name])} in this gallery, found {value!r:.60}."
+                    f"{where}: the field is {describe_kind(fields[name])} in this gallery, "
+                    f"found {value!r:.60}."
                 )
     return fields
 
@@ -79,7 +80,7 @@ def _check_text(where: str, text: str) -> None:
         ) from None
 
 
-def _kind(value: object) -> ColumnKind | None:
+def _find_kind(value: object) -> ColumnKind | None:
     if isinstance(value, bool):
         return "boolean"
     if isinstance(value, str):
@@ -87,7 +88,3 @@ def _kind(value: object) -> ColumnKind | None:
     if isinstance(value, int):
         return "number" if -(2**53) <= value <= 2**53 else None
     return "number" if isinstance(value, float) and np.isfinite(value) else None
-
-
-def _article(kind: ColumnKind) -> str:
-    return "text" if kind == "text" else f"a {kind}"

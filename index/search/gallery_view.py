@@ -14,7 +14,7 @@ from common.errors import InputError
 from decision.decider import Decider
 from index.items.columns import ColumnKind
 from index.items.item_table import ItemTable
-from index.items.metadata import Value
+from index.items.metadata import MetadataValue
 from index.search.generation import Generation
 from index.search.live_rows import LiveRows
 from index.search.rescoring import RankedRows
@@ -31,7 +31,7 @@ class SearchHit(NamedTuple):
     items: ItemTable
 
     @property
-    def metadata(self) -> dict[str, Value]:
+    def metadata(self) -> dict[str, MetadataValue]:
         """The item's further columns, read when asked for."""
         return self.items.metadata_of(self.row)
 

@@ -127,7 +127,7 @@ class Generation:
 
     @property
     def counts(self) -> BundleCounts:
-        """For the manifest; the cohort is counted by whoever writes it."""
+        """Counts for the manifest, without the cohort."""
         return BundleCounts(
             items=len(self),
             classes=len(self.items.classes),

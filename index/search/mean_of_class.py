@@ -37,11 +37,11 @@ class MeanOfClass:
         exclude_ids: Sequence[str | None] | None,
     ) -> list[list[SearchHit]]:
         """One hit for each class among the k nearest items of each query."""
-        found = view.search(queries, k, decider=decider, condition=condition, exclude_ids=exclude_ids)
+        results = view.search(queries, k, decider=decider, condition=condition, exclude_ids=exclude_ids)
         parts = [(part, _select_counting_rows(view, part, live, condition)) for part, live in view.parts]
         densities = decider.scorer.densities(queries)
         proposed: list[list[SearchHit]] = []
-        for number, hits in enumerate(found):
+        for number, hits in enumerate(results):
             nearest = {hit.label: hit for hit in reversed(hits)}
             if not nearest:
                 proposed.append([])

@@ -27,7 +27,7 @@ class NearestItem:
         exclude_ids: Sequence[str | None] | None,
     ) -> list[list[SearchHit]]:
         """The k nearest items of each query by score."""
-        found = view.search(queries, k, decider=decider, condition=condition, exclude_ids=exclude_ids)
+        results = view.search(queries, k, decider=decider, condition=condition, exclude_ids=exclude_ids)
         if decider.scorer.is_similarity:
-            return found
-        return [sort_by_score(hits) for hits in found]
+            return results
+        return [sort_by_score(hits) for hits in results]

@@ -140,7 +140,7 @@ class DocumentStore:
             return list(connection.execute(documents).scalars())
 
     def count_feedback(self) -> int:
-        """How many pieces of feedback there are."""
+        """How many entries of feedback there are."""
         with self._engine.connect() as connection:
             return int(connection.execute(sa.select(sa.func.count()).select_from(FEEDBACK)).scalar_one())
 

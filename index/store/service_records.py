@@ -28,7 +28,7 @@ class ServiceRecords:
         self._writing = writing
 
     def add_feedback(self, feedback: Feedback) -> int:
-        """Keep feedback; returns how many pieces there are now.
+        """Keep feedback; returns how many entries there are now.
 
         An id of no item is left out, so that what was erased does not come back. When an item is deleted,
         the feedback about it goes in the same transaction.
