@@ -1,4 +1,4 @@
-"""What every document that Limen writes has in common."""
+"""The base of every document that Limen reads and writes: JSON, checked, written atomically."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from common.errors import InputError
 SCHEMA_VERSION: Literal[1] = 1
 
 
-def _no_negative_zero(value: float) -> float:
+def _drop_negative_zero(value: float) -> float:
     return value + 0.0
 
 
-Finite = Annotated[float, AllowInfNan(False), AfterValidator(_no_negative_zero)]
-"""A float that JSON can carry: NaN and infinity are refused where they arise."""
+Finite = Annotated[float, AllowInfNan(False), AfterValidator(_drop_negative_zero)]
+"""A finite float; NaN and infinity raise where they arise, minus zero becomes zero."""
 
 
-def first_problem(error: ValidationError) -> tuple[str, str]:
-    """The dotted path and the message of the first thing a validation found wrong."""
+def describe_first_problem(error: ValidationError) -> tuple[str, str]:
+    """The dotted path and the message of the first problem that a validation found."""
     detail = error.errors(include_url=False, include_context=False, include_input=False)[0]
     return ".".join(str(part) for part in detail["loc"]) or "(top level)", str(detail["msg"])
 
 
 class Schema(BaseModel):
-    """A document part: unknown keys are errors, values do not change after they were checked."""
+    """A document or a part of one: unknown keys are errors, values are frozen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
@@ -51,5 +51,5 @@ class Schema(BaseModel):
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
-            where, what = first_problem(error)
+            where, what = describe_first_problem(error)
             raise InputError(f"{path} is not a valid {cls.__name__}: {where}: {what}.") from None

@@ -27,7 +27,7 @@ TOKENIZER_FILE = "tokenizer.json"
 IndexKind = Literal["flat", "hnsw", "hnsw_sq8", "ivf_pq"]
 
 
-def _stays_inside(name: str) -> str:
+def _check_inside(name: str) -> str:
     path = PurePosixPath(name)
     plain = not path.is_absolute() and ".." not in path.parts and str(path) == name
     if not plain or name in {"", ".", MANIFEST_FILE} or "\\" in name or "\0" in name:
@@ -35,7 +35,7 @@ def _stays_inside(name: str) -> str:
     return name
 
 
-FileName = Annotated[str, AfterValidator(_stays_inside)]
+FileName = Annotated[str, AfterValidator(_check_inside)]
 """A file's path inside the bundle, with ``/`` between folders; it can never lead outside."""
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

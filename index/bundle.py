@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from api_schemas.base import first_problem
+from api_schemas.base import describe_first_problem
 from api_schemas.build_config import IndexConfig
 from api_schemas.manifest import (
     COHORT_FILE,
@@ -168,7 +168,7 @@ def read_manifest(path: Path) -> Manifest:
     try:
         return Manifest.model_validate_json(text)
     except ValidationError as error:
-        where, what = first_problem(error)
+        where, what = describe_first_problem(error)
         raise BundleError(f"{file} is not a manifest this version reads: {where}: {what}.") from None
 
 

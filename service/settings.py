@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from api_schemas.base import first_problem
+from api_schemas.base import describe_first_problem
 from api_schemas.http.decisions import Limits
 from common.errors import ConfigError
 
@@ -88,6 +88,6 @@ def load_settings(**given: object) -> ServiceSettings:
     try:
         return ServiceSettings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:
-        where, what = first_problem(error)
+        where, what = describe_first_problem(error)
         name = "" if where == "(top level)" else f"{where} (LIMEN_{where.upper()}): "
         raise ConfigError(f"Service setting {name}{what.removeprefix('Value error, ')}.") from None
