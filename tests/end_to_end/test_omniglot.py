@@ -12,9 +12,10 @@ import pytest
 from embeddings.similarity import pair_similarities
 from encoder.encoder import Encoder
 from index.gallery.gallery import Gallery
+from tests.conftest import ROOT
 from tests.end_to_end.test_embeddings_to_decision import run
 
-CONFIG = Path(__file__).resolve().parents[2] / "configs" / "omniglot.yaml"
+CONFIG = ROOT / "configs" / "omniglot.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,9 @@ def folder(datasets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     sources = (f"data.path={background}", f"data.test_path={evaluation}")
     flags = [part for value in (*quick, *sources) for part in ("--set", value)]
     run("train", CONFIG, *flags, "--out", folder / "run")
-    run("export", folder / "run", "--out", folder / "bundle")
+    # one kind of score and one target: calibration is tested elsewhere, on less data
+    cheap = ("--set", "calibration.score=cosine", "--set", "calibration.targets={far: 0.01}")
+    run("export", folder / "run", "--out", folder / "bundle", *cheap)
     return folder
 
 
