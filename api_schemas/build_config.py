@@ -7,7 +7,8 @@ from typing import Literal, Self
 from pydantic import Field, field_validator
 
 from api_schemas.base import Finite
-from api_schemas.operating_point import Target, TargetKind
+from api_schemas.manifest import IndexKind
+from api_schemas.operating_point import ScoreChoice, Target, TargetKind
 from api_schemas.yaml_config import Part, format_yaml, validate_mapping
 
 
@@ -17,7 +18,7 @@ class CalibrationConfig(Part):
     targets: dict[TargetKind, Finite | None] = Field(
         default_factory=lambda: dict[TargetKind, float | None]({"far": 0.01, "fpir": 0.01})
     )
-    score: Literal["auto", "cosine", "density"] = "auto"
+    score: ScoreChoice = "auto"
     confidence: Finite = Field(default=0.95, ge=0.5, lt=1)
 
     @field_validator("targets")
@@ -47,7 +48,7 @@ class IndexConfig(Part):
     ``nprobe`` is how many cells ``ivf_pq`` searches; without it the build measures how many are needed.
     """
 
-    kind: Literal["auto", "flat", "hnsw", "hnsw_sq8", "ivf_pq"] = "auto"
+    kind: Literal["auto", IndexKind] = "auto"
     m: int = Field(default=32, ge=4, le=256)
     ef_construction: int = Field(default=200, ge=8)
     ef_search: int | None = Field(default=None, ge=8)

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from api_schemas.base import SCHEMA_VERSION, Finite, Schema
 
 ScoreKind = Literal["cosine", "density"]
+ScoreChoice = Literal["auto", ScoreKind]
 TargetKind = Literal["far", "fpir", "frr", "eer", "cost"]
 Aggregate = Literal["nearest", "mean_of_class"]
 

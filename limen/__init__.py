@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from common.errors import CalibrationRefused, InputError, LimenError
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from api_schemas.operating_point import OperatingPoint
+    from api_schemas.operating_point import Aggregate, OperatingPoint, ScoreChoice
     from api_schemas.report import Report
     from index.gallery.gallery import Gallery
 
@@ -95,8 +95,8 @@ def calibrate(
     target_frr: float | None = None,
     eer: bool = False,
     cost: tuple[float, float, float] | None = None,
-    score: Literal["auto", "cosine", "density"] = "auto",
-    aggregate: Literal["nearest", "mean_of_class"] = "nearest",
+    score: ScoreChoice = "auto",
+    aggregate: Aggregate = "nearest",
     confidence: float = 0.95,
     name: str | None = None,
     model: str = "unnamed",

@@ -14,13 +14,14 @@ from api_schemas.operating_point import (
     OperatingPoint,
     OperatingPointConsistency,
     Probability,
+    ScoreChoice,
     Target,
 )
 from common.errors import CalibrationRefused, InputError
 from common.progress import Track, silent
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.hashes import hash_items
-from evaluation.calibration.choose_score import FITTERS, ScoreChoice, choose_score, split_classes_in_three
+from evaluation.calibration.choose_score import FITTERS, choose_score, split_classes_in_three
 from evaluation.calibration.fit_probability import fit_probability
 from evaluation.calibration.fpir_thresholds import SEARCH_RULES
 from evaluation.calibration.measure_threshold import measure_threshold

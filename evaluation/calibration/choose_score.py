@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from api_schemas.operating_point import ScoreKind
+from api_schemas.operating_point import ScoreChoice, ScoreKind
 from common.progress import Track, silent
 from decision.scorers import CosineScorer, Scorer
 from embeddings.embedding_set import EmbeddingSet
@@ -22,8 +22,6 @@ from evaluation.pairs.threshold_levels import sort_by_level
 
 CLEARLY = 0.975  # quantile over resampled classes at which the difference must still be a gain
 LEAST_SPLIT_CLASSES = 60  # embeddings alone: three parts of at least 20 classes
-
-ScoreChoice = Literal["auto", "cosine", "density"]
 
 
 class ScoreFitter(Protocol):

@@ -9,14 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from api_schemas.build_config import CalibrationConfig
-from api_schemas.operating_point import GallerySize, OperatingPoint, Target, TargetKind
+from api_schemas.operating_point import GallerySize, OperatingPoint, ScoreChoice, Target, TargetKind
 from common.console import say, track
 from common.errors import CalibrationRefused, ConfigError
 from decision.operating_point_files import SavedPoint, read_points_of_model
 from decision.targets import get_endpoint, name_target
 from embeddings.embedding_set import EmbeddingSet
 from evaluation.calibration.calibrate import calibrate_threshold
-from evaluation.calibration.choose_score import ScoreChoice
 from limen.pipeline.evaluation_source import EvaluationSource
 
 MOST_MISSED = 0.5  # FNIR above which a proven 1:N point is hardly useful

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from api_schemas.operating_point import Evidence
+from api_schemas.operating_point import Aggregate, Evidence, ScoreChoice
 from common.console import say, track
 from common.errors import ConfigError
 from decision.operating_point_files import SavedPoint
@@ -32,11 +32,9 @@ def calibrate(
         typer.Option(help="1:1. Least expected cost: FALSE_MATCH,FALSE_NON_MATCH,PRIOR, e.g. 10,1,0.01."),
     ] = None,
     eer: Annotated[bool, typer.Option("--eer", help="1:1. The threshold where FAR equals FRR.")] = False,
-    score: Annotated[
-        Literal["auto", "cosine", "density"], typer.Option(help="The kind of score to threshold.")
-    ] = "auto",
+    score: Annotated[ScoreChoice, typer.Option(help="The kind of score to threshold.")] = "auto",
     aggregate: Annotated[
-        Literal["nearest", "mean_of_class"],
+        Aggregate,
         typer.Option(help="1:N. How several items of a class make one score."),
     ] = "nearest",
     name: Annotated[

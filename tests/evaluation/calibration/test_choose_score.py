@@ -7,11 +7,11 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from api_schemas.operating_point import ScoreKind, Target
+from api_schemas.operating_point import ScoreChoice, ScoreKind, Target
 from decision.scorers import CosineScorer
 from embeddings.embedding_set import EmbeddingSet
 from evaluation.calibration.calibrate import calibrate_threshold
-from evaluation.calibration.choose_score import FITTERS, ScoreChoice, choose_score, split_classes_in_three
+from evaluation.calibration.choose_score import FITTERS, choose_score, split_classes_in_three
 from tests.evaluation.samples import make_dense_half
 
 FAR = Target(kind="far", value=0.03)
