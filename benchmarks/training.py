@@ -39,9 +39,9 @@ from training.loop.loop import Loop
 from training.loop.train_state import TrainState
 from training.models.network import build_network
 from training.objective.objective import Objective
+from training.runtime.device import is_bfloat16_enabled
 from training.runtime.distributed import Processes
 from training.runtime.malloc_tuning import keep_freed_memory
-from training.runtime.precision import is_bfloat16_enabled
 
 OVERHEAD = 1.05
 WAITING = 0.10

@@ -13,7 +13,7 @@ from api_schemas.data_config import AugmentationConfig
 from common.array_types import RowIndices, Texts
 from common.errors import ConfigError
 from encoder.inputs.preprocessing import Preprocessing
-from training.data.kinds.data_kinds import open_kind
+from training.data.kinds import open_kind
 from training.losses import LOSSES, Loss
 from training.models.backbones import select_backbone
 from training.models.backbones.hub import import_hub, is_hub

@@ -4,32 +4,20 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from api_schemas.yaml_config import suggest_key
+from api_schemas.yaml_config import NamedPart, suggest_key
 from common.errors import ConfigError
 
 T = TypeVar("T")
 TRAINER_SETS = ("num_classes", "embedding_dim")  # parameters that nobody configures
 
 
-class Spec(Protocol):
-    """A name and its parameters, as the configuration holds them."""
-
-    @property
-    def name(self) -> str:
-        """The registered name."""
-        ...
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """What was given besides the name."""
-        ...
-
-
-def build_from_spec(registry: Mapping[str, Callable[..., T]], spec: Spec, section: str, **given: Any) -> T:
+def build_from_spec(
+    registry: Mapping[str, Callable[..., T]], spec: NamedPart, section: str, **given: Any
+) -> T:
     """Build the registered entry of that name with the configuration's parameters and the trainer's own.
 
     Raises:

@@ -26,8 +26,8 @@ from training.loop.train_state import TrainState
 from training.models.network import build_network
 from training.models.sync_batch_norm import synchronise_batch_norms
 from training.objective.objective import Objective
+from training.run_folder.layout import CHECKPOINTS_FOLDER
 from training.run_folder.run_folder import Run
-from training.run_folder.run_layout import CHECKPOINTS_FOLDER
 from training.runtime.distributed import Processes
 
 T = TypeVar("T")

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from api_schemas.data_config import AugmentationConfig
-from training.runtime.device_transfer import send_to_device
+from training.runtime.device import send_to_device
 
 GRID_POINTS = 4  # a side, which an elastic distortion moves
 

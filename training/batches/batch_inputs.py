@@ -13,7 +13,7 @@ from encoder.inputs.preprocessing import Preprocessing
 from training.batches.augmentation import augment_images
 from training.data.items import Items
 from training.models.test_time_views import make_views
-from training.runtime.device_transfer import send_to_device
+from training.runtime.device import send_to_device
 
 
 class DeviceInputs:

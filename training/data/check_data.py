@@ -12,7 +12,7 @@ import numpy as np
 from api_schemas.data_config import DataConfig
 from common.progress import Track, silent
 from training.data.items import Splits
-from training.data.kinds.data_kinds import open_kind
+from training.data.kinds import open_kind
 from training.data.load_data import Say, load_data
 
 IMBALANCED = 10.0  # times the median class
@@ -43,7 +43,8 @@ def check_data(data: DataConfig, track: Track = silent, say: Say = lambda _: Non
         InputError: what training would refuse, in the same words.
     """
     splits = load_data(data, track, say)
-    findings = [_describe_sizes(splits)]
+    rule = splits.preprocessing
+    findings = [Finding(f"{splits.describe_sizes()}. Input: {rule.kind}, {rule.describe_shape()}.")]
     findings += [Finding(reason, warns=True) for reason in list_unmeasurable(splits, data)]
     findings += _describe_imbalance(splits)
     findings += _find_duplicates(splits)
@@ -70,13 +71,6 @@ def list_unmeasurable(splits: Splits, data: DataConfig) -> list[str]:
                 "least two classes are needed, and two items of one."
             )
     return reasons
-
-
-def _describe_sizes(splits: Splits) -> Finding:
-    preprocessing = splits.preprocessing
-    return Finding(
-        f"{splits.describe_sizes()}. Input: {preprocessing.kind}, {preprocessing.describe_shape()}."
-    )
 
 
 def _describe_imbalance(splits: Splits) -> Iterable[Finding]:

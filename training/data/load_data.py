@@ -13,8 +13,8 @@ from common.errors import InputError
 from common.progress import Track, silent
 from encoder.inputs.preprocessing import Preprocessing
 from training.data.items import Items, Splits
+from training.data.kinds import open_kind
 from training.data.kinds.data_kind import join_paths
-from training.data.kinds.data_kinds import open_kind
 from training.data.split import check_usable, split_items
 
 Say = Callable[[str], None]

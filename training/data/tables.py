@@ -199,8 +199,9 @@ def _read_column(table: pa.Table, name: str, path: Path) -> pa.ChunkedArray:
     return column
 
 
-def join_tables(tables: Sequence[pa.Table], paths: Sequence[Path]) -> pa.Table:
+def read_tables(paths: Sequence[Path], texts: Collection[str]) -> pa.Table:
     """Several files of one table, one after the other; raises InputError when their columns differ."""
+    tables = [read_table(path, texts) for path in paths]
     for table, path in zip(tables, paths, strict=True):
         if set(table.column_names) != set(tables[0].column_names):
             raise InputError(f"{path} has other columns than {paths[0]}.")
@@ -215,9 +216,8 @@ def join_tables(tables: Sequence[pa.Table], paths: Sequence[Path]) -> pa.Table:
 
 def read_ids(table: pa.Table, path: Path) -> Texts:
     """The column ``id``, or row numbers where there is none."""
-    return (
-        read_text_column(table, "id", path) if "id" in table.column_names else build_row_ids(table.num_rows)
-    )
+    has_ids = "id" in table.column_names
+    return read_text_column(table, "id", path) if has_ids else build_row_ids(table.num_rows)
 
 
 def build_row_ids(n: int) -> Texts:

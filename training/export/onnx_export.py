@@ -1,4 +1,4 @@
-"""Export of a network as ``encoder.onnx`` with its ``preprocessing.json``, checked against torch."""
+"""Export of a network as ``encoder.onnx``, checked against torch, and stored items through such a file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ from api_schemas.manifest import ENCODER_FILE, PREPROCESSING_FILE
 from common.array_types import Float32s
 from common.atomic_files import write_atomically
 from common.errors import BundleError
+from common.progress import Track, silent
+from embeddings.embedding_set import EmbeddingSet
+from encoder.encoder import BATCH, Encoder
 from encoder.inputs.preprocessing import Preprocessing
+from training.data.items import Items
 from training.models.network import Network
 
 MAX_DIFFERENCE = 1e-5
@@ -77,3 +81,16 @@ def _compute_difference(network: Network, inputs: Float32s, exported: bytes) -> 
     with torch.inference_mode():
         trained = network(torch.from_numpy(inputs)).numpy()
     return float(np.abs(served - trained).max())
+
+
+def embed_items(encoder: Encoder, items: Items, track: Track = silent) -> EmbeddingSet:
+    """Embed all items, prepared by the encoder's own rule; labels, ids and metadata stay.
+
+    Raises:
+        RefusedInput: an item whose vector has no direction; names its number.
+    """
+    vectors = []
+    for start in track(range(0, len(items), BATCH), "embedding", -(-len(items) // BATCH)):
+        prepared = encoder.preprocessing.normalise(items.inputs[start : start + BATCH])
+        vectors.append(encoder.embed(prepared, start))
+    return EmbeddingSet(np.concatenate(vectors), items.labels, items.ids, items.metadata)

@@ -18,7 +18,7 @@ from api_schemas.config import Config
 from common.atomic_files import write_atomically
 from common.errors import ConfigError, InputError
 from training.loop.train_state import Progress, TrainState
-from training.run_folder.run_layout import STEP_FILES
+from training.run_folder.layout import STEP_FILES
 
 RESUME_MAY_CHANGE = frozenset(("name", "calibration", "index"))
 

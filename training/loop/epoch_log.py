@@ -13,7 +13,7 @@ from common.atomic_files import write_atomically
 from common.errors import InputError
 from training.loop.train_state import Progress, TrainState
 from training.loop.validation_metrics import ValidationMetrics
-from training.run_folder.run_layout import METRICS_FILE, TENSORBOARD_FOLDER
+from training.run_folder.layout import METRICS_FILE, TENSORBOARD_FOLDER
 
 
 class EpochLog:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,17 +28,11 @@ from training.loop.failure_checks import check_finite_gradients, check_finite_lo
 from training.loop.train_state import TrainState
 from training.loop.validation_metrics import ValidationMetrics, compute_validation_metrics
 from training.models.network import Network
-from training.optim.lr_schedule import compute_lr_factor
-from training.run_folder.run_layout import (
-    BEST_WEIGHTS_FILE,
-    CHECKPOINTS_FOLDER,
-    get_step_path,
-    save_weights,
-)
+from training.optim.optimizer import compute_lr_factor
+from training.run_folder import layout
 from training.runtime.all_gather import gather_batch
-from training.runtime.device_transfer import HostCopy
+from training.runtime.device import HostCopy, is_bfloat16_enabled
 from training.runtime.distributed import Processes
-from training.runtime.precision import is_bfloat16_enabled
 from training.runtime.stop_signals import StopSignals
 
 Say = Callable[[str], None]
@@ -183,7 +177,10 @@ class Loop:
             feed.build_next()
             total += float(loss_copy.read())
             check_finite_loss(total, state)
-        gradients = [_collect_gradients(group["params"]) for group in optimizer.param_groups]
+        gradients = [
+            [value.grad for value in group["params"] if value.grad is not None]
+            for group in optimizer.param_groups
+        ]
         self.processes.average([gradient for group in gradients for gradient in group])
         norms = HostCopy(self._clip(gradients))
         optimizer.step()
@@ -260,18 +257,12 @@ class Loop:
             if is_best:
                 progress.best, progress.best_epoch = value, progress.epoch
         if is_best or self.splits.validation is None:
-            path = self.folder / CHECKPOINTS_FOLDER / BEST_WEIGHTS_FILE
-            save_weights(path, self.state.collect_served_weights())
+            layout.save_weights(layout.get_best_path(self.folder), self.state.collect_served_weights())
         return is_best
 
     def _save(self) -> None:
         if not self.processes.is_first:
             return
-        path = get_step_path(self.folder, self.state.progress.step)
+        path = layout.get_step_path(self.folder, self.state.progress.step)
         save_checkpoint(path, self.state, self.config, self.fingerprint)
-        remove_old_checkpoints(self.folder / CHECKPOINTS_FOLDER, self.config.schedule.keep)
-
-
-def _collect_gradients(parameters: Sequence[Tensor]) -> list[Tensor]:
-    """Of those that have one."""
-    return [value.grad for value in parameters if value.grad is not None]
+        remove_old_checkpoints(self.folder / layout.CHECKPOINTS_FOLDER, self.config.schedule.keep)

@@ -34,15 +34,8 @@ from training.models.backbones.hub import drop_pretrained, save_architecture
 from training.models.network import Network, build_network
 from training.models.sync_batch_norm import synchronise_batch_norms
 from training.objective.objective import Objective
+from training.run_folder import layout
 from training.run_folder.run_folder import Run, compute_fingerprint, load_best_weights
-from training.run_folder.run_layout import (
-    BACKBONE_FOLDER,
-    CHECKPOINTS_FOLDER,
-    EMBEDDINGS_FOLDER,
-    SUMMARY_FILE,
-    explain_foreign_tensors,
-    get_embeddings_path,
-)
 from training.runtime.distributed import Processes, join_processes
 from training.runtime.malloc_tuning import keep_freed_memory
 
@@ -87,8 +80,8 @@ def _train(config: Config, out: Path, resume: bool, track: Track, say: Say, proc
     splits = _load_splits(config, track, say)
     fingerprint = compute_fingerprint(splits, config.evaluation.exclude_same)
 
-    latest = find_latest_checkpoint(out / CHECKPOINTS_FOLDER) if resume else None
-    model = drop_pretrained(config.model, out / BACKBONE_FOLDER) if latest else config.model
+    latest = find_latest_checkpoint(out / layout.CHECKPOINTS_FOLDER) if resume else None
+    model = drop_pretrained(config.model, out / layout.BACKBONE_FOLDER) if latest else config.model
     network = build_network(model, splits.preprocessing).to(processes.device)
     evaluated = deepcopy(network)
     if processes.count > 1:
@@ -101,11 +94,11 @@ def _train(config: Config, out: Path, resume: bool, track: Track, say: Say, proc
     state = TrainState(network, objective, config.optimizer, neighbours)
 
     processes.wait()  # all have looked at what lies in the folder
-    (out / CHECKPOINTS_FOLDER).mkdir(parents=True, exist_ok=True)
+    (out / layout.CHECKPOINTS_FOLDER).mkdir(parents=True, exist_ok=True)
     if latest:
         checkpoint = load_checkpoint(latest)
         check_same_run(checkpoint, config, fingerprint, latest)
-        with explain_foreign_tensors(latest):
+        with layout.explain_foreign_tensors(latest):
             state.load_tensors(checkpoint.tensors)
         state.progress = checkpoint.progress
         say(_describe_resumption(state.progress))
@@ -114,11 +107,11 @@ def _train(config: Config, out: Path, resume: bool, track: Track, say: Say, proc
         check_epoch_log(out)
     if processes.is_first:
         if resume:
-            for folder in (out, out / CHECKPOINTS_FOLDER, out / EMBEDDINGS_FOLDER):
+            for folder in (out, out / layout.CHECKPOINTS_FOLDER, out / layout.EMBEDDINGS_FOLDER):
                 remove_temporaries(folder)
         config.save(out / CONFIG_FILE)
         splits.preprocessing.save(out / PREPROCESSING_FILE)
-        save_architecture(network.backbone, out / BACKBONE_FOLDER)
+        save_architecture(network.backbone, out / layout.BACKBONE_FOLDER)
 
     Loop(config, splits, state, evaluated, out, fingerprint, processes, track, say).fit()
 
@@ -150,12 +143,12 @@ def _embed_parts(
     config: Config, out: Path, splits: Splits, network: Network, processes: Processes, track: Track
 ) -> None:
     """Write the embeddings of every part; each process embeds its shard, the first writes."""
-    (out / EMBEDDINGS_FOLDER).mkdir(exist_ok=True)
+    (out / layout.EMBEDDINGS_FOLDER).mkdir(exist_ok=True)
     prepare = DeviceInputs(splits.preprocessing, processes.device)
     for name, items in splits.parts().items():
         embedded = embed_items(network, items, prepare, config.evaluation.batch_size, track, processes)
         if processes.is_first:
-            save_embeddings(embedded, get_embeddings_path(out, name))
+            save_embeddings(embedded, layout.get_embeddings_path(out, name))
 
 
 def _write_summary(out: Path, progress: Progress, fingerprint: str) -> None:
@@ -165,7 +158,7 @@ def _write_summary(out: Path, progress: Progress, fingerprint: str) -> None:
         "best_epoch": progress.best_epoch or progress.epoch,
         "fingerprint": fingerprint,
     }
-    write_atomically(out / SUMMARY_FILE, (json.dumps(summary, indent=2) + "\n").encode())
+    write_atomically(out / layout.SUMMARY_FILE, (json.dumps(summary, indent=2) + "\n").encode())
 
 
 def _check_writable(out: Path) -> None:

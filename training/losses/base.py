@@ -15,20 +15,20 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import torch
+from pytorch_metric_learning.distances import CosineSimilarity as CosineSimilarity
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.losses.parts.distances import compute_unit_distances
-from training.losses.parts.loss_batch import Indices, LossBatch
-from training.losses.parts.mixed_pairs import MixedPairs, Roles
-from training.runtime.precision import widen_half_precision
+from training.losses.parts.loss_batch import Indices, LossBatch, MixedPairs, Roles
+from training.losses.parts.pair_masks import compute_unit_distances
+from training.runtime.device import widen_half_precision
 
 LossTerms: TypeAlias = dict[str, dict[str, Any]]
 """What the library's reducers take: for each term its losses, their indices and how they are reduced."""
 
 if TYPE_CHECKING:
 
-    class _LibraryLoss(nn.Module):
+    class BaseMetricLossFunction(nn.Module):
         distance: Any
         reducer: Any
         compute_loss: Callable[..., LossTerms]
@@ -37,48 +37,8 @@ if TYPE_CHECKING:
 
         def __init__(self, **settings: Any) -> None: ...
 
-    AngularLoss: TypeAlias = _LibraryLoss
-    ArcFaceLoss: TypeAlias = _LibraryLoss
-    BaseMetricLossFunction: TypeAlias = _LibraryLoss
-    CircleLoss: TypeAlias = _LibraryLoss
-    ContrastiveLoss: TypeAlias = _LibraryLoss
-    CosFaceLoss: TypeAlias = _LibraryLoss
-    FastAPLoss: TypeAlias = _LibraryLoss
-    GeneralizedLiftedStructureLoss: TypeAlias = _LibraryLoss
-    IntraPairVarianceLoss: TypeAlias = _LibraryLoss
-    MarginLoss: TypeAlias = _LibraryLoss
-    MultiSimilarityLoss: TypeAlias = _LibraryLoss
-    NCALoss: TypeAlias = _LibraryLoss
-    PNPLoss: TypeAlias = _LibraryLoss
-    SoftTripleLoss: TypeAlias = _LibraryLoss
-    SubCenterArcFaceLoss: TypeAlias = _LibraryLoss
-    TripletMarginLoss: TypeAlias = _LibraryLoss
-    TupletMarginLoss: TypeAlias = _LibraryLoss
-    library_miners: Any
-    CosineSimilarity: Any
 else:
-    # ruff: noqa: F401 - for the losses and miners that derive from them
-    from pytorch_metric_learning import miners as library_miners
-    from pytorch_metric_learning.distances import CosineSimilarity
-    from pytorch_metric_learning.losses import (
-        AngularLoss,
-        ArcFaceLoss,
-        BaseMetricLossFunction,
-        CircleLoss,
-        ContrastiveLoss,
-        CosFaceLoss,
-        FastAPLoss,
-        GeneralizedLiftedStructureLoss,
-        IntraPairVarianceLoss,
-        MarginLoss,
-        MultiSimilarityLoss,
-        NCALoss,
-        PNPLoss,
-        SoftTripleLoss,
-        SubCenterArcFaceLoss,
-        TripletMarginLoss,
-        TupletMarginLoss,
-    )
+    from pytorch_metric_learning.losses import BaseMetricLossFunction
 
 
 class Loss(BaseMetricLossFunction):
@@ -91,6 +51,7 @@ class Loss(BaseMetricLossFunction):
         takes_references: whether ``ref_emb`` [m, d] and ``ref_labels`` [m] can stand for the other end of
             the pairs. Losses over class vectors have no such end.
         roles: who is mixed with whom by Metrix; None when the loss has no generalised form.
+        vectors: name of the tensor [num_classes, d] that items are compared with; None where there is none.
     """
 
     name: ClassVar[str]
@@ -98,6 +59,7 @@ class Loss(BaseMetricLossFunction):
     when: ClassVar[str]
     takes_references: ClassVar[bool] = True
     roles: ClassVar[Roles | None] = None
+    vectors: ClassVar[str | None] = None
 
     def forward(
         self,
@@ -140,8 +102,9 @@ class Loss(BaseMetricLossFunction):
 
     @property
     def class_vectors(self) -> Tensor:
-        """Float [num_classes, d], what a loss over class vectors compares items with."""
-        raise NotImplementedError
+        """Float [num_classes, d], not always of unit length."""
+        vectors: Tensor = getattr(self, str(self.vectors))
+        return vectors
 
 
 class PairLoss(Loss):

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from training.losses.base import CosineSimilarity, LossTerms, PairLoss, build_element_terms
-from training.losses.parts.mixed_pairs import MixedPairs
+from training.losses.parts.loss_batch import MixedPairs
 
 
 class BinomialDeviance(PairLoss):
@@ -37,24 +37,18 @@ class BinomialDeviance(PairLoss):
 
     def compute_pair_terms(self, matrix: Tensor, positive: Tensor, negative: Tensor) -> LossTerms:
         """Per anchor, from cosines."""
-        return self._build_terms(
-            matrix, positive.to(matrix.dtype), negative.to(matrix.dtype), positive, negative
-        )
+        pull, push = positive.to(matrix.dtype), negative.to(matrix.dtype)
+        return self._build_terms(matrix, pull, push, positive, negative)
 
     def compute_mixed_terms(self, pairs: MixedPairs) -> LossTerms:
         """Generalised form: sigma identity, rho the logistic losses."""
         return self._build_terms(pairs.similarity, pairs.target, 1 - pairs.target, pairs.valid, pairs.valid)
 
     def _build_terms(
-        self,
-        similarity: Tensor,
-        pull_weights: Tensor,
-        push_weights: Tensor,
-        positive: Tensor,
-        negative: Tensor,
+        self, cosines: Tensor, pull: Tensor, push: Tensor, positive: Tensor, negative: Tensor
     ) -> LossTerms:
-        above = similarity - self.middle
-        pull = F.softplus(-self.beta * above) * pull_weights * positive
-        push = F.softplus(self.gamma * above) * push_weights * negative
+        above = cosines - self.middle
+        pull = F.softplus(-self.beta * above) * pull * positive
+        push = F.softplus(self.gamma * above) * push * negative
         pulled = pull.sum(1) / positive.sum(1).clamp(min=1)
         return build_element_terms(pulled + push.sum(1) / negative.sum(1).clamp(min=1))

@@ -29,15 +29,11 @@ class Center(ClassVectorLoss):
     name = "center"
     paper = "Wen et al., A Discriminative Feature Learning Approach, ECCV 2016"
     when = "Added to a softmax for tighter classes. Never alone."
+    vectors = "centers"
 
     def __init__(self, num_classes: int, embedding_dim: int) -> None:
         super().__init__(num_classes)
         self.centers = nn.Parameter(F.normalize(torch.randn(num_classes, embedding_dim), dim=1))
-
-    @property
-    def class_vectors(self) -> Tensor:
-        """Float [num_classes, d]."""
-        return self.centers
 
     def compute_item_losses(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Squared distances to the own centres."""

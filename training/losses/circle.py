@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from pytorch_metric_learning.losses import CircleLoss
 from torch.nn import functional as F
 
-from training.losses.base import CircleLoss, LossTerms, PairLoss, build_element_terms
-from training.losses.parts.mixed_pairs import MixedPairs
+from training.losses.base import LossTerms, PairLoss, build_element_terms
+from training.losses.parts.loss_batch import MixedPairs
 from training.losses.parts.pair_masks import soft_logsumexp
 
 

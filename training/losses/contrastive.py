@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
+from pytorch_metric_learning.losses import ContrastiveLoss
 from torch import Tensor
 
-from training.losses.base import ContrastiveLoss, LossTerms, PairLoss
-from training.losses.parts.distances import compute_unit_distances
-from training.losses.parts.mixed_pairs import MixedPairs
+from training.losses.base import LossTerms, PairLoss
+from training.losses.parts.loss_batch import MixedPairs
+from training.losses.parts.pair_masks import compute_unit_distances
 
 
 class Contrastive(PairLoss, ContrastiveLoss):
@@ -42,8 +41,8 @@ class Contrastive(PairLoss, ContrastiveLoss):
     def compute_pair_terms(self, matrix: Tensor, positive: Tensor, negative: Tensor) -> LossTerms:
         """The two hinges over the pairs of an L2 distance matrix."""
         return {
-            **_build_term("pos_loss", matrix, positive, "pos_pair", lambda distance: distance - self.inner),
-            **_build_term("neg_loss", matrix, negative, "neg_pair", lambda distance: self.outer - distance),
+            **_build_term("pos_loss", matrix - self.inner, positive, "pos_pair"),
+            **_build_term("neg_loss", self.outer - matrix, negative, "neg_pair"),
         }
 
     def compute_mixed_terms(self, pairs: MixedPairs) -> LossTerms:
@@ -52,14 +51,12 @@ class Contrastive(PairLoss, ContrastiveLoss):
         near = pairs.target * (distance - self.inner).relu()
         far = (1 - pairs.target) * (self.outer - distance).relu()
         return {
-            **_build_term("pos_loss", near, valid, "pos_pair", lambda losses: losses),
-            **_build_term("neg_loss", far, valid, "neg_pair", lambda losses: losses),
+            **_build_term("pos_loss", near, valid, "pos_pair"),
+            **_build_term("neg_loss", far, valid, "neg_pair"),
         }
 
 
-def _build_term(
-    name: str, values: Tensor, keep: Tensor, kind: str, violation: Callable[[Tensor], Tensor]
-) -> LossTerms:
+def _build_term(name: str, violations: Tensor, keep: Tensor, kind: str) -> LossTerms:
     rows, columns = torch.where(keep)
-    losses = violation(values[rows, columns]).relu()
+    losses = violations[rows, columns].relu()
     return {name: {"losses": losses, "indices": (rows, columns), "reduction_type": kind}}

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training.losses.class_vector_base import ClassVectorLoss
-from training.losses.parts.distances import compute_squared_distances
+from training.losses.parts.pair_masks import compute_squared_distances
 
 NEAREST = 1e-4  # added to squared distances, as in the authors' code: an item on its centre has a finite loss
 
@@ -34,16 +34,12 @@ class Harmonic(ClassVectorLoss):
     name = "harmonic"
     paper = "Baek et al., Harmonic Loss Trains Interpretable AI Models, 2025, arXiv 2502.01628"
     when = "Class centres that can be read as prototypes."
+    vectors = "centers"
 
     def __init__(self, num_classes: int, embedding_dim: int, exponent: float | None = None) -> None:
         super().__init__(num_classes)
         self.centers = nn.Parameter(F.normalize(torch.randn(num_classes, embedding_dim), dim=1))
         self.exponent = math.sqrt(embedding_dim) if exponent is None else exponent
-
-    @property
-    def class_vectors(self) -> Tensor:
-        """Float [num_classes, d]."""
-        return self.centers
 
     def compute_item_losses(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy of the harmonic probabilities."""

@@ -7,9 +7,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from training.losses.base import Loss, LossTerms, build_scalar_terms
-from training.losses.parts.distances import compute_squared_distances
 from training.losses.parts.episodes import check_shots, split_episode
 from training.losses.parts.loss_batch import LossBatch
+from training.losses.parts.pair_masks import compute_squared_distances
 
 NEAREST = 1e-6  # under the root, as in the authors' code
 EPSILON = 1e-7

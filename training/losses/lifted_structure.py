@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from pytorch_metric_learning.losses import GeneralizedLiftedStructureLoss
 from torch import Tensor
 
-from training.losses.base import GeneralizedLiftedStructureLoss, LossTerms, PairLoss, build_element_terms
-from training.losses.parts.distances import compute_unit_distances
-from training.losses.parts.mixed_pairs import MixedPairs
-from training.losses.parts.pair_masks import soft_logsumexp
+from training.losses.base import LossTerms, PairLoss, build_element_terms
+from training.losses.parts.loss_batch import MixedPairs
+from training.losses.parts.pair_masks import compute_unit_distances, soft_logsumexp
 
 
 class LiftedStructure(PairLoss, GeneralizedLiftedStructureLoss):

@@ -30,6 +30,7 @@ class MeanFieldContrastive(ClassVectorLoss):
     name = "mean_field_contrastive"
     paper = "Furusawa, Mean Field Theory in Deep Metric Learning, ICLR 2024, arXiv 2306.15368"
     when = "The contrastive loss at the cost of a proxy loss."
+    vectors = "fields"
 
     def __init__(
         self,
@@ -43,11 +44,6 @@ class MeanFieldContrastive(ClassVectorLoss):
         self.fields = nn.Parameter(torch.randn(num_classes, embedding_dim))
         self.positive_margin, self.negative_margin = positive_margin, negative_margin
         self.regularization = regularization
-
-    @property
-    def class_vectors(self) -> Tensor:
-        """Float [num_classes, d], not of unit length."""
-        return self.fields
 
     def compute_item_losses(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Both hinges of every item, and the same regulariser for all."""
@@ -86,6 +82,7 @@ class MeanFieldMultiSimilarity(ClassVectorLoss):
     name = "mean_field_class_wise_multi_similarity"
     paper = "Furusawa, Mean Field Theory in Deep Metric Learning, ICLR 2024, arXiv 2306.15368"
     when = "Multi-similarity at the cost of a proxy loss."
+    vectors = "fields"
 
     def __init__(
         self,
@@ -102,11 +99,6 @@ class MeanFieldMultiSimilarity(ClassVectorLoss):
         self.fields = nn.Parameter(torch.randn(num_classes, embedding_dim))
         self.alpha, self.beta, self.delta = alpha, beta, delta
         self.regularization = regularization
-
-    @property
-    def class_vectors(self) -> Tensor:
-        """Float [num_classes, d], not of unit length."""
-        return self.fields
 
     def compute_weighted_terms(self, embeddings: Tensor, labels: Tensor, weights: Tensor | None) -> LossTerms:
         """Means over classes, so one number; the weights are those of the items within their class."""

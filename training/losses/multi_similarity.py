@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from training.losses.base import LossTerms, MultiSimilarityLoss, PairLoss, build_element_terms
-from training.losses.parts.mixed_pairs import MixedPairs
+from pytorch_metric_learning.losses import MultiSimilarityLoss
+
+from training.losses.base import LossTerms, PairLoss, build_element_terms
+from training.losses.parts.loss_batch import MixedPairs
 from training.losses.parts.pair_masks import soft_logsumexp
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from torch.nn import functional as F
 
 from training.losses.base import Loss, LossTerms, build_element_terms
+from training.losses.class_vector_base import compute_class_means
 from training.losses.parts.loss_batch import LossBatch
 
 
@@ -39,9 +39,7 @@ class ND(Loss):
         """One minus the projection on the class direction."""
         embeddings, features = batch.embeddings, batch.references.detach()
         classes, codes = torch.unique(batch.reference_labels, return_inverse=True)
-        counts = torch.bincount(codes, minlength=len(classes)).to(features.dtype)
-        sums = features.new_zeros(len(classes), features.shape[1])
-        directions = F.normalize(sums.index_add(0, codes, F.normalize(features, dim=1)), dim=1)
+        directions, counts = compute_class_means(features, codes, len(classes))
         norms = features.new_zeros(len(classes)).index_add(0, codes, features.norm(dim=1)) / counts
 
         position = torch.searchsorted(classes, batch.labels).clamp(max=len(classes) - 1)

@@ -29,17 +29,13 @@ class NormalizedSoftmax(ClassVectorLoss):
     name = "normalized_softmax"
     paper = "Zhai and Wu, BMVC 2019, arXiv 1811.12649; new classes: arXiv 2102.03243"
     when = "A strong, simple classifier; new classes are added by their mean."
+    vectors = "weight"
 
     def __init__(self, num_classes: int, embedding_dim: int, temperature: float = 0.05) -> None:
         super().__init__(num_classes)
         weight = torch.empty(num_classes, embedding_dim)
         self.weight = nn.Parameter(nn.init.kaiming_uniform_(weight, mode="fan_out"))
         self.temperature = temperature
-
-    @property
-    def class_vectors(self) -> Tensor:
-        """Float [num_classes, d], not of unit length."""
-        return self.weight
 
     def compute_item_losses(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy over the classes."""

@@ -36,6 +36,7 @@ class PartialFC(ClassVectorLoss):
     name = "partial_fc"
     paper = "An et al., Killing Two Birds with One Stone, CVPR 2022, arXiv 2203.15565"
     when = "More than some 100,000 classes."
+    vectors = "centers"
 
     centers: Tensor
     velocity: Tensor
@@ -63,11 +64,6 @@ class PartialFC(ClassVectorLoss):
         self.filter_above = filter_above
         self.lr, self.momentum, self.weight_decay = lr, momentum, weight_decay
         self.collected: list[tuple[Tensor, Tensor]] = []  # rows and their gradients, since the last step
-
-    @property
-    def class_vectors(self) -> Tensor:
-        """Float [num_classes, d], not of unit length."""
-        return self.centers
 
     def compute_item_losses(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy over the sampled classes."""

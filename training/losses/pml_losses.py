@@ -11,24 +11,14 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
+from pytorch_metric_learning import losses
 from torch import Tensor
 
-from training.losses.base import (
-    AngularLoss,
-    ArcFaceLoss,
-    CosFaceLoss,
-    FastAPLoss,
-    IntraPairVarianceLoss,
-    Loss,
-    LossTerms,
-    MarginLoss,
-    NCALoss,
-    PNPLoss,
-    SubCenterArcFaceLoss,
-    TupletMarginLoss,
-)
+from training.losses.base import Loss, LossTerms
 from training.losses.class_vector_base import check_class_codes
 from training.losses.parts.loss_batch import Indices, LossBatch
+
+Variant = Literal["Ds", "Dq", "Iu", "Ib", "O"]
 
 
 class PmlLoss(Loss):
@@ -49,13 +39,16 @@ class PmlClassVectorLoss(PmlLoss):
     takes_references = False
     num_classes: int
 
+    def __init__(self, num_classes: int, embedding_dim: int, **settings: float) -> None:
+        super().__init__(num_classes=num_classes, embedding_size=embedding_dim, **settings)
+
     def compute_terms(self, batch: LossBatch) -> LossTerms:
         """The library's terms; raises InputError for labels that are no class codes."""
         check_class_codes(batch.labels, self.num_classes)
         return super().compute_terms(batch)
 
 
-class Angular(PmlLoss, AngularLoss):
+class Angular(PmlLoss, losses.AngularLoss):
     """The angle at a negative over a positive pair must be below a bound.
 
     Formula: ``mean over positive pairs of log(1 + sum_n exp(4 t (a + p) . n - 2 (1 + t) a . p))``, t the
@@ -80,7 +73,7 @@ class _FiniteSlopeAtTarget:
         return changed
 
 
-class ArcFace(PmlClassVectorLoss, _FiniteSlopeAtTarget, ArcFaceLoss):
+class ArcFace(PmlClassVectorLoss, _FiniteSlopeAtTarget, losses.ArcFaceLoss):
     """Softmax over class vectors with an additive margin on the target's angle.
 
     Formula: ``mean_i -log softmax_c(scale * z_ic)_{y_i}``, z the cosines to the class vectors, the target's
@@ -95,10 +88,10 @@ class ArcFace(PmlClassVectorLoss, _FiniteSlopeAtTarget, ArcFaceLoss):
     when = "Many classes with many items, faces above all; start it with a warm-up."
 
     def __init__(self, num_classes: int, embedding_dim: int, margin: float = 28.6, scale: float = 64) -> None:
-        super().__init__(num_classes=num_classes, embedding_size=embedding_dim, margin=margin, scale=scale)
+        super().__init__(num_classes, embedding_dim, margin=margin, scale=scale)
 
 
-class CosFace(PmlClassVectorLoss, CosFaceLoss):
+class CosFace(PmlClassVectorLoss, losses.CosFaceLoss):
     """Softmax over class vectors with an additive margin on the target's cosine.
 
     Formula: ``mean_i -log softmax_c(scale * z_ic)_{y_i}``, z the cosines to the class vectors, the target's
@@ -112,10 +105,10 @@ class CosFace(PmlClassVectorLoss, CosFaceLoss):
     when = "As arcface, easier to train."
 
     def __init__(self, num_classes: int, embedding_dim: int, margin: float = 0.35, scale: float = 64) -> None:
-        super().__init__(num_classes=num_classes, embedding_size=embedding_dim, margin=margin, scale=scale)
+        super().__init__(num_classes, embedding_dim, margin=margin, scale=scale)
 
 
-class FastAP(PmlLoss, FastAPLoss):
+class FastAP(PmlLoss, losses.FastAPLoss):
     """Average precision over a soft histogram of distances.
 
     Formula: ``mean_i 1 - 1/|P_i| sum_b h+_b H+_b / H_b``, h+ the soft histogram of the squared distances to
@@ -133,7 +126,7 @@ class FastAP(PmlLoss, FastAPLoss):
         super().__init__(num_bins=num_bins)
 
 
-class IntraPairVariance(PmlLoss, IntraPairVarianceLoss):
+class IntraPairVariance(PmlLoss, losses.IntraPairVarianceLoss):
     """Positive pairs that are less similar than the mean are pulled, negative ones that are more are pushed.
 
     Formula: ``mean over p with l > 0 of [(1 - pos_eps) mean(s_p) - s_p]_+^2 + mean over n with l > 0 of
@@ -150,7 +143,7 @@ class IntraPairVariance(PmlLoss, IntraPairVarianceLoss):
         super().__init__(pos_eps=pos_eps, neg_eps=neg_eps)
 
 
-class Margin(PmlLoss, MarginLoss):
+class Margin(PmlLoss, losses.MarginLoss):
     """Positive pairs nearer and negative pairs further than one boundary, each by a margin.
 
     Formula: ``sum over triplets of [d(a, p) - beta + margin]_+ + [beta - d(a, n) + margin]_+`` over the
@@ -176,7 +169,7 @@ class Margin(PmlLoss, MarginLoss):
         )
 
 
-class NCA(PmlLoss, NCALoss):
+class NCA(PmlLoss, losses.NCALoss):
     """The probability that a random neighbour of an item is of its class.
 
     Formula: ``mean_i -log sum_p exp(-softmax_scale d(i, p)^2) / sum_{j != i} exp(-softmax_scale d(i, j)^2)``.
@@ -192,7 +185,7 @@ class NCA(PmlLoss, NCALoss):
         super().__init__(softmax_scale=softmax_scale)
 
 
-class PNP(PmlLoss, PNPLoss):
+class PNP(PmlLoss, losses.PNPLoss):
     """The soft number of negatives ranked before each positive.
 
     Formula: ``mean_i 1/|P_i| sum_{p in P_i} f(R_ip)``, ``R_ip = sum_n sigmoid((s_in - s_ip) / anneal)``, the
@@ -206,17 +199,11 @@ class PNP(PmlLoss, PNPLoss):
     when = "When the ranking above the positives is the figure that matters; cubic in the batch."
     takes_references = False
 
-    def __init__(
-        self,
-        b: float = 2,
-        alpha: float = 1,
-        anneal: float = 0.01,
-        variant: Literal["Ds", "Dq", "Iu", "Ib", "O"] = "O",
-    ) -> None:
+    def __init__(self, b: float = 2, alpha: float = 1, anneal: float = 0.01, variant: Variant = "O") -> None:
         super().__init__(b=b, alpha=alpha, anneal=anneal, variant=variant)
 
 
-class SubCenterArcFace(PmlClassVectorLoss, _FiniteSlopeAtTarget, SubCenterArcFaceLoss):
+class SubCenterArcFace(PmlClassVectorLoss, _FiniteSlopeAtTarget, losses.SubCenterArcFaceLoss):
     """ArcFace with several centres of each class.
 
     Formula: ArcFace, whose cosine to a class is the largest one to its sub_centers.
@@ -237,16 +224,10 @@ class SubCenterArcFace(PmlClassVectorLoss, _FiniteSlopeAtTarget, SubCenterArcFac
         scale: float = 64,
         sub_centers: int = 3,
     ) -> None:
-        super().__init__(
-            num_classes=num_classes,
-            embedding_size=embedding_dim,
-            margin=margin,
-            scale=scale,
-            sub_centers=sub_centers,
-        )
+        super().__init__(num_classes, embedding_dim, margin=margin, scale=scale, sub_centers=sub_centers)
 
 
-class TupletMargin(PmlLoss, TupletMarginLoss):
+class TupletMargin(PmlLoss, losses.TupletMarginLoss):
     """Softmax over an anchor's negatives against each positive, with a margin on the positive's angle.
 
     Formula: ``mean over positive pairs of log(1 + sum_n exp(scale (cos theta_an - cos(theta_ap -

@@ -6,9 +6,9 @@ import torch
 from torch.nn import functional as F
 
 from training.losses.base import Loss, LossTerms, build_element_terms
-from training.losses.parts.distances import compute_squared_distances
 from training.losses.parts.episodes import check_shots, split_episode
 from training.losses.parts.loss_batch import LossBatch
+from training.losses.parts.pair_masks import compute_squared_distances
 
 NEAREST = 1e-6  # under the root, as in the authors' code
 

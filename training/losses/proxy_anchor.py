@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from training.losses.base import LossTerms, build_scalar_terms
 from training.losses.class_vector_base import ClassVectorLoss, compute_cosines
-from training.losses.parts.mixed_pairs import MixedPairs
+from training.losses.parts.loss_batch import MixedPairs
 from training.losses.parts.pair_masks import masked_logsumexp, soft_logsumexp
 
 
@@ -35,6 +35,7 @@ class ProxyAnchor(ClassVectorLoss):
     paper = "Kim et al., Proxy Anchor Loss, CVPR 2020, arXiv 2003.13911"
     when = "Fast and strong on some hundreds to thousands of classes; robust to batch composition."
     roles = "class_anchors"
+    vectors = "proxies"
 
     def __init__(
         self, num_classes: int, embedding_dim: int, margin: float = 0.1, alpha: float = 32.0
@@ -43,11 +44,6 @@ class ProxyAnchor(ClassVectorLoss):
         proxies = torch.empty(num_classes, embedding_dim)
         self.proxies = nn.Parameter(nn.init.kaiming_normal_(proxies, mode="fan_out"))
         self.delta, self.scale = margin, alpha
-
-    @property
-    def class_vectors(self) -> Tensor:
-        """Float [num_classes, d], not of unit length."""
-        return self.proxies
 
     def compute_weighted_terms(self, embeddings: Tensor, labels: Tensor, weights: Tensor | None) -> LossTerms:
         """Means over proxies, so one number."""

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from training.losses.base import LossTerms, build_element_terms
 from training.losses.class_vector_base import ClassVectorLoss, compute_cosines
-from training.losses.parts.mixed_pairs import MixedPairs
+from training.losses.parts.loss_batch import MixedPairs
 from training.losses.parts.pair_masks import soft_logsumexp
 
 
@@ -34,22 +34,17 @@ class ProxyNCA(ClassVectorLoss):
     paper = "Movshovitz-Attias et al., No Fuss, ICCV 2017, arXiv 1703.07464"
     when = "Fast convergence from small batches; prefer proxy_nca_plus_plus."
     roles = "class_references"
+    vectors = "proxies"
 
     def __init__(self, num_classes: int, embedding_dim: int, scale: float = 1.0) -> None:
         super().__init__(num_classes)
         self.proxies = nn.Parameter(torch.randn(num_classes, embedding_dim))
         self.scale = scale
 
-    @property
-    def class_vectors(self) -> Tensor:
-        """Float [num_classes, d], not of unit length."""
-        return self.proxies
-
     def compute_item_losses(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy over the proxies."""
-        logits = (
-            2 * self.scale * compute_cosines(embeddings, self.proxies)
-        )  # -d^2 = 2 cos - 2; softmax drops the 2
+        # -d^2 = 2 cos - 2; softmax drops the 2
+        logits = 2 * self.scale * compute_cosines(embeddings, self.proxies)
         return F.cross_entropy(logits, labels, reduction="none")
 
     def compute_terms_of_cosines(self, cosines: Tensor, positive: Tensor, negative: Tensor) -> LossTerms:

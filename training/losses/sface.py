@@ -30,6 +30,7 @@ class SFace(ClassVectorLoss):
     name = "sface"
     paper = "Zhong et al., SFace, IEEE TIP 2021, arXiv 2205.12010"
     when = "Wrong labels in the training data: it does not pull or push without end."
+    vectors = "weight"
 
     def __init__(
         self,
@@ -43,11 +44,6 @@ class SFace(ClassVectorLoss):
         super().__init__(num_classes)
         self.weight = nn.Parameter(nn.init.xavier_normal_(torch.empty(num_classes, embedding_dim), gain=2))
         self.scale, self.k, self.inner, self.outer = scale, k, inner, outer
-
-    @property
-    def class_vectors(self) -> Tensor:
-        """Float [num_classes, d], not of unit length."""
-        return self.weight
 
     def compute_item_losses(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Rescaled cosines."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
+from pytorch_metric_learning.losses import SoftTripleLoss
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.losses.base import Loss, LossTerms, SoftTripleLoss
+from training.losses.base import Loss, LossTerms
 from training.losses.class_vector_base import check_class_codes
 from training.losses.parts.loss_batch import LossBatch
 

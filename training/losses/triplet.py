@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from training.losses.base import Loss, LossTerms, TripletMarginLoss, build_element_terms
-from training.losses.parts.distances import compute_unit_distances
-from training.losses.parts.mixed_pairs import MixedPairs
+from pytorch_metric_learning.losses import TripletMarginLoss
+
+from training.losses.base import Loss, LossTerms, build_element_terms
+from training.losses.parts.loss_batch import MixedPairs
+from training.losses.parts.pair_masks import compute_unit_distances
 
 
 class Triplet(Loss, TripletMarginLoss):

@@ -34,6 +34,7 @@ class UNPG(ClassVectorLoss):
     name = "unpg"
     paper = "Jung et al., UNPG, BMVC 2022, arXiv 2203.11593"
     when = "Face-like data: softmax training whose negatives are too easy."
+    vectors = "weight"
 
     def __init__(
         self,
@@ -48,11 +49,6 @@ class UNPG(ClassVectorLoss):
         self.weight = nn.Parameter(torch.randn(num_classes, embedding_dim))
         self.base, self.margin = base, resolve_margin(base, margin)
         self.scale, self.whisker = scale, whisker
-
-    @property
-    def class_vectors(self) -> Tensor:
-        """Float [num_classes, d], not of unit length."""
-        return self.weight
 
     def compute_item_losses(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy over classes and negative pairs."""

@@ -20,11 +20,6 @@ class Weight:
     begins: float = 0.0
     ends: float = 1.0
 
-    @classmethod
-    def constant(cls, value: float) -> Weight:
-        """A weight that does not move."""
-        return cls(value, value)
-
     def value_at(self, done: float) -> float:
         """The weight when a fraction ``done`` of the run, 0 to 1, is done."""
         if done >= self.ends:
@@ -44,10 +39,9 @@ class WeightedSum(nn.Module):
     def __init__(self, losses: Sequence[nn.Module], weights: Sequence[float | Weight] | None = None) -> None:
         super().__init__()
         self.losses = nn.ModuleList(losses)
-        given: Sequence[float | Weight] = [1.0] * len(losses) if weights is None else weights
-        if len(given) != len(losses):
-            raise ValueError(f"{len(losses)} losses need as many weights, found {len(given)}")
-        self.weights = [part if isinstance(part, Weight) else Weight.constant(part) for part in given]
+        self.weights: Sequence[float | Weight] = [1.0] * len(losses) if weights is None else weights
+        if len(self.weights) != len(losses):
+            raise ValueError(f"{len(losses)} losses need as many weights, found {len(self.weights)}")
 
     def forward(
         self,
@@ -63,7 +57,7 @@ class WeightedSum(nn.Module):
         """
         total = 0 * embeddings.sum()  # with a gradient even where no term has begun yet
         for weight, loss in zip(self.weights, self.losses, strict=True):
-            if factor := weight.value_at(done):
+            if factor := weight.value_at(done) if isinstance(weight, Weight) else weight:
                 own = mixing if getattr(loss, "mixes", False) else {}
                 total = total + factor * loss(embeddings, labels, indices, **own)
         return total

@@ -31,16 +31,12 @@ class ZLoss(ClassVectorLoss):
     name = "z_loss"
     paper = "de Brébisson and Vincent, The Z-loss, 2016, arXiv 1604.08859"
     when = "Outputs whose scale must not matter."
+    vectors = "weight"
 
     def __init__(self, num_classes: int, embedding_dim: int, a: float = 1.0, b: float = 0.0) -> None:
         super().__init__(num_classes)
         self.weight = nn.Parameter(torch.randn(num_classes, embedding_dim) / embedding_dim**0.5)
         self.a, self.b = a, b
-
-    @property
-    def class_vectors(self) -> Tensor:
-        """Float [num_classes, d], not of unit length."""
-        return self.weight
 
     def compute_item_losses(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Standardised target outputs through a softplus."""

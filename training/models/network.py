@@ -17,7 +17,7 @@ from training.models.backbones.hub import is_hub
 from training.models.backbones.mlp import Identity
 from training.models.test_time_views import join_views, make_views
 from training.registry import build_entry
-from training.runtime.precision import widen_half_precision
+from training.runtime.device import widen_half_precision
 
 
 class Network(nn.Module):

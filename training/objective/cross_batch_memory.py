@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from api_schemas.yaml_config import NamedPart
 from training.losses import Loss
 from training.losses.parts.loss_batch import Indices
 from training.objective.miners import Miner
-from training.registry import Spec, build_from_spec
+from training.registry import build_from_spec
 
 
 class CrossBatchMemory(nn.Module):
@@ -98,6 +99,8 @@ MEMORIES = {"cross_batch": CrossBatchMemory}
 """Name in the configuration to class."""
 
 
-def build_memory(spec: Spec, loss: nn.Module, *, embedding_dim: int, miner: Miner | None = None) -> nn.Module:
+def build_memory(
+    spec: NamedPart, loss: nn.Module, *, embedding_dim: int, miner: Miner | None = None
+) -> nn.Module:
     """The loss with that memory; raises ConfigError naming the nearest valid name or parameter."""
     return build_from_spec(MEMORIES, spec, "memory", loss=loss, embedding_dim=embedding_dim, miner=miner)

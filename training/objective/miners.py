@@ -4,30 +4,19 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
-from torch import Tensor
+from pytorch_metric_learning import miners
 
-from training.losses.base import library_miners
+from api_schemas.yaml_config import NamedPart
 from training.losses.parts.loss_batch import Indices
-from training.registry import Spec, build_from_spec, format_entries
+from training.registry import build_from_spec, format_entries
+
+Miner = Callable[..., Indices]
+"""``miner(embeddings [n, d], labels [n], ref_emb, ref_labels)`` to the indices that a loss takes."""
 
 
-class Miner(Protocol):
-    """``miner(embeddings [n, d], labels [n])`` to the indices that a loss takes."""
-
-    def __call__(
-        self,
-        embeddings: Tensor,
-        labels: Tensor,
-        ref_emb: Tensor | None = None,
-        ref_labels: Tensor | None = None,
-    ) -> Indices:
-        """Row numbers of the selected pairs or triplets."""
-        ...
-
-
-def _adopt_miner(library_class: Callable[..., Any], **renamed: str) -> Callable[..., Miner]:
+def _adopt(library_class: Callable[..., Any], **renamed: str) -> Callable[..., Miner]:
     """The library's miner with its own parameters alone, some under clearer names."""
 
     def make(**parameters: Any) -> Miner:
@@ -46,34 +35,25 @@ def _adopt_miner(library_class: Callable[..., Any], **renamed: str) -> Callable[
 
 
 _ENTRIES: dict[str, tuple[Callable[..., Miner], str]] = {
-    "angular": (_adopt_miner(library_miners.AngularMiner), "Wang et al., ICCV 2017"),
-    "batch_easy_hard": (_adopt_miner(library_miners.BatchEasyHardMiner), "Xuan et al., WACV 2020"),
-    "batch_hard": (_adopt_miner(library_miners.BatchHardMiner), "Hermans et al., 2017, arXiv 1703.07737"),
-    "distance_weighted": (
-        _adopt_miner(library_miners.DistanceWeightedMiner),
-        "Wu et al., ICCV 2017, arXiv 1706.07567",
-    ),
-    "hdc": (_adopt_miner(library_miners.HDCMiner), "Yuan et al., ICCV 2017"),
-    "multi_similarity": (
-        _adopt_miner(library_miners.MultiSimilarityMiner),
-        "Wang et al., CVPR 2019, arXiv 1904.06627",
-    ),
-    "pair_margin": (_adopt_miner(library_miners.PairMarginMiner), "pairs beyond two distances"),
+    "angular": (_adopt(miners.AngularMiner), "Wang et al., ICCV 2017"),
+    "batch_easy_hard": (_adopt(miners.BatchEasyHardMiner), "Xuan et al., WACV 2020"),
+    "batch_hard": (_adopt(miners.BatchHardMiner), "Hermans et al., 2017, arXiv 1703.07737"),
+    "distance_weighted": (_adopt(miners.DistanceWeightedMiner), "Wu et al., ICCV 2017, arXiv 1706.07567"),
+    "hdc": (_adopt(miners.HDCMiner), "Yuan et al., ICCV 2017"),
+    "multi_similarity": (_adopt(miners.MultiSimilarityMiner), "Wang et al., CVPR 2019, arXiv 1904.06627"),
+    "pair_margin": (_adopt(miners.PairMarginMiner), "pairs beyond two distances"),
     "triplet_margin": (
-        _adopt_miner(library_miners.TripletMarginMiner, kind="type_of_triplets"),
+        _adopt(miners.TripletMarginMiner, kind="type_of_triplets"),
         "Schroff et al., FaceNet, CVPR 2015",
     ),
-    "uniform_histogram": (
-        _adopt_miner(library_miners.UniformHistogramMiner),
-        "pairs even over bins of distance",
-    ),
+    "uniform_histogram": (_adopt(miners.UniformHistogramMiner), "pairs even over bins of distance"),
 }
 
 MINERS: dict[str, Callable[..., Miner]] = {name: make for name, (make, _) in _ENTRIES.items()}
 """Name in the configuration to what builds the miner."""
 
 
-def build_miner(spec: Spec) -> Miner:
+def build_miner(spec: NamedPart) -> Miner:
     """The miner of that name with those parameters; raises ConfigError naming the nearest valid one."""
     return build_from_spec(MINERS, spec, "miner")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import compress
 from typing import Any
 
 from torch import Tensor, nn
@@ -38,11 +39,13 @@ class Objective(nn.Module):
                 f"mixup: none of the losses ({names}) has a generalised form that can be mixed: leave mixup "
                 "out, or add a loss that has one, e.g. multi_similarity."
             )
-        self.from_means = [
-            _check_class_vectors(spec, loss)
-            for spec, loss in zip(config.loss, losses, strict=True)
-            if spec.start_from_class_means
-        ]
+        started = [spec.start_from_class_means for spec in config.loss]
+        self.from_means = list(compress(losses, started))
+        for loss in self.from_means:
+            if loss.vectors is None:
+                raise ConfigError(
+                    f"loss ({loss.name}): start_from_class_means is for losses with one vector per class."
+                )
         self.level = config.mixup.parameters.get("level", "embedding") if config.mixup else None
         parts: list[nn.Module] = []
         for loss in losses:
@@ -71,14 +74,6 @@ class Objective(nn.Module):
         """Set the class vectors that should start from the class means: float [n, d] and int [n]."""
         for loss in self.from_means:
             start_from_class_means(loss, embeddings, labels)
-
-
-def _check_class_vectors(spec: LossConfig, loss: Loss) -> Loss:
-    if type(loss).class_vectors is Loss.class_vectors:
-        raise ConfigError(
-            f"loss ({spec.name}): start_from_class_means is for losses with one vector per class."
-        )
-    return loss
 
 
 def _build_weight(spec: LossConfig) -> float | Weight:

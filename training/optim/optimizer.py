@@ -1,14 +1,17 @@
-"""The optimiser of a run: AdamW, SGD or Muon over the parameter groups of network and losses."""
+"""The optimiser of a run over the parameter groups of network and losses, and its learning rate."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import nn
 
-from api_schemas.config import OptimizerConfig
+from api_schemas.config import OptimizerConfig, ScheduleConfig
 from training.optim.muon import Muon
+
+LOWEST = 0.01  # of the top rate: a cosine that ends at zero wastes its last steps
 
 
 def build_optimizer(
@@ -45,3 +48,20 @@ def _find_tables(network: nn.Module) -> set[int]:
     """Identities of the tables of vectors that are looked up by number."""
     parts = (nn.Embedding, nn.EmbeddingBag)
     return {id(part.weight) for part in network.modules() if isinstance(part, parts)}
+
+
+def compute_lr_factor(step: int, total: int, schedule: ScheduleConfig) -> float:
+    """Factor on the learning rate for a step (from 0) of a run of ``total`` steps.
+
+    ``cosine``: linear warm-up, then half a cosine down. ``one_cycle`` (Smith 2018, arXiv 1803.09820): a
+    cosine up over the first 30 %, then one down. ``constant``: warm-up only.
+    """
+    done = min(1.0, (step + 1) / max(1, total))
+    warm = max(schedule.warmup, 0.3) if schedule.shape == "one_cycle" else schedule.warmup
+    if done < warm:
+        rise = done / warm
+        return 0.5 - 0.5 * math.cos(math.pi * rise) if schedule.shape == "one_cycle" else rise
+    if schedule.shape == "constant":
+        return 1.0
+    fall = (done - warm) / max(1e-12, 1 - warm)
+    return LOWEST + (1 - LOWEST) * (0.5 + 0.5 * math.cos(math.pi * fall))

@@ -13,7 +13,7 @@ from evaluation.report.headline import (
     format_percent,
     select_worst_classes,
 )
-from training.data.kinds.data_kinds import open_kind
+from training.data.kinds import open_kind
 from training.run_folder.run_folder import Run
 
 N_WORST = 10

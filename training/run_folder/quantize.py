@@ -25,14 +25,9 @@ from evaluation.pairs.accepted_counts import count_accepted_per_class
 from evaluation.pairs.pairs import Pairs, arrange
 from evaluation.pairs.ranks import compute_ranks
 from training.data.load_data import load_data
-from training.export.embed_onnx import embed_items
+from training.export.onnx_export import embed_items
+from training.run_folder import layout
 from training.run_folder.run_folder import Run
-from training.run_folder.run_layout import (
-    EMBEDDINGS_FOLDER,
-    ENCODER_FOLDER,
-    SUMMARY_FILE,
-    get_embeddings_path,
-)
 
 Precision = Literal["int8", "fp16"]
 FAR = 0.01
@@ -77,19 +72,19 @@ def quantize_run(run: Run, precision: Precision, track: Track = silent) -> tuple
         InputError: the run's data is not what it was trained on, or it has no test items.
     """
     original, folder = run.ensure_encoder() / ENCODER_FILE, run.path / precision
-    encoder_folder = folder / ENCODER_FOLDER
+    encoder_folder = folder / layout.ENCODER_FOLDER
     encoder_folder.mkdir(parents=True, exist_ok=True)
     smaller = _quantize_weights(onnx.load(original), precision).SerializeToString()
     write_atomically(encoder_folder / ENCODER_FILE, smaller)
     run.preprocessing().save(encoder_folder / PREPROCESSING_FILE)
     run.preprocessing().save(folder / PREPROCESSING_FILE)
     encoder = Encoder.open(encoder_folder, threads=0)
-    (folder / EMBEDDINGS_FOLDER).mkdir(exist_ok=True)
+    (folder / layout.EMBEDDINGS_FOLDER).mkdir(exist_ok=True)
     splits = load_data(run.config.data, track)
     run.check_same_data(splits)
     for name, items in splits.parts().items():
-        save_embeddings(embed_items(encoder, items, track), get_embeddings_path(folder, name))
-    for name in (SUMMARY_FILE, CONFIG_FILE):
+        save_embeddings(embed_items(encoder, items, track), layout.get_embeddings_path(folder, name))
+    for name in (layout.SUMMARY_FILE, CONFIG_FILE):
         shutil.copyfile(run.path / name, folder / name)
     quantized = Run.open(folder)
     mebibytes = original.stat().st_size / 2**20, len(smaller) / 2**20

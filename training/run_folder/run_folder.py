@@ -22,15 +22,7 @@ from training.data.items import Items, Splits
 from training.export.onnx_export import export_encoder
 from training.models.backbones.hub import drop_pretrained
 from training.models.network import Network, build_network
-from training.run_folder.run_layout import (
-    BACKBONE_FOLDER,
-    ENCODER_FOLDER,
-    SUMMARY_FILE,
-    explain_foreign_tensors,
-    get_best_path,
-    get_embeddings_path,
-    load_weights,
-)
+from training.run_folder import layout
 
 ROWS_AT_ONCE = 8192
 
@@ -53,24 +45,24 @@ class Run:
             raise InputError(
                 f"{folder} is not a run folder: it has no {CONFIG_FILE}. Give the --out of `limen train`."
             )
-        if not (folder / SUMMARY_FILE).is_file():
+        if not (folder / layout.SUMMARY_FILE).is_file():
             raise InputError(
                 f"{folder} holds a run that did not finish: go on with `limen train ... --resume`."
             )
         config = Config.load(folder / CONFIG_FILE)
         try:
-            summary = json.loads((folder / SUMMARY_FILE).read_bytes())
+            summary = json.loads((folder / layout.SUMMARY_FILE).read_bytes())
             seconds, best = float(summary["train_seconds"]), int(summary["best_epoch"])
             return cls(folder, config, seconds, best, summary.get("fingerprint"))
         except (AttributeError, ValueError, LookupError, TypeError):
             raise InputError(
-                f"{folder / SUMMARY_FILE} is damaged: `limen train ... --resume` writes it anew, without "
+                f"{folder / layout.SUMMARY_FILE} is damaged: `limen train ... --resume` writes it anew, without "
                 "training."
             ) from None
 
     def embeddings(self, split: str) -> EmbeddingSet | None:
         """The embeddings of ``train``, ``validation`` or ``test``; None when the run has no such items."""
-        path = get_embeddings_path(self.path, split)
+        path = layout.get_embeddings_path(self.path, split)
         return read_embeddings(path) if path.is_file() else None
 
     def check_same_data(self, splits: Splits) -> None:
@@ -94,14 +86,14 @@ class Run:
 
     def network(self) -> Network:
         """The best network, in evaluation mode, on the CPU."""
-        model = drop_pretrained(self.config.model, self.path / BACKBONE_FOLDER)
+        model = drop_pretrained(self.config.model, self.path / layout.BACKBONE_FOLDER)
         network = build_network(model, self.preprocessing())
         load_best_weights(network, self.path)
         return network.eval()
 
     def ensure_encoder(self) -> Path:
         """The folder of the exported encoder, exported on first use; the same files from then on."""
-        folder = self.path / ENCODER_FOLDER
+        folder = self.path / layout.ENCODER_FOLDER
         if not (folder / ENCODER_FILE).is_file():
             export_encoder(self.network(), self.preprocessing(), folder, str(self.path))
         return folder
@@ -109,9 +101,9 @@ class Run:
 
 def load_best_weights(network: Network, folder: Path) -> None:
     """Load the best weights of a run folder; raises InputError when they are not of this network."""
-    path = get_best_path(folder)
-    weights = load_weights(path)
-    with explain_foreign_tensors(path):
+    path = layout.get_best_path(folder)
+    weights = layout.load_weights(path)
+    with layout.explain_foreign_tensors(path):
         network.load_state_dict(weights)
 
 

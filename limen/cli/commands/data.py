@@ -39,7 +39,7 @@ def check(
     """
     with needs("limen data check", "train"):
         from training.data.check_data import check_data
-        from training.data.kinds.data_kinds import guess_kind
+        from training.data.kinds import guess_kind
     if source.suffix in (".yaml", ".yml"):
         config = Config.load(source, set_ or [])
     else:

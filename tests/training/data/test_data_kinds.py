@@ -13,7 +13,7 @@ import pytest
 
 from api_schemas.data_config import DataConfig, DataKind
 from common.errors import ConfigError
-from training.data.kinds.data_kinds import DATA_KINDS, guess_kind, open_kind
+from training.data.kinds import DATA_KINDS, guess_kind, open_kind
 from training.data.load_data import load_data, load_items
 from training.models.backbones import BACKBONES, select_backbone
 

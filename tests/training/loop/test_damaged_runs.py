@@ -11,8 +11,8 @@ from common.errors import InputError
 from tests.training.runs import MakeConfig
 from training.loop.checkpoint import find_latest_checkpoint, load_checkpoint
 from training.loop.train import train
+from training.run_folder.layout import BEST_WEIGHTS_FILE, CHECKPOINTS_FOLDER
 from training.run_folder.run_folder import Run
-from training.run_folder.run_layout import BEST_WEIGHTS_FILE, CHECKPOINTS_FOLDER
 
 
 def test_a_damaged_checkpoint_is_named(run_folder: Path) -> None:

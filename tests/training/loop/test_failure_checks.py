@@ -19,7 +19,7 @@ from training.loop import checkpoint, epoch_log, loop
 from training.loop.failure_checks import detect_collapse
 from training.loop.train import train
 from training.loop.validation_metrics import ValidationMetrics
-from training.run_folder.run_layout import CHECKPOINTS_FOLDER
+from training.run_folder.layout import CHECKPOINTS_FOLDER
 
 
 def test_a_folder_with_a_run_is_not_overwritten(small: MakeConfig, finished: Path) -> None:

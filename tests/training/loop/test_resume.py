@@ -22,8 +22,8 @@ from tests.training.runs import MakeConfig, Stop, assert_equal_bit_for_bit
 from training.loop.checkpoint import Checkpoint, check_same_run, find_latest_checkpoint, load_checkpoint
 from training.loop.train import train
 from training.loop.train_state import Progress
+from training.run_folder.layout import CHECKPOINTS_FOLDER
 from training.run_folder.run_folder import Run
-from training.run_folder.run_layout import CHECKPOINTS_FOLDER
 
 T = TypeVar("T")
 KILLED = """

@@ -18,8 +18,8 @@ from tests.training.runs import MakeConfig, assert_equal_bit_for_bit
 from training.loop.checkpoint import find_latest_checkpoint, load_checkpoint
 from training.loop.train import train
 from training.loop.validation_metrics import ValidationMetrics
+from training.run_folder.layout import BEST_WEIGHTS_FILE, CHECKPOINTS_FOLDER, TENSORBOARD_FOLDER
 from training.run_folder.run_folder import Run
-from training.run_folder.run_layout import BEST_WEIGHTS_FILE, CHECKPOINTS_FOLDER, TENSORBOARD_FOLDER
 
 T = TypeVar("T")
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from api_schemas.yaml_config import NamedPart
 from training.losses import LOSSES, Loss, build_loss
 
 CLASSES = 5
@@ -15,18 +15,10 @@ DIMENSION = 8
 NAMES = sorted(LOSSES)
 
 
-@dataclass(frozen=True)
-class Spec:
-    """A name and its parameters, as the configuration gives them."""
-
-    name: str
-    parameters: dict[str, Any] = field(default_factory=dict)
-
-
 def make(name: str, *, classes: int = CLASSES, dimension: int = DIMENSION, **parameters: Any) -> Loss:
     """A float64 loss with defaults, the same vectors every time; its state does not move by itself."""
     torch.manual_seed(7)
-    loss = build_loss(Spec(name, parameters), num_classes=classes, embedding_dim=dimension)
+    loss = build_loss(NamedPart(name=name, **parameters), num_classes=classes, embedding_dim=dimension)
     return loss.double().eval()
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from pytorch_metric_learning import losses as library_losses
+from pytorch_metric_learning import miners
 from torch.nn import functional as F
 
 from tests.training.losses.cases import CLASSES, DIMENSION, batch, make, value_and_gradient
-from training.losses.base import CosineSimilarity, library_miners
+from training.losses.base import CosineSimilarity
 from training.objective.cross_batch_memory import CrossBatchMemory
 
 PAIRED = {
@@ -41,7 +42,7 @@ def test_pair_losses_agree(name: str, seed: int) -> None:
     expected, expected_gradient = value_and_gradient(library, items, labels)
     torch.testing.assert_close(value, expected)
     torch.testing.assert_close(gradient, expected_gradient, atol=1e-7, rtol=1e-5)
-    mined = library_miners.MultiSimilarityMiner()(items, labels)
+    mined = miners.MultiSimilarityMiner()(items, labels)
     torch.testing.assert_close(loss(items, labels, mined), library(items, labels, mined))
 
 

@@ -7,8 +7,9 @@ import inspect
 import pytest
 import torch
 
+from api_schemas.yaml_config import NamedPart
 from common.errors import ConfigError, InputError
-from tests.training.losses.cases import CLASSES, DIMENSION, NAMES, Spec, batch, make, value_and_gradient
+from tests.training.losses.cases import CLASSES, DIMENSION, NAMES, batch, make, value_and_gradient
 from training.losses import LOSSES, build_loss, list_losses
 from training.losses.base import BaseMetricLossFunction
 
@@ -61,11 +62,11 @@ def test_docstrings_have_one_form(name: str) -> None:
 
 def test_unknown_names_and_parameters_name_the_nearest() -> None:
     with pytest.raises(ConfigError, match="did you mean 'triplet'"):
-        build_loss(Spec("tripplet"), num_classes=2, embedding_dim=2)
+        build_loss(NamedPart(name="tripplet"), num_classes=2, embedding_dim=2)
     with pytest.raises(ConfigError, match="did you mean 'margin'"):
-        build_loss(Spec("triplet", {"margn": 1}), num_classes=2, embedding_dim=2)
+        build_loss(NamedPart(name="triplet", margn=1), num_classes=2, embedding_dim=2)
     with pytest.raises(ConfigError, match="embedding_dim must be at least 9"):
-        build_loss(Spec("d_simplex"), num_classes=10, embedding_dim=4)
+        build_loss(NamedPart(name="d_simplex"), num_classes=10, embedding_dim=4)
 
 
 @pytest.mark.parametrize("name", NAMES)

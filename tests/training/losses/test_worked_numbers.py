@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tests.training.losses.cases import make
 from tests.training.losses.naive import icnn as naive_icnn
-from training.losses.parts.mixed_pairs import MixedPairs
+from training.losses.parts.loss_batch import MixedPairs
 from training.losses.unpg import compute_cross_entropy_with_pairs, drop_outliers
 
 

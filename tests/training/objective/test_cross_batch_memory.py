@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from api_schemas.yaml_config import NamedPart
 from common.errors import ConfigError
-from tests.training.losses.cases import DIMENSION, NAMES, Spec, batch, make, value_and_gradient
+from tests.training.losses.cases import DIMENSION, NAMES, batch, make, value_and_gradient
 from training.losses import LOSSES
 from training.objective.cross_batch_memory import CrossBatchMemory, build_memory
 from training.objective.miners import build_miner
@@ -47,7 +48,7 @@ def test_the_memory_keeps_the_newest() -> None:
 def test_the_memory_waits_and_mines() -> None:
     items, labels = batch()
     memory = CrossBatchMemory(
-        make("triplet"), DIMENSION, size=32, warmup=2, miner=build_miner(Spec("triplet_margin"))
+        make("triplet"), DIMENSION, size=32, warmup=2, miner=build_miner(NamedPart(name="triplet_margin"))
     ).double()
     clean = make("triplet")(items, labels)
     torch.testing.assert_close(memory(items, labels), clean)
@@ -57,6 +58,6 @@ def test_the_memory_waits_and_mines() -> None:
 
 def test_memory_errors_name_the_nearest() -> None:
     with pytest.raises(ConfigError, match="did you mean 'size'"):
-        build_memory(Spec("cross_batch", {"sizes": 3}), make("triplet"), embedding_dim=4)
+        build_memory(NamedPart(name="cross_batch", sizes=3), make("triplet"), embedding_dim=4)
     with pytest.raises(ConfigError, match="size must be at least 1"):
-        build_memory(Spec("cross_batch", {"size": 0}), make("triplet"), embedding_dim=4)
+        build_memory(NamedPart(name="cross_batch", size=0), make("triplet"), embedding_dim=4)

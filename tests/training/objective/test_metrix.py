@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from api_schemas.yaml_config import NamedPart
 from common.errors import ConfigError
-from tests.training.losses.cases import CLASSES, DIMENSION, NAMES, Spec, batch, make, value_and_gradient
+from tests.training.losses.cases import CLASSES, DIMENSION, NAMES, batch, make, value_and_gradient
 from training.losses import LOSSES
-from training.losses.parts.mixed_pairs import MixedPairs
+from training.losses.parts.loss_batch import MixedPairs
 from training.objective.mixup import build_mixup
 from training.objective.mixup.metrix import Metrix, mix_embeddings
 from training.objective.mixup.pair_selection import (
@@ -29,11 +30,11 @@ ISSUE = {
 def test_it_fits_the_losses_it_should() -> None:
     assert set(FITS) >= ISSUE
     with pytest.raises(ConfigError, match="no generalised form"):
-        build_mixup(Spec("metrix"), make("icnn"))
+        build_mixup(NamedPart(name="metrix"), make("icnn"))
     with pytest.raises(ConfigError, match="did you mean 'hardest'"):
-        build_mixup(Spec("metrix", {"hardst": 2}), make("triplet"))
+        build_mixup(NamedPart(name="metrix", hardst=2), make("triplet"))
     with pytest.raises(ConfigError, match="level: Input should be 'input', 'fea"):
-        build_mixup(Spec("metrix", {"level": "pixel"}), make("triplet"))
+        build_mixup(NamedPart(name="metrix", level="pixel"), make("triplet"))
 
 
 @pytest.mark.parametrize("name", ["multi_similarity", "circle", "lifted_structure", "contrastive"])

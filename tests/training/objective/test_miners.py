@@ -5,15 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
+from api_schemas.yaml_config import NamedPart
 from common.errors import ConfigError
-from tests.training.losses.cases import Spec, batch, make
+from tests.training.losses.cases import batch, make
 from training.objective.miners import MINERS, build_miner, list_miners
 
 
 @pytest.mark.parametrize("name", sorted(MINERS))
 def test_every_miner_chooses_indices(name: str) -> None:
     items, labels = batch()
-    indices = build_miner(Spec(name))(items.detach(), labels)
+    indices = build_miner(NamedPart(name=name))(items.detach(), labels)
     assert len(indices) in (3, 4)
     assert any(line.startswith(name) for line in list_miners())
     assert torch.isfinite(make("triplet")(items, labels, indices))
@@ -21,6 +22,6 @@ def test_every_miner_chooses_indices(name: str) -> None:
 
 def test_unknown_miners_and_parameters_name_the_nearest() -> None:
     with pytest.raises(ConfigError, match="did you mean 'batch_hard'"):
-        build_miner(Spec("batch_hart"))
+        build_miner(NamedPart(name="batch_hart"))
     with pytest.raises(ConfigError, match="did you mean 'epsilon'"):
-        build_miner(Spec("multi_similarity", {"epsilom": 0.1}))
+        build_miner(NamedPart(name="multi_similarity", epsilom=0.1))

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, multiprocessing, nn
 from torch import distributed as dist
 
-from tests.training.losses.cases import DIMENSION, NAMES, Spec, batch, make
+from api_schemas.yaml_config import NamedPart
+from tests.training.losses.cases import DIMENSION, NAMES, batch, make
 from training.losses import LOSSES
 from training.objective.mixup import build_mixup
 from training.runtime.all_gather import gather_batch
@@ -21,7 +22,7 @@ def _build_cases() -> dict[str, nn.Module]:
     losses: dict[str, nn.Module] = {name: make(name) for name in NAMES}
     for name in NAMES:
         if LOSSES[name].roles:
-            losses[f"metrix of {name}"] = build_mixup(Spec("metrix"), make(name))
+            losses[f"metrix of {name}"] = build_mixup(NamedPart(name="metrix"), make(name))
     return losses
 
 

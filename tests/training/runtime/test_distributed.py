@@ -26,8 +26,8 @@ from tests.training.runs import Stop, assert_equal_bit_for_bit, build_loop, take
 from training.batches.batch_inputs import TrainingInputs
 from training.data.items import Items, Splits
 from training.loop.train import train
+from training.run_folder.layout import CHECKPOINTS_FOLDER
 from training.run_folder.run_folder import Run
-from training.run_folder.run_layout import CHECKPOINTS_FOLDER
 
 STEPS = 3
 T = TypeVar("T")

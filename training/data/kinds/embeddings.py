@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,7 +28,7 @@ STAND_IN_DIM = 8
 class Embeddings(DataKind[VectorPreprocessing]):
     """Raw inputs are float32 [n, d], or ``MappedVectors`` that stay on disk; they are stored as they are."""
 
-    suffixes: ClassVar[frozenset[str]] = frozenset((".npz", ".npy"))
+    suffixes = frozenset((".npz", ".npy"))
 
     def read(self, paths: Sequence[Path], preprocessing: VectorPreprocessing | None = None) -> Items:
         """An embeddings file, or a ``.npy`` whose vectors stay on disk."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 
@@ -25,7 +24,7 @@ USUAL_SIDE = 28
 class Images(DataKind[ImagePreprocessing]):
     """Raw inputs are ``ImageFile`` objects [n]; they are stored as uint8 [n, channels, height, width]."""
 
-    noun: ClassVar[str] = "image"
+    noun = "image"
 
     def read(self, paths: Sequence[Path], preprocessing: ImagePreprocessing | None = None) -> Items:
         """Ids are the files' names, columns the folder above the class's and those that all lists have."""

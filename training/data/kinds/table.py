@@ -10,16 +10,9 @@ import numpy as np
 from api_schemas.preprocessing import TableInput
 from common.errors import InputError
 from encoder.inputs.row_input import TablePreprocessing
+from training.data import tables
 from training.data.items import Items
 from training.data.kinds.data_kind import DataKind
-from training.data.tables import (
-    join_tables,
-    read_ids,
-    read_metadata,
-    read_numeric_columns,
-    read_table,
-    read_text_column,
-)
 
 STAND_IN_COLUMNS = 8
 
@@ -30,21 +23,21 @@ class Table(DataKind[TablePreprocessing]):
     def read(self, paths: Sequence[Path], preprocessing: TablePreprocessing | None = None) -> Items:
         """Label, split, group, time and id columns are no input; a model's columns come in its order."""
         data = self.data
-        table = join_tables([read_table(path, {data.label_column, "id"}) for path in paths], paths)
+        table = tables.read_tables(paths, {data.label_column, "id"})
         columns = None if preprocessing is None else preprocessing.rule.columns
         if columns is None:
-            marked = {data.label_column, data.split_column, data.group_column, data.time_column, "id"} - {
-                None
-            }
+            marked = {data.label_column, data.split_column, data.group_column, data.time_column, "id"}
         else:
             missing = [name for name in columns if name not in table.column_names]
             if missing:
                 raise InputError(f"{paths[0]} has no column '{missing[0]}', which is trained on.")
             marked = set(table.column_names) - set(columns)
-        values, names = read_numeric_columns(table, {str(name) for name in marked}, paths[0])
-        labels = read_text_column(table, data.label_column, paths[0])
-        ids = read_ids(table, paths[0])
-        metadata = read_metadata(table, {data.label_column, "id", *names}, paths[0])
+        values, names = tables.read_numeric_columns(
+            table, {str(name) for name in marked if name is not None}, paths[0]
+        )
+        labels = tables.read_text_column(table, data.label_column, paths[0])
+        ids = tables.read_ids(table, paths[0])
+        metadata = tables.read_metadata(table, {data.label_column, "id", *names}, paths[0])
         columns = columns or names
         order = [names.index(name) for name in columns]
         return Items(values[:, order], labels, ids, metadata, tuple(columns))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 
@@ -13,40 +12,31 @@ from api_schemas.preprocessing import TokenInput
 from common.progress import Track
 from encoder.inputs.text_input import NgramPreprocessing, TextPreprocessing
 from encoder.inputs.token_input import TokenPreprocessing
+from training.data import tables
 from training.data.items import Items
 from training.data.kinds.data_kind import DataKind
 from training.data.pair_labels import group_pairs, holds_pairs
-from training.data.tables import (
-    LONG_TEXT,
-    build_row_ids,
-    join_tables,
-    read_ids,
-    read_long_texts,
-    read_metadata,
-    read_table,
-    read_text_column,
-)
 from training.models.backbones.hub import load_tokenizer
 
 
 class Text(DataKind[TextPreprocessing]):
     """Raw inputs are text objects [n]; stored are numbers of n-grams or tokens, float32 [n, length]."""
 
-    suffixes: ClassVar[frozenset[str]] = frozenset((".jsonl",))
+    suffixes = frozenset((".jsonl",))
 
     def read(self, paths: Sequence[Path], preprocessing: TextPreprocessing | None = None) -> Items:
         """The beginning of each text is metadata as well."""
         data = self.data
         written_as_is = {data.label_column, data.text_column, "id"}
-        table = join_tables([read_table(path, written_as_is) for path in paths], paths)
+        table = tables.read_tables(paths, written_as_is)
         if holds_pairs(table, data.label_column):
             texts, labels = group_pairs(table, paths[0])
-            return Items(texts, labels, build_row_ids(len(texts)))
-        texts = read_long_texts(table, data.text_column, paths[0])
-        labels = read_text_column(table, data.label_column, paths[0])
-        metadata = read_metadata(table, written_as_is, paths[0])
-        metadata[data.text_column] = np.array([text[:LONG_TEXT] for text in texts])
-        return Items(texts, labels, read_ids(table, paths[0]), metadata)
+            return Items(texts, labels, tables.build_row_ids(len(texts)))
+        texts = tables.read_long_texts(table, data.text_column, paths[0])
+        labels = tables.read_text_column(table, data.label_column, paths[0])
+        metadata = tables.read_metadata(table, written_as_is, paths[0])
+        metadata[data.text_column] = np.array([text[: tables.LONG_TEXT] for text in texts])
+        return Items(texts, labels, tables.read_ids(table, paths[0]), metadata)
 
     def fit_preprocessing(self, train: Items) -> TextPreprocessing:
         """N-grams, or tokens as many as the longest training text has, ``data.text.length`` at most."""

@@ -1,9 +1,11 @@
-"""Masks of the positive and negative pairs of a batch, and sums over them that stay finite."""
+"""Masks of the positive and negative pairs of a batch, distances, and sums that stay finite."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+FLOOR = 1e-12  # of squared distances: the slope of a root at 0 is infinite
 
 
 def build_pair_masks(
@@ -33,17 +35,6 @@ def build_pair_masks(
     return positive, negative
 
 
-def compute_item_weights(n: int, indices: tuple[Tensor, ...] | None, like: Tensor) -> Tensor:
-    """Float [n]: how often a miner selected each item, by its largest count; ones without a miner.
-
-    Losses over class vectors have no pairs to restrict; this is how the library lets miners act on them.
-    """
-    if indices is None or all(len(rows) == 0 for rows in indices):
-        return torch.ones(n, dtype=like.dtype, device=like.device)
-    counts = torch.bincount(torch.cat([rows.to(like.device) for rows in indices]), minlength=n)
-    return counts.to(like.dtype) / counts.max()
-
-
 def masked_logsumexp(values: Tensor, keep: Tensor, dim: int, *, with_one: bool = False) -> Tensor:
     """``log(sum exp)`` over the kept entries, or ``log(1 + sum exp)``; finite also where nothing is kept.
 
@@ -69,3 +60,14 @@ def soft_logsumexp(exponents: Tensor, weights: Tensor, keep: Tensor, *, with_one
     return masked_logsumexp(
         exponents + weights.clamp(min=tiny).log(), keep & (weights > 0), dim=1, with_one=with_one
     )
+
+
+def compute_unit_distances(cosine: Tensor) -> Tensor:
+    """L2 distance of two unit vectors from their cosine; 0 without a slope where they coincide."""
+    squared = 2 - 2 * cosine
+    return torch.where(squared > FLOOR, squared.clamp(min=FLOOR).sqrt(), 0)
+
+
+def compute_squared_distances(a: Tensor, b: Tensor) -> Tensor:
+    """Squared L2 distances of all rows: [n, d] and [m, d] to [n, m], never negative."""
+    return (a.square().sum(1)[:, None] + b.square().sum(1)[None, :] - 2 * a @ b.T).clamp(min=0)

@@ -11,7 +11,7 @@ from encoder.inputs.preprocessing import Layout
 
 
 class Backbone(nn.Module):
-    """Input batch to features.
+    """Input batch to features, by its ``layers`` where a kind does not say otherwise.
 
     Attributes:
         layouts: the layouts of prepared inputs that it takes.
@@ -20,10 +20,12 @@ class Backbone(nn.Module):
 
     layouts: ClassVar[frozenset[Layout]]
     feature_shape: tuple[int, ...]
+    layers: nn.Module
 
     def forward(self, inputs: Tensor) -> Tensor:
         """[n, *input shape] to [n, *feature_shape]."""
-        raise NotImplementedError
+        features: Tensor = self.layers(inputs)
+        return features
 
 
 def check_positive(**sizes: Sequence[int]) -> None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from encoder.inputs.preprocessing import Layout
 from training.models.backbones.backbone import Backbone, check_positive
 
 
@@ -22,7 +19,7 @@ class Conv4(Backbone):
     around it (He et al. 2016, arXiv 1512.03385): depth where images are small costs little.
     """
 
-    layouts: ClassVar[frozenset[Layout]] = frozenset(("map",))
+    layouts = frozenset(("map",))
 
     def __init__(
         self,
@@ -61,11 +58,6 @@ class Conv4(Backbone):
             layers.append(nn.Dropout2d(dropout))
         self.layers = nn.Sequential(*layers)
         self.feature_shape = (channels, height, width)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """[n, c, h, w] to [n, *feature_shape]."""
-        features: Tensor = self.layers(inputs)
-        return features
 
 
 class _Residual(nn.Module):

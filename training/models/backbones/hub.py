@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,6 @@ from api_schemas.config import ModelConfig
 from api_schemas.manifest import TOKENIZER_FILE
 from common.atomic_files import write_atomically
 from common.errors import ConfigError, InputError
-from encoder.inputs.preprocessing import Layout
 from encoder.inputs.token_input import Tokenizer
 from training.models.backbones.backbone import Backbone
 
@@ -56,7 +55,7 @@ class HubBackbone(Backbone):
 class Timm(HubBackbone):
     """An image network of timm: ``timm:resnet18``, ``timm:local-dir:FOLDER``."""
 
-    layouts: ClassVar[frozenset[Layout]] = frozenset(("map",))
+    layouts = frozenset(("map",))
 
     def __init__(
         self, input_shape: tuple[int, ...], source: str, trained: float = 1.0, pretrained: bool = True
@@ -74,7 +73,7 @@ class Timm(HubBackbone):
 class HfImage(HubBackbone):
     """An image network of transformers: ``hf:NAME``; grey images are shown to it in three channels."""
 
-    layouts: ClassVar[frozenset[Layout]] = frozenset(("map",))
+    layouts = frozenset(("map",))
 
     def __init__(
         self, input_shape: tuple[int, ...], source: str, trained: float = 1.0, pretrained: bool = True
@@ -97,7 +96,7 @@ class HfText(HubBackbone):
         pool: ``mean`` or ``first``.
     """
 
-    layouts: ClassVar[frozenset[Layout]] = frozenset(("tokens",))
+    layouts = frozenset(("tokens",))
 
     def __init__(
         self,

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
 
 from torch import Tensor, nn
 
-from encoder.inputs.preprocessing import Layout
 from training.models.backbones.backbone import Backbone, check_positive
 
 
 class Mlp(Backbone):
     """Fully connected layers with batch normalisation and ReLU between them."""
 
-    layouts: ClassVar[frozenset[Layout]] = frozenset(("map", "row"))
+    layouts = frozenset(("map", "row"))
 
     def __init__(
         self, input_shape: tuple[int, ...], hidden: tuple[int, ...] = (256, 256), dropout: float = 0.0
@@ -34,16 +32,11 @@ class Mlp(Backbone):
         self.layers = nn.Sequential(*layers)
         self.feature_shape = (size,)
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """[n, ...] to [n, last hidden width]."""
-        features: Tensor = self.layers(inputs)
-        return features
-
 
 class Linear(Backbone):
     """Nothing before the linear head: one matrix from input to embedding."""
 
-    layouts: ClassVar[frozenset[Layout]] = frozenset(("map", "row"))
+    layouts = frozenset(("map", "row"))
 
     def __init__(self, input_shape: tuple[int, ...]) -> None:
         super().__init__()

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from encoder.inputs.preprocessing import Layout
 from training.models.backbones.backbone import Backbone, check_positive
 
 
@@ -19,7 +16,7 @@ class Ngram(Backbone):
     left out while training.
     """
 
-    layouts: ClassVar[frozenset[Layout]] = frozenset(("ngrams",))
+    layouts = frozenset(("ngrams",))
 
     def __init__(
         self,

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from encoder.inputs.preprocessing import Layout
 from training.models.backbones.backbone import Backbone, check_positive
 
 
@@ -17,7 +14,7 @@ class Resnet(Backbone):
     Defaults suit images of 28 to 64 pixels; ``blocks`` gives the number of blocks of each stage.
     """
 
-    layouts: ClassVar[frozenset[Layout]] = frozenset(("map",))
+    layouts = frozenset(("map",))
 
     def __init__(
         self,

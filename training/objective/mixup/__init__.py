@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 from torch import nn
 
+from api_schemas.yaml_config import NamedPart
 from training.losses import Loss
 from training.objective.mixup.metrix import Metrix
-from training.registry import Spec, build_from_spec
+from training.registry import build_from_spec
 
 __all__ = ["MIXUPS", "Metrix", "build_mixup"]
 
@@ -16,6 +17,6 @@ MIXUPS: dict[str, Callable[..., nn.Module]] = {"metrix": Metrix}
 """Name in the configuration to class; each takes the loss it mixes."""
 
 
-def build_mixup(spec: Spec, loss: Loss) -> nn.Module:
+def build_mixup(spec: NamedPart, loss: Loss) -> nn.Module:
     """The loss with mixup; a loss without a generalised form is a ConfigError, like a wrong parameter."""
     return build_from_spec(MIXUPS, spec, "mixup", loss=loss)

@@ -11,8 +11,7 @@ from torch.nn import functional as F
 
 from training.losses import Loss
 from training.losses.base import PairLoss
-from training.losses.parts.loss_batch import Indices
-from training.losses.parts.mixed_pairs import MixedPairs, Roles
+from training.losses.parts.loss_batch import Indices, MixedPairs, Roles
 from training.objective.mixup.pair_selection import (
     AnchorPairs,
     Mixtures,
@@ -20,7 +19,7 @@ from training.objective.mixup.pair_selection import (
     select_anchor_negative,
     select_positive_negative,
 )
-from training.runtime.precision import widen_half_precision
+from training.runtime.device import widen_half_precision
 
 Level = Literal["input", "feature", "embedding"]
 Kind = Literal["both", "positive_negative", "anchor_negative"]

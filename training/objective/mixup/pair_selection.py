@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from training.losses import Loss
-from training.losses.parts.loss_batch import Indices
-from training.losses.parts.mixed_pairs import Roles
+from training.losses.parts.loss_batch import Indices, Roles
 from training.losses.parts.pair_masks import build_pair_masks
 
 

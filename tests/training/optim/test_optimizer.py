@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from api_schemas.config import ScheduleConfig
-from training.optim.lr_schedule import compute_lr_factor
+from training.optim.optimizer import compute_lr_factor
 
 
 @pytest.mark.parametrize("shape", ["cosine", "one_cycle", "constant"])
