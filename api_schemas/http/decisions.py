@@ -301,7 +301,7 @@ class Alive(Schema):
 
 
 class Ready(Schema):
-    """The index is loaded; ``self_recall`` is the fraction of ``probed_rows`` stored vectors that were found."""
+    """The index is loaded; ``self_recall`` is the fraction of ``probed_rows`` vectors that were found."""
 
     status: Literal["ready"] = "ready"
     model_hash: str

@@ -11,7 +11,7 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
 from common.errors import BundleError
-from index.store.databases import connect
+from index.store.databases import DATABASES
 from index.store.databases.database import Database, first_line
 
 
@@ -25,7 +25,7 @@ def open_database(where: Path | str, schema: str | None = None, *, read_only: bo
     Raises:
         BundleError: it is no such database, or another version of Limen has written it.
     """
-    database = connect(where, schema, read_only=read_only)
+    database = _connect(where, schema, read_only)
     try:
         _migrate(database, read_only)
     except (sa.exc.DatabaseError, CommandError) as error:
@@ -35,6 +35,18 @@ def open_database(where: Path | str, schema: str | None = None, *, read_only: bo
             f"{first_line(error)}."
         ) from None
     return database
+
+
+def _connect(where: Path | str, schema: str | None, read_only: bool) -> Database:
+    reason: object = "it is the address of no known database"
+    for database in DATABASES:
+        if database.is_address(where):
+            try:
+                return database(where, schema, read_only=read_only)
+            except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ImportError) as error:
+                reason = error
+    forms = " or ".join(database.address_form for database in DATABASES if database.address_form)
+    raise BundleError(f"{where} cannot be used as an item store: {reason}. Give {forms}.")
 
 
 def _migrate(database: Database, read_only: bool) -> None:
