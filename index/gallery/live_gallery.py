@@ -237,6 +237,7 @@ class LiveGallery:
         self._show_generation(main, name, sequence)
         self._folder.generations.keep_only(name)
         self._store.empty_log()
+        self._rebuilder.error = None
 
     def _show_generation(self, main: Generation | None, name: str | None, sequence: int) -> None:
         """Show a generation with what was written and deleted after its sequence number."""

@@ -178,6 +178,7 @@ def test_a_rebuild_that_fails_leaves_the_old_generation_and_says_why(
         monkeypatch.undo()
         live.rebuild()
         assert live.gallery.stats()["buffer"] == 0
+        assert live.rebuild_error is None
 
 
 def test_a_full_disk_fails_the_write_and_keeps_what_was_acknowledged(bundle: Path, tmp_path: Path) -> None:
