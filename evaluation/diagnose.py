@@ -21,16 +21,12 @@ from embeddings.hashes import hash_items
 from evaluation.calibration.fit_probability import measure_reliability
 from evaluation.calibration.nearest_scores import sample_labelled_scores
 from evaluation.calibration.pair_thresholds import score_genuine_pairs
-from evaluation.metrics.class_spread import (
-    compute_neural_collapse,
-    compute_utilization,
-    measure_class_spread,
-)
+from evaluation.metrics.geometry import compute_neural_collapse, compute_utilization, measure_class_spread
 from evaluation.metrics.identification import FPIRS, build_trials, find_refused_score
-from evaluation.pairs.accepted_counts import count_accepted_per_class
 from evaluation.pairs.pairs import Pairs, arrange
 from evaluation.pairs.ranks import Ranks
 from evaluation.pairs.sweep import Sweep, sweep_pairs
+from evaluation.pairs.threshold_levels import count_accepted_per_class
 from evaluation.pairs.worst_pairs import WorstPairs
 
 FARS = ("0.1", "0.01", "0.001")

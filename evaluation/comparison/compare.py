@@ -17,17 +17,15 @@ from common.progress import Track, silent
 from decision.scorers import Scorer
 from embeddings.embedding_set import EmbeddingSet
 from evaluation.comparison.decision_flips import count_flips, measure_compatibility
-from evaluation.comparison.resampled_eer import ClassErrorCurve, count_class_errors
 from evaluation.kernels.scalar_kernels import compute_utility
 from evaluation.metrics.class_bootstrap import CLASSES_NEEDED, OPIS_DRAWS, draw_classes, resample_variances
 from evaluation.metrics.opis import select_scored
 from evaluation.metrics.split_half_opis import compute_debiased_opis
 from evaluation.metrics.threshold_grid import build_threshold_grid
-from evaluation.metrics.verification import compute_equal_error
-from evaluation.pairs.accepted_counts import count_accepted_genuine
+from evaluation.metrics.verification import compute_equal_error, interpolate_equal_error
 from evaluation.pairs.pairs import arrange
 from evaluation.pairs.sweep import Sweep, sweep_pairs
-from evaluation.pairs.threshold_levels import sort_by_level
+from evaluation.pairs.threshold_levels import count_accepted_genuine, count_accepted_per_class, sort_by_level
 
 GRID = 101
 
@@ -233,3 +231,56 @@ def _build_difference(
         interval=interval,
         higher_is_better=higher_is_better,
     )
+
+
+LEVELS = 65
+
+
+REACH = 8.0  # the curve runs from an eighth of the EER to eight times it
+
+
+@dataclass(frozen=True)
+class ClassErrorCurve:
+    """Accepted pairs at descending thresholds around the EER; an impostor pair counts for both classes.
+
+    Attributes:
+        genuine, impostor: int64 [classes, k]: accepted.
+        genuine_total, impostor_total: int64 [classes].
+    """
+
+    genuine: Int64s
+    impostor: Int64s
+    genuine_total: Int64s
+    impostor_total: Int64s
+
+    def resample_eer(self, weights: Float64s) -> Float64s:
+        """float64 [draws]: the EER where each class counts as often as it was drawn; NaN without pairs.
+
+        An impostor pair counts with the weights of both of its classes. To first order a resample's FAR
+        therefore moves twice as far from the pooled one as the fraction of its classes' accepted pairs
+        does; the square of that fraction over the pooled FAR does so, and never falls below 0.
+
+        Args:
+            weights: float64 [draws, classes]; rows of equal entries give the EER of the curve itself.
+        """
+        pooled = self.impostor.sum(axis=0) / self.impostor_total.sum()
+        with np.errstate(invalid="ignore", divide="ignore"):
+            fraction = (weights @ self.impostor) / (weights @ self.impostor_total)[:, None]
+            far = np.where(pooled > 0, np.square(fraction) / pooled, 0.0)
+            frr = 1 - (weights @ self.genuine) / (weights @ self.genuine_total)[:, None]
+        after = np.clip((far < frr).sum(axis=1), 1, far.shape[1] - 1)
+        draws = np.arange(len(weights))
+        f1, f2, r1, r2 = far[draws, after - 1], far[draws, after], frr[draws, after - 1], frr[draws, after]
+        # where the rates do not cross within the curve, its nearer end
+        eer = np.clip(interpolate_equal_error(f1, r1, f2, r2), np.minimum(f1, f2), np.maximum(f1, f2))
+        return np.asarray(np.where(np.isfinite(f1 + r1), eer, np.nan))
+
+
+def count_class_errors(sweep: Sweep, eer: float) -> ClassErrorCurve:
+    """Count what each class accepts at thresholds around the EER, in one more walk over the pairs."""
+    pairs = sweep.pairs
+    n = pairs.n_impostor
+    ends = max(eer, 1 / n) / REACH, min(1.0, max(eer, 1 / n) * REACH)
+    ranks = np.clip(np.ceil(np.geomspace(*ends, LEVELS) * n), 1, n).astype(np.int64)
+    genuine, impostor = count_accepted_per_class(pairs, sweep.find_impostor_scores(ranks))
+    return ClassErrorCurve(genuine, impostor, pairs.genuine_per_class, pairs.impostor_per_class)

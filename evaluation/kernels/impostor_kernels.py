@@ -1,18 +1,17 @@
-"""Compiled loops over the impostor pairs of a block: counts, histograms, top pairs, sums.
+"""A block of scores with its impostor pairs, and compiled loops over them: histograms, top pairs, sums.
 
 Each takes ``rows``, int64: the rows of the block that this call walks; several calls walk a block together.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from common.array_types import Bools, Float32s, Int64s
-from evaluation.kernels.block_view import BlockView, find_run, is_excluded
 from evaluation.kernels.scalar_kernels import compiled, count_reached, find_bin
 
 
@@ -153,3 +152,42 @@ def _sum_exponentials(similarities: Float32s) -> float:
         p = p * p
         total += p * p
     return float(total * np.exp(-4.0))
+
+
+class BlockView(NamedTuple):
+    """A block of scores and which of them are impostor pairs.
+
+    Attributes:
+        scores: float32 [m, n].
+        row0, column0: position of the first row in ``a`` and of the first column in ``b``.
+        spans: int64 [a, 3]: the impostor columns of a row are s[0]:s[1] and from s[2] on.
+        codes_a, codes_b: int64: the class of every item.
+        groups_a, groups_b: int64: pairs within a group are excluded; empty where there are no groups.
+    """
+
+    scores: Float32s
+    row0: int
+    column0: int
+    spans: Int64s
+    codes_a: Int64s
+    codes_b: Int64s
+    groups_a: Int64s
+    groups_b: Int64s
+
+
+@compiled
+def find_run(view: BlockView, r: int, part: int) -> tuple[int, int]:
+    """The columns of the block's row r that are impostors: its first (0) or second (1) run."""
+    n = view.scores.shape[1]
+    span = view.spans[view.row0 + r]
+    first = max(0, span[2 * part] - view.column0)
+    stop = n if part else min(n, span[1] - view.column0)
+    return first, max(first, stop)
+
+
+@compiled
+def is_excluded(view: BlockView, r: int, column: int) -> bool:
+    """Whether the pair lies within one group."""
+    if len(view.groups_a) == 0:
+        return False
+    return bool(view.groups_a[view.row0 + r] == view.groups_b[view.column0 + column])

@@ -20,7 +20,7 @@ elementwise = cast("Callable[[F], F]", numba.vectorize(cache=True))  # type: ign
 
 @compiled
 def find_bin(score: np.float32, scale: np.float32, base: np.float32, last: np.float32) -> np.uint32:
-    """The score's bin (see ``evaluation.pairs.score_bins``).
+    """The score's bin (see ``evaluation.pairs.sweep.ScoreBins``).
 
     Whole numbers below 2^24 are exact in float32 and stay in vector registers; an unsigned index needs no
     check whether it counts from the end.

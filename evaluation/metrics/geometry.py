@@ -1,10 +1,14 @@
-"""How the vectors lie on the sphere, apart from any threshold."""
+"""How vectors and classes lie on the sphere, apart from any threshold: spread, collapse, utilization."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from api_schemas.diagnosis import ClassSpread
 from api_schemas.report import Geometry
+from common.array_types import Float64s, Int64s
+from common.errors import InputError
+from embeddings.embedding_set import EmbeddingSet
 from evaluation.pairs.sweep import Sweep
 
 
@@ -27,3 +31,97 @@ def measure_geometry(sweep: Sweep) -> Geometry:
         return Geometry(alignment=None, uniformity=uniformity, tolerance=None)
     tolerance = total / pairs.n_genuine
     return Geometry(alignment=2 - 2 * tolerance, uniformity=uniformity, tolerance=tolerance)
+
+
+BLOCK = 2048
+
+
+def measure_class_spread(items: EmbeddingSet) -> list[ClassSpread]:
+    """Spread of each class within and to the others; null where a class has one item."""
+    means, sizes = _compute_means(items)
+    intra = _sum_squared_deviations(items, means) / sizes
+    inter = np.square(means - means.mean(axis=0)).sum(axis=1)
+    nearest, distance = _find_nearest_means(means)
+    rows = []
+    for code, label in enumerate(items.classes):
+        neighbour = int(nearest[code])
+        has_spread = sizes[code] > 1
+        rows.append(
+            ClassSpread(
+                label=str(label),
+                n_items=int(sizes[code]),
+                intra=float(intra[code]) if has_spread else None,
+                inter=float(inter[code]),
+                collapse=float(intra[code] / inter[code]) if has_spread and inter[code] > 0 else None,
+                nearest=str(items.classes[neighbour]),
+                separation=float((intra[code] + intra[neighbour]) / (2 * distance[code]))
+                if has_spread and sizes[neighbour] > 1 and distance[code] > 0
+                else None,
+            )
+        )
+    return rows
+
+
+def compute_neural_collapse(items: EmbeddingSet) -> float | None:
+    """Trace of within-class covariance times the pseudo-inverse of between-class covariance, per class.
+
+    Papyan, Han & Donoho, arXiv 2008.08186, NC1. None where all class means coincide.
+    """
+    means, _ = _compute_means(items)
+    deviations = items.vectors.astype(np.float64) - means[items.codes]
+    within = deviations.T @ deviations / len(items)
+    centred = means - means.mean(axis=0)
+    between = centred.T @ centred / len(means)
+    if not np.trace(between) > 0:
+        return None
+    return float(np.trace(within @ np.linalg.pinv(between, hermitian=True)) / len(means))
+
+
+def compute_utilization(tested: EmbeddingSet, training: EmbeddingSet) -> float:
+    """Mean squared distance of each tested item to its nearest training item (Metrix, section 4.3)."""
+    if tested.dimension != training.dimension:
+        raise InputError(
+            f"The training vectors have {training.dimension} numbers, the tested ones {tested.dimension}."
+        )
+    total = 0.0
+    for first in range(0, len(tested), BLOCK):
+        rows = tested.vectors[first : first + BLOCK]
+        best = np.full(len(rows), -1.0, dtype=np.float32)
+        for column in range(0, len(training), 2 * BLOCK):
+            np.maximum(best, (rows @ training.vectors[column : column + 2 * BLOCK].T).max(axis=1), out=best)
+        total += float((2 - 2 * np.minimum(best, 1.0).astype(np.float64)).sum())
+    return total / len(tested)
+
+
+def _compute_means(items: EmbeddingSet) -> tuple[Float64s, Int64s]:
+    """Mean vector, float64 [classes, d], and size of each class."""
+    sums = np.zeros((len(items.classes), items.dimension))
+    np.add.at(sums, items.codes, items.vectors)
+    sizes = np.bincount(items.codes)
+    return sums / sizes[:, None], sizes
+
+
+def _sum_squared_deviations(items: EmbeddingSet, means: Float64s) -> Float64s:
+    """float64 [classes]: squared distances of the class's items to its mean, summed."""
+    squares = np.concatenate(
+        [
+            np.square(items.vectors[first : first + BLOCK] - means[items.codes[first : first + BLOCK]]).sum(
+                axis=1
+            )
+            for first in range(0, len(items), BLOCK)
+        ]
+    )
+    return np.bincount(items.codes, squares).astype(np.float64)
+
+
+def _find_nearest_means(means: Float64s) -> tuple[Int64s, Float64s]:
+    """The nearest other mean of each class and its squared distance."""
+    squares = np.square(means).sum(axis=1)
+    nearest, distance = np.zeros(len(means), dtype=np.int64), np.zeros(len(means))
+    for first in range(0, len(means), BLOCK):
+        rows = slice(first, first + BLOCK)
+        distances = np.maximum(0.0, squares[rows, None] + squares[None, :] - 2 * means[rows] @ means.T)
+        distances[np.arange(len(distances)), np.arange(first, first + len(distances))] = np.inf
+        nearest[rows] = distances.argmin(axis=1)
+        distance[rows] = distances.min(axis=1)
+    return nearest, distance

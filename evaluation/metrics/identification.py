@@ -10,7 +10,7 @@ import numpy as np
 from api_schemas.operating_point import GallerySize
 from api_schemas.report import Identification
 from common.array_types import Bools, Float32s
-from evaluation.metrics.roc import compute_auc
+from evaluation.metrics.verification import compute_auc
 from evaluation.pairs.sweep import Sweep
 
 FPIRS = ("0.1", "0.01")

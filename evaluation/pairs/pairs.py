@@ -26,10 +26,15 @@ from common.array_types import Bools, Float32s, Int64s, Texts
 from common.errors import InputError
 from decision.scorers import CosineScorer, Scorer
 from embeddings.embedding_set import EmbeddingSet
-from evaluation.kernels.block_view import BlockView
+from evaluation.kernels.impostor_kernels import BlockView
 from evaluation.pairs.genuine_pairs import PART, GenuinePairs, iterate_genuine, score_class, score_rectangle
-from evaluation.pairs.ordered_items import OrderedItems, order_items, read_groups
-from evaluation.pairs.pair_counts import count_genuine, count_impostors
+from evaluation.pairs.ordered_items import (
+    OrderedItems,
+    count_genuine,
+    count_impostors,
+    order_items,
+    read_groups,
+)
 from evaluation.pairs.threads import compute_exact_similarities, multiply_rows
 
 BLOCK_ROWS = 1024

@@ -11,7 +11,7 @@ import numpy as np
 
 from common.array_types import Bools, Float32s, Float64s, Int32s, Int64s
 from common.progress import Track, silent
-from evaluation.kernels.block_view import BlockView
+from evaluation.kernels.impostor_kernels import BlockView
 from evaluation.kernels.rank_kernels import RankState, raise_floors, update_columns, update_rows
 from evaluation.pairs.genuine_pairs import PART
 from evaluation.pairs.pairs import Block, Pairs

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from api_schemas.diagnosis import Diagnosis
 from api_schemas.operating_point import OperatingPoint
@@ -262,3 +262,31 @@ def _build_layout(points: Sequence[OperatingPoint], span: tuple[float, float]) -
         ],
         "hovermode": "x unified",
     }
+
+
+LIGHT: Final = {
+    "ground": "#f6f5f1",
+    "card": "#ffffff",
+    "line": "#e4e1d8",
+    "grid": "#ebe8e0",
+    "ink": "#17212b",
+    "soft": "#5b6570",
+    "accent": "#0b7a6b",
+    "accent-wash": "#0b7a6b1f",
+    "warm": "#c8501a",
+    "cool": "#3458b8",
+}
+
+
+DARK: Final = {
+    "ground": "#0e1419",
+    "card": "#161e25",
+    "line": "#25303a",
+    "grid": "#222d37",
+    "ink": "#e9eef2",
+    "soft": "#a3afba",
+    "accent": "#4fd1b5",
+    "accent-wash": "#4fd1b526",
+    "warm": "#ff9d5c",
+    "cool": "#8fb0ff",
+}

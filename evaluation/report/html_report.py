@@ -8,7 +8,7 @@ from html import escape
 from api_schemas.diagnosis import Diagnosis
 from api_schemas.operating_point import OperatingPoint
 from api_schemas.report import Report
-from evaluation.report.charts import Chart
+from evaluation.report.charts import DARK, LIGHT, Chart
 from evaluation.report.headline import (
     WORST_HEAD,
     format_number,
@@ -18,7 +18,6 @@ from evaluation.report.headline import (
     select_tiles,
     select_worst_classes,
 )
-from evaluation.report.palette import DARK, LIGHT
 from evaluation.report.svg import draw_svg
 
 WORST = 10

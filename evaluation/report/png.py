@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from evaluation.report.charts import Chart, read_curves
-from evaluation.report.palette import LIGHT
+from evaluation.report.charts import LIGHT, Chart, read_curves
 
 WIDTH, HEIGHT, DPI = 8.0, 4.2, 150
 

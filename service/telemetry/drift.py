@@ -12,7 +12,7 @@ from threading import Lock
 import numpy as np
 
 from common.array_types import Bools, Float64s, UnitVectors
-from evaluation.metrics.roc import compute_auc
+from evaluation.metrics.verification import compute_auc
 
 KEPT = 1_024  # queries
 EVERY = 16  # once so many are kept, one request in 16 is sampled, since small requests notice microseconds

@@ -21,9 +21,9 @@ from embeddings.files import save_embeddings
 from encoder.encoder import Encoder
 from evaluation.calibration.calibrate import calibrate_threshold
 from evaluation.metrics.retrieval import measure_retrieval
-from evaluation.pairs.accepted_counts import count_accepted_per_class
 from evaluation.pairs.pairs import Pairs, arrange
 from evaluation.pairs.ranks import compute_ranks
+from evaluation.pairs.threshold_levels import count_accepted_per_class
 from training.data.load_data import load_data
 from training.export.onnx_export import embed_items
 from training.run_folder import layout

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from evaluation.kernels.level_kernels import LevelSteps, count_levels, draw_halves
-from evaluation.pairs.score_bins import ScoreBins
+from evaluation.pairs.sweep import ScoreBins
 
 
 def test_halvings_are_even_and_differ() -> None:

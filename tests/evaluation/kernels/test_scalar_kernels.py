@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from evaluation.kernels.scalar_kernels import compiled, compute_utility, count_reached, find_bin
-from evaluation.pairs.score_bins import ScoreBins
+from evaluation.pairs.sweep import ScoreBins
 
 
 @pytest.mark.parametrize("c", [1, 2, Fraction(1, 2)])

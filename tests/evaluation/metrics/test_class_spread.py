@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from embeddings.embedding_set import EmbeddingSet
-from evaluation.metrics.class_spread import compute_neural_collapse, compute_utilization, measure_class_spread
+from evaluation.metrics.geometry import compute_neural_collapse, compute_utilization, measure_class_spread
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from evaluation.metrics.roc import compute_auc, find_equal_error, interpolate_equal_error
-from evaluation.metrics.verification import verify_scores
+from evaluation.metrics.verification import (
+    compute_auc,
+    find_equal_error,
+    interpolate_equal_error,
+    verify_scores,
+)
 
 
 @pytest.fixture

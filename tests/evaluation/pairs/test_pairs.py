@@ -9,8 +9,8 @@ from common.errors import InputError
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.similarity import pair_similarities
 from evaluation.pairs import pairs as module
-from evaluation.pairs.accepted_counts import count_accepted_per_class
 from evaluation.pairs.pairs import Pairs, arrange
+from evaluation.pairs.threshold_levels import count_accepted_per_class
 
 
 def make_random_set(seed: int, n: int = 60, classes: int = 7, sessions: int = 3) -> EmbeddingSet:

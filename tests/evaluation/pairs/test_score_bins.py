@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from evaluation.pairs.score_bins import ScoreBins
+from evaluation.pairs.sweep import ScoreBins
 
 
 def test_bins_have_exact_edges() -> None:

@@ -9,8 +9,7 @@ from embeddings.embedding_set import EmbeddingSet
 from evaluation.pairs import sweep as module
 from evaluation.pairs import top_impostors
 from evaluation.pairs.pairs import arrange
-from evaluation.pairs.score_bins import ScoreBins
-from evaluation.pairs.sweep import Sweep, sweep_pairs
+from evaluation.pairs.sweep import ScoreBins, Sweep, sweep_pairs
 
 
 @pytest.fixture
