@@ -11,12 +11,12 @@ from service.settings import load_settings
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "openapi.json"
 
 
-def current() -> str:
-    """The document of the service as it stands."""
+def build_text() -> str:
+    """The OpenAPI document of the current code."""
     app = create_app(load_settings(bundle=Path("bundle")))
     return json.dumps(app.openapi(), indent=2, ensure_ascii=False) + "\n"
 
 
 if __name__ == "__main__":
-    TARGET.write_text(current(), encoding="utf-8")
+    TARGET.write_text(build_text(), encoding="utf-8")
     print(TARGET)

@@ -1,4 +1,4 @@
-"""The pictures of the README: the dashboard of a running service, by Debian's chromium.
+"""Take the pictures of the README: the dashboard of a running service, in chromium.
 
 python scripts/screenshot.py http://127.0.0.1:8000 docs/pictures
 """
@@ -27,7 +27,7 @@ PICTURES = [
 
 
 def take(address: str, out: Path) -> None:
-    """Write one PNG a picture, of the whole page."""
+    """Write one PNG per picture, of the whole page."""
     out.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=CHROMIUM_FLAGS)

@@ -154,7 +154,7 @@ def serving(bundle: Path, **given: Any) -> Iterator[str]:
     thread.start()
     address = f"http://127.0.0.1:{listener.getsockname()[1]}"
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while httpx.get(f"{address}/readyz").status_code != 200 and time.monotonic() < deadline:
             time.sleep(0.02)
         yield address

@@ -20,7 +20,7 @@ COMMAND = [sys.executable, "-c", "from limen.cli.main import main; main()", "ser
 
 def refused(*arguments: str) -> str:
     """What the command says on its last line; it must end with exit code 2."""
-    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     assert "listening" not in done.stderr, "said only once a service is ready to answer"
@@ -46,7 +46,7 @@ def running(*arguments: str, **variables: str) -> Iterator[tuple[subprocess.Pope
     log = threading.Thread(target=process.stderr.read)
     log.start()
     try:
-        for _ in range(600):
+        for _ in range(2400):
             try:
                 if httpx.get(f"{address}/readyz", timeout=1).status_code == 200:
                     break
