@@ -1,7 +1,6 @@
 """Raw input to unit vector at serving time: preprocessing and ONNX Runtime, no torch."""
 
 from encoder.encoder import Encoder
-from encoder.inputs.preprocessing import InputLimits, RawInput
-from encoder.refused_input import RefusedInput
+from encoder.inputs.preprocessing import InputLimits, RawInput, RefusedInput
 
 __all__ = ["Encoder", "InputLimits", "RawInput", "RefusedInput"]

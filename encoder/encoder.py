@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
+from onnxruntime import InferenceSession, SessionOptions
 
 from api_schemas.manifest import ENCODER_FILE, PREPROCESSING_FILE
-from api_schemas.preprocessing import InputKind
 from common.array_types import Float32s
 from common.errors import BundleError
-from encoder.inputs.input_kinds import load_preprocessing
-from encoder.inputs.preprocessing import DEFAULT_LIMITS, InputLimits, Preprocessing, RawInput
-from encoder.refused_input import RefusedInput
+from encoder.inputs import load_preprocessing
+from encoder.inputs.preprocessing import LIMITS, InputLimits, Preprocessing, RawInput, RefusedInput
 
 # intermediate activations grow with the batch; more rows at once are no faster on a CPU
 BATCH = 64
@@ -30,21 +28,22 @@ class Encoder:
 
     def __init__(
         self,
-        session: onnxruntime.InferenceSession,
+        session: InferenceSession,
         preprocessing: Preprocessing,
-        limits: InputLimits = DEFAULT_LIMITS,
+        limits: InputLimits = LIMITS,
     ) -> None:
         self.preprocessing = preprocessing
         self._session = session
         self._limits = limits
         self._input_name = session.get_inputs()[0].name
-        output = session.run(None, {self._input_name: preprocessing.build_stand_in()})[0]
+        blank = np.zeros((1, *preprocessing.shape), np.float32)
+        output = session.run(None, {self._input_name: blank})[0]
         if output.ndim != 2:
             raise BundleError(f"{ENCODER_FILE} must answer rows of vectors, it answers shape {output.shape}.")
         self.dim = int(output.shape[1])
 
     @classmethod
-    def open(cls, folder: Path, *, threads: int = 1, limits: InputLimits = DEFAULT_LIMITS) -> Encoder:
+    def open(cls, folder: Path, *, threads: int = 1, limits: InputLimits = LIMITS) -> Encoder:
         """Load ``encoder.onnx`` and ``preprocessing.json`` of a folder.
 
         Args:
@@ -56,16 +55,14 @@ class Encoder:
             BundleError: a file that is missing or that ONNX Runtime does not take.
         """
         preprocessing = load_preprocessing(folder / PREPROCESSING_FILE)
-        options = onnxruntime.SessionOptions()
+        options = SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 4
         # threads that spin while they wait take the cores from everyone else
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            session = onnxruntime.InferenceSession(
-                folder / ENCODER_FILE, options, providers=["CPUExecutionProvider"]
-            )
+            session = InferenceSession(folder / ENCODER_FILE, options, providers=["CPUExecutionProvider"])
             return cls(session, preprocessing, limits)
         except BundleError:
             raise
@@ -73,16 +70,11 @@ class Encoder:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise BundleError(f"{folder / ENCODER_FILE} cannot be loaded: {reason}.") from None
 
-    @property
-    def kind(self) -> InputKind:
-        """What the raw inputs are."""
-        return self.preprocessing.kind
-
     def encode(self, inputs: Sequence[RawInput]) -> Float32s:
         """Embed raw inputs.
 
         Args:
-            inputs: base64 data URIs, file bytes or PIL images; texts; or rows of numbers: what ``kind`` says.
+            inputs: base64 data URIs, file bytes or PIL images; texts; or rows of numbers: its kind decides.
 
         Returns:
             float32 [n, dim], unit rows.
@@ -91,15 +83,11 @@ class Encoder:
             RefusedInput: an input of the wrong kind, broken or too large, or one whose vector has no
                 direction; names its number.
         """
-        parts = [
-            self.embed(self.prepare(inputs[start : start + BATCH], start), start)
-            for start in range(0, len(inputs), BATCH)
-        ]
+        parts = []
+        for start in range(0, len(inputs), BATCH):
+            prepared = self.preprocessing.prepare(inputs[start : start + BATCH], start, self._limits)
+            parts.append(self.embed(prepared, start))
         return np.concatenate(parts) if parts else np.empty((0, self.dim), dtype=np.float32)
-
-    def prepare(self, inputs: Sequence[RawInput], first: int = 0) -> Float32s:
-        """Inputs as the network takes them: float32 [n, *shape]; ``first`` numbers them in errors."""
-        return self.preprocessing.prepare(inputs, first, self._limits)
 
     def embed(self, prepared: Float32s, first: int = 0) -> Float32s:
         """The network's answer to prepared inputs [n, *shape]: float32 [n, dim], unit rows."""
@@ -110,5 +98,4 @@ class Encoder:
             raise RefusedInput(
                 first + int(broken[0]), "the encoder's answer to it has no direction (NaN or zero)."
             )
-        unit: Float32s = (output / lengths).astype(np.float32)
-        return unit
+        return np.asarray(output / lengths, np.float32)

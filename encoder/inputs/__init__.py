@@ -1,1 +1,30 @@
-"""Input kinds: how a raw image, row of numbers or text becomes the array that a network takes."""
+"""The input kinds by the name in ``preprocessing.json``; a new one is one file and one line here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from api_schemas.preprocessing import PreprocessingDocument
+from encoder.inputs.image_input import ImagePreprocessing
+from encoder.inputs.preprocessing import Preprocessing
+from encoder.inputs.row_input import TablePreprocessing, VectorPreprocessing
+from encoder.inputs.text_input import NgramPreprocessing, TokenPreprocessing
+
+INPUT_KINDS: dict[str, type[Preprocessing]] = {
+    "image": ImagePreprocessing,
+    "table": TablePreprocessing,
+    "text": NgramPreprocessing,
+    "tokens": TokenPreprocessing,
+    "vector": VectorPreprocessing,
+}
+
+
+def load_preprocessing(path: Path) -> Preprocessing:
+    """Read and check ``preprocessing.json`` and what its rule needs beside it.
+
+    Raises:
+        InputError: names the file and the key.
+        BundleError: the tokenizer is missing or another.
+    """
+    rule = PreprocessingDocument.load(path).input
+    return INPUT_KINDS[rule.kind].open(rule, path.parent)

@@ -1,27 +1,25 @@
-"""Images in one size and mode, each channel normalised."""
+"""Images in one size and mode, each channel normalised, decoded from untrusted bytes."""
 
 from __future__ import annotations
 
+import base64
+import binascii
+import io
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from api_schemas.preprocessing import CHANNELS, ImageInput, InputKind
+from api_schemas.preprocessing import CHANNELS, ImageInput
 from common.array_types import Float32s
-from encoder.inputs.image_decoding import decode_base64_image, decode_image
-from encoder.inputs.preprocessing import (
-    DEFAULT_LIMITS,
-    InputLimits,
-    Layout,
-    Normalisation,
-    Preprocessing,
-    RawInput,
-)
-from encoder.refused_input import RefusedInput
+from encoder.inputs.preprocessing import LIMITS, InputLimits, Preprocessing, RawInput, RefusedInput
+
+# the formats people have; the rarer decoders of Pillow are attack surface without use
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 
 
 @dataclass(frozen=True)
@@ -29,9 +27,10 @@ class ImagePreprocessing(Preprocessing):
     """Images, to ``(pixel / 255 - mean) / std`` per channel; training data is stored as uint8 pixels."""
 
     rule: ImageInput
-    kind: ClassVar[InputKind] = "image"
-    layout: ClassVar[Layout] = "map"
-    is_picture: ClassVar[bool] = True
+    kind = "image"
+    layout = "map"
+    takes = "images, as base64 data URIs"
+    is_picture = True
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -39,30 +38,18 @@ class ImagePreprocessing(Preprocessing):
         return CHANNELS[self.rule.mode], self.rule.height, self.rule.width
 
     @property
-    def takes(self) -> str:
-        """As requests carry them."""
-        return "images, as base64 data URIs"
-
-    @property
-    def normalisation(self) -> Normalisation:
+    def normalisation(self) -> tuple[Float32s, Float32s]:
         """Mean and deviation of each channel."""
-        mean, std = (
-            np.asarray(values, np.float32)[:, None, None] for values in (self.rule.mean, self.rule.std)
-        )
-        return Normalisation(mean, std)
+        mean, std = np.asarray([self.rule.mean, self.rule.std], np.float32)[..., None, None]
+        return mean, std
 
-    def prepare(
-        self, inputs: Iterable[RawInput], first: int = 0, limits: InputLimits = DEFAULT_LIMITS
-    ) -> Float32s:
+    def prepare(self, inputs: Iterable[RawInput], first: int = 0, limits: InputLimits = LIMITS) -> Float32s:
         """Images, files' bytes or base64 texts to float32 [n, channels, height, width]."""
-        return self.normalise(
-            np.stack(
-                [
-                    self.compute_pixels(self._decode(image, number, limits), number)
-                    for number, image in enumerate(inputs, first)
-                ]
-            )
-        )
+        pixels = [
+            self.compute_pixels(self._decode(image, number, limits), number)
+            for number, image in enumerate(inputs, first)
+        ]
+        return self.normalise(np.stack(pixels))
 
     def compute_pixels(self, image: Image.Image, number: int = 0) -> NDArray[np.uint8]:
         """An image in the rule's mode and size, not yet normalised: uint8 [channels, height, width].
@@ -84,13 +71,13 @@ class ImagePreprocessing(Preprocessing):
         return pixels[None] if self.rule.mode == "L" else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
     def _decode(self, image: RawInput, number: int, limits: InputLimits) -> Image.Image:
-        if isinstance(image, Image.Image):
-            return image
-        if isinstance(image, bytes):
-            return decode_image(image, limits, number)
         if isinstance(image, str):
-            return decode_base64_image(image, limits, number)
-        raise self._build_refusal(number)
+            image = _decode_base64(image, limits, number)
+        if isinstance(image, bytes):
+            image = _decode_image(image, limits, number)
+        if not isinstance(image, Image.Image):
+            raise self._build_refusal(number)
+        return image
 
 
 def _convert_mode(image: Image.Image, rule: ImageInput, number: int) -> Image.Image:
@@ -126,3 +113,50 @@ def _fit_size(image: Image.Image, rule: ImageInput) -> Image.Image:
         colour = rule.fill if rule.mode == "L" else (rule.fill,) * 3
         return ImageOps.pad(image, size, Image.Resampling.BILINEAR, color=colour)
     return image.resize(size, Image.Resampling.BILINEAR)
+
+
+def _decode_image(content: bytes, limits: InputLimits, number: int) -> Image.Image:
+    """Decode an image; its size is checked from the header, before any pixel is decoded.
+
+    Raises:
+        RefusedInput: too large, of another format, or broken.
+    """
+    refuse = partial(RefusedInput, number)
+    if len(content) > limits.image_bytes:
+        raise refuse(f"the image has {len(content)} bytes, at most {limits.image_bytes} are taken.")
+    try:
+        with warnings.catch_warnings():
+            # Pillow's own pixel limit is a warning first; ours is checked below and is lower
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(content), formats=FORMATS)
+            width, height = image.size
+            if width * height > limits.image_pixels:
+                raise refuse(
+                    f"the image has {width} x {height} pixels, at most {limits.image_pixels} are taken: "
+                    "shrink it first.",
+                )
+            image.load()
+    except UnidentifiedImageError:
+        raise refuse(f"this is not an image; {', '.join(FORMATS)} are taken.") from None
+    except Image.DecompressionBombError:
+        raise refuse(f"the image has more than {limits.image_pixels} pixels: shrink it first.") from None
+    except RefusedInput:
+        raise
+    except Exception as error:  # decoders raise whatever they like on broken files
+        raise refuse(f"the image is broken ({type(error).__name__}).") from None
+    return image
+
+
+def _decode_base64(text: str, limits: InputLimits, number: int) -> bytes:
+    """Decode ``data:image/...;base64,...`` or bare base64; raises RefusedInput as ``_decode_image``."""
+    encoded, refuse = text, partial(RefusedInput, number)
+    if text.startswith("data:"):
+        head, comma, encoded = text.partition(",")
+        if not comma or not head.endswith(";base64"):
+            raise refuse("a data URI must read data:image/<type>;base64,<data>.")
+    if len(encoded) > limits.image_bytes * 4 // 3 + 4:
+        raise refuse(f"the image has over {limits.image_bytes} bytes, which is the most that is taken.")
+    try:
+        return base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        raise refuse("this is not a base64 data URI of an image.") from None

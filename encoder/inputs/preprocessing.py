@@ -14,7 +14,7 @@ from PIL import Image
 
 from api_schemas.preprocessing import AnyInput, InputKind, PreprocessingDocument
 from common.array_types import Float32s
-from encoder.refused_input import RefusedInput
+from common.errors import InputError
 
 RawInput = str | bytes | Image.Image | Sequence[float] | NDArray[Any]
 Layout = Literal["map", "row", "ngrams", "tokens"]
@@ -28,15 +28,16 @@ class InputLimits:
     image_pixels: int = 32_000_000
 
 
-DEFAULT_LIMITS = InputLimits()
+LIMITS = InputLimits()
 
 
-@dataclass(frozen=True)
-class Normalisation:
-    """``(value / 255 - mean) / std`` of stored uint8 values; both float32 [channels, 1, 1]."""
+class RefusedInput(InputError):
+    """An input that is not taken: ``number`` says which of those given together, ``reason`` is a sentence."""
 
-    mean: Float32s
-    std: Float32s
+    def __init__(self, number: int, reason: str) -> None:
+        super().__init__(f"Input {number}: {reason}")
+        self.number = number
+        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Preprocessing(ABC):
         kind: what the raw inputs are.
         layout: what the prepared array is to a network: a ``map`` [channels, height, width], a ``row`` of
             numbers, or the numbers of a text's ``ngrams`` or ``tokens``; a backbone says which it takes.
+        takes: what the raw inputs are in error messages; ``{0}`` stands for the first side of the shape.
         is_picture: whether rotations and flips of an input make sense: augmentation and test-time views.
         is_continuous: whether values between two inputs mean something, so that mixup may mix them.
         is_unit_scaled: whether a network scales its input to unit length first, so that precomputed vectors
@@ -58,6 +60,7 @@ class Preprocessing(ABC):
 
     kind: ClassVar[InputKind]
     layout: ClassVar[Layout]
+    takes: ClassVar[str]
     is_picture: ClassVar[bool] = False
     is_continuous: ClassVar[bool] = True
     is_unit_scaled: ClassVar[bool] = False
@@ -80,15 +83,8 @@ class Preprocessing(ABC):
         """The shape of one prepared input, in words."""
         return " x ".join(map(str, self.shape))
 
-    @property
     @abstractmethod
-    def takes(self) -> str:
-        """Raw inputs in words, as error messages say them after "this model takes"."""
-
-    @abstractmethod
-    def prepare(
-        self, inputs: Iterable[RawInput], first: int = 0, limits: InputLimits = DEFAULT_LIMITS
-    ) -> Float32s:
+    def prepare(self, inputs: Iterable[RawInput], first: int = 0, limits: InputLimits = LIMITS) -> Float32s:
         """Raw inputs as the network takes them: float32 [n, *shape].
 
         Args:
@@ -99,30 +95,27 @@ class Preprocessing(ABC):
         """
 
     @property
-    def normalisation(self) -> Normalisation | None:
-        """What training data stored as uint8 still lacks; None where it is stored as the network takes it."""
+    def normalisation(self) -> tuple[Float32s, Float32s] | None:
+        """Mean and deviation, float32 [channels, 1, 1], where training data is stored as uint8; else None."""
         return None
 
     def normalise(self, stored: NDArray[Any]) -> Float32s:
         """Training data as stored, [n, *shape], as the network takes it: float32 of that shape."""
-        scale = self.normalisation
-        if scale is None:
+        if self.normalisation is None:
             return stored
-        normalised: Float32s = (stored.astype(np.float32) / np.float32(255) - scale.mean) / scale.std
-        return normalised
+        mean, std = self.normalisation
+        return np.asarray((stored.astype(np.float32) / np.float32(255) - mean) / std, np.float32)
 
     @property
     def backbone_arguments(self) -> Mapping[str, int]:
         """What a backbone for this input must be told besides the input's shape."""
         return {}
 
-    def build_stand_in(self) -> Float32s:
-        """A prepared input that says nothing, float32 [1, *shape]: a first look at what a network answers."""
-        return np.zeros((1, *self.shape), dtype=np.float32)
-
     def draw_samples(self, n: int) -> Float32s:
         """Random prepared inputs, float32 [n, *shape], equal on every call: to check an export with."""
         return np.random.default_rng(0).standard_normal((n, *self.shape), dtype=np.float32)
 
     def _build_refusal(self, number: int, found: str = "") -> RefusedInput:
-        return RefusedInput(number, f"this model takes {self.takes}{found and ', found '}{found}.")
+        return RefusedInput(
+            number, f"this model takes {self.takes.format(*self.shape)}{found and ', found '}{found}."
+        )

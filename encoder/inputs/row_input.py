@@ -4,30 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
-from api_schemas.preprocessing import InputKind, TableInput, VectorInput
+from api_schemas.preprocessing import TableInput, VectorInput
 from common.array_types import Float32s, Float64s
-from encoder.inputs.preprocessing import DEFAULT_LIMITS, InputLimits, Layout, Preprocessing, RawInput
-from encoder.refused_input import RefusedInput
+from encoder.inputs.preprocessing import LIMITS, InputLimits, Preprocessing, RawInput, RefusedInput
 
 
 @dataclass(frozen=True)
 class RowPreprocessing(Preprocessing):
     """Rows of finite numbers, as many in each, that fit into float32."""
 
-    layout: ClassVar[Layout] = "row"
+    layout = "row"
+    takes = "rows of {0} numbers"
 
-    @property
-    def takes(self) -> str:
-        """With the number of columns."""
-        return f"rows of {self.shape[0]} numbers"
-
-    def prepare(
-        self, inputs: Iterable[RawInput], first: int = 0, limits: InputLimits = DEFAULT_LIMITS
-    ) -> Float32s:
+    def prepare(self, inputs: Iterable[RawInput], first: int = 0, limits: InputLimits = LIMITS) -> Float32s:
         """Rows of numbers, or a whole array [n, columns], to float32 [n, columns]."""
         rows = inputs if isinstance(inputs, np.ndarray) else list(inputs)
         try:
@@ -52,7 +44,7 @@ class TablePreprocessing(RowPreprocessing):
     """Table rows: ``(value - mean) / std`` of each column."""
 
     rule: TableInput
-    kind: ClassVar[InputKind] = "table"
+    kind = "table"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -60,8 +52,7 @@ class TablePreprocessing(RowPreprocessing):
         return (len(self.rule.columns),)
 
     def _scale(self, values: Float64s) -> Float64s:
-        scaled: Float64s = (values - np.asarray(self.rule.means)) / np.asarray(self.rule.stds)
-        return scaled
+        return np.asarray((values - self.rule.means) / self.rule.stds, np.float64)
 
 
 @dataclass(frozen=True)
@@ -69,8 +60,8 @@ class VectorPreprocessing(RowPreprocessing):
     """Vectors of another model, as they are; the network brings them to unit length."""
 
     rule: VectorInput
-    kind: ClassVar[InputKind] = "vector"
-    is_unit_scaled: ClassVar[bool] = True
+    kind = "vector"
+    is_unit_scaled = True
 
     @property
     def shape(self) -> tuple[int, ...]:

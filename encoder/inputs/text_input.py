@@ -1,18 +1,24 @@
-"""Texts without a vocabulary: hashed n-grams (Joulin et al. 2017, arXiv 1607.01759, section 3)."""
+"""Texts as hashed n-grams, or as the tokens that a language model was trained with."""
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from itertools import islice
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 
-from api_schemas.preprocessing import InputKind, TextInput, TokenInput
+from api_schemas.manifest import TOKENIZER_FILE
+from api_schemas.preprocessing import TextInput, TokenInput
 from common.array_types import Float32s
-from encoder.inputs.preprocessing import DEFAULT_LIMITS, InputLimits, Layout, Preprocessing, RawInput
+from common.atomic_files import write_atomically
+from common.errors import BundleError, MissingExtra
+from encoder.inputs.preprocessing import LIMITS, InputLimits, Preprocessing, RawInput
 
 
 @dataclass(frozen=True)
@@ -20,22 +26,16 @@ class TextPreprocessing(Preprocessing):
     """Texts as numbers from 1 in a row of fixed length, zeros at the end; float32 holds them exactly."""
 
     rule: TextInput | TokenInput
-    kind: ClassVar[InputKind] = "text"
-    is_continuous: ClassVar[bool] = False
+    kind = "text"
+    takes = "texts that are not empty"
+    is_continuous = False
 
     @property
     def shape(self) -> tuple[int, ...]:
         """(length,)."""
         return (self.rule.length,)
 
-    @property
-    def takes(self) -> str:
-        """Text that holds something."""
-        return "texts that are not empty"
-
-    def prepare(
-        self, inputs: Iterable[RawInput], first: int = 0, limits: InputLimits = DEFAULT_LIMITS
-    ) -> Float32s:
+    def prepare(self, inputs: Iterable[RawInput], first: int = 0, limits: InputLimits = LIMITS) -> Float32s:
         """Texts to float32 [n, length]."""
         rows = []
         for number, text in enumerate(inputs, first):
@@ -44,17 +44,24 @@ class TextPreprocessing(Preprocessing):
             rows.append(self.compute_numbers(text))
         return np.stack(rows)
 
-    @abstractmethod
     def compute_numbers(self, text: str) -> Float32s:
-        """The numbers of one text: float32 [length]."""
+        """The first numbers of one text, then zeros: float32 [length]."""
+        numbers = list(islice(self.list_numbers(text), self.rule.length))
+        padded = np.zeros(self.rule.length, dtype=np.float32)
+        padded[: len(numbers)] = numbers
+        return padded
+
+    @abstractmethod
+    def list_numbers(self, text: str) -> Iterable[int]:
+        """The numbers of one text, from 1, in its order."""
 
 
 @dataclass(frozen=True)
 class NgramPreprocessing(TextPreprocessing):
-    """Numbers of a text's distinct n-grams, those of words first."""
+    """Numbers of a text's distinct n-grams, of words first (Joulin et al. 2017, arXiv 1607.01759)."""
 
     rule: TextInput
-    layout: ClassVar[Layout] = "ngrams"
+    layout = "ngrams"
 
     @property
     def backbone_arguments(self) -> Mapping[str, int]:
@@ -66,15 +73,11 @@ class NgramPreprocessing(TextPreprocessing):
         numbers = np.random.default_rng(0).integers(0, self.rule.buckets, (n, self.rule.length))
         return numbers.astype(np.float32)
 
-    def compute_numbers(self, text: str) -> Float32s:
+    def list_numbers(self, text: str) -> Iterable[int]:
         """Words are hashed with a mark of their own, so that the word "the" is not the three letters. CRC-32
         is the hash: equal on every machine, and in the standard library."""
-        rule = self.rule
-        numbers = np.zeros(rule.length, dtype=np.float32)
-        distinct = dict.fromkeys(_list_ngrams(text, rule))
-        for position, ngram in zip(range(rule.length), distinct, strict=False):
-            numbers[position] = 1 + zlib.crc32(ngram.encode("utf-8", "replace")) % (rule.buckets - 1)
-        return numbers
+        for ngram in dict.fromkeys(_list_ngrams(text, self.rule)):
+            yield 1 + zlib.crc32(ngram.encode("utf-8", "replace")) % (self.rule.buckets - 1)
 
 
 def _list_ngrams(text: str, rule: TextInput) -> Iterator[str]:
@@ -86,3 +89,71 @@ def _list_ngrams(text: str, rule: TextInput) -> Iterator[str]:
     for n in rule.characters:
         for start in range(len(letters) - n + 1):
             yield "c" + letters[start : start + n]
+
+
+class Tokenizer:
+    """A ``tokenizer.json`` as Hugging Face's ``tokenizers`` writes it.
+
+    Attributes:
+        content: the file's bytes. sha256: their hash, hexadecimal.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        try:
+            import tokenizers
+        except ModuleNotFoundError as error:
+            raise MissingExtra("a text model with a tokenizer", "serve") from error
+        self.content = content
+        self.sha256 = hashlib.sha256(content).hexdigest()
+        self._tokenizer = tokenizers.Tokenizer.from_str(content.decode())
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+
+    @classmethod
+    def open(cls, path: Path, sha256: str | None = None) -> Tokenizer:
+        """Read the file; raises BundleError when it is missing, no tokenizer, or not the one expected."""
+        try:
+            tokenizer = cls(path.read_bytes())
+        except MissingExtra:
+            raise
+        except Exception as error:  # the library raises bare Exceptions
+            raise BundleError(f"{path} cannot be read as a tokenizer: {error}.") from None
+        if sha256 is not None and tokenizer.sha256 != sha256:
+            raise BundleError(f"{path} is not the tokenizer that this model was trained with.")
+        return tokenizer
+
+    def encode(self, text: str) -> list[int]:
+        """The numbers of a text's tokens, the special ones included."""
+        return list(self._tokenizer.encode(text).ids)
+
+
+@dataclass(frozen=True)
+class TokenPreprocessing(TextPreprocessing):
+    """Token numbers of texts; ``tokenizer`` is None only where no text is prepared."""
+
+    rule: TokenInput
+    tokenizer: Tokenizer | None = None
+    layout = "tokens"
+
+    @classmethod
+    def open(cls, rule: Any, folder: Path) -> Self:
+        """With the tokenizer beside the file; raises BundleError when it is missing or another."""
+        return cls(rule, Tokenizer.open(folder / TOKENIZER_FILE, rule.tokenizer_sha256))
+
+    def save(self, path: Path) -> None:
+        """Write the rule and the tokenizer beside it."""
+        super().save(path)
+        if self.tokenizer is not None:
+            write_atomically(path.with_name(TOKENIZER_FILE), self.tokenizer.content)
+
+    def draw_samples(self, n: int) -> Float32s:
+        """Numbers that every vocabulary has, in texts of every length."""
+        length = self.rule.length
+        numbers = np.random.default_rng(0).integers(1, 100, (n, length))
+        is_inside = np.arange(length) < 1 + np.arange(n)[:, None] % length
+        return np.where(is_inside, numbers, 0).astype(np.float32)
+
+    def list_numbers(self, text: str) -> Iterable[int]:
+        """Token numbers plus 1; a text longer than ``length`` loses its end."""
+        assert self.tokenizer is not None, "a stand-in has no tokenizer"
+        return (number + 1 for number in self.tokenizer.encode(text))

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from api_schemas.preprocessing import AnyInput, ImageInput, TableInput
-from encoder.inputs.input_kinds import build_preprocessing
+from encoder.inputs import INPUT_KINDS
 
 GREY = ImageInput(mode="L", height=4, width=6, mean=[0.5], std=[0.25])
 TABLE = TableInput(columns=["a", "b", "c"], means=[0.0, 1.0, 2.0], stds=[1.0, 2.0, 4.0])
@@ -22,7 +22,7 @@ def linear_encoder(
     folder: Path, rule: AnyInput, dim: int = 5, seed: int = 0, scale: float = 1.0
 ) -> np.ndarray:
     """Write an encoder that flattens its input and multiplies it with the returned matrix [inputs, dim]."""
-    preprocessing = build_preprocessing(rule)
+    preprocessing = INPUT_KINDS[rule.kind](rule)
     width = int(np.prod(preprocessing.shape))
     weights = (np.random.default_rng(seed).normal(size=(width, dim)) * scale).astype(np.float32)
     axes = [f"axis{number}" for number in range(len(preprocessing.shape))]

@@ -29,7 +29,7 @@ def test_image_matches_a_loop_by_eye(tmp_path: Path, noise: Image.Image) -> None
     got = encoder.encode([noise])
     assert got.dtype == np.float32
     np.testing.assert_allclose(got[0], expected, atol=1e-6)
-    assert (encoder.kind, encoder.dim) == ("image", 5)
+    assert (encoder.preprocessing.kind, encoder.dim) == ("image", 5)
 
 
 def test_all_carriers_of_one_image_agree(tmp_path: Path, noise: Image.Image) -> None:

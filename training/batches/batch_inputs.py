@@ -22,14 +22,12 @@ class DeviceInputs:
     def __init__(self, preprocessing: Preprocessing, device: torch.device) -> None:
         self.device = device
         self.is_picture = preprocessing.is_picture
-        self._scale: tuple[Tensor, Tensor] | None = None
-        if scale := preprocessing.normalisation:
-            self._scale = torch.from_numpy(scale.mean).to(device), torch.from_numpy(scale.std).to(device)
+        self._scale = [torch.from_numpy(part).to(device) for part in preprocessing.normalisation or ()]
 
     def __call__(self, rows: NDArray[np.generic]) -> Tensor:
         """Uint8 [n, c, h, w] or float [n, ...] to the float32 input batch."""
         batch = send_to_device(torch.from_numpy(np.ascontiguousarray(rows)), self.device)
-        if self._scale is None:
+        if not self._scale:
             return batch
         mean, std = self._scale
         return (batch.float() / 255).sub_(mean).div_(std)

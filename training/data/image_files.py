@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 
 from common.errors import InputError
 from encoder.inputs.image_input import ImagePreprocessing
-from encoder.refused_input import RefusedInput
+from encoder.inputs.preprocessing import RefusedInput
 from training.data.pair_labels import group_pairs, holds_pairs
 from training.data.tables import LIST_SUFFIXES, read_metadata, read_table, read_text_column
 

@@ -16,7 +16,7 @@ from api_schemas.manifest import CONFIG_FILE, ENCODER_FILE, PREPROCESSING_FILE
 from common.errors import InputError
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.files import read_embeddings
-from encoder.inputs.input_kinds import load_preprocessing
+from encoder.inputs import load_preprocessing
 from encoder.inputs.preprocessing import Preprocessing
 from training.data.items import Items, Splits
 from training.export.onnx_export import export_encoder
@@ -56,8 +56,8 @@ class Run:
             return cls(folder, config, seconds, best, summary.get("fingerprint"))
         except (AttributeError, ValueError, LookupError, TypeError):
             raise InputError(
-                f"{folder / layout.SUMMARY_FILE} is damaged: `limen train ... --resume` writes it anew, without "
-                "training."
+                f"{folder / layout.SUMMARY_FILE} is damaged: `limen train ... --resume` writes it anew, "
+                "without training."
             ) from None
 
     def embeddings(self, split: str) -> EmbeddingSet | None:

@@ -12,7 +12,7 @@ from PIL import Image
 from api_schemas.manifest import PREPROCESSING_FILE
 from api_schemas.preprocessing import AnyInput, InputKind, TextInput, TokenInput, VectorInput
 from encoder import RefusedInput
-from encoder.inputs.input_kinds import INPUT_KINDS, build_preprocessing, load_preprocessing
+from encoder.inputs import INPUT_KINDS, load_preprocessing
 from encoder.inputs.preprocessing import RawInput
 from tests.encoder.encoders import GREY, TABLE
 
@@ -40,19 +40,18 @@ def test_every_rule_has_its_class() -> None:
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_stand_ins_and_samples_are_prepared_inputs(name: str) -> None:
-    preprocessing = build_preprocessing(RULES[name])
-    stand_in, samples = preprocessing.build_stand_in(), preprocessing.draw_samples(40)
-    assert stand_in.shape == (1, *preprocessing.shape)
+def test_samples_are_prepared_inputs(name: str) -> None:
+    preprocessing = INPUT_KINDS[name](RULES[name])
+    samples = preprocessing.draw_samples(40)
     assert samples.shape == (40, *preprocessing.shape)
-    assert stand_in.dtype == samples.dtype == np.float32
+    assert samples.dtype == np.float32
     np.testing.assert_array_equal(samples, preprocessing.draw_samples(40))
     assert len(np.unique(samples, axis=0)) == 40
 
 
 @pytest.mark.parametrize("name", RAW)
 def test_raw_inputs_are_prepared_whatever_their_number(name: str) -> None:
-    preprocessing = build_preprocessing(RULES[name])
+    preprocessing = INPUT_KINDS[name](RULES[name])
     prepared = preprocessing.prepare(RAW[name])
     assert prepared.shape == (2, *preprocessing.shape)
     assert prepared.dtype == np.float32
@@ -63,14 +62,14 @@ def test_raw_inputs_are_prepared_whatever_their_number(name: str) -> None:
 @pytest.mark.parametrize("name", RAW)
 @pytest.mark.parametrize("other", [3, None])
 def test_an_input_of_another_kind_is_refused_with_what_the_model_takes(name: str, other: object) -> None:
-    preprocessing = build_preprocessing(RULES[name])
-    with pytest.raises(RefusedInput, match=rf"Input 6: this model takes {preprocessing.takes}"):
+    preprocessing = INPUT_KINDS[name](RULES[name])
+    with pytest.raises(RefusedInput, match=rf"Input 6: this model takes {preprocessing.takes.format(3)}"):
         preprocessing.prepare([RAW[name][0], other], first=5)  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize("name", RAW)
 def test_a_saved_rule_is_read_back_equal(name: str, tmp_path: Path) -> None:
-    preprocessing = build_preprocessing(RULES[name])
+    preprocessing = INPUT_KINDS[name](RULES[name])
     preprocessing.save(tmp_path / PREPROCESSING_FILE)
     assert load_preprocessing(tmp_path / PREPROCESSING_FILE) == preprocessing
     assert [path.name for path in tmp_path.iterdir()] == [PREPROCESSING_FILE]
@@ -79,6 +78,6 @@ def test_a_saved_rule_is_read_back_equal(name: str, tmp_path: Path) -> None:
 def test_stored_pixels_are_normalised_and_nothing_else_is() -> None:
     pixels = np.arange(24, dtype=np.uint8).reshape(1, 1, 4, 6)
     expected = (pixels / np.float32(255) - np.float32(0.5)) / np.float32(0.25)
-    np.testing.assert_allclose(build_preprocessing(GREY).normalise(pixels), expected, rtol=1e-6)
+    np.testing.assert_allclose(INPUT_KINDS["image"](GREY).normalise(pixels), expected, rtol=1e-6)
     rows = np.ones((2, 3), dtype=np.float32)
-    assert build_preprocessing(TABLE).normalise(rows) is rows
+    assert INPUT_KINDS["table"](TABLE).normalise(rows) is rows

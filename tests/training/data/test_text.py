@@ -59,7 +59,7 @@ def test_texts_go_from_a_file_to_a_served_encoder(small: MakeConfig, tmp_path: P
     run = train(config, tmp_path / "run")
     assert export_run(run, tmp_path / "encoder") <= 1e-5
     encoder = Encoder.open(tmp_path / "encoder")
-    assert encoder.kind == "text"
+    assert encoder.preprocessing.kind == "text"
     stored = run.embeddings("test")
     assert stored is not None
     texts = [json.loads(line)["text"] for line in (tmp_path / "texts.jsonl").read_text().splitlines()]

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from common.errors import BundleError
-from encoder.inputs.input_kinds import load_preprocessing
+from encoder.inputs import load_preprocessing
 from tests.training.runs import MakeConfig, export_run
 from training.export import onnx_export
 from training.loop.train import train

@@ -21,7 +21,7 @@ from api_schemas.config import Config, ModelConfig
 from api_schemas.preprocessing import ImageInput, VectorInput
 from common.array_types import RowIndices
 from common.errors import InputError
-from encoder.inputs.input_kinds import build_preprocessing
+from encoder.inputs import INPUT_KINDS
 from tests.training.runs import Stop, assert_equal_bit_for_bit, build_loop, take_steps
 from training.batches.batch_inputs import TrainingInputs
 from training.data.items import Items, Splits
@@ -77,7 +77,7 @@ def train_model(folder: Path, model: dict[str, Any]) -> dict[str, Tensor]:
         rule = ImageInput(mode="L", height=12, width=12, mean=[1.0], std=[0.3])
         vectors = np.clip(128 + 40 * vectors[:, :, None] * vectors[:, None, :], 0, 255)[:, None]
     items = Items(vectors, labels, np.arange(len(labels)).astype(np.str_))
-    splits = Splits(items, None, None, build_preprocessing(rule))
+    splits = Splits(items, None, None, INPUT_KINDS[rule.kind](rule))
     loop = build_loop(config, splits, folder, torch.float64)
     if loop.prepare.is_picture:
         loop.inputs = InFloat64(items, loop.prepare, config.data.augmentation)

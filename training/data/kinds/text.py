@@ -10,8 +10,7 @@ import numpy as np
 
 from api_schemas.preprocessing import TokenInput
 from common.progress import Track
-from encoder.inputs.text_input import NgramPreprocessing, TextPreprocessing
-from encoder.inputs.token_input import TokenPreprocessing
+from encoder.inputs.text_input import NgramPreprocessing, TextPreprocessing, TokenPreprocessing
 from training.data import tables
 from training.data.items import Items
 from training.data.kinds.data_kind import DataKind
@@ -44,7 +43,7 @@ class Text(DataKind[TextPreprocessing]):
         if text.tokenizer is None:
             return NgramPreprocessing(text.as_input())
         tokenizer = load_tokenizer(text.tokenizer)
-        length = min(text.length, max(map(tokenizer.count, train.inputs.tolist())))
+        length = min(text.length, max(len(tokenizer.encode(part)) for part in train.inputs.tolist()))
         return TokenPreprocessing(TokenInput(length=length, tokenizer_sha256=tokenizer.sha256), tokenizer)
 
     def build_stand_in(self) -> TextPreprocessing:

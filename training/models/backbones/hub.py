@@ -14,7 +14,7 @@ from api_schemas.config import ModelConfig
 from api_schemas.manifest import TOKENIZER_FILE
 from common.atomic_files import write_atomically
 from common.errors import ConfigError, InputError
-from encoder.inputs.token_input import Tokenizer
+from encoder.inputs.text_input import Tokenizer
 from training.models.backbones.backbone import Backbone
 
 TIMM, HF = "timm:", "hf:"  # what the names of these networks begin with

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from api_schemas.config import Config, ModelConfig
-from api_schemas.preprocessing import ImageInput
+from api_schemas.preprocessing import ImageInput, TokenInput
 from common.errors import BundleError, ConfigError, InputError
 from encoder.encoder import Encoder
 from encoder.inputs.image_input import ImagePreprocessing
-from encoder.inputs.token_input import Tokenizer
+from encoder.inputs.text_input import Tokenizer, TokenPreprocessing
 from tests.conftest import absent
 from tests.training.runs import MakeConfig, export_run
 from training.loop.train import train
@@ -102,7 +102,7 @@ def test_a_text_encoder_is_trained_exported_and_served_without_torch(
     assert stored is not None
     rows = (tmp_path / "t.jsonl").read_text().splitlines()
     encoder = Encoder.open(tmp_path / "encoder")
-    assert encoder.kind == "text"
+    assert encoder.preprocessing.kind == "text"
     served = encoder.encode([json.loads(rows[int(row)])["text"] for row in stored.ids])
     np.testing.assert_allclose(served, stored.vectors, atol=1e-5)
     (tmp_path / "encoder" / "tokenizer.json").write_bytes(b'{"other": 1}')
@@ -140,12 +140,15 @@ def test_a_share_of_the_weights_is_trained(
 
 def test_padding_changes_nothing(bert: Path) -> None:
     tokenizer = Tokenizer.open(bert / "tokenizer.json")
+    short, long = (
+        TokenPreprocessing(TokenInput(length=n, tokenizer_sha256=tokenizer.sha256), tokenizer) for n in (2, 8)
+    )
     from training.models.backbones.hub import HfText
 
     network = HfText((8,), str(bert)).eval()
-    short, long = (torch.from_numpy(tokenizer.compute_numbers("card lost", n))[None] for n in (2, 8))
-    torch.testing.assert_close(network(short), network(long), atol=1e-5, rtol=1e-4)
-    assert tokenizer.compute_numbers("card card lost", 2).tolist() == [3, 3], "a longer text loses its end"
+    cut, padded = (torch.from_numpy(rule.prepare(["card lost"])) for rule in (short, long))
+    torch.testing.assert_close(network(cut), network(padded), atol=1e-5, rtol=1e-4)
+    assert short.compute_numbers("card card lost").tolist() == [3, 3], "a longer text loses its end"
 
 
 @pytest.mark.parametrize("pooling", [None, "max", "gem", "flat"])
