@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 from api_schemas.http.admin import HistoryEntry
-from api_schemas.http.items import Feedback
+from api_schemas.http.gallery import Feedback
 from api_schemas.operating_point import OperatingPoint
 from index.store.item_store import ItemStore
 

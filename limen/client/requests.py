@@ -26,7 +26,7 @@ from api_schemas.http.decisions import (
     SearchResponse,
     VerifyResponse,
 )
-from api_schemas.http.items import DeleteResponse, FeedbackResponse, Item, ItemPage, UpsertResponse
+from api_schemas.http.gallery import DeleteResponse, FeedbackResponse, Item, ItemPage, UpsertResponse
 from api_schemas.operating_point import Aggregate, OperatingPoint
 from api_schemas.report import Report
 from common.array_types import Float32s

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from api_schemas.http.admin import HistoryEntry
-from api_schemas.http.items import Feedback
+from api_schemas.http.gallery import Feedback
 from api_schemas.report import Counts, Geometry, Report, Retrieval, Verification
 from common.errors import InputError
 from embeddings.embedding_set import EmbeddingSet

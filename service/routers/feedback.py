@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from api_schemas.http.items import Feedback, FeedbackRequest, FeedbackResponse
+from api_schemas.http.gallery import Feedback, FeedbackRequest, FeedbackResponse
 from embeddings.similarity import pair_similarities
 from service.auth.api_keys import NEEDS_WRITE
 from service.auth.decision_tokens import SignedDecision

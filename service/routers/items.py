@@ -8,7 +8,7 @@ import numpy as np
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from api_schemas.http.decisions import ItemId, Reference
-from api_schemas.http.items import (
+from api_schemas.http.gallery import (
     DeleteRequest,
     DeleteResponse,
     Item,

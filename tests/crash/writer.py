@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from api_schemas.http.items import Feedback
+from api_schemas.http.gallery import Feedback
 from index.gallery.live_gallery import LiveGallery, RebuildLimits
 from index.store.item_store import StoredItem
 
