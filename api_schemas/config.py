@@ -9,12 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from api_schemas.base import Finite
 from api_schemas.build_config import BuildConfig
 from api_schemas.data_config import DataConfig, Seed
-from api_schemas.yaml_config import NamedPart, Parameter, Part, read_mapping, validate_mapping
+from api_schemas.yaml_config import NamedPart, OpenPart, Part, read_mapping, validate_mapping
 from common.atomic_files import write_atomically
 
 Monitor = Literal["map_at_r", "recall_at_1", "eer", "opis_debiased"]
@@ -53,7 +53,7 @@ class LossConfig(NamedPart):
         return weight
 
 
-class ModelConfig(Part):
+class ModelConfig(OpenPart):
     """The network: a backbone by name (every other key is one of its parameters), then a linear head.
 
     ``timm:NAME`` and ``hf:NAME`` take a network of those packages, by hub name or from a local folder.
@@ -62,9 +62,6 @@ class ModelConfig(Part):
     are the image and its flip, 4 its rotations by quarter turns, 8 both; embedding takes as many times as
     long.
     """
-
-    model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, Parameter] = Field(init=False)
 
     backbone: str = "conv4"
     embedding_dim: int = Field(default=64, ge=2, le=8192)
@@ -88,11 +85,6 @@ class ModelConfig(Part):
         """Length of one view's embedding, which is what the losses see."""
         return self.embedding_dim // self.views
 
-    @property
-    def parameters(self) -> dict[str, Parameter]:
-        """The backbone's own parameters, as given."""
-        return dict(self.__pydantic_extra__)
-
 
 class SamplerConfig(Part):
     """Batches of ``batch_size`` items: ``items_per_class`` of each of the classes drawn.
@@ -115,15 +107,11 @@ class SamplerConfig(Part):
         return self.name in ("m_per_class", "episodic")
 
     @model_validator(mode="after")
-    def _batch_holds_two_classes(self) -> Self:
+    def _batches_can_be_drawn(self) -> Self:
         if self.is_grouped and self.batch_size < 2 * self.items_per_class:
             raise ValueError("batch_size must be at least twice items_per_class: a batch needs two classes")
         if self.name == "episodic" and self.batch_size % self.items_per_class:
             raise ValueError("batch_size must be a multiple of items_per_class: an episode has whole classes")
-        return self
-
-    @model_validator(mode="after")
-    def _neighbours_come_with_whole_classes(self) -> Self:
         if self.neighbours and self.name != "m_per_class":
             raise ValueError(f"neighbours are for the sampler 'm_per_class', found '{self.name}'")
         return self

@@ -5,11 +5,8 @@ It is written beside ``report.json``; nothing is decided by it.
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Literal
-
-from api_schemas.base import SCHEMA_VERSION, Finite, Schema
-from api_schemas.operating_point import Score
+from api_schemas.base import Finite, Schema
+from api_schemas.report import Measurement
 
 
 class Thresholds(Schema):
@@ -88,7 +85,7 @@ class ReliabilityDiagram(Schema):
     log_loss: Finite
 
 
-class Diagnosis(Schema):
+class Diagnosis(Measurement):
     """The diagnosis. A figure that the data cannot give is null, and a sentence in ``reasons`` says why.
 
     ``utilization`` (Metrix, arXiv 2106.04990): mean squared distance of a tested item to its nearest
@@ -96,13 +93,6 @@ class Diagnosis(Schema):
     between-class covariance, over the number of classes (NC1 of Papyan et al., arXiv 2008.08186).
     """
 
-    schema_version: Literal[1] = SCHEMA_VERSION
-    created_at: datetime
-    model_hash: str
-    data_hash: str
-    split: str
-    score: Score
-    reasons: list[str]
     thresholds: Thresholds
     groups: list[GroupDiagnosis]
     spread: list[ClassSpread]

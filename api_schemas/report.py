@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from api_schemas.base import SCHEMA_VERSION, Finite, Schema
-from api_schemas.operating_point import GallerySize, Score
+from api_schemas.operating_point import ClassRates, GallerySize, OperatingPointConsistency, Score
 
 
 class Counts(Schema):
@@ -85,27 +85,15 @@ class UtilityBand(Schema):
     p95: list[Finite]
 
 
-class ClassConsistency(Schema):
+class ClassConsistency(ClassRates):
     """One class: means of FAR, FRR and utility over the calibration range, and its contribution to OPIS."""
 
-    label: str
-    n_items: int
-    far: Finite | None
-    frr: Finite | None
-    utility: Finite | None
     contribution: Finite | None
 
 
-class Consistency(Schema):
+class Consistency(OperatingPointConsistency):
     """OPIS: how much classes differ at one threshold, the variance of their utilities (arXiv 2307.04047)."""
 
-    opis: Finite | None
-    opis_debiased: Finite | None
-    opis_ci: tuple[Finite, Finite] | None
-    noise_floor: Finite | None
-    opis_logfar: Finite | None
-    opis_logfar_debiased: Finite | None
-    opis_logfar_ci: tuple[Finite, Finite] | None
     epsilon_opis: dict[str, Finite | None]
     epsilon_variant: Literal["best-worst", "worst-mean"] = "best-worst"
     calibration_range: CalibrationRange | None
@@ -125,8 +113,8 @@ class Geometry(Schema):
     tolerance: Finite | None
 
 
-class Report(Schema):
-    """The report. A figure that the data cannot give is null, and a sentence in ``reasons`` says why."""
+class Measurement(Schema):
+    """What a report and a diagnosis say of their making."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     created_at: datetime
@@ -135,6 +123,11 @@ class Report(Schema):
     split: str
     score: Score
     reasons: list[str]
+
+
+class Report(Measurement):
+    """The report. A figure that the data cannot give is null, and a sentence in ``reasons`` says why."""
+
     counts: Counts
     retrieval: Retrieval
     verification: Verification

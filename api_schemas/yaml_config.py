@@ -30,18 +30,22 @@ class Part(Schema):
     model_config = ConfigDict(strict=True, validate_default=True)
 
 
-class NamedPart(Part):
-    """An entry of a registry by name; every other key is one of its own parameters."""
+class OpenPart(Part):
+    """A section whose other keys are free parameters, which are checked against what they are for."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Parameter] = Field(init=False)
-
-    name: str = Field(min_length=1)
 
     @property
     def parameters(self) -> dict[str, Parameter]:
         """The free parameters, as given."""
         return dict(self.__pydantic_extra__)
+
+
+class NamedPart(OpenPart):
+    """An entry of a registry by name; every other key is one of its own parameters."""
+
+    name: str = Field(min_length=1)
 
 
 class _Loader(yaml.SafeLoader):
@@ -58,9 +62,6 @@ class _Loader(yaml.SafeLoader):
         return mapping
 
 
-_Loader.yaml_implicit_resolvers = {
-    first: list(resolvers) for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
 )

@@ -116,6 +116,5 @@ class Preprocessing(ABC):
         return np.random.default_rng(0).standard_normal((n, *self.shape), dtype=np.float32)
 
     def _build_refusal(self, number: int, found: str = "") -> RefusedInput:
-        return RefusedInput(
-            number, f"this model takes {self.takes.format(*self.shape)}{found and ', found '}{found}."
-        )
+        takes = self.takes.format(*self.shape) + (found and f", found {found}")
+        return RefusedInput(number, f"this model takes {takes}.")
