@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeAlias, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -12,12 +12,11 @@ from api_schemas.yaml_config import NamedPart, suggest_key
 from common.errors import ConfigError
 
 T = TypeVar("T")
+Registry: TypeAlias = Mapping[str, Callable[..., T]]
 TRAINER_SETS = ("num_classes", "embedding_dim")  # parameters that nobody configures
 
 
-def build_from_spec(
-    registry: Mapping[str, Callable[..., T]], spec: NamedPart, section: str, **given: Any
-) -> T:
+def build_from_spec(registry: Registry[T], spec: NamedPart, section: str, **given: Any) -> T:
     """Build the registered entry of that name with the configuration's parameters and the trainer's own.
 
     Raises:
@@ -27,7 +26,7 @@ def build_from_spec(
     return build_entry(make, spec.parameters, f"{section} ({spec.name})", **given)
 
 
-def select_entry(registry: Mapping[str, Callable[..., T]], name: str, where: str) -> Callable[..., T]:
+def select_entry(registry: Registry[T], name: str, where: str) -> Callable[..., T]:
     """The registered entry of that name; raises ConfigError naming the nearest one."""
     if name not in registry:
         raise ConfigError(f"{where}: unknown name '{name}': {suggest_key(name, list(registry))}")
@@ -71,13 +70,9 @@ def check_parameters(
         except ValidationError as error:
             message = error.errors(include_url=False)[0]["msg"]
             raise ConfigError(f"{where}: {key}: {message}, found {value!r}.") from None
-    missing = [
-        name
-        for name in free
-        if signature.parameters[name].default is inspect.Parameter.empty and name not in parameters
-    ]
-    if missing:
-        raise ConfigError(f"{where}: parameter '{missing[0]}' must be given.")
+    for name in free:
+        if signature.parameters[name].default is inspect.Parameter.empty and name not in parameters:
+            raise ConfigError(f"{where}: parameter '{name}' must be given.")
 
 
 def list_settings(make: Callable[..., Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -19,23 +20,22 @@ def augment_images(images: Tensor, settings: AugmentationConfig, generator: torc
 
     All randomness comes from ``generator``, so a step is repeatable from its number alone.
     """
+    send = partial(send_to_device, device=images.device)
     geometric = (settings.rotate_degrees, settings.scale, settings.shear, settings.shift, settings.elastic)
     if any(geometric) or settings.flip:
-        transforms = send_to_device(_draw_transforms(len(images), settings, generator), images.device)
+        transforms = send(_draw_transforms(len(images), settings, generator))
         grid = _compute_sampling_grid(transforms, *images.shape[2:])
         if settings.elastic:
-            grid = grid + send_to_device(
-                _draw_distortions(images, settings.elastic, generator), images.device
-            )
+            grid = grid + send(_draw_distortions(images, settings.elastic, generator))
         images = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     if settings.brightness:
         factors = 1 + settings.brightness * _draw_uniform(len(images), generator)
-        images = images * send_to_device(factors.view(-1, 1, 1, 1), images.device)
+        images = images * send(factors.view(-1, 1, 1, 1))
     if settings.noise:
         noise = torch.randn(images.shape, generator=generator)
-        images = images + settings.noise * send_to_device(noise, images.device)
+        images = images + settings.noise * send(noise)
     if settings.erase:
-        images = images * send_to_device(_draw_erasures(images, settings.erase, generator), images.device)
+        images = images * send(_draw_erasures(images, settings.erase, generator))
     return images
 
 

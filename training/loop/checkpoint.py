@@ -83,30 +83,23 @@ def check_same_run(checkpoint: Checkpoint, config: Config, fingerprint: str, pat
         {key: value for key, value in whole.items() if key not in RESUME_MAY_CHANGE}
         for whole in (config.model_dump(mode="json"), checkpoint.config)
     )
-    if key := _find_first_difference(now, then):
+    if key := _find_difference(now, then):
         raise ConfigError(
             f"{path} was written with another '{key}': resume with the same configuration, or start a new "
             "run in another --out."
         )
-    if checkpoint.fingerprint not in (
-        fingerprint,
-        fingerprint.partition("+")[0],
-    ):  # older ones have no such sum
+    # older ones have no sum of ids
+    if checkpoint.fingerprint not in (fingerprint, fingerprint.partition("+")[0]):
         raise InputError(
             f"The training data changed since {path} was written: start a new run in another --out."
         )
 
 
-def _find_first_difference(now: Mapping[str, object], then: Mapping[str, object]) -> str | None:
+def _find_difference(now: Mapping[str, object], then: Mapping[str, object]) -> str | None:
     """The dotted key of the first value that differs, in the order of ``now``."""
     for key in [*now, *(key for key in then if key not in now)]:
         new, old = now.get(key), then.get(key)
         if new != old:
-            if (
-                isinstance(new, dict)
-                and isinstance(old, dict)
-                and (inner := _find_first_difference(new, old))
-            ):
-                return f"{key}.{inner}"
-            return key  # also where a key is null in one and absent in the other
+            inner = _find_difference(new, old) if isinstance(new, dict) and isinstance(old, dict) else None
+            return f"{key}.{inner}" if inner else key  # also of a key null in one and absent in the other
     return None

@@ -78,9 +78,7 @@ def _read_lines(path: Path) -> list[tuple[int, bytes]]:
     return entries
 
 
-def format_epoch(
-    progress: Progress, metrics: ValidationMetrics | None, items_per_second: float, is_best: bool
-) -> str:
+def format_epoch(progress: Progress, metrics: ValidationMetrics | None, speed: float, is_best: bool) -> str:
     """The epoch in one line, OPIS beside recall@1; ``*`` marks the best so far."""
     parts = [f"epoch {progress.epoch:3d}", f"loss {progress.losses[-1]:.4f}"]
     if metrics is not None:
@@ -92,5 +90,5 @@ def format_epoch(
         }
         parts += [f"{name} {value:{digits}}" for name, (value, digits) in named.items() if value is not None]
     left = f", {progress.seconds_left:.0f} s left" if progress.step < progress.planned_steps else ""
-    parts += [f"{items_per_second:.0f} items/s", f"{progress.seconds:.0f} s{left}"]
+    parts += [f"{speed:.0f} items/s", f"{progress.seconds:.0f} s{left}"]
     return "  ".join(parts) + (" *" if is_best else "")

@@ -226,15 +226,13 @@ class Loop:
             processes=self.processes,
         )
 
-    def _end_epoch(
-        self, embedded: EmbeddingSet | None, epoch_log: EpochLog, began: float, speed: float
-    ) -> None:
+    def _end_epoch(self, embedded: EmbeddingSet | None, log: EpochLog, began: float, speed: float) -> None:
         """Measure, write and say what the epoch gave, and decide how many more there will be."""
         progress = self.state.progress
         metrics = None if embedded is None else self._measure(embedded)
         is_best = self._keep_if_best(metrics)
         progress.seconds = time.monotonic() - began
-        epoch_log.append(self.state, metrics, speed)
+        log.append(self.state, metrics, speed)
         decision = self.budget.update_after_epoch(progress)
         self.say(format_epoch(progress, metrics, speed, is_best))
         if decision:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import get_args
 
 import numpy as np
@@ -14,6 +15,8 @@ from common.errors import InputError
 from embeddings.embedding_set import EmbeddingSet
 from evaluation.evaluate import evaluate_embeddings
 from training.data.items import Items
+
+_evaluate = partial(evaluate_embeddings, model_hash="", split="validation")
 
 
 @dataclass(frozen=True)
@@ -43,9 +46,7 @@ class ValidationMetrics:
 
 def compute_validation_metrics(items: EmbeddingSet, exclude_same: str | None = None) -> ValidationMetrics:
     """Every item queries all others, exactly; see ``evaluation.evaluate``."""
-    return _read_metrics(
-        evaluate_embeddings(items, model_hash="", split="validation", exclude_same=exclude_same)
-    )
+    return _read_metrics(_evaluate(items, exclude_same=exclude_same))
 
 
 def check_measurable(items: Items, evaluation: EvaluationConfig) -> None:
@@ -56,9 +57,7 @@ def check_measurable(items: Items, evaluation: EvaluationConfig) -> None:
     """
     vectors = np.random.default_rng(0).normal(size=(len(items), 8))
     random = EmbeddingSet.from_arrays(vectors, items.labels, items.ids, items.metadata, "validation")
-    report = evaluate_embeddings(
-        random, model_hash="", split="validation", exclude_same=evaluation.exclude_same
-    )
+    report = _evaluate(random, exclude_same=evaluation.exclude_same)
     given = asdict(_read_metrics(report))
     missing = [name for name in _get_weights(evaluation.monitor) if given[name] is None]
     if missing:

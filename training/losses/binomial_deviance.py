@@ -36,7 +36,6 @@ class BinomialDeviance(PairLoss):
         self.beta, self.gamma, self.middle = beta, gamma, middle
 
     def compute_pair_terms(self, matrix: Tensor, positive: Tensor, negative: Tensor) -> LossTerms:
-        """Per anchor, from cosines."""
         pull, push = positive.to(matrix.dtype), negative.to(matrix.dtype)
         return self._build_terms(matrix, pull, push, positive, negative)
 

@@ -36,5 +36,4 @@ class Center(ClassVectorLoss):
         self.centers = nn.Parameter(F.normalize(torch.randn(num_classes, embedding_dim), dim=1))
 
     def compute_item_losses(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """Squared distances to the own centres."""
         return (F.normalize(embeddings, dim=1) - self.centers[labels]).square().sum(1)

@@ -39,7 +39,6 @@ class Contrastive(PairLoss, ContrastiveLoss):
         self.inner, self.outer = positive_margin, negative_margin
 
     def compute_pair_terms(self, matrix: Tensor, positive: Tensor, negative: Tensor) -> LossTerms:
-        """The two hinges over the pairs of an L2 distance matrix."""
         return {
             **_build_term("pos_loss", matrix - self.inner, positive, "pos_pair"),
             **_build_term("neg_loss", self.outer - matrix, negative, "neg_pair"),

@@ -47,10 +47,8 @@ class DSimplex(ClassVectorLoss):
         self.register_buffer("corners", build_simplex(embedding_dim), persistent=False)
 
     def compute_item_losses(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy over all corners."""
-        return F.cross_entropy(
-            self.scale * compute_cosines(embeddings, self.corners), labels, reduction="none"
-        )
+        logits = self.scale * compute_cosines(embeddings, self.corners)
+        return F.cross_entropy(logits, labels, reduction="none")
 
 
 def build_simplex(dimension: int) -> Tensor:

@@ -42,7 +42,6 @@ class Harmonic(ClassVectorLoss):
         self.exponent = math.sqrt(embedding_dim) if exponent is None else exponent
 
     def compute_item_losses(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy of the harmonic probabilities."""
         items = F.normalize(embeddings, dim=1)
         squared = compute_squared_distances(items, self.centers.to(items.dtype)) + NEAREST
         return F.cross_entropy(-self.exponent / 2 * squared.log(), labels, reduction="none")

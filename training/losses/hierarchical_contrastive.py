@@ -50,7 +50,6 @@ class HierarchicalContrastive(Loss):
         self.register_buffer("paths", torch.tensor(paths), persistent=False)
 
     def compute_terms(self, batch: LossBatch) -> LossTerms:
-        """Every two levels that occur."""
         check_class_codes(batch.labels, self.num_classes)
         check_class_codes(batch.reference_labels, self.num_classes)
         positive, negative = batch.build_pair_masks()

@@ -50,7 +50,6 @@ class ICNN(Loss):
         self.k, self.reach, self.shots = k, reach, check_shots(shots)
 
     def compute_terms(self, batch: LossBatch) -> LossTerms:
-        """Minus the logarithm of the score."""
         batch, _ = split_episode(batch, self.shots)
         size = len(batch.references)
         others = size - (not batch.has_references)

@@ -10,7 +10,29 @@ from training.losses.base import LossTerms, build_scalar_terms
 from training.losses.class_vector_base import ClassVectorLoss, compute_cosines
 
 
-class MeanFieldContrastive(ClassVectorLoss):
+class MeanFieldLoss(ClassVectorLoss):
+    """Base of both: a mean field for each class, and a regulariser that keeps mean fields apart."""
+
+    vectors = "fields"
+
+    def __init__(self, num_classes: int, embedding_dim: int, regularization: float) -> None:
+        super().__init__(num_classes)
+        self.fields = nn.Parameter(torch.randn(num_classes, embedding_dim))
+        self.regularization = regularization
+
+    def compute_regularizer(self) -> Tensor | float:
+        """Its term in the loss."""
+        if not self.regularization:
+            return 0.0
+        near = self.compute_nearness(compute_cosines(self.fields, self.fields)).square()
+        return self.regularization * ((near.sum() - near.diagonal().sum()) / self.num_classes)
+
+    def compute_nearness(self, cosines: Tensor) -> Tensor:
+        """By how much cosines of mean fields are too large."""
+        raise NotImplementedError
+
+
+class MeanFieldContrastive(MeanFieldLoss):
     """The contrastive loss against mean fields M instead of against every other item.
 
     Formula: ``mean_i { [D(i, y_i) - positive_margin]_+ + sum_{c != y_i} [negative_margin - D(i, c)]_+ }
@@ -30,7 +52,6 @@ class MeanFieldContrastive(ClassVectorLoss):
     name = "mean_field_contrastive"
     paper = "Furusawa, Mean Field Theory in Deep Metric Learning, ICLR 2024, arXiv 2306.15368"
     when = "The contrastive loss at the cost of a proxy loss."
-    vectors = "fields"
 
     def __init__(
         self,
@@ -40,27 +61,21 @@ class MeanFieldContrastive(ClassVectorLoss):
         negative_margin: float = 0.3,
         regularization: float = 0.0,
     ) -> None:
-        super().__init__(num_classes)
-        self.fields = nn.Parameter(torch.randn(num_classes, embedding_dim))
+        super().__init__(num_classes, embedding_dim, regularization)
         self.positive_margin, self.negative_margin = positive_margin, negative_margin
-        self.regularization = regularization
 
     def compute_item_losses(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """Both hinges of every item, and the same regulariser for all."""
         distance = 1 - compute_cosines(embeddings, self.fields)
         own = distance.gather(1, labels[:, None])[:, 0]
         near = (self.negative_margin - distance).relu()
         others = near.sum(1) - near.gather(1, labels[:, None])[:, 0]
-        losses = (own - self.positive_margin).relu() + others
-        return losses + self.regularization * self.compute_regularizer() if self.regularization else losses
+        return (own - self.positive_margin).relu() + others + self.compute_regularizer()
 
-    def compute_regularizer(self) -> Tensor:
-        """Keeps mean fields apart."""
-        near = (self.negative_margin - 1 + compute_cosines(self.fields, self.fields)).relu().square()
-        return (near.sum() - near.diagonal().sum()) / self.num_classes
+    def compute_nearness(self, cosines: Tensor) -> Tensor:
+        return (self.negative_margin - 1 + cosines).relu()
 
 
-class MeanFieldMultiSimilarity(ClassVectorLoss):
+class MeanFieldMultiSimilarity(MeanFieldLoss):
     """Class-wise multi-similarity against mean fields M.
 
     Formula: ``1/(alpha B) sum_c log(1 + A_c) + 1/(2 beta B) sum_{c != c'} log(1 + B_cc')``, B the batch's
@@ -82,7 +97,6 @@ class MeanFieldMultiSimilarity(ClassVectorLoss):
     name = "mean_field_class_wise_multi_similarity"
     paper = "Furusawa, Mean Field Theory in Deep Metric Learning, ICLR 2024, arXiv 2306.15368"
     when = "Multi-similarity at the cost of a proxy loss."
-    vectors = "fields"
 
     def __init__(
         self,
@@ -93,12 +107,10 @@ class MeanFieldMultiSimilarity(ClassVectorLoss):
         delta: float = 0.8,
         regularization: float = 0.0,
     ) -> None:
-        super().__init__(num_classes)
+        super().__init__(num_classes, embedding_dim, regularization)
         if max(alpha * (1 + delta), beta * (1 - delta)) > 80:
             raise ValueError("alpha * (1 + delta) and beta * (1 - delta) must be at most 80 (exp overflows)")
-        self.fields = nn.Parameter(torch.randn(num_classes, embedding_dim))
         self.alpha, self.beta, self.delta = alpha, beta, delta
-        self.regularization = regularization
 
     def compute_weighted_terms(self, embeddings: Tensor, labels: Tensor, weights: Tensor | None) -> LossTerms:
         """Means over classes, so one number; the weights are those of the items within their class."""
@@ -122,10 +134,7 @@ class MeanFieldMultiSimilarity(ClassVectorLoss):
         absent = torch.log1p(means[:, ~seen])
         pairs = among.sum() - among.diagonal().sum() + 2 * absent.sum()
         total = torch.log1p(positive).sum() / self.alpha + pairs / (2 * self.beta)
-        return build_scalar_terms(total / len(classes) + self.regularization * self._compute_regularizer())
+        return build_scalar_terms(total / len(classes) + self.compute_regularizer())
 
-    def _compute_regularizer(self) -> Tensor | float:
-        if not self.regularization:
-            return 0.0
-        near = F.softplus(compute_cosines(self.fields, self.fields) - self.delta, beta=self.beta).square()
-        return (near.sum() - near.diagonal().sum()) / self.num_classes
+    def compute_nearness(self, cosines: Tensor) -> Tensor:
+        return F.softplus(cosines - self.delta, beta=self.beta)

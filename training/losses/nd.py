@@ -36,7 +36,6 @@ class ND(Loss):
         super().__init__()
 
     def compute_terms(self, batch: LossBatch) -> LossTerms:
-        """One minus the projection on the class direction."""
         embeddings, features = batch.embeddings, batch.references.detach()
         classes, codes = torch.unique(batch.reference_labels, return_inverse=True)
         directions, counts = compute_class_means(features, codes, len(classes))

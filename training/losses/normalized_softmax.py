@@ -38,7 +38,6 @@ class NormalizedSoftmax(ClassVectorLoss):
         self.temperature = temperature
 
     def compute_item_losses(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy over the classes."""
         logits = compute_cosines(embeddings, self.weight) / self.temperature
         return F.cross_entropy(logits, labels, reduction="none")
 

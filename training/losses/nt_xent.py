@@ -36,7 +36,6 @@ class NTXent(PairLoss):
         self.temperature = temperature
 
     def compute_pair_terms(self, matrix: Tensor, positive: Tensor, negative: Tensor) -> LossTerms:
-        """Per positive pair."""
         if not positive.any() or not negative.any():
             return self.zero_losses()
         logits = matrix / self.temperature

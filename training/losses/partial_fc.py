@@ -66,7 +66,6 @@ class PartialFC(ClassVectorLoss):
         self.collected: list[tuple[Tensor, Tensor]] = []  # rows and their gradients, since the last step
 
     def compute_item_losses(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy over the sampled classes."""
         rows, targets = self.sample_classes(labels)
         sampled = self.centers[rows].requires_grad_(torch.is_grad_enabled())
         if self.training and sampled.requires_grad:

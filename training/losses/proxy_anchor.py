@@ -58,7 +58,6 @@ class ProxyAnchor(ClassVectorLoss):
         return self._build_terms(positive, negative, is_own)
 
     def compute_terms_of_cosines(self, cosines: Tensor, positive: Tensor, negative: Tensor) -> LossTerms:
-        """From the cosines [num_classes, n] of all proxies and items."""
         pull, push = self._compute_exponents(cosines)
         pulled = masked_logsumexp(pull, positive, dim=1, with_one=True)
         pushed = masked_logsumexp(push, negative, dim=1, with_one=True)

@@ -42,13 +42,11 @@ class ProxyNCA(ClassVectorLoss):
         self.scale = scale
 
     def compute_item_losses(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy over the proxies."""
         # -d^2 = 2 cos - 2; softmax drops the 2
         logits = 2 * self.scale * compute_cosines(embeddings, self.proxies)
         return F.cross_entropy(logits, labels, reduction="none")
 
     def compute_terms_of_cosines(self, cosines: Tensor, positive: Tensor, negative: Tensor) -> LossTerms:
-        """Per item, from its cosines to all proxies."""
         labels = positive.to(torch.uint8).argmax(1)
         return build_element_terms(F.cross_entropy(2 * self.scale * cosines, labels, reduction="none"))
 

@@ -69,7 +69,6 @@ class SBCL(Loss):
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def compute_terms(self, batch: LossBatch) -> LossTerms:
-        """Both levels, per item."""
         if self.training and torch.is_grad_enabled() and not batch.has_references:
             self._remember(F.normalize(batch.embeddings.detach(), dim=1), batch.labels)
         positive, negative = batch.build_pair_masks()

@@ -46,7 +46,6 @@ class SFace(ClassVectorLoss):
         self.scale, self.k, self.inner, self.outer = scale, k, inner, outer
 
     def compute_item_losses(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """Rescaled cosines."""
         cosine = compute_cosines(embeddings, self.weight)
         angle = torch.acos(cosine.detach().clamp(-1, 1))
         pull = torch.sigmoid(self.k * (angle.gather(1, labels[:, None]) - self.inner))

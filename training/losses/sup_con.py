@@ -35,7 +35,6 @@ class SupCon(PairLoss):
         self.temperature = temperature
 
     def compute_pair_terms(self, matrix: Tensor, positive: Tensor, negative: Tensor) -> LossTerms:
-        """Per item that has a positive."""
         losses = compute_contrast(matrix / self.temperature, positive, positive | negative)
         kept = losses[positive.any(1)]
         return build_element_terms(kept) if len(kept) else self.zero_losses()

@@ -53,7 +53,6 @@ class ThresholdConsistentMargin(Loss):
         self.balance = balance
 
     def compute_terms(self, batch: LossBatch) -> LossTerms:
-        """The two hinges over the violating pairs."""
         positive, negative = batch.build_pair_masks()
         similarity = self.distance(batch.embeddings, batch.references)
         too_far = positive & (similarity <= self.margin_plus)

@@ -43,7 +43,6 @@ class Triplet(Loss, TripletMarginLoss):
         self.slack = margin
 
     def compute_mixed_terms(self, pairs: MixedPairs) -> LossTerms:
-        """Generalised form; see the class."""
         distance = compute_unit_distances(pairs.similarity)
         as_positive = distance - compute_unit_distances(pairs.to_negative) + self.slack
         as_negative = compute_unit_distances(pairs.to_positive) - distance + self.slack

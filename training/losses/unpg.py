@@ -51,10 +51,8 @@ class UNPG(ClassVectorLoss):
         self.scale, self.whisker = scale, whisker
 
     def compute_item_losses(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy over classes and negative pairs."""
-        logits = self.scale * apply_margin(
-            compute_cosines(embeddings, self.weight), labels, self.base, self.margin
-        )
+        cosines = compute_cosines(embeddings, self.weight)
+        logits = self.scale * apply_margin(cosines, labels, self.base, self.margin)
         pairs = self.scale * drop_outliers(compute_negative_cosines(embeddings, labels), self.whisker)
         return compute_cross_entropy_with_pairs(logits, labels, pairs)
 

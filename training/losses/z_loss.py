@@ -39,7 +39,6 @@ class ZLoss(ClassVectorLoss):
         self.a, self.b = a, b
 
     def compute_item_losses(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """Standardised target outputs through a softplus."""
         outputs = F.normalize(embeddings, dim=1) @ self.weight.to(embeddings.dtype).T
         centred = outputs - outputs.mean(1, keepdim=True)
         deviation = (centred.square().mean(1) + 1e-12).sqrt()

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import torch
-from torch import nn
+from torch import nn, optim
 
 from api_schemas.config import OptimizerConfig, ScheduleConfig
 from training.optim.muon import Muon
@@ -14,9 +13,7 @@ from training.optim.muon import Muon
 LOWEST = 0.01  # of the top rate: a cosine that ends at zero wastes its last steps
 
 
-def build_optimizer(
-    network: nn.Module, objective: nn.Module, settings: OptimizerConfig
-) -> torch.optim.Optimizer:
+def build_optimizer(network: nn.Module, objective: nn.Module, settings: OptimizerConfig) -> optim.Optimizer:
     """AdamW, SGD or Muon; biases, norms and a loss's own parameters are not decayed.
 
     Muon moves no table of vectors by its orthogonalised momentum: rows that no item looked up would move too.
@@ -40,8 +37,8 @@ def build_optimizer(
     ]
     groups = [group for group in groups if group["params"]]
     if settings.name == "sgd":
-        return torch.optim.SGD(groups, lr=settings.lr, momentum=0.9, nesterov=True)
-    return (Muon if settings.name == "muon" else torch.optim.AdamW)(groups, lr=settings.lr, fused=True)
+        return optim.SGD(groups, lr=settings.lr, momentum=0.9, nesterov=True)
+    return (Muon if settings.name == "muon" else optim.AdamW)(groups, lr=settings.lr, fused=True)
 
 
 def _find_tables(network: nn.Module) -> set[int]:

@@ -35,11 +35,9 @@ class Builtin(Images):
 
     @property
     def source(self) -> str:
-        """The name of the set."""
         return f"builtin: {self.data.builtin}"
 
     def read_all(self) -> Items:
-        """The whole set, without metadata."""
         pixels, labels, ids = BUILTIN_SETS[str(self.data.builtin)]()
         return Items(pixels[:, None], np.array(labels), np.array(ids))
 

@@ -47,11 +47,9 @@ class Embeddings(DataKind[VectorPreprocessing]):
         return items
 
     def fit_preprocessing(self, train: Items) -> VectorPreprocessing:
-        """The length of the vectors."""
         return VectorPreprocessing(VectorInput(dim=train.inputs.shape[1]))
 
     def build_stand_in(self) -> VectorPreprocessing:
-        """Short vectors."""
         return VectorPreprocessing(VectorInput(dim=STAND_IN_DIM))
 
     def prepare(self, raw: Items, preprocessing: VectorPreprocessing, track: Track) -> Items:

@@ -48,7 +48,6 @@ class Images(DataKind[ImagePreprocessing]):
         return ImagePreprocessing(fit_image_rule(files, self.data.image_size, self.data.colour))
 
     def build_stand_in(self) -> ImagePreprocessing:
-        """Grey images of the configured side."""
         side = self.data.image_size or USUAL_SIDE
         return ImagePreprocessing(ImageInput(mode="L", height=side, width=side, mean=[0.0], std=[1.0]))
 
@@ -69,7 +68,6 @@ class Images(DataKind[ImagePreprocessing]):
         return replace(raw.subset(is_readable), inputs=pixels[is_readable])
 
     def find_near_duplicates(self, parts: dict[str, Items]) -> Iterable[NearDuplicates]:
-        """Scaled or recompressed copies."""
         return find_near_duplicates(parts)
 
     def _describe_same_id(self, row: int, other: int, item_id: str) -> str:

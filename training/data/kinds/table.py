@@ -51,7 +51,6 @@ class Table(DataKind[TablePreprocessing]):
         )
 
     def build_stand_in(self) -> TablePreprocessing:
-        """A table of a few columns."""
         n = STAND_IN_COLUMNS
         columns = [str(number) for number in range(n)]
         return TablePreprocessing(TableInput(columns=columns, means=[0.0] * n, stds=[1.0] * n))

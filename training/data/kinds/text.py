@@ -54,6 +54,5 @@ class Text(DataKind[TextPreprocessing]):
         return TokenPreprocessing(TokenInput(length=text.length, tokenizer_sha256="0" * 64))
 
     def prepare(self, raw: Items, preprocessing: TextPreprocessing, track: Track) -> Items:
-        """With a progress bar."""
         texts = track(raw.inputs.tolist(), "reading texts", len(raw))
         return replace(raw, inputs=preprocessing.prepare(texts))

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from encoder.inputs.preprocessing import Layout
 
+Shape = tuple[int, ...]
+
 
 class Backbone(nn.Module):
     """Input batch to features, by its ``layers`` where a kind does not say otherwise.
@@ -19,7 +21,7 @@ class Backbone(nn.Module):
     """
 
     layouts: ClassVar[frozenset[Layout]]
-    feature_shape: tuple[int, ...]
+    feature_shape: Shape
     layers: nn.Module
 
     def forward(self, inputs: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.models.backbones.backbone import Backbone, check_positive
+from training.models.backbones.backbone import Backbone, Shape, check_positive
 
 
 class Conv4(Backbone):
@@ -23,12 +23,12 @@ class Conv4(Backbone):
 
     def __init__(
         self,
-        input_shape: tuple[int, ...],
-        widths: tuple[int, ...] = (64, 64, 64, 64),
+        input_shape: Shape,
+        widths: Shape = (64, 64, 64, 64),
         dropout: float = 0.0,
         pool_first: bool = False,
         strided_stem: bool = False,
-        residuals: tuple[int, ...] | None = None,
+        residuals: Shape | None = None,
     ) -> None:
         super().__init__()
         check_positive(widths=widths)

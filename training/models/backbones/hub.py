@@ -15,7 +15,7 @@ from api_schemas.manifest import TOKENIZER_FILE
 from common.atomic_files import write_atomically
 from common.errors import ConfigError, InputError
 from encoder.inputs.text_input import Tokenizer
-from training.models.backbones.backbone import Backbone
+from training.models.backbones.backbone import Backbone, Shape
 
 TIMM, HF = "timm:", "hf:"  # what the names of these networks begin with
 ARCHITECTURE_FILE = "config.json"  # what transformers calls it
@@ -58,7 +58,7 @@ class Timm(HubBackbone):
     layouts = frozenset(("map",))
 
     def __init__(
-        self, input_shape: tuple[int, ...], source: str, trained: float = 1.0, pretrained: bool = True
+        self, input_shape: Shape, source: str, trained: float = 1.0, pretrained: bool = True
     ) -> None:
         name = f"{TIMM}{source}"
         settings = {"num_classes": 0, "global_pool": "", "in_chans": input_shape[0], "pretrained": pretrained}
@@ -66,7 +66,6 @@ class Timm(HubBackbone):
         self.feature_shape = _measure_features(self, input_shape)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """[n, c, h, w] to [n, *feature_shape]."""
         return _reshape_to_map(self.network(inputs))
 
 
@@ -76,14 +75,13 @@ class HfImage(HubBackbone):
     layouts = frozenset(("map",))
 
     def __init__(
-        self, input_shape: tuple[int, ...], source: str, trained: float = 1.0, pretrained: bool = True
+        self, input_shape: Shape, source: str, trained: float = 1.0, pretrained: bool = True
     ) -> None:
         super().__init__(_load_transformer(source, pretrained), trained)
         self.channels = int(getattr(self.network.config, "num_channels", 3))
         self.feature_shape = _measure_features(self, input_shape)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """[n, c, h, w] to [n, *feature_shape]."""
         if inputs.shape[1] != self.channels:
             inputs = inputs.expand(-1, self.channels, -1, -1)
         return _reshape_to_map(self.network(pixel_values=inputs).last_hidden_state)
@@ -100,7 +98,7 @@ class HfText(HubBackbone):
 
     def __init__(
         self,
-        input_shape: tuple[int, ...],
+        input_shape: Shape,
         source: str,
         trained: float = 1.0,
         pretrained: bool = True,
@@ -194,7 +192,7 @@ def _load(load: Any, source: str, name: str, **settings: Any) -> Any:
         raise InputError(f"{name} cannot be loaded: {first}") from None
 
 
-def _measure_features(backbone: nn.Module, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+def _measure_features(backbone: nn.Module, input_shape: Shape) -> Shape:
     """Shape of one item's features, seen on a blank image."""
     backbone.eval()
     try:

@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor, nn
 
-from training.models.backbones.backbone import Backbone, check_positive
+from training.models.backbones.backbone import Backbone, Shape, check_positive
 
 
 class Mlp(Backbone):
@@ -14,9 +14,7 @@ class Mlp(Backbone):
 
     layouts = frozenset(("map", "row"))
 
-    def __init__(
-        self, input_shape: tuple[int, ...], hidden: tuple[int, ...] = (256, 256), dropout: float = 0.0
-    ) -> None:
+    def __init__(self, input_shape: Shape, hidden: Shape = (256, 256), dropout: float = 0.0) -> None:
         super().__init__()
         check_positive(hidden=hidden)
         size = math.prod(input_shape)
@@ -38,12 +36,11 @@ class Linear(Backbone):
 
     layouts = frozenset(("map", "row"))
 
-    def __init__(self, input_shape: tuple[int, ...]) -> None:
+    def __init__(self, input_shape: Shape) -> None:
         super().__init__()
         self.feature_shape = (math.prod(input_shape),)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """[n, ...] to [n, d]."""
         return inputs.flatten(1)
 
 

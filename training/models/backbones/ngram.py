@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.models.backbones.backbone import Backbone, check_positive
+from training.models.backbones.backbone import Backbone, Shape, check_positive
 
 
 class Ngram(Backbone):
@@ -20,10 +20,10 @@ class Ngram(Backbone):
 
     def __init__(
         self,
-        input_shape: tuple[int, ...],
+        input_shape: Shape,
         buckets: int,
         width: int = 128,
-        hidden: tuple[int, ...] = (),
+        hidden: Shape = (),
         dropout: float = 0.1,
     ) -> None:
         super().__init__()

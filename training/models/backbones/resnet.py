@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.models.backbones.backbone import Backbone, check_positive
+from training.models.backbones.backbone import Backbone, Shape, check_positive
 
 
 class Resnet(Backbone):
@@ -18,9 +18,9 @@ class Resnet(Backbone):
 
     def __init__(
         self,
-        input_shape: tuple[int, ...],
-        widths: tuple[int, ...] = (32, 64, 128, 256),
-        blocks: tuple[int, ...] = (1, 1, 1, 1),
+        input_shape: Shape,
+        widths: Shape = (32, 64, 128, 256),
+        blocks: Shape = (1, 1, 1, 1),
         stem_stride: int = 1,
     ) -> None:
         super().__init__()
@@ -47,7 +47,6 @@ class Resnet(Backbone):
         self.feature_shape = (channels, height, width)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """[n, c, h, w] to [n, *feature_shape]."""
         features: Tensor = self.stages(self.stem(inputs))
         return features
 
