@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import faiss
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from api_schemas.build_config import IndexConfig
 from api_schemas.manifest import IndexKind
 from common.array_types import Float32s, RowIndices, UnitVectors
-from common.progress import Track, silent
+from common.progress import Track
 
 ADD_BLOCK = 32_768
 NodeBits = NDArray[np.uint8]  # one bit a node, the first in the lowest bit
@@ -25,7 +25,7 @@ Candidates = tuple[Float32s, RowIndices]
 """Similarities and nodes (or rows), both [q, fetch], best first, -1 where there is none."""
 
 
-class Engine(Protocol):
+class Engine(ABC):
     """What a search asks of an engine.
 
     Attributes:
@@ -34,12 +34,14 @@ class Engine(Protocol):
         candidates_per_result: how many candidates it takes for each result wanted.
     """
 
-    exact: ClassVar[bool]
-    min_candidates: ClassVar[int]
-    candidates_per_result: ClassVar[int]
+    exact: ClassVar[bool] = False
+    min_candidates: ClassVar[int] = 1
+    candidates_per_result: ClassVar[int] = 1
 
+    @abstractmethod
     def __len__(self) -> int: ...
 
+    @abstractmethod
     def search(
         self, queries: UnitVectors, fetch: int, effort: float = 1.0, allowed: NodeBits | None = None
     ) -> Candidates:
@@ -47,9 +49,10 @@ class Engine(Protocol):
 
     def count_comparable_rows(self, effort: float) -> int:
         """The number of rows that are compared exactly in the time of one search of such an effort."""
+        return len(self)
 
 
-class FaissEngine(ABC):
+class FaissEngine(Engine):
     """An engine kept in a FAISS file: one subclass and one line in ``registry.ENGINES`` for each kind.
 
     Attributes:
@@ -66,9 +69,6 @@ class FaissEngine(ABC):
     faiss_type: ClassVar[Any]
     required_parameters: ClassVar[frozenset[str]] = frozenset()
     auto_up_to: ClassVar[int | None] = None
-    exact: ClassVar[bool] = False
-    min_candidates: ClassVar[int] = 1
-    candidates_per_result: ClassVar[int] = 1
     similarity_error: ClassVar[float] = 0.0
     has_links: ClassVar[bool] = False
 
@@ -78,9 +78,7 @@ class FaissEngine(ABC):
 
     @classmethod
     @abstractmethod
-    def build(
-        cls, vectors: UnitVectors, rows: RowIndices, config: IndexConfig, track: Track = silent
-    ) -> Self:
+    def build(cls, vectors: UnitVectors, rows: RowIndices, config: IndexConfig, track: Track) -> Self:
         """Hold ``vectors[rows]``, node i being row ``rows[i]``."""
 
     @classmethod
@@ -106,16 +104,6 @@ class FaissEngine(ABC):
     def __len__(self) -> int:
         return int(self._index.ntotal)
 
-    @abstractmethod
-    def search(
-        self, queries: UnitVectors, fetch: int, effort: float = 1.0, allowed: NodeBits | None = None
-    ) -> Candidates:
-        """See ``Engine.search``."""
-
-    @abstractmethod
-    def count_comparable_rows(self, effort: float) -> int:
-        """See ``Engine.count_comparable_rows``."""
-
     @property
     def probe_efforts(self) -> list[float]:
         """Efforts below 1 with which self-recall probes first; a search of 1 follows."""
@@ -126,7 +114,6 @@ class FaissEngine(ABC):
         raise NotImplementedError
 
     def save(self, path: Path) -> None:
-        """Write the index file."""
         faiss.write_index(self._index, str(path))
 
 

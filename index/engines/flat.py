@@ -9,8 +9,16 @@ import faiss
 from api_schemas.build_config import IndexConfig
 from api_schemas.manifest import IndexKind
 from common.array_types import RowIndices, UnitVectors
-from common.progress import Track, silent
-from index.engines.engine import Candidates, FaissEngine, NodeBits, iterate_blocks, reserve, search_faiss
+from common.progress import Track
+from index.engines.engine import (
+    Candidates,
+    Engine,
+    FaissEngine,
+    NodeBits,
+    iterate_blocks,
+    reserve,
+    search_faiss,
+)
 
 
 class FlatEngine(FaissEngine):
@@ -22,10 +30,7 @@ class FlatEngine(FaissEngine):
     exact = True
 
     @classmethod
-    def build(
-        cls, vectors: UnitVectors, rows: RowIndices, config: IndexConfig, track: Track = silent
-    ) -> Self:
-        """Hold ``vectors[rows]``."""
+    def build(cls, vectors: UnitVectors, rows: RowIndices, config: IndexConfig, track: Track) -> Self:
         index = faiss.IndexFlatIP(vectors.shape[1])
         reserve(index.codes, len(rows) * index.code_size)
         for block in iterate_blocks(vectors, rows, track):
@@ -44,17 +49,11 @@ class FlatEngine(FaissEngine):
         params = None if allowed is None else faiss.SearchParameters(sel=faiss.IDSelectorBitmap(allowed))
         return search_faiss(self._index, queries, fetch, params)
 
-    def count_comparable_rows(self, effort: float) -> int:
-        """It compares with all rows itself."""
-        return len(self)
 
-
-class BufferEngine:
+class BufferEngine(Engine):
     """Compares a query with rows that are in memory anyway; for buffers that change with every write."""
 
-    exact: ClassVar[bool] = True
-    min_candidates: ClassVar[int] = 1
-    candidates_per_result: ClassVar[int] = 1
+    exact = True
 
     def __init__(self, vectors: UnitVectors) -> None:
         self._vectors = vectors
@@ -68,7 +67,3 @@ class BufferEngine:
         """The nearest rows; a search among few rows scans those instead."""
         nearest = faiss.knn(queries, self._vectors, fetch, metric=faiss.METRIC_INNER_PRODUCT)
         return cast(Candidates, nearest)
-
-    def count_comparable_rows(self, effort: float) -> int:
-        """It compares with all rows itself."""
-        return len(self)

@@ -11,7 +11,7 @@ import numpy as np
 from api_schemas.build_config import IndexConfig
 from api_schemas.manifest import IndexKind
 from common.array_types import RowIndices, UnitVectors
-from common.progress import Track, silent
+from common.progress import Track
 from index.engines.engine import Candidates, FaissEngine, NodeBits, iterate_blocks, reserve, search_faiss
 
 BEAM = 128  # ef_search up to so many nodes
@@ -37,9 +37,7 @@ class HnswEngine(FaissEngine):
         self._params_by_beam: dict[int, Any] = {}  # making one takes as long as a tenth of a search
 
     @classmethod
-    def build(
-        cls, vectors: UnitVectors, rows: RowIndices, config: IndexConfig, track: Track = silent
-    ) -> Self:
+    def build(cls, vectors: UnitVectors, rows: RowIndices, config: IndexConfig, track: Track) -> Self:
         """Build the graph over ``vectors[rows]``."""
         index = cls._create_index(vectors, rows, config.m)
         index.hnsw.efConstruction = config.ef_construction

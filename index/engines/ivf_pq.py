@@ -15,7 +15,7 @@ import numpy as np
 from api_schemas.build_config import IndexConfig
 from api_schemas.manifest import IndexKind
 from common.array_types import RowIndices, UnitVectors
-from common.progress import Track, silent
+from common.progress import Track
 from index.engines.engine import Candidates, FaissEngine, NodeBits, iterate_blocks, search_faiss
 
 SAMPLE_PER_CELL = 40
@@ -45,9 +45,7 @@ class IvfPqEngine(FaissEngine):
     similarity_error = 0.1
 
     @classmethod
-    def build(
-        cls, vectors: UnitVectors, rows: RowIndices, config: IndexConfig, track: Track = silent
-    ) -> Self:
+    def build(cls, vectors: UnitVectors, rows: RowIndices, config: IndexConfig, track: Track) -> Self:
         """Train on a sample of ``vectors[rows]``, then add them all, block by block."""
         cells, dim = count_cells(len(rows)), vectors.shape[1]
         coarse = faiss.IndexFlatIP(dim)

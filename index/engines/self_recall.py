@@ -9,8 +9,6 @@ hid 85 of 3,000 nodes that had been found. Therefore all nodes are probed again 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from api_schemas.manifest import SelfRecall
@@ -28,18 +26,10 @@ NEAR_TIES = 4
 AUDIT_BLOCK = 1_024
 
 
-@dataclass(frozen=True)
-class SelfRecallAudit:
-    """What an audit leaves: the nodes that are still missed, int64 ascending, and its record."""
-
-    lost: RowIndices
-    record: SelfRecall
-
-
 def audit_self_recall(
     engine: FaissEngine, vectors: UnitVectors, firsts: RowIndices, track: Track = silent
-) -> SelfRecallAudit:
-    """Probe a new engine, and link what it misses.
+) -> tuple[RowIndices, SelfRecall]:
+    """Probe a new engine, and link what it misses; returns the nodes still missed, ascending, and a record.
 
     Args:
         engine: holds ``vectors[firsts]``; a graph gets further links.
@@ -51,14 +41,11 @@ def audit_self_recall(
     if len(nodes) > ALL_UP_TO:
         probed = np.sort(np.random.default_rng(0).choice(nodes, SAMPLE, replace=False))
     missed, near = _find_missed(engine, vectors, firsts, probed, track)
-    bound = 0.0
-    if len(probed) < len(nodes):
-        bound = bound_missed_fraction(len(missed), len(probed))
-        if bound > TOLERATED:
-            others = np.delete(nodes, probed)
-            more, more_near = _find_missed(engine, vectors, firsts, others, track)
-            missed, near = np.concatenate([missed, more]), np.concatenate([near, more_near])
-            probed, bound = nodes, 0.0
+    bound = 0.0 if probed is nodes else bound_missed_fraction(len(missed), len(probed))
+    if bound > TOLERATED:
+        more, more_near = _find_missed(engine, vectors, firsts, np.delete(nodes, probed), track)
+        missed, near = np.concatenate([missed, more]), np.concatenate([near, more_near])
+        probed, bound = nodes, 0.0
     lost = missed
     if len(missed) > LISTED_UP_TO and engine.has_links:
         for _ in range(LINK_ROUNDS):
@@ -67,7 +54,7 @@ def audit_self_recall(
         lost, _ = _find_missed(engine, vectors, firsts, probed, track)
     linked = len(np.setdiff1d(missed, lost))
     record = SelfRecall(probed=len(probed), missed=len(missed), linked=linked, share_upper=bound)
-    return SelfRecallAudit(np.sort(lost), record)
+    return np.sort(lost), record
 
 
 def find_lost_nodes(

@@ -18,6 +18,7 @@ from decision.decider import Decider, MatchDecision, VerifyDecision
 from decision.errors import NoOperatingPoint
 from decision.scorers import CosineScorer, Scorer
 from decision.targets import get_endpoint
+from embeddings.embedding_set import normalise_queries
 from embeddings.similarity import pair_similarities
 from index.bundle import Bundle, read_bundle
 from index.gallery.data_folder import HASHES_FILE, DataFolder, open_item_store
@@ -25,7 +26,6 @@ from index.gallery.gallery_items import BundleItems, GalleryItems
 from index.items.stored_item import StoredItem
 from index.search.gallery_view import GalleryView, SearchHit
 from index.search.match_rules import MATCH_RULES
-from index.search.query_vectors import normalise_queries
 from index.verified_files import HashCache
 
 
@@ -207,9 +207,8 @@ class Gallery:
         # in this order: a newer view has all densities that an older point needs, not the other way round
         decider, view = self._match, self.view
         decider.check_rule(aggregate)
-        rule = MATCH_RULES[decider.point.target.aggregate]
-        results = rule.propose(view, queries, k, decider, filter, exclude_ids)
-        return _decide(results, decider, len(view))
+        rule = MATCH_RULES[decider.point.target.aggregate](view, decider, filter, exclude_ids)
+        return _decide(rule.propose(queries, k), decider, len(view))
 
     def verify(self, a: ArrayLike, b: ArrayLike) -> list[VerifyDecision]:
         """Whether rows of ``a`` and ``b``, both [m, d], are alike: decided by the active 1:1 point.

@@ -17,6 +17,7 @@ from api_schemas.manifest import VECTORS_FILE
 from common.atomic_files import fsync_folder
 from common.errors import BundleError, InputError
 from common.progress import Track, silent
+from embeddings.embedding_set import normalise_queries
 from index.bundle import Bundle, read_bundle
 from index.engines.registry import rebuild_config
 from index.gallery.background_worker import BackgroundWorker
@@ -28,7 +29,6 @@ from index.gallery.generation_folders import EMPTY
 from index.gallery.overlay import Overlay, collect_items, iterate_items
 from index.items.stored_item import StoredItem
 from index.search.generation import Generation
-from index.search.query_vectors import normalise_queries
 from index.store.document_store import StoreInUse, StoreState
 from index.store.item_store import DATABASE_FILE, Changes
 from index.store.service_records import ServiceRecords

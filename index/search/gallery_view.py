@@ -15,8 +15,7 @@ from decision.decider import Decider
 from index.items.columns import ColumnKind
 from index.items.item_table import ItemTable
 from index.items.metadata import MetadataValue
-from index.search.generation import Generation
-from index.search.live_rows import LiveRows
+from index.search.generation import Generation, LiveRows
 from index.search.rescoring import RankedRows
 
 

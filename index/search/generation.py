@@ -18,7 +18,7 @@ from common.errors import BundleError
 from common.progress import Track, silent
 from embeddings.embedding_set import EmbeddingSet
 from index.engines.distinct_vectors import Nodes, find_distinct_vectors
-from index.engines.engine import Engine, FaissEngine
+from index.engines.engine import Engine, FaissEngine, NodeBits
 from index.engines.exact_scan import propose_certain_top, scan_rows
 from index.engines.flat import BufferEngine
 from index.engines.memory_estimate import measure_free_memory, select_kind
@@ -27,12 +27,33 @@ from index.engines.self_recall import audit_self_recall, find_lost_nodes
 from index.items.columns import ColumnKind
 from index.items.filters import WidenedTable, select_rows
 from index.items.item_table import ItemTable
-from index.search import rescoring_timer
-from index.search.live_rows import LiveRows
-from index.search.rescoring import RankedRows, rescore
+from index.search.rescoring import SPENT, RankedRows, rescore
 
 SPARE = 6  # fetched beyond k, and never fewer than the audit fetched when it probed each row
 EXACT_ROWS = 4_096  # a filter that leaves this many rows or fewer is answered by comparing with all of them
+
+
+@dataclass(frozen=True, eq=False)
+class LiveRows:
+    """The rows, bool [n], of a generation that a search may return, and the nodes, bool [nodes], of any."""
+
+    rows: Bools
+    nodes: Bools
+
+    @cached_property
+    def count(self) -> int:
+        """How many rows are live."""
+        return int(self.rows.sum())
+
+    @cached_property
+    def node_count(self) -> int:
+        """How many nodes are live."""
+        return int(self.nodes.sum())
+
+    @cached_property
+    def node_bits(self) -> NodeBits:
+        """The nodes as the engine takes them."""
+        return np.packbits(self.nodes, bitorder="little")
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,18 +86,14 @@ class Generation:
         firsts, node_of_row = find_distinct_vectors(items.vectors)
         kind, reason = select_kind(config, len(firsts), items.dimension, measure_free_memory())
         engine = ENGINES[kind].build(items.vectors, firsts, config, track)
-        lost = np.zeros(len(firsts), dtype=bool)
-        audit = None
+        lost, record = np.zeros(len(firsts), dtype=bool), None
         if not engine.exact:
-            audit = audit_self_recall(engine, items.vectors, firsts, track)
-            lost[audit.lost] = True
+            lost_nodes, record = audit_self_recall(engine, items.vectors, firsts, track)
+            lost[lost_nodes] = True
         table = ItemTable.from_set(items, node_of_row, lost[node_of_row], densities)
         nodes = Nodes.from_node_of_row(node_of_row, table.rank)
         description = IndexDescription(
-            kind=kind,
-            parameters=dict(engine.parameters),
-            reason=reason,
-            self_recall=None if audit is None else audit.record,
+            kind=kind, parameters=dict(engine.parameters), reason=reason, self_recall=record
         )
         return cls(items.vectors, table, engine, nodes, description)
 
@@ -91,9 +108,9 @@ class Generation:
     @classmethod
     def build_buffer(cls, items: EmbeddingSet, densities: Mapping[str, Float32s]) -> Generation:
         """A small generation in memory that is compared exactly and built in no time."""
-        n = len(items)
-        table = ItemTable.from_set(items, np.arange(n), np.zeros(n, dtype=bool), densities)
-        nodes = Nodes.from_node_of_row(np.arange(n), table.rank)
+        rows = np.arange(len(items))
+        table = ItemTable.from_set(items, rows, np.zeros(len(items), dtype=bool), densities)
+        nodes = Nodes.from_node_of_row(rows, table.rank)
         return cls(items.vectors, table, BufferEngine(items.vectors), nodes, IndexDescription(kind="flat"))
 
     @classmethod
@@ -154,8 +171,8 @@ class Generation:
             k: how many; fewer only where fewer match.
             condition: a filter.
             exact: compare with all rows instead of asking the engine.
-            left_out: int64 [q], a row each query leaves out, -1 for none.
-            alive: rows that are still live; all unless given.
+            excluded: int64 [q], a row each query leaves out, -1 for none.
+            live: rows that are still live; all unless given.
             fields: further fields a filter may name, which no row here has.
         """
         allowed = None
@@ -169,7 +186,7 @@ class Generation:
             candidates = np.where(candidates == excluded[:, None], -1, candidates)
         start = perf_counter()
         rows = rescore(self.vectors, self.items.rank, queries, candidates, k)
-        rescoring_timer.add(perf_counter() - start)
+        SPENT.seconds += perf_counter() - start
         return rows
 
     def select_rows(
@@ -190,7 +207,9 @@ class Generation:
             few = exact or len(allowed) <= max(EXACT_ROWS, k)
             if few or len(allowed) <= self.engine.count_comparable_rows(self._effort(len(allowed))):
                 return scan_rows(self.vectors, queries, k, allowed)
-            return self._propose_among(queries, k, self._mask(allowed))
+            mask = np.zeros(len(self), dtype=bool)
+            mask[allowed] = True
+            return self._propose_among(queries, k, self.build_live_rows(mask))
         if exact and not self.engine.exact:
             return scan_rows(self.vectors, queries, k, None if live is None else np.flatnonzero(live.rows))
         return self._propose_any(queries, k) if live is None else self._propose_among(queries, k, live)
@@ -202,11 +221,6 @@ class Generation:
         square of what a filter leaves out, 4 at a half, 8 at a third.
         """
         return float(len(self) / rows) ** 2
-
-    def _mask(self, rows: RowIndices) -> LiveRows:
-        of_rows = np.zeros(len(self), dtype=bool)
-        of_rows[rows] = True
-        return self.build_live_rows(of_rows)
 
     def build_live_rows(self, rows: Bools) -> LiveRows:
         """Rows that a search may return, bool [n], and with them their nodes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from threading import local
 
 import numpy as np
 
@@ -10,6 +11,20 @@ from common.array_types import Float32s, Int32s, RowIndices, UnitVectors
 from embeddings.similarity import pair_similarities
 
 PAIR_NUMBERS = 8_192  # re-scored at a time: within the cache, and without asking for fresh pages
+
+
+class _Spent(local):
+    seconds = 0.0
+
+
+SPENT = _Spent()
+"""Seconds that the present thread has spent on re-scoring since they were last taken, for monitoring."""
+
+
+def take_seconds_spent() -> float:
+    """Seconds of re-scoring since the last call in this thread."""
+    seconds, SPENT.seconds = SPENT.seconds, 0.0
+    return seconds
 
 
 @dataclass(frozen=True, eq=False)

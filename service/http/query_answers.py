@@ -10,7 +10,7 @@ from fastapi import Response
 
 from api_schemas.operating_point import OperatingPoint
 from decision.decider import MatchDecision, VerifyDecision
-from index.search import rescoring_timer
+from index.search.rescoring import take_seconds_spent
 from service.auth.decision_tokens import SignedDecision
 from service.http.bodies import write_json_response
 from service.http.query_requests import O, QueryRequest
@@ -40,7 +40,7 @@ async def answer_queries(
     """
 
     def work() -> Response:
-        rescoring_timer.take()
+        take_seconds_spent()
         queries = request.resolve()
         results = search(queries)
         searched = perf_counter()
@@ -50,7 +50,7 @@ async def answer_queries(
         prometheus.observe_stages(
             parse=request.parsed - request.started,
             search=searched - request.parsed,
-            rescore=rescoring_timer.take(),
+            rescore=take_seconds_spent(),
             serialize=perf_counter() - searched,
         )
         return response

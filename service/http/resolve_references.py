@@ -13,8 +13,8 @@ from api_schemas.http.decisions import Reference
 from api_schemas.http.problem import FieldProblem
 from common.array_types import Float32s, UnitVectors
 from common.errors import InputError
+from embeddings.embedding_set import normalise_queries
 from encoder import Encoder, RawInput, RefusedInput
-from index.search.query_vectors import normalise_queries
 from service.errors.problems import (
     INVALID_INPUT,
     LIMIT_EXCEEDED,

@@ -10,6 +10,7 @@ import pytest
 
 from api_schemas.build_config import IndexConfig
 from common.errors import InputError
+from common.progress import silent
 from index.engines.memory_estimate import measure_free_memory, select_kind
 from index.engines.registry import ENGINES
 from tests.index.conftest import KINDS, MakeBundle, items_of, small, unit
@@ -56,7 +57,7 @@ def test_a_build_that_does_not_fit_leaves_nothing(
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_estimate_is_near_what_the_index_takes(kind: str) -> None:
     vectors = unit(np.random.default_rng(0), 5_000, 64)
-    engine = ENGINES[kind].build(vectors, np.arange(5_000), small(kind))  # type: ignore[index]
+    engine = ENGINES[kind].build(vectors, np.arange(5_000), small(kind), silent)  # type: ignore[index]
     takes = len(faiss.serialize_index(engine._index))  # type: ignore[attr-defined]
     assert ENGINES[kind].held_bytes(5_000, 64, small(kind)) == pytest.approx(takes, rel=0.1)  # type: ignore[index]
 

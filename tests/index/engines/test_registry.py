@@ -11,6 +11,7 @@ import pytest
 
 from api_schemas.build_config import IndexConfig
 from api_schemas.manifest import IndexKind
+from common.progress import silent
 from index.engines.hnsw import default_beam
 from index.engines.ivf_pq import count_cells
 from index.engines.registry import ENGINES
@@ -20,11 +21,12 @@ SEARCH_BESIDE_TRAINING = """
 import faiss.contrib.torch_utils  # what pytorch-metric-learning does when it finds FAISS
 import numpy as np
 from api_schemas.build_config import IndexConfig
+from common.progress import silent
 from index.engines.registry import ENGINES
 
 vectors = np.eye(8, dtype=np.float32)
 for kind in ("flat", "hnsw", "hnsw_sq8", "ivf_pq"):
-    engine = ENGINES[kind].build(vectors, np.arange(8), IndexConfig(kind=kind))
+    engine = ENGINES[kind].build(vectors, np.arange(8), IndexConfig(kind=kind), silent)
     found = engine.search(vectors, 1)[1].ravel().tolist()
     query = vectors[:1] + vectors[2:3] / 2
     few = engine.search(query, 1, allowed=np.array([0b100], dtype=np.uint8))[1].tolist()
@@ -38,7 +40,8 @@ def test_every_engine_kind_is_registered() -> None:
     for kind, engine in ENGINES.items():
         assert engine.kind == kind
         assert engine.exact == (kind == "flat")
-        built = engine.build(unit(np.random.default_rng(0), 40), np.arange(40), IndexConfig(kind=kind))
+        vectors = unit(np.random.default_rng(0), 40)
+        built = engine.build(vectors, np.arange(40), IndexConfig(kind=kind), silent)
         assert engine.required_parameters <= built.parameters.keys()
         assert isinstance(built._index, engine.faiss_type)
 
@@ -56,7 +59,7 @@ def test_the_beam_grows_with_the_set_unless_one_is_asked_for(monkeypatch: pytest
     monkeypatch.setattr("index.engines.hnsw.BEAM_UP_TO", 16)
     for asked, beam in ((None, 256), (48, 48)):
         config = IndexConfig(kind="hnsw", ef_search=asked)
-        assert ENGINES["hnsw"].build(vectors, np.arange(64), config).parameters["ef_search"] == beam
+        assert ENGINES["hnsw"].build(vectors, np.arange(64), config, silent).parameters["ef_search"] == beam
 
 
 def test_cells_are_looked_into_until_neighbours_are_found_or_as_many_as_asked() -> None:
@@ -65,7 +68,7 @@ def test_cells_are_looked_into_until_neighbours_are_found_or_as_many_as_asked() 
     rows = rng.permutation(3_000)
     found = {}
     for asked in (None, 1, 10_000):
-        engine = ENGINES["ivf_pq"].build(vectors, rows, IndexConfig(kind="ivf_pq", nprobe=asked))
+        engine = ENGINES["ivf_pq"].build(vectors, rows, IndexConfig(kind="ivf_pq", nprobe=asked), silent)
         nodes = engine.search(vectors[rows], 200)[1]
         truth = np.argsort(-(vectors[rows] @ vectors[rows].T), axis=1)[:, 1:11]
         found[asked] = (truth[:, :, None] == nodes[:, None, :]).any(axis=2).mean()
@@ -82,6 +85,6 @@ def test_cells_are_looked_into_until_neighbours_are_found_or_as_many_as_asked() 
 @pytest.mark.parametrize("n", [1, 15, 40])
 def test_cells_hold_sets_of_any_size(n: int, dim: int) -> None:
     vectors = unit(np.random.default_rng(n), n, dim)
-    engine = ENGINES["ivf_pq"].build(vectors, np.arange(n), IndexConfig(kind="ivf_pq"))
+    engine = ENGINES["ivf_pq"].build(vectors, np.arange(n), IndexConfig(kind="ivf_pq"), silent)
     assert len(engine) == n
     assert set(engine.search(vectors, n)[1].ravel().tolist()) <= {-1, *range(n)}

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import binom
 
 from api_schemas.manifest import IndexKind
+from common.progress import silent
 from index.engines import self_recall
 from index.engines.hnsw import HnswEngine
 from index.engines.registry import ENGINES
@@ -44,7 +45,7 @@ def strand(engine: HnswEngine, among: NDArray[np.int64], count: int, seed: int) 
 def build_stranded(seed: int, lost: int) -> tuple[HnswEngine, NDArray[np.float32], NDArray[np.int64]]:
     """An engine over random vectors with some stranded nodes."""
     vectors = unit(np.random.default_rng(seed), N)
-    engine = HnswEngine.build(vectors, np.arange(N), small("hnsw", ef_search=256))
+    engine = HnswEngine.build(vectors, np.arange(N), small("hnsw", ef_search=256), silent)
     return engine, vectors, strand(engine, np.arange(N), lost, seed)
 
 
@@ -52,18 +53,18 @@ def test_nodes_without_a_way_in_get_one(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(self_recall, "LISTED_UP_TO", 30)
     engine, vectors, stranded = build_stranded(0, 40)
     assert find_lost_nodes(engine, vectors, np.arange(N)).tolist() == stranded.tolist()
-    audit = audit_self_recall(engine, vectors, np.arange(N))
-    assert audit.lost.tolist() == []
-    assert audit.record.model_dump() == {"probed": N, "missed": 40, "linked": 40, "share_upper": 0.0}
+    lost, record = audit_self_recall(engine, vectors, np.arange(N))
+    assert lost.tolist() == []
+    assert record.model_dump() == {"probed": N, "missed": 40, "linked": 40, "share_upper": 0.0}
     assert not len(find_lost_nodes(engine, vectors, np.arange(N)))
 
 
 def test_few_nodes_without_a_way_in_are_listed_and_the_graph_is_left_alone() -> None:
     engine, vectors, stranded = build_stranded(0, 40)
     before = links_of(engine)[0].copy()
-    audit = audit_self_recall(engine, vectors, np.arange(N))
-    assert audit.lost.tolist() == stranded.tolist()
-    assert (audit.record.missed, audit.record.linked) == (40, 0)
+    lost, record = audit_self_recall(engine, vectors, np.arange(N))
+    assert lost.tolist() == stranded.tolist()
+    assert (record.missed, record.linked) == (40, 0)
     assert np.array_equal(links_of(engine)[0], before)
 
 
@@ -78,14 +79,14 @@ def test_among_near_copies_an_audit_names_all_that_a_search_misses(
     copies = vectors[7] + rng.normal(size=(1_000, 32), scale=1e-4)
     vectors[1_000:2_000] = copies / np.linalg.norm(copies, axis=1, keepdims=True)
     rows = np.arange(3_000)
-    engine = ENGINES[kind].build(vectors, rows, small(kind))
+    engine = ENGINES[kind].build(vectors, rows, small(kind), silent)
     if isinstance(engine, HnswEngine):  # how many it misses by itself depends on the processor's rounding
         for among in (rows[:1_000], rows[1_000:2_000]):
             stranded = strand(engine, among, 40, seed=1)
             assert np.isin(stranded, find_lost_nodes(engine, vectors, rows)).all()
     assert len(find_lost_nodes(engine, vectors, rows)) >= 80
-    audit = audit_self_recall(engine, vectors, rows)
-    assert audit.lost.tolist() == find_lost_nodes(engine, vectors, rows).tolist()
+    lost, _ = audit_self_recall(engine, vectors, rows)
+    assert lost.tolist() == find_lost_nodes(engine, vectors, rows).tolist()
 
 
 def test_without_a_link_to_spare_a_node_stays_missed_and_no_link_is_lost(
@@ -97,9 +98,9 @@ def test_without_a_link_to_spare_a_node_stays_missed_and_no_link_is_lost(
     for node, own in enumerate(positions):  # fill every list with links that lead nowhere new
         flat[own[flat[own] < 0]] = (node + 1) % N if (node + 1) % N not in stranded else node
     before = flat.copy()
-    audit = audit_self_recall(engine, vectors, np.arange(N))
-    assert audit.lost.tolist() == stranded.tolist()
-    assert (audit.record.missed, audit.record.linked) == (5, 0)
+    lost, record = audit_self_recall(engine, vectors, np.arange(N))
+    assert lost.tolist() == stranded.tolist()
+    assert (record.missed, record.linked) == (5, 0)
     assert np.array_equal(flat, before)
 
 
@@ -118,14 +119,14 @@ def test_a_large_set_is_audited_by_a_sample_unless_that_finds_too_much(
     monkeypatch.setattr(self_recall, "TOLERATED", 0.01)
     monkeypatch.setattr(self_recall, "LISTED_UP_TO", 30)
     engine, vectors, _ = build_stranded(2, 0)
-    sound = audit_self_recall(engine, vectors, np.arange(N)).record
+    _, sound = audit_self_recall(engine, vectors, np.arange(N))
     assert (sound.probed, sound.missed) == (500, 0)
     assert sound.share_upper == pytest.approx(1 - 0.05 ** (1 / 500))
     engine, vectors, _ = build_stranded(2, 100)
-    unsound = audit_self_recall(engine, vectors, np.arange(N))
-    assert unsound.record.probed == N
-    assert unsound.record.missed == unsound.record.linked == 100
-    assert unsound.record.share_upper == 0.0
+    _, unsound = audit_self_recall(engine, vectors, np.arange(N))
+    assert unsound.probed == N
+    assert unsound.missed == unsound.linked == 100
+    assert unsound.share_upper == 0.0
 
 
 def test_what_the_audit_found_is_in_the_manifest_and_in_stats(make_bundle: MakeBundle) -> None:

@@ -15,7 +15,6 @@ from common.errors import InputError
 from decision.errors import NoOperatingPoint
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.similarity import pair_similarities
-from index.engines.self_recall import SelfRecallAudit
 from index.gallery.gallery import Gallery
 from tests.index.conftest import KINDS, MakeBundle, items_of, point, small, unit
 from tests.index.sift import read_vectors
@@ -99,9 +98,7 @@ def test_near_copies_too_dense_for_codes_are_found_row_by_row(make_bundle: MakeB
 def test_rows_the_engine_misses_are_searched_all_the_same(
     make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    audit = SelfRecallAudit(
-        np.arange(0, 300, 7), SelfRecall(probed=300, missed=43, linked=0, share_upper=0.0)
-    )
+    audit = np.arange(0, 300, 7), SelfRecall(probed=300, missed=43, linked=0, share_upper=0.0)
     monkeypatch.setattr("index.search.generation.audit_self_recall", lambda *_: audit)
     rng = np.random.default_rng(2)
     items = items_of(unit(rng, 300), even=np.arange(300) % 2 == 0)
