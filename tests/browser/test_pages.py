@@ -1,4 +1,4 @@
-"""The pages in a real browser: drawn in light and dark, readable on a phone, asking nobody else."""
+"""The pages in a browser: light and dark, readable on a phone, without requests to other hosts."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ def opened(
     troubles: list[str] = []
     page.on("console", lambda line: troubles.append(line.text) if line.type in {"error", "warning"} else None)
     page.on("pageerror", lambda error: troubles.append(str(error)))
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    urls: list[str] = []
+    page.on("request", lambda request: urls.append(request.url))
     page.goto(url)
     yield page
     host = url.split("/")[2]
-    assert [one for one in asked if f"//{host}/" not in one] == []
+    assert [url for url in urls if f"//{host}/" not in url] == []
     assert troubles == []
     page.close()
 

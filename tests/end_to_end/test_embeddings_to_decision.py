@@ -80,12 +80,12 @@ def test_the_report_and_the_points_are_in_the_bundle(bundle: Path) -> None:
     run("verify", bundle)
 
 
-def test_a_known_item_is_matched_and_a_stranger_is_not(address: str) -> None:
+def test_a_known_item_is_matched_and_an_unknown_query_is_not(address: str) -> None:
     items = clustered(60, 8)
-    stranger = np.random.default_rng(9).normal(size=32)
+    unknown = np.random.default_rng(9).normal(size=32)
     answer = post(
         f"{address}/v1/match",
-        {"queries": [{"vector": items.vectors[17].tolist()}, {"vector": stranger.tolist()}]},
+        {"queries": [{"vector": items.vectors[17].tolist()}, {"vector": unknown.tolist()}]},
     )
     known, unknown = answer["results"]
     assert (known["decision"], known["label"]) == ("match", items.labels[17])

@@ -116,13 +116,13 @@ def test_images(example: Example, datasets: Path) -> None:
 def test_texts(example: Example, datasets: Path) -> None:
     cut_clinc150(datasets / "clinc150", example.datasets / "clinc150", each=20)
     said, answer = example.follow("Text")
-    known, stranger = json.loads(answer)["results"]
+    known, unknown = json.loads(answer)["results"]
     assert known["label"] == "credit_score"  # whether it is near enough is another matter with so few texts
     assert (known["decision"] == "match") == (known["score"] >= known["threshold"])
-    assert stranger["decision"] == "unknown"
-    assert stranger["score"] < known["score"]
+    assert unknown["decision"] == "unknown"
+    assert unknown["score"] < known["score"]
     assert said.count("who is this, of 75 classes (1,500 items)?") == 2  # by n-grams and by sentence vectors
-    missed = [float(share) for share in re.findall(r"missed at FPIR 10 %\s+([\d.]+) %", said)]
+    missed = [float(rate) for rate in re.findall(r"missed at FPIR 10 %\s+([\d.]+) %", said)]
     assert missed[1] < missed[0] < 90
 
 

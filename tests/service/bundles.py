@@ -98,9 +98,11 @@ def make_density_bundle(out: Path, like: ServiceBundle) -> tuple[ServiceBundle, 
         parameters={"neighbours": [5], "weights": [1.0], "slope": 1.0, "intercept": 0.0},
         cohort_sha256=hash_cohort(cohort.vectors),
     )
-    crowded = like.points["verify"].model_copy(update={"id": "op-density", "score": score, "threshold": 0.1})
-    points = {"verify": crowded, "match": like.points["match"]}
-    return _write(out, like.gallery, crowded.model_hash, points, cohort=cohort), cohort
+    density_point = like.points["verify"].model_copy(
+        update={"id": "op-density", "score": score, "threshold": 0.1}
+    )
+    points = {"verify": density_point, "match": like.points["match"]}
+    return _write(out, like.gallery, density_point.model_hash, points, cohort=cohort), cohort
 
 
 def make_image_bundle(out: Path) -> ServiceBundle:

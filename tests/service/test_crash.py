@@ -44,7 +44,7 @@ def write(address: str, name: str, acknowledged: set[str]) -> None:
         for turn in range(100_000):
             items = [
                 {"id": one, "label": "w", "vector": vector(one)}
-                for one in (f"{name}-{turn}-{place}" for place in range(3))
+                for one in (f"{name}-{turn}-{number}" for number in range(3))
             ]
             try:
                 client.upsert(items)

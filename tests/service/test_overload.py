@@ -1,4 +1,4 @@
-"""Three times what the service can do: what it takes it answers in time, the rest is sent away at once."""
+"""Three times the capacity: accepted requests are answered in time, the others are refused at once."""
 
 from __future__ import annotations
 

@@ -56,10 +56,10 @@ def test_a_bundle_with_one_byte_changed(bundle: Any, tmp_path: Path) -> None:
 
 
 def test_what_is_no_bundle_is_refused_as_verify_refuses_it(tmp_path: Path) -> None:
-    for place in (tmp_path, tmp_path / "nope"):
-        verify = subprocess.run([*COMMAND[:-1], "verify", place], capture_output=True, text=True, check=False)
-        assert refused(str(place)) == verify.stderr.strip()
-        assert str(place) in verify.stderr
+    for path in (tmp_path, tmp_path / "nope"):
+        verify = subprocess.run([*COMMAND[:-1], "verify", path], capture_output=True, text=True, check=False)
+        assert refused(str(path)) == verify.stderr.strip()
+        assert str(path) in verify.stderr
     assert "limen keys create" in refused(str(tmp_path), "--host", "0.0.0.0")
 
 

@@ -1,4 +1,4 @@
-"""Half load with writes, deletions and rebuilds: nothing grows, nothing is forgotten."""
+"""Half load with writes, deletions and rebuilds: memory and recall stay as they are."""
 
 from __future__ import annotations
 
@@ -109,10 +109,10 @@ def write(client: Client, turn: int, rebuild: bool) -> None:
     """Fifty rows written, the fifty of forty turns ago deleted."""
     new = rows(1000 + turn, WRITTEN)
     items = [
-        {"id": f"w-{turn}-{place}", "label": f"w-{place}", "vector": row.tolist()}
-        for place, row in enumerate(new)
+        {"id": f"w-{turn}-{number}", "label": f"w-{number}", "vector": row.tolist()}
+        for number, row in enumerate(new)
     ]
-    gone = [f"w-{turn - KEPT_TURNS}-{place}" for place in range(WRITTEN)]
+    gone = [f"w-{turn - KEPT_TURNS}-{number}" for number in range(WRITTEN)]
     try:
         client.upsert(items)
         client.delete_items(ids=gone, rebuild=rebuild)

@@ -78,8 +78,8 @@ def test_more_data_is_embedded_by_a_run(limen: Limen, folder: Path) -> None:
     rows = [again.ids.tolist().index(one) for one in stored.ids]
     np.testing.assert_allclose(again.vectors[rows], stored.vectors, atol=1e-6)
     with np.load("unknown.npz") as arrays:
-        strangers = {**arrays, "labels": np.char.add("stranger ", arrays["labels"])}
-    np.savez("unknown.npz", **strangers)
+        unknown = {**arrays, "labels": np.char.add("stranger ", arrays["labels"])}
+    np.savez("unknown.npz", **unknown)
     report = json.loads(limen("evaluate", "runs/head", "--unknown", "unknown.npz", "--json").out)
     assert report["identification"]["unknown_queries"] == 80
     assert "written as .npz" in limen("embed", "runs/head", "others.npz", "--out", "unknown.csv").err

@@ -86,31 +86,31 @@ def test_a_real_refused_connection() -> None:
 
 
 def test_overload_is_tried_again_and_a_lost_answer_is_not() -> None:
-    asked: list[int] = []
+    attempts: list[int] = []
 
     def busy_once(request: httpx.Request) -> httpx.Response:
-        asked.append(1)
+        attempts.append(1)
         return (
             httpx.Response(200, json=ALIVE)
-            if len(asked) > 1
+            if len(attempts) > 1
             else httpx.Response(429, headers={"Retry-After": "0"})
         )
 
     one, other = both(busy_once, retries=1)
     assert one.ready().probed_rows == 3
-    asked.clear()
+    attempts.clear()
     assert asyncio.run(other.ready()).probed_rows == 3
-    assert len(asked) == 2
+    assert len(attempts) == 2
 
     def lost(request: httpx.Request) -> httpx.Response:
-        asked.append(1)
+        attempts.append(1)
         raise httpx.ReadError("torn")
 
-    asked.clear()
+    attempts.clear()
     one, _ = both(lost, retries=3)
     with pytest.raises(ServiceUnreachable):
         one.upsert([{"id": "a", "label": "a", "vector": [1.0]}])
-    assert len(asked) == 1, "a write may have been done"
+    assert len(attempts) == 1, "a write may have been done"
 
 
 def test_what_stands_between_answers_in_html() -> None:

@@ -6,13 +6,13 @@ import httpx
 
 
 def test_other_origins_are_told_nothing(address: str) -> None:
-    asked = {"Origin": "https://elsewhere.example", "Access-Control-Request-Method": "POST"}
+    headers = {"Origin": "https://elsewhere.example", "Access-Control-Request-Method": "POST"}
     for answer in (
-        httpx.options(f"{address}/v1/search", headers=asked),
-        httpx.get(f"{address}/v1/info", headers=asked),
+        httpx.options(f"{address}/v1/search", headers=headers),
+        httpx.get(f"{address}/v1/info", headers=headers),
     ):
         assert not [name for name in answer.headers if name.startswith("access-control")]
-    assert httpx.options(f"{address}/v1/search", headers=asked).status_code == 405
+    assert httpx.options(f"{address}/v1/search", headers=headers).status_code == 405
 
 
 def test_every_answer_is_dressed(address: str) -> None:

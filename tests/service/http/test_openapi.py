@@ -68,27 +68,29 @@ def test_every_example_is_taken(address: str) -> None:
 
 
 def _fuzz(start: Any, bundle: Any, tmp_path: Path, cases: int) -> None:
-    """At least so many requests over all operations; one that takes nothing is soon exhausted."""
+    """Send at least so many requests over all operations; those without parameters are soon exhausted."""
     file = tmp_path / "keys.json"
     key = create_key(file, "fuzz", "admin")
     address = start(bundle.path, api_keys_file=file, data=tmp_path / "data")
     schema = schemathesis.openapi.from_url(f"{address}/openapi.json")
-    operations = [one.ok() for one in schema.get_all_operations()]
-    asked = 0
+    operations = [operation.ok() for operation in schema.get_all_operations()]
+    cases_run = 0
     for number in itertools.count():
-        each = -(-(cases - asked) // len(operations))
-        made_of = [(one, _ask(one, number, each, address, key)) for one in operations]
-        asked += sum(bundle for _, bundle in made_of)
-        if asked >= cases:
+        each = -(-(cases - cases_run) // len(operations))
+        counts = [
+            (operation, _fuzz_operation(operation, number, each, address, key)) for operation in operations
+        ]
+        cases_run += sum(count for _, count in counts)
+        if cases_run >= cases:
             break
-        operations = [one for one, bundle in made_of if bundle >= each]
-        assert operations, f"every operation is exhausted after {asked} cases"
+        operations = [operation for operation, count in counts if count >= each]
+        assert operations, f"every operation is exhausted after {cases_run} cases"
 
 
-def _ask(operation: Any, seeded: int, cases: int, address: str, key: str) -> int:
-    """How many cases of one operation there were; each must hold what the document says."""
+def _fuzz_operation(operation: Any, seeded: int, cases: int, address: str, key: str) -> int:
+    """Send cases of one operation and return their number; every answer must conform to the document."""
     session = {"Authorization": f"Bearer {key}"}
-    asked = 0
+    cases_run = 0
 
     @seed(seeded)
     @settings(
@@ -99,18 +101,18 @@ def _ask(operation: Any, seeded: int, cases: int, address: str, key: str) -> int
         suppress_health_check=list(HealthCheck),
     )
     @given(case=operation.as_strategy(), known_id=st.sampled_from(["item-0", "item-1"]))
-    def one_case(case: Any, known_id: str) -> None:
-        nonlocal asked
+    def run_case(case: Any, known_id: str) -> None:
+        nonlocal cases_run
         if isinstance(case.body, dict):
             # half-right bodies go deeper than random ones
             for query in case.body.get("queries") or []:
                 if isinstance(query, dict) and isinstance(query.get("id"), str):
                     query["id"] = known_id
         case.call_and_validate(base_url=address, headers=session, checks=CHECKS, timeout=60)
-        asked += 1
+        cases_run += 1
 
-    one_case()
-    return asked
+    run_case()
+    return cases_run
 
 
 def test_schemathesis_short(start: Any, bundle: Any, tmp_path: Path) -> None:

@@ -122,10 +122,10 @@ def test_model_picks_a_loaded_version(images: Any, bundle: Any, tmp_path: Path) 
     bundles = tmp_path / "bundles"
     shutil.copytree(bundle.path, bundles / "vectors")
     with serving(images.path, bundles=bundles) as at, Client(at, retries=0) as client:
-        asked = {"input": [uri(0)], "model": "vectors"}
-        assert httpx.post(f"{at}/v1/embeddings", json=asked).status_code == 200, "not loaded: the active one"
+        body = {"input": [uri(0)], "model": "vectors"}
+        assert httpx.post(f"{at}/v1/embeddings", json=body).status_code == 200, "not loaded: the active one"
         assert client.wait(client.load_model("vectors")).status == "done"
-        refusal = httpx.post(f"{at}/v1/embeddings", json=asked)
+        refusal = httpx.post(f"{at}/v1/embeddings", json=body)
         assert refusal.json()["type"] == "/problems/no-encoder", "the picked one has none"
-        own = httpx.post(f"{at}/v1/embeddings", json=asked | {"model": images.path.name})
+        own = httpx.post(f"{at}/v1/embeddings", json=body | {"model": images.path.name})
         assert own.status_code == 200

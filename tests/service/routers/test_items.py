@@ -63,7 +63,7 @@ def test_read_page_and_delete(bundle: Any, tmp_path: Path) -> None:
         answer = client.delete_items(filter={"place": "north"})
         assert answer.deleted == 159
         assert answer.items == 159
-        assert any("bundle" in place for place in answer.remains_in)
+        assert any("bundle" in sentence for sentence in answer.remains_in)
         found = client.search([{"vector": bundle.vector(5)}], k=1000).results[0].hits
         assert len(found) == 159
         assert all(int(hit.id.removeprefix("item-")) % 2 == 1 for hit in found)
@@ -126,12 +126,12 @@ def test_erasure_reaches_what_the_service_keeps_and_names_the_rest(bundle: Any, 
         assert client.feedback(decision_id=decided.decision_id, same=True).total == 2
         assert "marked-id" not in str(read_stored_feedback(tmp_path)), "not through a decision id"
         for words in ("bundle", "backups", "audit log", other.name, f"job {answer.job}"):
-            assert any(words in place for place in answer.remains_in), words
+            assert any(words in sentence for sentence in answer.remains_in), words
         assert answer.job is not None
         assert client.wait(client.job(answer.job)).status == "done"
         plain = client.delete("item-3")
         assert plain.job is None
-        assert any("rebuild" in place for place in plain.remains_in)
+        assert any("rebuild" in sentence for sentence in plain.remains_in)
     raw = np.float32(marked["vector"]) / np.linalg.norm(marked["vector"])
     for file in tmp_path.rglob("*"):
         if file.is_file() and file.name != "audit.jsonl":

@@ -54,9 +54,9 @@ def test_without_an_operating_point_decisions_are_refused_and_search_works(
 def test_a_class_mean_is_not_decided_by_a_point_for_the_nearest(client: Client, bundle: Any) -> None:
     queries = bundle.gallery.vectors[:2]
     assert client.match(queries, aggregate="nearest").results[0].decision
-    for asked in (queries, [{"id": "item-0"}]):
+    for given in (queries, [{"id": "item-0"}]):
         with pytest.raises(ServiceError, match="calibrated for the aggregate 'nearest'") as refusal:
-            client.match(asked, aggregate="mean_of_class")
+            client.match(given, aggregate="mean_of_class")
         assert refusal.value.problem.type == "/problems/no-operating-point"
 
 

@@ -16,9 +16,9 @@ from tests.service.bundles import make_density_bundle, serving
 
 def test_reports_are_in_the_score_of_the_active_point(two_bundles: Any, tmp_path: Path) -> None:
     _, one, _ = two_bundles
-    crowded, cohort = make_density_bundle(tmp_path / "crowded", one)
-    score = crowded.points["verify"].score
-    with serving(crowded.path, data=tmp_path / "data") as at, Client(at, retries=0) as client:
+    density_bundle, cohort = make_density_bundle(tmp_path / "crowded", one)
+    score = density_bundle.points["verify"].score
+    with serving(density_bundle.path, data=tmp_path / "data") as at, Client(at, retries=0) as client:
         client.feedback(a={"id": "item-0"}, b={"id": "item-1"}, same=True)
         decided = client.match([{"id": "item-0"}]).results[0]
         client.feedback(decision_id=decided.decision_id, same=True)
@@ -34,9 +34,9 @@ def test_reports_are_in_the_score_of_the_active_point(two_bundles: Any, tmp_path
         assert report.score == score
         assert report.verification == expected.verification
         assert report.consistency.opis == pytest.approx(expected.consistency.opis, abs=1e-9)
-        told = client.consistency("feedback")
-        assert told.score == score
-        assert told.counts.genuine_pairs == 1, "the pair that the similarity decided is left out"
+        feedback_report = client.consistency("feedback")
+        assert feedback_report.score == score
+        assert feedback_report.counts.genuine_pairs == 1, "the pair that the similarity decided is left out"
         holdout, gallery, _ = client.history().entries
         assert (holdout.far, holdout.frr) == (None, None), "the hold-out report is of the similarity"
         assert gallery.far is not None
@@ -61,9 +61,9 @@ def test_reports_of_gallery_and_feedback(two_bundles: Any, tmp_path: Path) -> No
             same = bool(one.gallery.labels[0] == one.gallery.labels[row])
             client.feedback(a={"id": "item-0"}, b={"id": f"item-{row}"}, same=same)
         client.wait(client.compute_report("feedback"))
-        told = client.consistency("feedback")
-        assert (told.counts.genuine_pairs, told.counts.impostor_pairs) == (7, 22)
-        curve = told.verification.curve
+        feedback_report = client.consistency("feedback")
+        assert (feedback_report.counts.genuine_pairs, feedback_report.counts.impostor_pairs) == (7, 22)
+        curve = feedback_report.verification.curve
         assert curve is not None
         scores = [
             client.verify([({"id": "item-0"}, {"id": f"item-{row}"})]).results[0].score

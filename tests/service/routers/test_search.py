@@ -63,24 +63,24 @@ def test_binary_answers_hold_what_json_answers_hold(client: Client, bundle: Any)
     queries = bundle.gallery.vectors[:5]
     for options in ({}, {"min_score": 0.9}, {"min_score": 2.0}, {"filter": {"camera": 1}}):
         plain = client.search(queries, 7, **options)
-        found = client.search_arrays(queries, 7, **options)
-        assert found.model_hash == plain.model_hash
-        assert found.took_ms > 0
-        assert len(found.ends) == 5
+        arrays = client.search_arrays(queries, 7, **options)
+        assert arrays.model_hash == plain.model_hash
+        assert arrays.took_ms > 0
+        assert len(arrays.ends) == 5
         for number, result in enumerate(plain.results):
-            place = found.of(number)
-            assert found.ids[place] == [hit.id for hit in result.hits]
-            assert found.labels[place] == [hit.label for hit in result.hits]
-            assert found.similarities[place].tolist() == [hit.similarity for hit in result.hits]
-            assert found.scores[place].tolist() == [hit.score for hit in result.hits]
+            positions = arrays.of(number)
+            assert arrays.ids[positions] == [hit.id for hit in result.hits]
+            assert arrays.labels[positions] == [hit.label for hit in result.hits]
+            assert arrays.similarities[positions].tolist() == [hit.similarity for hit in result.hits]
+            assert arrays.scores[positions].tolist() == [hit.score for hit in result.hits]
     by_id = client.search_arrays([{"id": "item-0"}], 3)
     assert "item-0" not in by_id.ids
 
 
 def test_binary_answers_are_refused_in_words(client: Client, address: str) -> None:
-    asked = {"queries": [{"id": "item-0"}], "include": ["vector"]}
+    body = {"queries": [{"id": "item-0"}], "include": ["vector"]}
     accept = {"accept": "application/octet-stream"}
-    response = httpx.post(f"{address}/v1/search", json=asked, headers=accept)
+    response = httpx.post(f"{address}/v1/search", json=body, headers=accept)
     assert response.status_code == 422
     assert "no vectors" in response.json()["detail"]
     content = httpx.post(f"{address}/v1/search", json={"queries": [{"id": "item-0"}]}, headers=accept).content

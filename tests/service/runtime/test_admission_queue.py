@@ -1,4 +1,4 @@
-"""Turns, the queue before them, and what happens at the limit."""
+"""The admission queue: bounded slots, first come first served, refusals when it is full or too slow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Jobs: one after the other, bounded, and one for all who ask for the same before it begins."""
+"""Background jobs: one after the other, bounded in number, shared by key until they begin."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def test_the_same_work_waits_once_and_is_done_again_after_it_began() -> None:
         done.append("rebuild")
 
     jobs.submit("hold", hold, "/")
-    asked = [jobs.submit("rebuild", rebuild, "/", "one") for _ in range(3 * MOST_WAITING)]
-    assert len({job.id for job in asked}) == 1
-    assert jobs.submit("rebuild", rebuild, "/", "other").id != asked[0].id
+    submitted = [jobs.submit("rebuild", rebuild, "/", "one") for _ in range(3 * MOST_WAITING)]
+    assert len({job.id for job in submitted}) == 1
+    assert jobs.submit("rebuild", rebuild, "/", "other").id != submitted[0].id
     go.set()
     until = time.monotonic() + 20
     while len(done) < 3 and time.monotonic() < until:
         time.sleep(0.01)
     assert done == ["hold", "rebuild", "rebuild"]
-    assert jobs.submit("rebuild", rebuild, "/", "one").id != asked[0].id
+    assert jobs.submit("rebuild", rebuild, "/", "one").id != submitted[0].id
     jobs.close()
 
 

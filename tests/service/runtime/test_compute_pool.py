@@ -30,7 +30,9 @@ def test_who_would_wait_too_long_is_sent_away_but_a_few_never_are() -> None:
     async def story() -> None:
         compute, go = ComputePool(1, 0.0, 20.0), threading.Event()
         await compute.run(lambda: time.sleep(0.001))
-        behind = [asyncio.create_task(compute.run(lambda: go.wait(20), bounded=False)) for _ in range(ALWAYS)]
+        background = [
+            asyncio.create_task(compute.run(lambda: go.wait(20), bounded=False)) for _ in range(ALWAYS)
+        ]
         clients = [asyncio.create_task(compute.run(lambda: go.wait(20))) for _ in range(ALWAYS)]
         await asyncio.sleep(0)
         with pytest.raises(ServiceProblem, match="an answer would take") as refusal:
@@ -38,7 +40,7 @@ def test_who_would_wait_too_long_is_sent_away_but_a_few_never_are() -> None:
         assert (refusal.value.kind.status, refusal.value.headers["Retry-After"]) == (429, "1")
         with pytest.raises(ServiceProblem, match="an answer would take"):
             await compute.run(lambda: None)
-        await asyncio.gather(asyncio.create_task(_set(go)), *behind, *clients)
+        await asyncio.gather(asyncio.create_task(_set(go)), *background, *clients)
         compute.check_wait()
         compute.close()
 

@@ -1,4 +1,4 @@
-"""Micro-batches of encoder inputs: who is together, who waits, who is refused."""
+"""Micro-batches of encoder inputs: what is batched together, what waits, what is refused."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def story(
 ) -> Doubling:
     encoder = Doubling()
 
-    async def told() -> None:
+    async def run() -> None:
         compute = ComputePool(1, 10.0, 10.0)
         try:
             await asyncio.wait_for(tell(EncodeBatches(compute, 1, batch, wait), encoder), 20)
@@ -47,7 +47,7 @@ def story(
             encoder.go.set()
             compute.close()
 
-    asyncio.run(told())
+    asyncio.run(run())
     return encoder
 
 
@@ -58,10 +58,10 @@ async def settle() -> None:
 
 def test_what_comes_while_the_thread_is_busy_is_encoded_together() -> None:
     async def tell(encoding: EncodeBatches, encoder: Any) -> None:
-        asked = [asyncio.create_task(encoding.encode(encoder, [[float(n)]])) for n in range(8)]
+        requests = [asyncio.create_task(encoding.encode(encoder, [[float(n)]])) for n in range(8)]
         await settle()
         encoder.go.set()
-        for n, rows in enumerate(await asyncio.gather(*asked)):
+        for n, rows in enumerate(await asyncio.gather(*requests)):
             np.testing.assert_array_equal(rows, [[2.0 * n]])
 
     assert story(tell).sizes == [1, 4, 3]
@@ -70,10 +70,10 @@ def test_what_comes_while_the_thread_is_busy_is_encoded_together() -> None:
 def test_requests_of_several_inputs_are_never_torn_and_large_ones_go_alone() -> None:
     async def tell(encoding: EncodeBatches, encoder: Any) -> None:
         sizes = [1, 3, 2, 9, 1]
-        asked = [asyncio.create_task(encoding.encode(encoder, [[float(size)]] * size)) for size in sizes]
+        requests = [asyncio.create_task(encoding.encode(encoder, [[float(size)]] * size)) for size in sizes]
         await settle()
         encoder.go.set()
-        for size, rows in zip(sizes, await asyncio.gather(*asked), strict=True):
+        for size, rows in zip(sizes, await asyncio.gather(*requests), strict=True):
             np.testing.assert_array_equal(rows, [[2.0 * size]] * size)
 
     assert story(tell).sizes == [1, 3, 2, 9, 1]
@@ -91,29 +91,29 @@ def test_a_batch_waits_for_company_only_when_told_to() -> None:
 def test_an_input_that_cannot_be_encoded_is_its_own_request_s_alone() -> None:
     async def tell(encoding: EncodeBatches, encoder: Any) -> None:
         bodies = [[[0.0]], [[-99.0]], [[2.0], [-1.0]], [[3.0]]]
-        asked = [asyncio.create_task(encoding.encode(encoder, body)) for body in bodies]
+        requests = [asyncio.create_task(encoding.encode(encoder, body)) for body in bodies]
         await settle()
         encoder.go.set()
-        found = await asyncio.gather(*asked, return_exceptions=True)
-        assert isinstance(found[2], RefusedInput)
-        assert found[2].number == 1, "counted within the request"
-        assert isinstance(found[1], ZeroDivisionError), "whatever went wrong with it"
-        np.testing.assert_array_equal(np.concatenate([found[0], found[3]]), [[0.0], [6.0]])
+        results = await asyncio.gather(*requests, return_exceptions=True)
+        assert isinstance(results[2], RefusedInput)
+        assert results[2].number == 1, "counted within the request"
+        assert isinstance(results[1], ZeroDivisionError), "whatever went wrong with it"
+        np.testing.assert_array_equal(np.concatenate([results[0], results[3]]), [[0.0], [6.0]])
 
     story(tell)
 
 
 def test_what_waits_is_bounded_and_who_left_is_not_encoded() -> None:
     async def tell(encoding: EncodeBatches, encoder: Any) -> None:
-        asked = [asyncio.create_task(encoding.encode(encoder, [[float(n)]])) for n in range(17)]
+        requests = [asyncio.create_task(encoding.encode(encoder, [[float(n)]])) for n in range(17)]
         await settle()
         with pytest.raises(ServiceProblem, match="too many inputs") as refusal:
             await encoding.encode(encoder, [[1.0]])
         assert (refusal.value.kind.status, refusal.value.headers["Retry-After"]) == (429, "1")
-        for one in asked[1:5]:
+        for one in requests[1:5]:
             one.cancel()
         encoder.go.set()
-        await asyncio.gather(*asked, return_exceptions=True)
+        await asyncio.gather(*requests, return_exceptions=True)
         np.testing.assert_array_equal(await encoding.encode(encoder, [[1.0]]), [[2.0]])
 
     assert story(tell).sizes == [1, 4, 4, 4, 1]

@@ -1,4 +1,4 @@
-"""Requests that one turn of the event loop takes, and those it sends away."""
+"""The limit on a turn of the event loop: which requests it admits, and which it refuses."""
 
 from __future__ import annotations
 

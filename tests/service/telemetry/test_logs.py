@@ -34,9 +34,9 @@ def test_logs_hold_neither_keys_nor_vectors(
         logs.configure("warning")
     lines = capsys.readouterr().err
     written = [json.loads(line) for line in lines.splitlines() if line.startswith("{")]
-    asked = [line for line in written if line["message"] == "request"]
-    assert {line["path"] for line in asked} >= {"/v1/items", "/v1/search", "/v1/info"}
-    assert all(line["request_id"] for line in asked)
+    request_lines = [line for line in written if line["message"] == "request"]
+    assert {line["path"] for line in request_lines} >= {"/v1/items", "/v1/search", "/v1/info"}
+    assert all(line["request_id"] for line in request_lines)
     kept = lines + (tmp_path / "data" / "audit.jsonl").read_text()
     assert '"kept"' in kept
     for never in (secret, "not-a-key-of-ours", "0.1234", "0.25,"):

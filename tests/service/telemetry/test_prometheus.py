@@ -140,10 +140,10 @@ def test_copies_and_probes_follow_rebuilds(writable_address: str, monkeypatch: p
     prometheus.RECALL_PROBE.set(0.0)
     after = read_metrics(writable_address)
     assert after["limen_index_duplicate_groups"] == 1
-    assert after["limen_recall_probe_ratio"] == 1.0, "asked again, for the gallery has changed"
+    assert after["limen_recall_probe_ratio"] == 1.0, "measured again, for the gallery has changed"
     prometheus.RECALL_PROBE.set(0.0)
     assert read_metrics(writable_address)["limen_recall_probe_ratio"] == 0.0, (
-        "not asked again, for nothing has"
+        "not measured again, for nothing has changed"
     )
 
 
