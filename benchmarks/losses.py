@@ -18,13 +18,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from pytorch_metric_learning import losses as library
 from torch import Tensor, nn
 
+from api_schemas.yaml_config import NamedPart
 from training.losses import LOSSES, Loss, PartialFC, build_loss
 from training.losses.pml_losses import PmlLoss
 from training.objective.mixup import build_mixup
@@ -54,17 +54,9 @@ MIXED = [name for name in LOSSES if LOSSES[name].roles]
 LINEAR = ("mean_field_contrastive", "mean_field_class_wise_multi_similarity", "proxy_anchor", "proxy_nca")
 
 
-@dataclass(frozen=True)
-class Spec:
-    """A name and its parameters."""
-
-    name: str
-    parameters: dict[str, Any] = field(default_factory=dict)
-
-
 def build_ours(name: str, classes: int = CLASSES, **parameters: Any) -> Any:
     """A registered loss for the benchmark's batch."""
-    return build_loss(Spec(name, parameters), num_classes=classes, embedding_dim=DIMENSION)
+    return build_loss(NamedPart(name=name, **parameters), num_classes=classes, embedding_dim=DIMENSION)
 
 
 def make_batch(n: int = N) -> tuple[Tensor, Tensor]:
@@ -135,7 +127,7 @@ def compare_mixed_with_clean(rounds: int) -> bool:
     print(f"\n{'metrix of':<42}{'mixed ms':>9}{'clean ms':>12}{'ratio':>8}")
     for name in MIXED:
         clean = build_ours(name)
-        mixed = build_mixup(Spec("metrix", {"hardest": 3}), clean)
+        mixed = build_mixup(NamedPart(name="metrix", hardest=3), clean)
         both, alone = measure_milliseconds([mixed, clean], rounds, items, labels)
         good &= both / alone <= 1.5
         missed = "" if both / alone <= 1.5 else "  MISSED"

@@ -1,4 +1,4 @@
-"""Configurations of data, and small runs: compared, stopped and exported."""
+"""Data and its configuration, and small runs: compared, stopped and exported."""
 
 from __future__ import annotations
 
@@ -8,17 +8,25 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 from torch import distributed as dist
 
 from api_schemas.config import Config
 from api_schemas.data_config import DataConfig
+from api_schemas.preprocessing import ImageInput, ImageMode, TableInput
 from common.progress import silent
+from encoder.inputs.image_input import ImagePreprocessing
+from encoder.inputs.preprocessing import Preprocessing
+from encoder.inputs.row_input import TablePreprocessing
 from training.batches.batch_feed import BatchFeed
 from training.batches.batch_inputs import count_forms
 from training.batches.samplers import draw_batches
 from training.data.items import Splits
+from training.data.load_data import load_data
 from training.export.onnx_export import export_encoder
 from training.loop.checkpoint import find_latest_checkpoint, load_checkpoint
 from training.loop.loop import Loop
@@ -32,11 +40,45 @@ from training.runtime.distributed import Processes
 
 T = TypeVar("T")
 MakeConfig = Callable[..., Config]
+EVERYTHING = {"train": 1, "validation": 0, "test": 0}  # of a split
 
 
 def make_data(path: Path, **settings: object) -> DataConfig:
     """The data section with that path; images unless the settings say another kind."""
     return DataConfig.model_validate({"path": str(path), **settings})
+
+
+def load_made(path: Path, **settings: object) -> Splits:
+    """The prepared parts of such data."""
+    return load_data(make_data(path, **settings))
+
+
+def write_table(path: Path, rows: int = 60) -> None:
+    """A table of 10 classes with two columns of numbers, a day and a part."""
+    random = np.random.default_rng(0)
+    labels = np.arange(rows) % 10
+    pq.write_table(
+        pa.table(
+            {
+                "label": labels,
+                "a": labels + 0.1 * random.normal(size=rows),
+                "b": 1000 + labels % 3,
+                "day": np.arange(rows) // 10,
+                "split": ["train" if label < 5 else "val" if label < 8 else "test" for label in labels],
+            }
+        ),
+        path,
+    )
+
+
+def rule_of(shape: tuple[int, ...]) -> Preprocessing:
+    """A rule for images of that shape, or for table rows of that length."""
+    if len(shape) == 1:
+        columns = [str(number) for number in range(shape[0])]
+        return TablePreprocessing(TableInput(columns=columns, means=[0.0] * shape[0], stds=[1.0] * shape[0]))
+    zeros, ones = [0.0] * shape[0], [1.0] * shape[0]
+    mode: ImageMode = "L" if shape[0] == 1 else "RGB"
+    return ImagePreprocessing(ImageInput(mode=mode, height=shape[1], width=shape[2], mean=zeros, std=ones))
 
 
 def export_run(run: Run, folder: Path) -> float:

@@ -180,9 +180,7 @@ def test_networks_that_cannot_be_are_refused_before_the_images_are_read(
         train(small(data={"path": "absent"}, model=model), tmp_path / "run")
 
 
-def test_a_folder_that_cannot_be_is_refused_before_the_data_is_read(
-    small: MakeConfig, tmp_path: Path
-) -> None:
+def test_a_folder_that_cannot_be_is_refused_before_data_is_read(small: MakeConfig, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(InputError, match="file is no folder that can be written in: give another --out"):
         train(small(data={"path": "absent"}), tmp_path / "file" / "run")

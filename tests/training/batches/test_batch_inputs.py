@@ -9,24 +9,10 @@ import torch
 from PIL import Image
 
 from api_schemas.data_config import AugmentationConfig
-from api_schemas.preprocessing import ImageInput, ImageMode, TableInput
-from encoder.inputs.image_input import ImagePreprocessing
-from encoder.inputs.preprocessing import Preprocessing
-from encoder.inputs.row_input import TablePreprocessing
-from tests.training.runs import MakeConfig
+from tests.training.runs import MakeConfig, rule_of
 from training.batches.batch_inputs import DeviceInputs, TrainingInputs
 from training.data.items import Items
 from training.data.load_data import load_data
-
-
-def rule_of(shape: tuple[int, ...]) -> Preprocessing:
-    """A rule for images of that shape, or for table rows of that length."""
-    if len(shape) == 1:
-        columns = [str(number) for number in range(shape[0])]
-        return TablePreprocessing(TableInput(columns=columns, means=[0.0] * shape[0], stds=[1.0] * shape[0]))
-    zeros, ones = [0.0] * shape[0], [1.0] * shape[0]
-    mode: ImageMode = "L" if shape[0] == 1 else "RGB"
-    return ImagePreprocessing(ImageInput(mode=mode, height=shape[1], width=shape[2], mean=zeros, std=ones))
 
 
 def test_every_form_of_an_item_is_a_class_of_its_own() -> None:

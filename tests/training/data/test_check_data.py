@@ -83,9 +83,7 @@ def test_imbalance_and_lonely_items_are_said(photos: Path) -> None:
         (7, "test has 5 items of 1 classes, which cannot be measured: at least two classes"),
     ],
 )
-def test_parts_that_few_classes_leave_empty_or_alone_are_said(
-    tmp_path: Path, classes: int, said: str
-) -> None:
+def test_parts_left_empty_or_alone_are_said(tmp_path: Path, classes: int, said: str) -> None:
     random = np.random.default_rng(0)
     labels = np.repeat(np.arange(classes), 5)
     np.savez(tmp_path / "few.npz", embeddings=random.normal(size=(len(labels), 4)), labels=labels)

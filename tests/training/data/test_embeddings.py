@@ -14,11 +14,9 @@ from api_schemas.data_config import DataConfig
 from common.errors import ConfigError, InputError
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.files import save_embeddings
-from tests.training.runs import MakeConfig, make_data
+from tests.training.runs import EVERYTHING, MakeConfig, load_made
 from training.data.load_data import load_data
 from training.loop.train import train
-
-EVERYTHING = {"train": 1, "validation": 0, "test": 0}
 
 
 def test_embeddings_are_read_with_their_metadata(tmp_path: Path) -> None:
@@ -27,17 +25,15 @@ def test_embeddings_are_read_with_their_metadata(tmp_path: Path) -> None:
         random.normal(size=(40, 5)), np.arange(40) % 10, metadata={"camera": np.arange(40) % 2}
     )
     save_embeddings(items, tmp_path / "e.npz")
-    splits = load_data(make_data(tmp_path / "e.npz", kind="embeddings"))
+    splits = load_made(tmp_path / "e.npz", kind="embeddings")
     assert splits.preprocessing.shape == (5,)
     assert splits.train.inputs.dtype == np.float32
     assert set(splits.train.metadata) == {"camera"}
-    by_camera = load_data(
-        make_data(
-            tmp_path / "e.npz",
-            kind="embeddings",
-            group_column="camera",
-            split={"by": "group", "train": 1, "validation": 1, "test": 0},
-        )
+    by_camera = load_made(
+        tmp_path / "e.npz",
+        kind="embeddings",
+        group_column="camera",
+        split={"by": "group", "train": 1, "validation": 1, "test": 0},
     )
     assert by_camera.validation is not None
     assert set(by_camera.train.metadata["camera"]) != set(by_camera.validation.metadata["camera"])
@@ -93,7 +89,7 @@ def test_mapped_vectors_train_as_those_in_memory(vectors: Path, small: MakeConfi
 
 
 def test_mapped_vectors_stay_on_disk(vectors: Path) -> None:
-    train_part = load_data(make_data(vectors, kind="embeddings")).train
+    train_part = load_made(vectors, kind="embeddings").train
     assert not isinstance(train_part.inputs, np.ndarray)
     np.testing.assert_array_equal(
         train_part.inputs[[0, 3]], np.load(vectors)[train_part.ids[[0, 3]].astype(int)].astype(np.float32)
@@ -103,10 +99,10 @@ def test_mapped_vectors_stay_on_disk(vectors: Path) -> None:
 def test_labels_beside_may_be_an_array_or_pairs_of_rows(vectors: Path) -> None:
     (vectors.parent / "x.labels.csv").unlink()
     np.save(vectors.parent / "x.labels.npy", np.arange(60) % 10)
-    assert load_data(make_data(vectors, kind="embeddings", split=EVERYTHING)).train.n_classes == 10
+    assert load_made(vectors, kind="embeddings", split=EVERYTHING).train.n_classes == 10
     (vectors.parent / "x.labels.npy").unlink()
     (vectors.parent / "x.labels.csv").write_text("a,b,same\n0,10,1\n20,10,1\n1,11,1\n0,1,0\n")
-    items = load_data(make_data(vectors, kind="embeddings", split=EVERYTHING)).train
+    items = load_made(vectors, kind="embeddings", split=EVERYTHING).train
     assert sorted(items.ids.tolist()) == ["0", "1", "10", "11", "20"]
     assert items.n_classes == 2
 
@@ -147,7 +143,7 @@ def test_mapped_files_that_cannot_be_used_are_named(
     else:
         np.save(path, np.asarray(content))
     with pytest.raises(InputError, match=said):
-        load_data(make_data(vectors, kind="embeddings"))
+        load_made(vectors, kind="embeddings")
 
 
 def test_a_mapped_file_that_ends_too_early_or_whose_header_lies_is_named(vectors: Path) -> None:
@@ -163,7 +159,7 @@ def test_a_mapped_file_that_ends_too_early_or_whose_header_lies_is_named(vectors
     ):
         vectors.write_bytes(damaged)
         with pytest.raises(InputError, match=rf"x\.npy .*{said}"):
-            load_data(make_data(vectors, kind="embeddings"))
+            load_made(vectors, kind="embeddings")
 
 
 def test_vectors_come_from_one_file_and_of_one_length(vectors: Path, tmp_path: Path) -> None:
@@ -171,7 +167,7 @@ def test_vectors_come_from_one_file_and_of_one_length(vectors: Path, tmp_path: P
         load_data(DataConfig(kind="embeddings", path=[str(vectors), str(vectors)]))
     np.savez(tmp_path / "other.npz", embeddings=np.eye(3), labels=np.arange(3))
     with pytest.raises(InputError, match=r"other\.npz has vectors of 3 numbers, \d+ are trained on"):
-        load_data(make_data(vectors, kind="embeddings", test_path=str(tmp_path / "other.npz")))
+        load_made(vectors, kind="embeddings", test_path=str(tmp_path / "other.npz"))
 
 
 @pytest.mark.parametrize("other", [slice(None, None, -1), slice(0, 3)], ids=["turned round", "shorter"])

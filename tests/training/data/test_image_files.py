@@ -18,7 +18,7 @@ from PIL import Image
 
 from api_schemas.data_config import DataConfig
 from common.errors import InputError
-from tests.training.runs import make_data
+from tests.training.runs import EVERYTHING, load_made, make_data
 from training.data.image_files import find_images
 from training.data.load_data import load_data
 
@@ -31,7 +31,7 @@ def test_the_class_is_the_folder_relative_to_the_root(drawings: Path) -> None:
 
 
 def test_a_zip_gives_what_the_folder_gives(drawings: Path, zipped: Path) -> None:
-    folder, archive = load_data(make_data(drawings)), load_data(make_data(zipped))
+    folder, archive = load_made(drawings), load_made(zipped)
     for name, items in folder.parts().items():
         other = archive.parts()[name]
         np.testing.assert_array_equal(items.inputs, other.inputs)
@@ -46,6 +46,14 @@ def test_several_roots_keep_their_items_apart(drawings: Path, zipped: Path, tmp_
     assert len(np.unique(ids)) == 180
 
 
+def write_images(folder: Path, labels: str) -> None:
+    """A black and a grey image of each label."""
+    for label in labels:
+        (folder / label).mkdir()
+        for number in range(2):
+            Image.new("L", (12, 12), number * 100).save(folder / label / f"{number}.png")
+
+
 def broken_png() -> bytes:
     buffer = io.BytesIO()
     Image.new("L", (12, 12)).save(buffer, "PNG")
@@ -53,22 +61,18 @@ def broken_png() -> bytes:
 
 
 def test_a_broken_image_is_named_or_skipped(tmp_path: Path) -> None:
-    for label in "abc":
-        (tmp_path / label).mkdir()
-        for number in range(2):
-            Image.new("L", (12, 12), number * 100).save(tmp_path / label / f"{number}.png")
+    write_images(tmp_path, "abc")
     (tmp_path / "b" / "bad.png").write_bytes(broken_png())
-    everything = {"train": 1, "validation": 0, "test": 0}
     with pytest.raises(InputError, match=r"b/bad\.png is broken: .*broken=skip"):
-        load_data(make_data(tmp_path, split=everything))
+        load_made(tmp_path, split=EVERYTHING)
     said: list[str] = []
-    splits = load_data(make_data(tmp_path, split=everything, broken="skip"), say=said.append)
+    splits = load_data(make_data(tmp_path, split=EVERYTHING, broken="skip"), say=said.append)
     assert len(splits.train) == 6
     assert said == ["Skipped 1 broken images: b/bad.png."]
     for file in tmp_path.rglob("*.png"):
         file.write_bytes(broken_png())
     with pytest.raises(InputError, match=r"a/0\.png and every other image that was tried is broken"):
-        load_data(make_data(tmp_path, split=everything, broken="skip"))
+        load_made(tmp_path, split=EVERYTHING, broken="skip")
 
 
 def test_parts_are_looked_at_again_without_their_broken_images(tmp_path: Path) -> None:
@@ -92,13 +96,9 @@ def test_parts_are_looked_at_again_without_their_broken_images(tmp_path: Path) -
 
 
 def test_what_pillow_cannot_turn_or_convert_is_broken_too(tmp_path: Path) -> None:
-    for label in "ab":
-        (tmp_path / label).mkdir()
-        for number in range(2):
-            Image.new("L", (12, 12), number * 100).save(tmp_path / label / f"{number}.png")
+    write_images(tmp_path, "ab")
     Image.new("LAB", (12, 12), (255, 128, 128)).save(tmp_path / "a" / "white.tif")
-    everything = {"train": 1, "validation": 0, "test": 0}
-    splits = load_data(make_data(tmp_path, split=everything, colour="grey"))
+    splits = load_made(tmp_path, split=EVERYTHING, colour="grey")
     white = splits.train.inputs[splits.train.ids == "a/white.tif"]
     assert white.shape == (1, 1, 12, 12)
     assert white.min() >= 250
@@ -110,10 +110,10 @@ def test_what_pillow_cannot_turn_or_convert_is_broken_too(tmp_path: Path) -> Non
     for name, save in bad.items():
         save(tmp_path / "b" / name)
         with pytest.raises(InputError, match=rf"b/{name} is broken: the image's .*broken=skip"):
-            load_data(make_data(tmp_path, split=everything))
+            load_made(tmp_path, split=EVERYTHING)
         said: list[str] = []
         assert (
-            len(load_data(make_data(tmp_path, split=everything, broken="skip"), say=said.append).train) == 5
+            len(load_data(make_data(tmp_path, split=EVERYTHING, broken="skip"), say=said.append).train) == 5
         )
         assert said == [f"Skipped 1 broken images: b/{name}."]
         (tmp_path / "b" / name).unlink()
@@ -121,17 +121,14 @@ def test_what_pillow_cannot_turn_or_convert_is_broken_too(tmp_path: Path) -> Non
         file.unlink()
         save(file.with_suffix(".tif"))
     with pytest.raises(InputError, match=r"every other image that was tried is broken\. .*32-bit or signed"):
-        load_data(make_data(tmp_path, split=everything))
+        load_made(tmp_path, split=EVERYTHING)
 
 
 def test_an_image_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
-    for label in "ab":
-        (tmp_path / label).mkdir()
-        for number in range(2):
-            Image.new("1", (12, 12)).save(tmp_path / label / f"{number}.png")
+    write_images(tmp_path, "ab")
     Image.new("1", (12_000, 12_000)).save(tmp_path / "b" / "2.png")
     with pytest.raises(InputError, match=r"b/2\.png is too large to be decoded safely: scale it down"):
-        load_data(make_data(tmp_path, split={"train": 1, "validation": 0, "test": 0}))
+        load_made(tmp_path, split=EVERYTHING)
 
 
 @pytest.mark.parametrize(
@@ -144,27 +141,25 @@ def test_an_image_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
         ({"a/0.png": 1, "b/1.png": 1}, "no class with two items"),
     ],
 )
-def test_a_folder_that_cannot_be_used_is_one_sentence(
-    tmp_path: Path, files: dict[str, int], said: str
-) -> None:
+def test_an_unusable_folder_is_one_sentence(tmp_path: Path, files: dict[str, int], said: str) -> None:
     for name in files:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("L", (12, 12)).save(tmp_path / name, "PNG")
     with pytest.raises(InputError, match=said) as refused:
-        load_data(make_data(tmp_path))
+        load_made(tmp_path)
     assert str(tmp_path) in str(refused.value)
     assert str(refused.value).count("\n") == 0
 
 
 def test_paths_that_are_neither_folder_nor_zip(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none does not exist"):
-        load_data(make_data(tmp_path / "none"))
+        load_made(tmp_path / "none")
     (tmp_path / "cut.zip").write_bytes(b"PK")
     with pytest.raises(InputError, match=r"cut\.zip is neither a folder, a zip"):
-        load_data(make_data(tmp_path / "cut.zip"))
+        load_made(tmp_path / "cut.zip")
     (tmp_path / "text").write_text("x")
     with pytest.raises(InputError, match=r"neither a folder, a zip"):
-        load_data(make_data(tmp_path / "text"))
+        load_made(tmp_path / "text")
 
 
 def packed(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
@@ -211,11 +206,10 @@ def test_a_damaged_entry_of_a_zip_is_named_or_skipped(
     }[harm]
     assert damaged[contents : contents + 4] == b"PK\1\2"
     (tmp_path / "a.zip").write_bytes(damaged)
-    everything = {"train": 1, "validation": 0, "test": 0}
     with pytest.raises(InputError, match=r"^c/5\.bmp is broken: .*broken=skip\.$"):
-        load_data(make_data(tmp_path / "a.zip", split=everything))
+        load_made(tmp_path / "a.zip", split=EVERYTHING)
     said: list[str] = []
-    splits = load_data(make_data(tmp_path / "a.zip", split=everything, broken="skip"), say=said.append)
+    splits = load_data(make_data(tmp_path / "a.zip", split=EVERYTHING, broken="skip"), say=said.append)
     assert len(splits.train) == 5
     assert said == ["Skipped 1 broken images: c/5.bmp."]
 
@@ -223,7 +217,7 @@ def test_a_damaged_entry_of_a_zip_is_named_or_skipped(
 def test_a_zip_without_its_table_of_contents_is_damaged(pictures: dict[str, bytes], tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(packed(pictures).replace(b"PK\1\2", b"PK\0\0"))
     with pytest.raises(InputError, match=r"a\.zip is a damaged zip archive: Bad magic number for central"):
-        load_data(make_data(tmp_path / "a.zip"))
+        load_made(tmp_path / "a.zip")
 
 
 def test_an_entry_that_would_fill_the_memory_is_not_read(pictures: dict[str, bytes], tmp_path: Path) -> None:
@@ -255,7 +249,7 @@ def test_a_name_that_is_no_utf8_is_refused(drawings: Path, tmp_path: Path, name:
     file.parent.mkdir(exist_ok=True)
     Image.new("L", (12, 12)).save(file)
     with pytest.raises(InputError, match=r"The name of .*caf\\udce9.* is not written in UTF-8: rename it"):
-        load_data(make_data(tmp_path / "drawings"))
+        load_made(tmp_path / "drawings")
 
 
 def test_hidden_files_of_archivers_are_no_items(tmp_path: Path) -> None:
@@ -266,38 +260,21 @@ def test_hidden_files_of_archivers_are_no_items(tmp_path: Path) -> None:
     assert [file.name for file in find_images([tmp_path / "a.zip"])] == ["a/0.png"]
 
 
-def write_table(path: Path, rows: int = 60) -> None:
-    random = np.random.default_rng(0)
-    labels = np.arange(rows) % 10
-    pq.write_table(
-        pa.table(
-            {
-                "label": labels,
-                "a": labels + 0.1 * random.normal(size=rows),
-                "b": 1000 + labels % 3,
-                "day": np.arange(rows) // 10,
-                "split": ["train" if label < 5 else "val" if label < 8 else "test" for label in labels],
-            }
-        ),
-        path,
-    )
-
-
 def test_a_list_of_images_gives_what_the_folder_gives(drawings: Path, tmp_path: Path) -> None:
     files = sorted(drawings.rglob("*.png"))
     lines = ["path,label,writer"]
     lines += [f"{file},{file.parent.relative_to(drawings)},{number % 4}" for number, file in enumerate(files)]
     (tmp_path / "list.csv").write_text("\n".join(lines))
-    listed, folder = load_data(make_data(tmp_path / "list.csv")), load_data(make_data(drawings))
+    listed, folder = load_made(tmp_path / "list.csv"), load_made(drawings)
     np.testing.assert_array_equal(listed.train.inputs, folder.train.inputs)
     np.testing.assert_array_equal(listed.train.labels, folder.train.labels)
     assert "writer" in listed.train.metadata
     rows = [line.split(",") for line in lines[1:]]
     columns = dict(zip(("path", "label", "writer"), map(list, zip(*rows, strict=True)), strict=True))
     pq.write_table(pa.table(columns), tmp_path / "list.parquet")
-    by_parquet = load_data(make_data(tmp_path / "list.parquet"))
+    by_parquet = load_made(tmp_path / "list.parquet")
     np.testing.assert_array_equal(by_parquet.train.inputs, folder.train.inputs)
     assert by_parquet.train.ids.tolist() == listed.train.ids.tolist()
     (tmp_path / "list.csv").write_text("path,label\nnone.png,1\nnone.png,2\nnone.png,2\nnone.png,3\n")
     with pytest.raises(InputError, match=r"none\.png"):
-        load_data(make_data(tmp_path / "list.csv"))
+        load_made(tmp_path / "list.csv")

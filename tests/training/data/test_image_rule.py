@@ -8,17 +8,16 @@ import numpy as np
 from PIL import Image
 
 from api_schemas.preprocessing import ImageInput
-from tests.training.runs import make_data
+from tests.training.runs import EVERYTHING, load_made
 from training.data.image_rule import fit_normalisation
-from training.data.load_data import load_data
 
 
 def test_the_size_is_the_median_capped_and_grey_is_seen(drawings: Path) -> None:
-    rule = load_data(make_data(drawings)).preprocessing.rule
+    rule = load_made(drawings).preprocessing.rule
     assert rule.kind == "image"
     assert (rule.mode, rule.height, rule.width) == ("L", 12, 12)
     assert rule.mean == [1.0], "white paper must become 0"
-    assert load_data(make_data(drawings, image_size=20)).preprocessing.shape == (1, 20, 20)
+    assert load_made(drawings, image_size=20).preprocessing.shape == (1, 20, 20)
 
 
 def test_large_images_are_capped_and_colour_is_kept(tmp_path: Path) -> None:
@@ -28,7 +27,7 @@ def test_large_images_are_capped_and_colour_is_kept(tmp_path: Path) -> None:
             (tmp_path / label).mkdir(exist_ok=True)
             pixels = random.integers(0, 255, (100, 120, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / label / f"{number}.png")
-    splits = load_data(make_data(tmp_path, split={"train": 1, "validation": 0, "test": 0}))
+    splits = load_made(tmp_path, split=EVERYTHING)
     rule = splits.preprocessing.rule
     assert splits.train.inputs.shape == (6, 3, 64, 64)
     assert rule.kind == "image"
@@ -64,7 +63,7 @@ def test_one_picture_in_every_form_gives_the_same_pixels(tmp_path: Path) -> None
         for name, image in forms.items():
             image.save(tmp_path / label / name)
         turned.save(tmp_path / label / "turned.png", exif=exif)
-    items = load_data(make_data(tmp_path, split={"train": 1, "validation": 0, "test": 0})).train
+    items = load_made(tmp_path, split=EVERYTHING).train
     assert items.inputs.shape == (18, 1, 12, 12), "black and white is grey, whatever holds it"
     for name, pixels in zip(items.ids, items.inputs, strict=True):
         np.testing.assert_array_equal(pixels[0], grey, err_msg=str(name))

@@ -12,7 +12,7 @@ from api_schemas.data_config import DataConfig
 from api_schemas.preprocessing import ImageInput
 from common.errors import InputError
 from encoder.inputs.image_input import ImagePreprocessing
-from tests.training.runs import make_data
+from tests.training.runs import load_made, make_data
 from training.data.load_data import load_data, load_items
 
 GREY = ImageInput(mode="L", height=12, width=12, mean=[1.0], std=[1.0])
@@ -38,7 +38,7 @@ def test_an_image_that_comes_twice_is_refused_before_one_is_decoded(
     (tmp_path / "list.csv").write_text("\n".join(["path,label", *lines]))
     said = rf"list\.csv: images 4 and 90 are both called '{names[4]}': name each image once"
     with pytest.raises(InputError, match=said):
-        load_data(make_data(tmp_path / "list.csv"))
+        load_made(tmp_path / "list.csv")
     with pytest.raises(InputError, match=said):
         load_items([tmp_path / "list.csv"], make_data(drawings), ImagePreprocessing(GREY))
     (tmp_path / "other" / "drawings").mkdir(parents=True)
@@ -49,7 +49,7 @@ def test_an_image_that_comes_twice_is_refused_before_one_is_decoded(
 
 
 def test_an_item_may_be_in_two_parts(drawings: Path) -> None:
-    splits = load_data(make_data(drawings, test_path=str(drawings)))
+    splits = load_made(drawings, test_path=str(drawings))
     assert splits.test is not None
     assert set(splits.train.ids) <= set(splits.test.ids)
 
@@ -62,9 +62,9 @@ def test_columns_that_an_embeddings_file_has_itself_are_refused_before_training(
     lines = [f"{path},{path.parent.name},x" for path in files]
     (tmp_path / "list.csv").write_text("\n".join([f"path,label,{name}", *lines]))
     with pytest.raises(InputError, match=rf"list\.csv: a metadata column cannot be called '{name}'"):
-        load_data(make_data(tmp_path / "list.csv"))
+        load_made(tmp_path / "list.csv")
     (tmp_path / "list.csv").write_text("\n".join(["path,label,file", *lines]))
-    assert load_data(make_data(tmp_path / "list.csv")).train.metadata["file"][0] == "x"
+    assert load_made(tmp_path / "list.csv").train.metadata["file"][0] == "x"
 
 
 @pytest.mark.parametrize("kind", ["table", "text", "embeddings"])
@@ -80,4 +80,4 @@ def test_an_id_that_comes_twice_is_refused_with_its_rows(tmp_path: Path, kind: s
     lines = "\n".join(["id,label,text", *rows])
     (tmp_path / ("x.labels.csv" if kind == "embeddings" else name)).write_text(lines)
     with pytest.raises(InputError, match=rf"{name}: rows 8 and 38 of column 'id' are both 'a8'"):
-        load_data(make_data(tmp_path / name, kind=kind))
+        load_made(tmp_path / name, kind=kind)

@@ -11,10 +11,9 @@ import pytest
 
 from api_schemas.data_config import DataConfig
 from common.errors import InputError
+from tests.training.runs import EVERYTHING
 from training.data.load_data import load_data
 from training.data.pair_labels import group_pairs, holds_pairs
-
-EVERYTHING = {"train": 1, "validation": 0, "test": 0}
 
 
 def table(names: str, *rows: tuple[object, ...]) -> pa.Table:

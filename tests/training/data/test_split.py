@@ -12,12 +12,12 @@ from pydantic import ValidationError
 
 from api_schemas.data_config import DataConfig
 from common.errors import InputError
-from tests.training.runs import make_data
+from tests.training.runs import EVERYTHING, load_made, make_data, write_table
 from training.data.load_data import load_data
 
 
 def test_parts_share_no_class_and_lose_no_item(drawings: Path) -> None:
-    parts = load_data(make_data(drawings)).parts()
+    parts = load_made(drawings).parts()
     assert [items.n_classes for items in parts.values()] == [9, 3, 3]
     labels = [set(items.labels.tolist()) for items in parts.values()]
     assert not labels[0] & labels[1] | labels[0] & labels[2] | labels[1] & labels[2]
@@ -25,8 +25,8 @@ def test_parts_share_no_class_and_lose_no_item(drawings: Path) -> None:
 
 
 def test_the_split_follows_from_its_seed(drawings: Path) -> None:
-    first, again = load_data(make_data(drawings)), load_data(make_data(drawings))
-    other = load_data(make_data(drawings, split={"seed": 1}))
+    first, again = load_made(drawings), load_made(drawings)
+    other = load_made(drawings, split={"seed": 1})
     np.testing.assert_array_equal(first.train.ids, again.train.ids)
     assert set(first.train.labels) != set(other.train.labels)
 
@@ -34,14 +34,14 @@ def test_the_split_follows_from_its_seed(drawings: Path) -> None:
 def test_every_class_is_in_the_test_part_of_one_fold(drawings: Path) -> None:
     tested: list[str] = []
     for fold in range(5):
-        test = load_data(make_data(drawings, split={"folds": 5, "fold": fold})).test
+        test = load_made(drawings, split={"folds": 5, "fold": fold}).test
         assert test is not None
         tested += np.unique(test.labels).tolist()
     assert len(tested) == len(set(tested)) == 15
 
 
 def test_a_part_may_be_empty(drawings: Path) -> None:
-    splits = load_data(make_data(drawings, split={"train": 1, "validation": 0, "test": 0}))
+    splits = load_made(drawings, split=EVERYTHING)
     assert splits.validation is None
     assert splits.test is None
     assert len(splits.train) == 90
@@ -49,7 +49,7 @@ def test_a_part_may_be_empty(drawings: Path) -> None:
 
 def test_a_validation_part_that_cannot_be_measured_is_refused_before_training(drawings: Path) -> None:
     with pytest.raises(InputError, match=r"classes are left for validation.*data\.split\.validation"):
-        load_data(make_data(drawings, split={"train": 14, "validation": 1, "test": 0}))
+        load_made(drawings, split={"train": 14, "validation": 1, "test": 0})
 
 
 def test_folds_and_time_leave_no_item_out_or_twice(tmp_path: Path) -> None:
@@ -73,33 +73,12 @@ def test_folds_and_time_leave_no_item_out_or_twice(tmp_path: Path) -> None:
             assert days[0].max() < days[1].min() <= days[1].max() < days[2].min()
 
 
-def write_table(path: Path, rows: int = 60) -> None:
-    random = np.random.default_rng(0)
-    labels = np.arange(rows) % 10
-    pq.write_table(
-        pa.table(
-            {
-                "label": labels,
-                "a": labels + 0.1 * random.normal(size=rows),
-                "b": 1000 + labels % 3,
-                "day": np.arange(rows) // 10,
-                "split": ["train" if label < 5 else "val" if label < 8 else "test" for label in labels],
-            }
-        ),
-        path,
-    )
-
-
 def test_a_column_or_the_time_can_say_the_part(tmp_path: Path) -> None:
     write_table(tmp_path / "t.parquet")
-    by_column = load_data(
-        make_data(tmp_path / "t.parquet", kind="table", time_column="day", split={"by": "column"})
-    )
+    by_column = load_made(tmp_path / "t.parquet", kind="table", time_column="day", split={"by": "column"})
     assert [items.n_classes for items in by_column.parts().values()] == [5, 3, 2]
     write_table(tmp_path / "t.parquet", rows=120)
-    by_time = load_data(
-        make_data(tmp_path / "t.parquet", kind="table", time_column="day", split={"by": "time"})
-    )
+    by_time = load_made(tmp_path / "t.parquet", kind="table", time_column="day", split={"by": "time"})
     days = [items.metadata["day"] for items in by_time.parts().values()]
     assert [len(one) for one in days] == [70, 30, 20], "72, 24 and 24 would cut two days apart"
     assert days[0].max() < days[1].min()
@@ -170,17 +149,17 @@ def test_an_item_without_the_value_to_split_by_is_named(tmp_path: Path, by: str,
     )
     names = {"group_column": "by", "time_column": "by", "split_column": "by", "split": {"by": by}}
     with pytest.raises(InputError, match=r"t\.parquet: row 7 \(id '7'\) has no value in column 'by'"):
-        load_data(make_data(tmp_path / "t.parquet", kind="table", **names))
+        load_made(tmp_path / "t.parquet", kind="table", **names)
     (tmp_path / "t.csv").write_text("label,x,by\n1,1,3\n1,1,3\n2,1,\n2,1,4\n")
     if by != "column":
         with pytest.raises(InputError, match=r"t\.csv: row 2 \(id '2'\) has no value in column 'by'"):
-            load_data(make_data(tmp_path / "t.csv", kind="table", **names))
+            load_made(tmp_path / "t.csv", kind="table", **names)
 
 
 def test_items_marked_for_testing_beside_a_test_set_are_refused(tmp_path: Path) -> None:
     write_table(tmp_path / "t.parquet")
     data = {"kind": "table", "time_column": "day", "test_path": str(tmp_path / "t.parquet")}
     with pytest.raises(InputError, match="12 items are marked for testing, but"):
-        load_data(make_data(tmp_path / "t.parquet", split={"by": "column"}, **data))
+        load_made(tmp_path / "t.parquet", split={"by": "column"}, **data)
     with pytest.raises(ValidationError, match="a fold is one too"):
         make_data(tmp_path / "t.parquet", split={"folds": 5}, **data)

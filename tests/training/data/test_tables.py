@@ -12,27 +12,10 @@ import pytest
 from api_schemas.data_config import DataConfig
 from common.errors import InputError
 from encoder.encoder import Encoder
-from tests.training.runs import MakeConfig, export_run, make_data
+from tests.training.runs import EVERYTHING, MakeConfig, export_run, load_made, make_data, write_table
 from training.data.load_data import load_data
 from training.data.tables import read_table
 from training.loop.train import train
-
-
-def write_table(path: Path, rows: int = 60) -> None:
-    random = np.random.default_rng(0)
-    labels = np.arange(rows) % 10
-    pq.write_table(
-        pa.table(
-            {
-                "label": labels,
-                "a": labels + 0.1 * random.normal(size=rows),
-                "b": 1000 + labels % 3,
-                "day": np.arange(rows) // 10,
-                "split": ["train" if label < 5 else "val" if label < 8 else "test" for label in labels],
-            }
-        ),
-        path,
-    )
 
 
 def test_a_table_is_standardised_by_its_training_rows(tmp_path: Path) -> None:
@@ -54,8 +37,7 @@ def test_csv_gives_what_parquet_gives(tmp_path: Path) -> None:
     lines += [",".join(str(value) for value in row.values()) for row in table.to_pylist()]
     (tmp_path / "t.csv").write_text("\n".join(lines))
     first, second = (
-        load_data(make_data(tmp_path / name, kind="table", time_column="day"))
-        for name in ("t.parquet", "t.csv")
+        load_made(tmp_path / name, kind="table", time_column="day") for name in ("t.parquet", "t.csv")
     )
     np.testing.assert_array_equal(first.train.inputs, second.train.inputs)
 
@@ -81,7 +63,7 @@ def test_csv_gives_what_parquet_gives(tmp_path: Path) -> None:
 def test_a_table_that_cannot_be_used_is_one_sentence(tmp_path: Path, content: str, said: str) -> None:
     (tmp_path / "t.csv").write_text(content)
     with pytest.raises(InputError, match=said) as refused:
-        load_data(make_data(tmp_path / "t.csv", kind="table"))
+        load_made(tmp_path / "t.csv", kind="table")
     assert "t.csv" in str(refused.value)
 
 
@@ -123,14 +105,14 @@ def test_what_a_table_lacks_is_named(
     if content is not None:
         (tmp_path / name).write_text(content)
     with pytest.raises(InputError, match=said):
-        load_data(make_data(tmp_path / name, kind="table", **others))
+        load_made(tmp_path / name, kind="table", **others)
 
 
 def test_files_of_one_table_have_the_same_columns(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("label,a\n1,1\n1,2\n2,3\n2,4\n3,5\n3,6\n")
     (tmp_path / "b.csv").write_text("label,a\n4,7\n4,8\n")
     (tmp_path / "c.csv").write_text("label,b\n4,7\n")
-    both = {"kind": "table", "split": {"train": 1, "validation": 0, "test": 0}}
+    both = {"kind": "table", "split": EVERYTHING}
     paths = [str(tmp_path / f"{name}.csv") for name in "abc"]
     assert load_data(DataConfig.model_validate({"path": paths[:2], **both})).train.n_classes == 4
     with pytest.raises(InputError, match=r"c\.csv has other columns than .*a\.csv"):
@@ -141,7 +123,7 @@ def test_a_test_table_must_have_the_columns_that_are_trained_on(tmp_path: Path) 
     write_table(tmp_path / "t.parquet")
     (tmp_path / "u.csv").write_text("label,b,a,extra\n91,1000,1.5,7\n91,1001,2.5,8\n")
     data = {"kind": "table", "time_column": "day"}
-    splits = load_data(make_data(tmp_path / "t.parquet", test_path=str(tmp_path / "u.csv"), **data))
+    splits = load_made(tmp_path / "t.parquet", test_path=str(tmp_path / "u.csv"), **data)
     rule = splits.preprocessing.rule
     assert rule.kind == "table"
     assert splits.test is not None
@@ -149,7 +131,7 @@ def test_a_test_table_must_have_the_columns_that_are_trained_on(tmp_path: Path) 
     np.testing.assert_allclose(raw, [[1.5, 1000], [2.5, 1001]], rtol=1e-4)
     (tmp_path / "v.csv").write_text("label,b\n91,1000\n")
     with pytest.raises(InputError, match=r"v\.csv has no column 'a', which is trained on"):
-        load_data(make_data(tmp_path / "t.parquet", test_path=str(tmp_path / "v.csv"), **data))
+        load_made(tmp_path / "t.parquet", test_path=str(tmp_path / "v.csv"), **data)
 
 
 def test_tables_go_from_a_file_to_a_served_encoder(small: MakeConfig, tmp_path: Path) -> None:
@@ -193,13 +175,12 @@ def test_a_quote_that_is_left_open_is_named(tmp_path: Path) -> None:
 def test_labels_and_ids_are_what_is_written(tmp_path: Path) -> None:
     lines = ["label,id,a", "01,007,1", "01,7,2", "1,08,3", "1,8,4", "NA,9,5", "NA,10,6"]
     (tmp_path / "t.csv").write_text("\n".join(lines))
-    everything = {"train": 1, "validation": 0, "test": 0}
-    items = load_data(make_data(tmp_path / "t.csv", kind="table", split=everything)).train
+    items = load_made(tmp_path / "t.csv", kind="table", split=EVERYTHING).train
     assert items.labels.tolist() == ["01", "01", "1", "1", "NA", "NA"]
     assert items.ids.tolist() == ["007", "7", "08", "8", "9", "10"]
     assert items.inputs.shape == (6, 1)
     (tmp_path / "t.csv").write_text("label,a\n 1,1\n1 ,2\n1,3\n02,1\n02,2\n")
-    items = load_data(make_data(tmp_path / "t.csv", kind="table", split=everything)).train
+    items = load_made(tmp_path / "t.csv", kind="table", split=EVERYTHING).train
     assert items.labels.tolist() == ["1", "1", "1", "02", "02"], "spaces around numbers are none of them"
 
 
@@ -208,7 +189,7 @@ def test_files_of_one_table_may_hold_whole_numbers_and_decimals(tmp_path: Path) 
     (tmp_path / "b.csv").write_text("label,a\n2,1\n3,2\n3,1\n")
     (tmp_path / "c.csv").write_text("label,a\n2,x\n3,y\n")
     paths = [str(tmp_path / name) for name in ("a.parquet", "b.csv", "c.csv")]
-    data = {"kind": "table", "split": {"train": 1, "validation": 0, "test": 0}}
+    data = {"kind": "table", "split": EVERYTHING}
     items = load_data(DataConfig.model_validate({**data, "path": paths[:2]})).train
     assert items.labels.tolist() == ["1", "1", "2", "2", "2", "3", "3"]
     with pytest.raises(InputError, match=r"c\.csv does not fit .*a\.parquet: .*Field a has incompatible"):
@@ -226,7 +207,7 @@ def test_an_empty_label_or_id_is_named(tmp_path: Path, name: str, column: str) -
     else:
         pq.write_table(pa.table(rows), tmp_path / name)
     with pytest.raises(InputError, match=rf"{name}: row 2 of column '{column}' is empty"):
-        load_data(make_data(tmp_path / name, kind="text"))
+        load_made(tmp_path / name, kind="text")
 
 
 def test_a_missing_value_of_metadata_is_empty(tmp_path: Path) -> None:
@@ -235,7 +216,7 @@ def test_a_missing_value_of_metadata_is_empty(tmp_path: Path) -> None:
     pq.write_table(
         pa.table({"text": ["a", "b", "c", "d"], "label": [1, 1, 2, 2], **columns}), tmp_path / "t.parquet"
     )
-    data = make_data(tmp_path / "t.parquet", kind="text", split={"train": 1, "validation": 0, "test": 0})
+    data = make_data(tmp_path / "t.parquet", kind="text", split=EVERYTHING)
     metadata = load_data(data).train.metadata
     assert metadata["writer"].tolist() == metadata["category"].tolist() == ["ann", "", "bob", "ann"]
 
@@ -248,4 +229,4 @@ def test_text_that_is_no_utf8_is_named(tmp_path: Path, column: str) -> None:
     columns = {"text": ["x", "y", "z"], "label": ["a", "a", "b"], column: latin}
     pq.write_table(pa.table(columns), tmp_path / "t.parquet")
     with pytest.raises(InputError, match=rf"column '{column}' holds text that is not valid UTF-8"):
-        load_data(make_data(tmp_path / "t.parquet", kind="text"))
+        load_made(tmp_path / "t.parquet", kind="text")

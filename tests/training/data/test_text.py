@@ -13,27 +13,10 @@ import pytest
 
 from common.errors import ConfigError, InputError
 from encoder.encoder import Encoder
-from tests.training.runs import MakeConfig, export_run, make_data
+from tests.training.runs import EVERYTHING, MakeConfig, export_run, load_made, make_data
 from training.data.kinds.text import Text
 from training.data.load_data import load_data
 from training.loop.train import train
-
-
-def write_table(path: Path, rows: int = 60) -> None:
-    random = np.random.default_rng(0)
-    labels = np.arange(rows) % 10
-    pq.write_table(
-        pa.table(
-            {
-                "label": labels,
-                "a": labels + 0.1 * random.normal(size=rows),
-                "b": 1000 + labels % 3,
-                "day": np.arange(rows) // 10,
-                "split": ["train" if label < 5 else "val" if label < 8 else "test" for label in labels],
-            }
-        ),
-        path,
-    )
 
 
 def write_texts(path: Path) -> None:
@@ -81,7 +64,7 @@ def test_texts_need_the_ngram_backbone_and_only_texts_do(small: MakeConfig, tmp_
 def test_an_empty_text_is_named(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("text,label\nhello,1\n   ,2\n")
     with pytest.raises(InputError, match="row 1 of column 'text' is empty"):
-        load_data(make_data(tmp_path / "t.csv", kind="text"))
+        load_made(tmp_path / "t.csv", kind="text")
 
 
 def test_one_long_text_takes_the_room_of_one(tmp_path: Path) -> None:
@@ -89,7 +72,7 @@ def test_one_long_text_takes_the_room_of_one(tmp_path: Path) -> None:
     texts[1_000] += " long" * 50_000  # an array of one width would take 2 GB
     labels = [str(row % 4) for row in range(2_000)]
     pq.write_table(pa.table({"text": texts, "label": labels}), tmp_path / "t.parquet")
-    data = make_data(tmp_path / "t.parquet", kind="text", split={"train": 1, "validation": 0, "test": 0})
+    data = make_data(tmp_path / "t.parquet", kind="text", split=EVERYTHING)
     tracemalloc.start()
     items = load_data(data).train
     most = tracemalloc.get_traced_memory()[1]

@@ -38,9 +38,7 @@ def test_a_damaged_summary_is_named_and_written_anew(
 
 
 @pytest.mark.parametrize("damage", [b"{\n", b"[]\n", b"\xff\x00\n", b'{"epoch": "x"}\n', b"\n"])
-def test_damaged_metrics_are_named_before_training(
-    small: MakeConfig, run_folder: Path, damage: bytes
-) -> None:
+def test_damaged_metrics_are_named_at_once(small: MakeConfig, run_folder: Path, damage: bytes) -> None:
     metrics = run_folder / "metrics.jsonl"
     metrics.write_bytes(damage + metrics.read_bytes())
     with pytest.raises(

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -25,7 +24,6 @@ from training.loop.train_state import Progress
 from training.run_folder.layout import CHECKPOINTS_FOLDER
 from training.run_folder.run_folder import Run
 
-T = TypeVar("T")
 KILLED = """
 import os, signal, sys
 from pathlib import Path

@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -14,14 +13,12 @@ import torch
 from tensorboardX.proto.event_pb2 import Event
 
 from common.errors import InputError
-from tests.training.runs import MakeConfig, assert_equal_bit_for_bit
+from tests.training.runs import MakeConfig, T, assert_equal_bit_for_bit
 from training.loop.checkpoint import find_latest_checkpoint, load_checkpoint
 from training.loop.train import train
 from training.loop.validation_metrics import ValidationMetrics
 from training.run_folder.layout import BEST_WEIGHTS_FILE, CHECKPOINTS_FOLDER, TENSORBOARD_FOLDER
 from training.run_folder.run_folder import Run
-
-T = TypeVar("T")
 
 
 def scalars(run: Path, name: str) -> list[float]:

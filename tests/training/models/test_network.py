@@ -7,22 +7,11 @@ import torch
 from pydantic import ValidationError
 
 from api_schemas.config import ModelConfig
-from api_schemas.preprocessing import ImageInput, ImageMode, TableInput, VectorInput
+from api_schemas.preprocessing import VectorInput
 from common.errors import ConfigError
-from encoder.inputs.image_input import ImagePreprocessing
-from encoder.inputs.preprocessing import Preprocessing
-from encoder.inputs.row_input import TablePreprocessing, VectorPreprocessing
+from encoder.inputs.row_input import VectorPreprocessing
+from tests.training.runs import rule_of
 from training.models.network import build_network
-
-
-def rule_of(shape: tuple[int, ...]) -> Preprocessing:
-    """A rule for images of that shape, or for table rows of that length."""
-    if len(shape) == 1:
-        columns = [str(number) for number in range(shape[0])]
-        return TablePreprocessing(TableInput(columns=columns, means=[0.0] * shape[0], stds=[1.0] * shape[0]))
-    zeros, ones = [0.0] * shape[0], [1.0] * shape[0]
-    mode: ImageMode = "L" if shape[0] == 1 else "RGB"
-    return ImagePreprocessing(ImageInput(mode=mode, height=shape[1], width=shape[2], mean=zeros, std=ones))
 
 
 @pytest.mark.parametrize("backbone", ["linear", "mlp", "conv4"])

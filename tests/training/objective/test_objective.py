@@ -41,7 +41,7 @@ def test_a_mixup_that_fits_no_loss_is_refused(small: MakeConfig) -> None:
 
 @pytest.mark.parametrize("memory", [None, {"name": "cross_batch", "size": 20}], ids=["alone", "memory"])
 @pytest.mark.parametrize("level", ["input", "feature", "embedding"])
-def test_a_sum_is_mixed_at_every_level(
+def test_sums_are_mixed_at_each_level(
     small: MakeConfig, level: str, memory: dict[str, object] | None
 ) -> None:
     config = small(loss=SUM, mixup={"name": "metrix", "level": level}, memory=memory)

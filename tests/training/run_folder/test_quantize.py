@@ -53,9 +53,7 @@ def test_lighter_weights_are_a_run_of_their_own_and_their_cost_is_measured(
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp16"])
-def test_lighter_weights_read_the_same_ngrams(
-    small: MakeConfig, tmp_path: Path, precision: Precision
-) -> None:
+def test_lighter_weights_read_equal_ngrams(small: MakeConfig, tmp_path: Path, precision: Precision) -> None:
     words = np.random.default_rng(0).integers(0, 10_000, (60, 3))
     rows = [
         {"text": " ".join(f"w{word}" for word in line), "label": str(n % 12)} for n, line in enumerate(words)

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +30,6 @@ from training.run_folder.layout import CHECKPOINTS_FOLDER
 from training.run_folder.run_folder import Run
 
 STEPS = 3
-T = TypeVar("T")
 
 
 def build_config(folder: Path) -> Config:
@@ -163,9 +162,7 @@ TORCHRUN, ACCELERATE = re.findall(
         pytest.param(ACCELERATE, id="accelerate", marks=pytest.mark.full),
     ],
 )
-def test_the_launchers_of_the_guide_train_as_one_process_does(
-    folder: Path, tmp_path: Path, launch: str
-) -> None:
+def test_launchers_of_the_guide_train_as_one_process_does(folder: Path, tmp_path: Path, launch: str) -> None:
     build_config(folder).save(tmp_path / "c.yaml")
     command = [*launch.split(), "limen", "train", "c.yaml", "--out", "run"]
     binaries = Path(sys.executable).parent

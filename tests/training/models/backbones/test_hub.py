@@ -110,9 +110,7 @@ def test_a_text_encoder_is_trained_exported_and_served_without_torch(
         Encoder.open(tmp_path / "encoder")
 
 
-def test_a_finished_run_asks_for_no_weights_and_no_shape(
-    small: MakeConfig, bert: Path, tmp_path: Path
-) -> None:
+def test_a_finished_run_fetches_no_weights_or_shape(small: MakeConfig, bert: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(bert, tmp_path / "bert"))
     config = text_config(small, folder, texts(tmp_path / "t.jsonl"))
     run = train(config, tmp_path / "run")
