@@ -66,7 +66,7 @@ def write_backup(data: Path, out: Path, store: ItemStore | None = None) -> None:
     Raises:
         InputError: ``data`` is no data folder, or ``out`` exists.
     """
-    on_server = store is not None and store.file is None
+    on_server = store is not None and store.database.file is None
     if not on_server and not (data / DATABASE_FILE).is_file():
         raise InputError(f"{data} is not a data folder: it has no {DATABASE_FILE}.")
     with build_folder(out) as folder:

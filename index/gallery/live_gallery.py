@@ -236,7 +236,7 @@ class LiveGallery:
         self._store.switch(name, sequence)
         self._show_generation(main, name, sequence)
         self._folder.generations.keep_only(name)
-        self._store.empty_log()
+        self._store.database.empty_log()
         self._rebuilder.error = None
 
     def _show_generation(self, main: Generation | None, name: str | None, sequence: int) -> None:
@@ -258,7 +258,7 @@ class LiveGallery:
     def _load(self, hashes: HashCache, track: Track) -> None:
         folder, bundle = self._folder, self._bundle
         file = folder.path / DATABASE_FILE
-        if self._store.file is None and file.exists() and self._store.setting("model_hash") is None:
+        if self._store.database.file is None and file.exists() and self._store.setting("model_hash") is None:
             self._store.fill_from(file)  # as after `limen restore`
             file.unlink()
         if self._store.setting("model_hash") is None:

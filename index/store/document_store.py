@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -13,7 +13,7 @@ from common.errors import LimenError
 from index.items.columns import ColumnKind
 from index.store.databases.database import first_line
 from index.store.open_database import open_database
-from index.store.tables import FEEDBACK, FIELDS, POINTS, REPORTS, SETTINGS, copy_tables
+from index.store.tables import FIELDS, ITEMS, POINTS, SETTINGS, copy_tables
 
 
 class StoreInUse(LimenError):
@@ -50,8 +50,8 @@ class DocumentStore:
     """
 
     def __init__(self, where: Path | str, schema: str | None = None, *, read_only: bool = False) -> None:
-        self._database = open_database(where, schema, read_only=read_only)
-        self._engine = self._database.engine
+        self.database = open_database(where, schema, read_only=read_only)
+        self._engine = self.database.engine
         self._writer: sa.Connection | None = None
         try:
             if not read_only:
@@ -78,9 +78,7 @@ class DocumentStore:
 
     def setting(self, name: str) -> str | None:
         """A setting, or None."""
-        with self._engine.connect() as connection:
-            value = connection.execute(sa.select(SETTINGS.c.value).where(SETTINGS.c.name == name)).scalar()
-            return None if value is None else str(value)
+        return next(iter(self._read_column(sa.select(SETTINGS.c.value).where(SETTINGS.c.name == name))), None)
 
     def set_settings(self, values: Mapping[str, str]) -> None:
         """Write settings together."""
@@ -103,11 +101,6 @@ class DocumentStore:
             rows = connection.execute(sa.select(POINTS.c.id, POINTS.c.document)).all()
             return {row.id: row.document for row in rows}
 
-    @property
-    def file(self) -> Path | None:
-        """The file that holds the database; None for one on a server."""
-        return self._database.file
-
     def copy_to(self, file: Path) -> None:
         """Write all there is, as of one moment, into a new SQLite file."""
         engine = open_database(file).engine
@@ -123,37 +116,22 @@ class DocumentStore:
         engine.dispose()
         self.reload()
 
-    def empty_log(self) -> None:
-        """Remove deleted rows from a write-ahead log."""
-        self._database.empty_log()
-
-    def add_feedback(self, document: str, about: Sequence[str]) -> None:
-        """Keep feedback about one or two items or about none; it goes when one of them is deleted."""
-        a, b = [*about, None, None][:2]
+    def add_document(self, table: sa.Table, document: str, **columns: str | None) -> None:
+        """Keep feedback, which goes when an item is deleted that its columns name, or a report."""
         with self._writes() as connection:
-            connection.execute(FEEDBACK.insert().values(a=a, b=b, document=document))
+            connection.execute(table.insert().values(document=document, **columns))
 
-    def feedback(self) -> list[str]:
-        """The feedback, oldest first."""
+    def read_documents(self, table: sa.Table) -> list[str]:
+        """Feedback or reports, oldest first."""
+        return self._read_column(sa.select(table.c.document).order_by(table.c.number))
+
+    def count(self, table: sa.Table = ITEMS) -> int:
+        """How many items, or rows of another table, there are."""
+        return int(self._read_column(sa.select(sa.func.count()).select_from(table))[0])
+
+    def _read_column(self, statement: sa.Select[Any]) -> list[Any]:
         with self._engine.connect() as connection:
-            documents = sa.select(FEEDBACK.c.document).order_by(FEEDBACK.c.number)
-            return list(connection.execute(documents).scalars())
-
-    def count_feedback(self) -> int:
-        """How many entries of feedback there are."""
-        with self._engine.connect() as connection:
-            return int(connection.execute(sa.select(sa.func.count()).select_from(FEEDBACK)).scalar_one())
-
-    def add_report(self, document: str) -> None:
-        """Keep a line of the history of reports."""
-        with self._writes() as connection:
-            connection.execute(REPORTS.insert().values(document=document))
-
-    def reports(self) -> list[str]:
-        """The history of reports, oldest first."""
-        with self._engine.connect() as connection:
-            documents = sa.select(REPORTS.c.document).order_by(REPORTS.c.number)
-            return list(connection.execute(documents).scalars())
+            return list(connection.execute(statement).scalars())
 
     @contextmanager
     def _writes(self) -> Iterator[sa.Connection]:
@@ -165,7 +143,7 @@ class DocumentStore:
                 yield self._writer
         except sa.exc.DBAPIError as error:
             raise StoreFailed(
-                f"{self._database} did not take the write: {first_line(error)}. It was not acknowledged; "
+                f"{self.database} did not take the write: {first_line(error)}. It was not acknowledged; "
                 "send it again once the database can take it."
             ) from error
 
@@ -173,9 +151,9 @@ class DocumentStore:
         """The writer's connection. A data folder has a lock file; a schema on a server is locked here."""
         connection = self._engine.connect().execution_options(writes=True)
         try:
-            if not self._database.try_lock_writer(connection):
+            if not self.database.try_lock_writer(connection):
                 raise StoreInUse(
-                    f"{self._database} is being written by another process: a database schema has one "
+                    f"{self.database} is being written by another process: a database schema has one "
                     "writer. Stop the other, or give this one a database of its own."
                 )
         except BaseException:
@@ -184,18 +162,23 @@ class DocumentStore:
         return connection
 
     def _set(self, connection: sa.Connection, values: Mapping[str, str]) -> None:
-        for name, value in values.items():
-            statement = self._database.insert(SETTINGS).values(name=name, value=value)
-            connection.execute(
-                statement.on_conflict_do_update(index_elements=["name"], set_={"value": value})
-            )
+        rows = [{"name": name, "value": value} for name, value in values.items()]
+        self._upsert(connection, SETTINGS, rows)
 
     def _set_points(self, connection: sa.Connection, documents: Mapping[str, str]) -> None:
-        for point_id, document in documents.items():
-            statement = self._database.insert(POINTS).values(id=point_id, document=document)
-            connection.execute(
-                statement.on_conflict_do_update(index_elements=["id"], set_={"document": document})
-            )
+        rows = [{"id": point_id, "document": document} for point_id, document in documents.items()]
+        self._upsert(connection, POINTS, rows)
+
+    def _upsert(self, connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Insert rows, or replace those with the same primary key."""
+        if not rows:
+            return
+        statement = self.database.insert(table)
+        replaced = {
+            name: statement.excluded[name] for name in rows[0] if name not in table.primary_key.columns
+        }
+        keys = list(table.primary_key.columns)
+        connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=replaced), rows)
 
 
 _STATE = sa.select(SETTINGS.c.name, SETTINGS.c.value).where(

@@ -15,8 +15,6 @@ from index.items.stored_item import StoredItem, check_ids, merge_fields
 from index.store.document_store import DocumentStore, StoreState, read_state
 from index.store.tables import DELETIONS, FEEDBACK, FIELDS, ITEMS
 
-__all__ = ["DATABASE_FILE", "Changes", "ItemStore", "StoredItem"]
-
 DATABASE_FILE = "limen.sqlite"
 IDS_A_STATEMENT = 500
 READ_BLOCK = 8_192
@@ -63,26 +61,14 @@ class ItemStore(DocumentStore):
         sequence = self.sequence + 1
         ids = [item.id for item in items]
         with self._writes() as connection:
-            known = sum(
-                connection.execute(
-                    sa.select(sa.func.count()).select_from(ITEMS).where(ITEMS.c.id.in_(part))
-                ).scalar_one()
-                for part in _split(ids)
-            )
-            statement = self._database.insert(ITEMS)
-            columns = ("label", "metadata", "vector", "model_hash", "sequence")
-            connection.execute(
-                statement.on_conflict_do_update(
-                    index_elements=["id"], set_={name: statement.excluded[name] for name in columns}
-                ),
-                [_to_row(item, model_hash, sequence) for item in items],
-            )
+            known = _select_known(connection, ids)
+            self._upsert(connection, ITEMS, [_to_row(item, model_hash, sequence) for item in items])
             for part in _split(ids):
                 connection.execute(DELETIONS.delete().where(DELETIONS.c.id.in_(part)))
             self._write_fields(connection, fields)
             self._set(connection, {"newest": str(sequence)})
         self.fields, self.sequence = fields, sequence
-        return len(items) - known
+        return len(items) - len(known)
 
     def delete(self, ids: Sequence[str]) -> list[str]:
         """Delete items and the feedback about them; returns the ids that were there. On return it is on disk.
@@ -95,17 +81,10 @@ class ItemStore(DocumentStore):
         with self._writes() as connection:
             for part in _split(sorted(set(ids))):
                 connection.execute(FEEDBACK.delete().where(FEEDBACK.c.a.in_(part) | FEEDBACK.c.b.in_(part)))
-                known = connection.execute(sa.select(ITEMS.c.id).where(ITEMS.c.id.in_(part))).scalars().all()
-                if known:
-                    connection.execute(ITEMS.delete().where(ITEMS.c.id.in_(known)))
-                    statement = self._database.insert(DELETIONS)
-                    connection.execute(
-                        statement.on_conflict_do_update(
-                            index_elements=["id"], set_={"sequence": statement.excluded.sequence}
-                        ),
-                        [{"id": item_id, "sequence": sequence} for item_id in known],
-                    )
-                    gone += known
+                known = _select_known(connection, part)
+                connection.execute(ITEMS.delete().where(ITEMS.c.id.in_(known)))
+                self._upsert(connection, DELETIONS, [{"id": name, "sequence": sequence} for name in known])
+                gone += known
             if gone:
                 self._set(connection, {"newest": str(sequence)})
         if gone:
@@ -121,11 +100,7 @@ class ItemStore(DocumentStore):
     def select_known(self, ids: Iterable[str]) -> set[str]:
         """Those of the ids that items have."""
         with self._engine.connect() as connection:
-            return {
-                item_id
-                for part in _split(list(ids))
-                for item_id in connection.execute(sa.select(ITEMS.c.id).where(ITEMS.c.id.in_(part))).scalars()
-            }
+            return set(_select_known(connection, list(ids)))
 
     def page(self, after: str | None, limit: int) -> list[StoredItem]:
         """Items in the order of their ids, after one of them."""
@@ -134,11 +109,6 @@ class ItemStore(DocumentStore):
             statement = statement.where(ITEMS.c.id > after)
         with self._engine.connect() as connection:
             return [_to_item(row) for row in connection.execute(statement)]
-
-    def count(self) -> int:
-        """How many items there are."""
-        with self._engine.connect() as connection:
-            return int(connection.execute(sa.select(sa.func.count()).select_from(ITEMS)).scalar_one())
 
     def read_all(self) -> Iterator[list[StoredItem]]:
         """All items in the order of their ids, as of the first block, whatever is written meanwhile."""
@@ -189,6 +159,11 @@ def _to_row(item: StoredItem, model_hash: str, sequence: int) -> dict[str, Any]:
         "model_hash": model_hash,
         "sequence": sequence,
     }
+
+
+def _select_known(connection: sa.Connection, ids: Sequence[str]) -> list[str]:
+    statements = (sa.select(ITEMS.c.id).where(ITEMS.c.id.in_(part)) for part in _split(ids))
+    return [item_id for statement in statements for item_id in connection.execute(statement).scalars()]
 
 
 def _split(ids: Sequence[str]) -> Iterator[Sequence[str]]:

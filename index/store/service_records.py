@@ -9,6 +9,7 @@ from api_schemas.http.admin import HistoryEntry
 from api_schemas.http.gallery import Feedback
 from api_schemas.operating_point import OperatingPoint
 from index.store.item_store import ItemStore
+from index.store.tables import FEEDBACK, REPORTS
 
 DECIDING = "deciding."  # settings: which point decides 1:1, which 1:N
 
@@ -37,24 +38,24 @@ class ServiceRecords:
             ids = {"a": feedback.a, "b": feedback.b}
             known = self._store.select_known({item_id for item_id in ids.values() if item_id is not None})
             about = {name: item_id if item_id in known else None for name, item_id in ids.items()}
-            kept = feedback.model_copy(update=about)
-            self._store.add_feedback(
-                kept.model_dump_json(), [item_id for item_id in about.values() if item_id is not None]
-            )
-            return self._store.count_feedback()
+            document = feedback.model_copy(update=about).model_dump_json()
+            self._store.add_document(FEEDBACK, document, **about)
+            return self._store.count(FEEDBACK)
 
     def feedback(self) -> list[Feedback]:
         """The feedback, oldest first."""
-        return [Feedback.model_validate_json(document) for document in self._store.feedback()]
+        return [Feedback.model_validate_json(document) for document in self._store.read_documents(FEEDBACK)]
 
     def add_report(self, entry: HistoryEntry) -> None:
         """Keep an entry of the history of reports."""
         with self._writing():
-            self._store.add_report(entry.model_dump_json())
+            self._store.add_document(REPORTS, entry.model_dump_json())
 
     def reports(self) -> list[HistoryEntry]:
         """The history of reports, oldest first."""
-        return [HistoryEntry.model_validate_json(document) for document in self._store.reports()]
+        return [
+            HistoryEntry.model_validate_json(document) for document in self._store.read_documents(REPORTS)
+        ]
 
     def add_point(self, point: OperatingPoint) -> None:
         """Keep an operating point; one with the same id is replaced."""

@@ -14,14 +14,19 @@ for _database in DATABASES:
     ID = ID.with_variant(_database.id_type, _database.dialect)
     COUNTER = COUNTER.with_variant(_database.counter_type, _database.dialect)
 
+
+def _text(name: str) -> sa.Column[str]:
+    return sa.Column(name, sa.Text, nullable=False)
+
+
 ITEMS = sa.Table(
     "items",
     METADATA,
     sa.Column("id", ID, primary_key=True),
-    sa.Column("label", sa.Text, nullable=False),
-    sa.Column("metadata", sa.Text, nullable=False),  # JSON
+    _text("label"),
+    _text("metadata"),  # JSON
     sa.Column("vector", sa.LargeBinary, nullable=False),  # float32, little-endian
-    sa.Column("model_hash", sa.Text, nullable=False),
+    _text("model_hash"),
     sa.Column("sequence", sa.BigInteger, nullable=False, index=False),  # rises with every write
     sa.Index("items_by_sequence", "sequence"),
 )
@@ -31,39 +36,21 @@ DELETIONS = sa.Table(
     sa.Column("id", ID, primary_key=True),
     sa.Column("sequence", sa.BigInteger, nullable=False),
 )
-FIELDS = sa.Table(
-    "fields",
-    METADATA,
-    sa.Column("name", sa.Text, primary_key=True),
-    sa.Column("kind", sa.Text, nullable=False),
-)
-POINTS = sa.Table(
-    "operating_points",
-    METADATA,
-    sa.Column("id", sa.Text, primary_key=True),
-    sa.Column("document", sa.Text, nullable=False),
-)
-SETTINGS = sa.Table(
-    "settings",
-    METADATA,
-    sa.Column("name", sa.Text, primary_key=True),
-    sa.Column("value", sa.Text, nullable=False),
-)
+FIELDS = sa.Table("fields", METADATA, sa.Column("name", sa.Text, primary_key=True), _text("kind"))
+POINTS = sa.Table("operating_points", METADATA, sa.Column("id", sa.Text, primary_key=True), _text("document"))
+SETTINGS = sa.Table("settings", METADATA, sa.Column("name", sa.Text, primary_key=True), _text("value"))
 FEEDBACK = sa.Table(
     "feedback",
     METADATA,
     sa.Column("number", COUNTER, primary_key=True, autoincrement=True),
     sa.Column("a", ID, index=False),  # the items it is about, as far as they are items
     sa.Column("b", ID, index=False),
-    sa.Column("document", sa.Text, nullable=False),
+    _text("document"),
     sa.Index("feedback_by_a", "a"),
     sa.Index("feedback_by_b", "b"),
 )
 REPORTS = sa.Table(
-    "reports",
-    METADATA,
-    sa.Column("number", COUNTER, primary_key=True, autoincrement=True),
-    sa.Column("document", sa.Text, nullable=False),
+    "reports", METADATA, sa.Column("number", COUNTER, primary_key=True, autoincrement=True), _text("document")
 )
 
 

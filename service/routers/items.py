@@ -19,7 +19,7 @@ from api_schemas.http.gallery import (
 )
 from common.array_types import UnitVectors
 from index.gallery.live_gallery import LiveGallery
-from index.store.item_store import StoredItem
+from index.items.stored_item import StoredItem
 from service.auth.api_keys import NEEDS_WRITE
 from service.errors.problems import LIMIT_EXCEEDED, MODEL_MISMATCH, NOT_FOUND, ServiceProblem
 from service.http.bodies import build_body_reader, write_json_response

@@ -16,7 +16,7 @@ import numpy as np
 
 from api_schemas.http.gallery import Feedback
 from index.gallery.live_gallery import LiveGallery, RebuildLimits
-from index.store.item_store import StoredItem
+from index.items.stored_item import StoredItem
 
 DIM = 8
 IDS = 60

@@ -15,7 +15,7 @@ from embeddings.embedding_set import EmbeddingSet
 from index.bundle import write_bundle
 from index.gallery.backup import write_backup
 from index.gallery.live_gallery import LiveGallery
-from index.store.item_store import StoredItem
+from index.items.stored_item import StoredItem
 from tests.index.conftest import MODEL, point, small
 
 VECTORS = np.array(

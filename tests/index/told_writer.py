@@ -8,7 +8,7 @@ import sys
 import numpy as np
 
 from index.gallery.live_gallery import LiveGallery, RebuildLimits
-from index.store.item_store import StoredItem
+from index.items.stored_item import StoredItem
 
 
 def main(bundle: str, data: str) -> None:

@@ -20,7 +20,7 @@ from embeddings.similarity import pair_similarities
 from index.bundle import write_bundle
 from index.gallery.backup import restore_backup
 from index.gallery.live_gallery import LiveGallery, RebuildLimits
-from index.store.item_store import StoredItem
+from index.items.stored_item import StoredItem
 from tests.index.conftest import KINDS, MODEL, items_of, small, unit
 
 DIM = 6

@@ -13,6 +13,7 @@ class Database:
 
     Attributes:
         dialect: SQLAlchemy's name of it.
+        insert: its INSERT, which can be told what to do on a conflict.
         address_form: what its addresses look like, and what they need; "" if it has none.
         id_type: text that is compared and sorted by code point, as Python does.
         counter_type: a whole number that counts up by itself.
@@ -21,6 +22,7 @@ class Database:
     """
 
     dialect: ClassVar[str]
+    insert: ClassVar[Any]
     address_form: ClassVar[str] = ""
     id_type: ClassVar[sa.types.TypeEngine[str]] = sa.Text()
     counter_type: ClassVar[sa.types.TypeEngine[int]] = sa.BigInteger()
@@ -33,11 +35,6 @@ class Database:
     @classmethod
     def is_address(cls, where: Path | str) -> bool:
         """Whether this is a file or an address of such a database."""
-        raise NotImplementedError
-
-    @staticmethod
-    def insert(table: sa.Table) -> Any:
-        """The dialect's INSERT, which can be told what to do on a conflict."""
         raise NotImplementedError
 
     def __str__(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
@@ -15,6 +15,7 @@ class Postgresql(Database):
     """A schema of a PostgreSQL database."""
 
     dialect = "postgresql"
+    insert = staticmethod(postgresql.insert)
     address_form = "postgresql+psycopg://USER@HOST/DATABASE and install psycopg"
     # PostgreSQL would compare by the database's language
     id_type: ClassVar[sa.types.TypeEngine[str]] = postgresql.TEXT(collation="C")
@@ -31,11 +32,6 @@ class Postgresql(Database):
             cursor.execute(f'SET search_path TO "{schema}"')
             cursor.close()
             connection.commit()
-
-    @staticmethod
-    def insert(table: sa.Table) -> Any:
-        """The dialect's INSERT."""
-        return postgresql.insert(table)
 
     @classmethod
     def is_address(cls, where: Path | str) -> bool:

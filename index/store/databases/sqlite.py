@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
@@ -15,6 +15,7 @@ class Sqlite(Database):
     """A SQLite file that overwrites what is deleted."""
 
     dialect = "sqlite"
+    insert = staticmethod(sqlite.insert)
     counter_type: ClassVar[sa.types.TypeEngine[int]] = sa.Integer()
 
     def __init__(self, where: Path, schema: str | None, *, read_only: bool) -> None:
@@ -37,11 +38,6 @@ class Sqlite(Database):
         def begin(connection: sa.Connection) -> None:
             writes = connection.get_execution_options().get("writes")
             connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-    @staticmethod
-    def insert(table: sa.Table) -> Any:
-        """The dialect's INSERT."""
-        return sqlite.insert(table)
 
     @classmethod
     def is_address(cls, where: Path | str) -> bool:

@@ -14,9 +14,10 @@ import pytest
 
 from index.gallery.gallery_items import Closed
 from index.gallery.live_gallery import LiveGallery, RebuildLimits
+from index.items.stored_item import StoredItem
 from index.search.generation import Generation
 from index.store.document_store import StoreInUse
-from index.store.item_store import ItemStore, StoredItem
+from index.store.item_store import ItemStore
 from tests.index.conftest import NEVER, MakeBundle, items_of, small, unit
 
 BASE = items_of(unit(np.random.default_rng(0), 60))

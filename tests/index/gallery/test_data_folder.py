@@ -23,7 +23,8 @@ from index.gallery.gallery import Gallery
 from index.gallery.gallery_items import Closed
 from index.gallery.generation_folders import Generations
 from index.gallery.live_gallery import LiveGallery
-from index.store.item_store import DATABASE_FILE, StoredItem
+from index.items.stored_item import StoredItem
+from index.store.item_store import DATABASE_FILE
 from tests.index.conftest import NEVER, MakeBundle, items_of, small, unit
 
 ROOM = Path(__file__).parents[1]

@@ -13,8 +13,8 @@ import pytest
 from common.errors import LimenError
 from index.gallery.backup import restore_backup
 from index.gallery.live_gallery import LiveGallery
+from index.items.stored_item import StoredItem
 from index.store.document_store import StoreFailed
-from index.store.item_store import StoredItem
 from tests.conftest import absent
 from tests.index.conftest import NEVER, MakeBundle, items_of, small, unit
 

@@ -21,9 +21,10 @@ from index.gallery.background_worker import LOGGER
 from index.gallery.backup import restore_backup
 from index.gallery.data_folder import DataFolder
 from index.gallery.live_gallery import LiveGallery, RebuildLimits
+from index.items.stored_item import StoredItem
 from index.search.generation import Generation
 from index.store.document_store import StoreInUse
-from index.store.item_store import DATABASE_FILE, StoredItem
+from index.store.item_store import DATABASE_FILE
 from tests.index.conftest import MODEL, NEVER, MakeBundle, items_of, small, unit
 
 RNG = np.random.default_rng(0)

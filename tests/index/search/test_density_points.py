@@ -14,7 +14,7 @@ from embeddings.hashes import hash_cohort
 from embeddings.similarity import pair_similarities
 from index.gallery.gallery import Gallery
 from index.gallery.live_gallery import LiveGallery
-from index.store.item_store import StoredItem
+from index.items.stored_item import StoredItem
 from tests.index.conftest import NEVER, MakeBundle, items_of, point, small, unit
 
 RNG = np.random.default_rng(11)

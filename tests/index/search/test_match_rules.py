@@ -17,8 +17,8 @@ from embeddings.hashes import hash_cohort
 from embeddings.similarity import pair_similarities
 from index.gallery.gallery import Gallery
 from index.gallery.live_gallery import LiveGallery
+from index.items.stored_item import StoredItem
 from index.search.match_rules import MATCH_RULES, MeanOfClass
-from index.store.item_store import StoredItem
 from tests.index.conftest import NEVER, MakeBundle, items_of, point, small, unit
 
 RNG = np.random.default_rng(21)

@@ -15,8 +15,10 @@ from common.errors import BundleError, InputError
 from index.gallery.backup import restore_backup
 from index.gallery.gallery import Gallery
 from index.gallery.live_gallery import LiveGallery, RebuildLimits
+from index.items.stored_item import StoredItem
 from index.store.document_store import StoreFailed, StoreInUse
-from index.store.item_store import ItemStore, StoredItem
+from index.store.item_store import ItemStore
+from index.store.tables import FEEDBACK
 from tests.index import postgres
 from tests.index.conftest import MakeBundle, items_of, small, unit
 
@@ -165,7 +167,7 @@ def test_a_backup_is_restored_into_postgresql(make_bundle: MakeBundle, tmp_path:
     with LiveGallery.open(bundle, tmp_path / "data") as live:
         live.upsert([item(f"n{row}", row % 8) for row in range(1_500)])
         live.delete(["i1"])
-        live.records._store.add_feedback("{}", ["n1"])
+        live.records._store.add_document(FEEDBACK, "{}", a="n1")
         live.backup(tmp_path / "backup")
         expected = [(one.id, one.vector.tobytes()) for one in live.gallery.page(None, 10_000)]
     restore_backup(tmp_path / "backup", tmp_path / "again")
@@ -174,10 +176,10 @@ def test_a_backup_is_restored_into_postgresql(make_bundle: MakeBundle, tmp_path:
             assert [(one.id, one.vector.tobytes()) for one in live.gallery.page(None, 10_000)] == expected
             assert live.gallery.vector("i1") is None
             assert live.gallery.n_items == 1_519
-            live.records._store.add_feedback("{}", ["n2"])
+            live.records._store.add_document(FEEDBACK, "{}", a="n2")
         assert not (tmp_path / "again" / "limen.sqlite").exists()
     with closing(ItemStore(server, "limen_" + "a" * 16)) as store:
-        assert store.count_feedback() == 3
+        assert store.count(FEEDBACK) == 3
 
 
 @pytest.mark.parametrize("where", ["postgresql"], indirect=True)

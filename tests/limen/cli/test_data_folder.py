@@ -11,7 +11,7 @@ from index.bundle import write_bundle
 from index.gallery.backup import BACKUP_FILE
 from index.gallery.live_gallery import LiveGallery
 from index.store.document_store import StoreInUse
-from index.store.item_store import StoredItem
+from index.items.stored_item import StoredItem
 from limen.cli.commands.data_folder import backup, rebuild, restore
 from service.models.loaded_model import find_items_folder
 from tests.index.conftest import MODEL, small
