@@ -24,7 +24,6 @@ from embeddings.files import read_embeddings
 from evaluation.calibration.density_score import DensityFitter, fit_csls, fit_logistic
 from evaluation.calibration.fit_probability import fit_platt, fit_probability, measure_reliability
 from evaluation.calibration.nearest_scores import sample_labelled_scores
-from evaluation.calibration.pair_thresholds import score_genuine_pairs
 from evaluation.metrics.opis import OpisSettings, measure_consistency
 from evaluation.metrics.verification import compute_tar_at_far
 from evaluation.pairs.pairs import arrange
@@ -91,14 +90,12 @@ def measure(
         if name == "log_far":
             figures["opis"] = consistency.opis_debiased or 0.0
             figures["epsilon"] = consistency.epsilon_opis["0.1"] or 0.0
-    genuine = score_genuine_pairs(pairs)
     for name, key in (("frr_1", "0.01"), ("frr_01", "0.001")):
         figures[name] = 1 - (accepted[key] or 0.0)
     if unknown is not None:
         figures |= _measure_identification(scorer, test, unknown)
-    fitted_pairs = arrange(fit, scorer=scorer)
-    known = sample_labelled_scores(fitted_pairs, score_genuine_pairs(fitted_pairs), 0)
-    held_out = sample_labelled_scores(pairs, genuine, 0)
+    known = sample_labelled_scores(arrange(fit, scorer=scorer), 0)
+    held_out = sample_labelled_scores(pairs, 0)
     chosen = measure_reliability(held_out, fit_probability(known))
     figures |= {"log_loss": chosen.log_loss, "ece": chosen.ece}
     platt = fit_platt(

@@ -31,7 +31,7 @@ from evaluation.calibration.fpir_thresholds import plan_gallery
 from evaluation.calibration.impostor_scores import count_accepted_pairs
 from evaluation.calibration.match_rate_tail import compute_start_rate, fit_match_rate_tail
 from evaluation.calibration.nearest_scores import collect_unknown_queries, compute_best_scores
-from evaluation.calibration.pair_thresholds import score_genuine_pairs
+from evaluation.calibration.pair_thresholds import CalibrationSet
 from evaluation.calibration.select_threshold import select_threshold
 from evaluation.kernels.scalar_kernels import compiled
 from evaluation.metrics.class_bootstrap import draw_classes
@@ -144,17 +144,17 @@ def make_draw(law: Law, at_truth: dict[str, float], seed: int) -> dict[str, Draw
         if quantity != "far":
             size = int(quantity.split()[1])
             gallery = GallerySize(items=EACH * size, classes=size)
-        threshold = select(pairs, gallery, weights, seed)
+        threshold = select(pairs, gallery, seed)
         results[quantity] = Draw(threshold, compute_interval_at(pairs, gallery, truth, weights))
     return results
 
 
-def select(pairs: Pairs, gallery: GallerySize | None, weights: Float64s, seed: int) -> float | None:
+def select(pairs: Pairs, gallery: GallerySize | None, seed: int) -> float | None:
     """The threshold for a FAR, or for an FPIR where there is a gallery; None where it is refused."""
     kind = "far" if gallery is None else "fpir"
     target = Target(kind=kind, value=TARGET, confidence=CONFIDENCE, gallery=gallery)
     try:
-        return select_threshold(pairs, score_genuine_pairs(pairs), target, weights, seed=seed).threshold
+        return select_threshold(CalibrationSet(pairs, target, seed)).threshold
     except CalibrationRefused:
         return None
 
@@ -220,12 +220,11 @@ def split_halves(path: Path, draws: int) -> None:
         part, classes = items.subset(np.sort(few)), rng.permutation(items.classes)
         fit = arrange(part.select_classes(classes[:half]))
         other = arrange(part.select_classes(classes[half : 2 * half]))
-        weights = draw_classes(half, seed)
         for kind, gallery in (
             ("far", None),
             ("fpir", GallerySize(items=EACH * (half - 1), classes=half - 1)),
         ):
-            threshold = select(fit, gallery, weights, seed)
+            threshold = select(fit, gallery, seed)
             if threshold is None:
                 continue
             if gallery is None:

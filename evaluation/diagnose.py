@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,6 @@ from embeddings.embedding_set import EmbeddingSet
 from embeddings.hashes import hash_items
 from evaluation.calibration.fit_probability import measure_reliability
 from evaluation.calibration.nearest_scores import sample_labelled_scores
-from evaluation.calibration.pair_thresholds import score_genuine_pairs
 from evaluation.metrics.geometry import compute_neural_collapse, compute_utilization, measure_class_spread
 from evaluation.metrics.identification import FPIRS, build_trials, find_refused_score
 from evaluation.pairs.pairs import Pairs, arrange
@@ -68,12 +66,11 @@ def diagnose(
     assert sweep.ranks is not None
     thresholds = _find_thresholds(sweep)
     reasons: list[str] = []
-    queries = _QueryFigures(sweep.ranks, thresholds)
-    groups = _diagnose_classes(pairs, thresholds, queries)
+    rows = _GroupRows(pairs, sweep.ranks, thresholds)
+    groups = rows.build_classes()
     for column, texts in values.items():
         for value in np.unique(texts):
-            members = texts[pairs.a.rows] == value
-            group = _diagnose_group(pairs, thresholds, queries, column, str(value), members)
+            group = rows.build_group(column, str(value), texts[pairs.a.rows] == value)
             groups.append(group)
             if not group.impostor_pairs:
                 reasons.append(f"The group {column} = {value} has no impostor pair, so it has no FAR.")
@@ -101,10 +98,14 @@ def diagnose(
     )
 
 
-class _QueryFigures:
-    """Per row of ``a``: ranks and identification, NaN for queries that have no such figure."""
+class _GroupRows:
+    """The rows of groups: rates of their pairs, and means over their queries.
 
-    def __init__(self, ranks: Ranks, thresholds: Thresholds) -> None:
+    Ranks and identification are per row of ``a``, NaN for queries that have no such figure.
+    """
+
+    def __init__(self, pairs: Pairs, ranks: Ranks, thresholds: Thresholds) -> None:
+        self.pairs, self.thresholds = pairs, thresholds
         known, has_impostor = ranks.n_partners > 0, np.isfinite(ranks.best)
         self.ranks = {
             "recall_at_1": np.where(known, ranks.first_rank == 1, np.nan),
@@ -118,12 +119,52 @@ class _QueryFigures:
             self.fnir[key] = np.where(known, missed, np.nan)
             self.fpir[key] = np.where(has_impostor, accepts(ranks.best, threshold), np.nan)
 
-    def compute_means(self, members: NDArray[Any]) -> dict[str, Any]:
-        """The fields of a group that are means over its queries."""
-        return {name: _compute_mean(values[members]) for name, values in self.ranks.items()} | {
-            "fnir": {key: _compute_mean(values[members]) for key, values in self.fnir.items()},
-            "fpir": {key: _compute_mean(values[members]) for key, values in self.fpir.items()},
-        }
+    def build_classes(self) -> list[GroupDiagnosis]:
+        """A row for each class."""
+        pairs, rows = self.pairs, []
+        genuine, impostor = count_accepted_per_class(pairs, list(self.thresholds.far.values()))
+        for code, label in enumerate(pairs.classes):
+            members = np.arange(pairs.a.starts[code], pairs.a.starts[code + 1])
+            sizes = {"n_items": int(pairs.class_sizes[code]), "n_classes": 1}
+            of_genuine = int(pairs.genuine_per_class[code]), genuine[code]
+            of_impostor = int(pairs.impostor_per_class[code]), impostor[code]
+            rows.append(self._build("label", str(label), sizes, of_genuine, of_impostor, members))
+        return rows
+
+    def build_group(self, column: str, value: str, members: Bools) -> GroupDiagnosis:
+        """The row of the pairs among some rows of ``a``, or of these with a gallery."""
+        part = self.pairs.select_rows(np.flatnonzero(members))
+        genuine, impostor = count_accepted_per_class(part, list(self.thresholds.far.values()))
+        sizes = {"n_items": int(members.sum()), "n_classes": len(np.unique(part.a.codes))}
+        all_genuine, all_impostor = genuine.sum(axis=0), impostor.sum(axis=0) // 2
+        return self._build(
+            column, value, sizes, (part.n_genuine, all_genuine), (part.n_impostor, all_impostor), members
+        )
+
+    def _build(
+        self,
+        column: str,
+        value: str,
+        sizes: dict[str, int],
+        genuine: tuple[int, Int64s],
+        impostor: tuple[int, Int64s],
+        members: NDArray[Any],
+    ) -> GroupDiagnosis:
+        """``genuine`` and ``impostor`` are all pairs, and those accepted at each FAR's threshold."""
+        (n_genuine, kept), (n_impostor, accepted), keys = genuine, impostor, list(self.thresholds.far)
+        means: dict[str, Any] = {name: _compute_mean(values[members]) for name, values in self.ranks.items()}
+        return GroupDiagnosis(
+            column=column,
+            value=value,
+            **sizes,
+            genuine_pairs=n_genuine,
+            impostor_pairs=n_impostor,
+            far={key: _divide(int(n), n_impostor) for key, n in zip(keys, accepted, strict=True)},
+            frr={key: _divide(n_genuine - int(n), n_genuine) for key, n in zip(keys, kept, strict=True)},
+            fnir={key: _compute_mean(values[members]) for key, values in self.fnir.items()},
+            fpir={key: _compute_mean(values[members]) for key, values in self.fpir.items()},
+            **means,
+        )
 
 
 def _compute_mean(values: Float64s) -> float | None:
@@ -137,9 +178,7 @@ def _divide(part: int, total: int) -> float | None:
 
 def _find_thresholds(sweep: Sweep) -> Thresholds:
     """The lowest thresholds that keep the pooled rates: just above the first score to be refused."""
-    n = sweep.pairs.n_impostor
-    ranks = np.array([min(n, int(Fraction(far) * n) + 1) for far in FARS], dtype=np.int64)
-    refused = sweep.find_impostor_scores(ranks)
+    refused = sweep.find_refused_scores(FARS)
     unknown = build_trials(sweep, None).unknown
     return Thresholds(
         far={key: _step_above(score) for key, score in zip(FARS, refused, strict=True)},
@@ -163,70 +202,8 @@ def _read_column(items: EmbeddingSet, column: str) -> Texts:
     return texts
 
 
-def _diagnose_classes(pairs: Pairs, thresholds: Thresholds, queries: _QueryFigures) -> list[GroupDiagnosis]:
-    genuine, impostor = count_accepted_per_class(pairs, list(thresholds.far.values()))
-    return [
-        _build_group(
-            "label",
-            str(label),
-            int(pairs.class_sizes[code]),
-            1,
-            (int(pairs.genuine_per_class[code]), genuine[code]),
-            (int(pairs.impostor_per_class[code]), impostor[code]),
-            thresholds,
-            queries.compute_means(np.arange(pairs.a.starts[code], pairs.a.starts[code + 1])),
-        )
-        for code, label in enumerate(pairs.classes)
-    ]
-
-
-def _diagnose_group(
-    pairs: Pairs, thresholds: Thresholds, queries: _QueryFigures, column: str, value: str, members: Bools
-) -> GroupDiagnosis:
-    part = pairs.select_rows(np.flatnonzero(members))
-    genuine, impostor = count_accepted_per_class(part, list(thresholds.far.values()))
-    return _build_group(
-        column,
-        value,
-        int(members.sum()),
-        len(np.unique(part.a.codes)),
-        (part.n_genuine, genuine.sum(axis=0)),
-        (part.n_impostor, impostor.sum(axis=0) // 2),
-        thresholds,
-        queries.compute_means(members),
-    )
-
-
-def _build_group(
-    column: str,
-    value: str,
-    n_items: int,
-    n_classes: int,
-    genuine: tuple[int, Int64s],
-    impostor: tuple[int, Int64s],
-    thresholds: Thresholds,
-    means: dict[str, Any],
-) -> GroupDiagnosis:
-    """One row; ``genuine`` and ``impostor`` are all pairs, and those accepted at each FAR's threshold."""
-    (n_genuine, kept), (n_impostor, accepted) = genuine, impostor
-    keys = list(thresholds.far)
-    return GroupDiagnosis(
-        column=column,
-        value=value,
-        n_items=n_items,
-        n_classes=n_classes,
-        genuine_pairs=n_genuine,
-        impostor_pairs=n_impostor,
-        far={key: _divide(int(n), n_impostor) for key, n in zip(keys, accepted, strict=True)},
-        frr={key: _divide(n_genuine - int(n), n_genuine) for key, n in zip(keys, kept, strict=True)},
-        **means,
-    )
-
-
 def _build_reliability(pairs: Pairs, probability: Probability) -> ReliabilityDiagram:
-    reliability = measure_reliability(
-        sample_labelled_scores(pairs, score_genuine_pairs(pairs), 0), probability
-    )
+    reliability = measure_reliability(sample_labelled_scores(pairs, 0), probability)
     used = reliability.weight > 0
     return ReliabilityDiagram(
         kind=probability.kind,

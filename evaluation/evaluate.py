@@ -39,14 +39,9 @@ def evaluate_embeddings(
     """Measure retrieval, verification, identification, threshold consistency and geometry.
 
     Args:
-        items: the set, each item a query of all others; the queries alone when a gallery is given.
-        gallery: references that the queries are compared with.
+        items: each item a query of all others; the queries alone when a gallery is given.
         unknown: queries whose classes the gallery lacks.
         exclude_same: a metadata column; pairs that share its value are excluded everywhere.
-        scorer: score of a pair; the similarity itself unless given.
-        model_hash, split: copied into the report.
-        settings: calibration range, grid and weights of OPIS; the specification's unless given.
-        track: shown the blocks of pairs.
         seed: of the random halvings and the resampling of classes.
 
     Raises:

@@ -88,10 +88,7 @@ class PairFractions:
         self.residual = residual
 
     def compute_interval(
-        self,
-        function: Callable[[Float64s], Float64s],
-        gradient: Float64s,
-        confidence: float,
+        self, function: Callable[[Float64s], Float64s], gradient: Float64s, confidence: float
     ) -> Interval:
         """Interval of a smooth function of the K fractions.
 
@@ -128,11 +125,7 @@ class PairFractions:
 def bound_pair_fraction(matrix: Any, sizes: Float64s, weights: Float64s, confidence: float) -> Interval:
     """Interval of the fraction of impostor pairs that are accepted (FAR) over fresh classes.
 
-    Args:
-        matrix: symmetric [classes, classes] with a zero diagonal: accepted pairs of items between
-            two classes.
-        sizes: float [classes], items per class.
-        weights: float [replicates, classes].
+    ``matrix`` holds accepted pairs as in ``PairFractions``; ``sizes`` float [classes]: items per class.
     """
     fractions = PairFractions([matrix], sizes, sizes, weights)
     return fractions.compute_interval(lambda f: f[0], np.ones(1), confidence)
@@ -172,9 +165,7 @@ def build_class_matrix(
 def compute_freedom(influence: Float64s, n: int, variance: float) -> float:
     """Degrees of freedom (Satterthwaite) of the variance of a statistic over n classes, at least 3.
 
-    Args:
-        influence: float [classes], of classes like these; not all 0.
-        variance: of the statistic, the noise of its pairs shrunk.
+    ``influence`` float [classes], of classes like these, not all 0; ``variance`` with pair noise shrunk.
     """
     measured = float(influence @ influence)
     kurtosis = len(influence) * float((influence**4).sum()) / measured**2
@@ -186,9 +177,7 @@ def _compute_bca_interval(
 ) -> Interval:
     """BCa interval with t quantiles, of an estimate with a known ``variance``.
 
-    Args:
-        replicates: float [m], resampled values with that variance.
-        influence: float [classes], noise of the pairs included.
+    ``replicates`` float [m] have that variance; ``influence`` float [classes] includes the noise of pairs.
     """
     if variance < np.finfo(float).tiny ** 0.5:  # nothing varies, or a rate carried down to nothing
         return Interval(estimate, estimate, estimate, estimate)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 
@@ -13,27 +14,26 @@ from api_schemas.operating_point import (
     GallerySize,
     OperatingPoint,
     OperatingPointConsistency,
-    Probability,
     ScoreChoice,
     Target,
 )
 from common.errors import CalibrationRefused, InputError
 from common.progress import Track, silent
-from decision.scorers import Scorer
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.hashes import hash_items
 from evaluation.calibration.choose_score import FITTERS, choose_score, split_classes_in_three
 from evaluation.calibration.fit_probability import fit_probability
 from evaluation.calibration.fpir_thresholds import SEARCH_RULES
 from evaluation.calibration.measure_threshold import measure_threshold
-from evaluation.calibration.pair_thresholds import GenuineScores, score_genuine_pairs
+from evaluation.calibration.pair_thresholds import CalibrationSet
 from evaluation.calibration.select_threshold import select_threshold
-from evaluation.metrics.class_bootstrap import draw_classes
 from evaluation.metrics.opis import OpisSettings, measure_consistency
 from evaluation.pairs.pairs import Pairs, arrange
 from evaluation.pairs.sweep import sweep_pairs
 
 LEAST_CLASSES = 20
+HALVINGS = 20
+HALVING_REPLICATES = 300
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,6 @@ def calibrate_threshold(
         cohort: training items, of classes that are in neither ``fit`` nor ``proof``, for kinds that are
             fitted on a cohort. Without them and without ``proof``, such a kind splits the classes of
             ``fit`` in three.
-        confidence: of the bound; the target's own unless given.
-        name: of the operating point.
-        model_hash: what the point is bound to.
         gallery: the size of gallery an ``fpir`` point must hold for; that of ``fit`` unless given.
 
     Raises:
@@ -88,47 +85,28 @@ def calibrate_threshold(
         if parts is not None:
             cohort, fit, proof = parts
     chosen = choose_score(fit, score, cohort, proof, seed=seed, track=track)
-    pairs = arrange(fit, scorer=chosen.scorer)
-    weights = draw_classes(len(pairs.classes), seed)
-    genuine = score_genuine_pairs(pairs)
-    selected = select_threshold(pairs, genuine, target, weights, seed=seed, track=track)
-    fitted = measure_threshold(
-        pairs,
-        selected.threshold,
-        target.confidence,
-        weights,
-        identification=False,
-        classes_disjoint=False,
-        genuine=genuine,
-        aggregate=target.aggregate,
-        track=track,
-    )
-    method = f"{chosen.reason}; {selected.method}; {fitted.evidence.method}"
-    evidence = fitted.evidence.model_copy(update={"method": method})
+    data = CalibrationSet(arrange(fit, scorer=chosen.scorer), target, seed, track)
+    selected = select_threshold(data)
+    evidence, per_class = measure_threshold(data, selected.threshold)
+    update: dict[str, Any] = {"method": f"{chosen.reason}; {selected.method}; {evidence.method}"}
     if selected.fpir is not None:
-        evidence = evidence.model_copy(
-            update={"fpir": selected.fpir.estimate, "fpir_upper": selected.fpir.bound}
-        )
-    per_class, shown = fitted.per_class, pairs
+        update |= {"fpir": selected.fpir.estimate, "fpir_upper": selected.fpir.bound}
     proven: Evidence | None
     if proof is None:
-        proven = prove_by_halvings(fit, target, chosen.scorer, seed, track)
+        shown, proven = data.pairs, _prove_by_halvings(fit, data)
     else:
         shown = arrange(proof, scorer=chosen.scorer)
-        measured = measure_threshold(
-            shown,
+        proven, per_class = measure_threshold(
+            CalibrationSet(shown, target, seed, track),
             selected.threshold,
-            target.confidence,
-            draw_classes(len(shown.classes), seed),
             identification=target.kind == "fpir",
             classes_disjoint=True,
-            aggregate=target.aggregate,
-            seed=seed,
-            track=track,
         )
-        per_class, proven = measured.per_class, measured.evidence
+    rule = SEARCH_RULES[target.aggregate]
+    probability = None
+    if data.pairs.n_genuine:
+        probability = fit_probability(rule.sample_labelled(data.pairs, seed), seed)
     digest = hash_items(fit)
-    is_of_pairs = SEARCH_RULES[target.aggregate].is_of_pairs
     point = OperatingPoint(
         id=_build_id(name, model_hash, digest, selected.target, selected.threshold),
         name=name,
@@ -138,11 +116,11 @@ def calibrate_threshold(
         score=chosen.scorer.score,
         threshold=selected.threshold,
         target=selected.target,
-        fit=evidence,
+        fit=evidence.model_copy(update=update),
         proof=proven,
         per_class=per_class,
-        probability=_fit_probability(pairs, genuine, target, seed),
-        consistency=_measure_consistency(shown, seed, track) if is_of_pairs else None,
+        probability=probability,
+        consistency=_measure_consistency(shown, seed, track) if rule.is_of_pairs else None,
     )
     return Calibration(point, chosen.cohort)
 
@@ -168,18 +146,10 @@ def _check_classes(fit: EmbeddingSet, proof: EmbeddingSet | None) -> None:
         )
 
 
-def _fit_probability(pairs: Pairs, genuine: GenuineScores, target: Target, seed: int) -> Probability | None:
-    if not len(genuine.scores):
-        return None
-    return fit_probability(SEARCH_RULES[target.aggregate].sample_labelled(pairs, genuine, seed), seed)
-
-
 def _measure_consistency(pairs: Pairs, seed: int, track: Track) -> OperatingPointConsistency | None:
     if not pairs.n_genuine:
         return None
-    settings = OpisSettings()
-    sweep = sweep_pairs(pairs, deepest_far=settings.far[1], per_query=False, track=track)
-    consistency, _ = measure_consistency(sweep, settings, seed, track=track)
+    consistency, _ = measure_consistency(sweep_pairs(pairs, track=track), OpisSettings(), seed, track=track)
     return OperatingPointConsistency(
         **{field: getattr(consistency, field) for field in OperatingPointConsistency.model_fields}
     )
@@ -190,73 +160,44 @@ def _build_id(name: str, model_hash: str, digest: str, target: Target, threshold
     return "op-" + hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-HALVINGS = 20
+def _prove_by_halvings(fit: EmbeddingSet, data: CalibrationSet) -> Evidence | None:
+    """Fitted on a random half of the classes, measured on the other, 20 times; means over the halvings.
 
-
-HALVING_REPLICATES = 300
-
-
-def prove_by_halvings(
-    fit: EmbeddingSet, target: Target, scorer: Scorer, seed: int, track: Track
-) -> Evidence | None:
-    """Fitted on a random half of the classes, measured on the other, 20 times; means over the halvings."""
-    rng = np.random.default_rng([seed, 20])
-    own_gallery = target.model_copy(update={"gallery": None})
+    Reported where all classes were fitted on, never a gate (docs/specification.md, Calibration, Proof).
+    """
+    rng, scorer = np.random.default_rng([data.seed, 20]), data.pairs.scorer
+    target = data.target.model_copy(update={"gallery": None})
     measured: list[Evidence] = []
     half = len(fit.classes) // 2
-    weights = draw_classes(half, seed, HALVING_REPLICATES)
-    for _ in track(range(HALVINGS), "proof by halvings", HALVINGS):
+    for _ in data.track(range(HALVINGS), "proof by halvings", HALVINGS):
         classes = rng.permutation(fit.classes)
         first, second = (
-            arrange(fit.select_classes(part), scorer=scorer)
+            CalibrationSet(
+                arrange(fit.select_classes(part), scorer=scorer), target, data.seed, draws=HALVING_REPLICATES
+            )
             for part in (classes[:half], classes[half : 2 * half])
         )
         try:
-            genuine = score_genuine_pairs(first)
-            threshold = select_threshold(first, genuine, own_gallery, weights, seed=seed).threshold
+            threshold = select_threshold(first).threshold
         except CalibrationRefused:
             continue
-        measurement = measure_threshold(
-            second,
-            threshold,
-            target.confidence,
-            weights,
-            identification=False,
-            classes_disjoint=True,
-            aggregate=target.aggregate,
-        )
-        measured.append(measurement.evidence)
+        measured.append(measure_threshold(second, threshold, classes_disjoint=True)[0])
     if not measured:
         return None
 
-    def collect(field: str) -> list[float]:
-        values = (getattr(evidence, field) for evidence in measured)
-        return [value for value in values if value is not None]
-
-    def compute_mean(field: str) -> float | None:
-        values = collect(field)
-        return float(np.mean(values)) if values else None
-
-    def compute_quantile(field: str) -> float | None:
-        values = collect(field)
-        return float(np.quantile(values, target.confidence)) if values else None
-
-    return Evidence(
-        n_items=round(compute_mean("n_items") or 0),
-        n_classes=half,
-        n_genuine_pairs=round(compute_mean("n_genuine_pairs") or 0),
-        n_impostor_pairs=round(compute_mean("n_impostor_pairs") or 0),
-        far=compute_mean("far"),
-        far_upper=compute_quantile("far"),
-        frr=compute_mean("frr"),
-        frr_upper=compute_quantile("frr"),
-        fpir=compute_mean("fpir"),
-        fpir_upper=compute_quantile("fpir"),
-        fnir=compute_mean("fnir"),
-        method=(
-            f"{len(measured)} of {HALVINGS} random halvings of the classes: fitted on one half, measured on "
-            f"the other, each half its own gallery; means, upper values are the {target.confidence:g} "
-            "quantile over halvings"
-        ),
-        classes_disjoint=True,
+    columns: dict[str, list[float]] = {
+        field: [value for evidence in measured if (value := getattr(evidence, field)) is not None]
+        for field in ("n_items", "n_genuine_pairs", "n_impostor_pairs", "far", "frr", "fpir", "fnir")
+    }
+    fields: dict[str, Any] = dict.fromkeys(Evidence.model_fields.keys() - {"n_classes", "classes_disjoint"})
+    fields |= {name: float(np.mean(column)) for name, column in columns.items() if column}
+    for name in ("far", "frr", "fpir"):
+        if columns[name]:
+            fields[f"{name}_upper"] = float(np.quantile(columns[name], target.confidence))
+    fields |= {name: round(fields[name]) for name in ("n_items", "n_genuine_pairs", "n_impostor_pairs")}
+    fields["method"] = (
+        f"{len(measured)} of {HALVINGS} random halvings of the classes: fitted on one half, measured on "
+        f"the other, each half its own gallery; means, upper values are the {target.confidence:g} "
+        "quantile over halvings"
     )
+    return Evidence(**fields, n_classes=half, classes_disjoint=True)

@@ -13,12 +13,9 @@ from decision.scorers import CosineScorer, Scorer
 from embeddings.embedding_set import EmbeddingSet
 from evaluation.calibration.density_score import DensityFitter
 from evaluation.metrics.class_bootstrap import draw_classes
-from evaluation.metrics.opis import OpisSettings
-from evaluation.metrics.split_half_opis import DebiasedOpis, compute_debiased_opis
-from evaluation.metrics.threshold_grid import build_threshold_grid
+from evaluation.metrics.split_half_opis import DebiasedOpis, debias_log_far
 from evaluation.pairs.pairs import arrange
 from evaluation.pairs.sweep import sweep_pairs
-from evaluation.pairs.threshold_levels import sort_by_level
 
 CLEARLY = 0.975  # quantile over resampled classes at which the difference must still be a gain
 LEAST_SPLIT_CLASSES = 60  # embeddings alone: three parts of at least 20 classes
@@ -147,9 +144,4 @@ def _measure_log_far_opis(
     items: EmbeddingSet, scorer: Scorer, seed: int, track: Track
 ) -> DebiasedOpis | None:
     """The debiased OPIS over log-FAR with each class's part; None where classes are too small."""
-    pairs, settings = arrange(items, scorer=scorer), OpisSettings()
-    sweep = sweep_pairs(pairs, deepest_far=settings.far[1], per_query=False, track=track)
-    ascending = np.sort(build_threshold_grid(sweep, settings.far, settings.grid).log_far)
-    levels = sort_by_level(sweep, ascending)
-    grids = np.zeros(len(ascending), dtype=np.int64)
-    return compute_debiased_opis(pairs, levels, grids, settings.c, seed, track)
+    return debias_log_far(sweep_pairs(arrange(items, scorer=scorer), track=track), seed, track)[1]

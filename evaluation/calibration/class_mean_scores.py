@@ -19,7 +19,7 @@ from common.progress import Track, silent
 from decision.scorers import accepts
 from evaluation.calibration.fit_probability import LabelledScores
 from evaluation.calibration.impostor_scores import ImpostorTail, sample_rows
-from evaluation.calibration.match_rate_tail import LEAST, SearchRule, UnknownQueries
+from evaluation.calibration.match_rate_tail import LEAST, SearchRule, UnknownQueries, collect_rate
 from evaluation.calibration.pair_thresholds import SUPPORT_PAIRS
 from evaluation.pairs.pairs import Pairs
 
@@ -71,13 +71,7 @@ def collect_trials(pairs: Pairs, rate: float, seed: int = 0, track: Track = sile
     sums = np.add.reduceat(scores, pairs.a.starts[:-1], axis=1, dtype=np.float64)
     means = (sums / pairs.a.sizes).ravel()
     means = -np.sort(-means[np.isfinite(means)])
-    wanted = 1.1 * rate
-    while True:
-        position = min(int(wanted * len(means)), len(means) - 1)
-        unknown = collect_trials_above(pairs, float(means[position]), track)
-        if len(unknown.scores) >= rate * unknown.trials or position == len(means) - 1:
-            return unknown
-        wanted *= 2
+    return collect_rate(lambda floor: collect_trials_above(pairs, floor, track), means, rate, 1.1 * rate)
 
 
 def compute_best_means(pairs: Pairs, track: Track = silent) -> tuple[Float32s, Float32s]:
@@ -124,5 +118,5 @@ MEAN_OF_CLASS = SearchRule(
     collect=collect_trials,
     collect_above=collect_trials_above,
     compute_best=compute_best_means,
-    sample_labelled=lambda pairs, _, seed: sample_labelled_means(pairs, seed),
+    sample_labelled=sample_labelled_means,
 )

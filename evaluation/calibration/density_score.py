@@ -10,7 +10,7 @@ that is right at FAR 1 % takes off too much near 1, where unknown queries are to
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -66,7 +66,7 @@ class DensityFitter:
 
 def fit_csls(cohort: EmbeddingSet) -> DensityScorer:
     """``s - (rho_K(a) + rho_K(b)) / 2`` (Conneau et al. 2018, eq. 3): nothing to fit."""
-    return _build_scorer(cohort, "csls", 1.0, 1.0, 0.0)
+    return _build_scorer(cohort, "csls", 1.0, slope=1.0, intercept=0.0)
 
 
 def fit_logistic(fit: EmbeddingSet, cohort: EmbeddingSet, seed: int = 0) -> DensityScorer:
@@ -86,28 +86,14 @@ def fit_logistic(fit: EmbeddingSet, cohort: EmbeddingSet, seed: int = 0) -> Dens
     second = np.concatenate([densities[genuine.b], densities[b]])
     features = np.stack([stretch_near_pole(similarities, POLE), -(first + second) / 2])
     slope, weight, intercept = fit_log_odds(features, len(genuine))
-    return _build_scorer(cohort, "logistic", slope, weight, intercept, pole=POLE)
+    return _build_scorer(cohort, "logistic", weight, slope=slope, intercept=intercept, pole=POLE)
 
 
 def _build_scorer(
-    cohort: EmbeddingSet,
-    form: Literal["csls", "logistic"],
-    slope: float,
-    weight: float,
-    intercept: float,
-    **more: float,
+    cohort: EmbeddingSet, form: Literal["csls", "logistic"], weight: float, **more: float
 ) -> DensityScorer:
     neighbours = max(1, min(NEIGHBOURS, len(cohort) // COHORT_PER_NEIGHBOUR))
-    score = Score(
-        kind="density",
-        form=form,
-        parameters={
-            "neighbours": [neighbours],
-            "weights": [weight],
-            "slope": slope,
-            "intercept": intercept,
-            **more,
-        },
-        cohort_sha256=hash_cohort(cohort.vectors),
-    )
+    parameters: dict[str, Any] = {"neighbours": [neighbours], "weights": [weight]} | more
+    digest = hash_cohort(cohort.vectors)
+    score = Score(kind="density", form=form, parameters=parameters, cohort_sha256=digest)
     return DensityScorer(score, cohort.vectors)

@@ -22,12 +22,9 @@ BINS = 15
 
 @dataclass(frozen=True)
 class LabelledScores:
-    """Scores of pairs with their ground truth, and the classes of both ends.
+    """Scores of pairs, float64 [m], with their ground truth, bool [m], and the classes of both ends.
 
-    Attributes:
-        scores: float64 [m].
-        genuine: bool [m].
-        first, second: int64 [m], codes of the classes; equal for genuine pairs.
+    ``first`` and ``second`` are codes of classes, int64 [m], equal for genuine pairs.
     """
 
     scores: Float64s
@@ -70,10 +67,7 @@ def fit_log_odds(features: Float64s, n_genuine: int) -> list[float]:
     """Log-odds of a match at prior 0.5, linear in features: their coefficients, and the intercept last.
 
     Each side weighs one half. Targets are Platt's ``(n+1)/(n+2)`` and ``1/(n+2)``, so that separable scores
-    give a finite slope.
-
-    Args:
-        features: float64 [coefficients, n + m], of n genuine pairs and then of m impostor pairs.
+    give a finite slope. ``features`` float64 [coefficients, n + m]: n genuine pairs, then m impostor pairs.
     """
     n, m = n_genuine, features.shape[1] - n_genuine
     targets = np.concatenate([np.full(n, (n + 1) / (n + 2)), np.full(m, 1 / (m + 2))])
@@ -82,11 +76,7 @@ def fit_log_odds(features: Float64s, n_genuine: int) -> list[float]:
 
 
 def fit_platt(genuine: Float32s, impostor: Float32s) -> Probability:
-    """Log-odds linear in the score (Platt 1999), at prior 0.5: each side weighs one half.
-
-    Args:
-        genuine, impostor: float32 scores of pairs, neither empty.
-    """
+    """Log-odds linear in the score (Platt 1999), at prior 0.5: each side, float32, weighs one half."""
     scores = np.concatenate([genuine, impostor]).astype(np.float64)
     slope, intercept = fit_log_odds(scores[None], len(genuine))
     return Probability(kind="platt", parameters={"slope": slope, "intercept": intercept}, prior=PRIOR)
@@ -193,10 +183,7 @@ def measure_reliability(
 def _fit_logistic_regression(design: Float64s, targets: Float64s, weights: Float64s) -> list[float]:
     """Coefficients of log-odds linear in the rows of a design, by damped Newton steps.
 
-    Args:
-        design: float64 [coefficients, m]; the last row is constant.
-        targets: float64 [m] in (0, 1).
-        weights: float64 [m].
+    ``design`` float64 [coefficients, m] with a constant last row; ``targets`` in (0, 1) and ``weights`` [m].
     """
     centre = design.mean(axis=1, keepdims=True)
     spread = np.maximum(design.std(axis=1, keepdims=True), 1e-9)

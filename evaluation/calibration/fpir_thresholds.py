@@ -22,7 +22,6 @@ import numpy as np
 from api_schemas.operating_point import Aggregate, GallerySize
 from common.array_types import Float64s
 from common.errors import CalibrationRefused
-from common.progress import Track, silent
 from evaluation.calibration.bootstrap_bounds import Interval
 from evaluation.calibration.class_mean_scores import MEAN_OF_CLASS
 from evaluation.calibration.match_rate_tail import (
@@ -32,8 +31,12 @@ from evaluation.calibration.match_rate_tail import (
     fit_match_rate_tail,
 )
 from evaluation.calibration.nearest_scores import NEAREST
-from evaluation.calibration.pair_thresholds import SUPPORT_CLASSES, SUPPORT_PAIRS, find_last_true
-from evaluation.pairs.pairs import Pairs
+from evaluation.calibration.pair_thresholds import (
+    SUPPORT_CLASSES,
+    SUPPORT_PAIRS,
+    CalibrationSet,
+    find_last_true,
+)
 
 SEARCH_RULES: dict[Aggregate, SearchRule] = {"nearest": NEAREST, "mean_of_class": MEAN_OF_CLASS}
 """The 1:N rules; a new one is a file and a line here."""
@@ -41,12 +44,7 @@ SEARCH_RULES: dict[Aggregate, SearchRule] = {"nearest": NEAREST, "mean_of_class"
 
 @dataclass(frozen=True)
 class GalleryPlan:
-    """How a gallery's FPIR follows from the match rate of one class.
-
-    Attributes:
-        wanted: the gallery the point must hold for.
-        power: how many classes of the set it counts for.
-    """
+    """How a gallery's FPIR follows from the match rate of one class; it counts for ``power`` of them."""
 
     wanted: GallerySize
     power: float
@@ -73,31 +71,18 @@ def plan_gallery(n_items: int, n_classes: int, wanted: GallerySize | None) -> Ga
     return GalleryPlan(size, max(size.classes, size.items / n_items * n_classes))
 
 
-def find_fpir_threshold(
-    pairs: Pairs,
-    fpir: float,
-    plan: GalleryPlan,
-    confidence: float,
-    weights: Float64s,
-    *,
-    aggregate: Aggregate = "nearest",
-    seed: int = 0,
-    track: Track = silent,
-) -> tuple[float, Interval]:
-    """The lowest threshold whose FPIR at the wanted gallery is at most ``fpir``, by its upper bound.
-
-    Returns:
-        The threshold (a float32 value) and the FPIR there, at the wanted gallery.
+def find_fpir_threshold(data: CalibrationSet, plan: GalleryPlan) -> tuple[float, Interval]:
+    """The lowest threshold whose FPIR at the wanted gallery meets the target by its bound, and that FPIR.
 
     Raises:
         CalibrationRefused: the tail cannot be supported, or ties leave no threshold.
     """
-    rule = SEARCH_RULES[aggregate]
-    allowed = plan.compute_match_rate(fpir)
+    pairs, confidence, rule = data.pairs, data.target.confidence, SEARCH_RULES[data.target.aggregate]
+    allowed = plan.compute_match_rate(data.rate)
     n, n_classes = len(pairs.a), len(pairs.classes)
-    unknown = rule.collect(pairs, rule.compute_start_rate(allowed, n_classes), seed, track)
-    wanted = f"FPIR <= {fpir:g} in a gallery of {plan.wanted.classes} classes"
-    tail = fit_match_rate_tail(unknown, allowed, weights)
+    unknown = rule.collect(pairs, rule.compute_start_rate(allowed, n_classes), data.seed, data.track)
+    wanted = f"FPIR <= {data.rate:g} in a gallery of {plan.wanted.classes} classes"
+    tail = fit_match_rate_tail(unknown, allowed, data.weights)
     if tail is None:
         start = unknown.find_score(compute_start_rate(allowed, n_classes))
         raise CalibrationRefused(

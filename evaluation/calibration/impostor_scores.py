@@ -12,7 +12,6 @@ from common.progress import Track, silent
 from decision.scorers import accepts
 from embeddings.similarity import pair_similarities
 from evaluation.calibration.bootstrap_bounds import build_class_matrix
-from evaluation.pairs.genuine_pairs import score_rectangle
 from evaluation.pairs.pairs import Pairs
 
 WINDOW = 2e-5  # relative to the scale of scores, far above the rounding of a float32 product
@@ -27,10 +26,9 @@ def sample_rows(pairs: Pairs, seed: int) -> tuple[Int64s, Float32s]:
     items = pairs.a
     rows = np.sort(np.random.default_rng(seed).permutation(len(items))[: min(len(items), SAMPLE_ROWS)])
     similarities = (items.vectors[rows] @ items.vectors.T).clip(-1, 1)
-    scores = score_rectangle(items, items, pairs.scorer, similarities, rows, slice(None))
+    scores = pairs.score_rectangle(similarities, rows, slice(None))
     impostor = items.codes[rows][:, None] != items.codes[None, :]
-    if items.groups is not None:
-        impostor &= items.groups[rows][:, None] != items.groups[None, :]
+    impostor &= ~pairs.is_within_group(rows, slice(None))
     return rows, np.where(impostor, scores, np.float32(-np.inf))
 
 
@@ -41,11 +39,7 @@ def sample_impostor_scores(pairs: Pairs, seed: int) -> Float32s:
 
 
 def sample_impostors(pairs: Pairs, n: int, seed: int, stream: int) -> tuple[Int64s, Int64s, Float32s]:
-    """At most n random impostor pairs: positions of both ends and scores.
-
-    Args:
-        stream: which of the random streams of the seed; another stream draws other pairs.
-    """
+    """At most n random impostor pairs: positions of both ends and scores; each stream draws other pairs."""
     rows, scores = sample_rows(pairs, seed)
     i, j = np.nonzero(np.isfinite(scores))
     drawn = np.random.default_rng([seed, stream]).permutation(len(i))[:n]
@@ -94,14 +88,12 @@ class ImpostorTail:
 
 def collect_tail(pairs: Pairs, floor: float, track: Track = silent) -> ImpostorTail:
     """Every impostor pair of a symmetric set with a score of at least ``floor``; 20 bytes a pair."""
-    parts: list[tuple[Int64s, Int64s, Float32s]] = []
+    nothing = np.zeros(0, dtype=np.int64)
+    parts = [(nothing, nothing, np.zeros(0, dtype=np.float32))]
     for block in track(pairs.iterate_blocks(), "pairs", len(pairs.tiles)):
         rows, columns = np.nonzero(accepts(block.scores, floor) & pairs.mask_impostors(block))
         parts.append((rows + block.rows.start, columns + block.columns.start, block.scores[rows, columns]))
-    nothing = np.zeros(0, dtype=np.int64)
-    a = np.concatenate([nothing, *(part[0] for part in parts)])
-    b = np.concatenate([nothing, *(part[1] for part in parts)])
-    scores = np.concatenate([np.zeros(0, dtype=np.float32), *(part[2] for part in parts)])
+    a, b, scores = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.argsort(-scores, kind="stable")
     return ImpostorTail(pairs, floor, a[order], b[order], scores[order])
 

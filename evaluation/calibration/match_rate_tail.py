@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from common.array_types import Float32s, Float64s, Int64s
@@ -25,7 +26,7 @@ from common.progress import Track
 from evaluation.calibration.bootstrap_bounds import Interval, PairFractions, build_class_matrix
 from evaluation.calibration.fit_probability import LabelledScores
 from evaluation.calibration.impostor_scores import ImpostorTail
-from evaluation.calibration.pair_thresholds import GenuineScores, find_support
+from evaluation.calibration.pair_thresholds import find_support
 from evaluation.pairs.pairs import Pairs
 
 MATCHED = 250  # pairs of classes, matched by every query, that a tail is carried from
@@ -41,7 +42,6 @@ class UnknownQueries:
     """Trials of an unknown query with one class: its score with the class, above a floor, highest first.
 
     Attributes:
-        tail: the pairs they were taken from.
         query, gallery: int64 [m], classes of the query and of the gallery's item.
         scores: float64 [m].
     """
@@ -64,6 +64,23 @@ class UnknownQueries:
     def find_score(self, rate: float) -> float:
         """The score that about this fraction of trials reaches."""
         return float(self.scores[min(int(rate * self.trials), len(self.scores) - 1)])
+
+
+def collect_rate(
+    collect_above: Callable[[float], UnknownQueries], sample: NDArray[np.floating], rate: float, wanted: float
+) -> UnknownQueries:
+    """The trials down to a score that at least ``rate`` of them reach, or as far as the sample goes.
+
+    Args:
+        sample: float, descending, scores of random trials.
+        wanted: the part of the sample to begin with, a little more than the rate.
+    """
+    while True:
+        position = min(int(wanted * len(sample)), len(sample) - 1)
+        unknown = collect_above(float(sample[position]))
+        if len(unknown.scores) >= rate * unknown.trials or position == len(sample) - 1:
+            return unknown
+        wanted *= 2
 
 
 @dataclass(frozen=True)
@@ -89,7 +106,7 @@ class SearchRule:
     collect: Callable[[Pairs, float, int, Track], UnknownQueries]
     collect_above: Callable[[Pairs, float, Track], UnknownQueries]
     compute_best: Callable[[Pairs, Track], tuple[Float32s, Float32s]]
-    sample_labelled: Callable[[Pairs, GenuineScores, int], LabelledScores]
+    sample_labelled: Callable[[Pairs, int], LabelledScores]
 
 
 class MatchRateTail:
@@ -203,13 +220,9 @@ def compute_start_rate(rate: float, n_classes: int) -> float:
 def fit_match_rate_tail(
     unknown: UnknownQueries, rate: float, weights: Float64s, below: float = np.inf
 ) -> MatchRateTail | None:
-    """The tail from the lowest start that an exponential can be carried from to ``rate``.
+    """The tail from the lowest start, at most ``below``, that an exponential can be carried from to ``rate``.
 
-    Args:
-        below: starts lie no higher than this score.
-
-    Returns:
-        None where no start has the support of enough pairs and classes.
+    None where no start has the support of enough pairs and classes.
     """
     first, second = unknown.tail.codes
     supported = find_support(first, second)

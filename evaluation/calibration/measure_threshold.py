@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
 
-from api_schemas.operating_point import Aggregate, ClassRates, Evidence
-from common.array_types import Float32s, Float64s
-from common.progress import Track, silent
+from api_schemas.operating_point import ClassRates, Evidence
+from common.array_types import Float32s
 from decision.scorers import accepts
-from evaluation.calibration.bootstrap_bounds import Interval, bound_class_fraction, bound_pair_fraction
+from evaluation.calibration.bootstrap_bounds import Interval
 from evaluation.calibration.fpir_thresholds import SEARCH_RULES, plan_gallery
 from evaluation.calibration.impostor_scores import count_accepted_pairs
 from evaluation.calibration.match_rate_tail import fit_match_rate_tail
-from evaluation.calibration.pair_thresholds import GenuineScores, score_genuine_pairs
+from evaluation.calibration.pair_thresholds import CalibrationSet
 from evaluation.kernels.scalar_kernels import compute_utility
-from evaluation.pairs.pairs import Pairs
 
 METHOD = (
     "upper bounds: classes resampled with replacement, no class its own impostor, pair noise counted once, "
@@ -25,48 +20,29 @@ METHOD = (
 )
 
 
-@dataclass(frozen=True)
-class ThresholdMeasurement:
-    """Evidence, and the rates of each class."""
-
-    evidence: Evidence
-    per_class: list[ClassRates]
-
-
 def measure_threshold(
-    pairs: Pairs,
-    threshold: float,
-    confidence: float,
-    weights: Float64s,
-    *,
-    identification: bool,
-    classes_disjoint: bool,
-    genuine: GenuineScores | None = None,
-    aggregate: Aggregate = "nearest",
-    seed: int = 0,
-    track: Track = silent,
-) -> ThresholdMeasurement:
-    """Measure a threshold on a set against itself.
+    data: CalibrationSet, threshold: float, *, identification: bool = False, classes_disjoint: bool = False
+) -> tuple[Evidence, list[ClassRates]]:
+    """Evidence of a threshold on a set against itself, and the rates of each class.
+
+    Rates over pairs, and those of each class, are not given where means of a class decide: nothing
+    thresholds a pair then.
 
     Args:
         identification: also bound the FPIR at the set's own gallery, which takes a second pass.
         classes_disjoint: whether the threshold was chosen on other classes.
-        aggregate: how several items of a class make one score. Rates over pairs, and those of each class,
-            are given for the nearest alone: nothing thresholds a pair where means decide.
     """
-    rule = SEARCH_RULES[aggregate]
+    pairs, rule = data.pairs, SEARCH_RULES[data.target.aggregate]
     far, frr, method = None, None, METHOD
     per_class: list[ClassRates] = []
     if rule.is_of_pairs:
-        far, frr, per_class = _measure_pairs(pairs, threshold, confidence, weights, genuine, track)
+        far, frr, per_class = _measure_pairs(data, threshold)
     else:
         method = f"means over {len(pairs.a) / len(pairs.classes):.3g} items a class on average; {METHOD}"
-    fpir, fnir = _measure_identification(rule.compute_best(pairs, track), threshold)
+    fpir, fnir = _measure_identification(rule.compute_best(pairs, data.track), threshold)
     fpir_upper = None
     if identification and fpir is not None:
-        fpir_upper = bound_fpir(
-            pairs, threshold, confidence, weights, aggregate=aggregate, seed=seed, track=track
-        )
+        fpir_upper = _bound_fpir(data, threshold)
         method += (
             f"; fpir: each class unknown to the {len(pairs.classes) - 1} others, bound along the tail of "
             f"{rule.scores_name}"
@@ -86,50 +62,45 @@ def measure_threshold(
         method=method,
         classes_disjoint=classes_disjoint,
     )
-    return ThresholdMeasurement(evidence, per_class)
+    return evidence, per_class
 
 
-def bound_fpir(
-    pairs: Pairs,
-    threshold: float,
-    confidence: float,
-    weights: Float64s,
-    *,
-    aggregate: Aggregate = "nearest",
-    seed: int,
-    track: Track = silent,
-) -> float | None:
+def _bound_fpir(data: CalibrationSet, threshold: float) -> float | None:
     """One-sided upper bound of the FPIR at a gallery of all other classes; null where too few pairs of
     items are alike to support one."""
-    rule = SEARCH_RULES[aggregate]
+    pairs, rule = data.pairs, SEARCH_RULES[data.target.aggregate]
     n, n_classes = len(pairs.a), len(pairs.classes)
-    matched = rule.collect_above(pairs, threshold, track)
+    matched = rule.collect_above(pairs, threshold, data.track)
     rate = max(matched.compute_match_rate(threshold), 2 / (n * (n_classes - 1)))
-    unknown = rule.collect(pairs, rule.compute_start_rate(rate, n_classes), seed, track)
-    tail = fit_match_rate_tail(unknown, rate, weights, below=threshold)
+    unknown = rule.collect(pairs, rule.compute_start_rate(rate, n_classes), data.seed, data.track)
+    tail = fit_match_rate_tail(unknown, rate, data.weights, below=threshold)
     if tail is None:
         return None
-    bound = plan_gallery(n, n_classes, None).compute_fpir(tail.compute_interval(threshold, confidence).bound)
-    return bound if bound > 0 else None
+    match_rate = tail.compute_interval(threshold, data.target.confidence).bound
+    return plan_gallery(n, n_classes, None).compute_fpir(match_rate) or None
 
 
 def _measure_pairs(
-    pairs: Pairs,
-    threshold: float,
-    confidence: float,
-    weights: Float64s,
-    genuine: GenuineScores | None,
-    track: Track,
+    data: CalibrationSet, threshold: float
 ) -> tuple[Interval | None, Interval | None, list[ClassRates]]:
     """FAR, FRR, and the rates of each class."""
-    genuine = score_genuine_pairs(pairs) if genuine is None else genuine
-    accepted = count_accepted_pairs(pairs, threshold, track)
-    rejected = genuine.count_rejected(threshold)
-    sizes = pairs.a.sizes.astype(np.float64)
-    totals = genuine.per_class.astype(np.float64)
-    far = bound_pair_fraction(accepted, sizes, weights, confidence) if pairs.n_impostor else None
-    frr = bound_class_fraction(rejected, totals, weights, confidence) if totals.sum() else None
-    return far, frr, _build_class_rates(pairs, accepted, rejected, totals)
+    pairs, totals = data.pairs, data.genuine.per_class
+    matrix = count_accepted_pairs(pairs, threshold, data.track)
+    rejected = data.genuine.count_rejected(threshold)
+    far = data.bound_far(matrix) if pairs.n_impostor else None
+    frr = data.bound_frr(rejected) if totals.sum() else None
+    accepted = np.asarray(matrix.sum(axis=1)).ravel()
+    rates = []
+    for code, label in enumerate(pairs.classes):
+        impostors = int(pairs.impostor_per_class[code])
+        own_far = float(accepted[code] / impostors) if impostors else None
+        own_frr = float(rejected[code] / totals[code]) if totals[code] else None
+        utility = None
+        if own_far is not None and own_frr is not None:
+            utility = float(compute_utility(1 - own_far, 1 - own_frr, 1.0))
+        size = int(pairs.a.sizes[code])
+        rates.append(ClassRates(label=str(label), n_items=size, far=own_far, frr=own_frr, utility=utility))
+    return far, frr, rates
 
 
 def _measure_identification(
@@ -143,22 +114,3 @@ def _measure_identification(
         return fpir, None
     missed = ~accepts(same[known], threshold) | (same[known] <= other[known])
     return fpir, float(missed.mean())
-
-
-def _build_class_rates(pairs: Pairs, matrix: Any, rejected: Float64s, totals: Float64s) -> list[ClassRates]:
-    accepted = np.asarray(matrix.sum(axis=1)).ravel()
-    rates = []
-    for code, label in enumerate(pairs.classes):
-        impostors = int(pairs.impostor_per_class[code])
-        far = float(accepted[code] / impostors) if impostors else None
-        frr = float(rejected[code] / totals[code]) if totals[code] else None
-        rates.append(
-            ClassRates(
-                label=str(label),
-                n_items=int(pairs.a.sizes[code]),
-                far=far,
-                frr=frr,
-                utility=None if far is None or frr is None else float(compute_utility(1 - far, 1 - frr, 1.0)),
-            )
-        )
-    return rates

@@ -7,14 +7,14 @@ import numpy as np
 from common.array_types import Float32s
 from common.progress import Track, silent
 from evaluation.calibration.fit_probability import LabelledScores
-from evaluation.calibration.impostor_scores import (
-    ImpostorTail,
-    collect_tail,
-    sample_impostors,
-    sample_rows,
+from evaluation.calibration.impostor_scores import collect_tail, sample_impostors, sample_rows
+from evaluation.calibration.match_rate_tail import (
+    SearchRule,
+    UnknownQueries,
+    collect_rate,
+    compute_start_rate,
 )
-from evaluation.calibration.match_rate_tail import SearchRule, UnknownQueries, compute_start_rate
-from evaluation.calibration.pair_thresholds import GenuineScores
+from evaluation.calibration.pair_thresholds import score_genuine_pairs
 from evaluation.pairs.pairs import Pairs
 
 IMPOSTORS = 100_000  # pairs that a probability is fitted on
@@ -28,33 +28,21 @@ def collect_unknown_queries(
     rows, scores = sample_rows(pairs, seed)
     present = np.flatnonzero(pairs.a.sizes)
     best = np.maximum.reduceat(scores, pairs.a.starts[present], axis=1).ravel()
-    best = -np.sort(-best)
-    wanted, trials = 1.5 * rate, len(rows) * (len(present) - 1)
-    while True:
-        position = min(int(wanted * trials), trials - 1)
-        unknown = collect_above(pairs, float(best[position]), track)
-        if len(unknown.scores) >= rate * unknown.trials or position == trials - 1:
-            return unknown
-        wanted *= 2
+    sample = -np.sort(-best)[: len(rows) * (len(present) - 1)]  # what is left are the queries' own classes
+    return collect_rate(lambda floor: collect_above(pairs, floor, track), sample, rate, 1.5 * rate)
 
 
 def collect_above(pairs: Pairs, floor: float, track: Track = silent) -> UnknownQueries:
-    """Every trial with a best score of at least ``floor``, highest first."""
-    return _reduce_to_trials(collect_tail(pairs, floor, track))
-
-
-def _reduce_to_trials(tail: ImpostorTail) -> UnknownQueries:
-    """Pairs of items reduced to each query's best score within each class."""
+    """Every trial, a query's best score within another class, of at least ``floor``, highest first."""
+    tail = collect_tail(pairs, floor, track)
     codes_a, codes_b = tail.codes
     query = np.concatenate([tail.a, tail.b])
     gallery = np.concatenate([codes_b, codes_a])
     scores = np.concatenate([tail.scores, tail.scores])
     order = np.argsort(-scores, kind="stable")
-    trial = query[order] * len(tail.pairs.classes) + gallery[order]
+    trial = query[order] * len(pairs.classes) + gallery[order]
     best = order[np.sort(np.unique(trial, return_index=True)[1])]
-    return UnknownQueries(
-        tail, tail.pairs.a.codes[query[best]], gallery[best], scores[best].astype(np.float64)
-    )
+    return UnknownQueries(tail, pairs.a.codes[query[best]], gallery[best], scores[best].astype(np.float64))
 
 
 def compute_best_scores(pairs: Pairs, track: Track = silent) -> tuple[Float32s, Float32s]:
@@ -71,8 +59,9 @@ def compute_best_scores(pairs: Pairs, track: Track = silent) -> tuple[Float32s, 
     return same, other
 
 
-def sample_labelled_scores(pairs: Pairs, genuine: GenuineScores, seed: int) -> LabelledScores:
+def sample_labelled_scores(pairs: Pairs, seed: int) -> LabelledScores:
     """All genuine pairs and a random part of the impostor pairs, with their ground truth."""
+    genuine = score_genuine_pairs(pairs)
     a, b, scores = sample_impostors(pairs, IMPOSTORS, seed, STREAM)
     return LabelledScores(
         scores=np.concatenate([genuine.scores, scores]).astype(np.float64),

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from api_schemas.operating_point import Target
 from common.array_types import Float32s, Float64s, Int64s
 from common.errors import CalibrationRefused
 from common.progress import Track, silent
 from decision.scorers import accepts
 from evaluation.calibration.bootstrap_bounds import (
+    Interval,
     bound_class_fraction,
     bound_pair_fraction,
     build_class_matrix,
@@ -24,6 +27,7 @@ from evaluation.calibration.impostor_scores import (
     compute_exact_scores,
     sample_impostor_scores,
 )
+from evaluation.metrics.class_bootstrap import REPLICATES, draw_classes
 from evaluation.pairs.pairs import Pairs
 
 SUPPORT_PAIRS = 30
@@ -52,63 +56,91 @@ def score_genuine_pairs(pairs: Pairs) -> GenuineScores:
     return GenuineScores(genuine.codes.astype(np.int64), scores, pairs.genuine_per_class)
 
 
-def find_far_threshold(
-    pairs: Pairs,
-    far: float,
-    confidence: float,
-    weights: Float64s,
-    *,
-    seed: int = 0,
-    track: Track = silent,
-) -> float:
-    """The lowest threshold whose FAR is at most ``far``, by its class-resampled upper bound.
+@dataclass(frozen=True, eq=False)
+class CalibrationSet:
+    """Pairs of a set with itself that a threshold is chosen or measured on, for a target.
+
+    Bounds draw the classes ``draws`` times; the seed is of that, and of what is sampled.
+    """
+
+    pairs: Pairs
+    target: Target
+    seed: int = 0
+    track: Track = silent
+    draws: int = REPLICATES
+
+    @cached_property
+    def genuine(self) -> GenuineScores:
+        """All genuine pairs."""
+        return score_genuine_pairs(self.pairs)
+
+    @cached_property
+    def weights(self) -> Float64s:
+        """float64 [draws, classes]: how often each class is drawn."""
+        return draw_classes(len(self.pairs.classes), self.seed, self.draws)
+
+    @property
+    def rate(self) -> float:
+        """What a FAR, an FPIR or an FRR must not exceed."""
+        assert self.target.value is not None
+        return self.target.value
+
+    def bound_far(self, accepted: Any) -> Interval:
+        """Interval of the FAR, from the accepted pairs between two classes (``bound_pair_fraction``)."""
+        sizes = self.pairs.a.sizes.astype(np.float64)
+        return bound_pair_fraction(accepted, sizes, self.weights, self.target.confidence)
+
+    def bound_frr(self, rejected: Float64s) -> Interval:
+        """Interval of the FRR, from the rejected genuine pairs of each class."""
+        totals = self.genuine.per_class.astype(np.float64)
+        return bound_class_fraction(rejected, totals, self.weights, self.target.confidence)
+
+
+def find_far_threshold(data: CalibrationSet) -> float:
+    """The lowest threshold whose FAR meets the target, by its class-resampled upper bound.
 
     Raises:
         CalibrationRefused: too few accepted impostor pairs or classes would support the bound, or
             ties leave no threshold.
     """
-    tail = _collect_fraction(pairs, far, seed, track)
-    sizes = pairs.a.sizes.astype(np.float64)
-    threshold = _find_lowest(tail, far, confidence, sizes, weights)
+    tail = _collect_tail(data)
+    threshold = _find_lowest(data, tail)
     for _ in range(3):
         rescored = tail.rescore_near(threshold)
-        exact = _find_lowest(rescored, far, confidence, sizes, weights)
+        exact = _find_lowest(data, rescored)
         if exact == threshold:
             break
         tail, threshold = rescored, exact
     return threshold
 
 
-def _collect_fraction(pairs: Pairs, fraction: float, seed: int, track: Track) -> ImpostorTail:
-    """More than this fraction of the impostor pairs, by their highest scores."""
-    drawn = sample_impostor_scores(pairs, seed)
-    wanted = 1.2 * fraction
+def _collect_tail(data: CalibrationSet) -> ImpostorTail:
+    """More impostor pairs than the target allows to accept, by their highest scores."""
+    drawn = sample_impostor_scores(data.pairs, data.seed)
+    wanted = 1.2 * data.rate
     while True:
         position = min(int(wanted * len(drawn)) + 10, len(drawn) - 1)
-        tail = collect_tail(pairs, float(drawn[position]), track)
-        if len(tail) > fraction * pairs.n_impostor or position == len(drawn) - 1:
+        tail = collect_tail(data.pairs, float(drawn[position]), data.track)
+        if len(tail) > data.rate * data.pairs.n_impostor or position == len(drawn) - 1:
             return tail
         wanted *= 1.5
 
 
-def _find_lowest(
-    tail: ImpostorTail, far: float, confidence: float, sizes: Float64s, weights: Float64s
-) -> float:
+def _find_lowest(data: CalibrationSet, tail: ImpostorTail) -> float:
     last = np.flatnonzero(np.diff(tail.scores, append=np.float32(-np.inf)))  # last pair of each tie
-    first, second = tail.codes
-    n = len(sizes)
+    (first, second), n = tail.codes, len(data.pairs.classes)
 
     def meets(position: int) -> bool:
         count = int(last[position]) + 1
-        if count > far * tail.pairs.n_impostor:
+        if count > data.rate * data.pairs.n_impostor:
             return False
         matrix = build_class_matrix(first[:count], second[:count], np.full(count, 2.0), n)
-        return bound_pair_fraction(matrix, sizes, weights, confidence).bound <= far
+        return data.bound_far(matrix).bound <= data.rate
 
     supported = find_support(first, second)
     low = int(np.searchsorted(last, supported)) if supported is not None else len(last)
     if low >= len(last) or not meets(low):
-        raise _build_refusal(tail, far, low, last)
+        raise _build_refusal(tail, data.rate, low, last)
     return float(tail.scores[last[find_last_true(meets, low, len(last))]])
 
 
@@ -152,14 +184,13 @@ def find_last_true(holds: Callable[[int], bool], low: int, high: int) -> int:
     return low
 
 
-def find_frr_threshold(genuine: GenuineScores, frr: float, confidence: float, weights: Float64s) -> float:
-    """The highest threshold whose FRR is at most ``frr``, by its class-resampled upper bound."""
+def find_frr_threshold(data: CalibrationSet) -> float:
+    """The highest threshold whose FRR meets the target, by its class-resampled upper bound."""
+    genuine = data.genuine
     scores = np.unique(genuine.scores)
-    totals = genuine.per_class.astype(np.float64)
 
     def meets(position: int) -> bool:
-        rejected = genuine.count_rejected(float(scores[position]))
-        return bound_class_fraction(rejected, totals, weights, confidence).bound <= frr
+        return data.bound_frr(genuine.count_rejected(float(scores[position]))).bound <= data.rate
 
     order = np.argsort(genuine.scores, kind="stable")
     codes = genuine.codes[order]
@@ -169,45 +200,24 @@ def find_frr_threshold(genuine: GenuineScores, frr: float, confidence: float, we
         if low < len(scores) and meets(low):
             return float(scores[find_last_true(meets, low, len(scores))])
     raise CalibrationRefused(
-        f"FRR <= {frr:g} cannot be supported by {int(totals.sum())} genuine pairs of "
-        f"{int(np.count_nonzero(totals))} classes: at least {SUPPORT_PAIRS} rejected genuine pairs from "
-        f"{SUPPORT_CLASSES} classes must lie within the bound; give more classes or items, or a "
-        "higher target."
+        f"FRR <= {data.rate:g} cannot be supported by {int(genuine.per_class.sum())} genuine pairs of "
+        f"{int(np.count_nonzero(genuine.per_class))} classes: at least {SUPPORT_PAIRS} rejected "
+        f"genuine pairs from {SUPPORT_CLASSES} classes must lie within the bound; give more classes or "
+        "items, or a higher target."
     )
 
 
-def compute_error_curves(
-    pairs: Pairs, genuine: GenuineScores, track: Track = silent
-) -> tuple[Float64s, Float64s, Float64s]:
+def compute_error_curves(data: CalibrationSet) -> tuple[Float64s, Float64s, Float64s]:
     """Thresholds (float32 values, ascending, [m]) with FAR and FRR at each, on a grid of scores."""
+    pairs, genuine = data.pairs, data.genuine
     sample = sample_impostor_scores(pairs, 0)
     low = min(float(sample[-1]), float(genuine.scores.min()))
     high = max(float(sample[0]), float(genuine.scores.max()))
     edges = np.linspace(low, high, BINS).astype(np.float32)
     counts = np.zeros(BINS + 1, dtype=np.int64)
-    for block in track(pairs.iterate_blocks(), "pairs", len(pairs.tiles)):
+    for block in data.track(pairs.iterate_blocks(), "pairs", len(pairs.tiles)):
         scores = block.scores[pairs.mask_impostors(block)]
         counts += np.bincount(np.searchsorted(edges, scores, side="right"), minlength=BINS + 1)
     far = np.cumsum(counts[::-1])[::-1][1:] / pairs.n_impostor
     frr = np.searchsorted(np.sort(genuine.scores), edges, side="left") / len(genuine.scores)
     return edges.astype(np.float64), far, frr
-
-
-def find_equal_error_threshold(thresholds: Float64s, far: Float64s, frr: Float64s) -> float:
-    """Where FAR and FRR are closest; the lowest such threshold."""
-    return float(thresholds[np.argmin(np.abs(far - frr))])
-
-
-def find_least_cost_threshold(
-    thresholds: Float64s,
-    far: Float64s,
-    frr: Float64s,
-    *,
-    false_match: float,
-    false_non_match: float,
-    prior: float,
-) -> tuple[float, float]:
-    """The threshold of least expected cost per trial, and that cost."""
-    cost = (1 - prior) * false_match * far + prior * false_non_match * frr
-    best = int(np.argmin(cost))
-    return float(thresholds[best]), float(cost[best])

@@ -39,12 +39,9 @@ MOST_CLASSES = 10_000_000
 
 @dataclass(frozen=True)
 class DataPlan:
-    """What a target would need, at the pilot's number of items per class.
+    """Least data that supports a target and leaves at least ``USEFUL`` of it, at the pilot's items per class.
 
-    Attributes:
-        classes, items: least that supports the target and leaves at least ``USEFUL`` of it.
-        least_classes: least that supports it at all.
-        sentence: the answer in words.
+    ``least_classes`` support it at all; ``sentence`` is the answer in words.
     """
 
     classes: int
@@ -85,12 +82,7 @@ def plan_data(pilot: EmbeddingSet, target: Target, *, seed: int = 0, track: Trac
 
 
 class PilotSpread:
-    """How far above its estimate the bound of a rate lies, for other numbers of classes.
-
-    Args:
-        fractions: of the pilot, the first of them the rate itself.
-        confidence: of the bound.
-    """
+    """How far above its estimate the bound of a rate, the first fraction, lies for other sample sizes."""
 
     def __init__(self, fractions: PairFractions, confidence: float) -> None:
         self.fractions = fractions

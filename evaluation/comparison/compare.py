@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +19,11 @@ from evaluation.comparison.decision_flips import count_flips, measure_compatibil
 from evaluation.kernels.scalar_kernels import compute_utility
 from evaluation.metrics.class_bootstrap import CLASSES_NEEDED, OPIS_DRAWS, draw_classes, resample_variances
 from evaluation.metrics.opis import select_scored
-from evaluation.metrics.split_half_opis import compute_debiased_opis
-from evaluation.metrics.threshold_grid import build_threshold_grid
+from evaluation.metrics.split_half_opis import debias_log_far
 from evaluation.metrics.verification import compute_equal_error, interpolate_equal_error
 from evaluation.pairs.pairs import arrange
 from evaluation.pairs.sweep import Sweep, sweep_pairs
-from evaluation.pairs.threshold_levels import count_accepted_genuine, count_accepted_per_class, sort_by_level
-
-GRID = 101
+from evaluation.pairs.threshold_levels import count_accepted_genuine, count_accepted_per_class
 
 
 @dataclass(frozen=True)
@@ -70,12 +66,8 @@ def compare_models(
     Args:
         a, b: the same ids with the same labels, in any order; a is the old model, b the new one.
         far: the pooled FAR that each model's own threshold keeps, unless thresholds are given.
-        scorer_a, scorer_b: scores of pairs; similarities unless given.
         threshold_a, threshold_b: thresholds in use, e.g. of two operating points.
-        model_hash_a, model_hash_b: copied into the result.
         exclude_same: a metadata column; pairs that share its value are excluded.
-        track: shown the blocks of pairs.
-        seed: of halvings and resampling.
 
     Raises:
         InputError: the two sets do not hold the same items.
@@ -146,8 +138,7 @@ def _measure(sweep: Sweep, far: str, threshold: float | None, seed: int) -> _Mod
     pairs, ranks = sweep.pairs, sweep.ranks
     assert ranks is not None
     n = len(pairs.classes)
-    allowed = int(Fraction(far) * pairs.n_impostor)
-    refused = sweep.find_impostor_scores(np.array([min(allowed + 1, pairs.n_impostor)], dtype=np.int64))[0]
+    refused = sweep.find_refused_scores([far])[0]
     used = float(np.nextafter(refused, np.float32(np.inf)) if threshold is None else np.float32(threshold))
     eer, _ = compute_equal_error(sweep)
     errors = count_class_errors(sweep, eer)
@@ -163,16 +154,13 @@ def _measure(sweep: Sweep, far: str, threshold: float | None, seed: int) -> _Mod
             pairs.genuine_per_class.astype(np.float64),
         ),
     }
-    thresholds = build_threshold_grid(sweep, size=GRID).log_far
-    order = np.argsort(thresholds, kind="stable")
-    levels = sort_by_level(sweep, thresholds[order])
+    levels, debiased = debias_log_far(sweep, seed)
     scored = select_scored(pairs)
     u = compute_utility(
         1 - levels.impostor.accepted[scored] / pairs.impostor_per_class[scored, None],
         levels.genuine.accepted[scored] / pairs.genuine_per_class[scored, None],
         1.0,
     )
-    debiased = compute_debiased_opis(pairs, levels, np.zeros(GRID, dtype=np.int64), 1.0, seed)
     return _ModelFigures(
         eer=eer,
         errors=errors,
@@ -241,11 +229,9 @@ REACH = 8.0  # the curve runs from an eighth of the EER to eight times it
 
 @dataclass(frozen=True)
 class ClassErrorCurve:
-    """Accepted pairs at descending thresholds around the EER; an impostor pair counts for both classes.
+    """Accepted pairs, int64 [classes, k], at descending thresholds around the EER; totals, int64 [classes].
 
-    Attributes:
-        genuine, impostor: int64 [classes, k]: accepted.
-        genuine_total, impostor_total: int64 [classes].
+    An impostor pair counts for both of its classes.
     """
 
     genuine: Int64s

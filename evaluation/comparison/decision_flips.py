@@ -18,13 +18,7 @@ ROWS = 512
 
 
 def count_flips(items: EmbeddingSet, a: Pairs, b: Pairs, threshold_a: float, threshold_b: float) -> Flips:
-    """Decisions that differ between two models of the same items in the same order.
-
-    Args:
-        items: for the ids of the examples.
-        a, b: pairs of one set against itself, by each model.
-        threshold_a, threshold_b: each model's own.
-    """
+    """Decisions that differ between two models of the same items, in one order, each at its own threshold."""
     genuine_gained = genuine_lost = 0
     lost = WorstPairs(EXAMPLES, lowest=True)
     for old, new in zip(a.iterate_genuine(), b.iterate_genuine(), strict=True):
@@ -75,8 +69,7 @@ def measure_compatibility(old: Sweep, new: Sweep, threshold: float) -> Compatibi
         mixed = block.scores
         is_pair = np.ones(mixed.shape, dtype=bool)
         is_pair[np.arange(len(mixed)), np.arange(rows.start, rows.stop)] = False
-        if a.a.groups is not None:
-            is_pair &= a.a.groups[rows][:, None] != a.a.groups[None, :]
+        is_pair &= ~a.is_within_group(rows, all_columns)
         same = a.a.codes[rows][:, None] == a.a.codes[None, :]
         genuine, impostor = is_pair & same, is_pair & ~same
         accepted += int((impostor & accepts(mixed, threshold)).sum())

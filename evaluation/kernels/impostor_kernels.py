@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.array_types import Bools, Float32s, Int64s
-from evaluation.kernels.scalar_kernels import compiled, count_reached, find_bin
+from evaluation.kernels.scalar_kernels import compiled, find_bin
 
 
 @compiled
@@ -29,7 +29,7 @@ def count_at_levels(view: BlockView, rows: Int64s, ascending: Float32s, counts: 
             for column in range(first, stop):
                 s = view.scores[r, column]
                 if s >= lowest and not is_excluded(view, r, column):
-                    level = count_reached(s, ascending)
+                    level = np.searchsorted(ascending, s, side="right")
                     counts[code, level] += 1
                     counts[view.codes_b[view.column0 + column], level] += 1
 

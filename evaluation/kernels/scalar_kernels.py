@@ -11,8 +11,6 @@ from typing import Any, TypeVar, cast
 import numba
 import numpy as np
 
-from common.array_types import Float32s
-
 F = TypeVar("F", bound=Callable[..., Any])
 compiled = cast("Callable[[F], F]", numba.njit(nogil=True, cache=True, error_model="numpy"))
 elementwise = cast("Callable[[F], F]", numba.vectorize(cache=True))  # type: ignore[no-untyped-call]
@@ -26,19 +24,6 @@ def find_bin(score: np.float32, scale: np.float32, base: np.float32, last: np.fl
     check whether it counts from the end.
     """
     return np.uint32(np.int32(min(max(np.floor(score * scale) - base, np.float32(0)), last)))
-
-
-@compiled
-def count_reached(score: np.float32, ascending: Float32s) -> int:
-    """How many of the ascending thresholds the score reaches."""
-    low, high = 0, len(ascending)
-    while low < high:
-        middle = (low + high) // 2
-        if ascending[middle] <= score:
-            low = middle + 1
-        else:
-            high = middle
-    return low
 
 
 @elementwise

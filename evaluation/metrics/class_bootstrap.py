@@ -9,6 +9,7 @@ from common.array_types import Float64s
 REPLICATES = 1000  # of a bound
 OPIS_DRAWS = 2000  # of an interval of OPIS
 CLASSES_NEEDED = 5
+CONFIDENCE = 0.95  # of an interval of OPIS
 DRAWS_AT_ONCE = 200
 
 
@@ -18,21 +19,13 @@ def draw_classes(n: int, seed: int, draws: int = REPLICATES) -> Float64s:
     return rng.multinomial(n, np.full(n, 1.0 / n), size=draws).astype(np.float64)
 
 
-def compute_opis_interval(
-    products: Float64s, u: Float64s, seed: int, confidence: float = 0.95, draws: int = OPIS_DRAWS
-) -> tuple[float, float] | None:
-    """Two-sided bootstrap-t interval of a debiased OPIS (docs/specification.md, Intervals).
+def compute_opis_interval(products: Float64s, u: Float64s, seed: int) -> tuple[float, float] | None:
+    """Two-sided 95 % bootstrap-t interval of a debiased OPIS (docs/specification.md, Intervals).
 
     A few classes carry most of a variance, so its estimate is skewed and correlated with its own
     standard error; percentiles of resampled values then cover too little (83 % instead of 95 % with 30
     classes in the simulation of ``benchmarks/consistency.py``), studentised ones account for it (Efron &
-    Tibshirani 1993, section 12.5).
-
-    Args:
-        products, u: as in ``resample_variances``.
-
-    Returns:
-        None for fewer than five classes.
+    Tibshirani 1993, section 12.5). ``products`` and ``u`` as in ``resample_variances``; None for few classes.
     """
     n = len(products)
     if n < CLASSES_NEEDED:
@@ -41,17 +34,15 @@ def compute_opis_interval(
     error = float(products.std(ddof=1)) / np.sqrt(n)
     if error == 0:
         return value, value
-    values, errors = resample_variances(products, u, seed, draws)
+    values, errors = resample_variances(products, u, seed)
     # a resample of few distinct classes may have next to no error of its own
     ratios = (values - value) / np.maximum(errors, 0.05 * error)
-    tail = (1 - confidence) / 2
+    tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(ratios, [tail, 1 - tail])
     return value - float(high) * error, value - float(low) * error
 
 
-def resample_variances(
-    products: Float64s, u: Float64s, seed: int, draws: int = OPIS_DRAWS
-) -> tuple[Float64s, Float64s]:
+def resample_variances(products: Float64s, u: Float64s, seed: int) -> tuple[Float64s, Float64s]:
     """Debiased variances of resampled classes and their standard errors, float64 [draws] each.
 
     A resample's variance is the mean of its classes' products of deviations less the square of the
@@ -65,9 +56,9 @@ def resample_variances(
     n = len(products)
     deviations = u - u.mean(axis=0)
     expected = float(np.square(deviations).mean()) / n
-    values, errors = np.empty(draws), np.empty(draws)
-    for first in range(0, draws, DRAWS_AT_ONCE):
-        weights = draw_classes(n, seed + first, min(DRAWS_AT_ONCE, draws - first)) / n
+    values, errors = np.empty(OPIS_DRAWS), np.empty(OPIS_DRAWS)
+    for first in range(0, OPIS_DRAWS, DRAWS_AT_ONCE):
+        weights = draw_classes(n, seed + first, min(DRAWS_AT_ONCE, OPIS_DRAWS - first)) / n
         shift = np.square(weights @ deviations).mean(axis=1)
         rows, means = slice(first, first + len(weights)), weights @ products
         values[rows] = means - shift + expected

@@ -103,14 +103,10 @@ def _compute_means(items: EmbeddingSet) -> tuple[Float64s, Int64s]:
 
 def _sum_squared_deviations(items: EmbeddingSet, means: Float64s) -> Float64s:
     """float64 [classes]: squared distances of the class's items to its mean, summed."""
-    squares = np.concatenate(
-        [
-            np.square(items.vectors[first : first + BLOCK] - means[items.codes[first : first + BLOCK]]).sum(
-                axis=1
-            )
-            for first in range(0, len(items), BLOCK)
-        ]
-    )
+    squares = np.empty(len(items))
+    for first in range(0, len(items), BLOCK):
+        rows = slice(first, first + BLOCK)
+        squares[rows] = np.square(items.vectors[rows] - means[items.codes[rows]]).sum(axis=1)
     return np.bincount(items.codes, squares).astype(np.float64)
 
 

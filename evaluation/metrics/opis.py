@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from common.progress import Track, silent
 from evaluation.kernels.scalar_kernels import compute_utility
 from evaluation.metrics.class_bootstrap import compute_opis_interval
 from evaluation.metrics.split_half_opis import ITEMS_NEEDED, DebiasedOpis, compute_debiased_opis
-from evaluation.metrics.threshold_grid import ThresholdGrid, build_threshold_grid
+from evaluation.metrics.threshold_grid import build_threshold_grid
 from evaluation.pairs.pairs import Pairs
 from evaluation.pairs.sweep import Sweep
 from evaluation.pairs.threshold_levels import sort_by_level
@@ -92,11 +92,14 @@ def measure_consistency(
         out=np.full(impostor.shape, np.nan),
         where=pairs.impostor_per_class[:, None] > 0,
     )
+    ends = float(grid.uniform.min()), float(grid.uniform.max())
+    reach = CalibrationRange(far=grid.far, distance=grid.distance, score=ends)
     if len(scored) < 2:
         reason = (
             f"OPIS compares classes and needs two with a genuine and an impostor pair; found {len(scored)}."
         )
-        return _build_without_opis(pairs, grid, far, settings), [reason]
+        rows = _build_class_rows(pairs, far[:, : settings.grid])
+        return build_consistency(settings, calibration_range=reach, per_class=rows), [reason]
     frr = 1 - genuine[scored] / pairs.genuine_per_class[scored, None]
     u = compute_utility(1 - far[scored], 1 - frr, settings.c)
     linear, log = u[:, : settings.grid], u[:, settings.grid :]
@@ -109,7 +112,9 @@ def measure_consistency(
     plain = compute_opis(linear)
     value, value_log = (None, None) if debiased is None else (float(v) for v in debiased.values)
     epsilon_opis = compute_epsilon_opis(linear, settings.epsilon, settings.variant)
-    consistency = Consistency(
+    p05, p95 = (np.quantile(linear, level, axis=0).tolist() for level in (0.05, 0.95))
+    consistency = build_consistency(
+        settings,
         opis=plain,
         opis_debiased=value,
         opis_ci=intervals[0],
@@ -118,15 +123,10 @@ def measure_consistency(
         opis_logfar_debiased=value_log,
         opis_logfar_ci=intervals[1],
         epsilon_opis={f"{settings.epsilon:g}": epsilon_opis},
-        epsilon_variant=settings.variant,
-        calibration_range=_build_range(grid),
-        c=settings.c,
-        grid=settings.grid,
+        calibration_range=reach,
         thresholds=grid.uniform.tolist(),
         mean_utility=linear.mean(axis=0).tolist(),
-        band=UtilityBand(
-            p05=np.quantile(linear, 0.05, axis=0).tolist(), p95=np.quantile(linear, 0.95, axis=0).tolist()
-        ),
+        band=UtilityBand(p05=p05, p95=p95),
         per_class=_build_class_rows(pairs, far[:, : settings.grid], scored, frr[:, : settings.grid], linear),
     )
     return consistency, reasons
@@ -172,18 +172,17 @@ def _explain_debiased(pairs: Pairs, scored: Int64s, debiased: DebiasedOpis | Non
     return reasons
 
 
-def _build_range(grid: ThresholdGrid) -> CalibrationRange:
-    ends = float(grid.uniform.min()), float(grid.uniform.max())
-    return CalibrationRange(far=grid.far, distance=grid.distance, score=ends)
-
-
 def _build_class_rows(
-    pairs: Pairs, far: Float64s, scored: Int64s, frr: Float64s, u: Float64s
+    pairs: Pairs,
+    far: Float64s,
+    scored: Int64s | None = None,
+    frr: Float64s | None = None,
+    u: Float64s | None = None,
 ) -> list[ClassConsistency]:
     """Means over the grid of every class; ``frr`` and ``u`` float64 [scored, grid]."""
     figures = np.full((4, len(pairs.classes)), np.nan)
     figures[0] = far.mean(axis=1)
-    if len(scored):
+    if frr is not None and u is not None:
         figures[1, scored] = [row.mean() for row in frr]
         figures[2, scored] = [row.mean() for row in u]
         figures[3, scored] = compute_contributions(u)
@@ -200,33 +199,10 @@ def _build_class_rows(
     ]
 
 
-def _build_without_opis(
-    pairs: Pairs, grid: ThresholdGrid, far: Float64s, settings: OpisSettings
-) -> Consistency:
-    nothing = np.zeros((0, settings.grid))
-    rows = _build_class_rows(pairs, far[:, : settings.grid], np.zeros(0, dtype=np.int64), nothing, nothing)
-    return build_empty_consistency(settings).model_copy(
-        update={"calibration_range": _build_range(grid), "per_class": rows}
-    )
-
-
-def build_empty_consistency(settings: OpisSettings) -> Consistency:
-    """The section where no figure can be given."""
-    return Consistency(
-        opis=None,
-        opis_debiased=None,
-        opis_ci=None,
-        noise_floor=None,
-        opis_logfar=None,
-        opis_logfar_debiased=None,
-        opis_logfar_ci=None,
-        epsilon_opis={f"{settings.epsilon:g}": None},
-        epsilon_variant=settings.variant,
-        calibration_range=None,
-        c=settings.c,
-        grid=settings.grid,
-        thresholds=[],
-        mean_utility=[],
-        band=UtilityBand(p05=[], p95=[]),
-        per_class=[],
-    )
+def build_consistency(settings: OpisSettings, **figures: Any) -> Consistency:
+    """The section; a figure that is not given is null or empty."""
+    fields: dict[str, Any] = dict.fromkeys(Consistency.model_fields)
+    fields |= {name: [] for name in ("thresholds", "mean_utility", "per_class")}
+    fields |= {"epsilon_opis": {f"{settings.epsilon:g}": None}, "epsilon_variant": settings.variant}
+    fields |= {"c": settings.c, "grid": settings.grid, "band": UtilityBand(p05=[], p95=[])}
+    return Consistency(**fields | figures)

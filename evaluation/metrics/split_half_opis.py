@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from common.array_types import Float64s, Int64s
 from common.progress import Track, silent
 from evaluation.kernels.level_kernels import add_halved_variances, draw_halves
+from evaluation.metrics.threshold_grid import build_threshold_grid
 from evaluation.pairs.ordered_items import OrderedItems
 from evaluation.pairs.pairs import Pairs
+from evaluation.pairs.sweep import Sweep
 from evaluation.pairs.threads import run_in_threads
-from evaluation.pairs.threshold_levels import ThresholdLevels
+from evaluation.pairs.threshold_levels import ThresholdLevels, sort_by_level
 
 LANES = 32  # halvings that one pass over the pairs measures at a time
 BATCHES = 2  # passes side by side; fixed, so that the result does not depend on the number of cores
@@ -52,16 +54,7 @@ def compute_debiased_opis(
 ) -> DebiasedOpis | None:
     """Average over random halvings until their Monte-Carlo error is below 2 % of the value or 1e-5.
 
-    Args:
-        pairs: what the levels were made from.
-        levels: pairs by level.
-        grids: int64 [k]: which grid each of the ascending thresholds belongs to.
-        c: weight of specificity in the utility.
-        seed: of the halvings.
-        track: shown the rounds of halvings; most often the first is enough.
-
-    Returns:
-        None where fewer than two classes can be halved.
+    ``grids`` int64 [k]: the grid of each ascending threshold. None for fewer than two classes to halve.
     """
     chosen = _select_halvable(pairs)
     if len(chosen) < 2:
@@ -89,6 +82,15 @@ def compute_debiased_opis(
             break
     mean_products = np.divide(by_class, weights, out=np.zeros_like(by_class), where=weights > 0)
     return DebiasedOpis(chosen, mean, mean_products, drawn.shape[1], error)
+
+
+def debias_log_far(
+    sweep: Sweep, seed: int, track: Track = silent
+) -> tuple[ThresholdLevels, DebiasedOpis | None]:
+    """Pairs by level at the thresholds of log-FAR OPIS, and its debiased value; the sweep is used up."""
+    ascending = np.sort(build_threshold_grid(sweep).log_far)
+    levels, grids = sort_by_level(sweep, ascending), np.zeros(len(ascending), dtype=np.int64)
+    return levels, compute_debiased_opis(sweep.pairs, levels, grids, 1.0, seed, track)
 
 
 def _select_halvable(pairs: Pairs) -> Int64s:

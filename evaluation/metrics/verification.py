@@ -1,4 +1,4 @@
-"""1:1 verification, over all pairs or of scores at hand: EER, AUC, TAR at given FARs, the two error curves."""
+"""1:1 verification, over all pairs or of scores at hand: EER, AUC, TAR at given FARs, error curves."""
 
 from __future__ import annotations
 
@@ -130,11 +130,7 @@ def build_curve(sweep: Sweep) -> VerificationCurve:
 
 
 def compute_auc(positives: NDArray[np.floating], negatives: NDArray[np.floating]) -> float:
-    """Probability that a positive scores above a negative, ties counting one half.
-
-    Args:
-        positives, negatives: float [n] and [m], neither empty.
-    """
+    """Probability that a positive scores above a negative, ties counting one half; neither may be empty."""
     ascending = np.sort(negatives)
     below = np.searchsorted(ascending, positives, side="left").sum()
     through = np.searchsorted(ascending, positives, side="right").sum()

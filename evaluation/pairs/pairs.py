@@ -15,26 +15,19 @@ docs/specification.md, Pairs.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from common.array_types import Bools, Float32s, Int64s, Texts
+from common.array_types import Bools, Float32s, Int32s, Int64s, Texts
 from common.errors import InputError
 from decision.scorers import CosineScorer, Scorer
 from embeddings.embedding_set import EmbeddingSet
 from evaluation.kernels.impostor_kernels import BlockView
-from evaluation.pairs.genuine_pairs import PART, GenuinePairs, iterate_genuine, score_class, score_rectangle
-from evaluation.pairs.ordered_items import (
-    OrderedItems,
-    count_genuine,
-    count_impostors,
-    order_items,
-    read_groups,
-)
+from evaluation.pairs.ordered_items import OrderedItems, order_items, read_groups
 from evaluation.pairs.threads import compute_exact_similarities, multiply_rows
 
 BLOCK_ROWS = 1024
@@ -81,17 +74,63 @@ class Pairs:
         """int64 [classes]: pairs with exactly one end in the class."""
         return self.count_impostors(*self._all_items)
 
-    def count_genuine(self, in_a: Bools, in_b: Bools) -> Int64s:
-        """int64 [classes]: genuine pairs among the chosen items of both sides (equal when symmetric)."""
-        return count_genuine(self.a, self.b, self.symmetric, in_a, in_b)
-
-    def count_impostors(self, in_a: Bools, in_b: Bools) -> Int64s:
-        """int64 [classes]: pairs with exactly one end in the class, among the chosen items."""
-        return count_impostors(self.a, self.b, self.symmetric, in_a, in_b)
-
     @property
     def _all_items(self) -> tuple[Bools, Bools]:
         return np.ones(len(self.a), dtype=bool), np.ones(len(self.b), dtype=bool)
+
+    def count_genuine(self, in_a: Bools, in_b: Bools) -> Int64s:
+        """int64 [classes]: genuine pairs among the chosen items of both sides (equal when symmetric)."""
+        counts = self._count_within(*self._count_items(in_a, in_b))
+        if not self.has_groups:
+            return counts
+        codes, _, cell_a, cell_b = self._count_cells(in_a, in_b)
+        excluded = np.bincount(codes, self._count_within(cell_a, cell_b), minlength=len(self.classes))
+        return np.asarray(counts - excluded.astype(np.int64))
+
+    def count_impostors(self, in_a: Bools, in_b: Bools) -> Int64s:
+        """int64 [classes]: pairs with exactly one end in the class, among the chosen items."""
+        a, b = self._count_items(in_a, in_b)
+        totals = a * (b.sum() - b)
+        if not self.symmetric:
+            totals = totals + b * (a.sum() - a)
+        if self.has_groups:
+            codes, groups, cell_a, cell_b = self._count_cells(in_a, in_b)
+            of_a, of_b = (np.bincount(groups, cells).astype(np.int64) for cells in (cell_a, cell_b))
+            excluded = cell_a * (of_b[groups] - cell_b)
+            if not self.symmetric:
+                excluded = excluded + cell_b * (of_a[groups] - cell_a)
+            totals = totals - np.bincount(codes, excluded, minlength=len(totals))
+        return np.asarray(totals.astype(np.int64))
+
+    def _count_items(self, in_a: Bools, in_b: Bools) -> tuple[Int64s, Int64s]:
+        """Items of each class on either side."""
+        n = len(self.classes)
+        return np.bincount(self.a.codes[in_a], minlength=n), np.bincount(self.b.codes[in_b], minlength=n)
+
+    def _count_within(self, a: Int64s, b: Int64s) -> Int64s:
+        return np.asarray((a * (a - 1) // 2 if self.symmetric else a * b).astype(np.int64))
+
+    def _count_cells(self, in_a: Bools, in_b: Bools) -> tuple[Int64s, Int64s, Int64s, Int64s]:
+        """Class, group, and items of either side, of every combination of class and group that occurs."""
+        assert self.a.groups is not None
+        assert self.b.groups is not None
+        n_groups = int(max(self.a.groups.max(), self.b.groups.max())) + 1
+        keys_a = (self.a.codes * n_groups + self.a.groups)[in_a]
+        keys_b = (self.b.codes * n_groups + self.b.groups)[in_b]
+        keys = np.unique(np.concatenate([keys_a, keys_b]))
+        a, b = (np.bincount(np.searchsorted(keys, part), minlength=len(keys)) for part in (keys_a, keys_b))
+        return keys // n_groups, keys % n_groups, a, b
+
+    @property
+    def has_groups(self) -> bool:
+        """Whether pairs are excluded."""
+        return self.a.groups is not None
+
+    def is_within_group(self, rows: slice | Int64s, columns: slice) -> Bools:
+        """bool [rows, columns]: which pairs are excluded."""
+        if self.a.groups is None or self.b.groups is None:
+            return np.zeros((1, 1), dtype=bool)
+        return np.asarray(self.a.groups[rows][:, None] == self.b.groups[columns][None, :])
 
     @cached_property
     def n_genuine(self) -> int:
@@ -114,17 +153,16 @@ class Pairs:
         draw = np.random.default_rng(0)
         a = self.a.select(np.sort(draw.permutation(len(self.a))[:n]))
         b = a if self.symmetric else self.b.select(np.sort(draw.permutation(len(self.b))[:n]))
-        return Pairs(self.classes, a, b, self.symmetric, self.scorer)
+        return replace(self, a=a, b=b)
 
     def select_rows(self, rows: Int64s) -> Pairs:
         """The pairs among these rows of ``a``; against a gallery, of these rows with all of ``b``."""
         a = self.a.select(rows)
-        return Pairs(self.classes, a, a if self.symmetric else self.b, self.symmetric, self.scorer)
+        return replace(self, a=a, b=a if self.symmetric else self.b)
 
     def cross_rows(self, rows: slice) -> Pairs:
         """These rows of ``a`` with all of ``b``: every impostor pair of theirs, whichever end comes first."""
-        a = self.a.select(np.arange(rows.start, rows.stop))
-        return Pairs(self.classes, a, self.b, False, self.scorer)
+        return replace(self, a=self.a.select(np.arange(rows.start, rows.stop)), symmetric=False)
 
     # -- scores of impostor pairs, in blocks -------------------------------------------------------
     @property
@@ -133,11 +171,7 @@ class Pairs:
         return len(self.a) * len(self.b) <= EXACT_PRODUCT
 
     def score_block(
-        self,
-        rows: slice,
-        columns: slice,
-        out: Float32s | None = None,
-        exact: bool | None = None,
+        self, rows: slice, columns: slice, out: Float32s | None = None, exact: bool | None = None
     ) -> Block:
         """Scores of a rectangle, impostor, genuine and excluded pairs alike."""
         left, right = self.a.vectors[rows], self.b.vectors[columns]
@@ -147,8 +181,18 @@ class Pairs:
             shape = (len(left), len(right))
             target = None if out is None else out[: shape[0] * shape[1]].reshape(shape)
             similarities = multiply_rows(left, right, target)
-        scores = score_rectangle(self.a, self.b, self.scorer, similarities, rows, columns)
-        return Block(rows, columns, scores, similarities)
+        return Block(rows, columns, self.score_rectangle(similarities, rows, columns), similarities)
+
+    def score_rectangle(self, similarities: Float32s, rows: slice | Int64s, columns: slice) -> Float32s:
+        """float32 scores of a rectangle of similarities; the same array where the score is the similarity."""
+        if self.scorer.is_similarity:
+            return similarities
+        scores = self.scorer(
+            similarities,
+            None if self.a.densities is None else self.a.densities[rows][:, None],
+            None if self.b.densities is None else self.b.densities[columns][None, :],
+        )
+        return np.ascontiguousarray(scores, dtype=np.float32)
 
     @property
     def tiles(self) -> list[tuple[slice, slice]]:
@@ -182,9 +226,7 @@ class Pairs:
         columns = np.arange(block.columns.start, block.columns.stop)
         spans = self.spans[block.rows]
         mask = (columns >= spans[:, :1]) & ((columns < spans[:, 1:2]) | (columns >= spans[:, 2:]))
-        if self.a.groups is not None and self.b.groups is not None:
-            mask &= self.a.groups[block.rows][:, None] != self.b.groups[block.columns][None, :]
-        return mask
+        return np.asarray(mask & ~self.is_within_group(block.rows, block.columns))
 
     def view(self, block: Block) -> BlockView:
         """A block's scores and which pairs they are, for the compiled loops."""
@@ -204,11 +246,20 @@ class Pairs:
 
     # -- scores of genuine pairs, class by class ---------------------------------------------------
     def score_class(self, code: int, rows: slice) -> tuple[Float32s, Float32s, Bools]:
-        """Scores, similarities and which are pairs, of rows of a class with the class's items in ``b``."""
-        return score_class(self.a, self.b, self.symmetric, self.scorer, code, rows)
+        """Scores, similarities and which are pairs, of rows of a class with the class's items in ``b``.
+
+        A set against itself gives both orders of a pair and leaves out an item's pair with itself.
+        """
+        columns = slice(int(self.b.starts[code]), int(self.b.starts[code + 1]))
+        similarities = compute_exact_similarities(self.a.vectors[rows], self.b.vectors[columns])
+        is_pair = np.ones(similarities.shape, dtype=bool)
+        if self.symmetric:
+            is_pair[np.arange(len(is_pair)), np.arange(rows.start, rows.stop) - columns.start] = False
+        is_pair &= ~self.is_within_group(rows, columns)
+        return self.score_rectangle(similarities, rows, columns), similarities, is_pair
 
     def iterate_genuine(self) -> Iterable[GenuinePairs]:
-        """All genuine pairs with their scores, a bounded number at a time.
+        """All genuine pairs with their scores in the order of classes and rows, a bounded number at a time.
 
         Few enough for one part are kept; more are computed anew each time, so that the pairs of a few
         huge classes never lie in memory together.
@@ -216,7 +267,34 @@ class Pairs:
         return [self._kept_genuine] if self.n_genuine <= PART else self._compute_genuine()
 
     def _compute_genuine(self) -> Iterator[GenuinePairs]:
-        return iterate_genuine(self.a, self.b, self.symmetric, self.scorer, self.genuine_per_class)
+        """Few classes make one part together."""
+        waiting: list[GenuinePairs] = []
+        for code in np.flatnonzero(self.genuine_per_class):
+            height = max(1, PART // max(1, int(self.b.sizes[code])))
+            for first in range(self.a.starts[code], self.a.starts[code + 1], height):
+                rows = slice(int(first), int(min(first + height, self.a.starts[code + 1])))
+                strip = self._collect_strip(int(code), rows)
+                if sum(map(len, waiting)) + len(strip) > PART and waiting:
+                    yield GenuinePairs.concatenate(waiting)
+                    waiting = []
+                waiting.append(strip)
+        if waiting:
+            yield GenuinePairs.concatenate(waiting)
+
+    def _collect_strip(self, code: int, rows: slice) -> GenuinePairs:
+        scores, similarities, is_pair = self.score_class(code, rows)
+        start = int(self.b.starts[code])
+        if self.symmetric:
+            is_pair = np.triu(is_pair, rows.start - start + 1)  # each pair in one order
+        i, j = np.nonzero(is_pair)
+        kept = scores[is_pair]
+        return GenuinePairs(
+            a=(i + rows.start).astype(np.int32),
+            b=(j + start).astype(np.int32),
+            codes=np.full(len(i), code, dtype=np.int32),
+            scores=kept,
+            similarities=kept if scores is similarities else similarities[is_pair],
+        )
 
     @cached_property
     def _kept_genuine(self) -> GenuinePairs:
@@ -238,10 +316,7 @@ def arrange(
     """Put items in the order of their classes, ready to be walked pair by pair.
 
     Args:
-        items: the set, or the queries when a gallery is given.
-        gallery: references; every query is paired with every reference.
         exclude_same: a metadata column; pairs that share its value are excluded.
-        scorer: score of a pair; the similarity itself unless given.
         densities: float [n], one per item in the order of the set, where they are known already; the
             scorer is asked for them otherwise.
 
@@ -267,3 +342,38 @@ def arrange(
 
 def _compute_densities(items: EmbeddingSet, scorer: Scorer) -> Float32s | None:
     return None if scorer.is_similarity else scorer.densities(items.vectors)
+
+
+PART = 2**22  # pairs a part holds at most, but for a row that alone has more; 16 bytes a pair for cosine
+
+
+@dataclass(frozen=True)
+class GenuinePairs:
+    """Genuine pairs: positions in ``a`` and ``b``, class codes (int32 [g]), scores, similarities.
+
+    Scores and similarities (float32 [g]) are one array for cosine.
+    """
+
+    a: Int32s
+    b: Int32s
+    codes: Int32s
+    scores: Float32s
+    similarities: Float32s
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @classmethod
+    def concatenate(cls, parts: list[GenuinePairs]) -> GenuinePairs:
+        """Parts one after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        if not parts:
+            no_scores, no_positions = np.zeros(0, dtype=np.float32), np.zeros(0, dtype=np.int32)
+            return cls(no_positions, no_positions, no_positions, no_scores, no_scores)
+        a, b, codes, scores = (
+            np.concatenate([getattr(part, name) for part in parts]) for name in ("a", "b", "codes", "scores")
+        )
+        if all(part.scores is part.similarities for part in parts):
+            return cls(a, b, codes, scores, scores)
+        return cls(a, b, codes, scores, np.concatenate([part.similarities for part in parts]))

@@ -9,12 +9,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from common.array_types import Bools, Float32s, Float64s, Int32s, Int64s
+from common.array_types import Bools, Float32s, Float64s, Int64s
 from common.progress import Track, silent
 from evaluation.kernels.impostor_kernels import BlockView
 from evaluation.kernels.rank_kernels import RankState, raise_floors, update_columns, update_rows
-from evaluation.pairs.genuine_pairs import PART
-from evaluation.pairs.pairs import Block, Pairs
+from evaluation.pairs.pairs import PART, Block, Pairs
 from evaluation.pairs.threads import count_cores, run_in_threads, split_rows
 
 DEEPEST_RANK = 10  # recall is given up to this rank; beyond it ranks matter up to the partners' number
@@ -96,38 +95,16 @@ def _split_rows(pairs: Pairs) -> Iterator[slice]:
 
 @dataclass(eq=False)
 class QueryRanks:
-    """What some rows of ``a`` have met so far, block after block.
-
-    Attributes:
-        pairs: where the blocks come from; its ``a`` holds these rows.
-        best, best_row, best_partner, best_partner_row: as in ``Ranks``.
-        partner_starts: int64 [n + 1]: the partners of query q stand at starts[q]:starts[q + 1].
-        partner_similarities: float32, descending within a query, ties by row.
-        partner_rows: int32: the partners' rows in the set that was given.
-        ahead: int32, per partner: impostors that come after the partner before it and before itself;
-            exact wherever the rank can still matter.
-        floors: float32 [n]: similarity below which an impostor changes no rank that matters.
-    """
+    """What some rows of ``a`` have met so far, block after block of ``pairs``, whose ``a`` they are."""
 
     pairs: Pairs
-    best: Float32s
-    best_row: Int64s
     best_partner: Float32s
     best_partner_row: Int64s
-    partner_starts: Int64s
-    partner_similarities: Float32s
-    partner_rows: Int32s
-    ahead: Int32s
-    floors: Float32s
+    state: RankState
 
     @classmethod
     def start(cls, pairs: Pairs, rows: slice | None = None) -> QueryRanks:
-        """Partners in their order, no impostor met yet.
-
-        Args:
-            pairs: a set with itself or with a gallery.
-            rows: of ``a``, whose partners are ranked, in blocks of their own. All unless given.
-        """
+        """Partners in their order, no impostor met yet; for some rows of ``a`` alone in their own blocks."""
         chosen = slice(0, len(pairs.a)) if rows is None else rows
         n, most = chosen.stop - chosen.start, int(_count_most_partners(pairs)[chosen].sum())
         best_partner, best_partner_row = np.full(n, -np.inf, dtype=np.float32), np.full(n, -1)
@@ -150,36 +127,23 @@ class QueryRanks:
             winner = masked.argmax(axis=1)
             best_partner[here] = masked[np.arange(len(masked)), winner]
             best_partner_row[here] = np.where(counts[here] > 0, class_rows[winner], -1)
-        queries = cls(
-            pairs=pairs if rows is None else pairs.cross_rows(chosen),
+        state = RankState(
             best=np.full(n, -np.inf, dtype=np.float32),
             best_row=np.full(n, np.iinfo(np.int64).max),
-            best_partner=best_partner,
-            best_partner_row=best_partner_row,
             partner_starts=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
             partner_similarities=partner_similarities[:filled],
             partner_rows=partner_rows[:filled],
             ahead=np.zeros(filled, dtype=np.int32),
             floors=np.full(n, np.inf, dtype=np.float32),
         )
+        walked = pairs if rows is None else pairs.cross_rows(chosen)
+        queries = cls(walked, best_partner, best_partner_row, state)
         queries._raise_floors(np.arange(n))
         return queries
 
-    @property
-    def _state(self) -> RankState:
-        return RankState(
-            self.best,
-            self.best_row,
-            self.partner_starts,
-            self.partner_similarities,
-            self.partner_rows,
-            self.ahead,
-            self.floors,
-        )
-
     def add(self, block: Block, view: BlockView) -> None:
         """Count a block's impostors; ``view`` is the block's view (``Pairs.view``)."""
-        state = self._state
+        state = self.state
         n_rows, n_columns = block.scores.shape
         run_in_threads(
             update_rows,
@@ -200,7 +164,7 @@ class QueryRanks:
         self._raise_floors(np.arange(block.columns.start, block.columns.stop))
 
     def _raise_floors(self, queries: Int64s) -> None:
-        raise_floors(queries, DEEPEST_RANK, self._state)
+        raise_floors(queries, DEEPEST_RANK, self.state)
 
     def compute_ranks(self) -> Ranks:
         """The figures of every query, once all blocks were added.
@@ -208,10 +172,11 @@ class QueryRanks:
         A partner's rank is exact up to the larger of the number of partners and ``DEEPEST_RANK``, beyond
         that a lower bound that still lies beyond it.
         """
-        n_partners = np.diff(self.partner_starts)
-        first = self.partner_starts[:-1]
-        order = np.arange(1, len(self.ahead) + 1) - np.repeat(first, n_partners)
-        running = np.concatenate([[0], np.cumsum(self.ahead, dtype=np.int64)])
+        state = self.state
+        n_partners = np.diff(state.partner_starts)
+        first = state.partner_starts[:-1]
+        order = np.arange(1, len(state.ahead) + 1) - np.repeat(first, n_partners)
+        running = np.concatenate([[0], np.cumsum(state.ahead, dtype=np.int64)])
         rank = running[1:] - np.repeat(running[first], n_partners) + order
         within = rank <= np.repeat(n_partners, n_partners)
         has_partner = np.flatnonzero(n_partners)
@@ -224,7 +189,9 @@ class QueryRanks:
             )
             precision = np.where(within, order / rank, 0.0)
             figures[2, has_partner] = np.add.reduceat(precision, starts) / n_partners[has_partner]
-        return Ranks(self.best, self.best_row, self.best_partner, self.best_partner_row, n_partners, *figures)
+        return Ranks(
+            state.best, state.best_row, self.best_partner, self.best_partner_row, n_partners, *figures
+        )
 
 
 def _split_by_class(pairs: Pairs, rows: slice) -> Iterator[tuple[int, slice]]:

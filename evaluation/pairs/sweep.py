@@ -10,13 +10,15 @@ or, below the floor, in another walk.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from common.array_types import Float32s, Int64s
+from common.array_types import Bools, Float32s, Int64s
 from common.progress import Track, silent
 from evaluation.kernels.impostor_kernels import collect_bins, scan_rows, sum_gaussian_kernels
 from evaluation.pairs.pairs import BLOCK_COLUMNS, BLOCK_ROWS, Pairs
@@ -35,12 +37,8 @@ class Sweep:
     """The result of one walk over all pairs.
 
     Attributes:
-        pairs: what was walked.
-        bins: of the histograms.
         histogram, genuine_histogram: int64 [bins.count]: impostor and genuine scores per bin.
         floor: the lower edge of a bin; ``top`` holds every impostor pair that reaches it.
-        top: positions and scores of these pairs.
-        ranks: per row of ``a``: best impostor, best partner, ranks of the partners; if wanted.
         kernel_sum: sum of exp(-2 |x - y|^2) over the impostor pairs.
     """
 
@@ -84,6 +82,12 @@ class Sweep:
         first = np.searchsorted(-self.bins.find(scores), -bins, side="left")
         return np.asarray(scores[first + ranks - 1 - self.impostors_at_or_above[bins + 1]])
 
+    def find_refused_scores(self, fars: Sequence[str]) -> Float32s:
+        """float32: the highest impostor score that must be refused to keep each pooled FAR."""
+        n = self.pairs.n_impostor
+        ranks = [min(n, int(Fraction(far) * n) + 1) for far in fars]
+        return self.find_impostor_scores(np.array(ranks, dtype=np.int64))
+
     def find_bin_of_rank(self, ranks: Int64s) -> Int64s:
         """int64: the bin that holds the impostor score of each rank."""
         return np.asarray(
@@ -92,8 +96,7 @@ class Sweep:
 
     def collect_impostor_scores(self, bins: Int64s) -> Float32s:
         """float32, ascending: every impostor score of the given bins."""
-        wanted = np.zeros(self.bins.count, dtype=bool)
-        wanted[bins] = True
+        wanted = self._mark(bins)
         if len(bins) == 0 or self.bins.compute_edges(bins.min()) >= self.floor:
             parts = [scores[wanted[self.bins.find(scores)]] for _, _, scores in self.top.chunks]
         else:
@@ -103,24 +106,27 @@ class Sweep:
                 view, rows = self.pairs.view(block), np.arange(len(block.scores))
                 n = collect_bins(view, rows, self.bins.scale, self.bins.lowest, wanted, collected)
                 parts.append(collected[:n].copy())
-        return np.sort(np.concatenate(parts)) if parts else np.zeros(0, dtype=np.float32)
+        return np.sort(np.concatenate([np.zeros(0, dtype=np.float32), *parts]))
 
     def collect_genuine_scores(self, bins: Int64s) -> Float32s:
         """float32, ascending: every genuine score of the given bins; 4 bytes each."""
+        wanted = self._mark(bins)
+        parts = (part.scores[wanted[self.bins.find(part.scores)]] for part in self.pairs.iterate_genuine())
+        return np.sort(np.concatenate([np.zeros(0, dtype=np.float32), *parts]))
+
+    def _mark(self, bins: Int64s) -> Bools:
         wanted = np.zeros(self.bins.count, dtype=bool)
         wanted[bins] = True
-        parts = [part.scores[wanted[self.bins.find(part.scores)]] for part in self.pairs.iterate_genuine()]
-        return np.sort(np.concatenate(parts)) if parts else np.zeros(0, dtype=np.float32)
+        return wanted
 
 
-def sweep_pairs(pairs: Pairs, *, deepest_far: float, per_query: bool, track: Track = silent) -> Sweep:
+def sweep_pairs(
+    pairs: Pairs, *, deepest_far: float = DEEPEST_FAR, per_query: bool = False, track: Track = silent
+) -> Sweep:
     """Walk all pairs once.
 
-    Args:
-        pairs: at least one impostor pair.
-        deepest_far: the lowest threshold that will be needed accepts this fraction of the impostors.
-        per_query: whether ranks, best matches and geometry are wanted.
-        track: shown the blocks of the walk.
+    The lowest threshold needed accepts ``deepest_far`` of the impostor pairs; ``per_query`` asks for ranks,
+    best matches and geometry.
     """
     far = max(deepest_far, DEEPEST_FAR)
     needed = min(int(far * pairs.n_impostor) + 2, pairs.n_impostor)

@@ -47,14 +47,10 @@ def run_in_threads(function: Callable[..., Any], calls: Sequence[tuple[Any, ...]
 
 
 def multiply_rows(a: NDArray[Any], b: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
-    """``a @ b.T``, [m, n], each thread multiplying rows of its own.
+    """``a @ b.T``, [m, n], each thread multiplying rows of its own; written to ``out`` if given.
 
     A library that spreads one product over threads of its own leaves them spinning for a while, and
     the loops that follow wait for the cores.
-
-    Args:
-        a, b: [m, d] and [n, d] of one dtype.
-        out: [m, n], where to write it.
     """
     if len(a) <= SMALL:
         return np.matmul(a, b.T, out=out)
@@ -62,8 +58,7 @@ def multiply_rows(a: NDArray[Any], b: NDArray[Any], out: NDArray[Any] | None = N
     edges = np.linspace(0, len(a), count_cores() + 1).astype(int)
     with _hold_blas_to_one_thread():
         run_in_threads(
-            np.matmul,
-            [(a[first:stop], b.T, product[first:stop]) for first, stop in pairwise(edges)],
+            np.matmul, [(a[first:stop], b.T, product[first:stop]) for first, stop in pairwise(edges)]
         )
     return product
 

@@ -47,9 +47,7 @@ class ThresholdLevels:
 def sort_by_level(sweep: Sweep, ascending: Float32s) -> ThresholdLevels:
     """Sort the pairs by level; the sweep's own list of impostor pairs is used up, chunk by chunk.
 
-    Args:
-        sweep: whose kept pairs are all that reach the lowest threshold.
-        ascending: float32 [k], the thresholds.
+    ``ascending`` float32 [k]: the thresholds, whose lowest no pair reaches that the sweep has not kept.
     """
     bins = sweep.bins
     edges = bins.compute_edges(np.arange(bins.count))
@@ -103,14 +101,9 @@ def _write(chunks: Iterable[Chunk], steps: LevelSteps, *outputs: NDArray[Any]) -
 
 
 def count_accepted_per_class(pairs: Pairs, thresholds: ArrayLike) -> tuple[Int64s, Int64s]:
-    """Accepted pairs per class.
+    """Genuine and impostor pairs, int64 [classes, k], that reach thresholds, float32 [k] in any order.
 
-    Args:
-        pairs: all are walked once.
-        thresholds: float32 [k], any order; accepted iff score >= threshold.
-
-    Returns:
-        genuine, impostor: int64 [classes, k]; an impostor pair counts for both of its classes.
+    An impostor pair counts for both of its classes.
     """
     ascending, order = _sort(thresholds)
     counts = np.zeros((len(split_rows(BLOCK_ROWS)), len(pairs.classes), len(order) + 1), dtype=np.int64)
@@ -139,11 +132,7 @@ def count_accepted_genuine(pairs: Pairs, thresholds: ArrayLike) -> Int64s:
 
 
 def cumulate_levels(counts: Int64s) -> Int64s:
-    """From pairs that reach exactly m of k ascending thresholds, int64 [classes, k + 1], to accepted pairs.
-
-    Returns:
-        int64 [classes, k]: the pairs accepted at each threshold.
-    """
+    """Accepted pairs, int64 [classes, k], from those that reach exactly m thresholds, [classes, k + 1]."""
     return np.cumsum(counts[:, ::-1], axis=1)[:, -2::-1]
 
 

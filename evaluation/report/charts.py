@@ -17,6 +17,7 @@ from api_schemas.report import Report
 from evaluation.report.headline import format_number
 
 Figure = dict[str, Any]
+AXIS = {"rangemode": "normal", "tickformat": ".2f"}
 LEGEND = {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"}
 
 
@@ -101,7 +102,7 @@ def chart_reliability(_: Report, __: Sequence[OperatingPoint], diagnosis: Diagno
         _build_line(diagram.predicted, diagram.observed, "as observed", "accent"),
     ]
     layout = _build_layout([], (0.0, 1.0)) | {
-        "yaxis": {"title": {"text": "fraction of matches"}, "rangemode": "normal", "tickformat": ".2f"},
+        "yaxis": AXIS | {"title": {"text": "fraction of matches"}},
         "legend": LEGEND,
     }
     layout["xaxis"]["title"] = {"text": "probability of a match"}
@@ -128,30 +129,18 @@ def _build_utility(report: Report, points: Sequence[OperatingPoint]) -> Figure |
     if len(consistency.thresholds) < 2 or not consistency.mean_utility:
         return None
     x = consistency.thresholds
-    hidden = {"type": "scatter", "x": x, "mode": "lines", "line": {"width": 0}, "showlegend": False}
+    band = consistency.band
+    hidden = {"mode": "lines", "line": {"width": 0}, "showlegend": False, "hovertemplate": "%{y:.3f}"}
+    mean = _build_line(x, consistency.mean_utility, "mean utility", "accent")
     data = [
-        hidden | {"y": consistency.band.p95, "name": "95th percentile", "hovertemplate": "%{y:.3f}"},
-        hidden
-        | {
-            "y": consistency.band.p05,
-            "name": "5th percentile",
-            "fill": "tonexty",
-            "meta": {"role": "accent", "fill": True},
-            "hovertemplate": "%{y:.3f}",
-        },
-        {
-            "type": "scatter",
-            "x": x,
-            "y": consistency.mean_utility,
-            "mode": "lines",
-            "name": "mean utility",
-            "line": {"width": 2.6},
-            "meta": {"role": "accent"},
-            "hovertemplate": "%{y:.3f}",
-        },
+        hidden | {"type": "scatter", "x": x, "y": band.p95, "name": "95th percentile"},
+        _build_line(x, band.p05, "5th percentile", "accent")
+        | hidden
+        | {"fill": "tonexty", "meta": {"role": "accent", "fill": True}},
+        mean | {"line": {"width": 2.6}, "hovertemplate": "%{y:.3f}"},
     ]
     layout = _build_layout(points, (min(x), max(x))) | {
-        "yaxis": {"title": {"text": "utility"}, "rangemode": "normal", "tickformat": ".2f"},
+        "yaxis": AXIS | {"title": {"text": "utility"}},
         "showlegend": False,
     }
     return {"data": data, "layout": layout}
@@ -174,20 +163,8 @@ def _build_rates(report: Report, points: Sequence[OperatingPoint]) -> Figure | N
     layout = _build_layout(points, _find_span(shown, points))
     reach = report.consistency.calibration_range
     if reach is not None:
-        layout["shapes"].append(
-            {
-                "type": "rect",
-                "xref": "x",
-                "yref": "paper",
-                "x0": min(reach.score),
-                "x1": max(reach.score),
-                "y0": 0,
-                "y1": 1,
-                "layer": "below",
-                "line": {"width": 0},
-                "name": "accent-wash",
-            }
-        )
+        style = {"layer": "below", "line": {"width": 0}}
+        layout["shapes"].append(_build_shape("rect", sorted(reach.score), "accent-wash", style))
     layout["yaxis"] = {
         "type": "log",
         "title": {"text": "fraction of pairs"},
@@ -212,6 +189,12 @@ def _build_line(x: Sequence[float], y: Sequence[float | None], name: str, role: 
     }
 
 
+def _build_shape(kind: str, ends: Sequence[float], role: str, style: Figure) -> Figure:
+    """A line or a rectangle over the whole height."""
+    span = {"xref": "x", "yref": "paper", "x0": ends[0], "x1": ends[1], "y0": 0, "y1": 1}
+    return {"type": kind, "name": role} | span | style
+
+
 def _find_span(
     shown: Sequence[tuple[float, float, float]], points: Sequence[OperatingPoint]
 ) -> tuple[float, float]:
@@ -233,17 +216,7 @@ def _build_layout(points: Sequence[OperatingPoint], span: tuple[float, float]) -
     return {
         "xaxis": {"title": {"text": "threshold (score)"}, "range": list(span), "tickformat": ".2f"},
         "shapes": [
-            {
-                "type": "line",
-                "xref": "x",
-                "yref": "paper",
-                "x0": point.threshold,
-                "x1": point.threshold,
-                "y0": 0,
-                "y1": 1,
-                "line": {"width": 1.4, "dash": "dash"},
-                "name": "ink",
-            }
+            _build_shape("line", [point.threshold] * 2, "ink", {"line": {"width": 1.4, "dash": "dash"}})
             for point in inside
         ],
         "annotations": [

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from functools import partial
+from typing import Literal, NamedTuple
 
-from api_schemas.operating_point import Target
+from api_schemas.operating_point import Score, Target
 from api_schemas.report import Report
 from decision.targets import get_endpoint
 from evaluation.metrics.identification import FPIRS
@@ -43,6 +44,11 @@ def format_small(value: float | None) -> str:
     return f"{mantissa} × 10{str(int(exponent)).translate(_RAISED)}"
 
 
+def format_score(score: Score) -> str:
+    """The kind of a score, with its form."""
+    return score.kind if score.form is None else f"{score.kind} ({score.form})"
+
+
 def format_target(target: Target) -> str:
     """What a threshold was asked to keep: FPIR 1 %."""
     kind = target.kind.upper()
@@ -55,21 +61,23 @@ class Headline:
     """A figure of a report as people see it.
 
     Attributes:
-        key: its name on pages.
-        section: the part of the report that holds it.
+        section, field, entry: what holds the figure in the report; the key where the field is a dictionary.
         title, aside: what it is called, and what it says in plain words.
-        format_value: the unit.
-        read: the figure of the section; None where the data could not give it.
-        read_interval: its 95 % interval.
+        interval: the field of its 95 % interval.
     """
 
-    key: str
     section: Section
+    field: str
     title: str
     aside: str
-    format_value: Callable[[float | None], str]
-    read: Callable[[Any], float | None]
-    read_interval: Callable[[Any], tuple[float, float] | None] | None = None
+    entry: str = ""
+    interval: str = ""
+    format_value: Callable[[float | None], str] = format_percent
+
+    @property
+    def key(self) -> str:
+        """Its name on pages."""
+        return f"{self.field}_{self.entry}" if self.entry else self.field
 
     @property
     def heading(self) -> str:
@@ -78,14 +86,16 @@ class Headline:
 
     def format(self, report: Report) -> str:
         """The figure with its unit."""
-        section = getattr(report, self.section)
-        return self.format_value(None if section is None else self.read(section))
+        value = getattr(getattr(report, self.section), self.field, None)
+        if isinstance(value, dict):
+            value = value.get(self.entry or next(iter(value), ""))
+        return self.format_value(value)
 
     def format_interval(self, report: Report) -> str:
         """Its interval in words; empty for a figure without one."""
-        if self.read_interval is None:
+        if not self.interval:
             return ""
-        ends = self.read_interval(getattr(report, self.section))
+        ends = getattr(getattr(report, self.section), self.interval)
         if ends is None:
             return "no interval: too few items"
         return f"95 % interval {self.format_value(ends[0])} to {self.format_value(ends[1])}"
@@ -104,78 +114,48 @@ SECTIONS: dict[Section, str] = {
 }
 
 
-def _read_tar(far: str) -> Callable[[Any], float | None]:
-    return lambda verification: verification.tar_at_far.get(far)
-
-
-def _read_fnir(fpir: str) -> Callable[[Any], float | None]:
-    return lambda identification: identification.fnir_at_fpir.get(fpir)
-
-
+_opis = partial(Headline, "consistency", format_value=format_small)
+_verify = partial(Headline, "verification")
+_retrieve = partial(Headline, "retrieval")
+_identify = partial(Headline, "identification")
 HEADLINES: tuple[Headline, ...] = (
-    Headline(
-        "opis_debiased", "consistency", "OPIS, debiased", "0 is perfectly even over the classes",
-        format_small, lambda c: c.opis_debiased, lambda c: c.opis_ci,
+    _opis("opis_debiased", "OPIS, debiased", "0 is perfectly even over the classes", interval="opis_ci"),
+    _opis("opis", "OPIS", "0 is perfectly even over the classes; chance is not taken away"),
+    _opis(
+        "opis_logfar_debiased",
+        "OPIS, log-FAR, debiased",
+        "the figure that compares models",
+        interval="opis_logfar_ci",
     ),
-    Headline(
-        "opis", "consistency", "OPIS", "0 is perfectly even over the classes; chance is not taken away",
-        format_small, lambda c: c.opis,
-    ),
-    Headline(
-        "opis_logfar_debiased", "consistency", "OPIS, log-FAR, debiased", "the figure that compares models",
-        format_small, lambda c: c.opis_logfar_debiased, lambda c: c.opis_logfar_ci,
-    ),
-    Headline(
-        "opis_logfar", "consistency", "OPIS, log-FAR", "strict thresholds weigh like loose ones",
-        format_small, lambda c: c.opis_logfar,
-    ),
-    Headline(
-        "epsilon_opis", "consistency", "ε-OPIS", "the gap between the best and the worst classes",
-        format_small, lambda c: next(iter(c.epsilon_opis.values()), None),
-    ),
-    Headline(
-        "eer", "verification", "equal error rate (EER)", "false acceptance = false rejection",
-        format_percent, lambda v: v.eer,
-    ),
-    Headline(
-        "auc", "verification", "AUC", "how often a pair of one class scores above a pair of two",
-        format_number, lambda v: v.auc,
+    _opis("opis_logfar", "OPIS, log-FAR", "strict thresholds weigh like loose ones"),
+    _opis("epsilon_opis", "ε-OPIS", "the gap between the best and the worst classes"),
+    _verify("eer", "equal error rate (EER)", "false acceptance = false rejection"),
+    _verify(
+        "auc", "AUC", "how often a pair of one class scores above a pair of two", format_value=format_number
     ),
     *(
-        Headline(
-            f"tar_at_far_{far}", "verification", f"accepted at FAR {format_percent(float(far))}",
-            "of the pairs of one class", format_percent, _read_tar(far),
+        _verify(
+            "tar_at_far", f"accepted at FAR {format_percent(float(far))}", "of the pairs of one class", far
         )
         for far in FARS
     ),
-    Headline(
-        "recall_at_1", "retrieval", "recall@1", "the nearest is of the same class",
-        format_percent, lambda r: r.recall_at_1,
-    ),
-    Headline(
-        "recall_at_10", "retrieval", "recall@10", "one of the ten nearest is of the same class",
-        format_percent, lambda r: r.recall_at_10,
-    ),
-    Headline(
-        "r_precision", "retrieval", "R-precision", "of the R nearest, those of the same class",
-        format_percent, lambda r: r.r_precision,
-    ),
-    Headline(
-        "map_at_r", "retrieval", "MAP@R", "how well classes rank together",
-        format_percent, lambda r: r.map_at_r,
-    ),
+    _retrieve("recall_at_1", "recall@1", "the nearest is of the same class"),
+    _retrieve("recall_at_10", "recall@10", "one of the ten nearest is of the same class"),
+    _retrieve("r_precision", "R-precision", "of the R nearest, those of the same class"),
+    _retrieve("map_at_r", "MAP@R", "how well classes rank together"),
     *(
-        Headline(
-            f"fnir_at_fpir_{fpir}", "identification", f"missed at FPIR {format_percent(float(fpir))}",
-            "of the known queries", format_percent, _read_fnir(fpir),
+        _identify(
+            "fnir_at_fpir", f"missed at FPIR {format_percent(float(fpir))}", "of the known queries", fpir
         )
         for fpir in FPIRS
     ),
-    Headline(
-        "auroc", "identification", "AUROC of known against unknown",
-        "how often a known query scores above an unknown one", format_number, lambda i: i.auroc,
+    _identify(
+        "auroc",
+        "AUROC of known against unknown",
+        "how often a known query scores above an unknown one",
+        format_value=format_number,
     ),
-)  # fmt: skip
+)
 
 TILES = ("opis_debiased", "eer", "tar_at_far_0.01", "recall_at_1", "map_at_r")
 

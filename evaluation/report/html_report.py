@@ -13,6 +13,7 @@ from evaluation.report.headline import (
     WORST_HEAD,
     format_number,
     format_percent,
+    format_score,
     format_target,
     select_rates,
     select_tiles,
@@ -78,11 +79,11 @@ def _render_palette() -> str:
 
 
 def _render_head(report: Report) -> str:
-    counts, score = report.counts, report.score
-    kind = score.kind if score.form is None else f"{score.kind} ({score.form})"
+    counts = report.counts
     return (
         f'<p class="soft">{counts.items:,} items of {counts.classes:,} classes ({escape(report.split)}), '
-        f"{counts.genuine_pairs:,} genuine and {counts.impostor_pairs:,} impostor pairs, score {kind}, "
+        f"{counts.genuine_pairs:,} genuine and {counts.impostor_pairs:,} impostor pairs, "
+        f"score {format_score(report.score)}, "
         f"{report.created_at:%Y-%m-%d %H:%M} UTC, model {report.model_hash[:12]}</p>"
     )
 

@@ -10,6 +10,7 @@ from evaluation.report.headline import (
     SECTIONS,
     WORST_HEAD,
     format_percent,
+    format_score,
     select_worst_classes,
 )
 
@@ -18,10 +19,10 @@ WORST = 5
 
 def format_table(report: Report) -> str:
     """The headline figures, one a line, and the classes that one threshold serves worst."""
-    counts, score = report.counts, report.score
-    kind = score.kind if score.form is None else f"{score.kind} ({score.form})"
+    counts = report.counts
     lines = [
-        f"{counts.items:,} items of {counts.classes:,} classes ({report.split}), score: {kind}; "
+        f"{counts.items:,} items of {counts.classes:,} classes ({report.split}), "
+        f"score: {format_score(report.score)}; "
         f"{counts.genuine_pairs:,} genuine and {counts.impostor_pairs:,} impostor pairs",
         "",
     ]

@@ -15,7 +15,7 @@ from api_schemas.report import Counts, Geometry, Report, Retrieval, Verification
 from common.errors import InputError
 from embeddings.embedding_set import EmbeddingSet
 from evaluation.evaluate import evaluate_embeddings
-from evaluation.metrics.opis import OpisSettings, build_empty_consistency
+from evaluation.metrics.opis import OpisSettings, build_consistency
 from evaluation.metrics.verification import verify_scores
 from service.models.loaded_model import LoadedModel
 
@@ -85,7 +85,7 @@ def compute_feedback_report(model: LoadedModel, feedback: Sequence[Feedback]) ->
         if too_few
         else verify_scores(genuine, impostor),
         identification=None,
-        consistency=build_empty_consistency(OpisSettings()),
+        consistency=build_consistency(OpisSettings()),
         geometry=Geometry(alignment=None, uniformity=None, tolerance=None),
     )
 

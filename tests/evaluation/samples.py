@@ -5,14 +5,17 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from api_schemas.operating_point import Score
-from api_schemas.report import Consistency
+from api_schemas.operating_point import Score, Target
+from api_schemas.report import Consistency, Report
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.similarity import pair_similarities
+from evaluation.calibration.calibrate import Calibration, calibrate_threshold
+from evaluation.evaluate import evaluate_embeddings
 from evaluation.metrics.opis import OpisSettings, measure_consistency
 from evaluation.pairs.pairs import Pairs
 from evaluation.pairs.sweep import sweep_pairs
@@ -41,13 +44,35 @@ def make_dense_half(seed: int, classes: int, prefix: str, each: int = 8, dim: in
 
 
 def make_sessions(seed: int, classes: int, size: int) -> EmbeddingSet:
-    """Classes of unequal spread in 8 dimensions; the metadata column ``s`` holds four sessions."""
+    """Classes of unequal spread in 8 dimensions; the metadata column ``session`` holds four sessions."""
     draw = np.random.default_rng(seed)
     centres = np.repeat(draw.normal(size=(classes, 8)), size, axis=0)
     widths = np.repeat(draw.uniform(0.2, 1.2, classes), size)[:, None]
     vectors = centres + widths * draw.normal(size=centres.shape)
     sessions = draw.integers(0, 4, classes * size)
-    return EmbeddingSet.from_arrays(vectors, np.repeat(np.arange(classes), size), metadata={"s": sessions})
+    return EmbeddingSet.from_arrays(
+        vectors, np.repeat(np.arange(classes), size), metadata={"session": sessions}
+    )
+
+
+def make_ties(seed: int, n: int = 70, classes: int = 8) -> EmbeddingSet:
+    """Vectors on few directions: duplicates and equal similarities everywhere; two lone items; 4 sessions."""
+    draw = np.random.default_rng(seed)
+    vectors = draw.integers(-2, 3, size=(n, 3)).astype(float)
+    vectors[np.all(vectors == 0, axis=1)] = 1
+    labels = np.concatenate([draw.integers(0, classes, n - 2), [16777216, 16777217]])
+    return EmbeddingSet.from_arrays(vectors, labels, metadata={"session": draw.integers(0, 4, n)})
+
+
+def make_cameras() -> EmbeddingSet:
+    """Ten classes of six items and a lone one; the metadata column ``camera`` holds a camera of one class."""
+    draw = np.random.default_rng(0)
+    labels = np.append(np.repeat(np.arange(10), 6), [77])
+    centres = draw.normal(size=(78, 5))
+    camera = draw.choice(["left", "right"], 61)
+    camera[:6] = "alone"
+    vectors = centres[labels] + 0.7 * draw.normal(size=(61, 5))
+    return EmbeddingSet.from_arrays(vectors, labels, metadata={"camera": camera})
 
 
 def make_nine_points() -> EmbeddingSet:
@@ -65,10 +90,19 @@ def list_all_pairs(items: EmbeddingSet) -> tuple[np.ndarray, np.ndarray, np.ndar
     return i, j, scores, items.labels[i] == items.labels[j]
 
 
+def evaluate(items: EmbeddingSet, **options: Any) -> Report:
+    """The report of a set."""
+    return evaluate_embeddings(items, model_hash="m", split="test", **options)
+
+
+def calibrate(items: EmbeddingSet, target: Target, **options: Any) -> Calibration:
+    """An operating point, and its cohort."""
+    return calibrate_threshold(items, target, name="p", model_hash="m", **options)
+
+
 def measure_opis(pairs: Pairs) -> Consistency:
     """The report's section ``consistency`` of these pairs."""
-    sweep = sweep_pairs(pairs, deepest_far=0.1, per_query=False)
-    return measure_consistency(sweep, OpisSettings(), 0)[0]
+    return measure_consistency(sweep_pairs(pairs), OpisSettings(), 0)[0]
 
 
 @dataclass

@@ -9,19 +9,12 @@ from api_schemas.diagnosis import Diagnosis
 from common.errors import InputError
 from embeddings.embedding_set import EmbeddingSet
 from evaluation.diagnose import diagnose
-from evaluation.evaluate import evaluate_embeddings
+from tests.evaluation.samples import evaluate, make_cameras
 
 
 @pytest.fixture(scope="module")
 def items() -> EmbeddingSet:
-    draw = np.random.default_rng(0)
-    labels = np.append(np.repeat(np.arange(10), 6), [77])
-    centres = draw.normal(size=(78, 5))
-    camera = draw.choice(["left", "right"], 61)
-    camera[:6] = "alone"
-    return EmbeddingSet.from_arrays(
-        centres[labels] + 0.7 * draw.normal(size=(61, 5)), labels, metadata={"camera": camera}
-    )
+    return make_cameras()
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +49,7 @@ def test_pooled_thresholds_keep_their_shares(items: EmbeddingSet, diagnosis: Dia
 
 
 def test_classes_add_up_to_the_report(items: EmbeddingSet, diagnosis: Diagnosis) -> None:
-    report = evaluate_embeddings(items, model_hash="m", split="test")
+    report = evaluate(items)
     classes = [g for g in diagnosis.groups if g.column == "label"]
     assert len(classes) == 11
     known = [g for g in classes if g.recall_at_1 is not None]
@@ -109,7 +102,7 @@ def test_against_a_gallery_a_group_is_of_queries(items: EmbeddingSet) -> None:
         queries, gallery=gallery, training=gallery, columns=["camera"], model_hash="m", split="t"
     )
     groups = [g for g in diagnosis.groups if g.column == "camera"]
-    report = evaluate_embeddings(queries, gallery=gallery, model_hash="m", split="t")
+    report = evaluate(queries, gallery=gallery)
     assert sum(g.genuine_pairs for g in groups) == report.counts.genuine_pairs
     assert sum(g.impostor_pairs for g in groups) == report.counts.impostor_pairs
     assert diagnosis.utilization is not None

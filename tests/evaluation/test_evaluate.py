@@ -16,8 +16,8 @@ from decision.scorers import open_scorer
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.hashes import hash_cohort
 from embeddings.similarity import pair_similarities
-from evaluation.evaluate import evaluate_embeddings
 from evaluation.pairs import pairs as pairs_module
+from tests.evaluation.samples import evaluate, make_nine_points, make_sessions, make_ties
 
 
 def compute_distances(similarities: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -96,32 +96,14 @@ class Naive:
         return sorted(others, key=lambda j: (-self.similarity[i, j], j))
 
 
-def make_random_set(seed: int, n: int = 70, classes: int = 8) -> EmbeddingSet:
-    """Vectors on few directions: duplicates and equal similarities everywhere; two lone items."""
-    draw = np.random.default_rng(seed)
-    vectors = draw.integers(-2, 3, size=(n, 3)).astype(float)
-    vectors[np.all(vectors == 0, axis=1)] = 1
-    labels = np.concatenate([draw.integers(0, classes, n - 2), [16777216, 16777217]])
-    return EmbeddingSet.from_arrays(vectors, labels, metadata={"session": draw.integers(0, 4, n)})
-
-
-def make_smooth_set(seed: int, classes: int = 9, size: int = 7) -> EmbeddingSet:
-    draw = np.random.default_rng(seed)
-    centres = np.repeat(draw.normal(size=(classes, 6)), size, axis=0)
-    spread = np.repeat(draw.uniform(0.2, 1.2, classes), size)[:, None]
-    vectors = centres + spread * draw.normal(size=centres.shape)
-    labels = np.repeat([f"c{k}" for k in range(classes)], size)
-    return EmbeddingSet.from_arrays(vectors, labels, metadata={"session": draw.integers(0, 3, len(labels))})
-
-
 CASES = {
-    "ties": (make_random_set(0), None, None),
-    "ties-excluded": (make_random_set(1), None, "session"),
-    "ties-gallery": (make_random_set(2), make_random_set(3, 50, 6), None),
-    "smooth": (make_smooth_set(0), None, None),
-    "smooth-gallery-excluded": (make_smooth_set(1), make_smooth_set(2), "session"),
-    "two-classes": (make_smooth_set(3, classes=2, size=9), None, None),
-    "many-rows": (make_smooth_set(4, classes=30, size=10), None, None),
+    "ties": (make_ties(0), None, None),
+    "ties-excluded": (make_ties(1), None, "session"),
+    "ties-gallery": (make_ties(2), make_ties(3, 50, 6), None),
+    "smooth": (make_sessions(0, 9, 7), None, None),
+    "smooth-gallery-excluded": (make_sessions(1, 9, 7), make_sessions(2, 9, 7), "session"),
+    "two-classes": (make_sessions(3, 2, 9), None, None),
+    "many-rows": (make_sessions(4, 30, 10), None, None),
 }
 Measured = tuple[Report, Naive]
 
@@ -129,7 +111,7 @@ Measured = tuple[Report, Naive]
 @pytest.fixture(params=list(CASES), scope="module")
 def measured(request: pytest.FixtureRequest) -> Measured:
     items, gallery, exclude = CASES[request.param]
-    report = evaluate_embeddings(items, gallery=gallery, exclude_same=exclude, model_hash="m", split="test")
+    report = evaluate(items, gallery=gallery, exclude_same=exclude)
     return report, Naive(items, items if gallery is None else gallery, gallery is None, exclude)
 
 
@@ -229,9 +211,7 @@ def test_ten_partners_of_the_worked_example(
     others = set(range(1, 11)) - set(right)
     labels = ["own" if k in right or (k > 10 and k <= 10 + len(others)) else "other" for k in range(1, 31)]
     gallery = EmbeddingSet.from_arrays(np.stack([np.cos(angles), np.sin(angles)], axis=1), labels)
-    retrieval = evaluate_embeddings(
-        EmbeddingSet.from_arrays([[1.0, 0.0]], ["own"]), gallery=gallery, model_hash="m", split="all"
-    ).retrieval
+    retrieval = evaluate(EmbeddingSet.from_arrays([[1.0, 0.0]], ["own"]), gallery=gallery).retrieval
     assert labels.count("own") == 10
     assert retrieval.recall_at_1 == recall
     assert retrieval.r_precision == pytest.approx(r_precision)
@@ -283,10 +263,10 @@ def test_identification(measured: Measured) -> None:
 
 
 def test_identification_with_given_unknown_queries() -> None:
-    items = make_smooth_set(5)
+    items = make_sessions(5, 9, 7)
     draw = np.random.default_rng(1)
-    unknown = EmbeddingSet.from_arrays(draw.normal(size=(40, 6)), ["unknown"] * 40)
-    report = evaluate_embeddings(items, unknown=unknown, model_hash="m", split="test")
+    unknown = EmbeddingSet.from_arrays(draw.normal(size=(40, 8)), ["unknown"] * 40)
+    report = evaluate(items, unknown=unknown)
     best_of_unknown = [float(pair_similarities(row[None], items.vectors).max()) for row in unknown.vectors]
     fnir, auroc, n = identify_naively(Naive(items, items, True, None), best_of_unknown)
     assert report.identification is not None
@@ -307,11 +287,7 @@ def test_geometry(measured: Measured) -> None:
 
 
 def test_nine_points_of_the_worked_example() -> None:
-    angles = np.deg2rad([0, 10, 20, 50, 80, 110, 130, 135, 190])
-    items = EmbeddingSet.from_arrays(
-        np.stack([np.cos(angles), np.sin(angles)], axis=1), [0, 0, 0, 1, 1, 1, 2, 2, 2]
-    )
-    consistency = evaluate_embeddings(items, model_hash="m", split="all").consistency
+    consistency = evaluate(make_nine_points()).consistency
     assert consistency.opis == pytest.approx(0.115063, abs=1e-6)
     assert consistency.calibration_range is not None
     assert consistency.calibration_range.distance == pytest.approx((0.369548, 0.617479), abs=1e-6)
@@ -324,23 +300,21 @@ def test_blocks_types_and_lengths_do_not_change_a_figure(
     draw = np.random.default_rng(7)
     vectors = draw.normal(size=(150, 5)).astype(np.float16)
     labels = draw.integers(0, 12, 150)
-    whole = evaluate_embeddings(EmbeddingSet.from_arrays(vectors, labels), model_hash="m", split="all")
+    whole = evaluate(EmbeddingSet.from_arrays(vectors, labels))
     monkeypatch.setattr(pairs_module, "BLOCK_ROWS", 32)
     monkeypatch.setattr(pairs_module, "BLOCK_COLUMNS", 48)
     longer = vectors.astype(dtype) * dtype(4)
-    blocked = evaluate_embeddings(
-        EmbeddingSet.from_arrays(longer, labels.astype(str)), model_hash="m", split="all"
-    )
+    blocked = evaluate(EmbeddingSet.from_arrays(longer, labels.astype(str)))
     for section in ("counts", "retrieval", "verification", "identification", "consistency"):
         assert getattr(blocked, section) == getattr(whole, section)
     assert blocked.geometry.uniformity == pytest.approx(whole.geometry.uniformity)
 
 
 def test_float32_blocks_of_large_sets_agree_with_exact_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    items = make_smooth_set(6, classes=40, size=8)
-    exact = evaluate_embeddings(items, model_hash="m", split="all")
+    items = make_sessions(6, 40, 8)
+    exact = evaluate(items)
     monkeypatch.setattr(pairs_module, "EXACT_PRODUCT", 0)
-    fast = evaluate_embeddings(items, model_hash="m", split="all")
+    fast = evaluate(items)
     assert fast.consistency.opis == pytest.approx(exact.consistency.opis, abs=1e-6)
     assert fast.verification.auc == pytest.approx(exact.verification.auc, abs=1e-6)
     assert fast.verification.eer == pytest.approx(exact.verification.eer, abs=1e-6)
@@ -350,20 +324,20 @@ def test_float32_blocks_of_large_sets_agree_with_exact_ones(monkeypatch: pytest.
 def test_what_cannot_be_measured_is_refused_by_name() -> None:
     rows = np.eye(4)
     with pytest.raises(InputError, match=r"one class \('7'\)"):
-        evaluate_embeddings(EmbeddingSet.from_arrays(rows, [7] * 4), model_hash="m", split="all")
+        evaluate(EmbeddingSet.from_arrays(rows, [7] * 4))
     with pytest.raises(InputError, match="every class has one item"):
-        evaluate_embeddings(EmbeddingSet.from_arrays(rows, [1, 2, 3, 4]), model_hash="m", split="all")
+        evaluate(EmbeddingSet.from_arrays(rows, [1, 2, 3, 4]))
     one_session = EmbeddingSet.from_arrays(rows, [1, 1, 2, 2], metadata={"session": [5] * 4})
     with pytest.raises(InputError, match="no impostor pair once pairs that share 'session'"):
-        evaluate_embeddings(one_session, exclude_same="session", model_hash="m", split="all")
+        evaluate(one_session, exclude_same="session")
     known = EmbeddingSet.from_arrays(rows, [1, 1, 2, 2])
     with pytest.raises(InputError, match="unknown queries hold the class '2'"):
-        evaluate_embeddings(known, unknown=known.subset([3]), model_hash="m", split="all")
+        evaluate(known, unknown=known.subset([3]))
 
 
 def test_a_figure_that_cannot_be_given_is_null_with_a_reason() -> None:
     items = EmbeddingSet.from_arrays([[1, 0], [1, 0.1], [0, 1]], ["a", "a", "b"])
-    report = evaluate_embeddings(items, model_hash="m", split="all")
+    report = evaluate(items)
     assert report.consistency.opis is None
     assert report.consistency.opis_debiased is None
     assert report.consistency.opis_ci is None
@@ -372,13 +346,13 @@ def test_a_figure_that_cannot_be_given_is_null_with_a_reason() -> None:
 
 
 def test_a_density_score_is_what_thresholds_see_and_similarity_what_ranks() -> None:
-    items, draw = make_smooth_set(8), np.random.default_rng(0)
-    cohort = EmbeddingSet.from_arrays(draw.normal(size=(50, 6)), ["cohort"] * 50).vectors
+    items, draw = make_sessions(8, 9, 7), np.random.default_rng(0)
+    cohort = EmbeddingSet.from_arrays(draw.normal(size=(50, 8)), ["cohort"] * 50).vectors
     parameters = {"neighbours": [5], "weights": [1.0], "slope": 1.0, "intercept": 0.0}
     score = Score(kind="density", form="csls", parameters=parameters, cohort_sha256=hash_cohort(cohort))
     scorer = open_scorer(score, cohort)
-    plain = evaluate_embeddings(items, model_hash="m", split="test")
-    report = evaluate_embeddings(items, scorer=scorer, model_hash="m", split="test")
+    plain = evaluate(items)
+    report = evaluate(items, scorer=scorer)
     assert report.score == score
     assert report.retrieval == plain.retrieval
     assert report.geometry == plain.geometry

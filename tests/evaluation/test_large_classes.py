@@ -15,11 +15,11 @@ from decision.scorers import Scorer
 from embeddings.embedding_set import EmbeddingSet
 from evaluation.comparison.compare import compare_models
 from evaluation.diagnose import diagnose
-from evaluation.evaluate import evaluate_embeddings
-from evaluation.pairs import genuine_pairs, pairs, ranks, top_impostors
+from evaluation.pairs import pairs, ranks, top_impostors
 from evaluation.pairs.pairs import arrange
 from evaluation.pairs.ranks import Ranks, compute_ranks
 from evaluation.pairs.sweep import sweep_pairs
+from tests.evaluation.samples import evaluate
 
 PART = 50
 
@@ -36,7 +36,7 @@ def make_few_coordinates(seed: int, sizes: list[int]) -> EmbeddingSet:
 @pytest.fixture
 def held_few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts of at most 50 genuine pairs, ranks of at most 90 partners at a time, the rest on disk."""
-    for module in (genuine_pairs, pairs, ranks):
+    for module in (pairs, ranks):
         monkeypatch.setattr(module, "PART", PART)
     monkeypatch.setattr(ranks, "PARTNERS_HELD", 90)
     monkeypatch.setattr(top_impostors, "IN_MEMORY", 400)
@@ -56,13 +56,11 @@ CASES = ["set", "set-excluded", "gallery", "gallery-excluded", "density"]
 
 def make_report(case: str) -> Report:
     items = make_few_coordinates(0, [40, 25, 1, 9, 5])
-    return evaluate_embeddings(
+    return evaluate(
         items,
         gallery=make_few_coordinates(1, [20, 0, 6, 15, 2]) if "gallery" in case else None,
         exclude_same="session" if "excluded" in case else None,
         scorer=make_scorer() if case == "density" else None,
-        model_hash="m",
-        split="t",
     )
 
 
@@ -105,7 +103,7 @@ def test_ranks_alone_are_those_of_the_whole_walk(
             exclude_same=column,
             scorer=make_scorer(),
         )
-        walked = sweep_pairs(arranged, deepest_far=0.1, per_query=True).ranks
+        walked = sweep_pairs(arranged, per_query=True).ranks
         assert walked is not None
         return [walked, compute_ranks(arranged)]
 
@@ -134,7 +132,7 @@ def test_parts_are_small_and_hold_every_pair_once(gallery: bool) -> None:
 
 def test_memory_stays_bounded_with_a_few_huge_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two classes of 1,500: 2.2 million genuine pairs would take 36 MB, their partners' ranks 54 MB."""
-    for module in (genuine_pairs, pairs, ranks):
+    for module in (pairs, ranks):
         monkeypatch.setattr(module, "PART", 2**14)
     monkeypatch.setattr(ranks, "PARTNERS_HELD", 2**17)
     monkeypatch.setattr(top_impostors, "IN_MEMORY", 2**20)
@@ -143,9 +141,9 @@ def test_memory_stays_bounded_with_a_few_huge_classes(monkeypatch: pytest.Monkey
     items = EmbeddingSet.from_arrays(draw.normal(size=(3000, 8)) + 3 * np.eye(8)[labels], labels)
     arranged = arrange(items)
     assert arranged.n_genuine > 2_000_000
-    sweep_pairs(arrange(items.subset(np.arange(1400, 1600))), deepest_far=0.1, per_query=True)  # compile
+    sweep_pairs(arrange(items.subset(np.arange(1400, 1600))), per_query=True)  # compile
     tracemalloc.start()
-    swept = sweep_pairs(arranged, deepest_far=0.1, per_query=True)
+    swept = sweep_pairs(arranged, per_query=True)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert swept.ranks is not None

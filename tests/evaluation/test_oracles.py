@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from api_schemas.report import Report
 from embeddings.embedding_set import EmbeddingSet
-from evaluation.evaluate import evaluate_embeddings
+from tests.evaluation.samples import evaluate
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def items() -> EmbeddingSet:
 
 @pytest.fixture(scope="module")
 def report(items: EmbeddingSet) -> Report:
-    return evaluate_embeddings(items, model_hash="m", split="test")
+    return evaluate(items)
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,11 @@ from api_schemas.operating_point import Aggregate, GallerySize, OperatingPoint, 
 from common.errors import CalibrationRefused, InputError
 from decision.scorers import accepts
 from embeddings.embedding_set import EmbeddingSet
-from evaluation.calibration.calibrate import calibrate_threshold
 from evaluation.calibration.fpir_thresholds import SEARCH_RULES, plan_gallery
 from evaluation.calibration.impostor_scores import count_accepted_pairs
 from evaluation.metrics.class_bootstrap import draw_classes
 from evaluation.pairs.pairs import arrange
-from tests.evaluation.samples import list_all_pairs, make_clusters
+from tests.evaluation.samples import calibrate, list_all_pairs, make_clusters
 
 FAR = Target(kind="far", value=0.02)
 
@@ -25,7 +24,7 @@ FPIR = Target(kind="fpir", value=0.05)
 
 
 def make_point(items: EmbeddingSet, target: Target, **options: object) -> OperatingPoint:
-    return calibrate_threshold(items, target, name="p", model_hash="m", **options).point  # type: ignore[arg-type]
+    return calibrate(items, target, **options).point
 
 
 @pytest.fixture(scope="module")

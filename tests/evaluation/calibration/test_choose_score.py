@@ -10,33 +10,17 @@ import pytest
 from api_schemas.operating_point import ScoreChoice, ScoreKind, Target
 from decision.scorers import CosineScorer
 from embeddings.embedding_set import EmbeddingSet
-from evaluation.calibration.calibrate import calibrate_threshold
 from evaluation.calibration.choose_score import FITTERS, choose_score, split_classes_in_three
-from tests.evaluation.samples import make_dense_half
+from tests.evaluation.samples import calibrate, make_dense_half
 
 FAR = Target(kind="far", value=0.03)
-
-
-@pytest.fixture(scope="module")
-def cohort() -> EmbeddingSet:
-    return make_dense_half(0, 100, "train")
-
-
-@pytest.fixture(scope="module")
-def fit() -> EmbeddingSet:
-    return make_dense_half(1, 50, "fit")
-
-
-@pytest.fixture(scope="module")
-def proof() -> EmbeddingSet:
-    return make_dense_half(2, 50, "proof")
 
 
 def test_auto_takes_density_where_dense_regions_make_it_more_consistent(
     fit: EmbeddingSet, proof: EmbeddingSet, cohort: EmbeddingSet
 ) -> None:
-    auto = calibrate_threshold(fit, FAR, proof=proof, cohort=cohort, score="auto", name="p", model_hash="m")
-    plain = calibrate_threshold(fit, FAR, proof=proof, name="p", model_hash="m")
+    auto = calibrate(fit, FAR, proof=proof, cohort=cohort, score="auto")
+    plain = calibrate(fit, FAR, proof=proof)
     assert auto.point.score.kind == "density"
     assert auto.cohort is cohort
     assert auto.point.consistency is not None
@@ -71,22 +55,14 @@ def test_auto_keeps_cosine_where_space_is_evenly_filled() -> None:
 def test_where_density_cannot_be_measured_it_is_cosine_and_says_so(
     cohort_of: object, why: str, fit: EmbeddingSet, proof: EmbeddingSet
 ) -> None:
-    done = calibrate_threshold(
-        fit,
-        FAR,
-        proof=proof,
-        cohort=cohort_of(fit),
-        score="density",
-        name="p",
-        model_hash="m",  # type: ignore[operator]
-    )
+    done = calibrate(fit, FAR, proof=proof, cohort=cohort_of(fit), score="density")
     assert done.point.score.kind == "cosine"
     assert why in done.point.fit.method
 
 
 def test_embeddings_alone_are_split_by_class() -> None:
     items = make_dense_half(3, 90, "all")
-    done = calibrate_threshold(items, FAR, score="density", name="p", model_hash="m")
+    done = calibrate(items, FAR, score="density")
     assert done.point.score.kind == "density"
     assert done.cohort is not None
     assert done.point.proof is not None

@@ -11,7 +11,6 @@ from common.errors import CalibrationRefused
 from decision.scorers import CosineScorer, Scorer
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.similarity import pair_similarities
-from evaluation.calibration.calibrate import calibrate_threshold
 from evaluation.calibration.class_mean_scores import (
     collect_trials,
     collect_trials_above,
@@ -21,6 +20,7 @@ from evaluation.calibration.class_mean_scores import (
 )
 from evaluation.calibration.density_score import fit_csls
 from evaluation.pairs.pairs import arrange
+from tests.evaluation.samples import calibrate
 
 TARGET = Target(kind="fpir", value=0.1, aggregate="mean_of_class")
 
@@ -104,7 +104,7 @@ def test_probabilities_are_fitted_on_means() -> None:
 
 
 def make_point(items: EmbeddingSet, target: Target, proof: EmbeddingSet | None = None) -> OperatingPoint:
-    return calibrate_threshold(items, target, proof=proof, name="p", model_hash="m").point
+    return calibrate(items, target, proof=proof).point
 
 
 def test_a_point_for_means_is_fitted_and_proven_on_means() -> None:

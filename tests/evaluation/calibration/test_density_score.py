@@ -9,26 +9,10 @@ from api_schemas.operating_point import Target
 from decision.scorers import accepts, open_scorer
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.similarity import pair_similarities
-from evaluation.calibration.calibrate import calibrate_threshold
 from evaluation.calibration.density_score import fit_csls, fit_logistic
-from tests.evaluation.samples import make_dense_half
+from tests.evaluation.samples import calibrate
 
 FAR = Target(kind="far", value=0.03)
-
-
-@pytest.fixture(scope="module")
-def cohort() -> EmbeddingSet:
-    return make_dense_half(0, 100, "train")
-
-
-@pytest.fixture(scope="module")
-def fit() -> EmbeddingSet:
-    return make_dense_half(1, 50, "fit")
-
-
-@pytest.fixture(scope="module")
-def proof() -> EmbeddingSet:
-    return make_dense_half(2, 50, "proof")
 
 
 def test_csls_takes_off_the_mean_similarity_to_the_nearest_of_the_cohort(
@@ -66,9 +50,7 @@ def test_the_logistic_form_is_the_log_odds_that_scikit_learn_finds(
 def test_a_density_point_decides_the_same_from_its_file(
     fit: EmbeddingSet, proof: EmbeddingSet, cohort: EmbeddingSet
 ) -> None:
-    done = calibrate_threshold(
-        fit, FAR, proof=proof, cohort=cohort, score="density", name="p", model_hash="m"
-    )
+    done = calibrate(fit, FAR, proof=proof, cohort=cohort, score="density")
     point = type(done.point).model_validate_json(done.point.to_json())
     assert done.cohort is not None
     scorer = open_scorer(point.score, done.cohort.vectors)
@@ -84,9 +66,7 @@ def test_a_density_point_decides_the_same_from_its_file(
 def test_density_points_meet_their_bounds(
     target: Target, fit: EmbeddingSet, proof: EmbeddingSet, cohort: EmbeddingSet
 ) -> None:
-    point = calibrate_threshold(
-        fit, target, proof=proof, cohort=cohort, score="density", name="p", model_hash="m"
-    ).point
+    point = calibrate(fit, target, proof=proof, cohort=cohort, score="density").point
     upper = point.fit.far_upper if target.kind == "far" else point.fit.fpir_upper
     assert upper is not None
     assert target.value is not None

@@ -11,10 +11,9 @@ from decision.scorers import CosineScorer
 from embeddings.embedding_set import EmbeddingSet
 from evaluation.calibration.calibrate import LEAST_CLASSES
 from evaluation.calibration.impostor_scores import count_accepted_pairs
-from evaluation.calibration.pair_thresholds import score_genuine_pairs
+from evaluation.calibration.pair_thresholds import CalibrationSet
 from evaluation.calibration.sample_size import USEFUL, plan_data
 from evaluation.calibration.select_threshold import select_threshold
-from evaluation.metrics.class_bootstrap import draw_classes
 from evaluation.pairs.pairs import arrange
 
 
@@ -52,9 +51,8 @@ def compute_target_fractions(target: Target, classes: int) -> list[float]:
     fractions = []
     for seed in range(10):
         pairs = arrange(make_sample(100 + seed, classes), scorer=CosineScorer())
-        weights = draw_classes(classes, seed, 500)
         try:
-            chosen = select_threshold(pairs, score_genuine_pairs(pairs), target, weights, seed=seed)
+            chosen = select_threshold(CalibrationSet(pairs, target, seed, draws=500))
         except CalibrationRefused:
             fractions.append(0.0)
             continue

@@ -9,7 +9,7 @@ from api_schemas.comparison import Comparison
 from common.errors import InputError
 from embeddings.embedding_set import EmbeddingSet
 from evaluation.comparison.compare import compare_models
-from evaluation.evaluate import evaluate_embeddings
+from tests.evaluation.samples import evaluate
 
 
 def make_model(noise: float, seed: int = 0) -> EmbeddingSet:
@@ -64,7 +64,7 @@ def test_figures_are_those_of_the_reports() -> None:
     a, b = make_model(0.3, 1), make_model(0.8, 2)
     comparison, reports = (
         compare_two(a, b),
-        [evaluate_embeddings(items, model_hash="m", split="t") for items in (a, b)],
+        [evaluate(items) for items in (a, b)],
     )
     rows = {row.name: row for row in comparison.differences}
     for name in ("recall_at_1", "map_at_r"):

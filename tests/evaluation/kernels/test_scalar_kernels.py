@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from evaluation.kernels.scalar_kernels import compiled, compute_utility, count_reached, find_bin
+from evaluation.kernels.scalar_kernels import compiled, compute_utility, find_bin
 from evaluation.pairs.sweep import ScoreBins
 
 
@@ -34,12 +34,6 @@ def test_utility_of_arrays_is_that_inside_a_compiled_loop() -> None:
     loop(phi, psi, looped)
     np.testing.assert_array_equal(looped, compute_utility(phi, psi, 1.0))
     assert compute_utility(phi.reshape(3, 100), psi.reshape(3, 100), 1.0).shape == (3, 100)
-
-
-def test_a_score_at_a_threshold_reaches_it() -> None:
-    ascending = np.array([0.1, 0.5, 0.5, 0.9], dtype=np.float32)
-    for score in np.float32([0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0]):
-        assert count_reached(score, ascending) == np.sum(score >= ascending)
 
 
 def test_bins_are_those_of_the_arrays() -> None:

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 
 from embeddings.embedding_set import EmbeddingSet
-from evaluation.evaluate import evaluate_embeddings
 from evaluation.kernels.scalar_kernels import compute_utility
 from evaluation.metrics.opis import OpisSettings, compute_epsilon_opis, compute_opis
 from evaluation.pairs.pairs import arrange
-from tests.evaluation.samples import MappedScorer, make_nine_points, make_sessions, measure_opis
+from tests.evaluation.samples import MappedScorer, evaluate, make_nine_points, make_sessions, measure_opis
 
 TPR = np.array([[2 / 3, 1, 1], [0, 0, 2 / 3], [1 / 3, 1 / 3, 1 / 3]])
 TNR = np.array([[1, 1, 8 / 9], [1, 8 / 9, 7 / 9], [1, 8 / 9, 8 / 9]])
@@ -27,9 +26,7 @@ def test_worked_example() -> None:
 
 
 def test_nine_points_with_another_weight_of_specificity() -> None:
-    report = evaluate_embeddings(
-        make_nine_points(), model_hash="m", split="all", settings=OpisSettings(c=2.0)
-    )
+    report = evaluate(make_nine_points(), settings=OpisSettings(c=2.0))
     assert report.consistency.opis == pytest.approx(0.125826, abs=1e-6)
     assert report.consistency.c == 2.0
 
@@ -73,8 +70,8 @@ def test_unequal_spreads_are_seen_and_equal_ones_are_not() -> None:
 
 def test_small_classes_are_named_in_the_reasons() -> None:
     items = make_sessions(0, 12, 5)
-    report = evaluate_embeddings(items, model_hash="m", split="all")
+    report = evaluate(items)
     assert any("fewer than 8 items" in reason for reason in report.reasons)
-    report = evaluate_embeddings(items.subset(np.arange(len(items)) % 5 < 3), model_hash="m", split="all")
+    report = evaluate(items.subset(np.arange(len(items)) % 5 < 3))
     assert report.consistency.opis_debiased is None
     assert any("at least 4 items" in reason for reason in report.reasons)

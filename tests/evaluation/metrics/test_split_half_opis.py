@@ -36,7 +36,7 @@ def _measure_one_law(seed: int, size: int) -> Consistency:
 
 @pytest.mark.parametrize(
     ("exclude", "with_gallery"),
-    [(None, False), ("s", False), (None, True)],
+    [(None, False), ("session", False), (None, True)],
     ids=["plain", "excluded", "gallery"],
 )
 def test_debiased_value_against_loops(
@@ -57,7 +57,7 @@ def test_debiased_value_against_loops(
     monkeypatch.setattr(
         split_half_opis, "run_in_threads", lambda function, calls: [function(*call) for call in calls]
     )
-    sweep = sweep_pairs(pairs, deepest_far=0.1, per_query=False)
+    sweep = sweep_pairs(pairs)
     genuine = pairs.collect_genuine().scores
     thresholds = np.sort(np.quantile(genuine, np.linspace(0.3, 0.9, 5)).astype(np.float32))
     thresholds = np.maximum(thresholds, sweep.floor)
@@ -117,7 +117,7 @@ def test_halvings_are_even_and_differ() -> None:
 
 
 def test_monte_carlo_error_is_below_two_percent_or_a_hundred_thousandth() -> None:
-    sweep = sweep_pairs(arrange(make_sessions(3, 20, 8)), deepest_far=0.1, per_query=False)
+    sweep = sweep_pairs(arrange(make_sessions(3, 20, 8)))
     thresholds = np.sort(sweep.find_impostor_scores(np.linspace(50, 900, 20).astype(np.int64)))
     result = compute_debiased_opis(
         sweep.pairs, sort_by_level(sweep, thresholds), np.zeros(20, dtype=np.int64), 1.0, seed=0

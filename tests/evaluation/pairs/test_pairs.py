@@ -11,15 +11,7 @@ from embeddings.similarity import pair_similarities
 from evaluation.pairs import pairs as module
 from evaluation.pairs.pairs import Pairs, arrange
 from evaluation.pairs.threshold_levels import count_accepted_per_class
-
-
-def make_random_set(seed: int, n: int = 60, classes: int = 7, sessions: int = 3) -> EmbeddingSet:
-    """Few distinct coordinates, so that duplicates and ties are common; classes of one item occur."""
-    draw = np.random.default_rng(seed)
-    vectors = draw.integers(-2, 3, size=(n, 4)).astype(float)
-    vectors[np.all(vectors == 0, axis=1)] = 1
-    labels = np.concatenate([draw.integers(0, classes, n - 2), [98, 99]])
-    return EmbeddingSet.from_arrays(vectors, labels, metadata={"session": draw.integers(0, sessions, n)})
+from tests.evaluation.samples import make_ties
 
 
 def list_naive_pairs(
@@ -41,8 +33,8 @@ CASES = [(None, None), (None, "session"), (1, None), (1, "session")]
 
 
 def build_case(case: tuple[int | None, str | None]) -> tuple[Pairs, list[tuple[str, str, np.float32]]]:
-    gallery = None if case[0] is None else make_random_set(case[0], 40, 9)
-    items = make_random_set(0)
+    gallery = None if case[0] is None else make_ties(case[0], 40, 9)
+    items = make_ties(0, 60, 7)
     return arrange(items, gallery=gallery, exclude_same=case[1]), list_naive_pairs(items, gallery, case[1])
 
 
@@ -92,7 +84,7 @@ def test_accepted_per_class_counts_ties_as_accepted(
 
 
 def test_impostor_totals_among_chosen_items() -> None:
-    items = make_random_set(3)
+    items = make_ties(3, 60, 7)
     pairs = arrange(items, exclude_same="session")
     chosen = np.random.default_rng(0).random(len(items)) < 0.5
     totals = pairs.count_impostors(chosen, chosen)
@@ -104,6 +96,6 @@ def test_impostor_totals_among_chosen_items() -> None:
 
 def test_an_unknown_column_and_another_dimension_are_named() -> None:
     with pytest.raises(InputError, match=r"no column 'camera'.*session"):
-        arrange(make_random_set(0), exclude_same="camera")
-    with pytest.raises(InputError, match="3 numbers"):
-        arrange(make_random_set(0), gallery=EmbeddingSet.from_arrays(np.eye(3), [1, 2, 3]))
+        arrange(make_ties(0, 60, 7), exclude_same="camera")
+    with pytest.raises(InputError, match="4 numbers"):
+        arrange(make_ties(0, 60, 7), gallery=EmbeddingSet.from_arrays(np.eye(4), [1, 2, 3, 4]))

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import io
 
-import pytest
 from PIL import Image
 
 from api_schemas.report import Report
 from evaluation.report.charts import CHARTS, Chart, build_charts, read_curves
 from evaluation.report.png import draw_png
 from evaluation.report.svg import draw_svg
-from tests.evaluation.report.reports import Tags, make_point, make_report, make_tiny_report
-
-
-@pytest.fixture(scope="module")
-def report() -> Report:
-    return make_report()
+from tests.evaluation.report.reports import Tags, make_point, make_tiny_report
 
 
 def test_points_outside_the_range_are_not_drawn(report: Report) -> None:

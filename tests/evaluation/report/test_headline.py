@@ -23,11 +23,6 @@ from evaluation.report.text_table import format_table
 from tests.evaluation.report.reports import make_report, make_tiny_report
 
 
-@pytest.fixture(scope="module")
-def report() -> Report:
-    return make_report()
-
-
 @pytest.mark.parametrize(
     ("value", "percent", "number", "small"),
     [
@@ -116,3 +111,19 @@ def test_a_search_is_judged_by_other_rates_than_a_pair() -> None:
     assert select_rates(Target(kind="eer")) == ("far", "frr")
     assert format_target(Target(kind="fpir", value=0.01)) == "FPIR 1 %"
     assert format_target(Target(kind="eer")) == "EER"
+
+
+def test_the_table_gives_the_figures_and_the_worst_classes() -> None:
+    report = make_report()
+    table = format_table(report)
+    assert f"{report.consistency.opis:.5f}" in table
+    assert "accepted at FAR 1 %" in table
+    assert "who is this, of 14 classes (112 items)?" in table
+    assert "<class" in table
+    assert max(map(len, table.splitlines())) < 140
+
+
+def test_the_table_gives_the_reasons_for_what_is_missing() -> None:
+    table = format_table(make_tiny_report())
+    assert "Note: OPIS compares classes" in table
+    assert "Worst classes" not in table

@@ -4,22 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-import pytest
 from PIL import Image
 
 from api_schemas.diagnosis import Diagnosis
-from api_schemas.operating_point import Probability
 from api_schemas.report import Report
-from embeddings.embedding_set import EmbeddingSet
-from evaluation.diagnose import diagnose
 from evaluation.report.write_report import write_report
-from tests.evaluation.report.reports import make_report, make_tiny_report
-
-
-@pytest.fixture(scope="module")
-def report() -> Report:
-    return make_report()
+from tests.evaluation.report.reports import make_tiny_report
 
 
 def test_report_json_page_and_pictures_are_written(report: Report, tmp_path: Path) -> None:
@@ -32,11 +22,9 @@ def test_report_json_page_and_pictures_are_written(report: Report, tmp_path: Pat
             assert len(picture.convert("L").getcolors() or []) > 10
 
 
-def test_a_diagnosis_is_written_beside_it_with_its_reliability(report: Report, tmp_path: Path) -> None:
-    draw = np.random.default_rng(0)
-    items = EmbeddingSet.from_arrays(draw.normal(size=(112, 10)), np.repeat(np.arange(14), 8))
-    probability = Probability(kind="platt", parameters={"slope": 9.0, "intercept": -4.0}, prior=0.5)
-    diagnosis = diagnose(items, probability=probability, model_hash="m", split="t")
+def test_a_diagnosis_is_written_beside_it_with_its_reliability(
+    report: Report, diagnosis: Diagnosis, tmp_path: Path
+) -> None:
     write_report(report, tmp_path, diagnosis=diagnosis)
     with Image.open(tmp_path / "reliability.png") as picture:
         assert picture.width > 800

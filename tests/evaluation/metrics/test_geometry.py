@@ -7,21 +7,11 @@ import pytest
 
 from embeddings.embedding_set import EmbeddingSet
 from evaluation.metrics.geometry import compute_neural_collapse, compute_utilization, measure_class_spread
+from tests.evaluation.samples import make_cameras
 
 
-@pytest.fixture(scope="module")
-def items() -> EmbeddingSet:
-    draw = np.random.default_rng(0)
-    labels = np.append(np.repeat(np.arange(10), 6), [77])
-    centres = draw.normal(size=(78, 5))
-    camera = draw.choice(["left", "right"], 61)
-    camera[:6] = "alone"
-    return EmbeddingSet.from_arrays(
-        centres[labels] + 0.7 * draw.normal(size=(61, 5)), labels, metadata={"camera": camera}
-    )
-
-
-def test_spread_of_classes(items: EmbeddingSet) -> None:
+def test_spread_of_classes() -> None:
+    items = make_cameras()
     rows = measure_class_spread(items)
     means = np.array([items.vectors[items.labels == c].astype(float).mean(axis=0) for c in items.classes])
     for k, row in enumerate(rows):
