@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo check test test-full bench clean
+.PHONY: help setup demo check test test-portable test-full bench clean
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
 
@@ -26,6 +26,13 @@ check: setup     ## lint, types, import rules
 
 test: setup      ## the whole test suite, long forms left out
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not full'
+
+PLAIN := FAISS_SIMD_LEVEL=NONE FAISS_OPT_LEVEL=generic ATEN_CPU_CAPABILITY=default
+test-portable: setup ## what a processor could change, on the plainest instructions and beside two busy loops
+	nice sh -c 'while :; do :; done' & one=$$!; nice sh -c 'while :; do :; done' & two=$$!; \
+	trap "kill $$one $$two" EXIT; \
+	$(PLAIN) $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not full' -q \
+		tests/index tests/decision tests/embeddings tests/properties tests/training/loop tests/service/runtime
 
 test-full: setup ## the whole test suite with its long forms
 	$(BIN)/python -m pytest -n 2 --dist loadfile
