@@ -147,7 +147,7 @@ def build_gallery_ask(gallery: Gallery, dead: Bools | None = None) -> Ask:
     main = gallery.view.main
     assert main is not None
     if dead is not None:
-        gallery._items._view = GalleryView(main, main.build_live_rows(~dead))  # type: ignore[attr-defined]
+        gallery._items._shown = GalleryView(main, main.build_live_rows(~dead))  # type: ignore[attr-defined]
 
     def ask(queries: UnitVectors) -> Int64s:
         found = gallery.search(queries, K, min_score=-1.0)

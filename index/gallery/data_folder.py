@@ -10,7 +10,7 @@ from common.array_types import Float32s, UnitVectors
 from common.errors import BundleError
 from decision.decider import Decider, compute_densities
 from index.bundle import Bundle
-from index.gallery.gallery_items import Closed
+from index.gallery.gallery_items import GalleryItems
 from index.gallery.generation_folders import EMPTY, Generations
 from index.gallery.overlay import Overlay, add_densities
 from index.items.stored_item import StoredItem
@@ -24,8 +24,8 @@ HASHES_FILE = "checked.json"
 SEEDED_FROM = "seeded_from"  # setting: the data hash of the bundle whose items the store began with
 
 
-class DataFolder:
-    """See ``GalleryItems``; what is shown changes as a whole.
+class DataFolder(GalleryItems):
+    """The items of a data folder.
 
     Args:
         follows: ask the database before each question whether another process has written, and show that.
@@ -36,7 +36,7 @@ class DataFolder:
     """
 
     def __init__(self, bundle: Bundle, path: Path, store: ItemStore, *, follows: bool) -> None:
-        self.path = path
+        super().__init__(path, GalleryView(None))
         self.store = store
         self.dim = bundle.manifest.embedding_dim
         self.generations = Generations(path, self.dim)
@@ -47,7 +47,6 @@ class DataFolder:
         self._bundle = bundle
         self._follows = follows
         self._deciders = [bundle.build_decider(point) for point in bundle.points.values()]
-        self._shown: GalleryView | None = GalleryView(None)
 
     @property
     def view(self) -> GalleryView:
@@ -56,10 +55,7 @@ class DataFolder:
             with self.writing:
                 if self._shown is not None:
                     self.catch_up()
-        view = self._shown
-        if view is None:
-            raise Closed(f"{self.path} was closed: open it again.")
-        return view
+        return super().view
 
     def stats(self) -> dict[str, int | str]:
         """Counts for monitoring."""
@@ -78,13 +74,12 @@ class DataFolder:
 
     def check_open(self) -> None:
         """Raises Closed once the folder was closed."""
-        if self._shown is None:
-            raise Closed(f"{self.path} was closed: open it again.")
+        _ = super().view
 
     def close(self) -> None:
         """Let go of the mapped files and the database."""
         with self.writing:
-            self._shown = None
+            super().close()
             self.store.close()
 
     def prepare(self, decider: Decider) -> None:
@@ -95,7 +90,7 @@ class DataFolder:
             if not self._has_densities(decider):
                 self._deciders = [*self._deciders, decider]
                 main = self.overlay.main
-                self.show(replace(self.overlay, main=main and self._complete(main)), self.seen)
+                self.show(replace(self.overlay, main=main and add_densities(main, self._deciders)), self.seen)
 
     def _has_densities(self, decider: Decider) -> bool:
         return decider.density_key in {None, *(known.density_key for known in self._deciders)}
@@ -103,9 +98,6 @@ class DataFolder:
     def compute_densities(self, vectors: UnitVectors) -> dict[str, Float32s]:
         """float32 [n] densities of items by key, for all points that may decide."""
         return compute_densities(self._deciders, vectors)
-
-    def _complete(self, main: Generation) -> Generation:
-        return add_densities(main, self._deciders)
 
     def check_owner(self) -> None:
         """Raises BundleError for a folder without items or of another model."""
@@ -141,7 +133,7 @@ class DataFolder:
         if name == EMPTY:
             return None
         if name is not None:
-            return self._complete(self.generations.open(name, hashes))
+            return add_densities(self.generations.open(name, hashes), self._deciders)
         if self.store.setting(SEEDED_FROM) == self._bundle.manifest.data_hash:
             return self._bundle.generation()
         raise BundleError(f"{self.path} was begun with another bundle: let a writer open it with this one.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -12,7 +11,6 @@ from numpy.typing import ArrayLike
 
 from api_schemas.manifest import Manifest
 from api_schemas.operating_point import Aggregate, OperatingPoint
-from common.array_types import UnitVectors
 from common.errors import InputError
 from decision.decider import Decider, MatchDecision, VerifyDecision
 from decision.errors import NoOperatingPoint
@@ -83,9 +81,7 @@ class Gallery:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property
@@ -122,10 +118,6 @@ class Gallery:
     def stats(self) -> dict[str, int | str]:
         """Counts for monitoring."""
         return self._items.stats()
-
-    def vector(self, item_id: str) -> UnitVectors | None:
-        """A stored unit row, float32 [d], or None if no item has the id."""
-        return self.view.vector(item_id)
 
     def get(self, item_id: str) -> StoredItem | None:
         """An item as it was written, or None."""
@@ -240,22 +232,17 @@ class Gallery:
             )
         ]
 
-    def sample(self, n: int) -> UnitVectors:
-        """Vectors of evenly spaced items of the index, float32 [<= n, d]."""
-        return self.view.sample(n)
-
     def probe(self, n: int) -> ProbeCount:
         """Search evenly spaced rows by their own vectors: each must find one as near as itself on top."""
-        queries = self.sample(n)
+        view = self.view
+        queries = view.sample(n)
         if not len(queries):
             return ProbeCount(0, 0)
-        results = self.view.search(queries, 1)
-        itself = pair_similarities(queries, queries)
-        hits_itself = (
-            bool(hits) and hits[0].similarity >= own
-            for hits, own in zip(results, itself.tolist(), strict=True)
+        own = pair_similarities(queries, queries).tolist()
+        results = zip(view.search(queries, 1), own, strict=True)
+        return ProbeCount(
+            len(queries), sum(bool(hits) and hits[0].similarity >= near for hits, near in results)
         )
-        return ProbeCount(len(queries), sum(hits_itself))
 
     def _build_decider(self, point_id: str | None) -> Decider | None:
         return None if point_id is None else self._bundle.build_decider(self._bundle.points[point_id])
@@ -265,7 +252,12 @@ def _decide(results: list[list[SearchHit]], decider: Decider, n_items: int) -> l
     """The decision on each query's hits, best first; accepted and turned into probabilities all at once."""
     point, beyond = decider.point, decider.is_beyond_proof(n_items)
     nobody = MatchDecision("unknown", None, None, None, None, None, point.threshold, None, point.id, beyond)
-    bests = [(hits[0], _find_rival_score(hits)) for hits in results if hits]
+    bests = [
+        # the best, and the best score of another label
+        (hits[0], next((hit.score for hit in hits if hit.label != hits[0].label), None))
+        for hits in results
+        if hits
+    ]
     scores = np.array([best.score for best, _ in bests], dtype=np.float32)
     decisions = (
         MatchDecision(
@@ -285,8 +277,3 @@ def _decide(results: list[list[SearchHit]], decider: Decider, n_items: int) -> l
         )
     )
     return [next(decisions) if hits else nobody for hits in results]
-
-
-def _find_rival_score(hits: Sequence[SearchHit]) -> float | None:
-    """The best score of another label than the first hit's."""
-    return next((hit.score for hit in hits if hit.label != hits[0].label), None)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -21,47 +21,47 @@ class Closed(LimenError):
     """A gallery was asked or written to after it was closed."""
 
 
-class GalleryItems(Protocol):
-    """Where a gallery's items come from: a bundle, or a data folder."""
+class GalleryItems(ABC):
+    """Where a gallery's items come from; what is shown changes as a whole, and is None once it was closed."""
+
+    def __init__(self, path: Path, shown: GalleryView) -> None:
+        self.path = path
+        self._shown: GalleryView | None = shown
 
     @property
     def view(self) -> GalleryView:
         """What a question sees, from its beginning to its end; raises Closed."""
-
-    def stats(self) -> dict[str, int | str]:
-        """Counts for monitoring."""
-
-    def get(self, item_id: str) -> StoredItem | None:
-        """An item as it was written, or None."""
-
-    def page(self, after: str | None, limit: int) -> list[StoredItem]:
-        """Items in the order of their ids, after one of them."""
-
-    def prepare(self, decider: Decider) -> None:
-        """Compute the densities of all items that a point needs, before it decides."""
-
-    def close(self) -> None:
-        """Let go of all files."""
-
-
-class BundleItems:
-    """See ``GalleryItems``."""
-
-    def __init__(self, bundle: Bundle) -> None:
-        self._path: Path = bundle.path
-        self._view: GalleryView | None = GalleryView(bundle.generation())
-
-    @property
-    def view(self) -> GalleryView:
-        """The bundle's generation; raises Closed."""
-        view = self._view
+        view = self._shown
         if view is None:
-            raise Closed(f"The gallery of {self._path} was closed: open it again.")
+            raise Closed(f"{self.path} was closed: open it again.")
         return view
 
     def stats(self) -> dict[str, int | str]:
         """Counts for monitoring."""
         return self.view.stats()
+
+    @abstractmethod
+    def get(self, item_id: str) -> StoredItem | None:
+        """An item as it was written, or None."""
+
+    @abstractmethod
+    def page(self, after: str | None, limit: int) -> list[StoredItem]:
+        """Items in the order of their ids, after one of them."""
+
+    @abstractmethod
+    def prepare(self, decider: Decider) -> None:
+        """Compute the densities of all items that a point needs, before it decides."""
+
+    def close(self) -> None:
+        """Let go of all files."""
+        self._shown = None
+
+
+class BundleItems(GalleryItems):
+    """The items of a bundle, which never change."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        super().__init__(bundle.path, GalleryView(bundle.generation()))
 
     def get(self, item_id: str) -> StoredItem | None:
         """An item, or None."""
@@ -71,19 +71,14 @@ class BundleItems:
     def page(self, after: str | None, limit: int) -> list[StoredItem]:
         """Items in the order of their ids, after one of them."""
         main = self.view.main
-        if main is None:
-            return []
+        assert main is not None  # a bundle has a generation
         return [_read_item(main, row) for row in main.items.rows_after(after or "", limit)]
 
     def prepare(self, decider: Decider) -> None:
-        """Compute the densities of all items that a point needs, before it decides."""
-        view = self.view
-        if view.main is not None:
-            self._view = replace(view, main=add_densities(view.main, [decider]))
-
-    def close(self) -> None:
-        """Let go of the mapped files."""
-        self._view = None
+        """Compute the densities that a point needs."""
+        main = self.view.main
+        assert main is not None
+        self._shown = replace(self.view, main=add_densities(main, [decider]))
 
 
 def _read_item(generation: Generation, row: int) -> StoredItem:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import fcntl
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any, Self
 
 import numpy as np
@@ -95,8 +94,8 @@ class LiveGallery:
         folder = Path(data)
         folder.mkdir(parents=True, exist_ok=True)
         fsync_folder(folder.parent)
-        lock = (folder / LOCK_FILE).open("ab")
-        try:
+        with ExitStack() as opened:
+            lock = opened.enter_context((folder / LOCK_FILE).open("ab"))
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
@@ -107,17 +106,12 @@ class LiveGallery:
             hashes = HashCache(folder / HASHES_FILE)
             bundle = read_bundle(Path(path), hashes)
             store = open_item_store(folder, bundle.manifest.model_hash, database)
-            try:
-                live = cls(bundle, DataFolder(bundle, folder, store, follows=False), lock, limits)
-                live._load(hashes, track)
-                with suppress(OSError):  # a full disk; then files are hashed again at the next start
-                    hashes.save()
-            except BaseException:
-                store.close()
-                raise
-        except BaseException:
-            lock.close()
-            raise
+            opened.callback(store.close)
+            live = cls(bundle, DataFolder(bundle, folder, store, follows=False), lock, limits)
+            live._load(hashes, track)
+            with suppress(OSError):  # a full disk; then files are hashed again at the next start
+                hashes.save()
+            opened.pop_all()
         return live
 
     def close(self) -> None:
@@ -132,9 +126,7 @@ class LiveGallery:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def wait(self) -> None:
@@ -184,7 +176,9 @@ class LiveGallery:
         if not condition:
             raise InputError("filter: an empty filter holds for every item; name what to delete.")
         with self._folder.writing:
-            return self._delete(self._select_ids(condition))
+            view = self._folder.view
+            rows = [(part, part.select_rows(condition, live, view.fields)) for part, live in view.parts]
+            return self._delete([name for part, of_part in rows for name in part.items.ids.take(of_part)])
 
     def _delete(self, ids: Sequence[str]) -> list[str]:
         with self._write():
@@ -192,13 +186,6 @@ class LiveGallery:
             self._show_changes(Changes([], gone))
         self._rebuilder.start_if_due()
         return gone
-
-    def _select_ids(self, condition: Mapping[str, Any]) -> list[str]:
-        view = self._folder.view
-        ids: list[str] = []
-        for part, live in view.parts:
-            ids += part.items.ids.take(part.select_rows(condition, live, view.fields))
-        return ids
 
     def rebuild(self, track: Track = silent) -> None:
         """Build a new generation from the item store and swap it in; searches and writes go on meanwhile.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -94,33 +95,26 @@ def collect_items(
     blocks: Iterable[Sequence[StoredItem]], n: int, dim: int, file: Path | None = None
 ) -> EmbeddingSet:
     """Items as one set; with a file its vectors are written there and mapped, not held in memory."""
-    held: UnitVectors = np.empty((n if file is None else 0, dim), dtype=np.float32)
     ids: list[str] = []
     labels: list[str] = []
     metadata: list[Mapping[str, Any]] = []
-    out = None if file is None else _create_npy(file, n, dim)
-    try:
+    held: list[UnitVectors] = []
+    with nullcontext() if file is None else file.open("wb") as out:
+        if out is not None:  # written, not mapped: a write to a map on a full disk kills
+            header = {"descr": "<f4", "fortran_order": False, "shape": (n, dim)}
+            np.lib.format.write_array_header_1_0(out, header)
         for block in blocks:
             vectors = np.stack([item.vector for item in block])
             if out is None:
-                held[len(ids) : len(ids) + len(block)] = vectors
+                held.append(vectors)
             else:
                 out.write(np.ascontiguousarray(vectors, dtype="<f4").data)
             ids += [item.id for item in block]
             labels += [item.label for item in block]
             metadata += [item.metadata for item in block]
-    finally:
-        if out is not None:
-            out.close()
-    if file is not None:
-        held = np.load(file, mmap_mode="r", allow_pickle=False).view(np.ndarray)
+    if file is None:
+        rows = np.concatenate(held).astype(np.float32, copy=False)
+    else:
+        rows = np.load(file, mmap_mode="r", allow_pickle=False).view(np.ndarray)
     columns = {name: np.array(values, dtype=object) for name, values in collect_metadata(metadata).items()}
-    return EmbeddingSet(held, np.array(labels, dtype=np.str_), np.array(ids, dtype=np.str_), columns)
-
-
-def _create_npy(file: Path, n: int, dim: int) -> IO[bytes]:
-    """A ``.npy`` file for float32 [n, dim]; written, not mapped: a write to a map on a full disk kills."""
-    out = file.open("wb")
-    header = {"descr": "<f4", "fortran_order": False, "shape": (n, dim)}
-    np.lib.format.write_array_header_1_0(out, header)
-    return out
+    return EmbeddingSet(rows, np.array(labels, dtype=np.str_), np.array(ids, dtype=np.str_), columns)

@@ -43,7 +43,7 @@ def update_gauges(model: LoadedModel, drift: DriftMonitor, items: Path | None) -
     prometheus.UNREACHABLE.set(get_count("side_list"))
     prometheus.REBUILD_FAILED.set(model.rebuild_error is not None)
     prometheus.DUPLICATES.set(get_count("duplicate_groups"))
-    prometheus.DRIFT.set(drift.compute_auc(gallery.sample(KEPT)))
+    prometheus.DRIFT.set(drift.compute_auc(gallery.view.sample(KEPT)))
     for endpoint, point in (("verify", model.active_verify), ("match", model.active_match)):
         prometheus.THRESHOLD.labels(endpoint).set(math.nan if point is None else point.threshold)
     if items is None:

@@ -227,7 +227,7 @@ def _probe_gallery(gallery: Gallery, path: Path) -> StartupProbe:
 
 def measure_recall(gallery: Gallery) -> float:
     """Recall@10 of the index against exact search, over 20 items."""
-    queries = gallery.sample(RECALL_ROWS)
+    queries = gallery.view.sample(RECALL_ROWS)
     if not len(queries):
         return 1.0
     approximate, exact = gallery.search(queries, 10), gallery.search(queries, 10, exact=True)

@@ -220,4 +220,4 @@ class ModelRegistry:
 
 def _count_missing(active: LoadedModel, model: LoadedModel) -> int:
     """The number of items of the active model that another model lacks."""
-    return sum(model.gallery.vector(item.id) is None for item in active.iterate_items())
+    return sum(model.gallery.view.vector(item.id) is None for item in active.iterate_items())

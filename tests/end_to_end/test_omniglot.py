@@ -47,11 +47,11 @@ def test_a_raw_image_finds_its_own_row(folder: Path, datasets: Path) -> None:
     run("verify", folder / "bundle")
     encoder = Encoder.open(folder / "bundle")
     gallery = Gallery.open(folder / "bundle")
-    names = [gallery.search(gallery.vector(name)[None], 1)[0][0].id for name in _some_names(datasets)]
+    names = [gallery.search(gallery.view.vector(name)[None], 1)[0][0].id for name in _some_names(datasets)]
     assert names == _some_names(datasets)
     with zipfile.ZipFile(datasets / "omniglot" / "images_evaluation.zip") as archive:
         vectors = encoder.encode([archive.read(name) for name in names])
-    stored = np.stack([gallery.vector(name) for name in names])
+    stored = np.stack([gallery.view.vector(name) for name in names])
     assert pair_similarities(vectors, stored).min() > 1 - 1e-5
     gallery.close()
 

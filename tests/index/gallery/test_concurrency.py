@@ -145,7 +145,7 @@ def test_a_swap_that_fails_halfway_changes_no_answer(
         for number in (2, 3):
             stored = {"n0"} | {f"n{one}" for one in range(2, number)}
             check(live, *stored)
-            assert live.gallery.vector("i3") is None
+            assert live.gallery.view.vector("i3") is None
             live.upsert(new(number))
         live.rebuild()
         check(live, "n0", "n2", "n3")

@@ -134,7 +134,7 @@ def test_the_threshold_is_met_exactly_whatever_the_engine_and_the_batch(
         assert alone == in_batch
         assert alone.decision == expected
         assert alone.id is not None
-        vector = gallery.vector(alone.id)
+        vector = gallery.view.vector(alone.id)
         assert vector is not None
         pair = gallery.verify(query, vector)[0]
         both = gallery.verify(batch, np.tile(vector, (64, 1)))[-1]

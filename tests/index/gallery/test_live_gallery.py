@@ -60,7 +60,7 @@ def test_a_write_is_found_at_once_and_after_a_restart(bundle: Path, tmp_path: Pa
             assert ids(live.gallery.search(new[1], 1)[0]) == ["i7"]
             assert live.gallery.search(BASE.vectors[7], 1)[0][0].id != "i7"
             assert live.gallery.search(BASE.vectors[3], 1)[0][0].id != "i3"
-            assert live.gallery.vector("i3") is None
+            assert live.gallery.view.vector("i3") is None
             assert live.gallery.get("i3") is None
             stored = live.gallery.get("a")
             assert stored is not None
@@ -264,7 +264,7 @@ def test_vectors_are_checked_and_brought_to_length_one(bundle: Path, tmp_path: P
             with pytest.raises(InputError, match=says):
                 live.upsert([StoredItem("a", "x", vector.astype(np.float32))])
         live.upsert([StoredItem("a", "x", np.full(16, 5, dtype=np.float32))])
-        assert np.linalg.norm(live.gallery.vector("a")) == pytest.approx(1)  # type: ignore[arg-type]
+        assert np.linalg.norm(live.gallery.view.vector("a")) == pytest.approx(1)  # type: ignore[arg-type]
 
 
 def test_the_second_writer_is_refused(bundle: Path, tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_a_density_point_that_comes_later_has_its_densities(make_bundle: MakeBun
         hits = gallery.search(QUERIES[0], 300, exact=True)[0]
         assert {*names} <= {hit.id for hit in hits}
         for hit in hits:
-            vector = gallery.vector(hit.id)
+            vector = gallery.view.vector(hit.id)
             assert vector is not None
             assert hit.score == pytest.approx(score(QUERIES[0], vector), abs=1e-6)
 

@@ -174,7 +174,7 @@ def test_a_backup_is_restored_into_postgresql(make_bundle: MakeBundle, tmp_path:
     for _ in range(2):
         with LiveGallery.open(bundle, tmp_path / "again", database=server) as live:
             assert [(one.id, one.vector.tobytes()) for one in live.gallery.page(None, 10_000)] == expected
-            assert live.gallery.vector("i1") is None
+            assert live.gallery.view.vector("i1") is None
             assert live.gallery.n_items == 1_519
             live.records._store.add_document(FEEDBACK, "{}", a="n2")
         assert not (tmp_path / "again" / "limen.sqlite").exists()
