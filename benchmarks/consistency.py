@@ -42,9 +42,7 @@ def make_unequal(seed: int, classes: int, dimension: int = 16) -> EmbeddingSet:
 
 def measure(items: EmbeddingSet, seed: int) -> Consistency:
     """The report's section, without the rest of the report."""
-    return measure_consistency(
-        sweep_pairs(arrange(items), deepest_far=0.1, per_query=False), OpisSettings(), seed
-    )[0]
+    return measure_consistency(sweep_pairs(arrange(items)), OpisSettings(), seed)[0]
 
 
 def main() -> None:

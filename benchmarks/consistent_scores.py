@@ -83,7 +83,7 @@ def measure(
     figures: dict[str, float] = {}
     for name, far in (("log_far", (0.01, 0.1)), ("log_far_low", (0.001, 0.01))):
         settings = OpisSettings(far=far)
-        sweep = sweep_pairs(pairs, deepest_far=far[1], per_query=False)
+        sweep = sweep_pairs(pairs, deepest_far=far[1])
         accepted = compute_tar_at_far(sweep)
         consistency, _ = measure_consistency(sweep, settings, 0)
         figures[name] = consistency.opis_logfar_debiased or 0.0

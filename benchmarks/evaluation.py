@@ -114,7 +114,7 @@ def measure(case: Case, repeats: int) -> dict[str, Any]:
             torch.mm(rows, tensor.T, out=out[: len(rows)])
 
     def measure_core() -> None:
-        sweep = sweep_pairs(arrange(items), deepest_far=0.1, per_query=False)
+        sweep = sweep_pairs(arrange(items))
         measure_verification(sweep)
         measure_consistency(sweep, OpisSettings(), 0, debias=False)
 

@@ -26,8 +26,7 @@ from evaluation.calibration.calibrate import LEAST_CLASSES
 from evaluation.calibration.fpir_thresholds import SEARCH_RULES, plan_gallery
 from evaluation.calibration.impostor_scores import collect_tail, sample_impostor_scores
 from evaluation.calibration.match_rate_tail import MatchRateTail, compute_start_rate
-from evaluation.calibration.pair_thresholds import SUPPORT_PAIRS
-from evaluation.metrics.class_bootstrap import draw_classes
+from evaluation.calibration.pair_thresholds import SUPPORT_PAIRS, CalibrationSet
 from evaluation.pairs.pairs import Pairs, arrange
 
 USEFUL = 0.6  # a bound this tight leaves a threshold whose rate is this fraction of the target
@@ -64,9 +63,9 @@ def plan_data(pilot: EmbeddingSet, target: Target, *, seed: int = 0, track: Trac
             f"A pilot of {n_classes} classes tells nothing about classes: "
             f"at least {PILOT_CLASSES} are needed."
         )
-    pairs = arrange(pilot)
+    data = CalibrationSet(arrange(pilot), target, seed, track, draws=1)
     plan = _plan_far if target.kind == "far" else _plan_fpir
-    is_supported, is_useful = plan(pairs, target, target.value, seed, track)
+    is_supported, is_useful = plan(data)
     least = _find_least(is_supported, LEAST_CLASSES)
     classes = _find_least(is_useful, least)
     each = len(pilot) / n_classes
@@ -111,19 +110,18 @@ class PilotSpread:
 Condition = Callable[[int], bool]
 
 
-def _plan_far(
-    pairs: Pairs, target: Target, far: float, seed: int, track: Track
-) -> tuple[Condition, Condition]:
+def _plan_far(data: CalibrationSet) -> tuple[Condition, Condition]:
     """Whether a number of classes supports the target at all, and whether usefully."""
+    pairs, far = data.pairs, data.rate
     n_classes, each = len(pairs.classes), len(pairs.a) / len(pairs.classes)
-    drawn = sample_impostor_scores(pairs, seed)
+    drawn = sample_impostor_scores(pairs, data.seed)
     floor = max(far, PILOT_PAIRS / pairs.n_impostor)
-    tail = collect_tail(pairs, float(drawn[min(int(floor * len(drawn)), len(drawn) - 1)]), track)
+    tail = collect_tail(pairs, float(drawn[min(int(floor * len(drawn)), len(drawn) - 1)]), data.track)
     _check_pilot(len(tail), pairs)
     sizes = pairs.a.sizes.astype(np.float64)
     matrix = build_class_matrix(*tail.codes, np.full(len(tail), 2.0), n_classes)
-    fractions = PairFractions([matrix], sizes, sizes, draw_classes(n_classes, seed, 1))
-    spread, gradient = PilotSpread(fractions, target.confidence), 1 / fractions.values
+    fractions = PairFractions([matrix], sizes, sizes, data.weights)
+    spread, gradient = PilotSpread(fractions, data.target.confidence), 1 / fractions.values
 
     def is_supported(n: int) -> bool:
         rate = SUPPORT_PAIRS / (n * (n - 1) / 2 * each**2)
@@ -135,21 +133,20 @@ def _plan_far(
     return is_supported, is_useful
 
 
-def _plan_fpir(
-    pairs: Pairs, target: Target, fpir: float, seed: int, track: Track
-) -> tuple[Condition, Condition]:
+def _plan_fpir(data: CalibrationSet) -> tuple[Condition, Condition]:
     """The same for an FPIR: by the match rate of one class, carried along its tail."""
+    pairs, target = data.pairs, data.target
     n_classes, each = len(pairs.classes), len(pairs.a) / len(pairs.classes)
 
     def compute_allowed(n: int) -> float:
         gallery = target.gallery or GallerySize(items=round(n * each), classes=n)
-        return plan_gallery(round(n * each), n, gallery).compute_match_rate(fpir)
+        return plan_gallery(round(n * each), n, gallery).compute_match_rate(data.rate)
 
     trials = len(pairs.a) * (n_classes - 1)
     start = max(compute_start_rate(compute_allowed(n_classes), n_classes), 2 * PILOT_PAIRS / trials)
-    unknown = SEARCH_RULES[target.aggregate].collect(pairs, start, seed, track)
+    unknown = SEARCH_RULES[target.aggregate].collect(pairs, start, data.seed, data.track)
     _check_pilot(len(unknown.tail), pairs)
-    pilot = MatchRateTail(unknown, unknown.find_score(start), draw_classes(n_classes, seed, 1))
+    pilot = MatchRateTail(unknown, unknown.find_score(start), data.weights)
     spread, values = PilotSpread(pilot.fractions, target.confidence), pilot.fractions.values
     pairs_per_trial = unknown.tail.count_accepted(pilot.start) / (values[0] * trials)
 

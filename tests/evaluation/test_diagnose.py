@@ -57,7 +57,6 @@ def test_classes_add_up_to_the_report(items: EmbeddingSet, diagnosis: Diagnosis)
     for name in ("recall_at_1", "r_precision", "map_at_r"):
         mean = np.average([getattr(g, name) for g in known], weights=weights)
         assert mean == pytest.approx(getattr(report.retrieval, name))
-    assert report.identification is not None
     for key, fnir in report.identification.fnir_at_fpir.items():
         assert np.average([g.fnir[key] for g in known], weights=weights) == pytest.approx(fnir)
         fpir = np.average([g.fpir[key] for g in classes], weights=[g.n_items for g in classes])

@@ -135,7 +135,6 @@ def test_opis_and_its_forms(measured: Measured) -> None:
     ordered = np.sort(linear, axis=0)
     gap = ordered[-m:].mean(axis=0) - ordered[:m].mean(axis=0)
     assert consistency.epsilon_opis["0.1"] == pytest.approx(np.mean(gap**2), abs=1e-9)
-    assert consistency.calibration_range is not None
     assert consistency.calibration_range.distance == pytest.approx(
         (naive.distances()[0], naive.distances()[-1])
     )
@@ -169,7 +168,6 @@ def test_verification(measured: Measured) -> None:
     for key, tar in verification.tar_at_far.items():
         best = max(1 - frr for far, frr in zip(fars, frrs, strict=True) if far <= float(key))
         assert tar == pytest.approx(best, abs=1e-12)
-    assert verification.curve is not None
     assert verification.curve.threshold == sorted(verification.curve.threshold, reverse=True)
     for threshold, far, frr in zip(
         verification.curve.threshold, verification.curve.far, verification.curve.frr, strict=True
@@ -252,7 +250,6 @@ def test_identification(measured: Measured) -> None:
     report, naive = measured
     fnir, auroc, n = identify_naively(naive, None)
     identification = report.identification
-    assert identification is not None
     assert identification.unknown_queries == n
     assert identification.fnir_at_fpir == pytest.approx(fnir)
     assert identification.auroc == pytest.approx(auroc)
@@ -269,7 +266,6 @@ def test_identification_with_given_unknown_queries() -> None:
     report = evaluate(items, unknown=unknown)
     best_of_unknown = [float(pair_similarities(row[None], items.vectors).max()) for row in unknown.vectors]
     fnir, auroc, n = identify_naively(Naive(items, items, True, None), best_of_unknown)
-    assert report.identification is not None
     assert report.identification.unknown_queries == n == 40
     assert report.identification.fnir_at_fpir == pytest.approx(fnir)
     assert report.identification.auroc == pytest.approx(auroc)
@@ -289,7 +285,6 @@ def test_geometry(measured: Measured) -> None:
 def test_nine_points_of_the_worked_example() -> None:
     consistency = evaluate(make_nine_points()).consistency
     assert consistency.opis == pytest.approx(0.115063, abs=1e-6)
-    assert consistency.calibration_range is not None
     assert consistency.calibration_range.distance == pytest.approx((0.369548, 0.617479), abs=1e-6)
 
 
@@ -365,7 +360,6 @@ def test_a_density_score_is_what_thresholds_see_and_similarity_what_ranks() -> N
     assert report.verification.auc == pytest.approx(greater + equal / 2, abs=1e-12)
     low, high = np.quantile(scores[~same].astype(float), [0.9, 0.99])
     reach = report.consistency.calibration_range
-    assert reach is not None
     assert reach.distance is None
     assert reach.score == pytest.approx((low, high), abs=1e-6)
     assert report.consistency.thresholds == sorted(report.consistency.thresholds, reverse=True)

@@ -52,7 +52,6 @@ def test_score_analysis_agrees(report: Report, pairs: tuple[np.ndarray, np.ndarr
     scores, same = pairs
     oracle = score_analysis.Scores(pos=scores[same], neg=scores[~same], equal_class="pos")
     curve = report.verification.curve
-    assert curve is not None
     np.testing.assert_allclose(oracle.far(np.array(curve.threshold)), curve.far, atol=1e-9)
     np.testing.assert_allclose(oracle.frr(np.array(curve.threshold)), curve.frr, atol=1e-9)
     for key, value in report.verification.tar_at_far.items():

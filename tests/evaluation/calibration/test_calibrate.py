@@ -39,7 +39,6 @@ def proof() -> EmbeddingSet:
 
 def test_rates_are_those_of_a_loop_over_pairs(fit: EmbeddingSet, proof: EmbeddingSet) -> None:
     point = make_point(fit, FAR, proof=proof)
-    assert point.proof is not None
     for items, evidence in ((fit, point.fit), (proof, point.proof)):
         i, j, scores, genuine = list_all_pairs(items)
         accepted = accepts(scores, point.threshold)
@@ -55,8 +54,6 @@ def test_rates_are_those_of_a_loop_over_pairs(fit: EmbeddingSet, proof: Embeddin
         assert evidence.fpir == pytest.approx(accepts(best_other, point.threshold).mean())
         missed = ~accepts(best_same, point.threshold) | (best_same <= best_other)
         assert evidence.fnir == pytest.approx(missed.mean())
-    assert point.fit.far_upper is not None
-    assert point.fit.far is not None
     assert point.fit.far < point.fit.far_upper <= 0.02
     assert point.fit.classes_disjoint is False
     assert point.proof.classes_disjoint is True
@@ -108,9 +105,7 @@ def test_one_item_classes_are_impostors_and_have_no_frr(fit: EmbeddingSet) -> No
 
 def test_frr_eer_and_cost_meet_their_targets(fit: EmbeddingSet, proof: EmbeddingSet) -> None:
     frr = make_point(fit, Target(kind="frr", value=0.15), proof=proof)
-    assert frr.fit.frr is not None
     assert frr.fit.frr < 0.15
-    assert frr.fit.frr_upper is not None
     assert frr.fit.frr_upper <= 0.15
     eer = make_point(fit, Target(kind="eer"), proof=proof)
     assert eer.fit.far == pytest.approx(eer.fit.frr, abs=0.005)
@@ -137,8 +132,6 @@ def test_a_larger_gallery_asks_for_a_higher_threshold(fit: EmbeddingSet, proof: 
     assert len(set(thresholds)) == 3
     assert [point.target.gallery for point in points] == sizes
     for point in points:
-        assert point.fit.fpir_upper is not None
-        assert point.fit.fpir is not None
         assert point.fit.fpir < point.fit.fpir_upper <= 0.05
     assert "Jensen" in points[2].fit.method
     more_items = make_point(fit, FPIR, proof=proof, gallery=GallerySize(items=1200, classes=40))
@@ -155,10 +148,8 @@ def test_an_fpir_point_without_a_gallery_is_for_its_own(fit: EmbeddingSet) -> No
 # -- halvings, probability, reproducibility --------------------------------------------------------
 def test_without_a_proof_set_halvings_are_reported(fit: EmbeddingSet) -> None:
     point = make_point(fit, FAR)
-    assert point.proof is not None
     assert "20 random halvings" in point.proof.method
     assert point.proof.n_classes == 20
-    assert point.proof.far is not None
     assert 0 < point.proof.far < 0.03
     assert [rates.label for rates in point.per_class] == fit.classes.tolist()
 

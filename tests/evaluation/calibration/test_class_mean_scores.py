@@ -111,7 +111,6 @@ def test_a_point_for_means_is_fitted_and_proven_on_means() -> None:
     fit, proof = make_uneven(4, 60), make_uneven(5, 60, "t")
     point = make_point(fit, TARGET, proof)
     assert point.target.aggregate == "mean_of_class"
-    assert point.proof is not None
     unknown = missed = known = 0
     for row, of in enumerate(compute_by_loop(proof, CosineScorer())):
         own = of.pop(str(proof.labels[row]), None)
@@ -122,7 +121,6 @@ def test_a_point_for_means_is_fitted_and_proven_on_means() -> None:
             missed += own < np.float32(point.threshold) or own <= best
     assert point.proof.fpir == pytest.approx(unknown / len(proof))
     assert point.proof.fnir == pytest.approx(missed / known)
-    assert point.fit.fpir_upper is not None
     assert point.fit.fpir_upper <= 0.1
     assert point.proof.far is None, "no pair is thresholded"
     assert point.per_class == []

@@ -52,13 +52,11 @@ def test_a_density_point_decides_the_same_from_its_file(
 ) -> None:
     done = calibrate(fit, FAR, proof=proof, cohort=cohort, score="density")
     point = type(done.point).model_validate_json(done.point.to_json())
-    assert done.cohort is not None
     scorer = open_scorer(point.score, done.cohort.vectors)
     density = scorer.densities(proof.vectors)
     i, j = np.triu_indices(len(proof), 1)
     scores = scorer(pair_similarities(proof.vectors[i], proof.vectors[j]), density[i], density[j])
     impostor = proof.labels[i] != proof.labels[j]
-    assert point.proof is not None
     assert accepts(scores[impostor], point.threshold).mean() == pytest.approx(point.proof.far, abs=1e-12)
 
 
@@ -68,6 +66,4 @@ def test_density_points_meet_their_bounds(
 ) -> None:
     point = calibrate(fit, target, proof=proof, cohort=cohort, score="density").point
     upper = point.fit.far_upper if target.kind == "far" else point.fit.fpir_upper
-    assert upper is not None
-    assert target.value is not None
     assert 0.5 * target.value < upper <= target.value

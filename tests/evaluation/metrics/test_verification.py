@@ -70,11 +70,9 @@ def test_figures_of_scores_at_hand_are_those_of_a_loop(scores: tuple[np.ndarray,
     thresholds = np.unique(np.concatenate([genuine, impostor]))
     far = np.array([np.mean(impostor >= t) for t in thresholds])
     frr = np.array([np.mean(genuine < t) for t in thresholds])
-    assert figures.curve is not None
     assert figures.curve.threshold == thresholds[::-1].tolist()
     np.testing.assert_allclose(figures.curve.far, far[::-1])
     np.testing.assert_allclose(figures.curve.frr, frr[::-1])
-    assert figures.eer is not None
     crossing = int(np.flatnonzero(far >= frr)[-1])
     assert min(frr[crossing], far[crossing + 1]) <= figures.eer <= max(frr[crossing + 1], far[crossing])
     assert figures.eer_threshold in thresholds[crossing : crossing + 2]

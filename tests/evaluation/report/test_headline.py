@@ -48,7 +48,6 @@ def test_keys_are_distinct_and_tiles_are_among_them() -> None:
 
 def test_figures_are_those_of_the_report(report: Report) -> None:
     figures = {headline.key: headline.format(report) for headline in HEADLINES}
-    assert report.identification is not None
     assert figures["eer"] == format_percent(report.verification.eer)
     assert figures["tar_at_far_0.01"] == format_percent(report.verification.tar_at_far["0.01"])
     assert figures["fnir_at_fpir_0.1"] == format_percent(report.identification.fnir_at_fpir["0.1"])
@@ -84,7 +83,6 @@ def test_a_figure_that_is_not_given_is_a_dash_and_plain_opis_stands_in_for_debia
 
 def test_a_headline_with_an_interval_describes_it(report: Report) -> None:
     debiased = next(headline for headline in HEADLINES if headline.key == "opis_debiased")
-    assert report.consistency.opis_ci is not None
     low, high = (format_small(end) for end in report.consistency.opis_ci)
     assert debiased.describe(report) == f"{debiased.aside}; 95 % interval {low} to {high}"
     assert debiased.describe(make_tiny_report()).endswith("no interval: too few items")

@@ -48,7 +48,6 @@ def test_a_diagnosed_page_shows_groups_hardest_pairs_and_whether_the_probability
     assert "camera = left" in page
     for pair in (*diagnosis.hardest_genuine[:10], *diagnosis.hardest_impostor[:10]):
         assert escape(pair.a) in page
-    assert diagnosis.reliability is not None
     gaps = np.abs(np.subtract(diagnosis.reliability.predicted, diagnosis.reliability.observed))
     assert diagnosis.reliability.ece == pytest.approx(np.dot(diagnosis.reliability.share, gaps))
     assert f"{diagnosis.reliability.ece:.4f}" in page

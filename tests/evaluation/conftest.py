@@ -1,4 +1,4 @@
-"""A report and a diagnosis that the tests of the report room share."""
+"""Sets with a dense half of the classes, a report and a diagnosis that tests share."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from api_schemas.report import Report
 from embeddings.embedding_set import EmbeddingSet
 from evaluation.diagnose import diagnose
 from tests.evaluation.report.reports import make_report
+from tests.evaluation.samples import make_dense_half
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +29,18 @@ def diagnosis() -> Diagnosis:
     )
     probability = Probability(kind="platt", parameters={"slope": 9.0, "intercept": -4.0}, prior=0.5)
     return diagnose(items, columns=["camera"], probability=probability, model_hash="m", split="t")
+
+
+@pytest.fixture(scope="session")
+def cohort() -> EmbeddingSet:
+    return make_dense_half(0, 100, "train")
+
+
+@pytest.fixture(scope="session")
+def fit() -> EmbeddingSet:
+    return make_dense_half(1, 50, "fit")
+
+
+@pytest.fixture(scope="session")
+def proof() -> EmbeddingSet:
+    return make_dense_half(2, 50, "proof")
