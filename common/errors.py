@@ -14,6 +14,9 @@ the service answers with a problem document.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class LimenError(Exception):
     """Base of all errors whose message is meant for the person at the keyboard."""
@@ -40,3 +43,12 @@ class MissingExtra(LimenError):
 
     def __init__(self, command: str, extra: str) -> None:
         super().__init__(f"{command} needs the extra '{extra}': pip install 'limen[{extra}]'.")
+
+
+@contextmanager
+def needs(command: str, extra: str) -> Iterator[None]:
+    """Around a command's imports: turns a missing package into advice to install its extra."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingExtra(command, extra) from error

@@ -6,83 +6,161 @@ A score kind is one class and one line in ``SCORERS``.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from api_schemas.operating_point import Score, ScoreKind
-from common.array_types import Bools, Float32s, UnitVectors
-from decision.density_scorer import DensityScorer
+from common.array_types import Bools, Float32s, Float64s, UnitVectors
+from common.errors import InputError
+from embeddings.hashes import hash_cohort
+from embeddings.similarity import pair_similarities
+
+REQUIRED_PARAMETERS = ("neighbours", "weights", "slope", "intercept")
+ROUNDING = 2e-5  # above the error of a float32 product of unit rows
+BLOCK_ROWS = 256
+Densities = ArrayLike | None
 
 
-class Scorer(Protocol):
+class Scorer(ABC):
     """A kind of score with its parameters; higher is more alike.
 
     Attributes:
-        kind: as operating points name it.
         is_similarity: the score is the similarity itself, and no densities are needed.
         needs_cohort: a cohort of vectors lies beside its operating points.
+        score: how the operating point and the report name this score.
     """
 
-    kind: ClassVar[ScoreKind]
-    is_similarity: ClassVar[bool]
-    needs_cohort: ClassVar[bool]
+    is_similarity: ClassVar[bool] = False
+    needs_cohort: ClassVar[bool] = False
+    score: Score
 
     @classmethod
-    def open(cls, score: Score, cohort: UnitVectors | None) -> Scorer:
+    @abstractmethod
+    def open(cls, score: Score, cohort: UnitVectors | None) -> Self:
         """Check parameters and cohort; see ``open_scorer``."""
 
-    @property
-    def score(self) -> Score:
-        """How the operating point and the report name this score."""
-
+    @abstractmethod
     def densities(self, vectors: UnitVectors) -> Float32s:
         """float32 [n], one number an item, the same whatever other items it is computed with."""
 
-    def __call__(
-        self,
-        similarities: ArrayLike,
-        densities_a: ArrayLike | None = None,
-        densities_b: ArrayLike | None = None,
-    ) -> Float32s:
+    @abstractmethod
+    def __call__(self, similarities: ArrayLike, a: Densities = None, b: Densities = None) -> Float32s:
         """float32 scores from similarities and the densities of both ends, broadcast together."""
 
 
 @dataclass(frozen=True)
-class CosineScorer:
-    """The kind ``cosine``: the score is the similarity."""
+class CosineScorer(Scorer):
+    """The score is the similarity; densities are zeros, and ignored."""
 
-    kind: ClassVar[ScoreKind] = "cosine"
-    is_similarity: ClassVar[bool] = True
-    needs_cohort: ClassVar[bool] = False
+    is_similarity = True
+    score: Score = field(default_factory=lambda: Score(kind="cosine"))
 
     @classmethod
-    def open(cls, score: Score, cohort: UnitVectors | None) -> CosineScorer:
+    def open(cls, score: Score, cohort: UnitVectors | None) -> Self:
         """There is nothing to check."""
         return cls()
 
-    @property
-    def score(self) -> Score:
-        """How the operating point and the report name this score."""
-        return Score(kind="cosine")
-
     def densities(self, vectors: UnitVectors) -> Float32s:
-        """float32 [n]: zeros, for a score of the pair alone."""
+        """float32 [n] zeros."""
         return np.zeros(len(vectors), dtype=np.float32)
 
-    def __call__(
-        self,
-        similarities: ArrayLike,
-        densities_a: ArrayLike | None = None,
-        densities_b: ArrayLike | None = None,
-    ) -> Float32s:
-        """float32 scores from similarities of any shape; densities are ignored."""
+    def __call__(self, similarities: ArrayLike, a: Densities = None, b: Densities = None) -> Float32s:
+        """The similarities, of any shape."""
         return np.asarray(similarities, dtype=np.float32)
 
 
-SCORERS: dict[ScoreKind, type[Scorer]] = {scorer.kind: scorer for scorer in (CosineScorer, DensityScorer)}
+@dataclass(frozen=True, eq=False)
+class DensityScorer(Scorer):
+    """The similarity less the local density around both items; the cohort is float32 [c, d] unit rows.
+
+    ``score(a, b) = slope * s(a, b) - (density(a) + density(b)) / 2 + intercept`` where ``density(x)`` is a
+    weighted sum of ``rho_K(x)``, the mean similarity of x to its K nearest items of a cohort. The form
+    ``csls`` (Conneau et al. 2018, eq. 3) has one K, weight and slope 1; ``logistic`` has fitted ones, and its
+    score is the log-odds of a match at prior 0.5. With the parameter ``pole`` both s and rho_K are taken as
+    ``-log(pole - x)``: density then weighs the less the more alike two items are, as where distances are
+    divided by those to the neighbours (Zelnik-Manor & Perona 2004, local scaling; Schnitzer et al. 2012,
+    section 3.2).
+    """
+
+    needs_cohort = True
+    score: Score
+    cohort: UnitVectors
+
+    @classmethod
+    def open(cls, score: Score, cohort: UnitVectors | None) -> Self:
+        """Check parameters and cohort."""
+        missing = [name for name in REQUIRED_PARAMETERS if name not in score.parameters]
+        if missing:
+            raise InputError(f"A density score needs the parameters {', '.join(missing)}.")
+        if np.min(np.asarray(score.parameters.get("pole", 2.0))) <= 1:
+            raise InputError("The pole of a density score must be above 1, the highest similarity.")
+        if cohort is None:
+            raise InputError("A density score needs its cohort of vectors; there is none beside the point.")
+        if hash_cohort(cohort) != score.cohort_sha256:
+            raise InputError(
+                f"The cohort of vectors has hash {hash_cohort(cohort)[:12]}, "
+                f"the score was fitted with {str(score.cohort_sha256)[:12]}."
+            )
+        if max(np.atleast_1d(np.asarray(score.parameters["neighbours"]))) > len(cohort):
+            raise InputError(
+                f"The cohort has {len(cohort)} vectors, fewer than the neighbours to be averaged."
+            )
+        return cls(score, cohort)
+
+    def densities(self, vectors: UnitVectors) -> Float32s:
+        """float32 [n]: weighted mean similarities to the nearest cohort items."""
+        neighbours, weights = [int(k) for k in self._numbers("neighbours")], self._numbers("weights")
+        means = neighbour_means(vectors, self.cohort, neighbours)
+        return np.asarray((self._stretch(means) * weights).sum(axis=1), dtype=np.float32)
+
+    def __call__(self, similarities: ArrayLike, a: Densities = None, b: Densities = None) -> Float32s:
+        """float32 scores; computed in float64 and rounded once."""
+        if a is None or b is None:
+            raise TypeError("a density score needs the densities of both ends")
+        density = (np.asarray(a, dtype=np.float64) + np.asarray(b, dtype=np.float64)) / 2
+        slope, intercept = self._numbers("slope")[0], self._numbers("intercept")[0]
+        scores = self._stretch(np.asarray(similarities, dtype=np.float64)) * slope
+        return np.asarray(scores - density + intercept, dtype=np.float32)
+
+    def _stretch(self, similarities: Float64s) -> Float64s:
+        if self.score.parameters.get("pole") is None:
+            return similarities
+        return stretch_near_pole(similarities, float(self._numbers("pole")[0]))
+
+    def _numbers(self, name: str) -> Float64s:
+        return np.atleast_1d(np.asarray(self.score.parameters[name], dtype=np.float64))
+
+
+def stretch_near_pole(similarities: Float64s, pole: float) -> Float64s:
+    """``-log(pole - x)`` of similarities; the pole is above 1."""
+    return np.asarray(-np.log(pole - similarities))
+
+
+def neighbour_means(vectors: UnitVectors, cohort: UnitVectors, neighbours: list[int]) -> Float64s:
+    """``rho_K``: mean similarity to the K nearest cohort items, float64 [n, len(neighbours)].
+
+    A float32 product proposes the neighbours, the one kernel gives their similarities: a row's means
+    are the same bits whatever other rows it is computed with and whatever computes the product.
+    """
+    most = max(neighbours)
+    means = np.empty((len(vectors), len(neighbours)))
+    for first in range(0, len(vectors), BLOCK_ROWS):
+        rows = vectors[first : first + BLOCK_ROWS]
+        proposed = rows @ cohort.T
+        limits = np.partition(proposed, len(cohort) - most, axis=1)[:, len(cohort) - most] - ROUNDING
+        for offset, (row, similarities, limit) in enumerate(zip(rows, proposed, limits, strict=True)):
+            near = cohort[np.flatnonzero(similarities >= limit)]
+            nearest = -np.sort(-pair_similarities(near, row[None, :]))[:most].astype(np.float64)
+            sums = np.cumsum(nearest)
+            means[first + offset] = [sums[k - 1] / k for k in neighbours]
+    return means
+
+
+SCORERS: dict[ScoreKind, type[Scorer]] = {"cosine": CosineScorer, "density": DensityScorer}
 
 
 def open_scorer(score: Score, cohort: UnitVectors | None = None) -> Scorer:

@@ -40,8 +40,10 @@ class EmbeddingSet:
         ids: ArrayLike | None = None,
         metadata: Mapping[str, ArrayLike] | None = None,
         source: str = "embeddings",
+        *,
+        are_unit: bool = False,
     ) -> EmbeddingSet:
-        """Check and normalise raw arrays.
+        """Check raw arrays.
 
         Args:
             embeddings: float [n, d], any length of row but zero; normalised here in float64.
@@ -49,22 +51,12 @@ class EmbeddingSet:
             ids: [n], distinct; row numbers unless given.
             metadata: columns of length n.
             source: what error messages call the data, e.g. the file's name.
+            are_unit: the embeddings were normalised before.
 
         Raises:
             InputError: wrong shape or length, NaN, infinity, a zero row, repeated ids; names the row.
         """
-        return cls.from_unit_rows(normalise_rows(embeddings, source), labels, ids, metadata, source)
-
-    @classmethod
-    def from_unit_rows(
-        cls,
-        vectors: UnitVectors,
-        labels: ArrayLike,
-        ids: ArrayLike | None = None,
-        metadata: Mapping[str, ArrayLike] | None = None,
-        source: str = "embeddings",
-    ) -> EmbeddingSet:
-        """Check labels, ids and metadata, see ``from_arrays``; the vectors are taken as unit rows."""
+        vectors = np.asarray(embeddings) if are_unit else normalise_rows(embeddings, source)
         n = len(vectors)
         texts = _convert_to_text(labels, n, "labels", source)
         names = _write_digits(np.arange(n)) if ids is None else _convert_to_text(ids, n, "ids", source)

@@ -84,9 +84,8 @@ class EmbeddingFile:
         if isinstance(vectors, np.memmap):
             vectors.flush()
         metadata = {name: column for name, column in self.columns.items() if name not in ("labels", "ids")}
-        return EmbeddingSet.from_unit_rows(
-            vectors, self.columns["labels"], self.columns.get("ids"), metadata, source=str(self.path)
-        )
+        labels, ids = self.columns["labels"], self.columns.get("ids")
+        return EmbeddingSet.from_arrays(vectors, labels, ids, metadata, str(self.path), are_unit=True)
 
 
 def open_embeddings(path: Path, labels: Path | None = None) -> EmbeddingFile:

@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import ValidationError
 
-from api_schemas.base import describe_first_problem
+from api_schemas.base import Schema
 from api_schemas.build_config import IndexConfig
 from api_schemas.manifest import (
     COHORT_FILE,
@@ -50,6 +50,7 @@ from index.search.generation import Generation
 from index.verified_files import HashCache, check_files, fsync_and_hash, publish
 
 REQUIRED_FILES = (VECTORS_FILE, ITEMS_FILE, INDEX_FILE, CONFIG_FILE)
+Document = TypeVar("Document", bound=Schema)
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,6 @@ def write_bundle(
     reasons: Sequence[str],
     config_yaml: str,
     cohort: EmbeddingSet | None = None,
-    version: str | None = None,
     readme: str | None = None,
     vectors_file: Path | None = None,
     track: Track = silent,
@@ -98,7 +98,6 @@ def write_bundle(
         encoder_folder: holds ``encoder.onnx``, ``preprocessing.json`` and perhaps a tokenizer.
         active: ids of the points that decide, under "verify" and "match".
         reasons: why a point is missing.
-        version: the time of writing unless given.
         readme: a model card for people, ``README.md``.
         vectors_file: the ``.npy`` on the same disk that the items' vectors are mapped from; it becomes the
             bundle's instead of being written again.
@@ -135,7 +134,7 @@ def write_bundle(
             (folder / README_FILE).write_text(readme, encoding="utf-8")
         manifest = Manifest(
             name=name,
-            version=version or now.strftime("%Y%m%dT%H%M%SZ"),
+            version=now.strftime("%Y%m%dT%H%M%SZ"),
             created_at=now,
             model_hash=model_hash,
             data_hash=hash_items(items),
@@ -158,18 +157,11 @@ def write_bundle(
 
 def read_manifest(path: Path) -> Manifest:
     """The manifest of a bundle; raises BundleError if it is missing or not one this version reads."""
-    file = path / MANIFEST_FILE
     if not path.is_dir():
         raise BundleError(f"{path} is not a folder: give a bundle made by `limen export` or `limen build`.")
-    try:
-        text = file.read_bytes()
-    except OSError:
-        raise BundleError(f"{path} is not a bundle: it has no readable {MANIFEST_FILE}.") from None
-    try:
-        return Manifest.model_validate_json(text)
-    except ValidationError as error:
-        where, what = describe_first_problem(error)
-        raise BundleError(f"{file} is not a manifest this version reads: {where}: {what}.") from None
+    if not (path / MANIFEST_FILE).is_file():
+        raise BundleError(f"{path} is not a bundle: it has no {MANIFEST_FILE}.")
+    return _read(Manifest, path / MANIFEST_FILE)
 
 
 def read_bundle(path: Path, hashes: HashCache | None = None) -> Bundle:
@@ -192,15 +184,11 @@ def read_bundle(path: Path, hashes: HashCache | None = None) -> Bundle:
     points = {}
     for name in sorted(manifest.files):
         if name.startswith(f"{POINTS_FOLDER}/"):
-            try:
-                point = OperatingPoint.load(path / name)
-            except InputError as error:
-                raise BundleError(str(error)) from None
+            point = _read(OperatingPoint, path / name)
             points[point.id] = point
-    active = manifest.operating_points
-    _check_points(
-        list(points.values()), {"verify": active.verify, "match": active.match}, manifest.model_hash
-    )
+    decides = manifest.operating_points
+    active: dict[Endpoint, str | None] = {"verify": decides.verify, "match": decides.match}
+    _check_points(list(points.values()), active, manifest.model_hash)
     return Bundle(path, manifest, points)
 
 
@@ -213,10 +201,7 @@ def verify_bundle(path: Path, track: Track = silent) -> Manifest:
     bundle = read_bundle(path)
     manifest = bundle.manifest
     if REPORT_FILE in manifest.files:
-        try:
-            report = Report.load(path / REPORT_FILE)
-        except InputError as error:
-            raise BundleError(str(error)) from None
+        report = _read(Report, path / REPORT_FILE)
         if report.model_hash != manifest.model_hash:
             raise BundleError(f"{path / REPORT_FILE} is about another model than the bundle.")
     generation = bundle.generation()
@@ -238,6 +223,13 @@ def verify_bundle(path: Path, track: Track = silent) -> Manifest:
             f"'{generation.items.ids[int(lost[0])]}': build the bundle again."
         )
     return manifest
+
+
+def _read(document: type[Document], file: Path) -> Document:
+    try:
+        return document.load(file)
+    except InputError as error:
+        raise BundleError(str(error)) from None
 
 
 def check_replaceable(out: Path, name: str) -> None:
@@ -310,8 +302,7 @@ def _copy_encoder(source: Path, folder: Path) -> EncoderFiles:
     for name in (ENCODER_FILE, PREPROCESSING_FILE):
         if not (source / name).is_file():
             raise InputError(f"{source} has no {name}: an encoder is exported there first.")
-        shutil.copyfile(source / name, folder / name)
-    others = [name for name in (TOKENIZER_FILE,) if (source / name).is_file()]
-    for name in others:
+    others = [TOKENIZER_FILE] if (source / TOKENIZER_FILE).is_file() else []
+    for name in (ENCODER_FILE, PREPROCESSING_FILE, *others):
         shutil.copyfile(source / name, folder / name)
     return EncoderFiles(others=others)

@@ -15,8 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from api_schemas.operating_point import Score
-from decision.density_scorer import DensityScorer, stretch_near_pole
-from decision.scorers import Scorer
+from decision.scorers import DensityScorer, Scorer, stretch_near_pole
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.hashes import hash_cohort
 from evaluation.calibration.fit_probability import fit_log_odds

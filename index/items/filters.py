@@ -11,13 +11,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from common.array_types import RowIndices
 from common.errors import InputError
 from index.items.columns import Column, ColumnKind, describe_kind
+from index.items.item_table import ItemTable
 
 COMPARISONS = ("$eq", "$ne", "$in", "$nin", "$gt", "$gte", "$lt", "$lte", "$exists")
 ORDERED = ("$gt", "$gte", "$lt", "$lte")
@@ -26,128 +27,107 @@ MAX_LEVELS = 64
 SORT_UP_TO = 4_096  # rows; below, sorting two lists together is quicker than marking rows
 
 
-class Table(Protocol):
-    """The columns that a filter is evaluated on."""
-
-    def __len__(self) -> int: ...
-
-    @property
-    def column_names(self) -> list[str]: ...
-
-    def column(self, name: str) -> Column | None: ...
-
-
-@dataclass(frozen=True)
-class WidenedTable:
-    """A table with further fields, of which none of its rows has a value."""
-
-    table: Table
-    fields: Mapping[str, ColumnKind]
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    @property
-    def column_names(self) -> list[str]:
-        """What a filter may name."""
-        return sorted({*self.table.column_names, *self.fields})
-
-    def column(self, name: str) -> Column | None:
-        """The table's own column, or one in which every row lacks a value."""
-        own = self.table.column(name)
-        if own is None and name in self.fields:
-            return Column(self.fields[name], [], np.full(len(self), -1, dtype=np.int32))
-        return own
-
-
-def select_rows(condition: Mapping[str, Any], table: Table, level: int = 0) -> RowIndices:
+def select_rows(
+    condition: Mapping[str, Any], items: ItemTable, fields: Mapping[str, ColumnKind] | None = None
+) -> RowIndices:
     """Row numbers for which a filter holds, int64, ascending.
+
+    Args:
+        fields: further fields that a filter may name, of which no row has a value.
 
     Raises:
         InputError: an unknown operator or field, or a value whose type the field does not have.
     """
-    if not isinstance(condition, Mapping):
-        raise InputError(f"filter: a condition must be an object, found {condition!r:.60}.")
-    if level > MAX_LEVELS:
-        raise InputError(f"filter: nested deeper than {MAX_LEVELS} levels.")
-    parts = [_select_by_key(key, operand, table, level) for key, operand in condition.items()]
-    if len(parts) == 1:
-        return parts[0]
-    return reduce(_intersect, sorted(parts, key=len)) if parts else np.arange(len(table))
+    return _Filter(items, fields or {}).select(condition)
 
 
-def _select_by_key(name: str, operand: Any, table: Table, level: int) -> RowIndices:
-    if name in ("$and", "$or"):
-        if not isinstance(operand, Sequence) or isinstance(operand, str) or not operand:
-            raise InputError(f"filter: {name} takes a non-empty list of conditions, found {operand!r:.60}.")
-        parts = [select_rows(part, table, level + 1) for part in operand]
-        if name == "$and":
-            return reduce(_intersect, sorted(parts, key=len))
-        return reduce(np.union1d, parts)
-    if name == "$not":
-        return _complement(select_rows(operand, table, level + 1), len(table))
-    if name.startswith("$"):
-        raise InputError(f"filter: '{name}' is no operator; the joins are {', '.join(JOINS)}.")
-    if not isinstance(operand, Mapping):
-        return _select_compared(name, "$eq", operand, table)
-    comparisons = operand
-    if not comparisons:
-        raise InputError(f"filter: '{name}' is given no comparison; use one of {', '.join(COMPARISONS)}.")
-    bounds = {how: value for how, value in comparisons.items() if how in ORDERED}
-    parts = [
-        _select_compared(name, how, value, table) for how, value in comparisons.items() if how not in ORDERED
-    ]
-    if bounds:
-        parts.append(_select_between(name, bounds, table))
-    return reduce(_intersect, parts)
+@dataclass(frozen=True)
+class _Filter:
+    items: ItemTable
+    fields: Mapping[str, ColumnKind]
 
+    def select(self, condition: Mapping[str, Any], level: int = 0) -> RowIndices:
+        if not isinstance(condition, Mapping):
+            raise InputError(f"filter: a condition must be an object, found {condition!r:.60}.")
+        if level > MAX_LEVELS:
+            raise InputError(f"filter: nested deeper than {MAX_LEVELS} levels.")
+        parts = [self._select_by_key(key, operand, level) for key, operand in condition.items()]
+        return _intersect_all(parts) if parts else np.arange(len(self.items))
 
-def _select_between(name: str, bounds: Mapping[str, Any], table: Table) -> RowIndices:
-    column = _find_column(name, table)
-    lows = [
-        (_check_value(name, column, bounds[how], how), how == "$gt")
-        for how in ("$gt", "$gte")
-        if how in bounds
-    ]
-    highs = [
-        (_check_value(name, column, bounds[how], how), how != "$lt")
-        for how in ("$lt", "$lte")
-        if how in bounds
-    ]
-    low, low_open = max(lows, default=(None, False))
-    high, high_closed = min(highs, default=(None, True))
-    return column.between(low, high, low_open=low_open, high_open=not high_closed)
+    def _select_by_key(self, name: str, operand: Any, level: int) -> RowIndices:
+        if name in ("$and", "$or"):
+            if not isinstance(operand, Sequence) or isinstance(operand, str) or not operand:
+                raise InputError(
+                    f"filter: {name} takes a non-empty list of conditions, found {operand!r:.60}."
+                )
+            parts = [self.select(part, level + 1) for part in operand]
+            return _intersect_all(parts) if name == "$and" else reduce(np.union1d, parts)
+        if name == "$not":
+            return self._complement(self.select(operand, level + 1))
+        if name.startswith("$"):
+            raise InputError(f"filter: '{name}' is no operator; the joins are {', '.join(JOINS)}.")
+        if not isinstance(operand, Mapping):
+            return self._select_compared(name, "$eq", operand)
+        if not operand:
+            raise InputError(f"filter: '{name}' is given no comparison; use one of {', '.join(COMPARISONS)}.")
+        bounds = {how: value for how, value in operand.items() if how in ORDERED}
+        parts = [
+            self._select_compared(name, how, value) for how, value in operand.items() if how not in ORDERED
+        ]
+        if bounds:
+            parts.append(self._select_between(name, bounds))
+        return _intersect_all(parts)
 
+    def _select_between(self, name: str, bounds: Mapping[str, Any]) -> RowIndices:
+        column = self._find_column(name)
 
-def _select_compared(name: str, how: str, value: Any, table: Table) -> RowIndices:
-    if how not in COMPARISONS:
-        near = difflib.get_close_matches(how, COMPARISONS, 1)
-        hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(COMPARISONS)}"
-        raise InputError(f"filter: '{how}' on '{name}' is no comparison: {hint}.")
-    column = table.column(name)
-    n = len(table)
-    if how == "$exists":
-        if not isinstance(value, bool):
-            raise InputError(f"filter: $exists on '{name}' takes true or false, found {value!r:.60}.")
-        present = np.empty(0, dtype=np.int64) if column is None else column.present()
-        return present if value else _complement(present, n)
-    column = _find_column(name, table)
-    if how in ("$in", "$nin"):
-        if not isinstance(value, Sequence) or isinstance(value, str):
-            raise InputError(f"filter: {how} on '{name}' takes a list, found {value!r:.60}.")
-        among = column.among([_check_value(name, column, member, how) for member in value])
-        return among if how == "$in" else _complement(among, n)
-    wanted = _check_value(name, column, value, how)
-    if how == "$eq":
-        return column.equal(wanted)
-    return _complement(column.equal(wanted), n)
+        def check(given: tuple[str, str], marked: str) -> list[tuple[Any, bool]]:
+            # of equal bounds the marked one counts
+            hows = [how for how in given if how in bounds]
+            return [(_check_value(name, column, bounds[how], how), how == marked) for how in hows]
 
+        low, low_open = max(check(("$gt", "$gte"), "$gt"), default=(None, False))
+        high, high_closed = min(check(("$lt", "$lte"), "$lte"), default=(None, True))
+        return column.between(low, high, low_open=low_open, high_open=not high_closed)
 
-def _find_column(name: str, table: Table) -> Column:
-    column = table.column(name)
-    if column is None:
-        raise InputError(f"filter: no item has a field '{name}'; there are {', '.join(table.column_names)}.")
-    return column
+    def _select_compared(self, name: str, how: str, value: Any) -> RowIndices:
+        if how not in COMPARISONS:
+            near = difflib.get_close_matches(how, COMPARISONS, 1)
+            hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(COMPARISONS)}"
+            raise InputError(f"filter: '{how}' on '{name}' is no comparison: {hint}.")
+        if how == "$exists":
+            if not isinstance(value, bool):
+                raise InputError(f"filter: $exists on '{name}' takes true or false, found {value!r:.60}.")
+            column = self._get_column(name)
+            present = np.empty(0, dtype=np.int64) if column is None else column.present()
+            return present if value else self._complement(present)
+        column = self._find_column(name)
+        if how in ("$in", "$nin"):
+            if not isinstance(value, Sequence) or isinstance(value, str):
+                raise InputError(f"filter: {how} on '{name}' takes a list, found {value!r:.60}.")
+            rows = column.among([_check_value(name, column, member, how) for member in value])
+        else:
+            rows = column.equal(_check_value(name, column, value, how))
+        return rows if how in ("$eq", "$in") else self._complement(rows)
+
+    def _get_column(self, name: str) -> Column | None:
+        column = self.items.column(name)
+        if column is None and name in self.fields:
+            return Column(self.fields[name], [], np.full(len(self.items), -1, dtype=np.int32))
+        return column
+
+    def _find_column(self, name: str) -> Column:
+        column = self._get_column(name)
+        if column is None:
+            own = self.items.column_names
+            names = sorted({*own, *self.fields}) if self.fields else own
+            raise InputError(f"filter: no item has a field '{name}'; there are {', '.join(names)}.")
+        return column
+
+    def _complement(self, rows: RowIndices) -> RowIndices:
+        left = np.ones(len(self.items), dtype=bool)
+        left[rows] = False
+        return np.flatnonzero(left)
 
 
 def _check_value(name: str, column: Column, value: Any, how: str) -> Any:
@@ -168,6 +148,10 @@ def _check_value(name: str, column: Column, value: Any, how: str) -> Any:
     return value
 
 
+def _intersect_all(parts: list[RowIndices]) -> RowIndices:
+    return reduce(_intersect, sorted(parts, key=len))
+
+
 def _intersect(a: RowIndices, b: RowIndices) -> RowIndices:
     few, many = (a, b) if len(a) <= len(b) else (b, a)
     if len(many) < SORT_UP_TO:
@@ -176,9 +160,3 @@ def _intersect(a: RowIndices, b: RowIndices) -> RowIndices:
     inside[many] = True
     within = few[few < len(inside)]
     return within[inside[within]]
-
-
-def _complement(rows: RowIndices, n: int) -> RowIndices:
-    left = np.ones(n, dtype=bool)
-    left[rows] = False
-    return np.flatnonzero(left)

@@ -25,7 +25,7 @@ from index.engines.memory_estimate import measure_free_memory, select_kind
 from index.engines.registry import ENGINES, open_engine
 from index.engines.self_recall import audit_self_recall, find_lost_nodes
 from index.items.columns import ColumnKind
-from index.items.filters import WidenedTable, select_rows
+from index.items.filters import select_rows
 from index.items.item_table import ItemTable
 from index.search.rescoring import SPENT, RankedRows, rescore
 
@@ -196,7 +196,7 @@ class Generation:
         fields: Mapping[str, ColumnKind] | None = None,
     ) -> RowIndices:
         """Rows, int64 ascending, that a filter holds for and that are still live; see ``search``."""
-        rows = select_rows(condition, WidenedTable(self.items, fields) if fields else self.items)
+        rows = select_rows(condition, self.items, fields)
         return rows if live is None else rows[live.rows[rows]]
 
     def _propose(

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from api_schemas.manifest import CONFIG_FILE, ENCODER_FILE, MANIFEST_FILE, PREPROCESSING_FILE
-from common.errors import InputError
-from common.optional_packages import needs
+from common.errors import InputError, needs
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.files import read_embeddings
 from embeddings.hashes import hash_encoder, hash_model_name

@@ -9,8 +9,16 @@ import pytest
 
 from api_schemas.operating_point import Score, ScoreKind
 from common.errors import InputError
-from decision.density_scorer import DensityScorer, neighbour_means
-from decision.scorers import SCORERS, CosineScorer, accepts, density_key, needs_cohort, open_scorer
+from decision.scorers import (
+    SCORERS,
+    CosineScorer,
+    DensityScorer,
+    accepts,
+    density_key,
+    needs_cohort,
+    neighbour_means,
+    open_scorer,
+)
 from embeddings.embedding_set import normalise_rows
 from embeddings.hashes import hash_cohort
 from embeddings.similarity import pair_similarities
@@ -101,8 +109,8 @@ def test_a_wrong_or_missing_cohort_is_refused() -> None:
 
 def test_every_score_kind_is_registered() -> None:
     assert set(SCORERS) == set(get_args(ScoreKind))
-    for kind, scorer in SCORERS.items():
-        assert scorer.kind == kind
+    opened = [open_scorer(Score()), open_scorer(density(), COHORT)]
+    assert {scorer.score.kind: type(scorer) for scorer in opened} == SCORERS
     assert (needs_cohort(Score()), density_key(Score())) == (False, None)
     assert needs_cohort(density())
     assert density_key(density()) == density_key(density()) != density_key(density("logistic"))

@@ -10,8 +10,7 @@ import pytest
 
 from api_schemas.operating_point import Score
 from api_schemas.report import Report
-from decision.density_scorer import DensityScorer
-from decision.scorers import Scorer
+from decision.scorers import DensityScorer, Scorer
 from embeddings.embedding_set import EmbeddingSet
 from evaluation.comparison.compare import compare_models
 from evaluation.diagnose import diagnose

@@ -42,7 +42,6 @@ def make(folder: Path) -> None:
     write_bundle(
         folder / "bundle",
         name="golden",
-        version="1",
         items=items(),
         model_hash=MODEL,
         encoder_folder=None,

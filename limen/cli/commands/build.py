@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from common.console import say
-from common.optional_packages import needs
+from common.errors import needs
 from decision.targets import select_given_targets
 from limen.cli.options import BundleOut, PointFiles, SetBundleKeys, TargetFar, TargetFpir
 from limen.pipeline.evaluation_source import UNNAMED

@@ -10,7 +10,7 @@ import typer
 from api_schemas.config import Config
 from api_schemas.yaml_config import validate_mapping
 from common.console import say, track
-from common.optional_packages import needs
+from common.errors import needs
 
 app = typer.Typer(help="Check a data set before training on it.", no_args_is_help=True)
 

@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 
 from common.console import say, track
-from common.errors import BundleError, InputError
-from common.optional_packages import needs
+from common.errors import BundleError, InputError, needs
 
 Data = Annotated[Path, typer.Argument(help="The data folder that `limen serve --data` writes.")]
 Database = Annotated[

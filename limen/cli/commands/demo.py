@@ -12,8 +12,7 @@ import typer
 
 from api_schemas.manifest import POINTS_FOLDER, REPORT_FILE
 from common.console import say, track
-from common.errors import InputError
-from common.optional_packages import needs
+from common.errors import InputError, needs
 from limen.pipeline.evaluation_source import is_bundle, is_run
 
 

@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from common.console import say, track
-from common.errors import InputError
-from common.optional_packages import needs
+from common.errors import InputError, needs
 from embeddings.files import save_embeddings
 from limen.pipeline.evaluation_source import open_run
 

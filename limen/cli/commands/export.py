@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from common.console import say, track
-from common.optional_packages import needs
+from common.errors import needs
 from decision.targets import select_given_targets
 from embeddings.files import read_embeddings
 from limen.cli.options import BundleOut, PointFiles, SetBundleKeys, TargetFar, TargetFpir

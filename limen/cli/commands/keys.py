@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from common.optional_packages import needs
+from common.errors import needs
 
 app = typer.Typer(help="Create, list and revoke the API keys of a service.", no_args_is_help=True)
 File = Annotated[

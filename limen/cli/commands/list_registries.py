@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from common.optional_packages import needs
+from common.errors import needs
 
 
 def losses() -> None:

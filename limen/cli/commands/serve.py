@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from common.optional_packages import needs
+from common.errors import needs
 
 
 def serve(

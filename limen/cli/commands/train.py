@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from common.console import say, track
-from common.optional_packages import needs
+from common.errors import needs
 
 
 def train(

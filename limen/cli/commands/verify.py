@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from common.console import say, track
-from common.errors import BundleError
-from common.optional_packages import needs
+from common.errors import BundleError, needs
 
 
 def verify(bundle: Annotated[Path, typer.Argument(help="The bundle's folder.")]) -> int:

@@ -6,8 +6,7 @@ import importlib
 
 import pytest
 
-from common.errors import MissingExtra
-from common.optional_packages import needs
+from common.errors import MissingExtra, needs
 
 
 def test_a_missing_package_names_the_command_and_the_extra() -> None:
