@@ -36,8 +36,7 @@ class Encoder:
         self._session = session
         self._limits = limits
         self._input_name = session.get_inputs()[0].name
-        blank = np.zeros((1, *preprocessing.shape), np.float32)
-        output = session.run(None, {self._input_name: blank})[0]
+        output = session.run(None, {self._input_name: np.zeros((1, *preprocessing.shape), np.float32)})[0]
         if output.ndim != 2:
             raise BundleError(f"{ENCODER_FILE} must answer rows of vectors, it answers shape {output.shape}.")
         self.dim = int(output.shape[1])

@@ -46,7 +46,7 @@ class TextPreprocessing(Preprocessing):
 
     def compute_numbers(self, text: str) -> Float32s:
         """The first numbers of one text, then zeros: float32 [length]."""
-        numbers = list(islice(self.list_numbers(text), self.rule.length))
+        numbers = np.fromiter(islice(self.list_numbers(text), self.rule.length), np.float32)
         padded = np.zeros(self.rule.length, dtype=np.float32)
         padded[: len(numbers)] = numbers
         return padded
@@ -76,8 +76,9 @@ class NgramPreprocessing(TextPreprocessing):
     def list_numbers(self, text: str) -> Iterable[int]:
         """Words are hashed with a mark of their own, so that the word "the" is not the three letters. CRC-32
         is the hash: equal on every machine, and in the standard library."""
+        last = self.rule.buckets - 1
         for ngram in dict.fromkeys(_list_ngrams(text, self.rule)):
-            yield 1 + zlib.crc32(ngram.encode("utf-8", "replace")) % (self.rule.buckets - 1)
+            yield 1 + zlib.crc32(ngram.encode("utf-8", "replace")) % last
 
 
 def _list_ngrams(text: str, rule: TextInput) -> Iterator[str]:
