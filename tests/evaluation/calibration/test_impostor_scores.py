@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from decision.scorers import accepts
 from embeddings.embedding_set import EmbeddingSet
@@ -12,13 +11,9 @@ from evaluation.pairs.pairs import arrange
 from tests.evaluation.samples import list_all_pairs, make_clusters
 
 
-@pytest.fixture(scope="module")
-def fit() -> EmbeddingSet:
-    return make_clusters(0)
-
-
-def test_pairs_at_the_threshold_are_decided_by_the_kernel(fit: EmbeddingSet) -> None:
+def test_pairs_at_the_threshold_are_decided_by_the_kernel() -> None:
     """Duplicated items tie at every score; the counts must be those of the kernel, not of a product."""
+    fit = make_clusters(0)
     twice = EmbeddingSet.from_arrays(
         np.concatenate([fit.vectors, fit.vectors]), np.concatenate([fit.labels, fit.labels])
     )
@@ -28,7 +23,8 @@ def test_pairs_at_the_threshold_are_decided_by_the_kernel(fit: EmbeddingSet) -> 
         assert accepted == accepts(scores[~genuine], float(threshold)).sum()
 
 
-def test_the_tail_holds_exactly_the_best_pairs(fit: EmbeddingSet) -> None:
+def test_the_tail_holds_exactly_the_best_pairs() -> None:
+    fit = make_clusters(0)
     _, _, scores, genuine = list_all_pairs(fit)
     floor = float(np.sort(scores[~genuine])[-300])
     tail = collect_tail(arrange(fit), floor)

@@ -61,10 +61,7 @@ def test_a_noisier_model_is_worse_beyond_chance() -> None:
 
 def test_figures_are_those_of_the_reports() -> None:
     a, b = make_model(0.3, 1), make_model(0.8, 2)
-    comparison, reports = (
-        compare_two(a, b),
-        [evaluate(items) for items in (a, b)],
-    )
+    comparison, reports = (compare_two(a, b), [evaluate(items) for items in (a, b)])
     rows = {row.name: row for row in comparison.differences}
     for name in ("recall_at_1", "map_at_r"):
         assert rows[name].a == pytest.approx(getattr(reports[0].retrieval, name))
