@@ -13,7 +13,7 @@ from api_schemas.operating_point import Aggregate, OperatingPoint, Probability
 from common.array_types import Bools, Float32s, UnitVectors
 from decision.errors import OtherRule
 from decision.match_probability import match_probability
-from decision.scorers import Scorer, accepts, density_key
+from decision.scorers import Scorer, accepts
 
 BEYOND_PROOF = 1.1  # times the items a 1:N point was proven for (docs/specification.md, Operating point)
 
@@ -56,11 +56,6 @@ class Decider:
     point: OperatingPoint
     scorer: Scorer
 
-    @cached_property
-    def density_key(self) -> str | None:
-        """The key under which a gallery keeps its items' densities for this point; None if it needs none."""
-        return density_key(self.point.score)
-
     def check_rule(self, aggregate: Aggregate | None) -> None:
         """Raises OtherRule for another rule than the point's own; None asks for the point's."""
         own = self.point.target.aggregate
@@ -72,7 +67,6 @@ class Decider:
             )
 
     def accepts(self, scores: Float32s) -> Bools:
-        """Where a score reaches the threshold."""
         return accepts(scores, self.point.threshold)
 
     def probabilities(self, scores: Float32s) -> list[float | None]:
@@ -105,7 +99,7 @@ def compute_densities(
     """float32 [n] local densities of items under each key that the points need and that is not ``known``."""
     densities: dict[str, Float32s] = {}
     for decider in deciders:
-        key = decider.density_key
+        key = decider.scorer.density_key
         if key is not None and key not in known and key not in densities:
             densities[key] = decider.scorer.densities(vectors)
     return densities

@@ -15,7 +15,7 @@ Parameters = Mapping[str, Any]
 
 
 def match_probability(scores: ArrayLike, calibration: Probability, prior: float | None = None) -> Float64s:
-    """Probability that pairs with these scores match.
+    """Probability, float64 in [0, 1], that pairs with these scores, of any shape, match.
 
     Log-odds at the calibration's own prior, moved to another one by adding the difference of the
     priors' log-odds:
@@ -26,12 +26,7 @@ def match_probability(scores: ArrayLike, calibration: Probability, prior: float 
     - ``isotonic``: linear between fitted points, constant beyond them (Zadrozny & Elkan 2002).
 
     Args:
-        scores: float of any shape.
-        calibration: fitted parameters and the prior they were fitted at.
         prior: fraction of matches in deployment, in (0, 1); the calibration's own unless given.
-
-    Returns:
-        float64 in [0, 1], the shape of ``scores``.
     """
     odds = LOG_ODDS[calibration.kind](np.asarray(scores, dtype=np.float64), calibration.parameters)
     if prior is not None:

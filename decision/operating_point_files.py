@@ -30,7 +30,6 @@ class SavedPoint:
 
     @property
     def scorer(self) -> Scorer:
-        """The score that this point thresholds."""
         return open_scorer(self.point.score, None if self.cohort is None else self.cohort.vectors)
 
 

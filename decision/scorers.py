@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import ClassVar, Self
 
 import numpy as np
@@ -38,6 +39,11 @@ class Scorer(ABC):
     needs_cohort: ClassVar[bool] = False
     score: Score
 
+    @property
+    def density_key(self) -> str | None:
+        """The key under which a gallery keeps its items' densities for this score; None if it needs none."""
+        return None
+
     @classmethod
     @abstractmethod
     def open(cls, score: Score, cohort: UnitVectors | None) -> Self:
@@ -61,15 +67,12 @@ class CosineScorer(Scorer):
 
     @classmethod
     def open(cls, score: Score, cohort: UnitVectors | None) -> Self:
-        """There is nothing to check."""
         return cls()
 
     def densities(self, vectors: UnitVectors) -> Float32s:
-        """float32 [n] zeros."""
         return np.zeros(len(vectors), dtype=np.float32)
 
     def __call__(self, similarities: ArrayLike, a: Densities = None, b: Densities = None) -> Float32s:
-        """The similarities, of any shape."""
         return np.asarray(similarities, dtype=np.float32)
 
 
@@ -90,9 +93,12 @@ class DensityScorer(Scorer):
     score: Score
     cohort: UnitVectors
 
+    @cached_property
+    def density_key(self) -> str:
+        return hashlib.sha256(self.score.model_dump_json().encode()).hexdigest()[:16]
+
     @classmethod
     def open(cls, score: Score, cohort: UnitVectors | None) -> Self:
-        """Check parameters and cohort."""
         missing = [name for name in REQUIRED_PARAMETERS if name not in score.parameters]
         if missing:
             raise InputError(f"A density score needs the parameters {', '.join(missing)}.")
@@ -164,11 +170,7 @@ SCORERS: dict[ScoreKind, type[Scorer]] = {"cosine": CosineScorer, "density": Den
 
 
 def open_scorer(score: Score, cohort: UnitVectors | None = None) -> Scorer:
-    """The scorer an operating point names.
-
-    Args:
-        score: kind, form, parameters and the cohort's hash.
-        cohort: float32 [c, d], for kinds that need one the vectors with that hash.
+    """The scorer an operating point names, with its cohort, float32 [c, d], for kinds that need one.
 
     Raises:
         InputError: parameters are missing, or the cohort is missing or another one.
@@ -179,13 +181,6 @@ def open_scorer(score: Score, cohort: UnitVectors | None = None) -> Scorer:
 def needs_cohort(score: Score) -> bool:
     """Whether a cohort of vectors lies beside a point of this score."""
     return SCORERS[score.kind].needs_cohort
-
-
-def density_key(score: Score) -> str | None:
-    """The key under which a gallery keeps its items' densities for a score; None if it needs none."""
-    if SCORERS[score.kind].is_similarity:
-        return None
-    return hashlib.sha256(score.model_dump_json().encode()).hexdigest()[:16]
 
 
 def accepts(scores: ArrayLike, threshold: float) -> Bools:

@@ -61,7 +61,12 @@ class EmbeddingSet:
         texts = _convert_to_text(labels, n, "labels", source)
         names = _write_digits(np.arange(n)) if ids is None else _convert_to_text(ids, n, "ids", source)
         if ids is not None:
-            _check_distinct(names, source)
+            distinct, counts = np.unique(names, return_counts=True)
+            if len(distinct) != n:
+                repeated = distinct[counts > 1][0]
+                raise InputError(
+                    f"{source}: the id '{repeated}' occurs {counts.max()} times; ids must be distinct."
+                )
         columns = {name: np.asarray(column) for name, column in (metadata or {}).items()}
         for name, column in columns.items():
             if len(column) != n:
@@ -73,7 +78,6 @@ class EmbeddingSet:
 
     @property
     def dimension(self) -> int:
-        """Length of a vector."""
         return int(self.vectors.shape[1])
 
     @cached_property
@@ -134,12 +138,9 @@ def normalise_rows(embeddings: ArrayLike, source: str = "embeddings", first_row:
 
 
 def normalise_queries(vectors: ArrayLike, dim: int, what: str = "query") -> UnitVectors:
-    """Float32 [q, d] unit rows from any real [q, d] or [d].
+    """Float32 [q, d] unit rows from any real [q, d] or [d]; raises InputError naming the first bad row.
 
     Rows that are already of length one keep their bits, so a query by a stored vector is that vector.
-
-    Raises:
-        InputError: no rows, a wrong dimension, NaN, infinity or a zero row; names the first bad row.
     """
     try:
         raw = np.asarray(vectors)
@@ -190,10 +191,3 @@ def _check_text(value: object, row: int, what: str, source: str) -> str:
     if isinstance(value, int | np.integer) and not isinstance(value, bool):
         return str(int(value))
     raise InputError(f"{source}: row {row} of {what} must be an integer or text, found {value!r}.")
-
-
-def _check_distinct(ids: Texts, source: str) -> None:
-    distinct, counts = np.unique(ids, return_counts=True)
-    if len(distinct) != len(ids):
-        repeated = distinct[counts > 1][0]
-        raise InputError(f"{source}: the id '{repeated}' occurs {counts.max()} times; ids must be distinct.")

@@ -44,9 +44,6 @@ class EmbeddingFile:
     """An embeddings file whose size and columns are known and whose vectors are still to be read.
 
     Attributes:
-        path: where it is.
-        rows: how many embeddings it holds.
-        dimension: how many numbers each has.
         columns: ``labels``, perhaps ``ids``, and metadata, each of length ``rows``.
         blocks: reads the embeddings as they are, in blocks [b, d].
     """
@@ -58,14 +55,10 @@ class EmbeddingFile:
     blocks: Callable[[], Iterator[NDArray[Any]]]
 
     def read(self, store: Path | None = None, track: Track = silent) -> EmbeddingSet:
-        """Every row, checked and brought to length one.
+        """Every row, checked and brought to length one; raises InputError for rows that cannot be used.
 
         Args:
-            store: a ``.npy`` file to write the vectors to; they are mapped from there instead of being
-                held in memory.
-
-        Raises:
-            InputError: rows that cannot be used.
+            store: a ``.npy`` file to write the vectors to; they are mapped from there, not held in memory.
         """
         shape = (self.rows, self.dimension)
         vectors: Float32s = (
@@ -89,18 +82,12 @@ class EmbeddingFile:
 
 
 def open_embeddings(path: Path, labels: Path | None = None) -> EmbeddingFile:
-    """Open an embeddings file.
+    """Open an embeddings file; raises InputError when it is missing, of another kind or damaged.
 
     ``.npz``: arrays ``embeddings`` [N, D] and ``labels`` [N], optionally ``ids`` and further columns
-    of length N. ``.npy``: [N, D], with ``labels`` in a file of their own. ``.parquet``: columns
-    ``embedding`` and ``label``, optionally ``id`` and metadata.
-
-    Args:
-        path: the file.
-        labels: of a ``.npy`` file: a ``.npy`` [N] or a ``.parquet`` with ``label``, perhaps ``id``, metadata.
-
-    Raises:
-        InputError: a file is missing, of another kind or damaged.
+    of length N. ``.npy``: [N, D], with ``labels`` in a file of their own: a ``.npy`` [N], or a ``.parquet``
+    with ``label``, perhaps ``id``, metadata. ``.parquet``: columns ``embedding`` and ``label``, optionally
+    ``id`` and metadata.
     """
     if not path.is_file():
         raise InputError(f"{path} is not a file: give an embeddings file (.npz, .npy or .parquet).")
@@ -123,11 +110,7 @@ def read_embeddings(path: Path) -> EmbeddingSet:
 
 
 def save_embeddings(items: EmbeddingSet, path: Path) -> None:
-    """Write a set as ``.npz``; a crash leaves the old file or none. Objects in metadata become text.
-
-    Raises:
-        InputError: a metadata column with the name of one of the set's own arrays.
-    """
+    """Write a set as ``.npz``; a crash leaves the old file or none. Objects in metadata become text."""
     check_metadata_names(items.metadata, str(path))
     arrays = {"embeddings": items.vectors, "labels": items.labels, "ids": items.ids, **items.metadata}
     buffer = io.BytesIO()

@@ -17,9 +17,7 @@ BLOCK_ROWS = 65_536
 
 def hash_items(items: EmbeddingSet) -> str:
     """SHA-256 over the rows (float32, little-endian) and labels of a set, in their order."""
-    digest = hashlib.sha256()
-    digest.update(np.asarray(items.vectors.shape, dtype="<i8").tobytes())
-    digest.update(np.ascontiguousarray(items.vectors, dtype="<f4").data)
+    digest = _digest_rows(items.vectors)
     for start in range(0, len(items), BLOCK_ROWS):
         between = "\0" if start else ""
         digest.update((between + "\0".join(items.labels[start : start + BLOCK_ROWS].tolist())).encode())
@@ -28,9 +26,13 @@ def hash_items(items: EmbeddingSet) -> str:
 
 def hash_cohort(vectors: UnitVectors) -> str:
     """SHA-256 over the shape and the rows (float32, little-endian) of a cohort, in their order."""
+    return _digest_rows(vectors).hexdigest()
+
+
+def _digest_rows(vectors: UnitVectors) -> hashlib._Hash:
     digest = hashlib.sha256(np.asarray(vectors.shape, dtype="<i8").tobytes())
     digest.update(np.ascontiguousarray(vectors, dtype="<f4").data)
-    return digest.hexdigest()
+    return digest
 
 
 def hash_encoder(encoder: Path, preprocessing: Path) -> str:

@@ -19,11 +19,7 @@ LAST_CODE_POINT = 0x10FFFF
 
 @contextmanager
 def report_damage(path: Path, kind: str) -> Iterator[None]:
-    """Turn whatever goes wrong while a file is read into an InputError that names the file.
-
-    Args:
-        kind: what the file is read as, e.g. "Parquet".
-    """
+    """Turn whatever goes wrong while a file is read, as ``kind``, into an InputError that names the file."""
     try:
         yield
     except (InputError, MemoryError):
@@ -59,11 +55,7 @@ def read_array_header(
 ) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """Shape, whether it is stored column by column, and type of the array that begins here.
 
-    Args:
-        size: of the array in bytes, with its header.
-
-    Raises:
-        InputError: another size than shape and type make.
+    Raises InputError where they make another size in bytes than ``size``, which includes the header.
     """
     version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0

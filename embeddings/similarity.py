@@ -8,16 +8,13 @@ from common.array_types import Float32s, UnitVectors
 
 
 def pair_similarities(a: UnitVectors, b: UnitVectors) -> Float32s:
-    """Cosine of each pair of unit rows, accumulated in float64 and rounded to float32.
+    """Cosine of each pair of unit rows, float32 [m] in [-1, 1], accumulated in float64 and rounded.
 
     The sum runs along one contiguous row at a time, so a pair's similarity does not depend on how
     many pairs are computed with it, nor on the engine that proposed it.
 
     Args:
         a, b: float32 [m, d] unit rows; either may be [1, d] and is then compared with every row.
-
-    Returns:
-        float32 [m], each in [-1, 1].
     """
     products = np.multiply(a, b, dtype=np.float64)
     sums = np.add.reduce(products, axis=1)

@@ -49,7 +49,6 @@ from index.engines.self_recall import TOLERATED
 from index.search.generation import Generation
 from index.verified_files import HashCache, check_files, fsync_and_hash, publish
 
-REQUIRED_FILES = (VECTORS_FILE, ITEMS_FILE, INDEX_FILE, CONFIG_FILE)
 Document = TypeVar("Document", bound=Schema)
 
 
@@ -94,9 +93,8 @@ def write_bundle(
 
     Args:
         out: the bundle's folder; an older bundle of that name there is replaced.
-        items: the gallery.
         encoder_folder: holds ``encoder.onnx``, ``preprocessing.json`` and perhaps a tokenizer.
-        active: ids of the points that decide, under "verify" and "match".
+        active: ids of the points that decide.
         reasons: why a point is missing.
         readme: a model card for people, ``README.md``.
         vectors_file: the ``.npy`` on the same disk that the items' vectors are mapped from; it becomes the
@@ -167,14 +165,11 @@ def read_manifest(path: Path) -> Manifest:
 def read_bundle(path: Path, hashes: HashCache | None = None) -> Bundle:
     """Check a bundle's files against its manifest, byte for byte, and read its operating points.
 
-    Args:
-        hashes: files that were hashed before and have not changed since are not hashed again.
-
-    Raises:
-        BundleError: names the file that is missing, changed or leads outside, or the point that is foreign.
+    Files that ``hashes`` knows and that have not changed since are not hashed again. Raises BundleError
+    naming the file that is missing, changed or leads outside, or the point that is foreign.
     """
     manifest = read_manifest(path)
-    required = [*REQUIRED_FILES]
+    required = [VECTORS_FILE, ITEMS_FILE, INDEX_FILE, CONFIG_FILE]
     if manifest.encoder is not None:
         required += [manifest.encoder.network, manifest.encoder.preprocessing, *manifest.encoder.others]
     for name in required:
@@ -193,11 +188,7 @@ def read_bundle(path: Path, hashes: HashCache | None = None) -> Bundle:
 
 
 def verify_bundle(path: Path, track: Track = silent) -> Manifest:
-    """Every checksum, every schema, and the full self-recall audit.
-
-    Raises:
-        BundleError: what is off, naming the file.
-    """
+    """Check every checksum and schema, and run the full self-recall audit; raises BundleError."""
     bundle = read_bundle(path)
     manifest = bundle.manifest
     if REPORT_FILE in manifest.files:
@@ -233,11 +224,9 @@ def _read(document: type[Document], file: Path) -> Document:
 
 
 def check_replaceable(out: Path, name: str) -> None:
-    """Only a bundle of the same name may be replaced; to be called before long work, too.
+    """Raises InputError unless ``out`` may be written: only a bundle of the same name is replaced.
 
-    Raises:
-        InputError: something else lies at ``out``.
-        BundleError: a damaged bundle does.
+    To be called before long work, too. A damaged bundle raises BundleError.
     """
     if not out.exists() and not out.is_symlink():
         return

@@ -45,8 +45,7 @@ class HashCache:
 def check_files(folder: Path, files: Mapping[str, FileEntry], hashes: HashCache | None = None) -> None:
     """Compare files with their entries, byte for byte.
 
-    Raises:
-        BundleError: names the file that is missing, changed or leads out of the folder.
+    Raises BundleError naming the file that is missing, changed or leads out of the folder.
     """
     for name, entry in files.items():
         file = folder / name

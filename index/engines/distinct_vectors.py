@@ -56,14 +56,10 @@ class Nodes:
         return int((np.diff(self.starts) > 1).sum())
 
     def expand(self, nodes: RowIndices, at_most: int | None) -> RowIndices:
-        """Rows of candidate nodes.
+        """Rows of candidate nodes [q, f], int64 [q, w], -1 where there is none.
 
         Args:
-            nodes: int64 [q, f], -1 where there is no candidate.
             at_most: rows taken of one node, the first in its order; all if None.
-
-        Returns:
-            int64 [q, w], -1 where there is no row.
         """
         if self.is_plain:
             return nodes

@@ -19,16 +19,12 @@ Propose = Callable[[UnitVectors, int], Candidates]
 
 
 def propose_certain_top(propose: Propose, queries: UnitVectors, k: int, n: int) -> RowIndices:
-    """Candidates that hold the true top k even if similarities are off by ``ROUNDING`` and ties abound.
+    """Candidates, int64 [q, w], that hold the true top k even if similarities are off by ``ROUNDING``.
 
     Args:
         propose: exact top-``fetch`` search in float32: (queries, fetch) -> (similarities, rows), best first.
         queries: float32 [q, d].
-        k: how many are wanted.
         n: how many rows there are to find.
-
-    Returns:
-        int64 [q, w], -1 where there is none.
     """
     fetch = min(n, k + SPARE)
     similarities, rows = propose(queries, fetch)
@@ -47,15 +43,12 @@ def propose_certain_top(propose: Propose, queries: UnitVectors, k: int, n: int) 
 def scan_rows(
     vectors: UnitVectors, queries: UnitVectors, k: int, rows: RowIndices | None = None
 ) -> RowIndices:
-    """Candidates for the exact top k among all rows, or among ``rows``; -1 where there are fewer.
+    """Candidates for the exact top k among all rows, or ``rows``: int64 [q, w], -1 where there are fewer.
 
     Args:
         vectors: float32 [n, d] unit rows, may be memory-mapped.
         queries: float32 [q, d] unit rows.
         rows: int64 [m], distinct; the rows to compare with.
-
-    Returns:
-        int64 [q, w] row numbers.
     """
     n = len(vectors) if rows is None else len(rows)
     if n == 0:
@@ -64,13 +57,9 @@ def scan_rows(
         return _scan_one_query(vectors, queries, k, rows)
     parts = []
     for start in range(0, n, BLOCK_ROWS):
-        if rows is None:
-            best = _scan_block(vectors[start : start + BLOCK_ROWS], queries, k)
-            parts.append(np.where(best < 0, -1, best + start))
-        else:
-            block_rows = rows[start : start + BLOCK_ROWS]
-            best = _scan_block(vectors[block_rows], queries, k)
-            parts.append(np.where(best < 0, -1, block_rows[best]))
+        part = slice(start, start + BLOCK_ROWS)
+        best = _scan_block(vectors[part] if rows is None else vectors[rows[part]], queries, k)
+        parts.append(np.where(best < 0, -1, best + start if rows is None else rows[part][best]))
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 

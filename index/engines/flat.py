@@ -39,7 +39,6 @@ class FlatEngine(FaissEngine):
 
     @classmethod
     def held_bytes(cls, nodes: int, dim: int, config: IndexConfig) -> int:
-        """Four bytes a number."""
         return nodes * 4 * dim
 
     def search(

@@ -38,7 +38,6 @@ class HnswEngine(FaissEngine):
 
     @classmethod
     def build(cls, vectors: UnitVectors, rows: RowIndices, config: IndexConfig, track: Track) -> Self:
-        """Build the graph over ``vectors[rows]``."""
         index = cls._create_index(vectors, rows, config.m)
         index.hnsw.efConstruction = config.ef_construction
         storage = faiss.downcast_index(index.storage)
@@ -74,10 +73,8 @@ class HnswEngine(FaissEngine):
         beam = max(fetch, self._beam(effort))
         if allowed is not None:
             params = faiss.SearchParametersHNSW(efSearch=beam, sel=faiss.IDSelectorBitmap(allowed))
-        else:
-            params = self._params_by_beam.get(beam)
-            if params is None:
-                params = self._params_by_beam[beam] = faiss.SearchParametersHNSW(efSearch=beam)
+        elif (params := self._params_by_beam.get(beam)) is None:
+            params = self._params_by_beam[beam] = faiss.SearchParametersHNSW(efSearch=beam)
         return search_faiss(self._index, queries, fetch, params)
 
     @property
@@ -134,7 +131,6 @@ class HnswSq8Engine(HnswEngine):
 
     @classmethod
     def training_bytes(cls, nodes: int, dim: int) -> int:
-        """A sample of float32 rows."""
         return 4 * dim * min(nodes, SQ8_SAMPLE)
 
 

@@ -31,12 +31,7 @@ class BuildEstimate:
 def estimate_build(config: IndexConfig, rows: int, dim: int, free: int, free_disk: int) -> BuildEstimate:
     """What a bundle of ``rows`` vectors that are all distinct takes.
 
-    Args:
-        free: bytes of memory to be had.
-        free_disk: bytes to be had where the bundle is to be.
-
-    Raises:
-        InputError: it does not fit in memory or on the disk; says what would.
+    Raises InputError if it does not fit into the bytes of memory or disk that are ``free``; says what would.
     """
     kind, _ = select_kind(config, rows, dim, free)
     memory = _build_bytes(config, rows, dim)
@@ -69,16 +64,9 @@ def measure_free_memory() -> int:
 
 
 def select_kind(config: IndexConfig, nodes: int, dim: int, free: int) -> tuple[IndexKind, str | None]:
-    """The kind to build, and why where the configuration leaves it open.
+    """The kind to build over so many nodes, and why where the configuration leaves it open.
 
-    Args:
-        config: ``kind`` may be ``auto``.
-        nodes: distinct vectors.
-        dim: numbers a vector.
-        free: bytes of memory to be had.
-
-    Raises:
-        InputError: what is asked for does not fit; says what would.
+    Raises InputError if what is asked for does not fit into the bytes of memory ``free``; says what would.
     """
     needed = _build_bytes(config, nodes, dim)
     usable = int(USABLE_FRACTION * free)

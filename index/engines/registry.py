@@ -24,8 +24,7 @@ ENGINES: dict[IndexKind, type[FaissEngine]] = {
 def open_engine(path: Path, description: IndexDescription) -> FaissEngine:
     """Memory-map an index file whose checksum has been verified; it is read-only from then on.
 
-    Raises:
-        BundleError: FAISS cannot read the file, or it is of another kind than described.
+    Raises BundleError if FAISS cannot read the file, or it is of another kind than described.
     """
     try:
         with warnings.catch_warnings():

@@ -9,12 +9,14 @@ hid 85 of 3,000 nodes that had been found. Therefore all nodes are probed again 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from api_schemas.manifest import SelfRecall
 from common.array_types import RowIndices, UnitVectors
 from common.progress import Track, silent
-from index.engines.engine import Engine, FaissEngine
+from index.engines.engine import FaissEngine
 
 ALL_UP_TO = 2_000_000  # nodes; of more, a sample is probed first
 SAMPLE = 200_000
@@ -37,31 +39,31 @@ def audit_self_recall(
         firsts: int64 [nodes], the row of each node's vector.
     """
     nodes = np.arange(len(firsts))
-    probed = nodes
+    prober, probed = _Prober(engine, vectors, firsts), nodes
     if len(nodes) > ALL_UP_TO:
         probed = np.sort(np.random.default_rng(0).choice(nodes, SAMPLE, replace=False))
-    missed, near = _find_missed(engine, vectors, firsts, probed, track)
+    missed, near = prober.find_missed(probed, track)
     bound = 0.0 if probed is nodes else bound_missed_fraction(len(missed), len(probed))
     if bound > TOLERATED:
-        more, more_near = _find_missed(engine, vectors, firsts, np.delete(nodes, probed), track)
+        more, more_near = prober.find_missed(np.delete(nodes, probed), track)
         missed, near = np.concatenate([missed, more]), np.concatenate([near, more_near])
         probed, bound = nodes, 0.0
     lost = missed
     if len(missed) > LISTED_UP_TO and engine.has_links:
         for _ in range(LINK_ROUNDS):
             engine.add_links(lost, near)
-            lost, near = _probe(engine, vectors, firsts, lost, 1.0, silent)
-        lost, _ = _find_missed(engine, vectors, firsts, probed, track)
+            lost, near = prober.probe(lost)
+        lost, _ = prober.find_missed(probed, track)
     linked = len(np.setdiff1d(missed, lost))
     record = SelfRecall(probed=len(probed), missed=len(missed), linked=linked, share_upper=bound)
     return np.sort(lost), record
 
 
 def find_lost_nodes(
-    engine: Engine, vectors: UnitVectors, firsts: RowIndices, track: Track = silent
+    engine: FaissEngine, vectors: UnitVectors, firsts: RowIndices, track: Track = silent
 ) -> RowIndices:
     """All nodes, int64 ascending, that a search with the engine's own beam does not find by their vectors."""
-    return _probe(engine, vectors, firsts, np.arange(len(firsts)), 1.0, track)[0]
+    return _Prober(engine, vectors, firsts).probe(np.arange(len(firsts)), track=track)[0]
 
 
 def bound_missed_fraction(missed: int, probed: int) -> float:
@@ -71,41 +73,41 @@ def bound_missed_fraction(missed: int, probed: int) -> float:
     return 1.0 if missed == probed else float(betaincinv(missed + 1, probed - missed, CONFIDENCE))
 
 
-def _find_missed(
-    engine: FaissEngine, vectors: UnitVectors, firsts: RowIndices, nodes: RowIndices, track: Track
-) -> tuple[RowIndices, RowIndices]:
-    """Probe with narrow beams first; retry nodes that were missed, or found among near ties, with wider ones.
-    A search's own effort is for what they leave: it takes many times as long."""
-    for effort in engine.probe_efforts:
-        nodes, _ = _probe(engine, vectors, firsts, nodes, effort, track, engine.similarity_error)
-        track = silent
-    return _probe(engine, vectors, firsts, nodes, 1.0, track)
+@dataclass(frozen=True, eq=False)
+class _Prober:
+    """An engine, searched by its own nodes' vectors ``vectors[firsts]``."""
 
+    engine: FaissEngine
+    vectors: UnitVectors
+    firsts: RowIndices
 
-def _probe(
-    engine: Engine,
-    vectors: UnitVectors,
-    firsts: RowIndices,
-    nodes: RowIndices,
-    effort: float,
-    track: Track,
-    similarity_error: float | None = None,
-) -> tuple[RowIndices, RowIndices]:
-    """Nodes that a search for their own vector does not propose, and what it proposes instead [missed, f].
+    def find_missed(self, nodes: RowIndices, track: Track) -> tuple[RowIndices, RowIndices]:
+        """Probe with narrow beams first; retry nodes that were missed, or found among near ties, with wider
+        ones. A search's own effort is for what they leave: it takes many times as long."""
+        for effort in self.engine.probe_efforts:
+            nodes, _ = self.probe(nodes, effort, track, self.engine.similarity_error)
+            track = silent
+        return self.probe(nodes, track=track)
 
-    It fetches what the engine fetches at least. With a ``similarity_error`` it fetches ``NEAR_TIES``, and a
-    node among so many that are as near within that error does not count as found.
-    """
-    fetch = min(engine.min_candidates if similarity_error is None else NEAR_TIES, len(firsts))
-    missed = [np.empty(0, dtype=np.int64)]
-    proposed = [np.empty((0, fetch), dtype=np.int64)]
-    starts = range(0, len(nodes), AUDIT_BLOCK)
-    for start in track(starts, "self-recall", len(starts)):
-        block = nodes[start : start + AUDIT_BLOCK]
-        near, candidates = engine.search(np.ascontiguousarray(vectors[firsts[block]]), fetch, effort)
-        is_found = (candidates == block[:, None]).any(axis=1)
-        if similarity_error is not None:
-            is_found &= (near >= near[:, :1] - similarity_error).sum(axis=1) < NEAR_TIES
-        missed.append(block[~is_found])
-        proposed.append(candidates[~is_found])
-    return np.concatenate(missed), np.concatenate(proposed)
+    def probe(
+        self, nodes: RowIndices, effort: float = 1.0, track: Track = silent, error: float | None = None
+    ) -> tuple[RowIndices, RowIndices]:
+        """Nodes that a search for their own vector does not propose, and what it does propose [missed, f].
+
+        It fetches what the engine fetches at least. With an ``error`` of similarities it fetches
+        ``NEAR_TIES``, and a node among so many that are as near within it does not count as found.
+        """
+        fetch = min(self.engine.min_candidates if error is None else NEAR_TIES, len(self.firsts))
+        missed = [np.empty(0, dtype=np.int64)]
+        proposed = [np.empty((0, fetch), dtype=np.int64)]
+        starts = range(0, len(nodes), AUDIT_BLOCK)
+        for start in track(starts, "self-recall", len(starts)):
+            block = nodes[start : start + AUDIT_BLOCK]
+            queries = np.ascontiguousarray(self.vectors[self.firsts[block]])
+            near, candidates = self.engine.search(queries, fetch, effort)
+            is_found = (candidates == block[:, None]).any(axis=1)
+            if error is not None:
+                is_found &= (near >= near[:, :1] - error).sum(axis=1) < NEAR_TIES
+            missed.append(block[~is_found])
+            proposed.append(candidates[~is_found])
+        return np.concatenate(missed), np.concatenate(proposed)

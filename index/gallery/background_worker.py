@@ -20,13 +20,12 @@ class BackgroundWorker:
 
     def __init__(
         self,
-        name: str,
         work: Callable[[], None],
         is_due: Callable[[], bool],
         lock: AbstractContextManager[object],
         retry_seconds: float,
     ) -> None:
-        self._name, self._work, self._is_due = name, work, is_due
+        self._work, self._is_due = work, is_due
         self._lock = lock  # held while asking whether work is due
         self._retry_seconds = retry_seconds
         self._retry_at = 0.0
@@ -37,7 +36,7 @@ class BackgroundWorker:
         """Start unless it is running, or failed a moment ago."""
         with self._lock:
             if self._thread is None and monotonic() >= self._retry_at and self._is_due():
-                self._thread = Thread(target=self._run, name=self._name, daemon=True)
+                self._thread = Thread(target=self._run, name="limen-rebuild", daemon=True)
                 self._thread.start()
 
     def wait(self) -> None:
@@ -54,7 +53,7 @@ class BackgroundWorker:
             except Exception as error:  # logged and kept for monitoring: there is no caller to raise it to
                 self.error = f"{type(error).__name__}: {error}"
                 self._retry_at = monotonic() + self._retry_seconds
-                LOGGER.error("%s failed: %s", self._name, self.error, exc_info=error)
+                LOGGER.error("limen-rebuild failed: %s", self.error, exc_info=error)
             with self._lock:
                 if self.error is not None or not self._is_due():
                     self._thread = None

@@ -31,11 +31,9 @@ class BackupRecord(Schema):
 
 @contextmanager
 def build_folder(out: Path) -> Iterator[Path]:
-    """A folder to fill that gets the name ``out`` once it is whole.
+    """A folder to fill that gets the name ``out`` once it is whole; raises InputError if ``out`` exists.
 
-    Raises:
-        InputError: ``out`` exists.
-        StoreFailed: it could not be written; nothing of it is left.
+    If it cannot be written nothing of it is left, and a full disk or a failing database is a StoreFailed.
     """
     if out.exists():
         raise InputError(f"{out} exists: give a new folder for the backup.")
@@ -61,20 +59,24 @@ def write_backup(data: Path, out: Path, store: ItemStore | None = None) -> None:
     meanwhile it is left out, for it can be built again from the items.
 
     Args:
-        store: the folder's item store where that is not SQLite in the folder; the copy is SQLite.
+        store: the folder's item store where it is on a server; the copy is SQLite.
 
     Raises:
         InputError: ``data`` is no data folder, or ``out`` exists.
     """
-    on_server = store is not None and store.database.file is None
-    if not on_server and not (data / DATABASE_FILE).is_file():
+    if store is None and not (data / DATABASE_FILE).is_file():
         raise InputError(f"{data} is not a data folder: it has no {DATABASE_FILE}.")
     with build_folder(out) as folder:
         copy = folder / DATABASE_FILE
-        if store is not None and on_server:
+        if store is not None:
             store.copy_to(copy)
         else:
-            _copy_database(data / DATABASE_FILE, copy)
+            address = data / DATABASE_FILE
+            with (
+                closing(sqlite3.connect(address, timeout=30)) as source,
+                closing(sqlite3.connect(copy)) as target,
+            ):
+                source.backup(target)
         settings = _fold_log(copy)
         name = settings.get("generation", EMPTY)
         if name != EMPTY:
@@ -88,11 +90,6 @@ def write_backup(data: Path, out: Path, store: ItemStore | None = None) -> None:
         record.save(folder / BACKUP_FILE)
 
 
-def _copy_database(source: Path, target: Path) -> None:
-    with closing(sqlite3.connect(source, timeout=30)) as reads, closing(sqlite3.connect(target)) as writes:
-        reads.backup(writes)
-
-
 def _fold_log(database: Path) -> dict[str, str]:
     """Take a write-ahead log into the file itself; returns the settings."""
     with closing(sqlite3.connect(database)) as copied:
@@ -103,9 +100,7 @@ def _fold_log(database: Path) -> dict[str, str]:
 def restore_backup(backup: Path, data: Path) -> None:
     """Make a data folder from a backup, every file checked; a crash leaves none.
 
-    Raises:
-        InputError: ``data`` exists and is not empty.
-        BundleError: the backup is damaged.
+    Raises InputError if ``data`` is not empty, and BundleError if the backup is damaged.
     """
     if data.exists() and any(data.iterdir()):
         raise InputError(f"{data} is not empty: a backup is restored into a new data folder.")

@@ -58,17 +58,14 @@ class DataFolder(GalleryItems):
         return super().view
 
     def stats(self) -> dict[str, int | str]:
-        """Counts for monitoring."""
         counts, seen = self.view.stats(), self.seen
         return {**counts, "sequence": seen.newest, "generation": seen.generation or "bundle"}
 
     def get(self, item_id: str) -> StoredItem | None:
-        """An item as it was written, or None."""
         self.check_open()
         return self.store.get(item_id)
 
     def page(self, after: str | None, limit: int) -> list[StoredItem]:
-        """Items in the order of their ids, after one of them."""
         self.check_open()
         return self.store.page(after, limit)
 
@@ -77,13 +74,11 @@ class DataFolder(GalleryItems):
         _ = super().view
 
     def close(self) -> None:
-        """Let go of the mapped files and the database."""
         with self.writing:
             super().close()
             self.store.close()
 
     def prepare(self, decider: Decider) -> None:
-        """Compute the densities of all items that a point needs, before it decides."""
         if self._has_densities(decider):
             return
         with self.rebuilding, self.writing:
@@ -93,7 +88,7 @@ class DataFolder(GalleryItems):
                 self.show(replace(self.overlay, main=main and add_densities(main, self._deciders)), self.seen)
 
     def _has_densities(self, decider: Decider) -> bool:
-        return decider.density_key in {None, *(known.density_key for known in self._deciders)}
+        return decider.scorer.density_key in {None, *(known.scorer.density_key for known in self._deciders)}
 
     def compute_densities(self, vectors: UnitVectors) -> dict[str, Float32s]:
         """float32 [n] densities of items by key, for all points that may decide."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from api_schemas.manifest import Manifest
 from api_schemas.operating_point import Aggregate, OperatingPoint
 from common.errors import InputError
 from decision.decider import Decider, MatchDecision, VerifyDecision
@@ -34,10 +34,13 @@ class ProbeCount(NamedTuple):
     found: int
 
 
-class Gallery:
+class Gallery(AbstractContextManager["Gallery"]):
     """Items under the operating points of one bundle; many threads may ask at once."""
 
     def __init__(self, bundle: Bundle, items: GalleryItems) -> None:
+        self.manifest = bundle.manifest
+        self.dim = bundle.manifest.embedding_dim
+        self.operating_points = bundle.points
         self._bundle = bundle
         self._items = items
         self._match = self._build_decider(bundle.manifest.operating_points.match)
@@ -78,9 +81,6 @@ class Gallery:
         """Let go of all files; answers already given stay valid, later questions raise Closed."""
         self._items.close()
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *_: object) -> None:
         self.close()
 
@@ -90,24 +90,8 @@ class Gallery:
         return self._items.view
 
     @property
-    def manifest(self) -> Manifest:
-        """What the bundle says of itself."""
-        return self._bundle.manifest
-
-    @property
     def n_items(self) -> int:
-        """How many items can be found."""
         return len(self.view)
-
-    @property
-    def dim(self) -> int:
-        """How many numbers a vector has."""
-        return self.manifest.embedding_dim
-
-    @property
-    def operating_points(self) -> Mapping[str, OperatingPoint]:
-        """The bundle's points by id."""
-        return self._bundle.points
 
     @property
     def scorer(self) -> Scorer:
@@ -116,23 +100,16 @@ class Gallery:
         return CosineScorer() if decider is None else decider.scorer
 
     def stats(self) -> dict[str, int | str]:
-        """Counts for monitoring."""
         return self._items.stats()
 
     def get(self, item_id: str) -> StoredItem | None:
-        """An item as it was written, or None."""
         return self._items.get(item_id)
 
     def page(self, after: str | None = None, limit: int = 100) -> list[StoredItem]:
-        """Items in the order of their ids, after one of them."""
         return self._items.page(after, limit)
 
     def decide_by(self, point: OperatingPoint) -> None:
-        """Let a point of this model decide its endpoint from now on.
-
-        Raises:
-            BundleError: a point of another model or cohort.
-        """
+        """Let a point of this model decide its endpoint; raises BundleError for another model or cohort."""
         decider = self._bundle.build_decider(point)
         self._items.prepare(decider)
         if get_endpoint(point.target) == "match":
@@ -205,9 +182,7 @@ class Gallery:
     def verify(self, a: ArrayLike, b: ArrayLike) -> list[VerifyDecision]:
         """Whether rows of ``a`` and ``b``, both [m, d], are alike: decided by the active 1:1 point.
 
-        Raises:
-            NoOperatingPoint: the bundle has none for 1:1.
-            InputError: vectors that cannot be used, or lengths that differ.
+        Raises NoOperatingPoint where there is none, and InputError for vectors that cannot be used.
         """
         decider = self._verify
         if decider is None:
@@ -219,17 +194,18 @@ class Gallery:
         scorer = decider.scorer
         scores = scorer(similarities, scorer.densities(first), scorer.densities(second))
         point = decider.point
+        answers = zip(
+            decider.accepts(scores).tolist(),
+            similarities.tolist(),
+            scores.tolist(),
+            decider.probabilities(scores),
+            strict=True,
+        )
         return [
             VerifyDecision(
                 "match" if accepted else "no_match", similarity, score, probability, point.threshold, point.id
             )
-            for accepted, similarity, score, probability in zip(
-                decider.accepts(scores).tolist(),
-                similarities.tolist(),
-                scores.tolist(),
-                decider.probabilities(scores),
-                strict=True,
-            )
+            for accepted, similarity, score, probability in answers
         ]
 
     def probe(self, n: int) -> ProbeCount:
@@ -259,21 +235,17 @@ def _decide(results: list[list[SearchHit]], decider: Decider, n_items: int) -> l
         if hits
     ]
     scores = np.array([best.score for best, _ in bests], dtype=np.float32)
+    answers = zip(bests, decider.accepts(scores).tolist(), decider.probabilities(scores), strict=True)
     decisions = (
-        MatchDecision(
-            "match" if accepted else "unknown",
-            best.label,
-            best.id,
-            best.similarity,
-            best.score,
-            probability,
-            point.threshold,
-            None if rival is None else best.score - rival,
-            point.id,
-            beyond,
+        nobody._replace(
+            decision="match" if accepted else "unknown",
+            label=best.label,
+            id=best.id,
+            similarity=best.similarity,
+            score=best.score,
+            probability=probability,
+            margin=None if rival is None else best.score - rival,
         )
-        for (best, rival), accepted, probability in zip(
-            bests, decider.accepts(scores).tolist(), decider.probabilities(scores), strict=True
-        )
+        for (best, rival), accepted, probability in answers
     )
     return [next(decisions) if hits else nobody for hits in results]

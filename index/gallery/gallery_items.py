@@ -64,18 +64,15 @@ class BundleItems(GalleryItems):
         super().__init__(bundle.path, GalleryView(bundle.generation()))
 
     def get(self, item_id: str) -> StoredItem | None:
-        """An item, or None."""
         located = self.view.locate(item_id)
         return None if located is None else _read_item(*located)
 
     def page(self, after: str | None, limit: int) -> list[StoredItem]:
-        """Items in the order of their ids, after one of them."""
         main = self.view.main
         assert main is not None  # a bundle has a generation
         return [_read_item(main, row) for row in main.items.rows_after(after or "", limit)]
 
     def prepare(self, decider: Decider) -> None:
-        """Compute the densities that a point needs."""
         main = self.view.main
         assert main is not None
         self._shown = replace(self.view, main=add_densities(main, [decider]))

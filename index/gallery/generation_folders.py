@@ -38,11 +38,8 @@ class Generations:
     def write(self, sequence: int, n: int, build: Callable[[Path], Generation]) -> tuple[str, Generation]:
         """Build and keep a generation of ``n`` items; returns its name and itself, opened from its files.
 
-        Args:
-            build: makes it, with a folder in which it may already write its vectors.
-
-        Raises:
-            StoreFailed: it could not be written; nothing of it is left.
+        ``build`` makes it, with a folder in which it may already write its vectors. Raises StoreFailed if it
+        could not be written; nothing of it is left.
         """
         name = f"{sequence:012d}-{n}-{secrets.token_hex(3)}"
         final, folder = self._folder / name, self._folder / f".{name}.tmp"

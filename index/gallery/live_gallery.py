@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -28,7 +28,7 @@ from index.gallery.generation_folders import EMPTY
 from index.gallery.overlay import Overlay, collect_items, iterate_items
 from index.items.stored_item import StoredItem
 from index.search.generation import Generation
-from index.store.document_store import StoreInUse, StoreState
+from index.store.document_store import StoreInUse
 from index.store.item_store import DATABASE_FILE, Changes
 from index.store.service_records import ServiceRecords
 from index.verified_files import HashCache
@@ -49,7 +49,7 @@ class RebuildLimits:
     retry_seconds: float = 60.0
 
 
-class LiveGallery:
+class LiveGallery(AbstractContextManager["LiveGallery"]):
     """The one writer of a data folder; its ``gallery`` answers questions meanwhile, from many threads.
 
     A write returns once it is on disk, and the next search finds it. The folder belongs to one model.
@@ -68,7 +68,7 @@ class LiveGallery:
         self._lock_file = lock
         self._limits = limits
         self._rebuilder = BackgroundWorker(
-            "limen-rebuild", lambda: self.rebuild(), self._is_due, folder.writing, limits.retry_seconds
+            lambda: self.rebuild(), self._is_due, folder.writing, limits.retry_seconds
         )
         self._closing = False
         self._unsure = False
@@ -123,9 +123,6 @@ class LiveGallery:
             self._folder.close()
             self._lock_file.close()
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *_: object) -> None:
         self.close()
 
@@ -141,11 +138,8 @@ class LiveGallery:
     def upsert(self, items: Sequence[StoredItem]) -> int:
         """Write items, replacing those with the same ids; returns how many are new.
 
-        On return they are on disk and found by the next search.
-
-        Raises:
-            InputError: an item that cannot be used; nothing was written.
-            StoreFailed: the database could not take it; it was not acknowledged.
+        On return they are on disk and found by the next search. Raises InputError for an item that cannot be
+        used, before anything is written, and StoreFailed if the database could not take them.
         """
         if not items:
             return 0
@@ -165,10 +159,7 @@ class LiveGallery:
         return new
 
     def delete(self, ids: Sequence[str]) -> int:
-        """Delete items by id, and feedback about them; returns how many items were there.
-
-        On return they are gone from the database and from searches.
-        """
+        """Delete items and feedback about them, from database and searches; returns how many there were."""
         return len(self._delete(ids))
 
     def delete_where(self, condition: Mapping[str, Any]) -> list[str]:
@@ -233,14 +224,11 @@ class LiveGallery:
         self._folder.show(Overlay.of(main).apply(changes), state)
 
     def backup(self, out: Path) -> None:
-        """A consistent copy of all that the folder keeps, taken while reads and writes go on.
-
-        Raises:
-            InputError: ``out`` exists.
-        """
+        """Write a consistent copy of all that the folder keeps while reads and writes go on."""
         with self._folder.rebuilding:
             self._folder.check_open()
-            write_backup(self._folder.path, out, self._store)
+            on_server = self._store.database.file is None
+            write_backup(self._folder.path, out, self._store if on_server else None)
 
     def _load(self, hashes: HashCache, track: Track) -> None:
         folder, bundle = self._folder, self._bundle
@@ -270,8 +258,7 @@ class LiveGallery:
 
     def _show_changes(self, changes: Changes) -> None:
         folder = self._folder
-        seen = StoreState(folder.seen.generation, folder.seen.base, self._store.sequence)
-        folder.show(folder.overlay.apply(changes), seen)
+        folder.show(folder.overlay.apply(changes), folder.seen._replace(newest=self._store.sequence))
 
     @contextmanager
     def _write(self) -> Iterator[None]:

@@ -26,11 +26,11 @@ Densities = Callable[[UnitVectors], dict[str, Float32s]]
 
 @dataclass(frozen=True, eq=False)
 class Overlay:
-    """Immutable: a change makes a new one, so that a half-made change is never seen.
+    """A change makes a new one, so that a half-made change is never seen.
 
     Attributes:
         main: the generation, or None where there are written items alone.
-        alive: bool [n], which of its rows still count.
+        live: bool [n], which of its rows still count.
         written: items written since, by id.
     """
 

@@ -51,12 +51,9 @@ class Column:
         parts = [self.equal(value) for value in set(values)]
         return np.sort(np.concatenate(parts)) if parts else np.empty(0, dtype=np.int64)
 
-    def between(
-        self, low: Any = None, high: Any = None, *, low_open: bool = False, high_open: bool = False
-    ) -> RowIndices:
+    def between(self, low: Any, high: Any, *, low_open: bool, high_open: bool) -> RowIndices:
         """Rows whose value lies between two bounds, ascending; None is no bound."""
-        first = 0
-        last = len(self._values)
+        first, last = 0, len(self._values)
         if low is not None:
             first = (bisect_right if low_open else bisect_left)(self._values, low)
         if high is not None:

@@ -30,13 +30,9 @@ SORT_UP_TO = 4_096  # rows; below, sorting two lists together is quicker than ma
 def select_rows(
     condition: Mapping[str, Any], items: ItemTable, fields: Mapping[str, ColumnKind] | None = None
 ) -> RowIndices:
-    """Row numbers for which a filter holds, int64, ascending.
+    """Row numbers for which a filter holds, int64, ascending; no row has a value of the further fields.
 
-    Args:
-        fields: further fields that a filter may name, of which no row has a value.
-
-    Raises:
-        InputError: an unknown operator or field, or a value whose type the field does not have.
+    Raises InputError for an unknown operator or field, or a value whose type the field does not have.
     """
     return _Filter(items, fields or {}).select(condition)
 

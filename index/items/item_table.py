@@ -28,14 +28,14 @@ class TextColumn:
     """Many short texts, kept as one buffer: a list of Python strings would take several times the memory."""
 
     def __init__(self, texts: pa.Array) -> None:
-        self._texts = texts.cast(pa.large_string())
-        offsets, data = self._texts.buffers()[1:]
-        start = self._texts.offset
-        self._offsets = np.frombuffer(offsets, dtype=np.int64)[start : start + len(self._texts) + 1]
+        self.array = texts.cast(pa.large_string())
+        offsets, data = self.array.buffers()[1:]
+        start = self.array.offset
+        self._offsets = np.frombuffer(offsets, dtype=np.int64)[start : start + len(self.array) + 1]
         self._data = memoryview(data) if data is not None else memoryview(b"")
 
     def __len__(self) -> int:
-        return len(self._texts)
+        return len(self.array)
 
     def __getitem__(self, row: int) -> str:
         return str(self._data[self._offsets[row] : self._offsets[row + 1]], "utf-8")
@@ -45,11 +45,6 @@ class TextColumn:
         data = self._data
         starts, ends = self._offsets[rows].tolist(), self._offsets[rows + 1].tolist()
         return [str(data[start:end], "utf-8") for start, end in zip(starts, ends, strict=True)]
-
-    @property
-    def array(self) -> pa.Array:
-        """As an Arrow array."""
-        return self._texts
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +126,6 @@ class ItemTable:
         return rows, np.searchsorted(self.label_codes[rows], np.arange(len(self.classes) + 1))
 
     def rows_of_class(self, code: int) -> RowIndices:
-        """The rows of a class, ascending."""
         rows, starts = self._by_class
         return rows[starts[code] : starts[code + 1]]
 
@@ -171,7 +165,6 @@ class ItemTable:
         return ["label", *self.metadata.column_names]
 
     def save(self, path: Path) -> None:
-        """Write ``items.parquet``."""
         labels = pa.DictionaryArray.from_arrays(
             pa.array(self.label_codes), pa.array(self.classes, type=pa.large_string())
         )

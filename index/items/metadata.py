@@ -15,10 +15,9 @@ RESERVED_NAMES = ("id", "label")
 
 
 def build_metadata_column(name: str, values: Any) -> pa.Array:
-    """An Arrow array of text, whole numbers, floats or booleans; NaN becomes missing, times become ISO text.
+    """An Arrow array of text, whole numbers, floats or booleans; NaN becomes missing, times ISO text.
 
-    Raises:
-        InputError: a reserved name, or values of mixed or other types.
+    Raises InputError for a reserved name, or values of mixed or other types.
     """
     if name in RESERVED_NAMES or name.startswith(("_", "$")):
         raise InputError(

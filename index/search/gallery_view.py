@@ -129,19 +129,15 @@ class GalleryView:
             raise InputError(f"k must be a whole number from 1, found {k!r}.")
         if exclude_ids is not None and len(exclude_ids) != len(queries):
             raise InputError(f"exclude_ids has {len(exclude_ids)} entries for {len(queries)} queries.")
-        hits: list[list[SearchHit]] | None = None
+        hits: list[list[SearchHit]] = [[] for _ in queries]
         for part, live in self.parts:
             excluded = None if exclude_ids is None else _rows_of(part.items, exclude_ids)
             ranked = part.search(
                 queries, k, condition=condition, exact=exact, excluded=excluded, live=live, fields=self.fields
             )
             of_part = _build_hits(part.items, queries, ranked, decider)
-            hits = (
-                of_part
-                if hits is None
-                else [_merge_hits(a, b, k) for a, b in zip(hits, of_part, strict=True)]
-            )
-        return [[] for _ in queries] if hits is None else hits
+            hits = [_merge_hits(a, b, k) for a, b in zip(hits, of_part, strict=True)]
+        return hits
 
 
 def sort_by_score(hits: Iterable[SearchHit]) -> list[SearchHit]:
@@ -155,8 +151,8 @@ def _rows_of(items: ItemTable, ids: Sequence[str | None]) -> RowIndices:
 
 
 def _merge_hits(a: list[SearchHit], b: list[SearchHit], k: int) -> list[SearchHit]:
-    if not b:
-        return a
+    if not a or not b:
+        return a or b
     return sorted([*a, *b], key=lambda hit: (-hit.similarity, hit.id))[:k]
 
 
@@ -170,11 +166,11 @@ def _build_hits(
         rows, similarities = ranked.rows[valid], ranked.similarities[valid]
         lengths = valid.sum(axis=1).tolist()
     shown = similarities.tolist()
-    if decider is None or decider.density_key is None:
+    if decider is None or decider.scorer.density_key is None:
         scores = shown
     else:
         own = np.repeat(decider.scorer.densities(queries), lengths)
-        scores = decider.scorer(similarities, own, items.densities[decider.density_key][rows]).tolist()
+        scores = decider.scorer(similarities, own, items.densities[decider.scorer.density_key][rows]).tolist()
     classes = items.classes
     labels = [classes[code] for code in items.label_codes[rows].tolist()]
     columns = zip(items.ids.take(rows), labels, shown, scores, rows.tolist(), repeat(items), strict=False)

@@ -42,12 +42,10 @@ class LiveRows:
 
     @cached_property
     def count(self) -> int:
-        """How many rows are live."""
         return int(self.rows.sum())
 
     @cached_property
     def node_count(self) -> int:
-        """How many nodes are live."""
         return int(self.nodes.sum())
 
     @cached_property
@@ -115,11 +113,7 @@ class Generation:
 
     @classmethod
     def open(cls, folder: Path, description: IndexDescription, dim: int) -> Generation:
-        """Open what ``save`` wrote; the files' checksums must have been verified before.
-
-        Raises:
-            BundleError: files that do not fit each other.
-        """
+        """Open what ``save`` wrote, its checksums verified; raises BundleError where files do not fit."""
         path = folder / VECTORS_FILE
         try:
             vectors = np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
@@ -286,6 +280,7 @@ class Generation:
         """Rows that neither the engine nor the side list finds: the full self-recall audit."""
         if self.engine.exact:
             return np.empty(0, dtype=np.int64)
+        assert isinstance(self.engine, FaissEngine)
         firsts = self.nodes.rows[self.nodes.starts[:-1]]
         rows = firsts[find_lost_nodes(self.engine, self.vectors, firsts, track)]
         return rows[~self.items.side[rows]]

@@ -51,7 +51,6 @@ class NearestItem(MatchRule):
     """A class scores as the best of its items."""
 
     def propose(self, queries: UnitVectors, k: int) -> list[list[SearchHit]]:
-        """The k nearest items of each query by score."""
         results = self._search(queries, k)
         return results if self.decider.scorer.is_similarity else [sort_by_score(hits) for hits in results]
 
@@ -67,7 +66,7 @@ class MeanOfClass(MatchRule):
     def propose(self, queries: UnitVectors, k: int) -> list[list[SearchHit]]:
         """For each class among the k nearest items its nearest item, scored as the mean of the class."""
         results = self._search(queries, k)
-        scorer, key = self.decider.scorer, self.decider.density_key
+        scorer, key = self.decider.scorer, self.decider.scorer.density_key
         parts = [(part, self._select_counting_rows(part, live)) for part, live in self.view.parts]
         densities = scorer.densities(queries)
         proposed: list[list[SearchHit]] = []
@@ -80,7 +79,9 @@ class MeanOfClass(MatchRule):
                 if not len(rows):
                     continue
                 near = compute_similarities(part.vectors, queries[number : number + 1], rows, rows)
-                of_rows = None if key is None else part.items.densities[key][rows]
+                of_rows = (
+                    None if scorer.density_key is None else part.items.densities[scorer.density_key][rows]
+                )
                 scores = scorer(near, densities[number], of_rows)
                 sums += np.bincount(classes, scores, minlength=len(nearest))
                 counts += np.bincount(classes, minlength=len(nearest))

@@ -42,14 +42,7 @@ class RankedRows:
 def rescore(
     vectors: UnitVectors, rank: Int32s, queries: UnitVectors, candidates: RowIndices, k: int
 ) -> RankedRows:
-    """Candidates by falling similarity, cut to k.
-
-    Args:
-        vectors: float32 [n, d] unit rows.
-        rank: int32 [n]; ties go by it.
-        queries: float32 [q, d] unit rows.
-        candidates: int64 [q, w], -1 where there is none.
-    """
+    """Candidates, int64 [q, w], -1 where there is none, by falling similarity, ties by rank, cut to k."""
     if not candidates.size:
         return RankedRows(candidates, np.empty(candidates.shape, dtype=np.float32))
     if len(queries) == 1:

@@ -39,14 +39,10 @@ class StoreState(NamedTuple):
 class DocumentStore:
     """Settings, operating points, feedback and the history of reports; one writer, readers at any time.
 
-    Args:
-        where: a SQLite file, or the address of a database server.
-        schema: the schema of the tables, on a server; it is made if need be.
-        read_only: take no writes, and do not count as the writer.
+    The tables are made if need be, see ``open_database``. What the database cannot take raises StoreFailed.
 
-    Raises:
-        StoreInUse: another process writes to the same schema.
-        BundleError: it is no item store, or of another version.
+    Args:
+        read_only: take no writes, and do not count as the writer, of whom another raises StoreInUse.
     """
 
     def __init__(self, where: Path | str, schema: str | None = None, *, read_only: bool = False) -> None:
@@ -77,11 +73,9 @@ class DocumentStore:
         self._engine.dispose()
 
     def setting(self, name: str) -> str | None:
-        """A setting, or None."""
         return next(iter(self._read_column(sa.select(SETTINGS.c.value).where(SETTINGS.c.name == name))), None)
 
     def set_settings(self, values: Mapping[str, str]) -> None:
-        """Write settings together."""
         with self._writes() as connection:
             self._set(connection, values)
 

@@ -52,9 +52,7 @@ class ItemStore(DocumentStore):
     def upsert(self, items: Sequence[StoredItem], model_hash: str) -> int:
         """Write items, replacing those with the same id; returns how many were new. On return it is on disk.
 
-        Raises:
-            InputError: an id twice, an empty or long id, or metadata of a kind its field does not have.
-            StoreFailed: the database could not take it.
+        Raises InputError for an id twice, empty or long, or metadata of a kind its field does not have.
         """
         check_ids(items)
         fields = merge_fields(items, self.fields)
@@ -71,11 +69,7 @@ class ItemStore(DocumentStore):
         return len(items) - len(known)
 
     def delete(self, ids: Sequence[str]) -> list[str]:
-        """Delete items and the feedback about them; returns the ids that were there. On return it is on disk.
-
-        Raises:
-            StoreFailed: the database could not take it.
-        """
+        """Delete items and feedback about them; returns the ids that were there. On return it is on disk."""
         sequence = self.sequence + 1
         gone: list[str] = []
         with self._writes() as connection:
@@ -92,7 +86,6 @@ class ItemStore(DocumentStore):
         return gone
 
     def get(self, item_id: str) -> StoredItem | None:
-        """An item, or None."""
         with self._engine.connect() as connection:
             row = connection.execute(_COLUMNS.where(ITEMS.c.id == item_id)).one_or_none()
             return None if row is None else _to_item(row)

@@ -15,11 +15,9 @@ DECIDING = "deciding."  # settings: which point decides 1:1, which 1:N
 
 
 class ServiceRecords:
-    """Every method is one transaction; on return what was written is on disk.
+    """Kept in the item store, so that a backup takes all of it together; ``writing`` keeps writers apart.
 
-    Args:
-        store: the item store, so that a backup takes all of it together.
-        writing: entered for every write; it keeps writers apart.
+    Every method is one transaction; on return what was written is on disk.
     """
 
     def __init__(
@@ -36,7 +34,7 @@ class ServiceRecords:
         """
         with self._writing():
             ids = {"a": feedback.a, "b": feedback.b}
-            known = self._store.select_known({item_id for item_id in ids.values() if item_id is not None})
+            known = self._store.select_known(filter(None, ids.values()))
             about = {name: item_id if item_id in known else None for name, item_id in ids.items()}
             document = feedback.model_copy(update=about).model_dump_json()
             self._store.add_document(FEEDBACK, document, **about)

@@ -14,7 +14,6 @@ from decision.scorers import (
     CosineScorer,
     DensityScorer,
     accepts,
-    density_key,
     needs_cohort,
     neighbour_means,
     open_scorer,
@@ -111,9 +110,10 @@ def test_every_score_kind_is_registered() -> None:
     assert set(SCORERS) == set(get_args(ScoreKind))
     opened = [open_scorer(Score()), open_scorer(density(), COHORT)]
     assert {scorer.score.kind: type(scorer) for scorer in opened} == SCORERS
-    assert (needs_cohort(Score()), density_key(Score())) == (False, None)
+    assert (needs_cohort(Score()), opened[0].density_key) == (False, None)
     assert needs_cohort(density())
-    assert density_key(density()) == density_key(density()) != density_key(density("logistic"))
+    csls, again, logistic = (open_scorer(density(form), COHORT) for form in ("csls", "csls", "logistic"))
+    assert csls.density_key == again.density_key != logistic.density_key
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.3, 0.7123456, 1.0])

@@ -35,7 +35,6 @@ class Postgresql(Database):
 
     @classmethod
     def is_address(cls, where: Path | str) -> bool:
-        """Whether this is an address that begins with ``postgresql``."""
         return isinstance(where, str) and where.startswith(cls.dialect)
 
     def prepare_migration(self, connection: sa.Connection) -> None:
@@ -45,7 +44,6 @@ class Postgresql(Database):
             connection.execute(sa.schema.CreateSchema(self._schema, if_not_exists=True))
 
     def try_lock_writer(self, connection: sa.Connection) -> bool:
-        """Lock the schema."""
         key = sa.func.hashtext(sa.func.concat("limen writer ", sa.func.current_schema()))
         with connection.begin():
             return bool(connection.execute(sa.select(sa.func.pg_try_advisory_lock(key))).scalar())

@@ -41,7 +41,6 @@ class Sqlite(Database):
 
     @classmethod
     def is_address(cls, where: Path | str) -> bool:
-        """Whether this is a file."""
         return isinstance(where, Path)
 
     def empty_log(self) -> None:

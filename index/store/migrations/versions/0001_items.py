@@ -9,12 +9,9 @@ from index.store.tables import ID
 
 revision = "0001"
 down_revision = None
-branch_labels = None
-depends_on = None
 
 
 def upgrade() -> None:
-    """Make the first tables."""
     op.create_table(
         "items",
         sa.Column("id", ID, primary_key=True),
@@ -41,9 +38,3 @@ def upgrade() -> None:
     op.create_table(
         "settings", sa.Column("name", sa.Text, primary_key=True), sa.Column("value", sa.Text, nullable=False)
     )
-
-
-def downgrade() -> None:
-    """Remove everything."""
-    for table in ("settings", "operating_points", "fields", "deletions", "items"):
-        op.drop_table(table)

@@ -9,8 +9,6 @@ from index.store.tables import COUNTER, ID
 
 revision = "0002"
 down_revision = "0001"
-branch_labels = None
-depends_on = None
 
 
 def upgrade() -> None:
@@ -34,10 +32,3 @@ def upgrade() -> None:
         "SELECT MAX(sequence) AS number FROM items UNION ALL SELECT MAX(sequence) FROM deletions "
         "UNION ALL SELECT CAST(value AS BIGINT) FROM settings WHERE name = 'sequence') AS numbers"
     )
-
-
-def downgrade() -> None:
-    """Remove them."""
-    op.execute("DELETE FROM settings WHERE name = 'newest'")
-    for table in ("reports", "feedback"):
-        op.drop_table(table)
