@@ -79,9 +79,7 @@ class MeanOfClass(MatchRule):
                 if not len(rows):
                     continue
                 near = compute_similarities(part.vectors, queries[number : number + 1], rows, rows)
-                of_rows = (
-                    None if scorer.density_key is None else part.items.densities[scorer.density_key][rows]
-                )
+                of_rows = None if key is None else part.items.densities[key][rows]
                 scores = scorer(near, densities[number], of_rows)
                 sums += np.bincount(classes, scores, minlength=len(nearest))
                 counts += np.bincount(classes, minlength=len(nearest))

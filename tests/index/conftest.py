@@ -87,6 +87,12 @@ def point(target: str, threshold: float, model_hash: str = MODEL, items: int = 1
     )
 
 
+def read_vectors(path: Path, dtype: type[np.generic]) -> NDArray[Any]:
+    """Rows [n, d] of an fvecs (float32) or ivecs (int32) file: each is its int32 length, then its numbers."""
+    raw = np.fromfile(path, dtype="<i4")
+    return raw.reshape(-1, raw[0] + 1)[:, 1:].copy().view(dtype)
+
+
 @pytest.fixture
 def make_bundle(tmp_path: Path) -> MakeBundle:
     """Writes bundles into the test's folder."""

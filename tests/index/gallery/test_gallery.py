@@ -16,8 +16,7 @@ from decision.errors import NoOperatingPoint
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.similarity import pair_similarities
 from index.gallery.gallery import Gallery
-from tests.index.conftest import KINDS, MakeBundle, items_of, point, small, unit
-from tests.index.sift import read_vectors
+from tests.index.conftest import KINDS, MakeBundle, items_of, point, read_vectors, small, unit
 
 
 def brute_force(
