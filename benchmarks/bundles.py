@@ -26,12 +26,8 @@ def matching_bundle(out: Path, items: EmbeddingSet, index: IndexConfig, *, class
         name=out.name,
         items=items,
         model_hash=model_hash,
-        encoder_folder=None,
         index_config=index,
-        report=None,
         operating_points=[point],
         active={"verify": None, "match": point.id},
-        reasons=[],
-        config_yaml="",
     )
     return out

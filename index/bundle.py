@@ -77,13 +77,13 @@ def write_bundle(
     name: str,
     items: EmbeddingSet,
     model_hash: str,
-    encoder_folder: Path | None,
     index_config: IndexConfig,
-    report: Report | None,
-    operating_points: Sequence[OperatingPoint],
-    active: Mapping[Endpoint, str | None],
-    reasons: Sequence[str],
-    config_yaml: str,
+    encoder_folder: Path | None = None,
+    report: Report | None = None,
+    operating_points: Sequence[OperatingPoint] = (),
+    active: Mapping[Endpoint, str | None] | None = None,
+    reasons: Sequence[str] = (),
+    config_yaml: str = "",
     cohort: EmbeddingSet | None = None,
     readme: str | None = None,
     vectors_file: Path | None = None,
@@ -104,7 +104,7 @@ def write_bundle(
         InputError: ``out`` is something else than a bundle of that name, or the encoder's files are missing.
         BundleError: an operating point of another model, or an active id that is not among the points.
     """
-    out = out.absolute()
+    out, active = out.absolute(), active or {}
     check_replaceable(out, name)
     _check_points(operating_points, active, model_hash)
     now = datetime.now(UTC)

@@ -93,13 +93,7 @@ class Bench:
                 name="benchmark",
                 items=items,
                 model_hash=hash_model_name("benchmark", vectors.shape[1]),
-                encoder_folder=None,
                 index_config=IndexConfig.model_validate(settings),
-                report=None,
-                operating_points=[],
-                active={},
-                reasons=[],
-                config_yaml="",
             )
         seconds = process_time() - start + (self.graph_seconds if reuses_graph else 0.0)
         took.write_text(json.dumps(seconds))

@@ -31,13 +31,7 @@ def measure_sift(kind: str) -> dict[str, Any]:
             name="sift",
             items=EmbeddingSet.from_arrays(base, np.arange(len(base)) % 100),
             model_hash="0" * 64,
-            encoder_folder=None,
             index_config=IndexConfig.model_validate({"kind": kind}),
-            report=None,
-            operating_points=[],
-            active={},
-            reasons=[],
-            config_yaml="",
         )
         found = Gallery.open(Path(scratch) / "sift").search(queries, K)
     right, furthest = 0.0, 0.0

@@ -44,12 +44,9 @@ def make(folder: Path) -> None:
         name="golden",
         items=items(),
         model_hash=MODEL,
-        encoder_folder=None,
         index_config=small("hnsw", m=4),
-        report=None,
         operating_points=both,
         active={"match": both[0].id, "verify": both[1].id},
-        reasons=[],
         config_yaml="index: {kind: hnsw}\n",
         cohort=items().subset([0, 1]),
     )

@@ -47,13 +47,7 @@ class Machine(RuleBasedStateMachine):
             name="machine",
             items=START,
             model_hash=MODEL,
-            encoder_folder=None,
             index_config=small(self.kind, m=4),
-            report=None,
-            operating_points=[],
-            active={},
-            reasons=[],
-            config_yaml="",
         )
         self.model: dict[str, Row] = {f"i{row}": (f"c{row % 3}", row, row) for row in range(12)}
         self.backups: list[tuple[Path, dict[str, Row]]] = []
