@@ -10,8 +10,8 @@ from common.errors import BundleError, InputError
 from index.bundle import write_bundle
 from index.gallery.backup import BACKUP_FILE
 from index.gallery.live_gallery import LiveGallery
-from index.store.document_store import StoreInUse
 from index.items.stored_item import StoredItem
+from index.store.document_store import StoreInUse
 from limen.cli.commands.data_folder import backup, rebuild, restore
 from service.models.loaded_model import find_items_folder
 from tests.index.conftest import MODEL, small
