@@ -34,7 +34,7 @@ from pydantic import BaseModel
 
 from api_schemas.build_config import IndexConfig
 from benchmarks.bundles import matching_bundle
-from benchmarks.wire import JSON, OCTETS, ask, build_request, start_server, write_server_program
+from benchmarks.wire import JSON, OCTETS, build_request, send, start_server, write_server_program
 from embeddings.embedding_set import EmbeddingSet
 from index.gallery.gallery import Gallery
 
@@ -179,14 +179,14 @@ def measure(path: Path, queries: np.ndarray) -> Times:
     with start_server(write_server_program(path), build_request("GET", "/readyz"), {}) as to:
         times |= repeat(
             lambda: {
-                "empty": measure_p50(lambda _: ask(to, empty), SINGLES),
-                "refused": measure_p50(lambda _: ask(to, refused, 415), SINGLES),
-                "raw": measure_p50(lambda n: ask(to, raw[n]), SINGLES),
-                "JSON": measure_p50(lambda n: ask(to, as_json[n]), SINGLES),
-                "match": measure_p50(lambda n: ask(to, match[n]), SINGLES),
-                "octets, batch": measure_p50(lambda n: ask(to, octets_batch[n]), BATCHES),
-                "raw, batch": measure_p50(lambda n: ask(to, raw_batch[n]), BATCHES),
-                "JSON, batch": measure_p50(lambda n: ask(to, json_batch[n]), BATCHES),
+                "empty": measure_p50(lambda _: send(to, empty), SINGLES),
+                "refused": measure_p50(lambda _: send(to, refused, 415), SINGLES),
+                "raw": measure_p50(lambda n: send(to, raw[n]), SINGLES),
+                "JSON": measure_p50(lambda n: send(to, as_json[n]), SINGLES),
+                "match": measure_p50(lambda n: send(to, match[n]), SINGLES),
+                "octets, batch": measure_p50(lambda n: send(to, octets_batch[n]), BATCHES),
+                "raw, batch": measure_p50(lambda n: send(to, raw_batch[n]), BATCHES),
+                "JSON, batch": measure_p50(lambda n: send(to, json_batch[n]), BATCHES),
             }
         )
     bare_raw = [build_request("POST", "/raw", row.tobytes()) for row in rows]
@@ -198,9 +198,9 @@ def measure(path: Path, queries: np.ndarray) -> Times:
     with start_server(call, build_request("POST", "/empty"), {"EF_SEARCH": str(beam)}) as to:
         times |= repeat(
             lambda: {
-                "bare empty": measure_p50(lambda _: ask(to, build_request("POST", "/empty")), SINGLES),
-                "bare raw": measure_p50(lambda n: ask(to, bare_raw[n]), SINGLES),
-                "bare JSON": measure_p50(lambda n: ask(to, bare_json[n]), SINGLES),
+                "bare empty": measure_p50(lambda _: send(to, build_request("POST", "/empty")), SINGLES),
+                "bare raw": measure_p50(lambda n: send(to, bare_raw[n]), SINGLES),
+                "bare JSON": measure_p50(lambda n: send(to, bare_json[n]), SINGLES),
             }
         )
     return times | {"beam": beam, "recall": measure_recall(path, queries)}
@@ -209,10 +209,10 @@ def measure(path: Path, queries: np.ndarray) -> Times:
 def write_table(times: Times) -> str:
     """The times of one size as a Markdown table."""
 
-    def single(name: str, to: str = "empty") -> str:
+    def format_single(name: str, to: str = "empty") -> str:
         return f"{times[name]:.3f} ms = {times[name] / times[to]:.2f} x {to}"
 
-    def batch(name: str) -> str:
+    def format_batch(name: str) -> str:
         through, inside = BATCH / times[name], BATCH / times["gallery, batch"]
         return f"{1000 * through:,.0f} queries/s = {through / inside:.2f} x in process"
 
@@ -223,16 +223,21 @@ def write_table(times: Times) -> str:
         ("FAISS alone, one query", f"{times['FAISS']:.3f} ms", "", True),
         ("gallery in process, one query", f"{times['gallery']:.3f} ms", "", True),
         ("empty endpoint", f"{times['empty']:.3f} ms", "", True),
-        ("search refused for its media type", single("refused"), "", True),
-        ("search, raw row", single("raw"), "<= 2.0 x", is_met(times, "raw")),
-        ("search, JSON", single("JSON"), "<= 3.0 x", is_met(times, "JSON")),
-        ("match, raw row", single("match", "raw"), "<= 1.2 x", is_met(times, "match")),
+        ("search refused for its media type", format_single("refused"), "", True),
+        ("search, raw row", format_single("raw"), "<= 2.0 x", is_met(times, "raw")),
+        ("search, JSON", format_single("JSON"), "<= 3.0 x", is_met(times, "JSON")),
+        ("match, raw row", format_single("match", "raw"), "<= 1.2 x", is_met(times, "match")),
         ("bare FastAPI app: empty, raw, JSON", bare, "", True),
-        ("FAISS alone, batches of 64", batch("FAISS, batch"), "", True),
-        ("gallery in process, batches of 64", batch("gallery, batch"), "", True),
-        ("octet-stream both ways, 64", batch("octets, batch"), ">= 0.6 x", is_met(times, "octets, batch")),
-        ("raw batches of 64, JSON answers", batch("raw, batch"), "", True),
-        ("JSON batches of 64", batch("JSON, batch"), "", True),
+        ("FAISS alone, batches of 64", format_batch("FAISS, batch"), "", True),
+        ("gallery in process, batches of 64", format_batch("gallery, batch"), "", True),
+        (
+            "octet-stream both ways, 64",
+            format_batch("octets, batch"),
+            ">= 0.6 x",
+            is_met(times, "octets, batch"),
+        ),
+        ("raw batches of 64, JSON answers", format_batch("raw, batch"), "", True),
+        ("JSON batches of 64", format_batch("JSON, batch"), "", True),
     ]
     shown = ["| | p50 | bar | |", "| --- | --- | --- | --- |"]
     for name, value, bar, kept in rows:
@@ -241,7 +246,7 @@ def write_table(times: Times) -> str:
 
 
 def is_met(times: Times, name: str) -> bool:
-    """Whether a bar is met."""
+    """True where a bar is met."""
     return {
         "recall": times["recall"] >= 0.95,
         "raw": times["raw"] <= 2.0 * times["empty"],

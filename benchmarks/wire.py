@@ -36,7 +36,7 @@ def start_server(call: str, ready: bytes, environment: dict[str, str]) -> Iterat
             try:
                 to = socket.create_connection(("127.0.0.1", port))
                 to.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                ask(to, ready)
+                send(to, ready)
                 break
             except (ConnectionError, AssertionError):
                 assert process.poll() is None, call
@@ -69,7 +69,7 @@ def read_status(to: socket.socket, what: bytes) -> int:
     return int(head[9:12])
 
 
-def ask(to: socket.socket, what: bytes, *expected: int) -> None:
+def send(to: socket.socket, what: bytes, *expected: int) -> None:
     """Send a request and read the whole answer; its status must be expected, 200 or 204 unless given."""
     received = read_status(to, what)
     assert received in (expected or (200, 204)), received

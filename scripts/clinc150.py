@@ -1,4 +1,4 @@
-"""Writes CLINC150 in the forms that ``limen train`` and ``limen evaluate --unknown`` read.
+"""Write CLINC150 in the forms that ``limen train`` and ``limen evaluate --unknown`` read.
 
     python scripts/clinc150.py [OUT]
 

@@ -21,7 +21,7 @@ DOCUMENTS: dict[str, type[BaseModel]] = {
 }
 
 
-def write_schema(document: type[BaseModel]) -> str:
+def render_schema(document: type[BaseModel]) -> str:
     """The JSON schema of a document as it is published."""
     return json.dumps(document.model_json_schema(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
@@ -29,5 +29,5 @@ def write_schema(document: type[BaseModel]) -> str:
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
     for name, document in DOCUMENTS.items():
-        (FOLDER / f"{name}.schema.json").write_text(write_schema(document))
+        (FOLDER / f"{name}.schema.json").write_text(render_schema(document))
         print(f"wrote {FOLDER.name}/{name}.schema.json")

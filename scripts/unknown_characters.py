@@ -1,4 +1,4 @@
-"""How often does a served bundle say "unknown" to images of classes it does not hold?
+"""Rate of "unknown" decisions of a served bundle on images of classes that it does not hold.
 
 python scripts/unknown_characters.py runs/omniglot
 
@@ -27,7 +27,7 @@ LEFT_OUT_CLASSES = 100
 IMAGES = 500
 
 
-def queries_of(run: Run, unknown: EmbeddingSet) -> list[dict[str, str]]:
+def read_queries(run: Run, unknown: EmbeddingSet) -> list[dict[str, str]]:
     """The images of these items as data URIs, read from the run's test archive."""
     with zipfile.ZipFile(run.config.data.test_paths[0]) as archive:
         return [
@@ -39,12 +39,12 @@ def queries_of(run: Run, unknown: EmbeddingSet) -> list[dict[str, str]]:
 def main(path: Path, target_fpir: float) -> None:
     """Measure and print."""
     run = Run.open(path)
-    test = run.embeddings("test")
+    test = run.load_embeddings("test")
     assert test is not None
     rng = np.random.default_rng(0)
     left_out = np.isin(test.labels, rng.choice(test.classes, LEFT_OUT_CLASSES, replace=False))
-    gallery, strangers = test.subset(~left_out), test.subset(left_out)
-    unknown = strangers.subset(rng.choice(len(strangers), IMAGES, replace=False))
+    gallery, unknown_items = test.subset(~left_out), test.subset(left_out)
+    unknown = unknown_items.subset(rng.choice(len(unknown_items), IMAGES, replace=False))
     known = gallery.subset(rng.choice(len(gallery), IMAGES, replace=False))
     with tempfile.TemporaryDirectory() as folder:
         export_run(run, Path(folder) / "bundle", gallery=gallery, targets={"fpir": target_fpir})
@@ -52,26 +52,26 @@ def main(path: Path, target_fpir: float) -> None:
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
             assert server.stderr is not None
             address = next(
-                found[0] for line in server.stderr if (found := re.search(r"http://127\.0\.0\.1:\d+", line))
+                match[0] for line in server.stderr if (match := re.search(r"http://127\.0\.0\.1:\d+", line))
             )
             next(line for line in server.stderr if '"ready"' in line)
             try:
                 with Client(address) as client:
-                    answers = client.match(queries_of(run, unknown)).results
+                    answers = client.match(read_queries(run, unknown)).results
                     of_known = client.match([{"id": name} for name in known.ids.tolist()]).results
             finally:
                 server.terminate()
                 server.stderr.close()
-    share = np.mean([answer.decision == "unknown" for answer in answers])
-    found = np.mean(
+    fraction_unknown = np.mean([answer.decision == "unknown" for answer in answers])
+    fraction_correct = np.mean(
         [a.decision == "match" and a.label == b for a, b in zip(of_known, known.labels, strict=True)]
     )
     print(
         f"gallery {len(gallery)} items of {len(gallery.classes)} classes, "
         f"FPIR {100 * target_fpir:g} %, threshold {answers[0].threshold:.4f}"
     )
-    print(f"unknown said to {100 * share:.1f} % of {IMAGES} images of {LEFT_OUT_CLASSES} unknown classes")
-    print(f"known queries answered rightly: {100 * found:.1f} %")
+    print(f"unknown decided: {100 * fraction_unknown:.1f} % of {IMAGES} images of {LEFT_OUT_CLASSES} classes")
+    print(f"known queries answered correctly: {100 * fraction_correct:.1f} %")
 
 
 if __name__ == "__main__":

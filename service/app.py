@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import STARTUP_FAILURE
 
 from common.errors import LimenError
+from service import VERSION
 from service.auth.api_keys import NEEDS_READ, KeyRing
 from service.auth.decision_tokens import DecisionSigner
 from service.errors.problems import install_error_handlers
@@ -22,7 +23,6 @@ from service.http.fast_routes import FastRoutes
 from service.http.middleware import RequestMiddleware
 from service.http.openapi import build_openapi
 from service.models.model_registry import ModelRegistry
-from service.routers.info import VERSION
 from service.runtime.admission_queue import AdmissionQueue
 from service.runtime.compute_pool import ComputePool
 from service.runtime.encode_batches import EncodeBatches
@@ -41,7 +41,7 @@ DESCRIPTION = (
 TAGS = [
     {"name": "decide", "description": "Search, match and verify."},
     {"name": "embed", "description": "From raw input to unit vector."},
-    {"name": "look", "description": "The served model, its operating points and its consistency reports."},
+    {"name": "inspect", "description": "The served model, its operating points and its consistency reports."},
     {"name": "items", "description": "The items of the gallery, and feedback about decisions."},
     {"name": "administer", "description": "Models side by side, operating points, background jobs."},
     {"name": "operate", "description": "Health and metrics."},
@@ -108,7 +108,7 @@ def create_app(settings: ServiceSettings) -> LimenService:
 
     def check_load() -> None:
         compute.check_wait()
-        loop_limit.check_turn()
+        loop_limit.check_iteration()
 
     read_routers = [_import_router(name) for name in READ_ROUTERS]
     app.middleware_app = RequestMiddleware(
@@ -138,11 +138,11 @@ def create_app_from_environment() -> LimenService:
     app = create_app(settings)
     state: ServiceState = app.state.limen
 
-    def leave() -> None:
+    def exit_process() -> None:
         logs.LOGGER.error(str(state.failure))
         os._exit(STARTUP_FAILURE)  # the parent stops at this exit code; at any other it starts a new worker
 
-    state.on_failure = leave
+    state.on_failure = exit_process
     return app
 
 

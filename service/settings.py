@@ -56,7 +56,7 @@ class ServiceSettings(BaseSettings):
     threads: int = Field(default_factory=lambda: max(1, (os.cpu_count() or 1) - 1), ge=1, le=256)
     # work that would wait longer than this, and than 4 times its unloaded duration, gets 429
     max_wait: float = Field(default=0.01, ge=0)
-    # searches and matches that arrive later in a turn of the event loop get 429
+    # searches and matches that arrive later in an iteration of the event loop get 429
     max_turn: float = Field(default=0.002, ge=0)
     # inputs of one encoder batch, and the maximum wait for a batch to fill
     encode_batch: int = Field(default=8, ge=1)

@@ -49,7 +49,7 @@ class LoadRequest(Body):
 
 
 class ActivateModelRequest(Body):
-    """How to switch to a loaded model; ``allow_missing`` accepts that it lacks items of the active one."""
+    """A switch to a loaded model; ``allow_missing`` accepts that it lacks items of the active one."""
 
     allow_missing: bool = False
 

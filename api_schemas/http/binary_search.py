@@ -49,7 +49,7 @@ class WritableHit(Protocol):
 
     @property
     def score(self) -> float:
-        """What an operating point thresholds."""
+        """The score that an operating point thresholds."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -48,7 +48,7 @@ class Reference(Body):
     id: ItemId | None = None
 
     @model_validator(mode="after")
-    def _exactly_one(self) -> Reference:
+    def _check_exactly_one(self) -> Reference:
         if (self.vector is not None) + (self.input is not None) + (self.id is not None) != 1:
             raise ValueError("exactly one of vector, input and id is needed")
         return self
@@ -232,7 +232,7 @@ class OperatingPointSummary(Schema):
 
 
 class OperatingPointList(Schema):
-    """All operating points of the model; ``reasons`` say why an active one is missing."""
+    """All operating points of the model; ``reasons`` say why a point is missing."""
 
     operating_points: list[OperatingPointSummary]
     reasons: list[str]

@@ -24,7 +24,7 @@ class NewItem(Body):
     metadata: Metadata = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _exactly_one(self) -> NewItem:
+    def _check_exactly_one(self) -> NewItem:
         if (self.vector is None) == (self.input is None):
             raise ValueError("exactly one of vector and input is needed")
         return self
@@ -74,7 +74,7 @@ class DeleteRequest(Body):
     )
 
     @model_validator(mode="after")
-    def _exactly_one(self) -> DeleteRequest:
+    def _check_exactly_one(self) -> DeleteRequest:
         if (self.ids is None) == (self.filter is None):
             raise ValueError("exactly one of ids and filter is needed")
         return self
@@ -86,7 +86,7 @@ class DeleteResponse(Schema):
     deleted: int
     items: int = Field(description="Items in the gallery now.")
     remains_in: list[str]
-    job: str | None = Field(description="Id of the job that rebuilds the index, if that was asked for.")
+    job: str | None = Field(description="Id of the job that rebuilds the index, if `rebuild` was set.")
 
 
 class FeedbackRequest(Body):
@@ -98,7 +98,7 @@ class FeedbackRequest(Body):
     same: bool = Field(description="Whether the two are of one class.")
 
     @model_validator(mode="after")
-    def _decision_or_pair(self) -> FeedbackRequest:
+    def _check_decision_or_pair(self) -> FeedbackRequest:
         pair = self.a is not None and self.b is not None
         if (self.a is None) != (self.b is None) or (self.decision_id is None) != pair:
             raise ValueError("either decision_id or both a and b are needed")

@@ -7,8 +7,8 @@ from api_schemas.operating_point import Target
 TERMS = {
     "OPIS": "How much the classes differ at one threshold: 0 means that it serves all of them equally well.",
     "debiased": "With the part taken away that chance alone brings when classes have few items.",
-    "interval": "The range in which the true value plausibly lies, from drawing the classes anew again and "
-    "again.",
+    "interval": "The range in which the true value plausibly lies, from drawing the classes at random many "
+    "times.",
     "EER": "Equal error rate: the error at the threshold where false acceptances and false rejections are "
     "equally frequent.",
     "TAR": "True acceptance rate: of 1,000 pairs that are the same, how many are accepted.",

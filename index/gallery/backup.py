@@ -14,7 +14,7 @@ from api_schemas.base import Schema
 from api_schemas.manifest import FileEntry, FileName
 from common.errors import BundleError, InputError
 from index.gallery.generation_folders import EMPTY, GENERATIONS
-from index.store.databases.database import first_line
+from index.store.databases.database import get_first_line
 from index.store.document_store import StoreFailed
 from index.store.item_store import DATABASE_FILE, ItemStore
 from index.verified_files import check_files, fsync_and_hash, publish
@@ -47,7 +47,7 @@ def build_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
         if isinstance(error, (OSError, sqlite3.Error, sa.exc.DBAPIError)):
             raise StoreFailed(
-                f"{out} could not be written: {first_line(error)}. Nothing of it is left."
+                f"{out} could not be written: {get_first_line(error)}. Nothing of it is left."
             ) from error
         raise
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from common.errors import LimenError
 from index.items.columns import ColumnKind
-from index.store.databases.database import first_line
+from index.store.databases.database import get_first_line
 from index.store.open_database import open_database
 from index.store.tables import FIELDS, ITEMS, POINTS, SETTINGS, copy_tables
 
@@ -64,7 +64,7 @@ class DocumentStore:
         with self._engine.connect() as connection:
             rows = connection.execute(sa.select(FIELDS.c.name, FIELDS.c.kind)).all()
             self.fields = {row.name: row.kind for row in rows}
-            self.sequence = read_state(connection).newest
+            self.sequence = select_state(connection).newest
 
     def close(self) -> None:
         """Close the connections, and let go of the database."""
@@ -72,24 +72,24 @@ class DocumentStore:
             self._writer.close()
         self._engine.dispose()
 
-    def setting(self, name: str) -> str | None:
+    def read_setting(self, name: str) -> str | None:
         return next(iter(self._read_column(sa.select(SETTINGS.c.value).where(SETTINGS.c.name == name))), None)
 
     def set_settings(self, values: Mapping[str, str]) -> None:
-        with self._writes() as connection:
+        with self._begin_write() as connection:
             self._set(connection, values)
 
-    def state(self) -> StoreState:
+    def read_state(self) -> StoreState:
         """Which generation the database names, and how much was written."""
         with self._engine.connect() as connection:
-            return read_state(connection)
+            return select_state(connection)
 
     def set_points(self, documents: Mapping[str, str]) -> None:
         """Keep operating points, as JSON by id."""
-        with self._writes() as connection:
+        with self._begin_write() as connection:
             self._set_points(connection, documents)
 
-    def points(self) -> dict[str, str]:
+    def read_points(self) -> dict[str, str]:
         """Operating points as JSON by id."""
         with self._engine.connect() as connection:
             rows = connection.execute(sa.select(POINTS.c.id, POINTS.c.document)).all()
@@ -105,14 +105,14 @@ class DocumentStore:
     def fill_from(self, file: Path) -> None:
         """Take over all there is in the SQLite file of a store."""
         engine = open_database(file).engine
-        with engine.connect() as source, self._writes() as target:
+        with engine.connect() as source, self._begin_write() as target:
             copy_tables(source, target)
         engine.dispose()
         self.reload()
 
     def add_document(self, table: sa.Table, document: str, **columns: str | None) -> None:
         """Keep feedback, which goes when an item is deleted that its columns name, or a report."""
-        with self._writes() as connection:
+        with self._begin_write() as connection:
             connection.execute(table.insert().values(document=document, **columns))
 
     def read_documents(self, table: sa.Table) -> list[str]:
@@ -128,7 +128,7 @@ class DocumentStore:
             return list(connection.execute(statement).scalars())
 
     @contextmanager
-    def _writes(self) -> Iterator[sa.Connection]:
+    def _begin_write(self) -> Iterator[sa.Connection]:
         """A transaction of the writer's own connection; on return it is on disk."""
         try:
             if self._writer is None or self._writer.invalidated:
@@ -137,7 +137,7 @@ class DocumentStore:
                 yield self._writer
         except sa.exc.DBAPIError as error:
             raise StoreFailed(
-                f"{self.database} did not take the write: {first_line(error)}. It was not acknowledged; "
+                f"{self.database} did not take the write: {get_first_line(error)}. It was not acknowledged; "
                 "send it again once the database can take it."
             ) from error
 
@@ -180,7 +180,7 @@ _STATE = sa.select(SETTINGS.c.name, SETTINGS.c.value).where(
 )
 
 
-def read_state(connection: sa.Connection) -> StoreState:
+def select_state(connection: sa.Connection) -> StoreState:
     """The state as one transaction sees it."""
     values = {row.name: row.value for row in connection.execute(_STATE)}
     return StoreState(values.get("generation"), int(values.get("sequence", 0)), int(values.get("newest", 0)))

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from index.items.columns import ColumnKind
 from index.items.stored_item import StoredItem, check_ids, merge_fields
-from index.store.document_store import DocumentStore, StoreState, read_state
+from index.store.document_store import DocumentStore, StoreState, select_state
 from index.store.tables import DELETIONS, FEEDBACK, FIELDS, ITEMS
 
 DATABASE_FILE = "limen.sqlite"
@@ -39,7 +39,7 @@ class ItemStore(DocumentStore):
         settings: Mapping[str, str],
     ) -> None:
         """Fill an empty store, all or nothing; sequence 0 says that a generation holds these items."""
-        with self._writes() as connection:
+        with self._begin_write() as connection:
             fields = dict(self.fields)
             for block in items:
                 fields = merge_fields(block, fields)
@@ -58,7 +58,7 @@ class ItemStore(DocumentStore):
         fields = merge_fields(items, self.fields)
         sequence = self.sequence + 1
         ids = [item.id for item in items]
-        with self._writes() as connection:
+        with self._begin_write() as connection:
             known = _select_known(connection, ids)
             self._upsert(connection, ITEMS, [_to_row(item, model_hash, sequence) for item in items])
             for part in _split(ids):
@@ -72,7 +72,7 @@ class ItemStore(DocumentStore):
         """Delete items and feedback about them; returns the ids that were there. On return it is on disk."""
         sequence = self.sequence + 1
         gone: list[str] = []
-        with self._writes() as connection:
+        with self._begin_write() as connection:
             for part in _split(sorted(set(ids))):
                 connection.execute(FEEDBACK.delete().where(FEEDBACK.c.a.in_(part) | FEEDBACK.c.b.in_(part)))
                 known = _select_known(connection, part)
@@ -110,13 +110,13 @@ class ItemStore(DocumentStore):
             for block in result.partitions(READ_BLOCK):
                 yield [_to_item(row) for row in block]
 
-    def changes_after(self, sequence: int, generation: str | None) -> tuple[StoreState, Changes | None]:
+    def read_changes_after(self, sequence: int, generation: str | None) -> tuple[StoreState, Changes | None]:
         """What was written and deleted after a sequence number, and the state that this leads to.
 
         None where the database names another generation by now: it may have forgotten older deletions.
         """
         with self._engine.connect() as connection:
-            state = read_state(connection)
+            state = select_state(connection)
             if state.generation != generation:
                 return state, None
             rows = connection.execute(_COLUMNS.where(ITEMS.c.sequence > sequence).order_by(ITEMS.c.id))
@@ -126,7 +126,7 @@ class ItemStore(DocumentStore):
 
     def switch(self, generation: str, sequence: int) -> None:
         """Name the generation that holds everything up to a sequence number, and forget older deletions."""
-        with self._writes() as connection:
+        with self._begin_write() as connection:
             self._set(connection, {"generation": generation, "sequence": str(sequence)})
             connection.execute(DELETIONS.delete().where(DELETIONS.c.sequence <= sequence))
 

@@ -12,7 +12,7 @@ from alembic.util import CommandError
 
 from common.errors import BundleError
 from index.store.databases import DATABASES
-from index.store.databases.database import Database, first_line
+from index.store.databases.database import Database, get_first_line
 
 
 def open_database(where: Path | str, schema: str | None = None, *, read_only: bool = False) -> Database:
@@ -32,7 +32,7 @@ def open_database(where: Path | str, schema: str | None = None, *, read_only: bo
         database.engine.dispose()
         raise BundleError(
             f"{database.engine.url!r} is not an item store that this version of Limen reads: "
-            f"{first_line(error)}."
+            f"{get_first_line(error)}."
         ) from None
     return database
 

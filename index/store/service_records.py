@@ -40,7 +40,7 @@ class ServiceRecords:
             self._store.add_document(FEEDBACK, document, **about)
             return self._store.count(FEEDBACK)
 
-    def feedback(self) -> list[Feedback]:
+    def read_feedback(self) -> list[Feedback]:
         """The feedback, oldest first."""
         return [Feedback.model_validate_json(document) for document in self._store.read_documents(FEEDBACK)]
 
@@ -49,7 +49,7 @@ class ServiceRecords:
         with self._writing():
             self._store.add_document(REPORTS, entry.model_dump_json())
 
-    def reports(self) -> list[HistoryEntry]:
+    def read_reports(self) -> list[HistoryEntry]:
         """The history of reports, oldest first."""
         return [
             HistoryEntry.model_validate_json(document) for document in self._store.read_documents(REPORTS)
@@ -60,9 +60,9 @@ class ServiceRecords:
         with self._writing():
             self._store.set_points({point.id: point.to_json()})
 
-    def points(self) -> dict[str, OperatingPoint]:
+    def read_points(self) -> dict[str, OperatingPoint]:
         """The operating points by id."""
-        documents = self._store.points()
+        documents = self._store.read_points()
         return {name: OperatingPoint.model_validate_json(text) for name, text in documents.items()}
 
     def set_deciding(self, endpoint: str, point_id: str) -> None:
@@ -70,6 +70,6 @@ class ServiceRecords:
         with self._writing():
             self._store.set_settings({DECIDING + endpoint: point_id})
 
-    def deciding(self, endpoint: str) -> str | None:
+    def read_deciding(self, endpoint: str) -> str | None:
         """The id of the point that was chosen for an endpoint, or None."""
-        return self._store.setting(DECIDING + endpoint)
+        return self._store.read_setting(DECIDING + endpoint)

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import sqlalchemy as sa
 
 from index.store.databases import DATABASES
+from index.store.databases.database import Database
 
 ROWS_AT_ONCE = 1_000
 METADATA = sa.MetaData()
-ID = sa.Text()  # compared and sorted by code point
-COUNTER = sa.BigInteger()  # counts up by itself
-for _database in DATABASES:
-    ID = ID.with_variant(_database.id_type, _database.dialect)
-    COUNTER = COUNTER.with_variant(_database.counter_type, _database.dialect)
+
+
+def build_column_types(databases: Sequence[type[Database]]) -> tuple[sa.Text, sa.BigInteger]:
+    """Types of ids, compared by code point, and of counters, each with a variant for every dialect.
+
+    Databases of one dialect share the types of the first.
+    """
+    ids, counters = sa.Text(), sa.BigInteger()
+    for database in {database.dialect: database for database in reversed(databases)}.values():
+        ids = ids.with_variant(database.id_type, database.dialect)
+        counters = counters.with_variant(database.counter_type, database.dialect)
+    return ids, counters
+
+
+ID, COUNTER = build_column_types(DATABASES)
 
 
 def _text(name: str) -> sa.Column[str]:
@@ -55,7 +68,7 @@ REPORTS = sa.Table(
 
 
 def copy_tables(source: sa.Connection, target: sa.Connection) -> None:
-    """Replace the rows of one database by those of another; counters are numbered anew."""
+    """Replace the rows of one database by those of another; counters are numbered again."""
     for table in METADATA.sorted_tables:
         target.execute(table.delete())
         keys = [column for column in table.primary_key if column.type is not COUNTER]

@@ -72,7 +72,7 @@ class _Method(Generic[P, T]):
 
 
 class _Api(Generic[Connection, Transport]):
-    """What both clients share: the methods of the API (`limen.client.requests`), retries and errors."""
+    """The base of both clients: the methods of the API (`limen.client.requests`), retries and errors."""
 
     ready = _Method(requests.ready)
     info = _Method(requests.info)

@@ -16,6 +16,7 @@ from decision.operating_point_files import SavedPoint, read_points_of_model
 from decision.targets import get_endpoint, name_target
 from embeddings.embedding_set import EmbeddingSet
 from evaluation.calibration.calibrate import calibrate_threshold
+from evaluation.calibration.choose_score import FITTERS
 from limen.pipeline.evaluation_source import EvaluationSource
 
 MOST_MISSED = 0.5  # FNIR above which a proven 1:N point is hardly useful
@@ -98,9 +99,9 @@ def _select_cohort(
     """The training items, unless they share classes with the gallery, which would inflate its densities."""
     if source.training is not None and not np.isin(source.training.classes, gallery.classes).any():
         return source.training, score
-    if score == "density":
+    if score in FITTERS:
         raise ConfigError(
-            "calibration.score: density needs training classes outside the gallery; use auto or cosine."
+            f"calibration.score: {score} needs training classes outside the gallery; use auto or cosine."
         )
     return None, "cosine"
 

@@ -77,10 +77,12 @@ def read_run(run: Run) -> EvaluationSource:
     """A run's embeddings: evaluated on test classes, thresholds fitted on validation classes."""
     folder = run.ensure_encoder()
     model_hash = hash_encoder(folder / ENCODER_FILE, folder / PREPROCESSING_FILE)
-    test = run.embeddings("test")
+    test = run.load_embeddings("test")
     if test is None:
         raise InputError(
             f"{run.path} has no test items (data.split.test is 0, no data.test_path): nothing to evaluate. "
             "Train with some, or `limen embed` others and give that file to `limen evaluate` or `build`."
         )
-    return EvaluationSource(test, model_hash, "test", run.embeddings("validation"), run.embeddings("train"))
+    return EvaluationSource(
+        test, model_hash, "test", run.load_embeddings("validation"), run.load_embeddings("train")
+    )

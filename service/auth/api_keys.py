@@ -27,7 +27,7 @@ _INCLUDED: dict[Scope, frozenset[Scope]] = {
 PREFIX = "limen_"
 
 
-class Key(Schema):
+class ApiKey(Schema):
     """A stored key: name, scope and SHA-256, never the secret."""
 
     name: str = Field(min_length=1)
@@ -40,14 +40,14 @@ class KeyFile(Schema):
     """``keys.json``. Several keys may have one name, so that a key can be rotated."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
-    keys: list[Key]
+    keys: list[ApiKey]
 
 
 def create_key(file: Path, name: str, scope: Scope) -> str:
     """Add a key to the file (mode 600) and return its secret, which cannot be read back later."""
     known = KeyFile.load(file).keys if file.exists() else []
     secret = PREFIX + secrets.token_urlsafe(32)
-    added = Key(name=name, scope=scope, sha256=_hash_secret(secret), created_at=datetime.now(UTC))
+    added = ApiKey(name=name, scope=scope, sha256=_hash_secret(secret), created_at=datetime.now(UTC))
     KeyFile(keys=[*known, added]).save(file)
     file.chmod(0o600)
     return secret
@@ -72,7 +72,7 @@ class KeyRing:
     def __init__(self, file: Path | None) -> None:
         self._file = file
         self._stamp = 0
-        self._keys: list[Key] = []
+        self._keys: list[ApiKey] = []
         if file is not None:
             self._keys, self._stamp = KeyFile.load(file).keys, file.stat().st_mtime_ns
 
@@ -81,11 +81,11 @@ class KeyRing:
         """Whether no keys are configured; the service then listens on loopback only."""
         return self._file is None
 
-    def find(self, secret: str) -> Key | None:
+    def find(self, secret: str) -> ApiKey | None:
         """The key of this secret; every stored hash is compared, whether one matched or not."""
         self._refresh()
         given = _hash_secret(secret)
-        matching: Key | None = None
+        matching: ApiKey | None = None
         for key in self._keys:
             if hmac.compare_digest(key.sha256, given):
                 matching = key

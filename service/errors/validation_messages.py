@@ -70,8 +70,8 @@ def _write_sentence(error: Mapping[str, Any]) -> str:
 
 def _join_path(parts: Iterable[str | int]) -> str:
     """A dotted path without pydantic's names for the members of a union."""
-    return ".".join(str(part) for part in parts if not _names_type(part)) or "(body)"
+    return ".".join(str(part) for part in parts if not _is_type_name(part)) or "(body)"
 
 
-def _names_type(part: str | int) -> bool:
+def _is_type_name(part: str | int) -> bool:
     return isinstance(part, str) and (part in {"str", "float", "int", "bool"} or part.startswith("list["))

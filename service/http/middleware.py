@@ -36,7 +36,7 @@ SECURITY_HEADERS = [
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
-# as web servers log it; nobody receives an answer
+# as web servers log a request whose client left before the answer
 CLIENT_CLOSED_REQUEST = 499
 NO_STORE = (b"cache-control", b"no-store")
 # many clients ask these at once; writes and administration need a free slot alone
@@ -167,7 +167,7 @@ class _Exchange:
         slug = self._scope["state"].get("problem")
         if slug is not None:
             count_rejection(slug)
-        if logs.logs_requests():
+        if logs.is_logging_requests():
             fields: dict[str, Any] = {
                 "request_id": self._id.decode(),
                 "method": self._scope["method"],

@@ -110,7 +110,7 @@ def _resolve(
     vectors[encoded_rows] = encoded
     for row, reference in enumerate(references):
         if reference.id is not None:
-            stored = model.gallery.view.vector(reference.id)
+            stored = model.gallery.view.get_vector(reference.id)
             if stored is None:
                 raise build_field_problem(
                     UNKNOWN_ITEM, f"{path_of(row)}.id", f"no item has the id '{reference.id[:100]}'"

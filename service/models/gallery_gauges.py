@@ -23,7 +23,7 @@ class RecallProbe:
 
     def update(self, model: LoadedModel) -> None:
         """Set the gauge, unless nothing has changed since or it was set less than a minute ago."""
-        counts = model.gallery.stats()
+        counts = model.gallery.compute_stats()
         state = (model.model_hash, *(counts.get(name) for name in ("generation", "sequence")))
         if state != self._probed_state and monotonic() >= self._probed_at + PROBE_EVERY:
             self._probed_state, self._probed_at = state, monotonic()
@@ -32,13 +32,13 @@ class RecallProbe:
 
 def update_gauges(model: LoadedModel, drift: DriftMonitor, items: Path | None) -> None:
     """Set the gauges of the active model; ``items`` is the folder of its item store."""
-    gallery, counts = model.gallery, model.gallery.stats()
+    gallery, counts = model.gallery, model.gallery.compute_stats()
 
     def get_count(name: str) -> int:
         return int(counts.get(name, 0))
 
     prometheus.ROWS.labels("live").set(gallery.n_items)
-    prometheus.ROWS.labels("deleted").set(get_count("dead"))
+    prometheus.ROWS.labels("deleted").set(get_count("deleted"))
     prometheus.ROWS.labels("side_exact").set(get_count("side_list") + get_count("buffer"))
     prometheus.UNREACHABLE.set(get_count("side_list"))
     prometheus.REBUILD_FAILED.set(model.rebuild_error is not None)

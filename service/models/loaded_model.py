@@ -185,10 +185,10 @@ def load_model(path: Path, settings: ServiceSettings) -> LoadedModel:
 def find_items_folder(bundle: Path, data: Path) -> Path:
     """The folder of the items of a bundle's model, within a data folder."""
     manifest = Manifest.load(bundle / MANIFEST_FILE)
-    return data / MODELS_FOLDER / model_folder_name(manifest.model_hash)
+    return data / MODELS_FOLDER / get_model_folder_name(manifest.model_hash)
 
 
-def model_folder_name(model_hash: str) -> str:
+def get_model_folder_name(model_hash: str) -> str:
     """The name of the folder of a model's items."""
     return model_hash[:16]
 
@@ -206,9 +206,9 @@ def _select_point(
 def _probe_gallery(gallery: Gallery, path: Path) -> StartupProbe:
     """Search for evenly spaced rows: the first hit must be as similar as the row is to itself."""
     probe = gallery.probe(PROBED_ROWS)
-    if probe.found < probe.rows:
+    if probe.n_found < probe.rows:
         raise BundleError(
-            f"{path}: {probe.rows - probe.found} of {probe.rows} probed rows do not find themselves: "
+            f"{path}: {probe.rows - probe.n_found} of {probe.rows} probed rows do not find themselves: "
             "run `limen verify` and build the bundle again."
         )
     # one probe is one plain search
@@ -219,7 +219,7 @@ def _probe_gallery(gallery: Gallery, path: Path) -> StartupProbe:
         durations.append(perf_counter() - start)
     return StartupProbe(
         probed_rows=probe.rows,
-        self_recall=probe.found / probe.rows,
+        self_recall=probe.n_found / probe.rows,
         recall=measure_recall(gallery),
         search_seconds=min(durations),
     )

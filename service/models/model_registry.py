@@ -18,7 +18,7 @@ from decision.targets import get_endpoint
 from index.gallery.data_folder import open_item_store
 from index.store.service_records import ServiceRecords
 from service.errors.problems import CONFLICT, NOT_FOUND, READ_ONLY, ServiceProblem
-from service.models.loaded_model import MODELS_FOLDER, LoadedModel, load_model, model_folder_name
+from service.models.loaded_model import MODELS_FOLDER, LoadedModel, get_model_folder_name, load_model
 from service.settings import ServiceSettings
 
 CHOICE_FILE = "service.json"
@@ -161,21 +161,21 @@ class ModelRegistry:
         """The report history of every model in the data folder."""
         assert self._settings.data is not None
         open_records = {
-            model_folder_name(model.model_hash): model.live.records
+            get_model_folder_name(model.model_hash): model.live.records
             for model in self._loaded.values()
             if model.live is not None
         }
         entries: list[HistoryEntry] = []
         for folder in sorted((self._settings.data / MODELS_FOLDER).iterdir()):
             if folder.name in open_records:
-                entries += open_records[folder.name].reports()
+                entries += open_records[folder.name].read_reports()
                 continue
             try:
                 store = open_item_store(folder, folder.name, self._settings.database_url, read_only=True)
             except BundleError:  # of an earlier version, or nothing was ever written
                 continue
             with closing(store):
-                entries += ServiceRecords(store).reports()
+                entries += ServiceRecords(store).read_reports()
         return entries
 
     def close(self) -> None:
@@ -198,9 +198,9 @@ class ModelRegistry:
         model = load_model(self.find_folder(version), self._settings)
         if model.live is not None:
             records = model.live.records
-            model = replace(model, points={**records.points(), **model.points})
+            model = replace(model, points={**records.read_points(), **model.points})
             for endpoint in ("match", "verify"):
-                chosen = model.points.get(records.deciding(endpoint) or "")
+                chosen = model.points.get(records.read_deciding(endpoint) or "")
                 if chosen is not None:
                     model = model.switch_point(chosen)
         self._loaded[version] = model
@@ -220,4 +220,4 @@ class ModelRegistry:
 
 def _count_missing(active: LoadedModel, model: LoadedModel) -> int:
     """The number of items of the active model that another model lacks."""
-    return sum(model.gallery.view.vector(item.id) is None for item in active.iterate_items())
+    return sum(model.gallery.view.get_vector(item.id) is None for item in active.iterate_items())

@@ -13,6 +13,7 @@ from api_schemas.http.admin import HistoryEntry
 from api_schemas.http.gallery import Feedback
 from api_schemas.report import Counts, Geometry, Report, Retrieval, Verification
 from common.errors import InputError
+from decision.scorers import count_accepted
 from embeddings.embedding_set import EmbeddingSet
 from evaluation.evaluate import evaluate_embeddings
 from evaluation.metrics.opis import OpisSettings, build_consistency
@@ -99,7 +100,7 @@ def build_history_entry(source: Source, report: Report, model: LoadedModel, vers
     far = frr = None
     if point is not None and curve is not None and point.score == report.score:
         # thresholds descend: the last one that is not below the point's decides like it
-        last = int(np.searchsorted(-np.array(curve.threshold), -point.threshold, side="right")) - 1
+        last = int(count_accepted(curve.threshold[::-1], point.threshold)) - 1
         far, frr = (curve.far[last], curve.frr[last]) if last >= 0 else (0.0, 1.0)
     return HistoryEntry(
         at=report.created_at,
@@ -115,6 +116,6 @@ def build_history_entry(source: Source, report: Report, model: LoadedModel, vers
     )
 
 
-def report_path(folder: Path, source: Source) -> Path:
+def get_report_path(folder: Path, source: Source) -> Path:
     """The file of a recomputed report in the folder of a model's items."""
     return folder / f"report-{source}.json"

@@ -47,7 +47,7 @@ async def dashboard(model: ActiveModel, state: CurrentState) -> Response:
                 "id": headline.key,
                 "title": headline.heading,
                 "value": headline.format(report),
-                "aside": headline.describe(report),
+                "caption": headline.describe(report),
             }
             for headline in select_tiles(report)
         ],

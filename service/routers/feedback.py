@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response
 
 from api_schemas.http.gallery import Feedback, FeedbackRequest, FeedbackResponse
-from embeddings.similarity import pair_similarities
+from embeddings.similarity import compute_pair_similarities
 from service.auth.api_keys import NEEDS_WRITE
 from service.auth.decision_tokens import SignedDecision
 from service.errors.problems import INVALID_REQUEST, MODEL_MISMATCH, ServiceProblem
@@ -85,7 +85,7 @@ def _judge_pair(model: LoadedModel, pair: ResolvedQueries, same: bool) -> Feedba
     a, b = pair.vectors[:1], pair.vectors[1:]
     point = model.active_verify
     if point is None:
-        score, decision = float(pair_similarities(a, b)[0]), None
+        score, decision = float(compute_pair_similarities(a, b)[0]), None
     else:
         verified = model.gallery.verify(a, b)[0]
         score, decision = verified.score, verified.decision

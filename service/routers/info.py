@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 from fastapi import APIRouter
 
 from api_schemas.http.decisions import Info, OperatingPointList
+from service import VERSION
 from service.http.openapi import READ_STATUSES, describe_problems
 from service.state import ActiveModel, CurrentState
 
-router = APIRouter(tags=["look"])
-VERSION = version("limen")
+router = APIRouter(tags=["inspect"])
 
 
 @router.get("/v1/info", summary="Describe the service", responses=describe_problems(*READ_STATUSES))

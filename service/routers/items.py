@@ -25,7 +25,7 @@ from service.errors.problems import LIMIT_EXCEEDED, MODEL_MISMATCH, NOT_FOUND, S
 from service.http.bodies import build_body_reader, write_json_response
 from service.http.openapi import BODY_STATUSES, READ_STATUSES, describe_body, describe_problems
 from service.http.resolve_references import build_field_problem, check_filter, prepare_references
-from service.models.loaded_model import MODELS_FOLDER, LoadedModel, model_folder_name
+from service.models.loaded_model import MODELS_FOLDER, LoadedModel, get_model_folder_name
 from service.state import ActiveModel, CurrentState, ServiceState, log_action
 
 router = APIRouter(tags=["items"])
@@ -175,7 +175,7 @@ def _build_items(items: list[NewItem], vectors: UnitVectors) -> list[StoredItem]
 def _finish_deletion(
     live: LiveGallery, state: ServiceState, model: LoadedModel, deleted: int, rebuild: bool
 ) -> Response:
-    """Start the rebuild, if it was asked for, and answer a deletion."""
+    """Start the rebuild, if the request sets it, and answer a deletion."""
     job = None
     if rebuild:
         # a rebuild that has not begun yet sees these deletions as well
@@ -201,19 +201,19 @@ def _build_unknown_item(item_id: str) -> ServiceProblem:
 
 
 def _list_remains(state: ServiceState, model_hash: str, job: str | None) -> list[str]:
-    """Where deleted data still is, in words; ``job`` is the id of the rebuild in progress, if any."""
+    """The remaining copies of deleted data, in words; ``job`` is the rebuild in progress, if any."""
     remains = [
         "the bundle, which is never written",
         "backups and exports made before",
         "files of the index "
-        + (f"until job {job} is done" if job else "until it is rebuilt, which `rebuild` asks for"),
+        + (f"until job {job} is done" if job else "until it is rebuilt, which `rebuild` does"),
         "the item store's write-ahead log, at the latest until the service ends",
         "reports made before, which name labels",
         "the audit log, which keeps ids and the filters of deletions",
     ]
     if state.settings.data is not None:
         folder = state.settings.data / MODELS_FOLDER
-        own = model_folder_name(model_hash)
+        own = get_model_folder_name(model_hash)
         others = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name != own)
         if others:
             remains.append(f"items of other models ({', '.join(others)}): delete there while each is active")

@@ -18,11 +18,11 @@ from service.models.recomputed_reports import (
     build_history_entry,
     compute_feedback_report,
     compute_gallery_report,
-    report_path,
+    get_report_path,
 )
 from service.state import ActiveModel, CurrentState, ServiceState, log_action
 
-router = APIRouter(tags=["look"])
+router = APIRouter(tags=["inspect"])
 PATH = "/v1/reports/consistency"
 
 
@@ -101,12 +101,12 @@ def _compute(state: ServiceState, model: LoadedModel, version: str, source: Sour
     if source == "gallery":
         report = compute_gallery_report(model)
     else:
-        feedback = [] if model.live is None else model.live.records.feedback()
+        feedback = [] if model.live is None else model.live.records.read_feedback()
         report = compute_feedback_report(model, feedback)
     state.reports[model.model_hash, source] = report
     if state.settings.data is not None:
         folder = find_items_folder(state.models.find_folder(version), state.settings.data)
-        report.save(report_path(folder, source))
+        report.save(get_report_path(folder, source))
     entry = build_history_entry(source, report, model, version)
     if model.live is None:
         state.unsaved_history.append(entry)
@@ -118,7 +118,7 @@ def _read_report(state: ServiceState, model: LoadedModel, source: Source) -> Rep
     """A recomputed report, from memory or from the data folder."""
     report = state.reports.get((model.model_hash, source))
     if report is None and state.settings.data is not None:
-        path = report_path(find_items_folder(state.models.active_folder, state.settings.data), source)
+        path = get_report_path(find_items_folder(state.models.active_folder, state.settings.data), source)
         if path.exists():
             report = state.reports[model.model_hash, source] = Report.load(path)
     return report

@@ -94,5 +94,5 @@ def _write_hits(hits: list[SearchHit], model: LoadedModel, options: SearchOption
             entry["metadata"] = hit.metadata
     if "vector" in options.include:
         for entry, hit in zip(written, hits, strict=True):
-            entry["vector"] = model.gallery.view.vector(hit.id)
+            entry["vector"] = model.gallery.view.get_vector(hit.id)
     return written

@@ -9,9 +9,9 @@ limit                  what it bounds                  which request gets 429   
 AdmissionQueue         requests whose bodies may be    any ``/v1/`` request that finds  ``max_inflight``,
                        in memory                       the queue full, or waits in it   ``max_queue``,
                                                        for longer than the deadline     ``deadline``
-EventLoopLimit         duration of one turn of the     a search or match that comes     ``max_turn``
-                       event loop, which computes      late in a turn (the first eight
-                       small searches itself           of a turn never)
+EventLoopLimit         duration of one iteration of    a search or match that comes     ``max_turn``
+                       the event loop, which computes  late in one (the first eight of
+                       small searches itself           an iteration never)
 ComputePool            wait for a compute thread       work that would wait longer      ``threads``,
                                                        than ``max_wait`` and than four  ``max_wait``
                                                        times its unloaded duration
@@ -20,6 +20,6 @@ EncodeBatches          encoder inputs that wait for    a request with inputs whi
                                                        wait
 =====================  ==============================  ===============================  =====================
 
-``ComputePool.check_wait`` and ``EventLoopLimit.check_turn`` are asked before the body of a search or match
+``ComputePool.check_wait`` and ``EventLoopLimit.check_iteration`` run before the body of a search or match
 is read, so that refusing it costs little.
 """

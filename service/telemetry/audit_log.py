@@ -24,7 +24,7 @@ def append_line(file: Path, content: dict[str, Any]) -> None:
 
 
 class AuditLog:
-    """Who changed what: writes, deletions, activations. It holds ids, never vectors or keys."""
+    """A line per write, deletion and activation, with its actor. It holds ids, never vectors or keys."""
 
     SHOWN_IDS = 100
 

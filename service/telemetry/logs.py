@@ -55,7 +55,7 @@ def configure(level: str) -> None:
     logging.getLogger("uvicorn.error").setLevel(max(logging.WARNING, logging.getLogger("limen").level))
 
 
-def logs_requests() -> bool:
+def is_logging_requests() -> bool:
     """Whether a line is written for each request."""
     return _request_log is not None
 

@@ -16,6 +16,9 @@ import plotly
 from fastapi import Request, Response
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from service import VERSION
 
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 _PAGES = Environment(
@@ -25,7 +28,8 @@ _PAGES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_VERSIONS = {"version": version("limen"), "plotly_version": version("plotly")}
+_PAGES.filters["code"] = lambda text: Markup(re.sub(r"(`+)(.+?)\1", r"<code>\2</code>", str(escape(text))))
+_VERSIONS = {"version": VERSION, "plotly_version": version("plotly")}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Page, sync_playwright
 
 from tests.conftest import absent
-from tests.service.bundles import ServiceBundle, make_bundle, serving
+from tests.service.bundles import ServiceBundle, make_bundle, serve
 
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
 
@@ -24,23 +24,23 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> ServiceBundle:
 
 @pytest.fixture(scope="module")
 def address(bundle: ServiceBundle) -> Iterator[str]:
-    with serving(bundle.path) as at:
+    with serve(bundle.path) as at:
         yield at
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    found = shutil.which("chromium")
-    if found is None:
+    chromium = shutil.which("chromium")
+    if chromium is None:
         absent("chromium (apt-get install chromium)")
     with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=found, args=FLAGS)
+        launched = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         yield launched
         launched.close()
 
 
 @contextmanager
-def opened(
+def open_page(
     browser: Any, url: str, width: int = 1240, scheme: Literal["light", "dark"] = "light"
 ) -> Iterator[Page]:
     """A page that may have no error on its console and no request to another host."""
@@ -58,7 +58,7 @@ def opened(
     page.close()
 
 
-def drawn(page: Page) -> None:
+def check_drawn(page: Page) -> None:
     page.wait_for_selector("body[data-drawn]")
     for chart in ("utility", "rates"):
         assert page.locator(f"#{chart} .main-svg").count() > 0
@@ -67,33 +67,33 @@ def drawn(page: Page) -> None:
         assert all(len(lines.nth(number).get_attribute("d") or "") > 100 for number in range(2))
 
 
-def background(page: Page) -> str:
+def get_background(page: Page) -> str:
     return str(page.evaluate("getComputedStyle(document.documentElement).backgroundColor"))
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_dashboard(browser: Any, address: str, bundle: ServiceBundle, scheme: Any) -> None:
-    with opened(browser, f"{address}/dashboard", scheme=scheme) as page:
-        drawn(page)
+    with open_page(browser, f"{address}/dashboard", scheme=scheme) as page:
+        check_drawn(page)
         assert page.locator("h1").inner_text() == "clusters"
         assert page.locator("#worst tbody tr").count() == 10
         notes = page.locator("#rates .annotation-text").all_text_contents()
         assert {note.strip() for note in notes} == {"match", "verify"}
         assert "interval" in page.locator(".tile").first.inner_text()
-        first = background(page)
+        first = get_background(page)
         page.click("#theme")
         page.wait_for_function("document.body.dataset.drawn === document.documentElement.dataset.theme")
-        assert background(page) != first
+        assert get_background(page) != first
         page.reload()
-        drawn(page)
-        assert background(page) != first, "the choice outlives the page"
+        check_drawn(page)
+        assert get_background(page) != first, "the choice outlives the page"
 
 
 def test_dashboard_on_a_phone(browser: Any, address: str) -> None:
-    with opened(browser, f"{address}/dashboard", width=390) as page:
-        drawn(page)
+    with open_page(browser, f"{address}/dashboard", width=390) as page:
+        check_drawn(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
-        for selector in (".tile", ".card", "#worst td.label"):
+        for selector in (".tile", ".card", "#worst td.label", "#worst .with-bar b"):
             box = page.locator(selector).first.bounding_box()
             assert box is not None
             assert box["x"] >= 0
@@ -102,13 +102,13 @@ def test_dashboard_on_a_phone(browser: Any, address: str) -> None:
 
 def test_without_points_the_page_says_why(browser: Any, tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "pointless", points=False)
-    with serving(bundle.path) as at, opened(browser, f"{at}/dashboard") as page:
-        drawn(page)
+    with serve(bundle.path) as at, open_page(browser, f"{at}/dashboard") as page:
+        check_drawn(page)
         assert "12 classes are too few" in page.locator(".reason").first.inner_text()
 
 
 def test_an_endpoint_can_be_tried_from_the_docs(browser: Any, address: str) -> None:
-    with opened(browser, f"{address}/docs") as page:
+    with open_page(browser, f"{address}/docs") as page:
         card = page.locator("[data-path='/v1/search']")
         card.locator(".body").fill('{"queries": [{"id": "item-0"}], "k": 2}')
         card.locator(".send").click()

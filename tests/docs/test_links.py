@@ -1,4 +1,4 @@
-"""What the pages point to exists: links, headings, files, classes, and the sections of the specification."""
+"""Targets of the pages: links, headings, files, classes, and the sections of the specification exist."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ CITATION = re.compile(r"docs/specification\.md[`'\"]*(?:#([\w-]+)|, (?:section )
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
-def prose(page: Path) -> str:
+def read_prose(page: Path) -> str:
     """A page without its code blocks."""
     return re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
 
 
 @cache
-def headings(page: Path) -> list[str]:
+def read_headings(page: Path) -> list[str]:
     """The headings of a page, in their order."""
-    return re.findall(r"^#+ +(.+?) *$", prose(page), re.MULTILINE)
+    return re.findall(r"^#+ +(.+?) *$", read_prose(page), re.MULTILINE)
 
 
-def anchor_of(heading: str) -> str:
+def make_anchor(heading: str) -> str:
     """The name under which a heading can be linked to, as GitHub makes it."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
-def links(page: Path) -> list[tuple[Path, str]]:
+def list_links(page: Path) -> list[tuple[Path, str]]:
     """File and anchor of every link of a page that stays in the repository."""
-    targets = re.findall(r"\]\(([^)\s]+)\)", prose(page))
+    targets = re.findall(r"\]\(([^)\s]+)\)", read_prose(page))
     split = [target.partition("#") for target in targets if not re.match(r"[a-z]+:", target)]
     return [((page.parent / name).resolve() if name else page, anchor) for name, _, anchor in split]
 
 
 @cache
-def sources() -> dict[Path, str]:
+def read_sources() -> dict[Path, str]:
     """Every text of the repository that people or programs read, but for this test."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
@@ -57,10 +57,10 @@ def sources() -> dict[Path, str]:
 
 @each_page
 def test_links_lead_to_a_file_and_a_heading(page: Path) -> None:
-    for file, anchor in links(page):
+    for file, anchor in list_links(page):
         assert file.exists(), f"there is no {file}"
         if anchor:
-            assert anchor in map(anchor_of, headings(file)), f"{file.name} has no heading #{anchor}"
+            assert anchor in map(make_anchor, read_headings(file)), f"{file.name} has no heading #{anchor}"
 
 
 @each_page
@@ -71,7 +71,7 @@ def test_pictures_exist(page: Path) -> None:
 
 @each_page
 def test_paths_in_the_text_exist(page: Path) -> None:
-    for quoted in re.findall(r"`([^`\n]+)`", prose(page)):
+    for quoted in re.findall(r"`([^`\n]+)`", read_prose(page)):
         for path in re.findall(rf"(?:^|(?<=[\s(]))((?:{FOLDERS})/[\w./*-]*)(?=$|[\s),])", quoted):
             placeholder = any(part.isalpha() and part.isupper() for part in path.split("/"))
             assert placeholder or any(ROOT.glob(path.rstrip("/"))), path
@@ -95,20 +95,22 @@ def test_modules_that_the_changelog_sends_readers_to_exist() -> None:
 
 
 def test_every_page_can_be_reached() -> None:
-    reached = {file for page in PAGES for file, _ in links(page)}
+    reached = {file for page in PAGES for file, _ in list_links(page)}
     assert {page.name for page in PAGES if page not in reached} <= {"README.md"}
 
 
 def test_the_specification_has_its_sections() -> None:
     expected = re.split(r",\s+", SECTIONS)
-    assert [heading for heading in headings(DOCS / "specification.md") if heading in expected] == expected
+    assert [
+        heading for heading in read_headings(DOCS / "specification.md") if heading in expected
+    ] == expected
 
 
 def test_citations_of_the_specification_name_its_sections() -> None:
-    known = headings(DOCS / "specification.md")
-    anchors = [anchor_of(heading) for heading in known]
+    known = read_headings(DOCS / "specification.md")
+    anchors = [make_anchor(heading) for heading in known]
     cited = 0
-    for path, text in sources().items():
+    for path, text in read_sources().items():
         for anchor, section in CITATION.findall(re.sub(r"\s*\n\s*(?:# )?", " ", text)):
             cited += 1
             exists = anchor in anchors if anchor else any(section.startswith(heading) for heading in known)
@@ -117,8 +119,8 @@ def test_citations_of_the_specification_name_its_sections() -> None:
 
 
 def test_nothing_cites_what_readers_cannot_open() -> None:
-    found = {str(path.relative_to(ROOT)): PRIVATE.findall(text) for path, text in sources().items()}
-    assert {path: words for path, words in found.items() if words} == {}
+    citations = {str(path.relative_to(ROOT)): PRIVATE.findall(text) for path, text in read_sources().items()}
+    assert {path: words for path, words in citations.items() if words} == {}
 
 
 def test_the_glossary_explains_each_term_once_in_one_sentence() -> None:

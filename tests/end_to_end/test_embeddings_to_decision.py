@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from embeddings.files import save_embeddings
-from tests.limen.conftest import clustered
+from tests.limen.conftest import make_classes
 
 LIMEN = [sys.executable, "-c", "from limen.cli.main import main; main()"]
 
@@ -29,7 +29,7 @@ def run(*arguments: object) -> str:
     return done.stdout
 
 
-def post(url: str, body: dict[str, Any]) -> dict[str, Any]:
+def post_json(url: str, body: dict[str, Any]) -> dict[str, Any]:
     """POST a JSON body and read the JSON answer."""
     request = urllib.request.Request(url, json.dumps(body).encode(), {"content-type": "application/json"})
     with urllib.request.urlopen(request, timeout=10) as answer:
@@ -40,7 +40,7 @@ def post(url: str, body: dict[str, Any]) -> dict[str, Any]:
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of 60 easy classes."""
     folder = tmp_path_factory.mktemp("job")
-    save_embeddings(clustered(60, 8), folder / "embeddings.npz")
+    save_embeddings(make_classes(60, 8), folder / "embeddings.npz")
     run("build", folder / "embeddings.npz", "--model", "toy", "--out", folder / "bundle")
     return folder / "bundle"
 
@@ -52,19 +52,19 @@ def address(bundle: Path) -> Iterator[str]:
         [*LIMEN, "serve", bundle, "--port", "0"], stderr=subprocess.PIPE, text=True
     ) as server:
         assert server.stderr is not None
-        found = None
+        address = None
         for line in server.stderr:
-            if found := re.search(r"http://127\.0\.0\.1:\d+", line):
+            if address := re.search(r"http://127\.0\.0\.1:\d+", line):
                 break
-        assert found, "the service said no address"
+        assert address, "the service said no address"
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             try:
-                urllib.request.urlopen(f"{found[0]}/readyz", timeout=5).close()
+                urllib.request.urlopen(f"{address[0]}/readyz", timeout=5).close()
                 break
             except OSError:
                 time.sleep(0.1)
-        yield found[0]
+        yield address[0]
         server.terminate()
         server.stderr.close()
         assert server.wait(timeout=20) in (0, -signal.SIGTERM)
@@ -81,9 +81,9 @@ def test_the_report_and_the_points_are_in_the_bundle(bundle: Path) -> None:
 
 
 def test_a_known_item_is_matched_and_an_unknown_query_is_not(address: str) -> None:
-    items = clustered(60, 8)
+    items = make_classes(60, 8)
     unknown = np.random.default_rng(9).normal(size=32)
-    answer = post(
+    answer = post_json(
         f"{address}/v1/match",
         {"queries": [{"vector": items.vectors[17].tolist()}, {"vector": unknown.tolist()}]},
     )
@@ -95,7 +95,7 @@ def test_a_known_item_is_matched_and_an_unknown_query_is_not(address: str) -> No
 
 
 def test_pairs_are_verified(address: str) -> None:
-    answer = post(
+    answer = post_json(
         f"{address}/v1/verify",
         {"pairs": [{"a": {"id": "0"}, "b": {"id": "1"}}, {"a": {"id": "0"}, "b": {"id": "470"}}]},
     )

@@ -15,9 +15,9 @@ import pytest
 
 from embeddings.files import save_embeddings
 from tests.conftest import ROOT
-from tests.end_to_end.typed import typed
-from tests.limen.conftest import clustered
-from tests.service.bundles import serving
+from tests.end_to_end.shell import run_shell
+from tests.limen.conftest import make_classes
+from tests.service.bundles import serve
 
 SECTIONS = dict(
     re.findall(r"^## (\w+).*?\n(.*?)(?=^## |\Z)", (ROOT / "docs" / "examples.md").read_text(), re.M | re.S)
@@ -37,25 +37,25 @@ class Example:
     folder: Path
     datasets: Path
 
-    def type(self, script: str) -> str:
+    def run(self, script: str) -> str:
         """Run shell lines, those that train in small; returns what they print."""
         for name, overrides in QUICK.items():
             flags = " ".join(f"--set '{one}'" for one in overrides.split())
             script = re.sub(rf"(limen train (?:configs/)?{name}\.yaml)$", rf"\1 {flags}", script, flags=re.M)
-        return typed(script, self.folder, LIMEN_DATASETS=str(self.datasets), PYTHONPATH=str(ROOT))
+        return run_shell(script, self.folder, LIMEN_DATASETS=str(self.datasets), PYTHONPATH=str(ROOT))
 
     def follow(self, section: str) -> tuple[str, str]:
-        """Type a section; returns what its commands and what its query of the service printed."""
+        """Run a section; returns what its commands and what its query of the service printed."""
         said, answer, served = "", "", None
         for block in re.findall(r"```sh\n(.*?)```", SECTIONS[section], re.S):
             if "localhost:8000" in block:
                 assert served is not None
-                with serving(served) as address:
-                    answer = self.type(re.sub(r"(http://)?localhost:8000", address, block))
+                with serve(served) as address:
+                    answer = self.run(re.sub(r"(http://)?localhost:8000", address, block))
             else:
-                if found := re.search(r"^limen serve (\S+)\n", block, re.M):
-                    served = self.folder / found[1]
-                said += self.type(re.sub(r"^limen serve \S+\n", "", block, flags=re.M))
+                if command := re.search(r"^limen serve (\S+)\n", block, re.M):
+                    served = self.folder / command[1]
+                said += self.run(re.sub(r"^limen serve \S+\n", "", block, flags=re.M))
         return said, answer
 
 
@@ -70,11 +70,11 @@ def cut_omniglot(source: Path, target: Path) -> None:
     """Eight characters of each alphabet by eight drawers."""
     target.mkdir(parents=True)
     for part in ("images_background.zip", "images_evaluation.zip"):
-        with zipfile.ZipFile(source / part) as whole, zipfile.ZipFile(target / part, "w") as some:
-            for name in whole.namelist():
-                found = re.search(r"character(\d+)/\d+_(\d+)\.png$", name)
-                if found and int(found[1]) <= 8 and int(found[2]) <= 8:
-                    some.writestr(name, whole.read(name))
+        with zipfile.ZipFile(source / part) as archive, zipfile.ZipFile(target / part, "w") as part_archive:
+            for name in archive.namelist():
+                drawing = re.search(r"character(\d+)/\d+_(\d+)\.png$", name)
+                if drawing and int(drawing[1]) <= 8 and int(drawing[2]) <= 8:
+                    part_archive.writestr(name, archive.read(name))
 
 
 def cut_clinc150(source: Path, target: Path, each: int) -> None:
@@ -92,7 +92,9 @@ def cut_clinc150(source: Path, target: Path, each: int) -> None:
     (target / "data_full.json").write_text(json.dumps(parts))
     with np.load(source / "clinc150_minilm.npz") as archive:
         labels = archive["labels"]
-        rows = [np.flatnonzero(labels == one)[: 100 if one == "oos" else each] for one in np.unique(labels)]
+        rows = [
+            np.flatnonzero(labels == label)[: 100 if label == "oos" else each] for label in np.unique(labels)
+        ]
         chosen = np.concatenate(rows)
         kept_arrays = {name: archive[name][chosen] for name in archive.files}
     np.savez(target / "clinc150_minilm.npz", **kept_arrays)
@@ -127,7 +129,7 @@ def test_texts(example: Example, datasets: Path) -> None:
 
 
 def test_vectors(example: Example) -> None:
-    save_embeddings(clustered(120, 8, dim=96, spread=0.8), example.folder / "vectors.npz")
+    save_embeddings(make_classes(120, 8, dim=96, spread=0.8), example.folder / "vectors.npz")
     said, answer = example.follow("Vectors")
     assert "train 576 items of 72 classes" in said
     assert "decision='match'" in answer

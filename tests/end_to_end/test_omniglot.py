@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embeddings.similarity import pair_similarities
+from embeddings.similarity import compute_pair_similarities
 from encoder.encoder import Encoder
 from index.gallery.gallery import Gallery
 from tests.conftest import ROOT
@@ -47,15 +47,17 @@ def test_a_raw_image_finds_its_own_row(folder: Path, datasets: Path) -> None:
     run("verify", folder / "bundle")
     encoder = Encoder.open(folder / "bundle")
     gallery = Gallery.open(folder / "bundle")
-    names = [gallery.search(gallery.view.vector(name)[None], 1)[0][0].id for name in _some_names(datasets)]
-    assert names == _some_names(datasets)
+    names = [
+        gallery.search(gallery.view.get_vector(name)[None], 1)[0][0].id for name in _read_names(datasets)
+    ]
+    assert names == _read_names(datasets)
     with zipfile.ZipFile(datasets / "omniglot" / "images_evaluation.zip") as archive:
         vectors = encoder.encode([archive.read(name) for name in names])
-    stored = np.stack([gallery.view.vector(name) for name in names])
-    assert pair_similarities(vectors, stored).min() > 1 - 1e-5
+    stored = np.stack([gallery.view.get_vector(name) for name in names])
+    assert compute_pair_similarities(vectors, stored).min() > 1 - 1e-5
     gallery.close()
 
 
-def _some_names(datasets: Path) -> list[str]:
+def _read_names(datasets: Path) -> list[str]:
     with zipfile.ZipFile(datasets / "omniglot" / "images_evaluation.zip") as archive:
         return [name for name in archive.namelist() if name.endswith(".png")][::2000]

@@ -1,4 +1,4 @@
-"""What the README and the guides say to type does what they say."""
+"""Commands and configurations of the README and the guides do what they say."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from PIL import Image
 
 from api_schemas.config import Config
 from tests.conftest import ROOT
-from tests.end_to_end.typed import typed
+from tests.end_to_end.shell import run_shell
 
 
-def commands(heading: str) -> str:
+def read_commands(heading: str) -> str:
     """The code block of a README section, without the service that would not end."""
     section = (ROOT / "README.md").read_text().split(f"## {heading}\n")[1]
     block = section.split("```")[1]
@@ -31,7 +31,9 @@ def test_your_images(tmp_path: Path) -> None:
         for number in range(4):
             noisy = shape + rng.integers(0, 50, shape.shape, dtype=np.uint8)
             Image.fromarray(noisy).save(folder / f"{number}.jpg")
-    typed(commands("Your images").replace("photos.yaml ", "photos.yaml --set schedule.epochs=2 "), tmp_path)
+    run_shell(
+        read_commands("Your images").replace("photos.yaml ", "photos.yaml --set schedule.epochs=2 "), tmp_path
+    )
     assert (tmp_path / "report" / "report.html").is_file()
     assert (tmp_path / "bundles" / "photos" / "encoder.onnx").is_file()
 
@@ -42,7 +44,7 @@ def test_your_embeddings(tmp_path: Path) -> None:
     centres = rng.normal(size=(80, 48))
     embeddings = centres[labels] + 0.4 * rng.normal(size=(640, 48))
     np.savez(tmp_path / "vectors.npz", embeddings=embeddings, labels=labels)
-    typed(commands("Your embeddings").replace("0.001", "0.01"), tmp_path)
+    run_shell(read_commands("Your embeddings").replace("0.001", "0.01"), tmp_path)
     assert (tmp_path / "far.json").is_file()
     assert (tmp_path / "bundles" / "vectors" / "index.faiss").is_file()
 

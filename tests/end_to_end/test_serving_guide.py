@@ -1,4 +1,4 @@
-"""What docs/serving.md says to type works, on a service with a data folder and two bundles."""
+"""Commands of docs/serving.md work on a service with a data folder and two bundles."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tests.end_to_end.typed import typed
-from tests.service.bundles import DIMENSION, make_bundle, serving
+from tests.end_to_end.shell import run_shell
+from tests.service.bundles import DIMENSION, make_bundle, serve
 
 GUIDE = (ROOT / "docs" / "serving.md").read_text()
 PYTHON, SHELL = (re.findall(rf"```{kind}\n(.*?)```", GUIDE, re.DOTALL) for kind in ("python", "sh"))
@@ -29,13 +29,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def address(folder: Path) -> Iterator[str]:
     bundles = folder / "bundles"
-    with serving(bundles / "one", data=folder / "data", bundles=bundles) as at:
+    with serve(bundles / "one", data=folder / "data", bundles=bundles) as at:
         yield at
 
 
-def shell(script: str, folder: Path) -> str:
+def run_script(script: str, folder: Path) -> str:
     script = script.replace("BUNDLE", "bundles/one").replace("VECTOR", json.dumps([1.0] * DIMENSION))
-    return typed(script, folder)
+    return run_shell(script, folder)
 
 
 @pytest.mark.parametrize("number", range(len(PYTHON)))
@@ -45,18 +45,18 @@ def test_python(number: int, address: str) -> None:
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the shell examples use curl")
 def test_curl(address: str, folder: Path) -> None:
-    script = next(one for one in SHELL if "curl" in one)
-    said = shell(script.replace("http://127.0.0.1:8000", address), folder)
+    script = next(script for script in SHELL if "curl" in script)
+    said = run_script(script.replace("http://127.0.0.1:8000", address), folder)
     assert '"upserted":1' in said
     assert '"decision":' in said
     assert "limen_index_rows" in said
 
 
 def test_limen_commands(address: str, folder: Path) -> None:
-    scripts = [one for one in SHELL if one.startswith("limen ")]
+    scripts = [script for script in SHELL if script.startswith("limen ")]
     assert len(scripts) == 2
     for script in scripts:
-        shell(script, folder)
+        run_script(script, folder)
     assert (folder / "restored" / "models").is_dir()
 
 

@@ -90,7 +90,7 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def check_types(python: Path, script: str, folder: Path) -> list[str]:
     """The errors that ``mypy --strict`` finds in a script of somebody who has the wheel installed."""
     (folder / "script.py").write_text(script)
-    # kept, since checking numpy and pydantic anew takes longer than all the rest
+    # kept, since checking numpy and pydantic again takes longer than all the rest
     cache = ROOT / ".mypy_cache" / "wheel"
     options = ("--strict", "--config-file=", "--cache-dir", cache, "--python-executable", python)
     done = run("mypy", *options, "script.py", cwd=folder)

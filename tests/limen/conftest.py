@@ -18,7 +18,7 @@ from embeddings.files import save_embeddings
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command left behind."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -49,7 +49,7 @@ def limen() -> Limen:
     return run_limen
 
 
-def clustered(classes: int, each: int, dim: int = 32, spread: float = 0.4, seed: int = 0) -> EmbeddingSet:
+def make_classes(classes: int, each: int, dim: int = 32, spread: float = 0.4, seed: int = 0) -> EmbeddingSet:
     """Classes around random centres: float32 [classes * each, dim] unit rows."""
     rng = np.random.default_rng(seed)
     centres = rng.normal(size=(classes, dim))
@@ -63,7 +63,7 @@ def clustered(classes: int, each: int, dim: int = 32, spread: float = 0.4, seed:
 def embeddings_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """60 classes of 8 items, easy enough to calibrate on."""
     path = tmp_path_factory.mktemp("embeddings") / "embeddings.npz"
-    save_embeddings(clustered(60, 8), path)
+    save_embeddings(make_classes(60, 8), path)
     return path
 
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from embeddings.similarity import pair_similarities
+from embeddings.similarity import compute_pair_similarities
 
 
 def compute_similarities(bundle: Any, vector: np.ndarray) -> dict[str, float]:
     """Similarity of a unit vector to every item, one pair at a time."""
     return {
-        item_id: float(pair_similarities(vector[None], row[None])[0])
+        item_id: float(compute_pair_similarities(vector[None], row[None])[0])
         for item_id, row in zip(bundle.gallery.ids, bundle.gallery.vectors, strict=True)
     }
 

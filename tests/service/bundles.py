@@ -42,11 +42,11 @@ class ServiceBundle:
     gallery: EmbeddingSet
     points: dict[str, OperatingPoint]
 
-    def vector(self, row: int) -> list[float]:
+    def get_vector(self, row: int) -> list[float]:
         return [float(value) for value in self.gallery.vectors[row]]
 
 
-def clusters(seed: int, classes: int, items: int, prefix: str) -> EmbeddingSet:
+def make_clusters(seed: int, classes: int, items: int, prefix: str) -> EmbeddingSet:
     """Random classes, some tight and some loose, on the sphere of 16 dimensions."""
     rng = np.random.default_rng(seed)
     centres = rng.normal(size=(classes, 1, DIMENSION))
@@ -65,7 +65,7 @@ def clusters(seed: int, classes: int, items: int, prefix: str) -> EmbeddingSet:
 @cache
 def calibrate_points() -> dict[str, OperatingPoint]:
     """A 1:1 and a 1:N point for the gallery of `make_bundle`, proven on it."""
-    fit, gallery = clusters(1, 50, 8, "fit-"), clusters(2, 40, 8, "class-")
+    fit, gallery = make_clusters(1, 50, 8, "fit-"), make_clusters(2, 40, 8, "class-")
     size = GallerySize(items=len(gallery), classes=len(gallery.classes))
     targets = {
         "verify": (Target(kind="far", value=0.05), None),
@@ -86,12 +86,12 @@ def make_bundle(out: Path, points: bool = True, model: str = "clusters") -> Serv
         endpoint: point.model_copy(update={"model_hash": model_hash, "id": f"op-{endpoint}-{model}"})
         for endpoint, point in (calibrate_points() if points else {}).items()
     }
-    return _write(out, clusters(2, 40, 8, "class-"), model_hash, renamed)
+    return _write(out, make_clusters(2, 40, 8, "class-"), model_hash, renamed)
 
 
 def make_density_bundle(out: Path, like: ServiceBundle) -> tuple[ServiceBundle, EmbeddingSet]:
     """A bundle of the same gallery whose 1:1 point thresholds a density score; and its cohort."""
-    cohort = clusters(1, 50, 8, "fit-")
+    cohort = make_clusters(1, 50, 8, "fit-")
     score = Score(
         kind="density",
         form="csls",
@@ -111,12 +111,12 @@ def make_image_bundle(out: Path) -> ServiceBundle:
     encoder_folder.mkdir(parents=True)
     linear_encoder(encoder_folder, GREY, dim=DIMENSION)
     model_hash = hash_encoder(encoder_folder / "encoder.onnx", encoder_folder / "preprocessing.json")
-    vectors = Encoder.open(encoder_folder).encode([grey_image(seed) for seed in range(40)])
+    vectors = Encoder.open(encoder_folder).encode([make_grey_image(seed) for seed in range(40)])
     gallery = EmbeddingSet.from_arrays(vectors, np.arange(40) // 2, ids=np.arange(40))
     return _write(out, gallery, model_hash, {}, encoder_folder)
 
 
-def grey_image(seed: int) -> Image.Image:
+def make_grey_image(seed: int) -> Image.Image:
     """A random image."""
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (4, 6), dtype=np.uint8))
 
@@ -147,7 +147,7 @@ def _write(
 
 
 @contextmanager
-def serving(bundle: Path, **given: Any) -> Iterator[str]:
+def serve(bundle: Path, **given: Any) -> Iterator[str]:
     """A service in a thread; gives its address once it is ready (or would never be)."""
     settings = load_settings(bundle=bundle, port=0, **given)
     listener = open_listener(settings.host, 0)

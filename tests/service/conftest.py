@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from limen.client import Client
-from tests.service.bundles import ServiceBundle, make_bundle, serving
+from tests.service.bundles import ServiceBundle, make_bundle, serve
 
 Start = Callable[..., str]
 
@@ -36,7 +36,7 @@ def two_bundles(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Service
 @pytest.fixture(scope="session")
 def address(bundle: ServiceBundle) -> Iterator[str]:
     """A read-only service of `bundle`."""
-    with serving(bundle.path) as at:
+    with serve(bundle.path) as at:
         yield at
 
 
@@ -51,4 +51,4 @@ def client(address: str) -> Iterator[Client]:
 def start() -> Iterator[Start]:
     """Start further services; they end with the test."""
     with ExitStack() as stack:
-        yield lambda bundle, **given: stack.enter_context(serving(bundle, **given))
+        yield lambda bundle, **given: stack.enter_context(serve(bundle, **given))

@@ -28,7 +28,7 @@ class _Connection:
         self._since, self._read = time.perf_counter(), b""
         self.socket.sendall(request)
 
-    def receive(self) -> Answer | None:
+    def read_answer(self) -> Answer | None:
         """The answer once all of it is here."""
         part = self.socket.recv(1 << 20)
         assert part, "the service closed a connection"
@@ -45,26 +45,26 @@ class _Connection:
 
 
 @contextmanager
-def _connections(port: int, n: int) -> Iterator[list[_Connection]]:
+def _open_connections(port: int, n: int) -> Iterator[list[_Connection]]:
     opened = [_Connection(port) for _ in range(n)]
     try:
         yield opened
     finally:
-        for one in opened:
-            one.socket.close()
+        for connection in opened:
+            connection.socket.close()
 
 
-def offer(
+def send_at_rate(
     port: int, request: bytes, seconds: float, *, connections: int, rate: float = float("inf")
 ) -> list[Answer]:
     """The answers to a request that is sent ``rate`` times a second while a connection is free.
 
-    Without a rate every connection asks again as soon as it is answered.
+    Without a rate every connection sends again as soon as it is answered.
     """
     answers: list[Answer] = []
-    with selectors.DefaultSelector() as selector, _connections(port, connections) as idle:
-        for one in idle:
-            selector.register(one.socket, selectors.EVENT_READ, one)
+    with selectors.DefaultSelector() as selector, _open_connections(port, connections) as idle:
+        for connection in idle:
+            selector.register(connection.socket, selectors.EVENT_READ, connection)
         idle, busy = list(idle), 0
         begun = due = time.perf_counter()
         while (now := time.perf_counter()) < begun + seconds or busy:
@@ -74,7 +74,7 @@ def offer(
                 # what could not be sent in time is not made up for
                 due = max(due + 1 / rate, now - 0.1)
             for key, _ in selector.select(max(0.0, due - now) if idle else 1.0):
-                answer = key.data.receive()
+                answer = key.data.read_answer()
                 if answer is not None:
                     answers.append(answer)
                     idle.append(key.data)

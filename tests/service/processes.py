@@ -18,8 +18,8 @@ import httpx
 COMMAND = [sys.executable, "-c", "from limen.cli.main import main; main()", "serve"]
 
 
-def refused(*arguments: str) -> str:
-    """What the command says on its last line; it must end with exit code 2."""
+def read_refusal(*arguments: str) -> str:
+    """The last line that the command prints; it must end with exit code 2."""
     done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
@@ -27,13 +27,13 @@ def refused(*arguments: str) -> str:
     return done.stderr.strip().splitlines()[-1]
 
 
-def resident(pid: int) -> int:
+def measure_resident(pid: int) -> int:
     """Bytes of memory that a process holds."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 @contextmanager
-def running(*arguments: str, **variables: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def run_service(*arguments: str, **variables: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The command at work with these environment variables, and its address once it is ready."""
     process = subprocess.Popen(
         [*COMMAND, *arguments, "--port", "0"],

@@ -7,20 +7,20 @@ from typing import Any
 from limen.client import AsyncClient, Client
 
 
-async def _all(address: str, bundle: Any) -> list[Any]:
+async def _call_all(address: str, bundle: Any) -> list[Any]:
     async with AsyncClient(address, retries=0) as client:
         ready, info = await client.ready(), await client.info()
         points, report = await client.operating_points(), await client.consistency()
-        found = await client.search(bundle.gallery.vectors[:2], k=3)
+        search = await client.search(bundle.gallery.vectors[:2], k=3)
         match = await client.match([{"id": "item-1"}])
         pairs = await client.verify([({"id": "item-1"}, {"id": "item-2"})])
-        return [ready, info, points, report, found.results, match.results[0].score, pairs.results[0].score]
+        return [ready, info, points, report, search.results, match.results[0].score, pairs.results[0].score]
 
 
 def test_the_asynchronous_client_is_the_same(address: str, client: Client, bundle: Any) -> None:
     import asyncio
 
-    assert asyncio.run(_all(address, bundle)) == [
+    assert asyncio.run(_call_all(address, bundle)) == [
         client.ready(),
         client.info(),
         client.operating_points(),

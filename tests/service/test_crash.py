@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from limen.client import Client, ServiceError, ServiceUnreachable
-from tests.service.processes import running
+from tests.service.processes import run_service
 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(50, marks=[pytest.mark.full, pytest.mark.timeout(3600)])])
 def test_kill_nine_under_load(bundle: Any, tmp_path: Path, kills: int) -> None:
     acknowledged: set[str] = set()
     for kill in range(kills):
-        with running(str(bundle.path), "--data", str(tmp_path)) as (process, address):
+        with run_service(str(bundle.path), "--data", str(tmp_path)) as (process, address):
             check(address, acknowledged)
             writers = [
                 threading.Thread(target=write, args=(address, f"{kill}-{number}", acknowledged))
@@ -33,7 +33,7 @@ def test_kill_nine_under_load(bundle: Any, tmp_path: Path, kills: int) -> None:
             process.kill()
             for writer in writers:
                 writer.join()
-    with running(str(bundle.path), "--data", str(tmp_path)) as (_, address):
+    with run_service(str(bundle.path), "--data", str(tmp_path)) as (_, address):
         check(address, acknowledged)
     assert len(acknowledged) >= 9 * kills
 
@@ -41,14 +41,14 @@ def test_kill_nine_under_load(bundle: Any, tmp_path: Path, kills: int) -> None:
 def write(address: str, name: str, acknowledged: set[str]) -> None:
     """Upsert until the service is gone; note what it said yes to."""
     with Client(address, retries=0) as client:
-        for turn in range(100_000):
+        for step in range(100_000):
             items = [
-                {"id": one, "label": "w", "vector": vector(one)}
-                for one in (f"{name}-{turn}-{number}" for number in range(3))
+                {"id": item_id, "label": "w", "vector": draw_vector(item_id)}
+                for item_id in (f"{name}-{step}-{number}" for number in range(3))
             ]
             try:
                 client.upsert(items)
-                acknowledged.update(str(one["id"]) for one in items)
+                acknowledged.update(str(item["id"]) for item in items)
                 client.match([{"vector": items[0]["vector"]}])
             except ServiceError as error:
                 if error.problem.status == 429:
@@ -58,8 +58,8 @@ def write(address: str, name: str, acknowledged: set[str]) -> None:
                 return
 
 
-def vector(item_id: str) -> list[float]:
-    """Of its own for every item: more copies of one vector than are asked for would hide each other."""
+def draw_vector(item_id: str) -> list[float]:
+    """A vector of its own for every item: more copies of one vector than k would hide each other."""
     seed = [int(part) for part in item_id.split("-")]
     return [float(value) for value in np.random.default_rng(seed).normal(size=16)]
 
@@ -76,6 +76,6 @@ def check(address: str, acknowledged: set[str]) -> None:
                 break
         assert acknowledged <= known
         for item_id in sorted(acknowledged)[:: max(1, len(acknowledged) // 20)]:
-            hit = client.search([{"vector": vector(item_id)}], k=1).results[0].hits[0]
+            hit = client.search([{"vector": draw_vector(item_id)}], k=1).results[0].hits[0]
             assert hit.id == item_id
             assert hit.similarity > 0.99999

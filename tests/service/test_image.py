@@ -1,4 +1,4 @@
-"""What the serving image relies on, checked without Docker: the packages it copies, and no torch."""
+"""Needs of the serving image, checked without Docker: the packages it copies, and no torch."""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from benchmarks.wire import build_request
-from tests.service.load_generator import Answer, offer
-from tests.service.processes import resident, running
+from tests.service.load_generator import Answer, send_at_rate
+from tests.service.processes import measure_resident, run_service
 
 LOGGER = logging.getLogger(__name__)
 ROWS = np.random.default_rng(0).normal(size=(64, 16)).astype("<f4")
@@ -20,7 +20,7 @@ HEAVY = build_request("POST", "/v1/search?k=20&exact=true&include=", ROWS.tobyte
 LIGHT = build_request("POST", "/v1/search?k=10&include=", ROWS[:1].tobytes())
 
 
-def milliseconds(answers: list[Answer], status: int = 200) -> np.ndarray:
+def select_times(answers: list[Answer], status: int = 200) -> np.ndarray:
     """How long the answers of a status took."""
     return np.array([answer.ms for answer in answers if answer.status == status])
 
@@ -28,18 +28,20 @@ def milliseconds(answers: list[Answer], status: int = 200) -> np.ndarray:
 @pytest.mark.parametrize("request_of", [HEAVY, LIGHT], ids=["heavy", "light"])
 @pytest.mark.parametrize("seconds", [3.0, pytest.param(30.0, marks=pytest.mark.full)])
 def test_three_times_capacity(bundle: Any, seconds: float, request_of: bytes, record_property: Any) -> None:
-    with running(str(bundle.path)) as (process, address):
+    with run_service(str(bundle.path)) as (process, address):
         port = int(address.rsplit(":", 1)[1])
-        offer(port, request_of, seconds / 6, connections=2)
-        unloaded = milliseconds(offer(port, request_of, seconds / 3, connections=1, rate=50))
-        capacity = len(milliseconds(offer(port, request_of, seconds / 3, connections=2))) / (seconds / 3)
-        before, cpu = resident(process.pid), time.process_time()
-        answers = offer(port, request_of, seconds, connections=96, rate=3 * capacity)
+        send_at_rate(port, request_of, seconds / 6, connections=2)
+        unloaded = select_times(send_at_rate(port, request_of, seconds / 3, connections=1, rate=50))
+        capacity = len(select_times(send_at_rate(port, request_of, seconds / 3, connections=2))) / (
+            seconds / 3
+        )
+        before, cpu = measure_resident(process.pid), time.process_time()
+        answers = send_at_rate(port, request_of, seconds, connections=96, rate=3 * capacity)
         cpu = time.process_time() - cpu
-        grown = resident(process.pid) - before
-        accepted, refused = milliseconds(answers), milliseconds(answers, 429)
+        grown = measure_resident(process.pid) - before
+        accepted, refused = select_times(answers), select_times(answers, 429)
         time.sleep(1.0)
-        after = offer(port, request_of, 1.0, connections=1, rate=50)
+        after = send_at_rate(port, request_of, 1.0, connections=1, rate=50)
         p99, base = np.percentile(accepted, 99), np.percentile(unloaded, 99)
         figures = (
             f"capacity {capacity:.0f}/s, offered {len(answers) / seconds:.0f}/s "

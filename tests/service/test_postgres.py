@@ -10,7 +10,7 @@ import numpy as np
 from index.store.item_store import DATABASE_FILE
 from limen.client import Client
 from tests.index import postgres
-from tests.service.processes import running
+from tests.service.processes import run_service
 
 
 def test_items_feedback_and_choices_survive_a_kill(bundle: Any, tmp_path: Path) -> None:
@@ -22,7 +22,7 @@ def test_items_feedback_and_choices_survive_a_kill(bundle: Any, tmp_path: Path) 
     lower = bundle.points["verify"].model_copy(update={"id": "op-low", "threshold": -1.0})
     with postgres.running() as database:
         with (
-            running(*arguments, LIMEN_DATABASE_URL=database) as (process, address),
+            run_service(*arguments, LIMEN_DATABASE_URL=database) as (process, address),
             Client(address) as client,
         ):
             assert client.upsert(new).new == 3
@@ -34,7 +34,7 @@ def test_items_feedback_and_choices_survive_a_kill(bundle: Any, tmp_path: Path) 
             client.activate_operating_point("op-low")
             process.kill()
         assert not list(tmp_path.rglob(f"{DATABASE_FILE}*")), "nothing is kept in the folder that must last"
-        with running(*arguments, LIMEN_DATABASE_URL=database) as (_, address), Client(address) as client:
+        with run_service(*arguments, LIMEN_DATABASE_URL=database) as (_, address), Client(address) as client:
             assert client.info().items == 321
             assert client.item("new-1").metadata == {"n": 1}
             assert client.search(rows, 1).results[0].hits[0].id == "new-0"

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from limen.client import Client
-from tests.service.processes import COMMAND, refused, running
+from tests.service.processes import COMMAND, read_refusal, run_service
 
 
 def copy_with_a_changed_byte(bundle: Path, broken: Path) -> Path:
@@ -44,23 +44,23 @@ def test_a_port_in_use(bundle: Any) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        words = refused(str(bundle.path), "--port", str(port))
+        words = read_refusal(str(bundle.path), "--port", str(port))
     assert f"Port {port} on 127.0.0.1" in words
     assert "--port" in words
 
 
 def test_a_bundle_with_one_byte_changed(bundle: Any, tmp_path: Path) -> None:
     broken = copy_with_a_changed_byte(bundle.path, tmp_path / "broken")
-    words = refused(str(broken), "--port", "0")
+    words = read_refusal(str(broken), "--port", "0")
     assert "vectors.npy" in words
 
 
 def test_what_is_no_bundle_is_refused_as_verify_refuses_it(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "nope"):
         verify = subprocess.run([*COMMAND[:-1], "verify", path], capture_output=True, text=True, check=False)
-        assert refused(str(path)) == verify.stderr.strip()
+        assert read_refusal(str(path)) == verify.stderr.strip()
         assert str(path) in verify.stderr
-    assert "limen keys create" in refused(str(tmp_path), "--host", "0.0.0.0")
+    assert "limen keys create" in read_refusal(str(tmp_path), "--host", "0.0.0.0")
 
 
 def test_sigterm_lets_a_running_request_end_and_takes_no_more(bundle: Any) -> None:
@@ -69,7 +69,7 @@ def test_sigterm_lets_a_running_request_end_and_takes_no_more(bundle: Any) -> No
         "POST /v1/search HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
     )
-    with running(str(bundle.path)) as (process, address):
+    with run_service(str(bundle.path)) as (process, address):
         port = int(address.rsplit(":", 1)[1])
         with socket.create_connection(("127.0.0.1", port), timeout=15) as begun:
             begun.sendall(head.encode() + body[:10])
@@ -89,7 +89,7 @@ def test_sigterm_lets_a_running_request_end_and_takes_no_more(bundle: Any) -> No
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers share a listening socket")
 def test_two_workers_answer_as_one(bundle: Any) -> None:
-    with running(str(bundle.path), "--workers", "2") as (process, address):
+    with run_service(str(bundle.path), "--workers", "2") as (process, address):
         tokens = set()
         for _ in range(20):
             with Client(address) as client:
@@ -107,7 +107,7 @@ def test_two_workers_answer_as_one(bundle: Any) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers share a listening socket")
 def test_workers_end_when_what_started_them_is_killed(bundle: Any) -> None:
-    with running(str(bundle.path), "--workers", "2") as (process, address):
+    with run_service(str(bundle.path), "--workers", "2") as (process, address):
         process.kill()
         process.wait(10)
         wait_until_refused(address)

@@ -18,42 +18,42 @@ from api_schemas.build_config import IndexConfig
 from benchmarks.bundles import matching_bundle
 from embeddings.embedding_set import EmbeddingSet
 from limen.client import Client, ServiceError
-from tests.service.processes import resident, running
+from tests.service.processes import measure_resident, run_service
 
 LOGGER = logging.getLogger(__name__)
 DIM, ITEMS, WRITTEN = 32, 10_000, 50
-# rows written by one turn are deleted this many turns later, so that the gallery keeps its size
-KEPT_TURNS = 40
+# rows written by one step are deleted this many steps later, so that the gallery keeps its size
+KEPT_STEPS = 40
 
 
-def rows(seed: int, n: int) -> NDArray[np.float32]:
+def draw_rows(seed: int, n: int) -> NDArray[np.float32]:
     """Rows around 500 centres, so that ten nearest mean something."""
     rng = np.random.default_rng(seed)
     centres = np.random.default_rng(0).normal(size=(500, DIM))
     return np.float32(centres[rng.integers(0, 500, n)] + 0.5 * rng.normal(size=(n, DIM)))
 
 
-def graph_bundle(out: Path) -> Path:
+def make_graph_bundle(out: Path) -> Path:
     """A gallery large enough for an HNSW graph, with a 1:N point."""
-    items = EmbeddingSet.from_arrays(rows(1, ITEMS), np.arange(ITEMS) % 500)
+    items = EmbeddingSet.from_arrays(draw_rows(1, ITEMS), np.arange(ITEMS) % 500)
     return matching_bundle(out, items, IndexConfig(kind="hnsw", ef_search=16), classes=40, fpir=0.1)
 
 
 class Searcher(threading.Thread):
-    """Asks for matches and searches, at a pace or as fast as answers come."""
+    """Sends matches and searches, at a pace or as fast as answers come."""
 
     def __init__(self, address: str, stop: threading.Event, every: float) -> None:
         super().__init__()
         self._host = address.removeprefix("http://")
-        self._stop_asking, self._every = stop, every
+        self._stop_event, self._every = stop, every
         self.statuses: dict[int, int] = {}
 
     def run(self) -> None:
         connection = http.client.HTTPConnection(self._host, timeout=30)
-        bodies = [row.tobytes() for row in rows(2, 200)]
+        bodies = [row.tobytes() for row in draw_rows(2, 200)]
         due = time.monotonic()
         for number in itertools.count():
-            if self._stop_asking.is_set():
+            if self._stop_event.is_set():
                 break
             path = "/v1/match?k=20" if number % 2 else "/v1/search?k=10"
             headers = {"content-type": "application/octet-stream"}
@@ -66,53 +66,53 @@ class Searcher(threading.Thread):
         connection.close()
 
 
-def searching(address: str, every: float, while_doing: Callable[[], None]) -> dict[int, int]:
+def search_during(address: str, every: float, while_doing: Callable[[], None]) -> dict[int, int]:
     """Two searchers while something else is done; how often each status came."""
     stop = threading.Event()
     searchers = [Searcher(address, stop, every) for _ in range(2)]
-    for one in searchers:
-        one.start()
+    for searcher in searchers:
+        searcher.start()
     try:
         while_doing()
     finally:
         stop.set()
-        for one in searchers:
-            one.join()
+        for searcher in searchers:
+            searcher.join()
     return {
-        status: sum(one.statuses.get(status, 0) for one in searchers)
-        for status in {status for one in searchers for status in one.statuses}
+        status: sum(searcher.statuses.get(status, 0) for searcher in searchers)
+        for status in {status for searcher in searchers for status in searcher.statuses}
     }
 
 
-def recall(client: Client) -> float:
+def measure_recall(client: Client) -> float:
     """Recall@10 of the index against comparing with every row, over the HTTP the clients use."""
-    queries = rows(3, 200)
-    found, exact = client.search(queries, 10), client.search(queries, 10, exact=True)
+    queries = draw_rows(3, 200)
+    approximate, exact_results = client.search(queries, 10), client.search(queries, 10, exact=True)
     return float(
         np.mean(
             [
-                len({hit.id for hit in one.hits} & {hit.id for hit in other.hits}) / 10
-                for one, other in zip(found.results, exact.results, strict=True)
+                len({hit.id for hit in hits.hits} & {hit.id for hit in exact.hits}) / 10
+                for hits, exact in zip(approximate.results, exact_results.results, strict=True)
             ]
         )
     )
 
 
-def footprint(pid: int) -> tuple[float, int, int]:
+def measure_footprint(pid: int) -> tuple[float, int, int]:
     """Resident MiB, open handles and mapped files of a process."""
     process = Path(f"/proc/{pid}")
     mapped = sum("/generations/" in line for line in (process / "maps").read_text().splitlines())
-    return resident(pid) / 2**20, len(list((process / "fd").iterdir())), mapped
+    return measure_resident(pid) / 2**20, len(list((process / "fd").iterdir())), mapped
 
 
-def write(client: Client, turn: int, rebuild: bool) -> None:
-    """Fifty rows written, the fifty of forty turns ago deleted."""
-    new = rows(1000 + turn, WRITTEN)
+def write(client: Client, step: int, rebuild: bool) -> None:
+    """Fifty rows written, the fifty of forty steps ago deleted."""
+    new = draw_rows(1000 + step, WRITTEN)
     items = [
-        {"id": f"w-{turn}-{number}", "label": f"w-{number}", "vector": row.tolist()}
+        {"id": f"w-{step}-{number}", "label": f"w-{number}", "vector": row.tolist()}
         for number, row in enumerate(new)
     ]
-    gone = [f"w-{turn - KEPT_TURNS}-{number}" for number in range(WRITTEN)]
+    gone = [f"w-{step - KEPT_STEPS}-{number}" for number in range(WRITTEN)]
     try:
         client.upsert(items)
         client.delete_items(ids=gone, rebuild=rebuild)
@@ -125,32 +125,32 @@ def write(client: Client, turn: int, rebuild: bool) -> None:
     "seconds", [8.0, pytest.param(3600.0, marks=[pytest.mark.full, pytest.mark.timeout(4500)])]
 )
 def test_soak(tmp_path: Path, seconds: float, record_property: Callable[[str, object], None]) -> None:
-    bundle = graph_bundle(tmp_path / "bundle")
+    bundle = make_graph_bundle(tmp_path / "bundle")
     with (
-        running(str(bundle), "--data", str(tmp_path / "data")) as (process, address),
+        run_service(str(bundle), "--data", str(tmp_path / "data")) as (process, address),
         Client(address, retries=0) as client,
     ):
-        began = recall(client)
-        quick = searching(address, 0.0, lambda: time.sleep(2.0))
+        began = measure_recall(client)
+        quick = search_during(address, 0.0, lambda: time.sleep(2.0))
         every = 2 / (quick[200] / 2.0 / 2)
         seen: list[tuple[float, int, int]] = []
 
-        def work() -> None:
+        def write_all_the_time() -> None:
             begun = time.monotonic()
             due = 0.0
-            for turn in itertools.count():
+            for step in itertools.count():
                 passed = time.monotonic() - begun
                 if passed > seconds:
                     break
-                write(client, turn, rebuild=passed >= due)
+                write(client, step, rebuild=passed >= due)
                 due += 0.0 if passed < due else max(4.0, seconds / 200)
-                seen.append(footprint(process.pid))
+                seen.append(measure_footprint(process.pid))
                 time.sleep(0.25)
             # jobs are done one after the other: once this one is, so are the rebuilds
             client.wait(client.compute_report("feedback"))
 
-        statuses = searching(address, every, work)
-        ended = recall(client)
+        statuses = search_during(address, every, write_all_the_time)
+        ended = measure_recall(client)
         memory, handles, mapped = (np.array(column) for column in zip(*seen, strict=True))
         tenth = len(seen) // 10
         early, late = (np.median(memory[part]) for part in (slice(2 * tenth, 3 * tenth), slice(-tenth, None)))

@@ -1,4 +1,4 @@
-"""What differs between databases: how one is opened, locked and kept tidy."""
+"""Interface of a database of the item store: opening, locking, emptying its log."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ class Database:
     """An open database, which has a commit on disk when it returns.
 
     Attributes:
-        dialect: SQLAlchemy's name of it.
-        insert: its INSERT, which can be told what to do on a conflict.
+        dialect: SQLAlchemy's name of its dialect.
+        insert: its INSERT, which takes an ON CONFLICT clause.
         address_form: what its addresses look like, and what they need; "" if it has none.
         id_type: text that is compared and sorted by code point, as Python does.
         counter_type: a whole number that counts up by itself.
         engine: SQLAlchemy's engine.
-        file: the file that holds it; None for one on a server.
+        is_server: whether it is on a server, not a file of the data folder.
     """
 
     dialect: ClassVar[str]
@@ -26,8 +26,8 @@ class Database:
     address_form: ClassVar[str] = ""
     id_type: ClassVar[sa.types.TypeEngine[str]] = sa.Text()
     counter_type: ClassVar[sa.types.TypeEngine[int]] = sa.BigInteger()
+    is_server: ClassVar[bool] = True
     engine: sa.Engine
-    file: Path | None = None
 
     def __init__(self, where: Any, schema: str | None, *, read_only: bool) -> None:
         raise NotImplementedError
@@ -38,8 +38,8 @@ class Database:
         raise NotImplementedError
 
     def __str__(self) -> str:
-        """As error messages call it, without a password."""
-        return repr(self.engine.url) if self.file is None else str(self.file)
+        """Its name in error messages, without a password."""
+        return repr(self.engine.url)
 
     def prepare_migration(self, connection: sa.Connection) -> None:
         """In the transaction that makes or changes the tables: keep others out, make the schema."""
@@ -52,6 +52,6 @@ class Database:
         """Remove what was deleted from a write-ahead log."""
 
 
-def first_line(error: Exception) -> str:
-    """What a driver says, without the statement and what SQLAlchemy adds."""
+def get_first_line(error: Exception) -> str:
+    """A driver's message, without the statement and what SQLAlchemy adds."""
     return str(getattr(error, "orig", error)).strip().splitlines()[0]

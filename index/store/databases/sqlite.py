@@ -15,11 +15,12 @@ class Sqlite(Database):
     """A SQLite file that overwrites what is deleted."""
 
     dialect = "sqlite"
+    is_server = False
     insert = staticmethod(sqlite.insert)
     counter_type: ClassVar[sa.types.TypeEngine[int]] = sa.Integer()
 
     def __init__(self, where: Path, schema: str | None, *, read_only: bool) -> None:
-        self.file = where
+        self._file = where
         address = f"file:{where.absolute()}?mode=ro&uri=true" if read_only else str(where)
         self.engine = sa.create_engine(f"sqlite:///{address}", connect_args={"timeout": 30})
 
@@ -42,6 +43,9 @@ class Sqlite(Database):
     @classmethod
     def is_address(cls, where: Path | str) -> bool:
         return isinstance(where, Path)
+
+    def __str__(self) -> str:
+        return str(self._file)
 
     def empty_log(self) -> None:
         """Empty the write-ahead log, in which deleted rows may still lie, unless a reader is on it."""

@@ -70,14 +70,14 @@ def restore(
     """Make a data folder from a backup; every file is checked."""
     with needs("limen restore", "serve"):
         from index.gallery.backup import BACKUP_FILE, BackupRecord, restore_backup
-        from service.models.loaded_model import MODELS_FOLDER, model_folder_name
+        from service.models.loaded_model import MODELS_FOLDER, get_model_folder_name
     try:
         record = BackupRecord.load(backup_folder / BACKUP_FILE)
     except InputError as error:
         raise BundleError(f"{backup_folder} is not a backup: {error}") from None
     models = data / MODELS_FOLDER
     models.mkdir(parents=True, exist_ok=True)
-    restore_backup(backup_folder, models / model_folder_name(record.model_hash))
+    restore_backup(backup_folder, models / get_model_folder_name(record.model_hash))
     say(f"{data} is ready. Next: limen serve BUNDLE --data {data}")
 
 

@@ -28,6 +28,6 @@ def embed(
         from encoder.encoder import Encoder
         from training.data.load_data import load_items
         from training.export.onnx_export import embed_items
-    items = load_items([data], opened.config.data, opened.preprocessing(), track, say)
+    items = load_items([data], opened.config.data, opened.load_preprocessing(), track, say)
     save_embeddings(embed_items(Encoder.open(opened.ensure_encoder(), threads=0), items, track), out)
     say(f"{len(items)} items of {items.n_classes} labels in {out}.")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from api_schemas.build_config import EncoderPrecision
 from common.console import say, track
 from common.errors import needs
 from decision.targets import select_given_targets
@@ -24,7 +25,7 @@ def export(
     target_far: TargetFar = None,
     target_fpir: TargetFpir = None,
     precision: Annotated[
-        Literal["int8", "fp16"] | None,
+        EncoderPrecision | None,
         typer.Option(help="Quantise the encoder to int8 or fp16; prints the recall loss and the FAR."),
     ] = None,
     set_: SetBundleKeys = None,

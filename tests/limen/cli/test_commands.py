@@ -12,12 +12,12 @@ import pytest
 
 from api_schemas.operating_point import OperatingPoint
 from common.errors import InputError
-from decision.operating_point_files import cohort_path, read_point
+from decision.operating_point_files import get_cohort_path, read_point
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.files import read_embeddings, save_embeddings
-from embeddings.similarity import pair_similarities
+from embeddings.similarity import compute_pair_similarities
 from limen import calibrate
-from tests.limen.conftest import Limen, clustered
+from tests.limen.conftest import Limen, make_classes
 
 
 def test_evaluate_prints_the_report_alone_with_json(limen: Limen, tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_the_point_does_on_its_pairs_what_it_says(
     point = OperatingPoint.load(out)
     items = read_embeddings(embeddings_file)
     i, j = np.triu_indices(len(items), 1)
-    accepted = pair_similarities(items.vectors[i], items.vectors[j]) >= np.float32(point.threshold)
+    accepted = compute_pair_similarities(items.vectors[i], items.vectors[j]) >= np.float32(point.threshold)
     impostor = items.codes[i] != items.codes[j]
     assert point.fit.far == pytest.approx(accepted[impostor].mean(), abs=1e-12)
     assert point.fit.frr == pytest.approx(1 - accepted[~impostor].mean(), abs=1e-12)
@@ -85,7 +85,7 @@ def test_costs_that_are_none(limen: Limen, embeddings_file: Path, tmp_path: Path
 
 
 def test_a_density_point_keeps_its_cohort_beside_it(limen: Limen, tmp_path: Path) -> None:
-    save_embeddings(clustered(90, 8), tmp_path / "items.npz")
+    save_embeddings(make_classes(90, 8), tmp_path / "items.npz")
     out = tmp_path / "dense.json"
     outcome = limen(
         "calibrate", tmp_path / "items.npz", "--target-far", 0.05, "--score", "density", "--out", out
@@ -96,13 +96,13 @@ def test_a_density_point_keeps_its_cohort_beside_it(limen: Limen, tmp_path: Path
     assert saved.cohort is not None
     measured = limen("evaluate", tmp_path / "items.npz", "--operating-point", out, "--json")
     assert json.loads(measured.out)["score"]["kind"] == "density"
-    save_embeddings(clustered(30, 8, seed=5), cohort_path(out))
+    save_embeddings(make_classes(30, 8, seed=5), get_cohort_path(out))
     with pytest.raises(InputError, match="is not the cohort"):
         read_point(out)
 
 
 def test_too_few_classes_still_make_a_bundle_that_says_why(limen: Limen, tmp_path: Path) -> None:
-    save_embeddings(clustered(5, 8), tmp_path / "items.npz")
+    save_embeddings(make_classes(5, 8), tmp_path / "items.npz")
     outcome = limen("build", tmp_path / "items.npz", "--out", tmp_path / "bundle")
     assert outcome.code == 0
     points = json.loads((tmp_path / "bundle" / "manifest.json").read_text())["operating_points"]
@@ -125,7 +125,7 @@ def test_a_bundle_gives_way_to_its_own_name_alone_and_that_is_asked_before_the_w
     limen: Limen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, seed in (("cars", 0), ("birds", 1)):
-        save_embeddings(clustered(5, 8, seed=seed), tmp_path / f"{name}.npz")
+        save_embeddings(make_classes(5, 8, seed=seed), tmp_path / f"{name}.npz")
     out = tmp_path / "bundle"
     for _ in range(2):
         assert limen("build", tmp_path / "cars.npz", "--out", out).code == 0
@@ -150,11 +150,11 @@ def test_losses_are_listed_name_first(limen: Limen) -> None:
 
 
 def test_a_model_is_compared_with_a_better_one(limen: Limen, tmp_path: Path) -> None:
-    save_embeddings(clustered(40, 6, spread=0.9), tmp_path / "old.npz")
-    save_embeddings(clustered(40, 6, spread=0.3), tmp_path / "new.npz")
+    save_embeddings(make_classes(40, 6, spread=0.9), tmp_path / "old.npz")
+    save_embeddings(make_classes(40, 6, spread=0.3), tmp_path / "new.npz")
     outcome = limen("compare", tmp_path / "old.npz", tmp_path / "new.npz", "--json")
     assert outcome.code == 0, outcome.err
-    differences = {one["name"]: one for one in json.loads(outcome.out)["differences"]}
+    differences = {difference["name"]: difference for difference in json.loads(outcome.out)["differences"]}
     assert differences["eer"]["b"] < differences["eer"]["a"]
     assert differences["map_at_r"]["interval"][0] > 0
     assert "Flips: " in limen("compare", tmp_path / "old.npz", tmp_path / "new.npz").out
@@ -167,7 +167,7 @@ def test_a_plan_says_how_much_data_a_target_needs(limen: Limen, embeddings_file:
 
 
 def test_groups_are_diagnosed(limen: Limen, tmp_path: Path) -> None:
-    items = clustered(30, 6)
+    items = make_classes(30, 6)
     cameras = np.arange(len(items)) % 2
     save_embeddings(
         EmbeddingSet.from_arrays(items.vectors, items.labels, metadata={"camera": cameras}),
@@ -176,11 +176,11 @@ def test_groups_are_diagnosed(limen: Limen, tmp_path: Path) -> None:
     assert limen("evaluate", tmp_path / "x.npz", "--group", "camera").code == 2
     assert limen("evaluate", tmp_path / "x.npz", "--group", "camera", "--out", tmp_path / "r").code == 0
     groups = json.loads((tmp_path / "r" / "diagnosis.json").read_text())["groups"]
-    assert {one["value"] for one in groups if one["column"] == "camera"} == {"0", "1"}
+    assert {group["value"] for group in groups if group["column"] == "camera"} == {"0", "1"}
 
 
 def test_data_is_checked_before_training(limen: Limen, tmp_path: Path) -> None:
-    items = clustered(20, 5)
+    items = make_classes(20, 5)
     save_embeddings(items, tmp_path / "x.npz")
     (tmp_path / "c.yaml").write_text(f"data: {{kind: embeddings, path: '{tmp_path / 'x.npz'}'}}\n")
     outcome = limen("data", "check", tmp_path / "c.yaml")

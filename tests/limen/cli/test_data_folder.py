@@ -15,11 +15,11 @@ from index.store.document_store import StoreInUse
 from limen.cli.commands.data_folder import backup, rebuild, restore
 from service.models.loaded_model import find_items_folder
 from tests.index.conftest import MODEL, small
-from tests.limen.conftest import clustered
+from tests.limen.conftest import make_classes
 
 
 def test_a_data_folder_is_rebuilt_backed_up_while_in_use_and_restored(tmp_path: Path) -> None:
-    items = clustered(20, 4)
+    items = make_classes(20, 4)
     write_bundle(
         tmp_path / "bundle",
         name="toy",
@@ -43,7 +43,7 @@ def test_a_data_folder_is_rebuilt_backed_up_while_in_use_and_restored(tmp_path: 
             rebuild(tmp_path / "bundle", data)
     rebuild(tmp_path / "bundle", data)
     with LiveGallery.open(tmp_path / "bundle", kept) as live:
-        assert live.gallery.stats()["buffer"] == 0
+        assert live.gallery.compute_stats()["buffer"] == 0
         backup(data, tmp_path / "backup")
         live.delete(["new"])
     restore(tmp_path / "backup", tmp_path / "again")

@@ -1,4 +1,4 @@
-"""What is typed around a training run: the check before it, the run itself, more data embedded after it."""
+"""Commands around a training run: the check before it, the run itself, more data embedded after it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 
 from common import console
 from embeddings.files import read_embeddings, save_embeddings
-from tests.limen.conftest import Limen, clustered
+from tests.limen.conftest import Limen, make_classes
 
 HEAD = """
 name: head
@@ -25,8 +25,8 @@ schedule: {epochs: 2}
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory, with vectors and a configuration to train a head on them."""
     monkeypatch.chdir(tmp_path)
-    save_embeddings(clustered(60, 8), Path("vectors.npz"))
-    save_embeddings(clustered(10, 8, seed=1), Path("others.npz"))
+    save_embeddings(make_classes(60, 8), Path("vectors.npz"))
+    save_embeddings(make_classes(10, 8, seed=1), Path("others.npz"))
     Path("head.yaml").write_text(HEAD)
     return tmp_path
 
@@ -75,10 +75,10 @@ def test_more_data_is_embedded_by_a_run(limen: Limen, folder: Path) -> None:
     np.testing.assert_array_equal(unknown.labels, raw.labels)
     limen("embed", "runs/head", "vectors.npz", "--out", "again.npz")
     stored, again = (read_embeddings(Path(name)) for name in ("runs/head/embeddings/test.npz", "again.npz"))
-    rows = [again.ids.tolist().index(one) for one in stored.ids]
+    rows = [again.ids.tolist().index(item_id) for item_id in stored.ids]
     np.testing.assert_allclose(again.vectors[rows], stored.vectors, atol=1e-6)
     with np.load("unknown.npz") as arrays:
-        unknown = {**arrays, "labels": np.char.add("stranger ", arrays["labels"])}
+        unknown = {**arrays, "labels": np.char.add("unknown ", arrays["labels"])}
     np.savez("unknown.npz", **unknown)
     report = json.loads(limen("evaluate", "runs/head", "--unknown", "unknown.npz", "--json").out)
     assert report["identification"]["unknown_queries"] == 80
@@ -100,13 +100,13 @@ def test_images_are_embedded_by_the_rule_of_the_run(limen: Limen, folder: Path) 
     assert "Skipped 1 broken images: 0/broken.png" in said
     assert "64 items of 16 labels in all.npz" in said
     stored, again = (read_embeddings(Path(name)) for name in ("runs/photos/embeddings/test.npz", "all.npz"))
-    rows = [again.ids.tolist().index(one) for one in stored.ids]
+    rows = [again.ids.tolist().index(item_id) for item_id in stored.ids]
     np.testing.assert_allclose(again.vectors[rows], stored.vectors, atol=1e-5)
     (folder / "bad" / "x").mkdir(parents=True)
     (folder / "bad" / "x" / "broken.png").write_bytes(b"no image")
     refusal = limen("embed", "runs/photos", "bad", "--out", "none.npz").err
     assert "x/broken.png" in refusal
-    assert "bad: every image is broken." in refusal
+    assert "bad: every image is broken, e.g. x/broken.png: " in refusal
 
 
 @pytest.mark.parametrize("name", ["vectors.npz", "head.yaml"])

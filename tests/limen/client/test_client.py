@@ -1,4 +1,4 @@
-"""The client of both kinds: one description of each request, answers read, failures in words."""
+"""The two clients: one description of each request, answers read, failures in words."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ DESCRIBED = {
 ALIVE = {"status": "ready", "model_hash": "ab", "self_recall": 1.0, "probed_rows": 3}
 
 
-def both(handle: Callable[[httpx.Request], httpx.Response], retries: int = 0) -> tuple[Client, AsyncClient]:
+def make_clients(
+    handle: Callable[[httpx.Request], httpx.Response], retries: int = 0
+) -> tuple[Client, AsyncClient]:
     transport = httpx.MockTransport(handle)
     return (
         Client("http://here", retries=retries, transport=transport),
@@ -45,11 +47,11 @@ def test_both_send_the_same_and_read_the_same() -> None:
         sent.append((request.method, str(request.url), dict(request.headers), request.content))
         return httpx.Response(200, json={"results": [], "model_hash": "ab", "took_ms": 1.0})
 
-    one, other = both(handle)
+    client, async_client = make_clients(handle)
     rows = np.ones((2, 3))
     given: dict[str, Any] = {"k": 3, "filter": {"label": "a"}}
-    first = one.match(rows, **given)
-    second = asyncio.run(other.match(rows, **given))
+    first = client.match(rows, **given)
+    second = asyncio.run(async_client.match(rows, **given))
     assert first == second
     assert sent[0][:2] == sent[1][:2]
     assert sent[0][3] == sent[1][3] == np.ones((2, 3), "<f4").tobytes()
@@ -69,12 +71,12 @@ def test_without_an_answer_the_error_says_what_to_do(error: httpx.TransportError
     def handle(request: httpx.Request) -> httpx.Response:
         raise error
 
-    one, other = both(handle)
+    client, async_client = make_clients(handle)
     with pytest.raises(ServiceUnreachable, match=words) as raised:
-        one.info()
+        client.info()
     assert isinstance(raised.value, LimenError)
     with pytest.raises(ServiceUnreachable, match=words):
-        asyncio.run(other.info())
+        asyncio.run(async_client.info())
 
 
 def test_a_real_refused_connection() -> None:
@@ -88,7 +90,7 @@ def test_a_real_refused_connection() -> None:
 def test_overload_is_tried_again_and_a_lost_answer_is_not() -> None:
     attempts: list[int] = []
 
-    def busy_once(request: httpx.Request) -> httpx.Response:
+    def answer_busy_once(request: httpx.Request) -> httpx.Response:
         attempts.append(1)
         return (
             httpx.Response(200, json=ALIVE)
@@ -96,24 +98,24 @@ def test_overload_is_tried_again_and_a_lost_answer_is_not() -> None:
             else httpx.Response(429, headers={"Retry-After": "0"})
         )
 
-    one, other = both(busy_once, retries=1)
-    assert one.ready().probed_rows == 3
+    client, async_client = make_clients(answer_busy_once, retries=1)
+    assert client.ready().probed_rows == 3
     attempts.clear()
-    assert asyncio.run(other.ready()).probed_rows == 3
+    assert asyncio.run(async_client.ready()).probed_rows == 3
     assert len(attempts) == 2
 
-    def lost(request: httpx.Request) -> httpx.Response:
+    def lose_connection(request: httpx.Request) -> httpx.Response:
         attempts.append(1)
         raise httpx.ReadError("torn")
 
     attempts.clear()
-    one, _ = both(lost, retries=3)
+    client, _ = make_clients(lose_connection, retries=3)
     with pytest.raises(ServiceUnreachable):
-        one.upsert([{"id": "a", "label": "a", "vector": [1.0]}])
+        client.upsert([{"id": "a", "label": "a", "vector": [1.0]}])
     assert len(attempts) == 1, "a write may have been done"
 
 
 def test_what_stands_between_answers_in_html() -> None:
-    one, _ = both(lambda request: httpx.Response(502, text="<html>"))
+    client, _ = make_clients(lambda request: httpx.Response(502, text="<html>"))
     with pytest.raises(ServiceError, match="502 without a problem document"):
-        one.info()
+        client.info()

@@ -16,13 +16,13 @@ import pytest
 from embeddings.files import open_embeddings
 from index.bundle import read_bundle, read_manifest
 from index.gallery.gallery import Gallery
-from tests.limen.conftest import Limen, clustered
+from tests.limen.conftest import Limen, make_classes
 
-SMALL_SET = clustered(60, 8)
+SMALL_SET = make_classes(60, 8)
 
 
-def written(folder: Path, kind: str) -> list[object]:
-    """The same set as one kind of file or another: what to give ``limen build``."""
+def write_set(folder: Path, kind: str) -> list[object]:
+    """Write the set as a kind of file; returns the arguments of ``limen build``."""
     vectors, labels = SMALL_SET.vectors.astype(np.float64) * 3, SMALL_SET.labels
     colour = np.where(np.arange(len(labels)) % 3 == 0, "red", "blue")
     file = folder / f"set{Path(kind).suffix}"
@@ -55,10 +55,10 @@ def test_every_kind_of_file_makes_the_same_bundle(
     monkeypatch.setattr(
         "limen.pipeline.make_bundle.MAX_ALL_PAIRS", 100
     )  # files are read here, nothing is measured
-    outcome = limen("build", *written(tmp_path, kind), "--out", tmp_path / "bundle")
+    outcome = limen("build", *write_set(tmp_path, kind), "--out", tmp_path / "bundle")
     assert outcome.code == 0, outcome.err
     assert "480 vectors of 32 numbers: flat, about" in outcome.err
-    generation = read_bundle(tmp_path / "bundle").generation()
+    generation = read_bundle(tmp_path / "bundle").open_generation()
     np.testing.assert_allclose(generation.vectors, SMALL_SET.vectors, atol=1e-7)
     assert generation.items.ids.take(np.arange(480)) == SMALL_SET.ids.tolist()
     assert generation.items.metadata.column("colour").to_pylist()[:4] == ["red", "blue", "blue", "red"]
@@ -114,7 +114,7 @@ def test_a_file_that_ends_too_early_is_damaged(limen: Limen, tmp_path: Path) -> 
 def test_what_does_not_fit_is_refused_before_a_row_is_read(
     limen: Limen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = written(tmp_path, "plain.npz")
+    given = write_set(tmp_path, "plain.npz")
     monkeypatch.setattr("embeddings.files.normalise_rows", lambda *_, **__: pytest.fail("a row was read"))
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr("limen.pipeline.make_bundle.shutil.disk_usage", lambda _: usage(0, 0, 150_000))
@@ -129,11 +129,11 @@ def test_what_does_not_fit_is_refused_before_a_row_is_read(
     assert "index.kind=flat (0 MiB) fits" in outcome.err
 
 
-def test_too_many_rows_are_searched_but_not_measured_unless_a_sample_is_asked_for(
+def test_too_many_rows_are_searched_but_not_measured_unless_a_sample_is_set(
     limen: Limen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("limen.pipeline.make_bundle.MAX_ALL_PAIRS", 400)
-    given = written(tmp_path, "plain.npz")
+    given = write_set(tmp_path, "plain.npz")
     out = tmp_path / "bundle"
     assert limen("build", *given, "--out", out).code == 0
     manifest = read_manifest(out)

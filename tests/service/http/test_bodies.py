@@ -18,7 +18,7 @@ from PIL import Image
 from tests.encoder.encoders import data_uri, png
 from tests.service.bad_bodies import CORPUS, JSON, OCTETS, check_problem
 from tests.service.bundles import make_image_bundle
-from tests.service.processes import resident, running
+from tests.service.processes import measure_resident, run_service
 
 
 def test_a_body_that_does_not_come_is_given_up(start: Any, bundle: Any) -> None:
@@ -31,7 +31,7 @@ def test_a_body_that_does_not_come_is_given_up(start: Any, bundle: Any) -> None:
     assert b"/problems/body-timeout" in answer
 
 
-def bombs() -> dict[str, str]:
+def build_bombs() -> dict[str, str]:
     """Images that are small to send and large to open."""
     wide = png(Image.new("1", (10_000, 10_000)))
     # says 30,000 x 30,000 in its header and has nothing behind it
@@ -60,8 +60,8 @@ def test_memory_is_back_where_it_was(bundle: Any, tmp_path: Path, kind: str, rec
         heavy.append(("/v1/search", JSON, b'{"queries": [' + b"[" * 2_000_000))
         heavy.append(("/v1/search", OCTETS, bytes(32 << 20)))
     else:
-        heavy += [("/v1/embeddings", JSON, json.dumps({"input": one})) for one in bombs().values()]
-    with running(str(bundle.path)) as (process, address), httpx.Client(base_url=address) as client:
+        heavy += [("/v1/embeddings", JSON, json.dumps({"input": bomb})) for bomb in build_bombs().values()]
+    with run_service(str(bundle.path)) as (process, address), httpx.Client(base_url=address) as client:
 
         def send() -> None:
             for path, headers, body in heavy:
@@ -71,12 +71,12 @@ def test_memory_is_back_where_it_was(bundle: Any, tmp_path: Path, kind: str, rec
                 assert 400 <= response.status_code < 500 or kind == "images", response.text
 
         slowest = [0.0]
-        before = resident(process.pid)
+        before = measure_resident(process.pid)
         for _ in range(3):
             send()
         # what is free is given back beside the event loop, soon after an answer
         deadline = time.monotonic() + 5.0
-        while (kept := resident(process.pid) - before) > KEPT and time.monotonic() < deadline:
+        while (kept := measure_resident(process.pid) - before) > KEPT and time.monotonic() < deadline:
             time.sleep(0.05)
         record_property("figures", f"slowest {slowest[0]:.2f} s, memory {kept / 2**20:+.1f} MiB")
         assert kept <= KEPT

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from limen.client import Client, ServiceError
-from tests.service.bundles import serving
+from tests.service.bundles import serve
 
 
 def test_load_switch_and_roll_back(two_bundles: Any, tmp_path: Path) -> None:
-    folder, one, _ = two_bundles
-    with serving(one.path, data=tmp_path, bundles=folder) as at, Client(at, retries=0) as client:
+    folder, bundle, _ = two_bundles
+    with serve(bundle.path, data=tmp_path, bundles=folder) as at, Client(at, retries=0) as client:
         assert {model.version: model.state for model in client.models().models} == {
             "one": "active",
             "two": "available",
@@ -38,30 +38,33 @@ def test_load_switch_and_roll_back(two_bundles: Any, tmp_path: Path) -> None:
         assert client.info().model_hash == first
         with pytest.raises(ServiceError, match="extra"):
             client.item("extra")
-    with serving(one.path, data=tmp_path, bundles=folder) as at, Client(at) as client:
+    with serve(bundle.path, data=tmp_path, bundles=folder) as at, Client(at) as client:
         assert client.info().model_hash == first
         client.wait(client.load_model("two"))
         client.activate_model("two", allow_missing=True)
         assert client.item("extra").label == "x"
-    with serving(one.path, data=tmp_path, bundles=folder) as at, Client(at) as client:
+    with serve(bundle.path, data=tmp_path, bundles=folder) as at, Client(at) as client:
         assert client.info().model_hash == second, "the choice outlives the process"
 
 
 @pytest.mark.parametrize("version", ["../one", "/etc", "..", ".hidden", "a/b", "", "x" * 200, "none"])
 def test_only_bundles_of_the_folder(two_bundles: Any, tmp_path: Path, version: str) -> None:
-    folder, one, _ = two_bundles
-    with serving(one.path, data=tmp_path, bundles=folder) as at:
+    folder, bundle, _ = two_bundles
+    with serve(bundle.path, data=tmp_path, bundles=folder) as at:
         response = httpx.post(f"{at}/v1/models", json={"version": version})
         assert response.status_code in {404, 422}
         assert response.headers["content-type"] == "application/problem+json"
 
 
 def test_a_damaged_bundle_fails_as_a_job_and_nothing_else(two_bundles: Any, tmp_path: Path) -> None:
-    folder, one, _ = two_bundles
+    folder, bundle, _ = two_bundles
     shutil.copytree(folder, tmp_path / "bundles")
     file = tmp_path / "bundles" / "two" / "vectors.npy"
     file.write_bytes(file.read_bytes()[:-4] + b"abcd")
-    with serving(one.path, data=tmp_path / "data", bundles=tmp_path / "bundles") as at, Client(at) as client:
+    with (
+        serve(bundle.path, data=tmp_path / "data", bundles=tmp_path / "bundles") as at,
+        Client(at) as client,
+    ):
         job = client.wait(client.load_model("two"))
         assert job.status == "failed"
         assert "vectors.npy" in (job.detail or "")
@@ -69,35 +72,35 @@ def test_a_damaged_bundle_fails_as_a_job_and_nothing_else(two_bundles: Any, tmp_
 
 
 def switch_under_load(two_bundles: Any, data: Path, seconds: float, switches: int, clients: int) -> None:
-    """Clients ask and write without pause while models are switched; every answer names its model."""
-    folder, one, _ = two_bundles
-    with serving(one.path, data=data, bundles=folder, max_queue=1000) as at, Client(at) as admin:
+    """Clients match and write without pause while models are switched; every answer names its model."""
+    folder, bundle, _ = two_bundles
+    with serve(bundle.path, data=data, bundles=folder, max_queue=1000) as at, Client(at) as admin:
         admin.wait(admin.load_model("two"))
         failures: list[str] = []
         answered: list[int] = [0] * clients
         stop = threading.Event()
         hashes = {model.model_hash for model in admin.models().models}
 
-        def ask(number: int) -> None:
+        def send_requests(number: int) -> None:
             vector = np.random.default_rng(number).normal(size=(1, 16)).astype(np.float32)
             with Client(at, retries=0) as client:
                 while not stop.is_set():
                     try:
                         if number % 4 == 0:
                             client.upsert([{"id": f"w-{number}", "label": "w", "vector": vector[0].tolist()}])
-                        found = client.match(vector)
-                        if found.model_hash not in hashes:
-                            failures.append(found.model_hash)
+                        answer = client.match(vector)
+                        if answer.model_hash not in hashes:
+                            failures.append(answer.model_hash)
                         answered[number] += 1
                     except Exception as error:
                         failures.append(repr(error))
 
-        threads = [threading.Thread(target=ask, args=(number,)) for number in range(clients)]
+        threads = [threading.Thread(target=send_requests, args=(number,)) for number in range(clients)]
         for thread in threads:
             thread.start()
-        for turn in range(switches):
+        for switch in range(switches):
             time.sleep(seconds / switches)
-            admin.activate_model("two" if turn % 2 == 0 else "one", allow_missing=True)
+            admin.activate_model("two" if switch % 2 == 0 else "one", allow_missing=True)
         stop.set()
         for thread in threads:
             thread.join()
@@ -115,23 +118,23 @@ def test_switch_under_load_full(two_bundles: Any, tmp_path: Path) -> None:
 
 
 def test_operating_points_are_added_and_switched(two_bundles: Any, tmp_path: Path) -> None:
-    _, one, other = two_bundles
-    strict = one.points["verify"].model_copy(
+    _, bundle, other_bundle = two_bundles
+    strict = bundle.points["verify"].model_copy(
         update={"id": "op-strict", "name": "strict", "threshold": 0.999999}
     )
-    with serving(one.path, data=tmp_path) as at, Client(at, retries=0) as client:
+    with serve(bundle.path, data=tmp_path) as at, Client(at, retries=0) as client:
         pair = [({"id": "item-0"}, {"id": "item-1"})]
-        assert client.verify(pair).results[0].operating_point == one.points["verify"].id
+        assert client.verify(pair).results[0].operating_point == bundle.points["verify"].id
         with pytest.raises(ServiceError, match="calibrate again"):
-            client.add_operating_point(other.points["verify"])
+            client.add_operating_point(other_bundle.points["verify"])
         assert client.add_operating_point(strict).active_for is None
         answer = client.activate_operating_point("op-strict")
-        assert (answer.endpoint, answer.previous) == ("verify", one.points["verify"].id)
+        assert (answer.endpoint, answer.previous) == ("verify", bundle.points["verify"].id)
         decided = client.verify(pair).results[0]
         assert (decided.operating_point, decided.decision) == ("op-strict", "no_match")
         with pytest.raises(ServiceError, match="no operating point"):
             client.activate_operating_point("nothing")
-    with serving(one.path, data=tmp_path) as at, Client(at) as client:
+    with serve(bundle.path, data=tmp_path) as at, Client(at) as client:
         assert client.verify(pair).results[0].operating_point == "op-strict", (
             "the choice outlives the process"
         )

@@ -18,7 +18,7 @@ from PIL import Image
 from encoder import Encoder
 from limen.client import Client, ServiceError
 from tests.encoder.encoders import data_uri, png
-from tests.service.bundles import grey_image, make_image_bundle, serving
+from tests.service.bundles import make_grey_image, make_image_bundle, serve
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(scope="module")
 def image_address(images: Any) -> Iterator[str]:
-    with serving(images.path, max_image_pixels=1_000_000) as at:
+    with serve(images.path, max_image_pixels=1_000_000) as at:
         yield at
 
 
@@ -38,23 +38,23 @@ def image_client(image_address: str) -> Iterator[Client]:
         yield client
 
 
-def uri(seed: int) -> str:
-    return data_uri(png(grey_image(seed)))
+def build_uri(seed: int) -> str:
+    return data_uri(png(make_grey_image(seed)))
 
 
 @pytest.mark.parametrize("encoding", ["float", "base64", None])
 def test_the_official_openai_client_works_unchanged(image_address: str, images: Any, encoding: Any) -> None:
-    expected = Encoder.open(images.path).encode([grey_image(0), grey_image(1)])
+    expected = Encoder.open(images.path).encode([make_grey_image(0), make_grey_image(1)])
     given = {} if encoding is None else {"encoding_format": encoding}
     with openai.OpenAI(base_url=f"{image_address}/v1", api_key="unused") as client:
-        answer = client.embeddings.create(input=[uri(0), uri(1)], model="any-name", **given)
-        alone = client.embeddings.create(input=uri(1), model="any-name", **given)
-    assert [one.index for one in answer.data] == [0, 1]
+        answer = client.embeddings.create(input=[build_uri(0), build_uri(1)], model="any-name", **given)
+        alone = client.embeddings.create(input=build_uri(1), model="any-name", **given)
+    assert [entry.index for entry in answer.data] == [0, 1]
     rows = [
-        np.frombuffer(base64.b64decode(one.embedding), "<f4")
-        if isinstance(one.embedding, str)
-        else np.float32(one.embedding)
-        for one in answer.data
+        np.frombuffer(base64.b64decode(entry.embedding), "<f4")
+        if isinstance(entry.embedding, str)
+        else np.float32(entry.embedding)
+        for entry in answer.data
     ]
     np.testing.assert_array_equal(np.stack(rows), expected)
     assert alone.model == "clusters"
@@ -62,12 +62,12 @@ def test_the_official_openai_client_works_unchanged(image_address: str, images: 
 
 
 def test_embeddings_as_raw_rows(image_client: Client, images: Any) -> None:
-    rows = image_client.embeddings([uri(seed) for seed in range(5)])
+    rows = image_client.embeddings([build_uri(seed) for seed in range(5)])
     np.testing.assert_array_equal(rows, images.gallery.vectors[:5])
 
 
 def test_an_image_finds_itself(image_client: Client) -> None:
-    result = image_client.search([{"input": uri(7)}, {"id": "7"}], k=2).results
+    result = image_client.search([{"input": build_uri(7)}, {"id": "7"}], k=2).results
     assert result[0].hits[0].id == "7"
     assert result[0].hits[0].similarity == pytest.approx(1.0, abs=1e-6)
     assert result[1].hits[0].id != "7"
@@ -96,7 +96,7 @@ def test_bad_images_are_named(image_client: Client) -> None:
         assert refusal.value.problem.status == 422
         assert refusal.value.problem.errors[0].path == "queries.1.input"
         with pytest.raises(ServiceError, match=words) as refusal:
-            image_client.embeddings([uri(1), bad])
+            image_client.embeddings([build_uri(1), bad])
         assert refusal.value.problem.status == 422
         assert refusal.value.problem.errors[0].path == "input.1"
 
@@ -121,8 +121,8 @@ def test_bad_requests(image_address: str, body: Any) -> None:
 def test_model_picks_a_loaded_version(images: Any, bundle: Any, tmp_path: Path) -> None:
     bundles = tmp_path / "bundles"
     shutil.copytree(bundle.path, bundles / "vectors")
-    with serving(images.path, bundles=bundles) as at, Client(at, retries=0) as client:
-        body = {"input": [uri(0)], "model": "vectors"}
+    with serve(images.path, bundles=bundles) as at, Client(at, retries=0) as client:
+        body = {"input": [build_uri(0)], "model": "vectors"}
         assert httpx.post(f"{at}/v1/embeddings", json=body).status_code == 200, "not loaded: the active one"
         assert client.wait(client.load_model("vectors")).status == "done"
         refusal = httpx.post(f"{at}/v1/embeddings", json=body)

@@ -13,7 +13,7 @@ def test_info_report_and_points(client: Client, bundle: Any) -> None:
     assert info.limits.max_queries == 1000
     assert info.limits.max_k == 1000
     assert info.limits.max_body_bytes == 128 << 20
-    listed = {one.active_for: one.id for one in client.operating_points().operating_points}
+    listed = {point.active_for: point.id for point in client.operating_points().operating_points}
     assert listed == {name: point.id for name, point in bundle.points.items()}
     assert client.consistency().counts.items == 320
     assert client.ready().self_recall == 1.0

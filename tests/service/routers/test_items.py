@@ -1,4 +1,4 @@
-"""Items over HTTP: written, found at once, kept, deleted; what cannot be written is named."""
+"""Items over HTTP: written, hits at once, kept, deleted; what cannot be written is named."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import pytest
 
 from limen.client import Client, ServiceError
 from service.auth.api_keys import create_key
-from tests.service.bundles import read_stored_feedback, serving
+from tests.service.bundles import read_stored_feedback, serve
 
 
 def item(number: int, vector: list[float], **more: Any) -> dict[str, Any]:
     return {"id": f"new-{number}", "label": "new", "vector": vector, **more}
 
 
-def random_vector(seed: int) -> list[float]:
+def draw_vector(seed: int) -> list[float]:
     return [float(value) for value in np.random.default_rng(seed).normal(size=16)]
 
 
 def test_written_items_are_found_at_once_and_after_a_restart(bundle: Any, tmp_path: Path) -> None:
-    vectors = [random_vector(seed) for seed in range(3)]
-    with serving(bundle.path, data=tmp_path) as at, Client(at) as client:
+    vectors = [draw_vector(seed) for seed in range(3)]
+    with serve(bundle.path, data=tmp_path) as at, Client(at) as client:
         answer = client.upsert(
             [item(number, vector, metadata={"camera": 9}) for number, vector in enumerate(vectors)]
         )
@@ -34,7 +34,7 @@ def test_written_items_are_found_at_once_and_after_a_restart(bundle: Any, tmp_pa
         assert (hit.id, hit.label, hit.metadata) == ("new-1", "new", {"camera": 9})
         assert client.upsert([item(1, vectors[2])]).new == 0
         assert client.info().items == 323
-    with serving(bundle.path, data=tmp_path) as at, Client(at) as client:
+    with serve(bundle.path, data=tmp_path) as at, Client(at) as client:
         assert client.info().items == 323
         ids = [hit.id for hit in client.search([{"vector": vectors[2]}], k=2).results[0].hits]
         assert ids == ["new-1", "new-2"], "the replaced item lies where the other does; ties by id"
@@ -42,11 +42,11 @@ def test_written_items_are_found_at_once_and_after_a_restart(bundle: Any, tmp_pa
 
 
 def test_read_page_and_delete(bundle: Any, tmp_path: Path) -> None:
-    with serving(bundle.path, data=tmp_path) as at, Client(at, retries=0) as client:
+    with serve(bundle.path, data=tmp_path) as at, Client(at, retries=0) as client:
         ids, cursor = [], None
         while True:
             page = client.items(cursor, limit=100)
-            ids += [one.id for one in page.items]
+            ids += [item.id for item in page.items]
             cursor = page.next_cursor
             if cursor is None:
                 break
@@ -64,14 +64,14 @@ def test_read_page_and_delete(bundle: Any, tmp_path: Path) -> None:
         assert answer.deleted == 159
         assert answer.items == 159
         assert any("bundle" in sentence for sentence in answer.remains_in)
-        found = client.search([{"vector": bundle.vector(5)}], k=1000).results[0].hits
-        assert len(found) == 159
-        assert all(int(hit.id.removeprefix("item-")) % 2 == 1 for hit in found)
+        hits = client.search([{"vector": bundle.get_vector(5)}], k=1000).results[0].hits
+        assert len(hits) == 159
+        assert all(int(hit.id.removeprefix("item-")) % 2 == 1 for hit in hits)
 
 
 def test_read_only_says_to_add_data(client: Client) -> None:
     for ask in (
-        lambda: client.upsert([item(0, random_vector(0))]),
+        lambda: client.upsert([item(0, draw_vector(0))]),
         lambda: client.delete("item-0"),
         lambda: client.delete_items(ids=["item-0"]),
         lambda: client.feedback(a={"id": "item-0"}, b={"id": "item-1"}, same=True),
@@ -83,7 +83,7 @@ def test_read_only_says_to_add_data(client: Client) -> None:
 
 
 def test_items_that_cannot_be_written(bundle: Any, tmp_path: Path) -> None:
-    good = item(0, random_vector(0))
+    good = item(0, draw_vector(0))
     cases: list[tuple[dict[str, Any], int, str]] = [
         ({"items": [good], "model_hash": "0" * 64}, 409, "another model|of model"),
         ({"items": [good, item(1, [1.0])]}, 422, "items.1.vector"),
@@ -95,12 +95,12 @@ def test_items_that_cannot_be_written(bundle: Any, tmp_path: Path) -> None:
         ({"items": [good, good]}, 422, "new-0"),
         ({"items": []}, 422, "items"),
     ]
-    with serving(bundle.path, data=tmp_path, max_items=3) as at:
+    with serve(bundle.path, data=tmp_path, max_items=3) as at:
         for body, status, words in cases:
             response = httpx.put(f"{at}/v1/items", json=body)
             assert response.status_code == status, response.text
             assert any(word in response.json()["detail"] for word in words.split("|")), response.text
-        many = httpx.put(f"{at}/v1/items", json={"items": [item(n, random_vector(n)) for n in range(4)]})
+        many = httpx.put(f"{at}/v1/items", json={"items": [item(n, draw_vector(n)) for n in range(4)]})
         assert "at most 3" in many.json()["detail"]
         assert httpx.get(f"{at}/v1/info").json()["items"] == 320
 
@@ -109,12 +109,12 @@ def test_erasure_reaches_what_the_service_keeps_and_names_the_rest(bundle: Any, 
     marked = {
         "id": "marked-id",
         "label": "marked-label",
-        "vector": random_vector(1),
+        "vector": draw_vector(1),
         "metadata": {"camera": 7},
     }
-    other = tmp_path / "models" / "0123456789abcdef"
-    other.mkdir(parents=True)
-    with serving(bundle.path, data=tmp_path) as at, Client(at, retries=0) as client:
+    other_model = tmp_path / "models" / "0123456789abcdef"
+    other_model.mkdir(parents=True)
+    with serve(bundle.path, data=tmp_path) as at, Client(at, retries=0) as client:
         client.upsert([marked])
         decided = client.match([{"id": "marked-id"}]).results[0]
         client.feedback(decision_id=decided.decision_id, same=True)
@@ -125,7 +125,7 @@ def test_erasure_reaches_what_the_service_keeps_and_names_the_rest(bundle: Any, 
         assert "marked-id" not in str(read_stored_feedback(tmp_path))
         assert client.feedback(decision_id=decided.decision_id, same=True).total == 2
         assert "marked-id" not in str(read_stored_feedback(tmp_path)), "not through a decision id"
-        for words in ("bundle", "backups", "audit log", other.name, f"job {answer.job}"):
+        for words in ("bundle", "backups", "audit log", other_model.name, f"job {answer.job}"):
             assert any(words in sentence for sentence in answer.remains_in), words
         assert answer.job is not None
         assert client.wait(client.job(answer.job)).status == "done"
@@ -144,14 +144,14 @@ def test_erasure_reaches_what_the_service_keeps_and_names_the_rest(bundle: Any, 
 def test_writes_need_the_scope_and_leave_a_trace(bundle: Any, tmp_path: Path) -> None:
     file = tmp_path / "keys.json"
     reader, writer = create_key(file, "anna", "read"), create_key(file, "bob", "write")
-    with serving(bundle.path, data=tmp_path / "data", api_keys_file=file) as at:
+    with serve(bundle.path, data=tmp_path / "data", api_keys_file=file) as at:
         with Client(at, key=reader, retries=0) as client, pytest.raises(ServiceError, match="scope read"):
-            client.upsert([item(0, random_vector(0))])
+            client.upsert([item(0, draw_vector(0))])
         with Client(at, key=writer, retries=0) as client:
-            client.upsert([item(0, random_vector(0))])
+            client.upsert([item(0, draw_vector(0))])
             client.delete("new-0")
     lines = [json.loads(line) for line in (tmp_path / "data" / "audit.jsonl").read_text().splitlines()]
-    assert [(one["actor"], one["action"], one["ids"]) for one in lines] == [
+    assert [(line["actor"], line["action"], line["ids"]) for line in lines] == [
         ("bob", "items.upsert", ["new-0"]),
         ("bob", "items.delete", ["new-0"]),
     ]

@@ -12,7 +12,7 @@ from api_schemas.operating_point import GallerySize, Target
 from evaluation.calibration.calibrate import calibrate_threshold
 from limen.client import Client, ServiceError
 from tests.service.brute_force import compute_similarities, select_best
-from tests.service.bundles import clusters
+from tests.service.bundles import make_clusters
 
 
 def test_match_is_decided_by_the_fpir_point(client: Client, bundle: Any) -> None:
@@ -61,12 +61,12 @@ def test_a_class_mean_is_not_decided_by_a_point_for_the_nearest(client: Client, 
 
 
 def test_a_point_for_class_means_decides_by_them(start: Any, bundle: Any, tmp_path: Path) -> None:
-    """Added, activated, asked: each answer is that of a loop over all items of each class."""
+    """Added, activated, then queried: each answer is that of a loop over all items of each class."""
     target = Target(kind="fpir", value=0.2, aggregate="mean_of_class")
     hashed = bundle.points["match"].model_hash
     size = GallerySize(items=len(bundle.gallery), classes=40)
     point = calibrate_threshold(
-        clusters(1, 50, 8, "fit-"), target, name="means", model_hash=hashed, gallery=size
+        make_clusters(1, 50, 8, "fit-"), target, name="means", model_hash=hashed, gallery=size
     ).point
     with Client(start(bundle.path, data=tmp_path / "data"), retries=0) as client:
         assert client.match(bundle.gallery.vectors[:1], aggregate="nearest").results[0].decision
@@ -76,19 +76,19 @@ def test_a_point_for_class_means_decides_by_them(start: Any, bundle: Any, tmp_pa
         assert listed is not None
         assert listed.target.aggregate == "mean_of_class"
         ids = [f"item-{row}" for row in range(0, 320, 40)]
-        answers = client.match([{"id": one} for one in ids], k=1000).results
+        answers = client.match([{"id": item_id} for item_id in ids], k=1000).results
         for item_id, answer in zip(ids, answers, strict=True):
             row = bundle.gallery.ids.tolist().index(item_id)
-            found = compute_similarities(bundle, bundle.gallery.vectors[row])
-            found.pop(item_id)
+            similarities = compute_similarities(bundle, bundle.gallery.vectors[row])
+            similarities.pop(item_id)
             means = {
                 str(label): float(
                     np.float32(
                         np.mean(
                             [
-                                found[one]
-                                for one in bundle.gallery.ids[bundle.gallery.labels == label]
-                                if one in found
+                                similarities[member]
+                                for member in bundle.gallery.ids[bundle.gallery.labels == label]
+                                if member in similarities
                             ]
                         )
                     )
@@ -100,7 +100,7 @@ def test_a_point_for_class_means_decides_by_them(start: Any, bundle: Any, tmp_pa
             assert answer.decision == ("match" if answer.score >= np.float32(point.threshold) else "unknown")
             assert answer.operating_point == point.id
         raw = client.match(bundle.gallery.vectors[:3], aggregate="mean_of_class").results
-        assert {one.operating_point for one in raw} == {point.id}
+        assert {result.operating_point for result in raw} == {point.id}
         client.feedback(decision_id=raw[0].decision_id, same=True)
         with pytest.raises(ServiceError, match="calibrated for the aggregate 'mean_of_class'"):
             client.match(bundle.gallery.vectors[:1], aggregate="nearest")

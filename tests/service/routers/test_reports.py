@@ -11,14 +11,14 @@ import pytest
 from decision.scorers import open_scorer
 from evaluation.evaluate import evaluate_embeddings
 from limen.client import Client, ServiceError
-from tests.service.bundles import make_density_bundle, serving
+from tests.service.bundles import make_density_bundle, serve
 
 
 def test_reports_are_in_the_score_of_the_active_point(two_bundles: Any, tmp_path: Path) -> None:
-    _, one, _ = two_bundles
-    density_bundle, cohort = make_density_bundle(tmp_path / "crowded", one)
+    _, bundle, _ = two_bundles
+    density_bundle, cohort = make_density_bundle(tmp_path / "density", bundle)
     score = density_bundle.points["verify"].score
-    with serving(density_bundle.path, data=tmp_path / "data") as at, Client(at, retries=0) as client:
+    with serve(density_bundle.path, data=tmp_path / "data") as at, Client(at, retries=0) as client:
         client.feedback(a={"id": "item-0"}, b={"id": "item-1"}, same=True)
         decided = client.match([{"id": "item-0"}]).results[0]
         client.feedback(decision_id=decided.decision_id, same=True)
@@ -26,7 +26,7 @@ def test_reports_are_in_the_score_of_the_active_point(two_bundles: Any, tmp_path
             client.wait(client.compute_report(source))  # type: ignore[arg-type]
         report = client.consistency("gallery")
         expected = evaluate_embeddings(
-            one.gallery.subset(np.argsort(one.gallery.ids)),
+            bundle.gallery.subset(np.argsort(bundle.gallery.ids)),
             scorer=open_scorer(score, cohort.vectors),
             model_hash=report.model_hash,
             split="gallery",
@@ -40,15 +40,15 @@ def test_reports_are_in_the_score_of_the_active_point(two_bundles: Any, tmp_path
         holdout, gallery, _ = client.history().entries
         assert (holdout.far, holdout.frr) == (None, None), "the hold-out report is of the similarity"
         assert gallery.far is not None
-        client.add_operating_point(one.points["verify"])
-        client.activate_operating_point(one.points["verify"].id)
+        client.add_operating_point(bundle.points["verify"])
+        client.activate_operating_point(bundle.points["verify"].id)
         with pytest.raises(ServiceError, match="with the density score"):
             client.consistency("gallery")
 
 
 def test_reports_of_gallery_and_feedback(two_bundles: Any, tmp_path: Path) -> None:
-    _, one, _ = two_bundles
-    with serving(one.path, data=tmp_path) as at, Client(at, retries=0) as client:
+    _, bundle, _ = two_bundles
+    with serve(bundle.path, data=tmp_path) as at, Client(at, retries=0) as client:
         for source in ("gallery", "feedback"):
             with pytest.raises(ServiceError, match="POST"):
                 client.consistency(source)  # type: ignore[arg-type]
@@ -58,7 +58,7 @@ def test_reports_of_gallery_and_feedback(two_bundles: Any, tmp_path: Path) -> No
         assert report.counts.items == 320
         assert report.consistency.opis == pytest.approx(client.consistency().consistency.opis, abs=1e-9)
         for row in range(1, 30):
-            same = bool(one.gallery.labels[0] == one.gallery.labels[row])
+            same = bool(bundle.gallery.labels[0] == bundle.gallery.labels[row])
             client.feedback(a={"id": "item-0"}, b={"id": f"item-{row}"}, same=same)
         client.wait(client.compute_report("feedback"))
         feedback_report = client.consistency("feedback")
@@ -75,6 +75,6 @@ def test_reports_of_gallery_and_feedback(two_bundles: Any, tmp_path: Path) -> No
         assert [entry.source for entry in client.history().entries] == ["holdout", "gallery", "feedback"]
         with pytest.raises(ServiceError, match="no job"):
             client.job("nothing")
-    with serving(one.path, data=tmp_path) as at, Client(at) as client:
+    with serve(bundle.path, data=tmp_path) as at, Client(at) as client:
         assert client.consistency("gallery") == report
         assert len(client.history().entries) == 3

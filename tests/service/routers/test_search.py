@@ -27,18 +27,18 @@ def test_search_agrees_with_a_loop(client: Client, bundle: Any) -> None:
 
 def test_raw_rows_and_json_give_the_same_answer(client: Client, bundle: Any) -> None:
     rows = bundle.gallery.vectors[:5]
-    as_json = [{"vector": bundle.vector(row)} for row in range(5)]
+    as_json = [{"vector": bundle.get_vector(row)} for row in range(5)]
     options: Any = {"k": 4, "filter": {"place": "north"}, "min_score": 0.2, "include": ["metadata", "vector"]}
     assert client.search(rows, **options).results == client.search(as_json, **options).results
     raw, listed = client.match(rows).results, client.match(as_json).results
-    assert [one.model_copy(update={"decision_id": ""}) for one in raw] == [
-        one.model_copy(update={"decision_id": ""}) for one in listed
+    assert [result.model_copy(update={"decision_id": ""}) for result in raw] == [
+        result.model_copy(update={"decision_id": ""}) for result in listed
     ]
 
 
 def test_a_query_by_id_leaves_itself_out(client: Client, bundle: Any) -> None:
     by_id = client.search([{"id": "item-3"}], k=5).results[0].hits
-    by_vector = client.search([{"vector": bundle.vector(3)}], k=6).results[0].hits
+    by_vector = client.search([{"vector": bundle.get_vector(3)}], k=6).results[0].hits
     assert by_vector[0].id == "item-3"
     assert by_vector[0].similarity == pytest.approx(1.0, abs=1e-6)
     assert [hit.id for hit in by_id] == [hit.id for hit in by_vector[1:]]

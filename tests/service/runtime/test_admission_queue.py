@@ -22,7 +22,7 @@ async def _settle() -> None:
 
 
 def test_turns_are_bounded_and_first_come_first_served() -> None:
-    async def story() -> None:
+    async def run_scenario() -> None:
         queue, release, entered = AdmissionQueue(2, 3, 5.0), asyncio.Event(), list[int]()
         tasks = [asyncio.create_task(_hold(queue, release, entered, number)) for number in range(5)]
         await _settle()
@@ -37,11 +37,11 @@ def test_turns_are_bounded_and_first_come_first_served() -> None:
         async with queue, queue:
             pass
 
-    asyncio.run(story())
+    asyncio.run(run_scenario())
 
 
 def test_who_waits_too_long_is_sent_away_and_leaves_no_trace() -> None:
-    async def story() -> None:
+    async def run_scenario() -> None:
         queue, release, entered = AdmissionQueue(1, 3, 0.02), asyncio.Event(), list[int]()
         holder = asyncio.create_task(_hold(queue, release, entered, 0))
         await _settle()
@@ -57,4 +57,4 @@ def test_who_waits_too_long_is_sent_away_and_leaves_no_trace() -> None:
             pass
         assert entered == [0]
 
-    asyncio.run(story())
+    asyncio.run(run_scenario())

@@ -13,8 +13,8 @@ from service.errors.problems import ServiceProblem
 from service.runtime.compute_pool import ALWAYS, ComputePool
 
 
-def test_nobody_waits_longer_than_the_deadline() -> None:
-    async def story() -> None:
+def test_no_request_waits_longer_than_the_deadline() -> None:
+    async def run_scenario() -> None:
         compute, go = ComputePool(1, 10.0, 0.05), threading.Event()
         with pytest.raises(ServiceProblem, match="ask for less") as late:
             await compute.run(lambda: go.wait(20))
@@ -23,11 +23,11 @@ def test_nobody_waits_longer_than_the_deadline() -> None:
         await asyncio.sleep(0)
         compute.close()
 
-    asyncio.run(story())
+    asyncio.run(run_scenario())
 
 
 def test_who_would_wait_too_long_is_sent_away_but_a_few_never_are() -> None:
-    async def story() -> None:
+    async def run_scenario() -> None:
         compute, go = ComputePool(1, 0.0, 20.0), threading.Event()
         await compute.run(lambda: time.sleep(0.001))
         background = [
@@ -47,24 +47,24 @@ def test_who_would_wait_too_long_is_sent_away_but_a_few_never_are() -> None:
     async def _set(go: threading.Event) -> None:
         go.set()
 
-    asyncio.run(story())
+    asyncio.run(run_scenario())
 
 
 def test_every_computing_thread_has_one_faiss_thread() -> None:
-    async def story() -> None:
+    async def run_scenario() -> None:
         compute, together = ComputePool(2, 10.0, 20.0), threading.Barrier(2)
 
-        def threads() -> int:
+        def count_threads() -> int:
             together.wait(10)
             return int(faiss.omp_get_max_threads())
 
-        assert await asyncio.gather(compute.run(threads), compute.run(threads)) == [1, 1]
+        assert await asyncio.gather(compute.run(count_threads), compute.run(count_threads)) == [1, 1]
         compute.close()
 
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(3)
     try:
-        asyncio.run(story())
+        asyncio.run(run_scenario())
         assert faiss.omp_get_max_threads() == 3, "OpenMP counts per calling thread"
     finally:
         faiss.omp_set_num_threads(before)

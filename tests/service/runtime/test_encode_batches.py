@@ -17,7 +17,7 @@ from service.runtime.encode_batches import EncodeBatches
 
 
 class Doubling:
-    """An encoder of rows that doubles them, holds each batch until it is let go, and notes their sizes."""
+    """An encoder of rows that doubles them, holds each batch until it is released, and notes their sizes."""
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
@@ -26,23 +26,23 @@ class Doubling:
     def encode(self, inputs: list[list[float]]) -> np.ndarray:
         self.go.wait(10)
         self.sizes.append(len(inputs))
-        for number, one in enumerate(inputs):
-            if one[0] == -99:
+        for number, row in enumerate(inputs):
+            if row[0] == -99:
                 raise ZeroDivisionError
-            if one[0] < 0:
+            if row[0] < 0:
                 raise RefusedInput(number, "this is negative.")
         return 2 * np.array(inputs, dtype=np.float32)
 
 
-def story(
-    tell: Callable[[EncodeBatches, Any], Coroutine[Any, Any, None]], batch: int = 4, wait: float = 0.0
+def run_scenario(
+    steps: Callable[[EncodeBatches, Any], Coroutine[Any, Any, None]], batch: int = 4, wait: float = 0.0
 ) -> Doubling:
     encoder = Doubling()
 
     async def run() -> None:
         compute = ComputePool(1, 10.0, 10.0)
         try:
-            await asyncio.wait_for(tell(EncodeBatches(compute, 1, batch, wait), encoder), 20)
+            await asyncio.wait_for(steps(EncodeBatches(compute, 1, batch, wait), encoder), 20)
         finally:
             encoder.go.set()
             compute.close()
@@ -57,18 +57,18 @@ async def settle() -> None:
 
 
 def test_what_comes_while_the_thread_is_busy_is_encoded_together() -> None:
-    async def tell(encoding: EncodeBatches, encoder: Any) -> None:
+    async def steps(encoding: EncodeBatches, encoder: Any) -> None:
         requests = [asyncio.create_task(encoding.encode(encoder, [[float(n)]])) for n in range(8)]
         await settle()
         encoder.go.set()
         for n, rows in enumerate(await asyncio.gather(*requests)):
             np.testing.assert_array_equal(rows, [[2.0 * n]])
 
-    assert story(tell).sizes == [1, 4, 3]
+    assert run_scenario(steps).sizes == [1, 4, 3]
 
 
 def test_requests_of_several_inputs_are_never_torn_and_large_ones_go_alone() -> None:
-    async def tell(encoding: EncodeBatches, encoder: Any) -> None:
+    async def steps(encoding: EncodeBatches, encoder: Any) -> None:
         sizes = [1, 3, 2, 9, 1]
         requests = [asyncio.create_task(encoding.encode(encoder, [[float(size)]] * size)) for size in sizes]
         await settle()
@@ -76,20 +76,20 @@ def test_requests_of_several_inputs_are_never_torn_and_large_ones_go_alone() -> 
         for size, rows in zip(sizes, await asyncio.gather(*requests), strict=True):
             np.testing.assert_array_equal(rows, [[2.0 * size]] * size)
 
-    assert story(tell).sizes == [1, 3, 2, 9, 1]
+    assert run_scenario(steps).sizes == [1, 3, 2, 9, 1]
 
 
-def test_a_batch_waits_for_company_only_when_told_to() -> None:
-    async def tell(encoding: EncodeBatches, encoder: Any) -> None:
+def test_a_batch_waits_for_company_only_when_set_to() -> None:
+    async def steps(encoding: EncodeBatches, encoder: Any) -> None:
         encoder.go.set()
         await asyncio.gather(*(encoding.encode(encoder, [[1.0]]) for _ in range(3)))
 
-    assert story(tell, wait=0.05).sizes == [3]
-    assert story(tell, batch=3, wait=60.0).sizes == [3], "a full batch waits for nobody"
+    assert run_scenario(steps, wait=0.05).sizes == [3]
+    assert run_scenario(steps, batch=3, wait=60.0).sizes == [3], "a full batch does not wait"
 
 
 def test_an_input_that_cannot_be_encoded_is_its_own_request_s_alone() -> None:
-    async def tell(encoding: EncodeBatches, encoder: Any) -> None:
+    async def steps(encoding: EncodeBatches, encoder: Any) -> None:
         bodies = [[[0.0]], [[-99.0]], [[2.0], [-1.0]], [[3.0]]]
         requests = [asyncio.create_task(encoding.encode(encoder, body)) for body in bodies]
         await settle()
@@ -100,34 +100,34 @@ def test_an_input_that_cannot_be_encoded_is_its_own_request_s_alone() -> None:
         assert isinstance(results[1], ZeroDivisionError), "whatever went wrong with it"
         np.testing.assert_array_equal(np.concatenate([results[0], results[3]]), [[0.0], [6.0]])
 
-    story(tell)
+    run_scenario(steps)
 
 
 def test_what_waits_is_bounded_and_who_left_is_not_encoded() -> None:
-    async def tell(encoding: EncodeBatches, encoder: Any) -> None:
+    async def steps(encoding: EncodeBatches, encoder: Any) -> None:
         requests = [asyncio.create_task(encoding.encode(encoder, [[float(n)]])) for n in range(17)]
         await settle()
         with pytest.raises(ServiceProblem, match="too many inputs") as refusal:
             await encoding.encode(encoder, [[1.0]])
         assert (refusal.value.kind.status, refusal.value.headers["Retry-After"]) == (429, "1")
-        for one in requests[1:5]:
-            one.cancel()
+        for request in requests[1:5]:
+            request.cancel()
         encoder.go.set()
         await asyncio.gather(*requests, return_exceptions=True)
         np.testing.assert_array_equal(await encoding.encode(encoder, [[1.0]]), [[2.0]])
 
-    assert story(tell).sizes == [1, 4, 4, 4, 1]
+    assert run_scenario(steps).sizes == [1, 4, 4, 4, 1]
 
 
 def test_batches_are_of_one_encoder() -> None:
-    async def tell(encoding: EncodeBatches, encoder: Any) -> None:
-        other = Doubling()
-        other.go.set()
+    async def steps(encoding: EncodeBatches, encoder: Any) -> None:
+        second_encoder = Doubling()
+        second_encoder.go.set()
         first = [asyncio.create_task(encoding.encode(encoder, [[1.0]])) for _ in range(2)]
-        second = [asyncio.create_task(encoding.encode(other, [[1.0]])) for _ in range(2)]
+        second = [asyncio.create_task(encoding.encode(second_encoder, [[1.0]])) for _ in range(2)]
         await settle()
         encoder.go.set()
         await asyncio.gather(*first, *second)
-        assert other.sizes == [2]
+        assert second_encoder.sizes == [2]
 
-    assert story(tell).sizes == [1, 1]
+    assert run_scenario(steps).sizes == [1, 1]

@@ -12,7 +12,7 @@ import pytest
 from limen.client import Client, ServiceError
 from service.auth.api_keys import create_key
 from service.telemetry import logs
-from tests.service.bundles import serving
+from tests.service.bundles import serve
 
 
 def test_logs_hold_neither_keys_nor_vectors(
@@ -22,7 +22,7 @@ def test_logs_hold_neither_keys_nor_vectors(
     secret = create_key(file, "writer", "write")
     logs.configure("debug")
     try:
-        with serving(bundle.path, data=tmp_path / "data", api_keys_file=file) as at:
+        with serve(bundle.path, data=tmp_path / "data", api_keys_file=file) as at:
             vector = [0.123456789] * 16
             with Client(at, key=secret, retries=0) as client:
                 client.upsert([{"id": "kept", "label": "a", "vector": vector}])

@@ -59,10 +59,10 @@ def test_the_gallery_s_gauges_follow_its_writes(writable_address: str) -> None:
 def test_a_background_rebuild_that_fails_is_shown_until_one_succeeds(
     writable_address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def full(*_: object) -> None:
+    def raise_disk_full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    def find(wanted: float) -> None:
+    def wait_for(wanted: float) -> None:
         """Wait until the metric has this value."""
         deadline = time.monotonic() + 30
         while read_metrics(writable_address)["limen_index_rebuild_failed"] != wanted:
@@ -71,13 +71,13 @@ def test_a_background_rebuild_that_fails_is_shown_until_one_succeeds(
 
     monkeypatch.setattr(LOGGER, "handlers", [caplog.handler])
     with Client(writable_address, retries=0) as client:
-        find(0)
+        wait_for(0)
         assert client.info().rebuild_error is client.ready().detail is None
         assert "rebuild_error" not in httpx.get(f"{writable_address}/v1/info").json()
-        monkeypatch.setattr("index.gallery.generation_folders.fsync_and_hash", full)
+        monkeypatch.setattr("index.gallery.generation_folders.fsync_and_hash", raise_disk_full)
         for number in range(70):  # more than a fifth of the rows
             client.delete(f"item-{number}")
-        find(1)
+        wait_for(1)
         assert "No space left" in str(client.info().rebuild_error)
         assert "rebuild of the index failed" in str(client.ready().detail)
         assert any("limen-rebuild failed" in record.getMessage() for record in caplog.records)
@@ -85,7 +85,7 @@ def test_a_background_rebuild_that_fails_is_shown_until_one_succeeds(
         monkeypatch.setattr("index.gallery.background_worker.monotonic", lambda: math.inf)  # a minute later
         monkeypatch.setattr("index.gallery.generation_folders.fsync_and_hash", fsync_and_hash)
         client.delete("item-70")
-        find(0)
+        wait_for(0)
         assert client.info().rebuild_error is client.ready().detail is None
 
 
@@ -97,21 +97,21 @@ def test_requests_decisions_and_refusals_are_counted(writable_address: str) -> N
             client.search([{"id": "nobody"}])
     after = read_metrics(writable_address)
 
-    def more(name: str) -> float:
+    def count_new(name: str) -> float:
         return after.get(name, 0.0) - before.get(name, 0.0)
 
-    assert more('limen_http_requests_total{code="200",route="/v1/match"}') == 1
-    assert more('limen_http_requests_total{code="422",route="/v1/search"}') == 1
-    assert more('limen_http_request_duration_seconds_count{route="/v1/match"}') == 1
-    assert more(f'limen_decisions_total{{decision="{decided}",operating_point="match"}}') == 1
-    assert more('limen_rejected_total{reason="invalid"}') == 1
-    assert more("limen_top1_score_count") == 1
+    assert count_new('limen_http_requests_total{code="200",route="/v1/match"}') == 1
+    assert count_new('limen_http_requests_total{code="422",route="/v1/search"}') == 1
+    assert count_new('limen_http_request_duration_seconds_count{route="/v1/match"}') == 1
+    assert count_new(f'limen_decisions_total{{decision="{decided}",operating_point="match"}}') == 1
+    assert count_new('limen_rejected_total{reason="invalid"}') == 1
+    assert count_new("limen_top1_score_count") == 1
     for stage in ("parse", "search", "rescore", "serialize"):
-        assert more(f'limen_search_duration_seconds_count{{stage="{stage}"}}') == 1
+        assert count_new(f'limen_search_duration_seconds_count{{stage="{stage}"}}') == 1
     assert after["limen_resident_memory_bytes"] > 1 << 20
 
 
-def test_drift_is_told_once_there_are_enough_queries(writable_address: str, bundle: Any) -> None:
+def test_drift_is_shown_once_there_are_enough_queries(writable_address: str, bundle: Any) -> None:
     rng = np.random.default_rng(0)
     with Client(writable_address, retries=0) as client:
         for row in range(MIN_QUERIES - 1):

@@ -32,6 +32,7 @@ def test_every_page_says_what_it_is(address: str) -> None:
     docs = httpx.get(f"{address}/docs").text
     assert "Find the most similar items" in docs
     assert "/problems/no-operating-point" in docs
+    assert "The <code>k</code> most similar items" in docs
 
 
 def test_a_static_file_is_sent_once(address: str) -> None:

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 
-def typed(script: str, folder: Path, **variables: str) -> str:
-    """What they print, run in a folder with ``limen`` on the path; the first that fails ends the test."""
+def run_shell(script: str, folder: Path, **variables: str) -> str:
+    """What shell lines print, run in a folder with ``limen`` on the path; a failing line fails the test."""
     done = subprocess.run(
         ["bash", "-euc", f"set -o pipefail; {script}"],
         cwd=folder,
