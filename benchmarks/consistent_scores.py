@@ -124,8 +124,8 @@ def _measure_identification(scorer: Scorer, test: EmbeddingSet, unknown: Embeddi
 def _find_best(scorer: Scorer, queries: EmbeddingSet, gallery: EmbeddingSet) -> tuple[Float32s, Bools]:
     scores = scorer(
         (queries.vectors @ gallery.vectors.T).clip(-1, 1),
-        scorer.densities(queries.vectors)[:, None],
-        scorer.densities(gallery.vectors)[None, :],
+        scorer.compute_densities(queries.vectors)[:, None],
+        scorer.compute_densities(gallery.vectors)[None, :],
     )
     best = scores.argmax(axis=1)
     return scores.max(axis=1), gallery.labels[best] == queries.labels

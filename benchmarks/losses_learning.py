@@ -1,4 +1,4 @@
-"""What each loss learns: Omniglot, 300 training classes, one small network, the same budget, several seeds.
+"""Retrieval of each loss: Omniglot, 300 training classes, one small network, the same budget, several seeds.
 
     python -m benchmarks.losses_learning [--seeds 3] [--steps 200] [--only NAME ...] --out results.jsonl
     python -m benchmarks.losses_learning --step-times
@@ -7,7 +7,7 @@ The second form prints what a step of each row takes: forward, backward and upda
 
 One trial each: every loss runs at its defaults, class vectors at 100 times the network's learning rate. Each
 line of the output is one run on 600 unseen classes: recall@1, MAP@R, EER, OPIS, debiased OPIS over log FAR,
-step time and peak memory. Every row runs once, then the most asked-for get their further seeds first. Runs
+step time and peak memory. Every row runs once, then the most important get their further seeds first. Runs
 already in the file are not repeated; the table at the end is over seeds.
 """
 
@@ -77,7 +77,7 @@ EXTRA: dict[str, dict[str, Any]] = {
     "normalized_softmax + 0.1 center": _with_softmax("center", 0.1),
     "normalized_softmax + nd": _with_softmax("nd", 1.0),
 }
-"""Compositions beside the single losses, the most asked-for first."""
+"""Compositions beside the single losses, the most important first."""
 
 WIDER = {
     "d_simplex": {
@@ -94,7 +94,7 @@ BASES = (
 
 
 def list_runs() -> dict[str, dict[str, Any]]:
-    """Name of a row to its part of the configuration, the most asked-for first."""
+    """Name of a row to its part of the configuration, the most important first."""
     from training.losses import LOSSES
 
     single = {name: {"loss": [{"name": name}]} for name in [*BASES, *LOSSES]}
@@ -139,7 +139,7 @@ def measure_step(name: str, steps: int = 7) -> float:
     times = []
     for _ in range(steps):
         start = time.perf_counter()
-        features = network.features(images)
+        features = network.extract_features(images)
         mixing: dict[str, Any] = {}
         if objective.level == "input":
             mixing = {"mixable": images, "encode": network}
@@ -164,7 +164,7 @@ def measure(name: str, seed: int, steps: int) -> dict[str, Any]:
     config = Config.model_validate(build_settings(name, seed, steps))
     with tempfile.TemporaryDirectory() as out:
         run = train(config, Path(out) / "run")
-        items = run.embeddings("test")
+        items = run.load_embeddings("test")
         assert items is not None
         report = evaluate_embeddings(items, model_hash="", split="test")
         seconds = run.train_seconds

@@ -25,7 +25,7 @@ from common.array_types import Float32s, Float64s
 from common.errors import CalibrationRefused
 from decision.scorers import accepts
 from embeddings.embedding_set import EmbeddingSet
-from evaluation.calibration.bootstrap_bounds import Interval, bound_pair_fraction
+from evaluation.calibration.bootstrap_bounds import Interval, estimate_pair_fraction_interval
 from evaluation.calibration.calibrate import LEAST_CLASSES, calibrate_threshold
 from evaluation.calibration.fpir_thresholds import plan_gallery
 from evaluation.calibration.impostor_scores import count_accepted_pairs
@@ -165,7 +165,9 @@ def compute_interval_at(
     """The interval of the rate at one threshold."""
     if gallery is None:
         sizes = pairs.a.sizes.astype(np.float64)
-        return bound_pair_fraction(count_accepted_pairs(pairs, threshold), sizes, weights, CONFIDENCE)
+        return estimate_pair_fraction_interval(
+            count_accepted_pairs(pairs, threshold), sizes, weights, CONFIDENCE
+        )
     plan = plan_gallery(len(pairs.a), CLASSES, gallery)
     allowed = plan.compute_match_rate(TARGET)
     unknown = collect_unknown_queries(pairs, compute_start_rate(allowed, CLASSES))

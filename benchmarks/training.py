@@ -168,7 +168,7 @@ def _alternate(
 
 
 def _read_clock() -> float:
-    """Seconds, once the GPU has done what it was asked."""
+    """Seconds, once the GPU has finished its queue."""
     if ON_GPU:
         torch.cuda.synchronize()
     return time.perf_counter()

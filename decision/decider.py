@@ -12,7 +12,7 @@ import numpy as np
 from api_schemas.operating_point import Aggregate, OperatingPoint, Probability
 from common.array_types import Bools, Float32s, UnitVectors
 from decision.errors import OtherRule
-from decision.match_probability import match_probability
+from decision.match_probability import compute_match_probability
 from decision.scorers import Scorer, accepts
 
 BEYOND_PROOF = 1.1  # times the items a 1:N point was proven for (docs/specification.md, Operating point)
@@ -69,11 +69,11 @@ class Decider:
     def accepts(self, scores: Float32s) -> Bools:
         return accepts(scores, self.point.threshold)
 
-    def probabilities(self, scores: Float32s) -> list[float | None]:
+    def compute_probabilities(self, scores: Float32s) -> list[float | None]:
         """Probability of a match for each of [n] scores; None where the point has no calibration."""
         if self._calibration is None:
             return [None] * len(scores)
-        return list(match_probability(scores, self._calibration).tolist())
+        return list(compute_match_probability(scores, self._calibration).tolist())
 
     @cached_property
     def _calibration(self) -> Probability | None:
@@ -101,5 +101,5 @@ def compute_densities(
     for decider in deciders:
         key = decider.scorer.density_key
         if key is not None and key not in known and key not in densities:
-            densities[key] = decider.scorer.densities(vectors)
+            densities[key] = decider.scorer.compute_densities(vectors)
     return densities

@@ -14,7 +14,9 @@ from common.array_types import Float64s
 Parameters = Mapping[str, Any]
 
 
-def match_probability(scores: ArrayLike, calibration: Probability, prior: float | None = None) -> Float64s:
+def compute_match_probability(
+    scores: ArrayLike, calibration: Probability, prior: float | None = None
+) -> Float64s:
     """Probability, float64 in [0, 1], that pairs with these scores, of any shape, match.
 
     Log-odds at the calibration's own prior, moved to another one by adding the difference of the

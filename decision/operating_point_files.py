@@ -25,7 +25,7 @@ class SavedPoint:
     def save(self, path: Path) -> None:
         """Write the cohort, then the point: no point on disk lacks its cohort."""
         if self.cohort is not None:
-            save_embeddings(self.cohort, cohort_path(path))
+            save_embeddings(self.cohort, get_cohort_path(path))
         self.point.save(path)
 
     @property
@@ -33,7 +33,7 @@ class SavedPoint:
         return open_scorer(self.point.score, None if self.cohort is None else self.cohort.vectors)
 
 
-def cohort_path(point: Path) -> Path:
+def get_cohort_path(point: Path) -> Path:
     """Where the cohort of a point's file lies: ``far.json`` has ``far.cohort.npz`` beside it."""
     return point.with_suffix(".cohort.npz")
 
@@ -43,9 +43,9 @@ def read_point(path: Path) -> SavedPoint:
     point = OperatingPoint.load(path)
     if not needs_cohort(point.score):
         return SavedPoint(point, None)
-    cohort = read_embeddings(cohort_path(path))
+    cohort = read_embeddings(get_cohort_path(path))
     if hash_cohort(cohort.vectors) != point.score.cohort_sha256:
-        raise InputError(f"{cohort_path(path)} is not the cohort that {path} was calibrated with.")
+        raise InputError(f"{get_cohort_path(path)} is not the cohort that {path} was calibrated with.")
     return SavedPoint(point, cohort)
 
 

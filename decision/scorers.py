@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from api_schemas.operating_point import Score, ScoreKind
-from common.array_types import Bools, Float32s, Float64s, UnitVectors
+from common.array_types import Bools, Float32s, Float64s, Int64s, UnitVectors
 from common.errors import InputError
 from embeddings.hashes import hash_cohort
-from embeddings.similarity import pair_similarities
+from embeddings.similarity import compute_pair_similarities
 
 REQUIRED_PARAMETERS = ("neighbours", "weights", "slope", "intercept")
 ROUNDING = 2e-5  # above the error of a float32 product of unit rows
@@ -50,7 +50,7 @@ class Scorer(ABC):
         """Check parameters and cohort; see ``open_scorer``."""
 
     @abstractmethod
-    def densities(self, vectors: UnitVectors) -> Float32s:
+    def compute_densities(self, vectors: UnitVectors) -> Float32s:
         """float32 [n], one number an item, the same whatever other items it is computed with."""
 
     @abstractmethod
@@ -69,7 +69,7 @@ class CosineScorer(Scorer):
     def open(cls, score: Score, cohort: UnitVectors | None) -> Self:
         return cls()
 
-    def densities(self, vectors: UnitVectors) -> Float32s:
+    def compute_densities(self, vectors: UnitVectors) -> Float32s:
         return np.zeros(len(vectors), dtype=np.float32)
 
     def __call__(self, similarities: ArrayLike, a: Densities = None, b: Densities = None) -> Float32s:
@@ -117,10 +117,10 @@ class DensityScorer(Scorer):
             )
         return cls(score, cohort)
 
-    def densities(self, vectors: UnitVectors) -> Float32s:
+    def compute_densities(self, vectors: UnitVectors) -> Float32s:
         """float32 [n]: weighted mean similarities to the nearest cohort items."""
         neighbours, weights = [int(k) for k in self._numbers("neighbours")], self._numbers("weights")
-        means = neighbour_means(vectors, self.cohort, neighbours)
+        means = compute_neighbour_means(vectors, self.cohort, neighbours)
         return np.asarray((self._stretch(means) * weights).sum(axis=1), dtype=np.float32)
 
     def __call__(self, similarities: ArrayLike, a: Densities = None, b: Densities = None) -> Float32s:
@@ -146,7 +146,7 @@ def stretch_near_pole(similarities: Float64s, pole: float) -> Float64s:
     return np.asarray(-np.log(pole - similarities))
 
 
-def neighbour_means(vectors: UnitVectors, cohort: UnitVectors, neighbours: list[int]) -> Float64s:
+def compute_neighbour_means(vectors: UnitVectors, cohort: UnitVectors, neighbours: list[int]) -> Float64s:
     """``rho_K``: mean similarity to the K nearest cohort items, float64 [n, len(neighbours)].
 
     A float32 product proposes the neighbours, the one kernel gives their similarities: a row's means
@@ -160,7 +160,7 @@ def neighbour_means(vectors: UnitVectors, cohort: UnitVectors, neighbours: list[
         limits = np.partition(proposed, len(cohort) - most, axis=1)[:, len(cohort) - most] - ROUNDING
         for offset, (row, similarities, limit) in enumerate(zip(rows, proposed, limits, strict=True)):
             near = cohort[np.flatnonzero(similarities >= limit)]
-            nearest = -np.sort(-pair_similarities(near, row[None, :]))[:most].astype(np.float64)
+            nearest = -np.sort(-compute_pair_similarities(near, row[None, :]))[:most].astype(np.float64)
             sums = np.cumsum(nearest)
             means[first + offset] = [sums[k - 1] / k for k in neighbours]
     return means
@@ -186,3 +186,20 @@ def needs_cohort(score: Score) -> bool:
 def accepts(scores: ArrayLike, threshold: float) -> Bools:
     """True where ``score >= threshold``, both as float32: a score exactly at the threshold is accepted."""
     return np.asarray(np.asarray(scores, dtype=np.float32) >= np.float32(threshold))
+
+
+def count_rejected(ascending_scores: ArrayLike, thresholds: ArrayLike) -> Int64s:
+    """int64, the shape of ``thresholds``: how many of the scores each does not accept (``accepts``)."""
+    scores, limits = (np.asarray(values, dtype=np.float32) for values in (ascending_scores, thresholds))
+    return np.asarray(np.searchsorted(scores, limits, side="left"))
+
+
+def count_accepted(ascending_scores: ArrayLike, thresholds: ArrayLike) -> Int64s:
+    """int64, the shape of ``thresholds``: how many of the scores each accepts."""
+    return np.size(ascending_scores) - count_rejected(ascending_scores, thresholds)
+
+
+def count_reached(scores: ArrayLike, ascending_thresholds: ArrayLike) -> Int64s:
+    """int64, the shape of ``scores``: how many of the thresholds accept each."""
+    reached, limits = (np.asarray(values, dtype=np.float32) for values in (scores, ascending_thresholds))
+    return np.asarray(np.searchsorted(limits, reached, side="right"))

@@ -7,7 +7,7 @@ import numpy as np
 from common.array_types import Float32s, UnitVectors
 
 
-def pair_similarities(a: UnitVectors, b: UnitVectors) -> Float32s:
+def compute_pair_similarities(a: UnitVectors, b: UnitVectors) -> Float32s:
     """Cosine of each pair of unit rows, float32 [m] in [-1, 1], accumulated in float64 and rounded.
 
     The sum runs along one contiguous row at a time, so a pair's similarity does not depend on how

@@ -66,7 +66,7 @@ class Bundle:
         cohort = _read_cohort(self.path, self.manifest) if needs_cohort(point.score) else None
         return _build_decider(point, cohort)
 
-    def generation(self) -> Generation:
+    def open_generation(self) -> Generation:
         """Vectors, items and engine, memory-mapped."""
         return Generation.open(self.path, self.manifest.index, self.manifest.embedding_dim)
 
@@ -195,7 +195,7 @@ def verify_bundle(path: Path, track: Track = silent) -> Manifest:
         report = _read(Report, path / REPORT_FILE)
         if report.model_hash != manifest.model_hash:
             raise BundleError(f"{path / REPORT_FILE} is about another model than the bundle.")
-    generation = bundle.generation()
+    generation = bundle.open_generation()
     counts = generation.counts.model_copy(update={"cohort": manifest.counts.cohort})
     if counts != manifest.counts:
         raise BundleError(

@@ -19,7 +19,7 @@ from common.array_types import Bools, Int64s, UnitVectors
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.hashes import hash_model_name
 from index import bundle
-from index.engines.hnsw import HnswEngine, HnswSq8Engine, default_beam
+from index.engines.hnsw import HnswEngine, HnswSq8Engine, choose_beam
 from index.gallery.gallery import Gallery
 from index.search.gallery_view import GalleryView
 
@@ -113,7 +113,7 @@ class Bench:
         parameters = {
             "m": config.m,
             "ef_construction": config.ef_construction,
-            "ef_search": default_beam(len(vectors)),
+            "ef_search": choose_beam(len(vectors)),
         }
         return cls(faiss.clone_index(index), parameters)
 
@@ -124,9 +124,9 @@ def open_gallery(path: Path) -> tuple[Gallery, dict[str, Any]]:
     gallery = Gallery.open(path)
     hashed = perf_counter() - start
     start = perf_counter()
-    gallery._bundle.generation()
+    gallery._bundle.open_generation()
     mapped = perf_counter() - start
-    stats = {name: gallery.stats()[name] for name in ("missed", "linked", "side_list", "audited")}
+    stats = {name: gallery.compute_stats()[name] for name in ("missed", "linked", "side_list", "audited")}
     size = round(sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) / 2**20)
     return gallery, {
         "open s, files hashed before": round(mapped, 3),

@@ -4,15 +4,15 @@ A fraction of impostor pairs is a U-statistic of order two over classes: every p
 a pair of classes. With ``D = A - F N`` (accepted pairs minus the fraction F of all pairs, per pair of
 classes) Hoeffding's decomposition is ``D_ij = r_i + r_j + E_ij`` with rows of ``E`` summing to zero.
 Drawing classes with replacement reproduces the variance of the ``E`` part once, and once more in
-each of the two row effects, which carry its noise: three times in all, where fresh classes bring it
-once (Owen 2007, The pigeonhole bootstrap, section 3). Here the row effects are shrunk by the factor
-that takes their noise away before they are drawn, and a class drawn twice is never its own impostor,
-so that the resampled fractions have the variance of fractions over fresh classes. The quantiles are
+each of the two row effects, which carry its noise: three times in all, where newly sampled classes
+bring it once (Owen 2007, The pigeonhole bootstrap, section 3). Here the row effects are shrunk by the
+factor that removes pair noise before they are drawn, and a class drawn twice is never its own impostor,
+so that the resampled fractions have the variance of fractions over newly sampled classes. The quantiles are
 corrected for bias and skewness (BCa, Efron 1987) and, because a handful of classes in dense regions may
 carry the whole variance, expanded to a t distribution whose degrees of freedom come from the fourth
 moment of the classes' influence (Satterthwaite). Both corrections take the row effects as they were
-measured, not as they were shrunk: noise has next to no third moment of its own, so shrinking would take
-skewness away that is there, and the variance is only as well known as the rows that it was measured on.
+measured, not as they were shrunk: noise has next to no third moment of its own, so shrinking would remove
+real skewness, and the variance is only as well known as the rows that it was measured on.
 """
 
 from __future__ import annotations
@@ -37,11 +37,13 @@ class Interval:
     estimate: float
     lower: float
     upper: float
-    bound: float
+    upper_bound: float
 
     def transform(self, function: Callable[[float], float]) -> Interval:
         """The interval of an increasing function of the quantity."""
-        return Interval(*(function(value) for value in (self.estimate, self.lower, self.upper, self.bound)))
+        return Interval(
+            *(function(value) for value in (self.estimate, self.lower, self.upper, self.upper_bound))
+        )
 
 
 class PairFractions:
@@ -111,18 +113,20 @@ class PairFractions:
         )
 
     def compute_influence(self, gradient: Float64s) -> Float64s:
-        """float [classes]: what each class adds to a combination of the fractions, float [K]."""
+        """float [classes]: the influence of each class on a combination of the fractions, float [K]."""
         return np.asarray(2 * (gradient @ self.rows) * (self.n - 1) / self.total)
 
     def compute_variance(self, gradient: Float64s) -> tuple[float, float]:
-        """Of a combination of the fractions, float [K]: the part of the classes, the part of their pairs."""
+        """Variance of a combination of the fractions, float [K]: the part of classes and that of pairs."""
         row = gradient @ self.rows
         noise = max(float(gradient @ self.residual @ gradient), 0.0)
         rows = max(0.0, float(row @ row) - noise / (self.n - 2) ** 2)
         return 4 * rows * ((self.n - 1) / self.total) ** 2, 2 * noise / self.total**2
 
 
-def bound_pair_fraction(matrix: Any, sizes: Float64s, weights: Float64s, confidence: float) -> Interval:
+def estimate_pair_fraction_interval(
+    matrix: Any, sizes: Float64s, weights: Float64s, confidence: float
+) -> Interval:
     """Interval of the fraction of impostor pairs that are accepted (FAR) over fresh classes.
 
     ``matrix`` holds accepted pairs as in ``PairFractions``; ``sizes`` float [classes]: items per class.
@@ -131,10 +135,10 @@ def bound_pair_fraction(matrix: Any, sizes: Float64s, weights: Float64s, confide
     return fractions.compute_interval(lambda f: f[0], np.ones(1), confidence)
 
 
-def bound_class_fraction(
+def estimate_class_fraction_interval(
     events: Float64s, totals: Float64s, weights: Float64s, confidence: float
 ) -> Interval:
-    """Interval of ``sum(events) / sum(totals)`` over fresh classes, e.g. FRR: one sum per class."""
+    """Interval of ``sum(events) / sum(totals)`` over newly sampled classes, e.g. FRR: one sum per class."""
     fraction = float(events.sum() / totals.sum())
     drawn = np.maximum(weights @ totals, np.finfo(float).tiny)
     influence = (events - fraction * totals) / totals.sum()
@@ -162,7 +166,7 @@ def build_class_matrix(
     return (half_sparse + half_sparse.T).tocsr()
 
 
-def compute_freedom(influence: Float64s, n: int, variance: float) -> float:
+def compute_degrees_of_freedom(influence: Float64s, n: int, variance: float) -> float:
     """Degrees of freedom (Satterthwaite) of the variance of a statistic over n classes, at least 3.
 
     ``influence`` float [classes], of classes like these, not all 0; ``variance`` with pair noise shrunk.
@@ -179,15 +183,19 @@ def _compute_bca_interval(
 
     ``replicates`` float [m] have that variance; ``influence`` float [classes] includes the noise of pairs.
     """
-    if variance < np.finfo(float).tiny ** 0.5:  # nothing varies, or a rate carried down to nothing
+    if variance < np.finfo(float).tiny ** 0.5:  # nothing varies, or an extrapolated rate that underflows
         return Interval(estimate, estimate, estimate, estimate)
     below = float(np.mean(replicates < estimate) + 0.5 * np.mean(replicates == estimate))
     bias = float(stats.norm.ppf(np.clip(below, 0.05, 0.95)))
     acceleration = float(((influence / np.sqrt(variance)) ** 3).sum()) / 6
-    freedom = compute_freedom(influence, len(influence), variance) if influence @ influence > 0 else np.inf
+    freedom = (
+        compute_degrees_of_freedom(influence, len(influence), variance)
+        if influence @ influence > 0
+        else np.inf
+    )
     levels = [(1 - confidence) / 2, (1 + confidence) / 2, confidence]
     quantiles = stats.t.ppf(levels, freedom) if np.isfinite(freedom) else stats.norm.ppf(levels)
     shifted = bias + quantiles
     corrected = stats.norm.cdf(bias + shifted / np.maximum(1 - acceleration * shifted, 0.1))
-    lower, upper, bound = np.quantile(replicates, corrected)
-    return Interval(estimate, float(lower), float(upper), float(bound))
+    lower, upper, upper_bound = np.quantile(replicates, corrected)
+    return Interval(estimate, float(lower), float(upper), float(upper_bound))

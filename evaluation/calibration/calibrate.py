@@ -90,7 +90,7 @@ def calibrate_threshold(
     evidence, per_class = measure_threshold(data, selected.threshold)
     update: dict[str, Any] = {"method": f"{chosen.reason}; {selected.method}; {evidence.method}"}
     if selected.fpir is not None:
-        update |= {"fpir": selected.fpir.estimate, "fpir_upper": selected.fpir.bound}
+        update |= {"fpir": selected.fpir.estimate, "fpir_upper": selected.fpir.upper_bound}
     proven: Evidence | None
     if proof is None:
         shown, proven = data.pairs, _prove_by_halvings(fit, data)

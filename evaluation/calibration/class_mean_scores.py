@@ -3,9 +3,9 @@
 A query's own item is left out of the mean of its own class. Match rates, their tails and their bounds are
 those of trials of a query and a class, as for the nearest item (``nearest_scores.py``).
 
-The tail is carried over a short way only. Classes differ in how long their mean vector is, so the tail of
-means is a mixture and heavier than an exponential: carried from 80 times a match rate it came to 0.87 of it
-on classes of unequal spread, and its bound held in 0.83 of 60 draws; counted, 0.99 and 0.93.
+The tail is extrapolated over a short way only. Classes differ in how long their mean vector is, so the tail
+of means is a mixture and heavier than an exponential: extrapolated from 80 times a match rate it came to 0.87
+of it on classes of unequal spread, and its bound held in 0.83 of 60 draws; counted, 0.99 and 0.93.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from decision.scorers import accepts
 from evaluation.calibration.fit_probability import LabelledScores
 from evaluation.calibration.impostor_scores import ImpostorTail, sample_rows
 from evaluation.calibration.match_rate_tail import LEAST, SearchRule, UnknownQueries, collect_rate
-from evaluation.calibration.pair_thresholds import SUPPORT_PAIRS
+from evaluation.calibration.pair_thresholds import MIN_PAIRS
 from evaluation.pairs.pairs import Pairs
 
 ROWS = 256
@@ -66,7 +66,7 @@ def collect_trials_above(pairs: Pairs, floor: float, track: Track = silent) -> U
 def collect_trials(pairs: Pairs, rate: float, seed: int = 0, track: Track = silent) -> UnknownQueries:
     """Trials down to a mean a little more than ``rate`` of them reach, or enough to support a bound."""
     trials = len(pairs.a) * (len(pairs.classes) - 1)
-    rate = min(1.0, max(LEAST * rate, 2 * SUPPORT_PAIRS / trials))
+    rate = min(1.0, max(LEAST * rate, 2 * MIN_PAIRS / trials))
     _, scores = sample_rows(pairs, seed)
     sums = np.add.reduceat(scores, pairs.a.starts[:-1], axis=1, dtype=np.float64)
     means = (sums / pairs.a.sizes).ravel()

@@ -74,7 +74,7 @@ def fit_logistic(fit: EmbeddingSet, cohort: EmbeddingSet, seed: int = 0) -> Dens
     Logistic regression on all genuine pairs of ``fit`` and a random part of its impostor pairs, each
     side weighing one half.
     """
-    plain = fit_csls(cohort).densities(fit.vectors)
+    plain = fit_csls(cohort).compute_densities(fit.vectors)
     pairs = arrange(fit, densities=stretch_near_pole(plain.astype(np.float64), POLE))
     densities = pairs.a.densities
     assert densities is not None

@@ -12,7 +12,7 @@ from scipy.optimize import isotonic_regression, minimize_scalar
 
 from api_schemas.operating_point import Probability
 from common.array_types import Bools, Float32s, Float64s, Int64s
-from decision.match_probability import match_probability
+from decision.match_probability import compute_match_probability
 
 PRIOR = 0.5
 FOLDS = 5
@@ -159,7 +159,7 @@ def measure_reliability(
     """Judge probabilities on labelled pairs, weighted to a prior (the calibration's own unless given)."""
     prior = calibration.prior if prior is None else prior
     weights = np.where(data.genuine, prior / PRIOR, (1 - prior) / (1 - PRIOR)) * data.weights
-    p = match_probability(data.scores, calibration, prior)
+    p = compute_match_probability(data.scores, calibration, prior)
     truth = data.genuine.astype(np.float64)
     distinct, tie = np.unique(p, return_inverse=True)
     mass = np.bincount(tie, weights, minlength=len(distinct))

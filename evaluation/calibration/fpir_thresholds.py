@@ -9,7 +9,7 @@ Gallery of G classes: ``FPIR_G <= 1 - (1 - p)^G``. With p(q) the chance that one
 ``1 - FPIR_G = E[(1-p(q))^G] >= (1-p)^G`` by Jensen's inequality: safe, and tight where queries are
 alike or matches rare. More items per class count like more classes, by the same argument.
 
-The match rate is carried along its tail (``match_rate_tail.py``). A threshold at which more is matched than
+The match rate is extrapolated by its tail (``match_rate_tail.py``). A threshold at which more is matched than
 the target allows is never taken, whatever the tail says.
 """
 
@@ -32,8 +32,8 @@ from evaluation.calibration.match_rate_tail import (
 )
 from evaluation.calibration.nearest_scores import NEAREST
 from evaluation.calibration.pair_thresholds import (
-    SUPPORT_CLASSES,
-    SUPPORT_PAIRS,
+    MIN_CLASSES,
+    MIN_PAIRS,
     CalibrationSet,
     find_last_true,
 )
@@ -61,7 +61,7 @@ class GalleryPlan:
         """One sentence for the record."""
         return (
             f"a gallery of {self.wanted.items} items of {self.wanted.classes} classes: the match rate p of "
-            f"one class, carried on by 1-(1-p)^{self.power:.4g} (Jensen's upper bound)"
+            f"one class, extended by 1-(1-p)^{self.power:.4g} (Jensen's upper bound)"
         )
 
 
@@ -87,7 +87,7 @@ def find_fpir_threshold(data: CalibrationSet, plan: GalleryPlan) -> tuple[float,
         start = unknown.find_score(compute_start_rate(allowed, n_classes))
         raise CalibrationRefused(
             f"{wanted} cannot be supported by {n} queries of {n_classes} classes: at least "
-            f"{SUPPORT_PAIRS} accepted impostor pairs from {SUPPORT_CLASSES} classes must lie within "
+            f"{MIN_PAIRS} accepted impostor pairs from {MIN_CLASSES} classes must lie within "
             f"{STEEPEST:g} times that rate, found {unknown.tail.count_accepted(start)}; give more classes or "
             "items, a smaller gallery, or a higher target."
         )
@@ -99,7 +99,7 @@ def find_fpir_threshold(data: CalibrationSet, plan: GalleryPlan) -> tuple[float,
         threshold = float(candidates[position])
         return (
             unknown.compute_match_rate(threshold) > allowed
-            or tail.compute_interval(threshold, confidence).bound > allowed
+            or tail.compute_interval(threshold, confidence).upper_bound > allowed
         )
 
     if not tail.has_tail or not len(candidates) or fails(len(candidates) - 1):

@@ -9,8 +9,8 @@ import numpy as np
 
 from common.array_types import Float32s, Int64s
 from common.progress import Track, silent
-from decision.scorers import accepts
-from embeddings.similarity import pair_similarities
+from decision.scorers import accepts, count_accepted
+from embeddings.similarity import compute_pair_similarities
 from evaluation.calibration.bootstrap_bounds import build_class_matrix
 from evaluation.pairs.pairs import Pairs
 
@@ -73,7 +73,7 @@ class ImpostorTail:
 
     def count_accepted(self, threshold: float) -> int:
         """How many pairs reach a threshold at or above the floor: they are the first of the tail."""
-        return int(np.searchsorted(-self.scores, -np.float32(threshold), side="right"))
+        return int(count_accepted(self.scores[::-1], threshold))
 
     def rescore_near(self, threshold: float) -> ImpostorTail:
         """The same with scores around a threshold replaced by those that decisions are made on."""
@@ -105,7 +105,7 @@ def compute_exact_scores(pairs: Pairs, a: Int64s, b: Int64s) -> Float32s:
     densities = pairs.a.densities
     for first in range(0, len(a), EXACT_ROWS):
         i, j = a[first : first + EXACT_ROWS], b[first : first + EXACT_ROWS]
-        similarities = pair_similarities(pairs.a.vectors[i], pairs.a.vectors[j])
+        similarities = compute_pair_similarities(pairs.a.vectors[i], pairs.a.vectors[j])
         scores[first : first + EXACT_ROWS] = pairs.scorer(
             similarities,
             None if densities is None else densities[i],

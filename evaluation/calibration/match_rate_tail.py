@@ -1,12 +1,12 @@
-"""The match rate of one class and an unknown query, counted and carried along its tail.
+"""The match rate of one class and an unknown query, counted and extrapolated by an exponential tail.
 
 At the levels that matter only a few pairs of classes match, so the rate is not counted at the
-threshold but carried there from a lower score u: ``p(t) = p(u) exp(-(y(t)-y(u))/m)``, m the mean excess
+threshold but extrapolated there from a lower score u: ``p(t) = p(u) exp(-(y(t)-y(u))/m)``, m the mean excess
 over y(u), the exponential tail of peaks over a threshold (Pickands 1975; Davison & Smith 1990). For
 similarities ``y(s) = -log(1 - s^2)``, in which the caps of a sphere have an exponential tail in any
 dimension; other scores are first brought to the scale of similarities. Lighter tails err on the safe
 side. Heavier ones, as lookalike classes make them, do not: the start u is moved up, each time to half
-the rate, until no rate counted above it exceeds the one carried there by more than chance explains
+the rate, until no rate counted above it exceeds the extrapolated one by more than chance explains
 (a one-sided test with the class-resampled variance; choosing the start by a sequence of tests: Bader,
 Yan & Zhang 2018). At a threshold where more is counted than that, what is counted is bounded.
 """
@@ -23,14 +23,15 @@ from scipy import stats
 
 from common.array_types import Float32s, Float64s, Int64s
 from common.progress import Track
+from decision.scorers import count_accepted
 from evaluation.calibration.bootstrap_bounds import Interval, PairFractions, build_class_matrix
 from evaluation.calibration.fit_probability import LabelledScores
 from evaluation.calibration.impostor_scores import ImpostorTail
 from evaluation.calibration.pair_thresholds import find_support
 from evaluation.pairs.pairs import Pairs
 
-MATCHED = 250  # pairs of classes, matched by every query, that a tail is carried from
-STEEPEST = 350.0  # the furthest it is carried, as a ratio of match rates
+MATCHED = 250  # pairs of classes, matched by every query, that a tail is extrapolated from
+STEEPEST = 350.0  # the furthest it is extrapolated, as a ratio of match rates
 LEAST = 1.5  # it starts at least this much above the target
 MOST = 0.05  # and at no higher rate, above which there is no tail
 DOUBT = 0.01  # chance to take an exponential tail for a heavier one, per rate tested
@@ -56,10 +57,13 @@ class UnknownQueries:
         """Every item is an unknown query to every other class once."""
         return len(self.tail.pairs.a) * (len(self.tail.pairs.classes) - 1)
 
+    def count_matched(self, threshold: float) -> int:
+        """Trials whose score reaches a threshold: the first of the scores."""
+        return int(count_accepted(self.scores[::-1], threshold))
+
     def compute_match_rate(self, threshold: float) -> float:
         """Fraction of trials matched, counted."""
-        matched = np.searchsorted(-self.scores, -float(np.float32(threshold)), side="right")
-        return float(matched / self.trials)
+        return self.count_matched(threshold) / self.trials
 
     def find_score(self, rate: float) -> float:
         """The score that about this fraction of trials reaches."""
@@ -91,7 +95,7 @@ class SearchRule:
         description, scores_name: in words, for the record: the rule, and the scores it makes.
         is_of_pairs: whether its threshold is also one of pairs, so that FAR, FRR and OPIS have a meaning.
         compute_start_rate: from a match rate and the number of classes to the rate at which a tail that
-            is carried there starts.
+            is extrapolated there starts.
         collect: trials down to a score that at least a given rate of them reach, or as far as they go.
         collect_above: every trial with a score of at least a floor.
         compute_best: float32 [n] each: a query's score with its own class and its best with any other,
@@ -117,36 +121,36 @@ class MatchRateTail:
         self.start = start
         self.unknown = unknown
         self.weights = weights
-        count = self._count_matched(start)
+        count = unknown.count_matched(start)
         excess = self.coordinate(unknown.scores[:count]) - self.coordinate(np.array([start]))
         self.matrices = [self._build_matrix(count, None), self._build_matrix(count, excess)]
         self.fractions = self._build_fractions(self.matrices, weights)
         self.has_tail = bool(self.fractions.values[1] > 0)
 
     def compute_interval(self, threshold: float, confidence: float) -> Interval:
-        """Match rate at a threshold at or above ``start``: carried there, or counted where more is matched
+        """Match rate at a threshold at or above ``start``: extrapolated, or counted where more is matched
         than the tail can explain."""
         beyond = self._measure_beyond(threshold)
         rate, excess = self.fractions.values
         if beyond <= 0 or not self.has_tail:
             return self.fractions.compute_interval(lambda f: f[0], np.array([1.0, 0.0]), confidence)
         if self.is_too_light(threshold):
-            matrix = self._build_matrix(self._count_matched(threshold), None)
+            matrix = self._build_matrix(self.unknown.count_matched(threshold), None)
             counted = self._build_fractions([matrix], self.weights)
             return counted.compute_interval(lambda f: f[0], np.ones(1), confidence)
-        carried = float(rate * np.exp(-beyond * rate / excess))
-        gradient = carried * np.array([1 / rate - beyond / excess, beyond * rate / excess**2])
-        return self.fractions.compute_interval(lambda f: _carry(f, beyond), gradient, confidence)
+        extrapolated = float(rate * np.exp(-beyond * rate / excess))
+        gradient = extrapolated * np.array([1 / rate - beyond / excess, beyond * rate / excess**2])
+        return self.fractions.compute_interval(lambda f: _extrapolate(f, beyond), gradient, confidence)
 
     def is_too_light(self, score: float) -> bool:
-        """Whether the rate counted at a higher score exceeds the carried one by more than chance."""
+        """Whether the rate counted at a higher score exceeds the extrapolated one by more than chance."""
         beyond = self._measure_beyond(score)
         rate, excess = self.fractions.values
-        matched = self._count_matched(score)
+        matched = self.unknown.count_matched(score)
         if beyond <= 0 or not self.has_tail or not matched:
             return False
         counted = matched / self.unknown.trials
-        # the logarithm of counted over carried, and its derivative, as one matrix over pairs of classes
+        # the logarithm of counted over extrapolated, and its derivative, as one matrix over pairs of classes
         difference = np.log(counted / rate) + beyond * rate / excess
         change = (
             self._build_matrix(matched, None) / counted
@@ -159,9 +163,6 @@ class MatchRateTail:
 
     def _measure_beyond(self, score: float) -> float:
         return float(np.diff(self.coordinate(np.array([self.start, score])))[0])
-
-    def _count_matched(self, score: float) -> int:
-        return int(np.searchsorted(-self.unknown.scores, -score, side="right"))
 
     def _build_matrix(self, count: int, amounts: Float64s | None) -> Any:
         unknown = self.unknown
@@ -203,7 +204,7 @@ class TailCoordinate:
         return np.asarray(-np.log1p(-(inside**2)) + slope * (similar - inside))
 
 
-def _carry(fractions: Float64s, beyond: float) -> Float64s:
+def _extrapolate(fractions: Float64s, beyond: float) -> Float64s:
     rate, excess = fractions
     usable = (rate > 0) & (excess > 0)
     safe_rate, safe_excess = np.where(usable, rate, 1.0), np.where(usable, excess, 1.0)
@@ -212,7 +213,7 @@ def _carry(fractions: Float64s, beyond: float) -> Float64s:
 
 
 def compute_start_rate(rate: float, n_classes: int) -> float:
-    """The match rate at which a tail that is to be carried to ``rate`` starts, if it is exponential."""
+    """The match rate at which a tail that is extrapolated to ``rate`` starts, if it is exponential."""
     level = min(2 * MATCHED / (n_classes * (n_classes - 1)), STEEPEST * rate, MOST)
     return min(1.0, max(LEAST * rate, level))
 
@@ -220,7 +221,7 @@ def compute_start_rate(rate: float, n_classes: int) -> float:
 def fit_match_rate_tail(
     unknown: UnknownQueries, rate: float, weights: Float64s, below: float = np.inf
 ) -> MatchRateTail | None:
-    """The tail from the lowest start, at most ``below``, that an exponential can be carried from to ``rate``.
+    """The tail from the lowest start, at most ``below``, from which an exponential extrapolates to ``rate``.
 
     None where no start has the support of enough pairs and classes.
     """
@@ -234,7 +235,7 @@ def fit_match_rate_tail(
     while rates[-1] > 2 * LEAST * rate:
         rates.append(rates[-1] / 2)
     rates.append(LEAST * rate)
-    scores = [unknown.find_score(each) for each in rates]
+    scores = [unknown.find_score(start_rate) for start_rate in rates]
     starts = [score for score in scores if score <= limit]
     if not starts:
         return None if scores[0] > highest else MatchRateTail(unknown, limit, weights)

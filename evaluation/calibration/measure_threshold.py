@@ -53,9 +53,9 @@ def measure_threshold(
         n_genuine_pairs=pairs.n_genuine,
         n_impostor_pairs=pairs.n_impostor,
         far=None if far is None else far.estimate,
-        far_upper=far.bound if far is not None and far.estimate > 0 else None,
+        far_upper=far.upper_bound if far is not None and far.estimate > 0 else None,
         frr=None if frr is None else frr.estimate,
-        frr_upper=frr.bound if frr is not None and frr.estimate > 0 else None,
+        frr_upper=frr.upper_bound if frr is not None and frr.estimate > 0 else None,
         fpir=fpir,
         fpir_upper=fpir_upper,
         fnir=fnir,
@@ -76,7 +76,7 @@ def _bound_fpir(data: CalibrationSet, threshold: float) -> float | None:
     tail = fit_match_rate_tail(unknown, rate, data.weights, below=threshold)
     if tail is None:
         return None
-    match_rate = tail.compute_interval(threshold, data.target.confidence).bound
+    match_rate = tail.compute_interval(threshold, data.target.confidence).upper_bound
     return plan_gallery(n, n_classes, None).compute_fpir(match_rate) or None
 
 
@@ -87,8 +87,8 @@ def _measure_pairs(
     pairs, totals = data.pairs, data.genuine.per_class
     matrix = count_accepted_pairs(pairs, threshold, data.track)
     rejected = data.genuine.count_rejected(threshold)
-    far = data.bound_far(matrix) if pairs.n_impostor else None
-    frr = data.bound_frr(rejected) if totals.sum() else None
+    far = data.estimate_far_interval(matrix) if pairs.n_impostor else None
+    frr = data.estimate_frr_interval(rejected) if totals.sum() else None
     accepted = np.asarray(matrix.sum(axis=1)).ravel()
     rates = []
     for code, label in enumerate(pairs.classes):

@@ -14,12 +14,12 @@ from api_schemas.operating_point import Target
 from common.array_types import Float32s, Float64s, Int64s
 from common.errors import CalibrationRefused
 from common.progress import Track, silent
-from decision.scorers import accepts
+from decision.scorers import accepts, count_reached, count_rejected
 from evaluation.calibration.bootstrap_bounds import (
     Interval,
-    bound_class_fraction,
-    bound_pair_fraction,
     build_class_matrix,
+    estimate_class_fraction_interval,
+    estimate_pair_fraction_interval,
 )
 from evaluation.calibration.impostor_scores import (
     ImpostorTail,
@@ -30,9 +30,15 @@ from evaluation.calibration.impostor_scores import (
 from evaluation.metrics.class_bootstrap import REPLICATES, draw_classes
 from evaluation.pairs.pairs import Pairs
 
-SUPPORT_PAIRS = 30
-SUPPORT_CLASSES = 10
-BINS = 1 << 16
+MIN_PAIRS = 30  # accepted or rejected, from so many classes, that a bound is supported by
+MIN_CLASSES = 10
+SAMPLE_MARGIN = 1.2  # times the target's rate: the tail to collect, since a sample places its floor too high
+SAMPLE_SPARE = 10  # pairs further down the sample, which covers small ones
+SAMPLE_GROWTH = 1.5  # of the tail where that was too little
+RESCORE_ROUNDS = (
+    3  # exact scores move a threshold by a rounding error: the second round rarely moves it again
+)
+BINS = 1 << 16  # of the error curves
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,7 @@ def score_genuine_pairs(pairs: Pairs) -> GenuineScores:
 class CalibrationSet:
     """Pairs of a set with itself that a threshold is chosen or measured on, for a target.
 
-    Bounds draw the classes ``draws`` times; the seed is of that, and of what is sampled.
+    Bounds draw the classes ``draws`` times; ``seed`` seeds these draws and every other sample.
     """
 
     pairs: Pairs
@@ -81,19 +87,19 @@ class CalibrationSet:
 
     @property
     def rate(self) -> float:
-        """What a FAR, an FPIR or an FRR must not exceed."""
+        """The highest FAR, FPIR or FRR that the target allows."""
         assert self.target.value is not None
         return self.target.value
 
-    def bound_far(self, accepted: Any) -> Interval:
-        """Interval of the FAR, from the accepted pairs between two classes (``bound_pair_fraction``)."""
+    def estimate_far_interval(self, accepted: Any) -> Interval:
+        """Interval of the FAR, from the accepted pairs between two classes."""
         sizes = self.pairs.a.sizes.astype(np.float64)
-        return bound_pair_fraction(accepted, sizes, self.weights, self.target.confidence)
+        return estimate_pair_fraction_interval(accepted, sizes, self.weights, self.target.confidence)
 
-    def bound_frr(self, rejected: Float64s) -> Interval:
+    def estimate_frr_interval(self, rejected: Float64s) -> Interval:
         """Interval of the FRR, from the rejected genuine pairs of each class."""
         totals = self.genuine.per_class.astype(np.float64)
-        return bound_class_fraction(rejected, totals, self.weights, self.target.confidence)
+        return estimate_class_fraction_interval(rejected, totals, self.weights, self.target.confidence)
 
 
 def find_far_threshold(data: CalibrationSet) -> float:
@@ -105,7 +111,7 @@ def find_far_threshold(data: CalibrationSet) -> float:
     """
     tail = _collect_tail(data)
     threshold = _find_lowest(data, tail)
-    for _ in range(3):
+    for _ in range(RESCORE_ROUNDS):
         rescored = tail.rescore_near(threshold)
         exact = _find_lowest(data, rescored)
         if exact == threshold:
@@ -117,64 +123,66 @@ def find_far_threshold(data: CalibrationSet) -> float:
 def _collect_tail(data: CalibrationSet) -> ImpostorTail:
     """More impostor pairs than the target allows to accept, by their highest scores."""
     drawn = sample_impostor_scores(data.pairs, data.seed)
-    wanted = 1.2 * data.rate
+    wanted = SAMPLE_MARGIN * data.rate
     while True:
-        position = min(int(wanted * len(drawn)) + 10, len(drawn) - 1)
+        position = min(int(wanted * len(drawn)) + SAMPLE_SPARE, len(drawn) - 1)
         tail = collect_tail(data.pairs, float(drawn[position]), data.track)
         if len(tail) > data.rate * data.pairs.n_impostor or position == len(drawn) - 1:
             return tail
-        wanted *= 1.5
+        wanted *= SAMPLE_GROWTH
 
 
 def _find_lowest(data: CalibrationSet, tail: ImpostorTail) -> float:
     last = np.flatnonzero(np.diff(tail.scores, append=np.float32(-np.inf)))  # last pair of each tie
     (first, second), n = tail.codes, len(data.pairs.classes)
 
-    def meets(position: int) -> bool:
+    def meets_target(position: int) -> bool:
         count = int(last[position]) + 1
         if count > data.rate * data.pairs.n_impostor:
             return False
         matrix = build_class_matrix(first[:count], second[:count], np.full(count, 2.0), n)
-        return data.bound_far(matrix).bound <= data.rate
+        return data.estimate_far_interval(matrix).upper_bound <= data.rate
 
     supported = find_support(first, second)
     low = int(np.searchsorted(last, supported)) if supported is not None else len(last)
-    if low >= len(last) or not meets(low):
-        raise _build_refusal(tail, data.rate, low, last)
-    return float(tail.scores[last[find_last_true(meets, low, len(last))]])
+    if low >= len(last) or not meets_target(low):
+        raise _explain_unsupported_far(tail, data.rate, low, last)
+    return float(tail.scores[last[find_last_true(meets_target, low, len(last))]])
 
 
 def find_support(first: Int64s, second: Int64s) -> int | None:
-    """Position of the first pair that, with those before it, supports a bound; None if none does."""
-    if len(first) < SUPPORT_PAIRS:
+    """Index of the first pair that, with those before it, supports a bound; None if none does."""
+    if len(first) < MIN_PAIRS:
         return None
     first_of_class = np.unique(np.stack([first, second], axis=1).ravel(), return_index=True)[1] // 2
-    if len(first_of_class) < SUPPORT_CLASSES:
+    if len(first_of_class) < MIN_CLASSES:
         return None
-    return max(SUPPORT_PAIRS - 1, int(np.sort(first_of_class)[SUPPORT_CLASSES - 1]))
+    return max(MIN_PAIRS - 1, int(np.sort(first_of_class)[MIN_CLASSES - 1]))
 
 
-def _build_refusal(tail: ImpostorTail, far: float, low: int, last: NDArray[Any]) -> CalibrationRefused:
+def _explain_unsupported_far(
+    tail: ImpostorTail, far: float, low: int, last: NDArray[Any]
+) -> CalibrationRefused:
     allowed = far * tail.pairs.n_impostor
     tied = low < len(last) and int(last[low]) + 1 > allowed
     if tied and (low == 0 or int(last[low - 1]) + 1 <= allowed):
         ties = int(last[low]) - (int(last[low - 1]) if low else -1)
-        if ties > SUPPORT_PAIRS:
+        if ties > MIN_PAIRS:
             return CalibrationRefused(
                 f"Ties leave no threshold with FAR <= {far:g}: {ties} impostor pairs share the score "
                 f"{tail.scores[last[low]]:.7g}; more precise or more varied embeddings are needed."
             )
-    needed = 2 * SUPPORT_PAIRS / far
+    needed = 2 * MIN_PAIRS / far
     return CalibrationRefused(
         f"FAR <= {far:g} cannot be supported by {tail.pairs.n_impostor} impostor pairs of "
-        f"{len(tail.pairs.classes)} classes: at least {SUPPORT_PAIRS} accepted impostor pairs from "
-        f"{SUPPORT_CLASSES} classes must lie within the bound, which takes about {needed:.0f} impostor "
+        f"{len(tail.pairs.classes)} classes: at least {MIN_PAIRS} accepted impostor pairs from "
+        f"{MIN_CLASSES} classes must lie within the bound, which takes about {needed:.0f} impostor "
         "pairs or more; give more classes, or a higher target."
     )
 
 
 def find_last_true(holds: Callable[[int], bool], low: int, high: int) -> int:
-    """The last position in [low, high) where a condition that once fails stays false holds; low does."""
+    """Binary search: last index in [low, high) where a monotone condition holds; it holds at ``low``."""
     while high - low > 1:
         middle = (low + high) // 2
         if holds(middle):
@@ -189,20 +197,21 @@ def find_frr_threshold(data: CalibrationSet) -> float:
     genuine = data.genuine
     scores = np.unique(genuine.scores)
 
-    def meets(position: int) -> bool:
-        return data.bound_frr(genuine.count_rejected(float(scores[position]))).bound <= data.rate
+    def meets_target(position: int) -> bool:
+        rejected = genuine.count_rejected(float(scores[position]))
+        return data.estimate_frr_interval(rejected).upper_bound <= data.rate
 
     order = np.argsort(genuine.scores, kind="stable")
     codes = genuine.codes[order]
     supported = find_support(codes, codes)
     if supported is not None:
         low = int(np.searchsorted(scores, genuine.scores[order[supported]], side="right"))
-        if low < len(scores) and meets(low):
-            return float(scores[find_last_true(meets, low, len(scores))])
+        if low < len(scores) and meets_target(low):
+            return float(scores[find_last_true(meets_target, low, len(scores))])
     raise CalibrationRefused(
         f"FRR <= {data.rate:g} cannot be supported by {int(genuine.per_class.sum())} genuine pairs of "
-        f"{int(np.count_nonzero(genuine.per_class))} classes: at least {SUPPORT_PAIRS} rejected "
-        f"genuine pairs from {SUPPORT_CLASSES} classes must lie within the bound; give more classes or "
+        f"{int(np.count_nonzero(genuine.per_class))} classes: at least {MIN_PAIRS} rejected "
+        f"genuine pairs from {MIN_CLASSES} classes must lie within the bound; give more classes or "
         "items, or a higher target."
     )
 
@@ -217,7 +226,7 @@ def compute_error_curves(data: CalibrationSet) -> tuple[Float64s, Float64s, Floa
     counts = np.zeros(BINS + 1, dtype=np.int64)
     for block in data.track(pairs.iterate_blocks(), "pairs", len(pairs.tiles)):
         scores = block.scores[pairs.mask_impostors(block)]
-        counts += np.bincount(np.searchsorted(edges, scores, side="right"), minlength=BINS + 1)
+        counts += np.bincount(count_reached(scores, edges), minlength=BINS + 1)
     far = np.cumsum(counts[::-1])[::-1][1:] / pairs.n_impostor
-    frr = np.searchsorted(np.sort(genuine.scores), edges, side="left") / len(genuine.scores)
+    frr = count_rejected(np.sort(genuine.scores), edges) / len(genuine.scores)
     return edges.astype(np.float64), far, frr

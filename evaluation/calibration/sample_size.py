@@ -3,7 +3,7 @@
 The width of a class-resampled bound on log scale has two parts: what classes bring, which shrinks with
 the number of classes, and what single pairs of classes bring, which shrinks with its square. Both are
 measured on the pilot where its rates are, and scaled to other numbers of classes and to other rates: what
-single pairs bring grows as pairs become rare. A 1:N rate is carried along its tail as in
+single pairs bring grows as pairs become rare. A 1:N rate is extrapolated by its tail as in
 ``match_rate_tail.py``, from the rate at which a sample of that many classes would start.
 """
 
@@ -21,12 +21,16 @@ from common.array_types import Float64s
 from common.errors import CalibrationRefused
 from common.progress import Track, silent
 from embeddings.embedding_set import EmbeddingSet
-from evaluation.calibration.bootstrap_bounds import PairFractions, build_class_matrix, compute_freedom
+from evaluation.calibration.bootstrap_bounds import (
+    PairFractions,
+    build_class_matrix,
+    compute_degrees_of_freedom,
+)
 from evaluation.calibration.calibrate import LEAST_CLASSES
 from evaluation.calibration.fpir_thresholds import SEARCH_RULES, plan_gallery
 from evaluation.calibration.impostor_scores import collect_tail, sample_impostor_scores
 from evaluation.calibration.match_rate_tail import MatchRateTail, compute_start_rate
-from evaluation.calibration.pair_thresholds import SUPPORT_PAIRS, CalibrationSet
+from evaluation.calibration.pair_thresholds import MIN_PAIRS, CalibrationSet
 from evaluation.pairs.pairs import Pairs, arrange
 
 USEFUL = 0.6  # a bound this tight leaves a threshold whose rate is this fraction of the target
@@ -102,7 +106,7 @@ class PilotSpread:
         influence = self.fractions.compute_influence(gradient)
         if not influence @ influence > 0 or not variance > 0:
             return 0.0
-        freedom = compute_freedom(influence, n, by_class + by_pair)
+        freedom = compute_degrees_of_freedom(influence, n, by_class + by_pair)
         wide = math.exp(stats.norm.ppf(ASSURED) / math.sqrt(2 * freedom))  # of the error as it is estimated
         return float(stats.t.ppf(self.confidence, freedom) * wide * math.sqrt(variance))
 
@@ -124,7 +128,7 @@ def _plan_far(data: CalibrationSet) -> tuple[Condition, Condition]:
     spread, gradient = PilotSpread(fractions, data.target.confidence), 1 / fractions.values
 
     def is_supported(n: int) -> bool:
-        rate = SUPPORT_PAIRS / (n * (n - 1) / 2 * each**2)
+        rate = MIN_PAIRS / (n * (n - 1) / 2 * each**2)
         return rate < far and spread.compute_excess(n, rate, gradient) <= math.log(far / rate)
 
     def is_useful(n: int) -> bool:
@@ -134,7 +138,7 @@ def _plan_far(data: CalibrationSet) -> tuple[Condition, Condition]:
 
 
 def _plan_fpir(data: CalibrationSet) -> tuple[Condition, Condition]:
-    """The same for an FPIR: by the match rate of one class, carried along its tail."""
+    """The same for an FPIR: by the match rate of one class, extrapolated by its tail."""
     pairs, target = data.pairs, data.target
     n_classes, each = len(pairs.classes), len(pairs.a) / len(pairs.classes)
 
@@ -158,12 +162,12 @@ def _plan_fpir(data: CalibrationSet) -> tuple[Condition, Condition]:
         counted = compute_counted(n)
         expected = counted * n * each * (n - 1) * pairs_per_trial
         excess = spread.compute_excess(n, counted, np.array([1 / values[0], 0.0]))
-        return bool(expected * math.exp(-excess) >= SUPPORT_PAIRS)
+        return bool(expected * math.exp(-excess) >= MIN_PAIRS)
 
     def is_useful(n: int) -> bool:
         counted = compute_counted(n)
-        carried = math.log(counted / (USEFUL * compute_allowed(n)))
-        gradient = np.array([1 - carried, carried]) / values
+        extrapolated = math.log(counted / (USEFUL * compute_allowed(n)))
+        gradient = np.array([1 - extrapolated, extrapolated]) / values
         return spread.compute_excess(n, counted, gradient) <= math.log(1 / USEFUL)
 
     return is_supported, is_useful

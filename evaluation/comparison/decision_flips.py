@@ -57,7 +57,9 @@ def measure_compatibility(old: Sweep, new: Sweep, threshold: float) -> Compatibi
     """
     a, b = old.pairs, new.pairs
     n = len(a.a)
-    queries = replace(b.a, densities=None if a.a.densities is None else a.scorer.densities(b.a.vectors))
+    queries = replace(
+        b.a, densities=None if a.a.densities is None else a.scorer.compute_densities(b.a.vectors)
+    )
     crossed = Pairs(a.classes, queries, a.a, False, a.scorer)
     accepted = total = kept_genuine = n_genuine = kept_impostor = 0
     right = np.zeros(n, dtype=bool)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from api_schemas.report import Verification, VerificationCurve
 from common.array_types import Bools, Float32s, Float64s, Int64s
+from decision.scorers import count_rejected
 from evaluation.kernels.impostor_kernels import count_beaten_genuine
 from evaluation.pairs.sweep import Sweep
 from evaluation.pairs.threads import run_in_threads, split_rows
@@ -38,8 +39,8 @@ def measure_verification(sweep: Sweep) -> Verification:
 def verify_scores(genuine: Float64s, impostor: Float64s) -> Verification:
     """The same figures of scores that are at hand, float64 [g] and [m], neither empty."""
     thresholds = np.unique(np.concatenate([genuine, impostor]))
-    far = 1.0 - np.searchsorted(np.sort(impostor), thresholds, side="left") / len(impostor)
-    frr = np.searchsorted(np.sort(genuine), thresholds, side="left") / len(genuine)
+    far = 1.0 - count_rejected(np.sort(impostor), thresholds) / len(impostor)
+    frr = count_rejected(np.sort(genuine), thresholds) / len(genuine)
     eer, threshold = find_equal_error(thresholds, far, frr)
     tar = 1.0 - frr
     return Verification(
@@ -87,7 +88,7 @@ def compute_sweep_auc(sweep: Sweep) -> float:
 def _count_beaten(sweep: Sweep, mixed: Bools, inside: Float32s) -> int:
     bins, total = sweep.bins, 0
     for block in sweep.pairs.iterate_blocks():
-        view = sweep.pairs.view(block)
+        view = sweep.pairs.build_view(block)
         calls = [
             (view, rows, bins.scale, bins.lowest, mixed, inside) for rows in split_rows(len(block.scores))
         ]

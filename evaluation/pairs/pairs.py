@@ -228,7 +228,7 @@ class Pairs:
         mask = (columns >= spans[:, :1]) & ((columns < spans[:, 1:2]) | (columns >= spans[:, 2:]))
         return np.asarray(mask & ~self.is_within_group(block.rows, block.columns))
 
-    def view(self, block: Block) -> BlockView:
+    def build_view(self, block: Block) -> BlockView:
         """A block's scores and which pairs they are, for the compiled loops."""
         groups_a, groups_b = self.a.groups, self.b.groups
         if groups_a is None or groups_b is None:
@@ -341,7 +341,7 @@ def arrange(
 
 
 def _compute_densities(items: EmbeddingSet, scorer: Scorer) -> Float32s | None:
-    return None if scorer.is_similarity else scorer.densities(items.vectors)
+    return None if scorer.is_similarity else scorer.compute_densities(items.vectors)
 
 
 PART = 2**22  # pairs a part holds at most, but for a row that alone has more; 16 bytes a pair for cosine

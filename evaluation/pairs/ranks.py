@@ -72,7 +72,7 @@ def compute_ranks(pairs: Pairs, track: Track = silent) -> Ranks:
     for rows in track(strips, "ranks", len(strips)):
         queries = QueryRanks.start(pairs, rows)
         for block in queries.pairs.iterate_blocks():
-            queries.add(block, queries.pairs.view(block))
+            queries.add(block, queries.pairs.build_view(block))
         parts.append(queries.compute_ranks())
     return Ranks.concatenate(parts)
 

@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike
 
 from common.array_types import Bools, Float32s, Int64s
 from common.progress import Track, silent
+from decision.scorers import count_rejected
 from evaluation.kernels.impostor_kernels import collect_bins, scan_rows, sum_gaussian_kernels
 from evaluation.pairs.pairs import BLOCK_COLUMNS, BLOCK_ROWS, Pairs
 from evaluation.pairs.ranks import QueryRanks, Ranks, compute_ranks, has_few_partners
@@ -71,7 +72,7 @@ class Sweep:
         """
         bins = self.bins.find(thresholds)
         through = np.searchsorted(self.bins.find(inside), bins, side="right")
-        below = np.searchsorted(inside, thresholds, side="left")
+        below = count_rejected(inside, thresholds)
         return np.asarray(at_or_above[bins + 1] + through - below)
 
     def find_impostor_scores(self, ranks: Int64s) -> Float32s:
@@ -103,7 +104,7 @@ class Sweep:
             parts = []
             collected = np.empty(BLOCK_ROWS * BLOCK_COLUMNS, dtype=np.float32)
             for block in self.pairs.iterate_blocks():
-                view, rows = self.pairs.view(block), np.arange(len(block.scores))
+                view, rows = self.pairs.build_view(block), np.arange(len(block.scores))
                 n = collect_bins(view, rows, self.bins.scale, self.bins.lowest, wanted, collected)
                 parts.append(collected[:n].copy())
         return np.sort(np.concatenate([np.zeros(0, dtype=np.float32), *parts]))
@@ -183,7 +184,7 @@ def _walk_pairs(pairs: Pairs, bins: ScoreBins, floor: np.float32, per_query: boo
     kernel_sum = 0.0
     for number, (rows, columns) in enumerate(track(pairs.tiles, "pairs", len(pairs.tiles))):
         block = pairs.score_block(rows, columns)
-        view = pairs.view(block)
+        view = pairs.build_view(block)
         shards = split_rows(len(block.scores), len(workers))
         filled = run_in_threads(
             scan_rows,

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from common.array_types import Float32s, Int64s
+from decision.scorers import count_reached
 from evaluation.kernels.impostor_kernels import count_at_levels
 from evaluation.kernels.level_kernels import LevelSteps, count_levels, sort_pairs_by_level
 from evaluation.pairs.pairs import BLOCK_ROWS, Pairs
@@ -51,7 +52,7 @@ def sort_by_level(sweep: Sweep, ascending: Float32s) -> ThresholdLevels:
     """
     bins = sweep.bins
     edges = bins.compute_edges(np.arange(bins.count))
-    first = np.searchsorted(ascending, edges, side="right").astype(np.int64)
+    first = count_reached(edges, ascending)
     first[0] = 0  # the first bin also holds what lies below its edge
     steps = LevelSteps(ascending, bins.scale, bins.lowest, first)
     impostor = _sort_pairs(sweep, steps, [(chunks, _drain(chunks)) for chunks in sweep.top.take(SHARDS)])
@@ -108,7 +109,7 @@ def count_accepted_per_class(pairs: Pairs, thresholds: ArrayLike) -> tuple[Int64
     ascending, order = _sort(thresholds)
     counts = np.zeros((len(split_rows(BLOCK_ROWS)), len(pairs.classes), len(order) + 1), dtype=np.int64)
     for block in pairs.iterate_blocks():
-        view = pairs.view(block)
+        view = pairs.build_view(block)
         run_in_threads(
             count_at_levels,
             [
@@ -126,7 +127,7 @@ def count_accepted_genuine(pairs: Pairs, thresholds: ArrayLike) -> Int64s:
     width = len(order) + 1
     counts = np.zeros(len(pairs.classes) * width, dtype=np.int64)
     for part in pairs.iterate_genuine():
-        level = np.searchsorted(ascending, part.scores, side="right")
+        level = count_reached(part.scores, ascending)
         counts += np.bincount(part.codes * width + level, minlength=len(counts))
     return _restore_order(cumulate_levels(counts.reshape(-1, width)), order)
 

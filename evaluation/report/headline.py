@@ -1,6 +1,6 @@
 """The headline figures of a report, and how numbers are written: one list for tables, pages and cards.
 
-A new figure is one line in ``HEADLINES``; it then stands in the terminal's table, on the model card and,
+A new figure is one line in ``HEADLINES``; it then appears in the terminal's table, on the model card and,
 with its key in ``TILES``, on ``report.html`` and the dashboard.
 """
 
@@ -15,15 +15,17 @@ from api_schemas.operating_point import Score, Target
 from api_schemas.report import Report
 from decision.targets import get_endpoint
 from evaluation.metrics.identification import FPIRS
+from evaluation.metrics.opis import OpisSettings
 from evaluation.metrics.verification import FARS
 
 Section = Literal["consistency", "verification", "retrieval", "identification"]
 
 NOT_GIVEN = "–"
-_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+EPSILON = f"{OpisSettings.epsilon:g}"
+_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-# -- how numbers are written -------------------------------------------------------------------------
+# -- number formats ------------------------------------------------------------------------------------
 def format_percent(value: float | None) -> str:
     """A fraction as a percentage: 98.9 %."""
     return NOT_GIVEN if value is None else f"{100 * value:.3g} %"
@@ -41,7 +43,7 @@ def format_small(value: float | None) -> str:
     if value == 0 or abs(value) >= 0.0001:
         return f"{value:.5f}"
     mantissa, exponent = f"{value:.1e}".split("e")
-    return f"{mantissa} × 10{str(int(exponent)).translate(_RAISED)}"
+    return f"{mantissa} × 10{str(int(exponent)).translate(_SUPERSCRIPT)}"
 
 
 def format_score(score: Score) -> str:
@@ -50,7 +52,7 @@ def format_score(score: Score) -> str:
 
 
 def format_target(target: Target) -> str:
-    """What a threshold was asked to keep: FPIR 1 %."""
+    """The target of a threshold: FPIR 1 %."""
     kind = target.kind.upper()
     return kind if target.value is None else f"{kind} {format_percent(target.value)}"
 
@@ -61,15 +63,15 @@ class Headline:
     """A figure of a report as people see it.
 
     Attributes:
-        section, field, entry: what holds the figure in the report; the key where the field is a dictionary.
-        title, aside: what it is called, and what it says in plain words.
+        section, field, entry: where the report holds the figure; the entry is the key of a dictionary.
+        title, caption: its name, and what it says in plain words.
         interval: the field of its 95 % interval.
     """
 
     section: Section
     field: str
     title: str
-    aside: str
+    caption: str
     entry: str = ""
     interval: str = ""
     format_value: Callable[[float | None], str] = format_percent
@@ -88,7 +90,7 @@ class Headline:
         """The figure with its unit."""
         value = getattr(getattr(report, self.section), self.field, None)
         if isinstance(value, dict):
-            value = value.get(self.entry or next(iter(value), ""))
+            value = value.get(self.entry)
         return self.format_value(value)
 
     def format_interval(self, report: Report) -> str:
@@ -101,8 +103,8 @@ class Headline:
         return f"95 % interval {self.format_value(ends[0])} to {self.format_value(ends[1])}"
 
     def describe(self, report: Report) -> str:
-        """The aside, with the interval."""
-        return "; ".join(part for part in (self.aside, self.format_interval(report)) if part)
+        """The caption, with the interval."""
+        return "; ".join(part for part in (self.caption, self.format_interval(report)) if part)
 
 
 SECTIONS: dict[Section, str] = {
@@ -120,15 +122,20 @@ _retrieve = partial(Headline, "retrieval")
 _identify = partial(Headline, "identification")
 HEADLINES: tuple[Headline, ...] = (
     _opis("opis_debiased", "OPIS, debiased", "0 is perfectly even over the classes", interval="opis_ci"),
-    _opis("opis", "OPIS", "0 is perfectly even over the classes; chance is not taken away"),
+    _opis("opis", "OPIS", "0 is perfectly even over the classes; not corrected for sampling noise"),
     _opis(
         "opis_logfar_debiased",
         "OPIS, log-FAR, debiased",
         "the figure that compares models",
         interval="opis_logfar_ci",
     ),
-    _opis("opis_logfar", "OPIS, log-FAR", "strict thresholds weigh like loose ones"),
-    _opis("epsilon_opis", "ε-OPIS", "the gap between the best and the worst classes"),
+    _opis("opis_logfar", "OPIS, log-FAR", "thresholds evenly spaced in log FAR"),
+    _opis(
+        "epsilon_opis",
+        f"ε-OPIS (ε = {EPSILON})",
+        f"the gap between the best and the worst {format_percent(float(EPSILON))} of classes",
+        EPSILON,
+    ),
     _verify("eer", "equal error rate (EER)", "false acceptance = false rejection"),
     _verify(
         "auc", "AUC", "how often a pair of one class scores above a pair of two", format_value=format_number
@@ -161,7 +168,7 @@ TILES = ("opis_debiased", "eer", "tar_at_far_0.01", "recall_at_1", "map_at_r")
 
 
 def select_tiles(report: Report) -> list[Headline]:
-    """The figures shown large; the plain OPIS stands in where classes are too small for the debiased one."""
+    """The figures shown large; the plain OPIS where classes are too small for the debiased one."""
     by_key = {headline.key: headline for headline in HEADLINES}
     tiles = [by_key[key] for key in TILES]
     if report.consistency.opis_debiased is None:

@@ -96,9 +96,9 @@ def _render_tiles(report: Report) -> list[str]:
     ]
 
 
-def _render_section(title: str, aside: str, content: str, style: str = "") -> str:
+def _render_section(title: str, caption: str, content: str, style: str = "") -> str:
     opening = f'<section class="{style}">' if style else "<section>"
-    soft = f'<p class="soft">{escape(aside)}</p>' if aside else ""
+    soft = f'<p class="soft">{escape(caption)}</p>' if caption else ""
     return f"{opening}<h2>{escape(title)}</h2>{soft}{content}</section>"
 
 
@@ -143,10 +143,10 @@ def _render_diagnosis(diagnosis: Diagnosis | None) -> str:
             )
             for group in groups
         ]
-        aside = "Pairs within each group at the threshold whose pooled FAR is 1 %."
+        caption = "Pairs within each group at the threshold whose pooled FAR is 1 %."
         table = _render_table(("group", "items", "FAR", "FRR", "recall@1"), rows)
-        parts.append(_render_section("Groups", aside, table))
-    for title, aside, pairs in (
+        parts.append(_render_section("Groups", caption, table))
+    for title, caption, pairs in (
         ("The hardest impostors", "Most alike, of two classes.", diagnosis.hardest_impostor),
         ("The hardest genuine pairs", "Least alike, of one class.", diagnosis.hardest_genuine),
     ):
@@ -154,7 +154,7 @@ def _render_diagnosis(diagnosis: Diagnosis | None) -> str:
             (pair.label_a, pair.a, pair.label_b, pair.b, format_number(pair.score)) for pair in pairs[:WORST]
         ]
         table = _render_table(("class", "item", "class", "item", "score"), named)
-        parts.append(_render_section(title, aside, table, "pairs"))
+        parts.append(_render_section(title, caption, table, "pairs"))
     return "".join(parts)
 
 

@@ -83,21 +83,23 @@ class FaissEngine(Engine):
 
     @classmethod
     @abstractmethod
-    def held_bytes(cls, nodes: int, dim: int, config: IndexConfig) -> int:
+    def estimate_held_bytes(cls, nodes: int, dim: int, config: IndexConfig) -> int:
         """Bytes it holds over so many distinct vectors."""
 
     @classmethod
-    def training_bytes(cls, nodes: int, dim: int) -> int:
+    def estimate_training_bytes(cls, nodes: int, dim: int) -> int:
         """Bytes of the vectors it is trained on before it holds any."""
         return 0
 
     @classmethod
-    def build_bytes(cls, nodes: int, dim: int, config: IndexConfig) -> int:
+    def estimate_build_bytes(cls, nodes: int, dim: int, config: IndexConfig) -> int:
         """Bytes of memory that building it takes at most."""
-        return max(cls.held_bytes(nodes, dim, config), cls.training_bytes(nodes, dim))
+        return max(cls.estimate_held_bytes(nodes, dim, config), cls.estimate_training_bytes(nodes, dim))
 
     @classmethod
-    def requested_parameters(cls, parameters: dict[str, int | float], nodes: int) -> dict[str, int | float]:
+    def select_requested_parameters(
+        cls, parameters: dict[str, int | float], nodes: int
+    ) -> dict[str, int | float]:
         """Those of a built engine's parameters that the configuration had named, to build the next by."""
         return {name: value for name, value in parameters.items() if name in IndexConfig.model_fields}
 

@@ -38,7 +38,7 @@ class FlatEngine(FaissEngine):
         return cls(index, {})
 
     @classmethod
-    def held_bytes(cls, nodes: int, dim: int, config: IndexConfig) -> int:
+    def estimate_held_bytes(cls, nodes: int, dim: int, config: IndexConfig) -> int:
         return nodes * 4 * dim
 
     def search(

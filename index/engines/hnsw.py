@@ -45,7 +45,7 @@ class HnswEngine(FaissEngine):
         reserve(index.hnsw.neighbors, len(rows) * (2 * config.m + 2))
         for block in iterate_blocks(vectors, rows, track):
             index.add(block)
-        beam = default_beam(len(rows)) if config.ef_search is None else config.ef_search
+        beam = choose_beam(len(rows)) if config.ef_search is None else config.ef_search
         return cls(index, {"m": config.m, "ef_construction": config.ef_construction, "ef_search": beam})
 
     @classmethod
@@ -54,15 +54,17 @@ class HnswEngine(FaissEngine):
         return faiss.IndexHNSWFlat(vectors.shape[1], m, faiss.METRIC_INNER_PRODUCT)
 
     @classmethod
-    def held_bytes(cls, nodes: int, dim: int, config: IndexConfig) -> int:
+    def estimate_held_bytes(cls, nodes: int, dim: int, config: IndexConfig) -> int:
         """Rows, and ``m`` links a node, twice that at the bottom."""
         return nodes * (cls.bytes_per_number * dim + 2 * config.m * 4 + NODE_BYTES)
 
     @classmethod
-    def requested_parameters(cls, parameters: dict[str, int | float], nodes: int) -> dict[str, int | float]:
+    def select_requested_parameters(
+        cls, parameters: dict[str, int | float], nodes: int
+    ) -> dict[str, int | float]:
         """Without an ``ef_search`` that followed from the number of nodes."""
-        requested = super().requested_parameters(parameters, nodes)
-        if requested.get("ef_search") == default_beam(nodes):
+        requested = super().select_requested_parameters(parameters, nodes)
+        if requested.get("ef_search") == choose_beam(nodes):
             del requested["ef_search"]
         return requested
 
@@ -130,11 +132,11 @@ class HnswSq8Engine(HnswEngine):
         return index
 
     @classmethod
-    def training_bytes(cls, nodes: int, dim: int) -> int:
+    def estimate_training_bytes(cls, nodes: int, dim: int) -> int:
         return 4 * dim * min(nodes, SQ8_SAMPLE)
 
 
-def default_beam(nodes: int) -> int:
+def choose_beam(nodes: int) -> int:
     """``ef_search`` where none is asked for: what recall@10 of 0.95 takes grows with the set.
 
     Measured with m = 32, ef_construction = 200 on rows around many centres in 128 dimensions: 16 at

@@ -68,27 +68,29 @@ class IvfPqEngine(FaissEngine):
         return engine
 
     @classmethod
-    def held_bytes(cls, nodes: int, dim: int, config: IndexConfig) -> int:
+    def estimate_held_bytes(cls, nodes: int, dim: int, config: IndexConfig) -> int:
         """Codes and ids of the rows, and the cells with their centres."""
         codes = -(-count_codes(dim) // 2)
         return nodes * (codes + ID_BYTES) + count_cells(nodes) * (4 * dim + SPARE_CODES * codes)
 
     @classmethod
-    def training_bytes(cls, nodes: int, dim: int) -> int:
+    def estimate_training_bytes(cls, nodes: int, dim: int) -> int:
         """A sample of float32 rows, and what is left of them beside the centres of their cells."""
         return 2 * 4 * dim * min(nodes, SAMPLE_PER_CELL * count_cells(nodes))
 
     @classmethod
-    def requested_parameters(cls, parameters: dict[str, int | float], nodes: int) -> dict[str, int | float]:
+    def select_requested_parameters(
+        cls, parameters: dict[str, int | float], nodes: int
+    ) -> dict[str, int | float]:
         """Without an ``nprobe`` that was measured."""
-        requested = super().requested_parameters(parameters, nodes)
+        requested = super().select_requested_parameters(parameters, nodes)
         if "recall" in parameters:
             del requested["nprobe"]
         return requested
 
     def _tune(self, nearest: _NearestNodes, own: RowIndices) -> None:
         """Bisect for the fewest cells; recall grows with their number."""
-        expected = nearest.without(own)
+        expected = nearest.drop_own(own)
 
         def measure_recall(nprobe: int) -> float:
             self.parameters["nprobe"] = nprobe
@@ -110,7 +112,7 @@ class IvfPqEngine(FaissEngine):
         Nodes as unlike the query as codes can tell are left out even where fewer than ``fetch`` are found.
         """
         selector = None if allowed is None else faiss.IDSelectorBitmap(allowed)
-        params = faiss.SearchParametersIVF(nprobe=self._cells_probed(effort), sel=selector)
+        params = faiss.SearchParametersIVF(nprobe=self._count_probed_cells(effort), sel=selector)
         return search_faiss(self._index, queries, fetch, params)
 
     @property
@@ -121,9 +123,9 @@ class IvfPqEngine(FaissEngine):
 
     def count_comparable_rows(self, effort: float) -> int:
         """The nodes of the cells probed, at what a scanned node costs."""
-        return int(len(self) * self._cells_probed(effort) / self.parameters["cells"]) // SCANNED_PER_ROW
+        return int(len(self) * self._count_probed_cells(effort) / self.parameters["cells"]) // SCANNED_PER_ROW
 
-    def _cells_probed(self, effort: float) -> int:
+    def _count_probed_cells(self, effort: float) -> int:
         return int(min(self.parameters["cells"], max(1, self.parameters["nprobe"] * effort)))
 
 
@@ -147,7 +149,7 @@ class _NearestNodes:
         self._nodes = np.take_along_axis(nodes, best, axis=1)
         self._seen += len(block)
 
-    def without(self, own: RowIndices) -> RowIndices:
+    def drop_own(self, own: RowIndices) -> RowIndices:
         """The nearest, int64 [q, 10], without each query's own node; -1 where there are fewer."""
         last = np.argsort(self._nodes == own[:, None], axis=1, kind="stable")
         return np.take_along_axis(self._nodes, last, axis=1)[:, :TUNED_K]

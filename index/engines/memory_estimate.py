@@ -34,7 +34,7 @@ def estimate_build(config: IndexConfig, rows: int, dim: int, free: int, free_dis
     Raises InputError if it does not fit into the bytes of memory or disk that are ``free``; says what would.
     """
     kind, _ = select_kind(config, rows, dim, free)
-    memory = _build_bytes(config, rows, dim)
+    memory = _estimate_build_bytes(config, rows, dim)
     disk = {name: rows * (4 * dim + ITEM_BYTES) + size for name, size in memory.items()}
     if disk[kind] > free_disk:
         smaller = min(disk, key=disk.__getitem__)
@@ -68,11 +68,11 @@ def select_kind(config: IndexConfig, nodes: int, dim: int, free: int) -> tuple[I
 
     Raises InputError if what is asked for does not fit into the bytes of memory ``free``; says what would.
     """
-    needed = _build_bytes(config, nodes, dim)
+    needed = _estimate_build_bytes(config, nodes, dim)
     usable = int(USABLE_FRACTION * free)
     if config.kind != "auto":
         if needed[config.kind] > usable:
-            raise _build_refusal(config.kind, nodes, dim, needed, usable)
+            raise _build_memory_error(config.kind, nodes, dim, needed, usable)
         return config.kind, None
     reason = ""
     for kind, engine in ENGINES.items():
@@ -86,14 +86,14 @@ def select_kind(config: IndexConfig, nodes: int, dim: int, free: int) -> tuple[I
             return kind, reason
         else:
             reason = f"{kind} would need {_size(needed[kind])} of memory, {_size(usable)} may be taken"
-    raise _build_refusal(kind, nodes, dim, needed, usable)
+    raise _build_memory_error(kind, nodes, dim, needed, usable)
 
 
-def _build_bytes(config: IndexConfig, nodes: int, dim: int) -> dict[IndexKind, int]:
-    return {kind: engine.build_bytes(nodes, dim, config) for kind, engine in ENGINES.items()}
+def _estimate_build_bytes(config: IndexConfig, nodes: int, dim: int) -> dict[IndexKind, int]:
+    return {kind: engine.estimate_build_bytes(nodes, dim, config) for kind, engine in ENGINES.items()}
 
 
-def _build_refusal(
+def _build_memory_error(
     kind: IndexKind, nodes: int, dim: int, needed: dict[IndexKind, int], usable: int
 ) -> InputError:
     # an engine that ``auto`` keeps for small sets would answer too slowly

@@ -42,7 +42,7 @@ class DataFolder(GalleryItems):
         self.generations = Generations(path, self.dim)
         self.writing = RLock()
         self.rebuilding = Lock()
-        self.overlay = Overlay.of(None)
+        self.overlay = Overlay.from_generation(None)
         self.seen = StoreState(EMPTY, 0, 0)
         self._bundle = bundle
         self._follows = follows
@@ -51,14 +51,14 @@ class DataFolder(GalleryItems):
     @property
     def view(self) -> GalleryView:
         """What a question sees: all writes that were acknowledged before; raises Closed."""
-        if self._follows and self._shown is not None and self.store.state() != self.seen:
+        if self._follows and self._shown is not None and self.store.read_state() != self.seen:
             with self.writing:
                 if self._shown is not None:
                     self.catch_up()
         return super().view
 
-    def stats(self) -> dict[str, int | str]:
-        counts, seen = self.view.stats(), self.seen
+    def compute_stats(self) -> dict[str, int | str]:
+        counts, seen = self.view.compute_stats(), self.seen
         return {**counts, "sequence": seen.newest, "generation": seen.generation or "bundle"}
 
     def get(self, item_id: str) -> StoredItem | None:
@@ -96,7 +96,7 @@ class DataFolder(GalleryItems):
 
     def check_owner(self) -> None:
         """Raises BundleError for a folder without items or of another model."""
-        owner, model_hash = self.store.setting("model_hash"), self._bundle.manifest.model_hash
+        owner, model_hash = self.store.read_setting("model_hash"), self._bundle.manifest.model_hash
         if owner is None:
             raise BundleError(f"{self.path} holds no items yet: let a writer open it first.")
         if owner != model_hash:
@@ -108,18 +108,18 @@ class DataFolder(GalleryItems):
     def catch_up(self, hashes: HashCache | None = None) -> None:
         """Show what the database holds now."""
         overlay, seen = self.overlay, self.seen
-        state, changes = self.store.changes_after(seen.newest, seen.generation)
+        state, changes = self.store.read_changes_after(seen.newest, seen.generation)
         while changes is None:
             try:
-                overlay = Overlay.of(self.open_generation(state.generation, hashes))
+                overlay = Overlay.from_generation(self.open_generation(state.generation, hashes))
             except BundleError:
-                later = self.store.state()
+                later = self.store.read_state()
                 if later.generation == state.generation:
                     raise
                 state = later  # removed while it was being opened, for a newer one
                 continue
             generation = state.generation
-            state, changes = self.store.changes_after(state.base, generation)
+            state, changes = self.store.read_changes_after(state.base, generation)
         self.store.reload()
         self.show(overlay.apply(changes), state)
 
@@ -129,8 +129,8 @@ class DataFolder(GalleryItems):
             return None
         if name is not None:
             return add_densities(self.generations.open(name, hashes), self._deciders)
-        if self.store.setting(SEEDED_FROM) == self._bundle.manifest.data_hash:
-            return self._bundle.generation()
+        if self.store.read_setting(SEEDED_FROM) == self._bundle.manifest.data_hash:
+            return self._bundle.open_generation()
         raise BundleError(f"{self.path} was begun with another bundle: let a writer open it with this one.")
 
     def show(self, overlay: Overlay, seen: StoreState) -> None:

@@ -17,7 +17,7 @@ from decision.errors import NoOperatingPoint
 from decision.scorers import CosineScorer, Scorer
 from decision.targets import get_endpoint
 from embeddings.embedding_set import normalise_queries
-from embeddings.similarity import pair_similarities
+from embeddings.similarity import compute_pair_similarities
 from index.bundle import Bundle, read_bundle
 from index.gallery.data_folder import HASHES_FILE, DataFolder, open_item_store
 from index.gallery.gallery_items import BundleItems, GalleryItems
@@ -31,7 +31,7 @@ class ProbeCount(NamedTuple):
     """How many rows were searched for by their own vector, and how many found it at the top."""
 
     rows: int
-    found: int
+    n_found: int
 
 
 class Gallery(AbstractContextManager["Gallery"]):
@@ -99,8 +99,8 @@ class Gallery(AbstractContextManager["Gallery"]):
         decider = self._verify or self._match
         return CosineScorer() if decider is None else decider.scorer
 
-    def stats(self) -> dict[str, int | str]:
-        return self._items.stats()
+    def compute_stats(self) -> dict[str, int | str]:
+        return self._items.compute_stats()
 
     def get(self, item_id: str) -> StoredItem | None:
         return self._items.get(item_id)
@@ -190,15 +190,15 @@ class Gallery(AbstractContextManager["Gallery"]):
         first, second = normalise_queries(a, self.dim, "a"), normalise_queries(b, self.dim, "b")
         if len(first) != len(second):
             raise InputError(f"verify: a has {len(first)} rows and b has {len(second)}; give pairs.")
-        similarities = pair_similarities(first, second)
+        similarities = compute_pair_similarities(first, second)
         scorer = decider.scorer
-        scores = scorer(similarities, scorer.densities(first), scorer.densities(second))
+        scores = scorer(similarities, scorer.compute_densities(first), scorer.compute_densities(second))
         point = decider.point
         answers = zip(
             decider.accepts(scores).tolist(),
             similarities.tolist(),
             scores.tolist(),
-            decider.probabilities(scores),
+            decider.compute_probabilities(scores),
             strict=True,
         )
         return [
@@ -214,7 +214,7 @@ class Gallery(AbstractContextManager["Gallery"]):
         queries = view.sample(n)
         if not len(queries):
             return ProbeCount(0, 0)
-        own = pair_similarities(queries, queries).tolist()
+        own = compute_pair_similarities(queries, queries).tolist()
         results = zip(view.search(queries, 1), own, strict=True)
         return ProbeCount(
             len(queries), sum(bool(hits) and hits[0].similarity >= near for hits, near in results)
@@ -235,7 +235,7 @@ def _decide(results: list[list[SearchHit]], decider: Decider, n_items: int) -> l
         if hits
     ]
     scores = np.array([best.score for best, _ in bests], dtype=np.float32)
-    answers = zip(bests, decider.accepts(scores).tolist(), decider.probabilities(scores), strict=True)
+    answers = zip(bests, decider.accepts(scores).tolist(), decider.compute_probabilities(scores), strict=True)
     decisions = (
         nobody._replace(
             decision="match" if accepted else "unknown",

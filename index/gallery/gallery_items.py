@@ -36,9 +36,9 @@ class GalleryItems(ABC):
             raise Closed(f"{self.path} was closed: open it again.")
         return view
 
-    def stats(self) -> dict[str, int | str]:
+    def compute_stats(self) -> dict[str, int | str]:
         """Counts for monitoring."""
-        return self.view.stats()
+        return self.view.compute_stats()
 
     @abstractmethod
     def get(self, item_id: str) -> StoredItem | None:
@@ -61,7 +61,7 @@ class BundleItems(GalleryItems):
     """The items of a bundle, which never change."""
 
     def __init__(self, bundle: Bundle) -> None:
-        super().__init__(bundle.path, GalleryView(bundle.generation()))
+        super().__init__(bundle.path, GalleryView(bundle.open_generation()))
 
     def get(self, item_id: str) -> StoredItem | None:
         located = self.view.locate(item_id)
@@ -70,7 +70,7 @@ class BundleItems(GalleryItems):
     def page(self, after: str | None, limit: int) -> list[StoredItem]:
         main = self.view.main
         assert main is not None  # a bundle has a generation
-        return [_read_item(main, row) for row in main.items.rows_after(after or "", limit)]
+        return [_read_item(main, row) for row in main.items.get_rows_after(after or "", limit)]
 
     def prepare(self, decider: Decider) -> None:
         main = self.view.main
@@ -84,5 +84,5 @@ def _read_item(generation: Generation, row: int) -> StoredItem:
         items.ids[row],
         items.classes[items.label_codes[row]],
         np.array(generation.vectors[row]),
-        items.metadata_of(row),
+        items.get_metadata(row),
     )

@@ -44,7 +44,7 @@ class RebuildLimits:
     """
 
     buffer_rows: int = 4_096
-    dead_fraction: float = 0.2
+    deleted_fraction: float = 0.2
     seed_block: int = 8_192
     retry_seconds: float = 60.0
 
@@ -202,7 +202,7 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
 
             name, opened = folder.generations.write(sequence, n, build)
             try:
-                with self._guarded():
+                with self._restore_on_failure():
                     self._swap(opened, name, sequence)
             except BaseException:
                 with folder.writing:
@@ -219,35 +219,35 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
 
     def _show_generation(self, main: Generation | None, name: str | None, sequence: int) -> None:
         """Show a generation with what was written and deleted after its sequence number."""
-        state, changes = self._store.changes_after(sequence, name)
+        state, changes = self._store.read_changes_after(sequence, name)
         assert changes is not None
-        self._folder.show(Overlay.of(main).apply(changes), state)
+        self._folder.show(Overlay.from_generation(main).apply(changes), state)
 
     def backup(self, out: Path) -> None:
         """Write a consistent copy of all that the folder keeps while reads and writes go on."""
         with self._folder.rebuilding:
             self._folder.check_open()
-            on_server = self._store.database.file is None
-            write_backup(self._folder.path, out, self._store if on_server else None)
+            write_backup(self._folder.path, out, self._store if self._store.database.is_server else None)
 
     def _load(self, hashes: HashCache, track: Track) -> None:
         folder, bundle = self._folder, self._bundle
         file = folder.path / DATABASE_FILE
-        if self._store.database.file is None and file.exists() and self._store.setting("model_hash") is None:
+        is_new = self._store.read_setting("model_hash") is None
+        if is_new and self._store.database.is_server and file.exists():
             self._store.fill_from(file)  # as after `limen restore`
             file.unlink()
-        if self._store.setting("model_hash") is None:
+        if self._store.read_setting("model_hash") is None:
             self._store.seed(
-                iterate_items(bundle.generation(), self._limits.seed_block, track),
+                iterate_items(bundle.open_generation(), self._limits.seed_block, track),
                 bundle.manifest.model_hash,
                 {point.id: point.to_json() for point in bundle.points.values()},
                 {SEEDED_FROM: bundle.manifest.data_hash},
             )
         folder.check_owner()
-        new = bundle.points.keys() - self._store.points().keys()
+        new = bundle.points.keys() - self._store.read_points().keys()
         if new:
             self._store.set_points({name: bundle.points[name].to_json() for name in new})
-        state = self._store.state()
+        state = self._store.read_state()
         try:
             main = folder.open_generation(state.generation, hashes)
         except BundleError:  # damaged, or the bundle is another one now: it can be built again
@@ -263,13 +263,13 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
     @contextmanager
     def _write(self) -> Iterator[None]:
         """One write at a time, and none once the gallery is being closed."""
-        with self._guarded():
+        with self._restore_on_failure():
             if self._closing:
                 raise Closed(f"{self._folder.path} was closed: open it again to write.")
             yield
 
     @contextmanager
-    def _guarded(self) -> Iterator[None]:
+    def _restore_on_failure(self) -> Iterator[None]:
         """Whatever fails within, readers are shown what the database holds."""
         with self._folder.writing:
             if self._unsure:
@@ -292,4 +292,4 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
         view = self._folder.view
         rows = 0 if view.main is None else len(view.main)
         written = len(self._folder.overlay.written)
-        return written > self._limits.buffer_rows or view.n_dead > self._limits.dead_fraction * rows
+        return written > self._limits.buffer_rows or view.n_deleted > self._limits.deleted_fraction * rows

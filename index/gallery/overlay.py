@@ -39,7 +39,7 @@ class Overlay:
     written: Mapping[str, StoredItem]
 
     @classmethod
-    def of(cls, main: Generation | None) -> Self:
+    def from_generation(cls, main: Generation | None) -> Self:
         """A generation without changes."""
         return cls(main, np.ones(0 if main is None else len(main), dtype=bool), {})
 
@@ -49,7 +49,7 @@ class Overlay:
         kept = {name: item for name, item in self.written.items() if name not in touched}
         live = self.live
         if self.main is not None:
-            touched_rows = (self.main.items.row_of(name) for name in touched)
+            touched_rows = (self.main.items.get_row(name) for name in touched)
             rows = [row for row in touched_rows if row is not None]
             if rows:
                 live = live.copy()
@@ -84,7 +84,7 @@ def iterate_items(generation: Generation, block: int, track: Track) -> Iterator[
         rows = np.arange(start, min(start + block, len(generation)))
         items = generation.items
         labels = [items.classes[code] for code in items.label_codes[rows].tolist()]
-        metadata = items.metadata_block(start, len(rows))
+        metadata = items.get_metadata_block(start, len(rows))
         vectors = np.array(generation.vectors[rows])
         yield [
             StoredItem(*item) for item in zip(items.ids.take(rows), labels, vectors, metadata, strict=True)

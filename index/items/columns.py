@@ -34,11 +34,11 @@ class Column:
         starts = np.searchsorted(self._codes[order], np.arange(len(self._values) + 1))
         return order, starts
 
-    def present(self) -> RowIndices:
+    def select_present(self) -> RowIndices:
         """Rows that have a value, ascending."""
         return np.flatnonzero(self._codes >= 0)
 
-    def equal(self, value: Any) -> RowIndices:
+    def select_equal(self, value: Any) -> RowIndices:
         """Rows that hold a value, ascending."""
         code = bisect_left(self._values, value)
         if code == len(self._values) or self._values[code] != value:
@@ -46,12 +46,12 @@ class Column:
         order, starts = self._rows_by_code
         return order[starts[code] : starts[code + 1]]
 
-    def among(self, values: Sequence[Any]) -> RowIndices:
+    def select_among(self, values: Sequence[Any]) -> RowIndices:
         """Rows that hold one of several values, ascending."""
-        parts = [self.equal(value) for value in set(values)]
+        parts = [self.select_equal(value) for value in set(values)]
         return np.sort(np.concatenate(parts)) if parts else np.empty(0, dtype=np.int64)
 
-    def between(self, low: Any, high: Any, *, low_open: bool, high_open: bool) -> RowIndices:
+    def select_between(self, low: Any, high: Any, *, low_open: bool, high_open: bool) -> RowIndices:
         """Rows whose value lies between two bounds, ascending; None is no bound."""
         first, last = 0, len(self._values)
         if low is not None:

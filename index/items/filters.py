@@ -59,7 +59,7 @@ class _Filter:
             parts = [self.select(part, level + 1) for part in operand]
             return _intersect_all(parts) if name == "$and" else reduce(np.union1d, parts)
         if name == "$not":
-            return self._complement(self.select(operand, level + 1))
+            return self._select_complement(self.select(operand, level + 1))
         if name.startswith("$"):
             raise InputError(f"filter: '{name}' is no operator; the joins are {', '.join(JOINS)}.")
         if not isinstance(operand, Mapping):
@@ -84,7 +84,7 @@ class _Filter:
 
         low, low_open = max(check(("$gt", "$gte"), "$gt"), default=(None, False))
         high, high_closed = min(check(("$lt", "$lte"), "$lte"), default=(None, True))
-        return column.between(low, high, low_open=low_open, high_open=not high_closed)
+        return column.select_between(low, high, low_open=low_open, high_open=not high_closed)
 
     def _select_compared(self, name: str, how: str, value: Any) -> RowIndices:
         if how not in COMPARISONS:
@@ -95,19 +95,19 @@ class _Filter:
             if not isinstance(value, bool):
                 raise InputError(f"filter: $exists on '{name}' takes true or false, found {value!r:.60}.")
             column = self._get_column(name)
-            present = np.empty(0, dtype=np.int64) if column is None else column.present()
-            return present if value else self._complement(present)
+            present = np.empty(0, dtype=np.int64) if column is None else column.select_present()
+            return present if value else self._select_complement(present)
         column = self._find_column(name)
         if how in ("$in", "$nin"):
             if not isinstance(value, Sequence) or isinstance(value, str):
                 raise InputError(f"filter: {how} on '{name}' takes a list, found {value!r:.60}.")
-            rows = column.among([_check_value(name, column, member, how) for member in value])
+            rows = column.select_among([_check_value(name, column, member, how) for member in value])
         else:
-            rows = column.equal(_check_value(name, column, value, how))
-        return rows if how in ("$eq", "$in") else self._complement(rows)
+            rows = column.select_equal(_check_value(name, column, value, how))
+        return rows if how in ("$eq", "$in") else self._select_complement(rows)
 
     def _get_column(self, name: str) -> Column | None:
-        column = self.items.column(name)
+        column = self.items.get_column(name)
         if column is None and name in self.fields:
             return Column(self.fields[name], [], np.full(len(self.items), -1, dtype=np.int32))
         return column
@@ -120,7 +120,7 @@ class _Filter:
             raise InputError(f"filter: no item has a field '{name}'; there are {', '.join(names)}.")
         return column
 
-    def _complement(self, rows: RowIndices) -> RowIndices:
+    def _select_complement(self, rows: RowIndices) -> RowIndices:
         left = np.ones(len(self.items), dtype=bool)
         left[rows] = False
         return np.flatnonzero(left)

@@ -105,17 +105,17 @@ class ItemTable:
         order[self.rank] = np.arange(len(self), dtype=np.int32)
         return order
 
-    def _id_at(self, position: int) -> str:
+    def _get_id_at(self, position: int) -> str:
         return self.ids[int(self._by_rank[position])]
 
-    def rows_after(self, item_id: str, limit: int) -> list[int]:
+    def get_rows_after(self, item_id: str, limit: int) -> list[int]:
         """The next rows in the order of their ids, after a text that need not be one of them."""
-        start = bisect_right(range(len(self)), item_id, key=self._id_at)
+        start = bisect_right(range(len(self)), item_id, key=self._get_id_at)
         return [int(row) for row in self._by_rank[start : start + limit]]
 
-    def row_of(self, item_id: str) -> int | None:
+    def get_row(self, item_id: str) -> int | None:
         """The row of an id, or None."""
-        low = bisect_left(range(len(self)), item_id, key=self._id_at)
+        low = bisect_left(range(len(self)), item_id, key=self._get_id_at)
         if low < len(self) and self.ids[self._by_rank[low]] == item_id:
             return int(self._by_rank[low])
         return None
@@ -125,7 +125,7 @@ class ItemTable:
         rows = np.argsort(self.label_codes, kind="stable")
         return rows, np.searchsorted(self.label_codes[rows], np.arange(len(self.classes) + 1))
 
-    def rows_of_class(self, code: int) -> RowIndices:
+    def get_rows_of_class(self, code: int) -> RowIndices:
         rows, starts = self._by_class
         return rows[starts[code] : starts[code + 1]]
 
@@ -133,21 +133,21 @@ class ItemTable:
     def _metadata_columns(self) -> list[tuple[str, pa.ChunkedArray]]:
         return list(zip(self.metadata.column_names, self.metadata.columns, strict=True))
 
-    def metadata_of(self, row: int) -> dict[str, MetadataValue]:
+    def get_metadata(self, row: int) -> dict[str, MetadataValue]:
         """The metadata of a row, without the fields it lacks."""
         if not self._metadata_columns:
             return {}
         values = {name: column[row].as_py() for name, column in self._metadata_columns}
         return {name: value for name, value in values.items() if value is not None}
 
-    def metadata_block(self, start: int, length: int) -> list[dict[str, MetadataValue]]:
+    def get_metadata_block(self, start: int, length: int) -> list[dict[str, MetadataValue]]:
         """The metadata of ``length`` consecutive rows."""
         if not self.metadata.column_names:
             return [{} for _ in range(length)]
         rows = self.metadata.slice(start, length).to_pylist()
         return [{name: value for name, value in row.items() if value is not None} for row in rows]
 
-    def column(self, name: str) -> Column | None:
+    def get_column(self, name: str) -> Column | None:
         """A column indexed for filters, sorted on first use; None if there is none."""
         with self._lock:
             if name not in self._columns:

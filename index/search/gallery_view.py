@@ -32,7 +32,7 @@ class SearchHit(NamedTuple):
     @property
     def metadata(self) -> dict[str, MetadataValue]:
         """The item's further columns, read when asked for."""
-        return self.items.metadata_of(self.row)
+        return self.items.get_metadata(self.row)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,14 +63,14 @@ class GalleryView:
         return len(self.main) if self.live is None else self.live.count
 
     @property
-    def n_dead(self) -> int:
+    def n_deleted(self) -> int:
         """Rows of the generation that were deleted or replaced."""
         return 0 if self.main is None else len(self.main) - self.n_main
 
-    def stats(self) -> dict[str, int | str]:
+    def compute_stats(self) -> dict[str, int | str]:
         """Counts for monitoring."""
         if self.main is None:
-            return {"kind": "flat", "items": len(self), "buffer": len(self), "dead": 0}
+            return {"kind": "flat", "items": len(self), "buffer": len(self), "deleted": 0}
         counts = self.main.counts
         audit = self.main.description.self_recall
         return {
@@ -84,7 +84,7 @@ class GalleryView:
             "missed": 0 if audit is None else audit.missed,
             "linked": 0 if audit is None else audit.linked,
             "buffer": len(self) - self.n_main,
-            "dead": self.n_dead,
+            "deleted": self.n_deleted,
         }
 
     @property
@@ -96,12 +96,12 @@ class GalleryView:
     def locate(self, item_id: str) -> tuple[Generation, int] | None:
         """The generation and row of an item, or None."""
         for part, live in reversed(self.parts):
-            row = part.items.row_of(item_id)
+            row = part.items.get_row(item_id)
             if row is not None and (live is None or live.rows[row]):
                 return part, row
         return None
 
-    def vector(self, item_id: str) -> UnitVectors | None:
+    def get_vector(self, item_id: str) -> UnitVectors | None:
         """A stored unit row, float32 [d], or None if no item has the id."""
         located = self.locate(item_id)
         return None if located is None else np.array(located[0].vectors[located[1]])
@@ -146,7 +146,7 @@ def sort_by_score(hits: Iterable[SearchHit]) -> list[SearchHit]:
 
 
 def _rows_of(items: ItemTable, ids: Sequence[str | None]) -> RowIndices:
-    rows = [None if item_id is None else items.row_of(item_id) for item_id in ids]
+    rows = [None if item_id is None else items.get_row(item_id) for item_id in ids]
     return np.array([-1 if row is None else row for row in rows], dtype=np.int64)
 
 
@@ -169,7 +169,7 @@ def _build_hits(
     if decider is None or decider.scorer.density_key is None:
         scores = shown
     else:
-        own = np.repeat(decider.scorer.densities(queries), lengths)
+        own = np.repeat(decider.scorer.compute_densities(queries), lengths)
         scores = decider.scorer(similarities, own, items.densities[decider.scorer.density_key][rows]).tolist()
     classes = items.classes
     labels = [classes[code] for code in items.label_codes[rows].tolist()]

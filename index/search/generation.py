@@ -233,7 +233,7 @@ class Generation:
         rows = self.nodes.expand(nodes, at_most=k)
         if nodes.min() < 0 and (rows >= 0).sum(axis=1).min() < min(k, len(self)):
             return scan_rows(self.vectors, queries, k)
-        return self._with_side_list(rows, queries, k)
+        return self._add_side_list(rows, queries, k)
 
     def _propose_among(self, queries: UnitVectors, k: int, live: LiveRows) -> RowIndices:
         if self.engine.exact or not live.count:
@@ -244,7 +244,7 @@ class Generation:
         rows = self.nodes.expand(nodes, at_most=None)
         rows = np.where((rows >= 0) & live.rows[rows], rows, -1)
         side = self._side_rows
-        rows = self._with_side_list(rows, queries, k, side[live.rows[side]])
+        rows = self._add_side_list(rows, queries, k, side[live.rows[side]])
         # the beam ran dry: compare with every live row
         if (rows >= 0).sum(axis=1).min() < min(k, live.count):
             return scan_rows(self.vectors, queries, k, np.flatnonzero(live.rows))
@@ -261,7 +261,7 @@ class Generation:
     def _side_vectors(self) -> UnitVectors:
         return np.ascontiguousarray(self.vectors[self._side_rows])
 
-    def _with_side_list(
+    def _add_side_list(
         self, rows: RowIndices, queries: UnitVectors, k: int, side: RowIndices | None = None
     ) -> RowIndices:
         """Add the best rows of the side list, or of the part of it that a filter leaves."""

@@ -68,7 +68,7 @@ class MeanOfClass(MatchRule):
         results = self._search(queries, k)
         scorer, key = self.decider.scorer, self.decider.scorer.density_key
         parts = [(part, self._select_counting_rows(part, live)) for part, live in self.view.parts]
-        densities = scorer.densities(queries)
+        densities = scorer.compute_densities(queries)
         proposed: list[list[SearchHit]] = []
         for number, hits in enumerate(results):
             nearest = {hit.label: hit for hit in reversed(hits)}
@@ -106,11 +106,11 @@ def _select_members(
     for label in labels:
         code = bisect_left(items.classes, label)
         known = code < len(items.classes) and items.classes[code] == label
-        groups.append(items.rows_of_class(code) if known else np.empty(0, dtype=np.int64))
+        groups.append(items.get_rows_of_class(code) if known else np.empty(0, dtype=np.int64))
     rows = np.concatenate(groups)
     classes = np.repeat(np.arange(len(labels)), [len(group) for group in groups])
     kept = np.ones(len(rows), dtype=bool) if counting is None else counting[rows]
-    row = None if excluded is None else items.row_of(excluded)
+    row = None if excluded is None else items.get_row(excluded)
     if row is not None:
         kept = kept & (rows != row)
     return rows[kept], classes[kept]

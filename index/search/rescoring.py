@@ -8,7 +8,7 @@ from threading import local
 import numpy as np
 
 from common.array_types import Float32s, Int32s, RowIndices, UnitVectors
-from embeddings.similarity import pair_similarities
+from embeddings.similarity import compute_pair_similarities
 
 PAIR_NUMBERS = 8_192  # re-scored at a time: within the cache, and without asking for fresh pages
 
@@ -74,10 +74,10 @@ def compute_similarities(
     """
     step = max(1, PAIR_NUMBERS // queries.shape[1])
     if len(queries) == 1 and len(rows) <= step:
-        return pair_similarities(queries, vectors.take(rows, axis=0))
+        return compute_pair_similarities(queries, vectors.take(rows, axis=0))
     out = np.empty(len(rows), dtype=np.float32)
     for start in range(0, len(rows), step):
         part = slice(start, start + step)
         left = queries if len(queries) == 1 else queries[which[part]]
-        out[part] = pair_similarities(left, vectors.take(rows[part], axis=0))
+        out[part] = compute_pair_similarities(left, vectors.take(rows[part], axis=0))
     return out

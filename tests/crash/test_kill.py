@@ -129,7 +129,7 @@ def contents(live: LiveGallery) -> State:
     stored = live.gallery.page(None, 10_000)
     assert len({item.id for item in stored}) == len(stored) == live.gallery.n_items
     which = {row.tobytes(): number for number, row in enumerate(VECTORS)}
-    entries = live.records.feedback()
+    entries = live.records.read_feedback()
     told = {str(entry.operating_point): (entry.a, entry.b) for entry in entries}
     assert len(told) == len(entries)
     return State({item.id: (which[item.vector.tobytes()], item.label) for item in stored}, told)

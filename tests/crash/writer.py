@@ -53,7 +53,7 @@ def main(bundle: str, data: str, backups: str, seed: int) -> None:
     """Write at random for ever."""
     dice = random.Random(seed)
     vectors = pool()
-    live = LiveGallery.open(bundle, data, RebuildLimits(buffer_rows=10, dead_fraction=0.2))
+    live = LiveGallery.open(bundle, data, RebuildLimits(buffer_rows=10, deleted_fraction=0.2))
     say(ready=True)
     for turn in range(10**9):
         roll = dice.random()

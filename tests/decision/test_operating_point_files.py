@@ -10,7 +10,7 @@ import pytest
 from api_schemas.operating_point import Score
 from common.errors import InputError
 from decision.errors import OtherModel, check_model
-from decision.operating_point_files import SavedPoint, cohort_path, read_point, read_points_of_model
+from decision.operating_point_files import SavedPoint, get_cohort_path, read_point, read_points_of_model
 from embeddings.hashes import hash_cohort
 from tests.index.conftest import MODEL, items_of, point, unit
 
@@ -34,7 +34,7 @@ def test_a_point_has_its_cohort_beside_it(tmp_path: Path) -> None:
     SavedPoint(made, COHORT.subset(range(10))).save(tmp_path / "far.json")
     with pytest.raises(InputError, match="is not the cohort that"):
         read_point(tmp_path / "far.json")
-    cohort_path(tmp_path / "far.json").unlink()
+    get_cohort_path(tmp_path / "far.json").unlink()
     with pytest.raises(InputError, match=r"far\.cohort\.npz"):
         read_point(tmp_path / "far.json")
 

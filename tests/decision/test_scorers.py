@@ -14,13 +14,16 @@ from decision.scorers import (
     CosineScorer,
     DensityScorer,
     accepts,
+    compute_neighbour_means,
+    count_accepted,
+    count_reached,
+    count_rejected,
     needs_cohort,
-    neighbour_means,
     open_scorer,
 )
 from embeddings.embedding_set import normalise_rows
 from embeddings.hashes import hash_cohort
-from embeddings.similarity import pair_similarities
+from embeddings.similarity import compute_pair_similarities
 
 RNG = np.random.default_rng(0)
 COHORT = normalise_rows(np.concatenate([RNG.normal(size=(90, 24)), np.ones((10, 24))]))  # ten duplicates
@@ -33,29 +36,31 @@ def density(form: str = "csls", **changes: object) -> Score:
 
 
 def test_neighbour_means_agree_with_a_loop() -> None:
-    means = neighbour_means(ITEMS, COHORT, [1, 5, 20])
-    for item, found in zip(ITEMS, means, strict=True):
-        nearest = sorted((float(pair_similarities(item[None], c[None])[0]) for c in COHORT), reverse=True)
-        np.testing.assert_allclose(found, [np.mean(nearest[:k]) for k in (1, 5, 20)], rtol=1e-12)
+    means = compute_neighbour_means(ITEMS, COHORT, [1, 5, 20])
+    for item, of_item in zip(ITEMS, means, strict=True):
+        nearest = sorted(
+            (float(compute_pair_similarities(item[None], c[None])[0]) for c in COHORT), reverse=True
+        )
+        np.testing.assert_allclose(of_item, [np.mean(nearest[:k]) for k in (1, 5, 20)], rtol=1e-12)
 
 
 @pytest.mark.parametrize("more", [{}, {"pole": 1.01}])
 def test_a_density_is_the_same_bits_alone_and_in_any_batch(more: dict[str, float]) -> None:
     scorer = open_scorer(density("logistic", **more), COHORT)
-    together = scorer.densities(ITEMS)
+    together = scorer.compute_densities(ITEMS)
     assert together.dtype == np.float32
-    alone = np.concatenate([scorer.densities(ITEMS[i : i + 1]) for i in range(len(ITEMS))])
+    alone = np.concatenate([scorer.compute_densities(ITEMS[i : i + 1]) for i in range(len(ITEMS))])
     shuffled = RNG.permutation(len(ITEMS))
     np.testing.assert_array_equal(together, alone)
-    np.testing.assert_array_equal(together[shuffled], scorer.densities(ITEMS[shuffled]))
+    np.testing.assert_array_equal(together[shuffled], scorer.compute_densities(ITEMS[shuffled]))
 
 
 def test_the_score_is_symmetric_and_broadcasts() -> None:
     scorer = open_scorer(density(), COHORT)
-    found = scorer.densities(ITEMS)
+    found = scorer.compute_densities(ITEMS)
     table = scorer((ITEMS @ ITEMS.T).clip(-1, 1), found[:, None], found[None, :])
     np.testing.assert_allclose(table, table.T, atol=1e-5)
-    one = scorer(pair_similarities(ITEMS[:1], ITEMS[1:2]), found[:1], found[1:2])
+    one = scorer(compute_pair_similarities(ITEMS[:1], ITEMS[1:2]), found[:1], found[1:2])
     expected = 2.0 * float(ITEMS[0] @ ITEMS[1]) - (found[0] + found[1]) / 2 - 1.0
     assert float(one[0]) == pytest.approx(expected, abs=1e-5)
     assert one.dtype == np.float32
@@ -63,8 +68,8 @@ def test_the_score_is_symmetric_and_broadcasts() -> None:
 
 def test_with_a_pole_density_weighs_less_the_more_alike_two_items_are() -> None:
     scorer = open_scorer(density("logistic", pole=1.01), COHORT)
-    found = scorer.densities(ITEMS)
-    means = neighbour_means(ITEMS, COHORT, [5, 20])
+    found = scorer.compute_densities(ITEMS)
+    means = compute_neighbour_means(ITEMS, COHORT, [5, 20])
     for item, (near, wide) in zip(found, means, strict=True):
         assert item == pytest.approx(-0.25 * np.log(1.01 - near) - 0.75 * np.log(1.01 - wide), abs=1e-6)
     similarity = np.array([-1.0, 0.3, 0.9, 1.0])
@@ -80,7 +85,7 @@ def test_cosine_looks_at_nothing_else() -> None:
     scorer = open_scorer(Score())
     assert isinstance(scorer, CosineScorer)
     np.testing.assert_array_equal(scorer(np.array([0.25, 0.5])), np.array([0.25, 0.5], dtype=np.float32))
-    np.testing.assert_array_equal(scorer.densities(ITEMS), 0)
+    np.testing.assert_array_equal(scorer.compute_densities(ITEMS), 0)
 
 
 def test_a_wrong_or_missing_cohort_is_refused() -> None:
@@ -128,3 +133,12 @@ def test_a_threshold_is_compared_as_float32() -> None:
     assert accepts(np.float32(0.1), limit)
     assert accepts(np.float64(0.1), limit)
     assert not accepts(np.nextafter(np.float32(0.1), np.float32(0)), limit)
+
+
+def test_counts_are_those_of_the_accept_rule() -> None:
+    scores = np.float32([0.1, 0.1, 0.3, 0.3, 0.7])
+    thresholds = [0.05, 0.1, np.nextafter(np.float32(0.1), np.float32(1)), 0.3, 0.7, 0.8]
+    table = np.array([accepts(scores, threshold) for threshold in thresholds])
+    assert count_accepted(scores, thresholds).tolist() == table.sum(axis=1).tolist()
+    assert count_rejected(scores, thresholds).tolist() == (~table).sum(axis=1).tolist()
+    assert count_reached(scores, thresholds).tolist() == table.sum(axis=0).tolist()

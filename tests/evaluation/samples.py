@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from api_schemas.operating_point import Score, Target
 from api_schemas.report import Consistency, Report
 from embeddings.embedding_set import EmbeddingSet
-from embeddings.similarity import pair_similarities
+from embeddings.similarity import compute_pair_similarities
 from evaluation.calibration.calibrate import Calibration, calibrate_threshold
 from evaluation.evaluate import evaluate_embeddings
 from evaluation.metrics.opis import OpisSettings, measure_consistency
@@ -86,7 +86,7 @@ def make_nine_points() -> EmbeddingSet:
 def list_all_pairs(items: EmbeddingSet) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Rows i < j, their scores by the kernel, and whether they are genuine."""
     i, j = np.array(list(itertools.combinations(range(len(items)), 2))).T
-    scores = pair_similarities(items.vectors[i], items.vectors[j])
+    scores = compute_pair_similarities(items.vectors[i], items.vectors[j])
     return i, j, scores, items.labels[i] == items.labels[j]
 
 
@@ -115,7 +115,7 @@ class MappedScorer:
     needs_cohort = False
     score = Score()
 
-    def densities(self, vectors: np.ndarray) -> np.ndarray:
+    def compute_densities(self, vectors: np.ndarray) -> np.ndarray:
         return np.zeros(len(vectors), dtype=np.float32)
 
     def __call__(

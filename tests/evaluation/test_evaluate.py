@@ -15,7 +15,7 @@ from common.errors import InputError
 from decision.scorers import open_scorer
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.hashes import hash_cohort
-from embeddings.similarity import pair_similarities
+from embeddings.similarity import compute_pair_similarities
 from evaluation.pairs import pairs as pairs_module
 from tests.evaluation.samples import evaluate, make_nine_points, make_sessions, make_ties
 
@@ -35,7 +35,7 @@ class Naive:
 
     def __post_init__(self) -> None:
         self.similarity = np.stack(
-            [pair_similarities(row[None], self.references.vectors) for row in self.queries.vectors]
+            [compute_pair_similarities(row[None], self.references.vectors) for row in self.queries.vectors]
         )
         self.allowed = np.ones(self.similarity.shape, dtype=bool)
         for i in range(len(self.queries)):
@@ -264,7 +264,9 @@ def test_identification_with_given_unknown_queries() -> None:
     draw = np.random.default_rng(1)
     unknown = EmbeddingSet.from_arrays(draw.normal(size=(40, 8)), ["unknown"] * 40)
     report = evaluate(items, unknown=unknown)
-    best_of_unknown = [float(pair_similarities(row[None], items.vectors).max()) for row in unknown.vectors]
+    best_of_unknown = [
+        float(compute_pair_similarities(row[None], items.vectors).max()) for row in unknown.vectors
+    ]
     fnir, auroc, n = identify_naively(Naive(items, items, True, None), best_of_unknown)
     assert report.identification.unknown_queries == n == 40
     assert report.identification.fnir_at_fpir == pytest.approx(fnir)
@@ -351,9 +353,9 @@ def test_a_density_score_is_what_thresholds_see_and_similarity_what_ranks() -> N
     assert report.score == score
     assert report.retrieval == plain.retrieval
     assert report.geometry == plain.geometry
-    densities = scorer.densities(items.vectors)
+    densities = scorer.compute_densities(items.vectors)
     i, j = np.triu_indices(len(items), 1)
-    similarities = pair_similarities(items.vectors[i], items.vectors[j])
+    similarities = compute_pair_similarities(items.vectors[i], items.vectors[j])
     scores, same = scorer(similarities, densities[i], densities[j]), items.labels[i] == items.labels[j]
     greater = (scores[same][:, None] > scores[~same][None, :]).mean()
     equal = (scores[same][:, None] == scores[~same][None, :]).mean()

@@ -21,7 +21,7 @@ from index.gallery.live_gallery import RebuildLimits
 
 MODEL = "a" * 64
 KINDS = tuple(ENGINES)
-NEVER = RebuildLimits(buffer_rows=10**9, dead_fraction=1.0)
+NEVER = RebuildLimits(buffer_rows=10**9, deleted_fraction=1.0)
 MakeBundle = Callable[..., Path]
 
 

@@ -31,14 +31,14 @@ def items() -> EmbeddingSet:
     return EmbeddingSet.from_arrays(VECTORS, LABELS, [f"i{row}" for row in range(5)], metadata)
 
 
-def points() -> list[OperatingPoint]:
+def build_points() -> list[OperatingPoint]:
     """One point for each verb."""
     return [point("fpir", 0.75), point("far", 0.5)]
 
 
 def make(folder: Path) -> None:
     """A bundle, and a backup of a data folder in which two items changed."""
-    both = points()
+    both = build_points()
     write_bundle(
         folder / "bundle",
         name="golden",

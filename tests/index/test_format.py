@@ -44,7 +44,7 @@ def test_a_backup_of_an_earlier_version_is_restored_and_written_to(golden: Path)
     read_bundle(golden / "bundle")
     with LiveGallery.open(golden / "bundle", golden / "data") as live:
         assert [item.id for item in live.gallery.page()] == ["i1", "i2", "i3", "i4", "new"]
-        assert live.gallery.view.vector("i0") is None
+        assert live.gallery.view.get_vector("i0") is None
         assert [hit.id for hit in live.gallery.search(VECTORS[0], 1)[0]] == ["i4"]
         assert dict(live.gallery.get("new").metadata) == {"size": 9}  # type: ignore[union-attr]
         live.rebuild()

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from embeddings.similarity import pair_similarities
+from embeddings.similarity import compute_pair_similarities
 from index.bundle import write_bundle
 from index.gallery.backup import restore_backup
 from index.gallery.live_gallery import LiveGallery, RebuildLimits
@@ -26,7 +26,7 @@ from tests.index.conftest import KINDS, MODEL, items_of, small, unit
 DIM = 6
 POOL = unit(np.random.default_rng(0), 24, DIM)
 START = items_of(POOL[:12], [f"c{row % 3}" for row in range(12)], size=np.arange(12))
-TINY = RebuildLimits(buffer_rows=4, dead_fraction=0.2, seed_block=5)
+TINY = RebuildLimits(buffer_rows=4, deleted_fraction=0.2, seed_block=5)
 IDS = st.sampled_from([f"i{number}" for number in range(16)])
 VECTORS = st.integers(0, len(POOL) - 1)
 LABELS = st.sampled_from(["c0", "c1", "c2", "7"])
@@ -125,7 +125,10 @@ class Machine(RuleBasedStateMachine):
         }
         vector = POOL[query][None]
         expected = sorted(
-            ((name, float(pair_similarities(vector, POOL[row[1]][None])[0])) for name, row in kept.items()),
+            (
+                (name, float(compute_pair_similarities(vector, POOL[row[1]][None])[0]))
+                for name, row in kept.items()
+            ),
             key=lambda pair: (-pair[1], pair[0]),
         )[:k]
         hits = self.live.gallery.search(vector, k, filter=condition, exact=exact)[0]

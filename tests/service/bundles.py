@@ -29,7 +29,7 @@ from index.bundle import write_bundle
 from service.app import create_app
 from service.server import open_listener
 from service.settings import load_settings
-from tests.encoder.encoders import GREY, linear_encoder
+from tests.encoder.encoders import GREY, write_linear_encoder
 
 DIMENSION = 16
 
@@ -109,7 +109,7 @@ def make_image_bundle(out: Path) -> ServiceBundle:
     """A bundle with an encoder of grey images, 4 high and 6 wide, and a gallery of random ones."""
     encoder_folder = out.with_name(f"{out.name}-encoder")
     encoder_folder.mkdir(parents=True)
-    linear_encoder(encoder_folder, GREY, dim=DIMENSION)
+    write_linear_encoder(encoder_folder, GREY, dim=DIMENSION)
     model_hash = hash_encoder(encoder_folder / "encoder.onnx", encoder_folder / "preprocessing.json")
     vectors = Encoder.open(encoder_folder).encode([make_grey_image(seed) for seed in range(40)])
     gallery = EmbeddingSet.from_arrays(vectors, np.arange(40) // 2, ids=np.arange(40))

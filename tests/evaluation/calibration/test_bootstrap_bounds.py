@@ -9,9 +9,9 @@ from scipy import sparse
 from evaluation.calibration import bootstrap_bounds
 from evaluation.calibration.bootstrap_bounds import (
     PairFractions,
-    bound_class_fraction,
-    bound_pair_fraction,
     build_class_matrix,
+    estimate_class_fraction_interval,
+    estimate_pair_fraction_interval,
 )
 from evaluation.metrics.class_bootstrap import draw_classes
 
@@ -60,10 +60,10 @@ def test_many_classes_reach_the_same_bound_by_sparse_matrices(monkeypatch: pytes
     assert sparse.issparse(thin)
     np.testing.assert_array_equal(thin.toarray(), dense)
     dense_interval, sparse_interval = (
-        bound_pair_fraction(matrix, sizes, weights, 0.95) for matrix in (dense, thin)
+        estimate_pair_fraction_interval(matrix, sizes, weights, 0.95) for matrix in (dense, thin)
     )
-    assert dense_interval.bound == pytest.approx(sparse_interval.bound)
-    assert dense_interval.lower < dense_interval.estimate < dense_interval.bound < dense_interval.upper
+    assert dense_interval.upper_bound == pytest.approx(sparse_interval.upper_bound)
+    assert dense_interval.lower < dense_interval.estimate < dense_interval.upper_bound < dense_interval.upper
 
 
 def test_independent_pairs_have_binomial_width_not_three_times_its_variance() -> None:
@@ -72,7 +72,7 @@ def test_independent_pairs_have_binomial_width_not_three_times_its_variance() ->
     sizes, weights = np.full(80, 4.0), draw_classes(80, 0)
     widths = []
     for _ in range(20):
-        interval = bound_pair_fraction(draw_accepted(rng, 80, sizes, 0.02), sizes, weights, 0.95)
+        interval = estimate_pair_fraction_interval(draw_accepted(rng, 80, sizes, 0.02), sizes, weights, 0.95)
         widths.append(interval.upper - interval.lower)
     binomial = 2 * 1.96 * np.sqrt(0.02 * 0.98 / (80 * 79 / 2 * 16))
     assert 0.9 < np.median(widths) / binomial < 1.3
@@ -88,17 +88,17 @@ def test_a_class_in_a_dense_region_widens_the_bound() -> None:
         uneven[hub, hub] = 0
     uneven *= even.sum() / uneven.sum()
     assert (
-        bound_pair_fraction(uneven, sizes, weights, 0.95).bound
-        > 1.5 * bound_pair_fraction(even, sizes, weights, 0.95).bound
+        estimate_pair_fraction_interval(uneven, sizes, weights, 0.95).upper_bound
+        > 1.5 * estimate_pair_fraction_interval(even, sizes, weights, 0.95).upper_bound
     )
 
 
 def test_nothing_accepted_and_everything_alike_have_no_width() -> None:
     sizes, weights = np.full(20, 2.0), draw_classes(20, 0, 100)
-    nothing = bound_pair_fraction(np.zeros((20, 20)), sizes, weights, 0.95)
-    assert (nothing.estimate, nothing.bound) == (0.0, 0.0)
-    every = bound_class_fraction(np.full(20, 1.0), np.full(20, 1.0), weights, 0.95)
-    assert (every.lower, every.estimate, every.bound) == (1.0, 1.0, 1.0)
+    nothing = estimate_pair_fraction_interval(np.zeros((20, 20)), sizes, weights, 0.95)
+    assert (nothing.estimate, nothing.upper_bound) == (0.0, 0.0)
+    every = estimate_class_fraction_interval(np.full(20, 1.0), np.full(20, 1.0), weights, 0.95)
+    assert (every.lower, every.estimate, every.upper_bound) == (1.0, 1.0, 1.0)
 
 
 def test_the_interval_of_a_class_fraction_covers() -> None:
@@ -108,8 +108,8 @@ def test_the_interval_of_a_class_fraction_covers() -> None:
     for _ in range(200):
         rates = rng.beta(1, 9, 60)
         events = rng.binomial(28, rates).astype(float)
-        interval = bound_class_fraction(events, np.full(60, 28.0), weights, 0.95)
+        interval = estimate_class_fraction_interval(events, np.full(60, 28.0), weights, 0.95)
         inside += interval.lower <= 0.1 <= interval.upper
-        within += interval.bound >= 0.1
+        within += interval.upper_bound >= 0.1
     assert 0.9 <= inside / 200 <= 0.99
     assert within / 200 >= 0.91

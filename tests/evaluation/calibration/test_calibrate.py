@@ -60,7 +60,7 @@ def test_rates_are_those_of_a_loop_over_pairs(fit: EmbeddingSet, proof: Embeddin
 
 
 def test_the_next_lower_threshold_breaks_the_bound(fit: EmbeddingSet) -> None:
-    from evaluation.calibration.bootstrap_bounds import bound_pair_fraction
+    from evaluation.calibration.bootstrap_bounds import estimate_pair_fraction_interval
 
     point = make_point(fit, FAR, proof=make_clusters(1, prefix="t"))
     pairs = arrange(fit)
@@ -69,9 +69,9 @@ def test_the_next_lower_threshold_breaks_the_bound(fit: EmbeddingSet) -> None:
     lower = scores[~genuine & (scores < np.float32(point.threshold))].max()
     weights = draw_classes(len(fit.classes), 0)
     sizes = pairs.a.sizes.astype(float)
-    at = bound_pair_fraction(count_accepted_pairs(pairs, point.threshold), sizes, weights, 0.95)
-    below = bound_pair_fraction(count_accepted_pairs(pairs, float(lower)), sizes, weights, 0.95)
-    assert at.bound <= 0.02 < below.bound
+    at = estimate_pair_fraction_interval(count_accepted_pairs(pairs, point.threshold), sizes, weights, 0.95)
+    below = estimate_pair_fraction_interval(count_accepted_pairs(pairs, float(lower)), sizes, weights, 0.95)
+    assert at.upper_bound <= 0.02 < below.upper_bound
 
 
 def test_never_beyond_the_threshold_that_the_target_itself_allows(fit: EmbeddingSet) -> None:

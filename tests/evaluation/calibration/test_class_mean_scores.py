@@ -10,7 +10,7 @@ from api_schemas.operating_point import OperatingPoint, Target
 from common.errors import CalibrationRefused
 from decision.scorers import CosineScorer, Scorer
 from embeddings.embedding_set import EmbeddingSet
-from embeddings.similarity import pair_similarities
+from embeddings.similarity import compute_pair_similarities
 from evaluation.calibration.class_mean_scores import (
     collect_trials,
     collect_trials_above,
@@ -38,14 +38,14 @@ def make_uneven(seed: int, classes: int, prefix: str = "c") -> EmbeddingSet:
 
 def compute_by_loop(items: EmbeddingSet, scorer: Scorer) -> list[dict[str, float]]:
     """For each item its mean score with the other items of every class, pair by pair."""
-    densities = scorer.densities(items.vectors)
+    densities = scorer.compute_densities(items.vectors)
     per_query = []
     for query in range(len(items)):
         means = {}
         for label in items.classes:
             rows = [row for row in np.flatnonzero(items.labels == label) if row != query]
             if rows:
-                similar = pair_similarities(items.vectors[rows], items.vectors[query][None])
+                similar = compute_pair_similarities(items.vectors[rows], items.vectors[query][None])
                 scores = scorer(similar, densities[query], densities[rows])
                 means[str(label)] = float(np.float32(scores.astype(np.float64).mean()))
         per_query.append(means)

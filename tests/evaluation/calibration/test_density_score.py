@@ -8,7 +8,7 @@ import pytest
 from api_schemas.operating_point import Target
 from decision.scorers import accepts, open_scorer
 from embeddings.embedding_set import EmbeddingSet
-from embeddings.similarity import pair_similarities
+from embeddings.similarity import compute_pair_similarities
 from evaluation.calibration.density_score import fit_csls, fit_logistic
 from tests.evaluation.samples import calibrate
 
@@ -23,7 +23,7 @@ def test_csls_takes_off_the_mean_similarity_to_the_nearest_of_the_cohort(
     nearest = np.sort(fit.vectors.astype(float) @ cohort.vectors.T.astype(float), axis=1)[:, -40:].mean(
         axis=1
     )
-    np.testing.assert_allclose(scorer.densities(fit.vectors), nearest, atol=1e-6)
+    np.testing.assert_allclose(scorer.compute_densities(fit.vectors), nearest, atol=1e-6)
 
 
 def test_the_logistic_form_is_the_log_odds_that_scikit_learn_finds(
@@ -32,10 +32,10 @@ def test_the_logistic_form_is_the_log_odds_that_scikit_learn_finds(
     from sklearn.linear_model import LogisticRegression
 
     parameters = fit_logistic(fit, cohort).score.parameters
-    density = -np.log(1.01 - fit_csls(cohort).densities(fit.vectors).astype(float))
+    density = -np.log(1.01 - fit_csls(cohort).compute_densities(fit.vectors).astype(float))
     i, j = np.triu_indices(len(fit), 1)
     same = fit.labels[i] == fit.labels[j]
-    similarity = pair_similarities(fit.vectors[i], fit.vectors[j]).astype(float)
+    similarity = compute_pair_similarities(fit.vectors[i], fit.vectors[j]).astype(float)
     features = np.stack([-np.log(1.01 - similarity), -(density[i] + density[j]) / 2], 1)
     model = LogisticRegression(C=1e9, max_iter=1000).fit(
         features, same, sample_weight=np.where(same, 0.5 / same.sum(), 0.5 / (~same).sum()) * 1e4
@@ -53,9 +53,9 @@ def test_a_density_point_decides_the_same_from_its_file(
     done = calibrate(fit, FAR, proof=proof, cohort=cohort, score="density")
     point = type(done.point).model_validate_json(done.point.to_json())
     scorer = open_scorer(point.score, done.cohort.vectors)
-    density = scorer.densities(proof.vectors)
+    density = scorer.compute_densities(proof.vectors)
     i, j = np.triu_indices(len(proof), 1)
-    scores = scorer(pair_similarities(proof.vectors[i], proof.vectors[j]), density[i], density[j])
+    scores = scorer(compute_pair_similarities(proof.vectors[i], proof.vectors[j]), density[i], density[j])
     impostor = proof.labels[i] != proof.labels[j]
     assert accepts(scores[impostor], point.threshold).mean() == pytest.approx(point.proof.far, abs=1e-12)
 

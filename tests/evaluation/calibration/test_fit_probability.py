@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import norm
 
 from api_schemas.operating_point import Probability
-from decision.match_probability import match_probability
+from decision.match_probability import compute_match_probability
 from evaluation.calibration.fit_probability import (
     LabelledScores,
     fit_isotonic,
@@ -40,7 +40,7 @@ def test_linear_log_odds_are_found_and_hold_elsewhere() -> None:
     assert reliability.ece < 0.01
     grid = np.linspace(0.35, 0.55, 9)
     truth = norm.pdf(grid, 0.7, 0.1) / (norm.pdf(grid, 0.7, 0.1) + norm.pdf(grid, 0.2, 0.1))
-    np.testing.assert_allclose(match_probability(grid, fitted), truth, atol=0.06)
+    np.testing.assert_allclose(compute_match_probability(grid, fitted), truth, atol=0.06)
 
 
 def test_bent_log_odds_are_left_to_the_isotonic_fit() -> None:
@@ -58,7 +58,7 @@ def test_bent_log_odds_are_left_to_the_isotonic_fit() -> None:
 @pytest.mark.parametrize("fit", [fit_isotonic, fit_temperature, fit_probability])
 def test_higher_scores_are_never_less_likely(fit: object) -> None:
     fitted = fit(make_labelled(2, skew=True))  # type: ignore[operator]
-    p = match_probability(np.linspace(-1, 2, 500), fitted)
+    p = compute_match_probability(np.linspace(-1, 2, 500), fitted)
     assert np.all(np.diff(p) >= 0)
     assert np.all((p > 0) & (p < 1))
 
@@ -66,10 +66,13 @@ def test_higher_scores_are_never_less_likely(fit: object) -> None:
 def test_the_prior_moves_the_odds_and_calibration_follows() -> None:
     fitted = fit_probability(make_labelled(3))
     scores = np.array([0.3, 0.45, 0.6])
-    half, rare = match_probability(scores, fitted), match_probability(scores, fitted, prior=0.01)
+    half, rare = (
+        compute_match_probability(scores, fitted),
+        compute_match_probability(scores, fitted, prior=0.01),
+    )
     np.testing.assert_allclose(rare / (1 - rare), half / (1 - half) * (0.01 / 0.99), rtol=1e-9)
     assert measure_reliability(make_labelled(4), fitted, prior=0.1).ece < 0.02
-    np.testing.assert_allclose(match_probability(scores, fitted, prior=0.5), half)
+    np.testing.assert_allclose(compute_match_probability(scores, fitted, prior=0.5), half)
 
 
 def test_figures_of_a_known_case() -> None:

@@ -55,4 +55,4 @@ def test_lookalikes_are_never_explained_away_by_the_tail() -> None:
     for threshold in (0.98, 0.99, 0.998):
         counted = unknown.compute_match_rate(threshold)
         assert counted > 2e-3
-        assert rates.compute_interval(threshold, 0.95).bound >= counted
+        assert rates.compute_interval(threshold, 0.95).upper_bound >= counted

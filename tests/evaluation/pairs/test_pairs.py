@@ -7,7 +7,7 @@ import pytest
 
 from common.errors import InputError
 from embeddings.embedding_set import EmbeddingSet
-from embeddings.similarity import pair_similarities
+from embeddings.similarity import compute_pair_similarities
 from evaluation.pairs import pairs as module
 from evaluation.pairs.pairs import Pairs, arrange
 from evaluation.pairs.threshold_levels import count_accepted_per_class
@@ -24,7 +24,7 @@ def list_naive_pairs(
         for j in range(i + 1 if gallery is None else 0, len(references)):
             if exclude is not None and items.metadata[exclude][i] == references.metadata[exclude][j]:
                 continue
-            score = pair_similarities(items.vectors[i : i + 1], references.vectors[j : j + 1])[0]
+            score = compute_pair_similarities(items.vectors[i : i + 1], references.vectors[j : j + 1])[0]
             pairs.append((str(items.labels[i]), str(references.labels[j]), score))
     return pairs
 

@@ -40,6 +40,12 @@ def test_numbers_are_written_in_three_ways(
     assert (format_percent(value), format_number(value), format_small(value)) == (percent, number, small)
 
 
+def test_a_title_names_its_epsilon(report: Report) -> None:
+    line = next(line for line in format_table(report).splitlines() if "ε-OPIS" in line)
+    assert "ε = 0.1" in line
+    assert format_small(report.consistency.epsilon_opis["0.1"]) in line
+
+
 def test_keys_are_distinct_and_tiles_are_among_them() -> None:
     keys = [headline.key for headline in HEADLINES]
     assert len(set(keys)) == len(keys)
@@ -51,7 +57,7 @@ def test_figures_are_those_of_the_report(report: Report) -> None:
     assert figures["eer"] == format_percent(report.verification.eer)
     assert figures["tar_at_far_0.01"] == format_percent(report.verification.tar_at_far["0.01"])
     assert figures["fnir_at_fpir_0.1"] == format_percent(report.identification.fnir_at_fpir["0.1"])
-    assert figures["epsilon_opis"] == format_small(report.consistency.epsilon_opis["0.1"])
+    assert figures["epsilon_opis_0.1"] == format_small(report.consistency.epsilon_opis["0.1"])
     assert figures["auc"] == format_number(report.verification.auc)
     for name in ("opis", "opis_debiased", "opis_logfar", "opis_logfar_debiased"):
         assert figures[name] == format_small(getattr(report.consistency, name))
@@ -68,10 +74,10 @@ def test_the_table_shows_every_headline_and_the_page_every_tile(report: Report) 
         assert headline.format_interval(report) in line
     for headline in select_tiles(report):
         assert f"<span>{headline.heading}</span><strong>{headline.format(report)}</strong>" in page
-        assert headline.aside in page
+        assert headline.caption in page
 
 
-def test_a_figure_that_is_not_given_is_a_dash_and_plain_opis_stands_in_for_debiased() -> None:
+def test_a_figure_that_is_not_given_is_a_dash_and_plain_opis_replaces_debiased() -> None:
     report = make_tiny_report()
     figures = {headline.key: headline.format(report) for headline in HEADLINES}
     assert figures["opis_debiased"] == "–"
@@ -84,7 +90,7 @@ def test_a_figure_that_is_not_given_is_a_dash_and_plain_opis_stands_in_for_debia
 def test_a_headline_with_an_interval_describes_it(report: Report) -> None:
     debiased = next(headline for headline in HEADLINES if headline.key == "opis_debiased")
     low, high = (format_small(end) for end in report.consistency.opis_ci)
-    assert debiased.describe(report) == f"{debiased.aside}; 95 % interval {low} to {high}"
+    assert debiased.describe(report) == f"{debiased.caption}; 95 % interval {low} to {high}"
     assert debiased.describe(make_tiny_report()).endswith("no interval: too few items")
 
 

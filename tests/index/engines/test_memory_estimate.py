@@ -59,7 +59,7 @@ def test_the_estimate_is_near_what_the_index_takes(kind: str) -> None:
     vectors = unit(np.random.default_rng(0), 5_000, 64)
     engine = ENGINES[kind].build(vectors, np.arange(5_000), small(kind), silent)  # type: ignore[index]
     takes = len(faiss.serialize_index(engine._index))  # type: ignore[attr-defined]
-    assert ENGINES[kind].held_bytes(5_000, 64, small(kind)) == pytest.approx(takes, rel=0.1)  # type: ignore[index]
+    assert ENGINES[kind].estimate_held_bytes(5_000, 64, small(kind)) == pytest.approx(takes, rel=0.1)  # type: ignore[index]
 
 
 def test_there_is_memory_here() -> None:

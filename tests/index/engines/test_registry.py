@@ -12,7 +12,7 @@ import pytest
 from api_schemas.build_config import IndexConfig
 from api_schemas.manifest import IndexKind
 from common.progress import silent
-from index.engines.hnsw import default_beam
+from index.engines.hnsw import choose_beam
 from index.engines.ivf_pq import count_cells
 from index.engines.registry import ENGINES
 from tests.index.conftest import KINDS, unit
@@ -55,7 +55,7 @@ def test_every_engine_searches_in_a_process_that_trains() -> None:
 
 def test_the_beam_grows_with_the_set_unless_one_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = np.eye(64, dtype=np.float32)
-    assert [default_beam(n) for n in (1, 200_000, 1_000_000, 5_000_000)] == [128, 128, 288, 640]
+    assert [choose_beam(n) for n in (1, 200_000, 1_000_000, 5_000_000)] == [128, 128, 288, 640]
     monkeypatch.setattr("index.engines.hnsw.BEAM_UP_TO", 16)
     for asked, beam in ((None, 256), (48, 48)):
         config = IndexConfig(kind="hnsw", ef_search=asked)

@@ -135,6 +135,6 @@ def test_what_the_audit_found_is_in_the_manifest_and_in_stats(make_bundle: MakeB
     record = gallery.manifest.index.self_recall
     assert record is not None
     assert (record.probed, record.share_upper) == (300, 0.0)
-    stats = gallery.stats()
+    stats = gallery.compute_stats()
     assert (stats["audited"], stats["missed"], stats["linked"]) == (300, record.missed, record.linked)
     assert Gallery.open(make_bundle(items, small("flat"))).manifest.index.self_recall is None

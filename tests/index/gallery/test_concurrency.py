@@ -119,11 +119,11 @@ def test_the_folder_is_not_let_go_before_a_rebuild_has_ended(
         closed.result(30)
     with LiveGallery.open(bundle, tmp_path / "data", NEVER) as again:
         check(again, "n0")
-        stats = again.gallery.stats()
-        assert (stats["buffer"], stats["dead"]) == (0, 0)
+        stats = again.gallery.compute_stats()
+        assert (stats["buffer"], stats["deleted"]) == (0, 0)
 
 
-@pytest.mark.parametrize("method", ["switch", "changes_after"])
+@pytest.mark.parametrize("method", ["switch", "read_changes_after"])
 @pytest.mark.parametrize("takes_effect", [True, False])
 def test_a_swap_that_fails_halfway_changes_no_answer(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, takes_effect: bool
@@ -145,7 +145,7 @@ def test_a_swap_that_fails_halfway_changes_no_answer(
         for number in (2, 3):
             stored = {"n0"} | {f"n{one}" for one in range(2, number)}
             check(live, *stored)
-            assert live.gallery.view.vector("i3") is None
+            assert live.gallery.view.get_vector("i3") is None
             live.upsert(new(number))
         live.rebuild()
         check(live, "n0", "n2", "n3")
@@ -219,7 +219,7 @@ def test_after_a_failed_rebuild_writes_go_on_and_it_is_not_tried_with_each(
         live.wait()
         assert live.rebuild_error is None
         check(live, *(f"n{number}" for number in range(11)))
-        assert live.gallery.stats()["buffer"] == 0
+        assert live.gallery.compute_stats()["buffer"] == 0
 
 
 def test_what_is_written_during_a_rebuild_starts_the_next(
@@ -232,7 +232,7 @@ def test_what_is_written_during_a_rebuild_starts_the_next(
         live.upsert(new(2, 3))
         gate.open.set()
         live.wait()
-        assert live.gallery.stats()["buffer"] == 0
+        assert live.gallery.compute_stats()["buffer"] == 0
         check(live, "n0", "n1", "n2", "n3")
 
 
@@ -255,13 +255,13 @@ def test_an_item_erased_while_it_is_built_in_is_gone_and_the_next_rebuild_drops_
 
 
 def test_erasing_everything_leaves_no_file_of_the_index(bundle: Path, tmp_path: Path) -> None:
-    limits = RebuildLimits(buffer_rows=10**9, dead_fraction=0.2)
+    limits = RebuildLimits(buffer_rows=10**9, deleted_fraction=0.2)
     with LiveGallery.open(bundle, tmp_path / "data", limits) as live:
         live.upsert(new(0))
         live.rebuild()
         live.delete([*BASE.ids.tolist(), "n0"])
         live.wait()
-        assert (live.gallery.n_items, live.gallery.stats()["generation"]) == (0, "empty")
+        assert (live.gallery.n_items, live.gallery.compute_stats()["generation"]) == (0, "empty")
         assert live.gallery.search(NEW[0], 5, filter={"label": "new"}, exact=True) == [[]]
         assert list((tmp_path / "data" / "generations").iterdir()) == []
         for file in (tmp_path / "data").rglob("*"):

@@ -43,7 +43,7 @@ def writer(bundle: Path, data: Path) -> Iterator[Callable[..., None]]:
     """Another process that has written when the call returns."""
     root = Path(__file__).parents[3]
     with subprocess.Popen(
-        [sys.executable, ROOM / "told_writer.py", bundle, data],
+        [sys.executable, ROOM / "writer_process.py", bundle, data],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -100,7 +100,7 @@ def test_another_process_sees_each_acknowledged_write_through_rebuilds(bundle: P
                         hits = reader.search(NEW[0], 100, exact=exact)[0]
                         assert {hit.id: hit.label for hit in hits} == state
                     assert reader.n_items == len(state)
-                    generations.add(reader.stats()["generation"])
+                    generations.add(reader.compute_stats()["generation"])
             finally:
                 stop.set()
             assert load.result(60) > 0

@@ -14,7 +14,7 @@ from api_schemas.manifest import SelfRecall
 from common.errors import InputError
 from decision.errors import NoOperatingPoint
 from embeddings.embedding_set import EmbeddingSet
-from embeddings.similarity import pair_similarities
+from embeddings.similarity import compute_pair_similarities
 from index.gallery.gallery import Gallery
 from tests.index.conftest import KINDS, MakeBundle, items_of, point, read_vectors, small, unit
 
@@ -25,7 +25,7 @@ def brute_force(
     """Ids and similarities of the best k, one pair at a time, ties by id."""
     chosen = range(len(items)) if rows is None else rows
     pairs = [
-        (float(pair_similarities(query[None], items.vectors[row][None])[0]), str(items.ids[row]))
+        (float(compute_pair_similarities(query[None], items.vectors[row][None])[0]), str(items.ids[row]))
         for row in chosen
     ]
     return [(item, similarity) for similarity, item in sorted(pairs, key=lambda pair: (-pair[0], pair[1]))][
@@ -76,7 +76,7 @@ def test_many_copies_of_one_vector_hide_no_other_row(make_bundle: MakeBundle, ki
     path = make_bundle(items, small(kind))
     gallery = Gallery.open(path)
     top = gallery.search(items.vectors, 1)
-    own = pair_similarities(items.vectors, items.vectors)
+    own = compute_pair_similarities(items.vectors, items.vectors)
     assert all(hits[0].similarity >= similarity for hits, similarity in zip(top, own.tolist(), strict=True))
     assert gallery.manifest.counts.distinct_vectors == len(np.unique(items.vectors, axis=0))
     assert gallery.probe(1_000) == (1_000, 1_000)
@@ -102,7 +102,7 @@ def test_rows_the_engine_misses_are_searched_all_the_same(
     rng = np.random.default_rng(2)
     items = items_of(unit(rng, 300), even=np.arange(300) % 2 == 0)
     gallery = Gallery.open(make_bundle(items, small("hnsw")))
-    assert gallery.stats()["side_list"] == gallery.manifest.counts.side_list == 43
+    assert gallery.compute_stats()["side_list"] == gallery.manifest.counts.side_list == 43
     for hits, query in zip(gallery.search(items.vectors, 5), items.vectors, strict=True):
         assert [(hit.id, hit.similarity) for hit in hits] == brute_force(items, query, 5)
     evens = np.arange(0, 300, 2)
@@ -133,7 +133,7 @@ def test_the_threshold_is_met_exactly_whatever_the_engine_and_the_batch(
         assert alone == in_batch
         assert alone.decision == expected
         assert alone.id is not None
-        vector = gallery.view.vector(alone.id)
+        vector = gallery.view.get_vector(alone.id)
         assert vector is not None
         pair = gallery.verify(query, vector)[0]
         both = gallery.verify(batch, np.tile(vector, (64, 1)))[-1]

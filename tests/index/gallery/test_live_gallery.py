@@ -60,7 +60,7 @@ def test_a_write_is_found_at_once_and_after_a_restart(bundle: Path, tmp_path: Pa
             assert ids(live.gallery.search(new[1], 1)[0]) == ["i7"]
             assert live.gallery.search(BASE.vectors[7], 1)[0][0].id != "i7"
             assert live.gallery.search(BASE.vectors[3], 1)[0][0].id != "i3"
-            assert live.gallery.view.vector("i3") is None
+            assert live.gallery.view.get_vector("i3") is None
             assert live.gallery.get("i3") is None
             stored = live.gallery.get("a")
             assert stored is not None
@@ -79,12 +79,12 @@ def test_a_rebuild_changes_no_answer(bundle: Path, tmp_path: Path) -> None:
         live.rebuild()
         after = live.gallery.search(queries, 30, exact=True)
         assert [[hit[:4] for hit in hits] for hits in before] == [[hit[:4] for hit in hits] for hits in after]
-        stats = live.gallery.stats()
-        assert (stats["buffer"], stats["dead"], stats["items"]) == (0, 0, live.gallery.n_items)
+        stats = live.gallery.compute_stats()
+        assert (stats["buffer"], stats["deleted"], stats["items"]) == (0, 0, live.gallery.n_items)
         generations = [entry.name for entry in (tmp_path / "data" / "generations").iterdir()]
         assert generations == [stats["generation"]]
     with LiveGallery.open(bundle, tmp_path / "data", NEVER) as live:
-        assert live.gallery.stats()["generation"] == stats["generation"]
+        assert live.gallery.compute_stats()["generation"] == stats["generation"]
         again = live.gallery.search(queries, 30, exact=True)
         assert [[hit[:4] for hit in hits] for hits in again] == [[hit[:4] for hit in hits] for hits in after]
 
@@ -115,7 +115,7 @@ def test_writes_and_searches_go_on_during_a_rebuild(
         for gone in (1, 5, 9):
             assert live.gallery.search(BASE.vectors[gone], 1, exact=True)[0][0].id != f"i{gone}"
         assert live.gallery.n_items == 199
-        assert live.gallery.stats()["buffer"] == 2
+        assert live.gallery.compute_stats()["buffer"] == 2
 
 
 def test_readers_never_see_a_swap_half_done(
@@ -146,16 +146,16 @@ def test_readers_never_see_a_swap_half_done(
 
 
 def test_enough_changes_start_a_rebuild_by_themselves(bundle: Path, tmp_path: Path) -> None:
-    limits = RebuildLimits(buffer_rows=20, dead_fraction=0.2)
+    limits = RebuildLimits(buffer_rows=20, deleted_fraction=0.2)
     with LiveGallery.open(bundle, tmp_path / "data", limits) as live:
         live.upsert([item(f"n{row}", vector) for row, vector in enumerate(unit(RNG, 21))])
         live.wait()
         assert live.rebuild_error is None
-        assert live.gallery.stats()["buffer"] == 0
-        assert str(live.gallery.stats()["generation"]).startswith("000000000001-221-")
+        assert live.gallery.compute_stats()["buffer"] == 0
+        assert str(live.gallery.compute_stats()["generation"]).startswith("000000000001-221-")
         live.delete([f"i{row}" for row in range(45)])
         live.wait()
-        assert (live.gallery.stats()["dead"], live.gallery.n_items) == (0, 176)
+        assert (live.gallery.compute_stats()["deleted"], live.gallery.n_items) == (0, 176)
 
 
 def test_a_rebuild_that_fails_leaves_the_old_generation_and_says_why(
@@ -178,7 +178,7 @@ def test_a_rebuild_that_fails_leaves_the_old_generation_and_says_why(
         assert ids(live.gallery.search(new[0], 1)[0]) == ["a"]
         monkeypatch.undo()
         live.rebuild()
-        assert live.gallery.stats()["buffer"] == 0
+        assert live.gallery.compute_stats()["buffer"] == 0
         assert live.rebuild_error is None
 
 
@@ -264,7 +264,7 @@ def test_vectors_are_checked_and_brought_to_length_one(bundle: Path, tmp_path: P
             with pytest.raises(InputError, match=says):
                 live.upsert([StoredItem("a", "x", vector.astype(np.float32))])
         live.upsert([StoredItem("a", "x", np.full(16, 5, dtype=np.float32))])
-        assert np.linalg.norm(live.gallery.view.vector("a")) == pytest.approx(1)  # type: ignore[arg-type]
+        assert np.linalg.norm(live.gallery.view.get_vector("a")) == pytest.approx(1)  # type: ignore[arg-type]
 
 
 def test_the_second_writer_is_refused(bundle: Path, tmp_path: Path) -> None:
@@ -368,7 +368,7 @@ def test_a_backup_taken_while_writing_is_restored_whole(bundle: Path, tmp_path: 
         extra = sorted(int(name[1:]) for name in stored if name.startswith("w"))
         assert extra == list(range(len(extra)))
         assert {"a", "b", *BASE.ids.tolist()} < {*stored, "last"}
-        assert set(live._store.points()) == {f"fpir-{MODEL[:4]}", f"far-{MODEL[:4]}"}
+        assert set(live._store.read_points()) == {f"fpir-{MODEL[:4]}", f"far-{MODEL[:4]}"}
         assert live.gallery.n_items == len(stored)
     with pytest.raises(InputError, match="not empty"):
         restore_backup(tmp_path / "backup", tmp_path / "again")
@@ -397,7 +397,7 @@ def test_what_is_acknowledged_is_synced(bundle: Path, tmp_path: Path) -> None:
         with live._store._engine.connect() as connection:
             assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
             assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
-        stats = json.loads(json.dumps(live.gallery.stats()))
+        stats = json.loads(json.dumps(live.gallery.compute_stats()))
         assert stats["sequence"] == 0
 
 

@@ -22,9 +22,9 @@ def test_every_id_leads_to_its_row_and_no_other_does(n: int, tmp_path: Path) -> 
     built = ItemTable.from_set(items, np.arange(n), np.zeros(n, dtype=bool))
     built.save(tmp_path / "items.parquet")
     for table in (built, ItemTable.load(tmp_path / "items.parquet")):
-        assert [table.row_of(one) for one in ids] == list(range(n))
-        assert table.row_of("käse-") is None
-        assert table.row_of("zz") is None
+        assert [table.get_row(one) for one in ids] == list(range(n))
+        assert table.get_row("käse-") is None
+        assert table.get_row("zz") is None
         assert table.ids.take(np.arange(n)) == ids
         assert [ids[row] for row in np.argsort(table.rank)] == sorted(ids)
 
@@ -40,8 +40,8 @@ def test_metadata_keeps_its_types_and_leaves_out_what_is_missing(tmp_path: Path)
     items = EmbeddingSet.from_arrays(unit(np.random.default_rng(0), 2), ["x", "y"], None, columns)
     ItemTable.from_set(items, np.arange(2), np.zeros(2, dtype=bool)).save(tmp_path / "items.parquet")
     table = ItemTable.load(tmp_path / "items.parquet")
-    assert table.metadata_of(0) == {"text": "a", "whole": 1, "yes": True, "day": "2026-01-02"}
-    assert table.metadata_of(1) == {"whole": 2**40, "real": 0.5, "yes": False, "day": "2026-01-03"}
+    assert table.get_metadata(0) == {"text": "a", "whole": 1, "yes": True, "day": "2026-01-02"}
+    assert table.get_metadata(1) == {"whole": 2**40, "real": 0.5, "yes": False, "day": "2026-01-03"}
 
 
 @pytest.mark.parametrize("name", ["id", "label", "_rank", "$x"])

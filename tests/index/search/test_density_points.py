@@ -11,7 +11,7 @@ from api_schemas.operating_point import OperatingPoint, Score
 from common.errors import BundleError
 from decision.scorers import open_scorer
 from embeddings.hashes import hash_cohort
-from embeddings.similarity import pair_similarities
+from embeddings.similarity import compute_pair_similarities
 from index.gallery.gallery import Gallery
 from index.gallery.live_gallery import LiveGallery
 from index.items.stored_item import StoredItem
@@ -37,8 +37,8 @@ def deciding(target: str, threshold: float) -> OperatingPoint:
 
 def score(a: np.ndarray, b: np.ndarray) -> float:
     """The score of one pair, from its definition."""
-    similarity = pair_similarities(a[None], b[None])
-    return float(SCORER(similarity, SCORER.densities(a[None]), SCORER.densities(b[None]))[0])
+    similarity = compute_pair_similarities(a[None], b[None])
+    return float(SCORER(similarity, SCORER.compute_densities(a[None]), SCORER.compute_densities(b[None]))[0])
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_a_density_point_that_comes_later_has_its_densities(make_bundle: MakeBun
         hits = gallery.search(QUERIES[0], 300, exact=True)[0]
         assert {*names} <= {hit.id for hit in hits}
         for hit in hits:
-            vector = gallery.view.vector(hit.id)
+            vector = gallery.view.get_vector(hit.id)
             assert vector is not None
             assert hit.score == pytest.approx(score(QUERIES[0], vector), abs=1e-6)
 

@@ -14,7 +14,7 @@ from decision.decider import Decider
 from decision.errors import OtherRule
 from decision.scorers import CosineScorer, Scorer, open_scorer
 from embeddings.hashes import hash_cohort
-from embeddings.similarity import pair_similarities
+from embeddings.similarity import compute_pair_similarities
 from index.gallery.gallery import Gallery
 from index.gallery.live_gallery import LiveGallery
 from index.items.stored_item import StoredItem
@@ -63,11 +63,11 @@ def loop(
 ) -> dict[str, float]:
     """The mean score of every class, one pair at a time."""
     scores: dict[str, list[float]] = {}
-    density = scorer.densities(query[None])
+    density = scorer.compute_densities(query[None])
     for item in items.values():
         if counts(item):
-            similarity = pair_similarities(query[None], item.vector[None])
-            score = scorer(similarity, density, scorer.densities(item.vector[None]))
+            similarity = compute_pair_similarities(query[None], item.vector[None])
+            score = scorer(similarity, density, scorer.compute_densities(item.vector[None]))
             scores.setdefault(item.label, []).append(float(score[0]))
     return {label: float(np.float32(np.mean(some))) for label, some in scores.items()}
 
@@ -83,7 +83,9 @@ def expect(gallery: Gallery, items: Stored, scorer: Scorer, threshold: float) ->
         assert found.margin == pytest.approx(best - second, abs=2e-6)
         assert found.decision == ("match" if found.score >= np.float32(threshold) else "unknown")
         of_class = [item for item in items.values() if item.label == found.label]
-        similar = {item.id: float(pair_similarities(query[None], item.vector[None])[0]) for item in of_class}
+        similar = {
+            item.id: float(compute_pair_similarities(query[None], item.vector[None])[0]) for item in of_class
+        }
         assert (found.id, found.similarity) == min(similar.items(), key=lambda one: (-one[1], one[0]))
 
 

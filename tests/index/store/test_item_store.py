@@ -10,15 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 from common.errors import BundleError, InputError
 from index.gallery.backup import restore_backup
 from index.gallery.gallery import Gallery
 from index.gallery.live_gallery import LiveGallery, RebuildLimits
 from index.items.stored_item import StoredItem
+from index.store.databases import DATABASES
+from index.store.databases.sqlite import Sqlite
 from index.store.document_store import StoreFailed, StoreInUse
 from index.store.item_store import ItemStore
-from index.store.tables import FEEDBACK
+from index.store.tables import COUNTER, FEEDBACK, ID, build_column_types
 from tests.index import postgres
 from tests.index.conftest import MakeBundle, items_of, small, unit
 
@@ -88,7 +91,7 @@ def test_changes_are_told_until_a_generation_holds_them(where: dict[str, Any]) -
         assert sorted(store.delete(["b", "nobody", "b"])) == ["b"]
         assert store.delete(["nobody"]) == []
         store.upsert([item("c")], "m")
-        state, changes = store.changes_after(1, None)
+        state, changes = store.read_changes_after(1, None)
         assert changes is not None
         assert (state, [one.id for one in changes.written], changes.touched) == (
             (None, 0, 3),
@@ -96,13 +99,13 @@ def test_changes_are_told_until_a_generation_holds_them(where: dict[str, Any]) -
             ["c", "b"],
         )
         store.upsert([item("b")], "m")
-        assert sorted(store.changes_after(0, None)[1].touched) == ["a", "b", "c"]  # type: ignore[union-attr]
+        assert sorted(store.read_changes_after(0, None)[1].touched) == ["a", "b", "c"]  # type: ignore[union-attr]
         store.delete(["a"])
         store.switch("g", 4)
-        assert store.changes_after(0, None) == (("g", 4, 5), None)
-        assert store.changes_after(4, "g")[1].touched == ["a"]  # type: ignore[union-attr]
+        assert store.read_changes_after(0, None) == (("g", 4, 5), None)
+        assert store.read_changes_after(4, "g")[1].touched == ["a"]  # type: ignore[union-attr]
     with closing(ItemStore(**where)) as store:
-        assert store.state() == ("g", 4, 5)
+        assert store.read_state() == ("g", 4, 5)
         assert store.sequence == 5
 
 
@@ -158,8 +161,8 @@ def test_a_gallery_is_the_same_on_both(make_bundle: MakeBundle, tmp_path: Path, 
     restore_backup(tmp_path / "backup", tmp_path / "again")
     with LiveGallery.open(bundle, tmp_path / "again", limits) as live:
         assert live.gallery.n_items == 58
-        assert live.gallery.stats()["buffer"] == 2
-        assert live.records.points().keys() == live.gallery.operating_points.keys()
+        assert live.gallery.compute_stats()["buffer"] == 2
+        assert live.records.read_points().keys() == live.gallery.operating_points.keys()
 
 
 def test_a_backup_is_restored_into_postgresql(make_bundle: MakeBundle, tmp_path: Path, server: str) -> None:
@@ -174,7 +177,7 @@ def test_a_backup_is_restored_into_postgresql(make_bundle: MakeBundle, tmp_path:
     for _ in range(2):
         with LiveGallery.open(bundle, tmp_path / "again", database=server) as live:
             assert [(one.id, one.vector.tobytes()) for one in live.gallery.page(None, 10_000)] == expected
-            assert live.gallery.view.vector("i1") is None
+            assert live.gallery.view.get_vector("i1") is None
             assert live.gallery.n_items == 1_519
             live.records._store.add_document(FEEDBACK, "{}", a="n2")
         assert not (tmp_path / "again" / "limen.sqlite").exists()
@@ -210,3 +213,13 @@ def test_an_address_that_cannot_be_used_is_named() -> None:
             ItemStore(address)
     with pytest.raises(BundleError, match="not an item store"):
         ItemStore("postgresql+psycopg://nobody@/x?host=/nonexistent")
+
+
+def test_databases_of_one_dialect_share_their_column_types() -> None:
+    class Other(Sqlite):
+        """A second database that speaks SQLite's dialect."""
+
+    ids, counters = build_column_types((*DATABASES, Other))
+    for built, kept in ((ids, ID), (counters, COUNTER)):
+        for dialect in (sqlite.dialect(), postgresql.dialect()):
+            assert built.compile(dialect) == kept.compile(dialect)
