@@ -11,6 +11,9 @@ from api_schemas.manifest import IndexKind
 from api_schemas.operating_point import ScoreChoice, Target, TargetKind
 from api_schemas.yaml_config import Part, format_yaml, validate_mapping
 
+EncoderPrecision = Literal["int8", "fp16"]
+"""Precisions that ``limen export --precision`` quantises an encoder's weights to."""
+
 
 class CalibrationConfig(Part):
     """Operating points that ``export`` and ``build`` freeze: target kind to rate, e.g. ``{far: 0.01}``."""
@@ -23,7 +26,7 @@ class CalibrationConfig(Part):
 
     @field_validator("targets")
     @classmethod
-    def _rates_are_rates(cls, targets: dict[TargetKind, float | None]) -> dict[TargetKind, float | None]:
+    def _check_rates(cls, targets: dict[TargetKind, float | None]) -> dict[TargetKind, float | None]:
         for kind, value in targets.items():
             if kind == "cost":
                 raise ValueError("'cost' needs its costs: give it to `limen calibrate`")

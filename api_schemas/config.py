@@ -29,7 +29,7 @@ class RampConfig(Part):
     ends: Finite = Field(default=1.0, gt=0, le=1)
 
     @model_validator(mode="after")
-    def _begins_before_it_ends(self) -> Self:
+    def _check_order(self) -> Self:
         if self.begins >= self.ends:
             raise ValueError(f"begins must be below ends ({self.ends:g}), found {self.begins:g}")
         return self
@@ -47,7 +47,7 @@ class LossConfig(NamedPart):
 
     @field_validator("weight")
     @classmethod
-    def _weight_is_not_negative(cls, weight: float | RampConfig) -> float | RampConfig:
+    def _check_weight(cls, weight: float | RampConfig) -> float | RampConfig:
         if isinstance(weight, float) and weight < 0:
             raise ValueError(f"a weight must not be negative, found {weight:g}")
         return weight
@@ -69,7 +69,7 @@ class ModelConfig(OpenPart):
     views: Literal[1, 2, 4, 8] = 1
 
     @model_validator(mode="after")
-    def _views_share_the_embedding(self) -> Self:
+    def _check_views(self) -> Self:
         if self.embedding_dim % self.views:
             raise ValueError(
                 f"embedding_dim must be a multiple of views ({self.views}), found {self.embedding_dim}"
@@ -89,7 +89,7 @@ class ModelConfig(OpenPart):
 class SamplerConfig(Part):
     """Batches of ``batch_size`` items: ``items_per_class`` of each of the classes drawn.
 
-    ``episodic``: exactly so many of each, drawn anew every time; a 20-way episode with 1 shot and 5 queries
+    ``episodic``: exactly so many of each, drawn again every time; a 20-way episode with 1 shot and 5 queries
     has ``batch_size`` 120 and ``items_per_class`` 6 (the loss's ``shots`` says which are the support).
     With ``neighbours`` each class drawn (``m_per_class``) brings so many others with it that lie nearest in
     the embedding, once the fraction ``neighbours_from`` of the run is done: batches are harder then.
@@ -107,7 +107,7 @@ class SamplerConfig(Part):
         return self.name in ("m_per_class", "episodic")
 
     @model_validator(mode="after")
-    def _batches_can_be_drawn(self) -> Self:
+    def _check_batches(self) -> Self:
         if self.is_grouped and self.batch_size < 2 * self.items_per_class:
             raise ValueError("batch_size must be at least twice items_per_class: a batch needs two classes")
         if self.name == "episodic" and self.batch_size % self.items_per_class:
@@ -162,7 +162,7 @@ class EvaluationConfig(Part):
 
     @field_validator("monitor")
     @classmethod
-    def _some_figure_counts(cls, monitor: Monitor | dict[Monitor, float]) -> Monitor | dict[Monitor, float]:
+    def _check_monitor(cls, monitor: Monitor | dict[Monitor, float]) -> Monitor | dict[Monitor, float]:
         if isinstance(monitor, dict) and not any(weight > 0 for weight in monitor.values()):
             raise ValueError("monitor needs a figure with a weight above 0")
         if isinstance(monitor, dict) and any(weight < 0 for weight in monitor.values()):
@@ -191,7 +191,7 @@ class Config(BuildConfig):
 
     @model_validator(mode="before")
     @classmethod
-    def _names_alone_are_enough(cls, value: Any) -> Any:
+    def _fill_names(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
         value = dict(value)

@@ -33,7 +33,7 @@ class SplitConfig(Part):
     fold: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
-    def _fold_is_one_of_the_folds(self) -> Self:
+    def _check_fold(self) -> Self:
         if self.folds and (self.folds < 3 or self.by != "class"):
             raise ValueError("folds must be at least 3 (train, validation, test), and by must be 'class'")
         if self.fold >= max(1, self.folds):
@@ -62,7 +62,7 @@ class AugmentationConfig(Part):
     mirrors_as_classes: bool = False
 
     @model_validator(mode="after")
-    def _flip_keeps_the_class_or_makes_another(self) -> Self:
+    def _check_flip(self) -> Self:
         if self.flip and self.mirrors_as_classes:
             raise ValueError("flip keeps the class of a flipped image, mirrors_as_classes makes it another")
         return self
@@ -82,7 +82,7 @@ class TextConfig(Part):
     words: list[GramLength] = Field(default_factory=lambda: [1, 2])
 
     @model_validator(mode="after")
-    def _some_ngram_is_counted(self) -> Self:
+    def _check_ngrams(self) -> Self:
         check_ngrams(self.characters, self.words)
         return self
 
@@ -118,7 +118,7 @@ class DataConfig(Part):
 
     @model_validator(mode="before")
     @classmethod
-    def _what_is_left_out_follows(cls, value: Any) -> Any:
+    def _fill_defaults(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
         if value.get("builtin") and "kind" not in value:
@@ -128,7 +128,7 @@ class DataConfig(Part):
         return value
 
     @model_validator(mode="after")
-    def _source_is_given(self) -> Self:
+    def _check_source(self) -> Self:
         if self.kind == "builtin" and self.builtin is None:
             raise ValueError("kind 'builtin' needs data.builtin: glyphs or digits")
         if self.kind != "builtin" and not self.path:
@@ -146,16 +146,16 @@ class DataConfig(Part):
 
     @property
     def paths(self) -> list[Path]:
-        """Where the data lies, as a list."""
-        return _as_paths(self.path)
+        """The paths of the data, as a list."""
+        return _list_paths(self.path)
 
     @property
     def test_paths(self) -> list[Path]:
-        """Where the separate test set lies; empty when there is none."""
-        return _as_paths(self.test_path)
+        """The paths of the separate test set; empty when there is none."""
+        return _list_paths(self.test_path)
 
 
-def _as_paths(value: str | list[str] | None) -> list[Path]:
+def _list_paths(value: str | list[str] | None) -> list[Path]:
     if value is None:
         return []
     return [Path(part) for part in ([value] if isinstance(value, str) else value)]

@@ -42,7 +42,7 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class FileEntry(Schema):
-    """What a file must be, byte for byte; ``size`` in bytes."""
+    """Checksum and size of a file; ``size`` in bytes."""
 
     sha256: Sha256
     size: int = Field(ge=0)

@@ -16,7 +16,7 @@ Aggregate = Literal["nearest", "mean_of_class"]
 
 
 class Score(Schema):
-    """What a threshold is compared with; higher is more alike.
+    """The score that a threshold is compared with; higher is more alike.
 
     ``cosine`` is the similarity itself; ``density`` corrects it by the local density around both
     items, in the form ``csls`` or ``logistic``, with the named parameters and a cohort of vectors.
@@ -28,21 +28,21 @@ class Score(Schema):
     cohort_sha256: str | None = None
 
     @model_validator(mode="after")
-    def _density_names_its_form_and_cohort(self) -> Score:
+    def _check_form(self) -> Score:
         if (self.kind == "density") != (self.form is not None and self.cohort_sha256 is not None):
             raise ValueError("a density score has a form and a cohort_sha256, a cosine score has neither")
         return self
 
 
 class GallerySize(Schema):
-    """How many items of how many classes a query is compared with."""
+    """Number of items and classes that a query is compared with."""
 
     items: int = Field(ge=1)
     classes: int = Field(ge=1)
 
 
 class Target(Schema):
-    """What the threshold is set to reach. ``value`` is a rate in (0, 1); null for ``eer``.
+    """The rate that the threshold is set to reach. ``value`` is a rate in (0, 1); null for ``eer``.
 
     For ``cost`` it is the expected cost per trial that was reached, and ``cost_parameters`` holds
     ``cost_false_match``, ``cost_false_non_match`` and ``prior``. ``gallery`` is set for ``fpir``
@@ -59,14 +59,14 @@ class Target(Schema):
     aggregate: Aggregate = Field(default="nearest", exclude_if=lambda rule: rule == "nearest")
 
     @model_validator(mode="after")
-    def _only_a_search_aggregates(self) -> Target:
+    def _check_aggregate(self) -> Target:
         if self.aggregate != "nearest" and self.kind != "fpir":
             raise ValueError(f"a target {self.kind} is about pairs and has no aggregate; fpir has")
         return self
 
 
 class Evidence(Schema):
-    """What a threshold was seen to do on one set of classes; a rate that cannot be given is null.
+    """Rates of a threshold on one set of classes; a rate that cannot be given is null.
 
     ``far`` and ``frr`` are over pairs, ``fpir`` and ``fnir`` over queries against a gallery.
     ``*_upper`` are one-sided upper bounds at the target's confidence, from resampling classes.
@@ -98,7 +98,7 @@ class ClassRates(Schema):
 
 
 class Probability(Schema):
-    """How a score becomes the probability of a match, at a stated prior."""
+    """The map from a score to the probability of a match, at a stated prior."""
 
     kind: Literal["platt", "temperature", "isotonic"]
     parameters: dict[str, Finite | list[Finite]]
@@ -106,7 +106,7 @@ class Probability(Schema):
 
 
 class OperatingPointConsistency(Schema):
-    """How evenly the threshold holds over the classes of the proof (docs/specification.md, OPIS)."""
+    """Consistency of the threshold over the classes of the proof (docs/specification.md, OPIS)."""
 
     opis: Finite | None
     opis_debiased: Finite | None

@@ -1,4 +1,4 @@
-"""``preprocessing.json``: how raw input becomes the network's input, the same at training and serving."""
+"""``preprocessing.json``: the rule from raw input to network input, the same at training and serving."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from api_schemas.base import SCHEMA_VERSION, Finite, Schema
 
 InputKind = Literal["image", "table", "text", "vector"]
-"""What an encoder's raw inputs are: what a request holds."""
+"""Kind of an encoder's raw inputs, which a request holds."""
 
 ImageMode = Literal["L", "RGB"]
 ResizeRule = Literal["stretch", "crop", "pad"]
@@ -34,7 +34,7 @@ class ImageInput(Schema):
     std: list[Annotated[Finite, Field(gt=0)]]
 
     @model_validator(mode="after")
-    def _one_mean_per_channel(self) -> ImageInput:
+    def _check_lengths(self) -> ImageInput:
         if not len(self.mean) == len(self.std) == CHANNELS[self.mode]:
             raise ValueError(f"mode {self.mode} needs {CHANNELS[self.mode]} values in mean and in std")
         return self
@@ -49,7 +49,7 @@ class TableInput(Schema):
     stds: list[Annotated[Finite, Field(gt=0)]]
 
     @model_validator(mode="after")
-    def _one_mean_per_column(self) -> TableInput:
+    def _check_lengths(self) -> TableInput:
         if not len(self.columns) == len(self.means) == len(self.stds):
             raise ValueError("columns, means and stds have one entry per column")
         return self
@@ -65,7 +65,7 @@ def check_ngrams(characters: list[GramLength], words: list[GramLength]) -> None:
 
 
 class TextInput(Schema):
-    """Texts, to float32 [length]: numbers of hashed n-grams, 1 to ``buckets`` - 1, then zeros.
+    """Texts, to float32 [length]: ids of hashed n-grams, 1 to ``buckets`` - 1, then zeros.
 
     ``characters`` and ``words`` are the lengths of n-grams of each. Case and repeated spaces are ignored.
     """
@@ -77,13 +77,13 @@ class TextInput(Schema):
     words: list[GramLength]
 
     @model_validator(mode="after")
-    def _some_ngram_is_counted(self) -> TextInput:
+    def _check_ngrams(self) -> TextInput:
         check_ngrams(self.characters, self.words)
         return self
 
 
 class TokenInput(Schema):
-    """Texts, to float32 [length]: one more than each token's number, then zeros.
+    """Texts, to float32 [length]: one more than each token's id, then zeros.
 
     The tokenizer lies beside this file as ``tokenizer.json`` and is bound to it by its hash.
     """

@@ -114,7 +114,7 @@ class Geometry(Schema):
 
 
 class Measurement(Schema):
-    """What a report and a diagnosis say of their making."""
+    """Origin of a report or a diagnosis."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     created_at: datetime

@@ -3,5 +3,5 @@
 import os
 
 # OpenMP threads that spin while they wait cost a step ten times its time as soon as another process
-# wants a core; libgomp reads this once, when torch is first imported.
+# needs a core; libgomp reads this once, when torch is first imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

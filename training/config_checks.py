@@ -31,16 +31,16 @@ def check_config(config: Config) -> None:
             nothing to train, or batches in which a loss that compares items never finds two of one class or
             two classes.
     """
-    stand_in = open_kind(config.data).build_stand_in()
-    _check_backbone(config.model, stand_in)
-    if config.data.augmentation != AugmentationConfig() and not stand_in.is_picture:
+    placeholder = open_kind(config.data).build_placeholder()
+    _check_backbone(config.model, placeholder)
+    if config.data.augmentation != AugmentationConfig() and not placeholder.is_picture:
         raise ConfigError(
             f"data.augmentation: is for images, data.kind is '{config.data.kind}': leave it out."
         )
     objective = Objective(config, _count_classes_needed(config))
-    if objective.level == "input" and not stand_in.is_continuous:
+    if objective.level == "input" and not placeholder.is_continuous:
         raise ConfigError(
-            f"mixup.level: with data.kind '{config.data.kind}' the input are numbers of n-grams or tokens, "
+            f"mixup.level: with data.kind '{config.data.kind}' the input are ids of n-grams or tokens, "
             "which cannot be mixed: set 'feature' or 'embedding'."
         )
     if config.model.backbone == "identity" and not any(True for _ in objective.parameters()):
@@ -129,7 +129,7 @@ def _check_micro_batches(config: Config, batch: int) -> None:
     """A micro-batch, of a batch of that many items, must hold what the losses compare."""
     count, sampler, comparing = config.optimizer.accumulate, config.sampler, _list_comparing(config)
     size = batch // count
-    if count > 1 and size < 2:  # batch normalisation wants two as well
+    if count > 1 and size < 2:  # batch normalisation needs two as well
         raise ConfigError(
             f"optimizer.accumulate: {batch} items in {count} micro-batches are computed one by one: set "
             f"accumulate to at most {max(1, batch // 2)}, half of the batch."
@@ -163,21 +163,21 @@ def _check_shots(config: Config) -> None:
             )
 
 
-def _check_backbone(model: ModelConfig, stand_in: Preprocessing) -> None:
+def _check_backbone(model: ModelConfig, placeholder: Preprocessing) -> None:
     """Check its name and parameters, and build it without memory; a network of a hub is not fetched."""
-    set_by_trainer = ("input_shape", "source", *stand_in.backbone_arguments)
-    make = select_backbone(model.backbone, stand_in)
+    set_by_trainer = ("input_shape", "source", *placeholder.backbone_arguments)
+    make = select_backbone(model.backbone, placeholder)
     check_parameters(make, model.parameters, f"model ({model.backbone})", set_by_trainer)
     if is_hub(model.backbone):
         import_hub(model.backbone)
         return
     if model.backbone == "identity":  # the data's own length is the embedding's
-        model = model.model_copy(update={"embedding_dim": math.prod(stand_in.shape)})
+        model = model.model_copy(update={"embedding_dim": math.prod(placeholder.shape)})
     with torch.device("meta"):
-        build_network(model, stand_in)
+        build_network(model, placeholder)
 
 
 def _count_classes_needed(config: Config) -> int:
-    """A number of classes that fits what the losses were told about them; the data says it later."""
+    """A number of classes that fits the losses' parameters; the data gives the real one later."""
     trees = [spec.parameters.get("ancestors") for spec in config.loss]
     return max([2, *(len(tree) for tree in trees if isinstance(tree, list))])

@@ -86,8 +86,8 @@ def _convert_mode(image: Image.Image, rule: ImageInput, number: int) -> Image.Im
     if image.mode in ("I", "F") and not is_16_bit:
         raise RefusedInput(
             number,
-            f"the image's pixels are 32-bit or signed numbers (mode {image.mode}), of which nobody knows "
-            "what is white: save it with 8 or 16 bits.",
+            f"the image's pixels are 32-bit or signed numbers (mode {image.mode}), whose white "
+            "level is unknown: save it with 8 or 16 bits.",
         )
     upright = ImageOps.exif_transpose(image)
     if is_16_bit:

@@ -47,8 +47,8 @@ class Preprocessing(ABC):
     Attributes:
         rule: what ``preprocessing.json`` holds.
         kind: what the raw inputs are.
-        layout: what the prepared array is to a network: a ``map`` [channels, height, width], a ``row`` of
-            numbers, or the numbers of a text's ``ngrams`` or ``tokens``; a backbone says which it takes.
+        layout: of the prepared array: a feature ``map`` [channels, height, width], a ``row`` of numbers, or
+            the ids of a text's ``ngrams`` or ``tokens``; a backbone says which it takes.
         takes: what the raw inputs are in error messages; ``{0}`` stands for the first side of the shape.
         is_picture: whether rotations and flips of an input make sense: augmentation and test-time views.
         is_continuous: whether values between two inputs mean something, so that mixup may mix them.
@@ -108,7 +108,7 @@ class Preprocessing(ABC):
 
     @property
     def backbone_arguments(self) -> Mapping[str, int]:
-        """What a backbone for this input must be told besides the input's shape."""
+        """Arguments of a backbone for this input besides the input's shape."""
         return {}
 
     def draw_samples(self, n: int) -> Float32s:

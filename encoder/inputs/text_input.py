@@ -23,7 +23,7 @@ from encoder.inputs.preprocessing import LIMITS, InputLimits, Preprocessing, Raw
 
 @dataclass(frozen=True)
 class TextPreprocessing(Preprocessing):
-    """Texts as numbers from 1 in a row of fixed length, zeros at the end; float32 holds them exactly."""
+    """Texts as ids from 1 in a row of fixed length, zeros at the end; float32 holds them exactly."""
 
     rule: TextInput | TokenInput
     kind = "text"
@@ -41,24 +41,24 @@ class TextPreprocessing(Preprocessing):
         for number, text in enumerate(inputs, first):
             if not isinstance(text, str) or not text.strip():
                 raise self._build_refusal(number)
-            rows.append(self.compute_numbers(text))
+            rows.append(self.compute_ids(text))
         return np.stack(rows)
 
-    def compute_numbers(self, text: str) -> Float32s:
-        """The first numbers of one text, then zeros: float32 [length]."""
-        numbers = np.fromiter(islice(self.list_numbers(text), self.rule.length), np.float32)
+    def compute_ids(self, text: str) -> Float32s:
+        """The first ids of one text, then zeros: float32 [length]."""
+        ids = np.fromiter(islice(self.list_ids(text), self.rule.length), np.float32)
         padded = np.zeros(self.rule.length, dtype=np.float32)
-        padded[: len(numbers)] = numbers
+        padded[: len(ids)] = ids
         return padded
 
     @abstractmethod
-    def list_numbers(self, text: str) -> Iterable[int]:
-        """The numbers of one text, from 1, in its order."""
+    def list_ids(self, text: str) -> Iterable[int]:
+        """The ids of one text, from 1, in its order."""
 
 
 @dataclass(frozen=True)
 class NgramPreprocessing(TextPreprocessing):
-    """Numbers of a text's distinct n-grams, of words first (Joulin et al. 2017, arXiv 1607.01759)."""
+    """Ids of a text's distinct n-grams, of words first (Joulin et al. 2017, arXiv 1607.01759)."""
 
     rule: TextInput
     layout = "ngrams"
@@ -69,11 +69,11 @@ class NgramPreprocessing(TextPreprocessing):
         return {"buckets": self.rule.buckets}
 
     def draw_samples(self, n: int) -> Float32s:
-        """Any n-grams, some of them none."""
-        numbers = np.random.default_rng(0).integers(0, self.rule.buckets, (n, self.rule.length))
-        return numbers.astype(np.float32)
+        """Random n-grams, padding among them."""
+        ids = np.random.default_rng(0).integers(0, self.rule.buckets, (n, self.rule.length))
+        return ids.astype(np.float32)
 
-    def list_numbers(self, text: str) -> Iterable[int]:
+    def list_ids(self, text: str) -> Iterable[int]:
         """Words are hashed with a mark of their own, so that the word "the" is not the three letters. CRC-32
         is the hash: equal on every machine, and in the standard library."""
         last = self.rule.buckets - 1
@@ -124,13 +124,13 @@ class Tokenizer:
         return tokenizer
 
     def encode(self, text: str) -> list[int]:
-        """The numbers of a text's tokens, the special ones included."""
+        """The ids of a text's tokens, the special ones included."""
         return list(self._tokenizer.encode(text).ids)
 
 
 @dataclass(frozen=True)
 class TokenPreprocessing(TextPreprocessing):
-    """Token numbers of texts; ``tokenizer`` is None only where no text is prepared."""
+    """Token ids of texts; ``tokenizer`` is None only where no text is prepared."""
 
     rule: TokenInput
     tokenizer: Tokenizer | None = None
@@ -148,13 +148,13 @@ class TokenPreprocessing(TextPreprocessing):
             write_atomically(path.with_name(TOKENIZER_FILE), self.tokenizer.content)
 
     def draw_samples(self, n: int) -> Float32s:
-        """Numbers that every vocabulary has, in texts of every length."""
+        """Ids that every vocabulary has, in texts of every length."""
         length = self.rule.length
-        numbers = np.random.default_rng(0).integers(1, 100, (n, length))
+        ids = np.random.default_rng(0).integers(1, 100, (n, length))
         is_inside = np.arange(length) < 1 + np.arange(n)[:, None] % length
-        return np.where(is_inside, numbers, 0).astype(np.float32)
+        return np.where(is_inside, ids, 0).astype(np.float32)
 
-    def list_numbers(self, text: str) -> Iterable[int]:
-        """Token numbers plus 1; a text longer than ``length`` loses its end."""
-        assert self.tokenizer is not None, "a stand-in has no tokenizer"
-        return (number + 1 for number in self.tokenizer.encode(text))
+    def list_ids(self, text: str) -> Iterable[int]:
+        """Token ids plus 1; a text longer than ``length`` loses its end."""
+        assert self.tokenizer is not None, "a placeholder has no tokenizer"
+        return (token_id + 1 for token_id in self.tokenizer.encode(text))

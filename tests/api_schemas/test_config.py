@@ -45,7 +45,7 @@ def test_overrides_win_over_the_file_and_later_ones_over_earlier(file: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "message"),
     [
         ("optimiser.lr=1", "unknown key 'optimiser': did you mean 'optimizer'?"),
         ("schedule.epoch=3", "unknown key 'schedule.epoch': did you mean 'epochs'?"),
@@ -76,22 +76,22 @@ def test_overrides_win_over_the_file_and_later_ones_over_earlier(file: Path) -> 
         ("name=a/b", "name"),
     ],
 )
-def test_a_wrong_key_or_value_is_named(file: Path, override: str, said: str) -> None:
+def test_a_wrong_key_or_value_is_named(file: Path, override: str, message: str) -> None:
     with pytest.raises(ConfigError) as refused:
         Config.load(file, [override])
-    assert said in str(refused.value)
+    assert message in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
 def test_files_that_are_no_configuration_are_named(tmp_path: Path) -> None:
-    for content, said in [
+    for content, message in [
         (b"[1, 2]", "must hold keys"),
         (b"a: [", "line"),
         (b"a: 1\nb: 2\na: 3", "line 3: the key 'a' is given twice"),
         (b"\xff\xfe\x00", "UTF-8"),
     ]:
         (tmp_path / "bad.yaml").write_bytes(content)
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=message):
             Config.load(tmp_path / "bad.yaml")
     with pytest.raises(InputError, match=r"none\.yaml cannot be read"):
         Config.load(tmp_path / "none.yaml")

@@ -18,7 +18,7 @@ GREY = ImageInput(mode="L", height=4, width=6, mean=[0.5], std=[0.25])
 TABLE = TableInput(columns=["a", "b", "c"], means=[0.0, 1.0, 2.0], stds=[1.0, 2.0, 4.0])
 
 
-def linear_encoder(
+def write_linear_encoder(
     folder: Path, rule: AnyInput, dim: int = 5, seed: int = 0, scale: float = 1.0
 ) -> np.ndarray:
     """Write an encoder that flattens its input and multiplies it with the returned matrix [inputs, dim]."""

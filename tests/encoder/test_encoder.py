@@ -12,7 +12,7 @@ from PIL import Image
 from api_schemas.preprocessing import VectorInput
 from common.errors import BundleError, InputError
 from encoder import Encoder
-from tests.encoder.encoders import GREY, TABLE, data_uri, linear_encoder, png
+from tests.encoder.encoders import GREY, TABLE, data_uri, png, write_linear_encoder
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def noise() -> Image.Image:
 
 
 def test_image_matches_a_loop_by_eye(tmp_path: Path, noise: Image.Image) -> None:
-    weights = linear_encoder(tmp_path, GREY)
+    weights = write_linear_encoder(tmp_path, GREY)
     encoder = Encoder.open(tmp_path)
     flat = [(value / 255 - 0.5) / 0.25 for value in np.asarray(noise).ravel().tolist()]
     expected = np.array(flat) @ weights.astype(np.float64)
@@ -33,7 +33,7 @@ def test_image_matches_a_loop_by_eye(tmp_path: Path, noise: Image.Image) -> None
 
 
 def test_all_carriers_of_one_image_agree(tmp_path: Path, noise: Image.Image) -> None:
-    linear_encoder(tmp_path, GREY)
+    write_linear_encoder(tmp_path, GREY)
     content = png(noise)
     rows = Encoder.open(tmp_path).encode(
         [noise, content, data_uri(content), base64.b64encode(content).decode()]
@@ -42,7 +42,7 @@ def test_all_carriers_of_one_image_agree(tmp_path: Path, noise: Image.Image) -> 
 
 
 def test_rows_do_not_depend_on_the_batch(tmp_path: Path) -> None:
-    linear_encoder(tmp_path, TABLE)
+    write_linear_encoder(tmp_path, TABLE)
     encoder = Encoder.open(tmp_path)
     rows = np.random.default_rng(2).normal(size=(150, 3)).tolist()
     together = encoder.encode(rows)
@@ -52,13 +52,13 @@ def test_rows_do_not_depend_on_the_batch(tmp_path: Path) -> None:
 
 
 def test_an_answer_without_direction_is_refused(tmp_path: Path) -> None:
-    linear_encoder(tmp_path, VectorInput(dim=3))
+    write_linear_encoder(tmp_path, VectorInput(dim=3))
     with pytest.raises(InputError, match="no direction"):
         Encoder.open(tmp_path).encode([[0.0, 0.0, 0.0]])
 
 
 def test_files_that_are_not_an_encoder(tmp_path: Path) -> None:
-    linear_encoder(tmp_path, GREY)
+    write_linear_encoder(tmp_path, GREY)
     (tmp_path / "encoder.onnx").write_bytes(b"junk")
     with pytest.raises(BundleError, match=r"encoder\.onnx cannot be loaded"):
         Encoder.open(tmp_path)

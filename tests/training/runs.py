@@ -71,7 +71,7 @@ def write_table(path: Path, rows: int = 60) -> None:
     )
 
 
-def rule_of(shape: tuple[int, ...]) -> Preprocessing:
+def build_rule(shape: tuple[int, ...]) -> Preprocessing:
     """A rule for images of that shape, or for table rows of that length."""
     if len(shape) == 1:
         columns = [str(number) for number in range(shape[0])]
@@ -83,7 +83,7 @@ def rule_of(shape: tuple[int, ...]) -> Preprocessing:
 
 def export_run(run: Run, folder: Path) -> float:
     """Export a run's encoder; the largest difference between ONNX Runtime and torch."""
-    return export_encoder(run.network(), run.preprocessing(), folder, str(run.path))
+    return export_encoder(run.load_network(), run.load_preprocessing(), folder, str(run.path))
 
 
 def build_loop(config: Config, splits: Splits, folder: Path, dtype: torch.dtype = torch.float32) -> Loop:

@@ -122,7 +122,7 @@ def test_shots_want_whole_episodes_with_queries(small: MakeConfig, name: str) ->
 def test_texts_are_not_mixed_at_input_level(small: MakeConfig) -> None:
     sections = {"data": {"kind": "text", "path": "texts.csv"}, "model": {"backbone": "ngram"}}
     with pytest.raises(
-        ConfigError, match=r"mixup\.level: .* numbers of n-grams or tokens.*'feature' or 'embedding'"
+        ConfigError, match=r"mixup\.level: .* ids of n-grams or tokens.*'feature' or 'embedding'"
     ):
         check_config(small(**sections, mixup={"name": "metrix", "level": "input"}))
     check_config(small(**sections, mixup={"name": "metrix", "level": "feature"}))

@@ -62,7 +62,7 @@ def _draw_transforms(n: int, settings: AugmentationConfig, generator: torch.Gene
 
 
 def _compute_sampling_grid(transforms: Tensor, height: int, width: int) -> Tensor:
-    """What ``F.affine_grid`` gives without ``align_corners``, from rows and columns, in half the time."""
+    """The grid of ``F.affine_grid`` without ``align_corners``, from rows and columns, in half the time."""
     across, down = (
         (torch.arange(size, device=transforms.device) * 2 + 1) / size - 1 for size in (width, height)
     )

@@ -39,7 +39,7 @@ class BatchFeed:
     made steps longer on an H100, not shorter: both need the GIL.
 
     Args:
-        plan: the rows of each step. first_step: the number of the plan's first, counted over the run.
+        plan: the rows of each step. first_step: global index of the plan's first step.
     """
 
     def __init__(
@@ -55,21 +55,21 @@ class BatchFeed:
         self._ahead: Batch | None = None
 
     def next(self) -> Batch:
-        """The batch that is due; there must be one."""
+        """The next batch; raises StopIteration at the end."""
         batch, self._ahead = self._ahead or next(self._upcoming), None
         return batch
 
-    def build_next(self) -> None:
-        """Build the batch after this one, if there is one."""
+    def prefetch(self) -> None:
+        """Build the next batch ahead, if there is one."""
         self._ahead = next(self._upcoming, None)
 
     def _build_batches(self, plan: Sequence[RowIndices], first_step: int) -> Iterator[Batch]:
         for step, rows in enumerate(plan, first_step):
-            for number, whole in enumerate(np.array_split(rows, self._config.optimizer.accumulate)):
+            for number, micro_batch in enumerate(np.array_split(rows, self._config.optimizer.accumulate)):
                 seeds = np.random.SeedSequence([self._config.seed, step, number])
                 own, common = seeds.generate_state(2).tolist()
                 own += self._processes.rank
-                shard = self._processes.select_shard(whole)
+                shard = self._processes.select_shard(micro_batch)
                 inputs = self._inputs(shard, torch.Generator().manual_seed(own))
-                labels = self._inputs.labels(shard)
-                yield Batch(inputs, labels, len(whole) / len(rows), own, common)
+                labels = self._inputs.get_labels(shard)
+                yield Batch(inputs, labels, len(micro_batch) / len(rows), own, common)

@@ -34,8 +34,8 @@ class DeviceInputs:
 
 
 def count_forms(augmentation: AugmentationConfig) -> int:
-    """How many classes each training class becomes: times 4 where rotations by quarter turns are classes of
-    their own, times 2 where flips are."""
+    """Number of classes that each training class becomes: times 4 where rotations by quarter turns are
+    classes of their own, times 2 where flips are."""
     return (4 if augmentation.rotations_as_classes else 1) * (2 if augmentation.mirrors_as_classes else 1)
 
 
@@ -66,7 +66,7 @@ class TrainingInputs:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         return inputs
 
-    def labels(self, rows: RowIndices) -> Tensor:
+    def get_labels(self, rows: RowIndices) -> Tensor:
         """Class codes int64 [n] of those rows."""
         return send_to_device(torch.from_numpy(self.codes[rows]), self.prepare.device)
 

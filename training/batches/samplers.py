@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 import numpy as np
@@ -24,7 +25,7 @@ def draw_batches(
     ``m_per_class``: classes in random order, each giving up to ``items_per_class`` of its items (all of a
     smaller class), until the batch is full; a class comes again only after all others came. With ``nearest``,
     each brings its nearest classes with it.
-    ``episodic``: classes drawn anew every time, exactly ``items_per_class`` distinct items of each in random
+    ``episodic``: classes drawn again every time, exactly ``items_per_class`` distinct items of each in random
     order; smaller classes are never drawn. ``class_balanced``: every item's class is drawn uniformly.
     ``shuffled``: a permutation of all items.
 
@@ -48,7 +49,7 @@ def draw_batches(
         drawn = random.integers(0, len(rows_of), (steps, size))
         return [np.array([random.choice(rows_of[code]) for code in batch]) for batch in drawn]
     n = len(labels)
-    passes = -(-steps * size // n)
+    passes = math.ceil(steps * size / n)
     order = np.concatenate([random.permutation(n) for _ in range(passes)])
     return list(order[: steps * size].reshape(steps, size))
 

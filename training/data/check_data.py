@@ -1,4 +1,4 @@
-"""Look at a data set before anything is trained on it: sizes, duplicates, leakage, imbalance."""
+"""Checks of a data set before anything is trained on it: sizes, duplicates, leakage, imbalance."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class _Occurrence:
-    """Where an input occurs."""
+    """Part, label and id under which an input occurs."""
 
     part: str
     label: str
@@ -48,17 +48,17 @@ def check_data(data: DataConfig, track: Track = silent, say: Say = lambda _: Non
     findings += [Finding(reason, warns=True) for reason in list_unmeasurable(splits, data)]
     findings += _describe_imbalance(splits)
     findings += _find_duplicates(splits)
-    for near in open_kind(data).find_near_duplicates(splits.parts()):
+    for near in open_kind(data).find_near_duplicates(splits.get_parts()):
         what = f"of {near.first_part} and {near.second_part} look nearly the same"
         findings.append(Finding(_list_examples(near.pairs, what), warns=True))
     return findings
 
 
 def list_unmeasurable(splits: Splits, data: DataConfig) -> list[str]:
-    """A sentence for each part that was asked for and got nothing, or nothing that can be measured."""
+    """A sentence for each part that is wanted and has no items, or none that can be measured."""
     reasons = []
     for name in ("validation", "test"):
-        items = splits.parts().get(name)
+        items = splits.get_parts().get(name)
         is_wanted = getattr(data.split, name) > 0 or data.split.folds > 0
         if items is None and is_wanted and data.split.by != "column":
             reasons.append(
@@ -74,7 +74,7 @@ def list_unmeasurable(splits: Splits, data: DataConfig) -> list[str]:
 
 
 def _describe_imbalance(splits: Splits) -> Iterable[Finding]:
-    for name, items in splits.parts().items():
+    for name, items in splits.get_parts().items():
         classes, counts = np.unique(items.labels, return_counts=True)
         smallest, median, largest = counts.min(), float(np.median(counts)), counts.max()
         if smallest == largest:
@@ -96,7 +96,7 @@ def _describe_imbalance(splits: Splits) -> Iterable[Finding]:
 def _find_duplicates(splits: Splits) -> Iterable[Finding]:
     """Items whose prepared inputs are equal: within a class, of two classes, and across parts."""
     occurrences: dict[bytes, list[_Occurrence]] = defaultdict(list)
-    for name, items in splits.parts().items():
+    for name, items in splits.get_parts().items():
         for row in range(len(items)):
             key = hashlib.blake2b(np.ascontiguousarray(items.inputs[row]).data, digest_size=16).digest()
             occurrences[key].append(_Occurrence(name, str(items.labels[row]), str(items.ids[row])))

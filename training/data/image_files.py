@@ -56,7 +56,7 @@ class ImageFile:
 
     @contextmanager
     def name_errors(self) -> Iterator[None]:
-        """Whatever decoders raise becomes an InputError that names the file."""
+        """Turn whatever decoders raise into an InputError that names the file."""
         try:
             yield
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -130,7 +130,7 @@ def _list_zip(root: Path, prefix: str) -> list[ImageFile]:
     try:
         archive = zipfile.ZipFile(root)
     except Exception as error:  # zipfile raises whatever it likes on a broken table of contents
-        raise InputError(f"{root} is a damaged zip archive: {error}. Make it anew.") from None
+        raise InputError(f"{root} is a damaged zip archive: {error}. Make it again.") from None
     images = []
     for entry in sorted(archive.infolist(), key=lambda info: info.filename):
         path = PurePosixPath(entry.filename)

@@ -31,7 +31,7 @@ class _Traits:
 
 
 def fit_image_rule(files: Sequence[ImageFile], size: int | None, colour: str) -> ImageInput:
-    """How images of this kind become arrays.
+    """Preprocessing rule of images, fitted on the training files.
 
     Size: the median side, capped at 64. Mode: grey unless any sampled image has colour. Where most of
     the border has one grey level (paper), that level becomes 0, so that shifting in zeros is paper.
@@ -85,7 +85,7 @@ def _is_grey(image: Image.Image) -> bool:
 
 
 def _read_each(files: Sequence[ImageFile], read: Callable[[ImageFile], T]) -> list[T]:
-    """What ``read`` gives for each but the broken files; the full read decides whether those are an error."""
+    """Result of ``read`` for each but the broken files; the full read decides whether those are an error."""
     results: list[T] = []
     refusals: list[InputError] = []
     for file in files:

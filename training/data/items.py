@@ -1,4 +1,4 @@
-"""What the data layer hands to the trainer: inputs, labels, ids, and how raw input becomes inputs."""
+"""Items for the trainer: inputs, labels, ids, and the rule from raw input to inputs."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Items:
 
     @property
     def n_classes(self) -> int:
-        """How many distinct labels there are."""
+        """Number of distinct labels."""
         return len(np.unique(self.labels))
 
     @property
@@ -64,7 +64,7 @@ class Splits:
     test: Items | None
     preprocessing: Preprocessing
 
-    def parts(self) -> dict[str, Items]:
+    def get_parts(self) -> dict[str, Items]:
         """The parts that exist, by name."""
         named = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: items for name, items in named.items() if items is not None}
@@ -72,11 +72,12 @@ class Splits:
     def describe_sizes(self) -> str:
         """Items and classes of each part, in words."""
         return "; ".join(
-            f"{name} {len(items)} items of {items.n_classes} classes" for name, items in self.parts().items()
+            f"{name} {len(items)} items of {items.n_classes} classes"
+            for name, items in self.get_parts().items()
         )
 
     def check_unchanged(self) -> None:
         """Raise InputError when a file that is read while training is not what it was at the start."""
-        for items in self.parts().values():
+        for items in self.get_parts().values():
             if isinstance(items.inputs, MappedVectors):
                 items.inputs.check_unchanged()

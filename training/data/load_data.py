@@ -48,7 +48,7 @@ def load_data(
     if _say_skipped(raw, rows, parts, kind.noun, say):
         for name, items in parts.items():
             if not len(items):
-                raise InputError(f"{kind.source}: every {kind.noun} for {name} is broken.")
+                raise _build_broken_error(kind.source, f"{kind.noun} for {name}", raw.ids[rows[name]])
         check_usable(
             {name: items.labels for name, items in parts.items()},
             f"{kind.source} without its broken {kind.noun}s",
@@ -83,8 +83,14 @@ def load_items(
     items = kind.prepare(raw, preprocessing, track)
     _say_skipped(raw, everything, {"all": items}, kind.noun, say)
     if not len(items):
-        raise InputError(f"{source}: every {kind.noun} is broken.")
+        raise _build_broken_error(source, kind.noun, raw.ids)
     return items
+
+
+def _build_broken_error(source: str, what: str, ids: Texts) -> InputError:
+    return InputError(
+        f"{source}: every {what} is broken, e.g. {ids[0]}: open it in a viewer, or give others."
+    )
 
 
 def _say_skipped(

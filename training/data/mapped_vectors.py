@@ -26,7 +26,7 @@ class MappedVectors:
 
     @classmethod
     def open(cls, path: Path) -> MappedVectors:
-        """Map a ``.npy`` file and look at every row once.
+        """Map a ``.npy`` file and check every row once.
 
         Raises:
             InputError: no such file, no array of numbers [n, d], a row that ``unit_rows`` refuses, or one

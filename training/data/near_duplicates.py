@@ -45,7 +45,7 @@ def find_near_duplicates(parts: Mapping[str, Items]) -> Iterator[NearDuplicates]
 
 
 def compute_difference_hashes(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Which neighbour is brighter on a 16 x 16 grid: uint8 [n, 32], 256 bits an image.
+    """Bits that say which neighbour is brighter on a 16 x 16 grid: uint8 [n, 32], 256 bits an image.
 
     Equal for copies that were scaled or recompressed; images are uint8 [n, channels, h, w].
     """

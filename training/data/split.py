@@ -119,7 +119,7 @@ def _split_by_time(items: Items, column: str, split: SplitConfig, source: str) -
 
 
 def _compute_ends(split: SplitConfig, n: int) -> Int64s:
-    """Where each part ends among n things that are dealt out by the fractions: int [3]."""
+    """End of each part among n values that are dealt out by the fractions: int [3]."""
     fractions = np.array([split.train, split.validation, split.test])
     ends: Int64s = np.round(np.cumsum(fractions) / fractions.sum() * n).astype(np.int64)
     return ends

@@ -20,7 +20,7 @@ from common.errors import InputError
 
 LIST_SUFFIXES = frozenset((".csv", ".parquet"))
 BYTES_PER_CHARACTER = 4
-LONG_TEXT = 1_000  # characters; no label, id or value of metadata that is shorter is refused
+MAX_METADATA_CHARS = 1_000  # no label, id or value of metadata that is shorter is refused
 MAX_COLUMN_BYTES = 256 << 20  # of a column with values that are longer
 TAIL_BYTES = 1_024  # bytes of a file, in which the last that is no space is looked for
 
@@ -60,7 +60,7 @@ def read_table(path: Path, texts: Collection[str] = ()) -> pa.Table:
         raise InputError(f"{path} cannot be read as a table: {str(error).splitlines()[0]}.") from None
     if table.num_rows == 0:
         raise InputError(f"{path} has no rows.")
-    if path.suffix == ".csv" and _ends_in_an_open_quote(table, path):
+    if path.suffix == ".csv" and _has_open_quote(table, path):
         raise InputError(
             f"{path}: row {table.num_rows - 1} opens a quote that nothing closes, so that all rows after it "
             "are one text: close it."
@@ -72,13 +72,13 @@ def read_table(path: Path, texts: Collection[str] = ()) -> pa.Table:
             continue
         column = table.column(name)
         if path.suffix == ".csv":
-            table = table.set_column(position, name, _keep_as_written(column, name, path))
+            table = table.set_column(position, name, _read_verbatim(column, name, path))
         elif pa.types.is_integer(column.type):
             table = table.set_column(position, name, pc.cast(column, pa.string()))
     return table
 
 
-def _ends_in_an_open_quote(table: pa.Table, path: Path) -> bool:
+def _has_open_quote(table: pa.Table, path: Path) -> bool:
     """Whether the last text has line breaks, as only quoted ones have, and no quote ends it."""
     last = table.column(table.num_columns - 1)[-1].as_py()
     if not isinstance(last, str) or "\n" not in last:
@@ -89,7 +89,7 @@ def _ends_in_an_open_quote(table: pa.Table, path: Path) -> bool:
     return bool(written) and not written.endswith(b'"')
 
 
-def _keep_as_written(column: pa.ChunkedArray, name: str, path: Path) -> pa.ChunkedArray:
+def _read_verbatim(column: pa.ChunkedArray, name: str, path: Path) -> pa.ChunkedArray:
     """A column of a CSV, of integers without the spaces around them; raises InputError for decimals."""
     trimmed = pc.utf8_trim_whitespace(column)
     try:
@@ -126,14 +126,14 @@ def read_long_texts(table: pa.Table, name: str, path: Path) -> NDArray[np.object
 
 
 def _build_utf8_error(name: str, path: Path) -> InputError:
-    return InputError(f"{path}: column '{name}' holds text that is not valid UTF-8: write it anew.")
+    return InputError(f"{path}: column '{name}' holds text that is not valid UTF-8: write it again.")
 
 
 def _convert_to_fixed_width(texts: list[str], name: str, path: Path) -> Texts:
     """As a numpy array, in which every row takes the room of the longest."""
     row = max(range(len(texts)), key=lambda row: len(texts[row]))
     longest = len(texts[row])
-    if longest > LONG_TEXT and longest * len(texts) * BYTES_PER_CHARACTER > MAX_COLUMN_BYTES:
+    if longest > MAX_METADATA_CHARS and longest * len(texts) * BYTES_PER_CHARACTER > MAX_COLUMN_BYTES:
         raise InputError(
             f"{path}: row {row} of column '{name}' has {longest} characters, and each of {len(texts)} rows "
             "takes the room of the longest: shorten it, or leave the column out."

@@ -45,9 +45,9 @@ class Budget:
             return None
         per_epoch = progress.seconds / progress.epoch
         possible = progress.epoch + max(1, int((60 * minutes - progress.seconds) / per_epoch))
-        whole = self.steps * self.schedule.epochs
-        is_first_cut = progress.planned_steps == whole
-        progress.planned_steps = min(possible * self.steps, whole)
-        if progress.planned_steps == whole or not is_first_cut:  # an epoch's line says how long is left
+        full_plan = self.steps * self.schedule.epochs
+        is_first_cut = progress.planned_steps == full_plan
+        progress.planned_steps = min(possible * self.steps, full_plan)
+        if progress.planned_steps == full_plan or not is_first_cut:  # an epoch's line says how long is left
             return None
         return f"An epoch takes {per_epoch:.0f} s: planning {possible} epochs in {minutes:g} minutes."

@@ -80,8 +80,8 @@ def check_same_run(checkpoint: Checkpoint, config: Config, fingerprint: str, pat
         InputError: the data changed since the checkpoint was written.
     """
     now, then = (
-        {key: value for key, value in whole.items() if key not in RESUME_MAY_CHANGE}
-        for whole in (config.model_dump(mode="json"), checkpoint.config)
+        {key: value for key, value in document.items() if key not in RESUME_MAY_CHANGE}
+        for document in (config.model_dump(mode="json"), checkpoint.config)
     )
     if key := _find_difference(now, then):
         raise ConfigError(

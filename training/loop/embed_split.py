@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -37,7 +38,7 @@ def embed_items(
     with torch.inference_mode():
         batches = [
             network(prepare(items.inputs[shard[start : start + batch_size]])).cpu().numpy()
-            for start in track(starts, "embedding", -(-len(shard) // batch_size))
+            for start in track(starts, "embedding", math.ceil(len(shard) / batch_size))
         ]
     network.train(was_training)
     own = np.concatenate(batches) if batches else np.empty((0, network.dimension), np.float32)

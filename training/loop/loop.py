@@ -77,7 +77,7 @@ class Loop:
         """Train until the schedule, the patience or the time ends; leaves checkpoints and metrics.
 
         Raises:
-            InputError: the loss is no longer a number, the disk is full, or a signal asked to stop; the
+            InputError: the loss is no longer a number, the disk is full, or a signal stopped it; the
                 last good checkpoint is kept.
         """
         state, progress, processes = self.state, self.state.progress, self.processes
@@ -164,7 +164,7 @@ class Loop:
             batch = feed.next()
             torch.manual_seed(batch.own_seed)  # for dropout, which draws from torch's own
             with self.autocast():
-                features = state.network.features(batch.inputs)
+                features = state.network.extract_features(batch.inputs)
                 embeddings = state.network.project(features)
             gathered, labels = gather_batch(embeddings, batch.labels)
             if state.neighbours:
@@ -174,7 +174,7 @@ class Loop:
             loss = state.objective(gathered, labels, done, **mixing) * batch.weight
             loss_copy = HostCopy(loss)
             loss.backward()
-            feed.build_next()
+            feed.prefetch()
             total += float(loss_copy.read())
             check_finite_loss(total, state)
         gradients = [
@@ -190,7 +190,7 @@ class Loop:
         return total
 
     def _select_mixing(self, inputs: Tensor, features: Tensor) -> dict[str, Any]:
-        """What the mixup mixes and how that becomes embeddings; nothing where it mixes embeddings."""
+        """Arguments of the mixup: inputs or features and their encoder; none where it mixes embeddings."""
         network, level = self.state.network, self.state.objective.level
         if level not in ("input", "feature"):
             return {}

@@ -93,7 +93,7 @@ def _train(config: Config, out: Path, resume: bool, track: Track, say: Say, proc
         neighbours = ClassNeighbours(n_classes, config.model.view_dim).to(processes.device)
     state = TrainState(network, objective, config.optimizer, neighbours)
 
-    processes.wait()  # all have looked at what lies in the folder
+    processes.wait()  # all have read what is in the folder
     (out / layout.CHECKPOINTS_FOLDER).mkdir(parents=True, exist_ok=True)
     if latest:
         checkpoint = load_checkpoint(latest)
@@ -145,7 +145,7 @@ def _embed_parts(
     """Write the embeddings of every part; each process embeds its shard, the first writes."""
     (out / layout.EMBEDDINGS_FOLDER).mkdir(exist_ok=True)
     prepare = DeviceInputs(splits.preprocessing, processes.device)
-    for name, items in splits.parts().items():
+    for name, items in splits.get_parts().items():
         embedded = embed_items(network, items, prepare, config.evaluation.batch_size, track, processes)
         if processes.is_first:
             save_embeddings(embedded, layout.get_embeddings_path(out, name))

@@ -19,10 +19,11 @@ from training.optim.optimizer import build_optimizer
 
 @dataclass
 class Progress:
-    """Where a run stands. Batches and random draws follow from seed, epoch and step: none are stored.
+    """Position of a run in its schedule.
 
-    ``planned_steps`` are fewer where the time budget would otherwise cut the schedule short.
-    ``seconds`` is the time spent training so far, over all resumptions.
+    Batches and random draws follow from seed, epoch and step: none are stored. ``planned_steps`` are fewer
+    where the time budget would otherwise cut the schedule short. ``seconds`` is the time spent training
+    so far, over all resumptions.
     """
 
     epoch: int = 0

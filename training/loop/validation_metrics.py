@@ -21,7 +21,7 @@ _evaluate = partial(evaluate_embeddings, model_hash="", split="validation")
 
 @dataclass(frozen=True)
 class ValidationMetrics:
-    """What ``metrics.jsonl`` keeps of a report; None where the items cannot give the figure."""
+    """Figures of a report that ``metrics.jsonl`` keeps; None where the items cannot give the figure."""
 
     recall_at_1: float | None
     map_at_r: float | None

@@ -24,7 +24,7 @@ from training.losses.parts.pair_masks import compute_unit_distances
 from training.runtime.device import widen_half_precision
 
 LossTerms: TypeAlias = dict[str, dict[str, Any]]
-"""What the library's reducers take: for each term its losses, their indices and how they are reduced."""
+"""Input of the library's reducers: for each term its losses, their indices and how they are reduced."""
 
 if TYPE_CHECKING:
 

@@ -10,7 +10,7 @@ from training.losses.parts.loss_batch import MixedPairs
 
 
 class BinomialDeviance(PairLoss):
-    """Logistic loss over every pair's cosine: each pair is a yes-or-no question of its own.
+    """Logistic loss over every pair's cosine: each pair is a binary classification of its own.
 
     Formula: ``mean_a [ mean_p log(1 + exp(-beta (s - middle))) + mean_n log(1 + exp(gamma (s - middle))) ]``.
 

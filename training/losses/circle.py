@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from training.losses.base import LossTerms, PairLoss, build_element_terms
 from training.losses.parts.loss_batch import MixedPairs
-from training.losses.parts.pair_masks import soft_logsumexp
+from training.losses.parts.pair_masks import compute_soft_logsumexp
 
 
 class Circle(PairLoss, CircleLoss):
@@ -44,6 +44,6 @@ class Circle(PairLoss, CircleLoss):
         similarity, fixed = pairs.similarity, pairs.similarity.detach()
         pull = -self.scale * (1 + self.margin - fixed).relu() * (similarity - 1 + self.margin)
         push = self.scale * (fixed + self.margin).relu() * (similarity - self.margin)
-        total = soft_logsumexp(pull, pairs.target, pairs.valid)
-        total = total + soft_logsumexp(push, 1 - pairs.target, pairs.valid)
+        total = compute_soft_logsumexp(pull, pairs.target, pairs.valid)
+        total = total + compute_soft_logsumexp(push, 1 - pairs.target, pairs.valid)
         return build_element_terms(F.softplus(total))

@@ -8,7 +8,7 @@ from torch import Tensor
 from training.losses.base import CosineSimilarity, Loss, LossTerms, build_scalar_terms
 from training.losses.class_vector_base import check_class_codes
 from training.losses.parts.loss_batch import LossBatch
-from training.losses.parts.pair_masks import masked_logsumexp, masked_mean
+from training.losses.parts.pair_masks import compute_masked_logsumexp, compute_masked_mean
 
 
 class HierarchicalContrastive(Loss):
@@ -74,8 +74,8 @@ class HierarchicalContrastive(Loss):
 def _compute_separation(similarity: Tensor, close: Tensor, far: Tensor) -> Tensor:
     """Both directions, for similarities already times a."""
     flat, close, far = similarity.flatten(), close.flatten(), far.flatten()
-    all_far = masked_logsumexp(flat, far, dim=0)
-    all_close = masked_logsumexp(-flat, close, dim=0)
+    all_far = compute_masked_logsumexp(flat, far, dim=0)
+    all_close = compute_masked_logsumexp(-flat, close, dim=0)
     pull = torch.logaddexp(flat, all_far) - flat
     push = torch.logaddexp(-flat, all_close) + flat
-    return masked_mean(pull, close) + masked_mean(push, far)
+    return compute_masked_mean(pull, close) + compute_masked_mean(push, far)

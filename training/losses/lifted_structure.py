@@ -7,7 +7,7 @@ from torch import Tensor
 
 from training.losses.base import LossTerms, PairLoss, build_element_terms
 from training.losses.parts.loss_batch import MixedPairs
-from training.losses.parts.pair_masks import compute_unit_distances, soft_logsumexp
+from training.losses.parts.pair_masks import compute_soft_logsumexp, compute_unit_distances
 
 
 class LiftedStructure(PairLoss, GeneralizedLiftedStructureLoss):
@@ -51,6 +51,6 @@ class LiftedStructure(PairLoss, GeneralizedLiftedStructureLoss):
         """Generalised form: tau = [x]_+, sigma = log."""
         distance = compute_unit_distances(pairs.similarity)
         pull, push = self.scale * (distance - self.inner), self.scale * (self.outer - distance)
-        positive = soft_logsumexp(pull, pairs.target, pairs.valid)
-        negative = soft_logsumexp(push, 1 - pairs.target, pairs.valid)
+        positive = compute_soft_logsumexp(pull, pairs.target, pairs.valid)
+        negative = compute_soft_logsumexp(push, 1 - pairs.target, pairs.valid)
         return build_element_terms((positive + negative).relu() / self.scale)

@@ -6,7 +6,7 @@ from pytorch_metric_learning.losses import MultiSimilarityLoss
 
 from training.losses.base import LossTerms, PairLoss, build_element_terms
 from training.losses.parts.loss_batch import MixedPairs
-from training.losses.parts.pair_masks import soft_logsumexp
+from training.losses.parts.pair_masks import compute_soft_logsumexp
 
 
 class MultiSimilarity(PairLoss, MultiSimilarityLoss):
@@ -39,6 +39,6 @@ class MultiSimilarity(PairLoss, MultiSimilarityLoss):
     def compute_mixed_terms(self, pairs: MixedPairs) -> LossTerms:
         """Generalised form: sigma+ = log(1 + x) / alpha, sigma- = log(1 + x) / beta."""
         above = pairs.similarity - self.middle
-        positive = soft_logsumexp(-self.pull * above, pairs.target, pairs.valid, with_one=True)
-        negative = soft_logsumexp(self.push * above, 1 - pairs.target, pairs.valid, with_one=True)
+        positive = compute_soft_logsumexp(-self.pull * above, pairs.target, pairs.valid, with_one=True)
+        negative = compute_soft_logsumexp(self.push * above, 1 - pairs.target, pairs.valid, with_one=True)
         return build_element_terms(positive / self.pull + negative / self.push)

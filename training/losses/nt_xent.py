@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from training.losses.base import CosineSimilarity, LossTerms, PairLoss
-from training.losses.parts.pair_masks import masked_logsumexp
+from training.losses.parts.pair_masks import compute_masked_logsumexp
 
 
 class NTXent(PairLoss):
@@ -39,7 +39,7 @@ class NTXent(PairLoss):
         if not positive.any() or not negative.any():
             return self.zero_losses()
         logits = matrix / self.temperature
-        rivals = masked_logsumexp(logits, negative, dim=1)
+        rivals = compute_masked_logsumexp(logits, negative, dim=1)
         rows, columns = torch.where(positive)
         target = logits[rows, columns]
         losses = torch.logaddexp(target, rivals[rows]) - target

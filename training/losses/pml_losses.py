@@ -1,6 +1,6 @@
 """The library's other losses that run on labels alone, under Limen's names and with checked parameters.
 
-Left out: those that cannot take every batch that a sampler here gives (SmoothAP wants classes of equal size,
+Left out: those that cannot take every batch that a sampler here gives (SmoothAP needs classes of equal size,
 N-pairs depends on the order of the batch, the signal-to-noise ratio of a zero vector is infinite), whose
 values depend on numpy's rules for torch scalars (SphereFace, large-margin softmax), or that want more than
 labels.

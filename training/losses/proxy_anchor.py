@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from training.losses.base import LossTerms, build_scalar_terms
 from training.losses.class_vector_base import ClassVectorLoss, compute_cosines
 from training.losses.parts.loss_batch import MixedPairs
-from training.losses.parts.pair_masks import masked_logsumexp, soft_logsumexp
+from training.losses.parts.pair_masks import compute_masked_logsumexp, compute_soft_logsumexp
 
 
 class ProxyAnchor(ClassVectorLoss):
@@ -53,21 +53,21 @@ class ProxyAnchor(ClassVectorLoss):
             return self.compute_terms_of_cosines(similarity, is_own, ~is_own)
         weights = weights.expand_as(similarity)
         pull, push = self._compute_exponents(similarity)
-        positive = soft_logsumexp(pull, weights, is_own, with_one=True)
-        negative = soft_logsumexp(push, weights, ~is_own, with_one=True)
+        positive = compute_soft_logsumexp(pull, weights, is_own, with_one=True)
+        negative = compute_soft_logsumexp(push, weights, ~is_own, with_one=True)
         return self._build_terms(positive, negative, is_own)
 
     def compute_terms_of_cosines(self, cosines: Tensor, positive: Tensor, negative: Tensor) -> LossTerms:
         pull, push = self._compute_exponents(cosines)
-        pulled = masked_logsumexp(pull, positive, dim=1, with_one=True)
-        pushed = masked_logsumexp(push, negative, dim=1, with_one=True)
+        pulled = compute_masked_logsumexp(pull, positive, dim=1, with_one=True)
+        pushed = compute_masked_logsumexp(push, negative, dim=1, with_one=True)
         return self._build_terms(pulled, pushed, positive)
 
     def compute_mixed_terms(self, pairs: MixedPairs) -> LossTerms:
         """Generalised form: sigma = log(1 + x), the mean over the proxies that have mixed items."""
         pull, push = self._compute_exponents(pairs.similarity)
-        positive = soft_logsumexp(pull, pairs.target, pairs.valid, with_one=True)
-        negative = soft_logsumexp(push, 1 - pairs.target, pairs.valid, with_one=True)
+        positive = compute_soft_logsumexp(pull, pairs.target, pairs.valid, with_one=True)
+        negative = compute_soft_logsumexp(push, 1 - pairs.target, pairs.valid, with_one=True)
         anchors = pairs.valid.any(dim=1).sum().clamp(min=1)
         return build_scalar_terms((positive + negative).sum() / anchors)
 

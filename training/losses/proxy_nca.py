@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from training.losses.base import LossTerms, build_element_terms
 from training.losses.class_vector_base import ClassVectorLoss, compute_cosines
 from training.losses.parts.loss_batch import MixedPairs
-from training.losses.parts.pair_masks import soft_logsumexp
+from training.losses.parts.pair_masks import compute_soft_logsumexp
 
 
 class ProxyNCA(ClassVectorLoss):
@@ -54,7 +54,7 @@ class ProxyNCA(ClassVectorLoss):
         """Generalised form: sigma+ identity, sigma- log, over one mixed proxy per hardest other proxy."""
         logits = self.scale * (2 * pairs.similarity - 2)
         pull = torch.where(pairs.valid, pairs.target * -logits, 0).sum(1)
-        push = soft_logsumexp(logits, 1 - pairs.target, pairs.valid)
+        push = compute_soft_logsumexp(logits, 1 - pairs.target, pairs.valid)
         return build_element_terms((pull + push)[pairs.valid.any(1)])
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from training.losses.base import CosineSimilarity, LossTerms, PairLoss, build_element_terms
-from training.losses.parts.pair_masks import masked_logsumexp
+from training.losses.parts.pair_masks import compute_masked_logsumexp
 
 
 class SupCon(PairLoss):
@@ -46,7 +46,7 @@ def compute_contrast(logits: Tensor, positive: Tensor, others: Tensor) -> Tensor
     Args:
         logits: float [n, m]. positive, others: bool [n, m]; ``others`` make the denominator.
     """
-    total = masked_logsumexp(logits, others, dim=1)
+    total = compute_masked_logsumexp(logits, others, dim=1)
     count = positive.sum(1)
     mean = torch.where(positive, logits, 0).sum(1) / count.clamp(min=1)
     return torch.where(count > 0, total - mean, 0)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from training.losses.base import CosineSimilarity, Loss, LossTerms, build_scalar_terms
 from training.losses.parts.loss_batch import LossBatch
-from training.losses.parts.pair_masks import masked_mean
+from training.losses.parts.pair_masks import compute_masked_mean
 
 
 class ThresholdConsistentMargin(Loss):
@@ -65,11 +65,11 @@ class ThresholdConsistentMargin(Loss):
 
 
 def _compute_pair_mean(values: Tensor, keep: Tensor, labels: Tensor) -> Tensor:
-    return masked_mean(values, keep)
+    return compute_masked_mean(values, keep)
 
 
 def _compute_class_balanced_mean(values: Tensor, keep: Tensor, labels: Tensor) -> Tensor:
     classes, codes = torch.unique(labels, return_inverse=True)
     sums = values.new_zeros(len(classes)).index_add(0, codes, torch.where(keep, values, 0).sum(1))
     counts = values.new_zeros(len(classes)).index_add(0, codes, keep.sum(1).to(values.dtype))
-    return masked_mean(sums / counts.clamp(min=1), counts > 0)
+    return compute_masked_mean(sums / counts.clamp(min=1), counts > 0)

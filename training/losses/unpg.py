@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from training.losses.class_vector_base import ClassVectorLoss, compute_cosines
 from training.losses.parts.margin_softmax import Margin, apply_margin, resolve_margin
-from training.losses.parts.pair_masks import masked_logsumexp
+from training.losses.parts.pair_masks import compute_masked_logsumexp
 
 
 class UNPG(ClassVectorLoss):
@@ -80,6 +80,6 @@ def compute_cross_entropy_with_pairs(logits: Tensor, labels: Tensor, pairs: Tens
     The further logits are summed once, not once per row: n + l exponentials in place of n * l.
     """
     keep = torch.ones_like(pairs, dtype=torch.bool)
-    extra = masked_logsumexp(pairs, keep, dim=0) if len(pairs) else logits.new_tensor(-torch.inf)
+    extra = compute_masked_logsumexp(pairs, keep, dim=0) if len(pairs) else logits.new_tensor(-torch.inf)
     total = torch.logaddexp(torch.logsumexp(logits, dim=1), extra)
     return total - logits.gather(1, labels[:, None])[:, 0]

@@ -20,7 +20,7 @@ class Weight:
     begins: float = 0.0
     ends: float = 1.0
 
-    def value_at(self, done: float) -> float:
+    def compute_value(self, done: float) -> float:
         """The weight when a fraction ``done`` of the run, 0 to 1, is done."""
         if done >= self.ends:
             return self.end
@@ -57,7 +57,7 @@ class WeightedSum(nn.Module):
         """
         total = 0 * embeddings.sum()  # with a gradient even where no term has begun yet
         for weight, loss in zip(self.weights, self.losses, strict=True):
-            if factor := weight.value_at(done) if isinstance(weight, Weight) else weight:
+            if factor := weight.compute_value(done) if isinstance(weight, Weight) else weight:
                 own = mixing if getattr(loss, "mixes", False) else {}
                 total = total + factor * loss(embeddings, labels, indices, **own)
         return total

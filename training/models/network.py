@@ -52,10 +52,10 @@ class Network(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Float [n, *input shape] to float32 [n, embedding_dim], unit rows."""
         if self.training or self.views == 1:
-            return self.project(self.features(inputs))
-        return join_views(self.project(self.features(make_views(inputs, self.views))), self.views)
+            return self.project(self.extract_features(inputs))
+        return join_views(self.project(self.extract_features(make_views(inputs, self.views))), self.views)
 
-    def features(self, inputs: Tensor) -> Tensor:
+    def extract_features(self, inputs: Tensor) -> Tensor:
         """Float [n, *input shape] to what the backbone makes of it, before pooling: [n, *features]."""
         if self.is_unit_scaled:
             inputs = F.normalize(inputs, dim=1)

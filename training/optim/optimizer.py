@@ -42,7 +42,7 @@ def build_optimizer(network: nn.Module, objective: nn.Module, settings: Optimize
 
 
 def _find_tables(network: nn.Module) -> set[int]:
-    """Identities of the tables of vectors that are looked up by number."""
+    """Identities of the tables of vectors that are looked up by id."""
     parts = (nn.Embedding, nn.EmbeddingBag)
     return {id(part.weight) for part in network.modules() if isinstance(part, parts)}
 

@@ -50,7 +50,7 @@ def _describe_data(run: Run, report: Report) -> str:
     if data.test_paths:
         lines.append(f"- separate test set: {', '.join(str(path) for path in data.test_paths)}")
     for name in ("train", "validation", "test"):
-        items = run.embeddings(name)
+        items = run.load_embeddings(name)
         if items is not None:
             lines.append(f"- {name}: {len(items)} items of {len(items.classes)} classes")
     lines.append(
@@ -64,7 +64,7 @@ def _describe_training(run: Run) -> str:
     losses = " + ".join(f"{_format_weight(spec.weight)} x {spec.name}" for spec in config.loss)
     return "\n".join(
         [
-            f"- backbone {config.model.backbone}, input {run.preprocessing().describe_shape()}, "
+            f"- backbone {config.model.backbone}, input {run.load_preprocessing().describe_shape()}, "
             f"{config.model.embedding_dim} numbers out",
             f"- loss {losses}; {config.sampler.batch_size} items a batch",
             f"- {run.train_seconds:.0f} s of training; the weights of epoch {run.best_epoch}, the best by "

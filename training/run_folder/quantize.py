@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from api_schemas.build_config import EncoderPrecision
 from api_schemas.manifest import CONFIG_FILE, ENCODER_FILE, PREPROCESSING_FILE
 from api_schemas.operating_point import Target
-from common.array_types import Float32s
 from common.atomic_files import write_atomically
 from common.errors import CalibrationRefused, InputError
 from common.progress import Track, silent
@@ -26,10 +25,13 @@ from evaluation.pairs.ranks import compute_ranks
 from evaluation.pairs.threshold_levels import count_accepted_per_class
 from training.data.load_data import load_data
 from training.export.onnx_export import embed_items
+from training.registry import select_entry
 from training.run_folder import layout
 from training.run_folder.run_folder import Run
 
-Precision = Literal["int8", "fp16"]
+Quantized = tuple[list[TensorProto], list[NodeProto]]
+Quantize = Callable[[TensorProto], Quantized]
+"""From a float32 weight to the tensors it is stored in and the nodes that read it back under its name."""
 FAR = 0.01
 
 
@@ -44,7 +46,7 @@ class QuantizationCost:
             classes; None where those cannot support one, or no two test items are of different classes.
     """
 
-    precision: Precision
+    precision: EncoderPrecision
     mebibytes: tuple[float, float]
     recall_at_1: tuple[float, float] | None
     far: tuple[float, float] | None
@@ -62,27 +64,31 @@ class QuantizationCost:
         )
 
 
-def quantize_run(run: Run, precision: Precision, track: Track = silent) -> tuple[Run, QuantizationCost]:
+def quantize_run(
+    run: Run, precision: EncoderPrecision, track: Track = silent
+) -> tuple[Run, QuantizationCost]:
     """A run folder inside the run's with a quantised encoder, and embeddings that it made.
 
     It can be evaluated, calibrated, compared and exported as the run itself can. Weights alone are rounded;
     for int8 to 255 steps between the largest of a row (an output of a layer, an n-gram) and its opposite.
 
     Raises:
+        ConfigError: an unknown precision (names those there are).
         InputError: the run's data is not what it was trained on, or it has no test items.
     """
+    quantize = select_entry(PRECISIONS, precision, "precision")
     original, folder = run.ensure_encoder() / ENCODER_FILE, run.path / precision
     encoder_folder = folder / layout.ENCODER_FOLDER
     encoder_folder.mkdir(parents=True, exist_ok=True)
-    smaller = _quantize_weights(onnx.load(original), precision).SerializeToString()
+    smaller = _quantize_weights(onnx.load(original), quantize).SerializeToString()
     write_atomically(encoder_folder / ENCODER_FILE, smaller)
-    run.preprocessing().save(encoder_folder / PREPROCESSING_FILE)
-    run.preprocessing().save(folder / PREPROCESSING_FILE)
+    run.load_preprocessing().save(encoder_folder / PREPROCESSING_FILE)
+    run.load_preprocessing().save(folder / PREPROCESSING_FILE)
     encoder = Encoder.open(encoder_folder, threads=0)
     (folder / layout.EMBEDDINGS_FOLDER).mkdir(exist_ok=True)
     splits = load_data(run.config.data, track)
     run.check_same_data(splits)
-    for name, items in splits.parts().items():
+    for name, items in splits.get_parts().items():
         save_embeddings(embed_items(encoder, items, track), layout.get_embeddings_path(folder, name))
     for name in (layout.SUMMARY_FILE, CONFIG_FILE):
         shutil.copyfile(run.path / name, folder / name)
@@ -91,45 +97,57 @@ def quantize_run(run: Run, precision: Precision, track: Track = silent) -> tuple
     return quantized, _measure_cost(run, quantized, precision, mebibytes)
 
 
-def _quantize_weights(model: onnx.ModelProto, precision: Precision) -> onnx.ModelProto:
+def _quantize_weights(model: onnx.ModelProto, quantize: Quantize) -> onnx.ModelProto:
     """The network with its weights stored in fewer bytes and read back into float32 once, when it is opened.
 
-    Its arithmetic stays float32. In half precision the numbers of n-grams and tokens would be rounded;
-    rounding activations to 8 bits as they come (ONNX Runtime's ``quantize_dynamic``) does so by the largest
-    of the batch, so that an item's embedding would depend on its neighbours, and takes convolutions four
-    times as long.
+    Its arithmetic stays float32. In half precision the ids of n-grams and tokens would be rounded; rounding
+    activations to 8 bits as they come (ONNX Runtime's ``quantize_dynamic``) does so by the largest of the
+    batch, so that an item's embedding would depend on its neighbours, and takes convolutions four times as
+    long.
     """
-    readers = []
+    readers: list[NodeProto] = []
     for weight in list(model.graph.initializer):
-        if weight.data_type != TensorProto.FLOAT:
-            continue
-        name, values = weight.name, numpy_helper.to_array(weight)
-        if precision == "fp16":
-            limit = np.finfo(np.float16).max
-            half = np.clip(values, -limit, limit).astype(np.float16)
-            weight.CopyFrom(numpy_helper.from_array(half, f"{name}/fp16"))
-            readers.append(helper.make_node("Cast", [weight.name], [name], to=TensorProto.FLOAT))
-        elif values.ndim > 1:
-            whole, scale = _round_to_int8(values)
-            weight.CopyFrom(numpy_helper.from_array(whole, f"{name}/int8"))
-            model.graph.initializer.append(numpy_helper.from_array(scale, f"{name}/scale"))
-            readers.append(helper.make_node("Cast", [weight.name], [f"{name}/whole"], to=TensorProto.FLOAT))
-            readers.append(helper.make_node("Mul", [f"{name}/whole", f"{name}/scale"], [name]))
+        if weight.data_type == TensorProto.FLOAT:
+            (stored, *further), nodes = quantize(weight)
+            weight.CopyFrom(stored)
+            model.graph.initializer.extend(further)
+            readers += nodes
     nodes = [*readers, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     return model
 
 
-def _round_to_int8(values: Float32s) -> tuple[NDArray[np.int8], Float32s]:
-    """Whole numbers in -127..127 of the shape of ``values`` and what to multiply them by, [n, 1, ...]."""
+def _quantize_to_fp16(weight: TensorProto) -> Quantized:
+    """Half precision; values beyond its range become its largest."""
+    limit = np.finfo(np.float16).max
+    half = np.clip(numpy_helper.to_array(weight), -limit, limit).astype(np.float16)
+    stored = numpy_helper.from_array(half, f"{weight.name}/fp16")
+    return [stored], [helper.make_node("Cast", [stored.name], [weight.name], to=TensorProto.FLOAT)]
+
+
+def _quantize_to_int8(weight: TensorProto) -> Quantized:
+    """Integers in -127..127 and a scale for each row; a vector (a bias) stays as it is."""
+    name, values = weight.name, numpy_helper.to_array(weight)
+    if values.ndim < 2:
+        return [weight], []
     largest = np.abs(values).max(axis=tuple(range(1, values.ndim)), keepdims=True)
     scale = np.where(largest > 0, largest / 127, 1).astype(np.float32)
-    return np.rint(values / scale).astype(np.int8), scale
+    integers = np.rint(values / scale).astype(np.int8)
+    return [
+        numpy_helper.from_array(integers, f"{name}/int8"),
+        numpy_helper.from_array(scale, f"{name}/scale"),
+    ], [
+        helper.make_node("Cast", [f"{name}/int8"], [f"{name}/whole"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", [f"{name}/whole", f"{name}/scale"], [name]),
+    ]
+
+
+PRECISIONS: dict[str, Quantize] = {"int8": _quantize_to_int8, "fp16": _quantize_to_fp16}
 
 
 def _measure_cost(
-    run: Run, quantized: Run, precision: Precision, mebibytes: tuple[float, float]
+    run: Run, quantized: Run, precision: EncoderPrecision, mebibytes: tuple[float, float]
 ) -> QuantizationCost:
     before, after = _arrange_test_pairs(run, precision), _arrange_test_pairs(quantized, precision)
     recalls = (
@@ -142,8 +160,8 @@ def _measure_cost(
     return QuantizationCost(precision, mebibytes, recall, far)
 
 
-def _arrange_test_pairs(run: Run, precision: Precision) -> Pairs:
-    items = run.embeddings("test")
+def _arrange_test_pairs(run: Run, precision: EncoderPrecision) -> Pairs:
+    items = run.load_embeddings("test")
     if items is None:
         raise InputError(f"{run.path} has no test items to measure the accuracy cost of {precision} on.")
     return arrange(items, exclude_same=run.config.evaluation.exclude_same)
@@ -151,7 +169,7 @@ def _arrange_test_pairs(run: Run, precision: Precision) -> Pairs:
 
 def _fit_threshold(run: Run) -> float | None:
     """Of a FAR 1 % point, fitted on validation classes; None where they cannot support one."""
-    fit = run.embeddings("validation")
+    fit = run.load_embeddings("validation")
     if fit is None:
         return None
     target = Target(kind="far", value=FAR, confidence=0.95)

@@ -56,38 +56,39 @@ class Run:
             return cls(folder, config, seconds, best, summary.get("fingerprint"))
         except (AttributeError, ValueError, LookupError, TypeError):
             raise InputError(
-                f"{folder / layout.SUMMARY_FILE} is damaged: `limen train ... --resume` writes it anew, "
+                f"{folder / layout.SUMMARY_FILE} is damaged: `limen train ... --resume` writes it again, "
                 "without training."
             ) from None
 
-    def embeddings(self, split: str) -> EmbeddingSet | None:
+    def load_embeddings(self, split: str) -> EmbeddingSet | None:
         """The embeddings of ``train``, ``validation`` or ``test``; None when the run has no such items."""
         path = layout.get_embeddings_path(self.path, split)
         return read_embeddings(path) if path.is_file() else None
 
     def check_same_data(self, splits: Splits) -> None:
         """Raises InputError when these are not the items that the run was trained on and measured with."""
-        if self.fingerprint is None:  # an earlier version left the ids alone
-            is_same = all(self._has_ids_of(name, items) for name, items in splits.parts().items())
+        if self.fingerprint is None:  # a run of an earlier version has no fingerprint: only ids are compared
+            is_same = all(self._has_ids_of(name, items) for name, items in splits.get_parts().items())
         else:
             is_same = self.fingerprint == compute_fingerprint(splits, self.config.evaluation.exclude_same)
         if not is_same:
             raise InputError(
-                f"{self.path}: the data is not what this run was trained on: bring that back, or train anew."
+                f"{self.path}: the data is not what this run was trained on: restore that data or train a "
+                "new run."
             )
 
     def _has_ids_of(self, split: str, items: Items) -> bool:
-        stored = self.embeddings(split)
+        stored = self.load_embeddings(split)
         return stored is not None and np.array_equal(stored.ids, items.ids)
 
-    def preprocessing(self) -> Preprocessing:
-        """How raw input becomes the network's input."""
+    def load_preprocessing(self) -> Preprocessing:
+        """The rule from raw input to network input."""
         return load_preprocessing(self.path / PREPROCESSING_FILE)
 
-    def network(self) -> Network:
+    def load_network(self) -> Network:
         """The best network, in evaluation mode, on the CPU."""
         model = drop_pretrained(self.config.model, self.path / layout.BACKBONE_FOLDER)
-        network = build_network(model, self.preprocessing())
+        network = build_network(model, self.load_preprocessing())
         load_best_weights(network, self.path)
         return network.eval()
 
@@ -95,7 +96,7 @@ class Run:
         """The folder of the exported encoder, exported on first use; the same files from then on."""
         folder = self.path / layout.ENCODER_FOLDER
         if not (folder / ENCODER_FILE).is_file():
-            export_encoder(self.network(), self.preprocessing(), folder, str(self.path))
+            export_encoder(self.load_network(), self.load_preprocessing(), folder, str(self.path))
         return folder
 
 
@@ -107,19 +108,19 @@ def load_best_weights(network: Network, folder: Path) -> None:
         network.load_state_dict(weights)
 
 
-def compute_fingerprint(splits: Splits, column: str | None) -> str:
+def compute_fingerprint(splits: Splits, exclude_same: str | None) -> str:
     """A checksum of the data: of inputs and labels of each part, then, after a ``+``, of ids and of the
-    values of ``column``; fast, not cryptographic."""
+    values of the column ``exclude_same``; fast, not cryptographic."""
     sums, names = [], 0
-    for items in splits.parts().values():
+    for items in splits.get_parts().values():
         inputs = 0
         for start in range(0, len(items), ROWS_AT_ONCE):
             rows = items.inputs[start : start + ROWS_AT_ONCE]
             inputs = zlib.crc32(np.ascontiguousarray(rows).data, inputs)
         sums += [inputs, _compute_sum(items.labels)]
         names = _compute_sum(items.ids, names)
-        if column is not None and column in items.metadata:
-            names = _compute_sum(items.metadata[column], names)
+        if exclude_same is not None and exclude_same in items.metadata:
+            names = _compute_sum(items.metadata[exclude_same], names)
     return f"{'-'.join(f'{value:08x}' for value in sums)}+{names:08x}"
 
 

@@ -17,7 +17,7 @@ def gather_batch(embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     cases the gradient of one process with the whole batch, as long as random draws are the same in all.
 
     Reference implementation: the library's wrapper multiplies the loss, so the gradients of proxies come out
-    too large by the number of processes, and it wants batches of equal size.
+    too large by the number of processes, and it needs batches of equal size.
     """
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return embeddings, labels

@@ -16,7 +16,7 @@ _LIBC = ctypes.CDLL(None)
 def keep_freed_memory() -> Iterator[None]:
     """Allocate large blocks on the heap, and return its end to the operating system only when this is left.
 
-    Otherwise glibc maps every tensor above 32 MiB anew and unmaps it when it is freed: the system clears all
+    Otherwise glibc maps every tensor above 32 MiB again and unmaps it when it is freed: the system clears all
     its pages in each step, up to half of the time on a CPU. A no-op with other C libraries.
     """
     if not hasattr(_LIBC, "malloc_trim"):  # the C library of GNU/Linux alone has both

@@ -13,7 +13,7 @@ from api_schemas.preprocessing import ImageInput
 from common.errors import InputError
 from encoder import Encoder, InputLimits, RefusedInput
 from encoder.inputs.image_input import ImagePreprocessing
-from tests.encoder.encoders import GREY, data_uri, linear_encoder, png
+from tests.encoder.encoders import GREY, data_uri, png, write_linear_encoder
 
 
 @pytest.fixture
@@ -48,18 +48,18 @@ def test_sixteen_bit_grey_is_the_same_in_every_file(kind: str) -> None:
 
 @pytest.mark.parametrize("dtype", [np.int32, np.float32])
 def test_pixels_of_thirty_two_bits_are_refused(tmp_path: Path, noise: Image.Image, dtype: type) -> None:
-    linear_encoder(tmp_path, GREY)
+    write_linear_encoder(tmp_path, GREY)
     deep = Image.fromarray(np.asarray(noise).astype(dtype))
     tiff = png(deep, "TIFF")
-    for one in (deep, tiff, data_uri(tiff)):
+    for content in (deep, tiff, data_uri(tiff)):
         with pytest.raises(RefusedInput, match=r"Input 1: the image's pixels are 32-bit .* 8 or 16 bits"):
-            Encoder.open(tmp_path).encode([noise, one])
+            Encoder.open(tmp_path).encode([noise, content])
 
 
 def test_colours_and_orientations_that_pillow_cannot_read_are_refused(
     tmp_path: Path, noise: Image.Image
 ) -> None:
-    linear_encoder(tmp_path, GREY)
+    write_linear_encoder(tmp_path, GREY)
     encoder = Encoder.open(tmp_path)
     for kind in ("PNG", "WEBP"):
         buffer = io.BytesIO()
@@ -74,18 +74,18 @@ def test_colours_and_orientations_that_pillow_cannot_read_are_refused(
 
 def test_camera_orientation_is_applied() -> None:
     upright = Image.fromarray(np.arange(24, dtype=np.uint8).reshape(4, 6))
-    turned = upright.transpose(Image.Transpose.ROTATE_90)
+    rotated = upright.transpose(Image.Transpose.ROTATE_90)
     exif = Image.Exif()
     exif[0x0112] = 6
     buffer = io.BytesIO()
-    turned.save(buffer, "PNG", exif=exif)
+    rotated.save(buffer, "PNG", exif=exif)
     np.testing.assert_array_equal(
         ImagePreprocessing(GREY).compute_pixels(Image.open(buffer))[0], np.asarray(upright)
     )
 
 
 def test_refused_images_are_named(tmp_path: Path, noise: Image.Image) -> None:
-    linear_encoder(tmp_path, GREY)
+    write_linear_encoder(tmp_path, GREY)
     encoder = Encoder.open(tmp_path, limits=InputLimits(image_bytes=10_000, image_pixels=10_000))
     good = data_uri(png(noise))
     cases: dict[str | bytes, str] = {
@@ -109,7 +109,7 @@ def test_refused_images_are_named(tmp_path: Path, noise: Image.Image) -> None:
 
 
 def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
-    linear_encoder(tmp_path, GREY)
+    write_linear_encoder(tmp_path, GREY)
     bomb = png(Image.new("1", (30_000, 30_000)))
     with pytest.raises(InputError, match="pixels"):
         Encoder.open(tmp_path).encode([bomb])

@@ -60,11 +60,11 @@ def test_raw_inputs_are_prepared_whatever_their_number(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", RAW)
-@pytest.mark.parametrize("other", [3, None])
-def test_an_input_of_another_kind_is_refused_with_what_the_model_takes(name: str, other: object) -> None:
+@pytest.mark.parametrize("wrong", [3, None])
+def test_an_input_of_another_kind_is_refused_with_what_the_model_takes(name: str, wrong: object) -> None:
     preprocessing = INPUT_KINDS[name](RULES[name])
     with pytest.raises(RefusedInput, match=rf"Input 6: this model takes {preprocessing.takes.format(3)}"):
-        preprocessing.prepare([RAW[name][0], other], first=5)  # type: ignore[list-item]
+        preprocessing.prepare([RAW[name][0], wrong], first=5)  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize("name", RAW)

@@ -10,7 +10,7 @@ import pytest
 from common.errors import InputError
 from encoder import Encoder
 from encoder.inputs.row_input import TablePreprocessing
-from tests.encoder.encoders import TABLE, linear_encoder
+from tests.encoder.encoders import TABLE, write_linear_encoder
 
 
 def test_table_is_standardised(tmp_path: Path) -> None:
@@ -29,7 +29,7 @@ def test_table_is_standardised(tmp_path: Path) -> None:
     ],
 )
 def test_refused_rows_are_named(tmp_path: Path, row: object, words: str) -> None:
-    linear_encoder(tmp_path, TABLE)
+    write_linear_encoder(tmp_path, TABLE)
     rows: list[object] = [[1.0, 2.0, 3.0]] * 70
     with pytest.raises(InputError, match=words):
         Encoder.open(tmp_path).encode([*rows, row])  # type: ignore[list-item]

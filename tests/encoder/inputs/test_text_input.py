@@ -10,12 +10,12 @@ from encoder.inputs.text_input import NgramPreprocessing
 
 def test_the_same_text_gives_the_same_numbers_whatever_its_case_and_spaces() -> None:
     rule = TextInput(buckets=1000, length=32, characters=[3], words=[1, 2])
-    compute_numbers = NgramPreprocessing(rule).compute_numbers
-    numbers = compute_numbers("Lost  my card\n")
-    np.testing.assert_array_equal(numbers, compute_numbers("lost my CARD"))
+    compute_ids = NgramPreprocessing(rule).compute_ids
+    numbers = compute_ids("Lost  my card\n")
+    np.testing.assert_array_equal(numbers, compute_ids("lost my CARD"))
     assert numbers.dtype == np.float32
     assert numbers.max() < 1000
     assert (numbers[:5] > 0).all(), "three words and two pairs come first"
-    assert not np.array_equal(numbers, compute_numbers("my card lost"))
-    assert len(compute_numbers("x" * 10_000)) == 32
-    assert compute_numbers("").max() == 0
+    assert not np.array_equal(numbers, compute_ids("my card lost"))
+    assert len(compute_ids("x" * 10_000)) == 32
+    assert compute_ids("").max() == 0

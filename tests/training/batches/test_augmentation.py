@@ -30,10 +30,10 @@ def test_an_affine_transform_moves_ink_where_it_should() -> None:
     inside = moved.sum(dim=(1, 2, 3)) > 0.99
     assert (columns[inside] - 15).abs().max() <= 0.2 * 21 + 0.01
     assert (columns[inside] - 15).abs().max() > 3
-    turned = augment_images(image, AugmentationConfig(rotate_degrees=180), torch.Generator().manual_seed(0))
+    rotated = augment_images(image, AugmentationConfig(rotate_degrees=180), torch.Generator().manual_seed(0))
     rows, cols = torch.meshgrid(torch.arange(21) - 10.0, torch.arange(21) - 10.0, indexing="ij")
-    radius = ((turned[:, 0] * (rows**2 + cols**2).sqrt()).sum((1, 2)) / turned.sum((1, 2, 3))).mean()
-    assert abs(float(radius) - 5) < 0.3, "turning keeps the distance to the centre"
+    radius = ((rotated[:, 0] * (rows**2 + cols**2).sqrt()).sum((1, 2)) / rotated.sum((1, 2, 3))).mean()
+    assert abs(float(radius) - 5) < 0.3, "a rotation keeps the distance to the centre"
 
 
 def test_a_mirror_image_is_the_same_class_or_another() -> None:
@@ -41,7 +41,7 @@ def test_a_mirror_image_is_the_same_class_or_another() -> None:
         AugmentationConfig(flip=True, mirrors_as_classes=True)
 
 
-def test_an_elastic_distortion_bends_smoothly() -> None:
+def test_an_elastic_distortion_is_smooth() -> None:
     images = torch.zeros(400, 1, 41, 41)
     images[:200, :, 20, 14] = images[200:, :, 20, 16] = 1
     settings = AugmentationConfig(elastic=0.08)
@@ -65,10 +65,10 @@ def test_the_sampling_grid_is_that_of_torch() -> None:
 
 
 def test_a_transform_is_a_rotation_of_scales_and_shears() -> None:
-    def drawn(rotate_degrees: float, scale: float, shear: float) -> torch.Tensor:
+    def draw(rotate_degrees: float, scale: float, shear: float) -> torch.Tensor:
         settings = AugmentationConfig(rotate_degrees=rotate_degrees, scale=scale, shear=shear)
         return _draw_transforms(50, settings, torch.Generator().manual_seed(0))[:, :, :2]
 
-    turned, stretched = drawn(60, 0, 0), drawn(0, 0.2, 0.3)
-    torch.testing.assert_close(drawn(60, 0.2, 0.3), turned @ stretched)
-    torch.testing.assert_close(turned.det(), torch.ones(50))
+    rotated, stretched = draw(60, 0, 0), draw(0, 0.2, 0.3)
+    torch.testing.assert_close(draw(60, 0.2, 0.3), rotated @ stretched)
+    torch.testing.assert_close(rotated.det(), torch.ones(50))

@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 PLAN: list[RowIndices] = [np.arange(start, start + 6) for start in (0, 6, 12)]
 
 
-def feed(plan: list[RowIndices], first_step: int = 0) -> BatchFeed:
+def build_feed(plan: list[RowIndices], first_step: int = 0) -> BatchFeed:
     config = Config.model_validate(
         {
             "data": {"path": "drawings", "augmentation": {"shift": 0.2, "rotations_as_classes": True}},
@@ -36,39 +36,42 @@ def feed(plan: list[RowIndices], first_step: int = 0) -> BatchFeed:
     return BatchFeed(plan, first_step, config, inputs, Processes(CPU))
 
 
-def drawn(source: BatchFeed, count: int, ahead: bool) -> list[Batch]:
-    found = []
+def draw_batches(source: BatchFeed, count: int, ahead: bool) -> list[Batch]:
+    batches = []
     for _ in range(count):
-        found.append(source.next())
+        batches.append(source.next())
         if ahead:
-            source.build_next()
-    return found
+            source.prefetch()
+    return batches
 
 
-def assert_equal(some: list[Batch], others: list[Batch]) -> None:
-    for one, other in zip(some, others, strict=True):
-        assert torch.equal(one.inputs, other.inputs)
-        assert torch.equal(one.labels, other.labels)
-        assert (one.weight, one.own_seed, one.common_seed) == (
-            other.weight,
-            other.own_seed,
-            other.common_seed,
+def assert_equal(first: list[Batch], second: list[Batch]) -> None:
+    for a, b in zip(first, second, strict=True):
+        assert torch.equal(a.inputs, b.inputs)
+        assert torch.equal(a.labels, b.labels)
+        assert (a.weight, a.own_seed, a.common_seed) == (
+            b.weight,
+            b.own_seed,
+            b.common_seed,
         )
 
 
 def test_made_ahead_or_when_due_a_batch_is_the_same() -> None:
-    due = drawn(feed(PLAN), 6, ahead=False)
-    assert_equal(due, drawn(feed(PLAN), 6, ahead=True))
+    due = draw_batches(build_feed(PLAN), 6, ahead=False)
+    assert_equal(due, draw_batches(build_feed(PLAN), 6, ahead=True))
     assert [batch.weight for batch in due] == [0.5] * 6
     assert not torch.equal(due[0].inputs, due[1].inputs)
 
 
 def test_a_batch_follows_from_its_step_wherever_the_plan_begins() -> None:
-    assert_equal(drawn(feed(PLAN), 6, ahead=True)[2:], drawn(feed(PLAN[1:], first_step=1), 4, ahead=False))
+    assert_equal(
+        draw_batches(build_feed(PLAN), 6, ahead=True)[2:],
+        draw_batches(build_feed(PLAN[1:], first_step=1), 4, ahead=False),
+    )
 
 
 def test_a_feed_ends_with_its_plan() -> None:
-    source = feed(PLAN)
-    drawn(source, 6, ahead=True)
+    source = build_feed(PLAN)
+    draw_batches(source, 6, ahead=True)
     with pytest.raises(StopIteration):
         source.next()

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from api_schemas.data_config import AugmentationConfig
-from tests.training.runs import MakeConfig, rule_of
+from tests.training.runs import MakeConfig, build_rule
 from training.batches.batch_inputs import DeviceInputs, TrainingInputs
 from training.data.items import Items
 from training.data.load_data import load_data
@@ -18,7 +18,7 @@ from training.data.load_data import load_data
 def test_every_form_of_an_item_is_a_class_of_its_own() -> None:
     drawn = np.random.default_rng(0).integers(0, 255, size=(3, 1, 6, 6)).astype(np.uint8)
     items = Items(drawn, np.array(["b", "a", "b"]), np.array(["0", "1", "2"]))
-    prepare = DeviceInputs(rule_of((1, 6, 6)), torch.device("cpu"))
+    prepare = DeviceInputs(build_rule((1, 6, 6)), torch.device("cpu"))
     for rotations, mirrors in ((False, False), (True, False), (False, True), (True, True)):
         augmentation = AugmentationConfig(rotations_as_classes=rotations, mirrors_as_classes=mirrors)
         inputs = TrainingInputs(items, prepare, augmentation)

@@ -10,66 +10,66 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from api_schemas.config import SamplerConfig
-from training.batches import class_neighbours as module
+from training.batches import class_neighbours
 from training.batches.class_neighbours import ClassNeighbours
 from training.batches.samplers import draw_batches
 
 
-def on_a_circle(degrees: list[float]) -> Tensor:
+def place_on_circle(degrees: list[float]) -> Tensor:
     angles = torch.tensor(degrees).deg2rad()
     return torch.stack([angles.cos(), angles.sin()], dim=1)
 
 
 def test_a_centre_is_the_direction_of_what_the_last_batch_held() -> None:
     neighbours = ClassNeighbours(4, 2)
-    neighbours.update(on_a_circle([0, 40, 180]), torch.tensor([2, 2, 0]))
-    neighbours.update(on_a_circle([10, 30, 90]), torch.tensor([0, 0, 1]))
-    expected = torch.cat([on_a_circle([20, 90, 20]), torch.zeros(1, 2)])
+    neighbours.update(place_on_circle([0, 40, 180]), torch.tensor([2, 2, 0]))
+    neighbours.update(place_on_circle([10, 30, 90]), torch.tensor([0, 0, 1]))
+    expected = torch.cat([place_on_circle([20, 90, 20]), torch.zeros(1, 2)])
     torch.testing.assert_close(neighbours.centres, expected, atol=1e-6, rtol=0)
 
 
 def test_the_nearest_are_those_of_the_beginning_of_the_epoch() -> None:
     neighbours = ClassNeighbours(4, 2)
-    neighbours.update(on_a_circle([0, 10, 30, 90]), torch.arange(4))
+    neighbours.update(place_on_circle([0, 10, 30, 90]), torch.arange(4))
     assert neighbours.find_nearest(2) is None
     neighbours.begin_epoch()
     expected = [[1, 2], [0, 2], [1, 0], [2, 1]]
     assert neighbours.find_nearest(2).tolist() == expected
-    neighbours.update(on_a_circle([180]), torch.tensor([1]))
+    neighbours.update(place_on_circle([180]), torch.tensor([1]))
     assert neighbours.find_nearest(2).tolist() == expected
     neighbours.begin_epoch()
     assert neighbours.find_nearest(2).tolist() == [[2, 3], [3, 2], [0, 3], [2, 1]]
 
 
 def test_blocks_give_what_all_at_once_gives(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CLASSES_AT_ONCE", 7)
+    monkeypatch.setattr(class_neighbours, "CLASSES_AT_ONCE", 7)
     random = torch.Generator().manual_seed(0)
     centres = F.normalize(torch.randn(40, 5, generator=random), dim=1)
     seen = torch.randperm(40, generator=random)[:25]
     neighbours = ClassNeighbours(40, 5)
     neighbours.update(centres[seen], seen)
     neighbours.begin_epoch()
-    found = neighbours.find_nearest(3)
+    nearest = neighbours.find_nearest(3)
     for code in range(40):
-        similarity = {other: float(neighbours.centres[code] @ centres[other]) for other in seen.tolist()}
+        similarity = {label: float(neighbours.centres[code] @ centres[label]) for label in seen.tolist()}
         similarity.pop(code, None)
-        naive = sorted(similarity, key=lambda other: -similarity[other])[:3]
+        naive = sorted(similarity, key=lambda label: -similarity[label])[:3]
         if code in seen:  # others have no centre: nothing is nearer than anything
-            assert found[code].tolist() == naive
-        assert set(found[code].tolist()) <= set(seen.tolist()) - {code}
+            assert nearest[code].tolist() == naive
+        assert set(nearest[code].tolist()) <= set(seen.tolist()) - {code}
 
 
-def test_a_class_that_no_batch_has_held_is_nobodys_nearest() -> None:
+def test_a_class_that_no_batch_has_held_is_never_nearest() -> None:
     neighbours = ClassNeighbours(6, 2)
     for seen in ([4], [4, 1], [4, 1, 3]):
-        neighbours.update(on_a_circle([10.0 * code for code in seen]), torch.tensor(seen))
+        neighbours.update(place_on_circle([10.0 * code for code in seen]), torch.tensor(seen))
         neighbours.begin_epoch()
-        found = neighbours.find_nearest(4)
+        nearest = neighbours.find_nearest(4)
         if len(seen) == 1:
-            assert found is None
+            assert nearest is None
             continue
-        assert found.shape == (6, len(seen) - 1)
-        assert set(found.flatten().tolist()) == set(seen)
+        assert nearest.shape == (6, len(seen) - 1)
+        assert set(nearest.flatten().tolist()) == set(seen)
 
 
 def test_each_class_brings_its_nearest() -> None:

@@ -29,22 +29,22 @@ def test_every_item_comes_before_one_comes_again() -> None:
 def test_batches_follow_from_seed_and_epoch() -> None:
     labels, sampler = np.repeat(np.arange(9), 5), SamplerConfig(batch_size=8, items_per_class=2)
 
-    def rows(seed: int, epoch: int) -> list[list[int]]:
+    def draw_rows(seed: int, epoch: int) -> list[list[int]]:
         return [batch.tolist() for batch in draw_batches(labels, sampler, 3, seed, epoch)]
 
-    assert rows(0, 0) == rows(0, 0)
-    assert rows(0, 0) != rows(0, 1)
-    assert rows(0, 0) != rows(1, 0)
+    assert draw_rows(0, 0) == draw_rows(0, 0)
+    assert draw_rows(0, 0) != draw_rows(0, 1)
+    assert draw_rows(0, 0) != draw_rows(1, 0)
 
 
-def test_classes_smaller_than_asked_give_what_they_have() -> None:
+def test_classes_smaller_than_wanted_give_what_they_have() -> None:
     labels = np.array([0, 1, 1, 2, 2, 2, 3, 3, 3, 3])
     sampler = SamplerConfig(batch_size=10, items_per_class=4)
     (batch,) = draw_batches(labels, sampler, 1, seed=0, epoch=0)
     assert sorted(batch.tolist()) == list(range(10))
 
 
-def test_an_episode_holds_whole_classes_drawn_anew() -> None:
+def test_an_episode_holds_whole_classes_drawn_again() -> None:
     labels = np.repeat(np.arange(8), [2, 5, 5, 5, 9, 9, 9, 9])  # class 0 is too small for an episode
     sampler = SamplerConfig(name="episodic", batch_size=12, items_per_class=4)
     episodes = draw_batches(labels, sampler, 200, seed=0, epoch=0)
@@ -58,7 +58,7 @@ def test_an_episode_holds_whole_classes_drawn_anew() -> None:
     assert set(np.concatenate(episodes)) == set(range(2, len(labels)))
     assert set(first_shots) == set(range(2, len(labels)))  # every item is support some time
     again = draw_batches(labels, sampler, 200, seed=0, epoch=0)
-    assert all(np.array_equal(one, other) for one, other in zip(episodes, again, strict=True))
+    assert all(np.array_equal(*pair) for pair in zip(episodes, again, strict=True))
     assert not np.array_equal(episodes[0], draw_batches(labels, sampler, 200, seed=0, epoch=1)[0])
     with pytest.raises(ConfigError, match="needs 9 classes of at least 4 items, found 7"):
         draw_batches(labels, SamplerConfig(name="episodic", batch_size=36, items_per_class=4), 1, 0, 0)
@@ -77,5 +77,5 @@ def test_the_other_samplers_fill_their_batches(name: str) -> None:
     sampler = SamplerConfig.model_validate({"name": name, "batch_size": 50})
     drawn = np.concatenate(draw_batches(labels, sampler, 40, seed=0, epoch=0))
     assert len(drawn) == 2_000
-    share = (labels[drawn] == 1).mean()
-    assert abs(share - (0.5 if name == "class_balanced" else 0.1)) < 0.05
+    fraction = (labels[drawn] == 1).mean()
+    assert abs(fraction - (0.5 if name == "class_balanced" else 0.1)) < 0.05

@@ -15,8 +15,8 @@ from training.data.check_data import Finding, check_data
 from training.data.near_duplicates import compute_difference_hashes
 
 
-def check(path: Path, **others: object) -> list[Finding]:
-    return check_data(DataConfig.model_validate({"path": str(path), **others}))
+def check(path: Path, **settings: object) -> list[Finding]:
+    return check_data(DataConfig.model_validate({"path": str(path), **settings}))
 
 
 @pytest.fixture
@@ -37,27 +37,29 @@ def test_a_clean_set_has_no_warning(photos: Path) -> None:
     assert not [finding.sentence for finding in findings if finding.warns]
 
 
-def part_of(photos: Path, part: str) -> Path:
+def find_image_of(photos: Path, part: str) -> Path:
     from training.data.load_data import load_data
 
-    items = load_data(DataConfig(path=str(photos))).parts()[part]
+    items = load_data(DataConfig(path=str(photos))).get_parts()[part]
     return photos / str(items.ids[0])
 
 
 def test_exact_copies_are_found_within_a_class_and_between_classes(photos: Path) -> None:
-    shutil.copy(part_of(photos, "train"), part_of(photos, "train").with_name("copy.png"))
-    shutil.copy(part_of(photos, "train"), part_of(photos, "test").with_name("leak.png"))
-    found = {finding.sentence.split(": ")[0]: finding.warns for finding in check(photos)}
-    assert found["3 items are the same input under two labels"]
-    assert found["3 items are in two parts at once"]
-    shutil.copy(part_of(photos, "validation"), part_of(photos, "validation").with_name("copy.png"))
-    found = {finding.sentence.split(": ")[0]: finding.warns for finding in check(photos)}
-    assert found["2 items are exact copies within their class"] is False
+    shutil.copy(find_image_of(photos, "train"), find_image_of(photos, "train").with_name("copy.png"))
+    shutil.copy(find_image_of(photos, "train"), find_image_of(photos, "test").with_name("leak.png"))
+    warns = {finding.sentence.split(": ")[0]: finding.warns for finding in check(photos)}
+    assert warns["3 items are the same input under two labels"]
+    assert warns["3 items are in two parts at once"]
+    shutil.copy(
+        find_image_of(photos, "validation"), find_image_of(photos, "validation").with_name("copy.png")
+    )
+    warns = {finding.sentence.split(": ")[0]: finding.warns for finding in check(photos)}
+    assert warns["2 items are exact copies within their class"] is False
 
 
 def test_a_recompressed_copy_in_another_part_is_found(photos: Path) -> None:
-    image = Image.open(part_of(photos, "train"))
-    image.resize((96, 96)).save(part_of(photos, "test").with_name("again.jpg"), quality=95)
+    image = Image.open(find_image_of(photos, "train"))
+    image.resize((96, 96)).save(find_image_of(photos, "test").with_name("again.jpg"), quality=95)
     warnings = [finding.sentence for finding in check(photos) if finding.warns]
     assert len(warnings) == 1
     assert "of train and test look nearly the same" in warnings[0]
@@ -65,10 +67,10 @@ def test_a_recompressed_copy_in_another_part_is_found(photos: Path) -> None:
 
 
 def test_imbalance_and_lonely_items_are_said(photos: Path) -> None:
-    big = part_of(photos, "train").parent
+    big = find_image_of(photos, "train").parent
     for number in range(60):
         Image.new("RGB", (64, 64), (number, 9, 99)).save(big / f"more{number}.png")
-    lonely = part_of(photos, "test").parent
+    lonely = find_image_of(photos, "test").parent
     for file in sorted(lonely.iterdir())[1:]:
         file.unlink()
     sentences = {finding.sentence: finding.warns for finding in check(photos)}
@@ -77,19 +79,19 @@ def test_imbalance_and_lonely_items_are_said(photos: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("classes", "said"),
+    ("classes", "message"),
     [
         (3, "validation got no items, though data.split asks for some"),
         (7, "test has 5 items of 1 classes, which cannot be measured: at least two classes"),
     ],
 )
-def test_parts_left_empty_or_alone_are_said(tmp_path: Path, classes: int, said: str) -> None:
+def test_parts_left_empty_or_alone_are_reported(tmp_path: Path, classes: int, message: str) -> None:
     random = np.random.default_rng(0)
     labels = np.repeat(np.arange(classes), 5)
     np.savez(tmp_path / "few.npz", embeddings=random.normal(size=(len(labels), 4)), labels=labels)
     data = DataConfig(kind="embeddings", path=str(tmp_path / "few.npz"))
     warnings = [finding.sentence for finding in check_data(data) if finding.warns]
-    assert any(said in sentence for sentence in warnings), warnings
+    assert any(message in sentence for sentence in warnings), warnings
 
 
 def test_hashes_of_scaled_images_are_equal_and_of_others_are_not() -> None:

@@ -43,33 +43,37 @@ def test_every_value_of_the_configuration_has_its_class() -> None:
 
 
 @pytest.mark.parametrize("name", DATA_KINDS)
-def test_the_stand_in_is_of_the_kind_that_the_data_gives(name: str, configs: dict[str, DataConfig]) -> None:
+def test_the_placeholder_is_of_the_kind_that_the_data_gives(
+    name: str, configs: dict[str, DataConfig]
+) -> None:
     data = configs[name]
     splits = load_data(data)
-    assert type(open_kind(data).build_stand_in()) is type(splits.preprocessing)
-    for items in splits.parts().values():
+    assert type(open_kind(data).build_placeholder()) is type(splits.preprocessing)
+    for items in splits.get_parts().values():
         prepared = splits.preprocessing.normalise(items.inputs)
         assert prepared.shape == (len(items), *splits.preprocessing.shape)
         assert prepared.dtype == np.float32
     if data.paths:
         everything = load_items(data.paths, data, splits.preprocessing)
-        assert len(everything) == sum(len(items) for items in splits.parts().values())
+        assert len(everything) == sum(len(items) for items in splits.get_parts().values())
 
 
 @pytest.mark.parametrize("name", DATA_KINDS)
 def test_a_backbone_that_does_not_take_the_data_names_those_that_do(
     name: str, configs: dict[str, DataConfig]
 ) -> None:
-    stand_in = open_kind(configs[name]).build_stand_in()
-    fitting = [backbone for backbone, made in BACKBONES.items() if stand_in.layout in made.layouts]
+    placeholder = open_kind(configs[name]).build_placeholder()
+    fitting = [backbone for backbone, made in BACKBONES.items() if placeholder.layout in made.layouts]
     assert fitting
     for backbone in BACKBONES:
         if backbone in fitting:
-            assert select_backbone(backbone, stand_in) is BACKBONES[backbone]
+            assert select_backbone(backbone, placeholder) is BACKBONES[backbone]
         else:
-            said = rf"'{backbone}' does not take {stand_in.rule.kind} inputs: choose {' or '.join(fitting)}"
-            with pytest.raises(ConfigError, match=said):
-                select_backbone(backbone, stand_in)
+            message = (
+                rf"'{backbone}' does not take {placeholder.rule.kind} inputs: choose {' or '.join(fitting)}"
+            )
+            with pytest.raises(ConfigError, match=message):
+                select_backbone(backbone, placeholder)
 
 
 def test_builtin_data_may_be_tested_on_files(drawings: Path) -> None:

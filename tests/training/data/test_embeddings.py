@@ -46,17 +46,17 @@ def test_a_parquet_of_embeddings_trains_as_an_archive_does(small: MakeConfig, tm
     np.savez(tmp_path / "e.npz", embeddings=vectors, labels=labels)
     rows = pa.array(vectors.tolist(), pa.list_(pa.float32()))
     pq.write_table(pa.table({"embedding": rows, "label": labels}), tmp_path / "e.parquet")
-    found = []
+    stored = []
     for name in ("e.npz", "e.parquet"):
         data = {"kind": "embeddings", "path": str(tmp_path / name)}
         run = train(
             small(data=data, model={"backbone": "linear", "embedding_dim": 4}), tmp_path / f"run {name}"
         )
-        found.append(run.embeddings("test"))
-    assert found[0] is not None
-    assert found[1] is not None
-    np.testing.assert_array_equal(found[0].vectors, found[1].vectors)
-    assert found[0].labels.tolist() == found[1].labels.tolist()
+        stored.append(run.load_embeddings("test"))
+    assert stored[0] is not None
+    assert stored[1] is not None
+    np.testing.assert_array_equal(stored[0].vectors, stored[1].vectors)
+    assert stored[0].labels.tolist() == stored[1].labels.tolist()
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_mapped_vectors_train_as_those_in_memory(vectors: Path, small: MakeConfi
         )
         for path in (vectors, tmp_path / "x.npz")
     ]
-    mapped, read = (run.embeddings("test") for run in runs)
+    mapped, read = (run.load_embeddings("test") for run in runs)
     assert mapped is not None
     assert read is not None
     np.testing.assert_allclose(mapped.vectors, read.vectors, atol=1e-3)
@@ -107,7 +107,7 @@ def test_labels_beside_may_be_an_array_or_pairs_of_rows(vectors: Path) -> None:
     assert items.n_classes == 2
 
 
-def one_row(value: float) -> NDArray[np.float64]:
+def build_ones_but_row(value: float) -> NDArray[np.float64]:
     """Ones [60, 2] but in row 41."""
     vectors = np.ones((60, 2))
     vectors[41] = value
@@ -115,7 +115,7 @@ def one_row(value: float) -> NDArray[np.float64]:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("x.labels.csv", None, r"has no labels: expected x\.labels\.npy, \.csv or \.parquet beside it"),
         ("x.npy", "no array", r"x\.npy cannot be read as a \.npy array"),
@@ -124,16 +124,20 @@ def one_row(value: float) -> NDArray[np.float64]:
         ("x.labels.npy", np.zeros((60, 2)), r"must hold one integer or text a row, found float64 \(60, 2\)"),
         ("x.npy", np.zeros((60, 2), np.float32), r"row 0 .* is a zero vector"),
         ("x.npy", np.full((60, 2), np.nan), r"row 0 .* holds NaN"),
-        ("x.npy", one_row(1e100), r"x\.npy: row 41 .* has the length inf in float32.*1 such rows"),
-        ("x.npy", one_row(1e20), r"x\.npy: row 41 .* has the length 1\.41e\+20 in float32.*: scale them"),
-        ("x.npy", one_row(1e-20), r"x\.npy: row 41 .* has the length 1\.41e-20 in float32"),
-        ("x.npy", one_row(1e-60), r"x\.npy: row 41 .* has the length 0 in float32"),
+        ("x.npy", build_ones_but_row(1e100), r"x\.npy: row 41 .* has the length inf in float32.*1 such rows"),
+        (
+            "x.npy",
+            build_ones_but_row(1e20),
+            r"x\.npy: row 41 .* has the length 1\.41e\+20 in float32.*: scale them",
+        ),
+        ("x.npy", build_ones_but_row(1e-20), r"x\.npy: row 41 .* has the length 1\.41e-20 in float32"),
+        ("x.npy", build_ones_but_row(1e-60), r"x\.npy: row 41 .* has the length 0 in float32"),
         ("x.npy", np.array([["a"] * 60]), r"must be numbers, found <U1"),
         ("x.npy", np.ones(60), r"must hold numbers of shape \[n, d\], found shape \(60,\)"),
     ],
 )
 def test_mapped_files_that_cannot_be_used_are_named(
-    vectors: Path, name: str, content: object, said: str
+    vectors: Path, name: str, content: object, message: str
 ) -> None:
     path = vectors.parent / name
     if content is None:
@@ -142,14 +146,14 @@ def test_mapped_files_that_cannot_be_used_are_named(
         path.write_text(content)
     else:
         np.save(path, np.asarray(content))
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         load_made(vectors, kind="embeddings")
 
 
 def test_a_mapped_file_that_ends_too_early_or_whose_header_lies_is_named(vectors: Path) -> None:
     content = vectors.read_bytes()
     start, end = content.index(b"(60, "), content.index(b"}")
-    for damaged, said in (
+    for damaged, message in (
         (content[:-8], "it ends before row 59"),
         (content.replace(b"(60, ", b"(30, ", 1), "an array of shape"),
         (
@@ -158,7 +162,7 @@ def test_a_mapped_file_that_ends_too_early_or_whose_header_lies_is_named(vectors
         ),
     ):
         vectors.write_bytes(damaged)
-        with pytest.raises(InputError, match=rf"x\.npy .*{said}"):
+        with pytest.raises(InputError, match=rf"x\.npy .*{message}"):
             load_made(vectors, kind="embeddings")
 
 
@@ -170,13 +174,13 @@ def test_vectors_come_from_one_file_and_of_one_length(vectors: Path, tmp_path: P
         load_made(vectors, kind="embeddings", test_path=str(tmp_path / "other.npz"))
 
 
-@pytest.mark.parametrize("other", [slice(None, None, -1), slice(0, 3)], ids=["turned round", "shorter"])
+@pytest.mark.parametrize("rows", [slice(None, None, -1), slice(0, 3)], ids=["reversed", "shorter"])
 def test_a_mapped_file_that_changes_while_training_stops_the_run(
-    vectors: Path, small: MakeConfig, tmp_path: Path, other: slice
+    vectors: Path, small: MakeConfig, tmp_path: Path, rows: slice
 ) -> None:
     def overwrite(steps: object, name: str, total: int | None = None) -> object:
         if name.startswith("epoch 2"):
-            np.save(vectors, np.load(vectors)[other])
+            np.save(vectors, np.load(vectors)[rows])
         return steps
 
     config = small(data={"kind": "embeddings", "path": str(vectors)}, model={"backbone": "linear"})

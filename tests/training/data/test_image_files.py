@@ -32,17 +32,17 @@ def test_the_class_is_the_folder_relative_to_the_root(drawings: Path) -> None:
 
 def test_a_zip_gives_what_the_folder_gives(drawings: Path, zipped: Path) -> None:
     folder, archive = load_made(drawings), load_made(zipped)
-    for name, items in folder.parts().items():
-        other = archive.parts()[name]
-        np.testing.assert_array_equal(items.inputs, other.inputs)
-        np.testing.assert_array_equal(items.ids, other.ids)
-        np.testing.assert_array_equal(items.labels, other.labels)
+    for name, items in folder.get_parts().items():
+        zipped = archive.get_parts()[name]
+        np.testing.assert_array_equal(items.inputs, zipped.inputs)
+        np.testing.assert_array_equal(items.ids, zipped.ids)
+        np.testing.assert_array_equal(items.labels, zipped.labels)
     assert folder.preprocessing == archive.preprocessing
 
 
 def test_several_roots_keep_their_items_apart(drawings: Path, zipped: Path, tmp_path: Path) -> None:
     splits = load_data(DataConfig(path=[str(drawings), str(zipped)]))
-    ids = np.concatenate([items.ids for items in splits.parts().values()])
+    ids = np.concatenate([items.ids for items in splits.get_parts().values()])
     assert len(np.unique(ids)) == 180
 
 
@@ -54,7 +54,7 @@ def write_images(folder: Path, labels: str) -> None:
             Image.new("L", (12, 12), number * 100).save(folder / label / f"{number}.png")
 
 
-def broken_png() -> bytes:
+def make_broken_png() -> bytes:
     buffer = io.BytesIO()
     Image.new("L", (12, 12)).save(buffer, "PNG")
     return buffer.getvalue()[:40]
@@ -62,15 +62,15 @@ def broken_png() -> bytes:
 
 def test_a_broken_image_is_named_or_skipped(tmp_path: Path) -> None:
     write_images(tmp_path, "abc")
-    (tmp_path / "b" / "bad.png").write_bytes(broken_png())
+    (tmp_path / "b" / "bad.png").write_bytes(make_broken_png())
     with pytest.raises(InputError, match=r"b/bad\.png is broken: .*broken=skip"):
         load_made(tmp_path, split=EVERYTHING)
-    said: list[str] = []
-    splits = load_data(make_data(tmp_path, split=EVERYTHING, broken="skip"), say=said.append)
+    messages: list[str] = []
+    splits = load_data(make_data(tmp_path, split=EVERYTHING, broken="skip"), say=messages.append)
     assert len(splits.train) == 6
-    assert said == ["Skipped 1 broken images: b/bad.png."]
+    assert messages == ["Skipped 1 broken images: b/bad.png."]
     for file in tmp_path.rglob("*.png"):
-        file.write_bytes(broken_png())
+        file.write_bytes(make_broken_png())
     with pytest.raises(InputError, match=r"a/0\.png and every other image that was tried is broken"):
         load_made(tmp_path, split=EVERYTHING, broken="skip")
 
@@ -84,14 +84,14 @@ def test_parts_are_looked_at_again_without_their_broken_images(tmp_path: Path) -
     data = make_data(tmp_path / "list.csv", split={"by": "column"}, broken="skip")
     assert load_data(data).validation is not None
     for number in (6, 8):
-        (tmp_path / f"{number}.png").write_bytes(broken_png())
+        (tmp_path / f"{number}.png").write_bytes(make_broken_png())
     with pytest.raises(
         InputError, match=r"list\.csv without its broken images: 2 items of 2 classes are left"
     ):
         load_data(data)
     for number in (7, 9):
-        (tmp_path / f"{number}.png").write_bytes(broken_png())
-    with pytest.raises(InputError, match=r"list\.csv: every image for validation is broken"):
+        (tmp_path / f"{number}.png").write_bytes(make_broken_png())
+    with pytest.raises(InputError, match=r"list\.csv: every image for validation is broken, e\.g\. 6\.png"):
         load_data(data)
 
 
@@ -111,11 +111,12 @@ def test_what_pillow_cannot_turn_or_convert_is_broken_too(tmp_path: Path) -> Non
         save(tmp_path / "b" / name)
         with pytest.raises(InputError, match=rf"b/{name} is broken: the image's .*broken=skip"):
             load_made(tmp_path, split=EVERYTHING)
-        said: list[str] = []
+        messages: list[str] = []
         assert (
-            len(load_data(make_data(tmp_path, split=EVERYTHING, broken="skip"), say=said.append).train) == 5
+            len(load_data(make_data(tmp_path, split=EVERYTHING, broken="skip"), say=messages.append).train)
+            == 5
         )
-        assert said == [f"Skipped 1 broken images: b/{name}."]
+        assert messages == [f"Skipped 1 broken images: b/{name}."]
         (tmp_path / "b" / name).unlink()
     for file in tmp_path.rglob("*.*"):
         file.unlink()
@@ -132,7 +133,7 @@ def test_an_image_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("files", "said"),
+    ("files", "message"),
     [
         ({}, "holds no images"),
         ({"notes.txt": 1}, "holds no images"),
@@ -141,11 +142,11 @@ def test_an_image_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
         ({"a/0.png": 1, "b/1.png": 1}, "no class with two items"),
     ],
 )
-def test_an_unusable_folder_is_one_sentence(tmp_path: Path, files: dict[str, int], said: str) -> None:
+def test_an_unusable_folder_is_one_sentence(tmp_path: Path, files: dict[str, int], message: str) -> None:
     for name in files:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("L", (12, 12)).save(tmp_path / name, "PNG")
-    with pytest.raises(InputError, match=said) as refused:
+    with pytest.raises(InputError, match=message) as refused:
         load_made(tmp_path)
     assert str(tmp_path) in str(refused.value)
     assert str(refused.value).count("\n") == 0
@@ -162,7 +163,7 @@ def test_paths_that_are_neither_folder_nor_zip(tmp_path: Path) -> None:
         load_made(tmp_path / "text")
 
 
-def packed(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+def pack(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", method) as archive:
         for name, content in files.items():
@@ -170,58 +171,58 @@ def packed(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes
     return buffer.getvalue()
 
 
-def with_field(archive: bytes, place: int, value: int) -> bytes:
-    """The last entry's flags (place 6) or method (8) set, in both of its headers."""
+def set_field(archive: bytes, position: int, value: int) -> bytes:
+    """The last entry's flags (position 6) or method (8) set, in both of its headers."""
     changed = bytearray(archive)
-    for header, at in ((b"PK\3\4", place), (b"PK\1\2", place + 2)):
-        changed[archive.rindex(header) + at] = value
+    for header, offset in ((b"PK\3\4", position), (b"PK\1\2", position + 2)):
+        changed[archive.rindex(header) + offset] = value
     return bytes(changed)
 
 
 @pytest.fixture
 def pictures() -> dict[str, bytes]:
     """Six images of three classes, as a zip would hold them; the last is the largest."""
-    found = {}
+    pictures_by_name = {}
     for number in range(6):
         buffer = io.BytesIO()
         noise = np.random.default_rng(number).integers(0, 256, (12 + number, 12 + number), dtype=np.uint8)
         Image.fromarray(noise).save(buffer, "BMP")
-        found[f"{'abc'[number // 2]}/{number}.bmp"] = buffer.getvalue()
-    return found
+        pictures_by_name[f"{'abc'[number // 2]}/{number}.bmp"] = buffer.getvalue()
+    return pictures_by_name
 
 
 @pytest.mark.parametrize("harm", ["password", "method", "data", "cut", "lie"])
 def test_a_damaged_entry_of_a_zip_is_named_or_skipped(
     pictures: dict[str, bytes], tmp_path: Path, harm: str
 ) -> None:
-    whole = packed(pictures, zipfile.ZIP_STORED if harm == "cut" else zipfile.ZIP_DEFLATED)
-    last, contents = whole.rindex(b"PK\3\4"), whole.index(b"PK\1\2")
-    size = whole.rindex(b"PK\1\2") + 24
+    intact = pack(pictures, zipfile.ZIP_STORED if harm == "cut" else zipfile.ZIP_DEFLATED)
+    last, contents = intact.rindex(b"PK\3\4"), intact.index(b"PK\1\2")
+    size = intact.rindex(b"PK\1\2") + 24
     damaged = {
-        "password": with_field(whole, 6, 1),
-        "method": with_field(whole, 8, 99),
-        "data": whole[: last + 60] + b"\xff" * 40 + whole[last + 100 :],
-        "cut": whole[: size - 4] + (1 << 20).to_bytes(4, "little") * 2 + whole[size + 4 :],
-        "lie": whole[:size] + (20).to_bytes(4, "little") + whole[size + 4 :],
+        "password": set_field(intact, 6, 1),
+        "method": set_field(intact, 8, 99),
+        "data": intact[: last + 60] + b"\xff" * 40 + intact[last + 100 :],
+        "cut": intact[: size - 4] + (1 << 20).to_bytes(4, "little") * 2 + intact[size + 4 :],
+        "lie": intact[:size] + (20).to_bytes(4, "little") + intact[size + 4 :],
     }[harm]
     assert damaged[contents : contents + 4] == b"PK\1\2"
     (tmp_path / "a.zip").write_bytes(damaged)
     with pytest.raises(InputError, match=r"^c/5\.bmp is broken: .*broken=skip\.$"):
         load_made(tmp_path / "a.zip", split=EVERYTHING)
-    said: list[str] = []
-    splits = load_data(make_data(tmp_path / "a.zip", split=EVERYTHING, broken="skip"), say=said.append)
+    messages: list[str] = []
+    splits = load_data(make_data(tmp_path / "a.zip", split=EVERYTHING, broken="skip"), say=messages.append)
     assert len(splits.train) == 5
-    assert said == ["Skipped 1 broken images: c/5.bmp."]
+    assert messages == ["Skipped 1 broken images: c/5.bmp."]
 
 
 def test_a_zip_without_its_table_of_contents_is_damaged(pictures: dict[str, bytes], tmp_path: Path) -> None:
-    (tmp_path / "a.zip").write_bytes(packed(pictures).replace(b"PK\1\2", b"PK\0\0"))
+    (tmp_path / "a.zip").write_bytes(pack(pictures).replace(b"PK\1\2", b"PK\0\0"))
     with pytest.raises(InputError, match=r"a\.zip is a damaged zip archive: Bad magic number for central"):
         load_made(tmp_path / "a.zip")
 
 
 def test_an_entry_that_would_fill_the_memory_is_not_read(pictures: dict[str, bytes], tmp_path: Path) -> None:
-    (tmp_path / "a.zip").write_bytes(packed(pictures))
+    (tmp_path / "a.zip").write_bytes(pack(pictures))
     with (
         zipfile.ZipFile(tmp_path / "a.zip", "a", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
         archive.open("c/6.bmp", "w") as bomb,

@@ -19,11 +19,11 @@ GREY = ImageInput(mode="L", height=12, width=12, mean=[1.0], std=[1.0])
 
 
 def test_a_separate_test_set_that_shares_classes_is_said(drawings: Path) -> None:
-    said: list[str] = []
-    splits = load_data(make_data(drawings, test_path=str(drawings)), say=said.append)
+    messages: list[str] = []
+    splits = load_data(make_data(drawings, test_path=str(drawings)), say=messages.append)
     assert splits.test is not None
     assert len(splits.test) == 90
-    assert any("are also trained on" in sentence for sentence in said)
+    assert any("are also trained on" in sentence for sentence in messages)
 
 
 def test_an_image_that_comes_twice_is_refused_before_one_is_decoded(
@@ -36,10 +36,10 @@ def test_an_image_that_comes_twice_is_refused_before_one_is_decoded(
         (tmp_path / name).write_bytes((drawings / name).read_bytes())
     lines = [f"{name},{Path(name).parent.as_posix()}" for name in [*names, names[4]]]
     (tmp_path / "list.csv").write_text("\n".join(["path,label", *lines]))
-    said = rf"list\.csv: images 4 and 90 are both called '{names[4]}': name each image once"
-    with pytest.raises(InputError, match=said):
+    message = rf"list\.csv: images 4 and 90 are both called '{names[4]}': name each image once"
+    with pytest.raises(InputError, match=message):
         load_made(tmp_path / "list.csv")
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         load_items([tmp_path / "list.csv"], make_data(drawings), ImagePreprocessing(GREY))
     (tmp_path / "other" / "drawings").mkdir(parents=True)
     same = [tmp_path / "other" / drawings.name, drawings]
@@ -72,7 +72,7 @@ def test_an_id_that_comes_twice_is_refused_with_its_rows(tmp_path: Path, kind: s
     ids = [f"a{n}" for n in range(40)]
     ids[38] = "a8"  # of the same class, so of the same part
     value = {"table": "", "text": "text ", "embeddings": ""}[kind]
-    rows = [f"{one},{n % 10},{value}{n}" for n, one in enumerate(ids)]
+    rows = [f"{item_id},{n % 10},{value}{n}" for n, item_id in enumerate(ids)]
     name = "t.csv"
     if kind == "embeddings":
         name = "x.npy"

@@ -16,12 +16,12 @@ from training.data.load_data import load_data
 from training.data.pair_labels import group_pairs, holds_pairs
 
 
-def table(names: str, *rows: tuple[object, ...]) -> pa.Table:
+def build_table(names: str, *rows: tuple[object, ...]) -> pa.Table:
     columns = [list(column) for column in zip(*rows, strict=True)]
     return pa.table(dict(zip(names.split(), columns, strict=True)))
 
 
-def naive_classes(n: int, same: list[tuple[int, int]]) -> list[int]:
+def compute_naive_classes(n: int, same: list[tuple[int, int]]) -> list[int]:
     """The twin of the connected components: merge until nothing moves."""
     group = list(range(n))
     for _ in range(n):
@@ -31,8 +31,10 @@ def naive_classes(n: int, same: list[tuple[int, int]]) -> list[int]:
 
 
 def test_what_positive_pairs_connect_is_one_class() -> None:
-    found = table("a b same", ("x", "y", 1), ("z", "w", 1), ("y", "z", 0), ("v", "x", 1), ("u", "v", 0))
-    names, labels = group_pairs(found, Path("p.csv"))
+    pairs_table = build_table(
+        "a b same", ("x", "y", 1), ("z", "w", 1), ("y", "z", 0), ("v", "x", 1), ("u", "v", 0)
+    )
+    names, labels = group_pairs(pairs_table, Path("p.csv"))
     assert names.tolist() == ["x", "y", "z", "w", "v", "u"], "in the order they come"
     of = dict(zip(names.tolist(), labels.tolist(), strict=True))
     assert of["x"] == of["y"] == of["v"]
@@ -44,9 +46,9 @@ def test_what_positive_pairs_connect_is_one_class() -> None:
 def test_classes_are_those_of_merging_by_hand(seed: int) -> None:
     random = np.random.default_rng(seed)
     pairs = random.integers(0, 30, (20, 2))
-    found = table("a b same", *[(int(a), int(b), True) for a, b in pairs])
-    names, labels = group_pairs(found, Path("p.csv"))
-    naive = naive_classes(30, [(int(a), int(b)) for a, b in pairs])
+    pairs_table = build_table("a b same", *[(int(a), int(b), True) for a, b in pairs])
+    names, labels = group_pairs(pairs_table, Path("p.csv"))
+    naive = compute_naive_classes(30, [(int(a), int(b)) for a, b in pairs])
     for first in range(len(names)):
         for second in range(len(names)):
             together = naive[int(names[first])] == naive[int(names[second])]
@@ -54,36 +56,45 @@ def test_classes_are_those_of_merging_by_hand(seed: int) -> None:
 
 
 def test_triplets_say_the_same_as_their_pairs() -> None:
-    triplets = table("anchor positive negative", ("x", "y", "z"), ("z", "w", "y"))
-    pairs = table("a b same", ("x", "y", 1), ("z", "w", 1), ("x", "z", 0), ("z", "y", 0))
+    triplets = build_table("anchor positive negative", ("x", "y", "z"), ("z", "w", "y"))
+    pairs = build_table("a b same", ("x", "y", 1), ("z", "w", 1), ("x", "z", 0), ("z", "y", 0))
     of_triplets, of_pairs = (
-        dict(zip(*map(np.ndarray.tolist, group_pairs(one, Path("p.csv"))), strict=True))
-        for one in (triplets, pairs)
+        dict(zip(*map(np.ndarray.tolist, group_pairs(source, Path("p.csv"))), strict=True))
+        for source in (triplets, pairs)
     )
     assert of_triplets.keys() == of_pairs.keys()
-    for found in (of_triplets, of_pairs):
-        assert found["x"] == found["y"]
-        assert found["z"] == found["w"]
-        assert found["x"] != found["w"]
+    for classes in (of_triplets, of_pairs):
+        assert classes["x"] == classes["y"]
+        assert classes["z"] == classes["w"]
+        assert classes["x"] != classes["w"]
 
 
 @pytest.mark.parametrize(
-    ("found", "said"),
+    ("pairs_table", "message"),
     [
-        (table("a b same", ("x", "y", 1), ("y", "z", 1), ("z", "x", 0)), r"row 2 says that 'z' and 'x' dif"),
-        (table("anchor positive negative", ("x", "y", "z"), ("z", "y", "w")), "row 0 says that 'x' and 'z'"),
-        (table("a b same", ("x", "y", 1), ("y", "z", 2)), "row 1 of column 'same' is '2', expected 0 or 1"),
-        (table("a b same", ("x", "y", 1), ("y", None, 0)), "row 1 of column 'b' has no value"),
+        (
+            build_table("a b same", ("x", "y", 1), ("y", "z", 1), ("z", "x", 0)),
+            r"row 2 says that 'z' and 'x' dif",
+        ),
+        (
+            build_table("anchor positive negative", ("x", "y", "z"), ("z", "y", "w")),
+            "row 0 says that 'x' and 'z'",
+        ),
+        (
+            build_table("a b same", ("x", "y", 1), ("y", "z", 2)),
+            "row 1 of column 'same' is '2', expected 0 or 1",
+        ),
+        (build_table("a b same", ("x", "y", 1), ("y", None, 0)), "row 1 of column 'b' has no value"),
     ],
 )
-def test_pairs_that_cannot_be_used_are_named(found: pa.Table, said: str) -> None:
-    with pytest.raises(InputError, match=said):
-        group_pairs(found, Path("p.csv"))
+def test_pairs_that_cannot_be_used_are_named(pairs_table: pa.Table, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        group_pairs(pairs_table, Path("p.csv"))
 
 
 def test_labels_win_over_pairs() -> None:
-    assert not holds_pairs(table("a b same label", (1, 2, 1, 3)), "label")
-    assert not holds_pairs(table("a b", (1, 2)), "label")
+    assert not holds_pairs(build_table("a b same label", (1, 2, 1, 3)), "label")
+    assert not holds_pairs(build_table("a b", (1, 2)), "label")
 
 
 def test_pairs_of_images_and_texts_are_read(drawings: Path, tmp_path: Path) -> None:
@@ -92,8 +103,8 @@ def test_pairs_of_images_and_texts_are_read(drawings: Path, tmp_path: Path) -> N
     lines += [f"{a / '0.png'},{b / '0.png'},0" for a, b in pairwise(letters)]
     (tmp_path / "pairs.csv").write_text("\n".join(["a,b,same", *lines]))
     splits = load_data(DataConfig(path=str(tmp_path / "pairs.csv")))
-    assert [items.n_classes for items in splits.parts().values()] == [9, 3, 3]
-    assert sum(len(items) for items in splits.parts().values()) == 90
+    assert [items.n_classes for items in splits.get_parts().values()] == [9, 3, 3]
+    assert sum(len(items) for items in splits.get_parts().values()) == 90
     (tmp_path / "texts.csv").write_text("anchor,positive,negative\nhello,hi,bye\nbye,so long,hello\n")
     texts = load_data(DataConfig(kind="text", path=str(tmp_path / "texts.csv"), split=EVERYTHING))
     assert len(texts.train) == 4

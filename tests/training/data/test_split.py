@@ -17,7 +17,7 @@ from training.data.load_data import load_data
 
 
 def test_parts_share_no_class_and_lose_no_item(drawings: Path) -> None:
-    parts = load_made(drawings).parts()
+    parts = load_made(drawings).get_parts()
     assert [items.n_classes for items in parts.values()] == [9, 3, 3]
     labels = [set(items.labels.tolist()) for items in parts.values()]
     assert not labels[0] & labels[1] | labels[0] & labels[2] | labels[1] & labels[2]
@@ -26,9 +26,9 @@ def test_parts_share_no_class_and_lose_no_item(drawings: Path) -> None:
 
 def test_the_split_follows_from_its_seed(drawings: Path) -> None:
     first, again = load_made(drawings), load_made(drawings)
-    other = load_made(drawings, split={"seed": 1})
+    another = load_made(drawings, split={"seed": 1})
     np.testing.assert_array_equal(first.train.ids, again.train.ids)
-    assert set(first.train.labels) != set(other.train.labels)
+    assert set(first.train.labels) != set(another.train.labels)
 
 
 def test_every_class_is_in_the_test_part_of_one_fold(drawings: Path) -> None:
@@ -62,25 +62,25 @@ def test_folds_and_time_leave_no_item_out_or_twice(tmp_path: Path) -> None:
     )
     for split in ({"folds": 7, "fold": 3}, {"by": "time"}):
         data = make_data(tmp_path / "e.npz", kind="embeddings", time_column="day", split=split)
-        parts = load_data(data).parts()
+        parts = load_data(data).get_parts()
         ids = np.concatenate([items.ids for items in parts.values()])
         assert len(ids) == len(set(ids)) == 70
         if "folds" in split:
             assert [items.n_classes for items in parts.values()] == [10, 2, 2]
         else:
             days = [items.metadata["day"] for items in parts.values()]
-            assert [len(one) for one in days] == [42, 14, 14]
+            assert [len(values) for values in days] == [42, 14, 14]
             assert days[0].max() < days[1].min() <= days[1].max() < days[2].min()
 
 
 def test_a_column_or_the_time_can_say_the_part(tmp_path: Path) -> None:
     write_table(tmp_path / "t.parquet")
     by_column = load_made(tmp_path / "t.parquet", kind="table", time_column="day", split={"by": "column"})
-    assert [items.n_classes for items in by_column.parts().values()] == [5, 3, 2]
+    assert [items.n_classes for items in by_column.get_parts().values()] == [5, 3, 2]
     write_table(tmp_path / "t.parquet", rows=120)
     by_time = load_made(tmp_path / "t.parquet", kind="table", time_column="day", split={"by": "time"})
-    days = [items.metadata["day"] for items in by_time.parts().values()]
-    assert [len(one) for one in days] == [70, 30, 20], "72, 24 and 24 would cut two days apart"
+    days = [items.metadata["day"] for items in by_time.get_parts().values()]
+    assert [len(values) for values in days] == [70, 30, 20], "72, 24 and 24 would cut two days apart"
     assert days[0].max() < days[1].min()
     assert days[1].max() < days[2].min()
 
@@ -89,8 +89,8 @@ def write_times(path: Path, times: list[str]) -> DataConfig:
     """A CSV with these times, two items of each of two classes a time; split by them, three equal parts."""
     rows = [f"{label},{number},{time}" for number, time in enumerate(times) for label in "aabb"]
     path.write_text("\n".join(["label,x,when", *rows]))
-    shares = {"by": "time", "train": 1, "validation": 1, "test": 1}
-    return make_data(path, kind="table", time_column="when", split=shares)
+    fractions = {"by": "time", "train": 1, "validation": 1, "test": 1}
+    return make_data(path, kind="table", time_column="when", split=fractions)
 
 
 @pytest.mark.parametrize(
@@ -108,14 +108,14 @@ def write_times(path: Path, times: list[str]) -> DataConfig:
 @pytest.mark.parametrize("turn", [0, 1, 2])
 def test_the_earliest_train_however_times_are_written(tmp_path: Path, times: list[str], turn: int) -> None:
     data = write_times(tmp_path / "t.csv", times[turn:] + times[:turn])
-    parts = load_data(data).parts()
+    parts = load_data(data).get_parts()
     assert [sorted(set(items.ids.astype(int) // 4)) for items in parts.values()] == [
-        [(place - turn) % 3] for place in range(3)
+        [(position - turn) % 3] for position in range(3)
     ]
 
 
 @pytest.mark.parametrize(
-    ("times", "said"),
+    ("times", "message"),
     [
         (["9/1/2024", "10/1/2024", "1/1/2025"], r"row 0 of column 'when' is '9/1/2024', .*2024-01-31 .*ISO"),
         (["2024-09-01", "soon", "2025-01-01"], r"row 4 of column 'when' is 'soon', which is no time"),
@@ -128,14 +128,14 @@ def test_the_earliest_train_however_times_are_written(tmp_path: Path, times: lis
         (["9", "10", "10"], r"'when' has 2 different times, too few for 3 parts"),
     ],
 )
-def test_times_that_cannot_be_ordered_are_named(tmp_path: Path, times: list[str], said: str) -> None:
-    with pytest.raises(InputError, match=rf"t\.csv: .*{said}"):
+def test_times_that_cannot_be_ordered_are_named(tmp_path: Path, times: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=rf"t\.csv: .*{message}"):
         load_data(write_times(tmp_path / "t.csv", times))
 
 
 def test_items_of_one_time_stay_together(tmp_path: Path) -> None:
     for times in (list("111123"), list("123333"), list("122223")):
-        parts = load_data(write_times(tmp_path / "t.csv", times)).parts()
+        parts = load_data(write_times(tmp_path / "t.csv", times)).get_parts()
         assert [set(items.metadata["when"].tolist()) for items in parts.values()] == [{1}, {2}, {3}]
 
 

@@ -43,7 +43,7 @@ def test_csv_gives_what_parquet_gives(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (
             "label,a\n1,2\n2,x\n",
@@ -60,15 +60,15 @@ def test_csv_gives_what_parquet_gives(tmp_path: Path) -> None:
         ("label,a\n1.5,2\n2.5,3\n", "column 'label' must hold text or integers, found double"),
     ],
 )
-def test_a_table_that_cannot_be_used_is_one_sentence(tmp_path: Path, content: str, said: str) -> None:
+def test_a_table_that_cannot_be_used_is_one_sentence(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "t.csv").write_text(content)
-    with pytest.raises(InputError, match=said) as refused:
+    with pytest.raises(InputError, match=message) as refused:
         load_made(tmp_path / "t.csv", kind="table")
     assert "t.csv" in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "others", "said"),
+    ("name", "content", "settings", "message"),
     [
         ("t.xlsx", "x", {}, r"t\.xlsx ends in '\.xlsx': tables end in \.csv, \.parquet or \.jsonl"),
         ("t.csv", None, {}, r"t\.csv does not exist: expected a table"),
@@ -100,12 +100,12 @@ def test_a_table_that_cannot_be_used_is_one_sentence(tmp_path: Path, content: st
     ],
 )
 def test_what_a_table_lacks_is_named(
-    tmp_path: Path, name: str, content: str | None, others: dict[str, object], said: str
+    tmp_path: Path, name: str, content: str | None, settings: dict[str, object], message: str
 ) -> None:
     if content is not None:
         (tmp_path / name).write_text(content)
-    with pytest.raises(InputError, match=said):
-        load_made(tmp_path / name, kind="table", **others)
+    with pytest.raises(InputError, match=message):
+        load_made(tmp_path / name, kind="table", **settings)
 
 
 def test_files_of_one_table_have_the_same_columns(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_tables_go_from_a_file_to_a_served_encoder(small: MakeConfig, tmp_path: 
     )
     run = train(config, tmp_path / "run")
     export_run(run, tmp_path / "encoder")
-    stored = run.embeddings("test")
+    stored = run.load_embeddings("test")
     assert stored is not None
     table = pq.read_table(tmp_path / "t.parquet").to_pylist()
     rows = [[table[int(row)]["a"], table[int(row)]["b"]] for row in stored.ids]

@@ -43,7 +43,7 @@ def test_texts_go_from_a_file_to_a_served_encoder(small: MakeConfig, tmp_path: P
     assert export_run(run, tmp_path / "encoder") <= 1e-5
     encoder = Encoder.open(tmp_path / "encoder")
     assert encoder.preprocessing.kind == "text"
-    stored = run.embeddings("test")
+    stored = run.load_embeddings("test")
     assert stored is not None
     texts = [json.loads(line)["text"] for line in (tmp_path / "texts.jsonl").read_text().splitlines()]
     served = encoder.encode([texts[int(row)] for row in stored.ids])
@@ -79,7 +79,7 @@ def test_one_long_text_takes_the_room_of_one(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert most < 100 << 20
     assert len(items) == 2_000
-    assert [len(one) for one in items.metadata["text"][999:1002]] == [8, 1_000, 9], "the beginning is kept"
+    assert [len(text) for text in items.metadata["text"][999:1002]] == [8, 1_000, 9], "the beginning is kept"
     assert Text(data).read_all().inputs.tolist() == texts
     pq.write_table(pa.table({"text": labels, "label": labels, "notes": texts}), tmp_path / "t.parquet")
     with pytest.raises(InputError, match=r"row 1000 of column 'notes' has 250009 characters, .*leave the co"):

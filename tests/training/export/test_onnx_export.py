@@ -24,7 +24,7 @@ def test_the_encoder_gives_the_stored_embeddings_from_raw_files(
     assert difference <= 1e-5
     preprocessing = load_preprocessing(tmp_path / "encoder" / "preprocessing.json")
     session = onnxruntime.InferenceSession(tmp_path / "encoder" / "encoder.onnx")
-    stored = run.embeddings("test")
+    stored = run.load_embeddings("test")
     assert stored is not None
     for rows in ([0], list(range(5))):
         raw = [Image.open(drawings / str(stored.ids[row])) for row in rows]

@@ -1,4 +1,4 @@
-"""How many epochs a run plans."""
+"""Number of epochs that a run plans."""
 
 from __future__ import annotations
 

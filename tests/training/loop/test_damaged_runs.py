@@ -19,7 +19,7 @@ def test_a_damaged_checkpoint_is_named(run_folder: Path) -> None:
     best = run_folder / CHECKPOINTS_FOLDER / BEST_WEIGHTS_FILE
     best.write_bytes(best.read_bytes()[:100])
     with pytest.raises(InputError, match=r"best\.safetensors cannot be read"):
-        Run.open(run_folder).network()
+        Run.open(run_folder).load_network()
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_a_damaged_summary_is_named_and_written_anew(
 ) -> None:
     (run_folder / "run.json").write_bytes(content)
     with pytest.raises(
-        InputError, match=r"run\.json is damaged: `limen train \.\.\. --resume` writes it anew"
+        InputError, match=r"run\.json is damaged: `limen train \.\.\. --resume` writes it again"
     ):
         Run.open(run_folder)
     if not content:

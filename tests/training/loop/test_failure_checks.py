@@ -50,15 +50,15 @@ def test_a_gradient_that_is_no_number_names_its_group_alone(
 ) -> None:
     real = loop.Loop._clip
 
-    def break_one(run: loop.Loop, gradients: list[list[Tensor]]) -> Tensor:
+    def set_nan_gradient(run: loop.Loop, gradients: list[list[Tensor]]) -> Tensor:
         if run.state.progress.step == 4:
-            groups = {one["name"]: one["params"] for one in run.state.optimizer.param_groups}
+            groups = {group["name"]: group["params"] for group in run.state.optimizer.param_groups}
             groups[group][0].grad.view(-1)[0] = torch.nan
         return real(run, gradients)
 
-    monkeypatch.setattr(loop.Loop, "_clip", break_one)
-    said = f"gradient of the parameter group '{group}' is nan at step 5. The last good checkpoint is kept"
-    with pytest.raises(InputError, match=said):
+    monkeypatch.setattr(loop.Loop, "_clip", set_nan_gradient)
+    message = f"gradient of the parameter group '{group}' is nan at step 5. The last good checkpoint is kept"
+    with pytest.raises(InputError, match=message):
         train(small(loss="proxy_anchor"), tmp_path / "run")
     assert (tmp_path / "run" / CHECKPOINTS_FOLDER / "step-00000003.safetensors").is_file()
     assert not (tmp_path / "run" / CHECKPOINTS_FOLDER / "step-00000005.safetensors").exists()
@@ -92,14 +92,14 @@ def test_a_network_that_learns_nothing_is_noticed(small: MakeConfig, tmp_path: P
     labels = np.arange(400) % 100
     vectors = random.normal(size=(400, 12)) + 4 * sense * random.normal(size=(100, 12))[labels]
     np.savez(tmp_path / "v.npz", embeddings=vectors, labels=labels)
-    said: list[str] = []
+    messages: list[str] = []
     config = small(
         data={"kind": "embeddings", "path": str(tmp_path / "v.npz")},
         model={"backbone": "linear", "embedding_dim": 8},
         optimizer={"lr": 1e-6},
     )
-    train(config, tmp_path / "run", say=said.append)
-    warned = [sentence for sentence in said if sentence.startswith("The network seems to have collapsed")]
+    train(config, tmp_path / "run", say=messages.append)
+    warned = [sentence for sentence in messages if sentence.startswith("The network seems to have collapsed")]
     assert bool(warned) != sense
     assert all("Lower optimizer.lr (now 1e-06)" in sentence for sentence in warned)
 
@@ -112,8 +112,10 @@ def test_a_figure_that_validation_cannot_give_is_refused_before_training(
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(source.read_bytes())
     config = small(data={"path": str(tmp_path / "data")}, evaluation={"monitor": {"opis_debiased": 1.0}})
-    said = r"cannot give opis_debiased\. .*at least 4 items.* Monitor map_at_r or recall_at_1 or eer, or val"
-    with pytest.raises(InputError, match=said):
+    message = (
+        r"cannot give opis_debiased\. .*at least 4 items.* Monitor map_at_r or recall_at_1 or eer, or val"
+    )
+    with pytest.raises(InputError, match=message):
         train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -125,7 +127,7 @@ def test_a_full_disk_is_one_sentence_and_the_run_can_go_on(
     config = small()
     written = 0
 
-    def full(path: Path, content: bytes) -> None:
+    def raise_disk_full(path: Path, content: bytes) -> None:
         nonlocal written
         written += 1
         if written > 1:
@@ -133,7 +135,7 @@ def test_a_full_disk_is_one_sentence_and_the_run_can_go_on(
         write_atomically(path, content)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "write_atomically", full)
+        patch.setattr(module, "write_atomically", raise_disk_full)
         with pytest.raises(InputError, match=r"run: no space left on its disk.*--resume"):
             train(config, tmp_path / "run")
     train(config, tmp_path / "run", resume=True)
@@ -147,7 +149,7 @@ def test_memory_that_runs_out_is_one_sentence(small: MakeConfig, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("sampler", "said"),
+    ("sampler", "message"),
     [
         ({"batch_size": 100_000}, "batch_size: 100000 items in a batch, but training has 54: set at most 54"),
         ({"batch_size": 200, "items_per_class": 50}, "batch_size: 200 items"),
@@ -155,15 +157,15 @@ def test_memory_that_runs_out_is_one_sentence(small: MakeConfig, tmp_path: Path)
     ],
 )
 def test_batches_that_the_data_cannot_fill_are_refused_before_an_image_is_decoded(
-    small: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: dict[str, int], said: str
+    small: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: dict[str, int], message: str
 ) -> None:
     monkeypatch.setattr(image_files.ImageFile, "open", None)
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         train(small(sampler=sampler), tmp_path / "run")
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"loss": "tripel"}, "unknown name 'tripel'"),
         ({"loss": {"name": "triplet", "margn": 1}}, "unknown parameter 'margn'"),
@@ -176,8 +178,8 @@ def test_batches_that_the_data_cannot_fill_are_refused_before_an_image_is_decode
     ],
 )
 def test_unknown_names_are_refused_before_the_data_is_read(
-    small: MakeConfig, tmp_path: Path, changes: dict[str, object], said: str
+    small: MakeConfig, tmp_path: Path, changes: dict[str, object], message: str
 ) -> None:
     changes = {"data": {"path": str(tmp_path / "not there")}, **changes}
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         train(small(**changes), tmp_path / "run")

@@ -66,9 +66,9 @@ def stateful(small: MakeConfig) -> Config:
 
 
 @pytest.fixture(scope="module")
-def whole(stateful: Config, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def uninterrupted(stateful: Config, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """That run, never stopped."""
-    return train(stateful, tmp_path_factory.mktemp("whole") / "run")
+    return train(stateful, tmp_path_factory.mktemp("uninterrupted") / "run")
 
 
 @pytest.mark.parametrize(
@@ -77,15 +77,15 @@ def whole(stateful: Config, tmp_path_factory: pytest.TempPathFactory) -> Run:
     ids=["within an epoch", "at the end of an epoch"],
 )
 def test_a_signal_saves_and_resuming_is_the_same_run_bit_for_bit(
-    stateful: Config, whole: Run, tmp_path: Path, number: signal.Signals, step: int
+    stateful: Config, uninterrupted: Run, tmp_path: Path, number: signal.Signals, step: int
 ) -> None:
     with pytest.raises(InputError, match=f"Stopped by {number.name} after step {step}.*--resume"):
         train(stateful, tmp_path / "stopped", track=Stop(number, step))
     with pytest.raises(InputError, match="did not finish"):
         Run.open(tmp_path / "stopped")
     stopped = train(stateful, tmp_path / "stopped", resume=True)
-    assert_equal_bit_for_bit(whole.path, stopped.path)
-    first, second = whole.embeddings("test"), stopped.embeddings("test")
+    assert_equal_bit_for_bit(uninterrupted.path, stopped.path)
+    first, second = uninterrupted.load_embeddings("test"), stopped.load_embeddings("test")
     assert first is not None
     assert second is not None
     np.testing.assert_array_equal(first.vectors, second.vectors)
@@ -95,11 +95,11 @@ def test_a_signal_saves_and_resuming_is_the_same_run_bit_for_bit(
 
 def test_a_signal_in_the_last_step_does_not_matter(small: MakeConfig, tmp_path: Path) -> None:
     run = train(small(), tmp_path / "run", track=Stop(signal.SIGTERM, 6))
-    assert run.embeddings("test") is not None
+    assert run.load_embeddings("test") is not None
 
 
 def test_kill_9_loses_at_most_an_epoch_and_nothing_of_the_result(
-    stateful: Config, whole: Run, tmp_path: Path
+    stateful: Config, uninterrupted: Run, tmp_path: Path
 ) -> None:
     stateful.save(tmp_path / "config.yaml")
     step = str(np.random.default_rng().integers(1, 13))  # of 12; the first 4 are before any checkpoint
@@ -108,7 +108,7 @@ def test_kill_9_loses_at_most_an_epoch_and_nothing_of_the_result(
     killed = subprocess.run(command, env=environment, capture_output=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     train(stateful, tmp_path / "killed", resume=True)
-    assert_equal_bit_for_bit(whole.path, tmp_path / "killed")
+    assert_equal_bit_for_bit(uninterrupted.path, tmp_path / "killed")
 
 
 def test_a_checkpoint_of_a_version_with_fewer_options_names_their_section(
@@ -117,9 +117,9 @@ def test_a_checkpoint_of_a_version_with_fewer_options_names_their_section(
     config = small()
     then = config.model_dump(mode="json")
     del then["optimizer"]["ema"]  # which is null now
-    found = Checkpoint({}, Progress(), then, "")
+    checkpoint = Checkpoint({}, Progress(), then, "")
     with pytest.raises(ConfigError, match="was written with another 'optimizer': resume"):
-        check_same_run(found, config, "", tmp_path / "step")
+        check_same_run(checkpoint, config, "", tmp_path / "step")
 
 
 def test_resuming_refuses_another_configuration_and_other_data(
@@ -178,12 +178,12 @@ def test_what_a_killed_run_left_half_written_is_removed(small: MakeConfig, run_f
         run_folder / CHECKPOINTS_FOLDER / ".step-00000009.safetensors.89abcdef.tmp",
         run_folder / "embeddings" / ".test.npz.00000000.tmp",
     ]
-    others = [
+    foreign = [
         run_folder / ".mine.tmp",
         run_folder / CHECKPOINTS_FOLDER / "step.0123abcd.tmp",
         run_folder / "encoder" / left[0].name,
     ]
-    for path in [*left, *others]:
+    for path in [*left, *foreign]:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"half")
     with pytest.raises(InputError, match="already holds a run"):
@@ -191,7 +191,7 @@ def test_what_a_killed_run_left_half_written_is_removed(small: MakeConfig, run_f
     assert all(path.exists() for path in left)
     train(small(), run_folder, resume=True)
     assert not [path for path in left if path.exists()]
-    assert all(path.exists() for path in others)
+    assert all(path.exists() for path in foreign)
 
 
 def test_ids_and_the_column_that_leaves_pairs_out_must_be_those_of_the_run(

@@ -21,8 +21,8 @@ from training.run_folder.layout import BEST_WEIGHTS_FILE, CHECKPOINTS_FOLDER, TE
 from training.run_folder.run_folder import Run
 
 
-def scalars(run: Path, name: str) -> list[float]:
-    """What TensorBoard would draw, read back from the event files."""
+def read_scalars(run: Path, name: str) -> list[float]:
+    """TensorBoard's scalars, read back from the event files."""
     values: dict[int, float] = {}
     for path in sorted((run / TENSORBOARD_FOLDER).iterdir()):
         content, start = path.read_bytes(), 0
@@ -37,25 +37,25 @@ def scalars(run: Path, name: str) -> list[float]:
 
 
 def test_a_run_leaves_what_the_commands_after_it_need(small: MakeConfig, tmp_path: Path) -> None:
-    said: list[str] = []
+    messages: list[str] = []
     config = small()
-    run = train(config, tmp_path / "run", say=said.append)
+    run = train(config, tmp_path / "run", say=messages.append)
     opened = Run.open(tmp_path / "run")
     assert opened == run
     assert opened.config == config
     assert opened.train_seconds > 0
     for split, classes in (("train", 9), ("validation", 3), ("test", 3)):
-        items = opened.embeddings(split)
+        items = opened.load_embeddings(split)
         assert items is not None
         assert len(items.classes) == classes
         assert len(items) == 6 * classes
     metrics = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [entry["epoch"] for entry in metrics] == [1, 2]
     assert {"loss", "recall_at_1", "map_at_r", "opis", "lr", "seconds"} <= metrics[0].keys()
-    assert scalars(tmp_path / "run", "recall_at_1") == pytest.approx(
+    assert read_scalars(tmp_path / "run", "recall_at_1") == pytest.approx(
         [entry["recall_at_1"] for entry in metrics]
     )
-    assert any("recall@1" in sentence and "OPIS" in sentence for sentence in said)
+    assert any("recall@1" in sentence and "OPIS" in sentence for sentence in messages)
     assert (tmp_path / "run" / "preprocessing.json").is_file()
 
 
@@ -67,8 +67,10 @@ def test_embeddings_are_those_of_the_best_network(finished: Path) -> None:
 
     test = load_data(run.config.data).test
     assert test is not None
-    again = embed_items(run.network(), test, DeviceInputs(run.preprocessing(), torch.device("cpu")), 7)
-    stored = run.embeddings("test")
+    again = embed_items(
+        run.load_network(), test, DeviceInputs(run.load_preprocessing(), torch.device("cpu")), 7
+    )
+    stored = run.load_embeddings("test")
     assert stored is not None
     np.testing.assert_allclose(stored.vectors, again.vectors, atol=1e-5)
 
@@ -91,25 +93,25 @@ def test_class_vectors_start_where_one_view_of_each_class_lies(small: MakeConfig
             optimizer={"lr": 1e-12},
         )
         run = train(config, tmp_path / str(views))
-        found = load_checkpoint(find_latest_checkpoint(run.path / "checkpoints")).tensors
-        starts.append(next(value for name, value in found.items() if name.startswith("objective/")))
+        tensors = load_checkpoint(find_latest_checkpoint(run.path / "checkpoints")).tensors
+        starts.append(next(value for name, value in tensors.items() if name.startswith("objective/")))
     torch.testing.assert_close(starts[0], starts[1])
 
 
-def test_neighbours_come_when_their_share_of_the_run_is_done(small: MakeConfig, tmp_path: Path) -> None:
+def test_neighbours_come_when_their_fraction_of_the_run_is_done(small: MakeConfig, tmp_path: Path) -> None:
     finals = {}
-    for share in (0.0, 0.5, 0.9):
+    for fraction in (0.0, 0.5, 0.9):
         config = small(
-            sampler={"batch_size": 16, "items_per_class": 2, "neighbours": 1, "neighbours_from": share},
+            sampler={"batch_size": 16, "items_per_class": 2, "neighbours": 1, "neighbours_from": fraction},
             schedule={"epochs": 4, "steps_per_epoch": 3, "patience": None, "keep": 9},
         )
-        train(config, tmp_path / str(share))
-        found = [
-            load_checkpoint(path).tensors for path in (tmp_path / str(share)).rglob("step-*.safetensors")
+        train(config, tmp_path / str(fraction))
+        checkpoints = [
+            load_checkpoint(path).tensors for path in (tmp_path / str(fraction)).rglob("step-*.safetensors")
         ]
-        assert len(found) == 4
-        begun = sorted(bool(tensors["neighbours/at_start"].any()) for tensors in found)
-        finals[share] = begun
+        assert len(checkpoints) == 4
+        begun = sorted(bool(tensors["neighbours/at_start"].any()) for tensors in checkpoints)
+        finals[fraction] = begun
     assert finals == {0.0: [False, True, True, True], 0.5: [False, False, True, True], 0.9: [False] * 4}
 
 
@@ -130,20 +132,20 @@ def test_only_the_last_checkpoints_and_the_best_are_kept(small: MakeConfig, tmp_
 
 
 def test_patience_ends_a_run_that_does_not_get_better(small: MakeConfig, tmp_path: Path) -> None:
-    said: list[str] = []
+    messages: list[str] = []
     config = small(schedule={"epochs": 50, "steps_per_epoch": 1, "patience": 1}, optimizer={"lr": 1e-12})
-    run = train(config, tmp_path / "run", say=said.append)
-    assert any("Stopping early" in sentence for sentence in said)
+    run = train(config, tmp_path / "run", say=messages.append)
+    assert any("Stopping early" in sentence for sentence in messages)
     assert len((run.path / "metrics.jsonl").read_text().splitlines()) < 20
 
 
 def test_a_short_budget_ends_the_run_with_a_result(small: MakeConfig, tmp_path: Path) -> None:
-    said: list[str] = []
+    messages: list[str] = []
     config = small(schedule={"epochs": 10_000, "minutes": 0.03, "patience": None})
-    run = train(config, tmp_path / "run", say=said.append)
+    run = train(config, tmp_path / "run", say=messages.append)
     assert run.train_seconds < 30
-    assert any("planning" in sentence or "are over" in sentence for sentence in said)
-    assert run.embeddings("test") is not None
+    assert any("planning" in sentence or "are over" in sentence for sentence in messages)
+    assert run.load_embeddings("test") is not None
 
 
 def test_a_term_that_has_not_begun_leaves_the_network_as_it_is(small: MakeConfig, tmp_path: Path) -> None:
@@ -189,6 +191,6 @@ def test_data_that_changes_after_it_was_read_changes_nothing(
 def test_a_column_may_be_called_file(small: MakeConfig, drawings: Path, tmp_path: Path) -> None:
     lines = [f"{path},{path.parent.name},{path.stem}" for path in sorted(drawings.rglob("*.png"))]
     (tmp_path / "list.csv").write_text("\n".join(["path,label,file", *lines]))
-    stored = train(small(data={"path": str(tmp_path / "list.csv")}), tmp_path / "run").embeddings("test")
+    stored = train(small(data={"path": str(tmp_path / "list.csv")}), tmp_path / "run").load_embeddings("test")
     assert stored is not None
     assert set(stored.metadata["file"].tolist()) <= set(range(6)) | set("012345")

@@ -31,7 +31,9 @@ def batch(n: int = 15, seed: int = 0, dimension: int = DIMENSION) -> tuple[Tenso
     return items.requires_grad_(), labels
 
 
-def value_and_gradient(loss: Loss, items: Tensor, labels: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+def compute_value_and_gradient(
+    loss: Loss, items: Tensor, labels: Tensor, *rest: Any
+) -> tuple[Tensor, Tensor]:
     """The loss and its gradient with respect to the items; random draws are the same every time."""
     items = items.detach().clone().requires_grad_()
     torch.manual_seed(3)

@@ -1,4 +1,4 @@
-"""Where pytorch-metric-learning is right we agree with it; where it is wrong, a test shows the difference."""
+"""Agreement with pytorch-metric-learning where it is right; where it is wrong, a test of the difference."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pytorch_metric_learning import losses as library_losses
 from pytorch_metric_learning import miners
 from torch.nn import functional as F
 
-from tests.training.losses.cases import CLASSES, DIMENSION, batch, make, value_and_gradient
+from tests.training.losses.cases import CLASSES, DIMENSION, batch, compute_value_and_gradient, make
 from training.losses.base import CosineSimilarity
 from training.objective.cross_batch_memory import CrossBatchMemory
 
@@ -38,8 +38,8 @@ def test_pair_losses_agree(name: str, seed: int) -> None:
     library = getattr(library_losses, theirs)(**parameters)
     items, labels = batch(seed=seed)
     loss = make(name, **OWN_DEFAULTS.get(name, {}))
-    value, gradient = value_and_gradient(loss, items, labels)
-    expected, expected_gradient = value_and_gradient(library, items, labels)
+    value, gradient = compute_value_and_gradient(loss, items, labels)
+    expected, expected_gradient = compute_value_and_gradient(library, items, labels)
     torch.testing.assert_close(value, expected)
     torch.testing.assert_close(gradient, expected_gradient, atol=1e-7, rtol=1e-5)
     mined = miners.MultiSimilarityMiner()(items, labels)
@@ -53,8 +53,8 @@ def test_proxy_losses_agree(name: str) -> None:
     loss = make(name)
     loss.class_vectors.data.copy_(library.W.T if hasattr(library, "W") else library.proxies)
     items, labels = batch()
-    value, gradient = value_and_gradient(loss, items, labels)
-    expected, expected_gradient = value_and_gradient(library, items, labels)
+    value, gradient = compute_value_and_gradient(loss, items, labels)
+    expected, expected_gradient = compute_value_and_gradient(library, items, labels)
     torch.testing.assert_close(value, expected)
     torch.testing.assert_close(gradient, expected_gradient)
 
@@ -93,10 +93,10 @@ def test_proxy_nca_keeps_items_whose_probability_underflows() -> None:
     library = library_losses.ProxyNCALoss(2, 2, softmax_scale=300.0)
     loss.proxies.data = library.proxies.data = torch.eye(2)
     items, labels = torch.tensor([[0.0, 1.0], [1.0, 0.0]]), torch.tensor([0, 0])
-    value, gradient = value_and_gradient(loss, items, labels)
+    value, gradient = compute_value_and_gradient(loss, items, labels)
     assert float(value) == pytest.approx(300, rel=1e-5)
     assert gradient[0].abs().max() > 0
-    expected, dropped = value_and_gradient(library, items, labels)
+    expected, dropped = compute_value_and_gradient(library, items, labels)
     assert expected == 0
     assert dropped[0].abs().max() == 0
 
@@ -105,8 +105,8 @@ def test_items_that_a_miner_left_out_do_not_move_proxy_anchor() -> None:
     loss, library = make("proxy_anchor"), library_losses.ProxyAnchorLoss(CLASSES, DIMENSION).double()
     items, labels = batch()
     chosen = torch.tensor([0]), torch.tensor([4]), torch.tensor([1])
-    _, gradient = value_and_gradient(loss, items, labels, chosen)
-    _, leaking = value_and_gradient(library, items, labels, chosen)
+    _, gradient = compute_value_and_gradient(loss, items, labels, chosen)
+    _, leaking = compute_value_and_gradient(library, items, labels, chosen)
     assert gradient[7].abs().max() == 0
     assert leaking[7].abs().max() > 0
 

@@ -1,4 +1,4 @@
-"""What holds for every registered loss."""
+"""Properties of every registered loss."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from api_schemas.yaml_config import NamedPart
 from common.errors import ConfigError, InputError
-from tests.training.losses.cases import CLASSES, DIMENSION, NAMES, batch, make, value_and_gradient
+from tests.training.losses.cases import CLASSES, DIMENSION, NAMES, batch, compute_value_and_gradient, make
 from training.losses import LOSSES, build_loss, list_losses
 from training.losses.base import BaseMetricLossFunction
 
@@ -72,7 +72,7 @@ def test_unknown_names_and_parameters_name_the_nearest() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_is_a_library_loss_with_a_gradient(name: str) -> None:
     loss = make(name)
-    value, gradient = value_and_gradient(loss, *batch())
+    value, gradient = compute_value_and_gradient(loss, *batch())
     assert isinstance(loss, BaseMetricLossFunction)
     assert value.ndim == 0
     assert torch.isfinite(gradient).all()
@@ -84,11 +84,11 @@ def test_gradients_are_those_of_the_value(name: str) -> None:
     loss = make(name)
     items, labels = batch(n=9, seed=4)
 
-    def value(items: torch.Tensor) -> torch.Tensor:
+    def compute_value(items: torch.Tensor) -> torch.Tensor:
         torch.manual_seed(3)
         return loss(items, labels)
 
-    assert torch.autograd.gradcheck(value, (items,), eps=1e-6, atol=1e-5, rtol=1e-4)
+    assert torch.autograd.gradcheck(compute_value, (items,), eps=1e-6, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -96,8 +96,8 @@ def test_order_within_the_batch_does_not_matter(name: str) -> None:
     loss = make(name)
     items, labels = batch()
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(1))
-    value, gradient = value_and_gradient(loss, items, labels)
-    shuffled_value, shuffled_gradient = value_and_gradient(loss, items[order], labels[order])
+    value, gradient = compute_value_and_gradient(loss, items, labels)
+    shuffled_value, shuffled_gradient = compute_value_and_gradient(loss, items[order], labels[order])
     torch.testing.assert_close(shuffled_value, value, rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(shuffled_gradient, gradient[order], rtol=1e-7, atol=1e-10)
 
@@ -141,7 +141,7 @@ DEGENERATE = {
 @pytest.mark.parametrize("name", NAMES)
 def test_degenerate_batches_stay_finite(name: str, case: str, dtype: torch.dtype) -> None:
     items, labels = DEGENERATE[case]
-    value, gradient = value_and_gradient(make(name).to(dtype), items.to(dtype), labels)
+    value, gradient = compute_value_and_gradient(make(name).to(dtype), items.to(dtype), labels)
     assert torch.isfinite(value)
     assert torch.isfinite(gradient).all()
 
@@ -154,7 +154,7 @@ def test_items_on_their_class_vectors_have_finite_gradients(name: str, length: f
     vectors = loss.state_dict()[CLASS_VECTORS[name]].clone()
     vectors = vectors if vectors.shape[1] == DIMENSION else vectors.T
     labels = torch.arange(len(vectors)) * CLASSES // len(vectors)  # sub-centres lie next to each other
-    value, gradient = value_and_gradient(loss, sign * length * vectors, labels)
+    value, gradient = compute_value_and_gradient(loss, sign * length * vectors, labels)
     assert torch.isfinite(value)
     assert torch.isfinite(gradient).all()
     loss(sign * length * vectors, labels).backward()
@@ -165,15 +165,15 @@ def test_items_on_their_class_vectors_have_finite_gradients(name: str, length: f
 def test_precisions_agree(name: str) -> None:
     items, labels = batch()
     items = items.detach()
-    exact, exact_gradient = value_and_gradient(make(name), items, labels)
-    single, single_gradient = value_and_gradient(make(name).float(), items.float(), labels)
+    exact, exact_gradient = compute_value_and_gradient(make(name), items, labels)
+    single, single_gradient = compute_value_and_gradient(make(name).float(), items.float(), labels)
     torch.testing.assert_close(single.double(), exact, rtol=2e-5, atol=2e-6)
     torch.testing.assert_close(single_gradient.double(), exact_gradient, rtol=5e-3, atol=2e-5)
     with torch.autocast("cpu", torch.bfloat16):
-        mixed, _ = value_and_gradient(make(name).float(), items.float(), labels)
+        mixed, _ = compute_value_and_gradient(make(name).float(), items.float(), labels)
     torch.testing.assert_close(mixed, single, rtol=1e-6, atol=1e-7)  # computed in float32 all the same
-    rounded, _ = value_and_gradient(make(name).float(), items.bfloat16(), labels)
-    same, _ = value_and_gradient(make(name).float(), items.bfloat16().float(), labels)
+    rounded, _ = compute_value_and_gradient(make(name).float(), items.bfloat16(), labels)
+    same, _ = compute_value_and_gradient(make(name).float(), items.bfloat16().float(), labels)
     torch.testing.assert_close(rounded, same)
 
 
@@ -182,8 +182,8 @@ def test_labels_are_compared_as_integers(name: str) -> None:
     loss = make(name)
     items, labels = batch()
     big = 2**24  # float32 cannot tell 2^24 and 2^24 + 1 apart
-    value, gradient = value_and_gradient(loss, items, labels)
-    shifted, shifted_gradient = value_and_gradient(loss, items, labels + big)
+    value, gradient = compute_value_and_gradient(loss, items, labels)
+    shifted, shifted_gradient = compute_value_and_gradient(loss, items, labels + big)
     torch.testing.assert_close(shifted, value)
     torch.testing.assert_close(shifted_gradient, gradient)
 
@@ -193,8 +193,8 @@ def test_references_count(name: str) -> None:
     loss = make(name)
     items, labels = batch()
     references, ref_labels = batch(seed=9, n=11)
-    value, gradient = value_and_gradient(loss, items, labels, None, references, ref_labels)
-    moved, _ = value_and_gradient(loss, items, labels, None, references.roll(1, 0), ref_labels)
+    value, gradient = compute_value_and_gradient(loss, items, labels, None, references, ref_labels)
+    moved, _ = compute_value_and_gradient(loss, items, labels, None, references.roll(1, 0), ref_labels)
     assert torch.isfinite(value)
     assert gradient.abs().max() > 0
     assert moved != value
@@ -214,15 +214,15 @@ def test_class_losses_refuse_what_they_cannot_use(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in WHOLE_BATCH])
 def test_indices_restrict_or_weight(name: str) -> None:
     items, labels = batch()
-    whole, _ = value_and_gradient(make(name), items, labels)
-    one = torch.tensor([0]), torch.tensor([4]), torch.tensor([1])
-    some = torch.tensor([0, 0, 1]), torch.tensor([4, 8, 5]), torch.tensor([1, 2, 3])
-    value, gradient = value_and_gradient(make(name), items, labels, some)
+    unmined, _ = compute_value_and_gradient(make(name), items, labels)
+    single = torch.tensor([0]), torch.tensor([4]), torch.tensor([1])
+    mined = torch.tensor([0, 0, 1]), torch.tensor([4, 8, 5]), torch.tensor([1, 2, 3])
+    value, gradient = compute_value_and_gradient(make(name), items, labels, mined)
     assert torch.isfinite(gradient).all()
-    assert value != whole
+    assert value != unmined
     untouched = [6, 7, 9, 10, 11, 12, 13, 14]
     assert name in COMPARED_WITH_ALL or gradient[untouched].abs().max() == 0
-    assert torch.isfinite(value_and_gradient(make(name), items, labels, one)[0])
+    assert torch.isfinite(compute_value_and_gradient(make(name), items, labels, single)[0])
 
 
 SAMPLERS = {
@@ -236,5 +236,5 @@ SAMPLERS = {
 def test_every_sampler_feeds_every_loss(name: str, sampler: str) -> None:
     labels = SAMPLERS[sampler]
     items = torch.randn(16, DIMENSION, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
-    _, gradient = value_and_gradient(make(name), torch.nn.functional.normalize(items), labels)
+    _, gradient = compute_value_and_gradient(make(name), torch.nn.functional.normalize(items), labels)
     assert gradient.abs().max() > 0

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tests.training.losses.cases import CLASSES, NAMES, batch, make, value_and_gradient
+from tests.training.losses.cases import CLASSES, NAMES, batch, compute_value_and_gradient, make
 from tests.training.losses.naive import TWINS, lifted_structure
 from training.losses import LOSSES
 from training.losses.parts.kmeans import cluster_classes
@@ -24,7 +24,7 @@ def test_every_own_loss_has_a_twin() -> None:
 def test_agrees_with_its_twin(name: str, seed: int) -> None:
     loss = make(name)
     items, labels = batch(seed=seed)
-    value, gradient = value_and_gradient(loss, items, labels)
+    value, gradient = compute_value_and_gradient(loss, items, labels)
     expected = TWINS[name](loss, items, labels)
     (expected_gradient,) = torch.autograd.grad(expected, items)
     torch.testing.assert_close(value, expected.detach(), rtol=1e-5 if name == "icnn" else 1e-9, atol=1e-9)
@@ -48,12 +48,12 @@ def test_a_tree_orders_pairs_by_their_distance_in_it() -> None:
     tree = [[0], [0], [1], [1]]
     loss = make("hierarchical_contrastive", classes=4, ancestors=tree)
 
-    def at(angles: list[float]) -> torch.Tensor:
+    def compute_at(angles: list[float]) -> torch.Tensor:
         radians = torch.deg2rad(torch.tensor(angles, dtype=torch.float64))
         return loss(torch.stack([radians.cos(), radians.sin()], 1), labels)
 
-    right = at([0, 2, 20, 22, 170, 172, 190, 192])  # groups {0, 1} and {2, 3} lie apart
-    wrong = at([0, 2, 170, 172, 20, 22, 190, 192])  # 0 lies with 2, 1 with 3
+    right = compute_at([0, 2, 20, 22, 170, 172, 190, 192])  # groups {0, 1} and {2, 3} lie apart
+    wrong = compute_at([0, 2, 170, 172, 20, 22, 190, 192])  # 0 lies with 2, 1 with 3
     assert right < wrong
     flat = make("hierarchical_contrastive", classes=4)
     assert flat.paths.shape == (4, 1)
@@ -170,17 +170,17 @@ def test_partial_fc_leaves_unsampled_centres_where_they_are() -> None:
 
 def test_partial_fc_takes_one_step_for_a_batch_in_pieces() -> None:
     items, labels = batch()
-    whole, parts = (make("partial_fc", sample_rate=1.0).train() for _ in range(2))
-    parts.load_state_dict(whole.state_dict())
+    full, parts = (make("partial_fc", sample_rate=1.0).train() for _ in range(2))
+    parts.load_state_dict(full.state_dict())
     for _ in range(2):
-        whole(items, labels).backward()
-        whole.end_step()
+        full(items, labels).backward()
+        full.end_step()
         for rows in (slice(0, 5), slice(5, None)):
             fraction = len(labels[rows]) / len(labels)
             (parts(items[rows], labels[rows]) * fraction).backward()
         parts.end_step()
-        torch.testing.assert_close(parts.centers, whole.centers)
-        torch.testing.assert_close(parts.velocity, whole.velocity)
+        torch.testing.assert_close(parts.centers, full.centers)
+        torch.testing.assert_close(parts.velocity, full.velocity)
 
 
 def test_partial_fc_with_all_classes_is_the_full_loss() -> None:

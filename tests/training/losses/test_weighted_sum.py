@@ -11,8 +11,8 @@ from training.losses import Weight, WeightedSum
 
 def test_a_weight_moves_in_a_straight_line_between_two_fractions_of_the_run() -> None:
     ramp = Weight(0.0, 2.0, begins=0.2, ends=0.6)
-    assert [ramp.value_at(done) for done in (0, 0.2, 0.4, 0.6, 1)] == pytest.approx([0, 0, 1, 2, 2])
-    assert Weight(3, 3).value_at(0.5) == 3
+    assert [ramp.compute_value(done) for done in (0, 0.2, 0.4, 0.6, 1)] == pytest.approx([0, 0, 1, 2, 2])
+    assert Weight(3, 3).compute_value(0.5) == 3
 
 
 def test_a_sum_of_losses_is_the_sum() -> None:

@@ -14,7 +14,7 @@ from training.losses.parts.loss_batch import MixedPairs
 from training.losses.unpg import compute_cross_entropy_with_pairs, drop_outliers
 
 
-def at(*degrees: float) -> Tensor:
+def place_on_circle(*degrees: float) -> Tensor:
     """Unit vectors in the plane, float64 [n, 2]."""
     angles = torch.tensor(degrees, dtype=torch.float64) * math.pi / 180
     return torch.stack([angles.cos(), angles.sin()], dim=1)
@@ -51,17 +51,21 @@ def test_unpg_and_its_filter() -> None:
     logits = 16 * torch.tensor([[0.62, 0.10, 0.05], [0.08, 0.55, 0.12]], dtype=torch.float64)
     labels = torch.tensor([0, 1])
 
-    def loss(kept: Tensor) -> float:
+    def compute_loss(kept: Tensor) -> float:
         return float(compute_cross_entropy_with_pairs(logits, labels, 16 * kept).mean())
 
     assert drop_outliers(pairs, 1.0).tolist() == drop_outliers(pairs, 1.5).tolist() == pairs[1:-1].tolist()
-    assert loss(drop_outliers(pairs, 1.5)) == pytest.approx(0.006530, abs=1e-6)
-    assert loss(pairs[:0]) == pytest.approx(0.000961, abs=1e-6)
-    assert loss(drop_outliers(pairs, None)) == pytest.approx(5.843386, abs=1e-6)
+    assert compute_loss(drop_outliers(pairs, 1.5)) == pytest.approx(0.006530, abs=1e-6)
+    assert compute_loss(pairs[:0]) == pytest.approx(0.000961, abs=1e-6)
+    assert compute_loss(drop_outliers(pairs, None)) == pytest.approx(5.843386, abs=1e-6)
 
 
 def test_mean_field() -> None:
-    items, labels, fields = at(0, 10, 40, 48), torch.tensor([0, 0, 1, 1]), at(5, 40, 220)
+    items, labels, fields = (
+        place_on_circle(0, 10, 40, 48),
+        torch.tensor([0, 0, 1, 1]),
+        place_on_circle(5, 40, 220),
+    )
     contrastive = make("mean_field_contrastive", classes=3, dimension=2)
     contrastive.fields.data = fields
     assert float(contrastive(items, labels).detach()) == pytest.approx(0.095644, abs=1e-6)
@@ -74,7 +78,7 @@ def test_mean_field() -> None:
 
 
 def test_proxies() -> None:
-    items, labels, proxies = at(0, 40), torch.tensor([0, 1]), at(10, 60, 200)
+    items, labels, proxies = place_on_circle(0, 40), torch.tensor([0, 1]), place_on_circle(10, 60, 200)
     expected = {"proxy_nca": 0.485739, "proxy_nca_plus_plus": 0.117828, "proxy_anchor": 16.704271}
     for name, value in expected.items():
         loss = make(name, classes=3, dimension=2)
@@ -84,15 +88,17 @@ def test_proxies() -> None:
 
 def test_soft_triple() -> None:
     loss = make("soft_triple", classes=2, dimension=2, centers_per_class=2, tau=0.0)
-    loss.fc.data = at(10, 20, 60, 80).T
-    assert float(loss(at(0, 40), torch.tensor([0, 1])).detach()) == pytest.approx(0.411087, abs=1e-6)
+    loss.fc.data = place_on_circle(10, 20, 60, 80).T
+    assert float(loss(place_on_circle(0, 40), torch.tensor([0, 1])).detach()) == pytest.approx(
+        0.411087, abs=1e-6
+    )
     assert float(loss.compute_regularizer().detach()) == pytest.approx(
         0.130413, abs=2e-5
     )  # the authors' floor adds 1e-5
 
 
 def test_metrix_of_multi_similarity_and_contrastive() -> None:
-    anchor, mixed = at(0)[0], 0.6 * at(30)[0] + 0.4 * at(80)[0]
+    anchor, mixed = place_on_circle(0)[0], 0.6 * place_on_circle(30)[0] + 0.4 * place_on_circle(80)[0]
     unit = mixed / mixed.norm()
     assert unit.tolist() == pytest.approx([0.647163, 0.762351], abs=1e-6)
     similarity = (anchor @ unit).reshape(1, 1)
@@ -100,8 +106,8 @@ def test_metrix_of_multi_similarity_and_contrastive() -> None:
         similarity,
         torch.full_like(similarity, 0.6),
         torch.ones(1, 1, dtype=torch.bool),
-        (anchor @ at(30)[0]).reshape(1, 1),
-        (anchor @ at(80)[0]).reshape(1, 1),
+        (anchor @ place_on_circle(30)[0]).reshape(1, 1),
+        (anchor @ place_on_circle(80)[0]).reshape(1, 1),
     )
     loss = make("multi_similarity", alpha=18, beta=75, base=0.77)
     assert float(loss.compute_mixed_terms(pairs)["loss"]["losses"]) == pytest.approx(0.103777, abs=1e-6)
@@ -111,7 +117,7 @@ def test_metrix_of_multi_similarity_and_contrastive() -> None:
 
 
 def test_icnn_follows_its_loop_at_other_neighbourhoods() -> None:
-    items, labels = at(0, 10, 21, 50, 80, 112, 130, 136, 190), torch.arange(9) // 3
+    items, labels = place_on_circle(0, 10, 21, 50, 80, 112, 130, 136, 190), torch.arange(9) // 3
     for k, reach in ((2, 5), (4, 5), (2, 3)):
         expected = naive_icnn(None, items, labels, k, reach)
         loss = make("icnn", k=k, reach=reach)
@@ -120,8 +126,8 @@ def test_icnn_follows_its_loop_at_other_neighbourhoods() -> None:
 
 def test_proto_triplet_of_an_episode() -> None:
     # chords: 10 degrees 0.174311, 20: 0.347296, 30: 0.517638, 40: 0.684040; supports at 0, 90 and 50 degrees
-    support, ref_labels = at(0, 90, 50), torch.tensor([0, 1, 2])
-    items, labels = at(30, 80, 50), torch.tensor([0, 1, 2])
+    support, ref_labels = place_on_circle(0, 90, 50), torch.tensor([0, 1, 2])
+    items, labels = place_on_circle(30, 80, 50), torch.tensor([0, 1, 2])
     # own - nearest other + 0.5: 0.517638 - 0.347296, 0.174311 - 0.517638, 0 - 0.684040 (no hinge)
     expected = (0.670342 + 0.156673 + 0) / 3
     loss = make("proto_triplet")(items, labels, None, support, ref_labels)
@@ -131,7 +137,7 @@ def test_proto_triplet_of_an_episode() -> None:
 
 
 def test_icnn() -> None:
-    items, labels = at(0, 20, 60, 95, 110), torch.tensor([0, 0, 1, 1, 1])
+    items, labels = place_on_circle(0, 20, 60, 95, 110), torch.tensor([0, 0, 1, 1, 1])
     # positives over the nearest negative: d20/d60, d20/d40, d35/d40, mean(d15, d35)/d75, mean(d15, d50)/d90
     same = 1 - (0.347296 + 0.507714 + 0.879206 + 0.354188 + 0.391132) / 5
     different = (1 + 0.684040 + 0.684040) / 3  # negatives among the two nearest: d60, d40 and d40

@@ -10,7 +10,7 @@ from api_schemas.config import ModelConfig
 from api_schemas.preprocessing import VectorInput
 from common.errors import ConfigError
 from encoder.inputs.row_input import VectorPreprocessing
-from tests.training.runs import rule_of
+from tests.training.runs import build_rule
 from training.models.network import build_network
 
 
@@ -19,11 +19,11 @@ def test_embeddings_keep_all_their_digits_under_bfloat16(backbone: str) -> None:
     image, rule = backbone == "conv4", VectorPreprocessing(VectorInput(dim=6))
     more = {"pooling": "gem"} if image else {"hidden": []} if backbone == "mlp" else {}
     model = ModelConfig.model_validate({"backbone": backbone, "embedding_dim": 4, **more})
-    network = build_network(model, rule_of((1, 16, 16)) if image else rule).eval()
+    network = build_network(model, build_rule((1, 16, 16)) if image else rule).eval()
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        found = network(torch.randn(5, *((1, 16, 16) if image else (6,))))
-    assert found.dtype == torch.float32
-    torch.testing.assert_close(found.norm(dim=1), torch.ones(5), rtol=0, atol=1e-6)
+        output = network(torch.randn(5, *((1, 16, 16) if image else (6,))))
+    assert output.dtype == torch.float32
+    torch.testing.assert_close(output.norm(dim=1), torch.ones(5), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_embeddings_keep_all_their_digits_under_bfloat16(backbone: str) -> None:
 )
 def test_every_backbone_gives_unit_rows(model: dict[str, object], shape: tuple[int, ...]) -> None:
     config = ModelConfig.model_validate({"embedding_dim": 5, **model})
-    network = build_network(config, rule_of(shape))
+    network = build_network(config, build_rule(shape))
     for length in (config.view_dim, config.embedding_dim):
         embeddings = network(torch.randn(6, *shape))
         assert embeddings.shape == (6, length)
@@ -68,7 +68,7 @@ def test_vectors_of_any_length_give_the_same_embedding() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "shape", "said"),
+    ("model", "shape", "message"),
     [
         ({"backbone": "conv5"}, (1, 8, 8), "unknown name 'conv5': did you mean 'conv4'"),
         ({"backbone": "conv4", "width": [4]}, (1, 8, 8), "unknown parameter 'width': did you mean 'widths'"),
@@ -81,6 +81,8 @@ def test_vectors_of_any_length_give_the_same_embedding() -> None:
         ({"backbone": "identity", "views": 4}, (1, 8, 8), "found identity on image inputs"),
     ],
 )
-def test_a_wrong_model_is_one_sentence(model: dict[str, object], shape: tuple[int, ...], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
-        build_network(ModelConfig.model_validate(model), rule_of(shape))
+def test_a_wrong_model_is_one_sentence(
+    model: dict[str, object], shape: tuple[int, ...], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build_network(ModelConfig.model_validate(model), build_rule(shape))

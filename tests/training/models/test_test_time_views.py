@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from api_schemas.config import ModelConfig
-from tests.training.runs import rule_of
+from tests.training.runs import build_rule
 from training.models.network import build_network
 from training.models.test_time_views import make_views, rotate_quarters
 
@@ -20,9 +20,9 @@ def test_quarter_turns_are_exact() -> None:
 def test_views_are_the_turned_and_mirrored_images() -> None:
     image = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).view(1, 1, 2, 2)
     seen = [tuple(view.flatten().int().tolist()) for view in make_views(image, 8)]
-    turned, mirrored = [(1, 2, 3, 4), (2, 4, 1, 3), (4, 3, 2, 1), (3, 1, 4, 2)], [(2, 1, 4, 3), (1, 3, 2, 4)]
-    assert seen[:4] == turned
-    assert seen[4:6] == mirrored
+    rotations, flips = [(1, 2, 3, 4), (2, 4, 1, 3), (4, 3, 2, 1), (3, 1, 4, 2)], [(2, 1, 4, 3), (1, 3, 2, 4)]
+    assert seen[:4] == rotations
+    assert seen[4:6] == flips
     assert len(set(seen)) == 8
     for count in (1, 2, 4):
         views = [tuple(view.flatten().int().tolist()) for view in make_views(image, count)]
@@ -32,15 +32,15 @@ def test_views_are_the_turned_and_mirrored_images() -> None:
 @pytest.mark.parametrize("count", [2, 4, 8])
 def test_the_cosine_of_two_images_is_the_mean_over_their_views(count: int) -> None:
     torch.manual_seed(1)
-    whole = {"backbone": "conv4", "widths": [4, 8], "embedding_dim": 3 * count, "views": count}
-    joined = build_network(ModelConfig.model_validate(whole), rule_of((1, 9, 9))).eval()
-    one = build_network(
-        ModelConfig.model_validate({**whole, "embedding_dim": 3, "views": 1}), rule_of((1, 9, 9))
+    settings = {"backbone": "conv4", "widths": [4, 8], "embedding_dim": 3 * count, "views": count}
+    joined = build_network(ModelConfig.model_validate(settings), build_rule((1, 9, 9))).eval()
+    single = build_network(
+        ModelConfig.model_validate({**settings, "embedding_dim": 3, "views": 1}), build_rule((1, 9, 9))
     )
-    one.load_state_dict(joined.state_dict())
-    one.eval()
+    single.load_state_dict(joined.state_dict())
+    single.eval()
     images = torch.randn(5, 1, 9, 9)
-    apart = [one(view) for view in make_views(images, count).chunk(count)]
+    apart = [single(view) for view in make_views(images, count).chunk(count)]
     embeddings = joined(images)
     torch.testing.assert_close(embeddings @ embeddings.T, sum(view @ view.T for view in apart) / count)
     torch.testing.assert_close(embeddings[:, :3] * count**0.5, apart[0])

@@ -7,7 +7,7 @@ import torch
 
 from api_schemas.yaml_config import NamedPart
 from common.errors import ConfigError
-from tests.training.losses.cases import DIMENSION, NAMES, batch, make, value_and_gradient
+from tests.training.losses.cases import DIMENSION, NAMES, batch, compute_value_and_gradient, make
 from training.losses import LOSSES
 from training.objective.cross_batch_memory import CrossBatchMemory, build_memory
 from training.objective.miners import build_miner
@@ -21,8 +21,8 @@ def test_every_loss_takes_a_memory(name: str) -> None:
     memory = CrossBatchMemory(loss, DIMENSION, size=32).double()
     plain = loss(first, labels)
     torch.testing.assert_close(memory(first, labels), plain)  # nothing to remember yet
-    value, gradient = value_and_gradient(memory, second, labels)
-    without, _ = value_and_gradient(loss, second, labels)
+    value, gradient = compute_value_and_gradient(memory, second, labels)
+    without, _ = compute_value_and_gradient(loss, second, labels)
     assert torch.isfinite(gradient).all()
     assert value != without
     if LOSSES[name].takes_references:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from api_schemas.yaml_config import NamedPart
 from common.errors import ConfigError
-from tests.training.losses.cases import CLASSES, DIMENSION, NAMES, batch, make, value_and_gradient
+from tests.training.losses.cases import CLASSES, DIMENSION, NAMES, batch, compute_value_and_gradient, make
 from training.losses import LOSSES
 from training.losses.parts.loss_batch import MixedPairs
 from training.objective.mixup import build_mixup
@@ -104,8 +104,8 @@ def test_mixtures_are_those_of_a_loop(hardest: int) -> None:
 @pytest.mark.parametrize("name", FITS)
 def test_with_no_weight_it_is_the_clean_loss(name: str) -> None:
     items, labels = batch()
-    value, gradient = value_and_gradient(Metrix(make(name), weight=0.0).double(), items, labels)
-    clean, clean_gradient = value_and_gradient(make(name), items, labels)
+    value, gradient = compute_value_and_gradient(Metrix(make(name), weight=0.0).double(), items, labels)
+    clean, clean_gradient = compute_value_and_gradient(make(name), items, labels)
     torch.testing.assert_close(value, clean)
     torch.testing.assert_close(gradient, clean_gradient)
 
@@ -124,11 +124,11 @@ def test_gradients_are_those_of_the_value(name: str, kind: str) -> None:
     metrix = Metrix(make(name), kind=kind).double()
     items, labels = batch(n=9, seed=4)
 
-    def value(items: Tensor) -> Tensor:
+    def compute_value(items: Tensor) -> Tensor:
         torch.manual_seed(3)
         return metrix(items, labels)
 
-    assert torch.autograd.gradcheck(value, (items,), eps=1e-6, atol=1e-5, rtol=1e-4)
+    assert torch.autograd.gradcheck(compute_value, (items,), eps=1e-6, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("level", ["input", "feature"])
@@ -200,7 +200,7 @@ def test_degenerate_batches_stay_finite(name: str) -> None:
         (torch.eye(4, DIMENSION), torch.arange(4)),
     ):
         for kind in ("positive_negative", "anchor_negative"):
-            value, gradient = value_and_gradient(Metrix(make(name).float(), kind=kind), items, labels)
+            value, gradient = compute_value_and_gradient(Metrix(make(name).float(), kind=kind), items, labels)
             assert torch.isfinite(value)
             assert torch.isfinite(gradient).all()
 

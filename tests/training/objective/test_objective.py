@@ -1,4 +1,4 @@
-"""Which losses a mixup wraps, and that it trains the network at every level."""
+"""The objective: the losses that a mixup wraps, and training of the network at every level."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ SUM = ["multi_similarity", {"name": "threshold_consistent_margin", "weight": 0.5
 ONE_STEP = {"epochs": 1, "steps_per_epoch": 1, "shape": "constant", "warmup": 0.0, "patience": None}
 
 
-def get_parts(objective: Objective) -> list[nn.Module]:
+def list_losses(objective: Objective) -> list[nn.Module]:
     return list(objective.loss.losses)
 
 
 def test_in_a_sum_the_losses_that_fit_are_mixed(small: MakeConfig) -> None:
-    mixed, plain = get_parts(Objective(small(loss=SUM, mixup="metrix"), 9))
+    mixed, plain = list_losses(Objective(small(loss=SUM, mixup="metrix"), 9))
     assert isinstance(mixed, Metrix)
     assert isinstance(plain, ThresholdConsistentMargin)
 
@@ -106,14 +106,14 @@ def test_a_whole_run_with_everything_on_ends_at_that_level(
         miner="multi_similarity",
         optimizer={"ema": 0.9, "accumulate": 2},
     )
-    assert train(config, tmp_path / "run").embeddings("test") is not None
+    assert train(config, tmp_path / "run").load_embeddings("test") is not None
 
 
 def test_weights_move_over_the_run(small: MakeConfig) -> None:
     ramp = {"start": 0.0, "end": 2.0, "begins": 0.25, "ends": 0.75}
     objective = Objective(small(loss=["triplet", {"name": "circle", "weight": ramp}]), 9)
     items, labels = nn.functional.normalize(torch.randn(8, 8)), torch.arange(8) // 2
-    first, second = (part(items, labels) for part in get_parts(objective))
+    first, second = (part(items, labels) for part in list_losses(objective))
     for done, factor in ((0.0, 0.0), (0.25, 0.0), (0.5, 1.0), (1.0, 2.0)):
         torch.testing.assert_close(objective(items, labels, done), first + factor * second)
 

@@ -13,7 +13,7 @@ from training.optim.muon import Muon, orthogonalise
 from training.optim.optimizer import build_optimizer
 
 
-def quadratic_steps(weight: Tensor, optimizer: torch.optim.Optimizer, steps: int) -> None:
+def take_quadratic_steps(weight: Tensor, optimizer: torch.optim.Optimizer, steps: int) -> None:
     """Towards a fixed target, so that gradients differ from step to step."""
     target = torch.randn(weight.shape, generator=torch.Generator().manual_seed(9))
     for _ in range(steps):
@@ -43,8 +43,8 @@ def test_matrices_move_as_with_torchs_own(shape: tuple[int, int]) -> None:
     ours = nn.Parameter(torch.randn(shape, generator=torch.Generator().manual_seed(1)))
     theirs = copy.deepcopy(ours)
     start = ours.detach().clone()
-    quadratic_steps(ours, Muon([{"params": [ours], "orthogonal": True}], lr=0.02, weight_decay=0.1), 5)
-    quadratic_steps(theirs, torch.optim.Muon([theirs], lr=0.02, weight_decay=0.1), 5)
+    take_quadratic_steps(ours, Muon([{"params": [ours], "orthogonal": True}], lr=0.02, weight_decay=0.1), 5)
+    take_quadratic_steps(theirs, torch.optim.Muon([theirs], lr=0.02, weight_decay=0.1), 5)
     moved = (ours - start).norm()
     assert moved > 0.1
     assert (ours - theirs).norm() < 0.02 * moved  # theirs iterates in bfloat16
@@ -69,8 +69,8 @@ def test_other_groups_move_as_with_adamw() -> None:
     ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
     matrix = nn.Parameter(torch.eye(3))
     muon = Muon([{"params": [matrix], "orthogonal": True}, {"params": [ours]}], lr=0.01, weight_decay=0.1)
-    quadratic_steps(ours, muon, 4)
-    quadratic_steps(theirs, torch.optim.AdamW([theirs], lr=0.01, weight_decay=0.1), 4)
+    take_quadratic_steps(ours, muon, 4)
+    take_quadratic_steps(theirs, torch.optim.AdamW([theirs], lr=0.01, weight_decay=0.1), 4)
     assert torch.equal(ours, theirs)
     assert torch.equal(matrix, torch.eye(3))  # it had no gradient
 

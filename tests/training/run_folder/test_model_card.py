@@ -16,7 +16,7 @@ def test_the_card_holds_data_figures_worst_classes_and_configuration(
 ) -> None:
     loss = ["triplet", {"name": "circle", "weight": {"start": 0.0, "end": 0.5}}]
     run = train(small(name="letters", loss=loss), tmp_path / "run")
-    test = run.embeddings("test")
+    test = run.load_embeddings("test")
     assert test is not None
     report = evaluate_embeddings(test, model_hash="m", split="test")
     card = build_model_card(run, report, [])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import onnx
@@ -11,30 +12,31 @@ import pytest
 from onnx import numpy_helper
 from PIL import Image
 
-from common.errors import InputError
+from api_schemas.build_config import EncoderPrecision
+from common.errors import ConfigError, InputError
 from embeddings.embedding_set import EmbeddingSet
 from encoder.encoder import Encoder
 from evaluation.evaluate import evaluate_embeddings
 from evaluation.pairs.pairs import arrange
 from tests.training.runs import MakeConfig
 from training.loop.train import train
-from training.run_folder.quantize import Precision, compute_far, quantize_run
+from training.run_folder.quantize import PRECISIONS, compute_far, quantize_run
 from training.run_folder.run_folder import Run
 
 
-def weight_bytes(run: Run) -> int:
+def count_weight_bytes(run: Run) -> int:
     """Of all weights in the run's encoder."""
     weights = onnx.load(run.path / "encoder" / "encoder.onnx").graph.initializer
     return sum(numpy_helper.to_array(weight).nbytes for weight in weights)
 
 
-@pytest.mark.parametrize("precision", ["int8", "fp16"])
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_lighter_weights_are_a_run_of_their_own_and_their_cost_is_measured(
-    run: Run, drawings: Path, precision: Precision
+    run: Run, drawings: Path, precision: EncoderPrecision
 ) -> None:
     light, cost = quantize_run(run, precision)
     assert Run.open(run.path / precision) == light
-    stored, before = light.embeddings("test"), run.embeddings("test")
+    stored, before = light.load_embeddings("test"), run.load_embeddings("test")
     assert stored is not None
     assert before is not None
     encoder = Encoder.open(light.path / "encoder")
@@ -43,7 +45,7 @@ def test_lighter_weights_are_a_run_of_their_own_and_their_cost_is_measured(
     assert 1e-7 < np.abs(stored.vectors - before.vectors).max() < 0.1, "rounded, and still the same network"
     alone = [encoder.encode([Image.open(drawings / str(number))])[0] for number in stored.ids[:4]]
     np.testing.assert_allclose(alone, stored.vectors[:4], atol=1e-6, err_msg="it depends on its batch")
-    assert weight_bytes(light) < weight_bytes(run) * (0.6 if precision == "fp16" else 0.4)
+    assert count_weight_bytes(light) < count_weight_bytes(run) * (0.6 if precision == "fp16" else 0.4)
     recall = evaluate_embeddings(stored, model_hash="", split="test").retrieval.recall_at_1
     assert cost.recall_at_1 is not None
     assert cost.recall_at_1[1] == recall
@@ -52,8 +54,10 @@ def test_lighter_weights_are_a_run_of_their_own_and_their_cost_is_measured(
     assert "FAR at float32's operating point not given, too few classes" in str(cost)
 
 
-@pytest.mark.parametrize("precision", ["int8", "fp16"])
-def test_lighter_weights_read_equal_ngrams(small: MakeConfig, tmp_path: Path, precision: Precision) -> None:
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_lighter_weights_read_equal_ngrams(
+    small: MakeConfig, tmp_path: Path, precision: EncoderPrecision
+) -> None:
     words = np.random.default_rng(0).integers(0, 10_000, (60, 3))
     rows = [
         {"text": " ".join(f"w{word}" for word in line), "label": str(n % 12)} for n, line in enumerate(words)
@@ -68,10 +72,17 @@ def test_lighter_weights_read_equal_ngrams(small: MakeConfig, tmp_path: Path, pr
     )
     run = train(config, tmp_path / "run")
     light, _ = quantize_run(run, precision)
-    before, after = run.embeddings("train"), light.embeddings("train")
+    before, after = run.load_embeddings("train"), light.load_embeddings("train")
     assert before is not None
     assert after is not None
     assert np.einsum("ij,ij->i", before.vectors, after.vectors).min() > 0.99
+
+
+def test_a_precision_is_one_of_the_table_or_refused(run: Run) -> None:
+    assert set(get_args(EncoderPrecision)) == set(PRECISIONS), "the choices of `limen export --precision`"
+    with pytest.raises(ConfigError, match=r"precision: unknown name 'fp8': valid are: fp16, int8"):
+        quantize_run(run, "fp8")  # type: ignore[arg-type]
+    assert not (run.path / "fp8").exists()
 
 
 def test_the_cost_of_lighter_weights_is_measured_on_the_data_of_the_run_alone(
@@ -82,7 +93,7 @@ def test_the_cost_of_lighter_weights_is_measured_on_the_data_of_the_run_alone(
     data = {"kind": "embeddings", "path": str(tmp_path / "v.npz")}
     run = train(small(data=data, model={"backbone": "linear", "embedding_dim": 8}), tmp_path / "run")
     np.savez(tmp_path / "v.npz", embeddings=random.normal(size=(60, 8)), labels=labels)  # the same ids
-    with pytest.raises(InputError, match="the data is not what this run was trained on: bring that back"):
+    with pytest.raises(InputError, match="the data is not what this run was trained on: restore that data"):
         quantize_run(run, "fp16")
     earlier = json.loads((run.path / "run.json").read_text())
     del earlier["fingerprint"]  # as an earlier version wrote it
@@ -94,7 +105,7 @@ def test_the_cost_of_lighter_weights_is_measured_on_the_data_of_the_run_alone(
         labels=labels,
         ids=labels * 60 - np.arange(60),
     )
-    with pytest.raises(InputError, match="the data is not what this run was trained on: bring that back"):
+    with pytest.raises(InputError, match="the data is not what this run was trained on: restore that data"):
         quantize_run(Run.open(run.path), "fp16")
 
 

@@ -119,7 +119,7 @@ def _process(rank: int, folder: str) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What two processes left behind."""
+    """The run folder of two processes."""
     if sys.platform != "linux":
         pytest.skip("gloo over a file store is tested on Linux")
     folder = tmp_path_factory.mktemp("processes")
@@ -141,8 +141,8 @@ def test_two_processes_with_half_the_batch_take_the_steps_of_one(folder: Path, n
 
 
 def test_a_run_of_two_processes_is_the_run_of_one(folder: Path) -> None:
-    together = Run.open(folder / "run").embeddings("test")
-    single = train(build_config(folder), folder / "single").embeddings("test")
+    together = Run.open(folder / "run").load_embeddings("test")
+    single = train(build_config(folder), folder / "single").load_embeddings("test")
     assert together is not None
     assert single is not None
     np.testing.assert_array_equal(together.ids, single.ids)
@@ -178,11 +178,11 @@ def test_launchers_of_the_guide_train_as_one_process_does(folder: Path, tmp_path
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("Run in run.") == 1, "one process speaks"
     assert done.stderr.count("epoch   2 ") == 1
-    together = Run.open(tmp_path / "run").embeddings("test")
-    other = Run.open(folder / "run").embeddings("test")
+    together = Run.open(tmp_path / "run").load_embeddings("test")
+    expected = Run.open(folder / "run").load_embeddings("test")
     assert together is not None
-    assert other is not None
-    np.testing.assert_allclose(together.vectors, other.vectors, atol=1e-5)
+    assert expected is not None
+    np.testing.assert_allclose(together.vectors, expected.vectors, atol=1e-5)
 
 
 def test_both_launchers_are_in_the_guide() -> None:

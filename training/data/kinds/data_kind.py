@@ -1,4 +1,4 @@
-"""What a data kind decides: how its files become labelled items, and items the input of a network."""
+"""Base class of data kinds: from files to labelled items, and from items to the input of a network."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class DataKind(ABC, Generic[P]):
 
     @property
     def source(self) -> str:
-        """Where the data comes from, in messages."""
+        """Name of the data's source in messages."""
         return join_paths(self.data.paths)
 
     def read_all(self) -> Items:
@@ -59,7 +59,7 @@ class DataKind(ABC, Generic[P]):
         """The rule from raw input to network input, from the raw training items alone."""
 
     @abstractmethod
-    def build_stand_in(self) -> P:
+    def build_placeholder(self) -> P:
         """Preprocessing of such data in any size: what can be checked before data is read."""
 
     def prepare(self, raw: Items, preprocessing: P, track: Track) -> Items:

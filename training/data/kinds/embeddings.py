@@ -22,7 +22,7 @@ from training.data.mapped_vectors import MappedVectors
 from training.data.pair_labels import group_pairs, holds_pairs
 from training.data.tables import LIST_SUFFIXES, read_ids, read_metadata, read_table, read_text_column
 
-STAND_IN_DIM = 8
+PLACEHOLDER_DIM = 8
 
 
 class Embeddings(DataKind[VectorPreprocessing]):
@@ -35,7 +35,7 @@ class Embeddings(DataKind[VectorPreprocessing]):
         if len(paths) != 1:
             raise ConfigError(f"data.path: kind 'embeddings' takes one file, found {len(paths)}.")
         if paths[0].suffix == ".npy":
-            items = self._map(paths[0])
+            items = self._read_mapped(paths[0])
         else:
             embedded = read_embeddings(paths[0])
             items = Items(embedded.vectors, embedded.labels, embedded.ids, embedded.metadata)
@@ -49,15 +49,15 @@ class Embeddings(DataKind[VectorPreprocessing]):
     def fit_preprocessing(self, train: Items) -> VectorPreprocessing:
         return VectorPreprocessing(VectorInput(dim=train.inputs.shape[1]))
 
-    def build_stand_in(self) -> VectorPreprocessing:
-        return VectorPreprocessing(VectorInput(dim=STAND_IN_DIM))
+    def build_placeholder(self) -> VectorPreprocessing:
+        return VectorPreprocessing(VectorInput(dim=PLACEHOLDER_DIM))
 
     def prepare(self, raw: Items, preprocessing: VectorPreprocessing, track: Track) -> Items:
-        """Mapped vectors were looked at when they were opened."""
+        """Mapped vectors were checked when they were opened."""
         is_mapped = isinstance(raw.inputs, MappedVectors)
         return raw if is_mapped else super().prepare(raw, preprocessing, track)
 
-    def _map(self, path: Path) -> Items:
+    def _read_mapped(self, path: Path) -> Items:
         """``X.npy`` with ``X.labels.npy``, or ``X.labels.csv`` or ``.parquet``, which may have more columns.
 
         Such a table holds one row a vector, or pairs or triplets of row numbers.

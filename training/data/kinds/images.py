@@ -47,7 +47,7 @@ class Images(DataKind[ImagePreprocessing]):
         files = train.inputs.tolist()
         return ImagePreprocessing(fit_image_rule(files, self.data.image_size, self.data.colour))
 
-    def build_stand_in(self) -> ImagePreprocessing:
+    def build_placeholder(self) -> ImagePreprocessing:
         side = self.data.image_size or USUAL_SIDE
         return ImagePreprocessing(ImageInput(mode="L", height=side, width=side, mean=[0.0], std=[1.0]))
 

@@ -14,7 +14,7 @@ from training.data import tables
 from training.data.items import Items
 from training.data.kinds.data_kind import DataKind
 
-STAND_IN_COLUMNS = 8
+N_PLACEHOLDER_COLUMNS = 8
 
 
 class Table(DataKind[TablePreprocessing]):
@@ -50,7 +50,7 @@ class Table(DataKind[TablePreprocessing]):
             TableInput(columns=list(train.columns), means=means.tolist(), stds=stds.tolist())
         )
 
-    def build_stand_in(self) -> TablePreprocessing:
-        n = STAND_IN_COLUMNS
+    def build_placeholder(self) -> TablePreprocessing:
+        n = N_PLACEHOLDER_COLUMNS
         columns = [str(number) for number in range(n)]
         return TablePreprocessing(TableInput(columns=columns, means=[0.0] * n, stds=[1.0] * n))

@@ -19,26 +19,26 @@ from training.models.backbones.hub import load_tokenizer
 
 
 class Text(DataKind[TextPreprocessing]):
-    """Raw inputs are text objects [n]; stored are numbers of n-grams or tokens, float32 [n, length]."""
+    """Raw inputs are text objects [n]; stored are ids of n-grams or tokens, float32 [n, length]."""
 
     suffixes = frozenset((".jsonl",))
 
     def read(self, paths: Sequence[Path], preprocessing: TextPreprocessing | None = None) -> Items:
         """The beginning of each text is metadata as well."""
         data = self.data
-        written_as_is = {data.label_column, data.text_column, "id"}
-        table = tables.read_tables(paths, written_as_is)
+        verbatim_columns = {data.label_column, data.text_column, "id"}
+        table = tables.read_tables(paths, verbatim_columns)
         if holds_pairs(table, data.label_column):
             texts, labels = group_pairs(table, paths[0])
             return Items(texts, labels, tables.build_row_ids(len(texts)))
         texts = tables.read_long_texts(table, data.text_column, paths[0])
         labels = tables.read_text_column(table, data.label_column, paths[0])
-        metadata = tables.read_metadata(table, written_as_is, paths[0])
-        metadata[data.text_column] = np.array([text[: tables.LONG_TEXT] for text in texts])
+        metadata = tables.read_metadata(table, verbatim_columns, paths[0])
+        metadata[data.text_column] = np.array([text[: tables.MAX_METADATA_CHARS] for text in texts])
         return Items(texts, labels, tables.read_ids(table, paths[0]), metadata)
 
     def fit_preprocessing(self, train: Items) -> TextPreprocessing:
-        """N-grams, or tokens as many as the longest training text has, ``data.text.length`` at most."""
+        """N-grams, or tokens: the length of the longest training text, capped at ``data.text.length``."""
         text = self.data.text
         if text.tokenizer is None:
             return NgramPreprocessing(text.as_input())
@@ -46,7 +46,7 @@ class Text(DataKind[TextPreprocessing]):
         length = min(text.length, max(len(tokenizer.encode(part)) for part in train.inputs.tolist()))
         return TokenPreprocessing(TokenInput(length=length, tokenizer_sha256=tokenizer.sha256), tokenizer)
 
-    def build_stand_in(self) -> TextPreprocessing:
+    def build_placeholder(self) -> TextPreprocessing:
         """N-grams as they will be, or tokens of a tokenizer that is not loaded."""
         text = self.data.text
         if text.tokenizer is None:

@@ -1,4 +1,4 @@
-"""What a loss is computed from: the batch as the library hands it over, or the pairs of a mixup."""
+"""Inputs of a loss: the batch as the library hands it over, or the pairs of a mixup."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Indices: TypeAlias = tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class LossBatch:
-    """What a loss is computed from.
+    """Inputs of a loss.
 
     Attributes:
         embeddings: float [n, d]. labels: int [n].

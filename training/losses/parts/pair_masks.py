@@ -35,7 +35,7 @@ def build_pair_masks(
     return positive, negative
 
 
-def masked_logsumexp(values: Tensor, keep: Tensor, dim: int, *, with_one: bool = False) -> Tensor:
+def compute_masked_logsumexp(values: Tensor, keep: Tensor, dim: int, *, with_one: bool = False) -> Tensor:
     """``log(sum exp)`` over the kept entries, or ``log(1 + sum exp)``; finite also where nothing is kept.
 
     Without ``with_one`` an empty sum is the lowest finite number, whose gradient is zero.
@@ -44,12 +44,14 @@ def masked_logsumexp(values: Tensor, keep: Tensor, dim: int, *, with_one: bool =
     return torch.logaddexp(total, torch.zeros_like(total)) if with_one else total
 
 
-def masked_mean(values: Tensor, keep: Tensor) -> Tensor:
+def compute_masked_mean(values: Tensor, keep: Tensor) -> Tensor:
     """Mean over the kept entries; 0 when there is none."""
     return torch.where(keep, values, 0).sum() / keep.sum().clamp(min=1)
 
 
-def soft_logsumexp(exponents: Tensor, weights: Tensor, keep: Tensor, *, with_one: bool = False) -> Tensor:
+def compute_soft_logsumexp(
+    exponents: Tensor, weights: Tensor, keep: Tensor, *, with_one: bool = False
+) -> Tensor:
     """``log(sum_v weight_v * exp(exponent_v))`` per row, over kept entries of positive weight.
 
     Args:
@@ -57,7 +59,7 @@ def soft_logsumexp(exponents: Tensor, weights: Tensor, keep: Tensor, *, with_one
         keep: bool [n, v].
     """
     tiny = torch.finfo(weights.dtype).tiny
-    return masked_logsumexp(
+    return compute_masked_logsumexp(
         exponents + weights.clamp(min=tiny).log(), keep & (weights > 0), dim=1, with_one=with_one
     )
 

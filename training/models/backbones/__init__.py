@@ -28,7 +28,7 @@ HUB_BACKBONES: dict[str, tuple[type[Backbone], ...]] = {"timm:": (Timm,), "hf:":
 
 
 def select_backbone(name: str, preprocessing: Preprocessing) -> Callable[..., Backbone]:
-    """What builds a backbone for prepared inputs.
+    """The class of a backbone for prepared inputs, to be called with its parameters.
 
     Raises:
         ConfigError: a name that does not exist (names the nearest), or a backbone that does not take such

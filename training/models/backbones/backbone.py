@@ -1,4 +1,4 @@
-"""What every backbone is."""
+"""Base class of backbones."""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -9,14 +11,14 @@ from training.models.backbones.backbone import Backbone, Shape, check_positive
 
 
 class Conv4(Backbone):
-    """Blocks of 3 x 3 convolution, batch normalisation, ReLU and 2 x 2 max-pooling while the side is over 3.
+    """Blocks of 3 x 3 convolution, batch normalisation, ReLU and 2 x 2 max-pooling while both sides exceed 3.
 
     Defaults: four blocks of 64 channels, as published. ``widths`` sets the channels of each block,
     ``dropout`` leaves out whole channels of the last block while training, ``pool_first`` pools before
     it normalises, which is then done on a quarter of the numbers: a third less time in all.
-    ``strided_stem`` halves the side in the first block by a 5 x 5 convolution of stride 2 instead of pooling.
-    ``residuals``, one number a block, adds so many further convolutions of its width, each with a shortcut
-    around it (He et al. 2016, arXiv 1512.03385): depth where images are small costs little.
+    ``strided_stem`` halves height and width in the first block by a 5 x 5 convolution of stride 2 instead of
+    pooling. ``residuals``, one number a block, adds so many further convolutions of its width, each with a
+    shortcut around it (He et al. 2016, arXiv 1512.03385): depth where images are small costs little.
     """
 
     layouts = frozenset(("map",))
@@ -39,21 +41,21 @@ class Conv4(Backbone):
             )
         channels, height, width = input_shape
         layers: list[nn.Module] = []
-        for block, (wide, depth) in enumerate(zip(widths, further, strict=True)):
-            normalised: list[nn.Module] = [nn.BatchNorm2d(wide), nn.ReLU(True)]
+        for block, (out_channels, depth) in enumerate(zip(widths, further, strict=True)):
+            normalised: list[nn.Module] = [nn.BatchNorm2d(out_channels), nn.ReLU(True)]
             if strided_stem and not block:
-                layers.append(nn.Conv2d(channels, wide, 5, stride=2, padding=2, bias=False))
+                layers.append(nn.Conv2d(channels, out_channels, 5, stride=2, padding=2, bias=False))
                 layers += normalised
-                height, width = -(-height // 2), -(-width // 2)
+                height, width = math.ceil(height / 2), math.ceil(width / 2)
             else:
                 pooled: list[nn.Module] = []
                 if min(height, width) > 3:
                     pooled = [nn.MaxPool2d(2)]
                     height, width = height // 2, width // 2
-                layers.append(nn.Conv2d(channels, wide, 3, padding=1, bias=False))
+                layers.append(nn.Conv2d(channels, out_channels, 3, padding=1, bias=False))
                 layers += pooled + normalised if pool_first else normalised + pooled
-            layers += [_Residual(wide) for _ in range(depth)]
-            channels = wide
+            layers += [_Residual(out_channels) for _ in range(depth)]
+            channels = out_channels
         if dropout:
             layers.append(nn.Dropout2d(dropout))
         self.layers = nn.Sequential(*layers)

@@ -116,10 +116,10 @@ class HfText(HubBackbone):
         self.feature_shape = (int(self.network.config.hidden_size),)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Token numbers plus 1 [n, length], 0 where there is none, to [n, d]."""
+        """Token ids plus 1 [n, length], 0 where there is none, to [n, d]."""
         present = inputs > 0
-        numbers = (inputs.long() - 1).clamp(min=0)
-        states: Tensor = self.network(input_ids=numbers, attention_mask=present.long()).last_hidden_state
+        ids = (inputs.long() - 1).clamp(min=0)
+        states: Tensor = self.network(input_ids=ids, attention_mask=present.long()).last_hidden_state
         if self.pool == "first":
             return states[:, 0]
         weights = present.to(states.dtype).unsqueeze(2)
@@ -205,7 +205,7 @@ def _measure_features(backbone: nn.Module, input_shape: Shape) -> Shape:
 
 
 def _reshape_to_map(features: Tensor) -> Tensor:
-    """Token features [n, tokens, d] as a map [n, d, side, side], without class tokens; maps as they are."""
+    """Token features [n, tokens, d] as a feature map [n, d, side, side] without class tokens; maps stay."""
     if features.ndim != 3:
         return features
     side = math.isqrt(features.shape[1])

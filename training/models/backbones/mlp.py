@@ -19,14 +19,14 @@ class Mlp(Backbone):
         check_positive(hidden=hidden)
         size = math.prod(input_shape)
         layers: list[nn.Module] = [nn.Flatten()]
-        for wide in hidden:
+        for out_features in hidden:
             layers += [
-                nn.Linear(size, wide, bias=False),
-                nn.BatchNorm1d(wide),
+                nn.Linear(size, out_features, bias=False),
+                nn.BatchNorm1d(out_features),
                 nn.ReLU(True),
                 nn.Dropout(dropout),
             ]
-            size = wide
+            size = out_features
         self.layers = nn.Sequential(*layers)
         self.feature_shape = (size,)
 

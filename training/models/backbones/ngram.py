@@ -32,21 +32,21 @@ class Ngram(Backbone):
         self.dropout = nn.Dropout(dropout)
         layers: list[nn.Module] = []
         size = width
-        for wide in hidden:
-            layers += [nn.Linear(size, wide), nn.ReLU()]
-            size = wide
+        for out_features in hidden:
+            layers += [nn.Linear(size, out_features), nn.ReLU()]
+            size = out_features
         self.layers = nn.Sequential(*layers)
         self.feature_shape = (size,)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """N-gram numbers [n, length], 0 where there is none, to [n, size]."""
-        numbers = inputs.long()
-        present = self.dropout((numbers > 0).to(self.vectors.weight.dtype))
+        """N-gram ids [n, length], 0 where there is none, to [n, size]."""
+        ids = inputs.long()
+        present = self.dropout((ids > 0).to(self.vectors.weight.dtype))
         if torch.onnx.is_in_onnx_export():  # the bag becomes a loop there, this is one step
-            total = (self.vectors(numbers) * present.unsqueeze(2)).sum(1)
+            total = (self.vectors(ids) * present.unsqueeze(2)).sum(1)
         else:  # a quarter of the time: no vector of each n-gram of each text is written down
             total = F.embedding_bag(
-                numbers, self.vectors.weight, mode="sum", per_sample_weights=present, padding_idx=0
+                ids, self.vectors.weight, mode="sum", per_sample_weights=present, padding_idx=0
             )
         features: Tensor = self.layers(total / present.sum(1, keepdim=True).clamp(min=1.0))
         return features

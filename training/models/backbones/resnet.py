@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -9,7 +11,7 @@ from training.models.backbones.backbone import Backbone, Shape, check_positive
 
 
 class Resnet(Backbone):
-    """A 3 x 3 stem, then stages of basic blocks; each stage after the first halves the side.
+    """A 3 x 3 stem, then stages of basic blocks; each stage after the first halves height and width.
 
     Defaults suit images of 28 to 64 pixels; ``blocks`` gives the number of blocks of each stage.
     """
@@ -35,14 +37,14 @@ class Resnet(Backbone):
             nn.BatchNorm2d(widths[0]),
             nn.ReLU(True),
         )
-        height, width = -(-height // stem_stride), -(-width // stem_stride)
+        height, width = math.ceil(height / stem_stride), math.ceil(width / stem_stride)
         channels = widths[0]
         stages: list[nn.Module] = []
-        for stage, (wide, depth) in enumerate(zip(widths, blocks, strict=True)):
+        for stage, (out_channels, depth) in enumerate(zip(widths, blocks, strict=True)):
             for block in range(depth):
                 stride = 2 if stage and not block else 1
-                stages.append(_Block(channels, wide, stride))
-                channels, height, width = wide, -(-height // stride), -(-width // stride)
+                stages.append(_Block(channels, out_channels, stride))
+                channels, height, width = out_channels, math.ceil(height / stride), math.ceil(width / stride)
         self.stages = nn.Sequential(*stages)
         self.feature_shape = (channels, height, width)
 
@@ -52,16 +54,16 @@ class Resnet(Backbone):
 
 
 class _Block(nn.Module):
-    def __init__(self, channels: int, wide: int, stride: int) -> None:
+    def __init__(self, channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
-        self.first = nn.Conv2d(channels, wide, 3, stride=stride, padding=1, bias=False)
-        self.first_norm = nn.BatchNorm2d(wide)
-        self.second = nn.Conv2d(wide, wide, 3, padding=1, bias=False)
-        self.second_norm = nn.BatchNorm2d(wide)
+        self.first = nn.Conv2d(channels, out_channels, 3, stride=stride, padding=1, bias=False)
+        self.first_norm = nn.BatchNorm2d(out_channels)
+        self.second = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.second_norm = nn.BatchNorm2d(out_channels)
         self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or channels != wide:
+        if stride != 1 or channels != out_channels:
             self.shortcut = nn.Sequential(
-                nn.Conv2d(channels, wide, 1, stride=stride, bias=False), nn.BatchNorm2d(wide)
+                nn.Conv2d(channels, out_channels, 1, stride=stride, bias=False), nn.BatchNorm2d(out_channels)
             )
 
     def forward(self, inputs: Tensor) -> Tensor:

@@ -73,11 +73,13 @@ def build_anchor_pairs(
     classes = torch.arange(len(vectors), device=labels.device)
     if roles == "class_anchors":
         present = torch.unique(labels)
-        whole = vectors @ items.T
+        similarities = vectors @ items.T
         masks = build_pair_masks(classes, labels, None, same_items=False)
         positive, negative = (mask[present] for mask in masks)
-        anchors, similarity = vectors.index_select(0, present), whole.index_select(0, present)
-        return AnchorPairs(anchors, present, items, positive, negative, similarity, None, (whole, *masks))
+        anchors, similarity = vectors.index_select(0, present), similarities.index_select(0, present)
+        return AnchorPairs(
+            anchors, present, items, positive, negative, similarity, None, (similarities, *masks)
+        )
     positive, negative = build_pair_masks(labels, classes, None, same_items=False)
     similarity = items @ vectors.T
     between = _Gram.apply(vectors) if len(vectors) <= len(items) else None  # type: ignore[no-untyped-call]

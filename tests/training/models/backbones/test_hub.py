@@ -1,4 +1,4 @@
-"""Networks of transformers and timm, made here in small and loaded from a folder: no network is asked."""
+"""Networks of transformers and timm, made here in small and loaded from a folder: nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def texts(path: Path) -> Path:
+def write_texts(path: Path) -> Path:
     topics = ["card lost", "balance low", "transfer money", "money low", "help card", "transfer now"]
     endings = ["please", "now", "help", "", "please help"]
     rows = [json.dumps({"text": f"{topic} {end}", "label": topic}) for topic in topics for end in endings]
@@ -82,7 +82,7 @@ def texts(path: Path) -> Path:
     return path
 
 
-def text_config(small: MakeConfig, folder: Path, path: Path, **model: object) -> Config:
+def make_text_config(small: MakeConfig, folder: Path, path: Path, **model: object) -> Config:
     return small(
         data={"kind": "text", "path": str(path), "split": {"train": 2, "validation": 2, "test": 2}},
         model={"backbone": f"hf:{folder}", "embedding_dim": 8, **model},
@@ -93,12 +93,12 @@ def text_config(small: MakeConfig, folder: Path, path: Path, **model: object) ->
 def test_a_text_encoder_is_trained_exported_and_served_without_torch(
     small: MakeConfig, bert: Path, tmp_path: Path
 ) -> None:
-    run = train(text_config(small, bert, texts(tmp_path / "t.jsonl")), tmp_path / "run")
-    assert run.preprocessing().shape == (4,), "as many tokens as the longest training text has"
+    run = train(make_text_config(small, bert, write_texts(tmp_path / "t.jsonl")), tmp_path / "run")
+    assert run.load_preprocessing().shape == (4,), "as many tokens as the longest training text has"
     assert export_run(run, tmp_path / "encoder") <= 1e-5
     names = {path.name for path in (tmp_path / "encoder").iterdir()}
     assert names == {"encoder.onnx", "preprocessing.json", "tokenizer.json"}
-    stored = run.embeddings("test")
+    stored = run.load_embeddings("test")
     assert stored is not None
     rows = (tmp_path / "t.jsonl").read_text().splitlines()
     encoder = Encoder.open(tmp_path / "encoder")
@@ -112,13 +112,13 @@ def test_a_text_encoder_is_trained_exported_and_served_without_torch(
 
 def test_a_finished_run_fetches_no_weights_or_shape(small: MakeConfig, bert: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(bert, tmp_path / "bert"))
-    config = text_config(small, folder, texts(tmp_path / "t.jsonl"))
+    config = make_text_config(small, folder, write_texts(tmp_path / "t.jsonl"))
     run = train(config, tmp_path / "run")
     (folder / "model.safetensors").unlink()
     (folder / "config.json").unlink()
     assert export_run(run, tmp_path / "encoder") <= 1e-5
-    stored = run.embeddings("test")
-    again = train(config, tmp_path / "run", resume=True).embeddings("test")
+    stored = run.load_embeddings("test")
+    again = train(config, tmp_path / "run", resume=True).load_embeddings("test")
     assert stored is not None
     assert again is not None
     np.testing.assert_array_equal(stored.vectors, again.vectors)
@@ -128,10 +128,10 @@ def test_a_finished_run_fetches_no_weights_or_shape(small: MakeConfig, bert: Pat
 def test_a_share_of_the_weights_is_trained(
     small: MakeConfig, bert: Path, tmp_path: Path, trained: float, changed: str
 ) -> None:
-    config = text_config(small, bert, texts(tmp_path / "t.jsonl"), trained=trained)
+    config = make_text_config(small, bert, write_texts(tmp_path / "t.jsonl"), trained=trained)
     run = train(config, tmp_path / "run")
-    fresh = build_network(config.model, run.preprocessing()).backbone.state_dict()
-    after = run.network().backbone.state_dict()
+    fresh = build_network(config.model, run.load_preprocessing()).backbone.state_dict()
+    after = run.load_network().backbone.state_dict()
     moved = [not torch.equal(after[name], value) for name, value in fresh.items() if "pooler" not in name]
     assert {"none": not any(moved), "some": any(moved) and not all(moved), "all": sum(moved) > 20}[changed]
 
@@ -146,7 +146,7 @@ def test_padding_changes_nothing(bert: Path) -> None:
     network = HfText((8,), str(bert)).eval()
     cut, padded = (torch.from_numpy(rule.prepare(["card lost"])) for rule in (short, long))
     torch.testing.assert_close(network(cut), network(padded), atol=1e-5, rtol=1e-4)
-    assert short.compute_numbers("card card lost").tolist() == [3, 3], "a longer text loses its end"
+    assert short.compute_ids("card card lost").tolist() == [3, 3], "a longer text loses its end"
 
 
 @pytest.mark.parametrize("pooling", [None, "max", "gem", "flat"])
@@ -180,7 +180,7 @@ def test_timm_networks_are_built_where_timm_is() -> None:
 
 
 class OfTimm(nn.Module):
-    """What ``timm.create_model`` gives without classifier and pooling: a map of features, or tokens."""
+    """A network as ``timm.create_model`` gives it without classifier and pooling: feature map or tokens."""
 
     def __init__(self, channels: int, tokens: bool) -> None:
         super().__init__()
@@ -190,20 +190,20 @@ class OfTimm(nn.Module):
         self.tokens = tokens
 
     def forward(self, images: Tensor) -> Tensor:
-        found: Tensor = self.last(self.norm(self.stem(images)))
+        features: Tensor = self.last(self.norm(self.stem(images)))
         if not self.tokens:
-            return found
-        patches = found.flatten(2).transpose(1, 2)
+            return features
+        patches = features.flatten(2).transpose(1, 2)
         return torch.cat([patches.mean(1, keepdim=True), patches], dim=1)  # a class token comes first
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
+def timm_calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
     """A stand-in for timm, which brings torchvision; what its one function was asked for."""
-    asked: list[dict[str, object]] = []
+    timm_calls: list[dict[str, object]] = []
 
     def create_model(name: str, **settings: object) -> nn.Module:
-        asked.append({"name": name, **settings})
+        timm_calls.append({"name": name, **settings})
         if name == "resnet5000":
             raise RuntimeError("Unknown model (resnet5000)")
         return OfTimm(int(str(settings["in_chans"])), tokens=name.startswith("vit"))
@@ -211,22 +211,22 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
     stand_in = ModuleType("timm")
     stand_in.create_model = create_model  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "timm", stand_in)
-    return asked
+    return timm_calls
 
 
 @pytest.mark.parametrize("name", ["resnet10t", "vit_tiny_patch4", "local-dir:some/folder"])
 def test_a_timm_network_is_trained_in_part_and_exported(
-    small: MakeConfig, asked: list[dict[str, object]], tmp_path: Path, name: str
+    small: MakeConfig, timm_calls: list[dict[str, object]], tmp_path: Path, name: str
 ) -> None:
     config = small(
         model={"backbone": f"timm:{name}", "embedding_dim": 4, "trained": 0.3, "pretrained": False}
     )
     run = train(config, tmp_path / "run")
-    told = {"name": name, "num_classes": 0, "global_pool": "", "in_chans": 1, "pretrained": False}
-    assert all(one == told for one in asked)
+    expected = {"name": name, "num_classes": 0, "global_pool": "", "in_chans": 1, "pretrained": False}
+    assert all(call == expected for call in timm_calls)
     torch.manual_seed(config.seed)
-    fresh = build_network(config.model, run.preprocessing()).backbone.state_dict()
-    network = run.network()
+    fresh = build_network(config.model, run.load_preprocessing()).backbone.state_dict()
+    network = run.load_network()
     assert network.backbone.feature_shape == (6, 3, 3), "a map, without the class token"
     moved = [
         key for key, value in network.backbone.state_dict().items() if not torch.equal(fresh[key], value)
@@ -236,18 +236,18 @@ def test_a_timm_network_is_trained_in_part_and_exported(
 
 
 def test_weights_of_timm_are_asked_for_once(
-    small: MakeConfig, asked: list[dict[str, object]], tmp_path: Path
+    small: MakeConfig, timm_calls: list[dict[str, object]], tmp_path: Path
 ) -> None:
     config = small(model={"backbone": "timm:resnet10t", "embedding_dim": 4})
     run = train(config, tmp_path / "run")
-    assert [one["pretrained"] for one in asked] == [True], "the copy that is measured too"
-    run.network()
+    assert [call["pretrained"] for call in timm_calls] == [True], "the copy that is measured too"
+    run.load_network()
     train(config, tmp_path / "run", resume=True)
-    assert [one["pretrained"] for one in asked] == [True, False, False]
+    assert [call["pretrained"] for call in timm_calls] == [True, False, False]
 
 
 def test_a_name_that_timm_does_not_know_is_one_sentence(
-    small: MakeConfig, asked: list[dict[str, object]], tmp_path: Path
+    small: MakeConfig, timm_calls: list[dict[str, object]], tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match=r"timm:resnet5000 cannot be loaded: Unknown model \(resnet5000\)"):
         train(small(model={"backbone": "timm:resnet5000"}), tmp_path / "run")
@@ -256,11 +256,13 @@ def test_a_name_that_timm_does_not_know_is_one_sentence(
 def test_what_cannot_be_loaded_is_one_sentence(small: MakeConfig, bert: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(BundleError, match=r"empty/tokenizer\.json cannot be read as a tokenizer"):
-        train(text_config(small, tmp_path / "empty", texts(tmp_path / "t.jsonl")), tmp_path / "run")
+        train(
+            make_text_config(small, tmp_path / "empty", write_texts(tmp_path / "t.jsonl")), tmp_path / "run"
+        )
     config = small(model={"backbone": f"hf:{tmp_path / 'empty'}"})
     with pytest.raises(InputError, match="empty cannot be loaded: "):
         train(config, tmp_path / "images")
     with pytest.raises(ConfigError, match="trained must be between 0 and 1"):
-        train(text_config(small, bert, tmp_path / "t.jsonl", trained=2.0), tmp_path / "other")
+        train(make_text_config(small, bert, tmp_path / "t.jsonl", trained=2.0), tmp_path / "other")
     with pytest.raises(ConfigError, match="unknown parameter 'traned': did you mean 'trained'"):
-        train(text_config(small, bert, tmp_path / "t.jsonl", traned=1.0), tmp_path / "other")
+        train(make_text_config(small, bert, tmp_path / "t.jsonl", traned=1.0), tmp_path / "other")
