@@ -14,7 +14,9 @@ from evaluation.calibration.calibrate import calibrate_threshold
 from index.bundle import write_bundle
 
 
-def matching_bundle(out: Path, items: EmbeddingSet, index: IndexConfig, *, classes: int, fpir: float) -> Path:
+def write_matching_bundle(
+    out: Path, items: EmbeddingSet, index: IndexConfig, *, classes: int, fpir: float
+) -> Path:
     """A bundle of these items that matches; ``classes``: those of the lowest codes calibrate it."""
     model_hash = hash_model_name(out.name, items.dimension)
     chosen = items.subset(np.flatnonzero(items.codes < classes))

@@ -117,7 +117,7 @@ def measure_load(address: tuple[str, int], clients: int, seconds: float) -> tupl
     refused: list[int] = []
     until = time.perf_counter() + seconds
 
-    def client(first: int) -> None:
+    def send_images(first: int) -> None:
         with socket.create_connection(address) as to:
             to.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             for number in range(first, 10**9):
@@ -130,7 +130,7 @@ def measure_load(address: tuple[str, int], clients: int, seconds: float) -> tupl
                     refused.append(number)
                     time.sleep(0.01)
 
-    threads = [threading.Thread(target=client, args=(number,)) for number in range(clients)]
+    threads = [threading.Thread(target=send_images, args=(number,)) for number in range(clients)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -106,13 +106,13 @@ def compare_with_library(rounds: int) -> bool:
     for name in [name for name in LOSSES if name in PEERS or not issubclass(LOSSES[name], PmlLoss)]:
         loss = build_ours(name, tau=0.0) if name == "soft_triple" else _build_stateless(name)
         if name in PEERS:
-            mine, theirs = measure_milliseconds([loss, PEERS[name]()], rounds, items, labels)
-            ratio = mine / theirs
+            ours, theirs = measure_milliseconds([loss, PEERS[name]()], rounds, items, labels)
+            ratio = ours / theirs
             good &= ratio <= NOISE
-            print(f"{name:<42}{mine:>9.2f}{theirs:>12.2f}{ratio:>8.2f}{'' if ratio <= NOISE else '  MISSED'}")
+            print(f"{name:<42}{ours:>9.2f}{theirs:>12.2f}{ratio:>8.2f}{'' if ratio <= NOISE else '  MISSED'}")
         else:
-            (mine,) = measure_milliseconds([loss], max(3, rounds // 3), items, labels)
-            print(f"{name:<42}{mine:>9.2f}{'-':>12}{'-':>8}")
+            (ours,) = measure_milliseconds([loss], max(3, rounds // 3), items, labels)
+            print(f"{name:<42}{ours:>9.2f}{'-':>12}{'-':>8}")
     return good
 
 
@@ -140,10 +140,10 @@ def check_linear_cost(rounds: int) -> bool:
     good = True
     print(f"\n{'cost of 4 x':<42}{'classes':>9}{'batch':>12}")
     for name in LINEAR:
-        small, wide = build_ours(name, 2_000), build_ours(name, 8_000)
+        few, many = build_ours(name, 2_000), build_ours(name, 8_000)
         items, labels = make_batch()
-        base, more = measure_milliseconds([small, wide], max(3, rounds // 3), items, labels)
-        (larger,) = measure_milliseconds([small], max(3, rounds // 3), *make_batch(4 * N))
+        base, more = measure_milliseconds([few, many], max(3, rounds // 3), items, labels)
+        (larger,) = measure_milliseconds([few], max(3, rounds // 3), *make_batch(4 * N))
         good &= max(more, larger) / base <= 6
         print(f"{name:<42}{more / base:>9.2f}{larger / base:>12.2f}")
     return good

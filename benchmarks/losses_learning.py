@@ -29,7 +29,7 @@ SPLIT = {"by": "class", "train": 300, "validation": 64, "test": 600}  # of the 9
 FIGURES = ("recall_at_1", "map_at_r", "eer", "opis", "opis_logfar_debiased", "step_ms", "peak_mib")
 
 
-def _tcm(weight: float = 1.0, base: str = "multi_similarity", **parameters: Any) -> dict[str, Any]:
+def _add_tcm(weight: float = 1.0, base: str = "multi_similarity", **parameters: Any) -> dict[str, Any]:
     return {
         "loss": [
             {"name": base},
@@ -38,30 +38,30 @@ def _tcm(weight: float = 1.0, base: str = "multi_similarity", **parameters: Any)
     }
 
 
-def _with_softmax(name: str, weight: float) -> dict[str, Any]:
+def _add_softmax(name: str, weight: float) -> dict[str, Any]:
     return {"loss": [{"name": "normalized_softmax"}, {"name": name, "weight": weight}]}
 
 
-def _metrix(loss: str, **parameters: Any) -> dict[str, Any]:
+def _add_metrix(loss: str, **parameters: Any) -> dict[str, Any]:
     return {"loss": [{"name": loss}], "mixup": {"name": "metrix", **parameters}}
 
 
 EXTRA: dict[str, dict[str, Any]] = {
-    "multi_similarity + tcm": _tcm(),
-    "metrix of multi_similarity": _metrix("multi_similarity"),
-    "multi_similarity + tcm to 0.3": _tcm(margin_minus=0.3),
-    "triplet + tcm": _tcm(base="triplet"),
-    "triplet + tcm 0.98 / 0.93": _tcm(base="triplet", margin_plus=0.98, margin_minus=0.93),
-    "multi_similarity + tcm minus only, to 0.3": _tcm(lambda_plus=0.0, margin_minus=0.3),
-    "multi_similarity + tcm plus only": _tcm(lambda_minus=0.0),
-    "multi_similarity + 0.2 tcm": _tcm(0.2),
-    "multi_similarity + tcm 0.8 / 0.2": _tcm(margin_plus=0.8, margin_minus=0.2),
-    "multi_similarity + tcm by classes": _tcm(balance="classes"),
-    "metrix of multi_similarity, features": _metrix("multi_similarity", level="feature"),
-    "metrix of multi_similarity, inputs": _metrix("multi_similarity", level="input"),
-    "metrix of multi_similarity, w 0.1": _metrix("multi_similarity", weight=0.1),
-    "metrix of contrastive": _metrix("contrastive"),
-    "metrix of proxy_anchor": _metrix("proxy_anchor"),
+    "multi_similarity + tcm": _add_tcm(),
+    "metrix of multi_similarity": _add_metrix("multi_similarity"),
+    "multi_similarity + tcm to 0.3": _add_tcm(margin_minus=0.3),
+    "triplet + tcm": _add_tcm(base="triplet"),
+    "triplet + tcm 0.98 / 0.93": _add_tcm(base="triplet", margin_plus=0.98, margin_minus=0.93),
+    "multi_similarity + tcm minus only, to 0.3": _add_tcm(lambda_plus=0.0, margin_minus=0.3),
+    "multi_similarity + tcm plus only": _add_tcm(lambda_minus=0.0),
+    "multi_similarity + 0.2 tcm": _add_tcm(0.2),
+    "multi_similarity + tcm 0.8 / 0.2": _add_tcm(margin_plus=0.8, margin_minus=0.2),
+    "multi_similarity + tcm by classes": _add_tcm(balance="classes"),
+    "metrix of multi_similarity, features": _add_metrix("multi_similarity", level="feature"),
+    "metrix of multi_similarity, inputs": _add_metrix("multi_similarity", level="input"),
+    "metrix of multi_similarity, w 0.1": _add_metrix("multi_similarity", weight=0.1),
+    "metrix of contrastive": _add_metrix("contrastive"),
+    "metrix of proxy_anchor": _add_metrix("proxy_anchor"),
     "multi_similarity + memory": {
         "loss": [{"name": "multi_similarity"}],
         "memory": {"name": "cross_batch", "size": 2048, "warmup": 100},
@@ -74,8 +74,8 @@ EXTRA: dict[str, dict[str, Any]] = {
     },
     "nca, scale 16": {"loss": [{"name": "nca", "softmax_scale": 16}]},
     "lifted_structure, scale 1": {"loss": [{"name": "lifted_structure", "scale": 1.0}]},
-    "normalized_softmax + 0.1 center": _with_softmax("center", 0.1),
-    "normalized_softmax + nd": _with_softmax("nd", 1.0),
+    "normalized_softmax + 0.1 center": _add_softmax("center", 0.1),
+    "normalized_softmax + nd": _add_softmax("nd", 1.0),
 }
 """Compositions beside the single losses, the most important first."""
 

@@ -33,7 +33,7 @@ from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel
 
 from api_schemas.build_config import IndexConfig
-from benchmarks.bundles import matching_bundle
+from benchmarks.bundles import write_matching_bundle
 from benchmarks.wire import JSON, OCTETS, build_request, send, start_server, write_server_program
 from embeddings.embedding_set import EmbeddingSet
 from index.gallery.gallery import Gallery
@@ -61,7 +61,7 @@ def make_data(items: int, dim: int, spread: float) -> tuple[EmbeddingSet, np.nda
 def make_bundle(out: Path, items: EmbeddingSet, queries: np.ndarray) -> None:
     """Write a bundle with the narrowest beam that reaches the recall."""
     index = IndexConfig(kind="hnsw", m=16, ef_construction=100, ef_search=BEAMS[0])
-    matching_bundle(out, items, index, classes=100, fpir=0.05)
+    write_matching_bundle(out, items, index, classes=100, fpir=0.05)
     for beam in BEAMS:
         manifest = json.loads((out / "manifest.json").read_text())
         manifest["index"]["parameters"]["ef_search"] = beam

@@ -156,7 +156,7 @@ def _alternate(
         started = _read_clock()
         ready = loop.inputs(rows, torch.Generator().manual_seed(0))
         preparing.append(_read_clock() - started)
-        labels = loop.inputs.labels(rows)
+        labels = loop.inputs.get_labels(rows)
         started = _read_clock()
         bare(ready, labels)
         theirs.append(_read_clock() - started)

@@ -57,7 +57,7 @@ class Decider:
     scorer: Scorer
 
     def check_rule(self, aggregate: Aggregate | None) -> None:
-        """Raises OtherRule for another rule than the point's own; None asks for the point's."""
+        """Raises OtherRule for another rule than the point's own; None takes the point's."""
         own = self.point.target.aggregate
         if aggregate not in {None, own}:
             raise OtherRule(
@@ -77,7 +77,7 @@ class Decider:
 
     @cached_property
     def _calibration(self) -> Probability | None:
-        """The point's calibration with its lists as arrays: a list is read anew at every use."""
+        """The point's calibration with its lists as arrays: a list is converted at every use."""
         calibration = self.point.probability
         if calibration is None:
             return None

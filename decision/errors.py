@@ -1,4 +1,4 @@
-"""Why a decision is not made: no operating point, another model's, or another rule's."""
+"""Errors of a decision that is not made: no operating point, another model's, or another rule's."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from decision.targets import Endpoint
 
 
 class NoOperatingPoint(LimenError):
-    """A decision was asked for and no operating point makes it; the message gives the bundle's reasons."""
+    """A decision was requested and no operating point makes it; the message gives the bundle's reasons."""
 
     def __init__(self, endpoint: Endpoint, reasons: Sequence[str]) -> None:
         self.reasons = list(reasons)
@@ -24,7 +24,7 @@ class NoOperatingPoint(LimenError):
 
 
 class OtherRule(LimenError):
-    """A decision was asked for by another rule than the operating point was calibrated for."""
+    """A decision was requested by another rule than the operating point was calibrated for."""
 
 
 class OtherModel(BundleError):

@@ -32,30 +32,30 @@ def compute_match_probability(
     """
     odds = LOG_ODDS[calibration.kind](np.asarray(scores, dtype=np.float64), calibration.parameters)
     if prior is not None:
-        odds = odds + _logit(prior) - _logit(calibration.prior)
+        odds = odds + _compute_logit(prior) - _compute_logit(calibration.prior)
     return np.asarray(0.5 * (1.0 + np.tanh(0.5 * odds)))
 
 
-def _logit(p: float) -> float:
+def _compute_logit(p: float) -> float:
     return float(np.log(p) - np.log1p(-p))
 
 
-def _platt(scores: Float64s, parameters: Parameters) -> Float64s:
+def _compute_platt_odds(scores: Float64s, parameters: Parameters) -> Float64s:
     return np.asarray(scores * parameters["slope"] + parameters["intercept"])
 
 
-def _temperature(scores: Float64s, parameters: Parameters) -> Float64s:
+def _compute_temperature_odds(scores: Float64s, parameters: Parameters) -> Float64s:
     return np.asarray((scores - parameters["offset"]) / parameters["temperature"])
 
 
-def _isotonic(scores: Float64s, parameters: Parameters) -> Float64s:
+def _compute_isotonic_odds(scores: Float64s, parameters: Parameters) -> Float64s:
     points, odds = np.atleast_1d(parameters["scores"]), np.atleast_1d(parameters["log_odds"])
     return np.asarray(np.interp(scores, points, odds))
 
 
 LOG_ODDS: dict[str, Callable[[Float64s, Parameters], Float64s]] = {
-    "platt": _platt,
-    "temperature": _temperature,
-    "isotonic": _isotonic,
+    "platt": _compute_platt_odds,
+    "temperature": _compute_temperature_odds,
+    "isotonic": _compute_isotonic_odds,
 }
 """From scores to log-odds of a match at the calibration's own prior."""

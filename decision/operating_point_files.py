@@ -34,7 +34,7 @@ class SavedPoint:
 
 
 def get_cohort_path(point: Path) -> Path:
-    """Where the cohort of a point's file lies: ``far.json`` has ``far.cohort.npz`` beside it."""
+    """The cohort's file beside a point's: ``far.cohort.npz`` for ``far.json``."""
     return point.with_suffix(".cohort.npz")
 
 
@@ -45,7 +45,10 @@ def read_point(path: Path) -> SavedPoint:
         return SavedPoint(point, None)
     cohort = read_embeddings(get_cohort_path(path))
     if hash_cohort(cohort.vectors) != point.score.cohort_sha256:
-        raise InputError(f"{get_cohort_path(path)} is not the cohort that {path} was calibrated with.")
+        raise InputError(
+            f"{get_cohort_path(path)} is not the cohort that {path} was calibrated with: "
+            "put that file back, or calibrate again."
+        )
     return SavedPoint(point, cohort)
 
 

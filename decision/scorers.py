@@ -119,7 +119,7 @@ class DensityScorer(Scorer):
 
     def compute_densities(self, vectors: UnitVectors) -> Float32s:
         """float32 [n]: weighted mean similarities to the nearest cohort items."""
-        neighbours, weights = [int(k) for k in self._numbers("neighbours")], self._numbers("weights")
+        neighbours, weights = [int(k) for k in self._get_numbers("neighbours")], self._get_numbers("weights")
         means = compute_neighbour_means(vectors, self.cohort, neighbours)
         return np.asarray((self._stretch(means) * weights).sum(axis=1), dtype=np.float32)
 
@@ -128,16 +128,16 @@ class DensityScorer(Scorer):
         if a is None or b is None:
             raise TypeError("a density score needs the densities of both ends")
         density = (np.asarray(a, dtype=np.float64) + np.asarray(b, dtype=np.float64)) / 2
-        slope, intercept = self._numbers("slope")[0], self._numbers("intercept")[0]
+        slope, intercept = self._get_numbers("slope")[0], self._get_numbers("intercept")[0]
         scores = self._stretch(np.asarray(similarities, dtype=np.float64)) * slope
         return np.asarray(scores - density + intercept, dtype=np.float32)
 
     def _stretch(self, similarities: Float64s) -> Float64s:
         if self.score.parameters.get("pole") is None:
             return similarities
-        return stretch_near_pole(similarities, float(self._numbers("pole")[0]))
+        return stretch_near_pole(similarities, float(self._get_numbers("pole")[0]))
 
-    def _numbers(self, name: str) -> Float64s:
+    def _get_numbers(self, name: str) -> Float64s:
         return np.atleast_1d(np.asarray(self.score.parameters[name], dtype=np.float64))
 
 
@@ -173,13 +173,13 @@ def open_scorer(score: Score, cohort: UnitVectors | None = None) -> Scorer:
     """The scorer an operating point names, with its cohort, float32 [c, d], for kinds that need one.
 
     Raises:
-        InputError: parameters are missing, or the cohort is missing or another one.
+        InputError: parameters are missing, or the cohort is missing or not the one it was fitted with.
     """
     return SCORERS[score.kind].open(score, cohort)
 
 
 def needs_cohort(score: Score) -> bool:
-    """Whether a cohort of vectors lies beside a point of this score."""
+    """Whether points of this score have a cohort of vectors beside them."""
     return SCORERS[score.kind].needs_cohort
 
 

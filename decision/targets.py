@@ -21,7 +21,7 @@ ENDPOINT_OF_TARGET: dict[TargetKind, Endpoint] = {
 
 
 def get_endpoint(target: Target) -> Endpoint:
-    """What a point with this target decides: ``match`` (1:N) for FPIR, ``verify`` (1:1) otherwise."""
+    """The endpoint that such a point decides: ``match`` (1:N) for FPIR, ``verify`` (1:1) otherwise."""
     return ENDPOINT_OF_TARGET[target.kind]
 
 
@@ -62,7 +62,7 @@ def build_target(
     if eer:
         given.append(Target(kind="eer", confidence=confidence))
     if cost is not None:
-        given.append(Target(kind="cost", confidence=confidence, cost_parameters=_cost_parameters(cost)))
+        given.append(Target(kind="cost", confidence=confidence, cost_parameters=_build_cost_parameters(cost)))
     if len(given) != 1:
         raise ConfigError(f"give exactly one target (FAR, FPIR, FRR, EER or cost), found {len(given)}.")
     if aggregate != "nearest" and get_endpoint(given[0]) != "match":
@@ -81,7 +81,7 @@ def parse_costs(text: str) -> tuple[float, float, float]:
     return false_match, false_non_match, prior
 
 
-def _cost_parameters(cost: tuple[float, float, float]) -> dict[str, float]:
+def _build_cost_parameters(cost: tuple[float, float, float]) -> dict[str, float]:
     false_match, false_non_match, prior = cost
     if not (0 < false_match < math.inf and 0 < false_non_match < math.inf and 0 < prior < 1):
         raise ConfigError(

@@ -209,9 +209,13 @@ def _open_parquet(path: Path) -> EmbeddingFile:
             f"{path} has no column 'embedding'; found {', '.join(file.schema_arrow.names) or 'none'}."
         )
     columns = _read_columns(file, path, ["embedding"])
-    first = next(_parquet_blocks(path, 1), np.empty((0, 0)))
+    first = next(_iterate_parquet_blocks(path, 1), np.empty((0, 0)))
     return EmbeddingFile(
-        path, file.metadata.num_rows, first.shape[1], columns, lambda: _parquet_blocks(path, BLOCK_ROWS)
+        path,
+        file.metadata.num_rows,
+        first.shape[1],
+        columns,
+        lambda: _iterate_parquet_blocks(path, BLOCK_ROWS),
     )
 
 
@@ -241,17 +245,17 @@ def _read_columns(file: pq.ParquetFile, path: Path, besides: list[str]) -> Colum
         }
 
 
-def _parquet_blocks(path: Path, rows: int) -> Iterator[NDArray[Any]]:
+def _iterate_parquet_blocks(path: Path, rows: int) -> Iterator[NDArray[Any]]:
     done, dimension = 0, None
     with report_damage(path, "Parquet"):
         for batch in _open_parquet_file(path).iter_batches(rows, columns=["embedding"]):
             batch.validate(full=True)
-            block = _matrix(batch.column(0), path, done, dimension)
+            block = _convert_to_matrix(batch.column(0), path, done, dimension)
             done, dimension = done + len(block), block.shape[1]
             yield block
 
 
-def _matrix(column: pa.Array, path: Path, first_row: int, dimension: int | None) -> NDArray[Any]:
+def _convert_to_matrix(column: pa.Array, path: Path, first_row: int, dimension: int | None) -> NDArray[Any]:
     """A column of lists as [b, d]; ``dimension`` is that of the rows before, if there were any."""
     import pyarrow as pa
 
@@ -266,10 +270,10 @@ def _matrix(column: pa.Array, path: Path, first_row: int, dimension: int | None)
         raise InputError(f"{path}: row {row} has no embedding.")
     lengths = column.value_lengths().to_numpy(zero_copy_only=False)
     expected = int(lengths[0]) if dimension is None else dimension
-    other = np.flatnonzero(lengths != expected)
-    if other.size:
+    deviating = np.flatnonzero(lengths != expected)
+    if deviating.size:
         raise InputError(
-            f"{path}: row {first_row + other[0]} has an embedding of {lengths[other[0]]} numbers, "
+            f"{path}: row {first_row + deviating[0]} has an embedding of {lengths[deviating[0]]} numbers, "
             f"row 0 of {expected}."
         )
     values: NDArray[Any] = column.flatten().to_numpy(zero_copy_only=False)

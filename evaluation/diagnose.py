@@ -1,4 +1,4 @@
-"""Where the figures come from: which groups, which classes, which pairs."""
+"""Breakdown of a report by group, class and pair."""
 
 from __future__ import annotations
 

@@ -27,8 +27,7 @@ class ScoreFitter(Protocol):
     def find_obstacle(
         self, fit: EmbeddingSet, cohort: EmbeddingSet | None, others: EmbeddingSet | None
     ) -> str | None:
-        """Why the score cannot be fitted, or would be wrong where it is applied; None if nothing stands
-        against it."""
+        """The reason that the score cannot be fitted, or would be wrong where it is applied; else None."""
 
     def draw_cohort(self, training: EmbeddingSet, seed: int) -> EmbeddingSet:
         """The training items that a point of this score keeps."""
@@ -38,7 +37,7 @@ class ScoreFitter(Protocol):
 
 
 FITTERS: dict[ScoreKind, ScoreFitter] = {"density": DensityFitter()}
-"""What ``auto`` tries beside ``cosine``; a new kind is a file with its fitter and a line here."""
+"""Kinds that ``auto`` tries beside ``cosine``; a new kind is a file with its fitter and a line here."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def choose_score(
     """
     cosine = CosineScorer()
     if choice == "cosine":
-        return ChosenScore(cosine, None, "score: cosine, as asked")
+        return ChosenScore(cosine, None, "score: cosine, as requested")
     best: ChosenScore | None = None
     reference: DebiasedOpis | None = None
     refusals = []
@@ -86,7 +85,7 @@ def choose_score(
         scorer, opis, drawn = fitted
         name = f"{kind} ({scorer.score.form})"
         if choice != "auto":
-            return ChosenScore(scorer, drawn, f"score: {name}, as asked")
+            return ChosenScore(scorer, drawn, f"score: {name}, as requested")
         plain = _measure_log_far_opis(fit, cosine, seed, track)
         assert plain is not None
         values = f"{opis.values[0]:.2g} against cosine's {plain.values[0]:.2g}"

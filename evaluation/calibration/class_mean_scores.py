@@ -58,7 +58,7 @@ def collect_trials_above(pairs: Pairs, floor: float, track: Track = silent) -> U
     query, code, score = np.concatenate(queries), np.concatenate(classes), np.concatenate(scores)
     order = np.argsort(-score, kind="stable")
     query, code, score = query[order], code[order], score[order]
-    # a class stands in the tail by its first item: what a bound needs of a trial is its two classes
+    # a class is in the tail by its first item: what a bound needs of a trial is its two classes
     tail = ImpostorTail(pairs, floor, query, pairs.a.starts[code], score)
     return UnknownQueries(tail, pairs.a.codes[query], code, score.astype(np.float64))
 

@@ -5,7 +5,7 @@ signs and change from sample to sample, and on Omniglot and CLINC150 nothing is 
 a twentieth of the cohort and at most 200: with 4,096 Omniglot items 200 did better than 20, 50 or 100.
 
 Why logarithms of 1 less the similarity: with a weight that is the same at every similarity a density
-that is right at FAR 1 % takes off too much near 1, where unknown queries are told apart.
+that is right at FAR 1 % takes off too much near 1, where unknown queries are separated.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class DensityFitter:
     def find_obstacle(
         self, fit: EmbeddingSet, cohort: EmbeddingSet | None, others: EmbeddingSet | None
     ) -> str | None:
-        """Why densities cannot be fitted, or would be wrong where they are applied."""
+        """The reason that densities cannot be fitted, or would be wrong where they are applied."""
         if cohort is None:
             return "there are no training items to measure density against"
         if len(cohort) < LEAST_COHORT:
@@ -59,7 +59,7 @@ class DensityFitter:
         return training.subset(np.sort(drawn))
 
     def fit_forms(self, fit: EmbeddingSet, cohort: EmbeddingSet, seed: int) -> list[Scorer]:
-        """``csls`` and ``logistic``, which tells unknown queries apart better."""
+        """``csls`` and ``logistic``, which separates unknown queries better."""
         return [fit_csls(cohort), fit_logistic(fit, cohort, seed)]
 
 

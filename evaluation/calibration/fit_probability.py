@@ -46,7 +46,7 @@ class LabelledScores:
 
 @dataclass(frozen=True)
 class Reliability:
-    """How well probabilities hold at a prior: bins of equal weight, and three summary figures.
+    """Reliability of probabilities at a prior: bins of equal weight, and three summary figures.
 
     Attributes:
         predicted, observed, weight: float64 [bins]: mean probability, fraction of matches, weight.
@@ -160,7 +160,7 @@ def measure_reliability(
     prior = calibration.prior if prior is None else prior
     weights = np.where(data.genuine, prior / PRIOR, (1 - prior) / (1 - PRIOR)) * data.weights
     p = compute_match_probability(data.scores, calibration, prior)
-    truth = data.genuine.astype(np.float64)
+    labels = data.genuine.astype(np.float64)
     distinct, tie = np.unique(p, return_inverse=True)
     mass = np.bincount(tie, weights, minlength=len(distinct))
     middle = np.cumsum(mass) - mass / 2  # equal probabilities stay in one bin
@@ -168,15 +168,15 @@ def measure_reliability(
     weight = np.bincount(bins, weights, minlength=BINS).astype(np.float64)
     divisor = np.maximum(weight, np.finfo(float).tiny)
     predicted = np.bincount(bins, weights * p, minlength=BINS) / divisor
-    observed = np.bincount(bins, weights * truth, minlength=BINS) / divisor
+    observed = np.bincount(bins, weights * labels, minlength=BINS) / divisor
     bounded = np.clip(p, 1e-15, 1 - 1e-15)
     return Reliability(
         predicted=predicted,
         observed=observed,
         weight=weight,
         ece=float(weight @ np.abs(predicted - observed)),
-        brier=float(weights @ (p - truth) ** 2),
-        log_loss=float(-(weights @ (truth * np.log(bounded) + (1 - truth) * np.log1p(-bounded)))),
+        brier=float(weights @ (p - labels) ** 2),
+        log_loss=float(-(weights @ (labels * np.log(bounded) + (1 - labels) * np.log1p(-bounded)))),
     )
 
 

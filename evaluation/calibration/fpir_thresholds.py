@@ -2,8 +2,8 @@
 
 Each class in turn is unknown to the others. Only a query's score within each other class counts; the *match
 rate* ``p`` is the fraction of (query, other class) whose score reaches the threshold. It is a mean over
-pairs of classes, so that its bound over fresh classes is known (``bootstrap_bounds.py``), and every pair of
-classes adds to it; the one gallery of all other classes tells of the best pair of each query only.
+pairs of classes, so that its bound over newly sampled classes is known (``bootstrap_bounds.py``), and every
+pair of classes adds to it; the one gallery of all other classes counts the best pair of each query only.
 
 Gallery of G classes: ``FPIR_G <= 1 - (1 - p)^G``. With p(q) the chance that one class matches query q,
 ``1 - FPIR_G = E[(1-p(q))^G] >= (1-p)^G`` by Jensen's inequality: safe, and tight where queries are
@@ -44,7 +44,7 @@ SEARCH_RULES: dict[Aggregate, SearchRule] = {"nearest": NEAREST, "mean_of_class"
 
 @dataclass(frozen=True)
 class GalleryPlan:
-    """How a gallery's FPIR follows from the match rate of one class; it counts for ``power`` of them."""
+    """FPIR of a gallery from the match rate of one class; the gallery counts for ``power`` of them."""
 
     wanted: GallerySize
     power: float
@@ -95,20 +95,20 @@ def find_fpir_threshold(data: CalibrationSet, plan: GalleryPlan) -> tuple[float,
     candidates = np.unique(np.concatenate([unknown.scores, between]).astype(np.float32))
     candidates = candidates[candidates > np.float32(tail.start)]
 
-    def fails(position: int) -> bool:
+    def misses_target(position: int) -> bool:
         threshold = float(candidates[position])
         return (
             unknown.compute_match_rate(threshold) > allowed
             or tail.compute_interval(threshold, confidence).upper_bound > allowed
         )
 
-    if not tail.has_tail or not len(candidates) or fails(len(candidates) - 1):
+    if not tail.has_tail or not len(candidates) or misses_target(len(candidates) - 1):
         raise CalibrationRefused(
             f"Ties or duplicates across classes leave no threshold with {wanted}: the highest score of an "
             f"unknown query is {unknown.scores[0]:.7g}; items that are stored under two labels should be "
             "removed, or the target raised."
         )
-    position = find_last_true(fails, 0, len(candidates)) + 1 if fails(0) else 0
+    position = find_last_true(misses_target, 0, len(candidates)) + 1 if misses_target(0) else 0
     threshold = float(candidates[position])
     return threshold, tail.compute_interval(threshold, confidence).transform(plan.compute_fpir)
 

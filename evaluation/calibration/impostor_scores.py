@@ -72,7 +72,7 @@ class ImpostorTail:
         return self.pairs.a.codes[self.a], self.pairs.a.codes[self.b]
 
     def count_accepted(self, threshold: float) -> int:
-        """How many pairs reach a threshold at or above the floor: they are the first of the tail."""
+        """Number of pairs that reach a threshold at or above the floor: they are the first of the tail."""
         return int(count_accepted(self.scores[::-1], threshold))
 
     def rescore_near(self, threshold: float) -> ImpostorTail:
@@ -136,7 +136,7 @@ def count_accepted_pairs(pairs: Pairs, threshold: float, track: Track = silent) 
 
 
 def _compute_window(pairs: Pairs) -> float:
-    """How far from a threshold a score of a float32 product may lie on its wrong side, with room to spare."""
+    """Distance from a threshold within which a float32 product may be on its wrong side, amply."""
     densities = pairs.a.densities
     if densities is None or not len(densities):
         return WINDOW

@@ -1,4 +1,4 @@
-"""What a threshold does on one set of classes: rates, their bounds, and each class's own."""
+"""Error rates of a threshold on one set of classes: rates, their bounds, and each class's own."""
 
 from __future__ import annotations
 

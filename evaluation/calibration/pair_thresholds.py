@@ -32,12 +32,10 @@ from evaluation.pairs.pairs import Pairs
 
 MIN_PAIRS = 30  # accepted or rejected, from so many classes, that a bound is supported by
 MIN_CLASSES = 10
-SAMPLE_MARGIN = 1.2  # times the target's rate: the tail to collect, since a sample places its floor too high
-SAMPLE_SPARE = 10  # pairs further down the sample, which covers small ones
-SAMPLE_GROWTH = 1.5  # of the tail where that was too little
-RESCORE_ROUNDS = (
-    3  # exact scores move a threshold by a rounding error: the second round rarely moves it again
-)
+SAMPLE_MARGIN = 1.2  # of the rate: a floor taken from a sample may be a little too high
+SAMPLE_SPARE = 10  # pairs further down the sample, for small samples
+SAMPLE_GROWTH = 1.5  # of the tail where it was too short
+RESCORE_ROUNDS = 3  # exact scores move a threshold by a rounding error, rarely a second time
 BINS = 1 << 16  # of the error curves
 
 

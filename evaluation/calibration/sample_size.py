@@ -1,4 +1,4 @@
-"""How many classes and items a target would need, judged from a pilot sample before collecting more.
+"""Sample size: the classes and items a target would need, judged from a pilot sample.
 
 The width of a class-resampled bound on log scale has two parts: what classes bring, which shrinks with
 the number of classes, and what single pairs of classes bring, which shrinks with its square. Both are
@@ -54,7 +54,7 @@ class DataPlan:
 
 
 def plan_data(pilot: EmbeddingSet, target: Target, *, seed: int = 0, track: Track = silent) -> DataPlan:
-    """How much data a ``far`` or ``fpir`` target needs, judged from a pilot sample.
+    """The data that a ``far`` or ``fpir`` target needs, judged from a pilot sample.
 
     Raises:
         CalibrationRefused: the pilot is too small even for that, or the target has no rate to plan for.
@@ -64,8 +64,7 @@ def plan_data(pilot: EmbeddingSet, target: Target, *, seed: int = 0, track: Trac
     n_classes = len(pilot.classes)
     if n_classes < PILOT_CLASSES:
         raise CalibrationRefused(
-            f"A pilot of {n_classes} classes tells nothing about classes: "
-            f"at least {PILOT_CLASSES} are needed."
+            f"A pilot of {n_classes} classes says nothing about classes: at least {PILOT_CLASSES} are needed."
         )
     data = CalibrationSet(arrange(pilot), target, seed, track, draws=1)
     plan = _plan_far if target.kind == "far" else _plan_fpir
@@ -85,7 +84,7 @@ def plan_data(pilot: EmbeddingSet, target: Target, *, seed: int = 0, track: Trac
 
 
 class PilotSpread:
-    """How far above its estimate the bound of a rate, the first fraction, lies for other sample sizes."""
+    """Ratio of the bound of a rate, the first fraction, to its estimate for other sample sizes."""
 
     def __init__(self, fractions: PairFractions, confidence: float) -> None:
         self.fractions = fractions

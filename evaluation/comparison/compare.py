@@ -28,7 +28,7 @@ from evaluation.pairs.threshold_levels import count_accepted_genuine, count_acce
 
 @dataclass(frozen=True)
 class _ModelFigures:
-    """What one model gives per class, in the order of the classes.
+    """Figures of one model by class, in the order of the classes.
 
     ``ratios``: a figure is the sum of the first over the sum of the second, float64 [classes] each.
     """

@@ -31,7 +31,7 @@ class LevelSteps(NamedTuple):
 
 @compiled
 def find_level(score: np.float32, steps: LevelSteps) -> int:
-    """How many of the thresholds the score reaches."""
+    """Number of thresholds that the score reaches."""
     last = np.float32(len(steps.first) - 1)
     level = steps.first[find_bin(score, steps.scale, steps.base, last)]
     while level < len(steps.ascending) and steps.ascending[level] <= score:

@@ -12,11 +12,11 @@ from evaluation.kernels.scalar_kernels import compiled
 
 
 class RankState(NamedTuple):
-    """What the queries have met so far.
+    """Running best scores and ranks of queries.
 
     Attributes:
         best, best_row: as in ``evaluation.pairs.ranks.Ranks``.
-        partner_starts: int64 [n + 1]: the partners of query q stand at starts[q]:starts[q + 1].
+        partner_starts: int64 [n + 1]: the partners of query q are at starts[q]:starts[q + 1].
         partner_similarities: float32, descending within a query, ties by row.
         partner_rows: int32: the partners' rows in the set that was given.
         ahead: int32, per partner: impostors that come after the partner before it and before itself;

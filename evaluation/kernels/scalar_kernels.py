@@ -1,4 +1,4 @@
-"""What compiled loops share: the decorators, and functions of single scores.
+"""Decorators and scalar functions of the compiled kernels.
 
 Compiled loops release the GIL, so that threads run side by side, each on outputs of its own.
 """

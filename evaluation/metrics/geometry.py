@@ -1,4 +1,4 @@
-"""How vectors and classes lie on the sphere, apart from any threshold: spread, collapse, utilization."""
+"""Geometry of vectors and classes on the sphere, apart from any threshold: spread, collapse, utilization."""
 
 from __future__ import annotations
 

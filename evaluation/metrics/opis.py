@@ -26,7 +26,7 @@ FEW_ITEMS = 8  # below this many items per class even the debiased value is unsu
 
 @dataclass(frozen=True)
 class OpisSettings:
-    """What consistency is measured at: the specification's values unless others are given.
+    """Settings of the consistency figures: the specification's values unless others are given.
 
     Attributes:
         far: pooled FAR at the two ends of the calibration range.
@@ -54,7 +54,7 @@ def compute_contributions(u: Float64s) -> Float64s:
 
 
 def compute_epsilon_opis(u: Float64s, epsilon: float, variant: Variant = "best-worst") -> float:
-    """Mean squared gap between the best and the worst classes, ranked anew at each threshold.
+    """Mean squared gap between the best and the worst classes, ranked again at each threshold.
 
     The best and worst are ``max(1, round(epsilon * classes))`` classes; with ``worst-mean`` the gap
     is between the worst and the mean of all classes.
@@ -149,7 +149,7 @@ def _compute_intervals(
 
 
 def _explain_debiased(pairs: Pairs, scored: Int64s, debiased: DebiasedOpis | None) -> list[str]:
-    """Why there is no debiased value, or how sure it is."""
+    """Reasons that the debiased value is missing or unsure."""
     if debiased is None:
         largest = int(pairs.class_sizes[scored].max())
         return [

@@ -17,7 +17,7 @@ from evaluation.pairs.threads import run_in_threads, split_rows
 
 FARS = ("0.1", "0.01", "0.001", "0.0001")
 CURVE_LEVELS = 160
-CERTAIN = 1e-7  # error of the AUC below which pairs within one bin need not be told apart
+CERTAIN = 1e-7  # error of the AUC below which pairs within one bin need not be distinguished
 
 
 def measure_verification(sweep: Sweep) -> Verification:
@@ -158,7 +158,7 @@ def find_equal_error(thresholds: NDArray[np.floating], far: Float64s, frr: Float
 
 
 def interpolate_equal_error(far: Any, frr: Any, next_far: Any, next_frr: Any) -> Any:
-    """Where the line through two points of a ROC meets FAR = FRR, elementwise; ``far`` where both are one."""
+    """FAR where the line through two points of a ROC meets FAR = FRR, elementwise; ``far`` if one point."""
     span = (far - next_far) + (next_frr - frr)
     meeting = far * next_frr - next_far * frr
     return np.where(span == 0, far, meeting / np.where(span == 0, 1.0, span))

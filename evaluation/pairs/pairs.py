@@ -261,7 +261,7 @@ class Pairs:
     def iterate_genuine(self) -> Iterable[GenuinePairs]:
         """All genuine pairs with their scores in the order of classes and rows, a bounded number at a time.
 
-        Few enough for one part are kept; more are computed anew each time, so that the pairs of a few
+        Few enough for one part are kept; more are computed again each time, so that the pairs of a few
         huge classes never lie in memory together.
         """
         return [self._kept_genuine] if self.n_genuine <= PART else self._compute_genuine()
@@ -318,7 +318,7 @@ def arrange(
     Args:
         exclude_same: a metadata column; pairs that share its value are excluded.
         densities: float [n], one per item in the order of the set, where they are known already; the
-            scorer is asked for them otherwise.
+            scorer computes them otherwise.
 
     Raises:
         InputError: dimensions differ, or the column is not in the data.

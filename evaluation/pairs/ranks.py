@@ -95,7 +95,7 @@ def _split_rows(pairs: Pairs) -> Iterator[slice]:
 
 @dataclass(eq=False)
 class QueryRanks:
-    """What some rows of ``a`` have met so far, block after block of ``pairs``, whose ``a`` they are."""
+    """Running best scores and ranks of queries: rows of the ``a`` of ``pairs``, block after block."""
 
     pairs: Pairs
     best_partner: Float32s

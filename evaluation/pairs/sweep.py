@@ -79,7 +79,7 @@ class Sweep:
         """float32, the impostor scores of given ranks; rank 1 is the highest score. Exact."""
         bins = self.find_bin_of_rank(ranks)
         scores = self.collect_impostor_scores(np.unique(bins))[::-1]
-        # descending scores: the first of a bin stands after all scores of higher wanted bins
+        # descending scores: the first of a bin comes after all scores of higher wanted bins
         first = np.searchsorted(-self.bins.find(scores), -bins, side="left")
         return np.asarray(scores[first + ranks - 1 - self.impostors_at_or_above[bins + 1]])
 
@@ -126,7 +126,7 @@ def sweep_pairs(
 ) -> Sweep:
     """Walk all pairs once.
 
-    The lowest threshold needed accepts ``deepest_far`` of the impostor pairs; ``per_query`` asks for ranks,
+    The lowest threshold needed accepts ``deepest_far`` of the impostor pairs; ``per_query`` adds ranks,
     best matches and geometry.
     """
     far = max(deepest_far, DEEPEST_FAR)
@@ -246,7 +246,7 @@ class ScoreBins:
 
     @property
     def scale(self) -> np.float32:
-        """What a score is multiplied by before its floor is taken."""
+        """Factor of a score before its floor is taken."""
         return np.float32(2.0**self.exponent)
 
     @property

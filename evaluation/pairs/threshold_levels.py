@@ -1,4 +1,4 @@
-"""What each class accepts at thresholds that are known beforehand, and pairs sorted by those they reach."""
+"""Pairs accepted per class at given thresholds, and pairs sorted by the thresholds they reach."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class SortedPairs:
     """Pairs that reach one or more of the ascending thresholds, by how many they reach.
 
     Attributes:
-        a, b: positions; those that reach exactly m thresholds stand at starts[m]:starts[m + 1].
+        a, b: positions; those that reach exactly m thresholds are at starts[m]:starts[m + 1].
         starts: int64 [k + 2].
         accepted: int64 [classes, k]: pairs accepted at each threshold, by both of their classes.
     """

@@ -68,8 +68,8 @@ def read_curves(figure: Figure) -> list[Curve]:
     return curves
 
 
-def chart_utility(report: Report, points: Sequence[OperatingPoint], _: Diagnosis | None) -> Chart:
-    """What one threshold does to each class."""
+def build_utility_chart(report: Report, points: Sequence[OperatingPoint], _: Diagnosis | None) -> Chart:
+    """Chart of each class's utility over the calibration range."""
     return Chart(
         "utility",
         "One threshold, every class",
@@ -80,8 +80,8 @@ def chart_utility(report: Report, points: Sequence[OperatingPoint], _: Diagnosis
     )
 
 
-def chart_rates(report: Report, points: Sequence[OperatingPoint], _: Diagnosis | None) -> Chart:
-    """What one threshold does to pairs."""
+def build_rates_chart(report: Report, points: Sequence[OperatingPoint], _: Diagnosis | None) -> Chart:
+    """Chart of FAR and FRR over thresholds."""
     return Chart(
         "rates",
         "Where to cut",
@@ -92,7 +92,9 @@ def chart_rates(report: Report, points: Sequence[OperatingPoint], _: Diagnosis |
     )
 
 
-def chart_reliability(_: Report, __: Sequence[OperatingPoint], diagnosis: Diagnosis | None) -> Chart | None:
+def build_reliability_chart(
+    _: Report, __: Sequence[OperatingPoint], diagnosis: Diagnosis | None
+) -> Chart | None:
     """Probabilities of a match beside the fraction of matches."""
     diagram = None if diagnosis is None else diagnosis.reliability
     if diagram is None:
@@ -118,9 +120,9 @@ def chart_reliability(_: Report, __: Sequence[OperatingPoint], diagnosis: Diagno
 
 
 CHARTS: tuple[Callable[[Report, Sequence[OperatingPoint], Diagnosis | None], Chart | None], ...] = (
-    chart_utility,
-    chart_rates,
-    chart_reliability,
+    build_utility_chart,
+    build_rates_chart,
+    build_reliability_chart,
 )
 
 

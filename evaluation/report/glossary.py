@@ -6,7 +6,7 @@ from api_schemas.operating_point import Target
 
 TERMS = {
     "OPIS": "How much the classes differ at one threshold: 0 means that it serves all of them equally well.",
-    "debiased": "With the part taken away that chance alone brings when classes have few items.",
+    "debiased": "Corrected for the part that chance alone brings when classes have few items.",
     "interval": "The range in which the true value plausibly lies, from drawing the classes at random many "
     "times.",
     "EER": "Equal error rate: the error at the threshold where false acceptances and false rejections are "
@@ -14,8 +14,8 @@ TERMS = {
     "TAR": "True acceptance rate: of 1,000 pairs that are the same, how many are accepted.",
     "FAR": "False acceptance rate: of 1,000 pairs that are not the same, how many are taken to be the same.",
     "FRR": "False rejection rate: of 1,000 pairs that are the same, how many are turned away.",
-    "FPIR": "False positive identification rate: of 1,000 queries of nobody in the gallery, how many are "
-    "matched to someone.",
+    "FPIR": "False positive identification rate: of 1,000 queries of no class in the gallery, how many "
+    "are matched to one.",
     "FNIR": "False negative identification rate: of 1,000 queries of someone in the gallery, how many are "
     "missed or matched to someone else.",
     "recall@1": "Of 1,000 queries, for how many the nearest item is of their class.",
@@ -34,7 +34,7 @@ TERMS = {
     "score": "The number that is compared with the threshold; higher is more alike.",
     "threshold": "The score from which on two items are taken to be the same.",
     "operating point": "A threshold that is frozen together with the proof of what it does, for one model.",
-    "target": "What a threshold was asked to keep, for instance at most 1 % false matches.",
+    "target": "The error rate that a threshold must keep, for instance at most 1 % false matches.",
     "proof": "What the threshold did on classes that it was not chosen on.",
     "halvings": "The proof of a file without spare classes: fitted on a random half of the classes, measured"
     " on the other, 20 times.",
@@ -46,12 +46,12 @@ TERMS = {
 
 
 def describe_target(target: Target) -> str:
-    """What a threshold keeps, as a sentence without terms."""
+    """A target as a sentence without terms."""
     if target.value is None:
         return "As many pairs that are not the same are accepted as pairs that are the same are turned away."
     total, count = _count_per_thousand(target.value)
     return {
-        "fpir": f"Of {total} queries of nobody in the gallery, at most {count} are matched to someone.",
+        "fpir": f"Of {total} queries of no class in the gallery, at most {count} are matched to one.",
         "far": f"Of {total} pairs that are not the same, at most {count} are taken to be the same.",
         "frr": f"Of {total} pairs that are the same, at most {count} are turned away.",
         "cost": "The expected cost of wrong decisions is as low as one threshold can make it.",

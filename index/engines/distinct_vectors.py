@@ -21,11 +21,11 @@ HASH_ROWS = 1_024  # widened to 64 bits and multiplied within the cache
 
 @dataclass(frozen=True, eq=False)
 class Nodes:
-    """The nodes of an engine, and which rows share each.
+    """The nodes of an engine, and the rows of each.
 
     Attributes:
         node_of_row: int64 [n], each row's node.
-        rows: int64 [n], the rows of node 0, of node 1, ..., in the order asked for within a node.
+        rows: int64 [n], the rows of node 0, of node 1, ..., by rank within a node.
         starts: int64 [nodes + 1], where each node's rows start in ``rows``.
         is_plain: every row is its own node, under the same number.
     """
@@ -52,7 +52,7 @@ class Nodes:
 
     @cached_property
     def n_shared(self) -> int:
-        """How many nodes have more than one row."""
+        """Number of nodes with more than one row."""
         return int((np.diff(self.starts) > 1).sum())
 
     def expand(self, nodes: RowIndices, at_most: int | None) -> RowIndices:

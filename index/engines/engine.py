@@ -1,4 +1,4 @@
-"""What an engine is: it proposes candidates for queries and never decides.
+"""Interface of a candidate generator: it proposes candidates for queries and never decides.
 
 Every engine holds unit rows, one node per distinct vector, and answers by inner product.
 """
@@ -26,12 +26,12 @@ Candidates = tuple[Float32s, RowIndices]
 
 
 class Engine(ABC):
-    """What a search asks of an engine.
+    """Interface of a candidate generator.
 
     Attributes:
         exact: its similarities are all that there are, up to float32 rounding.
         min_candidates: the fewest candidates a search should fetch, so that re-scoring can put them right.
-        candidates_per_result: how many candidates it takes for each result wanted.
+        candidates_per_result: candidates to fetch for each result.
     """
 
     exact: ClassVar[bool] = False
@@ -58,7 +58,7 @@ class FaissEngine(Engine):
     Attributes:
         kind: as configuration and manifest name it.
         faiss_type: the FAISS class that its file holds.
-        required_parameters: what the manifest must say of it.
+        required_parameters: parameters that the manifest must name.
         auto_up_to: nodes up to which ``auto`` takes it before all others, beyond which it never does.
         similarity_error: by how much its similarities may put two nodes in a wrong order.
         has_links: ``add_links`` can mend what it misses.
@@ -100,7 +100,7 @@ class FaissEngine(Engine):
     def select_requested_parameters(
         cls, parameters: dict[str, int | float], nodes: int
     ) -> dict[str, int | float]:
-        """Those of a built engine's parameters that the configuration had named, to build the next by."""
+        """The parameters of a built engine that the configuration had set, to build the next with."""
         return {name: value for name, value in parameters.items() if name in IndexConfig.model_fields}
 
     def __len__(self) -> int:
@@ -121,7 +121,7 @@ class FaissEngine(Engine):
 
 def search_faiss(index: Any, queries: UnitVectors, fetch: int, params: Any = None) -> Candidates:
     """FAISS's own search. ``faiss.contrib.torch_utils``, which pytorch-metric-learning imports, puts one that
-    knows no parameters in its place for the whole process, and keeps the original as ``search_numpy``."""
+    knows no parameters instead, for the whole process, and keeps the original as ``search_numpy``."""
     search = getattr(index, "search_numpy", index.search)
     return cast(Candidates, search(queries, fetch, params=params))
 

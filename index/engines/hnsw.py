@@ -72,7 +72,7 @@ class HnswEngine(FaissEngine):
         self, queries: UnitVectors, fetch: int, effort: float = 1.0, allowed: NodeBits | None = None
     ) -> Candidates:
         """The nodes that a beam of ``max(fetch, effort * ef_search)`` finds among those allowed."""
-        beam = max(fetch, self._beam(effort))
+        beam = max(fetch, self._compute_beam(effort))
         if allowed is not None:
             params = faiss.SearchParametersHNSW(efSearch=beam, sel=faiss.IDSelectorBitmap(allowed))
         elif (params := self._params_by_beam.get(beam)) is None:
@@ -90,9 +90,9 @@ class HnswEngine(FaissEngine):
 
     def count_comparable_rows(self, effort: float) -> int:
         """So many rows take as long as a beam's steps."""
-        return self._beam(effort) * ROWS_PER_STEP
+        return self._compute_beam(effort) * ROWS_PER_STEP
 
-    def _beam(self, effort: float) -> int:
+    def _compute_beam(self, effort: float) -> int:
         return min(len(self), round(self.parameters["ef_search"] * effort))
 
     def add_links(self, nodes: RowIndices, near: RowIndices) -> None:
@@ -137,7 +137,7 @@ class HnswSq8Engine(HnswEngine):
 
 
 def choose_beam(nodes: int) -> int:
-    """``ef_search`` where none is asked for: what recall@10 of 0.95 takes grows with the set.
+    """``ef_search`` where none is configured: what recall@10 of 0.95 takes grows with the set.
 
     Measured with m = 32, ef_construction = 200 on rows around many centres in 128 dimensions: 16 at
     100,000 and 256 at 1,000,000.

@@ -24,8 +24,8 @@ CODES = 16  # of 4 bits
 PROBED_NODES = 1_000  # around a query, among which near ties that could hide a node show
 TUNED_ON = 512  # rows of the set, searched for their ten nearest others
 TUNED_K = 10
-TUNED_TO = 0.96  # recall asked of that sample, so that 0.95 holds beyond it
-SCANNED_PER_ROW = 3  # nodes scanned, each asked whether it may be, in the time that one row takes
+TUNED_TO = 0.96  # recall required on that sample, so that 0.95 holds beyond it
+SCANNED_PER_ROW = 3  # nodes scanned, each checked against the filter, in the time that one row takes
 ID_BYTES = 8  # of a row in a cell
 SPARE_CODES = 16  # of a cell, on average: it has room for a multiple of 32
 
@@ -53,9 +53,9 @@ class IvfPqEngine(FaissEngine):
         index.by_residual = True
         index.cp.niter = CLUSTERING_ROUNDS
         index.cp.min_points_per_centroid = index.pq.cp.min_points_per_centroid = 1
-        tuned_on = _spread(len(rows), min(len(rows), TUNED_ON))
+        tuned_on = _spread_positions(len(rows), min(len(rows), TUNED_ON))
         others = rows if len(rows) < 2 * TUNED_ON else np.delete(rows, tuned_on)
-        sample = others[_spread(len(others), max(CODES, min(len(others), SAMPLE_PER_CELL * cells)))]
+        sample = others[_spread_positions(len(others), max(CODES, min(len(others), SAMPLE_PER_CELL * cells)))]
         index.train(np.ascontiguousarray(vectors[sample]))
         nearest = _NearestNodes(np.ascontiguousarray(vectors[rows[tuned_on]]))
         for block in iterate_blocks(vectors, rows, track):
@@ -155,8 +155,8 @@ class _NearestNodes:
         return np.take_along_axis(self._nodes, last, axis=1)[:, :TUNED_K]
 
 
-def _spread(n: int, count: int) -> RowIndices:
-    """``count`` of n positions, evenly spaced; with repeats where n is smaller."""
+def _spread_positions(n: int, count: int) -> RowIndices:
+    """int64: ``count`` of n positions, evenly spaced; with repeats where n is smaller."""
     return np.linspace(0, n - 1, count).astype(np.int64)
 
 

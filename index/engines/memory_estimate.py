@@ -18,18 +18,18 @@ CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True)
 class BuildEstimate:
-    """What building an index over so many rows will take, in bytes: ``memory`` at most, ``disk`` for good."""
+    """Bytes that building an index takes: ``memory`` at its peak, ``disk`` for good."""
 
     kind: IndexKind
     memory: int
     disk: int
 
     def __str__(self) -> str:
-        return f"{self.kind}, about {_size(self.memory)} of memory and {_size(self.disk)} on disk"
+        return f"{self.kind}, about {_format(self.memory)} of memory and {_format(self.disk)} on disk"
 
 
 def estimate_build(config: IndexConfig, rows: int, dim: int, free: int, free_disk: int) -> BuildEstimate:
-    """What a bundle of ``rows`` vectors that are all distinct takes.
+    """Memory and disk of a bundle of ``rows`` vectors that are all distinct.
 
     Raises InputError if it does not fit into the bytes of memory or disk that are ``free``; says what would.
     """
@@ -39,11 +39,12 @@ def estimate_build(config: IndexConfig, rows: int, dim: int, free: int, free_dis
     if disk[kind] > free_disk:
         smaller = min(disk, key=disk.__getitem__)
         instead = (
-            f"index.kind={smaller} ({_size(disk[smaller])}) fits; or " if disk[smaller] <= free_disk else ""
+            f"index.kind={smaller} ({_format(disk[smaller])}) fits; or " if disk[smaller] <= free_disk else ""
         )
         raise InputError(
-            f"a bundle of kind {kind} over {rows:,} vectors of {dim} numbers needs about {_size(disk[kind])} "
-            f"on disk and {_size(free_disk)} is free there: {instead}make room, or choose another disk."
+            f"a bundle of kind {kind} over {rows:,} vectors of {dim} numbers needs about "
+            f"{_format(disk[kind])} on disk and {_format(free_disk)} is free there: "
+            f"{instead}make room, or choose another disk."
         )
     return BuildEstimate(kind, memory[kind], disk[kind])
 
@@ -66,7 +67,7 @@ def measure_free_memory() -> int:
 def select_kind(config: IndexConfig, nodes: int, dim: int, free: int) -> tuple[IndexKind, str | None]:
     """The kind to build over so many nodes, and why where the configuration leaves it open.
 
-    Raises InputError if what is asked for does not fit into the bytes of memory ``free``; says what would.
+    Raises InputError if the requested kind does not fit into the bytes of memory ``free``; says what would.
     """
     needed = _estimate_build_bytes(config, nodes, dim)
     usable = int(USABLE_FRACTION * free)
@@ -85,7 +86,7 @@ def select_kind(config: IndexConfig, nodes: int, dim: int, free: int) -> tuple[I
         elif needed[kind] <= usable:
             return kind, reason
         else:
-            reason = f"{kind} would need {_size(needed[kind])} of memory, {_size(usable)} may be taken"
+            reason = f"{kind} would need {_format(needed[kind])} of memory, {_format(usable)} may be taken"
     raise _build_memory_error(kind, nodes, dim, needed, usable)
 
 
@@ -103,13 +104,14 @@ def _build_memory_error(
         if needed[name] <= usable and (engine.auto_up_to is None or nodes <= engine.auto_up_to)
     ]
     instead = (
-        f"index.kind={fitting[0]} ({_size(needed[fitting[0]])}) fits" if fitting else "no kind fits here"
+        f"index.kind={fitting[0]} ({_format(needed[fitting[0]])}) fits" if fitting else "no kind fits here"
     )
     return InputError(
-        f"an index of kind {kind} over {nodes:,} vectors of {dim} numbers needs about {_size(needed[kind])} "
-        f"of memory while it is built and {_size(usable)} may be taken: {instead}, or use a larger machine."
+        f"an index of kind {kind} over {nodes:,} vectors of {dim} numbers needs about "
+        f"{_format(needed[kind])} of memory while it is built and {_format(usable)} may be taken: "
+        f"{instead}, or use a larger machine."
     )
 
 
-def _size(n_bytes: int) -> str:
+def _format(n_bytes: int) -> str:
     return f"{n_bytes / 2**30:.1f} GiB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:.0f} MiB"

@@ -46,7 +46,7 @@ def open_engine(path: Path, description: IndexDescription) -> FaissEngine:
 
 
 def rebuild_config(was: IndexDescription, nodes: int) -> IndexConfig:
-    """What an engine over ``nodes`` distinct vectors was built with, to build the next; what had been left
-    open is chosen anew."""
+    """The configuration that an engine over ``nodes`` distinct vectors was built with, to build the next;
+    what it left open is chosen again."""
     requested = ENGINES[was.kind].select_requested_parameters(dict(was.parameters), nodes)
     return IndexConfig.model_validate({"kind": "auto" if was.reason is not None else was.kind, **requested})

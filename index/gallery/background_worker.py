@@ -15,7 +15,7 @@ class BackgroundWorker:
     """Calls ``work`` until it is no longer ``due``; never twice at once.
 
     Attributes:
-        error: why the last call failed, None if it did not; the next then waits ``retry_seconds``.
+        error: of the last call, None if it succeeded; the next then waits ``retry_seconds``.
     """
 
     def __init__(
@@ -26,7 +26,7 @@ class BackgroundWorker:
         retry_seconds: float,
     ) -> None:
         self._work, self._is_due = work, is_due
-        self._lock = lock  # held while asking whether work is due
+        self._lock = lock  # held while checking whether work is due
         self._retry_seconds = retry_seconds
         self._retry_at = 0.0
         self._thread: Thread | None = None

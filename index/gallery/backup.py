@@ -23,7 +23,7 @@ BACKUP_FILE = "backup.json"
 
 
 class BackupRecord(Schema):
-    """What a backup holds, and of which model."""
+    """The record of a backup: its model and its files."""
 
     model_hash: str
     files: dict[FileName, FileEntry]

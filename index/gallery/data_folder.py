@@ -28,7 +28,7 @@ class DataFolder(GalleryItems):
     """The items of a data folder.
 
     Args:
-        follows: ask the database before each question whether another process has written, and show that.
+        follows: check before each query whether another process has written, and show that.
 
     Attributes:
         writing: held while what is shown changes.
@@ -50,7 +50,7 @@ class DataFolder(GalleryItems):
 
     @property
     def view(self) -> GalleryView:
-        """What a question sees: all writes that were acknowledged before; raises Closed."""
+        """The snapshot that a query sees: all writes acknowledged before; raises Closed."""
         if self._follows and self._shown is not None and self.store.read_state() != self.seen:
             with self.writing:
                 if self._shown is not None:
@@ -134,7 +134,7 @@ class DataFolder(GalleryItems):
         raise BundleError(f"{self.path} was begun with another bundle: let a writer open it with this one.")
 
     def show(self, overlay: Overlay, seen: StoreState) -> None:
-        """Let readers see a state: what can fail is done first, then all of it is put in place."""
+        """Let readers see a state: what can fail is done first, then all of it is swapped in."""
         view = overlay.build_view(self.dim, self.compute_densities, self.store.fields)
         self.overlay, self._shown = overlay, view
         self.seen = seen  # last: a reader that finds it new finds the view new too

@@ -1,4 +1,4 @@
-"""A gallery answers questions: what is near, who is this, are these two the same."""
+"""A gallery under operating points: search, 1:N match and 1:1 verification."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from index.verified_files import HashCache
 
 
 class ProbeCount(NamedTuple):
-    """How many rows were searched for by their own vector, and how many found it at the top."""
+    """Number of rows searched for by their own vector, and of those that found it at the top."""
 
     rows: int
     n_found: int
 
 
 class Gallery(AbstractContextManager["Gallery"]):
-    """Items under the operating points of one bundle; many threads may ask at once."""
+    """Items under the operating points of one bundle; many threads may query it at once."""
 
     def __init__(self, bundle: Bundle, items: GalleryItems) -> None:
         self.manifest = bundle.manifest
@@ -56,7 +56,7 @@ class Gallery(AbstractContextManager["Gallery"]):
     def follow(cls, path: Path | str, data: Path | str, database: str | None = None) -> Self:
         """Open a bundle with a data folder that another process may be writing; this one never does.
 
-        Every question sees all writes that were acknowledged before it was asked.
+        Every query sees all writes that were acknowledged before it.
 
         Args:
             database: where the items are if not in the folder, see ``data_folder.open_item_store``.
@@ -78,7 +78,7 @@ class Gallery(AbstractContextManager["Gallery"]):
             raise
 
     def close(self) -> None:
-        """Let go of all files; answers already given stay valid, later questions raise Closed."""
+        """Release all files; answers already given stay valid, later queries raise Closed."""
         self._items.close()
 
     def __exit__(self, *_: object) -> None:
@@ -86,7 +86,7 @@ class Gallery(AbstractContextManager["Gallery"]):
 
     @property
     def view(self) -> GalleryView:
-        """What a question sees, from its beginning to its end; raises Closed."""
+        """The snapshot that a query sees, from its beginning to its end; raises Closed."""
         return self._items.view
 
     @property
@@ -95,7 +95,7 @@ class Gallery(AbstractContextManager["Gallery"]):
 
     @property
     def scorer(self) -> Scorer:
-        """How the active 1:1 point scores, else the 1:N point; without either the similarity itself."""
+        """The scorer of the active 1:1 point, else of the 1:N point; without either the similarity itself."""
         decider = self._verify or self._match
         return CosineScorer() if decider is None else decider.scorer
 
@@ -133,7 +133,7 @@ class Gallery(AbstractContextManager["Gallery"]):
             vectors: [q, d] real numbers; brought to length one.
             k: at least 1; fewer hits come only where fewer items match.
             filter: conditions over ``label`` and metadata, see ``index.items.filters``.
-            exact: compare with every item instead of asking the engine.
+            exact: compare with every item, without the engine.
             min_score: leave out hits whose score is below it (float32, ``>=`` stays).
             exclude_ids: for each query an id it leaves out, or None.
 
@@ -159,7 +159,7 @@ class Gallery(AbstractContextManager["Gallery"]):
         aggregate: Aggregate | None = None,
         exclude_ids: Sequence[str | None] | None = None,
     ) -> list[MatchDecision]:
-        """Who each query is, or "unknown": decided by the active 1:N point on the best of k candidates.
+        """The class of each query, or "unknown": decided by the active 1:N point on the best of k candidates.
 
         Args:
             aggregate: how several items of a class count, which is the point's own rule unless given:
@@ -180,7 +180,7 @@ class Gallery(AbstractContextManager["Gallery"]):
         return _decide(rule.propose(queries, k), decider, len(view))
 
     def verify(self, a: ArrayLike, b: ArrayLike) -> list[VerifyDecision]:
-        """Whether rows of ``a`` and ``b``, both [m, d], are alike: decided by the active 1:1 point.
+        """1:1 decisions on rows of ``a`` and ``b``, both [m, d], by the active 1:1 point.
 
         Raises NoOperatingPoint where there is none, and InputError for vectors that cannot be used.
         """
@@ -227,7 +227,7 @@ class Gallery(AbstractContextManager["Gallery"]):
 def _decide(results: list[list[SearchHit]], decider: Decider, n_items: int) -> list[MatchDecision]:
     """The decision on each query's hits, best first; accepted and turned into probabilities all at once."""
     point, beyond = decider.point, decider.is_beyond_proof(n_items)
-    nobody = MatchDecision("unknown", None, None, None, None, None, point.threshold, None, point.id, beyond)
+    unknown = MatchDecision("unknown", None, None, None, None, None, point.threshold, None, point.id, beyond)
     bests = [
         # the best, and the best score of another label
         (hits[0], next((hit.score for hit in hits if hit.label != hits[0].label), None))
@@ -237,7 +237,7 @@ def _decide(results: list[list[SearchHit]], decider: Decider, n_items: int) -> l
     scores = np.array([best.score for best, _ in bests], dtype=np.float32)
     answers = zip(bests, decider.accepts(scores).tolist(), decider.compute_probabilities(scores), strict=True)
     decisions = (
-        nobody._replace(
+        unknown._replace(
             decision="match" if accepted else "unknown",
             label=best.label,
             id=best.id,
@@ -248,4 +248,4 @@ def _decide(results: list[list[SearchHit]], decider: Decider, n_items: int) -> l
         )
         for (best, rival), accepted, probability in answers
     )
-    return [next(decisions) if hits else nobody for hits in results]
+    return [next(decisions) if hits else unknown for hits in results]

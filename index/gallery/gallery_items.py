@@ -1,4 +1,4 @@
-"""Where the items of a gallery come from: a bundle, which never changes, or a data folder."""
+"""Source of a gallery's items: a bundle, which never changes, or a data folder."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from index.search.generation import Generation
 
 
 class Closed(LimenError):
-    """A gallery was asked or written to after it was closed."""
+    """A gallery was queried or written to after it was closed."""
 
 
 class GalleryItems(ABC):
-    """Where a gallery's items come from; what is shown changes as a whole, and is None once it was closed."""
+    """Source of a gallery's items; the view changes as a whole, and is None once it was closed."""
 
     def __init__(self, path: Path, shown: GalleryView) -> None:
         self.path = path
@@ -30,7 +30,7 @@ class GalleryItems(ABC):
 
     @property
     def view(self) -> GalleryView:
-        """What a question sees, from its beginning to its end; raises Closed."""
+        """The snapshot that a query sees, from its beginning to its end; raises Closed."""
         view = self._shown
         if view is None:
             raise Closed(f"{self.path} was closed: open it again.")
@@ -53,7 +53,7 @@ class GalleryItems(ABC):
         """Compute the densities of all items that a point needs, before it decides."""
 
     def close(self) -> None:
-        """Let go of all files."""
+        """Release all files."""
         self._shown = None
 
 

@@ -20,7 +20,7 @@ EMPTY = "empty"  # what the store names when there are no items: a generation wi
 
 
 class GenerationRecord(Schema):
-    """What a generation's folder holds and up to which sequence number."""
+    """The record of a generation's folder: its files, and the sequence number it holds everything up to."""
 
     sequence: int
     dim: int

@@ -38,9 +38,9 @@ LOCK_FILE = "writer.lock"
 
 @dataclass(frozen=True)
 class RebuildLimits:
-    """When a new generation is built: so many rows written since, or such a fraction of rows dead.
+    """Conditions of a rebuild: so many rows written since, or such a fraction of rows deleted.
 
-    After one that failed, for instance because the disk is full, the next is begun this much later.
+    After one that failed, for instance because the disk is full, the next begins ``retry_seconds`` later.
     """
 
     buffer_rows: int = 4_096
@@ -50,12 +50,12 @@ class RebuildLimits:
 
 
 class LiveGallery(AbstractContextManager["LiveGallery"]):
-    """The one writer of a data folder; its ``gallery`` answers questions meanwhile, from many threads.
+    """The one writer of a data folder; its ``gallery`` answers queries meanwhile, from many threads.
 
     A write returns once it is on disk, and the next search finds it. The folder belongs to one model.
 
     Attributes:
-        gallery: the folder's items, to be asked.
+        gallery: the folder's items, for queries.
         records: what else is kept in the folder.
     """
 
@@ -115,7 +115,7 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
         return live
 
     def close(self) -> None:
-        """Wait for a rebuild or backup, let go of the folder; later questions raise Closed."""
+        """Wait for a rebuild or backup, release the folder; later queries raise Closed."""
         with self._folder.writing:
             self._closing = True
         self.wait()
@@ -132,7 +132,7 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
 
     @property
     def rebuild_error(self) -> str | None:
-        """Why the last background rebuild failed; None if it did not."""
+        """Error of the last background rebuild; None if it succeeded."""
         return self._rebuilder.error
 
     def upsert(self, items: Sequence[StoredItem]) -> int:
@@ -270,7 +270,7 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
 
     @contextmanager
     def _restore_on_failure(self) -> Iterator[None]:
-        """Whatever fails within, readers are shown what the database holds."""
+        """If anything fails within, show readers what the database holds."""
         with self._folder.writing:
             if self._unsure:
                 self._folder.catch_up()

@@ -26,7 +26,7 @@ Densities = Callable[[UnitVectors], dict[str, Float32s]]
 
 @dataclass(frozen=True, eq=False)
 class Overlay:
-    """A change makes a new one, so that a half-made change is never seen.
+    """A generation with its changes; immutable, so that a half-made change is never seen.
 
     Attributes:
         main: the generation, or None where there are written items alone.
@@ -57,7 +57,7 @@ class Overlay:
         return type(self)(self.main, live, kept | {item.id: item for item in changes.written})
 
     def build_view(self, dim: int, densities: Densities, fields: Mapping[str, ColumnKind]) -> GalleryView:
-        """What readers see; ``densities`` computes the local densities of the items written."""
+        """The snapshot for readers; ``densities`` computes the local densities of the items written."""
         live = None
         if self.main is not None and not self.live.all():
             live = self.main.build_live_rows(self.live)

@@ -161,7 +161,7 @@ class ItemTable:
 
     @property
     def column_names(self) -> list[str]:
-        """What a filter may name."""
+        """The fields that a filter may name."""
         return ["label", *self.metadata.column_names]
 
     def save(self, path: Path) -> None:

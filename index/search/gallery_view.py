@@ -1,4 +1,4 @@
-"""What readers see at one moment: a generation, which of its rows are live, and what was written since."""
+"""A snapshot of a gallery: a generation, which of its rows are live, and the rows written since."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class SearchHit(NamedTuple):
 
     @property
     def metadata(self) -> dict[str, MetadataValue]:
-        """The item's further columns, read when asked for."""
+        """The item's further columns, read on demand."""
         return self.items.get_metadata(self.row)
 
 
@@ -131,7 +131,7 @@ class GalleryView:
             raise InputError(f"exclude_ids has {len(exclude_ids)} entries for {len(queries)} queries.")
         hits: list[list[SearchHit]] = [[] for _ in queries]
         for part, live in self.parts:
-            excluded = None if exclude_ids is None else _rows_of(part.items, exclude_ids)
+            excluded = None if exclude_ids is None else _get_rows(part.items, exclude_ids)
             ranked = part.search(
                 queries, k, condition=condition, exact=exact, excluded=excluded, live=live, fields=self.fields
             )
@@ -145,7 +145,7 @@ def sort_by_score(hits: Iterable[SearchHit]) -> list[SearchHit]:
     return sorted(hits, key=lambda hit: (-hit.score, hit.id))
 
 
-def _rows_of(items: ItemTable, ids: Sequence[str | None]) -> RowIndices:
+def _get_rows(items: ItemTable, ids: Sequence[str | None]) -> RowIndices:
     rows = [None if item_id is None else items.get_row(item_id) for item_id in ids]
     return np.array([-1 if row is None else row for row in rows], dtype=np.int64)
 

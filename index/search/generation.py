@@ -164,7 +164,7 @@ class Generation:
             queries: float32 [q, d] unit rows.
             k: how many; fewer only where fewer match.
             condition: a filter.
-            exact: compare with all rows instead of asking the engine.
+            exact: compare with all rows, without the engine.
             excluded: int64 [q], a row each query leaves out, -1 for none.
             live: rows that are still live; all unless given.
             fields: further fields a filter may name, which no row here has.
@@ -199,7 +199,7 @@ class Generation:
         """Candidates of each query, int64 [q, w], -1 where there is none."""
         if allowed is not None:
             few = exact or len(allowed) <= max(EXACT_ROWS, k)
-            if few or len(allowed) <= self.engine.count_comparable_rows(self._effort(len(allowed))):
+            if few or len(allowed) <= self.engine.count_comparable_rows(self._compute_effort(len(allowed))):
                 return scan_rows(self.vectors, queries, k, allowed)
             mask = np.zeros(len(self), dtype=bool)
             mask[allowed] = True
@@ -208,8 +208,8 @@ class Generation:
             return scan_rows(self.vectors, queries, k, None if live is None else np.flatnonzero(live.rows))
         return self._propose_any(queries, k) if live is None else self._propose_among(queries, k, live)
 
-    def _effort(self, rows: int) -> float:
-        """How much wider a beam must be that may return only so many rows.
+    def _compute_effort(self, rows: int) -> float:
+        """Factor by which a beam widens where only so many rows may be returned.
 
         Measured on clustered data at 128 numbers: recall stays where it was if the beam grows with the
         square of what a filter leaves out, 4 at a half, 8 at a third.
@@ -229,7 +229,7 @@ class Generation:
         if self.engine.exact:
             nodes = propose_certain_top(self.engine.search, queries, k, total)
             return self.nodes.expand(nodes, at_most=k)
-        _, nodes = self.engine.search(queries, min(self._fetch(k), total))
+        _, nodes = self.engine.search(queries, min(self._compute_fetch(k), total))
         rows = self.nodes.expand(nodes, at_most=k)
         if nodes.min() < 0 and (rows >= 0).sum(axis=1).min() < min(k, len(self)):
             return scan_rows(self.vectors, queries, k)
@@ -238,8 +238,8 @@ class Generation:
     def _propose_among(self, queries: UnitVectors, k: int, live: LiveRows) -> RowIndices:
         if self.engine.exact or not live.count:
             return scan_rows(self.vectors, queries, k, np.flatnonzero(live.rows))
-        effort = self._effort(live.count)
-        fetch = min(self._fetch(k), live.node_count)
+        effort = self._compute_effort(live.count)
+        fetch = min(self._compute_fetch(k), live.node_count)
         _, nodes = self.engine.search(queries, fetch, effort, live.node_bits)
         rows = self.nodes.expand(nodes, at_most=None)
         rows = np.where((rows >= 0) & live.rows[rows], rows, -1)
@@ -250,7 +250,7 @@ class Generation:
             return scan_rows(self.vectors, queries, k, np.flatnonzero(live.rows))
         return rows
 
-    def _fetch(self, k: int) -> int:
+    def _compute_fetch(self, k: int) -> int:
         return max(self.engine.min_candidates, self.engine.candidates_per_result * k, k + SPARE)
 
     @cached_property

@@ -89,7 +89,7 @@ class MeanOfClass(MatchRule):
         return proposed
 
     def _select_counting_rows(self, part: Generation, live: LiveRows | None) -> Bools | None:
-        """Which rows of a part count in means; all if None."""
+        """bool [n]: the rows of a part that count in means; all if None."""
         if self.condition is None:
             return None if live is None else live.rows
         counting = np.zeros(len(part), dtype=bool)

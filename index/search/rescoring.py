@@ -10,7 +10,7 @@ import numpy as np
 from common.array_types import Float32s, Int32s, RowIndices, UnitVectors
 from embeddings.similarity import compute_pair_similarities
 
-PAIR_NUMBERS = 8_192  # re-scored at a time: within the cache, and without asking for fresh pages
+PAIR_NUMBERS = 8_192  # re-scored at a time: within the cache, and without allocating new pages
 
 
 class _Spent(local):

@@ -17,7 +17,7 @@ from index.store.tables import FIELDS, ITEMS, POINTS, SETTINGS, copy_tables
 
 
 class StoreInUse(LimenError):
-    """A second writer asked for a data folder or database."""
+    """A second writer tried to open a data folder or database."""
 
 
 class StoreFailed(LimenError):
@@ -25,7 +25,7 @@ class StoreFailed(LimenError):
 
 
 class StoreState(NamedTuple):
-    """What readers watch.
+    """State of a store: generation, base and newest sequence number.
 
     ``generation`` holds everything up to the sequence number ``base`` (None: the bundle's own files do);
     ``newest`` is the sequence number of the last write.
@@ -67,7 +67,7 @@ class DocumentStore:
             self.sequence = select_state(connection).newest
 
     def close(self) -> None:
-        """Close the connections, and let go of the database."""
+        """Close the connections, and release the database."""
         if self._writer is not None:
             self._writer.close()
         self._engine.dispose()
@@ -80,7 +80,7 @@ class DocumentStore:
             self._set(connection, values)
 
     def read_state(self) -> StoreState:
-        """Which generation the database names, and how much was written."""
+        """The state now."""
         with self._engine.connect() as connection:
             return select_state(connection)
 
@@ -120,7 +120,7 @@ class DocumentStore:
         return self._read_column(sa.select(table.c.document).order_by(table.c.number))
 
     def count(self, table: sa.Table = ITEMS) -> int:
-        """How many items, or rows of another table, there are."""
+        """Number of items, or of rows of another table."""
         return int(self._read_column(sa.select(sa.func.count()).select_from(table))[0])
 
     def _read_column(self, statement: sa.Select[Any]) -> list[Any]:

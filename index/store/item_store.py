@@ -22,7 +22,7 @@ READ_BLOCK = 8_192
 
 @dataclass(frozen=True)
 class Changes:
-    """What happened after a sequence number: items written, and every id that was written or deleted."""
+    """Changes after a sequence number: items written, and every id that was written or deleted."""
 
     written: list[StoredItem]
     touched: list[str]
@@ -111,7 +111,7 @@ class ItemStore(DocumentStore):
                 yield [_to_item(row) for row in block]
 
     def read_changes_after(self, sequence: int, generation: str | None) -> tuple[StoreState, Changes | None]:
-        """What was written and deleted after a sequence number, and the state that this leads to.
+        """Changes after a sequence number, and the state that they lead to.
 
         None where the database names another generation by now: it may have forgotten older deletions.
         """

@@ -28,7 +28,7 @@ def build_column_types(databases: Sequence[type[Database]]) -> tuple[sa.Text, sa
 ID, COUNTER = build_column_types(DATABASES)
 
 
-def _text(name: str) -> sa.Column[str]:
+def _make_text(name: str) -> sa.Column[str]:
     return sa.Column(name, sa.Text, nullable=False)
 
 
@@ -36,10 +36,10 @@ ITEMS = sa.Table(
     "items",
     METADATA,
     sa.Column("id", ID, primary_key=True),
-    _text("label"),
-    _text("metadata"),  # JSON
+    _make_text("label"),
+    _make_text("metadata"),  # JSON
     sa.Column("vector", sa.LargeBinary, nullable=False),  # float32, little-endian
-    _text("model_hash"),
+    _make_text("model_hash"),
     sa.Column("sequence", sa.BigInteger, nullable=False, index=False),  # rises with every write
     sa.Index("items_by_sequence", "sequence"),
 )
@@ -49,21 +49,26 @@ DELETIONS = sa.Table(
     sa.Column("id", ID, primary_key=True),
     sa.Column("sequence", sa.BigInteger, nullable=False),
 )
-FIELDS = sa.Table("fields", METADATA, sa.Column("name", sa.Text, primary_key=True), _text("kind"))
-POINTS = sa.Table("operating_points", METADATA, sa.Column("id", sa.Text, primary_key=True), _text("document"))
-SETTINGS = sa.Table("settings", METADATA, sa.Column("name", sa.Text, primary_key=True), _text("value"))
+FIELDS = sa.Table("fields", METADATA, sa.Column("name", sa.Text, primary_key=True), _make_text("kind"))
+POINTS = sa.Table(
+    "operating_points", METADATA, sa.Column("id", sa.Text, primary_key=True), _make_text("document")
+)
+SETTINGS = sa.Table("settings", METADATA, sa.Column("name", sa.Text, primary_key=True), _make_text("value"))
 FEEDBACK = sa.Table(
     "feedback",
     METADATA,
     sa.Column("number", COUNTER, primary_key=True, autoincrement=True),
     sa.Column("a", ID, index=False),  # the items it is about, as far as they are items
     sa.Column("b", ID, index=False),
-    _text("document"),
+    _make_text("document"),
     sa.Index("feedback_by_a", "a"),
     sa.Index("feedback_by_b", "b"),
 )
 REPORTS = sa.Table(
-    "reports", METADATA, sa.Column("number", COUNTER, primary_key=True, autoincrement=True), _text("document")
+    "reports",
+    METADATA,
+    sa.Column("number", COUNTER, primary_key=True, autoincrement=True),
+    _make_text("document"),
 )
 
 

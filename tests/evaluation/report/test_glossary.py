@@ -18,7 +18,7 @@ def test_the_glossary_of_the_documentation_has_the_same_sentences() -> None:
 @pytest.mark.parametrize(
     ("kind", "value", "sentence"),
     [
-        ("fpir", 0.01, "Of 1,000 queries of nobody in the gallery, at most 10 are matched to someone."),
+        ("fpir", 0.01, "Of 1,000 queries of no class in the gallery, at most 10 are matched to one."),
         ("far", 0.0001, "Of 10,000 pairs that are not the same, at most 1 are taken to be the same."),
         ("frr", 0.0125, "Of 1,000 pairs that are the same, at most 12.5 are turned away."),
     ],

@@ -13,7 +13,7 @@ from evaluation.report.glossary import TERMS
 
 def test_the_dashboard_says_in_plain_words_what_a_point_keeps(address: str) -> None:
     page = httpx.get(f"{address}/dashboard").text
-    assert "Of 1,000 queries of nobody in the gallery, at most 200 are matched to someone." in page
+    assert "Of 1,000 queries of no class in the gallery, at most 200 are matched to one." in page
     assert "Of 1,000 pairs that are not the same, at most 50 are taken to be the same." in page
     assert page.index("at most 200 are matched") < page.index("FPIR 20 %"), "plain words first, terms second"
 
