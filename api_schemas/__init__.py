@@ -1,1 +1,1 @@
-"""The words everyone uses: configuration, manifest, operating point, report and HTTP bodies."""
+"""Schemas of all documents: configuration, manifest, operating point, report and HTTP bodies."""

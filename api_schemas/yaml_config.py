@@ -49,7 +49,7 @@ class NamedPart(OpenPart):
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, but 1e-3 is a number (YAML 1.1 wants a dot) and a repeated key an error."""
+    """PyYAML's safe loader, but 1e-3 is a number (YAML 1.1 needs a dot) and a repeated key an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value]
@@ -114,8 +114,8 @@ def validate_mapping(model: type[M], value: Mapping[str, Any], overrides: Sequen
         # of the forms that a value may have, the one that goes deepest is the one that was meant
         detail = max(error.errors(include_url=False), key=lambda detail: len(detail["loc"]))
         where, what = _format_location(detail["loc"], merged), detail["msg"].removeprefix("Value error, ")
-        found = "" if detail["type"] in ("value_error", "missing") else f", found {detail['input']!r}"
-        raise ConfigError(f"{source}: {where}: {what}{found}.") from None
+        actual = "" if detail["type"] in ("value_error", "missing") else f", found {detail['input']!r}"
+        raise ConfigError(f"{source}: {where}: {what}{actual}.") from None
 
 
 def _format_location(location: Sequence[int | str], value: Any) -> str:

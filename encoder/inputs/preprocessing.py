@@ -115,6 +115,6 @@ class Preprocessing(ABC):
         """Random prepared inputs, float32 [n, *shape], equal on every call: to check an export with."""
         return np.random.default_rng(0).standard_normal((n, *self.shape), dtype=np.float32)
 
-    def _build_refusal(self, number: int, found: str = "") -> RefusedInput:
-        takes = self.takes.format(*self.shape) + (found and f", found {found}")
+    def _build_refusal(self, number: int, actual: str = "") -> RefusedInput:
+        takes = self.takes.format(*self.shape) + (actual and f", found {actual}")
         return RefusedInput(number, f"this model takes {takes}.")

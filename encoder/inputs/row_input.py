@@ -27,8 +27,8 @@ class RowPreprocessing(Preprocessing):
         except (TypeError, ValueError):
             values = np.empty(0)
         if values.ndim != 2 or values.shape[1] != self.shape[0]:
-            number, found = _find_misfit(rows, self.shape[0])
-            raise self._build_refusal(first + number, found)
+            number, misfit = _find_misfit(rows, self.shape[0])
+            raise self._build_refusal(first + number, misfit)
         _check_finite(values, first, "is not finite")
         with np.errstate(over="ignore"):
             prepared = self._scale(values).astype(np.float32)

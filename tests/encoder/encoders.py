@@ -42,11 +42,11 @@ def write_linear_encoder(
     return weights
 
 
-def png(image: Image.Image, kind: str = "PNG") -> bytes:
+def encode_png(image: Image.Image, kind: str = "PNG") -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind)
     return buffer.getvalue()
 
 
-def data_uri(content: bytes) -> str:
+def encode_data_uri(content: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(content).decode()

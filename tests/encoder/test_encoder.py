@@ -12,7 +12,7 @@ from PIL import Image
 from api_schemas.preprocessing import VectorInput
 from common.errors import BundleError, InputError
 from encoder import Encoder
-from tests.encoder.encoders import GREY, TABLE, data_uri, png, write_linear_encoder
+from tests.encoder.encoders import GREY, TABLE, encode_data_uri, encode_png, write_linear_encoder
 
 
 @pytest.fixture
@@ -34,9 +34,9 @@ def test_image_matches_a_loop_by_eye(tmp_path: Path, noise: Image.Image) -> None
 
 def test_all_carriers_of_one_image_agree(tmp_path: Path, noise: Image.Image) -> None:
     write_linear_encoder(tmp_path, GREY)
-    content = png(noise)
+    content = encode_png(noise)
     rows = Encoder.open(tmp_path).encode(
-        [noise, content, data_uri(content), base64.b64encode(content).decode()]
+        [noise, content, encode_data_uri(content), base64.b64encode(content).decode()]
     )
     assert (rows == rows[0]).all()
 

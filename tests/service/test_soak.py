@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from api_schemas.build_config import IndexConfig
-from benchmarks.bundles import matching_bundle
+from benchmarks.bundles import write_matching_bundle
 from embeddings.embedding_set import EmbeddingSet
 from limen.client import Client, ServiceError
 from tests.service.processes import measure_resident, run_service
@@ -36,7 +36,7 @@ def draw_rows(seed: int, n: int) -> NDArray[np.float32]:
 def make_graph_bundle(out: Path) -> Path:
     """A gallery large enough for an HNSW graph, with a 1:N point."""
     items = EmbeddingSet.from_arrays(draw_rows(1, ITEMS), np.arange(ITEMS) % 500)
-    return matching_bundle(out, items, IndexConfig(kind="hnsw", ef_search=16), classes=40, fpir=0.1)
+    return write_matching_bundle(out, items, IndexConfig(kind="hnsw", ef_search=16), classes=40, fpir=0.1)
 
 
 class Searcher(threading.Thread):

@@ -119,7 +119,7 @@ class FastAP(PmlLoss, losses.FastAPLoss):
 
     name = "fast_ap"
     paper = "Cakir et al., CVPR 2019"
-    when = "When average precision is the figure that matters; wants large batches."
+    when = "When average precision is the figure that matters; needs large batches."
     takes_references = False
 
     def __init__(self, num_bins: int = 10) -> None:

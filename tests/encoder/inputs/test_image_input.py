@@ -13,7 +13,7 @@ from api_schemas.preprocessing import ImageInput
 from common.errors import InputError
 from encoder import Encoder, InputLimits, RefusedInput
 from encoder.inputs.image_input import ImagePreprocessing
-from tests.encoder.encoders import GREY, data_uri, png, write_linear_encoder
+from tests.encoder.encoders import GREY, encode_data_uri, encode_png, write_linear_encoder
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_sixteen_bit_grey_is_the_same_in_every_file(kind: str) -> None:
     deep = np.arange(24, dtype=np.uint16).reshape(4, 6) * 2_000
     for rule in (GREY, ImageInput(mode="RGB", height=4, width=6, mean=[0.0] * 3, std=[1.0] * 3)):
         pixels = ImagePreprocessing(rule).compute_pixels(
-            Image.open(io.BytesIO(png(Image.fromarray(deep), kind)))
+            Image.open(io.BytesIO(encode_png(Image.fromarray(deep), kind)))
         )
         np.testing.assert_array_equal(pixels, np.broadcast_to(np.round(deep / 257), pixels.shape))
 
@@ -50,8 +50,8 @@ def test_sixteen_bit_grey_is_the_same_in_every_file(kind: str) -> None:
 def test_pixels_of_thirty_two_bits_are_refused(tmp_path: Path, noise: Image.Image, dtype: type) -> None:
     write_linear_encoder(tmp_path, GREY)
     deep = Image.fromarray(np.asarray(noise).astype(dtype))
-    tiff = png(deep, "TIFF")
-    for content in (deep, tiff, data_uri(tiff)):
+    tiff = encode_png(deep, "TIFF")
+    for content in (deep, tiff, encode_data_uri(tiff)):
         with pytest.raises(RefusedInput, match=r"Input 1: the image's pixels are 32-bit .* 8 or 16 bits"):
             Encoder.open(tmp_path).encode([noise, content])
 
@@ -68,7 +68,7 @@ def test_colours_and_orientations_that_pillow_cannot_read_are_refused(
             encoder.encode([noise, buffer.getvalue()])
     with pytest.raises(RefusedInput, match=r"Input 1: the image's orientation or colours cannot be read"):
         encoder.encode([noise, Image.new("La", (5, 9))])
-    lab = png(Image.new("LAB", (5, 9), (255, 128, 128)), "TIFF")
+    lab = encode_png(Image.new("LAB", (5, 9), (255, 128, 128)), "TIFF")
     assert (ImagePreprocessing(GREY).compute_pixels(Image.open(io.BytesIO(lab))) >= 250).all(), "white"
 
 
@@ -87,17 +87,17 @@ def test_camera_orientation_is_applied() -> None:
 def test_refused_images_are_named(tmp_path: Path, noise: Image.Image) -> None:
     write_linear_encoder(tmp_path, GREY)
     encoder = Encoder.open(tmp_path, limits=InputLimits(image_bytes=10_000, image_pixels=10_000))
-    good = data_uri(png(noise))
+    good = encode_data_uri(encode_png(noise))
     cases: dict[str | bytes, str] = {
-        data_uri(b"not an image"): "not an image",
-        data_uri(png(noise)[:60]): "broken",
+        encode_data_uri(b"not an image"): "not an image",
+        encode_data_uri(encode_png(noise)[:60]): "broken",
         "data:image/png;base64,@@@": "base64",
         "data:image/png,plain": "data URI",
-        "https://example.org/cat.png": "base64",
-        data_uri(png(Image.new("L", (200, 200)))): "200 x 200 pixels",
-        data_uri(b"\x00" * 20_000): "bytes",
+        "https://example.org/cat.encode_png": "base64",
+        encode_data_uri(encode_png(Image.new("L", (200, 200)))): "200 x 200 pixels",
+        encode_data_uri(b"\x00" * 20_000): "bytes",
         b"\x00" * 20_000: "bytes",
-        data_uri(png(noise, "PPM")): "not an image",
+        encode_data_uri(encode_png(noise, "PPM")): "not an image",
         "": "not an image",
     }
     for bad, words in cases.items():
@@ -110,6 +110,6 @@ def test_refused_images_are_named(tmp_path: Path, noise: Image.Image) -> None:
 
 def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
     write_linear_encoder(tmp_path, GREY)
-    bomb = png(Image.new("1", (30_000, 30_000)))
+    bomb = encode_png(Image.new("1", (30_000, 30_000)))
     with pytest.raises(InputError, match="pixels"):
         Encoder.open(tmp_path).encode([bomb])

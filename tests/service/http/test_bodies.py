@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.encoder.encoders import data_uri, png
+from tests.encoder.encoders import encode_data_uri, encode_png
 from tests.service.bad_bodies import CORPUS, JSON, OCTETS, check_problem
 from tests.service.bundles import make_image_bundle
 from tests.service.processes import measure_resident, run_service
@@ -33,7 +33,7 @@ def test_a_body_that_does_not_come_is_given_up(start: Any, bundle: Any) -> None:
 
 def build_bombs() -> dict[str, str]:
     """Images that are small to send and large to open."""
-    wide = png(Image.new("1", (10_000, 10_000)))
+    wide = encode_png(Image.new("1", (10_000, 10_000)))
     # says 30,000 x 30,000 in its header and has nothing behind it
     header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 6, 0, 0, 0)
     chunk = b"IHDR" + header
@@ -41,7 +41,11 @@ def build_bombs() -> dict[str, str]:
     zipped = zlib.compress(b"\0" * (64 << 20))
     data = b"IDAT" + zipped
     bomb = claims + struct.pack(">I", len(zipped)) + data + struct.pack(">I", zlib.crc32(data))
-    return {"10,000 x 10,000": data_uri(wide), "no pixels": data_uri(claims), "a zip bomb": data_uri(bomb)}
+    return {
+        "10,000 x 10,000": encode_data_uri(wide),
+        "no pixels": encode_data_uri(claims),
+        "a zip bomb": encode_data_uri(bomb),
+    }
 
 
 # bytes; what is imported and remembered with the first requests, against 32 MiB of the largest body

@@ -17,7 +17,7 @@ from PIL import Image
 
 from encoder import Encoder
 from limen.client import Client, ServiceError
-from tests.encoder.encoders import data_uri, png
+from tests.encoder.encoders import encode_data_uri, encode_png
 from tests.service.bundles import make_grey_image, make_image_bundle, serve
 
 
@@ -39,7 +39,7 @@ def image_client(image_address: str) -> Iterator[Client]:
 
 
 def build_uri(seed: int) -> str:
-    return data_uri(png(make_grey_image(seed)))
+    return encode_data_uri(encode_png(make_grey_image(seed)))
 
 
 @pytest.mark.parametrize("encoding", ["float", "base64", None])
@@ -76,7 +76,9 @@ def test_an_image_finds_itself(image_client: Client) -> None:
 
 def test_an_image_in_lab_is_one_of_colours(image_client: Client) -> None:
     white = Image.new("LAB", (6, 4), (255, 128, 128))
-    rows = image_client.embeddings([data_uri(png(white, "TIFF")), data_uri(png(Image.new("L", (6, 4), 255)))])
+    rows = image_client.embeddings(
+        [encode_data_uri(encode_png(white, "TIFF")), encode_data_uri(encode_png(Image.new("L", (6, 4), 255)))]
+    )
     np.testing.assert_allclose(rows[0], rows[1], atol=0.05)
 
 
@@ -84,11 +86,11 @@ def test_bad_images_are_named(image_client: Client) -> None:
     turned = io.BytesIO()
     Image.new("RGB", (6, 4)).save(turned, "WEBP", exif=b"Exif\0\0MMxx")
     for bad, words in {
-        data_uri(turned.getvalue()): "orientation or colours cannot be read",
-        data_uri(png(Image.new("F", (6, 4), 0.5), "TIFF")): "32-bit or signed numbers",
-        data_uri(png(Image.new("I", (6, 4), 200), "TIFF")): "32-bit or signed numbers",
-        data_uri(b"junk"): "not an image",
-        data_uri(png(Image.new("1", (10_000, 10_000)))): "pixels",
+        encode_data_uri(turned.getvalue()): "orientation or colours cannot be read",
+        encode_data_uri(encode_png(Image.new("F", (6, 4), 0.5), "TIFF")): "32-bit or signed numbers",
+        encode_data_uri(encode_png(Image.new("I", (6, 4), 200), "TIFF")): "32-bit or signed numbers",
+        encode_data_uri(b"junk"): "not an image",
+        encode_data_uri(encode_png(Image.new("1", (10_000, 10_000)))): "pixels",
         "data:image/png;base64,%": "base64",
     }.items():
         with pytest.raises(ServiceError, match=words) as refusal:
