@@ -39,7 +39,7 @@ async def feedback(
     model: ActiveModel,
     state: CurrentState,
 ) -> Response:
-    """Whether two are of one class, by the `decision_id` of an answer or as a pair `a`, `b`.
+    """Store whether two are of one class, by the `decision_id` of an answer or as a pair `a`, `b`.
 
     It is stored for `/v1/reports/consistency?source=feedback`. A decision id carries what was decided.
     """

@@ -40,7 +40,7 @@ class Example:
     def run(self, script: str) -> str:
         """Run shell lines, those that train in small; returns what they print."""
         for name, overrides in QUICK.items():
-            flags = " ".join(f"--set '{one}'" for one in overrides.split())
+            flags = " ".join(f"--set '{override}'" for override in overrides.split())
             script = re.sub(rf"(limen train (?:configs/)?{name}\.yaml)$", rf"\1 {flags}", script, flags=re.M)
         return run_shell(script, self.folder, LIMEN_DATASETS=str(self.datasets), PYTHONPATH=str(ROOT))
 
