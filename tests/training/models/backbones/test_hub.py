@@ -199,7 +199,7 @@ class OfTimm(nn.Module):
 
 @pytest.fixture
 def timm_calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
-    """A stand-in for timm, which brings torchvision; what its one function was asked for."""
+    """A stand-in for timm, which brings torchvision; the calls of its one function."""
     timm_calls: list[dict[str, object]] = []
 
     def create_model(name: str, **settings: object) -> nn.Module:
