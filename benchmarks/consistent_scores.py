@@ -1,7 +1,7 @@
 """Cosine beside density scores on unseen classes: how evenly one threshold holds, and at what price.
 
 CLINC150 sentence vectors (50 intents as cohort, 25 for fitting, 75 to measure on, 40 texts each, drawn
-anew for each seed; out-of-scope texts as unknown queries) and the run folders given as arguments
+again for each seed; out-of-scope texts as unknown queries) and the run folders given as arguments
 (training items as cohort, validation items for fitting, test items to measure on). Prints means over
 seeds, and over all runs given, as Markdown.
 

@@ -48,7 +48,7 @@ QUANTITIES = ("far", *(f"fpir {size}" for size in GALLERIES))
 
 @dataclass(frozen=True)
 class Law:
-    """How classes are drawn: their spread, and how far they are pulled to one dense region."""
+    """Sampling of classes: their spread, and how far they are pulled to one dense region."""
 
     name: str
     spread: float
@@ -221,7 +221,7 @@ def split_halves(path: Path, draws: int) -> None:
         few = np.concatenate([order[items.labels[order] == label][:EACH] for label in items.classes])
         part, classes = items.subset(np.sort(few)), rng.permutation(items.classes)
         fit = arrange(part.select_classes(classes[:half]))
-        other = arrange(part.select_classes(classes[half : 2 * half]))
+        held_out = arrange(part.select_classes(classes[half : 2 * half]))
         for kind, gallery in (
             ("far", None),
             ("fpir", GallerySize(items=EACH * (half - 1), classes=half - 1)),
@@ -230,9 +230,9 @@ def split_halves(path: Path, draws: int) -> None:
             if threshold is None:
                 continue
             if gallery is None:
-                rate = count_accepted_pairs(other, threshold).sum() / 2 / other.n_impostor
+                rate = count_accepted_pairs(held_out, threshold).sum() / 2 / held_out.n_impostor
             else:
-                rate = np.mean(accepts(compute_best_scores(other)[1], threshold))
+                rate = np.mean(accepts(compute_best_scores(held_out)[1], threshold))
             reached[kind].append(float(rate) / TARGET)
     perfect = stats.norm.cdf(stats.norm.ppf(CONFIDENCE) / np.sqrt(2))
     print(f"{path.name}: {draws} random halves of {2 * half} classes, {EACH} items each; the other half is")
@@ -246,7 +246,7 @@ def split_halves(path: Path, draws: int) -> None:
 
 
 def is_refused_with_few_classes() -> bool:
-    """Whether three classes are refused."""
+    """True if three classes are refused."""
     try:
         calibrate_threshold(
             LAWS[0].items(0, 3), Target(kind="far", value=TARGET), name="few", model_hash="none"

@@ -14,7 +14,7 @@ import faiss
 import numpy as np
 
 from api_schemas.build_config import IndexConfig
-from benchmarks.index_parts.measure import EFFORTS, Ask, K
+from benchmarks.index_parts.measure import EFFORTS, K, Search
 from common.array_types import Bools, Int64s, UnitVectors
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.hashes import hash_model_name
@@ -68,7 +68,7 @@ class Bench:
     def write_bundle(
         self, kind: str, rows: UnitVectors | None = None, ours: bool = False
     ) -> tuple[Path, float]:
-        """A bundle, and the seconds from arrays to files on disk; ``ours`` builds the graph anew."""
+        """A bundle, and the seconds from arrays to files on disk; ``ours`` builds the graph again."""
         vectors = self.rows if rows is None else rows
         path = (
             self.folder / f"{kind}-{len(vectors)}-{self.m}-{self.breadth}{'' if rows is None else '-other'}"
@@ -136,21 +136,21 @@ def open_gallery(path: Path) -> tuple[Gallery, dict[str, Any]]:
     }
 
 
-def build_gallery_ask(gallery: Gallery, dead: Bools | None = None) -> Ask:
-    """Our search, decision included, as the gallery is set; ``dead`` rows are deleted before."""
+def build_gallery_search(gallery: Gallery, deleted: Bools | None = None) -> Search:
+    """Our search, decision included, as the gallery is set; ``deleted`` rows are deleted before."""
     main = gallery.view.main
     assert main is not None
-    if dead is not None:
-        gallery._items._shown = GalleryView(main, main.build_live_rows(~dead))  # type: ignore[attr-defined]
+    if deleted is not None:
+        gallery._items._shown = GalleryView(main, main.build_live_rows(~deleted))  # type: ignore[attr-defined]
 
-    def ask(queries: UnitVectors) -> Int64s:
-        found = gallery.search(queries, K, min_score=-1.0)
-        return np.array([[int(hit.id) for hit in hits] for hits in found])
+    def search(queries: UnitVectors) -> Int64s:
+        results = gallery.search(queries, K, min_score=-1.0)
+        return np.array([[int(hit.id) for hit in hits] for hits in results])
 
-    return ask
+    return search
 
 
-def build_gallery_asks(gallery: Gallery) -> tuple[Callable[[int], Ask], list[int]]:
+def build_gallery_searches(gallery: Gallery) -> tuple[Callable[[int], Search], list[int]]:
     """Our search at an effort, and the efforts there are: beams, numbers of cells, or 0 for ``flat``."""
     main = gallery.view.main
     assert main is not None
@@ -159,18 +159,18 @@ def build_gallery_asks(gallery: Gallery) -> tuple[Callable[[int], Ask], list[int
     cells = int(parameters.get("cells", 0))
     efforts = {"": [0], "nprobe": [cells * percent // 100 for percent in range(4, 101, 4)]}
 
-    def at(effort: int) -> Ask:
+    def at(effort: int) -> Search:
         if name:
             parameters[name] = effort
-        return build_gallery_ask(gallery)
+        return build_gallery_search(gallery)
 
     return at, efforts.get(name, list(EFFORTS))
 
 
-def build_bare_asks(index: Any) -> Callable[[int], Ask]:
+def build_bare_searches(index: Any) -> Callable[[int], Search]:
     """FAISS itself on one of its own indexes."""
 
-    def at(effort: int) -> Ask:
+    def at(effort: int) -> Search:
         parameters = faiss.SearchParametersHNSW(efSearch=effort)
         return lambda queries: index.search(queries, K, params=parameters)[1]
 

@@ -1,4 +1,4 @@
-"""What our index does: beside the bare graph, under filters, after deletions, with many copies."""
+"""Measurements of our index: beside the bare graph, under filters, after deletions, with many copies."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 
 from benchmarks.index_parts.bench import (
     Bench,
-    build_bare_asks,
-    build_gallery_ask,
-    build_gallery_asks,
+    build_bare_searches,
+    build_gallery_search,
+    build_gallery_searches,
     open_gallery,
 )
 from benchmarks.index_parts.measure import K, compute_recall, measure_rates, read_resident_memory, tune
@@ -29,10 +29,10 @@ def measure_search(bench: Bench, kind: str) -> dict[str, Any]:
     faiss.omp_set_num_threads(1)
     before = read_resident_memory()
     gallery, out = open_gallery(path)
-    at, efforts = build_gallery_asks(gallery)
+    at, efforts = build_gallery_searches(gallery)
     effort, ours = tune(at, bench.queries, bench.neighbours, efforts)
-    bare_effort, bare = tune(build_bare_asks(bench.graph), bench.queries, bench.neighbours)
-    found = {
+    bare_effort, bare = tune(build_bare_searches(bench.graph), bench.queries, bench.neighbours)
+    figures = {
         "build s": round(took, 1),
         "bare build s": round(bench.graph_seconds, 1),
         "build ratio": round(bench.graph_seconds / took, 3),
@@ -44,7 +44,7 @@ def measure_search(bench: Bench, kind: str) -> dict[str, Any]:
     for name in list(both["ours"]):
         both["ours"][f"ratio, {name}"] = round(both["ours"][name] / both["bare"][name], 3)
     memory = {f"Rss{name} MB": after[name] - before[name] for name in after}
-    return {**found, **out, **both, **memory, "vectors MB": bench.rows.nbytes // 2**20}
+    return {**figures, **out, **both, **memory, "vectors MB": bench.rows.nbytes // 2**20}
 
 
 def measure_filters(bench: Bench, kind: str) -> dict[str, Any]:
@@ -56,10 +56,10 @@ def measure_filters(bench: Bench, kind: str) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for name, cases in build_filter_cases(main.items).items():
         spent, full, right = [], 0, 0.0
-        asked = [(*case, query) for case, query in zip(cases, bench.queries, strict=False)]
-        for condition, _, query in asked:  # brings the rows into memory
+        trials = [(*case, query) for case, query in zip(cases, bench.queries, strict=False)]
+        for condition, _, query in trials:  # brings the rows into memory
             gallery.search(query, K, filter=condition)
-        for condition, chosen, query in asked:
+        for condition, chosen, query in trials:
             start = perf_counter()
             hits = gallery.search(query, K, filter=condition)[0]
             spent.append(perf_counter() - start)
@@ -67,7 +67,7 @@ def measure_filters(bench: Bench, kind: str) -> dict[str, Any]:
             full += len(hits) == len(best)
             right += len({int(hit.id) for hit in hits} & set(best.tolist())) / max(1, len(best))
         median = round(float(np.median(spent)) * 1e3, 4)
-        out[name] = {"median ms": median, "full": full / len(asked), "recall": round(right / len(asked), 4)}
+        out[name] = {"median ms": median, "full": full / len(trials), "recall": round(right / len(trials), 4)}
     return out
 
 
@@ -99,18 +99,18 @@ def build_filter_cases(
 
 def measure_deletes(bench: Bench, kind: str) -> dict[str, Any]:
     """A tenth of the rows deleted and not yet rebuilt away."""
-    dead = np.random.default_rng(3).random(len(bench.rows)) < 0.1
-    living = np.flatnonzero(~dead)
+    deleted = np.random.default_rng(3).random(len(bench.rows)) < 0.1
+    remaining = np.flatnonzero(~deleted)
     faiss.omp_set_num_threads(2)
-    near = faiss.knn(bench.queries, bench.rows[living], K, metric=faiss.METRIC_INNER_PRODUCT)[1]
+    near = faiss.knn(bench.queries, bench.rows[remaining], K, metric=faiss.METRIC_INNER_PRODUCT)[1]
     faiss.omp_set_num_threads(1)
-    whole, less = (open_gallery(bench.write_bundle(kind)[0])[0] for _ in range(2))
-    at, efforts = build_gallery_asks(whole)
+    complete, reduced = (open_gallery(bench.write_bundle(kind)[0])[0] for _ in range(2))
+    at, efforts = build_gallery_searches(complete)
     effort, all_there = tune(at, bench.queries, bench.neighbours, efforts)
-    build_gallery_asks(less)[0](effort)
-    ask = build_gallery_ask(less, dead)
-    out: dict[str, Any] = {"effort": effort, "recall": compute_recall(ask, bench.queries, living[near])}
-    return out | measure_rates({"a tenth deleted": ask, "none deleted": all_there}, bench.queries, 3)
+    build_gallery_searches(reduced)[0](effort)
+    search = build_gallery_search(reduced, deleted)
+    out: dict[str, Any] = {"effort": effort, "recall": compute_recall(search, bench.queries, remaining[near])}
+    return out | measure_rates({"a tenth deleted": search, "none deleted": all_there}, bench.queries, 3)
 
 
 def measure_duplicates(bench: Bench, kind: str) -> dict[str, Any]:
@@ -128,7 +128,7 @@ def measure_duplicates(bench: Bench, kind: str) -> dict[str, Any]:
     path, took = bench.write_bundle(kind, rows)
     gallery, out = open_gallery(path)
     chosen = rng.permutation(np.flatnonzero(~copies))[:5_000]
-    ours = build_gallery_ask(gallery)
+    ours = build_gallery_search(gallery)
     kept = faiss.SearchParametersHNSW(efSearch=128)
     for name, top in (
         ("ours", ours(rows[chosen])[:, 0]),

@@ -12,8 +12,8 @@ from typing import Any
 import faiss
 import numpy as np
 
-from benchmarks.index_parts.bench import Bench, build_bare_asks, open_gallery
-from benchmarks.index_parts.measure import Ask, K, compute_recall, measure_rates, tune
+from benchmarks.index_parts.bench import Bench, build_bare_searches, open_gallery
+from benchmarks.index_parts.measure import K, Search, compute_recall, measure_rates, tune
 from benchmarks.index_parts.ours import build_filter_cases
 from common.array_types import Int64s, UnitVectors
 
@@ -21,8 +21,8 @@ from common.array_types import Int64s, UnitVectors
 def measure_peers(bench: Bench, _: str) -> dict[str, Any]:
     """hnswlib and usearch with the same links and breadth, at recall 0.95, beside the bare graph."""
     out: dict[str, Any] = {}
-    asks: dict[str, Ask] = {}
-    makes: dict[str, Callable[[int], Ask]] = {"bare": build_bare_asks(bench.graph)}
+    searches: dict[str, Search] = {}
+    makes: dict[str, Callable[[int], Search]] = {"bare": build_bare_searches(bench.graph)}
     out["bare"] = {"build s": round(bench.graph_seconds, 1)}
     for name, make in (("hnswlib", _build_hnswlib), ("usearch", _build_usearch)):
         try:
@@ -32,14 +32,14 @@ def measure_peers(bench: Bench, _: str) -> dict[str, Any]:
             print(f"{name} cannot be measured: {error}")
     faiss.omp_set_num_threads(1)
     for name, at in makes.items():
-        effort, asks[name] = tune(at, bench.queries, bench.neighbours)
-        out[name] |= {"ef": effort, "recall": compute_recall(asks[name], bench.queries, bench.neighbours)}
-    for name, speeds in measure_rates(asks, bench.queries, 3).items():
+        effort, searches[name] = tune(at, bench.queries, bench.neighbours)
+        out[name] |= {"ef": effort, "recall": compute_recall(searches[name], bench.queries, bench.neighbours)}
+    for name, speeds in measure_rates(searches, bench.queries, 3).items():
         out[name] |= speeds
     return out
 
 
-def _build_hnswlib(bench: Bench) -> tuple[Callable[[int], Ask], float]:
+def _build_hnswlib(bench: Bench) -> tuple[Callable[[int], Search], float]:
     hnswlib: Any = importlib.import_module("hnswlib")
     graph = hnswlib.Index("ip", bench.rows.shape[1])
 
@@ -50,14 +50,14 @@ def _build_hnswlib(bench: Bench) -> tuple[Callable[[int], Ask], float]:
     seconds = _build_or_load(bench, "hnswlib", build, graph.save_index, graph.load_index)
     graph.set_num_threads(1)
 
-    def at(effort: int) -> Ask:
+    def at(effort: int) -> Search:
         graph.set_ef(effort)
         return lambda queries: graph.knn_query(queries, K)[0].astype(np.int64)
 
     return at, seconds
 
 
-def _build_usearch(bench: Bench) -> tuple[Callable[[int], Ask], float]:
+def _build_usearch(bench: Bench) -> tuple[Callable[[int], Search], float]:
     usearch: Any = importlib.import_module("usearch.index")
     net = usearch.Index(
         ndim=bench.rows.shape[1],
@@ -72,14 +72,14 @@ def _build_usearch(bench: Bench) -> tuple[Callable[[int], Ask], float]:
 
     seconds = _build_or_load(bench, "usearch", build, net.save, net.load)
 
-    def at(effort: int) -> Ask:
+    def at(effort: int) -> Search:
         net.expansion_search = effort
 
-        def ask(queries: UnitVectors) -> Int64s:
+        def search(queries: UnitVectors) -> Int64s:
             keys = net.search(queries, K, threads=1).keys
             return np.asarray(keys).reshape(len(queries), -1).astype(np.int64)
 
-        return ask
+        return search
 
     return at, seconds
 
@@ -106,7 +106,7 @@ def _build_or_load(
 
 
 def measure_edge(bench: Bench, kind: str) -> dict[str, Any]:
-    """Filtered searches in turn with qdrant's edge engine: indexed fields, no payload asked for, no graph."""
+    """Filtered searches in turn with qdrant's edge engine: indexed fields, no payload returned, no graph."""
     try:
         qdrant: Any = importlib.import_module("qdrant_edge")
     except ImportError as error:
@@ -121,8 +121,8 @@ def measure_edge(bench: Bench, kind: str) -> dict[str, Any]:
         if name in ("range 100 %", "range 50 %"):
             continue  # with no graph it compares with all of them
         spent: dict[str, list[float]] = {"ours": [], "qdrant": [], "qdrant, request ready": []}
-        asked = [(condition, query) for (condition, _), query in zip(cases, bench.queries, strict=False)]
-        for condition, query in asked * 2:  # the first time brings the rows into memory
+        trials = [(condition, query) for (condition, _), query in zip(cases, bench.queries, strict=False)]
+        for condition, query in trials * 2:  # the first time brings the rows into memory
             start = perf_counter()
             ours = gallery.search(query, K, filter=condition)[0]
             spent["ours"].append(perf_counter() - start)
@@ -140,7 +140,7 @@ def measure_edge(bench: Bench, kind: str) -> dict[str, Any]:
             spent["qdrant, request ready"].append(end - ready)
             assert {int(hit.id) for hit in ours} == {hit.id for hit in theirs}, "one of the two is wrong"
         median = {
-            name: round(float(np.median(times[len(asked) :])) * 1e3, 4) for name, times in spent.items()
+            name: round(float(np.median(times[len(trials) :])) * 1e3, 4) for name, times in spent.items()
         }
         out[name] = {**median, "times qdrant": round(median["ours"] / median["qdrant"], 2)}
     return out

@@ -18,13 +18,13 @@ from index.gallery.gallery import Gallery
 
 
 def measure_sift(kind: str) -> dict[str, Any]:
-    """How many of the ten nearest are found, and whether every similarity is the exact one."""
+    """Recall of the ten nearest, and the largest error of a similarity."""
     folder = Path(os.environ.get("LIMEN_DATASETS", "../shared/data")) / "sift5k"
     if not folder.is_dir():
         return {"SIFT cannot be measured": f"{folder} is not here (LIMEN_DATASETS)"}
     base, queries = (normalise_rows(_read(folder / f"sift5k_{name}.fvecs")) for name in ("base", "query"))
-    truth = queries.astype(np.float64) @ base.astype(np.float64).T
-    tenth = np.sort(truth, axis=1)[:, -K]
+    exact_products = queries.astype(np.float64) @ base.astype(np.float64).T
+    tenth = np.sort(exact_products, axis=1)[:, -K]
     with tempfile.TemporaryDirectory() as scratch:
         write_bundle(
             Path(scratch) / "sift",
@@ -33,10 +33,10 @@ def measure_sift(kind: str) -> dict[str, Any]:
             model_hash="0" * 64,
             index_config=IndexConfig.model_validate({"kind": kind}),
         )
-        found = Gallery.open(Path(scratch) / "sift").search(queries, K)
+        results = Gallery.open(Path(scratch) / "sift").search(queries, K)
     right, furthest = 0.0, 0.0
-    for query, hits in enumerate(found):
-        exact = truth[query, [hit.row for hit in hits]]
+    for query, hits in enumerate(results):
+        exact = exact_products[query, [hit.row for hit in hits]]
         right += float(np.mean(exact >= tenth[query] - 1e-7))
         furthest = max(furthest, float(np.abs(exact - [hit.similarity for hit in hits]).max()))
     return {"queries": len(queries), "recall": round(right / len(queries), 4), "similarity off by": furthest}

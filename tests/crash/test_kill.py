@@ -23,24 +23,26 @@ import pytest
 from index.gallery.backup import restore_backup
 from index.gallery.live_gallery import LiveGallery
 from index.store.item_store import DATABASE_FILE
-from tests.crash.writer import pool
-from tests.index.conftest import NEVER, items_of, small
+from tests.crash.writer import draw_pool
+from tests.index.conftest import NEVER, make_items, make_small_config
 
 WRITER = Path(__file__).with_name("writer.py")
-VECTORS = pool()
+VECTORS = draw_pool()
 Items = dict[str, tuple[int, str]]  # id -> vector of the pool, label
 
 
 class State(NamedTuple):
-    """What a gallery holds; ``told`` is feedback by its tag: the items it is about."""
+    """State of a gallery; ``feedback`` by its tag: the items it is about."""
 
     items: Items
-    told: dict[str, tuple[str | None, str | None]]
+    feedback: dict[str, tuple[str | None, str | None]]
 
 
 @pytest.mark.parametrize("kills", [6, pytest.param(200, marks=[pytest.mark.full, pytest.mark.timeout(3600)])])
 def test_kill_nine(make_bundle: Any, tmp_path: Path, kills: int, record_testsuite_property: Any) -> None:
-    bundle = make_bundle(items_of(VECTORS, [f"start{row}" for row in range(32)]), small("hnsw", m=4))
+    bundle = make_bundle(
+        make_items(VECTORS, [f"start{row}" for row in range(32)]), make_small_config("hnsw", m=4)
+    )
     data, backups = tmp_path / "data", tmp_path / "backups"
     backups.mkdir()
     state = State({f"i{row}": (row, f"start{row}") for row in range(32)}, {})
@@ -52,17 +54,17 @@ def test_kill_nine(make_bundle: Any, tmp_path: Path, kills: int, record_testsuit
         if dice.random() < 0.3:
             tear_last_page(data)
         with LiveGallery.open(bundle, data, NEVER) as live:
-            found = contents(live)
-            after = applied(before, pending)
-            assert found in (before, after), f"seed {seed}: lost, made up or half of {pending}"
-            check_answers(live, found)
-        state = found
+            survived = read_contents(live)
+            after = apply_operation(before, pending)
+            assert survived in (before, after), f"seed {seed}: lost, made up or half of {pending}"
+            check_answers(live, survived)
+        state = survived
         for backup in backups.iterdir():
             if not backup.name.startswith("."):
                 restore_backup(backup, tmp_path / "restored")
                 with LiveGallery.open(bundle, tmp_path / "restored", NEVER) as live:
-                    assert contents(live) == kept.pop(backup.name)
-                    check_answers(live, contents(live))
+                    assert read_contents(live) == kept.pop(backup.name)
+                    check_answers(live, read_contents(live))
                 shutil.rmtree(tmp_path / "restored")
                 backed_up += 1
             shutil.rmtree(backup)
@@ -95,7 +97,7 @@ def run_and_kill(
     kept: dict[str, State] = {}
     for words in said:
         if "done" in words:
-            state = applied(state, pending)
+            state = apply_operation(state, pending)
             pending = None
             done += 1
         else:
@@ -105,42 +107,42 @@ def run_and_kill(
     return state, pending, done, kept
 
 
-def applied(state: State, words: dict[str, Any] | None) -> State:
+def apply_operation(state: State, words: dict[str, Any] | None) -> State:
     """The state after an operation."""
     if words is None:
         return state
-    items, told = state
+    items, feedback = state
     if words["about"] == "upsert":
-        return State(items | {name: (row[0], row[1]) for name, row in words["rows"].items()}, told)
+        return State(items | {name: (row[0], row[1]) for name, row in words["rows"].items()}, feedback)
     if words["about"] == "delete":
         gone = set(words["ids"])
         return State(
             {name: row for name, row in items.items() if name not in gone},
-            {tag: about for tag, about in told.items() if not gone & set(about)},
+            {tag: about for tag, about in feedback.items() if not gone & set(about)},
         )
     if words["about"] == "feedback":
         a, b = (name if name in items else None for name in (words["a"], words["b"]))
-        return State(items, told | {words["tag"]: (a, b)})
+        return State(items, feedback | {words["tag"]: (a, b)})
     return state
 
 
-def contents(live: LiveGallery) -> State:
-    """What the gallery holds."""
+def read_contents(live: LiveGallery) -> State:
+    """The state that the gallery holds."""
     stored = live.gallery.page(None, 10_000)
     assert len({item.id for item in stored}) == len(stored) == live.gallery.n_items
     which = {row.tobytes(): number for number, row in enumerate(VECTORS)}
     entries = live.records.read_feedback()
-    told = {str(entry.operating_point): (entry.a, entry.b) for entry in entries}
-    assert len(told) == len(entries)
-    return State({item.id: (which[item.vector.tobytes()], item.label) for item in stored}, told)
+    feedback = {str(entry.operating_point): (entry.a, entry.b) for entry in entries}
+    assert len(feedback) == len(entries)
+    return State({item.id: (which[item.vector.tobytes()], item.label) for item in stored}, feedback)
 
 
 def check_answers(live: LiveGallery, state: State) -> None:
     """Searches find every item by its own vector, with its label, and no other."""
     labelled = {(name, row[1]) for name, row in state.items.items()}
     for exact in (False, True):
-        found = live.gallery.search(VECTORS, 100, exact=exact)
-        for vector, hits in enumerate(found):
+        results = live.gallery.search(VECTORS, 100, exact=exact)
+        for vector, hits in enumerate(results):
             assert {(hit.id, hit.label) for hit in hits} == labelled
             same = sorted(name for name, row in state.items.items() if row[0] == vector)
             assert [hit.id for hit in hits[: len(same)]] == same

@@ -12,9 +12,9 @@ from common.errors import InputError
 from decision.errors import OtherModel, check_model
 from decision.operating_point_files import SavedPoint, get_cohort_path, read_point, read_points_of_model
 from embeddings.hashes import hash_cohort
-from tests.index.conftest import MODEL, items_of, point, unit
+from tests.index.conftest import MODEL, make_items, make_unit_rows, point
 
-COHORT = items_of(unit(np.random.default_rng(0), 20))
+COHORT = make_items(make_unit_rows(np.random.default_rng(0), 20))
 DENSITY = Score(
     kind="density",
     form="csls",

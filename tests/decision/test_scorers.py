@@ -57,27 +57,27 @@ def test_a_density_is_the_same_bits_alone_and_in_any_batch(more: dict[str, float
 
 def test_the_score_is_symmetric_and_broadcasts() -> None:
     scorer = open_scorer(density(), COHORT)
-    found = scorer.compute_densities(ITEMS)
-    table = scorer((ITEMS @ ITEMS.T).clip(-1, 1), found[:, None], found[None, :])
+    densities = scorer.compute_densities(ITEMS)
+    table = scorer((ITEMS @ ITEMS.T).clip(-1, 1), densities[:, None], densities[None, :])
     np.testing.assert_allclose(table, table.T, atol=1e-5)
-    one = scorer(compute_pair_similarities(ITEMS[:1], ITEMS[1:2]), found[:1], found[1:2])
-    expected = 2.0 * float(ITEMS[0] @ ITEMS[1]) - (found[0] + found[1]) / 2 - 1.0
-    assert float(one[0]) == pytest.approx(expected, abs=1e-5)
-    assert one.dtype == np.float32
+    single = scorer(compute_pair_similarities(ITEMS[:1], ITEMS[1:2]), densities[:1], densities[1:2])
+    expected = 2.0 * float(ITEMS[0] @ ITEMS[1]) - (densities[0] + densities[1]) / 2 - 1.0
+    assert float(single[0]) == pytest.approx(expected, abs=1e-5)
+    assert single.dtype == np.float32
 
 
 def test_with_a_pole_density_weighs_less_the_more_alike_two_items_are() -> None:
     scorer = open_scorer(density("logistic", pole=1.01), COHORT)
-    found = scorer.compute_densities(ITEMS)
+    densities = scorer.compute_densities(ITEMS)
     means = compute_neighbour_means(ITEMS, COHORT, [5, 20])
-    for item, (near, wide) in zip(found, means, strict=True):
+    for item, (near, wide) in zip(densities, means, strict=True):
         assert item == pytest.approx(-0.25 * np.log(1.01 - near) - 0.75 * np.log(1.01 - wide), abs=1e-6)
     similarity = np.array([-1.0, 0.3, 0.9, 1.0])
-    scores = scorer(similarity, found[:1], found[1:2])
-    expected = [-2.0 * np.log(1.01 - s) - (found[0] + found[1]) / 2 - 1.0 for s in similarity]
+    scores = scorer(similarity, densities[:1], densities[1:2])
+    expected = [-2.0 * np.log(1.01 - s) - (densities[0] + densities[1]) / 2 - 1.0 for s in similarity]
     np.testing.assert_allclose(scores, expected, atol=1e-5)
     # what a step in density takes off is worth a smaller step in similarity near 1 than far from it
-    steps = np.diff(scorer(np.array([0.3, 0.31, 0.9, 0.91]), found[:1], found[1:2]))
+    steps = np.diff(scorer(np.array([0.3, 0.31, 0.9, 0.91]), densities[:1], densities[1:2]))
     assert steps[2] > 5 * steps[0] > 0
 
 

@@ -95,7 +95,7 @@ FUZZED = ["plain.npz", "packed.npz", "by_column.npz", "packed_by_column.npz"]
 FUZZED += ["rows.npy", "by_column.npy", "lists.parquet"]
 
 
-def written(folder: Path, kind: str) -> EmbeddingSet:
+def write_set(folder: Path, kind: str) -> EmbeddingSet:
     """A small set as one kind of file, and as it is read from there."""
     random = np.random.default_rng(0)
     vectors = random.normal(size=(60, 5))
@@ -113,58 +113,58 @@ def written(folder: Path, kind: str) -> EmbeddingSet:
         pq.write_table(
             pa.table({"embedding": vectors.tolist(), **table}), folder / kind, write_page_checksum=True
         )
-    return opened(folder / kind)
+    return open_set(folder / kind)
 
 
-def opened(path: Path) -> EmbeddingSet:
+def open_set(path: Path) -> EmbeddingSet:
     labels = path.with_name("labels.npy") if path.suffix == ".npy" else None
     return open_embeddings(path, labels).read()
 
 
-def damaged(whole: bytes, random: np.random.Generator) -> bytes:
-    """Cut off, with a few bits turned, or with a few bytes of another file in it."""
-    content = bytearray(whole)
+def damage(intact: bytes, random: np.random.Generator) -> bytes:
+    """Cut off, with a few bits flipped, or with a few bytes of another file in it."""
+    content = bytearray(intact)
     if random.random() < 0.25:
         return bytes(content[: random.integers(len(content))])
     if random.random() < 0.25:  # where the header of an array is
         content[random.integers(min(160, len(content)))] = random.integers(32, 127)
         return bytes(content)
-    for place in random.integers(len(content), size=random.integers(1, 4)):
-        content[place] ^= 1 << random.integers(8) if random.random() < 0.5 else random.integers(1, 256)
+    for position in random.integers(len(content), size=random.integers(1, 4)):
+        content[position] ^= 1 << random.integers(8) if random.random() < 0.5 else random.integers(1, 256)
     return bytes(content)
 
 
 @pytest.mark.parametrize("kind", FUZZED)
 @pytest.mark.parametrize("runs", [400, pytest.param(3_000, marks=pytest.mark.full)])
 def test_a_damaged_file_is_refused_or_read_as_it_was(tmp_path: Path, kind: str, runs: int) -> None:
-    expected, path = written(tmp_path, kind), tmp_path / kind
+    expected, path = write_set(tmp_path, kind), tmp_path / kind
     victims = [path, tmp_path / "labels.npy"] if kind.endswith("npy") else [path]
-    whole, random = {victim: victim.read_bytes() for victim in victims}, np.random.default_rng(1)
+    intact, random = {victim: victim.read_bytes() for victim in victims}, np.random.default_rng(1)
     said: list[str] = []
     for _ in range(runs):
         victim = victims[random.integers(len(victims))]
-        victim.write_bytes(damaged(whole[victim], random))
+        victim.write_bytes(damage(intact[victim], random))
         try:
-            found = opened(path)
+            loaded = open_set(path)
         except InputError as error:
             said.append(str(error))
         else:
-            assert found.vectors.shape == expected.vectors.shape
+            assert loaded.vectors.shape == expected.vectors.shape
             if not kind.endswith("npy"):  # which has no checksum of what it holds
-                np.testing.assert_array_equal(found.vectors, expected.vectors)
-                assert found.labels.tolist() == expected.labels.tolist()
+                np.testing.assert_array_equal(loaded.vectors, expected.vectors)
+                assert loaded.labels.tolist() == expected.labels.tolist()
             if kind.endswith("npz"):  # a table's names of columns have none
-                assert found.ids.tolist() == expected.ids.tolist()
-                assert found.metadata["camera"].tolist() == expected.metadata["camera"].tolist()
-            assert all(isinstance(label, str) for label in found.labels.tolist())
-        victim.write_bytes(whole[victim])
+                assert loaded.ids.tolist() == expected.ids.tolist()
+                assert loaded.metadata["camera"].tolist() == expected.metadata["camera"].tolist()
+            assert all(isinstance(label, str) for label in loaded.labels.tolist())
+        victim.write_bytes(intact[victim])
     assert len(said) > runs // 20
     assert all(str(tmp_path) in sentence and "\n" not in sentence for sentence in said)
 
 
 @pytest.mark.parametrize("kind", ["plain.npz", "packed.npz", "by_column.npz", "by_column.npy"])
 def test_a_shape_that_the_bytes_do_not_fill_is_damage(tmp_path: Path, kind: str) -> None:
-    written(tmp_path, kind)
+    write_set(tmp_path, kind)
     content = (tmp_path / kind).read_bytes()
     if kind == "packed.npz":
         (tmp_path / kind).write_bytes(content[:90] + content[120:])
@@ -172,14 +172,14 @@ def test_a_shape_that_the_bytes_do_not_fill_is_damage(tmp_path: Path, kind: str)
         assert b"(60, 5)" in content
         (tmp_path / kind).write_bytes(content.replace(b"(60, 5)", b"(30, 5)", 1))
     with pytest.raises(InputError, match=f"{kind} .*damaged"):
-        opened(tmp_path / kind)
+        open_set(tmp_path / kind)
 
 
 def test_a_list_of_members_that_hides_some_is_damage(tmp_path: Path) -> None:
-    written(tmp_path, "plain.npz")
+    write_set(tmp_path, "plain.npz")
     content = bytearray((tmp_path / "plain.npz").read_bytes())
-    entries = [place for place in range(len(content)) if content[place:].startswith(b"PK\x01\x02")]
+    entries = [start for start in range(len(content)) if content[start:].startswith(b"PK\x01\x02")]
     content[entries[-2] + 32] = len(content) - 22 - entries[-1]  # the last is the comment of the one before
     (tmp_path / "plain.npz").write_bytes(content)
     with pytest.raises(InputError, match=r"is damaged: it counts 4 arrays and lists 3"):
-        opened(tmp_path / "plain.npz")
+        open_set(tmp_path / "plain.npz")

@@ -204,7 +204,7 @@ def test_retrieval(measured: Measured) -> None:
 def test_ten_partners_of_the_worked_example(
     right: list[int], recall: float, r_precision: float, map_at_r: float
 ) -> None:
-    """One query, ten references of its class at the given ranks, the rest behind all others."""
+    """One query, ten references of its class at the given ranks, the rest after all others."""
     angles = np.deg2rad(np.arange(1, 31))
     others = set(range(1, 11)) - set(right)
     labels = ["own" if k in right or (k > 10 and k <= 10 + len(others)) else "other" for k in range(1, 31)]
@@ -297,14 +297,14 @@ def test_blocks_types_and_lengths_do_not_change_a_figure(
     draw = np.random.default_rng(7)
     vectors = draw.normal(size=(150, 5)).astype(np.float16)
     labels = draw.integers(0, 12, 150)
-    whole = evaluate(EmbeddingSet.from_arrays(vectors, labels))
+    unblocked = evaluate(EmbeddingSet.from_arrays(vectors, labels))
     monkeypatch.setattr(pairs_module, "BLOCK_ROWS", 32)
     monkeypatch.setattr(pairs_module, "BLOCK_COLUMNS", 48)
     longer = vectors.astype(dtype) * dtype(4)
     blocked = evaluate(EmbeddingSet.from_arrays(longer, labels.astype(str)))
     for section in ("counts", "retrieval", "verification", "identification", "consistency"):
-        assert getattr(blocked, section) == getattr(whole, section)
-    assert blocked.geometry.uniformity == pytest.approx(whole.geometry.uniformity)
+        assert getattr(blocked, section) == getattr(unblocked, section)
+    assert blocked.geometry.uniformity == pytest.approx(unblocked.geometry.uniformity)
 
 
 def test_float32_blocks_of_large_sets_agree_with_exact_ones(monkeypatch: pytest.MonkeyPatch) -> None:

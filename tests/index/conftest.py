@@ -25,20 +25,20 @@ NEVER = RebuildLimits(buffer_rows=10**9, deleted_fraction=1.0)
 MakeBundle = Callable[..., Path]
 
 
-def unit(rng: np.random.Generator, n: int, d: int = 16) -> NDArray[np.float32]:
+def make_unit_rows(rng: np.random.Generator, n: int, d: int = 16) -> NDArray[np.float32]:
     """Random unit rows."""
     rows = rng.normal(size=(n, d))
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
-def items_of(vectors: ArrayLike, labels: ArrayLike | None = None, **metadata: ArrayLike) -> EmbeddingSet:
+def make_items(vectors: ArrayLike, labels: ArrayLike | None = None, **metadata: ArrayLike) -> EmbeddingSet:
     """A labelled set whose ids are i0, i1, ..."""
     n = len(np.asarray(vectors))
     chosen = [f"c{row % 10}" for row in range(n)] if labels is None else labels
     return EmbeddingSet.from_arrays(vectors, chosen, [f"i{row}" for row in range(n)], metadata)
 
 
-def small(kind: str, **changes: int) -> IndexConfig:
+def make_small_config(kind: str, **changes: int) -> IndexConfig:
     """A quick engine."""
     return IndexConfig.model_validate(
         {"kind": kind, "m": 16, "ef_construction": 80, "ef_search": 64, **changes}
@@ -115,7 +115,7 @@ def make_bundle(tmp_path: Path) -> MakeBundle:
             "name": "test",
             "items": items,
             "model_hash": MODEL,
-            "index_config": config or small("flat"),
+            "index_config": config or make_small_config("flat"),
             "operating_points": points,
             "active": active,
             "reasons": ["only 3 classes."] if match is None else [],

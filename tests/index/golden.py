@@ -16,7 +16,7 @@ from index.bundle import write_bundle
 from index.gallery.backup import write_backup
 from index.gallery.live_gallery import LiveGallery
 from index.items.stored_item import StoredItem
-from tests.index.conftest import MODEL, point, small
+from tests.index.conftest import MODEL, make_small_config, point
 
 VECTORS = np.array(
     [[1, 0, 0, 0], [0.8, 0.6, 0, 0], [0, 0, 1, 0], [0, 0, 1, 0], [0, 0.6, 0, 0.8]], dtype=np.float32
@@ -44,7 +44,7 @@ def make(folder: Path) -> None:
         name="golden",
         items=items(),
         model_hash=MODEL,
-        index_config=small("hnsw", m=4),
+        index_config=make_small_config("hnsw", m=4),
         operating_points=both,
         active={"match": both[0].id, "verify": both[1].id},
         config_yaml="index: {kind: hnsw}\n",

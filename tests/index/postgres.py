@@ -18,13 +18,13 @@ USER = "limen"
 
 def program(name: str) -> str:
     """A program of PostgreSQL, also where Debian keeps it."""
-    found = shutil.which(name) or next(
+    program = shutil.which(name) or next(
         (str(path) for path in sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), reverse=True)), None
     )
-    if found is None:
+    if program is None:
         absent(f"PostgreSQL ({name}; apt-get install postgresql)")
-    assert found is not None
-    return str(Path(found).resolve())
+    assert program is not None
+    return str(Path(program).resolve())
 
 
 @contextmanager

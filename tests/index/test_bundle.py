@@ -16,9 +16,17 @@ from common.errors import BundleError, InputError
 from index import bundle as bundles
 from index.bundle import read_bundle, verify_bundle
 from index.gallery.gallery import Gallery
-from tests.index.conftest import KINDS, MODEL, MakeBundle, items_of, point, small, unit
+from tests.index.conftest import (
+    KINDS,
+    MODEL,
+    MakeBundle,
+    make_items,
+    make_small_config,
+    make_unit_rows,
+    point,
+)
 
-ITEMS = items_of(unit(np.random.default_rng(1), 300), price=np.arange(300))
+ITEMS = make_items(make_unit_rows(np.random.default_rng(1), 300), price=np.arange(300))
 
 
 def test_every_file_is_in_the_manifest_with_its_checksum(make_bundle: MakeBundle) -> None:
@@ -40,7 +48,7 @@ def test_every_file_is_in_the_manifest_with_its_checksum(make_bundle: MakeBundle
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_changed_byte_anywhere_is_found(make_bundle: MakeBundle, kind: str) -> None:
-    path = make_bundle(ITEMS, small(kind), match=0.5)
+    path = make_bundle(ITEMS, make_small_config(kind), match=0.5)
     for name in Manifest.load(path / "manifest.json").files:
         original = (path / name).read_bytes()
         changed = bytearray(original)
@@ -66,7 +74,7 @@ def test_a_missing_or_shortened_file_is_named(make_bundle: MakeBundle) -> None:
 def test_an_index_whose_checksum_differs_is_never_opened(
     make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = make_bundle(ITEMS, small("hnsw"))
+    path = make_bundle(ITEMS, make_small_config("hnsw"))
     changed = bytearray((path / "index.faiss").read_bytes())
     changed[100] ^= 0xFF
     (path / "index.faiss").write_bytes(changed)
@@ -109,7 +117,7 @@ def test_the_schema_is_checked(make_bundle: MakeBundle) -> None:
 
 
 def test_an_engine_of_another_kind_is_refused(make_bundle: MakeBundle) -> None:
-    path = make_bundle(ITEMS, small("hnsw"))
+    path = make_bundle(ITEMS, make_small_config("hnsw"))
     document = json.loads((path / "manifest.json").read_text())
     document["index"] = {"kind": "flat", "parameters": {}, "reason": None}
     (path / "manifest.json").write_text(json.dumps(document))
@@ -170,7 +178,7 @@ def test_a_pair_threshold_never_decides_a_search(make_bundle: MakeBundle) -> Non
 
 
 def test_the_full_audit_finds_a_stranded_row(make_bundle: MakeBundle) -> None:
-    path = make_bundle(ITEMS, small("hnsw"))
+    path = make_bundle(ITEMS, make_small_config("hnsw"))
     graph = faiss.read_index(str(path / "index.faiss"))
     links = faiss.vector_to_array(graph.hnsw.neighbors)
     links[links == 17] = -1

@@ -1,4 +1,4 @@
-"""A process that writes to a gallery as it is told, line by line: python writer_process.py BUNDLE DATA"""
+"""A process that writes to a gallery on command, a line of JSON each: writer_process.py BUNDLE DATA"""
 
 from __future__ import annotations
 

@@ -21,11 +21,11 @@ from index.bundle import write_bundle
 from index.gallery.backup import restore_backup
 from index.gallery.live_gallery import LiveGallery, RebuildLimits
 from index.items.stored_item import StoredItem
-from tests.index.conftest import KINDS, MODEL, items_of, small, unit
+from tests.index.conftest import KINDS, MODEL, make_items, make_small_config, make_unit_rows
 
 DIM = 6
-POOL = unit(np.random.default_rng(0), 24, DIM)
-START = items_of(POOL[:12], [f"c{row % 3}" for row in range(12)], size=np.arange(12))
+POOL = make_unit_rows(np.random.default_rng(0), 24, DIM)
+START = make_items(POOL[:12], [f"c{row % 3}" for row in range(12)], size=np.arange(12))
 TINY = RebuildLimits(buffer_rows=4, deleted_fraction=0.2, seed_block=5)
 IDS = st.sampled_from([f"i{number}" for number in range(16)])
 VECTORS = st.integers(0, len(POOL) - 1)
@@ -47,7 +47,7 @@ class Machine(RuleBasedStateMachine):
             name="machine",
             items=START,
             model_hash=MODEL,
-            index_config=small(self.kind, m=4),
+            index_config=make_small_config(self.kind, m=4),
         )
         self.model: dict[str, Row] = {f"i{row}": (f"c{row % 3}", row, row) for row in range(12)}
         self.backups: list[tuple[Path, dict[str, Row]]] = []

@@ -29,8 +29,8 @@ def make_labelled(seed: int, skew: bool = False, classes: int = 60, each: int = 
     own = np.repeat(np.arange(classes), each)
     first, second = rng.integers(0, classes, (2, m))
     second = np.where(first == second, (second + 1) % classes, second)
-    truth = np.repeat([True, False], [n, m])
-    return LabelledScores(scores, truth, np.concatenate([own, first]), np.concatenate([own, second]))
+    same = np.repeat([True, False], [n, m])
+    return LabelledScores(scores, same, np.concatenate([own, first]), np.concatenate([own, second]))
 
 
 def test_linear_log_odds_are_found_and_hold_elsewhere() -> None:
@@ -39,8 +39,8 @@ def test_linear_log_odds_are_found_and_hold_elsewhere() -> None:
     reliability = measure_reliability(make_labelled(1), fitted)
     assert reliability.ece < 0.01
     grid = np.linspace(0.35, 0.55, 9)
-    truth = norm.pdf(grid, 0.7, 0.1) / (norm.pdf(grid, 0.7, 0.1) + norm.pdf(grid, 0.2, 0.1))
-    np.testing.assert_allclose(compute_match_probability(grid, fitted), truth, atol=0.06)
+    expected = norm.pdf(grid, 0.7, 0.1) / (norm.pdf(grid, 0.7, 0.1) + norm.pdf(grid, 0.2, 0.1))
+    np.testing.assert_allclose(compute_match_probability(grid, fitted), expected, atol=0.06)
 
 
 def test_bent_log_odds_are_left_to_the_isotonic_fit() -> None:

@@ -14,9 +14,9 @@ from tests.evaluation.samples import evaluate
 
 def make_model(noise: float, seed: int = 0) -> EmbeddingSet:
     """The same items seen by models that add more or less noise to what the items are."""
-    truth = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     labels = np.repeat([f"c{k}" for k in range(15)], 6)
-    vectors = np.repeat(truth.normal(size=(15, 8)), 6, axis=0) + 0.5 * truth.normal(size=(90, 8))
+    vectors = np.repeat(rng.normal(size=(15, 8)), 6, axis=0) + 0.5 * rng.normal(size=(90, 8))
     vectors = vectors + noise * np.random.default_rng(seed).normal(size=vectors.shape)
     return EmbeddingSet.from_arrays(vectors, labels, [f"i{k}" for k in range(90)])
 
@@ -128,10 +128,10 @@ def test_new_queries_against_the_old_gallery() -> None:
     compatibility = comparison.compatibility
     mixed, old = compute_scores(b, a), compute_scores(a, a)
     same = a.labels[:, None] == a.labels[None, :]
-    other = ~np.eye(len(a), dtype=bool)
-    nearest = np.where(other, mixed, -2).argmax(axis=1)
+    different = ~np.eye(len(a), dtype=bool)
+    nearest = np.where(different, mixed, -2).argmax(axis=1)
     assert compatibility.recall_at_1_new_old == pytest.approx(np.mean(same[np.arange(len(a)), nearest]))
-    assert compatibility.genuine_kept == pytest.approx(np.mean((mixed >= old)[same & other]), abs=1e-3)
+    assert compatibility.genuine_kept == pytest.approx(np.mean((mixed >= old)[same & different]), abs=1e-3)
     assert compatibility.impostor_kept == pytest.approx(np.mean((mixed <= old)[~same]), abs=1e-3)
     threshold = np.float32(comparison.flips.threshold_a)
     assert compatibility.far_at_old_threshold == pytest.approx(np.mean(mixed[~same] >= threshold), abs=1e-3)

@@ -1,4 +1,4 @@
-"""What one walk leaves behind is exact, whatever the sample before it was, in memory and on disk."""
+"""A walk over the pairs is exact, whatever the sample before it was, in memory and on disk."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def test_the_kept_pairs_are_all_that_reach_the_floor(items: EmbeddingSet) -> Non
     for a, b, scores in swept.top.chunks:
         codes = swept.pairs.a.codes
         assert np.all(codes[a] != codes[b])
-        whole = swept.pairs.score_block(slice(0, 90), slice(0, 90)).scores
-        np.testing.assert_array_equal(whole[a, b], scores)
+        all_scores = swept.pairs.score_block(slice(0, 90), slice(0, 90)).scores
+        np.testing.assert_array_equal(all_scores[a, b], scores)
 
 
 def test_a_sample_that_misleads_costs_a_second_walk_and_changes_nothing(

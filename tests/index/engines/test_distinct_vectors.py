@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from index.engines.distinct_vectors import Nodes, find_distinct_vectors
-from tests.index.conftest import unit
+from tests.index.conftest import make_unit_rows
 
 
 @pytest.mark.parametrize("copies", [0, 1, 7])
 def test_rows_share_a_node_iff_their_vectors_are_equal(copies: int) -> None:
     rng = np.random.default_rng(copies)
-    vectors = unit(rng, 60)
+    vectors = make_unit_rows(rng, 60)
     for source in range(copies):
         vectors[rng.integers(0, 60, size=5)] = vectors[source]
     firsts, node_of_row = find_distinct_vectors(vectors)

@@ -13,7 +13,7 @@ from common.errors import InputError
 from common.progress import silent
 from index.engines.memory_estimate import measure_free_memory, select_kind
 from index.engines.registry import ENGINES
-from tests.index.conftest import KINDS, MakeBundle, items_of, small, unit
+from tests.index.conftest import KINDS, MakeBundle, make_items, make_small_config, make_unit_rows
 
 GIB = 2**30
 
@@ -50,16 +50,18 @@ def test_a_build_that_does_not_fit_leaves_nothing(
 ) -> None:
     monkeypatch.setattr("index.search.generation.measure_free_memory", lambda: 1_000)
     with pytest.raises(InputError, match="larger machine"):
-        make_bundle(items_of(unit(np.random.default_rng(0), 100)))
+        make_bundle(make_items(make_unit_rows(np.random.default_rng(0), 100)))
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_estimate_is_near_what_the_index_takes(kind: str) -> None:
-    vectors = unit(np.random.default_rng(0), 5_000, 64)
-    engine = ENGINES[kind].build(vectors, np.arange(5_000), small(kind), silent)  # type: ignore[index]
+    vectors = make_unit_rows(np.random.default_rng(0), 5_000, 64)
+    engine = ENGINES[kind].build(vectors, np.arange(5_000), make_small_config(kind), silent)  # type: ignore[index]
     takes = len(faiss.serialize_index(engine._index))  # type: ignore[attr-defined]
-    assert ENGINES[kind].estimate_held_bytes(5_000, 64, small(kind)) == pytest.approx(takes, rel=0.1)  # type: ignore[index]
+    assert ENGINES[kind].estimate_held_bytes(5_000, 64, make_small_config(kind)) == pytest.approx(
+        takes, rel=0.1
+    )  # type: ignore[index]
 
 
 def test_there_is_memory_here() -> None:

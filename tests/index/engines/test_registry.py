@@ -15,7 +15,7 @@ from common.progress import silent
 from index.engines.hnsw import choose_beam
 from index.engines.ivf_pq import count_cells
 from index.engines.registry import ENGINES
-from tests.index.conftest import KINDS, unit
+from tests.index.conftest import KINDS, make_unit_rows
 
 SEARCH_BESIDE_TRAINING = """
 import faiss.contrib.torch_utils  # what pytorch-metric-learning does when it finds FAISS
@@ -27,10 +27,10 @@ from index.engines.registry import ENGINES
 vectors = np.eye(8, dtype=np.float32)
 for kind in ("flat", "hnsw", "hnsw_sq8", "ivf_pq"):
     engine = ENGINES[kind].build(vectors, np.arange(8), IndexConfig(kind=kind), silent)
-    found = engine.search(vectors, 1)[1].ravel().tolist()
+    nearest = engine.search(vectors, 1)[1].ravel().tolist()
     query = vectors[:1] + vectors[2:3] / 2
     few = engine.search(query, 1, allowed=np.array([0b100], dtype=np.uint8))[1].tolist()
-    print(kind, found == list(range(8)), few)
+    print(kind, nearest == list(range(8)), few)
 """
 
 
@@ -40,7 +40,7 @@ def test_every_engine_kind_is_registered() -> None:
     for kind, engine in ENGINES.items():
         assert engine.kind == kind
         assert engine.exact == (kind == "flat")
-        vectors = unit(np.random.default_rng(0), 40)
+        vectors = make_unit_rows(np.random.default_rng(0), 40)
         built = engine.build(vectors, np.arange(40), IndexConfig(kind=kind), silent)
         assert engine.required_parameters <= built.parameters.keys()
         assert isinstance(built._index, engine.faiss_type)
@@ -57,34 +57,34 @@ def test_the_beam_grows_with_the_set_unless_one_is_asked_for(monkeypatch: pytest
     vectors = np.eye(64, dtype=np.float32)
     assert [choose_beam(n) for n in (1, 200_000, 1_000_000, 5_000_000)] == [128, 128, 288, 640]
     monkeypatch.setattr("index.engines.hnsw.BEAM_UP_TO", 16)
-    for asked, beam in ((None, 256), (48, 48)):
-        config = IndexConfig(kind="hnsw", ef_search=asked)
+    for requested, beam in ((None, 256), (48, 48)):
+        config = IndexConfig(kind="hnsw", ef_search=requested)
         assert ENGINES["hnsw"].build(vectors, np.arange(64), config, silent).parameters["ef_search"] == beam
 
 
 def test_cells_are_looked_into_until_neighbours_are_found_or_as_many_as_asked() -> None:
     rng = np.random.default_rng(0)
-    vectors = unit(rng, 3_000, 24)
+    vectors = make_unit_rows(rng, 3_000, 24)
     rows = rng.permutation(3_000)
-    found = {}
-    for asked in (None, 1, 10_000):
-        engine = ENGINES["ivf_pq"].build(vectors, rows, IndexConfig(kind="ivf_pq", nprobe=asked), silent)
+    recalls = {}
+    for requested in (None, 1, 10_000):
+        engine = ENGINES["ivf_pq"].build(vectors, rows, IndexConfig(kind="ivf_pq", nprobe=requested), silent)
         nodes = engine.search(vectors[rows], 200)[1]
-        truth = np.argsort(-(vectors[rows] @ vectors[rows].T), axis=1)[:, 1:11]
-        found[asked] = (truth[:, :, None] == nodes[:, None, :]).any(axis=2).mean()
-        assert ("recall" in engine.parameters) == (asked is None)
-        if asked is None:
+        neighbours = np.argsort(-(vectors[rows] @ vectors[rows].T), axis=1)[:, 1:11]
+        recalls[requested] = (neighbours[:, :, None] == nodes[:, None, :]).any(axis=2).mean()
+        assert ("recall" in engine.parameters) == (requested is None)
+        if requested is None:
             assert 1 < engine.parameters["nprobe"] < engine.parameters["cells"] == count_cells(3_000)
             assert engine.parameters["recall"] >= 0.96
         else:
-            assert engine.parameters["nprobe"] == min(asked, count_cells(3_000))
-    assert found[1] < 0.5 < 0.95 <= found[None] <= found[10_000]
+            assert engine.parameters["nprobe"] == min(requested, count_cells(3_000))
+    assert recalls[1] < 0.5 < 0.95 <= recalls[None] <= recalls[10_000]
 
 
 @pytest.mark.parametrize("dim", [1, 2, 7, 16])
 @pytest.mark.parametrize("n", [1, 15, 40])
 def test_cells_hold_sets_of_any_size(n: int, dim: int) -> None:
-    vectors = unit(np.random.default_rng(n), n, dim)
+    vectors = make_unit_rows(np.random.default_rng(n), n, dim)
     engine = ENGINES["ivf_pq"].build(vectors, np.arange(n), IndexConfig(kind="ivf_pq"), silent)
     assert len(engine) == n
     assert set(engine.search(vectors, n)[1].ravel().tolist()) <= {-1, *range(n)}

@@ -1,4 +1,4 @@
-"""Writes, rebuilds, failures and closing at the worst moment, forced: readers see the database's truth."""
+"""Writes, rebuilds, failures and closing at the worst moment, forced: readers see what the database holds."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from index.items.stored_item import StoredItem
 from index.search.generation import Generation
 from index.store.document_store import StoreInUse
 from index.store.item_store import ItemStore
-from tests.index.conftest import NEVER, MakeBundle, items_of, small, unit
+from tests.index.conftest import NEVER, MakeBundle, make_items, make_small_config, make_unit_rows
 
-BASE = items_of(unit(np.random.default_rng(0), 60))
-NEW = unit(np.random.default_rng(1), 40)
+BASE = make_items(make_unit_rows(np.random.default_rng(0), 60))
+NEW = make_unit_rows(np.random.default_rng(1), 40)
 
 
 @pytest.fixture
 def bundle(make_bundle: MakeBundle) -> Path:
     """A small HNSW bundle that decides."""
-    return make_bundle(BASE, small("hnsw"), match=0.9, verify=0.9)
+    return make_bundle(BASE, make_small_config("hnsw"), match=0.9, verify=0.9)
 
 
 @pytest.fixture
@@ -80,12 +80,12 @@ def test_a_search_under_way_ends_and_later_ones_are_refused(
     gate = Gate(search)
     monkeypatch.setattr(Generation, "search", lambda *arguments, **named: gate(*arguments, **named))
     with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(live.gallery.search, NEW[0], 100)
+        answer = pool.submit(live.gallery.search, NEW[0], 100)
         assert gate.reached.wait(30)
         live.close()
         gate.open.set()
-        assert len(asked.result(30)[0]) == 61
-    for ask in (
+        assert len(answer.result(30)[0]) == 61
+    for query in (
         lambda: live.gallery.search(NEW[0]),
         lambda: live.gallery.match(NEW[0]),
         lambda: live.gallery.n_items,
@@ -96,11 +96,11 @@ def test_a_search_under_way_ends_and_later_ones_are_refused(
         lambda: live.rebuild(),
     ):
         with pytest.raises(Closed, match="open it again"):
-            ask()
+            query()
     live.close()
 
 
-def test_the_folder_is_not_let_go_before_a_rebuild_has_ended(
+def test_the_folder_is_not_released_before_a_rebuild_has_ended(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     live = LiveGallery.open(bundle, tmp_path / "data", NEVER)
@@ -143,7 +143,7 @@ def test_a_swap_that_fails_halfway_changes_no_answer(
         with pytest.raises(OSError, match="Input/output"):
             live.rebuild()
         for number in (2, 3):
-            stored = {"n0"} | {f"n{one}" for one in range(2, number)}
+            stored = {"n0"} | {f"n{later}" for later in range(2, number)}
             check(live, *stored)
             assert live.gallery.view.get_vector("i3") is None
             live.upsert(new(number))

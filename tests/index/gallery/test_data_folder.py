@@ -25,17 +25,17 @@ from index.gallery.generation_folders import Generations
 from index.gallery.live_gallery import LiveGallery
 from index.items.stored_item import StoredItem
 from index.store.item_store import DATABASE_FILE
-from tests.index.conftest import NEVER, MakeBundle, items_of, small, unit
+from tests.index.conftest import NEVER, MakeBundle, make_items, make_small_config, make_unit_rows
 
 ROOM = Path(__file__).parents[1]
-BASE = items_of(unit(np.random.default_rng(0), 30))
-NEW = unit(np.random.default_rng(1), 12)
+BASE = make_items(make_unit_rows(np.random.default_rng(0), 30))
+NEW = make_unit_rows(np.random.default_rng(1), 12)
 
 
 @pytest.fixture
 def bundle(make_bundle: MakeBundle) -> Path:
     """A small HNSW bundle that decides."""
-    return make_bundle(BASE, small("hnsw", m=4), match=0.9)
+    return make_bundle(BASE, make_small_config("hnsw", m=4), match=0.9)
 
 
 @contextmanager
@@ -53,14 +53,14 @@ def writer(bundle: Path, data: Path) -> Iterator[Callable[..., None]]:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
 
-        def told(**words: Any) -> None:
+        def send(**words: Any) -> None:
             assert process.stdin is not None
             assert process.stdout is not None
             process.stdin.write(json.dumps(words) + "\n")
             process.stdin.flush()
             assert process.stdout.readline() == "done\n"
 
-        yield told
+        yield send
         process.stdin.close()
         assert process.wait(60) == 0
 
@@ -70,17 +70,17 @@ def test_another_process_sees_each_acknowledged_write_through_rebuilds(bundle: P
     state = dict(zip(BASE.ids.tolist(), BASE.labels.tolist(), strict=True))
     generations, stop = set(), Event()
     with (
-        writer(bundle, tmp_path / "data") as told,
+        writer(bundle, tmp_path / "data") as send,
         Gallery.follow(bundle, tmp_path / "data") as reader,
     ):
 
         def under_load() -> int:
-            asked = 0
+            searched = 0
             while not stop.is_set():
                 hits = reader.search(NEW[:2], 100, filter={"place": {"$exists": False}})
-                assert all(len({hit.id for hit in some}) == len(some) for some in hits)
-                asked += 1
-            return asked
+                assert all(len({hit.id for hit in of_query}) == len(of_query) for of_query in hits)
+                searched += 1
+            return searched
 
         with ThreadPoolExecutor(1) as pool:
             load = pool.submit(under_load)
@@ -88,13 +88,13 @@ def test_another_process_sees_each_acknowledged_write_through_rebuilds(bundle: P
                 for turn in range(80):
                     ids = [f"i{number}" for number in dice.sample(range(45), 3)]
                     if turn % 20 == 19:
-                        told(rebuild=True)
+                        send(rebuild=True)
                     elif dice.random() < 0.7:
                         label = f"turn {turn}"
-                        told(upsert={name: (label, NEW[dice.randrange(12)].tolist()) for name in ids})
+                        send(upsert={name: (label, NEW[dice.randrange(12)].tolist()) for name in ids})
                         state |= dict.fromkeys(ids, label)
                     else:
-                        told(delete=ids)
+                        send(delete=ids)
                         state = {name: label for name, label in state.items() if name not in ids}
                     for exact in (False, True):
                         hits = reader.search(NEW[0], 100, exact=exact)[0]
@@ -152,9 +152,9 @@ def test_emptied_filled_and_closed(bundle: Path, tmp_path: Path) -> None:
             assert reader.search(NEW[0]) == [[]]
             live.upsert([StoredItem("a", "x", NEW[0], {"place": 1})])
             assert [hit.id for hit in reader.search(NEW[0], filter={"place": 1})[0]] == ["a"]
-            found = reader.get("a")
-            assert found is not None
-            assert [one.id for one in reader.page()] == ["a"]
+            stored = reader.get("a")
+            assert stored is not None
+            assert [item.id for item in reader.page()] == ["a"]
             assert reader.match(NEW[0])[0].id == "a"
         with pytest.raises(Closed):
             reader.search(NEW[0])

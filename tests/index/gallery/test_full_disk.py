@@ -16,12 +16,12 @@ from index.gallery.live_gallery import LiveGallery
 from index.items.stored_item import StoredItem
 from index.store.document_store import StoreFailed
 from tests.conftest import absent
-from tests.index.conftest import NEVER, MakeBundle, items_of, small, unit
+from tests.index.conftest import NEVER, MakeBundle, make_items, make_small_config, make_unit_rows
 
 SIZE = 8 << 20
 PAGE = 4_096
-BASE = items_of(unit(np.random.default_rng(0), 300, 64), place=np.arange(300))
-NEW = unit(np.random.default_rng(1), 400, 64)
+BASE = make_items(make_unit_rows(np.random.default_rng(0), 300, 64), place=np.arange(300))
+NEW = make_unit_rows(np.random.default_rng(1), 400, 64)
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def check(live: LiveGallery, *numbers: int) -> None:
 
 
 def test_writes_fail_clearly_and_go_on_when_there_is_room(make_bundle: MakeBundle, disk: Path) -> None:
-    bundle = make_bundle(BASE, small("hnsw"))
+    bundle = make_bundle(BASE, make_small_config("hnsw"))
     with LiveGallery.open(bundle, disk / "data", NEVER) as live:
         fill(disk, 20 * PAGE)
         kept = last_written(live)
@@ -101,12 +101,12 @@ def test_writes_fail_clearly_and_go_on_when_there_is_room(make_bundle: MakeBundl
 
 @pytest.mark.parametrize("kind", ["flat", "hnsw", "hnsw_sq8"])
 def test_a_rebuild_may_stop_anywhere(make_bundle: MakeBundle, disk: Path, kind: str) -> None:
-    bundle = make_bundle(BASE, small(kind))
+    bundle = make_bundle(BASE, make_small_config(kind))
     with LiveGallery.open(bundle, disk / "data", NEVER) as live:
         live.upsert(new(0, 1))
         live.rebuild()
-        (whole,) = (disk / "data" / "generations").iterdir()
-        needed = sum(file.stat().st_size for file in whole.iterdir())
+        (generation,) = (disk / "data" / "generations").iterdir()
+        needed = sum(file.stat().st_size for file in generation.iterdir())
         failed = built = 0
         for left in range(0, needed + 12 * PAGE, 4 * PAGE):
             live.upsert(new(2))
@@ -127,7 +127,7 @@ def test_a_rebuild_may_stop_anywhere(make_bundle: MakeBundle, disk: Path, kind: 
 
 
 def test_a_backup_may_stop_anywhere(make_bundle: MakeBundle, disk: Path, tmp_path: Path) -> None:
-    bundle = make_bundle(BASE, small("hnsw"))
+    bundle = make_bundle(BASE, make_small_config("hnsw"))
     with LiveGallery.open(bundle, tmp_path / "data", NEVER) as live:
         live.upsert(new(0, 1))
         live.rebuild()

@@ -1,4 +1,4 @@
-"""What a gallery answers, against brute force."""
+"""Answers of a gallery, against brute force."""
 
 from __future__ import annotations
 
@@ -16,7 +16,15 @@ from decision.errors import NoOperatingPoint
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.similarity import compute_pair_similarities
 from index.gallery.gallery import Gallery
-from tests.index.conftest import KINDS, MakeBundle, items_of, point, read_vectors, small, unit
+from tests.index.conftest import (
+    KINDS,
+    MakeBundle,
+    make_items,
+    make_small_config,
+    make_unit_rows,
+    point,
+    read_vectors,
+)
 
 
 def brute_force(
@@ -35,7 +43,7 @@ def brute_force(
 
 def draw_with_ties(rng: np.random.Generator, n: int) -> NDArray[np.float32]:
     """Unit rows among which equal and nearly equal ones are common."""
-    vectors = unit(rng, n, 8)
+    vectors = make_unit_rows(rng, n, 8)
     vectors[rng.integers(0, n, n // 3)] = vectors[0]
     vectors[rng.integers(0, n, n // 5)] = vectors[1]
     near = rng.integers(0, n, n // 5)
@@ -46,22 +54,22 @@ def draw_with_ties(rng: np.random.Generator, n: int) -> NDArray[np.float32]:
 @pytest.mark.parametrize("k", [1, 3, 10, 200, 1000])
 def test_exact_answers_are_those_of_brute_force_ties_included(make_bundle: MakeBundle, k: int) -> None:
     rng = np.random.default_rng(k)
-    items = items_of(draw_with_ties(rng, 200))
-    queries = np.concatenate([items.vectors[:5], unit(rng, 5, 8)])
+    items = make_items(draw_with_ties(rng, 200))
+    queries = np.concatenate([items.vectors[:5], make_unit_rows(rng, 5, 8)])
     for kind in KINDS:
-        gallery = Gallery.open(make_bundle(items, small(kind)))
-        found = gallery.search(queries, k, exact=True)
-        for query, hits in zip(queries, found, strict=True):
+        gallery = Gallery.open(make_bundle(items, make_small_config(kind)))
+        results = gallery.search(queries, k, exact=True)
+        for query, hits in zip(queries, results, strict=True):
             assert [(hit.id, hit.similarity) for hit in hits] == brute_force(items, query, k)
 
 
-def test_flat_is_exact_without_being_asked(make_bundle: MakeBundle) -> None:
+def test_flat_is_exact_without_the_flag(make_bundle: MakeBundle) -> None:
     rng = np.random.default_rng(3)
-    items = items_of(draw_with_ties(rng, 500))
-    gallery = Gallery.open(make_bundle(items, small("flat")))
-    for query in (*items.vectors[:10], *unit(rng, 10, 8)):
-        found = [(hit.id, hit.similarity) for hit in gallery.search(query, 7)[0]]
-        assert found == brute_force(items, query, 7)
+    items = make_items(draw_with_ties(rng, 500))
+    gallery = Gallery.open(make_bundle(items, make_small_config("flat")))
+    for query in (*items.vectors[:10], *make_unit_rows(rng, 10, 8)):
+        ranked = [(hit.id, hit.similarity) for hit in gallery.search(query, 7)[0]]
+        assert ranked == brute_force(items, query, 7)
 
 
 @pytest.mark.parametrize(
@@ -70,10 +78,10 @@ def test_flat_is_exact_without_being_asked(make_bundle: MakeBundle) -> None:
 )
 def test_many_copies_of_one_vector_hide_no_other_row(make_bundle: MakeBundle, kind: str, copies: int) -> None:
     rng = np.random.default_rng(copies)
-    vectors = unit(rng, 12_000, 32)
+    vectors = make_unit_rows(rng, 12_000, 32)
     vectors[rng.choice(12_000, copies, replace=False)] = vectors[5]
-    items = items_of(vectors)
-    path = make_bundle(items, small(kind))
+    items = make_items(vectors)
+    path = make_bundle(items, make_small_config(kind))
     gallery = Gallery.open(path)
     top = gallery.search(items.vectors, 1)
     own = compute_pair_similarities(items.vectors, items.vectors)
@@ -85,11 +93,11 @@ def test_many_copies_of_one_vector_hide_no_other_row(make_bundle: MakeBundle, ki
 @pytest.mark.parametrize("kind", ["hnsw", "hnsw_sq8", "ivf_pq"])
 def test_near_copies_too_dense_for_codes_are_found_row_by_row(make_bundle: MakeBundle, kind: str) -> None:
     rng = np.random.default_rng(9)
-    vectors = unit(rng, 3_000, 32)
+    vectors = make_unit_rows(rng, 3_000, 32)
     copies = vectors[7] + rng.normal(size=(1_000, 32), scale=1e-4)
     vectors[1_000:2_000] = copies / np.linalg.norm(copies, axis=1, keepdims=True)
-    items = items_of(vectors)
-    gallery = Gallery.open(make_bundle(items, small(kind)))
+    items = make_items(vectors)
+    gallery = Gallery.open(make_bundle(items, make_small_config(kind)))
     assert [hits[0].id for hits in gallery.search(items.vectors, 1)] == items.ids.tolist()
     assert (gallery.manifest.counts.side_list > 500) == (kind != "hnsw")
 
@@ -100,8 +108,8 @@ def test_rows_the_engine_misses_are_searched_all_the_same(
     audit = np.arange(0, 300, 7), SelfRecall(probed=300, missed=43, linked=0, share_upper=0.0)
     monkeypatch.setattr("index.search.generation.audit_self_recall", lambda *_: audit)
     rng = np.random.default_rng(2)
-    items = items_of(unit(rng, 300), even=np.arange(300) % 2 == 0)
-    gallery = Gallery.open(make_bundle(items, small("hnsw")))
+    items = make_items(make_unit_rows(rng, 300), even=np.arange(300) % 2 == 0)
+    gallery = Gallery.open(make_bundle(items, make_small_config("hnsw")))
     assert gallery.compute_stats()["side_list"] == gallery.manifest.counts.side_list == 43
     for hits, query in zip(gallery.search(items.vectors, 5), items.vectors, strict=True):
         assert [(hit.id, hit.similarity) for hit in hits] == brute_force(items, query, 5)
@@ -109,8 +117,8 @@ def test_rows_the_engine_misses_are_searched_all_the_same(
     monkeypatch.setattr("index.search.generation.EXACT_ROWS", 10)
     monkeypatch.setattr("index.engines.hnsw.ROWS_PER_STEP", 0)
     for query in items.vectors[:40]:
-        found = gallery.search(query, 5, filter={"even": True})[0]
-        assert [hit.id for hit in found] == [item for item, _ in brute_force(items, query, 5, evens)]
+        hits = gallery.search(query, 5, filter={"even": True})[0]
+        assert [hit.id for hit in hits] == [item for item, _ in brute_force(items, query, 5, evens)]
 
 
 @pytest.mark.parametrize("ulps", [-1, 0, 1])
@@ -118,15 +126,17 @@ def test_the_threshold_is_met_exactly_whatever_the_engine_and_the_batch(
     make_bundle: MakeBundle, ulps: int
 ) -> None:
     rng = np.random.default_rng(6)
-    items = items_of(unit(rng, 400))
-    query = unit(rng, 1)[0]
+    items = make_items(make_unit_rows(rng, 400))
+    query = make_unit_rows(rng, 1)[0]
     threshold = np.float32(brute_force(items, query, 1)[0][1])
     if ulps:
         threshold = np.nextafter(threshold, np.float32(2 * ulps))
     expected = "unknown" if ulps > 0 else "match"
-    batch = np.concatenate([unit(rng, 63), query[None]])
+    batch = np.concatenate([make_unit_rows(rng, 63), query[None]])
     for kind in KINDS:
-        path = make_bundle(items, small(kind), match=float(threshold), verify=float(threshold), name=kind)
+        path = make_bundle(
+            items, make_small_config(kind), match=float(threshold), verify=float(threshold), name=kind
+        )
         gallery = Gallery.open(path)
         alone = gallery.match(query)[0]
         in_batch = gallery.match(batch)[-1]
@@ -148,43 +158,43 @@ def test_the_threshold_is_met_exactly_whatever_the_engine_and_the_batch(
 def test_filters_answer_fully_and_rightly(
     make_bundle: MakeBundle, kind: str, fraction: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("index.search.generation.EXACT_ROWS", 150)  # so that the engine is asked as well
+    monkeypatch.setattr("index.search.generation.EXACT_ROWS", 150)  # so that the engine is searched as well
     monkeypatch.setattr("index.engines.hnsw.ROWS_PER_STEP", 0)
     monkeypatch.setattr("index.engines.ivf_pq.SCANNED_PER_ROW", 10**9)
     rng = np.random.default_rng(8)
     n = 4_000
-    items = items_of(unit(rng, n), place=rng.permutation(n))
-    gallery = Gallery.open(make_bundle(items, small(kind)))
+    items = make_items(make_unit_rows(rng, n), place=rng.permutation(n))
+    gallery = Gallery.open(make_bundle(items, make_small_config(kind)))
     below = int(fraction * n)
     condition = {"place": {"$lt": below}}
     rows = np.flatnonzero(items.metadata["place"] < below)
-    queries = unit(rng, 40)
+    queries = make_unit_rows(rng, 40)
     right = 0
     for query, hits in zip(queries, gallery.search(queries, 10, filter=condition), strict=True):
         assert len(hits) == min(10, below)
         assert all(hit.metadata["place"] < below for hit in hits)
-        truth = {item for item, _ in brute_force(items, query, 10, rows)}
-        right += len(truth & {hit.id for hit in hits})
+        expected = {item for item, _ in brute_force(items, query, 10, rows)}
+        right += len(expected & {hit.id for hit in hits})
     assert right / (40 * min(10, below)) >= 0.95
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_item_matches_or_k_is_beyond_the_gallery(make_bundle: MakeBundle, kind: str) -> None:
-    items = items_of(unit(np.random.default_rng(0), 30))
-    gallery = Gallery.open(make_bundle(items, small(kind), match=0.5))
+    items = make_items(make_unit_rows(np.random.default_rng(0), 30))
+    gallery = Gallery.open(make_bundle(items, make_small_config(kind), match=0.5))
     assert gallery.search(items.vectors[:2], 5, filter={"label": "nobody"}) == [[], []]
     assert [len(hits) for hits in gallery.search(items.vectors[:2], 500)] == [30, 30]
-    nobody = gallery.match(items.vectors[0], filter={"label": "nobody"})[0]
-    assert nobody.decision == "unknown"
-    assert nobody.id is nobody.label is nobody.score is nobody.margin is None
+    unmatched = gallery.match(items.vectors[0], filter={"label": "nobody"})[0]
+    assert unmatched.decision == "unknown"
+    assert unmatched.id is unmatched.label is unmatched.score is unmatched.margin is None
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_query_by_id_leaves_itself_out(make_bundle: MakeBundle, kind: str) -> None:
-    items = items_of(draw_with_ties(np.random.default_rng(4), 100))
-    gallery = Gallery.open(make_bundle(items, small(kind)))
-    found = gallery.search(items.vectors, 100, exclude_ids=[*items.ids[:99].tolist(), None])
-    for row, hits in enumerate(found):
+    items = make_items(draw_with_ties(np.random.default_rng(4), 100))
+    gallery = Gallery.open(make_bundle(items, make_small_config(kind)))
+    results = gallery.search(items.vectors, 100, exclude_ids=[*items.ids[:99].tolist(), None])
+    for row, hits in enumerate(results):
         excluded = {str(items.ids[row])} if row < 99 else set()
         assert {hit.id for hit in hits} == set(items.ids.tolist()) - excluded
     with pytest.raises(InputError, match="3 entries for 2 queries"):
@@ -208,18 +218,20 @@ def test_a_query_by_id_leaves_itself_out(make_bundle: MakeBundle, kind: str) -> 
 def test_vectors_that_mean_nothing_are_refused_never_unknown(
     make_bundle: MakeBundle, vectors: Any, says: str
 ) -> None:
-    gallery = Gallery.open(make_bundle(items_of(unit(np.random.default_rng(0), 20)), match=0.5, verify=0.5))
-    for ask in (
+    gallery = Gallery.open(
+        make_bundle(make_items(make_unit_rows(np.random.default_rng(0), 20)), match=0.5, verify=0.5)
+    )
+    for search in (
         lambda: gallery.search(vectors, 3),
         lambda: gallery.match(vectors),
         lambda: gallery.verify(vectors, vectors),
     ):
         with pytest.raises(InputError, match=says):
-            ask()
+            search()
 
 
 def test_rows_of_any_length_and_type_are_brought_to_length_one(make_bundle: MakeBundle) -> None:
-    items = items_of(unit(np.random.default_rng(0), 50))
+    items = make_items(make_unit_rows(np.random.default_rng(0), 50))
     gallery = Gallery.open(make_bundle(items))
     plain = [hit.id for hit in gallery.search(items.vectors[3], 5)[0]]
     for query in (items.vectors[3].astype(float) * 1e6, (items.vectors[3] * 1000).astype(np.float16)):
@@ -231,7 +243,7 @@ def test_rows_of_any_length_and_type_are_brought_to_length_one(make_bundle: Make
 
 
 def test_without_a_point_decisions_are_refused_with_the_reason(make_bundle: MakeBundle) -> None:
-    gallery = Gallery.open(make_bundle(items_of(unit(np.random.default_rng(0), 20))))
+    gallery = Gallery.open(make_bundle(make_items(make_unit_rows(np.random.default_rng(0), 20))))
     with pytest.raises(NoOperatingPoint, match="only 3 classes") as caught:
         gallery.match(np.ones(16))
     assert caught.value.reasons == ["only 3 classes."]
@@ -259,7 +271,7 @@ def test_a_match_names_its_best_candidate_and_the_margin(make_bundle: MakeBundle
 
 
 def test_a_gallery_beyond_the_proof_says_so(make_bundle: MakeBundle) -> None:
-    items = items_of(unit(np.random.default_rng(0), 111))
+    items = make_items(make_unit_rows(np.random.default_rng(0), 111))
     for proven, beyond in ((100, True), (101, False)):
         decides = point("fpir", 0.5, items=proven)
         path = make_bundle(items, operating_points=[decides], active={"match": decides.id, "verify": None})
@@ -268,19 +280,19 @@ def test_a_gallery_beyond_the_proof_says_so(make_bundle: MakeBundle) -> None:
 
 def test_many_threads_get_the_same_answers(make_bundle: MakeBundle) -> None:
     rng = np.random.default_rng(5)
-    items = items_of(unit(rng, 2_000), place=np.arange(2_000))
-    gallery = Gallery.open(make_bundle(items, small("hnsw")))
-    queries = unit(rng, 64)
-    ask: list[dict[str, Any]] = [
+    items = make_items(make_unit_rows(rng, 2_000), place=np.arange(2_000))
+    gallery = Gallery.open(make_bundle(items, make_small_config("hnsw")))
+    queries = make_unit_rows(rng, 64)
+    searches: list[dict[str, Any]] = [
         {},
         {"exact": True},
         {"filter": {"place": {"$lt": 100}}},
         {"filter": {"label": "c3"}},
     ]
-    expected = [gallery.search(queries, 10, **how) for how in ask]
-    gallery = Gallery.open(make_bundle(items, small("hnsw"), name="fresh"))
+    expected = [gallery.search(queries, 10, **options) for options in searches]
+    gallery = Gallery.open(make_bundle(items, make_small_config("hnsw"), name="fresh"))
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda turn: gallery.search(queries, 10, **ask[turn % 4]), range(32)))
+        answers = list(pool.map(lambda turn: gallery.search(queries, 10, **searches[turn % 4]), range(32)))
     for turn, answer in enumerate(answers):
         assert [[hit[:4] for hit in hits] for hits in answer] == [
             [hit[:4] for hit in hits] for hits in expected[turn % 4]
@@ -290,13 +302,13 @@ def test_many_threads_get_the_same_answers(make_bundle: MakeBundle) -> None:
 def test_real_descriptors_are_found_exactly(make_bundle: MakeBundle, datasets: Path) -> None:
     base = read_vectors(datasets / "sift5k" / "sift5k_base.fvecs", np.float32)
     queries = read_vectors(datasets / "sift5k" / "sift5k_query.fvecs", np.float32)
-    items = items_of(base)
-    truth = items.vectors.astype(float) @ (queries / np.linalg.norm(queries, axis=1, keepdims=True)).T
+    items = make_items(base)
+    similarities = items.vectors.astype(float) @ (queries / np.linalg.norm(queries, axis=1, keepdims=True)).T
     for kind in KINDS:
-        found = Gallery.open(make_bundle(items, small(kind), name=kind)).search(queries, 10)
-        ranks = np.sort(-truth, axis=0)[9]
+        results = Gallery.open(make_bundle(items, make_small_config(kind), name=kind)).search(queries, 10)
+        ranks = np.sort(-similarities, axis=0)[9]
         good = [
-            sum(truth[int(hit.id[1:]), query] >= -ranks[query] - 1e-7 for hit in hits) / 10
-            for query, hits in enumerate(found)
+            sum(similarities[int(hit.id[1:]), query] >= -ranks[query] - 1e-7 for hit in hits) / 10
+            for query, hits in enumerate(results)
         ]
         assert np.mean(good) >= (1.0 if kind == "flat" else 0.95)

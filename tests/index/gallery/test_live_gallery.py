@@ -25,10 +25,10 @@ from index.items.stored_item import StoredItem
 from index.search.generation import Generation
 from index.store.document_store import StoreInUse
 from index.store.item_store import DATABASE_FILE
-from tests.index.conftest import MODEL, NEVER, MakeBundle, items_of, small, unit
+from tests.index.conftest import MODEL, NEVER, MakeBundle, make_items, make_small_config, make_unit_rows
 
 RNG = np.random.default_rng(0)
-BASE = items_of(unit(RNG, 200), place=np.arange(200))
+BASE = make_items(make_unit_rows(RNG, 200), place=np.arange(200))
 
 
 def item(name: str, vector: NDArray[np.float32], label: str = "new", **metadata: Any) -> StoredItem:
@@ -44,11 +44,11 @@ def ids(hits: list[Any]) -> list[str]:
 @pytest.fixture
 def bundle(make_bundle: MakeBundle) -> Path:
     """A small HNSW bundle that decides."""
-    return make_bundle(BASE, small("hnsw"), match=0.9, verify=0.9)
+    return make_bundle(BASE, make_small_config("hnsw"), match=0.9, verify=0.9)
 
 
 def test_a_write_is_found_at_once_and_after_a_restart(bundle: Path, tmp_path: Path) -> None:
-    new = unit(RNG, 3)
+    new = make_unit_rows(RNG, 3)
     with LiveGallery.open(bundle, tmp_path / "data", NEVER) as live:
         assert live.gallery.n_items == 200
         assert live.upsert([item("a", new[0], place=900), item("i7", new[1], label="c1")]) == 1
@@ -71,9 +71,9 @@ def test_a_write_is_found_at_once_and_after_a_restart(bundle: Path, tmp_path: Pa
 
 
 def test_a_rebuild_changes_no_answer(bundle: Path, tmp_path: Path) -> None:
-    queries = unit(RNG, 20)
+    queries = make_unit_rows(RNG, 20)
     with LiveGallery.open(bundle, tmp_path / "data", NEVER) as live:
-        live.upsert([item(f"n{row}", vector, place=-1) for row, vector in enumerate(unit(RNG, 50))])
+        live.upsert([item(f"n{row}", vector, place=-1) for row, vector in enumerate(make_unit_rows(RNG, 50))])
         live.delete([f"i{row}" for row in range(0, 200, 3)])
         before = live.gallery.search(queries, 30, exact=True)
         live.rebuild()
@@ -105,7 +105,7 @@ def test_writes_and_searches_go_on_during_a_rebuild(
         live.delete(["i1"])
         rebuilt = pool.submit(live.rebuild)
         assert started.wait(20)
-        new = unit(RNG, 2)
+        new = make_unit_rows(RNG, 2)
         live.upsert([item("during", new[0]), item("i5", new[1])])
         live.delete(["i9"])
         assert ids(live.gallery.search(new[0], 1)[0]) == ["during"]
@@ -135,7 +135,7 @@ def test_readers_never_see_a_swap_half_done(
     with LiveGallery.open(bundle, tmp_path / "data", NEVER) as live:
 
         def written_meanwhile(*arguments: Any) -> Any:
-            live.upsert([item(f"during{row}", vector) for row, vector in enumerate(unit(RNG, 7))])
+            live.upsert([item(f"during{row}", vector) for row, vector in enumerate(make_unit_rows(RNG, 7))])
             live.delete(["i1", "i2"])
             seen.clear()
             return build(Generation, *arguments)
@@ -148,7 +148,7 @@ def test_readers_never_see_a_swap_half_done(
 def test_enough_changes_start_a_rebuild_by_themselves(bundle: Path, tmp_path: Path) -> None:
     limits = RebuildLimits(buffer_rows=20, deleted_fraction=0.2)
     with LiveGallery.open(bundle, tmp_path / "data", limits) as live:
-        live.upsert([item(f"n{row}", vector) for row, vector in enumerate(unit(RNG, 21))])
+        live.upsert([item(f"n{row}", vector) for row, vector in enumerate(make_unit_rows(RNG, 21))])
         live.wait()
         assert live.rebuild_error is None
         assert live.gallery.compute_stats()["buffer"] == 0
@@ -167,7 +167,7 @@ def test_a_rebuild_that_fails_leaves_the_old_generation_and_says_why(
     monkeypatch.setattr(LOGGER, "handlers", [caplog.handler])
     with LiveGallery.open(bundle, tmp_path / "data", RebuildLimits(buffer_rows=1)) as live:
         monkeypatch.setattr("index.gallery.generation_folders.fsync_and_hash", full)
-        new = unit(RNG, 2)
+        new = make_unit_rows(RNG, 2)
         live.upsert([item("a", new[0]), item("b", new[1])])
         live.wait()
         assert live.rebuild_error is not None
@@ -216,7 +216,7 @@ def test_items_are_paged_in_the_order_of_their_ids(bundle: Path, tmp_path: Path)
         seen: list[str] = []
         after = None
         while page := live.gallery.page(after, 33):
-            seen += [one.id for one in page]
+            seen += [item.id for item in page]
             after = seen[-1]
         assert seen == sorted(BASE.ids.tolist())
 
@@ -275,13 +275,13 @@ def test_the_second_writer_is_refused(bundle: Path, tmp_path: Path) -> None:
             "from index.gallery.live_gallery import LiveGallery\nimport sys\n"
             "try: LiveGallery.open(sys.argv[1], sys.argv[2])\nexcept Exception as error: print(error)"
         )
-        other = subprocess.run(
+        second = subprocess.run(
             [sys.executable, "-c", code, bundle, tmp_path / "data"],
             capture_output=True,
             text=True,
             check=True,
         )
-        assert "one writer" in other.stdout
+        assert "one writer" in second.stdout
     LiveGallery.open(bundle, tmp_path / "data", NEVER).close()
 
 
@@ -294,9 +294,9 @@ def test_a_closed_gallery_takes_no_writes(bundle: Path, tmp_path: Path) -> None:
 
 def test_a_folder_of_another_model_is_refused(bundle: Path, make_bundle: MakeBundle, tmp_path: Path) -> None:
     LiveGallery.open(bundle, tmp_path / "data", NEVER).close()
-    other = make_bundle(BASE, name="other", model_hash="e" * 64)
+    foreign = make_bundle(BASE, name="other", model_hash="e" * 64)
     with pytest.raises(BundleError, match="holds items of model aaaa"):
-        LiveGallery.open(other, tmp_path / "data", NEVER)
+        LiveGallery.open(foreign, tmp_path / "data", NEVER)
 
 
 def test_a_newer_bundle_of_the_same_model_leaves_the_items_alone(
@@ -304,8 +304,8 @@ def test_a_newer_bundle_of_the_same_model_leaves_the_items_alone(
 ) -> None:
     with LiveGallery.open(bundle, tmp_path / "data", NEVER) as live:
         live.upsert([item("a", BASE.vectors[0])])
-    other = make_bundle(BASE.subset(range(50)), name="other")
-    with LiveGallery.open(other, tmp_path / "data", NEVER) as live:
+    newer = make_bundle(BASE.subset(range(50)), name="other")
+    with LiveGallery.open(newer, tmp_path / "data", NEVER) as live:
         assert live.gallery.n_items == 201
 
 
@@ -364,7 +364,7 @@ def test_a_backup_taken_while_writing_is_restored_whole(bundle: Path, tmp_path: 
             live.backup(tmp_path / "backup")
     restore_backup(tmp_path / "backup", tmp_path / "again")
     with LiveGallery.open(bundle, tmp_path / "again", NEVER) as live:
-        stored = [one.id for one in live.gallery.page(None, 10_000)]
+        stored = [item.id for item in live.gallery.page(None, 10_000)]
         extra = sorted(int(name[1:]) for name in stored if name.startswith("w"))
         assert extra == list(range(len(extra)))
         assert {"a", "b", *BASE.ids.tolist()} < {*stored, "last"}
@@ -401,17 +401,17 @@ def test_what_is_acknowledged_is_synced(bundle: Path, tmp_path: Path) -> None:
         assert stats["sequence"] == 0
 
 
-@pytest.mark.parametrize("asked", [None, 3])
-def test_a_rebuild_looks_into_as_many_cells_as_asked_or_measures_anew(
-    make_bundle: MakeBundle, tmp_path: Path, asked: int | None
+@pytest.mark.parametrize("requested", [None, 3])
+def test_a_rebuild_probes_as_many_cells_as_requested_or_measures_again(
+    make_bundle: MakeBundle, tmp_path: Path, requested: int | None
 ) -> None:
-    bundle = make_bundle(BASE, IndexConfig(kind="ivf_pq", nprobe=asked))
+    bundle = make_bundle(BASE, IndexConfig(kind="ivf_pq", nprobe=requested))
     with LiveGallery.open(bundle, tmp_path / "data", NEVER) as live:
-        live.upsert([item("new", unit(RNG, 1)[0])])
+        live.upsert([item("new", make_unit_rows(RNG, 1)[0])])
         live.rebuild()
         main = live.gallery.view.main
         assert main is not None
         assert (len(main), main.description.kind) == (201, "ivf_pq")
         measured = "recall" in main.description.parameters
-        assert measured == (asked is None)
-        assert measured or main.description.parameters["nprobe"] == asked
+        assert measured == (requested is None)
+        assert measured or main.description.parameters["nprobe"] == requested

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from common.errors import InputError
 from index.items.filters import select_rows
 from index.items.item_table import ItemTable
-from tests.index.conftest import items_of, unit
+from tests.index.conftest import make_items, make_unit_rows
 
 N = 40
 COLOURS: list[str | None] = ["red", "green", None, "blue", ""]
@@ -35,8 +35,8 @@ ROWS = [
 @pytest.fixture(scope="module", params=["built", "read back"])
 def table(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ItemTable:
     """The rows above as a table, as it is built and as it is read from its file."""
-    items = items_of(
-        unit(np.random.default_rng(0), N),
+    items = make_items(
+        make_unit_rows(np.random.default_rng(0), N),
         [int(str(row["label"])) for row in ROWS],
         **{
             name: np.array([row[name] for row in ROWS], dtype=object if name in ("colour", "size") else None)
@@ -51,34 +51,34 @@ def table(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return ItemTable.load(file)
 
 
-def holds(condition: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
+def matches_filter(condition: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
     """The filter language, one row at a time."""
-    return all(_holds_one(name, asked, row) for name, asked in condition.items())
+    return all(_matches_key(name, operand, row) for name, operand in condition.items())
 
 
-def _holds_one(name: str, asked: Any, row: Mapping[str, Any]) -> bool:
+def _matches_key(name: str, operand: Any, row: Mapping[str, Any]) -> bool:
     if name == "$and":
-        return all(holds(part, row) for part in asked)
+        return all(matches_filter(part, row) for part in operand)
     if name == "$or":
-        return any(holds(part, row) for part in asked)
+        return any(matches_filter(part, row) for part in operand)
     if name == "$not":
-        return not holds(asked, row)
-    comparisons = asked if isinstance(asked, Mapping) else {"$eq": asked}
-    return all(_compares(row.get(name), how, value, name) for how, value in comparisons.items())
+        return not matches_filter(operand, row)
+    comparisons = operand if isinstance(operand, Mapping) else {"$eq": operand}
+    return all(_matches_comparison(row.get(name), how, value, name) for how, value in comparisons.items())
 
 
-def _compares(found: Any, how: str, value: Any, name: str) -> bool:
+def _matches_comparison(held: Any, how: str, value: Any, name: str) -> bool:
     if name == "label":
-        value = [str(one) for one in value] if isinstance(value, list) else str(value)
+        value = [str(entry) for entry in value] if isinstance(value, list) else str(value)
     ordered = {"$gt": operator.gt, "$gte": operator.ge, "$lt": operator.lt, "$lte": operator.le}
     if how in ordered:
-        return found is not None and bool(ordered[how](found, value))
+        return held is not None and bool(ordered[how](held, value))
     return {
-        "$eq": lambda: found == value,
-        "$ne": lambda: found != value,
-        "$in": lambda: found in value,
-        "$nin": lambda: found not in value,
-        "$exists": lambda: (found is not None) == value,
+        "$eq": lambda: held == value,
+        "$ne": lambda: held != value,
+        "$in": lambda: held in value,
+        "$nin": lambda: held not in value,
+        "$exists": lambda: (held is not None) == value,
     }[how]()
 
 
@@ -122,7 +122,7 @@ CONDITIONS = st.recursive(
 @given(condition=CONDITIONS)
 @settings(max_examples=150, deadline=None)
 def test_rows_that_match_are_those_that_read_true(table: ItemTable, condition: dict[str, Any]) -> None:
-    expected = [number for number, row in enumerate(ROWS) if holds(condition, row)]
+    expected = [number for number, row in enumerate(ROWS) if matches_filter(condition, row)]
     assert select_rows(condition, table).tolist() == expected
 
 

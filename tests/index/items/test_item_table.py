@@ -12,17 +12,17 @@ from common.errors import BundleError, InputError
 from embeddings.embedding_set import EmbeddingSet
 from index.items.item_table import ItemTable
 from index.items.metadata import build_metadata_column
-from tests.index.conftest import unit
+from tests.index.conftest import make_unit_rows
 
 
 @pytest.mark.parametrize("n", [1, 2, 57])
 def test_every_id_leads_to_its_row_and_no_other_does(n: int, tmp_path: Path) -> None:
     ids = [f"käse-{number * 37 % n}" for number in range(n)]
-    items = EmbeddingSet.from_arrays(unit(np.random.default_rng(0), n), ["x"] * n, ids)
+    items = EmbeddingSet.from_arrays(make_unit_rows(np.random.default_rng(0), n), ["x"] * n, ids)
     built = ItemTable.from_set(items, np.arange(n), np.zeros(n, dtype=bool))
     built.save(tmp_path / "items.parquet")
     for table in (built, ItemTable.load(tmp_path / "items.parquet")):
-        assert [table.get_row(one) for one in ids] == list(range(n))
+        assert [table.get_row(item_id) for item_id in ids] == list(range(n))
         assert table.get_row("käse-") is None
         assert table.get_row("zz") is None
         assert table.ids.take(np.arange(n)) == ids
@@ -37,7 +37,7 @@ def test_metadata_keeps_its_types_and_leaves_out_what_is_missing(tmp_path: Path)
         "yes": np.array([True, False]),
         "day": np.array(["2026-01-02", "2026-01-03"], dtype="datetime64[D]"),
     }
-    items = EmbeddingSet.from_arrays(unit(np.random.default_rng(0), 2), ["x", "y"], None, columns)
+    items = EmbeddingSet.from_arrays(make_unit_rows(np.random.default_rng(0), 2), ["x", "y"], None, columns)
     ItemTable.from_set(items, np.arange(2), np.zeros(2, dtype=bool)).save(tmp_path / "items.parquet")
     table = ItemTable.load(tmp_path / "items.parquet")
     assert table.get_metadata(0) == {"text": "a", "whole": 1, "yes": True, "day": "2026-01-02"}

@@ -15,12 +15,12 @@ from embeddings.similarity import compute_pair_similarities
 from index.gallery.gallery import Gallery
 from index.gallery.live_gallery import LiveGallery
 from index.items.stored_item import StoredItem
-from tests.index.conftest import NEVER, MakeBundle, items_of, point, small, unit
+from tests.index.conftest import NEVER, MakeBundle, make_items, make_small_config, make_unit_rows, point
 
 RNG = np.random.default_rng(11)
-ITEMS = items_of(unit(RNG, 200))
-COHORT = items_of(unit(RNG, 60))
-QUERIES = unit(RNG, 12)
+ITEMS = make_items(make_unit_rows(RNG, 200))
+COHORT = make_items(make_unit_rows(RNG, 60))
+QUERIES = make_unit_rows(RNG, 12)
 SCORE = Score(
     kind="density",
     form="csls",
@@ -47,7 +47,7 @@ def bundle(make_bundle: MakeBundle) -> Path:
     both = [deciding("fpir", 0.1), deciding("far", 0.1)]
     return make_bundle(
         ITEMS,
-        small("hnsw"),
+        make_small_config("hnsw"),
         operating_points=both,
         active={"match": both[0].id, "verify": both[1].id},
         cohort=COHORT,
@@ -84,7 +84,7 @@ def test_another_cohort_is_refused(make_bundle: MakeBundle) -> None:
 
 
 def test_a_density_point_that_comes_later_has_its_densities(make_bundle: MakeBundle, tmp_path: Path) -> None:
-    plain = make_bundle(ITEMS, small("hnsw"), match=0.9, cohort=COHORT)
+    plain = make_bundle(ITEMS, make_small_config("hnsw"), match=0.9, cohort=COHORT)
 
     def check(gallery: Gallery, *names: str) -> None:
         hits = gallery.search(QUERIES[0], 300, exact=True)[0]

@@ -19,18 +19,18 @@ from index.gallery.gallery import Gallery
 from index.gallery.live_gallery import LiveGallery
 from index.items.stored_item import StoredItem
 from index.search.match_rules import MATCH_RULES, MeanOfClass
-from tests.index.conftest import NEVER, MakeBundle, items_of, point, small, unit
+from tests.index.conftest import NEVER, MakeBundle, make_items, make_small_config, make_unit_rows, point
 
 RNG = np.random.default_rng(21)
 CENTRES = RNG.normal(size=(40, 16))
 LABELS = RNG.integers(0, 40, 300)
-ITEMS = items_of(
+ITEMS = make_items(
     np.float32(CENTRES[LABELS] + 0.7 * RNG.normal(size=(300, 16))),
     [f"c{code}" for code in LABELS],
     camera=np.arange(300) % 3,
 )
-QUERIES = unit(RNG, 9)
-COHORT = items_of(unit(RNG, 60))
+QUERIES = make_unit_rows(RNG, 9)
+COHORT = make_items(make_unit_rows(RNG, 60))
 DENSITY = Score(
     kind="density",
     form="csls",
@@ -69,24 +69,24 @@ def loop(
             similarity = compute_pair_similarities(query[None], item.vector[None])
             score = scorer(similarity, density, scorer.compute_densities(item.vector[None]))
             scores.setdefault(item.label, []).append(float(score[0]))
-    return {label: float(np.float32(np.mean(some))) for label, some in scores.items()}
+    return {label: float(np.float32(np.mean(of_label))) for label, of_label in scores.items()}
 
 
 def expect(gallery: Gallery, items: Stored, scorer: Scorer, threshold: float) -> None:
     """Every query is decided as the loop says; the nearest item of the class is named."""
-    for query, found in zip(QUERIES, gallery.match(QUERIES, k=len(items)), strict=True):
+    for query, match in zip(QUERIES, gallery.match(QUERIES, k=len(items)), strict=True):
         means = loop(items, query, scorer)
         best, second = sorted(means.values(), reverse=True)[:2]
-        assert found.label is not None
-        assert found.score == pytest.approx(best, abs=1e-6)
-        assert means[found.label] == pytest.approx(best, abs=1e-6)
-        assert found.margin == pytest.approx(best - second, abs=2e-6)
-        assert found.decision == ("match" if found.score >= np.float32(threshold) else "unknown")
-        of_class = [item for item in items.values() if item.label == found.label]
+        assert match.label is not None
+        assert match.score == pytest.approx(best, abs=1e-6)
+        assert means[match.label] == pytest.approx(best, abs=1e-6)
+        assert match.margin == pytest.approx(best - second, abs=2e-6)
+        assert match.decision == ("match" if match.score >= np.float32(threshold) else "unknown")
+        of_class = [item for item in items.values() if item.label == match.label]
         similar = {
             item.id: float(compute_pair_similarities(query[None], item.vector[None])[0]) for item in of_class
         }
-        assert (found.id, found.similarity) == min(similar.items(), key=lambda one: (-one[1], one[0]))
+        assert (match.id, match.similarity) == min(similar.items(), key=lambda pair: (-pair[1], pair[0]))
 
 
 @pytest.mark.parametrize("kind", ["cosine", "density"])
@@ -101,7 +101,7 @@ def test_decisions_are_those_of_a_loop_through_writes_and_rebuilds(
     deciding = for_means(threshold, score)
     bundle = make_bundle(
         ITEMS,
-        small("hnsw"),
+        make_small_config("hnsw"),
         operating_points=[deciding],
         active={"match": deciding.id, "verify": None},
         cohort=COHORT,
@@ -109,10 +109,10 @@ def test_decisions_are_those_of_a_loop_through_writes_and_rebuilds(
     items = stored()
     with Gallery.open(bundle) as gallery:
         expect(gallery, items, scorer, threshold)
-        assert {found.decision for found in gallery.match(QUERIES)} == {"match", "unknown"}
+        assert {match.decision for match in gallery.match(QUERIES)} == {"match", "unknown"}
     with LiveGallery.open(bundle, tmp_path / "data", NEVER) as live:
-        new = [StoredItem(f"n{n}", f"c{n % 45}", row, {}) for n, row in enumerate(unit(RNG, 60))]
-        new += [StoredItem("i5", "c1", unit(RNG, 1)[0], {})]
+        new = [StoredItem(f"n{n}", f"c{n % 45}", row, {}) for n, row in enumerate(make_unit_rows(RNG, 60))]
+        new += [StoredItem("i5", "c1", make_unit_rows(RNG, 1)[0], {})]
         live.upsert(new)
         items |= {item.id: item for item in new}
         gone = [name for number, name in enumerate(list(items)) if number % 4 == 0]
@@ -127,19 +127,19 @@ def test_a_filter_and_the_query_itself_count_in_no_mean(make_bundle: MakeBundle)
     deciding = for_means(0.3, Score())
     bundle = make_bundle(ITEMS, operating_points=[deciding], active={"match": deciding.id, "verify": None})
     with Gallery.open(bundle) as gallery:
-        some, names = ITEMS.vectors[:20], [str(name) for name in ITEMS.ids[:20]]
-        found = gallery.match(some, k=300, filter={"camera": {"$ne": 1}}, exclude_ids=names)
-        for query, name, one in zip(some, names, found, strict=True):
+        queries, names = ITEMS.vectors[:20], [str(name) for name in ITEMS.ids[:20]]
+        matches = gallery.match(queries, k=300, filter={"camera": {"$ne": 1}}, exclude_ids=names)
+        for query, name, match in zip(queries, names, matches, strict=True):
             means = loop(
                 stored(),
                 query,
                 CosineScorer(),
                 lambda item, name=name: item.metadata["camera"] != 1 and item.id != name,  # type: ignore[misc]
             )
-            assert one.score == pytest.approx(max(means.values()), abs=1e-6)
-            assert one.id != name
-        nobody = gallery.match(QUERIES[:1], filter={"camera": 9})[0]
-        assert (nobody.decision, nobody.label, nobody.score) == ("unknown", None, None)
+            assert match.score == pytest.approx(max(means.values()), abs=1e-6)
+            assert match.id != name
+        unmatched = gallery.match(QUERIES[:1], filter={"camera": 9})[0]
+        assert (unmatched.decision, unmatched.label, unmatched.score) == ("unknown", None, None)
 
 
 def test_candidates_are_the_classes_of_the_nearest(make_bundle: MakeBundle) -> None:
@@ -147,8 +147,8 @@ def test_candidates_are_the_classes_of_the_nearest(make_bundle: MakeBundle) -> N
     bundle = make_bundle(ITEMS, operating_points=[deciding], active={"match": deciding.id, "verify": None})
     with Gallery.open(bundle) as gallery:
         decider = Decider(deciding, CosineScorer())
-        found = MeanOfClass(gallery.view, decider).propose(QUERIES, 7)
-        for query, hits in zip(QUERIES, found, strict=True):
+        results = MeanOfClass(gallery.view, decider).propose(QUERIES, 7)
+        for query, hits in zip(QUERIES, results, strict=True):
             nearest = gallery.search(query, 7)[0]
             assert {hit.label for hit in hits} == {hit.label for hit in nearest}
             means = loop(stored(), query, CosineScorer())

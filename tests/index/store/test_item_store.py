@@ -23,9 +23,9 @@ from index.store.document_store import StoreFailed, StoreInUse
 from index.store.item_store import ItemStore
 from index.store.tables import COUNTER, FEEDBACK, ID, build_column_types
 from tests.index import postgres
-from tests.index.conftest import MakeBundle, items_of, small, unit
+from tests.index.conftest import MakeBundle, make_items, make_small_config, make_unit_rows
 
-VECTORS = unit(np.random.default_rng(0), 8, 4)
+VECTORS = make_unit_rows(np.random.default_rng(0), 8, 4)
 IDS = ["b", "B", "a", "ä", "Z", "z", "_", "käse", "😀", "\uffff", "a b", "a%"]
 
 
@@ -69,15 +69,15 @@ def test_items_are_kept_as_they_were_and_in_the_order_of_code_points(where: dict
         assert store.upsert([item("b", 5), item("new")], "m") == 1
     with closing(ItemStore(**where)) as store:
         stored = store.page(None, 100)
-        assert [one.id for one in stored] == sorted([*IDS, "new"])
-        assert [one.id for one in store.page("a", 3)] == sorted([*IDS, "new"])[
+        assert [entry.id for entry in stored] == sorted([*IDS, "new"])
+        assert [entry.id for entry in store.page("a", 3)] == sorted([*IDS, "new"])[
             sorted([*IDS, "new"]).index("a") + 1 :
         ][:3]
-        assert [[one.id for one in block] for block in store.read_all()] == [sorted([*IDS, "new"])]
-        found = store.get("käse")
-        assert found is not None
-        assert dict(found.metadata) == values
-        assert np.array_equal(found.vector, VECTORS[IDS.index("käse") % 8])
+        assert [[entry.id for entry in block] for block in store.read_all()] == [sorted([*IDS, "new"])]
+        stored_item = store.get("käse")
+        assert stored_item is not None
+        assert dict(stored_item.metadata) == values
+        assert np.array_equal(stored_item.vector, VECTORS[IDS.index("käse") % 8])
         assert np.array_equal(store.get("b").vector, VECTORS[5])  # type: ignore[union-attr]
         assert store.get("nobody") is None
         assert (store.count(), store.sequence) == (len(IDS) + 1, 2)
@@ -93,7 +93,7 @@ def test_changes_are_told_until_a_generation_holds_them(where: dict[str, Any]) -
         store.upsert([item("c")], "m")
         state, changes = store.read_changes_after(1, None)
         assert changes is not None
-        assert (state, [one.id for one in changes.written], changes.touched) == (
+        assert (state, [entry.id for entry in changes.written], changes.touched) == (
             (None, 0, 3),
             ["c"],
             ["c", "b"],
@@ -115,7 +115,7 @@ def test_a_write_that_is_refused_leaves_nothing(where: dict[str, Any]) -> None:
         for wrong in (item("b", place="x"), item("a\0"), item("\ud800"), item("b", text="\udfff"), item("")):
             with pytest.raises(InputError):
                 store.upsert([item("fine"), wrong], "m")
-        assert [one.id for one in store.page(None, 9)] == ["a"]
+        assert [entry.id for entry in store.page(None, 9)] == ["a"]
 
 
 def test_a_database_that_fails_says_so_and_goes_on_when_it_can(where: dict[str, Any]) -> None:
@@ -125,18 +125,18 @@ def test_a_database_that_fails_says_so_and_goes_on_when_it_can(where: dict[str, 
             "ALTER TABLE deletions RENAME TO elsewhere",
             "ALTER TABLE elsewhere RENAME TO deletions",
         ):
-            with store._engine.connect().execution_options(writes=True) as other, other.begin():
-                other.execute(sa.text(statement))
+            with store._engine.connect().execution_options(writes=True) as intruder, intruder.begin():
+                intruder.execute(sa.text(statement))
             if "TO elsewhere" in statement:
                 with pytest.raises(StoreFailed, match=r"deletions.* not acknowledged"):
                     store.upsert([item("b")], "m")
         assert store.upsert([item("c")], "m") == 1
-        assert [one.id for one in store.page(None, 9)] == ["a", "c"]
+        assert [entry.id for entry in store.page(None, 9)] == ["a", "c"]
 
 
 def test_a_gallery_is_the_same_on_both(make_bundle: MakeBundle, tmp_path: Path, database: str | None) -> None:
-    base = items_of(unit(np.random.default_rng(1), 50, 4))
-    bundle = make_bundle(base, small("hnsw"), match=0.9)
+    base = make_items(make_unit_rows(np.random.default_rng(1), 50, 4))
+    bundle = make_bundle(base, make_small_config("hnsw"), match=0.9)
     limits = RebuildLimits(buffer_rows=4)
     with LiveGallery.open(bundle, tmp_path / "data", limits, database=database) as live:
         live.upsert([item(f"n{row}", row, place=row) for row in range(8)])
@@ -146,10 +146,10 @@ def test_a_gallery_is_the_same_on_both(make_bundle: MakeBundle, tmp_path: Path, 
         assert live.delete(["i3", "n2"]) == 2
         with Gallery.follow(bundle, tmp_path / "data", database) as reader:
             live.upsert([item("later", 1)])
-            for one in (live.gallery, reader):
-                assert one.n_items == 58
-                assert {hit.id for hit in one.search(VECTORS[0], 2)[0]} == {"late", "n0"}
-                assert [hit.id for hit in one.search(VECTORS[1], 2)[0]] == ["later", "n1"]
+            for gallery in (live.gallery, reader):
+                assert gallery.n_items == 58
+                assert {hit.id for hit in gallery.search(VECTORS[0], 2)[0]} == {"late", "n0"}
+                assert [hit.id for hit in gallery.search(VECTORS[1], 2)[0]] == ["later", "n1"]
         if database is not None:
             assert not (tmp_path / "data" / "limen.sqlite").exists()
             with pytest.raises(StoreInUse, match="one writer"):
@@ -166,17 +166,19 @@ def test_a_gallery_is_the_same_on_both(make_bundle: MakeBundle, tmp_path: Path, 
 
 
 def test_a_backup_is_restored_into_postgresql(make_bundle: MakeBundle, tmp_path: Path, server: str) -> None:
-    bundle = make_bundle(items_of(unit(np.random.default_rng(1), 20, 4)))
+    bundle = make_bundle(make_items(make_unit_rows(np.random.default_rng(1), 20, 4)))
     with LiveGallery.open(bundle, tmp_path / "data") as live:
         live.upsert([item(f"n{row}", row % 8) for row in range(1_500)])
         live.delete(["i1"])
         live.records._store.add_document(FEEDBACK, "{}", a="n1")
         live.backup(tmp_path / "backup")
-        expected = [(one.id, one.vector.tobytes()) for one in live.gallery.page(None, 10_000)]
+        expected = [(kept.id, kept.vector.tobytes()) for kept in live.gallery.page(None, 10_000)]
     restore_backup(tmp_path / "backup", tmp_path / "again")
     for _ in range(2):
         with LiveGallery.open(bundle, tmp_path / "again", database=server) as live:
-            assert [(one.id, one.vector.tobytes()) for one in live.gallery.page(None, 10_000)] == expected
+            assert [
+                (entry.id, entry.vector.tobytes()) for entry in live.gallery.page(None, 10_000)
+            ] == expected
             assert live.gallery.view.get_vector("i1") is None
             assert live.gallery.n_items == 1_519
             live.records._store.add_document(FEEDBACK, "{}", a="n2")
@@ -189,7 +191,7 @@ def test_a_backup_is_restored_into_postgresql(make_bundle: MakeBundle, tmp_path:
 def test_when_the_server_goes_away_writes_fail_and_come_back_with_it(
     make_bundle: MakeBundle, tmp_path: Path, database: str, request: pytest.FixtureRequest
 ) -> None:
-    bundle = make_bundle(items_of(unit(np.random.default_rng(1), 20, 4)))
+    bundle = make_bundle(make_items(make_unit_rows(np.random.default_rng(1), 20, 4)))
     with LiveGallery.open(bundle, tmp_path / "data", database=database) as live:
         live.upsert([item("a")])
         engine = sa.create_engine(request.getfixturevalue("server"), isolation_level="AUTOCOMMIT")

@@ -14,7 +14,7 @@ from index.items.stored_item import StoredItem
 from index.store.document_store import StoreInUse
 from limen.cli.commands.data_folder import backup, rebuild, restore
 from service.models.loaded_model import find_items_folder
-from tests.index.conftest import MODEL, small
+from tests.index.conftest import MODEL, make_small_config
 from tests.limen.conftest import make_classes
 
 
@@ -26,7 +26,7 @@ def test_a_data_folder_is_rebuilt_backed_up_while_in_use_and_restored(tmp_path: 
         items=items,
         model_hash=MODEL,
         encoder_folder=None,
-        index_config=small("hnsw"),
+        index_config=make_small_config("hnsw"),
         report=None,
         operating_points=[],
         active={},
