@@ -32,7 +32,7 @@ test-portable: setup ## what a processor could change, on the plainest instructi
 	nice sh -c 'while :; do :; done' & one=$$!; nice sh -c 'while :; do :; done' & two=$$!; \
 	trap "kill $$one $$two" EXIT; \
 	$(PLAIN) $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not full' -q \
-		tests/index tests/decision tests/embeddings tests/properties tests/training/loop tests/service/runtime
+		tests/index/engines tests/index/search tests/decision tests/properties tests/training/loop/test_resume.py tests/service/runtime
 
 test-full: setup ## the whole test suite with its long forms
 	$(BIN)/python -m pytest -n 2 --dist loadfile
