@@ -27,10 +27,7 @@ class Encoder:
     """
 
     def __init__(
-        self,
-        session: InferenceSession,
-        preprocessing: Preprocessing,
-        limits: InputLimits = LIMITS,
+        self, session: InferenceSession, preprocessing: Preprocessing, limits: InputLimits = LIMITS
     ) -> None:
         self.preprocessing = preprocessing
         self._session = session

@@ -125,13 +125,7 @@ def calibrate(
     from evaluation.calibration.calibrate import calibrate_threshold
 
     target = build_target(
-        confidence,
-        far=target_far,
-        fpir=target_fpir,
-        frr=target_frr,
-        eer=eer,
-        cost=cost,
-        aggregate=aggregate,
+        confidence, far=target_far, fpir=target_fpir, frr=target_frr, eer=eer, cost=cost, aggregate=aggregate
     )
     items = EmbeddingSet.from_arrays(embeddings, labels)
     return calibrate_threshold(

@@ -22,12 +22,7 @@ from service.telemetry import logs
 
 
 def run(
-    bundle: Path,
-    *,
-    host: str = "127.0.0.1",
-    port: int = 8000,
-    data: Path | None = None,
-    workers: int = 1,
+    bundle: Path, *, host: str = "127.0.0.1", port: int = 8000, data: Path | None = None, workers: int = 1
 ) -> None:
     """Serve a bundle until SIGTERM or SIGINT; requests in progress are answered, then the process ends.
 

@@ -133,7 +133,7 @@ def _decode_image(content: bytes, limits: InputLimits, number: int) -> Image.Ima
             if width * height > limits.image_pixels:
                 raise refuse(
                     f"the image has {width} x {height} pixels, at most {limits.image_pixels} are taken: "
-                    "shrink it first.",
+                    "shrink it first."
                 )
             image.load()
     except UnidentifiedImageError:

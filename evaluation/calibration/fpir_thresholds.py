@@ -31,12 +31,7 @@ from evaluation.calibration.match_rate_tail import (
     fit_match_rate_tail,
 )
 from evaluation.calibration.nearest_scores import NEAREST
-from evaluation.calibration.pair_thresholds import (
-    MIN_CLASSES,
-    MIN_PAIRS,
-    CalibrationSet,
-    find_last_true,
-)
+from evaluation.calibration.pair_thresholds import MIN_CLASSES, MIN_PAIRS, CalibrationSet, find_last_true
 
 SEARCH_RULES: dict[Aggregate, SearchRule] = {"nearest": NEAREST, "mean_of_class": MEAN_OF_CLASS}
 """The 1:N rules; a new one is a file and a line here."""

@@ -48,10 +48,7 @@ class Generations:
             generation = build(folder)
             generation.save(folder)
             record = GenerationRecord(
-                sequence=sequence,
-                dim=self._dim,
-                index=generation.description,
-                files=fsync_and_hash(folder),
+                sequence=sequence, dim=self._dim, index=generation.description, files=fsync_and_hash(folder)
             )
             record.save(folder / GENERATION_FILE)
             publish(folder, final)

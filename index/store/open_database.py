@@ -53,10 +53,7 @@ def _migrate(database: Database, read_only: bool) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     newest = ScriptDirectory.from_config(config).get_current_head()
-    with (
-        database.engine.connect().execution_options(writes=not read_only) as connection,
-        connection.begin(),
-    ):
+    with database.engine.connect().execution_options(writes=not read_only) as connection, connection.begin():
         if not read_only:
             database.prepare_migration(connection)
         version = None

@@ -56,9 +56,7 @@ async def upsert(
     limit = state.settings.max_items
     if len(body.items) > limit:
         raise build_field_problem(
-            LIMIT_EXCEEDED,
-            "items",
-            f"{len(body.items)} given, at most {limit} are allowed in one request",
+            LIMIT_EXCEEDED, "items", f"{len(body.items)} given, at most {limit} are allowed in one request"
         )
     if body.model_hash not in {None, model.model_hash}:
         raise ServiceProblem(

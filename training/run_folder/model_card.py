@@ -7,12 +7,7 @@ from collections.abc import Mapping, Sequence
 from api_schemas.config import Monitor, RampConfig
 from api_schemas.operating_point import OperatingPoint
 from api_schemas.report import Report
-from evaluation.report.headline import (
-    HEADLINES,
-    WORST_HEAD,
-    format_percent,
-    select_worst_classes,
-)
+from evaluation.report.headline import HEADLINES, WORST_HEAD, format_percent, select_worst_classes
 from training.data.kinds import open_kind
 from training.run_folder.run_folder import Run
 

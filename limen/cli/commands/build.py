@@ -26,8 +26,7 @@ def build(
     sample_items: Annotated[
         int | None,
         typer.Option(
-            min=2,
-            help="Calibrate and measure on at most so many items, of whole classes drawn at random.",
+            min=2, help="Calibrate and measure on at most so many items, of whole classes drawn at random."
         ),
     ] = None,
     operating_point: PointFiles = None,

@@ -34,8 +34,7 @@ def calibrate(
     eer: Annotated[bool, typer.Option("--eer", help="1:1. The threshold where FAR equals FRR.")] = False,
     score: Annotated[ScoreChoice, typer.Option(help="The kind of score to threshold.")] = "auto",
     aggregate: Annotated[
-        Aggregate,
-        typer.Option(help="1:N. How several items of a class make one score."),
+        Aggregate, typer.Option(help="1:N. How several items of a class make one score.")
     ] = "nearest",
     name: Annotated[
         str | None, typer.Option(help="The point's name; made from the target unless given.")
@@ -44,8 +43,7 @@ def calibrate(
         float, typer.Option(help="Confidence of the one-sided upper bound that must meet the target.")
     ] = 0.95,
     plan: Annotated[
-        bool,
-        typer.Option("--plan", help="Only estimate how many classes and items the target would need."),
+        bool, typer.Option("--plan", help="Only estimate how many classes and items the target would need.")
     ] = False,
     model: Annotated[
         str, typer.Option(help="Name of the model, for embeddings without an encoder.")

@@ -19,12 +19,7 @@ class Ngram(Backbone):
     layouts = frozenset(("ngrams",))
 
     def __init__(
-        self,
-        input_shape: Shape,
-        buckets: int,
-        width: int = 128,
-        hidden: Shape = (),
-        dropout: float = 0.1,
+        self, input_shape: Shape, buckets: int, width: int = 128, hidden: Shape = (), dropout: float = 0.1
     ) -> None:
         super().__init__()
         check_positive(width=[width], hidden=hidden)
