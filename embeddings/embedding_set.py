@@ -109,7 +109,8 @@ class EmbeddingSet:
 def normalise_rows(embeddings: ArrayLike, source: str = "embeddings", first_row: int = 0) -> UnitVectors:
     """Float32 [n, d] unit rows from any real [n, d]; raises InputError naming the first bad row.
 
-    ``first_row`` is the number of the first row, where rows come block by block.
+    Rows that are of length one in float32 keep their bits, so that what was normalised and written is read
+    back equal, hash and all. ``first_row`` is the number of the first row, where rows come block by block.
     """
     try:
         raw = np.asarray(embeddings)
@@ -134,7 +135,12 @@ def normalise_rows(embeddings: ArrayLike, source: str = "embeddings", first_row:
             f"{source}: row {first_row + zero[0]} of the embeddings is a zero vector, which has no direction "
             f"({zero.size} such rows)."
         )
-    return np.ascontiguousarray((raw / np.sqrt(squares)[:, None]).astype(np.float32))
+    rows = np.ascontiguousarray((raw / np.sqrt(squares)[:, None]).astype(np.float32))
+    near = np.flatnonzero(np.abs(squares - 1.0) <= 2 * UNIT_TOLERANCE)  # float32 may bring them nearer
+    given = raw[near].astype(np.float32)
+    is_unit = np.abs(np.einsum("ij,ij->i", given, given, dtype=np.float64) - 1.0) <= UNIT_TOLERANCE
+    rows[near[is_unit]] = given[is_unit]
+    return rows
 
 
 def normalise_queries(vectors: ArrayLike, dim: int, what: str = "query") -> UnitVectors:
@@ -156,10 +162,6 @@ def normalise_queries(vectors: ArrayLike, dim: int, what: str = "query") -> Unit
         squares: Float64s = np.einsum("ij,ij->i", raw, raw, dtype=np.float64)
         if all(abs(square - 1.0) <= UNIT_TOLERANCE for square in squares.tolist()):
             return np.ascontiguousarray(raw)
-        off = ~(np.abs(squares - 1.0) <= UNIT_TOLERANCE)
-        rows = np.array(raw)
-        rows[off] = normalise_rows(raw, what)[off]
-        return rows
     return normalise_rows(raw, what)
 
 

@@ -90,7 +90,7 @@ def measure_compatibility(old: Sweep, new: Sweep, threshold: float) -> Compatibi
         recall_at_1_old_old=before,
         recall_at_1_new_old=mixed_recall,
         recall_at_1_new_new=after,
-        compatible=mixed_recall > before,
+        compatible=mixed_recall >= before,
         far_at_old_threshold=accepted / total,
         genuine_kept=kept_genuine / n_genuine,
         impostor_kept=kept_impostor / total,

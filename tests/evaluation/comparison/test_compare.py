@@ -46,7 +46,8 @@ def test_a_model_is_not_different_from_itself_in_any_order_of_rows() -> None:
     flips = comparison.flips
     assert flips.genuine_gained == flips.genuine_lost == flips.impostor_gained == flips.impostor_lost == 0
     assert comparison.compatibility.genuine_kept == comparison.compatibility.impostor_kept == 1
-    assert not comparison.compatibility.compatible
+    assert comparison.compatibility.compatible
+    assert comparison.compatibility.recall_at_1_new_old == comparison.compatibility.recall_at_1_old_old
 
 
 def test_a_noisier_model_is_worse_beyond_chance() -> None:
