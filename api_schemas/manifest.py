@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from api_schemas.base import SCHEMA_VERSION, Finite, Schema
+from api_schemas.base import Finite, Schema
 
 MANIFEST_FILE = "manifest.json"
 VECTORS_FILE = "vectors.npy"
@@ -99,11 +99,17 @@ class BundleCounts(Schema):
 
 
 class ActiveOperatingPoints(Schema):
-    """Ids of the points that decide ``/v1/verify`` and ``/v1/match``; ``reasons`` say why one is null."""
+    """Ids of the points that decide ``/v1/verify`` and ``/v1/match``; ``reasons`` say why one is null.
+
+    ``ladder`` lists every point of the bundle, strict ones first; ``choice`` says why the active ones were
+    taken.
+    """
 
     verify: str | None = None
     match: str | None = None
     reasons: list[str] = Field(default_factory=list)
+    ladder: list[str] = Field(default_factory=list)
+    choice: str | None = None
 
 
 class Manifest(Schema):
@@ -113,7 +119,7 @@ class Manifest(Schema):
     precomputed vectors; ``model_hash`` then stands for the model's name, dimension and normalisation.
     """
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1, 2] = 2
     name: str = Field(min_length=1)
     version: str = Field(min_length=1)
     created_at: datetime

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +13,7 @@ from api_schemas.operating_point import (
     GallerySize,
     OperatingPoint,
     OperatingPointConsistency,
+    Proof,
     ScoreChoice,
     Target,
 )
@@ -106,18 +106,16 @@ def calibrate_threshold(
     probability = None
     if data.pairs.n_genuine:
         probability = fit_probability(rule.sample_labelled(data.pairs, seed), seed)
-    digest = hash_items(fit)
-    point = OperatingPoint(
-        id=_build_id(name, model_hash, digest, selected.target, selected.threshold),
+    point = OperatingPoint.freeze(
         name=name,
         created_at=datetime.now(UTC),
         model_hash=model_hash,
-        data_hash=digest,
+        data_hash=hash_items(fit),
         score=chosen.scorer.score,
         threshold=selected.threshold,
         target=selected.target,
         fit=evidence.model_copy(update=update),
-        proof=proven,
+        proof=None if proven is None else Proof(**proven.model_dump()),
         per_class=per_class,
         probability=probability,
         consistency=_measure_consistency(shown, seed, track) if rule.is_of_pairs else None,
@@ -153,11 +151,6 @@ def _measure_consistency(pairs: Pairs, seed: int, track: Track) -> OperatingPoin
     return OperatingPointConsistency(
         **{field: getattr(consistency, field) for field in OperatingPointConsistency.model_fields}
     )
-
-
-def _build_id(name: str, model_hash: str, digest: str, target: Target, threshold: float) -> str:
-    content = "\n".join([name, model_hash, digest, target.model_dump_json(), repr(threshold)])
-    return "op-" + hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def _prove_by_halvings(fit: EmbeddingSet, data: CalibrationSet) -> Evidence | None:

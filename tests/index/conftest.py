@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from api_schemas.build_config import IndexConfig
 from api_schemas.operating_point import Evidence, GallerySize, OperatingPoint, Probability, Score, Target
-from decision.targets import Endpoint
+from decision.targets import select_active
 from embeddings.embedding_set import EmbeddingSet
 from index.bundle import write_bundle
 from index.engines.registry import ENGINES
@@ -62,28 +62,23 @@ def point(target: str, threshold: float, model_hash: str = MODEL, items: int = 1
         method="made up for a test",
         classes_disjoint=True,
     )
-    return OperatingPoint.model_validate(
-        {
-            "id": f"{target}-{model_hash[:4]}",
-            "name": f"{target} 1 %",
-            "created_at": datetime(2026, 1, 1, tzinfo=UTC),
-            "model_hash": model_hash,
-            "data_hash": "b" * 64,
-            "score": Score(),
-            "threshold": threshold,
-            "target": Target(
-                kind=target,  # type: ignore[arg-type]
-                value=0.01,
-                gallery=GallerySize(items=items, classes=50) if target == "fpir" else None,
-            ),
-            "fit": evidence,
-            "proof": None,
-            "per_class": [],
-            "probability": Probability(
-                kind="platt", parameters={"slope": 10.0, "intercept": -5.0}, prior=0.5
-            ),
-            "consistency": None,
-        }
+    return OperatingPoint.freeze(
+        name=f"{target} 1 %",
+        created_at=datetime(2026, 1, 1, tzinfo=UTC),
+        model_hash=model_hash,
+        data_hash="b" * 64,
+        score=Score(),
+        threshold=threshold,
+        target=Target(
+            kind=target,  # type: ignore[arg-type]
+            value=0.01,
+            gallery=GallerySize(items=items, classes=50) if target == "fpir" else None,
+        ),
+        fit=evidence,
+        proof=None,
+        per_class=[],
+        probability=Probability(kind="platt", parameters={"slope": 10.0, "intercept": -5.0}, prior=0.5),
+        consistency=None,
     )
 
 
@@ -107,10 +102,7 @@ def make_bundle(tmp_path: Path) -> MakeBundle:
     ) -> Path:
         points = [] if match is None else [point("fpir", match, items=len(items))]
         points += [] if verify is None else [point("far", verify)]
-        active: Mapping[Endpoint, str | None] = {
-            "match": None if match is None else f"fpir-{MODEL[:4]}",
-            "verify": None if verify is None else f"far-{MODEL[:4]}",
-        }
+        active = select_active(points)
         arguments: dict[str, Any] = {
             "name": "test",
             "items": items,

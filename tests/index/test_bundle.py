@@ -107,7 +107,7 @@ def test_a_link_that_leads_outside_is_refused(make_bundle: MakeBundle) -> None:
 def test_the_schema_is_checked(make_bundle: MakeBundle) -> None:
     path = make_bundle(ITEMS)
     document = json.loads((path / "manifest.json").read_text())
-    for key, value in (("schema_version", 2), ("embedding_dim", 0), ("colour", "red")):
+    for key, value in (("schema_version", 3), ("embedding_dim", 0), ("colour", "red")):
         (path / "manifest.json").write_text(json.dumps({**document, key: value}))
         with pytest.raises(BundleError, match=key):
             read_bundle(path)

@@ -83,7 +83,7 @@ def make_bundle(out: Path, points: bool = True, model: str = "clusters") -> Serv
     """Write a bundle; without points it says why it has none."""
     model_hash = hash_model_name(model, DIMENSION)
     renamed = {
-        endpoint: point.model_copy(update={"model_hash": model_hash, "id": f"op-{endpoint}-{model}"})
+        endpoint: point.with_changes(model_hash=model_hash)
         for endpoint, point in (calibrate_points() if points else {}).items()
     }
     return _write(out, make_clusters(2, 40, 8, "class-"), model_hash, renamed)
@@ -98,9 +98,7 @@ def make_density_bundle(out: Path, like: ServiceBundle) -> tuple[ServiceBundle, 
         parameters={"neighbours": [5], "weights": [1.0], "slope": 1.0, "intercept": 0.0},
         cohort_sha256=hash_cohort(cohort.vectors),
     )
-    density_point = like.points["verify"].model_copy(
-        update={"id": "op-density", "score": score, "threshold": 0.1}
-    )
+    density_point = like.points["verify"].with_changes(score=score, threshold=0.1)
     points = {"verify": density_point, "match": like.points["match"]}
     return _write(out, like.gallery, density_point.model_hash, points, cohort=cohort), cohort
 

@@ -19,7 +19,7 @@ def test_items_feedback_and_choices_survive_a_kill(bundle: Any, tmp_path: Path) 
         {"id": f"new-{n}", "label": "new", "vector": row, "metadata": {"n": n}} for n, row in enumerate(rows)
     ]
     arguments = (str(bundle.path), "--data", str(tmp_path))
-    lower = bundle.points["verify"].model_copy(update={"id": "op-low", "threshold": -1.0})
+    lower = bundle.points["verify"].with_changes(threshold=-1.0)
     with postgres.running() as database:
         with (
             run_service(*arguments, LIMEN_DATABASE_URL=database) as (process, address),
@@ -31,7 +31,7 @@ def test_items_feedback_and_choices_survive_a_kill(bundle: Any, tmp_path: Path) 
             assert client.delete_items(ids=["item-0", "new-2"]).deleted == 2
             client.feedback(decision_id=decided.decision_id, same=True)
             client.add_operating_point(lower)
-            client.activate_operating_point("op-low")
+            client.activate_operating_point(lower.id)
             process.kill()
         assert not list(tmp_path.rglob(f"{DATABASE_FILE}*")), "nothing is kept in the folder that must last"
         with run_service(*arguments, LIMEN_DATABASE_URL=database) as (_, address), Client(address) as client:
@@ -39,7 +39,7 @@ def test_items_feedback_and_choices_survive_a_kill(bundle: Any, tmp_path: Path) 
             assert client.item("new-1").metadata == {"n": 1}
             assert client.search(rows, 1).results[0].hits[0].id == "new-0"
             assert (
-                client.verify([({"id": "item-1"}, {"id": "item-300"})]).results[0].operating_point == "op-low"
+                client.verify([({"id": "item-1"}, {"id": "item-300"})]).results[0].operating_point == lower.id
             )
             job = client.delete("new-1", rebuild=True).job
             assert job is not None

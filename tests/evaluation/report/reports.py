@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from api_schemas.operating_point import Evidence, OperatingPoint, Score, Target
+from api_schemas.operating_point import OperatingPoint, Proof, Score, Target
 from api_schemas.report import Report
 from embeddings.embedding_set import EmbeddingSet
 from evaluation.evaluate import evaluate_embeddings
@@ -31,12 +31,12 @@ def make_tiny_report() -> Report:
 
 def make_point() -> OperatingPoint:
     """A 1:1 point whose name must be escaped."""
-    evidence = Evidence(
+    evidence = Proof(
         n_items=112, n_classes=14, n_genuine_pairs=392, n_impostor_pairs=5824, far=0.01, far_upper=0.02,
         frr=0.2, frr_upper=0.3, fpir=None, fpir_upper=None, fnir=None, method="m", classes_disjoint=True,
     )  # fmt: skip
-    return OperatingPoint(
-        id="p", name="far-1 & more", created_at=datetime.now(UTC), model_hash="m", data_hash="d",
+    return OperatingPoint.freeze(
+        name="far-1 & more", created_at=datetime.now(UTC), model_hash="m", data_hash="d",
         score=Score(), threshold=0.7, target=Target(kind="far", value=0.01), fit=evidence, proof=evidence,
         per_class=[], probability=None, consistency=None,
     )  # fmt: skip

@@ -14,14 +14,14 @@ from tests.evaluation.report.reports import Tags, make_point, make_tiny_report
 
 
 def test_points_outside_the_range_are_not_drawn(report: Report) -> None:
-    far_away = make_point().model_copy(update={"threshold": -0.99})
+    far_away = make_point().with_changes(threshold=-0.99)
     utility = build_charts(report, [far_away])[0].figure
     assert utility["layout"]["annotations"] == []
 
 
 def test_points_of_another_score_are_not_drawn(report: Report) -> None:
     other = report.score.model_copy(update={"parameters": {"k": 1.0}})
-    point = make_point().model_copy(update={"score": other})
+    point = make_point().with_changes(score=other)
     assert [chart.figure for chart in build_charts(report, [point])] == [
         chart.figure for chart in build_charts(report, [])
     ]

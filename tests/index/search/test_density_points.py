@@ -32,7 +32,7 @@ SCORER = open_scorer(SCORE, COHORT.vectors)
 
 def deciding(target: str, threshold: float) -> OperatingPoint:
     """A point that thresholds the density score."""
-    return point(target, threshold, items=200).model_copy(update={"score": SCORE})
+    return point(target, threshold, items=200).with_changes(score=SCORE)
 
 
 def score(a: np.ndarray, b: np.ndarray) -> float:

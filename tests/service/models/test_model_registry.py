@@ -119,25 +119,21 @@ def test_switch_under_load_full(two_bundles: Any, tmp_path: Path) -> None:
 
 def test_operating_points_are_added_and_switched(two_bundles: Any, tmp_path: Path) -> None:
     _, bundle, other_bundle = two_bundles
-    strict = bundle.points["verify"].model_copy(
-        update={"id": "op-strict", "name": "strict", "threshold": 0.999999}
-    )
+    strict = bundle.points["verify"].with_changes(name="strict", threshold=0.999999)
     with serve(bundle.path, data=tmp_path) as at, Client(at, retries=0) as client:
         pair = [({"id": "item-0"}, {"id": "item-1"})]
         assert client.verify(pair).results[0].operating_point == bundle.points["verify"].id
         with pytest.raises(ServiceError, match="calibrate again"):
             client.add_operating_point(other_bundle.points["verify"])
         assert client.add_operating_point(strict).active_for is None
-        answer = client.activate_operating_point("op-strict")
+        answer = client.activate_operating_point(strict.id)
         assert (answer.endpoint, answer.previous) == ("verify", bundle.points["verify"].id)
         decided = client.verify(pair).results[0]
-        assert (decided.operating_point, decided.decision) == ("op-strict", "no_match")
+        assert (decided.operating_point, decided.decision) == (strict.id, "no_match")
         with pytest.raises(ServiceError, match="no operating point"):
             client.activate_operating_point("nothing")
     with serve(bundle.path, data=tmp_path) as at, Client(at) as client:
-        assert client.verify(pair).results[0].operating_point == "op-strict", (
-            "the choice outlives the process"
-        )
+        assert client.verify(pair).results[0].operating_point == strict.id, "the choice outlives the process"
 
 
 def test_a_linked_or_hidden_folder_is_no_bundle(start: Any, bundle: Any, tmp_path: Path) -> None:
