@@ -193,3 +193,35 @@ def _check_text(value: object, row: int, what: str, source: str) -> str:
     if isinstance(value, int | np.integer) and not isinstance(value, bool):
         return str(int(value))
     raise InputError(f"{source}: row {row} of {what} must be an integer or text, found {value!r}.")
+
+
+def concatenate(sets: Sequence[EmbeddingSet]) -> EmbeddingSet:
+    """One set of all rows, in that order; raises InputError for an id that two of them share.
+
+    A metadata column that some of them lack has None there.
+    """
+    names = dict.fromkeys(name for part in sets for name in part.metadata)
+    columns = {}
+    for name in names:
+        parts = [part.metadata.get(name) for part in sets]
+        if all(column is not None for column in parts):
+            columns[name] = np.concatenate([column for column in parts if column is not None])
+        else:
+            columns[name] = np.concatenate(
+                [
+                    np.full(len(part), None, dtype=object) if column is None else column.astype(object)
+                    for part, column in zip(sets, parts, strict=True)
+                ]
+            )
+    ids = np.concatenate([part.ids for part in sets])
+    distinct, counts = np.unique(ids, return_counts=True)
+    if len(distinct) != len(ids):
+        raise InputError(
+            f"the id '{distinct[counts > 1][0]}' occurs in two of the sets; ids must be distinct."
+        )
+    return EmbeddingSet(
+        np.concatenate([part.vectors for part in sets]),
+        np.concatenate([part.labels for part in sets]),
+        ids,
+        columns,
+    )

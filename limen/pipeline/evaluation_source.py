@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from api_schemas.manifest import CONFIG_FILE, ENCODER_FILE, MANIFEST_FILE, PREPROCESSING_FILE
 from common.errors import InputError, needs
-from embeddings.embedding_set import EmbeddingSet
+from embeddings.embedding_set import EmbeddingSet, concatenate
 from embeddings.files import read_embeddings
 from embeddings.hashes import hash_encoder, hash_model_name
 
@@ -36,6 +38,18 @@ class EvaluationSource:
     def fit(self) -> EmbeddingSet:
         """The items that a threshold is fitted on."""
         return self.items if self.validation is None else self.validation
+
+    def collect_everything(self) -> EmbeddingSet:
+        """The items of all parts, as a gallery of everybody who is known.
+
+        Items of a separate test set may have the ids of others: theirs begin with ``test/`` then.
+        """
+        parts = [part for part in (self.training, self.validation) if part is not None]
+        taken = np.concatenate([part.ids for part in parts]) if parts else self.items.ids[:0]
+        own = self.items
+        if np.isin(own.ids, taken).any():
+            own = replace(own, ids=np.char.add("test/", own.ids))
+        return concatenate([*parts, own])
 
     @property
     def proof(self) -> EmbeddingSet | None:

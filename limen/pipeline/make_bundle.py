@@ -46,13 +46,13 @@ def export_run(
     targets: Mapping[TargetKind, float] | None = None,
     overrides: Sequence[str] = (),
 ) -> Manifest:
-    """Make a bundle from a run; the gallery is its test items unless given."""
+    """Make a bundle from a run; the gallery is all its items unless given, proven by its test classes."""
     from training.run_folder.model_card import build_model_card
 
     settings = run.config.with_overrides(list(overrides))
     check_replaceable(out, settings.name)
     source = read_run(run)
-    gallery = source.items if gallery is None else gallery
+    gallery = source.collect_everything() if gallery is None else gallery
     if gallery.dimension != source.items.dimension:
         raise InputError(
             f"the gallery's vectors have {gallery.dimension} numbers, "

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from common.errors import InputError
-from embeddings.embedding_set import EmbeddingSet, normalise_rows
+from embeddings.embedding_set import EmbeddingSet, concatenate, normalise_rows
 
 VECTORS = np.array([[3.0, 4.0], [1.0, 0.0], [0.0, -2.0]])
 
@@ -63,3 +63,17 @@ def test_subsets_keep_rows_together() -> None:
     assert chosen.metadata["m"].tolist() == [1, 3]
     assert items.codes.tolist() == [1, 0, 1]
     np.testing.assert_array_equal(items.subset([1]).vectors, items.vectors[1:2])
+
+
+def test_sets_are_put_together_in_their_order_and_an_id_of_two_is_refused() -> None:
+    first = EmbeddingSet.from_arrays([[1, 0], [0, 1]], ["a", "b"], ["1", "2"], {"site": ["x", "y"]})
+    second = EmbeddingSet.from_arrays([[1, 1]], ["b"], ["3"], {"age": [7]})
+    both = concatenate([first, second])
+    assert (both.ids.tolist(), both.labels.tolist()) == (["1", "2", "3"], ["a", "b", "b"])
+    assert np.array_equal(both.vectors, np.concatenate([first.vectors, second.vectors]))
+    assert {name: column.tolist() for name, column in both.metadata.items()} == {
+        "site": ["x", "y", None],
+        "age": [None, None, 7],
+    }
+    with pytest.raises(InputError, match="the id '2' occurs in two"):
+        concatenate([first, first.subset([1])])

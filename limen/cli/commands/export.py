@@ -19,7 +19,7 @@ def export(
     run: Annotated[Path, typer.Argument(help="A run folder, the --out of `limen train`.")],
     out: BundleOut,
     gallery: Annotated[
-        Path | None, typer.Option(help="Embeddings of the gallery; the run's test items unless given.")
+        Path | None, typer.Option(help="Embeddings of the gallery; all items of the run unless given.")
     ] = None,
     operating_point: PointFiles = None,
     target_far: TargetFar = None,
