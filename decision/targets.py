@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterable
 from typing import Literal
 
-from api_schemas.operating_point import Aggregate, OperatingPoint, Target, TargetKind
+from api_schemas.operating_point import Aggregate, OperatingPoint, Status, Target, TargetKind
 from common.errors import ConfigError
 
 Endpoint = Literal["verify", "match"]
+USUAL_CONFIDENCE = 0.95
 ENDPOINTS: tuple[Endpoint, ...] = ("verify", "match")
 ENDPOINT_OF_TARGET: dict[TargetKind, Endpoint] = {
     "far": "verify",
@@ -100,8 +101,21 @@ def select_given_targets(far: float | None, fpir: float | None) -> dict[TargetKi
     return given
 
 
-def name_target(target: Target) -> str:
-    """A readable default name, e.g. ``far-1%``."""
-    # "mean_of_class" is called "-mean"
-    rule = "" if target.aggregate == "nearest" else f"-{target.aggregate.partition('_')[0]}"
-    return target.kind if target.value is None else f"{target.kind}-{100 * target.value:g}%{rule}"
+def name_target(target: Target, status: Status | None = None) -> str:
+    """A readable default name that tells a point from its neighbours: ``fpir-1%-evidence-estimated``.
+
+    The confidence is in the name of a proven point, unless it is the usual 95 %; a group's in its own point.
+    """
+    name = target.kind if target.value is None else f"{target.kind}-{100 * target.value:g}%"
+    parts = [name]
+    if target.aggregate != "nearest":
+        parts.append(target.aggregate.partition("_")[0])  # "mean_of_class" is called "mean"
+    if target.vectors > 1:
+        parts.append(f"{target.vectors}-vectors")
+    if target.group is not None and target.group.mode == "own":
+        parts.append("-".join([target.group.column, *target.group.values]))
+    if status is not None:
+        parts.append(status)
+    if status == "proven" and target.confidence != USUAL_CONFIDENCE:
+        parts.append(f"at-{100 * target.confidence:g}%")
+    return "-".join(parts)

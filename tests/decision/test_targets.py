@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from api_schemas.operating_point import Target, TargetKind
+from api_schemas.operating_point import GroupTarget, Target, TargetKind
 from common.errors import ConfigError
 from decision.targets import (
     ENDPOINT_OF_TARGET,
@@ -45,6 +45,23 @@ def test_the_first_point_of_each_endpoint_is_active() -> None:
 )
 def test_a_target_names_its_point(target: Target, name: str) -> None:
     assert name_target(target) == name
+
+
+def test_two_points_of_one_target_have_two_names() -> None:
+    target = Target(kind="fpir", value=0.01, aggregate="evidence")
+    strict = target.model_copy(update={"confidence": 0.99})
+    own = target.model_copy(update={"group": GroupTarget(column="site", values=["north"], mode="own")})
+    assert [
+        name_target(target, "estimated"),
+        name_target(target, "proven"),
+        name_target(strict, "proven"),
+        name_target(own, "proven"),
+    ] == [
+        "fpir-1%-evidence-estimated",
+        "fpir-1%-evidence-proven",
+        "fpir-1%-evidence-proven-at-99%",
+        "fpir-1%-evidence-site-north-proven",
+    ]
 
 
 def test_flags_that_make_no_target_are_refused() -> None:
