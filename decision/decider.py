@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from api_schemas.operating_point import Aggregate, OperatingPoint, Probability
-from common.array_types import Bools, Float32s, UnitVectors
+from common.array_types import Bools, Float32s, Texts, UnitVectors
 from decision.errors import OtherRule
 from decision.match_probability import compute_match_probability
 from decision.scorers import Scorer, accepts
@@ -94,12 +94,18 @@ class Decider:
 
 
 def compute_densities(
-    deciders: Sequence[Decider], vectors: UnitVectors, known: Container[str] = ()
+    deciders: Sequence[Decider],
+    vectors: UnitVectors,
+    get_labels: Callable[[], Texts],
+    known: Container[str] = (),
 ) -> dict[str, Float32s]:
-    """float32 [n] local densities of items under each key that the points need and that is not ``known``."""
+    """float32 [n] local densities of items under each key that the points need and that is not ``known``.
+
+    ``get_labels`` gives the items' classes, text [n]; it is called where there is something to compute.
+    """
     densities: dict[str, Float32s] = {}
     for decider in deciders:
         key = decider.scorer.density_key
         if key is not None and key not in known and key not in densities:
-            densities[key] = decider.scorer.compute_densities(vectors)
+            densities[key] = decider.scorer.compute_densities(vectors, get_labels())
     return densities

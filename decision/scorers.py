@@ -1,6 +1,6 @@
 """From similarity to score, and the accept rule: what an operating point thresholds.
 
-A score kind is one class and one line in ``SCORERS``.
+A score kind is one class and one line in ``decision/scorer_registry.py``.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from api_schemas.operating_point import Score, ScoreKind
-from common.array_types import Bools, Float32s, Float64s, Int64s, UnitVectors
+from api_schemas.operating_point import Score
+from common.array_types import Bools, Float32s, Float64s, Int64s, Texts, UnitVectors
 from common.errors import InputError
+from decision.class_arrays import ClassArrays
 from embeddings.hashes import hash_cohort
 from embeddings.similarity import compute_pair_similarities
 
@@ -31,12 +32,10 @@ class Scorer(ABC):
 
     Attributes:
         is_similarity: the score is the similarity itself, and no densities are needed.
-        needs_cohort: a cohort of vectors lies beside its operating points.
         score: how the operating point and the report name this score.
     """
 
     is_similarity: ClassVar[bool] = False
-    needs_cohort: ClassVar[bool] = False
     score: Score
 
     @property
@@ -46,12 +45,15 @@ class Scorer(ABC):
 
     @classmethod
     @abstractmethod
-    def open(cls, score: Score, cohort: UnitVectors | None) -> Self:
-        """Check parameters and cohort; see ``open_scorer``."""
+    def open(cls, score: Score, cohort: UnitVectors | None, class_arrays: ClassArrays | None = None) -> Self:
+        """Check parameters, cohort and arrays; see ``open_scorer``."""
 
     @abstractmethod
-    def compute_densities(self, vectors: UnitVectors) -> Float32s:
-        """float32 [n], one number an item, the same whatever other items it is computed with."""
+    def compute_densities(self, vectors: UnitVectors, labels: Texts | None = None) -> Float32s:
+        """float32 [n], one number an item, the same whatever other items it is computed with.
+
+        ``labels`` are the items' classes, text [n], for scores that leave these classes out of the cohort.
+        """
 
     @abstractmethod
     def __call__(self, similarities: ArrayLike, a: Densities = None, b: Densities = None) -> Float32s:
@@ -66,10 +68,10 @@ class CosineScorer(Scorer):
     score: Score = field(default_factory=lambda: Score(kind="cosine"))
 
     @classmethod
-    def open(cls, score: Score, cohort: UnitVectors | None) -> Self:
+    def open(cls, score: Score, cohort: UnitVectors | None, class_arrays: ClassArrays | None = None) -> Self:
         return cls()
 
-    def compute_densities(self, vectors: UnitVectors) -> Float32s:
+    def compute_densities(self, vectors: UnitVectors, labels: Texts | None = None) -> Float32s:
         return np.zeros(len(vectors), dtype=np.float32)
 
     def __call__(self, similarities: ArrayLike, a: Densities = None, b: Densities = None) -> Float32s:
@@ -89,7 +91,6 @@ class DensityScorer(Scorer):
     section 3.2).
     """
 
-    needs_cohort = True
     score: Score
     cohort: UnitVectors
 
@@ -98,7 +99,7 @@ class DensityScorer(Scorer):
         return hashlib.sha256(self.score.model_dump_json().encode()).hexdigest()[:16]
 
     @classmethod
-    def open(cls, score: Score, cohort: UnitVectors | None) -> Self:
+    def open(cls, score: Score, cohort: UnitVectors | None, class_arrays: ClassArrays | None = None) -> Self:
         missing = [name for name in REQUIRED_PARAMETERS if name not in score.parameters]
         if missing:
             raise InputError(f"A density score needs the parameters {', '.join(missing)}.")
@@ -106,18 +107,10 @@ class DensityScorer(Scorer):
             raise InputError("The pole of a density score must be above 1, the highest similarity.")
         if cohort is None:
             raise InputError("A density score needs its cohort of vectors; there is none beside the point.")
-        if hash_cohort(cohort) != score.cohort_sha256:
-            raise InputError(
-                f"The cohort of vectors has hash {hash_cohort(cohort)[:12]}, "
-                f"the score was fitted with {str(score.cohort_sha256)[:12]}."
-            )
-        if max(np.atleast_1d(np.asarray(score.parameters["neighbours"]))) > len(cohort):
-            raise InputError(
-                f"The cohort has {len(cohort)} vectors, fewer than the neighbours to be averaged."
-            )
+        check_cohort(score, cohort)
         return cls(score, cohort)
 
-    def compute_densities(self, vectors: UnitVectors) -> Float32s:
+    def compute_densities(self, vectors: UnitVectors, labels: Texts | None = None) -> Float32s:
         """float32 [n]: weighted mean similarities to the nearest cohort items."""
         neighbours, weights = [int(k) for k in self._get_numbers("neighbours")], self._get_numbers("weights")
         means = compute_neighbour_means(vectors, self.cohort, neighbours)
@@ -139,6 +132,17 @@ class DensityScorer(Scorer):
 
     def _get_numbers(self, name: str) -> Float64s:
         return np.atleast_1d(np.asarray(self.score.parameters[name], dtype=np.float64))
+
+
+def check_cohort(score: Score, cohort: UnitVectors) -> None:
+    """Raises InputError for another cohort than the score's, or one with too few vectors."""
+    if hash_cohort(cohort) != score.cohort_sha256:
+        raise InputError(
+            f"The cohort of vectors has hash {hash_cohort(cohort)[:12]}, "
+            f"the score was fitted with {str(score.cohort_sha256)[:12]}."
+        )
+    if max(np.atleast_1d(np.asarray(score.parameters["neighbours"]))) > len(cohort):
+        raise InputError(f"The cohort has {len(cohort)} vectors, fewer than the neighbours to be averaged.")
 
 
 def stretch_near_pole(similarities: Float64s, pole: float) -> Float64s:
@@ -164,23 +168,6 @@ def compute_neighbour_means(vectors: UnitVectors, cohort: UnitVectors, neighbour
             sums = np.cumsum(nearest)
             means[first + offset] = [sums[k - 1] / k for k in neighbours]
     return means
-
-
-SCORERS: dict[ScoreKind, type[Scorer]] = {"cosine": CosineScorer, "density": DensityScorer}
-
-
-def open_scorer(score: Score, cohort: UnitVectors | None = None) -> Scorer:
-    """The scorer an operating point names, with its cohort, float32 [c, d], for kinds that need one.
-
-    Raises:
-        InputError: parameters are missing, or the cohort is missing or not the one it was fitted with.
-    """
-    return SCORERS[score.kind].open(score, cohort)
-
-
-def needs_cohort(score: Score) -> bool:
-    """Whether points of this score have a cohort of vectors beside them."""
-    return SCORERS[score.kind].needs_cohort
 
 
 def accepts(scores: ArrayLike, threshold: float) -> Bools:

@@ -41,7 +41,7 @@ from common.errors import BundleError, InputError
 from common.progress import Track, silent
 from decision.decider import Decider, compute_densities
 from decision.errors import check_model
-from decision.scorers import needs_cohort, open_scorer
+from decision.scorer_registry import needs_cohort, open_scorer
 from decision.targets import ENDPOINT_OF_TARGET, Endpoint, get_endpoint
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.hashes import hash_items
@@ -113,7 +113,7 @@ def write_bundle(
     try:
         cohort_vectors = None if cohort is None else cohort.vectors
         deciders = [_build_decider(point, cohort_vectors) for point in operating_points]
-        densities = compute_densities(deciders, items.vectors)
+        densities = compute_densities(deciders, items.vectors, lambda: items.labels)
         if vectors_file is not None:
             vectors_file.rename(folder / VECTORS_FILE)
         generation = Generation.build(items, index_config, densities, track)

@@ -9,8 +9,8 @@ import pytest
 
 from api_schemas.operating_point import Score, ScoreKind
 from common.errors import InputError
+from decision.scorer_registry import SCORERS, needs_cohort, open_scorer
 from decision.scorers import (
-    SCORERS,
     CosineScorer,
     DensityScorer,
     accepts,
@@ -18,8 +18,6 @@ from decision.scorers import (
     count_accepted,
     count_reached,
     count_rejected,
-    needs_cohort,
-    open_scorer,
 )
 from embeddings.embedding_set import normalise_rows
 from embeddings.hashes import hash_cohort
@@ -113,7 +111,12 @@ def test_a_wrong_or_missing_cohort_is_refused() -> None:
 
 def test_every_score_kind_is_registered() -> None:
     assert set(SCORERS) == set(get_args(ScoreKind))
-    opened = [open_scorer(Score()), open_scorer(density(), COHORT)]
+    evidence = Score(
+        kind="evidence",
+        form="similarity",
+        parameters={"best": 1.0, "mean": 1.0, "tightness": -1.0, "intercept": 0.0, "usual_tightness": 0.5},
+    )
+    opened = [open_scorer(Score()), open_scorer(density(), COHORT), open_scorer(evidence)]
     assert {scorer.score.kind: type(scorer) for scorer in opened} == SCORERS
     assert (needs_cohort(Score()), opened[0].density_key) == (False, None)
     assert needs_cohort(density())

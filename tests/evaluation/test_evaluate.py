@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from api_schemas.operating_point import Score
 from api_schemas.report import Report
 from common.errors import InputError
-from decision.scorers import open_scorer
+from decision.scorer_registry import open_scorer
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.hashes import hash_cohort
 from embeddings.similarity import compute_pair_similarities
@@ -40,8 +40,8 @@ class Naive:
         self.allowed = np.ones(self.similarity.shape, dtype=bool)
         for i in range(len(self.queries)):
             for j in range(len(self.references)):
-                if self.symmetric and i == j:
-                    self.allowed[i, j] = False
+                if i == j if self.symmetric else self.similarity[i, j] > 1 - 1e-6:
+                    self.allowed[i, j] = False  # an item and itself, also where it is in the gallery as well
                 if self.exclude is not None:
                     a = self.queries.metadata[self.exclude][i]
                     b = self.references.metadata[self.exclude][j]
@@ -93,7 +93,7 @@ class Naive:
 
     def ranking(self, i: int) -> list[int]:
         others = [j for j in range(len(self.references)) if self.allowed[i, j]]
-        return sorted(others, key=lambda j: (-self.similarity[i, j], j))
+        return sorted(others, key=lambda j: (-self.similarity[i, j], self.references.labels[j]))
 
 
 CASES = {

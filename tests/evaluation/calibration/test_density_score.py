@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from api_schemas.operating_point import Target
-from decision.scorers import accepts, open_scorer
+from decision.scorer_registry import open_scorer
+from decision.scorers import accepts
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.similarity import compute_pair_similarities
 from evaluation.calibration.density_score import fit_csls, fit_logistic

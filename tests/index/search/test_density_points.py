@@ -9,7 +9,7 @@ import pytest
 
 from api_schemas.operating_point import OperatingPoint, Score
 from common.errors import BundleError
-from decision.scorers import open_scorer
+from decision.scorer_registry import open_scorer
 from embeddings.hashes import hash_cohort
 from embeddings.similarity import compute_pair_similarities
 from index.gallery.gallery import Gallery

@@ -12,7 +12,8 @@ import pytest
 from api_schemas.operating_point import Aggregate, OperatingPoint, Score
 from decision.decider import Decider
 from decision.errors import OtherRule
-from decision.scorers import CosineScorer, Scorer, open_scorer
+from decision.scorer_registry import open_scorer
+from decision.scorers import CosineScorer, Scorer
 from embeddings.hashes import hash_cohort
 from embeddings.similarity import compute_pair_similarities
 from index.gallery.gallery import Gallery

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from decision.scorers import open_scorer
+from decision.scorer_registry import open_scorer
 from evaluation.evaluate import evaluate_embeddings
 from limen.client import Client, ServiceError
 from tests.service.bundles import make_density_bundle, serve
