@@ -28,9 +28,10 @@ from index.gallery.generation_folders import EMPTY
 from index.gallery.overlay import Overlay, collect_items, iterate_items
 from index.items.stored_item import StoredItem
 from index.search.generation import Generation
-from index.store.document_store import StoreInUse
+from index.store.document_store import AuditSink, StoreInUse
 from index.store.item_store import DATABASE_FILE, Changes
 from index.store.service_records import ServiceRecords
+from index.store.write_order import Withdrawn, WriteOrder
 from index.verified_files import HashCache
 
 LOCK_FILE = "writer.lock"
@@ -81,11 +82,13 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
         limits: RebuildLimits = RebuildLimits(),
         track: Track = silent,
         database: str | None = None,
+        audit: AuditSink | None = None,
     ) -> Self:
         """Open a bundle with a data folder; the first time its items are copied into the item store.
 
         Args:
             database: where items are kept if not in the folder, see ``data_folder.open_item_store``.
+            audit: the audit log's file, kept up with the writes that are ordered with a line for it.
 
         Raises:
             StoreInUse: another process writes there.
@@ -109,6 +112,8 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
             opened.callback(store.close)
             live = cls(bundle, DataFolder(bundle, folder, store, follows=False), lock, limits)
             live._load(hashes, track)
+            if audit is not None:
+                store.set_audit_sink(audit)
             with suppress(OSError):  # a full disk; then files are hashed again at the next start
                 hashes.save()
             opened.pop_all()
@@ -135,11 +140,12 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
         """Error of the last background rebuild; None if it succeeded."""
         return self._rebuilder.error
 
-    def upsert(self, items: Sequence[StoredItem]) -> int:
+    def upsert(self, items: Sequence[StoredItem], order: WriteOrder | None = None) -> int:
         """Write items, replacing those with the same ids; returns how many are new.
 
         On return they are on disk and found by the next search. Raises InputError for an item that cannot be
-        used, before anything is written, and StoreFailed if the database could not take them.
+        used, before anything is written, StoreFailed if the database could not take them, and Withdrawn if
+        the order was withdrawn before that.
         """
         if not items:
             return 0
@@ -153,27 +159,28 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
         rows = normalise_queries(np.stack([item.vector for item in items]), dim, "items")
         items = [replace(item, vector=row) for item, row in zip(items, rows, strict=True)]
         with self._write():
-            new = self._store.upsert(items, self._bundle.manifest.model_hash)
+            new = self._store.upsert(items, self._bundle.manifest.model_hash, order)
             self._show_changes(Changes(items, [item.id for item in items]))
         self._rebuilder.start_if_due()
         return new
 
-    def delete(self, ids: Sequence[str]) -> int:
+    def delete(self, ids: Sequence[str], order: WriteOrder | None = None) -> int:
         """Delete items and feedback about them, from database and searches; returns how many there were."""
-        return len(self._delete(ids))
+        return len(self._delete(ids, order))
 
-    def delete_where(self, condition: Mapping[str, Any]) -> list[str]:
+    def delete_where(self, condition: Mapping[str, Any], order: WriteOrder | None = None) -> list[str]:
         """Delete the items a filter holds for, and feedback about them; returns their ids."""
         if not condition:
             raise InputError("filter: an empty filter holds for every item; name what to delete.")
         with self._folder.writing:
             view = self._folder.view
             rows = [(part, part.select_rows(condition, live, view.fields)) for part, live in view.parts]
-            return self._delete([name for part, of_part in rows for name in part.items.ids.take(of_part)])
+            ids = [name for part, of_part in rows for name in part.items.ids.take(of_part)]
+            return self._delete(ids, order)
 
-    def _delete(self, ids: Sequence[str]) -> list[str]:
+    def _delete(self, ids: Sequence[str], order: WriteOrder | None) -> list[str]:
         with self._write():
-            gone = self._store.delete(ids)
+            gone = self._store.delete(ids, order)
             self._show_changes(Changes([], gone))
         self._rebuilder.start_if_due()
         return gone
@@ -214,6 +221,7 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
         self._store.switch(name, sequence)
         self._show_generation(main, name, sequence)
         self._folder.generations.keep_only(name)
+        self._store.forget_audit_lines()
         self._store.database.empty_log()
         self._rebuilder.error = None
 
@@ -237,11 +245,13 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
             self._store.fill_from(file)  # as after `limen restore`
             file.unlink()
         if self._store.read_setting("model_hash") is None:
+            generation = bundle.open_generation()
             self._store.seed(
-                iterate_items(bundle.open_generation(), self._limits.seed_block, track),
+                iterate_items(generation, self._limits.seed_block, track),
                 bundle.manifest.model_hash,
                 {point.id: point.to_json() for point in bundle.points.values()},
                 {SEEDED_FROM: bundle.manifest.data_hash},
+                generation.items.count_fields(),
             )
         folder.check_owner()
         new = bundle.points.keys() - self._store.read_points().keys()
@@ -277,7 +287,7 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
                 self._unsure = False
             try:
                 yield
-            except InputError:
+            except (InputError, Withdrawn):
                 raise
             except BaseException:
                 self._unsure = True

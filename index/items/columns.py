@@ -5,18 +5,32 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from common.array_types import Int32s, Int64s, RowIndices
 
-ColumnKind = Literal["text", "number", "boolean"]
+ColumnKind = Literal["text", "number", "boolean", "integer"]
+"""``integer``: whole numbers of 64 bits, some beyond 2^53; such a field holds no fractions."""
+
+
+class FieldUse(NamedTuple):
+    """The kind of a metadata field, and how many items have it."""
+
+    kind: ColumnKind
+    items: int
 
 
 def describe_kind(kind: ColumnKind) -> str:
     """The kind with its article, for messages."""
-    return "text" if kind == "text" else f"a {kind}"
+    return {"text": "text", "integer": "a whole number"}.get(kind, f"a {kind}")
+
+
+def are_comparable(a: ColumnKind, b: ColumnKind) -> bool:
+    """Whether values of the two kinds can be compared: any numbers can."""
+    numbers = {"number", "integer"}
+    return a == b or {a, b} <= numbers
 
 
 class Column:

@@ -17,8 +17,9 @@ import numpy as np
 
 from common.array_types import RowIndices
 from common.errors import InputError
-from index.items.columns import Column, ColumnKind, describe_kind
+from index.items.columns import Column, ColumnKind, are_comparable, describe_kind
 from index.items.item_table import ItemTable
+from index.items.metadata import describe_value, name_some
 
 COMPARISONS = ("$eq", "$ne", "$in", "$nin", "$gt", "$gte", "$lt", "$lte", "$exists")
 ORDERED = ("$gt", "$gte", "$lt", "$lte")
@@ -44,7 +45,7 @@ class _Filter:
 
     def select(self, condition: Mapping[str, Any], level: int = 0) -> RowIndices:
         if not isinstance(condition, Mapping):
-            raise InputError(f"filter: a condition must be an object, found {condition!r:.60}.")
+            raise InputError(f"filter: a condition must be an object, found {describe_value(condition)}.")
         if level > MAX_LEVELS:
             raise InputError(f"filter: nested deeper than {MAX_LEVELS} levels.")
         parts = [self._select_by_key(key, operand, level) for key, operand in condition.items()]
@@ -54,7 +55,7 @@ class _Filter:
         if name in ("$and", "$or"):
             if not isinstance(operand, Sequence) or isinstance(operand, str) or not operand:
                 raise InputError(
-                    f"filter: {name} takes a non-empty list of conditions, found {operand!r:.60}."
+                    f"filter: {name} takes a non-empty list of conditions, found {describe_value(operand)}."
                 )
             parts = [self.select(part, level + 1) for part in operand]
             return _intersect_all(parts) if name == "$and" else reduce(np.union1d, parts)
@@ -93,31 +94,35 @@ class _Filter:
             raise InputError(f"filter: '{how}' on '{name}' is no comparison: {hint}.")
         if how == "$exists":
             if not isinstance(value, bool):
-                raise InputError(f"filter: $exists on '{name}' takes true or false, found {value!r:.60}.")
+                raise InputError(
+                    f"filter: $exists on '{name}' takes true or false, found {describe_value(value)}."
+                )
             column = self._get_column(name)
             present = np.empty(0, dtype=np.int64) if column is None else column.select_present()
             return present if value else self._select_complement(present)
         column = self._find_column(name)
         if how in ("$in", "$nin"):
             if not isinstance(value, Sequence) or isinstance(value, str):
-                raise InputError(f"filter: {how} on '{name}' takes a list, found {value!r:.60}.")
+                raise InputError(f"filter: {how} on '{name}' takes a list, found {describe_value(value)}.")
             rows = column.select_among([_check_value(name, column, member, how) for member in value])
         else:
             rows = column.select_equal(_check_value(name, column, value, how))
         return rows if how in ("$eq", "$in") else self._select_complement(rows)
 
     def _get_column(self, name: str) -> Column | None:
-        column = self.items.get_column(name)
-        if column is None and name in self.fields:
-            return Column(self.fields[name], [], np.full(len(self.items), -1, dtype=np.int32))
+        column, kind = self.items.get_column(name), self.fields.get(name)
+        # a field that was forgotten with its last item may have come back as another kind
+        if kind is not None and (column is None or not are_comparable(column.kind, kind)):
+            return Column(kind, [], np.full(len(self.items), -1, dtype=np.int32))
         return column
 
     def _find_column(self, name: str) -> Column:
         column = self._get_column(name)
         if column is None:
-            own = self.items.column_names
-            names = sorted({*own, *self.fields}) if self.fields else own
-            raise InputError(f"filter: no item has a field '{name}'; there are {', '.join(names)}.")
+            names = {*self.items.column_names, *self.fields}
+            near = difflib.get_close_matches(name, names, 1)
+            hint = f"did you mean '{near[0]:.60}'?" if near else f"there are {name_some(names)}."
+            raise InputError(f"filter: no item has a field '{name:.60}'; {hint}")
         return column
 
     def _select_complement(self, rows: RowIndices) -> RowIndices:
@@ -130,16 +135,18 @@ def _check_value(name: str, column: Column, value: Any, how: str) -> Any:
     ordered = how in ORDERED
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if name == "label" and isinstance(value, int) and number and not ordered:
-        return str(value)
+        return describe_value(value)
     if column.kind == "text":
         fits = isinstance(value, str)
-    elif column.kind == "number":
-        fits = number and math.isfinite(value)
+    elif column.kind in ("number", "integer"):
+        # a whole number of any size is compared exactly
+        fits = number and (isinstance(value, int) or math.isfinite(value))
     else:
         fits = isinstance(value, bool) and not ordered
     if not fits:
         raise InputError(
-            f"filter: {how} on '{name}' is given {value!r:.60}, but '{name}' is {describe_kind(column.kind)}."
+            f"filter: {how} on '{name}' is given {describe_value(value)}, but '{name}' is "
+            f"{describe_kind(column.kind)}."
         )
     return value
 

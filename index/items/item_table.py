@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from common.array_types import Bools, Float32s, Int32s, RowIndices
 from common.errors import BundleError
 from embeddings.embedding_set import EmbeddingSet
-from index.items.columns import Column
+from index.items.columns import Column, ColumnKind, FieldUse
 from index.items.metadata import RESERVED_NAMES, MetadataValue, build_metadata_column
 
 DENSITY_PREFIX = "_density_"
@@ -147,6 +147,14 @@ class ItemTable:
         rows = self.metadata.slice(start, length).to_pylist()
         return [{name: value for name, value in row.items() if value is not None} for row in rows]
 
+    def count_fields(self) -> dict[str, FieldUse]:
+        """The metadata fields that any item has."""
+        uses = {
+            name: FieldUse(_find_kind(column), len(column) - column.null_count)
+            for name, column in self._metadata_columns
+        }
+        return {name: use for name, use in uses.items() if use.items}
+
     def get_column(self, name: str) -> Column | None:
         """A column indexed for filters, sorted on first use; None if there is none."""
         with self._lock:
@@ -227,11 +235,21 @@ def _encode_sorted(encoded: Any) -> tuple[Int32s, list[Any]]:
 
 
 def _index_column(column: pa.ChunkedArray) -> Column:
-    kind = column.type
-    if pa.types.is_boolean(kind):
+    kind = _find_kind(column)
+    if kind == "boolean":
         codes = column.cast(pa.int8()).fill_null(-1).to_numpy().astype(np.int32)
-        return Column("boolean", [False, True], codes)
+        return Column(kind, [False, True], codes)
     codes, values = _encode_sorted(column.combine_chunks().dictionary_encode())
-    return Column(
-        "text" if pa.types.is_large_string(kind) or pa.types.is_string(kind) else "number", values, codes
-    )
+    return Column(kind, values, codes)
+
+
+def _find_kind(column: pa.ChunkedArray) -> ColumnKind:
+    if pa.types.is_boolean(column.type):
+        return "boolean"
+    if pa.types.is_large_string(column.type) or pa.types.is_string(column.type):
+        return "text"
+    if pa.types.is_integer(column.type) and len(column) > column.null_count:
+        ends = pc.min_max(column).as_py()
+        if max(-ends["min"], ends["max"]) > 2**53:
+            return "integer"
+    return "number"

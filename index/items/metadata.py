@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,31 @@ MetadataValue = str | int | float | bool | None
 RESERVED_NAMES = ("id", "label")
 
 
+def is_reserved(name: str) -> bool:
+    """Whether a metadata field cannot have this name."""
+    return not name or name in RESERVED_NAMES or name[0] in "_$"
+
+
+def describe_value(value: object) -> str:
+    """A value for a message, shortened."""
+    try:
+        return f"{value!r:.60}"
+    except ValueError:  # Python does not write whole numbers of over 4,300 digits
+        return "a number of thousands of digits"
+
+
+def name_some(names: Collection[str], most: int = 10) -> str:
+    """The first ten names in their order, and how many more there are."""
+    shown = ", ".join(f"{name:.60}" for name in sorted(names)[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
+
+
 def build_metadata_column(name: str, values: Any) -> pa.Array:
     """An Arrow array of text, whole numbers, floats or booleans; NaN becomes missing, times ISO text.
 
     Raises InputError for a reserved name, or values of mixed or other types.
     """
-    if name in RESERVED_NAMES or name.startswith(("_", "$")):
+    if is_reserved(name):
         raise InputError(
             f"the metadata column '{name}' cannot be kept: 'id', 'label' and names that begin with "
             "'_' or '$' are taken; rename it."

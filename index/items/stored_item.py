@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-
-import numpy as np
 
 from common.array_types import UnitVectors
 from common.errors import InputError
-from index.items.columns import ColumnKind, describe_kind
-from index.items.metadata import RESERVED_NAMES, MetadataValue
+from index.items.columns import ColumnKind, FieldUse, describe_kind
+from index.items.metadata import MetadataValue, describe_value, is_reserved, name_some
 
-MAX_ID_LENGTH = 512  # characters
+# of ids, names of fields and texts in characters; what is built into a bundle is bound by the first alone
+MAX_ID_LENGTH = 512
+MAX_NAME_LENGTH = 128
+MAX_TEXT_LENGTH = 8_192
+MAX_FIELDS_AN_ITEM = 64
+MAX_FIELDS = 256  # of a gallery: each is a column over all items
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,8 +29,12 @@ class StoredItem:
     metadata: Mapping[str, MetadataValue] = field(default_factory=dict)
 
 
-def check_ids(items: Sequence[StoredItem]) -> None:
-    """Raises InputError for an id twice, an empty or long one, or text that no database keeps as it is."""
+def check_items(items: Sequence[StoredItem]) -> None:
+    """Raises InputError for an item that no gallery takes.
+
+    An id twice, an empty or long one; text that no database keeps as it is; a metadata field that has a
+    reserved or long name, a value that is no text, finite number or boolean, or a long text; too many fields.
+    """
     seen: set[str] = set()
     for number, item in enumerate(items):
         if not item.id or len(item.id) > MAX_ID_LENGTH:
@@ -38,46 +46,109 @@ def check_ids(items: Sequence[StoredItem]) -> None:
         if item.id in seen:
             raise InputError(f"items.{number}.id: '{item.id}' occurs twice in one request.")
         seen.add(item.id)
+        if len(item.metadata) > MAX_FIELDS_AN_ITEM:
+            raise InputError(
+                f"items.{number}.metadata has {len(item.metadata)} fields, an item may have "
+                f"{MAX_FIELDS_AN_ITEM}."
+            )
+        for name, value in item.metadata.items():
+            _check_field(f"items.{number}.metadata.{name:.60}", name, value)
 
 
-def merge_fields(items: Sequence[StoredItem], known: Mapping[str, ColumnKind]) -> dict[str, ColumnKind]:
-    """The known metadata fields and those of these items, with their kinds.
+def merge_fields(
+    items: Sequence[StoredItem],
+    replaced: Iterable[Mapping[str, MetadataValue]],
+    known: Mapping[str, FieldUse],
+) -> dict[str, FieldUse]:
+    """The metadata fields of a gallery once items are written; a field that no item has is forgotten.
+
+    Args:
+        items: checked items.
+        replaced: the metadata of those that they replace.
+        known: the fields before.
 
     Raises:
-        InputError: a value that is no text, finite number or boolean, or of another kind than its field.
+        InputError: a value of another kind than its field has, or too many fields.
     """
-    fields = dict(known)
+    fields = subtract_fields(replaced, known)
     for number, item in enumerate(items):
         for name, value in item.metadata.items():
-            if value is None:
-                continue
-            where = f"items.{number}.metadata.{name}"
             kind = _find_kind(value)
-            if kind is None or name in RESERVED_NAMES or not name or name[0] in "_$":
+            if kind is None:
+                continue
+            use = fields.get(name, FieldUse(kind, 0))
+            # small whole numbers are numbers, and may stand among those beyond 2^53
+            if kind != use.kind and not (
+                use.kind == "integer" and isinstance(value, int) and kind == "number"
+            ):
                 raise InputError(
-                    f"{where}: a field is text, a finite number or a boolean; 'id', "
-                    f"'label' and names that begin with '_' or '$' are taken; found {value!r:.60}."
+                    f"items.{number}.metadata.{name}: the field is {describe_kind(use.kind)} in this "
+                    f"gallery, found {describe_value(value)}."
                 )
-            _check_text(where, name)
-            if isinstance(value, str):
-                _check_text(where, value.replace("\0", ""))  # JSON keeps NUL
-            if fields.setdefault(name, kind) != kind:
-                raise InputError(
-                    f"{where}: the field is {describe_kind(fields[name])} in this gallery, "
-                    f"found {value!r:.60}."
-                )
+            fields[name] = FieldUse(use.kind, use.items + 1)
+    new = fields.keys() - known.keys()
+    if new and len(fields) > MAX_FIELDS:
+        raise InputError(
+            f"items: a gallery may have {MAX_FIELDS} metadata fields, it would have {len(fields)} with "
+            f"{name_some(new)}: write fewer fields, or several values into one."
+        )
     return fields
 
 
-def _check_text(where: str, text: str) -> None:
-    if "\0" in text:
-        raise InputError(f"{where} holds a NUL character.")
+def subtract_fields(
+    gone: Iterable[Mapping[str, MetadataValue]], known: Mapping[str, FieldUse]
+) -> dict[str, FieldUse]:
+    """The metadata fields that are left when items with this metadata are deleted."""
+    fields = dict(known)
+    for metadata in gone:
+        for name, value in metadata.items():
+            use = fields.get(name)
+            if value is None or use is None:
+                continue
+            if use.items > 1:
+                fields[name] = FieldUse(use.kind, use.items - 1)
+            else:
+                del fields[name]
+    return fields
+
+
+def _check_field(where: str, name: str, value: object) -> None:
+    _check_text(where, name)
+    if len(name) > MAX_NAME_LENGTH:
+        raise InputError(
+            f"{where}: the name of a field may have {MAX_NAME_LENGTH} characters, this one has {len(name)}."
+        )
+    if value is None:
+        return
+    if _find_kind(value) is None or is_reserved(name):
+        raise InputError(
+            f"{where}: a field is text, a finite number (a whole number of up to 64 bits) or a boolean; "
+            f"'id', 'label' and names that begin with '_' or '$' are taken; found {describe_value(value)}."
+        )
+    if isinstance(value, str):
+        _check_text(where, value.replace("\0", ""))  # JSON keeps NUL
+        if len(value) > MAX_TEXT_LENGTH:
+            raise InputError(
+                f"{where}: a text may have {MAX_TEXT_LENGTH} characters, this one has {len(value)}."
+            )
+
+
+def is_storable(text: str) -> bool:
+    """Whether a database can hold this text at all: neither NUL nor half a character."""
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise InputError(
-            f"{where} holds half a character (a lone surrogate), which is not valid Unicode."
-        ) from None
+        return False
+    return "\0" not in text
+
+
+def _check_text(where: str, text: str) -> None:
+    if is_storable(text):
+        return
+    where = where.encode("utf-8", "replace").decode()
+    if "\0" in text:
+        raise InputError(f"{where} holds a NUL character.")
+    raise InputError(f"{where} holds half a character (a lone surrogate), which is not valid Unicode.")
 
 
 def _find_kind(value: object) -> ColumnKind | None:
@@ -86,5 +157,7 @@ def _find_kind(value: object) -> ColumnKind | None:
     if isinstance(value, str):
         return "text"
     if isinstance(value, int):
-        return "number" if -(2**53) <= value <= 2**53 else None
-    return "number" if isinstance(value, float) and np.isfinite(value) else None
+        if -(2**53) <= value <= 2**53:
+            return "number"
+        return "integer" if -(2**63) <= value < 2**63 else None
+    return "number" if isinstance(value, float) and math.isfinite(value) else None

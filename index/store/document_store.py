@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from common.errors import LimenError
-from index.items.columns import ColumnKind
+from index.items.columns import ColumnKind, FieldUse
 from index.store.databases.database import get_first_line
 from index.store.open_database import open_database
-from index.store.tables import FIELDS, ITEMS, POINTS, SETTINGS, copy_tables
+from index.store.tables import AUDIT, FEEDBACK, FIELDS, ITEMS, POINTS, SETTINGS, copy_tables
+from index.store.write_order import WriteOrder
+
+LOGGER = logging.getLogger("limen.index")
+AuditSink = Callable[[Sequence[str]], None]
+"""Makes lines of the audit log durable in its file; raises OSError if it cannot."""
 
 
 class StoreInUse(LimenError):
@@ -22,6 +28,10 @@ class StoreInUse(LimenError):
 
 class StoreFailed(LimenError):
     """The database could not take a write, for instance because the disk is full; it was not acknowledged."""
+
+
+class StoreUnavailable(LimenError):
+    """The database could not be read, for instance because its server is away."""
 
 
 class StoreState(NamedTuple):
@@ -39,7 +49,9 @@ class StoreState(NamedTuple):
 class DocumentStore:
     """Settings, operating points, feedback and the history of reports; one writer, readers at any time.
 
-    The tables are made if need be, see ``open_database``. What the database cannot take raises StoreFailed.
+    The tables are made if need be, see ``open_database``. What the database cannot take raises StoreFailed,
+    and what it cannot answer StoreUnavailable. A write that was ordered with a line for the audit log keeps
+    that line in its own transaction; afterwards it is moved to the log's file.
 
     Args:
         read_only: take no writes, and do not count as the writer, of whom another raises StoreInUse.
@@ -49,25 +61,52 @@ class DocumentStore:
         self.database = open_database(where, schema, read_only=read_only)
         self._engine = self.database.engine
         self._writer: sa.Connection | None = None
+        self._audit_sink: AuditSink | None = None
+        self._unlogged: list[tuple[int, str]] = []  # lines that the audit log's file does not hold yet
+        self._logged: int | None = None  # the file holds the lines up to this number
         try:
             if not read_only:
                 self._writer = self._lock_writer()
-            self.fields: dict[str, ColumnKind] = {}
+            self._fields: dict[str, FieldUse] = {}
             self.sequence = 0
             self.reload()
         except BaseException:
             self.close()
             raise
 
+    @property
+    def fields(self) -> dict[str, ColumnKind]:
+        """The metadata fields that any item has, with their kinds."""
+        return {name: use.kind for name, use in self._fields.items()}
+
     def reload(self) -> None:
         """Read again what is remembered of the database, after a write whose end is not known."""
-        with self._engine.connect() as connection:
-            rows = connection.execute(sa.select(FIELDS.c.name, FIELDS.c.kind)).all()
-            self.fields = {row.name: row.kind for row in rows}
+        with self._read() as connection:
+            rows = connection.execute(sa.select(FIELDS.c.name, FIELDS.c.kind, FIELDS.c.n_items)).all()
+            self._fields = {row.name: FieldUse(row.kind, row.n_items) for row in rows}
             self.sequence = select_state(connection).newest
+
+    def check_reachable(self) -> None:
+        """Raises StoreUnavailable unless the database answers."""
+        self.read_state()
+
+    def set_audit_sink(self, sink: AuditSink) -> None:
+        """Keep the audit log's file up with the writes; what a crash left out is added first."""
+        self._audit_sink = sink
+        with self._read() as connection:
+            rows = connection.execute(sa.select(AUDIT.c.number, AUDIT.c.line).order_by(AUDIT.c.number)).all()
+            self._unlogged = [(row.number, row.line) for row in rows]
+        self._move_audit_lines()
+
+    def forget_audit_lines(self) -> None:
+        """Remove the lines that the audit log's file holds from the database."""
+        if self._logged is not None:
+            with suppress(LimenError), self._begin_write():
+                pass
 
     def close(self) -> None:
         """Close the connections, and release the database."""
+        self.forget_audit_lines()
         if self._writer is not None:
             self._writer.close()
         self._engine.dispose()
@@ -75,23 +114,23 @@ class DocumentStore:
     def read_setting(self, name: str) -> str | None:
         return next(iter(self._read_column(sa.select(SETTINGS.c.value).where(SETTINGS.c.name == name))), None)
 
-    def set_settings(self, values: Mapping[str, str]) -> None:
-        with self._begin_write() as connection:
+    def set_settings(self, values: Mapping[str, str], order: WriteOrder | None = None) -> None:
+        with self._begin_write(order) as connection:
             self._set(connection, values)
 
     def read_state(self) -> StoreState:
         """The state now."""
-        with self._engine.connect() as connection:
+        with self._read() as connection:
             return select_state(connection)
 
-    def set_points(self, documents: Mapping[str, str]) -> None:
+    def set_points(self, documents: Mapping[str, str], order: WriteOrder | None = None) -> None:
         """Keep operating points, as JSON by id."""
-        with self._begin_write() as connection:
+        with self._begin_write(order) as connection:
             self._set_points(connection, documents)
 
     def read_points(self) -> dict[str, str]:
         """Operating points as JSON by id."""
-        with self._engine.connect() as connection:
+        with self._read() as connection:
             rows = connection.execute(sa.select(POINTS.c.id, POINTS.c.document)).all()
             return {row.id: row.document for row in rows}
 
@@ -115,6 +154,15 @@ class DocumentStore:
         with self._begin_write() as connection:
             connection.execute(table.insert().values(document=document, **columns))
 
+    def set_feedback(
+        self, subject: str, document: str, order: WriteOrder | None, **about: str | None
+    ) -> None:
+        """Keep the one verdict about a decision or pair, in place of an earlier one."""
+        values = {"document": document, **about}
+        with self._begin_write(order) as connection:
+            added = self.database.insert(FEEDBACK).values(subject=subject, **values)
+            connection.execute(added.on_conflict_do_update(index_elements=[FEEDBACK.c.subject], set_=values))
+
     def read_documents(self, table: sa.Table) -> list[str]:
         """Feedback or reports, oldest first."""
         return self._read_column(sa.select(table.c.document).order_by(table.c.number))
@@ -124,22 +172,61 @@ class DocumentStore:
         return int(self._read_column(sa.select(sa.func.count()).select_from(table))[0])
 
     def _read_column(self, statement: sa.Select[Any]) -> list[Any]:
-        with self._engine.connect() as connection:
+        with self._read() as connection:
             return list(connection.execute(statement).scalars())
 
     @contextmanager
-    def _begin_write(self) -> Iterator[sa.Connection]:
-        """A transaction of the writer's own connection; on return it is on disk."""
+    def _read(self) -> Iterator[sa.Connection]:
+        """A connection that sees the database as of its first statement; it waits for no writer."""
+        try:
+            with self._engine.connect() as connection:
+                yield connection
+        except sa.exc.DBAPIError as error:
+            raise StoreUnavailable(
+                f"The item store cannot be read ({self.database}): {get_first_line(error)}."
+            ) from error
+
+    @contextmanager
+    def _begin_write(self, order: WriteOrder | None = None) -> Iterator[sa.Connection]:
+        """A transaction of the writer's own connection; on return it is on disk.
+
+        Raises Withdrawn, and leaves everything as it was, if the order was withdrawn before the commit.
+        """
+        order, added = order or WriteOrder(), None
         try:
             if self._writer is None or self._writer.invalidated:
                 self._writer = self._lock_writer()
-            with self._writer.begin():
+            with self.database.begin_write(self._writer, order.check_wanted):
+                if self._logged is not None:
+                    self._writer.execute(AUDIT.delete().where(AUDIT.c.number <= self._logged))
                 yield self._writer
+                line = order.build_audit_line()
+                if line is not None:
+                    inserted = self._writer.execute(
+                        AUDIT.insert().values(line=line).returning(AUDIT.c.number)
+                    )
+                    added = int(inserted.scalar_one()), line
+                order.begin_commit()
         except sa.exc.DBAPIError as error:
             raise StoreFailed(
                 f"{self.database} did not take the write: {get_first_line(error)}. It was not acknowledged; "
                 "send it again once the database can take it."
             ) from error
+        self._logged = None
+        if added is not None:
+            self._unlogged.append(added)
+        self._move_audit_lines()
+
+    def _move_audit_lines(self) -> None:
+        """Add to the audit log's file what it lacks; if it cannot be written the lines are kept."""
+        if self._audit_sink is None or not self._unlogged:
+            return
+        try:
+            self._audit_sink([line for _, line in self._unlogged])
+        except OSError as error:
+            LOGGER.error("the audit log cannot be written, its lines are kept in the item store: %s", error)
+            return
+        self._logged, self._unlogged = self._unlogged[-1][0], []
 
     def _lock_writer(self) -> sa.Connection:
         """The writer's connection. A data folder has a lock file; a schema on a server is locked here."""

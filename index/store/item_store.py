@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
-from index.items.columns import ColumnKind
-from index.items.stored_item import StoredItem, check_ids, merge_fields
+from index.items.columns import FieldUse
+from index.items.metadata import MetadataValue
+from index.items.stored_item import StoredItem, check_items, is_storable, merge_fields, subtract_fields
 from index.store.document_store import DocumentStore, StoreState, select_state
 from index.store.tables import DELETIONS, FEEDBACK, FIELDS, ITEMS
+from index.store.write_order import WriteOrder
 
 DATABASE_FILE = "limen.sqlite"
 IDS_A_STATEMENT = 500
@@ -37,75 +39,89 @@ class ItemStore(DocumentStore):
         model_hash: str,
         points: Mapping[str, str],
         settings: Mapping[str, str],
+        fields: Mapping[str, FieldUse],
     ) -> None:
-        """Fill an empty store, all or nothing; sequence 0 says that a generation holds these items."""
+        """Fill an empty store, all or nothing; sequence 0 says that a generation holds these items.
+
+        Args:
+            fields: the metadata fields of the items.
+        """
         with self._begin_write() as connection:
-            fields = dict(self.fields)
             for block in items:
-                fields = merge_fields(block, fields)
                 connection.execute(ITEMS.insert(), [_to_row(item, model_hash, 0) for item in block])
             self._write_fields(connection, fields)
             self._set_points(connection, points)
             self._set(connection, {**settings, "model_hash": model_hash})
-        self.fields = fields
+        self._fields = dict(fields)
 
-    def upsert(self, items: Sequence[StoredItem], model_hash: str) -> int:
+    def upsert(self, items: Sequence[StoredItem], model_hash: str, order: WriteOrder | None = None) -> int:
         """Write items, replacing those with the same id; returns how many were new. On return it is on disk.
 
-        Raises InputError for an id twice, empty or long, or metadata of a kind its field does not have.
+        Raises InputError for an item that no gallery takes, or metadata of a kind its field does not have.
         """
-        check_ids(items)
-        fields = merge_fields(items, self.fields)
+        check_items(items)
         sequence = self.sequence + 1
         ids = [item.id for item in items]
-        with self._begin_write() as connection:
-            known = _select_known(connection, ids)
+        with self._begin_write(order) as connection:
+            replaced = _select_metadata(connection, ids)
+            fields = merge_fields(items, replaced.values(), self._fields)
             self._upsert(connection, ITEMS, [_to_row(item, model_hash, sequence) for item in items])
             for part in _split(ids):
                 connection.execute(DELETIONS.delete().where(DELETIONS.c.id.in_(part)))
             self._write_fields(connection, fields)
             self._set(connection, {"newest": str(sequence)})
-        self.fields, self.sequence = fields, sequence
-        return len(items) - len(known)
+            if order is not None:
+                order.ids = ids
+        self._fields, self.sequence = fields, sequence
+        return len(items) - len(replaced)
 
-    def delete(self, ids: Sequence[str]) -> list[str]:
+    def delete(self, ids: Sequence[str], order: WriteOrder | None = None) -> list[str]:
         """Delete items and feedback about them; returns the ids that were there. On return it is on disk."""
         sequence = self.sequence + 1
         gone: list[str] = []
-        with self._begin_write() as connection:
-            for part in _split(sorted(set(ids))):
+        fields = self._fields
+        with self._begin_write(order) as connection:
+            for part in _split(sorted(set(filter(is_storable, ids)))):
                 connection.execute(FEEDBACK.delete().where(FEEDBACK.c.a.in_(part) | FEEDBACK.c.b.in_(part)))
-                known = _select_known(connection, part)
-                connection.execute(ITEMS.delete().where(ITEMS.c.id.in_(known)))
+                known = _select_metadata(connection, part)
+                fields = subtract_fields(known.values(), fields)
+                connection.execute(ITEMS.delete().where(ITEMS.c.id.in_(list(known))))
                 self._upsert(connection, DELETIONS, [{"id": name, "sequence": sequence} for name in known])
                 gone += known
             if gone:
+                self._write_fields(connection, fields)
                 self._set(connection, {"newest": str(sequence)})
+            if order is not None:
+                order.ids = gone
         if gone:
-            self.sequence = sequence
+            self._fields, self.sequence = fields, sequence
         return gone
 
     def get(self, item_id: str) -> StoredItem | None:
-        with self._engine.connect() as connection:
+        if not is_storable(item_id):
+            return None
+        with self._read() as connection:
             row = connection.execute(_COLUMNS.where(ITEMS.c.id == item_id)).one_or_none()
             return None if row is None else _to_item(row)
 
     def select_known(self, ids: Iterable[str]) -> set[str]:
         """Those of the ids that items have."""
-        with self._engine.connect() as connection:
-            return set(_select_known(connection, list(ids)))
+        with self._read() as connection:
+            return set(_select_known(connection, list(filter(is_storable, ids))))
 
     def page(self, after: str | None, limit: int) -> list[StoredItem]:
-        """Items in the order of their ids, after one of them."""
+        """Items in the order of their ids, after a text that need not be one of them."""
         statement = _COLUMNS.order_by(ITEMS.c.id).limit(limit)
         if after is not None:
-            statement = statement.where(ITEMS.c.id > after)
-        with self._engine.connect() as connection:
+            # NUL sorts before all else, half a character among what no id holds: what follows is the same
+            storable = next(end for end in range(len(after), -1, -1) if is_storable(after[:end]))
+            statement = statement.where(ITEMS.c.id > after[:storable])
+        with self._read() as connection:
             return [_to_item(row) for row in connection.execute(statement)]
 
     def read_all(self) -> Iterator[list[StoredItem]]:
         """All items in the order of their ids, as of the first block, whatever is written meanwhile."""
-        with self._engine.connect() as connection:
+        with self._read() as connection:
             result = connection.execution_options(yield_per=READ_BLOCK).execute(_COLUMNS.order_by(ITEMS.c.id))
             for block in result.partitions(READ_BLOCK):
                 yield [_to_item(row) for row in block]
@@ -115,7 +131,7 @@ class ItemStore(DocumentStore):
 
         None where the database names another generation by now: it may have forgotten older deletions.
         """
-        with self._engine.connect() as connection:
+        with self._read() as connection:
             state = select_state(connection)
             if state.generation != generation:
                 return state, None
@@ -130,10 +146,16 @@ class ItemStore(DocumentStore):
             self._set(connection, {"generation": generation, "sequence": str(sequence)})
             connection.execute(DELETIONS.delete().where(DELETIONS.c.sequence <= sequence))
 
-    def _write_fields(self, connection: sa.Connection, fields: Mapping[str, ColumnKind]) -> None:
-        new = [{"name": name, "kind": kind} for name, kind in fields.items() if name not in self.fields]
-        if new:
-            connection.execute(FIELDS.insert(), new)
+    def _write_fields(self, connection: sa.Connection, fields: Mapping[str, FieldUse]) -> None:
+        forgotten = sorted(self._fields.keys() - fields.keys())
+        for part in _split(forgotten):
+            connection.execute(FIELDS.delete().where(FIELDS.c.name.in_(part)))
+        changed = [
+            {"name": name, "kind": use.kind, "n_items": use.items}
+            for name, use in fields.items()
+            if self._fields.get(name) != use
+        ]
+        self._upsert(connection, FIELDS, changed)
 
 
 _COLUMNS = sa.select(ITEMS.c.id, ITEMS.c.label, ITEMS.c.vector, ITEMS.c.metadata)
@@ -157,6 +179,13 @@ def _to_row(item: StoredItem, model_hash: str, sequence: int) -> dict[str, Any]:
 def _select_known(connection: sa.Connection, ids: Sequence[str]) -> list[str]:
     statements = (sa.select(ITEMS.c.id).where(ITEMS.c.id.in_(part)) for part in _split(ids))
     return [item_id for statement in statements for item_id in connection.execute(statement).scalars()]
+
+
+def _select_metadata(connection: sa.Connection, ids: Sequence[str]) -> dict[str, dict[str, MetadataValue]]:
+    """The metadata by id of those of the items that there are."""
+    columns = sa.select(ITEMS.c.id, ITEMS.c.metadata)
+    rows = (row for part in _split(ids) for row in connection.execute(columns.where(ITEMS.c.id.in_(part))))
+    return {item_id: json.loads(metadata) for item_id, metadata in rows}
 
 
 def _split(ids: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -12,7 +12,7 @@ from alembic.util import CommandError
 
 from common.errors import BundleError
 from index.store.databases import DATABASES
-from index.store.databases.database import Database, get_first_line
+from index.store.databases.database import Database, get_first_line, hide_passwords
 
 
 def open_database(where: Path | str, schema: str | None = None, *, read_only: bool = False) -> Database:
@@ -23,16 +23,20 @@ def open_database(where: Path | str, schema: str | None = None, *, read_only: bo
         schema: the schema the tables are in, on a server.
 
     Raises:
-        BundleError: it is no such database, or another version of Limen has written it.
+        BundleError: it is no such database, its server is away, or another version of Limen has written it.
     """
     database = _connect(where, schema, read_only)
     try:
         _migrate(database, read_only)
-    except (sa.exc.DatabaseError, CommandError) as error:
+    except (sa.exc.DBAPIError, CommandError) as error:
         database.engine.dispose()
+        if database.is_server and isinstance(error, sa.exc.OperationalError):
+            raise BundleError(
+                f"{database} is not an item store that can be reached: {get_first_line(error)}. Check that "
+                "the server runs, and the host, port, user and password of the address."
+            ) from None
         raise BundleError(
-            f"{database.engine.url!r} is not an item store that this version of Limen reads: "
-            f"{get_first_line(error)}."
+            f"{database} is not an item store that this version of Limen reads: {get_first_line(error)}."
         ) from None
     return database
 
@@ -46,7 +50,10 @@ def _connect(where: Path | str, schema: str | None, read_only: bool) -> Database
             except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ImportError) as error:
                 reason = error
     forms = " or ".join(database.address_form for database in DATABASES if database.address_form)
-    raise BundleError(f"{where} cannot be used as an item store: {reason}. Give {forms}.")
+    raise BundleError(
+        f"{hide_passwords(str(where))} cannot be used as an item store: {hide_passwords(str(reason))}. "
+        f"Give {forms}."
+    )
 
 
 def _migrate(database: Database, read_only: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
@@ -10,6 +11,7 @@ from api_schemas.http.gallery import Feedback
 from api_schemas.operating_point import OperatingPoint
 from index.store.item_store import ItemStore
 from index.store.tables import FEEDBACK, REPORTS
+from index.store.write_order import WriteOrder
 
 DECIDING = "deciding."  # settings: which point decides 1:1, which 1:N
 
@@ -26,18 +28,24 @@ class ServiceRecords:
         self._store = store
         self._writing = writing
 
-    def add_feedback(self, feedback: Feedback) -> int:
+    def add_feedback(
+        self, feedback: Feedback, subject: str | None = None, order: WriteOrder | None = None
+    ) -> int:
         """Keep feedback; returns how many entries there are now.
 
         An id of no item is left out, so that what was erased does not come back. When an item is deleted,
         the feedback about it goes in the same transaction.
+
+        Args:
+            feedback: what was decided and what is true.
+            subject: the decision or pair that is judged, which has one verdict: a later one replaces it.
         """
         with self._writing():
             ids = {"a": feedback.a, "b": feedback.b}
             known = self._store.select_known(filter(None, ids.values()))
             about = {name: item_id if item_id in known else None for name, item_id in ids.items()}
             document = feedback.model_copy(update=about).model_dump_json()
-            self._store.add_document(FEEDBACK, document, **about)
+            self._store.set_feedback(subject or secrets.token_hex(16), document, order, **about)
             return self._store.count(FEEDBACK)
 
     def read_feedback(self) -> list[Feedback]:
@@ -55,20 +63,20 @@ class ServiceRecords:
             HistoryEntry.model_validate_json(document) for document in self._store.read_documents(REPORTS)
         ]
 
-    def add_point(self, point: OperatingPoint) -> None:
+    def add_point(self, point: OperatingPoint, order: WriteOrder | None = None) -> None:
         """Keep an operating point; one with the same id is replaced."""
         with self._writing():
-            self._store.set_points({point.id: point.to_json()})
+            self._store.set_points({point.id: point.to_json()}, order)
 
     def read_points(self) -> dict[str, OperatingPoint]:
         """The operating points by id."""
         documents = self._store.read_points()
         return {name: OperatingPoint.model_validate_json(text) for name, text in documents.items()}
 
-    def set_deciding(self, endpoint: str, point_id: str) -> None:
+    def set_deciding(self, endpoint: str, point_id: str, order: WriteOrder | None = None) -> None:
         """Remember which point decides an endpoint, "match" or "verify"."""
         with self._writing():
-            self._store.set_settings({DECIDING + endpoint: point_id})
+            self._store.set_settings({DECIDING + endpoint: point_id}, order)
 
     def read_deciding(self, endpoint: str) -> str | None:
         """The id of the point that was chosen for an endpoint, or None."""

@@ -49,7 +49,13 @@ DELETIONS = sa.Table(
     sa.Column("id", ID, primary_key=True),
     sa.Column("sequence", sa.BigInteger, nullable=False),
 )
-FIELDS = sa.Table("fields", METADATA, sa.Column("name", sa.Text, primary_key=True), _make_text("kind"))
+FIELDS = sa.Table(
+    "fields",
+    METADATA,
+    sa.Column("name", sa.Text, primary_key=True),
+    _make_text("kind"),
+    sa.Column("n_items", sa.BigInteger, nullable=False, server_default="0"),  # that have the field
+)
 POINTS = sa.Table(
     "operating_points", METADATA, sa.Column("id", sa.Text, primary_key=True), _make_text("document")
 )
@@ -61,14 +67,23 @@ FEEDBACK = sa.Table(
     sa.Column("a", ID, index=False),  # the items it is about, as far as they are items
     sa.Column("b", ID, index=False),
     _make_text("document"),
+    sa.Column("subject", ID, index=False),  # the decision or pair that was judged: one verdict of each
     sa.Index("feedback_by_a", "a"),
     sa.Index("feedback_by_b", "b"),
+    sa.Index("feedback_by_subject", "subject", unique=True),
 )
 REPORTS = sa.Table(
     "reports",
     METADATA,
     sa.Column("number", COUNTER, primary_key=True, autoincrement=True),
     _make_text("document"),
+)
+
+AUDIT = sa.Table(
+    "audit",
+    METADATA,
+    sa.Column("number", COUNTER, primary_key=True, autoincrement=True),
+    _make_text("line"),  # JSON; goes once the audit log's file holds it
 )
 
 

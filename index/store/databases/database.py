@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -39,7 +42,7 @@ class Database:
 
     def __str__(self) -> str:
         """Its name in error messages, without a password."""
-        return repr(self.engine.url)
+        return hide_passwords(self.engine.url.render_as_string(hide_password=True))
 
     def prepare_migration(self, connection: sa.Connection) -> None:
         """In the transaction that makes or changes the tables: keep others out, make the schema."""
@@ -48,10 +51,24 @@ class Database:
         """Lock out other writers for as long as the connection is open; False if there is one."""
         return True
 
+    def begin_write(
+        self, connection: sa.Connection, check_wanted: Callable[[], None]
+    ) -> AbstractContextManager[object]:
+        """A transaction of the writer's connection; ``check_wanted`` raises once it is not wanted."""
+        check_wanted()
+        return connection.begin()
+
     def empty_log(self) -> None:
         """Remove what was deleted from a write-ahead log."""
 
 
 def get_first_line(error: Exception) -> str:
-    """A driver's message, without the statement and what SQLAlchemy adds."""
-    return str(getattr(error, "orig", error)).strip().splitlines()[0]
+    """A driver's message, without the statement and what SQLAlchemy adds; never ends in a full stop."""
+    lines = str(getattr(error, "orig", None) or error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def hide_passwords(address: str) -> str:
+    """The address of a database without a password, whether or not it can be used."""
+    hidden = re.sub(r"(?<=//)([^/@:]*):[^/]*@", r"\1:***@", address)
+    return re.sub(r"(?i)((?:^|[?&;\s])(?:ssl)?pass(?:word|wd)?=)[^&;\s]*", r"\1***", hidden)

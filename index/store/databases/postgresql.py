@@ -10,6 +10,9 @@ from sqlalchemy.dialects import postgresql
 
 from index.store.databases.database import Database
 
+# seconds to connect; milliseconds until what was sent must be acknowledged by the other machine
+_TIMEOUTS = {"connect_timeout": 5, "tcp_user_timeout": 30_000}
+
 
 class Postgresql(Database):
     """A schema of a PostgreSQL database."""
@@ -22,7 +25,14 @@ class Postgresql(Database):
 
     def __init__(self, where: str, schema: str | None, *, read_only: bool) -> None:
         self._schema = schema
-        self.engine = sa.create_engine(where, pool_pre_ping=True, isolation_level="REPEATABLE READ")
+        given = sa.make_url(where).query
+        self.engine = sa.create_engine(
+            where,
+            pool_pre_ping=True,
+            isolation_level="REPEATABLE READ",
+            # a server that does not answer at all is away, too
+            connect_args={name: value for name, value in _TIMEOUTS.items() if name not in given},
+        )
         if schema is None:
             return
 
@@ -46,4 +56,6 @@ class Postgresql(Database):
     def try_lock_writer(self, connection: sa.Connection) -> bool:
         key = sa.func.hashtext(sa.func.concat("limen writer ", sa.func.current_schema()))
         with connection.begin():
+            # a write waits so long for another program that holds its rows
+            connection.execute(sa.text("SET lock_timeout = '30s'"))
             return bool(connection.execute(sa.select(sa.func.pg_try_advisory_lock(key))).scalar())

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from time import monotonic
 from typing import ClassVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
 from index.store.databases.database import Database
+
+LOCK_SECONDS = 30.0  # a write waits so long for another program that holds the database
+LOCK_SLICE = 0.2  # and looks so often whether it is still wanted
 
 
 class Sqlite(Database):
@@ -22,7 +28,7 @@ class Sqlite(Database):
     def __init__(self, where: Path, schema: str | None, *, read_only: bool) -> None:
         self._file = where
         address = f"file:{where.absolute()}?mode=ro&uri=true" if read_only else str(where)
-        self.engine = sa.create_engine(f"sqlite:///{address}", connect_args={"timeout": 30})
+        self.engine = sa.create_engine(f"sqlite:///{address}", connect_args={"timeout": LOCK_SECONDS})
 
         @sa.event.listens_for(self.engine, "connect")
         def make_durable(connection: sa.engine.interfaces.DBAPIConnection, _: object) -> None:
@@ -46,6 +52,23 @@ class Sqlite(Database):
 
     def __str__(self) -> str:
         return str(self._file)
+
+    def try_lock_writer(self, connection: sa.Connection) -> bool:
+        # not through SQLAlchemy, which would begin a transaction first, and wait with the old timeout
+        connection.connection.cursor().execute(f"PRAGMA busy_timeout={int(1000 * LOCK_SLICE)}")
+        return True
+
+    def begin_write(
+        self, connection: sa.Connection, check_wanted: Callable[[], None]
+    ) -> AbstractContextManager[object]:
+        give_up = monotonic() + LOCK_SECONDS
+        while True:
+            check_wanted()
+            try:
+                return connection.begin()
+            except sa.exc.OperationalError as error:
+                if "locked" not in str(error.orig) or monotonic() > give_up:
+                    raise
 
     def empty_log(self) -> None:
         """Empty the write-ahead log, in which deleted rows may still lie, unless a reader is on it."""

@@ -1,0 +1,56 @@
+"""A write as it was ordered: what the audit log says of it, and whether it is still wanted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from threading import Lock
+from typing import Any
+
+from common.errors import LimenError
+
+
+class Withdrawn(LimenError):
+    """A write was withdrawn before it was committed, so nothing was changed."""
+
+
+class WriteOrder:
+    """A write that can be withdrawn until its commit begins.
+
+    Attributes:
+        ids: the items that were changed, set by the store; None for a write that is about no items.
+    """
+
+    def __init__(self, line: Mapping[str, Any] | None = None) -> None:
+        """``line`` is what the audit log says of it, without the items; None writes no line."""
+        self._line = line
+        self._lock = Lock()
+        self._withdrawn = self._committing = False
+        self.ids: list[str] | None = None
+
+    def withdraw(self) -> bool:
+        """Whether it will not be carried out: False once its commit has begun."""
+        with self._lock:
+            self._withdrawn = not self._committing
+            return self._withdrawn
+
+    def check_wanted(self) -> None:
+        """Raises Withdrawn."""
+        if self._withdrawn:
+            raise Withdrawn("The write was withdrawn before it was carried out: nothing was changed.")
+
+    def begin_commit(self) -> None:
+        """From here on it cannot be withdrawn; raises Withdrawn if it was."""
+        with self._lock:
+            self.check_wanted()
+            self._committing = True
+
+    def build_audit_line(self) -> str | None:
+        """One line of JSON that names every item that was changed; None where nothing was, or none is kept.
+
+        Numbers beyond 64 bits, which a filter may hold, are written as they are.
+        """
+        if self._line is None or self.ids == []:
+            return None
+        about = {} if self.ids is None else {"n": len(self.ids), "ids": sorted(self.ids)}
+        return json.dumps({**self._line, **about}, ensure_ascii=False, separators=(",", ":"))
