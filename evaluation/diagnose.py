@@ -21,6 +21,7 @@ from evaluation.calibration.fit_probability import measure_reliability
 from evaluation.calibration.nearest_scores import sample_labelled_scores
 from evaluation.metrics.geometry import compute_neural_collapse, compute_utilization, measure_class_spread
 from evaluation.metrics.identification import FPIRS, build_trials, find_refused_score
+from evaluation.pairs.exclusions import ExcludeSame
 from evaluation.pairs.pairs import Pairs, arrange
 from evaluation.pairs.ranks import Ranks
 from evaluation.pairs.sweep import Sweep, sweep_pairs
@@ -37,7 +38,7 @@ def diagnose(
     *,
     gallery: EmbeddingSet | None = None,
     training: EmbeddingSet | None = None,
-    exclude_same: str | None = None,
+    exclude_same: ExcludeSame = None,
     columns: Sequence[str] = (),
     scorer: Scorer | None = None,
     probability: Probability | None = None,

@@ -13,11 +13,14 @@ from common.progress import Track, silent
 from decision.scorers import Scorer
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.hashes import hash_items
+from evaluation.metrics.data_faults import list_data_faults
 from evaluation.metrics.geometry import measure_geometry
 from evaluation.metrics.identification import build_trials, measure_identification
 from evaluation.metrics.opis import OpisSettings, measure_consistency
 from evaluation.metrics.retrieval import measure_retrieval
 from evaluation.metrics.verification import measure_verification
+from evaluation.pairs.copies import group_shared_items
+from evaluation.pairs.exclusions import ExcludeSame, describe_exclusions, list_exclusions
 from evaluation.pairs.pairs import Pairs, arrange
 from evaluation.pairs.ranks import compute_ranks
 from evaluation.pairs.sweep import Sweep, sweep_pairs
@@ -28,7 +31,7 @@ def evaluate_embeddings(
     *,
     gallery: EmbeddingSet | None = None,
     unknown: EmbeddingSet | None = None,
-    exclude_same: str | None = None,
+    exclude_same: ExcludeSame = None,
     scorer: Scorer | None = None,
     model_hash: str,
     split: str,
@@ -39,16 +42,18 @@ def evaluate_embeddings(
     """Measure retrieval, verification, identification, threshold consistency and geometry.
 
     Args:
-        items: each item a query of all others; the queries alone when a gallery is given.
+        items: each item a query of all others; the queries alone when a gallery is given. One that is in the
+            gallery too, by id or by vector, is not compared with itself.
         unknown: queries whose classes the gallery lacks.
-        exclude_same: a metadata column; pairs that share its value are excluded everywhere.
+        exclude_same: what pairs share that are excluded everywhere, see ``evaluation.pairs.exclusions``.
         seed: of the random halvings and the resampling of classes.
 
     Raises:
         InputError: fewer than two items, one class only, no class with two items, no pair left.
     """
     pairs = arrange(items, gallery=gallery, exclude_same=exclude_same, scorer=scorer)
-    _check_measurable(pairs, exclude_same)
+    n_shared = _count_shared(items, gallery)
+    _check_measurable(pairs, exclude_same, n_shared)
     settings = OpisSettings() if settings is None else settings
     sweep = sweep_pairs(pairs, deepest_far=settings.far[1], per_query=True, track=track)
     ranks = sweep.ranks
@@ -56,6 +61,16 @@ def evaluate_embeddings(
     verification = measure_verification(sweep)
     consistency, reasons = measure_consistency(sweep, settings, seed, track=track)
     references = items if gallery is None else gallery
+    n_unknown = 0 if unknown is None else _count_shared(unknown, references)
+    for shared, part, what in ((n_shared, items, "queries"), (n_unknown, unknown, "unknown queries")):
+        if shared and part is not None:
+            reasons.append(
+                f"{shared} of {len(part)} {what} are in the gallery as well, by id or by vector: none was "
+                "compared with itself."
+            )
+    if (left_out := describe_exclusions(exclude_same)) is not None:
+        reasons.append(left_out)
+    reasons += list_data_faults(items, exclude_same)
     return Report(
         created_at=datetime.now(UTC),
         model_hash=model_hash,
@@ -79,8 +94,14 @@ def evaluate_embeddings(
     )
 
 
-def _check_measurable(pairs: Pairs, exclude_same: str | None) -> None:
-    left = f" once pairs that share '{exclude_same}' are left out" if exclude_same else ""
+def _check_measurable(pairs: Pairs, exclude_same: ExcludeSame, n_shared: int) -> None:
+    forms = " or ".join(f"'{form}'" for form in list_exclusions(exclude_same))
+    left = f" once pairs that share {forms} are left out" if forms else ""
+    if n_shared:
+        left += (
+            f" once {n_shared} queries are not compared with themselves, which are in the gallery by id or "
+            "vector (give other items other ids)"
+        )
     if len(pairs.classes) < 2:
         raise InputError(
             f"All items are of one class ('{pairs.classes[0]}'): at least two classes are needed "
@@ -95,8 +116,14 @@ def _check_measurable(pairs: Pairs, exclude_same: str | None) -> None:
         )
 
 
+def _count_shared(items: EmbeddingSet, gallery: EmbeddingSet | None) -> int:
+    """How many of the queries are in the gallery as well."""
+    shared = None if gallery is None else group_shared_items(items, gallery)
+    return 0 if shared is None else int(np.isin(shared[0], shared[1]).sum())
+
+
 def _measure_identification(
-    sweep: Sweep, references: EmbeddingSet, unknown: EmbeddingSet | None, exclude_same: str | None
+    sweep: Sweep, references: EmbeddingSet, unknown: EmbeddingSet | None, exclude_same: ExcludeSame
 ) -> Identification:
     best_of_unknown = None
     if unknown is not None:

@@ -21,6 +21,7 @@ from evaluation.metrics.class_bootstrap import CLASSES_NEEDED, OPIS_DRAWS, draw_
 from evaluation.metrics.opis import select_scored
 from evaluation.metrics.split_half_opis import debias_log_far
 from evaluation.metrics.verification import compute_equal_error, interpolate_equal_error
+from evaluation.pairs.exclusions import ExcludeSame
 from evaluation.pairs.pairs import arrange
 from evaluation.pairs.sweep import Sweep, sweep_pairs
 from evaluation.pairs.threshold_levels import count_accepted_genuine, count_accepted_per_class
@@ -54,7 +55,7 @@ def compare_models(
     threshold_b: float | None = None,
     model_hash_a: str,
     model_hash_b: str,
-    exclude_same: str | None = None,
+    exclude_same: ExcludeSame = None,
     track: Track = silent,
     seed: int = 0,
 ) -> Comparison:
@@ -67,16 +68,17 @@ def compare_models(
         a, b: the same ids with the same labels, in any order; a is the old model, b the new one.
         far: the pooled FAR that each model's own threshold keeps, unless thresholds are given.
         threshold_a, threshold_b: thresholds in use, e.g. of two operating points.
-        exclude_same: a metadata column; pairs that share its value are excluded.
+        exclude_same: what excluded pairs share, see ``evaluation.pairs.exclusions``.
 
     Raises:
         InputError: the two sets do not hold the same items.
     """
+    a = a.subset(np.argsort(a.ids))  # so that no figure depends on the order of the rows
     b = _reorder_like(a, b)
     reasons: list[str] = []
     sweeps = [
         sweep_pairs(
-            arrange(items, exclude_same=exclude_same, scorer=scorer),
+            arrange(items, exclude_same=exclude_same, scorer=scorer, keep_rows=True),
             deepest_far=0.1,
             per_query=True,
             track=track,

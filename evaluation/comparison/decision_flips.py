@@ -62,11 +62,12 @@ def measure_compatibility(old: Sweep, new: Sweep, threshold: float) -> Compatibi
     )
     crossed = Pairs(a.classes, queries, a.a, False, a.scorer)
     accepted = total = kept_genuine = n_genuine = kept_impostor = 0
-    right = np.zeros(n, dtype=bool)
+    right, was_right = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
     all_columns = slice(0, n)
     for first in range(0, n, ROWS):
         rows = slice(first, min(first + ROWS, n))
-        was = a.score_block(rows, all_columns).scores
+        old_block = a.score_block(rows, all_columns)
+        was = old_block.scores
         block = crossed.score_block(rows, all_columns)
         mixed = block.scores
         is_pair = np.ones(mixed.shape, dtype=bool)
@@ -79,13 +80,14 @@ def measure_compatibility(old: Sweep, new: Sweep, threshold: float) -> Compatibi
         kept_genuine += int((genuine & (mixed >= was)).sum())
         n_genuine += int(genuine.sum())
         kept_impostor += int((impostor & (mixed <= was)).sum())
-        nearest = np.where(is_pair, block.similarities, -np.inf).argmax(axis=1)
-        right[rows] = same[np.arange(len(mixed)), nearest] & genuine.any(axis=1)
+        for similarities, found in ((block.similarities, right), (old_block.similarities, was_right)):
+            nearest = np.where(is_pair, similarities, -np.inf).argmax(axis=1)
+            found[rows] = same[np.arange(len(mixed)), nearest] & genuine.any(axis=1)
     assert old.ranks is not None
     assert new.ranks is not None
     has_partner = old.ranks.n_partners > 0
-    before, after = (float((ranks.first_rank[has_partner] == 1).mean()) for ranks in (old.ranks, new.ranks))
-    mixed_recall = float(right[has_partner].mean())
+    after = float((new.ranks.first_rank[has_partner] == 1).mean())
+    before, mixed_recall = float(was_right[has_partner].mean()), float(right[has_partner].mean())
     return Compatibility(
         recall_at_1_old_old=before,
         recall_at_1_new_old=mixed_recall,

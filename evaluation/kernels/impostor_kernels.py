@@ -162,7 +162,8 @@ class BlockView(NamedTuple):
         row0, column0: position of the first row in ``a`` and of the first column in ``b``.
         spans: int64 [a, 3]: the impostor columns of a row are s[0]:s[1] and from s[2] on.
         codes_a, codes_b: int64: the class of every item.
-        groups_a, groups_b: int64: pairs within a group are excluded; empty where there are no groups.
+        groups_a, groups_b: int64 [a or b, k]: pairs that share the group of any column are excluded; empty
+            where there are no groups.
     """
 
     scores: Float32s
@@ -187,7 +188,10 @@ def find_run(view: BlockView, r: int, part: int) -> tuple[int, int]:
 
 @compiled
 def is_excluded(view: BlockView, r: int, column: int) -> bool:
-    """Whether the pair lies within one group."""
+    """Whether the pair shares a group."""
     if len(view.groups_a) == 0:
         return False
-    return bool(view.groups_a[view.row0 + r] == view.groups_b[view.column0 + column])
+    for k in range(view.groups_a.shape[1]):
+        if view.groups_a[view.row0 + r, k] == view.groups_b[view.column0 + column, k]:
+            return True
+    return False

@@ -15,28 +15,26 @@ class RankState(NamedTuple):
     """Running best scores and ranks of queries.
 
     Attributes:
-        best, best_row: as in ``evaluation.pairs.ranks.Ranks``.
+        best, best_position: as in ``evaluation.pairs.ranks.Ranks``.
         partner_starts: int64 [n + 1]: the partners of query q are at starts[q]:starts[q + 1].
-        partner_similarities: float32, descending within a query, ties by row.
-        partner_rows: int32: the partners' rows in the set that was given.
+        partner_similarities: float32, descending within a query, ties by position.
+        partner_positions: int32: the partners' positions in ``b``.
         ahead: int32, per partner: impostors that come after the partner before it and before itself;
             exact wherever the rank can still matter.
         floors: float32 [n]: similarity below which an impostor changes no rank that matters.
     """
 
     best: Float32s
-    best_row: Int64s
+    best_position: Int64s
     partner_starts: Int64s
     partner_similarities: Float32s
-    partner_rows: Int32s
+    partner_positions: Int32s
     ahead: Int32s
     floors: Float32s
 
 
 @compiled
-def update_rows(
-    view: BlockView, rows: Int64s, similarities: Float32s, rows_b: Int64s, state: RankState
-) -> None:
+def update_rows(view: BlockView, rows: Int64s, similarities: Float32s, state: RankState) -> None:
     """For each row: its best impostor by score, and how many impostors come ahead of each partner."""
     for r in rows:
         i = view.row0 + r
@@ -46,7 +44,7 @@ def update_rows(
                 s, similarity = view.scores[r, column], similarities[r, column]
                 reaches = s >= state.best[i] or similarity >= state.floors[i]
                 if reaches and not is_excluded(view, r, column):
-                    _update_query(i, s, similarity, rows_b[view.column0 + column], state)
+                    _update_query(i, s, similarity, view.column0 + column, state)
 
 
 @compiled
@@ -55,32 +53,35 @@ def update_columns(
     first_column: int,
     stop_column: int,
     similarities: Float32s,
-    rows_a: Int64s,
     state: RankState,
 ) -> None:
     """The same for the columns of a block of a set against itself, where each pair is met once."""
     for r in range(view.scores.shape[0]):
-        row = rows_a[view.row0 + r]
+        i = view.row0 + r
         for column in range(max(first_column, find_run(view, r, 1)[0]), stop_column):
             j = view.column0 + column
             s, similarity = view.scores[r, column], similarities[r, column]
             reaches = s >= state.best[j] or similarity >= state.floors[j]
             if reaches and not is_excluded(view, r, column):
-                _update_query(j, s, similarity, row, state)
+                _update_query(j, s, similarity, i, state)
 
 
 @compiled
-def _update_query(query: int, score: np.float32, similarity: np.float32, row: int, state: RankState) -> None:
+def _update_query(
+    query: int, score: np.float32, similarity: np.float32, position: int, state: RankState
+) -> None:
     best = state.best[query]
-    if score > best or (score == best and row < state.best_row[query]):
+    if score > best or (score == best and position < state.best_position[query]):
         state.best[query] = score
-        state.best_row[query] = row
+        state.best_position[query] = position
     low, high = state.partner_starts[query], state.partner_starts[query + 1]
     end = high
-    while low < high:  # partners by descending similarity, ties by row: how many come before this impostor
+    while (
+        low < high
+    ):  # partners by descending similarity, ties by position: how many come before this impostor
         middle = (low + high) // 2
         p = state.partner_similarities[middle]
-        if p > similarity or (p == similarity and state.partner_rows[middle] < row):
+        if p > similarity or (p == similarity and state.partner_positions[middle] < position):
             low = middle + 1
         else:
             high = middle

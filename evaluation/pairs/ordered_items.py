@@ -1,8 +1,7 @@
-"""One side of the pairs: items in the order of their classes."""
+"""One side of the pairs: items in an order of their own, so that no figure depends on that of the rows."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,13 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.array_types import Int64s, Texts, UnitVectors
-from common.errors import InputError
 from embeddings.embedding_set import EmbeddingSet
 
 
 @dataclass(frozen=True, eq=False)
 class OrderedItems:
-    """Items in the order of their class.
+    """Items in the order of their class, and within a class in one that their vectors alone decide.
 
     Attributes:
         vectors: float32 [n, d].
@@ -24,7 +22,7 @@ class OrderedItems:
         rows: int64 [n]: the item's row in the set that was given.
         starts: int64 [classes + 1]: items of class c are starts[c]:starts[c + 1].
         densities: float [n] or None.
-        groups: int64 [n] or None: pairs within one group are excluded.
+        groups: int64 [n, k] or None: pairs that share the group of any column are excluded.
     """
 
     vectors: UnitVectors
@@ -56,11 +54,23 @@ class OrderedItems:
 
 
 def order_items(
-    items: EmbeddingSet, classes: Texts, densities: NDArray[Any] | None, groups: Int64s | None
+    items: EmbeddingSet,
+    classes: Texts,
+    densities: NDArray[Any] | None,
+    groups: Int64s | None,
+    keep_rows: bool = False,
 ) -> OrderedItems:
-    """A set put in the order of ``classes``, ascending, which hold all of its own."""
+    """A set put in the order of ``classes``, ascending, which hold all of its own.
+
+    Ties and random samples go by position: with ``keep_rows`` items of a class keep the order of their rows,
+    as two models of the same items need; without it, figures are the same for any order of the rows.
+    """
     codes = np.searchsorted(classes, items.classes)[items.codes]
-    rows = np.argsort(codes, kind="stable")
+    if keep_rows:
+        rows = np.argsort(codes, kind="stable")
+    else:
+        further = [] if groups is None else list(groups.T)
+        rows = np.lexsort((*further, hash_rows(items.vectors), codes))
     ordered = codes[rows].astype(np.int64)
     in_order = bool(np.all(rows[1:] > rows[:-1]))
     return OrderedItems(
@@ -69,18 +79,24 @@ def order_items(
         rows=rows.astype(np.int64),
         starts=np.searchsorted(ordered, np.arange(len(classes) + 1)).astype(np.int64),
         densities=None if densities is None else np.asarray(densities)[rows],
-        groups=None if groups is None else groups[rows],
+        groups=None if groups is None else np.ascontiguousarray(groups[rows]),
     )
 
 
-def read_groups(sets: list[EmbeddingSet], column: str | None) -> Sequence[Int64s | None]:
-    """int64 [n] of one or two sets: equal where a metadata column is; None for no column."""
-    if column is None:
-        return [None for _ in sets]
-    for part in sets:
-        if column not in part.metadata:
-            known = ", ".join(sorted(part.metadata)) or "none"
-            raise InputError(f"There is no column '{column}' to exclude pairs by; the data has: {known}.")
-    values = [np.asarray(part.metadata[column]).astype(np.str_) for part in sets]
-    codes = np.unique(np.concatenate(values), return_inverse=True)[1].astype(np.int64)
-    return np.split(codes, [len(values[0])])[: len(sets)]
+HASHED_ROWS = 8192
+
+
+def hash_rows(vectors: UnitVectors) -> NDArray[np.uint64]:
+    """uint64 [n]: a sum over the bits of each row, the same for equal rows alone but for one in 2^64.
+
+    Each number is multiplied by an odd constant of its column (Dietzfelbinger et al. 1997, multilinear
+    hashing), so that the order of the hashes says nothing about the vectors.
+    """
+    odd = np.random.default_rng(0).integers(0, 2**63, vectors.shape[1], dtype=np.uint64) * 2 + 1
+    hashes = np.empty(len(vectors), dtype=np.uint64)
+    for start in range(0, len(vectors), HASHED_ROWS):
+        block = np.ascontiguousarray(vectors[start : start + HASHED_ROWS] + np.float32(0))  # no minus zero
+        mixed = block.view(np.uint32).astype(np.uint64) * odd
+        mixed ^= mixed >> np.uint64(32)
+        hashes[start : start + HASHED_ROWS] = mixed.sum(axis=1, dtype=np.uint64)
+    return hashes

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,8 @@ from common.errors import InputError
 from decision.scorers import CosineScorer, Scorer
 from embeddings.embedding_set import EmbeddingSet
 from evaluation.kernels.impostor_kernels import BlockView
-from evaluation.pairs.ordered_items import OrderedItems, order_items, read_groups
+from evaluation.pairs.exclusions import ExcludeSame, read_groups
+from evaluation.pairs.ordered_items import OrderedItems, order_items
 from evaluation.pairs.threads import compute_exact_similarities, multiply_rows
 
 BLOCK_ROWS = 1024
@@ -81,11 +83,11 @@ class Pairs:
     def count_genuine(self, in_a: Bools, in_b: Bools) -> Int64s:
         """int64 [classes]: genuine pairs among the chosen items of both sides (equal when symmetric)."""
         counts = self._count_within(*self._count_items(in_a, in_b))
-        if not self.has_groups:
-            return counts
-        codes, _, cell_a, cell_b = self._count_cells(in_a, in_b)
-        excluded = np.bincount(codes, self._count_within(cell_a, cell_b), minlength=len(self.classes))
-        return np.asarray(counts - excluded.astype(np.int64))
+        for sign, groups_a, groups_b in self._joined_groups:
+            codes, _, cell_a, cell_b = self._count_cells(groups_a, groups_b, in_a, in_b)
+            excluded = np.bincount(codes, self._count_within(cell_a, cell_b), minlength=len(self.classes))
+            counts = counts - sign * excluded.astype(np.int64)
+        return np.asarray(counts)
 
     def count_impostors(self, in_a: Bools, in_b: Bools) -> Int64s:
         """int64 [classes]: pairs with exactly one end in the class, among the chosen items."""
@@ -93,13 +95,13 @@ class Pairs:
         totals = a * (b.sum() - b)
         if not self.symmetric:
             totals = totals + b * (a.sum() - a)
-        if self.has_groups:
-            codes, groups, cell_a, cell_b = self._count_cells(in_a, in_b)
+        for sign, groups_a, groups_b in self._joined_groups:
+            codes, groups, cell_a, cell_b = self._count_cells(groups_a, groups_b, in_a, in_b)
             of_a, of_b = (np.bincount(groups, cells).astype(np.int64) for cells in (cell_a, cell_b))
             excluded = cell_a * (of_b[groups] - cell_b)
             if not self.symmetric:
                 excluded = excluded + cell_b * (of_a[groups] - cell_a)
-            totals = totals - np.bincount(codes, excluded, minlength=len(totals))
+            totals = totals - sign * np.bincount(codes, excluded, minlength=len(totals))
         return np.asarray(totals.astype(np.int64))
 
     def _count_items(self, in_a: Bools, in_b: Bools) -> tuple[Int64s, Int64s]:
@@ -110,13 +112,28 @@ class Pairs:
     def _count_within(self, a: Int64s, b: Int64s) -> Int64s:
         return np.asarray((a * (a - 1) // 2 if self.symmetric else a * b).astype(np.int64))
 
-    def _count_cells(self, in_a: Bools, in_b: Bools) -> tuple[Int64s, Int64s, Int64s, Int64s]:
+    @cached_property
+    def _joined_groups(self) -> list[tuple[int, Int64s, Int64s]]:
+        """Signs and groups of either side, int64 [n], for every choice of columns: pairs that share any
+        column's group are those of each column, less those of each two, and so on."""
+        if self.a.groups is None or self.b.groups is None:
+            return []
+        columns, n_a = range(self.a.groups.shape[1]), len(self.a)
+        both = np.concatenate([self.a.groups, self.b.groups])
+        joined = []
+        for size in range(1, len(columns) + 1):
+            for chosen in combinations(columns, size):
+                codes = np.unique(both[:, list(chosen)], axis=0, return_inverse=True)[1].reshape(-1)
+                joined.append(((-1) ** (size + 1), codes[:n_a], codes[n_a:]))
+        return joined
+
+    def _count_cells(
+        self, groups_a: Int64s, groups_b: Int64s, in_a: Bools, in_b: Bools
+    ) -> tuple[Int64s, Int64s, Int64s, Int64s]:
         """Class, group, and items of either side, of every combination of class and group that occurs."""
-        assert self.a.groups is not None
-        assert self.b.groups is not None
-        n_groups = int(max(self.a.groups.max(), self.b.groups.max())) + 1
-        keys_a = (self.a.codes * n_groups + self.a.groups)[in_a]
-        keys_b = (self.b.codes * n_groups + self.b.groups)[in_b]
+        n_groups = int(max(groups_a.max(), groups_b.max())) + 1
+        keys_a = (self.a.codes * n_groups + groups_a)[in_a]
+        keys_b = (self.b.codes * n_groups + groups_b)[in_b]
         keys = np.unique(np.concatenate([keys_a, keys_b]))
         a, b = (np.bincount(np.searchsorted(keys, part), minlength=len(keys)) for part in (keys_a, keys_b))
         return keys // n_groups, keys % n_groups, a, b
@@ -130,7 +147,9 @@ class Pairs:
         """bool [rows, columns]: which pairs are excluded."""
         if self.a.groups is None or self.b.groups is None:
             return np.zeros((1, 1), dtype=bool)
-        return np.asarray(self.a.groups[rows][:, None] == self.b.groups[columns][None, :])
+        of_rows, of_columns = self.a.groups[rows], self.b.groups[columns]
+        shares = [of_rows[:, k, None] == of_columns[None, :, k] for k in range(of_rows.shape[1])]
+        return np.asarray(np.logical_or.reduce(shares))
 
     @cached_property
     def n_genuine(self) -> int:
@@ -232,7 +251,7 @@ class Pairs:
         """A block's scores and which pairs they are, for the compiled loops."""
         groups_a, groups_b = self.a.groups, self.b.groups
         if groups_a is None or groups_b is None:
-            groups_a = groups_b = np.zeros(0, dtype=np.int64)
+            groups_a = groups_b = np.zeros((0, 0), dtype=np.int64)
         return BlockView(
             block.scores,
             block.rows.start,
@@ -309,16 +328,20 @@ def arrange(
     items: EmbeddingSet,
     *,
     gallery: EmbeddingSet | None = None,
-    exclude_same: str | None = None,
+    exclude_same: ExcludeSame = None,
     scorer: Scorer | None = None,
     densities: NDArray[Any] | None = None,
+    keep_rows: bool = False,
 ) -> Pairs:
     """Put items in the order of their classes, ready to be walked pair by pair.
 
+    A query is never compared with an item of the gallery that is the same one, by id or by vector.
+
     Args:
-        exclude_same: a metadata column; pairs that share its value are excluded.
+        exclude_same: what excluded pairs share, see ``evaluation.pairs.exclusions``.
         densities: float [n], one per item in the order of the set, where they are known already; the
             scorer computes them otherwise.
+        keep_rows: items of a class keep the order of their rows, see ``order_items``.
 
     Raises:
         InputError: dimensions differ, or the column is not in the data.
@@ -329,14 +352,14 @@ def arrange(
         )
     sets = [items] if gallery is None else [items, gallery]
     classes: Texts = np.unique(np.concatenate([part.classes for part in sets]))
-    groups = read_groups(sets, exclude_same)
+    groups = read_groups(items, gallery, exclude_same)
     used = CosineScorer() if scorer is None else scorer
     if densities is None:
         densities = _compute_densities(items, used)
-    a = order_items(items, classes, densities, groups[0])
+    a = order_items(items, classes, densities, groups[0], keep_rows)
     if gallery is None:
         return Pairs(classes, a, a, True, used)
-    b = order_items(gallery, classes, _compute_densities(gallery, used), groups[1])
+    b = order_items(gallery, classes, _compute_densities(gallery, used), groups[1], keep_rows)
     return Pairs(classes, a, b, False, used)
 
 

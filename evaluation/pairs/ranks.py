@@ -25,20 +25,20 @@ class Ranks:
     """Per row of ``a``; where a set is compared with itself, every item is a query of all others.
 
     R-precision and MAP@R: docs/specification.md, Retrieval ("A Metric Learning Reality Check", arXiv
-    2003.08505, section 4.2). Ranks are by similarity, ties by row.
+    2003.08505, section 4.2). Ranks are by similarity, ties by position: by class, then by vector.
 
     Attributes:
         best: float32 [n]: highest score of an impostor, -inf where there is none.
-        best_row: int64 [n]: the impostor's row in the set that was given, lowest among ties.
-        best_partner, best_partner_row: float32 and int64 [n]: the best partner by score, -inf and -1.
+        best_position: int64 [n]: the impostor's position in ``b``, lowest among ties.
+        best_partner, best_partner_position: float32 and int64 [n]: the best partner by score, -inf and -1.
         n_partners: int64 [n]: items of the query's class it can be matched with.
         first_rank, r_precision, map_at_r: float64 [n], NaN where there is no partner.
     """
 
     best: Float32s
-    best_row: Int64s
+    best_position: Int64s
     best_partner: Float32s
-    best_partner_row: Int64s
+    best_partner_position: Int64s
     n_partners: Int64s
     first_rank: Float64s
     r_precision: Float64s
@@ -52,8 +52,8 @@ class Ranks:
 
     @cached_property
     def right(self) -> Bools:
-        """bool [n]: whether the best of all by score is a partner; ties go to the lower row."""
-        tie_won = (self.best_partner == self.best) & (self.best_partner_row < self.best_row)
+        """bool [n]: whether the best of all by score is a partner; ties go to the lower position."""
+        tie_won = (self.best_partner == self.best) & (self.best_partner_position < self.best_position)
         return np.asarray((self.n_partners > 0) & ((self.best_partner > self.best) | tie_won))
 
 
@@ -99,7 +99,7 @@ class QueryRanks:
 
     pairs: Pairs
     best_partner: Float32s
-    best_partner_row: Int64s
+    best_partner_position: Int64s
     state: RankState
 
     @classmethod
@@ -107,13 +107,16 @@ class QueryRanks:
         """Partners in their order, no impostor met yet; for some rows of ``a`` alone in their own blocks."""
         chosen = slice(0, len(pairs.a)) if rows is None else rows
         n, most = chosen.stop - chosen.start, int(_count_most_partners(pairs)[chosen].sum())
-        best_partner, best_partner_row = np.full(n, -np.inf, dtype=np.float32), np.full(n, -1)
-        partner_similarities, partner_rows = np.empty(most, dtype=np.float32), np.empty(most, dtype=np.int32)
+        best_partner, best_partner_position = np.full(n, -np.inf, dtype=np.float32), np.full(n, -1)
+        partner_similarities, partner_positions = (
+            np.empty(most, dtype=np.float32),
+            np.empty(most, dtype=np.int32),
+        )
         counts = np.zeros(n, dtype=np.int64)
         filled = 0
         for code, strip in _split_by_class(pairs, chosen):
             scores, similarities, is_pair = pairs.score_class(code, strip)
-            class_rows = pairs.b.rows[pairs.b.starts[code] : pairs.b.starts[code + 1]]  # ascending
+            start = int(pairs.b.starts[code])
             here = slice(strip.start - chosen.start, strip.stop - chosen.start)
             counts[here] = is_pair.sum(axis=1)
             # what is no pair is sorted to the end, beyond the counts
@@ -121,23 +124,23 @@ class QueryRanks:
             within = np.arange(order.shape[1]) < counts[here, None]
             stop = filled + int(counts[here].sum())
             partner_similarities[filled:stop] = np.take_along_axis(similarities, order, axis=1)[within]
-            partner_rows[filled:stop] = class_rows[order][within]
+            partner_positions[filled:stop] = (start + order)[within]
             filled = stop
             masked = np.where(is_pair, scores, np.float32(-np.inf))
             winner = masked.argmax(axis=1)
             best_partner[here] = masked[np.arange(len(masked)), winner]
-            best_partner_row[here] = np.where(counts[here] > 0, class_rows[winner], -1)
+            best_partner_position[here] = np.where(counts[here] > 0, start + winner, -1)
         state = RankState(
             best=np.full(n, -np.inf, dtype=np.float32),
-            best_row=np.full(n, np.iinfo(np.int64).max),
+            best_position=np.full(n, np.iinfo(np.int64).max),
             partner_starts=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
             partner_similarities=partner_similarities[:filled],
-            partner_rows=partner_rows[:filled],
+            partner_positions=partner_positions[:filled],
             ahead=np.zeros(filled, dtype=np.int32),
             floors=np.full(n, np.inf, dtype=np.float32),
         )
         walked = pairs if rows is None else pairs.cross_rows(chosen)
-        queries = cls(walked, best_partner, best_partner_row, state)
+        queries = cls(walked, best_partner, best_partner_position, state)
         queries._raise_floors(np.arange(n))
         return queries
 
@@ -147,7 +150,7 @@ class QueryRanks:
         n_rows, n_columns = block.scores.shape
         run_in_threads(
             update_rows,
-            [(view, rows, block.similarities, self.pairs.b.rows, state) for rows in split_rows(n_rows)],
+            [(view, rows, block.similarities, state) for rows in split_rows(n_rows)],
         )
         self._raise_floors(np.arange(block.rows.start, block.rows.stop))
         if not self.pairs.symmetric:
@@ -156,7 +159,7 @@ class QueryRanks:
         run_in_threads(
             update_columns,
             [
-                (view, int(first), int(stop), block.similarities, self.pairs.a.rows, state)
+                (view, int(first), int(stop), block.similarities, state)
                 for first, stop in pairwise(edges)
                 if stop > first
             ],
@@ -190,7 +193,12 @@ class QueryRanks:
             precision = np.where(within, order / rank, 0.0)
             figures[2, has_partner] = np.add.reduceat(precision, starts) / n_partners[has_partner]
         return Ranks(
-            state.best, state.best_row, self.best_partner, self.best_partner_row, n_partners, *figures
+            state.best,
+            state.best_position,
+            self.best_partner,
+            self.best_partner_position,
+            n_partners,
+            *figures,
         )
 
 

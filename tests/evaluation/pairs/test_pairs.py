@@ -17,7 +17,7 @@ from tests.evaluation.samples import make_ties
 def list_naive_pairs(
     items: EmbeddingSet, gallery: EmbeddingSet | None, exclude: str | None
 ) -> list[tuple[str, str, np.float32]]:
-    """(label, label, score) of every pair, by two loops."""
+    """(label, label, score) of every pair, by two loops; a query is not compared with its own vector."""
     pairs = []
     references = items if gallery is None else gallery
     for i in range(len(items)):
@@ -25,6 +25,8 @@ def list_naive_pairs(
             if exclude is not None and items.metadata[exclude][i] == references.metadata[exclude][j]:
                 continue
             score = compute_pair_similarities(items.vectors[i : i + 1], references.vectors[j : j + 1])[0]
+            if gallery is not None and score > 1 - 1e-6:
+                continue
             pairs.append((str(items.labels[i]), str(references.labels[j]), score))
     return pairs
 
