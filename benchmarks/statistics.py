@@ -23,14 +23,13 @@ from scipy import stats
 from api_schemas.operating_point import GallerySize, Target
 from common.array_types import Float32s, Float64s
 from common.errors import CalibrationRefused
-from decision.scorers import accepts
+from common.progress import silent
 from embeddings.embedding_set import EmbeddingSet
 from evaluation.calibration.bootstrap_bounds import Interval, estimate_pair_fraction_interval
 from evaluation.calibration.calibrate import LEAST_CLASSES, calibrate_threshold
-from evaluation.calibration.fpir_thresholds import plan_gallery
+from evaluation.calibration.fpir_thresholds import SEARCH_RULES, collect_unknown, plan_gallery
 from evaluation.calibration.impostor_scores import count_accepted_pairs
-from evaluation.calibration.match_rate_tail import compute_start_rate, fit_match_rate_tail
-from evaluation.calibration.nearest_scores import collect_unknown_queries, compute_best_scores
+from evaluation.calibration.match_rate_tail import fit_match_rate_tail
 from evaluation.calibration.pair_thresholds import CalibrationSet
 from evaluation.calibration.select_threshold import select_threshold
 from evaluation.kernels.scalar_kernels import compiled
@@ -170,7 +169,8 @@ def compute_interval_at(
         )
     plan = plan_gallery(len(pairs.a), CLASSES, gallery)
     allowed = plan.compute_match_rate(TARGET)
-    unknown = collect_unknown_queries(pairs, compute_start_rate(allowed, CLASSES))
+    rule = SEARCH_RULES["nearest"]
+    unknown = collect_unknown(rule.score_trials(pairs, silent), rule, allowed)
     tail = fit_match_rate_tail(unknown, allowed, weights, below=threshold)
     assert tail is not None
     return tail.compute_interval(threshold, CONFIDENCE).transform(plan.compute_fpir)
@@ -232,7 +232,7 @@ def split_halves(path: Path, draws: int) -> None:
             if gallery is None:
                 rate = count_accepted_pairs(held_out, threshold).sum() / 2 / held_out.n_impostor
             else:
-                rate = np.mean(accepts(compute_best_scores(held_out)[1], threshold))
+                rate = SEARCH_RULES["nearest"].score_trials(held_out, silent).measure_fpir(threshold) or 0.0
             reached[kind].append(float(rate) / TARGET)
     perfect = stats.norm.cdf(stats.norm.ppf(CONFIDENCE) / np.sqrt(2))
     print(f"{path.name}: {draws} random halves of {2 * half} classes, {EACH} items each; the other half is")

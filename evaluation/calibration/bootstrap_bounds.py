@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -32,12 +33,21 @@ DENSE_CLASSES = 2048  # up to here a matrix over pairs of classes is dense; beyo
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its two-sided interval and its one-sided upper bound, at one confidence."""
+    """An estimate with its two-sided interval and its one-sided upper bound, at one confidence.
+
+    Corrected for skewness, quantiles of low confidence may lie on the other side of the estimate: none is
+    shown beyond it, so that no bound is below what was seen.
+    """
 
     estimate: float
     lower: float
     upper: float
     upper_bound: float
+
+    @classmethod
+    def around(cls, estimate: float, lower: float, upper: float, upper_bound: float) -> Interval:
+        """The interval with ends and bound that do not contradict the estimate."""
+        return cls(estimate, min(lower, estimate), max(upper, estimate), max(upper_bound, estimate))
 
     def transform(self, function: Callable[[float], float]) -> Interval:
         """The interval of an increasing function of the quantity."""
@@ -60,21 +70,18 @@ class PairFractions:
 
     def __init__(self, matrices: Sequence[Any], a: Float64s, b: Float64s, weights: Float64s) -> None:
         self.n = len(a)
+        self.matrices, self.a, self.b, self.weights = matrices, a, b, weights
         ab = float(a @ b)
         self.total = float(a.sum() * b.sum() - ab)
         self.values = np.array([float(matrix.sum()) / self.total for matrix in matrices])
         pair_rows = (a * (b.sum() - b) + b * (a.sum() - a)) / 2
         squares = 0.5 * (float(a @ a) * float(b @ b) + ab**2) - float((a * a) @ (b * b))
-        drawn_pairs = (weights @ a) * (weights @ b) - (weights**2) @ (a * b)
-        drawn_pairs = np.maximum(drawn_pairs, np.finfo(float).tiny)
-        rows, quadratic, linear = [], [], []
-        for matrix, value in zip(matrices, self.values, strict=True):
-            row = (np.asarray(matrix.sum(axis=1)).ravel() - value * pair_rows) / (self.n - 2)
-            drawn = np.einsum("bc,cb->b", weights, np.asarray(matrix @ weights.T))
-            rows.append(row)
-            quadratic.append(drawn / drawn_pairs - value)
-            linear.append(2 * ((weights @ row) * weights.sum(axis=1) - (weights**2) @ row) / drawn_pairs)
-        self.rows, self.quadratic, self.linear = np.array(rows), np.array(quadratic), np.array(linear)
+        self.rows = np.array(
+            [
+                (np.asarray(matrix.sum(axis=1)).ravel() - value * pair_rows) / (self.n - 2)
+                for matrix, value in zip(matrices, self.values, strict=True)
+            ]
+        )
         # Sums of E_k E_l over ordered pairs, by Pythagoras: rows of E sum to zero.
         residual = np.empty((len(matrices), len(matrices)))
         for k, first in enumerate(matrices):
@@ -88,6 +95,22 @@ class PairFractions:
                 )
                 residual[k, m] = centred - 2 * (self.n - 2) * float(self.rows[k] @ self.rows[m])
         self.residual = residual
+
+    @cached_property
+    def drawn(self) -> tuple[Float64s, Float64s]:
+        """Changes of the fractions when classes are drawn, and the part linear in the draws, [K, replicates].
+
+        The only part that takes long: a product of every matrix with all draws.
+        """
+        weights = self.weights
+        pairs = (weights @ self.a) * (weights @ self.b) - (weights**2) @ (self.a * self.b)
+        pairs = np.maximum(pairs, np.finfo(float).tiny)
+        quadratic, linear = [], []
+        for matrix, value, row in zip(self.matrices, self.values, self.rows, strict=True):
+            drawn = np.einsum("bc,cb->b", weights, np.asarray(matrix @ weights.T))
+            quadratic.append(drawn / pairs - value)
+            linear.append(2 * ((weights @ row) * weights.sum(axis=1) - (weights**2) @ row) / pairs)
+        return np.array(quadratic), np.array(linear)
 
     def compute_interval(
         self, function: Callable[[Float64s], Float64s], gradient: Float64s, confidence: float
@@ -103,7 +126,8 @@ class PairFractions:
         by_class, by_pair = self.compute_variance(gradient)
         measured = float(influence @ influence)
         shrinkage = np.sqrt(by_class / measured) if measured > 0 else 0.0
-        replicates = self.values[:, None] + self.quadratic - (1 - shrinkage) * self.linear
+        quadratic, linear = self.drawn
+        replicates = self.values[:, None] + quadratic - (1 - shrinkage) * linear
         return _compute_bca_interval(
             float(function(self.values[:, None])[0]),
             function(replicates),
@@ -111,6 +135,19 @@ class PairFractions:
             by_class + by_pair,
             confidence,
         )
+
+    def approximate_bound(self, confidence: float) -> float:
+        """About the upper bound of the first fraction, from its variance alone, on a scale of logarithms."""
+        gradient = np.zeros(len(self.values))
+        gradient[0] = 1.0
+        variance = sum(self.compute_variance(gradient))
+        value = float(self.values[0])
+        if not value > 0 or not variance > 0:
+            return value
+        influence = self.compute_influence(gradient)
+        freedom = compute_degrees_of_freedom(influence, self.n, variance) if influence.any() else np.inf
+        quantile = stats.t.ppf(confidence, freedom) if np.isfinite(freedom) else stats.norm.ppf(confidence)
+        return value * float(np.exp(min(quantile * np.sqrt(variance) / value, 50.0)))
 
     def compute_influence(self, gradient: Float64s) -> Float64s:
         """float [classes]: the influence of each class on a combination of the fractions, float [K]."""
@@ -198,4 +235,4 @@ def _compute_bca_interval(
     shifted = bias + quantiles
     corrected = stats.norm.cdf(bias + shifted / np.maximum(1 - acceleration * shifted, 0.1))
     lower, upper, upper_bound = np.quantile(replicates, corrected)
-    return Interval(estimate, float(lower), float(upper), float(upper_bound))
+    return Interval.around(estimate, float(lower), float(upper), float(upper_bound))

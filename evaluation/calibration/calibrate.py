@@ -105,7 +105,9 @@ def calibrate_threshold(
     rule = SEARCH_RULES[target.aggregate]
     probability = None
     if data.pairs.n_genuine:
-        probability = fit_probability(rule.sample_labelled(data.pairs, seed), seed)
+        probability = fit_probability(
+            rule.sample_labelled(data.pairs, data.scored.score_trials(rule), seed), seed
+        )
     point = OperatingPoint.freeze(
         name=name,
         created_at=datetime.now(UTC),

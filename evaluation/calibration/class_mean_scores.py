@@ -16,98 +16,51 @@ import numpy as np
 
 from common.array_types import Float32s
 from common.progress import Track, silent
-from decision.scorers import accepts
-from evaluation.calibration.fit_probability import LabelledScores
-from evaluation.calibration.impostor_scores import ImpostorTail, sample_rows
-from evaluation.calibration.match_rate_tail import LEAST, SearchRule, UnknownQueries, collect_rate
-from evaluation.calibration.pair_thresholds import MIN_PAIRS
+from evaluation.calibration.trials import (
+    SearchRule,
+    TailCoordinate,
+    Trials,
+    number_gallery_classes,
+    sample_labelled_trials,
+)
 from evaluation.pairs.pairs import Pairs
 
 ROWS = 256
-IMPOSTORS = 100_000  # trials that a probability is fitted on
 
 
 def iterate_class_means(pairs: Pairs, track: Track = silent) -> Iterator[tuple[slice, Float32s]]:
-    """Rows of a symmetric set with float32 [m, classes]: each row's mean score with the items of each class.
+    """Rows with float32 [m, classes]: each row's mean score with the gallery's items of each class.
 
-    A row's own item is left out; -inf for a class that has no other.
+    A row of a set against itself is left out of its own class; -inf for a class that has no (other) item.
     """
-    all_columns = slice(0, len(pairs.a))
+    all_columns = slice(0, len(pairs.b))
+    present = np.flatnonzero(pairs.b.sizes)
     strips = [slice(first, min(first + ROWS, len(pairs.a))) for first in range(0, len(pairs.a), ROWS)]
     for rows in track(strips, "class means", len(strips)):
         scores = pairs.score_block(rows, all_columns).scores
-        sums = np.add.reduceat(scores, pairs.a.starts[:-1], axis=1, dtype=np.float64)
-        counts = np.broadcast_to(pairs.a.sizes, sums.shape).copy()
-        own = np.arange(len(sums)), pairs.a.codes[rows]
-        sums[own] -= scores[own[0], np.arange(rows.start, rows.stop)]
-        counts[own] -= 1
+        sums = np.zeros((len(scores), len(pairs.classes)))
+        sums[:, present] = np.add.reduceat(scores, pairs.b.starts[present], axis=1, dtype=np.float64)
+        counts = np.broadcast_to(pairs.b.sizes, sums.shape).copy()
+        if pairs.symmetric:
+            own = np.arange(len(sums)), pairs.a.codes[rows]
+            sums[own] -= scores[own[0], np.arange(rows.start, rows.stop)]
+            counts[own] -= 1
         with np.errstate(divide="ignore", invalid="ignore"):
             means = np.where(counts > 0, sums / counts, -np.inf)
         yield rows, means.astype(np.float32)
 
 
-def collect_trials_above(pairs: Pairs, floor: float, track: Track = silent) -> UnknownQueries:
-    """Every trial of a query and another class with a mean of at least ``floor``, highest first."""
-    queries, classes, scores = [], [], []
+def score_mean_trials(pairs: Pairs, track: Track = silent) -> Trials:
+    """Every query's mean score within every class, its own item left out."""
+    columns, codes = number_gallery_classes(pairs)
+    other = np.empty((len(pairs.a), len(columns)), dtype=np.float32)
+    own = np.empty(len(pairs.a), dtype=np.float32)
     for rows, means in iterate_class_means(pairs, track):
-        means[np.arange(len(means)), pairs.a.codes[rows]] = -np.inf
-        query, code = np.nonzero(accepts(means, floor))
-        queries.append(query + rows.start)
-        classes.append(code)
-        scores.append(means[query, code])
-    query, code, score = np.concatenate(queries), np.concatenate(classes), np.concatenate(scores)
-    order = np.argsort(-score, kind="stable")
-    query, code, score = query[order], code[order], score[order]
-    # a class is in the tail by its first item: what a bound needs of a trial is its two classes
-    tail = ImpostorTail(pairs, floor, query, pairs.a.starts[code], score)
-    return UnknownQueries(tail, pairs.a.codes[query], code, score.astype(np.float64))
-
-
-def collect_trials(pairs: Pairs, rate: float, seed: int = 0, track: Track = silent) -> UnknownQueries:
-    """Trials down to a mean a little more than ``rate`` of them reach, or enough to support a bound."""
-    trials = len(pairs.a) * (len(pairs.classes) - 1)
-    rate = min(1.0, max(LEAST * rate, 2 * MIN_PAIRS / trials))
-    _, scores = sample_rows(pairs, seed)
-    sums = np.add.reduceat(scores, pairs.a.starts[:-1], axis=1, dtype=np.float64)
-    means = (sums / pairs.a.sizes).ravel()
-    means = -np.sort(-means[np.isfinite(means)])
-    return collect_rate(lambda floor: collect_trials_above(pairs, floor, track), means, rate, 1.1 * rate)
-
-
-def compute_best_means(pairs: Pairs, track: Track = silent) -> tuple[Float32s, Float32s]:
-    """float32 [n] each: a query's mean with its own class, and its best mean with any other; -inf if none."""
-    same, other = (np.full(len(pairs.a), -np.inf, dtype=np.float32) for _ in range(2))
-    for rows, means in iterate_class_means(pairs, track):
-        own = np.arange(len(means)), pairs.a.codes[rows]
-        same[rows] = means[own]
-        means[own] = -np.inf
-        other[rows] = means.max(axis=1)
-    return same, other
-
-
-def sample_labelled_means(pairs: Pairs, seed: int) -> LabelledScores:
-    """Every query's mean with its own class and a random part of those with others, with the ground truth."""
-    same, others, first, second = [], [], [], []
-    fraction = min(1.0, IMPOSTORS / (len(pairs.a) * max(1, len(pairs.classes) - 1)))
-    rng = np.random.default_rng([seed, 5])
-    for rows, means in iterate_class_means(pairs):
-        codes = pairs.a.codes[rows]
-        own = np.arange(len(means)), codes
-        same.append(means[own])
-        means[own] = -np.inf
-        query, code = np.nonzero(np.isfinite(means) & (rng.random(means.shape) < fraction))
-        others.append(means[query, code])
-        first.append(codes[query])
-        second.append(code)
-    genuine = np.concatenate(same)
-    known = np.isfinite(genuine)
-    codes = pairs.a.codes[known]
-    return LabelledScores(
-        scores=np.concatenate([genuine[known], *others]).astype(np.float64),
-        genuine=np.arange(known.sum() + sum(map(len, others))) < known.sum(),
-        first=np.concatenate([codes, *first]),
-        second=np.concatenate([codes, *second]),
-    )
+        position = np.arange(len(means)), pairs.a.codes[rows]
+        own[rows] = means[position]
+        means[position] = -np.inf
+        other[rows] = means[:, columns]
+    return Trials(other, own, codes, len(pairs.b), TailCoordinate.fit(pairs))
 
 
 MEAN_OF_CLASS = SearchRule(
@@ -115,8 +68,6 @@ MEAN_OF_CLASS = SearchRule(
     scores_name="means",
     is_of_pairs=False,
     compute_start_rate=lambda rate, _: rate,
-    collect=collect_trials,
-    collect_above=collect_trials_above,
-    compute_best=compute_best_means,
-    sample_labelled=sample_labelled_means,
+    score_trials=score_mean_trials,
+    sample_labelled=sample_labelled_trials,
 )

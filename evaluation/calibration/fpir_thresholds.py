@@ -20,21 +20,24 @@ from dataclasses import dataclass
 import numpy as np
 
 from api_schemas.operating_point import Aggregate, GallerySize
-from common.array_types import Float64s
+from common.array_types import Float32s, Float64s
 from common.errors import CalibrationRefused
 from evaluation.calibration.bootstrap_bounds import Interval
 from evaluation.calibration.class_mean_scores import MEAN_OF_CLASS
 from evaluation.calibration.match_rate_tail import (
+    LEAST,
+    MIN_TRIALS,
     STEEPEST,
-    SearchRule,
     compute_start_rate,
     fit_match_rate_tail,
 )
 from evaluation.calibration.nearest_scores import NEAREST
-from evaluation.calibration.pair_thresholds import MIN_CLASSES, MIN_PAIRS, CalibrationSet, find_last_true
+from evaluation.calibration.pair_thresholds import MIN_CLASSES, CalibrationSet, find_last_true
+from evaluation.calibration.trials import SearchRule, Trials, UnknownQueries
 
 SEARCH_RULES: dict[Aggregate, SearchRule] = {"nearest": NEAREST, "mean_of_class": MEAN_OF_CLASS}
 """The 1:N rules; a new one is a file and a line here."""
+SPARE = 1.2  # of the rate down to which trials are collected
 
 
 @dataclass(frozen=True)
@@ -72,22 +75,21 @@ def find_fpir_threshold(data: CalibrationSet, plan: GalleryPlan) -> tuple[float,
     Raises:
         CalibrationRefused: the tail cannot be supported, or ties leave no threshold.
     """
-    pairs, confidence, rule = data.pairs, data.target.confidence, SEARCH_RULES[data.target.aggregate]
+    confidence, rule = data.target.confidence, SEARCH_RULES[data.target.aggregate]
     allowed = plan.compute_match_rate(data.rate)
-    n, n_classes = len(pairs.a), len(pairs.classes)
-    unknown = rule.collect(pairs, rule.compute_start_rate(allowed, n_classes), data.seed, data.track)
+    trials = data.scored.score_trials(rule)
+    unknown = collect_unknown(trials, rule, allowed)
     wanted = f"FPIR <= {data.rate:g} in a gallery of {plan.wanted.classes} classes"
     tail = fit_match_rate_tail(unknown, allowed, data.weights)
     if tail is None:
-        start = unknown.find_score(compute_start_rate(allowed, n_classes))
+        found = unknown.count_matched(unknown.find_score(compute_start_rate(allowed, trials.n_classes)))
         raise CalibrationRefused(
-            f"{wanted} cannot be supported by {n} queries of {n_classes} classes: at least "
-            f"{MIN_PAIRS} accepted impostor pairs from {MIN_CLASSES} classes must lie within "
-            f"{STEEPEST:g} times that rate, found {unknown.tail.count_accepted(start)}; give more classes or "
-            "items, a smaller gallery, or a higher target."
+            f"{wanted} cannot be supported by {len(trials)} queries of {trials.n_classes} classes: at least "
+            f"{MIN_TRIALS} matches of a query and another class, of {MIN_CLASSES} classes, must lie within "
+            f"{STEEPEST:g} times that rate, found {found}; give more classes or items, a smaller gallery, or "
+            "a higher target."
         )
-    between = _build_candidates(unknown.scores, pairs.scorer.is_similarity)
-    candidates = np.unique(np.concatenate([unknown.scores, between]).astype(np.float32))
+    candidates = build_candidates(unknown.scores, data.pairs.scorer.is_similarity)
     candidates = candidates[candidates > np.float32(tail.start)]
 
     def misses_target(position: int) -> bool:
@@ -108,10 +110,22 @@ def find_fpir_threshold(data: CalibrationSet, plan: GalleryPlan) -> tuple[float,
     return threshold, tail.compute_interval(threshold, confidence).transform(plan.compute_fpir)
 
 
-def _build_candidates(scores: Float64s, similarities: bool) -> Float64s:
-    """Thresholds to try besides the observed scores: closer and closer to 1 for similarities, else evenly
-    over the tail and three times its length beyond."""
+def collect_unknown(trials: Trials, rule: SearchRule, rate: float) -> UnknownQueries:
+    """The highest trials, down to the rate from which a tail to ``rate`` starts and a little further."""
+    start = max(rule.compute_start_rate(rate, trials.n_classes), LEAST * rate)
+    enough = 2 * MIN_TRIALS / max(1, trials.other.size)
+    return trials.collect_top(SPARE * max(start, enough))
+
+
+def build_candidates(scores: Float64s, similarities: bool) -> Float32s:
+    """float32, ascending: thresholds to try, the observed scores and others between and beyond them.
+
+    Closer and closer to 1 for similarities, else evenly over the tail and three times its length beyond.
+    """
     low, high = float(scores[-1]), float(scores[0])
-    if similarities:
-        return np.asarray(1 - (1 - low) * np.geomspace(1, 1e-6, 2000))
-    return np.linspace(low, high + 3 * (high - low), 4000)
+    between = (
+        1 - (1 - low) * np.geomspace(1, 1e-6, 2000)
+        if similarities
+        else np.linspace(low, high + 3 * (high - low), 4000)
+    )
+    return np.unique(np.concatenate([scores, between]).astype(np.float32))

@@ -77,7 +77,7 @@ class ImpostorTail:
 
     def rescore_near(self, threshold: float) -> ImpostorTail:
         """The same with scores around a threshold replaced by those that decisions are made on."""
-        near = np.flatnonzero(np.abs(self.scores - np.float32(threshold)) <= _compute_window(self.pairs))
+        near = np.flatnonzero(np.abs(self.scores - np.float32(threshold)) <= compute_window(self.pairs))
         if not near.size:
             return self
         scores = self.scores.copy()
@@ -122,7 +122,7 @@ def count_accepted_pairs(pairs: Pairs, threshold: float, track: Track = silent) 
     n = len(pairs.classes)
     nothing = np.zeros(0, dtype=np.int64)
     total: Any = build_class_matrix(nothing, nothing, None, n)
-    limit, near = np.float32(threshold), np.float32(_compute_window(pairs))
+    limit, near = np.float32(threshold), np.float32(compute_window(pairs))
     for block in track(pairs.iterate_blocks(), "pairs", len(pairs.tiles)):
         rows, columns = np.nonzero((block.scores >= limit - near) & pairs.mask_impostors(block))
         scores = block.scores[rows, columns]
@@ -135,7 +135,15 @@ def count_accepted_pairs(pairs: Pairs, threshold: float, track: Track = silent) 
     return total
 
 
-def _compute_window(pairs: Pairs) -> float:
+def count_pairs_of_tail(tail: ImpostorTail, threshold: float) -> Any:
+    """The same from the highest pairs, where they reach WINDOW below the threshold."""
+    exact = tail.rescore_near(threshold)
+    count = exact.count_accepted(threshold)
+    first, second = exact.codes
+    return build_class_matrix(first[:count], second[:count], np.full(count, 2.0), len(tail.pairs.classes))
+
+
+def compute_window(pairs: Pairs) -> float:
     """Distance from a threshold within which a float32 product may be on its wrong side, amply."""
     densities = pairs.a.densities
     if densities is None or not len(densities):

@@ -5,11 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from api_schemas.operating_point import ClassRates, Evidence
-from common.array_types import Float32s
-from decision.scorers import accepts
 from evaluation.calibration.bootstrap_bounds import Interval
-from evaluation.calibration.fpir_thresholds import SEARCH_RULES, plan_gallery
-from evaluation.calibration.impostor_scores import count_accepted_pairs
+from evaluation.calibration.fpir_thresholds import SEARCH_RULES, collect_unknown, plan_gallery
 from evaluation.calibration.match_rate_tail import fit_match_rate_tail
 from evaluation.calibration.pair_thresholds import CalibrationSet
 from evaluation.kernels.scalar_kernels import compute_utility
@@ -39,7 +36,8 @@ def measure_threshold(
         far, frr, per_class = _measure_pairs(data, threshold)
     else:
         method = f"means over {len(pairs.a) / len(pairs.classes):.3g} items a class on average; {METHOD}"
-    fpir, fnir = _measure_identification(rule.compute_best(pairs, data.track), threshold)
+    trials = data.scored.score_trials(rule)
+    fpir, fnir = trials.measure_fpir(threshold), trials.measure_fnir(threshold)
     fpir_upper = None
     if identification and fpir is not None:
         fpir_upper = _bound_fpir(data, threshold)
@@ -70,9 +68,10 @@ def _bound_fpir(data: CalibrationSet, threshold: float) -> float | None:
     items are alike to support one."""
     pairs, rule = data.pairs, SEARCH_RULES[data.target.aggregate]
     n, n_classes = len(pairs.a), len(pairs.classes)
-    matched = rule.collect_above(pairs, threshold, data.track)
+    trials = data.scored.score_trials(rule)
+    matched = trials.collect_above(threshold)
     rate = max(matched.compute_match_rate(threshold), 2 / (n * (n_classes - 1)))
-    unknown = rule.collect(pairs, rule.compute_start_rate(rate, n_classes), data.seed, data.track)
+    unknown = collect_unknown(trials, rule, rate)
     tail = fit_match_rate_tail(unknown, rate, data.weights, below=threshold)
     if tail is None:
         return None
@@ -85,7 +84,7 @@ def _measure_pairs(
 ) -> tuple[Interval | None, Interval | None, list[ClassRates]]:
     """FAR, FRR, and the rates of each class."""
     pairs, totals = data.pairs, data.genuine.per_class
-    matrix = count_accepted_pairs(pairs, threshold, data.track)
+    matrix = data.scored.count_accepted(threshold)
     rejected = data.genuine.count_rejected(threshold)
     far = data.estimate_far_interval(matrix) if pairs.n_impostor else None
     frr = data.estimate_frr_interval(rejected) if totals.sum() else None
@@ -101,16 +100,3 @@ def _measure_pairs(
         size = int(pairs.a.sizes[code])
         rates.append(ClassRates(label=str(label), n_items=size, far=own_far, frr=own_frr, utility=utility))
     return far, frr, rates
-
-
-def _measure_identification(
-    best: tuple[Float32s, Float32s], threshold: float
-) -> tuple[float | None, float | None]:
-    """FPIR and FNIR; a known query whose class ties with another is missed."""
-    same, other = best
-    fpir = float(np.mean(accepts(other, threshold))) if np.isfinite(other).any() else None
-    known = np.isfinite(same)
-    if not known.any():
-        return fpir, None
-    missed = ~accepts(same[known], threshold) | (same[known] <= other[known])
-    return fpir, float(missed.mean())

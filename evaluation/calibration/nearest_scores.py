@@ -4,62 +4,72 @@ from __future__ import annotations
 
 import numpy as np
 
-from common.array_types import Float32s
+from common.array_types import Float32s, Int64s
 from common.progress import Track, silent
 from evaluation.calibration.fit_probability import LabelledScores
-from evaluation.calibration.impostor_scores import collect_tail, sample_impostors, sample_rows
-from evaluation.calibration.match_rate_tail import (
-    SearchRule,
-    UnknownQueries,
-    collect_rate,
-    compute_start_rate,
-)
+from evaluation.calibration.impostor_scores import sample_impostors
+from evaluation.calibration.match_rate_tail import compute_start_rate
 from evaluation.calibration.pair_thresholds import score_genuine_pairs
+from evaluation.calibration.trials import SearchRule, TailCoordinate, Trials, number_gallery_classes
 from evaluation.pairs.pairs import Pairs
 
 IMPOSTORS = 100_000  # pairs that a probability is fitted on
 STREAM = 5  # of random impostor pairs
+STRIP = 2**22  # pairs of one class that are scored at a time
 
 
-def collect_unknown_queries(
-    pairs: Pairs, rate: float, seed: int = 0, track: Track = silent
-) -> UnknownQueries:
-    """The trials down to a score where at least ``rate`` of all are matched."""
-    rows, scores = sample_rows(pairs, seed)
-    present = np.flatnonzero(pairs.a.sizes)
-    best = np.maximum.reduceat(scores, pairs.a.starts[present], axis=1).ravel()
-    sample = -np.sort(-best)[: len(rows) * (len(present) - 1)]  # what is left are the queries' own classes
-    return collect_rate(lambda floor: collect_above(pairs, floor, track), sample, rate, 1.5 * rate)
+def score_nearest_trials(pairs: Pairs, track: Track = silent) -> Trials:
+    """Every query's best score within every class, its own item left out."""
+    best = np.full((len(pairs.a), len(pairs.classes)), -np.inf, dtype=np.float32)
+    for block in track(pairs.iterate_blocks(), "best scores", len(pairs.tiles)):
+        scores = block.scores
+        if pairs.has_groups:
+            excluded = pairs.is_within_group(block.rows, block.columns)
+            scores = np.where(excluded, np.float32(-np.inf), scores)
+        codes, starts = _find_runs(pairs.b.codes[block.columns])
+        _raise_to(best[block.rows], codes, np.maximum.reduceat(scores, starts, axis=1))
+        if pairs.symmetric:
+            codes, starts = _find_runs(pairs.a.codes[block.rows])
+            _raise_to(best[block.columns], codes, np.maximum.reduceat(scores, starts, axis=0).T)
+    best[np.arange(len(best)), pairs.a.codes] = -np.inf
+    columns, codes = number_gallery_classes(pairs)
+    return Trials(
+        other=best if len(columns) == best.shape[1] else best[:, columns],
+        own=_score_own_classes(pairs),
+        codes=codes,
+        gallery_items=len(pairs.b),
+        coordinate=TailCoordinate.fit(pairs),
+    )
 
 
-def collect_above(pairs: Pairs, floor: float, track: Track = silent) -> UnknownQueries:
-    """Every trial, a query's best score within another class, of at least ``floor``, highest first."""
-    tail = collect_tail(pairs, floor, track)
-    codes_a, codes_b = tail.codes
-    query = np.concatenate([tail.a, tail.b])
-    gallery = np.concatenate([codes_b, codes_a])
-    scores = np.concatenate([tail.scores, tail.scores])
-    order = np.argsort(-scores, kind="stable")
-    trial = query[order] * len(pairs.classes) + gallery[order]
-    best = order[np.sort(np.unique(trial, return_index=True)[1])]
-    return UnknownQueries(tail, pairs.a.codes[query[best]], gallery[best], scores[best].astype(np.float64))
+def _find_runs(codes: Int64s) -> tuple[Int64s, Int64s]:
+    """The distinct ones of ascending codes, and where each begins."""
+    starts = np.flatnonzero(np.diff(codes, prepend=-1))
+    return codes[starts], starts
 
 
-def compute_best_scores(pairs: Pairs, track: Track = silent) -> tuple[Float32s, Float32s]:
-    """float32 [n] each: best score with another item of the own class, and of any other; -inf if none."""
-    n = len(pairs.a)
-    same, other = np.full(n, -np.inf, dtype=np.float32), np.full(n, -np.inf, dtype=np.float32)
-    for part in pairs.iterate_genuine():
-        np.maximum.at(same, part.a, part.scores)
-        np.maximum.at(same, part.b, part.scores)
-    for block in track(pairs.iterate_blocks(), "pairs", len(pairs.tiles)):
-        scores = np.where(pairs.mask_impostors(block), block.scores, np.float32(-np.inf))
-        np.maximum(other[block.rows], scores.max(axis=1), out=other[block.rows])
-        np.maximum(other[block.columns], scores.max(axis=0), out=other[block.columns])
-    return same, other
+def _raise_to(best: Float32s, columns: Int64s, scores: Float32s) -> None:
+    """Raise the columns of a view to scores, where these are higher."""
+    if columns[-1] - columns[0] == len(columns) - 1:
+        part = best[:, columns[0] : columns[-1] + 1]
+        np.maximum(part, scores, out=part)
+    else:
+        best[:, columns] = np.maximum(best[:, columns], scores)
 
 
-def sample_labelled_scores(pairs: Pairs, seed: int) -> LabelledScores:
+def _score_own_classes(pairs: Pairs) -> Float32s:
+    """float32 [n]: best score with another item of the own class; -inf if there is none."""
+    own = np.full(len(pairs.a), -np.inf, dtype=np.float32)
+    for code in np.flatnonzero(pairs.genuine_per_class):
+        height = max(1, STRIP // int(pairs.b.sizes[code]))
+        for first in range(pairs.a.starts[code], pairs.a.starts[code + 1], height):
+            rows = slice(int(first), int(min(first + height, pairs.a.starts[code + 1])))
+            scores, _, is_pair = pairs.score_class(int(code), rows)
+            own[rows] = np.where(is_pair, scores, np.float32(-np.inf)).max(axis=1)
+    return own
+
+
+def sample_labelled_scores(pairs: Pairs, trials: Trials, seed: int) -> LabelledScores:
     """All genuine pairs and a random part of the impostor pairs, with their ground truth."""
     genuine = score_genuine_pairs(pairs)
     a, b, scores = sample_impostors(pairs, IMPOSTORS, seed, STREAM)
@@ -76,8 +86,6 @@ NEAREST = SearchRule(
     scores_name="best scores",
     is_of_pairs=True,
     compute_start_rate=compute_start_rate,
-    collect=collect_unknown_queries,
-    collect_above=collect_above,
-    compute_best=compute_best_scores,
+    score_trials=score_nearest_trials,
     sample_labelled=sample_labelled_scores,
 )

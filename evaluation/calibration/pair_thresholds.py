@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -17,16 +17,20 @@ from common.progress import Track, silent
 from decision.scorers import accepts, count_reached, count_rejected
 from evaluation.calibration.bootstrap_bounds import (
     Interval,
+    PairFractions,
     build_class_matrix,
     estimate_class_fraction_interval,
-    estimate_pair_fraction_interval,
 )
 from evaluation.calibration.impostor_scores import (
     ImpostorTail,
     collect_tail,
     compute_exact_scores,
+    compute_window,
+    count_accepted_pairs,
+    count_pairs_of_tail,
     sample_impostor_scores,
 )
+from evaluation.calibration.trials import SearchRule, Trials
 from evaluation.metrics.class_bootstrap import REPLICATES, draw_classes
 from evaluation.pairs.pairs import Pairs
 
@@ -37,6 +41,8 @@ SAMPLE_SPARE = 10  # pairs further down the sample, for small samples
 SAMPLE_GROWTH = 1.5  # of the tail where it was too short
 RESCORE_ROUNDS = 3  # exact scores move a threshold by a rounding error, rarely a second time
 BINS = 1 << 16  # of the error curves
+LONGEST_TAIL = 5_000_000  # pairs that are kept; 20 bytes each
+PRECISION = 1e-3  # of the pairs that a threshold for a FAR accepts; never more than the bound allows
 
 
 @dataclass(frozen=True)
@@ -61,17 +67,13 @@ def score_genuine_pairs(pairs: Pairs) -> GenuineScores:
 
 
 @dataclass(frozen=True, eq=False)
-class CalibrationSet:
-    """Pairs of a set with itself that a threshold is chosen or measured on, for a target.
-
-    Bounds draw the classes ``draws`` times; ``seed`` seeds these draws and every other sample.
-    """
+class ScoredPairs:
+    """A set with itself, and what thresholds for any target are chosen by: each computed once."""
 
     pairs: Pairs
-    target: Target
-    seed: int = 0
-    track: Track = silent
-    draws: int = REPLICATES
+    seed: int
+    track: Track
+    draws: int
 
     @cached_property
     def genuine(self) -> GenuineScores:
@@ -83,6 +85,84 @@ class CalibrationSet:
         """float64 [draws, classes]: how often each class is drawn."""
         return draw_classes(len(self.pairs.classes), self.seed, self.draws)
 
+    @cached_property
+    def sample(self) -> Float32s:
+        """float32, descending: the scores of the impostor pairs of random queries."""
+        return sample_impostor_scores(self.pairs, self.seed)
+
+    def score_trials(self, rule: SearchRule) -> Trials:
+        """The trials of a 1:N rule."""
+        if rule.description not in self._trials:
+            self._trials[rule.description] = rule.score_trials(self.pairs, self.track)
+        return self._trials[rule.description]
+
+    def collect_tail(self, far: float) -> ImpostorTail:
+        """More impostor pairs than a FAR allows to accept, by their highest scores; the longest is kept."""
+        wanted = SAMPLE_MARGIN * far
+        while True:
+            position = min(int(wanted * len(self.sample)) + SAMPLE_SPARE, len(self.sample) - 1)
+            tail = self.collect_tail_above(float(self.sample[position]))
+            if len(tail) > far * self.pairs.n_impostor or position == len(self.sample) - 1:
+                return tail
+            wanted *= SAMPLE_GROWTH
+
+    def collect_tail_above(self, floor: float) -> ImpostorTail:
+        """Every impostor pair with a score of at least ``floor``, and maybe more."""
+        if not self._tails or self._tails[-1].floor > floor:
+            self._tails[:] = [collect_tail(self.pairs, floor, self.track)]
+        return self._tails[-1]
+
+    def count_accepted(self, threshold: float) -> Any:
+        """Accepted impostor pairs between two classes at a threshold, each decided by its exact score."""
+        floor = threshold - compute_window(self.pairs)
+        accepted = count_reached(self.sample[::-1], np.array([floor], dtype=np.float32))
+        if float(accepted[0]) > LONGEST_TAIL / max(1, self.pairs.n_impostor) * max(1, len(self.sample)):
+            return count_accepted_pairs(self.pairs, threshold, self.track)
+        return count_pairs_of_tail(self.collect_tail_above(floor), threshold)
+
+    @cached_property
+    def _trials(self) -> dict[str, Trials]:
+        return {}
+
+    @cached_property
+    def _tails(self) -> list[ImpostorTail]:
+        return []
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrationSet:
+    """Pairs of a set with itself that a threshold is chosen or measured on, for a target.
+
+    Bounds draw the classes ``draws`` times; ``seed`` seeds these draws and every other sample. ``shared`` is
+    that of another target on the same pairs (``with_target``).
+    """
+
+    pairs: Pairs
+    target: Target
+    seed: int = 0
+    track: Track = silent
+    draws: int = REPLICATES
+    shared: ScoredPairs | None = None
+
+    @cached_property
+    def scored(self) -> ScoredPairs:
+        """What all targets share."""
+        return self.shared or ScoredPairs(self.pairs, self.seed, self.track, self.draws)
+
+    def with_target(self, target: Target) -> CalibrationSet:
+        """The same pairs for another target; nothing is scored twice."""
+        return replace(self, target=target, shared=self.scored)
+
+    @property
+    def genuine(self) -> GenuineScores:
+        """All genuine pairs."""
+        return self.scored.genuine
+
+    @property
+    def weights(self) -> Float64s:
+        """float64 [draws, classes]: how often each class is drawn."""
+        return self.scored.weights
+
     @property
     def rate(self) -> float:
         """The highest FAR, FPIR or FRR that the target allows."""
@@ -91,8 +171,12 @@ class CalibrationSet:
 
     def estimate_far_interval(self, accepted: Any) -> Interval:
         """Interval of the FAR, from the accepted pairs between two classes."""
+        return self.split_far(accepted).compute_interval(lambda f: f[0], np.ones(1), self.target.confidence)
+
+    def split_far(self, accepted: Any) -> PairFractions:
+        """The FAR as a fraction of pairs of classes, from the accepted pairs between two classes."""
         sizes = self.pairs.a.sizes.astype(np.float64)
-        return estimate_pair_fraction_interval(accepted, sizes, self.weights, self.target.confidence)
+        return PairFractions([accepted], sizes, sizes, self.weights)
 
     def estimate_frr_interval(self, rejected: Float64s) -> Interval:
         """Interval of the FRR, from the rejected genuine pairs of each class."""
@@ -107,7 +191,7 @@ def find_far_threshold(data: CalibrationSet) -> float:
         CalibrationRefused: too few accepted impostor pairs or classes would support the bound, or
             ties leave no threshold.
     """
-    tail = _collect_tail(data)
+    tail = data.scored.collect_tail(data.rate)
     threshold = _find_lowest(data, tail)
     for _ in range(RESCORE_ROUNDS):
         rescored = tail.rescore_near(threshold)
@@ -118,44 +202,47 @@ def find_far_threshold(data: CalibrationSet) -> float:
     return threshold
 
 
-def _collect_tail(data: CalibrationSet) -> ImpostorTail:
-    """More impostor pairs than the target allows to accept, by their highest scores."""
-    drawn = sample_impostor_scores(data.pairs, data.seed)
-    wanted = SAMPLE_MARGIN * data.rate
-    while True:
-        position = min(int(wanted * len(drawn)) + SAMPLE_SPARE, len(drawn) - 1)
-        tail = collect_tail(data.pairs, float(drawn[position]), data.track)
-        if len(tail) > data.rate * data.pairs.n_impostor or position == len(drawn) - 1:
-            return tail
-        wanted *= SAMPLE_GROWTH
-
-
 def _find_lowest(data: CalibrationSet, tail: ImpostorTail) -> float:
+    """The lowest score of the tail, within PRECISION of the pairs accepted, whose bound meets the target.
+
+    A search by the variance alone, which is quick, comes close; the bound is resampled around that.
+    """
     last = np.flatnonzero(np.diff(tail.scores, append=np.float32(-np.inf)))  # last pair of each tie
     (first, second), n = tail.codes, len(data.pairs.classes)
+    allowed = data.rate * data.pairs.n_impostor
+
+    def split(position: int) -> PairFractions:
+        count = int(last[position]) + 1
+        return data.split_far(build_class_matrix(first[:count], second[:count], np.full(count, 2.0), n))
+
+    def is_about_right(position: int) -> bool:
+        return (
+            int(last[position]) < allowed
+            and split(position).approximate_bound(data.target.confidence) <= data.rate
+        )
 
     def meets_target(position: int) -> bool:
-        count = int(last[position]) + 1
-        if count > data.rate * data.pairs.n_impostor:
+        if int(last[position]) + 1 > allowed:
             return False
-        matrix = build_class_matrix(first[:count], second[:count], np.full(count, 2.0), n)
-        return data.estimate_far_interval(matrix).upper_bound <= data.rate
+        interval = split(position).compute_interval(lambda f: f[0], np.ones(1), data.target.confidence)
+        return interval.upper_bound <= data.rate
 
     supported = find_support(first, second)
     low = int(np.searchsorted(last, supported)) if supported is not None else len(last)
     if low >= len(last) or not meets_target(low):
         raise _explain_unsupported_far(tail, data.rate, low, last)
-    return float(tail.scores[last[find_last_true(meets_target, low, len(last))]])
+    near = find_last_true(is_about_right, low, len(last), PRECISION) if is_about_right(low) else low
+    return float(tail.scores[last[find_last_true_near(meets_target, near, low, len(last))]])
 
 
-def find_support(first: Int64s, second: Int64s) -> int | None:
+def find_support(first: Int64s, second: Int64s, least: int = MIN_PAIRS) -> int | None:
     """Index of the first pair that, with those before it, supports a bound; None if none does."""
-    if len(first) < MIN_PAIRS:
+    if len(first) < least:
         return None
     first_of_class = np.unique(np.stack([first, second], axis=1).ravel(), return_index=True)[1] // 2
     if len(first_of_class) < MIN_CLASSES:
         return None
-    return max(MIN_PAIRS - 1, int(np.sort(first_of_class)[MIN_CLASSES - 1]))
+    return max(least - 1, int(np.sort(first_of_class)[MIN_CLASSES - 1]))
 
 
 def _explain_unsupported_far(
@@ -179,15 +266,38 @@ def _explain_unsupported_far(
     )
 
 
-def find_last_true(holds: Callable[[int], bool], low: int, high: int) -> int:
-    """Binary search: last index in [low, high) where a monotone condition holds; it holds at ``low``."""
-    while high - low > 1:
+def find_last_true(holds: Callable[[int], bool], low: int, high: int, precision: float = 0.0) -> int:
+    """Binary search: last index in [low, high) where a monotone condition holds; it holds at ``low``.
+
+    With a precision, an index where it holds, at most that fraction of itself below the last.
+    """
+    while high - low > max(1.0, precision * low):
         middle = (low + high) // 2
         if holds(middle):
             low = middle
         else:
             high = middle
     return low
+
+
+def find_last_true_near(holds: Callable[[int], bool], near: int, low: int, high: int) -> int:
+    """The same, within PRECISION, by ever longer steps away from an index that is close to it."""
+    step = max(1, near // 200)
+    if holds(near):
+        low = near
+        while near + step < high:
+            if not holds(near + step):
+                high = near + step
+                break
+            low, near, step = near + step, near + step, 4 * step
+    else:
+        high = near
+        while near - step > low:
+            if holds(near - step):
+                low = near - step
+                break
+            high, near, step = near - step, near - step, 4 * step
+    return find_last_true(holds, low, high, PRECISION)
 
 
 def find_frr_threshold(data: CalibrationSet) -> float:
@@ -217,12 +327,12 @@ def find_frr_threshold(data: CalibrationSet) -> float:
 def compute_error_curves(data: CalibrationSet) -> tuple[Float64s, Float64s, Float64s]:
     """Thresholds (float32 values, ascending, [m]) with FAR and FRR at each, on a grid of scores."""
     pairs, genuine = data.pairs, data.genuine
-    sample = sample_impostor_scores(pairs, 0)
+    sample = data.scored.sample
     low = min(float(sample[-1]), float(genuine.scores.min()))
     high = max(float(sample[0]), float(genuine.scores.max()))
     edges = np.linspace(low, high, BINS).astype(np.float32)
     counts = np.zeros(BINS + 1, dtype=np.int64)
-    for block in data.track(pairs.iterate_blocks(), "pairs", len(pairs.tiles)):
+    for block in data.track(pairs.iterate_blocks(), "error curves", len(pairs.tiles)):
         scores = block.scores[pairs.mask_impostors(block)]
         counts += np.bincount(count_reached(scores, edges), minlength=BINS + 1)
     far = np.cumsum(counts[::-1])[::-1][1:] / pairs.n_impostor

@@ -29,7 +29,7 @@ from evaluation.calibration.bootstrap_bounds import (
 from evaluation.calibration.calibrate import LEAST_CLASSES
 from evaluation.calibration.fpir_thresholds import SEARCH_RULES, plan_gallery
 from evaluation.calibration.impostor_scores import collect_tail, sample_impostor_scores
-from evaluation.calibration.match_rate_tail import MatchRateTail, compute_start_rate
+from evaluation.calibration.match_rate_tail import MIN_TRIALS, MatchRateTail, compute_start_rate
 from evaluation.calibration.pair_thresholds import MIN_PAIRS, CalibrationSet
 from evaluation.pairs.pairs import Pairs, arrange
 
@@ -147,11 +147,10 @@ def _plan_fpir(data: CalibrationSet) -> tuple[Condition, Condition]:
 
     trials = len(pairs.a) * (n_classes - 1)
     start = max(compute_start_rate(compute_allowed(n_classes), n_classes), 2 * PILOT_PAIRS / trials)
-    unknown = SEARCH_RULES[target.aggregate].collect(pairs, start, data.seed, data.track)
-    _check_pilot(len(unknown.tail), pairs)
+    unknown = data.scored.score_trials(SEARCH_RULES[target.aggregate]).collect_top(start)
+    _check_pilot(len(unknown.scores) // 2, pairs)
     pilot = MatchRateTail(unknown, unknown.find_score(start), data.weights)
     spread, values = PilotSpread(pilot.fractions, target.confidence), pilot.fractions.values
-    pairs_per_trial = unknown.tail.count_accepted(pilot.start) / (values[0] * trials)
 
     def compute_counted(n: int) -> float:
         """The match rate a tail of n classes would start from."""
@@ -159,9 +158,9 @@ def _plan_fpir(data: CalibrationSet) -> tuple[Condition, Condition]:
 
     def is_supported(n: int) -> bool:
         counted = compute_counted(n)
-        expected = counted * n * each * (n - 1) * pairs_per_trial
+        expected = counted * n * each * (n - 1)
         excess = spread.compute_excess(n, counted, np.array([1 / values[0], 0.0]))
-        return bool(expected * math.exp(-excess) >= MIN_PAIRS)
+        return bool(expected * math.exp(-excess) >= MIN_TRIALS)
 
     def is_useful(n: int) -> bool:
         counted = compute_counted(n)

@@ -45,7 +45,7 @@ def test_the_fraction_and_its_parts_agree_with_loops() -> None:
                 if i != j:
                     count += drawn[i] * drawn[j] * matrix[i, j]
                     total += drawn[i] * drawn[j] * pairs[i, j]
-        assert value + fractions.quadratic[0, b] == pytest.approx(count / total)
+        assert value + fractions.drawn[0][0, b] == pytest.approx(count / total)
 
 
 def test_many_classes_reach_the_same_bound_by_sparse_matrices(monkeypatch: pytest.MonkeyPatch) -> None:

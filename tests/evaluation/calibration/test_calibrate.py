@@ -169,9 +169,17 @@ def test_few_classes_are_refused(classes: int, found: str, target: Target) -> No
         make_point(make_clusters(0, classes, 50), target)
 
 
-@pytest.mark.parametrize("target", [Target(kind="far", value=1e-4), Target(kind="fpir", value=1e-5)])
-def test_a_target_beyond_the_data_is_refused_with_what_it_takes(target: Target, fit: EmbeddingSet) -> None:
-    with pytest.raises(CalibrationRefused, match="at least 30 accepted impostor pairs from 10 classes"):
+@pytest.mark.parametrize(
+    ("target", "support"),
+    [
+        (Target(kind="far", value=1e-4), "at least 30 accepted impostor pairs from 10 classes"),
+        (Target(kind="fpir", value=1e-5), "at least 60 matches of a query and another class, of 10 classes"),
+    ],
+)
+def test_a_target_beyond_the_data_is_refused_with_what_it_takes(
+    target: Target, support: str, fit: EmbeddingSet
+) -> None:
+    with pytest.raises(CalibrationRefused, match=support):
         make_point(fit, target)
 
 

@@ -12,7 +12,7 @@ from decision.scorers import accepts
 from embeddings.embedding_set import EmbeddingSet
 from evaluation.calibration.fpir_thresholds import plan_gallery
 from evaluation.calibration.match_rate_tail import fit_match_rate_tail
-from evaluation.calibration.nearest_scores import collect_unknown_queries
+from evaluation.calibration.nearest_scores import score_nearest_trials
 from evaluation.metrics.class_bootstrap import draw_classes
 from evaluation.pairs.pairs import arrange
 from tests.evaluation.samples import list_all_pairs, make_clusters
@@ -20,7 +20,7 @@ from tests.evaluation.samples import list_all_pairs, make_clusters
 
 def test_the_match_rate_is_that_of_a_loop_and_bounds_the_fpir_of_every_gallery() -> None:
     items = make_clusters(2, 8, 5)
-    unknown = collect_unknown_queries(arrange(items), 1.0)
+    unknown = score_nearest_trials(arrange(items)).collect_top(1.0)
     best = np.full((len(items), 8), -np.inf)
     codes = np.searchsorted(items.classes, items.labels)
     i, j, scores, genuine = list_all_pairs(items)
@@ -50,7 +50,7 @@ def test_lookalikes_are_never_explained_away_by_the_tail() -> None:
     vectors = items.vectors.copy()
     vectors[64:128] = vectors[:64] + 0.01 * np.random.default_rng(4).standard_normal((64, 12))
     pairs = arrange(EmbeddingSet.from_arrays(vectors, items.labels))
-    unknown = collect_unknown_queries(pairs, 0.05)
+    unknown = score_nearest_trials(pairs).collect_top(0.08)
     rates = fit_match_rate_tail(unknown, 0.3 / 80, draw_classes(80, 0))
     for threshold in (0.98, 0.99, 0.998):
         counted = unknown.compute_match_rate(threshold)
