@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock, RLock
 
-from common.array_types import Float32s, UnitVectors
 from common.errors import BundleError
-from decision.decider import Decider, compute_densities
+from decision.decider import Decider
 from index.bundle import Bundle
 from index.gallery.gallery_items import GalleryItems
 from index.gallery.generation_folders import EMPTY, Generations
-from index.gallery.overlay import Overlay, add_densities
+from index.gallery.overlay import Overlay, score_classes
 from index.items.stored_item import StoredItem
 from index.search.gallery_view import GalleryView
 from index.search.generation import Generation
@@ -33,6 +32,7 @@ class DataFolder(GalleryItems):
     Attributes:
         writing: held while what is shown changes.
         rebuilding: held while a generation is built or a backup taken; taken before ``writing``.
+        deciders: the points that may decide.
     """
 
     def __init__(self, bundle: Bundle, path: Path, store: ItemStore, *, follows: bool) -> None:
@@ -42,11 +42,11 @@ class DataFolder(GalleryItems):
         self.generations = Generations(path, self.dim)
         self.writing = RLock()
         self.rebuilding = Lock()
-        self.overlay = Overlay.from_generation(None)
         self.seen = StoreState(EMPTY, 0, 0)
         self._bundle = bundle
         self._follows = follows
-        self._deciders = [bundle.build_decider(point) for point in bundle.points.values()]
+        self.deciders: Sequence[Decider] = [bundle.build_decider(point) for point in bundle.points.values()]
+        self.overlay = Overlay.from_generation(None, self.deciders)
 
     @property
     def view(self) -> GalleryView:
@@ -79,20 +79,16 @@ class DataFolder(GalleryItems):
             self.store.close()
 
     def prepare(self, decider: Decider) -> None:
-        if self._has_densities(decider):
+        if self._is_prepared(decider):
             return
         with self.rebuilding, self.writing:
-            if not self._has_densities(decider):
-                self._deciders = [*self._deciders, decider]
-                main = self.overlay.main
-                self.show(replace(self.overlay, main=main and add_densities(main, self._deciders)), self.seen)
+            if not self._is_prepared(decider):
+                self.deciders = [*self.deciders, decider]
+                self.show(self.overlay.prepare(self.deciders), self.seen)
 
-    def _has_densities(self, decider: Decider) -> bool:
-        return decider.scorer.density_key in {None, *(known.scorer.density_key for known in self._deciders)}
-
-    def compute_densities(self, vectors: UnitVectors) -> dict[str, Float32s]:
-        """float32 [n] densities of items by key, for all points that may decide."""
-        return compute_densities(self._deciders, vectors)
+    def _is_prepared(self, decider: Decider) -> bool:
+        known = [known.scorer.score for known in self.deciders]
+        return decider.scorer.score in known or not (decider.scorer.density_key or score_classes([decider]))
 
     def check_owner(self) -> None:
         """Raises BundleError for a folder without items or of another model."""
@@ -111,7 +107,8 @@ class DataFolder(GalleryItems):
         state, changes = self.store.read_changes_after(seen.newest, seen.generation)
         while changes is None:
             try:
-                overlay = Overlay.from_generation(self.open_generation(state.generation, hashes))
+                main = self.open_generation(state.generation, hashes)
+                overlay = Overlay.from_generation(main, self.deciders)
             except BundleError:
                 later = self.store.read_state()
                 if later.generation == state.generation:
@@ -128,14 +125,14 @@ class DataFolder(GalleryItems):
         if name == EMPTY:
             return None
         if name is not None:
-            return add_densities(self.generations.open(name, hashes), self._deciders)
+            return self.generations.open(name, hashes)
         if self.store.read_setting(SEEDED_FROM) == self._bundle.manifest.data_hash:
             return self._bundle.open_generation()
         raise BundleError(f"{self.path} was begun with another bundle: let a writer open it with this one.")
 
     def show(self, overlay: Overlay, seen: StoreState) -> None:
         """Let readers see a state: what can fail is done first, then all of it is swapped in."""
-        view = overlay.build_view(self.dim, self.compute_densities, self.store.fields)
+        view = overlay.build_view(self.dim, self.store.fields)
         self.overlay, self._shown = overlay, view
         self.seen = seen  # last: a reader that finds it new finds the view new too
 

@@ -11,7 +11,7 @@ import numpy as np
 from common.errors import LimenError
 from decision.decider import Decider
 from index.bundle import Bundle
-from index.gallery.overlay import add_densities
+from index.gallery.overlay import prepare_generation
 from index.items.stored_item import StoredItem
 from index.search.gallery_view import GalleryView
 from index.search.generation import Generation
@@ -50,7 +50,7 @@ class GalleryItems(ABC):
 
     @abstractmethod
     def prepare(self, decider: Decider) -> None:
-        """Compute the densities of all items that a point needs, before it decides."""
+        """Compute what a point needs of all items and classes, before it decides."""
 
     def close(self) -> None:
         """Release all files."""
@@ -75,7 +75,7 @@ class BundleItems(GalleryItems):
     def prepare(self, decider: Decider) -> None:
         main = self.view.main
         assert main is not None
-        self._shown = replace(self.view, main=add_densities(main, [decider]))
+        self._shown = replace(self.view, main=prepare_generation(main, [decider]))
 
 
 def _read_item(generation: Generation, row: int) -> StoredItem:

@@ -16,6 +16,7 @@ from api_schemas.manifest import VECTORS_FILE
 from common.atomic_files import fsync_folder
 from common.errors import BundleError, InputError
 from common.progress import Track, silent
+from decision.decider import compute_densities
 from embeddings.embedding_set import normalise_queries
 from index.bundle import Bundle, read_bundle
 from index.engines.registry import rebuild_config
@@ -25,7 +26,7 @@ from index.gallery.data_folder import HASHES_FILE, SEEDED_FROM, DataFolder, open
 from index.gallery.gallery import Gallery
 from index.gallery.gallery_items import Closed
 from index.gallery.generation_folders import EMPTY
-from index.gallery.overlay import Overlay, collect_items, iterate_items
+from index.gallery.overlay import Overlay, collect_items, iterate_items, prepare_generation
 from index.items.stored_item import StoredItem
 from index.search.generation import Generation
 from index.store.document_store import AuditSink, StoreInUse
@@ -205,10 +206,12 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
 
             def build(path: Path) -> Generation:
                 items = collect_items(chain([first], blocks), n, folder.dim, path / VECTORS_FILE)
-                return Generation.build(items, config, folder.compute_densities(items.vectors), track)
+                densities = compute_densities(folder.deciders, items.vectors, lambda: items.labels)
+                return Generation.build(items, config, densities, track)
 
             name, opened = folder.generations.write(sequence, n, build)
             try:
+                opened = prepare_generation(opened, folder.deciders, track)
                 with self._restore_on_failure():
                     self._swap(opened, name, sequence)
             except BaseException:
@@ -229,7 +232,7 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
         """Show a generation with what was written and deleted after its sequence number."""
         state, changes = self._store.read_changes_after(sequence, name)
         assert changes is not None
-        self._folder.show(Overlay.from_generation(main).apply(changes), state)
+        self._folder.show(Overlay.from_generation(main, self._folder.deciders).apply(changes), state)
 
     def backup(self, out: Path) -> None:
         """Write a consistent copy of all that the folder keeps while reads and writes go on."""

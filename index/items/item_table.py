@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from common.array_types import Bools, Float32s, Int32s, RowIndices
+from common.array_types import Bools, Float32s, Int32s, RowIndices, Texts
 from common.errors import BundleError
 from embeddings.embedding_set import EmbeddingSet
 from index.items.columns import Column, ColumnKind, FieldUse
@@ -124,6 +124,15 @@ class ItemTable:
     def _by_class(self) -> tuple[RowIndices, RowIndices]:
         rows = np.argsort(self.label_codes, kind="stable")
         return rows, np.searchsorted(self.label_codes[rows], np.arange(len(self.classes) + 1))
+
+    def get_code(self, label: str) -> int | None:
+        """The position of a label among the classes, or None."""
+        code = bisect_left(self.classes, label)
+        return code if code < len(self.classes) and self.classes[code] == label else None
+
+    def build_labels(self) -> Texts:
+        """Text [n]: the label of each row."""
+        return np.array(self.classes, dtype=np.str_)[self.label_codes]
 
     def get_rows_of_class(self, code: int) -> RowIndices:
         rows, starts = self._by_class

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import accumulate, repeat
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from common.array_types import RowIndices, UnitVectors
+from common.array_types import Float32s, RowIndices, UnitVectors
 from common.errors import InputError
 from decision.decider import Decider
+from decision.scorers import Scorer
+from index.items.class_sums import ClassSums
 from index.items.columns import ColumnKind
 from index.items.item_table import ItemTable
 from index.items.metadata import MetadataValue
+from index.search.class_codes import ClassCodes
 from index.search.generation import Generation, LiveRows
 from index.search.rescoring import RankedRows
 
@@ -35,6 +39,20 @@ class SearchHit(NamedTuple):
         return self.items.get_metadata(self.row)
 
 
+class RankedItems(NamedTuple):
+    """The best items of each query, by falling similarity, ties by id.
+
+    Attributes:
+        rows: int64 [q, w], -1 past the end.
+        similarities: float32 [q, w].
+        parts: int64 [q, w], which of the view's parts a row is of; the first if None.
+    """
+
+    rows: RowIndices
+    similarities: Float32s
+    parts: RowIndices | None
+
+
 @dataclass(frozen=True, eq=False)
 class GalleryView:
     """Immutable; a write makes a new one, and a search that began on the old one ends on it.
@@ -44,12 +62,14 @@ class GalleryView:
         live: which of its rows still count; all if None.
         buffer: rows written since, compared exactly; their ids are no longer live in ``main``.
         fields: the metadata fields that any item has, with their kinds; those of ``main`` if empty.
+        changed: the sums of each class whose items changed since; empty unless a point scores classes.
     """
 
     main: Generation | None
     live: LiveRows | None = None
     buffer: Generation | None = None
     fields: Mapping[str, ColumnKind] = field(default_factory=dict)
+    changed: Mapping[str, ClassSums] = field(default_factory=dict)
 
     def __len__(self) -> int:
         written = 0 if self.buffer is None else len(self.buffer)
@@ -86,6 +106,11 @@ class GalleryView:
             "buffer": len(self) - self.n_main,
             "deleted": self.n_deleted,
         }
+
+    @cached_property
+    def class_codes(self) -> ClassCodes:
+        """The classes by number, with their sums."""
+        return ClassCodes(self.main, self.buffer, self.changed)
 
     @property
     def parts(self) -> list[tuple[Generation, LiveRows | None]]:
@@ -125,19 +150,96 @@ class GalleryView:
         exclude_ids: Sequence[str | None] | None = None,
     ) -> list[list[SearchHit]]:
         """The k most similar items of each query [q, d] unit rows; see ``Gallery.search``."""
+        items = self.rank(queries, k, condition=condition, exact=exact, exclude_ids=exclude_ids)
+        if decider is None or decider.scorer.is_similarity:
+            return self.build_hits(items)
+        return self.build_hits(items, decider.scorer, decider.scorer.compute_densities(queries))
+
+    def rank(
+        self,
+        queries: UnitVectors,
+        k: int,
+        *,
+        condition: Mapping[str, Any] | None = None,
+        exact: bool = False,
+        exclude_ids: Sequence[str | None] | None = None,
+    ) -> RankedItems:
+        """The k most similar items of each query [q, d] unit rows, as rows of the parts."""
         if isinstance(k, bool) or k < 1:
             raise InputError(f"k must be a whole number from 1, found {k!r}.")
         if exclude_ids is not None and len(exclude_ids) != len(queries):
             raise InputError(f"exclude_ids has {len(exclude_ids)} entries for {len(queries)} queries.")
-        hits: list[list[SearchHit]] = [[] for _ in queries]
-        for part, live in self.parts:
-            excluded = None if exclude_ids is None else _get_rows(part.items, exclude_ids)
-            ranked = part.search(
-                queries, k, condition=condition, exact=exact, excluded=excluded, live=live, fields=self.fields
+        ranked = [
+            part.search(
+                queries,
+                k,
+                condition=condition,
+                exact=exact,
+                excluded=None if exclude_ids is None else _get_rows(part.items, exclude_ids),
+                live=live,
+                fields=self.fields,
             )
-            of_part = _build_hits(part.items, queries, ranked, decider)
-            hits = [_merge_hits(a, b, k) for a, b in zip(hits, of_part, strict=True)]
-        return hits
+            for part, live in self.parts
+        ]
+        if len(ranked) == 1:
+            return RankedItems(ranked[0].rows, ranked[0].similarities, None)
+        return self._merge(ranked, len(queries), k)
+
+    def _merge(self, ranked: list[RankedRows], q: int, k: int) -> RankedItems:
+        """The best k rows of both parts, by falling similarity, ties by id."""
+        if not ranked:
+            nothing = np.empty((q, 0))
+            return RankedItems(nothing.astype(np.int64), nothing.astype(np.float32), None)
+        rows = np.concatenate([of_part.rows for of_part in ranked], axis=1)
+        similarities = np.concatenate([of_part.similarities for of_part in ranked], axis=1)
+        parts = np.repeat(np.arange(2), [of_part.rows.shape[1] for of_part in ranked])
+        order = np.argsort(-similarities, axis=1, kind="stable")
+        rows, similarities = np.take_along_axis(rows, order, 1), np.take_along_axis(similarities, order, 1)
+        parts = parts[order]
+        tied = (similarities[:, 1:] == similarities[:, :-1]) & (parts[:, 1:] != parts[:, :-1])
+        for query in np.flatnonzero((tied & (rows[:, 1:] >= 0)).any(axis=1)).tolist():
+            valid = np.flatnonzero(rows[query] >= 0)
+            ids = [self._get_id(*place) for place in zip(parts[query], rows[query], strict=True)]
+            by_id = sorted(valid.tolist(), key=lambda at: (-similarities[query, at], ids[at]))
+            rows[query, valid], parts[query, valid] = rows[query, by_id], parts[query, by_id]
+        return RankedItems(rows[:, :k], similarities[:, :k], parts[:, :k])
+
+    def _get_id(self, part: int, row: int) -> str:
+        return self.parts[part][0].items.ids[int(row)]
+
+    def build_hits(
+        self, items: RankedItems, scorer: Scorer | None = None, densities: Float32s | None = None
+    ) -> list[list[SearchHit]]:
+        """Ranked items of each query as hits.
+
+        Their scores are those of ``scorer``, given the queries' ``densities`` [q]; similarities without it.
+        """
+        q, width = items.rows.shape
+        rows, similarities, lengths = items.rows.ravel(), items.similarities.ravel(), [width] * q
+        parts = None if items.parts is None else items.parts.ravel()
+        if rows.size and rows.min() < 0:
+            valid = items.rows >= 0
+            lengths = valid.sum(axis=1).tolist()
+            rows, similarities = items.rows[valid], items.similarities[valid]
+            parts = None if items.parts is None else items.parts[valid]
+        if not rows.size:
+            return [[] for _ in range(q)]
+        own = None if densities is None else np.repeat(densities, lengths)
+        if parts is None:
+            hits = _build_hits(self.parts[0][0].items, rows, similarities, scorer, own)
+        else:
+            mixed: list[Any] = [None] * len(rows)
+            for number, (part, _) in enumerate(self.parts):
+                at = np.flatnonzero(parts == number)
+                of_rows = None if own is None else own[at]
+                of_part = _build_hits(part.items, rows[at], similarities[at], scorer, of_rows)
+                for position, hit in zip(at.tolist(), of_part, strict=True):
+                    mixed[position] = hit
+            hits = mixed
+        if q == 1:
+            return [hits]
+        ends = list(accumulate(lengths))
+        return [hits[end - length : end] for end, length in zip(ends, lengths, strict=True)]
 
 
 def sort_by_score(hits: Iterable[SearchHit]) -> list[SearchHit]:
@@ -150,33 +252,21 @@ def _get_rows(items: ItemTable, ids: Sequence[str | None]) -> RowIndices:
     return np.array([-1 if row is None else row for row in rows], dtype=np.int64)
 
 
-def _merge_hits(a: list[SearchHit], b: list[SearchHit], k: int) -> list[SearchHit]:
-    if not a or not b:
-        return a or b
-    return sorted([*a, *b], key=lambda hit: (-hit.similarity, hit.id))[:k]
-
-
 def _build_hits(
-    items: ItemTable, queries: UnitVectors, ranked: RankedRows, decider: Decider | None
-) -> list[list[SearchHit]]:
-    q, width = ranked.rows.shape
-    rows, similarities, lengths = ranked.rows.ravel(), ranked.similarities.ravel(), [width] * q
-    if q > 1 and rows.size and rows.min() < 0:
-        valid = ranked.rows >= 0
-        rows, similarities = ranked.rows[valid], ranked.similarities[valid]
-        lengths = valid.sum(axis=1).tolist()
-    shown = similarities.tolist()
-    if decider is None or decider.scorer.density_key is None:
-        scores = shown
-    else:
-        own = np.repeat(decider.scorer.compute_densities(queries), lengths)
-        scores = decider.scorer(similarities, own, items.densities[decider.scorer.density_key][rows]).tolist()
+    items: ItemTable,
+    rows: RowIndices,
+    similarities: Float32s,
+    scorer: Scorer | None,
+    own: Float32s | None,
+) -> list[SearchHit]:
+    """Rows, int64 [m], as hits; ``own`` are the densities of their queries."""
+    shown = scores = similarities.tolist()
+    if scorer is not None:
+        key = scorer.density_key
+        of_rows = None if key is None else items.densities[key][rows]
+        scores = scorer(similarities, own, of_rows).tolist()
     classes = items.classes
     labels = [classes[code] for code in items.label_codes[rows].tolist()]
     columns = zip(items.ids.take(rows), labels, shown, scores, rows.tolist(), repeat(items), strict=False)
     # a third of the time of SearchHit(...)
-    hits: list[SearchHit] = list(map(tuple.__new__, repeat(SearchHit), columns))
-    if q == 1:
-        return [hits]
-    ends = list(accumulate(lengths))
-    return [hits[end - length : end] for end, length in zip(ends, lengths, strict=True)]
+    return list(map(tuple.__new__, repeat(SearchHit), columns))

@@ -24,6 +24,7 @@ from index.engines.flat import BufferEngine
 from index.engines.memory_estimate import measure_free_memory, select_kind
 from index.engines.registry import ENGINES, open_engine
 from index.engines.self_recall import audit_self_recall, find_lost_nodes
+from index.items.class_sums import ClassSums
 from index.items.columns import ColumnKind
 from index.items.filters import select_rows
 from index.items.item_table import ItemTable
@@ -64,6 +65,7 @@ class Generation:
         engine: holds one node per distinct vector.
         nodes: which rows a node leads to.
         description: the engine as the manifest names it.
+        class_sums: of each class; None unless a point scores classes.
     """
 
     vectors: UnitVectors
@@ -71,6 +73,7 @@ class Generation:
     engine: Engine
     nodes: Nodes
     description: IndexDescription
+    class_sums: ClassSums | None = None
 
     @classmethod
     def build(

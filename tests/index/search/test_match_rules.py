@@ -44,7 +44,7 @@ Stored = dict[str, StoredItem]
 def for_means(threshold: float, score: Score) -> OperatingPoint:
     made = point("fpir", threshold, items=300)
     target = made.target.model_copy(update={"aggregate": "mean_of_class"})
-    return made.model_copy(update={"target": target, "score": score})
+    return made.with_changes(target=target, score=score)
 
 
 def stored() -> Stored:
@@ -174,4 +174,5 @@ def test_every_rule_is_registered() -> None:
     assert {aggregate: rule.reads_whole_classes for aggregate, rule in MATCH_RULES.items()} == {
         "nearest": False,
         "mean_of_class": True,
+        "evidence": False,
     }
