@@ -18,12 +18,22 @@ from decision.scorers import Scorer, accepts
 BEYOND_PROOF = 1.1  # times the items a 1:N point was proven for (docs/specification.md, Operating point)
 
 
+class MatchCandidate(NamedTuple):
+    """A class that a query may be of, with the item that speaks for it."""
+
+    label: str
+    id: str
+    score: float
+    probability: float | None
+
+
 class MatchDecision(NamedTuple):
     """The answer to "who is this?", from the best candidate by score.
 
     The best candidate is given even when the decision is "unknown"; everything about it is None only
-    when no item was left to compare with. ``margin`` is its score less the best of another label. By the
-    mean of a class ``score`` is that mean, and ``id`` and ``similarity`` are those of its nearest item.
+    when no item was left to compare with. ``margin`` is its score less the best of another label. Where a
+    class is scored as a whole, ``id`` and ``similarity`` are those of its nearest item. ``candidates`` are
+    the best classes, the first of which decides.
     """
 
     decision: Literal["match", "unknown"]
@@ -36,6 +46,7 @@ class MatchDecision(NamedTuple):
     margin: float | None
     operating_point: str
     beyond_proof: bool
+    candidates: tuple[MatchCandidate, ...] = ()
 
 
 class VerifyDecision(NamedTuple):
@@ -87,10 +98,11 @@ class Decider:
         }
         return calibration.model_copy(update={"parameters": ready})
 
-    def is_beyond_proof(self, items: int) -> bool:
-        """Whether a gallery of so many items is larger than the point was proven for."""
-        proven = self.point.target.gallery
-        return proven is not None and items > BEYOND_PROOF * proven.items
+    def is_beyond_proof(self, items: int, vectors: int = 1) -> bool:
+        """Whether the gallery is too large for the proof, or a query has another number of vectors."""
+        target = self.point.target
+        too_large = target.gallery is not None and items > BEYOND_PROOF * target.gallery.items
+        return too_large or vectors != target.vectors
 
 
 def compute_densities(

@@ -39,7 +39,7 @@ class SavedPoint:
         if self.cohort is not None:
             save_embeddings(self.cohort, get_cohort_path(path))
         if self.class_arrays is not None:
-            _save_class_arrays(self.class_arrays, get_class_arrays_path(path))
+            save_class_arrays(self.class_arrays, get_class_arrays_path(path))
         self.point.save(path)
 
     @property
@@ -68,7 +68,7 @@ def read_point(path: Path) -> SavedPoint:
         if hash_cohort(cohort.vectors) != point.score.cohort_sha256:
             raise _report_other(get_cohort_path(path), "cohort", path)
     if needs_class_arrays(point.score):
-        class_arrays = _read_class_arrays(get_class_arrays_path(path))
+        class_arrays = read_class_arrays(get_class_arrays_path(path))
         if class_arrays.compute_hash() != point.score.class_model_sha256:
             raise _report_other(get_class_arrays_path(path), "class model", path)
     return SavedPoint(point, cohort, class_arrays)
@@ -80,7 +80,7 @@ def _report_other(file: Path, what: str, point: Path) -> InputError:
     )
 
 
-def _save_class_arrays(arrays: ClassArrays, path: Path) -> None:
+def save_class_arrays(arrays: ClassArrays, path: Path) -> None:
     """Write the arrays as ``.npz``; a crash leaves the old file or none."""
     content: dict[str, NDArray[np.generic]] = {}
     if arrays.plda is not None:
@@ -92,7 +92,8 @@ def _save_class_arrays(arrays: ClassArrays, path: Path) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def _read_class_arrays(path: Path) -> ClassArrays:
+def read_class_arrays(path: Path) -> ClassArrays:
+    """Read what ``save_class_arrays`` wrote; raises InputError for a file that is missing or damaged."""
     if not path.is_file():
         raise InputError(f"{path} is missing: the point beside it needs the class model in it.")
     arrays: dict[str, NDArray[np.generic]] = {}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -39,9 +39,12 @@ from api_schemas.report import Report
 from common.array_types import UnitVectors
 from common.errors import BundleError, InputError
 from common.progress import Track, silent
+from decision.class_arrays import ClassArrays
 from decision.decider import Decider, compute_densities
 from decision.errors import check_model
-from decision.scorer_registry import needs_cohort, open_scorer
+from decision.operating_point_files import read_class_arrays, save_class_arrays
+from decision.scorer_registry import needs_class_arrays, needs_cohort, open_scorer
+from decision.scorers import Scorer
 from decision.targets import ENDPOINT_OF_TARGET, Endpoint, get_endpoint
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.hashes import hash_items
@@ -59,12 +62,31 @@ class Bundle:
     path: Path
     manifest: Manifest
     points: Mapping[str, OperatingPoint]
+    _scorers: dict[str, Scorer] = field(default_factory=dict, repr=False)
 
     def build_decider(self, point: OperatingPoint) -> Decider:
-        """A point ready to be applied; BundleError if it is of another model or its cohort another one."""
+        """A point ready to be applied; points of one score share its scorer.
+
+        Raises BundleError if it is of another model, or the bundle lacks its cohort or class model.
+        """
         check_model(point, self.manifest.model_hash)
+        known = self._scorers.get(point.score.model_dump_json())
+        if known is not None:
+            return Decider(point, known)
         cohort = _read_cohort(self.path, self.manifest) if needs_cohort(point.score) else None
-        return _build_decider(point, cohort)
+        arrays = self._read_class_arrays(point) if needs_class_arrays(point.score) else None
+        decider = _build_decider(point, cohort, arrays)
+        self._scorers[point.score.model_dump_json()] = decider.scorer
+        return decider
+
+    def _read_class_arrays(self, point: OperatingPoint) -> ClassArrays | None:
+        name = _name_class_arrays(str(point.score.class_model_sha256))
+        if name not in self.manifest.files:
+            return None
+        try:
+            return read_class_arrays(self.path / name)
+        except InputError as error:
+            raise BundleError(str(error)) from None
 
     def open_generation(self) -> Generation:
         """Vectors, items and engine, memory-mapped."""
@@ -85,6 +107,7 @@ def write_bundle(
     reasons: Sequence[str] = (),
     config_yaml: str = "",
     cohort: EmbeddingSet | None = None,
+    class_arrays: Iterable[ClassArrays] = (),
     readme: str | None = None,
     vectors_file: Path | None = None,
     track: Track = silent,
@@ -96,6 +119,7 @@ def write_bundle(
         encoder_folder: holds ``encoder.onnx``, ``preprocessing.json`` and perhaps a tokenizer.
         active: ids of the points that decide.
         reasons: why a point is missing.
+        class_arrays: of the class models that points need.
         readme: a model card for people, ``README.md``.
         vectors_file: the ``.npy`` on the same disk that the items' vectors are mapped from; it becomes the
             bundle's instead of being written again.
@@ -112,7 +136,11 @@ def write_bundle(
     folder.mkdir(parents=True)
     try:
         cohort_vectors = None if cohort is None else cohort.vectors
-        deciders = [_build_decider(point, cohort_vectors) for point in operating_points]
+        arrays = {of_points.compute_hash(): of_points for of_points in class_arrays}
+        deciders = [
+            _build_decider(point, cohort_vectors, arrays.get(str(point.score.class_model_sha256)))
+            for point in operating_points
+        ]
         densities = compute_densities(deciders, items.vectors, lambda: items.labels)
         if vectors_file is not None:
             vectors_file.rename(folder / VECTORS_FILE)
@@ -125,6 +153,8 @@ def write_bundle(
         (folder / POINTS_FOLDER).mkdir()
         for point in operating_points:
             point.save(folder / POINTS_FOLDER / f"{point.id}.json")
+        for digest, of_points in arrays.items():
+            save_class_arrays(of_points, folder / _name_class_arrays(digest))
         if report is not None:
             report.save(folder / REPORT_FILE)
         (folder / CONFIG_FILE).write_text(config_yaml, encoding="utf-8")
@@ -178,7 +208,7 @@ def read_bundle(path: Path, hashes: HashCache | None = None) -> Bundle:
     check_files(path, manifest.files, hashes)
     points = {}
     for name in sorted(manifest.files):
-        if name.startswith(f"{POINTS_FOLDER}/"):
+        if name.startswith(f"{POINTS_FOLDER}/") and name.endswith(".json"):
             point = _read(OperatingPoint, path / name)
             points[point.id] = point
     decides = manifest.operating_points
@@ -280,9 +310,23 @@ def _read_cohort(path: Path, manifest: Manifest) -> UnitVectors | None:
     return cohort
 
 
-def _build_decider(point: OperatingPoint, cohort: UnitVectors | None) -> Decider:
+def _name_class_arrays(digest: str) -> str:
+    """The file of a class model, which all points of one score share."""
+    return f"{POINTS_FOLDER}/{digest[:16]}.classes.npz"
+
+
+def _build_decider(
+    point: OperatingPoint, cohort: UnitVectors | None, class_arrays: ClassArrays | None
+) -> Decider:
+    if needs_class_arrays(point.score) and class_arrays is None:
+        digest = str(point.score.class_model_sha256)[:12]
+        raise BundleError(
+            f"operating point '{point.name}' needs the class model {digest}, which is not in the "
+            "bundle: export a bundle with `--operating-point FILE`, beside which `limen calibrate` wrote the "
+            "`.classes.npz` of that model."
+        )
     try:
-        return Decider(point, open_scorer(point.score, cohort))
+        return Decider(point, open_scorer(point.score, cohort, class_arrays))
     except InputError as error:
         raise BundleError(f"operating point '{point.name}': {error}") from None
 

@@ -104,11 +104,14 @@ class MatchOptions(Body):
 
     filter: Filter | None = None
     k: int = Field(default=100, ge=1)
+    candidates: int = Field(
+        default=1, ge=1, description="How many of the best classes to name, at most those of the `k` nearest."
+    )
     aggregate: Aggregate | None = Field(
         default=None,
-        description="How several items of one class make one score: the nearest of them, or the mean of all. "
-        "An operating point decides by the rule it was calibrated for (`target.aggregate`), which is also "
-        "the default; the other rule is refused with 409.",
+        description="How several items of one class make one score: the nearest of them, the mean of all, or "
+        "the evidence of the class as a whole. An operating point decides by the rule it was calibrated for "
+        "(`target.aggregate`), which is also the default; other rules are refused with 409.",
     )
 
 
@@ -118,11 +121,20 @@ class MatchRequest(MatchOptions):
     queries: Queries
 
 
+class Candidate(Schema):
+    """A class that a query may be of; ``id`` is its nearest item, ``score`` what the point thresholds."""
+
+    label: str
+    id: str
+    score: Finite
+    probability: Finite | None
+
+
 class MatchResult(Schema):
     """The decision on one query. The best candidate is given even when the decision is "unknown".
 
-    With the aggregate ``mean_of_class``, ``score`` is the class's mean; ``id`` and ``similarity`` are those
-    of its nearest item.
+    With the aggregates ``mean_of_class`` and ``evidence``, ``score`` is that of the class; ``id`` and
+    ``similarity`` are those of its nearest item.
     """
 
     decision: Literal["match", "unknown"]
@@ -135,7 +147,11 @@ class MatchResult(Schema):
     margin: Finite | None = Field(description="Score minus the best score of another label.")
     operating_point: str
     beyond_proof: bool = Field(
-        description="True once the gallery has over 1.1 times the items that the point is proven for."
+        description="True once the gallery has over 1.1 times the items that the point is proven for, and "
+        "for a query of another number of vectors than the point was made for."
+    )
+    candidates: list[Candidate] = Field(
+        default=[], description="The best classes, best first; the first decides."
     )
     decision_id: str
 

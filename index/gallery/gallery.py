@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -12,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from api_schemas.operating_point import Aggregate, OperatingPoint
 from common.errors import InputError
-from decision.decider import Decider, MatchDecision, VerifyDecision
+from decision.decider import Decider, MatchCandidate, MatchDecision, VerifyDecision
 from decision.errors import NoOperatingPoint
 from decision.scorers import CosineScorer, Scorer
 from decision.targets import get_endpoint
@@ -45,6 +46,9 @@ class Gallery(AbstractContextManager["Gallery"]):
         self._items = items
         self._match = self._build_decider(bundle.manifest.operating_points.match)
         self._verify = self._build_decider(bundle.manifest.operating_points.verify)
+        for decider in (self._match, self._verify):
+            if decider is not None:
+                items.prepare(decider)
 
     @classmethod
     def open(cls, path: Path | str) -> Self:
@@ -158,12 +162,19 @@ class Gallery(AbstractContextManager["Gallery"]):
         filter: Mapping[str, Any] | None = None,  # noqa: A002  (as in the HTTP body)
         aggregate: Aggregate | None = None,
         exclude_ids: Sequence[str | None] | None = None,
+        candidates: int = 1,
+        sizes: Sequence[int] | None = None,
     ) -> list[MatchDecision]:
         """The class of each query, or "unknown": decided by the active 1:N point on the best of k candidates.
 
         Args:
             aggregate: how several items of a class count, which is the point's own rule unless given:
-                the nearest of them, or the mean of all (of the classes of the k nearest items).
+                the nearest of them, the mean of all, or the evidence of the class as a whole (of the
+                classes of the k nearest items).
+            exclude_ids: for each query an id it leaves out, or None.
+            candidates: how many of the best classes to name.
+            sizes: how many consecutive rows of ``vectors`` each query has: several vectors of one object,
+                such as the frames of a track, are decided together. One each unless given.
 
         Raises:
             NoOperatingPoint: the bundle has none for 1:N.
@@ -172,12 +183,19 @@ class Gallery(AbstractContextManager["Gallery"]):
         """
         if self._match is None:
             raise NoOperatingPoint("match", self.manifest.operating_points.reasons)
+        if isinstance(candidates, bool) or candidates < 1:
+            raise InputError(f"candidates must be a whole number from 1, found {candidates!r}.")
         queries = normalise_queries(vectors, self.dim)
+        if sizes is not None and (sum(sizes) != len(queries) or min(sizes, default=1) < 1):
+            raise InputError(f"sizes must be whole numbers from 1 with the sum {len(queries)}.")
         # in this order: a newer view has all densities that an older point needs, not the other way round
         decider, view = self._match, self.view
         decider.check_rule(aggregate)
-        rule = MATCH_RULES[decider.point.target.aggregate](view, decider, filter, exclude_ids)
-        return _decide(rule.propose(queries, k), decider, len(view))
+        build_rule = MATCH_RULES[decider.point.target.aggregate]
+        rule = build_rule(view, decider, filter, exclude_ids, max(2, candidates))
+        if sizes is None or max(sizes, default=1) == 1:
+            return _decide(rule.propose(queries, k), decider, len(view), candidates)
+        return _decide(rule.propose_together(queries, sizes, k), decider, len(view), candidates, sizes)
 
     def verify(self, a: ArrayLike, b: ArrayLike) -> list[VerifyDecision]:
         """1:1 decisions on rows of ``a`` and ``b``, both [m, d], by the active 1:1 point.
@@ -224,28 +242,51 @@ class Gallery(AbstractContextManager["Gallery"]):
         return None if point_id is None else self._bundle.build_decider(self._bundle.points[point_id])
 
 
-def _decide(results: list[list[SearchHit]], decider: Decider, n_items: int) -> list[MatchDecision]:
+def _decide(
+    results: list[list[SearchHit]],
+    decider: Decider,
+    n_items: int,
+    n_candidates: int,
+    sizes: Sequence[int] | None = None,
+) -> list[MatchDecision]:
     """The decision on each query's hits, best first; accepted and turned into probabilities all at once."""
-    point, beyond = decider.point, decider.is_beyond_proof(n_items)
-    unknown = MatchDecision("unknown", None, None, None, None, None, point.threshold, None, point.id, beyond)
-    bests = [
-        # the best, and the best score of another label
-        (hits[0], next((hit.score for hit in hits if hit.label != hits[0].label), None))
-        for hits in results
-        if hits
-    ]
-    scores = np.array([best.score for best, _ in bests], dtype=np.float32)
-    answers = zip(bests, decider.accepts(scores).tolist(), decider.compute_probabilities(scores), strict=True)
-    decisions = (
-        unknown._replace(
-            decision="match" if accepted else "unknown",
-            label=best.label,
-            id=best.id,
-            similarity=best.similarity,
-            score=best.score,
-            probability=probability,
-            margin=None if rival is None else best.score - rival,
+    point = decider.point
+    bests = [_take_best_of_labels(hits, max(2, n_candidates)) for hits in results]
+    named = [hit for hits in bests for hit in hits[:n_candidates]]
+    scores = np.array([hit.score for hit in named], dtype=np.float32)
+    answers = zip(named, decider.accepts(scores).tolist(), decider.compute_probabilities(scores), strict=True)
+    beyond = {size: decider.is_beyond_proof(n_items, size) for size in set(sizes or [1])}
+    decisions = []
+    for hits, size in zip(bests, sizes or repeat(1), strict=False):
+        unknown = MatchDecision(
+            "unknown", None, None, None, None, None, point.threshold, None, point.id, beyond[size]
         )
-        for (best, rival), accepted, probability in answers
-    )
-    return [next(decisions) if hits else unknown for hits in results]
+        if not hits:
+            decisions.append(unknown)
+            continue
+        shown = list(islice(answers, min(len(hits), n_candidates)))
+        best, accepted, probability = shown[0]
+        decisions.append(
+            unknown._replace(
+                decision="match" if accepted else "unknown",
+                label=best.label,
+                id=best.id,
+                similarity=best.similarity,
+                score=best.score,
+                probability=probability,
+                margin=None if len(hits) == 1 else best.score - hits[1].score,
+                candidates=tuple(MatchCandidate(hit.label, hit.id, hit.score, p) for hit, _, p in shown),
+            )
+        )
+    return decisions
+
+
+def _take_best_of_labels(hits: list[SearchHit], n: int) -> list[SearchHit]:
+    """The first hit of each of the first ``n`` labels."""
+    best: dict[str, SearchHit] = {}
+    for hit in hits:
+        if hit.label not in best:
+            best[hit.label] = hit
+            if len(best) == n:
+                break
+    return list(best.values())

@@ -48,9 +48,9 @@ class EvidenceOfClass(MatchRule):
     def propose(self, queries: UnitVectors, k: int) -> list[list[SearchHit]]:
         """For each of the best classes its nearest item, scored by the evidence of the class."""
         ranked = self.view.rank(queries, k, condition=self.condition, exclude_ids=self.exclude_ids)
-        trials = self._find_trials(ranked)
-        if not len(trials.query):
+        if not (ranked.rows >= 0).any():
             return [[] for _ in queries]
+        trials = self._find_trials(ranked)
         scorer, codes = self._scorer, self._codes
         prepared, klass = self._prepare(trials.codes, trials.query)
         densities = None

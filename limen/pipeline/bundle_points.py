@@ -12,6 +12,7 @@ from api_schemas.build_config import CalibrationConfig
 from api_schemas.operating_point import GallerySize, OperatingPoint, ScoreChoice, Target, TargetKind
 from common.console import say, track
 from common.errors import CalibrationRefused, ConfigError
+from decision.class_arrays import ClassArrays
 from decision.operating_point_files import SavedPoint, read_points_of_model
 from decision.targets import get_endpoint, name_target
 from embeddings.embedding_set import EmbeddingSet
@@ -43,6 +44,11 @@ class BundlePoints:
         if len(cohorts) > 1:
             raise ConfigError("the operating points have different cohorts; a bundle holds one.")
         return next(iter(cohorts.values()), None)
+
+    @property
+    def class_arrays(self) -> list[ClassArrays]:
+        """The class models of the points that have one."""
+        return [saved.class_arrays for saved in self.saved if saved.class_arrays is not None]
 
 
 def make_points(

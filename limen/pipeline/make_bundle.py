@@ -163,6 +163,7 @@ def _write(
         active=select_active(points.points),
         reasons=points.reasons,
         cohort=points.cohort,
+        class_arrays=points.class_arrays,
         config_yaml=settings.to_yaml(),
         readme=readme,
         vectors_file=vectors_file,

@@ -87,4 +87,7 @@ def write_decision(
             b=b,
         )
     )
-    return decision._asdict() | {"decision_id": token}
+    written = decision._asdict() | {"decision_id": token}
+    if isinstance(decision, MatchDecision):
+        written["candidates"] = [candidate._asdict() for candidate in decision.candidates]
+    return written
