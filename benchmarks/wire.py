@@ -49,7 +49,7 @@ def start_server(call: str, ready: bytes, environment: dict[str, str]) -> Iterat
 
 def build_request(method: str, path: str, body: bytes = b"", kind: str = OCTETS, accept: str = JSON) -> bytes:
     """The bytes of a request."""
-    lines = [f"{method} {path} HTTP/1.1", "Host: x", f"Content-Type: {kind}", f"Accept: {accept}"]
+    lines = [f"{method} {path} HTTP/1.1", "Host: localhost", f"Content-Type: {kind}", f"Accept: {accept}"]
     lines.append(f"Content-Length: {len(body)}")
     head = "\r\n".join([*lines, "", ""])
     return head.encode() + body

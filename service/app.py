@@ -5,25 +5,26 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from importlib import import_module
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import STARTUP_FAILURE
 
 from common.errors import LimenError
 from service import VERSION
-from service.auth.api_keys import NEEDS_READ, KeyRing
+from service.auth.api_keys import NEEDS_READ, KeyRing, name_client
 from service.auth.decision_tokens import DecisionSigner
 from service.errors.problems import install_error_handlers
+from service.http.connections import ConnectionTable
 from service.http.fast_routes import FastRoutes
 from service.http.middleware import RequestMiddleware
 from service.http.openapi import build_openapi
+from service.http.origin_check import check_origin
 from service.models.model_registry import ModelRegistry
-from service.runtime.admission_queue import AdmissionQueue
 from service.runtime.compute_pool import ComputePool
 from service.runtime.encode_batches import EncodeBatches
 from service.runtime.event_loop_limit import EventLoopLimit
@@ -103,7 +104,6 @@ def create_app(settings: ServiceSettings) -> LimenService:
         audit_log=AuditLog(None if settings.data is None else settings.data / "audit.jsonl"),
     )
     app.state.settings = settings
-    app.state.keyring = KeyRing(settings.api_keys_file)
     loop_limit = EventLoopLimit(settings.max_turn)
 
     def check_load() -> None:
@@ -111,11 +111,18 @@ def create_app(settings: ServiceSettings) -> LimenService:
         loop_limit.check_iteration()
 
     read_routers = [_import_router(name) for name in READ_ROUTERS]
+    keyring = app.state.keyring = KeyRing(settings.api_keys_file)
+
+    def check_headers(headers: Mapping[bytes, bytes]) -> None:
+        if keyring.open_to_all:
+            check_origin(headers)
+
     app.middleware_app = RequestMiddleware(
         FastRoutes(app.call_fastapi, read_routers),
-        settings.max_body_bytes,
-        AdmissionQueue(settings.max_inflight, settings.max_queue, settings.deadline),
+        settings,
         check_load,
+        lambda scope: name_client(Request(scope)),
+        check_headers,
     )
     install_error_handlers(app)
     for router in read_routers:
@@ -157,7 +164,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     loading = asyncio.create_task(_load(state))
     if state.settings.workers > 1:
         await loading  # connections go to any worker that accepts: only to those that are ready
-    yield {}
+    yield {"connections": ConnectionTable(state.settings)}
     state.draining = True
     await loading
     state.compute.close()

@@ -16,6 +16,7 @@ from uvicorn.supervisors import Multiprocess
 from common.errors import ConfigError
 from index.bundle import read_manifest
 from service.app import create_app
+from service.http.connections import LimitedProtocol
 from service.runtime.malloc_trim import configure_malloc
 from service.settings import ServiceSettings, load_settings
 from service.telemetry import logs
@@ -75,7 +76,7 @@ def open_listener(host: str, port: int) -> socket.socket:
 def _run_one_process(settings: ServiceSettings, listener: socket.socket) -> None:
     configure_malloc()
     app = create_app(settings)
-    server = uvicorn.Server(_build_config(app, settings))
+    server = uvicorn.Server(build_config(app, settings))
     state = app.state.limen
 
     def stop() -> None:
@@ -94,7 +95,7 @@ def _run_workers(settings: ServiceSettings, listener: socket.socket) -> None:
     os.environ["LIMEN_DECISION_KEY"] = secrets.token_hex(32)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics_folder)
     try:
-        config = _build_config("service.app:create_app_from_environment", settings)
+        config = build_config("service.app:create_app_from_environment", settings)
         supervisor = Multiprocess(config, sockets=[listener])
         supervisor.run()
         if any(worker.exitcode == STARTUP_FAILURE for worker in supervisor.processes):
@@ -103,7 +104,8 @@ def _run_workers(settings: ServiceSettings, listener: socket.socket) -> None:
         shutil.rmtree(metrics_folder, ignore_errors=True)
 
 
-def _build_config(app: object, settings: ServiceSettings) -> uvicorn.Config:
+def build_config(app: object, settings: ServiceSettings) -> uvicorn.Config:
+    """How the server runs an app, or the factory of one by its import path."""
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
         factory=isinstance(app, str),
@@ -113,5 +115,8 @@ def _build_config(app: object, settings: ServiceSettings) -> uvicorn.Config:
         server_header=False,
         date_header=False,
         timeout_graceful_shutdown=int(settings.drain),
-        timeout_keep_alive=75,
+        timeout_keep_alive=int(settings.keep_alive),
+        http=LimitedProtocol,
+        ws="none",
+        proxy_headers=False,
     )

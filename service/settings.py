@@ -5,16 +5,28 @@ from __future__ import annotations
 import ipaddress
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from api_schemas.base import describe_first_problem
-from api_schemas.http.decisions import Limits
+from api_schemas.http.decisions import MOST_ELEMENTS, Limits
 from common.errors import ConfigError
 
-MIB = 1 << 20
+KIB, MIB = 1 << 10, 1 << 20
+
+
+def _limit(
+    default: float,
+    description: str,
+    *,
+    ge: float | None = 1,
+    gt: float | None = None,
+    le: float | None = None,
+) -> Any:
+    """A limit with its default and description; at least 1 unless said otherwise."""
+    return Field(default=default, description=description, ge=ge if gt is None else None, gt=gt, le=le)
 
 
 def is_loopback(host: str) -> bool:
@@ -30,40 +42,82 @@ class ServiceSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="LIMEN_", extra="ignore", frozen=True)
 
-    bundle: Path
-    host: str = "127.0.0.1"
-    port: int = Field(default=8000, ge=0, le=65535)
-    data: Path | None = None
-    workers: int = Field(default=1, ge=1, le=256)
-    bundles: Path | None = None
-    api_keys_file: Path | None = None
-    database_url: str | None = None
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    bundle: Path = Field(description="the bundle to serve; it is never written to")
+    host: str = Field(default="127.0.0.1", description="address to listen on; others than loopback need keys")
+    port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    data: Path | None = Field(default=None, description="folder for items and feedback; read-only without it")
+    workers: int = Field(default=1, ge=1, le=256, description="processes; above 1 only without a data folder")
+    bundles: Path | None = Field(default=None, description="folder of bundles for `/v1/models`")
+    api_keys_file: Path | None = Field(
+        default=None, description="file of keys; in a container mount its folder, not the file"
+    )
+    database_url: str | None = Field(
+        default=None, description="PostgreSQL for the items, instead of SQLite in the data folder"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="least severe log lines that are written; from `info` on one per request"
+    )
 
-    max_queries: int = Field(default=1_000, ge=1)
-    max_k: int = Field(default=1_000, ge=1)
-    max_items: int = Field(default=10_000, ge=1)
-    max_body_bytes: int = Field(default=128 * MIB, ge=1)
-    max_image_bytes: int = Field(default=16 * MIB, ge=1)
-    max_image_pixels: int = Field(default=32_000_000, ge=1)
-    max_filter_depth: int = Field(default=8, ge=1)
+    max_queries: int = _limit(
+        1_000, "queries of a search or match, pairs of a verification", le=MOST_ELEMENTS
+    )
+    max_k: int = _limit(1_000, "results of one query")
+    max_items: int = _limit(10_000, "items of one write, ids of one deletion", le=MOST_ELEMENTS)
+    max_body_bytes: int = _limit(128 * MIB, "bytes of a binary body (raw float32 rows)")
+    max_json_bytes: int = _limit(32 * MIB, "bytes of a JSON body")
+    max_answer_values: int = _limit(
+        2_000_000,
+        "values in one answer: a hit counts as 8, and with its vector as many more as that has numbers",
+    )
+    max_answer_bytes: int = _limit(64 * MIB, "bytes of one JSON answer of search")
+    max_image_bytes: int = _limit(16 * MIB, "bytes of one image, before base64")
+    max_image_pixels: int = _limit(32_000_000, "pixels of one image")
+    max_image_side: int = _limit(16_384, "pixels of one side of an image")
+    max_image_scans: int = _limit(16, "scans of a progressive JPEG of 1,000,000 pixels or more")
+    max_filter_depth: int = _limit(8, "levels of $and, $or and $not in a filter")
+    max_filter_conditions: int = _limit(64, "comparisons in a filter")
+    max_filter_values: int = _limit(10_000, "values in the lists of a filter ($in, $nin)")
 
-    # service/runtime/__init__.py explains the limits on load
-    # requests in progress (their bodies are in memory), and requests that may wait for that
-    max_inflight: int = Field(default=64, ge=1)
-    max_queue: int = Field(default=128, ge=0)
-    # compute threads; one core is left to the event loop, which also answers refused requests
-    threads: int = Field(default_factory=lambda: max(1, (os.cpu_count() or 1) - 1), ge=1, le=256)
-    # work that would wait longer than this, and than 4 times its unloaded duration, gets 429
-    max_wait: float = Field(default=0.01, ge=0)
-    # searches and matches that arrive later in an iteration of the event loop get 429
-    max_turn: float = Field(default=0.002, ge=0)
-    # inputs of one encoder batch, and the maximum wait for a batch to fill
-    encode_batch: int = Field(default=8, ge=1)
-    encode_wait: float = Field(default=0.0, ge=0)
-    # a request that takes longer gets 503; at shutdown requests in progress have `drain` to end
-    deadline: float = Field(default=30.0, gt=0)
-    drain: float = Field(default=20.0, gt=0)
+    max_inflight: int = _limit(64, "requests in progress; their bodies are in memory")
+    max_inflight_per_client: int = _limit(
+        48, "of these, requests of one key, or of one address where no keys are configured"
+    )
+    max_queue: int = _limit(128, "requests that may wait for that, three quarters of one client", ge=0)
+    max_buffered_bytes: int = _limit(
+        256 * MIB, "bytes of all bodies and large answers in memory at once; beyond, requests get 429"
+    )
+    threads: int = Field(
+        default_factory=lambda: max(1, (os.cpu_count() or 1) - 1),
+        description="threads that compute; one core is left to the event loop, which also answers refusals",
+        ge=1,
+        le=256,
+    )
+    max_wait: float = _limit(
+        0.01,
+        "wait for a compute thread; what would wait longer, and than 4 times what it takes, gets 429",
+        ge=0,
+    )
+    max_turn: float = _limit(
+        0.002, "duration of one iteration of the event loop; searches that come later in it get 429", ge=0
+    )
+    encode_batch: int = _limit(8, "inputs that are encoded together")
+    encode_wait: float = _limit(0.0, "longest wait for such a batch to fill", ge=0)
+    deadline: float = _limit(30.0, "longest answer; a request that takes longer gets 503", gt=0)
+    drain: float = _limit(20.0, "time that requests in progress have to end when the service stops", gt=0)
+
+    max_header_bytes: int = _limit(64 * KIB, "bytes of the first line and headers of a request", ge=4 * KIB)
+    max_connections: int = _limit(
+        1_000,
+        "open connections, and never more than the process may open; the longest idle one makes room for a "
+        "new one",
+    )
+    max_connections_per_address: int = _limit(500, "open connections from one address")
+    header_timeout: float = _limit(10.0, "longest wait for the headers of a request once it has begun", gt=0)
+    keep_alive: float = _limit(75.0, "time after which an idle connection is closed", ge=1)
+    min_body_rate: int = _limit(
+        16 * KIB,
+        "bytes a second at which bodies must come and answers be taken, after 5 seconds",
+    )
 
     @model_validator(mode="after")
     def _check_safe(self) -> ServiceSettings:

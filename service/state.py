@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -45,6 +46,8 @@ class ServiceState:
     recall_probe: RecallProbe = field(default_factory=RecallProbe)
     reports: dict[tuple[str, str], Report] = field(default_factory=dict)
     unsaved_history: list[HistoryEntry] = field(default_factory=list)
+    # held while a large JSON body is read
+    reading: asyncio.Lock = field(default_factory=asyncio.Lock)
     failure: LimenError | None = None
     draining: bool = False
     on_failure: Callable[[], None] = field(default=lambda: None)

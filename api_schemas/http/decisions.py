@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from array import array
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import AllowInfNan, ConfigDict, Field, JsonValue, model_validator
+from pydantic import AfterValidator, AllowInfNan, ConfigDict, Field, JsonValue, model_validator
 
 from api_schemas.base import Finite, Schema
 from api_schemas.manifest import BundleCounts, IndexDescription
@@ -14,7 +15,19 @@ from api_schemas.preprocessing import InputKind
 
 # no Python call per element: a batch holds hundreds of thousands of them
 Number = Annotated[float, AllowInfNan(False)]
-VectorValues = Annotated[list[Number], Field(min_length=1)]
+# no setting goes beyond these; what one service takes is in its `limits`
+MOST_NUMBERS, MOST_ELEMENTS = 65_536, 100_000
+
+
+def _pack(numbers: list[float]) -> list[float]:
+    """The numbers as an array of 8 bytes each, where a list takes 32."""
+    return array("d", numbers)  # type: ignore[return-value]
+
+
+VectorValues = Annotated[
+    list[Number], Field(min_length=1, max_length=MOST_NUMBERS, fail_fast=True), AfterValidator(_pack)
+]
+"""A row of numbers; of a body that has been read it is an ``array``."""
 ItemId = Annotated[str, Field(min_length=1, max_length=512)]
 Filter = Annotated[
     dict[str, JsonValue],
@@ -54,7 +67,7 @@ class Reference(Body):
         return self
 
 
-Queries = Annotated[list[Reference], Field(min_length=1)]
+Queries = Annotated[list[Reference], Field(min_length=1, max_length=MOST_ELEMENTS, fail_fast=True)]
 
 
 class SearchOptions(Body):
@@ -65,7 +78,7 @@ class SearchOptions(Body):
     exact: bool = Field(default=False, description="Compare with every item instead of using the index.")
     min_score: Finite | None = None
     rank_by: Literal["similarity", "score"] = "similarity"
-    include: list[Include] = Field(default=["metadata"])
+    include: list[Include] = Field(default=["metadata"], max_length=8)
 
 
 class SearchRequest(SearchOptions):
@@ -174,7 +187,7 @@ class Pair(Body):
 class VerifyRequest(Body):
     """Verification, 1:1, "are these two the same?"."""
 
-    pairs: Annotated[list[Pair], Field(min_length=1)]
+    pairs: Annotated[list[Pair], Field(min_length=1, max_length=MOST_ELEMENTS, fail_fast=True)]
 
 
 class VerifyResult(Schema):
@@ -202,11 +215,20 @@ class EmbeddingsRequest(Body):
 
     model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=(), strict=True)
 
-    input: str | list[str] | list[VectorValues] | VectorValues = Field(union_mode="left_to_right")
-    model: str = ""
-    encoding_format: Literal["float", "base64"] = "float"
+    input: (
+        str
+        | Annotated[list[str], Field(max_length=MOST_ELEMENTS, fail_fast=True)]
+        | Annotated[list[VectorValues], Field(max_length=MOST_ELEMENTS, fail_fast=True)]
+        | VectorValues
+    ) = Field(union_mode="left_to_right")
+    model: str = Field(
+        default="",
+        max_length=512,
+        description="A loaded version, or the name of the served bundle; the active model if it is left out.",
+    )
+    encoding_format: Literal["float", "base64"] | None = None
     dimensions: int | None = Field(default=None, ge=1)
-    user: str | None = None
+    user: str | None = Field(default=None, max_length=512)
 
 
 class Embedding(Schema):
@@ -218,7 +240,7 @@ class Embedding(Schema):
 
 
 class Usage(Schema):
-    """Number of tokens, always zero: inputs are not counted in tokens."""
+    """What the encoder read: tokens or n-grams of texts, one for an image or a row of numbers."""
 
     prompt_tokens: int = 0
     total_tokens: int = 0
@@ -269,11 +291,26 @@ class Limits(Schema):
     max_k: int
     max_items: int
     max_body_bytes: int
+    max_json_bytes: int
+    max_answer_values: int
+    max_answer_bytes: int
     max_image_bytes: int
     max_image_pixels: int
+    max_image_side: int
+    max_image_scans: int
     max_filter_depth: int
+    max_filter_conditions: int
+    max_filter_values: int
     max_inflight: int
+    max_inflight_per_client: int
     max_queue: int
+    max_buffered_bytes: int
+    max_header_bytes: int
+    max_connections: int
+    max_connections_per_address: int
+    min_body_rate: int
+    header_timeout: Finite
+    keep_alive: Finite
     max_wait: Finite
     max_turn: Finite
     deadline: Finite

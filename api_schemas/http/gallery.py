@@ -8,7 +8,15 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue, model_validator
 
 from api_schemas.base import Finite, Schema
-from api_schemas.http.decisions import Body, EncoderInput, Filter, ItemId, Reference, VectorValues
+from api_schemas.http.decisions import (
+    MOST_ELEMENTS,
+    Body,
+    EncoderInput,
+    Filter,
+    ItemId,
+    Reference,
+    VectorValues,
+)
 
 Metadata = dict[str, JsonValue]
 Label = Annotated[str, Field(min_length=1, max_length=512)]
@@ -33,7 +41,7 @@ class NewItem(Body):
 class UpsertRequest(Body):
     """Items to write; an item whose id is already stored is replaced."""
 
-    items: Annotated[list[NewItem], Field(min_length=1)]
+    items: Annotated[list[NewItem], Field(min_length=1, max_length=MOST_ELEMENTS, fail_fast=True)]
     model_hash: str | None = Field(
         default=None, description="Answered with 409 if it is not the active model's."
     )
@@ -66,7 +74,7 @@ class ItemPage(Schema):
 class DeleteRequest(Body):
     """The items to delete: by ids, or all that match a filter."""
 
-    ids: Annotated[list[ItemId], Field(min_length=1)] | None = None
+    ids: Annotated[list[ItemId], Field(min_length=1, max_length=MOST_ELEMENTS, fail_fast=True)] | None = None
     filter: Filter | None = None
     rebuild: bool = Field(
         default=False,

@@ -15,7 +15,7 @@ from fastapi import Depends, Request
 from pydantic import Field
 
 from api_schemas.base import SCHEMA_VERSION, Schema
-from common.errors import InputError
+from common.errors import InputError, LimenError
 from service.errors.problems import FORBIDDEN, UNAUTHENTICATED, ServiceProblem
 
 Scope = Literal["read", "write", "admin"]
@@ -101,6 +101,20 @@ class KeyRing:
             return
         if stamp != self._stamp:
             self._keys, self._stamp = KeyFile.load(self._file).keys, stamp
+
+
+def name_client(request: Request) -> str:
+    """Whose turn a request takes: its key's, or its address's where it has no valid one."""
+    keyring: KeyRing = request.app.state.keyring
+    if not keyring.open_to_all and (secret := _read_secret(request)):
+        try:
+            key = keyring.find(secret)
+        except LimenError:
+            # the request itself is answered with what is wrong with the file
+            key = None
+        if key is not None:
+            return f"key {key.name}"
+    return "" if request.client is None else request.client.host
 
 
 def check_key(request: Request, scope: Scope) -> None:

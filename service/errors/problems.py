@@ -42,6 +42,7 @@ NOT_JSON = ProblemKind("not-json", 400, "The body is not JSON")
 BAD_REQUEST = ProblemKind("bad-request", 400, "The request cannot be read")
 UNAUTHENTICATED = ProblemKind("unauthenticated", 401, "A key is needed")
 FORBIDDEN = ProblemKind("forbidden", 403, "The key does not allow this")
+FOREIGN_ORIGIN = ProblemKind("foreign-origin", 403, "The request comes from another site")
 NOT_FOUND = ProblemKind("not-found", 404, "Not found")
 METHOD_NOT_ALLOWED = ProblemKind("method-not-allowed", 405, "This path does not allow that method")
 BODY_TIMEOUT = ProblemKind("body-timeout", 408, "The body did not arrive in time")
@@ -53,6 +54,7 @@ BODY_TOO_LARGE = ProblemKind("body-too-large", 413, "The body is too large")
 UNSUPPORTED_MEDIA_TYPE = ProblemKind(
     "unsupported-media-type", 415, "The body has a media type that is not supported"
 )
+HEADERS_TOO_LARGE = ProblemKind("headers-too-large", 431, "The headers are too large")
 OVERLOADED = ProblemKind("overloaded", 429, "The service is at its limit")
 INTERNAL = ProblemKind("internal-error", 500, "Internal error")
 NOT_READY = ProblemKind("not-ready", 503, "The service is not ready")
@@ -84,11 +86,22 @@ class ServiceProblem(Exception):
         self.kind, self.detail, self.errors, self.headers = kind, detail, list(errors), dict(headers or {})
 
     @classmethod
-    def from_validation_error(cls, error: ValidationError) -> ServiceProblem:
-        """The problem of a body that is not valid; names up to ten fields."""
+    def from_validation_error(
+        cls, error: ValidationError, field: str | None = None, first: int = 0
+    ) -> ServiceProblem:
+        """The problem of a body that is not valid; names up to ten fields.
+
+        Args:
+            field, first: what was validated are elements of this list, from this one on.
+        """
         errors = error.errors(include_url=False, include_input=False)
         if errors[0]["type"] == "json_invalid":
-            return cls(NOT_JSON, f"The body is not JSON: {errors[0]['msg']}.")
+            where = "" if field is None else f" in {field}, from {first} on"
+            return cls(NOT_JSON, f"The body is not JSON{where}: {errors[0]['msg']}.")
+        if field is not None:
+            for detail in errors:
+                number, *inner = detail["loc"]
+                detail["loc"] = (field, first + int(number), *inner)
         return cls.from_fields(build_field_problems(errors))
 
     @classmethod
@@ -96,6 +109,11 @@ class ServiceProblem(Exception):
         """The problem of fields that cannot be used: the first is in the sentence, all are in ``errors``."""
         more = f" ({len(fields)} fields in all)" if len(fields) > 1 else ""
         return cls(INVALID_REQUEST, f"{fields[0].path}: {fields[0].message}{more}.", errors=fields)
+
+
+def build_field_problem(kind: ProblemKind, path: str, message: str) -> ServiceProblem:
+    """The problem of one field."""
+    return ServiceProblem(kind, f"{path}: {message}.", errors=[FieldProblem(path=path, message=message)])
 
 
 def build_overloaded(why: str) -> ServiceProblem:

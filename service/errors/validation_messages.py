@@ -74,4 +74,6 @@ def _join_path(parts: Iterable[str | int]) -> str:
 
 
 def _is_type_name(part: str | int) -> bool:
-    return isinstance(part, str) and (part in {"str", "float", "int", "bool"} or part.startswith("list["))
+    return isinstance(part, str) and (
+        part in {"str", "float", "int", "bool"} or part.startswith(("list[", "function-after["))
+    )

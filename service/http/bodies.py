@@ -3,45 +3,43 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import numpy as np
 import orjson
 from fastapi import Request, Response
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 
 from api_schemas.base import Schema
+from api_schemas.http.decisions import MOST_ELEMENTS
 from common.array_types import Float32s
-from service.errors.problems import (
-    BODY_TIMEOUT,
-    NOT_JSON,
-    UNSUPPORTED_MEDIA_TYPE,
-    WRONG_DIMENSION,
-    ServiceProblem,
-)
+from service.errors.problems import UNSUPPORTED_MEDIA_TYPE, WRONG_DIMENSION, ServiceProblem
+from service.http.json_reader import MAX_VALUES, JsonReader
+from service.settings import ServiceSettings
 
 JSON, OCTETS = "application/json", "application/octet-stream"
 B = TypeVar("B", bound=Schema)
+_GZIP = b"\x1f\x8b"
+_OTHER_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_UTF8 = frozenset({"", "utf-8", "utf8", "us-ascii", "ascii"})
+_CHARSET = re.compile(r"(?i)charset\s*=\s*\"?([^\s;\"]+)")
 
 
 async def read_body(request: Request) -> bytes:
-    """The whole body; the middleware bounds its size, the deadline its duration."""
-    deadline: float = request.app.state.settings.deadline
+    """The whole body; the middleware bounds its size, its duration and its rate."""
     parts: list[bytes] = []
     more = True
-    try:
-        async with asyncio.timeout(deadline):
-            while more:
-                message = await request.receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientDisconnect
-                parts.append(message.get("body", b""))
-                more = message.get("more_body", False)
-            return parts[0] if len(parts) == 1 else b"".join(parts)
-    except TimeoutError:
-        raise ServiceProblem(BODY_TIMEOUT, f"The body did not arrive within {deadline:g} s.") from None
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        parts.append(message.get("body", b""))
+        more = message.get("more_body", False)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def get_media_type(request: Request) -> str:
@@ -54,9 +52,21 @@ def accepts_octets(request: Request) -> bool:
     return OCTETS in request.headers.get("accept", "")
 
 
-def build_body_reader(model: type[B]) -> Callable[[Request], Awaitable[B]]:
-    """A dependency that reads a JSON body of this model, straight from bytes to validated values."""
-    adapter = TypeAdapter(model)
+def build_body_reader(
+    model: type[B],
+    elements: tuple[str, Any] | None = None,
+    get_limit: Callable[[ServiceSettings], int] = lambda settings: MOST_ELEMENTS,
+    *,
+    max_values: int = MAX_VALUES,
+) -> Callable[[Request], Awaitable[B]]:
+    """A dependency that reads a JSON body of this model, straight from bytes to validated values.
+
+    Args:
+        elements: the model's long list and the type of its elements, if it has one.
+        get_limit: the elements that it may have.
+        max_values: values in one element, or in a body without such a list.
+    """
+    reader = JsonReader(model, elements, max_values)
 
     async def read(request: Request) -> B:
         if get_media_type(request) != JSON:
@@ -64,19 +74,37 @@ def build_body_reader(model: type[B]) -> Callable[[Request], Awaitable[B]]:
                 UNSUPPORTED_MEDIA_TYPE,
                 f"Content-Type is '{get_media_type(request)}'; this endpoint takes {JSON}.",
             )
-        return parse_json(adapter, await read_body(request))
+        return await read_json(request, reader, await read_body(request), get_limit)
 
     return read
 
 
-def parse_json(adapter: TypeAdapter[B], body: bytes) -> B:
-    """Validated values from JSON bytes; raises a problem that names the offending fields."""
-    try:
-        return adapter.validate_json(body)
-    except ValidationError as error:
-        raise ServiceProblem.from_validation_error(error) from None
-    except RecursionError:
-        raise ServiceProblem(NOT_JSON, "The body is nested too deeply.") from None
+async def read_json(
+    request: Request, reader: JsonReader[B], body: bytes, get_limit: Callable[[ServiceSettings], int]
+) -> B:
+    """Validated values from the JSON body of a request; raises a problem that names the offending fields."""
+    settings: ServiceSettings = request.app.state.settings
+    turn: asyncio.Lock = request.app.state.limen.reading
+    return await reader.read(_check_plain(request, body), get_limit(settings), turn, settings.deadline)
+
+
+def _check_plain(request: Request, body: bytes) -> bytes:
+    """The body without a byte order mark; raises a problem unless it is UTF-8 that is not compressed."""
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding != "identity" or body.startswith(_GZIP):
+        raise ServiceProblem(
+            UNSUPPORTED_MEDIA_TYPE,
+            f"The body is compressed ({'gzip' if encoding == 'identity' else encoding[:40]}): send it as it "
+            "is, without Content-Encoding.",
+        )
+    charset = _CHARSET.search(request.headers.get("content-type", ""))
+    named = "" if charset is None else charset[1].lower()
+    if named not in _UTF8 or body.startswith(_OTHER_MARKS) or 0 in body[:4]:
+        raise ServiceProblem(
+            UNSUPPORTED_MEDIA_TYPE,
+            f"The body is JSON in {'UTF-16 or UTF-32' if named in _UTF8 else named[:40]}: send it in UTF-8.",
+        )
+    return body.removeprefix(codecs.BOM_UTF8)
 
 
 def parse_float32_rows(body: bytes, dimension: int) -> Float32s:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import perf_counter
 from typing import Any
 
@@ -17,9 +17,17 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api_schemas.http.problem import PROBLEM_MEDIA_TYPE
-from service.errors.problems import BODY_TOO_LARGE, INTERNAL, ServiceProblem, write_problem
+from service.errors.problems import (
+    BODY_TIMEOUT,
+    BODY_TOO_LARGE,
+    INTERNAL,
+    ServiceProblem,
+    build_overloaded,
+    write_problem,
+)
 from service.runtime.admission_queue import AdmissionQueue
 from service.runtime.malloc_trim import LARGE, trim_heap
+from service.settings import ServiceSettings
 from service.telemetry import logs
 from service.telemetry.prometheus import count_rejection, observe_response
 
@@ -40,26 +48,50 @@ SECURITY_HEADERS = [
 CLIENT_CLOSED_REQUEST = 499
 NO_STORE = (b"cache-control", b"no-store")
 # many clients ask these at once; writes and administration need a free slot alone
+# seconds that any body may take
+GRACE = 5.0
+# bytes of a body that are read before it has a slot: the server holds as many of any connection
+PREFETCHED = 1 << 16
+# bytes of an answer that are sent at once
+PIECE = 1 << 18
+OCTETS = b"application/octet-stream"
 LOAD_CHECKED_PATHS = frozenset({"/v1/search", "/v1/match"})
 
 
 class RequestMiddleware:
     """Wraps the app. ``/v1/`` requests pass the admission queue; health, metrics and pages do not.
 
-    ``check_load`` raises the problem ``overloaded`` for a search or match that would have to wait too long:
-    before its body is read, so that refusing it costs little.
+    Args:
+        app: what answers.
+        settings: the limits.
+        check_load: raises the problem ``overloaded`` for a search or match that would have to wait too long:
+            before its body is read, so that refusing it costs little.
+        find_client: whose turn a request takes, by its key or address.
+        check_headers: raises a problem for a request that is not answered at all.
     """
 
     def __init__(
-        self, app: ASGIApp, max_body_bytes: int, queue: AdmissionQueue, check_load: Callable[[], None]
+        self,
+        app: ASGIApp,
+        settings: ServiceSettings,
+        check_load: Callable[[], None],
+        find_client: Callable[[Scope], str],
+        check_headers: Callable[[Mapping[bytes, bytes]], None],
     ) -> None:
         self.app = app
-        self.max_body_bytes = max_body_bytes
-        self.queue = queue
-        self.check_load = check_load
+        self.settings = settings
+        self.check_load, self.find_client, self.check_headers = check_load, find_client, check_headers
+        self.queue = AdmissionQueue(
+            settings.max_inflight, settings.max_queue, settings.deadline, settings.max_inflight_per_client
+        )
+        # bytes of bodies and large answers in memory
+        self.buffered = 0
         self._trimming: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "HEAD":
+            # answered as GET; the server leaves out the body
+            scope = {**scope, "method": "GET"}
         exchange = _Exchange(self, scope, receive, send)
         await exchange.run()
         if exchange.received > LARGE and (self._trimming is None or self._trimming.done()):
@@ -71,9 +103,13 @@ class _Exchange:
     """One request and its response."""
 
     def __init__(self, outer: RequestMiddleware, scope: Scope, receive: Receive, send: Send) -> None:
-        self._outer = outer
+        self._outer, self._settings = outer, outer.settings
         self._scope, self._receive, self._send = scope, receive, send
         self.received = 0
+        self._seconds_received = 0.0
+        self._prefetched: Message | None = None
+        self._answered_bytes = 0
+        self._start: Message | None = None
         self._status = 0
         self._complete = False
         self._headers = dict(scope["headers"])
@@ -86,11 +122,15 @@ class _Exchange:
         start = perf_counter()
         path = self._scope["path"]
         try:
-            self._check_announced_length()
+            self._outer.check_headers(self._headers)
+            length = self._check_announced_length()
             if path in LOAD_CHECKED_PATHS:
                 self._outer.check_load()
             if path.startswith("/v1/"):
-                async with self._outer.queue:
+                if 0 < length <= PREFETCHED:
+                    # a small body may be slow without holding a slot
+                    await self._prefetch()
+                async with self._outer.queue.admit(self._outer.find_client(self._scope)):
                     await self._call_app()
             else:
                 await self._call_app()
@@ -108,42 +148,113 @@ class _Exchange:
                 ServiceProblem(INTERNAL, "The request failed; the log has it under this request_id.")
             )
         finally:
+            self._outer.buffered -= self.received + self._answered_bytes
             self._record(perf_counter() - start)
 
     async def _call_app(self) -> None:
         await self._outer.app(self._scope, self._receive_counted, self._send_with_headers)
 
-    def _check_announced_length(self) -> None:
+    def _check_announced_length(self) -> int:
+        """The announced length of the body; 0 where none is announced."""
         announced = self._headers.get(b"content-length", b"0")
-        if not announced.isdigit() or int(announced) > self._outer.max_body_bytes:
+        if not announced.isdigit() or len(announced) > 15 or int(announced) > self._body_limit[0]:
             raise self._build_too_large()
+        return int(announced)
+
+    @property
+    def _body_limit(self) -> tuple[int, str]:
+        """The bytes that the body may have, and the setting that says so."""
+        settings = self._settings
+        if settings.max_json_bytes < settings.max_body_bytes and OCTETS not in self._headers.get(
+            b"content-type", b""
+        ):
+            return settings.max_json_bytes, "LIMEN_MAX_JSON_BYTES"
+        return settings.max_body_bytes, "LIMEN_MAX_BODY_BYTES"
 
     def _build_too_large(self) -> ServiceProblem:
+        most, setting = self._body_limit
         return ServiceProblem(
-            BODY_TOO_LARGE,
-            f"The body may have {self._outer.max_body_bytes} bytes (LIMEN_MAX_BODY_BYTES); "
-            "send fewer rows at once.",
+            BODY_TOO_LARGE, f"The body may have {most} bytes ({setting}); send fewer rows at once."
         )
 
+    async def _prefetch(self) -> None:
+        parts: list[bytes] = []
+        more = True
+        while more:
+            message = await self._receive_counted()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            parts.append(message.get("body", b""))
+            more = message.get("more_body", False)
+        self._prefetched = {"type": "http.request", "body": b"".join(parts), "more_body": False}
+
     async def _receive_counted(self) -> Message:
-        message = await self._receive()
+        """The next part of the body; raises a problem for one that is too large or too slow."""
+        if self._prefetched is not None:
+            message, self._prefetched = self._prefetched, None
+            return message
+        settings, start = self._settings, perf_counter()
+        allowed = min(settings.deadline, GRACE + self.received / settings.min_body_rate)
+        try:
+            async with asyncio.timeout(max(0.0, allowed - self._seconds_received)):
+                message = await self._receive()
+        except TimeoutError:
+            raise ServiceProblem(
+                BODY_TIMEOUT,
+                f"{self.received} bytes of the body arrived within {allowed:.3g} s; it must come at "
+                f"{settings.min_body_rate} bytes a second (LIMEN_MIN_BODY_RATE) and within "
+                f"{settings.deadline:g} s (LIMEN_DEADLINE).",
+                headers={"Connection": "close"},
+            ) from None
+        self._seconds_received += perf_counter() - start
         if message["type"] == "http.request":
-            self.received += len(message.get("body", b""))
-            if self.received > self._outer.max_body_bytes:
+            size = len(message.get("body", b""))
+            self.received += size
+            self._outer.buffered += size
+            if self.received > self._body_limit[0]:
                 raise self._build_too_large()
+            if self.received > PREFETCHED and self._outer.buffered > settings.max_buffered_bytes:
+                raise build_overloaded("too many large bodies at once")
         return message
 
     async def _send_with_headers(self, message: Message) -> None:
+        """Send a part of the answer; large ones in pieces, which the client must take before more follow."""
+        if self._complete:
+            return
         if message["type"] == "http.response.start":
-            self._status = message["status"]
-            headers = message["headers"] = list(message.get("headers", []))
+            self._start = message
+            return
+        body, more = message.get("body", b""), message.get("more_body", False)
+        if self._start is not None:
+            start, self._start = self._start, None
+            if len(body) > PIECE and not self._reserve_answer(len(body)):
+                await self._send_problem(build_overloaded("too many large answers at once"))
+                return
+            self._status = start["status"]
+            headers = start["headers"] = list(start.get("headers", []))
             headers.append((b"x-request-id", self._id))
             headers.extend(SECURITY_HEADERS)
             if not any(name == b"cache-control" for name, _ in headers):
                 headers.append(NO_STORE)
-        elif not message.get("more_body", False):
-            self._complete = True
-        await self._send(message)
+            await self._send(start)
+        self._complete = not more
+        if len(body) <= PIECE:
+            await self._send(message)
+            return
+        with memoryview(body) as view:
+            for begin in range(0, len(body), PIECE):
+                part = bytes(view[begin : begin + PIECE])
+                last = begin + PIECE >= len(body)
+                await self._send({"type": "http.response.body", "body": part, "more_body": more or not last})
+
+    def _reserve_answer(self, size: int) -> bool:
+        """Whether a large answer may be kept until the client has taken it."""
+        others = self._outer.buffered - self.received
+        if others > 0 and others + size > self._settings.max_buffered_bytes:
+            return False
+        self._outer.buffered += size
+        self._answered_bytes = size
+        return True
 
     async def _send_problem(self, problem: ServiceProblem) -> None:
         self._scope["state"]["problem"] = problem.kind.slug

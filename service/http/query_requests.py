@@ -10,17 +10,31 @@ from typing import Any, Generic, TypeVar
 
 import orjson
 from fastapi import Request
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from starlette.datastructures import QueryParams
 
-from api_schemas.http.decisions import Body, MatchOptions, MatchRequest, SearchOptions, SearchRequest
-from service.errors.problems import NOT_JSON, UNSUPPORTED_MEDIA_TYPE, ServiceProblem
-from service.http.bodies import JSON, OCTETS, get_media_type, parse_float32_rows, parse_json, read_body
+from api_schemas.http.decisions import (
+    Body,
+    MatchOptions,
+    MatchRequest,
+    Reference,
+    SearchOptions,
+    SearchRequest,
+)
+from service.errors.problems import NOT_JSON, UNSUPPORTED_MEDIA_TYPE, ServiceProblem, build_field_problem
+from service.http.bodies import (
+    JSON,
+    OCTETS,
+    get_media_type,
+    parse_float32_rows,
+    read_body,
+    read_json,
+)
+from service.http.filter_limits import check_filter
+from service.http.json_reader import JsonReader
 from service.http.resolve_references import (
     ResolvedQueries,
-    build_field_problem,
     check_count,
-    check_filter,
     check_k,
     prepare_references,
     take_rows,
@@ -31,9 +45,9 @@ from service.state import ServiceState
 
 O = TypeVar("O", SearchOptions, MatchOptions)  # noqa: E741
 CACHED_QUERY_BYTES = 256
-_BODIES: dict[type[Body], TypeAdapter[Any]] = {
-    SearchOptions: TypeAdapter(SearchRequest),
-    MatchOptions: TypeAdapter(MatchRequest),
+_READERS: dict[type[Body], JsonReader[Any]] = {
+    SearchOptions: JsonReader(SearchRequest, ("queries", Reference)),
+    MatchOptions: JsonReader(MatchRequest, ("queries", Reference)),
 }
 
 
@@ -71,7 +85,7 @@ async def read_queries(
         _check_limits(given, count, "body", state.settings)
         resolve: Callable[[], ResolvedQueries] = lambda: take_rows(rows)  # noqa: E731
     elif media_type == JSON:
-        content = parse_json(_BODIES[options], body)
+        content = await read_json(request, _READERS[options], body, lambda limits: limits.max_queries)
         given, count = content, len(content.queries)
         _check_limits(given, count, "queries", state.settings)
         resolve = await prepare_references(state.encoding, model, content.queries, "queries.{}".format)

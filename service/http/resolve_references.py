@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from pydantic import JsonValue
 
 from api_schemas.http.decisions import Reference
 from api_schemas.http.problem import FieldProblem
@@ -21,8 +20,8 @@ from service.errors.problems import (
     NO_ENCODER,
     UNKNOWN_ITEM,
     WRONG_DIMENSION,
-    ProblemKind,
     ServiceProblem,
+    build_field_problem,
 )
 from service.models.loaded_model import LoadedModel
 from service.runtime.encode_batches import EncodeBatches
@@ -148,11 +147,6 @@ def _normalize(rows: Float32s, path_of: PathOf) -> UnitVectors:
         raise build_field_problem(INVALID_INPUT, path_of(bad), f"the vector {what}") from None
 
 
-def build_field_problem(kind: ProblemKind, path: str, message: str) -> ServiceProblem:
-    """The problem of one field."""
-    return ServiceProblem(kind, f"{path}: {message}.", errors=[FieldProblem(path=path, message=message)])
-
-
 def check_count(n: int, path: str, settings: ServiceSettings) -> None:
     """Raises the problem ``limit-exceeded`` for more queries than one request may hold."""
     if n > settings.max_queries:
@@ -165,21 +159,3 @@ def check_k(k: int, settings: ServiceSettings) -> None:
     """Raises the problem ``limit-exceeded`` for a larger k than allowed."""
     if k > settings.max_k:
         raise build_field_problem(LIMIT_EXCEEDED, "k", f"{k} given, at most {settings.max_k} is allowed")
-
-
-def check_filter(condition: JsonValue, settings: ServiceSettings) -> None:
-    """Raises the problem ``limit-exceeded`` for a filter that is nested too deeply."""
-    level, depth = [condition], 0
-    while level:
-        depth += 1
-        if depth > 2 * settings.max_filter_depth:
-            raise build_field_problem(
-                LIMIT_EXCEEDED, "filter", f"nested deeper than {settings.max_filter_depth} levels"
-            )
-        level = [
-            inner
-            for outer in level
-            for inner in (
-                outer.values() if isinstance(outer, dict) else outer if isinstance(outer, list) else ()
-            )
-        ]

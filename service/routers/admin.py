@@ -23,6 +23,8 @@ from service.http.openapi import BODY_STATUSES, READ_STATUSES, describe_body, de
 from service.state import ActiveModel, CurrentState, log_action
 
 router = APIRouter(tags=["administer"])
+# it holds the rates of every class that it was measured on
+_read_point = build_body_reader(OperatingPoint, max_values=2_000_000)
 
 
 @router.get("/v1/models", summary="List models", responses=describe_problems(*READ_STATUSES))
@@ -91,7 +93,7 @@ async def activate_model(
 )
 async def add_point(
     request: Request,
-    body: Annotated[OperatingPoint, Depends(build_body_reader(OperatingPoint))],
+    body: Annotated[OperatingPoint, Depends(_read_point)],
     active: ActiveModel,
     state: CurrentState,
 ) -> Response:

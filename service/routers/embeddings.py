@@ -7,15 +7,17 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from api_schemas.http.decisions import EmbeddingsRequest, EmbeddingsResponse
+from api_schemas.http.decisions import EmbeddingsRequest, EmbeddingsResponse, Number, VectorValues
 from encoder import RawInput
-from service.errors.problems import INVALID_REQUEST, NO_ENCODER
+from service.errors.problems import INVALID_REQUEST, NO_ENCODER, build_field_problem
 from service.http.bodies import OCTETS, accepts_octets, build_body_reader, write_json_response
 from service.http.openapi import BODY_STATUSES, describe_body, describe_problems
-from service.http.resolve_references import build_field_problem, check_count, encode_inputs
+from service.http.resolve_references import check_count, encode_inputs
 from service.state import ActiveModel, CurrentState
 
 router = APIRouter(tags=["embed"])
+# a single row of numbers is a list as well: inputs are counted once it is known which of both it is
+_read_body = build_body_reader(EmbeddingsRequest, ("input", str | VectorValues | Number))
 _EXAMPLES = {"an image": {"input": ["data:image/png;base64,iVBORw0KGgo..."], "model": "limen"}}
 
 
@@ -28,7 +30,7 @@ _EXAMPLES = {"an image": {"input": ["data:image/png;base64,iVBORw0KGgo..."], "mo
 )
 async def embeddings(
     request: Request,
-    body: Annotated[EmbeddingsRequest, Depends(build_body_reader(EmbeddingsRequest))],
+    body: Annotated[EmbeddingsRequest, Depends(_read_body)],
     active: ActiveModel,
     state: CurrentState,
 ) -> Response:

@@ -11,10 +11,10 @@ from api_schemas.http.gallery import Feedback, FeedbackRequest, FeedbackResponse
 from embeddings.similarity import compute_pair_similarities
 from service.auth.api_keys import NEEDS_WRITE
 from service.auth.decision_tokens import SignedDecision
-from service.errors.problems import INVALID_REQUEST, MODEL_MISMATCH, ServiceProblem
+from service.errors.problems import INVALID_REQUEST, MODEL_MISMATCH, ServiceProblem, build_field_problem
 from service.http.bodies import build_body_reader, write_json_response
 from service.http.openapi import BODY_STATUSES, describe_body, describe_problems
-from service.http.resolve_references import ResolvedQueries, build_field_problem, prepare_references
+from service.http.resolve_references import ResolvedQueries, prepare_references
 from service.models.loaded_model import LoadedModel
 from service.state import ActiveModel, CurrentState, log_action
 

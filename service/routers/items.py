@@ -21,14 +21,23 @@ from common.array_types import UnitVectors
 from index.gallery.live_gallery import LiveGallery
 from index.items.stored_item import StoredItem
 from service.auth.api_keys import NEEDS_WRITE
-from service.errors.problems import LIMIT_EXCEEDED, MODEL_MISMATCH, NOT_FOUND, ServiceProblem
+from service.errors.problems import (
+    LIMIT_EXCEEDED,
+    MODEL_MISMATCH,
+    NOT_FOUND,
+    ServiceProblem,
+    build_field_problem,
+)
 from service.http.bodies import build_body_reader, write_json_response
+from service.http.filter_limits import check_filter
 from service.http.openapi import BODY_STATUSES, READ_STATUSES, describe_body, describe_problems
-from service.http.resolve_references import build_field_problem, check_filter, prepare_references
+from service.http.resolve_references import prepare_references
 from service.models.loaded_model import MODELS_FOLDER, LoadedModel, get_model_folder_name
 from service.state import ActiveModel, CurrentState, ServiceState, log_action
 
 router = APIRouter(tags=["items"])
+_read_upsert = build_body_reader(UpsertRequest, ("items", NewItem), lambda limits: limits.max_items)
+_read_deletion = build_body_reader(DeleteRequest, ("ids", ItemId), lambda limits: limits.max_items)
 _EXAMPLE = {
     "one item": {"items": [{"id": "a-1", "label": "a", "vector": [0.6, 0.8], "metadata": {"camera": 2}}]}
 }
@@ -44,7 +53,7 @@ _EXAMPLE = {
 )
 async def upsert(
     request: Request,
-    body: Annotated[UpsertRequest, Depends(build_body_reader(UpsertRequest))],
+    body: Annotated[UpsertRequest, Depends(_read_upsert)],
     model: ActiveModel,
     state: CurrentState,
 ) -> Response:
@@ -141,7 +150,7 @@ async def delete(
 )
 async def delete_some(
     request: Request,
-    body: Annotated[DeleteRequest, Depends(build_body_reader(DeleteRequest))],
+    body: Annotated[DeleteRequest, Depends(_read_deletion)],
     model: ActiveModel,
     state: CurrentState,
 ) -> Response:

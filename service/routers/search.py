@@ -11,13 +11,13 @@ from api_schemas.http.binary_search import describe_layout, write_search_arrays
 from api_schemas.http.decisions import SearchOptions, SearchRequest, SearchResponse
 from index.search.gallery_view import SearchHit
 from service.auth.api_keys import check_key
-from service.errors.problems import INVALID_REQUEST
+from service.errors.problems import INVALID_REQUEST, build_field_problem
 from service.http.bodies import OCTETS, accepts_octets
 from service.http.fast_routes import FastRoute
 from service.http.openapi import BODY_STATUSES, describe_body, describe_octets, describe_problems
 from service.http.query_answers import answer_queries, write_results
 from service.http.query_requests import read_queries
-from service.http.resolve_references import ResolvedQueries, build_field_problem, search_naming_rows
+from service.http.resolve_references import ResolvedQueries, search_naming_rows
 from service.models.loaded_model import LoadedModel
 from service.state import get_active_model, get_state
 

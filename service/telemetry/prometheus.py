@@ -30,6 +30,7 @@ STAGES = Histogram("limen_search_duration_seconds", "Time of one request by stag
 ENCODED = Histogram(
     "limen_encoded_inputs", "Inputs encoded together.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 1000)
 )
+CONNECTIONS = _SummedGauge("limen_open_connections", "Open connections of clients.")
 INFLIGHT = _SummedGauge("limen_inflight_requests", "Requests in progress.")
 QUEUED = _SummedGauge("limen_queued_requests", "Requests waiting for a thread.")
 REJECTED = Counter("limen_rejected", "Requests answered with an error, by reason.", ["reason"])

@@ -27,7 +27,7 @@ from evaluation.calibration.calibrate import calibrate_threshold
 from evaluation.evaluate import evaluate_embeddings
 from index.bundle import write_bundle
 from service.app import create_app
-from service.server import open_listener
+from service.server import build_config, open_listener
 from service.settings import load_settings
 from tests.encoder.encoders import GREY, write_linear_encoder
 
@@ -149,7 +149,7 @@ def serve(bundle: Path, **given: Any) -> Iterator[str]:
     """A service in a thread; gives its address once it is ready (or would never be)."""
     settings = load_settings(bundle=bundle, port=0, **given)
     listener = open_listener(settings.host, 0)
-    server = uvicorn.Server(uvicorn.Config(create_app(settings), log_config=None, access_log=False))
+    server = uvicorn.Server(build_config(create_app(settings), settings))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     address = f"http://127.0.0.1:{listener.getsockname()[1]}"

@@ -24,7 +24,12 @@ from tests.service.processes import measure_resident, run_service
 def test_a_body_that_does_not_come_is_given_up(start: Any, bundle: Any) -> None:
     host, port = start(bundle.path, deadline=0.2).removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=20) as slow:
-        head = "POST /v1/search HTTP/1.1", "Host: x", "Content-Type: application/json", "Content-Length: 90"
+        head = (
+            "POST /v1/search HTTP/1.1",
+            "Host: localhost",
+            "Content-Type: application/json",
+            "Content-Length: 90",
+        )
         slow.sendall("\r\n".join([*head, "", "{"]).encode())
         answer = slow.recv(65536)
     assert answer.startswith(b"HTTP/1.1 408")

@@ -22,7 +22,8 @@ def test_no_readiness_before_the_bundle_is_loaded(bundle: Any, monkeypatch: pyte
         return probe(*given)
 
     monkeypatch.setattr(loaded_model, "_probe_gallery", slow)
-    with TestClient(create_app(load_settings(bundle=bundle.path))) as client:
+    app = create_app(load_settings(bundle=bundle.path))
+    with TestClient(app, base_url="http://localhost") as client:
         assert client.get("/livez").status_code == 200
         for path in ("/readyz", "/v1/info"):
             waiting = client.get(path)

@@ -1,0 +1,248 @@
+"""The limits on connections, before any key or path is looked at.
+
+How many there are, in all and of one address; how many bytes a request has in its headers; how long they may
+take; and how long a client may leave an answer lying. The rate of bodies is the middleware's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from collections import Counter
+from typing import Any
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from api_schemas.http.problem import PROBLEM_MEDIA_TYPE
+from service.errors.problems import BODY_TIMEOUT, HEADERS_TOO_LARGE, OVERLOADED, ProblemKind, write_problem
+from service.settings import ServiceSettings
+from service.telemetry.prometheus import CONNECTIONS, count_rejection
+
+# descriptors for files, databases and sockets that are not clients
+OWN_DESCRIPTORS = 128
+SWEEP_SECONDS = 0.5
+# of chunk sizes and trailers, a byte of body
+FRAMING = 8
+# a paused answer is this much, and has these seconds at any rate
+_UNSENT_BYTES, _UNSENT_SECONDS = 400_000, 5.0
+
+
+class ConnectionTable:
+    """The open connections of a process.
+
+    A connection over a limit takes the place of the one that has been idle for longest; where none is idle it
+    is closed with 429.
+    """
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        self.settings = settings
+        self._most = min(settings.max_connections, _raise_descriptor_limit(settings.max_connections))
+        self._most_per_address = min(settings.max_connections_per_address, self._most)
+        self._open: set[LimitedProtocol] = set()
+        self._of_address: Counter[str] = Counter()
+        # connections with no request in progress, in the order in which they became idle
+        self._idle: dict[LimitedProtocol, None] = {}
+        self._sweeping: asyncio.TimerHandle | None = None
+
+    def add(self, connection: LimitedProtocol) -> bool:
+        """Count a connection; False if there is no room for it."""
+        address = connection.address
+        if self._of_address[address] >= self._most_per_address and not self._close_idle(address):
+            return False
+        if len(self._open) >= self._most and not self._close_idle(None):
+            return False
+        self._open.add(connection)
+        self._of_address[address] += 1
+        self._idle[connection] = None
+        CONNECTIONS.set(len(self._open))
+        if self._sweeping is None:
+            self._schedule_sweep()
+        return True
+
+    def remove(self, connection: LimitedProtocol) -> None:
+        """Forget a closed connection."""
+        self._idle.pop(connection, None)
+        if connection in self._open:
+            self._open.remove(connection)
+            self._of_address[connection.address] -= 1
+            if not self._of_address[connection.address]:
+                del self._of_address[connection.address]
+            CONNECTIONS.set(len(self._open))
+
+    def mark_busy(self, connection: LimitedProtocol) -> None:
+        """A request is in progress."""
+        self._idle.pop(connection, None)
+
+    def mark_idle(self, connection: LimitedProtocol) -> None:
+        """No request is in progress any more."""
+        if connection in self._open:
+            self._idle[connection] = None
+
+    def _close_idle(self, address: str | None) -> bool:
+        for connection in self._idle:
+            if address is None or connection.address == address:
+                self.remove(connection)
+                connection.transport.abort()
+                return True
+        return False
+
+    def _schedule_sweep(self) -> None:
+        self._sweeping = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep)
+
+    def _sweep(self) -> None:
+        """Close connections whose headers, or whose taking of an answer, takes too long."""
+        self._sweeping = None
+        if not self._open:
+            return
+        now = asyncio.get_running_loop().time()
+        for connection in list(self._open):
+            connection.check_time(now)
+        self._schedule_sweep()
+
+
+class LimitedProtocol(HttpToolsProtocol):
+    """One connection: uvicorn's, with the limits of the table it belongs to."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.table: ConnectionTable = app_state["connections"]
+        settings = self.table.settings
+        self._header_limit, self._header_timeout = settings.max_header_bytes, settings.header_timeout
+        self._unsent_timeout = _UNSENT_SECONDS + _UNSENT_BYTES / settings.min_body_rate
+        self.address = ""
+        self._in_headers = True
+        self._header_bytes = self._framing_bytes = self._body_bytes = 0
+        # when the first byte of a message came that is not complete, when the connection had nothing in
+        # progress for the first time since, and when an answer began to wait for its client
+        self._begun: float | None = None
+        self._idle_since = self.loop.time()
+        self._unsent_since: float | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Count the connection, or answer 429 and close it."""
+        super().connection_made(transport)
+        self.address = "" if self.client is None else self.client[0]
+        self._begun = self._idle_since
+        if not self.table.add(self):
+            self._refuse(OVERLOADED, "Too many connections are open (LIMEN_MAX_CONNECTIONS).")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self.table.remove(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser while the request's headers are within their limit."""
+        if self.transport.is_closing():
+            return
+        if self._begun is None:
+            self._begun = self.loop.time()
+        if self._in_headers:
+            room = self._header_limit - self._header_bytes
+            self._header_bytes += len(data)
+            if len(data) > room:
+                super().data_received(data[:room])
+                if self._in_headers and not self.transport.is_closing():
+                    self._refuse(
+                        HEADERS_TOO_LARGE,
+                        f"The first line and the headers may have {self._header_limit} bytes "
+                        "(LIMEN_MAX_HEADER_BYTES).",
+                    )
+                data = data[room:]
+        else:
+            self._framing_bytes += len(data)
+        if data and not self.transport.is_closing():
+            super().data_received(data)
+        if self._framing_bytes > self._header_limit + FRAMING * self._body_bytes:
+            self._refuse(HEADERS_TOO_LARGE, "The sizes and trailers of the body's chunks are too large.")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header; trailers, which follow a body, are left out."""
+        if self._in_headers:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Begin to answer."""
+        self._in_headers = False
+        self.table.mark_busy(self)
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body."""
+        self._framing_bytes -= len(body)
+        self._body_bytes += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is here; what follows is another."""
+        self._in_headers, self._begun = True, None
+        self._header_bytes = self._framing_bytes = self._body_bytes = 0
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Nothing is in progress, unless another request has arrived meanwhile."""
+        super().on_response_complete()
+        if self.cycle.response_complete:
+            self._idle_since = self.loop.time()
+            self.table.mark_idle(self)
+
+    def pause_writing(self) -> None:
+        """The client does not take its answer as fast as it is written."""
+        self._unsent_since = self.loop.time()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        """The client has taken what was written."""
+        self._unsent_since = None
+        super().resume_writing()
+
+    def check_time(self, now: float) -> None:
+        """Close the connection if its client takes too long."""
+        idle = self.cycle is None or self.cycle.response_complete
+        if self._unsent_since is not None and now - self._unsent_since > self._unsent_timeout:
+            self.transport.abort()
+        elif self.transport.is_closing():
+            # what was refused, or answered for the last time, has as long as headers have
+            if now - self._idle_since > self._header_timeout:
+                self.transport.abort()
+        elif (
+            idle
+            and self._begun is not None
+            and now - max(self._begun, self._idle_since) > self._header_timeout
+        ):
+            if self._header_bytes:
+                seconds = f"{self._header_timeout:g} s (LIMEN_HEADER_TIMEOUT)"
+                self._refuse(BODY_TIMEOUT, f"The headers did not arrive within {seconds}.")
+            else:
+                self.transport.close()
+
+    def _refuse(self, kind: ProblemKind, detail: str) -> None:
+        """Answer with a problem, unless another answer has begun, and close the connection."""
+        count_rejection(kind.slug)
+        self._idle_since = self.loop.time()
+        if self.cycle is None or self.cycle.response_complete:
+            body = write_problem(kind, detail, "/", "-")
+            head = (
+                f"HTTP/1.1 {kind.status} {kind.title}\r\ncontent-type: {PROBLEM_MEDIA_TYPE}\r\n"
+                f"content-length: {len(body)}\r\nretry-after: 1\r\nconnection: close\r\n\r\n"
+            )
+            self.transport.write(head.encode() + body)
+        self.transport.close()
+
+
+def _raise_descriptor_limit(connections: int) -> int:
+    """Let the process open as many files as it needs; the connections for which they suffice."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = connections + OWN_DESCRIPTORS
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return connections if soft == resource.RLIM_INFINITY else max(8, soft - OWN_DESCRIPTORS)
