@@ -37,9 +37,9 @@ class Schema(BaseModel):
         """The document as indented UTF-8 JSON that ends with a newline; NaN cannot occur."""
         return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
-    def save(self, path: Path) -> None:
-        """Write the document; a crash leaves the old file or none."""
-        write_atomically(path, self.to_json().encode())
+    def save(self, path: Path, *, private: bool = False) -> None:
+        """Write the document; a crash leaves the old file or none. ``private``: for its owner alone."""
+        write_atomically(path, self.to_json().encode(), private=private)
 
     @classmethod
     def load(cls, path: Path) -> Self:

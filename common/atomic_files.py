@@ -8,6 +8,8 @@ import re
 import secrets
 from pathlib import Path
 
+from common.private_files import open_private
+
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
 
@@ -20,11 +22,15 @@ def fsync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that after a crash it holds the old content or the new, never a part."""
+def write_atomically(path: Path, content: bytes, *, private: bool = False) -> None:
+    """Write a file so that after a crash it holds the old content or the new, never a part.
+
+    Args:
+        private: nobody but its owner may read it.
+    """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with open_private(temporary, "wb") if private else temporary.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

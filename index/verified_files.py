@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from api_schemas.manifest import FileEntry
@@ -15,19 +16,23 @@ from common.errors import BundleError
 
 
 class HashCache:
-    """The hashes of files that were verified before, by path, size, time and inode; kept in a data folder."""
+    """The hashes of files that were verified before, by path, size, times and inode; kept in a data folder.
+
+    The time of the last change (ctime) cannot be set back, as that of the last write (mtime) can.
+    """
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        try:
-            self._known: dict[str, list[int | str]] = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            self._known = {}
+        self._known: dict[str, list[int | str]] = {}
+        with suppress(OSError, ValueError):
+            known = json.loads(file.read_text(encoding="utf-8"))
+            if isinstance(known, dict):
+                self._known = {name: state for name, state in known.items() if isinstance(state, list)}
 
     def get_sha256(self, file: Path) -> str:
         """The file's SHA-256: remembered if the file is the same, computed otherwise."""
         state = file.stat()
-        now = [state.st_size, state.st_mtime_ns, state.st_ino, state.st_dev]
+        now = [state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino, state.st_dev]
         key = str(file.resolve())
         known = self._known.get(key)
         if known is not None and known[:-1] == now:
@@ -39,7 +44,7 @@ class HashCache:
     def save(self) -> None:
         """Keep the hashes for the next start, without those of files that are gone."""
         present = {name: state for name, state in self._known.items() if Path(name).exists()}
-        write_atomically(self._file, json.dumps(present, indent=1).encode())
+        write_atomically(self._file, json.dumps(present, indent=1).encode(), private=True)
 
 
 def check_files(folder: Path, files: Mapping[str, FileEntry], hashes: HashCache | None = None) -> None:

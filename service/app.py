@@ -24,6 +24,7 @@ from service.http.fast_routes import FastRoutes
 from service.http.middleware import RequestMiddleware
 from service.http.openapi import build_openapi
 from service.http.origin_check import check_origin
+from service.models.data_root import make_data_folder
 from service.models.model_registry import ModelRegistry
 from service.runtime.compute_pool import ComputePool
 from service.runtime.encode_batches import EncodeBatches
@@ -47,6 +48,8 @@ TAGS = [
     {"name": "administer", "description": "Models side by side, operating points, background jobs."},
     {"name": "operate", "description": "Health and metrics."},
 ]
+AUDIT_FILE = "audit.jsonl"
+WRITE_WAIT = 1.0  # seconds that a write may wait for those before it
 # files of service.routers, in the order of the OpenAPI document; a new endpoint is a file and a name here
 READ_ROUTERS = (
     "search",
@@ -93,15 +96,18 @@ def create_app(settings: ServiceSettings) -> LimenService:
         lifespan=_lifespan,
     )
     if settings.data is not None:
-        settings.data.mkdir(parents=True, exist_ok=True)
+        make_data_folder(settings.data)
     compute = ComputePool(settings.threads, settings.max_wait, settings.deadline)
+    audit_log = AuditLog(None if settings.data is None else settings.data / AUDIT_FILE)
     app.state.limen = ServiceState(
         settings=settings,
         compute=compute,
+        # a store has one writer; a write waits for those before it, and reads do not wait for writes
+        writing=ComputePool(1, max(settings.max_wait, WRITE_WAIT), settings.deadline, "writing"),
         encoding=EncodeBatches(compute, settings.threads, settings.encode_batch, settings.encode_wait),
         signer=DecisionSigner.open(settings.data),
-        models=ModelRegistry(settings),
-        audit_log=AuditLog(None if settings.data is None else settings.data / "audit.jsonl"),
+        models=ModelRegistry(settings, audit_log),
+        audit_log=audit_log,
     )
     app.state.settings = settings
     loop_limit = EventLoopLimit(settings.max_turn)
@@ -168,6 +174,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     state.draining = True
     await loading
     state.compute.close()
+    state.writing.close()
     state.jobs.close()
     state.models.close()
 
@@ -185,4 +192,12 @@ async def _load(state: ServiceState) -> None:
         logs.LOGGER.info("listening", extra={"fields": fields})
     except LimenError as error:
         state.failure = error
+        state.on_failure()
+    except Exception as error:
+        logs.LOGGER.exception("loading failed")
+        what = f"{type(error).__name__}: {error}".rstrip(":. ")
+        state.failure = LimenError(
+            f"{state.settings.bundle} cannot be served: {what}. This is a fault of Limen; the log line "
+            "before this one says where."
+        )
         state.on_failure()

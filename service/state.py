@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
 
 from api_schemas.http.admin import HistoryEntry
 from api_schemas.report import Report
 from common.errors import LimenError
+from index.store.write_order import WriteOrder
 from service.auth.decision_tokens import DecisionSigner
 from service.errors.problems import NOT_READY, ServiceProblem
 from service.models.gallery_gauges import RecallProbe
@@ -26,6 +27,8 @@ from service.telemetry.audit_log import AuditLog
 from service.telemetry.drift import DriftMonitor
 from service.telemetry.prometheus import LAST_FSYNC
 
+T = TypeVar("T")
+
 
 @dataclass
 class ServiceState:
@@ -37,6 +40,7 @@ class ServiceState:
 
     settings: ServiceSettings
     compute: ComputePool
+    writing: ComputePool
     encoding: EncodeBatches
     signer: DecisionSigner
     audit_log: AuditLog
@@ -72,17 +76,35 @@ def get_active_model(request: Request) -> LoadedModel:
 def log_action(
     request: Request, state: ServiceState, action: str, ids: Collection[str] = (), **details: Any
 ) -> None:
-    """Write who did what to the audit log."""
+    """Write who did what to the audit log, where no item store keeps it with what was done."""
     # whatever is logged has been put on disk before
     LAST_FSYNC.set_to_current_time()
-    state.audit_log.write(
-        action,
-        request.state.actor,
-        request.state.request_id,
-        datetime.now(UTC).isoformat(timespec="milliseconds"),
-        ids,
+    state.audit_log.write(_build_line(request, action, details), ids)
+
+
+def order_write(request: Request, action: str, **details: Any) -> WriteOrder:
+    """A write to the item store, which keeps who did what in the same transaction."""
+    return WriteOrder(_build_line(request, action, details))
+
+
+async def write(state: ServiceState, order: WriteOrder, work: Callable[[], T], *, bounded: bool = True) -> T:
+    """The result of work that writes to the item store: one at a time, and none once it was answered 503.
+
+    Reads go on meanwhile: they have threads of their own.
+    """
+    result = await state.writing.run(work, bounded=bounded, order=order)
+    LAST_FSYNC.set_to_current_time()
+    return result
+
+
+def _build_line(request: Request, action: str, details: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "actor": request.state.actor,
+        "request_id": request.state.request_id,
+        "action": action,
         **details,
-    )
+    }
 
 
 # dependencies are coroutines: FastAPI runs a plain function in a thread, which takes longer than a search

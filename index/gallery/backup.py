@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from api_schemas.base import Schema
 from api_schemas.manifest import FileEntry, FileName
 from common.errors import BundleError, InputError
+from common.private_files import FOLDER_MODE, close_to_others
 from index.gallery.generation_folders import EMPTY, GENERATIONS
 from index.store.databases.database import get_first_line
 from index.store.document_store import StoreFailed
@@ -40,8 +41,10 @@ def build_folder(out: Path) -> Iterator[Path]:
     folder = out.with_name(f".{out.name}.tmp")
     shutil.rmtree(folder, ignore_errors=True)
     try:
-        folder.mkdir(parents=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=FOLDER_MODE)
         yield folder
+        close_to_others(folder)
         publish(folder, out)
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)

@@ -112,10 +112,15 @@ class Gallery(AbstractContextManager["Gallery"]):
     def page(self, after: str | None = None, limit: int = 100) -> list[StoredItem]:
         return self._items.page(after, limit)
 
-    def decide_by(self, point: OperatingPoint) -> None:
-        """Let a point of this model decide its endpoint; raises BundleError for another model or cohort."""
+    def prepare(self, point: OperatingPoint) -> Decider:
+        """Compute what a point needs before it may decide; raises BundleError for another model or cohort."""
         decider = self._bundle.build_decider(point)
         self._items.prepare(decider)
+        return decider
+
+    def decide_by(self, point: OperatingPoint) -> None:
+        """Let a point of this model decide its endpoint; raises BundleError for another model or cohort."""
+        decider = self.prepare(point)
         if get_endpoint(point.target) == "match":
             self._match = decider
         else:

@@ -10,6 +10,7 @@ from pathlib import Path
 from api_schemas.base import Schema
 from api_schemas.manifest import FileEntry, FileName, IndexDescription
 from common.errors import BundleError, InputError
+from common.private_files import FOLDER_MODE, close_to_others, make_private_folder
 from index.search.generation import Generation
 from index.store.document_store import StoreFailed
 from index.verified_files import HashCache, check_files, fsync_and_hash, publish
@@ -44,13 +45,15 @@ class Generations:
         name = f"{sequence:012d}-{n}-{secrets.token_hex(3)}"
         final, folder = self._folder / name, self._folder / f".{name}.tmp"
         try:
-            folder.mkdir(parents=True)
+            make_private_folder(self._folder)
+            folder.mkdir(mode=FOLDER_MODE)
             generation = build(folder)
             generation.save(folder)
             record = GenerationRecord(
                 sequence=sequence, dim=self._dim, index=generation.description, files=fsync_and_hash(folder)
             )
             record.save(folder / GENERATION_FILE)
+            close_to_others(folder)
             publish(folder, final)
             return name, Generation.open(final, record.index, self._dim)
         except BaseException as error:  # above all a full disk, which leftovers would keep full

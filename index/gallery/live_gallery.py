@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any, Self
 
 import numpy as np
 
 from api_schemas.manifest import VECTORS_FILE
 from common.atomic_files import fsync_folder
 from common.errors import BundleError, InputError
+from common.file_locks import FolderLock, InUse
+from common.private_files import close_to_others, make_private_folder
 from common.progress import Track, silent
 from decision.decider import compute_densities
 from embeddings.embedding_set import normalise_queries
@@ -25,14 +26,14 @@ from index.gallery.backup import write_backup
 from index.gallery.data_folder import HASHES_FILE, SEEDED_FROM, DataFolder, open_item_store
 from index.gallery.gallery import Gallery
 from index.gallery.gallery_items import Closed
-from index.gallery.generation_folders import EMPTY
+from index.gallery.generation_folders import EMPTY, GENERATIONS
 from index.gallery.overlay import Overlay, collect_items, iterate_items, prepare_generation
 from index.items.stored_item import StoredItem
 from index.search.generation import Generation
-from index.store.document_store import AuditSink, StoreInUse
+from index.store.document_store import StoreInUse
 from index.store.item_store import DATABASE_FILE, Changes
 from index.store.service_records import ServiceRecords
-from index.store.write_order import Withdrawn, WriteOrder
+from index.store.write_order import AuditFile, Withdrawn, WriteOrder
 from index.verified_files import HashCache
 
 LOCK_FILE = "writer.lock"
@@ -61,13 +62,13 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
         records: what else is kept in the folder.
     """
 
-    def __init__(self, bundle: Bundle, folder: DataFolder, lock: IO[bytes], limits: RebuildLimits) -> None:
+    def __init__(self, bundle: Bundle, folder: DataFolder, lock: FolderLock, limits: RebuildLimits) -> None:
         self.gallery = Gallery(bundle, folder)
         self.records = ServiceRecords(folder.store, self._write)
         self._bundle = bundle
         self._folder = folder
         self._store = folder.store
-        self._lock_file = lock
+        self._lock = lock
         self._limits = limits
         self._rebuilder = BackgroundWorker(
             lambda: self.rebuild(), self._is_due, folder.writing, limits.retry_seconds
@@ -83,7 +84,7 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
         limits: RebuildLimits = RebuildLimits(),
         track: Track = silent,
         database: str | None = None,
-        audit: AuditSink | None = None,
+        audit: AuditFile | None = None,
     ) -> Self:
         """Open a bundle with a data folder; the first time its items are copied into the item store.
 
@@ -96,17 +97,18 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
             BundleError: damaged files, or a folder that belongs to another model.
         """
         folder = Path(data)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private_folder(folder)
         fsync_folder(folder.parent)
         with ExitStack() as opened:
-            lock = opened.enter_context((folder / LOCK_FILE).open("ab"))
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+                lock = opened.enter_context(FolderLock(folder, LOCK_FILE))
+            except InUse:
                 raise StoreInUse(
                     f"{folder} is being written by another process: a data folder has one writer. "
                     "Stop the other, or give this one a folder of its own."
                 ) from None
+            for name in (GENERATIONS, HASHES_FILE, LOCK_FILE):  # as an earlier version left them
+                close_to_others(folder / name)
             hashes = HashCache(folder / HASHES_FILE)
             bundle = read_bundle(Path(path), hashes)
             store = open_item_store(folder, bundle.manifest.model_hash, database)
@@ -114,7 +116,7 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
             live = cls(bundle, DataFolder(bundle, folder, store, follows=False), lock, limits)
             live._load(hashes, track)
             if audit is not None:
-                store.set_audit_sink(audit)
+                store.set_audit_file(audit)
             with suppress(OSError):  # a full disk; then files are hashed again at the next start
                 hashes.save()
             opened.pop_all()
@@ -127,7 +129,7 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
         self.wait()
         with self._folder.rebuilding, self._folder.writing:
             self._folder.close()
-            self._lock_file.close()
+            self._lock.close()
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -233,6 +235,11 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
         state, changes = self._store.read_changes_after(sequence, name)
         assert changes is not None
         self._folder.show(Overlay.from_generation(main, self._folder.deciders).apply(changes), state)
+
+    def check_store(self) -> None:
+        """Raises StoreUnavailable unless the item store can be read."""
+        self._folder.check_open()
+        self._store.check_reachable()
 
     def backup(self, out: Path) -> None:
         """Write a consistent copy of all that the folder keeps while reads and writes go on."""

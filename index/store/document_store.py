@@ -15,11 +15,9 @@ from index.items.columns import ColumnKind, FieldUse
 from index.store.databases.database import get_first_line
 from index.store.open_database import open_database
 from index.store.tables import AUDIT, FEEDBACK, FIELDS, ITEMS, POINTS, SETTINGS, copy_tables
-from index.store.write_order import WriteOrder
+from index.store.write_order import AuditFile, WriteOrder
 
 LOGGER = logging.getLogger("limen.index")
-AuditSink = Callable[[Sequence[str]], None]
-"""Makes lines of the audit log durable in its file; raises OSError if it cannot."""
 
 
 class StoreInUse(LimenError):
@@ -61,7 +59,7 @@ class DocumentStore:
         self.database = open_database(where, schema, read_only=read_only)
         self._engine = self.database.engine
         self._writer: sa.Connection | None = None
-        self._audit_sink: AuditSink | None = None
+        self._audit_file: AuditFile | None = None
         self._unlogged: list[tuple[int, str]] = []  # lines that the audit log's file does not hold yet
         self._logged: int | None = None  # the file holds the lines up to this number
         try:
@@ -90,13 +88,13 @@ class DocumentStore:
         """Raises StoreUnavailable unless the database answers."""
         self.read_state()
 
-    def set_audit_sink(self, sink: AuditSink) -> None:
+    def set_audit_file(self, file: AuditFile) -> None:
         """Keep the audit log's file up with the writes; what a crash left out is added first."""
-        self._audit_sink = sink
+        self._audit_file = file
         with self._read() as connection:
             rows = connection.execute(sa.select(AUDIT.c.number, AUDIT.c.line).order_by(AUDIT.c.number)).all()
             self._unlogged = [(row.number, row.line) for row in rows]
-        self._move_audit_lines()
+        self._move_audit_lines(file.append_missing)
 
     def forget_audit_lines(self) -> None:
         """Remove the lines that the audit log's file holds from the database."""
@@ -215,14 +213,15 @@ class DocumentStore:
         self._logged = None
         if added is not None:
             self._unlogged.append(added)
-        self._move_audit_lines()
+        if self._audit_file is not None:
+            self._move_audit_lines(self._audit_file.append)
 
-    def _move_audit_lines(self) -> None:
+    def _move_audit_lines(self, append: Callable[[Sequence[str]], None]) -> None:
         """Add to the audit log's file what it lacks; if it cannot be written the lines are kept."""
-        if self._audit_sink is None or not self._unlogged:
+        if not self._unlogged:
             return
         try:
-            self._audit_sink([line for _, line in self._unlogged])
+            append([line for _, line in self._unlogged])
         except OSError as error:
             LOGGER.error("the audit log cannot be written, its lines are kept in the item store: %s", error)
             return

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from threading import Lock
-from typing import Any
+from typing import Any, Protocol
 
 from common.errors import LimenError
 
 
 class Withdrawn(LimenError):
     """A write was withdrawn before it was committed, so nothing was changed."""
+
+
+class AuditFile(Protocol):
+    """The file of the audit log; calls return once the lines are on disk, and raise OSError otherwise."""
+
+    def append(self, lines: Sequence[str]) -> None:
+        """Add lines."""
+
+    def append_missing(self, lines: Sequence[str]) -> None:
+        """Add those of the lines that the file does not hold, as after a crash."""
 
 
 class WriteOrder:
@@ -23,10 +33,15 @@ class WriteOrder:
 
     def __init__(self, line: Mapping[str, Any] | None = None) -> None:
         """``line`` is what the audit log says of it, without the items; None writes no line."""
-        self._line = line
+        self._line = None if line is None else dict(line)
         self._lock = Lock()
         self._withdrawn = self._committing = False
         self.ids: list[str] | None = None
+
+    def note(self, **details: Any) -> None:
+        """Add what was found out meanwhile to the line."""
+        if self._line is not None:
+            self._line |= details
 
     def withdraw(self) -> bool:
         """Whether it will not be carried out: False once its commit has begun."""

@@ -16,7 +16,9 @@ from pydantic import Field
 
 from api_schemas.base import SCHEMA_VERSION, Schema
 from common.errors import InputError, LimenError
-from service.errors.problems import FORBIDDEN, UNAUTHENTICATED, ServiceProblem
+from common.file_locks import FileLock
+from service.errors.problems import FORBIDDEN, UNAUTHENTICATED, KeysUnreadable, ServiceProblem
+from service.telemetry.logs import LOGGER
 
 Scope = Literal["read", "write", "admin"]
 _INCLUDED: dict[Scope, frozenset[Scope]] = {
@@ -44,37 +46,56 @@ class KeyFile(Schema):
 
 
 def create_key(file: Path, name: str, scope: Scope) -> str:
-    """Add a key to the file (mode 600) and return its secret, which cannot be read back later."""
-    known = KeyFile.load(file).keys if file.exists() else []
+    """Add a key to the file (mode 600) and return its secret, which cannot be read back later.
+
+    Keys that are created or revoked at the same time, by any process, are all kept or removed.
+    """
     secret = PREFIX + secrets.token_urlsafe(32)
     added = ApiKey(name=name, scope=scope, sha256=_hash_secret(secret), created_at=datetime.now(UTC))
-    KeyFile(keys=[*known, added]).save(file)
-    file.chmod(0o600)
+    if not file.parent.is_dir():
+        raise InputError(f"{file} cannot be written: there is no folder {file.parent}; make it first.")
+    with FileLock(file, wait=True):
+        known = KeyFile.load(file).keys if file.stat().st_size else []
+        KeyFile(keys=[*known, added]).save(file, private=True)
     return secret
 
 
 def revoke_keys(file: Path, name: str) -> int:
     """Remove all keys of a name and return how many; raises InputError if there are none."""
-    known = KeyFile.load(file).keys
-    kept = [key for key in known if key.name != name]
-    if len(kept) == len(known):
-        raise InputError(
-            f"{file} holds no key named '{name}'; it holds {sorted({key.name for key in known})}."
-        )
-    KeyFile(keys=kept).save(file)
-    file.chmod(0o600)
+    KeyFile.load(file)
+    with FileLock(file, wait=True):
+        known = KeyFile.load(file).keys
+        kept = [key for key in known if key.name != name]
+        if len(kept) == len(known):
+            raise InputError(
+                f"{file} holds no key named '{name}'; it holds {sorted({key.name for key in known})}."
+            )
+        KeyFile(keys=kept).save(file, private=True)
     return len(known) - len(kept)
 
 
 class KeyRing:
-    """The keys of a file; the file is read again when it changes, so that rotation needs no restart."""
+    """The keys of a file; the file is read again when it changes, so that rotation needs no restart.
+
+    A file that is gone or replaced elsewhere revokes every key; of one that cannot be read no key is
+    accepted until it can.
+    """
 
     def __init__(self, file: Path | None) -> None:
+        """Raises InputError for a file that cannot be read."""
         self._file = file
-        self._stamp = 0
+        self._stamp: tuple[int, ...] = ()
         self._keys: list[ApiKey] = []
-        if file is not None:
-            self._keys, self._stamp = KeyFile.load(file).keys, file.stat().st_mtime_ns
+        self._problem: str | None = None
+        if file is None:
+            return
+        self._stamp = _read_stamp(file)
+        self._keys = KeyFile.load(file).keys
+        if _is_mounted_alone(file):
+            LOGGER.warning(
+                f"{file} is mounted by itself: keys that are created or revoked outside go into a new file, "
+                "which this process will not see. Mount the folder that it is in instead."
+            )
 
     @property
     def open_to_all(self) -> bool:
@@ -82,8 +103,13 @@ class KeyRing:
         return self._file is None
 
     def find(self, secret: str) -> ApiKey | None:
-        """The key of this secret; every stored hash is compared, whether one matched or not."""
+        """The key of this secret; every stored hash is compared, whether one matched or not.
+
+        Raises KeysUnreadable while the file cannot be read.
+        """
         self._refresh()
+        if self._problem is not None:
+            raise KeysUnreadable(self._problem)
         given = _hash_secret(secret)
         matching: ApiKey | None = None
         for key in self._keys:
@@ -93,14 +119,48 @@ class KeyRing:
 
     def _refresh(self) -> None:
         assert self._file is not None
-        try:
-            stamp = self._file.stat().st_mtime_ns
-        except OSError:
-            # a file that vanished revokes every key
-            self._keys, self._stamp = [], 0
+        stamp = _read_stamp(self._file)
+        if stamp == self._stamp:
             return
-        if stamp != self._stamp:
-            self._keys, self._stamp = KeyFile.load(self._file).keys, stamp
+        self._stamp, self._keys, self._problem = stamp, [], None
+        if not stamp:
+            LOGGER.warning(f"{self._file} is gone, which revokes every key.")
+        elif stamp[0] == 0:
+            self._problem = (
+                f"{self._file.name} was replaced outside of what this service sees, as when it is mounted by "
+                "itself: mount the folder that it is in, and restart."
+            )
+            LOGGER.error(self._problem)
+        else:
+            try:
+                self._keys = KeyFile.load(self._file).keys
+            except InputError as error:
+                LOGGER.error(f"No key is accepted: {error}")
+                self._problem = (
+                    f"{self._file.name}, the file of the keys, cannot be read, so no key is accepted; the "
+                    "log says why."
+                )
+
+
+def _read_stamp(file: Path) -> tuple[int, ...]:
+    """What changes with the file: names, times, size and inode; empty if it is gone.
+
+    It has no name any more, 0, where it is mounted by itself and was replaced outside.
+    """
+    try:
+        state = file.stat()
+    except OSError:
+        return ()
+    return (state.st_nlink, state.st_mtime_ns, state.st_ctime_ns, state.st_size, state.st_ino, state.st_dev)
+
+
+def _is_mounted_alone(file: Path) -> bool:
+    """Whether the file itself was mounted, as by ``docker run -v keys.json:...``, not a folder above it."""
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return str(file.resolve()) in {line.split()[4] for line in mounts.splitlines() if line}
 
 
 def name_client(request: Request) -> str:

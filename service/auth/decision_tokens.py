@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import hmac
 import os
 import secrets
@@ -13,9 +14,12 @@ from pathlib import Path
 import orjson
 
 from common.atomic_files import write_atomically
+from common.errors import ConfigError
+from common.private_files import close_to_others
 from service.errors.problems import INVALID_INPUT, ServiceProblem
 
 KEY_FILE = "decision.key"
+KEY_BYTES = 32
 _SIGNATURE_BYTES = 16
 # longer item ids are left out of the token, so that its size is bounded
 _LONGEST_ID = 128
@@ -34,6 +38,11 @@ class SignedDecision:
     a: str | None
     b: str | None
 
+    @property
+    def subject(self) -> str:
+        """What one verdict is given about; it says nothing about the items."""
+        return hashlib.sha256(_write_content(self)).hexdigest()
+
 
 class DecisionSigner:
     """Signs decisions with HMAC-SHA256, and reads and verifies them."""
@@ -47,26 +56,22 @@ class DecisionSigner:
         if data is None:
             # the workers of one service share the key through their environment
             shared = os.environ.get("LIMEN_DECISION_KEY", "")
-            return cls(bytes.fromhex(shared) if shared else secrets.token_bytes(32))
+            return cls(bytes.fromhex(shared) if shared else secrets.token_bytes(KEY_BYTES))
         file = data / KEY_FILE
         if not file.exists():
-            write_atomically(file, secrets.token_bytes(32))
-            file.chmod(0o600)
-        return cls(file.read_bytes())
+            write_atomically(file, secrets.token_bytes(KEY_BYTES), private=True)
+        close_to_others(file)
+        key = file.read_bytes()
+        if len(key) != KEY_BYTES:
+            raise ConfigError(
+                f"{file} must hold {KEY_BYTES} random bytes, it holds {len(key)}: restore it from a copy, or "
+                "remove it, and a new one is made; feedback about decisions made before is then refused."
+            )
+        return cls(key)
 
     def sign(self, decision: SignedDecision) -> str:
         """The decision as a token of about 200 characters."""
-        content = orjson.dumps(
-            [
-                decision.endpoint,
-                round(decision.at, 3),
-                decision.model_hash,
-                decision.operating_point,
-                decision.decision,
-                decision.score,
-                *(_drop_long_id(item_id) for item_id in (decision.a, decision.b)),
-            ]
-        )
+        content = _write_content(decision)
         signature = hmac.digest(self._key, content, "sha256")[:_SIGNATURE_BYTES]
         return base64.urlsafe_b64encode(signature + content).rstrip(b"=").decode()
 
@@ -81,6 +86,20 @@ class DecisionSigner:
         if not hmac.compare_digest(signature, expected):
             raise _build_unsigned()
         return SignedDecision(*orjson.loads(content))
+
+
+def _write_content(decision: SignedDecision) -> bytes:
+    return orjson.dumps(
+        [
+            decision.endpoint,
+            round(decision.at, 6),  # in microseconds no two are alike
+            decision.model_hash,
+            decision.operating_point,
+            decision.decision,
+            decision.score,
+            *(_drop_long_id(item_id) for item_id in (decision.a, decision.b)),
+        ]
+    )
 
 
 def _drop_long_id(item_id: str | None) -> str | None:

@@ -19,7 +19,8 @@ from api_schemas.http.problem import PROBLEM_MEDIA_TYPE, FieldProblem
 from common.errors import BundleError, LimenError
 from decision.errors import NoOperatingPoint, OtherRule
 from index.gallery.gallery_items import Closed
-from index.store.document_store import StoreFailed
+from index.store.document_store import StoreFailed, StoreUnavailable
+from index.store.write_order import Withdrawn
 from service.errors.validation_messages import build_field_problems
 
 
@@ -59,6 +60,7 @@ OVERLOADED = ProblemKind("overloaded", 429, "The service is at its limit")
 INTERNAL = ProblemKind("internal-error", 500, "Internal error")
 NOT_READY = ProblemKind("not-ready", 503, "The service is not ready")
 WRITE_FAILED = ProblemKind("write-failed", 503, "The write could not be stored")
+STORE_UNAVAILABLE = ProblemKind("store-unavailable", 503, "The item store cannot be reached")
 DEADLINE = ProblemKind("deadline-exceeded", 503, "The answer took too long")
 
 KINDS = {kind.slug: kind for kind in list(globals().values()) if isinstance(kind, ProblemKind)}
@@ -69,6 +71,10 @@ _BY_STATUS = {
     401: UNAUTHENTICATED,
     403: FORBIDDEN,
 }
+
+
+class KeysUnreadable(LimenError):
+    """No key is accepted, because the file of the keys cannot be read."""
 
 
 class ServiceProblem(Exception):
@@ -125,6 +131,25 @@ def build_overloaded(why: str) -> ServiceProblem:
     )
 
 
+def build_deadline(seconds: float) -> ServiceProblem:
+    """The problem of a request that took too long."""
+    return ServiceProblem(
+        DEADLINE,
+        f"The answer took over {seconds:g} s (LIMEN_DEADLINE): ask for less at once.",
+        headers={"Retry-After": "5"},
+    )
+
+
+def build_withdrawn(seconds: float) -> ServiceProblem:
+    """The problem of a write that could not begin its commit in time, and will not."""
+    return ServiceProblem(
+        DEADLINE,
+        f"The write could not be stored within {seconds:g} s (LIMEN_DEADLINE) and was withdrawn: nothing was "
+        "changed. Send it again.",
+        headers={"Retry-After": "5"},
+    )
+
+
 def write_problem(
     kind: ProblemKind, detail: str, path: str, request_id: str, errors: Sequence[FieldProblem] = ()
 ) -> bytes:
@@ -166,7 +191,11 @@ def to_service_problem(error: LimenError) -> ServiceProblem:
     """The problem of a LimenError; its sentence is kept."""
     if isinstance(error, StoreFailed):
         return ServiceProblem(WRITE_FAILED, str(error), headers={"Retry-After": "30"})
-    if isinstance(error, Closed):
+    if isinstance(error, StoreUnavailable):
+        return ServiceProblem(STORE_UNAVAILABLE, str(error), headers={"Retry-After": "5"})
+    if isinstance(error, Withdrawn):
+        return ServiceProblem(DEADLINE, str(error), headers={"Retry-After": "5"})
+    if isinstance(error, (Closed, KeysUnreadable)):
         return ServiceProblem(NOT_READY, str(error), headers={"Retry-After": "1"})
     if isinstance(error, (NoOperatingPoint, OtherRule)):
         return ServiceProblem(NO_OPERATING_POINT, str(error))

@@ -20,6 +20,7 @@ from encoder import Encoder, InputLimits
 from index.gallery.gallery import Gallery
 from index.gallery.live_gallery import LiveGallery
 from index.items.stored_item import StoredItem
+from index.store.write_order import AuditFile
 from service.errors.problems import READ_ONLY, ServiceProblem
 from service.settings import ServiceSettings
 from service.telemetry import prometheus
@@ -143,7 +144,7 @@ class LoadedModel:
         return OperatingPointSummary(**fields, active_for=active.get(point.id))
 
 
-def load_model(path: Path, settings: ServiceSettings) -> LoadedModel:
+def load_model(path: Path, settings: ServiceSettings, audit: AuditFile | None = None) -> LoadedModel:
     """Open, check and probe a bundle; takes seconds for a large one.
 
     Raises:
@@ -152,7 +153,8 @@ def load_model(path: Path, settings: ServiceSettings) -> LoadedModel:
     start = perf_counter()
     live = None
     if settings.data is not None:
-        live = LiveGallery.open(path, find_items_folder(path, settings.data), database=settings.database_url)
+        items_folder = find_items_folder(path, settings.data)
+        live = LiveGallery.open(path, items_folder, database=settings.database_url, audit=audit)
     gallery = Gallery.open(path) if live is None else live.gallery
     manifest = gallery.manifest
     encoder = None
@@ -219,7 +221,7 @@ def _probe_gallery(gallery: Gallery, path: Path) -> StartupProbe:
         durations.append(perf_counter() - start)
     return StartupProbe(
         probed_rows=probe.rows,
-        self_recall=probe.n_found / probe.rows,
+        self_recall=probe.n_found / probe.rows if probe.rows else 1.0,  # an empty gallery lost nothing
         recall=measure_recall(gallery),
         search_seconds=min(durations),
     )

@@ -13,13 +13,17 @@ from api_schemas.http.admin import HistoryEntry, Model
 from api_schemas.manifest import MANIFEST_FILE, Manifest
 from api_schemas.operating_point import OperatingPoint
 from common.errors import BundleError, LimenError
+from common.file_locks import FolderLock
 from decision.errors import check_model
 from decision.targets import get_endpoint
 from index.gallery.data_folder import open_item_store
 from index.store.service_records import ServiceRecords
+from index.store.write_order import WriteOrder
 from service.errors.problems import CONFLICT, NOT_FOUND, READ_ONLY, ServiceProblem
+from service.models.data_root import lock_data_folder
 from service.models.loaded_model import MODELS_FOLDER, LoadedModel, get_model_folder_name, load_model
 from service.settings import ServiceSettings
+from service.telemetry.audit_log import AuditLog
 
 CHOICE_FILE = "service.json"
 
@@ -34,12 +38,14 @@ class SavedChoice(Schema):
 class ModelRegistry:
     """Loaded models by version. ``active`` is replaced as a whole, so that no request sees half a switch."""
 
-    def __init__(self, settings: ServiceSettings) -> None:
+    def __init__(self, settings: ServiceSettings, audit_log: AuditLog) -> None:
         self._settings = settings
+        self._audit_log = audit_log
         self._lock = Lock()
         self._loaded: dict[str, LoadedModel] = {}
         self._version = settings.bundle.resolve().name
         self.active: LoadedModel | None = None
+        self._data_lock: FolderLock | None = None
 
     @property
     def version(self) -> str:
@@ -49,6 +55,8 @@ class ModelRegistry:
     def start(self) -> LoadedModel:
         """Load the bundle that was activated last, or else that of the settings; takes seconds."""
         data = self._settings.data
+        if data is not None:
+            self._data_lock = lock_data_folder(data)
         if data is not None and (data / CHOICE_FILE).exists():
             chosen = SavedChoice.load(data / CHOICE_FILE).version
             if chosen is not None and chosen in self._list_folders():
@@ -76,10 +84,11 @@ class ModelRegistry:
             )
         return folder
 
-    def activate(self, version: str, allow_missing: bool) -> tuple[str, int]:
+    def activate(self, version: str, allow_missing: bool, order: WriteOrder) -> tuple[str, int]:
         """Switch to a version; returns the previous version and the number of items that the new one lacks.
 
         Raises:
+            Withdrawn: the order was withdrawn before the switch.
             ServiceProblem: not loaded, read-only, or items missing and not allowed.
         """
         data = self._require_data_folder()
@@ -96,11 +105,14 @@ class ModelRegistry:
                     f"'{version}' lacks {missing} items that '{self._version}' holds: write them for it, "
                     "or activate with allow_missing.",
                 )
+            order.begin_commit()
+            SavedChoice(version=version).save(data / CHOICE_FILE, private=True)
             previous, self._version, self.active = self._version, version, model
-            SavedChoice(version=version).save(data / CHOICE_FILE)
         return previous, missing
 
-    def activate_point(self, point_id: str) -> tuple[str, OperatingPoint, OperatingPoint | None]:
+    def activate_point(
+        self, point_id: str, order: WriteOrder
+    ) -> tuple[str, OperatingPoint, OperatingPoint | None]:
         """Activate a point of the active model; returns its endpoint, the point and the previous one."""
         self._require_data_folder()
         with self._lock:
@@ -112,12 +124,13 @@ class ModelRegistry:
                 raise ServiceProblem(NOT_FOUND, f"The model has no operating point '{point_id[:100]}'.")
             endpoint = get_endpoint(point.target)
             previous = model.active_match if endpoint == "match" else model.active_verify
-            changed = model.switch_point(point)
-            model.live.records.set_deciding(endpoint, point_id)
-            self._replace_active(changed)
+            model.gallery.prepare(point)
+            order.note(point=point.id, previous=None if previous is None else previous.id)
+            model.live.records.set_deciding(endpoint, point_id, order)
+            self._replace_active(model.switch_point(point))
         return endpoint, point, previous
 
-    def add_point(self, point: OperatingPoint) -> None:
+    def add_point(self, point: OperatingPoint, order: WriteOrder) -> None:
         """Store a point of the active model; raises OtherModel for one of another model."""
         self._require_data_folder()
         with self._lock:
@@ -125,7 +138,7 @@ class ModelRegistry:
             assert model is not None
             assert model.live is not None
             check_model(point, model.model_hash)
-            model.live.records.add_point(point)
+            model.live.records.add_point(point, order)
             self._replace_active(replace(model, points={**model.points, point.id: point}))
 
     @property
@@ -182,6 +195,8 @@ class ModelRegistry:
         """Close the galleries of all models."""
         for model in self._loaded.values():
             (model.live or model.gallery).close()
+        if self._data_lock is not None:
+            self._data_lock.close()
 
     def _list_folders(self) -> dict[str, Path]:
         """The folders that may be bundles, by name."""
@@ -195,7 +210,7 @@ class ModelRegistry:
         return folders
 
     def _load(self, version: str) -> LoadedModel:
-        model = load_model(self.find_folder(version), self._settings)
+        model = load_model(self.find_folder(version), self._settings, self._audit_log)
         if model.live is not None:
             records = model.live.records
             model = replace(model, points={**records.read_points(), **model.points})

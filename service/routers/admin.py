@@ -16,11 +16,12 @@ from api_schemas.http.admin import (
 )
 from api_schemas.http.decisions import OperatingPointSummary
 from api_schemas.operating_point import OperatingPoint
+from index.store.write_order import WriteOrder
 from service.auth.api_keys import NEEDS_ADMIN
 from service.errors.problems import NOT_FOUND, READ_ONLY, ServiceProblem
 from service.http.bodies import build_body_reader, write_json_response
 from service.http.openapi import BODY_STATUSES, READ_STATUSES, describe_body, describe_problems
-from service.state import ActiveModel, CurrentState, log_action
+from service.state import ActiveModel, CurrentState, log_action, order_write, write
 
 router = APIRouter(tags=["administer"])
 # it holds the rates of every class that it was measured on
@@ -75,8 +76,9 @@ async def activate_model(
     state: CurrentState,
 ) -> Response:
     """No request fails: those in progress end on the model they began with. Roll back the same way."""
-    previous, missing = await state.compute.run(
-        lambda: state.models.activate(version, body.allow_missing), bounded=False
+    order = WriteOrder()
+    previous, missing = await write(
+        state, order, lambda: state.models.activate(version, body.allow_missing, order), bounded=False
     )
     log_action(request, state, "models.activate", version=version, previous=previous, missing_items=missing)
     return write_json_response({"active": version, "previous": previous, "missing_items": missing})
@@ -98,8 +100,8 @@ async def add_point(
     state: CurrentState,
 ) -> Response:
     """A point of this model, as `limen calibrate` writes it; it decides nothing until it is activated."""
-    await state.compute.run(lambda: state.models.add_point(body))
-    log_action(request, state, "operating-points.add", point=body.id)
+    order = order_write(request, "operating-points.add", point=body.id)
+    await write(state, order, lambda: state.models.add_point(body, order))
     assert state.models.active is not None
     added = next(point for point in state.models.active.summarize_points() if point.id == body.id)
     return write_json_response(added, status=201)
@@ -116,11 +118,11 @@ async def activate_point(
     request: Request, point_id: str, active: ActiveModel, state: CurrentState
 ) -> Response:
     """It decides from the next request on: an `fpir` point `/v1/match`, all others `/v1/verify`."""
-    endpoint, point, previous = await state.compute.run(
-        lambda: state.models.activate_point(point_id), bounded=False
+    order = order_write(request, "operating-points.activate")
+    endpoint, point, previous = await write(
+        state, order, lambda: state.models.activate_point(point_id, order), bounded=False
     )
     previous_id = None if previous is None else previous.id
-    log_action(request, state, "operating-points.activate", point=point.id, previous=previous_id)
     return write_json_response({"endpoint": endpoint, "active": point.id, "previous": previous_id})
 
 

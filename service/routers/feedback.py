@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -16,7 +17,7 @@ from service.http.bodies import build_body_reader, write_json_response
 from service.http.openapi import BODY_STATUSES, describe_body, describe_problems
 from service.http.resolve_references import ResolvedQueries, prepare_references
 from service.models.loaded_model import LoadedModel
-from service.state import ActiveModel, CurrentState, log_action
+from service.state import ActiveModel, CurrentState, order_write, write
 
 router = APIRouter(tags=["items"])
 _EXAMPLES = {
@@ -41,18 +42,21 @@ async def feedback(
 ) -> Response:
     """Store whether two are of one class, by the `decision_id` of an answer or as a pair `a`, `b`.
 
-    It is stored for `/v1/reports/consistency?source=feedback`. A decision id carries what was decided.
+    It is stored for `/v1/reports/consistency?source=feedback`. A decision id carries what was decided. A
+    decision, or a pair, has one verdict: the last one counts.
     """
     live = model.get_live_gallery()
     if body.decision_id is not None:
-        entry = _judge_decision(model, state.signer.read(body.decision_id), body.same)
+        decision = state.signer.read(body.decision_id)
+        entry, subject = _judge_decision(model, decision, body.same), decision.subject
     else:
         assert body.a is not None
         assert body.b is not None
         resolve = await prepare_references(state.encoding, model, [body.a, body.b], "ab".__getitem__)
-        entry = await state.compute.run(lambda: _judge_pair(model, resolve(), body.same))
-    total = await state.compute.run(lambda: live.records.add_feedback(entry))
-    log_action(request, state, "feedback", n=1)
+        same = body.same
+        entry, subject = await state.compute.run(lambda: _judge_pair(model, resolve(), same))
+    order = order_write(request, "feedback", n=1)
+    total = await write(state, order, lambda: live.records.add_feedback(entry, subject, order))
     return write_json_response({"total": total})
 
 
@@ -80,8 +84,8 @@ def _judge_decision(model: LoadedModel, decision: SignedDecision, same: bool) ->
     )
 
 
-def _judge_pair(model: LoadedModel, pair: ResolvedQueries, same: bool) -> Feedback:
-    """The feedback entry of a pair, with the decision of the active operating point, if there is one."""
+def _judge_pair(model: LoadedModel, pair: ResolvedQueries, same: bool) -> tuple[Feedback, str]:
+    """The feedback entry of a pair, with the decision of the active operating point, and what it is about."""
     a, b = pair.vectors[:1], pair.vectors[1:]
     point = model.active_verify
     if point is None:
@@ -89,7 +93,7 @@ def _judge_pair(model: LoadedModel, pair: ResolvedQueries, same: bool) -> Feedba
     else:
         verified = model.gallery.verify(a, b)[0]
         score, decision = verified.score, verified.decision
-    return Feedback(
+    entry = Feedback(
         at=datetime.now(UTC),
         model_hash=model.model_hash,
         operating_point=None if point is None else point.id,
@@ -100,3 +104,13 @@ def _judge_pair(model: LoadedModel, pair: ResolvedQueries, same: bool) -> Feedba
         same=same,
         source="pair",
     )
+    return entry, _identify_pair(pair)
+
+
+def _identify_pair(pair: ResolvedQueries) -> str:
+    """A hash of the two, in either order: of their ids, or of the vectors of those that are no items."""
+    ends = [
+        b"vector " + pair.vectors[row].tobytes() if item_id is None else b"item " + item_id.encode()
+        for row, item_id in enumerate(pair.ids)
+    ]
+    return hashlib.sha256(b"".join(sorted(hashlib.sha256(end).digest() for end in ends))).hexdigest()

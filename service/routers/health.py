@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from api_schemas.http.decisions import Alive, Ready
+from index.gallery.live_gallery import LiveGallery
 from service.auth.api_keys import NEEDS_READ
-from service.errors.problems import NOT_READY, ServiceProblem
+from service.errors.problems import NOT_READY, STORE_UNAVAILABLE, ServiceProblem
 from service.http.bodies import write_json_response
 from service.http.openapi import describe_problems
 from service.models.gallery_gauges import update_gauges
@@ -18,6 +20,7 @@ from service.state import ActiveModel, CurrentState
 from service.telemetry import prometheus
 
 router = APIRouter(tags=["operate"])
+STORE_SECONDS = 3.0
 
 
 @router.get("/livez", summary="Liveness", response_model=Alive)
@@ -28,9 +31,11 @@ async def livez() -> Response:
 
 @router.get("/readyz", summary="Readiness", response_model=Ready, responses=describe_problems(503))
 async def readyz(model: ActiveModel, state: CurrentState) -> Response:
-    """Ready once the index is loaded and 1,000 probed rows were found by their own vector."""
+    """Ready once the index is loaded and 1,000 probed rows were found, as long as the item store answers."""
     if state.draining:
         raise ServiceProblem(NOT_READY, "The service is stopping.", headers={"Retry-After": "5"})
+    if model.live is not None:
+        await _check_store(model.live)
     ready: dict[str, Any] = {
         "status": "ready",
         "model_hash": model.model_hash,
@@ -40,6 +45,19 @@ async def readyz(model: ActiveModel, state: CurrentState) -> Response:
     if model.rebuild_error is not None:
         ready["detail"] = "The last background rebuild of the index failed; /v1/info says why."
     return write_json_response(ready)
+
+
+async def _check_store(live: LiveGallery) -> None:
+    """Raises a problem unless the item store answers, in a thread of its own and soon."""
+    try:
+        async with asyncio.timeout(STORE_SECONDS):
+            await asyncio.to_thread(live.check_store)
+    except TimeoutError:
+        raise ServiceProblem(
+            STORE_UNAVAILABLE,
+            f"The item store did not answer within {STORE_SECONDS:g} s.",
+            headers={"Retry-After": "5"},
+        ) from None
 
 
 @router.get(

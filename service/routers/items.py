@@ -33,7 +33,7 @@ from service.http.filter_limits import check_filter
 from service.http.openapi import BODY_STATUSES, READ_STATUSES, describe_body, describe_problems
 from service.http.resolve_references import prepare_references
 from service.models.loaded_model import MODELS_FOLDER, LoadedModel, get_model_folder_name
-from service.state import ActiveModel, CurrentState, ServiceState, log_action
+from service.state import ActiveModel, CurrentState, ServiceState, order_write, write
 
 router = APIRouter(tags=["items"])
 _read_upsert = build_body_reader(UpsertRequest, ("items", NewItem), lambda limits: limits.max_items)
@@ -77,8 +77,9 @@ async def upsert(
         Reference.model_construct(vector=item.vector, input=item.input, id=None) for item in body.items
     ]
     resolve = await prepare_references(state.encoding, model, references, "items.{}".format)
-    new = await state.compute.run(lambda: live.upsert(_build_items(body.items, resolve().vectors)))
-    log_action(request, state, "items.upsert", [item.id for item in body.items])
+    items = await state.compute.run(lambda: _build_items(body.items, resolve().vectors))
+    order = order_write(request, "items.upsert")
+    new = await write(state, order, lambda: live.upsert(items, order))
     return write_json_response({"upserted": len(body.items), "new": new, "items": live.gallery.n_items})
 
 
@@ -131,10 +132,10 @@ async def delete(
     `remains_in` names where its data still is. `rebuild` also rebuilds the index files, in the background.
     """
     live = model.get_live_gallery()
-    deleted = await state.compute.run(lambda: live.delete([item_id]))
+    order = order_write(request, "items.delete")
+    deleted = await write(state, order, lambda: live.delete([item_id], order))
     if not deleted:
         raise _build_unknown_item(item_id)
-    log_action(request, state, "items.delete", [item_id])
     return _finish_deletion(live, state, model, deleted, rebuild)
 
 
@@ -161,14 +162,13 @@ async def delete_some(
     live = model.get_live_gallery()
     if body.ids is not None:
         ids = body.ids
-        deleted = await state.compute.run(lambda: live.delete(ids))
-        log_action(request, state, "items.delete", ids)
+        order = order_write(request, "items.delete", requested=len(ids))
+        deleted = await write(state, order, lambda: live.delete(ids, order))
     else:
         check_filter(body.filter, state.settings)
         condition: dict[str, Any] = dict(body.filter or {})
-        deleted_ids = await state.compute.run(lambda: live.delete_where(condition))
-        deleted = len(deleted_ids)
-        log_action(request, state, "items.delete", deleted_ids, filter=condition)
+        order = order_write(request, "items.delete", filter=condition)
+        deleted = len(await write(state, order, lambda: live.delete_where(condition, order)))
     return _finish_deletion(live, state, model, deleted, body.rebuild)
 
 

@@ -11,7 +11,8 @@ from typing import TypeVar
 
 import faiss
 
-from service.errors.problems import DEADLINE, ServiceProblem, build_overloaded
+from index.store.write_order import WriteOrder
+from service.errors.problems import build_deadline, build_overloaded, build_withdrawn
 from service.telemetry.prometheus import QUEUED
 
 T = TypeVar("T")
@@ -30,12 +31,13 @@ class ComputePool:
         max_wait: seconds; work that would wait longer than this, and longer than four times its
             unloaded duration, is refused at once.
         deadline: seconds after which a request is answered 503.
+        name: of its threads.
     """
 
-    def __init__(self, threads: int, max_wait: float, deadline: float) -> None:
+    def __init__(self, threads: int, max_wait: float, deadline: float, name: str = "compute") -> None:
         # OpenMP counts per calling thread: without this every pool thread would start a team of its own
         self._pool = ThreadPoolExecutor(
-            threads, thread_name_prefix="compute", initializer=faiss.omp_set_num_threads, initargs=(1,)
+            threads, thread_name_prefix=name, initializer=faiss.omp_set_num_threads, initargs=(1,)
         )
         self._threads = threads
         self._max_wait = max_wait
@@ -46,7 +48,14 @@ class ComputePool:
         # take longer the more there is to do: the accepted wait must not grow with that
         self._usual = self._unloaded = self._cpu = 0.0
 
-    async def run(self, work: Callable[[], T], *, light: bool = False, bounded: bool = True) -> T:
+    async def run(
+        self,
+        work: Callable[[], T],
+        *,
+        light: bool = False,
+        bounded: bool = True,
+        order: WriteOrder | None = None,
+    ) -> T:
         """The result of ``work``.
 
         Args:
@@ -55,6 +64,8 @@ class ComputePool:
                 would take longer than the work.
             bounded: False for what must go through under any load, such as a rollback; it does not count
                 towards the limit.
+            order: of work that writes. At the deadline it is withdrawn, so that what was answered 503 is not
+                done later; once its commit has begun the answer is waited for.
 
         Raises:
             ServiceProblem: ``overloaded`` (429) or ``deadline-exceeded`` (503).
@@ -76,11 +87,15 @@ class ComputePool:
             async with asyncio.timeout(self._deadline):
                 result, wall, cpu = await asyncio.shield(future)
         except TimeoutError:
-            raise ServiceProblem(
-                DEADLINE,
-                f"The answer took over {self._deadline:g} s (LIMEN_DEADLINE): ask for less at once.",
-                headers={"Retry-After": "5"},
-            ) from None
+            if order is None:
+                raise build_deadline(self._deadline) from None
+            if order.withdraw():
+                raise build_withdrawn(self._deadline) from None
+            result, wall, cpu = await asyncio.shield(future)
+        except asyncio.CancelledError:
+            if order is not None:
+                order.withdraw()
+            raise
         self._record(wall, cpu, alone and started == self._started)
         return result
 

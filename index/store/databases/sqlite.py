@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from time import monotonic
 from typing import ClassVar
@@ -11,6 +11,7 @@ from typing import ClassVar
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
+from common.private_files import close_to_others, open_private
 from index.store.databases.database import Database
 
 LOCK_SECONDS = 30.0  # a write waits so long for another program that holds the database
@@ -27,6 +28,12 @@ class Sqlite(Database):
 
     def __init__(self, where: Path, schema: str | None, *, read_only: bool) -> None:
         self._file = where
+        if not read_only:
+            # SQLite gives the files of its log the rights of this one
+            with suppress(OSError):  # SQLite says better what is wrong
+                open_private(where, "ab").close()
+            for ending in ("", "-wal", "-shm"):
+                close_to_others(where.with_name(where.name + ending))
         address = f"file:{where.absolute()}?mode=ro&uri=true" if read_only else str(where)
         self.engine = sa.create_engine(f"sqlite:///{address}", connect_args={"timeout": LOCK_SECONDS})
 

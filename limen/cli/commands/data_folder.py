@@ -10,6 +10,7 @@ import typer
 
 from common.console import say, track
 from common.errors import BundleError, InputError, needs
+from common.private_files import make_private_folder
 
 Data = Annotated[Path, typer.Argument(help="The data folder that `limen serve --data` writes.")]
 Database = Annotated[
@@ -76,7 +77,8 @@ def restore(
     except InputError as error:
         raise BundleError(f"{backup_folder} is not a backup: {error}") from None
     models = data / MODELS_FOLDER
-    models.mkdir(parents=True, exist_ok=True)
+    make_private_folder(data)
+    make_private_folder(models)
     restore_backup(backup_folder, models / get_model_folder_name(record.model_hash))
     say(f"{data} is ready. Next: limen serve BUNDLE --data {data}")
 

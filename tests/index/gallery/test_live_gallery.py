@@ -368,7 +368,7 @@ def test_a_backup_taken_while_writing_is_restored_whole(bundle: Path, tmp_path: 
         extra = sorted(int(name[1:]) for name in stored if name.startswith("w"))
         assert extra == list(range(len(extra)))
         assert {"a", "b", *BASE.ids.tolist()} < {*stored, "last"}
-        names = {point.name for point in live._store.read_points().values()}
+        names = {point.name for point in live.records.read_points().values()}
         assert names == {"fpir 1 %", "far 1 %"}
         assert live.gallery.n_items == len(stored)
     with pytest.raises(InputError, match="not empty"):
