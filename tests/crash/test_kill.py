@@ -25,9 +25,11 @@ from index.gallery.live_gallery import LiveGallery
 from index.store.item_store import DATABASE_FILE
 from tests.crash.writer import draw_pool
 from tests.index.conftest import NEVER, make_items, make_small_config
+from tests.index.evidence import check_class_sums, make_evidence_point, make_scorer
 
 WRITER = Path(__file__).with_name("writer.py")
 VECTORS = draw_pool()
+SCORER = make_scorer("similarity")
 Items = dict[str, tuple[int, str]]  # id -> vector of the pool, label
 
 
@@ -40,8 +42,12 @@ class State(NamedTuple):
 
 @pytest.mark.parametrize("kills", [6, pytest.param(200, marks=[pytest.mark.full, pytest.mark.timeout(3600)])])
 def test_kill_nine(make_bundle: Any, tmp_path: Path, kills: int, record_testsuite_property: Any) -> None:
+    deciding = make_evidence_point("similarity")
     bundle = make_bundle(
-        make_items(VECTORS, [f"start{row}" for row in range(32)]), make_small_config("hnsw", m=4)
+        make_items(VECTORS, [f"start{row}" for row in range(32)]),
+        make_small_config("hnsw", m=4),
+        operating_points=[deciding],
+        active={"match": deciding.id, "verify": None},
     )
     data, backups = tmp_path / "data", tmp_path / "backups"
     backups.mkdir()
@@ -138,7 +144,8 @@ def read_contents(live: LiveGallery) -> State:
 
 
 def check_answers(live: LiveGallery, state: State) -> None:
-    """Searches find every item by its own vector, with its label, and no other."""
+    """Searches find every item by its own vector, with its label, and no other; class sums are right."""
+    check_class_sums(live.gallery.view, live.gallery.page(None, 10_000), SCORER)
     labelled = {(name, row[1]) for name, row in state.items.items()}
     for exact in (False, True):
         results = live.gallery.search(VECTORS, 100, exact=exact)

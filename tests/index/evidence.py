@@ -13,6 +13,7 @@ from decision.scorer_registry import open_scorer
 from embeddings.hashes import hash_cohort
 from embeddings.similarity import compute_pair_similarities
 from index.items.stored_item import StoredItem
+from index.search.gallery_view import GalleryView
 from tests.index.conftest import make_items, make_unit_rows, point
 
 RNG = np.random.default_rng(5)
@@ -98,3 +99,24 @@ def score_each(
         )
         scores[label] = (float(score[0]), members[nearest].id, float(similarities[nearest]))
     return scores
+
+
+def check_class_sums(view: GalleryView, items: Iterable[StoredItem], scorer: EvidenceScorer) -> None:
+    """The sums that a view holds are those of its items, computed afresh, to the last bit."""
+    classes: dict[str, list[StoredItem]] = {}
+    for item in items:
+        classes.setdefault(item.label, []).append(item)
+    codes, labels = view.class_codes, sorted(classes)
+    numbers = np.array([codes.get_code(label) for label in labels], dtype=np.int64)
+    assert (numbers >= 0).all()
+    assert sum(sums.counts[0] > 0 for label, sums in view.changed.items() if label not in classes) == 0
+    if not labels:
+        return
+    held = codes.sum_classes(numbers)
+    for number, label in enumerate(labels):
+        rows = np.stack([item.vector for item in classes[label]])
+        np.testing.assert_array_equal(held.vectors[number], to_fixed(rows).sum(axis=0))
+        assert held.counts[number] == len(rows)
+        if scorer.density_key is not None:
+            densities = scorer.compute_densities(rows, np.array([label] * len(rows)))
+            assert held.densities[scorer.density_key][number] == to_fixed(densities).sum()

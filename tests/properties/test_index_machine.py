@@ -22,10 +22,12 @@ from index.gallery.backup import restore_backup
 from index.gallery.live_gallery import LiveGallery, RebuildLimits
 from index.items.stored_item import StoredItem
 from tests.index.conftest import KINDS, MODEL, make_items, make_small_config, make_unit_rows
+from tests.index.evidence import check_class_sums, make_evidence_point, make_scorer, score_each
 
 DIM = 6
 POOL = make_unit_rows(np.random.default_rng(0), 24, DIM)
 START = make_items(POOL[:12], [f"c{row % 3}" for row in range(12)], size=np.arange(12))
+SCORER = make_scorer("similarity")
 TINY = RebuildLimits(buffer_rows=4, deleted_fraction=0.2, seed_block=5)
 IDS = st.sampled_from([f"i{number}" for number in range(16)])
 VECTORS = st.integers(0, len(POOL) - 1)
@@ -42,12 +44,15 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp())
         self.bundle = self.folder / "bundle"
+        deciding = make_evidence_point("similarity")
         write_bundle(
             self.bundle,
             name="machine",
             items=START,
             model_hash=MODEL,
             index_config=make_small_config(self.kind, m=4),
+            operating_points=[deciding],
+            active={"match": deciding.id},
         )
         self.model: dict[str, Row] = {f"i{row}": (f"c{row % 3}", row, row) for row in range(12)}
         self.backups: list[tuple[Path, dict[str, Row]]] = []
@@ -137,6 +142,17 @@ class Machine(RuleBasedStateMachine):
             label, _, size = self.model[hit.id]
             assert (hit.label, hit.metadata) == (label, {} if size is None else {"size": size})
 
+    @rule(query=VECTORS)
+    def match(self, query: int) -> None:
+        items = self.live.gallery.page(None, 1_000)
+        scores = score_each(items, POOL[query], SCORER)
+        found = self.live.gallery.match(POOL[query][None], candidates=10)[0].candidates
+        expected = sorted(
+            ((label, item_id, score) for label, (score, item_id, _) in scores.items()),
+            key=lambda entry: (-entry[2], entry[0]),
+        )
+        assert [entry[:3] for entry in found] == expected
+
     @invariant()
     def nothing_is_lost_or_made_up(self) -> None:
         stored = self.live.gallery.page(None, 1_000)
@@ -146,6 +162,7 @@ class Machine(RuleBasedStateMachine):
             label, vector, size = self.model[item.id]
             assert (item.label, item.metadata.get("size")) == (label, size)
             assert np.array_equal(item.vector, POOL[vector])
+        check_class_sums(self.live.gallery.view, stored, SCORER)
         assert self.live.rebuild_error is None
 
 
