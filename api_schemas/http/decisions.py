@@ -28,7 +28,15 @@ VectorValues = Annotated[
     list[Number], Field(min_length=1, max_length=MOST_NUMBERS, fail_fast=True), AfterValidator(_pack)
 ]
 """A row of numbers; of a body that has been read it is an ``array``."""
-ItemId = Annotated[str, Field(min_length=1, max_length=512)]
+
+
+def _check_storable(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("send text without the character NUL, which no database stores")
+    return text
+
+
+ItemId = Annotated[str, Field(min_length=1, max_length=512), AfterValidator(_check_storable)]
 Filter = Annotated[
     dict[str, JsonValue],
     Field(

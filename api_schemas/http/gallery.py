@@ -19,7 +19,7 @@ from api_schemas.http.decisions import (
 )
 
 Metadata = dict[str, JsonValue]
-Label = Annotated[str, Field(min_length=1, max_length=512)]
+Label = ItemId
 
 
 class NewItem(Body):

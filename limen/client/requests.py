@@ -127,7 +127,7 @@ def upsert(items: Sequence[dict[str, Any]], model_hash: str | None = None) -> Ca
 
 def item(item_id: str) -> Call[Item]:
     """``GET /v1/items/{id}``."""
-    return _get(f"/v1/items/{quote(item_id)}", Item)
+    return _get(f"/v1/items/{_quote(item_id)}", Item)
 
 
 def items(cursor: str | None = None, limit: int = 100) -> Call[ItemPage]:
@@ -137,7 +137,7 @@ def items(cursor: str | None = None, limit: int = 100) -> Call[ItemPage]:
 
 def delete(item_id: str, *, rebuild: bool = False) -> Call[DeleteResponse]:
     """``DELETE /v1/items/{id}``; with ``rebuild`` a job removes it from the index files too."""
-    path = f"/v1/items/{quote(item_id)}"
+    path = f"/v1/items/{_quote(item_id)}"
     return Call("DELETE", path, DeleteResponse.model_validate_json, {"rebuild": rebuild})
 
 
@@ -172,7 +172,7 @@ def add_operating_point(point: OperatingPoint) -> Call[OperatingPointSummary]:
 
 def activate_operating_point(point_id: str) -> Call[ActivatePointResponse]:
     """``POST /v1/operating-points/{id}/activate``."""
-    return _send("POST", f"/v1/operating-points/{quote(point_id)}/activate", ActivatePointResponse)
+    return _send("POST", f"/v1/operating-points/{_quote(point_id)}/activate", ActivatePointResponse)
 
 
 def models() -> Call[ModelList]:
@@ -187,7 +187,7 @@ def load_model(version: str) -> Call[Job]:
 
 def activate_model(version: str, allow_missing: bool = False) -> Call[ActivateModelResponse]:
     """``POST /v1/models/{version}/activate``."""
-    path = f"/v1/models/{quote(version)}/activate"
+    path = f"/v1/models/{_quote(version)}/activate"
     return _send("POST", path, ActivateModelResponse, {"allow_missing": allow_missing})
 
 
@@ -208,7 +208,13 @@ def history() -> Call[History]:
 
 def job(job_id: str) -> Call[Job]:
     """``GET /v1/jobs/{id}``."""
-    return _get(f"/v1/jobs/{quote(job_id)}", Job)
+    return _get(f"/v1/jobs/{_quote(job_id)}", Job)
+
+
+def _quote(segment: str) -> str:
+    """Any text as one segment of a path: with no slash in it, and never one that means "here" or "up"."""
+    quoted = quote(segment, safe="")
+    return quoted.replace(".", "%2E") if segment in {".", ".."} else quoted
 
 
 def _get(path: str, answer: type[S], **params: Any) -> Call[S]:

@@ -54,7 +54,7 @@ def accepts_octets(request: Request) -> bool:
 
 def build_body_reader(
     model: type[B],
-    elements: tuple[str, Any] | None = None,
+    elements: str | None = None,
     get_limit: Callable[[ServiceSettings], int] = lambda settings: MOST_ELEMENTS,
     *,
     max_values: int = MAX_VALUES,
@@ -62,7 +62,7 @@ def build_body_reader(
     """A dependency that reads a JSON body of this model, straight from bytes to validated values.
 
     Args:
-        elements: the model's long list and the type of its elements, if it has one.
+        elements: the field that is the model's long list, if it has one.
         get_limit: the elements that it may have.
         max_values: values in one element, or in a body without such a list.
     """

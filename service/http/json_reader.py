@@ -11,7 +11,8 @@ import asyncio
 import re
 from collections.abc import Generator, Iterator
 from time import perf_counter
-from typing import Annotated, Any, Generic, TypeVar
+from types import UnionType
+from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin
 
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic_core import from_json
@@ -48,19 +49,18 @@ class JsonReader(Generic[B]):
 
     Args:
         model: what a body is.
-        elements: the model's long list and the type of its elements, if it has one.
+        elements: the field that is the model's long list, if it has one.
         max_values: values in one element, or in a body without such a list.
     """
 
-    def __init__(
-        self, model: type[B], elements: tuple[str, Any] | None = None, max_values: int = MAX_VALUES
-    ) -> None:
+    def __init__(self, model: type[B], elements: str | None = None, max_values: int = MAX_VALUES) -> None:
         self._max_values = max_values
         self._body: TypeAdapter[B] = TypeAdapter(model)
-        self._list = "" if elements is None else elements[0]
+        self._list = elements or ""
         self._elements: TypeAdapter[list[Any]] | None = None
         if elements is not None:
-            of_elements: Any = Annotated[list[elements[1]], Field(fail_fast=True)]  # type: ignore[valid-type]
+            kinds = tuple(_list_element_types(model.model_fields[elements].annotation))
+            of_elements: Any = Annotated[list[Union[kinds]], Field(fail_fast=True)]  # type: ignore[valid-type]  # noqa: UP007
             self._elements = TypeAdapter(of_elements)
 
     async def read(self, body: bytes, limit: int, turn: asyncio.Lock, deadline: float) -> B:
@@ -316,6 +316,17 @@ class _Scanner:
     def _build_not_json(self, expected: str) -> ServiceProblem:
         at = min(self.pos, len(self.body))
         return ServiceProblem(NOT_JSON, f"The body is not JSON: {expected} is missing at byte {at}.")
+
+
+def _list_element_types(annotation: Any) -> Iterator[Any]:
+    """The types of the elements of a list, or of all lists among alternatives."""
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    if get_origin(annotation) is list:
+        yield get_args(annotation)[0]
+    elif get_origin(annotation) in (Union, UnionType):
+        for alternative in get_args(annotation):
+            yield from _list_element_types(alternative)
 
 
 def _validate(adapter: TypeAdapter[B], body: bytes) -> B:

@@ -17,7 +17,6 @@ from api_schemas.http.decisions import (
     Body,
     MatchOptions,
     MatchRequest,
-    Reference,
     SearchOptions,
     SearchRequest,
 )
@@ -46,8 +45,8 @@ from service.state import ServiceState
 O = TypeVar("O", SearchOptions, MatchOptions)  # noqa: E741
 CACHED_QUERY_BYTES = 256
 _READERS: dict[type[Body], JsonReader[Any]] = {
-    SearchOptions: JsonReader(SearchRequest, ("queries", Reference)),
-    MatchOptions: JsonReader(MatchRequest, ("queries", Reference)),
+    SearchOptions: JsonReader(SearchRequest, "queries"),
+    MatchOptions: JsonReader(MatchRequest, "queries"),
 }
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from api_schemas.http.decisions import EmbeddingsRequest, EmbeddingsResponse, Number, VectorValues
+from api_schemas.http.decisions import EmbeddingsRequest, EmbeddingsResponse
 from encoder import RawInput
 from service.errors.problems import INVALID_REQUEST, NO_ENCODER, build_field_problem
 from service.http.bodies import OCTETS, accepts_octets, build_body_reader, write_json_response
@@ -17,7 +17,7 @@ from service.state import ActiveModel, CurrentState
 
 router = APIRouter(tags=["embed"])
 # a single row of numbers is a list as well: inputs are counted once it is known which of both it is
-_read_body = build_body_reader(EmbeddingsRequest, ("input", str | VectorValues | Number))
+_read_body = build_body_reader(EmbeddingsRequest, "input")
 _EXAMPLES = {"an image": {"input": ["data:image/png;base64,iVBORw0KGgo..."], "model": "limen"}}
 
 

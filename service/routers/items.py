@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Depends, Query, Request, Response
+from starlette.convertors import Convertor, register_url_convertor
 
 from api_schemas.http.decisions import ItemId, Reference
 from api_schemas.http.gallery import (
@@ -35,9 +36,25 @@ from service.http.resolve_references import prepare_references
 from service.models.loaded_model import MODELS_FOLDER, LoadedModel, get_model_folder_name
 from service.state import ActiveModel, CurrentState, ServiceState, order_write, write
 
+
+class _TextConvertor(Convertor[str]):
+    """A path parameter of any characters, slashes and line breaks among them."""
+
+    regex = r"[\s\S]*"
+
+    def convert(self, value: str) -> str:
+        """The parameter as it came."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """The parameter as it goes into a path."""
+        return value
+
+
+register_url_convertor("text", _TextConvertor())
 router = APIRouter(tags=["items"])
-_read_upsert = build_body_reader(UpsertRequest, ("items", NewItem), lambda limits: limits.max_items)
-_read_deletion = build_body_reader(DeleteRequest, ("ids", ItemId), lambda limits: limits.max_items)
+_read_upsert = build_body_reader(UpsertRequest, "items", lambda limits: limits.max_items)
+_read_deletion = build_body_reader(DeleteRequest, "ids", lambda limits: limits.max_items)
 _EXAMPLE = {
     "one item": {"items": [{"id": "a-1", "label": "a", "vector": [0.6, 0.8], "metadata": {"camera": 2}}]}
 }
@@ -104,7 +121,7 @@ async def page(
 
 
 @router.get(
-    "/v1/items/{item_id:path}",
+    "/v1/items/{item_id:text}",
     summary="Read an item",
     response_model=Item,
     responses=describe_problems(*READ_STATUSES, 404, 409, 422),
@@ -118,7 +135,7 @@ async def read(item_id: ItemId, model: ActiveModel, state: CurrentState) -> Resp
 
 
 @router.delete(
-    "/v1/items/{item_id:path}",
+    "/v1/items/{item_id:text}",
     summary="Delete an item",
     response_model=DeleteResponse,
     responses=describe_problems(*READ_STATUSES, 404, 409, 422),

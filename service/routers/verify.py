@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from api_schemas.http.decisions import Pair, VerifyRequest, VerifyResponse
+from api_schemas.http.decisions import VerifyRequest, VerifyResponse
 from service.auth.api_keys import check_key
 from service.http.bodies import build_body_reader
 from service.http.fast_routes import FastRoute
@@ -17,7 +17,7 @@ from service.http.resolve_references import check_count, prepare_references
 from service.state import get_active_model, get_state
 
 router = APIRouter(tags=["decide"], route_class=FastRoute)
-_read_body = build_body_reader(VerifyRequest, ("pairs", Pair), lambda limits: limits.max_queries)
+_read_body = build_body_reader(VerifyRequest, "pairs", lambda limits: limits.max_queries)
 _EXAMPLES = {"two items": {"pairs": [{"a": {"id": "0"}, "b": {"id": "1"}}]}}
 
 

@@ -156,3 +156,45 @@ def test_writes_need_the_scope_and_leave_a_trace(bundle: Any, tmp_path: Path) ->
         ("bob", "items.delete", ["new-0"]),
     ]
     assert writer not in (tmp_path / "data" / "audit.jsonl").read_text()
+
+
+PATHLIKE = [
+    "a/../item-0",
+    "../imgs/1.png",
+    "..",
+    ".",
+    "a//b",
+    "/",
+    "a/",
+    "a\nb",
+    "a\n",
+    "\n",
+    "ä ö%41?#&",
+    "%2F",
+]
+
+
+def test_every_id_that_is_written_can_be_read_and_deleted(bundle: Any, tmp_path: Path) -> None:
+    with serve(bundle.path, data=tmp_path) as at, Client(at, retries=0) as client:
+        items = [
+            item(0, draw_vector(number), metadata={"n": number}) | {"id": item_id}
+            for number, item_id in enumerate(PATHLIKE)
+        ]
+        client.upsert(items)
+        for number, item_id in enumerate(PATHLIKE):
+            read = client.item(item_id)
+            assert (read.id, read.metadata) == (item_id, {"n": number})
+        for left, item_id in enumerate(PATHLIKE, 1):
+            assert client.delete(item_id).items == 320 + len(PATHLIKE) - left, item_id
+            with pytest.raises(ServiceError, match="No item has the id"):
+                client.item(item_id)
+        assert client.item("item-0").id == "item-0", "no id names another item"
+
+
+def test_an_id_that_no_database_stores_is_refused(bundle: Any, tmp_path: Path) -> None:
+    with serve(bundle.path, data=tmp_path) as at, Client(at, retries=0) as client:
+        for field in ("id", "label"):
+            with pytest.raises(ServiceError, match=rf"items\.0\.{field}: send text without"):
+                client.upsert([item(0, draw_vector(0)) | {field: "a\0b"}])
+        with pytest.raises(ServiceError, match="NUL"):
+            client.item("a\0b")
