@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 
 MAX_EXAMPLES = 5
 _UNKNOWN = re.compile(
@@ -63,3 +63,17 @@ def describe_unknown_labels(labels: Iterable[str], cure: str) -> str | None:
         return None
     shown = ", ".join(f"'{label}'" for label in named[:MAX_EXAMPLES])
     return f"Is {shown} an identity? It is taken as one class, whose items should match each other. {cure}"
+
+
+def fold_labels(labels: Sequence[str], spellings: dict[str, str]) -> list[str]:
+    """Labels in one spelling each: the one already in ``spellings``, else the most frequent one here.
+
+    Args:
+        spellings: the spelling of each folded label; those of labels that it lacks are added.
+    """
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for label in labels:
+        counts[fold_label(label)][label] += 1
+    for folded, spelt in counts.items():
+        spellings.setdefault(folded, min(spelt, key=lambda label: (-spelt[label], label)))
+    return [spellings[fold_label(label)] for label in labels]

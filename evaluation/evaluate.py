@@ -70,7 +70,7 @@ def evaluate_embeddings(
             )
     if (left_out := describe_exclusions(exclude_same)) is not None:
         reasons.append(left_out)
-    reasons += list_data_faults(items, exclude_same)
+    reasons += list_data_faults(items, exclude_same, gallery=gallery, unknown=unknown)
     return Report(
         created_at=datetime.now(UTC),
         model_hash=model_hash,

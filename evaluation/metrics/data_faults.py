@@ -15,6 +15,7 @@ from evaluation.pairs.pairs import arrange
 from evaluation.pairs.ranks import compute_ranks
 
 NEAR = 0.063  # distance of near copies, a similarity of 0.998
+NEAR_IN_LARGE_SET = 0.03  # a similarity of 0.9995, for sets of more items than MOST_RANKED
 NEAR_FRACTION = 0.02  # of the median squared distance within a class, where that is less
 BURSTS = 0.25  # of the items with near copies, from which a set is taken to hold bursts
 MOST_RANKED = 20_000  # items up to which recall is measured once more, without near copies
@@ -33,20 +34,42 @@ class ContradictingCopies:
     near: list[Int64s]
 
 
-def list_data_faults(items: EmbeddingSet, exclude_same: ExcludeSame = None) -> list[str]:
-    """A sentence for everything about the labels that spoils figures, whatever the order of the rows."""
-    labels = items.classes.tolist()
+def list_data_faults(
+    items: EmbeddingSet,
+    exclude_same: ExcludeSame = None,
+    *,
+    gallery: EmbeddingSet | None = None,
+    unknown: EmbeddingSet | None = None,
+) -> list[str]:
+    """A sentence for everything about the labels that spoils figures, whatever the order of the rows.
+
+    Args:
+        items: compared with each other, or the queries of ``gallery``.
+        unknown: queries whose labels are not asked about.
+    """
+    known = items if gallery is None else _join(items, gallery, "gallery")
+    labels = known.classes.tolist()
     sentences = [describe_spellings(labels, FOLD), describe_unknown_labels(labels, UNKNOWN)]
-    sentences += describe_contradictions(items)
-    if NEAR_COPY not in list_exclusions(exclude_same):
+    sentences += describe_contradictions(known if unknown is None else _join(known, unknown, "unknown"))
+    if gallery is None and NEAR_COPY not in list_exclusions(exclude_same):
         sentences.append(describe_bursts(items, exclude_same))
     return [sentence for sentence in sentences if sentence is not None]
+
+
+def _join(first: EmbeddingSet, second: EmbeddingSet, name: str) -> EmbeddingSet:
+    """Both as one set, the ids of the second after its name."""
+    return EmbeddingSet(
+        np.concatenate([first.vectors, second.vectors]),
+        np.concatenate([first.labels, second.labels]),
+        np.concatenate([first.ids, np.char.add(f"{name} ", second.ids)]),
+    )
 
 
 def find_contradictions(items: EmbeddingSet) -> ContradictingCopies:
     """Copies under two labels."""
     same = _group_under_two_labels(items, group_copies(items.vectors, SAME))
-    distance = min(NEAR, np.sqrt(NEAR_FRACTION * _compute_typical_square(items)))
+    widest = NEAR if len(items) <= MOST_RANKED else NEAR_IN_LARGE_SET
+    distance = min(widest, np.sqrt(NEAR_FRACTION * _compute_typical_square(items)))
     near: list[Int64s] = []
     if distance > SAME:
         near = _group_under_two_labels(items, group_copies(items.vectors, distance))

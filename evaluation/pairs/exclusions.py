@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from common.array_types import Int64s
+from common.array_types import Float64s, Int64s
 from common.errors import InputError
 from embeddings.embedding_set import EmbeddingSet
 from evaluation.pairs.copies import group_bursts, group_shared_items
@@ -81,7 +81,9 @@ def _read_column(sets: list[EmbeddingSet], form: str) -> list[Int64s]:
     return np.split(codes, np.cumsum([len(part) for part in sets])[:-1])
 
 
-def _get_values(sets: list[EmbeddingSet], column: str) -> list[NDArray[Any]]:
+def _get_column(sets: list[EmbeddingSet], column: str, kind: pa.DataType) -> pa.Array:
+    """A metadata column of all sets, one after the other, in a type to compare in; null where missing."""
+    parts = []
     for part in sets:
         if column not in part.metadata:
             known = ", ".join(sorted(part.metadata)) or "none"
@@ -89,29 +91,24 @@ def _get_values(sets: list[EmbeddingSet], column: str) -> list[NDArray[Any]]:
                 f"There is no column '{column}' to exclude pairs by; the data has: {known}. Besides columns "
                 f"there are {MARKET}:COLUMN, {NEAR_COPY} and {NEAR_TIME}:COLUMN."
             )
-    return [np.ma.asarray(part.metadata[column]) for part in sets]
+        values = part.metadata[column]
+        array = values if isinstance(values, pa.Array) else pa.array(values, from_pandas=True)
+        parts.append(pc.cast(array, kind))
+    return pa.concat_arrays(parts)
 
 
 def _group_by_value(sets: list[EmbeddingSet], column: str) -> Int64s:
-    """Equal where the values are, as text; a missing value is shared with no other item."""
-    texts, missing = [], []
-    for values in _get_values(sets, column):
-        plain = np.ma.getdata(values)
-        texts.append(plain.astype(np.str_))
-        missing.append(np.ma.getmaskarray(values) | find_missing(plain))
-    codes = np.unique(np.concatenate(texts), return_inverse=True)[1].reshape(-1).astype(np.int64)
-    alone = np.concatenate(missing)
-    codes[alone] = codes.max(initial=0) + 1 + np.arange(int(alone.sum()))
+    """Equal where the values are, as text; a value that is missing or empty is shared with no other item."""
+    texts = _get_column(sets, column, pa.large_string())
+    texts = pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.large_string()), texts)
+    encoded = texts.dictionary_encode()
+    rank = np.argsort(np.array(pc.array_sort_indices(encoded.dictionary)))  # the same for any order of rows
+    first = np.array(pc.fill_null(encoded.indices, -1), dtype=np.int64)
+    alone = first < 0
+    codes = np.empty(len(first), dtype=np.int64)
+    codes[~alone] = rank[first[~alone]]
+    codes[alone] = len(rank) + np.arange(int(alone.sum()))
     return codes
-
-
-def find_missing(values: NDArray[Any]) -> NDArray[np.bool_]:
-    """bool [n]: which values of a metadata column are missing: None, NaN, NaT, or an empty text."""
-    if values.dtype.kind in "UT":
-        return np.asarray(np.strings.str_len(values) == 0)
-    if values.dtype.kind == "O":
-        return np.array([value is None or value == "" or value != value for value in values], dtype=bool)
-    return np.asarray(values != values)
 
 
 def _group_by_market(sets: list[EmbeddingSet], column: str) -> Int64s:
@@ -129,24 +126,21 @@ def _group_by_burst(sets: list[EmbeddingSet], column: str) -> Int64s:
 def _group_by_time(sets: list[EmbeddingSet], column: str) -> Int64s:
     name = column or FILE_TIME
     try:
-        times = np.concatenate(
-            [np.ma.getdata(values).astype("datetime64[s]") for values in _get_values(sets, name)]
-        )
-    except (TypeError, ValueError):
+        times = _get_column(sets, name, pa.timestamp("us", "UTC"))
+    except pa.ArrowException:
         raise InputError(
             f"The column '{name}' holds something other than times: {NEAR_TIME} needs dates with times, such "
-            "as 2024-01-31T12:00:00."
+            "as 2024-01-31T12:00:00Z."
         ) from None
     labels = np.concatenate([part.labels for part in sets])
-    return group_runs(np.unique(labels, return_inverse=True)[1].reshape(-1), times)
+    seconds = np.asarray(times.cast(pa.int64()).to_numpy(zero_copy_only=False), dtype=np.float64) / 1e6
+    return group_runs(np.unique(labels, return_inverse=True)[1].reshape(-1), seconds)
 
 
-def group_runs(codes: Int64s, times: NDArray[np.datetime64]) -> Int64s:
-    """int64 [n]: equal for items of one class that steps of a minute at most join."""
-    order = np.lexsort((times, codes))
-    steps = np.diff(times[order]).astype("timedelta64[s]").astype(np.int64)
-    is_missing = np.isnat(times[order])
-    goes_on = (np.diff(codes[order]) == 0) & (steps <= SECONDS_OF_BURST) & ~is_missing[1:] & ~is_missing[:-1]
+def group_runs(codes: Int64s, seconds: Float64s) -> Int64s:
+    """int64 [n]: equal for items of one class that steps of a minute at most join; NaN is joined to none."""
+    order = np.lexsort((seconds, codes))
+    goes_on = (np.diff(codes[order]) == 0) & (np.diff(seconds[order]) <= SECONDS_OF_BURST)
     groups = np.empty(len(codes), dtype=np.int64)
     groups[order] = np.concatenate([[0], np.cumsum(~goes_on)])
     return groups

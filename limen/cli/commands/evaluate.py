@@ -14,8 +14,9 @@ from common.errors import ConfigError, InputError
 from decision.operating_point_files import read_point
 from decision.scorers import CosineScorer
 from embeddings.files import read_embeddings
-from limen.cli.options import ExcludeSame
+from limen.cli.options import ExcludeSame, FoldLabels, UnknownLabel
 from limen.pipeline.evaluation_source import is_bundle, open_source
+from limen.pipeline.label_options import apply_label_options
 
 
 def evaluate(
@@ -29,6 +30,8 @@ def evaluate(
         Path | None, typer.Option(help="Embeddings of the gallery; SOURCE is then the queries.")
     ] = None,
     exclude_same: ExcludeSame = None,
+    unknown_label: UnknownLabel = None,
+    fold_labels: FoldLabels = False,
     operating_point: Annotated[Path | None, typer.Option(help="Score and mark this operating point.")] = None,
     group: Annotated[
         list[str] | None,
@@ -58,6 +61,19 @@ def evaluate(
                 f"{path} has vectors of {items.dimension} numbers, {source} of {opened.items.dimension}: "
                 "`limen embed RUN DATA --out FILE` makes them with a run's network."
             )
+    if opened is not None:
+        opened, unknown_queries, references = apply_label_options(
+            opened,
+            fold=fold_labels,
+            unknown_labels=unknown_label or [],
+            unknown=unknown_queries,
+            gallery=references,
+        )
+    elif exclude_same or unknown_label or fold_labels:
+        raise ConfigError(
+            f"{source} is a bundle, whose report was measured when it was made: --exclude-same, "
+            "--unknown-label and --fold-labels need a run or an embeddings file."
+        )
     if opened is None:
         report = Report.load(source / REPORT_FILE)
     else:

@@ -30,7 +30,7 @@ def make_shots() -> EmbeddingSet:
             "camera": np.array(["left", "left", "right", "right", "", "left", "right", "right", "", "left"]),
             "session": np.array([1, 2, 1, 2, 3, 3, 1, 1, 2, 2]),
             "taken": TIMES,
-            "written": np.char.add(TIMES.astype(str), ""),
+            "written": np.char.add(TIMES.astype(str), "Z"),
         },
     )
 
