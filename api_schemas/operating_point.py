@@ -193,7 +193,7 @@ class OperatingPoint(Schema):
     """
 
     schema_version: Literal[1, 2] = POINT_VERSION
-    id: str
+    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")  # it names a file
     name: str
     created_at: datetime
     model_hash: str

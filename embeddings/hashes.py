@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.array_types import UnitVectors
+from common.array_types import Texts, UnitVectors
 from common.atomic_files import hash_file
 from embeddings.embedding_set import EmbeddingSet
 
@@ -17,10 +17,15 @@ BLOCK_ROWS = 65_536
 
 def hash_items(items: EmbeddingSet) -> str:
     """SHA-256 over the rows (float32, little-endian) and labels of a set, in their order."""
-    digest = _digest_rows(items.vectors)
-    for start in range(0, len(items), BLOCK_ROWS):
+    return hash_rows(items.vectors, items.labels)
+
+
+def hash_rows(vectors: UnitVectors, labels: Texts) -> str:
+    """SHA-256 over rows (float32, little-endian) and their labels, in their order."""
+    digest = _digest_rows(vectors)
+    for start in range(0, len(labels), BLOCK_ROWS):
         between = "\0" if start else ""
-        digest.update((between + "\0".join(items.labels[start : start + BLOCK_ROWS].tolist())).encode())
+        digest.update((between + "\0".join(labels[start : start + BLOCK_ROWS].tolist())).encode())
     return digest.hexdigest()
 
 
@@ -37,7 +42,12 @@ def _digest_rows(vectors: UnitVectors) -> hashlib._Hash:
 
 def hash_encoder(encoder: Path, preprocessing: Path) -> str:
     """SHA-256 over the encoder file and its preprocessing: another input pipeline is another model."""
-    return hashlib.sha256(f"{hash_file(encoder)}\n{hash_file(preprocessing)}\n".encode()).hexdigest()
+    return combine_encoder_hashes(hash_file(encoder), hash_file(preprocessing))
+
+
+def combine_encoder_hashes(encoder: str, preprocessing: str) -> str:
+    """The hash of an encoder from those of its file and its preprocessing."""
+    return hashlib.sha256(f"{encoder}\n{preprocessing}\n".encode()).hexdigest()
 
 
 def hash_model_name(name: str, dimension: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +11,9 @@ from onnxruntime import InferenceSession, SessionOptions
 from api_schemas.manifest import ENCODER_FILE, PREPROCESSING_FILE
 from common.array_types import Float32s
 from common.errors import BundleError
-from encoder.inputs import load_preprocessing
+from encoder.inputs import find_files, load_preprocessing
 from encoder.inputs.preprocessing import LIMITS, InputLimits, Preprocessing, RawInput, RefusedInput
+from encoder.onnx_files import list_external_files
 
 # intermediate activations grow with the batch; more rows at once are no faster on a CPU
 BATCH = 64
@@ -39,17 +40,27 @@ class Encoder:
         self.dim = int(output.shape[1])
 
     @classmethod
-    def open(cls, folder: Path, *, threads: int = 1, limits: InputLimits = LIMITS) -> Encoder:
+    def open(
+        cls,
+        folder: Path,
+        *,
+        threads: int = 1,
+        limits: InputLimits = LIMITS,
+        listed: Collection[str] | None = None,
+    ) -> Encoder:
         """Load ``encoder.onnx`` and ``preprocessing.json`` of a folder.
 
         Args:
             folder: a bundle, or what training's export wrote.
             threads: threads one call may compute with.
             limits: of the raw inputs; larger ones are refused.
+            listed: of a bundle, the names of the encoder's files: no other is opened.
 
         Raises:
-            BundleError: a file that is missing or that ONNX Runtime does not take.
+            BundleError: a file that is missing, not listed, or that ONNX Runtime does not take.
         """
+        if listed is not None:
+            _check_listed(folder, listed)
         preprocessing = load_preprocessing(folder / PREPROCESSING_FILE)
         options = SessionOptions()
         options.intra_op_num_threads = threads
@@ -95,3 +106,17 @@ class Encoder:
                 first + int(broken[0]), "the encoder's answer to it has no direction (NaN or zero)."
             )
         return np.asarray(output / lengths, np.float32)
+
+
+def _check_listed(folder: Path, listed: Collection[str]) -> None:
+    """Raises BundleError if the encoder needs a file that the bundle does not name among its files."""
+    for name in (ENCODER_FILE, PREPROCESSING_FILE):
+        if name not in listed:
+            raise BundleError(f"{folder}: the manifest does not name {name} as a file of the encoder.")
+    needed = [*find_files(folder / PREPROCESSING_FILE), *list_external_files(folder / ENCODER_FILE)]
+    unlisted = [name for name in needed if name not in listed]
+    if unlisted:
+        raise BundleError(
+            f"{folder}: the encoder needs {', '.join(unlisted)}, which the manifest does not name among its "
+            "files: export it again, with its weights in one file."
+        )

@@ -47,8 +47,9 @@ from decision.scorer_registry import needs_class_arrays, needs_cohort, open_scor
 from decision.scorers import Scorer
 from decision.targets import ENDPOINT_OF_TARGET, Endpoint, get_endpoint
 from embeddings.embedding_set import EmbeddingSet
-from embeddings.hashes import hash_items
+from embeddings.hashes import combine_encoder_hashes, hash_items, hash_rows
 from index.engines.self_recall import TOLERATED
+from index.items.stored_item import check_built_items
 from index.search.generation import Generation
 from index.verified_files import HashCache, check_files, fsync_and_hash, publish
 
@@ -57,11 +58,16 @@ Document = TypeVar("Document", bound=Schema)
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle whose files are what its manifest says."""
+    """A bundle whose files are what its manifest says.
+
+    Attributes:
+        is_new: its vectors were not checked before.
+    """
 
     path: Path
     manifest: Manifest
     points: Mapping[str, OperatingPoint]
+    is_new: bool = True
     _scorers: dict[str, Scorer] = field(default_factory=dict, repr=False)
 
     def build_decider(self, point: OperatingPoint) -> Decider:
@@ -89,8 +95,11 @@ class Bundle:
             raise BundleError(str(error)) from None
 
     def open_generation(self) -> Generation:
-        """Vectors, items and engine, memory-mapped."""
-        return Generation.open(self.path, self.manifest.index, self.manifest.embedding_dim)
+        """Vectors, items and engine, memory-mapped; raises BundleError for rows that are no unit vectors."""
+        generation = Generation.open(self.path, self.manifest.index, self.manifest.embedding_dim)
+        if self.is_new:
+            generation.check_rows()
+        return generation
 
 
 def write_bundle(
@@ -130,6 +139,7 @@ def write_bundle(
     """
     out, active = out.absolute(), active or {}
     check_replaceable(out, name)
+    check_built_items(items)
     _check_points(operating_points, active, model_hash)
     now = datetime.now(UTC)
     folder = out.with_name(f".{out.name}.{secrets.token_hex(4)}.tmp")
@@ -205,6 +215,7 @@ def read_bundle(path: Path, hashes: HashCache | None = None) -> Bundle:
     for name in required:
         if name not in manifest.files:
             raise BundleError(f"{path / MANIFEST_FILE} lists no {name}, which every such bundle has.")
+    is_new = hashes is None or not hashes.knows(path / VECTORS_FILE)
     check_files(path, manifest.files, hashes)
     points = {}
     for name in sorted(manifest.files):
@@ -214,13 +225,29 @@ def read_bundle(path: Path, hashes: HashCache | None = None) -> Bundle:
     decides = manifest.operating_points
     active: dict[Endpoint, str | None] = {"verify": decides.verify, "match": decides.match}
     _check_points(list(points.values()), active, manifest.model_hash)
-    return Bundle(path, manifest, points)
+    return Bundle(path, manifest, points, is_new)
+
+
+def check_model_hash(path: Path, manifest: Manifest) -> None:
+    """Raises BundleError for an encoder of another model; of a bundle of vectors only the name is hashed."""
+    if manifest.encoder is None:
+        return
+    files = (manifest.files[name] for name in (manifest.encoder.network, manifest.encoder.preprocessing))
+    if combine_encoder_hashes(*(entry.sha256 for entry in files)) != manifest.model_hash:
+        raise BundleError(
+            f"{path / MANIFEST_FILE}: the model_hash is not that of the encoder and its preprocessing: "
+            "export the bundle again."
+        )
 
 
 def verify_bundle(path: Path, track: Track = silent) -> Manifest:
-    """Check every checksum and schema, and run the full self-recall audit; raises BundleError."""
+    """Check every checksum, schema and hash, every row and id, and run the full self-recall audit.
+
+    Raises BundleError for the first that is not right.
+    """
     bundle = read_bundle(path)
     manifest = bundle.manifest
+    check_model_hash(path, manifest)
     if REPORT_FILE in manifest.files:
         report = _read(Report, path / REPORT_FILE)
         if report.model_hash != manifest.model_hash:
@@ -230,6 +257,17 @@ def verify_bundle(path: Path, track: Track = silent) -> Manifest:
     if counts != manifest.counts:
         raise BundleError(
             f"{path / MANIFEST_FILE}: the counts are not those of {ITEMS_FILE} and {INDEX_FILE}."
+        )
+    items = generation.items
+    try:
+        items.check_order()
+    except BundleError as error:
+        raise BundleError(f"{path / ITEMS_FILE}: {error}") from None
+    labels = np.array(items.classes, dtype=np.str_)[items.label_codes]
+    if hash_rows(generation.vectors, labels) != manifest.data_hash:
+        raise BundleError(
+            f"{path / MANIFEST_FILE}: the data_hash is not that of the rows and labels: build the "
+            "bundle again."
         )
     if COHORT_FILE in manifest.files:
         _read_cohort(path, manifest)

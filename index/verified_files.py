@@ -29,10 +29,14 @@ class HashCache:
             if isinstance(known, dict):
                 self._known = {name: state for name, state in known.items() if isinstance(state, list)}
 
+    def knows(self, file: Path) -> bool:
+        """Whether the file has not changed since it was hashed."""
+        known = self._known.get(str(file.resolve()))
+        return file.exists() and known is not None and known[:-1] == _read_state(file)
+
     def get_sha256(self, file: Path) -> str:
         """The file's SHA-256: remembered if the file is the same, computed otherwise."""
-        state = file.stat()
-        now = [state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino, state.st_dev]
+        now = _read_state(file)
         key = str(file.resolve())
         known = self._known.get(key)
         if known is not None and known[:-1] == now:
@@ -45,6 +49,11 @@ class HashCache:
         """Keep the hashes for the next start, without those of files that are gone."""
         present = {name: state for name, state in self._known.items() if Path(name).exists()}
         write_atomically(self._file, json.dumps(present, indent=1).encode(), private=True)
+
+
+def _read_state(file: Path) -> list[int | str]:
+    state = file.stat()
+    return [state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino, state.st_dev]
 
 
 def check_files(folder: Path, files: Mapping[str, FileEntry], hashes: HashCache | None = None) -> None:

@@ -19,6 +19,11 @@ INPUT_KINDS: dict[str, type[Preprocessing]] = {
 }
 
 
+def find_files(path: Path) -> tuple[str, ...]:
+    """Names of the files that the rule in ``preprocessing.json`` needs beside it."""
+    return INPUT_KINDS[PreprocessingDocument.load(path).input.kind].files
+
+
 def load_preprocessing(path: Path) -> Preprocessing:
     """Read and check ``preprocessing.json`` and what its rule needs beside it.
 

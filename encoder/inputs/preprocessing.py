@@ -52,6 +52,7 @@ class Preprocessing(ABC):
         takes: what the raw inputs are in error messages; ``{0}`` stands for the first side of the shape.
         is_picture: whether rotations and flips of an input make sense: augmentation and test-time views.
         is_continuous: whether values between two inputs mean something, so that mixup may mix them.
+        files: names of the files that it needs beside ``preprocessing.json``.
         is_unit_scaled: whether a network scales its input to unit length first, so that precomputed vectors
             of any length give the same embedding.
     """
@@ -61,6 +62,7 @@ class Preprocessing(ABC):
     kind: ClassVar[InputKind]
     layout: ClassVar[Layout]
     takes: ClassVar[str]
+    files: ClassVar[tuple[str, ...]] = ()
     is_picture: ClassVar[bool] = False
     is_continuous: ClassVar[bool] = True
     is_unit_scaled: ClassVar[bool] = False

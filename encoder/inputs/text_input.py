@@ -135,6 +135,7 @@ class TokenPreprocessing(TextPreprocessing):
     rule: TokenInput
     tokenizer: Tokenizer | None = None
     layout = "tokens"
+    files = (TOKENIZER_FILE,)
 
     @classmethod
     def open(cls, rule: Any, folder: Path) -> Self:

@@ -19,7 +19,7 @@ from common.array_types import Bools, Float32s, Int32s, RowIndices, Texts
 from common.errors import BundleError
 from embeddings.embedding_set import EmbeddingSet
 from index.items.columns import Column, ColumnKind, FieldUse
-from index.items.metadata import RESERVED_NAMES, MetadataValue, build_metadata_column
+from index.items.metadata import MetadataValue, build_metadata_column, is_reserved
 
 DENSITY_PREFIX = "_density_"
 
@@ -181,6 +181,11 @@ class ItemTable:
         """The fields that a filter may name."""
         return ["label", *self.metadata.column_names]
 
+    def check_order(self) -> None:
+        """Raises BundleError unless ``rank`` is the order of the ids."""
+        if not np.array_equal(self.rank, _rank_ids(self.ids.array)):
+            raise BundleError("the column _rank is not the order of the ids.")
+
     def save(self, path: Path) -> None:
         labels = pa.DictionaryArray.from_arrays(
             pa.array(self.label_codes), pa.array(self.classes, type=pa.large_string())
@@ -196,6 +201,7 @@ class ItemTable:
         """Read ``items.parquet``; raises BundleError if a column is missing or of another type."""
         try:
             table = pq.read_table(path)
+            _check_columns(path, table)
             labels = table.column("label").combine_chunks().dictionary_encode()
             codes, classes = _encode_sorted(labels)
             densities = {
@@ -211,12 +217,48 @@ class ItemTable:
                 node=table.column("_node").to_numpy(),
                 side=table.column("_side").to_numpy(),
                 densities=densities,
-                metadata=table.select(
-                    [name for name in table.column_names if name not in RESERVED_NAMES and name[0] != "_"]
+                metadata=_drop_infinite(
+                    table.select([name for name in table.column_names if not is_reserved(name)])
                 ),
             )
         except (pa.ArrowException, KeyError, OSError, ValueError, AttributeError) as error:
             raise BundleError(f"{path} cannot be read as a table of items: {error}.") from None
+
+
+_NEEDED = {
+    "id": pa.types.is_large_string,
+    "label": lambda kind: pa.types.is_large_string(kind) or pa.types.is_dictionary(kind),
+    "_rank": pa.types.is_int32,
+    "_node": pa.types.is_int32,
+    "_side": pa.types.is_boolean,
+}
+
+
+def _check_columns(path: Path, table: pa.Table) -> None:
+    """Raises BundleError for a column of another type, a row without a value, and an id twice."""
+    for name, is_right in _NEEDED.items():
+        column = table.column(name)
+        if not is_right(column.type):
+            raise BundleError(f"{path}: the column {name} is {column.type}, which no such file has.")
+        if column.null_count:
+            row = pc.indices_nonzero(column.is_null())[0].as_py()
+            raise BundleError(f"{path}: row {row} has no {name.lstrip('_')}.")
+    ids = table.column("id")
+    if pc.count_distinct(ids).as_py() < len(ids):
+        counts = pc.value_counts(ids)
+        double = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")[0].as_py()
+        raise BundleError(f"{path}: the id '{double:.100}' occurs twice.")
+    if len(ids) and pc.min(pc.utf8_length(ids)).as_py() == 0:
+        raise BundleError(f"{path}: an id is empty.")
+
+
+def _drop_infinite(table: pa.Table) -> pa.Table:
+    """Infinity, which an earlier version built in, is missing: JSON cannot say it."""
+    for number, name in enumerate(table.column_names):
+        column = table.column(name)
+        if pa.types.is_floating(column.type) and pc.any(pc.is_inf(column)).as_py():
+            table = table.set_column(number, name, pc.if_else(pc.is_inf(column), None, column))
+    return table
 
 
 def _rank_ids(ids: pa.Array) -> Int32s:

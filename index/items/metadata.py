@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from common.errors import InputError
 
@@ -48,7 +49,9 @@ def build_metadata_column(name: str, values: Any) -> pa.Array:
         array = np.datetime_as_string(array) if array.dtype.kind == "M" else array.astype(np.int64)
     try:
         arrow = pa.array(array, from_pandas=True)
-    except (pa.ArrowException, TypeError, OverflowError) as error:
+        if pa.types.is_integer(arrow.type):
+            return arrow.cast(pa.int64())
+    except (pa.ArrowException, TypeError, OverflowError, UnicodeError) as error:
         raise InputError(
             f"the metadata column '{name}' must be all text, all numbers or all booleans: {error}."
         ) from None
@@ -57,10 +60,15 @@ def build_metadata_column(name: str, values: Any) -> pa.Array:
         return arrow.cast(pa.large_string())
     if pa.types.is_boolean(kind):
         return arrow
-    if pa.types.is_integer(kind):
-        return arrow.cast(pa.int64())
     if pa.types.is_floating(kind):
-        return arrow.cast(pa.float64())
+        numbers = arrow.cast(pa.float64())
+        infinite = pc.indices_nonzero(pc.is_inf(numbers))
+        if len(infinite):
+            raise InputError(
+                f"the metadata column '{name}' holds infinity in row {infinite[0].as_py()}: only finite "
+                "numbers can be kept; leave it empty, or write it as text."
+            )
+        return numbers
     raise InputError(f"the metadata column '{name}' is {kind}: only text, numbers and booleans can be kept.")
 
 

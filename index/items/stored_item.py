@@ -6,8 +6,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from common.array_types import UnitVectors
 from common.errors import InputError
+from embeddings.embedding_set import EmbeddingSet
 from index.items.columns import ColumnKind, FieldUse, describe_kind
 from index.items.metadata import MetadataValue, describe_value, is_reserved, name_some
 
@@ -53,6 +58,27 @@ def check_items(items: Sequence[StoredItem]) -> None:
             )
         for name, value in item.metadata.items():
             _check_field(f"items.{number}.metadata.{name:.60}", name, value)
+
+
+def check_built_items(items: EmbeddingSet) -> None:
+    """Raises InputError for ids and labels that a bundle may not hold, because no item store takes them."""
+    for name, texts in (("id", items.ids), ("label", items.labels)):
+        try:
+            column = pa.array(texts, type=pa.large_string())
+            wrong = pc.greater_equal(pc.find_substring(column, "\0"), 0)
+        except UnicodeEncodeError:
+            wrong = pa.array([not is_storable(text) for text in texts.tolist()])
+        rows = pc.indices_nonzero(wrong)
+        if len(rows):
+            _check_text(f"the {name} of row {rows[0].as_py()}", texts[rows[0].as_py()])
+    lengths = np.char.str_len(items.ids)
+    wrong_ids = np.flatnonzero((lengths < 1) | (lengths > MAX_ID_LENGTH))
+    if len(wrong_ids):
+        row = int(wrong_ids[0])
+        raise InputError(
+            f"the id of row {row} must have 1 to {MAX_ID_LENGTH} characters, found {lengths[row]}: give it "
+            "another."
+        )
 
 
 def merge_fields(

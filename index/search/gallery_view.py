@@ -132,12 +132,13 @@ class GalleryView:
         return None if located is None else np.array(located[0].vectors[located[1]])
 
     def sample(self, n: int) -> UnitVectors:
-        """Vectors of evenly spaced rows of the generation, float32 [<= n, d]."""
-        if self.main is None:
-            return np.empty((0, 1), dtype=np.float32)
-        rows = np.arange(len(self.main)) if self.live is None else np.flatnonzero(self.live.rows)
-        positions = np.unique(np.linspace(0, len(rows) - 1, min(n, len(rows))).astype(np.int64))
-        return np.ascontiguousarray(self.main.vectors[rows[positions]])
+        """Vectors of evenly spaced rows, float32 [<= n, d]; of those written since if there are no others."""
+        for part, live in self.parts:
+            rows = np.arange(len(part)) if live is None else np.flatnonzero(live.rows)
+            if len(rows):
+                positions = np.unique(np.linspace(0, len(rows) - 1, min(n, len(rows))).astype(np.int64))
+                return np.ascontiguousarray(part.vectors[rows[positions]])
+        return np.empty((0, 1), dtype=np.float32)
 
     def search(
         self,

@@ -31,6 +31,8 @@ from index.items.item_table import ItemTable
 from index.search.rescoring import SPENT, RankedRows, rescore
 
 SPARE = 6  # fetched beyond k, and never fewer than the audit fetched when it probed each row
+CHECKED_ROWS = 65_536
+LENGTH_TOLERANCE = 1e-3  # of squared lengths; rounding to float32 changes them by a ten-thousandth of that
 EXACT_ROWS = 4_096  # a filter that leaves this many rows or fewer is answered by comparing with all of them
 
 
@@ -138,6 +140,20 @@ class Generation:
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def check_rows(self) -> None:
+        """Raises BundleError for a row that is no unit vector, as NaN is none."""
+        for start in range(0, len(self), CHECKED_ROWS):
+            rows = self.vectors[start : start + CHECKED_ROWS]
+            squares = np.einsum("ij,ij->i", rows, rows)
+            # not the other way round: NaN is not near
+            wrong = np.flatnonzero(~(np.abs(squares - 1) < LENGTH_TOLERANCE))
+            if len(wrong):
+                row = start + int(wrong[0])
+                raise BundleError(
+                    f"{VECTORS_FILE}: row {row}, item '{self.items.ids[row]:.100}', is no vector of length "
+                    f"1: its squared length is {squares[wrong[0]]:g}."
+                )
 
     @property
     def counts(self) -> BundleCounts:

@@ -17,6 +17,7 @@ from common.errors import BundleError
 from decision.errors import NoOperatingPoint
 from decision.targets import Endpoint, get_endpoint
 from encoder import Encoder, InputLimits
+from index.bundle import check_model_hash
 from index.gallery.gallery import Gallery
 from index.gallery.live_gallery import LiveGallery
 from index.items.stored_item import StoredItem
@@ -159,7 +160,11 @@ def load_model(path: Path, settings: ServiceSettings, audit: AuditFile | None = 
     manifest = gallery.manifest
     encoder = None
     if manifest.encoder is not None:
-        encoder = Encoder.open(path, limits=InputLimits(settings.max_image_bytes, settings.max_image_pixels))
+        check_model_hash(path, manifest)
+        listed = [manifest.encoder.network, manifest.encoder.preprocessing, *manifest.encoder.others]
+        encoder = Encoder.open(
+            path, listed=listed, limits=InputLimits(settings.max_image_bytes, settings.max_image_pixels)
+        )
         if encoder.dim != manifest.embedding_dim:
             raise BundleError(
                 f"{path}: the encoder makes vectors of {encoder.dim} numbers, the index holds vectors of "
