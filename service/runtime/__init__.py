@@ -7,14 +7,17 @@ Four limits keep the service quick under overload. Each answers a request it has
 limit                  what it bounds                  which request gets 429           settings
 =====================  ==============================  ===============================  =====================
 AdmissionQueue         requests whose bodies may be    any ``/v1/`` request that finds  ``max_inflight``,
-                       in memory                       the queue full, or waits in it   ``max_queue``,
-                                                       for longer than the deadline     ``deadline``
+                       in memory, in all and of one    the queue full, or waits in it   ``max_queue``,
+                       client                          for longer than the deadline     ``deadline``, ...
 EventLoopLimit         duration of one iteration of    a search or match that comes     ``max_turn``
                        the event loop, which computes  late in one (the first eight of
                        small searches itself           an iteration never)
 ComputePool            wait for a compute thread       work that would wait longer      ``threads``,
                                                        than ``max_wait`` and than four  ``max_wait``
                                                        times its unloaded duration
+                                                       (the first four never; the
+                                                       first eight never, where they
+                                                       take little CPU time)
 EncodeBatches          encoder inputs that wait for    a request with inputs while      ``threads``,
                        a compute thread                four full batches per thread     ``encode_batch``
                                                        wait

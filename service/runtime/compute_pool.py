@@ -19,8 +19,10 @@ T = TypeVar("T")
 # a request that waits four times as long as it computes is answered in five times its unloaded time
 PATIENCE = 4.0
 SMOOTHING = 0.05
-# so much work is always accepted: a few clients at once are no overload, however slow the machine is
-ALWAYS = 4
+# so much work is always accepted: a few clients at once are no overload, however slow or busy the machine is
+ALWAYS, ALWAYS_SMALL = 4, 8
+# work is small by its CPU time, which does not grow where others take the cores: a fraction of `max_wait`
+SMALL = 0.4
 
 
 class ComputePool:
@@ -108,7 +110,8 @@ class ComputePool:
         ahead = self._inside - self._threads + 1
         wait = ahead * self._usual / self._threads
         accepted = max(self._max_wait, PATIENCE * max(self._unloaded, self._cpu))
-        if self._refusable >= ALWAYS and wait > accepted:
+        is_small = self._cpu <= SMALL * self._max_wait * self._threads
+        if self._refusable >= (ALWAYS_SMALL if is_small else ALWAYS) and wait > accepted:
             raise build_overloaded(f"an answer would take {1000 * (wait + self._usual):.0f} ms")
 
     def _record(self, wall: float, cpu: float, alone: bool) -> None:

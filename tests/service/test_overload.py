@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -18,6 +22,44 @@ ROWS = np.random.default_rng(0).normal(size=(64, 16)).astype("<f4")
 # the first is computed in threads and waits for one, the second is answered on the event loop
 HEAVY = build_request("POST", "/v1/search?k=20&exact=true&include=", ROWS.tobytes())
 LIGHT = build_request("POST", "/v1/search?k=10&include=", ROWS[:1].tobytes())
+
+
+ONE = ROWS[:1].tobytes()
+ONE_THING = {
+    "search": LIGHT,
+    "match": build_request("POST", "/v1/match?k=20", ONE),
+    "exact": build_request("POST", "/v1/search?k=10&exact=true&include=", ONE),
+    "filter": build_request("POST", "/v1/search?k=10&filter=%7B%22camera%22%3A1%7D", ONE),
+    "verify": build_request(
+        "POST",
+        "/v1/verify",
+        b'{"pairs": [{"a": {"id": "item-0"}, "b": {"id": "item-1"}}]}',
+        "application/json",
+    ),
+}
+
+
+@contextmanager
+def keep_cores_busy(n: int) -> Iterator[None]:
+    """Processes that compute all the time."""
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(n)]
+    try:
+        yield
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
+
+
+@pytest.mark.parametrize("seconds", [0.4, pytest.param(10.0, marks=pytest.mark.full)])
+def test_eight_clients_with_one_thing_each_are_never_refused_on_busy_cores(
+    bundle: Any, seconds: float
+) -> None:
+    with keep_cores_busy(2), run_service(str(bundle.path)) as (_, address):
+        port = int(address.rsplit(":", 1)[1])
+        for name, request in ONE_THING.items():
+            answers = send_at_rate(port, request, seconds, connections=8)
+            assert {answer.status for answer in answers} == {200}, name
 
 
 def select_times(answers: list[Answer], status: int = 200) -> np.ndarray:

@@ -10,7 +10,7 @@ import faiss
 import pytest
 
 from service.errors.problems import ServiceProblem
-from service.runtime.compute_pool import ALWAYS, ComputePool
+from service.runtime.compute_pool import ALWAYS, ALWAYS_SMALL, ComputePool
 
 
 def test_no_request_waits_longer_than_the_deadline() -> None:
@@ -46,6 +46,23 @@ def test_who_would_wait_too_long_is_sent_away_but_a_few_never_are() -> None:
 
     async def _set(go: threading.Event) -> None:
         go.set()
+
+    asyncio.run(run_scenario())
+
+
+def test_eight_small_pieces_are_accepted_where_others_take_the_cores() -> None:
+    """Work that sleeps is as slow as on a busy machine, and takes no CPU time."""
+
+    async def run_scenario() -> None:
+        compute = ComputePool(1, 0.01, 20.0)
+        for _ in range(3):
+            await compute.run(lambda: time.sleep(0.03))
+        clients = [asyncio.create_task(compute.run(lambda: time.sleep(0.03))) for _ in range(ALWAYS_SMALL)]
+        await asyncio.sleep(0)
+        with pytest.raises(ServiceProblem, match="an answer would take"):
+            compute.check_wait()
+        await asyncio.gather(*clients)
+        compute.close()
 
     asyncio.run(run_scenario())
 
