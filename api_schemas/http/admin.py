@@ -36,10 +36,21 @@ class Model(Schema):
     items: int | None = Field(description="Items in its gallery, once it is loaded.")
 
 
+class OpenAiModel(Schema):
+    """A loaded model as OpenAI's API describes one; ``id`` is what ``/v1/embeddings`` takes as ``model``."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int = Field(description="When the bundle was made, in seconds since 1970.")
+    owned_by: str = "limen"
+
+
 class ModelList(Schema):
-    """All bundles that can be served, by version."""
+    """All bundles that can be served, by version; ``data`` lists the loaded ones as OpenAI's API does."""
 
     models: list[Model]
+    object: Literal["list"] = "list"
+    data: list[OpenAiModel] = Field(default_factory=list)
 
 
 class LoadRequest(Body):

@@ -16,6 +16,15 @@ class FieldProblem(Schema):
     message: str
 
 
+class ErrorObject(Schema):
+    """The error as OpenAI's API gives it, so that its clients show the sentence."""
+
+    message: str = Field(description="The same as `detail`.")
+    type: str = Field(description="The end of the problem's `type`.")
+    param: str | None = Field(description="The path of the first field in `errors`.")
+    code: str
+
+
 class Problem(Schema):
     """An error. Programs branch on ``type``, which never changes; ``detail`` is a sentence for people."""
 
@@ -26,3 +35,4 @@ class Problem(Schema):
     instance: str = Field(description="Path of the failed request.")
     request_id: str = Field(description="Also in the response header X-Request-Id and in the log.")
     errors: list[FieldProblem] = Field(default_factory=list)
+    error: ErrorObject | None = None

@@ -81,6 +81,10 @@ class Preprocessing(ABC):
     def shape(self) -> tuple[int, ...]:
         """Shape of one prepared input."""
 
+    def count_tokens(self, raw: RawInput) -> int:
+        """What the network reads of one input: the tokens of a text, or the one image or row."""
+        return 1
+
     def describe_shape(self) -> str:
         """The shape of one prepared input, in words."""
         return " x ".join(map(str, self.shape))

@@ -44,6 +44,10 @@ class TextPreprocessing(Preprocessing):
             rows.append(self.compute_ids(text))
         return np.stack(rows)
 
+    def count_tokens(self, raw: RawInput) -> int:
+        """The tokens or n-grams of a text, without what is cut off."""
+        return int(np.count_nonzero(self.compute_ids(str(raw))))
+
     def compute_ids(self, text: str) -> Float32s:
         """The first ids of one text, then zeros: float32 [length]."""
         ids = np.fromiter(islice(self.list_ids(text), self.rule.length), np.float32)

@@ -37,6 +37,7 @@ INVALID_REQUEST = ProblemKind("invalid-request", 422, "The request has a field t
 INVALID_INPUT = ProblemKind("invalid-input", 422, "An input cannot be used")
 WRONG_DIMENSION = ProblemKind("wrong-dimension", 422, "A vector has the wrong dimension")
 LIMIT_EXCEEDED = ProblemKind("limit-exceeded", 422, "The request asks for more than the limits allow")
+UNKNOWN_MODEL = ProblemKind("unknown-model", 404, "No loaded model has that name")
 NO_ENCODER = ProblemKind("no-encoder", 422, "This bundle has no encoder")
 UNKNOWN_ITEM = ProblemKind("unknown-item", 422, "A query refers to an item that is not stored")
 NOT_JSON = ProblemKind("not-json", 400, "The body is not JSON")
@@ -155,17 +156,24 @@ def write_problem(
 ) -> bytes:
     """The problem document as JSON; text that is not valid Unicode is replaced."""
     # the fields of `Problem` without building the model, which takes longer than the rest of a refusal
+    sentence = _replace_invalid(detail)
     document = {
         "type": f"/problems/{kind.slug}",
         "title": kind.title,
         "status": kind.status,
-        "detail": _replace_invalid(detail),
+        "detail": sentence,
         "instance": _replace_invalid(path),
         "request_id": request_id,
         "errors": [
             {"path": _replace_invalid(field.path), "message": _replace_invalid(field.message)}
             for field in errors
         ],
+        "error": {
+            "message": sentence,
+            "type": kind.slug,
+            "param": _replace_invalid(errors[0].path) if errors else None,
+            "code": kind.slug,
+        },
     }
     return orjson.dumps(document)
 

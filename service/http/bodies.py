@@ -121,11 +121,12 @@ def parse_float32_rows(body: bytes, dimension: int) -> Float32s:
 
 def write_json_response(content: Any, status: int = 200) -> Response:
     """A JSON response, written by orjson; it may hold models, numpy arrays and numpy scalars."""
-    return Response(
-        orjson.dumps(content, default=_dump_model, option=orjson.OPT_SERIALIZE_NUMPY),
-        status_code=status,
-        media_type=JSON,
-    )
+    return Response(write_json(content), status_code=status, media_type=JSON)
+
+
+def write_json(content: Any) -> bytes:
+    """JSON, written by orjson; it may hold models, numpy arrays and numpy scalars."""
+    return orjson.dumps(content, default=_dump_model, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def _dump_model(value: object) -> object:

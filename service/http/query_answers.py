@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import perf_counter, time
 from typing import Any, Literal, TypeVar
 
@@ -12,14 +12,18 @@ from api_schemas.operating_point import OperatingPoint
 from decision.decider import MatchDecision, VerifyDecision
 from index.search.rescoring import take_seconds_spent
 from service.auth.decision_tokens import SignedDecision
-from service.http.bodies import write_json_response
+from service.errors.problems import LIMIT_EXCEEDED, ServiceProblem
+from service.http.bodies import JSON, write_json
 from service.http.query_requests import O, QueryRequest
 from service.http.resolve_references import ResolvedQueries
 from service.models.loaded_model import LoadedModel
+from service.settings import ServiceSettings
 from service.state import ServiceState
 from service.telemetry import prometheus
 
 T = TypeVar("T")
+# similarity, score, and texts and metadata as a few numbers
+VALUES_OF_HIT = 8
 
 
 async def answer_queries(
@@ -58,9 +62,45 @@ async def answer_queries(
     return await state.compute.run(work, light=light and request.is_light)
 
 
-def write_results(results: list[dict[str, Any]], model: LoadedModel, took_ms: float) -> Response:
-    """The JSON response with one result per query or pair."""
-    return write_json_response({"results": results, "model_hash": model.model_hash, "took_ms": took_ms})
+def write_results(
+    results: Iterable[dict[str, Any]], model: LoadedModel, took_ms: float, settings: ServiceSettings
+) -> Response:
+    """The JSON response with one result per query or pair.
+
+    Results are written one after the other, so that no more of them are in memory than the answer may have
+    bytes; raises the problem ``limit-exceeded`` beyond.
+    """
+    parts: list[bytes] = []
+    size = 0
+    for result in results:
+        part = write_json(result)
+        size += len(part) + 1
+        if size > settings.max_answer_bytes:
+            raise ServiceProblem(
+                LIMIT_EXCEEDED,
+                f"The answer has over {settings.max_answer_bytes} bytes (LIMEN_MAX_ANSWER_BYTES): send fewer "
+                "queries, a smaller k, or leave metadata and vectors out with include.",
+            )
+        parts.append(part)
+    head = write_json({"model_hash": model.model_hash, "took_ms": took_ms})
+    return Response(b'{"results":[' + b",".join(parts) + b"]," + head[1:], media_type=JSON)
+
+
+def check_answer(count: int, k: int, width: int, model: LoadedModel, settings: ServiceSettings) -> None:
+    """Raises the problem ``limit-exceeded`` for a search whose answer could be too large.
+
+    Args:
+        count: of queries.
+        k: hits of each.
+        width: numbers of a hit's vector; 0 where it is left out.
+    """
+    values = count * min(k, model.gallery.n_items) * (VALUES_OF_HIT + width)
+    if values > settings.max_answer_values:
+        raise ServiceProblem(
+            LIMIT_EXCEEDED,
+            f"The answer could have {values} values, at most {settings.max_answer_values} are allowed "
+            "(LIMEN_MAX_ANSWER_VALUES): send fewer queries, a smaller k, or leave the vectors out.",
+        )
 
 
 def write_decision(

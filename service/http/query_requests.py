@@ -57,12 +57,14 @@ class QueryRequest(Generic[O]):
     Attributes:
         options: ``k``, the filter and so on.
         resolve: makes the queries' vectors, in a compute thread.
+        count: of queries.
         is_light: whether a plain search of so many queries takes under a millisecond.
         started, parsed: when the request began and when it had been read, in seconds of ``perf_counter``.
     """
 
     options: O
     resolve: Callable[[], ResolvedQueries]
+    count: int
     is_light: bool
     started: float
     parsed: float
@@ -93,7 +95,7 @@ async def read_queries(
             UNSUPPORTED_MEDIA_TYPE,
             f"Content-Type is '{media_type}'; this endpoint takes {JSON} or {OCTETS} (float32 rows).",
         )
-    return QueryRequest(given, resolve, model.is_light(count), started, perf_counter())
+    return QueryRequest(given, resolve, count, model.is_light(count), started, perf_counter())
 
 
 def _check_limits(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Literal
 
 from api_schemas.base import SCHEMA_VERSION, Schema
 from api_schemas.http.admin import HistoryEntry, Model
+from api_schemas.http.problem import FieldProblem
 from api_schemas.manifest import MANIFEST_FILE, Manifest
 from api_schemas.operating_point import OperatingPoint
 from common.errors import BundleError, LimenError
@@ -19,7 +21,7 @@ from decision.targets import get_endpoint
 from index.gallery.data_folder import open_item_store
 from index.store.service_records import ServiceRecords
 from index.store.write_order import WriteOrder
-from service.errors.problems import CONFLICT, NOT_FOUND, READ_ONLY, ServiceProblem
+from service.errors.problems import CONFLICT, NOT_FOUND, READ_ONLY, UNKNOWN_MODEL, ServiceProblem
 from service.models.data_root import lock_data_folder
 from service.models.loaded_model import MODELS_FOLDER, LoadedModel, get_model_folder_name, load_model
 from service.settings import ServiceSettings
@@ -33,6 +35,16 @@ class SavedChoice(Schema):
 
     schema_version: int = SCHEMA_VERSION
     version: str | None = None
+
+
+def build_unknown_model(name: str, loaded: Iterable[str]) -> ServiceProblem:
+    """The problem of a name that no loaded model has."""
+    return ServiceProblem(
+        UNKNOWN_MODEL,
+        f"model: no loaded model is called '{name[:100]}'; loaded are {', '.join(sorted(loaded))}. "
+        "Send one of these, or leave it out for the active one.",
+        errors=[FieldProblem(path="model", message="send the version of a loaded model")],
+    )
 
 
 class ModelRegistry:
@@ -63,10 +75,6 @@ class ModelRegistry:
                 self._version = chosen
         self.active = self._load(self._version)
         return self.active
-
-    def get_loaded(self, version: str) -> LoadedModel | None:
-        """A loaded version, or None."""
-        return self._loaded.get(version)
 
     def load(self, version: str) -> LoadedModel:
         """Load a bundle beside the others: its checksums are verified, its gallery is probed."""
@@ -140,6 +148,22 @@ class ModelRegistry:
             check_model(point, model.model_hash)
             model.live.records.add_point(point, order)
             self._replace_active(replace(model, points={**model.points, point.id: point}))
+
+    def select_model(self, name: str) -> LoadedModel:
+        """The loaded model of a version or name; the active one for no name.
+
+        Raises:
+            ServiceProblem: ``unknown-model``: no loaded model is called so, and another one's vectors would
+                be compared with the wrong ones.
+        """
+        active = self.active
+        assert active is not None
+        if name in ("", self._version, active.manifest.name):
+            return active
+        model = self._loaded.get(name)
+        if model is None:
+            raise build_unknown_model(name, self._loaded)
+        return model
 
     @property
     def active_folder(self) -> Path:

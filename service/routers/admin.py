@@ -12,7 +12,9 @@ from api_schemas.http.admin import (
     ActivatePointResponse,
     Job,
     LoadRequest,
+    Model,
     ModelList,
+    OpenAiModel,
 )
 from api_schemas.http.decisions import OperatingPointSummary
 from api_schemas.operating_point import OperatingPoint
@@ -21,6 +23,7 @@ from service.auth.api_keys import NEEDS_ADMIN
 from service.errors.problems import NOT_FOUND, READ_ONLY, ServiceProblem
 from service.http.bodies import build_body_reader, write_json_response
 from service.http.openapi import BODY_STATUSES, READ_STATUSES, describe_body, describe_problems
+from service.models.model_registry import build_unknown_model
 from service.state import ActiveModel, CurrentState, log_action, order_write, write
 
 router = APIRouter(tags=["administer"])
@@ -31,7 +34,23 @@ _read_point = build_body_reader(OperatingPoint, max_values=2_000_000)
 @router.get("/v1/models", summary="List models", responses=describe_problems(*READ_STATUSES))
 async def models(active: ActiveModel, state: CurrentState) -> ModelList:
     """The bundles of the folder `LIMEN_BUNDLES`: available, loaded, or active."""
-    return ModelList(models=await state.compute.run(state.models.list_models))
+    known = await state.compute.run(state.models.list_models)
+    loaded = [_describe_for_openai(model) for model in known if model.items is not None]
+    return ModelList(models=known, data=loaded)
+
+
+@router.get(
+    "/v1/models/{version}",
+    summary="Read a loaded model",
+    responses=describe_problems(*READ_STATUSES, 404, 422),
+)
+async def model(version: str, active: ActiveModel, state: CurrentState) -> OpenAiModel:
+    """A loaded model as OpenAI's API describes one, by its version."""
+    known = await state.compute.run(state.models.list_models)
+    loaded = {entry.version: entry for entry in known if entry.items is not None}
+    if version not in loaded:
+        raise build_unknown_model(version, loaded)
+    return _describe_for_openai(loaded[version])
 
 
 @router.post(
@@ -124,6 +143,10 @@ async def activate_point(
     )
     previous_id = None if previous is None else previous.id
     return write_json_response({"endpoint": endpoint, "active": point.id, "previous": previous_id})
+
+
+def _describe_for_openai(model: Model) -> OpenAiModel:
+    return OpenAiModel(id=model.version, created=int(model.created_at.timestamp()))
 
 
 @router.get(

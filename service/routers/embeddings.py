@@ -25,7 +25,7 @@ _EXAMPLES = {"an image": {"input": ["data:image/png;base64,iVBORw0KGgo..."], "mo
     "/v1/embeddings",
     summary="Embed inputs",
     response_model=EmbeddingsResponse,
-    responses=describe_problems(*BODY_STATUSES),
+    responses=describe_problems(*BODY_STATUSES, 404),
     openapi_extra=describe_body(EmbeddingsRequest, _EXAMPLES),
 )
 async def embeddings(
@@ -36,12 +36,12 @@ async def embeddings(
 ) -> Response:
     """Unit vectors of inputs, in the format of OpenAI's API.
 
-    `model` selects a loaded version; any other name selects the active one.
+    `model` is the version of a loaded model or the name of the active bundle; the active one if left out.
 
     Inputs are what the encoder takes: base64 data URIs of images, texts, or feature rows. With
     `Accept: application/octet-stream` the answer is raw little-endian float32 rows.
     """
-    model = state.models.get_loaded(body.model) or active
+    model = state.models.select_model(body.model)
     if model.encoder is None:
         raise build_field_problem(NO_ENCODER, "input", "this bundle holds vectors and no encoder")
     inputs = _list_inputs(body)
@@ -53,6 +53,8 @@ async def embeddings(
     vectors = await encode_inputs(state.encoding, model.encoder, inputs, "input.{}".format)
     if accepts_octets(request):
         return Response(vectors.astype("<f4").tobytes(), media_type=OCTETS)
+    preprocessing = model.encoder.preprocessing
+    tokens = await state.compute.run(lambda: sum(map(preprocessing.count_tokens, inputs)), bounded=False)
     rows: list[Any] = list(vectors)
     if body.encoding_format == "base64":
         rows = [base64.b64encode(row.astype("<f4").tobytes()).decode() for row in vectors]
@@ -61,7 +63,7 @@ async def embeddings(
             "object": "list",
             "data": [{"object": "embedding", "index": n, "embedding": row} for n, row in enumerate(rows)],
             "model": model.manifest.name,
-            "usage": {"prompt_tokens": 0, "total_tokens": 0},
+            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
         }
     )
 

@@ -60,7 +60,7 @@ async def match(request: Request) -> Response:
         state,
         queries,
         search,
-        lambda results, took_ms: write_results(results, model, took_ms),
+        lambda results, took_ms: write_results(results, model, took_ms, state.settings),
         light=queries.options.filter is None and not MATCH_RULES[point.target.aggregate].reads_whole_classes,
     )
 

@@ -15,7 +15,7 @@ from service.errors.problems import INVALID_REQUEST, build_field_problem
 from service.http.bodies import OCTETS, accepts_octets
 from service.http.fast_routes import FastRoute
 from service.http.openapi import BODY_STATUSES, describe_body, describe_octets, describe_problems
-from service.http.query_answers import answer_queries, write_results
+from service.http.query_answers import answer_queries, check_answer, write_results
 from service.http.query_requests import read_queries
 from service.http.resolve_references import ResolvedQueries, search_naming_rows
 from service.models.loaded_model import LoadedModel
@@ -51,12 +51,14 @@ async def search(request: Request) -> Response:
     if binary and "vector" in options.include:
         raise build_field_problem(INVALID_REQUEST, "include", "binary answers carry no vectors: ask for JSON")
 
+    width = model.gallery.dim if "vector" in options.include else 0
+    check_answer(queries.count, options.k, width, model, state.settings)
+
     def write(results: list[list[SearchHit]], took_ms: float) -> Response:
         if binary:
             return Response(write_search_arrays(results, model.model_hash, took_ms), media_type=OCTETS)
-        return write_results(
-            [{"hits": _write_hits(hits, model, options)} for hits in results], model, took_ms
-        )
+        written = ({"hits": _write_hits(hits, model, options)} for hits in results)
+        return write_results(written, model, took_ms, state.settings)
 
     return await answer_queries(
         state,

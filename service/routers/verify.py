@@ -54,4 +54,4 @@ async def verify(request: Request) -> Response:
         ]
 
     results = await state.compute.run(decide)
-    return write_results(results, model, round((perf_counter() - started) * 1000, 3))
+    return write_results(results, model, round((perf_counter() - started) * 1000, 3), state.settings)

@@ -47,8 +47,10 @@ def test_the_official_openai_client_works_unchanged(image_address: str, images: 
     expected = Encoder.open(images.path).encode([make_grey_image(0), make_grey_image(1)])
     given = {} if encoding is None else {"encoding_format": encoding}
     with openai.OpenAI(base_url=f"{image_address}/v1", api_key="unused") as client:
-        answer = client.embeddings.create(input=[build_uri(0), build_uri(1)], model="any-name", **given)
-        alone = client.embeddings.create(input=build_uri(1), model="any-name", **given)
+        (model,) = client.models.list().data
+        assert client.models.retrieve(model.id) == model
+        answer = client.embeddings.create(input=[build_uri(0), build_uri(1)], model=model.id, **given)
+        alone = client.embeddings.create(input=build_uri(1), model="clusters", **given)
     assert [entry.index for entry in answer.data] == [0, 1]
     rows = [
         np.frombuffer(base64.b64decode(entry.embedding), "<f4")
@@ -58,7 +60,29 @@ def test_the_official_openai_client_works_unchanged(image_address: str, images: 
     ]
     np.testing.assert_array_equal(np.stack(rows), expected)
     assert alone.model == "clusters"
-    assert alone.usage.total_tokens == 0
+    assert (answer.usage.prompt_tokens, answer.usage.total_tokens, alone.usage.total_tokens) == (2, 2, 1)
+
+
+def test_openais_client_shows_what_is_wrong(image_address: str) -> None:
+    with openai.OpenAI(base_url=f"{image_address}/v1", api_key="unused", max_retries=0) as client:
+        with pytest.raises(
+            openai.NotFoundError, match=r"no loaded model is called 'faces-9'; loaded are images\."
+        ) as no:
+            client.embeddings.create(input=build_uri(0), model="faces-9")
+        assert (no.value.code, no.value.param, no.value.type) == ("unknown-model", "model", "unknown-model")
+        with pytest.raises(openai.NotFoundError, match="loaded are images"):
+            client.models.retrieve("faces-9")
+        with pytest.raises(openai.UnprocessableEntityError, match=r"input\.1: this is not a base64") as bad:
+            client.embeddings.create(input=[build_uri(0), "%"], model="clusters")
+        assert bad.value.param == "input.1"
+        with pytest.raises(openai.NotFoundError, match="does not exist"):
+            client.completions.create(model="x", prompt="x")
+
+
+def test_null_is_the_default_as_in_openais_api(image_address: str) -> None:
+    fields = {"encoding_format": None, "dimensions": None, "user": None}
+    answer = httpx.post(f"{image_address}/v1/embeddings", json={"input": build_uri(0), **fields}).json()
+    assert len(answer["data"][0]["embedding"]) == 16
 
 
 def test_embeddings_as_raw_rows(image_client: Client, images: Any) -> None:
@@ -125,7 +149,8 @@ def test_model_picks_a_loaded_version(images: Any, bundle: Any, tmp_path: Path) 
     shutil.copytree(bundle.path, bundles / "vectors")
     with serve(images.path, bundles=bundles) as at, Client(at, retries=0) as client:
         body = {"input": [build_uri(0)], "model": "vectors"}
-        assert httpx.post(f"{at}/v1/embeddings", json=body).status_code == 200, "not loaded: the active one"
+        early = httpx.post(f"{at}/v1/embeddings", json=body)
+        assert early.json()["type"] == "/problems/unknown-model", "not loaded yet"
         assert client.wait(client.load_model("vectors")).status == "done"
         refusal = httpx.post(f"{at}/v1/embeddings", json=body)
         assert refusal.json()["type"] == "/problems/no-encoder", "the picked one has none"
