@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from common.array_types import UnitVectors
 from common.errors import InputError
@@ -21,6 +19,7 @@ MAX_ID_LENGTH = 512
 MAX_NAME_LENGTH = 128
 MAX_TEXT_LENGTH = 8_192
 MAX_FIELDS_AN_ITEM = 64
+CHECKED_ROWS = 65_536
 MAX_FIELDS = 256  # of a gallery: each is a column over all items
 
 
@@ -63,14 +62,14 @@ def check_items(items: Sequence[StoredItem]) -> None:
 def check_built_items(items: EmbeddingSet) -> None:
     """Raises InputError for ids and labels that a bundle may not hold, because no item store takes them."""
     for name, texts in (("id", items.ids), ("label", items.labels)):
-        try:
-            column = pa.array(texts, type=pa.large_string())
-            wrong = pc.greater_equal(pc.find_substring(column, "\0"), 0)
-        except UnicodeEncodeError:
-            wrong = pa.array([not is_storable(text) for text in texts.tolist()])
-        rows = pc.indices_nonzero(wrong)
-        if len(rows):
-            _check_text(f"the {name} of row {rows[0].as_py()}", texts[rows[0].as_py()])
+        for start in range(0, len(texts), CHECKED_ROWS):
+            block = np.ascontiguousarray(texts[start : start + CHECKED_ROWS])
+            points = block.view(np.uint32).reshape(len(block), -1)
+            wrong = ((points >= 0xD800) & (points <= 0xDFFF)).any(axis=1)
+            # numpy pads with NUL, so that only one with more behind it is the text's own
+            wrong |= ((points[:, :-1] == 0) & (points[:, 1:] != 0)).any(axis=1)
+            for row in np.flatnonzero(wrong).tolist():
+                _check_text(f"the {name} of row {start + row}", str(block[row]))
     lengths = np.char.str_len(items.ids)
     wrong_ids = np.flatnonzero((lengths < 1) | (lengths > MAX_ID_LENGTH))
     if len(wrong_ids):
