@@ -11,6 +11,7 @@ from onnxruntime import InferenceSession, SessionOptions
 from api_schemas.manifest import ENCODER_FILE, PREPROCESSING_FILE
 from common.array_types import Float32s
 from common.errors import BundleError
+from common.time_budget import check_time
 from encoder.inputs import find_files, load_preprocessing
 from encoder.inputs.preprocessing import LIMITS, InputLimits, Preprocessing, RawInput, RefusedInput
 from encoder.onnx_files import list_external_files
@@ -92,6 +93,7 @@ class Encoder:
         """
         parts = []
         for start in range(0, len(inputs), BATCH):
+            check_time()
             prepared = self.preprocessing.prepare(inputs[start : start + BATCH], start, self._limits)
             parts.append(self.embed(prepared, start))
         return np.concatenate(parts) if parts else np.empty((0, self.dim), dtype=np.float32)

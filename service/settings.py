@@ -73,7 +73,7 @@ class ServiceSettings(BaseSettings):
     max_image_bytes: int = _limit(16 * MIB, "bytes of one image, before base64")
     max_image_pixels: int = _limit(32_000_000, "pixels of one image")
     max_image_side: int = _limit(16_384, "pixels of one side of an image")
-    max_image_scans: int = _limit(16, "scans of a progressive JPEG of 1,000,000 pixels or more")
+    max_image_scans: int = _limit(32, "scans of a JPEG; each takes as long as a whole image")
     max_filter_depth: int = _limit(8, "levels of $and, $or and $not in a filter")
     max_filter_conditions: int = _limit(64, "comparisons in a filter")
     max_filter_values: int = _limit(10_000, "values in the lists of a filter ($in, $nin)")

@@ -16,8 +16,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from api_schemas.preprocessing import CHANNELS, ImageInput
 from common.array_types import Float32s
+from common.time_budget import check_time
 from encoder.inputs.preprocessing import LIMITS, InputLimits, Preprocessing, RawInput, RefusedInput
 
+_START_OF_SCAN = b"\xff\xda"
 # the formats people have; the rarer decoders of Pillow are attack surface without use
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 
@@ -45,10 +47,10 @@ class ImagePreprocessing(Preprocessing):
 
     def prepare(self, inputs: Iterable[RawInput], first: int = 0, limits: InputLimits = LIMITS) -> Float32s:
         """Images, files' bytes or base64 texts to float32 [n, channels, height, width]."""
-        pixels = [
-            self.compute_pixels(self._decode(image, number, limits), number)
-            for number, image in enumerate(inputs, first)
-        ]
+        pixels = []
+        for number, image in enumerate(inputs, first):
+            check_time()
+            pixels.append(self.compute_pixels(self._decode(image, number, limits), number))
         return self.normalise(np.stack(pixels))
 
     def compute_pixels(self, image: Image.Image, number: int = 0) -> NDArray[np.uint8]:
@@ -134,6 +136,16 @@ def _decode_image(content: bytes, limits: InputLimits, number: int) -> Image.Ima
                 raise refuse(
                     f"the image has {width} x {height} pixels, at most {limits.image_pixels} are taken: "
                     "shrink it first."
+                )
+            if max(width, height) > limits.image_side:
+                raise refuse(
+                    f"the image has {width} x {height} pixels, at most {limits.image_side} are taken for a "
+                    "side: shrink it first."
+                )
+            if image.format == "JPEG" and content.count(_START_OF_SCAN) > limits.image_scans:
+                raise refuse(
+                    f"the image is a JPEG of over {limits.image_scans} scans, each of which takes as long as "
+                    "a whole image: save it again."
                 )
             image.load()
     except UnidentifiedImageError:

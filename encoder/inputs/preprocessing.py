@@ -26,6 +26,8 @@ class InputLimits:
 
     image_bytes: int = 16 << 20
     image_pixels: int = 32_000_000
+    image_side: int = 16_384
+    image_scans: int = 32
 
 
 LIMITS = InputLimits()

@@ -9,6 +9,7 @@ import faiss
 import numpy as np
 
 from common.array_types import RowIndices, UnitVectors
+from common.time_budget import check_time
 from index.engines.engine import Candidates
 
 ROUNDING = 1e-5  # bound on |float32 product - kernel similarity| of unit rows
@@ -57,6 +58,7 @@ def scan_rows(
         return _scan_one_query(vectors, queries, k, rows)
     parts = []
     for start in range(0, n, BLOCK_ROWS):
+        check_time()
         part = slice(start, start + BLOCK_ROWS)
         best = _scan_block(vectors[part] if rows is None else vectors[rows[part]], queries, k)
         parts.append(np.where(best < 0, -1, best + start if rows is None else rows[part][best]))

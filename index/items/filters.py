@@ -17,6 +17,7 @@ import numpy as np
 
 from common.array_types import RowIndices
 from common.errors import InputError
+from common.time_budget import check_time
 from index.items.columns import Column, ColumnKind, are_comparable, describe_kind
 from index.items.item_table import ItemTable
 from index.items.metadata import describe_value, name_some
@@ -52,13 +53,14 @@ class _Filter:
         return _intersect_all(parts) if parts else np.arange(len(self.items))
 
     def _select_by_key(self, name: str, operand: Any, level: int) -> RowIndices:
+        check_time()
         if name in ("$and", "$or"):
             if not isinstance(operand, Sequence) or isinstance(operand, str) or not operand:
                 raise InputError(
                     f"filter: {name} takes a non-empty list of conditions, found {describe_value(operand)}."
                 )
             parts = [self.select(part, level + 1) for part in operand]
-            return _intersect_all(parts) if name == "$and" else reduce(np.union1d, parts)
+            return _intersect_all(parts) if name == "$and" else self._unite(parts)
         if name == "$not":
             return self._select_complement(self.select(operand, level + 1))
         if name.startswith("$"):
@@ -124,6 +126,14 @@ class _Filter:
             hint = f"did you mean '{near[0]:.60}'?" if near else f"there are {name_some(names)}."
             raise InputError(f"filter: no item has a field '{name:.60}'; {hint}")
         return column
+
+    def _unite(self, parts: list[RowIndices]) -> RowIndices:
+        if sum(map(len, parts)) < SORT_UP_TO:
+            return reduce(np.union1d, parts)
+        inside = np.zeros(len(self.items), dtype=bool)
+        for part in parts:
+            inside[part] = True
+        return np.flatnonzero(inside)
 
     def _select_complement(self, rows: RowIndices) -> RowIndices:
         left = np.ones(len(self.items), dtype=bool)

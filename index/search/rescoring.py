@@ -8,6 +8,7 @@ from threading import local
 import numpy as np
 
 from common.array_types import Float32s, Int32s, RowIndices, UnitVectors
+from common.time_budget import check_time
 from embeddings.similarity import compute_pair_similarities
 
 PAIR_NUMBERS = 8_192  # re-scored at a time: within the cache, and without allocating new pages
@@ -77,6 +78,7 @@ def compute_similarities(
         return compute_pair_similarities(queries, vectors.take(rows, axis=0))
     out = np.empty(len(rows), dtype=np.float32)
     for start in range(0, len(rows), step):
+        check_time()
         part = slice(start, start + step)
         left = queries if len(queries) == 1 else queries[which[part]]
         out[part] = compute_pair_similarities(left, vectors.take(rows[part], axis=0))

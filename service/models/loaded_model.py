@@ -162,9 +162,7 @@ def load_model(path: Path, settings: ServiceSettings, audit: AuditFile | None = 
     if manifest.encoder is not None:
         check_model_hash(path, manifest)
         listed = [manifest.encoder.network, manifest.encoder.preprocessing, *manifest.encoder.others]
-        encoder = Encoder.open(
-            path, listed=listed, limits=InputLimits(settings.max_image_bytes, settings.max_image_pixels)
-        )
+        encoder = Encoder.open(path, listed=listed, limits=_build_input_limits(settings))
         if encoder.dim != manifest.embedding_dim:
             raise BundleError(
                 f"{path}: the encoder makes vectors of {encoder.dim} numbers, the index holds vectors of "
@@ -187,6 +185,15 @@ def load_model(path: Path, settings: ServiceSettings, audit: AuditFile | None = 
     prometheus.SELF_RECALL.set(model.probe.self_recall)
     prometheus.RECALL_PROBE.set(model.probe.recall)
     return model
+
+
+def _build_input_limits(settings: ServiceSettings) -> InputLimits:
+    return InputLimits(
+        image_bytes=settings.max_image_bytes,
+        image_pixels=settings.max_image_pixels,
+        image_side=settings.max_image_side,
+        image_scans=settings.max_image_scans,
+    )
 
 
 def find_items_folder(bundle: Path, data: Path) -> Path:

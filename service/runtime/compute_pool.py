@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from time import perf_counter, thread_time
+from math import inf
+from time import monotonic, perf_counter, thread_time
 from typing import TypeVar
 
 import faiss
 
+from common.time_budget import OutOfTime, check_time, limit_time
 from index.store.write_order import WriteOrder
 from service.errors.problems import build_deadline, build_overloaded, build_withdrawn
 from service.telemetry.prometheus import QUEUED
@@ -32,7 +34,8 @@ class ComputePool:
         threads: pieces of work that compute at once.
         max_wait: seconds; work that would wait longer than this, and longer than four times its
             unloaded duration, is refused at once.
-        deadline: seconds after which a request is answered 503.
+        deadline: seconds after which a request is answered 503, and its work given up where it checks the
+            time (`common.time_budget`).
         name: of its threads.
     """
 
@@ -82,13 +85,15 @@ class ComputePool:
         self._refusable += bounded
         started = self._started
         QUEUED.set(max(0, self._inside - self._threads))
-        future = asyncio.get_running_loop().run_in_executor(self._pool, _time, work)
+        # a write is withdrawn instead: once it has begun to commit it must end
+        end = monotonic() + self._deadline if order is None else inf
+        future = asyncio.get_running_loop().run_in_executor(self._pool, _time, work, end)
         # work continues after its request was given up, and counts until it ends
         future.add_done_callback(partial(self._forget, bounded))
         try:
             async with asyncio.timeout(self._deadline):
                 result, wall, cpu = await asyncio.shield(future)
-        except TimeoutError:
+        except (TimeoutError, OutOfTime):
             if order is None:
                 raise build_deadline(self._deadline) from None
             if order.withdraw():
@@ -129,10 +134,13 @@ class ComputePool:
             future.exception()
 
 
-def _time(work: Callable[[], T]) -> tuple[T, float, float]:
-    """The result of ``work``, its seconds on the clock and its seconds of CPU time."""
+def _time(work: Callable[[], T], end: float) -> tuple[T, float, float]:
+    """The result of ``work``, its seconds on the clock and of CPU time; given up after ``end``."""
     start, cpu = perf_counter(), thread_time()
-    return work(), perf_counter() - start, thread_time() - cpu
+    with limit_time(end):
+        check_time()
+        result = work()
+    return result, perf_counter() - start, thread_time() - cpu
 
 
 def _smooth(before: float, value: float) -> float:

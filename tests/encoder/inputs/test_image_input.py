@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from time import monotonic
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 
 from api_schemas.preprocessing import ImageInput
 from common.errors import InputError
+from common.time_budget import OutOfTime, limit_time
 from encoder import Encoder, InputLimits, RefusedInput
 from encoder.inputs.image_input import ImagePreprocessing
 from tests.encoder.encoders import GREY, encode_data_uri, encode_png, write_linear_encoder
@@ -106,6 +108,28 @@ def test_refused_images_are_named(tmp_path: Path, noise: Image.Image) -> None:
         assert "Input 1" in str(refusal.value)
     with pytest.raises(InputError, match="takes images"):
         encoder.encode([[1.0, 2.0]])
+
+
+def build_jpeg_of_scans(image: Image.Image, scans: int) -> bytes:
+    """A progressive JPEG whose last scan is repeated; decoders take every repetition for a refinement."""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", progressive=True)
+    content = buffer.getvalue()
+    start = content.rindex(b"\xff\xda")
+    last = content[start:-2]
+    return content[:-2] + last * (scans - content.count(b"\xff\xda")) + b"\xff\xd9"
+
+
+def test_images_that_take_long_for_their_size_are_refused(tmp_path: Path, noise: Image.Image) -> None:
+    write_linear_encoder(tmp_path, GREY)
+    encoder = Encoder.open(tmp_path, limits=InputLimits(image_side=2_000, image_scans=12))
+    with pytest.raises(InputError, match="3000 x 2 pixels, at most 2000"):
+        encoder.encode([encode_png(Image.new("1", (3_000, 2)))])
+    with pytest.raises(InputError, match="over 12 scans"):
+        encoder.encode([build_jpeg_of_scans(noise, 13)])
+    encoder.encode([build_jpeg_of_scans(noise, 12)])
+    with limit_time(monotonic() - 1), pytest.raises(OutOfTime):
+        encoder.encode([encode_png(noise)])
 
 
 def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path) -> None:

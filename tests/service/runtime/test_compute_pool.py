@@ -9,6 +9,7 @@ import time
 import faiss
 import pytest
 
+from common.time_budget import OutOfTime, check_time
 from service.errors.problems import ServiceProblem
 from service.runtime.compute_pool import ALWAYS, ALWAYS_SMALL, ComputePool
 
@@ -22,6 +23,32 @@ def test_no_request_waits_longer_than_the_deadline() -> None:
         go.set()
         await asyncio.sleep(0)
         compute.close()
+
+    asyncio.run(run_scenario())
+
+
+def test_work_that_nobody_waits_for_is_given_up() -> None:
+    async def run_scenario() -> None:
+        compute = ComputePool(1, 10.0, 0.05)
+        ended, started_late = threading.Event(), threading.Event()
+
+        def work_long() -> None:
+            try:
+                while True:
+                    check_time()
+                    time.sleep(0.001)
+            except OutOfTime:
+                ended.set()
+                raise
+
+        long = asyncio.create_task(compute.run(work_long))
+        queued = asyncio.create_task(compute.run(started_late.set))
+        for refused in (long, queued):
+            with pytest.raises(ServiceProblem, match="ask for less"):
+                await refused
+        assert await asyncio.to_thread(ended.wait, 20)
+        await asyncio.to_thread(compute.close)
+        assert not started_late.is_set(), "what waited until its deadline is not begun"
 
     asyncio.run(run_scenario())
 
