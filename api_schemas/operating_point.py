@@ -165,11 +165,12 @@ class Probability(Schema):
 class AnswerProbability(Schema):
     """The probability that a 1:N answer is right, as a logistic function of what the answer rests on.
 
-    ``weights`` by the name of the feature (``decision/answer_probability.py``); ``unknown_share`` is the
-    share of unknown queries that they hold for.
+    ``weights`` by outcome and feature (``decision/answer_probability.py``); ``ranges`` of the score and the
+    gap that they were fitted on; ``unknown_share`` is the share of unknown queries that they hold for.
     """
 
     weights: dict[str, Finite]
+    ranges: dict[Literal["score", "gap"], tuple[Finite, Finite]]
     unknown_share: Finite = Field(gt=0, lt=1)
 
 

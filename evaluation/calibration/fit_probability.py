@@ -159,8 +159,14 @@ def measure_reliability(
     """Judge probabilities on labelled pairs, weighted to a prior (the calibration's own unless given)."""
     prior = calibration.prior if prior is None else prior
     weights = np.where(data.genuine, prior / PRIOR, (1 - prior) / (1 - PRIOR)) * data.weights
-    p = compute_match_probability(data.scores, calibration, prior)
-    labels = data.genuine.astype(np.float64)
+    return compute_reliability(
+        compute_match_probability(data.scores, calibration, prior), data.genuine, weights
+    )
+
+
+def compute_reliability(p: Float64s, right: Bools, weights: Float64s) -> Reliability:
+    """Reliability of probabilities, float64 [m], of what turned out right or not; weights with the sum 1."""
+    labels = right.astype(np.float64)
     distinct, tie = np.unique(p, return_inverse=True)
     mass = np.bincount(tie, weights, minlength=len(distinct))
     middle = np.cumsum(mass) - mass / 2  # equal probabilities stay in one bin
