@@ -20,6 +20,10 @@ from common.atomic_files import write_atomically
 Monitor = Literal["map_at_r", "recall_at_1", "eer", "opis_debiased"]
 
 
+DEFAULT_BACKBONES: dict[str, str] = {"text": "ngram", "table": "mlp", "embeddings": "linear"}
+"""By the kind of the data, where it is not that of images."""
+
+
 class RampConfig(Part):
     """A weight that moves in a straight line from ``start`` to ``end`` between two fractions of the run."""
 
@@ -56,6 +60,7 @@ class LossConfig(NamedPart):
 class ModelConfig(OpenPart):
     """The network: a backbone by name (every other key is one of its parameters), then a linear head.
 
+    Without one it is the data's: conv4 for images, ngram for texts, mlp for tables, linear for vectors.
     ``timm:NAME`` and ``hf:NAME`` take a network of those packages, by hub name or from a local folder.
     ``pooling`` over positions: flat (all are kept) for the networks from scratch, average for those, unless
     given. ``views``: an image's embedding joins those of its views, ``embedding_dim / views`` numbers each: 2
@@ -206,6 +211,10 @@ class Config(BuildConfig):
             text = data.get("text", {})
             if isinstance(text, dict) and not text.get("tokenizer"):
                 value["data"] = {**data, "text": {**text, "tokenizer": backbone.removeprefix("hf:")}}
+        if not backbone and isinstance(model or {}, dict) and isinstance(data, dict):
+            fitting = DEFAULT_BACKBONES.get(str(data.get("kind", "images")))
+            if fitting is not None:
+                value["model"] = {**(model or {}), "backbone": fitting}
         for key in ("mixup", "miner", "memory", "sampler"):
             if isinstance(value.get(key), str):
                 value[key] = {"name": value[key]}

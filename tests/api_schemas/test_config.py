@@ -121,3 +121,26 @@ def test_build_takes_index_and_calibration_alone() -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
 def test_every_configuration_of_the_repository_is_valid(path: Path) -> None:
     Config.load(path)
+
+
+@pytest.mark.parametrize(
+    ("data", "backbone"),
+    [
+        ({"path": "photos"}, "conv4"),
+        ({"builtin": "glyphs"}, "conv4"),
+        ({"kind": "text", "path": "t.csv"}, "ngram"),
+        ({"kind": "table", "path": "t.csv"}, "mlp"),
+        ({"kind": "embeddings", "path": "t.npz"}, "linear"),
+    ],
+)
+def test_the_backbone_follows_the_kind_of_the_data(
+    data: dict[str, str], backbone: str, tmp_path: Path
+) -> None:
+    config = Config.model_validate({"data": data})
+    assert config.model.backbone == backbone
+    sized = Config.model_validate({"data": data, "model": {"embedding_dim": 32}})
+    assert (sized.model.backbone, sized.model.embedding_dim) == (backbone, 32)
+    named = Config.model_validate({"data": data, "model": {"backbone": "resnet"}})
+    assert named.model.backbone == "resnet"
+    config.save(tmp_path / "config.yaml")
+    assert Config.load(tmp_path / "config.yaml") == config
