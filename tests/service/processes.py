@@ -18,9 +18,16 @@ import httpx
 COMMAND = [sys.executable, "-c", "from limen.cli.main import main; main()", "serve"]
 
 
-def read_refusal(*arguments: str) -> str:
+def read_refusal(*arguments: str, **variables: str) -> str:
     """The last line that the command prints; it must end with exit code 2."""
-    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=180, check=False)
+    done = subprocess.run(
+        [*COMMAND, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+        env=os.environ | variables,
+    )
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     assert "listening" not in done.stderr, "said only once a service is ready to answer"

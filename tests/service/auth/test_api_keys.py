@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import base64
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +16,9 @@ import pytest
 
 from common.errors import InputError
 from limen.client import Client, ServiceError
-from service.auth.api_keys import KeyFile, create_key, revoke_keys
+from service.auth.api_keys import KeyFile, KeyRing, create_key, revoke_keys
+from service.errors.problems import KeysUnreadable
+from tests.service.processes import read_refusal
 
 
 def test_keys_are_stored_hashed(tmp_path: Path) -> None:
@@ -68,3 +75,83 @@ def test_a_browser_reads_with_a_password_and_never_posts_with_one(
     assert httpx.get(address + "/dashboard", headers=basic).status_code == 200
     assert httpx.get(address + "/dashboard", headers={"Authorization": "Basic %%%"}).status_code == 401
     assert httpx.post(address + "/v1/search", headers=basic, json={}).status_code == 401
+
+
+def test_keys_created_and_revoked_at_once_are_all_kept(tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    create_key(file, "old", "read")
+
+    def create_five(writer: int) -> None:
+        for number in range(5):
+            create_key(file, f"{writer}-{number}", "read")
+
+    code = (
+        "from service.auth.api_keys import *\nimport sys\n"
+        "for n in range(5): create_key(Path(sys.argv[1]), f'p{n}', 'read')"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(file)]) as other, ThreadPoolExecutor(4) as pool:
+        created = [pool.submit(create_five, writer) for writer in range(3)]
+        revoked = pool.submit(revoke_keys, file, "old")
+        for future in created:
+            future.result(60)
+        assert revoked.result(60) == 1
+        assert other.wait(60) == 0
+    names = sorted(key.name for key in KeyFile.load(file).keys)
+    assert names == sorted([*(f"{w}-{n}" for w in range(3) for n in range(5)), *(f"p{n}" for n in range(5))])
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"keys": [{"name": "a"}]}', "\0" * 40])
+def test_a_broken_file_is_named_and_no_key_is_accepted(
+    start: Any, bundle: Any, tmp_path: Path, content: str
+) -> None:
+    file = tmp_path / "keys.json"
+    secret = create_key(file, "reader", "read")
+    good = file.read_text()
+    address = start(bundle.path, api_keys_file=file)
+    headers = {"Authorization": f"Bearer {secret}"}
+    assert httpx.get(f"{address}/v1/info", headers=headers).status_code == 200
+    file.write_text(content)
+    refused = httpx.get(f"{address}/v1/info", headers=headers)
+    assert (refused.status_code, refused.json()["type"]) == (503, "/problems/not-ready")
+    assert "keys.json" in refused.json()["detail"]
+    assert str(tmp_path) not in refused.json()["detail"]
+    assert httpx.get(f"{address}/livez").status_code == 200
+    if content:
+        for change in (lambda: create_key(file, "b", "read"), lambda: revoke_keys(file, "reader")):
+            with pytest.raises(InputError, match=r"keys\.json is not a valid KeyFile"):
+                change()
+        assert file.read_text() == content, "nothing is lost"
+        line = read_refusal(str(bundle.path), "--port", "0", LIMEN_API_KEYS_FILE=str(file))
+        assert "keys.json is not a valid KeyFile" in line
+    file.write_text(good)
+    assert httpx.get(f"{address}/v1/info", headers=headers).status_code == 200
+
+
+def test_a_file_that_was_replaced_outside_accepts_no_key(tmp_path: Path) -> None:
+    """As a container sees it whose ``keys.json`` alone is mounted: the old inode, which has no name."""
+    file = tmp_path / "keys.json"
+    secret = create_key(file, "reader", "read")
+    with file.open("rb") as mounted:
+        ring = KeyRing(Path(f"/proc/self/fd/{mounted.fileno()}"))
+        assert ring.find(secret) is not None
+        revoke_keys(file, "reader")
+        with pytest.raises(KeysUnreadable, match="mount the folder"):
+            ring.find(secret)
+
+
+def test_a_new_file_of_the_same_size_and_time_is_noticed(tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    secrets = [create_key(tmp_path / name, "reader", "read") for name in ("keys.json", "other.json")]
+    document = json.loads((tmp_path / "other.json").read_text())
+    document["keys"][0]["created_at"] = json.loads(file.read_text())["keys"][0]["created_at"]
+    ring = KeyRing(file)
+    state = file.stat()
+    (tmp_path / "other.json").write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    os.utime(tmp_path / "other.json", ns=(state.st_atime_ns, state.st_mtime_ns))
+    (tmp_path / "other.json").replace(file)
+    assert (file.stat().st_size, file.stat().st_mtime_ns) == (state.st_size, state.st_mtime_ns)
+    assert [ring.find(secret) is not None for secret in secrets] == [False, True]
+    file.unlink()
+    assert ring.find(secrets[1]) is None

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from common.errors import ConfigError
 from service.auth.decision_tokens import DecisionSigner, SignedDecision
 from service.errors.problems import ServiceProblem
 
@@ -29,4 +30,18 @@ def test_a_decision_id_cannot_be_made_up(tmp_path: Path) -> None:
     with pytest.raises(ServiceProblem, match="not signed"):
         DecisionSigner.open(None).read(token)
     assert DecisionSigner.open(tmp_path).read(token) == DECISION, "the data folder keeps the key"
+    assert (tmp_path / "decision.key").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("size", [0, 1, 31, 33])
+def test_a_key_of_another_length_is_refused(tmp_path: Path, size: int) -> None:
+    (tmp_path / "decision.key").write_bytes(b"x" * size)
+    with pytest.raises(ConfigError, match=rf"decision\.key must hold 32 random bytes, it holds {size}"):
+        DecisionSigner.open(tmp_path)
+
+
+def test_a_key_of_an_earlier_version_is_closed_to_others(tmp_path: Path) -> None:
+    DecisionSigner.open(tmp_path)
+    (tmp_path / "decision.key").chmod(0o644)
+    DecisionSigner.open(tmp_path)
     assert (tmp_path / "decision.key").stat().st_mode & 0o777 == 0o600
