@@ -164,6 +164,13 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._framing_bytes > self._header_limit + FRAMING * self._body_bytes:
             self._refuse(HEADERS_TOO_LARGE, "The sizes and trailers of the body's chunks are too large.")
 
+    def on_message_begin(self) -> None:
+        """The first byte of a request is here, perhaps behind the last of another."""
+        if self._begun is None:
+            self._begun = self.loop.time()
+        self._header_bytes = max(1, self._header_bytes)
+        super().on_message_begin()
+
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header; trailers, which follow a body, are left out."""
         if self._in_headers:
