@@ -88,7 +88,7 @@ class TextConfig(Part):
 
     def as_input(self) -> TextInput:
         """The rule for n-grams that is saved with the model."""
-        return TextInput(**self.model_dump(exclude={"tokenizer"}))
+        return TextInput(unicode_form="NFC", **self.model_dump(exclude={"tokenizer"}))
 
 
 class DataConfig(Part):
@@ -97,6 +97,7 @@ class DataConfig(Part):
     ``images`` read a folder per class, a zip of such folders, a list of either, or a CSV/Parquet list.
     ``image_size``: side in pixels; the median of the data, capped at 64, unless given. Images have one
     column to split by, ``folder``: the folder that holds the class's folder, e.g. an alphabet.
+    ``encoding`` of a CSV or JSON Lines file that is not in UTF-8 or UTF-16, e.g. cp1250.
     """
 
     kind: DataKind = "images"
@@ -115,6 +116,7 @@ class DataConfig(Part):
     split_column: str = "split"
     group_column: str | None = None
     time_column: str | None = None
+    encoding: str | None = None
 
     @model_validator(mode="before")
     @classmethod

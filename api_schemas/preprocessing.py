@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from api_schemas.base import SCHEMA_VERSION, Finite, Schema
 
@@ -64,7 +64,26 @@ def check_ngrams(characters: list[GramLength], words: list[GramLength]) -> None:
         raise ValueError("characters and words must not both be empty")
 
 
-class TextInput(Schema):
+UnicodeForm = Literal["NFC"]
+
+
+class _TextRule(Schema):
+    """``unicode_form``: texts are brought to it first: composed and decomposed spellings are one text.
+
+    Null, which is not written, for models that were trained before it was there: their input stays as it was.
+    """
+
+    unicode_form: UnicodeForm | None = None
+
+    @model_serializer(mode="wrap")
+    def _leave_out_null(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = serialize(self)
+        if self.unicode_form is None:
+            del written["unicode_form"]
+        return written
+
+
+class TextInput(_TextRule):
     """Texts, to float32 [length]: ids of hashed n-grams, 1 to ``buckets`` - 1, then zeros.
 
     ``characters`` and ``words`` are the lengths of n-grams of each. Case and repeated spaces are ignored.
@@ -82,7 +101,7 @@ class TextInput(Schema):
         return self
 
 
-class TokenInput(Schema):
+class TokenInput(_TextRule):
     """Texts, to float32 [length]: one more than each token's id, then zeros.
 
     The tokenizer lies beside this file as ``tokenizer.json`` and is bound to it by its hash.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 import zlib
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
@@ -50,6 +51,8 @@ class TextPreprocessing(Preprocessing):
 
     def compute_ids(self, text: str) -> Float32s:
         """The first ids of one text, then zeros: float32 [length]."""
+        if self.rule.unicode_form is not None:
+            text = unicodedata.normalize(self.rule.unicode_form, text)
         ids = np.fromiter(islice(self.list_ids(text), self.rule.length), np.float32)
         padded = np.zeros(self.rule.length, dtype=np.float32)
         padded[: len(ids)] = ids
@@ -87,6 +90,8 @@ class NgramPreprocessing(TextPreprocessing):
 
 def _list_ngrams(text: str, rule: TextInput) -> Iterator[str]:
     words = text.casefold().split()
+    if rule.unicode_form is not None:  # which case folding may break up again
+        words = [unicodedata.normalize(rule.unicode_form, word) for word in words]
     for n in rule.words:
         for start in range(len(words) - n + 1):
             yield "w" + " ".join(words[start : start + n])
