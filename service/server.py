@@ -18,7 +18,7 @@ from index.bundle import read_manifest
 from service.app import create_app
 from service.http.connections import LimitedProtocol
 from service.runtime.malloc_trim import configure_malloc
-from service.settings import ServiceSettings, load_settings
+from service.settings import ServiceSettings, check_variables, load_settings
 from service.telemetry import logs
 
 
@@ -36,12 +36,15 @@ def run(
     Raises:
         LimenError: a setting, the bundle, or a port in use, in one sentence.
     """
+    unknown = check_variables(os.environ)
     settings = load_settings(bundle=bundle, host=host, port=port, data=data, workers=workers)
     # before the socket is opened: a folder that is not a bundle is the most common mistake
     read_manifest(settings.bundle)
     listener = open_listener(settings.host, settings.port)
     settings = settings.model_copy(update={"port": listener.getsockname()[1]})
     logs.configure(settings.log_level)
+    for name in unknown:
+        logs.LOGGER.warning("unknown environment variable", extra={"fields": {"variable": name}})
     with listener:
         if settings.workers == 1:
             _run_one_process(settings, listener)

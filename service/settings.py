@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +17,9 @@ from api_schemas.http.decisions import MOST_ELEMENTS, Limits
 from common.errors import ConfigError
 
 KIB, MIB = 1 << 10, 1 << 20
+PREFIX = "LIMEN_"
+# of tests, and of one process for its workers
+OTHER_VARIABLES = frozenset({"LIMEN_DATASETS", "LIMEN_REQUIRE_ALL", "LIMEN_DECISION_KEY"})
 
 
 def _limit(
@@ -40,7 +45,7 @@ def is_loopback(host: str) -> bool:
 class ServiceSettings(BaseSettings):
     """Settings; each can be given as ``LIMEN_<NAME>``. Sizes are in bytes, times in seconds."""
 
-    model_config = SettingsConfigDict(env_prefix="LIMEN_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="ignore", frozen=True)
 
     bundle: Path = Field(description="the bundle to serve; it is never written to")
     host: str = Field(default="127.0.0.1", description="address to listen on; others than loopback need keys")
@@ -56,6 +61,14 @@ class ServiceSettings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least severe log lines that are written; from `info` on one per request"
+    )
+
+    unknown_share: float = Field(
+        default=0.5,
+        gt=0,
+        lt=1,
+        description="share of queries that are of no class in the gallery, for the probability of an answer; "
+        "a request may give its own",
     )
 
     max_queries: int = _limit(
@@ -135,6 +148,23 @@ class ServiceSettings(BaseSettings):
     def limits(self) -> Limits:
         """The limits of a request and of the load, as ``/v1/info`` shows them."""
         return Limits(**{name: getattr(self, name) for name in Limits.model_fields})
+
+
+def check_variables(environment: Mapping[str, str]) -> list[str]:
+    """The variables ``LIMEN_*`` that name no setting.
+
+    Raises:
+        ConfigError: one of them is close to a setting's name, so that it is taken for misspelt.
+    """
+    known = {PREFIX + name.upper() for name in ServiceSettings.model_fields} | OTHER_VARIABLES
+    unknown = sorted(
+        name for name in environment if name.upper().startswith(PREFIX) and name.upper() not in known
+    )
+    for name in unknown:
+        close = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.85)
+        if close:
+            raise ConfigError(f"The environment sets {name}, which is no setting: did you mean {close[0]}?")
+    return unknown
 
 
 def load_settings(**given: object) -> ServiceSettings:
