@@ -46,14 +46,23 @@ def _connect(where: Path | str, schema: str | None, read_only: bool) -> Database
     for database in DATABASES:
         if database.is_address(where):
             try:
+                _check_password(where)
                 return database(where, schema, read_only=read_only)
-            except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ImportError) as error:
+            except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ImportError, ValueError) as error:
                 reason = error
     forms = " or ".join(database.address_form for database in DATABASES if database.address_form)
     raise BundleError(
         f"{hide_passwords(str(where))} cannot be used as an item store: {hide_passwords(str(reason))}. "
         f"Give {forms}."
     )
+
+
+def _check_password(where: Path | str) -> None:
+    """Raises ValueError for a password whose end would be read, and printed, as a host."""
+    before = str(where).partition("?")[0].partition("://")[2]
+    user, _, _ = before.rpartition("@")
+    if not isinstance(where, Path) and ("@" in user or "/" in user):
+        raise ValueError("in a password, @ is written %40 and / is written %2F")
 
 
 def _migrate(database: Database, read_only: bool) -> None:

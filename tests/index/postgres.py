@@ -6,8 +6,9 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -27,9 +28,25 @@ def program(name: str) -> str:
     return str(Path(program).resolve())
 
 
+@dataclass(frozen=True)
+class Server:
+    """A server that can be stopped and started; ``address`` is that of its empty database."""
+
+    address: str
+    start: Callable[[], None]
+    stop: Callable[[], None]
+
+
 @contextmanager
 def running() -> Iterator[str]:
     """The address of an empty database; the server ends and its files go with the block."""
+    with running_server() as server:
+        yield server.address
+
+
+@contextmanager
+def running_server() -> Iterator[Server]:
+    """A server at work, which ends with the block."""
     initdb, pg_ctl = program("initdb"), program("pg_ctl")
     # a socket's path must be short
     folder = Path(tempfile.mkdtemp(prefix="pg", dir="/tmp"))
@@ -49,10 +66,19 @@ def running() -> Iterator[str]:
         options = " ".join(
             chain.from_iterable(("-c", f"{name}='{value}'") for name, value in settings.items())
         )
-        call(pg_ctl, "-D", str(data), "-w", "-t", "120", "-l", str(folder / "log"), "-o", options, "start")
-        try:
-            yield f"postgresql+psycopg://{USER}@/postgres?host={folder}"
-        finally:
+
+        def start() -> None:
+            log = str(folder / "log")
+            call(pg_ctl, "-D", str(data), "-w", "-t", "120", "-l", log, "-o", options, "start")
+
+        def stop() -> None:
             call(pg_ctl, "-D", str(data), "-w", "-m", "immediate", "stop")
+
+        start()
+        try:
+            yield Server(f"postgresql+psycopg://{USER}@/postgres?host={folder}", start, stop)
+        finally:
+            if (data / "postmaster.pid").exists():
+                stop()
     finally:
         shutil.rmtree(folder)

@@ -5,12 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
+import sqlalchemy as sa
 
 from index.store.item_store import DATABASE_FILE
 from limen.client import Client
 from tests.index import postgres
-from tests.service.processes import run_service
+from tests.service.bundles import serve
+from tests.service.processes import read_refusal, run_service
+
+VECTOR = [float(value) for value in np.random.default_rng(0).normal(size=16)]
 
 
 def test_items_feedback_and_choices_survive_a_kill(bundle: Any, tmp_path: Path) -> None:
@@ -47,3 +52,115 @@ def test_items_feedback_and_choices_survive_a_kill(bundle: Any, tmp_path: Path) 
             assert client.search(rows[1:2], 1, filter={"label": "new"}).results[0].hits[0].id == "new-0"
             client.wait(client.compute_report("feedback"))
             assert client.history().entries
+
+
+def test_ids_that_no_database_keeps_are_of_no_item(bundle: Any, tmp_path: Path) -> None:
+    with (
+        postgres.running() as database,
+        serve(bundle.path, data=tmp_path, database_url=database) as at,
+        httpx.Client(base_url=at) as client,
+    ):
+        for method in ("GET", "DELETE"):
+            for name in ("%00", "item-0%00", "%00item-0", "item-0%00x", "%ed%a0%80"):
+                answer = client.request(method, f"/v1/items/{name}")
+                assert answer.status_code in {404, 422}, (method, name, answer.text)
+        first, second = (
+            client.get("/v1/items", params={"cursor": cursor, "limit": 3}).json()["items"]
+            for cursor in ("item-100", "item-100\0\uffff")
+        )
+        assert (
+            [item["id"] for item in first]
+            == [item["id"] for item in second]
+            == ["item-101", "item-102", "item-103"]
+        )
+        assert (
+            client.get("/v1/items", params={"cursor": "\0", "limit": 1}).json()["items"][0]["id"] == "item-0"
+        )
+        ids = ["item-0\0", "\0", "item-9"]
+        assert client.post("/v1/items/delete", json={"ids": ids}).status_code in {200, 422}
+        pair = {"a": {"vector": VECTOR}, "b": {"vector": VECTOR}, "same": True}
+        assert client.post("/v1/feedback", json=pair).status_code == 200
+        missing = client.post("/v1/search", json={"queries": [{"id": "item-0\0"}]})
+        assert missing.status_code == 422
+        new = {"id": "a\0", "label": "x", "vector": VECTOR}
+        for wrong in (new, new | {"id": "a", "label": "x\0"}, new | {"id": "a", "metadata": {"f\0": 1}}):
+            assert client.put("/v1/items", json={"items": [wrong]}).status_code == 422
+        kept = new | {"id": "a", "metadata": {"f": "x\0y"}}
+        assert client.put("/v1/items", json={"items": [kept]}).status_code == 200
+        assert client.get("/v1/items/a").json()["metadata"] == {"f": "x\0y"}
+
+
+def test_a_server_that_goes_away_is_said_so_until_it_is_back(bundle: Any, tmp_path: Path) -> None:
+    new = {"items": [{"id": "a", "label": "x", "vector": VECTOR}]}
+    with (
+        postgres.running_server() as server,
+        serve(bundle.path, data=tmp_path, database_url=server.address) as at,
+        httpx.Client(base_url=at) as client,
+    ):
+        assert client.put("/v1/items", json=new).status_code == 200
+        server.stop()
+        for _ in range(2):
+            for answer, slug in (
+                (client.get("/v1/items/a"), "store-unavailable"),
+                (client.get("/v1/items"), "store-unavailable"),
+                (client.get("/readyz"), "store-unavailable"),
+                (client.get("/v1/reports/consistency/history"), "store-unavailable"),
+                (client.put("/v1/items", json=new), "write-failed store-unavailable"),
+                (client.delete("/v1/items/a"), "write-failed store-unavailable"),
+            ):
+                assert answer.status_code == 503, answer.text
+                assert answer.json()["type"].removeprefix("/problems/") in slug.split()
+                assert "retry-after" in answer.headers
+        assert client.get("/livez").status_code == 200
+        assert client.post("/v1/search", json={"queries": [{"vector": VECTOR}]}).status_code == 200, (
+            "from memory"
+        )
+        assert client.get("/metrics").status_code == 200
+        server.start()
+        assert client.get("/readyz").status_code == 200
+        assert client.get("/v1/items/a").json()["label"] == "x"
+        assert client.delete("/v1/items/a").json()["deleted"] == 1
+
+
+def test_a_write_behind_another_session_is_withdrawn(bundle: Any, tmp_path: Path) -> None:
+    new = {"items": [{"id": "a", "label": "x", "vector": VECTOR}]}
+    with (
+        postgres.running() as database,
+        serve(bundle.path, data=tmp_path, database_url=database, deadline=0.5) as at,
+        httpx.Client(base_url=at) as client,
+    ):
+        engine = sa.create_engine(database)
+        schema = f"limen_{client.get('/v1/info').json()['model_hash'][:16]}"
+        with engine.connect() as other:
+            other.execute(sa.text(f'LOCK TABLE "{schema}".items IN SHARE MODE'))
+            answer = client.put("/v1/items", json=new)
+            assert (answer.status_code, answer.json()["type"]) == (503, "/problems/deadline-exceeded")
+            assert client.get("/v1/items/item-1").status_code == 200
+            assert client.delete("/v1/items/item-1").status_code == 503
+        engine.dispose()
+        new["items"][0]["id"] = "b"
+        for _ in range(100):
+            if client.put("/v1/items", json=new).status_code == 200:
+                break
+        assert client.get("/v1/items/a").status_code == 404
+        assert client.get("/v1/items/item-1").status_code == 200
+        assert client.get("/v1/info").json()["items"] == 321
+
+
+def test_an_address_that_cannot_be_reached_is_said_so_without_its_password(
+    bundle: Any, tmp_path: Path
+) -> None:
+    for address, says in (
+        ("postgresql+psycopg://me:hush@127.0.0.1:1/db", "onnection refused"),
+        ("postgresql+psycopg://me@127.0.0.1:1/db?password=hush", "onnection refused"),
+        ("postgresql+asyncpg9://me:hush@127.0.0.1/db", "cannot be used"),
+        ("mysql://me:hush@127.0.0.1/db", "cannot be used"),
+        ("postgresql+psycopg://me:hu@sh/hush@127.0.0.1:1/db", "%40"),
+        ("postgresql+psycopg://me:hush@127.0.0.1:port/db", "cannot be used"),
+    ):
+        line = read_refusal(
+            str(bundle.path), "--data", str(tmp_path), "--port", "0", LIMEN_DATABASE_URL=address
+        )
+        assert says in line
+        assert "hush" not in line
+        assert "version" not in line

@@ -70,5 +70,5 @@ def get_first_line(error: Exception) -> str:
 
 def hide_passwords(address: str) -> str:
     """The address of a database without a password, whether or not it can be used."""
-    hidden = re.sub(r"(?<=//)([^/@:]*):[^/]*@", r"\1:***@", address)
+    hidden = re.sub(r"(?<=//)([^/@:?]*):[^?]*@", r"\1:***@", address)
     return re.sub(r"(?i)((?:^|[?&;\s])(?:ssl)?pass(?:word|wd)?=)[^&;\s]*", r"\1***", hidden)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from index.store.databases import DATABASES
 from index.store.databases.sqlite import Sqlite
 from index.store.document_store import StoreFailed, StoreInUse
 from index.store.item_store import ItemStore
-from index.store.tables import COUNTER, FEEDBACK, ID, build_column_types
+from index.store.tables import AUDIT, COUNTER, FEEDBACK, ID, ITEMS, build_column_types
+from index.store.write_order import Withdrawn, WriteOrder
 from tests.index import postgres
 from tests.index.conftest import MakeBundle, make_items, make_small_config, make_unit_rows
 
@@ -116,6 +118,82 @@ def test_a_write_that_is_refused_leaves_nothing(where: dict[str, Any]) -> None:
             with pytest.raises(InputError):
                 store.upsert([item("fine"), wrong], "m")
         assert [entry.id for entry in store.page(None, 9)] == ["a"]
+
+
+def test_ids_that_no_database_keeps_are_of_no_item(where: dict[str, Any]) -> None:
+    with closing(ItemStore(**where)) as store:
+        store.upsert([item(name) for name in "abc"], "m")
+        for name in ("\0", "a\0", "\0a", "a\0b", "\ud800", "a\udfff"):
+            assert store.get(name) is None
+            assert store.select_known([name, "b"]) == {"b"}
+            assert store.delete([name]) == []
+        for after, expected in (
+            ("\0", "abc"),
+            ("a\0", "bc"),
+            ("a\ud800z", "bc"),
+            ("b\0", "c"),
+            ("c\0\uffff", ""),
+        ):
+            assert [entry.id for entry in store.page(after, 9)] == list(expected)
+        assert sorted(store.delete(["b\0", "b", "\0"])) == ["b"]
+
+
+def test_lines_for_the_audit_log_are_of_the_write_itself(where: dict[str, Any]) -> None:
+    written: list[str] = []
+
+    class Log:
+        def append(self, lines: Sequence[str]) -> None:
+            written.extend(lines)
+
+        append_missing = append
+
+    def read_kept() -> list[Any]:
+        return [
+            json.loads(line) for line in store._read_column(sa.select(AUDIT.c.line).order_by(AUDIT.c.number))
+        ]
+
+    with closing(ItemStore(**where)) as store:
+        store.upsert([item("b"), item("a")], "m", WriteOrder({"action": "upsert"}))
+        store.delete(["a", "nobody"], WriteOrder({"action": "delete", "filter": {"n": 10**30}}))
+        store.delete(["nobody"], WriteOrder({"action": "delete"}))
+        with pytest.raises(InputError):
+            store.upsert([item("c", n=1), item("d", n="x")], "m", WriteOrder({"action": "upsert"}))
+        assert read_kept() == [
+            {"action": "upsert", "n": 2, "ids": ["a", "b"]},
+            {"action": "delete", "filter": {"n": 10**30}, "n": 1, "ids": ["a"]},
+        ]
+    with closing(ItemStore(**where)) as store:
+        store.set_audit_file(Log())
+        assert [json.loads(line)["action"] for line in written] == ["upsert", "delete"]
+        store.set_settings({"a": "b"}, WriteOrder({"action": "set"}))
+        assert [json.loads(line)["action"] for line in written] == ["upsert", "delete", "set"]
+        assert [line["action"] for line in read_kept()] == ["set"], "the others went with this write"
+    with closing(ItemStore(**where)) as store:
+        assert read_kept() == []
+
+
+def test_a_withdrawn_write_changes_nothing(where: dict[str, Any]) -> None:
+    with closing(ItemStore(**where)) as store:
+        store.upsert([item("a")], "m")
+        order = WriteOrder({"action": "upsert"})
+        assert order.withdraw()
+        with pytest.raises(Withdrawn, match="nothing was changed"):
+            store.upsert([item("b", place=1)], "m", order)
+        late = WriteOrder({"action": "delete"})
+
+        def withdraw_midway() -> None:
+            with store._begin_write(late) as connection:
+                connection.execute(ITEMS.delete())
+                assert late.withdraw()
+
+        with pytest.raises(Withdrawn):
+            withdraw_midway()
+        assert [entry.id for entry in store.page(None, 9)] == ["a"]
+        assert (store.fields, store.sequence, store.count(AUDIT)) == ({}, 1, 0)
+        done = WriteOrder()
+        store.delete(["a"], done)
+        assert not done.withdraw(), "too late"
+        assert store.count() == 0
 
 
 def test_a_database_that_fails_says_so_and_goes_on_when_it_can(where: dict[str, Any]) -> None:
