@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
 import yaml
+from prometheus_client import REGISTRY
 
+import service.telemetry.prometheus  # noqa: F401 - registers the metrics
 from tests.conftest import ROOT
 
 NO_TORCH = """
@@ -39,6 +42,32 @@ def test_the_dockerfile_copies_every_room_that_serves() -> None:
     assert any(line.startswith("HEALTHCHECK") for line in lines)
 
 
-def test_the_compose_file_listens_on_loopback() -> None:
-    service = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())["services"]["limen"]
-    assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+def test_the_compose_file_listens_on_loopback_and_mounts_the_folder_of_the_keys() -> None:
+    services = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())["services"]
+    assert all(port.startswith("127.0.0.1:") for port in services["limen"]["ports"])
+    file = re.search(r"LIMEN_API_KEYS_FILE=(\S+)", (ROOT / "docker" / "Dockerfile").read_text())
+    assert file is not None
+    folder = file[1].rpartition("/")[0]
+    assert f"keys:{folder}:ro" in services["limen"]["volumes"], "a mounted file would stay the old one"
+    assert services["keys"]["volumes"] == [f"keys:{folder}"]
+    assert "ports" not in services["keys"]
+
+
+def test_the_image_can_keep_its_items_in_postgresql() -> None:
+    assert "'.[postgres]'" in (ROOT / "docker" / "Dockerfile").read_text()
+
+
+def test_the_pages_examples_are_read() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text()
+    blocks = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    documents = [document for block in blocks for document in yaml.safe_load_all(block)]
+    kinds = [document["kind"] for document in documents if "kind" in document]
+    assert kinds == ["PersistentVolumeClaim", "Deployment", "Service"]
+    (pod,) = (d["spec"]["template"]["spec"] for d in documents if d.get("kind") == "Deployment")
+    assert pod["enableServiceLinks"] is False, "LIMEN_PORT would be set to an address"
+    assert pod["securityContext"]["runAsUser"] == 10001
+    (rules,) = (document["groups"][0]["rules"] for document in documents if "groups" in document)
+    known = {metric.name for metric in REGISTRY.collect()}
+    for rule in rules:
+        for name in re.findall(r"limen_\w+", rule["expr"]):
+            assert re.sub(r"_(total|bucket|count|sum)$", "", name) in known, name
