@@ -26,12 +26,13 @@ from common.errors import CalibrationRefused
 from common.progress import silent
 from embeddings.embedding_set import EmbeddingSet
 from evaluation.calibration.bootstrap_bounds import Interval, estimate_pair_fraction_interval
-from evaluation.calibration.calibrate import LEAST_CLASSES, calibrate_threshold
+from evaluation.calibration.calibrate import calibrate_threshold
 from evaluation.calibration.fpir_thresholds import SEARCH_RULES, collect_unknown, plan_gallery
 from evaluation.calibration.impostor_scores import count_accepted_pairs
 from evaluation.calibration.match_rate_tail import fit_match_rate_tail
 from evaluation.calibration.pair_thresholds import CalibrationSet
 from evaluation.calibration.select_threshold import select_threshold
+from evaluation.calibration.sets.sources import LEAST_CLASSES
 from evaluation.kernels.scalar_kernels import compiled
 from evaluation.metrics.class_bootstrap import draw_classes
 from evaluation.pairs.pairs import Pairs, arrange

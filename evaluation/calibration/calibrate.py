@@ -1,39 +1,56 @@
-"""Choose a threshold, freeze it, and prove what it does (docs/specification.md, Calibration)."""
+"""Choose a threshold, freeze it, and show what it does (docs/specification.md, Calibration)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 
 from api_schemas.operating_point import (
+    Aggregate,
+    AnswerProbability,
+    ClassRates,
     Evidence,
     GallerySize,
     OperatingPoint,
     OperatingPointConsistency,
+    Probability,
     Proof,
     ScoreChoice,
+    Status,
     Target,
 )
-from common.errors import CalibrationRefused, InputError
+from common.array_types import Bools
+from common.errors import CalibrationRefused
 from common.progress import Track, silent
+from decision.targets import name_target
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.hashes import hash_items
-from evaluation.calibration.choose_score import FITTERS, choose_score, split_classes_in_three
+from evaluation.calibration.answers.fit_answer_probability import fit_answer_probability
+from evaluation.calibration.choose_score import FITTERS, ChosenScore, choose_score, split_classes_in_three
 from evaluation.calibration.fit_probability import fit_probability
 from evaluation.calibration.fpir_thresholds import SEARCH_RULES
-from evaluation.calibration.measure_threshold import measure_threshold
+from evaluation.calibration.measure_threshold import get_ends, measure_threshold, measure_unknown
 from evaluation.calibration.pair_thresholds import CalibrationSet
-from evaluation.calibration.select_threshold import select_threshold
+from evaluation.calibration.select_threshold import SelectedThreshold, select_threshold
+from evaluation.calibration.sets.cross_fit import CrossFit
+from evaluation.calibration.sets.search_trials import SearchTrials, split_search
+from evaluation.calibration.sets.sources import (
+    POOLED_BELOW,
+    CalibrationSources,
+    join_sets,
+    pool_sets,
+    prepare_sources,
+)
+from evaluation.calibration.trials import SearchRule, Trials
 from evaluation.metrics.opis import OpisSettings, measure_consistency
-from evaluation.pairs.pairs import Pairs, arrange
+from evaluation.pairs.pairs import arrange
 from evaluation.pairs.sweep import sweep_pairs
 
-LEAST_CLASSES = 20
-HALVINGS = 20
-HALVING_REPLICATES = 300
+StatusChoice = Literal["auto", "proven", "estimated"]
 
 
 @dataclass(frozen=True)
@@ -49,150 +66,251 @@ def calibrate_threshold(
     target: Target,
     *,
     proof: EmbeddingSet | None = None,
-    score: ScoreChoice = "cosine",
+    training: EmbeddingSet | None = None,
     cohort: EmbeddingSet | None = None,
+    unknown: EmbeddingSet | None = None,
+    score: ScoreChoice = "cosine",
+    status: StatusChoice = "auto",
     confidence: float | None = None,
-    name: str,
+    name: str | None = None,
     model_hash: str,
     gallery: GallerySize | None = None,
     track: Track = silent,
     seed: int = 0,
 ) -> Calibration:
-    """Choose a threshold on one set of classes and prove it on another.
+    """Choose a threshold on one set of classes and measure it on another.
 
     Args:
         fit: items the threshold is chosen on, e.g. of the validation classes.
-        target: what it must do; met by the one-sided upper bound from resampling classes.
-        proof: items of other classes that it is measured on; without them 20 random halvings of the
-            classes of ``fit`` are reported (fitted on one half, measured on the other).
+        target: what it must do.
+        proof: items of other classes that it is measured on; without them, folds of the classes of ``fit``
+            are left out in turn (chosen on the others, measured on the fold).
+        training: items of classes that are in neither ``fit`` nor ``proof``, for scores that are fitted on
+            them. Without them and without ``proof``, such a score splits the classes of ``fit`` in three.
+        cohort: vectors of people or things that are in no gallery, as impostors; ``fit`` is then the
+            gallery itself, and may be of one class.
+        unknown: real queries whose class is in no gallery: fitted on one half, proven on the other.
         score: the kind of score; ``auto`` takes the more consistent one, see ``choose_score``.
-        cohort: training items, of classes that are in neither ``fit`` nor ``proof``, for kinds that are
-            fitted on a cohort. Without them and without ``proof``, such a kind splits the classes of
-            ``fit`` in three.
+        status: ``proven`` if the one-sided upper bound must meet the target, ``estimated`` for the best
+            estimate, ``auto`` for the first where the data supports it and else the second.
         gallery: the size of gallery an ``fpir`` point must hold for; that of ``fit`` unless given.
 
     Raises:
         CalibrationRefused: the data cannot support the target; the sentence says what would.
-        InputError: ``proof`` or ``cohort`` have another dimension or share classes with ``fit``.
+        InputError: sets have another dimension or share classes.
     """
     if confidence is not None:
         target = target.model_copy(update={"confidence": confidence})
-    if gallery is not None and target.kind == "fpir":
-        target = target.model_copy(update={"gallery": gallery})
-    _check_classes(fit, proof)
-    if score in FITTERS and cohort is None and proof is None:
-        parts = split_classes_in_three(fit, seed)
-        if parts is not None:
-            cohort, fit, proof = parts
-    chosen = choose_score(fit, score, cohort, proof, seed=seed, track=track)
-    data = CalibrationSet(arrange(fit, scorer=chosen.scorer), target, seed, track)
-    selected = select_threshold(data)
-    evidence, per_class = measure_threshold(data, selected.threshold)
-    update: dict[str, Any] = {"method": f"{chosen.reason}; {selected.method}; {evidence.method}"}
-    if selected.fpir is not None:
-        update |= {"fpir": selected.fpir.estimate, "fpir_upper": selected.fpir.upper_bound}
-    proven: Evidence | None
-    if proof is None:
-        shown, proven = data.pairs, _prove_by_halvings(fit, data)
-    else:
-        shown = arrange(proof, scorer=chosen.scorer)
-        proven, per_class = measure_threshold(
-            CalibrationSet(shown, target, seed, track),
-            selected.threshold,
-            identification=target.kind == "fpir",
-            classes_disjoint=True,
-        )
-    rule = SEARCH_RULES[target.aggregate]
-    probability = None
-    if data.pairs.n_genuine:
-        probability = fit_probability(
-            rule.sample_labelled(data.pairs, data.scored.score_trials(rule), seed), seed
-        )
-    point = OperatingPoint.freeze(
-        name=name,
-        created_at=datetime.now(UTC),
-        model_hash=model_hash,
-        data_hash=hash_items(fit),
-        score=chosen.scorer.score,
-        threshold=selected.threshold,
-        target=selected.target,
-        fit=evidence.model_copy(update=update),
-        proof=None if proven is None else Proof(**proven.model_dump()),
-        per_class=per_class,
-        probability=probability,
-        consistency=_measure_consistency(shown, seed, track) if rule.is_of_pairs else None,
-    )
-    return Calibration(point, chosen.cohort)
+    sources = CalibrationSources(fit, proof, training, cohort, unknown, gallery=gallery)
+    calibrator = Calibrator.prepare(sources, score, target.aggregate, model_hash, seed=seed, track=track)
+    return calibrator.calibrate(target, status, name)
 
 
-def _check_classes(fit: EmbeddingSet, proof: EmbeddingSet | None) -> None:
-    n = len(fit.classes)
-    if n < LEAST_CLASSES:
-        raise CalibrationRefused(
-            f"{n} class{'es are' if n != 1 else ' is'} too few to calibrate on: a bound over classes needs "
-            f"at least {LEAST_CLASSES}; give more classes."
-        )
-    if proof is None:
-        return
-    if proof.dimension != fit.dimension:
-        raise InputError(
-            f"The proof's vectors have {proof.dimension} numbers, those to fit on {fit.dimension}."
-        )
-    shared = np.intersect1d(fit.classes, proof.classes)
-    if len(shared):
-        raise InputError(
-            f"{len(shared)} classes, e.g. '{shared[0]}', are both in the fit and in the proof; a threshold "
-            "is proven on classes it was not chosen on."
-        )
+@dataclass(frozen=True, eq=False)
+class Calibrator:
+    """Sets scored once, on which thresholds for any target of one score and 1:N rule are chosen.
 
-
-def _measure_consistency(pairs: Pairs, seed: int, track: Track) -> OperatingPointConsistency | None:
-    if not pairs.n_genuine:
-        return None
-    consistency, _ = measure_consistency(sweep_pairs(pairs, track=track), OpisSettings(), seed, track=track)
-    return OperatingPointConsistency(
-        **{field: getattr(consistency, field) for field in OperatingPointConsistency.model_fields}
-    )
-
-
-def _prove_by_halvings(fit: EmbeddingSet, data: CalibrationSet) -> Evidence | None:
-    """Fitted on a random half of the classes, measured on the other, 20 times; means over the halvings.
-
-    Reported where all classes were fitted on, never a gate (docs/specification.md, Calibration, Proof).
+    Attributes:
+        sources: checked, sampled and pooled.
+        data: the set that thresholds are chosen on: ``fit``, and a cohort's classes with it.
+        proof_data: the set that they are measured on; None where folds are left out.
     """
-    rng, scorer = np.random.default_rng([data.seed, 20]), data.pairs.scorer
-    target = data.target.model_copy(update={"gallery": None})
-    measured: list[Evidence] = []
-    half = len(fit.classes) // 2
-    for _ in data.track(range(HALVINGS), "proof by halvings", HALVINGS):
-        classes = rng.permutation(fit.classes)
-        first, second = (
-            CalibrationSet(
-                arrange(fit.select_classes(part), scorer=scorer), target, data.seed, draws=HALVING_REPLICATES
-            )
-            for part in (classes[:half], classes[half : 2 * half])
-        )
-        try:
-            threshold = select_threshold(first).threshold
-        except CalibrationRefused:
-            continue
-        measured.append(measure_threshold(second, threshold, classes_disjoint=True)[0])
-    if not measured:
-        return None
 
-    columns: dict[str, list[float]] = {
-        field: [value for evidence in measured if (value := getattr(evidence, field)) is not None]
-        for field in ("n_items", "n_genuine_pairs", "n_impostor_pairs", "far", "frr", "fpir", "fnir")
-    }
-    fields: dict[str, Any] = dict.fromkeys(Evidence.model_fields.keys() - {"n_classes", "classes_disjoint"})
-    fields |= {name: float(np.mean(column)) for name, column in columns.items() if column}
-    for name in ("far", "frr", "fpir"):
-        if columns[name]:
-            fields[f"{name}_upper"] = float(np.quantile(columns[name], target.confidence))
-    fields |= {name: round(fields[name]) for name in ("n_items", "n_genuine_pairs", "n_impostor_pairs")}
-    fields["method"] = (
-        f"{len(measured)} of {HALVINGS} random halvings of the classes: fitted on one half, measured on "
-        f"the other, each half its own gallery; means, upper values are the {target.confidence:g} "
-        "quantile over halvings"
-    )
-    return Evidence(**fields, n_classes=half, classes_disjoint=True)
+    sources: CalibrationSources
+    chosen: ChosenScore
+    aggregate: Aggregate
+    model_hash: str
+    data_hash: str
+    data: CalibrationSet
+    proof_data: CalibrationSet | None
+
+    @classmethod
+    def prepare(
+        cls,
+        sources: CalibrationSources,
+        score: ScoreChoice,
+        aggregate: Aggregate,
+        model_hash: str,
+        *,
+        chosen: ChosenScore | None = None,
+        seed: int = 0,
+        track: Track = silent,
+    ) -> Calibrator:
+        """Check the sets, choose the score unless it is ``chosen``, and arrange them; nothing is scored yet.
+
+        Raises:
+            CalibrationRefused: too few classes.
+            InputError: sets have another dimension or share classes.
+        """
+        data_hash = hash_items(sources.fit)
+        if score in FITTERS and sources.training is None and sources.proof is None:
+            parts = split_classes_in_three(sources.fit, seed)
+            if parts is not None:
+                training, fit, proof = parts
+                sources = replace(sources, training=training, fit=fit, proof=proof)
+                data_hash = hash_items(fit)
+        sources = prepare_sources(sources, seed)
+        if chosen is None:
+            chosen = choose_score(sources.fit, score, sources.training, sources.proof, seed=seed, track=track)
+        if chosen.scorer.is_similarity and len(sources.fit.classes) < POOLED_BELOW:
+            sources = pool_sets(sources)
+        items = sources.fit if sources.cohort is None else join_sets(sources.fit, sources.cohort)
+        nothing = Target(kind="eer")
+        data = CalibrationSet(arrange(items, scorer=chosen.scorer), nothing, seed, track)
+        proof_data = None
+        if sources.proof is not None:
+            shown = arrange(sources.proof, scorer=chosen.scorer)
+            proof_data = CalibrationSet(shown, nothing, seed, track)
+        return cls(sources, chosen, aggregate, model_hash, data_hash, data, proof_data)
+
+    @property
+    def rule(self) -> SearchRule:
+        """How the items of a class make one score."""
+        return SEARCH_RULES[self.aggregate]
+
+    # -- what is scored once -----------------------------------------------------------------------------
+    @cached_property
+    def in_gallery(self) -> Bools | None:
+        """bool [classes] of ``data``: False for a cohort's; None where there is none."""
+        if self.sources.cohort is None:
+            return None
+        return np.isin(self.data.pairs.classes, self.sources.fit.classes)
+
+    @cached_property
+    def search(self) -> SearchTrials:
+        """The trials that 1:N thresholds are chosen on."""
+        return split_search(self.data.scored.score_trials(self.rule), self.in_gallery, self.strangers)
+
+    @cached_property
+    def strangers(self) -> Trials | None:
+        """Trials of the real unknown queries to fit on, with the gallery."""
+        return self._score_strangers(self.sources.unknown)
+
+    @cached_property
+    def strangers_to_prove(self) -> Trials | None:
+        """Those of the other half."""
+        return self._score_strangers(self.sources.unknown_proof)
+
+    def _score_strangers(self, unknown: EmbeddingSet | None) -> Trials | None:
+        if unknown is None:
+            return None
+        pairs = arrange(unknown, gallery=self.sources.fit, scorer=self.chosen.scorer)
+        trials = self.rule.score_trials(pairs, self.data.track)
+        return replace(trials, of_unknown=pairs.a.codes)
+
+    @cached_property
+    def probability(self) -> Probability | None:
+        """The probability of a match, of a pair or of a query with a class."""
+        if not self.data.pairs.n_genuine:
+            return None
+        trials = self.data.scored.score_trials(self.rule)
+        return fit_probability(
+            self.rule.sample_labelled(self.data.pairs, trials, self.data.seed), self.data.seed
+        )
+
+    @cached_property
+    def answer(self) -> AnswerProbability | None:
+        """The probability that a 1:N answer is right."""
+        return fit_answer_probability(self.data.scored.score_trials(self.rule), self.data.seed)
+
+    @cached_property
+    def consistency(self) -> OperatingPointConsistency | None:
+        """OPIS of the classes that points are shown on."""
+        shown = self.proof_data or self.data
+        if not self.rule.is_of_pairs or not shown.pairs.n_genuine:
+            return None
+        sweep = sweep_pairs(shown.pairs, track=shown.track)
+        consistency, _ = measure_consistency(sweep, OpisSettings(), shown.seed, track=shown.track)
+        return OperatingPointConsistency(
+            **{field: getattr(consistency, field) for field in OperatingPointConsistency.model_fields}
+        )
+
+    @cached_property
+    def folds(self) -> CrossFit:
+        """Folds of the classes, for thresholds without classes to prove them on."""
+        return CrossFit(self.data, self.in_gallery)
+
+    def aggregate_of(self, target: Target) -> Aggregate:
+        """The rule that a target of this calibrator has: a search's own, ``nearest`` for pairs."""
+        return self.aggregate if target.kind == "fpir" else "nearest"
+
+    # -- points ------------------------------------------------------------------------------------------
+    def calibrate(
+        self, target: Target, status: StatusChoice = "auto", name: str | None = None
+    ) -> Calibration:
+        """The point of a target; see ``calibrate_threshold``."""
+        if target.kind == "fpir" and target.gallery is None:
+            target = target.model_copy(update={"gallery": self.sources.gallery})
+        data = self.data.with_target(target)
+        selected, why = self._select(data, status)
+        data = self.data.with_target(selected.target)
+        search = self.search if target.kind == "fpir" else self._pair_search
+        evidence, per_class = measure_threshold(data, selected.threshold, search=search)
+        notes = [self.chosen.reason, *self.sources.notes, *why, selected.method, evidence.method]
+        update: dict[str, Any] = {"method": "; ".join(notes)}
+        if selected.reached is not None:
+            kind = selected.target.kind
+            update |= {
+                kind: selected.reached.estimate,
+                f"{kind}_upper": selected.reached.upper_bound,
+                f"{kind}_ci": get_ends(selected.reached),
+            }
+        proven, proven_classes = self._prove(data, selected, search)
+        proof = None
+        if proven is not None:
+            unknown = None
+            if self.strangers_to_prove is not None and target.kind == "fpir":
+                unknown = measure_unknown(self.strangers_to_prove, selected.threshold, target.confidence)
+            method = "; ".join([*self.sources.notes, proven.method])
+            content = proven.model_copy(update={"unknown": unknown, "method": method})
+            proof = Proof(**content.model_dump(), status=selected.status)
+        point = OperatingPoint.freeze(
+            name=name or name_target(selected.target, selected.status),
+            created_at=datetime.now(UTC),
+            model_hash=self.model_hash,
+            data_hash=self.data_hash,
+            score=self.chosen.scorer.score,
+            threshold=selected.threshold,
+            target=selected.target,
+            fit=evidence.model_copy(update=update),
+            proof=proof,
+            per_class=proven_classes if proven_classes is not None else per_class,
+            probability=self.probability,
+            answer=self.answer if target.kind == "fpir" else None,
+            consistency=self.consistency,
+        )
+        return Calibration(point, self.chosen.cohort)
+
+    @cached_property
+    def _pair_search(self) -> SearchTrials:
+        """The trials that FPIR and FNIR of a 1:1 threshold are counted on."""
+        return split_search(self.data.scored.score_trials(self.rule), self.in_gallery, None)
+
+    def _select(self, data: CalibrationSet, status: StatusChoice) -> tuple[SelectedThreshold, list[str]]:
+        """The threshold, and why it is an estimate where a proof was tried."""
+        search = self.search if data.target.kind == "fpir" else None
+        if status != "auto":
+            return select_threshold(data, status, search), []
+        try:
+            return select_threshold(data, "proven", search), []
+        except CalibrationRefused as refusal:
+            try:
+                return select_threshold(data, "estimated", search), [f"estimated, not proven: {refusal}"]
+            except CalibrationRefused:
+                raise refusal from None
+
+    def _prove(
+        self, data: CalibrationSet, selected: SelectedThreshold, search: SearchTrials
+    ) -> tuple[Evidence | None, list[ClassRates] | None]:
+        """What the threshold does on classes it was not chosen on; their own rates, where they are a set."""
+        if self.proof_data is not None:
+            return measure_threshold(
+                self.proof_data.with_target(selected.target),
+                selected.threshold,
+                identification=selected.target.kind == "fpir",
+                classes_disjoint=True,
+            )
+        status: Status = selected.status
+        is_search = selected.target.kind == "fpir"
+        crossed = self.folds.measure(data, status, self.strangers if is_search else None, selected.threshold)
+        return crossed, None

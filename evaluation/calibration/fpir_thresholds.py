@@ -33,7 +33,7 @@ from evaluation.calibration.match_rate_tail import (
 )
 from evaluation.calibration.nearest_scores import NEAREST
 from evaluation.calibration.pair_thresholds import MIN_CLASSES, CalibrationSet, find_last_true
-from evaluation.calibration.trials import SearchRule, Trials, UnknownQueries
+from evaluation.calibration.trials import RankedScores, SearchRule, Trials
 
 SEARCH_RULES: dict[Aggregate, SearchRule] = {"nearest": NEAREST, "mean_of_class": MEAN_OF_CLASS}
 """The 1:N rules; a new one is a file and a line here."""
@@ -89,7 +89,7 @@ def find_fpir_threshold(data: CalibrationSet, plan: GalleryPlan) -> tuple[float,
             f"{STEEPEST:g} times that rate, found {found}; give more classes or items, a smaller gallery, or "
             "a higher target."
         )
-    candidates = build_candidates(unknown.scores, data.pairs.scorer.is_similarity)
+    candidates = build_candidates(unknown.scores, trials.coordinate.is_of_similarities)
     candidates = candidates[candidates > np.float32(tail.start)]
 
     def misses_target(position: int) -> bool:
@@ -110,7 +110,7 @@ def find_fpir_threshold(data: CalibrationSet, plan: GalleryPlan) -> tuple[float,
     return threshold, tail.compute_interval(threshold, confidence).transform(plan.compute_fpir)
 
 
-def collect_unknown(trials: Trials, rule: SearchRule, rate: float) -> UnknownQueries:
+def collect_unknown(trials: Trials, rule: SearchRule, rate: float) -> RankedScores:
     """The highest trials, down to the rate from which a tail to ``rate`` starts and a little further."""
     start = max(rule.compute_start_rate(rate, trials.n_classes), LEAST * rate)
     enough = 2 * MIN_TRIALS / max(1, trials.other.size)

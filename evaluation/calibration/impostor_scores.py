@@ -12,6 +12,7 @@ from common.progress import Track, silent
 from decision.scorers import accepts, count_accepted
 from embeddings.similarity import compute_pair_similarities
 from evaluation.calibration.bootstrap_bounds import build_class_matrix
+from evaluation.calibration.trials import Coordinate, RankedScores
 from evaluation.pairs.pairs import Pairs
 
 WINDOW = 2e-5  # relative to the scale of scores, far above the rounding of a float32 product
@@ -96,6 +97,14 @@ def collect_tail(pairs: Pairs, floor: float, track: Track = silent) -> ImpostorT
     a, b, scores = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.argsort(-scores, kind="stable")
     return ImpostorTail(pairs, floor, a[order], b[order], scores[order])
+
+
+def rank_pairs(tail: ImpostorTail, coordinate: Coordinate) -> RankedScores:
+    """The pairs of a tail, as scores between two classes."""
+    sizes = tail.pairs.a.sizes.astype(np.float64)
+    first, second = tail.codes
+    scores = tail.scores.astype(np.float64)
+    return RankedScores(first, second, scores, tail.pairs.n_impostor, sizes, sizes, 2.0, coordinate)
 
 
 # -- exact ones near a threshold ---------------------------------------------------------------------

@@ -21,7 +21,7 @@ from scipy import stats
 from common.array_types import Float64s
 from evaluation.calibration.bootstrap_bounds import Interval, PairFractions, build_class_matrix
 from evaluation.calibration.pair_thresholds import MIN_PAIRS, find_support
-from evaluation.calibration.trials import UnknownQueries
+from evaluation.calibration.trials import RankedScores
 
 MATCHED = 250  # pairs of classes, matched by every query, that a tail is extrapolated from
 STEEPEST = 350.0  # the furthest it is extrapolated, as a ratio of match rates
@@ -34,8 +34,8 @@ DOUBT = 0.01  # chance to take an exponential tail for a heavier one, per rate t
 class MatchRateTail:
     """The match rate as a function of the threshold, from score ``start`` on, with its interval."""
 
-    def __init__(self, unknown: UnknownQueries, start: float, weights: Float64s) -> None:
-        self.coordinate = unknown.source.coordinate
+    def __init__(self, unknown: RankedScores, start: float, weights: Float64s) -> None:
+        self.coordinate = unknown.coordinate
         self.start = start
         self.unknown = unknown
         self.weights = weights
@@ -84,11 +84,11 @@ class MatchRateTail:
 
     def _build_matrix(self, count: int, amounts: Float64s | None) -> Any:
         unknown = self.unknown
-        return build_class_matrix(unknown.query[:count], unknown.gallery[:count], amounts, unknown.n_classes)
+        weights = np.full(count, unknown.weight) if amounts is None else unknown.weight * amounts
+        return build_class_matrix(unknown.query[:count], unknown.gallery[:count], weights, unknown.n_classes)
 
     def _build_fractions(self, matrices: list[Any], weights: Float64s) -> PairFractions:
-        queries = self.unknown.source.queries_per_class
-        return PairFractions(matrices, queries, np.ones(len(queries)), weights)
+        return PairFractions(matrices, self.unknown.queries, self.unknown.items, weights)
 
 
 def _extrapolate(fractions: Float64s, beyond: float) -> Float64s:
@@ -106,7 +106,7 @@ def compute_start_rate(rate: float, n_classes: int) -> float:
 
 
 def fit_match_rate_tail(
-    unknown: UnknownQueries, rate: float, weights: Float64s, below: float = np.inf
+    unknown: RankedScores, rate: float, weights: Float64s, below: float = np.inf
 ) -> MatchRateTail | None:
     """The tail from the lowest start, at most ``below``, from which an exponential extrapolates to ``rate``.
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api_schemas.operating_point import Target
-from common.array_types import Float32s, Float64s, Int64s
+from common.array_types import Bools, Float32s, Float64s, Int64s
 from common.errors import CalibrationRefused
 from common.progress import Track, silent
 from decision.scorers import accepts, count_reached, count_rejected
@@ -41,6 +41,7 @@ SAMPLE_SPARE = 10  # pairs further down the sample, for small samples
 SAMPLE_GROWTH = 1.5  # of the tail where it was too short
 RESCORE_ROUNDS = 3  # exact scores move a threshold by a rounding error, rarely a second time
 BINS = 1 << 16  # of the error curves
+FOLD_DRAWS = 300  # of classes, for thresholds of a part that are a report alone
 LONGEST_TAIL = 5_000_000  # pairs that are kept; 20 bytes each
 PRECISION = 1e-3  # of the pairs that a threshold for a FAR accepts; never more than the bound allows
 
@@ -119,6 +120,31 @@ class ScoredPairs:
         if float(accepted[0]) > LONGEST_TAIL / max(1, self.pairs.n_impostor) * max(1, len(self.sample)):
             return count_accepted_pairs(self.pairs, threshold, self.track)
         return count_pairs_of_tail(self.collect_tail_above(floor), threshold)
+
+    def restrict(self, kept: Bools) -> ScoredPairs:
+        """The same among some classes, bool [classes]; what was scored is not scored again."""
+        items = self.pairs.a
+        numbers = np.cumsum(kept) - 1
+        rows = np.flatnonzero(kept[items.codes])
+        positions = np.full(len(items), -1, dtype=np.int64)
+        positions[rows] = np.arange(len(rows))
+        selected = items.select(rows)
+        codes = numbers[selected.codes]
+        starts = np.searchsorted(codes, np.arange(int(kept.sum()) + 1)).astype(np.int64)
+        side = replace(selected, codes=codes, starts=starts)
+        pairs = replace(self.pairs, classes=self.pairs.classes[kept], a=side, b=side)
+        part = ScoredPairs(pairs, self.seed, silent, FOLD_DRAWS)
+        part.__dict__["sample"] = self.sample
+        genuine = kept[self.genuine.codes]
+        part.__dict__["genuine"] = GenuineScores(
+            numbers[self.genuine.codes[genuine]], self.genuine.scores[genuine], self.genuine.per_class[kept]
+        )
+        part._trials.update((name, trials.select_classes(kept)) for name, trials in self._trials.items())
+        for tail in self._tails:
+            inside = (positions[tail.a] >= 0) & (positions[tail.b] >= 0)
+            a, b = positions[tail.a[inside]], positions[tail.b[inside]]
+            part._tails.append(ImpostorTail(pairs, tail.floor, a, b, tail.scores[inside]))
+        return part
 
     @cached_property
     def _trials(self) -> dict[str, Trials]:

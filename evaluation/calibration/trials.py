@@ -28,6 +28,11 @@ UNKNOWN = -1  # the code of a query whose class is in no gallery
 class Coordinate(Protocol):
     """Ascending in the score; the tail of unknown queries' scores is exponential in it."""
 
+    @property
+    def is_of_similarities(self) -> bool:
+        """Whether scores are similarities, at most 1."""
+        ...
+
     def __call__(self, scores: Float64s) -> Float64s: ...
 
 
@@ -41,6 +46,7 @@ class Trials:
         codes: int64 [queries]: the query's class, a column of ``other``, or UNKNOWN.
         gallery_items: items of all the classes together, of which a query was compared with others' alone.
         coordinate: of the tail of ``other``.
+        of_unknown: int64 [queries]: which queries are of one class, where that is in no gallery.
     """
 
     other: Float32s
@@ -48,6 +54,7 @@ class Trials:
     codes: Int64s
     gallery_items: int
     coordinate: Coordinate
+    of_unknown: Int64s | None = None
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -57,11 +64,21 @@ class Trials:
         """Classes of the gallery, a known query's own included."""
         return int(self.other.shape[1])
 
+    @property
+    def groups(self) -> Int64s:
+        """int64 [queries]: queries of one class share a number."""
+        return self.codes if self.of_unknown is None else self.of_unknown
+
     @cached_property
     def queries_per_class(self) -> Float64s:
         """float64 [classes]: known queries."""
         known = self.codes[self.codes != UNKNOWN]
         return np.bincount(known, minlength=self.n_classes).astype(np.float64)
+
+    @property
+    def n_trials(self) -> int:
+        """Every query is unknown to every class but its own."""
+        return len(self) * self.n_classes - int(self.queries_per_class.sum())
 
     @cached_property
     def best_other(self) -> Float32s:
@@ -97,7 +114,13 @@ class Trials:
 
     def select_queries(self, rows: Bools | Int64s) -> Trials:
         """The trials of some queries with all classes."""
-        return replace(self, other=self.other[rows], own=self.own[rows], codes=self.codes[rows])
+        return replace(
+            self,
+            other=self.other[rows],
+            own=self.own[rows],
+            codes=self.codes[rows],
+            of_unknown=None if self.of_unknown is None else self.of_unknown[rows],
+        )
 
     def select_classes(self, kept: Bools) -> Trials:
         """The trials among some classes, bool [classes]; queries of other classes are left out."""
@@ -108,11 +131,17 @@ class Trials:
             other=self.other[np.ix_(rows, np.flatnonzero(kept))],
             own=self.own[rows],
             codes=np.where(codes == UNKNOWN, UNKNOWN, numbers[codes]),
-            gallery_items=round(self.gallery_items * float(kept.mean())),
+            gallery_items=round(self.gallery_items * self._weigh(kept)),
             coordinate=self.coordinate,
+            of_unknown=None if self.of_unknown is None else self.of_unknown[rows],
         )
 
-    def collect_top(self, rate: float) -> UnknownQueries:
+    def _weigh(self, kept: Bools) -> float:
+        """The part of the gallery's items that some classes have, by their queries."""
+        total = self.queries_per_class.sum()
+        return float(self.queries_per_class[kept].sum() / total) if total else float(kept.mean())
+
+    def collect_top(self, rate: float) -> RankedScores:
         """At least the highest ``rate`` of all trials with another class, or as many as there are."""
         finite = np.isfinite(self.other)
         wanted = min(int(rate * finite.sum()) + 1, int(finite.sum()))
@@ -122,45 +151,50 @@ class Trials:
         lowest = np.partition(flat, flat.size - wanted)[flat.size - wanted]
         return self.collect_above(float(lowest))
 
-    def collect_above(self, floor: float) -> UnknownQueries:
+    def collect_above(self, floor: float) -> RankedScores:
         """Every trial of a query and another class with a score of at least ``floor``, highest first."""
         rows, columns = np.nonzero(accepts(self.other, floor))
         scores = self.other[rows, columns]
         order = np.argsort(-scores, kind="stable")
-        rows = rows[order]
-        return UnknownQueries(self, rows, columns[order], scores[order].astype(np.float64))
+        return RankedScores(
+            query=self.codes[rows][order],
+            gallery=columns[order],
+            scores=scores[order].astype(np.float64),
+            trials=self.n_trials,
+            queries=self.queries_per_class,
+            items=np.ones(self.n_classes),
+            weight=1.0,
+            coordinate=self.coordinate,
+        )
 
 
 @dataclass(frozen=True, eq=False)
-class UnknownQueries:
-    """The highest trials of a query with a class that is not its own, highest first.
+class RankedScores:
+    """The highest scores of impostors, highest first, each between two classes.
+
+    Impostors are trials of a query with a class that is not its own, or pairs of items (``rank_pairs``).
 
     Attributes:
-        rows: int64 [m], the query.
-        gallery: int64 [m], the class it was compared with.
+        query, gallery: int64 [m], the classes of both ends.
         scores: float64 [m].
+        trials: how many there are in all.
+        queries, items: float64 [classes]: what each class brings to either end.
+        weight: how often each counts among the ordered pairs of classes: 1 for trials, 2 for pairs of items.
+        coordinate: in which their tail is exponential.
     """
 
-    source: Trials
-    rows: Int64s
+    query: Int64s
     gallery: Int64s
     scores: Float64s
-
-    @property
-    def query(self) -> Int64s:
-        """int64 [m], the class of the query."""
-        return self.source.codes[self.rows]
+    trials: int
+    queries: Float64s
+    items: Float64s
+    weight: float
+    coordinate: Coordinate
 
     @property
     def n_classes(self) -> int:
-        """Classes of the gallery."""
-        return self.source.n_classes
-
-    @property
-    def trials(self) -> int:
-        """Every query is unknown to every class but its own."""
-        of_known = int(self.source.queries_per_class.sum())
-        return len(self.source) * self.n_classes - of_known
+        return len(self.queries)
 
     def count_matched(self, threshold: float) -> int:
         """Trials whose score reaches a threshold: the first of the scores."""
@@ -243,6 +277,10 @@ class TailCoordinate:
         low, high = pairs.scorer(np.array([0.0, 1.0]), middle, middle).astype(np.float64)
         return cls(float(low), float(high), STRAIGHT)
 
+    @property
+    def is_of_similarities(self) -> bool:
+        return (self.low, self.high) == (0.0, 1.0) and self.straight > STRAIGHT
+
     def __call__(self, scores: Float64s) -> Float64s:
         """float, the shape of ``scores``, ascending with them."""
         similar = np.maximum((scores - self.low) / (self.high - self.low), 0.0)
@@ -253,6 +291,8 @@ class TailCoordinate:
 
 class PlainCoordinate:
     """The score itself, for log-odds, whose tail is exponential as they are."""
+
+    is_of_similarities = False
 
     def __call__(self, scores: Float64s) -> Float64s:
         return scores

@@ -84,7 +84,7 @@ def calibrate_points(
                 target,
                 proof=source.proof,
                 score=score,
-                cohort=cohort,
+                training=cohort,
                 name=name,
                 model_hash=source.model_hash,
                 gallery=size if get_endpoint(target) == "match" else None,

@@ -56,7 +56,7 @@ def calibrate(
     support the target; the message says what would.
     """
     from evaluation.calibration.calibrate import calibrate_threshold
-    from evaluation.calibration.sample_size import plan_data
+    from evaluation.calibration.planning.sample_size import plan_data
 
     target = build_target(
         confidence,
@@ -79,7 +79,7 @@ def calibrate(
         target,
         proof=opened.proof,
         score=score,
-        cohort=opened.training,
+        training=opened.training,
         name=name or name_target(target),
         model_hash=opened.model_hash,
         track=track,

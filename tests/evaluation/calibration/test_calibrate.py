@@ -145,12 +145,14 @@ def test_an_fpir_point_without_a_gallery_is_for_its_own(fit: EmbeddingSet) -> No
     assert plan.compute_fpir(plan.compute_match_rate(0.01)) == pytest.approx(0.01)
 
 
-# -- halvings, probability, reproducibility --------------------------------------------------------
-def test_without_a_proof_set_halvings_are_reported(fit: EmbeddingSet) -> None:
+# -- folds, probability, reproducibility --------------------------------------------------------
+def test_without_a_proof_set_folds_are_left_out_in_turn(fit: EmbeddingSet) -> None:
     point = make_point(fit, FAR)
-    assert "20 random halvings" in point.proof.method
-    assert point.proof.n_classes == 20
-    assert 0 < point.proof.far < 0.03
+    assert "5 of 5 folds" in point.proof.method
+    assert point.proof.classes_disjoint is True
+    assert point.proof.n_classes == 40
+    assert point.proof.status == "proven"
+    assert point.proof.far_ci[0] < point.proof.far < point.proof.far_ci[1] < 0.06
     assert [rates.label for rates in point.per_class] == fit.classes.tolist()
 
 
@@ -165,8 +167,22 @@ def test_the_same_data_gives_the_same_point(fit: EmbeddingSet, proof: EmbeddingS
 @pytest.mark.parametrize(("classes", "found"), [(1, "1 class is"), (3, "3 classes are")])
 @pytest.mark.parametrize("target", [FAR, FPIR])
 def test_few_classes_are_refused(classes: int, found: str, target: Target) -> None:
-    with pytest.raises(CalibrationRefused, match=rf"{found} too few .* at least 20"):
+    with pytest.raises(CalibrationRefused, match=rf"{found} too few .* at least 5, a bound at least 20"):
         make_point(make_clusters(0, classes, 50), target)
+
+
+@pytest.mark.parametrize("target", [FAR, FPIR])
+def test_below_twenty_classes_there_is_an_estimate_and_no_proof(target: Target) -> None:
+    items = make_clusters(0, 12, 8)
+    point = make_point(items, target)
+    assert point.status == "estimated"
+    assert "12 classes are too few to prove" in point.fit.method
+    rate = getattr(point.fit, target.kind)
+    assert rate <= target.value
+    low, high = getattr(point.fit, f"{target.kind}_ci")
+    assert low < rate < high
+    with pytest.raises(CalibrationRefused, match="needs at least 20"):
+        make_point(items, target, status="proven")
 
 
 @pytest.mark.parametrize(
@@ -180,7 +196,7 @@ def test_a_target_beyond_the_data_is_refused_with_what_it_takes(
     target: Target, support: str, fit: EmbeddingSet
 ) -> None:
     with pytest.raises(CalibrationRefused, match=support):
-        make_point(fit, target)
+        make_point(fit, target, status="proven")
 
 
 @pytest.mark.parametrize("target", [FAR, FPIR])

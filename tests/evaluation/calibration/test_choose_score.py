@@ -19,7 +19,7 @@ FAR = Target(kind="far", value=0.03)
 def test_auto_takes_density_where_dense_regions_make_it_more_consistent(
     fit: EmbeddingSet, proof: EmbeddingSet, cohort: EmbeddingSet
 ) -> None:
-    auto = calibrate(fit, FAR, proof=proof, cohort=cohort, score="auto")
+    auto = calibrate(fit, FAR, proof=proof, training=cohort, score="auto")
     plain = calibrate(fit, FAR, proof=proof)
     assert auto.point.score.kind == "density"
     assert auto.cohort is cohort
@@ -52,7 +52,7 @@ def test_auto_keeps_cosine_where_space_is_evenly_filled() -> None:
 def test_where_density_cannot_be_measured_it_is_cosine_and_says_so(
     cohort_of: object, why: str, fit: EmbeddingSet, proof: EmbeddingSet
 ) -> None:
-    done = calibrate(fit, FAR, proof=proof, cohort=cohort_of(fit), score="density")
+    done = calibrate(fit, FAR, proof=proof, training=cohort_of(fit), score="density")
     assert done.point.score.kind == "cosine"
     assert why in done.point.fit.method
 

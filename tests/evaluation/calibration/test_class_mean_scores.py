@@ -122,7 +122,7 @@ def test_a_point_for_means_is_fitted_and_proven_on_means() -> None:
     assert point.per_class == []
     assert point.consistency is None
     assert point.probability is not None
-    assert make_point(fit, TARGET).proof is not None, "halvings"
+    assert make_point(fit, TARGET).proof is not None, "folds"
 
 
 def test_a_mean_finds_what_the_nearest_finds_at_another_threshold() -> None:
@@ -138,7 +138,7 @@ def test_a_mean_finds_what_the_nearest_finds_at_another_threshold() -> None:
 
 def test_what_cannot_be_supported_is_refused() -> None:
     with pytest.raises(CalibrationRefused, match="give more classes"):
-        make_point(make_uneven(7, 20), TARGET.model_copy(update={"value": 1e-6}))
+        make_point(make_uneven(7, 20), TARGET.model_copy(update={"value": 1e-8}))
 
 
 @pytest.mark.parametrize("kind", ["far", "frr", "eer", "cost"])

@@ -51,7 +51,7 @@ def test_the_logistic_form_is_the_log_odds_that_scikit_learn_finds(
 def test_a_density_point_decides_the_same_from_its_file(
     fit: EmbeddingSet, proof: EmbeddingSet, cohort: EmbeddingSet
 ) -> None:
-    done = calibrate(fit, FAR, proof=proof, cohort=cohort, score="density")
+    done = calibrate(fit, FAR, proof=proof, training=cohort, score="density")
     point = type(done.point).model_validate_json(done.point.to_json())
     scorer = open_scorer(point.score, done.cohort.vectors)
     density = scorer.compute_densities(proof.vectors)
@@ -65,6 +65,6 @@ def test_a_density_point_decides_the_same_from_its_file(
 def test_density_points_meet_their_bounds(
     target: Target, fit: EmbeddingSet, proof: EmbeddingSet, cohort: EmbeddingSet
 ) -> None:
-    point = calibrate(fit, target, proof=proof, cohort=cohort, score="density").point
+    point = calibrate(fit, target, proof=proof, training=cohort, score="density").point
     upper = point.fit.far_upper if target.kind == "far" else point.fit.fpir_upper
     assert 0.5 * target.value < upper <= target.value

@@ -26,11 +26,11 @@ from evaluation.calibration.bootstrap_bounds import (
     build_class_matrix,
     compute_degrees_of_freedom,
 )
-from evaluation.calibration.calibrate import LEAST_CLASSES
 from evaluation.calibration.fpir_thresholds import SEARCH_RULES, plan_gallery
 from evaluation.calibration.impostor_scores import collect_tail, sample_impostor_scores
 from evaluation.calibration.match_rate_tail import MIN_TRIALS, MatchRateTail, compute_start_rate
 from evaluation.calibration.pair_thresholds import MIN_PAIRS, CalibrationSet
+from evaluation.calibration.sets.sources import LEAST_CLASSES
 from evaluation.pairs.pairs import Pairs, arrange
 
 USEFUL = 0.6  # a bound this tight leaves a threshold whose rate is this fraction of the target

@@ -9,11 +9,11 @@ from api_schemas.operating_point import GallerySize, Target
 from common.errors import CalibrationRefused
 from decision.scorers import CosineScorer
 from embeddings.embedding_set import EmbeddingSet
-from evaluation.calibration.calibrate import LEAST_CLASSES
 from evaluation.calibration.impostor_scores import count_accepted_pairs
 from evaluation.calibration.pair_thresholds import CalibrationSet
-from evaluation.calibration.sample_size import USEFUL, plan_data
+from evaluation.calibration.planning.sample_size import USEFUL, plan_data
 from evaluation.calibration.select_threshold import select_threshold
+from evaluation.calibration.sets.sources import LEAST_CLASSES
 from evaluation.pairs.pairs import arrange
 
 
@@ -84,7 +84,7 @@ def test_below_the_least_size_most_samples_are_refused() -> None:
 
 
 def test_more_classes_than_anybody_has_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evaluation.calibration.sample_size.MOST_CLASSES", 20)
+    monkeypatch.setattr("evaluation.calibration.planning.sample_size.MOST_CLASSES", 20)
     with pytest.raises(CalibrationRefused, match="More than 20 classes would be needed"):
         plan_data(make_sample(1, 30), TARGETS[1])
 

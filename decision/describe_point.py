@@ -1,0 +1,66 @@
+"""What an operating point does, in numbers and in one sentence: the same wherever a point is shown."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from api_schemas.operating_point import Evidence, OperatingPoint
+from decision.targets import get_endpoint
+
+
+class ShownRates(NamedTuple):
+    """Rates of a point on what it was not fitted on, where that was bounded; None where one is not known.
+
+    Attributes:
+        false: FPIR of a 1:N point, FAR of a 1:1 point.
+        at_most: its upper bound, never below ``false``.
+        missed: FNIR, or FRR.
+    """
+
+    false: float | None
+    at_most: float | None
+    missed: float | None
+
+
+def get_shown_rates(point: OperatingPoint) -> ShownRates:
+    """The rates to show: of the proof where it has a bound of its own, else of the fit."""
+    false, missed = ("fpir", "fnir") if get_endpoint(point.target) == "match" else ("far", "frr")
+    proof = point.proof
+    bounded = point.fit
+    if proof is not None and getattr(proof, f"{false}_upper") is not None:
+        bounded = proof
+    value, bound = getattr(bounded, false), getattr(bounded, f"{false}_upper")
+    unknown = None if proof is None or false != "fpir" else proof.unknown
+    if unknown is not None:
+        value, bound = unknown.fpir, unknown.fpir_upper
+    sources: list[Evidence] = [point.fit] if proof is None else [proof, point.fit]
+    known = [rate for source in sources if (rate := getattr(source, missed)) is not None]
+    at_most = None if bound is None or value is None else max(bound, value)
+    return ShownRates(value, at_most, known[0] if known else None)
+
+
+def describe_point(point: OperatingPoint, noun: str = "queries") -> str:
+    """E.g. "of 1,000 queries that are not in the gallery about 10 (at most 30) are matched to someone; of
+    1,000 that are, 90 are missed"."""
+    rates = get_shown_rates(point)
+    if get_endpoint(point.target) == "match":
+        first = f"of 1,000 {noun} that are not in the gallery {{}} are matched to someone"
+        second = "of 1,000 that are, {} are missed"
+    else:
+        first = "of 1,000 pairs of two classes {} are accepted"
+        second = "of 1,000 pairs of one class, {} are rejected"
+    parts = []
+    if rates.false is not None:
+        at_most = "" if rates.at_most is None else f" (at most {_count(rates.at_most)})"
+        parts.append(first.format(f"about {_count(rates.false)}{at_most}"))
+    if rates.missed is not None:
+        parts.append(second.format(_count(rates.missed)))
+    return "; ".join(parts)
+
+
+def _count(rate: float) -> str:
+    """Of a thousand: whole numbers from 10 on, one digit below."""
+    of_thousand = 1000 * rate
+    if of_thousand >= 9.95:
+        return f"{of_thousand:,.0f}"
+    return f"{of_thousand:.2g}" if of_thousand < 0.95 else f"{of_thousand:.1f}".removesuffix(".0")

@@ -1,0 +1,196 @@
+"""The FPIR of a threshold, estimated rather than bounded, and the threshold for a wanted one.
+
+An *anchor* is counted: the queries whose best score reaches a level that ANCHORED of them or more reach.
+They are unknown to the gallery: each class left out in turn, a cohort of other people, or real unknown
+queries. Above the level the rate falls as the match rate of one class does (``impostor_rate.py``), which many
+more trials tell: ``FPIR(t) = FPIR(u) p(t) / p(u)``.
+
+Other sizes of gallery. Matches of one query come together: with p(q) the chance that one class matches query
+q, ``1 - FPIR_G = E[(1-p(q))^G]``. For p(q) with a beta distribution of intraclass correlation r and few
+matches ``-log(1 - FPIR_G) = p log(1 + G r) / r`` (beta-binomial), where a bound has ``G p`` (Jensen). r is
+measured where the anchor is: from the FPIR and the match rate counted there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy import stats
+from scipy.optimize import brentq
+
+from common.array_types import Float32s, Float64s
+from common.errors import CalibrationRefused
+from decision.scorers import accepts
+from evaluation.calibration.bootstrap_bounds import Interval, estimate_class_fraction_interval
+from evaluation.calibration.estimates.impostor_rate import RESAMPLED, ImpostorRate, compute_widest_rate
+from evaluation.calibration.fpir_thresholds import build_candidates
+from evaluation.calibration.match_rate_tail import MatchRateTail
+from evaluation.calibration.pair_thresholds import find_last_true
+from evaluation.calibration.trials import Trials
+from evaluation.metrics.class_bootstrap import draw_classes
+
+ANCHORED = 96  # queries whose matches are counted, unless there are few
+MOST_ANCHORED = 0.25  # of the queries
+SHRINKAGE = 30.0  # trials of all classes that the anchor's own excess is averaged with
+SPARE = 1.2  # of the rate down to which trials are collected
+FEW_GROUPS = 5  # classes below which queries are resampled
+DOUBT = 0.02  # chance that what is counted is taken for more than the tail
+
+
+@dataclass(frozen=True, eq=False)
+class FpirEstimate:
+    """FPIR at any threshold for a gallery of ``power`` classes like those measured.
+
+    Attributes:
+        anchor: trials of unknown queries with a gallery; of known ones, each class in turn is left out.
+        pool: trials that tell how match rates fall: the same, or many more.
+        power: how many classes of the kind measured the wanted gallery counts for.
+    """
+
+    anchor: Trials
+    pool: Trials
+    power: float
+
+    def find_threshold(self, fpir: float) -> float:
+        """The lowest threshold, of the scores seen and others between and beyond, with at most this FPIR.
+
+        Raises:
+            CalibrationRefused: ties or copies leave none.
+        """
+        wanted = f"FPIR {fpir:g} in a gallery of {self.power:.0f} classes"
+        ranked = self.rate.ranked
+        self.rate.check(-float(np.expm1(np.log1p(-fpir) / self.power)), wanted)
+        high = float(max(self.best[-1], ranked.scores[0]))
+        finite = self.best[np.isfinite(self.best)].astype(np.float64)
+        candidates = np.unique(
+            np.concatenate(
+                [build_candidates(ranked.scores, ranked.coordinate.is_of_similarities), finite]
+            ).astype(np.float32)
+        )
+        last = len(candidates) - 1
+        if self.compute(float(candidates[last])) > fpir:
+            raise CalibrationRefused(
+                f"Ties or duplicates across classes leave no threshold with {wanted}: the highest score of "
+                f"an unknown query is {high:.7g}; items that are stored under two labels should be "
+                "removed, or the target raised."
+            )
+        if self.compute(float(candidates[0])) <= fpir:
+            return float(candidates[0])
+        missed = find_last_true(lambda k: self.compute(float(candidates[k])) > fpir, 0, len(candidates))
+        return float(candidates[missed + 1])
+
+    @cached_property
+    def rate(self) -> ImpostorRate:
+        """The match rate of one class."""
+        widest = compute_widest_rate(self.pool.n_classes)
+        return ImpostorRate(self.pool.collect_top(SPARE * widest), widest)
+
+    @cached_property
+    def best(self) -> Float32s:
+        """float32, ascending: best scores of unknown queries."""
+        return np.sort(self.anchor.best_other)
+
+    @cached_property
+    def measured_classes(self) -> float:
+        """Classes that an unknown query was compared with, on average."""
+        return self.anchor.n_trials / max(1, len(self.anchor))
+
+    @cached_property
+    def level(self) -> float:
+        """The score down from which the anchor is counted."""
+        counted = int(np.clip(ANCHORED, 1, max(1.0, MOST_ANCHORED * len(self.best))))
+        return float(self.best[-counted])
+
+    @cached_property
+    def excess(self) -> float | None:
+        """Mean excess of the tail: the pool's, averaged with the anchor's own where that is another set."""
+        if self.anchor is self.pool:
+            return None
+        start = max(self.level, self.rate.start)
+        own = self.anchor.collect_above(start).scores
+        above = self.pool.collect_above(start).scores
+        if not len(own) or not len(above):
+            return None
+        low = self.rate.locate(start)
+        of_own, of_pool = (float(np.mean(self.rate.ranked.coordinate(s) - low)) for s in (own, above))
+        usual = self.rate.excess if len(above) < SHRINKAGE else of_pool
+        return (SHRINKAGE * usual + len(own) * of_own) / (SHRINKAGE + len(own))
+
+    @cached_property
+    def growth(self) -> float:
+        """How the logarithm of 1 - FPIR grows from the measured gallery to the wanted one."""
+        wanted, measured = self.power, self.measured_classes
+        fpir = float(np.mean(accepts(self.best, self.level)))
+        rate = self.anchor.collect_above(self.level).compute_match_rate(self.level)
+        ratio = -np.log1p(-min(fpir, 1 - 1e-9)) / (measured * -np.log1p(-min(rate, 1 - 1e-9)))
+        correlation = find_correlation(ratio, measured)
+        if correlation < 1e-9:
+            return wanted / measured
+        return float(np.log1p(wanted * correlation) / np.log1p(measured * correlation))
+
+    def compute(self, threshold: float) -> float:
+        """The FPIR at a threshold, of the wanted gallery."""
+        if threshold <= self.level:
+            measured = float(np.mean(accepts(self.best, threshold)))
+        else:
+            counted = float(np.mean(accepts(self.best, self.level)))
+            measured = counted * self.rate.compute_ratio(self.level, threshold, self.excess)
+            measured = max(measured, self._count_at_least(threshold))
+        return self._extend(measured)
+
+    def _count_at_least(self, threshold: float) -> float:
+        """What the queries that match say against the tail: a lower bound, by the classes they are of."""
+        matched = accepts(self.anchor.best_other, threshold)
+        classes = len(np.unique(self.anchor.groups[matched]))
+        return float(matched.mean() * stats.gamma.ppf(DOUBT, classes) / classes) if classes else 0.0
+
+    def _extend(self, fpir: float) -> float:
+        return float(-np.expm1(self.growth * np.log1p(-min(fpir, 1 - 1e-12))))
+
+    def compute_interval(self, threshold: float, weights: Float64s, confidence: float) -> Interval:
+        """The FPIR with its interval: what classes of the pool, and those of unknown queries, bring.
+
+        ``weights`` float [draws, classes] of the pool.
+        """
+        estimate = self.compute(threshold)
+        if not estimate:
+            return Interval(0.0, 0.0, 0.0, 0.0)
+        parts = []
+        if self.pool.n_classes >= RESAMPLED:
+            start = min(self.rate.start, threshold)
+            tail = MatchRateTail(self.rate.ranked, start, weights)
+            parts.append(tail.compute_interval(threshold, confidence))
+        if self.anchor is not self.pool or not parts:
+            level = min(self.level, threshold)
+            events = accepts(self.anchor.best_other, level).astype(np.float64)
+            parts.append(resample_queries(events, self.anchor, confidence))
+        ends = []
+        for name in ("lower", "upper", "upper_bound"):
+            sign = -1.0 if name == "lower" else 1.0
+            logs = [np.log(max(getattr(part, name), 1e-12) / max(part.estimate, 1e-12)) for part in parts]
+            ends.append(estimate * float(np.exp(sign * np.sqrt(np.sum(np.square(logs))))))
+        lower, upper, upper_bound = (min(end, 1.0) for end in ends)
+        return Interval.around(estimate, lower, upper, upper_bound)
+
+
+def find_correlation(ratio: float, classes: float) -> float:
+    """The intraclass correlation r with ``log(1 + G r) / (G r)`` equal to a ratio, for G classes; 0 for 1."""
+    if ratio >= 1:
+        return 0.0
+
+    def compute_excess(r: float) -> float:
+        return float(np.log1p(classes * r) / (classes * r) - ratio)
+
+    return 1.0 if compute_excess(1.0) > 0 else float(brentq(compute_excess, 1e-12, 1.0))
+
+
+def resample_queries(events: Float64s, trials: Trials, confidence: float) -> Interval:
+    """Interval of a fraction of queries, from resampling their classes; where these are few, the queries."""
+    groups = np.unique(trials.groups, return_inverse=True)[1]
+    if groups.max() < FEW_GROUPS:
+        groups = np.arange(len(events))
+    sums = np.bincount(groups, events).astype(np.float64)
+    totals = np.bincount(groups).astype(np.float64)
+    return estimate_class_fraction_interval(sums, totals, draw_classes(len(sums), 0), confidence)

@@ -1,0 +1,211 @@
+"""A ladder of operating points, each rung estimated and, where the classes carry it, proven; which to take.
+
+Trials and pairs are scored once for all rungs. The point that decides is the one with the least expected cost
+of a query, at a stated share of unknown queries and a stated cost of a false match in misses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from api_schemas.operating_point import (
+    Aggregate,
+    AggregateChoice,
+    GallerySize,
+    GroupTarget,
+    OperatingPoint,
+    ScoreChoice,
+    Target,
+)
+from common.errors import CalibrationRefused, InputError
+from common.progress import Track, silent
+from decision.describe_point import get_shown_rates
+from decision.targets import Endpoint, get_endpoint
+from embeddings.embedding_set import EmbeddingSet
+from evaluation.calibration.calibrate import Calibration, Calibrator, StatusChoice
+from evaluation.calibration.sets.sources import CalibrationSources
+
+FPIR_RUNGS = (0.001, 0.003, 0.01, 0.03, 0.1)
+FAR_RUNGS = (0.0001, 0.001, 0.01)
+STATUSES: tuple[StatusChoice, ...] = ("proven", "estimated")
+USEFUL = 0.5  # of the known queries that a usable point keeps
+
+
+@dataclass(frozen=True)
+class ExpectedCosts:
+    """What an answer costs on average: ``false_match`` in units of a missed known query.
+
+    ``unknown_share`` is the share of queries that are not in the gallery (for 1:1, of claims that are false);
+    with ``proven_only`` no estimated point is taken.
+    """
+
+    false_match: float = 5.0
+    unknown_share: float = 0.5
+    proven_only: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.unknown_share < 1:
+            raise InputError(
+                f"The share of unknown queries must be above 0 and below 1, found {self.unknown_share:g}."
+            )
+        if not self.false_match > 0:
+            raise InputError(f"The cost of a false match must be above 0, found {self.false_match:g}.")
+
+    def compute(self, point: OperatingPoint) -> float | None:
+        """The expected cost of a query; None where a rate is not known."""
+        rates = get_shown_rates(point)
+        if rates.false is None or rates.missed is None:
+            return None
+        return self.unknown_share * self.false_match * rates.false + (1 - self.unknown_share) * rates.missed
+
+    def describe(self) -> str:
+        """In words, what was assumed."""
+        return (
+            f"least expected cost with {self.unknown_share:.0%} of the queries unknown and one false match "
+            f"costing {self.false_match:g} misses{', among proven points' if self.proven_only else ''}"
+        )
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """Points, strict ones first, proven before estimated.
+
+    Attributes:
+        active: by endpoint, the id of the point that decides; None where there is none.
+        choice: why these were taken.
+        reasons: sentences about rungs that are missing or hardly usable.
+    """
+
+    points: list[Calibration]
+    active: dict[Endpoint, str | None]
+    choice: str
+    reasons: list[str] = field(default_factory=list)
+
+
+def calibrate_ladder(
+    fit: EmbeddingSet,
+    *,
+    proof: EmbeddingSet | None = None,
+    training: EmbeddingSet | None = None,
+    cohort: EmbeddingSet | None = None,
+    unknown: EmbeddingSet | None = None,
+    score: ScoreChoice = "auto",
+    aggregate: AggregateChoice = "auto",
+    confidence: float = 0.95,
+    gallery: GallerySize | None = None,
+    group: GroupTarget | None = None,
+    costs: ExpectedCosts | None = None,
+    targets: Sequence[Target] | None = None,
+    model_hash: str,
+    seed: int = 0,
+    track: Track = silent,
+) -> Ladder:
+    """Every rung of the ladder, and the points with the least expected cost.
+
+    Args:
+        fit, proof, training, cohort, unknown, score, gallery: as in ``calibrate_threshold``.
+        aggregate: the rule of a 1:N search; ``auto`` chooses class evidence where it is better.
+        group: of the targets; see ``Target.group``.
+        costs: what decides between the rungs.
+        targets: the rungs; the usual ones unless given.
+
+    Raises:
+        CalibrationRefused: no rung can be estimated; the sentence says what is missing.
+        InputError: sets have another dimension or share classes.
+    """
+    costs = costs or ExpectedCosts()
+    calibrators = prepare_calibrators(
+        CalibrationSources(fit, proof, training, cohort, unknown, gallery=gallery),
+        score,
+        aggregate,
+        model_hash,
+        seed=seed,
+        track=track,
+    )
+    wanted = list(targets) if targets is not None else list_rungs(confidence, group)
+    points: list[Calibration] = []
+    reasons: list[str] = []
+    refused: CalibrationRefused | None = None
+    for target in track(wanted, "operating points", len(wanted)):
+        calibrator = calibrators[get_endpoint(target)]
+        rung = target.model_copy(update={"aggregate": calibrator.aggregate_of(target)})
+        for status in STATUSES:
+            try:
+                points.append(calibrator.calibrate(rung, status))
+            except CalibrationRefused as refusal:
+                reasons.append(f"{target.kind} {100 * (target.value or 0):g} %, {status}: {refusal}")
+                refused = refusal
+    if not points:
+        assert refused is not None
+        raise refused
+    made = [calibration.point for calibration in points]
+    active = {endpoint: choose_point(made, endpoint, costs) for endpoint in calibrators}
+    reasons += list_unusable(made)
+    return Ladder(points, active, costs.describe(), reasons)
+
+
+def prepare_calibrators(
+    sources: CalibrationSources,
+    score: ScoreChoice,
+    aggregate: AggregateChoice,
+    model_hash: str,
+    *,
+    seed: int = 0,
+    track: Track = silent,
+) -> dict[Endpoint, Calibrator]:
+    """What chooses thresholds for 1:1 and for 1:N: one and the same where a search goes by pairs, too."""
+    verify = Calibrator.prepare(sources, score, "nearest", model_hash, seed=seed, track=track)
+    if aggregate in ("auto", "nearest"):
+        return {"verify": verify, "match": verify}
+    rule: Aggregate = "nearest" if aggregate == "auto" else aggregate
+    match = Calibrator.prepare(sources, score, rule, model_hash, seed=seed, track=track)
+    return {"verify": verify, "match": match}
+
+
+def list_rungs(confidence: float = 0.95, group: GroupTarget | None = None) -> list[Target]:
+    """The usual rungs, strict ones first: FAR, then FPIR."""
+    rungs = [Target(kind="far", value=far, confidence=confidence, group=group) for far in FAR_RUNGS]
+    return rungs + [
+        Target(kind="fpir", value=fpir, confidence=confidence, group=group) for fpir in FPIR_RUNGS
+    ]
+
+
+def choose_point(points: Sequence[OperatingPoint], endpoint: Endpoint, costs: ExpectedCosts) -> str | None:
+    """The id of the point of an endpoint with the least expected cost; of equal ones a proven one.
+
+    Where no point's cost is known (no class has two items) the strictest estimated one is taken.
+    """
+    candidates = [
+        point
+        for point in points
+        if get_endpoint(point.target) == endpoint and (point.status == "proven" or not costs.proven_only)
+    ]
+    if not candidates:
+        return None
+    known = [(cost, point) for point in candidates if (cost := costs.compute(point)) is not None]
+    if not known:
+        return candidates[-1].id
+    return min(known, key=lambda pair: (pair[0], pair[1].status != "proven"))[1].id
+
+
+def find_usable(points: Sequence[OperatingPoint], endpoint: Endpoint) -> OperatingPoint | None:
+    """The strictest point of an endpoint that keeps half of the known queries; None if none does."""
+    for point in sorted(points, key=lambda point: point.target.value or 1.0):
+        missed = get_shown_rates(point).missed
+        if get_endpoint(point.target) == endpoint and missed is not None and missed <= 1 - USEFUL:
+            return point
+    return None
+
+
+def list_unusable(points: Sequence[OperatingPoint]) -> list[str]:
+    """A sentence for every point that turns away most known queries, naming the rung that does not."""
+    sentences = []
+    for point in points:
+        missed = get_shown_rates(point).missed
+        if missed is None or missed <= 1 - USEFUL:
+            continue
+        usable = find_usable(points, get_endpoint(point.target))
+        instead = f"; {usable.name} is the strictest point that keeps half of them" if usable else ""
+        sentences.append(f"{point.name} turns away {100 * missed:.0f} % of known queries{instead}.")
+    return sentences
