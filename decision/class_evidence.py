@@ -38,6 +38,7 @@ from decision.scorers import (
     Scorer,
     check_cohort,
     compute_neighbour_means,
+    iterate_neighbours,
     stretch_near_pole,
 )
 
@@ -108,7 +109,7 @@ class PldaTerms(NamedTuple):
     linear: Float64s
     square: Float64s
     own: Float64s
-    constant: float
+    constant: float | Float64s
 
 
 def compute_plda_terms(between: Float64s, count: int, vectors: int) -> PldaTerms:
@@ -168,6 +169,8 @@ class EvidenceScorer(Scorer):
             raise InputError("An evidence score with densities needs its cohort of vectors; there is none.")
         check_cohort(score, cohort)
         assert arrays.cohort_labels is not None
+        if len(np.unique(arrays.cohort_labels)) < 2:
+            raise InputError("The cohort of an evidence score needs vectors of at least two classes.")
         if len(arrays.cohort_labels) != len(cohort):
             raise InputError(f"{len(cohort)} vectors of the cohort have {len(arrays.cohort_labels)} labels.")
         return cls(score, cohort, arrays)
@@ -193,7 +196,7 @@ class EvidenceScorer(Scorer):
     @property
     def has_densities(self) -> bool:
         """Whether the form weighs densities."""
-        return "query_density" in self._features
+        return "query_density" in self.features
 
     def compute_densities(self, vectors: UnitVectors, labels: Texts | None = None) -> Float32s:
         """float32 [n] mean similarities to the nearest cohort items; zeros for forms without.
@@ -201,22 +204,10 @@ class EvidenceScorer(Scorer):
         Items of the cohort with an item's own label are left out, so that a class that the cohort holds is
         no denser for it.
         """
-        densities = np.zeros(len(vectors), dtype=np.float32)
         if not self.has_densities:
-            return densities
-        assert self.cohort is not None
-        present = np.zeros(len(vectors), dtype=bool)
-        if labels is not None:
-            present = np.isin(labels, self._cohort_classes)
-        others = np.flatnonzero(~present)
-        densities[others] = compute_neighbour_means(vectors[others], self.cohort, [self._neighbours])[:, 0]
-        for label in np.unique(labels[present]) if labels is not None else ():
-            rows = np.flatnonzero(labels == label)
-            kept = self.cohort[self.arrays.cohort_labels != label]
-            near = min(self._neighbours, len(kept))
-            if near:
-                densities[rows] = compute_neighbour_means(vectors[rows], kept, [near])[:, 0]
-        return densities
+            return np.zeros(len(vectors), dtype=np.float32)
+        own = None if labels is None else self.find_cohort_codes(labels)
+        return self._compute_densities(vectors, own)
 
     def compute_trial_densities(
         self, queries: UnitVectors, query: Int64s, labels: Sequence[str] | Texts
@@ -227,16 +218,44 @@ class EvidenceScorer(Scorer):
         """
         if not self.has_densities:
             return np.zeros(len(query), dtype=np.float32)
-        classes = np.asarray(labels, dtype=np.str_)
-        densities = self.compute_densities(queries)[query]
-        present = np.flatnonzero(np.isin(classes, self._cohort_classes))
-        if len(present):
-            densities[present] = self.compute_densities(queries[query[present]], classes[present])
+        assert self.cohort is not None
+        own, codes = self.find_cohort_codes(np.asarray(labels, dtype=np.str_)), self._cohort_classes[1]
+        # so many of the nearest hold enough of other classes, whatever class is left out
+        left_out = self._cohort_sizes[own[own >= 0]].max(initial=0)
+        wanted = min(self._neighbours + int(left_out), len(codes))
+        densities, order = np.empty(len(query), dtype=np.float32), np.argsort(query, kind="stable")
+        distinct, starts = np.unique(query[order], return_index=True)
+        ends = [*starts[1:].tolist(), len(order)]
+        neighbours = iterate_neighbours(queries[distinct], self.cohort, wanted)
+        for (near, similarities), start, end in zip(neighbours, starts.tolist(), ends, strict=True):
+            trials = order[start:end]
+            kept = codes[near] != own[trials, None]
+            places = np.cumsum(kept, axis=1)
+            counted = np.where(kept & (places <= self._neighbours), similarities, 0.0)
+            # a running sum, as over the neighbours alone, so that it has the same bits
+            sums = np.cumsum(counted, axis=1)[:, -1]
+            densities[trials] = sums / np.minimum(places[:, -1], self._neighbours)
         return densities
 
+    def find_cohort_codes(self, labels: Texts) -> Int64s:
+        """int64 [n]: which class of the cohort each label is; -1 for none."""
+        classes = self._cohort_classes[0]
+        codes = np.minimum(np.searchsorted(classes, labels), len(classes) - 1)
+        return np.where(classes[codes] == labels, codes, -1).astype(np.int64)
+
+    def _compute_densities(self, vectors: UnitVectors, own: Int64s | None) -> Float32s:
+        assert self.cohort is not None
+        means = compute_neighbour_means(
+            vectors, self.cohort, [self._neighbours], own, self._cohort_classes[1]
+        )
+        return means[:, 0].astype(np.float32)
+
     # -- classes ----------------------------------------------------------------------------------------
-    def prepare(self, models: ClassModels) -> PreparedClasses:
-        """What is per class alone; a class's row is the same bits whatever others it is computed with."""
+    def prepare(self, models: ClassModels, *, exact: bool = True) -> PreparedClasses:
+        """What is per class alone; a class's row is the same bits whatever others it is computed with.
+
+        Faster, and equal but for rounding, where it need not be ``exact``.
+        """
         counts = models.counts.astype(np.float64)
         squares = np.add.reduce(models.sums * models.sums, axis=1)
         own = (squares - counts) / np.maximum(counts * (counts - 1), 1.0)
@@ -251,14 +270,20 @@ class EvidenceScorer(Scorer):
                 raise TypeError("this form needs the mean densities of classes")
             densities = np.zeros(len(counts))
         return PreparedClasses(
-            means, models.counts, tightness, np.asarray(densities, np.float64), self.project(means)
+            means,
+            models.counts,
+            tightness,
+            np.asarray(densities, dtype=np.float64),
+            self.project(means, exact=exact),
         )
 
-    def project(self, rows: NDArray[np.floating]) -> Float64s:
-        """float64 [n, k]: rows in the coordinates of the covariances, each computed by itself."""
-        plda = self._plda
+    def project(self, rows: NDArray[np.floating], *, exact: bool = True) -> Float64s:
+        """float64 [n, k]: rows in the coordinates of the covariances, each computed by itself if exact."""
+        plda = self.plda
         if plda is None:
             return np.zeros((len(rows), 0))
+        if not exact:
+            return np.asarray((rows - plda.mean) @ plda.projection)
         projected = np.empty((len(rows), len(plda.between)))
         for number, row in enumerate(np.asarray(rows, dtype=np.float64)):
             np.add.reduce(self._axes * (row - plda.mean), axis=1, out=projected[number])
@@ -273,6 +298,7 @@ class EvidenceScorer(Scorer):
         klass: Int64s,
         densities: NDArray[np.floating] | None = None,
         vectors: int = 1,
+        projected: Float64s | None = None,
     ) -> Float32s:
         """float32 [m] scores of trials; each is the same bits whatever others it is computed with.
 
@@ -283,9 +309,10 @@ class EvidenceScorer(Scorer):
                 its vectors.
             densities: [m], of ``compute_trial_densities``, or their means; for forms that have them.
             vectors: how many vectors each query has.
+            projected: float64 [q, k], of ``project(queries)``, where it is known already.
         """
         features: dict[str, Float64s] = {"best": np.asarray(best, dtype=np.float64)}
-        if "mean" in self._features:
+        if "mean" in self.features:
             features["mean"] = np.add.reduce(
                 np.multiply(queries[query], prepared.means[klass], dtype=np.float64), axis=1
             )
@@ -295,62 +322,98 @@ class EvidenceScorer(Scorer):
                 raise TypeError("this form needs the densities of queries")
             features["query_density"] = np.asarray(densities, dtype=np.float64)
             features["class_density"] = prepared.densities[klass]
-        if self._plda is not None:
+        if self.plda is not None:
+            known = self.project(queries) if projected is None else projected
             features["plda"] = self._compute_ratios(
-                self.project(queries)[query], prepared.projected[klass], prepared.counts[klass], vectors
+                known[query], prepared.projected[klass], prepared.counts[klass], vectors
             )
         return self.combine(features)
 
     def _compute_ratios(self, query: Float64s, mean: Float64s, counts: Int64s, vectors: int) -> Float64s:
-        ratios = np.empty(len(counts))
-        for count in np.unique(counts):
-            rows = np.flatnonzero(counts == count)
-            terms, q, m = self.get_plda_terms(int(count), vectors), query[rows], mean[rows]
-            inner = q * (m * terms.linear + q * terms.square) + m * m * terms.own
-            ratios[rows] = np.add.reduce(inner, axis=1) + terms.constant
-        return ratios
+        first = counts[0]
+        if len(counts) == 1 or (counts == first).all():
+            terms = self.get_plda_terms(int(first), vectors)
+        else:
+            terms = self._get_terms_of_each(counts, vectors)
+        inner = query * (mean * terms.linear + query * terms.square) + mean * mean * terms.own
+        return np.asarray(np.add.reduce(inner, axis=1) + terms.constant)
+
+    def _get_terms_of_each(self, counts: Int64s, vectors: int) -> PldaTerms:
+        """The terms of classes with ``counts`` [m] items: float64 [m, k], constants [m]."""
+        known, table = self._tables.get(vectors, (np.empty(0, dtype=np.int64), None))
+        rows = np.minimum(np.searchsorted(known, counts), len(known) - 1)
+        if table is None or (known[rows] != counts).any():
+            known = np.union1d(known, counts)
+            terms = [self.get_plda_terms(count, vectors) for count in known.tolist()]
+            table = PldaTerms(*(np.array(column) for column in zip(*terms, strict=True)))
+            self._tables[vectors] = known, table
+            rows = np.searchsorted(known, counts)
+        constants = np.asarray(table.constant)[rows]
+        return PldaTerms(table.linear[rows], table.square[rows], table.own[rows], constants)
 
     def get_plda_terms(self, count: int, vectors: int = 1) -> PldaTerms:
         """The terms of classes of ``count`` items, computed once."""
-        assert self._plda is not None
+        assert self.plda is not None
         known = self._terms.get((count, vectors))
         if known is None:
-            known = self._terms[count, vectors] = compute_plda_terms(self._plda.between, count, vectors)
+            known = self._terms[count, vectors] = compute_plda_terms(self.plda.between, count, vectors)
         return known
 
     def combine(self, features: dict[str, Float64s]) -> Float32s:
         """float32: the log-odds from the features, all of one shape or broadcast to it, rounded once."""
-        total: Float64s = np.asarray(self._get("intercept"), dtype=np.float64)
-        for name in self._features:
+        total: Float64s = self._intercept
+        for name in self.features:
             values = features[name]
             if self._pole is not None and name != "plda":
                 values = stretch_near_pole(values, self._pole)
-            total = total + self._get(name) * values
+            total = total + self._weights[name] * values
         return np.asarray(total, dtype=np.float32)
 
     # -- parameters ------------------------------------------------------------------------------------
+    @cached_property
+    def _intercept(self) -> Float64s:
+        return np.asarray(self._get("intercept"), dtype=np.float64)
+
+    @cached_property
+    def _weights(self) -> dict[str, float]:
+        return {name: self._get(name) for name in self.features}
+
+    @cached_property
+    def _tables(self) -> dict[int, tuple[Int64s, PldaTerms]]:
+        """By the number of vectors: counts of items, ascending, and the terms of each."""
+        return {}
+
     @cached_property
     def _terms(self) -> dict[tuple[int, int], PldaTerms]:
         return {}
 
     @cached_property
-    def _features(self) -> tuple[str, ...]:
+    def features(self) -> tuple[str, ...]:
+        """The features that the form weighs."""
         return FORMS[str(self.score.form)]
 
     @cached_property
-    def _cohort_classes(self) -> Texts:
+    def _cohort_classes(self) -> tuple[Texts, Int64s]:
+        """The distinct classes of the cohort, and the code of each of its vectors."""
         assert self.arrays.cohort_labels is not None
-        return np.unique(self.arrays.cohort_labels)
+        classes, codes = np.unique(self.arrays.cohort_labels, return_inverse=True)
+        return classes, codes.astype(np.int64)
 
     @cached_property
-    def _plda(self) -> Plda | None:
-        return self.arrays.plda if "plda" in self._features else None
+    def _cohort_sizes(self) -> Int64s:
+        """int64, the number of vectors of each class of the cohort."""
+        return np.bincount(self._cohort_classes[1])
+
+    @cached_property
+    def plda(self) -> Plda | None:
+        """The covariances, for forms that need them."""
+        return self.arrays.plda if "plda" in self.features else None
 
     @cached_property
     def _axes(self) -> Float64s:
         """float64 [k, d]: the projection, an axis a contiguous row."""
-        assert self._plda is not None
-        return np.ascontiguousarray(self._plda.projection.T)
+        assert self.plda is not None
+        return np.ascontiguousarray(self.plda.projection.T)
 
     @cached_property
     def _neighbours(self) -> int:

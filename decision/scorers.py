@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar, Self
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from api_schemas.operating_point import Score
-from common.array_types import Bools, Float32s, Float64s, Int64s, Texts, UnitVectors
+from common.array_types import Bools, Float32s, Float64s, Int64s, RowIndices, Texts, UnitVectors
 from common.errors import InputError
 from decision.class_arrays import ClassArrays
 from embeddings.hashes import hash_cohort
@@ -150,24 +151,54 @@ def stretch_near_pole(similarities: Float64s, pole: float) -> Float64s:
     return np.asarray(-np.log(pole - similarities))
 
 
-def compute_neighbour_means(vectors: UnitVectors, cohort: UnitVectors, neighbours: list[int]) -> Float64s:
+def compute_neighbour_means(
+    vectors: UnitVectors,
+    cohort: UnitVectors,
+    neighbours: list[int],
+    own: Int64s | None = None,
+    cohort_codes: Int64s | None = None,
+) -> Float64s:
     """``rho_K``: mean similarity to the K nearest cohort items, float64 [n, len(neighbours)].
 
     A float32 product proposes the neighbours, the one kernel gives their similarities: a row's means
     are the same bits whatever other rows it is computed with and whatever computes the product.
+
+    Args:
+        own: int64 [n], a class of each row whose cohort items are left out of its mean.
+        cohort_codes: int64 [c], the classes of the cohort's items, where some are to be left out.
     """
     most = max(neighbours)
     means = np.empty((len(vectors), len(neighbours)))
     for first in range(0, len(vectors), BLOCK_ROWS):
         rows = vectors[first : first + BLOCK_ROWS]
         proposed = rows @ cohort.T
+        if own is not None and cohort_codes is not None:
+            proposed[own[first : first + BLOCK_ROWS, None] == cohort_codes[None, :]] = -np.inf
         limits = np.partition(proposed, len(cohort) - most, axis=1)[:, len(cohort) - most] - ROUNDING
         for offset, (row, similarities, limit) in enumerate(zip(rows, proposed, limits, strict=True)):
-            near = cohort[np.flatnonzero(similarities >= limit)]
+            near = cohort[np.flatnonzero((similarities >= limit) & (similarities > -np.inf))]
             nearest = -np.sort(-compute_pair_similarities(near, row[None, :]))[:most].astype(np.float64)
             sums = np.cumsum(nearest)
-            means[first + offset] = [sums[k - 1] / k for k in neighbours]
+            means[first + offset] = [sums[min(k, len(near)) - 1] / min(k, len(near)) for k in neighbours]
     return means
+
+
+def iterate_neighbours(
+    vectors: UnitVectors, cohort: UnitVectors, most: int
+) -> Iterator[tuple[RowIndices, Float64s]]:
+    """Of each vector at least its ``most`` nearest cohort items: their rows and similarities, nearest first.
+
+    They are found as in ``compute_neighbour_means``.
+    """
+    for first in range(0, len(vectors), BLOCK_ROWS):
+        rows = vectors[first : first + BLOCK_ROWS]
+        proposed = rows @ cohort.T
+        limits = np.partition(proposed, len(cohort) - most, axis=1)[:, len(cohort) - most] - ROUNDING
+        for row, similarities, limit in zip(rows, proposed, limits, strict=True):
+            near = np.flatnonzero(similarities >= limit)
+            exact = compute_pair_similarities(cohort[near], row[None, :]).astype(np.float64)
+            order = np.argsort(-exact)
+            yield near[order], exact[order]
 
 
 def accepts(scores: ArrayLike, threshold: float) -> Bools:

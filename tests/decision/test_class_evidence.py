@@ -184,3 +184,19 @@ def test_what_does_not_belong_together_is_refused() -> None:
     prepared = scorer.prepare(build_models(scorer))
     with pytest.raises(TypeError, match="densities of queries"):
         scorer.score_trials(QUERIES, zero, np.zeros(1), prepared, zero)
+
+
+def test_trial_densities_are_those_of_the_cohort_without_the_class() -> None:
+    scorer = build("all")
+    labels = [*"abcdef", "x", "y"]
+    query, klass = (part.ravel() for part in np.mgrid[: len(QUERIES), : len(labels)])
+    of_trials = np.array(labels)[klass]
+    shuffled = RNG.permutation(len(query))
+    densities = scorer.compute_trial_densities(QUERIES, query[shuffled], of_trials[shuffled])
+    expected = scorer.compute_densities(QUERIES[query[shuffled]], of_trials[shuffled])
+    np.testing.assert_array_equal(densities, expected)
+    many = build("all", neighbours=55.0)  # more than any nine of ten classes have
+    np.testing.assert_array_equal(
+        many.compute_trial_densities(QUERIES, query, of_trials),
+        many.compute_densities(QUERIES[query], of_trials),
+    )
