@@ -10,7 +10,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from api_schemas.operating_point import Aggregate, OperatingPoint, Probability
-from common.array_types import Bools, Float32s, Texts, UnitVectors
+from common.array_types import Bools, Float32s, Float64s, Texts, UnitVectors
+from decision.answer_probability import AnswerModel, AnswerOutcomes
 from decision.errors import OtherRule
 from decision.match_probability import compute_match_probability
 from decision.scorers import Scorer, accepts
@@ -19,7 +20,10 @@ BEYOND_PROOF = 1.1  # times the items a 1:N point was proven for (docs/specifica
 
 
 class MatchCandidate(NamedTuple):
-    """A class that a query may be of, with the item that speaks for it."""
+    """A class that a query may be of, with the item that speaks for it.
+
+    ``probability`` that the query is of it; known of the two best alone.
+    """
 
     label: str
     id: str
@@ -33,7 +37,8 @@ class MatchDecision(NamedTuple):
     The best candidate is given even when the decision is "unknown"; everything about it is None only
     when no item was left to compare with. ``margin`` is its score less the best of another label. Where a
     class is scored as a whole, ``id`` and ``similarity`` are those of its nearest item. ``candidates`` are
-    the best classes, the first of which decides.
+    the best classes, the first of which decides. ``probability`` is that of this answer being right: of the
+    label where it is a match, of the query being unknown where it is not.
     """
 
     decision: Literal["match", "unknown"]
@@ -85,6 +90,22 @@ class Decider:
         if self._calibration is None:
             return [None] * len(scores)
         return list(compute_match_probability(scores, self._calibration).tolist())
+
+    def compute_answers(
+        self, best: Float64s, second: Float64s, n_classes: int, unknown_share: float | None = None
+    ) -> AnswerOutcomes | None:
+        """Probabilities of what may be true of queries; None where the point has no calibration of answers.
+
+        ``best`` and ``second`` float64 [n], scores of the two best classes, NaN where there is no second, of
+        ``n_classes`` in the gallery; ``unknown_share`` of the queries, that of the calibration unless given.
+        """
+        if self._answer_model is None:
+            return None
+        return self._answer_model.compute(best, second, n_classes, unknown_share)
+
+    @cached_property
+    def _answer_model(self) -> AnswerModel | None:
+        return None if self.point.answer is None else AnswerModel.read(self.point.answer)
 
     @cached_property
     def _calibration(self) -> Probability | None:

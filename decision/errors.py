@@ -27,6 +27,10 @@ class OtherRule(LimenError):
     """A decision was requested by another rule than the operating point was calibrated for."""
 
 
+class OtherGroup(LimenError):
+    """A decision was requested for a group that no operating point is for."""
+
+
 class OtherModel(BundleError):
     """An operating point of another model than the one at hand."""
 

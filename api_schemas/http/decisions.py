@@ -134,6 +134,19 @@ class MatchOptions(Body):
         "the evidence of the class as a whole. An operating point decides by the rule it was calibrated for "
         "(`target.aggregate`), which is also the default; other rules are refused with 409.",
     )
+    unknown_share: Finite | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Share of queries that are of no class in the gallery, which `probability` depends on; "
+        "the service's setting `unknown_share` (0.5) unless given.",
+    )
+    group: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=512,
+        description="Decide by the operating point that is for this group of queries (`target.group`).",
+    )
 
 
 class MatchRequest(MatchOptions):
@@ -143,7 +156,10 @@ class MatchRequest(MatchOptions):
 
 
 class Candidate(Schema):
-    """A class that a query may be of; ``id`` is its nearest item, ``score`` what the point thresholds."""
+    """A class that a query may be of; ``id`` is its nearest item, ``score`` what the point thresholds.
+
+    ``probability`` that the query is of it, for the two best classes; null for others.
+    """
 
     label: str
     id: str
@@ -163,7 +179,10 @@ class MatchResult(Schema):
     id: str | None
     similarity: Finite | None
     score: Finite | None
-    probability: Finite | None
+    probability: Finite | None = Field(
+        description="That this answer is right: the label of a match, or that the query is of no class in "
+        "the gallery. Null where the operating point has no calibration of answers."
+    )
     threshold: Finite
     margin: Finite | None = Field(description="Score minus the best score of another label.")
     operating_point: str

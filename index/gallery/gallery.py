@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from itertools import islice, repeat
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -13,8 +13,10 @@ from numpy.typing import ArrayLike
 
 from api_schemas.operating_point import Aggregate, OperatingPoint
 from common.errors import InputError
+from decision.answer_probability import check_unknown_share
 from decision.decider import Decider, MatchCandidate, MatchDecision, VerifyDecision
 from decision.errors import NoOperatingPoint
+from decision.group_points import check_point_of_all, select_point_of_group
 from decision.scorers import CosineScorer, Scorer
 from decision.targets import get_endpoint
 from embeddings.embedding_set import normalise_queries
@@ -46,6 +48,7 @@ class Gallery(AbstractContextManager["Gallery"]):
         self._items = items
         self._match = self._build_decider(bundle.manifest.operating_points.match)
         self._verify = self._build_decider(bundle.manifest.operating_points.verify)
+        self._of_groups: dict[str, Decider] = {}
         for decider in (self._match, self._verify):
             if decider is not None:
                 items.prepare(decider)
@@ -169,6 +172,8 @@ class Gallery(AbstractContextManager["Gallery"]):
         exclude_ids: Sequence[str | None] | None = None,
         candidates: int = 1,
         sizes: Sequence[int] | None = None,
+        unknown_share: float | None = None,
+        group: str | None = None,
     ) -> list[MatchDecision]:
         """The class of each query, or "unknown": decided by the active 1:N point on the best of k candidates.
 
@@ -180,27 +185,33 @@ class Gallery(AbstractContextManager["Gallery"]):
             candidates: how many of the best classes to name.
             sizes: how many consecutive rows of ``vectors`` each query has: several vectors of one object,
                 such as the frames of a track, are decided together. One each unless given.
+            unknown_share: share of queries that are of no class in the gallery, above 0 and below 1, which
+                the probability of an answer depends on; that of its calibration (0.5) unless given.
+            group: decide by the point that is for this group of queries, see ``select_point_of_group``.
 
         Raises:
             NoOperatingPoint: the bundle has none for 1:N.
             OtherRule: its point was calibrated for another rule.
+            OtherGroup: no point is for the group, or the active one is for one group and none is named.
             InputError: as for ``search``.
         """
-        if self._match is None:
-            raise NoOperatingPoint("match", self.manifest.operating_points.reasons)
+        chosen = self._select_match_decider(group)
+        if unknown_share is not None:
+            check_unknown_share(unknown_share)
         if isinstance(candidates, bool) or candidates < 1:
             raise InputError(f"candidates must be a whole number from 1, found {candidates!r}.")
         queries = normalise_queries(vectors, self.dim)
         if sizes is not None and (sum(sizes) != len(queries) or min(sizes, default=1) < 1):
             raise InputError(f"sizes must be whole numbers from 1 with the sum {len(queries)}.")
         # in this order: a newer view has all densities that an older point needs, not the other way round
-        decider, view = self._match, self.view
+        decider, view = chosen, self.view
         decider.check_rule(aggregate)
         build_rule = MATCH_RULES[decider.point.target.aggregate]
         rule = build_rule(view, decider, filter, exclude_ids, max(2, candidates))
         if sizes is None or max(sizes, default=1) == 1:
-            return _decide(rule.propose(queries, k), decider, len(view), candidates)
-        return _decide(rule.propose_together(queries, sizes, k), decider, len(view), candidates, sizes)
+            return _decide(rule.propose(queries, k), decider, view, candidates, unknown_share)
+        results = rule.propose_together(queries, sizes, k)
+        return _decide(results, decider, view, candidates, unknown_share, sizes)
 
     def verify(self, a: ArrayLike, b: ArrayLike) -> list[VerifyDecision]:
         """1:1 decisions on rows of ``a`` and ``b``, both [m, d], by the active 1:1 point.
@@ -243,6 +254,22 @@ class Gallery(AbstractContextManager["Gallery"]):
             len(queries), sum(bool(hits) and hits[0].similarity >= near for hits, near in results)
         )
 
+    def _select_match_decider(self, group: str | None) -> Decider:
+        """The decider of the active 1:N point, or of that for a group; raises as ``match`` does."""
+        active = None if self._match is None else self._match.point
+        if group is None and self._match is not None:
+            check_point_of_all(self._match.point)
+            return self._match
+        if group is None:
+            raise NoOperatingPoint("match", self.manifest.operating_points.reasons)
+        point = select_point_of_group(self.operating_points.values(), active, group)
+        if self._match is not None and point is active:
+            return self._match
+        decider = self._of_groups.get(point.id)
+        if decider is None:
+            decider = self._of_groups[point.id] = self.prepare(point)
+        return decider
+
     def _build_decider(self, point_id: str | None) -> Decider | None:
         return None if point_id is None else self._bundle.build_decider(self._bundle.points[point_id])
 
@@ -250,17 +277,28 @@ class Gallery(AbstractContextManager["Gallery"]):
 def _decide(
     results: list[list[SearchHit]],
     decider: Decider,
-    n_items: int,
+    view: GalleryView,
     n_candidates: int,
+    unknown_share: float | None,
     sizes: Sequence[int] | None = None,
 ) -> list[MatchDecision]:
     """The decision on each query's hits, best first; accepted and turned into probabilities all at once."""
     point = decider.point
     bests = [_take_best_of_labels(hits, max(2, n_candidates)) for hits in results]
-    named = [hit for hits in bests for hit in hits[:n_candidates]]
-    scores = np.array([hit.score for hit in named], dtype=np.float32)
-    answers = zip(named, decider.accepts(scores).tolist(), decider.compute_probabilities(scores), strict=True)
-    beyond = {size: decider.is_beyond_proof(n_items, size) for size in set(sizes or [1])}
+    given = [hits for hits in bests if hits]
+    scores = np.array([hits[0].score for hits in given], dtype=np.float32)
+    accepted = decider.accepts(scores)
+    rivals = np.array([hits[1].score if len(hits) > 1 else np.nan for hits in given], dtype=np.float64)
+    outcomes = decider.compute_answers(scores.astype(np.float64), rivals, view.n_classes, unknown_share)
+    nothing: list[None] = [None] * len(given)
+    answers = zip(
+        accepted.tolist(),
+        nothing if outcomes is None else outcomes.get_right(accepted).tolist(),
+        nothing if outcomes is None else outcomes.first.tolist(),
+        nothing if outcomes is None else outcomes.second.tolist(),
+        strict=True,
+    )
+    beyond = {size: decider.is_beyond_proof(len(view), size) for size in set(sizes or [1])}
     decisions = []
     for hits, size in zip(bests, sizes or repeat(1), strict=False):
         unknown = MatchDecision(
@@ -269,18 +307,21 @@ def _decide(
         if not hits:
             decisions.append(unknown)
             continue
-        shown = list(islice(answers, min(len(hits), n_candidates)))
-        best, accepted, probability = shown[0]
+        best, (is_match, right, *of_hits) = hits[0], next(answers)
+        probabilities = chain(of_hits, repeat(None))
         decisions.append(
             unknown._replace(
-                decision="match" if accepted else "unknown",
+                decision="match" if is_match else "unknown",
                 label=best.label,
                 id=best.id,
                 similarity=best.similarity,
                 score=best.score,
-                probability=probability,
+                probability=right,
                 margin=None if len(hits) == 1 else best.score - hits[1].score,
-                candidates=tuple(MatchCandidate(hit.label, hit.id, hit.score, p) for hit, _, p in shown),
+                candidates=tuple(
+                    MatchCandidate(hit.label, hit.id, hit.score, probability)
+                    for hit, probability in zip(hits[:n_candidates], probabilities, strict=False)
+                ),
             )
         )
     return decisions

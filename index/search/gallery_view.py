@@ -113,6 +113,11 @@ class GalleryView:
         return ClassCodes(self.main, self.buffer, self.changed)
 
     @property
+    def n_classes(self) -> int:
+        """Classes of the gallery; one whose items were all deleted counts until the index is rebuilt."""
+        return len(self.class_codes)
+
+    @property
     def parts(self) -> list[tuple[Generation, LiveRows | None]]:
         """The generations there are, each with its live rows; all if None."""
         parts = ((self.main, self.live), (self.buffer, None))

@@ -98,9 +98,15 @@ def match(
     *,
     filter: Filter | None = None,  # noqa: A002
     aggregate: Aggregate | None = None,
+    unknown_share: float | None = None,
+    group: str | None = None,
 ) -> Call[MatchResponse]:
-    """``POST /v1/match`` for rows [n, d] or references; ``aggregate`` is the point's own unless given."""
-    options = {"aggregate": aggregate}
+    """``POST /v1/match`` for rows [n, d] or references; ``aggregate`` is the point's own unless given.
+
+    ``unknown_share`` of the queries, for the probability of an answer; ``group`` of the queries, whose point
+    decides.
+    """
+    options = {"aggregate": aggregate, "unknown_share": unknown_share, "group": group}
     return _query("/v1/match", MatchResponse.model_validate_json, JSON, queries, k, filter, options)
 
 

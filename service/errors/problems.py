@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 
 from api_schemas.http.problem import PROBLEM_MEDIA_TYPE, FieldProblem
 from common.errors import BundleError, LimenError
-from decision.errors import NoOperatingPoint, OtherRule
+from decision.errors import NoOperatingPoint, OtherGroup, OtherRule
 from index.gallery.gallery_items import Closed
 from index.store.document_store import StoreFailed, StoreUnavailable
 from index.store.write_order import Withdrawn
@@ -205,7 +205,7 @@ def to_service_problem(error: LimenError) -> ServiceProblem:
         return ServiceProblem(DEADLINE, str(error), headers={"Retry-After": "5"})
     if isinstance(error, (Closed, KeysUnreadable)):
         return ServiceProblem(NOT_READY, str(error), headers={"Retry-After": "1"})
-    if isinstance(error, (NoOperatingPoint, OtherRule)):
+    if isinstance(error, (NoOperatingPoint, OtherGroup, OtherRule)):
         return ServiceProblem(NO_OPERATING_POINT, str(error))
     return ServiceProblem(CONFLICT if isinstance(error, BundleError) else INVALID_INPUT, str(error))
 

@@ -17,7 +17,7 @@ from service.http.query_answers import answer_queries, write_decision, write_res
 from service.http.query_requests import read_queries
 from service.http.resolve_references import ResolvedQueries, search_naming_rows
 from service.models.loaded_model import LoadedModel
-from service.state import get_active_model, get_state
+from service.state import ServiceState, get_active_model, get_state
 from service.telemetry import prometheus
 
 router = APIRouter(tags=["decide"], route_class=FastRoute)
@@ -38,6 +38,10 @@ async def match(request: Request) -> Response:
     score of another label. `beyond_proof` is true once the gallery has over 1.1 times the items that the
     point is proven for. Takes raw float32 rows like `/v1/search`.
 
+    `probability` is that of this answer being right: of the label where it is a match, of the query being of
+    no class in the gallery where it is `unknown`. It depends on the share of unknown queries
+    (`unknown_share`) and on how many classes the gallery has now.
+
     A point calibrated for `mean_of_class` scores a class by the mean over all its items (that pass the
     filter), for the classes of the `k` nearest items.
     """
@@ -48,10 +52,16 @@ async def match(request: Request) -> Response:
     queries = await read_queries(request, MatchOptions, model, state, started)
 
     def search(resolved: ResolvedQueries) -> list[dict[str, Any]]:
-        decisions = search_naming_rows(resolved, lambda: _match(model, resolved, queries.options))
+        decisions = search_naming_rows(resolved, lambda: _match(model, resolved, queries.options, state))
         return [
             write_decision(
-                decision, endpoint="match", state=state, model=model, point=point, a=item_id, b=decision.id
+                decision,
+                endpoint="match",
+                state=state,
+                model=model,
+                point=model.points.get(decision.operating_point, point),
+                a=item_id,
+                b=decision.id,
             )
             for decision, item_id in zip(decisions, resolved.ids, strict=True)
         ]
@@ -65,13 +75,19 @@ async def match(request: Request) -> Response:
     )
 
 
-def _match(model: LoadedModel, queries: ResolvedQueries, options: MatchOptions) -> list[MatchDecision]:
+def _match(
+    model: LoadedModel, queries: ResolvedQueries, options: MatchOptions, state: ServiceState
+) -> list[MatchDecision]:
     decisions = model.gallery.match(
         queries.vectors,
         k=options.k,
         filter=options.filter,
         aggregate=options.aggregate,
         exclude_ids=queries.excluded,
+        unknown_share=state.settings.unknown_share
+        if options.unknown_share is None
+        else options.unknown_share,
+        group=options.group,
     )
     for decision in decisions:
         if decision.score is not None:

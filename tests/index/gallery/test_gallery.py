@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from api_schemas.manifest import SelfRecall
+from api_schemas.operating_point import AnswerProbability, GroupTarget, OperatingPoint
 from common.errors import InputError
-from decision.errors import NoOperatingPoint
+from decision.errors import NoOperatingPoint, OtherGroup
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.similarity import compute_pair_similarities
 from index.gallery.gallery import Gallery
@@ -262,12 +263,83 @@ def test_a_match_names_its_best_candidate_and_the_margin(make_bundle: MakeBundle
     assert (answer.decision, answer.label, answer.id) == ("match", "a", "2")
     assert answer.similarity == answer.score == by_id["2"].similarity
     assert answer.margin == by_id["2"].score - by_id["3"].score
-    assert answer.probability == pytest.approx(1 / (1 + np.exp(-(10 * by_id["2"].score - 5))))
     assert not answer.beyond_proof
     assert gallery.match(query, k=1)[0].margin is None
     assert gallery.match(query, exclude_ids=["2"])[0].id == "1"
     unsure = gallery.match(np.array([1.0, 1.0, 1.0]))[0]
     assert (unsure.decision, unsure.id) == ("unknown", "2")
+
+
+def test_the_probability_of_an_answer_knows_the_gallery_and_the_share_of_unknown_queries(
+    make_bundle: MakeBundle,
+) -> None:
+    weights = {"constant": -8.0, "score": 12.0, "gap": 6.0, "log_classes": -1.0}
+    answers = AnswerProbability(
+        weights={
+            **{f"first.{name}": weight for name, weight in weights.items()},
+            **{f"alone.first.{name}": weight for name, weight in weights.items() if name != "gap"},
+            "second.constant": -2.0,
+            "other.constant": -3.0,
+            "alone.other.constant": -3.0,
+        },
+        ranges={"score": (-1.0, 1.0), "gap": (0.0, 2.0)},
+        unknown_share=0.5,
+    )
+    vectors = np.array([[1, 0, 0], [0.9, 0.1, 0], [0, 1, 0], [0, 0, 1]], dtype=float)
+    items = EmbeddingSet.from_arrays(vectors, ["a", "a", "b", "c"], ["1", "2", "3", "4"])
+    gallery = Gallery.open(make_bundle(items, match=0.8))
+    assert gallery.match(vectors[0])[0].probability is None  # a point without this calibration
+    plain = gallery.operating_points[gallery.match(vectors[0])[0].operating_point]
+    gallery.decide_by(plain.with_changes(answer=answers))
+    for query in (np.array([0.9, 0.436, 0.0]), np.array([1.0, 0.8, 0.5])):
+        for share in (0.1, 0.5, 0.9):
+            answer = gallery.match(query, candidates=3, unknown_share=share)[0]
+            assert answer.score is not None
+            assert answer.margin is not None
+            odds = (
+                (1 - share)
+                / share
+                * np.exp([-8 + 12 * answer.score + 6 * answer.margin - np.log(3), -2.0, -3.0])
+            )
+            first, second = (odds / (1 + odds.sum()))[:2]
+            right = first if answer.decision == "match" else 1 / (1 + odds.sum())
+            assert answer.probability == pytest.approx(right)
+            shown = [candidate.probability for candidate in answer.candidates]
+            assert shown == [pytest.approx(first), pytest.approx(second), None]
+    assert gallery.match(query)[0] == gallery.match(query, unknown_share=0.5)[0]
+    alone = gallery.match(vectors[0], k=1)[0]
+    odds = np.exp([-8 + 12 - np.log(3), -3.0])
+    assert alone.margin is None
+    assert alone.probability == pytest.approx(odds[0] / (1 + odds.sum()))
+    for share in (0, 1):
+        with pytest.raises(InputError, match="above 0 and below 1"):
+            gallery.match(query, unknown_share=share)
+
+
+def test_a_request_chooses_the_point_of_its_group(make_bundle: MakeBundle) -> None:
+    items = make_items(make_unit_rows(np.random.default_rng(0), 40))
+
+    def build(threshold: float, group: str | None, mode: Literal["every", "own"] = "own") -> OperatingPoint:
+        made = point("fpir", threshold, items=40)
+        column = None if group is None else GroupTarget(column="site", values=group.split(","), mode=mode)
+        return made.with_changes(target=made.target.model_copy(update={"group": column}))
+
+    everyone, north, south = build(0.8, None), build(0.7, "north"), build(0.9, "south")
+    points = [everyone, north, south]
+    gallery = Gallery.open(
+        make_bundle(items, operating_points=points, active={"verify": None, "match": everyone.id})
+    )
+    query = items.vectors[3]
+    assert gallery.match(query)[0].threshold == 0.8
+    assert gallery.match(query, group="north")[0].threshold == 0.7
+    assert gallery.match(query, group="south")[0].operating_point == south.id
+    with pytest.raises(OtherGroup, match="group 'west'; there are points for north, south"):
+        gallery.match(query, group="west")
+    gallery.decide_by(north)
+    with pytest.raises(OtherGroup, match="is for the group 'north' of the column 'site': say in"):
+        gallery.match(query)
+    gallery.decide_by(build(0.85, "north,south", "every"))
+    assert [gallery.match(query, group=name)[0].threshold for name in ("north", "south", None)] == [0.85] * 3
 
 
 def test_a_gallery_beyond_the_proof_says_so(make_bundle: MakeBundle) -> None:
