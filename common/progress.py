@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol, TypeVar
 
 T = TypeVar("T")
+Say = Callable[[str], None]
+"""Is told a sentence for the person at the keyboard."""
 
 
 class Track(Protocol):
@@ -17,3 +19,7 @@ class Track(Protocol):
 def silent(steps: Iterable[T], name: str, total: int | None = None) -> Iterable[T]:
     """A no-op track."""
     return steps
+
+
+def silent_say(sentence: str) -> None:
+    """A no-op say."""

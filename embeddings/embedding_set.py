@@ -12,7 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from common.array_types import Float64s, Int64s, Texts, UnitVectors
 from common.errors import InputError
+from embeddings.python_objects import convert_to_column, convert_to_matrix, read_labels
 
+PLAIN_KINDS = "biufUM"  # of numpy's types, that a metadata column has
 UNIT_TOLERANCE = 1e-6  # of the squared length; rows this close keep their bits, so that they find themselves
 
 
@@ -24,7 +26,9 @@ class EmbeddingSet:
         vectors: float32 [n, d], unit rows.
         labels: text [n]; an integer label is its decimal digits.
         ids: text [n], distinct.
-        metadata: further columns by name, each of length n.
+        metadata: further columns by name, each of length n: text, numbers, booleans, or datetime64 in UTC;
+            a ``numpy.ma.MaskedArray`` where a value is missing, so that whole numbers keep their digits.
+            Whatever else is given is converted.
     """
 
     vectors: UnitVectors
@@ -32,22 +36,25 @@ class EmbeddingSet:
     ids: Texts
     metadata: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "metadata", convert_columns(self.metadata))
+
     @classmethod
     def from_arrays(
         cls,
-        embeddings: ArrayLike,
-        labels: ArrayLike,
-        ids: ArrayLike | None = None,
-        metadata: Mapping[str, ArrayLike] | None = None,
+        embeddings: Any,
+        labels: Any,
+        ids: Any = None,
+        metadata: Mapping[str, Any] | None = None,
         source: str = "embeddings",
         *,
         are_unit: bool = False,
     ) -> EmbeddingSet:
-        """Check raw arrays.
+        """Check arrays, lists, tensors, Series or Arrow columns (``embeddings.python_objects``).
 
         Args:
             embeddings: float [n, d], any length of row but zero; normalised here in float64.
-            labels: [n], integers or text.
+            labels: [n], integers or text, none missing or empty.
             ids: [n], distinct; row numbers unless given.
             metadata: columns of length n.
             source: what error messages call the data, e.g. the file's name.
@@ -67,7 +74,7 @@ class EmbeddingSet:
                 raise InputError(
                     f"{source}: the id '{repeated}' occurs {counts.max()} times; ids must be distinct."
                 )
-        columns = {name: np.asarray(column) for name, column in (metadata or {}).items()}
+        columns = convert_columns(metadata or {}, source)
         for name, column in columns.items():
             if len(column) != n:
                 raise InputError(f"{source}: column '{name}' has {len(column)} values for {n} embeddings.")
@@ -106,16 +113,40 @@ class EmbeddingSet:
         return self.subset(np.isin(self.labels, np.asarray(classes, dtype=np.str_)))
 
 
-def normalise_rows(embeddings: ArrayLike, source: str = "embeddings", first_row: int = 0) -> UnitVectors:
+def convert_columns(columns: Mapping[str, Any], source: str = "metadata") -> dict[str, NDArray[Any]]:
+    """Metadata columns by name as numpy arrays; raises InputError for one that holds no plain values."""
+    converted = {}
+    for name, values in columns.items():
+        if isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in PLAIN_KINDS:
+            converted[name] = _mask_missing(values)
+            continue
+        from embeddings.arrow_columns import convert_metadata, to_numpy  # which plain arrays do without
+
+        what = f"column '{name}'"
+        given = convert_to_column(values, what, source)
+        column = convert_metadata(given, what, source)
+        if column is None:
+            raise InputError(
+                f"{source}: {what} must hold text, numbers, booleans or times, found {given.type}."
+            )
+        converted[name] = to_numpy(column, what, source)
+    return converted
+
+
+def _mask_missing(values: NDArray[Any]) -> NDArray[Any]:
+    """With NaN and NaT masked."""
+    missing = values != values if values.dtype.kind in "fM" else np.zeros(0, dtype=bool)
+    missing = np.ma.getdata(missing)
+    return np.ma.MaskedArray(values, missing | np.ma.getmaskarray(values)) if missing.any() else values
+
+
+def normalise_rows(embeddings: Any, source: str = "embeddings", first_row: int = 0) -> UnitVectors:
     """Float32 [n, d] unit rows from any real [n, d]; raises InputError naming the first bad row.
 
     Rows that are of length one in float32 keep their bits, so that what was normalised and written is read
     back equal, hash and all. ``first_row`` is the number of the first row, where rows come block by block.
     """
-    try:
-        raw = np.asarray(embeddings)
-    except ValueError:
-        raise InputError(f"{source}: not a rectangular array of numbers.") from None
+    raw = convert_to_matrix(embeddings, source)
     if raw.ndim != 2 or raw.shape[0] == 0 or raw.shape[1] == 0:
         raise InputError(f"{source}: expected a non-empty [N, D] array, found shape {raw.shape}.")
     if raw.dtype.kind not in "fiu":
@@ -143,15 +174,12 @@ def normalise_rows(embeddings: ArrayLike, source: str = "embeddings", first_row:
     return rows
 
 
-def normalise_queries(vectors: ArrayLike, dim: int, what: str = "query") -> UnitVectors:
+def normalise_queries(vectors: Any, dim: int, what: str = "query") -> UnitVectors:
     """Float32 [q, d] unit rows from any real [q, d] or [d]; raises InputError naming the first bad row.
 
     Rows that are already of length one keep their bits, so a query by a stored vector is that vector.
     """
-    try:
-        raw = np.asarray(vectors)
-    except ValueError:
-        raise InputError(f"{what}: the vectors are not a rectangular array of numbers.") from None
+    raw = convert_to_matrix(vectors, what)
     if raw.ndim == 1 and raw.dtype.kind in "fiu":
         raw = raw[None, :]
     if raw.ndim != 2 or raw.shape[0] == 0:
@@ -165,20 +193,20 @@ def normalise_queries(vectors: ArrayLike, dim: int, what: str = "query") -> Unit
     return normalise_rows(raw, what)
 
 
-def _convert_to_text(values: ArrayLike, n: int, what: str, source: str) -> Texts:
-    array = np.asarray(values)
-    if array.ndim != 1 or len(array) != n:
-        given = f"{len(array)}" if array.ndim == 1 else f"shape {array.shape}"
-        raise InputError(f"{source}: {n} embeddings need {n} {what}, found {given}.")
-    if array.dtype.kind in "iu":
-        return _write_digits(array)
-    if array.dtype.kind == "U":
-        return array
-    if array.dtype.kind in "OT":
-        return np.array(
-            [_check_text(value, row, what, source) for row, value in enumerate(array)], dtype=np.str_
-        )
-    raise InputError(f"{source}: {what} must be integers or text, found {array.dtype}.")
+def _convert_to_text(values: Any, n: int, what: str, source: str) -> Texts:
+    if type(values) is np.ndarray and values.ndim == 1 and values.dtype.kind in "iuU":
+        texts = values if values.dtype.kind == "U" else _write_digits(values)
+        if values.dtype.kind == "U":
+            _check_texts(texts, what, source)
+    else:
+        from embeddings.arrow_columns import check_texts, convert_to_fixed_width
+
+        column = read_labels(values, what, source)
+        check_texts(column, what, source)
+        texts = convert_to_fixed_width(column, what, source)
+    if len(texts) != n:
+        raise InputError(f"{source}: {n} embeddings need {n} {what}, found {len(texts)}.")
+    return texts
 
 
 def _write_digits(numbers: NDArray[Any]) -> Texts:
@@ -187,32 +215,41 @@ def _write_digits(numbers: NDArray[Any]) -> Texts:
     return numbers.astype(f"<U{longest}")
 
 
-def _check_text(value: object, row: int, what: str, source: str) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, int | np.integer) and not isinstance(value, bool):
-        return str(int(value))
-    raise InputError(f"{source}: row {row} of {what} must be an integer or text, found {value!r}.")
+def _check_texts(texts: Texts, what: str, source: str) -> None:
+    """Check labels or ids; raises InputError for one that is empty or no valid text, naming the row."""
+    if not len(texts):
+        return
+    checks = {
+        "is empty: give it a text, or leave the row out": np.strings.str_len(np.strings.strip(texts)) == 0
+    }
+    native = np.ascontiguousarray(texts.astype(texts.dtype.newbyteorder("=")))
+    rows = native.view(np.uint32).reshape(len(texts), -1)
+    checks["holds a NUL character"] = ((rows[:, :-1] == 0) & (rows[:, 1:] != 0)).any(axis=1)
+    reason = "holds half a character (a lone surrogate), which is not valid Unicode"
+    checks[reason] = ((rows >= 0xD800) & (rows < 0xE000)).any(axis=1)
+    for reason, is_wrong in checks.items():
+        if is_wrong.any():
+            raise InputError(f"{source}: row {int(is_wrong.argmax())} of {what} {reason}.")
 
 
 def concatenate(sets: Sequence[EmbeddingSet]) -> EmbeddingSet:
     """One set of all rows, in that order; raises InputError for an id that two of them share.
 
-    A metadata column that some of them lack has None there.
+    A metadata column that some of them lack is missing there.
     """
     names = dict.fromkeys(name for part in sets for name in part.metadata)
     columns = {}
-    for name in names:
-        parts = [part.metadata.get(name) for part in sets]
-        if all(column is not None for column in parts):
-            columns[name] = np.concatenate([column for column in parts if column is not None])
-        else:
-            columns[name] = np.concatenate(
-                [
-                    np.full(len(part), None, dtype=object) if column is None else column.astype(object)
-                    for part, column in zip(sets, parts, strict=True)
-                ]
-            )
+    if names:
+        from embeddings.arrow_columns import concatenate_columns, to_numpy
+
+        sizes = [len(part) for part in sets]
+        for name in names:
+            what = f"column '{name}'"
+            parts = [
+                convert_to_column(part.metadata[name], what, "metadata") if name in part.metadata else None
+                for part in sets
+            ]
+            columns[name] = to_numpy(concatenate_columns(parts, sizes), what, "metadata")
     ids = np.concatenate([part.ids for part in sets])
     distinct, counts = np.unique(ids, return_counts=True)
     if len(distinct) != len(ids):

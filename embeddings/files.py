@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from common.array_types import Float32s
 from common.atomic_files import write_atomically
 from common.errors import InputError
-from common.progress import Track, silent
+from common.progress import Say, Track, silent, silent_say
 from embeddings.embedding_set import EmbeddingSet, normalise_rows
 from embeddings.npy import (
     iterate_array_blocks,
@@ -31,12 +31,13 @@ from embeddings.npy import (
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
 BLOCK_ROWS = 8_192
 ARRAY_NAMES = ("embeddings", "labels", "ids")
+MISSING_SUFFIX = ":missing"  # of the array that marks a column's missing values
+TABLE_SUFFIXES = (".parquet", ".csv", ".tsv", ".jsonl", ".ndjson")
 _END_OF_ZIP, _MORE_THAN_COUNTED = 22, 0xFFFF  # bytes of a zip's last record; what it says in zip64
-Columns = Mapping[str, NDArray[Any]]
+Columns = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -81,13 +82,13 @@ class EmbeddingFile:
         return EmbeddingSet.from_arrays(vectors, labels, ids, metadata, str(self.path), are_unit=True)
 
 
-def open_embeddings(path: Path, labels: Path | None = None) -> EmbeddingFile:
+def open_embeddings(path: Path, labels: Path | None = None, say: Say = silent_say) -> EmbeddingFile:
     """Open an embeddings file; raises InputError when it is missing, of another kind or damaged.
 
     ``.npz``: arrays ``embeddings`` [N, D] and ``labels`` [N], optionally ``ids`` and further columns
-    of length N. ``.npy``: [N, D], with ``labels`` in a file of their own: a ``.npy`` [N], or a ``.parquet``
-    with ``label``, perhaps ``id``, metadata. ``.parquet``: columns ``embedding`` and ``label``, optionally
-    ``id`` and metadata.
+    of length N. ``.npy``: [N, D], with ``labels`` in a file of their own: a ``.npy`` [N], or a table with
+    ``label``, perhaps ``id``, metadata. ``.parquet``: columns ``embedding`` and ``label``, optionally ``id``
+    and metadata. ``say`` is told in a sentence what is left out.
     """
     if not path.is_file():
         raise InputError(f"{path} is not a file: give an embeddings file (.npz, .npy or .parquet).")
@@ -96,34 +97,64 @@ def open_embeddings(path: Path, labels: Path | None = None) -> EmbeddingFile:
     if labels is not None and path.suffix != ".npy":
         raise InputError(f"{path} holds its own labels: a file of labels goes with .npy only.")
     if path.suffix == ".npy":
-        opened = _open_npy(path, labels)
+        opened = _open_npy(path, labels, say)
     else:
-        opened = _open_npz(path) if path.suffix == ".npz" else _open_parquet(path)
+        opened = _open_npz(path) if path.suffix == ".npz" else _open_parquet(path, say)
     if opened.rows == 0 or opened.dimension == 0:
         raise InputError(f"{path} has no rows.")
     return opened
 
 
-def read_embeddings(path: Path) -> EmbeddingSet:
+def read_embeddings(path: Path, say: Say = silent_say) -> EmbeddingSet:
     """Read an embeddings file into memory; see ``open_embeddings`` for its kinds and errors."""
-    return open_embeddings(path).read()
+    return open_embeddings(path, say=say).read()
 
 
 def save_embeddings(items: EmbeddingSet, path: Path) -> None:
-    """Write a set as ``.npz``; a crash leaves the old file or none. Objects in metadata become text."""
+    """Write a set as ``.npz``; a crash leaves the old file or none. What is missing is missing when read."""
     check_metadata_names(items.metadata, str(path))
-    arrays = {"embeddings": items.vectors, "labels": items.labels, "ids": items.ids, **items.metadata}
+    arrays = {"embeddings": items.vectors, "labels": items.labels, "ids": items.ids}
+    for name, column in items.metadata.items():
+        arrays |= _write_column(name, column)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, array in arrays.items():
-            plain = array.astype(np.str_) if array.dtype.kind in "OT" else array
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, plain, allow_pickle=False)
+                np.lib.format.write_array(member, array, allow_pickle=False)
     write_atomically(path, buffer.getvalue())
+
+
+def _write_column(name: str, column: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """A metadata column as arrays: missing floats are NaN, times NaT, all else is marked in a second one."""
+    values, mask = np.ma.getdata(column), np.ma.getmaskarray(column)
+    if values.dtype.kind in "fM":
+        blank = np.nan if values.dtype.kind == "f" else np.datetime64("NaT")
+        return {name: np.where(mask, blank, values).astype(values.dtype)}
+    return {name: values, name + MISSING_SUFFIX: mask} if mask.any() else {name: values}
+
+
+def _read_columns(arrays: dict[str, NDArray[Any]], n: int) -> Columns:
+    """Labels, ids and metadata of an archive; what is no column of ``n`` plain values is left out."""
+    columns: dict[str, Any] = {}
+    for name, array in arrays.items():
+        owner = name.removesuffix(MISSING_SUFFIX)
+        if name in ("labels", "ids"):
+            columns[name] = array
+        elif array.shape != (n,) or array.dtype.kind not in "biufUSmM" or (owner != name and owner in arrays):
+            continue
+        else:
+            mask = arrays.get(name + MISSING_SUFFIX, np.zeros(0, dtype=bool))
+            columns[name] = np.ma.MaskedArray(array, mask) if mask.shape == (n,) else array
+    return columns
 
 
 def check_metadata_names(columns: Iterable[str], source: str) -> None:
     """Raises InputError for a metadata column with the name of an array that every embeddings file has."""
+    for name in columns:
+        if name.endswith(MISSING_SUFFIX):
+            raise InputError(
+                f"{source}: the name of a metadata column cannot end in '{MISSING_SUFFIX}': rename it."
+            )
     for name in ARRAY_NAMES:
         if name in columns:
             raise InputError(
@@ -149,10 +180,7 @@ def _open_npz(path: Path) -> EmbeddingFile:
                     shape = _read_matrix_shape(member, info.file_size, path)
                 else:
                     arrays[name] = read_whole_array(member, info.file_size, path)
-    n = len(arrays["labels"]) if arrays["labels"].ndim else -1
-    columns = {
-        name: array for name, array in arrays.items() if name in ("labels", "ids") or array.shape == (n,)
-    }
+    columns = _read_columns(arrays, len(arrays["labels"]) if arrays["labels"].ndim else -1)
 
     def blocks() -> Iterator[NDArray[Any]]:
         with report_damage(path, kind), zipfile.ZipFile(path) as archive:
@@ -174,17 +202,19 @@ def _check_member_count(archive: zipfile.ZipFile, path: Path) -> None:
         )
 
 
-def _open_npy(path: Path, labels: Path | None) -> EmbeddingFile:
+def _open_npy(path: Path, labels: Path | None, say: Say) -> EmbeddingFile:
     if labels is None:
-        raise InputError(f"{path} holds no labels: give them with --labels, a .npy [N] or a .parquet.")
+        raise InputError(f"{path} holds no labels: give them with --labels, a .npy [N] or a table.")
     if not labels.is_file():
-        raise InputError(f"{labels} is not a file: give the labels of {path} as .npy or .parquet.")
-    if labels.suffix == ".parquet":
-        columns = _read_columns(_open_parquet_file(labels), labels, [])
-    elif labels.suffix == ".npy":
-        columns = {"labels": read_array(labels)}
+        raise InputError(f"{labels} is not a file: give the labels of {path} as .npy or a table.")
+    if labels.suffix == ".npy":
+        columns: Columns = {"labels": read_array(labels)}
+    elif labels.suffix.lower() in TABLE_SUFFIXES:
+        from embeddings.tables import read_table
+
+        columns = _name_columns(read_table(labels, ("label", "id"), say=say), labels, say)
     else:
-        raise InputError(f"{labels} ends in '{labels.suffix}': labels are a .npy or a .parquet.")
+        raise InputError(f"{labels} ends in '{labels.suffix}': labels are a .npy, .parquet, .csv or .jsonl.")
     with report_damage(path, "an array"), path.open("rb") as opened:
         shape = _read_matrix_shape(opened, path.stat().st_size, path)
 
@@ -202,32 +232,35 @@ def _read_matrix_shape(stream: IO[bytes], size: int, path: Path) -> tuple[int, i
     return shape[0], shape[1]
 
 
-def _open_parquet(path: Path) -> EmbeddingFile:
-    file = _open_parquet_file(path)
-    if "embedding" not in file.schema_arrow.names:
-        raise InputError(
-            f"{path} has no column 'embedding'; found {', '.join(file.schema_arrow.names) or 'none'}."
-        )
-    columns = _read_columns(file, path, ["embedding"])
-    first = next(_iterate_parquet_blocks(path, 1), np.empty((0, 0)))
+def _open_parquet(path: Path, say: Say) -> EmbeddingFile:
+    from embeddings.tables import open_parquet, read_parquet_columns
+
+    file = open_parquet(path)
+    names = file.schema_arrow.names
+    found = "embedding" if "embedding" in names else None
+    near = [name for name in names if name.strip().casefold() == "embedding"]
+    if found is None and len(near) == 1:
+        found = near[0]
+    if found is None:
+        raise InputError(f"{path} has no column 'embedding'; found {', '.join(names) or 'none'}.")
+    columns = _name_columns(read_parquet_columns(file, path, [found]), path, say)
+    first = next(_iterate_parquet_blocks(path, found, 1), np.empty((0, 0)))
     return EmbeddingFile(
         path,
         file.metadata.num_rows,
         first.shape[1],
         columns,
-        lambda: _iterate_parquet_blocks(path, BLOCK_ROWS),
+        lambda: _iterate_parquet_blocks(path, found, BLOCK_ROWS),
     )
 
 
-def _open_parquet_file(path: Path) -> pq.ParquetFile:
-    import pyarrow.parquet as pq  # a third of a second that only readers of tables should pay
+def _name_columns(table: pa.Table, path: Path, say: Say) -> Columns:
+    """The columns of a table of embeddings or labels but the vectors, by the names of the arrays."""
+    from embeddings import tables
+    from embeddings.arrow_columns import convert_to_texts
 
-    with report_damage(path, "Parquet"):
-        return pq.ParquetFile(path, page_checksum_verification=True)
-
-
-def _read_columns(file: pq.ParquetFile, path: Path, besides: list[str]) -> Columns:
-    names = file.schema_arrow.names
+    table = tables.match_names(tables.drop_nameless(table, path, say), ("label", "id"), path, say)
+    names = table.column_names
     if "label" not in names:
         raise InputError(f"{path} has no column 'label'; found {', '.join(names) or 'none'}.")
     array_names = {"label": "labels", "id": "ids"}
@@ -236,45 +269,22 @@ def _read_columns(file: pq.ParquetFile, path: Path, besides: list[str]) -> Colum
             raise InputError(
                 f"{path} has the columns '{name}' and '{plural}', only one can be meant: rename one."
             )
-    with report_damage(path, "Parquet"):
-        table = file.read([name for name in names if name not in besides])
-        table.validate(full=True)
-        return {
-            array_names.get(name, name): table.column(name).to_numpy(zero_copy_only=False)
-            for name in table.column_names
-        }
+    columns: dict[str, Any] = {
+        array_names[name]: convert_to_texts(table.column(name), f"column '{name}'", str(path))
+        for name in array_names
+        if name in names
+    }
+    return columns | tables.read_metadata_columns(table, array_names, path, say)
 
 
-def _iterate_parquet_blocks(path: Path, rows: int) -> Iterator[NDArray[Any]]:
+def _iterate_parquet_blocks(path: Path, name: str, rows: int) -> Iterator[NDArray[Any]]:
+    from embeddings.tables import open_parquet
+    from embeddings.vector_columns import convert_vectors
+
     done, dimension = 0, None
     with report_damage(path, "Parquet"):
-        for batch in _open_parquet_file(path).iter_batches(rows, columns=["embedding"]):
+        for batch in open_parquet(path).iter_batches(rows, columns=[name]):
             batch.validate(full=True)
-            block = _convert_to_matrix(batch.column(0), path, done, dimension)
+            block = convert_vectors(batch.column(0), str(path), f"column '{name}'", done, dimension)
             done, dimension = done + len(block), block.shape[1]
             yield block
-
-
-def _convert_to_matrix(column: pa.Array, path: Path, first_row: int, dimension: int | None) -> NDArray[Any]:
-    """A column of lists as [b, d]; ``dimension`` is that of the rows before, if there were any."""
-    import pyarrow as pa
-
-    if not (
-        pa.types.is_list(column.type)
-        or pa.types.is_large_list(column.type)
-        or pa.types.is_fixed_size_list(column.type)
-    ):
-        raise InputError(f"{path}: column 'embedding' must hold lists of numbers, found {column.type}.")
-    if column.null_count:
-        row = first_row + int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
-        raise InputError(f"{path}: row {row} has no embedding.")
-    lengths = column.value_lengths().to_numpy(zero_copy_only=False)
-    expected = int(lengths[0]) if dimension is None else dimension
-    deviating = np.flatnonzero(lengths != expected)
-    if deviating.size:
-        raise InputError(
-            f"{path}: row {first_row + deviating[0]} has an embedding of {lengths[deviating[0]]} numbers, "
-            f"row 0 of {expected}."
-        )
-    values: NDArray[Any] = column.flatten().to_numpy(zero_copy_only=False)
-    return values.reshape(len(column), expected)

@@ -202,12 +202,12 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
                     self._swap(None, EMPTY, sequence)
                     return
                 blocks = self._store.read_all()
-                first = next(blocks)
+                first, fields = next(blocks), self._store.fields
 
             config = rebuild_config(manifest.index, manifest.counts.distinct_vectors)
 
             def build(path: Path) -> Generation:
-                items = collect_items(chain([first], blocks), n, folder.dim, path / VECTORS_FILE)
+                items = collect_items(chain([first], blocks), n, folder.dim, path / VECTORS_FILE, fields)
                 densities = compute_densities(folder.deciders, items.vectors, lambda: items.labels)
                 return Generation.build(items, config, densities, track)
 

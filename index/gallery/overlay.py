@@ -14,6 +14,7 @@ from common.array_types import Bools, UnitVectors
 from common.progress import Track, silent
 from decision.class_evidence import EvidenceScorer
 from decision.decider import Decider, compute_densities
+from embeddings.arrow_columns import parse_instants
 from embeddings.embedding_set import EmbeddingSet
 from index.items.class_sums import ClassSums
 from index.items.columns import ColumnKind
@@ -143,7 +144,7 @@ class Overlay:
         buffer = None
         if self.written:
             entries = list(self.written.values())
-            items = collect_items([[entry.item for entry in entries]], len(entries), dim)
+            items = collect_items([[entry.item for entry in entries]], len(entries), dim, fields=fields)
             densities = {
                 key: np.array([entry.densities[key] for entry in entries])
                 for key in get_density_keys(self.deciders)
@@ -203,9 +204,16 @@ def iterate_items(generation: Generation, block: int, track: Track) -> Iterator[
 
 
 def collect_items(
-    blocks: Iterable[Sequence[StoredItem]], n: int, dim: int, file: Path | None = None
+    blocks: Iterable[Sequence[StoredItem]],
+    n: int,
+    dim: int,
+    file: Path | None = None,
+    fields: Mapping[str, ColumnKind] | None = None,
 ) -> EmbeddingSet:
-    """Items as one set; with a file its vectors are written there and mapped, not held in memory."""
+    """Items as one set; with a file its vectors are written there and mapped, not held in memory.
+
+    ``fields`` are the kinds of metadata fields; those of times are read from their text.
+    """
     ids: list[str] = []
     labels: list[str] = []
     metadata: list[Mapping[str, Any]] = []
@@ -227,5 +235,7 @@ def collect_items(
         rows = np.concatenate(held).astype(np.float32, copy=False)
     else:
         rows = np.load(file, mmap_mode="r", allow_pickle=False).view(np.ndarray)
-    columns = {name: np.array(values, dtype=object) for name, values in collect_metadata(metadata).items()}
+    columns: dict[str, Any] = dict(collect_metadata(metadata))
+    for name in columns.keys() & {name for name, kind in (fields or {}).items() if kind == "time"}:
+        columns[name] = parse_instants(columns[name])
     return EmbeddingSet(rows, np.array(labels, dtype=np.str_), np.array(ids, dtype=np.str_), columns)

@@ -11,8 +11,9 @@ import numpy as np
 
 from common.array_types import Int32s, Int64s, RowIndices
 
-ColumnKind = Literal["text", "number", "boolean", "integer"]
-"""``integer``: whole numbers of 64 bits, some beyond 2^53; such a field holds no fractions."""
+ColumnKind = Literal["text", "number", "boolean", "integer", "time"]
+"""``integer``: whole numbers of 64 bits, some beyond 2^53; such a field holds no fractions.
+``time``: dates and times, compared as nanoseconds since 1970 in UTC and written in ISO 8601."""
 
 
 class FieldUse(NamedTuple):
@@ -24,7 +25,12 @@ class FieldUse(NamedTuple):
 
 def describe_kind(kind: ColumnKind) -> str:
     """The kind with its article, for messages."""
-    return {"text": "text", "integer": "a whole number"}.get(kind, f"a {kind}")
+    special = {
+        "text": "text",
+        "integer": "a whole number",
+        "time": "a time, written as 2024-01-31 or 2024-01-31T12:00:00Z",
+    }
+    return special.get(kind, f"a {kind}")
 
 
 def are_comparable(a: ColumnKind, b: ColumnKind) -> bool:

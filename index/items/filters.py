@@ -18,6 +18,7 @@ import numpy as np
 from common.array_types import RowIndices
 from common.errors import InputError
 from common.time_budget import check_time
+from embeddings.instants import parse_instant
 from index.items.columns import Column, ColumnKind, are_comparable, describe_kind
 from index.items.item_table import ItemTable
 from index.items.metadata import describe_value, name_some
@@ -142,11 +143,17 @@ class _Filter:
 
 
 def _check_value(name: str, column: Column, value: Any, how: str) -> Any:
+    """A value to compare with, of the column's kind; a time as the column has it, in nanoseconds."""
     ordered = how in ORDERED
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if name == "label" and isinstance(value, int) and number and not ordered:
         return describe_value(value)
-    if column.kind == "text":
+    if column.kind == "time":
+        instant = parse_instant(value) if isinstance(value, str) else None
+        if instant is not None:
+            return instant
+        fits = False
+    elif column.kind == "text":
         fits = isinstance(value, str)
     elif column.kind in ("number", "integer"):
         # a whole number of any size is compared exactly

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from common.array_types import Bools, Float32s, Int32s, RowIndices, Texts
 from common.errors import BundleError
+from embeddings.arrow_columns import compute_nanoseconds, is_instants, list_values
 from embeddings.embedding_set import EmbeddingSet
 from index.items.columns import Column, ColumnKind, FieldUse
 from index.items.metadata import MetadataValue, build_metadata_column, is_reserved
@@ -146,15 +147,18 @@ class ItemTable:
         """The metadata of a row, without the fields it lacks."""
         if not self._metadata_columns:
             return {}
-        values = {name: column[row].as_py() for name, column in self._metadata_columns}
-        return {name: value for name, value in values.items() if value is not None}
+        return self.get_metadata_block(row, 1)[0]
 
     def get_metadata_block(self, start: int, length: int) -> list[dict[str, MetadataValue]]:
         """The metadata of ``length`` consecutive rows."""
         if not self.metadata.column_names:
             return [{} for _ in range(length)]
-        rows = self.metadata.slice(start, length).to_pylist()
-        return [{name: value for name, value in row.items() if value is not None} for row in rows]
+        columns = [list_values(column.slice(start, length)) for _, column in self._metadata_columns]
+        names = self.metadata.column_names
+        return [
+            {name: value for name, value in zip(names, row, strict=True) if value is not None}
+            for row in zip(*columns, strict=True)
+        ]
 
     def count_fields(self) -> dict[str, FieldUse]:
         """The metadata fields that any item has."""
@@ -204,6 +208,7 @@ class ItemTable:
             _check_columns(path, table)
             labels = table.column("label").combine_chunks().dictionary_encode()
             codes, classes = _encode_sorted(labels)
+            classes = classes.to_pylist()
             densities = {
                 name.removeprefix(DENSITY_PREFIX): table.column(name).to_numpy()
                 for name in table.column_names
@@ -273,7 +278,7 @@ def _single_chunk(column: pa.ChunkedArray) -> pa.Array:
     return array.chunk(0) if isinstance(array, pa.ChunkedArray) else array
 
 
-def _encode_sorted(encoded: Any) -> tuple[Int32s, list[Any]]:
+def _encode_sorted(encoded: Any) -> tuple[Int32s, pa.Array]:
     """Codes (-1 for missing) into the sorted distinct values of a dictionary-encoded array."""
     encoded = _single_chunk(encoded) if isinstance(encoded, pa.ChunkedArray) else encoded
     values = encoded.dictionary
@@ -282,7 +287,7 @@ def _encode_sorted(encoded: Any) -> tuple[Int32s, list[Any]]:
     code_of[order] = np.arange(len(values), dtype=np.int32)
     code_of[-1] = -1
     codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-    return code_of[codes], values.take(pa.array(order)).to_pylist()
+    return code_of[codes], values.take(pa.array(order))
 
 
 def _index_column(column: pa.ChunkedArray) -> Column:
@@ -291,7 +296,7 @@ def _index_column(column: pa.ChunkedArray) -> Column:
         codes = column.cast(pa.int8()).fill_null(-1).to_numpy().astype(np.int32)
         return Column(kind, [False, True], codes)
     codes, values = _encode_sorted(column.combine_chunks().dictionary_encode())
-    return Column(kind, values, codes)
+    return Column(kind, compute_nanoseconds(values) if kind == "time" else values.to_pylist(), codes)
 
 
 def _find_kind(column: pa.ChunkedArray) -> ColumnKind:
@@ -299,6 +304,8 @@ def _find_kind(column: pa.ChunkedArray) -> ColumnKind:
         return "boolean"
     if pa.types.is_large_string(column.type) or pa.types.is_string(column.type):
         return "text"
+    if is_instants(column.type):
+        return "time"
     if pa.types.is_integer(column.type) and len(column) > column.null_count:
         ends = pc.min_max(column).as_py()
         if max(-ends["min"], ends["max"]) > 2**53:

@@ -1,17 +1,18 @@
-"""Metadata columns: text, numbers and booleans by name."""
+"""Metadata columns: text, numbers, booleans, dates and times by name."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from common.errors import InputError
+from embeddings.arrow_columns import MetadataValue as MetadataValue
+from embeddings.arrow_columns import convert_metadata
+from embeddings.python_objects import convert_to_column
 
-MetadataValue = str | int | float | bool | None
 RESERVED_NAMES = ("id", "label")
 
 
@@ -35,41 +36,35 @@ def name_some(names: Collection[str], most: int = 10) -> str:
 
 
 def build_metadata_column(name: str, values: Any) -> pa.Array:
-    """An Arrow array of text, whole numbers, floats or booleans; NaN becomes missing, times ISO text.
+    """An Arrow array of text, whole numbers, floats, booleans, dates or times; NaN becomes missing.
 
-    Raises InputError for a reserved name, or values of mixed or other types.
+    Raises InputError for a reserved name, infinity, or values of mixed or other types.
     """
+    check_metadata_column(name)
+    what = f"the metadata column '{name}'"
+    column = convert_to_column(values, what, "gallery")
+    kept = convert_metadata(column, what, "gallery")
+    if kept is None:
+        raise InputError(f"{what} is {column.type}: only text, numbers, booleans and times can be kept.")
+    if pa.types.is_uint64(kept.type):
+        raise InputError(f"{what} holds whole numbers beyond 2^63: write them as text.")
+    if pa.types.is_floating(kept.type):
+        infinite = pc.indices_nonzero(pc.fill_null(pc.is_inf(kept), False))
+        if len(infinite):
+            raise InputError(
+                f"{what} holds infinity in row {infinite[0].as_py()}: only finite numbers can be kept; leave "
+                "it empty, or write it as text."
+            )
+    return kept
+
+
+def check_metadata_column(name: str) -> None:
+    """Raises InputError for a reserved name."""
     if is_reserved(name):
         raise InputError(
             f"the metadata column '{name}' cannot be kept: 'id', 'label' and names that begin with "
             "'_' or '$' are taken; rename it."
         )
-    array = np.asarray(values)
-    if array.dtype.kind in "mM":
-        array = np.datetime_as_string(array) if array.dtype.kind == "M" else array.astype(np.int64)
-    try:
-        arrow = pa.array(array, from_pandas=True)
-        if pa.types.is_integer(arrow.type):
-            return arrow.cast(pa.int64())
-    except (pa.ArrowException, TypeError, OverflowError, UnicodeError) as error:
-        raise InputError(
-            f"the metadata column '{name}' must be all text, all numbers or all booleans: {error}."
-        ) from None
-    kind = arrow.type
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind):
-        return arrow.cast(pa.large_string())
-    if pa.types.is_boolean(kind):
-        return arrow
-    if pa.types.is_floating(kind):
-        numbers = arrow.cast(pa.float64())
-        infinite = pc.indices_nonzero(pc.is_inf(numbers))
-        if len(infinite):
-            raise InputError(
-                f"the metadata column '{name}' holds infinity in row {infinite[0].as_py()}: only finite "
-                "numbers can be kept; leave it empty, or write it as text."
-            )
-        return numbers
-    raise InputError(f"the metadata column '{name}' is {kind}: only text, numbers and booleans can be kept.")
 
 
 def collect_metadata(rows: list[Mapping[str, MetadataValue]]) -> dict[str, list[MetadataValue]]:

@@ -11,6 +11,7 @@ import numpy as np
 from common.array_types import UnitVectors
 from common.errors import InputError
 from embeddings.embedding_set import EmbeddingSet
+from embeddings.instants import parse_instant
 from index.items.columns import ColumnKind, FieldUse, describe_kind
 from index.items.metadata import MetadataValue, describe_value, is_reserved, name_some
 
@@ -102,6 +103,8 @@ def merge_fields(
             if kind is None:
                 continue
             use = fields.get(name, FieldUse(kind, 0))
+            if use.kind == "time" and isinstance(value, str) and parse_instant(value) is not None:
+                kind = "time"
             # small whole numbers are numbers, and may stand among those beyond 2^53
             if kind != use.kind and not (
                 use.kind == "integer" and isinstance(value, int) and kind == "number"

@@ -77,11 +77,11 @@ def test_metadata_that_is_called_as_the_set_itself_is_refused(tmp_path: Path, na
     assert not list(tmp_path.iterdir())
 
 
-def test_texts_of_a_table_are_written_as_text(tmp_path: Path) -> None:
+def test_a_missing_text_of_a_table_is_missing_in_the_archive(tmp_path: Path) -> None:
     table = pa.table({"embedding": VECTORS.tolist(), "label": ["b", "a", "b"], "camera": ["x", "y", None]})
     pq.write_table(table, tmp_path / "e.parquet")
     save_embeddings(read_embeddings(tmp_path / "e.parquet"), tmp_path / "e.npz")
-    assert read_embeddings(tmp_path / "e.npz").metadata["camera"].tolist() == ["x", "y", "None"]
+    assert read_embeddings(tmp_path / "e.npz").metadata["camera"].tolist() == ["x", "y", None]
 
 
 def test_a_table_with_two_columns_of_labels_is_refused(tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from api_schemas.data_config import DataConfig
-from common.progress import Track, silent
+from common.progress import Say, Track, silent
 from training.data.items import Splits
 from training.data.kinds import open_kind
-from training.data.load_data import Say, load_data
+from training.data.load_data import load_data
 
 IMBALANCED = 10.0  # times the median class
 MAX_EXAMPLES = 5

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import os
+import unicodedata
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -17,12 +19,19 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from common.errors import InputError
-from encoder.inputs.image_input import ImagePreprocessing
+from common.progress import Say, silent_say
+from embeddings.tables import LIST_SUFFIXES, read_metadata_columns, read_table
+from encoder.inputs.image_input import FORMATS, ImagePreprocessing
 from encoder.inputs.preprocessing import RefusedInput
 from training.data.pair_labels import group_pairs, holds_pairs
-from training.data.tables import LIST_SUFFIXES, read_metadata, read_table, read_text_column
+from training.data.tables import read_text_column
 
-SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"))
+SUFFIXES = frozenset(
+    (".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".webp")
+    + (".ppm", ".pgm", ".pbm", ".pnm")
+)
+LITTER = frozenset(("thumbs.db", "desktop.ini"))  # that systems leave in folders of images
+MAX_NAMED = 5
 MAX_FILE_BYTES = 256 << 20  # of a file: the most pixels that Pillow decodes without a warning, uncompressed
 CHUNK_BYTES = 4096  # bytes of an archive that are decompressed at once, to a few megabytes at the most
 
@@ -35,17 +44,19 @@ class ImageFile:
     label: str
     read: Callable[[], bytes]
     columns: Mapping[str, Any] = field(default_factory=dict)
+    listed_in: str | None = None
 
     @property
     def folder(self) -> str:
-        """The folder that holds the class's folder: an alphabet, a writer, a camera; empty at the root."""
-        return self.label.rpartition("/")[0]
+        """The folder that holds the class's folder: an alphabet, a writer, a camera; of a file that a list
+        names, the folder it lies in: a session, a day. Empty at the root."""
+        return self.label.rpartition("/")[0] if self.listed_in is None else self.listed_in
 
     def open(self) -> Image.Image:
         """Decode the whole image; raises InputError naming the file when it is broken or too large."""
         with self.name_errors(), warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(self.read()))
+            image = Image.open(io.BytesIO(self.read()), formats=FORMATS)
             image.load()
             return image
 
@@ -62,7 +73,9 @@ class ImageFile:
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             raise InputError(f"{self.name} is too large to be decoded safely: scale it down.") from None
         except UnidentifiedImageError:
-            raise self._build_error("it is not an image that can be read") from None
+            raise self._build_error(
+                f"it is not an image of a kind that is read ({', '.join(FORMATS)})"
+            ) from None
         except RefusedInput as refused:
             raise self._build_error(refused.reason.rstrip(".")) from None
         except (InputError, MemoryError):
@@ -75,7 +88,11 @@ class ImageFile:
 
 
 def find_images(
-    paths: Sequence[Path], path_column: str = "path", label_column: str = "label"
+    paths: Sequence[Path],
+    path_column: str = "path",
+    label_column: str = "label",
+    encoding: str | None = None,
+    say: Say = silent_say,
 ) -> list[ImageFile]:
     """Every image below the given folders and in the given zips, by name; or those that a list names.
 
@@ -91,12 +108,13 @@ def find_images(
     files: list[ImageFile] = []
     for root in paths:
         prefix = f"{root.stem}/" if len(paths) > 1 else ""
+        unread: list[str] = []
         if root.is_dir():
-            images = _list_folder(root, prefix)
-        elif root.suffix in LIST_SUFFIXES:
-            images = _read_list(root, prefix, path_column, label_column)
+            images = _list_folder(root, prefix, unread)
+        elif root.suffix.lower() in LIST_SUFFIXES:
+            images = _read_list(root, prefix, path_column, label_column, encoding, say)
         elif zipfile.is_zipfile(root):
-            images = _list_zip(root, prefix)
+            images = _list_zip(root, prefix, unread)
         elif root.exists():
             raise InputError(f"{root} is neither a folder, a zip archive nor a list (.csv, .parquet).")
         else:
@@ -104,6 +122,7 @@ def find_images(
         if not images:
             raise InputError(
                 f"{root} holds no images: expected a folder per class with files such as .png or .jpg."
+                f"{_name_unread(unread)}"
             )
         loose = next((image for image in images if image.label in ("", ".")), None)
         if loose:
@@ -113,20 +132,69 @@ def find_images(
             if shown != name:
                 raise InputError(f"The name of {shown} is not written in UTF-8: rename it.")
         files += images
+        if unread:
+            read = {image.label for image in images}
+            lost = sorted({name.rpartition("/")[0] for name in unread} - read - {""})
+            classes = f" No image was read of {_name_some(lost)}." if lost else ""
+            say(f"{root}:{_name_unread(unread)}{classes}")
     return files
 
 
-def _list_folder(root: Path, prefix: str) -> list[ImageFile]:
-    files = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    relative = [path.relative_to(root) for path in files]
-    return [
-        ImageFile(prefix + name.as_posix(), name.parent.as_posix(), partial(_read_file, path))
-        for name, path in zip(relative, files, strict=True)
-        if not any(part.startswith(".") for part in name.parts)
-    ]
+def _name_unread(unread: Sequence[str]) -> str:
+    if not unread:
+        return ""
+    return (
+        f" {len(unread)} files were not read: {_name_some(sorted(unread))}. Images of the kinds "
+        f"{', '.join(FORMATS)} are: save others, such as .heic or .avif, as JPEG or PNG."
+    )
 
 
-def _list_zip(root: Path, prefix: str) -> list[ImageFile]:
+def _name_some(names: Sequence[str]) -> str:
+    return ", ".join(names[:MAX_NAMED]) + (f" and {len(names) - MAX_NAMED} more" if names[MAX_NAMED:] else "")
+
+
+def _list_folder(root: Path, prefix: str, unread: list[str]) -> list[ImageFile]:
+    """The images below a folder, through links as well; the names of other files go to ``unread``."""
+    relative = [name for name in _walk(root, unread) if not any(part.startswith(".") for part in name.parts)]
+    images = []
+    for name in sorted(relative):
+        path = root / name
+        if not path.exists():
+            unread.append(f"{name.as_posix()} (a link to nothing)")
+        elif _is_image(name):
+            images.append(
+                ImageFile(prefix + name.as_posix(), name.parent.as_posix(), partial(_read_file, path))
+            )
+        elif name.name.lower() not in LITTER:
+            unread.append(name.as_posix())
+    return images
+
+
+def _walk(root: Path, unread: list[str]) -> Iterator[Path]:
+    """Every file below a folder, relative to it; links to a folder that they lie in are not followed."""
+    waiting: list[tuple[Path, frozenset[str]]] = [(root, frozenset())]
+    while waiting:
+        folder, above = waiting.pop()
+        place = os.path.realpath(folder)
+        if place in above:
+            continue
+        try:
+            entries = list(os.scandir(folder))
+        except OSError as error:
+            unread.append(f"{folder.relative_to(root).as_posix()} ({error.strerror})")
+            continue
+        for entry in entries:
+            if entry.is_dir():
+                waiting.append((folder / entry.name, above | {place}))
+            else:
+                yield (folder / entry.name).relative_to(root)
+
+
+def _is_image(name: PurePath) -> bool:
+    return name.suffix.lower() in SUFFIXES
+
+
+def _list_zip(root: Path, prefix: str, unread: list[str]) -> list[ImageFile]:
     try:
         archive = zipfile.ZipFile(root)
     except Exception as error:  # zipfile raises whatever it likes on a broken table of contents
@@ -134,16 +202,27 @@ def _list_zip(root: Path, prefix: str) -> list[ImageFile]:
     images = []
     for entry in sorted(archive.infolist(), key=lambda info: info.filename):
         path = PurePosixPath(entry.filename)
-        is_hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
-        if path.suffix.lower() in SUFFIXES and not is_hidden and not entry.is_dir():
+        if entry.is_dir() or any(part.startswith(".") or part == "__MACOSX" for part in path.parts):
+            continue
+        if _is_image(path):
             read = partial(_read_entry, archive, entry)
             images.append(ImageFile(prefix + entry.filename, path.parent.as_posix(), read))
+        elif path.name.lower() not in LITTER:
+            unread.append(entry.filename)
     return images
 
 
 def _read_file(path: Path) -> bytes:
+    if not path.exists():
+        path = _find_other_form(path)
     _check_size(path.stat().st_size)
     return path.read_bytes()
+
+
+def _find_other_form(path: Path) -> Path:
+    """The file that a list names in another Unicode form than the disk does, as lists from elsewhere do."""
+    others = (Path(unicodedata.normalize(form, str(path))) for form in ("NFC", "NFD"))
+    return next((other for other in others if other.exists()), path)
 
 
 def _read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
@@ -158,21 +237,24 @@ def _check_size(size: int) -> None:
         raise Image.DecompressionBombError(f"{size} bytes, at most {MAX_FILE_BYTES} are read")
 
 
-def _read_list(root: Path, prefix: str, path_column: str, label_column: str) -> list[ImageFile]:
-    table = read_table(root, {path_column, label_column})
+def _read_list(
+    root: Path, prefix: str, path_column: str, label_column: str, encoding: str | None, say: Say
+) -> list[ImageFile]:
+    table = read_table(root, {path_column, label_column}, encoding=encoding, say=say)
     columns: Mapping[str, NDArray[Any]] = {}
     if holds_pairs(table, label_column):
         names, labels = (part.tolist() for part in group_pairs(table, root))
     else:
         names = read_text_column(table, path_column, root).tolist()
         labels = read_text_column(table, label_column, root).tolist()
-        columns = read_metadata(table, {path_column, label_column}, root)
+        columns = read_metadata_columns(table, {path_column, label_column}, root, say)
     return [
         ImageFile(
             prefix + name,
             label,
             partial(_read_file, root.parent / name),
             {column: values[row] for column, values in columns.items()},
+            PurePosixPath(name).parent.as_posix().removeprefix("."),
         )
         for row, (name, label) in enumerate(zip(names, labels, strict=True))
     ]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.array_types import Texts
+from embeddings.embedding_set import convert_columns
 from encoder.inputs.preprocessing import Preprocessing
 from training.data.mapped_vectors import MappedVectors
 
@@ -24,7 +25,7 @@ class Items:
             any float type where they are mapped.
         labels: text [n].
         ids: text [n], distinct within all items of a data set; for files their path.
-        metadata: columns of length n.
+        metadata: columns of length n, as those of an ``EmbeddingSet``.
         columns: names of the inputs' columns, of a table.
     """
 
@@ -33,6 +34,9 @@ class Items:
     ids: Texts
     metadata: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     columns: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "metadata", convert_columns(self.metadata))
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -10,21 +10,20 @@ import numpy as np
 from api_schemas.data_config import DataConfig
 from common.array_types import RowIndices, Texts
 from common.errors import InputError
-from common.progress import Track, silent
+from common.progress import Say, Track, silent, silent_say
 from encoder.inputs.preprocessing import Preprocessing
 from training.data.items import Items, Splits
 from training.data.kinds import open_kind
 from training.data.kinds.data_kind import join_paths
 from training.data.split import check_usable, split_items
 
-Say = Callable[[str], None]
 CheckLabels = Callable[[Texts], None]
 
 
 def load_data(
     data: DataConfig,
     track: Track = silent,
-    say: Say = lambda _: None,
+    say: Say = silent_say,
     check_labels: CheckLabels = lambda _: None,
 ) -> Splits:
     """Read everything the configuration names, cut it into parts, and prepare it.
@@ -36,7 +35,7 @@ def load_data(
         InputError: a missing, empty or broken file, one class only, no class with two items, two items of a
             part with one id, or a column that is called as an array of an embeddings file.
     """
-    kind = open_kind(data)
+    kind = open_kind(data, say)
     raw = kind.read_all()
     rows = split_items(raw, data, kind.source)
     kind.check_ids(raw, rows.values(), kind.source)
@@ -65,7 +64,7 @@ def load_items(
     data: DataConfig,
     preprocessing: Preprocessing,
     track: Track = silent,
-    say: Say = lambda _: None,
+    say: Say = silent_say,
 ) -> Items:
     """Everything at those paths, uncut, prepared by a model's own rule.
 
@@ -75,7 +74,7 @@ def load_items(
     Raises:
         InputError: a missing, empty or broken file, or columns that are not those of the rule.
     """
-    kind = open_kind(data)
+    kind = open_kind(data, say)
     source = join_paths(paths)
     raw = kind.read(paths, preprocessing)
     everything = {"all": np.arange(len(raw))}

@@ -161,10 +161,12 @@ def _read_column(items: Items, column: str, source: str) -> NDArray[Any]:
     if column not in items.metadata:
         known = ", ".join(sorted(items.metadata)) or "none"
         raise InputError(f"{source} has no column '{column}' to split by; found {known}.")
-    values = np.asarray(items.metadata[column])
-    if values.dtype.kind == "O":
-        values = np.array(["" if value is None else str(value) for value in values])
-    is_missing = np.char.strip(values) == "" if values.dtype.kind == "U" else values != values  # NaN and NaT
+    given = items.metadata[column]
+    values, is_missing = np.ma.getdata(given), np.ma.getmaskarray(given)
+    if values.dtype.kind == "U":
+        is_missing = is_missing | (np.strings.strip(values) == "")
+    else:
+        is_missing = is_missing | (values != values)  # NaN and NaT
     if is_missing.any():
         row = int(is_missing.argmax())
         raise InputError(

@@ -51,7 +51,7 @@ def test_names_that_are_taken_are_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [np.array([1, "a"], dtype=object), np.array([[1], [2]]), np.array([b"x"], dtype=object)]
+    "values", [np.array([1, "a"], dtype=object), np.array([[1], [2]]), np.array([b"\xff"], dtype=object)]
 )
 def test_values_that_are_no_plain_column_are_refused(values: Any) -> None:
     with pytest.raises(InputError, match="'mixed'"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from api_schemas.data_config import DataConfig
+from common.progress import Say, silent_say
 from training.data.kinds.builtin import Builtin
 from training.data.kinds.data_kind import AnyDataKind
 from training.data.kinds.embeddings import Embeddings
@@ -21,9 +22,9 @@ DATA_KINDS: dict[str, type[AnyDataKind]] = {
 }
 
 
-def open_kind(data: DataConfig) -> AnyDataKind:
-    """The data kind of a configuration."""
-    return DATA_KINDS[data.kind](data)
+def open_kind(data: DataConfig, say: Say = silent_say) -> AnyDataKind:
+    """The data kind of a configuration; ``say`` is told what is found out about files or left out of them."""
+    return DATA_KINDS[data.kind](data, say)
 
 
 def guess_kind(path: Path) -> str:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from api_schemas.data_config import DataConfig
 from common.array_types import RowIndices
 from common.errors import InputError
-from common.progress import Track
+from common.progress import Say, Track, silent_say
 from embeddings.files import check_metadata_names
 from encoder.inputs.preprocessing import Preprocessing
 from training.data.items import Items
@@ -31,13 +31,19 @@ class DataKind(ABC, Generic[P]):
     noun: ClassVar[str] = "row"
     suffixes: ClassVar[frozenset[str]] = frozenset()
 
-    def __init__(self, data: DataConfig) -> None:
-        self.data = data
+    def __init__(self, data: DataConfig, say: Say = silent_say) -> None:
+        self.data, self.say = data, say
 
     @property
     def source(self) -> str:
         """Name of the data's source in messages."""
         return join_paths(self.data.paths)
+
+    @property
+    def split_columns(self) -> set[str]:
+        """The columns that a split may go by."""
+        names = (self.data.split_column, self.data.group_column, self.data.time_column)
+        return {name for name in names if name is not None}
 
     def read_all(self) -> Items:
         """Every item that the configuration names; see ``read``."""

@@ -15,12 +15,13 @@ from common.errors import ConfigError, InputError
 from common.progress import Track
 from embeddings.files import read_embeddings
 from embeddings.npy import read_array
+from embeddings.tables import LIST_SUFFIXES, read_metadata_columns, read_table
 from encoder.inputs.row_input import VectorPreprocessing
 from training.data.items import Items
 from training.data.kinds.data_kind import DataKind
 from training.data.mapped_vectors import MappedVectors
 from training.data.pair_labels import group_pairs, holds_pairs
-from training.data.tables import LIST_SUFFIXES, read_ids, read_metadata, read_table, read_text_column
+from training.data.tables import read_ids, read_text_column
 
 PLACEHOLDER_DIM = 8
 
@@ -37,7 +38,7 @@ class Embeddings(DataKind[VectorPreprocessing]):
         if paths[0].suffix == ".npy":
             items = self._read_mapped(paths[0])
         else:
-            embedded = read_embeddings(paths[0])
+            embedded = read_embeddings(paths[0], self.say)
             items = Items(embedded.vectors, embedded.labels, embedded.ids, embedded.metadata)
         dim = items.inputs.shape[1]
         if preprocessing is not None and dim != preprocessing.rule.dim:
@@ -73,7 +74,7 @@ class Embeddings(DataKind[VectorPreprocessing]):
         if labels_path.suffix == ".npy":
             table = pa.table({label_column: _read_label_array(labels_path)})
         else:
-            table = read_table(labels_path, {label_column, "id"})
+            table = read_table(labels_path, {label_column, "id"}, encoding=self.data.encoding, say=self.say)
         if holds_pairs(table, label_column):
             names, labels = group_pairs(table, labels_path)
             wrong = [name for name in names if not (name.isdecimal() and int(name) < len(vectors))]
@@ -85,7 +86,7 @@ class Embeddings(DataKind[VectorPreprocessing]):
         if table.num_rows != len(vectors):
             raise InputError(f"{labels_path} has {table.num_rows} rows, {path} has {len(vectors)}.")
         labels = read_text_column(table, label_column, labels_path)
-        metadata = read_metadata(table, {label_column, "id"}, labels_path)
+        metadata = read_metadata_columns(table, {label_column, "id"}, labels_path, self.say)
         return Items(vectors, labels, read_ids(table, labels_path), metadata)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from api_schemas.preprocessing import ImageInput
 from common.errors import InputError
 from common.progress import Track
+from embeddings.embedding_set import convert_columns
 from encoder.inputs.image_input import ImagePreprocessing
 from training.data.image_files import ImageFile, find_images
 from training.data.image_rule import fit_image_rule
@@ -28,7 +29,9 @@ class Images(DataKind[ImagePreprocessing]):
 
     def read(self, paths: Sequence[Path], preprocessing: ImagePreprocessing | None = None) -> Items:
         """Ids are the files' names, columns the folder above the class's and those that all lists have."""
-        files = find_images(paths, self.data.path_column, self.data.label_column)
+        files = find_images(
+            paths, self.data.path_column, self.data.label_column, self.data.encoding, self.say
+        )
         shared = set(files[0].columns).intersection(*(file.columns for file in files))
         inputs = np.empty(len(files), dtype=object)
         inputs[:] = files
@@ -38,7 +41,7 @@ class Images(DataKind[ImagePreprocessing]):
             np.array([file.name for file in files]),
             {
                 "folder": np.array([file.folder for file in files]),
-                **{name: np.array([file.columns[name] for file in files]) for name in sorted(shared)},
+                **convert_columns({name: [file.columns[name] for file in files] for name in sorted(shared)}),
             },
         )
 

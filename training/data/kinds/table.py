@@ -9,6 +9,7 @@ import numpy as np
 
 from api_schemas.preprocessing import TableInput
 from common.errors import InputError
+from embeddings.tables import read_metadata_columns, read_tables
 from encoder.inputs.row_input import TablePreprocessing
 from training.data import tables
 from training.data.items import Items
@@ -23,21 +24,22 @@ class Table(DataKind[TablePreprocessing]):
     def read(self, paths: Sequence[Path], preprocessing: TablePreprocessing | None = None) -> Items:
         """Label, split, group, time and id columns are no input; a model's columns come in its order."""
         data = self.data
-        table = tables.read_tables(paths, {data.label_column, "id"})
+        marked = self.split_columns
+        table = read_tables(
+            paths, {data.label_column, "id"}, names=marked, encoding=data.encoding, say=self.say
+        )
         columns = None if preprocessing is None else preprocessing.rule.columns
         if columns is None:
-            marked = {data.label_column, data.split_column, data.group_column, data.time_column, "id"}
+            marked |= {data.label_column, "id"}
         else:
             missing = [name for name in columns if name not in table.column_names]
             if missing:
                 raise InputError(f"{paths[0]} has no column '{missing[0]}', which is trained on.")
             marked = set(table.column_names) - set(columns)
-        values, names = tables.read_numeric_columns(
-            table, {str(name) for name in marked if name is not None}, paths[0]
-        )
+        values, names = tables.read_numeric_columns(table, marked, paths[0])
         labels = tables.read_text_column(table, data.label_column, paths[0])
         ids = tables.read_ids(table, paths[0])
-        metadata = tables.read_metadata(table, {data.label_column, "id", *names}, paths[0])
+        metadata = read_metadata_columns(table, {data.label_column, "id", *names}, paths[0], self.say)
         columns = columns or names
         order = [names.index(name) for name in columns]
         return Items(values[:, order], labels, ids, metadata, tuple(columns))

@@ -9,13 +9,17 @@ from pathlib import Path
 import numpy as np
 
 from api_schemas.preprocessing import TokenInput
+from common.label_spelling import normalise_text
 from common.progress import Track
+from embeddings.tables import read_metadata_columns, read_tables
 from encoder.inputs.text_input import NgramPreprocessing, TextPreprocessing, TokenPreprocessing
 from training.data import tables
 from training.data.items import Items
 from training.data.kinds.data_kind import DataKind
 from training.data.pair_labels import group_pairs, holds_pairs
 from training.models.backbones.hub import load_tokenizer
+
+MAX_METADATA_CHARS = 1_000  # of a text, whose beginning is metadata as well
 
 
 class Text(DataKind[TextPreprocessing]):
@@ -27,14 +31,16 @@ class Text(DataKind[TextPreprocessing]):
         """The beginning of each text is metadata as well."""
         data = self.data
         verbatim_columns = {data.label_column, data.text_column, "id"}
-        table = tables.read_tables(paths, verbatim_columns)
+        table = read_tables(
+            paths, verbatim_columns, names=self.split_columns, encoding=data.encoding, say=self.say
+        )
         if holds_pairs(table, data.label_column):
             texts, labels = group_pairs(table, paths[0])
             return Items(texts, labels, tables.build_row_ids(len(texts)))
         texts = tables.read_long_texts(table, data.text_column, paths[0])
         labels = tables.read_text_column(table, data.label_column, paths[0])
-        metadata = tables.read_metadata(table, verbatim_columns, paths[0])
-        metadata[data.text_column] = np.array([text[: tables.MAX_METADATA_CHARS] for text in texts])
+        metadata = read_metadata_columns(table, verbatim_columns, paths[0], self.say)
+        metadata[data.text_column] = np.array([text[:MAX_METADATA_CHARS] for text in texts])
         return Items(texts, labels, tables.read_ids(table, paths[0]), metadata)
 
     def fit_preprocessing(self, train: Items) -> TextPreprocessing:
@@ -43,15 +49,19 @@ class Text(DataKind[TextPreprocessing]):
         if text.tokenizer is None:
             return NgramPreprocessing(text.as_input())
         tokenizer = load_tokenizer(text.tokenizer)
-        length = min(text.length, max(len(tokenizer.encode(part)) for part in train.inputs.tolist()))
-        return TokenPreprocessing(TokenInput(length=length, tokenizer_sha256=tokenizer.sha256), tokenizer)
+        longest = max(len(tokenizer.encode(normalise_text(part))) for part in train.inputs.tolist())
+        length = min(text.length, longest)
+        rule = TokenInput(length=length, tokenizer_sha256=tokenizer.sha256, unicode_form="NFC")
+        return TokenPreprocessing(rule, tokenizer)
 
     def build_placeholder(self) -> TextPreprocessing:
         """N-grams as they will be, or tokens of a tokenizer that is not loaded."""
         text = self.data.text
         if text.tokenizer is None:
             return NgramPreprocessing(text.as_input())
-        return TokenPreprocessing(TokenInput(length=text.length, tokenizer_sha256="0" * 64))
+        return TokenPreprocessing(
+            TokenInput(length=text.length, tokenizer_sha256="0" * 64, unicode_form="NFC")
+        )
 
     def prepare(self, raw: Items, preprocessing: TextPreprocessing, track: Track) -> Items:
         texts = track(raw.inputs.tolist(), "reading texts", len(raw))
