@@ -28,6 +28,7 @@ from service.telemetry.drift import DriftMonitor
 from service.telemetry.prometheus import LAST_FSYNC
 
 T = TypeVar("T")
+LOOK_EVERY = 0.25  # seconds between looks whether the client of a write that waits is still there
 
 
 @dataclass
@@ -87,14 +88,35 @@ def order_write(request: Request, action: str, **details: Any) -> WriteOrder:
     return WriteOrder(_build_line(request, action, details))
 
 
-async def write(state: ServiceState, order: WriteOrder, work: Callable[[], T], *, bounded: bool = True) -> T:
-    """The result of work that writes to the item store: one at a time, and none once it was answered 503.
+async def write(
+    request: Request,
+    state: ServiceState,
+    order: WriteOrder,
+    work: Callable[[], T],
+    *,
+    bounded: bool = True,
+) -> T:
+    """The result of work that writes to the item store, one at a time.
 
-    Reads go on meanwhile: they have threads of their own.
+    It is withdrawn when it is answered 503, and when its client has left before the commit began. Reads go
+    on meanwhile: they have threads of their own.
     """
-    result = await state.writing.run(work, bounded=bounded, order=order)
+    watching = asyncio.create_task(_withdraw_with_client(request, order))
+    try:
+        result = await state.writing.run(work, bounded=bounded, order=order)
+    finally:
+        watching.cancel()
     LAST_FSYNC.set_to_current_time()
     return result
+
+
+async def _withdraw_with_client(request: Request, order: WriteOrder) -> None:
+    """Withdraw a write that waits while its client has left."""
+    left = False
+    while not left:
+        await asyncio.sleep(LOOK_EVERY)
+        left = await request.is_disconnected()
+    order.withdraw()
 
 
 def _build_line(request: Request, action: str, details: dict[str, Any]) -> dict[str, Any]:

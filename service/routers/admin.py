@@ -97,7 +97,11 @@ async def activate_model(
     """No request fails: those in progress end on the model they began with. Roll back the same way."""
     order = WriteOrder()
     previous, missing = await write(
-        state, order, lambda: state.models.activate(version, body.allow_missing, order), bounded=False
+        request,
+        state,
+        order,
+        lambda: state.models.activate(version, body.allow_missing, order),
+        bounded=False,
     )
     log_action(request, state, "models.activate", version=version, previous=previous, missing_items=missing)
     return write_json_response({"active": version, "previous": previous, "missing_items": missing})
@@ -120,7 +124,7 @@ async def add_point(
 ) -> Response:
     """A point of this model, as `limen calibrate` writes it; it decides nothing until it is activated."""
     order = order_write(request, "operating-points.add", point=body.id)
-    await write(state, order, lambda: state.models.add_point(body, order))
+    await write(request, state, order, lambda: state.models.add_point(body, order))
     assert state.models.active is not None
     added = next(point for point in state.models.active.summarize_points() if point.id == body.id)
     return write_json_response(added, status=201)
@@ -139,7 +143,7 @@ async def activate_point(
     """It decides from the next request on: an `fpir` point `/v1/match`, all others `/v1/verify`."""
     order = order_write(request, "operating-points.activate")
     endpoint, point, previous = await write(
-        state, order, lambda: state.models.activate_point(point_id, order), bounded=False
+        request, state, order, lambda: state.models.activate_point(point_id, order), bounded=False
     )
     previous_id = None if previous is None else previous.id
     return write_json_response({"endpoint": endpoint, "active": point.id, "previous": previous_id})

@@ -56,7 +56,7 @@ async def feedback(
         same = body.same
         entry, subject = await state.compute.run(lambda: _judge_pair(model, resolve(), same))
     order = order_write(request, "feedback", n=1)
-    total = await write(state, order, lambda: live.records.add_feedback(entry, subject, order))
+    total = await write(request, state, order, lambda: live.records.add_feedback(entry, subject, order))
     return write_json_response({"total": total})
 
 

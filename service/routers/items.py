@@ -96,7 +96,7 @@ async def upsert(
     resolve = await prepare_references(state.encoding, model, references, "items.{}".format)
     items = await state.compute.run(lambda: _build_items(body.items, resolve().vectors))
     order = order_write(request, "items.upsert")
-    new = await write(state, order, lambda: live.upsert(items, order))
+    new = await write(request, state, order, lambda: live.upsert(items, order))
     return write_json_response({"upserted": len(body.items), "new": new, "items": live.gallery.n_items})
 
 
@@ -150,7 +150,7 @@ async def delete(
     """
     live = model.get_live_gallery()
     order = order_write(request, "items.delete")
-    deleted = await write(state, order, lambda: live.delete([item_id], order))
+    deleted = await write(request, state, order, lambda: live.delete([item_id], order))
     if not deleted:
         raise _build_unknown_item(item_id)
     return _finish_deletion(live, state, model, deleted, rebuild)
@@ -180,12 +180,12 @@ async def delete_some(
     if body.ids is not None:
         ids = body.ids
         order = order_write(request, "items.delete", requested=len(ids))
-        deleted = await write(state, order, lambda: live.delete(ids, order))
+        deleted = await write(request, state, order, lambda: live.delete(ids, order))
     else:
         check_filter(body.filter, state.settings)
         condition: dict[str, Any] = dict(body.filter or {})
         order = order_write(request, "items.delete", filter=condition)
-        deleted = len(await write(state, order, lambda: live.delete_where(condition, order)))
+        deleted = len(await write(request, state, order, lambda: live.delete_where(condition, order)))
     return _finish_deletion(live, state, model, deleted, body.rebuild)
 
 

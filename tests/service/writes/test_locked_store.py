@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pytest
 
 from tests.service.bundles import read_stored_feedback, serve
 
@@ -68,6 +69,22 @@ def test_what_was_answered_503_is_not_done_later(bundle: Any, tmp_path: Path) ->
     lines = (tmp_path / "audit.jsonl").read_text().splitlines()
     assert len(lines) == 1
     assert '"items.upsert"' in lines[0]
+
+
+def test_what_its_client_gave_up_does_not_overtake_what_it_wrote_next(bundle: Any, tmp_path: Path) -> None:
+    first, second = (
+        {"items": [{"id": "a", "label": label, "vector": VECTOR}]} for label in ("first", "second")
+    )
+    with serve(bundle.path, data=tmp_path) as at, httpx.Client(base_url=at) as client:
+        with hold(tmp_path):
+            for give_up in ({"items": [{"id": "b", "label": "x", "vector": VECTOR}]}, first):
+                with pytest.raises(httpx.ReadTimeout):
+                    httpx.put(f"{at}/v1/items", json=give_up, timeout=0.3)
+            time.sleep(1.0)
+        assert client.put("/v1/items", json=second).json()["new"] == 1
+        assert client.get("/v1/items/a").json()["label"] == "second"
+        assert client.get("/v1/items/b").status_code == 404
+        assert client.get("/v1/info").json()["items"] == 321
 
 
 def test_a_write_waits_for_the_store_as_long_as_it_may(bundle: Any, tmp_path: Path) -> None:
