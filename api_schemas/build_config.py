@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 
 from api_schemas.base import Finite
 from api_schemas.manifest import IndexKind
-from api_schemas.operating_point import ScoreChoice, Target, TargetKind
+from api_schemas.operating_point import AggregateChoice, ScoreChoice, TargetKind
 from api_schemas.yaml_config import Part, format_yaml, validate_mapping
 
 EncoderPrecision = Literal["int8", "fp16"]
@@ -16,18 +16,29 @@ EncoderPrecision = Literal["int8", "fp16"]
 
 
 class CalibrationConfig(Part):
-    """Operating points that ``export`` and ``build`` freeze: target kind to rate, e.g. ``{far: 0.01}``."""
+    """Operating points that ``export`` and ``build`` freeze.
 
-    targets: dict[TargetKind, Finite | None] = Field(
-        default_factory=lambda: dict[TargetKind, float | None]({"far": 0.01, "fpir": 0.01})
-    )
+    ``targets``: target kind to rate, e.g. ``{far: 0.01}``; without it the ladder of usual targets, from
+    which the 1:N point with the least expected cost is made active: a false match costs
+    ``false_match_cost`` misses, and ``unknown_share`` of the queries are unknown. ``proven_only`` makes no
+    estimated points. ``group``: metadata columns in whose groups the targets must be met.
+    """
+
+    targets: dict[TargetKind, Finite | None] | None = None
     score: ScoreChoice = "auto"
+    aggregate: AggregateChoice = "auto"
     confidence: Finite = Field(default=0.95, ge=0.5, lt=1)
+    false_match_cost: Finite = Field(default=5.0, gt=0)
+    unknown_share: Finite = Field(default=0.5, gt=0, lt=1)
+    proven_only: bool = False
+    group: list[str] = Field(default_factory=list)
 
     @field_validator("targets")
     @classmethod
-    def _check_rates(cls, targets: dict[TargetKind, float | None]) -> dict[TargetKind, float | None]:
-        for kind, value in targets.items():
+    def _check_rates(
+        cls, targets: dict[TargetKind, float | None] | None
+    ) -> dict[TargetKind, float | None] | None:
+        for kind, value in (targets or {}).items():
             if kind == "cost":
                 raise ValueError("'cost' needs its costs: give it to `limen calibrate`")
             if (value is None) != (kind == "eer"):
@@ -35,12 +46,6 @@ class CalibrationConfig(Part):
             if value is not None and not 0 < value < 1:
                 raise ValueError(f"{kind} must be between 0 and 1 (1 % is 0.01), found {value:g}")
         return targets
-
-    def as_targets(self) -> list[Target]:
-        """The targets in the form ``calibrate`` takes."""
-        return [
-            Target(kind=kind, value=value, confidence=self.confidence) for kind, value in self.targets.items()
-        ]
 
 
 class IndexConfig(Part):

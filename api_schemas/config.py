@@ -230,6 +230,6 @@ class Config(BuildConfig):
         """
         return validate_mapping(Config, read_mapping(path), overrides or [], str(path))
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, *, private: bool = False) -> None:
         """Write the resolved configuration as YAML; ``load`` reads it back equal."""
-        write_atomically(path, self.to_yaml().encode())
+        write_atomically(path, self.to_yaml().encode(), private=private)

@@ -23,7 +23,7 @@ from embeddings.embedding_set import EmbeddingSet
 from embeddings.files import read_embeddings
 from evaluation.calibration.density_score import DensityFitter, fit_csls, fit_logistic
 from evaluation.calibration.fit_probability import fit_platt, fit_probability, measure_reliability
-from evaluation.calibration.nearest_scores import sample_labelled_scores
+from evaluation.calibration.nearest_scores import sample_labelled_pairs
 from evaluation.metrics.opis import OpisSettings, measure_consistency
 from evaluation.metrics.verification import compute_tar_at_far
 from evaluation.pairs.pairs import arrange
@@ -94,8 +94,8 @@ def measure(
         figures[name] = 1 - (accepted[key] or 0.0)
     if unknown is not None:
         figures |= _measure_identification(scorer, test, unknown)
-    known = sample_labelled_scores(arrange(fit, scorer=scorer), 0)
-    held_out = sample_labelled_scores(pairs, 0)
+    known = sample_labelled_pairs(arrange(fit, scorer=scorer), 0)
+    held_out = sample_labelled_pairs(pairs, 0)
     chosen = measure_reliability(held_out, fit_probability(known))
     figures |= {"log_loss": chosen.log_loss, "ece": chosen.ece}
     platt = fit_platt(

@@ -51,14 +51,14 @@ def describe_point(point: OperatingPoint, noun: str = "queries") -> str:
         second = "of 1,000 pairs of one class, {} are rejected"
     parts = []
     if rates.false is not None:
-        at_most = "" if rates.at_most is None else f" (at most {_count(rates.at_most)})"
-        parts.append(first.format(f"about {_count(rates.false)}{at_most}"))
+        at_most = "" if rates.at_most is None else f" (at most {count_of_thousand(rates.at_most)})"
+        parts.append(first.format(f"about {count_of_thousand(rates.false)}{at_most}"))
     if rates.missed is not None:
-        parts.append(second.format(_count(rates.missed)))
+        parts.append(second.format(count_of_thousand(rates.missed)))
     return "; ".join(parts)
 
 
-def _count(rate: float) -> str:
+def count_of_thousand(rate: float) -> str:
     """Of a thousand: whole numbers from 10 on, one digit below."""
     of_thousand = 1000 * rate
     if of_thousand >= 9.95:

@@ -92,13 +92,22 @@ def _build_cost_parameters(cost: tuple[float, float, float]) -> dict[str, float]
     return {"cost_false_match": false_match, "cost_false_non_match": false_non_match, "prior": prior}
 
 
-def select_given_targets(far: float | None, fpir: float | None) -> dict[TargetKind, float]:
-    """The targets that were given as flags; an empty dictionary leaves the choice to the configuration."""
-    flags: dict[TargetKind, float | None] = {"far": far, "fpir": fpir}
-    given = {kind: value for kind, value in flags.items() if value is not None}
+def select_given_targets(far: float | None, fpir: str | None) -> dict[TargetKind, float]:
+    """The targets that were given as flags; an empty dictionary asks for the ladder of usual ones."""
+    given: dict[TargetKind, float] = {} if far is None else {"far": far}
+    if fpir not in (None, "auto"):
+        given["fpir"] = parse_rate("--target-fpir", fpir)
     for kind, value in given.items():
-        build_rate_target(kind, value, 0.95)
+        build_rate_target(kind, value, USUAL_CONFIDENCE)
     return given
+
+
+def parse_rate(flag: str, text: str) -> float:
+    """The number of a flag that may also be ``auto``; raises ConfigError for anything else."""
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(f"{flag} takes a fraction, e.g. 0.01 for 1 %, or auto; found '{text}'.") from None
 
 
 def name_target(target: Target, status: Status | None = None) -> str:

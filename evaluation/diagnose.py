@@ -18,7 +18,7 @@ from decision.scorers import Scorer, accepts
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.hashes import hash_items
 from evaluation.calibration.fit_probability import measure_reliability
-from evaluation.calibration.nearest_scores import sample_labelled_scores
+from evaluation.calibration.nearest_scores import sample_labelled_pairs
 from evaluation.metrics.geometry import compute_neural_collapse, compute_utilization, measure_class_spread
 from evaluation.metrics.identification import FPIRS, build_trials, find_refused_score
 from evaluation.pairs.exclusions import ExcludeSame
@@ -204,7 +204,7 @@ def _read_column(items: EmbeddingSet, column: str) -> Texts:
 
 
 def _build_reliability(pairs: Pairs, probability: Probability) -> ReliabilityDiagram:
-    reliability = measure_reliability(sample_labelled_scores(pairs, 0), probability)
+    reliability = measure_reliability(sample_labelled_pairs(pairs, 0), probability)
     used = reliability.weight > 0
     return ReliabilityDiagram(
         kind=probability.kind,

@@ -114,6 +114,7 @@ def write_bundle(
     operating_points: Sequence[OperatingPoint] = (),
     active: Mapping[Endpoint, str | None] | None = None,
     reasons: Sequence[str] = (),
+    choice: str | None = None,
     config_yaml: str = "",
     cohort: EmbeddingSet | None = None,
     class_arrays: Iterable[ClassArrays] = (),
@@ -128,6 +129,7 @@ def write_bundle(
         encoder_folder: holds ``encoder.onnx``, ``preprocessing.json`` and perhaps a tokenizer.
         active: ids of the points that decide.
         reasons: why a point is missing.
+        choice: why these points decide.
         class_arrays: of the class models that points need.
         readme: a model card for people, ``README.md``.
         vectors_file: the ``.npy`` on the same disk that the items' vectors are mapped from; it becomes the
@@ -181,7 +183,11 @@ def write_bundle(
             index=generation.description,
             counts=generation.counts.model_copy(update={"cohort": 0 if cohort is None else len(cohort)}),
             operating_points=ActiveOperatingPoints(
-                verify=active.get("verify"), match=active.get("match"), reasons=list(reasons)
+                verify=active.get("verify"),
+                match=active.get("match"),
+                reasons=list(reasons),
+                ladder=[point.id for point in operating_points],
+                choice=choice,
             ),
             files=fsync_and_hash(folder),
         )

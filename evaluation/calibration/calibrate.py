@@ -26,6 +26,7 @@ from api_schemas.operating_point import (
 from common.array_types import Bools
 from common.errors import CalibrationRefused
 from common.progress import Track, silent
+from decision.class_arrays import ClassArrays
 from decision.targets import name_target
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.hashes import hash_items
@@ -55,10 +56,11 @@ StatusChoice = Literal["auto", "proven", "estimated"]
 
 @dataclass(frozen=True)
 class Calibration:
-    """An operating point, and the cohort its score needs (None for cosine)."""
+    """An operating point, and what its score needs: a cohort, the arrays of a class model (or None)."""
 
     point: OperatingPoint
     cohort: EmbeddingSet | None
+    class_arrays: ClassArrays | None = None
 
 
 def calibrate_threshold(

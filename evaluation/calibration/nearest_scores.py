@@ -69,7 +69,7 @@ def _score_own_classes(pairs: Pairs) -> Float32s:
     return own
 
 
-def sample_labelled_scores(pairs: Pairs, trials: Trials, seed: int) -> LabelledScores:
+def sample_labelled_pairs(pairs: Pairs, seed: int) -> LabelledScores:
     """All genuine pairs and a random part of the impostor pairs, with their ground truth."""
     genuine = score_genuine_pairs(pairs)
     a, b, scores = sample_impostors(pairs, IMPOSTORS, seed, STREAM)
@@ -87,5 +87,5 @@ NEAREST = SearchRule(
     is_of_pairs=True,
     compute_start_rate=compute_start_rate,
     score_trials=score_nearest_trials,
-    sample_labelled=sample_labelled_scores,
+    sample_labelled=lambda pairs, _, seed: sample_labelled_pairs(pairs, seed),
 )

@@ -7,16 +7,55 @@ from typing import Annotated
 
 import typer
 
+from api_schemas.operating_point import AggregateChoice
+
 BundleOut = Annotated[Path, typer.Option(help="The bundle's folder.")]
 PointFiles = Annotated[
     list[Path] | None,
     typer.Option(help="Operating point to carry, instead of calibrating new ones; repeatable."),
 ]
 TargetFar = Annotated[
-    float | None, typer.Option(help="FAR that the 1:1 operating point keeps within (default 0.01).")
+    float | None, typer.Option(help="FAR of the 1:1 operating point, instead of the ladder of usual targets.")
 ]
 TargetFpir = Annotated[
-    float | None, typer.Option(help="FPIR that the 1:N operating point keeps within (default 0.01).")
+    str | None,
+    typer.Option(
+        help="FPIR of the 1:N operating point, e.g. 0.01; `auto` (the default) makes the ladder of usual "
+        "targets and takes the point with the least expected cost."
+    ),
+]
+AggregateOption = Annotated[
+    AggregateChoice | None,
+    typer.Option(
+        help="1:N. How the items of a class make one score: nearest, mean_of_class, evidence, or auto "
+        "(the default), which takes the one that misses least."
+    ),
+]
+Cost = Annotated[
+    float | None, typer.Option(help="How many missed known queries one false match costs (default 5).")
+]
+UnknownShare = Annotated[
+    float | None, typer.Option(help="Expected share of queries that are not in the gallery (default 0.5).")
+]
+ProvenOnly = Annotated[
+    bool, typer.Option("--proven-only", help="Take no estimated point, whatever is missed by a proven one.")
+]
+Cohort = Annotated[
+    Path | None,
+    typer.Option(
+        help="Embeddings of people or things that are in no gallery, as impostors; with one, a gallery of a "
+        "few classes can be calibrated, or of a single one."
+    ),
+]
+Unknown = Annotated[
+    Path | None,
+    typer.Option(
+        help="Embeddings of real queries whose classes are in no gallery: half to fit on, half to prove."
+    ),
+]
+Group = Annotated[
+    list[str] | None,
+    typer.Option(help="Metadata column, e.g. site: targets must be met in each of its groups; repeatable."),
 ]
 ExcludeSame = Annotated[
     list[str] | None,

@@ -1,9 +1,9 @@
-"""The operating points of a bundle: read from files, or calibrated."""
+"""The operating points of a bundle: read from files, or calibrated as a ladder."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,31 +13,38 @@ from api_schemas.operating_point import GallerySize, OperatingPoint, ScoreChoice
 from common.console import say, track
 from common.errors import CalibrationRefused, ConfigError
 from decision.class_arrays import ClassArrays
+from decision.describe_point import describe_point
 from decision.operating_point_files import SavedPoint, read_points_of_model
-from decision.targets import get_endpoint, name_target
+from decision.targets import Endpoint, select_active
 from embeddings.embedding_set import EmbeddingSet
-from evaluation.calibration.calibrate import calibrate_threshold
 from evaluation.calibration.choose_score import FITTERS
+from evaluation.calibration.ladder import ExpectedCosts, calibrate_ladder
+from evaluation.report.ladder_table import format_ladder
 from limen.pipeline.evaluation_source import EvaluationSource
-
-MOST_MISSED = 0.5  # FNIR above which a proven 1:N point is hardly useful
 
 
 @dataclass(frozen=True)
 class BundlePoints:
-    """Operating points with their cohorts, and the reasons why some are missing."""
+    """Operating points with what their scores need, those that decide, and why others are missing.
+
+    Attributes:
+        active: by endpoint, the id of the point that decides; None where there is none.
+        choice: why these were taken; None for points that were brought.
+    """
 
     saved: list[SavedPoint]
     reasons: list[str]
+    active: Mapping[Endpoint, str | None] = field(default_factory=dict)
+    choice: str | None = None
 
     @property
     def points(self) -> list[OperatingPoint]:
-        """The points without their cohorts."""
+        """The points alone."""
         return [saved.point for saved in self.saved]
 
     @property
     def cohort(self) -> EmbeddingSet | None:
-        """The one cohort of all density points; raises ConfigError when they have several."""
+        """The one cohort of all points that need one; raises ConfigError when they have several."""
         cohorts = {
             saved.point.score.cohort_sha256: saved.cohort for saved in self.saved if saved.cohort is not None
         }
@@ -47,7 +54,7 @@ class BundlePoints:
 
     @property
     def class_arrays(self) -> list[ClassArrays]:
-        """The class models of the points that have one."""
+        """The arrays of the class models that points need."""
         return [saved.class_arrays for saved in self.saved if saved.class_arrays is not None]
 
 
@@ -57,66 +64,91 @@ def make_points(
     files: Sequence[Path],
     targets: Mapping[TargetKind, float],
     settings: CalibrationConfig,
+    *,
+    cohort: EmbeddingSet | None = None,
+    unknown: EmbeddingSet | None = None,
 ) -> BundlePoints:
-    """The points in files, if any are given; else one point per target.
+    """The points in files, if any are given; else those of the targets, or the whole ladder.
 
-    ``targets`` of flags replace those of the same kind in ``settings``.
+    Args:
+        targets: of flags; they replace those in ``settings``.
+        cohort: vectors of people or things that are in no gallery, as impostors.
+        unknown: real queries whose class is in no gallery.
     """
     if files:
-        return BundlePoints(read_points_of_model(files, source.model_hash), [])
-    merged = settings.model_copy(update={"targets": {**settings.targets, **targets}})
-    return calibrate_points(source, gallery, merged.as_targets(), merged.score)
+        saved = read_points_of_model(files, source.model_hash)
+        return BundlePoints(saved, [], select_active([one.point for one in saved]))
+    if targets:
+        settings = settings.model_copy(update={"targets": dict(targets)})
+    return calibrate_points(source, gallery, settings, cohort=cohort, unknown=unknown)
 
 
 def calibrate_points(
-    source: EvaluationSource, gallery: EmbeddingSet, targets: Sequence[Target], score: ScoreChoice
+    source: EvaluationSource,
+    gallery: EmbeddingSet,
+    settings: CalibrationConfig,
+    *,
+    cohort: EmbeddingSet | None = None,
+    unknown: EmbeddingSet | None = None,
 ) -> BundlePoints:
-    """One point per target; a target that the data cannot support becomes a reason instead of an error."""
-    saved: list[SavedPoint] = []
-    reasons: list[str] = []
-    size = GallerySize(items=len(gallery), classes=len(gallery.classes))
-    cohort, score = _select_cohort(source, gallery, score)
-    for target in targets:
-        name = name_target(target)
-        try:
-            calibration = calibrate_threshold(
-                source.fit,
-                target,
-                proof=source.proof,
-                score=score,
-                training=cohort,
-                name=name,
-                model_hash=source.model_hash,
-                gallery=size if get_endpoint(target) == "match" else None,
-                track=track,
-            )
-        except CalibrationRefused as refusal:
-            reasons.append(f"{name}: {refusal}")
-            say(f"No operating point for {name}: {refusal}")
-            continue
-        saved.append(SavedPoint(calibration.point, calibration.cohort))
-        _warn_if_useless(calibration.point)
-    return BundlePoints(saved, reasons)
+    """Every rung that the data can estimate or prove; a rung that it cannot becomes a reason."""
+    try:
+        ladder = calibrate_ladder(
+            source.fit,
+            proof=source.proof,
+            training=source.training,
+            cohort=cohort,
+            unknown=unknown,
+            score=_select_score(source, gallery, settings.score),
+            aggregate=settings.aggregate,
+            confidence=settings.confidence,
+            gallery=GallerySize(items=len(gallery), classes=len(gallery.classes)),
+            costs=ExpectedCosts(settings.false_match_cost, settings.unknown_share, settings.proven_only),
+            targets=_list_targets(settings),
+            model_hash=source.model_hash,
+            track=track,
+        )
+    except CalibrationRefused as refusal:
+        say(f"No operating point: {refusal}")
+        return BundlePoints([], [str(refusal)])
+    saved = [
+        SavedPoint(calibration.point, calibration.cohort, calibration.class_arrays)
+        for calibration in ladder.points
+    ]
+    points = BundlePoints(saved, ladder.reasons, ladder.active, ladder.choice)
+    say(describe_points(points))
+    return points
 
 
-def _select_cohort(
-    source: EvaluationSource, gallery: EmbeddingSet, score: ScoreChoice
-) -> tuple[EmbeddingSet | None, ScoreChoice]:
-    """The training items, unless they share classes with the gallery, which would inflate its densities."""
+def describe_points(points: BundlePoints) -> str:
+    """The table of the rungs, and in words what the points do that decide."""
+    by_id = {point.id: point for point in points.points}
+    lines = [format_ladder(points.points, set(points.active.values())), *points.reasons]
+    for endpoint, point_id in points.active.items():
+        if point_id is not None:
+            point = by_id[point_id]
+            lines.append(f"Active for {endpoint}: {point.name} ({point.status}), {describe_point(point)}.")
+    return "\n".join([*lines, f"Chosen by {points.choice}."])
+
+
+def _list_targets(settings: CalibrationConfig) -> list[Target] | None:
+    if settings.targets is None:
+        return None
+    return [
+        Target(kind=kind, value=value, confidence=settings.confidence)
+        for kind, value in settings.targets.items()
+    ]
+
+
+def _select_score(source: EvaluationSource, gallery: EmbeddingSet, score: ScoreChoice) -> ScoreChoice:
+    """The kind of pair score: no density where the gallery holds classes of the cohort, which inflate it.
+
+    Evidence of a class leaves the class out of the cohort, so that it may keep its densities.
+    """
     if source.training is not None and not np.isin(source.training.classes, gallery.classes).any():
-        return source.training, score
+        return score
     if score in FITTERS:
         raise ConfigError(
             f"calibration.score: {score} needs training classes outside the gallery; use auto or cosine."
         )
-    return None, "cosine"
-
-
-def _warn_if_useless(point: OperatingPoint) -> None:
-    """Warn about a proven threshold that answers "unknown" to most known queries."""
-    missed = point.proof.fnir if point.proof and get_endpoint(point.target) == "match" else None
-    if missed is not None and missed > MOST_MISSED:
-        say(
-            f"{point.name}: this proven threshold also turns away {100 * missed:.0f} % of known queries. "
-            "Ask for a larger --target-fpir, or bring more classes."
-        )
+    return "cosine"

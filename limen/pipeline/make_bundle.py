@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from api_schemas.report import Report
 from common.console import say, track
 from common.errors import InputError
 from decision.scorers import CosineScorer
-from decision.targets import select_active
+from decision.targets import get_endpoint
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.files import open_embeddings
 from embeddings.hashes import hash_model_name
@@ -26,14 +27,16 @@ from index.bundle import check_replaceable, write_bundle
 from index.engines.memory_estimate import estimate_build, measure_free_memory
 from limen.pipeline.bundle_points import BundlePoints, make_points
 from limen.pipeline.evaluation_source import EvaluationSource, read_run
+from limen.pipeline.point_options import DEFAULT_OPTIONS, PointOptions
 
 if TYPE_CHECKING:
     from training.run_folder.run_folder import Run
 
 MAX_ALL_PAIRS = 100_000  # items; comparing all their pairs takes some minutes on two cores
 _TOO_MANY = (
-    "{rows:,} items are more than the {most:,} whose pairs are all compared: no threshold was measured. "
-    "Give --sample-items 50000 to measure on whole classes drawn at random, or bring --operating-point."
+    "{rows:,} items are more than the {most:,} whose pairs are all compared: there is no report, "
+    "and thresholds are chosen on a sample. Give --sample-items 50000 to report on whole classes, drawn "
+    "at random."
 )
 
 
@@ -45,20 +48,29 @@ def export_run(
     point_files: Sequence[Path] = (),
     targets: Mapping[TargetKind, float] | None = None,
     overrides: Sequence[str] = (),
+    options: PointOptions = DEFAULT_OPTIONS,
 ) -> Manifest:
     """Make a bundle from a run; the gallery is all its items unless given, proven by its test classes."""
     from training.run_folder.model_card import build_model_card
 
-    settings = run.config.with_overrides(list(overrides))
+    settings = options.apply(run.config.with_overrides(list(overrides)))
     check_replaceable(out, settings.name)
-    source = read_run(run)
+    source, unknown, gallery = options.read_labels(read_run(run), gallery)
     gallery = source.collect_everything() if gallery is None else gallery
     if gallery.dimension != source.items.dimension:
         raise InputError(
             f"the gallery's vectors have {gallery.dimension} numbers, "
             f"the model's have {source.items.dimension}: embed the gallery with this run."
         )
-    points = make_points(source, gallery, point_files, targets or {}, settings.calibration)
+    points = make_points(
+        source,
+        gallery,
+        point_files,
+        targets or {},
+        settings.calibration,
+        cohort=options.cohort,
+        unknown=unknown,
+    )
     report = _measure_report(source, points)
     card = build_model_card(run, report, points.points)
     return _write(out, settings.name, source, report, gallery, points, settings, run.ensure_encoder(), card)
@@ -74,6 +86,7 @@ def build_from_embeddings(
     point_files: Sequence[Path] = (),
     targets: Mapping[TargetKind, float] | None = None,
     overrides: Sequence[str] = (),
+    options: PointOptions = DEFAULT_OPTIONS,
 ) -> Manifest:
     """Make a bundle from an embeddings file of any size; the gallery is all rows.
 
@@ -83,7 +96,7 @@ def build_from_embeddings(
         labels: labels of a ``.npy`` file.
         sample_items: calibrate and measure on at most so many items, of whole classes drawn at random.
     """
-    settings = BuildConfig.from_overrides(list(overrides))
+    settings = options.apply(BuildConfig.from_overrides(list(overrides)))
     out = out.absolute()
     check_replaceable(out, path.stem)
     file = open_embeddings(path, labels)
@@ -94,21 +107,39 @@ def build_from_embeddings(
     with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
         vectors_file = Path(scratch) / VECTORS_FILE
         items = file.read(vectors_file, track)
-        sample = _draw_sample(items, sample_items)
-        source = EvaluationSource(sample or items, hash_model_name(model, items.dimension), "all")
-        if sample is None and not point_files:
-            points = BundlePoints([], [_TOO_MANY.format(rows=len(items), most=MAX_ALL_PAIRS)])
-            say(points.reasons[0])
+        everything = EvaluationSource(items, hash_model_name(model, items.dimension), "all")
+        source, unknown, _ = options.read_labels(everything)
+        gallery = source.items
+        sample = _draw_sample(gallery, sample_items)
+        points = make_points(
+            replace(source, items=sample or gallery),
+            gallery,
+            point_files,
+            targets or {},
+            settings.calibration,
+            cohort=options.cohort,
+            unknown=unknown,
+        )
+        if sample is None:
+            report, notes = None, [_TOO_MANY.format(rows=len(gallery), most=MAX_ALL_PAIRS)]
+            say(notes[0])
         else:
-            points = make_points(source, source.items, point_files, targets or {}, settings.calibration)
-        report = None if sample is None else _measure_report(source, points)
-        if report is not None and source.items is not items:
-            note = (
-                f"Measured on {len(source.items):,} of {len(items):,} items: whole classes drawn at random."
-            )
-            report = report.model_copy(update={"reasons": [*report.reasons, note]})
-            points = BundlePoints(points.saved, [*points.reasons, note])
-        return _write(out, path.stem, source, report, items, points, settings, vectors_file=vectors_file)
+            report, notes = _measure_report(replace(source, items=sample), points), []
+            if sample is not gallery:
+                drawn = f"{len(sample):,} of {len(gallery):,} items: whole classes drawn at random"
+                notes = [f"Measured on {drawn}."]
+            report = report.model_copy(update={"reasons": [*report.reasons, *notes]})
+        points = replace(points, reasons=[*points.reasons, *notes])
+        return _write(
+            out,
+            path.stem,
+            source,
+            report,
+            gallery,
+            points,
+            settings,
+            vectors_file=vectors_file if len(gallery) == file.rows else None,
+        )
 
 
 def describe_bundle(manifest: Manifest, out: Path) -> str:
@@ -132,8 +163,9 @@ def _draw_sample(items: EmbeddingSet, sample_items: int | None) -> EmbeddingSet 
 
 
 def _measure_report(source: EvaluationSource, points: BundlePoints) -> Report:
-    """The report with the score that decides, so that curves and thresholds share an axis."""
-    scorer = points.saved[0].scorer if points.saved else CosineScorer()
+    """The report with the score that decides 1:1, so that curves and thresholds share an axis."""
+    of_pairs = (saved.scorer for saved in points.saved if get_endpoint(saved.point.target) == "verify")
+    scorer = next(of_pairs, CosineScorer())
     return evaluate_embeddings(
         source.items, scorer=scorer, model_hash=source.model_hash, split=source.split, track=track
     )
@@ -160,7 +192,8 @@ def _write(
         index_config=settings.index,
         report=report,
         operating_points=points.points,
-        active=select_active(points.points),
+        active=points.active,
+        choice=points.choice,
         reasons=points.reasons,
         cohort=points.cohort,
         class_arrays=points.class_arrays,

@@ -10,7 +10,22 @@ import typer
 from common.console import say
 from common.errors import needs
 from decision.targets import select_given_targets
-from limen.cli.options import BundleOut, PointFiles, SetBundleKeys, TargetFar, TargetFpir
+from limen.cli.options import (
+    AggregateOption,
+    BundleOut,
+    Cohort,
+    Cost,
+    FoldLabels,
+    Group,
+    PointFiles,
+    ProvenOnly,
+    SetBundleKeys,
+    TargetFar,
+    TargetFpir,
+    Unknown,
+    UnknownLabel,
+    UnknownShare,
+)
 from limen.pipeline.evaluation_source import UNNAMED
 
 
@@ -32,11 +47,21 @@ def build(
     operating_point: PointFiles = None,
     target_far: TargetFar = None,
     target_fpir: TargetFpir = None,
+    aggregate: AggregateOption = None,
+    cost: Cost = None,
+    unknown_share: UnknownShare = None,
+    proven_only: ProvenOnly = False,
+    cohort: Cohort = None,
+    unknown: Unknown = None,
+    unknown_label: UnknownLabel = None,
+    fold_labels: FoldLabels = False,
+    group: Group = None,
     set_: SetBundleKeys = None,
 ) -> None:
     """Make a bundle from precomputed embeddings alone."""
     with needs("limen build", "serve"):
         from limen.pipeline.make_bundle import build_from_embeddings, describe_bundle
+        from limen.pipeline.point_options import PointOptions
     manifest = build_from_embeddings(
         embeddings,
         out,
@@ -46,5 +71,16 @@ def build(
         point_files=operating_point or [],
         targets=select_given_targets(target_far, target_fpir),
         overrides=set_ or [],
+        options=PointOptions.read(
+            cohort=cohort,
+            unknown=unknown,
+            cost=cost,
+            unknown_share=unknown_share,
+            aggregate=aggregate,
+            proven_only=proven_only,
+            group=group,
+            unknown_labels=unknown_label,
+            fold_labels=fold_labels,
+        ),
     )
     say(describe_bundle(manifest, out))

@@ -12,7 +12,22 @@ from common.console import say, track
 from common.errors import needs
 from decision.targets import select_given_targets
 from embeddings.files import read_embeddings
-from limen.cli.options import BundleOut, PointFiles, SetBundleKeys, TargetFar, TargetFpir
+from limen.cli.options import (
+    AggregateOption,
+    BundleOut,
+    Cohort,
+    Cost,
+    FoldLabels,
+    Group,
+    PointFiles,
+    ProvenOnly,
+    SetBundleKeys,
+    TargetFar,
+    TargetFpir,
+    Unknown,
+    UnknownLabel,
+    UnknownShare,
+)
 
 
 def export(
@@ -24,6 +39,15 @@ def export(
     operating_point: PointFiles = None,
     target_far: TargetFar = None,
     target_fpir: TargetFpir = None,
+    aggregate: AggregateOption = None,
+    cost: Cost = None,
+    unknown_share: UnknownShare = None,
+    proven_only: ProvenOnly = False,
+    cohort: Cohort = None,
+    unknown: Unknown = None,
+    unknown_label: UnknownLabel = None,
+    fold_labels: FoldLabels = False,
+    group: Group = None,
     precision: Annotated[
         EncoderPrecision | None,
         typer.Option(help="Quantise the encoder to int8 or fp16; prints the recall loss and the FAR."),
@@ -34,12 +58,13 @@ def export(
     with needs("limen export", "train"):
         from limen.pipeline.evaluation_source import open_run
         from limen.pipeline.make_bundle import describe_bundle, export_run
+        from limen.pipeline.point_options import PointOptions
     opened = open_run(run)
     if precision is not None:
         from training.run_folder.quantize import quantize_run
 
-        opened, cost = quantize_run(opened, precision, track)
-        say(str(cost))
+        opened, loss = quantize_run(opened, precision, track)
+        say(str(loss))
     manifest = export_run(
         opened,
         out,
@@ -47,5 +72,16 @@ def export(
         point_files=operating_point or [],
         targets=select_given_targets(target_far, target_fpir),
         overrides=set_ or [],
+        options=PointOptions.read(
+            cohort=cohort,
+            unknown=unknown,
+            cost=cost,
+            unknown_share=unknown_share,
+            aggregate=aggregate,
+            proven_only=proven_only,
+            group=group,
+            unknown_labels=unknown_label,
+            fold_labels=fold_labels,
+        ),
     )
     say(describe_bundle(manifest, out))
