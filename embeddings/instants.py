@@ -14,7 +14,7 @@ NANOSECONDS_A_DAY = 86_400 * NANOSECONDS_A_SECOND
 ISO_8601 = re.compile(
     r"(?P<day>\d{4}-\d{2}-\d{2})"
     r"(?:[T ](?P<minute>\d{2}:\d{2})(?::(?P<second>\d{2})(?:[.,](?P<fraction>\d{1,9}))?)?"
-    r" ?(?P<zone>Z|z|UTC|[+-]\d{2}(?::?\d{2})?)?)?"
+    r" ?(?P<zone>Z|z|UTC|[+-]\d{2}(?::?\d{2}(?::?\d{2})?)?)?)?"
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
