@@ -48,7 +48,7 @@ class EvidenceOfClass(MatchRule):
     def propose(self, queries: UnitVectors, k: int) -> list[list[SearchHit]]:
         """For each of the best classes its nearest item, scored by the evidence of the class."""
         ranked = self.view.rank(queries, k, condition=self.condition, exclude_ids=self.exclude_ids)
-        if not (ranked.rows >= 0).any():
+        if not ranked.rows.size or ranked.rows.max() < 0:
             return [[] for _ in queries]
         trials = self._find_trials(ranked)
         scorer, codes = self._scorer, self._codes
@@ -122,14 +122,19 @@ class EvidenceOfClass(MatchRule):
         rows, similarities = ranked.rows.ravel(), ranked.similarities.ravel()
         parts = None if ranked.parts is None else ranked.parts.ravel()
         query = np.repeat(np.arange(q), width)
-        if rows.size and rows.min() < 0:
+        if rows.min() < 0:
             at = np.flatnonzero(rows >= 0)
             rows, similarities, query = rows[at], similarities[at], query[at]
             parts = None if parts is None else parts[at]
         codes = self._codes.get_codes_of_rows(rows, parts)
+        pairs = codes if q == 1 else query * len(self._codes) + codes
         # rows go by falling similarity, so that the first of each class is its nearest
-        _, firsts = np.unique(query * len(self._codes) + codes, return_index=True)
-        return Trials(query, codes, rows, parts, similarities).select(firsts)
+        order = pairs.argsort(kind="stable")
+        ordered = pairs[order]
+        is_first = np.empty(len(order), dtype=bool)
+        is_first[0] = True
+        np.not_equal(ordered[1:], ordered[:-1], out=is_first[1:])
+        return Trials(query, codes, rows, parts, similarities).select(order[is_first])
 
     def _prepare(self, codes: Int64s, query: Int64s) -> tuple[PreparedClasses, Int64s]:
         """Classes prepared for the score, and the position of each trial's class, int64 [m], among them."""
