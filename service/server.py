@@ -36,6 +36,7 @@ def run(
     Raises:
         LimenError: a setting, the bundle, or a port in use, in one sentence.
     """
+    configure_malloc()
     unknown = check_variables(os.environ)
     settings = load_settings(bundle=bundle, host=host, port=port, data=data, workers=workers)
     # before the socket is opened: a folder that is not a bundle is the most common mistake
@@ -77,7 +78,6 @@ def open_listener(host: str, port: int) -> socket.socket:
 
 
 def _run_one_process(settings: ServiceSettings, listener: socket.socket) -> None:
-    configure_malloc()
     app = create_app(settings)
     server = uvicorn.Server(build_config(app, settings))
     state = app.state.limen

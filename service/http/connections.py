@@ -138,6 +138,8 @@ class LimitedProtocol(HttpToolsProtocol):
         """Forget the connection."""
         self.table.remove(self)
         super().connection_lost(exc)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.scope.get("state", {}).get("on_disconnect", lambda: None)()
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser while the request's headers are within their limit."""

@@ -41,7 +41,6 @@ _BLANK = re.compile(rb"[ \t\n\r]*+")
 _ATOM = re.compile(rb'[^\[\]{},:"\s]++')
 _NESTED = re.compile(rb'[\[\]{}"]')
 _ESCAPED = re.compile(rb'(?:[^"\\]++|\\.){0,4096}+', re.DOTALL)
-_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 
 
 class JsonReader(Generic[B]):
@@ -94,10 +93,7 @@ class JsonReader(Generic[B]):
             ) from None
 
     def _read_in_steps(self, body: bytes, limit: int) -> Generator[None, None, B]:
-        if self._elements is None:
-            self._check_values(body, "(body)")
-            return _validate(self._body, body)
-        scan = _Scanner(body)
+        scan = _Scanner(body, self._max_values)
         elements: list[Any] = []
         # the body without its list, of which the first element stays
         fields: list[bytes] = []
@@ -107,13 +103,13 @@ class JsonReader(Generic[B]):
             elif name == self._list and scan.peek() == b"[" and not elements:
                 value = scan.pos
                 yield from self._read_elements(scan, limit, elements, fields, body[start:value])
+                scan.begin_value("(body)")
             else:
                 yield from scan.skip_value()
                 fields.append(body[start : scan.pos])
             if len(fields) > MAX_FIELDS:
                 raise build_field_problem(LIMIT_EXCEEDED, "(body)", f"it has over {MAX_FIELDS} fields")
         whole = b"{" + b",".join(fields) + b"}"
-        self._check_values(whole, "(body)")
         read = _validate(self._body, whole)
         return read.model_copy(update={self._list: elements}) if elements else read
 
@@ -135,6 +131,7 @@ class JsonReader(Generic[B]):
                     f"over {limit} given, at most {limit} are allowed in one request",
                 )
             group = start if group < 0 else group
+            scan.begin_value(f"{self._list}.{count - 1}")
             yield from scan.skip_value()
             if count == 1:
                 fields.append(head + b"[" + body[start : scan.pos] + b"]")
@@ -149,24 +146,21 @@ class JsonReader(Generic[B]):
 
     def _validate_group(self, group: bytes, elements: list[Any]) -> None:
         assert self._elements is not None
-        self._check_values(group, f"{self._list}.{len(elements)}")
         try:
             elements += self._elements.validate_json(b"[" + group + b"]")
         except ValidationError as error:
             raise ServiceProblem.from_validation_error(error, self._list, len(elements)) from None
 
-    def _check_values(self, text: bytes, path: str) -> None:
-        """Raises the problem ``limit-exceeded`` for JSON of more values than there may be in one place."""
-        most = self._max_values
-        if text.count(b",") > most and _STRING.sub(b"", text).count(b",") > most:
-            raise build_field_problem(LIMIT_EXCEEDED, path, f"over {most} values in one place")
-
 
 class _Scanner:
-    """A position in a JSON text that is moved over whole values without building them."""
+    """A position in a JSON text that is moved over whole values without building them.
 
-    def __init__(self, body: bytes) -> None:
+    Raises the problem ``limit-exceeded`` where one place holds more than ``max_values``.
+    """
+
+    def __init__(self, body: bytes, max_values: int) -> None:
         self.body = body
+        self._path, self._values, self._max_values = "(body)", 0, max_values
         self.pos = 0
         self.last_end = 0
         self._since = perf_counter()
@@ -174,6 +168,10 @@ class _Scanner:
     def peek(self) -> bytes:
         """The byte at the position; empty at the end."""
         return self.body[self.pos : self.pos + 1]
+
+    def begin_value(self, path: str) -> None:
+        """Count the values from here on as those of another place."""
+        self._path, self._values = path, 0
 
     def iterate_fields(self) -> Iterator[tuple[str | None, int]]:
         """The name of each field of the object that is the body, and where it starts.
@@ -252,6 +250,13 @@ class _Scanner:
             found = _NESTED.search(self.body, self.pos, self.pos + AT_ONCE)
             if self._is_pause_due():
                 yield
+            self._values += self.body.count(
+                b",", self.pos, self.pos + AT_ONCE if found is None else found.start()
+            )
+            if self._values > self._max_values:
+                raise build_field_problem(
+                    LIMIT_EXCEEDED, self._path, f"over {self._max_values} values in one place"
+                )
             if found is None:
                 self.pos += AT_ONCE
                 if self.pos >= len(self.body):

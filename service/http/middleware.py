@@ -10,6 +10,7 @@ import asyncio
 import re
 import secrets
 from collections.abc import Callable, Mapping
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -55,6 +56,8 @@ PREFETCHED = 1 << 16
 # bytes of an answer that are sent at once
 PIECE = 1 << 18
 OCTETS = b"application/octet-stream"
+# what is computed for nobody is given up; writes have their own rule
+ABANDONED_PATHS = frozenset({"/v1/search", "/v1/match", "/v1/verify"})
 LOAD_CHECKED_PATHS = frozenset({"/v1/search", "/v1/match"})
 
 
@@ -111,7 +114,7 @@ class _Exchange:
         self._answered_bytes = 0
         self._start: Message | None = None
         self._status = 0
-        self._complete = False
+        self._complete = self._is_abandoned = False
         self._headers = dict(scope["headers"])
         given = self._headers.get(b"x-request-id", b"")
         self._id = given if _VALID_ID.fullmatch(given) else secrets.token_hex(8).encode()
@@ -121,6 +124,10 @@ class _Exchange:
         """Check the limits, have the app answer, and record the outcome."""
         start = perf_counter()
         path = self._scope["path"]
+        task = asyncio.current_task()
+        assert task is not None
+        if path in ABANDONED_PATHS:
+            self._scope["state"]["on_disconnect"] = partial(self._abandon, task)
         try:
             self._outer.check_headers(self._headers)
             length = self._check_announced_length()
@@ -138,6 +145,11 @@ class _Exchange:
             await self._send_problem(problem)
         except ClientDisconnect:
             self._status = self._status or CLIENT_CLOSED_REQUEST
+        except asyncio.CancelledError:
+            if not self._is_abandoned:
+                raise
+            task.uncancel()
+            self._status = self._status or CLIENT_CLOSED_REQUEST
         except Exception:
             logs.LOGGER.exception("request failed", extra={"fields": {"request_id": self._id.decode()}})
             if self._complete:
@@ -150,6 +162,12 @@ class _Exchange:
         finally:
             self._outer.buffered -= self.received + self._answered_bytes
             self._record(perf_counter() - start)
+
+    def _abandon(self, task: asyncio.Task[None]) -> None:
+        """Give up a request whose client has gone."""
+        if not task.done():
+            self._is_abandoned = True
+            task.cancel()
 
     async def _call_app(self) -> None:
         await self._outer.app(self._scope, self._receive_counted, self._send_with_headers)

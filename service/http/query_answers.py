@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 from fastapi import Response
 
 from api_schemas.operating_point import OperatingPoint
+from common.time_budget import check_time
 from decision.decider import MatchDecision, VerifyDecision
 from index.search.rescoring import take_seconds_spent
 from service.auth.decision_tokens import SignedDecision
@@ -73,6 +74,7 @@ def write_results(
     parts: list[bytes] = []
     size = 0
     for result in results:
+        check_time()
         part = write_json(result)
         size += len(part) + 1
         if size > settings.max_answer_bytes:

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from math import inf
-from time import monotonic, perf_counter, thread_time
+from time import perf_counter, thread_time
 from typing import TypeVar
 
 import faiss
 
-from common.time_budget import OutOfTime, check_time, limit_time
+from common.time_budget import OutOfTime, TimeBudget, check_time, limit_time
 from index.store.write_order import WriteOrder
 from service.errors.problems import build_deadline, build_overloaded, build_withdrawn
 from service.telemetry.prometheus import QUEUED
@@ -86,8 +86,8 @@ class ComputePool:
         started = self._started
         QUEUED.set(max(0, self._inside - self._threads))
         # a write is withdrawn instead: once it has begun to commit it must end
-        end = monotonic() + self._deadline if order is None else inf
-        future = asyncio.get_running_loop().run_in_executor(self._pool, _time, work, end)
+        budget = TimeBudget(self._deadline if order is None else inf)
+        future = asyncio.get_running_loop().run_in_executor(self._pool, _time, work, budget)
         # work continues after its request was given up, and counts until it ends
         future.add_done_callback(partial(self._forget, bounded))
         try:
@@ -100,7 +100,10 @@ class ComputePool:
                 raise build_withdrawn(self._deadline) from None
             result, wall, cpu = await asyncio.shield(future)
         except asyncio.CancelledError:
-            if order is not None:
+            # the client has gone
+            if order is None:
+                budget.cancel()
+            else:
                 order.withdraw()
             raise
         self._record(wall, cpu, alone and started == self._started)
@@ -134,10 +137,10 @@ class ComputePool:
             future.exception()
 
 
-def _time(work: Callable[[], T], end: float) -> tuple[T, float, float]:
-    """The result of ``work``, its seconds on the clock and of CPU time; given up after ``end``."""
+def _time(work: Callable[[], T], budget: TimeBudget) -> tuple[T, float, float]:
+    """The result of ``work``, its seconds on the clock and of CPU time."""
     start, cpu = perf_counter(), thread_time()
-    with limit_time(end):
+    with limit_time(budget):
         check_time()
         result = work()
     return result, perf_counter() - start, thread_time() - cpu

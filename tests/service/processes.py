@@ -39,11 +39,23 @@ def measure_resident(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
 
 
+def measure_peak(pid: int) -> int:
+    """The most bytes of memory that a process has held."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return 1024 * int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
+
+
 @contextmanager
-def run_service(*arguments: str, **variables: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The command at work with these environment variables, and its address once it is ready."""
+def run_service(
+    *arguments: str, address_space: int | None = None, **variables: str
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The command at work with these environment variables, and its address once it is ready.
+
+    ``address_space`` bounds the bytes that the process may map.
+    """
+    limit = [] if address_space is None else ["prlimit", f"--as={address_space}"]
     process = subprocess.Popen(
-        [*COMMAND, *arguments, "--port", "0"],
+        [*limit, *COMMAND, *arguments, "--port", "0"],
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"} | variables,
