@@ -97,6 +97,9 @@ class DataConfig(Part):
     ``images`` read a folder per class, a zip of such folders, a list of either, or a CSV/Parquet list.
     ``image_size``: side in pixels; the median of the data, capped at 64, unless given. Images have one
     column to split by, ``folder``: the folder that holds the class's folder, e.g. an alphabet.
+    ``fold_labels`` takes labels that differ in case, blanks or Unicode form alone as one, in the most
+    frequent spelling. Items with one of ``unknown_labels`` (e.g. oos: no identity) are left out of all parts.
+    ``file_times`` adds a column ``file_time`` to images: when they were taken, else written.
     ``encoding`` of a CSV or JSON Lines file that is not in UTF-8 or UTF-16, e.g. cp1250.
     """
 
@@ -117,6 +120,9 @@ class DataConfig(Part):
     group_column: str | None = None
     time_column: str | None = None
     encoding: str | None = None
+    fold_labels: bool = False
+    unknown_labels: list[str] = Field(default_factory=list)
+    file_times: bool = False
 
     @model_validator(mode="before")
     @classmethod

@@ -21,7 +21,7 @@ from encoder.inputs.preprocessing import LIMITS, InputLimits, Preprocessing, Raw
 
 _START_OF_SCAN = b"\xff\xda"
 # the formats people have; the rarer decoders of Pillow are attack surface without use
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from api_schemas.data_config import DataConfig
+from common.label_spelling import describe_spellings, describe_unknown_labels
 from common.progress import Say, Track, silent
+from embeddings.embedding_set import EmbeddingSet, concatenate
+from evaluation.metrics.data_faults import BURSTS, find_contradictions
+from evaluation.pairs.copies import measure_burst_share
 from training.data.items import Splits
 from training.data.kinds import open_kind
+from training.data.kinds.data_kind import AnyDataKind
 from training.data.load_data import load_data
 
 IMBALANCED = 10.0  # times the median class
@@ -42,13 +47,16 @@ def check_data(data: DataConfig, track: Track = silent, say: Say = lambda _: Non
     Raises:
         InputError: what training would refuse, in the same words.
     """
+    kind = open_kind(data)
     splits = load_data(data, track, say)
     rule = splits.preprocessing
     findings = [Finding(f"{splits.describe_sizes()}. Input: {rule.kind}, {rule.describe_shape()}.")]
     findings += [Finding(reason, warns=True) for reason in list_unmeasurable(splits, data)]
     findings += _describe_imbalance(splits)
     findings += _find_duplicates(splits)
-    for near in open_kind(data).find_near_duplicates(splits.get_parts()):
+    findings += _check_labels(splits)
+    findings += _find_near_copies(splits, kind)
+    for near in kind.find_near_duplicates(splits.get_parts()):
         what = f"of {near.first_part} and {near.second_part} look nearly the same"
         findings.append(Finding(_list_examples(near.pairs, what), warns=True))
     return findings
@@ -112,6 +120,54 @@ def _find_duplicates(splits: Splits) -> Iterable[Finding]:
         if duplicates:
             ids = [[entry.item_id for entry in group] for group in duplicates]
             yield Finding(_list_examples(ids, what), warns=warns)
+
+
+def _check_labels(splits: Splits) -> Iterable[Finding]:
+    """Labels that spelling alone tells apart, and labels of no identity."""
+    labels = np.unique(np.concatenate([items.labels for items in splits.get_parts().values()])).tolist()
+    for sentence in (
+        describe_spellings(labels, "Fold them with data.fold_labels=true, or correct them."),
+        describe_unknown_labels(
+            labels,
+            "If it is not, leave its items out with data.unknown_labels, and give them as unknown queries to "
+            "`limen evaluate --unknown-label` or `--unknown`.",
+        ),
+    ):
+        if sentence is not None:
+            yield Finding(sentence, warns=True)
+
+
+def _find_near_copies(splits: Splits, kind: AnyDataKind) -> Iterable[Finding]:
+    """Near copies under two labels in all parts, and parts in which classes are made of bursts."""
+    likenesses = []
+    for name, items in splits.get_parts().items():
+        rows = kind.compute_likeness(items)
+        if rows is None:
+            return
+        has_direction = np.linalg.norm(rows, axis=1) > 0
+        likeness = EmbeddingSet.from_arrays(
+            rows[has_direction],
+            items.labels[has_direction],
+            np.char.add(f"{name} ", items.ids[has_direction]),
+        )
+        likenesses.append(likeness)
+        fraction = measure_burst_share(likeness.vectors, likeness.codes)
+        if fraction >= BURSTS:
+            yield Finding(
+                f"{name}: {100 * fraction:.0f} % of the items have near copies in their own class, as photos "
+                "of one burst or session are, which makes figures better than other days will be: split by "
+                "session (data.split.by=group), and measure with --exclude-same and a session's column, "
+                "folder, near-time:file_time (data.file_times=true) or near-copy.",
+                warns=True,
+            )
+    everything = concatenate(likenesses)
+    found = find_contradictions(everything)
+    near = [everything.ids[rows].tolist() for rows in (*found.same, *found.near)]
+    yield from (
+        [Finding(_list_examples(near, "are nearly the same under two labels: correct them"), warns=True)]
+        if near
+        else []
+    )
 
 
 def _list_examples(groups: Sequence[Sequence[str]], what: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from common.errors import InputError
 from common.progress import Say, silent_say
@@ -28,8 +28,7 @@ from training.data.tables import read_text_column
 
 SUFFIXES = frozenset(
     (".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".webp")
-    + (".ppm", ".pgm", ".pbm", ".pnm")
-)
+) | frozenset((".ppm", ".pgm", ".pbm", ".pnm"))
 LITTER = frozenset(("thumbs.db", "desktop.ini"))  # that systems leave in folders of images
 MAX_NAMED = 5
 MAX_FILE_BYTES = 256 << 20  # of a file: the most pixels that Pillow decodes without a warning, uncompressed
@@ -45,6 +44,7 @@ class ImageFile:
     read: Callable[[], bytes]
     columns: Mapping[str, Any] = field(default_factory=dict)
     listed_in: str | None = None
+    written: Callable[[], np.datetime64] | None = None
 
     @property
     def folder(self) -> str:
@@ -64,6 +64,17 @@ class ImageFile:
         """The network's input, not yet normalised: uint8 [channels, h, w]; raises InputError as ``open``."""
         with self.name_errors():
             return preprocessing.compute_pixels(self.open())
+
+    def read_time(self) -> np.datetime64:
+        """When the image was taken, or else when its file was written; in the camera's own time zone."""
+        try:
+            with Image.open(io.BytesIO(self.read()), formats=FORMATS) as image:
+                exif = image.getexif()
+                taken = exif.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.DateTimeOriginal)
+            day, _, time = str(taken or exif[ExifTags.Base.DateTime]).partition(" ")
+            return np.datetime64(f"{day.replace(':', '-')}T{time}", "s")
+        except Exception:  # no such tag, no such time, no image: decoders raise whatever they like
+            return self.written() if self.written else np.datetime64("NaT", "s")
 
     @contextmanager
     def name_errors(self) -> Iterator[None]:
@@ -143,8 +154,9 @@ def find_images(
 def _name_unread(unread: Sequence[str]) -> str:
     if not unread:
         return ""
+    were = "files were" if unread[1:] else "file was"
     return (
-        f" {len(unread)} files were not read: {_name_some(sorted(unread))}. Images of the kinds "
+        f" {len(unread)} {were} not read: {_name_some(sorted(unread))}. Images of the kinds "
         f"{', '.join(FORMATS)} are: save others, such as .heic or .avif, as JPEG or PNG."
     )
 
@@ -163,7 +175,12 @@ def _list_folder(root: Path, prefix: str, unread: list[str]) -> list[ImageFile]:
             unread.append(f"{name.as_posix()} (a link to nothing)")
         elif _is_image(name):
             images.append(
-                ImageFile(prefix + name.as_posix(), name.parent.as_posix(), partial(_read_file, path))
+                ImageFile(
+                    prefix + name.as_posix(),
+                    name.parent.as_posix(),
+                    partial(_read_file, path),
+                    written=partial(_read_file_time, path),
+                )
             )
         elif name.name.lower() not in LITTER:
             unread.append(name.as_posix())
@@ -206,7 +223,12 @@ def _list_zip(root: Path, prefix: str, unread: list[str]) -> list[ImageFile]:
             continue
         if _is_image(path):
             read = partial(_read_entry, archive, entry)
-            images.append(ImageFile(prefix + entry.filename, path.parent.as_posix(), read))
+            name = prefix + entry.filename
+            images.append(
+                ImageFile(
+                    name, path.parent.as_posix(), read, written=partial(_convert_zip_time, entry.date_time)
+                )
+            )
         elif path.name.lower() not in LITTER:
             unread.append(entry.filename)
     return images
@@ -217,6 +239,19 @@ def _read_file(path: Path) -> bytes:
         path = _find_other_form(path)
     _check_size(path.stat().st_size)
     return path.read_bytes()
+
+
+def _read_file_time(path: Path) -> np.datetime64:
+    path = path if path.exists() else _find_other_form(path)
+    return np.datetime64(int(path.stat().st_mtime), "s") if path.exists() else np.datetime64("NaT", "s")
+
+
+def _convert_zip_time(time: tuple[int, ...]) -> np.datetime64:
+    year, month, day, hour, minute, second = time
+    try:
+        return np.datetime64(f"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}", "s")
+    except ValueError:  # an archive may hold any numbers
+        return np.datetime64("NaT", "s")
 
 
 def _find_other_form(path: Path) -> Path:
@@ -255,6 +290,7 @@ def _read_list(
             partial(_read_file, root.parent / name),
             {column: values[row] for column, values in columns.items()},
             PurePosixPath(name).parent.as_posix().removeprefix("."),
+            partial(_read_file_time, root.parent / name),
         )
         for row, (name, label) in enumerate(zip(names, labels, strict=True))
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from api_schemas.data_config import DataConfig
 from common.array_types import RowIndices, Texts
 from common.errors import InputError
+from common.label_spelling import fold_labels
 from common.progress import Say, Track, silent, silent_say
 from encoder.inputs.preprocessing import Preprocessing
 from training.data.items import Items, Splits
@@ -36,7 +38,8 @@ def load_data(
             part with one id, or a column that is called as an array of an embeddings file.
     """
     kind = open_kind(data, say)
-    raw = kind.read_all()
+    spellings: dict[str, str] = {}
+    raw = _apply_label_rules(kind.read_all(), data, spellings, kind.source, say)
     rows = split_items(raw, data, kind.source)
     kind.check_ids(raw, rows.values(), kind.source)
     check_labels(raw.labels[rows["train"]])
@@ -54,7 +57,7 @@ def load_data(
         )
         check_labels(parts["train"].labels)
     if data.test_paths:
-        parts["test"] = load_items(data.test_paths, data, preprocessing, track, say)
+        parts["test"] = load_items(data.test_paths, data, preprocessing, track, say, spellings)
     _warn_of_shared_classes(parts, say)
     return Splits(parts["train"], parts.get("validation"), parts.get("test"), preprocessing)
 
@@ -65,11 +68,14 @@ def load_items(
     preprocessing: Preprocessing,
     track: Track = silent,
     say: Say = silent_say,
+    spellings: dict[str, str] | None = None,
 ) -> Items:
     """Everything at those paths, uncut, prepared by a model's own rule.
 
     Args:
         data: how the files are read: their kind, names of columns, what to do with broken images.
+        spellings: of labels that were folded before (``common.label_spelling.fold_labels``); without them
+            labels are taken as they are, those of ``data.unknown_labels`` too.
 
     Raises:
         InputError: a missing, empty or broken file, or columns that are not those of the rule.
@@ -77,6 +83,8 @@ def load_items(
     kind = open_kind(data, say)
     source = join_paths(paths)
     raw = kind.read(paths, preprocessing)
+    if spellings is not None:
+        raw = _apply_label_rules(raw, data, spellings, source, say)
     everything = {"all": np.arange(len(raw))}
     kind.check_ids(raw, everything.values(), source)
     items = kind.prepare(raw, preprocessing, track)
@@ -84,6 +92,24 @@ def load_items(
     if not len(items):
         raise _build_broken_error(source, kind.noun, raw.ids)
     return items
+
+
+def _apply_label_rules(
+    raw: Items, data: DataConfig, spellings: dict[str, str], source: str, say: Say
+) -> Items:
+    """Labels folded and items of unknown labels left out, as the configuration says."""
+    if data.fold_labels:
+        raw = replace(raw, labels=np.array(fold_labels(raw.labels.tolist(), spellings), dtype=np.str_))
+    is_unknown = np.isin(raw.labels, data.unknown_labels)
+    if is_unknown.all():
+        raise InputError(f"{source}: every item has one of data.unknown_labels.")
+    if not is_unknown.any():
+        return raw
+    say(
+        f"{int(is_unknown.sum())} items of {', '.join(data.unknown_labels)} (data.unknown_labels) are left "
+        "out: `limen embed` them, and give them to `limen evaluate --unknown`."
+    )
+    return raw.subset(~is_unknown)
 
 
 def _build_broken_error(source: str, what: str, ids: Texts) -> InputError:

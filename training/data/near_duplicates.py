@@ -10,6 +10,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from common.array_types import Float32s
 from training.data.items import Items
 
 SIDE = 16  # of the grid that a hash is taken from
@@ -42,6 +43,18 @@ def find_near_duplicates(parts: Mapping[str, Items]) -> Iterator[NearDuplicates]
                 pairs.append((str(parts[first].ids[row]), str(parts[second].ids[other_row])))
         if pairs:
             yield NearDuplicates(first, second, pairs)
+
+
+def compute_thumbnails(images: NDArray[np.uint8]) -> Float32s:
+    """Mean grey levels of at most 16 x 16 fields, less the image's mean: float32 [n, fields]."""
+    grey = images.mean(axis=1, dtype=np.float32)
+    rows, columns = (
+        np.linspace(0, side, min(SIDE, side), endpoint=False).astype(int) for side in grey.shape[1:]
+    )
+    sums = np.add.reduceat(np.add.reduceat(grey, rows, axis=1), columns, axis=2)
+    sizes = np.outer(np.diff([*rows, grey.shape[1]]), np.diff([*columns, grey.shape[2]]))
+    fields = (sums / sizes).reshape(len(images), -1)
+    return np.asarray(fields - fields.mean(axis=1, keepdims=True), dtype=np.float32)
 
 
 def compute_difference_hashes(images: NDArray[np.uint8]) -> NDArray[np.uint8]:

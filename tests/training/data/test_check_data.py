@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -61,7 +62,9 @@ def test_a_recompressed_copy_in_another_part_is_found(photos: Path) -> None:
     image = Image.open(find_image_of(photos, "train"))
     image.resize((96, 96)).save(find_image_of(photos, "test").with_name("again.jpg"), quality=95)
     warnings = [finding.sentence for finding in check(photos) if finding.warns]
-    assert len(warnings) == 1
+    assert len(warnings) == 2
+    assert "nearly the same under two labels" in warnings[0]
+    warnings = warnings[1:]
     assert "of train and test look nearly the same" in warnings[0]
     assert "again.jpg" in warnings[0]
 
@@ -105,3 +108,51 @@ def test_hashes_of_scaled_images_are_equal_and_of_others_are_not() -> None:
 def test_what_training_refuses_is_refused_here(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no images"):
         check(tmp_path)
+
+
+def test_labels_that_need_a_look_are_named(photos: Path) -> None:
+    for name, label in (("0", "Caf\xe9"), ("1", "cafe\u0301"), ("2", "unknown"), ("3", "-1")):
+        (photos / name).rename(photos / label)
+    warnings = " ".join(finding.sentence for finding in check(photos) if finding.warns)
+    assert "2 labels differ from another one in case, blanks or Unicode form alone" in warnings
+    assert r"'Caf\xe9' = 'cafe\u0301'" in warnings
+    assert "data.fold_labels=true" in warnings
+    assert "Is '-1', 'unknown' an identity?" in warnings
+    heard: list[str] = []
+    data = {"path": str(photos), "fold_labels": True, "unknown_labels": ["unknown", "-1"]}
+    findings = check_data(DataConfig.model_validate(data), say=heard.append)
+    sentences = " ".join(finding.sentence for finding in findings)
+    assert "fold_labels" not in sentences
+    assert "identity?" not in sentences
+    assert "8 items of unknown, -1 (data.unknown_labels) are left out" in heard[0]
+    assert sum(map(int, re.findall(r"of (\d+) classes", findings[0].sentence))) == 7
+
+
+def test_bursts_are_noticed(tmp_path: Path) -> None:
+    """Each class has three scenes, and three photos of each that differ by hardly anything."""
+    random = np.random.default_rng(0)
+    for label in range(10):
+        (tmp_path / str(label)).mkdir()
+        for scene in range(3):
+            pixels = random.integers(40, 216, (8, 8, 3))
+            for shot in range(3):
+                noisy = np.clip(pixels + random.integers(-12, 13, pixels.shape), 0, 255).astype(np.uint8)
+                image = Image.fromarray(noisy).resize((64, 64), Image.Resampling.BICUBIC)
+                image.save(tmp_path / str(label) / f"{scene}-{shot}.png")
+    warnings = [finding.sentence for finding in check(tmp_path) if finding.warns]
+    assert len(warnings) == 3
+    assert all("100 % of the items have near copies in their own class" in sentence for sentence in warnings)
+    assert "--exclude-same" in warnings[0]
+
+
+def test_vectors_under_two_labels_are_named(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    labels = np.repeat([f"c{k}" for k in range(10)], 6)
+    vectors = np.repeat(draw.normal(size=(10, 16)), 6, axis=0) + 0.5 * draw.normal(size=(60, 16))
+    vectors[59] = vectors[0] + 1e-3
+    np.savez(tmp_path / "v.npz", embeddings=vectors, labels=labels)
+    findings = check(tmp_path / "v.npz", kind="embeddings")
+    [near] = [finding.sentence for finding in findings if "under two labels" in finding.sentence]
+    assert near.startswith("2 items are nearly the same under two labels")
+    assert " 59" in near
+    assert " 0" in near

@@ -279,3 +279,114 @@ def test_a_list_of_images_gives_what_the_folder_gives(drawings: Path, tmp_path: 
     (tmp_path / "list.csv").write_text("path,label\nnone.png,1\nnone.png,2\nnone.png,2\nnone.png,3\n")
     with pytest.raises(InputError, match=r"none\.png"):
         load_made(tmp_path / "list.csv")
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".JPE", ".pgm", ".pbm", ".dib", ".apng"])
+def test_what_is_trained_on_is_taken_in_serving_too(tmp_path: Path, suffix: str) -> None:
+    write_images(tmp_path, "ab")
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 12), dtype=np.uint8))
+    written = {".pgm": "PPM", ".pbm": "PPM", ".dib": "BMP", ".apng": "PNG"}.get(suffix, "JPEG")
+    image.convert("1" if suffix == ".pbm" else "L").save(tmp_path / "a" / f"other{suffix}", written)
+    splits = load_made(tmp_path, split=EVERYTHING)
+    row = splits.train.ids.tolist().index(f"a/other{suffix}")
+    served = splits.preprocessing.prepare([(tmp_path / "a" / f"other{suffix}").read_bytes()])
+    np.testing.assert_array_equal(served, splits.preprocessing.normalise(splits.train.inputs[[row]]))
+
+
+@pytest.mark.parametrize("kind", ["TGA", "ICNS", "AVIF", "JPEG2000"])
+def test_kinds_that_serving_refuses_are_not_trained_on_under_another_name(tmp_path: Path, kind: str) -> None:
+    write_images(tmp_path, "ab")
+    buffer = io.BytesIO()
+    Image.new("RGB", (32, 32), (9, 99, 200)).save(buffer, kind)
+    (tmp_path / "a" / "other.png").write_bytes(buffer.getvalue())
+    with pytest.raises(InputError, match=r"a/other.png is broken: it is not an image of a kind that is read"):
+        load_made(tmp_path, split=EVERYTHING)
+    splits = load_made(tmp_path, broken="skip", split=EVERYTHING)
+    assert "a/other.png" not in splits.train.ids.tolist()
+    with pytest.raises(InputError, match="not an image; PNG"):
+        splits.preprocessing.prepare([buffer.getvalue()])
+
+
+def test_linked_classes_and_files_are_read_and_circles_are_not_followed(tmp_path: Path) -> None:
+    elsewhere, root = tmp_path / "elsewhere", tmp_path / "root"
+    elsewhere.mkdir()
+    root.mkdir()
+    write_images(root, "ab")
+    write_images(elsewhere, "cd")
+    (root / "c").symlink_to(elsewhere / "c")
+    (root / "b" / "linked.png").symlink_to(elsewhere / "d" / "0.png")
+    (root / "a" / "circle").symlink_to(root)
+    files = find_images([root])
+    assert [file.name for file in files] == [
+        "a/0.png",
+        "a/1.png",
+        "b/0.png",
+        "b/1.png",
+        "b/linked.png",
+        "c/0.png",
+        "c/1.png",
+    ]
+    assert {file.label for file in files} == {"a", "b", "c"}
+    for file in files:
+        file.open()
+
+
+def test_what_was_not_read_is_named(tmp_path: Path) -> None:
+    write_images(tmp_path, "ab")
+    for name in ("a/0.heic", "a/1.avif", "b/notes.txt", "b/Thumbs.db", "b/.hidden.png"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "lost").mkdir()
+    (tmp_path / "lost" / "only.HEIC").write_bytes(b"x")
+    (tmp_path / "a" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    heard: list[str] = []
+    assert len(find_images([tmp_path], say=heard.append)) == 4
+    [sentence] = heard
+    assert (
+        "5 files were not read: a/0.heic, a/1.avif, a/gone.png (a link to nothing), b/notes.txt" in sentence
+    )
+    assert "save others, such as .heic or .avif, as JPEG or PNG" in sentence
+    assert sentence.endswith("No image was read of lost.")
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for name in ("a/0.png", "a/1.png", "b/0.png", "b/notes.txt", "lost/only.HEIC"):
+            archive.write(tmp_path / name, name)
+    find_images([tmp_path / "all.zip"], say=heard.append)
+    assert "2 files were not read: b/notes.txt, lost/only.HEIC" in heard[1]
+    assert "No image was read of lost" in heard[1]
+    empty = tmp_path / "lost"
+    with pytest.raises(InputError, match=r"holds no images.* 1 file was not read: only.HEIC"):
+        find_images([empty])
+
+
+def test_a_list_names_files_in_any_unicode_form(tmp_path: Path) -> None:
+    write_images(tmp_path, "ab")
+    (tmp_path / "a" / "0.png").rename(tmp_path / "a" / "cafe\u0301.png")
+    (tmp_path / "list.csv").write_text(
+        "path,label\na/caf\xe9.png,a\na/1.png,a\nb/0.png,b\nb/1.png,b\n", "utf-8"
+    )
+    files = find_images([tmp_path / "list.csv"])
+    assert files[0].open().size == (12, 12)
+    assert [file.folder for file in files] == ["a", "a", "b", "b"]
+
+
+def test_times_come_from_the_camera_or_the_file(tmp_path: Path) -> None:
+    write_images(tmp_path, "ab")
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x9003] = "2024:01:31 12:34:56"
+    Image.new("L", (12, 12), 7).save(tmp_path / "a" / "taken.jpg", exif=exif)
+    os.utime(tmp_path / "b" / "0.png", (1_700_000_000, 1_700_000_000))
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.writestr(
+            zipfile.ZipInfo("b/0.png", (2023, 5, 6, 7, 8, 10)), (tmp_path / "b" / "0.png").read_bytes()
+        )
+        archive.write(tmp_path / "a" / "taken.jpg", "a/taken.jpg")
+    times = {
+        file.name: str(file.read_time())
+        for path in (tmp_path, tmp_path / "all.zip")
+        for file in find_images([path])
+        if file.name in ("a/taken.jpg", "b/0.png") or path.suffix
+    }
+    assert times == {"a/taken.jpg": "2024-01-31T12:34:56", "b/0.png": "2023-05-06T07:08:10"}
+    assert str(find_images([tmp_path])[3].read_time()) == "2023-11-14T22:13:20"
+    items = load_made(tmp_path, file_times=True, split=EVERYTHING).train
+    assert "file_time" in items.metadata
+    assert "file_time" not in load_made(tmp_path, split=EVERYTHING).train.metadata

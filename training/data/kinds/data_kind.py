@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from api_schemas.data_config import DataConfig
-from common.array_types import RowIndices
+from common.array_types import Float32s, RowIndices
 from common.errors import InputError
 from common.progress import Say, Track, silent_say
 from embeddings.files import check_metadata_names
@@ -89,6 +89,10 @@ class DataKind(ABC, Generic[P]):
                 if item_id in first:
                     raise InputError(f"{source}: {self._describe_same_id(first[item_id], row, item_id)}")
                 first[item_id] = row
+
+    def compute_likeness(self, items: Items) -> Float32s | None:
+        """Rows float32 [n, d] that are near each other in near copies; None for a kind that cannot tell."""
+        return None
 
     def find_near_duplicates(self, parts: dict[str, Items]) -> Iterable[NearDuplicates]:
         """Items of different parts that differ by hardly anything; kinds that can tell override this."""

@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from api_schemas.preprocessing import VectorInput
+from common.array_types import Float32s
 from common.errors import ConfigError, InputError
 from common.progress import Track
 from embeddings.files import read_embeddings
@@ -57,6 +58,10 @@ class Embeddings(DataKind[VectorPreprocessing]):
         """Mapped vectors were checked when they were opened."""
         is_mapped = isinstance(raw.inputs, MappedVectors)
         return raw if is_mapped else super().prepare(raw, preprocessing, track)
+
+    def compute_likeness(self, items: Items) -> Float32s | None:
+        """The vectors; of a mapped file, all of them are read."""
+        return np.asarray(items.inputs[np.arange(len(items))], dtype=np.float32)
 
     def _read_mapped(self, path: Path) -> Items:
         """``X.npy`` with ``X.labels.npy``, or ``X.labels.csv`` or ``.parquet``, which may have more columns.

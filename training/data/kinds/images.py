@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from api_schemas.preprocessing import ImageInput
+from common.array_types import Float32s
 from common.errors import InputError
 from common.progress import Track
 from embeddings.embedding_set import convert_columns
@@ -17,7 +18,7 @@ from training.data.image_files import ImageFile, find_images
 from training.data.image_rule import fit_image_rule
 from training.data.items import Items
 from training.data.kinds.data_kind import DataKind
-from training.data.near_duplicates import NearDuplicates, find_near_duplicates
+from training.data.near_duplicates import NearDuplicates, compute_thumbnails, find_near_duplicates
 
 USUAL_SIDE = 28
 
@@ -35,12 +36,14 @@ class Images(DataKind[ImagePreprocessing]):
         shared = set(files[0].columns).intersection(*(file.columns for file in files))
         inputs = np.empty(len(files), dtype=object)
         inputs[:] = files
+        times = {"file_time": np.array([file.read_time() for file in files])} if self.data.file_times else {}
         return Items(
             inputs,
             np.array([file.label for file in files]),
             np.array([file.name for file in files]),
             {
                 "folder": np.array([file.folder for file in files]),
+                **times,
                 **convert_columns({name: [file.columns[name] for file in files] for name in sorted(shared)}),
             },
         )
@@ -69,6 +72,10 @@ class Images(DataKind[ImagePreprocessing]):
         if is_readable.all():
             return replace(raw, inputs=pixels)
         return replace(raw.subset(is_readable), inputs=pixels[is_readable])
+
+    def compute_likeness(self, items: Items) -> Float32s | None:
+        """Grey levels of 16 x 16 pixels at most, around their mean."""
+        return compute_thumbnails(items.inputs)
 
     def find_near_duplicates(self, parts: dict[str, Items]) -> Iterable[NearDuplicates]:
         return find_near_duplicates(parts)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from api_schemas.preprocessing import TableInput
+from common.array_types import Float32s
 from common.errors import InputError
 from embeddings.tables import read_metadata_columns, read_tables
 from encoder.inputs.row_input import TablePreprocessing
@@ -51,6 +52,10 @@ class Table(DataKind[TablePreprocessing]):
         return TablePreprocessing(
             TableInput(columns=list(train.columns), means=means.tolist(), stds=stds.tolist())
         )
+
+    def compute_likeness(self, items: Items) -> Float32s | None:
+        """The standardised columns."""
+        return np.asarray(items.inputs, dtype=np.float32)
 
     def build_placeholder(self) -> TablePreprocessing:
         n = N_PLACEHOLDER_COLUMNS
