@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import chain, repeat
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -26,6 +26,7 @@ from index.gallery.data_folder import HASHES_FILE, DataFolder, open_item_store
 from index.gallery.gallery_items import BundleItems, GalleryItems
 from index.items.stored_item import StoredItem
 from index.search.gallery_view import GalleryView, SearchHit
+from index.search.grouped_search import rank_groups
 from index.search.match_rules import MATCH_RULES
 from index.verified_files import HashCache
 
@@ -138,8 +139,13 @@ class Gallery(AbstractContextManager["Gallery"]):
         exact: bool = False,
         min_score: float | None = None,
         exclude_ids: Sequence[str | None] | None = None,
+        group_by: Literal["label"] | None = None,
+        group_size: int = 1,
     ) -> list[list[SearchHit]]:
         """The k most similar items of each query, by falling similarity, ties by id.
+
+        Grouped by label, they are of the k classes whose nearest items are the most similar: hits of one
+        class stand together, the nearest class first.
 
         Args:
             vectors: [q, d] real numbers; brought to length one.
@@ -148,15 +154,23 @@ class Gallery(AbstractContextManager["Gallery"]):
             exact: compare with every item, without the engine.
             min_score: leave out hits whose score is below it (float32, ``>=`` stays).
             exclude_ids: for each query an id it leaves out, or None.
+            group_by: "label" for k classes instead of k items.
+            group_size: how many items of each class, at most; with ``group_by``.
 
         Raises:
             InputError: vectors, k, filter or lengths that cannot be used.
         """
         queries = normalise_queries(vectors, self.dim)
-        decider = self._match or self._verify
-        results = self.view.search(
-            queries, k, decider=decider, condition=filter, exact=exact, exclude_ids=exclude_ids
-        )
+        decider, view = self._match or self._verify, self.view
+        if group_by is None:
+            results = view.search(
+                queries, k, decider=decider, condition=filter, exact=exact, exclude_ids=exclude_ids
+            )
+        else:
+            items = rank_groups(
+                view, queries, k, group_size, condition=filter, exact=exact, exclude_ids=exclude_ids
+            )
+            results = view.build_scored_hits(queries, items, decider)
         if min_score is None:
             return results
         least = float(np.float32(min_score))  # scores are float32 values, so this compares as float32 does

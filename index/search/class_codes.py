@@ -70,7 +70,11 @@ class ClassCodes:
             codes[at] = self._number(part, rows[at])
         return codes
 
-    def _number(self, part: int, rows: RowIndices) -> Int64s:
+    def get_codes_of_part(self, part: int) -> Int64s:
+        """int64 [n]: the class of each row of a part of the view."""
+        return self._number(part, slice(None))
+
+    def _number(self, part: int, rows: RowIndices | slice) -> Int64s:
         labels, numbers = self._parts[part]
         codes = labels[rows]
         return codes.astype(np.int64) if numbers is None else numbers[codes]

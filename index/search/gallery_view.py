@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from common.array_types import Float32s, RowIndices, UnitVectors
+from common.array_types import Bools, Float32s, RowIndices, UnitVectors
 from common.errors import InputError
 from decision.decider import Decider
 from decision.scorers import Scorer
@@ -123,6 +123,18 @@ class GalleryView:
         parts = ((self.main, self.live), (self.buffer, None))
         return [(part, live) for part, live in parts if part is not None]
 
+    def select_counting(self, condition: Mapping[str, Any] | None) -> list[tuple[Generation, Bools | None]]:
+        """The parts, and bool [n] which of their rows a condition holds for that are live; all if None."""
+        counting: list[tuple[Generation, Bools | None]] = []
+        for part, live in self.parts:
+            if condition is None:
+                counting.append((part, None if live is None else live.rows))
+                continue
+            rows = np.zeros(len(part), dtype=bool)
+            rows[part.select_rows(condition, live, self.fields)] = True
+            counting.append((part, rows))
+        return counting
+
     def locate(self, item_id: str) -> tuple[Generation, int] | None:
         """The generation and row of an item, or None."""
         for part, live in reversed(self.parts):
@@ -157,6 +169,12 @@ class GalleryView:
     ) -> list[list[SearchHit]]:
         """The k most similar items of each query [q, d] unit rows; see ``Gallery.search``."""
         items = self.rank(queries, k, condition=condition, exact=exact, exclude_ids=exclude_ids)
+        return self.build_scored_hits(queries, items, decider)
+
+    def build_scored_hits(
+        self, queries: UnitVectors, items: RankedItems, decider: Decider | None
+    ) -> list[list[SearchHit]]:
+        """Ranked items of queries [q, d] as hits with the scores of a point; similarities without one."""
         if decider is None or decider.scorer.is_similarity:
             return self.build_hits(items)
         return self.build_hits(items, decider.scorer, decider.scorer.compute_densities(queries))

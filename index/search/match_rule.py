@@ -120,16 +120,7 @@ class MatchRule(ABC):
 
     @cached_property
     def counting_rows(self) -> list[tuple[Generation, Bools | None]]:
-        """The parts of the view, and bool [n] which of their rows count; all if None."""
-        parts: list[tuple[Generation, Bools | None]] = []
-        for part, live in self.view.parts:
-            if self.condition is None:
-                parts.append((part, None if live is None else live.rows))
-                continue
-            counting = np.zeros(len(part), dtype=bool)
-            counting[part.select_rows(self.condition, live, self.view.fields)] = True
-            parts.append((part, counting))
-        return parts
+        return self.view.select_counting(self.condition)
 
 
 def select_members(
