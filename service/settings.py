@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from api_schemas.base import describe_first_problem
 from api_schemas.http.decisions import MOST_ELEMENTS, Limits
 from common.errors import ConfigError
+from index.items.metadata import MetadataBounds
 
 KIB, MIB = 1 << 10, 1 << 20
 PREFIX = "LIMEN_"
@@ -91,6 +92,13 @@ class ServiceSettings(BaseSettings):
     max_filter_conditions: int = _limit(64, "comparisons in a filter")
     max_filter_values: int = _limit(10_000, "values in the lists of a filter ($in, $nin)")
 
+    max_item_fields: int = _limit(64, "metadata fields of an item that is written")
+    max_gallery_fields: int = _limit(
+        256, "metadata fields of a gallery, each a column over all items; one that no item has is forgotten"
+    )
+    max_field_name: int = _limit(128, "characters of the name of a metadata field")
+    max_field_text: int = _limit(8_192, "characters of a text in the metadata")
+
     max_inflight: int = _limit(64, "requests in progress; their bodies are in memory")
     max_inflight_per_client: int = _limit(
         48, "of these, requests of one key, or of one address where no keys are configured"
@@ -143,6 +151,13 @@ class ServiceSettings(BaseSettings):
                 "or listen on 127.0.0.1"
             )
         return self
+
+    @property
+    def metadata_bounds(self) -> MetadataBounds:
+        """What the metadata of a write may be."""
+        return MetadataBounds(
+            self.max_item_fields, self.max_gallery_fields, self.max_field_name, self.max_field_text
+        )
 
     @property
     def limits(self) -> Limits:

@@ -328,6 +328,10 @@ class Limits(Schema):
     max_filter_depth: int
     max_filter_conditions: int
     max_filter_values: int
+    max_item_fields: int
+    max_gallery_fields: int
+    max_field_name: int
+    max_field_text: int
     max_inflight: int
     max_inflight_per_client: int
     max_queue: int

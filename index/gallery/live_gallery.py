@@ -28,6 +28,7 @@ from index.gallery.gallery import Gallery
 from index.gallery.gallery_items import Closed
 from index.gallery.generation_folders import EMPTY, GENERATIONS
 from index.gallery.overlay import Overlay, collect_items, iterate_items, prepare_generation
+from index.items.metadata import USUAL_BOUNDS, MetadataBounds
 from index.items.stored_item import StoredItem
 from index.search.generation import Generation
 from index.store.document_store import StoreInUse
@@ -85,12 +86,14 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
         track: Track = silent,
         database: str | None = None,
         audit: AuditFile | None = None,
+        bounds: MetadataBounds = USUAL_BOUNDS,
     ) -> Self:
         """Open a bundle with a data folder; the first time its items are copied into the item store.
 
         Args:
             database: where items are kept if not in the folder, see ``data_folder.open_item_store``.
             audit: the audit log's file, kept up with the writes that are ordered with a line for it.
+            bounds: of the metadata that writes bring.
 
         Raises:
             StoreInUse: another process writes there.
@@ -112,6 +115,7 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
             hashes = HashCache(folder / HASHES_FILE)
             bundle = read_bundle(Path(path), hashes)
             store = open_item_store(folder, bundle.manifest.model_hash, database)
+            store.bounds = bounds
             opened.callback(store.close)
             live = cls(bundle, DataFolder(bundle, folder, store, follows=False), lock, limits)
             live._load(hashes, track)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,6 +14,22 @@ from embeddings.arrow_columns import convert_metadata
 from embeddings.python_objects import convert_to_column
 
 RESERVED_NAMES = ("id", "label")
+
+
+class MetadataBounds(NamedTuple):
+    """Bounds of what writes may bring; a bundle that was built with more is served all the same.
+
+    ``item_fields`` and ``gallery_fields`` are numbers of fields, of which each is a column over all items;
+    ``name_length`` and ``text_length`` are in characters.
+    """
+
+    item_fields: int = 64
+    gallery_fields: int = 256
+    name_length: int = 128
+    text_length: int = 8_192
+
+
+USUAL_BOUNDS = MetadataBounds()
 
 
 def is_reserved(name: str) -> bool:

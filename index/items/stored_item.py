@@ -13,15 +13,17 @@ from common.errors import InputError
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.instants import parse_instant
 from index.items.columns import ColumnKind, FieldUse, describe_kind
-from index.items.metadata import MetadataValue, describe_value, is_reserved, name_some
+from index.items.metadata import (
+    USUAL_BOUNDS,
+    MetadataBounds,
+    MetadataValue,
+    describe_value,
+    is_reserved,
+    name_some,
+)
 
-# of ids, names of fields and texts in characters; what is built into a bundle is bound by the first alone
-MAX_ID_LENGTH = 512
-MAX_NAME_LENGTH = 128
-MAX_TEXT_LENGTH = 8_192
-MAX_FIELDS_AN_ITEM = 64
+MAX_ID_LENGTH = 512  # characters
 CHECKED_ROWS = 65_536
-MAX_FIELDS = 256  # of a gallery: each is a column over all items
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +36,7 @@ class StoredItem:
     metadata: Mapping[str, MetadataValue] = field(default_factory=dict)
 
 
-def check_items(items: Sequence[StoredItem]) -> None:
+def check_items(items: Sequence[StoredItem], bounds: MetadataBounds = USUAL_BOUNDS) -> None:
     """Raises InputError for an item that no gallery takes.
 
     An id twice, an empty or long one; text that no database keeps as it is; a metadata field that has a
@@ -51,13 +53,13 @@ def check_items(items: Sequence[StoredItem]) -> None:
         if item.id in seen:
             raise InputError(f"items.{number}.id: '{item.id}' occurs twice in one request.")
         seen.add(item.id)
-        if len(item.metadata) > MAX_FIELDS_AN_ITEM:
+        if len(item.metadata) > bounds.item_fields:
             raise InputError(
                 f"items.{number}.metadata has {len(item.metadata)} fields, an item may have "
-                f"{MAX_FIELDS_AN_ITEM}."
+                f"{bounds.item_fields}."
             )
         for name, value in item.metadata.items():
-            _check_field(f"items.{number}.metadata.{name:.60}", name, value)
+            _check_field(f"items.{number}.metadata.{name:.60}", name, value, bounds)
 
 
 def check_built_items(items: EmbeddingSet) -> None:
@@ -85,6 +87,7 @@ def merge_fields(
     items: Sequence[StoredItem],
     replaced: Iterable[Mapping[str, MetadataValue]],
     known: Mapping[str, FieldUse],
+    bounds: MetadataBounds = USUAL_BOUNDS,
 ) -> dict[str, FieldUse]:
     """The metadata fields of a gallery once items are written; a field that no item has is forgotten.
 
@@ -115,10 +118,10 @@ def merge_fields(
                 )
             fields[name] = FieldUse(use.kind, use.items + 1)
     new = fields.keys() - known.keys()
-    if new and len(fields) > MAX_FIELDS:
+    if new and len(fields) > bounds.gallery_fields:
         raise InputError(
-            f"items: a gallery may have {MAX_FIELDS} metadata fields, it would have {len(fields)} with "
-            f"{name_some(new)}: write fewer fields, or several values into one."
+            f"items: a gallery may have {bounds.gallery_fields} metadata fields, it would have {len(fields)} "
+            f"with {name_some(new)}: write fewer fields, or several values into one."
         )
     return fields
 
@@ -140,11 +143,12 @@ def subtract_fields(
     return fields
 
 
-def _check_field(where: str, name: str, value: object) -> None:
+def _check_field(where: str, name: str, value: object, bounds: MetadataBounds) -> None:
     _check_text(where, name)
-    if len(name) > MAX_NAME_LENGTH:
+    if len(name) > bounds.name_length:
         raise InputError(
-            f"{where}: the name of a field may have {MAX_NAME_LENGTH} characters, this one has {len(name)}."
+            f"{where}: the name of a field may have {bounds.name_length} characters, this one has "
+            f"{len(name)}."
         )
     if value is None:
         return
@@ -155,9 +159,9 @@ def _check_field(where: str, name: str, value: object) -> None:
         )
     if isinstance(value, str):
         _check_text(where, value.replace("\0", ""))  # JSON keeps NUL
-        if len(value) > MAX_TEXT_LENGTH:
+        if len(value) > bounds.text_length:
             raise InputError(
-                f"{where}: a text may have {MAX_TEXT_LENGTH} characters, this one has {len(value)}."
+                f"{where}: a text may have {bounds.text_length} characters, this one has {len(value)}."
             )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from index.items.columns import FieldUse
-from index.items.metadata import MetadataValue
+from index.items.metadata import USUAL_BOUNDS, MetadataBounds, MetadataValue
 from index.items.stored_item import StoredItem, check_items, is_storable, merge_fields, subtract_fields
 from index.store.document_store import DocumentStore, StoreState, select_state
 from index.store.tables import DELETIONS, FEEDBACK, FIELDS, ITEMS
@@ -31,7 +31,13 @@ class Changes:
 
 
 class ItemStore(DocumentStore):
-    """Items, and what is kept with them; every method is one transaction."""
+    """Items, and what is kept with them; every method is one transaction.
+
+    Attributes:
+        bounds: what the metadata of a write may be.
+    """
+
+    bounds: MetadataBounds = USUAL_BOUNDS
 
     def seed(
         self,
@@ -59,12 +65,12 @@ class ItemStore(DocumentStore):
 
         Raises InputError for an item that no gallery takes, or metadata of a kind its field does not have.
         """
-        check_items(items)
+        check_items(items, self.bounds)
         sequence = self.sequence + 1
         ids = [item.id for item in items]
         with self._begin_write(order) as connection:
             replaced = _select_metadata(connection, ids)
-            fields = merge_fields(items, replaced.values(), self._fields)
+            fields = merge_fields(items, replaced.values(), self._fields, self.bounds)
             self._upsert(connection, ITEMS, [_to_row(item, model_hash, sequence) for item in items])
             for part in _split(ids):
                 connection.execute(DELETIONS.delete().where(DELETIONS.c.id.in_(part)))

@@ -155,7 +155,9 @@ def load_model(path: Path, settings: ServiceSettings, audit: AuditFile | None = 
     live = None
     if settings.data is not None:
         items_folder = find_items_folder(path, settings.data)
-        live = LiveGallery.open(path, items_folder, database=settings.database_url, audit=audit)
+        live = LiveGallery.open(
+            path, items_folder, database=settings.database_url, audit=audit, bounds=settings.metadata_bounds
+        )
     gallery = Gallery.open(path) if live is None else live.gallery
     manifest = gallery.manifest
     encoder = None

@@ -14,12 +14,8 @@ from common.errors import InputError
 from index.items.columns import FieldUse
 from index.items.filters import select_rows
 from index.items.item_table import ItemTable
-from index.items.metadata import describe_value, name_some
+from index.items.metadata import MetadataBounds, describe_value, name_some
 from index.items.stored_item import (
-    MAX_FIELDS,
-    MAX_FIELDS_AN_ITEM,
-    MAX_NAME_LENGTH,
-    MAX_TEXT_LENGTH,
     StoredItem,
     check_items,
     merge_fields,
@@ -27,6 +23,7 @@ from index.items.stored_item import (
 from index.store.item_store import ItemStore
 from tests.index.conftest import make_items, make_unit_rows
 
+MAX_FIELDS_AN_ITEM, MAX_FIELDS, MAX_NAME_LENGTH, MAX_TEXT_LENGTH = MetadataBounds()
 VECTOR = make_unit_rows(np.random.default_rng(0), 1, 4)[0]
 
 

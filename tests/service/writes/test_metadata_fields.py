@@ -51,6 +51,20 @@ def test_fields_are_bounded_and_forgotten(bundle: Any, tmp_path: Path) -> None:
         assert answer.status_code == 200, "those of b0 and b1 are forgotten"
 
 
+def test_bounds_are_settings_and_shown(bundle: Any, tmp_path: Path) -> None:
+    bounds = {"max_item_fields": 3, "max_gallery_fields": 4, "max_field_name": 9, "max_field_text": 5}
+    with serve(bundle.path, data=tmp_path, **bounds) as at, httpx.Client(base_url=at) as client:
+        assert bounds.items() <= client.get("/v1/info").json()["limits"].items()
+        for fields, says in (
+            ({"a": 1, "b": 1, "c": 1, "d": 1}, "may have 3"),
+            ({"a": 1, "b": 1, "c": 1}, "may have 4"),
+            ({"n" * 10: 1}, "9 characters"),
+            ({"a": "x" * 6}, "5 characters"),
+        ):
+            assert says in put(client, make_item("a", **fields)).json()["detail"]
+        assert put(client, make_item("a", a="x" * 5, **{"n" * 9: 1})).status_code == 200
+
+
 def test_a_field_may_come_back_as_another_kind(bundle: Any, tmp_path: Path) -> None:
     search: dict[str, Any] = {"queries": [{"vector": VECTOR}], "k": 1}
     with serve(bundle.path, data=tmp_path) as at, httpx.Client(base_url=at) as client:
