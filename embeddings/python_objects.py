@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 import numbers
 import uuid
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +67,25 @@ def convert_to_number(value: Any, what: str) -> float:
         except (InputError, TypeError, ValueError):
             pass
     raise InputError(f"{what} must be a number, found {value!r:.60}.")
+
+
+def convert_to_triple(values: Any, what: str) -> tuple[float, float, float]:
+    """Three numbers; raises InputError for text and all else."""
+    try:
+        parts = [] if isinstance(values, str | bytes | dict | set) else list(values)
+    except TypeError:
+        parts = []
+    if len(parts) != 3:
+        raise InputError(f"{what} must be three numbers, found {values!r:.60}.")
+    first, second, third = (convert_to_number(part, what) for part in parts)
+    return first, second, third
+
+
+def check_choice(value: object, choices: Any, what: str) -> None:
+    """Raises InputError for a value that is none of a ``Literal``'s, which may be nested."""
+    names = [name for part in get_args(choices) for name in (get_args(part) or (part,))]
+    if not isinstance(value, str) or value not in names:
+        raise InputError(f"{what} must be one of {', '.join(names)}, found {value!r:.60}.")
 
 
 def convert_to_column(values: Any, what: str, source: str) -> Any:
@@ -230,7 +250,9 @@ def _is_tensor(values: Any) -> bool:
 def _ask_object(values: Any, source: str) -> NDArray[Any]:
     package = _name_package(values)
     if _is_tensor(values):
-        return _read_tensor(values)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of layouts that are beta
+            return _read_tensor(values)
     if package == "scipy" and hasattr(values, "toarray"):
         return np.asarray(values.toarray())
     if package == "cupy" and hasattr(values, "get"):
@@ -250,6 +272,8 @@ def _ask_object(values: Any, source: str) -> NDArray[Any]:
         not isinstance(row, list | tuple | float | int) for row in values
     ):
         return _collect(list(values))
+    if isinstance(values, Iterator):
+        return _ask_object(list(values), source)
     return np.asarray(values)
 
 
@@ -257,7 +281,8 @@ def _collect(rows: list[Any]) -> NDArray[Any]:
     """A list of rows or values as an array of them, unread."""
     if any(_is_tensor(row) or isinstance(row, np.ndarray | list | tuple) for row in rows):
         array = np.empty(len(rows), dtype=object)
-        array[:] = [list(row) if isinstance(row, tuple) else row for row in rows]
+        for number, row in enumerate(rows):
+            array[number] = list(row) if isinstance(row, tuple) else row
         return array
     return np.asarray(rows)
 

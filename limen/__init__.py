@@ -67,7 +67,7 @@ def evaluate(
     Raises:
         InputError: data that cannot be used; the message names the row.
     """
-    from embeddings.embedding_set import EmbeddingSet
+    from embeddings.embedding_set import EmbeddingSet, normalise_rows
     from embeddings.hashes import hash_model_name
     from evaluation.evaluate import evaluate_embeddings
 
@@ -75,8 +75,8 @@ def evaluate(
     items = EmbeddingSet.from_arrays(embeddings, labels, metadata=columns)
     unknown_queries = None
     if unknown is not None:
-        rows = len(unknown)  # type: ignore[arg-type]
-        unknown_queries = EmbeddingSet.from_arrays(unknown, ["unknown"] * rows, source="unknown")
+        rows = normalise_rows(unknown, "unknown")
+        unknown_queries = EmbeddingSet.from_arrays(rows, ["unknown"] * len(rows), source="unknown")
     return evaluate_embeddings(
         items,
         unknown=unknown_queries,
@@ -119,13 +119,24 @@ def calibrate(
         InputError: data that cannot be used; the message names the row.
         CalibrationRefused: the data cannot support the target; the message says what would.
     """
+    from api_schemas.operating_point import Aggregate, ScoreChoice
     from decision.targets import build_target, name_target
     from embeddings.embedding_set import EmbeddingSet
     from embeddings.hashes import hash_model_name
+    from embeddings.python_objects import check_choice, convert_to_number, convert_to_triple
     from evaluation.calibration.calibrate import calibrate_threshold
 
+    check_choice(score, ScoreChoice, "score")
+    check_choice(aggregate, Aggregate, "aggregate")
+    confidence = convert_to_number(confidence, "confidence")
     target = build_target(
-        confidence, far=target_far, fpir=target_fpir, frr=target_frr, eer=eer, cost=cost, aggregate=aggregate
+        confidence,
+        far=None if target_far is None else convert_to_number(target_far, "target_far"),
+        fpir=None if target_fpir is None else convert_to_number(target_fpir, "target_fpir"),
+        frr=None if target_frr is None else convert_to_number(target_frr, "target_frr"),
+        eer=eer,
+        cost=None if cost is None else convert_to_triple(cost, "cost"),
+        aggregate=aggregate,
     )
     items = EmbeddingSet.from_arrays(embeddings, labels)
     return calibrate_threshold(
@@ -133,7 +144,7 @@ def calibrate(
         target,
         score=score,
         confidence=confidence,
-        name=name or name_target(target),
+        name=str(name or name_target(target)),
         model_hash=hash_model_name(model, items.dimension),
     ).point
 
