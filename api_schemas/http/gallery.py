@@ -45,6 +45,11 @@ class UpsertRequest(Body):
     model_hash: str | None = Field(
         default=None, description="Answered with 409 if it is not the active model's."
     )
+    fold_labels: bool = Field(
+        default=False,
+        description="A label takes the spelling that the gallery has where case, blanks or Unicode form "
+        "alone differ.",
+    )
 
 
 class UpsertResponse(Schema):
@@ -53,6 +58,11 @@ class UpsertResponse(Schema):
     upserted: int
     new: int
     items: int = Field(description="Items in the gallery now.")
+    notes: list[str] = Field(
+        default_factory=list,
+        description="Labels that case, blanks or Unicode form alone tell apart from others of the gallery, "
+        "and labels that look like the lack of one.",
+    )
 
 
 class Item(Schema):

@@ -126,9 +126,16 @@ def embeddings(inputs: Sequence[Any]) -> Call[Float32s]:
     return Call("POST", "/v1/embeddings", read_rows, headers=headers, content=content)
 
 
-def upsert(items: Sequence[dict[str, Any]], model_hash: str | None = None) -> Call[UpsertResponse]:
-    """``PUT /v1/items``: each item has id, label, vector or input, and metadata."""
-    return _send("PUT", "/v1/items", UpsertResponse, {"items": list(items), "model_hash": model_hash})
+def upsert(
+    items: Sequence[dict[str, Any]], model_hash: str | None = None, *, fold_labels: bool = False
+) -> Call[UpsertResponse]:
+    """``PUT /v1/items``: each item has id, label, vector or input, and metadata.
+
+    With ``fold_labels`` a label takes the gallery's spelling where case, blanks or Unicode form alone differ;
+    without it the answer's ``notes`` name such labels.
+    """
+    body = {"items": list(items), "model_hash": model_hash, "fold_labels": fold_labels}
+    return _send("PUT", "/v1/items", UpsertResponse, body)
 
 
 def item(item_id: str) -> Call[Item]:

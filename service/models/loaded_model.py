@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from time import perf_counter
 
@@ -23,6 +24,7 @@ from index.gallery.live_gallery import LiveGallery
 from index.items.stored_item import StoredItem
 from index.store.write_order import AuditFile
 from service.errors.problems import READ_ONLY, ServiceProblem
+from service.models.label_notes import LabelNotes
 from service.settings import ServiceSettings
 from service.telemetry import prometheus
 
@@ -56,6 +58,11 @@ class LoadedModel:
     reasons: tuple[str, ...]
     report: Report | None
     probe: StartupProbe
+
+    @cached_property
+    def label_notes(self) -> LabelNotes:
+        """What there is to say about labels that are written."""
+        return LabelNotes(self.gallery)
 
     @property
     def manifest(self) -> Manifest:

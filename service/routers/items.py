@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -95,9 +96,14 @@ async def upsert(
     ]
     resolve = await prepare_references(state.encoding, model, references, "items.{}".format)
     items = await state.compute.run(lambda: _build_items(body.items, resolve().vectors))
+    if body.fold_labels:
+        items = await state.compute.run(lambda: _fold_labels(items, model))
     order = order_write(request, "items.upsert")
     new = await write(request, state, order, lambda: live.upsert(items, order))
-    return write_json_response({"upserted": len(body.items), "new": new, "items": live.gallery.n_items})
+    notes = await state.compute.run(lambda: model.label_notes.note(item.label for item in items))
+    return write_json_response(
+        {"upserted": len(body.items), "new": new, "items": live.gallery.n_items, "notes": notes}
+    )
 
 
 @router.get(
@@ -194,6 +200,11 @@ def _build_items(items: list[NewItem], vectors: UnitVectors) -> list[StoredItem]
         StoredItem(item.id, item.label, np.array(row), dict(item.metadata))  # type: ignore[arg-type]
         for item, row in zip(items, vectors, strict=True)
     ]
+
+
+def _fold_labels(items: list[StoredItem], model: LoadedModel) -> list[StoredItem]:
+    labels = model.label_notes.fold([item.label for item in items])
+    return [replace(item, label=label) for item, label in zip(items, labels, strict=True)]
 
 
 def _finish_deletion(

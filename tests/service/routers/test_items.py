@@ -198,3 +198,27 @@ def test_an_id_that_no_database_stores_is_refused(bundle: Any, tmp_path: Path) -
                 client.upsert([item(0, draw_vector(0)) | {field: "a\0b"}])
         with pytest.raises(ServiceError, match="NUL"):
             client.item("a\0b")
+
+
+def test_labels_of_another_spelling_are_named_and_folded(bundle: Any, tmp_path: Path) -> None:
+    known = str(bundle.gallery.labels[5])
+    with serve(bundle.path, data=tmp_path) as at, Client(at) as client:
+        vector = draw_vector(9)
+
+        def write(name: str, label: str, **options: Any) -> list[str]:
+            return client.upsert([{"id": name, "label": label, "vector": vector}], **options).notes
+
+        assert write("a", known) == []
+        [note] = write("b", f"{known.upper()}  ")
+        assert f"another class than {known!r}" in note
+        assert "fold_labels" in note
+        assert write("c", "Caf\xe9") == []
+        [note] = write("d", "cafe\u0301")
+        assert r"'cafe\u0301' is another class than 'Caf\xe9'" in note
+        client.delete("d")
+        client.delete("b")
+        assert write("c", "Caf\xe9") == [], "labels whose items are gone are no longer named"
+        assert write("e", "CAFE\u0301", fold_labels=True) == []
+        assert client.item("e").label == "Caf\xe9"
+        [note] = write("f", "unknown")
+        assert "Is 'unknown' an identity?" in note
