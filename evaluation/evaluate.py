@@ -9,7 +9,7 @@ import numpy as np
 from api_schemas.operating_point import GallerySize
 from api_schemas.report import Counts, Identification, Report
 from common.errors import InputError
-from common.progress import Track, silent
+from common.progress import Say, Track, silent, silent_say
 from decision.scorers import Scorer
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.hashes import hash_items
@@ -37,6 +37,7 @@ def evaluate_embeddings(
     split: str,
     settings: OpisSettings | None = None,
     track: Track = silent,
+    say: Say = silent_say,
     seed: int = 0,
 ) -> Report:
     """Measure retrieval, verification, identification, threshold consistency and geometry.
@@ -46,6 +47,7 @@ def evaluate_embeddings(
             gallery too, by id or by vector, is not compared with itself.
         unknown: queries whose classes the gallery lacks.
         exclude_same: what pairs share that are excluded everywhere, see ``evaluation.pairs.exclusions``.
+        say: is told what about the labels spoils figures; the report's ``reasons`` hold it as well.
         seed: of the random halvings and the resampling of classes.
 
     Raises:
@@ -70,7 +72,9 @@ def evaluate_embeddings(
             )
     if (left_out := describe_exclusions(exclude_same)) is not None:
         reasons.append(left_out)
-    reasons += list_data_faults(items, exclude_same, gallery=gallery, unknown=unknown)
+    for fault in list_data_faults(items, exclude_same, gallery=gallery, unknown=unknown):
+        reasons.append(fault)
+        say(fault)
     return Report(
         created_at=datetime.now(UTC),
         model_hash=model_hash,

@@ -167,7 +167,7 @@ def _measure_report(source: EvaluationSource, points: BundlePoints) -> Report:
     of_pairs = (saved.scorer for saved in points.saved if get_endpoint(saved.point.target) == "verify")
     scorer = next(of_pairs, CosineScorer())
     return evaluate_embeddings(
-        source.items, scorer=scorer, model_hash=source.model_hash, split=source.split, track=track
+        source.items, scorer=scorer, model_hash=source.model_hash, split=source.split, track=track, say=say
     )
 
 

@@ -175,3 +175,17 @@ def test_copies_under_two_labels_are_named(tmp_path: Path, capsys: pytest.Captur
     save_embeddings(items, tmp_path / "clean.npz")
     run("evaluate", tmp_path / "clean.npz", "--json")
     assert "copies" not in " ".join(json.loads(capsys.readouterr().out)["reasons"])
+
+
+def test_build_names_faults_of_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = [f"person {k}" for k in range(24)]
+    items = make_items([*names * 5, *(name.upper() for name in names)])
+    copied = EmbeddingSet.from_arrays(
+        np.concatenate([items.vectors, items.vectors[[3]]]), [*items.labels, "person 9"], [*items.ids, "copy"]
+    )
+    save_embeddings(copied, tmp_path / "data.npz")
+    run("build", tmp_path / "data.npz", "--out", tmp_path / "bundle")
+    said = capsys.readouterr().err
+    assert "48 labels differ from another one in case, blanks or Unicode form alone" in said
+    assert "2 items are copies under two labels" in said
+    assert "'copy' (person 9) = 'i0-3' (person 3)" in said
