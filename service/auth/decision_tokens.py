@@ -56,7 +56,7 @@ class DecisionSigner:
         if data is None:
             # the workers of one service share the key through their environment
             shared = os.environ.get("LIMEN_DECISION_KEY", "")
-            return cls(bytes.fromhex(shared) if shared else secrets.token_bytes(KEY_BYTES))
+            return cls(_read_shared(shared) if shared else secrets.token_bytes(KEY_BYTES))
         file = data / KEY_FILE
         if not file.exists():
             write_atomically(file, secrets.token_bytes(KEY_BYTES), private=True)
@@ -86,6 +86,19 @@ class DecisionSigner:
         if not hmac.compare_digest(signature, expected):
             raise _build_unsigned()
         return SignedDecision(*orjson.loads(content))
+
+
+def _read_shared(text: str) -> bytes:
+    try:
+        key = bytes.fromhex(text)
+    except ValueError:
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise ConfigError(
+            f"LIMEN_DECISION_KEY must be {2 * KEY_BYTES} hexadecimal digits: leave it out, the service sets "
+            "it for its workers."
+        )
+    return key
 
 
 def _write_content(decision: SignedDecision) -> bytes:

@@ -47,5 +47,7 @@ def test_a_backup_of_an_earlier_version_is_restored_and_written_to(golden: Path)
         assert live.gallery.view.get_vector("i0") is None
         assert [hit.id for hit in live.gallery.search(VECTORS[0], 1)[0]] == ["i4"]
         assert dict(live.gallery.get("new").metadata) == {"size": 9}  # type: ignore[union-attr]
+        uses = {name: use.items for name, use in live._store._fields.items()}
+        assert uses == {"colour": 3, "size": 4, "sold": 3}, "counted by the step to this version"
         live.rebuild()
         assert [hit.id for hit in live.gallery.search(VECTORS[1], 2)[0]] == ["i1", "new"]

@@ -45,3 +45,10 @@ def test_a_key_of_an_earlier_version_is_closed_to_others(tmp_path: Path) -> None
     (tmp_path / "decision.key").chmod(0o644)
     DecisionSigner.open(tmp_path)
     assert (tmp_path / "decision.key").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("shared", ["zz", "00", "0" * 62])
+def test_a_shared_key_of_another_form_is_refused(monkeypatch: pytest.MonkeyPatch, shared: str) -> None:
+    monkeypatch.setenv("LIMEN_DECISION_KEY", shared)
+    with pytest.raises(ConfigError, match="64 hexadecimal digits"):
+        DecisionSigner.open(None)
