@@ -88,6 +88,7 @@ def calibrate(
     then, and the message says what would do.
     """
     from evaluation.calibration.calibrate import calibrate_threshold
+    from evaluation.metrics.data_faults import list_data_faults
     from limen.pipeline.bundle_points import calibrate_points
 
     if estimated and proven_only:
@@ -117,6 +118,8 @@ def calibrate(
         typer.echo(plan_data(opened.fit, wanted, track=track).sentence)
         return
     assert out is not None
+    for fault in list_data_faults(opened.fit, unknown=unknown_queries):
+        say(fault)
     if target is None or target.kind in ("far", "fpir"):
         if target is not None:
             settings = settings.model_copy(update={"targets": {target.kind: target.value}})

@@ -189,3 +189,23 @@ def test_build_names_faults_of_labels(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "48 labels differ from another one in case, blanks or Unicode form alone" in said
     assert "2 items are copies under two labels" in said
     assert "'copy' (person 9) = 'i0-3' (person 3)" in said
+
+
+def test_calibrate_names_copies_under_two_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    items = make_items([f"p{k}" for k in range(30)] * 5)
+    copied = EmbeddingSet.from_arrays(
+        np.concatenate([items.vectors, items.vectors[[3]]]), [*items.labels, "p9"], [*items.ids, "copy"]
+    )
+    save_embeddings(copied, tmp_path / "data.npz")
+    run("calibrate", tmp_path / "data.npz", "--target-far", "0.05", "--out", tmp_path / "point.json")
+    assert "'copy' (p9) = 'i0-3' (p3)" in capsys.readouterr().err
+    first = json.loads((tmp_path / "point.json").read_text())
+    order = np.random.default_rng(0).permutation(len(copied))
+    save_embeddings(copied.subset(order), tmp_path / "shuffled.npz")
+    run("calibrate", tmp_path / "shuffled.npz", "--target-far", "0.05", "--out", tmp_path / "again.json")
+    again = json.loads((tmp_path / "again.json").read_text())
+    assert again["threshold"] == first["threshold"]
+    for part in ("fit", "proof"):
+        for document in (first, again):
+            document[part].pop("data_hash", None)
+        assert again[part] == first[part]
