@@ -10,6 +10,7 @@ import codecs
 import csv
 import io
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -139,20 +140,16 @@ def _open_text(path: Path, encoding: str) -> IO[str]:
 def _sniff(path: Path, encoding: str) -> Dialect:
     try:
         with _open_text(path, encoding) as file:
-            first = file.readline(HEAD_BYTES)
-            if not first.strip("\r\n\ufeff \x1a"):
-                first += file.readline(HEAD_BYTES)
-            if not first.strip():
-                raise InputError(f"{path} has no rows.")
+            rows_before, first = 0, file.readline(HEAD_BYTES)
+            while first and not first.strip("\r\n\ufeff "):
+                rows_before, first = rows_before + 1, file.readline(HEAD_BYTES)
     except UnicodeError as error:
         raise _explain(error, path, Dialect(encoding, ",", [], 0, None, False)) from None
-    announced = first.strip()
-    if announced.lower().startswith("sep=") and len(announced) == len("sep=") + 1:
-        delimiters, rows_before = [announced[-1]], 1
-    elif first.rstrip("\r\n").lower() == "sep=\t":
-        delimiters, rows_before = ["\t"], 1
-    else:
-        delimiters, rows_before = list(DELIMITERS), 0
+    if not first:
+        raise InputError(f"{path} has no rows.")
+    announced = re.fullmatch("sep=(.)", first.strip("\r\n\ufeff"), re.IGNORECASE)
+    delimiters = list(DELIMITERS) if announced is None else [announced[1]]
+    rows_before += announced is not None
     candidates = []
     for escape in (None, "\\"):
         for order, delimiter in enumerate(delimiters):
@@ -171,8 +168,11 @@ def _sniff(path: Path, encoding: str) -> Dialect:
     names = [name.strip().lstrip("\ufeff").strip() for name in (records[0] if records else [])]
     rows = records[1:]
     if rows and {len(row) for row in rows} == {len(names) + 1}:
-        # R's write.table names no column of row names; spreadsheets end rows with a delimiter
-        names = [*names, ""] if all(row[-1] == "" for row in rows) else ["", *names]
+        first_values = {row[0] for row in rows}
+        if all(row[-1] == "" for row in rows):  # spreadsheets end rows with a delimiter
+            names = [*names, ""]
+        elif len(first_values) == len(rows) and all(value.isdecimal() for value in first_values):
+            names = ["", *names]  # R's write.table names no column of row names
     with _open_text(path, encoding) as file:
         header = [file.readline(HEAD_BYTES) for _ in range(rows_before + 1)][-1].lstrip("\ufeff").strip()
     quoted = [part.strip() for part in header.split(delimiter)]
@@ -231,8 +231,8 @@ def _explain(error: Exception, path: Path, dialect: Dialect) -> InputError:
     if undecodable is not None:
         number, line = undecodable
         return InputError(
-            f"{path}: line {number} is not in {dialect.encoding}: save the file as 'CSV UTF-8', or say its "
-            f"encoding{_show_readings(line)}."
+            f"{path}: line {number} is not in {dialect.encoding}: save the file in UTF-8 (a spreadsheet "
+            f"calls it 'CSV UTF-8'), or say its encoding{_show_readings(line)}."
         )
     if "Expected" in reason and "columns, got" in reason:
         what = DELIMITERS.get(dialect.delimiter, dialect.delimiter)
@@ -271,10 +271,16 @@ def _show_readings(line: bytes) -> str:
             text = part.decode(name).strip()
         except UnicodeError:
             continue
-        if text.isprintable() and text not in readings.values():
+        if text and text.isprintable() and text not in readings.values():
             readings[name] = text
-    shown = [f"'{text}' with {name}" for name, text in list(readings.items())[:SHOWN_ENCODINGS]]
+    likely = sorted(readings, key=lambda name: sum(_is_strange(character) for character in readings[name]))
+    shown = [f"'{readings[name]}' with {name}" for name in likely[:SHOWN_ENCODINGS]]
     return f" with data.encoding (it reads {', '.join(shown)})" if shown else " with data.encoding"
+
+
+def _is_strange(character: str) -> bool:
+    """Whether a word hardly holds this character."""
+    return not character.isascii() and not character.isalpha()
 
 
 def decode_file(path: Path, given_encoding: str | None) -> str:

@@ -23,6 +23,7 @@ from embeddings.arrow_columns import (
     LARGEST_EXACT_FLOAT,
     convert_metadata,
     format_texts,
+    is_text,
     parse_instants,
     simplify,
     to_numpy,
@@ -40,6 +41,8 @@ FROM_CSV, FROM_CSV_WITH_COMMAS, FROM_JSON = b"csv", b"csv with decimal commas", 
 NAMELESS = re.compile(r"|__index_level_\d+__|Unnamed: \d+|\.\.\.\d+")  # what pandas and R call a row's name
 MISSING_SPELLINGS = ("NA", "N/A", "n/a", "#N/A", "NaN", "nan", "null", "NULL", "None", "<NA>", "NaT", "-")
 """In a CSV's column of numbers, booleans or times; in a text they are text."""
+UNREAD = pa.list_(pa.null())  # the type that stands for what no column of labels or metadata can hold
+DAY_AND_MONTH = r"^\d{1,2}[/.-]\d{1,2}[/.-]\d{4}( .*)?$"
 EXTENSION_NAME = b"ARROW:extension:name"
 
 
@@ -80,6 +83,7 @@ def read_table(
     for position, name in enumerate(table.column_names):
         if name in table.column_names[:position]:
             raise InputError(f"{path} has two columns '{name}': rename one.")
+    for position, name in enumerate(table.column_names):
         if name in texts:
             column = read_texts(table, name, path)
             table = table.set_column(position, pa.field(name, column.type), column)
@@ -191,9 +195,15 @@ def read_metadata_columns(
         column = convert_metadata(infer_type(table, name), what, str(path))
         if column is None:
             kind = table.column(name).type
-            say(f"{path}: column '{name}' holds {kind}, which is no metadata: it is left out.")
-        else:
-            metadata[name] = to_numpy(column, what, str(path))
+            held = "lists or objects" if kind == UNREAD else kind
+            say(f"{path}: column '{name}' holds {held}, which is no metadata: it is left out.")
+            continue
+        metadata[name] = to_numpy(column, what, str(path))
+        if is_text(column.type) and _all(pc.match_substring_regex(column, DAY_AND_MONTH), column):
+            say(
+                f"{path}: column '{name}' holds dates whose day and month cannot be told apart; they "
+                "are kept as text: write 2024-01-31 to compare them as dates."
+            )
     return metadata
 
 
@@ -251,7 +261,7 @@ def _infer_numbers(texts: Any, origin: bytes) -> Any:
     if floats is None:
         return None
     whole = pc.fill_null(pc.match_substring_regex(texts, r"^[+-]?\d{16,}$"), False)
-    too_large = pc.greater(pc.abs(floats), float(LARGEST_EXACT_FLOAT))
+    too_large = pc.greater_equal(pc.abs(floats), float(LARGEST_EXACT_FLOAT))
     return None if pc.any(pc.and_(whole, pc.fill_null(too_large, False))).as_py() else floats
 
 
@@ -315,7 +325,7 @@ def _replace(table: pa.Table, name: str, column: Any) -> pa.Table:
 
 
 def _build_unread(n: int) -> Any:
-    return pa.nulls(n, pa.list_(pa.null()))
+    return pa.nulls(n, UNREAD)
 
 
 def _read_json(path: Path, texts: Collection[str], encoding: str | None) -> pa.Table:
