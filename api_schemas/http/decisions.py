@@ -75,7 +75,27 @@ class Reference(Body):
         return self
 
 
+class MatchQuery(Reference):
+    """A query of a match: a reference, or several vectors of one object that are decided together."""
+
+    vectors: (
+        Annotated[list[VectorValues], Field(min_length=1, max_length=MOST_ELEMENTS, fail_fast=True)] | None
+    ) = Field(
+        default=None,
+        description="Several vectors of one object, such as the frames of a track or a burst of photos. "
+        "`beyond_proof` is true unless the operating point was made for this number (`target.vectors`).",
+    )
+
+    @model_validator(mode="after")
+    def _check_exactly_one(self) -> MatchQuery:
+        given = (self.vector, self.input, self.id, self.vectors)
+        if sum(value is not None for value in given) != 1:
+            raise ValueError("exactly one of vector, vectors, input and id is needed")
+        return self
+
+
 Queries = Annotated[list[Reference], Field(min_length=1, max_length=MOST_ELEMENTS, fail_fast=True)]
+MatchQueries = Annotated[list[MatchQuery], Field(min_length=1, max_length=MOST_ELEMENTS, fail_fast=True)]
 
 
 class SearchOptions(Body):
@@ -87,6 +107,18 @@ class SearchOptions(Body):
     min_score: Finite | None = None
     rank_by: Literal["similarity", "score"] = "similarity"
     include: list[Include] = Field(default=["metadata"], max_length=8)
+    group_by: Literal["label"] | None = Field(
+        default=None,
+        description="`label`: find the `k` nearest labels instead of items. Hits of one label stand "
+        "together, the nearest label first; none is missed because another has many items nearby.",
+    )
+    group_size: int = Field(default=1, ge=1, description="With `group_by`, how many items of each label.")
+
+    @model_validator(mode="after")
+    def _check_group_size(self) -> SearchOptions:
+        if self.group_size > 1 and self.group_by is None:
+            raise ValueError("group_size is for searches with group_by: add group_by, or leave it out")
+        return self
 
 
 class SearchRequest(SearchOptions):
@@ -107,7 +139,7 @@ class Hit(Schema):
 
 
 class SearchResult(Schema):
-    """The hits of one query, best first, ties by id."""
+    """The hits of one query, best first, ties by id; with ``group_by`` those of one label stand together."""
 
     hits: list[Hit]
 
@@ -152,7 +184,7 @@ class MatchOptions(Body):
 class MatchRequest(MatchOptions):
     """Identification, 1:N, "who is this?": the best of ``k`` candidates by score is accepted or not."""
 
-    queries: Queries
+    queries: MatchQueries
 
 
 class Candidate(Schema):

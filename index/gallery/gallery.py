@@ -122,6 +122,10 @@ class Gallery(AbstractContextManager["Gallery"]):
         self._items.prepare(decider)
         return decider
 
+    def check_point(self, point: OperatingPoint) -> None:
+        """Raises BundleError for a point of another model, or of a cohort or class model that is not here."""
+        self._bundle.build_decider(point)
+
     def decide_by(self, point: OperatingPoint) -> None:
         """Let a point of this model decide its endpoint; raises BundleError for another model or cohort."""
         decider = self.prepare(point)

@@ -37,6 +37,7 @@ Reference = dict[str, Any]
 Queries = ArrayLike | Sequence[Reference]
 Filter = dict[str, Any]
 RankBy = Literal["similarity", "score"]
+GroupBy = Literal["label"]
 Source = Literal["holdout", "gallery", "feedback"]
 JSON, OCTETS = "application/json", "application/octet-stream"
 
@@ -72,9 +73,15 @@ def search(
     min_score: float | None = None,
     rank_by: RankBy = "similarity",
     include: Sequence[Literal["metadata", "vector"]] = ("metadata",),
+    group_by: GroupBy | None = None,
+    group_size: int | None = None,
 ) -> Call[SearchResponse]:
-    """``POST /v1/search`` for rows [n, d] or references such as ``{"id": "7"}``."""
-    options = {"exact": exact, "min_score": min_score, "rank_by": rank_by, "include": list(include)}
+    """``POST /v1/search`` for rows [n, d] or references such as ``{"id": "7"}``.
+
+    With ``group_by="label"`` for the k nearest labels, each with up to ``group_size`` items (1).
+    """
+    options: dict[str, Any] = {"exact": exact, "min_score": min_score, "rank_by": rank_by}
+    options |= {"include": list(include), "group_by": group_by, "group_size": group_size}
     return _query("/v1/search", SearchResponse.model_validate_json, JSON, queries, k, filter, options)
 
 
@@ -86,9 +93,12 @@ def search_arrays(
     exact: bool = False,
     min_score: float | None = None,
     rank_by: RankBy = "similarity",
+    group_by: GroupBy | None = None,
+    group_size: int | None = None,
 ) -> Call[SearchArrays]:
     """``POST /v1/search`` with a binary answer: the fastest way to many hits, without metadata."""
     options: dict[str, Any] = {"exact": exact, "min_score": min_score, "rank_by": rank_by, "include": []}
+    options |= {"group_by": group_by, "group_size": group_size}
     return _query("/v1/search", read_search_arrays, OCTETS, queries, k, filter, options)
 
 
@@ -98,15 +108,21 @@ def match(
     *,
     filter: Filter | None = None,  # noqa: A002
     aggregate: Aggregate | None = None,
+    candidates: int = 1,
     unknown_share: float | None = None,
     group: str | None = None,
 ) -> Call[MatchResponse]:
     """``POST /v1/match`` for rows [n, d] or references; ``aggregate`` is the point's own unless given.
 
+    An array [n, v, d], or references such as ``{"vectors": rows}``, are queries of several vectors each,
+    which are decided together. ``candidates`` of the best classes are named.
     ``unknown_share`` of the queries, for the probability of an answer; ``group`` of the queries, whose point
     decides.
     """
-    options = {"aggregate": aggregate, "unknown_share": unknown_share, "group": group}
+    options: dict[str, Any] = {"aggregate": aggregate, "unknown_share": unknown_share, "group": group}
+    options["candidates"] = None if candidates == 1 else candidates
+    if isinstance(queries, np.ndarray) and queries.ndim == 3:
+        queries = [{"vectors": np.ascontiguousarray(rows)} for rows in queries]
     return _query("/v1/match", MatchResponse.model_validate_json, JSON, queries, k, filter, options)
 
 

@@ -35,7 +35,7 @@ from service.http.resolve_references import (
     ResolvedQueries,
     check_count,
     check_k,
-    prepare_references,
+    prepare_queries,
     take_rows,
 )
 from service.models.loaded_model import LoadedModel
@@ -77,6 +77,7 @@ async def read_queries(
     body = await read_body(request)
     media_type = get_media_type(request)
     given: O
+    is_light = True
     if media_type == OCTETS:
         rows = parse_float32_rows(body, model.gallery.dim)
         query: bytes = request.scope["query_string"]
@@ -89,13 +90,17 @@ async def read_queries(
         content = await read_json(request, _READERS[options], body, lambda limits: limits.max_queries)
         given, count = content, len(content.queries)
         _check_limits(given, count, "queries", state.settings)
-        resolve = await prepare_references(state.encoding, model, content.queries, "queries.{}".format)
+        resolve, rows_of_queries = await prepare_queries(
+            state.encoding, model, content.queries, state.settings
+        )
+        is_light = is_light and rows_of_queries == count
     else:
         raise ServiceProblem(
             UNSUPPORTED_MEDIA_TYPE,
             f"Content-Type is '{media_type}'; this endpoint takes {JSON} or {OCTETS} (float32 rows).",
         )
-    return QueryRequest(given, resolve, count, model.is_light(count), started, perf_counter())
+    is_light = is_light and model.is_light(count)
+    return QueryRequest(given, resolve, count, is_light, started, perf_counter())
 
 
 def _check_limits(
@@ -103,6 +108,10 @@ def _check_limits(
 ) -> None:
     check_count(count, path, settings)
     check_k(options.k, settings)
+    if isinstance(options, MatchOptions):
+        check_k(options.candidates, settings, "candidates")
+    elif options.group_size > 1:
+        check_k(options.k * options.group_size, settings, "group_size")
     check_filter(options.filter, settings)
 
 

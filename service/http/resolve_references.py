@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from api_schemas.http.decisions import Reference
+from api_schemas.http.decisions import MatchQuery, Reference
 from api_schemas.http.problem import FieldProblem
 from common.array_types import Float32s, UnitVectors
 from common.errors import InputError
@@ -34,10 +34,14 @@ PathOf = Callable[[int], str]
 
 @dataclass(frozen=True)
 class ResolvedQueries:
-    """``vectors``: float32 [n, d]; ``ids``: the item that a query refers to, or None."""
+    """``vectors``: float32 [n, d]; ``ids``: the item that a query refers to, or None.
+
+    ``sizes`` are how many consecutive vectors each query has; one each if None.
+    """
 
     vectors: Float32s
     ids: list[str | None]
+    sizes: list[int] | None = None
 
     @property
     def excluded(self) -> list[str | None] | None:
@@ -45,8 +49,42 @@ class ResolvedQueries:
         return self.ids if any(item_id is not None for item_id in self.ids) else None
 
 
+async def prepare_queries(
+    encoding: EncodeBatches, model: LoadedModel, queries: Sequence[Reference], settings: ServiceSettings
+) -> tuple[Callable[[], ResolvedQueries], int]:
+    """What ``prepare_references`` gives for queries, some of which may have several vectors; and how many."""
+    if not any(isinstance(query, MatchQuery) and query.vectors for query in queries):
+        return await prepare_references(encoding, model, queries, "queries.{}".format), len(queries)
+    references: list[Reference] = []
+    paths: list[tuple[str, str]] = []  # of each reference, and of the vector in it
+    sizes: list[int] = []
+    for number, query in enumerate(queries):
+        several = query.vectors if isinstance(query, MatchQuery) else None
+        sizes.append(1 if several is None else len(several))
+        if several is None:
+            references.append(query)
+            paths.append((f"queries.{number}", f"queries.{number}.vector"))
+        else:
+            references += [Reference.model_construct(vector=row, input=None, id=None) for row in several]
+            paths += [(path, path) for path in (f"queries.{number}.vectors.{n}" for n in range(len(several)))]
+    check_count(len(references), "queries", settings)
+    resolve = await prepare_references(
+        encoding, model, references, lambda row: paths[row][0], lambda row: paths[row][1]
+    )
+
+    def resolve_queries() -> ResolvedQueries:
+        resolved = resolve()
+        return ResolvedQueries(resolved.vectors, [query.id for query in queries], sizes)
+
+    return resolve_queries, len(references)
+
+
 async def prepare_references(
-    encoding: EncodeBatches, model: LoadedModel, references: Sequence[Reference], path_of: PathOf
+    encoding: EncodeBatches,
+    model: LoadedModel,
+    references: Sequence[Reference],
+    path_of: PathOf,
+    vector_path_of: PathOf | None = None,
 ) -> Callable[[], ResolvedQueries]:
     """Encode the inputs among references; the result resolves all of them, in a compute thread.
 
@@ -67,7 +105,8 @@ async def prepare_references(
         encoded = await encode_inputs(
             encoding, model.encoder, inputs, lambda number: f"{path_of(rows[number])}.input"
         )
-    return lambda: _resolve(model, references, path_of, rows, encoded)
+    name_vector = vector_path_of or (lambda row: f"{path_of(row)}.vector")
+    return lambda: _resolve(model, references, path_of, name_vector, rows, encoded)
 
 
 async def encode_inputs(
@@ -89,6 +128,7 @@ def _resolve(
     model: LoadedModel,
     references: Sequence[Reference],
     path_of: PathOf,
+    vector_path_of: PathOf,
     encoded_rows: list[int],
     encoded: UnitVectors,
 ) -> ResolvedQueries:
@@ -99,7 +139,7 @@ def _resolve(
             if len(reference.vector) != dim:
                 raise build_field_problem(
                     WRONG_DIMENSION,
-                    f"{path_of(row)}.vector",
+                    vector_path_of(row),
                     f"the model's vectors have {dim} numbers, found {len(reference.vector)}",
                 )
             # a number beyond float32 becomes infinite here and is refused below
@@ -155,7 +195,7 @@ def check_count(n: int, path: str, settings: ServiceSettings) -> None:
         )
 
 
-def check_k(k: int, settings: ServiceSettings) -> None:
-    """Raises the problem ``limit-exceeded`` for a larger k than allowed."""
+def check_k(k: int, settings: ServiceSettings, path: str = "k") -> None:
+    """Raises the problem ``limit-exceeded`` for a larger k, or another number like it, than allowed."""
     if k > settings.max_k:
-        raise build_field_problem(LIMIT_EXCEEDED, "k", f"{k} given, at most {settings.max_k} is allowed")
+        raise build_field_problem(LIMIT_EXCEEDED, path, f"{k} given, at most {settings.max_k} is allowed")

@@ -16,7 +16,6 @@ from api_schemas.manifest import MANIFEST_FILE, Manifest
 from api_schemas.operating_point import OperatingPoint
 from common.errors import BundleError, LimenError
 from common.file_locks import FolderLock
-from decision.errors import check_model
 from decision.targets import get_endpoint
 from index.gallery.data_folder import open_item_store
 from index.store.service_records import ServiceRecords
@@ -139,13 +138,13 @@ class ModelRegistry:
         return endpoint, point, previous
 
     def add_point(self, point: OperatingPoint, order: WriteOrder) -> None:
-        """Store a point of the active model; raises OtherModel for one of another model."""
+        """Store a point of the active model; raises BundleError for one that this model cannot apply."""
         self._require_data_folder()
         with self._lock:
             model = self.active
             assert model is not None
             assert model.live is not None
-            check_model(point, model.model_hash)
+            model.gallery.check_point(point)
             model.live.records.add_point(point, order)
             self._replace_active(replace(model, points={**model.points, point.id: point}))
 

@@ -13,7 +13,7 @@ from index.search.match_rules import MATCH_RULES
 from service.auth.api_keys import check_key
 from service.http.fast_routes import FastRoute
 from service.http.openapi import BODY_STATUSES, describe_body, describe_problems
-from service.http.query_answers import answer_queries, write_decision, write_results
+from service.http.query_answers import answer_queries, check_answer, write_decision, write_results
 from service.http.query_requests import read_queries
 from service.http.resolve_references import ResolvedQueries, search_naming_rows
 from service.models.loaded_model import LoadedModel
@@ -21,7 +21,11 @@ from service.state import ServiceState, get_active_model, get_state
 from service.telemetry import prometheus
 
 router = APIRouter(tags=["decide"], route_class=FastRoute)
-_EXAMPLES = {"by id": {"queries": [{"id": "0"}]}, "by vector": {"queries": [{"vector": [0.6, 0.8]}], "k": 50}}
+_EXAMPLES = {
+    "by id": {"queries": [{"id": "0"}]},
+    "by vector": {"queries": [{"vector": [0.6, 0.8]}], "k": 50},
+    "two frames of a track": {"queries": [{"vectors": [[0.6, 0.8], [0.8, 0.6]]}], "candidates": 2},
+}
 
 
 @router.post(
@@ -43,13 +47,18 @@ async def match(request: Request) -> Response:
     (`unknown_share`) and on how many classes the gallery has now.
 
     A point calibrated for `mean_of_class` scores a class by the mean over all its items (that pass the
-    filter), for the classes of the `k` nearest items.
+    filter), one for `evidence` by what the gallery knows of the whole class; candidates are the classes of
+    the `k` nearest items. `candidates: 5` names the five best.
+
+    A query of several `vectors` of one object gets one decision: by the means of what the point weighs if it
+    was made for several vectors, else by the mean of their scores.
     """
     started = perf_counter()
     check_key(request, "read")
     state, model = get_state(request), get_active_model(request)
     point = model.get_deciding_point("match")
     queries = await read_queries(request, MatchOptions, model, state, started)
+    check_answer(queries.count, queries.options.candidates, 0, model, state.settings)
 
     def search(resolved: ResolvedQueries) -> list[dict[str, Any]]:
         decisions = search_naming_rows(resolved, lambda: _match(model, resolved, queries.options, state))
@@ -84,6 +93,8 @@ def _match(
         filter=options.filter,
         aggregate=options.aggregate,
         exclude_ids=queries.excluded,
+        candidates=options.candidates,
+        sizes=queries.sizes,
         unknown_share=state.settings.unknown_share
         if options.unknown_share is None
         else options.unknown_share,

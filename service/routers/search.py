@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from time import perf_counter
 from typing import Any
 
@@ -9,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 
 from api_schemas.http.binary_search import describe_layout, write_search_arrays
 from api_schemas.http.decisions import SearchOptions, SearchRequest, SearchResponse
-from index.search.gallery_view import SearchHit
+from index.search.gallery_view import SearchHit, sort_by_score
 from service.auth.api_keys import check_key
 from service.errors.problems import INVALID_REQUEST, build_field_problem
 from service.http.bodies import OCTETS, accepts_octets
@@ -25,6 +26,12 @@ router = APIRouter(tags=["decide"], route_class=FastRoute)
 _EXAMPLES = {
     "by id": {"queries": [{"id": "0"}], "k": 3},
     "by vector, filtered": {"queries": [{"vector": [0.6, 0.8]}], "k": 3, "filter": {"label": {"$ne": "7"}}},
+    "five labels with two items each": {
+        "queries": [{"id": "0"}],
+        "k": 5,
+        "group_by": "label",
+        "group_size": 2,
+    },
 }
 
 
@@ -42,6 +49,8 @@ async def search(request: Request) -> Response:
     stored float32 vectors, whatever the kind of index. With `Content-Type: application/octet-stream` the body
     is raw little-endian float32 rows and the options are in the query string. With
     `Accept: application/octet-stream` the answer is binary and has no metadata.
+
+    With `group_by: "label"` the answer holds the `k` nearest labels, each with up to `group_size` items.
     """
     started = perf_counter()
     check_key(request, "read")
@@ -52,7 +61,7 @@ async def search(request: Request) -> Response:
         raise build_field_problem(INVALID_REQUEST, "include", "binary answers carry no vectors: ask for JSON")
 
     width = model.gallery.dim if "vector" in options.include else 0
-    check_answer(queries.count, options.k, width, model, state.settings)
+    check_answer(queries.count, options.k * options.group_size, width, model, state.settings)
 
     def write(results: list[list[SearchHit]], took_ms: float) -> Response:
         if binary:
@@ -65,7 +74,7 @@ async def search(request: Request) -> Response:
         queries,
         lambda resolved: _search(model, resolved, options),
         write,
-        light=not options.exact and options.filter is None,
+        light=not options.exact and options.filter is None and options.group_by is None,
     )
 
 
@@ -79,11 +88,21 @@ def _search(model: LoadedModel, queries: ResolvedQueries, options: SearchOptions
             exact=options.exact,
             min_score=options.min_score,
             exclude_ids=queries.excluded,
+            group_by=options.group_by,
+            group_size=options.group_size,
         ),
     )
     if options.rank_by == "score":
-        results = [sorted(hits, key=lambda hit: (-hit.score, hit.id)) for hits in results]
+        sort = sort_by_score if options.group_by is None else _sort_groups
+        results = [sort(hits) for hits in results]
     return results
+
+
+def _sort_groups(hits: list[SearchHit]) -> list[SearchHit]:
+    """The hits of each label by their score, the label with the best score first."""
+    groups = [sort_by_score(group) for _, group in groupby(hits, key=lambda hit: hit.label)]
+    groups.sort(key=lambda group: (-group[0].score, group[0].id))
+    return [hit for group in groups for hit in group]
 
 
 def _write_hits(hits: list[SearchHit], model: LoadedModel, options: SearchOptions) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ import pytest
 
 from api_schemas.http.binary_search import read_search_arrays
 from common.errors import InputError
-from limen.client import Client
+from limen.client import Client, ServiceError
 from tests.service.brute_force import compute_similarities, select_best
 
 
@@ -87,3 +87,34 @@ def test_binary_answers_are_refused_in_words(client: Client, address: str) -> No
     for broken in (b"", content[:40], content[:70], content[:-1], content + b"x"):
         with pytest.raises(InputError, match="binary search result"):
             read_search_arrays(broken)
+
+
+@pytest.mark.parametrize("rank_by", ["similarity", "score"])
+def test_search_by_label_agrees_with_a_loop(client: Client, bundle: Any, rank_by: Any) -> None:
+    labels = dict(zip(bundle.gallery.ids.tolist(), bundle.gallery.labels.tolist(), strict=True))
+    queries = bundle.gallery.vectors[:3]
+    options: Any = {"group_by": "label", "group_size": 2, "rank_by": rank_by}
+    answer, arrays = client.search(queries, k=4, **options), client.search_arrays(queries, k=4, **options)
+    for row, result in enumerate(answer.results):
+        ranked = select_best(compute_similarities(bundle, queries[row]), len(labels))
+        nearest = list(dict.fromkeys(labels[item_id] for item_id, _ in ranked))[:4]
+        expected = [
+            entry for label in nearest for entry in [one for one in ranked if labels[one[0]] == label][:2]
+        ]
+        assert [(hit.id, hit.similarity) for hit in result.hits] == expected
+        assert [hit.label for hit in result.hits] == [label for label in nearest for _ in range(2)]
+        assert arrays.ids[arrays.of(row)] == [item_id for item_id, _ in expected]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"group_size": 2}, "add group_by"),
+        ({"group_by": "label", "group_size": 0}, "send 1 or more"),
+        ({"group_by": "camera"}, "'label'"),
+        ({"group_by": "label", "group_size": 1000}, "at most 1000"),
+    ],
+)
+def test_groups_that_cannot_be_are_refused(client: Client, options: Any, message: str) -> None:
+    with pytest.raises(ServiceError, match=message):
+        client.search([{"id": "item-0"}], k=10, **options)
