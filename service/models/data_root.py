@@ -10,6 +10,7 @@ from common.private_files import close_to_others, make_private_folder
 from service.models.loaded_model import MODELS_FOLDER
 
 LOCK_FILE = "service.lock"
+OWN_FILES = (LOCK_FILE, "audit.jsonl", "service.json", "decision.key")
 
 
 def make_data_folder(data: Path) -> None:
@@ -22,8 +23,10 @@ def make_data_folder(data: Path) -> None:
         for folder in (models, *models.iterdir()):
             if folder.is_dir() and not folder.is_symlink():
                 folder.chmod(folder.stat().st_mode & 0o700)
-        for name in ("audit.jsonl", "service.json", "decision.key"):
+        for name in OWN_FILES:
             close_to_others(data / name)
+        if {entry.name for entry in data.iterdir()} <= {MODELS_FOLDER, *OWN_FILES}:
+            data.chmod(data.stat().st_mode & 0o700)
     except OSError as error:
         raise ConfigError(f"{data} cannot be the data folder: {error.strerror}. Choose another.") from None
 

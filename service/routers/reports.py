@@ -106,7 +106,7 @@ def _compute(state: ServiceState, model: LoadedModel, version: str, source: Sour
     state.reports[model.model_hash, source] = report
     if state.settings.data is not None:
         folder = find_items_folder(state.models.find_folder(version), state.settings.data)
-        report.save(get_report_path(folder, source))
+        report.save(get_report_path(folder, source), private=True)
     entry = build_history_entry(source, report, model, version)
     if model.live is None:
         state.unsaved_history.append(entry)
