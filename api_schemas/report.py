@@ -11,7 +11,18 @@ from typing import Literal
 from pydantic import Field
 
 from api_schemas.base import SCHEMA_VERSION, Finite, Schema
-from api_schemas.operating_point import ClassRates, GallerySize, OperatingPointConsistency, Score
+from api_schemas.operating_point import (
+    Aggregate,
+    ClassRates,
+    GallerySize,
+    Interval,
+    OperatingPointConsistency,
+    Score,
+    Status,
+)
+
+REPORT_VERSION: Literal[2] = 2
+DistanceKind = Literal["similarity", "cosine", "l2"]
 
 
 class Counts(Schema):
@@ -58,16 +69,27 @@ class Verification(Schema):
     curve: VerificationCurve | None
 
 
+class FpirByGallery(Schema):
+    """FPIR of a threshold in a gallery of another size; ``fpir_upper`` is its upper bound."""
+
+    classes: int
+    items: int
+    fpir: Finite
+    fpir_upper: Finite
+
+
 class Identification(Schema):
     """Identification, 1:N, with unknown queries (their class is not in the gallery).
 
     ``fnir_at_fpir``: fraction of known queries with no match or a wrong one, at an FPIR of at most the key.
+    ``fpir_by_gallery``: FPIR of the operating point's threshold, or of the audited one, as a gallery grows.
     """
 
     gallery: GallerySize
     unknown_queries: int
     fnir_at_fpir: dict[str, Finite | None]
     auroc: Finite | None
+    fpir_by_gallery: list[FpirByGallery] = Field(default_factory=list)
 
 
 class CalibrationRange(Schema):
@@ -113,10 +135,102 @@ class Geometry(Schema):
     tolerance: Finite | None
 
 
+class ThresholdRates(Schema):
+    """Rates of one threshold, each with its interval from resampling classes; null where nothing is counted.
+
+    ``far`` and ``frr`` are over pairs, ``fpir`` and ``fnir`` over queries against the gallery.
+    """
+
+    far: Finite | None
+    far_ci: Interval | None
+    frr: Finite | None
+    frr_ci: Interval | None
+    fpir: Finite | None
+    fpir_ci: Interval | None
+    fnir: Finite | None
+    fnir_ci: Interval | None
+
+
+class GroupRates(ThresholdRates):
+    """Rates of the items that share a value of a column, at one threshold.
+
+    Pairs have both ends in the group (against a gallery: the query), queries are the group's and meet the
+    whole gallery. ``opis`` is over the group's own classes, debiased where these have enough items.
+    ``reason`` says why figures are missing.
+    """
+
+    column: str
+    value: str
+    n_items: int
+    n_classes: int
+    threshold: Finite
+    opis: Finite | None
+    opis_ci: Interval | None
+    reason: str | None
+
+
+class InsteadThreshold(Schema):
+    """A threshold that would keep a target, in the unit of the audit, and what it would do."""
+
+    target: Finite
+    threshold: Finite
+    similarity: Finite
+    status: Status
+    rate: Finite | None
+    rate_upper: Finite | None
+    missed: Finite | None
+
+
+class Audit(ThresholdRates):
+    """What a threshold that was chosen elsewhere does on this data.
+
+    ``threshold`` is in the unit of ``distance``, ``similarity`` the same as a cosine similarity, which is
+    accepted from there on. ``worst``: the classes with the least utility at this threshold. ``instead``: by
+    ``far_1`` and ``fpir_1`` the thresholds that would keep FAR 1 % and FPIR 1 %; null where the data cannot
+    say. ``unknown_queries``: how many queries the FPIR is counted on.
+    """
+
+    threshold: Finite
+    distance: DistanceKind
+    similarity: Finite
+    aggregate: Aggregate
+    confidence: Finite
+    unknown_queries: int
+    worst: list[ClassRates]
+    groups: list[GroupRates]
+    instead: dict[str, InsteadThreshold | None]
+
+
+class AnswerReliability(Schema):
+    """Reliability diagram of bins of equal weight.
+
+    ``predicted`` and ``observed``: mean probability and fraction of right answers; ``share`` the weight.
+    """
+
+    predicted: list[Finite]
+    observed: list[Finite]
+    share: list[Finite]
+
+
+class AnswerFigures(Schema):
+    """How true an operating point's probability that its answer is right is, on classes it was not fitted on.
+
+    ``ece``: weighted mean gap between predicted and observed; ``log_loss`` in nats; at ``unknown_share`` of
+    unknown queries in a gallery of ``classes``.
+    """
+
+    operating_point: str
+    classes: int
+    unknown_share: Finite
+    ece: Finite
+    log_loss: Finite
+    reliability: AnswerReliability
+
+
 class Measurement(Schema):
     """Origin of a report or a diagnosis."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1, 2] = SCHEMA_VERSION
     created_at: datetime
     model_hash: str
     data_hash: str
@@ -126,11 +240,19 @@ class Measurement(Schema):
 
 
 class Report(Measurement):
-    """The report. A figure that the data cannot give is null, and a sentence in ``reasons`` says why."""
+    """The report. A figure that the data cannot give is null, and a sentence in ``reasons`` says why.
 
+    ``audit`` is of a threshold chosen elsewhere, ``groups`` of the columns asked for, ``answer`` of an
+    operating point's probability that its answers are right.
+    """
+
+    schema_version: Literal[1, 2] = REPORT_VERSION
     counts: Counts
     retrieval: Retrieval
     verification: Verification
     identification: Identification | None
     consistency: Consistency
     geometry: Geometry
+    audit: Audit | None = None
+    groups: list[GroupRates] = Field(default_factory=list)
+    answer: AnswerFigures | None = None

@@ -2,6 +2,7 @@
 
 report = limen.evaluate(embeddings, labels)
 point = limen.calibrate(embeddings, labels, target_far=0.01)
+audit = limen.audit(embeddings, labels, threshold=0.75)
 gallery = limen.open_bundle("bundles/faces")
 gallery.match(vectors)
 """
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from api_schemas.operating_point import Aggregate, OperatingPoint, ScoreChoice
-    from api_schemas.report import Report
+    from api_schemas.report import Audit, DistanceKind, Report
     from index.gallery.gallery import Gallery
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "LimenError",
     "OperatingPoint",
     "Report",
+    "audit",
     "calibrate",
     "evaluate",
     "open_bundle",
@@ -147,6 +149,64 @@ def calibrate(
         name=str(name or name_target(target)),
         model_hash=hash_model_name(model, items.dimension),
     ).point
+
+
+def audit(
+    embeddings: ArrayLike,
+    labels: ArrayLike,
+    *,
+    threshold: float,
+    distance: DistanceKind = "similarity",
+    gallery: tuple[ArrayLike, ArrayLike] | None = None,
+    unknown: ArrayLike | None = None,
+    groups: dict[str, ArrayLike] | None = None,
+    aggregate: Aggregate = "nearest",
+    confidence: float = 0.95,
+) -> Audit:
+    """Measure a threshold that you have already: its error rates, for whom it is worst, what would be better.
+
+    Args:
+        embeddings: float [n, d]; rows are normalised, as distances are between vectors of length one.
+        labels: [n], integers or text.
+        threshold: of ``distance``: ``similarity`` (cosine, accepted from there on), ``cosine`` or ``l2``
+            distance (accepted up to there).
+        gallery: embeddings and labels to find the others in; each item is a query of all others without it.
+        unknown: float [m, d], queries whose classes are in no gallery.
+        groups: values, [n], by the name of what they are groups of, e.g. a site or a camera.
+        aggregate: how several items of a class make one score.
+        confidence: of the intervals.
+
+    Raises:
+        InputError: data that cannot be used; the message names the row. Vectors of other lengths than one,
+            with an ``l2`` threshold: it would not be the same threshold.
+    """
+    from api_schemas.operating_point import Aggregate
+    from api_schemas.report import DistanceKind
+    from embeddings.embedding_set import EmbeddingSet, normalise_rows
+    from embeddings.python_objects import check_choice, convert_to_number
+    from evaluation.audit.audit_threshold import audit_threshold
+    from evaluation.audit.distance_threshold import check_lengths
+
+    check_choice(distance, DistanceKind, "distance")
+    check_choice(aggregate, Aggregate, "aggregate")
+    if distance == "l2":
+        check_lengths(embeddings)
+    items = EmbeddingSet.from_arrays(embeddings, labels, metadata=groups)
+    references = None if gallery is None else EmbeddingSet.from_arrays(*gallery, source="gallery")
+    unknown_queries = None
+    if unknown is not None:
+        rows = normalise_rows(unknown, "unknown")
+        unknown_queries = EmbeddingSet.from_arrays(rows, ["unknown"] * len(rows), source="unknown")
+    return audit_threshold(
+        items,
+        convert_to_number(threshold, "threshold"),
+        distance,
+        gallery=references,
+        unknown=unknown_queries,
+        groups=list(groups or {}),
+        aggregate=aggregate,
+        confidence=convert_to_number(confidence, "confidence"),
+    ).audit
 
 
 def open_bundle(path: str | Path) -> Gallery:

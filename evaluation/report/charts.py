@@ -14,7 +14,7 @@ from typing import Any, Final
 from api_schemas.diagnosis import Diagnosis
 from api_schemas.operating_point import OperatingPoint
 from api_schemas.report import Report
-from evaluation.report.headline import format_number
+from evaluation.report.headline import format_number, format_percent
 
 Figure = dict[str, Any]
 AXIS = {"rangemode": "normal", "tickformat": ".2f"}
@@ -119,10 +119,38 @@ def build_reliability_chart(
     )
 
 
+def build_answers_chart(report: Report, _: Sequence[OperatingPoint], __: Diagnosis | None) -> Chart | None:
+    """Probabilities that an answer is right beside the fraction of right answers."""
+    answer = report.answer
+    if answer is None:
+        return None
+    diagram = answer.reliability
+    data = [
+        _build_line([0.0, 1.0], [0.0, 1.0], "as promised", "cool"),
+        _build_line(diagram.predicted, diagram.observed, "as observed", "accent"),
+    ]
+    layout = _build_layout([], (0.0, 1.0)) | {
+        "yaxis": AXIS | {"title": {"text": "fraction of right answers"}},
+        "legend": LEGEND,
+    }
+    layout["xaxis"]["title"] = {"text": "probability that the answer is right"}
+    return Chart(
+        "answers",
+        "How sure is an answer?",
+        "Answers of a 1:N search in bins of equal weight by the probability that they are right (the label "
+        f"is, or the query is rightly unknown), with {format_percent(answer.unknown_share)} of the queries "
+        f"unknown in a gallery of {answer.classes:,} classes. Mean gap (ECE) {format_number(answer.ece)}, "
+        f"log loss {format_number(answer.log_loss)}.",
+        "",
+        {"data": data, "layout": layout},
+    )
+
+
 CHARTS: tuple[Callable[[Report, Sequence[OperatingPoint], Diagnosis | None], Chart | None], ...] = (
     build_utility_chart,
     build_rates_chart,
     build_reliability_chart,
+    build_answers_chart,
 )
 
 

@@ -8,6 +8,16 @@ from html import escape
 from api_schemas.diagnosis import Diagnosis
 from api_schemas.operating_point import OperatingPoint
 from api_schemas.report import Report
+from evaluation.report.audit_text import (
+    GALLERY_HEAD,
+    GROUP_HEAD,
+    describe_worst_group,
+    format_threshold,
+    list_galleries,
+    list_groups,
+    list_instead,
+    list_rates,
+)
 from evaluation.report.charts import DARK, LIGHT, Chart
 from evaluation.report.headline import (
     WORST_HEAD,
@@ -57,8 +67,11 @@ def render_html(
     sections = [
         f'<section class="tiles">{"".join(_render_tiles(report))}</section>',
         *(_render_chart(chart) for chart in charts),
+        _render_audit(report),
         _render_worst(report),
-        _render_diagnosis(diagnosis),
+        _render_groups(report),
+        _render_galleries(report),
+        _render_diagnosis(diagnosis, shows_groups=not report.groups),
         _render_points(points),
         _render_all_figures(report),
         _render_reasons(report),
@@ -127,12 +140,48 @@ def _render_worst(report: Report) -> str:
     )
 
 
-def _render_diagnosis(diagnosis: Diagnosis | None) -> str:
+def _render_audit(report: Report) -> str:
+    audit = report.audit
+    if audit is None:
+        return ""
+    rows = [(name, meaning, value) for name, value, meaning in list_rates(audit)]
+    table = _render_table(("rate", "of 100 %", f"with {audit.confidence:.0%} interval"), rows)
+    sentences = "".join(f"<li>{escape(sentence)}</li>" for sentence in list_instead(audit))
+    return _render_section(
+        f"The threshold {format_threshold(audit)}",
+        "What it does on this data, and what would keep 1 %.",
+        f"{table}<ul>{sentences}</ul>",
+    )
+
+
+def _render_groups(report: Report) -> str:
+    if not report.groups:
+        return ""
+    sentences = describe_worst_group(report.groups, "match") + describe_worst_group(report.groups, "verify")
+    reasons = ((f"{group.column} = {group.value}", group.reason) for group in report.groups)
+    sentences += [f"{name}: {reason}" for name, reason in reasons if reason is not None]
+    notes = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
+    return _render_section(
+        "Does it hold in every group?",
+        f"At the threshold {format_number(report.groups[0].threshold)}; intervals resample classes.",
+        _render_table(GROUP_HEAD, list_groups(report.groups)) + f"<ul>{notes}</ul>",
+    )
+
+
+def _render_galleries(report: Report) -> str:
+    rows = list_galleries(report)
+    if not rows:
+        return ""
+    caption = "False positive identifications of this threshold in galleries of other sizes."
+    return _render_section("As the gallery grows", caption, _render_table(GALLERY_HEAD, rows))
+
+
+def _render_diagnosis(diagnosis: Diagnosis | None, shows_groups: bool) -> str:
     if diagnosis is None:
         return ""
     parts = []
     groups = [group for group in diagnosis.groups if group.column != "label"]
-    if groups:
+    if groups and shows_groups:
         rows = [
             (
                 f"{group.column} = {group.value}",

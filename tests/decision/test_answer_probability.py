@@ -28,7 +28,8 @@ def compute_slowly(score: float, second: float, n_classes: int, share: float) ->
     gap, log_classes = min(max(score - second, 0.0), 1.0), math.log(n_classes)
     features = {
         "constant": 1.0, "score": clipped, "gap": gap, "log_classes": log_classes,
-        "score_squared": clipped**2, "gap_squared": gap**2, "score_gap": clipped * gap, "score_log_classes": clipped * log_classes,
+        "score_squared": clipped**2, "gap_squared": gap**2, "score_gap": clipped * gap,
+        "score_log_classes": clipped * log_classes,
         "gap_log_classes": gap * log_classes,
     }  # fmt: skip
     odds = {"unknown": 1.0}

@@ -15,7 +15,8 @@ from decision.operating_point_files import read_point
 from decision.scorers import CosineScorer
 from embeddings.files import read_embeddings
 from limen.cli.options import ExcludeSame, FoldLabels, UnknownLabel
-from limen.pipeline.evaluation_source import is_bundle, open_source
+from limen.pipeline.chosen_threshold import ChosenThreshold, parse_chosen_threshold
+from limen.pipeline.evaluation_source import UNNAMED, is_bundle, open_source
 from limen.pipeline.label_options import apply_label_options
 
 
@@ -33,28 +34,48 @@ def evaluate(
     unknown_label: UnknownLabel = None,
     fold_labels: FoldLabels = False,
     operating_point: Annotated[Path | None, typer.Option(help="Score and mark this operating point.")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Audit this threshold, which you have already, as it is.")
+    ] = None,
+    distance: Annotated[
+        str | None,
+        typer.Option(
+            help="What --threshold is of: similarity (cosine, the usual one), cosine or l2 distance."
+        ),
+    ] = None,
     group: Annotated[
         list[str] | None,
-        typer.Option(help="Column whose values are the groups of diagnosis.json; needs --out; repeatable."),
+        typer.Option(help="Column whose values are groups, such as sites or cameras; repeatable."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for report.json, diagnosis.json, report.html and plots.")
+        Path | None,
+        typer.Option(
+            help="Folder for report.json, diagnosis.json, report.html and plots; with --threshold also a "
+            "file that ends in .json, for the threshold as an operating point."
+        ),
     ] = None,
+    decides: Annotated[
+        str | None,
+        typer.Option(help="What the point of --threshold is for: verify (1:1) or match (1:N)."),
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="Name of the model, for embeddings without an encoder.")
+    ] = UNNAMED,
     json_: Annotated[
         bool, typer.Option("--json", help="Print the report alone, as JSON, on stdout.")
     ] = False,
 ) -> None:
     """Measure retrieval, verification, identification and how evenly one threshold holds over classes."""
+    from evaluation.report.audit_text import format_decisions
     from evaluation.report.text_table import format_table
     from evaluation.report.write_report import write_report
 
-    if group and not out:
-        raise ConfigError("--group needs --out FOLDER: groups are written to diagnosis.json.")
+    chosen = _read_threshold(threshold, distance, decides, out, operating_point)
     saved = read_point(operating_point) if operating_point else None
     scorer = saved.scorer if saved else CosineScorer()
-    references = read_embeddings(gallery) if gallery else None
-    unknown_queries = read_embeddings(unknown) if unknown else None
-    opened = None if is_bundle(source) else open_source(source)
+    references = read_embeddings(gallery, say) if gallery else None
+    unknown_queries = read_embeddings(unknown, say) if unknown else None
+    opened = None if is_bundle(source) else open_source(source, model)
     for path, items in ((unknown, unknown_queries), (gallery, references)):
         if opened is not None and items is not None and items.dimension != opened.items.dimension:
             raise InputError(
@@ -69,15 +90,17 @@ def evaluate(
             unknown=unknown_queries,
             gallery=references,
         )
-    elif exclude_same or unknown_label or fold_labels:
+    elif exclude_same or unknown_label or fold_labels or group or chosen:
         raise ConfigError(
-            f"{source} is a bundle, whose report was measured when it was made: --exclude-same, "
-            "--unknown-label and --fold-labels need a run or an embeddings file."
+            f"{source} is a bundle, whose report was measured when it was made: --threshold, --group, "
+            "--exclude-same, --unknown-label and --fold-labels need a run or an embeddings file."
         )
+    made = None
     if opened is None:
         report = Report.load(source / REPORT_FILE)
     else:
         from evaluation.evaluate import evaluate_embeddings
+        from limen.pipeline.measure_decisions import DecisionRequest, measure_decisions
 
         report = evaluate_embeddings(
             opened.items,
@@ -89,8 +112,17 @@ def evaluate(
             split=opened.split,
             track=track,
         )
-    typer.echo(report.to_json() if json_ else format_table(report), nl=not json_)
-    if out:
+        request = DecisionRequest(
+            opened.items, references, unknown_queries, exclude_same, tuple(group or ()), track
+        )
+        report, made = measure_decisions(report, request, saved, chosen, opened.model_hash)
+    text = format_table(report) + "\n" + format_decisions(report)
+    typer.echo(report.to_json() if json_ else text.rstrip() + "\n", nl=not json_)
+    if out and out.suffix == ".json":
+        assert made is not None
+        made.save(out)
+        say(f"Wrote the operating point {made.name} ({made.status} by hand) to {out}.")
+    elif out:
         diagnosis = None
         if opened is not None:
             from evaluation.diagnose import diagnose
@@ -109,3 +141,22 @@ def evaluate(
             )
         write_report(report, out, [saved.point] if saved else [], diagnosis)
         say(f"Wrote report.json, report.html and plots to {out}.")
+
+
+def _read_threshold(
+    threshold: float | None,
+    distance: str | None,
+    decides: str | None,
+    out: Path | None,
+    operating_point: Path | None,
+) -> ChosenThreshold | None:
+    """The threshold to audit; raises ConfigError for options that do not go together."""
+    is_file = out is not None and out.suffix == ".json"
+    if threshold is None:
+        for name, given in (("--distance", distance), ("--decides", decides), (f"--out {out}", is_file)):
+            if given:
+                raise ConfigError(f"{name} goes with --threshold X: without it no threshold is audited.")
+        return None
+    if operating_point is not None:
+        raise ConfigError("give either --threshold or --operating-point: each is a threshold to measure.")
+    return parse_chosen_threshold(threshold, distance or "similarity", decides)

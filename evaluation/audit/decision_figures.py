@@ -1,0 +1,122 @@
+"""What an operating point does on data it was not fitted on: FPIR as a gallery grows, groups, and how true
+its probability of an answer is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from api_schemas.operating_point import OperatingPoint
+from api_schemas.report import AnswerFigures, AnswerReliability, FpirByGallery, Report
+from common.errors import CalibrationRefused
+from common.progress import Track, silent
+from decision.answer_probability import AnswerModel
+from decision.scorers import Scorer
+from decision.targets import get_endpoint
+from embeddings.embedding_set import EmbeddingSet
+from evaluation.audit.group_rates import measure_groups
+from evaluation.audit.threshold_rates import MeasuredThreshold
+from evaluation.calibration.answers.draw_answers import draw_answers
+from evaluation.calibration.answers.fit_answer_probability import measure_answers
+from evaluation.calibration.estimates.fpir_estimate import FpirEstimate
+from evaluation.calibration.fpir_thresholds import plan_gallery
+from evaluation.calibration.sets.sources import sample_items
+from evaluation.calibration.trials import UNKNOWN
+from evaluation.metrics.class_bootstrap import draw_classes
+from evaluation.pairs.exclusions import ExcludeSame
+
+GALLERIES = (10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)  # classes
+FURTHEST = 10.0  # times the classes measured, to which FPIR is extended
+LEAST_CLASSES = 5
+
+
+def add_decision_figures(
+    report: Report,
+    items: EmbeddingSet,
+    point: OperatingPoint,
+    scorer: Scorer,
+    *,
+    gallery: EmbeddingSet | None = None,
+    unknown: EmbeddingSet | None = None,
+    exclude_same: ExcludeSame = None,
+    groups: Sequence[str] = (),
+    track: Track = silent,
+) -> Report:
+    """The report with what a point's threshold does on its items.
+
+    A 1:N point gives ``fpir_by_gallery`` and, where it has a calibration of answers, ``answer``.
+
+    Raises InputError for a column that is not in the data, or is empty in many rows.
+    """
+    if gallery is None:
+        items = sample_items(items, 0)
+    measured = MeasuredThreshold.prepare(
+        items,
+        point.threshold,
+        gallery=gallery,
+        unknown=unknown,
+        exclude_same=exclude_same,
+        scorer=scorer,
+        aggregate=point.target.aggregate,
+        confidence=point.target.confidence,
+        track=track,
+    )
+    update: dict[str, object] = {"groups": measure_groups(measured, items, groups, unknown)}
+    if get_endpoint(point.target) == "match":
+        update["answer"] = measure_point_answers(measured, point)
+        if report.identification is not None:
+            sizes = measure_fpir_by_gallery(measured)
+            update["identification"] = report.identification.model_copy(update={"fpir_by_gallery": sizes})
+    return report.model_copy(update=update)
+
+
+def measure_fpir_by_gallery(measured: MeasuredThreshold) -> list[FpirByGallery]:
+    """FPIR of a threshold in galleries of other sizes and of its own; empty where nothing supports it."""
+    trials, unknown = measured.trials, measured.unknown_queries
+    n_classes, items = trials.n_classes, trials.gallery_items
+    if n_classes < LEAST_CLASSES or not len(unknown):
+        return []
+    pool = trials
+    if unknown is not trials:
+        pool = trials.select_queries(trials.codes != UNKNOWN)
+    if not len(pool):
+        return []
+    draws = draw_classes(n_classes, 0)
+    rows = []
+    for classes in sorted({*(size for size in GALLERIES if size <= FURTHEST * n_classes), n_classes}):
+        wanted = round(classes * items / n_classes)
+        plan = plan_gallery(items, n_classes, None)
+        estimate = FpirEstimate(unknown, pool, plan.power * classes / n_classes)
+        try:
+            interval = estimate.compute_interval(measured.threshold, draws, measured.confidence)
+        except CalibrationRefused:
+            return []
+        upper = max(interval.upper_bound, interval.estimate)
+        rows.append(
+            FpirByGallery(classes=classes, items=wanted, fpir=interval.estimate, fpir_upper=min(upper, 1.0))
+        )
+    return rows
+
+
+def measure_point_answers(measured: MeasuredThreshold, point: OperatingPoint) -> AnswerFigures | None:
+    """Reliability of a point's answers in this gallery; None without a calibration or known queries."""
+    trials = measured.trials
+    if point.answer is None or trials.n_classes < LEAST_CLASSES or not trials.is_known.any():
+        return None
+    model, share = AnswerModel.read(point.answer), point.answer.unknown_share
+    answers = draw_answers(trials, [trials.n_classes - 1], 0)
+    reliability = measure_answers(model, answers, point.threshold, share)
+    used = reliability.weight > 0
+    return AnswerFigures(
+        operating_point=point.id,
+        classes=int(np.max(answers.n_classes)),
+        unknown_share=share,
+        ece=reliability.ece,
+        log_loss=reliability.log_loss,
+        reliability=AnswerReliability(
+            predicted=reliability.predicted[used].tolist(),
+            observed=reliability.observed[used].tolist(),
+            share=reliability.weight[used].tolist(),
+        ),
+    )
