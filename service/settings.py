@@ -129,8 +129,8 @@ class ServiceSettings(BaseSettings):
     max_header_bytes: int = _limit(64 * KIB, "bytes of the first line and headers of a request", ge=4 * KIB)
     max_connections: int = _limit(
         1_000,
-        "open connections, and never more than the process may open; the longest idle one makes room for a "
-        "new one",
+        "open connections, and never more than the process may open; the longest idle one, or else the one "
+        "with the slowest body, makes room for a new one",
     )
     max_connections_per_address: int = _limit(500, "open connections from one address")
     header_timeout: float = _limit(10.0, "longest wait for the headers of a request once it has begun", gt=0)

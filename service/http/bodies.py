@@ -29,15 +29,23 @@ _UTF8 = frozenset({"", "utf-8", "utf8", "us-ascii", "ascii"})
 _CHARSET = re.compile(r"(?i)charset\s*=\s*\"?([^\s;\"]+)")
 
 
-async def read_body(request: Request) -> bytes:
-    """The whole body; the middleware bounds its size, its duration and its rate."""
+async def read_body(request: Request, check_size: Callable[[int], None] = lambda size: None) -> bytes:
+    """The whole body; the middleware bounds its size, its duration and its rate.
+
+    ``check_size`` raises a problem for a body of so many bytes: before any of it is read, where its length is
+    announced.
+    """
+    check_size(int(request.headers.get("content-length", "0")))
     parts: list[bytes] = []
+    size = 0
     more = True
     while more:
         message = await request.receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        check_size(size)
         more = message.get("more_body", False)
     return parts[0] if len(parts) == 1 else b"".join(parts)
 

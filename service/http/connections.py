@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import resource
 from collections import Counter
+from itertools import chain
 from typing import Any
 
 from uvicorn.config import Config
@@ -32,8 +33,9 @@ _UNSENT_BYTES, _UNSENT_SECONDS = 400_000, 5.0
 class ConnectionTable:
     """The open connections of a process.
 
-    A connection over a limit takes the place of the one that has been idle for longest; where none is idle it
-    is closed with 429.
+    A connection over a limit takes the place of the one that has been idle for longest, or else of the one
+    whose body has been on its way for longest: first of the same address, and for the limit on all of the
+    address that has most. Where every other is being answered it is closed with 429.
     """
 
     def __init__(self, settings: ServiceSettings) -> None:
@@ -44,15 +46,19 @@ class ConnectionTable:
         self._of_address: Counter[str] = Counter()
         # connections with no request in progress, in the order in which they became idle
         self._idle: dict[LimitedProtocol, None] = {}
+        # and those whose body is on its way, in the order in which it began
+        self._reading: dict[LimitedProtocol, None] = {}
         self._sweeping: asyncio.TimerHandle | None = None
 
     def add(self, connection: LimitedProtocol) -> bool:
         """Count a connection; False if there is no room for it."""
         address = connection.address
-        if self._of_address[address] >= self._most_per_address and not self._close_idle(address):
+        if self._of_address[address] >= self._most_per_address and not self._make_room(address):
             return False
-        if len(self._open) >= self._most and not self._close_idle(None):
-            return False
+        if len(self._open) >= self._most:
+            (greediest, _), *_ = self._of_address.most_common(1)
+            if not self._make_room(greediest) and not self._make_room(None):
+                return False
         self._open.add(connection)
         self._of_address[address] += 1
         self._idle[connection] = None
@@ -64,6 +70,7 @@ class ConnectionTable:
     def remove(self, connection: LimitedProtocol) -> None:
         """Forget a closed connection."""
         self._idle.pop(connection, None)
+        self._reading.pop(connection, None)
         if connection in self._open:
             self._open.remove(connection)
             self._of_address[connection.address] -= 1
@@ -71,17 +78,24 @@ class ConnectionTable:
                 del self._of_address[connection.address]
             CONNECTIONS.set(len(self._open))
 
-    def mark_busy(self, connection: LimitedProtocol) -> None:
-        """A request is in progress."""
+    def mark_reading(self, connection: LimitedProtocol) -> None:
+        """The headers of a request are here."""
         self._idle.pop(connection, None)
+        if connection in self._open:
+            self._reading[connection] = None
+
+    def mark_read(self, connection: LimitedProtocol) -> None:
+        """A request is here, and is being answered."""
+        self._reading.pop(connection, None)
 
     def mark_idle(self, connection: LimitedProtocol) -> None:
         """No request is in progress any more."""
         if connection in self._open:
+            self._reading.pop(connection, None)
             self._idle[connection] = None
 
-    def _close_idle(self, address: str | None) -> bool:
-        for connection in self._idle:
+    def _make_room(self, address: str | None) -> bool:
+        for connection in chain(self._idle, self._reading):
             if address is None or connection.address == address:
                 self.remove(connection)
                 connection.transport.abort()
@@ -181,7 +195,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Begin to answer."""
         self._in_headers = False
-        self.table.mark_busy(self)
+        self.table.mark_reading(self)
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -194,6 +208,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """The request is here; what follows is another."""
         self._in_headers, self._begun = True, None
         self._header_bytes = self._framing_bytes = self._body_bytes = 0
+        self.table.mark_read(self)
         super().on_message_complete()
 
     def on_response_complete(self) -> None:

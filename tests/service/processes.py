@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -47,13 +47,13 @@ def measure_peak(pid: int) -> int:
 
 @contextmanager
 def run_service(
-    *arguments: str, address_space: int | None = None, **variables: str
+    *arguments: str, limits: Sequence[str] = (), **variables: str
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The command at work with these environment variables, and its address once it is ready.
 
-    ``address_space`` bounds the bytes that the process may map.
+    ``limits`` are arguments of ``prlimit``.
     """
-    limit = [] if address_space is None else ["prlimit", f"--as={address_space}"]
+    limit = ["prlimit", *limits] if limits else []
     process = subprocess.Popen(
         [*limit, *COMMAND, *arguments, "--port", "0"],
         stderr=subprocess.PIPE,

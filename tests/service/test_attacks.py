@@ -24,6 +24,7 @@ from tests.service.processes import measure_peak, measure_resident, run_service
 
 LOGGER = logging.getLogger(__name__)
 GIB = 1 << 30
+LIMITS = [f"--as={2 * GIB}", "--nofile=256"]
 
 
 class Prober(threading.Thread):
@@ -94,12 +95,16 @@ def test_attacks(
 ) -> None:
     is_full = seconds > 10
     with (
-        run_service(str(bundle.path), "--data", str(tmp_path), address_space=2 * GIB) as (process, address),
+        run_service(str(bundle.path), "--data", str(tmp_path), limits=LIMITS) as (process, address),
         Client(address, retries=0, timeout=60) as client,
     ):
         score = client.match([{"id": "item-0"}]).results[0].score
         assert score is not None
         began = measure_resident(process.pid)
+        with probe(address) as prober:
+            time.sleep(seconds)
+        # on a machine that others use, an answer takes long without an attack as well
+        quiet = max(prober.milliseconds)
         for name in ATTACKS:
             with probe(address) as prober:
                 statuses = run_attack(name, address, seconds)
@@ -108,7 +113,8 @@ def test_attacks(
             slowest, usual = max(prober.milliseconds), float(np.median(prober.milliseconds))
             figures = (
                 f"{name}: answers {dict(statuses)}; /livez {len(prober.milliseconds)} times, median "
-                f"{usual:.1f} ms, slowest {slowest:.0f} ms, failed {dict(prober.failures)}; memory at most "
+                f"{usual:.1f} ms, slowest {slowest:.0f} ms (without an attack {quiet:.0f} ms), failed "
+                f"{dict(prober.failures)}; memory at most "
                 f"{peak / 2**20:+.0f} MiB; recovered in {recovered:.2f} s"
             )
             LOGGER.info(figures)
@@ -119,7 +125,7 @@ def test_attacks(
             assert not prober.failures, figures
             assert peak < GIB, figures
             if is_full:
-                assert slowest < 250, figures
+                assert slowest < 250 + quiet, figures
                 assert recovered < 2, figures
         answered = [
             line

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -138,25 +139,37 @@ def test_the_longest_idle_connection_makes_room(start: Any, bundle: Any) -> None
             assert httpx.get(f"{address}/livez").status_code == 200
 
 
-def test_where_no_connection_is_idle_one_more_is_refused(start: Any, bundle: Any) -> None:
-    address = start(bundle.path, max_connections=8, header_timeout=20.0)
+def test_the_slowest_body_makes_room_where_no_connection_is_idle(start: Any, bundle: Any) -> None:
+    address = start(bundle.path, max_connections=8)
     with ExitStack() as stack:
-        for _ in range(8):
-            slow = stack.enter_context(connect(address))
-            slow.sendall(POST + b"Content-Length: 100000\r\n\r\n{")
-        time.sleep(0.3)
-        with connect(address) as late:
-            late.sendall(GET)
-            answer = read_all(late)
-        assert not answer or answer.startswith(b"HTTP/1.1 429 ")
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            if httpx.get(f"{address}/livez").status_code == 200:
-                return
-        except httpx.HTTPError:
-            time.sleep(0.05)
-    pytest.fail("no room after the others have gone")
+        slow = [stack.enter_context(connect(address)) for _ in range(8)]
+        for connection in slow:
+            connection.sendall(POST + b"Content-Length: 100000\r\n\r\n{")
+            time.sleep(0.02)
+        assert httpx.get(f"{address}/livez").status_code == 200
+        assert read_all(slow[0]) == b""
+
+
+def test_where_every_connection_is_being_answered_one_more_is_refused(
+    start: Any, bundle: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = threading.Event()
+    monkeypatch.setattr("service.routers.search._search", lambda *given: go.wait(60) and [])
+    address = start(bundle.path, max_connections=2)
+    body = b'{"queries": [{"id": "item-0"}], "exact": true}'
+    try:
+        with connect(address) as one, connect(address) as two:
+            for connection in (one, two):
+                connection.sendall(POST + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+            time.sleep(0.2)
+            with connect(address) as late:
+                answer = read_all(late)
+            assert answer.startswith(b"HTTP/1.1 429 ")
+            assert "LIMEN_MAX_CONNECTIONS" in read_problem(answer)["detail"]
+            go.set()
+            assert one.recv(65536).startswith(b"HTTP/1.1 200 ")
+    finally:
+        go.set()
 
 
 def test_slow_bodies_of_one_key_do_not_send_others_away(start: Any, bundle: Any, tmp_path: Any) -> None:

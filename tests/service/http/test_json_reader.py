@@ -129,8 +129,24 @@ def test_refusals_name_the_element() -> None:
         (SEARCH, b'{"filter": {"label": {"$in": [' + b"1," * 3_000_000 + b"1]}}}", "over 100000 values"),
         (SEARCH, b'{"queries": "' + b'\\"' * 3_000_000, "not JSON"),
         (EMBED, b'{"input": [' + b"1," * 3_000_000 + b"1]}", "over 1000 given"),
+        (SEARCH, b'{"queries": ' + b" " * 3_000_000 + b"[]}", "not JSON"),
+        (SEARCH, b'{"k": ' + b"1" * 3_000_000 + b"}", "not JSON"),
+        (SEARCH, b'{"queries": [{' + b'"k":1,' * 1_000_000 + b'"k":1}]}', "queries.0: over 100000 values"),
     ],
-    ids=["empty items", "too many", "deep", "wide", "lists", "fields", "filter", "escapes", "numbers"],
+    ids=[
+        "empty items",
+        "too many",
+        "deep",
+        "wide",
+        "lists",
+        "fields",
+        "filter",
+        "escapes",
+        "numbers",
+        "blanks",
+        "digits",
+        "names",
+    ],
 )
 def test_what_a_body_costs_is_bounded(reader: JsonReader[Any], body: bytes, words: str) -> None:
     tracemalloc.start()
