@@ -74,6 +74,12 @@ def build_metadata_column(name: str, values: Any) -> pa.Array:
     return kept
 
 
+def check_metadata(columns: Mapping[str, Any]) -> None:
+    """Check that an index can keep these columns, before hours are spent; see ``build_metadata_column``."""
+    for name, values in columns.items():
+        build_metadata_column(name, values)
+
+
 def check_metadata_column(name: str) -> None:
     """Raises InputError for a reserved name."""
     if is_reserved(name):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from api_schemas.manifest import CONFIG_FILE, ENCODER_FILE, MANIFEST_FILE, PREPROCESSING_FILE
+from common.console import say
 from common.errors import InputError, needs
 from embeddings.embedding_set import EmbeddingSet, concatenate
 from embeddings.files import read_embeddings
@@ -76,7 +77,7 @@ def open_source(path: Path, model: str = UNNAMED) -> EvaluationSource:
             f"{path} is neither a run folder (no config.yaml) nor a bundle (no manifest.json): "
             "give the --out of `limen train`, or an embeddings file (.npz, .parquet)."
         )
-    items = read_embeddings(path)
+    items = read_embeddings(path, say)
     return EvaluationSource(items, hash_model_name(model, items.dimension), "all")
 
 

@@ -25,6 +25,7 @@ from embeddings.hashes import hash_model_name
 from evaluation.evaluate import evaluate_embeddings
 from index.bundle import check_replaceable, write_bundle
 from index.engines.memory_estimate import estimate_build, measure_free_memory
+from index.items.metadata import check_metadata
 from limen.pipeline.bundle_points import BundlePoints, make_points
 from limen.pipeline.evaluation_source import EvaluationSource, read_run
 from limen.pipeline.point_options import DEFAULT_OPTIONS, PointOptions
@@ -57,6 +58,7 @@ def export_run(
     check_replaceable(out, settings.name)
     source, unknown, gallery = options.read_labels(read_run(run), gallery)
     gallery = source.collect_everything() if gallery is None else gallery
+    check_metadata(gallery.metadata)
     if gallery.dimension != source.items.dimension:
         raise InputError(
             f"the gallery's vectors have {gallery.dimension} numbers, "
@@ -99,7 +101,7 @@ def build_from_embeddings(
     settings = options.apply(BuildConfig.from_overrides(list(overrides)))
     out = out.absolute()
     check_replaceable(out, path.stem)
-    file = open_embeddings(path, labels)
+    file = open_embeddings(path, labels, say)
     out.parent.mkdir(parents=True, exist_ok=True)
     free_disk = shutil.disk_usage(out.parent).free
     estimate = estimate_build(settings.index, file.rows, file.dimension, measure_free_memory(), free_disk)
@@ -107,6 +109,7 @@ def build_from_embeddings(
     with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
         vectors_file = Path(scratch) / VECTORS_FILE
         items = file.read(vectors_file, track)
+        check_metadata(items.metadata)
         everything = EvaluationSource(items, hash_model_name(model, items.dimension), "all")
         source, unknown, _ = options.read_labels(everything)
         gallery = source.items

@@ -68,7 +68,7 @@ def export(
     manifest = export_run(
         opened,
         out,
-        gallery=read_embeddings(gallery) if gallery else None,
+        gallery=read_embeddings(gallery, say) if gallery else None,
         point_files=operating_point or [],
         targets=select_given_targets(target_far, target_fpir),
         overrides=set_ or [],
