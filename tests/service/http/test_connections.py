@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from common.time_budget import check_time
 from service.auth.api_keys import create_key
 from tests.service.bad_bodies import JSON
 
@@ -237,3 +238,30 @@ def test_an_answer_that_is_not_taken_is_dropped(
             time.sleep(0.05)
     whole = httpx.post(f"{address}/v1/search", headers=JSON, content=body, timeout=60)
     assert len(whole.json()["results"]) == 2_000
+
+
+def test_work_for_a_client_that_has_gone_is_given_up(
+    start: Any, bundle: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    def search_long(*given: Any) -> Any:
+        begun.set()
+        try:
+            while True:
+                check_time()
+                time.sleep(0.001)
+        finally:
+            ended.set()
+
+    monkeypatch.setattr("service.routers.search._search", search_long)
+    address = start(bundle.path)
+    body = b'{"queries": [{"id": "item-0"}], "exact": true}'
+    with connect(address) as connection:
+        connection.sendall(POST + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        assert begun.wait(60)
+    assert ended.wait(20), "before the deadline"
+    deadline = time.monotonic() + 60
+    while 'code="499",route="/v1/search"' not in httpx.get(f"{address}/metrics").text:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
