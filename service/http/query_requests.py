@@ -74,11 +74,12 @@ async def read_queries(
     request: Request, options: type[O], model: LoadedModel, state: ServiceState, started: float
 ) -> QueryRequest[O]:
     """Read and check a request and encode its inputs; raises a problem that names the field."""
-    body = await read_body(request)
     media_type = get_media_type(request)
     given: O
     is_light = True
     if media_type == OCTETS:
+        row_bytes = 4 * model.gallery.dim
+        body = await read_body(request, lambda size: check_count(size // row_bytes, "body", state.settings))
         rows = parse_float32_rows(body, model.gallery.dim)
         query: bytes = request.scope["query_string"]
         # clients repeat themselves; long query strings are not kept
@@ -87,6 +88,7 @@ async def read_queries(
         _check_limits(given, count, "body", state.settings)
         resolve: Callable[[], ResolvedQueries] = lambda: take_rows(rows)  # noqa: E731
     elif media_type == JSON:
+        body = await read_body(request)
         content = await read_json(request, _READERS[options], body, lambda limits: limits.max_queries)
         given, count = content, len(content.queries)
         _check_limits(given, count, "queries", state.settings)
