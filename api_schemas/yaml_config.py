@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from api_schemas.base import Finite, Schema
 from common.errors import ConfigError, InputError
 
-_VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
+_VARIABLE = re.compile(r"\$\$(?=\{)|\$\{(\w+)(?::-([^}]*))?\}")
 
 
 M = TypeVar("M", bound=BaseModel)
@@ -62,9 +62,25 @@ class _Loader(yaml.SafeLoader):
         return mapping
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
-)
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's safe dumper, which quotes the texts that ``_Loader`` would take for numbers."""
+
+
+for _side in (_Loader, _Dumper):
+    _side.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+        list("-+0123456789."),
+    )
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    """Between double quotes where a character needs an escape."""
+    style = None if text.isprintable() else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
 
 
 def parse_yaml(text: str) -> Any:
@@ -96,13 +112,25 @@ def read_mapping(path: Path) -> dict[str, Any]:
 
 
 def format_yaml(value: Mapping[str, Any]) -> str:
-    """A mapping as YAML text, keys in the order given."""
-    text: str = yaml.safe_dump(dict(value), sort_keys=False, allow_unicode=True)
+    """A mapping as YAML text, keys in the order given, that ``validate_mapping`` reads equal."""
+    text: str = yaml.dump(_keep_dollars(dict(value)), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
     return text
 
 
+def _keep_dollars(value: Any) -> Any:
+    """``${`` as ``$${``, which is no variable."""
+    if isinstance(value, dict):
+        return {key: _keep_dollars(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_keep_dollars(part) for part in value]
+    return value.replace("${", "$${") if isinstance(value, str) else value
+
+
 def validate_mapping(model: type[M], value: Mapping[str, Any], overrides: Sequence[str], source: str) -> M:
-    """Apply overrides, expand variables, check every key and value; raises ConfigError."""
+    """Apply overrides, replace ``${NAME:-default}``, check every key and value; raises ConfigError.
+
+    ``$${`` stands for ``${`` itself.
+    """
     merged = dict(value)
     for override in overrides:
         _apply_override(merged, override)
@@ -170,6 +198,8 @@ def _expand_variables(value: Any, source: str) -> Any:
         return value
 
     def look_up(match: re.Match[str]) -> str:
+        if match[0] == "$$":
+            return "$"
         replacement = os.environ.get(match[1], match[2])
         if replacement is None:
             raise ConfigError(f"{source}: the environment variable {match[1]} is not set.")
