@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -231,6 +232,12 @@ class Calibrator:
     def folds(self) -> CrossFit:
         """Folds of the classes, for thresholds without classes to prove them on."""
         return CrossFit(self.data, self.in_gallery)
+
+    def prepare_tail(self, targets: Sequence[Target]) -> None:
+        """Collect the pairs of the highest FAR at once, which hold those of the others."""
+        rates = [target.value for target in targets if target.kind == "far" and target.value is not None]
+        if rates:
+            self.data.scored.collect_tail(max(rates))
 
     def aggregate_of(self, target: Target) -> Aggregate:
         """The rule that a target of this calibrator has: a search's own, ``nearest`` for pairs."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from evaluation.pairs.pairs import Pairs
 
 WINDOW = 2e-5  # relative to the scale of scores, far above the rounding of a float32 product
 SAMPLE_ROWS = 1000
+LEAST_ROWS = 200  # where a row is long
+SAMPLE_PAIRS = 5_000_000
 EXACT_ROWS = 1 << 16
 
 
@@ -25,7 +28,8 @@ def sample_rows(pairs: Pairs, seed: int) -> tuple[Int64s, Float32s]:
     """Positions of random queries, int64 [m], and their scores with every item, float32 [m, n];
     pairs that are no impostor pairs hold -inf."""
     items = pairs.a
-    rows = np.sort(np.random.default_rng(seed).permutation(len(items))[: min(len(items), SAMPLE_ROWS)])
+    wanted = max(LEAST_ROWS, min(SAMPLE_ROWS, SAMPLE_PAIRS // len(items)))
+    rows = np.sort(np.random.default_rng(seed).permutation(len(items))[:wanted])
     similarities = (items.vectors[rows] @ items.vectors.T).clip(-1, 1)
     scores = pairs.score_rectangle(similarities, rows, slice(None))
     impostor = items.codes[rows][:, None] != items.codes[None, :]
@@ -74,17 +78,26 @@ class ImpostorTail:
 
     def count_accepted(self, threshold: float) -> int:
         """Number of pairs that reach a threshold at or above the floor: they are the first of the tail."""
-        return int(count_accepted(self.scores[::-1], threshold))
+        return int(count_accepted(self.ascending, threshold))
+
+    @cached_property
+    def ascending(self) -> Float32s:
+        """float32 [m]: the scores the other way round."""
+        return np.ascontiguousarray(self.scores[::-1])
 
     def rescore_near(self, threshold: float) -> ImpostorTail:
         """The same with scores around a threshold replaced by those that decisions are made on."""
-        near = np.flatnonzero(np.abs(self.scores - np.float32(threshold)) <= compute_window(self.pairs))
-        if not near.size:
+        window = compute_window(self.pairs)
+        first = self.count_accepted(float(np.nextafter(np.float32(threshold + window), np.float32(np.inf))))
+        last = self.count_accepted(threshold - window)
+        if first == last:
             return self
-        scores = self.scores.copy()
-        scores[near] = compute_exact_scores(self.pairs, self.a[near], self.b[near])
-        order = np.argsort(-scores, kind="stable")
-        return replace(self, a=self.a[order], b=self.b[order], scores=scores[order])
+        near = slice(first, last)
+        exact = compute_exact_scores(self.pairs, self.a[near], self.b[near])
+        order = first + np.argsort(-exact, kind="stable")
+        a, b, scores = self.a.copy(), self.b.copy(), self.scores.copy()
+        a[near], b[near], scores[near] = self.a[order], self.b[order], exact[order - first]
+        return replace(self, a=a, b=b, scores=scores)
 
 
 def collect_tail(pairs: Pairs, floor: float, track: Track = silent) -> ImpostorTail:

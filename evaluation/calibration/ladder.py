@@ -124,6 +124,7 @@ def calibrate_ladder(
         track=track,
     )
     wanted = list(targets) if targets is not None else list_rungs(confidence, group)
+    calibrators["verify"].prepare_tail(wanted)
     points: list[Calibration] = []
     reasons: list[str] = []
     refused: CalibrationRefused | None = None

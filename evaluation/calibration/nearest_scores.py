@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from common.array_types import Float32s, Int64s
@@ -13,7 +15,7 @@ from evaluation.calibration.pair_thresholds import score_genuine_pairs
 from evaluation.calibration.trials import SearchRule, TailCoordinate, Trials, number_gallery_classes
 from evaluation.pairs.pairs import Pairs
 
-IMPOSTORS = 100_000  # pairs that a probability is fitted on
+GENUINE = IMPOSTORS = 100_000  # pairs that a probability is fitted on
 STREAM = 5  # of random impostor pairs
 STRIP = 2**22  # pairs of one class that are scored at a time
 
@@ -70,8 +72,11 @@ def _score_own_classes(pairs: Pairs) -> Float32s:
 
 
 def sample_labelled_pairs(pairs: Pairs, seed: int) -> LabelledScores:
-    """All genuine pairs and a random part of the impostor pairs, with their ground truth."""
+    """A random part of the genuine pairs and of the impostor pairs, with their ground truth."""
     genuine = score_genuine_pairs(pairs)
+    if len(genuine.scores) > GENUINE:
+        drawn = np.random.default_rng([seed, STREAM, 1]).permutation(len(genuine.scores))[:GENUINE]
+        genuine = replace(genuine, codes=genuine.codes[drawn], scores=genuine.scores[drawn])
     a, b, scores = sample_impostors(pairs, IMPOSTORS, seed, STREAM)
     return LabelledScores(
         scores=np.concatenate([genuine.scores, scores]).astype(np.float64),

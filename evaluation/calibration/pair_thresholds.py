@@ -24,7 +24,6 @@ from evaluation.calibration.bootstrap_bounds import (
 from evaluation.calibration.impostor_scores import (
     ImpostorTail,
     collect_tail,
-    compute_exact_scores,
     compute_window,
     count_accepted_pairs,
     count_pairs_of_tail,
@@ -36,6 +35,7 @@ from evaluation.pairs.pairs import Pairs
 
 MIN_PAIRS = 30  # accepted or rejected, from so many classes, that a bound is supported by
 MIN_CLASSES = 10
+LOOK = 4096  # pairs among which the first classes are looked for
 SAMPLE_MARGIN = 1.2  # of the rate: a floor taken from a sample may be a little too high
 SAMPLE_SPARE = 10  # pairs further down the sample, for small samples
 SAMPLE_GROWTH = 1.5  # of the tail where it was too short
@@ -61,20 +61,23 @@ class GenuineScores:
 
 
 def score_genuine_pairs(pairs: Pairs) -> GenuineScores:
-    """All genuine pairs, scored by the one kernel."""
+    """All genuine pairs, scored as decisions are."""
     genuine = pairs.collect_genuine()
-    scores = compute_exact_scores(pairs, genuine.a.astype(np.int64), genuine.b.astype(np.int64))
-    return GenuineScores(genuine.codes.astype(np.int64), scores, pairs.genuine_per_class)
+    return GenuineScores(genuine.codes.astype(np.int64), genuine.scores, pairs.genuine_per_class)
 
 
 @dataclass(frozen=True, eq=False)
 class ScoredPairs:
-    """A set with itself, and what thresholds for any target are chosen by: each computed once."""
+    """A set with itself, and what thresholds for any target are chosen by: each computed once.
+
+    For a part of a set (``is_part``), whose thresholds are a report alone, bounds of a FAR go by variance.
+    """
 
     pairs: Pairs
     seed: int
     track: Track
     draws: int
+    is_part: bool = False
 
     @cached_property
     def genuine(self) -> GenuineScores:
@@ -93,8 +96,12 @@ class ScoredPairs:
 
     def score_trials(self, rule: SearchRule) -> Trials:
         """The trials of a 1:N rule."""
+        return self.share_trials(rule, lambda: rule.score_trials(self.pairs, self.track))
+
+    def share_trials(self, rule: SearchRule, score: Callable[[], Trials]) -> Trials:
+        """The trials of a rule that were scored before, or now and for later."""
         if rule.description not in self._trials:
-            self._trials[rule.description] = rule.score_trials(self.pairs, self.track)
+            self._trials[rule.description] = score()
         return self._trials[rule.description]
 
     def collect_tail(self, far: float) -> ImpostorTail:
@@ -116,9 +123,10 @@ class ScoredPairs:
     def count_accepted(self, threshold: float) -> Any:
         """Accepted impostor pairs between two classes at a threshold, each decided by its exact score."""
         floor = threshold - compute_window(self.pairs)
-        accepted = count_reached(self.sample[::-1], np.array([floor], dtype=np.float32))
-        if float(accepted[0]) > LONGEST_TAIL / max(1, self.pairs.n_impostor) * max(1, len(self.sample)):
-            return count_accepted_pairs(self.pairs, threshold, self.track)
+        if not self._tails or self._tails[-1].floor > floor:
+            fraction = float(np.mean(accepts(self.sample, floor))) if len(self.sample) else 1.0
+            if fraction * self.pairs.n_impostor > LONGEST_TAIL:
+                return count_accepted_pairs(self.pairs, threshold, self.track)
         return count_pairs_of_tail(self.collect_tail_above(floor), threshold)
 
     def restrict(self, kept: Bools) -> ScoredPairs:
@@ -133,13 +141,12 @@ class ScoredPairs:
         starts = np.searchsorted(codes, np.arange(int(kept.sum()) + 1)).astype(np.int64)
         side = replace(selected, codes=codes, starts=starts)
         pairs = replace(self.pairs, classes=self.pairs.classes[kept], a=side, b=side)
-        part = ScoredPairs(pairs, self.seed, silent, FOLD_DRAWS)
+        part = ScoredPairs(pairs, self.seed, silent, FOLD_DRAWS, True)
         part.__dict__["sample"] = self.sample
         genuine = kept[self.genuine.codes]
         part.__dict__["genuine"] = GenuineScores(
             numbers[self.genuine.codes[genuine]], self.genuine.scores[genuine], self.genuine.per_class[kept]
         )
-        part._trials.update((name, trials.select_classes(kept)) for name, trials in self._trials.items())
         for tail in self._tails:
             inside = (positions[tail.a] >= 0) & (positions[tail.b] >= 0)
             a, b = positions[tail.a[inside]], positions[tail.b[inside]]
@@ -258,6 +265,8 @@ def _find_lowest(data: CalibrationSet, tail: ImpostorTail) -> float:
     if low >= len(last) or not meets_target(low):
         raise _explain_unsupported_far(tail, data.rate, low, last)
     near = find_last_true(is_about_right, low, len(last), PRECISION) if is_about_right(low) else low
+    if data.scored.is_part:
+        return float(tail.scores[last[near]])
     return float(tail.scores[last[find_last_true_near(meets_target, near, low, len(last))]])
 
 
@@ -265,10 +274,15 @@ def find_support(first: Int64s, second: Int64s, least: int = MIN_PAIRS) -> int |
     """Index of the first pair that, with those before it, supports a bound; None if none does."""
     if len(first) < least:
         return None
-    first_of_class = np.unique(np.stack([first, second], axis=1).ravel(), return_index=True)[1] // 2
-    if len(first_of_class) < MIN_CLASSES:
-        return None
-    return max(least - 1, int(np.sort(first_of_class)[MIN_CLASSES - 1]))
+    looked = LOOK
+    while True:
+        both = np.stack([first[:looked], second[:looked]], axis=1).ravel()
+        first_of_class = np.unique(both, return_index=True)[1] // 2
+        if len(first_of_class) >= MIN_CLASSES:
+            return max(least - 1, int(np.sort(first_of_class)[MIN_CLASSES - 1]))
+        if looked >= len(first):
+            return None
+        looked *= 16
 
 
 def _explain_unsupported_far(

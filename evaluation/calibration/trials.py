@@ -143,13 +143,22 @@ class Trials:
 
     def collect_top(self, rate: float) -> RankedScores:
         """At least the highest ``rate`` of all trials with another class, or as many as there are."""
-        finite = np.isfinite(self.other)
-        wanted = min(int(rate * finite.sum()) + 1, int(finite.sum()))
-        if not wanted:
-            return self.collect_above(np.inf)
-        flat = self.other.ravel()
-        lowest = np.partition(flat, flat.size - wanted)[flat.size - wanted]
-        return self.collect_above(float(lowest))
+        wanted = min(int(rate * self._n_finite) + 1, self._n_finite)
+        if not self._collected or len(self._collected[-1].scores) < wanted:
+            lowest = np.inf
+            if wanted:
+                flat = self.other.ravel()
+                lowest = float(np.partition(flat, flat.size - wanted)[flat.size - wanted])
+            self._collected[:] = [self.collect_above(lowest)]
+        return self._collected[-1]
+
+    @cached_property
+    def _n_finite(self) -> int:
+        return int(np.count_nonzero(np.isfinite(self.other)))
+
+    @cached_property
+    def _collected(self) -> list[RankedScores]:
+        return []
 
     def collect_above(self, floor: float) -> RankedScores:
         """Every trial of a query and another class with a score of at least ``floor``, highest first."""
@@ -198,7 +207,12 @@ class RankedScores:
 
     def count_matched(self, threshold: float) -> int:
         """Trials whose score reaches a threshold: the first of the scores."""
-        return int(count_accepted(self.scores[::-1], threshold))
+        return int(count_accepted(self.ascending, threshold))
+
+    @cached_property
+    def ascending(self) -> Float32s:
+        """float32 [m]: the scores the other way round, as decisions compare them."""
+        return np.ascontiguousarray(self.scores[::-1].astype(np.float32))
 
     def compute_match_rate(self, threshold: float) -> float:
         """Fraction of trials matched, counted."""

@@ -77,7 +77,7 @@ class CrossFit:
         part = self.parts[fold]
         rule = SEARCH_RULES[data.target.aggregate]
         kept = self.of_class != fold
-        trials = data.scored.score_trials(rule).select_classes(kept)
+        trials = part.share_trials(rule, lambda: data.scored.score_trials(rule).select_classes(kept))
         in_gallery = None if self.in_gallery is None else self.in_gallery[kept]
         rest = CalibrationSet(part.pairs, data.target, data.seed, draws=part.draws, shared=part)
         if strangers is not None and self.in_gallery is None:

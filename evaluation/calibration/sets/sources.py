@@ -17,6 +17,7 @@ POOLED_BELOW = 40  # classes to fit on: with fewer, a score that is not fitted t
 MOST_CLASSES = 2000  # what is calibrated on: drawn at random beyond
 MOST_ITEMS = 20_000
 MOST_OF_CLASS = 1000
+MOST_TRIALS = 15_000_000  # items times classes: 4 bytes each, and as many again for the folds
 STREAM = 30
 
 
@@ -159,11 +160,12 @@ def sample_items(items: EmbeddingSet, seed: int) -> EmbeddingSet:
     """The set itself, or random items of random classes where it is larger than figures need."""
     rng = np.random.default_rng([seed, STREAM])
     sizes = np.bincount(items.codes)
-    if len(sizes) <= MOST_CLASSES and len(items) <= MOST_ITEMS and sizes.max() <= MOST_OF_CLASS:
+    order = rng.permutation(len(sizes))
+    kept = np.cumsum(np.minimum(sizes[order], MOST_OF_CLASS))
+    fits = (kept <= MOST_ITEMS) & (kept * np.arange(1, len(order) + 1) <= MOST_TRIALS)
+    order = order[: max(1, min(MOST_CLASSES, int(fits.sum())))]
+    if len(order) == len(sizes) and sizes.max() <= MOST_OF_CLASS:
         return items
-    order = rng.permutation(len(sizes))[:MOST_CLASSES]
-    kept = np.minimum(sizes[order], MOST_OF_CLASS)
-    order = order[: max(1, int(np.searchsorted(np.cumsum(kept), MOST_ITEMS, side="right")))]
     shuffled = rng.permutation(len(items))
     by_class = shuffled[np.argsort(items.codes[shuffled], kind="stable")]
     starts = np.concatenate([[0], np.cumsum(sizes)])
