@@ -104,6 +104,7 @@ def create_app(settings: ServiceSettings) -> LimenService:
         compute=compute,
         # a store has one writer; a write waits for those before it, and reads do not wait for writes
         writing=ComputePool(1, max(settings.max_wait, WRITE_WAIT), settings.deadline, "writing"),
+        administration=ComputePool(1, settings.max_wait, settings.deadline, "administration"),
         encoding=EncodeBatches(compute, settings.threads, settings.encode_batch, settings.encode_wait),
         signer=DecisionSigner.open(settings.data),
         models=ModelRegistry(settings, audit_log),
@@ -175,6 +176,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     await loading
     state.compute.close()
     state.writing.close()
+    state.administration.close()
     state.jobs.close()
     state.models.close()
 

@@ -42,6 +42,7 @@ class ServiceState:
     settings: ServiceSettings
     compute: ComputePool
     writing: ComputePool
+    administration: ComputePool
     encoding: EncodeBatches
     signer: DecisionSigner
     audit_log: AuditLog
@@ -88,22 +89,26 @@ def order_write(request: Request, action: str, **details: Any) -> WriteOrder:
     return WriteOrder(_build_line(request, action, details))
 
 
-async def write(
-    request: Request,
-    state: ServiceState,
-    order: WriteOrder,
-    work: Callable[[], T],
-    *,
-    bounded: bool = True,
-) -> T:
-    """The result of work that writes to the item store, one at a time.
+async def write(request: Request, state: ServiceState, order: WriteOrder, work: Callable[[], T]) -> T:
+    """The result of work that writes items or feedback, one at a time.
 
     It is withdrawn when it is answered 503, and when its client has left before the commit began. Reads go
     on meanwhile: they have threads of their own.
     """
+    return await _carry_out(request, state.writing, order, work, bounded=True)
+
+
+async def administer(request: Request, state: ServiceState, order: WriteOrder, work: Callable[[], T]) -> T:
+    """The result of work that changes what decides, like ``write``; it may wait for a model to be loaded."""
+    return await _carry_out(request, state.administration, order, work, bounded=False)
+
+
+async def _carry_out(
+    request: Request, pool: ComputePool, order: WriteOrder, work: Callable[[], T], *, bounded: bool
+) -> T:
     watching = asyncio.create_task(_withdraw_with_client(request, order))
     try:
-        result = await state.writing.run(work, bounded=bounded, order=order)
+        result = await pool.run(work, bounded=bounded, order=order)
     finally:
         watching.cancel()
     LAST_FSYNC.set_to_current_time()

@@ -27,6 +27,7 @@ _INCLUDED: dict[Scope, frozenset[Scope]] = {
     "admin": frozenset({"read", "write", "admin"}),
 }
 PREFIX = "limen_"
+MOUNTS = Path("/proc/self/mountinfo")
 
 
 class ApiKey(Schema):
@@ -157,10 +158,12 @@ def _read_stamp(file: Path) -> tuple[int, ...]:
 def _is_mounted_alone(file: Path) -> bool:
     """Whether the file itself was mounted, as by ``docker run -v keys.json:...``, not a folder above it."""
     try:
-        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
+        mounts = MOUNTS.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return False
-    return str(file.resolve()) in {line.split()[4] for line in mounts.splitlines() if line}
+    # blanks in paths are escaped
+    points = {line.split()[4].replace(r"\040", " ") for line in mounts.splitlines() if line}
+    return str(file.resolve()) in points
 
 
 def name_client(request: Request) -> str:

@@ -30,10 +30,14 @@ CHOICE_FILE = "service.json"
 
 
 class SavedChoice(Schema):
-    """``service.json``: the bundle that was activated last. Active points are in the item store."""
+    """``service.json``: the bundle that was activated last. Active points are in the item store.
+
+    ``audit_line`` is the activation's line of the audit log, which a crash may have kept from it.
+    """
 
     schema_version: int = SCHEMA_VERSION
     version: str | None = None
+    audit_line: str | None = None
 
 
 def build_unknown_model(name: str, loaded: Iterable[str]) -> ServiceProblem:
@@ -69,7 +73,10 @@ class ModelRegistry:
         if data is not None:
             self._data_lock = lock_data_folder(data)
         if data is not None and (data / CHOICE_FILE).exists():
-            chosen = SavedChoice.load(data / CHOICE_FILE).version
+            saved = SavedChoice.load(data / CHOICE_FILE)
+            chosen = saved.version
+            if saved.audit_line is not None:
+                self._audit_log.append_missing([saved.audit_line])
             if chosen is not None and chosen in self._list_folders():
                 self._version = chosen
         self.active = self._load(self._version)
@@ -112,9 +119,13 @@ class ModelRegistry:
                     f"'{version}' lacks {missing} items that '{self._version}' holds: write them for it, "
                     "or activate with allow_missing.",
                 )
+            order.note(version=version, previous=self._version, missing_items=missing)
             order.begin_commit()
-            SavedChoice(version=version).save(data / CHOICE_FILE, private=True)
+            line = order.build_audit_line()
+            SavedChoice(version=version, audit_line=line).save(data / CHOICE_FILE, private=True)
             previous, self._version, self.active = self._version, version, model
+            if line is not None:
+                self._audit_log.append([line])
         return previous, missing
 
     def activate_point(

@@ -18,13 +18,12 @@ from api_schemas.http.admin import (
 )
 from api_schemas.http.decisions import OperatingPointSummary
 from api_schemas.operating_point import OperatingPoint
-from index.store.write_order import WriteOrder
 from service.auth.api_keys import NEEDS_ADMIN
 from service.errors.problems import NOT_FOUND, READ_ONLY, ServiceProblem
 from service.http.bodies import build_body_reader, write_json_response
 from service.http.openapi import BODY_STATUSES, READ_STATUSES, describe_body, describe_problems
 from service.models.model_registry import build_unknown_model
-from service.state import ActiveModel, CurrentState, log_action, order_write, write
+from service.state import ActiveModel, CurrentState, administer, log_action, order_write
 
 router = APIRouter(tags=["administer"])
 # it holds the rates of every class that it was measured on
@@ -95,15 +94,10 @@ async def activate_model(
     state: CurrentState,
 ) -> Response:
     """No request fails: those in progress end on the model they began with. Roll back the same way."""
-    order = WriteOrder()
-    previous, missing = await write(
-        request,
-        state,
-        order,
-        lambda: state.models.activate(version, body.allow_missing, order),
-        bounded=False,
+    order = order_write(request, "models.activate")
+    previous, missing = await administer(
+        request, state, order, lambda: state.models.activate(version, body.allow_missing, order)
     )
-    log_action(request, state, "models.activate", version=version, previous=previous, missing_items=missing)
     return write_json_response({"active": version, "previous": previous, "missing_items": missing})
 
 
@@ -124,7 +118,7 @@ async def add_point(
 ) -> Response:
     """A point of this model, as `limen calibrate` writes it; it decides nothing until it is activated."""
     order = order_write(request, "operating-points.add", point=body.id)
-    await write(request, state, order, lambda: state.models.add_point(body, order))
+    await administer(request, state, order, lambda: state.models.add_point(body, order))
     assert state.models.active is not None
     added = next(point for point in state.models.active.summarize_points() if point.id == body.id)
     return write_json_response(added, status=201)
@@ -142,8 +136,8 @@ async def activate_point(
 ) -> Response:
     """It decides from the next request on: an `fpir` point `/v1/match`, all others `/v1/verify`."""
     order = order_write(request, "operating-points.activate")
-    endpoint, point, previous = await write(
-        request, state, order, lambda: state.models.activate_point(point_id, order), bounded=False
+    endpoint, point, previous = await administer(
+        request, state, order, lambda: state.models.activate_point(point_id, order)
     )
     previous_id = None if previous is None else previous.id
     return write_json_response({"endpoint": endpoint, "active": point.id, "previous": previous_id})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 
 from common.errors import InputError
 from limen.client import Client, ServiceError
+from service.auth import api_keys
 from service.auth.api_keys import KeyFile, KeyRing, create_key, revoke_keys
 from service.errors.problems import KeysUnreadable
 from tests.service.processes import read_refusal
@@ -155,3 +157,18 @@ def test_a_new_file_of_the_same_size_and_time_is_noticed(tmp_path: Path) -> None
     assert [ring.find(secret) is not None for secret in secrets] == [False, True]
     file.unlink()
     assert ring.find(secrets[1]) is None
+
+
+def test_a_file_that_is_mounted_by_itself_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "a b"
+    folder.mkdir()
+    create_key(folder / "keys.json", "reader", "read")
+    monkeypatch.setattr(logging.getLogger("limen.service"), "handlers", [caplog.handler])
+    monkeypatch.setattr(api_keys, "MOUNTS", tmp_path / "mountinfo")
+    line = "36 35 98:0 /keys.json {} rw,noatime master:1 - ext4 /dev/root rw\n"
+    for mounted, warned in ((folder, False), (folder / "keys.json", True)):
+        (tmp_path / "mountinfo").write_text(line.format(str(mounted).replace(" ", r"\040")))
+        KeyRing(folder / "keys.json")
+        assert ("Mount the folder" in caplog.text) == warned

@@ -13,6 +13,8 @@ import httpx
 import numpy as np
 import pytest
 
+from limen.client import Client
+from service.models import loaded_model, model_registry
 from service.telemetry import audit_log
 from tests.service.bundles import serve
 from tests.service.processes import run_service
@@ -107,3 +109,50 @@ def test_a_write_that_is_refused_leaves_no_line(bundle: Any, tmp_path: Path) -> 
         assert client.post("/v1/items/delete", json={"filter": {"camera": 99}}).json()["deleted"] == 0
         assert client.get("/v1/items/w-0").status_code == 404
         assert read_lines(tmp_path) == []
+
+
+def test_an_activation_that_a_crash_kept_from_the_log_is_added(two_bundles: Any, tmp_path: Path) -> None:
+    bundles, one, _ = two_bundles
+    with serve(one.path, data=tmp_path, bundles=bundles) as at, Client(at) as client:
+        client.wait(client.load_model("two"))
+        client.activate_model("two")
+    lines = read_lines(tmp_path)
+    assert [line["action"] for line in lines] == ["models.load", "models.activate"]
+    assert {"version": "two", "previous": "one", "missing_items": 0}.items() <= lines[1].items()
+    text = (tmp_path / "audit.jsonl").read_text()
+    (tmp_path / "audit.jsonl").write_text(text.splitlines(keepends=True)[0])
+    for _ in range(2):
+        with serve(one.path, data=tmp_path, bundles=bundles) as at:
+            models = httpx.get(f"{at}/v1/models").json()["models"]
+            assert [model["version"] for model in models if model["state"] == "active"] == ["two"]
+        assert (tmp_path / "audit.jsonl").read_text() == text
+
+
+def test_writes_go_on_while_an_activation_waits_for_a_model_to_load(
+    two_bundles: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundles, one, _ = two_bundles
+    loading, go_on = threading.Event(), threading.Event()
+    load = loaded_model.load_model
+
+    def load_slowly(*arguments: Any) -> Any:
+        loading.set()
+        assert go_on.wait(30)
+        return load(*arguments)
+
+    with (
+        serve(one.path, data=tmp_path, bundles=bundles, deadline=1.0) as at,
+        httpx.Client(base_url=at) as client,
+    ):
+        monkeypatch.setattr(model_registry, "load_model", load_slowly)
+        job = client.post("/v1/models", json={"version": "two"}).json()["id"]
+        assert loading.wait(30)
+        point = one.points["verify"].id
+        try:
+            assert client.post(f"/v1/operating-points/{point}/activate").status_code == 503
+            assert client.put("/v1/items", json={"items": make_items(0, 3)}).status_code == 200
+        finally:
+            go_on.set()
+        while client.get(f"/v1/jobs/{job}").json()["status"] != "done":
+            pass
+        assert [line["action"] for line in read_lines(tmp_path)] == ["models.load", "items.upsert"]
