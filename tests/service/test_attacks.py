@@ -11,7 +11,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import httpx
 import numpy as np
@@ -87,50 +88,74 @@ def wait_until_answered(client: Client, score: float) -> float:
         return time.perf_counter() - begun
 
 
-@pytest.mark.parametrize(
-    "seconds", [1.0, pytest.param(15.0, marks=[pytest.mark.full, pytest.mark.timeout(1800)])]
-)
-def test_attacks(
-    bundle: Any, tmp_path: Any, seconds: float, record_property: Callable[[str, object], None]
-) -> None:
-    is_full = seconds > 10
+class Target(NamedTuple):
+    """A service under attack, and what it was like before."""
+
+    process: subprocess.Popen[str]
+    address: str
+    client: Client
+    score: float
+    resident: int
+    quiet: float
+
+    def endure(self, name: str, seconds: float) -> tuple[float, float, str]:
+        """The slowest ``/livez`` in milliseconds, the seconds until it had recovered, and all figures."""
+        with probe(self.address) as prober:
+            statuses = run_attack(name, self.address, seconds)
+        recovered = wait_until_answered(self.client, self.score)
+        peak = measure_peak(self.process.pid) - self.resident
+        slowest, usual = max(prober.milliseconds), float(np.median(prober.milliseconds))
+        figures = (
+            f"{name}: answers {dict(statuses)}; /livez {len(prober.milliseconds)} times, median "
+            f"{usual:.1f} ms, slowest {slowest:.0f} ms (without an attack {self.quiet:.0f} ms), failed "
+            f"{dict(prober.failures)}; memory at most {peak / 2**20:+.0f} MiB; recovered in {recovered:.2f} s"
+        )
+        LOGGER.info(figures)
+        assert self.process.poll() is None, figures
+        assert not [status for status in statuses if status.startswith("5")], figures
+        assert sum(statuses.values()) > 0, figures
+        assert not prober.failures, figures
+        assert peak < GIB, figures
+        return slowest, recovered, figures
+
+
+@contextmanager
+def serve_target(bundle: Any, data: Path, seconds: float) -> Iterator[Target]:
     with (
-        run_service(str(bundle.path), "--data", str(tmp_path), limits=LIMITS) as (process, address),
+        run_service(str(bundle.path), "--data", str(data), limits=LIMITS) as (process, address),
         Client(address, retries=0, timeout=60) as client,
     ):
         score = client.match([{"id": "item-0"}]).results[0].score
         assert score is not None
-        began = measure_resident(process.pid)
         with probe(address) as prober:
             time.sleep(seconds)
-        # on a machine that others use, an answer takes long without an attack as well
-        quiet = max(prober.milliseconds)
-        for name in ATTACKS:
-            with probe(address) as prober:
-                statuses = run_attack(name, address, seconds)
-            recovered = wait_until_answered(client, score)
-            peak = measure_peak(process.pid) - began
-            slowest, usual = max(prober.milliseconds), float(np.median(prober.milliseconds))
-            figures = (
-                f"{name}: answers {dict(statuses)}; /livez {len(prober.milliseconds)} times, median "
-                f"{usual:.1f} ms, slowest {slowest:.0f} ms (without an attack {quiet:.0f} ms), failed "
-                f"{dict(prober.failures)}; memory at most "
-                f"{peak / 2**20:+.0f} MiB; recovered in {recovered:.2f} s"
-            )
-            LOGGER.info(figures)
-            record_property("figures", figures)
-            assert process.poll() is None, figures
-            assert not [status for status in statuses if status.startswith("5")], figures
-            assert sum(statuses.values()) > 0, figures
-            assert not prober.failures, figures
-            assert peak < GIB, figures
-            if is_full:
-                assert slowest < 250 + quiet, figures
-                assert recovered < 2, figures
-        answered = [
-            line
-            for line in httpx.get(f"{address}/metrics", timeout=60).text.splitlines()
-            if 'code="5' in line
-        ]
-        assert not answered
+        resident = measure_resident(process.pid)
+        yield Target(process, address, client, score, resident, max(prober.milliseconds))
+        text = httpx.get(f"{address}/metrics", timeout=60).text
+        assert not [line for line in text.splitlines() if 'code="5' in line]
         assert client.info().items == 320
+
+
+def test_a_service_under_attack_stays_small_and_recovers(
+    bundle: Any, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    with serve_target(bundle, tmp_path, 0.5) as target:
+        for name in ATTACKS:
+            record_property(name, target.endure(name, 0.5)[-1])
+
+
+@pytest.mark.full
+@pytest.mark.timeout(3600)
+def test_a_service_under_attack_answers_within_250_ms(
+    bundle: Any, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    """Three tries each: on a machine that others use, any answer may be late, with an attack or without."""
+    with serve_target(bundle, tmp_path, 15.0) as target:
+        for name in ATTACKS:
+            for tries_left in (2, 1, 0):
+                slowest, recovered, figures = target.endure(name, 15.0)
+                if (slowest < 250 and recovered < 2) or not tries_left:
+                    break
+            record_property(name, figures)
+            assert slowest < 250, figures
+            assert recovered < 2, figures
