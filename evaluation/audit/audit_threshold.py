@@ -8,7 +8,15 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from api_schemas.operating_point import Aggregate, ClassRates, GallerySize, OperatingPoint, Proof, Target
+from api_schemas.operating_point import (
+    Aggregate,
+    ClassRates,
+    Evidence,
+    GallerySize,
+    OperatingPoint,
+    Proof,
+    Target,
+)
 from api_schemas.report import Audit, DistanceKind, InsteadThreshold
 from common.errors import CalibrationRefused
 from common.progress import Track, silent
@@ -103,7 +111,7 @@ class AuditedThreshold:
             score=CosineScorer().score,
             threshold=audit.similarity,
             target=target,
-            fit=proof,
+            fit=Evidence(**proof.model_dump(exclude={"status"})),
             proof=proof,
             per_class=measured.measure_classes() if measured.is_of_pairs else [],
             probability=probability,
