@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from api_schemas.data_config import DataConfig
+from common.console import say
 from common.errors import InputError
 from embeddings.files import open_embeddings
 from limen.cli.main import main
@@ -59,7 +60,7 @@ def check_table(case: Case, capsys: pytest.CaptureFixture[str]) -> None:
     data = DataConfig.model_validate({"kind": "text", "path": files, **case.get("data", {})})
 
     def read() -> tuple[Any, Any, Any]:
-        items = open_kind(data).read_all()
+        items = open_kind(data, say).read_all()
         inputs = case.get("inputs")
         if inputs is not None:
             assert items.inputs.tolist() == inputs
@@ -76,7 +77,7 @@ def check_embeddings(case: Case, capsys: pytest.CaptureFixture[str]) -> None:
 
     def read() -> tuple[Any, Any, Any]:
         labels_file = case.get("labels_file")
-        items = open_embeddings(Path(case.get("file")), labels_file and Path(labels_file)).read()
+        items = open_embeddings(Path(case.get("file")), labels_file and Path(labels_file), say).read()
         vectors = case.get("vectors")
         if vectors is not None:
             assert items.vectors.tolist() == [pytest.approx(row, abs=1e-6) for row in vectors]
