@@ -212,7 +212,8 @@ def _read_value(value: Any) -> Any:
     if type(value).__name__ in _MISSING_TYPES:
         return None
     if isinstance(value, np.datetime64 | np.timedelta64):
-        return None if np.isnat(value) else value
+        is_coarse = np.datetime_data(value.dtype)[0] != "ns"  # as Python has it, date or datetime
+        return None if np.isnat(value) else value.item() if is_coarse else value
     if isinstance(value, bool | np.bool_):
         return bool(value)
     if isinstance(value, numbers.Integral):

@@ -207,6 +207,14 @@ def test_metadata_keeps_types_digits_and_what_is_missing() -> None:
     assert items.subset([1]).metadata["whole"].tolist() == [None]
 
 
+@pytest.mark.parametrize("unit", ["D", "s", "us", "ns"])
+def test_a_list_of_numpys_times_is_a_column_of_times(unit: str) -> None:
+    times = np.ma.array(["2024-01-31", "2024-02-01", "2024-02-02"], dtype=f"M8[{unit}]", mask=[0, 1, 0])
+    column = EmbeddingSet.from_arrays(VECTORS, LABELS, metadata={"when": list(times)}).metadata["when"]
+    assert column[0] == np.datetime64("2024-01-31")
+    assert column.mask.tolist() == [False, True, False]
+
+
 @pytest.mark.parametrize("values", [np.zeros((3, 2)), np.zeros((3, 1)), "camera", 3, [[1], [2], [3]]])
 def test_a_column_of_another_shape_is_one_sentence(values: Any) -> None:
     with pytest.raises(InputError, match=r"'exclude_same' must (be|hold) one value a row"):
