@@ -237,6 +237,11 @@ class EvidenceScorer(Scorer):
             densities[trials] = sums / np.minimum(places[:, -1], self._neighbours)
         return densities
 
+    def describe_cohort(self) -> tuple[UnitVectors, Int64s, int]:
+        """The cohort's vectors, the code of each one's class, and how many neighbours are averaged."""
+        assert self.cohort is not None
+        return self.cohort, self._cohort_classes[1], self._neighbours
+
     def find_cohort_codes(self, labels: Texts) -> Int64s:
         """int64 [n]: which class of the cohort each label is; -1 for none."""
         classes = self._cohort_classes[0]
@@ -286,7 +291,7 @@ class EvidenceScorer(Scorer):
             return np.asarray((rows - plda.mean) @ plda.projection)
         projected = np.empty((len(rows), len(plda.between)))
         for number, row in enumerate(np.asarray(rows, dtype=np.float64)):
-            np.add.reduce(self._axes * (row - plda.mean), axis=1, out=projected[number])
+            np.einsum("kd,d->k", self._axes, row - plda.mean, out=projected[number])
         return projected
 
     def score_trials(

@@ -103,9 +103,12 @@ class Gallery(AbstractContextManager["Gallery"]):
 
     @property
     def scorer(self) -> Scorer:
-        """The scorer of the active 1:1 point, else of the 1:N point; without either the similarity itself."""
+        """How pairs are scored: by the active 1:1 point, else the 1:N point; without either by similarity.
+
+        A point that scores whole classes scores pairs by similarity.
+        """
         decider = self._verify or self._match
-        return CosineScorer() if decider is None else decider.scorer
+        return CosineScorer() if decider is None or decider.scorer.is_similarity else decider.scorer
 
     def compute_stats(self) -> dict[str, int | str]:
         return self._items.compute_stats()

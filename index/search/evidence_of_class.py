@@ -58,24 +58,23 @@ class EvidenceOfClass(MatchRule):
             labels = codes.get_labels(trials.codes)
             densities = scorer.compute_trial_densities(queries, trials.query, labels)
         scores = scorer.score_trials(queries, trials.query, trials.similarities, prepared, klass, densities)
-        keys: list[Float32s | Int64s] = [*codes.get_label_order(trials.codes), -scores, trials.query]
-        order = np.lexsort(keys)
-        if len(queries) > 1:
+        keys: list[Float32s | Int64s] = [*codes.get_label_order(trials.codes), -scores]
+        if len(queries) == 1:
+            order = np.lexsort(keys)[: self.n_best]
+        else:
+            order = np.lexsort([*keys, trials.query])
             starts = np.searchsorted(trials.query, np.arange(len(queries)))
             order = order[np.arange(len(order)) - starts[trials.query] < self.n_best]
-        else:
-            order = order[: self.n_best]
-        return self._name(trials.select(order), scores[order].tolist(), len(queries))
+        return self._name(trials.select(order), scores[order], len(queries))
 
-    def _name(self, trials: Trials, scores: list[float], q: int) -> list[list[SearchHit]]:
+    def _name(self, trials: Trials, scores: Float32s, q: int) -> list[list[SearchHit]]:
         """Each query's classes by their nearest items."""
-        items = RankedItems(
-            trials.rows[None], trials.similarities[None], None if trials.parts is None else trials.parts[None]
-        )
-        (hits,) = self.view.build_hits(items, None)
+        hits = self.view.name_items(trials.rows, trials.parts, trials.similarities, scores.tolist())
+        if q == 1:
+            return [hits]
         named: list[list[SearchHit]] = [[] for _ in range(q)]
-        for query, hit, score in zip(trials.query.tolist(), hits, scores, strict=True):
-            named[query].append(hit._replace(score=score))
+        for query, hit in zip(trials.query.tolist(), hits, strict=True):
+            named[query].append(hit)
         return named
 
     def score_together(
@@ -121,7 +120,7 @@ class EvidenceOfClass(MatchRule):
         q, width = ranked.rows.shape
         rows, similarities = ranked.rows.ravel(), ranked.similarities.ravel()
         parts = None if ranked.parts is None else ranked.parts.ravel()
-        query = np.repeat(np.arange(q), width)
+        query = np.zeros(width, dtype=np.int64) if q == 1 else np.repeat(np.arange(q), width)
         if rows.min() < 0:
             at = np.flatnonzero(rows >= 0)
             rows, similarities, query = rows[at], similarities[at], query[at]

@@ -248,22 +248,48 @@ class GalleryView:
             parts = None if items.parts is None else items.parts[valid]
         if not rows.size:
             return [[] for _ in range(q)]
-        own = None if densities is None else np.repeat(densities, lengths)
-        if parts is None:
-            hits = _build_hits(self.parts[0][0].items, rows, similarities, scorer, own)
-        else:
-            mixed: list[Any] = [None] * len(rows)
-            for number, (part, _) in enumerate(self.parts):
-                at = np.flatnonzero(parts == number)
-                of_rows = None if own is None else own[at]
-                of_part = _build_hits(part.items, rows[at], similarities[at], scorer, of_rows)
-                for position, hit in zip(at.tolist(), of_part, strict=True):
-                    mixed[position] = hit
-            hits = mixed
+        scores = None
+        if scorer is not None and densities is not None:
+            own = np.repeat(densities, lengths)
+            scores = scorer(similarities, own, self._get_densities(rows, parts, scorer.density_key)).tolist()
+        hits = self.name_items(rows, parts, similarities, scores)
         if q == 1:
             return [hits]
         ends = list(accumulate(lengths))
         return [hits[end - length : end] for end, length in zip(ends, lengths, strict=True)]
+
+    def name_items(
+        self,
+        rows: RowIndices,
+        parts: RowIndices | None,
+        similarities: Float32s,
+        scores: list[float] | None = None,
+    ) -> list[SearchHit]:
+        """Items, by row [m] and part, as hits with these scores; the similarities unless given."""
+        shown = similarities.tolist()
+        scores = shown if scores is None else scores
+        if parts is None:
+            return _build_hits(self.parts[0][0].items, rows, shown, scores)
+        hits: list[Any] = [None] * len(rows)
+        for number, (part, _) in enumerate(self.parts):
+            at = np.flatnonzero(parts == number)
+            of_part = at.tolist()
+            some = [shown[place] for place in of_part], [scores[place] for place in of_part]
+            for place, hit in zip(of_part, _build_hits(part.items, rows[at], *some), strict=True):
+                hits[place] = hit
+        return hits
+
+    def _get_densities(self, rows: RowIndices, parts: RowIndices | None, key: str | None) -> Float32s | None:
+        """float32 [m]: the local densities of items; None for scores without."""
+        if key is None:
+            return None
+        if parts is None:
+            return self.parts[0][0].items.densities[key][rows]
+        densities = np.empty(len(rows), dtype=np.float32)
+        for number, (part, _) in enumerate(self.parts):
+            at = np.flatnonzero(parts == number)
+            densities[at] = part.items.densities[key][rows[at]]
+        return densities
 
 
 def sort_by_score(hits: Iterable[SearchHit]) -> list[SearchHit]:
@@ -277,20 +303,13 @@ def _get_rows(items: ItemTable, ids: Sequence[str | None]) -> RowIndices:
 
 
 def _build_hits(
-    items: ItemTable,
-    rows: RowIndices,
-    similarities: Float32s,
-    scorer: Scorer | None,
-    own: Float32s | None,
+    items: ItemTable, rows: RowIndices, similarities: list[float], scores: list[float]
 ) -> list[SearchHit]:
-    """Rows, int64 [m], as hits; ``own`` are the densities of their queries."""
-    shown = scores = similarities.tolist()
-    if scorer is not None:
-        key = scorer.density_key
-        of_rows = None if key is None else items.densities[key][rows]
-        scores = scorer(similarities, own, of_rows).tolist()
+    """Rows, int64 [m], of one part as hits."""
     classes = items.classes
     labels = [classes[code] for code in items.label_codes[rows].tolist()]
-    columns = zip(items.ids.take(rows), labels, shown, scores, rows.tolist(), repeat(items), strict=False)
+    columns = zip(
+        items.ids.take(rows), labels, similarities, scores, rows.tolist(), repeat(items), strict=False
+    )
     # a third of the time of SearchHit(...)
     return list(map(tuple.__new__, repeat(SearchHit), columns))
