@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from api_schemas.operating_point import GallerySize, Target
+from decision.answer_probability import AnswerModel
 from evaluation.calibration.calibrate import calibrate_threshold
 from limen.client import Client, ServiceError
 from tests.service.brute_force import compute_similarities, select_best
@@ -104,3 +105,37 @@ def test_a_point_for_class_means_decides_by_them(start: Any, bundle: Any, tmp_pa
         client.feedback(decision_id=raw[0].decision_id, same=True)
         with pytest.raises(ServiceError, match="calibrated for the aggregate 'mean_of_class'"):
             client.match(bundle.gallery.vectors[:1], aggregate="nearest")
+
+
+def test_how_sure_an_answer_is_depends_on_the_share_of_unknown_queries(client: Client, bundle: Any) -> None:
+    queries = [{"vector": bundle.get_vector(row)} for row in range(0, 320, 40)]
+    by_share = {
+        share: [result.probability for result in client.match(queries, unknown_share=share).results]
+        for share in (0.1, 0.5, 0.9)
+    }
+    usual = client.match(queries).results
+    assert [result.probability for result in usual] == by_share[0.5]
+    model = AnswerModel.read(bundle.points["match"].answer)
+    for row, result in enumerate(usual):
+        outcomes = model.compute([result.score], [result.score - result.margin], 40, 0.1)
+        right = outcomes.first if result.decision == "match" else outcomes.unknown
+        assert by_share[0.1][row] == pytest.approx(float(right[0]), abs=1e-6)
+    matches = [row for row, result in enumerate(usual) if result.decision == "match"]
+    assert matches
+    for row in matches:
+        assert by_share[0.1][row] >= by_share[0.5][row] >= by_share[0.9][row]
+
+
+@pytest.mark.parametrize("share", [0, 1, -0.5])
+def test_a_share_of_all_or_none_is_refused(client: Client, share: float) -> None:
+    with pytest.raises(ServiceError, match="unknown_share") as refusal:
+        client.match([{"id": "item-0"}], unknown_share=share)
+    assert refusal.value.problem.status == 422
+    assert refusal.value.problem.errors
+    assert refusal.value.problem.errors[0].path == "unknown_share"
+
+
+def test_a_group_that_no_point_is_for_is_refused(client: Client) -> None:
+    with pytest.raises(ServiceError, match="No operating point is for the group 'west'") as refusal:
+        client.match([{"id": "item-0"}], group="west")
+    assert refusal.value.problem.status == 409
