@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from common.errors import InputError
 
+NESTED = (list, tuple, dict, set, np.ndarray)
 _MISSING_TYPES = frozenset(("NAType", "NaTType", "MaskedConstant"))  # of pandas and numpy
 
 
@@ -143,9 +144,10 @@ def build_column(values: Sequence[Any], what: str, source: str) -> Any:
 
     from embeddings.arrow_columns import simplify
 
-    for row, value in enumerate(values):
-        if isinstance(value, list | tuple | dict | set | np.ndarray):
-            raise InputError(f"{source}: {what} must hold one value a row, found {value!r:.60} in row {row}.")
+    nested = tuple(kind for kind in set(map(type, values)) if issubclass(kind, NESTED))
+    if nested:
+        row, value = next((row, value) for row, value in enumerate(values) if isinstance(value, nested))
+        raise InputError(f"{source}: {what} must hold one value a row, found {value!r:.60} in row {row}.")
     try:
         try:
             return simplify(pa.array(values))
@@ -177,8 +179,9 @@ def read_labels(values: Any, what: str, source: str) -> Any:
         values = list(values)
     if not isinstance(values, list | tuple):
         return format_texts(convert_to_column(values, what, source), what, source)
-    plain = [_read_value(value) for value in values]
-    kinds = {type(value) for value in plain} - {type(None)}
+    kinds = set(map(type, values)) - {type(None)}
+    plain = values if kinds <= {str, int} else [_read_value(value) for value in values]
+    kinds = set(map(type, plain)) - {type(None)}
     if not kinds <= {str, int}:
         if kinds <= {bool} or kinds <= {date, datetime}:
             return format_texts(build_column(plain, what, source), what, source)

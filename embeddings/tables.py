@@ -43,6 +43,9 @@ MISSING_SPELLINGS = ("NA", "N/A", "n/a", "#N/A", "NaN", "nan", "null", "NULL", "
 """In a CSV's column of numbers, booleans or times; in a text they are text."""
 UNREAD = pa.list_(pa.null())  # the type that stands for what no column of labels or metadata can hold
 DAY_AND_MONTH = r"^\d{1,2}[/.-]\d{1,2}[/.-]\d{4}( .*)?$"
+LIKELY_TYPED = re.compile(r"[+-]?[.,]?\d|[+-]?inf|true$|false$", re.IGNORECASE)
+LIKELY_TIME = re.compile(r"\d{4}-\d")
+ROWS_AT_ONCE = 1_024
 EXTENSION_NAME = b"ARROW:extension:name"
 
 
@@ -213,7 +216,7 @@ def infer_type(table: pa.Table, name: str) -> Any:
     Digits are text where a number would lose some: with leading zeros, or beyond 64 bits.
     """
     column, origin = simplify(table.column(name)), get_origin(table, name)
-    if origin is None or column.null_count == len(column):
+    if origin is None or not _may_have_type(column, origin):
         return column
     texts = pc.utf8_trim_whitespace(column)
     if origin != FROM_JSON:
@@ -243,19 +246,28 @@ def parse_floats(table: pa.Table, name: str) -> Any:
     return column if floats is None else floats
 
 
+def _may_have_type(column: Any, origin: bytes) -> bool:
+    """Whether the first value that is there could be a number, a boolean or a time."""
+    likely = LIKELY_TIME if origin == FROM_JSON else LIKELY_TYPED
+    for start in range(0, len(column), ROWS_AT_ONCE):
+        for value in column.slice(start, ROWS_AT_ONCE).to_pylist():
+            text = "" if value is None else value.strip()
+            if text and (origin == FROM_JSON or text not in MISSING_SPELLINGS):
+                return likely.match(text) is not None
+    return False
+
+
 def _infer_numbers(texts: Any, origin: bytes) -> Any:
-    first = texts.drop_null()[0].as_py()
-    if not re.match(r"[+-]?[.,]?\d|[+-]?(inf|Inf|INF)", first):
-        return None
-    if pc.any(pc.match_substring_regex(texts, r"^[+-]?0\d")).as_py():
-        return None
-    if _all(pc.match_substring_regex(texts, r"^[+-]?\d+$"), texts):
-        digits = pc.utf8_ltrim(texts, characters="+")
-        for kind in (pa.int64(), pa.uint64()):
-            try:
-                return pc.cast(digits, kind)
-            except pa.ArrowInvalid:
-                continue
+    digits = pc.utf8_ltrim(texts, characters="+")
+    begins_whole = texts.drop_null()[0].as_py().lstrip("+-").isdecimal()
+    for kind in (pa.int64(), pa.uint64()) if begins_whole else ():
+        try:
+            whole = pc.cast(digits, kind)
+        except pa.ArrowInvalid:
+            continue
+        same = pc.equal(pc.cast(whole, pa.large_string()), digits)
+        return whole if pc.all(same).as_py() or not _has_leading_zeros(texts) else None
+    if _has_leading_zeros(texts) or _all(pc.match_substring_regex(texts, r"^[+-]?\d+$"), texts):
         return None
     floats = _cast_to_floats(texts, origin)
     if floats is None:
@@ -263,6 +275,10 @@ def _infer_numbers(texts: Any, origin: bytes) -> Any:
     whole = pc.fill_null(pc.match_substring_regex(texts, r"^[+-]?\d{16,}$"), False)
     too_large = pc.greater_equal(pc.abs(floats), float(LARGEST_EXACT_FLOAT))
     return None if pc.any(pc.and_(whole, pc.fill_null(too_large, False))).as_py() else floats
+
+
+def _has_leading_zeros(texts: Any) -> bool:
+    return bool(pc.any(pc.match_substring_regex(texts, r"^[+-]?0\d")).as_py())
 
 
 def _cast_to_floats(texts: Any, origin: bytes) -> Any:
@@ -282,9 +298,11 @@ def _cast_to_floats(texts: Any, origin: bytes) -> Any:
 
 
 def _infer_instants(texts: Any) -> Any:
-    if ISO_8601.fullmatch(texts.drop_null()[0].as_py()) is None:
+    first = texts.drop_null()[0].as_py()
+    if ISO_8601.fullmatch(first) is None:
         return None
-    for kind in (pa.date32(), pa.timestamp("us"), pa.timestamp("us", "UTC")):
+    kinds = [pa.date32()] if len(first) == len("2024-01-31") else []
+    for kind in (*kinds, pa.timestamp("us"), pa.timestamp("us", "UTC")):
         try:
             return pc.cast(texts, kind)
         except pa.ArrowInvalid:
@@ -334,7 +352,7 @@ def _read_json(path: Path, texts: Collection[str], encoding: str | None) -> pa.T
     fields, columns = [], []
     for name in names:
         values = [row.get(name) for row in rows]
-        if any(isinstance(value, dict | list) for value in values):
+        if not {dict, list}.isdisjoint(map(type, values)):
             column = _build_unread(len(rows))
         elif name in texts:
             column = read_labels(values, f"column '{name}'", str(path))
