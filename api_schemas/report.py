@@ -215,6 +215,7 @@ class AnswerReliability(Schema):
 class AnswerFigures(Schema):
     """How true an operating point's probability that its answer is right is, on classes it was not fitted on.
 
+    Where there are no such classes it is fitted again on each half of the classes and measured on the other.
     ``ece``: weighted mean gap between predicted and observed; ``log_loss`` in nats; at ``unknown_share`` of
     unknown queries in a gallery of ``classes``.
     """

@@ -3,26 +3,33 @@ its probability of an answer is."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from api_schemas.operating_point import OperatingPoint
+from api_schemas.operating_point import AnswerProbability, OperatingPoint
 from api_schemas.report import AnswerFigures, AnswerReliability, FpirByGallery, Report
+from common.array_types import Bools, Float64s, Int64s
 from common.errors import CalibrationRefused
 from common.progress import Track, silent
 from decision.answer_probability import AnswerModel
 from decision.scorers import Scorer
 from decision.targets import get_endpoint
 from embeddings.embedding_set import EmbeddingSet
+from embeddings.hashes import hash_items
 from evaluation.audit.group_rates import measure_groups
 from evaluation.audit.threshold_rates import MeasuredThreshold
 from evaluation.calibration.answers.draw_answers import draw_answers
-from evaluation.calibration.answers.fit_answer_probability import measure_answers
+from evaluation.calibration.answers.fit_answer_probability import (
+    compute_outcomes,
+    fit_answer_probability,
+    judge_answers,
+)
 from evaluation.calibration.estimates.fpir_estimate import FpirEstimate
+from evaluation.calibration.fit_probability import compute_reliability
 from evaluation.calibration.fpir_thresholds import plan_gallery
 from evaluation.calibration.sets.sources import sample_items
-from evaluation.calibration.trials import UNKNOWN
+from evaluation.calibration.trials import UNKNOWN, Trials
 from evaluation.metrics.class_bootstrap import draw_classes
 from evaluation.pairs.exclusions import ExcludeSame
 
@@ -49,6 +56,7 @@ def add_decision_figures(
 
     Raises InputError for a column that is not in the data, or is empty in many rows.
     """
+    is_own_data = point.data_hash == hash_items(items)
     if gallery is None:
         items = sample_items(items, 0)
     measured = MeasuredThreshold.prepare(
@@ -64,7 +72,7 @@ def add_decision_figures(
     )
     update: dict[str, object] = {"groups": measure_groups(measured, items, groups, unknown)}
     if get_endpoint(point.target) == "match":
-        update["answer"] = measure_point_answers(measured, point)
+        update["answer"] = measure_point_answers(measured, point, is_own_data)
         if report.identification is not None:
             sizes = measure_fpir_by_gallery(measured)
             update["identification"] = report.identification.model_copy(update={"fpir_by_gallery": sizes})
@@ -99,18 +107,28 @@ def measure_fpir_by_gallery(measured: MeasuredThreshold) -> list[FpirByGallery]:
     return rows
 
 
-def measure_point_answers(measured: MeasuredThreshold, point: OperatingPoint) -> AnswerFigures | None:
-    """Reliability of a point's answers in this gallery; None without a calibration or known queries."""
+def measure_point_answers(
+    measured: MeasuredThreshold, point: OperatingPoint, is_own_data: bool = False
+) -> AnswerFigures | None:
+    """Reliability of a point's answers in this gallery; None without a calibration or known queries.
+
+    Where the calibration was fitted on the same items it is fitted again on each half of the classes and
+    measured on the other.
+    """
     trials = measured.trials
-    if point.answer is None or trials.n_classes < LEAST_CLASSES or not trials.is_known.any():
+    if point.answer is None or trials.n_classes < 2 * LEAST_CLASSES or not trials.is_known.any():
         return None
-    model, share = AnswerModel.read(point.answer), point.answer.unknown_share
-    answers = draw_answers(trials, [trials.n_classes - 1], 0)
-    reliability = measure_answers(model, answers, point.threshold, share)
+    share = point.answer.unknown_share
+    whole = [_judge(trials, point.answer, point, share)]
+    judged = list(_judge_halves(trials, point, share)) if is_own_data else whole
+    if not judged:
+        return None
+    p, right, weights, classes = (np.concatenate(column) for column in zip(*judged, strict=True))
+    reliability = compute_reliability(p, right, weights / len(judged))
     used = reliability.weight > 0
     return AnswerFigures(
         operating_point=point.id,
-        classes=int(np.max(answers.n_classes)),
+        classes=int(classes.max()),
         unknown_share=share,
         ece=reliability.ece,
         log_loss=reliability.log_loss,
@@ -120,3 +138,24 @@ def measure_point_answers(measured: MeasuredThreshold, point: OperatingPoint) ->
             share=reliability.weight[used].tolist(),
         ),
     )
+
+
+def _judge(
+    trials: Trials, calibration: AnswerProbability, point: OperatingPoint, share: float
+) -> tuple[Float64s, Bools, Float64s, Int64s]:
+    """Probability, outcome, weight and number of classes of answers in a gallery of nearly all classes."""
+    answers = draw_answers(trials, [trials.n_classes - 1], 0)
+    accepted, right = judge_answers(answers, point.threshold)
+    p = compute_outcomes(AnswerModel.read(calibration), answers, share).get_right(accepted)
+    return p, right, answers.weigh(share), answers.n_classes
+
+
+def _judge_halves(
+    trials: Trials, point: OperatingPoint, share: float
+) -> Iterator[tuple[Float64s, Bools, Float64s, Int64s]]:
+    """The same of each half of the classes, by a calibration of the other half."""
+    first = np.random.default_rng(0).permutation(trials.n_classes) < trials.n_classes // 2
+    for fitted, held_out in ((first, ~first), (~first, first)):
+        calibration = fit_answer_probability(trials.select_classes(fitted))
+        if calibration is not None:
+            yield _judge(trials.select_classes(held_out), calibration, point, share)

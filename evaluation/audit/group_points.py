@@ -85,15 +85,7 @@ class GroupCalibrator:
         refused: dict[Group, str] = {}
         for group in track(members, "groups", len(members)):
             try:
-                groups[group] = Calibrator.prepare(
-                    select_group(overall.sources, group),
-                    "cosine",
-                    aggregate,
-                    model_hash,
-                    chosen=overall.chosen,
-                    seed=seed,
-                    track=silent,
-                )
+                groups[group] = overall.restrict(select_group(overall.sources, group))
             except CalibrationRefused as refusal:
                 refused[group] = str(refusal)
         return cls(tuple(columns), overall, groups, refused)
@@ -152,7 +144,7 @@ class GroupCalibrator:
         if point.proof is not None:
             method = f"of {worst}, the worst of {len(made)} groups; {point.proof.method}"
             changes["proof"] = point.proof.model_copy(update={"method": method})
-        return Calibration(point.with_changes(**changes), overall.chosen.cohort)
+        return replace(made[worst], point=point.with_changes(**changes))
 
     def calibrate_own(
         self, target: Target, status: StatusChoice = "auto"

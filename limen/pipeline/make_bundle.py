@@ -22,6 +22,7 @@ from decision.targets import get_endpoint
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.files import open_embeddings
 from embeddings.hashes import hash_model_name
+from evaluation.audit.decision_figures import add_decision_figures
 from evaluation.evaluate import evaluate_embeddings
 from index.bundle import check_replaceable, write_bundle
 from index.engines.memory_estimate import estimate_build, measure_free_memory
@@ -169,8 +170,15 @@ def _measure_report(source: EvaluationSource, points: BundlePoints) -> Report:
     """The report with the score that decides 1:1, so that curves and thresholds share an axis."""
     of_pairs = (saved.scorer for saved in points.saved if get_endpoint(saved.point.target) == "verify")
     scorer = next(of_pairs, CosineScorer())
-    return evaluate_embeddings(
+    report = evaluate_embeddings(
         source.items, scorer=scorer, model_hash=source.model_hash, split=source.split, track=track, say=say
+    )
+    deciding = next((saved for saved in points.saved if saved.point.id == points.active.get("match")), None)
+    if deciding is None:
+        return report
+    groups = [] if deciding.point.target.group is None else deciding.point.target.group.column.split(", ")
+    return add_decision_figures(
+        report, source.items, deciding.point, deciding.scorer, groups=groups, track=track
     )
 
 

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Response
 
 from api_schemas.http.decisions import OperatingPointSummary
 from api_schemas.report import Report
+from evaluation.report.audit_text import GROUP_HEAD, describe_worst_group, list_groups
 from evaluation.report.charts import build_charts
 from evaluation.report.glossary import TERMS, describe_target
 from evaluation.report.headline import (
@@ -53,6 +54,12 @@ async def dashboard(model: ActiveModel, state: CurrentState) -> Response:
         ],
         charts=build_charts(report, list(model.points.values())),
         worst=_list_worst_classes(report),
+        group_head=GROUP_HEAD,
+        groups=list_groups(report.groups),
+        worst_groups=[
+            *describe_worst_group(report.groups, "match"),
+            *describe_worst_group(report.groups, "verify"),
+        ],
         points=[_describe_point(point) for point in model.summarize_points()],
         reasons=[*model.reasons, *report.reasons],
     )
