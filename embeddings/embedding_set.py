@@ -232,24 +232,26 @@ def _check_texts(texts: Texts, what: str, source: str) -> None:
             raise InputError(f"{source}: row {int(is_wrong.argmax())} of {what} {reason}.")
 
 
+def join_columns(parts: Sequence[NDArray[Any] | None], sizes: Sequence[int]) -> NDArray[Any]:
+    """A metadata column of several sets, one after the other; None is a set that lacks it.
+
+    What is missing stays missing (numpy's own ``concatenate`` forgets masks); types that differ become floats
+    where these hold all numbers, else text.
+    """
+    from embeddings.arrow_columns import concatenate_columns, to_numpy
+
+    columns = [None if part is None else convert_to_column(part, "a column", "metadata") for part in parts]
+    return to_numpy(concatenate_columns(columns, sizes), "a column", "metadata")
+
+
 def concatenate(sets: Sequence[EmbeddingSet]) -> EmbeddingSet:
     """One set of all rows, in that order; raises InputError for an id that two of them share.
 
     A metadata column that some of them lack is missing there.
     """
     names = dict.fromkeys(name for part in sets for name in part.metadata)
-    columns = {}
-    if names:
-        from embeddings.arrow_columns import concatenate_columns, to_numpy
-
-        sizes = [len(part) for part in sets]
-        for name in names:
-            what = f"column '{name}'"
-            parts = [
-                convert_to_column(part.metadata[name], what, "metadata") if name in part.metadata else None
-                for part in sets
-            ]
-            columns[name] = to_numpy(concatenate_columns(parts, sizes), what, "metadata")
+    sizes = [len(part) for part in sets]
+    columns = {name: join_columns([part.metadata.get(name) for part in sets], sizes) for name in names}
     ids = np.concatenate([part.ids for part in sets])
     distinct, counts = np.unique(ids, return_counts=True)
     if len(distinct) != len(ids):

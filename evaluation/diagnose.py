@@ -195,7 +195,8 @@ def _read_column(items: EmbeddingSet, column: str) -> Texts:
     if column not in items.metadata:
         known = ", ".join(sorted(items.metadata)) or "none"
         raise InputError(f"There is no column '{column}' to group by; the data has: {known}.")
-    texts = np.asarray(items.metadata[column]).astype(np.str_)
+    values = items.metadata[column]
+    texts = np.where(np.ma.getmaskarray(values), "missing", np.ma.getdata(values).astype(np.str_))
     if len(np.unique(texts)) > MOST_GROUPS:
         raise InputError(
             f"The column '{column}' has {len(np.unique(texts))} values, at most {MOST_GROUPS} make groups."

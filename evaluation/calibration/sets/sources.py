@@ -9,7 +9,7 @@ import numpy as np
 
 from api_schemas.operating_point import GallerySize
 from common.errors import CalibrationRefused, InputError
-from embeddings.embedding_set import EmbeddingSet
+from embeddings.embedding_set import EmbeddingSet, join_columns
 
 LEAST_CLASSES = 20  # that a bound over classes needs
 LEAST_ESTIMATED = 5  # that a best estimate needs, of a set or of a cohort
@@ -181,7 +181,7 @@ def join_sets(first: EmbeddingSet, second: EmbeddingSet) -> EmbeddingSet:
         np.concatenate([first.labels, second.labels]),
         np.concatenate([first.ids, second.ids]),
         {
-            name: np.concatenate([first.metadata[name], second.metadata[name]])
+            name: join_columns([first.metadata[name], second.metadata[name]], [len(first), len(second)])
             for name in first.metadata
             if name in shared
         },
