@@ -87,6 +87,8 @@ def compare_models(
     ]
     if not all(sweep.pairs.n_genuine for sweep in sweeps):
         raise InputError("The two models share no genuine pair: at least one class needs two items.")
+    if not all(sweep.pairs.n_impostor for sweep in sweeps):
+        raise InputError("The two models share no impostor pair: at least one pair of two classes is needed.")
     thresholds = (threshold_a, threshold_b)
     models = [_measure(sweep, far, given, seed) for sweep, given in zip(sweeps, thresholds, strict=True)]
     if len(a.classes) < CLASSES_NEEDED:

@@ -60,7 +60,9 @@ def draw_png(chart: Chart) -> bytes:
             color=LIGHT[note["name"]],
             fontsize=9,
         )
-    axes.set_xlim(*x["range"])
+    low, high = x["range"]
+    if low < high:  # scores that are all equal have no span of their own
+        axes.set_xlim(low, high)
     file = io.BytesIO()
     picture.savefig(file, format="png")
     return file.getvalue()

@@ -37,7 +37,7 @@ FEW = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-EXAMPLES = [12, pytest.param(200, marks=pytest.mark.full)]
+EXAMPLES = [12, pytest.param(60, marks=pytest.mark.full)]
 DOCUMENTS: list[type[Schema]] = [
     BackupRecord,
     Comparison,

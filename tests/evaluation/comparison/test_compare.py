@@ -154,3 +154,19 @@ def test_other_items_and_other_labels_are_refused() -> None:
     relabelled = EmbeddingSet.from_arrays(a.vectors, np.where(a.ids == "i3", "c9", a.labels), a.ids)
     with pytest.raises(InputError, match="'i3' is labelled 'c0' in the first set and 'c9'"):
         compare_two(a, relabelled)
+
+
+def test_models_of_one_class_are_refused_with_what_is_missing() -> None:
+    items = EmbeddingSet.from_arrays(np.eye(4), ["a"] * 4)
+    with pytest.raises(InputError, match="no impostor pair: at least one pair of two classes"):
+        compare_two(items, items)
+
+
+def test_a_model_is_compatible_with_itself_where_copies_tie() -> None:
+    """Copies under two labels: which of them comes first must not depend on who asks."""
+    draw = np.random.default_rng(0)
+    vectors = np.repeat(draw.normal(size=(30, 8)), 4, axis=0)
+    items = EmbeddingSet.from_arrays(vectors, draw.integers(0, 10, 120), [f"i{k}" for k in range(120)])
+    comparison = compare_two(items, items)
+    assert comparison.compatibility.compatible
+    assert comparison.compatibility.recall_at_1_new_old == comparison.compatibility.recall_at_1_new_new
