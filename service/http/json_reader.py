@@ -37,8 +37,8 @@ MAX_BRACKETS = 20_000
 MAX_DEPTH = 100
 MAX_FIELDS = 100
 _STEP_SECONDS = 0.002
-_BLANK = re.compile(rb"[ \t\n\r]{0,65536}+")
-# no number or word is longer, and no blank either
+_BLANK = re.compile(rb"[ \t\n\r]{0,1048576}+")
+# no number or word is longer, and no indentation
 _ATOM = re.compile(rb'[^\[\]{},:"\s]{1,8192}+')
 _NESTED = re.compile(rb'[\[\]{}"]')
 _ESCAPED = re.compile(rb'(?:[^"\\]++|\\.){0,4096}+', re.DOTALL)

@@ -117,6 +117,7 @@ class _Exchange:
         self._complete = self._is_abandoned = False
         self._headers = dict(scope["headers"])
         given = self._headers.get(b"x-request-id", b"")
+        self._most, self._limiting = self._find_body_limit()
         self._id = given if _VALID_ID.fullmatch(given) else secrets.token_hex(8).encode()
         scope.setdefault("state", {})["request_id"] = self._id.decode()
 
@@ -175,12 +176,11 @@ class _Exchange:
     def _check_announced_length(self) -> int:
         """The announced length of the body; 0 where none is announced."""
         announced = self._headers.get(b"content-length", b"0")
-        if not announced.isdigit() or len(announced) > 15 or int(announced) > self._body_limit[0]:
+        if not announced.isdigit() or len(announced) > 15 or int(announced) > self._most:
             raise self._build_too_large()
         return int(announced)
 
-    @property
-    def _body_limit(self) -> tuple[int, str]:
+    def _find_body_limit(self) -> tuple[int, str]:
         """The bytes that the body may have, and the setting that says so."""
         settings = self._settings
         if settings.max_json_bytes < settings.max_body_bytes and OCTETS not in self._headers.get(
@@ -190,20 +190,19 @@ class _Exchange:
         return settings.max_body_bytes, "LIMEN_MAX_BODY_BYTES"
 
     def _build_too_large(self) -> ServiceProblem:
-        most, setting = self._body_limit
         return ServiceProblem(
-            BODY_TOO_LARGE, f"The body may have {most} bytes ({setting}); send fewer rows at once."
+            BODY_TOO_LARGE,
+            f"The body may have {self._most} bytes ({self._limiting}); send fewer rows at once.",
         )
 
     async def _prefetch(self) -> None:
-        parts: list[bytes] = []
-        more = True
-        while more:
+        message = await self._receive_counted()
+        parts = [message.get("body", b"")]
+        while message.get("more_body", False):
             message = await self._receive_counted()
-            if message["type"] == "http.disconnect":
-                raise ClientDisconnect
             parts.append(message.get("body", b""))
-            more = message.get("more_body", False)
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
         self._prefetched = {"type": "http.request", "body": b"".join(parts), "more_body": False}
 
     async def _receive_counted(self) -> Message:
@@ -229,7 +228,7 @@ class _Exchange:
             size = len(message.get("body", b""))
             self.received += size
             self._outer.buffered += size
-            if self.received > self._body_limit[0]:
+            if self.received > self._most:
                 raise self._build_too_large()
             if self.received > PREFETCHED and self._outer.buffered > settings.max_buffered_bytes:
                 raise build_overloaded("too many large bodies at once")

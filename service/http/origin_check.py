@@ -7,6 +7,7 @@ answers; the headers ``Host`` and ``Origin``, which no page can set, tell them a
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from service.errors.problems import FOREIGN_ORIGIN, ServiceProblem
 from service.settings import is_loopback
@@ -15,17 +16,18 @@ from service.settings import is_loopback
 def check_origin(headers: Mapping[bytes, bytes]) -> None:
     """Raises the problem ``foreign-origin`` (403) for a request to another name, or from another site."""
     host = headers.get(b"host", b"").decode("latin-1")
-    if host and not is_loopback(_strip_port(host)):
+    if not _names_this_machine(host):
         raise _build_foreign(f"it is addressed to '{host[:100]}'")
     origin = headers.get(b"origin", b"").decode("latin-1")
     if origin and origin.lower() not in {f"http://{host.lower()}", f"https://{host.lower()}"}:
         raise _build_foreign(f"a page of {origin[:100]} sends it")
 
 
-def _strip_port(host: str) -> str:
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0].lower()
+@lru_cache(maxsize=64)
+def _names_this_machine(host: str) -> bool:
+    """Whether a ``Host`` is a name of loopback, or empty, which browsers never send."""
+    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0].lower()
+    return not host or is_loopback(name)
 
 
 def _build_foreign(why: str) -> ServiceProblem:

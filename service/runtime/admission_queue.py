@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from types import TracebackType
 
 from service.errors.problems import build_overloaded
 from service.telemetry.prometheus import INFLIGHT
@@ -35,19 +34,16 @@ class AdmissionQueue:
         # clients in the order of their turns; one that has had its turn goes to the end
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
 
-    @asynccontextmanager
-    async def admit(self, client: str) -> AsyncIterator[None]:
+    def admit(self, client: str) -> Admission:
         """Hold a slot; raises the problem ``overloaded`` where there is none in time."""
+        return Admission(self, client)
+
+    async def take_slot(self, client: str) -> None:
+        """Take a slot, or wait for one."""
         if self._free > 0 and self._inside[client] < self._per_client:
             self._take(client)
         else:
             await self._wait(client)
-        INFLIGHT.inc()
-        try:
-            yield
-        finally:
-            INFLIGHT.dec()
-            self._release(client)
 
     async def _wait(self, client: str) -> None:
         if sum(map(len, self._waiting.values())) >= self._queue_limit:
@@ -69,7 +65,7 @@ class AdmissionQueue:
 
     def _give_up(self, client: str, slot: asyncio.Future[None]) -> None:
         if slot.done() and not slot.cancelled():
-            self._release(client)
+            self.release(client)
         elif slot in self._waiting.get(client, ()):
             self._waiting[client].remove(slot)
             self._forget_if_none_waits(client)
@@ -78,7 +74,7 @@ class AdmissionQueue:
         self._free -= 1
         self._inside[client] += 1
 
-    def _release(self, client: str) -> None:
+    def release(self, client: str) -> None:
         """Pass a slot on to the client whose turn it is, or mark it free."""
         self._free += 1
         self._inside[client] -= 1
@@ -99,3 +95,20 @@ class AdmissionQueue:
     def _forget_if_none_waits(self, client: str) -> None:
         if not self._waiting[client]:
             del self._waiting[client]
+
+
+class Admission:
+    """A slot of the queue, held inside ``async with``."""
+
+    def __init__(self, queue: AdmissionQueue, client: str) -> None:
+        self._queue, self._client = queue, client
+
+    async def __aenter__(self) -> None:
+        await self._queue.take_slot(self._client)
+        INFLIGHT.inc()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        INFLIGHT.dec()
+        self._queue.release(self._client)
