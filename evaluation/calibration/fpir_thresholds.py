@@ -23,6 +23,7 @@ from api_schemas.operating_point import Aggregate, GallerySize
 from common.array_types import Float32s, Float64s
 from common.errors import CalibrationRefused
 from evaluation.calibration.bootstrap_bounds import Interval
+from evaluation.calibration.class_evidence.evidence_trials import EVIDENCE
 from evaluation.calibration.class_mean_scores import MEAN_OF_CLASS
 from evaluation.calibration.match_rate_tail import (
     LEAST,
@@ -35,7 +36,11 @@ from evaluation.calibration.nearest_scores import NEAREST
 from evaluation.calibration.pair_thresholds import MIN_CLASSES, CalibrationSet, find_last_true
 from evaluation.calibration.trials import RankedScores, SearchRule, Trials
 
-SEARCH_RULES: dict[Aggregate, SearchRule] = {"nearest": NEAREST, "mean_of_class": MEAN_OF_CLASS}
+SEARCH_RULES: dict[Aggregate, SearchRule] = {
+    "nearest": NEAREST,
+    "mean_of_class": MEAN_OF_CLASS,
+    "evidence": EVIDENCE,
+}
 """The 1:N rules; a new one is a file and a line here."""
 SPARE = 1.2  # of the rate down to which trials are collected
 

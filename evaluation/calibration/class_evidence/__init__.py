@@ -1,0 +1,1 @@
+"""Class evidence: covariances and weights fitted, cross-fitted, chosen, and scored in trials."""

@@ -1,0 +1,171 @@
+"""Whether class evidence decides a 1:N search, and in which form: chosen on classes it was not fitted on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from common.array_types import Bools, Float32s, Float64s, Int64s
+from common.progress import Track, silent
+from embeddings.embedding_set import EmbeddingSet
+from evaluation.calibration.class_evidence.evidence_trials import CrossFittedEvidence
+from evaluation.calibration.class_evidence.fit_class_evidence import EvidenceFitter, EvidenceForm
+from evaluation.calibration.density_score import LEAST_COHORT, DensityFitter
+from evaluation.metrics.class_bootstrap import draw_classes
+
+FPIRS = (0.01, 0.03, 0.1)  # that forms are compared at
+REPLICATES = 200
+SURELY = 0.95  # quantile over resampled classes at which the FNIR must not be above that of the nearest item
+LEAST_CLASSES = 10  # of two items or more
+
+
+@dataclass(frozen=True, eq=False)
+class ChosenEvidence:
+    """A form with the cohort it needs; None where the nearest item decides, and in words why."""
+
+    scorer: CrossFittedEvidence | None
+    cohort: EmbeddingSet | None
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class DrawnScores:
+    """Scores of probes with the classes of a gallery.
+
+    Attributes:
+        scores: float32 [q, c].
+        own: int64 [q]: the column of each probe's class.
+    """
+
+    scores: Float32s
+    own: Int64s
+
+    def measure_fnir(self, kept: Bools, weights: Float64s) -> list[float]:
+        """FNIR at FPIRS among the classes that are kept, bool [c]; a probe weighs as its class, float [c]."""
+        rows = np.flatnonzero(kept[self.own])
+        scores, own = self.scores[rows], self.own[rows]
+        at = np.arange(len(rows)), own
+        genuine = scores[at]
+        others = np.where(kept[None, :], scores, np.float32(-np.inf))
+        others[at] = -np.inf
+        best = others.max(axis=1)
+        of_rows = weights[own]
+        order = np.argsort(-best, kind="stable")
+        matched = np.cumsum(of_rows[order])
+        decisive = np.where(genuine > best, genuine, -np.inf)
+        rates = []
+        for fpir in FPIRS:
+            refused = min(int(np.searchsorted(matched, fpir * matched[-1], side="right")), len(order) - 1)
+            missed = ~(decisive > best[order[refused]])
+            rates.append(float(of_rows @ missed / of_rows.sum()))
+        return rates
+
+
+def choose_evidence(
+    fit: EmbeddingSet,
+    training: EmbeddingSet | None = None,
+    others: EmbeddingSet | None = None,
+    *,
+    references: int | None = None,
+    required: bool = False,
+    seed: int = 0,
+    track: Track = silent,
+) -> ChosenEvidence:
+    """The form of class evidence that a 1:N search decides by, or the nearest item where none is sure.
+
+    Forms are compared by their FNIR at ``FPIRS``, in galleries and probes of the classes of ``fit``, by
+    scores that were fitted without the classes of both ends. The best one is taken where its FNIR is not
+    above that of the nearest item's similarity on the same classes, beyond what resampling them explains.
+
+    Args:
+        training: items of further classes; those that are in ``fit`` or ``others`` are left out.
+        others: items that points are proven on.
+        references: items that a class of the gallery has; half of the class's own unless given.
+        required: the best form is taken, whatever the comparison says.
+    """
+    n = int((np.bincount(fit.codes) > 1).sum())
+    if n < LEAST_CLASSES:
+        return ChosenEvidence(
+            None,
+            None,
+            f"by the nearest item: class evidence is fitted on {LEAST_CLASSES} classes of two items or more, "
+            f"found {n}",
+        )
+    training = _leave_out(training, fit, others)
+    cohort = None
+    if training is not None and len(training) >= LEAST_COHORT and len(training.classes) > 1:
+        cohort = DensityFitter().draw_cohort(training, seed)
+    fitter = EvidenceFitter(fit, training, cohort, references, seed, track)
+    nearest = [DrawnScores(draw.features["best"].astype(np.float32), draw.own) for draw in fitter.draws]
+    plain = _measure(nearest)
+    forms = list_forms(fitter)
+    measured = [
+        (form, *_fit_form(fitter, form)) for form in track(forms, "class evidence: forms", len(forms))
+    ]
+    form, fitted, drawn = min(measured, key=lambda candidate: float(np.mean(_measure(candidate[2]))))
+    rates = _measure(drawn)
+    worst = _bound_difference(drawn, nearest, seed)
+    said = ", ".join(
+        f"{100 * own:.3g} % (nearest {100 * other:.3g} %) at FPIR {100 * fpir:g} %"
+        for own, other, fpir in zip(rates, plain, FPIRS, strict=True)
+    )
+    if required or worst <= 0:
+        taken = "as requested" if required else "not worse on resampled classes"
+        reason = f"by class evidence ({form}), {taken}: FNIR of unseen classes {said}"
+        return ChosenEvidence(fitted, cohort if fitted.has_densities else None, reason)
+    return ChosenEvidence(
+        None,
+        None,
+        f"by the nearest item: class evidence ({form}) is not surely as good, FNIR of unseen classes {said}",
+    )
+
+
+def list_forms(fitter: EvidenceFitter) -> list[EvidenceForm]:
+    """The forms that can be fitted, the simplest first."""
+    forms = [EvidenceForm("similarity"), EvidenceForm("similarity", stretched=True)]
+    if fitter.cohort is not None:
+        forms.append(EvidenceForm("similarity-density", stretched=True))
+    forms += [EvidenceForm("plda", False, source) for source in fitter.pldas]
+    forms += [EvidenceForm("similarity-plda", False, source) for source in fitter.pldas]
+    if fitter.cohort is not None:
+        forms += [EvidenceForm("all", True, source) for source in fitter.pldas if source.classes == "both"]
+    return forms
+
+
+def _fit_form(fitter: EvidenceFitter, form: EvidenceForm) -> tuple[CrossFittedEvidence, list[DrawnScores]]:
+    fitted = fitter.fit_form(form)
+    scores = fitter.score_draws(fitted, form)
+    return fitted, [
+        DrawnScores(of_draw, draw.own) for of_draw, draw in zip(scores, fitter.draws, strict=True)
+    ]
+
+
+def _leave_out(training: EmbeddingSet | None, *sets: EmbeddingSet | None) -> EmbeddingSet | None:
+    """Training items of classes that are in none of the sets; None where nothing is left."""
+    if training is None:
+        return None
+    known = np.concatenate([items.classes for items in sets if items is not None])
+    kept = ~np.isin(training.labels, known)
+    if not kept.any():
+        return None
+    return training if kept.all() else training.subset(np.flatnonzero(kept))
+
+
+def _measure(drawn: list[DrawnScores]) -> list[float]:
+    """Mean FNIR over galleries and probes, at each of FPIRS."""
+    rates = [
+        draw.measure_fnir(np.ones(draw.scores.shape[1], dtype=bool), np.ones(draw.scores.shape[1]))
+        for draw in drawn
+    ]
+    return [float(rate) for rate in np.mean(rates, axis=0)]
+
+
+def _bound_difference(drawn: list[DrawnScores], nearest: list[DrawnScores], seed: int) -> float:
+    """The quantile SURELY, over resampled classes, of the form's mean FNIR less that of the nearest item."""
+    differences = []
+    for number, weights in enumerate(draw_classes(drawn[0].scores.shape[1], seed, REPLICATES)):
+        pair = drawn[number % len(drawn)], nearest[number % len(drawn)]
+        ours, theirs = (np.mean(draw.measure_fnir(weights > 0, weights)) for draw in pair)
+        differences.append(float(ours - theirs))
+    return float(np.quantile(differences, SURELY))

@@ -1,0 +1,101 @@
+"""The 1:N rule ``evidence``: a query's score with a class is the evidence of the whole class.
+
+A query's own item is left out of its own class: of its sum, its tightness and its nearest item. Trials among
+classes that the form was fitted on take scores that were fitted without the classes of both ends
+(``CrossFittedEvidence``), so that match rates, their tails and bounds hold for classes not seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from common.array_types import Int64s, Texts
+from common.progress import Track, silent
+from decision.class_evidence import EvidenceScorer, PreparedClasses
+from evaluation.calibration.class_evidence.class_features import (
+    GalleryClasses,
+    compute_query_densities,
+    score_cells,
+)
+from evaluation.calibration.trials import (
+    PlainCoordinate,
+    SearchRule,
+    Trials,
+    number_gallery_classes,
+    sample_labelled_trials,
+)
+from evaluation.pairs.pairs import Pairs
+
+NO_FOLD = -1
+
+
+@dataclass(frozen=True, eq=False)
+class CrossFittedEvidence(EvidenceScorer):
+    """An evidence score whose trials with classes that it was fitted on have scores fitted without these.
+
+    Attributes:
+        folds: the fold of each class that the form was fitted on.
+        parts: by the folds of query and class, lower first, the score fitted without both.
+    """
+
+    folds: Mapping[str, int] = field(default_factory=dict)
+    parts: Mapping[tuple[int, int], EvidenceScorer] = field(default_factory=dict)
+
+    @classmethod
+    def wrap(cls, scorer: EvidenceScorer) -> CrossFittedEvidence:
+        """A score for classes that it was not fitted on."""
+        return cls(scorer.score, scorer.cohort, scorer.arrays)
+
+    def find_folds(self, labels: Texts) -> Int64s:
+        """int64 [n]: the fold of each class, NO_FOLD for one that the form was not fitted on."""
+        return np.array([self.folds.get(str(label), NO_FOLD) for label in labels], dtype=np.int64)
+
+    def get_part(self, query: int, klass: int) -> EvidenceScorer:
+        """The score of trials between two folds; of one with none: fitted without the one."""
+        low, high = min(query, klass), max(query, klass)
+        if high == NO_FOLD:
+            return self
+        return self.parts[high if low == NO_FOLD else low, high]
+
+
+def score_evidence_trials(pairs: Pairs, track: Track = silent) -> Trials:
+    """Every query's evidence for every class, its own item left out."""
+    scorer = pairs.scorer
+    assert isinstance(scorer, EvidenceScorer)
+    gallery = GalleryClasses.measure(pairs, scorer)
+    columns, codes = number_gallery_classes(pairs)
+    crossed = scorer if isinstance(scorer, CrossFittedEvidence) else CrossFittedEvidence.wrap(scorer)
+    of_classes = crossed.find_folds(pairs.classes)
+    of_queries, of_columns = of_classes[pairs.a.codes], of_classes[columns]
+    prepared: dict[int, PreparedClasses] = {}
+    other = np.empty((len(pairs.a), len(columns)), dtype=np.float32)
+    for strip in gallery.iterate_strips(pairs, "class evidence", track):
+        densities = compute_query_densities(pairs, strip, gallery, scorer) if scorer.has_densities else None
+        of_rows = of_queries[strip.rows]
+        for query_fold in np.unique(of_rows):
+            for class_fold in np.unique(of_columns):
+                part = crossed.get_part(int(query_fold), int(class_fold))
+                if id(part) not in prepared:
+                    prepared[id(part)] = part.prepare(gallery.models, exact=False)
+                rows = np.flatnonzero(of_rows == query_fold)
+                chosen = np.flatnonzero(of_columns == class_fold)
+                scores = score_cells(strip, part, prepared[id(part)], densities, rows, chosen)
+                other[np.ix_(rows + strip.rows.start, chosen)] = scores
+    known = np.flatnonzero(codes >= 0)
+    own = np.full(len(pairs.a), -np.inf, dtype=np.float32)
+    own[known] = other[known, codes[known]]
+    other[known, codes[known]] = -np.inf
+    return Trials(other, own, codes, len(pairs.b), PlainCoordinate())
+
+
+EVIDENCE = SearchRule(
+    description="the evidence of a whole class",
+    scores_name="class evidence",
+    is_of_pairs=False,
+    compute_start_rate=lambda rate, _: rate,
+    score_trials=score_evidence_trials,
+    sample_labelled=sample_labelled_trials,
+)
