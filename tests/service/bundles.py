@@ -20,9 +20,11 @@ from PIL import Image
 
 from api_schemas.build_config import IndexConfig
 from api_schemas.operating_point import GallerySize, OperatingPoint, Score, Target
+from decision.scorers import CosineScorer
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.hashes import hash_cohort, hash_encoder, hash_model_name
 from encoder import Encoder
+from evaluation.audit.decision_figures import add_decision_figures
 from evaluation.calibration.calibrate import calibrate_threshold
 from evaluation.evaluate import evaluate_embeddings
 from index.bundle import write_bundle
@@ -127,6 +129,9 @@ def _write(
     encoder_folder: Path | None = None,
     cohort: EmbeddingSet | None = None,
 ) -> ServiceBundle:
+    report = evaluate_embeddings(gallery, model_hash=model_hash, split="test")
+    if "match" in points:
+        report = add_decision_figures(report, gallery, points["match"], CosineScorer(), groups=["place"])
     write_bundle(
         out,
         name="clusters",
@@ -134,7 +139,7 @@ def _write(
         model_hash=model_hash,
         encoder_folder=encoder_folder,
         index_config=IndexConfig(),
-        report=evaluate_embeddings(gallery, model_hash=model_hash, split="test"),
+        report=report,
         operating_points=list(points.values()),
         active={key: points[key].id if key in points else None for key in ("verify", "match")},
         reasons=[] if points else ["far: 12 classes are too few, 20 are needed."],

@@ -27,6 +27,17 @@ def test_every_term_of_the_dashboard_is_explained_on_it(address: str) -> None:
         assert f"<dt>{escape(term)}</dt><dd>{escape(sentence)}</dd>" in page
 
 
+def test_the_dashboard_shows_whether_the_threshold_holds_in_every_group(address: str) -> None:
+    page = httpx.get(f"{address}/dashboard").text
+    table = page[page.index('<table id="groups">') :]
+    for place in ("north", "south"):
+        assert f'<td class="label">place = {place}</td>' in table
+    groups = httpx.get(f"{address}/v1/reports/consistency").json()["groups"]
+    assert f"{groups[0]['n_items']:,}</td>" in table
+    assert groups[0]["fpir_ci"] is not None
+    assert "How sure is an answer?" in page, "the calibration of answers has its chart"
+
+
 def test_every_page_says_what_it_is(address: str) -> None:
     assert httpx.get(address, follow_redirects=True).text.count("<h1>clusters</h1>") == 1
     docs = httpx.get(f"{address}/docs").text
