@@ -177,8 +177,9 @@ def convert_metadata(column: Any, what: str, source: str) -> Any:
         return column
     if pa.types.is_date64(kind) or pa.types.is_timestamp(kind):
         return convert_instants(column, what, source)
-    if pa.types.is_time(kind):
-        return column.cast(pa.large_string())
+    if pa.types.is_time(kind):  # 12:30:00, with as many digits of a second as are needed
+        texts = pc.replace_substring_regex(column.cast(pa.large_string()), r"(\.\d*[1-9])0+$", r"\1")
+        return pc.replace_substring_regex(texts, r"\.0+$", "")
     if pa.types.is_duration(kind):
         seconds = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[kind.unit]
         return pc.divide(column.cast(pa.int64()).cast(pa.float64(), safe=False), float(seconds))

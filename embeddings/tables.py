@@ -46,6 +46,10 @@ DAY_AND_MONTH = r"^\d{1,2}[/.-]\d{1,2}[/.-]\d{4}( .*)?$"
 LIKELY_TYPED = re.compile(r"[+-]?[.,]?\d|[+-]?inf|true$|false$", re.IGNORECASE)
 LIKELY_TIME = re.compile(r"\d{4}-\d")
 ROWS_AT_ONCE = 1_024
+SHEET = "; save the sheet as 'CSV UTF-8'"
+CURES = dict.fromkeys((".xlsx", ".xls", ".xlsm", ".ods"), SHEET) | dict.fromkeys(
+    (".gz", ".zip", ".bz2", ".xz", ".zst"), "; unpack it"
+)
 EXTENSION_NAME = b"ARROW:extension:name"
 
 
@@ -70,8 +74,8 @@ def read_table(
     """
     suffix = path.suffix.lower()
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise InputError(f"{path} {what}: expected a table ending in .csv, .parquet or .jsonl.")
+        what, cure = ("is a folder", "; name the files in it") if path.is_dir() else ("does not exist", "")
+        raise InputError(f"{path} {what}: expected a table ending in .csv, .parquet or .jsonl{cure}.")
     if suffix in CSV_SUFFIXES:
         table = _read_csv(path, encoding, say)
     elif suffix == ".parquet":
@@ -79,7 +83,8 @@ def read_table(
     elif suffix in JSON_SUFFIXES:
         table = _read_json(path, texts, encoding)
     else:
-        raise InputError(f"{path} ends in '{path.suffix}': tables end in .csv, .parquet or .jsonl.")
+        cure = CURES.get(suffix, "")
+        raise InputError(f"{path} ends in '{path.suffix}': tables end in .csv, .parquet or .jsonl{cure}.")
     if table.num_rows == 0:
         raise InputError(f"{path} has no rows.")
     table = match_names(drop_nameless(table, path, say), {*texts, *names}, path, say)

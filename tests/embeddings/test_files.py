@@ -12,6 +12,7 @@ import pytest
 from common.errors import InputError
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.files import open_embeddings, read_embeddings, save_embeddings
+from embeddings.hashes import hash_items
 
 VECTORS = np.array([[3.0, 4.0], [1.0, 0.0], [0.0, -2.0]])
 
@@ -82,6 +83,38 @@ def test_a_missing_text_of_a_table_is_missing_in_the_archive(tmp_path: Path) -> 
     pq.write_table(table, tmp_path / "e.parquet")
     save_embeddings(read_embeddings(tmp_path / "e.parquet"), tmp_path / "e.npz")
     assert read_embeddings(tmp_path / "e.npz").metadata["camera"].tolist() == ["x", "y", None]
+
+
+def test_metadata_of_every_type_comes_back_with_what_is_missing(tmp_path: Path) -> None:
+    metadata = {
+        "whole": [2**53 + 1, None, -1],
+        "unsigned": np.array([2**64 - 1, 0, 1], dtype=np.uint64),
+        "real": [0.1, None, -0.0],
+        "text": ["", None, "é"],
+        "nothing": [None, None, None],
+        "yes": [True, None, False],
+        "day": np.array(["2024-01-31", "NaT", "0001-01-01"], dtype="M8[D]"),
+        "when": np.array(["2024-01-31T12:00:00.000001", "NaT", "9999-12-31T00:00"], dtype="M8[us]"),
+        "moment": np.array([1, "NaT", -1], dtype="M8[ns]"),
+    }
+    items = EmbeddingSet.from_arrays(VECTORS, ["b", "a", "b"], metadata=metadata)
+    save_embeddings(items, tmp_path / "e.npz")
+    again = read_embeddings(tmp_path / "e.npz")
+    assert hash_items(again) == hash_items(items)
+    assert again.metadata.keys() == items.metadata.keys() == metadata.keys()
+    for name, column in items.metadata.items():
+        assert again.metadata[name].dtype == column.dtype, name
+        assert again.metadata[name].tolist() == column.tolist(), name
+    assert items.metadata["whole"].tolist() == metadata["whole"]
+    assert items.metadata["text"].tolist() == metadata["text"]
+    with np.load(tmp_path / "e.npz", allow_pickle=False) as archive:
+        assert archive["text:missing"].tolist() == [False, True, False]
+
+
+def test_a_column_that_is_called_as_the_mark_of_missing_values_is_refused(tmp_path: Path) -> None:
+    items = EmbeddingSet.from_arrays(VECTORS, ["b", "a", "b"], metadata={"x:missing": [True, False, True]})
+    with pytest.raises(InputError, match=r"cannot end in ':missing': rename it"):
+        save_embeddings(items, tmp_path / "e.npz")
 
 
 def test_a_table_with_two_columns_of_labels_is_refused(tmp_path: Path) -> None:

@@ -36,7 +36,10 @@ def build(
     out: BundleOut,
     model: Annotated[str, typer.Option(help="Name of the model that made the vectors.")] = UNNAMED,
     labels: Annotated[
-        Path | None, typer.Option(help="Labels of a .npy file: a .npy, or a .parquet with ids and metadata.")
+        Path | None,
+        typer.Option(
+            help="Labels of a .npy file: a .npy, or a .parquet, .csv or .jsonl with ids and metadata."
+        ),
     ] = None,
     sample_items: Annotated[
         int | None,
