@@ -151,7 +151,7 @@ def measure_matches(path: Path, queries: np.ndarray) -> Times:
         points = {point.name: point for point in gallery.operating_points.values()}
 
         def measure_all() -> Times:
-            times = {}
+            times: Times = {}
             for name, point in (("nearest", "match"), ("evidence", EVIDENCE)):
                 gallery.decide_by(points[point])
                 times |= {

@@ -277,7 +277,8 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
         except BundleError:  # damaged, or the bundle is another one now: it can be built again
             self.rebuild(track)
             return
-        self._show_generation(main, state.generation, state.base)
+        prepared = None if main is None else prepare_generation(main, folder.deciders, track)
+        self._show_generation(prepared, state.generation, state.base)
         folder.generations.keep_only(state.generation)
 
     def _show_changes(self, changes: Changes) -> None:

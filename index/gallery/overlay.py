@@ -52,7 +52,7 @@ class Overlay:
 
     @classmethod
     def from_generation(cls, main: Generation | None, deciders: Sequence[Decider] = ()) -> Self:
-        """A generation without changes."""
+        """A generation without changes, prepared for these points."""
         prepared = None if main is None else prepare_generation(main, deciders)
         return cls(prepared, np.ones(0 if main is None else len(main), dtype=bool), {}, {}, deciders)
 
