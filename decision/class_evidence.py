@@ -317,10 +317,11 @@ class EvidenceScorer(Scorer):
             projected: float64 [q, k], of ``project(queries)``, where it is known already.
         """
         features: dict[str, Float64s] = {"best": np.asarray(best, dtype=np.float64)}
+        is_one = len(queries) == 1  # broadcast then
         if "mean" in self.features:
-            features["mean"] = np.add.reduce(
-                np.multiply(queries[query], prepared.means[klass], dtype=np.float64), axis=1
-            )
+            own = queries if is_one else queries[query]
+            products = np.multiply(own, prepared.means[klass], dtype=np.float64)
+            features["mean"] = np.add.reduce(products, axis=1)
         features["tightness"] = prepared.tightness[klass]
         if self.has_densities:
             if densities is None:
@@ -330,7 +331,7 @@ class EvidenceScorer(Scorer):
         if self.plda is not None:
             known = self.project(queries) if projected is None else projected
             features["plda"] = self._compute_ratios(
-                known[query], prepared.projected[klass], prepared.counts[klass], vectors
+                known if is_one else known[query], prepared.projected[klass], prepared.counts[klass], vectors
             )
         return self.combine(features)
 
