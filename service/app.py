@@ -120,6 +120,11 @@ def create_app(settings: ServiceSettings) -> LimenService:
     read_routers = [_import_router(name) for name in READ_ROUTERS]
     keyring = app.state.keyring = KeyRing(settings.api_keys_file)
 
+    def find_client(scope: Scope) -> str:
+        if keyring.open_to_all:
+            return scope["client"][0] if scope.get("client") else ""
+        return name_client(Request(scope))
+
     def check_headers(headers: Mapping[bytes, bytes]) -> None:
         if keyring.open_to_all:
             check_origin(headers)
@@ -128,7 +133,7 @@ def create_app(settings: ServiceSettings) -> LimenService:
         FastRoutes(app.call_fastapi, read_routers),
         settings,
         check_load,
-        lambda scope: name_client(Request(scope)),
+        find_client,
         check_headers,
     )
     install_error_handlers(app)

@@ -167,9 +167,9 @@ def _is_mounted_alone(file: Path) -> bool:
 
 
 def name_client(request: Request) -> str:
-    """Whose turn a request takes: its key's, or its address's where it has no valid one."""
+    """Whose turn a request to a service with keys takes: its key's, or its address's where it has none."""
     keyring: KeyRing = request.app.state.keyring
-    if not keyring.open_to_all and (secret := _read_secret(request)):
+    if secret := _read_secret(request):
         try:
             key = keyring.find(secret)
         except LimenError:
