@@ -328,11 +328,12 @@ def _map_values(column: Any, form: Callable[[Any], str]) -> Any:
 
 
 def _decode_utf8(column: Any) -> Any:
-    """Bytes that are UTF-8 as text; None for others."""
+    """Bytes that are UTF-8 text as text; None for others, and for numbers, which have zero bytes."""
     try:
-        return _map_values(column, lambda value: bytes(value).decode())
+        texts = _map_values(column, lambda value: bytes(value).decode())
     except UnicodeDecodeError:
         return None
+    return None if pc.any(pc.match_substring(texts, "\0")).as_py() else texts
 
 
 def _check_utf8(texts: Any, what: str, source: str) -> None:

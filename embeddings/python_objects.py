@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import numbers
 import uuid
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputError
+from common.tensors import is_tensor, read_tensor
 
 NESTED = (list, tuple, dict, set, np.ndarray)
 _MISSING_TYPES = frozenset(("NAType", "NaTType", "MaskedConstant"))  # of pandas and numpy
@@ -244,19 +244,10 @@ def _name_package(values: Any) -> str:
     return type(values).__module__.partition(".")[0]
 
 
-def _is_tensor(values: Any) -> bool:
-    return any(
-        kind.__name__ == "Tensor" and kind.__module__.partition(".")[0] == "torch"
-        for kind in type(values).__mro__
-    )
-
-
 def _ask_object(values: Any, source: str) -> NDArray[Any]:
     package = _name_package(values)
-    if _is_tensor(values):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of layouts that are beta
-            return _read_tensor(values)
+    if is_tensor(values):
+        return read_tensor(values)
     if package == "scipy" and hasattr(values, "toarray"):
         return np.asarray(values.toarray())
     if package == "cupy" and hasattr(values, "get"):
@@ -283,27 +274,12 @@ def _ask_object(values: Any, source: str) -> NDArray[Any]:
 
 def _collect(rows: list[Any]) -> NDArray[Any]:
     """A list of rows or values as an array of them, unread."""
-    if any(_is_tensor(row) or isinstance(row, np.ndarray | list | tuple) for row in rows):
+    if any(is_tensor(row) or isinstance(row, np.ndarray | list | tuple) for row in rows):
         array = np.empty(len(rows), dtype=object)
         for number, row in enumerate(rows):
             array[number] = list(row) if isinstance(row, tuple) else row
         return array
     return np.asarray(rows)
-
-
-def _read_tensor(tensor: Any) -> NDArray[Any]:
-    """A torch tensor with a gradient, of any layout, precision and device."""
-    tensor = tensor.detach()
-    if getattr(tensor, "is_nested", False):
-        return _collect([_read_tensor(row) for row in tensor.unbind()])
-    if "strided" not in str(tensor.layout):
-        tensor = tensor.to_dense()
-    if getattr(tensor, "is_quantized", False):
-        tensor = tensor.dequantize()
-    tensor = tensor.cpu()
-    if "bfloat16" in str(tensor.dtype) or "float8" in str(tensor.dtype):
-        tensor = tensor.float()
-    return np.asarray(tensor.resolve_conj().resolve_neg().numpy())
 
 
 def _read_arrow(values: Any, source: str) -> NDArray[Any]:

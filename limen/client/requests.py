@@ -30,6 +30,8 @@ from api_schemas.http.gallery import DeleteResponse, FeedbackResponse, Item, Ite
 from api_schemas.operating_point import Aggregate, OperatingPoint
 from api_schemas.report import Report
 from common.array_types import Float32s
+from common.errors import InputError
+from common.tensors import is_tensor, read_tensor, read_tensors
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Schema)
@@ -121,6 +123,7 @@ def match(
     """
     options: dict[str, Any] = {"aggregate": aggregate, "unknown_share": unknown_share, "group": group}
     options["candidates"] = None if candidates == 1 else candidates
+    queries = read_tensors(queries)
     if isinstance(queries, np.ndarray) and queries.ndim == 3:
         queries = [{"vectors": np.ascontiguousarray(rows)} for rows in queries]
     return _query("/v1/match", MatchResponse.model_validate_json, JSON, queries, k, filter, options)
@@ -272,7 +275,11 @@ def _query(
     if isinstance(queries, Sequence) and all(isinstance(query, dict) for query in queries):
         content = _write_json({"queries": list(queries), **options})
         return Call("POST", path, read, headers={"Accept": accept, "Content-Type": JSON}, content=content)
-    rows = np.ascontiguousarray(np.atleast_2d(np.asarray(queries, dtype="<f4")))
+    try:
+        rows = np.ascontiguousarray(np.atleast_2d(np.asarray(read_tensors(queries), dtype="<f4")))
+    except (TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise InputError(f"queries must be rows of numbers, or all of them references: {reason}.") from None
     if "filter" in options:
         options["filter"] = _write_json(options["filter"]).decode()
     if "include" in options:
@@ -285,4 +292,10 @@ def _drop_none(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _write_json(body: object) -> bytes:
-    return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+    return orjson.dumps(body, _write_tensor, orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _write_tensor(value: object) -> Any:
+    if is_tensor(value):
+        return np.ascontiguousarray(read_tensor(value))
+    raise TypeError(f"{type(value).__name__} cannot be sent as JSON")
