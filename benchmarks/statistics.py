@@ -2,9 +2,13 @@
 
 Draws of class-clustered data, calibrated by the code that ``limen calibrate`` runs, judged by a large
 population of classes from the same law. Prints one table in Markdown; ends with exit code 1 where a
-bar is missed. With ``--embeddings`` real classes are split in halves, again and again, instead.
+bar is missed. ``--estimated``: are best estimates of few classes within a factor of two? ``--door``: a
+gallery of three residents, with a cohort of 100 others, judged by strangers at that door. With
+``--embeddings`` real classes are split in halves, again and again, instead.
 
     python -m benchmarks.statistics --draws 500
+    python -m benchmarks.statistics --draws 500 --estimated
+    python -m benchmarks.statistics --draws 500 --door
     python -m benchmarks.statistics --embeddings clinc150_minilm.npz --draws 100
 """
 
@@ -20,19 +24,21 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from api_schemas.operating_point import GallerySize, Target
+from api_schemas.operating_point import GallerySize, Target, TargetKind
 from common.array_types import Float32s, Float64s
 from common.errors import CalibrationRefused
 from common.progress import silent
+from decision.scorers import accepts
 from embeddings.embedding_set import EmbeddingSet
 from evaluation.calibration.bootstrap_bounds import Interval, estimate_pair_fraction_interval
-from evaluation.calibration.calibrate import calibrate_threshold
+from evaluation.calibration.calibrate import Calibrator, calibrate_threshold
+from evaluation.calibration.estimates.fpir_estimate import FpirEstimate
 from evaluation.calibration.fpir_thresholds import SEARCH_RULES, collect_unknown, plan_gallery
 from evaluation.calibration.impostor_scores import count_accepted_pairs
 from evaluation.calibration.match_rate_tail import fit_match_rate_tail
 from evaluation.calibration.pair_thresholds import CalibrationSet
 from evaluation.calibration.select_threshold import select_threshold
-from evaluation.calibration.sets.sources import LEAST_CLASSES
+from evaluation.calibration.sets.sources import LEAST_CLASSES, CalibrationSources
 from evaluation.kernels.scalar_kernels import compiled
 from evaluation.metrics.class_bootstrap import draw_classes
 from evaluation.pairs.pairs import Pairs, arrange
@@ -43,6 +49,10 @@ POPULATION = 40_000
 QUERIES = 50  # at a time
 GRID = np.linspace(-0.2, 1.0, 2401)
 GALLERIES = (30, 120)
+ESTIMATED_CLASSES = (20, 40, 120)
+ESTIMATED_TARGETS = (0.1, 0.03, 0.01)
+FACTOR = 2.0
+RESIDENTS, COHORT, STRANGERS = 3, 100, 4000
 QUANTITIES = ("far", *(f"fpir {size}" for size in GALLERIES))
 
 
@@ -113,17 +123,18 @@ def compute_true_rates(law: Law) -> dict[str, Float64s]:
     """
     queries = law.draw(np.random.default_rng([2**31, 0]), POPULATION)[:, 0]
     gallery = law.draw(np.random.default_rng([2**31, 1]), POPULATION).reshape(-1, DIMENSION)
-    pairs, missed = np.zeros(len(GRID)), {size: np.zeros(len(GRID)) for size in GALLERIES}
+    sizes = sorted({*GALLERIES, *ESTIMATED_CLASSES})
+    pairs, missed = np.zeros(len(GRID)), {size: np.zeros(len(GRID)) for size in sizes}
     for start in range(0, POPULATION, QUERIES):
         block = queries[start : start + QUERIES] @ gallery.T
         best = np.zeros((len(block), len(GRID)))
         for row, scores in enumerate(block):
             count(scores, GRID[0], GRID[1] - GRID[0], pairs, best[row])
         matched = best[:, ::-1].cumsum(axis=1)[:, ::-1] / POPULATION
-        for size in GALLERIES:
+        for size in sizes:
             missed[size] += ((1 - matched) ** size).sum(axis=0)
     far = pairs[::-1].cumsum()[::-1] / (POPULATION**2 * EACH)
-    return {"far": far} | {f"fpir {size}": 1 - missed[size] / POPULATION for size in GALLERIES}
+    return {"far": far} | {f"fpir {size}": 1 - missed[size] / POPULATION for size in sizes}
 
 
 @dataclass(frozen=True)
@@ -151,7 +162,7 @@ def make_draw(law: Law, at_truth: dict[str, float], seed: int) -> dict[str, Draw
 
 def select(pairs: Pairs, gallery: GallerySize | None, seed: int) -> float | None:
     """The threshold for a FAR, or for an FPIR where there is a gallery; None where it is refused."""
-    kind = "far" if gallery is None else "fpir"
+    kind: TargetKind = "far" if gallery is None else "fpir"
     target = Target(kind=kind, value=TARGET, confidence=CONFIDENCE, gallery=gallery)
     try:
         return select_threshold(CalibrationSet(pairs, target, seed)).threshold
@@ -201,6 +212,83 @@ def simulate(pool: ProcessPoolExecutor, laws: list[Law], draws: int) -> int:
                 f"{'' if good else ' misses a bar'}",
                 flush=True,
             )
+    return missed
+
+
+def estimate_rungs(law: Law, classes: int, seed: int) -> dict[float, float]:
+    """The estimated FPIR threshold of every target, for the gallery of the classes drawn."""
+    data = CalibrationSet(arrange(law.items(seed, classes)), Target(kind="fpir", value=TARGET), seed)
+    trials = data.scored.score_trials(SEARCH_RULES["nearest"])
+    estimate = FpirEstimate(trials, trials, classes)
+    return {target: estimate.find_threshold(target) for target in ESTIMATED_TARGETS}
+
+
+def simulate_estimates(pool: ProcessPoolExecutor, laws: list[Law], draws: int) -> int:
+    """Print a row per law, number of classes and target; how many bars are missed."""
+    missed = 0
+    print("| law | classes | target FPIR | within a factor of two | median of target | 10 % to 90 % |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for law, rates in zip(laws, pool.map(compute_true_rates, laws), strict=True):
+        for classes in ESTIMATED_CLASSES:
+            logs = np.log(np.maximum(rates[f"fpir {classes}"], 1e-9))
+            drawn = list(pool.map(partial(estimate_rungs, law, classes), range(draws), chunksize=5))
+            for target in ESTIMATED_TARGETS:
+                thresholds = [rungs[target] for rungs in drawn]
+                reached = np.exp(np.interp(thresholds, GRID, logs)) / target
+                missed += print_reached(f"{law.name} | {classes}", target, reached)
+    return missed
+
+
+def print_reached(what: str, target: float, reached: Float64s) -> bool:
+    """Print a row of realised over wanted rates; whether too few are within a factor of two."""
+    within = float(np.mean((reached >= 1 / FACTOR) & (reached <= FACTOR)))
+    low, high = np.quantile(reached, [0.1, 0.9])
+    good = within >= 0.8
+    print(
+        f"| {what} | {target:.1%} | {format_fraction(within, len(reached))} | {np.median(reached):.2f} | "
+        f"{low:.2f} to {high:.2f} |{'' if good else ' misses the bar'}",
+        flush=True,
+    )
+    return not good
+
+
+def guard_door(law: Law, seed: int) -> dict[float, tuple[float, float]]:
+    """For every target: the FPIR of strangers at the door over it, and the fraction of residents missed."""
+    rng = np.random.default_rng([seed, 9])
+    rows = law.draw(rng, RESIDENTS + COHORT)
+    strangers = law.draw(rng, STRANGERS)[:, 0]
+    residents, cohort = (
+        EmbeddingSet.from_arrays(part.reshape(-1, DIMENSION), np.repeat(np.arange(len(part)) + first, EACH))
+        for part, first in ((rows[:RESIDENTS], 0), (rows[RESIDENTS:], 1000))
+    )
+    best = (strangers @ residents.vectors.T).max(axis=1)
+    sources = CalibrationSources(residents, cohort=cohort)
+    calibrator = Calibrator.prepare(sources, "cosine", "nearest", "none", seed=seed)
+    reached = {}
+    for target in ESTIMATED_TARGETS:
+        gallery = GallerySize(items=len(residents), classes=RESIDENTS)
+        data = calibrator.data.with_target(Target(kind="fpir", value=target, gallery=gallery))
+        threshold = select_threshold(data, "estimated", calibrator.search).threshold
+        missed = calibrator.search.known.measure_fnir(threshold)
+        assert missed is not None
+        reached[target] = float(np.mean(accepts(best, threshold))) / target, missed
+    return reached
+
+
+def simulate_door(pool: ProcessPoolExecutor, laws: list[Law], draws: int) -> int:
+    """Print a row per law and target; how many bars are missed."""
+    missed = 0
+    print(f"{RESIDENTS} residents of {EACH} items, a cohort of {COHORT} others, {STRANGERS} strangers")
+    print(
+        "| law | residents missed | target FPIR | within a factor of two | median of target | 10 % to 90 % |"
+    )
+    print("| --- | --- | --- | --- | --- | --- |")
+    for law in laws:
+        drawn = list(pool.map(partial(guard_door, law), range(draws), chunksize=5))
+        for target in ESTIMATED_TARGETS:
+            reached = np.array([door[target][0] for door in drawn])
+            of_residents = float(np.mean([door[target][1] for door in drawn]))
+            missed += print_reached(f"{law.name} | {of_residents:.0%}", target, reached)
     return missed
 
 
@@ -262,6 +350,8 @@ def main() -> int:
     parser.add_argument("--draws", type=int, default=100)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--laws", type=int, default=len(LAWS), help="only the first of the list")
+    parser.add_argument("--estimated", action="store_true", help="best estimates of few classes")
+    parser.add_argument("--door", action="store_true", help="three residents and a cohort")
     parser.add_argument("--embeddings", type=Path, help="an .npz file to split in halves instead")
     arguments = parser.parse_args()
     if arguments.embeddings is not None:
@@ -269,6 +359,9 @@ def main() -> int:
         return 0
     print(f"{arguments.draws} draws, {CLASSES} classes x {EACH}, target {TARGET:.0%}, {CONFIDENCE:.0%}\n")
     with ProcessPoolExecutor(arguments.workers) as pool:
+        for wanted, run in ((arguments.estimated, simulate_estimates), (arguments.door, simulate_door)):
+            if wanted:
+                return int(run(pool, LAWS[: arguments.laws], arguments.draws) > 0)
         missed = simulate(pool, LAWS[: arguments.laws], arguments.draws)
     few = is_refused_with_few_classes()
     print(f"\nThree classes are {'refused' if few else 'NOT refused'}.")

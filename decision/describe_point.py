@@ -7,6 +7,8 @@ from typing import NamedTuple
 from api_schemas.operating_point import Evidence, OperatingPoint
 from decision.targets import get_endpoint
 
+LEAST_SHOWN = 0.01  # of a thousand: less is no more than an extrapolation
+
 
 class ShownRates(NamedTuple):
     """Rates of a point on what it was not fitted on, where that was bounded; None where one is not known.
@@ -61,6 +63,8 @@ def describe_point(point: OperatingPoint, noun: str = "queries") -> str:
 def count_of_thousand(rate: float) -> str:
     """Of a thousand: whole numbers from 10 on, one digit below."""
     of_thousand = 1000 * rate
+    if 0 < of_thousand < LEAST_SHOWN:
+        return f"under {LEAST_SHOWN:g}"
     if of_thousand >= 9.95:
         return f"{of_thousand:,.0f}"
     return f"{of_thousand:.2g}" if of_thousand < 0.95 else f"{of_thousand:.1f}".removesuffix(".0")

@@ -30,7 +30,6 @@ from evaluation.calibration.fit_probability import compute_reliability
 from evaluation.calibration.fpir_thresholds import plan_gallery
 from evaluation.calibration.sets.sources import sample_items
 from evaluation.calibration.trials import UNKNOWN, Trials
-from evaluation.metrics.class_bootstrap import draw_classes
 from evaluation.pairs.exclusions import ExcludeSame
 
 GALLERIES = (10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)  # classes
@@ -90,14 +89,13 @@ def measure_fpir_by_gallery(measured: MeasuredThreshold) -> list[FpirByGallery]:
         pool = trials.select_queries(trials.codes != UNKNOWN)
     if not len(pool):
         return []
-    draws = draw_classes(n_classes, 0)
     rows = []
     for classes in sorted({*(size for size in GALLERIES if size <= FURTHEST * n_classes), n_classes}):
         wanted = round(classes * items / n_classes)
         plan = plan_gallery(items, n_classes, None)
         estimate = FpirEstimate(unknown, pool, plan.power * classes / n_classes)
         try:
-            interval = estimate.compute_interval(measured.threshold, draws, measured.confidence)
+            interval = estimate.compute_interval(measured.threshold, measured.confidence)
         except CalibrationRefused:
             return []
         upper = max(interval.upper_bound, interval.estimate)

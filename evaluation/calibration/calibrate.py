@@ -12,6 +12,7 @@ import numpy as np
 
 from api_schemas.operating_point import (
     Aggregate,
+    AggregateChoice,
     AnswerProbability,
     ClassRates,
     Evidence,
@@ -28,11 +29,13 @@ from common.array_types import Bools
 from common.errors import CalibrationRefused
 from common.progress import Track, silent
 from decision.class_arrays import ClassArrays
+from decision.class_evidence import EvidenceScorer
 from decision.targets import name_target
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.hashes import hash_items
 from evaluation.calibration.answers.fit_answer_probability import fit_answer_probability
 from evaluation.calibration.choose_score import FITTERS, ChosenScore, choose_score, split_classes_in_three
+from evaluation.calibration.class_evidence.choose_evidence import choose_evidence
 from evaluation.calibration.fit_probability import fit_probability
 from evaluation.calibration.fpir_thresholds import SEARCH_RULES
 from evaluation.calibration.measure_threshold import get_ends, measure_threshold, measure_unknown
@@ -43,7 +46,6 @@ from evaluation.calibration.sets.search_trials import SearchTrials, split_search
 from evaluation.calibration.sets.sources import (
     POOLED_BELOW,
     CalibrationSources,
-    join_sets,
     pool_sets,
     prepare_sources,
 )
@@ -73,6 +75,7 @@ def calibrate_threshold(
     cohort: EmbeddingSet | None = None,
     unknown: EmbeddingSet | None = None,
     score: ScoreChoice = "cosine",
+    aggregate: AggregateChoice | None = None,
     status: StatusChoice = "auto",
     confidence: float | None = None,
     name: str | None = None,
@@ -94,6 +97,8 @@ def calibrate_threshold(
             gallery itself, and may be of one class.
         unknown: real queries whose class is in no gallery: fitted on one half, proven on the other.
         score: the kind of score; ``auto`` takes the more consistent one, see ``choose_score``.
+        aggregate: the rule of a 1:N search, the target's own unless given; ``auto`` takes class evidence
+            where it is not worse than the nearest item.
         status: ``proven`` if the one-sided upper bound must meet the target, ``estimated`` for the best
             estimate, ``auto`` for the first where the data supports it and else the second.
         gallery: the size of gallery an ``fpir`` point must hold for; that of ``fit`` unless given.
@@ -105,7 +110,10 @@ def calibrate_threshold(
     if confidence is not None:
         target = target.model_copy(update={"confidence": confidence})
     sources = CalibrationSources(fit, proof, training, cohort, unknown, gallery=gallery)
-    calibrator = Calibrator.prepare(sources, score, target.aggregate, model_hash, seed=seed, track=track)
+    rule: AggregateChoice = (aggregate or target.aggregate) if target.kind == "fpir" else "nearest"
+    calibrator = Calibrator.prepare(sources, score, rule, model_hash, seed=seed, track=track)
+    if target.kind == "fpir":
+        target = target.model_copy(update={"aggregate": calibrator.aggregate})
     return calibrator.calibrate(target, status, name)
 
 
@@ -132,14 +140,13 @@ class Calibrator:
         cls,
         sources: CalibrationSources,
         score: ScoreChoice,
-        aggregate: Aggregate,
+        aggregate: AggregateChoice,
         model_hash: str,
         *,
-        chosen: ChosenScore | None = None,
         seed: int = 0,
         track: Track = silent,
     ) -> Calibrator:
-        """Check the sets, choose the score unless it is ``chosen``, and arrange them; nothing is scored yet.
+        """Check the sets, choose the score of pairs and the rule of a search, and arrange them.
 
         Raises:
             CalibrationRefused: too few classes.
@@ -153,18 +160,75 @@ class Calibrator:
                 sources = replace(sources, training=training, fit=fit, proof=proof)
                 data_hash = hash_items(fit)
         sources = prepare_sources(sources, seed)
-        if chosen is None:
-            chosen = choose_score(sources.fit, score, sources.training, sources.proof, seed=seed, track=track)
+        chosen = choose_score(sources.fit, score, sources.training, sources.proof, seed=seed, track=track)
         if chosen.scorer.is_similarity and len(sources.fit.classes) < POOLED_BELOW:
             sources = pool_sets(sources)
-        items = sources.fit if sources.cohort is None else join_sets(sources.fit, sources.cohort)
+        plain = cls._arrange(sources, chosen, "nearest", model_hash, data_hash, seed, track)
+        return plain.search_by(aggregate)
+
+    @classmethod
+    def _arrange(
+        cls,
+        sources: CalibrationSources,
+        chosen: ChosenScore,
+        aggregate: Aggregate,
+        model_hash: str,
+        data_hash: str,
+        seed: int,
+        track: Track,
+    ) -> Calibrator:
         nothing = Target(kind="eer")
-        data = CalibrationSet(arrange(items, scorer=chosen.scorer), nothing, seed, track)
+        data = CalibrationSet(arrange(sources.pool, scorer=chosen.scorer), nothing, seed, track)
         proof_data = None
         if sources.proof is not None:
-            shown = arrange(sources.proof, scorer=chosen.scorer)
-            proof_data = CalibrationSet(shown, nothing, seed, track)
+            proof_data = CalibrationSet(arrange(sources.proof, scorer=chosen.scorer), nothing, seed, track)
         return cls(sources, chosen, aggregate, model_hash, data_hash, data, proof_data)
+
+    def search_by(self, aggregate: AggregateChoice) -> Calibrator:
+        """What chooses thresholds of a search by another rule; ``auto``: by class evidence where that is not
+        worse than the nearest item.
+
+        Raises:
+            CalibrationRefused: class evidence cannot be fitted.
+        """
+        if aggregate == "nearest":
+            return self
+        if aggregate == "mean_of_class":
+            return replace(self, aggregate=aggregate)
+        sources, size = self.sources, self.sources.gallery
+        evidence = choose_evidence(
+            sources.pool,
+            sources.training,
+            sources.proof,
+            references=None if size is None else max(1, round(size.items / size.classes)),
+            required=aggregate == "evidence",
+            seed=self.data.seed,
+            track=self.data.track,
+        )
+        if evidence.scorer is None:
+            if aggregate == "evidence":
+                raise CalibrationRefused(
+                    f"A search by class evidence cannot be calibrated: {evidence.reason}; give more classes, "
+                    "or another aggregate."
+                )
+            return replace(self, sources=sources.note(evidence.reason))
+        chosen = ChosenScore(evidence.scorer, evidence.cohort, evidence.reason)
+        return self._arrange(
+            sources, chosen, "evidence", self.model_hash, self.data_hash, self.data.seed, self.data.track
+        )
+
+    def restrict(self, sources: CalibrationSources) -> Calibrator:
+        """The same score and rule on other items, such as those of a group.
+
+        Raises CalibrationRefused for too few classes.
+        """
+        data_hash, seed = hash_items(sources.fit), self.data.seed
+        sources = prepare_sources(sources, seed)
+        if self.chosen.scorer.is_similarity and len(sources.fit.classes) < POOLED_BELOW:
+            sources = pool_sets(sources)
+        return self._arrange(
+            sources, self.chosen, self.aggregate, self.model_hash, data_hash, seed, self.data.track
+        )
 
     @property
     def rule(self) -> SearchRule:
@@ -288,7 +352,11 @@ class Calibrator:
             answer=self.answer if target.kind == "fpir" else None,
             consistency=self.consistency,
         )
-        return Calibration(point, self.chosen.cohort)
+        scorer = self.chosen.scorer
+        arrays = (
+            scorer.arrays if isinstance(scorer, EvidenceScorer) and point.score.class_model_sha256 else None
+        )
+        return Calibration(point, self.chosen.cohort, arrays)
 
     @cached_property
     def _pair_search(self) -> SearchTrials:

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from api_schemas.operating_point import (
-    Aggregate,
     AggregateChoice,
     GallerySize,
     GroupTarget,
@@ -115,14 +114,8 @@ def calibrate_ladder(
         InputError: sets have another dimension or share classes.
     """
     costs = costs or ExpectedCosts()
-    calibrators = prepare_calibrators(
-        CalibrationSources(fit, proof, training, cohort, unknown, gallery=gallery),
-        score,
-        aggregate,
-        model_hash,
-        seed=seed,
-        track=track,
-    )
+    sources = CalibrationSources(fit, proof, training, cohort, unknown, gallery=gallery)
+    calibrators = prepare_calibrators(sources, score, aggregate, model_hash, seed=seed, track=track)
     wanted = list(targets) if targets is not None else list_rungs(confidence, group)
     calibrators["verify"].prepare_tail(wanted)
     points: list[Calibration] = []
@@ -155,13 +148,12 @@ def prepare_calibrators(
     seed: int = 0,
     track: Track = silent,
 ) -> dict[Endpoint, Calibrator]:
-    """What chooses thresholds for 1:1 and for 1:N: one and the same where a search goes by pairs, too."""
+    """What chooses thresholds for 1:1 and for 1:N: one and the same where the nearest item decides both."""
     verify = Calibrator.prepare(sources, score, "nearest", model_hash, seed=seed, track=track)
-    if aggregate in ("auto", "nearest"):
+    if aggregate == "nearest":
         return {"verify": verify, "match": verify}
-    rule: Aggregate = "nearest" if aggregate == "auto" else aggregate
-    match = Calibrator.prepare(sources, score, rule, model_hash, seed=seed, track=track)
-    return {"verify": verify, "match": match}
+    match = Calibrator.prepare(sources, score, aggregate, model_hash, seed=seed, track=track)
+    return {"verify": verify, "match": verify if match.aggregate == "nearest" else match}
 
 
 def list_rungs(confidence: float = 0.95, group: GroupTarget | None = None) -> list[Target]:

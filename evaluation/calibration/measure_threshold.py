@@ -110,7 +110,7 @@ def measure_search(
         and abs(plan.wanted.items / search.known.gallery_items - 1) <= 3 * SAME_SIZE
     )
     estimate = FpirEstimate(search.unknown, search.pool, plan.power)
-    around = estimate.compute_interval(threshold, data.weights, data.target.confidence)
+    around = estimate.compute_interval(threshold, data.target.confidence)
     value = fpir if is_own else around.estimate
     upper = _bound_fpir(data, search, threshold, plan)
     if upper is None:

@@ -297,12 +297,29 @@ def _explain_unsupported_far(
                 f"Ties leave no threshold with FAR <= {far:g}: {ties} impostor pairs share the score "
                 f"{tail.scores[last[low]]:.7g}; more precise or more varied embeddings are needed."
             )
-    needed = 2 * MIN_PAIRS / far
+    within = min(int(allowed), len(tail))
+    first, second = tail.codes
+    distinct = len(np.unique([first[:within], second[:within]]))
+    n_classes, n_pairs = len(tail.pairs.classes), tail.pairs.n_impostor
+    if within < 2 * MIN_PAIRS:
+        missing = (
+            f"a bound takes about {2 * MIN_PAIRS / far:.0f} pairs, {MIN_PAIRS} of them accepted, and there "
+            f"are {n_pairs}"
+        )
+    elif distinct < 2 * MIN_CLASSES:
+        missing = (
+            f"the {within} pairs that it allows to accept are of {distinct} distinct classes, where a bound "
+            f"takes at least {MIN_CLASSES} and leaves room for their chance: a few classes that are alike "
+            "decide alone"
+        )
+    else:
+        missing = (
+            f"the bound over {n_classes} distinct classes lies above it at every threshold with at least "
+            f"{MIN_PAIRS} accepted pairs of {MIN_CLASSES} classes: classes are what is short, not pairs"
+        )
     return CalibrationRefused(
-        f"FAR <= {far:g} cannot be supported by {tail.pairs.n_impostor} impostor pairs of "
-        f"{len(tail.pairs.classes)} classes: at least {MIN_PAIRS} accepted impostor pairs from "
-        f"{MIN_CLASSES} classes must lie within the bound, which takes about {needed:.0f} impostor "
-        "pairs or more; give more classes, or a higher target."
+        f"FAR <= {far:g} cannot be supported by {n_pairs} impostor pairs of {n_classes} classes: {missing}; "
+        "give more classes, or a higher target."
     )
 
 

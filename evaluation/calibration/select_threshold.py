@@ -115,10 +115,10 @@ def _select_for_search(
     method = f"fpir by {rule.description}: "
     if not search.has_strangers:
         method += "each class unknown to the others, for "
+    estimate = FpirEstimate(search.unknown, search.pool, plan.power)
     if not is_proven:
-        estimate = FpirEstimate(search.unknown, search.pool, plan.power)
         threshold = estimate.find_threshold(data.rate)
-        reached = estimate.compute_interval(threshold, data.weights, target.confidence)
+        reached = estimate.compute_interval(threshold, target.confidence)
         size = f"a gallery of {plan.wanted.items} items of {plan.wanted.classes} classes"
         method += f"{size}: best estimate, along the tail of {rule.scores_name}"
         return SelectedThreshold(threshold, own, reached, method, "estimated")
@@ -126,7 +126,10 @@ def _select_for_search(
         threshold, reached = find_threshold_for_strangers(search.unknown, plan, data.rate, target.confidence)
         method += f"bound over {len(search.unknown)} unknown queries against this gallery, "
         return SelectedThreshold(threshold, own, reached, method + "resampling their classes", "proven")
-    threshold, reached = find_fpir_threshold(data, plan)
+    threshold, bound = find_fpir_threshold(data, plan)
+    around = estimate.compute_interval(threshold, target.confidence)
+    value = min(around.estimate, bound.upper_bound)
+    reached = Interval.around(value, around.lower, bound.upper, bound.upper_bound)
     return SelectedThreshold(threshold, own, reached, method + plan.describe(), "proven")
 
 

@@ -24,9 +24,8 @@ from common.array_types import Float32s, Float64s
 from common.errors import CalibrationRefused
 from decision.scorers import accepts
 from evaluation.calibration.bootstrap_bounds import Interval, estimate_class_fraction_interval
-from evaluation.calibration.estimates.impostor_rate import RESAMPLED, ImpostorRate, compute_widest_rate
+from evaluation.calibration.estimates.impostor_rate import ImpostorRate, compute_widest_rate
 from evaluation.calibration.fpir_thresholds import build_candidates
-from evaluation.calibration.match_rate_tail import MatchRateTail
 from evaluation.calibration.pair_thresholds import find_last_true
 from evaluation.calibration.trials import Trials
 from evaluation.metrics.class_bootstrap import draw_classes
@@ -149,30 +148,47 @@ class FpirEstimate:
     def _extend(self, fpir: float) -> float:
         return float(-np.expm1(self.growth * np.log1p(-min(fpir, 1 - 1e-12))))
 
-    def compute_interval(self, threshold: float, weights: Float64s, confidence: float) -> Interval:
-        """The FPIR with its interval: what classes of the pool, and those of unknown queries, bring.
-
-        ``weights`` float [draws, classes] of the pool.
-        """
+    def compute_interval(self, threshold: float, confidence: float) -> Interval:
+        """The FPIR with its interval, on the scale of logarithms: of the anchor, and of the tail above it."""
         estimate = self.compute(threshold)
         if not estimate:
             return Interval(0.0, 0.0, 0.0, 0.0)
-        parts = []
-        if self.pool.n_classes >= RESAMPLED:
-            start = min(self.rate.start, threshold)
-            tail = MatchRateTail(self.rate.ranked, start, weights)
-            parts.append(tail.compute_interval(threshold, confidence))
-        if self.anchor is not self.pool or not parts:
-            level = min(self.level, threshold)
-            events = accepts(self.anchor.best_other, level).astype(np.float64)
-            parts.append(resample_queries(events, self.anchor, confidence))
-        ends = []
-        for name in ("lower", "upper", "upper_bound"):
-            sign = -1.0 if name == "lower" else 1.0
-            logs = [np.log(max(getattr(part, name), 1e-12) / max(part.estimate, 1e-12)) for part in parts]
-            ends.append(estimate * float(np.exp(sign * np.sqrt(np.sum(np.square(logs))))))
-        lower, upper, upper_bound = (min(end, 1.0) for end in ends)
-        return Interval.around(estimate, lower, upper, upper_bound)
+        level = min(self.level, threshold)
+        variance = measure_log_variance(self.anchor, level, leaves_classes=self.anchor is self.pool)
+        if threshold > level and self.rate.excess > 0:
+            followed = (self.rate.locate(threshold) - self.rate.locate(level)) / self.rate.excess
+            variance += followed**2 * self.rate.measure_log_variance()
+        freedom = max(1, len(np.unique(self.anchor.groups)) - 1)
+        two_sided, one_sided = stats.t.ppf([(1 + confidence) / 2, confidence], freedom)
+        error = np.sqrt(variance)
+        return Interval.around(
+            estimate,
+            estimate * float(np.exp(-two_sided * error)),
+            min(1.0, estimate * float(np.exp(min(two_sided * error, 50.0)))),
+            min(1.0, estimate * float(np.exp(min(one_sided * error, 50.0)))),
+        )
+
+
+def measure_log_variance(trials: Trials, level: float, *, leaves_classes: bool) -> float:
+    """Variance of the logarithm of a counted FPIR over newly sampled classes: the jackknife.
+
+    Leaving a class out leaves out its queries and, with ``leaves_classes``, what matched it alone.
+    """
+    groups = np.unique(trials.groups, return_inverse=True)[1]
+    if groups.max() < FEW_GROUPS:
+        groups = np.arange(len(trials))
+    n = int(groups.max()) + 1
+    matched = accepts(trials.best_other, level)
+    totals = np.bincount(groups, minlength=n).astype(np.float64)
+    events = np.bincount(groups, matched, minlength=n).astype(np.float64)
+    if leaves_classes and n == trials.n_classes:
+        rows = np.flatnonzero(matched)
+        reached = accepts(trials.other[rows], level)
+        alone = np.flatnonzero(reached.sum(axis=1) == 1)
+        events += np.bincount(reached[alone].argmax(axis=1), minlength=n)
+    total = float(matched.sum())
+    left = np.maximum((total - events) / np.maximum(len(trials) - totals, 1.0), 0.5 / len(trials))
+    return float((n - 1) / n * np.square(np.log(left) - np.log(left).mean()).sum())
 
 
 def find_correlation(ratio: float, classes: float) -> float:

@@ -71,6 +71,14 @@ class ImpostorRate:
                 "give more classes, a smaller gallery, or a higher target."
             )
 
+    def measure_log_variance(self) -> float:
+        """Variance of the logarithm of the mean excess over newly sampled classes."""
+        if self.ranked.n_classes < RESAMPLED or self.excess <= 0:
+            return 1.0 / max(1, self.above)
+        fractions = MatchRateTail(self.ranked, self.start, np.ones((1, self.ranked.n_classes))).fractions
+        rate, excess = fractions.values
+        return float(sum(fractions.compute_variance(np.array([-1 / rate, 1 / excess]))))
+
     def locate(self, score: float) -> float:
         """The coordinate of a score."""
         return float(self.ranked.coordinate(np.array([score]))[0])

@@ -44,6 +44,11 @@ class CalibrationSources:
     gallery: GallerySize | None = None
     notes: tuple[str, ...] = ()
 
+    @property
+    def pool(self) -> EmbeddingSet:
+        """The items whose classes are left out in turn: of ``fit``, and of a cohort with it."""
+        return self.fit if self.cohort is None else join_sets(self.fit, self.cohort)
+
     def note(self, sentence: str) -> CalibrationSources:
         """The same with a sentence more."""
         return replace(self, notes=(*self.notes, sentence))
@@ -62,7 +67,8 @@ def prepare_sources(sources: CalibrationSources, seed: int = 0) -> CalibrationSo
         sources = replace(sources, gallery=GallerySize(items=len(fit), classes=len(fit.classes)))
     for name in ("fit", "proof", "training", "cohort", "unknown"):
         items = getattr(sources, name)
-        sample = None if items is None else sample_items(items, seed)
+        most = MOST_ITEMS if name == "unknown" else MOST_OF_CLASS
+        sample = None if items is None else sample_items(items, seed, most)
         if sample is not None and sample is not items:
             changed: dict[str, Any] = {name: sample}
             sources = replace(sources, **changed).note(
@@ -156,20 +162,20 @@ def _halve(unknown: EmbeddingSet, seed: int) -> tuple[EmbeddingSet, EmbeddingSet
     return unknown.subset(np.flatnonzero(is_first)), unknown.subset(np.flatnonzero(~is_first))
 
 
-def sample_items(items: EmbeddingSet, seed: int) -> EmbeddingSet:
+def sample_items(items: EmbeddingSet, seed: int, most_of_class: int = MOST_OF_CLASS) -> EmbeddingSet:
     """The set itself, or random items of random classes where it is larger than figures need."""
     rng = np.random.default_rng([seed, STREAM])
     sizes = np.bincount(items.codes)
     order = rng.permutation(len(sizes))
-    kept = np.cumsum(np.minimum(sizes[order], MOST_OF_CLASS))
+    kept = np.cumsum(np.minimum(sizes[order], most_of_class))
     fits = (kept <= MOST_ITEMS) & (kept * np.arange(1, len(order) + 1) <= MOST_TRIALS)
     order = order[: max(1, min(MOST_CLASSES, int(fits.sum())))]
-    if len(order) == len(sizes) and sizes.max() <= MOST_OF_CLASS:
+    if len(order) == len(sizes) and sizes.max() <= most_of_class:
         return items
     shuffled = rng.permutation(len(items))
     by_class = shuffled[np.argsort(items.codes[shuffled], kind="stable")]
     starts = np.concatenate([[0], np.cumsum(sizes)])
-    rows = [by_class[starts[code] : starts[code] + min(sizes[code], MOST_OF_CLASS)] for code in order]
+    rows = [by_class[starts[code] : starts[code] + min(sizes[code], most_of_class)] for code in order]
     return items.subset(np.sort(np.concatenate(rows)))
 
 
