@@ -21,7 +21,8 @@ class CalibrationConfig(Part):
     ``targets``: target kind to rate, e.g. ``{far: 0.01}``; without it the ladder of usual targets, from
     which the 1:N point with the least expected cost is made active: a false match costs
     ``false_match_cost`` misses, and ``unknown_share`` of the queries are unknown. ``proven_only`` makes no
-    estimated points. ``group``: metadata columns in whose groups the targets must be met.
+    estimated points. ``group``: metadata columns in whose groups the targets must be met; with the mode
+    ``own`` each group gets points of its own besides the general ones, which requests choose by ``group``.
     """
 
     targets: dict[TargetKind, Finite | None] | None = None
@@ -32,6 +33,7 @@ class CalibrationConfig(Part):
     unknown_share: Finite = Field(default=0.5, gt=0, lt=1)
     proven_only: bool = False
     group: list[str] = Field(default_factory=list)
+    group_mode: Literal["every", "own"] = "every"
 
     @field_validator("targets")
     @classmethod

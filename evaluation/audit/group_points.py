@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 from api_schemas.operating_point import (
     Aggregate,
     GroupTarget,
+    Proof,
     ScoreChoice,
     Target,
 )
@@ -132,7 +133,7 @@ class GroupCalibrator:
         )
         held = point.target.model_copy(update={"group": of_every})
         changes: dict[str, Any] = {
-            "name": name or f"{name_target(held, point.status)}-every-{'-'.join(self.columns)}",
+            "name": name or f"{name_target(held, status)}-every-{'-'.join(self.columns)}",
             "data_hash": overall.data_hash,
             "target": held,
             "fit": fit.model_copy(update={"method": f"{note}; {fit.method}"}),
@@ -141,9 +142,10 @@ class GroupCalibrator:
             "answer": overall.answer if target.kind == "fpir" else None,
             "consistency": overall.consistency,
         }
-        if point.proof is not None:
-            method = f"of {worst}, the worst of {len(made)} groups; {point.proof.method}"
-            changes["proof"] = point.proof.model_copy(update={"method": method})
+        # where no fold of a group's classes carries a bound, that of all its classes is what is known
+        shown = point.proof or Proof(**point.fit.model_dump(), status=status)
+        method = f"of {worst}, the worst of {len(made)} groups; {shown.method}"
+        changes["proof"] = shown.model_copy(update={"method": method})
         return replace(made[worst], point=point.with_changes(**changes))
 
     def calibrate_own(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from decision.describe_point import describe_point
 from decision.operating_point_files import SavedPoint, read_points_of_model
 from decision.targets import Endpoint, select_active
 from embeddings.embedding_set import EmbeddingSet
+from evaluation.audit.group_ladder import calibrate_group_ladder
 from evaluation.calibration.choose_score import FITTERS
 from evaluation.calibration.ladder import ExpectedCosts, calibrate_ladder
 from evaluation.report.ladder_table import format_ladder
@@ -92,22 +94,25 @@ def calibrate_points(
     unknown: EmbeddingSet | None = None,
 ) -> BundlePoints:
     """Every rung that the data can estimate or prove; a rung that it cannot becomes a reason."""
+    given: dict[str, Any] = {
+        "proof": source.proof,
+        "training": source.training,
+        "cohort": cohort,
+        "unknown": unknown,
+        "score": _select_score(source, gallery, settings.score),
+        "aggregate": settings.aggregate,
+        "confidence": settings.confidence,
+        "gallery": GallerySize(items=len(gallery), classes=len(gallery.classes)),
+        "costs": ExpectedCosts(settings.false_match_cost, settings.unknown_share, settings.proven_only),
+        "targets": _list_targets(settings),
+        "model_hash": source.model_hash,
+        "track": track,
+    }
     try:
-        ladder = calibrate_ladder(
-            source.fit,
-            proof=source.proof,
-            training=source.training,
-            cohort=cohort,
-            unknown=unknown,
-            score=_select_score(source, gallery, settings.score),
-            aggregate=settings.aggregate,
-            confidence=settings.confidence,
-            gallery=GallerySize(items=len(gallery), classes=len(gallery.classes)),
-            costs=ExpectedCosts(settings.false_match_cost, settings.unknown_share, settings.proven_only),
-            targets=_list_targets(settings),
-            model_hash=source.model_hash,
-            track=track,
-        )
+        if settings.group:
+            ladder = calibrate_group_ladder(source.fit, settings.group, settings.group_mode, **given)
+        else:
+            ladder = calibrate_ladder(source.fit, **given)
     except CalibrationRefused as refusal:
         say(f"No operating point: {refusal}")
         return BundlePoints([], [str(refusal)])
@@ -123,7 +128,15 @@ def calibrate_points(
 def describe_points(points: BundlePoints) -> str:
     """The table of the rungs, and in words what the points do that decide."""
     by_id = {point.id: point for point in points.points}
-    lines = [format_ladder(points.points, set(points.active.values())), *points.reasons]
+    own = [point for point in points.points if point.target.group and point.target.group.mode == "own"]
+    general = [point for point in points.points if point not in own]
+    lines = [format_ladder(general, set(points.active.values())), *points.reasons]
+    if own:
+        groups = {f"{group.column} = {group.values[0]}" for point in own if (group := point.target.group)}
+        lines.append(
+            f"{len(own)} further points, of {', '.join(sorted(groups))}: a request chooses the one of its "
+            "group by `group`."
+        )
     for endpoint, point_id in points.active.items():
         if point_id is not None:
             point = by_id[point_id]
