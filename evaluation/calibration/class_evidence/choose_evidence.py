@@ -16,17 +16,21 @@ from evaluation.metrics.class_bootstrap import draw_classes
 
 FPIRS = (0.01, 0.03, 0.1)  # that forms are compared at
 REPLICATES = 200
-SURELY = 0.95  # quantile over resampled classes at which the FNIR must not be above that of the nearest item
+SURELY = 0.95  # quantile over resampled classes at which the FNIR must be below that of the nearest item
 LEAST_CLASSES = 10  # of two items or more
 
 
 @dataclass(frozen=True, eq=False)
 class ChosenEvidence:
-    """A form with the cohort it needs; None where the nearest item decides, and in words why."""
+    """A form with the cohort it needs; None where the nearest item decides, and in words why.
+
+    ``is_sure``: resampled classes say that the form is not worse than the nearest item.
+    """
 
     scorer: CrossFittedEvidence | None
     cohort: EmbeddingSet | None
     reason: str
+    is_sure: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,8 +79,8 @@ def choose_evidence(
     """The form of class evidence that a 1:N search decides by, or the nearest item where none is sure.
 
     Forms are compared by their FNIR at ``FPIRS``, in galleries and probes of the classes of ``fit``, by
-    scores that were fitted without the classes of both ends. The best one is taken where its FNIR is not
-    above that of the nearest item's similarity on the same classes, beyond what resampling them explains.
+    scores that were fitted without the classes of both ends. The best one is taken where its mean FNIR is
+    below that of the nearest item's similarity on the same classes, beyond what resampling them explains.
 
     Args:
         training: items of further classes; those that are in ``fit`` or ``others`` are left out.
@@ -110,10 +114,10 @@ def choose_evidence(
         f"{100 * own:.3g} % (nearest {100 * other:.3g} %) at FPIR {100 * fpir:g} %"
         for own, other, fpir in zip(rates, plain, FPIRS, strict=True)
     )
-    if required or worst <= 0:
-        taken = "as requested" if required else "not worse on resampled classes"
+    if required or worst < 0:
+        taken = "surely better" if worst < 0 else "as requested"
         reason = f"by class evidence ({form}), {taken}: FNIR of unseen classes {said}"
-        return ChosenEvidence(fitted, cohort if fitted.has_densities else None, reason)
+        return ChosenEvidence(fitted, cohort if fitted.has_densities else None, reason, worst < 0)
     return ChosenEvidence(
         None,
         None,
