@@ -13,6 +13,7 @@ from api_schemas.data_config import DataConfig
 from common.label_spelling import describe_spellings, describe_unknown_labels
 from common.progress import Say, Track, silent
 from embeddings.embedding_set import EmbeddingSet, concatenate
+from evaluation.calibration.planning.split_plan import plan_split
 from evaluation.metrics.data_faults import BURSTS, find_contradictions
 from evaluation.pairs.copies import measure_burst_share
 from training.data.items import Splits
@@ -52,6 +53,7 @@ def check_data(data: DataConfig, track: Track = silent, say: Say = lambda _: Non
     rule = splits.preprocessing
     findings = [Finding(f"{splits.describe_sizes()}. Input: {rule.kind}, {rule.describe_shape()}.")]
     findings += [Finding(reason, warns=True) for reason in list_unmeasurable(splits, data)]
+    findings += [Finding(sentence) for sentence in plan_points(splits)]
     findings += _describe_imbalance(splits)
     findings += _find_duplicates(splits)
     findings += _check_labels(splits)
@@ -60,6 +62,20 @@ def check_data(data: DataConfig, track: Track = silent, say: Say = lambda _: Non
         what = f"of {near.first_part} and {near.second_part} look nearly the same"
         findings.append(Finding(_list_examples(near.pairs, what), warns=True))
     return findings
+
+
+def plan_points(splits: Splits) -> list[str]:
+    """Which operating points the split will carry, and which split would carry more; in sentences.
+
+    Nothing where the parts share classes, so that no threshold can be proven on other classes.
+    """
+    classes = {name: set(items.labels) for name, items in splits.get_parts().items()}
+    n_classes = len(set().union(*classes.values()))
+    if sum(map(len, classes.values())) > n_classes or not {"validation", "test"} & set(classes):
+        return []
+    fractions = [len(classes.get(name, ())) / n_classes for name in ("train", "validation", "test")]
+    n_items = sum(len(items) for items in splits.get_parts().values())
+    return plan_split(n_classes, fractions, n_items / n_classes).sentences
 
 
 def list_unmeasurable(splits: Splits, data: DataConfig) -> list[str]:

@@ -20,7 +20,7 @@ from embeddings.files import save_embeddings
 from training.batches.batch_inputs import DeviceInputs, count_forms
 from training.batches.class_neighbours import ClassNeighbours
 from training.config_checks import check_batches, check_config, describe_few_positives
-from training.data.check_data import list_unmeasurable
+from training.data.check_data import list_unmeasurable, plan_points
 from training.data.items import Splits
 from training.data.load_data import load_data
 from training.loop.checkpoint import check_same_run, find_latest_checkpoint, load_checkpoint
@@ -129,6 +129,8 @@ def _load_splits(config: Config, track: Track, say: Say) -> Splits:
     forms = count_forms(config.data.augmentation)
     splits = load_data(config.data, track, say, lambda labels: check_batches(config, labels, forms))
     say(f"{splits.describe_sizes()}; input {splits.preprocessing.describe_shape()}.")
+    for sentence in plan_points(splits):
+        say(sentence)
     for doubt in list_unmeasurable(splits, config.data):
         say(f"Warning: {doubt}")
     if splits.validation is not None:

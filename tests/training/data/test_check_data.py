@@ -156,3 +156,23 @@ def test_vectors_under_two_labels_are_named(tmp_path: Path) -> None:
     assert near.startswith("2 items are nearly the same under two labels")
     assert " 59" in near
     assert " 0" in near
+
+
+@pytest.mark.parametrize(
+    ("classes", "split", "says"),
+    [
+        (10, (0.6, 0.2, 0.2), "4 classes to choose thresholds on .* too few for any operating point"),
+        (68, (0.6, 0.2, 0.2), "2[67] classes to choose thresholds on .* will be estimated and proven"),
+        (40, (0.6, 0.2, 0.2), r"16 .* estimated, with wide intervals; a proof takes 20\."),
+        (40, (0.6, 0.2, 0.2), r"A split of 0\.5 / 0\.35 / 0\.15 would carry proven points"),
+        (100, (0.5, 0.5, 0.0), r"50 classes to choose thresholds on \(50 of validation\): .* proven"),
+    ],
+)
+def test_the_points_that_a_split_will_carry_are_said(
+    tmp_path: Path, classes: int, split: tuple[float, float, float], says: str
+) -> None:
+    rows = [f"{label},{label + number / 10},1.0" for label in range(classes) for number in range(4)]
+    (tmp_path / "rows.csv").write_text("\n".join(["label,a,b", *rows]) + "\n")
+    parts = dict(zip(("train", "validation", "test"), split, strict=True))
+    findings = check(tmp_path / "rows.csv", kind="table", split=parts)
+    assert re.search(says, " ".join(finding.sentence for finding in findings))
