@@ -47,15 +47,29 @@ def add_decision_figures(
     unknown: EmbeddingSet | None = None,
     exclude_same: ExcludeSame = None,
     groups: Sequence[str] = (),
+    may_be_fitted: bool = False,
     track: Track = silent,
 ) -> Report:
     """The report with what a point's threshold does on its items.
 
-    A 1:N point gives ``fpir_by_gallery`` and, where it has a calibration of answers, ``answer``.
+    A 1:N point gives ``fpir_by_gallery`` and, where it has a calibration of answers, ``answer``. A point of
+    class evidence that was fitted on these classes gives nothing but a reason.
+
+    Args:
+        may_be_fitted: the items are of the run that the point was made from, which takes test classes to
+            fit on where there are few.
 
     Raises InputError for a column that is not in the data, or is empty in many rows.
     """
     is_own_data = point.data_hash == hash_items(items)
+    is_fitted = is_own_data or (may_be_fitted and _has_no_classes_to_spare(point))
+    if point.target.aggregate == "evidence" and is_fitted:
+        reason = (
+            f"The class evidence of {point.name} was fitted on these classes, so that its decisions on them "
+            "are better than on others: what it does with unseen ones is in its proof, and further figures "
+            "need items of other classes."
+        )
+        return report.model_copy(update={"reasons": [*report.reasons, reason]})
     if gallery is None:
         items = sample_items(items, 0)
     measured = MeasuredThreshold.prepare(
@@ -76,6 +90,11 @@ def add_decision_figures(
             sizes = measure_fpir_by_gallery(measured)
             update["identification"] = report.identification.model_copy(update={"fpir_by_gallery": sizes})
     return report.model_copy(update=update)
+
+
+def _has_no_classes_to_spare(point: OperatingPoint) -> bool:
+    """Whether folds of the classes that a point was fitted on are its proof."""
+    return point.proof is None or "folds of the" in point.proof.method
 
 
 def measure_fpir_by_gallery(measured: MeasuredThreshold) -> list[FpirByGallery]:

@@ -176,9 +176,16 @@ def _measure_report(source: EvaluationSource, points: BundlePoints) -> Report:
     deciding = next((saved for saved in points.saved if saved.point.id == points.active.get("match")), None)
     if deciding is None:
         return report
-    groups = [] if deciding.point.target.group is None else deciding.point.target.group.column.split(", ")
+    of_groups = [group.column.split(", ") for point in points.points if (group := point.target.group)]
+    groups = list(dict.fromkeys(column for columns in of_groups for column in columns))
     return add_decision_figures(
-        report, source.items, deciding.point, deciding.scorer, groups=groups, track=track
+        report,
+        source.items,
+        deciding.point,
+        deciding.scorer,
+        groups=groups,
+        may_be_fitted=True,
+        track=track,
     )
 
 

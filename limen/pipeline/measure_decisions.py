@@ -23,13 +23,14 @@ GROUPS_AT_FAR = 0.01  # where no threshold is given, groups are compared at the 
 
 @dataclass(frozen=True, eq=False)
 class DecisionRequest:
-    """The data of an evaluation, and the columns to group it by."""
+    """The data of an evaluation, and the columns to group it by; whether it is of a run."""
 
     items: EmbeddingSet
     gallery: EmbeddingSet | None
     unknown: EmbeddingSet | None
     exclude_same: ExcludeSame
     groups: Sequence[str]
+    is_of_run: bool
     track: Track
 
 
@@ -66,7 +67,13 @@ def measure_decisions(
         return report.model_copy(update=update), audited.build_point(endpoint, model_hash)
     if saved is not None:
         figures = add_decision_figures(
-            report, request.items, saved.point, saved.scorer, groups=request.groups, **sets
+            report,
+            request.items,
+            saved.point,
+            saved.scorer,
+            groups=request.groups,
+            may_be_fitted=request.is_of_run,
+            **sets,
         )
         return figures, None
     curve = report.verification.curve

@@ -113,7 +113,13 @@ def evaluate(
             track=track,
         )
         request = DecisionRequest(
-            opened.items, references, unknown_queries, exclude_same, tuple(group or ()), track
+            opened.items,
+            references,
+            unknown_queries,
+            exclude_same,
+            tuple(group or ()),
+            opened.validation is not None,
+            track,
         )
         report, made = measure_decisions(report, request, saved, chosen, opened.model_hash)
     text = format_table(report) + "\n" + format_decisions(report)

@@ -49,13 +49,29 @@ def test_an_operating_point_tells_how_sure_its_answers_are(
     limen: Limen, vectors: Path, tmp_path: Path
 ) -> None:
     point = tmp_path / "point.json"
-    made = limen("calibrate", vectors, "--target-fpir", 0.1, "--out", point)
+    made = limen("calibrate", vectors, "--target-fpir", 0.1, "--aggregate", "nearest", "--out", point)
     assert made.code == 0, made.err
     report = json.loads(limen("evaluate", vectors, "--operating-point", point, "--json").out)
     answer = report["answer"]
     assert answer["operating_point"] == read_point(point).point.id
     assert 0 <= answer["ece"] <= 0.2
+    assert report["identification"]["fpir_by_gallery"][0]["classes"] == 10
     assert len(answer["reliability"]["predicted"]) == len(answer["reliability"]["observed"])
+
+
+def test_evidence_says_nothing_about_the_classes_it_was_fitted_on(
+    limen: Limen, vectors: Path, tmp_path: Path
+) -> None:
+    point = tmp_path / "point.json"
+    made = limen("calibrate", vectors, "--target-fpir", 0.1, "--aggregate", "evidence", "--out", point)
+    assert made.code == 0, made.err
+    report = json.loads(limen("evaluate", vectors, "--operating-point", point, "--json").out)
+    assert report["answer"] is None
+    assert any("was fitted on these classes" in reason for reason in report["reasons"])
+    other = make_classes(30, 6, seed=5)
+    save_embeddings(other, tmp_path / "other.npz")
+    report = json.loads(limen("evaluate", tmp_path / "other.npz", "--operating-point", point, "--json").out)
+    assert report["answer"]["classes"] == 29  # one is left out
 
 
 @pytest.mark.parametrize(
