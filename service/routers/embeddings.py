@@ -18,7 +18,7 @@ from service.state import ActiveModel, CurrentState
 router = APIRouter(tags=["embed"])
 # a single row of numbers is a list as well: inputs are counted once it is known which of both it is
 _read_body = build_body_reader(EmbeddingsRequest, "input")
-_EXAMPLES = {"an image": {"input": ["data:image/png;base64,iVBORw0KGgo..."], "model": "limen"}}
+_EXAMPLES = {"an image": {"input": ["data:image/png;base64,iVBORw0KGgo..."]}}
 
 
 @router.post(

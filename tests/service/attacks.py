@@ -190,8 +190,8 @@ def attack_many(port: int, seconds: float) -> Counter[str]:
 
 def attack_large(port: int, seconds: float) -> Counter[str]:
     """The largest bodies that are taken, announced or not, valid or not, from eight clients at once."""
-    row = b'{"vector": [' + b",".join([b"0.123456"] * 16) + b"]}"
-    queries = b'{"queries": [' + b",".join([row] * 1000) + b"]" + b" " * (31 << 20) + b"}"
+    row = b'{"vector": [' + b",".join([b"0." + b"123456789" * 215] * 16) + b"]}"
+    queries = b'{"queries": [' + b",".join([row] * 1000) + b"]}"
     chunked = b"".join(build_chunked(SEARCH, (b" " * 65_000 for _ in range(480))))
     requests = [
         build_request(SEARCH, queries),
