@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from api_schemas.operating_point import Target
+from api_schemas.operating_point import Aggregate, Target
 from common.array_types import Float32s, Float64s, Int64s
 from common.errors import CalibrationRefused
 from decision.class_evidence import EvidenceScorer
@@ -43,6 +43,7 @@ FPIRS = (0.01, 0.05)
 PROBES = 40  # of a class
 REPLICATES = 200
 MOST_CLASSES = 300
+AGGREGATES: tuple[Aggregate, ...] = ("nearest", "evidence")
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,34 +248,35 @@ def draw_world(rng: np.random.Generator, classes: int, items: int, prefix: str) 
     return EmbeddingSet.from_arrays(rows, labels)
 
 
-def simulate(draws: int, classes: int, fpir: float, items: int = 12) -> None:
+def simulate(draws: int, classes: int, fpir: float, aggregate: Aggregate, items: int = 12) -> None:
     """Print how often the FPIR of a proven threshold, on new classes, is within the target."""
     realised = []
     refused = 0
     for seed in range(draws):
         rng = np.random.default_rng([seed, classes])
         fit = draw_world(rng, classes, items, "f")
-        target = Target(kind="fpir", value=fpir, aggregate="evidence")
+        target = Target(kind="fpir", value=fpir, aggregate=aggregate)
         try:
             made = calibrate_threshold(fit, target, status="proven", model_hash="m", seed=seed)
         except CalibrationRefused:
             refused += 1
             continue
-        scorer = EvidenceScorer.open(
-            made.point.score, None if made.cohort is None else made.cohort.vectors, made.class_arrays
-        )
+        scorer = None
+        if made.point.score.kind == "evidence":
+            scorer = EvidenceScorer.open(made.point.score, None, made.class_arrays)
         matched = []
         for _ in range(8):
             world = draw_world(rng, 2 * classes, items, "n")
             gallery = world.select_classes(world.classes[:classes])
             strangers = world.select_classes(world.classes[classes:])
-            trials = score_evidence_trials(arrange(strangers, gallery=gallery, scorer=scorer))
+            pairs = arrange(strangers, gallery=gallery, scorer=scorer)
+            trials = score_nearest_trials(pairs) if scorer is None else score_evidence_trials(pairs)
             matched.append(float(np.mean(accepts(trials.best_other, made.point.threshold))))
         realised.append(float(np.mean(matched)))
     values = np.array(realised)
     print(
-        f"{classes} classes, FPIR {100 * fpir:g} %: {len(values)} of {draws} proven, {refused} refused; "
-        f"within the target in {100 * np.mean(values <= fpir):.1f} % of them, median FPIR "
+        f"{aggregate}, {classes} classes, FPIR {100 * fpir:g} %: {len(values)} of {draws} proven, "
+        f"{refused} refused; within the target in {100 * np.mean(values <= fpir):.1f} % of them, median FPIR "
         f"{np.median(values) / fpir:.2f} of the target",
         flush=True,
     )
@@ -287,10 +289,13 @@ def main() -> None:
     parser.add_argument("--references", type=int, nargs="*", default=[])
     parser.add_argument("--grocery", action="store_true")
     parser.add_argument("--simulate", type=int, default=0)
+    parser.add_argument("--classes", type=int, nargs="*", default=[30, 120])
+    parser.add_argument("--fpir", type=float, default=0.05)
     given = parser.parse_args()
     if given.simulate:
-        for classes in (30, 120):
-            simulate(given.simulate, classes, 0.05 if classes == 30 else 0.01)
+        for classes in given.classes:
+            for aggregate in AGGREGATES:
+                simulate(given.simulate, classes, given.fpir, aggregate)
         return
     head = ["data", "references", "score", "recall@1"]
     head += [f"FNIR at FPIR {100 * fpir:g} %" for fpir in FPIRS]

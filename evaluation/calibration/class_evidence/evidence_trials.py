@@ -20,6 +20,7 @@ from evaluation.calibration.class_evidence.class_features import (
     compute_query_densities,
     score_cells,
 )
+from evaluation.calibration.match_rate_tail import compute_start_rate
 from evaluation.calibration.trials import (
     PlainCoordinate,
     SearchRule,
@@ -95,7 +96,7 @@ EVIDENCE = SearchRule(
     description="the evidence of a whole class",
     scores_name="class evidence",
     is_of_pairs=False,
-    compute_start_rate=lambda rate, _: rate,
+    compute_start_rate=compute_start_rate,
     score_trials=score_evidence_trials,
     sample_labelled=sample_labelled_trials,
 )

@@ -50,7 +50,7 @@ RIDGES = (0.1, 0.6)  # glyphs lose by the second, sentences of many classes gain
 
 
 class PldaSource(NamedTuple):
-    """Where covariances are estimated: ``both``, ``fit`` or ``training`` classes, and with which ridge."""
+    """Where covariances are estimated: on ``fit`` classes or on ``both`` these and training's; the ridge."""
 
     classes: str
     ridge: float
@@ -130,6 +130,7 @@ class EvidenceFitter:
         if len(fit.classes) > MOST_CLASSES:
             fit = fit.select_classes(rng.permutation(fit.classes)[:MOST_CLASSES])
         self.fit, self.training, self.cohort = fit, training, cohort
+        self.references = references
         self.folds: Int64s = rng.permutation(len(fit.classes)).astype(np.int64) % FOLDS
         self.usual_tightness = measure_usual_tightness(fit)
         self.pldas = self._fit_pldas()
@@ -148,25 +149,23 @@ class EvidenceFitter:
         training = None if self.training is None else ClassScatter.measure(self.training)
 
         def add(left_out: tuple[int, int] | None, classes: str) -> ClassScatter | None:
-            total = training if classes != "fit" else None
+            total = training if classes == "both" else None
             for fold, scatter in enumerate(by_fold):
-                if classes != "training" and fold not in (left_out or ()):
+                if fold not in (left_out or ()):
                     total = scatter if total is None else total + scatter
             return total if total is not None and total.supports_plda else None
 
         pldas: dict[PldaSource, dict[tuple[int, int] | None, Plda]] = {}
         keys: list[tuple[int, int] | None] = [None, *self.fold_pairs]
-        for classes in ["fit"] if training is None else ["both", "training", "fit"]:
+        for classes in ["fit"] if training is None else ["both"]:
             for ridge in RIDGES:
                 fitted: dict[tuple[int, int] | None, Plda | None] = {}
                 for key in keys:
-                    left_out = None if classes == "training" else self._leave_out(key)
+                    left_out = self._leave_out(key)
                     if left_out not in fitted:
                         scatter = add(left_out, classes)
                         fitted[left_out] = None if scatter is None else fit_plda(scatter, ridge)
-                of_keys = {
-                    key: fitted[None if classes == "training" else self._leave_out(key)] for key in keys
-                }
+                of_keys = {key: fitted[self._leave_out(key)] for key in keys}
                 usable = {key: plda for key, plda in of_keys.items() if plda is not None}
                 if len(usable) == len(keys) and all(len(plda.between) for plda in usable.values()):
                     pldas[PldaSource(classes, ridge)] = usable
