@@ -25,6 +25,7 @@ from training.data.pair_labels import group_pairs, holds_pairs
 from training.data.tables import read_ids, read_text_column
 
 PLACEHOLDER_DIM = 8
+MOST_NUMBERS = 2**27  # of a part whose near copies are looked for: half a gigabyte
 
 
 class Embeddings(DataKind[VectorPreprocessing]):
@@ -60,7 +61,9 @@ class Embeddings(DataKind[VectorPreprocessing]):
         return raw if is_mapped else super().prepare(raw, preprocessing, track)
 
     def compute_likeness(self, items: Items) -> Float32s | None:
-        """The vectors; of a mapped file, all of them are read."""
+        """The vectors; None for so many that they belong on disk."""
+        if np.prod(items.inputs.shape, dtype=np.int64) > MOST_NUMBERS:
+            return None
         return np.asarray(items.inputs[np.arange(len(items))], dtype=np.float32)
 
     def _read_mapped(self, path: Path) -> Items:
