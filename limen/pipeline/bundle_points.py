@@ -87,13 +87,16 @@ def make_points(
 
 def calibrate_points(
     source: EvaluationSource,
-    gallery: EmbeddingSet,
+    gallery: EmbeddingSet | None,
     settings: CalibrationConfig,
     *,
     cohort: EmbeddingSet | None = None,
     unknown: EmbeddingSet | None = None,
 ) -> BundlePoints:
-    """Every rung that the data can estimate or prove; a rung that it cannot becomes a reason."""
+    """Every rung that the data can estimate or prove; a rung that it cannot becomes a reason.
+
+    ``gallery`` is the one that 1:N points are for; None for one like the items they are chosen on.
+    """
     given: dict[str, Any] = {
         "proof": source.proof,
         "training": source.training,
@@ -102,7 +105,7 @@ def calibrate_points(
         "score": _select_score(source, gallery, settings.score),
         "aggregate": settings.aggregate,
         "confidence": settings.confidence,
-        "gallery": GallerySize(items=len(gallery), classes=len(gallery.classes)),
+        "gallery": gallery and GallerySize(items=len(gallery), classes=len(gallery.classes)),
         "costs": ExpectedCosts(settings.false_match_cost, settings.unknown_share, settings.proven_only),
         "targets": _list_targets(settings),
         "model_hash": source.model_hash,
@@ -153,11 +156,13 @@ def _list_targets(settings: CalibrationConfig) -> list[Target] | None:
     ]
 
 
-def _select_score(source: EvaluationSource, gallery: EmbeddingSet, score: ScoreChoice) -> ScoreChoice:
+def _select_score(source: EvaluationSource, gallery: EmbeddingSet | None, score: ScoreChoice) -> ScoreChoice:
     """The kind of pair score: no density where the gallery holds classes of the cohort, which inflate it.
 
     Evidence of a class leaves the class out of the cohort, so that it may keep its densities.
     """
+    if gallery is None:
+        return score
     if source.training is not None and not np.isin(source.training.classes, gallery.classes).any():
         return score
     if score in FITTERS:

@@ -123,9 +123,7 @@ def calibrate(
     if target is None or target.kind in ("far", "fpir"):
         if target is not None:
             settings = settings.model_copy(update={"targets": {target.kind: target.value}})
-        points = calibrate_points(
-            opened, opened.items, settings, cohort=options.cohort, unknown=unknown_queries
-        )
+        points = calibrate_points(opened, None, settings, cohort=options.cohort, unknown=unknown_queries)
         asked: Status | None = None if target is None else "estimated" if estimated else "proven"
         chosen = _choose(points, asked)
         saved = next((saved for saved in points.saved if saved.point.id == chosen), None)

@@ -89,11 +89,9 @@ def test_too_few_classes_to_calibrate(limen: Limen, tmp_path: Path) -> None:
     assert not (tmp_path / "op.json").exists()
 
 
-@pytest.mark.parametrize("flags", [[], ["--target-far", "0.01", "--eer"]])
-def test_not_exactly_one_target(
-    limen: Limen, embeddings_file: Path, tmp_path: Path, flags: list[str]
-) -> None:
-    refused(limen("calibrate", embeddings_file, *flags, "--out", tmp_path / "op.json"), "exactly one target")
+def test_two_targets(limen: Limen, embeddings_file: Path, tmp_path: Path) -> None:
+    flags = ("--target-far", "0.01", "--eer", "--out", tmp_path / "op.json")
+    refused(limen("calibrate", embeddings_file, *flags), "exactly one target")
 
 
 @pytest.mark.parametrize("value", ["0", "1", "1.5", "-0.1", "nan"])

@@ -102,14 +102,18 @@ def test_a_density_point_keeps_its_cohort_beside_it(limen: Limen, tmp_path: Path
 
 
 def test_too_few_classes_still_make_a_bundle_that_says_why(limen: Limen, tmp_path: Path) -> None:
-    save_embeddings(make_classes(5, 8), tmp_path / "items.npz")
-    outcome = limen("build", tmp_path / "items.npz", "--out", tmp_path / "bundle")
-    assert outcome.code == 0
-    points = json.loads((tmp_path / "bundle" / "manifest.json").read_text())["operating_points"]
-    assert points["verify"] is None
-    assert points["match"] is None
-    assert len(points["reasons"]) == 2
-    assert limen("verify", tmp_path / "bundle").code == 0
+    for classes, has_points in ((2, False), (6, True)):
+        save_embeddings(make_classes(classes, 8), tmp_path / "items.npz")
+        outcome = limen("build", tmp_path / "items.npz", "--out", tmp_path / "bundle")
+        assert outcome.code == 0, outcome.err
+        points = json.loads((tmp_path / "bundle" / "manifest.json").read_text())["operating_points"]
+        assert [points[name] is not None for name in ("verify", "match")] == [has_points] * 2
+        if has_points:
+            assert "Active for match: fpir-" in outcome.err
+            assert "(estimated)" in outcome.err
+        else:
+            assert "2 classes are too few" in points["reasons"][0]
+        assert limen("verify", tmp_path / "bundle").code == 0
 
 
 def test_a_bundle_is_not_written_over_something_else(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from api_schemas.build_config import CalibrationConfig
 from api_schemas.operating_point import ScoreChoice
 from common.errors import ConfigError
 from evaluation.calibration.choose_score import FITTERS
@@ -14,10 +15,10 @@ from tests.limen.conftest import make_classes
 ITEMS = make_classes(20, 4)
 
 
-@pytest.mark.parametrize("score", ["density", "registered_later"])
+@pytest.mark.parametrize("score", ["density"])
 def test_a_chosen_score_that_needs_a_cohort_is_refused_without_one(
     score: ScoreChoice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(FITTERS, score, FITTERS["density"])  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=f"{score} needs training classes outside the gallery"):
-        calibrate_points(EvaluationSource(ITEMS, "0" * 64, "all"), ITEMS, [], score)
+        calibrate_points(EvaluationSource(ITEMS, "0" * 64, "all"), ITEMS, CalibrationConfig(score=score))

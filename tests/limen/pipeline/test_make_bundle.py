@@ -137,8 +137,9 @@ def test_too_many_rows_are_searched_but_not_measured_unless_a_sample_is_set(
     out = tmp_path / "bundle"
     assert limen("build", *given, "--out", out).code == 0
     manifest = read_manifest(out)
-    assert manifest.operating_points.match is None
-    assert "--sample-items" in manifest.operating_points.reasons[0]
+    assert manifest.operating_points.match is not None, "thresholds are chosen on a sample"
+    assert "--sample-items" in manifest.operating_points.reasons[-1]
+    assert not (out / "report.json").exists()
     assert Gallery.open(out).search(SMALL_SET.vectors[7], 1)[0][0].id == SMALL_SET.ids[7]
 
     assert limen("build", *given, "--out", out, "--sample-items", 410).code == 0
@@ -148,8 +149,8 @@ def test_too_many_rows_are_searched_but_not_measured_unless_a_sample_is_set(
     assert "408 of 480 items" in bundle.manifest.operating_points.reasons[-1]
     match = bundle.points[str(bundle.manifest.operating_points.match)]
     assert match.target.gallery is not None
-    assert match.target.gallery.items == 408
-    assert Gallery.open(out).match(SMALL_SET.vectors[7])[0].beyond_proof  # 480 are more than 1.1 x 408
+    assert match.target.gallery.items == 480, "the gallery is all rows"
+    assert not Gallery.open(out).match(SMALL_SET.vectors[7])[0].beyond_proof
     assert limen("build", *given, "--out", out, "--sample-items", 9).code == 2
 
 
