@@ -28,7 +28,9 @@ from scipy import stats
 
 from common.array_types import Float64s
 
-DENSE_CLASSES = 2048  # up to here a matrix over pairs of classes is dense; beyond, mostly zeros
+DENSE_CLASSES = 2048  # up to here a matrix over pairs of classes may be dense; beyond, mostly zeros
+SMALL = 256  # classes of a matrix that is always dense
+FILLED = 0.1  # of a larger one, from which on it is
 
 
 @dataclass(frozen=True)
@@ -189,10 +191,10 @@ def build_class_matrix(
 ) -> Any:
     """Symmetric [n, n] that adds half of each amount (1 unless given) at (first, second) and its transpose.
 
-    Dense for few classes, scipy sparse for many.
+    Dense for few classes or many pairs, scipy sparse otherwise.
     """
     values = np.full(len(first), 0.5) if amounts is None else 0.5 * np.asarray(amounts, dtype=np.float64)
-    if n <= DENSE_CLASSES:
+    if n <= DENSE_CLASSES and (n <= SMALL or len(values) > FILLED * n * n):
         half = np.bincount(
             first.astype(np.int64) * n + second.astype(np.int64), weights=values, minlength=n * n
         ).reshape(n, n)

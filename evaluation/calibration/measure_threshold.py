@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from common.array_types import Float64s, Int64s
 from decision.scorers import accepts
 from evaluation.calibration.bootstrap_bounds import Interval, estimate_class_fraction_interval
 from evaluation.calibration.estimates.fpir_estimate import FpirEstimate, resample_queries
+from evaluation.calibration.estimates.impostor_rate import RESAMPLED
 from evaluation.calibration.fpir_thresholds import SEARCH_RULES, GalleryPlan, collect_unknown, plan_gallery
 from evaluation.calibration.match_rate_tail import fit_match_rate_tail
 from evaluation.calibration.pair_thresholds import CalibrationSet
@@ -162,7 +164,7 @@ def _bound_fpir(
     data: CalibrationSet, search: SearchTrials, threshold: float, plan: GalleryPlan
 ) -> float | None:
     """One-sided upper bound of the FPIR; None where too few trials are alike to support one."""
-    if search.has_strangers:
+    if search.has_strangers or search.pool.n_classes < RESAMPLED:
         return None
     rule = SEARCH_RULES[data.target.aggregate]
     trials = search.pool
@@ -183,7 +185,7 @@ def _measure_pairs(
     pairs, totals = data.pairs, data.genuine.per_class
     matrix = data.scored.count_accepted(threshold)
     rejected = data.genuine.count_rejected(threshold)
-    far = data.estimate_far_interval(matrix) if pairs.n_impostor else None
+    far = _estimate_far(data, matrix) if pairs.n_impostor else None
     frr = data.estimate_frr_interval(rejected) if totals.sum() else None
     accepted = np.asarray(matrix.sum(axis=1)).ravel()
     rates = []
@@ -197,3 +199,10 @@ def _measure_pairs(
         size = int(pairs.a.sizes[code])
         rates.append(ClassRates(label=str(label), n_items=size, far=own_far, frr=own_frr, utility=utility))
     return far, frr, rates
+
+
+def _estimate_far(data: CalibrationSet, accepted: Any) -> Interval:
+    """The FAR with its interval; one that says nothing where there are too few classes to resample."""
+    if len(data.pairs.classes) < RESAMPLED:
+        return Interval(float(accepted.sum() / 2 / data.pairs.n_impostor), 0.0, 1.0, 1.0)
+    return data.estimate_far_interval(accepted)

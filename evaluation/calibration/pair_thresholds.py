@@ -43,6 +43,7 @@ RESCORE_ROUNDS = 3  # exact scores move a threshold by a rounding error, rarely 
 BINS = 1 << 16  # of the error curves
 FOLD_DRAWS = 300  # of classes, for thresholds of a part that are a report alone
 LONGEST_TAIL = 5_000_000  # pairs that are kept; 20 bytes each
+ROUGHLY = 1e-2  # of the search by the variance
 PRECISION = 1e-3  # of the pairs that a threshold for a FAR accepts; never more than the bound allows
 
 
@@ -264,7 +265,7 @@ def _find_lowest(data: CalibrationSet, tail: ImpostorTail) -> float:
     low = int(np.searchsorted(last, supported)) if supported is not None else len(last)
     if low >= len(last) or not meets_target(low):
         raise _explain_unsupported_far(tail, data.rate, low, last)
-    near = find_last_true(is_about_right, low, len(last), PRECISION) if is_about_right(low) else low
+    near = find_last_true(is_about_right, low, len(last), ROUGHLY) if is_about_right(low) else low
     if data.scored.is_part:
         return float(tail.scores[last[near]])
     return float(tail.scores[last[find_last_true_near(meets_target, near, low, len(last))]])

@@ -84,7 +84,10 @@ class FpirEstimate:
     def rate(self) -> ImpostorRate:
         """The match rate of one class."""
         widest = compute_widest_rate(self.pool.n_classes)
-        return ImpostorRate(self.pool.collect_top(SPARE * widest), widest)
+        ranked = self.pool.collect_top(SPARE * widest)
+        if len(ranked.scores) and ranked.scores[-1] > self.level:
+            ranked = self.pool.collect_above(self.level)
+        return ImpostorRate(ranked, widest)
 
     @cached_property
     def best(self) -> Float32s:

@@ -73,8 +73,8 @@ def plan_split(n_classes: int, fractions: Sequence[float], items_per_class: floa
 def _suggest(n_classes: int) -> str:
     """The split with the most training that is proven; else the number of classes that would do."""
     for held_out in FRACTIONS:
-        validation = round(0.7 * held_out, 3)
-        test = round(held_out - validation, 3)
+        validation = round(0.7 * held_out, 2)
+        test = round(held_out - validation, 2)
         of_validation, of_test = int(validation * n_classes + ROUNDING), int(test * n_classes + ROUNDING)
         if of_validation + of_test >= LEAST_CLASSES and of_test >= 2:
             return (

@@ -17,7 +17,7 @@ POOLED_BELOW = 40  # classes to fit on: with fewer, a score that is not fitted t
 MOST_CLASSES = 2000  # what is calibrated on: drawn at random beyond
 MOST_ITEMS = 20_000
 MOST_OF_CLASS = 1000
-MOST_TRIALS = 15_000_000  # items times classes: 4 bytes each, and as many again for the folds
+MOST_TRIALS = 7_500_000  # items times classes: 4 bytes each, and as many again for the folds
 STREAM = 30
 
 

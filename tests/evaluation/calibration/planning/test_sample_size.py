@@ -9,10 +9,10 @@ from api_schemas.operating_point import GallerySize, Target
 from common.errors import CalibrationRefused
 from decision.scorers import CosineScorer
 from embeddings.embedding_set import EmbeddingSet
+from evaluation.calibration.fpir_thresholds import find_fpir_threshold, plan_gallery
 from evaluation.calibration.impostor_scores import count_accepted_pairs
-from evaluation.calibration.pair_thresholds import CalibrationSet
+from evaluation.calibration.pair_thresholds import CalibrationSet, find_far_threshold
 from evaluation.calibration.planning.sample_size import USEFUL, plan_data
-from evaluation.calibration.select_threshold import select_threshold
 from evaluation.calibration.sets.sources import LEAST_CLASSES
 from evaluation.pairs.pairs import arrange
 
@@ -51,13 +51,17 @@ def compute_target_fractions(target: Target, classes: int) -> list[float]:
     fractions = []
     for seed in range(10):
         pairs = arrange(make_sample(100 + seed, classes), scorer=CosineScorer())
+        data = CalibrationSet(pairs, target, seed, draws=500)
         try:
-            chosen = select_threshold(CalibrationSet(pairs, target, seed, draws=500))
+            if target.kind == "fpir":
+                plan = plan_gallery(len(pairs.a), classes, target.gallery)
+                rate = find_fpir_threshold(data, plan)[1].estimate
+            else:
+                accepted = count_accepted_pairs(pairs, find_far_threshold(data))
+                rate = np.asarray(accepted).sum() / 2 / pairs.n_impostor
         except CalibrationRefused:
-            fractions.append(0.0)
-            continue
-        far = np.asarray(count_accepted_pairs(pairs, chosen.threshold)).sum() / 2 / pairs.n_impostor
-        fractions.append((far if chosen.fpir is None else chosen.fpir.estimate) / target.value)
+            rate = 0.0
+        fractions.append(float(rate) / target.value)
     return fractions
 
 

@@ -1,0 +1,244 @@
+"""The ladder: rungs estimated and proven, the one that decides, small galleries with a cohort, unknowns."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from api_schemas.operating_point import OperatingPoint, Target
+from common.errors import CalibrationRefused, InputError
+from decision.describe_point import describe_point, get_shown_rates
+from decision.scorers import accepts
+from embeddings.embedding_set import EmbeddingSet
+from evaluation.calibration import calibrate as calibrate_module
+from evaluation.calibration.calibrate import Calibrator
+from evaluation.calibration.ladder import (
+    FAR_RUNGS,
+    FPIR_RUNGS,
+    ExpectedCosts,
+    Ladder,
+    calibrate_ladder,
+    choose_point,
+    find_usable,
+    list_unusable,
+)
+from evaluation.calibration.select_threshold import select_threshold
+from evaluation.calibration.sets.cross_fit import FOLDS
+from evaluation.calibration.sets.sources import CalibrationSources
+from tests.evaluation.samples import list_all_pairs, make_clusters
+
+FPIR = Target(kind="fpir", value=0.1)
+
+
+def make_ladder(fit: EmbeddingSet, **options: object) -> Ladder:
+    return calibrate_ladder(fit, aggregate="nearest", score="cosine", model_hash="m", **options)
+
+
+def get_points(ladder: Ladder) -> list[OperatingPoint]:
+    return [calibration.point for calibration in ladder.points]
+
+
+@pytest.fixture(scope="module")
+def ladder() -> Ladder:
+    return make_ladder(make_clusters(0, 50, 6))
+
+
+def test_every_rung_is_estimated_and_proven_where_the_classes_carry_it(ladder: Ladder) -> None:
+    points = get_points(ladder)
+    estimated = [(point.target.kind, point.target.value) for point in points if point.status == "estimated"]
+    assert estimated == [("far", far) for far in FAR_RUNGS] + [("fpir", fpir) for fpir in FPIR_RUNGS]
+    proven = [point for point in points if point.status == "proven"]
+    assert {point.target.kind for point in proven} == {"far", "fpir"}
+    for point in proven:
+        assert getattr(point.fit, f"{point.target.kind}_upper") <= point.target.value
+    assert len({point.id for point in points}) == len({point.name for point in points}) == len(points)
+    assert any("far 0.01 %, proven: " in reason for reason in ladder.reasons)
+
+
+def test_estimated_rungs_lie_below_their_proven_ones_and_in_order(ladder: Ladder) -> None:
+    for kind in ("far", "fpir"):
+        of_kind = [point for point in get_points(ladder) if point.target.kind == kind]
+        estimated = [point.threshold for point in of_kind if point.status == "estimated"]
+        assert estimated == sorted(estimated, reverse=True)
+        by_value = {point.target.value: point.threshold for point in of_kind if point.status == "estimated"}
+        for point in of_kind:
+            if point.status == "proven":
+                assert point.threshold >= by_value[point.target.value]
+
+
+def test_no_bound_and_no_interval_contradicts_its_estimate(ladder: Ladder) -> None:
+    for confidence in (0.5, 0.95):
+        points = (
+            get_points(ladder)
+            if confidence == 0.95
+            else get_points(
+                make_ladder(
+                    make_clusters(0, 50, 6),
+                    confidence=0.5,
+                    targets=[FPIR.model_copy(update={"confidence": 0.5})],
+                )
+            )
+        )
+        for point in points:
+            for evidence in (point.fit, point.proof):
+                for rate in ("far", "frr", "fpir", "fnir"):
+                    value = getattr(evidence, rate)
+                    upper = getattr(evidence, f"{rate}_upper", None)
+                    ends = getattr(evidence, f"{rate}_ci")
+                    assert value is None or upper is None or upper >= value
+                    assert ends is None or ends[0] <= value <= ends[1]
+
+
+def test_the_point_that_decides_costs_least(ladder: Ladder) -> None:
+    points = {point.id: point for point in get_points(ladder)}
+    for endpoint, kind in (("match", "fpir"), ("verify", "far")):
+        costs = {}
+        for point in points.values():
+            if point.target.kind == kind:
+                rates = get_shown_rates(point)
+                costs[point.id] = 0.5 * 5 * rates.false + 0.5 * rates.missed
+        assert costs[ladder.active[endpoint]] == min(costs.values())
+    assert "50% of the queries unknown and one false match costing 5 misses" in ladder.choice
+
+
+def test_costs_move_the_choice(ladder: Ladder) -> None:
+    points = get_points(ladder)
+    by_id = {point.id: point for point in points}
+    chosen = [
+        by_id[choose_point(points, "match", ExpectedCosts(false_match=cost))].threshold
+        for cost in (0.2, 5.0, 1000.0)
+    ]
+    assert chosen == sorted(chosen)
+    assert chosen[0] < chosen[2]
+    proven = choose_point(points, "match", ExpectedCosts(proven_only=True))
+    assert by_id[proven].status == "proven"
+    assert choose_point([], "match", ExpectedCosts()) is None
+    for share in (0.0, 1.0):
+        with pytest.raises(InputError, match="above 0 and below 1"):
+            ExpectedCosts(unknown_share=share)
+
+
+def test_a_rung_that_turns_most_away_names_the_one_that_keeps_half(ladder: Ladder) -> None:
+    points = {point.name: point for point in get_points(ladder)}
+    strict, usual = points["fpir-0.1%-estimated"], points["fpir-10%-estimated"]
+    useless = strict.with_changes(proof=strict.proof.model_copy(update={"fnir": 0.9}))
+    usable = usual.with_changes(proof=usual.proof.model_copy(update={"fnir": 0.2}))
+    assert find_usable([useless, usable], "match") == usable
+    assert list_unusable([useless, usable]) == [
+        "fpir-0.1%-estimated turns away 90 % of known queries; fpir-10%-estimated is the strictest point "
+        "that keeps half of them."
+    ]
+    assert list_unusable([useless]) == ["fpir-0.1%-estimated turns away 90 % of known queries."]
+
+
+def test_a_point_is_said_in_one_sentence(ladder: Ladder) -> None:
+    point = next(point for point in get_points(ladder) if point.name == "fpir-3%-estimated")
+    sentence = describe_point(point)
+    about = f"about {1000 * point.fit.fpir:.0f} (at most {1000 * point.fit.fpir_upper:.0f})"
+    assert f"of 1,000 queries that are not in the gallery {about} are matched to someone" in sentence
+    assert 25 < 1000 * point.fit.fpir <= 30
+    assert f"; of 1,000 that are, {1000 * point.proof.fnir:.0f} are missed" in sentence
+
+
+def test_trials_and_pairs_are_scored_once_for_all_rungs(monkeypatch: pytest.MonkeyPatch) -> None:
+    rule = calibrate_module.SEARCH_RULES["nearest"]
+    calls = []
+    counted = type(rule)(
+        **{
+            **vars(rule),
+            "score_trials": lambda pairs, track: calls.append(1) or rule.score_trials(pairs, track),
+        }
+    )
+    monkeypatch.setitem(calibrate_module.SEARCH_RULES, "nearest", counted)
+    make_ladder(make_clusters(2, 25, 4))
+    assert len(calls) == 1
+
+
+# -- folds -----------------------------------------------------------------------------------------------
+def test_folds_are_measured_at_thresholds_chosen_without_them() -> None:
+    items = make_clusters(3, 30, 5)
+    calibrator = Calibrator.prepare(CalibrationSources(items), "cosine", "nearest", "m")
+    point = calibrator.calibrate(FPIR, "estimated").point
+    of_class = calibrator.folds.of_class
+    matched = missed = known = 0
+    i, j, scores, genuine = list_all_pairs(items)
+    best_same, best_other = (np.full(len(items), -2.0) for _ in range(2))
+    for a, b, score, same in zip(i, j, scores, genuine, strict=True):
+        best = best_same if same else best_other
+        best[a], best[b] = max(best[a], score), max(best[b], score)
+    for fold in range(FOLDS):
+        rest = items.select_classes(items.classes[of_class != fold])
+        chosen = Calibrator.prepare(CalibrationSources(rest), "cosine", "nearest", "m")
+        target = FPIR.model_copy(update={"gallery": calibrator.sources.gallery})
+        threshold = chosen.calibrate(target, "estimated").point.threshold
+        held = of_class[items.codes] == fold
+        matched += accepts(best_other[held], threshold).sum()
+        missed += (~accepts(best_same[held], threshold) | (best_same[held] <= best_other[held])).sum()
+        known += held.sum()
+    assert known == len(items)
+    assert point.proof.fpir == pytest.approx(matched / known)
+    assert point.proof.fnir == pytest.approx(missed / known)
+    assert point.proof.classes_disjoint is True
+    assert point.proof.status == "estimated"
+
+
+# -- small galleries and real unknowns -------------------------------------------------------------------
+@pytest.mark.parametrize("residents", [1, 3])
+def test_a_door_of_a_few_with_a_cohort_gets_points_that_hold(residents: int) -> None:
+    """Middle of six doors: strangers come through about as often as estimated."""
+    reached = []
+    for seed in range(6):
+        everybody = make_clusters(seed, 400, 6, dim=24)
+        names = everybody.classes
+        door = everybody.select_classes(names[:residents])
+        calibrator = Calibrator.prepare(
+            CalibrationSources(door, cohort=everybody.select_classes(names[residents : residents + 100])),
+            "cosine",
+            "nearest",
+            "m",
+        )
+        target = Target(kind="fpir", value=0.03, gallery=calibrator.sources.gallery)
+        threshold = select_threshold(
+            calibrator.data.with_target(target), "estimated", calibrator.search
+        ).threshold
+        strangers = everybody.select_classes(names[200:])
+        best = (strangers.vectors @ door.vectors.T).max(axis=1)
+        reached.append(float(np.mean(accepts(best, threshold))) / 0.03)
+    point = calibrator.calibrate(target, "estimated").point
+    assert point.threshold == threshold
+    assert point.proof.fnir is not None
+    assert "assumes that people who are not in the gallery are like the 100" in point.proof.method
+    assert point.target.gallery.classes == residents
+    assert 0.6 < np.median(reached) < 1.6
+    assert np.mean([0.5 <= value <= 2 for value in reached]) >= 0.75
+
+
+def test_real_unknown_queries_are_fitted_on_one_half_and_proven_on_the_other() -> None:
+    gallery = make_clusters(0, 30, 6)
+    unknown = make_clusters(1, 200, 6, prefix="x")
+    ladder = make_ladder(gallery, unknown=unknown, targets=[FPIR])
+    for point in get_points(ladder):
+        rates = point.proof.unknown
+        assert rates.n_queries == 600
+        assert rates.fpir_ci[0] <= rates.fpir <= rates.fpir_ci[1]
+        assert rates.fpir <= rates.fpir_upper
+        assert point.proof.fpir is not None, "left-out classes beside them"
+        assert get_shown_rates(point).false == rates.fpir
+        best = (unknown.vectors @ gallery.vectors.T).max(axis=1)
+        assert np.mean(accepts(best, point.threshold)) == pytest.approx(0.1, abs=0.06)
+    assert [point.status for point in get_points(ladder)] == ["proven", "estimated"]
+
+
+def test_nothing_at_all_is_one_sentence() -> None:
+    for classes in (1, 2, 4):
+        with pytest.raises(CalibrationRefused, match="an estimate needs at least 5"):
+            make_ladder(make_clusters(0, classes, 6))
+
+
+def test_five_classes_are_enough_for_estimates_and_two_classes_to_prove_on_do_not_matter() -> None:
+    points = get_points(make_ladder(make_clusters(0, 5, 6), targets=[FPIR]))
+    assert [point.status for point in points] == ["estimated"]
+    small = make_ladder(make_clusters(0, 6, 6), proof=make_clusters(1, 2, 6, prefix="t"), targets=[FPIR])
+    assert get_points(small)[0].fit.n_classes == 8
+    large = make_ladder(make_clusters(0, 45, 6), proof=make_clusters(1, 2, 6, prefix="t"), targets=[FPIR])
+    assert get_points(large)[0].proof.n_classes == 2
