@@ -36,8 +36,8 @@ TERMS = {
     "operating point": "A threshold that is frozen together with the proof of what it does, for one model.",
     "target": "The error rate that a threshold must keep, for instance at most 1 % false matches.",
     "proof": "What the threshold did on classes that it was not chosen on.",
-    "halvings": "The proof of a file without spare classes: fitted on a random half of the classes, measured"
-    " on the other, 20 times.",
+    "folds": "The proof of a file without spare classes: a fifth of the classes is left out in turn, the"
+    " threshold chosen on the others and measured on it.",
     "upper bound": "The highest rate that is still plausible; it, not the estimate, must keep the target.",
     "confidence": "How often such a bound holds, if the classes had been other ones: 95 % unless said "
     "otherwise.",

@@ -54,7 +54,7 @@ class EvaluationSource:
 
     @property
     def proof(self) -> EmbeddingSet | None:
-        """The items that a threshold is proven on; None where halvings of ``fit`` have to do."""
+        """The items that a threshold is proven on; None where folds of ``fit`` are left out."""
         return None if self.validation is None else self.items
 
 

@@ -90,17 +90,17 @@ def _describe_point(point: OperatingPointSummary) -> dict[str, Any]:
         aim += f", {target.gallery.items:,} items"
     rows = []
     if proof is not None:
-        # an embeddings file has no spare classes to prove on: it is halved at random
-        halved = "halvings" in proof.method
-        how = "over halvings" if halved else "proven"
+        # without spare classes to prove on, folds of them are left out in turn
+        crossed = " folds of the " in proof.method
+        how = "on unseen folds" if crossed else "proven"
         for name in select_rates(target):
             rate, upper = getattr(proof, name), getattr(proof, f"{name}_upper", None)
             if rate is not None:
                 bound = "" if upper is None else f" (at most {format_percent(upper)})"
                 rows.append((f"{name.upper()} {how}", format_percent(rate) + bound))
         rows.append(
-            ("halvings", f"means of 20: {proof.n_classes:,} classes each, own threshold and gallery")
-            if halved
+            ("folds", f"{proof.n_classes:,} classes, each measured at a threshold chosen without its fold")
+            if crossed
             else ("proven on", f"{proof.n_classes:,} classes")
         )
     return {
