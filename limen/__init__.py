@@ -103,7 +103,7 @@ def calibrate(
     name: str | None = None,
     model: str = "unnamed",
 ) -> OperatingPoint:
-    """Choose a threshold that meets one target with confidence over classes, and prove it on halvings.
+    """Choose a threshold that meets one target with confidence over classes, and prove it on folds.
 
     Args:
         embeddings: float [n, d]; rows are normalised.
