@@ -8,8 +8,8 @@ test items of their embeddings). Prints FNIR at hindsight thresholds with FPIR 1
 known and unknown, recall@1, and the ratio to the nearest item with its interval over resampled test classes.
 ``auto`` is what ``limen calibrate --aggregate auto`` decides by. Grocery photos need Pillow and onnxruntime.
 
-``--simulate N`` draws N sets of 30 and of 120 classes, proves a threshold of class evidence on each, and
-counts how often its FPIR on new classes lies within the target.
+``--simulate N`` draws N sets of 120 classes, proves thresholds for galleries of 30 and 120 classes on each, and
+counts how often their FPIR on new classes lies within the target.
 """
 
 from __future__ import annotations
@@ -24,17 +24,19 @@ from pathlib import Path
 
 import numpy as np
 
-from api_schemas.operating_point import Aggregate, Target
+from api_schemas.operating_point import Aggregate, GallerySize, Target
+from benchmarks.statistics import CLASSES, EACH, GALLERIES, LAWS, TARGET, Law
 from common.array_types import Float32s, Float64s, Int64s
 from common.errors import CalibrationRefused
 from decision.class_evidence import EvidenceScorer
 from decision.scorers import accepts
 from embeddings.embedding_set import EmbeddingSet, normalise_rows
 from embeddings.files import read_embeddings
-from evaluation.calibration.calibrate import calibrate_threshold
+from evaluation.calibration.calibrate import Calibrator
 from evaluation.calibration.class_evidence.choose_evidence import choose_evidence
 from evaluation.calibration.class_evidence.evidence_trials import score_evidence_trials
 from evaluation.calibration.nearest_scores import score_nearest_trials
+from evaluation.calibration.sets.sources import CalibrationSources
 from evaluation.metrics.class_bootstrap import draw_classes
 from evaluation.pairs.pairs import Pairs, arrange
 
@@ -43,6 +45,7 @@ FPIRS = (0.01, 0.05)
 PROBES = 40  # of a class
 REPLICATES = 200
 MOST_CLASSES = 300
+POPULATION = 3000  # new classes that thresholds are judged by
 AGGREGATES: tuple[Aggregate, ...] = ("nearest", "evidence")
 
 
@@ -235,51 +238,39 @@ def compare(name: str, cases: Iterator[Case], references: int | None) -> None:
 
 
 # -- do proven thresholds hold? -------------------------------------------------------------------------
-def draw_world(rng: np.random.Generator, classes: int, items: int, prefix: str) -> EmbeddingSet:
-    """Classes of unequal spread around centres of which some are near each other, unit rows of 32 numbers."""
-    regions = rng.normal(size=(max(2, classes // 4), 32))
-    centres = regions[rng.integers(len(regions), size=classes)] * 0.6 + rng.normal(size=(classes, 32))
-    spread = rng.uniform(0.35, 0.75, size=classes)
-    rows = (
-        np.repeat(centres, items, axis=0)
-        + rng.normal(size=(classes * items, 32)) * np.repeat(spread, items)[:, None]
-    )
-    labels = np.repeat([f"{prefix}{number}" for number in range(classes)], items)
-    return EmbeddingSet.from_arrays(rows, labels)
+def simulate(law: Law, draws: int, aggregate: Aggregate) -> None:
+    """Print how often the FPIR of a proven threshold is within the target on newly drawn classes.
 
-
-def simulate(draws: int, classes: int, fpir: float, aggregate: Aggregate, items: int = 12) -> None:
-    """Print how often the FPIR of a proven threshold, on new classes, is within the target."""
-    realised = []
-    refused = 0
+    The laws, the size of a draw, the target and the galleries are those of ``benchmarks.statistics``.
+    """
+    queries = law.items(2**31, POPULATION)
+    queries = queries.subset(np.arange(0, len(queries), EACH))
+    gallery = law.items(2**31 + 1, POPULATION)
+    gallery = EmbeddingSet(gallery.vectors, np.char.add("g", gallery.labels), gallery.ids)
+    reached: dict[int, list[float]] = {size: [] for size in GALLERIES}
     for seed in range(draws):
-        rng = np.random.default_rng([seed, classes])
-        fit = draw_world(rng, classes, items, "f")
-        target = Target(kind="fpir", value=fpir, aggregate=aggregate)
-        try:
-            made = calibrate_threshold(fit, target, status="proven", model_hash="m", seed=seed)
-        except CalibrationRefused:
-            refused += 1
-            continue
-        scorer = None
-        if made.point.score.kind == "evidence":
-            scorer = EvidenceScorer.open(made.point.score, None, made.class_arrays)
-        matched = []
-        for _ in range(8):
-            world = draw_world(rng, 2 * classes, items, "n")
-            gallery = world.select_classes(world.classes[:classes])
-            strangers = world.select_classes(world.classes[classes:])
-            pairs = arrange(strangers, gallery=gallery, scorer=scorer)
-            trials = score_nearest_trials(pairs) if scorer is None else score_evidence_trials(pairs)
-            matched.append(float(np.mean(accepts(trials.best_other, made.point.threshold))))
-        realised.append(float(np.mean(matched)))
-    values = np.array(realised)
-    print(
-        f"{aggregate}, {classes} classes, FPIR {100 * fpir:g} %: {len(values)} of {draws} proven, "
-        f"{refused} refused; within the target in {100 * np.mean(values <= fpir):.1f} % of them, median FPIR "
-        f"{np.median(values) / fpir:.2f} of the target",
-        flush=True,
-    )
+        sources = CalibrationSources(law.items(seed, CLASSES))
+        calibrator = Calibrator.prepare(sources, "cosine", aggregate, "m", seed=seed)
+        scorer = calibrator.chosen.scorer if aggregate == "evidence" else None
+        assert scorer is None or isinstance(scorer, EvidenceScorer)
+        pairs = arrange(queries, gallery=gallery, scorer=scorer)
+        trials = score_nearest_trials(pairs) if scorer is None else score_evidence_trials(pairs)
+        for size, rates in reached.items():
+            wanted = GallerySize(items=size * EACH, classes=size)
+            target = Target(kind="fpir", value=TARGET, aggregate=aggregate, gallery=wanted)
+            try:
+                threshold = calibrator.calibrate(target, "proven").point.threshold
+            except CalibrationRefused:
+                continue
+            matched = accepts(trials.other, threshold).mean(axis=1)
+            rates.append(float(1 - np.mean((1 - matched) ** size)))
+    for size, rates in reached.items():
+        within = 100 * float(np.mean(np.array(rates) <= TARGET)) if rates else 0.0
+        median = float(np.median(rates)) / TARGET if rates else 0.0
+        print(
+            f"| {law.name} | {aggregate} | {size} | {len(rates)} of {draws} | {within:.1f} % | {median:.2f} |",
+            flush=True,
+        )
 
 
 def main() -> None:
@@ -289,13 +280,13 @@ def main() -> None:
     parser.add_argument("--references", type=int, nargs="*", default=[])
     parser.add_argument("--grocery", action="store_true")
     parser.add_argument("--simulate", type=int, default=0)
-    parser.add_argument("--classes", type=int, nargs="*", default=[30, 120])
-    parser.add_argument("--fpir", type=float, default=0.05)
     given = parser.parse_args()
     if given.simulate:
-        for classes in given.classes:
+        head = ["distribution", "score", "gallery", "proven", "within target", "median of target"]
+        print(f"| {' | '.join(head)} |\n|{' --- |' * len(head)}")
+        for law in LAWS[:2]:
             for aggregate in AGGREGATES:
-                simulate(given.simulate, classes, given.fpir, aggregate)
+                simulate(law, given.simulate, aggregate)
         return
     head = ["data", "references", "score", "recall@1"]
     head += [f"FNIR at FPIR {100 * fpir:g} %" for fpir in FPIRS]

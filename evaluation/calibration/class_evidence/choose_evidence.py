@@ -17,7 +17,8 @@ from evaluation.metrics.class_bootstrap import draw_classes
 FPIRS = (0.01, 0.03, 0.1)  # that forms are compared at
 REPLICATES = 200
 LEAST_RATE = 0.005  # added to an FNIR before its logarithm is taken
-SURELY = 0.95  # quantile over resampled classes at which the FNIR must be below that of the nearest item
+SURELY = 0.95  # quantile over resampled classes at which a form must not be worse than the nearest item
+NOT_WORSE = 1.1  # the ratio of FNIR up to which it is not
 LEAST_CLASSES = 10  # of two items or more
 
 
@@ -81,7 +82,8 @@ def choose_evidence(
 
     Forms are compared by their FNIR at ``FPIRS``, in galleries and probes of the classes of ``fit``, by
     scores that were fitted without the classes of both ends. The best one is taken where its FNIR, as a
-    geometric mean, is below the nearest item's on the same classes beyond what resampling them explains.
+    geometric mean, is below the nearest item's, and in SURELY of the resamplings of these classes not above
+    NOT_WORSE times that.
 
     Args:
         training: items of further classes; those that are in ``fit`` or ``others`` are left out.
@@ -110,15 +112,15 @@ def choose_evidence(
     ]
     form, fitted, drawn = min(measured, key=lambda candidate: _compare(_measure(candidate[2]), plain))
     rates = _measure(drawn)
-    worst = _bound_ratio(drawn, nearest, seed)
+    is_sure = _bound_ratio(drawn, nearest, seed) < np.log(NOT_WORSE) and _compare(rates, plain) < 0
     said = ", ".join(
         f"{100 * own:.3g} % (nearest {100 * other:.3g} %) at FPIR {100 * fpir:g} %"
         for own, other, fpir in zip(rates, plain, FPIRS, strict=True)
     )
-    if required or worst < 0:
-        taken = "surely better" if worst < 0 else "as requested"
+    if required or is_sure:
+        taken = "surely not worse" if is_sure else "as requested"
         reason = f"by class evidence ({form}), {taken}: FNIR of unseen classes {said}"
-        return ChosenEvidence(fitted, cohort if fitted.has_densities else None, reason, worst < 0)
+        return ChosenEvidence(fitted, cohort if fitted.has_densities else None, reason, is_sure)
     return ChosenEvidence(
         None,
         None,
@@ -180,7 +182,8 @@ def _compare(rates: list[float], others: list[float]) -> float:
 def _bound_ratio(drawn: list[DrawnScores], nearest: list[DrawnScores], seed: int) -> float:
     """The quantile SURELY, over resampled classes, of the form's FNIR against that of the nearest item."""
     ratios = []
-    for number, weights in enumerate(draw_classes(drawn[0].scores.shape[1], seed, REPLICATES)):
-        pair = drawn[number % len(drawn)], nearest[number % len(drawn)]
-        ratios.append(_compare(*(draw.measure_fnir(weights > 0, weights) for draw in pair)))
+    for weights in draw_classes(drawn[0].scores.shape[1], seed, REPLICATES):
+        kept = weights > 0
+        sides = [[draw.measure_fnir(kept, weights) for draw in draws] for draws in (drawn, nearest)]
+        ratios.append(_compare(*(np.mean(side, axis=0).tolist() for side in sides)))
     return float(np.quantile(ratios, SURELY))
