@@ -8,8 +8,8 @@ test items of their embeddings). Prints FNIR at hindsight thresholds with FPIR 1
 known and unknown, recall@1, and the ratio to the nearest item with its interval over resampled test classes.
 ``auto`` is what ``limen calibrate --aggregate auto`` decides by. Grocery photos need Pillow and onnxruntime.
 
-``--simulate N`` draws N sets of 120 classes, proves thresholds for galleries of 30 and 120 classes on each, and
-counts how often their FPIR on new classes lies within the target.
+``--simulate N`` draws N sets of 120 classes, proves thresholds for galleries of 30 and 120 classes on each,
+and counts how often their FPIR on new classes lies within the target.
 """
 
 from __future__ import annotations
@@ -267,10 +267,8 @@ def simulate(law: Law, draws: int, aggregate: Aggregate) -> None:
     for size, rates in reached.items():
         within = 100 * float(np.mean(np.array(rates) <= TARGET)) if rates else 0.0
         median = float(np.median(rates)) / TARGET if rates else 0.0
-        print(
-            f"| {law.name} | {aggregate} | {size} | {len(rates)} of {draws} | {within:.1f} % | {median:.2f} |",
-            flush=True,
-        )
+        cells = [law.name, aggregate, size, f"{len(rates)} of {draws}", f"{within:.1f} %", f"{median:.2f}"]
+        print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
 
 def main() -> None:

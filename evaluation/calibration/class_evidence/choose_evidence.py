@@ -19,6 +19,7 @@ REPLICATES = 200
 LEAST_RATE = 0.005  # added to an FNIR before its logarithm is taken
 SURELY = 0.95  # quantile over resampled classes at which a form must not be worse than the nearest item
 NOT_WORSE = 1.1  # the ratio of FNIR up to which it is not
+GAIN = 0.95  # the ratio from which on it is worth its class model
 LEAST_CLASSES = 10  # of two items or more
 
 
@@ -82,8 +83,8 @@ def choose_evidence(
 
     Forms are compared by their FNIR at ``FPIRS``, in galleries and probes of the classes of ``fit``, by
     scores that were fitted without the classes of both ends. The best one is taken where its FNIR, as a
-    geometric mean, is below the nearest item's, and in SURELY of the resamplings of these classes not above
-    NOT_WORSE times that.
+    geometric mean, is below GAIN times the nearest item's, and in SURELY of the resamplings of these classes
+    not above NOT_WORSE times that.
 
     Args:
         training: items of further classes; those that are in ``fit`` or ``others`` are left out.
@@ -112,7 +113,8 @@ def choose_evidence(
     ]
     form, fitted, drawn = min(measured, key=lambda candidate: _compare(_measure(candidate[2]), plain))
     rates = _measure(drawn)
-    is_sure = _bound_ratio(drawn, nearest, seed) < np.log(NOT_WORSE) and _compare(rates, plain) < 0
+    is_better = _compare(rates, plain) < np.log(GAIN)
+    is_sure = is_better and _bound_ratio(drawn, nearest, seed) < np.log(NOT_WORSE)
     said = ", ".join(
         f"{100 * own:.3g} % (nearest {100 * other:.3g} %) at FPIR {100 * fpir:g} %"
         for own, other, fpir in zip(rates, plain, FPIRS, strict=True)
