@@ -188,7 +188,10 @@ def test_below_twenty_classes_there_is_an_estimate_and_no_proof(target: Target) 
 @pytest.mark.parametrize(
     ("target", "support"),
     [
-        (Target(kind="far", value=1e-4), "takes about 600000 pairs, 30 of them accepted, and there are 28080"),
+        (
+            Target(kind="far", value=1e-4),
+            "takes about 600000 pairs, 30 of them accepted, and there are 28080",
+        ),
         (Target(kind="fpir", value=1e-5), "at least 60 matches of a query and another class, of 10 classes"),
     ],
 )
