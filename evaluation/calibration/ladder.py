@@ -15,6 +15,7 @@ from api_schemas.operating_point import (
     GroupTarget,
     OperatingPoint,
     ScoreChoice,
+    Status,
     Target,
 )
 from common.errors import CalibrationRefused, InputError
@@ -192,13 +193,19 @@ def find_usable(points: Sequence[OperatingPoint], endpoint: Endpoint) -> Operati
 
 
 def list_unusable(points: Sequence[OperatingPoint]) -> list[str]:
-    """A sentence for every point that turns away most known queries, naming the rung that does not."""
-    sentences = []
+    """A sentence an endpoint and status with points that turn away most known queries, naming one that does
+    not: the strictest point that keeps half of them."""
+    worst: dict[tuple[Endpoint, Status], list[OperatingPoint]] = {}
     for point in points:
         missed = get_shown_rates(point).missed
-        if missed is None or missed <= 1 - USEFUL:
-            continue
-        usable = find_usable(points, get_endpoint(point.target))
+        if missed is not None and missed > 1 - USEFUL:
+            worst.setdefault((get_endpoint(point.target), point.status), []).append(point)
+    sentences = []
+    for (endpoint, _), unusable in worst.items():
+        usable = find_usable(points, endpoint)
         instead = f"; {usable.name} is the strictest point that keeps half of them" if usable else ""
-        sentences.append(f"{point.name} turns away {100 * missed:.0f} % of known queries{instead}.")
+        names = ", ".join(point.name for point in unusable)
+        verb = "turn" if len(unusable) > 1 else "turns"
+        least = min(get_shown_rates(point).missed or 0.0 for point in unusable)
+        sentences.append(f"{names} {verb} away {100 * least:.0f} % of known queries or more{instead}.")
     return sentences

@@ -56,8 +56,8 @@ def demo(
     bundle = out / "bundle"
     source = read_run(run_folder)
     held_out = _hold_out(source.items)
-    everybody = source.collect_everything()
-    gallery = everybody.subset(np.flatnonzero(~np.isin(everybody.ids, held_out.ids)))
+    # a gallery of characters that the network was not trained on
+    gallery = source.items.subset(np.flatnonzero(~np.isin(source.items.ids, held_out.ids)))
     export_run(run_folder, bundle, gallery=gallery)
     report = Report.load(bundle / REPORT_FILE)
     points = [OperatingPoint.load(path) for path in sorted((bundle / POINTS_FOLDER).glob("*.json"))]

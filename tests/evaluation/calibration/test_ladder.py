@@ -125,10 +125,10 @@ def test_a_rung_that_turns_most_away_names_the_one_that_keeps_half(ladder: Ladde
     usable = usual.with_changes(proof=usual.proof.model_copy(update={"fnir": 0.2}))
     assert find_usable([useless, usable], "match") == usable
     assert list_unusable([useless, usable]) == [
-        "fpir-0.1%-estimated turns away 90 % of known queries; fpir-10%-estimated is the strictest point "
-        "that keeps half of them."
+        "fpir-0.1%-estimated turns away 90 % of known queries or more; fpir-10%-estimated is the strictest "
+        "point that keeps half of them."
     ]
-    assert list_unusable([useless]) == ["fpir-0.1%-estimated turns away 90 % of known queries."]
+    assert list_unusable([useless]) == ["fpir-0.1%-estimated turns away 90 % of known queries or more."]
 
 
 def test_a_point_is_said_in_one_sentence(ladder: Ladder) -> None:
