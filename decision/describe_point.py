@@ -25,7 +25,11 @@ class ShownRates(NamedTuple):
 
 
 def get_shown_rates(point: OperatingPoint) -> ShownRates:
-    """The rates to show: of the proof where it has a bound of its own, else of the fit."""
+    """The rates to show: of the proof where it has a bound of its own, else of the fit.
+
+    What is shown as the most of a proven point is the bound that meets its target, the fit's: the proof's own
+    is wide where its classes are few, and stands in the point.
+    """
     false, missed = ("fpir", "fnir") if get_endpoint(point.target) == "match" else ("far", "frr")
     proof = point.proof
     bounded = point.fit
@@ -35,6 +39,8 @@ def get_shown_rates(point: OperatingPoint) -> ShownRates:
     unknown = None if proof is None or false != "fpir" else proof.unknown
     if unknown is not None:
         value, bound = unknown.fpir, unknown.fpir_upper
+    if point.status == "proven":
+        bound = getattr(point.fit, f"{false}_upper")
     sources: list[Evidence] = [point.fit] if proof is None else [proof, point.fit]
     known = [rate for source in sources if (rate := getattr(source, missed)) is not None]
     at_most = None if bound is None or value is None else max(bound, value)
