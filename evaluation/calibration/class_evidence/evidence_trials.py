@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 
-from common.array_types import Int64s, Texts
+from common.array_types import Float32s, Float64s, Int64s, Texts
 from common.progress import Track, silent
 from decision.class_evidence import EvidenceScorer, PreparedClasses
 from evaluation.calibration.class_evidence.class_features import (
@@ -22,7 +23,6 @@ from evaluation.calibration.class_evidence.class_features import (
 )
 from evaluation.calibration.match_rate_tail import compute_start_rate
 from evaluation.calibration.trials import (
-    PlainCoordinate,
     SearchRule,
     Trials,
     number_gallery_classes,
@@ -31,6 +31,9 @@ from evaluation.calibration.trials import (
 from evaluation.pairs.pairs import Pairs
 
 NO_FOLD = -1
+TAIL_RATES = (0.1, 0.01, 0.001)  # of trials with other classes
+MOST_POWER = 3.0
+LEAST_TRIALS = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +92,39 @@ def score_evidence_trials(pairs: Pairs, track: Track = silent) -> Trials:
     own = np.full(len(pairs.a), -np.inf, dtype=np.float32)
     own[known] = other[known, codes[known]]
     other[known, codes[known]] = -np.inf
-    return Trials(other, own, codes, len(pairs.b), PlainCoordinate())
+    return Trials(other, own, codes, len(pairs.b), PowerCoordinate.fit(other))
+
+
+@dataclass(frozen=True)
+class PowerCoordinate:
+    """The coordinate ``(score - centre)^power``, in which the tail of evidence is exponential (Weibull's).
+
+    Log-odds of a normal ratio have the power 2, calibrated ones at least 1. Where the tail bends back, as
+    lookalike classes make it, the power is 1, and the tail's own test moves its start up.
+    """
+
+    is_of_similarities: ClassVar[bool] = False
+    centre: float
+    power: float
+
+    @classmethod
+    def fit(cls, scores: Float32s) -> PowerCoordinate:
+        """The power by which the scores at TAIL_RATES, evenly spaced in their logarithm, are evenly spaced.
+
+        ``scores`` float32 [queries, classes], -inf for a query's own class. The centre is their median.
+        """
+        finite = scores[np.isfinite(scores)]
+        if finite.size < LEAST_TRIALS:
+            return cls(0.0, 1.0)
+        levels = np.quantile(finite, [0.5, *(1 - rate for rate in TAIL_RATES)]).astype(np.float64)
+        low, middle, high = np.maximum(levels[1:] - levels[0], 0.0)
+        powers = np.linspace(1.0, MOST_POWER, 41)
+        is_bent = high**powers - 2 * middle**powers + low**powers >= 0  # beyond it the spacing grows
+        return cls(float(levels[0]), float(powers[is_bent][0]) if is_bent.any() else MOST_POWER)
+
+    def __call__(self, scores: Float64s) -> Float64s:
+        """float, the shape of ``scores``, ascending with them."""
+        return np.asarray(np.maximum(scores - self.centre, 0.0) ** self.power)
 
 
 EVIDENCE = SearchRule(

@@ -11,7 +11,11 @@ from decision.class_evidence import ClassModels, EvidenceScorer
 from embeddings.embedding_set import EmbeddingSet
 from evaluation.calibration.calibrate import calibrate_threshold
 from evaluation.calibration.class_evidence.choose_evidence import choose_evidence
-from evaluation.calibration.class_evidence.evidence_trials import CrossFittedEvidence, score_evidence_trials
+from evaluation.calibration.class_evidence.evidence_trials import (
+    CrossFittedEvidence,
+    PowerCoordinate,
+    score_evidence_trials,
+)
 from evaluation.calibration.class_evidence.fit_class_evidence import (
     EvidenceFitter,
     EvidenceForm,
@@ -155,6 +159,18 @@ def test_evidence_is_taken_where_it_helps_and_only_there() -> None:
     noise = EmbeddingSet.from_arrays(rng.normal(size=(200, D)), np.repeat(np.arange(40), 5))
     assert choose_evidence(noise).scorer is None
     assert choose_evidence(noise, required=True).scorer is not None
+
+
+@pytest.mark.parametrize(("power", "expected"), [(0.7, 1.0), (1.0, 1.0), (2.0, 2.0), (5.0, 3.0)])
+def test_the_tail_is_exponential_in_its_coordinate(power: float, expected: float) -> None:
+    """Above their median the scores' power is exponential; the power stays between 1 and 3."""
+    excess = -np.log1p(-(np.arange(50_000) + 0.5) / 50_000)
+    above = excess ** (1 / power)
+    scores = np.concatenate([-above, above]).astype(np.float32).reshape(100, 1000)
+    coordinate = PowerCoordinate.fit(scores)
+    assert coordinate.centre == pytest.approx(0.0, abs=0.01)
+    assert coordinate.power == pytest.approx(expected, abs=0.11)
+    assert PowerCoordinate(1.0, 2.0)(np.array([0.0, 1.0, 4.0])).tolist() == [0.0, 0.0, 9.0]
 
 
 def test_what_cannot_be_fitted_is_said() -> None:
