@@ -23,6 +23,7 @@ from embeddings.embedding_set import EmbeddingSet
 from embeddings.files import open_embeddings
 from embeddings.hashes import hash_model_name
 from evaluation.audit.decision_figures import add_decision_figures
+from evaluation.calibration.sets.sources import sample_items as draw_items
 from evaluation.evaluate import evaluate_embeddings
 from index.bundle import check_replaceable, write_bundle
 from index.engines.memory_estimate import estimate_build, measure_free_memory
@@ -34,12 +35,7 @@ from limen.pipeline.point_options import DEFAULT_OPTIONS, PointOptions
 if TYPE_CHECKING:
     from training.run_folder.run_folder import Run
 
-MAX_ALL_PAIRS = 100_000  # items; comparing all their pairs takes some minutes on two cores
-_TOO_MANY = (
-    "{rows:,} items are more than the {most:,} whose pairs are all compared: there is no report, "
-    "and thresholds are chosen on a sample. Give --sample-items 50000 to report on whole classes, drawn "
-    "at random."
-)
+MAX_ALL_PAIRS = 25_000  # items; all pairs of more are compared where that is asked for
 
 
 def export_run(
@@ -97,7 +93,8 @@ def build_from_embeddings(
 
     Args:
         labels: labels of a ``.npy`` file.
-        sample_items: calibrate and measure on at most so many items, of whole classes drawn at random.
+        sample_items: calibrate and measure on at most so many items, of whole classes drawn at random;
+            of more than MAX_ALL_PAIRS items a sample is drawn unless this is given.
     """
     settings = options.apply(BuildConfig.from_overrides(list(overrides)))
     out = out.absolute()
@@ -115,8 +112,9 @@ def build_from_embeddings(
         source, unknown, _ = options.read_labels(everything)
         gallery = source.items
         sample = _draw_sample(gallery, sample_items)
+        measured = replace(source, items=sample)
         points = make_points(
-            replace(source, items=sample or gallery),
+            measured,
             gallery,
             point_files,
             targets or {},
@@ -124,16 +122,14 @@ def build_from_embeddings(
             cohort=options.cohort,
             unknown=unknown,
         )
-        if sample is None:
-            report, notes = None, [_TOO_MANY.format(rows=len(gallery), most=MAX_ALL_PAIRS)]
-            say(notes[0])
-        else:
-            report, notes = _measure_report(replace(source, items=sample), points), []
-            if sample is not gallery:
-                drawn = f"{len(sample):,} of {len(gallery):,} items: whole classes drawn at random"
-                notes = [f"Measured on {drawn}."]
-            report = report.model_copy(update={"reasons": [*report.reasons, *notes]})
-        points = replace(points, reasons=[*points.reasons, *notes])
+        report = _measure_report(measured, points)
+        if sample is not gallery:
+            note = (
+                f"Measured on {len(sample):,} of {len(gallery):,} items, of {len(sample.classes):,} classes "
+                f"drawn at random; --sample-items {len(gallery)} compares all."
+            )
+            report = report.model_copy(update={"reasons": [*report.reasons, note]})
+            points = replace(points, reasons=[*points.reasons, note])
         return _write(
             out,
             path.stem,
@@ -152,10 +148,10 @@ def describe_bundle(manifest: Manifest, out: Path) -> str:
     return f"Bundle in {out}: {counts.items} items of {counts.classes} classes. Next: limen serve {out}"
 
 
-def _draw_sample(items: EmbeddingSet, sample_items: int | None) -> EmbeddingSet | None:
-    """The items to calibrate and measure on; None for too many items without a sample size."""
+def _draw_sample(items: EmbeddingSet, sample_items: int | None) -> EmbeddingSet:
+    """The items to calibrate and measure on: all, or those of classes drawn at random."""
     if sample_items is None:
-        return items if len(items) <= MAX_ALL_PAIRS else None
+        return items if len(items) <= MAX_ALL_PAIRS else draw_items(items, 0)
     if sample_items >= len(items):
         return items
     order = np.random.default_rng(0).permutation(len(items.classes))

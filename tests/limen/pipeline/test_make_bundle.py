@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -129,24 +130,26 @@ def test_what_does_not_fit_is_refused_before_a_row_is_read(
     assert "index.kind=flat (0 MiB) fits" in outcome.err
 
 
-def test_too_many_rows_are_searched_but_not_measured_unless_a_sample_is_set(
+def test_of_many_rows_a_sample_is_measured_and_that_is_said(
     limen: Limen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("limen.pipeline.make_bundle.MAX_ALL_PAIRS", 400)
+    monkeypatch.setattr("evaluation.calibration.sets.sources.MOST_CLASSES", 50)
     given = write_set(tmp_path, "plain.npz")
     out = tmp_path / "bundle"
     assert limen("build", *given, "--out", out).code == 0
-    manifest = read_manifest(out)
-    assert manifest.operating_points.match is not None, "thresholds are chosen on a sample"
-    assert "--sample-items" in manifest.operating_points.reasons[-1]
-    assert not (out / "report.json").exists()
+    said = "Measured on 400 of 480 items, of 50 classes drawn at random; --sample-items 480 compares all."
+    assert read_manifest(out).operating_points.reasons[-1] == said
+    report = json.loads((out / "report.json").read_text())
+    assert (report["counts"]["items"], report["reasons"][-1]) == (400, said)
     assert Gallery.open(out).search(SMALL_SET.vectors[7], 1)[0][0].id == SMALL_SET.ids[7]
+    monkeypatch.undo()
 
     assert limen("build", *given, "--out", out, "--sample-items", 410).code == 0
     bundle = read_bundle(out)
     assert bundle.manifest.counts.items == 480
     assert {point.fit.n_items for point in bundle.points.values()} == {408}
-    assert "408 of 480 items" in bundle.manifest.operating_points.reasons[-1]
+    assert "408 of 480 items, of 51 classes" in bundle.manifest.operating_points.reasons[-1]
     match = bundle.points[str(bundle.manifest.operating_points.match)]
     assert match.target.gallery is not None
     assert match.target.gallery.items == 480, "the gallery is all rows"
