@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from api_schemas.operating_point import Aggregate, OperatingPoint, ScoreChoice
     from api_schemas.report import Audit, DistanceKind, Report
+    from embeddings.embedding_set import EmbeddingSet
+    from evaluation.calibration.calibrate import StatusChoice
     from index.gallery.gallery import Gallery
 
 __all__ = [
@@ -69,19 +71,15 @@ def evaluate(
     Raises:
         InputError: data that cannot be used; the message names the row.
     """
-    from embeddings.embedding_set import EmbeddingSet, normalise_rows
+    from embeddings.embedding_set import EmbeddingSet
     from embeddings.hashes import hash_model_name
     from evaluation.evaluate import evaluate_embeddings
 
     columns: dict[str, Any] = {} if exclude_same is None else {"exclude_same": exclude_same}
     items = EmbeddingSet.from_arrays(embeddings, labels, metadata=columns)
-    unknown_queries = None
-    if unknown is not None:
-        rows = normalise_rows(unknown, "unknown")
-        unknown_queries = EmbeddingSet.from_arrays(rows, ["unknown"] * len(rows), source="unknown")
     return evaluate_embeddings(
         items,
-        unknown=unknown_queries,
+        unknown=_read_unknown(unknown),
         exclude_same=None if exclude_same is None else "exclude_same",
         model_hash=hash_model_name(model, items.dimension),
         split="all",
@@ -99,21 +97,31 @@ def calibrate(
     cost: tuple[float, float, float] | None = None,
     score: ScoreChoice = "auto",
     aggregate: Aggregate = "nearest",
+    status: StatusChoice = "auto",
+    cohort: tuple[ArrayLike, ArrayLike] | None = None,
+    unknown: ArrayLike | None = None,
     confidence: float = 0.95,
     name: str | None = None,
     model: str = "unnamed",
 ) -> OperatingPoint:
-    """Choose a threshold that meets one target with confidence over classes, and prove it on folds.
+    """Choose a threshold for a target, and measure on folds of the classes what it does.
+
+    Without a target: of the usual 1:N targets the point with the least expected cost, where half of the
+    queries are unknown and a false match costs five misses.
 
     Args:
         embeddings: float [n, d]; rows are normalised.
         labels: [n], integers or text.
-        target_far, target_fpir, target_frr: a fraction in (0, 1); give exactly one of these or the next two.
+        target_far, target_fpir, target_frr: a fraction in (0, 1); give at most one of these or the next two.
         eer: the threshold where FAR equals FRR.
         cost: of a false match and of a false non-match, and the prior of a genuine pair.
         score: the kind of score to threshold; ``auto`` takes the more consistent one.
         aggregate: of an FPIR target, how several items of a class make one score.
-        confidence: of the one-sided upper bound that must meet the target.
+        status: ``proven`` if the upper bound must meet the target, ``estimated`` for the best estimate,
+            ``auto`` for the first where the data supports it and else the second.
+        cohort: vectors and labels of others who are in no gallery, as impostors; one class is enough then.
+        unknown: float [m, d], real queries whose class is in no gallery.
+        confidence: of the one-sided upper bound of a proven point.
         name: the point's name; made from the target unless given.
         model: name of the model; a bundle of these vectors must have the same name.
 
@@ -122,15 +130,29 @@ def calibrate(
         CalibrationRefused: the data cannot support the target; the message says what would.
     """
     from api_schemas.operating_point import Aggregate, ScoreChoice
-    from decision.targets import build_target, name_target
+    from decision.targets import build_target
     from embeddings.embedding_set import EmbeddingSet
     from embeddings.hashes import hash_model_name
     from embeddings.python_objects import check_choice, convert_to_number, convert_to_triple
-    from evaluation.calibration.calibrate import calibrate_threshold
+    from evaluation.calibration.calibrate import StatusChoice, calibrate_threshold
+    from evaluation.calibration.ladder import calibrate_ladder
 
     check_choice(score, ScoreChoice, "score")
     check_choice(aggregate, Aggregate, "aggregate")
+    check_choice(status, StatusChoice, "status")
     confidence = convert_to_number(confidence, "confidence")
+    items = EmbeddingSet.from_arrays(embeddings, labels)
+    data: dict[str, Any] = {
+        "cohort": None if cohort is None else EmbeddingSet.from_arrays(*cohort, source="cohort"),
+        "unknown": _read_unknown(unknown),
+        "score": score,
+        "confidence": confidence,
+        "model_hash": hash_model_name(model, items.dimension),
+    }
+    if (target_far, target_fpir, target_frr, cost) == (None, None, None, None) and not eer:
+        ladder = calibrate_ladder(items, aggregate=aggregate, **data)
+        chosen = next(one.point for one in ladder.points if one.point.id == ladder.active["match"])
+        return chosen if name is None else chosen.with_changes(name=name)
     target = build_target(
         confidence,
         far=None if target_far is None else convert_to_number(target_far, "target_far"),
@@ -140,15 +162,7 @@ def calibrate(
         cost=None if cost is None else convert_to_triple(cost, "cost"),
         aggregate=aggregate,
     )
-    items = EmbeddingSet.from_arrays(embeddings, labels)
-    return calibrate_threshold(
-        items,
-        target,
-        score=score,
-        confidence=confidence,
-        name=str(name or name_target(target)),
-        model_hash=hash_model_name(model, items.dimension),
-    ).point
+    return calibrate_threshold(items, target, status=status, name=name and str(name), **data).point
 
 
 def audit(
@@ -193,16 +207,12 @@ def audit(
         check_lengths(embeddings)
     items = EmbeddingSet.from_arrays(embeddings, labels, metadata=groups)
     references = None if gallery is None else EmbeddingSet.from_arrays(*gallery, source="gallery")
-    unknown_queries = None
-    if unknown is not None:
-        rows = normalise_rows(unknown, "unknown")
-        unknown_queries = EmbeddingSet.from_arrays(rows, ["unknown"] * len(rows), source="unknown")
     return audit_threshold(
         items,
         convert_to_number(threshold, "threshold"),
         distance,
         gallery=references,
-        unknown=unknown_queries,
+        unknown=_read_unknown(unknown),
         groups=list(groups or {}),
         aggregate=aggregate,
         confidence=convert_to_number(confidence, "confidence"),
@@ -214,3 +224,13 @@ def open_bundle(path: str | Path) -> Gallery:
     from index.gallery.gallery import Gallery
 
     return Gallery.open(Path(path))
+
+
+def _read_unknown(vectors: ArrayLike | None) -> EmbeddingSet | None:
+    """Unknown queries, float [m, d], as a set."""
+    if vectors is None:
+        return None
+    from embeddings.embedding_set import EmbeddingSet, normalise_rows
+
+    rows = normalise_rows(vectors, "unknown")
+    return EmbeddingSet.from_arrays(rows, ["unknown"] * len(rows), source="unknown", are_unit=True)
