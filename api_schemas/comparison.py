@@ -43,10 +43,10 @@ class Compatibility(Schema):
 
     ``compatible``: recall@1 of new queries against the old gallery is at least that of old queries against
     it. (The empirical criterion of Shen et al., arXiv 2003.11942, section 3.3, asks for more than that, which
-    a model that is compared with itself cannot give, nor one where both find everything.) ``far_at_old_threshold``
-    is the FAR of such mixed pairs at a's threshold. ``genuine_kept`` and ``impostor_kept`` are the
-    fractions of pairs that meet the definition's two inequalities: genuine pairs at least as near, impostor
-    pairs at least as far as they were.
+    a model that is compared with itself cannot give, nor one where both find everything.)
+    ``far_at_old_threshold`` is the FAR of such mixed pairs at a's threshold. ``genuine_kept`` and
+    ``impostor_kept`` are the fractions of pairs that meet the definition's two inequalities: genuine pairs
+    at least as near, impostor pairs at least as far as they were.
     """
 
     recall_at_1_old_old: Finite

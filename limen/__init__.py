@@ -196,7 +196,7 @@ def audit(
     """
     from api_schemas.operating_point import Aggregate
     from api_schemas.report import DistanceKind
-    from embeddings.embedding_set import EmbeddingSet, normalise_rows
+    from embeddings.embedding_set import EmbeddingSet
     from embeddings.python_objects import check_choice, convert_to_number
     from evaluation.audit.audit_threshold import audit_threshold
     from evaluation.audit.distance_threshold import check_lengths
