@@ -263,7 +263,9 @@ class Calibrator:
             return None
         pairs = arrange(unknown, gallery=self.sources.fit, scorer=self.chosen.scorer)
         trials = self.rule.score_trials(pairs, self.data.track)
-        return replace(trials, of_unknown=pairs.a.codes)
+        # of one label, e.g. "oos", nothing is known of who belongs together: each query for itself
+        groups = pairs.a.codes if len(unknown.classes) > 1 else np.arange(len(unknown))
+        return replace(trials, of_unknown=groups)
 
     @cached_property
     def probability(self) -> Probability | None:

@@ -112,6 +112,6 @@ def test_an_endpoint_can_be_tried_from_the_docs(browser: Any, address: str) -> N
         card = page.locator("[data-path='/v1/search']")
         card.locator(".body").fill('{"queries": [{"id": "item-0"}], "k": 2}')
         card.locator(".send").click()
-        page.wait_for_function("!document.querySelector(\"[data-path='/v1/search'] .answer\").hidden")
+        card.locator(".answer").wait_for(state="visible")
         assert card.locator(".status").inner_text().startswith("200")
         assert '"similarity"' in card.locator(".answer").inner_text()

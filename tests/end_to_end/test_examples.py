@@ -119,7 +119,7 @@ def test_texts(example: Example, datasets: Path) -> None:
     cut_clinc150(datasets / "clinc150", example.datasets / "clinc150", each=20)
     said, answer = example.follow("Text")
     known, unknown = json.loads(answer)["results"]
-    assert known["label"] == "credit_score"  # whether it is near enough is another matter with so few texts
+    assert known["label"] in {"credit_score", "improve_credit_score"}
     assert (known["decision"] == "match") == (known["score"] >= known["threshold"])
     assert unknown["decision"] == "unknown"
     assert unknown["score"] < known["score"]

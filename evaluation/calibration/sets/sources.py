@@ -79,6 +79,7 @@ def prepare_sources(sources: CalibrationSources, seed: int = 0) -> CalibrationSo
         first, second = _halve(sources.unknown, seed)
         sources = replace(sources, unknown=first, unknown_proof=second).note(
             f"fitted on {len(first)} real unknown queries, proven on {len(second)} others"
+            + ("" if len(sources.unknown.classes) > 1 else ", each taken for one of its own kind")
         )
         if sources.cohort is None and len(sources.fit.classes) < LEAST_ESTIMATED:
             sources = replace(sources, cohort=first)
