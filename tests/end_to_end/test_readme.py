@@ -45,7 +45,7 @@ def test_your_embeddings(tmp_path: Path) -> None:
     embeddings = centres[labels] + 0.4 * rng.normal(size=(640, 48))
     np.savez(tmp_path / "vectors.npz", embeddings=embeddings, labels=labels)
     said = run_shell(read_commands("Your embeddings"), tmp_path)
-    assert "The threshold: similarity 0.75" in said
+    assert "The threshold: cosine similarity >= 0.75" in said
     assert (tmp_path / "bundles" / "vectors" / "index.faiss").is_file()
 
 
