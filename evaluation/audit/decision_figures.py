@@ -94,7 +94,8 @@ def add_decision_figures(
 
 def _has_no_classes_to_spare(point: OperatingPoint) -> bool:
     """Whether folds of the classes that a point was fitted on are its proof."""
-    return point.proof is None or "folds of the" in point.proof.method
+    proof = point.proof
+    return proof is None or not proof.classes_disjoint or "folds of the" in proof.method
 
 
 def measure_fpir_by_gallery(measured: MeasuredThreshold) -> list[FpirByGallery]:

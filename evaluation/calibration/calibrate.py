@@ -55,6 +55,8 @@ from evaluation.pairs.pairs import arrange
 from evaluation.pairs.sweep import sweep_pairs
 
 StatusChoice = Literal["auto", "proven", "estimated"]
+RATES = [name for name in Evidence.model_fields if name.partition("_")[0] in ("far", "frr", "fpir", "fnir")]
+NOT_MEASURED = "not measured on classes it was not chosen on: without any fold of them too few are left"
 
 
 @dataclass(frozen=True)
@@ -331,14 +333,14 @@ class Calibrator:
                 f"{kind}_ci": get_ends(selected.reached),
             }
         proven, proven_classes = self._prove(data, selected, search)
-        proof = None
-        if proven is not None:
-            unknown = None
-            if self.strangers_to_prove is not None and target.kind == "fpir":
-                unknown = measure_unknown(self.strangers_to_prove, selected.threshold, target.confidence)
-            method = "; ".join([*self.sources.notes, proven.method])
-            content = proven.model_copy(update={"unknown": unknown, "method": method})
-            proof = Proof(**content.model_dump(), status=selected.status)
+        if proven is None:
+            proven = evidence.model_copy(update=dict.fromkeys(RATES) | {"method": NOT_MEASURED})
+        unknown = None
+        if self.strangers_to_prove is not None and target.kind == "fpir":
+            unknown = measure_unknown(self.strangers_to_prove, selected.threshold, target.confidence)
+        method = "; ".join([*self.sources.notes, proven.method])
+        content = proven.model_copy(update={"unknown": unknown, "method": method})
+        proof = Proof(**content.model_dump(), status=selected.status)
         point = OperatingPoint.freeze(
             name=name or name_target(selected.target, selected.status),
             created_at=datetime.now(UTC),

@@ -223,3 +223,13 @@ def test_shared_classes_and_dimensions_are_refused(fit: EmbeddingSet) -> None:
 
 def test_every_rule_of_a_search_is_registered() -> None:
     assert set(SEARCH_RULES) == set(get_args(Aggregate))
+
+
+def test_what_no_fold_can_repeat_is_proven_all_the_same_and_says_that_it_was_not_measured() -> None:
+    few = make_clusters(3, classes=22, each=12)  # four fifths of them are too few for a bound
+    point = make_point(few, Target(kind="fpir", value=0.3), status="proven")
+    assert point.status == "proven"
+    assert point.proof.fpir is None
+    assert point.proof.fpir_upper is None
+    assert "not measured on classes it was not chosen on" in point.proof.method
+    assert OperatingPoint.model_validate_json(point.to_json()) == point
