@@ -35,7 +35,7 @@ test-portable: setup ## what a processor could change, on the plainest instructi
 		tests/index/engines tests/index/search tests/decision tests/properties tests/training/loop/test_resume.py tests/service/runtime
 
 test-full: setup ## the whole test suite with its long forms
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	LIMEN_RANDOM_EXAMPLES=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 bench: setup     ## every benchmark, each a ratio against a peer or a limit in the same run
 	for file in benchmarks/*.py; do $(BIN)/python -m benchmarks.$$(basename $$file .py) || exit 1; done

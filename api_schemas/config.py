@@ -68,7 +68,7 @@ class ModelConfig(OpenPart):
     long.
     """
 
-    backbone: str = "conv4"
+    backbone: str = Field(default="conv4", min_length=1)
     embedding_dim: int = Field(default=64, ge=2, le=8192)
     pooling: Literal["average", "max", "gem", "flat"] | None = None
     views: Literal[1, 2, 4, 8] = 1

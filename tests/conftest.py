@@ -6,10 +6,15 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # bit for bit is a promise of CPUs
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # more threads of parallel test workers wait for each other
+
+# the same examples on every run, so that a change is judged by itself; the long forms draw new ones
+settings.register_profile("limen", derandomize="LIMEN_RANDOM_EXAMPLES" not in os.environ)
+settings.load_profile("limen")
 
 
 def absent(part: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
 from api_schemas.operating_point import Status, Target
 from common.array_types import Float32s, Float64s
@@ -146,6 +147,8 @@ def find_threshold_for_strangers(
     order = np.argsort(-strangers.best_other, kind="stable")
     scores: Float32s = strangers.best_other[order]
     groups = strangers.groups[order]
+    if len(np.unique(groups)) == len(groups):
+        return _find_for_independent(scores, rate, growth, confidence)
     few = len(np.unique(groups)) < MIN_CLASSES
     groups = np.arange(len(groups)) if few else groups
     supported = find_support(groups, groups)
@@ -164,9 +167,37 @@ def find_threshold_for_strangers(
             f"{2 * MIN_PAIRS / rate:.0f} queries; give more, or a higher target."
         )
     position = find_last_true(lambda k: bound(k).upper_bound <= rate, low, len(last))
-    return float(scores[last[position]]), bound(position).transform(
-        lambda value: float(-np.expm1(growth * np.log1p(-min(value, 1 - 1e-12))))
-    )
+    return float(scores[last[position]]), bound(position).transform(lambda value: _grow(value, growth))
+
+
+def _find_for_independent(
+    scores: Float32s, rate: float, growth: float, confidence: float
+) -> tuple[float, Interval]:
+    """The lowest threshold at which independent queries meet a rate, by the exact binomial bound.
+
+    ``scores``: best scores of the queries, highest first (Clopper & Pearson 1934).
+    """
+    n = len(scores)
+    counts = np.arange(n)
+    allowed = int(np.count_nonzero(stats.beta.ppf(confidence, counts + 1, n - counts) <= rate)) - 1
+    if allowed < 0:
+        needed = int(np.ceil(np.log1p(-confidence) / np.log1p(-rate)))
+        raise CalibrationRefused(
+            f"FPIR <= {_grow(rate, growth):g} cannot be proven with {n} unknown queries: none of about "
+            f"{needed:,} may be matched; give more, or a higher target."
+        )
+    reached = int(np.count_nonzero(scores > scores[allowed]))  # ties are matched together
+    threshold = float(np.nextafter(scores[allowed], np.float32(np.inf)))
+    tails = ((1 - confidence) / 2, (1 + confidence) / 2, confidence)
+    lower = float(stats.beta.ppf(tails[0], reached, n - reached + 1)) if reached else 0.0
+    upper, upper_bound = (float(stats.beta.ppf(tail, reached + 1, n - reached)) for tail in tails[1:])
+    found = Interval.around(reached / n, lower, upper, upper_bound)
+    return threshold, found.transform(lambda value: _grow(value, growth))
+
+
+def _grow(value: float, growth: float) -> float:
+    """The FPIR of a gallery of ``growth`` times as many classes (Jensen's upper bound)."""
+    return float(-np.expm1(growth * np.log1p(-min(value, 1 - 1e-12))))
 
 
 def _check_classes(n: int) -> None:
