@@ -105,6 +105,7 @@ def _process(rank: int, folder: str) -> None:
     assert bool(messages) == (rank == 0)
     with pytest.raises(InputError, match="SIGTERM after step 2" if rank == 0 else "another process after"):
         train(config, Path(folder) / "stopped", track=Stop(signal.SIGTERM, at=2))
+    dist.barrier()  # the first process may still be writing its checkpoint
     apart = Path(shutil.copytree(Path(folder) / "stopped", Path(folder) / f"apart{rank}"))
     if rank == 1:  # as on a node that has a disk of its own
         shutil.rmtree(apart / CHECKPOINTS_FOLDER)
