@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from api_schemas.operating_point import (
     AggregateChoice,
     GallerySize,
-    GroupTarget,
     OperatingPoint,
     ScoreChoice,
     Status,
@@ -94,7 +93,6 @@ def calibrate_ladder(
     aggregate: AggregateChoice = "auto",
     confidence: float = 0.95,
     gallery: GallerySize | None = None,
-    group: GroupTarget | None = None,
     costs: ExpectedCosts | None = None,
     targets: Sequence[Target] | None = None,
     model_hash: str,
@@ -106,7 +104,6 @@ def calibrate_ladder(
     Args:
         fit, proof, training, cohort, unknown, score, gallery: as in ``calibrate_threshold``.
         aggregate: the rule of a 1:N search; ``auto`` chooses class evidence where it is better.
-        group: of the targets; see ``Target.group``.
         costs: what decides between the rungs.
         targets: the rungs; the usual ones unless given.
 
@@ -117,7 +114,7 @@ def calibrate_ladder(
     costs = costs or ExpectedCosts()
     sources = CalibrationSources(fit, proof, training, cohort, unknown, gallery=gallery)
     calibrators = prepare_calibrators(sources, score, aggregate, model_hash, seed=seed, track=track)
-    wanted = list(targets) if targets is not None else list_rungs(confidence, group)
+    wanted = list(targets) if targets is not None else list_rungs(confidence)
     calibrators["verify"].prepare_tail(wanted)
     points: list[Calibration] = []
     reasons: list[str] = []
@@ -153,15 +150,15 @@ def prepare_calibrators(
     verify = Calibrator.prepare(sources, score, "nearest", model_hash, seed=seed, track=track)
     if aggregate == "nearest":
         return {"verify": verify, "match": verify}
-    match = Calibrator.prepare(sources, score, aggregate, model_hash, seed=seed, track=track)
+    match = verify.search_by(aggregate)
     return {"verify": verify, "match": verify if match.aggregate == "nearest" else match}
 
 
-def list_rungs(confidence: float = 0.95, group: GroupTarget | None = None) -> list[Target]:
+def list_rungs(confidence: float = 0.95) -> list[Target]:
     """The usual rungs, strict ones first: FAR, then FPIR."""
-    rungs = [Target(kind="far", value=far, confidence=confidence, group=group) for far in FAR_RUNGS]
-    return rungs + [
-        Target(kind="fpir", value=fpir, confidence=confidence, group=group) for fpir in FPIR_RUNGS
+    return [
+        *(Target(kind="far", value=far, confidence=confidence) for far in FAR_RUNGS),
+        *(Target(kind="fpir", value=fpir, confidence=confidence) for fpir in FPIR_RUNGS),
     ]
 
 
