@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 T = TypeVar("T")
 Say = Callable[[str], None]
-"""Is told a sentence for the person at the keyboard."""
+"""Called with a sentence for the person at the keyboard."""
 
 
 class Track(Protocol):

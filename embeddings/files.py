@@ -88,7 +88,7 @@ def open_embeddings(path: Path, labels: Path | None = None, say: Say = silent_sa
     ``.npz``: arrays ``embeddings`` [N, D] and ``labels`` [N], optionally ``ids`` and further columns
     of length N. ``.npy``: [N, D], with ``labels`` in a file of their own: a ``.npy`` [N], or a table with
     ``label``, perhaps ``id``, metadata. ``.parquet``: columns ``embedding`` and ``label``, optionally ``id``
-    and metadata. ``say`` is told in a sentence what is left out.
+    and metadata. ``say`` is called with a sentence on what is left out.
     """
     if not path.is_file():
         raise InputError(f"{path} is not a file: give an embeddings file (.npz, .npy or .parquet).")

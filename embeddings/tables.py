@@ -67,7 +67,7 @@ def read_table(
         texts: columns that are labels, ids, paths or texts: 01 is another label than 1. They and ``names``
             are found whatever the case of their letters.
         encoding: of a CSV or JSON file; found out unless given.
-        say: is told in a sentence what was found out or left out.
+        say: called with a sentence on what was found out or left out.
 
     Raises:
         InputError: a file that is missing, damaged, empty or no table, or decimals in a column of ``texts``.

@@ -47,7 +47,7 @@ def evaluate_embeddings(
             gallery too, by id or by vector, is not compared with itself.
         unknown: queries whose classes the gallery lacks.
         exclude_same: what pairs share that are excluded everywhere, see ``evaluation.pairs.exclusions``.
-        say: is told what about the labels spoils figures; the report's ``reasons`` hold it as well.
+        say: called with what about the labels spoils figures; the report's ``reasons`` hold it as well.
         seed: of the random halvings and the resampling of classes.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Connections that are many, idle, slow or wide: bounded before a key is looked at, in nobody's way."""
+"""Connections that are many, idle, slow or wide: bounded before a key is looked at; others are served."""
 
 from __future__ import annotations
 

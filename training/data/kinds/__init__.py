@@ -23,7 +23,7 @@ DATA_KINDS: dict[str, type[AnyDataKind]] = {
 
 
 def open_kind(data: DataConfig, say: Say = silent_say) -> AnyDataKind:
-    """The data kind of a configuration; ``say`` is told what is found out about files or left out of them."""
+    """The data kind of a configuration; ``say`` is called with what is found out about files or left out."""
     return DATA_KINDS[data.kind](data, say)
 
 
