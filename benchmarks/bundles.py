@@ -49,7 +49,7 @@ def write_matching_bundle(
 
 def build_evidence_point(items: EmbeddingSet, nearest: OperatingPoint) -> tuple[OperatingPoint, ClassArrays]:
     """A point by class evidence with PLDA, of these items; its weights are made up, which takes no longer."""
-    arrays = ClassArrays(fit_plda(ClassScatter.measure(items)))
+    arrays = ClassArrays(fit_plda(ClassScatter.measure(items), ridge=0.1))
     weights = {"best": 1.0, "mean": 1.0, "tightness": -1.0, "plda": 0.1}
     score = Score(
         kind="evidence",
