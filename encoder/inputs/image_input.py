@@ -50,7 +50,7 @@ class ImagePreprocessing(Preprocessing):
         pixels = []
         for number, image in enumerate(inputs, first):
             check_time()
-            pixels.append(self.compute_pixels(self._decode(image, number, limits), number))
+            pixels.append(self.compute_pixels(self.decode(image, number, limits), number))
         return self.normalise(np.stack(pixels))
 
     def compute_pixels(self, image: Image.Image, number: int = 0) -> NDArray[np.uint8]:
@@ -63,7 +63,7 @@ class ImagePreprocessing(Preprocessing):
             RefusedInput: pixels of 32 bits, or an orientation or colours that Pillow cannot read.
         """
         try:
-            fitted = _fit_size(_convert_mode(image, self.rule, number), self.rule)
+            fitted = _fit_size(convert_mode(image, self.rule.mode, self.rule.fill, number), self.rule)
         except (RefusedInput, MemoryError):
             raise
         except Exception as error:  # Pillow raises whatever it likes on broken metadata and rare colours
@@ -72,7 +72,8 @@ class ImagePreprocessing(Preprocessing):
         pixels = np.asarray(fitted, dtype=np.uint8)
         return pixels[None] if self.rule.mode == "L" else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
-    def _decode(self, image: RawInput, number: int, limits: InputLimits) -> Image.Image:
+    def decode(self, image: RawInput, number: int, limits: InputLimits) -> Image.Image:
+        """An image, its file's bytes or its base64 text as an image; raises RefusedInput as ``prepare``."""
         if isinstance(image, str):
             image = _decode_base64(image, limits, number)
         if isinstance(image, bytes):
@@ -82,7 +83,8 @@ class ImagePreprocessing(Preprocessing):
         return image
 
 
-def _convert_mode(image: Image.Image, rule: ImageInput, number: int) -> Image.Image:
+def convert_mode(image: Image.Image, mode: str, fill: int, number: int) -> Image.Image:
+    """An image upright, of 8 bits, opaque over the grey level ``fill``, in the mode "L" or "RGB"."""
     # 16-bit grey has a mode of its own, but for some formats
     is_16_bit = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
     if image.mode in ("I", "F") and not is_16_bit:
@@ -97,12 +99,12 @@ def _convert_mode(image: Image.Image, rule: ImageInput, number: int) -> Image.Im
         deep = np.asarray(upright, dtype=np.float64)
         upright = Image.fromarray(np.clip(deep / 257.0, 0, 255).round().astype(np.uint8))
     if upright.has_transparency_data:
-        opaque = Image.new("RGBA", upright.size, (rule.fill, rule.fill, rule.fill, 255))
+        opaque = Image.new("RGBA", upright.size, (fill, fill, fill, 255))
         opaque.alpha_composite(upright.convert("RGBA"))
         upright = opaque
     if upright.mode == "LAB":  # which Pillow converts to RGB alone
         upright = upright.convert("RGB")
-    return upright.convert(rule.mode)
+    return upright.convert(mode)
 
 
 def _fit_size(image: Image.Image, rule: ImageInput) -> Image.Image:

@@ -1,0 +1,68 @@
+"""Thumbnails: a small picture of an image, or the beginning of a text, for people to look at."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image
+
+from encoder.inputs.image_input import ImagePreprocessing, convert_mode
+from encoder.inputs.preprocessing import LIMITS, InputLimits, Preprocessing, RawInput, RefusedInput
+
+SMALLEST_SIDE, LARGEST_SIDE = 16, 512  # pixels
+TEXT_CHARACTERS = 500
+MIN_BYTES = 1024  # any picture may have as many
+QUALITIES = (80, 50, 20)
+WHITE = 255
+WEBP, TEXT = "image/webp", "text/plain; charset=utf-8"
+
+
+def make_thumbnail(
+    preprocessing: Preprocessing, raw: RawInput, side: int, limits: InputLimits = LIMITS, number: int = 0
+) -> bytes | None:
+    """WebP of an image, UTF-8 of the first 500 characters of a text; None for a row of numbers.
+
+    A picture has at most ``side`` pixels on its longer side, is never larger than the original, and has at most
+    ``max(1024, side * side)`` bytes. It is upright and opaque, and nothing but its pixels is kept: no EXIF, no
+    place, no colour profile.
+
+    Args:
+        number: the input's number in error messages.
+
+    Raises:
+        RefusedInput: an image that is broken or too large.
+    """
+    if isinstance(preprocessing, ImagePreprocessing):
+        image = preprocessing.decode(raw, number, limits)
+        try:
+            return shrink_image(convert_mode(image, "RGB", WHITE, number), side)
+        except (RefusedInput, MemoryError):
+            raise
+        except Exception as error:  # Pillow raises whatever it likes on broken metadata and rare colours
+            reason = f"the image's orientation or colours cannot be read ({type(error).__name__})."
+            raise RefusedInput(number, reason) from None
+    if isinstance(raw, str):
+        return raw[:TEXT_CHARACTERS].encode("utf-8", "replace")
+    return None
+
+
+def shrink_image(image: Image.Image, side: int) -> bytes:
+    """WebP of an upright image of 8 bits, at most ``side`` pixels long and ``max(1024, side^2)`` bytes."""
+    most = max(MIN_BYTES, side * side)
+    while True:
+        small = image.copy()
+        small.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
+        pixels = Image.fromarray(np.asarray(small))  # without what else the file said
+        for quality in QUALITIES:
+            file = io.BytesIO()
+            pixels.save(file, "WEBP", quality=quality, method=4)
+            if file.tell() <= most:
+                return file.getvalue()
+        side //= 2
+
+
+def get_media_type(thumbnail: bytes) -> str:
+    """The media type of a thumbnail, by its first bytes."""
+    is_picture = thumbnail[:4] == b"RIFF" and thumbnail[8:12] == b"WEBP"
+    return WEBP if is_picture else TEXT
