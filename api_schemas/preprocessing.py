@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -12,31 +12,70 @@ InputKind = Literal["image", "table", "text", "vector"]
 """Kind of an encoder's raw inputs, which a request holds."""
 
 ImageMode = Literal["L", "RGB"]
+ChannelOrder = Literal["RGB", "BGR"]
 ResizeRule = Literal["stretch", "crop", "pad"]
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 CHANNELS: dict[ImageMode, int] = {"L": 1, "RGB": 3}
 
 
-class ImageInput(Schema):
-    """Images, to float32 [channels, height, width]: ``(pixel / 255 - mean) / std`` per channel.
+class _Extended(Schema):
+    """A part that had fewer fields once: later ones are not written at their default.
 
-    ``resize`` is ``stretch`` (both sides to their lengths), ``crop`` (the shorter side fits, the centre
-    is kept) or ``pad`` (the longer side fits, the rest is ``fill``, a grey level 0 to 255). Transparent
-    pixels lie on ``fill``; the camera's orientation tag is applied first.
+    So the files of models that were made before, whose bytes are hashed, stay as they were.
     """
+
+    later_fields: ClassVar[frozenset[str]]
+
+    @model_serializer(mode="wrap")
+    def _leave_out_defaults(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = serialize(self)
+        fields = type(self).model_fields
+        return {
+            name: value
+            for name, value in written.items()
+            if name not in self.later_fields
+            or getattr(self, name) != fields[name].get_default(call_default_factory=True)
+        }
+
+
+class ImageInput(_Extended):
+    """Images, to float32 [channels, height, width]: ``(value - mean) / std`` per channel.
+
+    Pixels of 0 to 255 become values of ``value_range``, 0 to 1 unless given; ``order`` is that of the
+    channels, and of ``mean`` and ``std``. ``resize`` is ``stretch`` (both sides to their lengths), ``crop``
+    (the shorter side fits, the centre is kept; with ``short_side`` the shorter side gets that length first)
+    or ``pad`` (the longer side fits, the rest is ``fill``, a grey level 0 to 255). Transparent pixels lie on
+    ``fill``; the camera's orientation tag is applied first.
+    """
+
+    later_fields = frozenset(("short_side", "interpolation", "order", "value_range"))
 
     kind: Literal["image"] = "image"
     mode: ImageMode
     height: int = Field(ge=1, le=4096)
     width: int = Field(ge=1, le=4096)
     resize: ResizeRule = "stretch"
+    short_side: int | None = Field(default=None, ge=1, le=4096)
+    interpolation: Interpolation = "bilinear"
+    order: ChannelOrder = "RGB"
     fill: int = Field(default=255, ge=0, le=255)
+    value_range: list[Finite] = Field(default_factory=lambda: [0.0, 1.0], min_length=2, max_length=2)
     mean: list[Finite]
     std: list[Annotated[Finite, Field(gt=0)]]
 
     @model_validator(mode="after")
-    def _check_lengths(self) -> ImageInput:
+    def _check_fields(self) -> ImageInput:
         if not len(self.mean) == len(self.std) == CHANNELS[self.mode]:
             raise ValueError(f"mode {self.mode} needs {CHANNELS[self.mode]} values in mean and in std")
+        if not self.value_range[0] < self.value_range[1]:
+            raise ValueError("value_range must rise, e.g. [0, 255]")
+        if self.short_side is not None and self.resize != "crop":
+            raise ValueError(f"short_side is for resize 'crop', found '{self.resize}'")
+        if self.short_side is not None and self.short_side < max(self.height, self.width):
+            raise ValueError(
+                f"short_side must be at least {max(self.height, self.width)}, so that the centre can be cut "
+                f"out, found {self.short_side}"
+            )
         return self
 
 
@@ -67,20 +106,15 @@ def check_ngrams(characters: list[GramLength], words: list[GramLength]) -> None:
 UnicodeForm = Literal["NFC"]
 
 
-class _TextRule(Schema):
+class _TextRule(_Extended):
     """``unicode_form``: texts are brought to it first: composed and decomposed spellings are one text.
 
-    Null, which is not written, for models that were trained before it was there: their input stays as it was.
+    Null for models that were trained before it was there, and for those made elsewhere.
     """
 
-    unicode_form: UnicodeForm | None = None
+    later_fields = frozenset(("unicode_form",))
 
-    @model_serializer(mode="wrap")
-    def _leave_out_null(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        written: dict[str, Any] = serialize(self)
-        if self.unicode_form is None:
-            del written["unicode_form"]
-        return written
+    unicode_form: UnicodeForm | None = None
 
 
 class TextInput(_TextRule):
@@ -105,18 +139,27 @@ class TokenInput(_TextRule):
     """Texts, to float32 [length]: one more than each token's id, then zeros.
 
     The tokenizer lies beside this file as ``tokenizer.json`` and is bound to it by its hash.
+    ``special_tokens``: with those that the tokenizer adds, such as [CLS]. A text of more than ``length``
+    tokens loses its last ones; ``keep_special`` cuts before the special tokens at its end.
     """
+
+    later_fields = frozenset(("unicode_form", "special_tokens", "keep_special"))
 
     kind: Literal["tokens"] = "tokens"
     length: int = Field(ge=1, le=4096)
     tokenizer_sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    special_tokens: bool = True
+    keep_special: bool = False
 
 
-class VectorInput(Schema):
-    """Vectors of another model, taken as they are: float32 [dim]."""
+class VectorInput(_Extended):
+    """Vectors of another model: float32 [dim], as they are, or with ``unit`` brought to length one."""
+
+    later_fields = frozenset(("unit",))
 
     kind: Literal["vector"] = "vector"
     dim: int = Field(ge=1)
+    unit: bool = False
 
 
 AnyInput = Annotated[
@@ -124,8 +167,36 @@ AnyInput = Annotated[
 ]
 
 
-class PreprocessingDocument(Schema):
-    """The file beside ``encoder.onnx``; its bytes are part of the model's hash."""
+Layout = Literal["NCHW", "NHWC"]
+Pooling = Literal["mean", "cls", "max"]
+
+
+class NetworkInterface(Schema):
+    """How a network that was made elsewhere is fed and read.
+
+    ``input`` takes the images, rows or token ids; of a text network ``mask`` takes 1 for a token and 0 for
+    padding, ``types`` zeros. ``layout`` is that of images. ``pooling`` makes one vector of an ``output`` that
+    has one for each token or position: their mean, the first (``cls``) or the maximum. With ``batch`` 1 the
+    network takes one input at a time.
+    """
+
+    input: str = Field(min_length=1)
+    mask: str | None = None
+    types: str | None = None
+    output: str = Field(min_length=1)
+    layout: Layout = "NCHW"
+    pooling: Pooling | None = None
+    batch: Literal[1] | None = None
+
+
+class PreprocessingDocument(_Extended):
+    """The file beside ``encoder.onnx``; its bytes are part of the model's hash.
+
+    ``network`` is left out where the encoder was exported here: one float input, one output of vectors.
+    """
+
+    later_fields = frozenset(("network",))
 
     schema_version: Literal[1] = SCHEMA_VERSION
     input: AnyInput
+    network: NetworkInterface | None = None

@@ -1,32 +1,26 @@
-"""Images in one size and mode, each channel normalised, decoded from untrusted bytes."""
+"""Images in one size and mode, each channel normalised."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import io
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from api_schemas.preprocessing import CHANNELS, ImageInput
 from common.array_types import Float32s
 from common.time_budget import check_time
+from encoder.inputs.image_decoder import decode_base64, decode_image
 from encoder.inputs.preprocessing import LIMITS, InputLimits, Preprocessing, RawInput, RefusedInput
 
-_START_OF_SCAN = b"\xff\xda"
-# the formats people have; the rarer decoders of Pillow are attack surface without use
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+MAX_RATIO = 16  # of the sides of an image that is resized by its shorter one
 
 
 @dataclass(frozen=True)
 class ImagePreprocessing(Preprocessing):
-    """Images, to ``(pixel / 255 - mean) / std`` per channel; training data is stored as uint8 pixels."""
+    """Images, to ``(value - mean) / std`` per channel; training data is stored as uint8 pixels."""
 
     rule: ImageInput
     kind = "image"
@@ -41,9 +35,10 @@ class ImagePreprocessing(Preprocessing):
 
     @property
     def normalisation(self) -> tuple[Float32s, Float32s]:
-        """Mean and deviation of each channel."""
-        mean, std = np.asarray([self.rule.mean, self.rule.std], np.float32)[..., None, None]
-        return mean, std
+        """Mean and deviation of each channel, of pixels that are brought to 0 to 1."""
+        low, high = self.rule.value_range
+        mean, std = np.asarray([self.rule.mean, self.rule.std])[..., None, None]
+        return ((mean - low) / (high - low)).astype(np.float32), (std / (high - low)).astype(np.float32)
 
     def prepare(self, inputs: Iterable[RawInput], first: int = 0, limits: InputLimits = LIMITS) -> Float32s:
         """Images, files' bytes or base64 texts to float32 [n, channels, height, width]."""
@@ -70,14 +65,18 @@ class ImagePreprocessing(Preprocessing):
             reason = f"the image's orientation or colours cannot be read ({type(error).__name__})."
             raise RefusedInput(number, reason) from None
         pixels = np.asarray(fitted, dtype=np.uint8)
-        return pixels[None] if self.rule.mode == "L" else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+        if self.rule.mode == "L":
+            return pixels[None]
+        if self.rule.order == "BGR":
+            pixels = pixels[..., ::-1]
+        return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
     def decode(self, image: RawInput, number: int, limits: InputLimits) -> Image.Image:
         """An image, its file's bytes or its base64 text as an image; raises RefusedInput as ``prepare``."""
         if isinstance(image, str):
-            image = _decode_base64(image, limits, number)
+            image = decode_base64(image, limits, number)
         if isinstance(image, bytes):
-            image = _decode_image(image, limits, number)
+            image = decode_image(image, limits, number)
         if not isinstance(image, Image.Image):
             raise self._build_refusal(number)
         return image
@@ -108,69 +107,34 @@ def convert_mode(image: Image.Image, mode: str, fill: int, number: int) -> Image
 
 
 def _fit_size(image: Image.Image, rule: ImageInput) -> Image.Image:
-    size = (rule.width, rule.height)
-    if image.size == size:
+    size, resample = (rule.width, rule.height), Image.Resampling[rule.interpolation.upper()]
+    if image.size == size and rule.short_side is None:
         return image
     if rule.resize == "crop":
-        return ImageOps.fit(image, size, Image.Resampling.BILINEAR)
+        if rule.short_side is not None:
+            return _crop_centre(image, size, rule.short_side, resample)
+        return ImageOps.fit(image, size, resample)
     if rule.resize == "pad":
         colour = rule.fill if rule.mode == "L" else (rule.fill,) * 3
-        return ImageOps.pad(image, size, Image.Resampling.BILINEAR, color=colour)
-    return image.resize(size, Image.Resampling.BILINEAR)
+        return ImageOps.pad(image, size, resample, color=colour)
+    return image.resize(size, resample)
 
 
-def _decode_image(content: bytes, limits: InputLimits, number: int) -> Image.Image:
-    """Decode an image; its size is checked from the header, before any pixel is decoded.
+def _crop_centre(
+    image: Image.Image, size: tuple[int, int], short_side: int, resample: Image.Resampling
+) -> Image.Image:
+    """The centre of an image whose shorter side was brought to ``short_side``, in torchvision's rounding.
 
-    Raises:
-        RefusedInput: too large, of another format, or broken.
+    An image that is longer than ``MAX_RATIO`` times its shorter side is cut to that first: what is cut away
+    lies outside the centre, and the resized image is bounded.
     """
-    refuse = partial(RefusedInput, number)
-    if len(content) > limits.image_bytes:
-        raise refuse(f"the image has {len(content)} bytes, at most {limits.image_bytes} are taken.")
-    try:
-        with warnings.catch_warnings():
-            # Pillow's own pixel limit is a warning first; ours is checked below and is lower
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(content), formats=FORMATS)
-            width, height = image.size
-            if width * height > limits.image_pixels:
-                raise refuse(
-                    f"the image has {width} x {height} pixels, at most {limits.image_pixels} are taken: "
-                    "shrink it first."
-                )
-            if max(width, height) > limits.image_side:
-                raise refuse(
-                    f"the image has {width} x {height} pixels, at most {limits.image_side} are taken for a "
-                    "side: shrink it first."
-                )
-            if image.format == "JPEG" and content.count(_START_OF_SCAN) > limits.image_scans:
-                raise refuse(
-                    f"the image is a JPEG of over {limits.image_scans} scans, each of which takes as long as "
-                    "a whole image: save it again."
-                )
-            image.load()
-    except UnidentifiedImageError:
-        raise refuse(f"this is not an image; {', '.join(FORMATS)} are taken.") from None
-    except Image.DecompressionBombError:
-        raise refuse(f"the image has more than {limits.image_pixels} pixels: shrink it first.") from None
-    except RefusedInput:
-        raise
-    except Exception as error:  # decoders raise whatever they like on broken files
-        raise refuse(f"the image is broken ({type(error).__name__}).") from None
-    return image
-
-
-def _decode_base64(text: str, limits: InputLimits, number: int) -> bytes:
-    """Decode ``data:image/...;base64,...`` or bare base64; raises RefusedInput as ``_decode_image``."""
-    encoded, refuse = text, partial(RefusedInput, number)
-    if text.startswith("data:"):
-        head, comma, encoded = text.partition(",")
-        if not comma or not head.endswith(";base64"):
-            raise refuse("a data URI must read data:image/<type>;base64,<data>.")
-    if len(encoded) > limits.image_bytes * 4 // 3 + 4:
-        raise refuse(f"the image has over {limits.image_bytes} bytes, which is the most that is taken.")
-    try:
-        return base64.b64decode(encoded, validate=True)
-    except (binascii.Error, ValueError):
-        raise refuse("this is not a base64 data URI of an image.") from None
+    shorter = min(image.size)
+    ends = [max(0, (side - shorter * MAX_RATIO) // 2) for side in image.size]
+    if any(ends):
+        image = image.crop((*ends, *(side - end for side, end in zip(image.size, ends, strict=True))))
+    width, height = (
+        short_side if side == shorter else int(short_side * side / shorter) for side in image.size
+    )
+    resized = image if image.size == (width, height) else image.resize((width, height), resample)
+    left, top = round((width - size[0]) / 2), round((height - size[1]) / 2)
+    return resized.crop((left, top, left + size[0], top + size[1]))

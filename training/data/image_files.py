@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import unicodedata
-import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,12 +15,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image
 
 from common.errors import InputError
 from common.progress import Say, silent_say
 from embeddings.tables import LIST_SUFFIXES, read_metadata_columns, read_table
-from encoder.inputs.image_input import FORMATS, ImagePreprocessing
+from encoder.inputs.image_decoder import FORMATS, check_size, decode_image
+from encoder.inputs.image_input import ImagePreprocessing
 from encoder.inputs.preprocessing import RefusedInput
 from training.data.pair_labels import group_pairs, holds_pairs
 from training.data.tables import read_text_column
@@ -31,7 +31,6 @@ SUFFIXES = frozenset(
 ) | frozenset((".ppm", ".pgm", ".pbm", ".pnm"))
 LITTER = frozenset(("thumbs.db", "desktop.ini"))  # that systems leave in folders of images
 MAX_NAMED = 5
-MAX_FILE_BYTES = 256 << 20  # of a file: the most pixels that Pillow decodes without a warning, uncompressed
 CHUNK_BYTES = 4096  # bytes of an archive that are decompressed at once, to a few megabytes at the most
 
 
@@ -54,11 +53,8 @@ class ImageFile:
 
     def open(self) -> Image.Image:
         """Decode the whole image; raises InputError naming the file when it is broken or too large."""
-        with self.name_errors(), warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(self.read()), formats=FORMATS)
-            image.load()
-            return image
+        with self.name_errors():
+            return decode_image(self.read())
 
     def read_pixels(self, preprocessing: ImagePreprocessing) -> NDArray[np.uint8]:
         """The network's input, not yet normalised: uint8 [channels, h, w]; raises InputError as ``open``."""
@@ -78,24 +74,18 @@ class ImageFile:
 
     @contextmanager
     def name_errors(self) -> Iterator[None]:
-        """Turn whatever decoders raise into an InputError that names the file."""
+        """Turn refusals of the decoder and errors of archives into an InputError that names the file."""
         try:
             yield
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-            raise InputError(f"{self.name} is too large to be decoded safely: scale it down.") from None
-        except UnidentifiedImageError:
-            raise self._build_error(
-                f"it is not an image of a kind that is read ({', '.join(FORMATS)})"
-            ) from None
         except RefusedInput as refused:
-            raise self._build_error(refused.reason.rstrip(".")) from None
+            raise self._build_error(refused.reason) from None
         except (InputError, MemoryError):
             raise
-        except Exception as error:  # decoders and archives raise whatever they like on broken files
-            raise self._build_error(str(error) or type(error).__name__) from None
+        except Exception as error:  # archives raise whatever they like on broken files
+            raise self._build_error(f"{str(error).rstrip('.') or type(error).__name__}.") from None
 
     def _build_error(self, reason: str) -> InputError:
-        return InputError(f"{self.name} is broken: {reason}. Remove it, or train with data.broken=skip.")
+        return InputError(f"{self.name} cannot be used: {reason} Remove it, or set data.broken=skip.")
 
 
 def find_images(
@@ -237,7 +227,7 @@ def _list_zip(root: Path, prefix: str, unread: list[str]) -> list[ImageFile]:
 def _read_file(path: Path) -> bytes:
     if not path.exists():
         path = _find_other_form(path)
-    _check_size(path.stat().st_size)
+    check_size(path.stat().st_size)
     return path.read_bytes()
 
 
@@ -262,14 +252,9 @@ def _find_other_form(path: Path) -> Path:
 
 def _read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
     """Never more than the size that the archive says, which is checked before."""
-    _check_size(entry.file_size)
+    check_size(entry.file_size)
     with archive.open(entry) as opened:
         return b"".join(iter(partial(opened.read, CHUNK_BYTES), b""))
-
-
-def _check_size(size: int) -> None:
-    if size > MAX_FILE_BYTES:
-        raise Image.DecompressionBombError(f"{size} bytes, at most {MAX_FILE_BYTES} are read")
 
 
 def _read_list(

@@ -154,7 +154,7 @@ def test_broken_image_is_named(limen: Limen, tmp_path: Path) -> None:
         for number in range(3):
             path = add_image(tmp_path, label, f"{number}.png")
     path.write_bytes(path.read_bytes()[:40])
-    refused(limen("train", config, "--out", tmp_path / "r"), "a/2.png is broken")
+    refused(limen("train", config, "--out", tmp_path / "r"), "a/2.png cannot be used")
 
 
 def test_a_bundle_with_one_byte_changed(limen: Limen, bundle: Path, tmp_path: Path) -> None:

@@ -17,7 +17,6 @@ from training.data import tables
 from training.data.items import Items
 from training.data.kinds.data_kind import DataKind
 from training.data.pair_labels import group_pairs, holds_pairs
-from training.models.backbones.hub import load_tokenizer
 
 MAX_METADATA_CHARS = 1_000  # of a text, whose beginning is metadata as well
 
@@ -48,6 +47,8 @@ class Text(DataKind[TextPreprocessing]):
         text = self.data.text
         if text.tokenizer is None:
             return NgramPreprocessing(text.as_input())
+        from training.models.backbones.hub import load_tokenizer  # which imports torch
+
         tokenizer = load_tokenizer(text.tokenizer)
         longest = max(len(tokenizer.encode(normalise_text(part))) for part in train.inputs.tolist())
         length = min(text.length, longest)
