@@ -23,6 +23,8 @@ POINTS_FOLDER = "operating_points"
 ENCODER_FILE = "encoder.onnx"
 PREPROCESSING_FILE = "preprocessing.json"
 TOKENIZER_FILE = "tokenizer.json"
+THUMBNAILS_FILE = "thumbnails.bin"
+THUMBNAIL_ENDS_FILE = "thumbnail_ends.npy"
 
 IndexKind = Literal["flat", "hnsw", "hnsw_sq8", "ivf_pq"]
 

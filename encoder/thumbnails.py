@@ -23,9 +23,9 @@ def make_thumbnail(
 ) -> bytes | None:
     """WebP of an image, UTF-8 of the first 500 characters of a text; None for a row of numbers.
 
-    A picture has at most ``side`` pixels on its longer side, is never larger than the original, and has at most
-    ``max(1024, side * side)`` bytes. It is upright and opaque, and nothing but its pixels is kept: no EXIF, no
-    place, no colour profile.
+    A picture has at most ``side`` pixels on its longer side, is never larger than the original, and has at
+    most ``max(1024, side * side)`` bytes. It is upright and opaque, and nothing but its pixels is kept: no
+    EXIF, no place, no colour profile.
 
     Args:
         number: the input's number in error messages.

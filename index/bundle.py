@@ -28,6 +28,7 @@ from api_schemas.manifest import (
     PREPROCESSING_FILE,
     README_FILE,
     REPORT_FILE,
+    THUMBNAILS_FILE,
     TOKENIZER_FILE,
     VECTORS_FILE,
     ActiveOperatingPoints,
@@ -50,6 +51,7 @@ from embeddings.embedding_set import EmbeddingSet
 from embeddings.hashes import combine_encoder_hashes, hash_items, hash_rows
 from index.engines.self_recall import TOLERATED
 from index.items.stored_item import check_built_items
+from index.items.thumbnail_file import ThumbnailFile, write_thumbnails
 from index.search.generation import Generation
 from index.verified_files import HashCache, check_files, fsync_and_hash, publish
 
@@ -101,6 +103,12 @@ class Bundle:
             generation.check_rows()
         return generation
 
+    def open_thumbnails(self) -> ThumbnailFile | None:
+        """The thumbnails of the items, if it has any."""
+        if THUMBNAILS_FILE not in self.manifest.files:
+            return None
+        return ThumbnailFile.open(self.path, self.manifest.counts.items)
+
 
 def write_bundle(
     out: Path,
@@ -120,6 +128,7 @@ def write_bundle(
     class_arrays: Iterable[ClassArrays] = (),
     readme: str | None = None,
     vectors_file: Path | None = None,
+    thumbnails: Iterable[bytes | None] = (),
     track: Track = silent,
 ) -> Manifest:
     """Build the index, audit it and write a bundle; a crash leaves the old bundle at ``out`` or none.
@@ -134,6 +143,7 @@ def write_bundle(
         readme: a model card for people, ``README.md``.
         vectors_file: the ``.npy`` on the same disk that the items' vectors are mapped from; it becomes the
             bundle's instead of being written again.
+        thumbnails: of each item, in their order.
 
     Raises:
         InputError: ``out`` is something else than a bundle of that name, or the encoder's files are missing.
@@ -158,6 +168,7 @@ def write_bundle(
             vectors_file.rename(folder / VECTORS_FILE)
         generation = Generation.build(items, index_config, densities, track)
         generation.save(folder)
+        write_thumbnails(folder, thumbnails)
         encoder = None if encoder_folder is None else _copy_encoder(encoder_folder, folder)
         if cohort is not None:
             np.save(folder / COHORT_FILE, cohort.vectors)
@@ -222,7 +233,7 @@ def read_bundle(path: Path, hashes: HashCache | None = None) -> Bundle:
         if name not in manifest.files:
             raise BundleError(f"{path / MANIFEST_FILE} lists no {name}, which every such bundle has.")
     is_new = hashes is None or not hashes.knows(path / VECTORS_FILE)
-    check_files(path, manifest.files, hashes)
+    check_files(path, manifest.files, hashes, unhashed=[THUMBNAILS_FILE])  # read when asked for: size alone
     points = {}
     for name in sorted(manifest.files):
         if name.startswith(f"{POINTS_FOLDER}/") and name.endswith(".json"):
@@ -253,6 +264,8 @@ def verify_bundle(path: Path, track: Track = silent) -> Manifest:
     """
     bundle = read_bundle(path)
     manifest = bundle.manifest
+    check_files(path, {name: manifest.files[name] for name in {THUMBNAILS_FILE} & manifest.files.keys()})
+    bundle.open_thumbnails()
     check_model_hash(path, manifest)
     if REPORT_FILE in manifest.files:
         report = _read(Report, path / REPORT_FILE)

@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -56,8 +56,13 @@ def _read_state(file: Path) -> list[int | str]:
     return [state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino, state.st_dev]
 
 
-def check_files(folder: Path, files: Mapping[str, FileEntry], hashes: HashCache | None = None) -> None:
-    """Compare files with their entries, byte for byte.
+def check_files(
+    folder: Path,
+    files: Mapping[str, FileEntry],
+    hashes: HashCache | None = None,
+    unhashed: Collection[str] = (),
+) -> None:
+    """Compare files with their entries, byte for byte; those that are ``unhashed`` by their size.
 
     Raises BundleError naming the file that is missing, changed or leads out of the folder.
     """
@@ -72,6 +77,8 @@ def check_files(folder: Path, files: Mapping[str, FileEntry], hashes: HashCache 
             raise BundleError(
                 f"{file} has {size} bytes, the manifest says {entry.size}: the file was changed."
             )
+        if name in unhashed:
+            continue
         digest = hash_file(file) if hashes is None else hashes.get_sha256(file)
         if digest != entry.sha256:
             raise BundleError(

@@ -65,6 +65,10 @@ class DataFolder(GalleryItems):
         self.check_open()
         return self.store.get(item_id)
 
+    def read_thumbnails(self, ids: Sequence[str]) -> dict[str, bytes]:
+        self.check_open()
+        return self.store.read_thumbnails(ids)
+
     def page(self, after: str | None, limit: int) -> list[StoredItem]:
         self.check_open()
         return self.store.page(after, limit)

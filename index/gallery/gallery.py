@@ -116,6 +116,10 @@ class Gallery(AbstractContextManager["Gallery"]):
     def get(self, item_id: str) -> StoredItem | None:
         return self._items.get(item_id)
 
+    def read_thumbnails(self, ids: Sequence[str]) -> dict[str, bytes]:
+        """The thumbnails, by id, of those of the items that have one."""
+        return self._items.read_thumbnails(ids)
+
     def page(self, after: str | None = None, limit: int = 100) -> list[StoredItem]:
         return self._items.page(after, limit)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,6 +46,10 @@ class GalleryItems(ABC):
         """An item as it was written, or None."""
 
     @abstractmethod
+    def read_thumbnails(self, ids: Sequence[str]) -> dict[str, bytes]:
+        """The thumbnails, by id, of those of the items that have one."""
+
+    @abstractmethod
     def page(self, after: str | None, limit: int) -> list[StoredItem]:
         """Items in the order of their ids, after one of them."""
 
@@ -62,10 +67,18 @@ class BundleItems(GalleryItems):
 
     def __init__(self, bundle: Bundle) -> None:
         super().__init__(bundle.path, GalleryView(bundle.open_generation()))
+        self._thumbnails = bundle.open_thumbnails()
 
     def get(self, item_id: str) -> StoredItem | None:
         located = self.view.locate(item_id)
         return None if located is None else _read_item(*located)
+
+    def read_thumbnails(self, ids: Sequence[str]) -> dict[str, bytes]:
+        if self._thumbnails is None:
+            return {}
+        located = {item_id: self.view.locate(item_id) for item_id in ids}
+        read = {name: self._thumbnails.get(place[1]) for name, place in located.items() if place is not None}
+        return {item_id: thumbnail for item_id, thumbnail in read.items() if thumbnail is not None}
 
     def page(self, after: str | None, limit: int) -> list[StoredItem]:
         main = self.view.main

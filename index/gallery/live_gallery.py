@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from api_schemas.manifest import VECTORS_FILE
+from api_schemas.manifest import THUMBNAILS_FILE, VECTORS_FILE
 from common.atomic_files import fsync_folder
 from common.errors import BundleError, InputError
 from common.file_locks import FolderLock, InUse
@@ -27,12 +27,18 @@ from index.gallery.data_folder import HASHES_FILE, SEEDED_FROM, DataFolder, open
 from index.gallery.gallery import Gallery
 from index.gallery.gallery_items import Closed
 from index.gallery.generation_folders import EMPTY, GENERATIONS
-from index.gallery.overlay import Overlay, collect_items, iterate_items, prepare_generation
+from index.gallery.overlay import (
+    Overlay,
+    collect_items,
+    iterate_items,
+    iterate_thumbnails,
+    prepare_generation,
+)
 from index.items.metadata import USUAL_BOUNDS, MetadataBounds
 from index.items.stored_item import StoredItem
 from index.search.generation import Generation
 from index.store.document_store import StoreInUse
-from index.store.item_store import DATABASE_FILE, Changes
+from index.store.item_store import DATABASE_FILE, THUMBNAILS_FROM, Changes
 from index.store.service_records import ServiceRecords
 from index.store.write_order import AuditFile, Withdrawn, WriteOrder
 from index.verified_files import HashCache
@@ -147,9 +153,15 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
         """Error of the last background rebuild; None if it succeeded."""
         return self._rebuilder.error
 
-    def upsert(self, items: Sequence[StoredItem], order: WriteOrder | None = None) -> int:
+    def upsert(
+        self,
+        items: Sequence[StoredItem],
+        order: WriteOrder | None = None,
+        thumbnails: Mapping[str, bytes] | None = None,
+    ) -> int:
         """Write items, replacing those with the same ids; returns how many are new.
 
+        The thumbnails of replaced items go; ``thumbnails`` are those of the new ones, by id.
         On return they are on disk and found by the next search. Raises InputError for an item that cannot be
         used, before anything is written, StoreFailed if the database could not take them, and Withdrawn if
         the order was withdrawn before that.
@@ -166,7 +178,7 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
         rows = normalise_queries(np.stack([item.vector for item in items]), dim, "items")
         items = [replace(item, vector=row) for item, row in zip(items, rows, strict=True)]
         with self._write():
-            new = self._store.upsert(items, self._bundle.manifest.model_hash, order)
+            new = self._store.upsert(items, self._bundle.manifest.model_hash, order, thumbnails)
             self._show_changes(Changes(items, [item.id for item in items]))
         self._rebuilder.start_if_due()
         return new
@@ -268,6 +280,7 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
                 generation.items.count_fields(),
             )
         folder.check_owner()
+        self._take_thumbnails()
         new = bundle.points.keys() - self._store.read_points().keys()
         if new:
             self._store.set_points({name: bundle.points[name].to_json() for name in new})
@@ -280,6 +293,18 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
         prepared = None if main is None else prepare_generation(main, folder.deciders, track)
         self._show_generation(prepared, state.generation, state.base)
         folder.generations.keep_only(state.generation)
+
+    def _take_thumbnails(self) -> None:
+        """Keep the bundle's thumbnails of the items that are still as they came with it."""
+        thumbnails, manifest = self._bundle.open_thumbnails(), self._bundle.manifest
+        if thumbnails is None or self._store.read_setting(SEEDED_FROM) != manifest.data_hash:
+            return
+        source = manifest.files[THUMBNAILS_FILE].sha256
+        if self._store.read_setting(THUMBNAILS_FROM) != source:
+            generation = self._bundle.open_generation()
+            self._store.add_thumbnails(
+                iterate_thumbnails(generation, thumbnails, self._limits.seed_block), source
+            )
 
     def _show_changes(self, changes: Changes) -> None:
         folder = self._folder

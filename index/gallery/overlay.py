@@ -20,6 +20,7 @@ from index.items.class_sums import ClassSums
 from index.items.columns import ColumnKind
 from index.items.metadata import collect_metadata
 from index.items.stored_item import StoredItem
+from index.items.thumbnail_file import ThumbnailFile
 from index.search.gallery_view import GalleryView
 from index.search.generation import Generation
 from index.store.item_store import Changes
@@ -201,6 +202,15 @@ def iterate_items(generation: Generation, block: int, track: Track) -> Iterator[
         yield [
             StoredItem(*item) for item in zip(items.ids.take(rows), labels, vectors, metadata, strict=True)
         ]
+
+
+def iterate_thumbnails(
+    generation: Generation, thumbnails: ThumbnailFile, block: int
+) -> Iterator[dict[str, bytes]]:
+    """The thumbnails of a generation's rows by id, a block of rows at a time."""
+    for number, of_rows in enumerate(thumbnails.iterate(block)):
+        ids = generation.items.ids.take(number * block + np.arange(len(of_rows)))
+        yield {item_id: of_row for item_id, of_row in zip(ids, of_rows, strict=True) if of_row is not None}
 
 
 def collect_items(

@@ -14,12 +14,13 @@ from index.items.columns import FieldUse
 from index.items.metadata import USUAL_BOUNDS, MetadataBounds, MetadataValue
 from index.items.stored_item import StoredItem, check_items, is_storable, merge_fields, subtract_fields
 from index.store.document_store import DocumentStore, StoreState, select_state
-from index.store.tables import DELETIONS, FEEDBACK, FIELDS, ITEMS
+from index.store.tables import DELETIONS, FEEDBACK, FIELDS, ITEMS, THUMBNAILS
 from index.store.write_order import WriteOrder
 
 DATABASE_FILE = "limen.sqlite"
 IDS_A_STATEMENT = 500
 READ_BLOCK = 8_192
+THUMBNAILS_FROM = "thumbnails_from"  # setting: the hash of the bundle's thumbnails that were taken over
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,16 @@ class ItemStore(DocumentStore):
             self._set(connection, {**settings, "model_hash": model_hash})
         self._fields = dict(fields)
 
-    def upsert(self, items: Sequence[StoredItem], model_hash: str, order: WriteOrder | None = None) -> int:
+    def upsert(
+        self,
+        items: Sequence[StoredItem],
+        model_hash: str,
+        order: WriteOrder | None = None,
+        thumbnails: Mapping[str, bytes] | None = None,
+    ) -> int:
         """Write items, replacing those with the same id; returns how many were new. On return it is on disk.
 
+        The thumbnail of a replaced item goes, for it shows another input; ``thumbnails`` by id are new ones.
         Raises InputError for an item that no gallery takes, or metadata of a kind its field does not have.
         """
         check_items(items, self.bounds)
@@ -74,6 +82,8 @@ class ItemStore(DocumentStore):
             self._upsert(connection, ITEMS, [_to_row(item, model_hash, sequence) for item in items])
             for part in _split(ids):
                 connection.execute(DELETIONS.delete().where(DELETIONS.c.id.in_(part)))
+                connection.execute(THUMBNAILS.delete().where(THUMBNAILS.c.id.in_(part)))
+            _insert_thumbnails(connection, thumbnails or {})
             self._write_fields(connection, fields)
             self._set(connection, {"newest": str(sequence)})
             if order is not None:
@@ -82,13 +92,17 @@ class ItemStore(DocumentStore):
         return len(items) - len(replaced)
 
     def delete(self, ids: Sequence[str], order: WriteOrder | None = None) -> list[str]:
-        """Delete items and feedback about them; returns the ids that were there. On return it is on disk."""
+        """Delete items, their thumbnails and feedback about them; returns the ids that were there.
+
+        On return it is on disk.
+        """
         sequence = self.sequence + 1
         gone: list[str] = []
         fields = self._fields
         with self._begin_write(order) as connection:
             for part in _split(sorted(set(filter(is_storable, ids)))):
                 connection.execute(FEEDBACK.delete().where(FEEDBACK.c.a.in_(part) | FEEDBACK.c.b.in_(part)))
+                connection.execute(THUMBNAILS.delete().where(THUMBNAILS.c.id.in_(part)))
                 known = _select_metadata(connection, part)
                 fields = subtract_fields(known.values(), fields)
                 connection.execute(ITEMS.delete().where(ITEMS.c.id.in_(list(known))))
@@ -109,6 +123,32 @@ class ItemStore(DocumentStore):
         with self._read() as connection:
             row = connection.execute(_COLUMNS.where(ITEMS.c.id == item_id)).one_or_none()
             return None if row is None else _to_item(row)
+
+    def add_thumbnails(self, blocks: Iterable[Mapping[str, bytes]], source: str) -> None:
+        """Keep thumbnails, by id, of the items that are as the store was seeded with, all or nothing.
+
+        ``source`` is what the setting ``thumbnails_from`` says then.
+        """
+        with self._begin_write() as connection:
+            for block in blocks:
+                for part in _split(list(block)):
+                    seeded = sa.select(ITEMS.c.id).where(ITEMS.c.id.in_(part) & (ITEMS.c.sequence == 0))
+                    rows = [
+                        {"id": item_id, "content": block[item_id]}
+                        for item_id in connection.execute(seeded).scalars()
+                    ]
+                    self._upsert(connection, THUMBNAILS, rows)
+            self._set(connection, {THUMBNAILS_FROM: source})
+
+    def read_thumbnails(self, ids: Sequence[str]) -> dict[str, bytes]:
+        """The thumbnails, by id, of those of the items that have one."""
+        columns = sa.select(THUMBNAILS.c.id, THUMBNAILS.c.content)
+        with self._read() as connection:
+            parts = _split(list(filter(is_storable, ids)))
+            rows = (
+                row for part in parts for row in connection.execute(columns.where(THUMBNAILS.c.id.in_(part)))
+            )
+            return {row.id: bytes(row.content) for row in rows}
 
     def select_known(self, ids: Iterable[str]) -> set[str]:
         """Those of the ids that items have."""
@@ -180,6 +220,12 @@ def _to_row(item: StoredItem, model_hash: str, sequence: int) -> dict[str, Any]:
         "model_hash": model_hash,
         "sequence": sequence,
     }
+
+
+def _insert_thumbnails(connection: sa.Connection, thumbnails: Mapping[str, bytes]) -> None:
+    if thumbnails:
+        rows = [{"id": item_id, "content": content} for item_id, content in thumbnails.items()]
+        connection.execute(THUMBNAILS.insert(), rows)
 
 
 def _select_known(connection: sa.Connection, ids: Sequence[str]) -> list[str]:

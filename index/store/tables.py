@@ -78,7 +78,12 @@ REPORTS = sa.Table(
     sa.Column("number", COUNTER, primary_key=True, autoincrement=True),
     _make_text("document"),
 )
-
+THUMBNAILS = sa.Table(
+    "thumbnails",
+    METADATA,
+    sa.Column("id", ID, primary_key=True),  # of an item: both go together
+    sa.Column("content", sa.LargeBinary, nullable=False),
+)
 AUDIT = sa.Table(
     "audit",
     METADATA,
