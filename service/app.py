@@ -17,7 +17,9 @@ from uvicorn.config import STARTUP_FAILURE
 from common.errors import LimenError
 from service import VERSION
 from service.auth.api_keys import NEEDS_READ, KeyRing, name_client
+from service.auth.browser_sessions import BrowserSessions
 from service.auth.decision_tokens import DecisionSigner
+from service.auth.sign_in_limit import SignInLimit
 from service.errors.problems import install_error_handlers
 from service.http.connections import ConnectionTable
 from service.http.fast_routes import FastRoutes
@@ -35,6 +37,7 @@ from service.settings import ServiceSettings
 from service.state import ServiceState
 from service.telemetry import logs
 from service.telemetry.audit_log import AuditLog
+from service.web.navigation import PAGES
 
 DESCRIPTION = (
     'Similarity decisions: search, match (1:N, "who is this, or is it unknown?") and verify (1:1, "are these '
@@ -61,9 +64,9 @@ READ_ROUTERS = (
     "feedback",
     "admin",
     "reports",
-    "dashboard",
+    *(f"pages.{page.name}" for page in PAGES),
 )
-OPEN_ROUTERS = ("health", "api_docs")
+OPEN_ROUTERS = ("health", "api_docs", "pages.sign_in")
 
 
 class LimenService(FastAPI):
@@ -98,6 +101,7 @@ def create_app(settings: ServiceSettings) -> LimenService:
     if settings.data is not None:
         make_data_folder(settings.data)
     compute = ComputePool(settings.threads, settings.max_wait, settings.deadline)
+    signer = DecisionSigner.open(settings.data)
     audit_log = AuditLog(None if settings.data is None else settings.data / AUDIT_FILE)
     app.state.limen = ServiceState(
         settings=settings,
@@ -106,7 +110,7 @@ def create_app(settings: ServiceSettings) -> LimenService:
         writing=ComputePool(1, max(settings.max_wait, WRITE_WAIT), settings.deadline, "writing"),
         administration=ComputePool(1, settings.max_wait, settings.deadline, "administration"),
         encoding=EncodeBatches(compute, settings.threads, settings.encode_batch, settings.encode_wait),
-        signer=DecisionSigner.open(settings.data),
+        signer=signer,
         models=ModelRegistry(settings, audit_log),
         audit_log=audit_log,
     )
@@ -119,6 +123,8 @@ def create_app(settings: ServiceSettings) -> LimenService:
 
     read_routers = [_import_router(name) for name in READ_ROUTERS]
     keyring = app.state.keyring = KeyRing(settings.api_keys_file)
+    app.state.sessions = BrowserSessions(signer.derive_key("browser sessions"), settings.session_time)
+    app.state.sign_in_limit = SignInLimit(settings.max_wrong_keys)
 
     def find_client(scope: Scope) -> str:
         if keyring.open_to_all:

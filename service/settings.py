@@ -72,6 +72,20 @@ class ServiceSettings(BaseSettings):
         "a request may give its own",
     )
 
+    keep_unknowns: Literal["off", "unknown", "all"] = Field(
+        default="off",
+        description="keep queries of `/v1/match` for people to look at ([unknowns](unknowns.md)): `unknown` those "
+        "answered unknown, `all` every one. Stored in the data folder: vector, time, best candidate, score, "
+        "threshold, the request's metadata and, where `LIMEN_THUMBNAILS` is set, a small picture or the "
+        "beginning of the text",
+    )
+    unknowns_days: int = _limit(30, "days after which a kept query is erased", le=36_500)
+    unknowns_max: int = _limit(20_000, "queries that are kept; beyond, the oldest are erased", le=1_000_000)
+    unknowns_queue: int = _limit(
+        5_000, "kept queries that wait in memory to be written; more at once are not kept, which is counted"
+    )
+    max_corrections: int = _limit(10_000, "corrections (`not_label`) that matches obey", le=100_000)
+
     max_queries: int = _limit(
         1_000, "queries of a search or match, pairs of a verification", le=MOST_ELEMENTS
     )
@@ -125,6 +139,11 @@ class ServiceSettings(BaseSettings):
     encode_wait: float = _limit(0.0, "longest wait for such a batch to fill", ge=0)
     deadline: float = _limit(30.0, "longest answer; a request that takes longer gets 503", gt=0)
     drain: float = _limit(20.0, "time that requests in progress have to end when the service stops", gt=0)
+
+    session_time: float = _limit(
+        12 * 3600.0, "time after which a browser that signed in with a key must do so again", ge=60
+    )
+    max_wrong_keys: int = _limit(10, "wrong keys a minute from one address at the form to sign in")
 
     max_header_bytes: int = _limit(64 * KIB, "bytes of the first line and headers of a request", ge=4 * KIB)
     max_connections: int = _limit(

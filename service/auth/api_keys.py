@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import hmac
 import secrets
@@ -17,7 +16,15 @@ from pydantic import Field
 from api_schemas.base import SCHEMA_VERSION, Schema
 from common.errors import InputError, LimenError
 from common.file_locks import FileLock
-from service.errors.problems import FORBIDDEN, UNAUTHENTICATED, KeysUnreadable, ServiceProblem
+from service.auth.browser_sessions import BrowserSession, BrowserSessions
+from service.errors.problems import (
+    CSRF,
+    FORBIDDEN,
+    FOREIGN_ORIGIN,
+    UNAUTHENTICATED,
+    KeysUnreadable,
+    ServiceProblem,
+)
 from service.telemetry.logs import LOGGER
 
 Scope = Literal["read", "write", "admin"]
@@ -27,6 +34,8 @@ _INCLUDED: dict[Scope, frozenset[Scope]] = {
     "admin": frozenset({"read", "write", "admin"}),
 }
 PREFIX = "limen_"
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+CSRF_HEADER = "x-csrf-token"
 MOUNTS = Path("/proc/self/mountinfo")
 
 
@@ -108,15 +117,19 @@ class KeyRing:
 
         Raises KeysUnreadable while the file cannot be read.
         """
-        self._refresh()
-        if self._problem is not None:
-            raise KeysUnreadable(self._problem)
         given = _hash_secret(secret)
         matching: ApiKey | None = None
-        for key in self._keys:
+        for key in self.read_keys():
             if hmac.compare_digest(key.sha256, given):
                 matching = key
         return matching
+
+    def read_keys(self) -> list[ApiKey]:
+        """The keys that are accepted now; raises KeysUnreadable while the file cannot be read."""
+        self._refresh()
+        if self._problem is not None:
+            raise KeysUnreadable(self._problem)
+        return self._keys
 
     def _refresh(self) -> None:
         assert self._file is not None
@@ -166,17 +179,38 @@ def _is_mounted_alone(file: Path) -> bool:
     return str(file.resolve()) in points
 
 
+def includes_scope(given: Scope, needed: Scope) -> bool:
+    """Whether a key of the scope ``given`` may do what needs the other."""
+    return needed in _INCLUDED[given]
+
+
+def find_key(request: Request) -> tuple[ApiKey | None, BrowserSession | None]:
+    """The key of a request: of its bearer token, or else of its browser's session, which is then given too.
+
+    Raises KeysUnreadable while the file of the keys cannot be read.
+    """
+    keyring: KeyRing = request.app.state.keyring
+    scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+    if scheme:
+        return (keyring.find(secret.strip()) if scheme.lower() == "bearer" else None), None
+    sessions: BrowserSessions = request.app.state.sessions
+    cookie = request.cookies.get(sessions.cookie_name) if "cookie" in request.headers else None
+    if not cookie:
+        return None, None
+    keys = {key.sha256: key for key in keyring.read_keys()}
+    session = sessions.read(cookie, keys)
+    return (None, None) if session is None else (keys[session.key_sha256], session)
+
+
 def name_client(request: Request) -> str:
     """Whose turn a request to a service with keys takes: its key's, or its address's where it has none."""
-    keyring: KeyRing = request.app.state.keyring
-    if secret := _read_secret(request):
-        try:
-            key = keyring.find(secret)
-        except LimenError:
-            # the request itself is answered with what is wrong with the file
-            key = None
-        if key is not None:
-            return f"key {key.name}"
+    try:
+        key, _ = find_key(request)
+    except LimenError:
+        # the request itself is answered with what is wrong with the file
+        key = None
+    if key is not None:
+        return f"key {key.name}"
     return "" if request.client is None else request.client.host
 
 
@@ -186,18 +220,31 @@ def check_key(request: Request, scope: Scope) -> None:
     if keyring.open_to_all:
         request.state.actor = "anyone"
         return
-    secret = _read_secret(request)
-    key = keyring.find(secret) if secret else None
+    key, session = find_key(request)
     if key is None:
         raise ServiceProblem(
             UNAUTHENTICATED,
-            "A valid key is needed: send Authorization: Bearer <key>.",
-            headers={"WWW-Authenticate": "Basic" if request.url.path == "/dashboard" else "Bearer"},
+            "A valid key is needed: send Authorization: Bearer <key>, or sign in at /dashboard/sign-in.",
+            headers={"WWW-Authenticate": "Bearer"},
         )
     request.state.actor = key.name
-    if scope not in _INCLUDED[key.scope]:
+    if session is not None and request.method not in SAFE_METHODS:
+        check_own_page(request, session, request.headers.get(CSRF_HEADER, ""))
+    if not includes_scope(key.scope, scope):
         raise ServiceProblem(
             FORBIDDEN, f"The key '{key.name}' has the scope {key.scope}; this needs {scope}."
+        )
+
+
+def check_own_page(request: Request, session: BrowserSession, token: str) -> None:
+    """Raises a problem unless a change comes from a page of this service, which knows the session's token."""
+    if request.headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
+        raise ServiceProblem(FOREIGN_ORIGIN, "A page of another site sends it with the session of this one.")
+    if not hmac.compare_digest(token.encode(), session.csrf_token.encode()):
+        raise ServiceProblem(
+            CSRF,
+            "A change that comes with a browser's session needs the header X-CSRF-Token of its page: load "
+            "the page again, or send Authorization: Bearer <key> instead.",
         )
 
 
@@ -213,20 +260,6 @@ def require_scope(scope: Scope) -> Callable[[Request], Awaitable[None]]:
 NEEDS_READ = [Depends(require_scope("read"))]
 NEEDS_WRITE = [Depends(require_scope("write"))]
 NEEDS_ADMIN = [Depends(require_scope("admin"))]
-
-
-def _read_secret(request: Request) -> str:
-    """The secret of a request: a bearer token, or for GET the password that a browser asks for."""
-    scheme, _, rest = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return rest.strip()
-    # browsers send passwords along with what other sites make them post, so only with GET
-    if scheme.lower() == "basic" and request.method == "GET":
-        try:
-            return base64.b64decode(rest, validate=True).decode().partition(":")[2]
-        except ValueError:
-            return ""
-    return ""
 
 
 def _hash_secret(secret: str) -> str:

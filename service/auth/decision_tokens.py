@@ -69,6 +69,10 @@ class DecisionSigner:
             )
         return cls(key)
 
+    def derive_key(self, purpose: str) -> bytes:
+        """A key for another purpose, which says nothing about the one that signs."""
+        return hmac.digest(self._key, purpose.encode(), "sha256")
+
     def sign(self, decision: SignedDecision) -> str:
         """The decision as a token of about 200 characters."""
         content = _write_content(decision)

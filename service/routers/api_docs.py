@@ -27,6 +27,7 @@ async def docs(request: Request) -> Response:
     """The API page: every endpoint with its body, its examples, and a form to try it."""
     document = build_openapi(request.app)
     return render_page(
+        request,
         "docs.html",
         here="docs",
         description=document["info"]["description"],

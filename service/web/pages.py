@@ -19,6 +19,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from service import VERSION
+from service.auth.viewer import find_viewer
+from service.settings import ServiceSettings
+from service.web.navigation import PAGES
 
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 _PAGES = Environment(
@@ -42,9 +45,23 @@ class StaticFile:
     etag: str
 
 
-def render_page(template: str, **values: Any) -> Response:
-    """A page from a template; every value is escaped."""
-    return HTMLResponse(_PAGES.get_template(template).render(**_VERSIONS, **values))
+def render_page(request: Request, template: str, *, here: str, **values: Any) -> Response:
+    """A page from a template; every value is escaped.
+
+    Args:
+        here: the name of the page in the navigation, whose entry is marked.
+    """
+    settings: ServiceSettings = request.app.state.settings
+    return HTMLResponse(
+        _PAGES.get_template(template).render(
+            **_VERSIONS,
+            pages=PAGES,
+            here=here,
+            viewer=find_viewer(request),
+            read_only=settings.data is None,
+            **values,
+        )
+    )
 
 
 @cache
@@ -57,6 +74,9 @@ def find_map_style_id() -> str:
     return "plotly-map-style" if match is None else match[1].decode()
 
 
+_PAGES.globals["find_map_style_id"] = find_map_style_id
+
+
 def get_static_file(name: str) -> StaticFile | None:
     """A static file by name, or None."""
     return _read_static_files().get(name)
@@ -64,7 +84,9 @@ def get_static_file(name: str) -> StaticFile | None:
 
 def build_static_response(request: Request, file: StaticFile) -> Response:
     """The file, compressed if the browser accepts that, or 304 if the browser already has it."""
-    headers = {"ETag": file.etag, "Cache-Control": "max-age=3600", "Vary": "Accept-Encoding"}
+    # modules import each other without a version: the browser asks whether they have changed
+    caching = "max-age=3600" if request.url.query else "no-cache"
+    headers = {"ETag": file.etag, "Cache-Control": caching, "Vary": "Accept-Encoding"}
     if request.headers.get("if-none-match") == file.etag:
         return Response(status_code=304, headers=headers)
     if "gzip" in request.headers.get("accept-encoding", ""):

@@ -2,60 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
-from tests.conftest import absent
 from tests.service.bundles import ServiceBundle, make_bundle, serve
-
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> ServiceBundle:
-    return make_bundle(tmp_path_factory.mktemp("bundles") / "clusters")
-
-
-@pytest.fixture(scope="module")
-def address(bundle: ServiceBundle) -> Iterator[str]:
-    with serve(bundle.path) as at:
-        yield at
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        absent("chromium (apt-get install chromium)")
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield launched
-        launched.close()
-
-
-@contextmanager
-def open_page(
-    browser: Any, url: str, width: int = 1240, scheme: Literal["light", "dark"] = "light"
-) -> Iterator[Page]:
-    """A page that may have no error on its console and no request to another host."""
-    page = browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
-    troubles: list[str] = []
-    page.on("console", lambda line: troubles.append(line.text) if line.type in {"error", "warning"} else None)
-    page.on("pageerror", lambda error: troubles.append(str(error)))
-    urls: list[str] = []
-    page.on("request", lambda request: urls.append(request.url))
-    page.goto(url)
-    yield page
-    host = url.split("/")[2]
-    assert [url for url in urls if f"//{host}/" not in url] == []
-    assert troubles == []
-    page.close()
 
 
 def check_drawn(page: Page) -> None:
@@ -72,8 +25,8 @@ def get_background(page: Page) -> str:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_dashboard(browser: Any, address: str, bundle: ServiceBundle, scheme: Any) -> None:
-    with open_page(browser, f"{address}/dashboard", scheme=scheme) as page:
+def test_dashboard(open_page: Any, address: str, bundle: ServiceBundle, scheme: Any) -> None:
+    with open_page(f"{address}/dashboard", scheme=scheme) as page:
         check_drawn(page)
         assert page.locator("h1").inner_text() == "clusters"
         assert page.locator("#worst tbody tr").count() == 10
@@ -89,8 +42,8 @@ def test_dashboard(browser: Any, address: str, bundle: ServiceBundle, scheme: An
         assert get_background(page) != first, "the choice outlives the page"
 
 
-def test_dashboard_on_a_phone(browser: Any, address: str) -> None:
-    with open_page(browser, f"{address}/dashboard", width=390) as page:
+def test_dashboard_on_a_phone(open_page: Any, address: str) -> None:
+    with open_page(f"{address}/dashboard", width=390) as page:
         check_drawn(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         for selector in (".tile", ".card", "#worst td.label", "#worst .with-bar b"):
@@ -100,15 +53,15 @@ def test_dashboard_on_a_phone(browser: Any, address: str) -> None:
             assert box["x"] + box["width"] <= 390
 
 
-def test_without_points_the_page_says_why(browser: Any, tmp_path: Path) -> None:
+def test_without_points_the_page_says_why(open_page: Any, tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "pointless", points=False)
-    with serve(bundle.path) as at, open_page(browser, f"{at}/dashboard") as page:
+    with serve(bundle.path) as at, open_page(f"{at}/dashboard") as page:
         check_drawn(page)
         assert "12 classes are too few" in page.locator(".reason").first.inner_text()
 
 
-def test_an_endpoint_can_be_tried_from_the_docs(browser: Any, address: str) -> None:
-    with open_page(browser, f"{address}/docs") as page:
+def test_an_endpoint_can_be_tried_from_the_docs(open_page: Any, address: str) -> None:
+    with open_page(f"{address}/docs") as page:
         card = page.locator("[data-path='/v1/search']")
         card.locator(".body").fill('{"queries": [{"id": "item-0"}], "k": 2}')
         card.locator(".send").click()

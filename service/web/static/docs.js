@@ -2,6 +2,7 @@
 "use strict";
 (() => {
   const key = document.getElementById("key");
+  const csrfToken = document.querySelector("meta[name=csrf-token]")?.content;
 
   function buildRequest(card) {
     let path = card.dataset.path;
@@ -14,6 +15,7 @@
     const body = card.querySelector(".body");
     const headers = {};
     if (key.value) headers.Authorization = `Bearer ${key.value}`;
+    else if (csrfToken && card.dataset.method !== "GET") headers["X-CSRF-Token"] = csrfToken;
     if (body) headers["Content-Type"] = "application/json";
     return { url: path + (text ? `?${text}` : ""), method: card.dataset.method, headers, body: body ? body.value : undefined };
   }

@@ -10,6 +10,9 @@
   show();
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", show);
   document.addEventListener("DOMContentLoaded", () => {
+    // on a phone the pages scroll sideways: the current one is in sight
+    const current = document.querySelector("nav.pages [aria-current]");
+    if (current) current.parentElement.scrollLeft = current.offsetLeft - 60;
     document.getElementById("theme").addEventListener("click", () => {
       const next = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
       try { localStorage.setItem("limen-theme", next); } catch { /* storage may be unavailable in a private window */ }

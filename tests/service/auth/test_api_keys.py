@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import logging
 import os
@@ -64,19 +63,6 @@ def test_keys_are_rotated_without_a_restart(start: Any, bundle: Any, tmp_path: P
         with pytest.raises(ServiceError, match="key"):
             retired.info()
         assert current.info().dim == 16
-
-
-def test_a_browser_reads_with_a_password_and_never_posts_with_one(
-    start: Any, bundle: Any, tmp_path: Path
-) -> None:
-    file = tmp_path / "keys.json"
-    secret = create_key(file, "reader", "read")
-    address = start(bundle.path, api_keys_file=file)
-    basic = {"Authorization": "Basic " + base64.b64encode(f"me:{secret}".encode()).decode()}
-    assert httpx.get(address + "/dashboard").headers["www-authenticate"] == "Basic"
-    assert httpx.get(address + "/dashboard", headers=basic).status_code == 200
-    assert httpx.get(address + "/dashboard", headers={"Authorization": "Basic %%%"}).status_code == 401
-    assert httpx.post(address + "/v1/search", headers=basic, json={}).status_code == 401
 
 
 def test_keys_created_and_revoked_at_once_are_all_kept(tmp_path: Path) -> None:

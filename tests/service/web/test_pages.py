@@ -47,9 +47,9 @@ def test_every_page_says_what_it_is(address: str) -> None:
 
 
 def test_a_static_file_is_sent_once(address: str) -> None:
-    first = httpx.get(f"{address}/static/dashboard.js")
+    first = httpx.get(f"{address}/static/charts.js")
     assert first.headers["content-encoding"] == "gzip"
-    again = httpx.get(f"{address}/static/dashboard.js", headers={"If-None-Match": first.headers["etag"]})
+    again = httpx.get(f"{address}/static/charts.js", headers={"If-None-Match": first.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
-    plain = httpx.get(f"{address}/static/dashboard.js", headers={"Accept-Encoding": "identity"})
+    plain = httpx.get(f"{address}/static/charts.js", headers={"Accept-Encoding": "identity"})
     assert plain.text == first.text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from api_schemas.http.decisions import OperatingPointSummary
 from api_schemas.report import Report
@@ -23,22 +23,23 @@ from evaluation.report.headline import (
 from service.http.bodies import write_json_response
 from service.routers.info import info
 from service.state import ActiveModel, CurrentState
-from service.web.pages import find_map_style_id, render_page
+from service.web.page_routes import PageRoute
+from service.web.pages import render_page
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
 WORST = 10
 
 
 @router.get("/dashboard")
-async def dashboard(model: ActiveModel, state: CurrentState) -> Response:
+async def overview(request: Request, model: ActiveModel, state: CurrentState) -> Response:
     """The page; its charts come from ``/dashboard/figures``."""
     report = model.report
     if report is None:
-        return render_page("no_report.html", here="dashboard", info=await info(model, state))
+        return render_page(request, "no_report.html", here="overview", info=await info(model, state))
     return render_page(
-        "dashboard.html",
-        map_style_id=find_map_style_id(),
-        here="dashboard",
+        request,
+        "overview.html",
+        here="overview",
         info=await info(model, state),
         terms=TERMS,
         counts=report.counts,

@@ -1,0 +1,1 @@
+"""The pages under ``/dashboard``, one file each; ``service.web.navigation`` lists them."""

@@ -1,0 +1,18 @@
+"""The pages of the dashboard, in the order of their navigation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class NavigationEntry:
+    """A page: ``name`` is its file in ``service.routers.pages``, ``path`` its address."""
+
+    name: str
+    path: str
+    title: str
+
+
+# a new page is a file there, a template and a line here
+PAGES = (NavigationEntry("overview", "/dashboard", "Overview"),)
