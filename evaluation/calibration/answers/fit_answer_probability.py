@@ -19,6 +19,8 @@ from decision.answer_probability import (
     AnswerModel,
     AnswerOutcomes,
     WeightMatrix,
+    build_design,
+    find_factors,
 )
 from decision.scorers import accepts
 from evaluation.calibration.answers.draw_answers import FIRST, OF_NO_CLASS, Answers, draw_answers
@@ -88,8 +90,8 @@ def _fit(answers: Answers, form: tuple[str, ...]) -> AnswerProbability:
 def _fit_matrix(
     answers: Answers, outcomes: tuple[str, ...], names: tuple[str, ...], gap: Float64s
 ) -> WeightMatrix:
-    log_classes = np.log(answers.n_classes.astype(np.float64))
-    design = np.stack([FEATURES[name](answers.best, gap, log_classes) for name in names])
+    numbers = np.stack([np.ones(len(answers)), answers.best, gap, np.log(answers.n_classes)])
+    design = build_design(find_factors(names), numbers)
     # outcomes that the matrix does not tell apart count as the last one that it names
     targets = np.minimum(answers.outcomes, len(outcomes) - 1)
     if len(outcomes) < len(OUTCOMES):
