@@ -39,6 +39,7 @@ from index.items.stored_item import StoredItem
 from index.search.generation import Generation
 from index.store.document_store import StoreInUse
 from index.store.item_store import DATABASE_FILE, THUMBNAILS_FROM, Changes
+from index.store.monitoring_records import MonitoringRecords
 from index.store.service_records import ServiceRecords
 from index.store.write_order import AuditFile, Withdrawn, WriteOrder
 from index.verified_files import HashCache
@@ -67,6 +68,7 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
     Attributes:
         gallery: the folder's items, for queries.
         records: what else is kept in the folder.
+        monitoring: time series and alerts.
     """
 
     def __init__(self, bundle: Bundle, folder: DataFolder, lock: FolderLock, limits: RebuildLimits) -> None:
@@ -75,6 +77,7 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
         self._bundle = bundle
         self._folder = folder
         self._store = folder.store
+        self.monitoring = MonitoringRecords(folder.store, self._write)
         self._lock = lock
         self._limits = limits
         self._rebuilder = BackgroundWorker(

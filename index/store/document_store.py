@@ -165,6 +165,24 @@ class DocumentStore:
         """Feedback or reports, oldest first."""
         return self._read_column(sa.select(table.c.document).order_by(table.c.number))
 
+    def write_rows(
+        self,
+        table: sa.Table,
+        rows: Sequence[Mapping[str, Any]],
+        stale: sa.ColumnElement[bool] | None = None,
+        order: WriteOrder | None = None,
+    ) -> None:
+        """Insert rows or replace those with the same key, then delete the rows that a condition holds for."""
+        with self._begin_write(order) as connection:
+            self._upsert(connection, table, rows)
+            if stale is not None:
+                connection.execute(table.delete().where(stale))
+
+    def read_rows(self, statement: sa.Select[Any]) -> list[Any]:
+        """The rows of a query."""
+        with self._read() as connection:
+            return list(connection.execute(statement).all())
+
     def count(self, table: sa.Table = ITEMS) -> int:
         """Number of items, or of rows of another table."""
         return int(self._read_column(sa.select(sa.func.count()).select_from(table))[0])

@@ -92,6 +92,23 @@ AUDIT = sa.Table(
 )
 
 
+SERIES = sa.Table(
+    "series",  # counts of the service, by period and kind
+    METADATA,
+    sa.Column("resolution", sa.BigInteger, primary_key=True, autoincrement=False),  # seconds
+    sa.Column("start", sa.BigInteger, primary_key=True, autoincrement=False),  # seconds since 1970
+    sa.Column("kind", ID, primary_key=True),
+    _make_text("document"),  # JSON
+)
+ALERTS = sa.Table(
+    "alerts",
+    METADATA,
+    sa.Column("id", ID, primary_key=True),
+    sa.Column("started", sa.BigInteger, nullable=False),  # seconds since 1970
+    _make_text("document"),  # JSON
+)
+
+
 def copy_tables(source: sa.Connection, target: sa.Connection) -> None:
     """Replace the rows of one database by those of another; counters are numbered again."""
     for table in METADATA.sorted_tables:
