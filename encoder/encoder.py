@@ -6,14 +6,15 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
-from onnxruntime import InferenceSession, SessionOptions
 
 from api_schemas.manifest import ENCODER_FILE, PREPROCESSING_FILE
+from api_schemas.preprocessing import PreprocessingDocument
 from common.array_types import Float32s
 from common.errors import BundleError
 from common.time_budget import check_time
 from encoder.inputs import find_files, load_preprocessing
 from encoder.inputs.preprocessing import LIMITS, InputLimits, Preprocessing, RawInput, RefusedInput
+from encoder.network import Network, open_session
 from encoder.onnx_files import list_external_files
 
 # intermediate activations grow with the batch; more rows at once are no faster on a CPU
@@ -26,16 +27,14 @@ class Encoder:
     Attributes:
         preprocessing: the rule from raw input to the network's input.
         dim: length of a vector.
+        limits: of the raw inputs; larger ones are refused.
     """
 
-    def __init__(
-        self, session: InferenceSession, preprocessing: Preprocessing, limits: InputLimits = LIMITS
-    ) -> None:
+    def __init__(self, network: Network, preprocessing: Preprocessing, limits: InputLimits = LIMITS) -> None:
         self.preprocessing = preprocessing
-        self._session = session
-        self._limits = limits
-        self._input_name = session.get_inputs()[0].name
-        output = session.run(None, {self._input_name: np.zeros((1, *preprocessing.shape), np.float32)})[0]
+        self._network = network
+        self.limits = limits
+        output = network.run(preprocessing.draw_samples(1))
         if output.ndim != 2:
             raise BundleError(f"{ENCODER_FILE} must answer rows of vectors, it answers shape {output.shape}.")
         self.dim = int(output.shape[1])
@@ -63,15 +62,10 @@ class Encoder:
         if listed is not None:
             _check_listed(folder, listed)
         preprocessing = load_preprocessing(folder / PREPROCESSING_FILE)
-        options = SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 4
-        # threads that spin while they wait take the cores from everyone else
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        interface = PreprocessingDocument.load(folder / PREPROCESSING_FILE).network
         try:
-            session = InferenceSession(folder / ENCODER_FILE, options, providers=["CPUExecutionProvider"])
-            return cls(session, preprocessing, limits)
+            session = open_session(folder / ENCODER_FILE, threads)
+            return cls(Network(session, preprocessing, interface), preprocessing, limits)
         except BundleError:
             raise
         except Exception as error:  # ONNX Runtime's exceptions have no common base
@@ -94,13 +88,13 @@ class Encoder:
         parts = []
         for start in range(0, len(inputs), BATCH):
             check_time()
-            prepared = self.preprocessing.prepare(inputs[start : start + BATCH], start, self._limits)
+            prepared = self.preprocessing.prepare(inputs[start : start + BATCH], start, self.limits)
             parts.append(self.embed(prepared, start))
         return np.concatenate(parts) if parts else np.empty((0, self.dim), dtype=np.float32)
 
     def embed(self, prepared: Float32s, first: int = 0) -> Float32s:
         """The network's answer to prepared inputs [n, *shape]: float32 [n, dim], unit rows."""
-        output = np.asarray(self._session.run(None, {self._input_name: prepared})[0], dtype=np.float64)
+        output = self._network.run(prepared)
         lengths = np.linalg.norm(output, axis=1, keepdims=True)
         broken = np.flatnonzero(~(np.isfinite(lengths[:, 0]) & (lengths[:, 0] > 1e-12)))
         if len(broken):

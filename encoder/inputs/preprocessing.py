@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from api_schemas.preprocessing import AnyInput, InputKind, PreprocessingDocument
+from api_schemas.preprocessing import AnyInput, InputKind, NetworkInterface, PreprocessingDocument
 from common.array_types import Float32s
 from common.errors import InputError
 
@@ -74,9 +74,13 @@ class Preprocessing(ABC):
         """Built from a rule of this kind and what lies in the folder of its file."""
         return cls(rule)
 
-    def save(self, path: Path) -> None:
-        """Write ``preprocessing.json``, whose bytes depend on the rule alone, and what belongs beside it."""
-        PreprocessingDocument(input=self.rule).save(path)
+    def save(self, path: Path, network: NetworkInterface | None = None) -> None:
+        """Write ``preprocessing.json``, whose bytes depend on its content alone, and what belongs beside it.
+
+        Args:
+            network: how a network that was made elsewhere is fed and read.
+        """
+        PreprocessingDocument(input=self.rule, network=network).save(path)
 
     @property
     @abstractmethod

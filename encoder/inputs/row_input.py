@@ -57,7 +57,7 @@ class TablePreprocessing(RowPreprocessing):
 
 @dataclass(frozen=True)
 class VectorPreprocessing(RowPreprocessing):
-    """Vectors of another model, as they are; the network brings them to unit length."""
+    """Vectors of another model, brought to unit length by the network or, where the rule says so, here."""
 
     rule: VectorInput
     kind = "vector"
@@ -67,6 +67,12 @@ class VectorPreprocessing(RowPreprocessing):
     def shape(self) -> tuple[int, ...]:
         """(dim,)."""
         return (self.rule.dim,)
+
+    def _scale(self, values: Float64s) -> Float64s:
+        if not self.rule.unit:
+            return values
+        lengths = np.linalg.norm(values, axis=1, keepdims=True)
+        return values / np.where(lengths > 0, lengths, 1.0)
 
 
 def _check_finite(values: Float32s | Float64s, first: int, reason: str) -> None:

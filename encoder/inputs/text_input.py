@@ -15,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 
 from api_schemas.manifest import TOKENIZER_FILE
-from api_schemas.preprocessing import TextInput, TokenInput
+from api_schemas.preprocessing import NetworkInterface, TextInput, TokenInput
 from common.array_types import Float32s
 from common.atomic_files import write_atomically
 from common.errors import BundleError, MissingExtra
@@ -104,11 +104,15 @@ def _list_ngrams(text: str, rule: TextInput) -> Iterator[str]:
 class Tokenizer:
     """A ``tokenizer.json`` as Hugging Face's ``tokenizers`` writes it.
 
+    Args:
+        special_tokens: whether texts get those that the tokenizer adds, such as [CLS].
+        length: the most tokens of a text, cut before the special ones at its end; None leaves it whole.
+
     Attributes:
         content: the file's bytes. sha256: their hash, hexadecimal.
     """
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: bytes, special_tokens: bool = True, length: int | None = None) -> None:
         try:
             import tokenizers
         except ModuleNotFoundError as error:
@@ -116,14 +120,19 @@ class Tokenizer:
         self.content = content
         self.sha256 = hashlib.sha256(content).hexdigest()
         self._tokenizer = tokenizers.Tokenizer.from_str(content.decode())
+        self._special_tokens = special_tokens
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
+        if length is not None:
+            self._tokenizer.enable_truncation(length)
 
     @classmethod
-    def open(cls, path: Path, sha256: str | None = None) -> Tokenizer:
+    def open(
+        cls, path: Path, sha256: str | None = None, special_tokens: bool = True, length: int | None = None
+    ) -> Tokenizer:
         """Read the file; raises BundleError when it is missing, no tokenizer, or not the one expected."""
         try:
-            tokenizer = cls(path.read_bytes())
+            tokenizer = cls(path.read_bytes(), special_tokens, length)
         except MissingExtra:
             raise
         except Exception as error:  # the library raises bare Exceptions
@@ -133,8 +142,8 @@ class Tokenizer:
         return tokenizer
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text's tokens, the special ones included."""
-        return list(self._tokenizer.encode(text).ids)
+        """The ids of a text's tokens."""
+        return list(self._tokenizer.encode(text, add_special_tokens=self._special_tokens).ids)
 
 
 @dataclass(frozen=True)
@@ -149,11 +158,13 @@ class TokenPreprocessing(TextPreprocessing):
     @classmethod
     def open(cls, rule: Any, folder: Path) -> Self:
         """With the tokenizer beside the file; raises BundleError when it is missing or another."""
-        return cls(rule, Tokenizer.open(folder / TOKENIZER_FILE, rule.tokenizer_sha256))
+        length = rule.length if rule.keep_special else None
+        path = folder / TOKENIZER_FILE
+        return cls(rule, Tokenizer.open(path, rule.tokenizer_sha256, rule.special_tokens, length))
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, network: NetworkInterface | None = None) -> None:
         """Write the rule and the tokenizer beside it."""
-        super().save(path)
+        super().save(path, network)
         if self.tokenizer is not None:
             write_atomically(path.with_name(TOKENIZER_FILE), self.tokenizer.content)
 
