@@ -37,6 +37,7 @@ from service.settings import ServiceSettings
 from service.state import ServiceState
 from service.telemetry import logs
 from service.telemetry.audit_log import AuditLog
+from service.unknowns.keep_queue import KeepQueue
 from service.web.navigation import PAGES
 
 DESCRIPTION = (
@@ -103,15 +104,17 @@ def create_app(settings: ServiceSettings) -> LimenService:
     compute = ComputePool(settings.threads, settings.max_wait, settings.deadline)
     signer = DecisionSigner.open(settings.data)
     audit_log = AuditLog(None if settings.data is None else settings.data / AUDIT_FILE)
+    # a store has one writer; a write waits for those before it, and reads do not wait for writes
+    writing = ComputePool(1, max(settings.max_wait, WRITE_WAIT), settings.deadline, "writing")
     app.state.limen = ServiceState(
         settings=settings,
         compute=compute,
-        # a store has one writer; a write waits for those before it, and reads do not wait for writes
-        writing=ComputePool(1, max(settings.max_wait, WRITE_WAIT), settings.deadline, "writing"),
+        writing=writing,
         administration=ComputePool(1, settings.max_wait, settings.deadline, "administration"),
         encoding=EncodeBatches(compute, settings.threads, settings.encode_batch, settings.encode_wait),
         signer=signer,
         models=ModelRegistry(settings, audit_log),
+        unknowns=KeepQueue(settings, writing, signer),
         audit_log=audit_log,
     )
     app.state.settings = settings
@@ -182,9 +185,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     loading = asyncio.create_task(_load(state))
     if state.settings.workers > 1:
         await loading  # connections go to any worker that accepts: only to those that are ready
+    state.unknowns.start()
     yield {"connections": ConnectionTable(state.settings)}
     state.draining = True
     await loading
+    await state.unknowns.close()
     state.compute.close()
     state.writing.close()
     state.administration.close()

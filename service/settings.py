@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from api_schemas.base import describe_first_problem
 from api_schemas.http.decisions import MOST_ELEMENTS, Limits
 from common.errors import ConfigError
+from encoder.thumbnails import LARGEST_SIDE, SMALLEST_SIDE
 from index.items.metadata import MetadataBounds
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -85,6 +86,15 @@ class ServiceSettings(BaseSettings):
         5_000, "kept queries that wait in memory to be written; more at once are not kept, which is counted"
     )
     max_corrections: int = _limit(10_000, "corrections (`not_label`) that matches obey", le=100_000)
+
+    thumbnails: int | None = Field(
+        default=None,
+        ge=SMALLEST_SIDE,
+        le=LARGEST_SIDE,
+        description="pixels of the longer side of the small picture that is kept of each item written with "
+        "an image as `input`, such as 96; of a text its first 500 characters. They are erased with the item. "
+        "Nothing is kept without it",
+    )
 
     max_queries: int = _limit(
         1_000, "queries of a search or match, pairs of a verification", le=MOST_ELEMENTS

@@ -26,6 +26,7 @@ from service.settings import ServiceSettings
 from service.telemetry.audit_log import AuditLog
 from service.telemetry.drift import DriftMonitor
 from service.telemetry.prometheus import LAST_FSYNC
+from service.unknowns.keep_queue import KeepQueue
 
 T = TypeVar("T")
 LOOK_EVERY = 0.25  # seconds between looks whether the client of a write that waits is still there
@@ -47,6 +48,7 @@ class ServiceState:
     signer: DecisionSigner
     audit_log: AuditLog
     models: ModelRegistry
+    unknowns: KeepQueue
     jobs: BackgroundJobs = field(default_factory=BackgroundJobs)
     drift: DriftMonitor = field(default_factory=DriftMonitor)
     recall_probe: RecallProbe = field(default_factory=RecallProbe)

@@ -45,6 +45,7 @@ Filter = Annotated[
         examples=[{"label": {"$in": ["7", "9"]}}],
     ),
 ]
+Metadata = dict[str, JsonValue]
 Include = Literal["metadata", "vector"]
 EncoderInput = Annotated[
     str | VectorValues,
@@ -84,6 +85,11 @@ class MatchQuery(Reference):
         default=None,
         description="Several vectors of one object, such as the frames of a track or a burst of photos. "
         "`beyond_proof` is true unless the operating point was made for this number (`target.vectors`).",
+    )
+    metadata: Metadata | None = Field(
+        default=None,
+        description="Kept with the query where the service keeps queries (`kept_queries` of `/v1/info`); no "
+        "decision depends on it.",
     )
 
     @model_validator(mode="after")
@@ -178,6 +184,10 @@ class MatchOptions(Body):
         min_length=1,
         max_length=512,
         description="Decide by the operating point that is for this group of queries (`target.group`).",
+    )
+    keep: bool = Field(
+        default=True,
+        description="False keeps nothing of these queries, even where the service keeps unknowns.",
     )
 
 
@@ -364,6 +374,8 @@ class Limits(Schema):
     max_gallery_fields: int
     max_field_name: int
     max_field_text: int
+    max_corrections: int
+    unknowns_queue: int
     max_inflight: int
     max_inflight_per_client: int
     max_queue: int
@@ -386,6 +398,15 @@ class EncoderInfo(Schema):
     shape: list[int]
 
 
+class KeptQueries(Schema):
+    """What the service keeps of the queries of a match."""
+
+    keep: Literal["off", "unknown", "all"]
+    stores: str = Field(description="In words.")
+    days: int = Field(description="After so many days a kept query is erased.")
+    most: int = Field(description="Beyond so many the oldest are erased.")
+
+
 class Info(Schema):
     """The model, the gallery, the operating points and the limits of a service."""
 
@@ -398,10 +419,15 @@ class Info(Schema):
     index: IndexDescription
     counts: BundleCounts
     items: int = Field(description="Items in the gallery now.")
+    thumbnails: int | None = Field(
+        description="Pixels of the longer side of the thumbnails that are kept of items written with an "
+        "image; null where nothing is kept of inputs."
+    )
     read_only: bool
     operating_points: ActivePoints
     limits: Limits
     limen: str = Field(description="Version of Limen.")
+    kept_queries: KeptQueries
     rebuild_error: str | None = Field(
         default=None,
         exclude_if=lambda error: error is None,

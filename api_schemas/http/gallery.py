@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, model_validator
 
 from api_schemas.base import Finite, Schema
 from api_schemas.http.decisions import (
@@ -17,8 +17,8 @@ from api_schemas.http.decisions import (
     Reference,
     VectorValues,
 )
+from api_schemas.http.decisions import Metadata as Metadata
 
-Metadata = dict[str, JsonValue]
 Label = ItemId
 
 
@@ -108,23 +108,51 @@ class DeleteResponse(Schema):
 
 
 class FeedbackRequest(Body):
-    """Ground truth for a decision, by its id, or for a pair."""
+    """Ground truth for a decision, by its id, for a pair or for a kept query: `same`, or a correction.
+
+    A correction, `not_label`, says that a query is not of a class. The query is a decision's, a kept one, a
+    stored item, a vector or an input.
+    """
 
     decision_id: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
     a: Reference | None = None
     b: Reference | None = None
-    same: bool = Field(description="Whether the two are of one class.")
+    unknown: Annotated[str, Field(min_length=1, max_length=64)] | None = Field(
+        default=None, description="Id of a kept query (`/v1/unknowns`)."
+    )
+    id: ItemId | None = None
+    vector: VectorValues | None = None
+    input: EncoderInput | None = None
+    same: bool | None = Field(default=None, description="Whether the two are of one class.")
+    not_label: Label | None = Field(
+        default=None,
+        description="The class that the query is not of. Later matches obey: that query is answered with the "
+        "next class above the threshold, or unknown.",
+    )
 
     @model_validator(mode="after")
-    def _check_decision_or_pair(self) -> FeedbackRequest:
-        pair = self.a is not None and self.b is not None
-        if (self.a is None) != (self.b is None) or (self.decision_id is None) != pair:
-            raise ValueError("either decision_id or both a and b are needed")
+    def _check_subject(self) -> FeedbackRequest:
+        if (self.same is None) == (self.not_label is None):
+            raise ValueError("exactly one of same and not_label is needed")
+        if (self.a is None) != (self.b is None):
+            raise ValueError("a pair has both a and b")
+        given = [
+            name
+            for name in ("decision_id", "a", "unknown", "id", "vector", "input")
+            if getattr(self, name) is not None
+        ]
+        if self.same is not None and given not in (["decision_id"], ["a"], ["unknown"]):
+            raise ValueError("either decision_id, unknown, or both a and b are needed")
+        if self.not_label is not None and (len(given) != 1 or given == ["a"]):
+            raise ValueError("not_label takes exactly one of decision_id, unknown, id, vector and input")
         return self
 
 
 class Feedback(Schema):
-    """One stored piece of feedback: the ground truth of a decision or pair, and what was decided."""
+    """One stored piece of feedback: the ground truth of a decision or pair, and what was decided.
+
+    ``fingerprint`` is what a correction knows its query by; ``a`` the item that the query was, if any.
+    """
 
     at: datetime
     model_hash: str
@@ -134,10 +162,40 @@ class Feedback(Schema):
     a: str | None
     b: str | None
     same: bool
-    source: Literal["match", "verify", "pair"]
+    source: Literal["match", "verify", "pair", "correction"]
+    not_label: str | None = None
+    fingerprint: list[int] | None = None
 
 
 class FeedbackResponse(Schema):
     """The feedback is on disk; ``total`` is the number of feedback entries of this model."""
 
     total: int
+    id: str = Field(description="Takes it back: `DELETE /v1/feedback/{id}`.")
+    decision: str | None = Field(default=None, description="What was decided.")
+    score: Finite | None = Field(default=None, description="The score of that decision.")
+    threshold: Finite | None = Field(default=None, description="The threshold that it was compared with.")
+
+
+class FeedbackEntry(Schema):
+    """One piece of feedback that is stored; ``not_label`` is that of a correction, which matches obey."""
+
+    id: str
+    at: datetime
+    source: Literal["match", "verify", "pair", "correction"]
+    same: bool
+    not_label: str | None
+    decision: str | None
+    score: Finite | None
+    operating_point: str | None
+    a: str | None
+    b: str | None
+
+
+class FeedbackPage(Schema):
+    """One page of feedback, newest first; ``next_cursor`` is null on the last page."""
+
+    feedback: list[FeedbackEntry]
+    next_cursor: int | None
+    total: int
+    corrections: int = Field(description="How many of all are corrections.")

@@ -23,6 +23,7 @@ from index.bundle import Bundle, read_bundle
 from index.engines.registry import rebuild_config
 from index.gallery.background_worker import BackgroundWorker
 from index.gallery.backup import write_backup
+from index.gallery.corrections import Corrections
 from index.gallery.data_folder import HASHES_FILE, SEEDED_FROM, DataFolder, open_item_store
 from index.gallery.gallery import Gallery
 from index.gallery.gallery_items import Closed
@@ -34,13 +35,15 @@ from index.gallery.overlay import (
     iterate_thumbnails,
     prepare_generation,
 )
+from index.items.columns import ColumnKind
 from index.items.metadata import USUAL_BOUNDS, MetadataBounds
 from index.items.stored_item import StoredItem
 from index.search.generation import Generation
 from index.store.document_store import StoreInUse
-from index.store.item_store import DATABASE_FILE, THUMBNAILS_FROM, Changes
+from index.store.item_store import DATABASE_FILE, THUMBNAILS_FROM, Changes, Within
 from index.store.monitoring_records import MonitoringRecords
 from index.store.service_records import ServiceRecords
+from index.store.unknown_records import UnknownRecords
 from index.store.write_order import AuditFile, Withdrawn, WriteOrder
 from index.verified_files import HashCache
 
@@ -69,11 +72,15 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
         gallery: the folder's items, for queries.
         records: what else is kept in the folder.
         monitoring: time series and alerts.
+        unknowns: queries that were kept.
+        corrections: what matches obey; replaced as a whole.
     """
 
     def __init__(self, bundle: Bundle, folder: DataFolder, lock: FolderLock, limits: RebuildLimits) -> None:
         self.gallery = Gallery(bundle, folder)
         self.records = ServiceRecords(folder.store, self._write)
+        self.unknowns = UnknownRecords(folder.store, self._write)
+        self.corrections = Corrections.from_feedback(self.records.read_corrections())
         self._bundle = bundle
         self._folder = folder
         self._store = folder.store
@@ -152,6 +159,11 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
         self._rebuilder.wait()
 
     @property
+    def fields(self) -> dict[str, ColumnKind]:
+        """The metadata fields that any item has, with their kinds."""
+        return self._store.fields
+
+    @property
     def rebuild_error(self) -> str | None:
         """Error of the last background rebuild; None if it succeeded."""
         return self._rebuilder.error
@@ -161,10 +173,12 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
         items: Sequence[StoredItem],
         order: WriteOrder | None = None,
         thumbnails: Mapping[str, bytes] | None = None,
+        also: Within = lambda connection: None,
     ) -> int:
         """Write items, replacing those with the same ids; returns how many are new.
 
         The thumbnails of replaced items go; ``thumbnails`` are those of the new ones, by id.
+        ``also`` is done in the same transaction.
         On return they are on disk and found by the next search. Raises InputError for an item that cannot be
         used, before anything is written, StoreFailed if the database could not take them, and Withdrawn if
         the order was withdrawn before that.
@@ -181,14 +195,22 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
         rows = normalise_queries(np.stack([item.vector for item in items]), dim, "items")
         items = [replace(item, vector=row) for item, row in zip(items, rows, strict=True)]
         with self._write():
-            new = self._store.upsert(items, self._bundle.manifest.model_hash, order, thumbnails)
+            new = self._store.upsert(items, self._bundle.manifest.model_hash, order, thumbnails, also)
             self._show_changes(Changes(items, [item.id for item in items]))
         self._rebuilder.start_if_due()
         return new
 
-    def delete(self, ids: Sequence[str], order: WriteOrder | None = None) -> int:
-        """Delete items and feedback about them, from database and searches; returns how many there were."""
-        return len(self._delete(ids, order))
+    def delete(
+        self,
+        ids: Sequence[str],
+        order: WriteOrder | None = None,
+        also: Within = lambda connection: None,
+    ) -> int:
+        """Delete items and what is kept about them, from database and searches; returns how many there were.
+
+        ``also`` is done first, in the same transaction.
+        """
+        return len(self._delete(ids, order, also))
 
     def delete_where(self, condition: Mapping[str, Any], order: WriteOrder | None = None) -> list[str]:
         """Delete the items a filter holds for, and feedback about them; returns their ids."""
@@ -200,12 +222,21 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
             ids = [name for part, of_part in rows for name in part.items.ids.take(of_part)]
             return self._delete(ids, order)
 
-    def _delete(self, ids: Sequence[str], order: WriteOrder | None) -> list[str]:
+    def _delete(
+        self, ids: Sequence[str], order: WriteOrder | None, also: Within = lambda connection: None
+    ) -> list[str]:
         with self._write():
-            gone = self._store.delete(ids, order)
+            gone = self._store.delete(ids, order, also)
             self._show_changes(Changes([], gone))
+            if len(self.corrections):
+                self.reload_corrections()
         self._rebuilder.start_if_due()
         return gone
+
+    def reload_corrections(self) -> None:
+        """Let matches obey the corrections that are stored now."""
+        with self._folder.writing:
+            self.corrections = Corrections.from_feedback(self.records.read_corrections())
 
     def rebuild(self, track: Track = silent) -> None:
         """Build a new generation from the item store and swap it in; searches and writes go on meanwhile.

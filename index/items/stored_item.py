@@ -53,13 +53,15 @@ def check_items(items: Sequence[StoredItem], bounds: MetadataBounds = USUAL_BOUN
         if item.id in seen:
             raise InputError(f"items.{number}.id: '{item.id}' occurs twice in one request.")
         seen.add(item.id)
-        if len(item.metadata) > bounds.item_fields:
-            raise InputError(
-                f"items.{number}.metadata has {len(item.metadata)} fields, an item may have "
-                f"{bounds.item_fields}."
-            )
-        for name, value in item.metadata.items():
-            _check_field(f"items.{number}.metadata.{name:.60}", name, value, bounds)
+        check_metadata(f"items.{number}.metadata", item.metadata, bounds)
+
+
+def check_metadata(where: str, metadata: Mapping[str, object], bounds: MetadataBounds = USUAL_BOUNDS) -> None:
+    """Raises InputError for too many fields, or one that no item may have."""
+    if len(metadata) > bounds.item_fields:
+        raise InputError(f"{where} has {len(metadata)} fields, an item may have {bounds.item_fields}.")
+    for name, value in metadata.items():
+        _check_field(f"{where}.{name:.60}", name, value, bounds)
 
 
 def check_built_items(items: EmbeddingSet) -> None:
@@ -102,16 +104,11 @@ def merge_fields(
     fields = subtract_fields(replaced, known)
     for number, item in enumerate(items):
         for name, value in item.metadata.items():
-            kind = _find_kind(value)
+            kind = find_kind(value)
             if kind is None:
                 continue
             use = fields.get(name, FieldUse(kind, 0))
-            if use.kind == "time" and isinstance(value, str) and parse_instant(value) is not None:
-                kind = "time"
-            # small whole numbers are numbers, and may stand among those beyond 2^53
-            if kind != use.kind and not (
-                use.kind == "integer" and isinstance(value, int) and kind == "number"
-            ):
+            if not fits_kind(value, use.kind):
                 raise InputError(
                     f"items.{number}.metadata.{name}: the field is {describe_kind(use.kind)} in this "
                     f"gallery, found {describe_value(value)}."
@@ -152,7 +149,7 @@ def _check_field(where: str, name: str, value: object, bounds: MetadataBounds) -
         )
     if value is None:
         return
-    if _find_kind(value) is None or is_reserved(name):
+    if find_kind(value) is None or is_reserved(name):
         raise InputError(
             f"{where}: a field is text, a finite number (a whole number of up to 64 bits) or a boolean; "
             f"'id', 'label' and names that begin with '_' or '$' are taken; found {describe_value(value)}."
@@ -183,7 +180,17 @@ def _check_text(where: str, text: str) -> None:
     raise InputError(f"{where} holds half a character (a lone surrogate), which is not valid Unicode.")
 
 
-def _find_kind(value: object) -> ColumnKind | None:
+def fits_kind(value: object, kind: ColumnKind) -> bool:
+    """Whether a field of this kind may have the value."""
+    if kind == "time" and isinstance(value, str) and parse_instant(value) is not None:
+        return True
+    found = find_kind(value)
+    # small whole numbers are numbers, and may stand among those beyond 2^53
+    return found == kind or (kind == "integer" and isinstance(value, int) and found == "number")
+
+
+def find_kind(value: object) -> ColumnKind | None:
+    """The kind of a metadata value; None for a missing one, and for what no field may hold."""
     if isinstance(value, bool):
         return "boolean"
     if isinstance(value, str):

@@ -13,8 +13,10 @@ import sqlalchemy as sa
 from common.errors import LimenError
 from index.items.columns import ColumnKind, FieldUse
 from index.store.databases.database import get_first_line
+from index.store.kept_queries import Verdict
 from index.store.open_database import open_database
 from index.store.tables import AUDIT, FEEDBACK, FIELDS, ITEMS, POINTS, SETTINGS, copy_tables
+from index.store.unknown_changes import set_verdict
 from index.store.write_order import AuditFile, WriteOrder
 
 LOGGER = logging.getLogger("limen.index")
@@ -42,6 +44,14 @@ class StoreState(NamedTuple):
     generation: str | None
     base: int
     newest: int
+
+
+class FeedbackRow(NamedTuple):
+    """A piece of feedback: its number, which rises, what it is about, and its JSON."""
+
+    number: int
+    subject: str
+    document: str
 
 
 class DocumentStore:
@@ -153,13 +163,45 @@ class DocumentStore:
             connection.execute(table.insert().values(document=document, **columns))
 
     def set_feedback(
-        self, subject: str, document: str, order: WriteOrder | None, **about: str | None
+        self,
+        subject: str,
+        document: str,
+        order: WriteOrder | None,
+        verdict: Verdict,
+        **about: str | None,
     ) -> None:
-        """Keep the one verdict about a decision or pair, in place of an earlier one."""
+        """Keep the one verdict about a decision or pair, in place of an earlier one.
+
+        A query in the pool of unknowns that the decision was about gets the verdict in the same transaction.
+        """
         values = {"document": document, **about}
         with self._begin_write(order) as connection:
             added = self.database.insert(FEEDBACK).values(subject=subject, **values)
             connection.execute(added.on_conflict_do_update(index_elements=[FEEDBACK.c.subject], set_=values))
+            set_verdict(connection, subject, verdict)
+
+    def delete_feedback(self, subject: str, order: WriteOrder | None) -> bool:
+        """Take back the verdict about a decision or pair; whether there was one."""
+        with self._begin_write(order) as connection:
+            gone = connection.execute(FEEDBACK.delete().where(FEEDBACK.c.subject == subject)).rowcount
+            set_verdict(connection, subject, None)
+        return bool(gone)
+
+    def read_feedback_page(self, before: int | None, limit: int, *, corrections: bool) -> list[FeedbackRow]:
+        """Feedback before a number, newest first; corrections alone if wanted."""
+        columns = sa.select(FEEDBACK.c.number, FEEDBACK.c.subject, FEEDBACK.c.document)
+        if before is not None:
+            columns = columns.where(FEEDBACK.c.number < before)
+        if corrections:
+            columns = columns.where(FEEDBACK.c.not_label.is_not(None))
+        with self._read() as connection:
+            rows = connection.execute(columns.order_by(FEEDBACK.c.number.desc()).limit(limit))
+            return [FeedbackRow(*row) for row in rows]
+
+    def count_corrections(self) -> int:
+        """How many pieces of feedback are corrections."""
+        statement = sa.select(sa.func.count()).select_from(FEEDBACK).where(FEEDBACK.c.not_label.is_not(None))
+        return int(self._read_column(statement)[0])
 
     def read_documents(self, table: sa.Table) -> list[str]:
         """Feedback or reports, oldest first."""

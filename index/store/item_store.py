@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +14,21 @@ from index.items.columns import FieldUse
 from index.items.metadata import USUAL_BOUNDS, MetadataBounds, MetadataValue
 from index.items.stored_item import StoredItem, check_items, is_storable, merge_fields, subtract_fields
 from index.store.document_store import DocumentStore, StoreState, select_state
+from index.store.id_lists import split_ids
 from index.store.tables import DELETIONS, FEEDBACK, FIELDS, ITEMS, THUMBNAILS
+from index.store.unknown_changes import forget_items
 from index.store.write_order import WriteOrder
 
 DATABASE_FILE = "limen.sqlite"
-IDS_A_STATEMENT = 500
 READ_BLOCK = 8_192
+Within = Callable[[sa.Connection], object]
+"""Further statements of a transaction."""
+
+
+def _do_nothing(connection: sa.Connection) -> None:
+    """No further statements."""
+
+
 THUMBNAILS_FROM = "thumbnails_from"  # setting: the hash of the bundle's thumbnails that were taken over
 
 
@@ -67,10 +76,12 @@ class ItemStore(DocumentStore):
         model_hash: str,
         order: WriteOrder | None = None,
         thumbnails: Mapping[str, bytes] | None = None,
+        also: Within = _do_nothing,
     ) -> int:
         """Write items, replacing those with the same id; returns how many were new. On return it is on disk.
 
         The thumbnail of a replaced item goes, for it shows another input; ``thumbnails`` by id are new ones.
+        ``also`` is done in the same transaction.
         Raises InputError for an item that no gallery takes, or metadata of a kind its field does not have.
         """
         check_items(items, self.bounds)
@@ -80,27 +91,32 @@ class ItemStore(DocumentStore):
             replaced = _select_metadata(connection, ids)
             fields = merge_fields(items, replaced.values(), self._fields, self.bounds)
             self._upsert(connection, ITEMS, [_to_row(item, model_hash, sequence) for item in items])
-            for part in _split(ids):
+            for part in split_ids(ids):
                 connection.execute(DELETIONS.delete().where(DELETIONS.c.id.in_(part)))
                 connection.execute(THUMBNAILS.delete().where(THUMBNAILS.c.id.in_(part)))
             _insert_thumbnails(connection, thumbnails or {})
             self._write_fields(connection, fields)
             self._set(connection, {"newest": str(sequence)})
+            also(connection)
             if order is not None:
                 order.ids = ids
         self._fields, self.sequence = fields, sequence
         return len(items) - len(replaced)
 
-    def delete(self, ids: Sequence[str], order: WriteOrder | None = None) -> list[str]:
-        """Delete items, their thumbnails and feedback about them; returns the ids that were there.
+    def delete(
+        self, ids: Sequence[str], order: WriteOrder | None = None, also: Within = _do_nothing
+    ) -> list[str]:
+        """Delete items, their thumbnails, feedback about them and what the pool of unknowns keeps of them.
 
-        On return it is on disk.
+        Returns the ids that were there; on return it is on disk. ``also`` is done first, in the same transaction.
         """
         sequence = self.sequence + 1
         gone: list[str] = []
         fields = self._fields
         with self._begin_write(order) as connection:
-            for part in _split(sorted(set(filter(is_storable, ids)))):
+            also(connection)
+            for part in split_ids(sorted(set(filter(is_storable, ids)))):
+                forget_items(connection, part)
                 connection.execute(FEEDBACK.delete().where(FEEDBACK.c.a.in_(part) | FEEDBACK.c.b.in_(part)))
                 connection.execute(THUMBNAILS.delete().where(THUMBNAILS.c.id.in_(part)))
                 known = _select_metadata(connection, part)
@@ -131,7 +147,7 @@ class ItemStore(DocumentStore):
         """
         with self._begin_write() as connection:
             for block in blocks:
-                for part in _split(list(block)):
+                for part in split_ids(list(block)):
                     seeded = sa.select(ITEMS.c.id).where(ITEMS.c.id.in_(part) & (ITEMS.c.sequence == 0))
                     rows = [
                         {"id": item_id, "content": block[item_id]}
@@ -144,7 +160,7 @@ class ItemStore(DocumentStore):
         """The thumbnails, by id, of those of the items that have one."""
         columns = sa.select(THUMBNAILS.c.id, THUMBNAILS.c.content)
         with self._read() as connection:
-            parts = _split(list(filter(is_storable, ids)))
+            parts = split_ids(list(filter(is_storable, ids)))
             rows = (
                 row for part in parts for row in connection.execute(columns.where(THUMBNAILS.c.id.in_(part)))
             )
@@ -194,7 +210,7 @@ class ItemStore(DocumentStore):
 
     def _write_fields(self, connection: sa.Connection, fields: Mapping[str, FieldUse]) -> None:
         forgotten = sorted(self._fields.keys() - fields.keys())
-        for part in _split(forgotten):
+        for part in split_ids(forgotten):
             connection.execute(FIELDS.delete().where(FIELDS.c.name.in_(part)))
         changed = [
             {"name": name, "kind": use.kind, "n_items": use.items}
@@ -229,16 +245,12 @@ def _insert_thumbnails(connection: sa.Connection, thumbnails: Mapping[str, bytes
 
 
 def _select_known(connection: sa.Connection, ids: Sequence[str]) -> list[str]:
-    statements = (sa.select(ITEMS.c.id).where(ITEMS.c.id.in_(part)) for part in _split(ids))
+    statements = (sa.select(ITEMS.c.id).where(ITEMS.c.id.in_(part)) for part in split_ids(ids))
     return [item_id for statement in statements for item_id in connection.execute(statement).scalars()]
 
 
 def _select_metadata(connection: sa.Connection, ids: Sequence[str]) -> dict[str, dict[str, MetadataValue]]:
     """The metadata by id of those of the items that there are."""
     columns = sa.select(ITEMS.c.id, ITEMS.c.metadata)
-    rows = (row for part in _split(ids) for row in connection.execute(columns.where(ITEMS.c.id.in_(part))))
+    rows = (row for part in split_ids(ids) for row in connection.execute(columns.where(ITEMS.c.id.in_(part))))
     return {item_id: json.loads(metadata) for item_id, metadata in rows}
-
-
-def _split(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    return (ids[start : start + IDS_A_STATEMENT] for start in range(0, len(ids), IDS_A_STATEMENT))

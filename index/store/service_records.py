@@ -13,6 +13,7 @@ from index.store.item_store import ItemStore
 from index.store.tables import FEEDBACK, REPORTS
 from index.store.write_order import WriteOrder
 
+MOST_CORRECTIONS = 100_000
 DECIDING = "deciding."  # settings: which point decides 1:1, which 1:N
 
 
@@ -45,8 +46,36 @@ class ServiceRecords:
             known = self._store.select_known(filter(None, ids.values()))
             about = {name: item_id if item_id in known else None for name, item_id in ids.items()}
             document = feedback.model_copy(update=about).model_dump_json()
-            self._store.set_feedback(subject or secrets.token_hex(16), document, order, **about)
+            self._store.set_feedback(
+                subject or secrets.token_hex(16),
+                document,
+                order,
+                "same" if feedback.same else "different",
+                not_label=feedback.not_label,
+                **about,
+            )
             return self._store.count(FEEDBACK)
+
+    def delete_feedback(self, subject: str, order: WriteOrder | None = None) -> bool:
+        """Take a piece of feedback back; whether there was one."""
+        with self._writing():
+            return self._store.delete_feedback(subject, order)
+
+    def read_feedback_page(
+        self, before: int | None, limit: int, *, corrections: bool = False
+    ) -> list[tuple[int, str, Feedback]]:
+        """Feedback with its number and subject, newest first."""
+        rows = self._store.read_feedback_page(before, limit, corrections=corrections)
+        return [(row.number, row.subject, Feedback.model_validate_json(row.document)) for row in rows]
+
+    def read_corrections(self) -> list[tuple[str, Feedback]]:
+        """Every correction with its subject, newest first."""
+        rows = self._store.read_feedback_page(None, MOST_CORRECTIONS, corrections=True)
+        return [(row.subject, Feedback.model_validate_json(row.document)) for row in rows]
+
+    def count_feedback(self) -> tuple[int, int]:
+        """How many pieces of feedback there are, and how many of these are corrections."""
+        return self._store.count(FEEDBACK), self._store.count_corrections()
 
     def read_feedback(self) -> list[Feedback]:
         """The feedback, oldest first."""

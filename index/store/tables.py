@@ -68,6 +68,7 @@ FEEDBACK = sa.Table(
     sa.Column("b", ID, index=False),
     _make_text("document"),
     sa.Column("subject", ID, index=False),  # the decision or pair that was judged: one verdict of each
+    sa.Column("not_label", sa.Text),  # of a correction: the class that the query is not of
     sa.Index("feedback_by_a", "a"),
     sa.Index("feedback_by_b", "b"),
     sa.Index("feedback_by_subject", "subject", unique=True),
@@ -83,6 +84,37 @@ THUMBNAILS = sa.Table(
     METADATA,
     sa.Column("id", ID, primary_key=True),  # of an item: both go together
     sa.Column("content", sa.LargeBinary, nullable=False),
+)
+UNKNOWNS = sa.Table(
+    "unknowns",  # queries that were kept; an id begins with the time, so that ids are in its order
+    METADATA,
+    sa.Column("id", ID, primary_key=True),
+    sa.Column("at", sa.Double, nullable=False),  # seconds since 1970
+    sa.Column("vector", sa.LargeBinary, nullable=False),  # float32, little-endian
+    _make_text("decision"),
+    sa.Column("candidate", ID, index=False),  # the item that was the best candidate
+    sa.Column("label", sa.Text),  # and its class
+    sa.Column("score", sa.Double),
+    sa.Column("threshold", sa.Double, nullable=False),
+    _make_text("operating_point"),
+    sa.Column("subject", ID, index=False),  # the decision, as in feedback
+    _make_text("metadata"),  # JSON
+    _make_text("status"),  # open, enrolled, dropped
+    sa.Column("group_id", ID, index=False),
+    sa.Column("pin", ID, index=False),  # the group that a person put it in
+    sa.Column("item", ID, index=False),  # the item that it became
+    sa.Column("name", sa.Text),  # under this label
+    sa.Column("offered", sa.Text),  # the label that it matches now
+    sa.Column("verdict", sa.Text),
+    sa.Column("reviews", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("change", ID, index=False),  # the last thing that was done to it
+    sa.Column("before", sa.Text),  # and what was before, as JSON
+    sa.Column("thumbnail", sa.LargeBinary),
+    sa.Index("unknowns_by_candidate", "candidate"),
+    sa.Index("unknowns_by_item", "item"),
+    sa.Index("unknowns_by_subject", "subject"),
+    sa.Index("unknowns_by_group", "group_id"),
+    sa.Index("unknowns_by_change", "change"),
 )
 AUDIT = sa.Table(
     "audit",

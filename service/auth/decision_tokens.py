@@ -27,7 +27,10 @@ _LONGEST_ID = 128
 
 @dataclass(frozen=True)
 class SignedDecision:
-    """The content of a token: what was decided, when, by which point, about which items."""
+    """The content of a token: what was decided, when, by which point, about which items.
+
+    ``fingerprint`` is that of a query which was no item.
+    """
 
     endpoint: str
     at: float
@@ -37,6 +40,7 @@ class SignedDecision:
     score: float | None
     a: str | None
     b: str | None
+    fingerprint: list[int] | None = None
 
     @property
     def subject(self) -> str:
@@ -115,6 +119,7 @@ def _write_content(decision: SignedDecision) -> bytes:
             decision.decision,
             decision.score,
             *(_drop_long_id(item_id) for item_id in (decision.a, decision.b)),
+            *([] if decision.fingerprint is None else [decision.fingerprint]),
         ]
     )
 

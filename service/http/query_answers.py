@@ -114,8 +114,12 @@ def write_decision(
     point: OperatingPoint,
     a: str | None,
     b: str | None,
+    fingerprint: list[int] | None = None,
 ) -> dict[str, Any]:
-    """A decision between the items ``a`` and ``b`` as a result with a signed id; counted in the metrics."""
+    """A decision between the items ``a`` and ``b`` as a result with a signed id; counted in the metrics.
+
+    ``fingerprint`` is that of a query which is no item, by which a correction knows it again.
+    """
     prometheus.count_decision(point.name, decision.decision)
     token = state.signer.sign(
         SignedDecision(
@@ -127,6 +131,7 @@ def write_decision(
             score=decision.score,
             a=a,
             b=b,
+            fingerprint=fingerprint,
         )
     )
     written = decision._asdict() | {"decision_id": token}

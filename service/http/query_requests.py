@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from time import perf_counter
@@ -16,10 +16,13 @@ from starlette.datastructures import QueryParams
 from api_schemas.http.decisions import (
     Body,
     MatchOptions,
+    MatchQuery,
     MatchRequest,
+    Reference,
     SearchOptions,
     SearchRequest,
 )
+from index.items.stored_item import check_metadata
 from service.errors.problems import NOT_JSON, UNSUPPORTED_MEDIA_TYPE, ServiceProblem, build_field_problem
 from service.http.bodies import (
     JSON,
@@ -59,6 +62,7 @@ class QueryRequest(Generic[O]):
         resolve: makes the queries' vectors, in a compute thread.
         count: of queries.
         is_light: whether a plain search of so many queries takes under a millisecond.
+        queries: as they came; None for raw rows.
         started, parsed: when the request began and when it had been read, in seconds of ``perf_counter``.
     """
 
@@ -66,6 +70,7 @@ class QueryRequest(Generic[O]):
     resolve: Callable[[], ResolvedQueries]
     count: int
     is_light: bool
+    queries: Sequence[Reference] | None
     started: float
     parsed: float
 
@@ -77,6 +82,7 @@ async def read_queries(
     media_type = get_media_type(request)
     given: O
     is_light = True
+    queries: Sequence[Reference] | None = None
     if media_type == OCTETS:
         row_bytes = 4 * model.gallery.dim
         body = await read_body(request, lambda size: check_count(size // row_bytes, "body", state.settings))
@@ -90,8 +96,10 @@ async def read_queries(
     elif media_type == JSON:
         body = await read_body(request)
         content = await read_json(request, _READERS[options], body, lambda limits: limits.max_queries)
-        given, count = content, len(content.queries)
+        queries = content.queries
+        given, count = content, len(queries)
         _check_limits(given, count, "queries", state.settings)
+        _check_metadata(queries, state.settings)
         resolve, rows_of_queries = await prepare_queries(
             state.encoding, model, content.queries, state.settings
         )
@@ -102,7 +110,7 @@ async def read_queries(
             f"Content-Type is '{media_type}'; this endpoint takes {JSON} or {OCTETS} (float32 rows).",
         )
     is_light = is_light and model.is_light(count)
-    return QueryRequest(given, resolve, count, is_light, started, perf_counter())
+    return QueryRequest(given, resolve, count, is_light, queries, started, perf_counter())
 
 
 def _check_limits(
@@ -115,6 +123,13 @@ def _check_limits(
     elif options.group_size > 1:
         check_k(options.k * options.group_size, settings, "group_size")
     check_filter(options.filter, settings)
+
+
+def _check_metadata(queries: Sequence[Reference], settings: ServiceSettings) -> None:
+    """Raises InputError for metadata of a query that no item may have."""
+    for number, query in enumerate(queries):
+        if isinstance(query, MatchQuery) and query.metadata:
+            check_metadata(f"queries.{number}.metadata", query.metadata, settings.metadata_bounds)
 
 
 def _parse_query_string(query: bytes, options: type[O]) -> O:

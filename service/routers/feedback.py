@@ -1,36 +1,36 @@
-"""``/v1/feedback``: ground truth for decisions and pairs."""
+"""``/v1/feedback``: ground truth for decisions and pairs, and corrections that matches obey."""
 
 from __future__ import annotations
 
-import hashlib
-from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
-from api_schemas.http.gallery import Feedback, FeedbackRequest, FeedbackResponse
-from embeddings.similarity import compute_pair_similarities
+from api_schemas.http.gallery import FeedbackEntry, FeedbackPage, FeedbackRequest, FeedbackResponse
+from index.gallery.live_gallery import LiveGallery
+from index.store.write_order import WriteOrder
 from service.auth.api_keys import NEEDS_WRITE
-from service.auth.decision_tokens import SignedDecision
-from service.errors.problems import INVALID_REQUEST, MODEL_MISMATCH, ServiceProblem, build_field_problem
+from service.errors.problems import LIMIT_EXCEEDED, NOT_FOUND, ServiceProblem, build_field_problem
 from service.http.bodies import build_body_reader, write_json_response
-from service.http.openapi import BODY_STATUSES, describe_body, describe_problems
-from service.http.resolve_references import ResolvedQueries, prepare_references
-from service.models.loaded_model import LoadedModel
+from service.http.judge_feedback import Verdict, prepare_judgement
+from service.http.openapi import BODY_STATUSES, READ_STATUSES, describe_body, describe_problems
 from service.state import ActiveModel, CurrentState, order_write, write
 
 router = APIRouter(tags=["items"])
 _EXAMPLES = {
     "about a decision": {"decision_id": "the decision_id of a match or verify answer", "same": False},
     "about a pair": {"a": {"id": "0"}, "b": {"id": "1"}, "same": True},
+    "this decision named the wrong one": {"decision_id": "the decision_id of a match", "not_label": "7"},
+    "this vector is not of that class": {"vector": [0.6, 0.8], "not_label": "7"},
 }
+FeedbackId = Annotated[str, Path(min_length=1, max_length=64, pattern="^[a-z0-9]+$")]
 
 
 @router.post(
     "/v1/feedback",
-    summary="Submit ground truth for a decision or a pair",
+    summary="Submit ground truth for a decision or a pair, or a correction",
     response_model=FeedbackResponse,
-    responses=describe_problems(*BODY_STATUSES, 409),
+    responses=describe_problems(*BODY_STATUSES, 404, 409),
     openapi_extra=describe_body(FeedbackRequest, _EXAMPLES),
     dependencies=NEEDS_WRITE,
 )
@@ -40,77 +40,109 @@ async def feedback(
     model: ActiveModel,
     state: CurrentState,
 ) -> Response:
-    """Store whether two are of one class, by the `decision_id` of an answer or as a pair `a`, `b`.
+    """Store whether two are of one class: by the `decision_id` of an answer, as a pair `a`, `b`, or for a
+    kept query (`unknown`) and its best candidate.
 
     It is stored for `/v1/reports/consistency?source=feedback`. A decision id carries what was decided. A
     decision, or a pair, has one verdict: the last one counts.
+
+    `not_label` is a correction: the query of a decision, a kept query, a stored item, a vector or an input is
+    not of that class. Later matches obey: the same query, found by item id or by its vector up to rounding,
+    is answered with the next class above the threshold, or unknown. It counts as a false match, is listed by
+    `GET /v1/feedback` and taken back by `DELETE /v1/feedback/{id}`.
     """
     live = model.get_live_gallery()
-    if body.decision_id is not None:
-        decision = state.signer.read(body.decision_id)
-        entry, subject = _judge_decision(model, decision, body.same), decision.subject
-    else:
-        assert body.a is not None
-        assert body.b is not None
-        resolve = await prepare_references(state.encoding, model, [body.a, body.b], "ab".__getitem__)
-        same = body.same
-        entry, subject = await state.compute.run(lambda: _judge_pair(model, resolve(), same))
+    judge = await prepare_judgement(state, model, body)
+    verdict = await state.compute.run(judge)
+    if verdict.entry.not_label is not None:
+        _check_room(live, verdict.subject, state.settings.max_corrections)
     order = order_write(request, "feedback", n=1)
-    total = await write(request, state, order, lambda: live.records.add_feedback(entry, subject, order))
-    return write_json_response({"total": total})
+    total = await write(request, state, order, lambda: _store(live, verdict, order))
+    point = model.points.get(verdict.entry.operating_point or "")
+    return write_json_response(
+        {
+            "total": total,
+            "id": verdict.subject,
+            "decision": verdict.entry.decision,
+            "score": verdict.entry.score,
+            "threshold": None if point is None else point.threshold,
+        }
+    )
 
 
-def _judge_decision(model: LoadedModel, decision: SignedDecision, same: bool) -> Feedback:
-    """The feedback entry of a decision."""
-    if decision.model_hash != model.model_hash:
-        raise ServiceProblem(
-            MODEL_MISMATCH,
-            f"Model {decision.model_hash[:12]} made that decision; now {model.model_hash[:12]} decides.",
+@router.get(
+    "/v1/feedback",
+    summary="List feedback",
+    response_model=FeedbackPage,
+    responses=describe_problems(*READ_STATUSES, 409, 422),
+)
+async def list_feedback(
+    model: ActiveModel,
+    state: CurrentState,
+    cursor: Annotated[int | None, Query(ge=1)] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    corrections: bool = False,
+) -> Response:
+    """Feedback of the active model, newest first; `corrections` alone if set."""
+    live = model.get_live_gallery()
+    rows, (total, n_corrections) = await state.compute.run(
+        lambda: (
+            live.records.read_feedback_page(cursor, limit + 1, corrections=corrections),
+            live.records.count_feedback(),
         )
-    if decision.score is None:
+    )
+    shown = FeedbackEntry.model_fields.keys() - {"id"}
+    return write_json_response(
+        {
+            "feedback": [
+                {"id": subject} | entry.model_dump(mode="json", include=shown)
+                for _, subject, entry in rows[:limit]
+            ],
+            "next_cursor": rows[limit - 1][0] if len(rows) > limit else None,
+            "total": total,
+            "corrections": n_corrections,
+        }
+    )
+
+
+@router.delete(
+    "/v1/feedback/{feedback_id}",
+    summary="Take feedback back",
+    status_code=204,
+    responses=describe_problems(*READ_STATUSES, 404, 409, 422),
+    dependencies=NEEDS_WRITE,
+)
+async def delete_feedback(
+    request: Request, feedback_id: FeedbackId, model: ActiveModel, state: CurrentState
+) -> Response:
+    """Take one piece of feedback back; a correction is not obeyed from the next match on."""
+    live = model.get_live_gallery()
+    order = order_write(request, "feedback.delete", feedback=feedback_id)
+
+    def delete() -> bool:
+        is_gone = live.records.delete_feedback(feedback_id, order)
+        if feedback_id in live.corrections:
+            live.reload_corrections()
+        return is_gone
+
+    if not await write(request, state, order, delete):
+        raise ServiceProblem(NOT_FOUND, f"No feedback has the id '{feedback_id}'.")
+    return Response(status_code=204)
+
+
+def _store(live: LiveGallery, verdict: Verdict, order: WriteOrder) -> int:
+    total = live.records.add_feedback(verdict.entry, verdict.subject, order)
+    if verdict.entry.not_label is not None or verdict.subject in live.corrections:
+        live.reload_corrections()
+    return total
+
+
+def _check_room(live: LiveGallery, subject: str, most: int) -> None:
+    """Raises the problem ``limit-exceeded`` for more corrections than matches may have to obey."""
+    if len(live.corrections) >= most and subject not in live.corrections:
         raise build_field_problem(
-            INVALID_REQUEST, "decision_id", "that decision was compared with no item, so there is no pair"
+            LIMIT_EXCEEDED,
+            "not_label",
+            f"there are {most} corrections (LIMEN_MAX_CORRECTIONS): take back some (DELETE /v1/feedback/ID), "
+            "or write the items that make them needless",
         )
-    return Feedback(
-        at=datetime.now(UTC),
-        model_hash=decision.model_hash,
-        operating_point=decision.operating_point,
-        decision=decision.decision,
-        score=decision.score,
-        a=decision.a,
-        b=decision.b,
-        same=same,
-        source="match" if decision.endpoint == "match" else "verify",
-    )
-
-
-def _judge_pair(model: LoadedModel, pair: ResolvedQueries, same: bool) -> tuple[Feedback, str]:
-    """The feedback entry of a pair, with the decision of the active operating point, and what it is about."""
-    a, b = pair.vectors[:1], pair.vectors[1:]
-    point = model.active_verify
-    if point is None:
-        score, decision = float(compute_pair_similarities(a, b)[0]), None
-    else:
-        verified = model.gallery.verify(a, b)[0]
-        score, decision = verified.score, verified.decision
-    entry = Feedback(
-        at=datetime.now(UTC),
-        model_hash=model.model_hash,
-        operating_point=None if point is None else point.id,
-        decision=decision,
-        score=score,
-        a=pair.ids[0],
-        b=pair.ids[1],
-        same=same,
-        source="pair",
-    )
-    return entry, _identify_pair(pair)
-
-
-def _identify_pair(pair: ResolvedQueries) -> str:
-    """A hash of the two, in either order: of their ids, or of the vectors of those that are no items."""
-    ends = [
-        b"vector " + pair.vectors[row].tobytes() if item_id is None else b"item " + item_id.encode()
-        for row, item_id in enumerate(pair.ids)
-    ]
-    return hashlib.sha256(b"".join(sorted(hashlib.sha256(end).digest() for end in ends))).hexdigest()

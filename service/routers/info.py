@@ -8,6 +8,7 @@ from api_schemas.http.decisions import Info, OperatingPointList
 from service import VERSION
 from service.http.openapi import READ_STATUSES, describe_problems
 from service.state import ActiveModel, CurrentState
+from service.unknowns.keep_queue import describe_kept_queries
 
 router = APIRouter(tags=["inspect"])
 
@@ -26,10 +27,12 @@ async def info(model: ActiveModel, state: CurrentState) -> Info:
         index=manifest.index,
         counts=manifest.counts,
         items=model.gallery.n_items,
+        thumbnails=state.settings.thumbnails,
         read_only=state.settings.data is None,
         operating_points=model.summarize_active_points(),
         limits=state.settings.limits,
         limen=VERSION,
+        kept_queries=describe_kept_queries(state.settings),
         rebuild_error=model.rebuild_error,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from time import perf_counter
 from typing import Any
 
@@ -12,6 +13,7 @@ from decision.decider import MatchDecision
 from index.search.match_rules import MATCH_RULES
 from service.auth.api_keys import check_key
 from service.http.fast_routes import FastRoute
+from service.http.obey_corrections import identify_queries, obey_corrections
 from service.http.openapi import BODY_STATUSES, describe_body, describe_problems
 from service.http.query_answers import answer_queries, check_answer, write_decision, write_results
 from service.http.query_requests import read_queries
@@ -60,9 +62,18 @@ async def match(request: Request) -> Response:
     queries = await read_queries(request, MatchOptions, model, state, started)
     check_answer(queries.count, queries.options.candidates, 0, model, state.settings)
 
+    options = queries.options
+    keeps = state.unknowns.is_on and options.keep
+
+    def match_queries(resolved: ResolvedQueries, condition: Mapping[str, Any] | None) -> list[MatchDecision]:
+        return _match(model, resolved, options, condition, state)
+
     def search(resolved: ResolvedQueries) -> list[dict[str, Any]]:
-        decisions = search_naming_rows(resolved, lambda: _match(model, resolved, queries.options, state))
-        return [
+        decisions = search_naming_rows(resolved, lambda: match_queries(resolved, options.filter))
+        fingerprints = identify_queries(model, resolved)
+        decisions = obey_corrections(model, resolved, fingerprints, options, decisions, match_queries)
+        _observe(decisions)
+        written = [
             write_decision(
                 decision,
                 endpoint="match",
@@ -71,9 +82,22 @@ async def match(request: Request) -> Response:
                 point=model.points.get(decision.operating_point, point),
                 a=item_id,
                 b=decision.id,
+                fingerprint=fingerprint,
             )
-            for decision, item_id in zip(decisions, resolved.ids, strict=True)
+            for decision, item_id, fingerprint in zip(decisions, resolved.ids, fingerprints, strict=True)
         ]
+        if keeps:
+            tokens = [result["decision_id"] for result in written]
+            state.unknowns.offer(
+                model,
+                resolved.vectors,
+                resolved.sizes,
+                resolved.ids,
+                queries.queries,
+                decisions,
+                tokens,
+            )
+        return written
 
     return await answer_queries(
         state,
@@ -85,12 +109,16 @@ async def match(request: Request) -> Response:
 
 
 def _match(
-    model: LoadedModel, queries: ResolvedQueries, options: MatchOptions, state: ServiceState
+    model: LoadedModel,
+    queries: ResolvedQueries,
+    options: MatchOptions,
+    condition: Mapping[str, Any] | None,
+    state: ServiceState,
 ) -> list[MatchDecision]:
-    decisions = model.gallery.match(
+    return model.gallery.match(
         queries.vectors,
         k=options.k,
-        filter=options.filter,
+        filter=condition,
         aggregate=options.aggregate,
         exclude_ids=queries.excluded,
         candidates=options.candidates,
@@ -100,9 +128,11 @@ def _match(
         else options.unknown_share,
         group=options.group,
     )
+
+
+def _observe(decisions: list[MatchDecision]) -> None:
     for decision in decisions:
         if decision.score is not None:
             prometheus.TOP1.observe(decision.score)
         if decision.margin is not None:
             prometheus.MARGIN.observe(decision.margin)
-    return decisions

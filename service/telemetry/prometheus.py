@@ -35,6 +35,9 @@ INFLIGHT = _SummedGauge("limen_inflight_requests", "Requests in progress.")
 QUEUED = _SummedGauge("limen_queued_requests", "Requests waiting for a thread.")
 REJECTED = Counter("limen_rejected", "Requests answered with an error, by reason.", ["reason"])
 DECISIONS = Counter("limen_decisions", "Decisions made.", ["operating_point", "decision"])
+KEPT_QUERIES = Counter(
+    "limen_kept_queries", "Queries for the pool of unknowns, by what became of them.", ["outcome"]
+)
 TOP1 = Histogram("limen_top1_score", "Score of the best candidate.", buckets=_SCORES)
 MARGIN = Histogram("limen_margin_top1_top2", "Best score minus the best of another label.", buckets=_SCORES)
 THRESHOLD = _LatestGauge("limen_threshold", "Threshold of an active operating point.", ["endpoint"])
@@ -45,6 +48,10 @@ DRIFT = _LatestGauge(
     "limen_embedding_drift_auc",
     "AUC of a classifier of recent queries against the gallery: 0.5 no drift, 1 full shift; NaN for too few.",
 )
+ALERT = _HighestGauge("limen_alert", "1 while the alert of a rule fires, else 0.", ["rule"])
+READING = _LatestGauge("limen_monitor_reading", "What alert rules are about, by signal.", ["signal"])
+WEBHOOK = Counter("limen_webhook_deliveries", "Alerts sent to the webhook, by outcome.", ["outcome"])
+FLUSH_FAILED = _HighestGauge("limen_monitor_flush_failed", "1 if time series could not be saved, else 0.")
 SELF_RECALL = _LowestGauge("limen_self_recall_ratio", "Fraction of probed rows that found themselves.")
 RECALL_PROBE = _LowestGauge("limen_recall_probe_ratio", "Recall@10 of the index on sampled rows.")
 GENERATION = _LatestGauge("limen_index_generation", "Writes that the current index was built from.")

@@ -1,0 +1,58 @@
+"""The metadata fields of kept queries, each of one kind, so that filters can compare them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from index.gallery.live_gallery import LiveGallery
+from index.items.columns import ColumnKind
+from index.items.metadata import MetadataValue
+from index.items.stored_item import find_kind, fits_kind
+from index.store.kept_queries import PoolFilter
+
+
+class PoolFields:
+    """A field is of the kind that the gallery gives it, or else its first value in the pool.
+
+    Values of another kind are left out, and so are fields beyond the most that a gallery may have.
+    """
+
+    def __init__(self, live: LiveGallery, most: int) -> None:
+        self._live = live
+        self._most = most
+        self._own: dict[str, ColumnKind] | None = None
+
+    @property
+    def kinds(self) -> dict[str, ColumnKind]:
+        """The kind of each field."""
+        if self._own is None:
+            self._own = {}
+            for queries, _ in self._live.unknowns.iterate(PoolFilter()):
+                for query in queries:
+                    self._add(query.metadata)
+        return {**self._own, **self._live.fields}
+
+    def select(self, metadata: Mapping[str, Any]) -> dict[str, MetadataValue]:
+        """The fields that are of their kind; new ones are learned."""
+        known = self.kinds
+        self._add(metadata)
+        return select_fitting(metadata, {**(self._own or {}), **known})
+
+    def _add(self, metadata: Mapping[str, Any]) -> None:
+        assert self._own is not None
+        for name, value in metadata.items():
+            kind = find_kind(value)
+            if kind is not None and len(self._own) < self._most:
+                self._own.setdefault(name, kind)
+
+
+def select_fitting(
+    metadata: Mapping[str, Any], kinds: Mapping[str, ColumnKind], *, keep_new: bool = False
+) -> dict[str, MetadataValue]:
+    """The fields whose values are of the kinds; of those without a kind none, or all with ``keep_new``."""
+    return {
+        name: value
+        for name, value in metadata.items()
+        if (name in kinds and fits_kind(value, kinds[name])) or (keep_new and name not in kinds)
+    }
