@@ -28,6 +28,7 @@ from service.http.openapi import build_openapi
 from service.http.origin_check import check_origin
 from service.models.data_root import make_data_folder
 from service.models.model_registry import ModelRegistry
+from service.monitoring.monitor import Monitor
 from service.runtime.compute_pool import ComputePool
 from service.runtime.encode_batches import EncodeBatches
 from service.runtime.event_loop_limit import EventLoopLimit
@@ -50,6 +51,7 @@ TAGS = [
     {"name": "inspect", "description": "The served model, its operating points and its consistency reports."},
     {"name": "items", "description": "The items of the gallery, and feedback about decisions."},
     {"name": "administer", "description": "Models side by side, operating points, background jobs."},
+    {"name": "monitor", "description": "Time series of decisions, drift and latency; alerts."},
     {"name": "operate", "description": "Health and metrics."},
 ]
 AUDIT_FILE = "audit.jsonl"
@@ -65,6 +67,7 @@ READ_ROUTERS = (
     "feedback",
     "admin",
     "reports",
+    "monitoring",
     *(f"pages.{page.name}" for page in PAGES),
 )
 OPEN_ROUTERS = ("health", "api_docs", "pages.sign_in")
@@ -106,6 +109,8 @@ def create_app(settings: ServiceSettings) -> LimenService:
     audit_log = AuditLog(None if settings.data is None else settings.data / AUDIT_FILE)
     # a store has one writer; a write waits for those before it, and reads do not wait for writes
     writing = ComputePool(1, max(settings.max_wait, WRITE_WAIT), settings.deadline, "writing")
+    models = ModelRegistry(settings, audit_log)
+    monitor = Monitor(settings, models)
     app.state.limen = ServiceState(
         settings=settings,
         compute=compute,
@@ -113,8 +118,9 @@ def create_app(settings: ServiceSettings) -> LimenService:
         administration=ComputePool(1, settings.max_wait, settings.deadline, "administration"),
         encoding=EncodeBatches(compute, settings.threads, settings.encode_batch, settings.encode_wait),
         signer=signer,
-        models=ModelRegistry(settings, audit_log),
+        models=models,
         unknowns=KeepQueue(settings, writing, signer),
+        monitor=monitor,
         audit_log=audit_log,
     )
     app.state.settings = settings
@@ -144,6 +150,7 @@ def create_app(settings: ServiceSettings) -> LimenService:
         check_load,
         find_client,
         check_headers,
+        monitor.recorder.observe_response,
     )
     install_error_handlers(app)
     for router in read_routers:
@@ -190,6 +197,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     state.draining = True
     await loading
     await state.unknowns.close()
+    await asyncio.to_thread(state.monitor.close)
     state.compute.close()
     state.writing.close()
     state.administration.close()
@@ -208,6 +216,7 @@ async def _load(state: ServiceState) -> None:
         address = f"http://{settings.host}:{settings.port}"
         fields = {"address": address, "bundle": str(settings.bundle), "model_hash": model.model_hash}
         logs.LOGGER.info("listening", extra={"fields": fields})
+        state.monitor.start()
     except LimenError as error:
         state.failure = error
         state.on_failure()

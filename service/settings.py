@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from api_schemas.base import describe_first_problem
@@ -96,6 +96,29 @@ class ServiceSettings(BaseSettings):
         "Nothing is kept without it",
     )
 
+    monitor_interval: float = _limit(
+        5.0,
+        "time between two looks at what was decided ([monitoring](monitoring.md)); what a crash loses of the "
+        "time series at most",
+        ge=0.05,
+        le=3_600,
+    )
+    max_monitoring_steps: int = _limit(3_000, "periods in one answer of `/v1/monitoring`")
+    alerts_file: Path | None = Field(
+        default=None, description="YAML that changes the alert rules or adds some"
+    )
+    webhook_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^\s/]+",
+        description="receiver of alerts; needs `LIMEN_WEBHOOK_SECRET`",
+    )
+    webhook_secret: SecretStr | None = Field(
+        default=None, min_length=16, description="what signs the alerts that are sent; 16 characters or more"
+    )
+    webhook_timeout: float = _limit(5.0, "one attempt to deliver an alert", gt=0, le=60)
+    webhook_attempts: int = _limit(6, "attempts to deliver one alert", le=20)
+    webhook_queue: int = _limit(64, "alerts that may wait to be delivered", le=10_000)
+
     max_queries: int = _limit(
         1_000, "queries of a search or match, pairs of a verification", le=MOST_ELEMENTS
     )
@@ -173,6 +196,8 @@ class ServiceSettings(BaseSettings):
     def _check_safe(self) -> ServiceSettings:
         if self.workers > 1 and self.data is not None:
             raise ValueError("workers above 1 need a read-only service: leave out data, or use one worker")
+        if self.webhook_url is not None and self.webhook_secret is None:
+            raise ValueError("webhook_url needs a secret that signs what is sent: set LIMEN_WEBHOOK_SECRET")
         if self.api_keys_file is None and not is_loopback(self.host):
             raise ValueError(
                 f"host {self.host} can be reached from other machines, which needs keys: make one with "

@@ -19,12 +19,12 @@ from service.errors.problems import NOT_READY, ServiceProblem
 from service.models.gallery_gauges import RecallProbe
 from service.models.loaded_model import LoadedModel
 from service.models.model_registry import ModelRegistry
+from service.monitoring.monitor import Monitor
 from service.runtime.background_jobs import BackgroundJobs
 from service.runtime.compute_pool import ComputePool
 from service.runtime.encode_batches import EncodeBatches
 from service.settings import ServiceSettings
 from service.telemetry.audit_log import AuditLog
-from service.telemetry.drift import DriftMonitor
 from service.telemetry.prometheus import LAST_FSYNC
 from service.unknowns.keep_queue import KeepQueue
 
@@ -49,8 +49,8 @@ class ServiceState:
     audit_log: AuditLog
     models: ModelRegistry
     unknowns: KeepQueue
+    monitor: Monitor
     jobs: BackgroundJobs = field(default_factory=BackgroundJobs)
-    drift: DriftMonitor = field(default_factory=DriftMonitor)
     recall_probe: RecallProbe = field(default_factory=RecallProbe)
     reports: dict[tuple[str, str], Report] = field(default_factory=dict)
     unsaved_history: list[HistoryEntry] = field(default_factory=list)

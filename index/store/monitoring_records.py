@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from index.store.item_store import ItemStore
-from index.store.tables import ALERTS, SERIES
+from index.store.tables import ALERTS, ITEMS, SERIES
 from index.store.write_order import WriteOrder
 
 
@@ -60,7 +60,9 @@ class MonitoringRecords:
             .where((SERIES.c.resolution == resolution) & (SERIES.c.start >= start) & (SERIES.c.start < end))
             .order_by(SERIES.c.start, SERIES.c.kind)
         )
-        return [SeriesRow(row[0], row[1], row[2], json.loads(row[3])) for row in self._store.read_rows(statement)]
+        return [
+            SeriesRow(row[0], row[1], row[2], json.loads(row[3])) for row in self._store.read_rows(statement)
+        ]
 
     def save_alerts(
         self, alerts: Mapping[str, tuple[int, str]], keep: int, order: WriteOrder | None = None
@@ -78,3 +80,14 @@ class MonitoringRecords:
         """The latest alerts as JSON, the last to begin first."""
         statement = sa.select(ALERTS.c.document).order_by(ALERTS.c.started.desc(), ALERTS.c.id).limit(limit)
         return [row[0] for row in self._store.read_rows(statement)]
+
+    def read_written_items(self, limit: int) -> tuple[list[bytes], list[str]]:
+        """Vectors, float32 as bytes, and labels of the items written last since the bundle was made."""
+        statement = (
+            sa.select(ITEMS.c.vector, ITEMS.c.label)
+            .where(ITEMS.c.sequence > 0)
+            .order_by(ITEMS.c.sequence.desc(), ITEMS.c.id)
+            .limit(limit)
+        )
+        rows = self._store.read_rows(statement)
+        return [row[0] for row in rows], [row[1] for row in rows]

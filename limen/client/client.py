@@ -97,6 +97,9 @@ class _Api(Generic[Connection, Transport]):
     compute_report = _Method(requests.compute_report)
     history = _Method(requests.history)
     job = _Method(requests.job)
+    monitoring = _Method(requests.monitoring)
+    alerts = _Method(requests.alerts)
+    acknowledge_alert = _Method(requests.acknowledge_alert)
 
     def __init__(
         self,

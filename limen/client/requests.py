@@ -27,6 +27,7 @@ from api_schemas.http.decisions import (
     VerifyResponse,
 )
 from api_schemas.http.gallery import DeleteResponse, FeedbackResponse, Item, ItemPage, UpsertResponse
+from api_schemas.http.monitoring import Alert, AlertList, Monitoring
 from api_schemas.operating_point import Aggregate, OperatingPoint
 from api_schemas.report import Report
 from common.array_types import Float32s
@@ -241,6 +242,23 @@ def history() -> Call[History]:
 def job(job_id: str) -> Call[Job]:
     """``GET /v1/jobs/{id}``."""
     return _get(f"/v1/jobs/{_quote(job_id)}", Job)
+
+
+def monitoring(
+    seconds: int = 3_600, step: Literal["auto", "minute", "hour", "day"] = "auto"
+) -> Call[Monitoring]:
+    """``GET /v1/monitoring``."""
+    return _get("/v1/monitoring", Monitoring, seconds=seconds, step=step)
+
+
+def alerts() -> Call[AlertList]:
+    """``GET /v1/alerts``."""
+    return _get("/v1/alerts", AlertList)
+
+
+def acknowledge_alert(alert_id: str, note: str | None = None) -> Call[Alert]:
+    """``POST /v1/alerts/{id}/acknowledge``."""
+    return _send("POST", f"/v1/alerts/{_quote(alert_id)}/acknowledge", Alert, {"note": note})
 
 
 def _quote(segment: str) -> str:

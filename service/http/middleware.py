@@ -71,6 +71,7 @@ class RequestMiddleware:
             before its body is read, so that refusing it costs little.
         find_client: whose turn a request takes, by its key or address.
         check_headers: raises a problem for a request that is not answered at all.
+        observe: is told of every answer its route, status, seconds and problem.
     """
 
     def __init__(
@@ -80,10 +81,12 @@ class RequestMiddleware:
         check_load: Callable[[], None],
         find_client: Callable[[Scope], str],
         check_headers: Callable[[Mapping[bytes, bytes]], None],
+        observe: Callable[[str, int, float, str | None], None],
     ) -> None:
         self.app = app
         self.settings = settings
         self.check_load, self.find_client, self.check_headers = check_load, find_client, check_headers
+        self.observe = observe
         self.queue = AdmissionQueue(
             settings.max_inflight, settings.max_queue, settings.deadline, settings.max_inflight_per_client
         )
@@ -293,6 +296,7 @@ class _Exchange:
         route = getattr(self._scope.get("route"), "path", "(none)")
         observe_response(route, self._status, seconds)
         slug = self._scope["state"].get("problem")
+        self._outer.observe(route, self._status, seconds, slug)
         if slug is not None:
             count_rejection(slug)
         if logs.is_logging_requests():

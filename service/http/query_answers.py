@@ -49,8 +49,6 @@ async def answer_queries(
         queries = request.resolve()
         results = search(queries)
         searched = perf_counter()
-        if queries.excluded is None:
-            state.drift.add(queries.vectors)
         response = write(results, round((searched - request.started) * 1000, 3))
         prometheus.observe_stages(
             parse=request.parsed - request.started,

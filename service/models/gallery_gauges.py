@@ -9,7 +9,6 @@ from time import monotonic
 from index.store.item_store import DATABASE_FILE
 from service.models.loaded_model import LoadedModel, measure_recall
 from service.telemetry import prometheus
-from service.telemetry.drift import KEPT, DriftMonitor
 
 PROBE_EVERY = 60.0  # minimum seconds between probes of a gallery that changes
 
@@ -30,7 +29,7 @@ class RecallProbe:
             prometheus.RECALL_PROBE.set(measure_recall(model.gallery))
 
 
-def update_gauges(model: LoadedModel, drift: DriftMonitor, items: Path | None) -> None:
+def update_gauges(model: LoadedModel, items: Path | None) -> None:
     """Set the gauges of the active model; ``items`` is the folder of its item store."""
     gallery, counts = model.gallery, model.gallery.compute_stats()
 
@@ -43,7 +42,6 @@ def update_gauges(model: LoadedModel, drift: DriftMonitor, items: Path | None) -
     prometheus.UNREACHABLE.set(get_count("side_list"))
     prometheus.REBUILD_FAILED.set(model.rebuild_error is not None)
     prometheus.DUPLICATES.set(get_count("duplicate_groups"))
-    prometheus.DRIFT.set(drift.compute_auc(gallery.view.sample(KEPT)))
     for endpoint, point in (("verify", model.active_verify), ("match", model.active_match)):
         prometheus.THRESHOLD.labels(endpoint).set(math.nan if point is None else point.threshold)
     if items is None:

@@ -73,6 +73,6 @@ async def exposition(state: CurrentState) -> Response:
     if model is not None:
         data = state.settings.data
         items = None if data is None else find_items_folder(state.models.active_folder, data)
-        await state.compute.run(lambda: update_gauges(model, state.drift, items), bounded=False)
+        await state.compute.run(lambda: update_gauges(model, items), bounded=False)
         await state.compute.run(lambda: state.recall_probe.update(model), bounded=False)
     return Response(prometheus.write_metrics(), media_type=CONTENT_TYPE_LATEST)

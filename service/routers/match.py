@@ -73,6 +73,11 @@ async def match(request: Request) -> Response:
         fingerprints = identify_queries(model, resolved)
         decisions = obey_corrections(model, resolved, fingerprints, options, decisions, match_queries)
         _observe(decisions)
+        state.monitor.recorder.observe_match(
+            model.points.get(decisions[0].operating_point, point),
+            decisions,
+            resolved.vectors if _is_comparable(resolved, options) else None,
+        )
         written = [
             write_decision(
                 decision,
@@ -128,6 +133,12 @@ def _match(
         else options.unknown_share,
         group=options.group,
     )
+
+
+def _is_comparable(queries: ResolvedQueries, options: MatchOptions) -> bool:
+    """Whether the queries meet the gallery as the point's calibration did: all of it, one vector each."""
+    restricted = options.filter is not None or options.group is not None
+    return queries.excluded is None and queries.sizes is None and not restricted
 
 
 def _observe(decisions: list[MatchDecision]) -> None:

@@ -48,6 +48,7 @@ async def verify(request: Request) -> Response:
     def decide() -> list[dict[str, Any]]:
         resolved = resolve()
         decisions = model.gallery.verify(resolved.vectors[0::2], resolved.vectors[1::2])
+        state.monitor.recorder.observe_verify(point, decisions)
         return [
             write_decision(decision, endpoint="verify", state=state, model=model, point=point, a=a, b=b)
             for decision, a, b in zip(decisions, resolved.ids[0::2], resolved.ids[1::2], strict=True)

@@ -1,1 +1,1 @@
-"""Logs, audit log, Prometheus metrics, drift."""
+"""Logs, audit log, Prometheus metrics."""

@@ -46,8 +46,12 @@ UNREACHABLE = _LatestGauge("limen_index_unreachable_rows", "Rows that only exact
 DUPLICATES = _LatestGauge("limen_index_duplicate_groups", "Distinct vectors that more than one row has.")
 DRIFT = _LatestGauge(
     "limen_embedding_drift_auc",
-    "AUC of a classifier of recent queries against the gallery: 0.5 no drift, 1 full shift; NaN for too few.",
+    "AUC of a classifier of matched queries against the gallery's items: 0.5 no drift; NaN for too few.",
 )
+ALERT = _HighestGauge("limen_alert", "1 while the alert of a rule fires, else 0.", ["rule"])
+READING = _LatestGauge("limen_monitor_reading", "What alert rules are about, by signal.", ["signal"])
+WEBHOOK = Counter("limen_webhook_deliveries", "Alerts sent to the webhook, by outcome.", ["outcome"])
+FLUSH_FAILED = _HighestGauge("limen_monitor_flush_failed", "1 if time series could not be saved, else 0.")
 ALERT = _HighestGauge("limen_alert", "1 while the alert of a rule fires, else 0.", ["rule"])
 READING = _LatestGauge("limen_monitor_reading", "What alert rules are about, by signal.", ["signal"])
 WEBHOOK = Counter("limen_webhook_deliveries", "Alerts sent to the webhook, by outcome.", ["outcome"])

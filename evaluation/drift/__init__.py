@@ -1,0 +1,1 @@
+"""Drift: whether two samples of vectors, or two histograms of scores, are of one distribution."""

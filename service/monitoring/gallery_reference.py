@@ -1,0 +1,183 @@
+"""What a point decides on the gallery's own items, each asked against the others: the reference of queries.
+
+It is how the point was calibrated (docs/specification.md, Operating point), repeated on the very gallery that
+decides now: a query of a class that is there is an item asked without itself, an unknown query the same item
+asked without its class. So the gallery's size, its growth and any point, also one chosen by hand, are
+accounted for, and nothing about queries need be stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from api_schemas.operating_point import OperatingPoint
+from common.array_types import Float64s, Int64s, RowIndices, UnitVectors
+from evaluation.drift.stability_index import MixtureReference
+from index.gallery.gallery import Gallery
+from index.search.gallery_view import GalleryView
+from index.search.generation import Generation
+from service.models.loaded_model import LoadedModel
+from service.monitoring.score_bins import BINS, get_bin_finder
+
+SAMPLE = 1_500  # items asked for the distribution of scores
+OF_LABEL = 8  # items of a class that queries matched, for the comparison of vectors
+MOST_LABELS = 4_096
+AT_ONCE = 256
+K = 100
+SEED = 0
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreReference:
+    """Scores that the calibration leads one to expect of a point, or why there are none.
+
+    Attributes:
+        mixture: of known and unknown queries.
+        known: float64 [64], fractions in the bins of the series.
+        unknown: the same.
+    """
+
+    mixture: MixtureReference | None
+    known: Float64s
+    unknown: Float64s
+    reason: str = ""
+
+    def predict(self, unknown_share: float) -> Float64s:
+        """float64 [64]: the expected fractions at a share of unknown queries."""
+        return (1 - unknown_share) * self.known + unknown_share * self.unknown
+
+
+def build_score_reference(model: LoadedModel, point: OperatingPoint) -> ScoreReference:
+    """The scores of the gallery's items against each other; takes about as long as so many matches.
+
+    Where no class has two items there are no known queries to ask; then the genuine pairs of the hold-out
+    report stand for them, if it is of the same score.
+    """
+    gallery = model.gallery
+    ids, labels, vectors, alone = _sample_items(gallery.view, SAMPLE)
+    known: list[float] = []
+    unknown: list[float] = []
+    for start in range(0, len(ids), AT_ONCE):
+        part = slice(start, start + AT_ONCE)
+        decisions = gallery.match(vectors[part], k=K, exclude_ids=list(ids[part]), candidates=2)
+        for decision, label, is_alone in zip(decisions, labels[part], alone[part], strict=True):
+            if decision.score is not None and not is_alone:
+                known.append(decision.score)
+            others = [candidate.score for candidate in decision.candidates if candidate.label != label]
+            unknown += others[:1]
+    from_items, from_others = np.array(known), np.array(unknown)
+    if len(from_items) < len(from_others) / 4:
+        from_items = _draw_known_scores(model, point, from_others)
+    mixture = MixtureReference.from_scores(from_items, from_others)
+    reason = "" if mixture else "the gallery has too few classes of two items to say what scores to expect"
+    find_bin = get_bin_finder(point.score)
+    return ScoreReference(mixture, _count(from_items, find_bin), _count(from_others, find_bin), reason)
+
+
+def _draw_known_scores(model: LoadedModel, point: OperatingPoint, unknown: Float64s) -> Float64s:
+    """Best scores of known queries of one-item classes: a genuine pair's, unless another class is nearer."""
+    report = model.report
+    curve = None if report is None else report.verification.curve
+    if report is None or curve is None or report.score != point.score or not len(unknown):
+        return np.empty(0)
+    rng = np.random.default_rng(SEED)
+    # FRR rises with the threshold, and is the distribution of genuine scores
+    frr, thresholds = np.array(curve.frr)[::-1], np.array(curve.threshold)[::-1]
+    n = min(SAMPLE, report.counts.genuine_pairs)
+    genuine = np.interp(rng.random(n), frr, thresholds)
+    return np.asarray(np.maximum(genuine, rng.choice(unknown, n)))
+
+
+def _count(scores: Float64s, find_bin: Callable[[float], int]) -> Float64s:
+    counts = (
+        np.bincount([find_bin(score) for score in scores.tolist()], minlength=BINS)
+        if len(scores)
+        else np.zeros(BINS)
+    )
+    return np.asarray(counts / max(1, len(scores)), dtype=np.float64)
+
+
+def _sample_items(view: GalleryView, n: int) -> tuple[list[str], list[str], UnitVectors, list[bool]]:
+    """Evenly spaced items: ids, labels, vectors float32 [<= n, d], and which are alone in their class."""
+    parts = [
+        (part, np.arange(len(part)) if live is None else np.flatnonzero(live.rows))
+        for part, live in view.parts
+    ]
+    total = sum(len(rows) for _, rows in parts)
+    chosen = np.unique(np.linspace(0, max(0, total - 1), min(n, total)).astype(np.int64)).tolist()
+    ids: list[str] = []
+    labels: list[str] = []
+    vectors: list[UnitVectors] = []
+    start = 0
+    for part, rows in parts:
+        inside = np.asarray(
+            [place - start for place in chosen if 0 <= place - start < len(rows)], dtype=np.int64
+        )
+        start += len(rows)
+        at = rows[inside]
+        ids += part.items.ids.take(at)
+        labels += [part.items.classes[code] for code in part.items.label_codes[at].tolist()]
+        vectors.append(np.asarray(part.vectors[at]))
+    sizes = {label: sum(len(rows) for _, rows in _find_rows(view, label)) for label in set(labels)}
+    stacked = np.concatenate(vectors) if vectors else np.empty((0, 1), dtype=np.float32)
+    return ids, labels, stacked, [sizes[label] < 2 for label in labels]
+
+
+def _find_rows(view: GalleryView, label: str) -> list[tuple[Generation, RowIndices]]:
+    """The live rows of a class in each part."""
+    found = []
+    for part, live in view.parts:
+        code = part.items.get_code(label)
+        if code is not None:
+            rows = part.items.get_rows_of_class(code)
+            found.append((part, rows if live is None else rows[live.rows[rows]]))
+    return found
+
+
+class VectorReference:
+    """Items of the classes that queries were matched with, as far as they would be matched themselves.
+
+    An item that its own class does not accept is no reference: neither is a query that was not matched.
+    """
+
+    def __init__(self, gallery: Gallery) -> None:
+        self._gallery = gallery
+        self._of_label: dict[str, UnitVectors] = {}
+
+    def select(self, labels: Sequence[str]) -> tuple[UnitVectors, Int64s, Int64s]:
+        """Vectors float32 [n, d], their groups int64 [n], and the groups int64 [m] of the labels given."""
+        names = {label: number for number, label in enumerate(dict.fromkeys(labels))}
+        self._add([label for label in names if label not in self._of_label])
+        while len(self._of_label) > MOST_LABELS:
+            self._of_label.pop(next(iter(self._of_label)))
+        parts = [self._of_label.get(label, np.empty((0, self._gallery.dim), np.float32)) for label in names]
+        groups = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+        return np.concatenate(parts), groups, np.array([names[label] for label in labels], dtype=np.int64)
+
+    def _add(self, labels: Sequence[str]) -> None:
+        view = self._gallery.view
+        asked: list[tuple[str, str, UnitVectors]] = []
+        for label in labels:
+            found = _find_rows(view, label)
+            items = [
+                (item_id, np.asarray(part.vectors[row]))
+                for part, rows in found
+                for item_id, row in zip(part.items.ids.take(rows[:OF_LABEL]), rows[:OF_LABEL], strict=True)
+            ]
+            if len(items) == 1:  # nothing else of its class could accept it
+                self._of_label[label] = items[0][1][None]
+            else:
+                self._of_label[label] = np.empty((0, self._gallery.dim), np.float32)
+                asked += [(label, item_id, vector) for item_id, vector in items[:OF_LABEL]]
+        accepted: dict[str, list[UnitVectors]] = {}
+        for start in range(0, len(asked), AT_ONCE):
+            some = asked[start : start + AT_ONCE]
+            vectors = np.stack([vector for _, _, vector in some])
+            decisions = self._gallery.match(vectors, k=K, exclude_ids=[item_id for _, item_id, _ in some])
+            for decision, (label, _, vector) in zip(decisions, some, strict=True):
+                if decision.decision == "match" and decision.label == label:
+                    accepted.setdefault(label, []).append(vector)
+        self._of_label |= {label: np.stack(vectors) for label, vectors in accepted.items()}

@@ -1,0 +1,177 @@
+"""The latest queries against the calibration: scores, vectors, share of unknown.
+
+Every look spends some of the same small chance of a false alarm (``evaluation.drift.repeated_looks``), so
+that watching for years is no reason for one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import sqrt
+from time import monotonic
+from typing import NamedTuple
+
+from scipy.stats import norm
+
+from api_schemas.http.monitoring import Reading
+from api_schemas.operating_point import OperatingPoint
+from evaluation.drift.domain_classifier import measure_domain_shift
+from evaluation.drift.repeated_looks import spend_alpha
+from evaluation.drift.stability_index import Stability, measure_stability
+from service.models.loaded_model import LoadedModel
+from service.monitoring.gallery_reference import ScoreReference, VectorReference, build_score_reference
+from service.monitoring.recorder import QueryWindow, Recorder
+
+ALPHA = 0.01  # chance of a false alarm of one signal, over all looks
+MIN_QUERIES = 200
+MIN_VECTORS = 60  # of each sample; fewer tell little
+LOOK_EVERY = 100  # queries
+MIN_BEFORE = 200  # decisions that a share is compared with
+TYPICAL_VARIATION = 0.02  # of the share between hours, until enough hours tell
+REFERENCE_SECONDS = 600.0  # between references of a gallery that changes
+
+
+class ShareBefore(NamedTuple):
+    """Share of unknown of earlier decisions; ``variation`` is its standard deviation from hour to hour."""
+
+    n: int
+    share: float
+    variation: float
+
+
+class QueryComparison:
+    """Readings of the point that decides ``/v1/match``; used by one thread."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._key: tuple[object, ...] = ()
+        self._gallery_key: tuple[object, ...] = ()
+        self._referenced = 0.0
+        self._reset()
+
+    def _reset(self) -> None:
+        self._looks = 0
+        self._scores: ScoreReference | None = None
+        self._vectors: VectorReference | None = None
+        self.stability: Stability | None = None
+        self.readings: dict[str, Reading] = {}
+
+    @property
+    def reference(self) -> ScoreReference | None:
+        """The scores to expect; None until the first look."""
+        return self._scores
+
+    def prepare(self, model: LoadedModel, point: OperatingPoint) -> None:
+        """Compute the reference again if the model, the point or the gallery has changed."""
+        key = (model.model_hash, point.id)
+        if key != self._key:
+            self._reset()
+            self._key, self._gallery_key = key, ()
+        stats = model.gallery.compute_stats()
+        gallery = tuple(stats.get(name) for name in ("generation", "sequence", "items"))
+        due = self._scores is None or monotonic() - self._referenced >= REFERENCE_SECONDS
+        if gallery != self._gallery_key and due:
+            self._scores = build_score_reference(model, point)
+            self._vectors = VectorReference(model.gallery)
+            self._gallery_key, self._referenced = gallery, monotonic()
+
+    def look(
+        self, model: LoadedModel, point: OperatingPoint, count_before: Callable[[], ShareBefore | None]
+    ) -> bool:
+        """Measure again if enough queries have come since; whether it did."""
+        window = self._recorder.read_window(point.id) if self._is_due(point) else None
+        if window is None:
+            if not self.readings:
+                self.readings = _wait_for_queries(0)
+            return False
+        self.prepare(model, point)
+        if len(window.scores) < MIN_QUERIES:
+            self.readings = _wait_for_queries(len(window.scores))
+            return False
+        self._looks += 1
+        alpha = spend_alpha(ALPHA, self._looks)
+        readings = (
+            self._compare_scores(window, alpha),
+            self._compare_vectors(window, alpha),
+            _compare_share(window, count_before(), alpha),
+        )
+        self.readings = {reading.signal: reading for reading in readings}
+        return True
+
+    def _is_due(self, point: OperatingPoint) -> bool:
+        return self._key[1:] != (point.id,) or self._recorder.unseen >= LOOK_EVERY
+
+    def _compare_scores(self, window: QueryWindow, alpha: float) -> Reading:
+        assert self._scores is not None
+        if self._scores.mixture is None:
+            self.stability = None
+            return Reading(
+                signal="score_stability", value=None, detail=f"Not measured: {self._scores.reason}."
+            )
+        found = self.stability = measure_stability(self._scores.mixture, window.scores, alpha)
+        share = f"{found.unknown_share:.0%} ± {1.96 * found.unknown_share_error:.0%}"
+        return Reading(
+            signal="score_stability",
+            value=found.psi,
+            lower=max(0.0, found.psi - found.noise),
+            n=found.n,
+            detail=f"Population stability index {found.psi:.2f} of the last {found.n} scores against the "
+            f"calibration (chance alone gives up to {found.noise:.2f}); about {share} of these queries are "
+            "of no class in the gallery.",
+        )
+
+    def _compare_vectors(self, window: QueryWindow, alpha: float) -> Reading:
+        assert self._vectors is not None
+        signal, shift = "query_drift", None
+        if window.vectors is not None and len(window.vectors) >= MIN_VECTORS:
+            reference, groups, of_queries = self._vectors.select(window.labels)
+            if reference.shape[1] == window.vectors.shape[1]:
+                shift = measure_domain_shift(
+                    reference, window.vectors, groups, of_queries, min_rows=MIN_VECTORS, seed=self._looks
+                )
+        if shift is None:
+            return Reading(
+                signal=signal,
+                value=None,
+                detail=f"Not measured: it takes {MIN_VECTORS} matched queries and as many items of the same "
+                f"classes; {len(window.labels)} of the latest queries were matched.",
+            )
+        chance = shift.chance + 1.96 * shift.spread
+        return Reading(
+            signal=signal,
+            value=shift.auc,
+            lower=shift.find_lower(alpha),
+            n=shift.n,
+            detail=f"A classifier tells {shift.n} matched queries from items of the same classes with AUC "
+            f"{shift.auc:.2f} (0.5: not at all; chance alone gives up to {chance:.2f}).",
+        )
+
+
+def _compare_share(window: QueryWindow, before: ShareBefore | None, alpha: float) -> Reading:
+    n = len(window.scores)
+    share = window.unknown / n
+    if before is None or before.n < MIN_BEFORE:
+        return Reading(
+            signal="unknown_share_change",
+            value=None,
+            n=n,
+            detail=f"{share:.0%} of the last {n} decisions were unknown; there are too few earlier ones to "
+            f"compare with ({MIN_BEFORE} are needed).",
+        )
+    pooled = (window.unknown + before.share * before.n + 1) / (n + before.n + 2)
+    error = sqrt(pooled * (1 - pooled) * (1 / n + 1 / before.n) + before.variation**2)
+    change = abs(share - before.share)
+    return Reading(
+        signal="unknown_share_change",
+        value=change,
+        lower=max(0.0, change - float(norm.isf(alpha / 2)) * error),
+        n=n,
+        detail=f"{share:.0%} of the last {n} decisions were unknown, {before.share:.0%} of {before.n} "
+        "before.",
+    )
+
+
+def _wait_for_queries(n: int) -> dict[str, Reading]:
+    detail = f"Not measured: {n} of {MIN_QUERIES} queries so far."
+    names = ("score_stability", "query_drift", "unknown_share_change")
+    return {name: Reading(signal=name, value=None, n=n, detail=detail) for name in names}
