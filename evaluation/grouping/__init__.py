@@ -1,0 +1,1 @@
+"""Grouping of unlabelled vectors at a calibrated pair threshold."""
