@@ -20,6 +20,7 @@ from api_schemas.operating_point import (
     Score,
     Status,
 )
+from api_schemas.tradeoff import Tradeoff
 
 REPORT_VERSION: Literal[2] = 2
 DistanceKind = Literal["similarity", "cosine", "l2"]
@@ -244,7 +245,8 @@ class Report(Measurement):
     """The report. A figure that the data cannot give is null, and a sentence in ``reasons`` says why.
 
     ``audit`` is of a threshold chosen elsewhere, ``groups`` of the columns asked for, ``answer`` of an
-    operating point's probability that its answers are right.
+    operating point's probability that its answers are right, ``tradeoffs`` of every threshold that an
+    endpoint could have.
     """
 
     schema_version: Literal[1, 2] = REPORT_VERSION
@@ -257,3 +259,4 @@ class Report(Measurement):
     audit: Audit | None = None
     groups: list[GroupRates] = Field(default_factory=list)
     answer: AnswerFigures | None = None
+    tradeoffs: list[Tradeoff] = Field(default_factory=list)

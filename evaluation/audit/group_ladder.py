@@ -21,6 +21,8 @@ from evaluation.calibration.ladder import (
     prepare_calibrators,
 )
 from evaluation.calibration.sets.sources import CalibrationSources
+from evaluation.calibration.tradeoff.measure_tradeoff import measure_tradeoffs
+from evaluation.pairs.exclusions import ExcludeSame
 
 
 def calibrate_group_ladder(
@@ -38,6 +40,8 @@ def calibrate_group_ladder(
     gallery: GallerySize | None = None,
     costs: ExpectedCosts | None = None,
     targets: Sequence[Target] | None = None,
+    exclude_same: ExcludeSame = None,
+    vectors: int = 1,
     model_hash: str,
     seed: int = 0,
     track: Track = silent,
@@ -54,7 +58,9 @@ def calibrate_group_ladder(
         InputError: a column that cannot be used; sets of another dimension or with shared classes.
     """
     costs = costs or ExpectedCosts()
-    sources = CalibrationSources(fit, proof, training, cohort, unknown, gallery=gallery)
+    sources = CalibrationSources(
+        fit, proof, training, cohort, unknown, gallery=gallery, exclude_same=exclude_same, vectors=vectors
+    )
     overall = prepare_calibrators(sources, score, aggregate, model_hash, seed=seed, track=track)
     prepared: dict[int, GroupCalibrator] = {}
     for calibrator in overall.values():
@@ -69,7 +75,7 @@ def calibrate_group_ladder(
     for target in track(wanted, "operating points", len(wanted)):
         calibrator = overall[get_endpoint(target)]
         by_group = prepared[id(calibrator)]
-        rung = target.model_copy(update={"aggregate": calibrator.aggregate_of(target), "group": None})
+        rung = calibrator.complete(target).model_copy(update={"group": None})
         for status in STATUSES:
             try:
                 if mode == "every":
@@ -87,4 +93,5 @@ def calibrate_group_ladder(
     general = [calibration.point for calibration in points]
     active = {endpoint: choose_point(general, endpoint, costs) for endpoint in overall}
     reasons += list_unusable(general)
-    return Ladder([*points, *of_groups], active, costs.describe(), list(dict.fromkeys(reasons)))
+    tradeoffs = measure_tradeoffs(overall, general, confidence, track)
+    return Ladder([*points, *of_groups], active, costs.describe(), list(dict.fromkeys(reasons)), tradeoffs)

@@ -17,6 +17,7 @@ from api_schemas.operating_point import (
     Status,
     Target,
 )
+from api_schemas.tradeoff import Tradeoff
 from common.errors import CalibrationRefused, InputError
 from common.progress import Track, silent
 from decision.describe_point import get_shown_rates
@@ -24,6 +25,8 @@ from decision.targets import Endpoint, get_endpoint
 from embeddings.embedding_set import EmbeddingSet
 from evaluation.calibration.calibrate import Calibration, Calibrator, StatusChoice
 from evaluation.calibration.sets.sources import CalibrationSources
+from evaluation.calibration.tradeoff.measure_tradeoff import measure_tradeoffs
+from evaluation.pairs.exclusions import ExcludeSame
 
 FPIR_RUNGS = (0.001, 0.003, 0.01, 0.03, 0.1)
 FAR_RUNGS = (0.0001, 0.001, 0.01)
@@ -74,12 +77,14 @@ class Ladder:
         active: by endpoint, the id of the point that decides; None where there is none.
         choice: why these were taken.
         reasons: sentences about rungs that are missing or hardly usable.
+        tradeoffs: by endpoint, the rates of every other threshold.
     """
 
     points: list[Calibration]
     active: dict[Endpoint, str | None]
     choice: str
     reasons: list[str] = field(default_factory=list)
+    tradeoffs: list[Tradeoff] = field(default_factory=list)
 
 
 def calibrate_ladder(
@@ -95,6 +100,8 @@ def calibrate_ladder(
     gallery: GallerySize | None = None,
     costs: ExpectedCosts | None = None,
     targets: Sequence[Target] | None = None,
+    exclude_same: ExcludeSame = None,
+    vectors: int = 1,
     model_hash: str,
     seed: int = 0,
     track: Track = silent,
@@ -106,13 +113,17 @@ def calibrate_ladder(
         aggregate: the rule of a 1:N search; ``auto`` chooses class evidence where it is better.
         costs: what decides between the rungs.
         targets: the rungs; the usual ones unless given.
+        exclude_same: what excluded pairs share, see ``evaluation.pairs.exclusions``.
+        vectors: how many vectors of one object a query of a search has.
 
     Raises:
         CalibrationRefused: no rung can be estimated; the sentence says what is missing.
         InputError: sets have another dimension or share classes.
     """
     costs = costs or ExpectedCosts()
-    sources = CalibrationSources(fit, proof, training, cohort, unknown, gallery=gallery)
+    sources = CalibrationSources(
+        fit, proof, training, cohort, unknown, gallery=gallery, exclude_same=exclude_same, vectors=vectors
+    )
     calibrators = prepare_calibrators(sources, score, aggregate, model_hash, seed=seed, track=track)
     wanted = list(targets) if targets is not None else list_rungs(confidence)
     calibrators["verify"].prepare_tail(wanted)
@@ -121,7 +132,7 @@ def calibrate_ladder(
     refused: CalibrationRefused | None = None
     for target in track(wanted, "operating points", len(wanted)):
         calibrator = calibrators[get_endpoint(target)]
-        rung = target.model_copy(update={"aggregate": calibrator.aggregate_of(target)})
+        rung = calibrator.complete(target)
         for status in STATUSES:
             try:
                 points.append(calibrator.calibrate(rung, status))
@@ -134,7 +145,8 @@ def calibrate_ladder(
     made = [calibration.point for calibration in points]
     active = {endpoint: choose_point(made, endpoint, costs) for endpoint in calibrators}
     reasons += list_unusable(made)
-    return Ladder(points, active, costs.describe(), reasons)
+    tradeoffs = measure_tradeoffs(calibrators, made, confidence, track)
+    return Ladder(points, active, costs.describe(), reasons, tradeoffs)
 
 
 def prepare_calibrators(
@@ -147,11 +159,10 @@ def prepare_calibrators(
     track: Track = silent,
 ) -> dict[Endpoint, Calibrator]:
     """What chooses thresholds for 1:1 and for 1:N: one and the same where the nearest item decides both."""
-    verify = Calibrator.prepare(sources, score, "nearest", model_hash, seed=seed, track=track)
-    if aggregate == "nearest":
-        return {"verify": verify, "match": verify}
+    verify = Calibrator.prepare_pairs(sources, score, model_hash, seed=seed, track=track)
     match = verify.search_by(aggregate)
-    return {"verify": verify, "match": verify if match.aggregate == "nearest" else match}
+    is_one = (match.aggregate, match.vectors) == (verify.aggregate, verify.vectors)
+    return {"verify": verify, "match": verify if is_one else match}
 
 
 def list_rungs(confidence: float = 0.95) -> list[Target]:

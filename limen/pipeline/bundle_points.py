@@ -11,6 +11,7 @@ import numpy as np
 
 from api_schemas.build_config import CalibrationConfig
 from api_schemas.operating_point import GallerySize, OperatingPoint, ScoreChoice, Target, TargetKind
+from api_schemas.tradeoff import Tradeoff
 from common.console import say, track
 from common.errors import CalibrationRefused, ConfigError
 from decision.class_arrays import ClassArrays
@@ -32,12 +33,14 @@ class BundlePoints:
     Attributes:
         active: by endpoint, the id of the point that decides; None where there is none.
         choice: why these were taken; None for points that were brought.
+        tradeoffs: by endpoint, the rates of every other threshold; none for points that were brought.
     """
 
     saved: list[SavedPoint]
     reasons: list[str]
     active: Mapping[Endpoint, str | None] = field(default_factory=dict)
     choice: str | None = None
+    tradeoffs: list[Tradeoff] = field(default_factory=list)
 
     @property
     def points(self) -> list[OperatingPoint]:
@@ -123,7 +126,7 @@ def calibrate_points(
         SavedPoint(calibration.point, calibration.cohort, calibration.class_arrays)
         for calibration in ladder.points
     ]
-    points = BundlePoints(saved, ladder.reasons, ladder.active, ladder.choice)
+    points = BundlePoints(saved, ladder.reasons, ladder.active, ladder.choice, ladder.tradeoffs)
     say(describe_points(points))
     return points
 

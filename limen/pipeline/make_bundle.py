@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,15 +15,17 @@ from api_schemas.build_config import BuildConfig
 from api_schemas.manifest import VECTORS_FILE, Manifest
 from api_schemas.operating_point import TargetKind
 from api_schemas.report import Report
+from api_schemas.tradeoff import Tradeoff
 from common.console import say, track
 from common.errors import InputError
 from decision.scorers import CosineScorer
 from decision.targets import get_endpoint
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.files import open_embeddings
-from embeddings.hashes import hash_model_name
+from embeddings.hashes import hash_items, hash_model_name
 from evaluation.audit.decision_figures import add_decision_figures
 from evaluation.calibration.sets.sources import sample_items as draw_items
+from evaluation.calibration.tradeoff.measure_tradeoff import MeasuredSets, measure_tradeoff
 from evaluation.evaluate import evaluate_embeddings
 from index.bundle import check_replaceable, write_bundle
 from index.engines.memory_estimate import estimate_build, measure_free_memory
@@ -109,37 +111,76 @@ def build_from_embeddings(
         items = file.read(vectors_file, track)
         check_metadata(items.metadata)
         everything = EvaluationSource(items, hash_model_name(model, items.dimension), "all")
-        source, unknown, _ = options.read_labels(everything)
-        gallery = source.items
-        sample = _draw_sample(gallery, sample_items)
-        measured = replace(source, items=sample)
-        points = make_points(
-            measured,
-            gallery,
-            point_files,
-            targets or {},
-            settings.calibration,
-            cohort=options.cohort,
-            unknown=unknown,
-        )
-        report = _measure_report(measured, points)
-        if sample is not gallery:
-            note = (
-                f"Measured on {len(sample):,} of {len(gallery):,} items, of {len(sample.classes):,} classes "
-                f"drawn at random; --sample-items {len(gallery)} compares all."
-            )
-            report = report.model_copy(update={"reasons": [*report.reasons, note]})
-            points = replace(points, reasons=[*points.reasons, note])
-        return _write(
+        return build_from_source(
+            everything,
             out,
             path.stem,
-            source,
-            report,
-            gallery,
-            points,
             settings,
-            vectors_file=vectors_file if len(gallery) == file.rows else None,
+            sample_items=sample_items,
+            point_files=point_files,
+            targets=targets,
+            options=options,
+            vectors_file=vectors_file,
         )
+
+
+def build_from_source(
+    everything: EvaluationSource,
+    out: Path,
+    name: str,
+    settings: BuildConfig,
+    *,
+    sample_items: int | None = None,
+    point_files: Sequence[Path] = (),
+    targets: Mapping[TargetKind, float] | None = None,
+    options: PointOptions = DEFAULT_OPTIONS,
+    vectors_file: Path | None = None,
+    encoder: Path | None = None,
+    make_thumbnails: Callable[[EmbeddingSet], Iterable[bytes | None]] = lambda _: (),
+    readme: Callable[[Report], str] | None = None,
+) -> Manifest:
+    """Make a bundle from vectors that no training has seen; the gallery is all of them.
+
+    Args:
+        vectors_file: the ``.npy`` that the items' vectors are mapped from, which becomes the bundle's.
+        encoder: the folder of the encoder's files.
+        make_thumbnails: of the items of the gallery, in their order.
+        readme: a text for people about the bundle.
+    """
+    source, unknown, _ = options.read_labels(everything)
+    gallery = source.items
+    sample = _draw_sample(gallery, sample_items)
+    measured = replace(source, items=sample)
+    points = make_points(
+        measured,
+        gallery,
+        point_files,
+        targets or {},
+        settings.calibration,
+        cohort=options.cohort,
+        unknown=unknown,
+    )
+    report = _measure_report(measured, points)
+    if sample is not gallery:
+        note = (
+            f"Measured on {len(sample):,} of {len(gallery):,} items, of {len(sample.classes):,} classes "
+            f"drawn at random; --sample-items {len(gallery)} compares all."
+        )
+        report = report.model_copy(update={"reasons": [*report.reasons, note]})
+        points = replace(points, reasons=[*points.reasons, note])
+    return _write(
+        out,
+        name,
+        source,
+        report,
+        gallery,
+        points,
+        settings,
+        encoder,
+        None if readme is None else readme(report),
+        vectors_file if len(gallery) == len(everything.items) else None,
+        make_thumbnails(gallery),
+    )
 
 
 def describe_bundle(manifest: Manifest, out: Path) -> str:
@@ -169,6 +210,7 @@ def _measure_report(source: EvaluationSource, points: BundlePoints) -> Report:
     report = evaluate_embeddings(
         source.items, scorer=scorer, model_hash=source.model_hash, split=source.split, track=track, say=say
     )
+    report = report.model_copy(update={"tradeoffs": points.tradeoffs or _measure_tradeoffs(source, points)})
     deciding = next((saved for saved in points.saved if saved.point.id == points.active.get("match")), None)
     if deciding is None:
         return report
@@ -185,6 +227,22 @@ def _measure_report(source: EvaluationSource, points: BundlePoints) -> Report:
     )
 
 
+def _measure_tradeoffs(source: EvaluationSource, points: BundlePoints) -> list[Tradeoff]:
+    """Those of the endpoints that points decide which were brought; none where a score was fitted here."""
+    tradeoffs = []
+    for saved in points.saved:
+        point, target = saved.point, saved.point.target
+        endpoint = get_endpoint(target)
+        is_fitted = target.aggregate == "evidence" and point.data_hash == hash_items(source.items)
+        if point.id != points.active.get(endpoint) or is_fitted:
+            continue
+        sets = MeasuredSets.of_items(source.items, saved.scorer, target.aggregate, target.gallery, track)
+        tradeoff = measure_tradeoff(sets, endpoint, points.points, target.confidence)
+        if tradeoff is not None:
+            tradeoffs.append(tradeoff)
+    return tradeoffs
+
+
 def _write(
     out: Path,
     name: str,
@@ -196,6 +254,7 @@ def _write(
     encoder: Path | None = None,
     readme: str | None = None,
     vectors_file: Path | None = None,
+    thumbnails: Iterable[bytes | None] = (),
 ) -> Manifest:
     return write_bundle(
         out,
@@ -214,5 +273,6 @@ def _write(
         config_yaml=settings.to_yaml(),
         readme=readme,
         vectors_file=vectors_file,
+        thumbnails=thumbnails,
         track=track,
     )

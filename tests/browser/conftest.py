@@ -67,6 +67,7 @@ def open_page(browser: Browser) -> OpenPage:
     ) -> Iterator[Page]:
         given = {"viewport": {"width": width, "height": 844}, "color_scheme": scheme}
         page = browser.new_page(**given) if context is None else context.new_page()
+        page.set_default_timeout(120_000)
         troubles: list[str] = []
         page.on(
             "console", lambda line: troubles.append(line.text) if line.type in {"error", "warning"} else None

@@ -21,11 +21,13 @@ from PIL import Image
 from api_schemas.build_config import IndexConfig
 from api_schemas.operating_point import GallerySize, OperatingPoint, Score, Target
 from decision.scorers import CosineScorer
+from decision.targets import ENDPOINTS
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.hashes import hash_cohort, hash_encoder, hash_model_name
 from encoder import Encoder
 from evaluation.audit.decision_figures import add_decision_figures
 from evaluation.calibration.calibrate import calibrate_threshold
+from evaluation.calibration.tradeoff.measure_tradeoff import MeasuredSets, measure_tradeoff
 from evaluation.evaluate import evaluate_embeddings
 from index.bundle import write_bundle
 from service.app import create_app
@@ -132,6 +134,9 @@ def _write(
     report = evaluate_embeddings(gallery, model_hash=model_hash, split="test")
     if "match" in points:
         report = add_decision_figures(report, gallery, points["match"], CosineScorer(), groups=["place"])
+    sets = MeasuredSets.of_items(gallery, CosineScorer(), "nearest", None)
+    tradeoffs = [measure_tradeoff(sets, endpoint, list(points.values())) for endpoint in ENDPOINTS]
+    report = report.model_copy(update={"tradeoffs": tradeoffs if points else []})
     write_bundle(
         out,
         name="clusters",
