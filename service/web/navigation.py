@@ -15,4 +15,7 @@ class NavigationEntry:
 
 
 # a new page is a file there, a template and a line here
-PAGES = (NavigationEntry("overview", "/dashboard", "Overview"),)
+PAGES = (
+    NavigationEntry("overview", "/dashboard", "Overview"),
+    NavigationEntry("live", "/dashboard/live", "Live"),
+)
