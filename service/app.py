@@ -63,6 +63,7 @@ READ_ROUTERS = (
     "verify",
     "embeddings",
     "info",
+    "thumbnails",
     "items",
     "feedback",
     "admin",

@@ -84,6 +84,8 @@ class _Api(Generic[Connection, Transport]):
     upsert = _Method(requests.upsert)
     item = _Method(requests.item)
     items = _Method(requests.items)
+    thumbnail = _Method(requests.thumbnail)
+    previews = _Method(requests.previews)
     delete = _Method(requests.delete)
     delete_items = _Method(requests.delete_items)
     feedback = _Method(requests.feedback)

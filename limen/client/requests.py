@@ -28,6 +28,7 @@ from api_schemas.http.decisions import (
 )
 from api_schemas.http.gallery import DeleteResponse, FeedbackResponse, Item, ItemPage, UpsertResponse
 from api_schemas.http.monitoring import Alert, AlertList, Monitoring
+from api_schemas.http.previews import PreviewResponse
 from api_schemas.operating_point import Aggregate, OperatingPoint
 from api_schemas.report import Report
 from common.array_types import Float32s
@@ -166,6 +167,16 @@ def item(item_id: str) -> Call[Item]:
 def items(cursor: str | None = None, limit: int = 100) -> Call[ItemPage]:
     """``GET /v1/items``: one page; its ``next_cursor`` is the ``cursor`` of the next."""
     return _get("/v1/items", ItemPage, cursor=cursor, limit=limit)
+
+
+def thumbnail(item_id: str) -> Call[bytes]:
+    """``GET /v1/items/{id}/thumbnail``: WebP of an image, UTF-8 of the beginning of a text."""
+    return Call("GET", f"/v1/items/{_quote(item_id)}/thumbnail", lambda content: content)
+
+
+def previews(ids: Sequence[str]) -> Call[PreviewResponse]:
+    """``POST /v1/items/previews``: up to 100 items as a list shows them."""
+    return _send("POST", "/v1/items/previews", PreviewResponse, {"ids": list(ids)})
 
 
 def delete(item_id: str, *, rebuild: bool = False) -> Call[DeleteResponse]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -20,6 +21,9 @@ from api_schemas.http.gallery import (
     UpsertResponse,
 )
 from common.array_types import UnitVectors
+from common.time_budget import check_time
+from encoder import RefusedInput
+from encoder.thumbnails import make_thumbnail
 from index.gallery.live_gallery import LiveGallery
 from index.items.stored_item import StoredItem
 from service.auth.api_keys import NEEDS_WRITE
@@ -35,6 +39,7 @@ from service.http.filter_limits import check_filter
 from service.http.openapi import BODY_STATUSES, READ_STATUSES, describe_body, describe_problems
 from service.http.resolve_references import prepare_references
 from service.models.loaded_model import MODELS_FOLDER, LoadedModel, get_model_folder_name
+from service.settings import ServiceSettings
 from service.state import ActiveModel, CurrentState, ServiceState, order_write, write
 
 
@@ -98,8 +103,9 @@ async def upsert(
     items = await state.compute.run(lambda: _build_items(body.items, resolve().vectors))
     if body.fold_labels:
         items = await state.compute.run(lambda: _fold_labels(items, model))
+    thumbnails = await state.compute.run(lambda: _make_thumbnails(body.items, model, state.settings))
     order = order_write(request, "items.upsert")
-    new = await write(request, state, order, lambda: live.upsert(items, order))
+    new = await write(request, state, order, lambda: live.upsert(items, order, thumbnails))
     notes = await state.compute.run(lambda: model.label_notes.note(item.label for item in items))
     return write_json_response(
         {"upserted": len(body.items), "new": new, "items": live.gallery.n_items, "notes": notes}
@@ -200,6 +206,25 @@ def _build_items(items: list[NewItem], vectors: UnitVectors) -> list[StoredItem]
         StoredItem(item.id, item.label, np.array(row), dict(item.metadata))  # type: ignore[arg-type]
         for item, row in zip(items, vectors, strict=True)
     ]
+
+
+def _make_thumbnails(
+    items: list[NewItem], model: LoadedModel, settings: ServiceSettings
+) -> dict[str, bytes]:
+    """What is kept of the inputs of items, by id; nothing where the settings keep no thumbnails."""
+    side, encoder = settings.thumbnails, model.encoder
+    if side is None or encoder is None:
+        return {}
+    made: dict[str, bytes] = {}
+    for item in items:
+        if item.input is None:
+            continue
+        check_time()
+        with suppress(RefusedInput):  # of colours that the encoder takes and a picture for people does not
+            thumbnail = make_thumbnail(encoder.preprocessing, item.input, side, encoder.limits)
+            if thumbnail:
+                made[item.id] = thumbnail
+    return made
 
 
 def _fold_labels(items: list[StoredItem], model: LoadedModel) -> list[StoredItem]:
