@@ -10,7 +10,7 @@ from pydantic import AfterValidator, AllowInfNan, ConfigDict, Field, JsonValue, 
 
 from api_schemas.base import Finite, Schema
 from api_schemas.manifest import BundleCounts, IndexDescription
-from api_schemas.operating_point import Aggregate, Evidence, Score, Target
+from api_schemas.operating_point import Aggregate, Evidence, Proof, Score, Target
 from api_schemas.preprocessing import InputKind
 
 # no Python call per element: a batch holds hundreds of thousands of them
@@ -334,7 +334,7 @@ class OperatingPointSummary(Schema):
     threshold: Finite
     target: Target
     fit: Evidence
-    proof: Evidence | None
+    proof: Proof | None
     active_for: Literal["match", "verify"] | None
 
 

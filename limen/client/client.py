@@ -25,8 +25,8 @@ from pydantic import ValidationError
 from api_schemas.http.admin import Job
 from api_schemas.http.problem import Problem
 from common.errors import LimenError
-from limen.client import requests
-from limen.client.requests import Call
+from limen.client import requests, unknown_requests
+from limen.client.call import JSON, Call
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -89,7 +89,25 @@ class _Api(Generic[Connection, Transport]):
     delete = _Method(requests.delete)
     delete_items = _Method(requests.delete_items)
     feedback = _Method(requests.feedback)
+    correct = _Method(unknown_requests.correct)
+    judge = _Method(unknown_requests.judge)
+    feedback_page = _Method(unknown_requests.feedback_page)
+    delete_feedback = _Method(unknown_requests.delete_feedback)
+    unknowns = _Method(unknown_requests.unknowns)
+    unknown = _Method(unknown_requests.unknown)
+    unknown_thumbnail = _Method(unknown_requests.unknown_thumbnail)
+    search_unknowns = _Method(unknown_requests.search_unknowns)
+    unknown_groups = _Method(unknown_requests.unknown_groups)
+    group_unknowns = _Method(unknown_requests.group_unknowns)
+    enroll_unknowns = _Method(unknown_requests.enroll_unknowns)
+    arrange_unknowns = _Method(unknown_requests.arrange_unknowns)
+    undo_unknowns = _Method(unknown_requests.undo_unknowns)
+    delete_unknown = _Method(unknown_requests.delete_unknown)
+    delete_unknowns = _Method(unknown_requests.delete_unknowns)
+    review = _Method(unknown_requests.review)
     operating_points = _Method(requests.operating_points)
+    tradeoff = _Method(requests.tradeoff)
+    choose_threshold = _Method(requests.choose_threshold)
     add_operating_point = _Method(requests.add_operating_point)
     activate_operating_point = _Method(requests.activate_operating_point)
     models = _Method(requests.models)
@@ -112,7 +130,7 @@ class _Api(Generic[Connection, Transport]):
         retries: int = 3,
         transport: Transport | None = None,
     ) -> None:
-        headers = {"Accept": requests.JSON} | ({} if key is None else {"Authorization": f"Bearer {key}"})
+        headers = {"Accept": JSON} | ({} if key is None else {"Authorization": f"Bearer {key}"})
         self._http: Connection = self._open(
             base_url=address, headers=headers, timeout=timeout, transport=transport
         )

@@ -5,16 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, TypeVar
-from urllib.parse import quote
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, TypeVar
 
 import numpy as np
-import orjson
 from numpy.typing import ArrayLike
 
-from api_schemas.base import Schema
 from api_schemas.http.admin import ActivateModelResponse, ActivatePointResponse, History, Job, ModelList
 from api_schemas.http.binary_search import SearchArrays, read_search_arrays
 from api_schemas.http.decisions import (
@@ -29,43 +25,31 @@ from api_schemas.http.decisions import (
 from api_schemas.http.gallery import DeleteResponse, FeedbackResponse, Item, ItemPage, UpsertResponse
 from api_schemas.http.monitoring import Alert, AlertList, Monitoring
 from api_schemas.http.previews import PreviewResponse
+from api_schemas.http.tradeoff import ChoosePointResponse, TradeoffResponse
 from api_schemas.operating_point import Aggregate, OperatingPoint
 from api_schemas.report import Report
 from common.array_types import Float32s
 from common.errors import InputError
-from common.tensors import is_tensor, read_tensor, read_tensors
+from common.tensors import read_tensors
+from limen.client.call import JSON, OCTETS, Call, drop_none, get, quote_segment, send, write_json
 
 T = TypeVar("T")
-S = TypeVar("S", bound=Schema)
 Reference = dict[str, Any]
 Queries = ArrayLike | Sequence[Reference]
 Filter = dict[str, Any]
 RankBy = Literal["similarity", "score"]
 GroupBy = Literal["label"]
 Source = Literal["holdout", "gallery", "feedback"]
-JSON, OCTETS = "application/json", "application/octet-stream"
-
-
-@dataclass(frozen=True)
-class Call(Generic[T]):
-    """A request, and the function that reads the body of its answer."""
-
-    method: str
-    path: str
-    read: Callable[[bytes], T]
-    params: Mapping[str, Any] = field(default_factory=dict)
-    headers: Mapping[str, str] = field(default_factory=dict)
-    content: bytes | None = None
 
 
 def ready() -> Call[Ready]:
     """``GET /readyz``."""
-    return _get("/readyz", Ready)
+    return get("/readyz", Ready)
 
 
 def info() -> Call[Info]:
     """``GET /v1/info``."""
-    return _get("/v1/info", Info)
+    return get("/v1/info", Info)
 
 
 def search(
@@ -115,16 +99,17 @@ def match(
     candidates: int = 1,
     unknown_share: float | None = None,
     group: str | None = None,
+    keep: bool = True,
 ) -> Call[MatchResponse]:
     """``POST /v1/match`` for rows [n, d] or references; ``aggregate`` is the point's own unless given.
 
     An array [n, v, d], or references such as ``{"vectors": rows}``, are queries of several vectors each,
     which are decided together. ``candidates`` of the best classes are named.
     ``unknown_share`` of the queries, for the probability of an answer; ``group`` of the queries, whose point
-    decides.
+    decides. Without ``keep`` nothing of the queries is kept, even by a service that keeps unknowns.
     """
     options: dict[str, Any] = {"aggregate": aggregate, "unknown_share": unknown_share, "group": group}
-    options["candidates"] = None if candidates == 1 else candidates
+    options |= {"candidates": None if candidates == 1 else candidates, "keep": None if keep else False}
     queries = read_tensors(queries)
     if isinstance(queries, np.ndarray) and queries.ndim == 3:
         queries = [{"vectors": np.ascontiguousarray(rows)} for rows in queries]
@@ -133,7 +118,7 @@ def match(
 
 def verify(pairs: Iterable[tuple[Reference, Reference]]) -> Call[VerifyResponse]:
     """``POST /v1/verify`` for pairs of references."""
-    return _send("POST", "/v1/verify", VerifyResponse, {"pairs": [{"a": a, "b": b} for a, b in pairs]})
+    return send("POST", "/v1/verify", VerifyResponse, {"pairs": [{"a": a, "b": b} for a, b in pairs]})
 
 
 def embeddings(inputs: Sequence[Any]) -> Call[Float32s]:
@@ -143,7 +128,7 @@ def embeddings(inputs: Sequence[Any]) -> Call[Float32s]:
         return np.frombuffer(content, dtype="<f4").reshape(len(inputs), -1).astype(np.float32)
 
     headers = {"Accept": OCTETS, "Content-Type": JSON}
-    content = _write_json({"input": list(inputs)})
+    content = write_json({"input": list(inputs)})
     return Call("POST", "/v1/embeddings", read_rows, headers=headers, content=content)
 
 
@@ -156,32 +141,32 @@ def upsert(
     without it the answer's ``notes`` name such labels.
     """
     body = {"items": list(items), "model_hash": model_hash, "fold_labels": fold_labels}
-    return _send("PUT", "/v1/items", UpsertResponse, body)
+    return send("PUT", "/v1/items", UpsertResponse, body)
 
 
 def item(item_id: str) -> Call[Item]:
     """``GET /v1/items/{id}``."""
-    return _get(f"/v1/items/{_quote(item_id)}", Item)
+    return get(f"/v1/items/{quote_segment(item_id)}", Item)
 
 
 def items(cursor: str | None = None, limit: int = 100) -> Call[ItemPage]:
     """``GET /v1/items``: one page; its ``next_cursor`` is the ``cursor`` of the next."""
-    return _get("/v1/items", ItemPage, cursor=cursor, limit=limit)
+    return get("/v1/items", ItemPage, cursor=cursor, limit=limit)
 
 
 def thumbnail(item_id: str) -> Call[bytes]:
     """``GET /v1/items/{id}/thumbnail``: WebP of an image, UTF-8 of the beginning of a text."""
-    return Call("GET", f"/v1/items/{_quote(item_id)}/thumbnail", lambda content: content)
+    return Call("GET", f"/v1/items/{quote_segment(item_id)}/thumbnail", lambda content: content)
 
 
 def previews(ids: Sequence[str]) -> Call[PreviewResponse]:
     """``POST /v1/items/previews``: up to 100 items as a list shows them."""
-    return _send("POST", "/v1/items/previews", PreviewResponse, {"ids": list(ids)})
+    return send("POST", "/v1/items/previews", PreviewResponse, {"ids": list(ids)})
 
 
 def delete(item_id: str, *, rebuild: bool = False) -> Call[DeleteResponse]:
     """``DELETE /v1/items/{id}``; with ``rebuild`` a job removes it from the index files too."""
-    path = f"/v1/items/{_quote(item_id)}"
+    path = f"/v1/items/{quote_segment(item_id)}"
     return Call("DELETE", path, DeleteResponse.model_validate_json, {"rebuild": rebuild})
 
 
@@ -193,7 +178,7 @@ def delete_items(
 ) -> Call[DeleteResponse]:
     """``POST /v1/items/delete``: by ids or by filter."""
     given: dict[str, Any] = {"filter": filter} if ids is None else {"ids": list(ids)}
-    return _send("POST", "/v1/items/delete", DeleteResponse, given | {"rebuild": rebuild})
+    return send("POST", "/v1/items/delete", DeleteResponse, given | {"rebuild": rebuild})
 
 
 def feedback(
@@ -201,43 +186,62 @@ def feedback(
 ) -> Call[FeedbackResponse]:
     """``POST /v1/feedback``: ground truth for a decision or a pair."""
     subject = {"a": a, "b": b} if decision_id is None else {"decision_id": decision_id}
-    return _send("POST", "/v1/feedback", FeedbackResponse, subject | {"same": same})
+    return send("POST", "/v1/feedback", FeedbackResponse, subject | {"same": same})
 
 
 def operating_points() -> Call[OperatingPointList]:
     """``GET /v1/operating-points``."""
-    return _get("/v1/operating-points", OperatingPointList)
+    return get("/v1/operating-points", OperatingPointList)
+
+
+def tradeoff(
+    endpoint: Literal["match", "verify"] = "match",
+    *,
+    unknown_share: float | None = None,
+    false_match_cost: float | None = None,
+) -> Call[TradeoffResponse]:
+    """The rates of every threshold that an endpoint could have."""
+    params = drop_none({"unknown_share": unknown_share, "false_match_cost": false_match_cost})
+    return get("/v1/operating-points/tradeoff", TradeoffResponse, endpoint=endpoint, **params)
+
+
+def choose_threshold(
+    endpoint: Literal["match", "verify"], threshold: float, *, name: str | None = None, activate: bool = False
+) -> Call[ChoosePointResponse]:
+    """Make a threshold an operating point, chosen by hand."""
+    body = {"endpoint": endpoint, "threshold": threshold, "name": name, "activate": activate}
+    return send("POST", "/v1/operating-points/choose", ChoosePointResponse, drop_none(body))
 
 
 def add_operating_point(point: OperatingPoint) -> Call[OperatingPointSummary]:
     """``POST /v1/operating-points``."""
-    return _send("POST", "/v1/operating-points", OperatingPointSummary, point.model_dump(mode="json"))
+    return send("POST", "/v1/operating-points", OperatingPointSummary, point.model_dump(mode="json"))
 
 
 def activate_operating_point(point_id: str) -> Call[ActivatePointResponse]:
     """``POST /v1/operating-points/{id}/activate``."""
-    return _send("POST", f"/v1/operating-points/{_quote(point_id)}/activate", ActivatePointResponse)
+    return send("POST", f"/v1/operating-points/{quote_segment(point_id)}/activate", ActivatePointResponse)
 
 
 def models() -> Call[ModelList]:
     """``GET /v1/models``."""
-    return _get("/v1/models", ModelList)
+    return get("/v1/models", ModelList)
 
 
 def load_model(version: str) -> Call[Job]:
     """``POST /v1/models``: loads a bundle in the background; `wait` for the job."""
-    return _send("POST", "/v1/models", Job, {"version": version})
+    return send("POST", "/v1/models", Job, {"version": version})
 
 
 def activate_model(version: str, allow_missing: bool = False) -> Call[ActivateModelResponse]:
     """``POST /v1/models/{version}/activate``."""
-    path = f"/v1/models/{_quote(version)}/activate"
-    return _send("POST", path, ActivateModelResponse, {"allow_missing": allow_missing})
+    path = f"/v1/models/{quote_segment(version)}/activate"
+    return send("POST", path, ActivateModelResponse, {"allow_missing": allow_missing})
 
 
 def consistency(source: Source = "holdout") -> Call[Report]:
     """``GET /v1/reports/consistency``."""
-    return _get("/v1/reports/consistency", Report, source=source)
+    return get("/v1/reports/consistency", Report, source=source)
 
 
 def compute_report(source: Literal["gallery", "feedback"] = "gallery") -> Call[Job]:
@@ -247,47 +251,29 @@ def compute_report(source: Literal["gallery", "feedback"] = "gallery") -> Call[J
 
 def history() -> Call[History]:
     """``GET /v1/reports/consistency/history``."""
-    return _get("/v1/reports/consistency/history", History)
+    return get("/v1/reports/consistency/history", History)
 
 
 def job(job_id: str) -> Call[Job]:
     """``GET /v1/jobs/{id}``."""
-    return _get(f"/v1/jobs/{_quote(job_id)}", Job)
+    return get(f"/v1/jobs/{quote_segment(job_id)}", Job)
 
 
 def monitoring(
     seconds: int = 3_600, step: Literal["auto", "minute", "hour", "day"] = "auto"
 ) -> Call[Monitoring]:
     """``GET /v1/monitoring``."""
-    return _get("/v1/monitoring", Monitoring, seconds=seconds, step=step)
+    return get("/v1/monitoring", Monitoring, seconds=seconds, step=step)
 
 
 def alerts() -> Call[AlertList]:
     """``GET /v1/alerts``."""
-    return _get("/v1/alerts", AlertList)
+    return get("/v1/alerts", AlertList)
 
 
 def acknowledge_alert(alert_id: str, note: str | None = None) -> Call[Alert]:
     """``POST /v1/alerts/{id}/acknowledge``."""
-    return _send("POST", f"/v1/alerts/{_quote(alert_id)}/acknowledge", Alert, {"note": note})
-
-
-def _quote(segment: str) -> str:
-    """Any text as one segment of a path: with no slash in it, and never one that means "here" or "up"."""
-    quoted = quote(segment, safe="")
-    return quoted.replace(".", "%2E") if segment in {".", ".."} else quoted
-
-
-def _get(path: str, answer: type[S], **params: Any) -> Call[S]:
-    return Call("GET", path, answer.model_validate_json, _drop_none(params))
-
-
-def _send(method: str, path: str, answer: type[S], body: object = None) -> Call[S]:
-    if body is None:
-        return Call(method, path, answer.model_validate_json)
-    return Call(
-        method, path, answer.model_validate_json, headers={"Content-Type": JSON}, content=_write_json(body)
-    )
+    return send("POST", f"/v1/alerts/{quote_segment(alert_id)}/acknowledge", Alert, {"note": note})
 
 
 def _query(
@@ -300,9 +286,9 @@ def _query(
     options: dict[str, Any],
 ) -> Call[T]:
     """A search or match: references as JSON, rows [n, d] as raw float32 with options in the query string."""
-    options = _drop_none({"k": k, "filter": condition, **options})
+    options = drop_none({"k": k, "filter": condition, **options})
     if isinstance(queries, Sequence) and all(isinstance(query, dict) for query in queries):
-        content = _write_json({"queries": list(queries), **options})
+        content = write_json({"queries": list(queries), **options})
         return Call("POST", path, read, headers={"Accept": accept, "Content-Type": JSON}, content=content)
     try:
         rows = np.ascontiguousarray(np.atleast_2d(np.asarray(read_tensors(queries), dtype="<f4")))
@@ -310,21 +296,7 @@ def _query(
         reason = str(error).splitlines()[0].rstrip(".")
         raise InputError(f"queries must be rows of numbers, or all of them references: {reason}.") from None
     if "filter" in options:
-        options["filter"] = _write_json(options["filter"]).decode()
+        options["filter"] = write_json(options["filter"]).decode()
     if "include" in options:
         options["include"] = ",".join(options["include"])
     return Call("POST", path, read, options, {"Accept": accept, "Content-Type": OCTETS}, rows.tobytes())
-
-
-def _drop_none(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _write_json(body: object) -> bytes:
-    return orjson.dumps(body, _write_tensor, orjson.OPT_SERIALIZE_NUMPY)
-
-
-def _write_tensor(value: object) -> Any:
-    if is_tensor(value):
-        return np.ascontiguousarray(read_tensor(value))
-    raise TypeError(f"{type(value).__name__} cannot be sent as JSON")
