@@ -108,7 +108,7 @@ class ItemStore(DocumentStore):
     ) -> list[str]:
         """Delete items, their thumbnails, feedback about them and what the pool of unknowns keeps of them.
 
-        Returns the ids that were there; on return it is on disk. ``also`` is done first, in the same transaction.
+        Returns the ids that were there; on return it is on disk. ``also`` is done first, in that transaction.
         """
         sequence = self.sequence + 1
         gone: list[str] = []

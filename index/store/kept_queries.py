@@ -65,7 +65,6 @@ class PoolFilter(NamedTuple):
     group: str | None = None
     grouped: bool | None = None
     offered: str | None = None
-    is_offered: bool | None = None
     since: float | None = None
     until: float | None = None
     before: str | None = None
@@ -93,9 +92,9 @@ class Change(NamedTuple):
         return self.id.partition("-")[0]
 
 
-def make_id(at: float) -> str:
-    """The id of a query that was decided at a time; later ones sort after earlier ones as text."""
-    return f"q{int(at * 1e6):014x}{secrets.token_hex(3)}"
+def make_id(microseconds: int) -> str:
+    """The id of a query that was decided at a time since 1970; later ones sort after earlier ones as text."""
+    return f"q{microseconds:014x}{secrets.token_hex(3)}"
 
 
 def make_group_id() -> str:

@@ -15,7 +15,7 @@ from common.time_budget import check_time
 from index.store.id_lists import split_ids
 from index.store.item_store import ItemStore
 from index.store.kept_queries import Change, Group, KeptQuery, PoolFilter, Status
-from index.store.tables import UNKNOWNS
+from index.store.tables import ITEMS, UNKNOWNS
 from index.store.unknown_changes import JOINED, change_queries, undo_change
 from index.store.write_order import WriteOrder
 
@@ -39,6 +39,13 @@ class UnknownRecords:
         with self._writing(), self._store._begin_write() as connection:
             if queries:
                 connection.execute(UNKNOWNS.insert(), [_to_row(query) for query in queries])
+                # their best candidates may have been deleted since they were decided
+                gone_items = ~sa.exists().where(ITEMS.c.id == _C.candidate)
+                connection.execute(
+                    UNKNOWNS.update()
+                    .where(_C.id >= min(query.id for query in queries), _C.candidate.is_not(None), gone_items)
+                    .values(candidate=None, label=None)
+                )
             gone = connection.execute(UNKNOWNS.delete().where(_C.at < expired_before)).rowcount
             count = connection.execute(sa.select(sa.func.count()).select_from(UNKNOWNS)).scalar_one()
             if count > most:
@@ -46,7 +53,7 @@ class UnknownRecords:
                 gone += connection.execute(UNKNOWNS.delete().where(_C.id <= newest)).rowcount
             return int(gone)
 
-    def count(self, which: PoolFilter = PoolFilter()) -> int:
+    def count(self, which: PoolFilter) -> int:
         """How many there are."""
         with self._store._read() as connection:
             return int(
@@ -190,8 +197,8 @@ class UnknownRecords:
 
         Args:
             groups: of each query its group, or None.
-            dropped: of each open query its group and the change by which that was dropped, whose undoing brings
-                it back as well.
+            dropped: of each open query its group and the change by which that was dropped, whose
+                undoing brings it back as well.
         """
         grouping = (
             UNKNOWNS.update()
@@ -202,7 +209,11 @@ class UnknownRecords:
             UNKNOWNS.update()
             .where(_C.id == sa.bindparam("which"), _C.status == "open")
             .values(
-                group_id=sa.bindparam("new_group"), status="dropped", change=sa.bindparam("by"), before=JOINED
+                group_id=sa.bindparam("new_group"),
+                status="dropped",
+                pin=sa.bindparam("new_group"),
+                change=sa.bindparam("by"),
+                before=JOINED,
             )
         )
         with self._writing(), self._store._begin_write() as connection:
@@ -220,17 +231,27 @@ class UnknownRecords:
         statement = (
             UNKNOWNS.update()
             .where(_C.id == sa.bindparam("which"), _C.status == "open")
-            .values(offered=sa.bindparam("label"))
+            .values(offered=sa.bindparam("offer"))
         )
-        rows = [{"which": query_id, "label": label} for query_id, label in offered.items()]
+        rows = [{"which": query_id, "offer": label} for query_id, label in offered.items()]
         if rows:
             with self._writing(), self._store._begin_write() as connection:
                 connection.execute(statement, rows)
 
-    def change(self, ids: Sequence[str], change: str, order: WriteOrder | None, **new: str | None) -> int:
-        """Change open queries, so that it can be undone; returns how many."""
+    def withdraw_offers(self, labels: Sequence[str]) -> None:
+        """Offer these labels to nobody any more."""
+        with self._writing(), self._store._begin_write() as connection:
+            connection.execute(UNKNOWNS.update().where(_C.offered.in_(labels)).values(offered=None))
+
+    def arrange(
+        self,
+        changes: Sequence[tuple[Sequence[str], Mapping[str, str | None]]],
+        change: str,
+        order: WriteOrder | None = None,
+    ) -> int:
+        """Change open queries, each list of ids in its way, so that it can be undone; returns how many."""
         with self._writing(), self._store._begin_write(order) as connection:
-            return change_queries(connection, ids, change, **new)
+            return sum(change_queries(connection, ids, change, **new) for ids, new in changes)
 
     def undo(self, change: str, order: WriteOrder | None = None) -> int:
         """Put queries back to what they were before a change; returns how many."""
@@ -256,19 +277,19 @@ _COLUMNS = sa.select(
 
 
 def _build_conditions(which: PoolFilter) -> list[sa.ColumnElement[bool]]:
-    conditions: list[tuple[object, sa.ColumnElement[bool]]] = [
-        (which.ids, _C.id.in_(which.ids or [])),
-        (which.status, _C.status == which.status),
-        (which.decision, _C.decision == which.decision),
-        (which.group, _C.group_id == which.group),
-        (which.grouped, _C.group_id.is_not(None) if which.grouped else _C.group_id.is_(None)),
-        (which.offered, _C.offered == which.offered),
-        (which.is_offered, _C.offered.is_not(None) if which.is_offered else _C.offered.is_(None)),
-        (which.since, _C.at >= which.since),
-        (which.until, _C.at < which.until),
-        (which.before, _C.id < which.before),
-    ]
-    return [condition for given, condition in conditions if given is not None]
+    conditions: dict[str, Callable[[Any], sa.ColumnElement[bool]]] = {
+        "ids": _C.id.in_,
+        "status": lambda value: _C.status == value,
+        "decision": lambda value: _C.decision == value,
+        "group": lambda value: _C.group_id == value,
+        "grouped": lambda value: _C.group_id.is_not(None) if value else _C.group_id.is_(None),
+        "offered": lambda value: _C.offered == value,
+        "since": lambda value: _C.at >= value,
+        "until": lambda value: _C.at < value,
+        "before": lambda value: _C.id < value,
+    }
+    given = which._asdict().items()
+    return [conditions[name](value) for name, value in given if value is not None]
 
 
 def _to_row(query: KeptQuery) -> dict[str, Any]:

@@ -20,8 +20,10 @@ from decision.decider import MatchDecision
 from embeddings.embedding_set import normalise_queries
 from encoder import RefusedInput
 from encoder.thumbnails import make_thumbnail
+from index.gallery.live_gallery import LiveGallery
 from index.store.kept_queries import KeptQuery, make_id
 from service.auth.decision_tokens import DecisionSigner
+from service.errors.problems import ServiceProblem
 from service.models.loaded_model import LoadedModel
 from service.runtime.compute_pool import ComputePool
 from service.settings import ServiceSettings
@@ -66,6 +68,7 @@ class KeepQueue:
         self._flushing = asyncio.Lock()
         # pictures are made by a thread of their own: neither requests nor writes wait for that
         self._pictures = ThreadPoolExecutor(1, thread_name_prefix="unknowns")
+        self._stamp = 0  # of the last id, in microseconds: no two are equal
         self._fields: dict[str, PoolFields] = {}
         self._task: asyncio.Task[None] | None = None
 
@@ -130,8 +133,14 @@ class KeepQueue:
         await self.flush()
         self._pictures.shutdown(wait=True)
 
+    def find_fields(self, live: LiveGallery, model_hash: str) -> PoolFields:
+        """The metadata fields of the queries that a gallery keeps."""
+        most = self._settings.metadata_bounds.gallery_fields
+        return self._fields.setdefault(model_hash, PoolFields(live, most))
+
     async def flush(self) -> None:
-        """Write all that waits."""
+        """Write all that waits, and let a write end that has begun."""
+        await self._write()
         while self._waiting:
             await self._write()
 
@@ -150,7 +159,7 @@ class KeepQueue:
             for of_model in by_model.values():
                 try:
                     await self._keep(of_model)
-                except LimenError as error:
+                except (LimenError, ServiceProblem) as error:
                     prometheus.KEPT_QUERIES.labels("lost").inc(len(of_model))
                     LOGGER.error("%d queries could not be kept: %s", len(of_model), error)
 
@@ -160,9 +169,7 @@ class KeepQueue:
         if live is None:
             return
         loop = asyncio.get_running_loop()
-        fields = self._fields.setdefault(
-            model.model_hash, PoolFields(live, self._settings.metadata_bounds.gallery_fields)
-        )
+        fields = self.find_fields(live, model.model_hash)
         queries = await loop.run_in_executor(self._pictures, lambda: self._prepare(offers, fields))
         expired_before = time() - DAY * self._settings.unknowns_days
         await self._writing.run(
@@ -171,7 +178,7 @@ class KeepQueue:
         prometheus.KEPT_QUERIES.labels("kept").inc(len(queries))
 
     def _prepare(self, offers: list[_Offer], fields: PoolFields) -> list[KeptQuery]:
-        """Queries as they are kept; the ids of queries that came at one time keep their order."""
+        """Queries as they are kept; ids of queries that came at one time keep their order."""
         queries = []
         for offer in offers:
             if offer.input is not None:
@@ -186,10 +193,11 @@ class KeepQueue:
                 )
             except InputError:  # vectors of one object that cancel each other out
                 continue
+            self._stamp = max(self._stamp + 1, int(1e6 * offer.at))
             queries.append(
                 KeptQuery(
-                    id=make_id(offer.at),
-                    at=offer.at,
+                    id=make_id(self._stamp),
+                    at=self._stamp / 1e6,
                     vector=vector,
                     decision=decision.decision,
                     candidate=decision.id,

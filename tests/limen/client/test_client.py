@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 
 from common.errors import LimenError
-from limen.client import AsyncClient, Client, ServiceError, ServiceUnreachable, requests
+from limen.client import AsyncClient, Client, ServiceError, ServiceUnreachable, requests, unknown_requests
 from limen.client.client import _Api
 
 DESCRIBED = {
     name: value
-    for name, value in vars(requests).items()
-    if inspect.isfunction(value) and value.__module__ == requests.__name__ and not name.startswith("_")
+    for described in (requests, unknown_requests)
+    for name, value in vars(described).items()
+    if inspect.isfunction(value) and value.__module__ == described.__name__ and not name.startswith("_")
 }
 ALIVE = {"status": "ready", "model_hash": "ab", "self_recall": 1.0, "probed_rows": 3}
 
