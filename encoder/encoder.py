@@ -26,13 +26,14 @@ class Encoder:
 
     Attributes:
         preprocessing: the rule from raw input to the network's input.
+        network: how it is run.
         dim: length of a vector.
         limits: of the raw inputs; larger ones are refused.
     """
 
     def __init__(self, network: Network, preprocessing: Preprocessing, limits: InputLimits = LIMITS) -> None:
         self.preprocessing = preprocessing
-        self._network = network
+        self.network = network
         self.limits = limits
         output = network.run(preprocessing.draw_samples(1))
         if output.ndim != 2:
@@ -94,7 +95,7 @@ class Encoder:
 
     def embed(self, prepared: Float32s, first: int = 0) -> Float32s:
         """The network's answer to prepared inputs [n, *shape]: float32 [n, dim], unit rows."""
-        output = self._network.run(prepared)
+        output = self.network.run(prepared)
         lengths = np.linalg.norm(output, axis=1, keepdims=True)
         broken = np.flatnonzero(~(np.isfinite(lengths[:, 0]) & (lengths[:, 0] > 1e-12)))
         if len(broken):

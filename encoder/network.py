@@ -52,10 +52,13 @@ class Network:
         self, session: InferenceSession, preprocessing: Preprocessing, interface: NetworkInterface | None
     ) -> None:
         self._session = session
-        self._has_tokens = interface is not None and preprocessing.layout == "tokens"
+        has_tokens = interface is not None and preprocessing.layout == "tokens"
         self._interface = interface or NetworkInterface(
             input=session.get_inputs()[0].name, output=session.get_outputs()[0].name
         )
+        self._has_tokens = has_tokens
+        # texts of a fixed length keep their padding
+        self._keeps_padding = has_tokens and isinstance(session.get_inputs()[0].shape[1], int)
         self._dtypes = {node.name: DTYPES[node.type] for node in session.get_inputs() if node.type in DTYPES}
 
     def run(self, prepared: Float32s) -> Float64s:
@@ -64,7 +67,7 @@ class Network:
             return np.concatenate([self.run(row[None]) for row in prepared])
         mask = None
         if self._has_tokens:
-            prepared, mask = _trim_padding(prepared)
+            prepared, mask = (prepared, prepared > 0) if self._keeps_padding else _trim_padding(prepared)
         output = self._session.run([self._interface.output], self._build_feeds(prepared, mask))[0]
         pooled = np.asarray(output, dtype=np.float64)
         if self._interface.pooling is not None:

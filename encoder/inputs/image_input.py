@@ -131,7 +131,7 @@ def _crop_centre(
     shorter = min(image.size)
     ends = [max(0, (side - shorter * MAX_RATIO) // 2) for side in image.size]
     if any(ends):
-        image = image.crop((*ends, *(side - end for side, end in zip(image.size, ends, strict=True))))
+        image = image.crop((ends[0], ends[1], image.width - ends[0], image.height - ends[1]))
     width, height = (
         short_side if side == shorter else int(short_side * side / shorter) for side in image.size
     )

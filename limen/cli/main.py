@@ -21,6 +21,7 @@ COMMANDS = {
     "compare": "compare",
     "export": "export",
     "build": "build",
+    "wrap": "wrap",
     "serve": "serve",
     "verify": "verify",
     "keys": "keys",

@@ -49,8 +49,14 @@ def export_run(
     targets: Mapping[TargetKind, float] | None = None,
     overrides: Sequence[str] = (),
     options: PointOptions = DEFAULT_OPTIONS,
+    thumbnails: int | None = None,
 ) -> Manifest:
-    """Make a bundle from a run; the gallery is all its items unless given, proven by its test classes."""
+    """Make a bundle from a run; the gallery is all its items unless given, proven by its test classes.
+
+    With ``thumbnails``, a side in pixels, the bundle keeps a small picture, or the first characters of the
+    text, of each item of the gallery that is among the run's data.
+    """
+    from training.data.read_thumbnails import read_thumbnails
     from training.run_folder.model_card import build_model_card
 
     settings = options.apply(run.config.with_overrides(list(overrides)))
@@ -72,9 +78,24 @@ def export_run(
         cohort=options.cohort,
         unknown=unknown,
     )
-    report = _measure_report(source, points)
+    report = _measure_report(source, points, settings.calibration.exclude_same)
     card = build_model_card(run, report, points.points)
-    return _write(out, settings.name, source, report, gallery, points, settings, run.ensure_encoder(), card)
+    pictures: Iterable[bytes | None] = ()
+    if thumbnails is not None:
+        preprocessing = run.load_preprocessing()
+        pictures = read_thumbnails(run.config.data, preprocessing, gallery.ids, thumbnails, track, say)
+    return _write(
+        out,
+        settings.name,
+        source,
+        report,
+        gallery,
+        points,
+        settings,
+        run.ensure_encoder(),
+        card,
+        thumbnails=pictures,
+    )
 
 
 def build_from_embeddings(
@@ -160,7 +181,7 @@ def build_from_source(
         cohort=options.cohort,
         unknown=unknown,
     )
-    report = _measure_report(measured, points)
+    report = _measure_report(measured, points, settings.calibration.exclude_same)
     if sample is not gallery:
         note = (
             f"Measured on {len(sample):,} of {len(gallery):,} items, of {len(sample.classes):,} classes "
@@ -203,17 +224,29 @@ def _draw_sample(items: EmbeddingSet, sample_items: int | None) -> EmbeddingSet:
     return items.subset(np.flatnonzero(np.isin(items.codes, drawn)))
 
 
-def _measure_report(source: EvaluationSource, points: BundlePoints) -> Report:
+def _measure_report(source: EvaluationSource, points: BundlePoints, exclude_same: Sequence[str]) -> Report:
     """The report with the score that decides 1:1, so that curves and thresholds share an axis."""
     of_pairs = (saved.scorer for saved in points.saved if get_endpoint(saved.point.target) == "verify")
     scorer = next(of_pairs, CosineScorer())
     report = evaluate_embeddings(
-        source.items, scorer=scorer, model_hash=source.model_hash, split=source.split, track=track, say=say
+        source.items,
+        exclude_same=exclude_same,
+        scorer=scorer,
+        model_hash=source.model_hash,
+        split=source.split,
+        track=track,
+        say=say,
     )
     report = report.model_copy(update={"tradeoffs": points.tradeoffs or _measure_tradeoffs(source, points)})
     deciding = next((saved for saved in points.saved if saved.point.id == points.active.get("match")), None)
     if deciding is None:
         return report
+    if deciding.point.target.vectors > 1:
+        why = (
+            f"'{deciding.point.name}' decides {deciding.point.target.vectors} vectors together: its proof says "
+            "what it does; figures of single queries are not those of its decisions."
+        )
+        return report.model_copy(update={"reasons": [*report.reasons, why]})
     of_groups = [group.column.split(", ") for point in points.points if (group := point.target.group)]
     groups = list(dict.fromkeys(column for columns in of_groups for column in columns))
     return add_decision_figures(
@@ -222,6 +255,7 @@ def _measure_report(source: EvaluationSource, points: BundlePoints) -> Report:
         deciding.point,
         deciding.scorer,
         groups=groups,
+        exclude_same=exclude_same,
         may_be_fitted=True,
         track=track,
     )
@@ -234,7 +268,7 @@ def _measure_tradeoffs(source: EvaluationSource, points: BundlePoints) -> list[T
         point, target = saved.point, saved.point.target
         endpoint = get_endpoint(target)
         is_fitted = target.aggregate == "evidence" and point.data_hash == hash_items(source.items)
-        if point.id != points.active.get(endpoint) or is_fitted:
+        if point.id != points.active.get(endpoint) or is_fitted or target.vectors > 1:
             continue
         sets = MeasuredSets.of_items(source.items, saved.scorer, target.aggregate, target.gallery, track)
         tradeoff = measure_tradeoff(sets, endpoint, points.points, target.confidence)

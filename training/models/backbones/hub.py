@@ -62,7 +62,7 @@ class Timm(HubBackbone):
     ) -> None:
         name = f"{TIMM}{source}"
         settings = {"num_classes": 0, "global_pool": "", "in_chans": input_shape[0], "pretrained": pretrained}
-        super().__init__(_load(import_hub(name).create_model, source, name, **settings), trained)
+        super().__init__(load_from_package(import_hub(name).create_model, source, name, **settings), trained)
         self.feature_shape = _measure_features(self, input_shape)
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ class HfImage(HubBackbone):
     def __init__(
         self, input_shape: Shape, source: str, trained: float = 1.0, pretrained: bool = True
     ) -> None:
-        super().__init__(_load_transformer(source, pretrained), trained)
+        super().__init__(load_transformer(source, pretrained), trained)
         self.channels = int(getattr(self.network.config, "num_channels", 3))
         self.feature_shape = _measure_features(self, input_shape)
 
@@ -106,7 +106,7 @@ class HfText(HubBackbone):
     ) -> None:
         if pool not in ("mean", "first"):
             raise ValueError(f"pool must be mean or first, found {pool!r}")
-        super().__init__(_load_transformer(source, pretrained), trained)
+        super().__init__(load_transformer(source, pretrained), trained)
         longest = getattr(self.network.config, "max_position_embeddings", None)
         if longest is not None and input_shape[0] > longest:
             raise ConfigError(
@@ -136,7 +136,9 @@ def load_tokenizer(source: str) -> Tokenizer:
     if Path(source).is_dir():
         return Tokenizer.open(Path(source) / TOKENIZER_FILE)
     tokenizers = _import_package("tokenizers", f"data.text.tokenizer '{source}'")
-    return Tokenizer(_load(tokenizers.Tokenizer.from_pretrained, source, source).to_str().encode())
+    return Tokenizer(
+        load_from_package(tokenizers.Tokenizer.from_pretrained, source, source).to_str().encode()
+    )
 
 
 def save_architecture(backbone: nn.Module, folder: Path) -> None:
@@ -159,14 +161,15 @@ def drop_pretrained(model: ModelConfig, folder: Path) -> ModelConfig:
     return model.model_copy(update={"backbone": backbone, "pretrained": False})
 
 
-def _load_transformer(source: str, pretrained: bool) -> Any:
+def load_transformer(source: str, pretrained: bool) -> Any:
+    """A network of transformers; raises InputError when it cannot be loaded."""
     name = f"{HF}{source}"
     transformers = import_hub(name)
     # the exporter to ONNX follows plain attention, not the fused kernels
     if pretrained:
         load = transformers.AutoModel.from_pretrained
-        return _load(load, source, name, attn_implementation="eager")
-    architecture = _load(transformers.AutoConfig.from_pretrained, source, name)
+        return load_from_package(load, source, name, attn_implementation="eager")
+    architecture = load_from_package(transformers.AutoConfig.from_pretrained, source, name)
     return transformers.AutoModel.from_config(architecture, attn_implementation="eager")
 
 
@@ -184,7 +187,8 @@ def _import_package(name: str, wanted_by: str) -> Any:
         ) from None
 
 
-def _load(load: Any, source: str, name: str, **settings: Any) -> Any:
+def load_from_package(load: Any, source: str, name: str, **settings: Any) -> Any:
+    """What a package's own loader makes of a name; raises InputError when it cannot."""
     try:
         return load(source, **settings)
     except (OSError, RuntimeError, ValueError) as error:

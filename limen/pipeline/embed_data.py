@@ -1,0 +1,132 @@
+"""Raw data through an encoder: read, prepared and embedded in blocks, so that memory is bounded."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from api_schemas.data_config import DataConfig
+from common.array_types import Float32s, RowIndices, Texts
+from common.console import say, track
+from common.errors import InputError
+from embeddings.embedding_set import EmbeddingSet
+from encoder.encoder import Encoder
+from encoder.inputs.preprocessing import RefusedInput
+from encoder.thumbnails import make_thumbnail
+from encoder.wrapping.check_encoder import CHECKED_INPUTS
+from training.data.image_files import ImageFile
+from training.data.items import Items
+from training.data.kinds import open_kind
+from training.data.kinds.data_kind import AnyDataKind
+
+BLOCK = 32  # items that one thread prepares; while they are embedded, others are prepared
+BLOCKS_AHEAD = 4
+DATA_KINDS = {"image": "images", "text": "text", "vector": "embeddings", "table": "table"}
+"""The kind of data that each kind of raw input is read as."""
+
+
+class RawData:
+    """The labelled raw items that a configuration names, still to be prepared.
+
+    Attributes:
+        items: their inputs are raw; images are files that are not decoded yet.
+    """
+
+    def __init__(self, data: DataConfig, encoder: Encoder) -> None:
+        self._kind: AnyDataKind = open_kind(data, say)
+        self._encoder = encoder
+        self._skips = data.broken == "skip"
+        raw = self._kind.read_all() if data.kind == "builtin" else self._read(data)
+        self._kind.check_ids(raw, [np.arange(len(raw))], self._kind.source)
+        self.items = raw
+
+    def draw_sample(self, n: int = CHECKED_INPUTS) -> tuple[Float32s, Items]:
+        """At most ``n`` items spread over the data, as the network takes them; broken ones are left out."""
+        rows = np.unique(np.linspace(0, len(self.items) - 1, n).astype(int))
+        return self._prepare(rows)
+
+    def embed(self, store: Path | None = None) -> EmbeddingSet:
+        """Every item as a unit vector.
+
+        Args:
+            store: a ``.npy`` file to write the vectors to; they are mapped from there, not held in memory.
+
+        Raises:
+            InputError: an item that cannot be prepared or embedded; names it. No item is left.
+        """
+        n = len(self.items)
+        shape = (n, self._encoder.dim)
+        vectors: Float32s = (
+            np.empty(shape, dtype=np.float32)
+            if store is None
+            else np.lib.format.open_memmap(store, mode="w+", dtype=np.float32, shape=shape)
+        )
+        is_kept = np.zeros(n, dtype=bool)
+        for row, vector in track(self._embed_rows(), "embedding", n):
+            if vector is not None:
+                vectors[row], is_kept[row] = vector, True
+        if not is_kept.any():
+            raise InputError(f"{self._kind.source}: every {self._kind.noun} is broken.")
+        items = self.items
+        if not is_kept.all():
+            names = items.ids[~is_kept].tolist()
+            say(f"Skipped {len(names)} broken {self._kind.noun}s: {', '.join(names[:5])}.")
+            vectors, items = vectors[is_kept], items.subset(is_kept)
+        return EmbeddingSet(vectors, items.labels, items.ids, items.metadata)
+
+    def make_thumbnails(self, ids: Texts, side: int | None) -> Iterator[bytes | None]:
+        """Thumbnails of the items with these ids, in their order; none where ``side`` is None.
+
+        Args:
+            side: pixels of the longer side.
+        """
+        if side is None:
+            return
+        rows = dict(zip(self.items.ids.tolist(), range(len(self.items)), strict=True))
+        preprocessing = self._encoder.preprocessing
+        for name in track(ids.tolist(), "thumbnails", len(ids)):
+            raw = self.items.inputs[rows[name]]
+            yield make_thumbnail(preprocessing, raw.read() if isinstance(raw, ImageFile) else raw, side)
+
+    def _read(self, data: DataConfig) -> Items:
+        return self._kind.read(data.paths, self._encoder.preprocessing)
+
+    def _embed_rows(self) -> Iterator[tuple[int, Float32s | None]]:
+        """Row numbers, each with its vector; None where an item was left out."""
+        blocks = iter(np.split(np.arange(len(self.items)), range(BLOCK, len(self.items), BLOCK)))
+        waiting: deque[tuple[RowIndices, Future[tuple[Float32s, Items]]]] = deque()
+        with ThreadPoolExecutor(os.process_cpu_count() if hasattr(os, "process_cpu_count") else None) as pool:
+            for rows in blocks:
+                waiting.append((rows, pool.submit(self._prepare, rows)))
+                if len(waiting) >= BLOCKS_AHEAD:
+                    yield from self._embed_block(*waiting.popleft())
+            while waiting:
+                yield from self._embed_block(*waiting.popleft())
+
+    def _embed_block(
+        self, rows: RowIndices, block: Future[tuple[Float32s, Items]]
+    ) -> Iterator[tuple[int, Float32s | None]]:
+        prepared, kept = block.result()
+        try:
+            vectors = dict(zip(kept.ids.tolist(), self._encoder.embed(prepared), strict=True))
+        except RefusedInput as refused:
+            raise self._name_refusal(kept, refused) from None
+        for row, name in zip(rows.tolist(), self.items.ids[rows].tolist(), strict=True):
+            yield row, vectors.get(name)
+
+    def _prepare(self, rows: RowIndices) -> tuple[Float32s, Items]:
+        block = self.items.subset(rows)
+        preprocessing = self._encoder.preprocessing
+        try:
+            kept = self._kind.prepare(block, preprocessing, lambda steps, name, total=None: steps)
+        except RefusedInput as refused:
+            raise self._name_refusal(block, refused) from None
+        return preprocessing.normalise(kept.inputs), kept
+
+    def _name_refusal(self, block: Items, refused: RefusedInput) -> InputError:
+        return InputError(f"{self._kind.source}: item '{block.ids[refused.number]}': {refused.reason}")
