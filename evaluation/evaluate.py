@@ -57,7 +57,8 @@ def evaluate_embeddings(
     n_shared = _count_shared(items, gallery)
     _check_measurable(pairs, exclude_same, n_shared)
     settings = OpisSettings() if settings is None else settings
-    sweep = sweep_pairs(pairs, deepest_far=settings.far[1], per_query=True, track=track)
+    lowest = None if settings.thresholds is None else min(settings.thresholds)
+    sweep = sweep_pairs(pairs, deepest_far=settings.far[1], lowest=lowest, per_query=True, track=track)
     ranks = sweep.ranks
     assert ranks is not None
     verification = measure_verification(sweep)

@@ -85,7 +85,7 @@ def _link_rows(distinct: UnitVectors, counts: Int64s, threshold: float, track: T
         chosen = np.flatnonzero(is_truncated & (roots == np.arange(n))).astype(np.int32)
         if len(chosen) < 2:
             break
-        means: Float32s = sums[chosen] / sizes[chosen, None].astype(np.float32)
+        means = (sums[chosen] / sizes[chosen, None]).astype(np.float32)
         name = "neighbours" if number == 0 else "groups"
         found = find_neighbours(means, LINKS, floor=threshold - ROUNDING, track=track, name=name)
         linked = np.where(found.rows >= 0, chosen[found.rows], np.int32(-1))

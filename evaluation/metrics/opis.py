@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from api_schemas.report import CalibrationRange, ClassConsistency, Consistency, UtilityBand
-from common.array_types import Float64s, Int64s
+from common.array_types import Float64s, Int64s, Texts
 from common.progress import Track, silent
 from evaluation.kernels.scalar_kernels import compute_utility
 from evaluation.metrics.class_bootstrap import compute_opis_interval
@@ -34,6 +34,7 @@ class OpisSettings:
         c: weight of specificity in the utility.
         epsilon: fraction of classes that are best or worst in ε-OPIS.
         variant: best against worst classes, or worst classes against the mean of all.
+        thresholds: descending, in place of those that the range and the grid give for the data at hand.
     """
 
     far: Ends = (0.01, 0.1)
@@ -41,6 +42,7 @@ class OpisSettings:
     c: float = 1.0
     epsilon: float = 0.1
     variant: Variant = "best-worst"
+    thresholds: tuple[float, ...] | None = None
 
 
 def compute_opis(u: Float64s) -> float:
@@ -79,7 +81,7 @@ def measure_consistency(
     """
     pairs = sweep.pairs
     scored = select_scored(pairs)
-    grid = build_threshold_grid(sweep, settings.far, settings.grid)
+    grid = build_threshold_grid(sweep, settings.far, settings.grid, settings.thresholds)
     thresholds = np.concatenate([grid.uniform, grid.log_far])
     order = np.argsort(thresholds, kind="stable")
     levels = sort_by_level(sweep, thresholds[order])
@@ -98,7 +100,7 @@ def measure_consistency(
         reason = (
             f"OPIS compares classes and needs two with a genuine and an impostor pair; found {len(scored)}."
         )
-        rows = _build_class_rows(pairs, far[:, : settings.grid])
+        rows = build_class_rows(pairs.classes, pairs.class_sizes, far[:, : settings.grid])
         return build_consistency(settings, calibration_range=reach, per_class=rows), [reason]
     frr = 1 - genuine[scored] / pairs.genuine_per_class[scored, None]
     u = compute_utility(1 - far[scored], 1 - frr, settings.c)
@@ -109,27 +111,41 @@ def measure_consistency(
         debiased = compute_debiased_opis(pairs, levels, grids, settings.c, seed, track)
         reasons = _explain_debiased(pairs, scored, debiased)
     intervals = _compute_intervals(debiased, u, scored, settings.grid, seed, reasons)
-    plain = compute_opis(linear)
     value, value_log = (None, None) if debiased is None else (float(v) for v in debiased.values)
-    epsilon_opis = compute_epsilon_opis(linear, settings.epsilon, settings.variant)
-    p05, p95 = (np.quantile(linear, level, axis=0).tolist() for level in (0.05, 0.95))
+    figures = summarize_utilities(linear, settings)
     consistency = build_consistency(
         settings,
-        opis=plain,
+        **figures,
         opis_debiased=value,
         opis_ci=intervals[0],
-        noise_floor=None if value is None else plain - value,
+        noise_floor=None if value is None else figures["opis"] - value,
         opis_logfar=compute_opis(log),
         opis_logfar_debiased=value_log,
         opis_logfar_ci=intervals[1],
-        epsilon_opis={f"{settings.epsilon:g}": epsilon_opis},
         calibration_range=reach,
         thresholds=grid.uniform.tolist(),
-        mean_utility=linear.mean(axis=0).tolist(),
-        band=UtilityBand(p05=p05, p95=p95),
-        per_class=_build_class_rows(pairs, far[:, : settings.grid], scored, frr[:, : settings.grid], linear),
+        per_class=build_class_rows(
+            pairs.classes,
+            pairs.class_sizes,
+            far[:, : settings.grid],
+            scored,
+            frr[:, : settings.grid],
+            linear,
+        ),
     )
     return consistency, reasons
+
+
+def summarize_utilities(u: Float64s, settings: OpisSettings) -> dict[str, Any]:
+    """The figures of the section that the utilities, float64 [classes, grid], give by themselves."""
+    p05, p95 = (np.quantile(u, level, axis=0).tolist() for level in (0.05, 0.95))
+    epsilon_opis = compute_epsilon_opis(u, settings.epsilon, settings.variant)
+    return {
+        "opis": compute_opis(u),
+        "epsilon_opis": {f"{settings.epsilon:g}": epsilon_opis},
+        "mean_utility": u.mean(axis=0).tolist(),
+        "band": UtilityBand(p05=p05, p95=p95),
+    }
 
 
 def _compute_intervals(
@@ -172,15 +188,16 @@ def _explain_debiased(pairs: Pairs, scored: Int64s, debiased: DebiasedOpis | Non
     return reasons
 
 
-def _build_class_rows(
-    pairs: Pairs,
+def build_class_rows(
+    classes: Texts,
+    sizes: Int64s,
     far: Float64s,
     scored: Int64s | None = None,
     frr: Float64s | None = None,
     u: Float64s | None = None,
 ) -> list[ClassConsistency]:
-    """Means over the grid of every class; ``frr`` and ``u`` float64 [scored, grid]."""
-    figures = np.full((4, len(pairs.classes)), np.nan)
+    """Means over the grid of every class; ``far`` float64 [classes, grid], the others [scored, grid]."""
+    figures = np.full((4, len(classes)), np.nan)
     figures[0] = far.mean(axis=1)
     if frr is not None and u is not None:
         figures[1, scored] = [row.mean() for row in frr]
@@ -189,13 +206,13 @@ def _build_class_rows(
     return [
         ClassConsistency(
             label=str(label),
-            n_items=int(pairs.class_sizes[code]),
+            n_items=int(sizes[code]),
             **{
                 name: None if np.isnan(value) else float(value)
                 for name, value in zip(("far", "frr", "utility", "contribution"), row, strict=True)
             },
         )
-        for code, (label, row) in enumerate(zip(pairs.classes, figures.T, strict=True))
+        for code, (label, row) in enumerate(zip(classes, figures.T, strict=True))
     ]
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.array_types import Float32s, Float64s
+from decision.scorers import accepts
 from evaluation.pairs.sweep import Sweep
 
 
@@ -29,9 +31,15 @@ class ThresholdGrid:
 
 
 def build_threshold_grid(
-    sweep: Sweep, far: tuple[float, float] = (0.01, 0.1), size: int = 101
+    sweep: Sweep,
+    far: tuple[float, float] = (0.01, 0.1),
+    size: int = 101,
+    thresholds: Sequence[float] | None = None,
 ) -> ThresholdGrid:
-    """The grids of a calibration range, from the quantiles of all impostor pairs."""
+    """The grids of a calibration range, from the quantiles of all impostor pairs.
+
+    ``thresholds``, descending, take the place of the uniform grid; the sweep holds all pairs that reach them.
+    """
     n = sweep.pairs.n_impostor
     positions = np.array([end * (n - 1) for end in far])
     lower = np.floor(positions).astype(np.int64)
@@ -43,6 +51,16 @@ def build_threshold_grid(
     scores = sweep.find_impostor_scores(np.concatenate([ranks.ravel(), log_ranks]))
     ends, log_far = scores[: ranks.size].reshape(ranks.shape).astype(np.float64), scores[ranks.size :]
     by_distance = sweep.pairs.scorer.is_similarity
+    if thresholds is not None:
+        uniform = np.array(thresholds, dtype=np.float32)
+        tight, loose = (
+            sum(int(accepts(scores, end).sum()) for _, _, scores in sweep.top.chunks) / n
+            for end in uniform[[0, -1]].tolist()
+        )
+        of_ends = convert_to_distance(uniform[[0, -1]]).tolist()
+        return ThresholdGrid(
+            (tight, loose), (of_ends[0], of_ends[1]) if by_distance else None, uniform, log_far
+        )
     values = convert_to_distance(ends) if by_distance else ends
     low, high = (float(v) for v in values[0] + (values[1] - values[0]) * (positions - lower))
     points = np.linspace(low, high, size)

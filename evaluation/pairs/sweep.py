@@ -122,16 +122,24 @@ class Sweep:
 
 
 def sweep_pairs(
-    pairs: Pairs, *, deepest_far: float = DEEPEST_FAR, per_query: bool = False, track: Track = silent
+    pairs: Pairs,
+    *,
+    deepest_far: float = DEEPEST_FAR,
+    lowest: float | None = None,
+    per_query: bool = False,
+    track: Track = silent,
 ) -> Sweep:
     """Walk all pairs once.
 
-    The lowest threshold needed accepts ``deepest_far`` of the impostor pairs; ``per_query`` adds ranks,
-    best matches and geometry.
+    The lowest threshold needed accepts ``deepest_far`` of the impostor pairs, or is ``lowest`` if that is
+    lower still; ``per_query`` adds ranks, best matches and geometry.
     """
     far = max(deepest_far, DEEPEST_FAR)
     needed = min(int(far * pairs.n_impostor) + 2, pairs.n_impostor)
     bins, floor = _estimate_bins_and_floor(pairs, far)
+    if lowest is not None:
+        wanted = int(bins.find(lowest))
+        floor = np.minimum(floor, bins.compute_edges(wanted)[()] if wanted else np.float32(-np.inf))
     while True:
         sweep = _walk_pairs(pairs, bins, floor, per_query, track)
         if sweep.top.length >= needed:
