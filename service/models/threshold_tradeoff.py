@@ -28,8 +28,8 @@ def find_tradeoff(model: LoadedModel, endpoint: Endpoint) -> Tradeoff:
         raise ServiceProblem(
             NOT_FOUND,
             f"The bundle holds no rates of other thresholds for {endpoint}: it was made by an earlier "
-            "version, or its classes do not support any. `limen export RUN --out BUNDLE`, or `limen build`, makes one "
-            "that has them.",
+            "version, or its classes do not support any. `limen export RUN --out BUNDLE`, or `limen build`, "
+            "makes one that has them.",
         )
     point = get_active(model, endpoint)
     if point is not None and not _decides_alike(point, tradeoff):

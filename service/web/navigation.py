@@ -17,5 +17,6 @@ class NavigationEntry:
 # a new page is a file there, a template and a line here
 PAGES = (
     NavigationEntry("overview", "/dashboard", "Overview"),
+    NavigationEntry("threshold", "/dashboard/threshold", "Threshold"),
     NavigationEntry("live", "/dashboard/live", "Live"),
 )

@@ -60,4 +60,10 @@ export async function draw(figures) {
   document.body.dataset.drawn = document.documentElement.dataset.theme;
 }
 
+/** Draw one figure again that was drawn before, e.g. while a slider moves. */
+export function update(id, figure) {
+  drawn[id] = figure;
+  return drawOne(id);
+}
+
 document.addEventListener("limen-theme", () => draw(drawn));

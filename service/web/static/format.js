@@ -24,6 +24,15 @@ export function percent(value) {
   return `${Number(scaled.toFixed(digits))} %`;
 }
 
+/** Of a thousand: whole numbers from 10 on, one digit below; as the service's own sentences say it. */
+export function ofThousand(rate) {
+  if (missing(rate)) return "–";
+  const value = 1000 * rate;
+  if (value > 0 && value < 0.01) return "under 0.01";
+  if (value >= 9.95) return whole.format(Math.round(value));
+  return value < 0.95 ? String(Number(value.toPrecision(2))) : String(Number(value.toFixed(1)));
+}
+
 /** An ISO time in the reader's own zone: "29 Nov 2026, 22:47". */
 export function time(value) {
   if (missing(value)) return "–";
