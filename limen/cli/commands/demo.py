@@ -20,6 +20,7 @@ from limen.pipeline.evaluation_source import is_bundle, is_run
 
 EVERY = 9  # of the test's classes one is unknown to the gallery, and of one a single picture
 ASKED = 20  # of either
+THUMBNAILS = 96  # pixels
 
 
 def demo(
@@ -58,7 +59,7 @@ def demo(
     held_out = _hold_out(source.items)
     # a gallery of characters that the network was not trained on
     gallery = source.items.subset(np.flatnonzero(~np.isin(source.items.ids, held_out.ids)))
-    export_run(run_folder, bundle, gallery=gallery)
+    export_run(run_folder, bundle, gallery=gallery, thumbnails=THUMBNAILS)
     report = Report.load(bundle / REPORT_FILE)
     points = [OperatingPoint.load(path) for path in sorted((bundle / POINTS_FOLDER).glob("*.json"))]
     write_report(report, out / "report", points)

@@ -12,6 +12,7 @@ from common.console import say, track
 from common.errors import needs
 from decision.targets import select_given_targets
 from embeddings.files import read_embeddings
+from encoder.thumbnails import LARGEST_SIDE, SMALLEST_SIDE
 from limen.cli.options import (
     AggregateOption,
     BundleOut,
@@ -52,6 +53,15 @@ def export(
         EncoderPrecision | None,
         typer.Option(help="Quantise the encoder to int8 or fp16; prints the recall loss and the FAR."),
     ] = None,
+    thumbnails: Annotated[
+        int | None,
+        typer.Option(
+            min=SMALLEST_SIDE,
+            max=LARGEST_SIDE,
+            help="Keep a small picture of each item, at most so many pixels long (96), or the beginning of "
+            "its text, for people to look at; nothing is kept without it.",
+        ),
+    ] = None,
     set_: SetBundleKeys = None,
 ) -> None:
     """Make a bundle from a run: encoder as ONNX, vectors in an index, report, operating points."""
@@ -83,5 +93,6 @@ def export(
             unknown_labels=unknown_label,
             fold_labels=fold_labels,
         ),
+        thumbnails=thumbnails,
     )
     say(describe_bundle(manifest, out))
