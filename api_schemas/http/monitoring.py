@@ -19,11 +19,13 @@ class Reading(Schema):
 
     ``value`` is null while there is too little to measure, and ``detail`` says what is missing. ``lower`` is
     what the value is at least, once what chance alone gives has been taken off; a rule compares that.
+    ``upper`` is the other end of an interval.
     """
 
     signal: str
     value: Finite | None
     lower: Finite | None = None
+    upper: Finite | None = None
     n: int | None = Field(default=None, description="What the figure was counted on.")
     detail: str
 

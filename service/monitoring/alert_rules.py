@@ -63,7 +63,7 @@ DEFAULT_RULES: dict[str, dict[str, Any]] = {
         "and calibrate again.",
     ),
     "unknown-share": _rule(
-        "unknown_share_change", 0.1, 0.07,
+        "unknown_share_change", 0.02, 0.02,
         "The share of unknown has changed.",
         "More unknown: new identities (look at the unknowns, name the groups), or queries that have become "
         "harder (see the other alerts). Less unknown: check that impostors are not matched, by judging some "

@@ -107,11 +107,11 @@ def _build_histograms(
             if point is None:
                 continue
             expected = None
-            reference, stability = monitor.queries.reference, monitor.queries.stability
+            reference, mixture = monitor.queries.reference, monitor.queries.mixture
             is_compared = endpoint == "match" and point is model.active_match
-            if is_compared and reference is not None and stability is not None:
+            if is_compared and reference is not None and mixture is not None:
                 scale = sum(counts["scores"])
-                expected = (scale * reference.predict(stability.unknown_share)).round(3).tolist()
+                expected = (scale * reference.predict(mixture.unknown_share)).round(3).tolist()
             histograms.append(
                 ScoreHistogram(
                     endpoint="match" if endpoint == "match" else "verify",

@@ -23,10 +23,12 @@ from service.models.loaded_model import LoadedModel
 from service.monitoring.score_bins import BINS, get_bin_finder
 
 SAMPLE = 1_500  # items asked for the distribution of scores
-OF_LABEL = 8  # items of a class that queries matched, for the comparison of vectors
+OF_LABEL = 16  # items of a class that queries matched, for the comparison of vectors
 MOST_LABELS = 4_096
 AT_ONCE = 256
 K = 100
+ACCEPTED_BINS = 5  # a few, as some hundred scores are to show a shift
+RARE = 0.05  # of unknown queries have scores that are compared
 SEED = 0
 
 
@@ -35,12 +37,15 @@ class ScoreReference:
     """Scores that the calibration leads one to expect of a point, or why there are none.
 
     Attributes:
-        mixture: of known and unknown queries.
+        mixture: of known and unknown queries, at all scores.
+        accepted: of both, where unknown queries are rare: at and just below the threshold. Which scores
+            unknown queries have below depends on who they are, which no calibration can know.
         known: float64 [64], fractions in the bins of the series.
         unknown: the same.
     """
 
     mixture: MixtureReference | None
+    accepted: MixtureReference | None
     known: Float64s
     unknown: Float64s
     reason: str = ""
@@ -71,10 +76,16 @@ def build_score_reference(model: LoadedModel, point: OperatingPoint) -> ScoreRef
     from_items, from_others = np.array(known), np.array(unknown)
     if len(from_items) < len(from_others) / 4:
         from_items = _draw_known_scores(model, point, from_others)
+    lowest = point.threshold
+    if len(from_others):
+        lowest = min(lowest, float(np.quantile(from_others, 1 - RARE)))
     mixture = MixtureReference.from_scores(from_items, from_others)
-    reason = "" if mixture else "the gallery has too few classes of two items to say what scores to expect"
+    accepted = MixtureReference.from_scores(from_items, from_others, ACCEPTED_BINS, lowest)
+    reason = "" if accepted else "the gallery has too few classes of two items to say what scores to expect"
     find_bin = get_bin_finder(point.score)
-    return ScoreReference(mixture, _count(from_items, find_bin), _count(from_others, find_bin), reason)
+    return ScoreReference(
+        mixture, accepted, _count(from_items, find_bin), _count(from_others, find_bin), reason
+    )
 
 
 def _draw_known_scores(model: LoadedModel, point: OperatingPoint, unknown: Float64s) -> Float64s:

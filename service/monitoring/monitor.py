@@ -159,14 +159,14 @@ class Monitor:
         counts = [points for part in (total, begun) for points in part.get("match", {}).values()]
         verified = [points for part in (total, begun) for points in part.get("verify", {}).values()]
         decisions, unknown = sum(part["n"] for part in counts), sum(part["unknown"] for part in counts)
-        readings, stability = dict(self._readings), self._queries.stability
+        readings, mixture = dict(self._readings), self._queries.mixture
         return DaySummary(
             decisions=decisions,
             verifications=sum(part["n"] for part in verified),
             share_unknown=unknown / decisions if decisions else None,
             scores_as_calibrated=self._is_quiet(readings, ["score_stability"]),
             has_drift=_negate(self._is_quiet(readings, ["query_drift", "gallery_drift"])),
-            unknown_queries=None if stability is None else stability.unknown_share,
+            unknown_queries=None if mixture is None else mixture.unknown_share,
             details={name: reading.detail for name, reading in readings.items()},
             alerts=tuple(alert for alert in self.list_alerts() if alert.state == "firing"),
             is_kept=self.is_kept,

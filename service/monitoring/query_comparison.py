@@ -24,8 +24,8 @@ from service.monitoring.recorder import QueryWindow, Recorder
 
 ALPHA = 0.01  # chance of a false alarm of one signal, over all looks
 MIN_QUERIES = 200
-MIN_VECTORS = 60  # of each sample; fewer tell little
-LOOK_EVERY = 100  # queries
+MIN_VECTORS = 40  # of each sample; fewer tell little
+LOOK_EVERY = 50  # queries
 MIN_BEFORE = 200  # decisions that a share is compared with
 TYPICAL_VARIATION = 0.02  # of the share between hours, until enough hours tell
 REFERENCE_SECONDS = 600.0  # between references of a gallery that changes
@@ -53,7 +53,7 @@ class QueryComparison:
         self._looks = 0
         self._scores: ScoreReference | None = None
         self._vectors: VectorReference | None = None
-        self.stability: Stability | None = None
+        self.mixture: Stability | None = None
         self.readings: dict[str, Reading] = {}
 
     @property
@@ -103,22 +103,34 @@ class QueryComparison:
 
     def _compare_scores(self, window: QueryWindow, alpha: float) -> Reading:
         assert self._scores is not None
-        if self._scores.mixture is None:
-            self.stability = None
-            return Reading(
-                signal="score_stability", value=None, detail=f"Not measured: {self._scores.reason}."
-            )
-        found = self.stability = measure_stability(self._scores.mixture, window.scores, alpha)
-        share = f"{found.unknown_share:.0%} ± {1.96 * found.unknown_share_error:.0%}"
+        signal, reference = "score_stability", self._scores
+        if reference.mixture is not None:
+            self.mixture = measure_stability(reference.mixture, window.scores, alpha)
+        found = None
+        if reference.accepted is not None:
+            share = 0.0 if self.mixture is None else self.mixture.unknown_share
+            found = measure_stability(reference.accepted, window.scores, alpha, share)
+        if found is None:
+            why = reference.reason or f"too few of the latest {len(window.scores)} queries were near a match"
+            return Reading(signal=signal, value=None, detail=f"Not measured: {why}.")
         return Reading(
-            signal="score_stability",
+            signal=signal,
             value=found.psi,
             lower=max(0.0, found.psi - found.noise),
             n=found.n,
-            detail=f"Population stability index {found.psi:.2f} of the last {found.n} scores against the "
-            f"calibration (chance alone gives up to {found.noise:.2f}); about {share} of these queries are "
-            "of no class in the gallery.",
+            detail=f"Population stability index {found.psi:.2f} of the scores of the last {found.n} matches "
+            f"and near matches against the calibration (chance alone gives up to {found.noise:.2f})."
+            + self._describe_share(),
         )
+
+    def _describe_share(self) -> str:
+        """How many of the latest queries are of unknown classes, where that can be told."""
+        if self.mixture is None or self._scores is None or self._scores.mixture is None:
+            return ""
+        if self._scores.mixture.unknown is None:
+            return ""
+        share, error = self.mixture.unknown_share, 1.96 * self.mixture.unknown_share_error
+        return f" About {share:.0%} ± {error:.0%} of all queries seem to be of no class in the gallery."
 
     def _compare_vectors(self, window: QueryWindow, alpha: float) -> Reading:
         assert self._vectors is not None

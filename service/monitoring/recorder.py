@@ -19,6 +19,7 @@ from service.monitoring.documents import MOST_KEYS, OTHERS, Document
 from service.monitoring.score_bins import BINS, get_bin_finder
 
 WINDOW = 512  # latest queries that are compared with the calibration
+MATCHED = 256  # latest queries that were matched, whose vectors are compared
 OF_REQUEST = 64  # of one request, so that a large batch does not displace all others
 COPY = 0.999999  # similarity of an item of the gallery that is asked for by its own vector: no query
 EVERY = 16  # once a window is full, one request in 16 is sampled until the window was looked at
@@ -57,7 +58,7 @@ class Recorder:
     def _clear_window(self, point: str) -> None:
         self._point = point
         self._outcomes: deque[tuple[float, bool]] = deque(maxlen=WINDOW)
-        self._matched: deque[tuple[Any, str]] = deque(maxlen=WINDOW)
+        self._matched: deque[tuple[Any, str]] = deque(maxlen=MATCHED)
         self._sampled = self._looked_at = self._requests = 0
 
     def observe_match(

@@ -146,6 +146,33 @@ def bound_rate(hits: int, n: int) -> tuple[float, float]:
     return low, high
 
 
+def _rate_feedback(signal: str, same: bool, rejected: bool) -> Signal:
+    """The share of judged decisions of the active points that went wrong one way."""
+
+    def measure(moment: Moment) -> Reading:
+        active = (moment.model.active_match, moment.model.active_verify)
+        points = {point.id for point in active if point is not None}
+        judged = [
+            entry for entry in moment.feedback if entry.operating_point in points and entry.same is same
+        ]
+        if not judged:
+            return Reading(signal=signal, value=None, n=0, detail="Not measured: no feedback of this kind.")
+        wrong = sum((entry.decision != "match") is rejected for entry in judged)
+        low, high = bound_rate(wrong, len(judged))
+        kind = "the same, were rejected" if same else "not the same, were accepted"
+        return Reading(
+            signal=signal,
+            value=wrong / len(judged),
+            lower=low,
+            upper=high,
+            n=len(judged),
+            detail=f"{wrong} of {len(judged)} that were judged, and are {kind}: {wrong / len(judged):.1%}, "
+            f"{CONFIDENCE:.0%} interval {low:.1%} to {high:.1%}.",
+        )
+
+    return measure
+
+
 def _measure_beyond_proof(moment: Moment) -> Reading:
     point = moment.model.active_match
     proven = None if point is None else point.target.gallery
@@ -219,6 +246,8 @@ SIGNALS: dict[str, Signal] = {
     "unknown_share_change": _take("unknown_share_change"),
     "gallery_drift": lambda moment: moment.gallery,
     "feedback_rate": _measure_feedback,
+    "feedback_false_matches": _rate_feedback("feedback_false_matches", same=False, rejected=False),
+    "feedback_misses": _rate_feedback("feedback_misses", same=True, rejected=True),
     "beyond_proof": _measure_beyond_proof,
     "rebuild_failed": _measure_rebuild,
     "latency_p99": _measure_latency,

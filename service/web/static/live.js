@@ -25,9 +25,10 @@ async function look() {
     const [series, alerts] = await Promise.all([
       call("GET", `/v1/monitoring?seconds=${view.seconds}`, undefined, { signal }), call("GET", "/v1/alerts", undefined, { signal }),
     ]);
-    tell(series);
+    tell(series, alerts.rules);
     showAlerts(alerts);
     showRules(alerts.rules, series.now);
+    showFeedback(series.now);
     await showCharts(series);
     document.getElementById("updated").textContent = `as of ${new Date().toLocaleTimeString("en-GB")}`;
     document.body.dataset.looked = String(Number(document.body.dataset.looked || 0) + 1);
@@ -48,7 +49,7 @@ function wait() {
 
 const sum = (values) => values.reduce((total, value) => total + value, 0);
 
-function tell(series) {
+function tell(series, rules) {
   const all = sum(series.match.decisions);
   const pairs = sum(series.verify.decisions);
   const parts = [];
@@ -56,8 +57,14 @@ function tell(series) {
   if (all) parts.push(`${heading}: ${count(all)} decisions, ${percent(sum(series.match.unknown) / all)} of them unknown.`);
   else parts.push(`${heading}: no decision of /v1/match.`);
   if (pairs) parts.push(`${count(pairs)} pairs were verified.`);
-  const now = Object.fromEntries(series.now.map((reading) => [reading.signal, reading]));
-  if (now.score_stability?.value != null) parts.push(now.score_stability.detail);
+  const states = Object.fromEntries(rules.map((rule) => [rule.rule, rule.state]));
+  const calibrated = { ok: "Scores are distributed as calibrated.", pending: "Scores may not be distributed as calibrated.", firing: "Scores are not distributed as calibrated." };
+  parts.push(calibrated[states["score-drift"]] || "Scores have not been compared with the calibration yet.");
+  const drifts = [states["query-drift"], states["gallery-drift"]];
+  if (drifts.includes("firing")) parts.push(drifts[0] === "firing" ? "Queries have drifted." : "The gallery has drifted.");
+  else if (drifts.some((state) => state === "ok" || state === "pending")) parts.push("No drift.");
+  const firing = rules.filter((rule) => rule.state === "firing").length;
+  if (firing) parts.push(firing === 1 ? "One alert fires." : `${count(firing)} alerts fire.`);
   const story = document.getElementById("story");
   const text = parts.join(" ");
   if (story.textContent !== text) story.textContent = text;
@@ -125,6 +132,15 @@ function showRules(rules, now) {
   });
   const body = document.querySelector("#rules tbody");
   if (body.textContent !== rows.map((row) => row.textContent).join("")) body.replaceChildren(...rows);
+}
+
+function showFeedback(now) {
+  const shown = [["feedback_false_matches", "false matches"], ["feedback_misses", "missed matches"]].flatMap(([signal, name]) => {
+    const reading = now.find((other) => other.signal === signal);
+    return reading?.value == null ? [] : [element("div", {}, element("dt", {}, `${name}, ${count(reading.n)} judged`), element("dd", {}, `${percent(reading.value)}, ${percent(reading.lower)} to ${percent(reading.upper)}`))];
+  });
+  document.getElementById("feedback").hidden = !shown.length;
+  document.querySelector("#feedback dl").replaceChildren(...shown);
 }
 
 for (const button of document.querySelectorAll(".ranges button")) {
