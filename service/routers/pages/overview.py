@@ -7,7 +7,10 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from api_schemas.http.decisions import OperatingPointSummary
+from api_schemas.operating_point import OperatingPoint
 from api_schemas.report import Report
+from decision.describe_point import get_shown_rates
+from decision.targets import get_endpoint
 from evaluation.report.audit_text import GROUP_HEAD, describe_worst_group, list_groups
 from evaluation.report.charts import build_charts
 from evaluation.report.glossary import TERMS, describe_target
@@ -23,6 +26,7 @@ from evaluation.report.headline import (
 from service.http.bodies import write_json_response
 from service.routers.info import info
 from service.state import ActiveModel, CurrentState
+from service.web.overview_story import describe_consistency, describe_service
 from service.web.page_routes import PageRoute
 from service.web.pages import render_page
 
@@ -34,14 +38,22 @@ WORST = 10
 async def overview(request: Request, model: ActiveModel, state: CurrentState) -> Response:
     """The page; its charts come from ``/dashboard/figures``."""
     report = model.report
+    day = await state.compute.run(state.monitor.summarize_day)
+    story = describe_service(model, day)
     if report is None:
-        return render_page(request, "no_report.html", here="overview", info=await info(model, state))
+        return render_page(
+            request, "no_report.html", here="overview", info=await info(model, state), story=story
+        )
+    active = [model.active_match, model.active_verify]
+    others = [point for point in model.points.values() if point not in active]
     return render_page(
         request,
         "overview.html",
         here="overview",
         info=await info(model, state),
         terms=TERMS,
+        story=story,
+        consistency=describe_consistency(report),
         counts=report.counts,
         score=report.score.kind,
         tiles=[
@@ -53,7 +65,7 @@ async def overview(request: Request, model: ActiveModel, state: CurrentState) ->
             }
             for headline in select_tiles(report)
         ],
-        charts=build_charts(report, list(model.points.values())),
+        charts=build_charts(report, [point for point in active if point is not None]),
         worst=_list_worst_classes(report),
         group_head=GROUP_HEAD,
         groups=list_groups(report.groups),
@@ -61,7 +73,8 @@ async def overview(request: Request, model: ActiveModel, state: CurrentState) ->
             *describe_worst_group(report.groups, "match"),
             *describe_worst_group(report.groups, "verify"),
         ],
-        points=[_describe_point(point) for point in model.summarize_points()],
+        points=[_describe_point(point) for point in model.summarize_points() if point.active_for],
+        others=[_list_point(point) for point in sorted(others, key=_rank_point)],
         reasons=[*model.reasons, *report.reasons],
     )
 
@@ -69,8 +82,21 @@ async def overview(request: Request, model: ActiveModel, state: CurrentState) ->
 @router.get("/dashboard/figures")
 async def figures(model: ActiveModel) -> Response:
     """The charts as plotly figures whose colours are names of roles."""
-    charts = [] if model.report is None else build_charts(model.report, list(model.points.values()))
+    active = [point for point in (model.active_match, model.active_verify) if point is not None]
+    charts = [] if model.report is None else build_charts(model.report, active)
     return write_json_response({chart.id: chart.figure for chart in charts if chart.figure is not None})
+
+
+def _list_point(point: OperatingPoint) -> tuple[str, ...]:
+    """A row of the table of the points that decide nothing now."""
+    rates = get_shown_rates(point)
+    endpoint = get_endpoint(point.target)
+    shown = [rates.false, rates.at_most, rates.missed]
+    return (point.name, endpoint, point.status, format_number(point.threshold), *map(format_percent, shown))
+
+
+def _rank_point(point: OperatingPoint) -> tuple[str, float, str]:
+    return get_endpoint(point.target), point.target.value or 0.0, point.name
 
 
 def _list_worst_classes(report: Report) -> list[dict[str, Any]]:
@@ -93,7 +119,7 @@ def _describe_point(point: OperatingPointSummary) -> dict[str, Any]:
     if proof is not None:
         # without spare classes to prove on, folds of them are left out in turn
         crossed = " folds of the " in proof.method
-        how = "on unseen folds" if crossed else "proven"
+        how = "on unseen folds" if crossed else "proven" if proof.status == "proven" else "measured"
         for name in select_rates(target):
             rate, upper = getattr(proof, name), getattr(proof, f"{name}_upper", None)
             if rate is not None:
@@ -102,10 +128,11 @@ def _describe_point(point: OperatingPointSummary) -> dict[str, Any]:
         rows.append(
             ("folds", f"{proof.n_classes:,} classes, each measured at a threshold chosen without its fold")
             if crossed
-            else ("proven on", f"{proof.n_classes:,} classes")
+            else ("on", f"{proof.n_classes:,} classes that it was not chosen on")
         )
     return {
         "name": point.name,
+        "status": "estimated" if proof is None else proof.status,
         "endpoint": point.active_for,
         "sentence": describe_target(target),
         "threshold": f"{format_number(point.threshold)} of the {point.score.kind} score",
