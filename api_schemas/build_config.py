@@ -15,6 +15,9 @@ EncoderPrecision = Literal["int8", "fp16"]
 """Precisions that ``limen export --precision`` quantises an encoder's weights to."""
 
 
+MOST_VECTORS = 1_000
+
+
 class CalibrationConfig(Part):
     """Operating points that ``export`` and ``build`` freeze.
 
@@ -23,6 +26,8 @@ class CalibrationConfig(Part):
     ``false_match_cost`` misses, and ``unknown_share`` of the queries are unknown. ``proven_only`` makes no
     estimated points. ``group``: metadata columns in whose groups the targets must be met; with the mode
     ``own`` each group gets points of its own besides the general ones, which requests choose by ``group``.
+    ``exclude_same``: what pairs share that count for nothing, e.g. a session. ``vectors``: of one object that
+    a 1:N query has, e.g. the frames of a track; its points decide them together.
     """
 
     targets: dict[TargetKind, Finite | None] | None = None
@@ -34,6 +39,8 @@ class CalibrationConfig(Part):
     proven_only: bool = False
     group: list[str] = Field(default_factory=list)
     group_mode: Literal["every", "own"] = "every"
+    exclude_same: list[str] = Field(default_factory=list)
+    vectors: int = Field(default=1, ge=1, le=MOST_VECTORS)
 
     @field_validator("targets")
     @classmethod

@@ -77,6 +77,11 @@ class ClassModels(NamedTuple):
     counts: Int64s
     densities: Float64s | None = None
 
+    def select(self, rows: Int64s) -> ClassModels:
+        """The classes at these positions."""
+        densities = None if self.densities is None else self.densities[rows]
+        return ClassModels(self.sums[rows], self.counts[rows], densities)
+
 
 class PreparedClasses(NamedTuple):
     """What a score needs of each class; every row is computed from its own class alone.

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Literal
 
+from api_schemas.build_config import MOST_VECTORS
 from api_schemas.operating_point import Aggregate, OperatingPoint, Status, Target, TargetKind
 from common.errors import ConfigError
 
@@ -53,9 +54,10 @@ def build_target(
     eer: bool = False,
     cost: tuple[float, float, float] | None = None,
     aggregate: Aggregate = "nearest",
+    vectors: int = 1,
 ) -> Target:
     """The one target that was given; raises ConfigError for none, several, a rate outside (0, 1), or an
-    aggregate of a target over pairs."""
+    aggregate or several vectors of a target over pairs."""
     if not 0.5 <= confidence < 1:
         raise ConfigError(f"confidence must be at least 0.5 and below 1, found {confidence:g}.")
     flags: dict[TargetKind, float | None] = {"far": far, "fpir": fpir, "frr": frr}
@@ -68,7 +70,15 @@ def build_target(
         raise ConfigError(f"give exactly one target (FAR, FPIR, FRR, EER or cost), found {len(given)}.")
     if aggregate != "nearest" and get_endpoint(given[0]) != "match":
         raise ConfigError(f"the aggregate {aggregate} is of a 1:N search: it needs a target FPIR.")
-    return given[0].model_copy(update={"aggregate": aggregate})
+    if vectors != 1 and get_endpoint(given[0]) != "match":
+        raise ConfigError(f"queries of {vectors} vectors are of a 1:N search: they need a target FPIR.")
+    return given[0].model_copy(update={"aggregate": aggregate, "vectors": vectors})
+
+
+def check_vectors(vectors: object) -> None:
+    """Raises ConfigError unless it is a number of vectors that a query can have."""
+    if isinstance(vectors, bool) or not isinstance(vectors, int) or not 1 <= vectors <= MOST_VECTORS:
+        raise ConfigError(f"vectors must be a whole number from 1 to {MOST_VECTORS:,}, found {vectors!r}.")
 
 
 def parse_costs(text: str) -> tuple[float, float, float]:

@@ -100,6 +100,8 @@ def calibrate(
     status: StatusChoice = "auto",
     cohort: tuple[ArrayLike, ArrayLike] | None = None,
     unknown: ArrayLike | None = None,
+    exclude_same: ArrayLike | None = None,
+    vectors: int = 1,
     confidence: float = 0.95,
     name: str | None = None,
     model: str = "unnamed",
@@ -121,6 +123,8 @@ def calibrate(
             ``auto`` for the first where the data supports it and else the second.
         cohort: vectors and labels of others who are in no gallery, as impostors; one class is enough then.
         unknown: float [m, d], real queries whose class is in no gallery.
+        exclude_same: [n]; pairs that share this value (a camera, a session) count for nothing.
+        vectors: how many vectors of one object a 1:N query has, decided together.
         confidence: of the one-sided upper bound of a proven point.
         name: the point's name; made from the target unless given.
         model: name of the model; a bundle of these vectors must have the same name.
@@ -130,7 +134,7 @@ def calibrate(
         CalibrationRefused: the data cannot support the target; the message says what would.
     """
     from api_schemas.operating_point import Aggregate, ScoreChoice
-    from decision.targets import build_target
+    from decision.targets import build_target, check_vectors
     from embeddings.embedding_set import EmbeddingSet
     from embeddings.hashes import hash_model_name
     from embeddings.python_objects import check_choice, convert_to_number, convert_to_triple
@@ -141,8 +145,11 @@ def calibrate(
     check_choice(aggregate, Aggregate, "aggregate")
     check_choice(status, StatusChoice, "status")
     confidence = convert_to_number(confidence, "confidence")
-    items = EmbeddingSet.from_arrays(embeddings, labels)
+    excluded: dict[str, Any] = {} if exclude_same is None else {"exclude_same": exclude_same}
+    items = EmbeddingSet.from_arrays(embeddings, labels, metadata=excluded)
+    check_vectors(vectors)
     data: dict[str, Any] = {
+        "exclude_same": list(excluded) or None,
         "cohort": None if cohort is None else EmbeddingSet.from_arrays(*cohort, source="cohort"),
         "unknown": _read_unknown(unknown),
         "score": score,
@@ -150,7 +157,7 @@ def calibrate(
         "model_hash": hash_model_name(model, items.dimension),
     }
     if (target_far, target_fpir, target_frr, cost) == (None, None, None, None) and not eer:
-        ladder = calibrate_ladder(items, aggregate=aggregate, **data)
+        ladder = calibrate_ladder(items, aggregate=aggregate, vectors=vectors, **data)
         chosen = next(one.point for one in ladder.points if one.point.id == ladder.active["match"])
         return chosen if name is None else chosen.with_changes(name=name)
     target = build_target(
@@ -161,6 +168,7 @@ def calibrate(
         eer=eer,
         cost=None if cost is None else convert_to_triple(cost, "cost"),
         aggregate=aggregate,
+        vectors=vectors,
     )
     return calibrate_threshold(items, target, status=status, name=name and str(name), **data).point
 

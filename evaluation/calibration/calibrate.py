@@ -49,9 +49,10 @@ from evaluation.calibration.sets.sources import (
     pool_sets,
     prepare_sources,
 )
+from evaluation.calibration.sets.tracks import arrange_queries, combine_vectors, select_tracks
 from evaluation.calibration.trials import SearchRule, Trials
 from evaluation.metrics.opis import OpisSettings, measure_consistency
-from evaluation.pairs.pairs import arrange
+from evaluation.pairs.exclusions import ExcludeSame
 from evaluation.pairs.sweep import sweep_pairs
 
 StatusChoice = Literal["auto", "proven", "estimated"]
@@ -83,6 +84,7 @@ def calibrate_threshold(
     name: str | None = None,
     model_hash: str,
     gallery: GallerySize | None = None,
+    exclude_same: ExcludeSame = None,
     track: Track = silent,
     seed: int = 0,
 ) -> Calibration:
@@ -104,6 +106,7 @@ def calibrate_threshold(
         status: ``proven`` if the one-sided upper bound must meet the target, ``estimated`` for the best
             estimate, ``auto`` for the first where the data supports it and else the second.
         gallery: the size of gallery an ``fpir`` point must hold for; that of ``fit`` unless given.
+        exclude_same: what excluded pairs share, see ``evaluation.pairs.exclusions``.
 
     Raises:
         CalibrationRefused: the data cannot support the target; the sentence says what would.
@@ -111,12 +114,22 @@ def calibrate_threshold(
     """
     if confidence is not None:
         target = target.model_copy(update={"confidence": confidence})
-    sources = CalibrationSources(fit, proof, training, cohort, unknown, gallery=gallery)
-    rule: AggregateChoice = (aggregate or target.aggregate) if target.kind == "fpir" else "nearest"
-    calibrator = Calibrator.prepare(sources, score, rule, model_hash, seed=seed, track=track)
+    vectors = target.vectors if target.kind == "fpir" else 1
+    sources = CalibrationSources(
+        fit,
+        proof,
+        training,
+        cohort,
+        unknown,
+        gallery=gallery,
+        exclude_same=exclude_same,
+        vectors=vectors,
+    )
+    rule: AggregateChoice = aggregate or target.aggregate
+    calibrator = Calibrator.prepare_pairs(sources, score, model_hash, seed=seed, track=track)
     if target.kind == "fpir":
-        target = target.model_copy(update={"aggregate": calibrator.aggregate})
-    return calibrator.calibrate(target, status, name)
+        calibrator = calibrator.search_by(rule)
+    return calibrator.calibrate(calibrator.complete(target), status, name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,11 +140,13 @@ class Calibrator:
         sources: checked, sampled and pooled.
         data: the set that thresholds are chosen on: ``fit``, and a cohort's classes with it.
         proof_data: the set that they are measured on; None where folds are left out.
+        vectors: of a query of a search.
     """
 
     sources: CalibrationSources
     chosen: ChosenScore
     aggregate: Aggregate
+    vectors: int
     model_hash: str
     data_hash: str
     data: CalibrationSet
@@ -148,7 +163,20 @@ class Calibrator:
         seed: int = 0,
         track: Track = silent,
     ) -> Calibrator:
-        """Check the sets, choose the score of pairs and the rule of a search, and arrange them.
+        """For pairs and for searches by a rule; raises as ``prepare_pairs`` and ``search_by`` do."""
+        return cls.prepare_pairs(sources, score, model_hash, seed=seed, track=track).search_by(aggregate)
+
+    @classmethod
+    def prepare_pairs(
+        cls,
+        sources: CalibrationSources,
+        score: ScoreChoice,
+        model_hash: str,
+        *,
+        seed: int = 0,
+        track: Track = silent,
+    ) -> Calibrator:
+        """Check the sets, choose the score of pairs, and arrange them.
 
         Raises:
             CalibrationRefused: too few classes.
@@ -165,8 +193,7 @@ class Calibrator:
         chosen = choose_score(sources.fit, score, sources.training, sources.proof, seed=seed, track=track)
         if chosen.scorer.is_similarity and len(sources.fit.classes) < POOLED_BELOW:
             sources = pool_sets(sources)
-        plain = cls._arrange(sources, chosen, "nearest", model_hash, data_hash, seed, track)
-        return plain.search_by(aggregate)
+        return cls._arrange(sources, chosen, "nearest", 1, model_hash, data_hash, seed, track)
 
     @classmethod
     def _arrange(
@@ -174,36 +201,39 @@ class Calibrator:
         sources: CalibrationSources,
         chosen: ChosenScore,
         aggregate: Aggregate,
+        vectors: int,
         model_hash: str,
         data_hash: str,
         seed: int,
         track: Track,
     ) -> Calibrator:
-        nothing = Target(kind="eer")
-        data = CalibrationSet(arrange(sources.pool, scorer=chosen.scorer), nothing, seed, track)
-        proof_data = None
-        if sources.proof is not None:
-            proof_data = CalibrationSet(arrange(sources.proof, scorer=chosen.scorer), nothing, seed, track)
-        return cls(sources, chosen, aggregate, model_hash, data_hash, data, proof_data)
+        def order(items: EmbeddingSet) -> CalibrationSet:
+            pairs = arrange_queries(items, None, vectors, sources.exclude_same, chosen.scorer)
+            return CalibrationSet(pairs, Target(kind="eer"), seed, track)
+
+        proof_data = None if sources.proof is None else order(sources.proof)
+        return cls(
+            sources, chosen, aggregate, vectors, model_hash, data_hash, order(sources.pool), proof_data
+        )
 
     def search_by(self, aggregate: AggregateChoice) -> Calibrator:
-        """What chooses thresholds of a search by another rule; ``auto``: by class evidence where that is not
-        worse than the nearest item.
+        """What chooses thresholds of a search by another rule, for queries of as many vectors as the sources
+        say; ``auto``: by class evidence where that is not worse than the nearest item.
 
         Raises:
             CalibrationRefused: class evidence cannot be fitted.
         """
-        if aggregate == "nearest":
-            return self
-        if aggregate == "mean_of_class":
-            return replace(self, aggregate=aggregate)
         sources, size = self.sources, self.sources.gallery
+        if aggregate in ("nearest", "mean_of_class"):
+            return self._search(sources, self.chosen, aggregate)
         evidence = choose_evidence(
             sources.pool,
             sources.training,
             sources.proof,
             references=None if size is None else max(1, round(size.items / size.classes)),
             required=aggregate == "evidence",
+            vectors=sources.vectors,
+            exclude_same=sources.exclude_same,
             seed=self.data.seed,
             track=self.data.track,
         )
@@ -213,10 +243,24 @@ class Calibrator:
                     f"A search by class evidence cannot be calibrated: {evidence.reason}; give more classes, "
                     "or another aggregate."
                 )
-            return replace(self, sources=sources.note(evidence.reason))
+            return self._search(sources.note(evidence.reason), self.chosen, "nearest")
         chosen = ChosenScore(evidence.scorer, evidence.cohort, evidence.reason)
+        return self._search(sources, chosen, "evidence")
+
+    def _search(self, sources: CalibrationSources, chosen: ChosenScore, aggregate: Aggregate) -> Calibrator:
+        """For another rule: arranged anew where the score or the number of vectors is another."""
+        if chosen is self.chosen and sources.vectors == self.vectors:
+            is_same = sources is self.sources and aggregate == self.aggregate
+            return self if is_same else replace(self, sources=sources, aggregate=aggregate)
         return self._arrange(
-            sources, chosen, "evidence", self.model_hash, self.data_hash, self.data.seed, self.data.track
+            sources,
+            chosen,
+            aggregate,
+            sources.vectors,
+            self.model_hash,
+            self.data_hash,
+            self.data.seed,
+            self.data.track,
         )
 
     def restrict(self, sources: CalibrationSources) -> Calibrator:
@@ -229,13 +273,20 @@ class Calibrator:
         if self.chosen.scorer.is_similarity and len(sources.fit.classes) < POOLED_BELOW:
             sources = pool_sets(sources)
         return self._arrange(
-            sources, self.chosen, self.aggregate, self.model_hash, data_hash, seed, self.data.track
+            sources,
+            self.chosen,
+            self.aggregate,
+            self.vectors,
+            self.model_hash,
+            data_hash,
+            seed,
+            self.data.track,
         )
 
     @property
     def rule(self) -> SearchRule:
         """How the items of a class make one score."""
-        return SEARCH_RULES[self.aggregate]
+        return combine_vectors(SEARCH_RULES[self.aggregate], self.vectors)
 
     # -- what is scored once -----------------------------------------------------------------------------
     @cached_property
@@ -263,10 +314,12 @@ class Calibrator:
     def _score_strangers(self, unknown: EmbeddingSet | None) -> Trials | None:
         if unknown is None:
             return None
-        pairs = arrange(unknown, gallery=self.sources.fit, scorer=self.chosen.scorer)
+        n, sources = self.vectors, self.sources
+        pairs = arrange_queries(unknown, sources.fit, n, sources.exclude_same, self.chosen.scorer)
         trials = self.rule.score_trials(pairs, self.data.track)
         # of one label, e.g. "oos", nothing is known of who belongs together: each query for itself
-        groups = pairs.a.codes if len(unknown.classes) > 1 else np.arange(len(unknown))
+        codes = (pairs if n == 1 else select_tracks(pairs, n)).a.codes[::n]
+        groups = codes if len(unknown.classes) > 1 else np.arange(len(codes))
         return replace(trials, of_unknown=groups)
 
     @cached_property
@@ -307,9 +360,11 @@ class Calibrator:
         if rates:
             self.data.scored.collect_tail(max(rates))
 
-    def aggregate_of(self, target: Target) -> Aggregate:
-        """The rule that a target of this calibrator has: a search's own, ``nearest`` for pairs."""
-        return self.aggregate if target.kind == "fpir" else "nearest"
+    def complete(self, target: Target) -> Target:
+        """A target with the rule and the number of vectors of a search by this calibrator."""
+        if target.kind != "fpir":
+            return target.model_copy(update={"aggregate": "nearest", "vectors": 1})
+        return target.model_copy(update={"aggregate": self.aggregate, "vectors": self.vectors})
 
     # -- points ------------------------------------------------------------------------------------------
     def calibrate(

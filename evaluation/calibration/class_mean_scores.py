@@ -31,7 +31,8 @@ ROWS = 256
 def iterate_class_means(pairs: Pairs, track: Track = silent) -> Iterator[tuple[slice, Float32s]]:
     """Rows with float32 [m, classes]: each row's mean score with the gallery's items of each class.
 
-    A row of a set against itself is left out of its own class; -inf for a class that has no (other) item.
+    A row of a set against itself is left out of its own class, and excluded pairs of every class; -inf for
+    a class that nothing is left of.
     """
     all_columns = slice(0, len(pairs.b))
     present = np.flatnonzero(pairs.b.sizes)
@@ -41,10 +42,10 @@ def iterate_class_means(pairs: Pairs, track: Track = silent) -> Iterator[tuple[s
         sums = np.zeros((len(scores), len(pairs.classes)))
         sums[:, present] = np.add.reduceat(scores, pairs.b.starts[present], axis=1, dtype=np.float64)
         counts = np.broadcast_to(pairs.b.sizes, sums.shape).copy()
-        if pairs.symmetric:
-            own = np.arange(len(sums)), pairs.a.codes[rows]
-            sums[own] -= scores[own[0], np.arange(rows.start, rows.stop)]
-            counts[own] -= 1
+        query, item = np.nonzero(pairs.mask_left_out(rows))
+        at = query, pairs.b.codes[item]
+        np.subtract.at(sums, at, scores[query, item].astype(np.float64))
+        np.subtract.at(counts, at, 1)
         with np.errstate(divide="ignore", invalid="ignore"):
             means = np.where(counts > 0, sums / counts, -np.inf)
         yield rows, means.astype(np.float32)

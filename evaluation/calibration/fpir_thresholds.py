@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from api_schemas.operating_point import Aggregate, GallerySize
+from api_schemas.operating_point import Aggregate, GallerySize, Target
 from common.array_types import Float32s, Float64s
 from common.errors import CalibrationRefused
 from evaluation.calibration.bootstrap_bounds import Interval
@@ -34,6 +34,7 @@ from evaluation.calibration.match_rate_tail import (
 )
 from evaluation.calibration.nearest_scores import NEAREST
 from evaluation.calibration.pair_thresholds import MIN_CLASSES, CalibrationSet, find_last_true
+from evaluation.calibration.sets.tracks import combine_vectors
 from evaluation.calibration.trials import RankedScores, SearchRule, Trials
 
 SEARCH_RULES: dict[Aggregate, SearchRule] = {
@@ -43,6 +44,11 @@ SEARCH_RULES: dict[Aggregate, SearchRule] = {
 }
 """The 1:N rules; a new one is a file and a line here."""
 SPARE = 1.2  # of the rate down to which trials are collected
+
+
+def get_search_rule(target: Target) -> SearchRule:
+    """The rule of a target, for as many vectors of a query as it says."""
+    return combine_vectors(SEARCH_RULES[target.aggregate], target.vectors)
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,7 @@ def find_fpir_threshold(data: CalibrationSet, plan: GalleryPlan) -> tuple[float,
     Raises:
         CalibrationRefused: the tail cannot be supported, or ties leave no threshold.
     """
-    confidence, rule = data.target.confidence, SEARCH_RULES[data.target.aggregate]
+    confidence, rule = data.target.confidence, get_search_rule(data.target)
     allowed = plan.compute_match_rate(data.rate)
     trials = data.scored.score_trials(rule)
     unknown = collect_unknown(trials, rule, allowed)

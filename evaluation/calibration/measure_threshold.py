@@ -14,7 +14,7 @@ from decision.scorers import accepts
 from evaluation.calibration.bootstrap_bounds import Interval, estimate_class_fraction_interval
 from evaluation.calibration.estimates.fpir_estimate import FpirEstimate, resample_queries
 from evaluation.calibration.estimates.impostor_rate import RESAMPLED
-from evaluation.calibration.fpir_thresholds import SEARCH_RULES, GalleryPlan, collect_unknown, plan_gallery
+from evaluation.calibration.fpir_thresholds import GalleryPlan, collect_unknown, get_search_rule, plan_gallery
 from evaluation.calibration.match_rate_tail import fit_match_rate_tail
 from evaluation.calibration.pair_thresholds import CalibrationSet
 from evaluation.calibration.sets.search_trials import SearchTrials, split_search
@@ -58,7 +58,7 @@ def measure_threshold(
         classes_disjoint: whether the threshold was chosen on other classes.
         search: the trials, where others than those of the set are unknown.
     """
-    pairs, rule = data.pairs, SEARCH_RULES[data.target.aggregate]
+    pairs, rule = data.pairs, get_search_rule(data.target)
     far, frr, method = None, None, METHOD
     per_class: list[ClassRates] = []
     if rule.is_of_pairs:
@@ -118,7 +118,7 @@ def measure_search(
     if upper is None:
         upper = around.upper_bound
     else:
-        rule = SEARCH_RULES[data.target.aggregate]
+        rule = get_search_rule(data.target)
         who = (
             "" if search.has_strangers else f"each class unknown to the {search.known.n_classes - 1} others, "
         )
@@ -166,7 +166,7 @@ def _bound_fpir(
     """One-sided upper bound of the FPIR; None where too few trials are alike to support one."""
     if search.has_strangers or search.pool.n_classes < RESAMPLED:
         return None
-    rule = SEARCH_RULES[data.target.aggregate]
+    rule = get_search_rule(data.target)
     trials = search.pool
     matched = trials.collect_above(threshold)
     rate = max(matched.compute_match_rate(threshold), 2 / trials.n_trials)

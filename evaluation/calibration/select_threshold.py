@@ -15,9 +15,9 @@ from evaluation.calibration.bootstrap_bounds import Interval
 from evaluation.calibration.estimates.fpir_estimate import FpirEstimate, resample_queries
 from evaluation.calibration.estimates.pair_estimates import estimate_far_threshold, estimate_frr_threshold
 from evaluation.calibration.fpir_thresholds import (
-    SEARCH_RULES,
     GalleryPlan,
     find_fpir_threshold,
+    get_search_rule,
     plan_gallery,
 )
 from evaluation.calibration.pair_thresholds import (
@@ -109,7 +109,7 @@ def select_threshold(
 def _select_for_search(
     data: CalibrationSet, search: SearchTrials | None, is_proven: bool
 ) -> SelectedThreshold:
-    target, rule = data.target, SEARCH_RULES[data.target.aggregate]
+    target, rule = data.target, get_search_rule(data.target)
     search = search or split_search(data.scored.score_trials(rule), None, None)
     plan = plan_gallery(search.known.gallery_items, search.known.n_classes, target.gallery)
     own = target.model_copy(update={"gallery": plan.wanted})

@@ -235,6 +235,8 @@ class SearchRule:
         score_trials: the trials of a set against itself, each query left out of its own class, or of queries
             against a gallery (``arrange(queries, gallery=...)``).
         sample_labelled: labelled scores that a probability of a match is fitted on, with a seed.
+        score_tracks: the trials of queries of several vectors, that many consecutive rows each; without it
+            the mean of the vectors' scores.
     """
 
     description: str
@@ -243,6 +245,7 @@ class SearchRule:
     compute_start_rate: Callable[[float, int], float]
     score_trials: Callable[[Pairs, Track], Trials]
     sample_labelled: Callable[[Pairs, Trials, int], LabelledScores]
+    score_tracks: Callable[[Pairs, int, Track], Trials] | None = None
 
 
 def sample_labelled_trials(pairs: Pairs, trials: Trials, seed: int) -> LabelledScores:

@@ -151,6 +151,15 @@ class Pairs:
         shares = [of_rows[:, k, None] == of_columns[None, :, k] for k in range(of_rows.shape[1])]
         return np.asarray(np.logical_or.reduce(shares))
 
+    def mask_left_out(self, rows: slice) -> Bools:
+        """bool [rows, len(b)]: excluded pairs, and of a set against itself each item with itself."""
+        left_out = np.zeros((rows.stop - rows.start, len(self.b)), dtype=bool)
+        if self.symmetric:
+            left_out[np.arange(len(left_out)), np.arange(rows.start, rows.stop)] = True
+        if self.has_groups:
+            left_out |= self.is_within_group(rows, slice(0, len(self.b)))
+        return left_out
+
     @cached_property
     def n_genuine(self) -> int:
         """Number of genuine pairs."""

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from api_schemas.build_config import MOST_VECTORS
 from api_schemas.operating_point import AggregateChoice
 
 BundleOut = Annotated[Path, typer.Option(help="The bundle's folder.")]
@@ -63,6 +64,16 @@ ExcludeSame = Annotated[
         help="Leave out pairs. COLUMN: every pair with one value of it, e.g. one camera, other people's too. "
         "market-1501:COLUMN: the same label and the same value. near-copy: bursts within a label. "
         "near-time:COLUMN: one label within a minute. Repeatable: pairs that share any."
+    ),
+]
+Vectors = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=MOST_VECTORS,
+        help="1:N. How many vectors of one object a query has, decided together: the frames of a track, a "
+        "burst (default 1). Items of a class are taken together at random, with --exclude-same those of one "
+        "session or camera.",
     ),
 ]
 FoldLabels = Annotated[

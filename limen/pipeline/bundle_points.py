@@ -111,6 +111,8 @@ def calibrate_points(
         "gallery": gallery and GallerySize(items=len(gallery), classes=len(gallery.classes)),
         "costs": ExpectedCosts(settings.false_match_cost, settings.unknown_share, settings.proven_only),
         "targets": _list_targets(settings),
+        "exclude_same": settings.exclude_same,
+        "vectors": settings.vectors,
         "model_hash": source.model_hash,
         "track": track,
     }

@@ -243,8 +243,8 @@ def _measure_report(source: EvaluationSource, points: BundlePoints, exclude_same
         return report
     if deciding.point.target.vectors > 1:
         why = (
-            f"'{deciding.point.name}' decides {deciding.point.target.vectors} vectors together: its proof says "
-            "what it does; figures of single queries are not those of its decisions."
+            f"'{deciding.point.name}' decides {deciding.point.target.vectors} vectors together: what it does "
+            "is in its proof; figures of single queries are not given."
         )
         return report.model_copy(update={"reasons": [*report.reasons, why]})
     of_groups = [group.column.split(", ") for point in points.points if (group := point.target.group)]

@@ -28,6 +28,8 @@ class PointOptions:
         unknown: real queries whose class is in no gallery.
         unknown_labels: labels of no identity; their items are unknown queries and in no gallery.
         fold_labels: labels that differ in case, blanks or Unicode form alone are one.
+        exclude_same: what excluded pairs share.
+        vectors: of one object that a 1:N query has.
     """
 
     aggregate: AggregateChoice | None = None
@@ -39,6 +41,8 @@ class PointOptions:
     unknown: EmbeddingSet | None = None
     unknown_labels: Sequence[str] = ()
     fold_labels: bool = False
+    exclude_same: Sequence[str] = ()
+    vectors: int | None = None
 
     @classmethod
     def read(
@@ -53,6 +57,8 @@ class PointOptions:
         group: Sequence[str] | None,
         unknown_labels: Sequence[str] | None,
         fold_labels: bool,
+        exclude_same: Sequence[str] | None,
+        vectors: int | None,
     ) -> PointOptions:
         """Read the files and check the numbers; raises ConfigError naming the flag."""
         if cost is not None and not cost > 0:
@@ -74,6 +80,8 @@ class PointOptions:
             None if unknown is None else read_embeddings(unknown, say),
             unknown_labels or (),
             fold_labels,
+            exclude_same or (),
+            vectors,
         )
 
     def apply(self, settings: Settings) -> Settings:
@@ -84,6 +92,8 @@ class PointOptions:
             "unknown_share": self.unknown_share,
             "proven_only": self.proven_only or None,
             "group": list(self.group) or None,
+            "exclude_same": list(self.exclude_same) or None,
+            "vectors": self.vectors,
         }
         given = {name: value for name, value in flags.items() if value is not None}
         return settings.model_copy(update={"calibration": settings.calibration.model_copy(update=given)})

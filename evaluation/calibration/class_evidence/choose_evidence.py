@@ -13,6 +13,7 @@ from evaluation.calibration.class_evidence.evidence_trials import CrossFittedEvi
 from evaluation.calibration.class_evidence.fit_class_evidence import EvidenceFitter, EvidenceForm
 from evaluation.calibration.density_score import LEAST_COHORT, DensityFitter
 from evaluation.metrics.class_bootstrap import draw_classes
+from evaluation.pairs.exclusions import ExcludeSame
 
 FPIRS = (0.01, 0.03, 0.1)  # that forms are compared at
 REPLICATES = 200
@@ -76,6 +77,8 @@ def choose_evidence(
     *,
     references: int | None = None,
     required: bool = False,
+    vectors: int = 1,
+    exclude_same: ExcludeSame = None,
     seed: int = 0,
     track: Track = silent,
 ) -> ChosenEvidence:
@@ -91,6 +94,8 @@ def choose_evidence(
         others: items that points are proven on.
         references: items that a class of the gallery has; half of the class's own unless given.
         required: the best form is taken, whatever the comparison says.
+        vectors: of a query.
+        exclude_same: what a query does not share with the gallery's items of its class.
     """
     n = int((np.bincount(fit.codes) > 1).sum())
     if n < LEAST_CLASSES:
@@ -104,7 +109,9 @@ def choose_evidence(
     cohort = None
     if training is not None and len(training) >= LEAST_COHORT and len(training.classes) > 1:
         cohort = DensityFitter().draw_cohort(training, seed)
-    fitter = EvidenceFitter(fit, training, cohort, references, seed, track)
+    fitter = EvidenceFitter(
+        fit, training, cohort, references, seed, track, vectors=vectors, exclude_same=exclude_same
+    )
     nearest = [DrawnScores(draw.features["best"].astype(np.float32), draw.own) for draw in fitter.draws]
     plain = _measure(nearest)
     forms = list_forms(fitter)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from common.array_types import Float32s, Float64s, Int64s, UnitVectors
 from common.progress import Track, silent
@@ -14,6 +16,7 @@ from evaluation.pairs.ordered_items import OrderedItems
 from evaluation.pairs.pairs import Pairs
 
 CELLS = 2**22  # similarities in memory at a time
+Floats = TypeVar("Floats", bound=NDArray[Any])
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +48,26 @@ class FeatureStrip:
     vectors: UnitVectors
     best: Float64s
     excluded: ExcludedItems
+
+    def combine(self, n: int) -> FeatureStrip:
+        """The strip of queries of ``n`` vectors, consecutive rows that leave out the same: their means."""
+        if n == 1:
+            return self
+        left = self.excluded
+        chosen = np.flatnonzero(left.query % n == 0)
+        return FeatureStrip(
+            rows=slice(self.rows.start // n, self.rows.stop // n),
+            vectors=average_rows(self.vectors, n),
+            best=average_rows(self.best, n),
+            excluded=ExcludedItems(left.query[chosen] // n, left.column[chosen], left.models.select(chosen)),
+        )
+
+
+def average_rows(values: Floats, n: int) -> Floats:
+    """[t, ...]: the mean of each ``n`` consecutive rows of [t * n, ...], in float64 and rounded once."""
+    means = values.reshape(-1, n, *values.shape[1:]).mean(axis=1, dtype=np.float64)
+    rounded: Floats = means.astype(values.dtype)
+    return rounded
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,21 +101,21 @@ class GalleryClasses:
         )
         return cls(items, codes, models, densities)
 
-    def iterate_strips(self, pairs: Pairs, name: str, track: Track = silent) -> Iterator[FeatureStrip]:
-        """Strips of queries with their best similarities and with what is left out."""
+    def iterate_strips(
+        self, pairs: Pairs, name: str, track: Track = silent, vectors: int = 1
+    ) -> Iterator[FeatureStrip]:
+        """Strips of queries with their best similarities and with what is left out.
+
+        Queries of several ``vectors``, that many consecutive rows, are never cut.
+        """
         numbers = np.full(len(pairs.classes), -1, dtype=np.int64)
         numbers[self.codes] = np.arange(len(self.codes))
-        height = max(1, CELLS // max(1, len(pairs.b)))
+        height = vectors * max(1, CELLS // max(1, vectors * len(pairs.b)))
         strips = [slice(first, min(first + height, len(pairs.a))) for first in range(0, len(pairs.a), height)]
         everything = slice(0, len(pairs.b))
         for rows in track(strips, name, len(strips)):
             scores = pairs.score_block(rows, everything).similarities
-            left_out = np.zeros(scores.shape, dtype=bool)
-            if pairs.symmetric:
-                left_out[np.arange(len(scores)), np.arange(rows.start, rows.stop)] = True
-            if pairs.has_groups:
-                left_out |= pairs.is_within_group(rows, everything)
-            query, item = np.nonzero(left_out)
+            query, item = np.nonzero(pairs.mask_left_out(rows))
             if len(query):
                 scores = scores.copy()
                 scores[query, item] = -np.inf
@@ -167,15 +190,17 @@ def score_cells(
     densities: Float64s | None,
     rows: Int64s,
     columns: Int64s,
+    vectors: int = 1,
 ) -> Float32s:
     """float32 [rows, columns]: the scores of some queries of a strip with some classes; -inf where no item of
     the class is left.
 
-    ``prepared`` are all classes of the gallery, ``densities`` those of ``compute_query_densities``.
+    ``prepared`` are all classes of the gallery, ``densities`` those of ``compute_query_densities``; each
+    query is the mean of so many ``vectors``.
     """
     cells = np.ix_(rows, columns)
-    vectors, of_columns = strip.vectors[rows], prepared.select(columns)
-    projected = scorer.project(vectors, exact=False)
+    queries, of_columns = strip.vectors[rows], prepared.select(columns)
+    projected = scorer.project(queries, exact=False)
     finite = np.isfinite(strip.best[cells])
     features = {
         "best": np.where(finite, strip.best[cells], 0.0),
@@ -183,11 +208,11 @@ def score_cells(
         "class_density": of_columns.densities[None, :],
     }
     if "mean" in scorer.features:
-        features["mean"] = vectors.astype(np.float64) @ of_columns.means.T
+        features["mean"] = queries.astype(np.float64) @ of_columns.means.T
     if densities is not None:
         features["query_density"] = densities[cells]
     if scorer.plda is not None:
-        features["plda"] = compute_ratios(scorer, projected, of_columns)
+        features["plda"] = compute_ratios(scorer, projected, of_columns, vectors)
     scores = np.where(finite, scorer.combine(features), np.float32(-np.inf)).astype(np.float32)
     left = strip.excluded
     row_of, column_of = (np.full(n, -1, dtype=np.int64) for n in strip.best.shape)
@@ -195,19 +220,15 @@ def score_cells(
     query, column = row_of[left.query], column_of[left.column]
     some = np.flatnonzero((left.models.counts > 0) & (query >= 0) & (column >= 0))
     if len(some):
-        models = ClassModels(
-            left.models.sums[some],
-            left.models.counts[some],
-            None if left.models.densities is None else left.models.densities[some],
-        )
         at = left.query[some], left.column[some]
         scores[query[some], column[some]] = scorer.score_trials(
-            vectors,
+            queries,
             query[some],
             strip.best[at],
-            scorer.prepare(models, exact=False),
+            scorer.prepare(left.models.select(some), exact=False),
             np.arange(len(some)),
             None if densities is None else densities[at],
+            vectors=vectors,
             projected=projected,
         )
     return scores

@@ -18,6 +18,7 @@ from common.progress import Track, silent
 from decision.class_evidence import EvidenceScorer, PreparedClasses
 from evaluation.calibration.class_evidence.class_features import (
     GalleryClasses,
+    average_rows,
     compute_query_densities,
     score_cells,
 )
@@ -65,19 +66,25 @@ class CrossFittedEvidence(EvidenceScorer):
         return self.parts[high if low == NO_FOLD else low, high]
 
 
-def score_evidence_trials(pairs: Pairs, track: Track = silent) -> Trials:
-    """Every query's evidence for every class, its own item left out."""
+def score_evidence_trials(pairs: Pairs, track: Track = silent, vectors: int = 1) -> Trials:
+    """Every query's evidence for every class, its own items left out.
+
+    A query is of so many ``vectors``, consecutive rows: it is scored by the means of what the form weighs.
+    """
     scorer = pairs.scorer
     assert isinstance(scorer, EvidenceScorer)
     gallery = GalleryClasses.measure(pairs, scorer)
     columns, codes = number_gallery_classes(pairs)
     crossed = scorer if isinstance(scorer, CrossFittedEvidence) else CrossFittedEvidence.wrap(scorer)
     of_classes = crossed.find_folds(pairs.classes)
-    of_queries, of_columns = of_classes[pairs.a.codes], of_classes[columns]
+    codes = codes[::vectors]
+    of_queries, of_columns = of_classes[pairs.a.codes[::vectors]], of_classes[columns]
     prepared: dict[int, PreparedClasses] = {}
-    other = np.empty((len(pairs.a), len(columns)), dtype=np.float32)
-    for strip in gallery.iterate_strips(pairs, "class evidence", track):
-        densities = compute_query_densities(pairs, strip, gallery, scorer) if scorer.has_densities else None
+    other = np.empty((len(codes), len(columns)), dtype=np.float32)
+    for single in gallery.iterate_strips(pairs, "class evidence", track, vectors):
+        strip, densities = single.combine(vectors), None
+        if scorer.has_densities:
+            densities = average_rows(compute_query_densities(pairs, single, gallery, scorer), vectors)
         of_rows = of_queries[strip.rows]
         for query_fold in np.unique(of_rows):
             for class_fold in np.unique(of_columns):
@@ -86,10 +93,10 @@ def score_evidence_trials(pairs: Pairs, track: Track = silent) -> Trials:
                     prepared[id(part)] = part.prepare(gallery.models, exact=False)
                 rows = np.flatnonzero(of_rows == query_fold)
                 chosen = np.flatnonzero(of_columns == class_fold)
-                scores = score_cells(strip, part, prepared[id(part)], densities, rows, chosen)
+                scores = score_cells(strip, part, prepared[id(part)], densities, rows, chosen, vectors)
                 other[np.ix_(rows + strip.rows.start, chosen)] = scores
     known = np.flatnonzero(codes >= 0)
-    own = np.full(len(pairs.a), -np.inf, dtype=np.float32)
+    own = np.full(len(codes), -np.inf, dtype=np.float32)
     own[known] = other[known, codes[known]]
     other[known, codes[known]] = -np.inf
     return Trials(other, own, codes, len(pairs.b), PowerCoordinate.fit(other))
@@ -134,4 +141,5 @@ EVIDENCE = SearchRule(
     compute_start_rate=compute_start_rate,
     score_trials=score_evidence_trials,
     sample_labelled=sample_labelled_trials,
+    score_tracks=lambda pairs, vectors, track: score_evidence_trials(pairs, track, vectors),
 )

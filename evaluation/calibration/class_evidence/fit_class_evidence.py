@@ -18,6 +18,8 @@ from itertools import combinations_with_replacement
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy import sparse
+from scipy.sparse import csgraph
 
 from api_schemas.operating_point import Score
 from common.array_types import Float32s, Float64s, Int64s
@@ -29,12 +31,15 @@ from embeddings.embedding_set import EmbeddingSet
 from embeddings.hashes import hash_cohort
 from evaluation.calibration.class_evidence.class_features import (
     GalleryClasses,
+    average_rows,
     compute_query_densities,
     compute_ratios,
 )
 from evaluation.calibration.class_evidence.evidence_trials import CrossFittedEvidence
 from evaluation.calibration.class_evidence.plda import ClassScatter, fit_plda
 from evaluation.calibration.fit_probability import fit_log_odds
+from evaluation.calibration.sets.tracks import TRACK, add_tracks, exclude_tracks, select_tracks
+from evaluation.pairs.exclusions import ExcludeSame, read_groups
 from evaluation.pairs.pairs import arrange
 
 POLE = 1.02  # so that the similarity of equal items stays finite, and not far from others
@@ -115,6 +120,8 @@ class EvidenceFitter:
         training: items of other classes that covariances are estimated on; perhaps seen by the encoder.
         cohort: items that densities are measured against; None for forms without.
         references: items a class of the gallery has; half of each class unless given.
+        vectors: of each probe.
+        exclude_same: what no probe shares with the gallery's items of its class.
     """
 
     def __init__(
@@ -125,17 +132,26 @@ class EvidenceFitter:
         references: int | None = None,
         seed: int = 0,
         track: Track = silent,
+        *,
+        vectors: int = 1,
+        exclude_same: ExcludeSame = None,
     ) -> None:
         rng = np.random.default_rng([seed, 17])
         if len(fit.classes) > MOST_CLASSES:
             fit = fit.select_classes(rng.permutation(fit.classes)[:MOST_CLASSES])
+        units = None
+        if vectors > 1:
+            fit = add_tracks(fit, vectors, exclude_same)
+        if vectors > 1 or exclude_same:
+            units = join_groups(fit, exclude_tracks(exclude_same) if vectors > 1 else exclude_same)
+        self.vectors = vectors
         self.fit, self.training, self.cohort = fit, training, cohort
         self.references = references
         self.folds: Int64s = rng.permutation(len(fit.classes)).astype(np.int64) % FOLDS
         self.usual_tightness = measure_usual_tightness(fit)
         self.pldas = self._fit_pldas()
         self.draws = [
-            self._measure_draw(*split_probes(fit, references, rng))
+            self._measure_draw(*split_probes(fit, references, rng, vectors, units))
             for _ in track(range(DRAWS), "class evidence: galleries and probes", DRAWS)
         ]
 
@@ -187,12 +203,15 @@ class EvidenceFitter:
     # -- features ---------------------------------------------------------------------------------------
     def _measure_draw(self, gallery: EmbeddingSet, probes: EmbeddingSet) -> ProtocolTrials:
         plain = self._build("similarity" if self.cohort is None else "similarity-density", None, {})
-        pairs = arrange(probes, gallery=gallery)
+        n = self.vectors
+        pairs = arrange(probes, gallery=gallery, exclude_same=TRACK if n > 1 else None)
+        if n > 1:
+            pairs = select_tracks(pairs, n)
         classes = GalleryClasses.measure(pairs, plain)
         prepared = plain.prepare(classes.models, exact=False)
-        strips = list(classes.iterate_strips(pairs, "class evidence"))
-        best = np.concatenate([strip.best for strip in strips])
-        rows = pairs.a.vectors.astype(np.float64)
+        strips = list(classes.iterate_strips(pairs, "class evidence", vectors=n))
+        best = np.concatenate([strip.combine(n).best for strip in strips])
+        rows = average_rows(pairs.a.vectors.astype(np.float64), n)
         features = {
             "best": best,
             "mean": rows @ prepared.means.T,
@@ -200,11 +219,11 @@ class EvidenceFitter:
         }
         if plain.has_densities:
             features["query_density"] = np.concatenate(
-                [compute_query_densities(pairs, strip, classes, plain) for strip in strips]
+                [average_rows(compute_query_densities(pairs, strip, classes, plain), n) for strip in strips]
             )
             features["class_density"] = prepared.densities[None, :]
         numbers = np.searchsorted(self.fit.classes, pairs.classes)
-        columns, of_queries = numbers[classes.codes], numbers[pairs.a.codes]
+        columns, of_queries = numbers[classes.codes], numbers[pairs.a.codes[::n]]
         ratios = {}
         for source, pldas in self.pldas.items():
             ratios[source] = np.empty(best.shape)
@@ -215,7 +234,7 @@ class EvidenceFitter:
                     q = np.flatnonzero(self.folds[of_queries] == query_fold)
                     c = np.flatnonzero(self.folds[columns] == class_fold)
                     projected = part.project(rows[q], exact=False)
-                    ratios[source][np.ix_(q, c)] = compute_ratios(part, projected, of_part.select(c))
+                    ratios[source][np.ix_(q, c)] = compute_ratios(part, projected, of_part.select(c), n)
         own = np.searchsorted(columns, of_queries)
         return ProtocolTrials(own, of_queries, columns, features, ratios)
 
@@ -324,23 +343,49 @@ def measure_usual_tightness(items: EmbeddingSet) -> float:
     return float(own.mean()) if several.any() else 0.5
 
 
-def split_probes(
-    fit: EmbeddingSet, references: int | None, rng: np.random.Generator
-) -> tuple[EmbeddingSet, EmbeddingSet]:
-    """A random gallery and probes of each class, which have no item in common.
+def join_groups(items: EmbeddingSet, exclude_same: ExcludeSame) -> Int64s:
+    """int64 [n]: one number for items of a class that share a group of any column, one joined to the next."""
+    groups, _ = read_groups(items, None, exclude_same)
+    assert groups is not None
+    n = len(items)
+    cells = np.concatenate(
+        [np.stack([np.full(n, k), items.codes, column], axis=1) for k, column in enumerate(groups.T)]
+    )
+    # a node for each item, and one for each class and group that items meet in
+    nodes = n + np.unique(cells, axis=0, return_inverse=True)[1].reshape(-1)
+    ends = np.tile(np.arange(n), groups.shape[1]), nodes
+    size = int(nodes.max()) + 1
+    graph = sparse.coo_array((np.ones(len(nodes)), ends), shape=(size, size))
+    return np.asarray(csgraph.connected_components(graph, directed=False)[1][:n], dtype=np.int64)
 
-    A class has as many gallery items as are wanted, or half of them, and at least one; classes of one item
-    have no probe.
+
+def split_probes(
+    fit: EmbeddingSet,
+    references: int | None,
+    rng: np.random.Generator,
+    vectors: int = 1,
+    units: Int64s | None = None,
+) -> tuple[EmbeddingSet, EmbeddingSet]:
+    """A random gallery and probes of each class, which have no item in common, and no unit int64 [n].
+
+    A class has as many gallery items as are wanted, or half of them, and at least one; classes of one item,
+    or unit, have no probe.
     """
     gallery, probes = [], []
-    most = min(PROBES, max(1, MOST_PROBES // len(fit.classes)))
+    most = vectors * min(PROBES, max(1, MOST_PROBES // len(fit.classes)))
     shuffled = rng.permutation(len(fit))
+    if units is not None:
+        drawn = rng.permutation(int(units.max()) + 1)[units]
+        shuffled = np.argsort(drawn, kind="stable")
     order = shuffled[np.argsort(fit.codes[shuffled], kind="stable")]
     starts = np.searchsorted(fit.codes[order], np.arange(len(fit.classes) + 1))
     for code in range(len(fit.classes)):
         own = order[starts[code] : starts[code + 1]]
         wanted = len(own) // 2 if references is None else references
         n = max(1, min(wanted, len(own) - 1))
+        if units is not None:
+            ends = np.flatnonzero(np.diff(units[own], append=-1)) + 1  # of each unit
+            n = int(ends[min(int(np.searchsorted(ends, n)), max(0, len(ends) - 2))])
         gallery.append(own[:n])
         probes.append(own[n : n + most])
     return fit.subset(np.concatenate(gallery)), fit.subset(np.concatenate(probes))

@@ -26,7 +26,7 @@ from evaluation.calibration.bootstrap_bounds import (
     build_class_matrix,
     compute_degrees_of_freedom,
 )
-from evaluation.calibration.fpir_thresholds import SEARCH_RULES, plan_gallery
+from evaluation.calibration.fpir_thresholds import get_search_rule, plan_gallery
 from evaluation.calibration.impostor_scores import collect_tail, sample_impostor_scores
 from evaluation.calibration.match_rate_tail import MIN_TRIALS, MatchRateTail, compute_start_rate
 from evaluation.calibration.pair_thresholds import MIN_PAIRS, CalibrationSet
@@ -147,7 +147,7 @@ def _plan_fpir(data: CalibrationSet) -> tuple[Condition, Condition]:
 
     trials = len(pairs.a) * (n_classes - 1)
     start = max(compute_start_rate(compute_allowed(n_classes), n_classes), 2 * PILOT_PAIRS / trials)
-    unknown = data.scored.score_trials(SEARCH_RULES[target.aggregate]).collect_top(start)
+    unknown = data.scored.score_trials(get_search_rule(target)).collect_top(start)
     _check_pilot(len(unknown.scores) // 2, pairs)
     pilot = MatchRateTail(unknown, unknown.find_score(start), data.weights)
     spread, values = PilotSpread(pilot.fractions, target.confidence), pilot.fractions.values

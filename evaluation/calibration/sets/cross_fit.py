@@ -11,7 +11,7 @@ from common.array_types import Bools, Float64s, Int64s
 from common.errors import CalibrationRefused
 from decision.scorers import accepts
 from evaluation.calibration.bootstrap_bounds import Interval, estimate_class_fraction_interval
-from evaluation.calibration.fpir_thresholds import SEARCH_RULES
+from evaluation.calibration.fpir_thresholds import get_search_rule
 from evaluation.calibration.measure_threshold import get_ends
 from evaluation.calibration.pair_thresholds import CalibrationSet, ScoredPairs
 from evaluation.calibration.select_threshold import select_threshold
@@ -53,7 +53,7 @@ class CrossFit:
             strangers: trials of real unknown queries with the gallery, that thresholds are chosen on.
             threshold: that of the whole set, for known queries where they are in no fold.
         """
-        trials = data.scored.score_trials(SEARCH_RULES[data.target.aggregate])
+        trials = data.scored.score_trials(get_search_rule(data.target))
         counts = _Counts(data, split_search(trials, self.in_gallery, None))
         done = 0
         for fold in range(FOLDS):
@@ -75,7 +75,7 @@ class CrossFit:
 
     def _select(self, data: CalibrationSet, status: Status, strangers: Trials | None, fold: int) -> float:
         part = self.parts[fold]
-        rule = SEARCH_RULES[data.target.aggregate]
+        rule = get_search_rule(data.target)
         kept = self.of_class != fold
         trials = part.share_trials(rule, lambda: data.scored.score_trials(rule).select_classes(kept))
         in_gallery = None if self.in_gallery is None else self.in_gallery[kept]
@@ -98,7 +98,7 @@ class _Counts:
     def add(self, held: Bools, threshold: float) -> None:
         """Count the queries and pairs of held-out classes at a threshold that was chosen without them."""
         data, pairs = self.data, self.data.pairs
-        if SEARCH_RULES[data.target.aggregate].is_of_pairs:
+        if get_search_rule(data.target).is_of_pairs:
             accepted = np.asarray(data.scored.count_accepted(threshold).sum(axis=1)).ravel()
             self._put("far", accepted * held, pairs.impostor_per_class * held)
             rejected = data.genuine.count_rejected(threshold)

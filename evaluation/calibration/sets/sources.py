@@ -10,6 +10,7 @@ import numpy as np
 from api_schemas.operating_point import GallerySize
 from common.errors import CalibrationRefused, InputError
 from embeddings.embedding_set import EmbeddingSet, join_columns
+from evaluation.pairs.exclusions import ExcludeSame, describe_exclusions
 
 LEAST_CLASSES = 20  # that a bound over classes needs
 LEAST_ESTIMATED = 5  # that a best estimate needs, of a set or of a cohort
@@ -32,6 +33,8 @@ class CalibrationSources:
         cohort: items of people who are in no gallery, as impostors.
         unknown, unknown_proof: halves of real queries whose class is in no gallery: to fit on, to prove on.
         gallery: the size that a 1:N threshold is for.
+        exclude_same: what excluded pairs share, see ``evaluation.pairs.exclusions``.
+        vectors: how many vectors of one object a query of a search has.
         notes: in words, for the record, what was done to the data and what is assumed.
     """
 
@@ -42,6 +45,8 @@ class CalibrationSources:
     unknown: EmbeddingSet | None = None
     unknown_proof: EmbeddingSet | None = None
     gallery: GallerySize | None = None
+    exclude_same: ExcludeSame = None
+    vectors: int = 1
     notes: tuple[str, ...] = ()
 
     @property
@@ -62,6 +67,8 @@ def prepare_sources(sources: CalibrationSources, seed: int = 0) -> CalibrationSo
         InputError: sets of another dimension, or with classes in common.
     """
     _check_sets(sources)
+    if (left_out := describe_exclusions(sources.exclude_same)) is not None:
+        sources = sources.note(left_out.rstrip("."))
     if sources.gallery is None:
         fit = sources.fit
         sources = replace(sources, gallery=GallerySize(items=len(fit), classes=len(fit.classes)))
@@ -121,6 +128,11 @@ def _check_sets(sources: CalibrationSources) -> None:
             raise InputError(
                 f"{len(shared)} classes, e.g. '{shared[0]}', are both in the gallery and in the {name}, who "
                 "must be strangers to it; remove them from one of the two."
+            )
+        if sources.vectors > 1 and name != "proof" and len(items.classes) == 1:
+            raise InputError(
+                f"The {name} have one label, which does not say which of them are of one object: queries of "
+                f"{sources.vectors} vectors need labels that do; give these, or leave the {name} out."
             )
 
 

@@ -15,6 +15,7 @@ from limen.cli.options import (
     BundleOut,
     Cohort,
     Cost,
+    ExcludeSame,
     FoldLabels,
     Group,
     PointFiles,
@@ -25,6 +26,7 @@ from limen.cli.options import (
     Unknown,
     UnknownLabel,
     UnknownShare,
+    Vectors,
 )
 from limen.pipeline.evaluation_source import UNNAMED
 
@@ -59,6 +61,8 @@ def build(
     unknown_label: UnknownLabel = None,
     fold_labels: FoldLabels = False,
     group: Group = None,
+    exclude_same: ExcludeSame = None,
+    vectors: Vectors = None,
     set_: SetBundleKeys = None,
 ) -> None:
     """Make a bundle from precomputed embeddings alone."""
@@ -84,6 +88,8 @@ def build(
             group=group,
             unknown_labels=unknown_label,
             fold_labels=fold_labels,
+            exclude_same=exclude_same,
+            vectors=vectors,
         ),
     )
     say(describe_bundle(manifest, out))

@@ -17,12 +17,14 @@ from decision.targets import build_target, parse_costs, parse_rate
 from limen.cli.options import (
     AggregateOption,
     Cohort,
+    ExcludeSame,
     FoldLabels,
     Group,
     ProvenOnly,
     Unknown,
     UnknownLabel,
     UnknownShare,
+    Vectors,
 )
 from limen.pipeline.evaluation_source import UNNAMED, open_source
 from limen.pipeline.point_options import PointOptions
@@ -67,6 +69,8 @@ def calibrate(
     unknown_label: UnknownLabel = None,
     fold_labels: FoldLabels = False,
     group: Group = None,
+    exclude_same: ExcludeSame = None,
+    vectors: Vectors = None,
     name: Annotated[
         str | None, typer.Option(help="The point's name; made from the target unless given.")
     ] = None,
@@ -104,6 +108,8 @@ def calibrate(
         group=group,
         unknown_labels=unknown_label,
         fold_labels=fold_labels,
+        exclude_same=exclude_same,
+        vectors=vectors,
     )
     settings = options.apply(BuildConfig()).calibration
     settings = settings.model_copy(update={"score": score, "confidence": confidence})
@@ -118,7 +124,7 @@ def calibrate(
         typer.echo(plan_data(opened.fit, wanted, track=track).sentence)
         return
     assert out is not None
-    for fault in list_data_faults(opened.fit, unknown=unknown_queries):
+    for fault in list_data_faults(opened.fit, settings.exclude_same, unknown=unknown_queries):
         say(fault)
     if target is None or target.kind in ("far", "fpir"):
         if target is not None:
@@ -139,6 +145,7 @@ def calibrate(
             training=opened.training,
             cohort=options.cohort,
             unknown=unknown_queries,
+            exclude_same=settings.exclude_same,
             score=score,
             name=name,
             model_hash=opened.model_hash,
@@ -181,6 +188,7 @@ def _read_target(
         eer=eer,
         cost=None if cost is None else parse_costs(cost),
         aggregate="nearest" if rule == "auto" else rule,
+        vectors=settings.vectors,
     )
 
 

@@ -18,6 +18,7 @@ from limen.cli.options import (
     BundleOut,
     Cohort,
     Cost,
+    ExcludeSame,
     FoldLabels,
     Group,
     PointFiles,
@@ -28,6 +29,7 @@ from limen.cli.options import (
     Unknown,
     UnknownLabel,
     UnknownShare,
+    Vectors,
 )
 
 
@@ -49,6 +51,8 @@ def export(
     unknown_label: UnknownLabel = None,
     fold_labels: FoldLabels = False,
     group: Group = None,
+    exclude_same: ExcludeSame = None,
+    vectors: Vectors = None,
     precision: Annotated[
         EncoderPrecision | None,
         typer.Option(help="Quantise the encoder to int8 or fp16; prints the recall loss and the FAR."),
@@ -92,6 +96,8 @@ def export(
             group=group,
             unknown_labels=unknown_label,
             fold_labels=fold_labels,
+            exclude_same=exclude_same,
+            vectors=vectors,
         ),
         thumbnails=thumbnails,
     )

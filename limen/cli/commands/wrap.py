@@ -14,6 +14,7 @@ from limen.cli.options import (
     BundleOut,
     Cohort,
     Cost,
+    ExcludeSame,
     FoldLabels,
     Group,
     PointFiles,
@@ -24,6 +25,7 @@ from limen.cli.options import (
     Unknown,
     UnknownLabel,
     UnknownShare,
+    Vectors,
 )
 
 
@@ -80,6 +82,8 @@ def wrap(
     unknown_label: UnknownLabel = None,
     fold_labels: FoldLabels = False,
     group: Group = None,
+    exclude_same: ExcludeSame = None,
+    vectors: Vectors = None,
     set_: SetBundleKeys = None,
 ) -> None:
     """Make a bundle from an encoder that exists and your data: embedded, calibrated, ready to serve."""
@@ -113,6 +117,8 @@ def wrap(
             group=group,
             unknown_labels=unknown_label,
             fold_labels=fold_labels,
+            exclude_same=exclude_same,
+            vectors=vectors,
         ),
     )
     say(describe_bundle(manifest, out))

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from api_schemas.operating_point import OperatingPoint
+from api_schemas.report import Report
 from common.errors import InputError
 from decision.operating_point_files import get_cohort_path, read_point
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.files import read_embeddings, save_embeddings
 from embeddings.similarity import compute_pair_similarities
-from limen import calibrate
+from limen import calibrate, open_bundle
 from tests.limen.conftest import Limen, make_classes
 
 
@@ -190,3 +191,42 @@ def test_data_is_checked_before_training(limen: Limen, tmp_path: Path) -> None:
     outcome = limen("data", "check", tmp_path / "c.yaml")
     assert outcome.code == 0, outcome.err
     assert "classes" in outcome.out
+
+
+def test_a_bundle_for_bursts_decides_several_vectors_together(limen: Limen, tmp_path: Path) -> None:
+    items = make_classes(30, 12, dim=16, spread=1.2)
+    sessions = np.tile(np.repeat(["mon", "tue", "wed", "thu"], 3), 30)
+    named = EmbeddingSet(items.vectors, items.labels, items.ids, {"session": sessions})
+    save_embeddings(named, tmp_path / "faces.npz")
+    made = limen(
+        "build",
+        tmp_path / "faces.npz",
+        "--out",
+        tmp_path / "bundle",
+        "--vectors",
+        3,
+        "--exclude-same",
+        "session",
+        "--aggregate",
+        "nearest",
+    )
+    assert made.code == 0, made.err
+    with open_bundle(tmp_path / "bundle") as gallery:
+        points = {point.id: point for point in gallery.operating_points.values()}
+        assert {point.target.vectors for point in points.values() if point.target.kind == "fpir"} == {3}
+        assert {point.target.vectors for point in points.values() if point.target.kind == "far"} == {1}
+        together, single = gallery.match(items.vectors[:4], sizes=[3, 1])
+        assert (together.beyond_proof, single.beyond_proof) == (False, True)
+        assert together.label == "0"
+        assert points[together.operating_point].target.vectors == 3
+        assert together.probability is not None
+    report = Report.load(tmp_path / "bundle" / "report.json")
+    assert any("one 'session'" in reason for reason in report.reasons)
+
+
+def test_vectors_are_of_a_search(limen: Limen, tmp_path: Path) -> None:
+    save_embeddings(make_classes(20, 6), tmp_path / "faces.npz")
+    out = tmp_path / "point.json"
+    done = limen("calibrate", tmp_path / "faces.npz", "--target-far", 0.01, "--vectors", 2, "--out", out)
+    assert (done.code, out.exists()) == (2, False)
+    assert "queries of 2 vectors are of a 1:N search: they need a target FPIR" in done.err
