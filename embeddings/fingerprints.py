@@ -19,8 +19,8 @@ def compute_fingerprints(vectors: Float32s) -> list[list[int]]:
     """The fingerprint of each row [n, d]: its projections, at length one, on eight directions of signs, in 1e-4.
 
     The projections of a difference of length r have a standard deviation of r. Copies that were rounded to
-    16 bits or to four decimals are the same by ``are_same``; of two vectors 0.01 apart (a cosine of 0.99995),
-    fewer than one in a million are. A vector cannot be computed back from it.
+    16 bits or to four decimals are the same by ``are_same``; of vectors 0.01 apart (a cosine of 0.99995) in many
+    dimensions fewer than one pair in a million is. A vector cannot be computed back from it.
     """
     lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
     projections = (vectors @ _get_directions(vectors.shape[1])) / (np.float32(QUANTUM) * lengths[:, None])

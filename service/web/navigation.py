@@ -19,4 +19,6 @@ PAGES = (
     NavigationEntry("overview", "/dashboard", "Overview"),
     NavigationEntry("threshold", "/dashboard/threshold", "Threshold"),
     NavigationEntry("live", "/dashboard/live", "Live"),
+    NavigationEntry("unknowns", "/dashboard/unknowns", "Unknowns"),
+    NavigationEntry("review", "/dashboard/review", "Review"),
 )
