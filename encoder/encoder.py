@@ -35,7 +35,7 @@ class Encoder:
         self.preprocessing = preprocessing
         self.network = network
         self.limits = limits
-        output = network.run(preprocessing.draw_samples(1))
+        output = network.run(np.ones((1, *preprocessing.shape), dtype=np.float32))
         if output.ndim != 2:
             raise BundleError(f"{ENCODER_FILE} must answer rows of vectors, it answers shape {output.shape}.")
         self.dim = int(output.shape[1])

@@ -141,6 +141,11 @@ class Tokenizer:
             raise BundleError(f"{path} is not the tokenizer that this model was trained with.")
         return tokenizer
 
+    @property
+    def largest_id(self) -> int:
+        """The last id of the vocabulary, added tokens included."""
+        return max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
+
     def encode(self, text: str) -> list[int]:
         """The ids of a text's tokens."""
         return list(self._tokenizer.encode(text, add_special_tokens=self._special_tokens).ids)

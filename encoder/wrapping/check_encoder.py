@@ -9,7 +9,7 @@ import numpy as np
 from common.array_types import Float32s, Float64s, Texts
 from common.errors import InputError
 from encoder.encoder import Encoder
-from encoder.wrapping.fit_network import explain_failure
+from encoder.wrapping.network_file import explain_failure
 
 CHECKED_INPUTS = 64
 ALONE = 16
@@ -61,6 +61,10 @@ def check_encoder(encoder: Encoder, prepared: Float32s, ids: Texts, name: str) -
             f"{name} answers NaN or infinity to '{ids[broken[0]]}' ({len(broken)} of {len(prepared)} "
             "inputs): check mean, std and range of the preprocessing, or export it in float32."
         )
+    has_direction = np.linalg.norm(together, axis=1) > 0
+    if not has_direction.any():
+        raise InputError(f"{name} answers zero to all of {len(prepared)} inputs: check the preprocessing.")
+    prepared = prepared[has_direction]  # a blank image may well have none
     unit = encoder.embed(prepared)
     difference = 0.0
     for row in np.unique(np.linspace(0, len(prepared) - 1, min(ALONE, len(prepared))).astype(int)):

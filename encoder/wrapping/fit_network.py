@@ -24,13 +24,14 @@ from api_schemas.wrap_config import (
     TextPreprocessingConfig,
     VectorPreprocessingConfig,
 )
-from common.errors import BundleError, ConfigError, InputError
+from common.errors import ConfigError, InputError
 from encoder.inputs.image_input import ImagePreprocessing
 from encoder.inputs.preprocessing import Preprocessing
 from encoder.inputs.row_input import VectorPreprocessing
 from encoder.inputs.text_input import Tokenizer, TokenPreprocessing
 from encoder.network import DTYPES, Network
-from encoder.wrapping.network_file import NetworkFile, Node, list_nodes
+from encoder.wrapping.network_file import NetworkFile, Node, explain_failure, list_nodes
+from encoder.wrapping.presets import SIZES
 
 FLOATS = ("tensor(float)", "tensor(float16)", "tensor(double)")
 INTEGERS = ("tensor(int64)", "tensor(int32)")
@@ -114,12 +115,12 @@ def _fit_text(
             if len(node.dims) != 2:
                 raise InputError(f"{network.name} takes {node.describe()}, tokens are [n, length].")
     fixed = ids.dims[1]
-    if fixed is not None and config.length not in (None, fixed) and config.preset is None:
+    if fixed is not None and config.length not in (None, fixed):
         raise InputError(
             f"{network.name} takes texts of exactly {fixed} tokens, the preprocessing has length "
             f"{config.length}: leave length out, or export the network with a free second dimension."
         )
-    length = fixed or config.length or DEFAULT_LENGTH
+    length = fixed or config.length or SIZES.get(config.preset, DEFAULT_LENGTH)
     tokenizer = Tokenizer.open(Path(config.tokenizer), None, config.special_tokens, length)
     rule = TokenInput(
         length=length,
@@ -231,11 +232,10 @@ def _check_dtype(name: str, node: Node, allowed: Sequence[str]) -> None:
 def _select_layout(name: str, node: Node, channels: int, asked: Layout | None) -> Layout:
     """Where the channels are: as the network's fixed dimensions say, or as was said, or second."""
     first, last = node.dims[1], node.dims[3]
-    possible: list[Layout] = []
-    if first in (None, channels):
-        possible.append("NCHW")
-    if last in (None, channels):
-        possible.append("NHWC")
+    fits: dict[Layout, bool] = {"NCHW": first == channels, "NHWC": last == channels}
+    if not any(fits.values()) and not {first, last} & set(CHANNELS.values()):
+        fits = {"NCHW": first is None, "NHWC": last is None}
+    possible = [layout for layout, does in fits.items() if does]
     if not possible:
         other = 1 if channels == 3 else 3
         hint = "colour: grey" if other == 1 else "colour: RGB"
@@ -247,7 +247,7 @@ def _select_layout(name: str, node: Node, channels: int, asked: Layout | None) -
         raise InputError(f"{name} takes {node.describe()}, which is {possible[0]}, not {asked}.")
     if asked is not None:
         return asked
-    return "NHWC" if last == channels and first != channels else possible[0]
+    return possible[0]
 
 
 def _select_size(config: ImagePreprocessingConfig, name: str, node: Node, layout: Layout) -> tuple[int, int]:
@@ -256,19 +256,19 @@ def _select_size(config: ImagePreprocessingConfig, name: str, node: Node, layout
     given = [config.size, config.size] if isinstance(config.size, int) else config.size
     if given is not None and len(given) != 2:
         raise ConfigError(f"{name}: size is a side in pixels or [height, width], found {given}.")
-    is_preset = config.preset is not None and "size" not in config.model_fields_set
-    if given is None and None in fixed:
+    usual = SIZES.get(config.preset)
+    if given is None and usual is None and None in fixed:
         raise ConfigError(f"{name} takes images of any size: say which in the preprocessing, size: [h, w].")
     sizes = []
     for number, size in enumerate(fixed):
         wanted = None if given is None else given[number]
-        if size is not None and wanted not in (None, size) and not is_preset:
+        if size is not None and wanted not in (None, size):
             shape = " x ".join("any" if side is None else str(side) for side in fixed)
             raise InputError(
                 f"{name} takes images of {shape} (height x width), the preprocessing makes "
                 f"{' x '.join(map(str, given or ()))}: leave size out, or export the network with free sizes."
             )
-        sizes.append(size or wanted or 0)
+        sizes.append(size or wanted or usual or 0)
     return sizes[0], sizes[1]
 
 
@@ -288,15 +288,25 @@ def _build_rule(schema: type[ImageInput], name: str, **fields: object) -> ImageI
 
 def _check_answer(network: NetworkFile, preprocessing: Preprocessing, interface: NetworkInterface) -> None:
     """Run one input; raises InputError unless the answer is one vector of a length that is of use."""
+    opened = Network(network.session, preprocessing, interface)
+    sample = np.ones((1, *preprocessing.shape), dtype=np.float32)
     try:
-        answer = Network(network.session, preprocessing, interface).run(preprocessing.draw_samples(1))
-    except BundleError:
-        raise
+        answer = opened.run(sample)
     except Exception as error:  # ONNX Runtime's exceptions have no common base
+        hint = " Is it the layout (network.layout), the size, or the colour?" if sample.ndim == 4 else ""
         raise InputError(
             f"{network.name} fails on an input of {preprocessing.describe_shape()}: "
-            f"{explain_failure(error)}. Is it the layout (network.layout), the size, or the colour?"
+            f"{explain_failure(error)}.{hint}"
         ) from None
+    if isinstance(preprocessing, TokenPreprocessing) and preprocessing.tokenizer is not None:
+        largest = preprocessing.tokenizer.largest_id
+        try:
+            opened.run(sample + np.float32(largest))
+        except Exception:
+            raise InputError(
+                f"{network.name} does not take token {largest}, the last one of the tokenizer: give the "
+                "tokenizer that the network was trained with."
+            ) from None
     shape = list(np.shape(answer))
     if len(shape) != 2:
         hint = "" if len(shape) not in (3, 4) else ": say network.pooling, mean, cls or max"
@@ -310,10 +320,3 @@ def _check_answer(network: NetworkFile, preprocessing: Preprocessing, interface:
             f"{network.name} answers vectors of {shape[1]:,} numbers, 2 to {MOST_NUMBERS:,} are taken: name "
             "another output, or pool it (network.pooling)."
         )
-
-
-def explain_failure(error: Exception) -> str:
-    """What ONNX Runtime says, without its own names for where it says it."""
-    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
-    text = lines[0] if lines else type(error).__name__
-    return text.rsplit("Status Message: ", 1)[-1].rstrip(".")

@@ -16,6 +16,7 @@ from encoder.onnx_files import list_external_files
 
 MOST_BYTES = 2 << 30  # of a network with all its weights: what one ONNX file can hold
 _OPSET = re.compile(r"Opset (\d+) is under development.*?till opset (\d+)", re.DOTALL)
+_PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from .*? failed:\s*)?")
 EXPORT_OPSET = 17  # that every onnxruntime in use takes
 
 
@@ -85,7 +86,7 @@ def copy_network(source: Path, target: Path) -> None:
         model = onnx.load(source, load_external_data=True)
         onnx.save(model, target)
     except Exception as error:  # onnx raises whatever it likes on damaged files
-        raise InputError(f"{source} cannot be read with its weights: {_first_line(error)}.") from None
+        raise InputError(f"{source} cannot be read with its weights: {explain_failure(error)}.") from None
 
 
 def open_network(path: Path, name: str, threads: int = 0) -> NetworkFile:
@@ -100,13 +101,20 @@ def open_network(path: Path, name: str, threads: int = 0) -> NetworkFile:
             ) from None
         if "Protobuf parsing failed" in str(error) or "INVALID_PROTOBUF" in str(error):
             raise _build_no_onnx(Path(name)) from None
-        raise InputError(f"{name} cannot be loaded by ONNX Runtime: {_first_line(error)}.") from None
+        raise InputError(f"{name} cannot be loaded by ONNX Runtime: {explain_failure(error)}.") from None
     return NetworkFile(
         name,
         session,
         tuple(_read_node(node) for node in session.get_inputs()),
         tuple(_read_node(node) for node in session.get_outputs()),
     )
+
+
+def explain_failure(error: Exception) -> str:
+    """The first line of what ONNX Runtime says, without its own names for where it says it."""
+    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
+    text = _PREFIX.sub("", lines[0]) if lines else type(error).__name__
+    return text.rsplit("Status Message: ", 1)[-1].rstrip(".")
 
 
 def _read_node(node: Any) -> Node:
@@ -144,8 +152,3 @@ def _build_no_onnx(source: Path) -> InputError:
         f"{source} is not an ONNX file: export the network with torch.onnx.export(..., "
         f"opset_version={EXPORT_OPSET}), or give another file."
     )
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0].rstrip(".") if text else type(error).__name__

@@ -9,11 +9,10 @@ _IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     # torchvision's evaluation transform: shorter side 256, centre 224
-    "imagenet": {"kind": "image", "size": 224, "resize": "crop", "crop_fraction": 0.875, **_IMAGENET},
+    "imagenet": {"kind": "image", "resize": "crop", "crop_fraction": 0.875, **_IMAGENET},
     # DINOv2 and most networks of timm
     "dinov2": {
         "kind": "image",
-        "size": 224,
         "resize": "crop",
         "crop_fraction": 0.875,
         "interpolation": "bicubic",
@@ -22,7 +21,6 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     # OpenAI's CLIP, OpenCLIP
     "clip": {
         "kind": "image",
-        "size": 224,
         "resize": "crop",
         "crop_fraction": 1.0,
         "interpolation": "bicubic",
@@ -30,14 +28,25 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "std": [0.26862954, 0.26130258, 0.27577711],
     },
     # SigLIP, ViT of google/vit-*
-    "siglip": {"kind": "image", "size": 224, "interpolation": "bicubic", "mean": 0.5, "std": 0.5},
+    "siglip": {"kind": "image", "interpolation": "bicubic", "mean": 0.5, "std": 0.5},
     # ArcFace networks of InsightFace, on faces that are aligned already
-    "insightface": {"kind": "image", "size": 112, "range": [0.0, 255.0], "mean": 127.5, "std": 127.5},
+    "insightface": {"kind": "image", "range": [0.0, 255.0], "mean": 127.5, "std": 127.5},
     # pixels of 0 to 1, or of 0 to 255, for networks that normalise them themselves
     "unit": {"kind": "image", "mean": 0.0, "std": 1.0},
     "pixels": {"kind": "image", "range": [0.0, 255.0], "mean": 0.0, "std": 1.0},
     # BERT and its kin, as sentence-transformers uses them
-    "sentence": {"kind": "text", "length": 256, "network": {"pooling": "mean"}},
+    "sentence": {"kind": "text", "network": {"pooling": "mean"}},
     # static token embeddings, such as WordLlama and model2vec
-    "static": {"kind": "text", "length": 512, "special_tokens": False},
+    "static": {"kind": "text", "special_tokens": False},
 }
+
+SIZES: Mapping[str | None, int] = {
+    "imagenet": 224,
+    "dinov2": 224,
+    "clip": 224,
+    "siglip": 224,
+    "insightface": 112,
+    "sentence": 256,
+    "static": 512,
+}
+"""Sides in pixels, lengths in tokens, where neither a file nor the network says another."""

@@ -17,12 +17,11 @@ from common.errors import InputError
 from embeddings.embedding_set import EmbeddingSet
 from encoder.encoder import Encoder
 from encoder.inputs.preprocessing import RefusedInput
-from encoder.thumbnails import make_thumbnail
 from encoder.wrapping.check_encoder import CHECKED_INPUTS
-from training.data.image_files import ImageFile
 from training.data.items import Items
 from training.data.kinds import open_kind
 from training.data.kinds.data_kind import AnyDataKind
+from training.data.read_thumbnails import read_thumbnails
 
 BLOCK = 32  # items that one thread prepares; while they are embedded, others are prepared
 BLOCKS_AHEAD = 4
@@ -39,7 +38,7 @@ class RawData:
 
     def __init__(self, data: DataConfig, encoder: Encoder) -> None:
         self._kind: AnyDataKind = open_kind(data, say)
-        self._encoder = encoder
+        self._encoder, self._data = encoder, data
         self._skips = data.broken == "skip"
         raw = self._kind.read_all() if data.kind == "builtin" else self._read(data)
         self._kind.check_ids(raw, [np.arange(len(raw))], self._kind.source)
@@ -79,19 +78,10 @@ class RawData:
             vectors, items = vectors[is_kept], items.subset(is_kept)
         return EmbeddingSet(vectors, items.labels, items.ids, items.metadata)
 
-    def make_thumbnails(self, ids: Texts, side: int | None) -> Iterator[bytes | None]:
-        """Thumbnails of the items with these ids, in their order; none where ``side`` is None.
-
-        Args:
-            side: pixels of the longer side.
-        """
-        if side is None:
-            return
-        rows = dict(zip(self.items.ids.tolist(), range(len(self.items)), strict=True))
-        preprocessing = self._encoder.preprocessing
-        for name in track(ids.tolist(), "thumbnails", len(ids)):
-            raw = self.items.inputs[rows[name]]
-            yield make_thumbnail(preprocessing, raw.read() if isinstance(raw, ImageFile) else raw, side)
+    def read_thumbnails(self, ids: Texts, side: int | None) -> Iterator[bytes | None]:
+        """Thumbnails of the items with these ids, in their order; none where ``side`` is None."""
+        if side is not None:
+            yield from read_thumbnails(self._data, self._encoder.preprocessing, ids, side, track, say)
 
     def _read(self, data: DataConfig) -> Items:
         return self._kind.read(data.paths, self._encoder.preprocessing)
@@ -100,7 +90,7 @@ class RawData:
         """Row numbers, each with its vector; None where an item was left out."""
         blocks = iter(np.split(np.arange(len(self.items)), range(BLOCK, len(self.items), BLOCK)))
         waiting: deque[tuple[RowIndices, Future[tuple[Float32s, Items]]]] = deque()
-        with ThreadPoolExecutor(os.process_cpu_count() if hasattr(os, "process_cpu_count") else None) as pool:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
             for rows in blocks:
                 waiting.append((rows, pool.submit(self._prepare, rows)))
                 if len(waiting) >= BLOCKS_AHEAD:
@@ -112,10 +102,16 @@ class RawData:
         self, rows: RowIndices, block: Future[tuple[Float32s, Items]]
     ) -> Iterator[tuple[int, Float32s | None]]:
         prepared, kept = block.result()
-        try:
-            vectors = dict(zip(kept.ids.tolist(), self._encoder.embed(prepared), strict=True))
-        except RefusedInput as refused:
-            raise self._name_refusal(kept, refused) from None
+        vectors: dict[str, Float32s] = {}
+        while len(kept):
+            try:
+                vectors |= zip(kept.ids.tolist(), self._encoder.embed(prepared), strict=True)
+                break
+            except RefusedInput as refused:
+                if not self._skips:
+                    raise self._name_refusal(kept, refused) from None
+                others = np.arange(len(kept)) != refused.number
+                prepared, kept = prepared[others], kept.subset(others)
         for row, name in zip(rows.tolist(), self.items.ids[rows].tolist(), strict=True):
             yield row, vectors.get(name)
 

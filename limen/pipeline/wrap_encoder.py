@@ -114,7 +114,7 @@ def wrap_encoder(
             options=options,
             vectors_file=vectors_file if len(items) == len(data.items) else None,
             encoder=folder,
-            make_thumbnails=lambda gallery: data.make_thumbnails(gallery.ids, thumbnails),
+            make_thumbnails=lambda gallery: data.read_thumbnails(gallery.ids, thumbnails),
             readme=lambda report: _describe(config, staged, checked, report),
         )
 

@@ -9,6 +9,7 @@ import typer
 from common.console import say
 from common.errors import needs
 from decision.targets import select_given_targets
+from encoder.thumbnails import LARGEST_SIDE, SMALLEST_SIDE
 from limen.cli.options import (
     AggregateOption,
     BundleOut,
@@ -61,7 +62,7 @@ def wrap(
     thumbnails: Annotated[
         int | None,
         typer.Option(
-            min=16, max=512, help="Keep a small picture of each item, this many pixels long, for the pages."
+            min=SMALLEST_SIDE, max=LARGEST_SIDE, help="Keep a small picture of each item, this many pixels long, for the pages."
         ),
     ] = None,
     sample_items: Annotated[
