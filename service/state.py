@@ -18,6 +18,7 @@ from service.auth.decision_tokens import DecisionSigner
 from service.errors.problems import NOT_READY, ServiceProblem
 from service.models.gallery_gauges import RecallProbe
 from service.models.loaded_model import LoadedModel
+from service.models.model_comparison import ComparisonShelf
 from service.models.model_registry import ModelRegistry
 from service.monitoring.monitor import Monitor
 from service.runtime.background_jobs import BackgroundJobs
@@ -53,6 +54,7 @@ class ServiceState:
     jobs: BackgroundJobs = field(default_factory=BackgroundJobs)
     recall_probe: RecallProbe = field(default_factory=RecallProbe)
     reports: dict[tuple[str, str], Report] = field(default_factory=dict)
+    comparisons: ComparisonShelf = field(default_factory=ComparisonShelf)
     unsaved_history: list[HistoryEntry] = field(default_factory=list)
     # held while a large JSON body is read
     reading: asyncio.Lock = field(default_factory=asyncio.Lock)

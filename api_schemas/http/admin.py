@@ -25,6 +25,19 @@ class Job(Schema):
     path: str | None
 
 
+class ModelFigures(Schema):
+    """Figures of a version's hold-out report. ``fnir`` is that at an FPIR of 1 %; ``opis`` is debiased where
+    classes are large enough."""
+
+    recall_at_1: Finite | None
+    opis: Finite | None
+    opis_ci: tuple[Finite, Finite] | None
+    eer: Finite | None
+    fnir: Finite | None
+    items: int
+    classes: int
+
+
 class Model(Schema):
     """A bundle that can be served; bundles lie in the folder that `LIMEN_BUNDLES` names."""
 
@@ -34,6 +47,7 @@ class Model(Schema):
     created_at: datetime
     state: Literal["available", "loaded", "active"]
     items: int | None = Field(description="Items in its gallery, once it is loaded.")
+    figures: ModelFigures | None = Field(default=None, description="Of its hold-out report.")
 
 
 class OpenAiModel(Schema):
@@ -94,6 +108,10 @@ class HistoryEntry(Schema):
     opis_debiased: Finite | None
     far: Finite | None
     frr: Finite | None
+    opis_ci: tuple[Finite, Finite] | None = None
+    recall_at_1: Finite | None = None
+    eer: Finite | None = None
+    fnir: Finite | None = Field(default=None, description="At an FPIR of 1 %.")
 
 
 class History(Schema):

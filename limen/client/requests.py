@@ -11,8 +11,10 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
+from api_schemas.comparison import Comparison
 from api_schemas.http.admin import ActivateModelResponse, ActivatePointResponse, History, Job, ModelList
 from api_schemas.http.binary_search import SearchArrays, read_search_arrays
+from api_schemas.http.classes import ClassDetail, ClassPage, ClassSort, ClassSource
 from api_schemas.http.decisions import (
     Info,
     MatchResponse,
@@ -149,9 +151,27 @@ def item(item_id: str) -> Call[Item]:
     return get(f"/v1/items/{quote_segment(item_id)}", Item)
 
 
-def items(cursor: str | None = None, limit: int = 100) -> Call[ItemPage]:
-    """``GET /v1/items``: one page; its ``next_cursor`` is the ``cursor`` of the next."""
-    return get("/v1/items", ItemPage, cursor=cursor, limit=limit)
+def items(cursor: str | None = None, limit: int = 100, *, label: str | None = None) -> Call[ItemPage]:
+    """``GET /v1/items``: one page, of one class with ``label``; its ``next_cursor`` is the next one's ``cursor``."""
+    return get("/v1/items", ItemPage, cursor=cursor, limit=limit, label=label)
+
+
+def classes(
+    *,
+    source: ClassSource = "holdout",
+    sort: ClassSort = "worst",
+    search: str = "",
+    offset: int = 0,
+    limit: int = 100,
+) -> Call[ClassPage]:
+    """``GET /v1/classes``: classes with their rates, worst first; ``next_offset`` is the next page's."""
+    options: dict[str, Any] = {"source": source, "sort": sort, "search": search}
+    return get("/v1/classes", ClassPage, **options, offset=offset, limit=limit)
+
+
+def describe_class(label: str) -> Call[ClassDetail]:
+    """``GET /v1/classes/{label}``: scores, hardest pairs and lookalikes of a class."""
+    return get(f"/v1/classes/{quote_segment(label)}", ClassDetail)
 
 
 def thumbnail(item_id: str) -> Call[bytes]:
@@ -231,6 +251,16 @@ def models() -> Call[ModelList]:
 def load_model(version: str) -> Call[Job]:
     """``POST /v1/models``: loads a bundle in the background; `wait` for the job."""
     return send("POST", "/v1/models", Job, {"version": version})
+
+
+def compare_model(version: str) -> Call[Job]:
+    """Compare a loaded model with the active one in the background."""
+    return send("POST", f"/v1/models/{quote_segment(version)}/compare", Job)
+
+
+def comparison(version: str) -> Call[Comparison]:
+    """The last comparison of a loaded model with the active one."""
+    return get(f"/v1/models/{quote_segment(version)}/comparison", Comparison)
 
 
 def activate_model(version: str, allow_missing: bool = False) -> Call[ActivateModelResponse]:

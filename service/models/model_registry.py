@@ -23,6 +23,7 @@ from index.store.write_order import WriteOrder
 from service.errors.problems import CONFLICT, NOT_FOUND, READ_ONLY, UNKNOWN_MODEL, ServiceProblem
 from service.models.data_root import lock_data_folder
 from service.models.loaded_model import MODELS_FOLDER, LoadedModel, get_model_folder_name, load_model
+from service.models.version_figures import read_figures
 from service.settings import ServiceSettings
 from service.telemetry.audit_log import AuditLog
 
@@ -37,6 +38,7 @@ class SavedChoice(Schema):
 
     schema_version: int = SCHEMA_VERSION
     version: str | None = None
+    previous: str | None = None
     audit_line: str | None = None
 
 
@@ -59,6 +61,7 @@ class ModelRegistry:
         self._lock = Lock()
         self._loaded: dict[str, LoadedModel] = {}
         self._version = settings.bundle.resolve().name
+        self._previous: str | None = None
         self.active: LoadedModel | None = None
         self._data_lock: FolderLock | None = None
 
@@ -67,6 +70,19 @@ class ModelRegistry:
         """The active version: the name of its bundle's folder."""
         return self._version
 
+    @property
+    def previous(self) -> str | None:
+        """The version that was active before, to go back to; None where none was."""
+        return self._previous if self._previous in self._list_folders() else None
+
+    def get_loaded(self, version: str) -> LoadedModel:
+        """A loaded model by its version; raises the problem ``conflict`` where it is not loaded."""
+        self.find_folder(version)
+        model = self._loaded.get(version)
+        if model is None:
+            raise ServiceProblem(CONFLICT, f"'{version}' is not loaded: POST /v1/models first.")
+        return model
+
     def start(self) -> LoadedModel:
         """Load the bundle that was activated last, or else that of the settings; takes seconds."""
         data = self._settings.data
@@ -74,7 +90,7 @@ class ModelRegistry:
             self._data_lock = lock_data_folder(data)
         if data is not None and (data / CHOICE_FILE).exists():
             saved = SavedChoice.load(data / CHOICE_FILE)
-            chosen = saved.version
+            chosen, self._previous = saved.version, saved.previous
             if saved.audit_line is not None:
                 self._audit_log.append_missing([saved.audit_line])
             if chosen is not None and chosen in self._list_folders():
@@ -122,8 +138,11 @@ class ModelRegistry:
             order.note(version=version, previous=self._version, missing_items=missing)
             order.begin_commit()
             line = order.build_audit_line()
-            SavedChoice(version=version, audit_line=line).save(data / CHOICE_FILE, private=True)
+            saved = SavedChoice(version=version, previous=self._version, audit_line=line)
+            saved.save(data / CHOICE_FILE, private=True)
             previous, self._version, self.active = self._version, version, model
+            if previous != version:
+                self._previous = previous
             if line is not None:
                 self._audit_log.append([line])
         return previous, missing
@@ -200,6 +219,7 @@ class ModelRegistry:
                     created_at=manifest.created_at,
                     state=state,
                     items=None if model is None else model.gallery.n_items,
+                    figures=read_figures(folder),
                 )
             )
         return models

@@ -19,6 +19,7 @@ from evaluation.evaluate import evaluate_embeddings
 from evaluation.metrics.opis import OpisSettings, build_consistency
 from evaluation.metrics.verification import verify_scores
 from service.models.loaded_model import LoadedModel
+from service.models.version_figures import summarize_report
 
 Source = Literal["holdout", "gallery", "feedback"]
 MIN_PAIRS = 2
@@ -102,6 +103,7 @@ def build_history_entry(source: Source, report: Report, model: LoadedModel, vers
         # thresholds descend: the last one that is not below the point's decides like it
         last = int(count_accepted(curve.threshold[::-1], point.threshold)) - 1
         far, frr = (curve.far[last], curve.frr[last]) if last >= 0 else (0.0, 1.0)
+    figures = summarize_report(report)
     return HistoryEntry(
         at=report.created_at,
         source=source,
@@ -113,6 +115,10 @@ def build_history_entry(source: Source, report: Report, model: LoadedModel, vers
         opis_debiased=report.consistency.opis_debiased,
         far=far,
         frr=frr,
+        opis_ci=figures.opis_ci,
+        recall_at_1=figures.recall_at_1,
+        eer=figures.eer,
+        fnir=figures.fnir,
     )
 
 

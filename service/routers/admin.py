@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 
+from api_schemas.comparison import Comparison
 from api_schemas.http.admin import (
     ActivateModelRequest,
     ActivateModelResponse,
@@ -18,10 +19,11 @@ from api_schemas.http.admin import (
 )
 from api_schemas.http.decisions import OperatingPointSummary
 from api_schemas.operating_point import OperatingPoint
-from service.auth.api_keys import NEEDS_ADMIN
-from service.errors.problems import NOT_FOUND, READ_ONLY, ServiceProblem
+from service.auth.api_keys import NEEDS_ADMIN, NEEDS_WRITE
+from service.errors.problems import CONFLICT, NOT_FOUND, READ_ONLY, ServiceProblem
 from service.http.bodies import build_body_reader, write_json_response
 from service.http.openapi import BODY_STATUSES, READ_STATUSES, describe_body, describe_problems
+from service.models.model_comparison import compare_loaded
 from service.models.model_registry import build_unknown_model
 from service.state import ActiveModel, CurrentState, administer, log_action, order_write
 
@@ -99,6 +101,48 @@ async def activate_model(
         request, state, order, lambda: state.models.activate(version, body.allow_missing, order)
     )
     return write_json_response({"active": version, "previous": previous, "missing_items": missing})
+
+
+@router.post(
+    "/v1/models/{version}/compare",
+    summary="Compare a loaded model with the active one",
+    status_code=202,
+    response_model=Job,
+    responses=describe_problems(*READ_STATUSES, 404, 409, 422),
+    dependencies=NEEDS_WRITE,
+)
+async def compare(request: Request, version: str, active: ActiveModel, state: CurrentState) -> Response:
+    """In the background, on a sample of the items that both hold, each model at its own 1:1 point: paired
+    differences, decisions that flip, and whether new queries can search the old gallery."""
+    model = state.models.get_loaded(version)
+    if model is active:
+        raise ServiceProblem(CONFLICT, f"'{version}' is the active model: compare another one with it.")
+
+    def work() -> None:
+        state.comparisons.add(compare_loaded(active, model))
+
+    path = f"/v1/models/{version}/comparison"
+    job = state.jobs.submit("compare models", work, path)
+    log_action(request, state, "models.compare", version=version)
+    return write_json_response(job, status=202)
+
+
+@router.get(
+    "/v1/models/{version}/comparison",
+    summary="Read the comparison with the active model",
+    response_model=Comparison,
+    responses=describe_problems(*READ_STATUSES, 404, 409, 422),
+)
+async def comparison(version: str, active: ActiveModel, state: CurrentState) -> Response:
+    """The last comparison of the active model (a) with this one (b)."""
+    model = state.models.get_loaded(version)
+    found = state.comparisons.get(active.model_hash, model.model_hash)
+    if found is None:
+        raise ServiceProblem(
+            NOT_FOUND,
+            f"'{version}' was not compared with the active model: POST /v1/models/{version}/compare.",
+        )
+    return write_json_response(found)
 
 
 @router.post(

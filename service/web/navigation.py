@@ -21,4 +21,5 @@ PAGES = (
     NavigationEntry("live", "/dashboard/live", "Live"),
     NavigationEntry("unknowns", "/dashboard/unknowns", "Unknowns"),
     NavigationEntry("review", "/dashboard/review", "Review"),
+    NavigationEntry("models", "/dashboard/models", "Models"),
 )
