@@ -49,7 +49,7 @@ def _rule(
 
 DEFAULT_RULES: dict[str, dict[str, Any]] = {
     "score-drift": _rule(
-        "score_stability", 0.1, 0.1,
+        "score_stability", 0.05, 0.05,
         "Scores are not distributed as calibrated.",
         "Compare the histogram with what is expected: a shift to the left means queries have become harder "
         "(camera, light, language), one to the right that copies are asked. Judge some decisions near the "

@@ -126,7 +126,7 @@ function showRules(rules, now) {
     const reading = readings[rule.signal];
     return element(
       "tr", { "data-rule": rule.rule }, element("td", {}, element("b", {}, rule.rule)), element("td", {}, element("span", { class: STATES[rule.state] }, rule.state)),
-      element("td", { class: "n" }, number(reading?.value, 3)), element("td", { class: "n" }, number(rule.above, 3)),
+      element("td", { class: "n" }, number(reading?.value, 3)), element("td", { class: "n" }, number(reading?.lower, 3)), element("td", { class: "n" }, number(rule.above, 3)),
       element("td", { class: "text" }, reading?.detail || "Not measured yet."),
     );
   });

@@ -96,7 +96,7 @@ def select(
 
 
 class WatchedModel:
-    """A model under a monitor; queries are decided as ``/v1/match`` does, a turn is taken after each ten."""
+    """A model under a monitor; queries are decided as ``/v1/match`` does, a turn follows each request."""
 
     def __init__(self, model: LoadedModel, bundle: Path, **given: Any) -> None:
         registry = SimpleNamespace(active=model, active_folder=bundle)
@@ -104,7 +104,7 @@ class WatchedModel:
         self.monitor = Monitor(load_settings(bundle=bundle, **given), cast(ModelRegistry, registry))
         self.now = 1_700_000_000.0
 
-    def ask(self, queries: np.ndarray, of_request: int = 10) -> None:
+    def ask(self, queries: np.ndarray, of_request: int = 50) -> None:
         point = self.model.active_match
         assert point is not None
         for start in range(0, len(queries), of_request):
