@@ -67,6 +67,7 @@ READ_ROUTERS = (
     "info",
     "thumbnails",
     "items",
+    "classes",
     "feedback",
     "unknowns.groups",
     "unknowns.pool",

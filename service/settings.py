@@ -148,6 +148,13 @@ class ServiceSettings(BaseSettings):
     max_filter_conditions: int = _limit(64, "comparisons in a filter")
     max_filter_values: int = _limit(10_000, "values in the lists of a filter ($in, $nin)")
 
+    class_items: int = _limit(
+        256, "items of a class that are compared for its page, an even sample of more", ge=2, le=1_024
+    )
+    class_others: int = _limit(
+        4_096, "items of other classes that these are compared with, an even sample", le=16_384
+    )
+
     max_item_fields: int = _limit(64, "metadata fields of an item that is written")
     max_gallery_fields: int = _limit(
         256, "metadata fields of a gallery, each a column over all items; one that no item has is forgotten"

@@ -25,6 +25,7 @@ from index.bundle import Bundle, read_bundle
 from index.gallery.data_folder import HASHES_FILE, DataFolder, open_item_store
 from index.gallery.gallery_items import BundleItems, GalleryItems
 from index.items.stored_item import StoredItem
+from index.search.class_comparison import ClassComparison, compare_class, page_class
 from index.search.gallery_view import GalleryView, SearchHit
 from index.search.grouped_search import rank_groups
 from index.search.match_rules import MATCH_RULES
@@ -122,6 +123,16 @@ class Gallery(AbstractContextManager["Gallery"]):
 
     def page(self, after: str | None = None, limit: int = 100) -> list[StoredItem]:
         return self._items.page(after, limit)
+
+    def page_class(self, label: str, after: str | None = None, limit: int = 100) -> list[StoredItem]:
+        """Items of a class in the order of their ids, after one of them."""
+        found = (self.get(item_id) for item_id in page_class(self.view, label, after, limit))
+        return [item for item in found if item is not None]
+
+    def compare_class(self, label: str, sample: int, others: int) -> ClassComparison | None:
+        """A class as the active 1:1 point scores pairs; see ``class_comparison.compare_class``."""
+        decider = self._verify or self._match
+        return compare_class(self.view, label, decider, sample, others)
 
     def prepare(self, point: OperatingPoint) -> Decider:
         """Compute what a point needs before it may decide; raises BundleError for another model or cohort."""

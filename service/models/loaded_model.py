@@ -24,6 +24,7 @@ from index.gallery.live_gallery import LiveGallery
 from index.items.stored_item import StoredItem
 from index.store.write_order import AuditFile
 from service.errors.problems import READ_ONLY, ServiceProblem
+from service.models.class_table import ClassTables
 from service.models.label_notes import LabelNotes
 from service.settings import ServiceSettings
 from service.telemetry import prometheus
@@ -63,6 +64,11 @@ class LoadedModel:
     def label_notes(self) -> LabelNotes:
         """What there is to say about labels that are written."""
         return LabelNotes(self.gallery)
+
+    @cached_property
+    def class_tables(self) -> ClassTables:
+        """Every class with its rates."""
+        return ClassTables()
 
     @property
     def manifest(self) -> Manifest:

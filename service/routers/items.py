@@ -123,9 +123,16 @@ async def page(
     state: CurrentState,
     cursor: Annotated[str | None, Query(max_length=512)] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    label: Annotated[str | None, Query(max_length=512)] = None,
 ) -> Response:
-    """Items in the order of their ids. `next_cursor` is the `cursor` of the next page, null on the last."""
-    items = await state.compute.run(lambda: model.gallery.page(cursor, limit + 1))
+    """Items in the order of their ids. `next_cursor` is the `cursor` of the next page, null on the last.
+
+    With `label` those of one class.
+    """
+    if label is None:
+        items = await state.compute.run(lambda: model.gallery.page(cursor, limit + 1))
+    else:
+        items = await state.compute.run(lambda: model.gallery.page_class(label, cursor, limit + 1))
     next_cursor = items[limit - 1].id if len(items) > limit else None
     return write_json_response(
         {"items": [_write_item(item) for item in items[:limit]], "next_cursor": next_cursor}

@@ -114,8 +114,10 @@ def _compute(state: ServiceState, model: LoadedModel, version: str, source: Sour
         model.live.records.add_report(entry)
 
 
-def _read_report(state: ServiceState, model: LoadedModel, source: Source) -> Report | None:
-    """A recomputed report, from memory or from the data folder."""
+def read_report(state: ServiceState, model: LoadedModel, source: Source) -> Report | None:
+    """The bundle's report, or a recomputed one from memory or from the data folder."""
+    if source == "holdout":
+        return model.report
     report = state.reports.get((model.model_hash, source))
     if report is None and state.settings.data is not None:
         path = get_report_path(find_items_folder(state.models.active_folder, state.settings.data), source)
