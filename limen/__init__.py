@@ -3,6 +3,7 @@
 report = limen.evaluate(embeddings, labels)
 point = limen.calibrate(embeddings, labels, target_far=0.01)
 audit = limen.audit(embeddings, labels, threshold=0.75)
+limen.wrap("encoder.onnx", "photos", "bundles/photos", preprocessing="imagenet")
 gallery = limen.open_bundle("bundles/faces")
 gallery.match(vectors)
 """
@@ -16,8 +17,11 @@ from typing import TYPE_CHECKING, Any
 from common.errors import CalibrationRefused, InputError, LimenError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import ArrayLike
 
+    from api_schemas.manifest import Manifest
     from api_schemas.operating_point import Aggregate, OperatingPoint, ScoreChoice
     from api_schemas.report import Audit, DistanceKind, Report
     from embeddings.embedding_set import EmbeddingSet
@@ -35,6 +39,7 @@ __all__ = [
     "calibrate",
     "evaluate",
     "open_bundle",
+    "wrap",
 ]
 
 if not TYPE_CHECKING:
@@ -232,6 +237,55 @@ def open_bundle(path: str | Path) -> Gallery:
     from index.gallery.gallery import Gallery
 
     return Gallery.open(Path(path))
+
+
+def wrap(
+    encoder: str | Path,
+    data: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    preprocessing: str | Path | dict[str, Any] | None = None,
+    input_name: str | None = None,
+    output_name: str | None = None,
+    name: str | None = None,
+    unknown: ArrayLike | None = None,
+    unknown_labels: Sequence[str] = (),
+    thumbnails: int | None = None,
+    overrides: Sequence[str] = (),
+) -> Manifest:
+    """Make a bundle from an encoder that exists and data: checked, embedded, calibrated, ready to serve.
+
+    Args:
+        encoder: an ONNX file, a token table (.safetensors), a folder of sentence-transformers, ``hf:NAME`` or
+            ``timm:NAME``.
+        data: a folder or zip of class folders of images, a list of images or texts, or vectors; several are
+            read together. All of it is the gallery.
+        out: the bundle's folder.
+        preprocessing: a YAML file, the name of a preset such as ``imagenet``, or the keys of such a file.
+        input_name, output_name: of a network that has several.
+        name: of the bundle; that of its folder if not given.
+        unknown: float [m, d], real queries whose class is in no gallery.
+        unknown_labels: labels of no identity: their items are unknown queries.
+        thumbnails: pixels of a small picture that is kept of each item; none unless given.
+        overrides: ``key.path=value`` of the configuration, as ``--set``.
+
+    Raises:
+        InputError: an encoder or data that cannot be used, in one sentence.
+    """
+    from limen.pipeline.point_options import PointOptions
+    from limen.pipeline.wrap_encoder import build_config, wrap_encoder
+
+    config = build_config(
+        str(encoder),
+        data=[str(data)] if isinstance(data, str | Path) else [str(path) for path in data],
+        preprocessing=str(preprocessing) if isinstance(preprocessing, Path) else preprocessing,
+        input_name=input_name,
+        output_name=output_name,
+        name=name,
+        overrides=overrides,
+    )
+    options = PointOptions(unknown=_read_unknown(unknown), unknown_labels=unknown_labels)
+    return wrap_encoder(config, Path(out), thumbnails=thumbnails, options=options)
 
 
 def _read_unknown(vectors: ArrayLike | None) -> EmbeddingSet | None:

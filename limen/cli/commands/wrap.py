@@ -62,7 +62,10 @@ def wrap(
     thumbnails: Annotated[
         int | None,
         typer.Option(
-            min=SMALLEST_SIDE, max=LARGEST_SIDE, help="Keep a small picture of each item, this many pixels long, for the pages."
+            min=SMALLEST_SIDE,
+            max=LARGEST_SIDE,
+            help="Keep a small picture of each item, at most so many pixels long (96), or the beginning of "
+            "its text, for people to look at; nothing is kept without it.",
         ),
     ] = None,
     sample_items: Annotated[
