@@ -139,7 +139,7 @@ def sweep_pairs(
     bins, floor = _estimate_bins_and_floor(pairs, far)
     if lowest is not None:
         wanted = int(bins.find(lowest))
-        floor = np.minimum(floor, bins.compute_edges(wanted)[()] if wanted else np.float32(-np.inf))
+        floor = np.float32(min(float(floor), float(bins.compute_edges(wanted))) if wanted else -np.inf)
     while True:
         sweep = _walk_pairs(pairs, bins, floor, per_query, track)
         if sweep.top.length >= needed:
