@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm, rankdata
+from scipy.special import ndtri
 
 from common.array_types import Float64s, Int64s, UnitVectors
 
@@ -42,7 +42,7 @@ class DomainShift:
 
     def find_lower(self, alpha: float) -> float:
         """The AUC less what chance exceeds with probability ``alpha``; over 0.5 is drift."""
-        return self.auc - self.spread * float(norm.isf(alpha)) - max(0.0, self.chance - 0.5)
+        return self.auc - self.spread * float(-ndtri(alpha)) - max(0.0, self.chance - 0.5)
 
 
 def measure_domain_shift(
@@ -143,10 +143,17 @@ def _compute_aucs(rows: Float64s, labels: Float64s, fold: Int64s) -> Float64s:
         covariance += (RIDGE * np.trace(covariance) / d + np.finfo(float).tiny) * np.eye(d)
         balance = labels[:, learn] - labels[:, learn].mean(axis=1, keepdims=True)
         directions = np.linalg.solve(covariance, (balance @ learned).T)
-        ranks = rankdata(rows[test] @ directions, axis=0).T
+        ranks = np.stack([_rank(scores) for scores in (rows[test] @ directions).T])
         positive = labels[:, test] > 0
         n_positive = positive.sum(axis=1)
         n_negative = test.sum() - n_positive
         wins = (ranks * positive).sum(axis=1) - n_positive * (n_positive + 1) / 2
         aucs += 0.5 * wins / np.maximum(1, n_positive * n_negative)
     return aucs
+
+
+def _rank(scores: Float64s) -> Float64s:
+    """Ranks from 1, float64 [n]; the mean of those that tied scores have."""
+    ordered = np.sort(scores)
+    below, up_to = np.searchsorted(ordered, scores), np.searchsorted(ordered, scores, side="right")
+    return np.asarray((below + up_to + 1) / 2)

@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import chi2
+from scipy.special import chdtri
 
 from common.array_types import Float64s
 
@@ -121,7 +121,7 @@ def measure_stability(
     psi = float(((observed - expected) * np.log(observed / expected)).sum())
     # a mixture of two samples varies as one of this size does
     reference_variance = (1 - share) ** 2 / reference.n_known + share**2 / max(1, reference.n_unknown)
-    noise = float((1 / n + reference_variance) * chi2.isf(alpha, len(counts) - 1))
+    noise = float((1 / n + reference_variance) * chdtri(len(counts) - 1, alpha))
     return Stability(psi, noise, share, error, int(n))
 
 

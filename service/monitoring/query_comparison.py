@@ -11,7 +11,7 @@ from math import sqrt
 from time import monotonic
 from typing import NamedTuple
 
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from api_schemas.http.monitoring import Reading
 from api_schemas.operating_point import OperatingPoint
@@ -176,7 +176,7 @@ def _compare_share(window: QueryWindow, before: ShareBefore | None, alpha: float
     return Reading(
         signal="unknown_share_change",
         value=change,
-        lower=max(0.0, change - float(norm.isf(alpha / 2)) * error),
+        lower=max(0.0, change - float(-ndtri(alpha / 2)) * error),
         n=n,
         detail=f"{share:.0%} of the last {n} decisions were unknown, {before.share:.0%} of {before.n} "
         "before.",

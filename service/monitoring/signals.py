@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import beta
+from scipy.special import betaincinv
 
 from api_schemas.http.gallery import Feedback
 from api_schemas.http.monitoring import Reading
@@ -141,8 +141,8 @@ def _compare_feedback(point: OperatingPoint, feedback: Sequence[Feedback]) -> Re
 def bound_rate(hits: int, n: int) -> tuple[float, float]:
     """The interval of Clopper and Pearson (1934) of a rate."""
     tail = (1 - CONFIDENCE) / 2
-    low = float(beta.ppf(tail, hits, n - hits + 1)) if hits else 0.0
-    high = float(beta.isf(tail, hits + 1, n - hits)) if hits < n else 1.0
+    low = float(betaincinv(hits, n - hits + 1, tail)) if hits else 0.0
+    high = float(betaincinv(hits + 1, n - hits, 1 - tail)) if hits < n else 1.0
     return low, high
 
 
