@@ -169,7 +169,7 @@ def write_bundle(
         generation = Generation.build(items, index_config, densities, track)
         generation.save(folder)
         write_thumbnails(folder, thumbnails)
-        encoder = None if encoder_folder is None else _copy_encoder(encoder_folder, folder)
+        encoder = None if encoder_folder is None else copy_encoder(encoder_folder, folder)
         if cohort is not None:
             np.save(folder / COHORT_FILE, cohort.vectors)
             pq.write_table(pa.table({"label": pa.array(cohort.labels)}), folder / COHORT_LABELS_FILE)
@@ -388,7 +388,8 @@ def _build_decider(
         raise BundleError(f"operating point '{point.name}': {error}") from None
 
 
-def _copy_encoder(source: Path, folder: Path) -> EncoderFiles:
+def copy_encoder(source: Path, folder: Path) -> EncoderFiles:
+    """Copy an encoder's files; raises InputError when they are not there."""
     for name in (ENCODER_FILE, PREPROCESSING_FILE):
         if not (source / name).is_file():
             raise InputError(f"{source} has no {name}: an encoder is exported there first.")

@@ -22,6 +22,7 @@ COMMANDS = {
     "export": "export",
     "build": "build",
     "wrap": "wrap",
+    "attach_encoder": "attach_encoder",
     "serve": "serve",
     "verify": "verify",
     "keys": "keys",

@@ -88,6 +88,17 @@ UnknownLabel = Annotated[
         help="Label of no identity, e.g. oos: its items are queries that nothing should match; repeatable."
     ),
 ]
+PreprocessingOption = Annotated[
+    str | None,
+    typer.Option(help="How inputs are prepared: a YAML file, or a preset such as imagenet or clip."),
+]
+EncoderInput = Annotated[
+    str | None, typer.Option("--input", help="The network's input, where it has several.")
+]
+EncoderOutput = Annotated[
+    str | None,
+    typer.Option("--output", help="The network's output that is the embedding, where it has several."),
+]
 SetBundleKeys = Annotated[
     list[str] | None, typer.Option("--set", help="Override a key of index.* or calibration.*; repeatable.")
 ]

@@ -11,13 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from api_schemas.data_config import DataConfig
+from api_schemas.wrap_config import WrapConfig
 from common.array_types import Float32s, RowIndices, Texts
 from common.console import say, track
-from common.errors import InputError
+from common.errors import ConfigError, InputError
 from embeddings.embedding_set import EmbeddingSet
 from encoder.encoder import Encoder
 from encoder.inputs.preprocessing import RefusedInput
 from encoder.wrapping.check_encoder import CHECKED_INPUTS
+from limen.pipeline.stage_encoder import StagedEncoder
 from training.data.items import Items
 from training.data.kinds import open_kind
 from training.data.kinds.data_kind import AnyDataKind
@@ -48,6 +50,17 @@ class RawData:
         """At most ``n`` items spread over the data, as the network takes them; broken ones are left out."""
         rows = np.unique(np.linspace(0, len(self.items) - 1, n).astype(int))
         return self._prepare(rows)
+
+    def embed_rows(self, rows: RowIndices) -> Float32s:
+        """A few items, whole ones, as unit vectors [n, d]; raises InputError naming one that is not."""
+        parts = []
+        for block in np.split(rows, range(BLOCK, len(rows), BLOCK)):
+            prepared, kept = self._prepare(block)
+            if len(kept) < len(block):
+                missing = self.items.ids[block][~np.isin(self.items.ids[block], kept.ids)]
+                raise InputError(f"{self._kind.source}: '{missing[0]}' is broken.")
+            parts.append(self._encoder.embed(prepared))
+        return np.concatenate(parts)
 
     def embed(self, store: Path | None = None) -> EmbeddingSet:
         """Every item as a unit vector.
@@ -126,3 +139,18 @@ class RawData:
 
     def _name_refusal(self, block: Items, refused: RefusedInput) -> InputError:
         return InputError(f"{self._kind.source}: item '{block.ids[refused.number]}': {refused.reason}")
+
+
+def open_data(config: WrapConfig, staged: StagedEncoder) -> RawData:
+    """The data of a configuration, of the kind that its encoder takes.
+
+    Raises:
+        ConfigError: another kind. InputError: data that cannot be read.
+    """
+    kind = DATA_KINDS[staged.encoder.preprocessing.kind]
+    data = config.data
+    if "kind" not in data.model_fields_set:
+        data = data.model_copy(update={"kind": kind})
+    elif data.kind != kind and not (data.kind == "builtin" and kind == "images"):
+        raise ConfigError(f"data.kind: {staged.name} takes {kind}, found '{data.kind}'.")
+    return RawData(data, staged.encoder)

@@ -21,7 +21,7 @@ from encoder.wrapping.check_encoder import CheckedEncoder, check_encoder
 from index.bundle import check_replaceable
 from index.engines.memory_estimate import estimate_build, measure_free_memory
 from index.items.metadata import check_metadata
-from limen.pipeline.embed_data import DATA_KINDS, RawData
+from limen.pipeline.embed_data import RawData, open_data
 from limen.pipeline.evaluation_source import EvaluationSource
 from limen.pipeline.make_bundle import build_from_source
 from limen.pipeline.point_options import DEFAULT_OPTIONS, PointOptions
@@ -94,7 +94,7 @@ def wrap_encoder(
         folder = Path(scratch)
         staged = stage_encoder(config.encoder, folder)
         say(f"{staged.describe()}.")
-        data = _open_data(config, staged)
+        data = open_data(config, staged)
         checked = _check(staged, data)
         free_disk = shutil.disk_usage(out.parent).free
         size = len(data.items), staged.encoder.dim
@@ -132,16 +132,6 @@ def _add_label_rules(options: PointOptions, config: WrapConfig) -> PointOptions:
         unknown_labels=[*options.unknown_labels, *config.data.unknown_labels],
         fold_labels=options.fold_labels or config.data.fold_labels,
     )
-
-
-def _open_data(config: WrapConfig, staged: StagedEncoder) -> RawData:
-    kind = DATA_KINDS[staged.encoder.preprocessing.kind]
-    data = config.data
-    if "kind" not in data.model_fields_set:
-        data = data.model_copy(update={"kind": kind})
-    elif data.kind != kind and not (data.kind == "builtin" and kind == "images"):
-        raise ConfigError(f"data.kind: {staged.name} takes {kind}, found '{data.kind}'.")
-    return RawData(data, staged.encoder)
 
 
 def _check(staged: StagedEncoder, data: RawData) -> CheckedEncoder:

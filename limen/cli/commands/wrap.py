@@ -15,10 +15,13 @@ from limen.cli.options import (
     BundleOut,
     Cohort,
     Cost,
+    EncoderInput,
+    EncoderOutput,
     ExcludeSame,
     FoldLabels,
     Group,
     PointFiles,
+    PreprocessingOption,
     ProvenOnly,
     SetBundleKeys,
     TargetFar,
@@ -46,16 +49,9 @@ def wrap(
             ".parquet), vectors (.npz); repeatable. All of it is the gallery."
         ),
     ] = None,
-    preprocessing: Annotated[
-        str | None,
-        typer.Option(help="How inputs are prepared: a YAML file, or a preset such as imagenet or clip."),
-    ] = None,
-    input_: Annotated[
-        str | None, typer.Option("--input", help="The network's input, where it has several.")
-    ] = None,
-    output: Annotated[
-        str | None, typer.Option(help="The network's output that is the embedding, where it has several.")
-    ] = None,
+    preprocessing: PreprocessingOption = None,
+    input_: EncoderInput = None,
+    output: EncoderOutput = None,
     name: Annotated[
         str | None, typer.Option(help="The bundle's name; that of its folder if not given.")
     ] = None,
