@@ -23,6 +23,10 @@ class Job(Schema):
     finished_at: datetime | None
     detail: str | None
     path: str | None
+    step: str | None = Field(default=None, description="What a running job does now, where it says so.")
+    progress: Finite | None = Field(
+        default=None, ge=0, le=1, description="The part of that step that is done."
+    )
 
 
 class ModelFigures(Schema):

@@ -118,6 +118,7 @@ class _Api(Generic[Connection, Transport]):
     load_model = _Method(requests.load_model)
     activate_model = _Method(requests.activate_model)
     consistency = _Method(requests.consistency)
+    export_report = _Method(requests.export_report)
     compute_report = _Method(requests.compute_report)
     history = _Method(requests.history)
     job = _Method(requests.job)

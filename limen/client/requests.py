@@ -101,17 +101,20 @@ def match(
     candidates: int = 1,
     unknown_share: float | None = None,
     group: str | None = None,
+    explain: bool = False,
     keep: bool = True,
 ) -> Call[MatchResponse]:
     """``POST /v1/match`` for rows [n, d] or references; ``aggregate`` is the point's own unless given.
 
     An array [n, v, d], or references such as ``{"vectors": rows}``, are queries of several vectors each,
     which are decided together. ``candidates`` of the best classes are named.
+    With ``explain`` each answer says what the score of its class is made of.
     ``unknown_share`` of the queries, for the probability of an answer; ``group`` of the queries, whose point
     decides. Without ``keep`` nothing of the queries is kept, even by a service that keeps unknowns.
     """
     options: dict[str, Any] = {"aggregate": aggregate, "unknown_share": unknown_share, "group": group}
     options |= {"candidates": None if candidates == 1 else candidates, "keep": None if keep else False}
+    options["explain"] = True if explain else None
     queries = read_tensors(queries)
     if isinstance(queries, np.ndarray) and queries.ndim == 3:
         queries = [{"vectors": np.ascontiguousarray(rows)} for rows in queries]
@@ -272,6 +275,16 @@ def activate_model(version: str, allow_missing: bool = False) -> Call[ActivateMo
 def consistency(source: Source = "holdout") -> Call[Report]:
     """``GET /v1/reports/consistency``."""
     return get("/v1/reports/consistency", Report, source=source)
+
+
+def export_report(
+    source: Source = "holdout",
+    format: Literal["json", "csv", "html", "png"] = "html",  # noqa: A002  (as in the query string)
+    chart: str | None = None,
+) -> Call[bytes]:
+    """The report as a file."""
+    params = drop_none({"source": source, "format": format, "chart": chart})
+    return Call("GET", "/v1/reports/consistency/export", lambda content: content, params=params)
 
 
 def compute_report(source: Literal["gallery", "feedback"] = "gallery") -> Call[Job]:

@@ -13,6 +13,7 @@ from api_schemas.http.admin import HistoryEntry
 from api_schemas.http.gallery import Feedback
 from api_schemas.report import Counts, Geometry, Report, Retrieval, Verification
 from common.errors import InputError
+from common.progress import Track, silent
 from decision.scorers import count_accepted
 from embeddings.embedding_set import EmbeddingSet
 from evaluation.evaluate import evaluate_embeddings
@@ -25,7 +26,7 @@ Source = Literal["holdout", "gallery", "feedback"]
 MIN_PAIRS = 2
 
 
-def compute_gallery_report(model: LoadedModel) -> Report:
+def compute_gallery_report(model: LoadedModel, track: Track = silent) -> Report:
     """The report of all items of the gallery, with the score of the active operating point.
 
     Raises:
@@ -40,7 +41,7 @@ def compute_gallery_report(model: LoadedModel) -> Report:
         np.array([item.id for item in items]),
     )
     return evaluate_embeddings(
-        embeddings, scorer=model.gallery.scorer, model_hash=model.model_hash, split="gallery"
+        embeddings, scorer=model.gallery.scorer, model_hash=model.model_hash, split="gallery", track=track
     )
 
 

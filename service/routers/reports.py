@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from api_schemas.http.admin import History, HistoryEntry, Job
 from api_schemas.report import Report
@@ -12,6 +12,7 @@ from service.auth.api_keys import NEEDS_WRITE
 from service.errors.problems import CONFLICT, NOT_FOUND, ServiceProblem
 from service.http.bodies import write_json_response
 from service.http.openapi import READ_STATUSES, describe_problems
+from service.http.report_exports import MEDIA_TYPES, ExportFormat, export_report
 from service.models.loaded_model import LoadedModel, find_items_folder
 from service.models.recomputed_reports import (
     Source,
@@ -38,21 +39,36 @@ async def consistency(model: ActiveModel, state: CurrentState, source: Source = 
     It holds OPIS with its interval, curves, and every class. Reports of gallery and feedback are measured
     with the score of the active operating point (`score` names it); those of another score are not given.
     """
-    report = model.report if source == "holdout" else _read_report(state, model, source)
-    if report is None:
-        how = (
-            "export or build the bundle again"
-            if source == "holdout"
-            else f"POST {PATH}?source={source} makes one"
-        )
-        raise ServiceProblem(NOT_FOUND, f"There is no report of the {source}: {how}.")
-    if source != "holdout" and report.score != model.gallery.scorer.score:
-        raise ServiceProblem(
-            NOT_FOUND,
-            f"The report of the {source} was made with the {report.score.kind} score of another "
-            f"operating point than the active one: POST {PATH}?source={source} makes one with that score.",
-        )
-    return write_json_response(report)
+    return write_json_response(require_report(state, model, source))
+
+
+@router.get(
+    f"{PATH}/export",
+    summary="Read the report as a file",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The file. `csv` has a row a class, `png` one chart: `chart`, or the first.",
+            "content": {kind.partition(";")[0]: {} for kind in MEDIA_TYPES.values()},
+        },
+        **describe_problems(*READ_STATUSES, 404, 422),
+    },
+)
+async def export(
+    model: ActiveModel,
+    state: CurrentState,
+    source: Source = "holdout",
+    format: ExportFormat = "json",  # noqa: A002
+    chart: Annotated[str | None, Query(max_length=40)] = None,
+) -> Response:
+    """JSON, CSV, an HTML page that stands alone, or a chart as PNG: to keep, to send, to print."""
+    points = [point for point in (model.active_match, model.active_verify) if point is not None]
+    content = await state.compute.run(
+        lambda: export_report(require_report(state, model, source), points, format, chart)
+    )
+    name = f"limen-{source}-{model.model_hash[:10]}.{format}"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(content, media_type=MEDIA_TYPES[format], headers=headers)
 
 
 @router.post(
@@ -99,7 +115,7 @@ def _read_history(state: ServiceState) -> list[HistoryEntry]:
 def _compute(state: ServiceState, model: LoadedModel, version: str, source: Source) -> None:
     """Compute a report and add it to the history; with a data folder both are stored."""
     if source == "gallery":
-        report = compute_gallery_report(model)
+        report = compute_gallery_report(model, state.jobs.track)
     else:
         feedback = [] if model.live is None else model.live.records.read_feedback()
         report = compute_feedback_report(model, feedback)
@@ -112,6 +128,25 @@ def _compute(state: ServiceState, model: LoadedModel, version: str, source: Sour
         state.unsaved_history.append(entry)
     else:
         model.live.records.add_report(entry)
+
+
+def require_report(state: ServiceState, model: LoadedModel, source: Source) -> Report:
+    """The report of a source with the score that decides now; raises the problem ``not-found``."""
+    report = read_report(state, model, source)
+    if report is None:
+        how = (
+            "export or build the bundle again"
+            if source == "holdout"
+            else f"POST {PATH}?source={source} makes one"
+        )
+        raise ServiceProblem(NOT_FOUND, f"There is no report of the {source}: {how}.")
+    if source != "holdout" and report.score != model.gallery.scorer.score:
+        raise ServiceProblem(
+            NOT_FOUND,
+            f"The report of the {source} was made with the {report.score.kind} score of another "
+            f"operating point than the active one: POST {PATH}?source={source} makes one with that score.",
+        )
+    return report
 
 
 def read_report(state: ServiceState, model: LoadedModel, source: Source) -> Report | None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from threading import Lock
+from typing import TypeVar
 
 from api_schemas.http.admin import Job
 from common.errors import LimenError
 from service.errors.problems import OVERLOADED, ServiceProblem
 from service.telemetry.logs import LOGGER
 
+T = TypeVar("T")
 KEPT = 200
 MOST_WAITING = 16
 
@@ -25,6 +27,7 @@ class BackgroundJobs:
         self._lock = Lock()
         self._jobs: dict[str, Job] = {}
         self._last_of_key: dict[str, str] = {}
+        self._running: Job | None = None
 
     def submit(self, kind: str, work: Callable[[], object], path: str, key: str | None = None) -> Job:
         """Queue work; ``path`` is where its result can be read.
@@ -68,11 +71,23 @@ class BackgroundJobs:
         """The job of this id, or None."""
         return self._jobs.get(job_id)
 
+    def track(self, steps: Iterable[T], name: str, total: int | None = None) -> Iterator[T]:
+        """Report the steps of the running job as its progress; for the work of a job to call."""
+        job = self._running
+        shown = 0
+        for done, step in enumerate(steps):
+            part = int(100 * done / total) if total else 0
+            if job is not None and (done == 0 or part > shown):
+                shown = part
+                self._update(job, step=name, progress=min(1.0, done / total) if total else None)
+            yield step
+
     def close(self) -> None:
         """Wait for the running job and drop those that wait."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _run(self, job: Job, work: Callable[[], object]) -> None:
+        self._running = job
         self._update(job, status="running")
         status, detail = "done", None
         try:
@@ -82,9 +97,12 @@ class BackgroundJobs:
         except Exception:
             LOGGER.exception("job failed", extra={"fields": {"job": job.id, "kind": job.kind}})
             status, detail = "failed", "Internal error; the log has it under this job's id."
-        self._update(job, status=status, detail=detail, finished_at=datetime.now(UTC))
+        self._running = None
+        self._update(
+            job, status=status, detail=detail, finished_at=datetime.now(UTC), step=None, progress=None
+        )
 
     def _update(self, job: Job, **changes: object) -> None:
         with self._lock:
             if job.id in self._jobs:
-                self._jobs[job.id] = job.model_copy(update=changes)
+                self._jobs[job.id] = self._jobs[job.id].model_copy(update=changes)

@@ -22,4 +22,5 @@ PAGES = (
     NavigationEntry("unknowns", "/dashboard/unknowns", "Unknowns"),
     NavigationEntry("review", "/dashboard/review", "Review"),
     NavigationEntry("models", "/dashboard/models", "Models"),
+    NavigationEntry("reports", "/dashboard/reports", "Reports"),
 )
