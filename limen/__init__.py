@@ -3,6 +3,7 @@
 report = limen.evaluate(embeddings, labels)
 point = limen.calibrate(embeddings, labels, target_far=0.01)
 audit = limen.audit(embeddings, labels, threshold=0.75)
+suspects = limen.audit_labels(embeddings, labels)
 limen.wrap("encoder.onnx", "photos", "bundles/photos", preprocessing="imagenet")
 gallery = limen.open_bundle("bundles/faces")
 gallery.match(vectors)
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
+    from api_schemas.label_audit import LabelAudit
     from api_schemas.manifest import Manifest
     from api_schemas.operating_point import Aggregate, OperatingPoint, ScoreChoice
     from api_schemas.report import Audit, DistanceKind, Report
@@ -36,6 +38,7 @@ __all__ = [
     "OperatingPoint",
     "Report",
     "audit",
+    "audit_labels",
     "calibrate",
     "evaluate",
     "open_bundle",
@@ -230,6 +233,36 @@ def audit(
         aggregate=aggregate,
         confidence=convert_to_number(confidence, "confidence"),
     ).audit
+
+
+def audit_labels(
+    embeddings: ArrayLike,
+    labels: ArrayLike,
+    *,
+    ids: ArrayLike | None = None,
+    threshold: float | None = None,
+    most: int = 10_000,
+) -> LabelAudit:
+    """List the items whose label may be wrong, most suspicious first, with the reason in words; no verdict.
+
+    Args:
+        embeddings: float [n, d]; rows are normalised.
+        labels: [n], integers or text.
+        ids: [n], distinct; row numbers unless given.
+        threshold: similarity from which two items are accepted as the same; without one, that which 1 % of
+            random pairs of two labels reach.
+        most: findings in the list; the others are counted.
+
+    Raises:
+        InputError: data that cannot be used; the message names the row.
+    """
+    from embeddings.embedding_set import EmbeddingSet
+    from embeddings.python_objects import convert_to_number
+    from evaluation.label_audit.audit_labels import audit_labels as audit_items
+
+    items = EmbeddingSet.from_arrays(embeddings, labels, ids)
+    chosen = None if threshold is None else convert_to_number(threshold, "threshold")
+    return audit_items(items, threshold=chosen, most=most)
 
 
 def open_bundle(path: str | Path) -> Gallery:

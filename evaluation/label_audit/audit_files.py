@@ -24,7 +24,7 @@ Picture = Callable[[str], bytes | None]
 
 
 def write_csv(findings: Iterable[LabelFinding]) -> str:
-    """The findings, a line each; text that a spreadsheet would take for a formula begins with an apostrophe."""
+    """The findings, a line each; what a spreadsheet would take for a formula begins with an apostrophe."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\r\n")
     writer.writerow(COLUMNS)

@@ -9,15 +9,18 @@ import typer
 
 from api_schemas.config import Config
 from api_schemas.yaml_config import validate_mapping
+from common.atomic_files import write_atomically
 from common.console import say, track
-from common.errors import needs
+from common.errors import InputError, needs
 
-app = typer.Typer(help="Check a data set before training on it.", no_args_is_help=True)
+SHOWN = 10
+AUDIT_SUFFIXES = (".csv", ".html", ".json")
+app = typer.Typer(help="Check a data set before training on it, and audit its labels.", no_args_is_help=True)
 
 
 @app.callback()
 def data() -> None:
-    """Check a data set before training on it."""
+    """Check a data set before training on it, and audit its labels."""
 
 
 @app.command()
@@ -49,3 +52,56 @@ def check(
     for finding in findings:
         typer.echo(f"{'WARNING ' if finding.warns else ''}{finding.sentence}")
     return int(any(finding.warns for finding in findings))
+
+
+@app.command()
+def audit(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="A bundle (its gallery), a run folder (all its items), an embeddings file (.npz, .parquet), "
+            "or raw data that --run or --bundle embeds."
+        ),
+    ],
+    run: Annotated[Path | None, typer.Option(help="Run folder whose encoder embeds raw data.")] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(help="Bundle whose 1:1 threshold counts; its encoder embeds raw data without --run."),
+    ] = None,
+    out: Annotated[
+        list[Path] | None,
+        typer.Option(help="File to write: .csv, .html (with pictures) or .json; repeatable."),
+    ] = None,
+    most: Annotated[int, typer.Option(min=1, max=1_000_000, help="Findings in the list at most.")] = 10_000,
+) -> None:
+    """List the items whose label may be wrong, most suspicious first, with the reason; no verdict.
+
+    Items nearer to another label than to their own, copies under two labels, items near to nothing, and
+    labels that differ in spelling alone.
+    """
+    from evaluation.label_audit.audit_files import MOST_ROWS, render_html, summarize, write_csv
+    from limen.pipeline.audit_source import open_audit_source
+
+    for file in out or []:
+        if file.suffix not in AUDIT_SUFFIXES:
+            raise InputError(f"--out {file}: an audit is written as {', '.join(AUDIT_SUFFIXES)}.")
+    opened = open_audit_source(source, run, bundle)
+    found = opened.audit(most)
+    for sentence in summarize(found):
+        typer.echo(sentence)
+    for finding in found.findings[:SHOWN]:
+        typer.echo(f"{finding.rank:4d}  {finding.id} ({finding.label}): {finding.reason}")
+    for file in out or []:
+        if file.suffix == ".json":
+            found.save(file)
+            continue
+        if file.suffix == ".csv":
+            text = write_csv(found.findings)
+        else:
+            shown = found.findings[:MOST_ROWS]
+            ids = {finding.id for finding in shown} | {finding.nearest_id for finding in shown}
+            pictures = opened.read_pictures(sorted(item_id for item_id in ids if item_id is not None))
+            text = render_html(found, pictures.get)
+        write_atomically(file, text.encode())
+    if out:
+        say(f"{len(found.findings)} findings in {', '.join(map(str, out))}.")
