@@ -19,6 +19,7 @@ from embeddings.embedding_set import EmbeddingSet
 from encoder.encoder import Encoder
 from encoder.inputs.preprocessing import RefusedInput
 from encoder.wrapping.check_encoder import CHECKED_INPUTS
+from index.bundle import read_bundle
 from limen.pipeline.stage_encoder import StagedEncoder
 from training.data.items import Items
 from training.data.kinds import open_kind
@@ -154,3 +155,14 @@ def open_data(config: WrapConfig, staged: StagedEncoder) -> RawData:
     elif data.kind != kind and not (data.kind == "builtin" and kind == "images"):
         raise ConfigError(f"data.kind: {staged.name} takes {kind}, found '{data.kind}'.")
     return RawData(data, staged.encoder)
+
+
+def embed_with_bundle(path: Path, data: Path) -> EmbeddingSet:
+    """Data embedded by a bundle's encoder; raises InputError for a bundle of vectors alone."""
+    bundle = read_bundle(path)
+    files = bundle.manifest.encoder
+    if files is None:
+        raise InputError(f"{path} holds vectors and no encoder: `limen attach-encoder` gives it one.")
+    encoder = Encoder.open(path, threads=0, listed=[files.network, files.preprocessing, *files.others])
+    kind = DATA_KINDS[encoder.preprocessing.kind]
+    return RawData(DataConfig.model_validate({"kind": kind, "path": str(data)}), encoder).embed()

@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 import limen as library
 from api_schemas.manifest import MANIFEST_FILE, Manifest
 from common.errors import InputError
+from embeddings.files import read_embeddings
 from encoder import Encoder, RefusedInput
 from index.bundle import verify_bundle
 from index.gallery.gallery import Gallery
@@ -157,6 +158,16 @@ def test_what_one_side_refuses_the_other_refuses_in_the_same_words(
         )  # fmt: skip
         assert outcome.code == 2
         assert f"a/bad.png cannot be used: {refusal.value.reason}" in outcome.err, name
+
+
+def test_more_data_is_embedded_with_the_bundle(
+    limen: Limen, wrapped: Path, photos: Path, tmp_path: Path
+) -> None:
+    outcome = limen("embed", wrapped, photos, "--out", tmp_path / "again.npz")
+    assert outcome.code == 0, outcome.err
+    again, gallery = read_embeddings(tmp_path / "again.npz"), Gallery.open(wrapped)
+    for name, vector in zip(again.ids.tolist(), again.vectors, strict=True):
+        np.testing.assert_allclose(vector, gallery.get(name).vector, atol=1e-6)
 
 
 def test_broken_items_are_left_out_when_asked(limen: Limen, photos: Path, tmp_path: Path) -> None:
