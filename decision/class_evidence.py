@@ -321,6 +321,23 @@ class EvidenceScorer(Scorer):
             vectors: how many vectors each query has.
             projected: float64 [q, k], of ``project(queries)``, where it is known already.
         """
+        features = self.compute_features(
+            queries, query, best, prepared, klass, densities, vectors, projected
+        )
+        return self.combine(features)
+
+    def compute_features(
+        self,
+        queries: NDArray[np.floating],
+        query: Int64s,
+        best: NDArray[np.floating],
+        prepared: PreparedClasses,
+        klass: Int64s,
+        densities: NDArray[np.floating] | None = None,
+        vectors: int = 1,
+        projected: Float64s | None = None,
+    ) -> dict[str, Float64s]:
+        """float64 [m] by name: what the form weighs of each trial; arguments as of ``score_trials``."""
         features: dict[str, Float64s] = {"best": np.asarray(best, dtype=np.float64)}
         is_one = len(queries) == 1  # broadcast then
         if "mean" in self.features:
@@ -338,7 +355,7 @@ class EvidenceScorer(Scorer):
             features["plda"] = self._compute_ratios(
                 known if is_one else known[query], prepared.projected[klass], prepared.counts[klass], vectors
             )
-        return self.combine(features)
+        return features
 
     def _compute_ratios(self, query: Float64s, mean: Float64s, counts: Int64s, vectors: int) -> Float64s:
         first = counts[0]
@@ -372,17 +389,20 @@ class EvidenceScorer(Scorer):
 
     def combine(self, features: dict[str, Float64s]) -> Float32s:
         """float32: the log-odds from the features, all of one shape or broadcast to it, rounded once."""
-        total: Float64s = self._intercept
+        total: Float64s = self.intercept
         for name in self.features:
-            values = features[name]
-            if self._pole is not None and name != "plda":
-                values = stretch_near_pole(values, self._pole)
-            total = total + self._weights[name] * values
+            total = total + self.weigh(name, features[name])
         return np.asarray(total, dtype=np.float32)
+
+    def weigh(self, name: str, values: Float64s) -> Float64s:
+        """What a feature of these values adds to the log-odds."""
+        if self._pole is not None and name != "plda":
+            values = stretch_near_pole(values, self._pole)
+        return self._weights[name] * values
 
     # -- parameters ------------------------------------------------------------------------------------
     @cached_property
-    def _intercept(self) -> Float64s:
+    def intercept(self) -> Float64s:
         return np.asarray(self._get("intercept"), dtype=np.float64)
 
     @cached_property

@@ -31,6 +31,31 @@ class MatchCandidate(NamedTuple):
     probability: float | None
 
 
+class ScorePart(NamedTuple):
+    """An addend of a score: what was measured, and what it adds."""
+
+    name: str
+    value: float
+    contribution: float
+
+
+class MatchExplanation(NamedTuple):
+    """What a class's score is made of.
+
+    ``items`` of the class counted; ``best`` and ``mean`` are similarities of the query with them (of several
+    vectors, their mean), ``tightness`` the mean similarity of two of them. The contributions of ``parts`` and
+    the ``intercept`` add up to the score, but for its rounding to float32.
+    """
+
+    label: str
+    items: int
+    best: float
+    mean: float
+    tightness: float | None
+    intercept: float
+    parts: tuple[ScorePart, ...]
+
+
 class MatchDecision(NamedTuple):
     """The answer to "who is this?", from the best candidate by score.
 
@@ -52,6 +77,7 @@ class MatchDecision(NamedTuple):
     operating_point: str
     beyond_proof: bool
     candidates: tuple[MatchCandidate, ...] = ()
+    explanation: MatchExplanation | None = None
 
 
 class VerifyDecision(NamedTuple):

@@ -60,6 +60,12 @@ class Scorer(ABC):
     def __call__(self, similarities: ArrayLike, a: Densities = None, b: Densities = None) -> Float32s:
         """float32 scores from similarities and the densities of both ends, broadcast together."""
 
+    def list_contributions(
+        self, similarities: ArrayLike, a: Densities = None, b: Densities = None
+    ) -> dict[str, Float64s]:
+        """What similarity, densities and a constant (``intercept``) add to the scores, in float64."""
+        return {"similarity": np.asarray(similarities, dtype=np.float64)}
+
 
 @dataclass(frozen=True)
 class CosineScorer(Scorer):
@@ -125,6 +131,17 @@ class DensityScorer(Scorer):
         slope, intercept = self._get_numbers("slope")[0], self._get_numbers("intercept")[0]
         scores = self._stretch(np.asarray(similarities, dtype=np.float64)) * slope
         return np.asarray(scores - density + intercept, dtype=np.float32)
+
+    def list_contributions(
+        self, similarities: ArrayLike, a: Densities = None, b: Densities = None
+    ) -> dict[str, Float64s]:
+        return {
+            "similarity": self._stretch(np.asarray(similarities, dtype=np.float64))
+            * self._get_numbers("slope")[0],
+            "query_density": np.asarray(a, dtype=np.float64) / -2,
+            "item_density": np.asarray(b, dtype=np.float64) / -2,
+            "intercept": self._get_numbers("intercept")[0],
+        }
 
     def _stretch(self, similarities: Float64s) -> Float64s:
         if self.score.parameters.get("pole") is None:

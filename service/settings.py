@@ -132,6 +132,7 @@ class ServiceSettings(BaseSettings):
         1_000, "queries of a search or match, pairs of a verification", le=MOST_ELEMENTS
     )
     max_k: int = _limit(1_000, "results of one query")
+    max_explained: int = _limit(10, "queries of one match that are explained")
     max_items: int = _limit(10_000, "items of one write, ids of one deletion", le=MOST_ELEMENTS)
     max_body_bytes: int = _limit(128 * MIB, "bytes of a binary body (raw float32 rows)")
     max_json_bytes: int = _limit(32 * MIB, "bytes of a JSON body")

@@ -185,6 +185,11 @@ class MatchOptions(Body):
         max_length=512,
         description="Decide by the operating point that is for this group of queries (`target.group`).",
     )
+    explain: bool = Field(
+        default=False,
+        description="Say of each answer what the score of its class is made of; for a few queries at once "
+        "(`max_explained` of `limits`).",
+    )
     keep: bool = Field(
         default=True,
         description="False keeps nothing of these queries, even where the service keeps unknowns.",
@@ -207,6 +212,28 @@ class Candidate(Schema):
     id: str
     score: Finite
     probability: Finite | None
+
+
+class ScorePart(Schema):
+    """An addend of a score: what was measured, and what it adds to the score."""
+
+    name: str
+    value: Finite
+    contribution: Finite
+
+
+class Explanation(Schema):
+    """What the score of a class is made of: the contributions and the intercept add up to it."""
+
+    label: str
+    items: int = Field(description="Items of the class that counted.")
+    best: Finite = Field(description="Similarity of the query with the nearest of them.")
+    mean: Finite = Field(description="Mean similarity of the query with all of them.")
+    tightness: Finite | None = Field(description="Mean similarity of two of them; null for one item.")
+    intercept: Finite
+    parts: list[ScorePart] = Field(
+        description="`best`, `mean`, `tightness`, densities or `plda`: whatever the operating point weighs."
+    )
 
 
 class MatchResult(Schema):
@@ -234,6 +261,11 @@ class MatchResult(Schema):
     )
     candidates: list[Candidate] = Field(
         default=[], description="The best classes, best first; the first decides."
+    )
+    explanation: Explanation | None = Field(
+        default=None,
+        exclude_if=lambda explanation: explanation is None,
+        description="With `explain`; about the class in `label`.",
     )
     decision_id: str
 
@@ -358,6 +390,7 @@ class Limits(Schema):
 
     max_queries: int
     max_k: int
+    max_explained: int
     max_items: int
     max_body_bytes: int
     max_json_bytes: int

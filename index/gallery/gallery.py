@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from api_schemas.operating_point import Aggregate, OperatingPoint
+from common.array_types import UnitVectors
 from common.errors import InputError
 from decision.answer_probability import check_unknown_share
 from decision.decider import Decider, MatchCandidate, MatchDecision, VerifyDecision
@@ -28,6 +29,7 @@ from index.items.stored_item import StoredItem
 from index.search.class_comparison import ClassComparison, compare_class, page_class
 from index.search.gallery_view import GalleryView, SearchHit
 from index.search.grouped_search import rank_groups
+from index.search.match_rule import MatchRule
 from index.search.match_rules import MATCH_RULES
 from index.verified_files import HashCache
 
@@ -210,6 +212,7 @@ class Gallery(AbstractContextManager["Gallery"]):
         sizes: Sequence[int] | None = None,
         unknown_share: float | None = None,
         group: str | None = None,
+        explain: bool = False,
     ) -> list[MatchDecision]:
         """The class of each query, or "unknown": decided by the active 1:N point on the best of k candidates.
 
@@ -224,6 +227,7 @@ class Gallery(AbstractContextManager["Gallery"]):
             unknown_share: share of queries that are of no class in the gallery, above 0 and below 1, which
                 the probability of an answer depends on; that of its calibration (0.5) unless given.
             group: decide by the point that is for this group of queries, see ``select_point_of_group``.
+            explain: say of each answer what the score of its class is made of.
 
         Raises:
             NoOperatingPoint: the bundle has none for 1:N.
@@ -245,9 +249,11 @@ class Gallery(AbstractContextManager["Gallery"]):
         build_rule = MATCH_RULES[decider.point.target.aggregate]
         rule = build_rule(view, decider, filter, exclude_ids, max(2, candidates))
         if sizes is None or max(sizes, default=1) == 1:
-            return _decide(rule.propose(queries, k), decider, view, candidates, unknown_share)
-        results = rule.propose_together(queries, sizes, k)
-        return _decide(results, decider, view, candidates, unknown_share, sizes)
+            decisions = _decide(rule.propose(queries, k), decider, view, candidates, unknown_share)
+        else:
+            results = rule.propose_together(queries, sizes, k)
+            decisions = _decide(results, decider, view, candidates, unknown_share, sizes)
+        return _explain(decisions, rule, queries, sizes) if explain else decisions
 
     def verify(self, a: ArrayLike, b: ArrayLike) -> list[VerifyDecision]:
         """1:1 decisions on rows of ``a`` and ``b``, both [m, d], by the active 1:1 point.
@@ -361,6 +367,19 @@ def _decide(
             )
         )
     return decisions
+
+
+def _explain(
+    decisions: list[MatchDecision], rule: MatchRule, queries: UnitVectors, sizes: Sequence[int] | None
+) -> list[MatchDecision]:
+    """The decisions with what the scores of their classes are made of."""
+    ends = np.cumsum(sizes or [1] * len(queries)).tolist()
+    excluded = rule.exclude_ids or [None] * len(ends)
+    explained = []
+    for decision, start, end, item_id in zip(decisions, [0, *ends], ends, excluded, strict=False):
+        why = None if decision.label is None else rule.explain(queries[start:end], decision.label, item_id)
+        explained.append(decision._replace(explanation=why))
+    return explained
 
 
 def _take_best_of_labels(hits: list[SearchHit], n: int) -> list[SearchHit]:

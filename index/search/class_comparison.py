@@ -16,6 +16,7 @@ from decision.scorers import CosineScorer, Scorer
 from embeddings.similarity import compute_pair_similarities
 from index.search.gallery_view import GalleryView
 from index.search.generation import Generation
+from index.search.match_rule import compute_tightness
 
 NEAR = 10  # items of other classes that are looked for near each item
 HARDEST = 10
@@ -121,7 +122,7 @@ def compare_class(
     return ClassComparison(
         n_items=n,
         ids=own.ids,
-        tightness=_compute_tightness(parts, n),
+        tightness=compute_tightness(parts),
         genuine=genuine,
         impostor=impostor,
         n_others=len(away.ids),
@@ -207,16 +208,3 @@ def _group_by_label(near: Iterable[HardPair]) -> list[tuple[str, list[float]]]:
     for pair in near:
         by_label.setdefault(pair.b_label, []).append(pair.score)
     return list(by_label.items())[:LOOKALIKES]
-
-
-def _compute_tightness(parts: list[tuple[Generation, RowIndices]], n: int) -> float | None:
-    """``(|sum_i x_i|^2 - n) / (n (n - 1))``, as the evidence of a class has it, but not shrunk."""
-    if n < 2:
-        return None
-    total = sum(
-        np.asarray(part.vectors[block]).sum(axis=0, dtype=np.float64)
-        for part, rows in parts
-        for block in np.array_split(rows, max(1, len(rows) // 8192))
-        if len(block)
-    )
-    return float((np.dot(total, total) - n) / (n * (n - 1)))

@@ -105,6 +105,29 @@ class EvidenceOfClass(MatchRule):
             vectors=v,
         )
 
+    def list_parts(
+        self, vectors: UnitVectors, label: str, members: Members, excluded: str | None
+    ) -> dict[str, tuple[float, float]]:
+        """The weighed features, their means over the vectors where these are scored one by one."""
+        v, scorer = len(vectors), self._scorer
+        sums = self._sum_classes(np.array([self._codes.get_code(label)]), excluded)
+        prepared = scorer.prepare(sums.to_models(scorer.density_key))
+        best = find_best_of_classes(members.similarities, members.classes, 1).ravel()
+        densities = scorer.compute_trial_densities(vectors, np.arange(v), [label] * v)
+        if self.decider.point.target.vectors == 1:
+            every, first = np.arange(v), np.zeros(v, dtype=np.int64)
+            features = scorer.compute_features(vectors, every, best, prepared, first, densities)
+        else:
+            means = (values.mean(axis=0, dtype=np.float64)[None] for values in (vectors, best, densities))
+            query, near, density = means
+            first = np.zeros(1, dtype=np.int64)
+            features = scorer.compute_features(query, first, near, prepared, first, density, vectors=v)
+        parts = {
+            name: (float(np.mean(features[name])), float(np.mean(scorer.weigh(name, features[name]))))
+            for name in scorer.features
+        }
+        return parts | {"intercept": (0.0, float(scorer.intercept))}
+
     @property
     def _scorer(self) -> EvidenceScorer:
         scorer = self.decider.scorer

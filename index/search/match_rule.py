@@ -11,11 +11,13 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from common.array_types import Bools, Float32s, Int64s, RowIndices, UnitVectors
-from decision.decider import Decider
+from common.array_types import Bools, Float32s, Float64s, Int64s, RowIndices, UnitVectors
+from decision.decider import Decider, MatchExplanation, ScorePart
 from index.search.gallery_view import GalleryView, SearchHit, sort_by_score
 from index.search.generation import Generation
 from index.search.rescoring import compute_similarities
+
+ROWS_AT_ONCE = 8_192
 
 
 class Members(NamedTuple):
@@ -93,6 +95,39 @@ class MatchRule(ABC):
             proposed.append(sort_by_score(nearest[label]._replace(score=score) for label, score in scored))
         return proposed
 
+    @abstractmethod
+    def list_parts(
+        self, vectors: UnitVectors, label: str, members: Members, excluded: str | None
+    ) -> dict[str, tuple[float, float]]:
+        """By name, what the score of a class with a query's vectors [v, d] is made of: value, contribution.
+
+        The contributions add up to the score; the ``intercept`` is among them.
+        """
+
+    def explain(self, vectors: UnitVectors, label: str, excluded: str | None) -> MatchExplanation:
+        """Why a class has the score that it has with the vectors [v, d] of one query."""
+        members = self._find_members(vectors, [label], excluded)
+        parts = self.list_parts(vectors, label, members, excluded)
+        intercept = parts.pop("intercept", (0.0, 0.0))[1]
+        near = members.similarities.astype(np.float64)
+        return MatchExplanation(
+            label=label,
+            items=near.shape[1],
+            best=float(near.max(axis=1).mean()),
+            mean=float(near.mean()),
+            tightness=self._compute_tightness(label, excluded),
+            intercept=intercept,
+            parts=tuple(ScorePart(name, *of_part) for name, of_part in parts.items()),
+        )
+
+    def _compute_tightness(self, label: str, excluded: str | None) -> float | None:
+        """The mean similarity of two items of a class that count; None for one item."""
+        selected = [
+            (part, select_members(part, [label], counting, excluded)[0])
+            for part, counting in self.counting_rows
+        ]
+        return compute_tightness([(part, rows) for part, rows in selected])
+
     def _search(self, queries: UnitVectors, k: int) -> list[list[SearchHit]]:
         return self.view.search(
             queries, k, decider=self.decider, condition=self.condition, exclude_ids=self.exclude_ids
@@ -118,9 +153,33 @@ class MatchRule(ABC):
         own = None if members.densities is None else scorer.compute_densities(vectors)[:, None]
         return scorer(members.similarities, own, members.densities)
 
+    def _list_contributions(self, vectors: UnitVectors, members: Members) -> dict[str, Float64s]:
+        """float64 [v, m] by name: what each vector's score with each item is made of."""
+        scorer, shape = self.decider.scorer, members.similarities.shape
+        own = None if members.densities is None else scorer.compute_densities(vectors)[:, None]
+        parts = scorer.list_contributions(members.similarities, own, members.densities)
+        return {name: np.broadcast_to(values, shape) for name, values in parts.items()}
+
     @cached_property
     def counting_rows(self) -> list[tuple[Generation, Bools | None]]:
         return self.view.select_counting(self.condition)
+
+
+def compute_tightness(parts: Sequence[tuple[Generation, RowIndices]]) -> float | None:
+    """The mean similarity of two different items of all of these rows; None for fewer than two.
+
+    ``(|sum_i x_i|^2 - n) / (n (n - 1))``, as the evidence of a class has it, but not shrunk.
+    """
+    n = sum(len(rows) for _, rows in parts)
+    if n < 2:
+        return None
+    blocks = (
+        part.vectors[rows[start : start + ROWS_AT_ONCE]]
+        for part, rows in parts
+        for start in range(0, len(rows), ROWS_AT_ONCE)
+    )
+    total = sum(block.sum(axis=0, dtype=np.float64) for block in blocks)
+    return float((np.dot(total, total) - n) / (n * (n - 1)))
 
 
 def select_members(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from api_schemas.operating_point import Aggregate
-from common.array_types import Float32s, UnitVectors
+from common.array_types import Float32s, Float64s, UnitVectors
 from index.search.evidence_of_class import EvidenceOfClass
 from index.search.gallery_view import SearchHit, sort_by_score
 from index.search.match_rule import MatchRule, Members, find_best_of_classes
@@ -25,6 +27,16 @@ class NearestItem(MatchRule):
         scores = self._score_members(vectors, members)
         best = find_best_of_classes(scores, members.classes, len(labels))
         return np.asarray(best.mean(axis=0, dtype=np.float64), dtype=np.float32)
+
+    def list_parts(
+        self, vectors: UnitVectors, label: str, members: Members, excluded: str | None
+    ) -> dict[str, tuple[float, float]]:
+        """The addends of the best item's score, their means over the vectors."""
+        chosen = self._score_members(vectors, members).argmax(axis=1)
+        parts = self._list_contributions(vectors, members)
+        every = np.arange(len(vectors))
+        near = members.similarities[every, chosen].mean(dtype=np.float64)
+        return _name_parts(parts, "best", float(near), lambda values: float(values[every, chosen].mean()))
 
 
 class MeanOfClass(MatchRule):
@@ -46,6 +58,23 @@ class MeanOfClass(MatchRule):
         scores = self._score_members(vectors, members).mean(axis=0, dtype=np.float64)
         sums = np.bincount(members.classes, scores, minlength=len(labels))
         return np.asarray(sums / np.bincount(members.classes, minlength=len(labels)), dtype=np.float32)
+
+    def list_parts(
+        self, vectors: UnitVectors, label: str, members: Members, excluded: str | None
+    ) -> dict[str, tuple[float, float]]:
+        """The means of the addends over all items and vectors."""
+        parts = self._list_contributions(vectors, members)
+        near = members.similarities.mean(dtype=np.float64)
+        return _name_parts(parts, "mean", float(near), lambda values: float(values.mean()))
+
+
+def _name_parts(
+    parts: dict[str, Float64s], similarity: str, near: float, reduce: Callable[[Float64s], float]
+) -> dict[str, tuple[float, float]]:
+    """Contributions [v, m] as value and contribution by name; a density's value is what it takes away."""
+    reduced = {name: reduce(values) for name, values in parts.items()}
+    named = {name: (-added, added) for name, added in reduced.items() if name != "similarity"}
+    return {similarity: (near, reduced["similarity"]), **named}
 
 
 MATCH_RULES: dict[Aggregate, type[MatchRule]] = {

@@ -135,4 +135,7 @@ def write_decision(
     written = decision._asdict() | {"decision_id": token}
     if isinstance(decision, MatchDecision):
         written["candidates"] = [candidate._asdict() for candidate in decision.candidates]
+        why = written.pop("explanation")
+        if why is not None:
+            written["explanation"] = why._asdict() | {"parts": [part._asdict() for part in why.parts]}
     return written

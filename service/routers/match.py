@@ -12,6 +12,7 @@ from api_schemas.http.decisions import MatchOptions, MatchRequest, MatchResponse
 from decision.decider import MatchDecision
 from index.search.match_rules import MATCH_RULES
 from service.auth.api_keys import check_key
+from service.errors.problems import LIMIT_EXCEEDED, build_field_problem
 from service.http.fast_routes import FastRoute
 from service.http.obey_corrections import identify_queries, obey_corrections
 from service.http.openapi import BODY_STATUSES, describe_body, describe_problems
@@ -54,6 +55,8 @@ async def match(request: Request) -> Response:
 
     A query of several `vectors` of one object gets one decision: by the means of what the point weighs if it
     was made for several vectors, else by the mean of their scores.
+
+    `explain` adds what the score of the answer's class is made of.
     """
     started = perf_counter()
     check_key(request, "read")
@@ -63,6 +66,13 @@ async def match(request: Request) -> Response:
     check_answer(queries.count, queries.options.candidates, 0, model, state.settings)
 
     options = queries.options
+    if options.explain and queries.count > state.settings.max_explained:
+        raise build_field_problem(
+            LIMIT_EXCEEDED,
+            "queries",
+            f"{queries.count} given, at most {state.settings.max_explained} are explained in one request "
+            "(LIMEN_MAX_EXPLAINED)",
+        )
     keeps = state.unknowns.is_on and options.keep
 
     def match_queries(resolved: ResolvedQueries, condition: Mapping[str, Any] | None) -> list[MatchDecision]:
@@ -109,7 +119,9 @@ async def match(request: Request) -> Response:
         queries,
         search,
         lambda results, took_ms: write_results(results, model, took_ms, state.settings),
-        light=queries.options.filter is None and not MATCH_RULES[point.target.aggregate].reads_whole_classes,
+        light=options.filter is None
+        and not options.explain
+        and not MATCH_RULES[point.target.aggregate].reads_whole_classes,
     )
 
 
@@ -132,6 +144,7 @@ def _match(
         if options.unknown_share is None
         else options.unknown_share,
         group=options.group,
+        explain=options.explain,
     )
 
 
