@@ -321,9 +321,7 @@ class EvidenceScorer(Scorer):
             vectors: how many vectors each query has.
             projected: float64 [q, k], of ``project(queries)``, where it is known already.
         """
-        features = self.compute_features(
-            queries, query, best, prepared, klass, densities, vectors, projected
-        )
+        features = self.compute_features(queries, query, best, prepared, klass, densities, vectors, projected)
         return self.combine(features)
 
     def compute_features(

@@ -119,15 +119,6 @@ class ServiceSettings(BaseSettings):
     webhook_attempts: int = _limit(6, "attempts to deliver one alert", le=20)
     webhook_queue: int = _limit(64, "alerts that may wait to be delivered", le=10_000)
 
-    thumbnails: int | None = Field(
-        default=None,
-        ge=SMALLEST_SIDE,
-        le=LARGEST_SIDE,
-        description="pixels of the longer side of the small picture that is kept of each item written with an "
-        "image as `input`, such as 96; of a text its first 500 characters. They are erased with the item. "
-        "Nothing is kept without it",
-    )
-
     max_queries: int = _limit(
         1_000, "queries of a search or match, pairs of a verification", le=MOST_ELEMENTS
     )

@@ -215,9 +215,7 @@ def _build_items(items: list[NewItem], vectors: UnitVectors) -> list[StoredItem]
     ]
 
 
-def _make_thumbnails(
-    items: list[NewItem], model: LoadedModel, settings: ServiceSettings
-) -> dict[str, bytes]:
+def _make_thumbnails(items: list[NewItem], model: LoadedModel, settings: ServiceSettings) -> dict[str, bytes]:
     """What is kept of the inputs of items, by id; nothing where the settings keep no thumbnails."""
     side, encoder = settings.thumbnails, model.encoder
     if side is None or encoder is None:
