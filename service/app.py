@@ -74,7 +74,8 @@ READ_ROUTERS = (
     "unknowns.review",
     "admin",
     "reports",
-    "monitoring",
+    "monitor.series",
+    "monitor.alerts",
     *(f"pages.{page.name}" for page in PAGES),
 )
 OPEN_ROUTERS = ("health", "api_docs", "pages.sign_in")
