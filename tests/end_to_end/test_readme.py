@@ -12,7 +12,9 @@ from PIL import Image
 
 from api_schemas.config import Config
 from tests.conftest import ROOT
+from tests.encoder.wrapping.networks import write_image_network
 from tests.end_to_end.shell import run_shell
+from tests.limen.pipeline.test_wrap_encoder import paint, write_sentence_transformer, write_texts
 
 
 def read_commands(heading: str) -> str:
@@ -36,6 +38,19 @@ def test_your_images(tmp_path: Path) -> None:
     )
     assert (tmp_path / "report" / "report.html").is_file()
     assert (tmp_path / "bundles" / "photos" / "encoder.onnx").is_file()
+
+
+def test_your_photos_and_an_encoder(tmp_path: Path) -> None:
+    for label in range(8):
+        (tmp_path / "photos" / f"class{label}").mkdir(parents=True)
+        for number in range(4):
+            paint(label * 10 + number).save(tmp_path / "photos" / f"class{label}" / f"{number}.jpg")
+    write_image_network(tmp_path / "mobilenet_v2.onnx")
+    write_sentence_transformer(tmp_path / "all-MiniLM-L6-v2", "pooling_mode_mean_tokens")
+    write_texts(tmp_path / "texts.jsonl")
+    run_shell(read_commands("Your photos and an encoder"), tmp_path)
+    for name in ("photos", "texts"):
+        assert (tmp_path / "bundles" / name / "encoder.onnx").is_file()
 
 
 def test_your_embeddings(tmp_path: Path) -> None:
