@@ -93,6 +93,33 @@ def make_bundle(out: Path, points: bool = True, model: str = "clusters") -> Serv
     return _write(out, make_clusters(2, 40, 8, "class-"), model_hash, renamed)
 
 
+HOSTILE = (
+    "<img src=x onerror=alert(1)>",
+    "</script><script>alert(2)</script>",
+    "\u202eright to left\u202c \u05e9\u05dc\u05d5\u05dd",
+    "{{ 7 * 7 }} ${7 * 7}",
+    "long " + "x" * 495,
+    "javascript:alert(3)",
+    'it\'s "quoted" & <b>bold</b>',
+)
+
+
+def make_hostile_bundle(out: Path) -> ServiceBundle:
+    """The same with labels and metadata that a page must show as text alone; the worst classes have them."""
+    model_hash = hash_model_name("hostile", DIMENSION)
+    gallery = make_clusters(2, 40, 8, "class-")
+    worst = ("class-8", "class-12", "class-31", "class-0", "class-20", "class-29", "class-17")
+    names = dict(zip(worst, HOSTILE, strict=True))
+    labels = np.array([names.get(str(label), str(label)) for label in gallery.labels])
+    place = np.where(np.arange(len(labels)) % 2, HOSTILE[0], HOSTILE[2])
+    renamed = EmbeddingSet(gallery.vectors, labels, gallery.ids, {**gallery.metadata, "place": place})
+    points = {
+        endpoint: point.with_changes(model_hash=model_hash, name=HOSTILE[0])
+        for endpoint, point in calibrate_points().items()
+    }
+    return _write(out, renamed, model_hash, points)
+
+
 def make_density_bundle(out: Path, like: ServiceBundle) -> tuple[ServiceBundle, EmbeddingSet]:
     """A bundle of the same gallery whose 1:1 point thresholds a density score; and its cohort."""
     cohort = make_clusters(1, 50, 8, "fit-")
