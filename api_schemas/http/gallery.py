@@ -190,6 +190,8 @@ class FeedbackEntry(Schema):
     operating_point: str | None
     a: str | None
     b: str | None
+    unknown: str | None = Field(default=None, description="The kept query that it is about.")
+    item: str | None = Field(default=None, description="The item that this query became.")
 
 
 class FeedbackPage(Schema):

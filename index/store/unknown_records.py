@@ -89,6 +89,16 @@ class UnknownRecords:
                 for row in connection.execute(columns.where(_C.id.in_(part)).order_by(_C.id))
             ]
 
+    def read_subjects(self, subjects: Sequence[str]) -> dict[str, KeptQuery]:
+        """The kept queries, by the decisions that they got."""
+        with self._store._read() as connection:
+            rows = (
+                row
+                for part in split_ids(sorted(set(subjects)))
+                for row in connection.execute(_COLUMNS.where(_C.subject.in_(part)))
+            )
+            return {row.subject: _to_query(row) for row in rows}
+
     def read_thumbnail(self, query_id: str) -> bytes | None:
         """The thumbnail of a kept query, or None."""
         with self._store._read() as connection:

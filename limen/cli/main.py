@@ -26,6 +26,7 @@ COMMANDS = {
     "serve": "serve",
     "verify": "verify",
     "keys": "keys",
+    "feedback": "feedback",
     "rebuild": "data_folder",
     "backup": "data_folder",
     "restore": "data_folder",

@@ -6,8 +6,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
-from api_schemas.http.gallery import FeedbackEntry, FeedbackPage, FeedbackRequest, FeedbackResponse
+from api_schemas.http.gallery import FeedbackPage, FeedbackRequest, FeedbackResponse
 from index.gallery.live_gallery import LiveGallery
+from index.store.feedback_entries import list_feedback
 from index.store.write_order import WriteOrder
 from service.auth.api_keys import NEEDS_WRITE
 from service.errors.problems import LIMIT_EXCEEDED, NOT_FOUND, ServiceProblem, build_field_problem
@@ -76,7 +77,7 @@ async def feedback(
     response_model=FeedbackPage,
     responses=describe_problems(*READ_STATUSES, 409, 422),
 )
-async def list_feedback(
+async def page_feedback(
     model: ActiveModel,
     state: CurrentState,
     cursor: Annotated[int | None, Query(ge=1)] = None,
@@ -87,17 +88,13 @@ async def list_feedback(
     live = model.get_live_gallery()
     rows, (total, n_corrections) = await state.compute.run(
         lambda: (
-            live.records.read_feedback_page(cursor, limit + 1, corrections=corrections),
+            list_feedback(live.records, live.unknowns, cursor, limit + 1, corrections=corrections),
             live.records.count_feedback(),
         )
     )
-    shown = FeedbackEntry.model_fields.keys() - {"id"}
     return write_json_response(
         {
-            "feedback": [
-                {"id": subject} | entry.model_dump(mode="json", include=shown)
-                for _, subject, entry in rows[:limit]
-            ],
+            "feedback": [entry for _, entry in rows[:limit]],
             "next_cursor": rows[limit - 1][0] if len(rows) > limit else None,
             "total": total,
             "corrections": n_corrections,

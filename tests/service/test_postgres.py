@@ -14,6 +14,7 @@ from limen.client import Client
 from tests.index import postgres
 from tests.service.bundles import serve
 from tests.service.processes import read_refusal, run_service
+from tests.service.routers.test_unknowns import ask, make_strangers
 
 VECTOR = [float(value) for value in np.random.default_rng(0).normal(size=16)]
 
@@ -164,3 +165,37 @@ def test_an_address_that_cannot_be_reached_is_said_so_without_its_password(
         assert says in line
         assert "hush" not in line
         assert "version" not in line
+
+
+def test_unknowns_and_corrections_are_kept_on_the_server(bundle: Any, tmp_path: Path) -> None:
+    rows, names = make_strangers(31, 2, 4)
+    settings = {"data": tmp_path, "keep_unknowns": "all", "unknowns_max": 9}
+    with postgres.running() as database:
+        with serve(bundle.path, database_url=database, **settings) as at, Client(at) as client:
+            for row, name in zip(rows, names, strict=True):
+                ask(client, row[None], truth=name)
+            known = bundle.gallery.vectors[:1]
+            label = client.match(known).results[0].label
+            corrected = client.correct(label, vector=known[0].tolist())
+            assert client.wait(client.group_unknowns()).status == "done"
+            first, second = client.unknown_groups().groups
+            assert {first.size, second.size} == {4}
+            split = client.arrange_unknowns("split", ids=[first.members[0].id])
+            assert client.undo_unknowns(split.change).restored == 4
+            done = client.enroll_unknowns("new", ids=[member.id for member in first.members[:2]])
+            assert len(done.offered) == 2
+            client.arrange_unknowns("drop", group=second.id)
+            assert client.search_unknowns([{"vector": rows[0].tolist()}], k=1).results[0].hits[0].same
+            assert len(client.unknowns(filter={"truth": names[0]}).unknowns) == 4
+            assert len(client.review().reviews) == 3
+            client.match(known)
+            client.match(known)
+            assert len(client.unknowns().unknowns) == 9, "the oldest went"
+        with serve(bundle.path, database_url=database, **settings) as at, Client(at) as client:
+            assert client.match(known, keep=False).results[0].label != label
+            client.delete_feedback(corrected.id)
+            assert client.match(known, keep=False).results[0].label == label
+            assert client.undo_unknowns(done.change).deleted == 2
+            assert client.delete_unknowns(status="dropped").deleted >= 1
+            client.delete_items(filter={"label": label})
+            assert {entry.label for entry in client.unknowns(decision="match").unknowns} == {None}

@@ -55,7 +55,7 @@ def backup(
         from index.gallery.backup import write_backup
         from index.gallery.data_folder import open_item_store
         from service.models.loaded_model import find_items_folder
-    folder = _find_only_model(data, database) if bundle is None else find_items_folder(bundle, data)
+    folder = find_only_model(data, database) if bundle is None else find_items_folder(bundle, data)
     if database is None:
         write_backup(folder, out)
     else:
@@ -91,7 +91,7 @@ def _get_marker(database: str | None) -> str:
     return DATABASE_FILE if database is None else LOCK_FILE
 
 
-def _find_only_model(data: Path, database: str | None) -> Path:
+def find_only_model(data: Path, database: str | None) -> Path:
     """The folder of the one model in a data folder; raises InputError for none or several."""
     from service.models.loaded_model import MODELS_FOLDER
 
