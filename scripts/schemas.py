@@ -10,14 +10,18 @@ from pydantic import BaseModel
 from api_schemas.config import Config
 from api_schemas.manifest import Manifest
 from api_schemas.operating_point import OperatingPoint
+from api_schemas.preprocessing import PreprocessingDocument
 from api_schemas.report import Report
+from api_schemas.wrap_config import WrapConfig
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "schemas"
 DOCUMENTS: dict[str, type[BaseModel]] = {
     "config": Config,
     "manifest": Manifest,
     "operating_point": OperatingPoint,
+    "preprocessing": PreprocessingDocument,
     "report": Report,
+    "wrap": WrapConfig,
 }
 
 

@@ -147,6 +147,11 @@ def _check(staged: StagedEncoder, data: RawData) -> CheckedEncoder:
         f"Checked on {checked.inputs} items: alone and together they get the same vectors "
         f"(to {checked.difference:.0e}). Embedding all {len(data.items):,} takes about {seconds:.0f} s."
     )
+    if staged.interface.batch == 1:
+        say(
+            f"{staged.name} takes one input at a time: a free first dimension (torch.onnx.export(..., "
+            "dynamic_axes=...)) would be quicker."
+        )
     if checked.is_collapsed:
         say(
             f"Different items get nearly the same vector (median similarity {checked.similarity:.4f}): check "

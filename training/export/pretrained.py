@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -79,9 +80,9 @@ def _export_timm(name: str, target: Path) -> dict[str, Any]:
 
 
 def _export_image_transformer(name: str, network: Any, target: Path) -> dict[str, Any]:
-    transformers = import_hub(f"{HF}{name}")
-    load = transformers.AutoImageProcessor.from_pretrained
-    known: Mapping[str, Any] = load_from_package(load, name, f"{HF}{name}").to_dict()
+    hub = import_hub(f"{HF}{name}").utils
+    path = load_from_package(hub.cached_file, name, f"{HF}{name}", filename=hub.IMAGE_PROCESSOR_NAME)
+    known: Mapping[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
     shape = _read_size(known.get("crop_size") or known.get("size") or {}) or [224, 224]
     images = torch.zeros(2, network.config.num_channels, *shape)
     states = _States(network, ["pixel_values"])

@@ -5,6 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,7 @@ from encoder import Encoder, RefusedInput
 from index.bundle import verify_bundle
 from index.gallery.gallery import Gallery
 from limen.client import Client
+from tests.conftest import ROOT
 from tests.encoder.wrapping.networks import (
     draw_weights,
     write_image_network,
@@ -287,6 +291,42 @@ def test_what_is_missing_is_said_in_one_sentence(
     assert outcome.err.strip().splitlines()[-1].startswith("limen: ")
     assert not (tmp_path / "out").exists()
     assert not list(tmp_path.glob(".out*"))
+
+
+def test_a_fixed_batch_of_one_and_a_free_one_make_the_same_vectors_and_decisions(
+    limen: Limen, photos: Path, tmp_path: Path
+) -> None:
+    bundles = []
+    for name, batch in (("free", "n"), ("fixed", 1)):
+        network = write_image_network(tmp_path / f"{name}.onnx", (batch, 3, "h", "w"))
+        said = limen(
+            "wrap", network, "--data", photos, "--preprocessing", "unit", "--set",
+            "encoder.preprocessing.size=24", "--out", tmp_path / name, *QUICK,
+        )  # fmt: skip
+        assert said.code == 0, said.err
+        assert ("takes one input at a time" in said.err) == (batch == 1)
+        bundles.append(library.open_bundle(tmp_path / name))
+    free, fixed = (Encoder.open(tmp_path / name) for name in ("free", "fixed"))
+    queries = [paint(seed) for seed in range(300, 364)]
+    together, alone = free.encode(queries), fixed.encode(queries)
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    answers = [[(one.decision, one.label) for one in gallery.match(together)] for gallery in bundles]
+    assert answers[0] == answers[1]
+
+
+def test_nothing_of_it_needs_torch(photos: Path, tmp_path: Path) -> None:
+    write_image_network(tmp_path / "net.onnx")
+    script = (
+        "import sys; import limen; limen.wrap('net.onnx', sys.argv[1], 'out', "
+        "preprocessing={'preset': 'unit', 'size': 24}, overrides=['calibration.targets={fpir: 0.1}']); "
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(photos)], cwd=tmp_path, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    verify_bundle(tmp_path / "out")
 
 
 def test_a_bundle_of_another_name_is_not_replaced(wrapped: Path, photos: Path, tmp_path: Path) -> None:
