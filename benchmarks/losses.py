@@ -25,7 +25,7 @@ from pytorch_metric_learning import losses as library
 from torch import Tensor, nn
 
 from api_schemas.yaml_config import NamedPart
-from training.losses import LOSSES, Loss, PartialFC, build_loss
+from training.losses import LOSSES, Loss, PartialFC, TrainingClasses, build_loss
 from training.losses.pml_losses import PmlLoss
 from training.objective.mixup import build_mixup
 
@@ -56,7 +56,11 @@ LINEAR = ("mean_field_contrastive", "mean_field_class_wise_multi_similarity", "p
 
 def build_ours(name: str, classes: int = CLASSES, **parameters: Any) -> Any:
     """A registered loss for the benchmark's batch."""
-    return build_loss(NamedPart(name=name, **parameters), num_classes=classes, embedding_dim=DIMENSION)
+    return build_loss(
+        NamedPart(name=name, **parameters),
+        classes=TrainingClasses.build_placeholder(classes),
+        embedding_dim=DIMENSION,
+    )
 
 
 def make_batch(n: int = N) -> tuple[Tensor, Tensor]:

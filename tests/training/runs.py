@@ -34,6 +34,7 @@ from training.loop.train_state import TrainState
 from training.models.network import build_network
 from training.models.sync_batch_norm import synchronise_batch_norms
 from training.objective.objective import Objective
+from training.objective.training_classes import describe_classes
 from training.run_folder.layout import CHECKPOINTS_FOLDER
 from training.run_folder.run_folder import Run
 from training.runtime.distributed import Processes
@@ -92,7 +93,8 @@ def build_loop(config: Config, splits: Splits, folder: Path, dtype: torch.dtype 
     network = build_network(config.model, splits.preprocessing).to(dtype)
     if dist.is_initialized():
         synchronise_batch_norms(network)
-    objective = Objective(config, splits.train.n_classes * count_forms(config.data.augmentation)).to(dtype)
+    objective = Objective(config, describe_classes(splits.train, count_forms(config.data.augmentation)))
+    objective = objective.to(dtype)
     state = TrainState(network.train(), objective, config.optimizer)
     processes = Processes(torch.device("cpu"))
     return Loop(config, splits, state, network, folder, "", processes, silent, print)

@@ -45,6 +45,7 @@ class EpochLog:
             "images_per_second": round(images_per_second, 1),
             "seconds": round(progress.seconds, 2),
             **({} if metrics is None else asdict(metrics)),
+            **state.objective.collect_figures(),
         }
         path = self.folder / METRICS_FILE
         kept = [line for epoch, line in _read_lines(path) if epoch < progress.epoch]

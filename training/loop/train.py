@@ -34,6 +34,7 @@ from training.models.backbones.hub import drop_pretrained, save_architecture
 from training.models.network import Network, build_network
 from training.models.sync_batch_norm import synchronise_batch_norms
 from training.objective.objective import Objective
+from training.objective.training_classes import describe_classes
 from training.run_folder import layout
 from training.run_folder.run_folder import Run, compute_fingerprint, load_best_weights
 from training.runtime.distributed import Processes, join_processes
@@ -86,11 +87,13 @@ def _train(config: Config, out: Path, resume: bool, track: Track, say: Say, proc
     evaluated = deepcopy(network)
     if processes.count > 1:
         synchronise_batch_norms(network)
-    n_classes = splits.train.n_classes * count_forms(config.data.augmentation)
-    objective = Objective(config, n_classes).to(processes.device)
+    classes = describe_classes(splits.train, count_forms(config.data.augmentation))
+    objective = Objective(config, classes).to(processes.device)
+    for sentence in objective.describe_classes():
+        say(sentence)
     neighbours = None
     if config.sampler.neighbours:
-        neighbours = ClassNeighbours(n_classes, config.model.view_dim).to(processes.device)
+        neighbours = ClassNeighbours(classes.count, config.model.view_dim).to(processes.device)
     state = TrainState(network, objective, config.optimizer, neighbours)
 
     processes.wait()  # all have read what is in the folder

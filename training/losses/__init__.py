@@ -5,6 +5,7 @@ from __future__ import annotations
 from api_schemas.yaml_config import NamedPart
 from training.losses.base import Loss as Loss
 from training.losses.class_vector_base import start_from_class_means as start_from_class_means
+from training.losses.parts.training_classes import TrainingClasses as TrainingClasses
 from training.losses.weighted_sum import Weight as Weight
 from training.losses.weighted_sum import WeightedSum as WeightedSum
 from training.registry import build_from_spec, format_entries
@@ -59,9 +60,16 @@ LOSSES: dict[str, type[Loss]] = {
 """Name in the configuration to class, of the imports above; each runs as ``loss(embeddings, labels)``."""
 
 
-def build_loss(spec: NamedPart, *, num_classes: int, embedding_dim: int) -> Loss:
+def build_loss(spec: NamedPart, *, classes: TrainingClasses, embedding_dim: int) -> Loss:
     """The loss of that name with those parameters; raises ConfigError naming the nearest valid one."""
-    return build_from_spec(LOSSES, spec, "loss", num_classes=num_classes, embedding_dim=embedding_dim)
+    return build_from_spec(
+        LOSSES,
+        spec,
+        "loss",
+        num_classes=classes.count,
+        class_sizes=classes.sizes,
+        embedding_dim=embedding_dim,
+    )
 
 
 def list_losses() -> list[str]:

@@ -11,7 +11,7 @@ work with every loss here:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import torch
@@ -91,6 +91,14 @@ class Loss(BaseMetricLossFunction):
 
     def end_step(self) -> None:
         """Called after each step of the optimizer; for losses that update their own vectors."""
+
+    def describe_classes(self, names: Sequence[str]) -> str | None:
+        """A sentence on what the loss makes of the training classes; None where all are alike to it."""
+        return None
+
+    def collect_figures(self) -> dict[str, float]:
+        """Figures of the loss's own state, for the log of the epochs."""
+        return {}
 
     def compute_mixed_terms(self, pairs: MixedPairs) -> LossTerms:
         """The terms of the generalised form over fractional labels."""

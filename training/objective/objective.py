@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from api_schemas.config import Config, LossConfig
 from common.errors import ConfigError
-from training.losses import Loss, Weight, WeightedSum, build_loss, start_from_class_means
+from training.losses import Loss, TrainingClasses, Weight, WeightedSum, build_loss, start_from_class_means
 from training.objective.cross_batch_memory import build_memory
 from training.objective.miners import build_miner
 from training.objective.mixup import build_mixup
@@ -20,6 +20,9 @@ class Objective(nn.Module):
 
     A mixup wraps the losses that have a generalised form; the others of a sum stay as they are.
 
+    Args:
+        classes: that are trained on; a number alone where no loss needs to know more of them.
+
     Attributes:
         level: where the mixup mixes, ``input``, ``feature`` or ``embedding``; None without one.
 
@@ -28,11 +31,14 @@ class Objective(nn.Module):
             that fits none of the losses, or class means for a loss without class vectors.
     """
 
-    def __init__(self, config: Config, n_classes: int) -> None:
+    def __init__(self, config: Config, classes: TrainingClasses | int) -> None:
         super().__init__()
+        if isinstance(classes, int):
+            classes = TrainingClasses.build_placeholder(classes)
         dimension = config.model.view_dim
+        self.class_names = classes.names
         self.miner = build_miner(config.miner) if config.miner else None
-        losses = [build_loss(spec, num_classes=n_classes, embedding_dim=dimension) for spec in config.loss]
+        losses = [build_loss(spec, classes=classes, embedding_dim=dimension) for spec in config.loss]
         if config.mixup and all(loss.roles is None for loss in losses):
             names = ", ".join(spec.name for spec in config.loss)
             raise ConfigError(
@@ -66,9 +72,21 @@ class Objective(nn.Module):
 
     def end_step(self) -> None:
         """After a step of the optimizer: losses that update their own vectors do so."""
-        for part in self.modules():
-            if isinstance(part, Loss):
-                part.end_step()
+        for loss in self._list_losses():
+            loss.end_step()
+
+    def describe_classes(self) -> list[str]:
+        """What the losses make of the training classes, a sentence each."""
+        sentences = [loss.describe_classes(self.class_names) for loss in self._list_losses()]
+        return [sentence for sentence in sentences if sentence]
+
+    def collect_figures(self) -> dict[str, float]:
+        """Figures of the losses' own state, for the log of the epochs."""
+        return {name: value for loss in self._list_losses() for name, value in loss.collect_figures().items()}
+
+    def _list_losses(self) -> list[Loss]:
+        """Those in the sum, without what wraps them; a loss within a memory is one of them."""
+        return [part for part in self.modules() if isinstance(part, Loss)]
 
     def start_class_vectors(self, embeddings: Tensor, labels: Tensor) -> None:
         """Set the class vectors that should start from the class means: float [n, d] and int [n]."""

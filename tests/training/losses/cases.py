@@ -8,17 +8,24 @@ import torch
 from torch import Tensor
 
 from api_schemas.yaml_config import NamedPart
-from training.losses import LOSSES, Loss, build_loss
+from training.losses import LOSSES, Loss, TrainingClasses, build_loss
 
 CLASSES = 5
 DIMENSION = 8
 NAMES = sorted(LOSSES)
 
 
-def make(name: str, *, classes: int = CLASSES, dimension: int = DIMENSION, **parameters: Any) -> Loss:
+def make(
+    name: str,
+    *,
+    classes: int | TrainingClasses = CLASSES,
+    dimension: int = DIMENSION,
+    **parameters: Any,
+) -> Loss:
     """A float64 loss with defaults, the same vectors every time; its state does not move by itself."""
     torch.manual_seed(7)
-    loss = build_loss(NamedPart(name=name, **parameters), num_classes=classes, embedding_dim=dimension)
+    known = TrainingClasses.build_placeholder(classes) if isinstance(classes, int) else classes
+    loss = build_loss(NamedPart(name=name, **parameters), classes=known, embedding_dim=dimension)
     return loss.double().eval()
 
 

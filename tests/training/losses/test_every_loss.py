@@ -10,7 +10,7 @@ import torch
 from api_schemas.yaml_config import NamedPart
 from common.errors import ConfigError, InputError
 from tests.training.losses.cases import CLASSES, DIMENSION, NAMES, batch, compute_value_and_gradient, make
-from training.losses import LOSSES, build_loss, list_losses
+from training.losses import LOSSES, TrainingClasses, build_loss, list_losses
 from training.losses.base import BaseMetricLossFunction
 
 WHOLE_BATCH = {"icnn", "fast_ap", "pnp"}  # there are no pairs to choose: each item is ranked among all others
@@ -61,12 +61,13 @@ def test_docstrings_have_one_form(name: str) -> None:
 
 
 def test_unknown_names_and_parameters_name_the_nearest() -> None:
+    ten = TrainingClasses.build_placeholder(10)
     with pytest.raises(ConfigError, match="did you mean 'triplet'"):
-        build_loss(NamedPart(name="tripplet"), num_classes=2, embedding_dim=2)
+        build_loss(NamedPart(name="tripplet"), classes=ten, embedding_dim=2)
     with pytest.raises(ConfigError, match="did you mean 'margin'"):
-        build_loss(NamedPart(name="triplet", margn=1), num_classes=2, embedding_dim=2)
+        build_loss(NamedPart(name="triplet", margn=1), classes=ten, embedding_dim=2)
     with pytest.raises(ConfigError, match="embedding_dim must be at least 9"):
-        build_loss(NamedPart(name="d_simplex"), num_classes=10, embedding_dim=4)
+        build_loss(NamedPart(name="d_simplex"), classes=ten, embedding_dim=4)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from tests.training.losses.cases import CLASSES, NAMES, batch, compute_value_and_gradient, make
 from tests.training.losses.naive import TWINS, lifted_structure
-from training.losses import LOSSES
+from training.losses import LOSSES, TrainingClasses
 from training.losses.parts.kmeans import cluster_classes
 from training.losses.pml_losses import PmlLoss
 
@@ -67,8 +67,9 @@ def test_subclasses_part_a_large_class_of_two_shapes() -> None:
     labels = torch.tensor([0] * 40 + [1] * 20)
     clusters = cluster_classes(items, labels, 20, 0.1)
     assert clusters.labels.tolist() == [0, 0, 1]
-    loss = make("sbcl", classes=2, cluster_size=20, every=1, memory_size=60).train()
-    before = make("sbcl", classes=2, cluster_size=20)(items, labels)
+    known = TrainingClasses(("two shapes", "one"), (40, 20))
+    loss = make("sbcl", classes=known, cluster_size=20, every=1).train()
+    before = make("sbcl", classes=known, cluster_size=20)(items, labels)
     after = loss(items.requires_grad_(), labels)
     subclass, _ = loss.assign_subclasses(items, labels)
     assert len(set(subclass[:20].tolist())) == len(set(subclass[20:40].tolist())) == 1
@@ -76,9 +77,39 @@ def test_subclasses_part_a_large_class_of_two_shapes() -> None:
     loss(items, labels, None, items.detach(), labels)
     assert int(loss.steps) == 1, "a batch that meets a memory is remembered once"
     assert after < before  # the two shapes of class 0 no longer have to meet at full strength
-    copy = make("sbcl", classes=2, cluster_size=20, every=1, memory_size=60)
+    copy = make("sbcl", classes=known, cluster_size=20, every=1)
     copy.load_state_dict(loss.state_dict())
     torch.testing.assert_close(copy(items, labels), loss.eval()(items, labels))
+
+
+def test_batches_of_even_classes_do_not_hide_that_the_training_set_is_uneven() -> None:
+    sizes = (100, 40, 3, 2, 1)  # 100:1, drawn in batches that hold as many of each
+    generator = torch.Generator().manual_seed(3)
+    known = TrainingClasses(("much", "some", "c", "d", "e"), sizes)
+    loss = make("sbcl", classes=known, every=15).train()
+    assert loss.describe_classes(known.names) == (
+        "sbcl cuts 2 of 5 classes into subclasses of about 10 items, first after 15 steps: "
+        "much into 10, some into 4."
+    )
+    labels = torch.arange(5).repeat_interleave(4)
+    for step in range(30):
+        loss(torch.randn(20, 8, generator=generator, dtype=torch.float64), labels)
+        if step == 20:  # 60 items of each class were seen: there are 6 parts in them, not yet 10
+            assert loss.collect_figures() == {"sbcl_cut_classes": 2.0, "sbcl_subclasses": 6 + 4 + 3}
+    assert loss.collect_figures() == {"sbcl_cut_classes": 2.0, "sbcl_subclasses": 10 + 4 + 3}
+    even = make("sbcl", classes=TrainingClasses(("a", "b"), (20, 15)))
+    assert "cuts none of 2 classes" in str(even.describe_classes(("a", "b")))
+
+
+def test_each_class_is_remembered_in_proportion_by_its_newest_items() -> None:
+    known = TrainingClasses(("a", "b", "c"), (12, 4, 1))
+    loss = make("sbcl", classes=known, memory_size=8).train()
+    vectors = F.normalize(torch.randn(20, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1)))
+    labels = torch.tensor([0] * 14 + [1] * 3 + [2] * 3)
+    for rows in (torch.arange(0, 20, 2), torch.arange(1, 20, 2)):
+        loss(vectors[rows], labels[rows])
+    kept = (loss.seen @ vectors.T).argmax(1)
+    assert sorted(kept.tolist()) == [5, 7, 9, 11, 13, 15, 19]  # there is room for 5, 1 and 1
 
 
 def test_wide_classes_get_a_higher_temperature() -> None:

@@ -10,7 +10,7 @@ import pytest
 from api_schemas.yaml_config import NamedPart
 from common.errors import ConfigError
 from tests.training.losses.cases import NAMES
-from training.losses import LOSSES, build_loss
+from training.losses import LOSSES, TrainingClasses, build_loss
 from training.losses.pml_losses import PmlLoss
 
 PML_NAMES = [name for name in NAMES if issubclass(LOSSES[name], PmlLoss)]
@@ -53,9 +53,10 @@ def test_every_parameter_of_a_loss_has_a_type(name: str) -> None:
 
 
 def test_a_value_of_another_type_is_refused() -> None:
+    classes = TrainingClasses.build_placeholder(2)
     for name, key, value in (("fast_ap", "num_bins", 2.5), ("margin", "triplets_per_anchor", "some")):
         with pytest.raises(ConfigError, match=rf"loss \({name}\): {key}: "):
-            build_loss(NamedPart(name=name, **{key: value}), num_classes=2, embedding_dim=2)
+            build_loss(NamedPart(name=name, **{key: value}), classes=classes, embedding_dim=2)
 
 
 def test_all_of_the_librarys_losses_are_registered_under_their_names() -> None:

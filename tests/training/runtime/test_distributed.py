@@ -41,6 +41,7 @@ def build_config(folder: Path) -> Config:
                 "multi_similarity",
                 {"name": "threshold_consistent_margin", "weight": 0.5},
                 "proxy_anchor",
+                {"name": "sbcl", "weight": 0.1, "every": 2},
             ],
             "mixup": "metrix",
             "miner": "multi_similarity",

@@ -24,7 +24,7 @@ def split_episode(batch: LossBatch, shots: int | None) -> tuple[LossBatch, Tenso
     """
     if batch.has_references or shots is None:
         return batch, None
-    support = _is_in_support(batch.labels, shots)
+    support = rank_within_class(batch.labels) < shots  # the episodic sampler shuffles each class's items
     queries = ~support
     episode = replace(
         batch,
@@ -36,14 +36,11 @@ def split_episode(batch: LossBatch, shots: int | None) -> tuple[LossBatch, Tenso
     return episode, queries
 
 
-def _is_in_support(labels: Tensor, shots: int) -> Tensor:
-    """Whether each item is among the first ``shots`` of its class in the batch; int [n] to bool [n].
-
-    The ``episodic`` sampler gives the items of a class in random order, so the support is a random choice.
-    """
+def rank_within_class(labels: Tensor) -> Tensor:
+    """Position of each item among those of its class in the batch, from 0; int [n] to int [n]."""
     order = torch.argsort(labels, stable=True)
     _, counts = torch.unique_consecutive(labels[order], return_counts=True)
     starts = torch.repeat_interleave(counts.cumsum(0) - counts, counts)
-    position = torch.empty_like(order)  # within the class
+    position = torch.empty_like(order)
     position[order] = torch.arange(len(labels), device=labels.device) - starts
-    return position < shots
+    return position

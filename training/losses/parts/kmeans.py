@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,16 +22,20 @@ class Clusters:
     temperatures: Tensor
 
 
-def cluster_classes(items: Tensor, labels: Tensor, cluster_size: int, temperature: float) -> Clusters:
-    """Split each class into about ``n_class / max(smallest class, cluster_size)`` subclasses.
+def compute_subclass_size(class_sizes: Sequence[int], cluster_size: int) -> int:
+    """Items of a subclass, ``max(smallest class, cluster_size)``: a class has ``n_class // size`` of them."""
+    return max(min(class_sizes), cluster_size)
+
+
+def cluster_classes(items: Tensor, labels: Tensor, size: int, temperature: float) -> Clusters:
+    """Split each class into subclasses of about ``size`` items.
 
     Args:
         items: float [n, d], unit rows. labels: int [n].
     """
-    classes, counts = torch.unique(labels, return_counts=True)
+    classes = torch.unique(labels)
     if not len(classes):
         return Clusters(items[:0], labels[:0], items.new_zeros(0))
-    size = max(int(counts.min()), cluster_size)
     groups = [items[labels == label] for label in classes.tolist()]
     centers = [_fit_k_means(rows, max(1, len(rows) // size)) for rows in groups]
     parts = torch.tensor([len(rows) for rows in centers], device=labels.device)

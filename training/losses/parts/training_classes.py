@@ -1,0 +1,29 @@
+"""Facts about the training classes that some losses need."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+
+@dataclass(frozen=True)
+class TrainingClasses:
+    """What a loss may know of the classes it is trained on; the code of a class is its position.
+
+    Attributes:
+        names: distinct texts [c].
+        sizes: training items of each class [c].
+    """
+
+    names: tuple[str, ...]
+    sizes: tuple[int, ...]
+
+    @property
+    def count(self) -> int:
+        """Number of classes."""
+        return len(self.names)
+
+    @classmethod
+    def build_placeholder(cls, count: int) -> Self:
+        """So many classes of which nothing else is known."""
+        return cls(tuple(map(str, range(count))), (1,) * count)
