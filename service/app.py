@@ -21,6 +21,7 @@ from service.auth.browser_sessions import BrowserSessions
 from service.auth.decision_tokens import DecisionSigner
 from service.auth.sign_in_limit import SignInLimit
 from service.errors.problems import install_error_handlers
+from service.gallery_work.report_keeper import ReportKeeper
 from service.http.connections import ConnectionTable
 from service.http.fast_routes import FastRoutes
 from service.http.middleware import RequestMiddleware
@@ -29,6 +30,7 @@ from service.http.origin_check import check_origin
 from service.models.data_root import make_data_folder
 from service.models.model_registry import ModelRegistry
 from service.monitoring.monitor import Monitor
+from service.routers.reports import submit_update
 from service.runtime.compute_pool import ComputePool
 from service.runtime.encode_batches import EncodeBatches
 from service.runtime.event_loop_limit import EventLoopLimit
@@ -201,9 +203,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     if state.settings.workers > 1:
         await loading  # connections go to any worker that accepts: only to those that are ready
     state.unknowns.start()
+    keeper = ReportKeeper(state.settings, state.models, lambda: submit_update(state))
+    keeper.start()
     yield {"connections": ConnectionTable(state.settings)}
     state.draining = True
     await loading
+    await asyncio.to_thread(keeper.close)
+    state.gallery_workers.close()
     await state.unknowns.close()
     await asyncio.to_thread(state.monitor.close)
     state.compute.close()

@@ -119,6 +119,18 @@ class ServiceSettings(BaseSettings):
     webhook_attempts: int = _limit(6, "attempts to deliver one alert", le=20)
     webhook_queue: int = _limit(64, "alerts that may wait to be delivered", le=10_000)
 
+    gallery_report_after: float = _limit(
+        60.0,
+        "time after the last write from which the gallery's report is brought up to date, in a process of "
+        "its own; 0 for never",
+        ge=0,
+        le=86_400,
+    )
+    gallery_report_items: int = _limit(
+        50_000, "items of a gallery whose report is brought up to date by itself; larger ones on request"
+    )
+    max_label_findings: int = _limit(10_000, "findings of a label audit that are kept", le=100_000)
+
     max_queries: int = _limit(
         1_000, "queries of a search or match, pairs of a verification", le=MOST_ELEMENTS
     )

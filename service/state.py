@@ -11,11 +11,13 @@ from typing import Annotated, Any, TypeVar
 from fastapi import Depends, Request
 
 from api_schemas.http.admin import HistoryEntry
+from api_schemas.label_audit import LabelAudit
 from api_schemas.report import Report
 from common.errors import LimenError
 from index.store.write_order import WriteOrder
 from service.auth.decision_tokens import DecisionSigner
 from service.errors.problems import NOT_READY, ServiceProblem
+from service.gallery_work.run_worker import GalleryWorkers
 from service.models.gallery_gauges import RecallProbe
 from service.models.loaded_model import LoadedModel
 from service.models.model_comparison import ComparisonShelf
@@ -52,9 +54,11 @@ class ServiceState:
     unknowns: KeepQueue
     monitor: Monitor
     jobs: BackgroundJobs = field(default_factory=BackgroundJobs)
+    gallery_workers: GalleryWorkers = field(default_factory=GalleryWorkers)
     recall_probe: RecallProbe = field(default_factory=RecallProbe)
     reports: dict[tuple[str, str], Report] = field(default_factory=dict)
     comparisons: ComparisonShelf = field(default_factory=ComparisonShelf)
+    label_audits: dict[str, LabelAudit] = field(default_factory=dict)
     unsaved_history: list[HistoryEntry] = field(default_factory=list)
     # held while a large JSON body is read
     reading: asyncio.Lock = field(default_factory=asyncio.Lock)

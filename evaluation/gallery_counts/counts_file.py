@@ -62,20 +62,22 @@ def save_counts(folder: Path, counts: ItemCounts, about: AboutCounts) -> None:
     write_atomically(folder / ABOUT_FILE, hashed.model_dump_json().encode(), private=True)
 
 
+def read_about(folder: Path) -> AboutCounts | None:
+    """What saved counts are of; None where there are none."""
+    try:
+        return AboutCounts.load(folder / ABOUT_FILE)
+    except LimenError:
+        return None
+
+
 def open_counts(folder: Path) -> SavedCounts | None:
     """Counts that were saved; None where there are none, or damaged ones: then all is counted anew."""
+    about = read_about(folder)
     try:
-        about = AboutCounts.load(folder / ABOUT_FILE)
-        if hash_file(folder / COUNTS_FILE) != about.sha256:
+        if about is None or hash_file(folder / COUNTS_FILE) != about.sha256:
             return None
         with np.load(folder / COUNTS_FILE, allow_pickle=False) as archive:
             items = EmbeddingSet(archive["vectors"], archive["labels"], archive["ids"])
             return SavedCounts(about, ItemCounts(items, archive["thresholds"], archive["levels"]))
-    except (LimenError, OSError, ValueError, KeyError, BadZipFile):
+    except (OSError, ValueError, KeyError, BadZipFile):
         return None
-
-
-def remove_counts(folder: Path) -> None:
-    """Remove saved counts, which hold vectors and ids."""
-    for name in (ABOUT_FILE, COUNTS_FILE):
-        (folder / name).unlink(missing_ok=True)

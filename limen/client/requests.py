@@ -287,9 +287,13 @@ def export_report(
     return Call("GET", "/v1/reports/consistency/export", lambda content: content, params=params)
 
 
-def compute_report(source: Literal["gallery", "feedback"] = "gallery") -> Call[Job]:
-    """``POST /v1/reports/consistency``: starts a job; `wait` for it, then read `consistency`."""
-    return Call("POST", "/v1/reports/consistency", Job.model_validate_json, {"source": source})
+def compute_report(source: Literal["gallery", "feedback"] = "gallery", *, update: bool = False) -> Call[Job]:
+    """``POST /v1/reports/consistency``: starts a job; `wait` for it, then read `consistency`.
+
+    ``update`` counts only what changed since the last report of the gallery.
+    """
+    params = drop_none({"source": source, "update": update or None})
+    return Call("POST", "/v1/reports/consistency", Job.model_validate_json, params)
 
 
 def history() -> Call[History]:

@@ -12,11 +12,7 @@ import numpy as np
 from api_schemas.http.admin import HistoryEntry
 from api_schemas.http.gallery import Feedback
 from api_schemas.report import Counts, Geometry, Report, Retrieval, Verification
-from common.errors import InputError
-from common.progress import Track, silent
 from decision.scorers import count_accepted
-from embeddings.embedding_set import EmbeddingSet
-from evaluation.evaluate import evaluate_embeddings
 from evaluation.metrics.opis import OpisSettings, build_consistency
 from evaluation.metrics.verification import verify_scores
 from service.models.loaded_model import LoadedModel
@@ -24,25 +20,6 @@ from service.models.version_figures import summarize_report
 
 Source = Literal["holdout", "gallery", "feedback"]
 MIN_PAIRS = 2
-
-
-def compute_gallery_report(model: LoadedModel, track: Track = silent) -> Report:
-    """The report of all items of the gallery, with the score of the active operating point.
-
-    Raises:
-        InputError: there are too few items.
-    """
-    items = list(model.iterate_items())
-    if not items:
-        raise InputError("The gallery is empty, so there is nothing to report on: write items first.")
-    embeddings = EmbeddingSet(
-        np.stack([item.vector for item in items]),
-        np.array([item.label for item in items]),
-        np.array([item.id for item in items]),
-    )
-    return evaluate_embeddings(
-        embeddings, scorer=model.gallery.scorer, model_hash=model.model_hash, split="gallery", track=track
-    )
 
 
 def compute_feedback_report(model: LoadedModel, feedback: Sequence[Feedback]) -> Report:

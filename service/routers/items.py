@@ -24,6 +24,7 @@ from common.array_types import UnitVectors
 from common.time_budget import check_time
 from encoder import RefusedInput
 from encoder.thumbnails import make_thumbnail
+from evaluation.gallery_counts.counts_file import read_about
 from index.gallery.live_gallery import LiveGallery
 from index.items.stored_item import StoredItem
 from service.auth.api_keys import NEEDS_WRITE
@@ -274,11 +275,16 @@ def _list_remains(state: ServiceState, model_hash: str, job: str | None) -> list
         + (f"until job {job} is done" if job else "until it is rebuilt, which `rebuild` does"),
         "the item store's write-ahead log, at the latest until the service ends",
         "reports made before, which name labels",
+        "label audits made before, which name ids and labels",
         "the audit log, which keeps ids and the filters of deletions",
     ]
     if state.settings.data is not None:
         folder = state.settings.data / MODELS_FOLDER
         own = get_model_folder_name(model_hash)
+        if read_about(folder / own) is not None:
+            remains.append(
+                "the counts behind the gallery's report, until it is computed or brought up to date"
+            )
         others = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name != own)
         if others:
             remains.append(f"items of other models ({', '.join(others)}): delete there while each is active")

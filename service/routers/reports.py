@@ -10,6 +10,7 @@ from api_schemas.http.admin import History, HistoryEntry, Job
 from api_schemas.report import Report
 from service.auth.api_keys import NEEDS_WRITE
 from service.errors.problems import CONFLICT, NOT_FOUND, ServiceProblem
+from service.gallery_work.describe_task import describe_report
 from service.http.bodies import write_json_response
 from service.http.openapi import READ_STATUSES, describe_problems
 from service.http.report_exports import MEDIA_TYPES, ExportFormat, export_report
@@ -18,7 +19,6 @@ from service.models.recomputed_reports import (
     Source,
     build_history_entry,
     compute_feedback_report,
-    compute_gallery_report,
     get_report_path,
 )
 from service.state import ActiveModel, CurrentState, ServiceState, log_action
@@ -84,15 +84,22 @@ async def recompute(
     model: ActiveModel,
     state: CurrentState,
     source: Literal["gallery", "feedback", "holdout"] = "gallery",
+    update: bool = False,
 ) -> Response:
-    """Starts a background job; the report and its entry in the history are there when it is done."""
+    """Starts a background job; the report and its entry in the history are there when it is done.
+
+    The gallery's report is computed in a process of its own: in full from all pairs, or with `update` from
+    the items that changed since, which gives the same OPIS and leaves out what needs all pairs.
+    """
     if source == "holdout":
         raise ServiceProblem(
             CONFLICT, "The hold-out report belongs to the bundle: export or build it again to have another."
         )
     version = state.models.version
     job = state.jobs.submit(
-        f"report of the {source}", lambda: _compute(state, model, version, source), f"{PATH}?source={source}"
+        f"report of the {source}",
+        lambda: _compute(state, model, version, source, update),
+        f"{PATH}?source={source}",
     )
     log_action(request, state, "reports.compute", source=source)
     return write_json_response(job, status=202)
@@ -112,10 +119,25 @@ def _read_history(state: ServiceState) -> list[HistoryEntry]:
     return sorted(entries, key=lambda entry: entry.at)
 
 
-def _compute(state: ServiceState, model: LoadedModel, version: str, source: Source) -> None:
+def submit_update(state: ServiceState) -> None:
+    """Queue the job that brings the gallery's report up to date; one that waits already is enough."""
+    model, version = state.models.active, state.models.version
+    if model is not None:
+        key = f"gallery report {model.model_hash}"
+        path = f"{PATH}?source=gallery"
+        state.jobs.submit(
+            "report of the gallery", lambda: _compute(state, model, version, "gallery", True), path, key
+        )
+
+
+def _compute(
+    state: ServiceState, model: LoadedModel, version: str, source: Source, update: bool = False
+) -> None:
     """Compute a report and add it to the history; with a data folder both are stored."""
     if source == "gallery":
-        report = compute_gallery_report(model, state.jobs.track)
+        model = state.models.active if state.models.version == version and state.models.active else model
+        task = describe_report(state.settings, state.models.find_folder(version), model, update=update)
+        report = Report.model_validate(state.gallery_workers.run(task, state.jobs.report))
     else:
         feedback = [] if model.live is None else model.live.records.read_feedback()
         report = compute_feedback_report(model, feedback)

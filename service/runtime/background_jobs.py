@@ -73,14 +73,18 @@ class BackgroundJobs:
 
     def track(self, steps: Iterable[T], name: str, total: int | None = None) -> Iterator[T]:
         """Report the steps of the running job as its progress; for the work of a job to call."""
-        job = self._running
         shown = 0
         for done, step in enumerate(steps):
             part = int(100 * done / total) if total else 0
-            if job is not None and (done == 0 or part > shown):
+            if done == 0 or part > shown:
                 shown = part
-                self._update(job, step=name, progress=min(1.0, done / total) if total else None)
+                self.report(name, min(1.0, done / total) if total else None)
             yield step
+
+    def report(self, step: str, progress: float | None) -> None:
+        """Say what the running job does now, and which part of it is done; for the work of a job to call."""
+        if self._running is not None:
+            self._update(self._running, step=step, progress=progress)
 
     def close(self) -> None:
         """Wait for the running job and drop those that wait."""
