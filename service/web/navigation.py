@@ -18,6 +18,8 @@ class NavigationEntry:
 PAGES = (
     NavigationEntry("overview", "/dashboard", "Overview"),
     NavigationEntry("threshold", "/dashboard/threshold", "Threshold"),
+    NavigationEntry("classes", "/dashboard/classes", "Classes"),
+    NavigationEntry("try_it", "/dashboard/try", "Try it"),
     NavigationEntry("live", "/dashboard/live", "Live"),
     NavigationEntry("unknowns", "/dashboard/unknowns", "Unknowns"),
     NavigationEntry("review", "/dashboard/review", "Review"),
