@@ -13,6 +13,7 @@ from common.errors import LimenError
 # each command and its file in limen.cli.commands; a new command is a file and a line here
 COMMANDS = {
     "demo": "demo",
+    "init": "init",
     "data": "data",
     "train": "train",
     "embed": "embed",

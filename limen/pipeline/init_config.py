@@ -1,0 +1,218 @@
+"""A commented configuration for data that was looked at, with an encoder where there is one at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from api_schemas.config import Config
+from api_schemas.data_config import DataConfig
+from api_schemas.wrap_config import EncoderConfig, WrapConfig
+from api_schemas.yaml_config import format_yaml, parse_yaml, validate_mapping
+from common.console import say
+from common.errors import InputError, LimenError
+from encoder.wrapping.sentence_transformers import is_sentence_transformer
+from limen.pipeline.stage_encoder import HUBS, stage_encoder
+from training.data.items import Items
+from training.data.kinds import open_kind
+
+LOOKED_AT = 64  # items whose size is looked at
+SMALL_SIDE = 160  # of photos that gain nothing by 224 pixels, which take three times as long as 128
+FEW_CLASSES, FEW_FOR_A_PROOF = 5, 20
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is written for one kind of data.
+
+    Attributes:
+        kind: of the data, as ``data.kind`` says it.
+        preset: of the preprocessing of an encoder that does not say its own.
+        loss: to train with where there is no encoder.
+        describe: what some items look like, in words, and the median of their shorter sides.
+    """
+
+    kind: str
+    preset: str
+    loss: str
+    describe: Callable[[Items], tuple[str, int | None]]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was seen of the data: sentences, and the median of the pictures' shorter sides."""
+
+    sentences: list[str]
+    side: int | None
+
+
+def _describe_photos(items: Items) -> tuple[str, int | None]:
+    sizes, n_broken = [], 0
+    for file in items.inputs.tolist():
+        try:
+            sizes.append(file.open().size)
+        except InputError:
+            n_broken += 1
+    if not sizes:
+        raise InputError(f"every one of {n_broken} images that were opened is broken.")
+    width, height = np.median(np.array(sizes), axis=0).astype(int).tolist()
+    broken = f"; {n_broken} of {len(items)} that were opened are broken: see broken below" if n_broken else ""
+    return f"about {width} x {height} pixels (width x height){broken}", min(width, height)
+
+
+def _describe_texts(items: Items) -> tuple[str, int | None]:
+    words = [len(str(text).split()) for text in items.inputs.tolist()]
+    return f"about {int(np.median(words))} words each", None
+
+
+RECIPES = {
+    "photos": Recipe("images", "imagenet", "multi_similarity", _describe_photos),
+    "text": Recipe("text", "sentence", "multi_similarity", _describe_texts),
+}
+"""What ``limen init`` can begin with; a new one is an entry here."""
+
+
+def init_config(recipe: str, data: Sequence[str], out: Path, encoder: str | None = None) -> str:
+    """Look at data and write a configuration for it; the sentence that says what to do next.
+
+    Args:
+        encoder: as ``limen wrap`` takes it; without one, the working directory is looked through.
+
+    Raises:
+        InputError: the data or the encoder cannot be used, or there is a file at ``out`` already.
+    """
+    if out.exists():
+        raise InputError(f"{out} exists: choose another file with --out, or remove it.")
+    chosen = RECIPES[recipe]
+    paths = data[0] if len(data) == 1 else list(data)
+    items = open_kind(DataConfig.model_validate({"kind": chosen.kind, "path": paths}), say).read_all()
+    seen = _describe_data(items, chosen)
+    encoder = encoder or _find_encoder(chosen, seen)
+    name = out.stem
+    if encoder is None:
+        text = _write_training(name, paths, chosen, seen)
+        validate_mapping(Config, parse_yaml(text), [], str(out))
+        following = f"limen data check {out}, then limen train {out}"
+    else:
+        text = _write_wrapping(name, paths, chosen, seen, encoder)
+        validate_mapping(WrapConfig, parse_yaml(text), [], str(out))
+        following = f"limen wrap {out} --out bundles/{name}"
+    out.write_text(text, encoding="utf-8")
+    return f"{out} is written: {seen.sentences[0]} Next: {following}"
+
+
+def _describe_data(items: Items, recipe: Recipe) -> Seen:
+    """Sentences about the data: how much there is, what it looks like, what it will carry."""
+    _, sizes = np.unique(items.labels, return_counts=True)
+    rows = np.unique(np.linspace(0, len(items) - 1, LOOKED_AT).astype(int))
+    look, side = recipe.describe(items.subset(rows))
+    said = [
+        f"{len(items):,} items of {len(sizes):,} classes, {int(sizes.min())} to {int(sizes.max())} of each "
+        f"(median {int(np.median(sizes))}), {look}."
+    ]
+    if len(sizes) < FEW_CLASSES:
+        said.append("Below 5 classes no threshold can be chosen without others to compare: --cohort FILE.")
+    elif len(sizes) < FEW_FOR_A_PROOF:
+        said.append("Below 20 classes thresholds are estimated, not proven.")
+    if (sizes == 1).any():
+        said.append(
+            f"{int((sizes == 1).sum()):,} classes have one item: they are impostors, never found again."
+        )
+    return Seen(said, side)
+
+
+def _find_encoder(recipe: Recipe, seen: Seen) -> str | None:
+    """The one network in the working directory, if it is an encoder of such data."""
+    folder = Path()
+    if recipe.kind == "text":
+        found = sorted(path.parent for path in folder.glob("*/modules.json"))
+    else:
+        found = sorted(folder.glob("*.onnx"))
+    if len(found) != 1:
+        return None
+    try:
+        _write_wrapping("any", "any", recipe, seen, str(found[0]))
+    except LimenError as error:
+        say(f"{found[0]} is left aside: {error}")
+        return None
+    return str(found[0])
+
+
+def _write_wrapping(name: str, paths: str | list[str], recipe: Recipe, seen: Seen, encoder: str) -> str:
+    given = _choose_preprocessing(recipe, seen, encoder)
+    keys: dict[str, Any] = {"path": encoder} | ({} if given is None else {"preprocessing": given})
+    lines = [*_comment(seen.sentences), *_entry({"name": name}), ""]
+    with TemporaryDirectory() as scratch:
+        staged = stage_encoder(EncoderConfig.model_validate(keys), Path(scratch))
+    lines += _comment([f"{staged.describe()}."])
+    if given is not None:
+        lines += _comment(
+            [
+                "preprocessing: what the network was trained with, by preset (imagenet, dinov2, clip,",
+                "siglip, insightface, unit, pixels; sentence, static) or key by key: docs/bring-an-encoder.md",
+            ]
+        )
+    lines += [*_entry({"encoder": keys}), "", *_entry({"data": {"path": paths, "broken": "fail"}})]
+    lines += _comment(["broken: skip leaves out what cannot be decoded", ""])
+    lines += [
+        "# Half of the queries are of nobody in the gallery, a false match costs five misses: what is yours?",
+        *_entry({"calibration": {"unknown_share": 0.5, "false_match_cost": 5.0}}),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _choose_preprocessing(recipe: Recipe, seen: Seen, encoder: str) -> dict[str, Any] | None:
+    """Where to begin: None for an encoder that says it itself.
+
+    Raises InputError for a text network without exactly one tokenizer beside it.
+    """
+    path = Path(encoder)
+    if encoder.startswith(HUBS) or is_sentence_transformer(path):
+        return None
+    if recipe.kind == "text":
+        tokenizers = sorted(path.parent.glob("*tokenizer.json"))
+        if len(tokenizers) != 1:
+            raise InputError(
+                f"{path.parent} holds {len(tokenizers)} files *tokenizer.json: put the encoder's own, "
+                "tokenizer.json, beside it."
+            )
+        preset = "static" if path.suffix == ".safetensors" else recipe.preset
+        return {"preset": preset, "tokenizer": str(tokenizers[0])}
+    keys: dict[str, Any] = {"preset": recipe.preset}
+    if seen.side is not None and seen.side < SMALL_SIDE:
+        smaller = keys | {"size": 128}
+        with suppress(InputError), TemporaryDirectory() as scratch:  # a network of a fixed size says so
+            stage_encoder(EncoderConfig(path=encoder, preprocessing=smaller), Path(scratch))
+            return smaller
+    return keys
+
+
+def _write_training(name: str, paths: str | list[str], recipe: Recipe, seen: Seen) -> str:
+    lines = [
+        *_comment(seen.sentences),
+        "# No encoder is at hand, so that one is trained from nothing. A pretrained one is nearly always better:",
+        f"#   limen init {'photos' if recipe.kind == 'images' else 'text'} DATA --encoder network.onnx "
+        "(or a folder, hf:NAME, timm:NAME)",
+        *_entry({"name": name}),
+        "",
+        *_entry({"data": {"kind": recipe.kind, "path": paths}}),
+        "# classes of train, validation and test are disjoint: 60, 20 and 20 % of them",
+        "",
+        *_entry({"loss": recipe.loss}),
+        "schedule: {minutes: 10.0} # at most; it stops when validation gets no better",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _comment(sentences: Sequence[str]) -> list[str]:
+    return [f"# {sentence}".rstrip() if sentence else "" for sentence in sentences]
+
+
+def _entry(mapping: dict[str, object]) -> list[str]:
+    return format_yaml(mapping).rstrip("\n").splitlines()

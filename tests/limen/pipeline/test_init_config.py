@@ -1,0 +1,107 @@
+"""``limen init``: data is looked at, and what is written can be run as it is."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from api_schemas.config import Config
+from api_schemas.yaml_config import read_mapping
+from index.bundle import verify_bundle
+from limen.pipeline.wrap_encoder import build_config
+from tests.encoder.wrapping.networks import draw_weights, write_image_network, write_tokenizer
+from tests.limen.conftest import Limen
+from tests.limen.pipeline.test_wrap_encoder import paint, write_sentence_transformer, write_texts
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, with photos of eight classes and texts."""
+    monkeypatch.chdir(tmp_path)
+    for label in range(8):
+        (tmp_path / "photos" / f"class{label}").mkdir(parents=True)
+        for number in range(4):
+            paint(label * 10 + number).save(tmp_path / "photos" / f"class{label}" / f"{number}.png")
+    write_texts(tmp_path / "texts.jsonl")
+    return tmp_path
+
+
+def test_photos_and_a_network_in_the_folder_are_wrapped_as_written(limen: Limen, here: Path) -> None:
+    write_image_network(here / "network.onnx")
+    (here / "photos" / "class0" / "broken.png").write_bytes(b"none")
+    outcome = limen("init", "photos", "photos")
+    assert outcome.code == 0, outcome.err
+    assert "33 items of 8 classes, 4 to 5 of each (median 4), about 47 x 40 pixels" in outcome.err
+    assert "Next: limen wrap photos.yaml --out bundles/photos" in outcome.err
+    text = (here / "photos.yaml").read_text()
+    assert "1 of 33 that were opened are broken" in text
+    assert "# Below 20 classes thresholds are estimated, not proven." in text
+    keys = read_mapping(here / "photos.yaml")["encoder"]
+    assert keys == {"path": "network.onnx", "preprocessing": {"preset": "imagenet", "size": 128}}
+    (here / "photos.yaml").write_text(text.replace("broken: fail", "broken: skip"))
+    made = limen("wrap", "photos.yaml", "--out", "bundles/photos", "--target-fpir", "0.1")
+    assert made.code == 0, made.err
+    assert verify_bundle(here / "bundles" / "photos").counts.items == 32
+    again = limen("init", "photos", "photos")
+    assert (again.code, "photos.yaml exists" in again.err) == (2, True)
+
+
+def test_a_network_of_a_fixed_size_keeps_it(limen: Limen, here: Path) -> None:
+    network = write_image_network(here / "fixed.onnx", ("n", 3, 32, 32))
+    outcome = limen("init", "photos", "photos", "--encoder", network, "--out", "a.yaml")
+    assert outcome.code == 0, outcome.err
+    assert build_config("a.yaml").encoder.preprocessing == {"preset": "imagenet"}
+    assert "image of 3 x 32 x 32" in (here / "a.yaml").read_text()
+
+
+def test_without_an_encoder_a_training_is_written(limen: Limen, here: Path) -> None:
+    outcome = limen("init", "photos", "photos", "--out", "train.yaml")
+    assert outcome.code == 0, outcome.err
+    assert Config.load(here / "train.yaml").data.path == "photos"
+    assert "limen init photos DATA --encoder network.onnx" in (here / "train.yaml").read_text()
+    assert "limen data check train.yaml, then limen train train.yaml" in outcome.err
+
+
+def test_texts_with_a_folder_or_a_token_table(limen: Limen, here: Path) -> None:
+    from safetensors.numpy import save_file
+
+    write_sentence_transformer(here / "model", "pooling_mode_mean_tokens")
+    outcome = limen("init", "text", "texts.jsonl", "--out", "a.yaml")
+    assert outcome.code == 0, outcome.err
+    config = build_config("a.yaml")
+    assert (config.encoder.path, config.encoder.preprocessing) == ("model", None)
+    shutil.rmtree(here / "model")
+    save_file({"table": draw_weights(50)}, here / "table.safetensors")
+    refused = limen("init", "text", "texts.jsonl", "--encoder", "table.safetensors", "--out", "b.yaml")
+    assert (refused.code, "holds 0 files *tokenizer.json" in refused.err) == (2, True)
+    write_tokenizer(here / "tokenizer.json")
+    outcome = limen("init", "text", "texts.jsonl", "--encoder", "table.safetensors", "--out", "b.yaml")
+    assert outcome.code == 0, outcome.err
+    assert build_config("b.yaml").encoder.preprocessing == {"preset": "static", "tokenizer": "tokenizer.json"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["photos", "nowhere"], "nowhere does not exist"),
+        (["photos", "photos", "--encoder", "none.onnx"], "none.onnx is not a file"),
+        (["voices", "photos"], "voices"),
+    ],
+)
+def test_what_cannot_be_used_is_one_sentence(
+    limen: Limen, here: Path, arguments: list[str], sentence: str
+) -> None:
+    outcome = limen("init", *arguments, "--out", "a.yaml")
+    assert outcome.code == 2
+    assert sentence in outcome.err
+    assert not (here / "a.yaml").exists()
+
+
+def test_a_network_of_something_else_is_left_aside(limen: Limen, here: Path) -> None:
+    write_image_network(here / "grey.onnx", ("n", 1, 4, 4))
+    outcome = limen("init", "photos", "photos", "--out", "train.yaml")
+    assert outcome.code == 0, outcome.err
+    assert "grey.onnx is left aside: " in outcome.err
+    assert Config.load(here / "train.yaml").data.path == "photos"
