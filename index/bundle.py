@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from api_schemas.base import Schema
 from api_schemas.build_config import IndexConfig
+from api_schemas.class_corners import CLASS_CORNERS_FILE, ClassCorners
 from api_schemas.manifest import (
     COHORT_FILE,
     COHORT_LABELS_FILE,
@@ -127,6 +128,7 @@ def write_bundle(
     cohort: EmbeddingSet | None = None,
     class_arrays: Iterable[ClassArrays] = (),
     readme: str | None = None,
+    class_corners: ClassCorners | None = None,
     vectors_file: Path | None = None,
     thumbnails: Iterable[bytes | None] = (),
     track: Track = silent,
@@ -141,6 +143,7 @@ def write_bundle(
         choice: why these points decide.
         class_arrays: of the class models that points need.
         readme: a model card for people, ``README.md``.
+        class_corners: of a model with fixed class vectors, for the training of its next version.
         vectors_file: the ``.npy`` on the same disk that the items' vectors are mapped from; it becomes the
             bundle's instead of being written again.
         thumbnails: of each item, in their order.
@@ -183,6 +186,8 @@ def write_bundle(
         (folder / CONFIG_FILE).write_text(config_yaml, encoding="utf-8")
         if readme is not None:
             (folder / README_FILE).write_text(readme, encoding="utf-8")
+        if class_corners is not None:
+            class_corners.save(folder / CLASS_CORNERS_FILE)
         manifest = Manifest(
             name=name,
             version=now.strftime("%Y%m%dT%H%M%SZ"),

@@ -13,7 +13,8 @@ from common.errors import ConfigError
 
 T = TypeVar("T")
 Registry: TypeAlias = Mapping[str, Callable[..., T]]
-TRAINER_SETS = ("num_classes", "class_sizes", "embedding_dim")  # parameters that no configuration sets
+TRAINER_SETS = ("num_classes", "class_names", "class_sizes", "embedding_dim")
+"""Parameters that no configuration sets."""
 
 
 def build_from_spec(registry: Registry[T], spec: NamedPart, section: str, **given: Any) -> T:

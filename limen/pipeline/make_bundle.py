@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from api_schemas.build_config import BuildConfig
+from api_schemas.class_corners import ClassCorners
 from api_schemas.manifest import VECTORS_FILE, Manifest
 from api_schemas.operating_point import TargetKind
 from api_schemas.report import Report
@@ -95,6 +96,7 @@ def export_run(
         run.ensure_encoder(),
         card,
         thumbnails=pictures,
+        class_corners=run.load_class_corners(),
     )
 
 
@@ -289,6 +291,7 @@ def _write(
     readme: str | None = None,
     vectors_file: Path | None = None,
     thumbnails: Iterable[bytes | None] = (),
+    class_corners: ClassCorners | None = None,
 ) -> Manifest:
     return write_bundle(
         out,
@@ -308,5 +311,6 @@ def _write(
         readme=readme,
         vectors_file=vectors_file,
         thumbnails=thumbnails,
+        class_corners=class_corners,
         track=track,
     )

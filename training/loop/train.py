@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from api_schemas.class_corners import CLASS_CORNERS_FILE
 from api_schemas.config import Config
 from api_schemas.manifest import CONFIG_FILE, PREPROCESSING_FILE
 from common.atomic_files import remove_temporaries, write_atomically
@@ -113,6 +114,8 @@ def _train(config: Config, out: Path, resume: bool, track: Track, say: Say, proc
             for folder in (out, out / layout.CHECKPOINTS_FOLDER, out / layout.EMBEDDINGS_FOLDER):
                 remove_temporaries(folder)
         config.save(out / CONFIG_FILE)
+        if corners := objective.get_class_corners():
+            corners.save(out / CLASS_CORNERS_FILE)
         splits.preprocessing.save(out / PREPROCESSING_FILE)
         save_architecture(network.backbone, out / layout.BACKBONE_FOLDER)
 

@@ -67,6 +67,7 @@ def build_loss(spec: NamedPart, *, classes: TrainingClasses, embedding_dim: int)
         spec,
         "loss",
         num_classes=classes.count,
+        class_names=classes.names,
         class_sizes=classes.sizes,
         embedding_dim=embedding_dim,
     )

@@ -19,6 +19,7 @@ from pytorch_metric_learning.distances import CosineSimilarity as CosineSimilari
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from api_schemas.class_corners import ClassCorners
 from training.losses.parts.loss_batch import Indices, LossBatch, MixedPairs, Roles
 from training.losses.parts.pair_masks import compute_unit_distances
 from training.runtime.device import widen_half_precision
@@ -51,6 +52,7 @@ class Loss(BaseMetricLossFunction):
         takes_references: whether ``ref_emb`` [m, d] and ``ref_labels`` [m] can stand for the other end of
             the pairs. Losses over class vectors have no such end.
         roles: who is mixed with whom by Metrix; None when the loss has no generalised form.
+        class_corners: of fixed class vectors, which vector belongs to which class; None without.
         vectors: name of the tensor [num_classes, d] that items are compared with; None where there is none.
     """
 
@@ -60,6 +62,7 @@ class Loss(BaseMetricLossFunction):
     takes_references: ClassVar[bool] = True
     roles: ClassVar[Roles | None] = None
     vectors: ClassVar[str | None] = None
+    class_corners: ClassCorners | None = None
 
     def forward(
         self,

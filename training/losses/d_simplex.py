@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from api_schemas.class_corners import ClassCorners
 from training.losses.class_vector_base import ClassVectorLoss, compute_cosines
 
 
@@ -21,7 +24,8 @@ class DSimplex(ClassVectorLoss):
     Shapes: embeddings [n, d], labels [n] in 0..num_classes-1; d at least num_classes - 1. No references.
 
     Parameters:
-        scale: 10.
+        scale: 10. corners_from: null; a run folder or bundle of an earlier version, whose classes keep their
+            corners, also those that are not trained on now. New classes take the lowest free ones.
 
     Related losses: normalised softmax with learned vectors, temperature = 1 / scale.
 
@@ -35,20 +39,52 @@ class DSimplex(ClassVectorLoss):
     when = "Models that must stay comparable over versions; classes at most embedding_dim + 1."
 
     corners: Tensor
+    corner_of: Tensor
 
-    def __init__(self, num_classes: int, embedding_dim: int, scale: float = 10.0) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        embedding_dim: int,
+        class_names: Sequence[str] | None = None,
+        scale: float = 10.0,
+        corners_from: str | None = None,
+    ) -> None:
         super().__init__(num_classes)
-        if embedding_dim < num_classes - 1:
+        names = [str(code) for code in range(num_classes)] if class_names is None else class_names
+        earlier = None if corners_from is None else ClassCorners.load_from_model(Path(corners_from))
+        if earlier is not None and earlier.dimension != embedding_dim:
             raise ValueError(
-                f"d_simplex has embedding_dim + 1 = {embedding_dim + 1} corners, fewer than the "
-                f"{num_classes} classes: embedding_dim must be at least {num_classes - 1}"
+                f"{corners_from} has corners in {earlier.dimension} dimensions, embedding_dim is "
+                f"{embedding_dim}: both must be the same"
             )
         self.scale = scale
+        self.class_corners = assign_corners(names, embedding_dim, {} if earlier is None else earlier.corners)
+        corner_of = torch.tensor([self.class_corners.corners[name] for name in names])
+        self.register_buffer("corner_of", corner_of)
         self.register_buffer("corners", build_simplex(embedding_dim), persistent=False)
 
     def compute_item_losses(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         logits = self.scale * compute_cosines(embeddings, self.corners)
-        return F.cross_entropy(logits, labels, reduction="none")
+        return F.cross_entropy(logits, self.corner_of[labels], reduction="none")
+
+
+def assign_corners(names: Sequence[str], dimension: int, earlier: Mapping[str, int]) -> ClassCorners:
+    """The earlier classes' corners and the lowest free ones for classes that are new, in their order.
+
+    Raises:
+        ValueError: more classes than corners.
+    """
+    new = [name for name in names if name not in earlier]
+    if len(new) + len(earlier) > dimension + 1:
+        needed = len(new) + len(earlier)
+        raise ValueError(
+            f"d_simplex has embedding_dim + 1 = {dimension + 1} corners, fewer than the {needed} classes"
+            f"{f' ({len(earlier)} of earlier versions)' if earlier else ''}: embedding_dim must be at least "
+            f"{needed - 1}"
+        )
+    taken = set(earlier.values())
+    free = (corner for corner in range(dimension + 1) if corner not in taken)
+    return ClassCorners(dimension=dimension, corners={**earlier, **dict(zip(new, free, strict=False))})
 
 
 def build_simplex(dimension: int) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from api_schemas.class_corners import ClassCorners
 from api_schemas.config import Config, LossConfig
 from common.errors import ConfigError
 from training.losses import Loss, TrainingClasses, Weight, WeightedSum, build_loss, start_from_class_means
@@ -79,6 +80,11 @@ class Objective(nn.Module):
         """What the losses make of the training classes, a sentence each."""
         sentences = [loss.describe_classes(self.class_names) for loss in self._list_losses()]
         return [sentence for sentence in sentences if sentence]
+
+    def get_class_corners(self) -> ClassCorners | None:
+        """Which fixed class vector belongs to which class; None where all are learned."""
+        corners = (loss.class_corners for loss in self._list_losses())
+        return next((found for found in corners if found is not None), None)
 
     def collect_figures(self) -> dict[str, float]:
         """Figures of the losses' own state, for the log of the epochs."""

@@ -11,6 +11,7 @@ import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from api_schemas.build_config import EncoderPrecision
+from api_schemas.class_corners import CLASS_CORNERS_FILE
 from api_schemas.manifest import CONFIG_FILE, ENCODER_FILE, PREPROCESSING_FILE
 from api_schemas.operating_point import Target
 from common.atomic_files import write_atomically
@@ -92,6 +93,8 @@ def quantize_run(
         save_embeddings(embed_items(encoder, items, track), layout.get_embeddings_path(folder, name))
     for name in (layout.SUMMARY_FILE, CONFIG_FILE):
         shutil.copyfile(run.path / name, folder / name)
+    if (corners := run.load_class_corners()) is not None:
+        corners.save(folder / CLASS_CORNERS_FILE)
     quantized = Run.open(folder)
     mebibytes = original.stat().st_size / 2**20, len(smaller) / 2**20
     return quantized, _measure_cost(run, quantized, precision, mebibytes)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from api_schemas.class_corners import CLASS_CORNERS_FILE, ClassCorners
 from api_schemas.config import Config
 from api_schemas.manifest import CONFIG_FILE, ENCODER_FILE, PREPROCESSING_FILE
 from common.errors import InputError
@@ -80,6 +81,11 @@ class Run:
     def _has_ids_of(self, split: str, items: Items) -> bool:
         stored = self.load_embeddings(split)
         return stored is not None and np.array_equal(stored.ids, items.ids)
+
+    def load_class_corners(self) -> ClassCorners | None:
+        """Which fixed class vector belongs to which class; None where all were learned."""
+        path = self.path / CLASS_CORNERS_FILE
+        return ClassCorners.load(path) if path.is_file() else None
 
     def load_preprocessing(self) -> Preprocessing:
         """The rule from raw input to network input."""
