@@ -13,6 +13,12 @@
     // on a phone the pages scroll sideways: the current one is in sight
     const current = document.querySelector("nav.pages [aria-current]");
     if (current) current.parentElement.scrollLeft = current.offsetLeft - 60;
+    // what scrolls sideways can be scrolled with the keyboard
+    const watch = new ResizeObserver((entries) => entries.forEach(({ target }) => {
+      const region = target.closest(".scroll");
+      if (region.scrollWidth > region.clientWidth) region.setAttribute("tabindex", "0");
+    }));
+    document.querySelectorAll(".scroll > *").forEach((inner) => watch.observe(inner));
     document.getElementById("theme").addEventListener("click", () => {
       const next = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
       try { localStorage.setItem("limen-theme", next); } catch { /* storage may be unavailable in a private window */ }
