@@ -11,6 +11,9 @@ from api_schemas.base import SCHEMA_VERSION, Finite, Schema
 InputKind = Literal["image", "table", "text", "vector"]
 """Kind of an encoder's raw inputs, which a request holds."""
 
+Provider = Literal["cpu", "cuda", "tensorrt", "openvino", "coreml"]
+"""Where ONNX Runtime computes an encoder."""
+
 ImageMode = Literal["L", "RGB"]
 ChannelOrder = Literal["RGB", "BGR"]
 ResizeRule = Literal["stretch", "crop", "pad"]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from api_schemas.manifest import ENCODER_FILE, PREPROCESSING_FILE
-from api_schemas.preprocessing import PreprocessingDocument
+from api_schemas.preprocessing import PreprocessingDocument, Provider
 from common.array_types import Float32s
 from common.errors import BundleError
 from common.time_budget import check_time
@@ -16,6 +17,7 @@ from encoder.inputs import find_files, load_preprocessing
 from encoder.inputs.preprocessing import LIMITS, InputLimits, Preprocessing, RawInput, RefusedInput
 from encoder.network import Network, open_session
 from encoder.onnx_files import list_external_files
+from encoder.providers import place_network
 
 # intermediate activations grow with the batch; more rows at once are no faster on a CPU
 BATCH = 64
@@ -27,12 +29,21 @@ class Encoder:
     Attributes:
         preprocessing: the rule from raw input to the network's input.
         network: how it is run.
+        provider: where it is computed; ``provider_note`` says why not where that was wanted, or is None.
         dim: length of a vector.
         limits: of the raw inputs; larger ones are refused.
     """
 
-    def __init__(self, network: Network, preprocessing: Preprocessing, limits: InputLimits = LIMITS) -> None:
+    def __init__(
+        self,
+        network: Network,
+        preprocessing: Preprocessing,
+        limits: InputLimits = LIMITS,
+        provider: Provider = "cpu",
+        provider_note: str | None = None,
+    ) -> None:
         self.preprocessing = preprocessing
+        self.provider, self.provider_note = provider, provider_note
         self.network = network
         self.limits = limits
         output = network.run(np.ones((1, *preprocessing.shape), dtype=np.float32))
@@ -48,6 +59,7 @@ class Encoder:
         threads: int = 1,
         limits: InputLimits = LIMITS,
         listed: Collection[str] | None = None,
+        provider: Provider = "cpu",
     ) -> Encoder:
         """Load ``encoder.onnx`` and ``preprocessing.json`` of a folder.
 
@@ -56,6 +68,7 @@ class Encoder:
             threads: threads one call may compute with.
             limits: of the raw inputs; larger ones are refused.
             listed: of a bundle, the names of the encoder's files: no other is opened.
+            provider: where to compute; the CPU does where it is not there or makes other vectors.
 
         Raises:
             BundleError: a file that is missing, not listed, or that ONNX Runtime does not take.
@@ -65,8 +78,10 @@ class Encoder:
         preprocessing = load_preprocessing(folder / PREPROCESSING_FILE)
         interface = PreprocessingDocument.load(folder / PREPROCESSING_FILE).network
         try:
-            session = open_session(folder / ENCODER_FILE, threads)
-            return cls(Network(session, preprocessing, interface), preprocessing, limits)
+            open_file = partial(open_session, folder / ENCODER_FILE, threads)
+            build = partial(Network, preprocessing=preprocessing, interface=interface)
+            placed = place_network(build(open_file()), provider, open_file, build, preprocessing)
+            return cls(placed.network, preprocessing, limits, placed.provider, placed.note)
         except BundleError:
             raise
         except Exception as error:  # ONNX Runtime's exceptions have no common base

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from api_schemas.preprocessing import NetworkInterface
 from common.array_types import Float32s, Float64s
 from encoder.inputs.preprocessing import Preprocessing
 
+CPU = ("CPUExecutionProvider",)
 DTYPES: dict[str, type[np.generic]] = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
@@ -25,11 +26,12 @@ DTYPES: dict[str, type[np.generic]] = {
 """Types of inputs that are fed, by ONNX Runtime's name for them."""
 
 
-def open_session(path: Path, threads: int) -> InferenceSession:
+def open_session(path: Path, threads: int, providers: Sequence[Any] = CPU) -> InferenceSession:
     """Load an ONNX file; raises ONNX Runtime's own exceptions, which have no common base.
 
     Args:
         threads: threads one call may compute with; 0 takes all.
+        providers: ONNX Runtime's names of where to compute, the preferred one first.
     """
     options = SessionOptions()
     options.intra_op_num_threads = threads
@@ -37,7 +39,7 @@ def open_session(path: Path, threads: int) -> InferenceSession:
     options.log_severity_level = 4
     # threads that spin while they wait take the cores from everyone else
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return InferenceSession(path, options, providers=list(providers))
 
 
 class Network:

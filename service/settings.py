@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from api_schemas.base import describe_first_problem
 from api_schemas.http.decisions import MOST_ELEMENTS, Limits
+from api_schemas.preprocessing import Provider
 from common.errors import ConfigError
 from encoder.thumbnails import LARGEST_SIDE, SMALLEST_SIDE
 from index.items.metadata import MetadataBounds
@@ -60,6 +61,11 @@ class ServiceSettings(BaseSettings):
     )
     database_url: str | None = Field(
         default=None, description="PostgreSQL for the items, instead of SQLite in the data folder"
+    )
+    encoder_provider: Provider = Field(
+        default="cpu",
+        description="where ONNX Runtime computes the encoder: `cpu`, `cuda`, `tensorrt`, `openvino` or "
+        "`coreml`; the CPU does where that is not installed or makes other vectors, which `/v1/info` says",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least severe log lines that are written; from `info` on one per request"

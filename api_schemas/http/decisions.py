@@ -11,7 +11,7 @@ from pydantic import AfterValidator, AllowInfNan, ConfigDict, Field, JsonValue, 
 from api_schemas.base import Finite, Schema
 from api_schemas.manifest import BundleCounts, IndexDescription
 from api_schemas.operating_point import Aggregate, Evidence, Proof, Score, Target
-from api_schemas.preprocessing import InputKind
+from api_schemas.preprocessing import InputKind, Provider
 
 # no Python call per element: a batch holds hundreds of thousands of them
 Number = Annotated[float, AllowInfNan(False)]
@@ -425,10 +425,13 @@ class Limits(Schema):
 
 
 class EncoderInfo(Schema):
-    """The kind of input that the encoder takes, and the shape of one input after preprocessing."""
+    """The kind of input that the encoder takes, the shape of one input after preprocessing, and where it is
+    computed; ``provider_note`` says why that is the CPU where another place was asked for."""
 
     kind: InputKind
     shape: list[int]
+    provider: Provider = "cpu"
+    provider_note: str | None = None
 
 
 class KeptQueries(Schema):

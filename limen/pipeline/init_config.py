@@ -155,7 +155,8 @@ def _write_wrapping(name: str, paths: str | list[str], recipe: Recipe, seen: See
         lines += _comment(
             [
                 "preprocessing: what the network was trained with, by preset (imagenet, dinov2, clip,",
-                "siglip, insightface, unit, pixels; sentence, static) or key by key: docs/bring-an-encoder.md",
+                "siglip, insightface, unit, pixels; sentence, static) or key by key:",
+                "docs/bring-an-encoder.md",
             ]
         )
     lines += [*_entry({"encoder": keys}), "", *_entry({"data": {"path": paths, "broken": "fail"}})]
@@ -196,7 +197,7 @@ def _choose_preprocessing(recipe: Recipe, seen: Seen, encoder: str) -> dict[str,
 def _write_training(name: str, paths: str | list[str], recipe: Recipe, seen: Seen) -> str:
     lines = [
         *_comment(seen.sentences),
-        "# No encoder is at hand, so that one is trained from nothing. A pretrained one is nearly always better:",
+        "# No encoder is at hand: one is trained from nothing. A pretrained one is nearly always better:",
         f"#   limen init {'photos' if recipe.kind == 'images' else 'text'} DATA --encoder network.onnx "
         "(or a folder, hf:NAME, timm:NAME)",
         *_entry({"name": name}),

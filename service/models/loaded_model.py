@@ -27,7 +27,7 @@ from service.errors.problems import READ_ONLY, ServiceProblem
 from service.models.class_table import ClassTables
 from service.models.label_notes import LabelNotes
 from service.settings import ServiceSettings
-from service.telemetry import prometheus
+from service.telemetry import logs, prometheus
 
 PROBED_ROWS = 1_000
 RECALL_ROWS = 20
@@ -131,7 +131,12 @@ class LoadedModel:
         if self.encoder is None:
             return None
         preprocessing = self.encoder.preprocessing
-        return EncoderInfo(kind=preprocessing.kind, shape=list(preprocessing.shape))
+        return EncoderInfo(
+            kind=preprocessing.kind,
+            shape=list(preprocessing.shape),
+            provider=self.encoder.provider,
+            provider_note=self.encoder.provider_note,
+        )
 
     def switch_point(self, point: OperatingPoint) -> LoadedModel:
         """A copy of this model with another active point; requests in progress keep theirs."""
@@ -177,7 +182,10 @@ def load_model(path: Path, settings: ServiceSettings, audit: AuditFile | None = 
     if manifest.encoder is not None:
         check_model_hash(path, manifest)
         listed = [manifest.encoder.network, manifest.encoder.preprocessing, *manifest.encoder.others]
-        encoder = Encoder.open(path, listed=listed, limits=_build_input_limits(settings))
+        limits, provider = _build_input_limits(settings), settings.encoder_provider
+        encoder = Encoder.open(path, listed=listed, limits=limits, provider=provider)
+        if encoder.provider_note is not None:
+            logs.LOGGER.warning(encoder.provider_note)
         if encoder.dim != manifest.embedding_dim:
             raise BundleError(
                 f"{path}: the encoder makes vectors of {encoder.dim} numbers, the index holds vectors of "
