@@ -26,6 +26,7 @@ from evaluation.report.headline import (
 from service.http.bodies import write_json_response
 from service.routers.info import info
 from service.state import ActiveModel, CurrentState
+from service.web.class_charts import build_class_url
 from service.web.overview_story import describe_consistency, describe_service
 from service.web.page_routes import PageRoute
 from service.web.pages import render_page
@@ -52,6 +53,7 @@ async def overview(request: Request, model: ActiveModel, state: CurrentState) ->
         here="overview",
         info=await info(model, state),
         terms=TERMS,
+        class_url=build_class_url,
         story=story,
         consistency=describe_consistency(report),
         counts=report.counts,

@@ -16,6 +16,7 @@ from service.models.loaded_model import LoadedModel
 from service.models.recomputed_reports import Source
 from service.routers.reports import require_report
 from service.state import ActiveModel, CurrentState, ServiceState
+from service.web.class_charts import build_class_url
 from service.web.page_routes import PageRoute
 from service.web.pages import render_page
 from service.web.report_story import compare_with_holdout
@@ -36,7 +37,14 @@ async def reports(
     """The page; its charts come from ``/dashboard/reports/figures``."""
     content = await state.compute.run(lambda: _describe(state, model, source))
     return render_page(
-        request, "reports.html", here="reports", source=source, sources=SOURCES, terms=TERMS, **content
+        request,
+        "reports.html",
+        here="reports",
+        source=source,
+        sources=SOURCES,
+        terms=TERMS,
+        class_url=build_class_url,
+        **content,
     )
 
 
