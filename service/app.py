@@ -129,7 +129,7 @@ def create_app(settings: ServiceSettings) -> LimenService:
         encoding=EncodeBatches(compute, settings.threads, settings.encode_batch, settings.encode_wait),
         signer=signer,
         models=models,
-        unknowns=KeepQueue(settings, writing, signer),
+        unknowns=KeepQueue(settings, writing, signer, models),
         monitor=monitor,
         audit_log=audit_log,
     )

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from threading import Lock
-from time import time
+from time import monotonic, time
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +25,7 @@ from index.store.kept_queries import KeptQuery, make_id
 from service.auth.decision_tokens import DecisionSigner
 from service.errors.problems import ServiceProblem
 from service.models.loaded_model import LoadedModel
+from service.models.model_registry import ModelRegistry
 from service.runtime.compute_pool import ComputePool
 from service.settings import ServiceSettings
 from service.telemetry import prometheus
@@ -34,6 +35,7 @@ from service.unknowns.pool_fields import PoolFields
 EVERY = 1.0  # seconds between two writes, which is the most that a crash can lose
 AT_ONCE = 500  # queries of one write: more a second are not worth the time that matching would lose
 MOST_INPUT_BYTES = 64 << 20  # of inputs that wait for their thumbnails
+ERASE_EVERY = 600.0
 DAY = 86_400.0
 
 
@@ -56,12 +58,15 @@ class KeepQueue:
         overflowed: queries that were not kept because more came than are written.
     """
 
-    def __init__(self, settings: ServiceSettings, writing: ComputePool, signer: DecisionSigner) -> None:
+    def __init__(
+        self, settings: ServiceSettings, writing: ComputePool, signer: DecisionSigner, models: ModelRegistry
+    ) -> None:
         self.overflowed = 0
         self._settings = settings
         self._keeps = "off" if settings.data is None else settings.keep_unknowns
         self._writing = writing
         self._signer = signer
+        self._models = models
         self._waiting: deque[_Offer] = deque()
         self._input_bytes = 0
         self._lock = Lock()
@@ -145,10 +150,26 @@ class KeepQueue:
             await self._write()
 
     async def _run(self) -> None:
+        erased_at = -ERASE_EVERY
         while True:
             await asyncio.sleep(EVERY)
             if self._waiting:
                 await self._write()
+            model = self._models.active
+            if model is not None and model.live is not None and monotonic() > erased_at + ERASE_EVERY:
+                erased_at = monotonic()
+                await self._erase_old(model.live)
+
+    async def _erase_old(self, live: LiveGallery) -> None:
+        """Erase what is too old, also where nothing is kept any more."""
+        try:
+            await self._writing.run(lambda: self._add(live, []), bounded=False)
+        except (LimenError, ServiceProblem) as error:
+            LOGGER.error("old queries could not be erased: %s", error)
+
+    def _add(self, live: LiveGallery, queries: list[KeptQuery]) -> None:
+        expired_before = time() - DAY * self._settings.unknowns_days
+        live.unknowns.add(queries, self._settings.unknowns_max, expired_before)
 
     async def _write(self) -> None:
         async with self._flushing:
@@ -171,10 +192,7 @@ class KeepQueue:
         loop = asyncio.get_running_loop()
         fields = self.find_fields(live, model.model_hash)
         queries = await loop.run_in_executor(self._pictures, lambda: self._prepare(offers, fields))
-        expired_before = time() - DAY * self._settings.unknowns_days
-        await self._writing.run(
-            lambda: live.unknowns.add(queries, self._settings.unknowns_max, expired_before), bounded=False
-        )
+        await self._writing.run(lambda: self._add(live, queries), bounded=False)
         prometheus.KEPT_QUERIES.labels("kept").inc(len(queries))
 
     def _prepare(self, offers: list[_Offer], fields: PoolFields) -> list[KeptQuery]:
