@@ -99,6 +99,8 @@ class DataConfig(Part):
     column to split by, ``folder``: the folder that holds the class's folder, e.g. an alphabet.
     ``fold_labels`` takes labels that differ in case, blanks or Unicode form alone as one, in the most
     frequent spelling. Items with one of ``unknown_labels`` (e.g. oos: no identity) are left out of all parts.
+    ``hierarchy``: groups of classes from the broadest down, for losses that use them: ``path`` takes the
+    folders above the class's folder, a list names columns, each with one value in a class.
     ``file_times`` adds a column ``file_time`` to images: when they were taken, else written.
     ``encoding`` of a CSV or JSON Lines file that is not in UTF-8 or UTF-16, e.g. cp1250.
     """
@@ -119,6 +121,7 @@ class DataConfig(Part):
     split_column: str = "split"
     group_column: str | None = None
     time_column: str | None = None
+    hierarchy: Literal["path"] | list[str] | None = None
     encoding: str | None = None
     fold_labels: bool = False
     unknown_labels: list[str] = Field(default_factory=list)
@@ -144,6 +147,13 @@ class DataConfig(Part):
         for kind, column in (("group", self.group_column), ("time", self.time_column)):
             if self.split.by == kind and column is None:
                 raise ValueError(f"split.by '{kind}' needs data.{kind}_column")
+        if self.hierarchy == "path" and self.kind != "images":
+            raise ValueError(
+                f"hierarchy 'path' is for folders of images, kind is '{self.kind}': name columns instead, "
+                "e.g. [family, genus]"
+            )
+        if self.hierarchy == []:
+            raise ValueError("hierarchy needs at least one column, the broadest first")
         if self.test_path and self.split.test > 0:
             raise ValueError("with data.test_path the test set is given: data.split.test must be 0 or absent")
         if self.test_path and self.split.folds:

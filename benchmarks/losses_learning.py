@@ -110,6 +110,7 @@ def build_settings(name: str, seed: int, steps: int) -> dict[str, Any]:
         "data": {
             "path": f"{folder}/omniglot/images_background.zip",
             "image_size": 28,
+            "hierarchy": "path",  # the alphabets
             "split": {**SPLIT, "seed": seed},
         },
         "model": {"backbone": "conv4", "widths": [32, 32, 64, 64], "embedding_dim": 64},

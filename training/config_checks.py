@@ -37,7 +37,13 @@ def check_config(config: Config) -> None:
         raise ConfigError(
             f"data.augmentation: is for images, data.kind is '{config.data.kind}': leave it out."
         )
-    objective = Objective(config, _count_classes_needed(config))
+    objective = Objective(config, 2)  # the data gives the real classes later
+    ungrouped = [spec.name for spec in config.loss if LOSSES[spec.name].needs_hierarchy]
+    if ungrouped and config.data.hierarchy is None:
+        raise ConfigError(
+            f"data.hierarchy: loss '{ungrouped[0]}' learns from groups of classes: set it to 'path' where "
+            "class folders lie in folders, or to a list of columns, the broadest first."
+        )
     if objective.level == "input" and not placeholder.is_continuous:
         raise ConfigError(
             f"mixup.level: with data.kind '{config.data.kind}' the input are ids of n-grams or tokens, "
@@ -175,9 +181,3 @@ def _check_backbone(model: ModelConfig, placeholder: Preprocessing) -> None:
         model = model.model_copy(update={"embedding_dim": math.prod(placeholder.shape)})
     with torch.device("meta"):
         build_network(model, placeholder)
-
-
-def _count_classes_needed(config: Config) -> int:
-    """A number of classes that fits the losses' parameters; the data gives the real one later."""
-    trees = [spec.parameters.get("ancestors") for spec in config.loss]
-    return max([2, *(len(tree) for tree in trees if isinstance(tree, list))])

@@ -54,7 +54,7 @@ def small(drawings: Path) -> MakeConfig:
 
     def make(**changes: object) -> Config:
         sections: dict[str, object] = {
-            "data": {"path": str(drawings)},
+            "data": {"path": str(drawings), "hierarchy": "path"},
             "model": {"backbone": "conv4", "widths": [8, 8], "embedding_dim": 8},
             "loss": "multi_similarity",
             "sampler": {"batch_size": 16, "items_per_class": 2},

@@ -192,10 +192,16 @@ def test_augmentation_is_for_images(small: MakeConfig) -> None:
         check_config(small(data=data, model={"backbone": "linear"}))
 
 
-def test_a_tree_of_classes_does_not_need_the_data(small: MakeConfig) -> None:
-    check_config(small(loss={"name": "hierarchical_contrastive", "ancestors": [[0], [0], [1]]}))
-    with pytest.raises(ConfigError, match="ancestors must be"):
-        check_config(small(loss={"name": "hierarchical_contrastive", "ancestors": [[0], [0], []]}))
+def test_a_hierarchy_is_asked_for_and_must_fit_the_kind_of_data(small: MakeConfig) -> None:
+    check_config(small(loss="hierarchical_contrastive"))
+    with pytest.raises(
+        ConfigError, match=r"data\.hierarchy: .*'hierarchical_contrastive' learns from groups"
+    ):
+        check_config(small(loss="hierarchical_contrastive", data={"path": "x"}))
+    with pytest.raises(ValueError, match=r"'path' is for folders of images, kind is 'text': name columns"):
+        small(data={"kind": "text", "path": "x.csv", "hierarchy": "path"})
+    with pytest.raises(ValueError, match="needs at least one column"):
+        small(data={"path": "x", "hierarchy": []})
 
 
 def test_random_batches_of_many_classes_are_warned_of(small: MakeConfig, tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def _train(config: Config, out: Path, resume: bool, track: Track, say: Say, proc
     evaluated = deepcopy(network)
     if processes.count > 1:
         synchronise_batch_norms(network)
-    classes = describe_classes(splits.train, count_forms(config.data.augmentation))
+    classes = describe_classes(splits.train, config.data)
     objective = Objective(config, classes).to(processes.device)
     for sentence in objective.describe_classes():
         say(sentence)

@@ -69,6 +69,7 @@ def build_loss(spec: NamedPart, *, classes: TrainingClasses, embedding_dim: int)
         num_classes=classes.count,
         class_names=classes.names,
         class_sizes=classes.sizes,
+        class_paths=classes.paths,
         embedding_dim=embedding_dim,
     )
 

@@ -52,6 +52,7 @@ class Loss(BaseMetricLossFunction):
         takes_references: whether ``ref_emb`` [m, d] and ``ref_labels`` [m] can stand for the other end of
             the pairs. Losses over class vectors have no such end.
         roles: who is mixed with whom by Metrix; None when the loss has no generalised form.
+        needs_hierarchy: whether it learns nothing of its own where classes have no groups.
         class_corners: of fixed class vectors, which vector belongs to which class; None without.
         vectors: name of the tensor [num_classes, d] that items are compared with; None where there is none.
     """
@@ -62,6 +63,7 @@ class Loss(BaseMetricLossFunction):
     takes_references: ClassVar[bool] = True
     roles: ClassVar[Roles | None] = None
     vectors: ClassVar[str | None] = None
+    needs_hierarchy: ClassVar[bool] = False
     class_corners: ClassCorners | None = None
 
     def forward(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -22,9 +24,8 @@ class HierarchicalContrastive(Loss):
     Shapes: embeddings [n, d], labels [n] in 0..num_classes-1, references [m, d].
 
     Parameters:
-        a: 32, ours: about the sharpness of NT-Xent. ancestors: for each class its groups from the root down,
-            e.g. [[0], [0], [1]] for three classes in two groups; a flat tree (same or other class) unless
-            given.
+        a: 32, ours: about the sharpness of NT-Xent. The tree is that of the data: ``data.hierarchy: path``
+            for nested folders, or a list of columns, the broadest first.
 
     Related losses: with a flat tree it is a contrastive loss over all pairs of the batch at once.
 
@@ -37,16 +38,16 @@ class HierarchicalContrastive(Loss):
     name = "hierarchical_contrastive"
     paper = "Cai et al., Hierarchical Pretraining for Biomedical Term Embeddings, 2023, arXiv 2307.00266"
     when = "Labels that form a tree."
+    needs_hierarchy = True
 
     paths: Tensor
 
-    def __init__(self, num_classes: int, a: float = 32.0, ancestors: list[list[int]] | None = None) -> None:
+    def __init__(self, num_classes: int, class_paths: Sequence[Sequence[int]], a: float = 32.0) -> None:
         super().__init__(distance=CosineSimilarity())
         self.a, self.num_classes = a, num_classes
-        groups = [[] for _ in range(num_classes)] if ancestors is None else ancestors
-        if len(groups) != num_classes or len({len(path) for path in groups}) > 1:
-            raise ValueError(f"ancestors must be {num_classes} lists of one length, one for each class")
-        paths = [[*path, code] for code, path in enumerate(groups)]
+        if len(class_paths) != num_classes or len({len(path) for path in class_paths}) > 1:
+            raise ValueError(f"class_paths must be {num_classes} lists of one length, one for each class")
+        paths = [[*path, code] for code, path in enumerate(class_paths)]
         self.register_buffer("paths", torch.tensor(paths), persistent=False)
 
     def compute_terms(self, batch: LossBatch) -> LossTerms:

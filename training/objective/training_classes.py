@@ -4,22 +4,80 @@ from __future__ import annotations
 
 import numpy as np
 
+from api_schemas.data_config import DataConfig
+from common.array_types import Int64s, Texts
+from common.errors import InputError
+from training.batches.batch_inputs import count_forms
 from training.data.items import Items
 from training.losses.parts.training_classes import TrainingClasses
 
 
-def describe_classes(items: Items, forms: int = 1) -> TrainingClasses:
-    """The classes in the order of their codes; every form of an item is a class of its own.
+def describe_classes(items: Items, data: DataConfig) -> TrainingClasses:
+    """The classes in the order of their codes; every form of an item is a class in a tree of its own.
 
-    Args:
-        forms: of each item, see ``training.batches.batch_inputs.count_forms``.
+    Raises:
+        InputError: classes that ``data.hierarchy`` does not give one path each, all of one length.
     """
-    labels, counts = np.unique(items.labels, return_counts=True)
+    forms = count_forms(data.augmentation)
+    labels, first, counts = np.unique(items.labels, return_index=True, return_counts=True)
+    if data.hierarchy is None:
+        levels = []
+    elif data.hierarchy == "path":
+        levels = _read_folders(labels)
+    else:
+        levels = [_read_groups(items, column, labels, first) for column in data.hierarchy]
+    codes = [np.unique(level, return_inverse=True)[1] for level in levels]
     return TrainingClasses(
         tuple(_name_form(label, form) for label in labels.tolist() for form in range(forms)),
         tuple(int(count) for count in counts for _ in range(forms)),
+        tuple(_list_path(codes, row, forms, form) for row in range(len(labels)) for form in range(forms)),
     )
 
 
 def _name_form(label: str, form: int) -> str:
     return label if form == 0 else f"{label} (form {form})"
+
+
+def _list_path(codes: list[Int64s], row: int, forms: int, form: int) -> tuple[int, ...]:
+    return tuple(int(level[row]) * forms + form for level in codes)
+
+
+def _read_folders(labels: Texts) -> list[Texts]:
+    """The folders above each class's folder, a text [c] for each level."""
+    folders = [label.split("/")[:-1] for label in labels.tolist()]
+    depths = [len(path) for path in folders]
+    if min(depths) != max(depths):
+        shallow, deep = labels[depths.index(min(depths))], labels[depths.index(max(depths))]
+        raise InputError(
+            f"data.hierarchy: 'path' needs class folders of one depth, found '{shallow}' and '{deep}': move "
+            "them, or name columns of a list of images."
+        )
+    if not depths[0]:
+        raise InputError(
+            f"data.hierarchy: 'path' takes the folders above the classes' own, and '{labels[0]}' has none: "
+            "put class folders into folders, or name columns of a list of images."
+        )
+    return [np.array(["/".join(path[: level + 1]) for path in folders]) for level in range(depths[0])]
+
+
+def _read_groups(items: Items, column: str, labels: Texts, first: Int64s) -> Texts:
+    """The value of a column that all items of a class share, text [c]."""
+    if column not in items.metadata:
+        known = ", ".join(sorted(items.metadata)) or "none"
+        raise InputError(f"data.hierarchy: the data has no column '{column}'; found {known}.")
+    given = items.metadata[column]
+    missing, values = np.ma.getmaskarray(given), np.ma.getdata(given).astype(np.str_)
+    empty = np.flatnonzero(missing | (np.strings.strip(values) == ""))
+    if len(empty):
+        raise InputError(
+            f"data.hierarchy: item '{items.ids[empty[0]]}' has no value in column '{column}': fill it in."
+        )
+    of_class = values[first]
+    other = np.flatnonzero(values != of_class[np.searchsorted(labels, items.labels)])
+    if len(other):
+        label = items.labels[other[0]]
+        raise InputError(
+            f"data.hierarchy: class '{label}' has '{of_class[np.searchsorted(labels, label)]}' and "
+            f"'{values[other[0]]}' in column '{column}': all items of a class must be in one group."
+        )
+    return of_class

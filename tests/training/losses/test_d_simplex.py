@@ -20,7 +20,7 @@ from training.losses.d_simplex import DSimplex, assign_corners
 
 
 def make_simplex(*names: str, corners_from: Path | None = None, dimension: int = 8) -> DSimplex:
-    classes = TrainingClasses(names, (1,) * len(names))
+    classes = TrainingClasses(names, (1,) * len(names), ((),) * len(names))
     parameters = {} if corners_from is None else {"corners_from": str(corners_from)}
     loss = make("d_simplex", classes=classes, dimension=dimension, **parameters)
     assert isinstance(loss, DSimplex)

@@ -45,8 +45,8 @@ def test_class_balanced_margin_gives_each_class_one_voice() -> None:
 
 def test_a_tree_orders_pairs_by_their_distance_in_it() -> None:
     labels = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
-    tree = [[0], [0], [1], [1]]
-    loss = make("hierarchical_contrastive", classes=4, ancestors=tree)
+    tree = ((0,), (0,), (1,), (1,))
+    loss = make("hierarchical_contrastive", classes=TrainingClasses(tuple("abcd"), (2, 2, 2, 2), tree))
 
     def compute_at(angles: list[float]) -> torch.Tensor:
         radians = torch.deg2rad(torch.tensor(angles, dtype=torch.float64))
@@ -67,7 +67,7 @@ def test_subclasses_part_a_large_class_of_two_shapes() -> None:
     labels = torch.tensor([0] * 40 + [1] * 20)
     clusters = cluster_classes(items, labels, 20, 0.1)
     assert clusters.labels.tolist() == [0, 0, 1]
-    known = TrainingClasses(("two shapes", "one"), (40, 20))
+    known = TrainingClasses(("two shapes", "one"), (40, 20), ((), ()))
     loss = make("sbcl", classes=known, cluster_size=20, every=1).train()
     before = make("sbcl", classes=known, cluster_size=20)(items, labels)
     after = loss(items.requires_grad_(), labels)
@@ -85,7 +85,7 @@ def test_subclasses_part_a_large_class_of_two_shapes() -> None:
 def test_batches_of_even_classes_do_not_hide_that_the_training_set_is_uneven() -> None:
     sizes = (100, 40, 3, 2, 1)  # 100:1, drawn in batches that hold as many of each
     generator = torch.Generator().manual_seed(3)
-    known = TrainingClasses(("much", "some", "c", "d", "e"), sizes)
+    known = TrainingClasses(("much", "some", "c", "d", "e"), sizes, ((),) * 5)
     loss = make("sbcl", classes=known, every=15).train()
     assert loss.describe_classes(known.names) == (
         "sbcl cuts 2 of 5 classes into subclasses of about 10 items, first after 15 steps: "
@@ -97,12 +97,12 @@ def test_batches_of_even_classes_do_not_hide_that_the_training_set_is_uneven() -
         if step == 20:  # 60 items of each class were seen: there are 6 parts in them, not yet 10
             assert loss.collect_figures() == {"sbcl_cut_classes": 2.0, "sbcl_subclasses": 6 + 4 + 3}
     assert loss.collect_figures() == {"sbcl_cut_classes": 2.0, "sbcl_subclasses": 10 + 4 + 3}
-    even = make("sbcl", classes=TrainingClasses(("a", "b"), (20, 15)))
+    even = make("sbcl", classes=TrainingClasses(("a", "b"), (20, 15), ((), ())))
     assert "cuts none of 2 classes" in str(even.describe_classes(("a", "b")))
 
 
 def test_each_class_is_remembered_in_proportion_by_its_newest_items() -> None:
-    known = TrainingClasses(("a", "b", "c"), (12, 4, 1))
+    known = TrainingClasses(("a", "b", "c"), (12, 4, 1), ((),) * 3)
     loss = make("sbcl", classes=known, memory_size=8).train()
     vectors = F.normalize(torch.randn(20, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1)))
     labels = torch.tensor([0] * 14 + [1] * 3 + [2] * 3)

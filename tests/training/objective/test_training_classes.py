@@ -9,10 +9,17 @@ import numpy as np
 import pytest
 
 from api_schemas.config import Config
+from common.errors import InputError
+from tests.training.runs import make_data
 from training.data.items import Items
+from training.data.load_data import load_data
 from training.loop.train import train
+from training.losses.hierarchical_contrastive import HierarchicalContrastive
+from training.objective.objective import Objective
 from training.objective.training_classes import describe_classes
 from training.run_folder.layout import METRICS_FILE
+
+MIRRORED = {"mirrors_as_classes": True}
 
 
 def build_items(labels: list[str], **columns: list[str]) -> Items:
@@ -22,12 +29,71 @@ def build_items(labels: list[str], **columns: list[str]) -> Items:
 
 
 def test_sizes_are_those_of_the_training_set_in_the_order_of_the_codes() -> None:
-    classes = describe_classes(build_items(["b", "a", "b", "c", "b"]))
+    classes = describe_classes(build_items(["b", "a", "b", "c", "b"]), make_data(Path("x")))
     assert classes.names == ("a", "b", "c")
     assert classes.sizes == (1, 3, 1)
-    forms = describe_classes(build_items(["b", "a", "b"]), forms=2)
+    forms = describe_classes(build_items(["b", "a", "b"]), make_data(Path("x"), augmentation=MIRRORED))
     assert forms.names == ("a", "a (form 1)", "b", "b (form 1)")
     assert forms.sizes == (1, 1, 2, 2)
+
+
+def test_folders_are_levels_and_each_form_has_its_own_tree() -> None:
+    items = build_items(["Latin/small/a", "Greek/small/a", "Latin/large/A", "Latin/small/b"])
+    classes = describe_classes(items, make_data(Path("x"), hierarchy="path"))
+    assert classes.names == ("Greek/small/a", "Latin/large/A", "Latin/small/a", "Latin/small/b")
+    assert classes.paths == ((0, 0), (1, 1), (1, 2), (1, 2))
+    mirrored = describe_classes(items, make_data(Path("x"), hierarchy="path", augmentation=MIRRORED))
+    assert mirrored.paths[:3] == ((0, 0), (1, 1), (2, 2))
+
+
+def test_columns_are_levels_from_the_broadest_down() -> None:
+    items = build_items(
+        ["cat", "oak", "cat", "dog"], kingdom=["a", "p", "a", "a"], order=["c", "f", "c", "c"]
+    )
+    classes = describe_classes(items, make_data(Path("x"), hierarchy=["kingdom", "order"]))
+    assert classes.names == ("cat", "dog", "oak")
+    assert classes.paths == ((0, 0), (0, 0), (1, 1))
+
+
+@pytest.mark.parametrize(
+    ("labels", "columns", "hierarchy", "message"),
+    [
+        (["a/b", "c"], {}, "path", "needs class folders of one depth, found 'c' and 'a/b'"),
+        (["a", "c"], {}, "path", "takes the folders above the classes' own, and 'a' has none"),
+        (["a", "a"], {"kind": ["x", "y"]}, ["kind"], "class 'a' has 'x' and 'y' in column 'kind'"),
+        (["a", "b"], {"kind": ["x", " "]}, ["kind"], "item '1' has no value in column 'kind'"),
+        (["a", "b"], {"kind": ["x", "y"]}, ["order"], "no column 'order'; found kind"),
+    ],
+)
+def test_classes_without_one_path_each_are_refused(
+    labels: list[str], columns: dict[str, list[str]], hierarchy: str | list[str], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        describe_classes(build_items(labels, **columns), make_data(Path("x"), hierarchy=hierarchy))
+
+
+def test_a_table_s_hierarchy_is_no_feature_and_reaches_the_loss(tmp_path: Path) -> None:
+    lines = ["label,kingdom,x,y", *(f"c{n % 6},{'ap'[n % 2]},{n % 6},{n % 5}" for n in range(60))]
+    (tmp_path / "table.csv").write_text("\n".join(lines))
+    config = Config.model_validate(
+        {
+            "data": {
+                "kind": "table",
+                "path": str(tmp_path / "table.csv"),
+                "hierarchy": ["kingdom"],
+                "split": {"validation": 0, "test": 0},
+            },
+            "loss": "hierarchical_contrastive",
+            "sampler": {"batch_size": 16},
+            "schedule": {"epochs": 1, "steps_per_epoch": 2},
+        }
+    )
+    run = train(config, tmp_path / "run")
+    assert run.load_preprocessing().shape == (2,)
+    splits = load_data(config.data)
+    loss = Objective(config, describe_classes(splits.train, config.data)).loss.losses[0]
+    assert isinstance(loss, HierarchicalContrastive)
+    assert loss.paths.tolist() == [[0, 0], [1, 1], [0, 2], [1, 3], [0, 4], [1, 5]]
 
 
 @pytest.fixture(scope="module")

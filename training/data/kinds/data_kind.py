@@ -41,9 +41,10 @@ class DataKind(ABC, Generic[P]):
 
     @property
     def split_columns(self) -> set[str]:
-        """The columns that a split may go by."""
+        """The columns that say something about items, a split or their hierarchy, and are no input."""
         names = (self.data.split_column, self.data.group_column, self.data.time_column)
-        return {name for name in names if name is not None}
+        groups = self.data.hierarchy if isinstance(self.data.hierarchy, list) else []
+        return {name for name in (*names, *groups) if name is not None}
 
     def read_all(self) -> Items:
         """Every item that the configuration names; see ``read``."""

@@ -13,10 +13,12 @@ class TrainingClasses:
     Attributes:
         names: distinct texts [c].
         sizes: training items of each class [c].
+        paths: numbers of each class's groups from the broadest down [c][levels].
     """
 
     names: tuple[str, ...]
     sizes: tuple[int, ...]
+    paths: tuple[tuple[int, ...], ...]
 
     @property
     def count(self) -> int:
@@ -26,4 +28,4 @@ class TrainingClasses:
     @classmethod
     def build_placeholder(cls, count: int) -> Self:
         """So many classes of which nothing else is known."""
-        return cls(tuple(map(str, range(count))), (1,) * count)
+        return cls(tuple(map(str, range(count))), (1,) * count, ((),) * count)
