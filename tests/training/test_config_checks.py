@@ -194,9 +194,7 @@ def test_augmentation_is_for_images(small: MakeConfig) -> None:
 
 def test_a_hierarchy_is_asked_for_and_must_fit_the_kind_of_data(small: MakeConfig) -> None:
     check_config(small(loss="hierarchical_contrastive"))
-    with pytest.raises(
-        ConfigError, match=r"data\.hierarchy: .*'hierarchical_contrastive' learns from groups"
-    ):
+    with pytest.raises(ConfigError, match=r"data\.hierarchy: .*_contrastive' learns from groups"):
         check_config(small(loss="hierarchical_contrastive", data={"path": "x"}))
     with pytest.raises(ValueError, match=r"'path' is for folders of images, kind is 'text': name columns"):
         small(data={"kind": "text", "path": "x.csv", "hierarchy": "path"})
