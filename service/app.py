@@ -76,6 +76,7 @@ READ_ROUTERS = (
     "unknowns.review",
     "admin",
     "reports",
+    "labels",
     "monitor.series",
     "monitor.alerts",
     *(f"pages.{page.name}" for page in PAGES),

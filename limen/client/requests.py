@@ -25,9 +25,11 @@ from api_schemas.http.decisions import (
     VerifyResponse,
 )
 from api_schemas.http.gallery import DeleteResponse, FeedbackResponse, Item, ItemPage, UpsertResponse
+from api_schemas.http.label_audit import LabelAuditPage
 from api_schemas.http.monitoring import Alert, AlertList, Monitoring
 from api_schemas.http.previews import PreviewResponse
 from api_schemas.http.tradeoff import ChoosePointResponse, TradeoffResponse
+from api_schemas.label_audit import FindingKind
 from api_schemas.operating_point import Aggregate, OperatingPoint
 from api_schemas.report import Report
 from common.array_types import Float32s
@@ -294,6 +296,23 @@ def compute_report(source: Literal["gallery", "feedback"] = "gallery", *, update
     """
     params = drop_none({"source": source, "update": update or None})
     return Call("POST", "/v1/reports/consistency", Job.model_validate_json, params)
+
+
+def start_label_audit() -> Call[Job]:
+    """``POST /v1/labels/audit``: starts a job; `wait` for it, then read `label_audit`."""
+    return Call("POST", "/v1/labels/audit", Job.model_validate_json)
+
+
+def label_audit(
+    kind: FindingKind | None = None, *, label: str | None = None, offset: int = 0, limit: int = 50
+) -> Call[LabelAuditPage]:
+    """``GET /v1/labels/audit``: items whose label may be wrong, most suspicious first."""
+    return get("/v1/labels/audit", LabelAuditPage, kind=kind, label=label, offset=offset, limit=limit)
+
+
+def export_label_audit() -> Call[bytes]:
+    """``GET /v1/labels/audit/export``: all findings as CSV."""
+    return Call("GET", "/v1/labels/audit/export", lambda content: content)
 
 
 def history() -> Call[History]:

@@ -25,4 +25,5 @@ PAGES = (
     NavigationEntry("review", "/dashboard/review", "Review"),
     NavigationEntry("models", "/dashboard/models", "Models"),
     NavigationEntry("reports", "/dashboard/reports", "Reports"),
+    NavigationEntry("labels", "/dashboard/labels", "Labels"),
 )
