@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from training.data.read_thumbnails import read_thumbnails
 
 BLOCK = 32  # items that one thread prepares; while they are embedded, others are prepared
 BLOCKS_AHEAD = 4
+BLOCK_BYTES = 32 << 20  # of prepared inputs, where one takes over a megabyte
 DATA_KINDS = {"image": "images", "text": "text", "vector": "embeddings", "table": "table"}
 """The kind of data that each kind of raw input is read as."""
 
@@ -42,20 +44,23 @@ class RawData:
     def __init__(self, data: DataConfig, encoder: Encoder) -> None:
         self._kind: AnyDataKind = open_kind(data, say)
         self._encoder, self._data = encoder, data
+        one = 4 * math.prod(encoder.preprocessing.shape)
+        self._block = max(1, min(BLOCK, BLOCK_BYTES // one))
+        self._most_sampled = max(2, min(CHECKED_INPUTS, BLOCKS_AHEAD * BLOCK_BYTES // one))
         self._skips = data.broken == "skip"
         raw = self._kind.read_all() if data.kind == "builtin" else self._read(data)
         self._kind.check_ids(raw, [np.arange(len(raw))], self._kind.source)
         self.items = raw
 
-    def draw_sample(self, n: int = CHECKED_INPUTS) -> tuple[Float32s, Items]:
-        """At most ``n`` items spread over the data, as the network takes them; broken ones are left out."""
-        rows = np.unique(np.linspace(0, len(self.items) - 1, n).astype(int))
+    def draw_sample(self) -> tuple[Float32s, Items]:
+        """Some items spread over the data, as the network takes them; broken ones are left out."""
+        rows = np.unique(np.linspace(0, len(self.items) - 1, self._most_sampled).astype(int))
         return self._prepare(rows)
 
     def embed_rows(self, rows: RowIndices) -> Float32s:
         """A few items, whole ones, as unit vectors [n, d]; raises InputError naming one that is not."""
         parts = []
-        for block in np.split(rows, range(BLOCK, len(rows), BLOCK)):
+        for block in np.split(rows, range(self._block, len(rows), self._block)):
             prepared, kept = self._prepare(block)
             if len(kept) < len(block):
                 missing = self.items.ids[block][~np.isin(self.items.ids[block], kept.ids)]
@@ -102,7 +107,7 @@ class RawData:
 
     def _embed_rows(self) -> Iterator[tuple[int, Float32s | None]]:
         """Row numbers, each with its vector; None where an item was left out."""
-        blocks = iter(np.split(np.arange(len(self.items)), range(BLOCK, len(self.items), BLOCK)))
+        blocks = np.split(np.arange(len(self.items)), range(self._block, len(self.items), self._block))
         waiting: deque[tuple[RowIndices, Future[tuple[Float32s, Items]]]] = deque()
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for rows in blocks:

@@ -14,10 +14,13 @@ from PIL import Image
 
 from api_schemas.data_config import DataConfig
 from api_schemas.wrap_config import EncoderConfig
-from common.array_types import Texts, UnitVectors
+from common.array_types import Float32s, RowIndices, Texts, UnitVectors
+from encoder import Encoder
+from limen.pipeline import embed_data
 from limen.pipeline.embed_data import RawData
 from limen.pipeline.stage_encoder import StagedEncoder, stage_encoder
 from tests.conftest import ROOT, absent
+from training.data.items import Items
 
 MOBILENET = ROOT / "configs" / "encoders" / "mobilenet_v2.yaml"
 FIRST_UNSEEN = 41  # products of Grocery Store from here on are unseen by convention
@@ -82,6 +85,32 @@ def test_photos_are_embedded_as_a_plain_loop_does(
         expected = session.run(None, {"images": pixels})[0][0]
         expected /= np.linalg.norm(expected)
         np.testing.assert_allclose(rows[file.relative_to(tmp_path).as_posix()], expected, atol=1e-5)
+
+
+def test_a_few_blocks_are_prepared_ahead_and_no_more(
+    datasets: Path, mobilenet: StagedEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = unpack_photos(datasets, tmp_path, 60)
+    monkeypatch.setattr(embed_data, "BLOCK_BYTES", 4 * 128 * 128 * 3 * 2)  # two inputs
+    prepared, embedded, ahead = [], [], []
+    prepare, embed = RawData._prepare, Encoder.embed
+
+    def record_prepare(self: RawData, rows: RowIndices) -> tuple[Float32s, Items]:
+        prepared.append(len(rows))
+        ahead.append(len(prepared) - len(embedded))
+        return prepare(self, rows)
+
+    def record_embed(self: Encoder, rows: Float32s, first: int = 0) -> Float32s:
+        embedded.append(len(rows))
+        return embed(self, rows, first)
+
+    monkeypatch.setattr(RawData, "_prepare", record_prepare)
+    monkeypatch.setattr(Encoder, "embed", record_embed)
+    got = RawData(DataConfig(path=str(tmp_path)), mobilenet.encoder).embed(tmp_path / "vectors.npy")
+    assert len(got) == len(files) == sum(embedded)
+    assert isinstance(got.vectors.base, np.memmap) or isinstance(got.vectors, np.memmap)
+    assert max(prepared) == 2
+    assert max(ahead) <= embed_data.BLOCKS_AHEAD + 1
 
 
 @pytest.mark.full
