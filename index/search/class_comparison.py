@@ -130,7 +130,7 @@ def compare_class(
             HardPair(own.ids[a], own.ids[b], label, similarity, score)
             for (a, b), similarity, score in zip(pairs, *_score_exactly(scorer, own, pairs), strict=True)
         ],
-        hardest_impostor=_select_hardest(near),
+        hardest_impostor=_select_hardest(near, len(own.ids)),
         lookalikes=_group_by_label(near),
     )
 
@@ -192,12 +192,14 @@ def _find_near(view: GalleryView, label: str, decider: Decider | None, own: _Sam
     return sorted(pairs, key=lambda pair: (-pair.score, pair.a, pair.b))
 
 
-def _select_hardest(near: Iterable[HardPair]) -> list[HardPair]:
+def _select_hardest(near: Iterable[HardPair], n_items: int) -> list[HardPair]:
+    """The first pairs without any item too often; a small class has to show each of its own more often."""
+    most = {"a": max(MOST_TIMES, -(-HARDEST // n_items)), "b": MOST_TIMES}
     times: Counter[tuple[str, str]] = Counter()
     chosen: list[HardPair] = []
     for pair in near:
         ends = (("a", pair.a), ("b", pair.b))
-        if len(chosen) < HARDEST and all(times[end] < MOST_TIMES for end in ends):
+        if len(chosen) < HARDEST and all(times[end] < most[end[0]] for end in ends):
             times.update(ends)
             chosen.append(pair)
     return chosen
