@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from threading import Event, RLock, Thread, get_native_id
+from threading import Event, RLock, Thread
 from time import monotonic, time
 
 import numpy as np
@@ -36,7 +35,9 @@ BEFORE = 7 * DAY  # with which the latest share of unknown is compared
 FEEDBACK_EVERY = 60.0  # seconds
 SMALL_HOUR = 30  # decisions; the share of an hour with fewer says little
 ENOUGH_HOURS = 6
-NICENESS = 10  # of the thread: requests go first
+# times what a turn took is the pause after it, at most a minute: requests share the interpreter with it
+REST = 15.0
+LONGEST_REST = 60.0
 
 
 class Monitor:
@@ -181,14 +182,16 @@ class Monitor:
         return True if any(reading.value is not None for reading in measured) else None
 
     def _run(self) -> None:
-        with suppress(OSError, AttributeError):  # Linux knows priorities of single threads
-            os.setpriority(os.PRIO_PROCESS, get_native_id(), NICENESS)
-        while not self._closing.wait(self._settings.monitor_interval):
+        pause = self._settings.monitor_interval
+        while not self._closing.wait(pause):
+            begun = monotonic()
             try:
                 self.take_turn()
             except Exception:
                 if not self._closing.is_set():
                     LOGGER.exception("monitoring failed")
+            rest = min(LONGEST_REST, REST * (monotonic() - begun))
+            pause = max(self._settings.monitor_interval, rest)
 
     def _open(self, model: LoadedModel) -> None:
         """Turn to the series and alerts of a model that was not the active one before."""
