@@ -18,6 +18,7 @@ from api_schemas.tradeoff import ClassesOver, GroupCurves, RateName, Tradeoff
 from common.array_types import Float32s, Float64s
 from common.errors import InputError
 from common.progress import Track, silent
+from decision.describe_point import get_shown_rates
 from decision.scorers import Scorer
 from decision.targets import Endpoint, get_endpoint
 from embeddings.embedding_set import EmbeddingSet
@@ -107,7 +108,7 @@ def measure_tradeoff(
     counted = queries.fpir.rate
     fpir = None if counted is None else curve.compute(counted)
     far = None if of_pairs is None else of_pairs.far
-    rates = {
+    rates: dict[str, Float64s | None] = {
         "far": None if far is None else far.rate,
         "far_upper": None if far is None else far.bound(confidence),
         "frr": None if of_pairs is None else of_pairs.frr.rate,
@@ -115,6 +116,8 @@ def measure_tradeoff(
         "fpir_upper": None if fpir is None else curve.bound(fpir),
         "fnir": queries.fnir.rate,
     }
+    false = "fpir" if endpoint == "match" else "far"
+    rates[f"{false}_upper"] = _pin_bounds(rates[false], rates[f"{false}_upper"], thresholds, of_endpoint)
     by_class: dict[RateName, ClassEvents] = {"fnir": queries.fnir}
     if not search.has_strangers:
         by_class["fpir"] = queries.fpir
@@ -174,6 +177,21 @@ def _build_grid(sets: MeasuredSets, endpoint: Endpoint, chosen: Sequence[float])
     room = 0.01 * (high - low) or 1e-3
     grid = np.linspace(low - room, high + room, GRID)
     return np.unique(np.concatenate([grid, chosen]).astype(np.float32))
+
+
+def _pin_bounds(
+    rate: Float64s | None, upper: Float64s | None, thresholds: Float32s, points: Sequence[OperatingPoint]
+) -> Float64s | None:
+    """The bounds; at the thresholds of points those that are shown with them, which take longer to make."""
+    if rate is None or upper is None:
+        return upper
+    pinned = upper.copy()
+    for point in points:
+        at_most = get_shown_rates(point).at_most
+        if at_most is not None and point.target.group is None:
+            at = int(np.searchsorted(thresholds, np.float32(point.threshold)))
+            pinned[at] = max(at_most, rate[at])
+    return pinned
 
 
 def _count_classes(by_class: dict[RateName, ClassEvents]) -> Iterator[ClassesOver]:

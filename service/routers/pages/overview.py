@@ -130,7 +130,7 @@ def _describe_point(point: OperatingPointSummary) -> dict[str, Any]:
         rows.append(
             ("folds", f"{proof.n_classes:,} classes, each measured at a threshold chosen without its fold")
             if crossed
-            else ("on", f"{proof.n_classes:,} classes that it was not chosen on")
+            else (f"{how} on", f"{proof.n_classes:,} classes")
         )
     return {
         "name": point.name,

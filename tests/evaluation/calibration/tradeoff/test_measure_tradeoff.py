@@ -7,6 +7,7 @@ import pytest
 
 from api_schemas.operating_point import GallerySize
 from api_schemas.tradeoff import Tradeoff
+from decision.describe_point import get_shown_rates
 from decision.scorers import CosineScorer
 from decision.targets import Endpoint, get_endpoint
 from embeddings.embedding_set import EmbeddingSet
@@ -92,6 +93,10 @@ def test_at_a_rung_the_curve_says_what_the_rung_says(ladder: Ladder) -> None:
         names = ("fpir", "fnir") if endpoint == "match" else ("far", "frr")
         for name in names:
             assert getattr(tradeoff, name)[at] == pytest.approx(getattr(point.proof, name), rel=1e-6), name
+        bound, shown = getattr(tradeoff, f"{names[0]}_upper"), get_shown_rates(point).at_most
+        assert bound is not None
+        assert shown is not None
+        assert bound[at] == pytest.approx(max(shown, getattr(tradeoff, names[0])[at]), rel=1e-6)
 
 
 def test_a_larger_gallery_has_more_false_matches(items: EmbeddingSet, tradeoff: Tradeoff) -> None:
