@@ -198,8 +198,10 @@ class Monitor:
         if model.model_hash == self._model_hash:
             return
         if self._model_hash is not None:
-            self.recorder.take()
-            self.recorder.clear_window()
+            # what was counted until now is nearly all the other model's
+            self._series.add(time(), self.recorder.take())
+            self._save(time())
+            self._queries = QueryComparison(self.recorder)
         if model.live is not None:
             self._series = Series(model.live.monitoring)
             self._book = AlertBook(self._rules, model.live.monitoring)

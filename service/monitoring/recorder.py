@@ -142,11 +142,6 @@ class Recorder:
                 return 0, 0
             return len(self._outcomes), sum(is_unknown for _, is_unknown in self._outcomes)
 
-    def clear_window(self) -> None:
-        """Forget the latest queries, as when another model decides."""
-        with self._lock:
-            self._clear_window("")
-
     @property
     def unseen(self) -> int:
         """Queries sampled since the window was last read."""

@@ -82,8 +82,6 @@ def test_the_window_holds_the_latest_queries_and_few_of_one_request(point: Opera
     assert np.linalg.norm(window.vectors, axis=1) == pytest.approx(np.ones(MATCHED))
     assert window.labels[-1] == f"label-{2 * WINDOW - 1}"
     assert recorder.read_window("another point") is None
-    recorder.clear_window()
-    assert recorder.read_window(point.id) is None
 
 
 def test_copies_of_items_are_no_queries(point: OperatingPoint) -> None:

@@ -11,6 +11,7 @@ from index.store.item_store import ItemStore
 from index.store.monitoring_records import MonitoringRecords, SeriesRow
 from service.monitoring.documents import Document, add_document, describe_value
 from service.monitoring.series import DAY, HOUR, KEPT, MINUTE, MemorySeries, Series
+from tests.index import postgres
 
 NOW = 1_700_000_000 // DAY * DAY + 7 * HOUR  # the start of an hour
 
@@ -106,3 +107,22 @@ def test_measurements_add_up_to_mean_largest_and_latest() -> None:
     for value in (0.5, 0.9, 0.7):
         add_document(total, {"drift": describe_value(value)})
     assert total["drift"] == {"n": 3, "sum": pytest.approx(2.1), "max": 0.9, "last": 0.7}
+
+
+def test_series_and_alerts_are_kept_in_postgresql_as_well() -> None:
+    with postgres.running() as database:
+        for total in (3, 6):
+            store = ItemStore(database, "model")
+            records = MonitoringRecords(store)
+            series = Series(records)
+            series.add(NOW, count(1))
+            series.flush(NOW)
+            series.add(NOW, count(2))
+            series.flush(NOW)
+            assert read_n(series, HOUR, 0, NOW + 1) == {NOW: total}
+            records.save_alerts({f"a-{total}": (total, "{}"), f"b-{total}": (0, "[]")}, keep=2)
+            store.close()
+        store = ItemStore(database, "model")
+        assert len(MonitoringRecords(store).read_alerts(10)) == 2
+        assert MonitoringRecords(store).read_written_items(10) == ([], [])
+        store.close()
