@@ -60,6 +60,7 @@ def fill_a_morning(client: Client) -> None:
         client.match([{"input": _write_data_uri(pixels[row])} for row in rows])
     client.wait(client.compute_report("gallery"))
     client.wait(client.group_unknowns())
+    client.wait(client.start_label_audit())
 
 
 def take_pictures(browser: Browser, address: str, out: Path, wanted: list[str]) -> None:

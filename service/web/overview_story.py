@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass, field
 
 from api_schemas.http.monitoring import Alert
 from api_schemas.operating_point import OperatingPoint
 from api_schemas.report import Report
+from api_schemas.tradeoff import Tradeoff
 from decision.decider import BEYOND_PROOF
 from decision.describe_point import count_of_thousand, get_shown_rates
+from evaluation.report.audit_text import list_groups
 from evaluation.report.headline import format_percent, format_small
 from service.models.loaded_model import LoadedModel
 from service.monitoring.day_summary import DaySummary
@@ -63,6 +66,30 @@ def describe_consistency(report: Report) -> str | None:
         f"{sentence}; the {format_small(found.noise_floor)} that chance alone would show in classes of this "
         "size, the noise floor, are taken off already."
     )
+
+
+def list_group_rows(
+    report: Report, tradeoff: Tradeoff | None, threshold: float | None
+) -> list[tuple[str, ...]]:
+    """A row for each group, ``GROUP_HEAD``: of the columns that a target is held in, else of those with few
+    values, at the threshold that decides."""
+    if report.groups or tradeoff is None or threshold is None:
+        return list_groups(report.groups)
+    at = min(bisect_left(tradeoff.thresholds, threshold), len(tradeoff.thresholds) - 1)
+    curves = ("far", "frr", "fpir", "fnir")
+    return [
+        (
+            f"{group.column} = {group.value}",
+            f"{group.n_items:,}",
+            f"{group.n_classes:,}",
+            *(
+                format_percent(None if (curve := getattr(group, name)) is None else curve[at])
+                for name in curves
+            ),
+            format_small(None),
+        )
+        for group in tradeoff.groups
+    ]
 
 
 def _describe_promise(model: LoadedModel) -> list[str]:

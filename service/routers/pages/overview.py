@@ -11,7 +11,7 @@ from api_schemas.operating_point import OperatingPoint
 from api_schemas.report import Report
 from decision.describe_point import get_shown_rates
 from decision.targets import get_endpoint
-from evaluation.report.audit_text import GROUP_HEAD, describe_worst_group, list_groups
+from evaluation.report.audit_text import GROUP_HEAD, describe_worst_group
 from evaluation.report.charts import build_charts
 from evaluation.report.glossary import TERMS, describe_target
 from evaluation.report.headline import (
@@ -24,10 +24,11 @@ from evaluation.report.headline import (
     select_worst_classes,
 )
 from service.http.bodies import write_json_response
+from service.models.loaded_model import LoadedModel
 from service.routers.info import info
 from service.state import ActiveModel, CurrentState
 from service.web.class_charts import build_class_url
-from service.web.overview_story import describe_consistency, describe_service
+from service.web.overview_story import describe_consistency, describe_service, list_group_rows
 from service.web.page_routes import PageRoute
 from service.web.pages import render_page
 
@@ -70,7 +71,7 @@ async def overview(request: Request, model: ActiveModel, state: CurrentState) ->
         charts=build_charts(report, [point for point in active if point is not None]),
         worst=_list_worst_classes(report),
         group_head=GROUP_HEAD,
-        groups=list_groups(report.groups),
+        groups=_list_groups(model, report),
         worst_groups=[
             *describe_worst_group(report.groups, "match"),
             *describe_worst_group(report.groups, "verify"),
@@ -87,6 +88,12 @@ async def figures(model: ActiveModel) -> Response:
     active = [point for point in (model.active_match, model.active_verify) if point is not None]
     charts = [] if model.report is None else build_charts(model.report, active)
     return write_json_response({chart.id: chart.figure for chart in charts if chart.figure is not None})
+
+
+def _list_groups(model: LoadedModel, report: Report) -> list[tuple[str, ...]]:
+    point = model.active_match
+    tradeoff = next((one for one in report.tradeoffs if one.endpoint == "match"), None)
+    return list_group_rows(report, tradeoff, None if point is None else point.threshold)
 
 
 def _list_point(point: OperatingPoint) -> tuple[str, ...]:

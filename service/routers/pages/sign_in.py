@@ -66,7 +66,7 @@ async def sign_in(request: Request, state: CurrentState) -> Response:
         max_age=sessions.seconds,
         httponly=True,
         samesite="strict",
-        secure=request.url.scheme == "https",
+        secure=_is_over_tls(request),
     )
     return answer
 
@@ -80,9 +80,7 @@ async def sign_out(request: Request) -> Response:
         form = await _read_form(request)
         check_own_page(request, session, form.get("csrf_token", ""))
     answer = RedirectResponse(SIGN_IN_PATH, status_code=303)
-    answer.delete_cookie(
-        sessions.cookie_name, httponly=True, samesite="strict", secure=request.url.scheme == "https"
-    )
+    answer.delete_cookie(sessions.cookie_name, httponly=True, samesite="strict", secure=_is_over_tls(request))
     return answer
 
 
@@ -93,6 +91,13 @@ async def session(request: Request) -> Response:
     A link on another site brings no cookie of this one along, so the form asks again before it is shown.
     """
     return JSONResponse({"signed_in": find_viewer(request) is not None})
+
+
+def _is_over_tls(request: Request) -> bool:
+    """Whether the browser speaks TLS, with a proxy before the service as a rule: what either says is taken,
+    because a cookie that is marked Secure in vain harms nobody but its sender."""
+    said = request.url.scheme, request.headers.get("x-forwarded-proto", "")
+    return "https" in said or request.headers.get("origin", "").startswith("https://")
 
 
 def _render_form(request: Request, target: str, problem: str = "", status: int = 200) -> Response:

@@ -110,6 +110,10 @@ def test_pages_lead_to_the_form_and_back(start: Any, bundle: ServiceBundle, tmp_
         assert "max-age=43200" in cookie
         assert secret.lower() not in cookie
         assert browser.get("/dashboard/sign-in").headers["location"] == "/dashboard"
+        assert "; secure" not in cookie
+        for headers in ({"X-Forwarded-Proto": "https"}, {"Origin": "https://limen.example"}):
+            answer = browser.post("/dashboard/sign-in", data={"key": secret}, headers=headers)
+            assert "; secure" in answer.headers["set-cookie"].lower(), headers
     over = httpx.post(
         f"{address}/dashboard/sign-in", data={"key": secret}, headers={**HTML, "Sec-Fetch-Site": "cross-site"}
     )
