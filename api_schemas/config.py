@@ -91,6 +91,24 @@ class ModelConfig(OpenPart):
         return self.embedding_dim // self.views
 
 
+class TeacherConfig(Part):
+    """A teacher that losses follow, e.g. ``nd``: its features of every training item.
+
+    ``vectors``: an embeddings file with the ids of the data, its rows as long as the teacher made them (one
+    without ids is in the data's own order). ``bundle``: a bundle or a run's ``encoder`` folder, whose encoder
+    is asked; its features have length 1. Features are as long as ``model.embedding_dim``.
+    """
+
+    vectors: str | None = None
+    bundle: str | None = None
+
+    @model_validator(mode="after")
+    def _check_source(self) -> Self:
+        if (self.vectors is None) == (self.bundle is None):
+            raise ValueError("give either vectors, a file, or bundle, a folder with an encoder")
+        return self
+
+
 class SamplerConfig(Part):
     """Batches of ``batch_size`` items: ``items_per_class`` of each of the classes drawn.
 
@@ -185,6 +203,7 @@ class Config(BuildConfig):
     loss: list[LossConfig] = Field(
         default_factory=lambda: [LossConfig(name="multi_similarity")], min_length=1
     )
+    teacher: TeacherConfig | None = None
     mixup: NamedPart | None = None
     miner: NamedPart | None = None
     memory: NamedPart | None = None

@@ -13,7 +13,9 @@ from api_schemas.data_config import AugmentationConfig
 from common.array_types import RowIndices, Texts
 from common.errors import ConfigError
 from encoder.inputs.preprocessing import Preprocessing
+from training.batches.batch_inputs import count_forms
 from training.data.kinds import open_kind
+from training.data.teacher import check_teacher_kind
 from training.losses import LOSSES, Loss
 from training.models.backbones import select_backbone
 from training.models.backbones.hub import import_hub, is_hub
@@ -44,6 +46,7 @@ def check_config(config: Config) -> None:
             f"data.hierarchy: loss '{ungrouped[0]}' learns from groups of classes: set it to 'path' where "
             "class folders lie in folders, or to a list of columns, the broadest first."
         )
+    _check_teacher(config)
     if objective.level == "input" and not placeholder.is_continuous:
         raise ConfigError(
             f"mixup.level: with data.kind '{config.data.kind}' the input are ids of n-grams or tokens, "
@@ -113,6 +116,21 @@ def describe_few_positives(config: Config, codes: RowIndices) -> str | None:
 def compares_items(loss: type[Loss]) -> bool:
     """Whether a loss learns from items of one class in the same batch; others have vectors of the classes."""
     return loss.takes_references or "num_classes" not in inspect.signature(loss).parameters
+
+
+def _check_teacher(config: Config) -> None:
+    """A teacher must be followed by some loss, see what the network sees, and know what the data is."""
+    if config.teacher is None:
+        return
+    if not any(LOSSES[spec.name].follows_teacher for spec in config.loss):
+        following = ", ".join(name for name, loss in LOSSES.items() if loss.follows_teacher)
+        raise ConfigError(f"teacher: none of the losses follows a teacher: leave it out, or add {following}.")
+    if count_forms(config.data.augmentation) > 1:
+        raise ConfigError(
+            "teacher: it knows the items as they are, not rotated or mirrored as classes of their own: set "
+            "data.augmentation.rotations_as_classes and mirrors_as_classes to false."
+        )
+    check_teacher_kind(config.teacher, config.data)
 
 
 def _list_comparing(config: Config) -> list[str]:

@@ -13,7 +13,10 @@ from common.errors import ConfigError
 
 T = TypeVar("T")
 Registry: TypeAlias = Mapping[str, Callable[..., T]]
-TRAINER_SETS = ("num_classes", "class_names", "class_sizes", "class_paths", "embedding_dim")
+TRAINER_SETS = (
+    *("num_classes", "class_names", "class_sizes", "class_paths", "teacher_directions"),
+    "embedding_dim",
+)
 """Parameters that no configuration sets."""
 
 

@@ -23,6 +23,7 @@ from encoder.inputs.image_input import ImagePreprocessing
 from encoder.inputs.preprocessing import Preprocessing
 from encoder.inputs.row_input import TablePreprocessing
 from training.batches.batch_feed import BatchFeed
+from training.batches.batch_inputs import count_forms
 from training.batches.samplers import draw_batches
 from training.data.items import Splits
 from training.data.load_data import load_data
@@ -92,7 +93,9 @@ def build_loop(config: Config, splits: Splits, folder: Path, dtype: torch.dtype 
     network = build_network(config.model, splits.preprocessing).to(dtype)
     if dist.is_initialized():
         synchronise_batch_norms(network)
-    objective = Objective(config, describe_classes(splits.train, config.data))
+    forms = count_forms(config.data.augmentation)
+    classes = describe_classes(splits.train, config.data, forms, splits.teacher)
+    objective = Objective(config, classes)
     objective = objective.to(dtype)
     state = TrainState(network.train(), objective, config.optimizer)
     processes = Processes(torch.device("cpu"))

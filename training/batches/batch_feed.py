@@ -23,6 +23,7 @@ class Batch:
         inputs: float [n, *input shape], augmented. labels: int64 [n], class codes.
         weight: of this batch in the step: 1 unless gradients accumulate.
         own_seed: for what each process draws itself. common_seed: for what all must draw alike.
+        teacher: float [n, d], a teacher's features; None without one.
     """
 
     inputs: Tensor
@@ -30,6 +31,7 @@ class Batch:
     weight: float
     own_seed: int
     common_seed: int
+    teacher: Tensor | None = None
 
 
 class BatchFeed:
@@ -72,4 +74,5 @@ class BatchFeed:
                 shard = self._processes.select_shard(micro_batch)
                 inputs = self._inputs(shard, torch.Generator().manual_seed(own))
                 labels = self._inputs.get_labels(shard)
-                yield Batch(inputs, labels, len(micro_batch) / len(rows), own, common)
+                teacher = self._inputs.get_teacher_features(shard)
+                yield Batch(inputs, labels, len(micro_batch) / len(rows), own, common, teacher)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from api_schemas.data_config import AugmentationConfig
-from common.array_types import RowIndices
+from common.array_types import Float32s, RowIndices
 from encoder.inputs.preprocessing import Preprocessing
 from training.batches.augmentation import augment_images
 from training.data.items import Items
@@ -42,14 +42,24 @@ def count_forms(augmentation: AugmentationConfig) -> int:
 class TrainingInputs:
     """Training items by row; every form of an item that is a class of its own is a row.
 
+    Args:
+        teacher: a teacher's features of the items, float32 [n, d].
+
     Attributes:
         forms: of each item; form f is rotated by ``f % 4`` quarter turns, and flipped from 4 on (from 1 on
             where only flips are classes).
         codes: int [rows], the class of each row from 0; row ``forms * item + form``.
     """
 
-    def __init__(self, items: Items, prepare: DeviceInputs, augmentation: AugmentationConfig) -> None:
+    def __init__(
+        self,
+        items: Items,
+        prepare: DeviceInputs,
+        augmentation: AugmentationConfig,
+        teacher: Float32s | None = None,
+    ) -> None:
         self.items, self.prepare, self.augmentation = items, prepare, augmentation
+        self.teacher = teacher
         self.forms = count_forms(augmentation)
         _, codes = np.unique(items.labels, return_inverse=True)
         self.codes: RowIndices = (codes[:, None] * self.forms + np.arange(self.forms)).ravel()
@@ -69,6 +79,12 @@ class TrainingInputs:
     def get_labels(self, rows: RowIndices) -> Tensor:
         """Class codes int64 [n] of those rows."""
         return send_to_device(torch.from_numpy(self.codes[rows]), self.prepare.device)
+
+    def get_teacher_features(self, rows: RowIndices) -> Tensor | None:
+        """The teacher's features float [n, d] of those rows; None without a teacher."""
+        if self.teacher is None:
+            return None
+        return send_to_device(torch.from_numpy(self.teacher[rows // self.forms]), self.prepare.device)
 
     def prepare_form(self, items: NDArray[np.generic], form: int) -> Tensor:
         """Stored items [n, ...] prepared and in one form, without augmentation."""

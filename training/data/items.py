@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.array_types import Texts
+from common.array_types import Float32s, Texts
 from embeddings.embedding_set import convert_columns
 from encoder.inputs.preprocessing import Preprocessing
 from training.data.mapped_vectors import MappedVectors
@@ -61,12 +61,17 @@ class Items:
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """Items by part, and the one rule that turns raw input into ``inputs``; a part may be None."""
+    """Items by part, and the one rule that turns raw input into ``inputs``; a part may be None.
+
+    Attributes:
+        teacher: a teacher's features of the training items, float32 [n, d]; None without a teacher.
+    """
 
     train: Items
     validation: Items | None
     test: Items | None
     preprocessing: Preprocessing
+    teacher: Float32s | None = None
 
     def get_parts(self) -> dict[str, Items]:
         """The parts that exist, by name."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from api_schemas.config import Config
@@ -27,6 +28,7 @@ from training.loop.epoch_log import EpochLog, format_epoch
 from training.loop.failure_checks import check_finite_gradients, check_finite_loss, detect_collapse
 from training.loop.train_state import TrainState
 from training.loop.validation_metrics import ValidationMetrics, compute_validation_metrics
+from training.losses import Lesson
 from training.models.network import Network
 from training.optim.optimizer import compute_lr_factor
 from training.run_folder import layout
@@ -62,7 +64,7 @@ class Loop:
         self.folder, self.fingerprint, self.processes = folder, fingerprint, processes
         self.track, self.say = track, say
         self.prepare = DeviceInputs(splits.preprocessing, processes.device)
-        self.inputs = TrainingInputs(splits.train, self.prepare, config.data.augmentation)
+        self.inputs = TrainingInputs(splits.train, self.prepare, config.data.augmentation, splits.teacher)
         batch_size = min(config.sampler.batch_size, len(self.inputs.codes))
         self.steps = config.schedule.steps_per_epoch or max(1, len(splits.train) // batch_size)
         self.budget = Budget(config, self.steps)
@@ -165,13 +167,17 @@ class Loop:
             torch.manual_seed(batch.own_seed)  # for dropout, which draws from torch's own
             with self.autocast():
                 features = state.network.extract_features(batch.inputs)
-                embeddings = state.network.project(features)
-            gathered, labels = gather_batch(embeddings, batch.labels)
+                outputs = state.network.compute_outputs(features)
+            outputs, labels = gather_batch(outputs, batch.labels)
+            gathered = F.normalize(outputs, dim=1)
             if state.neighbours:
                 state.neighbours.update(gathered, labels)
             torch.manual_seed(batch.common_seed)  # for mixup, which must draw the same in all processes
             mixing = self._select_mixing(batch.inputs, features)
-            loss = state.objective(gathered, labels, done, **mixing) * batch.weight
+            lesson = None
+            if batch.teacher is not None:
+                lesson = Lesson(outputs, gather_batch(batch.teacher, batch.labels)[0])
+            loss = state.objective(gathered, labels, done, lesson, **mixing) * batch.weight
             loss_copy = HostCopy(loss)
             loss.backward()
             feed.prefetch()

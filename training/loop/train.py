@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from training.config_checks import check_batches, check_config, describe_few_pos
 from training.data.check_data import list_unmeasurable, plan_points
 from training.data.items import Splits
 from training.data.load_data import load_data
+from training.data.teacher import load_teacher_features
 from training.loop.checkpoint import check_same_run, find_latest_checkpoint, load_checkpoint
 from training.loop.embed_split import embed_items
 from training.loop.epoch_log import check_epoch_log
@@ -88,7 +90,8 @@ def _train(config: Config, out: Path, resume: bool, track: Track, say: Say, proc
     evaluated = deepcopy(network)
     if processes.count > 1:
         synchronise_batch_norms(network)
-    classes = describe_classes(splits.train, config.data)
+    forms = count_forms(config.data.augmentation)
+    classes = describe_classes(splits.train, config.data, forms, splits.teacher)
     objective = Objective(config, classes).to(processes.device)
     for sentence in objective.describe_classes():
         say(sentence)
@@ -144,7 +147,15 @@ def _load_splits(config: Config, track: Track, say: Say) -> Splits:
     _, codes = np.unique(splits.train.labels, return_inverse=True)
     if warning := describe_few_positives(config, codes):
         say(warning)
-    return splits
+    if config.teacher is None:
+        return splits
+    teacher = load_teacher_features(config.teacher, config.data, splits.train, track)
+    if teacher.shape[1] != config.model.view_dim:
+        raise ConfigError(
+            f"teacher: its features have {teacher.shape[1]} numbers, an embedding has "
+            f"{config.model.view_dim}: set model.embedding_dim to {teacher.shape[1] * config.model.views}."
+        )
+    return replace(splits, teacher=teacher)
 
 
 def _embed_parts(

@@ -6,6 +6,7 @@ from api_schemas.yaml_config import NamedPart
 from training.losses.base import Loss as Loss
 from training.losses.class_vector_base import start_from_class_means as start_from_class_means
 from training.losses.parts.training_classes import TrainingClasses as TrainingClasses
+from training.losses.weighted_sum import Lesson as Lesson
 from training.losses.weighted_sum import Weight as Weight
 from training.losses.weighted_sum import WeightedSum as WeightedSum
 from training.registry import build_from_spec, format_entries
@@ -70,6 +71,7 @@ def build_loss(spec: NamedPart, *, classes: TrainingClasses, embedding_dim: int)
         class_names=classes.names,
         class_sizes=classes.sizes,
         class_paths=classes.paths,
+        teacher_directions=classes.teacher_directions,
         embedding_dim=embedding_dim,
     )
 

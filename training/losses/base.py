@@ -53,6 +53,8 @@ class Loss(BaseMetricLossFunction):
             the pairs. Losses over class vectors have no such end.
         roles: who is mixed with whom by Metrix; None when the loss has no generalised form.
         needs_hierarchy: whether it learns nothing of its own where classes have no groups.
+        follows_teacher: whether, with a teacher, it takes the network's raw output as ``embeddings`` and the
+            teacher's features of the same items as ``ref_emb``.
         class_corners: of fixed class vectors, which vector belongs to which class; None without.
         vectors: name of the tensor [num_classes, d] that items are compared with; None where there is none.
     """
@@ -64,6 +66,7 @@ class Loss(BaseMetricLossFunction):
     roles: ClassVar[Roles | None] = None
     vectors: ClassVar[str | None] = None
     needs_hierarchy: ClassVar[bool] = False
+    follows_teacher: ClassVar[bool] = False
     class_corners: ClassCorners | None = None
 
     def forward(

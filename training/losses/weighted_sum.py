@@ -28,6 +28,19 @@ class Weight:
         return self.start + (self.end - self.start) * way
 
 
+@dataclass(frozen=True)
+class Lesson:
+    """What a loss that follows a teacher compares.
+
+    Attributes:
+        outputs: float [n, d], the network's, before they are brought to unit length.
+        features: float [n, d], the teacher's of the same items.
+    """
+
+    outputs: Tensor
+    features: Tensor
+
+
 class WeightedSum(nn.Module):
     """``sum_k weight_k(done) * loss_k``.
 
@@ -49,15 +62,20 @@ class WeightedSum(nn.Module):
         labels: Tensor,
         indices: Indices | None = None,
         done: float = 0.0,
+        lesson: Lesson | None = None,
         **mixing: Any,
     ) -> Tensor:
         """Float [n, d] and int [n] to a scalar, with the weights after a fraction ``done`` of the run.
 
-        ``mixing`` goes to the losses that a mixup wraps.
+        ``lesson`` goes to the losses that follow a teacher, ``mixing`` to those that a mixup wraps.
         """
         total = 0 * embeddings.sum()  # with a gradient even where no term has begun yet
         for weight, loss in zip(self.weights, self.losses, strict=True):
             if factor := weight.compute_value(done) if isinstance(weight, Weight) else weight:
                 own = mixing if getattr(loss, "mixes", False) else {}
-                total = total + factor * loss(embeddings, labels, indices, **own)
+                if lesson is not None and getattr(loss, "follows_teacher", False):
+                    value = loss(lesson.outputs, labels, indices, lesson.features, labels)
+                else:
+                    value = loss(embeddings, labels, indices, **own)
+                total = total + factor * value
         return total

@@ -64,9 +64,14 @@ class Network(nn.Module):
 
     def project(self, features: Tensor) -> Tensor:
         """The backbone's [n, *features] to float32 [n, embedding_dim / views], unit rows."""
+        return F.normalize(self.compute_outputs(features), dim=1)
+
+    def compute_outputs(self, features: Tensor) -> Tensor:
+        """The backbone's [n, *features] to float32 [n, embedding_dim / views], rows of any length."""
         features = widen_half_precision(self.pooling(features))
         with torch.autocast(features.device.type, enabled=False):  # bfloat16 has too few digits to compare by
-            return F.normalize(self.head(features), dim=1)
+            outputs: Tensor = self.head(features)
+            return outputs
 
 
 class GeM(nn.Module):

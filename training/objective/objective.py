@@ -10,7 +10,15 @@ from torch import Tensor, nn
 from api_schemas.class_corners import ClassCorners
 from api_schemas.config import Config, LossConfig
 from common.errors import ConfigError
-from training.losses import Loss, TrainingClasses, Weight, WeightedSum, build_loss, start_from_class_means
+from training.losses import (
+    Lesson,
+    Loss,
+    TrainingClasses,
+    Weight,
+    WeightedSum,
+    build_loss,
+    start_from_class_means,
+)
 from training.objective.cross_batch_memory import build_memory
 from training.objective.miners import build_miner
 from training.objective.mixup import build_mixup
@@ -57,18 +65,27 @@ class Objective(nn.Module):
         parts: list[nn.Module] = []
         for loss in losses:
             part = build_mixup(config.mixup, loss) if config.mixup and loss.roles else loss
-            if config.memory:
+            if config.memory and not (config.teacher and loss.follows_teacher):
                 part = build_memory(config.memory, part, embedding_dim=dimension, miner=self.miner)
             parts.append(part)
         self.loss = WeightedSum(parts, [_build_weight(spec) for spec in config.loss])
 
-    def forward(self, embeddings: Tensor, labels: Tensor, done: float = 0.0, **mixing: Any) -> Tensor:
+    def forward(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        done: float = 0.0,
+        lesson: Lesson | None = None,
+        **mixing: Any,
+    ) -> Tensor:
         """Float [n, d] unit rows, int [n] class codes and the fraction of the run that is done, to a scalar.
 
-        ``mixing``: what a mixup at another level than ``embedding`` needs, see ``Metrix.forward``.
+        Args:
+            lesson: for the losses that follow a teacher, where there is one.
+            mixing: what a mixup at another level than ``embedding`` needs, see ``Metrix.forward``.
         """
         indices = self.miner(embeddings.detach(), labels) if self.miner else None
-        total: Tensor = self.loss(embeddings, labels, indices, done, **mixing)
+        total: Tensor = self.loss(embeddings, labels, indices, done, lesson, **mixing)
         return total
 
     def end_step(self) -> None:

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from api_schemas.data_config import DataConfig
-from common.array_types import Int64s, Texts
+from common.array_types import Float32s, Int64s, Texts
 from common.errors import InputError
-from training.batches.batch_inputs import count_forms
 from training.data.items import Items
 from training.losses.parts.training_classes import TrainingClasses
 
 
-def describe_classes(items: Items, data: DataConfig) -> TrainingClasses:
+def describe_classes(
+    items: Items, data: DataConfig, forms: int = 1, teacher: Float32s | None = None
+) -> TrainingClasses:
     """The classes in the order of their codes; every form of an item is a class in a tree of its own.
+
+    Args:
+        forms: of each item, see ``training.batches.batch_inputs.count_forms``.
+        teacher: a teacher's features of the items, [n, d].
 
     Raises:
         InputError: classes that ``data.hierarchy`` does not give one path each, all of one length.
     """
-    forms = count_forms(data.augmentation)
     labels, first, counts = np.unique(items.labels, return_index=True, return_counts=True)
     if data.hierarchy is None:
         levels = []
@@ -31,7 +38,15 @@ def describe_classes(items: Items, data: DataConfig) -> TrainingClasses:
         tuple(_name_form(label, form) for label in labels.tolist() for form in range(forms)),
         tuple(int(count) for count in counts for _ in range(forms)),
         tuple(_list_path(codes, row, forms, form) for row in range(len(labels)) for form in range(forms)),
+        None if teacher is None else _compute_directions(teacher, np.searchsorted(labels, items.labels)),
     )
+
+
+def _compute_directions(features: Float32s, codes: Int64s) -> Tensor:
+    """Direction of the mean feature of each class, float32 [c, d]."""
+    sums = torch.zeros(int(codes.max()) + 1, features.shape[1], dtype=torch.float64)
+    sums.index_add_(0, torch.from_numpy(codes), torch.from_numpy(features).double())
+    return F.normalize(sums, dim=1).float()
 
 
 def _name_form(label: str, form: int) -> str:

@@ -19,8 +19,6 @@ from training.objective.objective import Objective
 from training.objective.training_classes import describe_classes
 from training.run_folder.layout import METRICS_FILE
 
-MIRRORED = {"mirrors_as_classes": True}
-
 
 def build_items(labels: list[str], **columns: list[str]) -> Items:
     n = len(labels)
@@ -32,7 +30,7 @@ def test_sizes_are_those_of_the_training_set_in_the_order_of_the_codes() -> None
     classes = describe_classes(build_items(["b", "a", "b", "c", "b"]), make_data(Path("x")))
     assert classes.names == ("a", "b", "c")
     assert classes.sizes == (1, 3, 1)
-    forms = describe_classes(build_items(["b", "a", "b"]), make_data(Path("x"), augmentation=MIRRORED))
+    forms = describe_classes(build_items(["b", "a", "b"]), make_data(Path("x")), forms=2)
     assert forms.names == ("a", "a (form 1)", "b", "b (form 1)")
     assert forms.sizes == (1, 1, 2, 2)
 
@@ -42,7 +40,7 @@ def test_folders_are_levels_and_each_form_has_its_own_tree() -> None:
     classes = describe_classes(items, make_data(Path("x"), hierarchy="path"))
     assert classes.names == ("Greek/small/a", "Latin/large/A", "Latin/small/a", "Latin/small/b")
     assert classes.paths == ((0, 0), (1, 1), (1, 2), (1, 2))
-    mirrored = describe_classes(items, make_data(Path("x"), hierarchy="path", augmentation=MIRRORED))
+    mirrored = describe_classes(items, make_data(Path("x"), hierarchy="path"), forms=2)
     assert mirrored.paths[:3] == ((0, 0), (1, 1), (2, 2))
 
 

@@ -42,7 +42,9 @@ def build_config(folder: Path) -> Config:
                 {"name": "threshold_consistent_margin", "weight": 0.5},
                 "proxy_anchor",
                 {"name": "sbcl", "weight": 0.1, "every": 2},
+                {"name": "nd", "weight": 0.5},
             ],
+            "teacher": {"vectors": str(folder / "teacher.npz")},
             "mixup": "metrix",
             "miner": "multi_similarity",
             "memory": {"name": "cross_batch", "size": 200},
@@ -58,6 +60,7 @@ def write_items(folder: Path) -> None:
     labels = np.repeat(np.arange(60), 5)
     vectors = (random.normal(size=(60, 12))[labels] + 0.5 * random.normal(size=(300, 12))).astype(np.float32)
     np.savez(folder / "items.npz", embeddings=vectors, labels=labels)
+    np.savez(folder / "teacher.npz", embeddings=vectors[:, :8] + vectors[:, 4:], labels=labels)
 
 
 class InFloat64(TrainingInputs):
@@ -77,7 +80,9 @@ def train_model(folder: Path, model: dict[str, Any]) -> dict[str, Tensor]:
         rule = ImageInput(mode="L", height=12, width=12, mean=[1.0], std=[0.3])
         vectors = np.clip(128 + 40 * vectors[:, :, None] * vectors[:, None, :], 0, 255)[:, None]
     items = Items(vectors, labels, np.arange(len(labels)).astype(np.str_))
-    splits = Splits(items, None, None, INPUT_KINDS[rule.kind](rule))
+    with np.load(folder / "teacher.npz") as file:
+        teacher = file["embeddings"].astype(np.float64)
+    splits = Splits(items, None, None, INPUT_KINDS[rule.kind](rule), teacher)
     loop = build_loop(config, splits, folder, torch.float64)
     if loop.prepare.is_picture:
         loop.inputs = InFloat64(items, loop.prepare, config.data.augmentation)

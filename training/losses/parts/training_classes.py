@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
+from torch import Tensor
+
 
 @dataclass(frozen=True)
 class TrainingClasses:
@@ -14,11 +16,13 @@ class TrainingClasses:
         names: distinct texts [c].
         sizes: training items of each class [c].
         paths: numbers of each class's groups from the broadest down [c][levels].
+        teacher_directions: unit means of a teacher's features, float32 [c, d]; None without a teacher.
     """
 
     names: tuple[str, ...]
     sizes: tuple[int, ...]
     paths: tuple[tuple[int, ...], ...]
+    teacher_directions: Tensor | None = None
 
     @property
     def count(self) -> int:
