@@ -25,6 +25,7 @@ PREPROCESSING_FILE = "preprocessing.json"
 TOKENIZER_FILE = "tokenizer.json"
 THUMBNAILS_FILE = "thumbnails.bin"
 THUMBNAIL_ENDS_FILE = "thumbnail_ends.npy"
+SMALLEST_THUMBNAIL, LARGEST_THUMBNAIL = 16, 512  # pixels of the longer side
 
 IndexKind = Literal["flat", "hnsw", "hnsw_sq8", "ivf_pq"]
 

@@ -7,10 +7,11 @@ import io
 import numpy as np
 from PIL import Image
 
+from api_schemas.manifest import LARGEST_THUMBNAIL, SMALLEST_THUMBNAIL
 from encoder.inputs.image_input import ImagePreprocessing, convert_mode
 from encoder.inputs.preprocessing import LIMITS, InputLimits, Preprocessing, RawInput, RefusedInput
 
-SMALLEST_SIDE, LARGEST_SIDE = 16, 512  # pixels
+SMALLEST_SIDE, LARGEST_SIDE = SMALLEST_THUMBNAIL, LARGEST_THUMBNAIL
 TEXT_CHARACTERS = 500
 MIN_BYTES = 1024  # any picture may have as many
 QUALITIES = (80, 50, 20)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from api_schemas.build_config import MOST_VECTORS
+from api_schemas.manifest import LARGEST_THUMBNAIL, SMALLEST_THUMBNAIL
 from api_schemas.operating_point import AggregateChoice
 
 BundleOut = Annotated[Path, typer.Option(help="The bundle's folder.")]
@@ -86,6 +87,15 @@ UnknownLabel = Annotated[
     list[str] | None,
     typer.Option(
         help="Label of no identity, e.g. oos: its items are queries that nothing should match; repeatable."
+    ),
+]
+Thumbnails = Annotated[
+    int | None,
+    typer.Option(
+        min=SMALLEST_THUMBNAIL,
+        max=LARGEST_THUMBNAIL,
+        help="Keep a small picture of each item, at most so many pixels long (96), or the beginning of "
+        "its text, for people to look at; nothing is kept without it.",
     ),
 ]
 PreprocessingOption = Annotated[

@@ -79,6 +79,6 @@ def fit_plda(scatter: ClassScatter, ridge: float) -> Plda:
     d = len(mean)
     between = (scatter.outer - n * np.outer(mean, mean)) / (n - 1) - within * (scatter.inverse_sizes / n)
     shrunk = (1 - ridge) * within + ridge * float(np.trace(within)) / d * np.eye(d)
-    values, axes = linalg.eigh(between, shrunk)
-    kept = np.flatnonzero(values > LEAST_BETWEEN)[::-1]
-    return Plda(mean, np.ascontiguousarray(axes[:, kept]), values[kept])
+    # fewer axes than classes are above it: the rest is not computed
+    values, axes = linalg.eigh(between, shrunk, subset_by_value=[LEAST_BETWEEN, np.inf])
+    return Plda(mean, np.ascontiguousarray(axes[:, ::-1]), values[::-1].copy())

@@ -12,7 +12,6 @@ from common.console import say, track
 from common.errors import needs
 from decision.targets import select_given_targets
 from embeddings.files import read_embeddings
-from encoder.thumbnails import LARGEST_SIDE, SMALLEST_SIDE
 from limen.cli.options import (
     AggregateOption,
     BundleOut,
@@ -26,6 +25,7 @@ from limen.cli.options import (
     SetBundleKeys,
     TargetFar,
     TargetFpir,
+    Thumbnails,
     Unknown,
     UnknownLabel,
     UnknownShare,
@@ -57,15 +57,7 @@ def export(
         EncoderPrecision | None,
         typer.Option(help="Quantise the encoder to int8 or fp16; prints the recall loss and the FAR."),
     ] = None,
-    thumbnails: Annotated[
-        int | None,
-        typer.Option(
-            min=SMALLEST_SIDE,
-            max=LARGEST_SIDE,
-            help="Keep a small picture of each item, at most so many pixels long (96), or the beginning of "
-            "its text, for people to look at; nothing is kept without it.",
-        ),
-    ] = None,
+    thumbnails: Thumbnails = None,
     set_: SetBundleKeys = None,
 ) -> None:
     """Make a bundle from a run: encoder as ONNX, vectors in an index, report, operating points."""
