@@ -156,6 +156,8 @@ def _select_input(network: NetworkFile, asked: NetworkConfig, usual: Sequence[st
         return found
     if len(network.inputs) == 1:
         return network.inputs[0]
+    if not network.inputs:
+        raise InputError(f"{network.name} has no input: it answers the same to everything.")
     raise InputError(
         f"{network.name} has {len(network.inputs)} inputs ({list_nodes(network.inputs)}): say with --input "
         "which one takes what is embedded."

@@ -16,6 +16,7 @@ from encoder.onnx_files import list_external_files
 
 MOST_BYTES = 2 << 30  # of a network with all its weights: what one ONNX file can hold
 _OPSET = re.compile(r"Opset (\d+) is under development.*?till opset (\d+)", re.DOTALL)
+_SOURCE = re.compile(r"^/\S+\.(?:cc|h):\d+ .*?\) (?=[A-Z])")  # file and function of its own code
 _PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from .*? failed:\s*)?")
 EXPORT_OPSET = 17  # that every onnxruntime in use takes
 
@@ -114,7 +115,7 @@ def explain_failure(error: Exception) -> str:
     """The first line of what ONNX Runtime says, without its own names for where it says it."""
     lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
     text = _PREFIX.sub("", lines[0]) if lines else type(error).__name__
-    return text.rsplit("Status Message: ", 1)[-1].rstrip(".")
+    return _SOURCE.sub("", text.rsplit("Status Message: ", 1)[-1]).rstrip(".")
 
 
 def _read_node(node: Any) -> Node:

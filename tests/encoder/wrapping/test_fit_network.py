@@ -155,6 +155,30 @@ def test_answers_that_are_no_vectors_are_refused(tmp_path: Path) -> None:
     assert "'shape' int64 [4]: an embedding is floats" in refuse(path, UNIT)
 
 
+def test_a_network_that_asks_for_all_memory_is_refused(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("ConstantOfShape", ["shape"], ["large"]),
+        helper.make_node("ReduceSum", ["large"], ["sum"], keepdims=0),
+        helper.make_node("ReduceMean", ["images"], ["means"], axes=[2, 3], keepdims=0),
+        helper.make_node("Add", ["means", "sum"], ["features"]),
+    ]
+    path = save_network(
+        tmp_path / "a.onnx",
+        nodes,
+        [("images", FLOAT, ("n", 3, "h", "w"))],
+        [("features", FLOAT, ("n", "d"))],
+        {"shape": np.array([10**6, 10**6])},
+    )
+    sentence = refuse(path, UNIT)
+    assert "Failed to allocate memory" in sentence
+    assert "onnxruntime_src" not in sentence
+    node = helper.make_node("Identity", ["weights"], ["features"])
+    path = save_network(
+        tmp_path / "b.onnx", [node], [], [("features", FLOAT, (1, 4))], {"weights": draw_weights(1)}
+    )
+    assert "has no input: it answers the same to everything" in refuse(path, UNIT)
+
+
 def test_a_network_that_fails_says_what_to_look_at(tmp_path: Path) -> None:
     node = helper.make_node("MatMul", ["images", "weights"], ["features"])
     path = save_network(
