@@ -78,6 +78,8 @@ def _read_pooling(folder: Path, path: str | None) -> str:
     if path is None:
         return "mean"
     config = _read_json(_enter(folder, path) / "config.json")
+    if config.get("pooling_mode") in POOLINGS.values():  # as newer versions write it
+        return str(config["pooling_mode"])
     chosen = [name for name, value in config.items() if name.startswith("pooling_mode_") and value is True]
     if len(chosen) != 1 or chosen[0] not in POOLINGS:
         raise InputError(

@@ -88,6 +88,8 @@ class RawData:
         for row, vector in track(self._embed_rows(), "embedding", n):
             if vector is not None:
                 vectors[row], is_kept[row] = vector, True
+        if isinstance(vectors, np.memmap):
+            vectors.flush()
         if not is_kept.any():
             raise InputError(f"{self._kind.source}: every {self._kind.noun} is broken.")
         items = self.items
