@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from api_schemas.data_config import DataConfig
 from api_schemas.wrap_config import WrapConfig
@@ -139,6 +140,9 @@ class RawData:
     def _prepare(self, rows: RowIndices) -> tuple[Float32s, Items]:
         block = self.items.subset(rows)
         preprocessing = self._encoder.preprocessing
+        if self._data.kind == "builtin":  # stored in a size of their own
+            pictures = [Image.fromarray(pixels[0]) for pixels in block.inputs]
+            return preprocessing.prepare(pictures), block
         try:
             kept = self._kind.prepare(block, preprocessing, lambda steps, name, total=None: steps)
         except RefusedInput as refused:

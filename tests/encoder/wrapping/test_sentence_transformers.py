@@ -13,7 +13,7 @@ from encoder.wrapping.sentence_transformers import is_sentence_transformer, read
 
 
 def write_folder(folder: Path, modules: dict[str, str], **files: Any) -> Path:
-    """A folder with ``modules.json`` (kind to path) and JSON files, ``/`` in their names written as ``__``."""
+    """A folder with ``modules.json`` (kind to path) and JSON files; ``__`` in their names is ``/``."""
     described = [
         {"idx": row, "name": str(row), "path": path, "type": f"sentence_transformers.models.{kind}"}
         for row, (kind, path) in enumerate(modules.items())

@@ -20,6 +20,7 @@ from limen.pipeline import embed_data
 from limen.pipeline.embed_data import RawData
 from limen.pipeline.stage_encoder import StagedEncoder, stage_encoder
 from tests.conftest import ROOT, absent
+from tests.encoder.wrapping.networks import write_image_network
 from training.data.items import Items
 
 MOBILENET = ROOT / "configs" / "encoders" / "mobilenet_v2.yaml"
@@ -58,6 +59,16 @@ def unpack_photos(datasets: Path, root: Path, most: int | None = None) -> list[P
             files.append(root / label / f"{part}-{file}")
             files[-1].write_bytes(archive.read(name))
     return files
+
+
+def test_images_that_come_with_a_package_are_brought_to_the_encoders_size(tmp_path: Path) -> None:
+    network = write_image_network(tmp_path / "net.onnx", ("n", 3, 12, 12))
+    staged = stage_encoder(EncoderConfig(path=str(network), preprocessing={"preset": "unit"}), tmp_path)
+    data = RawData(DataConfig.model_validate({"builtin": "digits"}), staged.encoder)
+    items = data.embed()
+    assert (len(items), items.vectors.shape[1]) == (1797, 4)
+    picture = Image.fromarray(data.items.inputs[5, 0])
+    np.testing.assert_allclose(staged.encoder.encode([picture])[0], items.vectors[5], atol=1e-6)
 
 
 def compute_recall(vectors: UnitVectors, labels: Texts) -> float:
