@@ -134,7 +134,9 @@ def test_pairs_are_shown_with_their_pictures(
     with open_page(f"{at}/dashboard/classes/who%201") as page:
         pictures = page.locator("#genuine img.picture")
         assert pictures.count() == 12, "six pairs of two"
-        page.wait_for_function("[...document.querySelectorAll('#genuine img')].every((img) => img.complete)")
+        for number in range(12):
+            pictures.nth(number).scroll_into_view_if_needed()
+            expect(pictures.nth(number)).to_have_js_property("complete", True)
         sizes = pictures.evaluate_all(
             "(all) => all.map((img) => Math.max(img.naturalWidth, img.naturalHeight))"
         )

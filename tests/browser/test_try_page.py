@@ -101,7 +101,7 @@ def test_a_picture_is_asked_about_and_what_is_near_is_seen(
         first = page.locator("#nearest li").first
         assert first.get_attribute("data-id") == "p2"
         assert "<b>who</b>" in first.inner_text()
-        page.wait_for_function("document.querySelector('#nearest img').naturalWidth === 48")
+        expect(first.locator("img")).to_have_js_property("naturalWidth", 48)
         expect(page.locator(".verdict")).to_be_hidden()
         assert "No operating point decides 1:N" in page.locator(".reason").inner_text()
         assert run_curl(page, tmp_path)["type"].endswith("no-operating-point")
