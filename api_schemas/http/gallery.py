@@ -164,7 +164,7 @@ class Feedback(Schema):
     same: bool
     source: Literal["match", "verify", "pair", "correction"]
     not_label: str | None = None
-    fingerprint: list[int] | None = None
+    fingerprint: str | None = None
 
 
 class FeedbackResponse(Schema):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple, Self
 
 from api_schemas.http.gallery import Feedback
-from embeddings.fingerprints import TOLERANCE, are_same
+from embeddings.fingerprints import TOLERANCE, are_same, read_fingerprint
 
 CELL = 4 * TOLERANCE  # width of a cell; a fingerprint with its tolerance lies in at most four
 
@@ -22,46 +21,63 @@ class Correction(NamedTuple):
 
 
 class Corrections:
-    """The corrections of a gallery; immutable, so that a request sees all of them or none.
+    """The corrections of a gallery; read by many threads while one adds to them.
 
     Fingerprints are found by the cell of their first two numbers, so that a look takes as long with many
-    corrections as with one.
+    corrections as with one. What readers hold is replaced and never changed.
     """
 
     def __init__(self, corrections: Iterable[Correction] = ()) -> None:
-        self._all = tuple(corrections)
-        self.labels = frozenset(correction.label for correction in self._all)
-        self._of_items: dict[str, set[str]] = defaultdict(set)
-        self._of_cells: dict[tuple[int, int], list[Correction]] = defaultdict(list)
-        for correction in self._all:
-            if correction.item is not None:
-                self._of_items[correction.item].add(correction.label)
-            first, second = (_list_cells(value) for value in correction.fingerprint[:2])
-            for cell in ((x, y) for x in first for y in second):
-                self._of_cells[cell].append(correction)
+        self.labels: frozenset[str] = frozenset()
+        self._subjects: set[str] = set()
+        self._of_items: dict[str, frozenset[str]] = {}
+        self._of_cells: dict[tuple[int, int], tuple[Correction, ...]] = {}
+        given = list(corrections)
+        for correction in given:
+            self._insert(correction)
+        self.labels = frozenset(correction.label for correction in given)
 
     @classmethod
     def from_feedback(cls, feedback: Iterable[tuple[str, Feedback]]) -> Self:
         """The corrections among feedback, each with its subject."""
-        return cls(
-            Correction(subject, entry.a, tuple(entry.fingerprint), entry.not_label)
-            for subject, entry in feedback
-            if entry.not_label is not None and entry.fingerprint is not None
-        )
+        read = (read_correction(subject, entry) for subject, entry in feedback)
+        return cls(correction for correction in read if correction is not None)
+
+    def add(self, correction: Correction) -> None:
+        """Add a correction about something that there is none about."""
+        self._insert(correction)
+        self.labels |= {correction.label}
+
+    def _insert(self, correction: Correction) -> None:
+        self._subjects.add(correction.subject)
+        if correction.item is not None:
+            own = self._of_items.get(correction.item, frozenset())
+            self._of_items[correction.item] = own | {correction.label}
+        first, second = (_list_cells(value) for value in correction.fingerprint[:2])
+        for cell in ((x, y) for x in first for y in second):
+            self._of_cells[cell] = (*self._of_cells.get(cell, ()), correction)
 
     def __len__(self) -> int:
-        return len(self._all)
+        return len(self._subjects)
 
     def __contains__(self, subject: object) -> bool:
-        return any(correction.subject == subject for correction in self._all)
+        return subject in self._subjects
 
-    def find_excluded(self, item: str | None, fingerprint: Sequence[int]) -> set[str]:
+    def find_excluded(self, item: str | None, fingerprint: str) -> set[str]:
         """The labels that a query is not to be answered with."""
         excluded = set(self._of_items.get(item, ())) if item is not None else set()
-        for correction in self._of_cells.get((fingerprint[0] // CELL, fingerprint[1] // CELL), ()):
-            if are_same(correction.fingerprint, fingerprint):
+        numbers = read_fingerprint(fingerprint)
+        for correction in self._of_cells.get((numbers[0] // CELL, numbers[1] // CELL), ()):
+            if are_same(correction.fingerprint, numbers):
                 excluded.add(correction.label)
         return excluded
+
+
+def read_correction(subject: str, entry: Feedback) -> Correction | None:
+    """The correction that a piece of feedback is, or None."""
+    if entry.not_label is None or entry.fingerprint is None:
+        return None
+    return Correction(subject, entry.a, read_fingerprint(entry.fingerprint), entry.not_label)
 
 
 def _list_cells(value: int) -> list[int]:

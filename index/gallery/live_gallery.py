@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from api_schemas.http.gallery import Feedback
 from api_schemas.manifest import THUMBNAILS_FILE, VECTORS_FILE
 from common.atomic_files import fsync_folder
 from common.errors import BundleError, InputError
@@ -23,7 +24,7 @@ from index.bundle import Bundle, read_bundle
 from index.engines.registry import rebuild_config
 from index.gallery.background_worker import BackgroundWorker
 from index.gallery.backup import write_backup
-from index.gallery.corrections import Corrections
+from index.gallery.corrections import Corrections, read_correction
 from index.gallery.data_folder import HASHES_FILE, SEEDED_FROM, DataFolder, open_item_store
 from index.gallery.gallery import Gallery
 from index.gallery.gallery_items import Closed
@@ -73,7 +74,7 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
         records: what else is kept in the folder.
         monitoring: time series and alerts.
         unknowns: queries that were kept.
-        corrections: what matches obey; replaced as a whole.
+        corrections: what matches obey.
     """
 
     def __init__(self, bundle: Bundle, folder: DataFolder, lock: FolderLock, limits: RebuildLimits) -> None:
@@ -232,6 +233,15 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
                 self.reload_corrections()
         self._rebuilder.start_if_due()
         return gone
+
+    def add_correction(self, subject: str, feedback: Feedback) -> None:
+        """Let matches obey a correction that was stored; one that is there already is replaced."""
+        with self._folder.writing:
+            correction = read_correction(subject, feedback)
+            if correction is None or subject in self.corrections:
+                self.reload_corrections()
+            else:
+                self.corrections.add(correction)
 
     def reload_corrections(self) -> None:
         """Let matches obey the corrections that are stored now."""

@@ -40,7 +40,7 @@ class SignedDecision:
     score: float | None
     a: str | None
     b: str | None
-    fingerprint: list[int] | None = None
+    fingerprint: str | None = None
 
     @property
     def subject(self) -> str:

@@ -143,7 +143,7 @@ def _correct_query(model: LoadedModel, queries: ResolvedQueries, label: str) -> 
     if not nearest:
         _check_label(model, label)
     fingerprint = compute_fingerprints(queries.vectors)[0]
-    name = queries.ids[0] or ",".join(map(str, fingerprint))
+    name = queries.ids[0] or fingerprint
     other = model.gallery.view.get_vector(nearest[0].id) if nearest else None
     entry = _decide_pair(model, queries.vectors, queries.vectors if other is None else other[None])
     entry = entry.model_copy(update={"a": queries.ids[0]})
@@ -151,7 +151,7 @@ def _correct_query(model: LoadedModel, queries: ResolvedQueries, label: str) -> 
     return Verdict(corrected, _hash("correction", name, label))
 
 
-def _correct(entry: Feedback, fingerprint: list[int], label: str, *, about_label: bool) -> Feedback:
+def _correct(entry: Feedback, fingerprint: str, label: str, *, about_label: bool) -> Feedback:
     """An entry as a correction; its score counts as a false match where it is about the class itself."""
     changes = {
         "same": False,

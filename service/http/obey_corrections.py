@@ -16,7 +16,7 @@ from index.gallery.corrections import Corrections
 from service.http.resolve_references import ResolvedQueries
 from service.models.loaded_model import LoadedModel
 
-Fingerprints = Sequence[list[int] | None]
+Fingerprints = Sequence[str | None]
 
 
 def identify_queries(model: LoadedModel, queries: ResolvedQueries) -> Fingerprints:

@@ -112,7 +112,7 @@ def write_decision(
     point: OperatingPoint,
     a: str | None,
     b: str | None,
-    fingerprint: list[int] | None = None,
+    fingerprint: str | None = None,
 ) -> dict[str, Any]:
     """A decision between the items ``a`` and ``b`` as a result with a signed id; counted in the metrics.
 

@@ -130,7 +130,7 @@ async def delete_feedback(
 def _store(live: LiveGallery, verdict: Verdict, order: WriteOrder) -> int:
     total = live.records.add_feedback(verdict.entry, verdict.subject, order)
     if verdict.entry.not_label is not None or verdict.subject in live.corrections:
-        live.reload_corrections()
+        live.add_correction(verdict.subject, verdict.entry)
     return total
 
 

@@ -61,9 +61,7 @@ def export(
             "ones (POST /v1/unknowns/enroll), and they count."
         )
     if pairs.contradicting:
-        say(
-            f"{pairs.contradicting} pairs are left out: other feedback says that the two are the same."
-        )
+        say(f"{pairs.contradicting} pairs are left out: other feedback says that the two are the same.")
 
 
 def _read_folder(
