@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 
 from limen.client import Client
@@ -57,11 +58,11 @@ def test_everybody_can_use_a_page_and_labels_are_text(
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_a_page_is_readable_without_a_data_folder(open_page: Any, address: str, path: str) -> None:
-    with open_page(address + path) as page:
-        page.wait_for_load_state("networkidle")
-        assert page.locator("h1").count() == 1
-        assert page.locator("main").inner_text().strip()
+def test_a_page_is_readable_without_a_data_folder(address: str, path: str) -> None:
+    answer = httpx.get(address + path, headers={"Accept": "text/html"}, timeout=60)
+    assert answer.status_code == 200
+    assert answer.text.count("<h1") == 1
+    assert len(answer.content) < 2_000_000
 
 
 def test_the_keyboard_skips_the_navigation(open_page: Any, address: str) -> None:
