@@ -23,7 +23,7 @@ import pytest
 from index.gallery.backup import restore_backup
 from index.gallery.live_gallery import LiveGallery
 from index.store.item_store import DATABASE_FILE
-from tests.crash.writer import draw_pool
+from tests.crash.writer import IDS, draw_pool
 from tests.index.conftest import NEVER, make_items, make_small_config
 from tests.index.evidence import check_class_sums, make_evidence_point, make_scorer
 
@@ -137,6 +137,9 @@ def read_contents(live: LiveGallery) -> State:
     stored = live.gallery.page(None, 10_000)
     assert len({item.id for item in stored}) == len(stored) == live.gallery.n_items
     which = {row.tobytes(): number for number, row in enumerate(VECTORS)}
+    # a written item has the thumbnail that came with it, those of the bundle have none
+    written = {item.id: item.label.encode() for item in stored if not item.label.startswith("start")}
+    assert live.gallery.read_thumbnails([f"i{number}" for number in range(IDS)]) == written
     entries = live.records.read_feedback()
     feedback = {str(entry.operating_point): (entry.a, entry.b) for entry in entries}
     assert len(feedback) == len(entries)

@@ -61,7 +61,10 @@ def main(bundle: str, data: str, backups: str, seed: int) -> None:
             names = dice.sample(range(IDS), dice.randint(1, 6))
             rows = {f"i{name}": [dice.randrange(32), f"{seed}.{turn}"] for name in names}
             print_line(about="upsert", rows=rows)
-            live.upsert([StoredItem(name, label, vectors[v]) for name, (v, label) in rows.items()])
+            live.upsert(
+                [StoredItem(name, label, vectors[v]) for name, (v, label) in rows.items()],
+                thumbnails={name: label.encode() for name, (_, label) in rows.items()},
+            )
         elif roll < 0.75:
             ids = [f"i{name}" for name in dice.sample(range(IDS), dice.randint(1, 6))]
             print_line(about="delete", ids=ids)
