@@ -31,6 +31,10 @@ class CheckedEncoder:
     difference: float
     similarity: float
 
+    def describe_difference(self) -> str:
+        """The difference in words."""
+        return f"to {self.difference:.0e}" if self.difference else "bit by bit"
+
     @property
     def is_collapsed(self) -> bool:
         """Whether different inputs get nearly the same vector."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from encoder.wrapping.sentence_transformers import (
 from encoder.wrapping.token_table import write_token_table
 
 HUBS = ("hf:", "timm:")
+TABLE_SUFFIX = ".safetensors"  # of a token table
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,12 @@ class StagedEncoder:
     def describe(self) -> str:
         """What it takes and answers, in words."""
         preprocessing = self.encoder.preprocessing
+        takes = f"{preprocessing.kind}s of {preprocessing.describe_shape()}"
+        if preprocessing.layout == "tokens":
+            takes = f"texts of at most {preprocessing.shape[0]} tokens"
         return (
-            f"{self.name}: {preprocessing.kind} of {preprocessing.describe_shape()} as "
-            f"'{self.interface.input}', vectors of {self.encoder.dim} numbers from '{self.interface.output}'"
+            f"{Path(self.name).name} takes {takes} as '{self.interface.input}' and answers "
+            f"{self.encoder.dim} numbers as '{self.interface.output}'"
         )
 
 
@@ -64,11 +67,12 @@ def stage_encoder(config: EncoderConfig, folder: Path) -> StagedEncoder:
             open what must be said.
     """
     given, source = read_preprocessing(config.preprocessing)
-    named = {"input": config.input, "output": config.output}
+    is_table = Path(config.path).suffix == TABLE_SUFFIX
+    named = {"input": None if is_table else config.input, "output": config.output}
     if named := {key: name for key, name in named.items() if name is not None}:
         given = merge_keys(given, {"network": named})
     target = folder / ENCODER_FILE
-    found = _write_network(config.path, target, given)
+    found = _write_network(config, target)
     network = open_network(target, config.path)
     keys = merge_keys(found, given)
     if not keys.keys() - {"network"}:
@@ -81,9 +85,9 @@ def stage_encoder(config: EncoderConfig, folder: Path) -> StagedEncoder:
     return StagedEncoder(folder, config.path, encoder, interface)
 
 
-def _write_network(path: str, target: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+def _write_network(config: EncoderConfig, target: Path) -> dict[str, Any]:
     """Write the network of a path; the keys of preprocessing that are known with it."""
-    source = Path(path)
+    path, source = config.path, Path(config.path)
     if path.startswith(HUBS):
         return _export(path, target)
     if source.is_dir():
@@ -95,15 +99,14 @@ def _write_network(path: str, target: Path, given: Mapping[str, Any]) -> dict[st
         model = read_sentence_transformer(source)
         if model.network is None:
             return merge_keys(_export(f"hf:{path}", target), model.preprocessing)
-        if model.network.suffix == ".safetensors":
+        if model.network.suffix == TABLE_SUFFIX:
             write_token_table(model.network, target)
         else:
             copy_network(model.network, target)
         return model.preprocessing
-    if source.suffix == ".safetensors":
-        network = given.get("network")
-        write_token_table(source, target, network.get("input") if isinstance(network, Mapping) else None)
-        return {"preset": "static", "network": {"input": None}}
+    if source.suffix == TABLE_SUFFIX:
+        write_token_table(source, target, config.input)
+        return {"preset": "static"}
     copy_network(source, target)
     return {}
 

@@ -145,7 +145,7 @@ def _check(staged: StagedEncoder, data: RawData) -> CheckedEncoder:
     seconds = (perf_counter() - start) / len(items) * len(data.items)
     say(
         f"Checked on {checked.inputs} items: alone and together they get the same vectors "
-        f"(to {checked.difference:.0e}). Embedding all {len(data.items):,} takes about {seconds:.0f} s."
+        f"({checked.describe_difference()}). Embedding all {len(data.items):,} takes about {seconds:.0f} s."
     )
     if staged.interface.batch == 1:
         say(
@@ -165,9 +165,9 @@ def _describe(config: WrapConfig, staged: StagedEncoder, checked: CheckedEncoder
     rule = staged.encoder.preprocessing.rule.model_dump_json(indent=2)
     recall = report.retrieval.recall_at_1
     return (
-        f"# {config.name or staged.name}\n\nThe encoder is `{staged.name}`, wrapped by `limen wrap`: "
-        f"{staged.describe()}. An input gets the same vector alone and among {checked.inputs} others (to "
-        f"{checked.difference:.0e}).\n\nIt was not trained here; every class of the data counts."
-        f" Recall@1 {'-' if recall is None else f'{recall:.3f}'} over {report.counts.items:,} items of "
+        f"# {config.name or Path(staged.name).stem}\n\n{staged.describe()}, wrapped by `limen wrap`. "
+        f"An input gets the same vector alone and among {checked.inputs} others ({checked.describe_difference()}).\n\n"
+        "It was not trained here; every class of the data counts. Recall@1 "
+        f"{'-' if recall is None else f'{recall:.3f}'} over {report.counts.items:,} items of "
         f"{report.counts.classes:,} classes.\n\nInputs are prepared so:\n\n```json\n{rule}\n```\n"
     )

@@ -53,7 +53,7 @@ def test_a_network_of_a_fixed_size_keeps_it(limen: Limen, here: Path) -> None:
     outcome = limen("init", "photos", "photos", "--encoder", network, "--out", "a.yaml")
     assert outcome.code == 0, outcome.err
     assert build_config("a.yaml").encoder.preprocessing == {"preset": "imagenet"}
-    assert "image of 3 x 32 x 32" in (here / "a.yaml").read_text()
+    assert "takes images of 3 x 32 x 32 as 'images' and answers 4 numbers" in (here / "a.yaml").read_text()
 
 
 def test_without_an_encoder_a_training_is_written(limen: Limen, here: Path) -> None:

@@ -209,11 +209,11 @@ def write_texts(path: Path) -> Path:
 
 def test_texts_of_a_token_table_by_configuration_and_from_python(limen: Limen, tmp_path: Path) -> None:
     table = draw_weights(50)
-    save_file({"embedding.weight": table}, tmp_path / "table.safetensors")
+    save_file({"embedding.weight": table, "other": table[:9]}, tmp_path / "table.safetensors")
     write_tokenizer(tmp_path / "tokenizer.json")
     write_texts(tmp_path / "texts.jsonl")
     (tmp_path / "wrap.yaml").write_text(
-        f"name: texts\nencoder:\n  path: {tmp_path}/table.safetensors\n"
+        f"name: texts\nencoder:\n  path: {tmp_path}/table.safetensors\n  input: embedding.weight\n"
         f"  preprocessing: {{preset: static, tokenizer: {tmp_path}/tokenizer.json}}\n"
         f"data: {{path: {tmp_path}/texts.jsonl, unknown_labels: [oos]}}\n"
         "calibration: {targets: {fpir: 0.1}}\n"
@@ -225,6 +225,7 @@ def test_texts_of_a_token_table_by_configuration_and_from_python(limen: Limen, t
         tmp_path / "texts.jsonl",
         tmp_path / "b",
         preprocessing={"preset": "static", "tokenizer": str(tmp_path / "tokenizer.json")},
+        input_name="embedding.weight",
         unknown_labels=["oos"],
         overrides=["calibration.targets={fpir: 0.1}"],
         name="texts",
