@@ -166,7 +166,8 @@ def _describe(config: WrapConfig, staged: StagedEncoder, checked: CheckedEncoder
     recall = report.retrieval.recall_at_1
     return (
         f"# {config.name or Path(staged.name).stem}\n\n{staged.describe()}, wrapped by `limen wrap`. "
-        f"An input gets the same vector alone and among {checked.inputs} others ({checked.describe_difference()}).\n\n"
+        f"An input gets the same vector alone and among {checked.inputs} others ("
+        f"{checked.describe_difference()}).\n\n"
         "It was not trained here; every class of the data counts. Recall@1 "
         f"{'-' if recall is None else f'{recall:.3f}'} over {report.counts.items:,} items of "
         f"{report.counts.classes:,} classes.\n\nInputs are prepared so:\n\n```json\n{rule}\n```\n"
