@@ -35,6 +35,7 @@ __all__ = [
     "Gallery",
     "InputError",
     "LimenError",
+    "Manifest",
     "OperatingPoint",
     "Report",
     "audit",
@@ -48,6 +49,7 @@ __all__ = [
 if not TYPE_CHECKING:
     _LAZY = {
         "Gallery": "index.gallery.gallery",
+        "Manifest": "api_schemas.manifest",
         "OperatingPoint": "api_schemas.operating_point",
         "Report": "api_schemas.report",
     }
