@@ -18,7 +18,7 @@ from index.bundle import write_bundle
 from limen.client import Client
 from tests.browser.conftest import OpenPage
 from tests.service.bundles import DIMENSION, ServiceBundle, calibrate_points, make_image_bundle, serve
-from tests.service.routers.test_thumbnails import make_photo
+from tests.service.routers.items.test_thumbnails import make_photo
 
 HOSTILE = ["<img src=x onerror=alert(1)>", "a/b", "..", " ", "\u202eright to left", "x" * 500]
 

@@ -18,7 +18,7 @@ from limen.client import Client
 from service.auth.api_keys import create_key
 from tests.browser.conftest import OpenPage
 from tests.service.bundles import ServiceBundle, make_image_bundle, serve
-from tests.service.routers.test_thumbnails import make_photo
+from tests.service.routers.items.test_thumbnails import make_photo
 
 PIECES = ("decision", "label", "id", "similarity", "score", "probability", "threshold", "margin")
 
