@@ -43,11 +43,13 @@ class LossConfig(NamedPart):
     """One term of the objective; the terms are summed with their weights.
 
     ``start_from_class_means`` sets the class vectors of a loss that has them, e.g. proxies, to the mean
-    embedding of each class before training; they are random otherwise.
+    embedding of each class before training; they are random otherwise. ``lr_factor`` multiplies the learning
+    rate of this loss's own parameters.
     """
 
     weight: Finite | RampConfig = 1.0
     start_from_class_means: bool = False
+    lr_factor: Finite | None = Field(default=None, gt=0)
 
     @field_validator("weight")
     @classmethod
@@ -141,7 +143,8 @@ class SamplerConfig(Part):
 
 
 class OptimizerConfig(Part):
-    """``loss_lr_factor`` multiplies the learning rate of a loss's own parameters, e.g. proxies.
+    """``loss_lr_factor`` multiplies the learning rate of the losses' own parameters, e.g. proxies, where a
+    loss has no ``lr_factor`` of its own; without either it is that of the loss's authors, else 10.
 
     ``muon`` moves matrices and kernels by orthogonalised momentum at ``matrix_lr``, the rest as ``adamw``.
     """
@@ -150,7 +153,7 @@ class OptimizerConfig(Part):
     lr: Finite = Field(default=1e-3, gt=0)
     matrix_lr: Finite = Field(default=0.02, gt=0)
     weight_decay: Finite = Field(default=1e-4, ge=0)
-    loss_lr_factor: Finite = Field(default=10.0, gt=0)
+    loss_lr_factor: Finite | None = Field(default=None, gt=0)
     clip_norm: Finite | None = Field(default=1.0, gt=0)
     accumulate: int = Field(default=1, ge=1)
     ema: Finite | None = Field(default=None, gt=0, lt=1)

@@ -190,7 +190,7 @@ class Loop:
         self.processes.average([gradient for group in gradients for gradient in group])
         norms = HostCopy(self._clip(gradients))
         optimizer.step()
-        state.objective.end_step()
+        state.objective.end_step(factor)
         check_finite_gradients(norms.read().tolist(), state)
         optimizer.zero_grad(set_to_none=True)
         return total

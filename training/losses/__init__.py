@@ -15,6 +15,7 @@ from training.registry import build_from_spec, format_entries
 # The catalogue, in the order in which it is listed: to add a loss, add its file and a line.
 from training.losses.triplet import Triplet as Triplet
 from training.losses.circle import Circle as Circle
+from training.losses.circle import CircleSoftmax as CircleSoftmax
 from training.losses.contrastive import Contrastive as Contrastive
 from training.losses.multi_similarity import MultiSimilarity as MultiSimilarity
 from training.losses.binomial_deviance import BinomialDeviance as BinomialDeviance

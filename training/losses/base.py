@@ -55,6 +55,8 @@ class Loss(BaseMetricLossFunction):
         needs_hierarchy: whether it learns nothing of its own where classes have no groups.
         follows_teacher: whether, with a teacher, it takes the network's raw output as ``embeddings`` and the
             teacher's features of the same items as ``ref_emb``.
+        lr_factor: on the learning rate of its own parameters, unless the configuration says another.
+        adam_eps: of AdamW and its kind for them; with a large one steps follow the size of the gradient.
         class_corners: of fixed class vectors, which vector belongs to which class; None without.
         vectors: name of the tensor [num_classes, d] that items are compared with; None where there is none.
     """
@@ -67,6 +69,8 @@ class Loss(BaseMetricLossFunction):
     vectors: ClassVar[str | None] = None
     needs_hierarchy: ClassVar[bool] = False
     follows_teacher: ClassVar[bool] = False
+    lr_factor: float = 10.0
+    adam_eps: float = 1e-8
     class_corners: ClassCorners | None = None
 
     def forward(
@@ -97,8 +101,12 @@ class Loss(BaseMetricLossFunction):
             batch.embeddings, batch.labels, batch.indices, batch.references, batch.reference_labels
         )
 
-    def end_step(self) -> None:
-        """Called after each step of the optimizer; for losses that update their own vectors."""
+    def end_step(self, lr_factor: float = 1.0) -> None:
+        """Called after each step of the optimizer; for losses that update their own vectors.
+
+        Args:
+            lr_factor: of the schedule at this step.
+        """
 
     def describe_classes(self, names: Sequence[str]) -> str | None:
         """A sentence on what the loss makes of the training classes; None where all are alike to it."""

@@ -14,6 +14,7 @@ class MeanFieldLoss(ClassVectorLoss):
     """Base of both: a mean field for each class, and a regulariser that keeps mean fields apart."""
 
     vectors = "fields"
+    lr_factor = 2000.0
 
     def __init__(self, num_classes: int, embedding_dim: int, regularization: float) -> None:
         super().__init__(num_classes)
@@ -42,7 +43,7 @@ class MeanFieldContrastive(MeanFieldLoss):
 
     Parameters:
         positive_margin: 0.02, negative_margin: 0.3, the authors' script. regularization: 0, as in their
-            README. They train M with 2,000 times the network's learning rate.
+            README. M has 2,000 times the network's learning rate, as theirs (``lr_factor``).
 
     Related losses: contrastive; proxy losses, whose proxies compete in a softmax.
 

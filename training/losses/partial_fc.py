@@ -23,7 +23,8 @@ class PartialFC(ClassVectorLoss):
         sample_rate: 0.1. base: arcface (cosface, none), margin: its usual one, scale: 64, the authors'.
         filter_above: null; negatives with a larger cosine are left out as likely wrong labels (0.4 in the
             authors' "PFC-0.1*" configurations).
-        lr: 0.1, momentum: 0.9, weight_decay: 5e-4, the authors' SGD, for the centres.
+        lr: 0.1, momentum: 0.9, weight_decay: 5e-4, the authors' SGD, for the centres, on the schedule of the
+            run.
 
     Related losses: with sample_rate 1 it is ArcFace or CosFace; below some 100,000 classes prefer those.
 
@@ -89,7 +90,7 @@ class PartialFC(ClassVectorLoss):
         return present, torch.searchsorted(present, labels)
 
     @torch.no_grad()
-    def end_step(self) -> None:
+    def end_step(self, lr_factor: float = 1.0) -> None:
         """One step of SGD with momentum on the centres that took part in it alone."""
         if not self.collected:
             return
@@ -101,4 +102,4 @@ class PartialFC(ClassVectorLoss):
         rows_now = self.centers[rows]
         velocity = self.momentum * self.velocity[rows] + gradient.to(rows_now) + self.weight_decay * rows_now
         self.velocity[rows] = velocity
-        self.centers[rows] = rows_now - self.lr * velocity
+        self.centers[rows] = rows_now - self.lr * lr_factor * velocity

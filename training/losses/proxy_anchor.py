@@ -21,8 +21,8 @@ class ProxyAnchor(ClassVectorLoss):
     A miner's indices weight the items within the sums.
 
     Parameters:
-        margin: delta, 0.1. alpha: 32. Both the paper's. Proxies want some 100 times the network's learning
-            rate (the authors' script).
+        margin: delta, 0.1. alpha: 32. Both the paper's. Proxies have 100 times the network's learning rate
+            (``lr_factor``), as in the authors' script.
 
     Related losses: ProxyNCA has the item as anchor; multi-similarity is the same form without proxies.
 
@@ -36,6 +36,7 @@ class ProxyAnchor(ClassVectorLoss):
     when = "Fast and strong on some hundreds to thousands of classes; robust to batch composition."
     roles = "class_anchors"
     vectors = "proxies"
+    lr_factor = 100.0
 
     def __init__(
         self, num_classes: int, embedding_dim: int, margin: float = 0.1, alpha: float = 32.0
@@ -64,12 +65,15 @@ class ProxyAnchor(ClassVectorLoss):
         return self._build_terms(pulled, pushed, positive)
 
     def compute_mixed_terms(self, pairs: MixedPairs) -> LossTerms:
-        """Generalised form: sigma = log(1 + x), the mean over the proxies that have mixed items."""
+        """Generalised form: sigma = log(1 + x); the proxies that have mixed items weigh as in the clean loss.
+
+        That is one over the batch's classes for what pulls, one over all classes for what pushes.
+        """
         pull, push = self._compute_exponents(pairs.similarity)
         positive = compute_soft_logsumexp(pull, pairs.target, pairs.valid, with_one=True)
         negative = compute_soft_logsumexp(push, 1 - pairs.target, pairs.valid, with_one=True)
         anchors = pairs.valid.any(dim=1).sum().clamp(min=1)
-        return build_scalar_terms((positive + negative).sum() / anchors)
+        return build_scalar_terms(positive.sum() / anchors + negative.sum() / self.num_classes)
 
     def _compute_exponents(self, similarity: Tensor) -> tuple[Tensor, Tensor]:
         return -self.scale * (similarity - self.delta), self.scale * (similarity + self.delta)

@@ -66,8 +66,8 @@ class ProxyNCAPlusPlus(ProxyNCA):
     Shapes: embeddings [n, d], labels [n] in 0..num_classes-1. No references.
 
     Parameters:
-        temperature: 1/9, the authors' code (it scales both vectors to length 3). They train proxies with
-            a learning rate 100,000 times the network's.
+        temperature: 1/9, the authors' code (it scales both vectors to length 3). Proxies have a
+            learning rate 100,000 times the network's (``lr_factor``), by an Adam whose eps is 1, theirs too.
 
     Related losses: see ``proxy_nca``.
 
@@ -78,6 +78,8 @@ class ProxyNCAPlusPlus(ProxyNCA):
     name = "proxy_nca_plus_plus"
     paper = "Teh et al., ProxyNCA++, ECCV 2020, arXiv 2004.01113"
     when = "Fast convergence from small batches, some thousands of classes."
+    lr_factor = 100_000.0
+    adam_eps = 1.0
 
     def __init__(self, num_classes: int, embedding_dim: int, temperature: float = 1 / 9) -> None:
         super().__init__(num_classes, embedding_dim, scale=1 / temperature)

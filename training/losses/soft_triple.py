@@ -34,6 +34,7 @@ class SoftTriple(Loss, SoftTripleLoss):
     paper = "Qian et al., SoftTriple, ICCV 2019, arXiv 1909.05235"
     when = "Classes of several looks (centres per class), a few hundred classes."
     takes_references = False
+    lr_factor = 100.0
 
     def __init__(
         self,

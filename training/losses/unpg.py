@@ -22,8 +22,8 @@ class UNPG(ClassVectorLoss):
     Shapes: embeddings [n, d], labels [n] in 0..num_classes-1. No references.
 
     Parameters:
-        base: cosface (arcface, none). margin: the base's usual one when not given (the authors: 0.5).
-        scale: 64, whisker: 1.5, the authors'; null keeps every pair.
+        base: cosface (arcface, none). margin: 0.5 for both (the base's usual one for null), scale: 64,
+            whisker: 1.5, the authors'; null keeps every pair.
 
     Related losses: CosFace and ArcFace without S.
 
@@ -41,7 +41,7 @@ class UNPG(ClassVectorLoss):
         num_classes: int,
         embedding_dim: int,
         base: Margin = "cosface",
-        margin: float | None = None,
+        margin: float | None = 0.5,
         scale: float = 64.0,
         whisker: float | None = 1.5,
     ) -> None:

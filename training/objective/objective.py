@@ -48,6 +48,9 @@ class Objective(nn.Module):
         self.class_names = classes.names
         self.miner = build_miner(config.miner) if config.miner else None
         losses = [build_loss(spec, classes=classes, embedding_dim=dimension) for spec in config.loss]
+        for loss, spec in zip(losses, config.loss, strict=True):
+            given = config.optimizer.loss_lr_factor if spec.lr_factor is None else spec.lr_factor
+            loss.lr_factor = loss.lr_factor if given is None else given
         if config.mixup and all(loss.roles is None for loss in losses):
             names = ", ".join(spec.name for spec in config.loss)
             raise ConfigError(
@@ -88,10 +91,10 @@ class Objective(nn.Module):
         total: Tensor = self.loss(embeddings, labels, indices, done, lesson, **mixing)
         return total
 
-    def end_step(self) -> None:
-        """After a step of the optimizer: losses that update their own vectors do so."""
+    def end_step(self, lr_factor: float = 1.0) -> None:
+        """After a step of the optimizer: losses that update their own vectors do so, on the schedule."""
         for loss in self._list_losses():
-            loss.end_step()
+            loss.end_step(lr_factor)
 
     def describe_classes(self) -> list[str]:
         """What the losses make of the training classes, a sentence each."""

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn, optim
 
 from api_schemas.config import OptimizerConfig, ScheduleConfig
+from training.losses import Loss
 from training.optim.muon import Muon
 
 LOWEST = 0.01  # of the top rate: a cosine that ends at zero wastes its last steps
@@ -20,7 +21,7 @@ def build_optimizer(network: nn.Module, objective: nn.Module, settings: Optimize
     """
     matrices = [value for value in network.parameters() if value.requires_grad and value.ndim > 1]
     others = [value for value in network.parameters() if value.requires_grad and value.ndim <= 1]
-    own = [value for value in objective.parameters() if value.requires_grad]
+    losses = [part for part in objective.modules() if isinstance(part, Loss)]
     moved = {id(value) for value in matrices} - _find_tables(network) if settings.name == "muon" else set()
     decayed = {"lr": settings.lr, "weight_decay": settings.weight_decay}
     groups: list[dict[str, Any]] = [
@@ -33,7 +34,16 @@ def build_optimizer(network: nn.Module, objective: nn.Module, settings: Optimize
         },
         {**decayed, "params": [value for value in matrices if id(value) not in moved], "name": "weights"},
         {"params": others, "lr": settings.lr, "weight_decay": 0.0, "name": "biases and norms"},
-        {"params": own, "lr": settings.lr * settings.loss_lr_factor, "weight_decay": 0.0, "name": "loss"},
+        *(
+            {
+                "params": [value for value in loss.parameters() if value.requires_grad],
+                "lr": settings.lr * loss.lr_factor,
+                "weight_decay": 0.0,
+                "name": "loss",
+                **({} if settings.name == "sgd" else {"eps": loss.adam_eps}),
+            }
+            for loss in losses
+        ),
     ]
     groups = [group for group in groups if group["params"]]
     if settings.name == "sgd":

@@ -73,6 +73,18 @@ def circle(loss: Any, x: Tensor, y: Tensor, m: float = 0.4, gamma: float = 80.0)
     return _positive(terms, x)
 
 
+def circle_softmax(loss: Any, x: Tensor, y: Tensor, m: float = 0.25, gamma: float = 256.0) -> Tensor:
+    s = F.normalize(x) @ F.normalize(loss.weight).T
+    terms = []
+    for i in range(len(y)):
+        own = s[i, y[i]]
+        pull = -gamma * _relu(1 + m - own.detach()) * (own - (1 - m))
+        rivals = [s[i, c] for c in _others(y, i, len(loss.weight))]
+        push = [gamma * _relu(s_c.detach() + m) * (s_c - m) for s_c in rivals]
+        terms.append(torch.stack([torch.zeros_like(pull), *(each + pull for each in push)]).logsumexp(0))
+    return _mean(terms, x)
+
+
 def multi_similarity(loss: Any, x: Tensor, y: Tensor) -> Tensor:
     s = _cos(x)
     terms = []
@@ -173,7 +185,7 @@ def unpg(loss: Any, x: Tensor, y: Tensor) -> Tensor:
     kept = [value for value in negative if low - reach <= value <= high + reach]
     terms = []
     for i in range(len(y)):
-        row = [64 * (z[i, c] - 0.35 * int(c == y[i])) for c in range(z.shape[1])]
+        row = [64 * (z[i, c] - 0.5 * int(c == y[i])) for c in range(z.shape[1])]
         below = sum(value.exp() for value in row) + sum((64 * value).exp() for value in kept)
         terms.append(-torch.log(row[y[i]].exp() / below))
     return _mean(terms, x)

@@ -151,6 +151,30 @@ def test_nd_follows_a_teacher_in_direction_and_norm() -> None:
     torch.testing.assert_close(loss(student, labels, None, teacher, labels), torch.tensor(0.25))
 
 
+def test_nt_xent_can_count_each_anchor_once() -> None:
+    items, labels = batch()
+    s = F.normalize(items.detach()) @ F.normalize(items.detach()).T / 0.07
+    anchors = []
+    for a in range(len(labels)):
+        positive = [j for j in range(len(labels)) if j != a and labels[j] == labels[a]]
+        rivals = sum(s[a, j].exp() for j in range(len(labels)) if labels[j] != labels[a])
+        if positive:
+            each = [-(s[a, p].exp() / (s[a, p].exp() + rivals)).log() for p in positive]
+            anchors.append(torch.stack(each).mean())
+    value = make("nt_xent", average="anchors")(items, labels)
+    torch.testing.assert_close(value, torch.stack(anchors).mean())
+    assert value != make("nt_xent")(items, labels)  # a class of one item fewer counts less there
+
+
+def test_circle_has_one_formula_for_pairs_and_class_vectors() -> None:
+    classes = make("circle_softmax", classes=3, margin=0.3, gamma=20.0)
+    pairs = make("circle", margin=0.3, gamma=20.0)
+    items = torch.randn(6, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    labels = torch.tensor([0, 1, 2, 2, 1, 0])
+    value = classes(items, labels)
+    torch.testing.assert_close(value, pairs(items, labels, None, classes.class_vectors, torch.arange(3)))
+
+
 def test_new_classes_come_by_their_mean() -> None:
     loss = make("normalized_softmax")
     support = torch.tensor([[3.0, 0], [0, 1], [1, 1]], dtype=torch.float64)

@@ -61,6 +61,18 @@ def test_the_generalised_form_of_proxy_anchor_is_the_clean_loss() -> None:
     torch.testing.assert_close(mixed, loss(items, labels).detach())
 
 
+def test_mixed_items_push_proxies_as_hard_as_clean_ones_however_many_classes_there_are() -> None:
+    loss = make("proxy_anchor", classes=100)
+    items, _ = batch()
+    labels = torch.arange(15) % 3
+    s = F.normalize(loss.proxies.detach()) @ F.normalize(items.detach()).T
+    same = (torch.arange(100)[:, None] == labels).double()
+    pairs = MixedPairs(s[:3], same[:3], torch.ones(3, 15, dtype=torch.bool), s[:3], s[:3])
+    mixed = loss.compute_mixed_terms(pairs)["loss"]["losses"]
+    of_absent = torch.log1p(torch.exp(32 * (s[3:] + 0.1)).sum(1)).sum() / 100  # in the clean loss alone
+    torch.testing.assert_close(mixed, loss(items, labels).detach() - of_absent)
+
+
 def _mix_in_a_loop(
     items: Tensor, labels: Tensor, fraction: float, hardest: int
 ) -> list[list[tuple[float, int, int]]]:

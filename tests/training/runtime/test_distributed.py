@@ -49,7 +49,7 @@ def build_config(folder: Path) -> Config:
             "miner": "multi_similarity",
             "memory": {"name": "cross_batch", "size": 200},
             "sampler": {"batch_size": 128, "items_per_class": 4, "neighbours": 2, "neighbours_from": 0.0},
-            "optimizer": {"name": "sgd", "lr": 0.05, "accumulate": 2},
+            "optimizer": {"name": "sgd", "lr": 0.05, "accumulate": 2, "loss_lr_factor": 10.0},
             "schedule": {"epochs": 2, "steps_per_epoch": STEPS, "patience": None},
         }
     )
