@@ -136,3 +136,70 @@ def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
     bomb = encode_png(Image.new("1", (30_000, 30_000)))
     with pytest.raises(InputError, match="pixels"):
         Encoder.open(tmp_path).encode([bomb])
+
+
+def build_rule(**changes: object) -> ImageInput:
+    return ImageInput.model_validate(
+        {"mode": "RGB", "height": 20, "width": 16, "mean": [0.0] * 3, "std": [1.0] * 3, **changes}
+    )
+
+
+@pytest.mark.parametrize("size", [(40, 30), (31, 77), (24, 24), (300, 25)])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos", "nearest", "box", "hamming"])
+def test_the_centre_is_cut_out_after_the_shorter_side_was_resized(
+    size: tuple[int, int], interpolation: str
+) -> None:
+    """As torchvision's ``Resize(24)`` and ``CenterCrop((20, 16))`` do, written out."""
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8))
+    rule = build_rule(resize="crop", short_side=24, interpolation=interpolation)
+    shorter = min(size)
+    resized = tuple(24 if side == shorter else int(24 * side / shorter) for side in size)
+    large = image if resized == size else image.resize(resized, Image.Resampling[interpolation.upper()])
+    left, top = round((resized[0] - 16) / 2), round((resized[1] - 20) / 2)
+    expected = np.asarray(large)[top : top + 20, left : left + 16].transpose(2, 0, 1)
+    np.testing.assert_array_equal(ImagePreprocessing(rule).compute_pixels(image), expected)
+
+
+def test_a_ribbon_is_cut_before_it_is_resized() -> None:
+    """A picture of 16,000 x 2 pixels would become one of 192,000 x 24."""
+    ribbon = Image.new("RGB", (16_000, 2), (10, 20, 30))
+    largest: list[int] = []
+    real = Image.Image.resize
+
+    def resize(image: Image.Image, size: tuple[int, int], *rest: object) -> Image.Image:
+        largest.append(max(size))
+        return real(image, size, *rest)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Image.Image, "resize", resize)
+        pixels = ImagePreprocessing(build_rule(resize="crop", short_side=24)).compute_pixels(ribbon)
+    assert pixels.shape == (3, 20, 16)
+    assert max(largest) <= 16 * 24
+    assert (pixels == np.array([10, 20, 30])[:, None, None]).all()
+
+
+@pytest.mark.parametrize(
+    ("value_range", "mean", "std", "expected"),
+    [
+        ([0.0, 1.0], 0.5, 0.25, (200 / 255 - 0.5) / 0.25),
+        ([0.0, 255.0], 127.5, 127.5, (200 - 127.5) / 127.5),
+        ([-1.0, 1.0], 0.0, 1.0, 200 / 255 * 2 - 1),
+        ([0.0, 255.0], 0.0, 1.0, 200.0),
+    ],
+)
+def test_pixels_are_brought_to_their_range_first(
+    value_range: list[float], mean: float, std: float, expected: float
+) -> None:
+    rule = build_rule(value_range=value_range, mean=[mean] * 3, std=[std] * 3)
+    prepared = ImagePreprocessing(rule).prepare([Image.new("RGB", (16, 20), (200, 200, 200))])
+    np.testing.assert_allclose(prepared, expected, rtol=2e-6)
+
+
+def test_scans_are_counted_in_files_of_several_images_as_well() -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8))
+    file = io.BytesIO()
+    image.save(file, "MPO", save_all=True, append_images=[image], progressive=True)
+    preprocessing = ImagePreprocessing(build_rule())
+    assert preprocessing.prepare([file.getvalue()]).shape == (1, 3, 20, 16)
+    with pytest.raises(RefusedInput, match=r"a JPEG of over 8 scans"):
+        preprocessing.prepare([file.getvalue()], limits=InputLimits(image_scans=8))
