@@ -38,6 +38,7 @@ __all__ = [
     "Manifest",
     "OperatingPoint",
     "Report",
+    "attach_encoder",
     "audit",
     "audit_labels",
     "calibrate",
@@ -312,7 +313,7 @@ def wrap(
 
     config = build_config(
         str(encoder),
-        data=[str(data)] if isinstance(data, str | Path) else [str(path) for path in data],
+        data=_list_paths(data),
         preprocessing=str(preprocessing) if isinstance(preprocessing, Path) else preprocessing,
         input_name=input_name,
         output_name=output_name,
@@ -321,6 +322,48 @@ def wrap(
     )
     options = PointOptions(unknown=_read_unknown(unknown), unknown_labels=unknown_labels)
     return wrap_encoder(config, Path(out), thumbnails=thumbnails, options=options)
+
+
+def attach_encoder(
+    bundle: str | Path,
+    encoder: str | Path,
+    data: str | Path | Sequence[str | Path],
+    *,
+    preprocessing: str | Path | dict[str, Any] | None = None,
+    input_name: str | None = None,
+    output_name: str | None = None,
+    tolerance: float = 0.01,
+    out: str | Path | None = None,
+    overrides: Sequence[str] = (),
+) -> Manifest:
+    """Give a bundle of vectors the encoder that made them, so that it takes images or texts.
+
+    Args:
+        bundle: made by ``limen build``.
+        encoder, preprocessing, input_name, output_name, overrides: as ``wrap`` takes them.
+        data: what the vectors were made of, or a part of it, with the same ids.
+        tolerance: largest L2 distance of a stored vector and the encoder's.
+        out: another folder for the bundle; its own unless given.
+
+    Raises:
+        InputError: the encoder makes other vectors; names the worst.
+    """
+    from limen.pipeline.attach_encoder import attach_encoder as attach
+    from limen.pipeline.wrap_encoder import build_config
+
+    config = build_config(
+        str(encoder),
+        data=_list_paths(data),
+        preprocessing=str(preprocessing) if isinstance(preprocessing, Path) else preprocessing,
+        input_name=input_name,
+        output_name=output_name,
+        overrides=overrides,
+    )
+    return attach(Path(bundle), config, None if out is None else Path(out), tolerance)
+
+
+def _list_paths(data: str | Path | Sequence[str | Path]) -> list[str]:
+    return [str(data)] if isinstance(data, str | Path) else [str(path) for path in data]
 
 
 def _read_unknown(vectors: ArrayLike | None) -> EmbeddingSet | None:

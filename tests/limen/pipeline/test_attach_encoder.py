@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import limen as library
 from api_schemas.report import Report
+from common.errors import InputError
 from encoder import Encoder
 from index.bundle import read_bundle, verify_bundle
 from index.gallery.gallery import Gallery
@@ -95,6 +97,16 @@ def test_in_place_the_old_bundle_stays_until_the_new_one_is_whole(
     assert stored is not None
     row = Encoder.open(vectors).encode([(photos / "class0" / "0-0.png").read_bytes()])[0]
     np.testing.assert_allclose(row, stored.vector, atol=1e-3)
+
+
+def test_the_same_from_python(photos: Path, vectors: Path, tmp_path: Path) -> None:
+    network = write_image_network(tmp_path / "net.onnx")
+    made = library.attach_encoder(
+        vectors, network, photos, preprocessing={"preset": "unit", "size": 24}, out=tmp_path / "new"
+    )
+    assert verify_bundle(tmp_path / "new").model_hash == made.model_hash
+    with pytest.raises(InputError, match="does not make the vectors of this bundle"):
+        library.attach_encoder(vectors, network, photos, preprocessing={"preset": "clip", "size": 24})
 
 
 def test_another_encoder_or_preprocessing_is_refused_with_the_worst(
