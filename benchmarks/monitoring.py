@@ -43,7 +43,7 @@ def measure_pairs(path: Path, requests: dict[str, list[bytes]], n: int) -> dict[
     ):
         for name, prepared in requests.items():
             times: dict[int, list[float]] = {0: [], 1: []}
-            count = n if len(prepared[0]) < 10_000 else n // 20
+            count = n if len(prepared[0]) < 10_000 else n // 4
             for number in range(-200, count):
                 order = (0, 1) if number % 2 else (1, 0)
                 for server in order:
