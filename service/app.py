@@ -130,7 +130,7 @@ def create_app(settings: ServiceSettings) -> LimenService:
         encoding=EncodeBatches(compute, settings.threads, settings.encode_batch, settings.encode_wait),
         signer=signer,
         models=models,
-        unknowns=KeepQueue(settings, writing, signer, models),
+        unknowns=KeepQueue(settings, writing, models),
         monitor=monitor,
         audit_log=audit_log,
     )

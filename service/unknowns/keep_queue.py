@@ -14,15 +14,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from api_schemas.http.decisions import KeptQueries, Reference
-from common.array_types import Float32s
-from common.errors import InputError, LimenError
+from common.array_types import Float32s, UnitVectors
+from common.errors import LimenError
 from decision.decider import MatchDecision
-from embeddings.embedding_set import normalise_queries
+from embeddings.embedding_set import normalise_rows
 from encoder import RefusedInput
 from encoder.thumbnails import make_thumbnail
 from index.gallery.live_gallery import LiveGallery
 from index.store.kept_queries import KeptQuery, make_id
-from service.auth.decision_tokens import DecisionSigner
+from service.auth.decision_tokens import find_subject
 from service.errors.problems import ServiceProblem
 from service.models.loaded_model import LoadedModel
 from service.models.model_registry import ModelRegistry
@@ -33,7 +33,8 @@ from service.telemetry.logs import LOGGER
 from service.unknowns.pool_fields import PoolFields
 
 EVERY = 1.0  # seconds between two writes, which is the most that a crash can lose
-AT_ONCE = 500  # queries of one write: more a second are not worth the time that matching would lose
+AT_ONCE = 200  # queries of one write: more a second are not worth the time that matching would lose
+SHORTEST = 1e-6
 MOST_INPUT_BYTES = 64 << 20  # of inputs that wait for their thumbnails
 ERASE_EVERY = 600.0
 DAY = 86_400.0
@@ -58,14 +59,11 @@ class KeepQueue:
         overflowed: queries that were not kept because more came than are written.
     """
 
-    def __init__(
-        self, settings: ServiceSettings, writing: ComputePool, signer: DecisionSigner, models: ModelRegistry
-    ) -> None:
+    def __init__(self, settings: ServiceSettings, writing: ComputePool, models: ModelRegistry) -> None:
         self.overflowed = 0
         self._settings = settings
         self._keeps = "off" if settings.data is None else settings.keep_unknowns
         self._writing = writing
-        self._signer = signer
         self._models = models
         self._waiting: deque[_Offer] = deque()
         self._input_bytes = 0
@@ -198,20 +196,14 @@ class KeepQueue:
     def _prepare(self, offers: list[_Offer], fields: PoolFields) -> list[KeptQuery]:
         """Queries as they are kept; ids of queries that came at one time keep their order."""
         queries = []
-        for offer in offers:
+        for offer, vector in zip(offers, _compute_unit_rows(offers), strict=True):
             if offer.input is not None:
                 with self._lock:
                     self._input_bytes -= len(offer.input)
-            dimension, decision = offer.model.gallery.dim, offer.decision
-            rows = np.frombuffer(offer.vectors, dtype=np.float32).reshape(-1, dimension)
-            try:
-                unit = normalise_queries(rows, dimension)
-                vector = (
-                    unit[0] if len(unit) == 1 else normalise_queries(unit.mean(axis=0)[None], dimension)[0]
-                )
-            except InputError:  # vectors of one object that cancel each other out
+            if vector is None:
                 continue
             self._stamp = max(self._stamp + 1, int(1e6 * offer.at))
+            decision = offer.decision
             queries.append(
                 KeptQuery(
                     id=make_id(self._stamp),
@@ -223,7 +215,7 @@ class KeepQueue:
                     score=decision.score,
                     threshold=decision.threshold,
                     operating_point=decision.operating_point,
-                    subject=self._signer.read(offer.token).subject,
+                    subject=find_subject(offer.token),
                     metadata={} if not offer.metadata else fields.select(offer.metadata),
                     thumbnail=self._make_thumbnail(offer),
                 )
@@ -238,6 +230,18 @@ class KeepQueue:
             return make_thumbnail(encoder.preprocessing, offer.input, side, encoder.limits)
         except RefusedInput:
             return None
+
+
+def _compute_unit_rows(offers: Sequence[_Offer]) -> list[UnitVectors | None]:
+    """The unit vector of each query, of several vectors their mean; None where these cancel out."""
+    dimension = offers[0].model.gallery.dim
+    rows = [np.frombuffer(offer.vectors, dtype=np.float32).reshape(-1, dimension) for offer in offers]
+    means = np.stack([row[0] if len(row) == 1 else normalise_rows(row).mean(axis=0) for row in rows])
+    lengths = np.linalg.norm(means, axis=1, keepdims=True)
+    unit = means / np.maximum(lengths, SHORTEST)
+    return [
+        row if length > SHORTEST else None for row, length in zip(unit, lengths[:, 0].tolist(), strict=True)
+    ]
 
 
 def describe_kept_queries(settings: ServiceSettings) -> KeptQueries:
