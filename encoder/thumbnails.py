@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from api_schemas.manifest import LARGEST_THUMBNAIL, SMALLEST_THUMBNAIL
+from encoder.inputs.image_decoder import decode_image
 from encoder.inputs.image_input import ImagePreprocessing, convert_mode
 from encoder.inputs.preprocessing import LIMITS, InputLimits, Preprocessing, RawInput, RefusedInput
 
@@ -35,17 +36,25 @@ def make_thumbnail(
         RefusedInput: an image that is broken or too large.
     """
     if isinstance(preprocessing, ImagePreprocessing):
-        image = preprocessing.decode(raw, number, limits)
-        try:
-            return shrink_image(convert_mode(image, "RGB", WHITE, number), side)
-        except (RefusedInput, MemoryError):
-            raise
-        except Exception as error:  # Pillow raises whatever it likes on broken metadata and rare colours
-            reason = f"the image's orientation or colours cannot be read ({type(error).__name__})."
-            raise RefusedInput(number, reason) from None
+        return _shrink_decoded(preprocessing.decode(raw, number, limits), side, number)
     if isinstance(raw, str):
         return raw[:TEXT_CHARACTERS].encode("utf-8", "replace")
     return None
+
+
+def make_picture(content: bytes, side: int, limits: InputLimits = LIMITS) -> bytes:
+    """The thumbnail of an image file's bytes, where no encoder says what they are; see ``make_thumbnail``."""
+    return _shrink_decoded(decode_image(content, limits, 0), side, 0)
+
+
+def _shrink_decoded(image: Image.Image, side: int, number: int) -> bytes:
+    try:
+        return shrink_image(convert_mode(image, "RGB", WHITE, number), side)
+    except (RefusedInput, MemoryError):
+        raise
+    except Exception as error:  # Pillow raises whatever it likes on broken metadata and rare colours
+        reason = f"the image's orientation or colours cannot be read ({type(error).__name__})."
+        raise RefusedInput(number, reason) from None
 
 
 def shrink_image(image: Image.Image, side: int) -> bytes:

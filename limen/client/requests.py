@@ -157,7 +157,7 @@ def item(item_id: str) -> Call[Item]:
 
 
 def items(cursor: str | None = None, limit: int = 100, *, label: str | None = None) -> Call[ItemPage]:
-    """``GET /v1/items``: one page, of one class with ``label``; its ``next_cursor`` is the next one's ``cursor``."""
+    """``GET /v1/items``: a page, of one class with ``label``; ``next_cursor`` is the next ``cursor``."""
     return get("/v1/items", ItemPage, cursor=cursor, limit=limit, label=label)
 
 

@@ -38,6 +38,7 @@ from limen.pipeline.point_options import DEFAULT_OPTIONS, PointOptions
 if TYPE_CHECKING:
     from training.run_folder.run_folder import Run
 
+USUAL_SIDE = 96  # pixels of a thumbnail
 MAX_ALL_PAIRS = 25_000  # items; all pairs of more are compared where that is asked for
 
 
@@ -111,6 +112,8 @@ def build_from_embeddings(
     targets: Mapping[TargetKind, float] | None = None,
     overrides: Sequence[str] = (),
     options: PointOptions = DEFAULT_OPTIONS,
+    pictures: Path | None = None,
+    thumbnails: int | None = None,
 ) -> Manifest:
     """Make a bundle from an embeddings file of any size; the gallery is all rows.
 
@@ -120,7 +123,15 @@ def build_from_embeddings(
         labels: labels of a ``.npy`` file.
         sample_items: calibrate and measure on at most so many items, of whole classes drawn at random;
             of more than MAX_ALL_PAIRS items a sample is drawn unless this is given.
+        pictures: a folder of pictures, of which the bundle keeps thumbnails (see ``read_pictures``), of
+            ``thumbnails`` pixels on the longer side.
     """
+    from limen.pipeline.read_pictures import (
+        check_pictures,
+        read_pictures,
+    )  # which needs the encoders' decoder
+
+    check_pictures(pictures, thumbnails)
     settings = options.apply(BuildConfig.from_overrides(list(overrides)))
     out = out.absolute()
     check_replaceable(out, path.stem)
@@ -144,6 +155,9 @@ def build_from_embeddings(
             targets=targets,
             options=options,
             vectors_file=vectors_file,
+            make_thumbnails=lambda gallery: (
+                () if pictures is None else read_pictures(gallery, pictures, thumbnails or USUAL_SIDE)
+            ),
         )
 
 

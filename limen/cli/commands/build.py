@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from api_schemas.manifest import LARGEST_THUMBNAIL, SMALLEST_THUMBNAIL
 from common.console import say
 from common.errors import needs
 from decision.targets import select_given_targets
@@ -63,6 +64,21 @@ def build(
     group: Group = None,
     exclude_same: ExcludeSame = None,
     vectors: Vectors = None,
+    pictures: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the items' pictures, by their column path, else their id: small ones are kept, "
+            "for people to look at."
+        ),
+    ] = None,
+    thumbnails: Annotated[
+        int | None,
+        typer.Option(
+            min=SMALLEST_THUMBNAIL,
+            max=LARGEST_THUMBNAIL,
+            help="Pixels of their longer side; 96 unless given.",
+        ),
+    ] = None,
     set_: SetBundleKeys = None,
 ) -> None:
     """Make a bundle from precomputed embeddings alone."""
@@ -91,5 +107,7 @@ def build(
             exclude_same=exclude_same,
             vectors=vectors,
         ),
+        pictures=pictures,
+        thumbnails=thumbnails,
     )
     say(describe_bundle(manifest, out))
