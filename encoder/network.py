@@ -54,13 +54,13 @@ class Network:
         self, session: InferenceSession, preprocessing: Preprocessing, interface: NetworkInterface | None
     ) -> None:
         self._session = session
-        has_tokens = interface is not None and preprocessing.layout == "tokens"
+        self._has_tokens = interface is not None and preprocessing.layout == "tokens"
         self._interface = interface or NetworkInterface(
             input=session.get_inputs()[0].name, output=session.get_outputs()[0].name
         )
-        self._has_tokens = has_tokens
         # texts of a fixed length keep their padding
-        self._keeps_padding = has_tokens and isinstance(session.get_inputs()[0].shape[1], int)
+        shapes = {node.name: node.shape for node in session.get_inputs()}
+        self._keeps_padding = self._has_tokens and isinstance(shapes[self._interface.input][1], int)
         self._dtypes = {node.name: DTYPES[node.type] for node in session.get_inputs() if node.type in DTYPES}
 
     def run(self, prepared: Float32s) -> Float64s:
