@@ -126,10 +126,7 @@ def build_from_embeddings(
         pictures: a folder of pictures, of which the bundle keeps thumbnails (see ``read_pictures``), of
             ``thumbnails`` pixels on the longer side.
     """
-    from limen.pipeline.read_pictures import (
-        check_pictures,
-        read_pictures,
-    )  # which needs the encoders' decoder
+    from limen.pipeline.read_pictures import check_pictures, read_pictures
 
     check_pictures(pictures, thumbnails)
     settings = options.apply(BuildConfig.from_overrides(list(overrides)))
