@@ -391,6 +391,7 @@ class Limits(Schema):
     max_queries: int
     max_k: int
     max_explained: int
+    max_monitoring_steps: int
     max_items: int
     max_body_bytes: int
     max_json_bytes: int

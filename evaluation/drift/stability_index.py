@@ -125,6 +125,18 @@ def measure_stability(
     return Stability(psi, noise, share, error, int(n))
 
 
+def fit_share(counts: Float64s, known: Float64s, unknown: Float64s) -> float:
+    """The share of unknown queries that explains counts best, float64 [bins], by expectation maximisation.
+
+    ``known`` and ``unknown`` are fractions of which none is 0, and ``counts`` are not all 0.
+    """
+    share = 0.5
+    for _ in range(EM_STEPS):
+        of_unknown = share * unknown
+        share = float((counts * of_unknown / (of_unknown + (1 - share) * known)).sum() / counts.sum())
+    return share
+
+
 def _smooth(counts: Float64s) -> Float64s:
     """Fractions, none of them 0."""
     return np.asarray((counts + 0.5) / (counts.sum() + 0.5 * len(counts)))
@@ -134,11 +146,7 @@ def _fit_share(counts: Float64s, reference: MixtureReference) -> tuple[float, fl
     """The maximum-likelihood share of unknown queries, by expectation maximisation, and its error."""
     if reference.unknown is None:
         return 0.0, 0.0
-    share = 0.5
-    for _ in range(EM_STEPS):
-        of_unknown = share * reference.unknown
-        expected = of_unknown + (1 - share) * reference.known
-        share = float((counts * of_unknown / expected).sum() / counts.sum())
+    share = fit_share(counts, reference.known, reference.unknown)
     expected = share * reference.unknown + (1 - share) * reference.known
     information = counts.sum() * ((reference.unknown - reference.known) ** 2 / expected).sum()
     return share, float(1 / np.sqrt(max(information, 1e-12)))

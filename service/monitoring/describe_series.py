@@ -107,11 +107,10 @@ def _build_histograms(
             if point is None:
                 continue
             expected = None
-            reference, mixture = monitor.queries.reference, monitor.queries.mixture
+            reference = monitor.queries.reference
             is_compared = endpoint == "match" and point is model.active_match
-            if is_compared and reference is not None and mixture is not None:
-                scale = sum(counts["scores"])
-                expected = (scale * reference.predict(mixture.unknown_share)).round(3).tolist()
+            if is_compared and reference is not None and reference.mixture and any(counts["scores"]):
+                expected = reference.predict(np.array(counts["scores"], dtype=np.float64)).round(3).tolist()
             histograms.append(
                 ScoreHistogram(
                     endpoint="match" if endpoint == "match" else "verify",

@@ -15,7 +15,7 @@ import numpy as np
 
 from api_schemas.operating_point import OperatingPoint
 from common.array_types import Float64s, Int64s, RowIndices, UnitVectors
-from evaluation.drift.stability_index import MixtureReference
+from evaluation.drift.stability_index import MixtureReference, fit_share
 from index.gallery.gallery import Gallery
 from index.search.gallery_view import GalleryView
 from index.search.generation import Generation
@@ -30,6 +30,7 @@ K = 100
 ACCEPTED_BINS = 5  # a few, as some hundred scores are to show a shift
 RARE = 0.05  # of unknown queries have scores that are compared
 SEED = 0
+EMPTY = 1e-4  # fraction that a bin without a score may still have
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,9 +51,10 @@ class ScoreReference:
     unknown: Float64s
     reason: str = ""
 
-    def predict(self, unknown_share: float) -> Float64s:
-        """float64 [64]: the expected fractions at a share of unknown queries."""
-        return (1 - unknown_share) * self.known + unknown_share * self.unknown
+    def predict(self, counts: Float64s) -> Float64s:
+        """float64 [64]: the counts to expect at the share of unknown queries that explains these best."""
+        share = fit_share(counts, self.known + EMPTY, self.unknown + EMPTY)
+        return np.asarray(counts.sum() * ((1 - share) * self.known + share * self.unknown))
 
 
 def build_score_reference(model: LoadedModel, point: OperatingPoint) -> ScoreReference:

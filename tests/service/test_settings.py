@@ -56,7 +56,11 @@ def test_variables_of_others_are_listed_and_those_of_this_service_are_not() -> N
 
 def test_every_variable_in_the_code_and_the_pages_is_a_setting() -> None:
     known = {f"LIMEN_{name.upper()}" for name in ServiceSettings.model_fields} | OTHER_VARIABLES
-    files = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "docker").iterdir()]
+    files = [
+        ROOT / "README.md",
+        *(ROOT / "docs").glob("*.md"),
+        *filter(Path.is_file, (ROOT / "docker").rglob("*")),
+    ]
     for room in ("limen", "service", "training", "index", "encoder", "common"):
         files += (ROOT / room).rglob("*.py")
     for file in files:

@@ -8,7 +8,7 @@ const base = (y = {}) => ({
 
 const line = (name, role, x, y, { dash = "solid", fill = false } = {}) => ({
   name, x, y, type: "scatter", mode: y.filter((value) => value !== null).length > 1 ? "lines" : "markers",
-  connectgaps: false, line: { dash, width: 2 }, marker: { size: 7 }, meta: { role, fill }, ...(fill ? { fill: "tozeroy" } : {}),
+  connectgaps: false, cliponaxis: false, line: { dash, width: 2 }, marker: { size: 7 }, meta: { role, fill }, ...(fill ? { fill: "tozeroy" } : {}),
 });
 
 const bars = (name, role, x, y) => ({ name, x, y, type: "bar", marker: {}, meta: { role } });
