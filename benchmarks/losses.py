@@ -34,6 +34,12 @@ CLASSES = N // PER_CLASS
 NOISE = 1.05
 GIB = 2**30
 
+SAME: dict[str, dict[str, Any]] = {
+    "soft_triple": {"tau": 0.0},
+    "threshold_consistent_margin": {"margin_plus": 0.9, "margin_minus": 0.5},
+}
+"""Parameters with which a loss does what its peer does."""
+
 PEERS: dict[str, Callable[[], nn.Module]] = {
     "triplet": library.TripletMarginLoss,
     "circle": library.CircleLoss,
@@ -108,7 +114,7 @@ def compare_with_library(rounds: int) -> bool:
     print(f"forward + backward, {N} x {DIMENSION}-d, {CLASSES} classes, {torch.get_num_threads()} threads")
     print(f"{'loss':<42}{'ours ms':>9}{'library ms':>12}{'ratio':>8}")
     for name in [name for name in LOSSES if name in PEERS or not issubclass(LOSSES[name], PmlLoss)]:
-        loss = build_ours(name, tau=0.0) if name == "soft_triple" else _build_stateless(name)
+        loss = build_ours(name, **SAME[name]) if name in SAME else _build_stateless(name)
         if name in PEERS:
             ours, theirs = measure_milliseconds([loss, PEERS[name]()], rounds, items, labels)
             ratio = ours / theirs

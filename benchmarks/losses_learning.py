@@ -29,11 +29,15 @@ SPLIT = {"by": "class", "train": 300, "validation": 64, "test": 600}  # of the 9
 FIGURES = ("recall_at_1", "map_at_r", "eer", "opis", "opis_logfar_debiased", "step_ms", "peak_mib")
 
 
+FIXED = {"margin_plus": 0.9, "margin_minus": 0.5}
+QUANTILES = {"margin_plus": None, "margin_minus": None}
+
+
 def _add_tcm(weight: float = 1.0, base: str = "multi_similarity", **parameters: Any) -> dict[str, Any]:
     return {
         "loss": [
             {"name": base},
-            {"name": "threshold_consistent_margin", "weight": weight, **parameters},
+            {"name": "threshold_consistent_margin", "weight": weight, **FIXED, **parameters},
         ]
     }
 
@@ -48,6 +52,10 @@ def _add_metrix(loss: str, **parameters: Any) -> dict[str, Any]:
 
 EXTRA: dict[str, dict[str, Any]] = {
     "multi_similarity + tcm": _add_tcm(),
+    "multi_similarity + tcm by quantiles": _add_tcm(**QUANTILES),
+    "triplet + tcm by quantiles": _add_tcm(base="triplet", **QUANTILES),
+    "multi_similarity + tcm by quantiles, frr 0.9": _add_tcm(**QUANTILES, frr=0.9),
+    "triplet + tcm by quantiles, frr 0.9": _add_tcm(base="triplet", **QUANTILES, frr=0.9),
     "metrix of multi_similarity": _add_metrix("multi_similarity"),
     "multi_similarity + tcm to 0.3": _add_tcm(margin_minus=0.3),
     "triplet + tcm": _add_tcm(base="triplet"),

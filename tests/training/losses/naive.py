@@ -122,8 +122,12 @@ def lifted_structure(
 
 def threshold_consistent_margin(loss: Any, x: Tensor, y: Tensor) -> Tensor:
     s = _cos(x)
-    near = [0.9 - s[a, p] for a in range(len(y)) for p in _pairs(y, a)[0] if s[a, p] <= 0.9]
-    far = [s[a, n] - 0.5 for a in range(len(y)) for n in _pairs(y, a)[1] if s[a, n] >= 0.5]
+    positives = [s[a, p] for a in range(len(y)) for p in _pairs(y, a)[0]]
+    negatives = [s[a, n] for a in range(len(y)) for n in _pairs(y, a)[1]]
+    upper = sorted(value.detach() for value in positives)[math.ceil(0.5 * len(positives)) - 1]
+    lower = sorted(value.detach() for value in negatives)[math.ceil(0.9 * len(negatives)) - 1]
+    near = [upper - value for value in positives if value <= upper]
+    far = [value - lower for value in negatives if value >= lower]
     return _mean(near, x) + _mean(far, x)
 
 

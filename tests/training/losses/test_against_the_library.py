@@ -22,7 +22,10 @@ PAIRED = {
     "sup_con": ("SupConLoss", {}),
     "nt_xent": ("NTXentLoss", {}),
 }
-OWN_DEFAULTS = {"lifted_structure": {"scale": 1.0}}  # where ours are not the library's
+OWN_DEFAULTS = {  # where ours are not the library's
+    "lifted_structure": {"scale": 1.0},
+    "threshold_consistent_margin": {"margin_plus": 0.9, "margin_minus": 0.5},
+}
 PROXIES = {
     "proxy_nca": ("ProxyNCALoss", {}),
     "proxy_nca_plus_plus": ("ProxyNCALoss", {"softmax_scale": 9}),
@@ -63,7 +66,9 @@ def test_threshold_consistent_margin_uses_its_references() -> None:
     items, labels = F.normalize(torch.eye(2, 3)), torch.tensor([0, 1])
     references, ref_labels = torch.tensor([[0.8, 0.6, 0.0], [0.0, 0.6, 0.8]]), torch.tensor([0, 1])
     # positives: 0.8 and 0.6, hinges 0.1 and 0.3; negatives: 0 and 0.6, hinge 0.1
-    ours = make("threshold_consistent_margin")(items, labels, None, references, ref_labels)
+    ours = make("threshold_consistent_margin", margin_plus=0.9, margin_minus=0.5)(
+        items, labels, None, references, ref_labels
+    )
     assert float(ours) == pytest.approx(0.2 + 0.1)
     theirs = library_losses.ThresholdConsistentMarginLoss()(items, labels, None, references, ref_labels)
     assert float(theirs) != pytest.approx(0.3)

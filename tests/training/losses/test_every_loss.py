@@ -15,7 +15,8 @@ from training.losses.base import BaseMetricLossFunction
 
 WHOLE_BATCH = {"icnn", "fast_ap", "pnp"}  # there are no pairs to choose: each item is ranked among all others
 COMPARED_WITH_ALL = {"angular", "margin", "nca", "proto_triplet", "unpg", "nd", "icnn"}
-STOPS_GRADIENT = {"circle", "circle_softmax", "sface", "nd"}  # by definition; their twins stop it too
+# by definition; their twins stop it too
+STOPS_GRADIENT = {"circle", "circle_softmax", "sface", "nd", "threshold_consistent_margin"}
 ISSUE = [
     "triplet",
     "circle",

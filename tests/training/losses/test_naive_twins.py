@@ -31,6 +31,33 @@ def test_agrees_with_its_twin(name: str, seed: int) -> None:
     torch.testing.assert_close(gradient, expected_gradient, rtol=1e-4 if name == "icnn" else 1e-7, atol=1e-7)
 
 
+FIXED = {"margin_plus": 0.9, "margin_minus": 0.5}
+
+
+def test_margins_follow_the_run_s_own_quantiles() -> None:
+    loss = make("threshold_consistent_margin", far=0.25, frr=0.4).train()
+    upper, lower = 0.0, 0.0
+    for step in range(30):
+        items, labels = batch(seed=step)
+        loss(items, labels)
+        s = F.normalize(items.detach()) @ F.normalize(items.detach()).T
+        same = labels[:, None] == labels
+        positive = s[same & ~torch.eye(15, dtype=torch.bool)].sort().values
+        negative = s[~same].sort().values
+        high = float(positive[math.ceil(0.4 * len(positive)) - 1])
+        low = float(negative[math.ceil(0.75 * len(negative)) - 1])
+        upper = high if step == 0 else 0.95 * upper + 0.05 * high
+        lower = low if step == 0 else 0.95 * lower + 0.05 * low
+    figures = loss.collect_figures()
+    assert figures == pytest.approx({"tcm_margin_plus": upper, "tcm_margin_minus": lower})
+    loss(items, labels, None, items.detach(), labels)
+    loss.eval()(items, labels)
+    assert loss.collect_figures() == figures, "a memory and an evaluation move no margin"
+    fixed = make("threshold_consistent_margin", margin_plus=upper, margin_minus=lower)
+    torch.testing.assert_close(loss(items, labels), fixed(items, labels))
+    assert fixed.collect_figures() == {}
+
+
 def test_class_balanced_margin_gives_each_class_one_voice() -> None:
     items = F.normalize(torch.randn(9, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(2)))
     labels = torch.tensor([0, 0, 0, 0, 0, 1, 1, 2, 2])
@@ -39,7 +66,7 @@ def test_class_balanced_margin_gives_each_class_one_voice() -> None:
     for c in range(3):
         near = [0.9 - s[i, j] for i in range(9) for j in range(9) if i != j and labels[i] == labels[j] == c]
         means.append(torch.stack([value for value in near if value >= 0]).mean())
-    loss = make("threshold_consistent_margin", balance="classes", lambda_minus=0.0)
+    loss = make("threshold_consistent_margin", balance="classes", lambda_minus=0.0, **FIXED)
     torch.testing.assert_close(loss(items, labels), torch.stack(means).mean())
 
 

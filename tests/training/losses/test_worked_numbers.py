@@ -22,7 +22,7 @@ def place_on_circle(*degrees: float) -> Tensor:
 
 def test_threshold_consistent_margin() -> None:
     items = torch.tensor([[0, 1], [0.43, 0.9], [1, 0], [0.5, 0.5]], dtype=torch.float64)
-    loss = make("threshold_consistent_margin")
+    loss = make("threshold_consistent_margin", margin_plus=0.9, margin_minus=0.5)
     assert float(loss(items, torch.tensor([0, 0, 1, 1]))) == pytest.approx(0.517876, abs=1e-6)
 
 
