@@ -118,7 +118,8 @@ if (canvas) {
     pen.strokeStyle = css("card");
     pen.lineWidth = 0.6;
     pen.globalAlpha = data.labels.length > 2000 ? 0.4 : 0.62;
-    places = data.far.map((far, at) => [x(far), y(data.frr[at]), 2.4 + 6.5 * Math.sqrt(data.items[at] / most.items)]);
+    const size = Math.min(1, Math.max(0.3, Math.sqrt(700 / data.labels.length))); // many are drawn smaller
+    places = data.far.map((far, at) => [x(far), y(data.frr[at]), size * (2.4 + 6.5 * Math.sqrt(data.items[at] / most.items))]);
     for (const [left, up, radius] of places) {
       pen.beginPath();
       pen.arc(left, up, radius, 0, 7);
