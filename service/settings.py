@@ -135,7 +135,7 @@ class ServiceSettings(BaseSettings):
     gallery_report_items: int = _limit(
         50_000, "items of a gallery whose report is brought up to date by itself; larger ones on request"
     )
-    max_label_findings: int = _limit(10_000, "findings of a label audit that are kept", le=100_000)
+    label_findings: int = _limit(10_000, "findings of a label audit that are kept", le=100_000)
 
     max_queries: int = _limit(
         1_000, "queries of a search or match, pairs of a verification", le=MOST_ELEMENTS

@@ -31,7 +31,7 @@ def describe_report(
 
 def describe_audit(settings: ServiceSettings, bundle: Path, model: LoadedModel) -> GalleryTask:
     """An audit of labels by the threshold that decides 1:1 now, or else 1:N."""
-    return _describe(settings, bundle, model).model_copy(update={"most": settings.max_label_findings})
+    return _describe(settings, bundle, model).model_copy(update={"most": settings.label_findings})
 
 
 def _describe(settings: ServiceSettings, bundle: Path, model: LoadedModel) -> GalleryTask:

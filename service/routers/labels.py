@@ -80,7 +80,7 @@ _SHARED = {"created_at", "items", "labels", "threshold", "threshold_from", "coun
     },
 )
 async def export(model: ActiveModel, state: CurrentState) -> Response:
-    """All findings that were kept (`LIMEN_MAX_LABEL_FINDINGS`), to correct labels where they come from."""
+    """All findings that were kept (`LIMEN_LABEL_FINDINGS`), to correct labels where they come from."""
     text = await state.compute.run(lambda: write_csv(list_present(require_audit(state, model), model)))
     headers = {"Content-Disposition": f'attachment; filename="limen-labels-{model.model_hash[:10]}.csv"'}
     return Response(text, media_type="text/csv; charset=utf-8", headers=headers)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from api_schemas.report import Report
 from evaluation.evaluate import evaluate_embeddings
 from evaluation.gallery_counts.counts_file import COUNTS_FILE, read_about
 from evaluation.metrics.opis import OpisSettings
@@ -16,7 +17,6 @@ from limen.client import Client
 from service.gallery_work.gallery_task import GalleryTask
 from service.gallery_work.run_worker import GalleryWorkers, WorkerFailed
 from tests.service.bundles import DIMENSION, ServiceBundle, serve
-from tests.service.conftest import Start
 
 
 def write_at_random(client: Client, seed: int, rounds: int, each: int) -> None:
@@ -71,30 +71,10 @@ def test_report_after_a_thousand_upserts_and_deletions_is_that_of_a_fresh_comput
         far = [entry.far for entry in client.history().entries[2:]]
         # counted at the threshold itself, where a report in full reads its curve
         assert far[0] == pytest.approx(far[1], abs=0.005)
-
-
-def test_fresh_report_is_that_of_the_evaluation_over_the_holdout_thresholds(
-    bundle: ServiceBundle, tmp_path: Path
-) -> None:
-    with serve(bundle.path, data=tmp_path) as at, Client(at, retries=0) as client:
-        holdout = client.consistency().consistency
-        client.delete_items(filter={"label": {"$in": [f"class-{number}" for number in range(10)]}})
-        client.wait(client.compute_report("gallery"))
-        report = client.consistency("gallery")
-        kept = ~np.isin(bundle.gallery.labels, [f"class-{number}" for number in range(10)])
-        rows = np.flatnonzero(kept)
-        expected = evaluate_embeddings(
-            bundle.gallery.subset(rows[np.argsort(bundle.gallery.ids[rows])]),
-            model_hash=report.model_hash,
-            split="gallery",
-            settings=OpisSettings(thresholds=tuple(holdout.thresholds)),
-        )
-        assert report.consistency.opis == pytest.approx(expected.consistency.opis, abs=1e-12)
-        assert report.consistency.opis_debiased == pytest.approx(
-            expected.consistency.opis_debiased, abs=1e-12
-        )
-        assert report.retrieval == expected.retrieval
-        assert report.verification == expected.verification
+        client.delete_items(filter={"label": {"$exists": True}})
+        job = client.wait(client.compute_report("gallery", update=True))
+        assert job.status == "failed"
+        assert "gallery is empty" in str(job.detail)
 
 
 def test_report_is_brought_up_to_date_once_writes_have_settled(bundle: ServiceBundle, tmp_path: Path) -> None:
@@ -122,21 +102,29 @@ def _wait_for_items(client: Client, items: int) -> Any:
     pytest.fail("the report was not brought up to date")
 
 
-def test_gallery_that_cannot_be_reported_on_says_why(
-    bundle: ServiceBundle, start: Start, tmp_path: Path
-) -> None:
-    with Client(start(bundle.path, data=tmp_path), retries=0) as client:
-        client.delete_items(filter={"label": {"$exists": True}})
-        job = client.wait(client.compute_report("gallery"))
-        assert job.status == "failed"
-        assert "gallery is empty" in str(job.detail)
-
-
-def test_worker_says_how_far_it_is(bundle: ServiceBundle) -> None:
-    task = GalleryTask(kind="report", bundle=bundle.path, items_folder=None, database_url=None, point=None)
+def test_worker_measures_over_given_thresholds_and_says_how_far_it_is(bundle: ServiceBundle) -> None:
+    thresholds = np.linspace(0.9, 0.1, 50, dtype=np.float32).tolist()
+    task = GalleryTask(
+        kind="report",
+        bundle=bundle.path,
+        items_folder=None,
+        database_url=None,
+        point=None,
+        thresholds=thresholds,
+    )
     steps: list[tuple[str, float | None]] = []
-    document = GalleryWorkers().run(task, lambda *said: steps.append(said))
-    assert document["split"] == "gallery"
+    report = Report.model_validate(GalleryWorkers().run(task, lambda *said: steps.append(said)))
+    expected = evaluate_embeddings(
+        bundle.gallery.subset(np.argsort(bundle.gallery.ids)),
+        model_hash=report.model_hash,
+        split="gallery",
+        settings=OpisSettings(grid=50, thresholds=tuple(thresholds)),
+    )
+    assert report.consistency.thresholds == thresholds
+    assert report.consistency.opis == pytest.approx(expected.consistency.opis, abs=1e-12)
+    assert report.consistency.opis_debiased == pytest.approx(expected.consistency.opis_debiased, abs=1e-12)
+    assert report.retrieval == expected.retrieval
+    assert report.verification == expected.verification
     names = [name for name, _ in steps]
     assert names[0] == "reading items"
     assert "pairs" in names

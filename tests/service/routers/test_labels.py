@@ -68,7 +68,7 @@ def test_bad_questions_are_refused(address: str) -> None:
 
 def test_list_is_bounded(bundle: ServiceBundle, tmp_path: Path) -> None:
     with (
-        serve(bundle.path, data=tmp_path, max_label_findings=2) as at,
+        serve(bundle.path, data=tmp_path, label_findings=2) as at,
         Client(at, retries=0) as client,
     ):
         rng = np.random.default_rng(0)
