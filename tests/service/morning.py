@@ -40,7 +40,9 @@ class Outcome(NamedTuple):
     wrong: int
 
 
-def build_morning(out: Path, vectors: UnitVectors, labels: Texts, seed: int = 0) -> Morning:
+def build_morning(
+    out: Path, vectors: UnitVectors, labels: Texts, seed: int = 0, far: float = 0.01
+) -> Morning:
     """Split classes into unseen ones, known ones, and those that the thresholds are chosen on."""
     rng = np.random.default_rng(seed)
     order = rng.permutation(np.unique(labels))
@@ -57,7 +59,7 @@ def build_morning(out: Path, vectors: UnitVectors, labels: Texts, seed: int = 0)
     gallery, fit = take(known), take(fitting)
     model_hash = hash_model_name(out.name, vectors.shape[1])
     size = GallerySize(items=len(gallery), classes=KNOWN)
-    verify = calibrate_threshold(fit, Target(kind="far", value=0.01), name="verify", model_hash=model_hash)
+    verify = calibrate_threshold(fit, Target(kind="far", value=far), name="verify", model_hash=model_hash)
     match = calibrate_threshold(
         fit, Target(kind="fpir", value=0.05, gallery=size), name="match", model_hash=model_hash, gallery=size
     )
@@ -97,8 +99,9 @@ def work_through(
 ) -> int:
     """A person's work, as the page shows it; returns the clicks.
 
-    Groups are looked at from the largest on: three pictures lie on top of each, and the group gets the name
-    of most of them. What is then offered is confirmed where every picture is right.
+    Groups are looked at from the largest on: three pictures lie on top of each, and it gets their name
+    where they are alike; a stack that is seen to be mixed is left alone. What is then offered is confirmed
+    where every picture is right.
 
     Args:
         name: enrols a group under a label; returns what is offered.
@@ -107,12 +110,15 @@ def work_through(
     clicks = 1  # "Group again"
     assert client.wait(client.group_unknowns()).status == "done"
     while clicks < MOST_CLICKS:
-        groups = client.unknown_groups(members=3).groups
-        if not groups:
+        tops = {
+            group.id: {str(member.metadata["truth"]) for member in group.members}
+            for group in client.unknown_groups(members=3).groups
+        }
+        alike = next((group for group, labels in tops.items() if len(labels) == 1), None)
+        if alike is None:
             break
-        tops = [str(member.metadata["truth"]) for member in groups[0].members]
-        label = max(tops, key=tops.count)
-        offered = name(groups[0].id, label)
+        (label,) = tops[alike]
+        offered = name(alike, label)
         clicks += 1
         if offered and clicks < MOST_CLICKS and {str(one.metadata["truth"]) for one in offered} == {label}:
             confirm(label)
