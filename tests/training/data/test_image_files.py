@@ -128,7 +128,9 @@ def test_what_pillow_cannot_turn_or_convert_is_broken_too(tmp_path: Path) -> Non
 def test_an_image_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
     write_images(tmp_path, "ab")
     Image.new("1", (12_000, 12_000)).save(tmp_path / "b" / "2.png")
-    with pytest.raises(InputError, match=r"b/2\.png cannot be used: the image has 12000 x 12000 pixels, at most"):
+    with pytest.raises(
+        InputError, match=r"b/2\.png cannot be used: the image has 12000 x 12000 pixels, at most"
+    ):
         load_made(tmp_path, split=EVERYTHING)
 
 
