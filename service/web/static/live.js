@@ -62,7 +62,7 @@ function tell(series, rules) {
   parts.push(calibrated[states["score-drift"]] || "Scores have not been compared with the calibration yet.");
   const drifts = [states["query-drift"], states["gallery-drift"]];
   if (drifts.includes("firing")) parts.push(drifts[0] === "firing" ? "Queries have drifted." : "The gallery has drifted.");
-  else if (drifts.some((state) => state === "ok" || state === "pending")) parts.push("No drift.");
+  else if (drifts.some((state) => state === "ok" || state === "pending")) parts.push(states["score-drift"] === "firing" ? "Vectors have not drifted." : "No drift.");
   const firing = rules.filter((rule) => rule.state === "firing").length;
   if (firing) parts.push(firing === 1 ? "One alert fires." : `${count(firing)} alerts fire.`);
   const story = document.getElementById("story");
