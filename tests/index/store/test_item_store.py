@@ -21,7 +21,7 @@ from index.items.stored_item import StoredItem
 from index.store.databases import DATABASES
 from index.store.databases.sqlite import Sqlite
 from index.store.document_store import StoreFailed, StoreInUse
-from index.store.item_store import ItemStore
+from index.store.item_store import THUMBNAILS_FROM, ItemStore
 from index.store.tables import AUDIT, COUNTER, FEEDBACK, ID, ITEMS, build_column_types
 from index.store.write_order import Withdrawn, WriteOrder
 from tests.index import postgres
@@ -303,3 +303,23 @@ def test_databases_of_one_dialect_share_their_column_types() -> None:
     for built, kept in ((ids, ID), (counters, COUNTER)):
         for dialect in (sqlite.dialect(), postgresql.dialect()):
             assert built.compile(dialect) == kept.compile(dialect)
+
+
+def test_thumbnails_go_with_their_items(where: dict[str, Any]) -> None:
+    with closing(ItemStore(**where)) as store:
+        store.seed(iter([[item("s"), item("t")]]), "m", {}, {}, {})
+        store.upsert([item("a"), item("b"), item("t")], "m", thumbnails={"a": b"\0A", "b": b"B" * 9_000})
+        every = ["a", "b", "s", "t", "nobody", "a\0"]
+        assert store.read_thumbnails(every) == {"a": b"\0A", "b": b"B" * 9_000}
+        store.add_thumbnails([{"s": b"S"}, {"t": b"T", "a": b"not this", "nobody": b"N"}], "here")
+        assert store.read_setting(THUMBNAILS_FROM) == "here"
+        assert store.read_thumbnails(every) == {"a": b"\0A", "b": b"B" * 9_000, "s": b"S"}
+        order = WriteOrder()
+        order.withdraw()
+        with pytest.raises(Withdrawn):
+            store.upsert([item("a")], "m", order, {"a": b"other"})
+        assert store.read_thumbnails(["a"]) == {"a": b"\0A"}
+        store.upsert([item("a")], "m")
+        store.delete(["b", "s"])
+        store.upsert([item("b")], "m")
+        assert store.read_thumbnails(every) == {}
