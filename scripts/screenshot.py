@@ -1,6 +1,6 @@
 """Take the pictures of the README and of docs/dashboard.md: every page, after a morning of queries.
 
-limen demo --out demo --no-serve && python scripts/screenshot.py demo/bundle docs/pictures [PAGE ...]
+limen demo --out demo --no-serve && python -m scripts.screenshot demo/bundle docs/pictures [PAGE ...]
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ function buildFigure(versions, traces, title) {
     data: traces.filter((trace) => trace.y.some((value) => value !== null)),
     layout: {
       showlegend: traces.length > 1, legend: { orientation: "h", x: 0, y: 1, yanchor: "bottom" }, hovermode: "x unified",
-      xaxis: { type: "date", tickformat: "%-d %b %Y" }, yaxis: { title: { text: title }, rangemode: "tozero", tickformat: title === "share" ? ".1%" : "" },
+      xaxis: { type: "date" }, yaxis: { title: { text: title }, rangemode: "tozero", tickformat: title === "share" ? ".1%" : "" },
     },
   };
 }
