@@ -16,8 +16,14 @@ from playwright.sync_api import Page, expect
 from limen.client import Client
 from tests.browser.conftest import OpenPage, find_barriers
 from tests.service.bundles import ServiceBundle, make_image_bundle, serve
-from tests.service.morning import build_morning, count_outcome, read_clinc, send_queries, work_through
 from tests.service.routers.test_unknowns import ask, make_strangers
+from tests.service.unknowns.morning import (
+    build_morning,
+    count_outcome,
+    read_clinc,
+    send_queries,
+    work_through,
+)
 
 expect.set_options(timeout=120_000)
 HOSTILE = "<img src=x onerror=alert(1)>"

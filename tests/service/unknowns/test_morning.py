@@ -10,7 +10,7 @@ from api_schemas.http.unknowns import Unknown
 from limen.client import Client
 from tests.conftest import absent
 from tests.service.bundles import serve
-from tests.service.morning import (
+from tests.service.unknowns.morning import (
     MOST_CLICKS,
     QUERIES,
     UNSEEN,
