@@ -21,8 +21,8 @@ from index.items.metadata import MetadataBounds
 
 KIB, MIB = 1 << 10, 1 << 20
 PREFIX = "LIMEN_"
-# of tests, and of one process for its workers
-OTHER_VARIABLES = frozenset({"LIMEN_DATASETS", "LIMEN_REQUIRE_ALL", "LIMEN_DECISION_KEY"})
+# of tests, of one process for its workers, and of commands that ask a service
+OTHER_VARIABLES = frozenset({"LIMEN_DATASETS", "LIMEN_REQUIRE_ALL", "LIMEN_DECISION_KEY", "LIMEN_KEY"})
 
 
 def _limit(
@@ -81,8 +81,8 @@ class ServiceSettings(BaseSettings):
 
     keep_unknowns: Literal["off", "unknown", "all"] = Field(
         default="off",
-        description="keep queries of `/v1/match` for people to look at ([unknowns](unknowns.md)): `unknown` those "
-        "answered unknown, `all` every one. Stored in the data folder: vector, time, best candidate, score, "
+        description="keep queries of `/v1/match` for people to look at ([unknowns](unknowns.md)): `unknown` "
+        "those answered unknown, `all` every one. Stored in the data folder: vector, time, best candidate, score, "
         "threshold, the request's metadata and, where `LIMEN_THUMBNAILS` is set, a small picture or the "
         "beginning of the text",
     )
