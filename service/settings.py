@@ -83,8 +83,8 @@ class ServiceSettings(BaseSettings):
         default="off",
         description="keep queries of `/v1/match` for people to look at ([unknowns](unknowns.md)): `unknown` "
         "those answered unknown, `all` every one. Stored in the data folder: vector, time, best candidate, "
-        "score, threshold, the request's metadata and, where `LIMEN_THUMBNAILS` is set, a small picture or the "
-        "beginning of the text",
+        "score, threshold, the request's metadata and, where `LIMEN_THUMBNAILS` is set, a small picture or "
+        "the beginning of the text",
     )
     unknowns_days: int = _limit(30, "days after which a kept query is erased", le=36_500)
     unknowns_max: int = _limit(20_000, "queries that are kept; beyond, the oldest are erased", le=1_000_000)
