@@ -27,7 +27,7 @@ async def review(
     model: ActiveModel, state: CurrentState, limit: Annotated[int, Query(ge=1, le=200)] = 20
 ) -> Response:
     """Kept queries with their best candidates: first disputed decisions, which a person has called wrong
-    and which want a second look, then those nearest to the threshold that nobody has judged. It is blind:
+    and which want a second look, then those nearest to the threshold that have no verdict. It is blind:
     scores and decisions are shown by the answer of `POST /v1/feedback` with `unknown`, once they are
     judged.
     """
