@@ -417,6 +417,7 @@ class Limits(Schema):
     max_header_bytes: int
     max_connections: int
     max_connections_per_address: int
+    max_wrong_keys: int
     min_body_rate: int
     header_timeout: Finite
     keep_alive: Finite

@@ -93,15 +93,15 @@ def choose_threshold(
         ServiceProblem: there is no tradeoff, or the threshold is outside of it.
     """
     tradeoff = find_tradeoff(model, endpoint)
-    value = float(np.float32(threshold))
     grid = np.array(tradeoff.thresholds)
-    if not grid[0] <= value <= grid[-1]:
+    if not grid[0] <= threshold <= grid[-1]:
         raise build_field_problem(
             INVALID_REQUEST,
             "threshold",
             f"must be from {grid[0]:.6g} to {grid[-1]:.6g}, the thresholds whose rates are known, found "
             f"{threshold:.6g}",
         )
+    value = float(np.float32(threshold))
     below = int(np.searchsorted(grid, value, side="right")) - 1
     above = int(np.searchsorted(grid, value, side="left"))
 
