@@ -38,6 +38,7 @@ ENOUGH_HOURS = 6
 # times what a turn took is the pause after it, at most a minute: requests share the interpreter with it
 REST = 15.0
 LONGEST_REST = 60.0
+MOST_UNCOUNTED = 1_000  # turns whose counts wait for a database that cannot be read
 
 
 class Monitor:
@@ -63,6 +64,7 @@ class Monitor:
         self._feedback_read = float("-inf")
         self._measured_minute = 0
         self._unsaved: str | None = None
+        self._uncounted: list[tuple[float, dict[str, Document]]] = []
         self._closing = Event()
         self._thread: Thread | None = None
 
@@ -97,6 +99,9 @@ class Monitor:
         if self._thread is not None:
             self._thread.join()
             with self._lock, suppress(Exception):
+                if self._models.active is not None:
+                    self._open(self._models.active)
+                self._count(time())
                 self._save(time())
         if self._webhook is not None:
             self._webhook.close()
@@ -109,7 +114,7 @@ class Monitor:
         now = time() if now is None else now
         with self._lock:
             self._open(model)
-            self._series.add(now, self.recorder.take())
+            self._count(now)
             has_looked = self._measure(model, now)
             minute = int(now) // MINUTE
             if has_looked or minute != self._measured_minute:
@@ -187,6 +192,8 @@ class Monitor:
             begun = monotonic()
             try:
                 self.take_turn()
+            except LimenError as error:
+                self._note_failure(error)
             except Exception:
                 if not self._closing.is_set():
                     LOGGER.exception("monitoring failed")
@@ -199,7 +206,7 @@ class Monitor:
             return
         if self._model_hash is not None:
             # what was counted until now is nearly all the other model's
-            self._series.add(time(), self.recorder.take())
+            self._count(time())
             self._save(time())
             self._queries = QueryComparison(self.recorder)
         if model.live is not None:
@@ -208,6 +215,13 @@ class Monitor:
         elif self._model_hash is not None:
             self._series, self._book = Series(MemorySeries()), AlertBook(self._rules, MemoryAlerts())
         self._model_hash, self._readings, self._feedback_read = model.model_hash, {}, float("-inf")
+
+    def _count(self, now: float) -> None:
+        """Add what was counted, and what could not be added before, to the series."""
+        self._uncounted = [*self._uncounted, (now, self.recorder.take())][-MOST_UNCOUNTED:]
+        while self._uncounted:
+            self._series.add(*self._uncounted[0])
+            self._uncounted.pop(0)
 
     def _measure(self, model: LoadedModel, now: float) -> bool:
         point, has_looked = model.active_match, False
@@ -253,10 +267,15 @@ class Monitor:
             self._book.save()
             self._unsaved = None
         except LimenError as error:
-            if self._unsaved is None:
-                LOGGER.error("time series cannot be saved: %s", error)
-            self._unsaved = str(error)
+            self._note_failure(error)
         FLUSH_FAILED.set(self._unsaved is not None)
+
+    def _note_failure(self, error: LimenError) -> None:
+        """Log that the database does not work, once until it does again."""
+        if self._unsaved is None:
+            LOGGER.error("time series cannot be kept: %s", error)
+        self._unsaved = str(error)
+        FLUSH_FAILED.set(1)
 
     def _report(self, alert: Alert, model: LoadedModel) -> None:
         fields = {"rule": alert.rule, "state": alert.state, "alert": alert.id, "value": alert.value}

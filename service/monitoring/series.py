@@ -60,15 +60,17 @@ class Series:
         self._lock = Lock()
 
     def add(self, at: float, documents: Mapping[str, Document]) -> None:
-        """Add documents, by kind, of a time in seconds since 1970."""
+        """Add documents, by kind, of a time in seconds since 1970; none if the store raises."""
         with self._lock:
-            for kind, document in documents.items():
-                for resolution in KEPT:
-                    key = (resolution, int(at) // resolution * resolution, kind)
-                    if key not in self._open:
-                        self._open[key] = self._read_row(key)
-                    add_document(self._open[key], document)
-                    self._unsaved.add(key)
+            keys = {
+                (resolution, int(at) // resolution * resolution, kind): document
+                for kind, document in documents.items()
+                for resolution in KEPT
+            }
+            self._open |= {key: self._read_row(key) for key in keys if key not in self._open}
+            for key, document in keys.items():
+                add_document(self._open[key], document)
+                self._unsaved.add(key)
 
     def flush(self, now: float, write: Callable[[Callable[[], None]], None] = lambda work: work()) -> None:
         """Save what was added; on return it is on disk. Raises what the store raises."""

@@ -75,6 +75,24 @@ def test_what_a_flush_could_not_save_is_saved_by_the_next() -> None:
     assert len(store.read_series(HOUR, 0, NOW + DAY)) == 1
 
 
+def test_a_store_that_cannot_be_read_leaves_everything_as_it_was() -> None:
+    class Away(MemorySeries):
+        away = True
+
+        def read_series(self, resolution: int, start: int, end: int) -> list[SeriesRow]:
+            if self.away and resolution == DAY:
+                raise LimenError("the database is away")
+            return super().read_series(resolution, start, end)
+
+    store = Away()
+    series = Series(store)
+    with pytest.raises(LimenError):
+        series.add(NOW, count(1))
+    store.away = False
+    series.add(NOW, count(1))
+    assert [sum(read_n(series, resolution, 0, NOW + 1).values()) for resolution in KEPT] == [1, 1, 1]
+
+
 def test_old_rows_go(tmp_path: Path) -> None:
     store = ItemStore(tmp_path / "limen.sqlite")
     records = MonitoringRecords(store)
