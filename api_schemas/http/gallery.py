@@ -117,7 +117,7 @@ class FeedbackRequest(Body):
     decision_id: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
     a: Reference | None = None
     b: Reference | None = None
-    unknown: Annotated[str, Field(min_length=1, max_length=64)] | None = Field(
+    unknown: Annotated[str, Field(min_length=1, max_length=64, pattern="^[a-z0-9-]+$")] | None = Field(
         default=None, description="Id of a kept query (`/v1/unknowns`)."
     )
     id: ItemId | None = None

@@ -80,7 +80,7 @@ async def feedback(
 async def page_feedback(
     model: ActiveModel,
     state: CurrentState,
-    cursor: Annotated[int | None, Query(ge=1)] = None,
+    cursor: Annotated[int | None, Query(ge=1, le=2**62)] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     corrections: bool = False,
 ) -> Response:

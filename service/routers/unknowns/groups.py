@@ -48,7 +48,7 @@ async def groups(
     state: CurrentState,
     status: Annotated[str, Query(pattern="^(open|dropped)$")] = "open",
     members: Annotated[int, Query(ge=0, le=100)] = 12,
-    cursor: Annotated[str | None, Query(max_length=20, pattern="^[0-9]+$")] = None,
+    cursor: Annotated[str | None, Query(max_length=15, pattern="^[0-9]+$")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> Response:
     """Groups, the largest first, each with its newest members; what is offered; and what can be undone."""

@@ -10,6 +10,7 @@ import orjson
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import JsonValue
 
+from api_schemas.http.decisions import ItemId
 from api_schemas.http.unknowns import (
     DeleteUnknownsRequest,
     DeleteUnknownsResponse,
@@ -49,13 +50,13 @@ async def page(
     state: CurrentState,
     status: UnknownStatus | None = None,
     decision: Annotated[str | None, Query(pattern="^(match|unknown)$")] = None,
-    group: Annotated[str | None, Query(max_length=64)] = None,
+    group: Annotated[str | None, Query(max_length=64, pattern="^[a-z0-9-]*$")] = None,
     grouped: bool | None = None,
-    offered: Annotated[str | None, Query(max_length=512)] = None,
+    offered: ItemId | None = None,
     since: datetime | None = None,
     until: datetime | None = None,
     filter: Annotated[str | None, Query(max_length=65_536)] = None,  # noqa: A002 - the name of the API
-    cursor: Annotated[str | None, Query(max_length=64)] = None,
+    cursor: Annotated[str | None, Query(max_length=64, pattern="^[a-z0-9-]*$")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> Response:
     """Kept queries, newest first. `filter` is a condition over the queries' metadata, and over `label`, the
