@@ -53,6 +53,9 @@ def _add_metrix(loss: str, **parameters: Any) -> dict[str, Any]:
 EXTRA: dict[str, dict[str, Any]] = {
     "multi_similarity + tcm": _add_tcm(),
     "multi_similarity + tcm by quantiles": _add_tcm(**QUANTILES),
+    "multi_similarity + opis_variance": {
+        "loss": [{"name": "multi_similarity"}, {"name": "opis_variance", "weight": 10.0}]
+    },
     "triplet + tcm by quantiles": _add_tcm(base="triplet", **QUANTILES),
     "multi_similarity + tcm by quantiles, frr 0.9": _add_tcm(**QUANTILES, frr=0.9),
     "triplet + tcm by quantiles, frr 0.9": _add_tcm(base="triplet", **QUANTILES, frr=0.9),

@@ -25,6 +25,7 @@ from training.losses.proxy_nca import ProxyNCAPlusPlus as ProxyNCAPlusPlus
 from training.losses.proxy_anchor import ProxyAnchor as ProxyAnchor
 from training.losses.soft_triple import SoftTriple as SoftTriple
 from training.losses.threshold_consistent_margin import ThresholdConsistentMargin as ThresholdConsistentMargin
+from training.losses.opis_variance import OPISVariance as OPISVariance
 from training.losses.unpg import UNPG as UNPG
 from training.losses.mean_field import MeanFieldContrastive as MeanFieldContrastive
 from training.losses.mean_field import MeanFieldMultiSimilarity as MeanFieldMultiSimilarity

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from training.losses.base import CosineSimilarity, Loss, LossTerms, build_scalar_terms
 from training.losses.parts.loss_batch import LossBatch
-from training.losses.parts.pair_masks import compute_masked_mean
+from training.losses.parts.pair_masks import compute_masked_mean, select_quantile
 
 MEMORY = 0.95  # of the running quantiles: about the last 20 batches
 
@@ -102,8 +101,8 @@ class ThresholdConsistentMargin(Loss):
         if is_first or (self.training and not has_references):
             own = torch.stack(
                 [
-                    _select_quantile(similarity[positive], self.frr, quantiles[0]),
-                    _select_quantile(similarity[negative], 1 - self.far, quantiles[1]),
+                    select_quantile(similarity[positive], self.frr, quantiles[0]),
+                    select_quantile(similarity[negative], 1 - self.far, quantiles[1]),
                 ]
             )
             quantiles = own if is_first else MEMORY * quantiles + (1 - MEMORY) * own
@@ -115,13 +114,6 @@ class ThresholdConsistentMargin(Loss):
             upper if self.margin_plus is None else self.margin_plus,
             lower if self.margin_minus is None else self.margin_minus,
         )
-
-
-def _select_quantile(values: Tensor, fraction: float, otherwise: Tensor) -> Tensor:
-    """The smallest value that so large a fraction of them does not exceed; ``otherwise`` for none."""
-    if not len(values):
-        return otherwise
-    return values.kthvalue(max(1, math.ceil(fraction * len(values)))).values
 
 
 def _compute_pair_mean(values: Tensor, keep: Tensor, labels: Tensor) -> Tensor:

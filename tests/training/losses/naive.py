@@ -131,6 +131,25 @@ def threshold_consistent_margin(loss: Any, x: Tensor, y: Tensor) -> Tensor:
     return _mean(near, x) + _mean(far, x)
 
 
+def opis_variance(loss: Any, x: Tensor, y: Tensor) -> Tensor:
+    s = _cos(x)
+    negatives = sorted(s[a, n].detach() for a in range(len(y)) for n in _pairs(y, a)[1])
+    total = 0 * x.sum()
+    for level in torch.logspace(-1, -2, 5).tolist():
+        t = negatives[math.ceil((1 - level) * len(negatives)) - 1]
+        rates: dict[str, list[Tensor]] = {"far": [], "frr": []}
+        for c in sorted(set(y.tolist())):
+            mine = [a for a in range(len(y)) if y[a] == c]
+            accepted = [torch.sigmoid((s[a, n] - t) / 0.05) for a in mine for n in _pairs(y, a)[1]]
+            rejected = [torch.sigmoid((t - s[a, p]) / 0.05) for a in mine for p in _pairs(y, a)[0]]
+            rates["far"] += [torch.stack(accepted).mean()] if accepted else []
+            rates["frr"] += [torch.stack(rejected).mean()] if rejected else []
+        for of_classes in rates.values():
+            values = torch.stack(of_classes)
+            total = total + (values - values.mean().detach()).square().mean() / 5
+    return total
+
+
 def _softmax(logits: Tensor, y: Tensor) -> Tensor:
     terms = [-torch.log(logits[i].exp()[y[i]] / logits[i].exp().sum()) for i in range(len(y))]
     return _mean(terms, logits)

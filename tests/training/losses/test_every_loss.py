@@ -16,7 +16,7 @@ from training.losses.base import BaseMetricLossFunction
 WHOLE_BATCH = {"icnn", "fast_ap", "pnp"}  # there are no pairs to choose: each item is ranked among all others
 COMPARED_WITH_ALL = {"angular", "margin", "nca", "proto_triplet", "unpg", "nd", "icnn"}
 # by definition; their twins stop it too
-STOPS_GRADIENT = {"circle", "circle_softmax", "sface", "nd", "threshold_consistent_margin"}
+STOPS_GRADIENT = {"circle", "circle_softmax", "sface", "nd", "threshold_consistent_margin", "opis_variance"}
 ISSUE = [
     "triplet",
     "circle",

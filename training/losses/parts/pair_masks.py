@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -73,3 +75,10 @@ def compute_unit_distances(cosine: Tensor) -> Tensor:
 def compute_squared_distances(a: Tensor, b: Tensor) -> Tensor:
     """Squared L2 distances of all rows: [n, d] and [m, d] to [n, m], never negative."""
     return (a.square().sum(1)[:, None] + b.square().sum(1)[None, :] - 2 * a @ b.T).clamp(min=0)
+
+
+def select_quantile(values: Tensor, fraction: float, otherwise: Tensor) -> Tensor:
+    """The smallest value that so large a fraction of them does not exceed; ``otherwise`` for none."""
+    if not len(values):
+        return otherwise
+    return values.kthvalue(max(1, math.ceil(fraction * len(values)))).values
