@@ -101,7 +101,7 @@ def choose_threshold(
             f"must be from {grid[0]:.6g} to {grid[-1]:.6g}, the thresholds whose rates are known, found "
             f"{threshold:.6g}",
         )
-    value = float(np.float32(threshold))
+    value = float(np.float32(threshold)) + 0.0  # never a negative zero
     below = int(np.searchsorted(grid, value, side="right")) - 1
     above = int(np.searchsorted(grid, value, side="left"))
 

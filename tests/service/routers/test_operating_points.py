@@ -91,6 +91,7 @@ def test_between_two_thresholds_it_has_the_worse_of_both(
         proof = client.choose_threshold("verify", middle).point.proof
         assert proof is not None
         assert (proof.far, proof.frr) == (curve.far[at], curve.frr[at + 1])
+        assert client.choose_threshold("verify", -1e-253).point.threshold == 0
         for outside in (curve.thresholds[0] - 0.01, curve.thresholds[-1] + 0.01, 1.7e308, -1.7e308):
             with pytest.raises(ServiceError, match=r"threshold: must be from"):
                 client.choose_threshold("verify", outside)
