@@ -19,6 +19,8 @@ from training.models.test_time_views import join_views, make_views
 from training.registry import build_entry
 from training.runtime.device import widen_half_precision
 
+LEAST_CHANNELS = 8  # with fewer, oneDNN's AVX2 kernels write beyond the memory of channels-last gradients
+
 
 class Network(nn.Module):
     """Prepared input to unit vector.
@@ -45,6 +47,7 @@ class Network(nn.Module):
         self.backbone = backbone
         self.pooling = pooling
         self.head = head
+        self.layout = choose_layout(backbone)
         self.is_unit_scaled = is_unit_scaled
         self.dimension = dimension
         self.views = views
@@ -59,6 +62,8 @@ class Network(nn.Module):
         """Float [n, *input shape] to what the backbone makes of it, before pooling: [n, *features]."""
         if self.is_unit_scaled:
             inputs = F.normalize(inputs, dim=1)
+        if inputs.ndim == 4:
+            inputs = inputs.contiguous(memory_format=self.layout)
         features: Tensor = self.backbone(inputs)
         return features
 
@@ -128,5 +133,12 @@ def build_network(model: ModelConfig, preprocessing: Preprocessing) -> Network:
         )
     network = Network(backbone, pooling, head, model.embedding_dim, preprocessing.is_unit_scaled, model.views)
     # torch's stubs do not know this argument
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(memory_format=network.layout)  # type: ignore[call-overload]
     return network
+
+
+def choose_layout(backbone: nn.Module) -> torch.memory_format:
+    """Channels last, in which CPU convolutions are fast, unless one is too narrow for it."""
+    convolutions = (part for part in backbone.modules() if isinstance(part, nn.Conv2d))
+    is_narrow = any(part.out_channels < LEAST_CHANNELS for part in convolutions)
+    return torch.contiguous_format if is_narrow else torch.channels_last
