@@ -259,4 +259,4 @@ class Report(Measurement):
     audit: Audit | None = None
     groups: list[GroupRates] = Field(default_factory=list)
     answer: AnswerFigures | None = None
-    tradeoffs: list[Tradeoff] = Field(default_factory=list)
+    tradeoffs: list[Tradeoff] = Field(default_factory=list, exclude_if=lambda tradeoffs: not tradeoffs)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -35,12 +36,18 @@ Pixels = NDArray[np.uint8]
 
 
 def draw_glyphs() -> tuple[Pixels, list[str], list[str]]:
-    """Draw every character that enough typefaces have.
+    """Draw every character that enough typefaces have; a process draws them once.
 
     Returns:
-        uint8 [n, 28, 28], black on white; the label of each (``U+0041 A``); its id
+        uint8 [n, 28, 28], black on white, read-only; the label of each (``U+0041 A``); its id
         (``U+0041-DejaVuSans``). Equal on every machine with the same fonts.
     """
+    pixels, classes, ids = _draw_once()
+    return pixels, list(classes), list(ids)
+
+
+@cache
+def _draw_once() -> tuple[Pixels, tuple[str, ...], tuple[str, ...]]:
     drawn = dict(_draw_characters())
     distinct: dict[int, dict[bytes, str]] = defaultdict(dict)
     drawn_by: Counter[bytes] = Counter()
@@ -55,9 +62,11 @@ def draw_glyphs() -> tuple[Pixels, list[str], list[str]]:
         if len(clear) >= MIN_PICTURES:
             kept[character] = clear
     pixels = [np.frombuffer(image, np.uint8) for images in kept.values() for image in images]
-    classes = [f"U+{character:04X} {chr(character)}" for character, images in kept.items() for _ in images]
-    ids = [name for images in kept.values() for name in images.values()]
-    return np.stack(pixels).reshape(-1, SIDE, SIDE), classes, ids
+    classes = (f"U+{character:04X} {chr(character)}" for character, images in kept.items() for _ in images)
+    ids = (name for images in kept.values() for name in images.values())
+    drawn_pixels = np.stack(pixels).reshape(-1, SIDE, SIDE)
+    drawn_pixels.setflags(write=False)
+    return drawn_pixels, tuple(classes), tuple(ids)
 
 
 def _draw_characters() -> Iterator[tuple[int, dict[str, Pixels]]]:
