@@ -59,6 +59,7 @@ TAGS = [
 ]
 AUDIT_FILE = "audit.jsonl"
 WRITE_WAIT = 1.0  # seconds that a write may wait for those before it
+LOOKERS, LOOK_WAIT = 2, 10.0  # threads for what people look at, and the seconds it may wait
 # files of service.routers, in the order of the OpenAPI document; a new endpoint is a file and a name here
 READ_ROUTERS = (
     "search",
@@ -125,6 +126,8 @@ def create_app(settings: ServiceSettings) -> LimenService:
     app.state.limen = ServiceState(
         settings=settings,
         compute=compute,
+        # what pages show takes long and comes many at a time: it waits, apart from what decides
+        looking=ComputePool(LOOKERS, max(settings.max_wait, LOOK_WAIT), settings.deadline, "looking"),
         writing=writing,
         administration=ComputePool(1, settings.max_wait, settings.deadline, "administration"),
         encoding=EncodeBatches(compute, settings.threads, settings.encode_batch, settings.encode_wait),
@@ -214,6 +217,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     await state.unknowns.close()
     await asyncio.to_thread(state.monitor.close)
     state.compute.close()
+    state.looking.close()
     state.writing.close()
     state.administration.close()
     state.jobs.close()

@@ -45,6 +45,7 @@ class ServiceState:
 
     settings: ServiceSettings
     compute: ComputePool
+    looking: ComputePool
     writing: ComputePool
     administration: ComputePool
     encoding: EncodeBatches

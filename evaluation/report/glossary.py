@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from api_schemas.operating_point import Target
+from api_schemas.operating_point import Status, Target
 
 TERMS = {
     "OPIS": "How much the classes differ at one threshold: 0 means that it serves all of them equally well.",
@@ -45,15 +45,16 @@ TERMS = {
 }
 
 
-def describe_target(target: Target) -> str:
-    """A target as a sentence without terms."""
+def describe_target(target: Target, status: Status = "proven") -> str:
+    """A target as a sentence without terms: what a proven threshold keeps to, and others are expected to."""
     if target.value is None:
         return "As many pairs that are not the same are accepted as pairs that are the same are turned away."
     total, count = _count_per_thousand(target.value)
+    some = f"{'at most' if status == 'proven' else 'about'} {count}"
     return {
-        "fpir": f"Of {total} queries of no class in the gallery, at most {count} are matched to one.",
-        "far": f"Of {total} pairs that are not the same, at most {count} are taken to be the same.",
-        "frr": f"Of {total} pairs that are the same, at most {count} are turned away.",
+        "fpir": f"Of {total} queries of no class in the gallery, {some} are matched to one.",
+        "far": f"Of {total} pairs that are not the same, {some} are taken to be the same.",
+        "frr": f"Of {total} pairs that are the same, {some} are turned away.",
         "cost": "The expected cost of wrong decisions is as low as one threshold can make it.",
     }[target.kind]
 

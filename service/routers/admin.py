@@ -35,7 +35,7 @@ _read_point = build_body_reader(OperatingPoint, max_values=2_000_000)
 @router.get("/v1/models", summary="List models", responses=describe_problems(*READ_STATUSES))
 async def models(active: ActiveModel, state: CurrentState) -> ModelList:
     """The bundles of the folder `LIMEN_BUNDLES`: available, loaded, or active."""
-    known = await state.compute.run(state.models.list_models)
+    known = await state.looking.run(state.models.list_models)
     loaded = [_describe_for_openai(model) for model in known if model.items is not None]
     return ModelList(models=known, data=loaded)
 
@@ -47,7 +47,7 @@ async def models(active: ActiveModel, state: CurrentState) -> ModelList:
 )
 async def model(version: str, active: ActiveModel, state: CurrentState) -> OpenAiModel:
     """A loaded model as OpenAI's API describes one, by its version."""
-    known = await state.compute.run(state.models.list_models)
+    known = await state.looking.run(state.models.list_models)
     loaded = {entry.version: entry for entry in known if entry.items is not None}
     if version not in loaded:
         raise build_unknown_model(version, loaded)

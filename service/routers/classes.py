@@ -55,7 +55,7 @@ async def classes(
 
     `search` keeps those whose label holds it, whatever the case; those that were not measured come last.
     """
-    page = await state.compute.run(
+    page = await state.looking.run(
         lambda: build_table(state, model, source).select(sort, search, offset, limit)
     )
     return write_json_response(page)
@@ -73,7 +73,7 @@ async def class_detail(label: ItemId, model: ActiveModel, state: CurrentState) -
     Of a large class an even sample is compared (`LIMEN_CLASS_ITEMS`, `LIMEN_CLASS_OTHERS`), and the answer
     says how many. Its items are at `GET /v1/items?label=`.
     """
-    return write_json_response(await state.compute.run(lambda: describe_class(state, model, label)))
+    return write_json_response(await state.looking.run(lambda: describe_class(state, model, label)))
 
 
 def build_table(state: ServiceState, model: LoadedModel, source: ClassSource) -> ClassTable:

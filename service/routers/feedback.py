@@ -86,7 +86,7 @@ async def page_feedback(
 ) -> Response:
     """Feedback of the active model, newest first; `corrections` alone if set."""
     live = model.get_live_gallery()
-    rows, (total, n_corrections) = await state.compute.run(
+    rows, (total, n_corrections) = await state.looking.run(
         lambda: (
             list_feedback(live.records, live.unknowns, cursor, limit + 1, corrections=corrections),
             live.records.count_feedback(),

@@ -64,7 +64,7 @@ async def label_audit(
             next_offset=stop if len(found) > stop else None,
         )
 
-    return write_json_response(await state.compute.run(read))
+    return write_json_response(await state.looking.run(read))
 
 
 _SHARED = {"created_at", "items", "labels", "threshold", "threshold_from", "counts", "left_out"}
@@ -81,7 +81,7 @@ _SHARED = {"created_at", "items", "labels", "threshold", "threshold_from", "coun
 )
 async def export(model: ActiveModel, state: CurrentState) -> Response:
     """All findings that were kept (`LIMEN_LABEL_FINDINGS`), to correct labels where they come from."""
-    text = await state.compute.run(lambda: write_csv(list_present(require_audit(state, model), model)))
+    text = await state.looking.run(lambda: write_csv(list_present(require_audit(state, model), model)))
     headers = {"Content-Disposition": f'attachment; filename="limen-labels-{model.model_hash[:10]}.csv"'}
     return Response(text, media_type="text/csv; charset=utf-8", headers=headers)
 

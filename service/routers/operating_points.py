@@ -42,7 +42,7 @@ async def tradeoff(
     `points` are the operating points on the grid. `unknown_share` is the service's setting unless given.
     """
     share = state.settings.unknown_share if unknown_share is None else unknown_share
-    answer = await state.compute.run(
+    answer = await state.looking.run(
         lambda: build_tradeoff_response(model, endpoint, share, false_match_cost)
     )
     return write_json_response(answer)

@@ -63,7 +63,7 @@ async def export(
 ) -> Response:
     """JSON, CSV, an HTML page that stands alone, or a chart as PNG: to keep, to send, to print."""
     points = [point for point in (model.active_match, model.active_verify) if point is not None]
-    content = await state.compute.run(
+    content = await state.looking.run(
         lambda: export_report(require_report(state, model, source), points, format, chart)
     )
     name = f"limen-{source}-{model.model_hash[:10]}.{format}"
@@ -108,7 +108,7 @@ async def recompute(
 @router.get(f"{PATH}/history", summary="List past reports", responses=describe_problems(*READ_STATUSES))
 async def history(model: ActiveModel, state: CurrentState) -> History:
     """OPIS, FAR and FRR over time and over model versions, oldest first; the hold-out report is the first."""
-    entries = await state.compute.run(lambda: _read_history(state))
+    entries = await state.looking.run(lambda: _read_history(state))
     if model.report is not None:
         entries.insert(0, build_history_entry("holdout", model.report, model, state.models.version))
     return History(entries=entries)

@@ -50,9 +50,9 @@ async def thumbnail(request: Request, item_id: ItemId, model: ActiveModel, state
     if not request.scope.get("raw_path", b"/thumbnail").endswith(b"/thumbnail"):
         # an item whose id ends like this, as it is written in a path: %2Fthumbnail
         return await items.read(f"{item_id}/thumbnail", model, state)
-    content = await state.compute.run(lambda: model.gallery.read_thumbnails([item_id]).get(item_id))
+    content = await state.looking.run(lambda: model.gallery.read_thumbnails([item_id]).get(item_id))
     if content is None:
-        if await state.compute.run(lambda: model.gallery.get(item_id)) is None:
+        if await state.looking.run(lambda: model.gallery.get(item_id)) is None:
             raise ServiceProblem(NOT_FOUND, f"No item has the id '{item_id[:100]}'.")
         raise ServiceProblem(
             NOT_FOUND,
@@ -77,7 +77,7 @@ async def previews(
     body: Annotated[PreviewRequest, Depends(_read_ids)], model: ActiveModel, state: CurrentState
 ) -> Response:
     """Up to 100 items as a list shows them: whether there is a picture, the text, some of the metadata."""
-    shown = await state.compute.run(lambda: build_previews(model.gallery, body.ids))
+    shown = await state.looking.run(lambda: build_previews(model.gallery, body.ids))
     return write_json_response(PreviewResponse(previews=shown))
 
 

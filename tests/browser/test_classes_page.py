@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from api_schemas.build_config import IndexConfig
 from api_schemas.operating_point import ClassRates
@@ -142,6 +142,29 @@ def test_pairs_are_shown_with_their_pictures(
         )
         assert set(sizes) == {48}
         check_page(page)
+
+
+def test_a_picture_that_a_busy_service_refused_is_asked_for_again(
+    photos: tuple[str, ServiceBundle], browser: Browser
+) -> None:
+    address, _ = photos
+    asked: list[str] = []
+
+    def refuse_once(route: Route) -> None:
+        asked.append(route.request.url)
+        if asked.count(route.request.url) == 1:
+            route.fulfill(status=503, body="busy")
+        else:
+            route.continue_()
+
+    page = browser.new_page()
+    page.route("**/thumbnail", refuse_once)
+    page.goto(f"{address}/dashboard/classes/who%201")
+    picture = page.locator("img.picture").first
+    picture.scroll_into_view_if_needed()
+    expect(picture).not_to_have_js_property("naturalWidth", 0)
+    assert len(asked) > len(set(asked))
+    page.close()
 
 
 def test_hostile_labels_are_text(writable: str, bundle: ServiceBundle, open_page: OpenPage) -> None:

@@ -51,6 +51,6 @@ async def monitoring(
             f"{state.settings.max_monitoring_steps} are answered at once (LIMEN_MAX_MONITORING_STEPS)",
         )
     workers = state.settings.workers
-    return await state.compute.run(
+    return await state.looking.run(
         lambda: write_json_response(describe_series(state.monitor, model, chosen, starts, workers))
     )

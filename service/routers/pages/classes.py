@@ -35,7 +35,7 @@ async def classes(
 ) -> Response:
     """The page; its chart comes from ``/dashboard/classes.json``, further rows from ``/v1/classes``."""
     chosen = source or "holdout"
-    page = await state.compute.run(lambda: build_table(state, model, chosen).select("worst", "", 0, ROWS))
+    page = await state.looking.run(lambda: build_table(state, model, chosen).select("worst", "", 0, ROWS))
     return render_page(
         request,
         "classes.html",
@@ -55,7 +55,7 @@ async def classes(
 @router.get("/dashboard/classes.json")
 async def points(model: ActiveModel, state: CurrentState, source: ClassSource = "holdout") -> Response:
     """FAR, FRR and items of up to 10,000 measured classes, the worst, in columns."""
-    return write_json_response(await state.compute.run(lambda: _list_points(state, model, source)))
+    return write_json_response(await state.looking.run(lambda: _list_points(state, model, source)))
 
 
 @router.get("/dashboard/classes/{label:text}")
@@ -72,7 +72,7 @@ async def class_page(
         raise build_field_problem(
             INVALID_REQUEST, "label", "a label has 1 to 512 characters, NUL not among them"
         )
-    return await state.compute.run(lambda: _render_class(request, state, model, name))
+    return await state.looking.run(lambda: _render_class(request, state, model, name))
 
 
 def _render_class(request: Request, state: ServiceState, model: LoadedModel, label: str) -> Response:

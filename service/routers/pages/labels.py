@@ -15,7 +15,7 @@ router = APIRouter(include_in_schema=False, route_class=PageRoute)
 @router.get("/dashboard/labels")
 async def labels(request: Request, model: ActiveModel, state: CurrentState) -> Response:
     """The page; its module asks ``/v1/labels/audit``."""
-    audit = await state.compute.run(lambda: find_audit(state, model))
+    audit = await state.looking.run(lambda: find_audit(state, model))
     return render_page(
         request,
         "labels.html",

@@ -16,7 +16,7 @@ router = APIRouter(include_in_schema=False, route_class=PageRoute)
 @router.get("/dashboard/models")
 async def models(request: Request, model: ActiveModel, state: CurrentState) -> Response:
     """The page."""
-    known = await state.compute.run(state.models.list_models)
+    known = await state.looking.run(state.models.list_models)
     return render_page(
         request,
         "models.html",

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from api_schemas.http.decisions import OperatingPointSummary
-from api_schemas.operating_point import OperatingPoint
+from api_schemas.operating_point import OperatingPoint, Status
 from api_schemas.report import Report
 from decision.describe_point import get_shown_rates
 from decision.targets import get_endpoint
@@ -40,7 +40,7 @@ WORST = 10
 async def overview(request: Request, model: ActiveModel, state: CurrentState) -> Response:
     """The page; its charts come from ``/dashboard/figures``."""
     report = model.report
-    day = await state.compute.run(state.monitor.summarize_day)
+    day = await state.looking.run(state.monitor.summarize_day)
     story = describe_service(model, day)
     if report is None:
         return render_page(
@@ -139,11 +139,12 @@ def _describe_point(point: OperatingPointSummary) -> dict[str, Any]:
             if crossed
             else (f"{how} on", f"{proof.n_classes:,} classes")
         )
+    status: Status = "estimated" if proof is None else proof.status
     return {
         "name": point.name,
-        "status": "estimated" if proof is None else proof.status,
+        "status": status,
         "endpoint": point.active_for,
-        "sentence": describe_target(target),
+        "sentence": describe_target(target, status),
         "threshold": f"{format_number(point.threshold)} of the {point.score.kind} score",
         "target": aim,
         "proof": rows,

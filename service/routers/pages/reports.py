@@ -35,7 +35,7 @@ async def reports(
     request: Request, model: ActiveModel, state: CurrentState, source: Source = "holdout"
 ) -> Response:
     """The page; its charts come from ``/dashboard/reports/figures``."""
-    content = await state.compute.run(lambda: _describe(state, model, source))
+    content = await state.looking.run(lambda: _describe(state, model, source))
     return render_page(
         request,
         "reports.html",
@@ -51,7 +51,7 @@ async def reports(
 @router.get("/dashboard/reports/figures")
 async def figures(model: ActiveModel, state: CurrentState, source: Source = "holdout") -> Response:
     """The charts as plotly figures whose colours are names of roles."""
-    report, _ = await state.compute.run(lambda: _read(state, model, source))
+    report, _ = await state.looking.run(lambda: _read(state, model, source))
     charts = [] if report is None else build_charts(report, _list_active(model))
     return write_json_response({chart.id: chart.figure for chart in charts if chart.figure is not None})
 

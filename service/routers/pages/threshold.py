@@ -21,7 +21,7 @@ async def threshold(
     request: Request, model: ActiveModel, state: CurrentState, endpoint: Endpoint = "match"
 ) -> Response:
     """The page; its figures come from ``/v1/operating-points/tradeoff``."""
-    missing = await state.compute.run(lambda: {one: _explain_missing(model, one) for one in ENDPOINTS})
+    missing = await state.looking.run(lambda: {one: _explain_missing(model, one) for one in ENDPOINTS})
     return render_page(
         request,
         "threshold.html",

@@ -33,7 +33,7 @@ async def try_it(
         terms=TERMS,
         kind=None if model.encoder is None else model.encoder.preprocessing.kind,
         point=point,
-        sentence="" if point is None else describe_target(point.target),
+        sentence="" if point is None else describe_target(point.target, point.status),
         reasons=[] if point is not None else list(model.reasons),
         given=item_id,
         example=example[0].id if example else "",

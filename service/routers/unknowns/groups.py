@@ -55,7 +55,7 @@ async def groups(
     model.get_live_gallery()
     await state.unknowns.flush()
     return write_json_response(
-        await state.compute.run(
+        await state.looking.run(
             lambda: list_groups(model, status, members, limit, int(cursor or 0), state.unknowns.overflowed)
         )
     )
@@ -162,7 +162,7 @@ async def enroll_unknowns(
     await state.unknowns.flush()
     label = body.label
     if body.fold_labels:
-        (label,) = await state.compute.run(lambda: model.label_notes.fold([label]))
+        (label,) = await state.looking.run(lambda: model.label_notes.fold([label]))
     order = order_write(request, "unknowns.enroll")
 
     def work() -> Enrolment:
@@ -172,10 +172,10 @@ async def enroll_unknowns(
 
     done = await write(request, state, order, work)
     vectors = np.stack([query.vector for query in done.queries])
-    offered, changed = await state.compute.run(lambda: rematch_nearest(model, label, vectors))
+    offered, changed = await state.looking.run(lambda: rematch_nearest(model, label, vectors))
     live = model.get_live_gallery()
     await state.writing.run(lambda: live.unknowns.set_offered(changed), bounded=False)
-    notes = await state.compute.run(lambda: model.label_notes.note([label]))
+    notes = await state.looking.run(lambda: model.label_notes.note([label]))
     return write_json_response(
         {
             "change": done.change,

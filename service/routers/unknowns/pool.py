@@ -77,7 +77,7 @@ async def page(
         before=cursor,
     )
     kinds = state.unknowns.find_fields(live, model.model_hash)
-    queries, next_cursor = await state.compute.run(
+    queries, next_cursor = await state.looking.run(
         lambda: page_pool(model, which, condition, {} if condition is None else kinds.kinds, limit)
     )
     return write_json_response(
@@ -95,7 +95,7 @@ async def read(unknown_id: UnknownPath, model: ActiveModel, state: CurrentState)
     """The query with its unit vector."""
     live = model.get_live_gallery()
     await state.unknowns.flush()
-    query = await state.compute.run(lambda: live.unknowns.get(unknown_id))
+    query = await state.looking.run(lambda: live.unknowns.get(unknown_id))
     if query is None:
         raise _build_missing(unknown_id)
     return write_json_response(write_unknown(query, with_vector=True))
@@ -119,7 +119,7 @@ async def thumbnail(
 ) -> Response:
     """The small picture that was kept of the query, or the first 500 characters of its text."""
     live = model.get_live_gallery()
-    content = await state.compute.run(lambda: live.unknowns.read_thumbnail(unknown_id))
+    content = await state.looking.run(lambda: live.unknowns.read_thumbnail(unknown_id))
     if content is None:
         raise ServiceProblem(
             NOT_FOUND,
@@ -156,7 +156,7 @@ async def search(
     await state.unknowns.flush()
     resolve = await prepare_references(state.encoding, model, body.queries, "queries.{}".format)
     which = PoolFilter(status=body.status, since=_to_seconds(body.since), until=_to_seconds(body.until))
-    results = await state.compute.run(lambda: search_pool(model, resolve().vectors, body.k, which))
+    results = await state.looking.run(lambda: search_pool(model, resolve().vectors, body.k, which))
     return write_json_response(
         {
             "results": [
@@ -230,7 +230,7 @@ async def delete_some(
     order = order_write(request, "unknowns.delete", **given)
     if body.filter is not None:
         condition, fields = body.filter, state.unknowns.find_fields(live, model.model_hash)
-        ids = await state.compute.run(lambda: list_matching(model, which, condition, fields.kinds))
+        ids = await state.looking.run(lambda: list_matching(model, which, condition, fields.kinds))
         which = which._replace(ids=ids)
     deleted = await write(request, state, order, lambda: live.unknowns.delete(which, order))
     return write_json_response({"deleted": deleted})

@@ -33,7 +33,7 @@ async def review(
     """
     live = model.get_live_gallery()
     await state.unknowns.flush()
-    queries = await state.compute.run(lambda: live.unknowns.list_to_review(limit))
+    queries = await state.looking.run(lambda: live.unknowns.list_to_review(limit))
     reason = None
     if not queries:
         kept = describe_kept_queries(state.settings)

@@ -27,6 +27,12 @@ def test_a_target_is_counted_in_thousands(kind: str, value: float, sentence: str
     assert describe_target(Target(kind=kind, value=value)) == sentence
 
 
+def test_an_estimated_threshold_promises_no_bound() -> None:
+    target = Target(kind="fpir", value=0.03)
+    expected = "Of 1,000 queries of no class in the gallery, about 30 are matched to one."
+    assert describe_target(target, "estimated") == describe_target(target, "chosen") == expected
+
+
 def test_targets_without_a_rate_are_described_too() -> None:
     assert "turned away" in describe_target(Target(kind="eer", value=None))
     assert "cost" in describe_target(Target(kind="cost", value=0.3))
