@@ -22,6 +22,7 @@ def build_optimizer(network: nn.Module, objective: nn.Module, settings: Optimize
     matrices = [value for value in network.parameters() if value.requires_grad and value.ndim > 1]
     others = [value for value in network.parameters() if value.requires_grad and value.ndim <= 1]
     losses = [part for part in objective.modules() if isinstance(part, Loss)]
+    own = {id(value) for loss in losses for value in loss.parameters()}
     moved = {id(value) for value in matrices} - _find_tables(network) if settings.name == "muon" else set()
     decayed = {"lr": settings.lr, "weight_decay": settings.weight_decay}
     groups: list[dict[str, Any]] = [
@@ -44,6 +45,14 @@ def build_optimizer(network: nn.Module, objective: nn.Module, settings: Optimize
             }
             for loss in losses
         ),
+        {
+            "params": [
+                value for value in objective.parameters() if value.requires_grad and id(value) not in own
+            ],
+            "lr": settings.lr,
+            "weight_decay": 0.0,
+            "name": "loss",
+        },
     ]
     groups = [group for group in groups if group["params"]]
     if settings.name == "sgd":

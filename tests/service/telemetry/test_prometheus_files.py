@@ -13,6 +13,7 @@ import yaml
 from limen.client import Client
 from service.monitoring.alert_rules import DEFAULT_RULES
 from service.monitoring.signals import SIGNALS
+from service.telemetry import prometheus
 from tests.conftest import ROOT
 from tests.service.bundles import ServiceBundle, serve
 
@@ -34,6 +35,7 @@ def read_expressions() -> list[str]:
 def exposed(bundle: ServiceBundle, tmp_path_factory: pytest.TempPathFactory) -> str:
     """What a service answers to Prometheus after some requests of each kind."""
 
+    prometheus.ALERT.clear()  # rules of other services that this process had
     data = tmp_path_factory.mktemp("data") / "data"
     with serve(bundle.path, data=data, monitor_interval=0.05) as at, Client(at) as client:
         client.match([bundle.get_vector(0)])
