@@ -5,7 +5,7 @@
 is about ``(1/n + 1/m) chi2`` with the bins less one degrees of freedom (Yurdakul & Naranjo 2020, Statistical
 Properties of the Population Stability Index), for samples of ``n`` and ``m``.
 
-How many queries are of no class in the gallery is nobody's fault and changes from hour to hour, so the
+How many queries are of no class in the gallery changes from hour to hour, without any fault, so the
 expectation is a mixture of two calibrated distributions, scores of known and of unknown queries. Over all
 scores the share that fits best says how many queries are of unknown classes. Which low scores those have
 depends on who they are, which no calibration can know; the index is best taken of the scores from where

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable
 from html import escape
 
 from api_schemas.label_audit import FindingKind, LabelAudit, LabelFinding
+from common.csv_cells import escape_formula
 
 COLUMNS = tuple(LabelFinding.model_fields)
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 MOST_ROWS = 500
 TITLES: dict[FindingKind, str] = {
     "other_label_nearer": "nearer to another label",
@@ -37,8 +37,9 @@ def write_csv(findings: Iterable[LabelFinding]) -> str:
 def _write_cell(value: object) -> str:
     if value is None:
         return ""
-    text = str(value).lower() if isinstance(value, bool) else str(value)
-    return f"'{text}" if isinstance(value, str) and text.startswith(FORMULA_STARTS) else text
+    if isinstance(value, str):
+        return escape_formula(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def summarize(audit: LabelAudit) -> list[str]:

@@ -71,7 +71,7 @@ class RequestMiddleware:
             before its body is read, so that refusing it costs little.
         find_client: whose turn a request takes, by its key or address.
         check_headers: raises a problem for a request that is not answered at all.
-        observe: is told of every answer its route, status, seconds and problem.
+        observe: called with the route, status, seconds and problem of every answer.
     """
 
     def __init__(

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 from api_schemas.operating_point import OperatingPoint
 from api_schemas.report import ClassConsistency, Report
+from common.csv_cells import escape_formula
 from evaluation.report.charts import build_charts
 from evaluation.report.html_report import render_html
 from service.errors.problems import NOT_FOUND, ServiceProblem
@@ -21,8 +22,6 @@ MEDIA_TYPES: dict[ExportFormat, str] = {
     "png": "image/png",
 }
 CSV_HEAD = list(ClassConsistency.model_fields)
-# a spreadsheet takes a cell that begins so for a formula
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def export_report(
@@ -50,7 +49,7 @@ def _write_csv(report: Report, points: Sequence[OperatingPoint], chart: str | No
     writer.writerow(CSV_HEAD)
     for row in report.consistency.per_class:
         cells = [getattr(row, name) for name in CSV_HEAD]
-        writer.writerow([_guard(cell) if isinstance(cell, str) else cell for cell in cells])
+        writer.writerow([escape_formula(cell) if isinstance(cell, str) else cell for cell in cells])
     return text.getvalue().encode("utf-8", "replace")
 
 
@@ -77,7 +76,3 @@ _EXPORTS: dict[ExportFormat, Callable[[Report, Sequence[OperatingPoint], str | N
     "png": _draw_chart,
 }
 assert set(_EXPORTS) == set(get_args(ExportFormat))
-
-
-def _guard(text: str) -> str:
-    return f"'{text}" if text.startswith(_FORMULA) else text

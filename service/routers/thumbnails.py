@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -23,13 +22,12 @@ from index.items.stored_item import StoredItem
 from service.errors.problems import NOT_FOUND, ServiceProblem
 from service.http.bodies import build_body_reader, write_json_response
 from service.http.openapi import BODY_STATUSES, READ_STATUSES, describe_body, describe_problems
+from service.http.thumbnail_responses import build_thumbnail_response, describe_thumbnail
 from service.routers import items
 from service.state import ActiveModel, CurrentState
 
 router = APIRouter(tags=["items"])
 _read_ids = build_body_reader(PreviewRequest, "ids", lambda limits: MOST_PREVIEWS)
-# a picture goes with its item: browsers ask each time whether it is still there
-_CACHE = "private, no-cache"
 
 
 @router.get(
@@ -37,11 +35,7 @@ _CACHE = "private, no-cache"
     summary="Read the thumbnail of an item",
     response_class=Response,
     responses={
-        200: {
-            "description": "A WebP picture, or the beginning of the item's text.",
-            "content": {WEBP: {"schema": {"type": "string", "format": "binary"}}, TEXT: {}},
-        },
-        304: {"description": "It is the one that `If-None-Match` names."},
+        **describe_thumbnail("item"),
         **describe_problems(*READ_STATUSES, 404, 422),
     },
 )
@@ -59,11 +53,7 @@ async def thumbnail(request: Request, item_id: ItemId, model: ActiveModel, state
             f"No thumbnail is kept of the item '{item_id[:100]}': export with --thumbnails 96, or start the "
             "service with LIMEN_THUMBNAILS=96 and write the item again with its input.",
         )
-    etag = f'"{hashlib.sha256(content).hexdigest()[:20]}"'
-    headers = {"ETag": etag, "Cache-Control": _CACHE}
-    if etag in request.headers.get("if-none-match", ""):
-        return Response(status_code=304, headers=headers)
-    return Response(content, media_type=get_media_type(content), headers=headers)
+    return build_thumbnail_response(request, content)
 
 
 @router.post(

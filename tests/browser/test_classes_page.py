@@ -150,7 +150,7 @@ def test_a_picture_that_a_busy_service_refused_is_asked_for_again(
     address, _ = photos
     asked: list[str] = []
 
-    def refuse_once(route: Route) -> None:
+    def fail_first_request(route: Route) -> None:
         asked.append(route.request.url)
         if asked.count(route.request.url) == 1:
             route.fulfill(status=503, body="busy")
@@ -158,7 +158,7 @@ def test_a_picture_that_a_busy_service_refused_is_asked_for_again(
             route.continue_()
 
     page = browser.new_page()
-    page.route("**/thumbnail", refuse_once)
+    page.route("**/thumbnail", fail_first_request)
     page.goto(f"{address}/dashboard/classes/who%201")
     picture = page.locator("img.picture").first
     picture.scroll_into_view_if_needed()

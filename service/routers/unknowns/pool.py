@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -20,7 +19,6 @@ from api_schemas.http.unknowns import (
     UnknownSearchResponse,
     UnknownStatus,
 )
-from encoder.thumbnails import TEXT, WEBP, get_media_type
 from index.store.kept_queries import PoolFilter
 from service.auth.api_keys import NEEDS_WRITE
 from service.errors.problems import NOT_FOUND, NOT_JSON, ServiceProblem, build_field_problem
@@ -29,6 +27,7 @@ from service.http.filter_limits import check_filter
 from service.http.openapi import BODY_STATUSES, READ_STATUSES, describe_body, describe_problems
 from service.http.query_answers import check_answer
 from service.http.resolve_references import check_k, prepare_references
+from service.http.thumbnail_responses import build_thumbnail_response, describe_thumbnail
 from service.state import ActiveModel, CurrentState, order_write, write
 from service.unknowns.pool_search import list_matching, page_pool, search_pool
 from service.unknowns.present import write_unknown
@@ -36,7 +35,6 @@ from service.unknowns.present import write_unknown
 router = APIRouter(tags=["unknowns"])
 UnknownPath = Annotated[str, Path(min_length=1, max_length=64, pattern="^[a-z0-9-]+$")]
 _read_deletion = build_body_reader(DeleteUnknownsRequest, "ids", lambda limits: limits.max_items)
-_CACHE = "private, no-cache"
 
 
 @router.get(
@@ -106,11 +104,7 @@ async def read(unknown_id: UnknownPath, model: ActiveModel, state: CurrentState)
     summary="Read the thumbnail of a kept query",
     response_class=Response,
     responses={
-        200: {
-            "description": "A WebP picture, or the beginning of the query's text.",
-            "content": {WEBP: {"schema": {"type": "string", "format": "binary"}}, TEXT: {}},
-        },
-        304: {"description": "It is the one that `If-None-Match` names."},
+        **describe_thumbnail("query"),
         **describe_problems(*READ_STATUSES, 404, 409, 422),
     },
 )
@@ -126,11 +120,7 @@ async def thumbnail(
             f"No thumbnail is kept of a query '{unknown_id}': they are kept where LIMEN_THUMBNAILS is set "
             "and the query was an input.",
         )
-    etag = f'"{hashlib.sha256(content).hexdigest()[:20]}"'
-    headers = {"ETag": etag, "Cache-Control": _CACHE}
-    if etag in request.headers.get("if-none-match", ""):
-        return Response(status_code=304, headers=headers)
-    return Response(content, media_type=get_media_type(content), headers=headers)
+    return build_thumbnail_response(request, content)
 
 
 @router.post(

@@ -90,7 +90,7 @@ def test_pages_lead_to_the_form_and_back(start: Any, bundle: ServiceBundle, tmp_
     asked = httpx.get(f"{address}/dashboard/threshold?endpoint=verify", headers=HTML)
     assert asked.status_code == 303
     assert asked.headers["location"] == "/dashboard/sign-in?next=%2Fdashboard%2Fthreshold%3Fendpoint%3Dverify"
-    assert httpx.get(f"{address}/dashboard").status_code == 401, "a program is told what it lacks"
+    assert httpx.get(f"{address}/dashboard").status_code == 401, "a program gets a problem, no form"
     form = httpx.get(address + asked.headers["location"], headers=HTML)
     assert 'value="/dashboard/threshold?endpoint=verify"' in form.text
     with httpx.Client(base_url=address, headers=HTML) as browser:
