@@ -343,24 +343,25 @@ def _decide(
     beyond = {size: decider.is_beyond_proof(len(view), size) for size in set(sizes or [1])}
     decisions = []
     for hits, size in zip(bests, sizes or repeat(1), strict=False):
-        unknown = MatchDecision(
-            "unknown", None, None, None, None, None, point.threshold, None, point.id, beyond[size]
-        )
         if not hits:
-            decisions.append(unknown)
+            nothing_left = (None, None, None, None, None, point.threshold, None, point.id, beyond[size])
+            decisions.append(MatchDecision("unknown", *nothing_left))
             continue
         best, (is_match, right, *of_hits) = hits[0], next(answers)
         probabilities = chain(of_hits, repeat(None))
         decisions.append(
-            unknown._replace(
-                decision="match" if is_match else "unknown",
-                label=best.label,
-                id=best.id,
-                similarity=best.similarity,
-                score=best.score,
-                probability=right,
-                margin=None if len(hits) == 1 else best.score - hits[1].score,
-                candidates=tuple(
+            MatchDecision(
+                "match" if is_match else "unknown",
+                best.label,
+                best.id,
+                best.similarity,
+                best.score,
+                right,
+                point.threshold,
+                None if len(hits) == 1 else best.score - hits[1].score,
+                point.id,
+                beyond[size],
+                tuple(
                     MatchCandidate(hit.label, hit.id, hit.score, probability)
                     for hit, probability in zip(hits[:n_candidates], probabilities, strict=False)
                 ),

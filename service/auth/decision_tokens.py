@@ -8,8 +8,8 @@ import hashlib
 import hmac
 import os
 import secrets
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import orjson
 
@@ -25,8 +25,7 @@ _SIGNATURE_BYTES = 16
 _LONGEST_ID = 128
 
 
-@dataclass(frozen=True)
-class SignedDecision:
+class SignedDecision(NamedTuple):
     """The content of a token: what was decided, when, by which point, about which items.
 
     ``fingerprint`` is that of a query which was no item.
@@ -53,6 +52,7 @@ class DecisionSigner:
 
     def __init__(self, key: bytes) -> None:
         self._key = key
+        self._keyed = hmac.new(key, digestmod="sha256")
 
     @classmethod
     def open(cls, data: Path | None) -> DecisionSigner:
@@ -80,7 +80,7 @@ class DecisionSigner:
     def sign(self, decision: SignedDecision) -> str:
         """The decision as a token of about 200 characters."""
         content = _write_content(decision)
-        signature = hmac.digest(self._key, content, "sha256")[:_SIGNATURE_BYTES]
+        signature = self._compute_signature(content)
         return base64.urlsafe_b64encode(signature + content).rstrip(b"=").decode()
 
     def read(self, token: str) -> SignedDecision:
@@ -90,10 +90,14 @@ class DecisionSigner:
         except (binascii.Error, ValueError):
             raise _build_unsigned() from None
         signature, content = raw[:_SIGNATURE_BYTES], raw[_SIGNATURE_BYTES:]
-        expected = hmac.digest(self._key, content, "sha256")[:_SIGNATURE_BYTES]
-        if not hmac.compare_digest(signature, expected):
+        if not hmac.compare_digest(signature, self._compute_signature(content)):
             raise _build_unsigned()
         return SignedDecision(*orjson.loads(content))
+
+    def _compute_signature(self, content: bytes) -> bytes:
+        keyed = self._keyed.copy()
+        keyed.update(content)
+        return keyed.digest()[:_SIGNATURE_BYTES]
 
 
 def find_subject(token: str) -> str:

@@ -39,6 +39,15 @@ def compute_slowly(score: float, second: float, n_classes: int, share: float) ->
     return {outcome: value / sum(odds.values()) for outcome, value in odds.items()}
 
 
+@pytest.mark.parametrize("second", [0.3, 0.79, -0.9, 0.95, math.nan, -math.inf])
+@pytest.mark.parametrize("score", [0.8, -0.7, 0.95])
+def test_a_query_alone_has_the_outcomes_that_it_has_among_others(score: float, second: float) -> None:
+    model = AnswerModel.read(make_calibration())
+    alone = model.compute([score], [second], 50, 0.2)
+    among = model.compute([0.1, score], [0.0, second], 50, 0.2)
+    np.testing.assert_allclose(np.array(alone)[:, 0], np.array(among)[:, 1], rtol=1e-12)
+
+
 @pytest.mark.parametrize("share", [0.01, 0.4, 0.9])
 def test_outcomes_are_a_softmax_of_features_at_any_share_of_unknown_queries(share: float) -> None:
     model = AnswerModel.read(make_calibration())
