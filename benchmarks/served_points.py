@@ -214,7 +214,8 @@ def main() -> None:
             measure(name, SETS[name](seed))
     for given in options.runs:
         name, _, folder = given.partition("=")
-        measure(name, read_run(Path(folder), 0))
+        for seed in range(options.seeds):
+            measure(name, read_run(Path(folder), seed))
 
 
 if __name__ == "__main__":

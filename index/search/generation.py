@@ -289,7 +289,7 @@ class Generation:
         # a row on the side list may be proposed now and then all the same: it must not count twice
         rows = np.where((rows >= 0) & self.items.side[rows], -1, rows)
         if side is None and len(self._side_rows) <= k + SPARE:
-            best = np.broadcast_to(self._side_rows, (len(queries), len(self._side_rows)))
+            best = self._side_rows[None].repeat(len(queries), axis=0)
         elif side is None:
             best = scan_rows(self._side_vectors, queries, k)
             best = np.where(best < 0, -1, self._side_rows[best])
