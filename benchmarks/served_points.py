@@ -31,7 +31,7 @@ from benchmarks.identification import ROOT, embed_grocery
 from common.array_types import Bools, Float64s
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.files import read_embeddings
-from limen.client import Client, ServiceUnreachable
+from limen.client import Client, ServiceError, ServiceUnreachable
 
 REFERENCES, PROBES, STRANGERS = 10, 20, 20
 LIMEN = Path(sys.executable).with_name("limen")
@@ -149,7 +149,7 @@ def serve(bundle: Path) -> Iterator[Client]:
                 try:
                     client.info()
                     break
-                except ServiceUnreachable:
+                except (ServiceUnreachable, ServiceError):  # the latter while the bundle is loaded
                     time.sleep(0.2)
             yield client
     finally:
