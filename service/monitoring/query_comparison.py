@@ -139,7 +139,7 @@ class QueryComparison:
             reference, groups, of_queries = self._vectors.select(window.labels)
             if reference.shape[1] == window.vectors.shape[1]:
                 shift = measure_domain_shift(
-                    reference, window.vectors, groups, of_queries, min_rows=MIN_VECTORS, seed=self._looks
+                    reference, window.vectors, groups, of_queries, min_rows=MIN_VECTORS
                 )
         if shift is None:
             return Reading(
@@ -148,7 +148,7 @@ class QueryComparison:
                 detail=f"Not measured: it takes {MIN_VECTORS} matched queries and as many items of the same "
                 f"classes; {len(window.labels)} of the latest queries were matched.",
             )
-        chance = shift.chance + 1.96 * shift.spread
+        chance = shift.find_limit(0.025)
         return Reading(
             signal=signal,
             value=shift.auc,

@@ -35,36 +35,55 @@ def test_the_further_the_samples_are_apart_the_larger_the_auc() -> None:
     assert aucs[-1] > 0.99
 
 
-def test_the_auc_is_that_of_a_plain_discriminant() -> None:
-    reference, recent = draw_rows(0, 150), draw_rows(1, 150, 0.2)
-    groups = np.arange(150) % 10
-    found = measure_domain_shift(reference, recent, groups, groups, permutations=2)
+def test_the_distance_is_that_of_a_regression_with_a_mean_for_each_group() -> None:
+    reference, recent = draw_rows(0, 150), draw_rows(1, 90, 0.2)
+    of_reference, of_recent = np.arange(150) % 11, np.arange(90) % 15
+    found = measure_domain_shift(reference, recent, of_reference, of_recent, min_rows=50)
     assert found is not None
-    # twin: every step again, one labelling, with the definition of each figure
-    rows = np.concatenate([reference, recent]).astype(float)
-    both, labels = np.concatenate([groups, groups]), np.repeat([False, True], 150)
-    for group in range(10):
-        rows[both == group] -= rows[both == group].mean(axis=0)
-    best = []
-    for held_out in range(2**10):
-        # the folds are whole groups; which ones is the test's own business, so all halvings are allowed
-        chosen = [bool(held_out >> group & 1) for group in range(10)]
-        if sum(chosen) != 5:
-            continue
-        fold, aucs = np.array(chosen)[both], []
-        for learn in (fold, ~fold):
-            learned = rows[learn] - rows[learn].mean(axis=0)
-            covariance = learned.T @ learned / len(learned)
-            covariance += RIDGE * np.trace(covariance) / DIMENSION * np.eye(DIMENSION)
-            means = [learned[labels[learn] == side].mean(axis=0) for side in (True, False)]
-            scores = rows[~learn] @ np.linalg.solve(covariance, means[0] - means[1])
-            aucs.append(compute_auc(scores[labels[~learn]], scores[~labels[~learn]]))
-        best.append(np.mean(aucs))
-    assert min(abs(found.auc - value) for value in best) < 1e-9
+    # twin: one group after the other, and the definition of each figure
+    rows, labels, total = [], [], 0.0
+    for group in range(11):
+        old, new = reference[of_reference == group], recent[of_recent == group]
+        own = np.concatenate([old, new]).astype(float)
+        rows += list(own - own.mean(axis=0))
+        labels += [-len(new) / len(own)] * len(old) + [len(old) / len(own)] * len(new)
+        total += len(new)
+    x, y = np.array(rows), np.array(labels)
+    freedom = len(x) - 11
+    covariance = x.T @ x / freedom
+    covariance += RIDGE * np.trace(covariance) / DIMENSION * np.eye(DIMENSION)
+    means = x.T @ y / (y @ y)
+    distance = means @ np.linalg.inv(covariance) @ means
+    assert found.distance == pytest.approx(distance)
+    assert found.n == total
+
+
+def test_the_auc_is_about_that_of_the_best_discriminant() -> None:
+    """Two normal samples whose distance is known."""
+    rng = np.random.default_rng(0)
+    before, after = rng.normal(size=(2, 4_000, 3)).astype(np.float32)
+    found = measure_domain_shift(before, after + np.float32([0.6, 0, 0]))
+    assert found is not None
+    of_best = compute_auc(after[:, 0] + 0.6, before[:, 0])
+    assert found.auc == pytest.approx(of_best, abs=0.01)
+
+
+def test_what_is_particular_to_each_class_is_no_shift() -> None:
+    """Queries of a class that differ from its items each in a way of their own, as new topics do."""
+    rng = np.random.default_rng(0)
+    groups, exceeded = np.arange(400) % 20, 0
+    for seed in range(40):
+        own = 0.5 * rng.normal(size=(20, DIMENSION))
+        found = measure_domain_shift(
+            draw_rows(seed, 400), np.float32(draw_rows(99 + seed, 400) + own[groups]), groups, groups
+        )
+        assert found is not None
+        exceeded += found.find_lower(0.01) > 0.5
+    assert exceeded <= 3, "0.4 are expected"
 
 
 def test_another_mix_of_classes_is_no_shift_and_a_shift_of_every_class_is() -> None:
-    even, uneven = np.ones(8), np.arange(1.0, 9.0) ** 2
+    even, uneven = np.ones(16), np.arange(1.0, 17.0) ** 2
     reference, of_reference = draw_classes(1, even, 1_200)
     recent, of_recent = draw_classes(2, uneven, 1_200)
     blind = measure_domain_shift(reference, recent)
@@ -72,7 +91,7 @@ def test_another_mix_of_classes_is_no_shift_and_a_shift_of_every_class_is() -> N
     assert blind is not None
     assert matched is not None
     assert blind.find_lower(0.001) > 0.5, "the classes alone tell the samples apart"
-    assert matched.find_lower(0.05) < 0.5
+    assert matched.find_lower(0.05) == 0.5
     moved, of_moved = draw_classes(3, uneven, 1_200, 0.5)
     shifted = measure_domain_shift(reference, moved, of_reference, of_moved)
     assert shifted is not None
@@ -83,9 +102,7 @@ def test_chance_exceeds_its_bound_as_often_as_said() -> None:
     groups = np.arange(120) % 12
     exceeded = 0
     for seed in range(60):
-        found = measure_domain_shift(
-            draw_rows(2 * seed, 120), draw_rows(2 * seed + 1, 120), groups, groups, permutations=60, seed=seed
-        )
+        found = measure_domain_shift(draw_rows(2 * seed, 120), draw_rows(2 * seed + 1, 120), groups, groups)
         assert found is not None
         exceeded += found.find_lower(0.05) > 0.5
     assert exceeded <= 9, "3 are expected"

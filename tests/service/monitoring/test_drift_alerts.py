@@ -34,7 +34,7 @@ def plant_drift(queries: np.ndarray, kind: Kind, seed: int) -> np.ndarray:
         return normalise(queries + 0.4 / np.sqrt(queries.shape[1]) * rng.normal(size=queries.shape))
     if kind == "offset":
         direction = rng.normal(size=queries.shape[1])
-        return normalise(queries + 0.3 * direction / np.linalg.norm(direction))
+        return normalise(queries + 0.2 * direction / np.linalg.norm(direction))
     turned, angle = queries.copy(), 0.5
     for a, b in rng.permutation(queries.shape[1])[:32].reshape(-1, 2):
         turned[:, a] = np.cos(angle) * queries[:, a] - np.sin(angle) * queries[:, b]
