@@ -11,8 +11,9 @@ import numpy as np
 
 from api_schemas.http.admin import HistoryEntry
 from api_schemas.http.gallery import Feedback
-from api_schemas.report import Counts, Geometry, Report, Retrieval, Verification
+from api_schemas.report import Consistency, Counts, Geometry, Report, Retrieval, Verification
 from decision.scorers import count_accepted
+from evaluation.metrics.judged_pairs import measure_judged_consistency
 from evaluation.metrics.opis import OpisSettings, build_consistency
 from evaluation.metrics.verification import verify_scores
 from service.models.loaded_model import LoadedModel
@@ -28,34 +29,29 @@ def compute_feedback_report(model: LoadedModel, feedback: Sequence[Feedback]) ->
     Pairs that were decided by another score than the active point's are left out.
     """
     score = model.gallery.scorer.score
-    pairs = [
-        entry
-        for entry in feedback
-        if entry.model_hash == model.model_hash
-        and entry.score is not None
-        and model.get_score(entry.operating_point) == score
-    ]
+    pairs = _select_comparable(model, feedback)
     same = np.array([entry.same for entry in pairs], dtype=bool)
     scores = np.array([entry.score for entry in pairs], dtype=np.float64)
     genuine, impostor = scores[same], scores[~same]
     too_few = min(len(genuine), len(impostor)) < MIN_PAIRS
-    reasons = ["Feedback is about pairs, not classes: retrieval, geometry and OPIS need a gallery."]
+    reasons = ["Feedback is about pairs: retrieval and geometry need a gallery."]
     if too_few:
         reasons.append(
             f"Rates need at least {MIN_PAIRS} pairs of either kind; there are {len(genuine)} genuine and "
             f"{len(impostor)} impostor pairs."
         )
+    consistency, why = measure_feedback_consistency(model, feedback)
     return Report(
         created_at=datetime.now(UTC),
         model_hash=model.model_hash,
         data_hash="",
         split="feedback",
         score=score,
-        reasons=reasons,
+        reasons=[*reasons, *why],
         counts=Counts(
             items=0,
             classes=0,
-            classes_scored=0,
+            classes_scored=len(consistency.per_class),
             queries_without_partner=0,
             genuine_pairs=len(genuine),
             impostor_pairs=len(impostor),
@@ -65,9 +61,57 @@ def compute_feedback_report(model: LoadedModel, feedback: Sequence[Feedback]) ->
         if too_few
         else verify_scores(genuine, impostor),
         identification=None,
-        consistency=build_consistency(OpisSettings()),
+        consistency=consistency,
         geometry=Geometry(alignment=None, uniformity=None, tolerance=None),
     )
+
+
+def measure_feedback_consistency(
+    model: LoadedModel, feedback: Sequence[Feedback]
+) -> tuple[Consistency, list[str]]:
+    """OPIS of judged pairs over the thresholds of the hold-out report, and what is to be said of it.
+
+    A pair is about the classes of those of its items that are still in the gallery.
+    """
+    holdout = model.report
+    if holdout is None or holdout.score != model.gallery.scorer.score or not holdout.consistency.thresholds:
+        return build_consistency(OpisSettings()), [
+            "OPIS is taken over the thresholds of the hold-out report, and the bundle has none of the score "
+            "that decides."
+        ]
+    about: list[tuple[str, float, bool]] = []
+    for entry in _select_comparable(model, feedback):
+        assert entry.score is not None
+        labels = {_find_label(model, item_id) for item_id in (entry.a, entry.b)} | {entry.not_label}
+        about += [(label, entry.score, entry.same) for label in sorted(labels - {None})]
+    names, codes = np.unique([label for label, _, _ in about], return_inverse=True)
+    return measure_judged_consistency(
+        names,
+        codes,
+        np.array([score for _, score, _ in about], dtype=np.float64),
+        np.array([same for _, _, same in about], dtype=bool),
+        np.array(holdout.consistency.thresholds, dtype=np.float32),
+    )
+
+
+def _select_comparable(model: LoadedModel, feedback: Sequence[Feedback]) -> list[Feedback]:
+    """What was decided by this model, by the score of the active point."""
+    score = model.gallery.scorer.score
+    return [
+        entry
+        for entry in feedback
+        if entry.model_hash == model.model_hash
+        and entry.score is not None
+        and model.get_score(entry.operating_point) == score
+    ]
+
+
+def _find_label(model: LoadedModel, item_id: str | None) -> str | None:
+    found = None if item_id is None else model.gallery.view.locate(item_id)
+    if found is None:
+        return None
+    part, row = found
+    return part.items.classes[int(part.items.label_codes[row])]
 
 
 def build_history_entry(source: Source, report: Report, model: LoadedModel, version: str) -> HistoryEntry:

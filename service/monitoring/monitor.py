@@ -24,7 +24,7 @@ from service.monitoring.gallery_comparison import GalleryComparison
 from service.monitoring.query_comparison import TYPICAL_VARIATION, QueryComparison, ShareBefore
 from service.monitoring.recorder import Recorder
 from service.monitoring.series import DAY, HOUR, MINUTE, MemorySeries, Series
-from service.monitoring.signals import SIGNALS, Moment
+from service.monitoring.signals import SIGNALS, Moment, measure_feedback_opis
 from service.monitoring.webhook import Webhook
 from service.settings import ServiceSettings
 from service.telemetry.logs import LOGGER
@@ -38,6 +38,7 @@ ENOUGH_HOURS = 6
 # times what a turn took is the pause after it, at most a minute: requests share the interpreter with it
 REST = 15.0
 LONGEST_REST = 60.0
+NO_FEEDBACK = Reading(signal="feedback_opis", value=None, detail="Not measured: no feedback is kept.")
 MOST_UNCOUNTED = 1_000  # turns whose counts wait for a database that cannot be read
 
 
@@ -62,6 +63,7 @@ class Monitor:
         self._readings: dict[str, Reading] = {}
         self._feedback: Sequence[Feedback] = ()
         self._feedback_read = float("-inf")
+        self._opis: Reading | None = None
         self._measured_minute = 0
         self._unsaved: str | None = None
         self._uncounted: list[tuple[float, dict[str, Document]]] = []
@@ -215,6 +217,7 @@ class Monitor:
         elif self._model_hash is not None:
             self._series, self._book = Series(MemorySeries()), AlertBook(self._rules, MemoryAlerts())
         self._model_hash, self._readings, self._feedback_read = model.model_hash, {}, float("-inf")
+        self._opis = None
 
     def _count(self, now: float) -> None:
         """Add what was counted, and what could not be added before, to the series."""
@@ -228,12 +231,16 @@ class Monitor:
         if point is not None:
             has_looked = self._queries.look(model, point, lambda: self._count_before(point, now))
         if model.live is not None and monotonic() - self._feedback_read >= FEEDBACK_EVERY:
-            self._feedback, self._feedback_read = model.live.records.read_feedback(), monotonic()
+            feedback = model.live.records.read_feedback()
+            if feedback != self._feedback or self._opis is None:
+                self._feedback, self._opis = feedback, measure_feedback_opis(model, feedback)
+            self._feedback_read = monotonic()
         moment = Moment(
             model=model,
             queries={} if point is None else self._queries.readings,
             recent=self._series.sum_up(MINUTE, int(now) - RECENT, int(now) + 1),
             feedback=self._feedback if model.live is not None else (),
+            opis=self._opis or NO_FEEDBACK,
             gallery=self._gallery.look(model, self._models.active_folder),
             unsaved=self._unsaved,
         )

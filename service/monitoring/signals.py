@@ -15,6 +15,7 @@ from common.array_types import UnitVectors
 from decision.decider import BEYOND_PROOF
 from evaluation.drift.domain_classifier import measure_domain_shift
 from service.models.loaded_model import LoadedModel
+from service.models.recomputed_reports import measure_feedback_consistency
 from service.monitoring.documents import Document
 from service.monitoring.latency import compute_quantile
 
@@ -33,6 +34,7 @@ class Moment:
         queries: readings of the latest queries, by signal.
         recent: the counts of the last five minutes, by kind.
         feedback: all verdicts there are.
+        opis: how much classes differ by these verdicts.
         unsaved: why the time series could not be saved the last time, if so.
     """
 
@@ -40,6 +42,7 @@ class Moment:
     queries: Mapping[str, Reading]
     recent: Mapping[str, Document]
     feedback: Sequence[Feedback]
+    opis: Reading
     gallery: Reading
     unsaved: str | None
 
@@ -173,6 +176,23 @@ def _rate_feedback(signal: str, same: bool, rejected: bool) -> Signal:
     return measure
 
 
+def measure_feedback_opis(model: LoadedModel, feedback: Sequence[Feedback]) -> Reading:
+    """OPIS of judged pairs, debiased, with its interval; takes a while, so it is not done at every turn."""
+    consistency, why = measure_feedback_consistency(model, feedback)
+    value, interval = consistency.opis_debiased, consistency.opis_ci
+    if value is None or interval is None:
+        return Reading(signal="feedback_opis", value=None, detail=f"Not measured: {why[0]}")
+    return Reading(
+        signal="feedback_opis",
+        value=value,
+        lower=interval[0],
+        upper=interval[1],
+        n=sum(row.n_items for row in consistency.per_class),
+        detail=f"OPIS {value:.2g} by the judged pairs of {len(consistency.per_class)} classes, 95 % interval "
+        f"{interval[0]:.2g} to {interval[1]:.2g}.",
+    )
+
+
 def _measure_beyond_proof(moment: Moment) -> Reading:
     point = moment.model.active_match
     proven = None if point is None else point.target.gallery
@@ -248,6 +268,7 @@ SIGNALS: dict[str, Signal] = {
     "feedback_rate": _measure_feedback,
     "feedback_false_matches": _rate_feedback("feedback_false_matches", same=False, rejected=False),
     "feedback_misses": _rate_feedback("feedback_misses", same=True, rejected=True),
+    "feedback_opis": lambda moment: moment.opis,
     "beyond_proof": _measure_beyond_proof,
     "rebuild_failed": _measure_rebuild,
     "latency_p99": _measure_latency,

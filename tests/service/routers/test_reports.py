@@ -78,3 +78,37 @@ def test_reports_of_gallery_and_feedback(two_bundles: Any, tmp_path: Path) -> No
     with serve(bundle.path, data=tmp_path) as at, Client(at) as client:
         assert client.consistency("gallery") == report
         assert len(client.history().entries) == 3
+
+
+def test_opis_of_feedback_takes_classes_that_were_judged_often(two_bundles: Any, tmp_path: Path) -> None:
+    """Six classes of eight items: each item is judged with the next of its class, and with one of another."""
+    _, bundle, _ = two_bundles
+    with serve(bundle.path, data=tmp_path) as at, Client(at, retries=0) as client:
+        client.feedback(a={"id": "item-0"}, b={"id": "item-1"}, same=True)
+        client.wait(client.compute_report("feedback"))
+        before = client.consistency("feedback")
+        assert before.consistency.opis is None
+        assert "OPIS needs 5 classes" in " ".join(before.reasons)
+        judged: dict[str, list[tuple[float, bool]]] = {}
+        for row in range(48):
+            own = row // 8 * 8
+            for other, same in ((own + (row + 1) % 8, True), ((row + 8) % 48, False)):
+                answer = client.feedback(a={"id": f"item-{row}"}, b={"id": f"item-{other}"}, same=same)
+                for label in {str(bundle.gallery.labels[row]), str(bundle.gallery.labels[other])}:
+                    judged.setdefault(label, []).append((answer.score or 0.0, same))
+        client.wait(client.compute_report("feedback"))
+        report, holdout = client.consistency("feedback"), client.consistency()
+        entry = client.history().entries[-1]
+    found = report.consistency
+    assert report.counts.classes_scored == 6
+    assert found.thresholds == holdout.consistency.thresholds
+    utilities = []
+    for label in sorted(judged):
+        scores = np.float32([score for score, _ in judged[label]])
+        same = np.array([same for _, same in judged[label]])
+        accepted = scores[:, None] >= np.float32(found.thresholds)
+        psi, phi = accepted[same].mean(axis=0), 1 - accepted[~same].mean(axis=0)
+        utilities.append(2 * phi * psi / (phi + psi))
+    assert found.opis == pytest.approx(np.var(utilities, axis=0).mean())
+    assert found.opis_ci is not None
+    assert (entry.source, entry.opis_ci) == ("feedback", found.opis_ci)
