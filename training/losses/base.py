@@ -11,7 +11,7 @@ work with every loss here:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import torch
@@ -59,6 +59,7 @@ class Loss(BaseMetricLossFunction):
         adam_eps: of AdamW and its kind for them; with a large one steps follow the size of the gradient.
         class_corners: of fixed class vectors, which vector belongs to which class; None without.
         vectors: name of the tensor [num_classes, d] that items are compared with; None where there is none.
+        first: where class vectors are split over processes, the class of this process's first row.
     """
 
     name: ClassVar[str]
@@ -72,6 +73,13 @@ class Loss(BaseMetricLossFunction):
     lr_factor: float = 10.0
     adam_eps: float = 1e-8
     class_corners: ClassCorners | None = None
+    first: int = 0
+
+    @property
+    def class_shard(self) -> Mapping[str, Tensor]:
+        """Tensors with a row for each class of this process's range, where classes are split; a checkpoint
+        keeps each process's in a file of its own."""
+        return {}
 
     def forward(
         self,
@@ -129,6 +137,11 @@ class Loss(BaseMetricLossFunction):
         """Float [num_classes, d], not always of unit length."""
         vectors: Tensor = getattr(self, str(self.vectors))
         return vectors
+
+    @torch.no_grad()
+    def set_class_vectors(self, rows: Tensor, vectors: Tensor) -> None:
+        """Replace the vectors of some classes: bool [num_classes] or int [k], and float [k, d]."""
+        self.class_vectors[rows] = vectors.to(self.class_vectors)
 
 
 class PairLoss(Loss):

@@ -79,8 +79,9 @@ def start_from_class_means(loss: Loss, embeddings: Tensor, labels: Tensor) -> No
         labels: int [n].
     """
     vectors = loss.class_vectors
-    means, counts = compute_class_means(
-        embeddings.detach().to(vectors), labels.to(vectors.device), len(vectors)
-    )
-    with torch.no_grad():
-        vectors[counts > 0] = means[counts > 0]
+    codes = (
+        labels.to(vectors.device) - loss.first
+    )  # where classes are split over processes, those of this one
+    keep = (codes >= 0) & (codes < len(vectors))
+    means, counts = compute_class_means(embeddings.detach().to(vectors)[keep], codes[keep], len(vectors))
+    loss.set_class_vectors(counts > 0, means[counts > 0])
