@@ -19,7 +19,7 @@ from training.data.teacher import check_teacher_kind
 from training.losses import LOSSES, Loss
 from training.models.backbones import select_backbone
 from training.models.backbones.hub import import_hub, is_hub
-from training.models.network import build_network
+from training.models.network import Network, build_network
 from training.objective.objective import Objective
 from training.registry import check_parameters
 
@@ -34,7 +34,7 @@ def check_config(config: Config) -> None:
             two classes.
     """
     placeholder = open_kind(config.data).build_placeholder()
-    _check_backbone(config.model, placeholder)
+    network = _check_backbone(config.model, placeholder)
     if config.data.augmentation != AugmentationConfig() and not placeholder.is_picture:
         raise ConfigError(
             f"data.augmentation: is for images, data.kind is '{config.data.kind}': leave it out."
@@ -52,6 +52,8 @@ def check_config(config: Config) -> None:
             f"mixup.level: with data.kind '{config.data.kind}' the input are ids of n-grams or tokens, "
             "which cannot be mixed: set 'feature' or 'embedding'."
         )
+    if objective.block is not None:
+        _check_block(objective.block, network, config.model)
     if config.model.backbone == "identity" and not any(True for _ in objective.parameters()):
         raise ConfigError(
             "model.backbone: 'identity' with a loss that has no class vectors leaves nothing to train: "
@@ -187,15 +189,27 @@ def _check_shots(config: Config) -> None:
             )
 
 
-def _check_backbone(model: ModelConfig, placeholder: Preprocessing) -> None:
+def _check_block(block: int, network: Network | None, model: ModelConfig) -> None:
+    """Features can be mixed after a block that exists, and where training goes through it."""
+    count = 0 if network is None else len(network.backbone.chain)
+    if not count:
+        raise ConfigError(
+            f"mixup.block: backbone '{model.backbone}' is no chain of blocks: leave block out, which mixes "
+            "what comes out of it."
+        )
+    if block > count:
+        raise ConfigError(f"mixup.block: backbone '{model.backbone}' has {count} blocks, found {block}.")
+
+
+def _check_backbone(model: ModelConfig, placeholder: Preprocessing) -> Network | None:
     """Check its name and parameters, and build it without memory; a network of a hub is not fetched."""
     set_by_trainer = ("input_shape", "source", *placeholder.backbone_arguments)
     make = select_backbone(model.backbone, placeholder)
     check_parameters(make, model.parameters, f"model ({model.backbone})", set_by_trainer)
     if is_hub(model.backbone):
         import_hub(model.backbone)
-        return
+        return None
     if model.backbone == "identity":  # the data's own length is the embedding's
         model = model.model_copy(update={"embedding_dim": math.prod(placeholder.shape)})
     with torch.device("meta"):
-        build_network(model, placeholder)
+        return build_network(model, placeholder)

@@ -18,7 +18,7 @@ from api_schemas.config import Config
 from common.atomic_files import write_atomically
 from common.errors import ConfigError, InputError
 from training.loop.train_state import Progress, TrainState
-from training.run_folder.layout import STEP_FILES
+from training.run_folder.layout import CLASS_FILES, STEP_FILES, get_class_pattern
 
 RESUME_MAY_CHANGE = frozenset(("name", "calibration", "index"))
 
@@ -68,7 +68,11 @@ def find_latest_checkpoint(folder: Path) -> Path | None:
 
 def remove_old_checkpoints(folder: Path, keep: int) -> None:
     """Remove all but the latest ``keep`` checkpoints; the best weights are a file of their own."""
-    for path in sorted(folder.glob(STEP_FILES))[:-keep]:
+    checkpoints = sorted(folder.glob(STEP_FILES))
+    for path in checkpoints[:-keep]:
+        path.unlink(missing_ok=True)
+    kept = {shard for path in checkpoints[-keep:] for shard in folder.glob(get_class_pattern(path))}
+    for path in set(folder.glob(CLASS_FILES)) - kept:
         path.unlink(missing_ok=True)
 
 

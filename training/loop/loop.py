@@ -23,6 +23,7 @@ from training.batches.samplers import draw_batches
 from training.data.items import Splits
 from training.loop.budget import Budget
 from training.loop.checkpoint import remove_old_checkpoints, save_checkpoint
+from training.loop.class_shards import save_class_shards
 from training.loop.embed_split import embed_items
 from training.loop.epoch_log import EpochLog, format_epoch
 from training.loop.failure_checks import check_finite_gradients, check_finite_loss, detect_collapse
@@ -108,6 +109,7 @@ class Loop:
                         bool(stop_signals.received), time.monotonic() - began
                     )
                     if is_stopped and progress.step_in_epoch < len(plan):
+                        self._save_class_shards()
                         self._save()
                         raise stop_signals.build_error(progress.step)
                     if sentence := self.budget.end_if_time_is_over(progress):
@@ -116,6 +118,7 @@ class Loop:
                 progress.finish_epoch()
                 self.splits.check_unchanged()
                 embedded = self._embed_validation()
+                self._save_class_shards()
                 if processes.is_first:
                     self._end_epoch(embedded, epoch_log, began, speed)
                 progress.update_from_json(processes.broadcast_text(progress.to_json()))
@@ -166,14 +169,15 @@ class Loop:
             batch = feed.next()
             torch.manual_seed(batch.own_seed)  # for dropout, which draws from torch's own
             with self.autocast():
-                features = state.network.extract_features(batch.inputs)
+                values = state.network.extract_features(batch.inputs, state.objective.block)
+                features = state.network.finish_features(values, state.objective.block)
                 outputs = state.network.compute_outputs(features)
             outputs, labels = gather_batch(outputs, batch.labels)
             gathered = F.normalize(outputs, dim=1)
             if state.neighbours:
                 state.neighbours.update(gathered, labels)
             torch.manual_seed(batch.common_seed)  # for mixup, which must draw the same in all processes
-            mixing = self._select_mixing(batch.inputs, features)
+            mixing = self._select_mixing(batch.inputs, values)
             lesson = None
             if batch.teacher is not None:
                 lesson = Lesson(outputs, gather_batch(batch.teacher, batch.labels)[0])
@@ -195,17 +199,23 @@ class Loop:
         optimizer.zero_grad(set_to_none=True)
         return total
 
-    def _select_mixing(self, inputs: Tensor, features: Tensor) -> dict[str, Any]:
-        """Arguments of the mixup: inputs or features and their encoder; none where it mixes embeddings."""
-        network, level = self.state.network, self.state.objective.level
+    def _select_mixing(self, inputs: Tensor, values: Tensor) -> dict[str, Any]:
+        """Arguments of the mixup: inputs or features and their encoder; none where it mixes embeddings.
+
+        Args:
+            values: what came out of the block that is mixed, of the whole backbone unless one is named.
+        """
+        network, level, block = self.state.network, self.state.objective.level, self.state.objective.block
         if level not in ("input", "feature"):
             return {}
 
         def encode(mixed: Tensor) -> Tensor:
             with self.autocast():
-                return network(mixed) if level == "input" else network.project(mixed)
+                if level == "input":
+                    return network(mixed)
+                return network.project(network.finish_features(mixed, block))
 
-        return {"mixable": inputs if level == "input" else features, "encode": encode}
+        return {"mixable": inputs if level == "input" else values, "encode": encode}
 
     def _clip(self, gradients: list[list[Tensor]]) -> Tensor:
         """Shorten the network's gradient where it is too long; float [groups], how long each group's was."""
@@ -263,6 +273,13 @@ class Loop:
         if is_best or self.splits.validation is None:
             layout.save_weights(layout.get_best_path(self.folder), self.state.collect_served_weights())
         return is_best
+
+    def _save_class_shards(self) -> None:
+        """Each process writes its own; they are all there before the checkpoint that they belong to is."""
+        if shards := self.state.collect_class_shards():
+            path = layout.get_step_path(self.folder, self.state.progress.step)
+            save_class_shards(path, self.processes.rank, shards)
+            self.processes.wait()
 
     def _save(self) -> None:
         if not self.processes.is_first:

@@ -27,6 +27,7 @@ from training.data.items import Splits
 from training.data.load_data import load_data
 from training.data.teacher import load_teacher_features
 from training.loop.checkpoint import check_same_run, find_latest_checkpoint, load_checkpoint
+from training.loop.class_shards import load_class_shards
 from training.loop.embed_split import embed_items
 from training.loop.epoch_log import check_epoch_log
 from training.loop.failure_checks import explain_exhausted_resources
@@ -107,6 +108,7 @@ def _train(config: Config, out: Path, resume: bool, track: Track, say: Say, proc
         check_same_run(checkpoint, config, fingerprint, latest)
         with layout.explain_foreign_tensors(latest):
             state.load_tensors(checkpoint.tensors)
+        load_class_shards(latest, state.collect_class_shards())
         state.progress = checkpoint.progress
         say(_describe_resumption(state.progress))
     processes.check_same_state(f"step {state.progress.step} with the data {fingerprint}")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from api_schemas.config import OptimizerConfig
 from training.batches.class_neighbours import ClassNeighbours
+from training.losses import Loss
 from training.models.network import Network
 from training.objective.objective import Objective
 from training.optim.optimizer import build_optimizer
@@ -139,6 +140,15 @@ class TrainState:
             moments.setdefault(number, {})[name] = laid_out
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+
+    def collect_class_shards(self) -> dict[str, tuple[int, Tensor]]:
+        """Tensors that are split over processes by class, each with the class of its first row."""
+        return {
+            f"objective/{name}.{key}": (loss.first, value)
+            for name, loss in self.objective.named_modules()
+            if isinstance(loss, Loss)
+            for key, value in loss.class_shard.items()
+        }
 
     def _get_modules(self) -> dict[str, nn.Module]:
         """The modules of a run under the prefix of their tensors' names."""

@@ -1,13 +1,22 @@
-"""Partial FC: a margin softmax over some of very many classes."""
+"""Partial FC: a margin softmax over some of very many classes, whose vectors are split over processes."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from training.losses.class_vector_base import ClassVectorLoss, compute_cosines
 from training.losses.parts.margin_softmax import Margin, apply_margin, resolve_margin
+from training.runtime.split_sums import (
+    compute_max_over_processes,
+    count_processes,
+    spread_over_processes,
+    sum_over_processes,
+)
+
+BLOCK = 65_536  # classes whose first vectors come from one seed
 
 
 class PartialFC(ClassVectorLoss):
@@ -17,7 +26,8 @@ class PartialFC(ClassVectorLoss):
     to ``sample_rate * num_classes``, z the cosines with the base's margin.
 
     Shapes: embeddings [n, d], labels [n] in 0..num_classes-1. No references. Memory: two float32
-    [num_classes, d] (centres and momentum) and n x the sampled classes.
+    [num_classes, d] (centres and momentum) and n x the sampled classes, all divided by the number of
+    processes: each holds the vectors of its own range of classes, and none ever holds them all.
 
     Parameters:
         sample_rate: 0.1. base: arcface (cosface, none), margin: its usual one, scale: 64, the authors'.
@@ -31,7 +41,8 @@ class PartialFC(ClassVectorLoss):
     Reference implementation: version 2 keeps all centres in one parameter; those not sampled get a gradient
     of zero, yet momentum and weight decay move them. Here the centres are no parameter: backward passes
     (while the module is in training mode) collect the sampled rows' gradients, and ``end_step`` updates those
-    rows and their momentum, nothing else.
+    rows and their momentum, nothing else. Theirs samples in each process by itself; here the draw is one over
+    all classes, so the run does not depend on the number of processes.
     """
 
     name = "partial_fc"
@@ -58,13 +69,20 @@ class PartialFC(ClassVectorLoss):
         super().__init__(num_classes)
         if not 0 < sample_rate <= 1:
             raise ValueError(f"sample_rate must be above 0 and at most 1, found {sample_rate:g}")
-        self.register_buffer("centers", torch.randn(num_classes, embedding_dim).mul_(0.01))
-        self.register_buffer("velocity", torch.zeros(num_classes, embedding_dim))
+        rank, processes = count_processes()
+        self.first = num_classes * rank // processes
+        count = num_classes * (rank + 1) // processes - self.first
+        self.register_buffer("centers", draw_vectors(self.first, count, embedding_dim), persistent=False)
+        self.register_buffer("velocity", torch.zeros(count, embedding_dim), persistent=False)
         self.n_sampled = max(1, round(sample_rate * num_classes))
         self.base, self.margin, self.scale = base, resolve_margin(base, margin), scale
         self.filter_above = filter_above
         self.lr, self.momentum, self.weight_decay = lr, momentum, weight_decay
         self.collected: list[tuple[Tensor, Tensor]] = []  # rows and their gradients, since the last step
+
+    @property
+    def class_shard(self) -> Mapping[str, Tensor]:
+        return {"centers": self.centers, "velocity": self.velocity}
 
     def compute_item_losses(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         rows, targets = self.sample_classes(labels)
@@ -73,21 +91,33 @@ class PartialFC(ClassVectorLoss):
             sampled.register_hook(  # type: ignore[no-untyped-call]
                 lambda gradient: self.collected.append((rows, gradient))
             )
-        cosine = compute_cosines(embeddings, sampled)
-        logits = self.scale * apply_margin(cosine, targets, self.base, self.margin)
+        cosine = compute_cosines(spread_over_processes(embeddings), sampled)
+        logits = self.scale * cosine
+        own = targets >= 0  # items whose class lies here
+        columns = targets.clamp(min=0)
+        if len(rows):  # of few classes a process may have sampled none
+            margined = apply_margin(cosine, columns, self.base, self.margin)
+            logits = self.scale * torch.where(own[:, None], margined, cosine)
         if self.filter_above is not None:
-            doubtful = (cosine.detach() > self.filter_above).scatter(1, targets[:, None], False)
+            doubtful = cosine.detach() > self.filter_above
+            doubtful[own] = doubtful[own].scatter(1, columns[own, None], False)
             logits = logits.masked_fill(doubtful, torch.finfo(logits.dtype).min)
-        return F.cross_entropy(logits, targets, reduction="none")
+        return _compute_cross_entropy(logits, columns, own)
 
     def sample_classes(self, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Sampled classes, int [k], ascending, and each label's index among them, int [n]."""
+        """Sampled classes of this process's range, int [k], ascending, and each label's index among them.
+
+        Indices int [n] are those into the process's own vectors; -1 for a label of another process.
+        """
         present = torch.unique(labels)
         if len(present) < self.n_sampled:
             order = torch.rand(self.num_classes, device=labels.device)
             order[present] = 2.0  # beyond every draw: the batch's own classes always come along
             present = order.topk(self.n_sampled).indices.sort().values
-        return present, torch.searchsorted(present, labels)
+        end = self.first + len(self.centers)
+        rows = present[(present >= self.first) & (present < end)]
+        own = (labels >= self.first) & (labels < end)
+        return rows - self.first, torch.where(own, torch.searchsorted(rows, labels), -1)
 
     @torch.no_grad()
     def end_step(self, lr_factor: float = 1.0) -> None:
@@ -103,3 +133,28 @@ class PartialFC(ClassVectorLoss):
         velocity = self.momentum * self.velocity[rows] + gradient.to(rows_now) + self.weight_decay * rows_now
         self.velocity[rows] = velocity
         self.centers[rows] = rows_now - self.lr * lr_factor * velocity
+
+
+def draw_vectors(first: int, count: int, dimension: int) -> Tensor:
+    """The vectors that a range of classes starts from, float32 [count, d]; the same in whatever ranges."""
+    base = int(torch.randint(2**31, ()))
+    blocks = []
+    for block in range(first // BLOCK, -(-(first + count) // BLOCK)):
+        drawn = torch.randn(BLOCK, dimension, generator=torch.Generator().manual_seed(base + block))
+        start = block * BLOCK
+        blocks.append(drawn[max(0, first - start) : first + count - start])
+    return torch.cat(blocks).mul_(0.01) if blocks else torch.empty(0, dimension)
+
+
+def _compute_cross_entropy(logits: Tensor, columns: Tensor, own: Tensor) -> Tensor:
+    """Float [n, k] of this process's classes to the loss over those of all processes, float [n].
+
+    Args:
+        columns: int [n], the target's column where ``own`` bool [n] says that it is here.
+    """
+    is_empty = not logits.shape[1]
+    lowest = logits.new_full((len(logits),), torch.finfo(logits.dtype).min)
+    highest = compute_max_over_processes(lowest if is_empty else logits.max(1).values)
+    total = sum_over_processes((logits - highest[:, None]).exp().sum(1))
+    target = logits.sum(1) if is_empty else torch.where(own, logits.gather(1, columns[:, None])[:, 0], 0)
+    return total.log() + highest - sum_over_processes(target)

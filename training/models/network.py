@@ -58,14 +58,22 @@ class Network(nn.Module):
             return self.project(self.extract_features(inputs))
         return join_views(self.project(self.extract_features(make_views(inputs, self.views))), self.views)
 
-    def extract_features(self, inputs: Tensor) -> Tensor:
-        """Float [n, *input shape] to what the backbone makes of it, before pooling: [n, *features]."""
+    def extract_features(self, inputs: Tensor, block: int | None = None) -> Tensor:
+        """Float [n, *input shape] to what the backbone makes of it, before pooling: [n, *features].
+
+        Args:
+            block: of the backbone's chain, from 1, to stop after.
+        """
         if self.is_unit_scaled:
             inputs = F.normalize(inputs, dim=1)
         if inputs.ndim == 4:
             inputs = inputs.contiguous(memory_format=self.layout)
-        features: Tensor = self.backbone(inputs)
+        features: Tensor = self.backbone(inputs) if block is None else self.backbone.run_until(inputs, block)
         return features
+
+    def finish_features(self, values: Tensor, block: int | None = None) -> Tensor:
+        """What came out of a block of the backbone to [n, *features]; features themselves without one."""
+        return values if block is None else self.backbone.run_from(values, block)
 
     def project(self, features: Tensor) -> Tensor:
         """The backbone's [n, *features] to float32 [n, embedding_dim / views], unit rows."""

@@ -34,6 +34,7 @@ class Objective(nn.Module):
 
     Attributes:
         level: where the mixup mixes, ``input``, ``feature`` or ``embedding``; None without one.
+        block: of the backbone's chain, from 1, after which features are mixed; None at its end.
 
     Raises:
         ConfigError: an unknown loss, miner, mixup or memory, a parameter that one does not take, a mixup
@@ -64,7 +65,9 @@ class Objective(nn.Module):
                 raise ConfigError(
                     f"loss ({loss.name}): start_from_class_means is for losses with one vector per class."
                 )
-        self.level = config.mixup.parameters.get("level", "embedding") if config.mixup else None
+        mixup = config.mixup.parameters if config.mixup else {}
+        self.level = mixup.get("level", "embedding") if config.mixup else None
+        self.block: int | None = mixup.get("block")
         parts: list[nn.Module] = []
         for loss in losses:
             part = build_mixup(config.mixup, loss) if config.mixup and loss.roles else loss

@@ -20,6 +20,7 @@ BACKBONE_FOLDER = "backbone"
 CHECKPOINTS_FOLDER = "checkpoints"
 BEST_WEIGHTS_FILE = "best.safetensors"
 STEP_FILES = "step-*.safetensors"
+CLASS_FILES = "classes-*.safetensors"  # class vectors that are split over processes, a file of each
 ENCODER_FOLDER = "encoder"
 EMBEDDINGS_FOLDER = "embeddings"
 
@@ -27,6 +28,12 @@ EMBEDDINGS_FOLDER = "embeddings"
 def get_step_path(run: Path, step: int) -> Path:
     """The checkpoint after so many steps; names sort by step."""
     return run / CHECKPOINTS_FOLDER / STEP_FILES.replace("*", f"{step:08d}")
+
+
+def get_class_pattern(checkpoint: Path) -> str:
+    """Names of the files that hold the class vectors of a checkpoint; ``*`` stands for the rank."""
+    step = checkpoint.stem.removeprefix(STEP_FILES.partition("*")[0])
+    return CLASS_FILES.replace("*", f"{step}-*")
 
 
 def get_best_path(run: Path) -> Path:

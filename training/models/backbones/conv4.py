@@ -7,7 +7,7 @@ import math
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.models.backbones.backbone import Backbone, Shape, check_positive
+from training.models.backbones.backbone import Backbone, Shape, check_positive, cut_layers
 
 
 class Conv4(Backbone):
@@ -41,6 +41,7 @@ class Conv4(Backbone):
             )
         channels, height, width = input_shape
         layers: list[nn.Module] = []
+        self.ends: list[int] = []
         for block, (out_channels, depth) in enumerate(zip(widths, further, strict=True)):
             normalised: list[nn.Module] = [nn.BatchNorm2d(out_channels), nn.ReLU(True)]
             if strided_stem and not block:
@@ -56,10 +57,16 @@ class Conv4(Backbone):
                 layers += pooled + normalised if pool_first else normalised + pooled
             layers += [_Residual(out_channels) for _ in range(depth)]
             channels = out_channels
+            self.ends.append(len(layers))
         if dropout:
             layers.append(nn.Dropout2d(dropout))
-        self.layers = nn.Sequential(*layers)
+            self.ends[-1] += 1
+        self.layers: nn.Sequential = nn.Sequential(*layers)
         self.feature_shape = (channels, height, width)
+
+    @property
+    def chain(self) -> list[nn.Module]:
+        return cut_layers(self.layers, self.ends)
 
 
 class _Residual(nn.Module):

@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor, nn
 
-from training.models.backbones.backbone import Backbone, Shape, check_positive
+from training.models.backbones.backbone import Backbone, Shape, check_positive, cut_layers
 
 
 class Mlp(Backbone):
@@ -27,8 +27,12 @@ class Mlp(Backbone):
                 nn.Dropout(dropout),
             ]
             size = out_features
-        self.layers = nn.Sequential(*layers)
+        self.layers: nn.Sequential = nn.Sequential(*layers)
         self.feature_shape = (size,)
+
+    @property
+    def chain(self) -> list[nn.Module]:
+        return cut_layers(self.layers, range(5, len(self.layers) + 1, 4))  # the first flattens as well
 
 
 class Linear(Backbone):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from itertools import accumulate
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.models.backbones.backbone import Backbone, Shape, check_positive
+from training.models.backbones.backbone import Backbone, Shape, check_positive, cut_layers
 
 
 class Resnet(Backbone):
@@ -46,11 +47,16 @@ class Resnet(Backbone):
                 stages.append(_Block(channels, out_channels, stride))
                 channels, height, width = out_channels, math.ceil(height / stride), math.ceil(width / stride)
         self.stages = nn.Sequential(*stages)
+        self.ends = list(accumulate(blocks))
         self.feature_shape = (channels, height, width)
 
     def forward(self, inputs: Tensor) -> Tensor:
         features: Tensor = self.stages(self.stem(inputs))
         return features
+
+    @property
+    def chain(self) -> list[nn.Module]:
+        return [self.stem, *cut_layers(self.stages, self.ends)]
 
 
 class _Block(nn.Module):

@@ -38,6 +38,8 @@ class Metrix(nn.Module):
     Args:
         loss: a loss with a generalised form (``compute_mixed_terms``).
         level: where items are mixed; ``input`` and ``feature`` need ``mixable`` and ``encode`` when called.
+        block: of the backbone, counted from 1, whose output ``feature`` mixes; its last when None. Where the
+            last one is only flattened and multiplied by a matrix, mixing it is mixing embeddings.
         kind: which pairs are mixed; ``both`` flips a fair coin per batch, as the authors' code does.
         alpha: of the Beta distribution; 2 in the authors' code.
         weight: of the mixed loss; 0.4 in the authors' code (0.3 for anchor-negative mixing of embeddings).
@@ -56,6 +58,7 @@ class Metrix(nn.Module):
         self,
         loss: Loss,
         level: Level = "embedding",
+        block: int | None = None,
         kind: Kind = "both",
         alpha: float = 2.0,
         weight: float = 0.4,
@@ -65,6 +68,10 @@ class Metrix(nn.Module):
         super().__init__()
         self.loss: Loss = loss
         self.level = level
+        if block is not None and level != "feature":
+            raise ValueError(f"block belongs to level 'feature', found level '{level}'")
+        if block is not None and block < 1:
+            raise ValueError(f"block is counted from 1, found {block}")
         self.kinds = _select_kinds(loss, level, kind)
         self.roles = _select_roles(loss, level)
         self.weight = weight
