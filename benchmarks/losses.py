@@ -5,8 +5,8 @@
 Bars: at most 1.0 x the library where both exist (alternating, the median of the ratios within a round; 5 %
 of noise is allowed: where ours is the library's own class, the ratio is 1 by construction); Metrix of
 embeddings with 3 hardest negatives at most 1.5 x its clean loss; mean-field and proxy losses linear in
-batch x classes; z_loss with 100,000 classes at most 1.5 x with 1,000; Partial FC with a million classes at 128-d, 10 % sampled, under 6 GiB. Exit code 1 when a bar
-is missed.
+batch x classes; z_loss with 100,000 classes at most 1.5 x with 1,000; Partial FC with a million classes at
+128-d, 10 % sampled, under 6 GiB. Exit code 1 when a bar is missed.
 """
 
 from __future__ import annotations
@@ -176,8 +176,11 @@ def check_cost_of_z_loss(rounds: int, few: int = 1_000, many: int = 100_000) -> 
     compute_plainly(items, labels).backward()
     plain = 1000 * (time.process_time() - start)
     good = more / base <= 1.5
-    print(f"\nz_loss, {few:,} and {many:,} classes x {DIMENSION}-d: {base:.1f} and {more:.1f} ms, ", end="")
-    print(f"ratio {more / base:.2f} (bar 1.5){'' if good else '  MISSED'}; all outputs plainly {plain:.0f} ms")
+    print(
+        f"\nz_loss, {few:,} and {many:,} classes x {DIMENSION}-d: {base:.1f} and {more:.1f} ms, ratio ",
+        end="",
+    )
+    print(f"{more / base:.2f} (bar 1.5){'' if good else '  MISSED'}; all outputs plainly {plain:.0f} ms")
     return good
 
 

@@ -11,8 +11,8 @@ from torch import distributed as dist
 
 from common.errors import InputError
 from tests.training.losses.cases import DIMENSION, batch
-from training.losses import PartialFC, partial_fc, start_from_class_means
 from training.loop.class_shards import load_class_shards, save_class_shards
+from training.losses import PartialFC, partial_fc, start_from_class_means
 from training.runtime.all_gather import gather_batch
 
 CLASSES, PROCESSES, STEPS = 11, 3, 3
