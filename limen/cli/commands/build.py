@@ -12,26 +12,17 @@ from common.console import say
 from common.errors import needs
 from decision.targets import select_given_targets
 from limen.cli.options import (
-    AggregateOption,
     BundleOut,
-    Cohort,
-    Cost,
-    ExcludeSame,
-    FoldLabels,
-    Group,
     PointFiles,
-    ProvenOnly,
     SetBundleKeys,
     TargetFar,
     TargetFpir,
-    Unknown,
-    UnknownLabel,
-    UnknownShare,
-    Vectors,
 )
+from limen.cli.point_flags import NO_FLAGS, PointFlags, takes_point_flags
 from limen.pipeline.evaluation_source import UNNAMED
 
 
+@takes_point_flags
 def build(
     embeddings: Annotated[
         Path, typer.Argument(help="An embeddings file (.npz, .npy, .parquet); all rows are the gallery.")
@@ -53,17 +44,7 @@ def build(
     operating_point: PointFiles = None,
     target_far: TargetFar = None,
     target_fpir: TargetFpir = None,
-    aggregate: AggregateOption = None,
-    cost: Cost = None,
-    unknown_share: UnknownShare = None,
-    proven_only: ProvenOnly = False,
-    cohort: Cohort = None,
-    unknown: Unknown = None,
-    unknown_label: UnknownLabel = None,
-    fold_labels: FoldLabels = False,
-    group: Group = None,
-    exclude_same: ExcludeSame = None,
-    vectors: Vectors = None,
+    flags: PointFlags = NO_FLAGS,
     pictures: Annotated[
         Path | None,
         typer.Option(
@@ -94,19 +75,7 @@ def build(
         point_files=operating_point or [],
         targets=select_given_targets(target_far, target_fpir),
         overrides=set_ or [],
-        options=PointOptions.read(
-            cohort=cohort,
-            unknown=unknown,
-            cost=cost,
-            unknown_share=unknown_share,
-            aggregate=aggregate,
-            proven_only=proven_only,
-            group=group,
-            unknown_labels=unknown_label,
-            fold_labels=fold_labels,
-            exclude_same=exclude_same,
-            vectors=vectors,
-        ),
+        options=PointOptions.read(**flags),
         pictures=pictures,
         thumbnails=thumbnails,
     )

@@ -14,18 +14,7 @@ from common.errors import CalibrationRefused, ConfigError
 from decision.describe_point import describe_point
 from decision.operating_point_files import SavedPoint
 from decision.targets import build_target, parse_costs, parse_rate
-from limen.cli.options import (
-    AggregateOption,
-    Cohort,
-    ExcludeSame,
-    FoldLabels,
-    Group,
-    ProvenOnly,
-    Unknown,
-    UnknownLabel,
-    UnknownShare,
-    Vectors,
-)
+from limen.cli.point_flags import NO_FLAGS, PointFlags, takes_point_flags
 from limen.pipeline.evaluation_source import UNNAMED, open_source
 from limen.pipeline.point_options import PointOptions
 
@@ -35,6 +24,7 @@ if TYPE_CHECKING:
 USUAL = CalibrationConfig()
 
 
+@takes_point_flags
 def calibrate(
     source: Annotated[Path, typer.Argument(help="A run folder or an embeddings file.")],
     out: Annotated[Path | None, typer.Option(help="Where to write operating_point.json.")] = None,
@@ -57,20 +47,11 @@ def calibrate(
         ),
     ] = None,
     eer: Annotated[bool, typer.Option("--eer", help="1:1. The threshold where FAR equals FRR.")] = False,
-    unknown_share: UnknownShare = None,
-    proven_only: ProvenOnly = False,
     estimated: Annotated[
         bool, typer.Option("--estimated", help="Take the best estimate even where a bound can be proven.")
     ] = False,
     score: Annotated[ScoreChoice, typer.Option(help="The kind of score to threshold.")] = "auto",
-    aggregate: AggregateOption = None,
-    cohort: Cohort = None,
-    unknown: Unknown = None,
-    unknown_label: UnknownLabel = None,
-    fold_labels: FoldLabels = False,
-    group: Group = None,
-    exclude_same: ExcludeSame = None,
-    vectors: Vectors = None,
+    flags: PointFlags = NO_FLAGS,
     name: Annotated[
         str | None, typer.Option(help="The point's name; made from the target unless given.")
     ] = None,
@@ -95,21 +76,11 @@ def calibrate(
     from evaluation.metrics.data_faults import list_data_faults
     from limen.pipeline.bundle_points import calibrate_points
 
-    if estimated and proven_only:
+    if estimated and flags["proven_only"]:
         raise ConfigError("--estimated and --proven-only exclude each other.")
     is_of_ladder = cost is not None and "," not in cost
     options = PointOptions.read(
-        cohort=cohort,
-        unknown=unknown,
-        cost=parse_rate("--cost", cost) if cost is not None and is_of_ladder else None,
-        unknown_share=unknown_share,
-        aggregate=aggregate,
-        proven_only=proven_only,
-        group=group,
-        unknown_labels=unknown_label,
-        fold_labels=fold_labels,
-        exclude_same=exclude_same,
-        vectors=vectors,
+        **flags, cost=parse_rate("--cost", cost) if cost is not None and is_of_ladder else None
     )
     settings = options.apply(BuildConfig()).calibration
     settings = settings.model_copy(update={"score": score, "confidence": confidence})

@@ -13,27 +13,17 @@ from decision.targets import select_given_targets
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.files import save_embeddings
 from limen.cli.options import (
-    AggregateOption,
     BundleOut,
-    Cohort,
-    Cost,
     EncoderInput,
     EncoderOutput,
-    ExcludeSame,
-    FoldLabels,
-    Group,
     PointFiles,
     PreprocessingOption,
-    ProvenOnly,
     SetBundleKeys,
     TargetFar,
     TargetFpir,
     Thumbnails,
-    Unknown,
-    UnknownLabel,
-    UnknownShare,
-    Vectors,
 )
+from limen.cli.point_flags import NO_FLAGS, PointFlags, takes_point_flags
 from limen.pipeline.evaluation_source import is_bundle, open_run
 
 
@@ -57,6 +47,7 @@ def init(
     say(init_config(recipe, data, out or Path(f"{recipe}.yaml"), encoder))
 
 
+@takes_point_flags
 def wrap(
     encoder: Annotated[
         str,
@@ -89,17 +80,7 @@ def wrap(
     operating_point: PointFiles = None,
     target_far: TargetFar = None,
     target_fpir: TargetFpir = None,
-    aggregate: AggregateOption = None,
-    cost: Cost = None,
-    unknown_share: UnknownShare = None,
-    proven_only: ProvenOnly = False,
-    cohort: Cohort = None,
-    unknown: Unknown = None,
-    unknown_label: UnknownLabel = None,
-    fold_labels: FoldLabels = False,
-    group: Group = None,
-    exclude_same: ExcludeSame = None,
-    vectors: Vectors = None,
+    flags: PointFlags = NO_FLAGS,
     set_: SetBundleKeys = None,
 ) -> None:
     """Make a bundle from an encoder that exists and your data: embedded, calibrated, ready to serve."""
@@ -123,19 +104,7 @@ def wrap(
         thumbnails=thumbnails,
         point_files=operating_point or [],
         targets=select_given_targets(target_far, target_fpir),
-        options=PointOptions.read(
-            cohort=cohort,
-            unknown=unknown,
-            cost=cost,
-            unknown_share=unknown_share,
-            aggregate=aggregate,
-            proven_only=proven_only,
-            group=group,
-            unknown_labels=unknown_label,
-            fold_labels=fold_labels,
-            exclude_same=exclude_same,
-            vectors=vectors,
-        ),
+        options=PointOptions.read(**flags),
     )
     say(describe_bundle(manifest, out))
 

@@ -13,26 +13,17 @@ from common.errors import needs
 from decision.targets import select_given_targets
 from embeddings.files import read_embeddings
 from limen.cli.options import (
-    AggregateOption,
     BundleOut,
-    Cohort,
-    Cost,
-    ExcludeSame,
-    FoldLabels,
-    Group,
     PointFiles,
-    ProvenOnly,
     SetBundleKeys,
     TargetFar,
     TargetFpir,
     Thumbnails,
-    Unknown,
-    UnknownLabel,
-    UnknownShare,
-    Vectors,
 )
+from limen.cli.point_flags import NO_FLAGS, PointFlags, takes_point_flags
 
 
+@takes_point_flags
 def export(
     run: Annotated[Path, typer.Argument(help="A run folder, the --out of `limen train`.")],
     out: BundleOut,
@@ -42,17 +33,7 @@ def export(
     operating_point: PointFiles = None,
     target_far: TargetFar = None,
     target_fpir: TargetFpir = None,
-    aggregate: AggregateOption = None,
-    cost: Cost = None,
-    unknown_share: UnknownShare = None,
-    proven_only: ProvenOnly = False,
-    cohort: Cohort = None,
-    unknown: Unknown = None,
-    unknown_label: UnknownLabel = None,
-    fold_labels: FoldLabels = False,
-    group: Group = None,
-    exclude_same: ExcludeSame = None,
-    vectors: Vectors = None,
+    flags: PointFlags = NO_FLAGS,
     precision: Annotated[
         EncoderPrecision | None,
         typer.Option(help="Quantise the encoder to int8 or fp16; prints the recall loss and the FAR."),
@@ -78,19 +59,7 @@ def export(
         point_files=operating_point or [],
         targets=select_given_targets(target_far, target_fpir),
         overrides=set_ or [],
-        options=PointOptions.read(
-            cohort=cohort,
-            unknown=unknown,
-            cost=cost,
-            unknown_share=unknown_share,
-            aggregate=aggregate,
-            proven_only=proven_only,
-            group=group,
-            unknown_labels=unknown_label,
-            fold_labels=fold_labels,
-            exclude_same=exclude_same,
-            vectors=vectors,
-        ),
+        options=PointOptions.read(**flags),
         thumbnails=thumbnails,
     )
     say(describe_bundle(manifest, out))
