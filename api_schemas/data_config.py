@@ -8,11 +8,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from api_schemas.base import Finite
-from api_schemas.preprocessing import GramLength, TextInput, check_ngrams
+from api_schemas.preprocessing import AudioInput, GramLength, LogForm, MelScale, TextInput, check_ngrams
 from api_schemas.yaml_config import Part
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-DataKind = Literal["images", "table", "text", "embeddings", "builtin"]
+Side = Annotated[int, Field(ge=8, le=1024)]
+ImageSize = Side | Annotated[list[Side], Field(min_length=2, max_length=2)]
+DataKind = Literal["images", "audio", "table", "text", "embeddings", "builtin"]
 
 
 class SplitConfig(Part):
@@ -44,6 +46,11 @@ class SplitConfig(Part):
 class AugmentationConfig(Part):
     """Random changes of training images; 0 leaves a kind out. Shifts are fractions of the image's side.
 
+    ``crop``: up to this fraction of the area is cut away, and what is left, up to 4:3 wider or higher, fills
+    the image (0.8 is torchvision's ``RandomResizedCrop`` with its scale from 0.2). ``colour``: brightness,
+    contrast and saturation change by up to this fraction, the hue by up to a fourth of it, of a turn.
+    ``blur``: of one image in two, Gaussian, by up to this fraction of the shorter side. ``brightness`` is of
+    what is normalised, so of ink on paper; ``noise`` too. ``erase``: the side of a square that is blanked.
     ``elastic`` distorts the image: the points of a coarse grid move by up to this fraction of its side, those
     between follow. ``rotations_as_classes`` makes an image rotated by 90, 180 and 270 degrees three further
     classes, ``mirrors_as_classes`` the flip of each another one.
@@ -54,7 +61,10 @@ class AugmentationConfig(Part):
     shear: Finite = Field(default=0.0, ge=0, lt=1)
     shift: Finite = Field(default=0.0, ge=0, lt=1)
     elastic: Finite = Field(default=0.0, ge=0, lt=0.5)
+    crop: Finite = Field(default=0.0, ge=0, lt=1)
     flip: bool = False
+    colour: Finite = Field(default=0.0, ge=0, lt=1)
+    blur: Finite = Field(default=0.0, ge=0, le=0.1)
     noise: Finite = Field(default=0.0, ge=0)
     brightness: Finite = Field(default=0.0, ge=0, lt=1)
     erase: Finite = Field(default=0.0, ge=0, lt=1)
@@ -73,9 +83,11 @@ class TextConfig(Part):
 
     ``length`` n-grams at most are kept of a text, in their order. With ``tokenizer``, a hub name or a local
     folder with ``tokenizer.json``, tokens are kept instead; an ``hf:`` backbone brings its own.
+    ``special_tokens``: with those that the tokenizer adds, such as [CLS]; ``static:`` backbones have none.
     """
 
     tokenizer: str | None = None
+    special_tokens: bool = True
     buckets: int = Field(default=32_768, ge=16, le=2**23)
     length: int = Field(default=256, ge=1, le=4096)
     characters: list[GramLength] = Field(default_factory=lambda: [3, 4])
@@ -88,15 +100,71 @@ class TextConfig(Part):
 
     def as_input(self) -> TextInput:
         """The rule for n-grams that is saved with the model."""
-        return TextInput(unicode_form="NFC", **self.model_dump(exclude={"tokenizer"}))
+        return TextInput(unicode_form="NFC", **self.model_dump(exclude={"tokenizer", "special_tokens"}))
+
+
+class AudioConfig(Part):
+    """Sounds as pieces of a mel spectrogram; see ``AudioInput``, whose keys these are.
+
+    What is left out: ``window`` and ``n_fft`` are 25 ms, ``hop`` 10 ms, ``fmax`` half of the sample rate,
+    ``step`` half a piece, ``shortest`` half a piece in seconds.
+    """
+
+    sample_rate: int | None = Field(default=None, ge=2_000, le=48_000)
+    loudness: Finite | None = Field(default=None, ge=-80, le=0)
+    n_fft: int | None = None
+    window: int | None = None
+    hop: int | None = None
+    mels: int = 40
+    fmin: Finite = 0.0
+    fmax: Finite | None = None
+    scale: MelScale = "slaney"
+    equal_area: bool = True
+    log: LogForm = "natural"
+    floor: Finite = 1e-10
+    mean: Finite | None = None
+    std: Finite | None = None
+    piece: int = Field(default=160, ge=4, le=4096)
+    step: int | None = None
+    coverage: Finite = 0.75
+    most_pieces: int = 64
+    shortest: Finite | None = None
+
+    def as_input(self, **said: Any) -> AudioInput:
+        """The rule that is saved with the model; ``said`` is what was found out, for keys that are left out.
+
+        Raises ValueError for values that do not go together.
+        """
+        given = {key: getattr(self, key) for key in AudioConfig.model_fields}
+        given = {key: value for key, value in given.items() if value is not None}
+        keys = {"sample_rate": 16_000, "piece": self.piece} | said | given
+        rate = keys["sample_rate"]
+        window = given.get("window", given.get("n_fft", round(0.025 * rate)))
+        hop = given.get("hop", round(0.01 * rate))
+        usual = {
+            "n_fft": window,
+            "window": window,
+            "hop": hop,
+            "fmax": rate / 2,
+            "step": max(1, keys["piece"] // 2),
+            "shortest": round(keys["piece"] * hop / rate / 2, 3),
+        }
+        return AudioInput.model_validate(usual | keys)
 
 
 class DataConfig(Part):
     """The data to train on. Relative paths start at the working directory; ``${NAME:-default}`` is replaced.
 
-    ``images`` read a folder per class, a zip of such folders, a list of either, or a CSV/Parquet list.
-    ``image_size``: side in pixels; the median of the data, capped at 64, unless given. Images have one
-    column to split by, ``folder``: the folder that holds the class's folder, e.g. an alphabet.
+    ``images`` and ``audio`` read a folder per class, a zip of such folders, a list of either, or a CSV or
+    Parquet list.
+    ``preprocessing`` of images, in the language of ``limen wrap``: the name of a preset (``imagenet``), a
+    YAML file or keys; fitted to the data unless given. ``image_size``: a side in pixels, or [height, width];
+    the median of the data, capped at 64, unless given. ``resize``: stretch, pad (all of the image, the rest
+    white) or crop (the centre that has the shape); auto stretches images that have it and pads others.
+    Decoded images up to ``memory_gb`` GiB stay in memory. Larger sets are decoded once into a cache on disk;
+    all caches together hold ``cache_gb`` GiB at most. What has no room there is decoded in every epoch.
+    Images have one column to split by, ``folder``: the folder that holds the class's folder, e.g. an
+    alphabet.
     ``fold_labels`` takes labels that differ in case, blanks or Unicode form alone as one, in the most
     frequent spelling. Items with one of ``unknown_labels`` (e.g. oos: no identity) are left out of all parts.
     ``hierarchy``: groups of classes from the broadest down, for losses that use them: ``path`` takes the
@@ -110,11 +178,16 @@ class DataConfig(Part):
     test_path: str | list[str] | None = None
     builtin: Literal["glyphs", "digits"] | None = None
     split: SplitConfig = SplitConfig()
-    image_size: int | None = Field(default=None, ge=8, le=1024)
+    image_size: ImageSize | None = None
+    resize: Literal["auto", "stretch", "pad", "crop"] = "auto"
+    memory_gb: Finite = Field(default=1.0, ge=0)
+    cache_gb: Finite = Field(default=50.0, ge=0)
+    preprocessing: str | dict[str, Any] | None = None
     colour: Literal["auto", "grey", "rgb"] = "auto"
     broken: Literal["fail", "skip"] = "fail"
     augmentation: AugmentationConfig = AugmentationConfig()
     text: TextConfig = TextConfig()
+    audio: AudioConfig = AudioConfig()
     label_column: str = "label"
     path_column: str = "path"
     text_column: str = "text"
@@ -147,9 +220,13 @@ class DataConfig(Part):
         for kind, column in (("group", self.group_column), ("time", self.time_column)):
             if self.split.by == kind and column is None:
                 raise ValueError(f"split.by '{kind}' needs data.{kind}_column")
-        if self.hierarchy == "path" and self.kind != "images":
+        if self.preprocessing is not None and self.kind != "images":
+            raise ValueError(f"preprocessing is for images, kind is '{self.kind}': leave it out")
+        if self.preprocessing is not None and self.resize != "auto":
+            raise ValueError("preprocessing says how images are resized: leave data.resize out")
+        if self.hierarchy == "path" and self.kind not in ("images", "audio"):
             raise ValueError(
-                f"hierarchy 'path' is for folders of images, kind is '{self.kind}': name columns instead, "
+                f"hierarchy 'path' is for folders of files, kind is '{self.kind}': name columns instead, "
                 "e.g. [family, genus]"
             )
         if self.hierarchy == []:
@@ -166,6 +243,14 @@ class DataConfig(Part):
     def paths(self) -> list[Path]:
         """The paths of the data, as a list."""
         return _list_paths(self.path)
+
+    @property
+    def image_shape(self) -> tuple[int, int] | None:
+        """Height and width of images; None where the data decides."""
+        if self.image_size is None:
+            return None
+        height, width = self.image_size if isinstance(self.image_size, list) else [self.image_size] * 2
+        return height, width
 
     @property
     def test_paths(self) -> list[Path]:

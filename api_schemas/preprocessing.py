@@ -8,7 +8,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 
 from api_schemas.base import SCHEMA_VERSION, Finite, Schema
 
-InputKind = Literal["image", "table", "text", "vector"]
+InputKind = Literal["audio", "image", "table", "text", "vector"]
 """Kind of an encoder's raw inputs, which a request holds."""
 
 Provider = Literal["cpu", "cuda", "tensorrt", "openvino", "coreml"]
@@ -165,12 +165,65 @@ class VectorInput(_Extended):
     unit: bool = False
 
 
+MelScale = Literal["slaney", "htk"]
+LogForm = Literal["none", "natural", "log10", "decibel"]
+
+
+class AudioInput(Schema):
+    """Sounds, to float32 [pieces, 1, mels, piece]: equally long pieces of a mel spectrogram.
+
+    A recording becomes mono of ``sample_rate`` samples a second; with ``loudness`` a quieter one is raised to
+    that level (dB below full scale, root mean square), a louder one left. Frames of ``n_fft`` samples, every
+    ``hop`` samples, centred, under a Hann window of ``window`` samples, give the power at each frequency;
+    ``mels`` triangles from ``fmin`` to ``fmax`` Hz on the mel ``scale`` sum it, each of one height or, with
+    ``equal_area``, of one area. ``log`` is taken, of at least ``floor``; then ``(value - mean) / std``.
+
+    Pieces of ``piece`` frames begin every ``step`` frames. The last is kept if at least the fraction
+    ``coverage`` of it is sound, zeros follow that. Of a recording of more than ``most_pieces``, as many
+    are taken, spread evenly. One of fewer than ``shortest`` seconds is refused.
+    """
+
+    kind: Literal["audio"] = "audio"
+    sample_rate: int = Field(default=16_000, ge=2_000, le=48_000)
+    loudness: Finite | None = Field(default=None, ge=-80, le=0)
+    n_fft: int = Field(default=400, ge=16, le=8192)
+    window: int = Field(default=400, ge=16, le=8192)
+    hop: int = Field(default=160, ge=8, le=8192)
+    mels: int = Field(default=40, ge=4, le=512)
+    fmin: Finite = Field(default=0.0, ge=0)
+    fmax: Finite = Field(default=8_000.0, gt=0)
+    scale: MelScale = "slaney"
+    equal_area: bool = True
+    log: LogForm = "natural"
+    floor: Finite = Field(default=1e-10, gt=0)
+    mean: Finite = 0.0
+    std: Finite = Field(default=1.0, gt=0)
+    piece: int = Field(default=160, ge=4, le=4096)
+    step: int = Field(default=80, ge=1)
+    coverage: Finite = Field(default=0.75, gt=0, le=1)
+    most_pieces: int = Field(default=64, ge=1, le=256)
+    shortest: Finite = Field(default=0.5, ge=0)
+
+    @model_validator(mode="after")
+    def _check_fields(self) -> AudioInput:
+        if self.window > self.n_fft:
+            raise ValueError(f"window must be at most n_fft ({self.n_fft} samples), found {self.window}")
+        if self.step > self.piece:
+            raise ValueError(f"step must be at most piece ({self.piece} frames), found {self.step}")
+        if not self.fmin < self.fmax <= self.sample_rate / 2:
+            raise ValueError(
+                f"fmin and fmax must rise, to at most half of sample_rate ({self.sample_rate / 2:g} Hz), "
+                f"found {self.fmin:g} and {self.fmax:g}"
+            )
+        return self
+
+
 AnyInput = Annotated[
-    ImageInput | TableInput | TextInput | TokenInput | VectorInput, Field(discriminator="kind")
+    AudioInput | ImageInput | TableInput | TextInput | TokenInput | VectorInput, Field(discriminator="kind")
 ]
 
 
-Layout = Literal["NCHW", "NHWC"]
+Layout = Literal["NCHW", "NHWC", "NTF", "NFT", "NCTF"]
 Pooling = Literal["mean", "cls", "max"]
 
 
@@ -178,7 +231,8 @@ class NetworkInterface(Schema):
     """How a network that was made elsewhere is fed and read.
 
     ``input`` takes the images, rows or token ids; of a text network ``mask`` takes 1 for a token and 0 for
-    padding, ``types`` zeros. ``layout`` is that of images. ``pooling`` makes one vector of an ``output`` that
+    padding, ``types`` zeros. ``layout`` is that of images (NCHW, NHWC) or of spectrograms (T is time, F
+    frequency; NCHW is one channel of frequency x time). ``pooling`` makes one vector of an ``output`` that
     has one for each token or position: their mean, the first (``cls``) or the maximum. With ``batch`` 1 the
     network takes one input at a time.
     """

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from api_schemas.base import Finite
 from api_schemas.build_config import BuildConfig
-from api_schemas.data_config import DataConfig
+from api_schemas.data_config import AudioConfig, DataConfig
 from api_schemas.preprocessing import Interpolation, Layout, Pooling, ResizeRule
 from api_schemas.yaml_config import Part
 
@@ -67,6 +67,14 @@ class TextPreprocessingConfig(Part):
     network: NetworkConfig = NetworkConfig()
 
 
+class AudioPreprocessingConfig(AudioConfig):
+    """Sounds: mono, one sample rate, pieces of a mel spectrogram; see ``AudioConfig``."""
+
+    kind: Literal["audio"] = "audio"
+    preset: str | None = None
+    network: NetworkConfig = NetworkConfig()
+
+
 class VectorPreprocessingConfig(Part):
     """Vectors of another model, ``dim`` numbers each, brought to length one; the network projects them."""
 
@@ -76,7 +84,9 @@ class VectorPreprocessingConfig(Part):
     network: NetworkConfig = NetworkConfig()
 
 
-PreprocessingConfig = ImagePreprocessingConfig | TextPreprocessingConfig | VectorPreprocessingConfig
+PreprocessingConfig = (
+    ImagePreprocessingConfig | TextPreprocessingConfig | AudioPreprocessingConfig | VectorPreprocessingConfig
+)
 
 
 class EncoderConfig(Part):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnxruntime import InferenceSession, SessionOptions
 
-from api_schemas.preprocessing import NetworkInterface
+from api_schemas.preprocessing import Layout, NetworkInterface
 from common.array_types import Float32s, Float64s
 from encoder.inputs.preprocessing import Preprocessing
 
@@ -24,6 +24,17 @@ DTYPES: dict[str, type[np.generic]] = {
     "tensor(int32)": np.int32,
 }
 """Types of inputs that are fed, by ONNX Runtime's name for them."""
+
+
+PIECES_AT_ONCE = 64  # of all inputs of a batch together
+ARRANGE: Mapping[Layout, Callable[[Float32s], Float32s]] = {
+    "NCHW": lambda maps: maps,
+    "NHWC": lambda maps: maps.transpose(0, 2, 3, 1),
+    "NFT": lambda maps: maps[:, 0],
+    "NTF": lambda maps: maps[:, 0].transpose(0, 2, 1),
+    "NCTF": lambda maps: maps.transpose(0, 1, 3, 2),
+}
+"""From maps [n, channels, height, width], or spectrograms [n, 1, frequency, time], to a network's layout."""
 
 
 def open_session(path: Path, threads: int, providers: Sequence[Any] = CPU) -> InferenceSession:
@@ -54,6 +65,7 @@ class Network:
         self, session: InferenceSession, preprocessing: Preprocessing, interface: NetworkInterface | None
     ) -> None:
         self._session = session
+        self._pieces_ndim = len(preprocessing.shape) + 2 if preprocessing.has_pieces else None
         self._has_tokens = interface is not None and preprocessing.layout == "tokens"
         self._interface = interface or NetworkInterface(
             input=session.get_inputs()[0].name, output=session.get_outputs()[0].name
@@ -64,7 +76,12 @@ class Network:
         self._dtypes = {node.name: DTYPES[node.type] for node in session.get_inputs() if node.type in DTYPES}
 
     def run(self, prepared: Float32s) -> Float64s:
-        """The network's answer to prepared inputs [n, *shape]: float64 [n, d], of any length."""
+        """The network's answer to prepared inputs [n, *shape]: float64 [n, d], of any length.
+
+        Of inputs in pieces, [n, most pieces, *shape]: the mean of the unit vectors of each one's pieces.
+        """
+        if prepared.ndim == self._pieces_ndim:
+            return self._run_pieces(prepared)
         if self._interface.batch == 1 and len(prepared) > 1:
             return np.concatenate([self.run(row[None]) for row in prepared])
         mask = None
@@ -76,14 +93,23 @@ class Network:
             pooled = self._pool(pooled, mask)
         return pooled
 
+    def _run_pieces(self, prepared: Float32s) -> Float64s:
+        rows, positions = np.nonzero(~np.isnan(prepared[:, :, 0, 0, 0]))
+        starts = range(0, len(rows), PIECES_AT_ONCE)
+        pieces = (slice(start, start + PIECES_AT_ONCE) for start in starts)
+        vectors = np.concatenate([self.run(prepared[rows[part], positions[part]]) for part in pieces])
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        sums = np.zeros((len(prepared), vectors.shape[1]))
+        np.add.at(sums, rows, vectors / np.where(lengths > 0, lengths, 1.0))
+        return np.asarray(sums / np.bincount(rows, minlength=len(prepared))[:, None])
+
     def _build_feeds(self, prepared: Float32s, mask: NDArray[np.bool_] | None) -> Mapping[str, Any]:
         interface = self._interface
         if mask is not None:
             ids = np.maximum(prepared - 1, 0)
             wanted = {interface.input: ids, interface.mask: mask, interface.types: np.zeros_like(ids)}
             return {name: self._convert(name, array) for name, array in wanted.items() if name is not None}
-        if prepared.ndim == 4 and interface.layout == "NHWC":
-            prepared = prepared.transpose(0, 2, 3, 1)
+        prepared = ARRANGE[interface.layout](prepared) if prepared.ndim == 4 else prepared
         return {interface.input: self._convert(interface.input, prepared)}
 
     def _convert(self, name: str, array: NDArray[Any]) -> NDArray[Any]:

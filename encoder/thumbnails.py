@@ -23,7 +23,7 @@ WEBP, TEXT = "image/webp", "text/plain; charset=utf-8"
 def make_thumbnail(
     preprocessing: Preprocessing, raw: RawInput, side: int, limits: InputLimits = LIMITS, number: int = 0
 ) -> bytes | None:
-    """WebP of an image, UTF-8 of the first 500 characters of a text; None for a row of numbers.
+    """WebP of an image, UTF-8 of the first 500 characters of a text; None for all else.
 
     A picture has at most ``side`` pixels on its longer side, is never larger than the original, and has at
     most ``max(1024, side * side)`` bytes. It is upright and opaque, and nothing but its pixels is kept: no
@@ -37,7 +37,7 @@ def make_thumbnail(
     """
     if isinstance(preprocessing, ImagePreprocessing):
         return _shrink_decoded(preprocessing.decode(raw, number, limits), side, number)
-    if isinstance(raw, str):
+    if preprocessing.kind == "text" and isinstance(raw, str):
         return raw[:TEXT_CHARACTERS].encode("utf-8", "replace")
     return None
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from api_schemas.preprocessing import PreprocessingDocument
+from encoder.inputs.audio_input import AudioPreprocessing
 from encoder.inputs.image_input import ImagePreprocessing
 from encoder.inputs.preprocessing import Preprocessing
 from encoder.inputs.row_input import TablePreprocessing, VectorPreprocessing
 from encoder.inputs.text_input import NgramPreprocessing, TokenPreprocessing
 
 INPUT_KINDS: dict[str, type[Preprocessing]] = {
+    "audio": AudioPreprocessing,
     "image": ImagePreprocessing,
     "table": TablePreprocessing,
     "text": NgramPreprocessing,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import io
 import warnings
 from functools import partial
@@ -65,18 +63,3 @@ def decode_image(content: bytes, limits: InputLimits = LIMITS, number: int = 0) 
     except Exception as error:  # decoders raise whatever they like on broken files
         raise refuse(f"the image is broken ({type(error).__name__}).") from None
     return image
-
-
-def decode_base64(text: str, limits: InputLimits, number: int) -> bytes:
-    """Decode ``data:image/...;base64,...`` or bare base64; raises RefusedInput as ``decode_image``."""
-    encoded, refuse = text, partial(RefusedInput, number)
-    if text.startswith("data:"):
-        head, comma, encoded = text.partition(",")
-        if not comma or not head.endswith(";base64"):
-            raise refuse("a data URI must read data:image/<type>;base64,<data>.")
-    if len(encoded) > limits.image_bytes * 4 // 3 + 4:
-        raise refuse(f"the image has over {limits.image_bytes} bytes, which is the most that is taken.")
-    try:
-        return base64.b64decode(encoded, validate=True)
-    except (binascii.Error, ValueError):
-        raise refuse("this is not a base64 data URI of an image.") from None

@@ -12,7 +12,8 @@ from PIL import Image, ImageOps
 from api_schemas.preprocessing import CHANNELS, ImageInput
 from common.array_types import Float32s
 from common.time_budget import check_time
-from encoder.inputs.image_decoder import decode_base64, decode_image
+from encoder.inputs.data_uri import decode_data_uri
+from encoder.inputs.image_decoder import decode_image
 from encoder.inputs.preprocessing import LIMITS, InputLimits, Preprocessing, RawInput, RefusedInput
 
 MAX_RATIO = 16  # of the sides of an image that is resized by its shorter one
@@ -74,7 +75,7 @@ class ImagePreprocessing(Preprocessing):
     def decode(self, image: RawInput, number: int, limits: InputLimits) -> Image.Image:
         """An image, its file's bytes or its base64 text as an image; raises RefusedInput as ``prepare``."""
         if isinstance(image, str):
-            image = decode_base64(image, limits, number)
+            image = decode_data_uri(image, "an image", "image", limits.image_bytes, number)
         if isinstance(image, bytes):
             image = decode_image(image, limits, number)
         if not isinstance(image, Image.Image):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ class InputLimits:
     image_pixels: int = 32_000_000
     image_side: int = 16_384
     image_scans: int = 32
+    audio_bytes: int = 32 << 20
+    audio_seconds: float = 600.0
 
 
 LIMITS = InputLimits()
@@ -54,6 +57,8 @@ class Preprocessing(ABC):
         takes: what the raw inputs are in error messages; ``{0}`` stands for the first side of the shape.
         is_picture: whether rotations and flips of an input make sense: augmentation and test-time views.
         is_continuous: whether values between two inputs mean something, so that mixup may mix them.
+        has_pieces: whether an input is prepared as several pieces, each of which has the shape, in an axis of
+            their own after the first; those that an input lacks are NaN. Its vector is the mean of theirs.
         files: names of the files that it needs beside ``preprocessing.json``.
         is_unit_scaled: whether a network scales its input to unit length first, so that precomputed vectors
             of any length give the same embedding.
@@ -65,6 +70,7 @@ class Preprocessing(ABC):
     layout: ClassVar[Layout]
     takes: ClassVar[str]
     files: ClassVar[tuple[str, ...]] = ()
+    has_pieces: ClassVar[bool] = False
     is_picture: ClassVar[bool] = False
     is_continuous: ClassVar[bool] = True
     is_unit_scaled: ClassVar[bool] = False
@@ -87,6 +93,11 @@ class Preprocessing(ABC):
     def shape(self) -> tuple[int, ...]:
         """Shape of one prepared input."""
 
+    @property
+    def most_numbers(self) -> int:
+        """How many numbers one prepared input has at most."""
+        return math.prod(self.shape)
+
     def count_tokens(self, raw: RawInput) -> int:
         """What the network reads of one input: the tokens of a text, or the one image or row."""
         return 1
@@ -97,7 +108,7 @@ class Preprocessing(ABC):
 
     @abstractmethod
     def prepare(self, inputs: Iterable[RawInput], first: int = 0, limits: InputLimits = LIMITS) -> Float32s:
-        """Raw inputs as the network takes them: float32 [n, *shape].
+        """Raw inputs as the network takes them: float32 [n, *shape], or with pieces [n, most pieces, *shape].
 
         Args:
             first: the number of the first input in error messages.

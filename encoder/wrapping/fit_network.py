@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from api_schemas.base import describe_first_problem
 from api_schemas.preprocessing import (
     CHANNELS,
     ImageInput,
@@ -18,6 +19,7 @@ from api_schemas.preprocessing import (
     VectorInput,
 )
 from api_schemas.wrap_config import (
+    AudioPreprocessingConfig,
     ImagePreprocessingConfig,
     NetworkConfig,
     PreprocessingConfig,
@@ -25,6 +27,7 @@ from api_schemas.wrap_config import (
     VectorPreprocessingConfig,
 )
 from common.errors import ConfigError, InputError
+from encoder.inputs.audio_input import AudioPreprocessing
 from encoder.inputs.image_input import ImagePreprocessing
 from encoder.inputs.preprocessing import Preprocessing
 from encoder.inputs.row_input import VectorPreprocessing
@@ -33,6 +36,8 @@ from encoder.network import DTYPES, Network
 from encoder.wrapping.network_file import NetworkFile, Node, explain_failure, list_nodes
 from encoder.wrapping.presets import SIZES
 
+# axes of a network that takes spectrograms: time, frequency, a channel
+SPECTROGRAMS: dict[Layout, str] = {"NTF": "NTF", "NFT": "NFT", "NCTF": "NCTF", "NCHW": "NCFT"}
 FLOATS = ("tensor(float)", "tensor(float16)", "tensor(double)")
 INTEGERS = ("tensor(int64)", "tensor(int32)")
 # how exporters of text networks call their inputs
@@ -71,13 +76,27 @@ def _fit_image(
         )
     layout = _select_layout(network.name, node, channels, config.network.layout)
     height, width = _select_size(config, network.name, node, layout)
+    rule = build_image_rule(config, network.name, height, width)
+    if node.dtype == "tensor(uint8)":
+        if (rule.value_range, rule.mean, rule.std) != ([0.0, 255.0], [0.0] * channels, [1.0] * channels):
+            raise InputError(
+                f"{network.name} takes whole pixels, {node.describe()}: its preprocessing must leave them as "
+                "they are (preset: pixels)."
+            )
+    else:
+        _check_dtype(network.name, node, FLOATS)
+    return ImagePreprocessing(rule), _build_interface(network, config.network, node, layout=layout)
+
+
+def build_image_rule(config: ImagePreprocessingConfig, name: str, height: int, width: int) -> ImageInput:
+    """The rule of images of that size; raises ConfigError, naming ``name``, for values that do not fit."""
     short_side = config.short_side
     if short_side is None and config.crop_fraction is not None and config.resize == "crop":
         short_side = round(max(height, width) / config.crop_fraction)
-    mode: ImageMode = "L" if channels == 1 else "RGB"
-    rule = _build_rule(
+    mode: ImageMode = "L" if config.colour == "grey" else "RGB"
+    return _build_rule(
         ImageInput,
-        network.name,
+        name,
         mode=mode,
         height=height,
         width=width,
@@ -90,15 +109,6 @@ def _fit_image(
         mean=_spread(config.mean, CHANNELS[mode]),
         std=_spread(config.std, CHANNELS[mode]),
     )
-    if node.dtype == "tensor(uint8)":
-        if (rule.value_range, rule.mean, rule.std) != ([0.0, 255.0], [0.0] * channels, [1.0] * channels):
-            raise InputError(
-                f"{network.name} takes whole pixels, {node.describe()}: its preprocessing must leave them as "
-                "they are (preset: pixels)."
-            )
-    else:
-        _check_dtype(network.name, node, FLOATS)
-    return ImagePreprocessing(rule), _build_interface(network, config.network, node, layout=layout)
 
 
 @_fit.register
@@ -147,6 +157,20 @@ def _fit_vector(
         raise InputError(f"{network.name} takes vectors of {fixed} numbers, the preprocessing {config.dim}.")
     rule = VectorInput(dim=fixed or config.dim or 0, unit=True)
     return VectorPreprocessing(rule), _build_interface(network, config.network, node)
+
+
+@_fit.register
+def _fit_audio(
+    config: AudioPreprocessingConfig, network: NetworkFile
+) -> tuple[Preprocessing, NetworkInterface]:
+    node = _select_input(network, config.network)
+    _check_dtype(network.name, node, FLOATS)
+    layout = _select_spectrogram_layout(config, network.name, node)
+    try:
+        preprocessing = AudioPreprocessing(config.as_input())
+    except ValueError as error:
+        raise _explain_rule(network.name, error) from None
+    return preprocessing, _build_interface(network, config.network, node, layout=layout)
 
 
 def _select_input(network: NetworkFile, asked: NetworkConfig, usual: Sequence[str] = ()) -> Node:
@@ -274,6 +298,29 @@ def _select_size(config: ImagePreprocessingConfig, name: str, node: Node, layout
     return sizes[0], sizes[1]
 
 
+def _select_spectrogram_layout(config: AudioPreprocessingConfig, name: str, node: Node) -> Layout:
+    """Where the mel bands are: as the network's fixed dimensions say, or as was said, or last."""
+    sizes = {"T": config.piece, "F": config.mels, "C": 1}
+    possible = [
+        layout
+        for layout, axes in SPECTROGRAMS.items()
+        if len(axes) == len(node.dims)
+        and all(dim in (None, sizes[axis]) for axis, dim in zip(axes[1:], node.dims[1:], strict=True))
+    ]
+    fixed = [layout for layout in possible if node.dims[SPECTROGRAMS[layout].index("F")] is not None]
+    possible = fixed or possible
+    if not possible:
+        raise InputError(
+            f"{name} takes {node.describe()}, pieces of the preprocessing have {config.mels} mel bands and "
+            f"{config.piece} frames: expected [n, frames, mels], [n, mels, frames], or those with a channel "
+            "after n; say mels and piece."
+        )
+    asked = config.network.layout
+    if asked is not None and asked not in possible:
+        raise InputError(f"{name} takes {node.describe()}, which is {possible[0]}, not {asked}.")
+    return asked or possible[0]
+
+
 def _spread(value: float | list[float], channels: int) -> list[float]:
     return list(value) if isinstance(value, list) else [value] * channels
 
@@ -282,10 +329,12 @@ def _build_rule(schema: type[ImageInput], name: str, **fields: object) -> ImageI
     try:
         return schema.model_validate(fields)
     except ValueError as error:
-        from api_schemas.base import describe_first_problem
+        raise _explain_rule(name, error) from None
 
-        where, what = describe_first_problem(error)  # type: ignore[arg-type]
-        raise ConfigError(f"{name}: the preprocessing's {where}: {what}.") from None
+
+def _explain_rule(name: str, error: ValueError) -> ConfigError:
+    where, what = describe_first_problem(error)  # type: ignore[arg-type]
+    return ConfigError(f"{name}: the preprocessing's {where}: {what}.")
 
 
 def _check_answer(network: NetworkFile, preprocessing: Preprocessing, interface: NetworkInterface) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from api_schemas.wrap_config import (
+    AudioPreprocessingConfig,
     ImagePreprocessingConfig,
     PreprocessingConfig,
     TextPreprocessingConfig,
@@ -18,6 +19,7 @@ from encoder.wrapping.presets import PRESETS
 
 CONFIGS: dict[str, type[PreprocessingConfig]] = {
     "image": ImagePreprocessingConfig,
+    "audio": AudioPreprocessingConfig,
     "text": TextPreprocessingConfig,
     "vector": VectorPreprocessingConfig,
 }

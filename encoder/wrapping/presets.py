@@ -38,6 +38,28 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "sentence": {"kind": "text", "network": {"pooling": "mean"}},
     # static token embeddings, such as WordLlama and model2vec
     "static": {"kind": "text", "special_tokens": False},
+    # Resemblyzer's speaker encoder (GE2E, Wan et al. 2018, arXiv 1710.10467): power without a logarithm, 1.3
+    # pieces a second
+    "voice_ge2e": {
+        "kind": "audio",
+        "sample_rate": 16_000,
+        "loudness": -30.0,
+        "n_fft": 400,
+        "hop": 160,
+        "mels": 40,
+        "log": "none",
+        "piece": 160,
+        "step": 77,
+    },
+    # a mel spectrogram of 80 bands in decibels, for speech networks that take one
+    "log_mel": {
+        "kind": "audio",
+        "sample_rate": 16_000,
+        "mels": 80,
+        "n_fft": 512,
+        "window": 400,
+        "log": "decibel",
+    },
 }
 
 SIZES: Mapping[str | None, int] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections import deque
 from collections.abc import Iterator
@@ -31,7 +30,7 @@ from training.data.read_thumbnails import read_thumbnails
 BLOCK = 32  # items that one thread prepares; while they are embedded, others are prepared
 BLOCKS_AHEAD = 4
 BLOCK_BYTES = 32 << 20  # of prepared inputs, where one takes over a megabyte
-DATA_KINDS = {"image": "images", "text": "text", "vector": "embeddings", "table": "table"}
+DATA_KINDS = {"image": "images", "audio": "audio", "text": "text", "vector": "embeddings", "table": "table"}
 """The kind of data that each kind of raw input is read as."""
 
 
@@ -45,7 +44,7 @@ class RawData:
     def __init__(self, data: DataConfig, encoder: Encoder) -> None:
         self._kind: AnyDataKind = open_kind(data, say)
         self._encoder, self._data = encoder, data
-        one = 4 * math.prod(encoder.preprocessing.shape)
+        one = 4 * encoder.preprocessing.most_numbers
         self._block = max(1, min(BLOCK, BLOCK_BYTES // one))
         self._most_sampled = max(2, min(CHECKED_INPUTS, BLOCKS_AHEAD * BLOCK_BYTES // one))
         self._skips = data.broken == "skip"

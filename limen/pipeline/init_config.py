@@ -71,9 +71,28 @@ def _describe_texts(items: Items) -> tuple[str, int | None]:
     return f"about {int(np.median(words))} words each", None
 
 
+def _describe_recordings(items: Items) -> tuple[str, int | None]:
+    seconds, rates, n_broken = [], [], 0
+    for file in items.inputs.tolist():
+        try:
+            samples, rate = file.decode()
+        except InputError:
+            n_broken += 1
+            continue
+        seconds.append(len(samples) / rate)
+        rates.append(rate)
+    if not seconds:
+        raise InputError(f"every one of {n_broken} recordings that were opened is broken.")
+    broken = f"; {n_broken} of {len(items)} that were opened are broken: see broken below" if n_broken else ""
+    low, middle, high = np.quantile(seconds, (0.05, 0.5, 0.95))
+    lengths = f"about {middle:.1f} s long ({low:.1f} to {high:.1f})"
+    return f"{lengths}, {int(np.median(rates)):,} samples a second{broken}", None
+
+
 RECIPES = {
     "photos": Recipe("images", "imagenet", "multi_similarity", _describe_photos),
     "text": Recipe("text", "sentence", "multi_similarity", _describe_texts),
+    "audio": Recipe("audio", "voice_ge2e", "multi_similarity", _describe_recordings),
 }
 """What ``limen init`` can begin with; a new one is an entry here."""
 
@@ -155,7 +174,7 @@ def _write_wrapping(name: str, paths: str | list[str], recipe: Recipe, seen: See
         lines += _comment(
             [
                 "preprocessing: what the network was trained with, by preset (imagenet, dinov2, clip,",
-                "siglip, insightface, unit, pixels; sentence, static) or key by key:",
+                "siglip, insightface, unit, pixels; sentence, static; voice_ge2e, log_mel) or key by key:",
                 "docs/bring-an-encoder.md",
             ]
         )
@@ -195,11 +214,11 @@ def _choose_preprocessing(recipe: Recipe, seen: Seen, encoder: str) -> dict[str,
 
 
 def _write_training(name: str, paths: str | list[str], recipe: Recipe, seen: Seen) -> str:
+    recipe_name = next(name for name, entry in RECIPES.items() if entry is recipe)
     lines = [
         *_comment(seen.sentences),
         "# No encoder is at hand: one is trained from nothing. A pretrained one is nearly always better:",
-        f"#   limen init {'photos' if recipe.kind == 'images' else 'text'} DATA --encoder network.onnx "
-        "(or a folder, hf:NAME, timm:NAME)",
+        f"#   limen init {recipe_name} DATA --encoder network.onnx (or a folder, hf:NAME, timm:NAME)",
         *_entry({"name": name}),
         "",
         *_entry({"data": {"kind": recipe.kind, "path": paths}}),

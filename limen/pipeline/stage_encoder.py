@@ -51,6 +51,8 @@ class StagedEncoder:
         """What it takes and answers, in words."""
         preprocessing = self.encoder.preprocessing
         takes = f"{preprocessing.kind}s of {preprocessing.describe_shape()}"
+        if preprocessing.has_pieces:
+            takes = f"recordings in {preprocessing.describe_shape()}"
         if preprocessing.layout == "tokens":
             takes = f"texts of at most {preprocessing.shape[0]} tokens"
         return (

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from api_schemas.manifest import PREPROCESSING_FILE
-from api_schemas.preprocessing import AnyInput, InputKind, TextInput, TokenInput, VectorInput
+from api_schemas.preprocessing import AnyInput, AudioInput, InputKind, TextInput, TokenInput, VectorInput
 from encoder import RefusedInput
 from encoder.inputs import INPUT_KINDS, load_preprocessing
 from encoder.inputs.preprocessing import RawInput
@@ -19,6 +19,7 @@ from tests.encoder.encoders import GREY, TABLE
 TEXT = TextInput(buckets=100, length=12, characters=[3], words=[1])
 TOKENS = TokenInput(length=7, tokenizer_sha256="0" * 64)
 RULES: dict[str, AnyInput] = {
+    "audio": AudioInput(n_fft=64, window=64, hop=32, mels=8, piece=10, step=5, shortest=0.01),
     "image": GREY,
     "table": TABLE,
     "text": TEXT,

@@ -92,3 +92,19 @@ def write_tokenizer(path: Path) -> Path:
     made.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", None, [("[CLS]", 1), ("[SEP]", 2)])
     path.write_text(made.to_str())
     return path
+
+
+def write_spectrogram_network(path: Path, dims: Dims = ("n", "t", 8), mels: int = 8) -> Path:
+    """The mean of each mel band over time times a matrix [mels, DIM]; ``dims`` say where the bands are."""
+    time = [axis for axis, size in enumerate(dims) if axis and size != mels]
+    nodes = [
+        helper.make_node("ReduceMean", ["mels"], ["means"], axes=time, keepdims=0),
+        helper.make_node("MatMul", ["means", "weights"], ["features"]),
+    ]
+    return save_network(
+        path,
+        nodes,
+        [("mels", FLOAT, dims)],
+        [("features", FLOAT, [dims[0], DIM])],
+        {"weights": draw_weights(mels)},
+    )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from api_schemas.preprocessing import ImageInput, NetworkInterface, TokenInput, VectorInput
+from api_schemas.preprocessing import AudioInput, ImageInput, NetworkInterface, TokenInput, VectorInput
 from common.errors import ConfigError, InputError
 from encoder import Encoder
 from encoder.network import Network
@@ -25,6 +25,7 @@ from tests.encoder.wrapping.networks import (
     draw_weights,
     save_network,
     write_image_network,
+    write_spectrogram_network,
     write_text_network,
     write_tokenizer,
 )
@@ -272,7 +273,7 @@ def test_vectors_are_brought_to_length_one_in_the_gallery_and_when_asked_about(t
 @pytest.mark.parametrize(
     ("keys", "sentence"),
     [
-        ({}, "prep.yaml: kind is missing: give one of image, text, vector, or a preset (imagenet, "),
+        ({}, "prep.yaml: kind is missing: give one of image, audio, text, vector, or a preset (imagenet, "),
         ({"kind": "sound"}, "prep.yaml: kind is 'sound'"),
         ({"preset": "imagnet"}, "preset: 'imagnet' is unknown; did you mean 'imagenet'?"),
         ({**UNIT, "sise": 4}, "unknown key 'sise': did you mean 'size'?"),
@@ -284,3 +285,57 @@ def test_vectors_are_brought_to_length_one_in_the_gallery_and_when_asked_about(t
 )
 def test_preprocessing_is_checked_key_by_key(tmp_path: Path, keys: dict[str, Any], sentence: str) -> None:
     assert sentence in refuse(write_image_network(tmp_path / "a.onnx"), keys)
+
+
+SOUND = {"kind": "audio", "mels": 8, "piece": 20}
+
+
+@pytest.mark.parametrize(
+    ("dims", "layout"),
+    [
+        (("n", "t", 8), "NTF"),
+        (("n", 8, "t"), "NFT"),
+        (("n", 8, 20), "NFT"),
+        (("n", 1, "t", 8), "NCTF"),
+        (("n", 1, 8, "t"), "NCHW"),
+    ],
+)
+def test_layouts_of_spectrograms_are_read_from_the_file_and_give_one_answer(
+    tmp_path: Path, dims: tuple[int | str, ...], layout: str
+) -> None:
+    path = write_spectrogram_network(tmp_path / "a.onnx", dims)
+    encoder, interface = fit(path, SOUND)
+    assert interface.layout == layout
+    assert encoder.preprocessing.shape == (1, 8, 20)
+    pieces = np.random.default_rng(0).normal(size=(3, 1, 8, 20)).astype(np.float32)
+    expected = [normalise(piece[0].mean(axis=1) @ draw_weights(8)) for piece in pieces]
+    np.testing.assert_allclose(encoder.embed(pieces), expected, atol=1e-6)
+
+
+def test_sounds_are_prepared_as_the_preset_and_the_keys_above_it_say(tmp_path: Path) -> None:
+    path = write_spectrogram_network(tmp_path / "a.onnx", ("n", "t", 40), mels=40)
+    rule = fit(path, {"preset": "voice_ge2e", "step": 160})[0].preprocessing.rule
+    assert isinstance(rule, AudioInput)
+    assert (rule.n_fft, rule.window, rule.hop, rule.fmax, rule.loudness) == (400, 400, 160, 8_000.0, -30.0)
+    assert (rule.piece, rule.step, rule.shortest, rule.log) == (160, 160, 0.8, "none")
+
+
+@pytest.mark.parametrize(
+    ("dims", "keys", "sentence"),
+    [
+        (("n", "t", 80), {}, "have 8 mel bands and 20 frames: expected [n, frames, mels]"),
+        (("n", "t"), {}, "'mels' float [?, ?], pieces of the preprocessing have 8 mel bands"),
+        (
+            ("n", 98, 8),
+            {},
+            "'mels' float [?, 98, 8], pieces of the preprocessing have 8 mel bands and 20 frames",
+        ),
+        (("n", "t", 8), {"network": {"layout": "NFT"}}, "which is NTF, not NFT"),
+        (("n", "t", 8), {"step": 21}, "preprocessing's (top level): Value error, step must be at most piece"),
+        (("n", "t", 8), {"mel": 8}, "unknown key 'mel': did you mean 'mels'?"),
+    ],
+)
+def test_a_network_that_does_not_fit_its_sounds_is_a_sentence(
+    tmp_path: Path, dims: tuple[int | str, ...], keys: dict[str, Any], sentence: str
+) -> None:
+    assert sentence in refuse(write_spectrogram_network(tmp_path / "a.onnx", dims), {**SOUND, **keys})

@@ -13,6 +13,7 @@ import pytest
 
 from api_schemas.data_config import DataConfig, DataKind
 from common.errors import ConfigError
+from tests.voices import write_voices
 from training.data.kinds import DATA_KINDS, guess_kind, open_kind
 from training.data.load_data import load_data, load_items
 from training.models.backbones import BACKBONES, select_backbone
@@ -30,6 +31,7 @@ def configs(drawings: Path, tmp_path: Path) -> dict[str, DataConfig]:
     np.savez(tmp_path / "v.npz", embeddings=values, labels=labels)
     sections = {
         "images": {"path": str(drawings)},
+        "audio": {"path": str(write_voices(tmp_path / "voices", speakers=10, recordings=2, seconds=1.0))},
         "table": {"path": str(tmp_path / "t.parquet")},
         "text": {"path": str(tmp_path / "t.jsonl")},
         "embeddings": {"path": str(tmp_path / "v.npz")},
@@ -51,7 +53,8 @@ def test_the_placeholder_is_of_the_kind_that_the_data_gives(
     assert type(open_kind(data).build_placeholder()) is type(splits.preprocessing)
     for items in splits.get_parts().values():
         prepared = splits.preprocessing.normalise(items.inputs)
-        assert prepared.shape == (len(items), *splits.preprocessing.shape)
+        pieces = (prepared.shape[1],) if splits.preprocessing.has_pieces else ()
+        assert prepared.shape == (len(items), *pieces, *splits.preprocessing.shape)
         assert prepared.dtype == np.float32
     if data.paths:
         everything = load_items(data.paths, data, splits.preprocessing)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from api_schemas.data_config import DataConfig
 from common.progress import Say, silent_say
+from training.data.kinds.audio import Audio
 from training.data.kinds.builtin import Builtin
 from training.data.kinds.data_kind import AnyDataKind
 from training.data.kinds.embeddings import Embeddings
@@ -15,6 +16,7 @@ from training.data.kinds.text import Text
 
 DATA_KINDS: dict[str, type[AnyDataKind]] = {
     "images": Images,
+    "audio": Audio,
     "table": Table,
     "text": Text,
     "embeddings": Embeddings,
