@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import resource
 import subprocess
@@ -14,24 +15,43 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import pytest
+
+from service.telemetry import logs
+from tests.limen.conftest import run_limen
 
 COMMAND = [sys.executable, "-c", "from limen.cli.main import main; main()", "serve"]
 
 
 def read_refusal(*arguments: str, **variables: str) -> str:
-    """The last line that the command prints; it must end with exit code 2."""
-    done = subprocess.run(
-        [*COMMAND, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-        env=os.environ | variables,
-    )
-    assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr
-    assert "listening" not in done.stderr, "said only once a service is ready to answer"
-    return done.stderr.strip().splitlines()[-1]
+    """The last line that the command prints, run in this process; it must end with exit code 2."""
+    with pytest.MonkeyPatch.context() as patch, keep_logging():
+        patch.setattr("service.server.configure_malloc", lambda: None)  # it would hold for the tests after it
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        outcome = run_limen("serve", *arguments)
+    return check_refusal(outcome.code, outcome.err)
+
+
+def check_refusal(code: int, said: str) -> str:
+    """The last line of a refusal to start, before which nobody was told that the service is there."""
+    assert code == 2, said
+    assert "Traceback" not in said
+    assert "listening" not in said, "said only once a service is ready to answer"
+    return said.strip().splitlines()[-1]
+
+
+@contextmanager
+def keep_logging() -> Iterator[None]:
+    """Log lines go where they went before, whatever the command configures."""
+    loggers = [logging.getLogger(name) for name in ("limen", "uvicorn", "uvicorn.error")]
+    kept = [(logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logs, "_request_log", logs._request_log)
+        yield
+    for logger, (handlers, level, propagate) in zip(loggers, kept, strict=True):
+        logger.handlers[:], logger.propagate = handlers, propagate
+        logger.setLevel(level)
 
 
 def measure_resident(pid: int) -> int:

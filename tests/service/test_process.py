@@ -15,7 +15,9 @@ import httpx
 import pytest
 
 from limen.client import Client
-from tests.service.processes import COMMAND, read_refusal, run_service
+from tests.limen.conftest import run_limen
+from tests.service.monitoring.test_webhook import SECRET, receive
+from tests.service.processes import COMMAND, check_refusal, read_refusal, run_service
 
 
 def copy_with_a_changed_byte(bundle: Path, broken: Path) -> Path:
@@ -44,7 +46,14 @@ def test_a_port_in_use(bundle: Any) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        words = read_refusal(str(bundle.path), "--port", str(port))
+        done = subprocess.run(
+            [*COMMAND, str(bundle.path), "--port", str(port)],
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+        )
+    words = check_refusal(done.returncode, done.stderr)
     assert f"Port {port} on 127.0.0.1" in words
     assert "--port" in words
 
@@ -57,9 +66,9 @@ def test_a_bundle_with_one_byte_changed(bundle: Any, tmp_path: Path) -> None:
 
 def test_what_is_no_bundle_is_refused_as_verify_refuses_it(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "nope"):
-        verify = subprocess.run([*COMMAND[:-1], "verify", path], capture_output=True, text=True, check=False)
-        assert read_refusal(str(path)) == verify.stderr.strip()
-        assert str(path) in verify.stderr
+        verify = run_limen("verify", path)
+        assert read_refusal(str(path)) == verify.err.strip()
+        assert str(path) in verify.err
     assert "limen keys create" in read_refusal(str(tmp_path), "--host", "0.0.0.0")
 
 
@@ -104,6 +113,48 @@ def test_two_workers_answer_as_one(bundle: Any) -> None:
         assert float(counted[0].rsplit(" ", 1)[1]) == 20.0
         process.send_signal(signal.SIGTERM)
         process.wait(20)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers share a listening socket")
+def test_workers_monitor_as_one(bundle: Any, tmp_path: Path) -> None:
+    """Whichever answers, the series are those of all; an alert that all would raise is told once."""
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(
+        "rules: {latency: {enabled: false}, errors: {enabled: false}, any: {signal: error_share, above: -1,"
+        " clear: -1, summary: a request was answered, todo: nothing}}"
+    )
+    with receive() as receiver:
+        settings = {
+            "LIMEN_MONITOR_INTERVAL": "0.2",
+            "LIMEN_ALERTS_FILE": str(rules),
+            "LIMEN_WEBHOOK_URL": receiver.url,
+            "LIMEN_WEBHOOK_SECRET": SECRET.decode(),
+        }
+        with run_service(str(bundle.path), "--workers", "2", **settings) as (process, address):
+
+            def ask() -> tuple[int, tuple[str, ...], tuple[str, ...]]:
+                with Client(address) as client:
+                    series, alerts = client.monitoring(), client.alerts()
+                    return (
+                        sum(series.match.decisions),
+                        tuple(alert.id for alert in alerts.alerts if alert.rule == "any"),
+                        tuple(rule.rule for rule in alerts.rules if rule.state == "firing"),
+                    )
+
+            for _ in range(30):
+                with Client(address) as client:
+                    client.match([{"id": "item-0"}])
+            # both have saved, and both have seen the alert of the one that leads
+            while len({answer := ask() for _ in range(12)}) > 1 or answer[0] < 30:
+                time.sleep(0.2)
+            assert answer[0] == 30
+            assert len(answer[1]) == 1
+            assert answer[2] == ("any",)
+            receiver.wait_for(1)
+            time.sleep(1)  # a second delivery would have come by now
+            process.send_signal(signal.SIGTERM)
+            process.wait(20)
+    assert len(receiver.received) == 1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers share a listening socket")
