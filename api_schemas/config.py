@@ -20,7 +20,7 @@ from common.atomic_files import write_atomically
 Monitor = Literal["map_at_r", "recall_at_1", "eer", "opis_debiased"]
 
 
-DEFAULT_BACKBONES: dict[str, str] = {"text": "ngram", "table": "mlp", "embeddings": "linear"}
+DEFAULT_BACKBONES: dict[str, str] = {"audio": "tdnn", "text": "ngram", "table": "mlp", "embeddings": "linear"}
 """By the kind of the data, where it is not that of images."""
 
 
@@ -59,21 +59,63 @@ class LossConfig(NamedPart):
         return weight
 
 
+class LoraConfig(Part):
+    """Low-rank changes of frozen weights, ``alpha / rank * B A`` (Hu et al. 2022, arXiv 2106.09685).
+
+    ``layers``: names, or ends of names, of the linear layers and convolutions that get one; all unless given.
+    """
+
+    rank: int = Field(default=8, ge=1)
+    alpha: Finite = Field(default=16.0, gt=0)
+    dropout: Finite = Field(default=0.0, ge=0, lt=1)
+    layers: list[str] | None = None
+
+
 class ModelConfig(OpenPart):
     """The network: a backbone by name (every other key is one of its parameters), then a linear head.
 
-    Without one it is the data's: conv4 for images, ngram for texts, mlp for tables, linear for vectors.
-    ``timm:NAME`` and ``hf:NAME`` take a network of those packages, by hub name or from a local folder.
-    ``pooling`` over positions: flat (all are kept) for the networks from scratch, average for those, unless
-    given. ``views``: an image's embedding joins those of its views, ``embedding_dim / views`` numbers each: 2
-    are the image and its flip, 4 its rotations by quarter turns, 8 both; embedding takes as many times as
-    long.
+    Without one it is the data's: conv4 for images, tdnn for audio, ngram for texts, mlp for tables, linear for vectors.
+    ``timm:NAME`` and ``hf:NAME`` take a network of those packages, by hub name or from a local folder,
+    ``static:FILE`` a table of token embeddings, ``onnx:FOLDER`` the encoder of a bundle,
+    ``torch:MODULE:NAME`` a network of your own code. ``weights``: a safetensors file that the backbone starts
+    from. ``train``: the ``head`` alone, low-rank changes (``lora``) or the ``last_n`` blocks of the backbone
+    with it, or ``all``.
+    ``head: none`` leaves the backbone's features as they are. ``head_start``: a head begins at random, with
+    the principal ``components`` of the training items' features, which keep their similarities, or with these
+    ``whitened``: scaled down where items of one class differ.
+    ``pooling`` over positions: flat (all are kept) for the networks from scratch, average for those trained
+    elsewhere, unless given. ``views``: an image's embedding joins those of its views, as many numbers of
+    each: 2 are the image and its flip, 4 its rotations by quarter turns, 8 both; embedding takes as many
+    times as long.
     """
 
     backbone: str = Field(default="conv4", min_length=1)
+    weights: str | None = None
+    train: Literal["head", "lora", "last_n", "all"] = "all"
+    last_n: int | None = Field(default=None, ge=1)
+    lora: LoraConfig | None = None
     embedding_dim: int = Field(default=64, ge=2, le=8192)
+    head: Literal["linear", "none"] = "linear"
+    head_start: Literal["random", "components", "whitened"] = "random"
     pooling: Literal["average", "max", "gem", "flat"] | None = None
     views: Literal[1, 2, 4, 8] = 1
+
+    @model_validator(mode="after")
+    def _check_trained(self) -> Self:
+        if "trained" in self.parameters:
+            raise ValueError(
+                "trained was replaced: say train: head (for 0), train: last_n and last_n, the number of "
+                "blocks from the output, or train: all (for 1)"
+            )
+        if (self.train == "last_n") != (self.last_n is not None):
+            raise ValueError("last_n, a number of blocks, belongs to train: last_n, and that needs it")
+        if self.lora is not None and self.train != "lora":
+            raise ValueError(f"lora belongs to train: lora, found train: {self.train}")
+        if self.head == "none" and self.head_start != "random":
+            raise ValueError(f"head_start {self.head_start} is for a head, found head: none")
+        if self.head == "none" and self.train == "head":
+            raise ValueError("train: head with head: none leaves nothing to train")
+        return self
 
     @model_validator(mode="after")
     def _check_views(self) -> Self:
@@ -147,12 +189,15 @@ class OptimizerConfig(Part):
     loss has no ``lr_factor`` of its own; without either it is that of the loss's authors, else 10.
 
     ``muon`` moves matrices and kernels by orthogonalised momentum at ``matrix_lr``, the rest as ``adamw``.
+    ``layer_decay`` multiplies the learning rate once for each block between a weight and the head (0.65 to
+    0.9 for networks that were trained elsewhere).
     """
 
     name: Literal["adamw", "sgd", "muon"] = "adamw"
     lr: Finite = Field(default=1e-3, gt=0)
     matrix_lr: Finite = Field(default=0.02, gt=0)
     weight_decay: Finite = Field(default=1e-4, ge=0)
+    layer_decay: Finite | None = Field(default=None, gt=0, le=1)
     loss_lr_factor: Finite | None = Field(default=None, gt=0)
     clip_norm: Finite | None = Field(default=1.0, gt=0)
     accumulate: int = Field(default=1, ge=1)
@@ -197,9 +242,13 @@ class EvaluationConfig(Part):
 
 
 class Config(BuildConfig):
-    """Everything one training run depends on; saved resolved in the run folder and the bundle."""
+    """Everything one training run depends on; saved resolved in the run folder and the bundle.
+
+    ``start_from``: a run whose network and class vectors this one starts from (``limen train --from RUN``).
+    """
 
     name: str = Field(default="limen", pattern=r"^[\w.-]+$")
+    start_from: str | None = None
     seed: Seed = 0
     data: DataConfig
     model: ModelConfig = ModelConfig()
@@ -229,10 +278,13 @@ class Config(BuildConfig):
             value["loss"] = [{"name": part} if isinstance(part, str) else part for part in loss]
         data, model = value.get("data"), value.get("model")
         backbone = str(model.get("backbone", "")) if isinstance(model, dict) else ""
-        if backbone.startswith("hf:") and isinstance(data, dict) and data.get("kind") == "text":
+        prefix, _, source = backbone.partition(":")
+        if prefix in ("hf", "static") and isinstance(data, dict) and data.get("kind") == "text":
             text = data.get("text", {})
-            if isinstance(text, dict) and not text.get("tokenizer"):
-                value["data"] = {**data, "text": {**text, "tokenizer": backbone.removeprefix("hf:")}}
+            if isinstance(text, dict):
+                given = {"tokenizer": text.get("tokenizer") or source}
+                usual = {"special_tokens": False} if prefix == "static" else {}
+                value["data"] = {**data, "text": {**usual, **text, **given}}
         if not backbone and isinstance(model or {}, dict) and isinstance(data, dict):
             fitting = DEFAULT_BACKBONES.get(str(data.get("kind", "images")))
             if fitting is not None:

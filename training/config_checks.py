@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import inspect
 import math
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from api_schemas.config import Config, ModelConfig, SamplerConfig
-from api_schemas.data_config import AugmentationConfig
+from api_schemas.data_config import AugmentationConfig, DataConfig
+from api_schemas.manifest import PREPROCESSING_FILE
 from common.array_types import RowIndices, Texts
 from common.errors import ConfigError
+from encoder.inputs import load_preprocessing
 from encoder.inputs.preprocessing import Preprocessing
 from training.batches.batch_inputs import count_forms
 from training.data.kinds import open_kind
 from training.data.teacher import check_teacher_kind
 from training.losses import LOSSES, Loss
-from training.models.backbones import select_backbone
+from training.models.backbones import find_prefix, select_backbone
 from training.models.backbones.hub import import_hub, is_hub
+from training.models.backbones.onnx_network import ONNX, check_encoder_folder
 from training.models.network import Network, build_network
+from training.models.trained_parts import select_trained_parts
 from training.objective.objective import Objective
 from training.registry import check_parameters
 
@@ -35,10 +40,9 @@ def check_config(config: Config) -> None:
     """
     placeholder = open_kind(config.data).build_placeholder()
     network = _check_backbone(config.model, placeholder)
-    if config.data.augmentation != AugmentationConfig() and not placeholder.is_picture:
-        raise ConfigError(
-            f"data.augmentation: is for images, data.kind is '{config.data.kind}': leave it out."
-        )
+    check_data_config(config.data, placeholder)
+    if config.model.views > 2 and placeholder.is_picture:
+        check_square(placeholder, f"model.views: {config.model.views} turn", "set 2, or 1")
     objective = Objective(config, 2)  # the data gives the real classes later
     ungrouped = [spec.name for spec in config.loss if LOSSES[spec.name].needs_hierarchy]
     if ungrouped and config.data.hierarchy is None:
@@ -60,6 +64,30 @@ def check_config(config: Config) -> None:
             "choose linear, or look at the vectors as they are with `limen evaluate FILE`."
         )
     _check_sampler(config)
+
+
+def check_data_config(data: DataConfig, placeholder: Preprocessing) -> None:
+    """Raises ConfigError for augmentation of what is no image, or quarter turns of what is not square.
+
+    Args:
+        placeholder: preprocessing of such data.
+    """
+    if data.augmentation == AugmentationConfig():
+        return
+    if not placeholder.is_picture:
+        raise ConfigError(f"data.augmentation: is for images, data.kind is '{data.kind}': leave it out.")
+    if data.augmentation.rotations_as_classes:
+        check_square(placeholder, "data.augmentation: rotations_as_classes turns", "set it to false")
+
+
+def check_square(preprocessing: Preprocessing, what: str, advice: str) -> None:
+    """Raises ConfigError for images that quarter turns give another shape."""
+    height, width = preprocessing.shape[1:]
+    if height != width:
+        raise ConfigError(
+            f"{what} images by 90 degrees, these are {height} x {width} pixels: {advice}, or make them "
+            "square with data.image_size."
+        )
 
 
 def check_batches(config: Config, labels: Texts, forms: int = 1) -> None:
@@ -202,14 +230,35 @@ def _check_block(block: int, network: Network | None, model: ModelConfig) -> Non
 
 
 def _check_backbone(model: ModelConfig, placeholder: Preprocessing) -> Network | None:
-    """Check its name and parameters, and build it without memory; a network of a hub is not fetched."""
+    """Check its name and parameters, and build it without memory where it is made here; None for others,
+    which are not fetched yet."""
     set_by_trainer = ("input_shape", "source", *placeholder.backbone_arguments)
     make = select_backbone(model.backbone, placeholder)
     check_parameters(make, model.parameters, f"model ({model.backbone})", set_by_trainer)
+    if model.backbone.startswith(ONNX):
+        _check_encoder(model.backbone.removeprefix(ONNX), placeholder)
     if is_hub(model.backbone):
         import_hub(model.backbone)
+    if find_prefix(model.backbone) is not None:
         return None
+    changes: dict[str, object] = {"weights": None}
     if model.backbone == "identity":  # the data's own length is the embedding's
-        model = model.model_copy(update={"embedding_dim": math.prod(placeholder.shape)})
+        changes["embedding_dim"] = math.prod(placeholder.shape)
+    if model.head == "none":  # and the features' length, which may be the data's too
+        changes["head"] = "linear"
     with torch.device("meta"):
-        return build_network(model, placeholder)
+        network = build_network(model.model_copy(update=changes), placeholder)
+        if model.train != "lora":
+            select_trained_parts(network, model)
+    return network
+
+
+def _check_encoder(source: str, placeholder: Preprocessing) -> None:
+    """An encoder that exists must take what the data is."""
+    check_encoder_folder(source)
+    taken = load_preprocessing(Path(source) / PREPROCESSING_FILE).kind
+    if taken != placeholder.kind:
+        raise ConfigError(
+            f"model.backbone: the encoder of {source} takes {taken}s, the data are {placeholder.kind}s: give "
+            "one of the same kind."
+        )

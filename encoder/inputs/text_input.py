@@ -173,6 +173,11 @@ class TokenPreprocessing(TextPreprocessing):
         if self.tokenizer is not None:
             write_atomically(path.with_name(TOKENIZER_FILE), self.tokenizer.content)
 
+    @property
+    def backbone_arguments(self) -> Mapping[str, int]:
+        """The number of tokens, which a table needs rows for; 0 in a placeholder."""
+        return {"vocabulary": 0 if self.tokenizer is None else self.tokenizer.largest_id + 1}
+
     def draw_samples(self, n: int) -> Float32s:
         """Ids that every vocabulary has, in texts of every length."""
         length = self.rule.length

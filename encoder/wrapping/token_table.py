@@ -29,7 +29,7 @@ def write_token_table(source: Path, target: Path, name: str | None = None) -> No
     with needs("a token table", "wrap"):
         import onnx
         from onnx import TensorProto, helper, numpy_helper
-    table = _read_table(source, name)
+    table = read_token_table(source, name)
     nodes = [
         helper.make_node("Gather", ["table", IDS], ["stored"]),
         helper.make_node("Cast", ["stored"], ["rows"], to=TensorProto.FLOAT),
@@ -57,7 +57,8 @@ def write_token_table(source: Path, target: Path, name: str | None = None) -> No
     onnx.save(model, target)
 
 
-def _read_table(source: Path, name: str | None) -> NDArray[Any]:
+def read_token_table(source: Path, name: str | None = None) -> NDArray[Any]:
+    """The one matrix of a ``.safetensors`` file, or that of a name; see ``write_token_table``."""
     with needs("a token table", "wrap"):
         from safetensors import safe_open
     try:

@@ -27,7 +27,7 @@ from limen.pipeline.make_bundle import build_from_source
 from limen.pipeline.point_options import DEFAULT_OPTIONS, PointOptions
 from limen.pipeline.stage_encoder import StagedEncoder, stage_encoder
 
-UNUSED = ("split", "augmentation", "test_path")  # keys of data that are for training
+UNUSED = ("split", "augmentation", "test_path", "preprocessing")  # keys of data that are for training
 
 
 def build_config(

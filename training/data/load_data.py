@@ -16,7 +16,7 @@ from common.progress import Say, Track, silent, silent_say
 from encoder.inputs.preprocessing import Preprocessing
 from training.data.items import Items, Splits
 from training.data.kinds import open_kind
-from training.data.kinds.data_kind import join_paths
+from training.data.kinds.data_kind import AnyDataKind, join_paths
 from training.data.split import check_usable, split_items
 
 CheckLabels = Callable[[Texts], None]
@@ -27,11 +27,13 @@ def load_data(
     track: Track = silent,
     say: Say = silent_say,
     check_labels: CheckLabels = lambda _: None,
+    preprocessing: Preprocessing | None = None,
 ) -> Splits:
     """Read everything the configuration names, cut it into parts, and prepare it.
 
     Args:
         check_labels: called with the training labels as soon as they are known, before images are decoded.
+        preprocessing: of the network that is trained further; fitted to the training items unless given.
 
     Raises:
         InputError: a missing, empty or broken file, one class only, no class with two items, two items of a
@@ -39,14 +41,13 @@ def load_data(
     """
     kind = open_kind(data, say)
     spellings: dict[str, str] = {}
-    raw = _apply_label_rules(kind.read_all(), data, spellings, kind.source, say)
-    rows = split_items(raw, data, kind.source)
-    kind.check_ids(raw, rows.values(), kind.source)
+    raw, rows = _read_parts(kind, data, spellings, say, preprocessing)
     check_labels(raw.labels[rows["train"]])
-    preprocessing = kind.fit_preprocessing(raw.subset(rows["train"]))
-    parts = {
-        name: kind.prepare(raw.subset(part), preprocessing, track) for name, part in rows.items() if len(part)
-    }
+    if preprocessing is None:
+        preprocessing = kind.fit_preprocessing(raw.subset(rows["train"]))
+    parts = kind.store(
+        {name: raw.subset(part) for name, part in rows.items() if len(part)}, data.paths, preprocessing, track
+    )
     if _say_skipped(raw, rows, parts, kind.noun, say):
         for name, items in parts.items():
             if not len(items):
@@ -60,6 +61,30 @@ def load_data(
         parts["test"] = load_items(data.test_paths, data, preprocessing, track, say, spellings)
     _warn_of_shared_classes(parts, say)
     return Splits(parts["train"], parts.get("validation"), parts.get("test"), preprocessing)
+
+
+def load_examples(
+    data: DataConfig,
+    count: int,
+    seed: int = 0,
+    say: Say = silent_say,
+    preprocessing: Preprocessing | None = None,
+) -> tuple[Items, Preprocessing]:
+    """Some training items, prepared as all are, each of another class while there are any; the rest is not
+    decoded. See ``load_data``."""
+    kind = open_kind(data, say)
+    raw, rows = _read_parts(kind, data, {}, say, preprocessing)
+    train = raw.subset(rows["train"])
+    if preprocessing is None:
+        preprocessing = kind.fit_preprocessing(train)
+    order = np.random.default_rng(seed).permutation(len(train))
+    _, codes = np.unique(train.labels[order], return_inverse=True)
+    by_class = np.argsort(codes, kind="stable")
+    starts = np.searchsorted(codes[by_class], codes[by_class])
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[by_class] = np.arange(len(order)) - starts  # how many of the class come before
+    chosen = order[np.argsort(rank, kind="stable")[:count]]
+    return kind.prepare(train.subset(chosen), preprocessing, silent), preprocessing
 
 
 def load_items(
@@ -87,11 +112,27 @@ def load_items(
         raw = _apply_label_rules(raw, data, spellings, source, say)
     everything = {"all": np.arange(len(raw))}
     kind.check_ids(raw, everything.values(), source)
-    items = kind.prepare(raw, preprocessing, track)
+    items = kind.store({"all": raw}, paths, preprocessing, track)["all"]
     _say_skipped(raw, everything, {"all": items}, kind.noun, say)
     if not len(items):
         raise _build_broken_error(source, kind.noun, raw.ids)
     return items
+
+
+def _read_parts(
+    kind: AnyDataKind,
+    data: DataConfig,
+    spellings: dict[str, str],
+    say: Say,
+    preprocessing: Preprocessing | None,
+) -> tuple[Items, dict[str, RowIndices]]:
+    """The raw items that are used, and the rows of each part."""
+    is_free = preprocessing is None or data.kind == "builtin"
+    read = kind.read_all() if is_free else kind.read(data.paths, preprocessing)
+    raw = _apply_label_rules(read, data, spellings, kind.source, say)
+    rows = split_items(raw, data, kind.source)
+    kind.check_ids(raw, rows.values(), kind.source)
+    return raw, rows
 
 
 def _apply_label_rules(

@@ -11,6 +11,7 @@ import onnxruntime
 import torch
 
 from api_schemas.manifest import ENCODER_FILE, PREPROCESSING_FILE
+from api_schemas.preprocessing import NetworkInterface
 from common.array_types import Float32s
 from common.atomic_files import write_atomically
 from common.errors import BundleError
@@ -18,11 +19,14 @@ from common.progress import Track, silent
 from embeddings.embedding_set import EmbeddingSet
 from encoder.encoder import BATCH, Encoder
 from encoder.inputs.preprocessing import Preprocessing
+from encoder.network import Network as ServedNetwork
 from training.data.items import Items
+from training.models.backbones.onnx_network import OnnxNetwork
 from training.models.network import Network
 
 MAX_DIFFERENCE = 1e-5
 CHECKED_INPUTS = 100
+SHORTEST = 1e-12  # as torch normalises
 OPSET = 17  # old enough for every onnxruntime in use, new enough for all that the backbones need
 
 
@@ -42,14 +46,18 @@ def export_encoder(network: Network, preprocessing: Preprocessing, folder: Path,
     """
     inputs = preprocessing.draw_samples(CHECKED_INPUTS)
     folder.mkdir(parents=True, exist_ok=True)
-    exported = _export_onnx(network, inputs)
-    difference = _compute_difference(network, inputs, exported)
+    interface = None
+    if isinstance(network.backbone, OnnxNetwork):
+        exported, interface = network.backbone.join_head(network.head)
+    else:
+        exported = _export_onnx(network, inputs)
+    difference = _compute_difference(network, preprocessing, inputs, exported, interface)
     if not difference <= MAX_DIFFERENCE:
         raise BundleError(
             f"{name}: the exported network differs from the trained one by {difference:.1e}, at most "
             f"{MAX_DIFFERENCE:.0e} is allowed."
         )
-    preprocessing.save(folder / PREPROCESSING_FILE)
+    preprocessing.save(folder / PREPROCESSING_FILE, interface)
     write_atomically(folder / ENCODER_FILE, exported)
     return difference
 
@@ -75,9 +83,16 @@ def _export_onnx(network: Network, inputs: Float32s) -> bytes:
         return (Path(folder) / ENCODER_FILE).read_bytes()
 
 
-def _compute_difference(network: Network, inputs: Float32s, exported: bytes) -> float:
+def _compute_difference(
+    network: Network,
+    preprocessing: Preprocessing,
+    inputs: Float32s,
+    exported: bytes,
+    interface: NetworkInterface | None,
+) -> float:
     session = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
-    served = session.run(None, {"input": inputs})[0]
+    served = ServedNetwork(session, preprocessing, interface).run(inputs)
+    served = served / np.maximum(np.linalg.norm(served, axis=1, keepdims=True), SHORTEST)
     with torch.inference_mode():
         trained = network(torch.from_numpy(inputs)).numpy()
     return float(np.abs(served - trained).max())

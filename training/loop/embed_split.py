@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from api_schemas.config import Config
 from common.progress import Track, silent
 from embeddings.embedding_set import EmbeddingSet
+from training.batches.batch_inputs import TrainingInputs
 from training.data.items import Items
+from training.data.row_store import read_blocks
 from training.models.network import Network
 from training.runtime.distributed import Processes
 
@@ -34,11 +38,11 @@ def embed_items(
     network.eval()
     rows = np.arange(len(items))
     shard = processes.select_shard(rows) if processes else rows
-    starts: Iterable[int] = range(0, len(shard), batch_size)
+    blocks = read_blocks(items.inputs, batch_size, shard)
     with torch.inference_mode():
         batches = [
-            network(prepare(items.inputs[shard[start : start + batch_size]])).cpu().numpy()
-            for start in track(starts, "embedding", math.ceil(len(shard) / batch_size))
+            network(prepare(block)).cpu().numpy()
+            for block in track(blocks, "embedding", math.ceil(len(shard) / batch_size))
         ]
     network.train(was_training)
     own = np.concatenate(batches) if batches else np.empty((0, network.dimension), np.float32)
@@ -46,3 +50,16 @@ def embed_items(
     return EmbeddingSet.from_arrays(
         vectors, items.labels, items.ids, items.metadata, source="the network's output"
     )
+
+
+def embed_forms(
+    network: Network, inputs: TrainingInputs, config: Config, track: Track, processes: Processes
+) -> Tensor:
+    """The training items in each of their forms, as one view sees them, in the order of the codes: float
+    [items * forms, embedding_dim / views]."""
+    model, forms = config.model, []
+    for form in range(inputs.forms):
+        prepare, size = partial(inputs.prepare_form, form=form), config.evaluation.batch_size
+        embedded = embed_items(network, inputs.items, prepare, size, track, processes)
+        forms.append(torch.from_numpy(embedded.vectors[:, : model.view_dim] * model.views**0.5))
+    return torch.stack(forms, dim=1).flatten(0, 1)

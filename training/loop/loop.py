@@ -24,7 +24,7 @@ from training.data.items import Splits
 from training.loop.budget import Budget
 from training.loop.checkpoint import remove_old_checkpoints, save_checkpoint
 from training.loop.class_shards import save_class_shards
-from training.loop.embed_split import embed_items
+from training.loop.embed_split import embed_forms, embed_items
 from training.loop.epoch_log import EpochLog, format_epoch
 from training.loop.failure_checks import check_finite_gradients, check_finite_loss, detect_collapse
 from training.loop.train_state import TrainState
@@ -86,7 +86,7 @@ class Loop:
         state, progress, processes = self.state, self.state.progress, self.processes
         self.budget.plan_run(progress)
         began = time.monotonic() - progress.seconds
-        if progress.step == 0 and state.objective.from_means:
+        if progress.step == 0 and state.objective.from_means and self.config.start_from is None:
             self._start_class_vectors()
         with StopSignals() as stop_signals, EpochLog(self.folder) as epoch_log:
             while progress.step < progress.planned_steps:
@@ -128,19 +128,7 @@ class Loop:
 
     def _start_class_vectors(self) -> None:
         """Class vectors at the mean embedding that the fresh network gives each class and form."""
-        config, views = self.config, []
-        for form in range(self.inputs.forms):
-            embedded = embed_items(
-                self.state.network,
-                self.splits.train,
-                partial(self.inputs.prepare_form, form=form),
-                config.evaluation.batch_size,
-                self.track,
-                self.processes,
-            )
-            view = embedded.vectors[:, : config.model.view_dim] * config.model.views**0.5  # the image's own
-            views.append(torch.from_numpy(view))
-        vectors = torch.stack(views, dim=1).flatten(0, 1)  # in the order of the codes
+        vectors = embed_forms(self.state.network, self.inputs, self.config, self.track, self.processes)
         self.state.objective.start_class_vectors(vectors, torch.from_numpy(self.inputs.codes))
 
     def _plan_epoch(self) -> list[RowIndices]:

@@ -19,8 +19,11 @@ from common.atomic_files import remove_temporaries, write_atomically
 from common.errors import ConfigError, InputError
 from common.progress import Track, silent
 from embeddings.files import save_embeddings
-from training.batches.batch_inputs import DeviceInputs, count_forms
+from encoder.inputs import load_preprocessing
+from encoder.inputs.preprocessing import Preprocessing
+from training.batches.batch_inputs import DeviceInputs, TrainingInputs, count_forms
 from training.batches.class_neighbours import ClassNeighbours
+from training.batches.frozen_features import can_precompute, compute_features, precompute_features
 from training.config_checks import check_batches, check_config, describe_few_positives
 from training.data.check_data import list_unmeasurable, plan_points
 from training.data.items import Splits
@@ -28,21 +31,27 @@ from training.data.load_data import load_data
 from training.data.teacher import load_teacher_features
 from training.loop.checkpoint import check_same_run, find_latest_checkpoint, load_checkpoint
 from training.loop.class_shards import load_class_shards
-from training.loop.embed_split import embed_items
+from training.loop.embed_split import embed_forms, embed_items
 from training.loop.epoch_log import check_epoch_log
 from training.loop.failure_checks import explain_exhausted_resources
 from training.loop.loop import Loop, Say
+from training.loop.start_from import adopt_model, load_network, open_start, start_class_vectors
 from training.loop.train_state import Progress, TrainState
 from training.loop.validation_metrics import check_measurable
-from training.models.backbones.hub import drop_pretrained, save_architecture
+from training.models.backbones.onnx_network import ONNX
+from training.models.backbones.reopen import drop_pretrained
+from training.models.head_start import HEAD_STARTS
 from training.models.network import Network, build_network
 from training.models.sync_batch_norm import synchronise_batch_norms
+from training.models.trained_parts import select_trained_parts
 from training.objective.objective import Objective
 from training.objective.training_classes import describe_classes
 from training.run_folder import layout
 from training.run_folder.run_folder import Run, compute_fingerprint, load_best_weights
 from training.runtime.distributed import Processes, join_processes
 from training.runtime.malloc_tuning import keep_freed_memory
+
+MOST_SAMPLED = 20_000  # items whose features the head begins from
 
 
 def train(
@@ -68,12 +77,23 @@ def train(
     if resume and not (out / CONFIG_FILE).exists():
         raise InputError(f"{out} holds no run to go on with: leave --resume out to start one there.")
     _check_writable(out)
+    start = None if config.start_from is None else open_start(config.start_from)
+    if start is not None:
+        config = adopt_model(config, start)
     check_config(config)
     with join_processes() as device, explain_exhausted_resources(out), keep_freed_memory():
-        return _train(config, out, resume, track, say, Processes(device))
+        return _train(config, start, out, resume, track, say, Processes(device))
 
 
-def _train(config: Config, out: Path, resume: bool, track: Track, say: Say, processes: Processes) -> Run:
+def _train(
+    config: Config,
+    start: Run | None,
+    out: Path,
+    resume: bool,
+    track: Track,
+    say: Say,
+    processes: Processes,
+) -> Run:
     if processes.count > 1 and config.mixup and config.mixup.parameters.get("level") in ("input", "feature"):
         raise ConfigError(
             "mixup.level: with several processes only embeddings are mixed: leave level out or train in one."
@@ -82,13 +102,20 @@ def _train(config: Config, out: Path, resume: bool, track: Track, say: Say, proc
         track, say = silent, lambda _: None
     torch.manual_seed(config.seed)
 
-    splits = _load_splits(config, track, say)
-    fingerprint = compute_fingerprint(splits, config.evaluation.exclude_same)
+    splits = _load_splits(config, start, track, say)
+    preprocessing = splits.preprocessing
+    fingerprint = compute_fingerprint(splits, config.evaluation.exclude_same, track)
 
     latest = find_latest_checkpoint(out / layout.CHECKPOINTS_FOLDER) if resume else None
-    model = drop_pretrained(config.model, out / layout.BACKBONE_FOLDER) if latest else config.model
-    network = build_network(model, splits.preprocessing).to(processes.device)
+    network = _build_network(config, preprocessing, start, latest, out).to(processes.device)
+    if can_precompute(config, network):
+        splits = precompute_features(network, splits, config, processes, track, say)
+        network.takes_features = True
+    is_new = start is None and latest is None
+    if is_new and config.model.head_start != "random":
+        _start_head(network, splits, config, processes, track)
     evaluated = deepcopy(network)
+    select_trained_parts(network, config.model)
     if processes.count > 1:
         synchronise_batch_norms(network)
     forms = count_forms(config.data.augmentation)
@@ -121,8 +148,10 @@ def _train(config: Config, out: Path, resume: bool, track: Track, say: Say, proc
         config.save(out / CONFIG_FILE)
         if corners := objective.get_class_corners():
             corners.save(out / CLASS_CORNERS_FILE)
-        splits.preprocessing.save(out / PREPROCESSING_FILE)
-        save_architecture(network.backbone, out / layout.BACKBONE_FOLDER)
+        preprocessing.save(out / PREPROCESSING_FILE)
+        evaluated.backbone.save_shape(out / layout.BACKBONE_FOLDER)
+    if start is not None and latest is None:
+        _begin_from(start, config, out, splits, evaluated, objective, processes, track, say)
 
     Loop(config, splits, state, evaluated, out, fingerprint, processes, track, say).fit()
 
@@ -135,10 +164,61 @@ def _train(config: Config, out: Path, resume: bool, track: Track, say: Say, proc
     return Run.open(out)
 
 
-def _load_splits(config: Config, track: Track, say: Say) -> Splits:
+def _build_network(
+    config: Config, preprocessing: Preprocessing, start: Run | None, latest: Path | None, out: Path
+) -> Network:
+    """The network before it learns: of the run to start from, or from the configuration's own weights; to be
+    loaded from the latest checkpoint where there is one."""
+    if latest is not None:
+        return build_network(drop_pretrained(config.model, out / layout.BACKBONE_FOLDER), preprocessing)
+    return build_network(config.model, preprocessing) if start is None else load_network(config, start)
+
+
+def _start_head(network: Network, splits: Splits, config: Config, processes: Processes, track: Track) -> None:
+    """The head where ``model.head_start`` says, by the training items' features, a sample of many."""
+    rows = np.random.default_rng(config.seed).permutation(len(splits.train))[:MOST_SAMPLED]
+    prepare = DeviceInputs(splits.preprocessing, processes.device)
+    sample, size = splits.train.subset(np.sort(rows)), config.evaluation.batch_size
+    features = compute_features(network, sample, prepare, size, track=track)
+    _, codes = np.unique(sample.labels, return_inverse=True)
+    HEAD_STARTS[config.model.head_start](network.head, features, codes)
+
+
+def _begin_from(
+    start: Run,
+    config: Config,
+    out: Path,
+    splits: Splits,
+    network: Network,
+    objective: Objective,
+    processes: Processes,
+    track: Track,
+    say: Say,
+) -> None:
+    """Class vectors of the run to start from, and its embeddings of what is measured, to compare with."""
+    prepare, size = DeviceInputs(splits.preprocessing, processes.device), config.evaluation.batch_size
+    inputs = TrainingInputs(splits.train, prepare, config.data.augmentation)
+    vectors = embed_forms(network, inputs, config, track, processes)
+    for sentence in start_class_vectors(objective, start, vectors, torch.from_numpy(inputs.codes)):
+        say(sentence)
+    measured = splits.test or splits.validation
+    if measured is not None:
+        embedded = embed_items(network, measured, prepare, size, track, processes)
+        if processes.is_first:
+            (out / layout.EMBEDDINGS_FOLDER).mkdir(exist_ok=True)
+            save_embeddings(embedded, layout.get_before_path(out))
+
+
+def _load_splits(config: Config, start: Run | None, track: Track, say: Say) -> Splits:
     """The prepared items; warns of what is doubtful about them."""
     forms = count_forms(config.data.augmentation)
-    splits = load_data(config.data, track, say, lambda labels: check_batches(config, labels, forms))
+    splits = load_data(
+        config.data,
+        track,
+        say,
+        lambda labels: check_batches(config, labels, forms),
+        _read_given_preprocessing(config, start),
+    )
     say(f"{splits.describe_sizes()}; input {splits.preprocessing.describe_shape()}.")
     for sentence in plan_points(splits):
         say(sentence)
@@ -158,6 +238,16 @@ def _load_splits(config: Config, track: Track, say: Say) -> Splits:
             f"{config.model.view_dim}: set model.embedding_dim to {teacher.shape[1] * config.model.views}."
         )
     return replace(splits, teacher=teacher)
+
+
+def _read_given_preprocessing(config: Config, start: Run | None) -> Preprocessing | None:
+    """That of the network which is there already; None where it is fitted to the data."""
+    if start is not None:
+        return start.load_preprocessing()
+    if config.model.backbone.startswith(ONNX):
+        folder = Path(config.model.backbone.removeprefix(ONNX))
+        return load_preprocessing(folder / PREPROCESSING_FILE)
+    return None
 
 
 def _embed_parts(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from api_schemas.config import OptimizerConfig
 from training.batches.class_neighbours import ClassNeighbours
 from training.losses import Loss
+from training.models.lora import merge_lora
 from training.models.network import Network
 from training.objective.objective import Objective
 from training.optim.optimizer import build_optimizer
@@ -105,8 +106,8 @@ class TrainState:
         torch._foreach_lerp_(list(self.average.values()), current, 1 - keep)
 
     def collect_served_weights(self) -> dict[str, Tensor]:
-        """The weights to evaluate and export: averaged where averaging is on."""
-        return {**self.network.state_dict(), **(self.average or {})}
+        """The weights to evaluate and export: averaged where averaging is on, low-rank changes merged."""
+        return merge_lora(self.network, {**self.network.state_dict(), **(self.average or {})})
 
     def collect_tensors(self) -> dict[str, Tensor]:
         """All tensors under flat names."""

@@ -11,10 +11,11 @@ from torch.nn import functional as F
 from api_schemas.config import ModelConfig
 from common.errors import ConfigError
 from encoder.inputs.preprocessing import Preprocessing
+from encoder.network import PIECES_AT_ONCE
 from training.models.backbones import select_backbone
 from training.models.backbones.backbone import Backbone
-from training.models.backbones.hub import is_hub
 from training.models.backbones.mlp import Identity
+from training.models.pretrained_weights import load_backbone_weights
 from training.models.test_time_views import join_views, make_views
 from training.registry import build_entry
 from training.runtime.device import widen_half_precision
@@ -32,7 +33,12 @@ class Network(nn.Module):
         views: of an image, whose embeddings are joined in evaluation mode
             (``training.models.test_time_views``); in training mode each image is one view and the embedding
             is ``dimension / views`` long.
+
+    Attributes:
+        takes_features: its inputs are features that were computed and pooled before.
     """
+
+    takes_features = False
 
     def __init__(
         self,
@@ -53,10 +59,22 @@ class Network(nn.Module):
         self.views = views
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Float [n, *input shape] to float32 [n, embedding_dim], unit rows."""
+        """Float [n, *input shape], or in pieces [n, most pieces, *input shape], to float32 [n, embedding_dim].
+
+        Rows have length one; that of an input in pieces is the direction of the mean of its pieces' rows.
+        """
+        if inputs.ndim == 5:
+            return self._embed_pieces(inputs)
         if self.training or self.views == 1:
             return self.project(self.extract_features(inputs))
         return join_views(self.project(self.extract_features(make_views(inputs, self.views))), self.views)
+
+    def _embed_pieces(self, inputs: Tensor) -> Tensor:
+        """As ``encoder.network.Network`` does it; pieces that an input lacks are NaN."""
+        rows, positions = (~inputs[:, :, 0, 0, 0].isnan()).nonzero(as_tuple=True)
+        parts = zip(rows.split(PIECES_AT_ONCE), positions.split(PIECES_AT_ONCE), strict=True)
+        pieces = torch.cat([self(inputs[part, position]) for part, position in parts])
+        return F.normalize(pieces.new_zeros(len(inputs), pieces.shape[1]).index_add(0, rows, pieces), dim=1)
 
     def extract_features(self, inputs: Tensor, block: int | None = None) -> Tensor:
         """Float [n, *input shape] to what the backbone makes of it, before pooling: [n, *features].
@@ -64,6 +82,8 @@ class Network(nn.Module):
         Args:
             block: of the backbone's chain, from 1, to stop after.
         """
+        if self.takes_features:
+            return inputs
         if self.is_unit_scaled:
             inputs = F.normalize(inputs, dim=1)
         if inputs.ndim == 4:
@@ -75,13 +95,17 @@ class Network(nn.Module):
         """What came out of a block of the backbone to [n, *features]; features themselves without one."""
         return values if block is None else self.backbone.run_from(values, block)
 
+    def pool(self, features: Tensor) -> Tensor:
+        """The backbone's [n, *features] to float32 [n, size], one vector an item."""
+        return features if self.takes_features else widen_half_precision(self.pooling(features))
+
     def project(self, features: Tensor) -> Tensor:
         """The backbone's [n, *features] to float32 [n, embedding_dim / views], unit rows."""
         return F.normalize(self.compute_outputs(features), dim=1)
 
     def compute_outputs(self, features: Tensor) -> Tensor:
         """The backbone's [n, *features] to float32 [n, embedding_dim / views], rows of any length."""
-        features = widen_half_precision(self.pooling(features))
+        features = self.pool(features)
         with torch.autocast(features.device.type, enabled=False):  # bfloat16 has too few digits to compare by
             outputs: Tensor = self.head(features)
             return outputs
@@ -126,18 +150,22 @@ def build_network(model: ModelConfig, preprocessing: Preprocessing) -> Network:
             f"{preprocessing.rule.kind} inputs: leave it out."
         )
     is_map = len(backbone.feature_shape) == 3
-    pooling_name = model.pooling or ("average" if is_hub(model.backbone) else "flat")
+    if model.weights is not None:
+        load_backbone_weights(backbone, model.weights)
+    pooling_name = model.pooling or backbone.usual_pooling
     pooling = POOLINGS[pooling_name]() if is_map else nn.Flatten()
     is_pooled = is_map and pooling_name != "flat"
     size = backbone.feature_shape[0] if is_pooled else math.prod(backbone.feature_shape)
-    if not isinstance(backbone, Identity):
+    if model.head == "linear" and not isinstance(backbone, Identity):
         head: nn.Module = nn.Linear(size, model.view_dim)
-    elif size == model.embedding_dim:
+    elif size == model.view_dim:
         head = nn.Identity()
     else:
+        what = "the identity backbone" if isinstance(backbone, Identity) else "a network without a head"
+        keeps = "the input's" if isinstance(backbone, Identity) else "the features'"
         raise ConfigError(
-            f"model.embedding_dim: the identity backbone keeps the input's {size} numbers, found "
-            f"{model.embedding_dim}."
+            f"model.embedding_dim: {what} keeps {keeps} {size} numbers, found {model.embedding_dim}: set it "
+            f"to {size * model.views}."
         )
     network = Network(backbone, pooling, head, model.embedding_dim, preprocessing.is_unit_scaled, model.views)
     # torch's stubs do not know this argument

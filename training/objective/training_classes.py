@@ -35,11 +35,16 @@ def describe_classes(
         levels = [_read_groups(items, column, labels, first) for column in data.hierarchy]
     codes = [np.unique(level, return_inverse=True)[1] for level in levels]
     return TrainingClasses(
-        tuple(_name_form(label, form) for label in labels.tolist() for form in range(forms)),
+        name_classes(labels, forms),
         tuple(int(count) for count in counts for _ in range(forms)),
         tuple(_list_path(codes, row, forms, form) for row in range(len(labels)) for form in range(forms)),
         None if teacher is None else _compute_directions(teacher, np.searchsorted(labels, items.labels)),
     )
+
+
+def name_classes(labels: Texts, forms: int) -> tuple[str, ...]:
+    """Names of the classes of distinct labels, sorted; every form of each is one."""
+    return tuple(_name_form(label, form) for label in labels.tolist() for form in range(forms))
 
 
 def _compute_directions(features: Float32s, codes: Int64s) -> Tensor:

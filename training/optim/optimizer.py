@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn, optim
 
 from api_schemas.config import OptimizerConfig, ScheduleConfig
 from training.losses import Loss
+from training.models.trained_parts import compute_depths
 from training.optim.muon import Muon
 
 LOWEST = 0.01  # of the top rate: a cosine that ends at zero wastes its last steps
@@ -54,10 +56,24 @@ def build_optimizer(network: nn.Module, objective: nn.Module, settings: Optimize
             "name": "loss",
         },
     ]
+    if settings.layer_decay is not None:
+        depths = compute_depths(network)
+        groups = [part for group in groups for part in _split_by_depth(group, depths, settings.layer_decay)]
     groups = [group for group in groups if group["params"]]
     if settings.name == "sgd":
         return optim.SGD(groups, lr=settings.lr, momentum=0.9, nesterov=True)
     return (Muon if settings.name == "muon" else optim.AdamW)(groups, lr=settings.lr, fused=True)
+
+
+def _split_by_depth(group: dict[str, Any], depths: Mapping[int, int], decay: float) -> list[dict[str, Any]]:
+    """A group for each depth, its rate lowered by ``decay`` for every block between it and the head."""
+    members: dict[int, list[nn.Parameter]] = {}
+    for value in group["params"]:
+        members.setdefault(depths.get(id(value), 0), []).append(value)
+    return [
+        {**group, "params": values, "lr": group["lr"] * decay**depth}
+        for depth, values in sorted(members.items())
+    ]
 
 
 def _find_tables(network: nn.Module) -> set[int]:

@@ -25,6 +25,11 @@ ENCODER_FOLDER = "encoder"
 EMBEDDINGS_FOLDER = "embeddings"
 
 
+def get_before_path(run: Path) -> Path:
+    """The embeddings, by the run that this one started from, of the items that it is measured on."""
+    return run / EMBEDDINGS_FOLDER / "before.npz"
+
+
 def get_step_path(run: Path, step: int) -> Path:
     """The checkpoint after so many steps; names sort by step."""
     return run / CHECKPOINTS_FOLDER / STEP_FILES.replace("*", f"{step:08d}")

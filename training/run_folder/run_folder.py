@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,17 +16,19 @@ from api_schemas.class_corners import CLASS_CORNERS_FILE, ClassCorners
 from api_schemas.config import Config
 from api_schemas.manifest import CONFIG_FILE, ENCODER_FILE, PREPROCESSING_FILE
 from common.errors import InputError
+from common.progress import Track, silent
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.files import read_embeddings
 from encoder.inputs import load_preprocessing
 from encoder.inputs.preprocessing import Preprocessing
 from training.data.items import Items, Splits
+from training.data.row_store import RowStore, read_blocks
 from training.export.onnx_export import export_encoder
-from training.models.backbones.hub import drop_pretrained
+from training.models.backbones.reopen import drop_pretrained
 from training.models.network import Network, build_network
 from training.run_folder import layout
 
-ROWS_AT_ONCE = 8192
+BYTES_AT_ONCE = 16 << 20  # of items that are read
 
 
 @dataclass(frozen=True)
@@ -114,20 +117,25 @@ def load_best_weights(network: Network, folder: Path) -> None:
         network.load_state_dict(weights)
 
 
-def compute_fingerprint(splits: Splits, exclude_same: str | None) -> str:
+def compute_fingerprint(splits: Splits, exclude_same: str | None, track: Track = silent) -> str:
     """A checksum of the data: of inputs and labels of each part, then, after a ``+``, of ids and of the
     values of the column ``exclude_same``; fast, not cryptographic."""
     sums, names = [], 0
-    for items in splits.get_parts().values():
-        inputs = 0
-        for start in range(0, len(items), ROWS_AT_ONCE):
-            rows = items.inputs[start : start + ROWS_AT_ONCE]
-            inputs = zlib.crc32(np.ascontiguousarray(rows).data, inputs)
-        sums += [inputs, _compute_sum(items.labels)]
+    for name, items in splits.get_parts().items():
+        sums += [_sum_inputs(items, f"checking the {name} items", track), _compute_sum(items.labels)]
         names = _compute_sum(items.ids, names)
         if exclude_same is not None and exclude_same in items.metadata:
             names = _compute_sum(items.metadata[exclude_same], names)
     return f"{'-'.join(f'{value:08x}' for value in sums)}+{names:08x}"
+
+
+def _sum_inputs(items: Items, name: str, track: Track) -> int:
+    if isinstance(items.inputs, RowStore) and items.inputs.checksum is not None:
+        return items.inputs.checksum
+    total, at_once = 0, max(1, BYTES_AT_ONCE // max(1, items.inputs[:1].nbytes))
+    for block in track(read_blocks(items.inputs, at_once), name, math.ceil(len(items) / at_once)):
+        total = zlib.crc32(np.ascontiguousarray(block).data, total)
+    return total
 
 
 def _compute_sum(values: NDArray[Any], previous: int = 0) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -11,9 +11,6 @@ from common.console import say, track
 from decision.operating_point_files import read_point
 from limen.cli.options import ExcludeSame
 from limen.pipeline.evaluation_source import open_source
-
-if TYPE_CHECKING:
-    from api_schemas.comparison import Comparison
 
 
 def compare(
@@ -30,6 +27,7 @@ def compare(
     Without operating points each model decides at its own pooled FAR of 1 %.
     """
     from evaluation.comparison.compare import compare_models
+    from evaluation.comparison.describe_comparison import describe_comparison
 
     old, new = open_source(a, "old"), open_source(b, "new")
     points = [None if path is None else read_point(path) for path in (point_a, point_b)]
@@ -45,32 +43,7 @@ def compare(
         exclude_same=exclude_same,
         track=track,
     )
-    typer.echo(comparison.to_json() if json_ else _format_table(comparison), nl=not json_)
+    typer.echo(comparison.to_json() if json_ else describe_comparison(comparison), nl=not json_)
     if out:
         comparison.save(out)
         say(f"Wrote {out}.")
-
-
-def _format_table(comparison: Comparison) -> str:
-    lines = [
-        f"{comparison.n_items:,} items of {comparison.n_classes:,} classes; "
-        "difference = new - old, 95 % interval"
-    ]
-    for row in comparison.differences:
-        if row.a is None or row.b is None or row.difference is None:
-            continue
-        interval = f"{row.interval[0]:+.4f} to {row.interval[1]:+.4f}" if row.interval else "no interval"
-        lines.append(f"  {row.name:<24}{row.a:>9.4f}{row.b:>9.4f}{row.difference:>+10.4f}   {interval}")
-    flips = comparison.flips
-    lines.append(
-        f"Flips: genuine pairs {flips.genuine_gained:,} gained, {flips.genuine_lost:,} lost; "
-        f"impostor pairs {flips.impostor_gained:,} gained, {flips.impostor_lost:,} lost."
-    )
-    if comparison.compatibility:
-        mixed = comparison.compatibility
-        lines.append(
-            f"New queries against the old gallery: recall@1 {mixed.recall_at_1_new_old:.4f} "
-            f"(old against old {mixed.recall_at_1_old_old:.4f}): "
-            f"{'compatible' if mixed.compatible else 'not compatible: embed the gallery again'}."
-        )
-    return "\n".join([*lines, *comparison.reasons])

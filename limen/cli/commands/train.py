@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from common.console import say, track
 from common.errors import needs
+from embeddings.files import read_embeddings
+
+if TYPE_CHECKING:
+    from training.run_folder.run_folder import Run
 
 
 def train(
@@ -19,12 +23,49 @@ def train(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder; runs/NAME unless given.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
+    from_: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            help="A run to start from: its network and class vectors, with the data and classes of CONFIG.",
+        ),
+    ] = None,
 ) -> None:
     """Train an embedding network; classes of train, validation and test are disjoint. Writes a run folder."""
     with needs("limen train", "train"):
         from api_schemas.config import Config
         from training.loop.train import train as train_network
-    settings = Config.load(config, set_ or [])
+    overrides = [*(set_ or []), *([] if from_ is None else [f"start_from={from_}"])]
+    settings = Config.load(config, overrides)
     run = train_network(settings, out or Path("runs") / settings.name, resume=resume, track=track, say=say)
-    if os.environ.get("RANK", "0") == "0":  # torchrun starts this command once for each process
+    if os.environ.get("RANK", "0") != "0":  # torchrun starts this command once for each process
+        return
+    if run.config.start_from is None:
         say(f"Run in {run.path}. Next: limen evaluate {run.path}")
+    else:
+        say(_compare_with_start(run))
+
+
+def _compare_with_start(run: Run) -> str:
+    """What training changed on the run's test items (validation items without those), and what to do next."""
+    from evaluation.comparison.compare import compare_models
+    from evaluation.comparison.describe_comparison import describe_comparison
+    from training.run_folder.layout import get_before_path
+
+    source = run.config.start_from
+    steps = (
+        f"Run in {run.path}. To offer it as a new version: limen export {run.path} --out BUNDLES/VERSION, "
+        "then load it, compare and switch to it by POST /v1/models, or on the dashboard's page of versions."
+    )
+    before, part = get_before_path(run.path), run.load_embeddings("test") or run.load_embeddings("validation")
+    if part is None or not before.is_file():
+        return f"Nothing to compare with {source}: the run has no test and no validation items.\n{steps}"
+    comparison = compare_models(
+        read_embeddings(before),
+        part,
+        model_hash_a="",
+        model_hash_b="",
+        exclude_same=run.config.evaluation.exclude_same,
+        track=track,
+    )
+    return f"Beside {source}, on unseen items:\n{describe_comparison(comparison)}\n{steps}"

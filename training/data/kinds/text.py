@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from training.data import tables
 from training.data.items import Items
 from training.data.kinds.data_kind import DataKind
 from training.data.pair_labels import group_pairs, holds_pairs
+from training.data.row_store import ComputedRows
 
 MAX_METADATA_CHARS = 1_000  # of a text, whose beginning is metadata as well
 
@@ -49,10 +51,15 @@ class Text(DataKind[TextPreprocessing]):
             return NgramPreprocessing(text.as_input())
         from training.models.backbones.hub import load_tokenizer  # which imports torch
 
-        tokenizer = load_tokenizer(text.tokenizer)
+        tokenizer = load_tokenizer(text.tokenizer, text.special_tokens)
         longest = max(len(tokenizer.encode(normalise_text(part))) for part in train.inputs.tolist())
         length = min(text.length, longest)
-        rule = TokenInput(length=length, tokenizer_sha256=tokenizer.sha256, unicode_form="NFC")
+        rule = TokenInput(
+            length=length,
+            tokenizer_sha256=tokenizer.sha256,
+            unicode_form="NFC",
+            special_tokens=text.special_tokens,
+        )
         return TokenPreprocessing(rule, tokenizer)
 
     def build_placeholder(self) -> TextPreprocessing:
@@ -63,6 +70,24 @@ class Text(DataKind[TextPreprocessing]):
         return TokenPreprocessing(
             TokenInput(length=text.length, tokenizer_sha256="0" * 64, unicode_form="NFC")
         )
+
+    def store(
+        self,
+        parts: Mapping[str, Items],
+        paths: Sequence[Path],
+        preprocessing: TextPreprocessing,
+        track: Track,
+    ) -> dict[str, Items]:
+        """Ids in memory up to ``data.memory_gb``, else computed again from the texts for each batch."""
+        needed = 4 * sum(map(len, parts.values())) * math.prod(preprocessing.shape)
+        if needed <= self.data.memory_gb * (1 << 30):
+            return super().store(parts, paths, preprocessing, track)
+        return {
+            name: replace(
+                raw, inputs=ComputedRows.begin(raw.inputs, preprocessing.prepare, track, "reading texts")
+            )
+            for name, raw in parts.items()
+        }
 
     def prepare(self, raw: Items, preprocessing: TextPreprocessing, track: Track) -> Items:
         texts = track(raw.inputs.tolist(), "reading texts", len(raw))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import ClassVar
+from pathlib import Path
+from typing import ClassVar, Self
 
 from torch import Tensor, nn
 
@@ -18,10 +19,14 @@ class Backbone(nn.Module):
 
     Attributes:
         layouts: the layouts of prepared inputs that it takes.
+        usual_pooling: over positions, where the configuration names none.
+        is_differentiable: whether gradients pass through it; one that is not can only be kept as it is.
         feature_shape: shape of one item's features, (channels, height, width) or (d,).
     """
 
     layouts: ClassVar[frozenset[Layout]]
+    usual_pooling: ClassVar[str] = "flat"
+    is_differentiable: ClassVar[bool] = True
     feature_shape: Shape
     layers: nn.Module
 
@@ -29,6 +34,21 @@ class Backbone(nn.Module):
         """[n, *input shape] to [n, *feature_shape]."""
         features: Tensor = self.layers(inputs)
         return features
+
+    def train(self, mode: bool = True) -> Self:
+        """As every module, but what is frozen stays as in evaluation: norms keep their statistics there."""
+        super().train(mode)
+        for module in self.modules():
+            own = list(module.parameters())
+            if own and not any(weight.requires_grad for weight in own):
+                for part in module.modules():
+                    part.training = False
+        return self
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """Its parts from input to output: what ``last_n`` and ``layer_decay`` count."""
+        return self.chain or list_blocks(self)
 
     @property
     def chain(self) -> list[nn.Module]:
@@ -49,6 +69,35 @@ class Backbone(nn.Module):
         for part in self.chain[block:]:
             values = part(values)
         return values
+
+    @classmethod
+    def rename_weights(cls, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights by the names that they have here, from those that other code gives them."""
+        return dict(weights)
+
+    def describe(self) -> str:
+        """What decides its answers besides its parameters in the configuration and its tensors."""
+        return type(self).__name__
+
+    def save_shape(self, folder: Path) -> None:
+        """Write what a network of this kind is built from again, where its name does not say it."""
+
+
+def list_blocks(module: nn.Module) -> list[nn.Module]:
+    """The entries of a network's lists of layers, lists in lists opened; of single layers where it has
+    no others."""
+    blocks = _expand(module) or [part for part in module.modules() if not _is_compound(part)]
+    return [block for block in blocks if any(True for _ in block.parameters())]
+
+
+def _expand(module: nn.Module) -> list[nn.Module]:
+    if isinstance(module, nn.ModuleList | nn.Sequential) and any(_is_compound(entry) for entry in module):
+        return [block for entry in module for block in (_expand(entry) or [entry])]
+    return [block for child in module.children() for block in _expand(child)]
+
+
+def _is_compound(module: nn.Module) -> bool:
+    return any(True for _ in module.children())
 
 
 def check_positive(**sizes: Sequence[int]) -> None:

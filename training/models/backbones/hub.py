@@ -10,12 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from api_schemas.config import ModelConfig
 from api_schemas.manifest import TOKENIZER_FILE
 from common.atomic_files import write_atomically
 from common.errors import ConfigError, InputError
 from encoder.inputs.text_input import Tokenizer
-from training.models.backbones.backbone import Backbone, Shape
+from training.models.backbones.backbone import Backbone, Shape, list_blocks
 
 TIMM, HF = "timm:", "hf:"  # what the names of these networks begin with
 ARCHITECTURE_FILE = "config.json"  # what transformers calls it
@@ -26,30 +25,19 @@ class HubBackbone(Backbone):
 
     Args:
         source: a hub name (downloaded once by that package), or a local folder.
-        trained: fraction of its weight tensors, counted from the output, that training changes: 0 keeps it
-            frozen, 1 trains it wholly. Normalisations in the frozen part keep their statistics.
         pretrained: start from its weights; random ones otherwise.
     """
 
+    usual_pooling = "average"
     network: Any  # its package's own class
 
-    def __init__(self, network: nn.Module, trained: float) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        if not 0 <= trained <= 1:
-            raise ValueError(f"trained must be between 0 and 1, found {trained:g}")
         self.network = network
-        weights = list(network.parameters())
-        for weight in weights[: round((1 - trained) * len(weights))]:
-            weight.requires_grad_(False)
 
-    def train(self, mode: bool = True) -> HubBackbone:
-        """As every module, but what is frozen stays as in evaluation."""
-        super().train(mode)
-        for module in self.network.modules():
-            own = list(module.parameters())
-            if own and not any(weight.requires_grad for weight in own):
-                module.eval()
-        return self
+    @property
+    def blocks(self) -> list[nn.Module]:
+        return list_blocks(self.network)
 
 
 class Timm(HubBackbone):
@@ -57,29 +45,44 @@ class Timm(HubBackbone):
 
     layouts = frozenset(("map",))
 
-    def __init__(
-        self, input_shape: Shape, source: str, trained: float = 1.0, pretrained: bool = True
-    ) -> None:
+    def __init__(self, input_shape: Shape, source: str, pretrained: bool = True) -> None:
         name = f"{TIMM}{source}"
         settings = {"num_classes": 0, "global_pool": "", "in_chans": input_shape[0], "pretrained": pretrained}
-        super().__init__(load_from_package(import_hub(name).create_model, source, name, **settings), trained)
-        self.feature_shape = _measure_features(self, input_shape)
+        super().__init__(load_from_package(import_hub(name).create_model, source, name, **settings))
+        self.name = name
+        self.feature_shape = measure_features(self, input_shape)
+
+    def describe(self) -> str:
+        """Its name."""
+        return self.name
 
     def forward(self, inputs: Tensor) -> Tensor:
         return _reshape_to_map(self.network(inputs))
 
 
-class HfImage(HubBackbone):
+class Transformer(HubBackbone):
+    """A network of transformers."""
+
+    def describe(self) -> str:
+        """Its architecture."""
+        architecture: str = self.network.config.to_json_string()
+        return architecture
+
+    def save_shape(self, folder: Path) -> None:
+        """Its architecture, in that package's own file."""
+        folder.mkdir(exist_ok=True)
+        write_atomically(folder / ARCHITECTURE_FILE, self.describe().encode())
+
+
+class HfImage(Transformer):
     """An image network of transformers: ``hf:NAME``; grey images are shown to it in three channels."""
 
     layouts = frozenset(("map",))
 
-    def __init__(
-        self, input_shape: Shape, source: str, trained: float = 1.0, pretrained: bool = True
-    ) -> None:
-        super().__init__(load_transformer(source, pretrained), trained)
+    def __init__(self, input_shape: Shape, source: str, pretrained: bool = True) -> None:
+        super().__init__(load_transformer(source, pretrained))
         self.channels = int(getattr(self.network.config, "num_channels", 3))
-        self.feature_shape = _measure_features(self, input_shape)
+        self.feature_shape = measure_features(self, input_shape)
 
     def forward(self, inputs: Tensor) -> Tensor:
         if inputs.shape[1] != self.channels:
@@ -87,7 +90,7 @@ class HfImage(HubBackbone):
         return _reshape_to_map(self.network(pixel_values=inputs).last_hidden_state)
 
 
-class HfText(HubBackbone):
+class HfText(Transformer):
     """A text encoder of transformers: ``hf:NAME``; the mean over a text's tokens, or the first of them.
 
     Args:
@@ -100,13 +103,12 @@ class HfText(HubBackbone):
         self,
         input_shape: Shape,
         source: str,
-        trained: float = 1.0,
         pretrained: bool = True,
         pool: str = "mean",
     ) -> None:
         if pool not in ("mean", "first"):
             raise ValueError(f"pool must be mean or first, found {pool!r}")
-        super().__init__(load_transformer(source, pretrained), trained)
+        super().__init__(load_transformer(source, pretrained))
         longest = getattr(self.network.config, "max_position_embeddings", None)
         if longest is not None and input_shape[0] > longest:
             raise ConfigError(
@@ -131,34 +133,17 @@ def is_hub(backbone: str) -> bool:
     return backbone.startswith((TIMM, HF))
 
 
-def load_tokenizer(source: str) -> Tokenizer:
-    """The tokenizer of a local folder or a hub name; raises InputError when there is none."""
-    if Path(source).is_dir():
-        return Tokenizer.open(Path(source) / TOKENIZER_FILE)
+def load_tokenizer(source: str, special_tokens: bool = True) -> Tokenizer:
+    """The tokenizer of a file, a local folder or a hub name; raises InputError when there is none."""
+    path = Path(source)
+    if path.is_dir() or path.suffix == ".json":
+        own = path / TOKENIZER_FILE if path.is_dir() else path
+        return Tokenizer.open(own, special_tokens=special_tokens)
     tokenizers = _import_package("tokenizers", f"data.text.tokenizer '{source}'")
     return Tokenizer(
-        load_from_package(tokenizers.Tokenizer.from_pretrained, source, source).to_str().encode()
+        load_from_package(tokenizers.Tokenizer.from_pretrained, source, source).to_str().encode(),
+        special_tokens,
     )
-
-
-def save_architecture(backbone: nn.Module, folder: Path) -> None:
-    """Write the architecture of a network of transformers, which ``drop_pretrained`` reads; of no other."""
-    if isinstance(backbone, HfImage | HfText):
-        folder.mkdir(exist_ok=True)
-        write_atomically(folder / ARCHITECTURE_FILE, backbone.network.config.to_json_string().encode())
-
-
-def drop_pretrained(model: ModelConfig, folder: Path) -> ModelConfig:
-    """The configuration of the same network without its pretrained weights, for loading others into it.
-
-    Args:
-        folder: where ``save_architecture`` wrote, so that nothing is fetched.
-    """
-    if not is_hub(model.backbone):
-        return model
-    is_saved = model.backbone.startswith(HF) and (folder / ARCHITECTURE_FILE).is_file()
-    backbone = f"{HF}{folder}" if is_saved else model.backbone
-    return model.model_copy(update={"backbone": backbone, "pretrained": False})
 
 
 def load_transformer(source: str, pretrained: bool) -> Any:
@@ -196,7 +181,7 @@ def load_from_package(load: Any, source: str, name: str, **settings: Any) -> Any
         raise InputError(f"{name} cannot be loaded: {first}") from None
 
 
-def _measure_features(backbone: nn.Module, input_shape: Shape) -> Shape:
+def measure_features(backbone: nn.Module, input_shape: Shape) -> Shape:
     """Shape of one item's features, seen on a blank image."""
     backbone.eval()
     try:

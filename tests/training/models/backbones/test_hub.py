@@ -124,16 +124,32 @@ def test_a_finished_run_fetches_no_weights_or_shape(small: MakeConfig, bert: Pat
     np.testing.assert_array_equal(stored.vectors, again.vectors)
 
 
-@pytest.mark.parametrize(("trained", "changed"), [(0.0, "none"), (0.5, "some"), (1.0, "all")])
-def test_a_share_of_the_weights_is_trained(
-    small: MakeConfig, bert: Path, tmp_path: Path, trained: float, changed: str
+@pytest.mark.parametrize(
+    ("how", "changed"),
+    [
+        ({"train": "head"}, "none"),
+        ({"train": "last_n", "last_n": 1}, "some"),
+        ({"train": "lora", "lora": {"rank": 2, "layers": ["query", "value"]}}, "some"),
+        ({"train": "all"}, "all"),
+    ],
+)
+def test_a_part_of_the_network_is_trained(
+    small: MakeConfig,
+    bert: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    how: dict[str, object],
+    changed: str,
 ) -> None:
-    config = make_text_config(small, bert, write_texts(tmp_path / "t.jsonl"), trained=trained)
+    monkeypatch.setenv("LIMEN_CACHE", str(tmp_path / "cache"))
+    config = make_text_config(small, bert, write_texts(tmp_path / "t.jsonl"), **how)
     run = train(config, tmp_path / "run")
     fresh = build_network(config.model, run.load_preprocessing()).backbone.state_dict()
     after = run.load_network().backbone.state_dict()
     moved = [not torch.equal(after[name], value) for name, value in fresh.items() if "pooler" not in name]
+    assert fresh.keys() == after.keys(), "what was learned beside the weights is merged into them"
     assert {"none": not any(moved), "some": any(moved) and not all(moved), "all": sum(moved) > 20}[changed]
+    assert export_run(run, tmp_path / "encoder") <= 1e-5
 
 
 def test_padding_changes_nothing(bert: Path) -> None:
@@ -153,7 +169,7 @@ def test_padding_changes_nothing(bert: Path) -> None:
 def test_an_image_transformer_takes_grey_images(vit: Path, pooling: str | None) -> None:
     rule = ImagePreprocessing(ImageInput(mode="L", height=12, width=12, mean=[0.0], std=[1.0]))
     model = ModelConfig.model_validate(
-        {"backbone": f"hf:{vit}", "embedding_dim": 5, "pooling": pooling, "trained": 0.5}
+        {"backbone": f"hf:{vit}", "embedding_dim": 5, "pooling": pooling}
     )
     network = build_network(model, rule)
     assert network.backbone.feature_shape == (16, 3, 3)
@@ -161,7 +177,7 @@ def test_an_image_transformer_takes_grey_images(vit: Path, pooling: str | None) 
 
 
 def test_an_image_transformer_is_exported(small: MakeConfig, vit: Path, tmp_path: Path) -> None:
-    config = small(model={"backbone": f"hf:{vit}", "embedding_dim": 4, "trained": 0.0})
+    config = small(model={"backbone": f"hf:{vit}", "embedding_dim": 4})
     assert export_run(train(config, tmp_path / "run"), tmp_path / "encoder") <= 1e-5
 
 
@@ -219,7 +235,7 @@ def test_a_timm_network_is_trained_in_part_and_exported(
     small: MakeConfig, timm_calls: list[dict[str, object]], tmp_path: Path, name: str
 ) -> None:
     config = small(
-        model={"backbone": f"timm:{name}", "embedding_dim": 4, "trained": 0.3, "pretrained": False}
+        model={"backbone": f"timm:{name}", "embedding_dim": 4, "train": "last_n", "last_n": 1, "pretrained": False}
     )
     run = train(config, tmp_path / "run")
     expected = {"name": name, "num_classes": 0, "global_pool": "", "in_chans": 1, "pretrained": False}
@@ -262,7 +278,8 @@ def test_what_cannot_be_loaded_is_one_sentence(small: MakeConfig, bert: Path, tm
     config = small(model={"backbone": f"hf:{tmp_path / 'empty'}"})
     with pytest.raises(InputError, match="empty cannot be loaded: "):
         train(config, tmp_path / "images")
-    with pytest.raises(ConfigError, match="trained must be between 0 and 1"):
-        train(make_text_config(small, bert, tmp_path / "t.jsonl", trained=2.0), tmp_path / "other")
-    with pytest.raises(ConfigError, match="unknown parameter 'traned': did you mean 'trained'"):
-        train(make_text_config(small, bert, tmp_path / "t.jsonl", traned=1.0), tmp_path / "other")
+    with pytest.raises(ConfigError, match="unknown parameter 'pol': did you mean 'pool'"):
+        train(make_text_config(small, bert, tmp_path / "t.jsonl", pol="mean"), tmp_path / "other")
+    texts = make_text_config(small, bert, write_texts(tmp_path / "t.jsonl"), train="last_n", last_n=3)
+    with pytest.raises(ConfigError, match=r"model\.last_n: hf:.*bert.* has 2 blocks, found 3"):
+        train(texts, tmp_path / "other")
