@@ -14,6 +14,7 @@ MANIFEST_FILE = "manifest.json"
 VECTORS_FILE = "vectors.npy"
 ITEMS_FILE = "items.parquet"
 INDEX_FILE = "index.faiss"
+COLLECTION_FILE = "collection.json"  # in its place, where vectors are searched by Milvus
 CONFIG_FILE = "config.yaml"
 REPORT_FILE = "report.json"
 README_FILE = "README.md"
@@ -27,7 +28,7 @@ THUMBNAILS_FILE = "thumbnails.bin"
 THUMBNAIL_ENDS_FILE = "thumbnail_ends.npy"
 SMALLEST_THUMBNAIL, LARGEST_THUMBNAIL = 16, 512  # pixels of the longer side
 
-IndexKind = Literal["flat", "hnsw", "hnsw_sq8", "ivf_pq"]
+IndexKind = Literal["flat", "hnsw", "hnsw_sq8", "ivf_pq", "milvus"]
 
 
 def _check_inside(name: str) -> str:

@@ -22,7 +22,6 @@ from api_schemas.manifest import (
     COHORT_LABELS_FILE,
     CONFIG_FILE,
     ENCODER_FILE,
-    INDEX_FILE,
     ITEMS_FILE,
     MANIFEST_FILE,
     POINTS_FOLDER,
@@ -50,6 +49,7 @@ from decision.scorers import Scorer
 from decision.targets import ENDPOINT_OF_TARGET, Endpoint, get_endpoint
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.hashes import combine_encoder_hashes, hash_items, hash_rows
+from index.engines.registry import ENGINES
 from index.engines.self_recall import TOLERATED
 from index.items.stored_item import check_built_items
 from index.items.thumbnail_file import ThumbnailFile, write_thumbnails
@@ -97,9 +97,12 @@ class Bundle:
         except InputError as error:
             raise BundleError(str(error)) from None
 
-    def open_generation(self) -> Generation:
+    def open_generation(self, track: Track = silent) -> Generation:
         """Vectors, items and engine, memory-mapped; raises BundleError for rows that are no unit vectors."""
-        generation = Generation.open(self.path, self.manifest.index, self.manifest.embedding_dim)
+        manifest = self.manifest
+        generation = Generation.open(
+            self.path, manifest.index, manifest.embedding_dim, manifest.model_hash, track
+        )
         if self.is_new:
             generation.check_rows()
         return generation
@@ -231,7 +234,7 @@ def read_bundle(path: Path, hashes: HashCache | None = None) -> Bundle:
     naming the file that is missing, changed or leads outside, or the point that is foreign.
     """
     manifest = read_manifest(path)
-    required = [VECTORS_FILE, ITEMS_FILE, INDEX_FILE, CONFIG_FILE]
+    required = [VECTORS_FILE, ITEMS_FILE, ENGINES[manifest.index.kind].file, CONFIG_FILE]
     if manifest.encoder is not None:
         required += [manifest.encoder.network, manifest.encoder.preprocessing, *manifest.encoder.others]
     for name in required:
@@ -276,11 +279,14 @@ def verify_bundle(path: Path, track: Track = silent) -> Manifest:
         report = _read(Report, path / REPORT_FILE)
         if report.model_hash != manifest.model_hash:
             raise BundleError(f"{path / REPORT_FILE} is about another model than the bundle.")
-    generation = bundle.open_generation()
-    counts = generation.counts.model_copy(update={"cohort": manifest.counts.cohort})
-    if counts != manifest.counts:
+    generation = bundle.open_generation(track)
+    index_file = ENGINES[manifest.index.kind].file
+    known = {"cohort": manifest.counts.cohort}
+    if generation.engine.is_remote:  # what a server misses is the server's, not the bundle's
+        known["side_list"] = manifest.counts.side_list
+    if generation.counts.model_copy(update=known) != manifest.counts:
         raise BundleError(
-            f"{path / MANIFEST_FILE}: the counts are not those of {ITEMS_FILE} and {INDEX_FILE}."
+            f"{path / MANIFEST_FILE}: the counts are not those of {ITEMS_FILE} and {index_file}."
         )
     items = generation.items
     try:
@@ -302,7 +308,7 @@ def verify_bundle(path: Path, track: Track = silent) -> Manifest:
     not_probed = 0 if audit is None else manifest.counts.distinct_vectors - audit.probed
     if len(lost) > TOLERATED * not_probed:
         raise BundleError(
-            f"{path / INDEX_FILE}: {len(lost)} rows do not find themselves, the first is item "
+            f"{path / index_file}: {len(lost)} rows do not find themselves, the first is item "
             f"'{generation.items.ids[int(lost[0])]}': build the bundle again."
         )
     return manifest

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from service.settings import KIB, MIB, ServiceSettings
+from service.settings import ALL_FIELDS, KIB, MIB
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "serving.md"
 START, END = "<!-- settings: python scripts/settings.py -->\n", "<!-- end of settings -->\n"
@@ -14,7 +14,7 @@ START, END = "<!-- settings: python scripts/settings.py -->\n", "<!-- end of set
 def build_table() -> str:
     """One row per setting: its variable, its default and what it is."""
     rows = ["| variable | default | meaning |", "| --- | --- | --- |"]
-    for name, field in ServiceSettings.model_fields.items():
+    for name, field in ALL_FIELDS.items():
         default = "cores less one" if name == "threads" else _write_default(name, field.get_default())
         if field.is_required():
             default = "the argument of `limen serve`"

@@ -17,6 +17,7 @@ from api_schemas.http.decisions import MOST_ELEMENTS, Limits
 from api_schemas.preprocessing import Provider
 from common.errors import ConfigError
 from encoder.thumbnails import LARGEST_SIDE, SMALLEST_SIDE
+from index.engines.milvus.settings import MilvusSettings
 from index.items.metadata import MetadataBounds
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -245,13 +246,17 @@ class ServiceSettings(BaseSettings):
         return Limits(**{name: getattr(self, name) for name in Limits.model_fields})
 
 
+ALL_FIELDS = {**ServiceSettings.model_fields, **MilvusSettings.model_fields}
+"""Every setting by its name."""
+
+
 def check_variables(environment: Mapping[str, str]) -> list[str]:
     """The variables ``LIMEN_*`` that name no setting.
 
     Raises:
         ConfigError: one of them is close to a setting's name, so that it is taken for misspelt.
     """
-    known = {PREFIX + name.upper() for name in ServiceSettings.model_fields} | OTHER_VARIABLES
+    known = {PREFIX + name.upper() for name in ALL_FIELDS} | OTHER_VARIABLES
     unknown = sorted(
         name for name in environment if name.upper().startswith(PREFIX) and name.upper() not in known
     )

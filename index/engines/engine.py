@@ -5,8 +5,11 @@ Every engine holds unit rows, one node per distinct vector, and answers by inner
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
@@ -15,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api_schemas.build_config import IndexConfig
-from api_schemas.manifest import IndexKind
-from common.array_types import Float32s, RowIndices, UnitVectors
+from api_schemas.manifest import INDEX_FILE, IndexDescription, IndexKind, SelfRecall
+from common.array_types import Bools, Float32s, RowIndices, UnitVectors
+from common.errors import BundleError, LimenError
 from common.progress import Track
 
 ADD_BLOCK = 32_768
@@ -25,15 +29,65 @@ Candidates = tuple[Float32s, RowIndices]
 """Similarities and nodes (or rows), both [q, fetch], best first, -1 where there is none."""
 
 
+class EngineUnavailable(LimenError):
+    """The engine cannot be reached, for instance because its server is away; nothing was decided."""
+
+
+@dataclass(frozen=True, eq=False)
+class AllowedNodes:
+    """Nodes that a search may return.
+
+    Attributes:
+        nodes: bool [nodes].
+        condition: the filter that leaves these and perhaps more, None where none was given; the filter
+            knows nothing of deletions.
+    """
+
+    nodes: Bools
+    condition: Mapping[str, Any] | None = None
+
+    @cached_property
+    def count(self) -> int:
+        return int(self.nodes.sum())
+
+    @cached_property
+    def bits(self) -> NodeBits:
+        """One bit a node."""
+        return np.packbits(self.nodes, bitorder="little")
+
+
+@dataclass(frozen=True, eq=False)
+class NodeSource:
+    """What an engine holds, for one that is opened, and perhaps filled, elsewhere.
+
+    Attributes:
+        vectors: float32 [n, d] unit rows.
+        firsts: int64 [nodes], the row of each node's vector.
+        describe: label and metadata of each of [m] nodes; None for a node that several rows share.
+        times: metadata fields that hold dates and times, as text.
+        model_hash: the model that the vectors come from.
+        track: shows progress.
+    """
+
+    vectors: UnitVectors
+    firsts: RowIndices
+    describe: Callable[[RowIndices], list[tuple[str, Mapping[str, Any]] | None]]
+    times: frozenset[str]
+    model_hash: str
+    track: Track
+
+
 class Engine(ABC):
     """Interface of a candidate generator.
 
     Attributes:
+        is_remote: it is on a server, which can be away.
         exact: its similarities are all that there are, up to float32 rounding.
         min_candidates: the fewest candidates a search should fetch, so that re-scoring can put them right.
         candidates_per_result: candidates to fetch for each result.
     """
 
+    is_remote: ClassVar[bool] = False
     exact: ClassVar[bool] = False
     min_candidates: ClassVar[int] = 1
     candidates_per_result: ClassVar[int] = 1
@@ -43,7 +97,7 @@ class Engine(ABC):
 
     @abstractmethod
     def search(
-        self, queries: UnitVectors, fetch: int, effort: float = 1.0, allowed: NodeBits | None = None
+        self, queries: UnitVectors, fetch: int, effort: float = 1.0, allowed: AllowedNodes | None = None
     ) -> Candidates:
         """The best ``fetch`` nodes among those allowed; ``effort`` multiplies the width of the search."""
 
@@ -51,30 +105,38 @@ class Engine(ABC):
         """The number of rows that are compared exactly in the time of one search of such an effort."""
         return len(self)
 
+    def check(self) -> None:  # noqa: B027  (an engine in memory always answers)
+        """Raises EngineUnavailable unless it answers."""
 
-class FaissEngine(Engine):
-    """An engine kept in a FAISS file: one subclass and one line in ``registry.ENGINES`` for each kind.
+
+class BuiltEngine(Engine):
+    """An engine that a generation is built with: one subclass and one line in ``registry.ENGINES`` for each.
 
     Attributes:
         kind: as configuration and manifest name it.
-        faiss_type: the FAISS class that its file holds.
+        file: the file in the generation's folder that it is opened from.
         required_parameters: parameters that the manifest must name.
+        is_automatic: ``auto`` may choose it.
         auto_up_to: nodes up to which ``auto`` takes it before all others, beyond which it never does.
         similarity_error: by how much its similarities may put two nodes in a wrong order.
         has_links: ``add_links`` can mend what it misses.
         parameters: everything it was built with.
+        lost: nodes, int64, that it is known to miss beyond what its generation says.
+        audit: the audit of its nodes when it was opened, if it was made only then.
     """
 
     kind: ClassVar[IndexKind]
-    faiss_type: ClassVar[Any]
+    file: ClassVar[str] = INDEX_FILE
     required_parameters: ClassVar[frozenset[str]] = frozenset()
+    is_automatic: ClassVar[bool] = True
     auto_up_to: ClassVar[int | None] = None
     similarity_error: ClassVar[float] = 0.0
     has_links: ClassVar[bool] = False
 
-    def __init__(self, index: Any, parameters: dict[str, int | float]) -> None:
-        self._index = index
+    def __init__(self, parameters: dict[str, int | float]) -> None:
         self.parameters = parameters
+        self.lost: RowIndices = np.empty(0, dtype=np.int64)
+        self.audit: SelfRecall | None = None
 
     @classmethod
     @abstractmethod
@@ -83,8 +145,24 @@ class FaissEngine(Engine):
 
     @classmethod
     @abstractmethod
+    def open(cls, folder: Path, description: IndexDescription, source: NodeSource) -> Self:
+        """Open what ``save`` wrote, its checksum verified; read-only from then on.
+
+        Raises BundleError for a file that it cannot read, or of another kind than described.
+        """
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write ``file`` into a folder."""
+
+    @classmethod
+    def discard(cls, folder: Path, model_hash: str, dim: int) -> None:
+        """Remove what it keeps outside a generation's folder, which is about to be removed."""
+
+    @classmethod
+    @abstractmethod
     def estimate_held_bytes(cls, nodes: int, dim: int, config: IndexConfig) -> int:
-        """Bytes it holds over so many distinct vectors."""
+        """Bytes it holds here over so many distinct vectors."""
 
     @classmethod
     def estimate_training_bytes(cls, nodes: int, dim: int) -> int:
@@ -103,9 +181,6 @@ class FaissEngine(Engine):
         """The parameters of a built engine that the configuration had set, to build the next with."""
         return {name: value for name, value in parameters.items() if name in IndexConfig.model_fields}
 
-    def __len__(self) -> int:
-        return int(self._index.ntotal)
-
     @property
     def probe_efforts(self) -> list[float]:
         """Efforts below 1 with which self-recall probes first; a search of 1 follows."""
@@ -115,8 +190,43 @@ class FaissEngine(Engine):
         """Give each of [n] nodes one more way in from one of ``near`` [n, f]; see ``has_links``."""
         raise NotImplementedError
 
-    def save(self, path: Path) -> None:
-        faiss.write_index(self._index, str(path))
+
+class FaissEngine(BuiltEngine):
+    """An engine kept in a FAISS file, which is mapped into memory.
+
+    Attributes:
+        faiss_type: the FAISS class that its file holds.
+    """
+
+    faiss_type: ClassVar[Any]
+
+    def __init__(self, index: Any, parameters: dict[str, int | float]) -> None:
+        super().__init__(parameters)
+        self._index = index
+
+    @classmethod
+    def open(cls, folder: Path, description: IndexDescription, source: NodeSource) -> Self:
+        path = folder / cls.file
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+        except RuntimeError as error:
+            raise BundleError(
+                f"{path} is not an index that FAISS can read: {str(error).splitlines()[0]}."
+            ) from None
+        if not isinstance(index, cls.faiss_type) or index.metric_type != faiss.METRIC_INNER_PRODUCT:
+            raise BundleError(
+                f"{path} holds a {type(index).__name__}, the manifest says {cls.kind}: build the bundle "
+                "again."
+            )
+        return cls(index, dict(description.parameters))
+
+    def __len__(self) -> int:
+        return int(self._index.ntotal)
+
+    def save(self, folder: Path) -> None:
+        faiss.write_index(self._index, str(folder / self.file))
 
 
 def search_faiss(index: Any, queries: UnitVectors, fetch: int, params: Any = None) -> Candidates:

@@ -11,10 +11,10 @@ from api_schemas.manifest import IndexKind
 from common.array_types import RowIndices, UnitVectors
 from common.progress import Track
 from index.engines.engine import (
+    AllowedNodes,
     Candidates,
     Engine,
     FaissEngine,
-    NodeBits,
     iterate_blocks,
     reserve,
     search_faiss,
@@ -42,10 +42,10 @@ class FlatEngine(FaissEngine):
         return nodes * 4 * dim
 
     def search(
-        self, queries: UnitVectors, fetch: int, effort: float = 1.0, allowed: NodeBits | None = None
+        self, queries: UnitVectors, fetch: int, effort: float = 1.0, allowed: AllowedNodes | None = None
     ) -> Candidates:
         """The nearest nodes among those allowed; ``effort`` changes nothing."""
-        params = None if allowed is None else faiss.SearchParameters(sel=faiss.IDSelectorBitmap(allowed))
+        params = None if allowed is None else faiss.SearchParameters(sel=faiss.IDSelectorBitmap(allowed.bits))
         return search_faiss(self._index, queries, fetch, params)
 
 
@@ -61,7 +61,7 @@ class BufferEngine(Engine):
         return len(self._vectors)
 
     def search(
-        self, queries: UnitVectors, fetch: int, effort: float = 1.0, allowed: NodeBits | None = None
+        self, queries: UnitVectors, fetch: int, effort: float = 1.0, allowed: AllowedNodes | None = None
     ) -> Candidates:
         """The nearest rows; a search among few rows scans those instead."""
         nearest = faiss.knn(queries, self._vectors, fetch, metric=faiss.METRIC_INNER_PRODUCT)

@@ -12,7 +12,7 @@ from api_schemas.build_config import IndexConfig
 from api_schemas.manifest import IndexKind
 from common.array_types import RowIndices, UnitVectors
 from common.progress import Track
-from index.engines.engine import Candidates, FaissEngine, NodeBits, iterate_blocks, reserve, search_faiss
+from index.engines.engine import AllowedNodes, Candidates, FaissEngine, iterate_blocks, reserve, search_faiss
 
 BEAM = 128  # ef_search up to so many nodes
 BEAM_UP_TO = 200_000
@@ -69,12 +69,12 @@ class HnswEngine(FaissEngine):
         return requested
 
     def search(
-        self, queries: UnitVectors, fetch: int, effort: float = 1.0, allowed: NodeBits | None = None
+        self, queries: UnitVectors, fetch: int, effort: float = 1.0, allowed: AllowedNodes | None = None
     ) -> Candidates:
         """The nodes that a beam of ``max(fetch, effort * ef_search)`` finds among those allowed."""
         beam = max(fetch, self._compute_beam(effort))
         if allowed is not None:
-            params = faiss.SearchParametersHNSW(efSearch=beam, sel=faiss.IDSelectorBitmap(allowed))
+            params = faiss.SearchParametersHNSW(efSearch=beam, sel=faiss.IDSelectorBitmap(allowed.bits))
         elif (params := self._params_by_beam.get(beam)) is None:
             params = self._params_by_beam[beam] = faiss.SearchParametersHNSW(efSearch=beam)
         return search_faiss(self._index, queries, fetch, params)

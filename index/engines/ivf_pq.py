@@ -16,7 +16,7 @@ from api_schemas.build_config import IndexConfig
 from api_schemas.manifest import IndexKind
 from common.array_types import RowIndices, UnitVectors
 from common.progress import Track
-from index.engines.engine import Candidates, FaissEngine, NodeBits, iterate_blocks, search_faiss
+from index.engines.engine import AllowedNodes, Candidates, FaissEngine, iterate_blocks, search_faiss
 
 SAMPLE_PER_CELL = 40
 CLUSTERING_ROUNDS = 6
@@ -105,13 +105,13 @@ class IvfPqEngine(FaissEngine):
         self.parameters["recall"] = round(measure_recall(high), 4)
 
     def search(
-        self, queries: UnitVectors, fetch: int, effort: float = 1.0, allowed: NodeBits | None = None
+        self, queries: UnitVectors, fetch: int, effort: float = 1.0, allowed: AllowedNodes | None = None
     ) -> Candidates:
         """The best of the ``effort * nprobe`` nearest cells among those allowed, at least of one.
 
         Nodes as unlike the query as codes can tell are left out even where fewer than ``fetch`` are found.
         """
-        selector = None if allowed is None else faiss.IDSelectorBitmap(allowed)
+        selector = None if allowed is None else faiss.IDSelectorBitmap(allowed.bits)
         params = faiss.SearchParametersIVF(nprobe=self._count_probed_cells(effort), sel=selector)
         return search_faiss(self._index, queries, fetch, params)
 

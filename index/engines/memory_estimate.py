@@ -11,6 +11,7 @@ from api_schemas.manifest import IndexKind
 from common.errors import InputError
 from index.engines.registry import ENGINES
 
+AUTOMATIC = {kind: engine for kind, engine in ENGINES.items() if engine.is_automatic}
 USABLE_FRACTION = 0.8  # of the free memory that a build may take
 ITEM_BYTES = 64  # on disk: id, label, a little metadata, and where the item is
 CONTROL_GROUP = Path("/sys/fs/cgroup")
@@ -37,7 +38,7 @@ def estimate_build(config: IndexConfig, rows: int, dim: int, free: int, free_dis
     memory = _estimate_build_bytes(config, rows, dim)
     disk = {name: rows * (4 * dim + ITEM_BYTES) + size for name, size in memory.items()}
     if disk[kind] > free_disk:
-        smaller = min(disk, key=disk.__getitem__)
+        smaller = min(AUTOMATIC, key=disk.__getitem__)
         instead = (
             f"index.kind={smaller} ({_format(disk[smaller])}) fits; or " if disk[smaller] <= free_disk else ""
         )
@@ -76,7 +77,7 @@ def select_kind(config: IndexConfig, nodes: int, dim: int, free: int) -> tuple[I
             raise _build_memory_error(config.kind, nodes, dim, needed, usable)
         return config.kind, None
     reason = ""
-    for kind, engine in ENGINES.items():
+    for kind, engine in AUTOMATIC.items():
         if engine.auto_up_to is not None:
             if nodes <= engine.auto_up_to:
                 return kind, f"{nodes:,} distinct vectors are compared exactly in about a millisecond"
@@ -100,7 +101,7 @@ def _build_memory_error(
     # an engine that ``auto`` keeps for small sets would answer too slowly
     fitting = [
         name
-        for name, engine in ENGINES.items()
+        for name, engine in AUTOMATIC.items()
         if needed[name] <= usable and (engine.auto_up_to is None or nodes <= engine.auto_up_to)
     ]
     instead = (

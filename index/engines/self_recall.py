@@ -16,7 +16,7 @@ import numpy as np
 from api_schemas.manifest import SelfRecall
 from common.array_types import RowIndices, UnitVectors
 from common.progress import Track, silent
-from index.engines.engine import FaissEngine
+from index.engines.engine import BuiltEngine
 
 ALL_UP_TO = 2_000_000  # nodes; of more, a sample is probed first
 SAMPLE = 200_000
@@ -29,7 +29,7 @@ AUDIT_BLOCK = 1_024
 
 
 def audit_self_recall(
-    engine: FaissEngine, vectors: UnitVectors, firsts: RowIndices, track: Track = silent
+    engine: BuiltEngine, vectors: UnitVectors, firsts: RowIndices, track: Track = silent
 ) -> tuple[RowIndices, SelfRecall]:
     """Probe a new engine, and link what it misses; returns the nodes still missed, ascending, and a record.
 
@@ -60,7 +60,7 @@ def audit_self_recall(
 
 
 def find_lost_nodes(
-    engine: FaissEngine, vectors: UnitVectors, firsts: RowIndices, track: Track = silent
+    engine: BuiltEngine, vectors: UnitVectors, firsts: RowIndices, track: Track = silent
 ) -> RowIndices:
     """All nodes, int64 ascending, that a search with the engine's own beam does not find by their vectors."""
     return _Prober(engine, vectors, firsts).probe(np.arange(len(firsts)), track=track)[0]
@@ -77,7 +77,7 @@ def bound_missed_fraction(missed: int, probed: int) -> float:
 class _Prober:
     """An engine, searched by its own nodes' vectors ``vectors[firsts]``."""
 
-    engine: FaissEngine
+    engine: BuiltEngine
     vectors: UnitVectors
     firsts: RowIndices
 

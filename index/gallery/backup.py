@@ -11,7 +11,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from api_schemas.base import Schema
-from api_schemas.manifest import FileEntry, FileName
+from api_schemas.manifest import COLLECTION_FILE, FileEntry, FileName
 from common.errors import BundleError, InputError
 from common.private_files import FOLDER_MODE, close_to_others
 from index.gallery.generation_folders import EMPTY, GENERATIONS
@@ -59,7 +59,7 @@ def write_backup(data: Path, out: Path, store: ItemStore | None = None) -> None:
     """A consistent copy of all that a data folder keeps, while it is in use.
 
     The generation is copied along so that a restored folder opens at once; if a rebuild removes it
-    meanwhile it is left out, for it can be built again from the items.
+    meanwhile, or a server searches it, it is left out, for it can be built again from the items.
 
     Args:
         store: the folder's item store where it is on a server; the copy is SQLite.
@@ -82,7 +82,8 @@ def write_backup(data: Path, out: Path, store: ItemStore | None = None) -> None:
                 source.backup(target)
         settings = _fold_log(copy)
         name = settings.get("generation", EMPTY)
-        if name != EMPTY:
+        # a restored folder must not share a collection with this one
+        if name != EMPTY and not (data / GENERATIONS / name / COLLECTION_FILE).exists():
             try:
                 shutil.copytree(data / GENERATIONS / name, folder / GENERATIONS / name)
             except (FileNotFoundError, shutil.Error):

@@ -7,6 +7,7 @@ from pathlib import Path
 from threading import Lock, RLock
 
 from common.errors import BundleError
+from common.progress import Track, silent
 from decision.decider import Decider
 from index.bundle import Bundle
 from index.gallery.gallery_items import GalleryItems
@@ -39,7 +40,7 @@ class DataFolder(GalleryItems):
         super().__init__(path, GalleryView(None))
         self.store = store
         self.dim = bundle.manifest.embedding_dim
-        self.generations = Generations(path, self.dim)
+        self.generations = Generations(path, self.dim, bundle.manifest.model_hash)
         self.writing = RLock()
         self.rebuilding = Lock()
         self.seen = StoreState(EMPTY, 0, 0)
@@ -124,14 +125,16 @@ class DataFolder(GalleryItems):
         self.store.reload()
         self.show(overlay.apply(changes), state)
 
-    def open_generation(self, name: str | None, hashes: HashCache | None = None) -> Generation | None:
+    def open_generation(
+        self, name: str | None, hashes: HashCache | None = None, track: Track = silent
+    ) -> Generation | None:
         """The generation of a name, its files checked; raises BundleError if it is not whole."""
         if name == EMPTY:
             return None
         if name is not None:
-            return self.generations.open(name, hashes)
+            return self.generations.open(name, hashes, track)
         if self.store.read_setting(SEEDED_FROM) == self._bundle.manifest.data_hash:
-            return self._bundle.open_generation()
+            return self._bundle.open_generation(track)
         raise BundleError(f"{self.path} was begun with another bundle: let a writer open it with this one.")
 
     def show(self, overlay: Overlay, seen: StoreState) -> None:

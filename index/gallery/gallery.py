@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from api_schemas.operating_point import Aggregate, OperatingPoint
 from common.array_types import UnitVectors
 from common.errors import InputError
+from common.progress import Track, silent
 from decision.answer_probability import check_unknown_share
 from decision.decider import Decider, MatchCandidate, MatchDecision, VerifyDecision
 from decision.errors import NoOperatingPoint
@@ -58,10 +59,10 @@ class Gallery(AbstractContextManager["Gallery"]):
                 items.prepare(decider)
 
     @classmethod
-    def open(cls, path: Path | str) -> Self:
+    def open(cls, path: Path | str, track: Track = silent) -> Self:
         """Open a bundle, every file checked; raises BundleError naming the file that is off."""
         bundle = read_bundle(Path(path))
-        return cls(bundle, BundleItems(bundle))
+        return cls(bundle, BundleItems(bundle, track))
 
     @classmethod
     def follow(cls, path: Path | str, data: Path | str, database: str | None = None) -> Self:
@@ -112,6 +113,18 @@ class Gallery(AbstractContextManager["Gallery"]):
         """
         decider = self._verify or self._match
         return CosineScorer() if decider is None or decider.scorer.is_similarity else decider.scorer
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether searches go to a server."""
+        main = self.view.main
+        return main is not None and main.engine.is_remote
+
+    def check_engine(self) -> None:
+        """Raises EngineUnavailable unless the engine answers."""
+        main = self.view.main
+        if main is not None:
+            main.engine.check()
 
     def compute_stats(self) -> dict[str, int | str]:
         return self._items.compute_stats()

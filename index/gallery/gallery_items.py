@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import LimenError
+from common.progress import Track, silent
 from decision.decider import Decider
 from index.bundle import Bundle
 from index.gallery.overlay import prepare_generation
@@ -65,8 +66,8 @@ class GalleryItems(ABC):
 class BundleItems(GalleryItems):
     """The items of a bundle, which never change."""
 
-    def __init__(self, bundle: Bundle) -> None:
-        super().__init__(bundle.path, GalleryView(bundle.open_generation()))
+    def __init__(self, bundle: Bundle, track: Track = silent) -> None:
+        super().__init__(bundle.path, GalleryView(bundle.open_generation(track)))
         self._thumbnails = bundle.open_thumbnails()
 
     def get(self, item_id: str) -> StoredItem | None:

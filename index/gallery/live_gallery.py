@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from api_schemas.build_config import IndexConfig
 from api_schemas.http.gallery import Feedback
 from api_schemas.manifest import THUMBNAILS_FILE, VECTORS_FILE
 from common.atomic_files import fsync_folder
@@ -49,6 +50,7 @@ from index.store.write_order import AuditFile, Withdrawn, WriteOrder
 from index.verified_files import HashCache
 
 LOCK_FILE = "writer.lock"
+CHOSEN_INDEX = "index"  # setting: the configuration of the engine, in place of the bundle's
 
 
 @dataclass(frozen=True)
@@ -248,12 +250,21 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
         with self._folder.writing:
             self.corrections = Corrections.from_feedback(self.records.read_corrections())
 
-    def rebuild(self, track: Track = silent) -> None:
+    def rebuild(
+        self,
+        track: Track = silent,
+        config: IndexConfig | None = None,
+        prove: Callable[[Generation], None] = lambda generation: None,
+    ) -> None:
         """Build a new generation from the item store and swap it in; searches and writes go on meanwhile.
 
         Of items that were deleted before, nothing is left in the folder's files then.
+
+        Args:
+            config: the engine of this and of later generations, instead of the bundle's.
+            prove: raises what is wrong with the new generation, which is then not taken.
         """
-        folder, manifest = self._folder, self._bundle.manifest
+        folder = self._folder
         with folder.rebuilding:
             with self._write():
                 sequence = self._store.sequence
@@ -264,26 +275,42 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
                 blocks = self._store.read_all()
                 first, fields = next(blocks), self._store.fields
 
-            config = rebuild_config(manifest.index, manifest.counts.distinct_vectors)
+            chosen = {} if config is None else {CHOSEN_INDEX: config.model_dump_json()}
+            config = config or self._read_index_config()
 
             def build(path: Path) -> Generation:
                 items = collect_items(chain([first], blocks), n, folder.dim, path / VECTORS_FILE, fields)
                 densities = compute_densities(folder.deciders, items.vectors, lambda: items.labels)
                 return Generation.build(items, config, densities, track)
 
-            name, opened = folder.generations.write(sequence, n, build)
+            unfinished = folder.generations.find_unfinished(sequence, config)
+            if unfinished is None:
+                name, opened = folder.generations.write(sequence, n, build, track)
+            else:
+                name, opened = unfinished, folder.generations.open(unfinished, track=track)
             try:
                 opened = prepare_generation(opened, folder.deciders, track)
+                prove(opened)
                 with self._restore_on_failure():
-                    self._swap(opened, name, sequence)
+                    self._swap(opened, name, sequence, chosen)
             except BaseException:
                 with folder.writing:
                     if not self._unsure:  # then what was seen last is what the database names
                         folder.generations.keep_only(folder.seen.generation)
                 raise
 
-    def _swap(self, main: Generation | None, name: str, sequence: int) -> None:
-        self._store.switch(name, sequence)
+    def _read_index_config(self) -> IndexConfig:
+        """The engine to build: what was chosen for this folder, or else what the bundle was built with."""
+        chosen = self._store.read_setting(CHOSEN_INDEX)
+        if chosen is not None:
+            return IndexConfig.model_validate_json(chosen)
+        manifest = self._bundle.manifest
+        return rebuild_config(manifest.index, manifest.counts.distinct_vectors)
+
+    def _swap(
+        self, main: Generation | None, name: str, sequence: int, settings: Mapping[str, str] = {}
+    ) -> None:
+        self._store.switch(name, sequence, settings)
         self._show_generation(main, name, sequence)
         self._folder.generations.keep_only(name)
         self._store.forget_audit_lines()
@@ -315,7 +342,7 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
             self._store.fill_from(file)  # as after `limen restore`
             file.unlink()
         if self._store.read_setting("model_hash") is None:
-            generation = bundle.open_generation()
+            generation = bundle.open_generation(track)
             self._store.seed(
                 iterate_items(generation, self._limits.seed_block, track),
                 bundle.manifest.model_hash,
@@ -330,13 +357,13 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
             self._store.set_points({name: bundle.points[name].to_json() for name in new})
         state = self._store.read_state()
         try:
-            main = folder.open_generation(state.generation, hashes)
+            main = folder.open_generation(state.generation, hashes, track)
         except BundleError:  # damaged, or the bundle is another one now: it can be built again
             self.rebuild(track)
             return
         prepared = None if main is None else prepare_generation(main, folder.deciders, track)
         self._show_generation(prepared, state.generation, state.base)
-        folder.generations.keep_only(state.generation)
+        folder.generations.keep_only(state.generation, resumable=state.newest)
 
     def _take_thumbnails(self) -> None:
         """Keep the bundle's thumbnails of the items that are still as they came with it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from time import perf_counter
@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from api_schemas.build_config import IndexConfig
-from api_schemas.manifest import INDEX_FILE, ITEMS_FILE, VECTORS_FILE, BundleCounts, IndexDescription
+from api_schemas.manifest import ITEMS_FILE, VECTORS_FILE, BundleCounts, IndexDescription
 from common.array_types import Bools, Float32s, RowIndices, UnitVectors
 from common.errors import BundleError
 from common.progress import Track, silent
 from embeddings.embedding_set import EmbeddingSet
 from index.engines.distinct_vectors import Nodes, find_distinct_vectors
-from index.engines.engine import Engine, FaissEngine, NodeBits
+from index.engines.engine import AllowedNodes, BuiltEngine, Engine, NodeSource
 from index.engines.exact_scan import propose_certain_top, scan_rows
 from index.engines.flat import BufferEngine
 from index.engines.memory_estimate import measure_free_memory, select_kind
@@ -38,23 +38,14 @@ EXACT_ROWS = 4_096  # a filter that leaves this many rows or fewer is answered b
 
 @dataclass(frozen=True, eq=False)
 class LiveRows:
-    """The rows, bool [n], of a generation that a search may return, and the nodes, bool [nodes], of any."""
+    """The rows, bool [n], of a generation that a search may return, and the nodes of any."""
 
     rows: Bools
-    nodes: Bools
+    nodes: AllowedNodes
 
     @cached_property
     def count(self) -> int:
         return int(self.rows.sum())
-
-    @cached_property
-    def node_count(self) -> int:
-        return int(self.nodes.sum())
-
-    @cached_property
-    def node_bits(self) -> NodeBits:
-        """The nodes as the engine takes them."""
-        return np.packbits(self.nodes, bitorder="little")
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +81,7 @@ class Generation:
         kind, reason = select_kind(config, len(firsts), items.dimension, measure_free_memory())
         engine = ENGINES[kind].build(items.vectors, firsts, config, track)
         lost, record = np.zeros(len(firsts), dtype=bool), None
-        if not engine.exact:
+        if not (engine.exact or engine.is_remote):  # which is audited on the server that it is opened on
             lost_nodes, record = audit_self_recall(engine, items.vectors, firsts, track)
             lost[lost_nodes] = True
         table = ItemTable.from_set(items, node_of_row, lost[node_of_row], densities)
@@ -105,8 +96,8 @@ class Generation:
         if not (folder / VECTORS_FILE).exists():
             np.save(folder / VECTORS_FILE, self.vectors)
         self.items.save(folder / ITEMS_FILE)
-        assert isinstance(self.engine, FaissEngine)  # a buffer is never saved
-        self.engine.save(folder / INDEX_FILE)
+        assert isinstance(self.engine, BuiltEngine)  # a buffer is never saved
+        self.engine.save(folder)
 
     @classmethod
     def build_buffer(cls, items: EmbeddingSet, densities: Mapping[str, Float32s]) -> Generation:
@@ -117,8 +108,13 @@ class Generation:
         return cls(items.vectors, table, BufferEngine(items.vectors), nodes, IndexDescription(kind="flat"))
 
     @classmethod
-    def open(cls, folder: Path, description: IndexDescription, dim: int) -> Generation:
-        """Open what ``save`` wrote, its checksums verified; raises BundleError where files do not fit."""
+    def open(
+        cls, folder: Path, description: IndexDescription, dim: int, model_hash: str, track: Track = silent
+    ) -> Generation:
+        """Open what ``save`` wrote, its checksums verified; raises BundleError where files do not fit.
+
+        An engine on a server that lacks these vectors is filled first, which ``track`` shows.
+        """
         path = folder / VECTORS_FILE
         try:
             vectors = np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
@@ -130,12 +126,17 @@ class Generation:
                 f"{path} holds {vectors.dtype} {vectors.shape}, but the items and the manifest "
                 f"need float32 {(len(items), dim)}."
             )
-        engine = open_engine(folder / INDEX_FILE, description)
         nodes = Nodes.from_node_of_row(items.node, items.rank)
+        source = _describe_nodes(vectors, items, nodes, model_hash, track)
+        engine = open_engine(folder, description, source)
         if len(engine) != len(nodes):
             raise BundleError(
-                f"{folder / INDEX_FILE} holds {len(engine)} nodes, {ITEMS_FILE} names {len(nodes)}."
+                f"{folder / engine.file} holds {len(engine)} nodes, {ITEMS_FILE} names {len(nodes)}."
             )
+        if len(engine.lost):
+            items = replace(items, side=items.side | np.isin(items.node, engine.lost))
+        if engine.audit is not None:
+            description = description.model_copy(update={"self_recall": engine.audit})
         return cls(vectors, items, engine, nodes, description)
 
     def __len__(self) -> int:
@@ -194,7 +195,7 @@ class Generation:
             if live is None and len(allowed) == len(self):
                 allowed = None
         wanted = k + (excluded is not None)
-        candidates = self._propose(queries, wanted, allowed, exact, live)
+        candidates = self._propose(queries, wanted, allowed, condition, exact, live)
         if excluded is not None:
             candidates = np.where(candidates == excluded[:, None], -1, candidates)
         start = perf_counter()
@@ -213,7 +214,13 @@ class Generation:
         return rows if live is None else rows[live.rows[rows]]
 
     def _propose(
-        self, queries: UnitVectors, k: int, allowed: RowIndices | None, exact: bool, live: LiveRows | None
+        self,
+        queries: UnitVectors,
+        k: int,
+        allowed: RowIndices | None,
+        condition: Mapping[str, Any] | None,
+        exact: bool,
+        live: LiveRows | None,
     ) -> RowIndices:
         """Candidates of each query, int64 [q, w], -1 where there is none."""
         if allowed is not None:
@@ -222,7 +229,7 @@ class Generation:
                 return scan_rows(self.vectors, queries, k, allowed)
             mask = np.zeros(len(self), dtype=bool)
             mask[allowed] = True
-            return self._propose_among(queries, k, self.build_live_rows(mask))
+            return self._propose_among(queries, k, self.build_live_rows(mask, condition))
         if exact and not self.engine.exact:
             return scan_rows(self.vectors, queries, k, None if live is None else np.flatnonzero(live.rows))
         return self._propose_any(queries, k) if live is None else self._propose_among(queries, k, live)
@@ -235,13 +242,13 @@ class Generation:
         """
         return float(len(self) / rows) ** 2
 
-    def build_live_rows(self, rows: Bools) -> LiveRows:
-        """Rows that a search may return, bool [n], and with them their nodes."""
-        if self.nodes.is_plain:
-            return LiveRows(rows, rows)
-        nodes = np.zeros(len(self.nodes), dtype=bool)
-        nodes[self.nodes.node_of_row[rows]] = True
-        return LiveRows(rows, nodes)
+    def build_live_rows(self, rows: Bools, condition: Mapping[str, Any] | None = None) -> LiveRows:
+        """Rows that a search may return, bool [n], those of a filter if one is given; with their nodes."""
+        nodes = rows
+        if not self.nodes.is_plain:
+            nodes = np.zeros(len(self.nodes), dtype=bool)
+            nodes[self.nodes.node_of_row[rows]] = True
+        return LiveRows(rows, AllowedNodes(nodes, condition))
 
     def _propose_any(self, queries: UnitVectors, k: int) -> RowIndices:
         total = len(self.nodes)
@@ -258,8 +265,8 @@ class Generation:
         if self.engine.exact or not live.count:
             return scan_rows(self.vectors, queries, k, np.flatnonzero(live.rows))
         effort = self._compute_effort(live.count)
-        fetch = min(self._compute_fetch(k), live.node_count)
-        _, nodes = self.engine.search(queries, fetch, effort, live.node_bits)
+        fetch = min(self._compute_fetch(k), live.nodes.count)
+        _, nodes = self.engine.search(queries, fetch, effort, live.nodes)
         rows = self.nodes.expand(nodes, at_most=None)
         rows = np.where((rows >= 0) & live.rows[rows], rows, -1)
         side = self._side_rows
@@ -301,7 +308,24 @@ class Generation:
         """Rows that neither the engine nor the side list finds: the full self-recall audit."""
         if self.engine.exact:
             return np.empty(0, dtype=np.int64)
-        assert isinstance(self.engine, FaissEngine)
+        assert isinstance(self.engine, BuiltEngine)
         firsts = self.nodes.rows[self.nodes.starts[:-1]]
         rows = firsts[find_lost_nodes(self.engine, self.vectors, firsts, track)]
         return rows[~self.items.side[rows]]
+
+
+def _describe_nodes(
+    vectors: UnitVectors, items: ItemTable, nodes: Nodes, model_hash: str, track: Track
+) -> NodeSource:
+    """A generation's nodes for an engine elsewhere."""
+    firsts = nodes.rows[nodes.starts[:-1]]
+    shared = np.diff(nodes.starts) > 1
+
+    def describe(of_nodes: RowIndices) -> list[tuple[str, Mapping[str, Any]] | None]:
+        return [
+            None if shared[node] else (items.classes[items.label_codes[row]], items.get_metadata(row))
+            for node, row in zip(of_nodes.tolist(), firsts[of_nodes].tolist(), strict=True)
+        ]
+
+    times = frozenset(name for name, use in items.count_fields().items() if use.kind == "time")
+    return NodeSource(vectors, firsts, describe, times, model_hash, track)

@@ -202,10 +202,13 @@ class ItemStore(DocumentStore):
             deleted = connection.execute(sa.select(DELETIONS.c.id).where(DELETIONS.c.sequence > sequence))
             return state, Changes(written, [*(item.id for item in written), *deleted.scalars()])
 
-    def switch(self, generation: str, sequence: int) -> None:
-        """Name the generation that holds everything up to a sequence number, and forget older deletions."""
+    def switch(self, generation: str, sequence: int, settings: Mapping[str, str] = {}) -> None:
+        """Name the generation that holds everything up to a sequence number, and forget older deletions.
+
+        Further ``settings`` change in the same transaction.
+        """
         with self._begin_write() as connection:
-            self._set(connection, {"generation": generation, "sequence": str(sequence)})
+            self._set(connection, {**settings, "generation": generation, "sequence": str(sequence)})
             connection.execute(DELETIONS.delete().where(DELETIONS.c.sequence <= sequence))
 
     def _write_fields(self, connection: sa.Connection, fields: Mapping[str, FieldUse]) -> None:

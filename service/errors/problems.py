@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from api_schemas.http.problem import PROBLEM_MEDIA_TYPE, FieldProblem
 from common.errors import BundleError, LimenError
 from decision.errors import NoOperatingPoint, OtherGroup, OtherRule
+from index.engines.engine import EngineUnavailable
 from index.gallery.gallery_items import Closed
 from index.store.document_store import StoreFailed, StoreUnavailable
 from index.store.write_order import Withdrawn
@@ -63,6 +64,7 @@ INTERNAL = ProblemKind("internal-error", 500, "Internal error")
 NOT_READY = ProblemKind("not-ready", 503, "The service is not ready")
 WRITE_FAILED = ProblemKind("write-failed", 503, "The write could not be stored")
 STORE_UNAVAILABLE = ProblemKind("store-unavailable", 503, "The item store cannot be reached")
+ENGINE_UNAVAILABLE = ProblemKind("engine-unavailable", 503, "The search engine cannot be reached")
 DEADLINE = ProblemKind("deadline-exceeded", 503, "The answer took too long")
 
 KINDS = {kind.slug: kind for kind in list(globals().values()) if isinstance(kind, ProblemKind)}
@@ -202,6 +204,8 @@ def to_service_problem(error: LimenError) -> ServiceProblem:
         return ServiceProblem(WRITE_FAILED, str(error), headers={"Retry-After": "30"})
     if isinstance(error, StoreUnavailable):
         return ServiceProblem(STORE_UNAVAILABLE, str(error), headers={"Retry-After": "5"})
+    if isinstance(error, EngineUnavailable):
+        return ServiceProblem(ENGINE_UNAVAILABLE, str(error), headers={"Retry-After": "5"})
     if isinstance(error, Withdrawn):
         return ServiceProblem(DEADLINE, str(error), headers={"Retry-After": "5"})
     if isinstance(error, (Closed, KeysUnreadable)):

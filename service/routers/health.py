@@ -9,13 +9,12 @@ from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from api_schemas.http.decisions import Alive, Ready
-from index.gallery.live_gallery import LiveGallery
 from service.auth.api_keys import NEEDS_READ
 from service.errors.problems import NOT_READY, STORE_UNAVAILABLE, ServiceProblem
 from service.http.bodies import write_json_response
 from service.http.openapi import describe_problems
 from service.models.gallery_gauges import update_gauges
-from service.models.loaded_model import find_items_folder
+from service.models.loaded_model import LoadedModel, find_items_folder
 from service.state import ActiveModel, CurrentState
 from service.telemetry import prometheus
 
@@ -31,11 +30,12 @@ async def livez() -> Response:
 
 @router.get("/readyz", summary="Readiness", response_model=Ready, responses=describe_problems(503))
 async def readyz(model: ActiveModel, state: CurrentState) -> Response:
-    """Ready once the index is loaded and 1,000 probed rows were found, as long as the item store answers."""
+    """Ready once the index is loaded and 1,000 probed rows were found, as long as the item store answers,
+    and the engine where it is on a server."""
     if state.draining:
         raise ServiceProblem(NOT_READY, "The service is stopping.", headers={"Retry-After": "5"})
-    if model.live is not None:
-        await _check_store(model.live)
+    if model.live is not None or model.gallery.is_remote:
+        await _check_parts(model)
     ready: dict[str, Any] = {
         "status": "ready",
         "model_hash": model.model_hash,
@@ -47,15 +47,21 @@ async def readyz(model: ActiveModel, state: CurrentState) -> Response:
     return write_json_response(ready)
 
 
-async def _check_store(live: LiveGallery) -> None:
-    """Raises a problem unless the item store answers, in a thread of its own and soon."""
+async def _check_parts(model: LoadedModel) -> None:
+    """Raises a problem unless item store and engine answer, in a thread of its own and soon."""
+
+    def check() -> None:
+        if model.live is not None:
+            model.live.check_store()
+        model.gallery.check_engine()
+
     try:
         async with asyncio.timeout(STORE_SECONDS):
-            await asyncio.to_thread(live.check_store)
+            await asyncio.to_thread(check)
     except TimeoutError:
         raise ServiceProblem(
             STORE_UNAVAILABLE,
-            f"The item store did not answer within {STORE_SECONDS:g} s.",
+            f"The item store or the engine did not answer within {STORE_SECONDS:g} s.",
             headers={"Retry-After": "5"},
         ) from None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from api_schemas.http.decisions import Limits
 from scripts.settings import END, START, TARGET, build_table, replace_table
-from service.settings import ServiceSettings
+from service.settings import ALL_FIELDS
 
 
 def test_the_table_of_settings_is_current() -> None:
@@ -15,7 +15,7 @@ def test_the_table_of_settings_is_current() -> None:
 
 def test_every_setting_is_described_and_every_limit_shown() -> None:
     table = build_table()
-    for name, field in ServiceSettings.model_fields.items():
+    for name, field in ALL_FIELDS.items():
         assert field.description, name
         assert f"| `LIMEN_{name.upper()}` |" in table
         if name.startswith(("max_", "min_")):

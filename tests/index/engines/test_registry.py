@@ -22,6 +22,7 @@ import faiss.contrib.torch_utils  # what pytorch-metric-learning does when it fi
 import numpy as np
 from api_schemas.build_config import IndexConfig
 from common.progress import silent
+from index.engines.engine import AllowedNodes
 from index.engines.registry import ENGINES
 
 vectors = np.eye(8, dtype=np.float32)
@@ -29,7 +30,7 @@ for kind in ("flat", "hnsw", "hnsw_sq8", "ivf_pq"):
     engine = ENGINES[kind].build(vectors, np.arange(8), IndexConfig(kind=kind), silent)
     nearest = engine.search(vectors, 1)[1].ravel().tolist()
     query = vectors[:1] + vectors[2:3] / 2
-    few = engine.search(query, 1, allowed=np.array([0b100], dtype=np.uint8))[1].tolist()
+    few = engine.search(query, 1, allowed=AllowedNodes(np.arange(8) == 2))[1].tolist()
     print(kind, nearest == list(range(8)), few)
 """
 
@@ -43,7 +44,7 @@ def test_every_engine_kind_is_registered() -> None:
         vectors = make_unit_rows(np.random.default_rng(0), 40)
         built = engine.build(vectors, np.arange(40), IndexConfig(kind=kind), silent)
         assert engine.required_parameters <= built.parameters.keys()
-        assert isinstance(built._index, engine.faiss_type)
+        assert kind == "milvus" or isinstance(built._index, engine.faiss_type)
 
 
 def test_every_engine_searches_in_a_process_that_trains() -> None:

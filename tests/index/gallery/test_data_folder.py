@@ -115,13 +115,13 @@ def test_a_generation_removed_while_it_is_opened_is_followed_to_the_next(
         live.upsert([StoredItem("a", "x", NEW[0])])
         live.rebuild()
 
-        def late(self: Generations, name: str, hashes: Any = None) -> Any:
+        def late(self: Generations, name: str, *arguments: Any) -> Any:
             monkeypatch.undo()
             live.upsert([StoredItem("b", "x", NEW[1])])
             live.delete(["i3"])
             live.rebuild()
             live.upsert([StoredItem("c", "x", NEW[2])])
-            return open_named(self, name, hashes)
+            return open_named(self, name, *arguments)
 
         monkeypatch.setattr(Generations, "open", late)
         with Gallery.follow(bundle, tmp_path / "data") as reader:
