@@ -27,7 +27,8 @@ def decode_data_uri(text: str, noun: str, family: str, most: int, number: int) -
         if not comma or not head.endswith(";base64"):
             raise refuse(f"a data URI must read data:{family}/<type>;base64,<data>.")
     if len(encoded) > most * 4 // 3 + 4:
-        raise refuse(f"the {noun.split()[-1]} has over {most} bytes, which is the most that is taken.")
+        size = len(encoded) // 4 * 3 - encoded[-2:].count("=")
+        raise refuse(f"the {noun.split()[-1]} has {size} bytes, at most {most} are taken.")
     try:
         return base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):

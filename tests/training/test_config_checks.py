@@ -196,7 +196,7 @@ def test_a_hierarchy_is_asked_for_and_must_fit_the_kind_of_data(small: MakeConfi
     check_config(small(loss="hierarchical_contrastive"))
     with pytest.raises(ConfigError, match=r"data\.hierarchy: .*_contrastive' learns from groups"):
         check_config(small(loss="hierarchical_contrastive", data={"path": "x"}))
-    with pytest.raises(ValueError, match=r"'path' is for folders of images, kind is 'text': name columns"):
+    with pytest.raises(ValueError, match=r"'path' is for folders of files, kind is 'text': name columns"):
         small(data={"kind": "text", "path": "x.csv", "hierarchy": "path"})
     with pytest.raises(ValueError, match="needs at least one column"):
         small(data={"path": "x", "hierarchy": []})

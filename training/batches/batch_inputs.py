@@ -12,6 +12,7 @@ from common.array_types import Float32s, RowIndices
 from encoder.inputs.preprocessing import Preprocessing
 from training.batches.augmentation import augment_images
 from training.data.items import Items
+from training.data.row_store import RowStore
 from training.models.test_time_views import make_views
 from training.runtime.device import send_to_device
 
@@ -22,14 +23,15 @@ class DeviceInputs:
     def __init__(self, preprocessing: Preprocessing, device: torch.device) -> None:
         self.device = device
         self.is_picture = preprocessing.is_picture
-        self._scale = [torch.from_numpy(part).to(device) for part in preprocessing.normalisation or ()]
+        self.has_pieces = preprocessing.has_pieces
+        self.scale = [torch.from_numpy(part).to(device) for part in preprocessing.normalisation or ()]
 
     def __call__(self, rows: NDArray[np.generic]) -> Tensor:
         """Uint8 [n, c, h, w] or float [n, ...] to the float32 input batch."""
         batch = send_to_device(torch.from_numpy(np.ascontiguousarray(rows)), self.device)
-        if not self._scale:
+        if not self.scale:
             return batch
-        mean, std = self._scale
+        mean, std = self.scale
         return (batch.float() / 255).sub_(mean).div_(std)
 
 
@@ -68,13 +70,21 @@ class TrainingInputs:
 
     def __call__(self, rows: RowIndices, generator: torch.Generator) -> Tensor:
         """The augmented input batch [n, *shape] of those rows."""
-        inputs = self.prepare(self.items.inputs[rows // self.forms])
+        if self.prepare.has_pieces:
+            inputs = self.prepare(draw_pieces(self.items.inputs[rows], generator))
+        else:
+            inputs = self.prepare(self.items.inputs[rows // self.forms])
         if self.prepare.is_picture:
             inputs = self._change_form(inputs, rows % self.forms)
-            inputs = augment_images(inputs, self.augmentation, generator)
+            inputs = augment_images(inputs, self.augmentation, generator, self.prepare.scale)
         if inputs.ndim == 4:  # the layout CPU convolutions are fast in
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         return inputs
+
+    def expect(self, rows: RowIndices) -> None:
+        """Begin to fetch the items of those rows, where they lie elsewhere."""
+        if isinstance(self.items.inputs, RowStore):
+            self.items.inputs.expect(rows // self.forms)
 
     def get_labels(self, rows: RowIndices) -> Tensor:
         """Class codes int64 [n] of those rows."""
@@ -96,6 +106,13 @@ class TrainingInputs:
         sources = self._sources[send_to_device(torch.from_numpy(form), images.device)].unsqueeze(1)
         flat = images.flatten(2)
         return flat.gather(2, sources.expand_as(flat)).view_as(images)
+
+
+def draw_pieces(items: Float32s, generator: torch.Generator) -> Float32s:
+    """A piece of each item at random, [n, *shape] of [n, most pieces, *shape], of those that are not NaN."""
+    counts = np.count_nonzero(~np.isnan(items[:, :, 0, 0, 0]), axis=1)
+    drawn = torch.rand(len(items), generator=generator, dtype=torch.float64, device=generator.device)
+    return np.asarray(items[np.arange(len(items)), (drawn.cpu().numpy() * counts).astype(int)])
 
 
 def _compute_sources(augmentation: AugmentationConfig, height: int, width: int) -> Tensor:

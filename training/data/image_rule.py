@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from api_schemas.data_config import DataConfig
 from api_schemas.preprocessing import ImageInput
-from common.errors import InputError
+from api_schemas.wrap_config import ImagePreprocessingConfig
+from common.errors import ConfigError, InputError
 from encoder.inputs.image_input import ImagePreprocessing
+from encoder.wrapping.fit_network import build_image_rule
+from encoder.wrapping.preprocessing_file import parse_preprocessing, read_preprocessing
+from encoder.wrapping.presets import SIZES
 from training.data.image_files import ImageFile
 
 MAX_SIDE = 64  # unless the configuration names a size: what two CPU cores train on in minutes
@@ -23,18 +28,22 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class _Traits:
-    """Of an image: its longer side in pixels, whether it is square, and whether it has no colour."""
+    """Of an image: its width and height in pixels, and whether it has no colour."""
 
-    side: int
-    is_square: bool
+    width: int
+    height: int
     is_grey: bool
 
+    def has_shape(self, height: int, width: int) -> bool:
+        """Whether it is as wide for its height as that, to a pixel."""
+        return abs(self.width * height - self.height * width) < max(height, width)
 
-def fit_image_rule(files: Sequence[ImageFile], size: int | None, colour: str) -> ImageInput:
+
+def fit_image_rule(files: Sequence[ImageFile], data: DataConfig) -> ImageInput:
     """Preprocessing rule of images, fitted on the training files.
 
-    Size: the median side, capped at 64. Mode: grey unless any sampled image has colour. Where most of
-    the border has one grey level (paper), that level becomes 0, so that shifting in zeros is paper.
+    Size: the median of the longer sides, capped at 64. Mode: grey unless any sampled image has colour. Where
+    most of the border has one grey level (paper), that level becomes 0, so that shifting in zeros is paper.
 
     Raises:
         InputError: every image of the sample is broken.
@@ -42,19 +51,41 @@ def fit_image_rule(files: Sequence[ImageFile], size: int | None, colour: str) ->
     files = files[:: max(1, len(files) // SAMPLE_SIZE)]
     # each is decoded twice: all of them at once would not fit into memory
     sample = _read_each(files, _read_traits)
-    side = size or min(MAX_SIDE, round(float(np.median([traits.side for traits in sample]))))
-    is_grey = colour == "grey" or (colour == "auto" and all(traits.is_grey for traits in sample))
+    side = min(MAX_SIDE, round(float(np.median([max(traits.width, traits.height) for traits in sample]))))
+    height, width = data.image_shape or (side, side)
+    is_grey = data.colour == "grey" or (data.colour == "auto" and all(traits.is_grey for traits in sample))
+    fits = all(traits.has_shape(height, width) for traits in sample)
     channels = 1 if is_grey else 3
     rule = ImageInput(
         mode="L" if is_grey else "RGB",
-        height=side,
-        width=side,
-        resize="stretch" if all(traits.is_square for traits in sample) else "pad",
+        height=height,
+        width=width,
+        resize=("stretch" if fits else "pad") if data.resize == "auto" else data.resize,
         mean=[0.0] * channels,
         std=[1.0] * channels,
     )
     preprocessing = ImagePreprocessing(rule)
     return fit_normalisation(rule, np.stack(_read_each(files, lambda file: file.read_pixels(preprocessing))))
+
+
+def read_image_rule(given: str | Mapping[str, Any], shape: tuple[int, int] | None) -> ImageInput:
+    """The rule that ``data.preprocessing`` says: a preset, a YAML file or keys.
+
+    Args:
+        shape: height and width of ``data.image_size``, where the preprocessing has none of its own.
+
+    Raises:
+        InputError: the file cannot be read. ConfigError: an unknown preset, key or value, or none of images.
+    """
+    keys, source = read_preprocessing(given)
+    config = parse_preprocessing(keys, source)
+    if not isinstance(config, ImagePreprocessingConfig):
+        raise ConfigError(f"data.preprocessing: {source} is for {config.kind}s, the data are images.")
+    size = config.size or shape or SIZES.get(config.preset)
+    if size is None:
+        raise ConfigError("data.preprocessing: say the size of images, size: 224, or [height, width].")
+    height, width = (size, size) if isinstance(size, int) else size
+    return build_image_rule(config, "data.preprocessing", height, width)
 
 
 def fit_normalisation(rule: ImageInput, pixels: NDArray[np.uint8]) -> ImageInput:
@@ -74,7 +105,7 @@ def fit_normalisation(rule: ImageInput, pixels: NDArray[np.uint8]) -> ImageInput
 def _read_traits(file: ImageFile) -> _Traits:
     with file.name_errors():
         image = file.open()
-        return _Traits(max(image.size), image.width == image.height, _is_grey(image))
+        return _Traits(image.width, image.height, _is_grey(image))
 
 
 def _is_grey(image: Image.Image) -> bool:

@@ -12,24 +12,24 @@ from numpy.typing import NDArray
 from common.array_types import Float32s, Texts
 from embeddings.embedding_set import convert_columns
 from encoder.inputs.preprocessing import Preprocessing
-from training.data.mapped_vectors import MappedVectors
+from training.data.row_store import RowStore
 
 
 @dataclass(frozen=True, eq=False)
 class Items:
-    """Labelled inputs, one row an item: in memory, or mapped from a file.
+    """Labelled inputs, one row an item: in memory, or elsewhere.
 
     Attributes:
         inputs: raw as a data kind reads them, then as its preprocessing stores them: uint8 [n, channels,
             height, width] for images (not yet normalised), else float32 [n, ...] as the network takes it;
-            any float type where they are mapped.
+            any float type where they are mapped from a file.
         labels: text [n].
         ids: text [n], distinct within all items of a data set; for files their path.
         metadata: columns of length n, as those of an ``EmbeddingSet``.
         columns: names of the inputs' columns, of a table.
     """
 
-    inputs: Any  # NDArray, or MappedVectors, which is indexed as one
+    inputs: Any  # NDArray, or RowStore, which is indexed as one
     labels: Texts
     ids: Texts
     metadata: Mapping[str, NDArray[Any]] = field(default_factory=dict)
@@ -45,7 +45,7 @@ class Items:
         """The rows of an index array or boolean mask, in that order."""
         metadata = {name: column[rows] for name, column in self.metadata.items()}
         inputs = self.inputs
-        inputs = inputs.subset(rows) if isinstance(inputs, MappedVectors) else inputs[rows]
+        inputs = inputs.subset(rows) if isinstance(inputs, RowStore) else inputs[rows]
         return Items(inputs, self.labels[rows], self.ids[rows], metadata, self.columns)
 
     @property
@@ -88,5 +88,5 @@ class Splits:
     def check_unchanged(self) -> None:
         """Raise InputError when a file that is read while training is not what it was at the start."""
         for items in self.get_parts().values():
-            if isinstance(items.inputs, MappedVectors):
+            if isinstance(items.inputs, RowStore):
                 items.inputs.check_unchanged()

@@ -12,12 +12,13 @@ from common.array_types import Float32s, Int64s
 from common.errors import InputError
 from embeddings.embedding_set import normalise_rows
 from embeddings.npy import map_array
+from training.data.row_store import RowStore
 
 ROWS_AT_ONCE = 8192
 SHORTEST, LONGEST = 1e-12, 1e19  # what torch divides by at least; about the root of float32's largest number
 
 
-class MappedVectors:
+class MappedVectors(RowStore):
     """Rows of a mapped file, indexed as an array of float [n, d] is."""
 
     def __init__(self, path: Path, array: NDArray[Any], rows: Int64s) -> None:
@@ -42,9 +43,6 @@ class MappedVectors:
             normalise_rows(block, str(path), first_row=start)
             _check_lengths(block, path, start)
         return cls(path, array, np.arange(len(array)))
-
-    def __len__(self) -> int:
-        return len(self.rows)
 
     def __getitem__(self, key: Any) -> Float32s:
         """Float32 rows; raises InputError as ``check_unchanged``: reading past the end of a file kills."""

@@ -6,13 +6,16 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.array_types import Float32s
 from training.data.items import Items
+from training.data.row_store import read_blocks
 
+ROWS_AT_ONCE = 256
 SIDE = 16  # of the grid that a hash is taken from
 NOISE = 4.0  # grey levels between neighbours that say nothing
 MAX_DIFFERENCE = 4.0  # mean difference in grey levels of copies
@@ -45,8 +48,12 @@ def find_near_duplicates(parts: Mapping[str, Items]) -> Iterator[NearDuplicates]
             yield NearDuplicates(first, second, pairs)
 
 
-def compute_thumbnails(images: NDArray[np.uint8]) -> Float32s:
+def compute_thumbnails(images: Any) -> Float32s:
     """Mean grey levels of at most 16 x 16 fields, less the image's mean: float32 [n, fields]."""
+    return np.concatenate([_compute_thumbnails(block) for block in read_blocks(images, ROWS_AT_ONCE)])
+
+
+def _compute_thumbnails(images: NDArray[np.uint8]) -> Float32s:
     grey = images.mean(axis=1, dtype=np.float32)
     rows, columns = (
         np.linspace(0, side, min(SIDE, side), endpoint=False).astype(int) for side in grey.shape[1:]
@@ -57,11 +64,15 @@ def compute_thumbnails(images: NDArray[np.uint8]) -> Float32s:
     return np.asarray(fields - fields.mean(axis=1, keepdims=True), dtype=np.float32)
 
 
-def compute_difference_hashes(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def compute_difference_hashes(images: Any) -> NDArray[np.uint8]:
     """Bits that say which neighbour is brighter on a 16 x 16 grid: uint8 [n, 32], 256 bits an image.
 
     Equal for copies that were scaled or recompressed; images are uint8 [n, channels, h, w].
     """
+    return np.concatenate([_compute_hashes(block) for block in read_blocks(images, ROWS_AT_ONCE)])
+
+
+def _compute_hashes(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     grey = images.mean(axis=1, dtype=np.float64)
     rows = np.linspace(0, grey.shape[1], SIDE, endpoint=False).astype(int)
     columns = np.linspace(0, grey.shape[2], SIDE + 1, endpoint=False).astype(int)

@@ -72,7 +72,8 @@ def _embed(folder: Path, data: DataConfig, ids: Texts, track: Track) -> Float32s
     encoder = Encoder.open(folder, threads=0)
     kind = open_kind(data)
     raw = kind.read_all() if data.kind == "builtin" else kind.read(data.paths, encoder.preprocessing)
-    prepared = kind.prepare(raw.subset(_find_rows(raw.ids, ids, kind.source)), encoder.preprocessing, track)
+    wanted = {"train": raw.subset(_find_rows(raw.ids, ids, kind.source))}
+    prepared = kind.store(wanted, data.paths, encoder.preprocessing, track)["train"]
     if len(prepared) < len(ids):
         raise InputError(f"{folder}: the teacher's encoder cannot read all of the training {kind.noun}s.")
     starts = range(0, len(ids), ITEMS_AT_ONCE)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors
 import safetensors.torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from api_schemas.config import Config
@@ -20,7 +22,7 @@ from common.errors import ConfigError, InputError
 from training.loop.train_state import Progress, TrainState
 from training.run_folder.layout import CLASS_FILES, STEP_FILES, get_class_pattern
 
-RESUME_MAY_CHANGE = frozenset(("name", "calibration", "index"))
+RESUME_MAY_CHANGE = frozenset(("name", "calibration", "index", "data.memory_gb", "data.cache_gb"))
 
 
 @dataclass(frozen=True)
@@ -83,10 +85,10 @@ def check_same_run(checkpoint: Checkpoint, config: Config, fingerprint: str, pat
         ConfigError: names the first key that differs.
         InputError: the data changed since the checkpoint was written.
     """
-    now, then = (
-        {key: value for key, value in document.items() if key not in RESUME_MAY_CHANGE}
-        for document in (config.model_dump(mode="json"), checkpoint.config)
-    )
+    then = checkpoint.config
+    with suppress(ValidationError):  # an older version had fewer keys, which are at their defaults
+        then = Config.model_validate(then).model_dump(mode="json")
+    now, then = (_leave_out(document) for document in (config.model_dump(mode="json"), then))
     if key := _find_difference(now, then):
         raise ConfigError(
             f"{path} was written with another '{key}': resume with the same configuration, or start a new "
@@ -97,6 +99,15 @@ def check_same_run(checkpoint: Checkpoint, config: Config, fingerprint: str, pat
         raise InputError(
             f"The training data changed since {path} was written: start a new run in another --out."
         )
+
+
+def _leave_out(document: Mapping[str, object], above: str = "") -> dict[str, object]:
+    """All of a document but what may change."""
+    return {
+        key: _leave_out(value, f"{above}{key}.") if isinstance(value, dict) else value
+        for key, value in document.items()
+        if above + key not in RESUME_MAY_CHANGE
+    }
 
 
 def _find_difference(now: Mapping[str, object], then: Mapping[str, object]) -> str | None:

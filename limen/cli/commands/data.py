@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import Annotated
 
@@ -15,12 +16,16 @@ from common.errors import InputError, needs
 
 SHOWN = 10
 AUDIT_SUFFIXES = (".csv", ".html", ".json")
-app = typer.Typer(help="Check a data set before training on it, and audit its labels.", no_args_is_help=True)
+PICTURE_SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+app = typer.Typer(
+    help="Check a data set before training on it, see what the network sees, audit labels.",
+    no_args_is_help=True,
+)
 
 
 @app.callback()
 def data() -> None:
-    """Check a data set before training on it, and audit its labels."""
+    """Check a data set before training on it, see what the network sees, audit labels."""
 
 
 @app.command()
@@ -42,16 +47,49 @@ def check(
     """
     with needs("limen data check", "train"):
         from training.data.check_data import check_data
-        from training.data.kinds import guess_kind
-    if source.suffix in (".yaml", ".yml"):
-        config = Config.load(source, set_ or [])
-    else:
-        data = {"kind": guess_kind(source), "path": str(source)}
-        config = validate_mapping(Config, {"data": data}, set_ or [], "--set")
+    config = _read_config(source, set_)
     findings = check_data(config.data, track, say)
     for finding in findings:
         typer.echo(f"{'WARNING ' if finding.warns else ''}{finding.sentence}")
     return int(any(finding.warns for finding in findings))
+
+
+@app.command()
+def preview(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="The configuration that would be trained (.yaml), or data alone: a folder or zip of images."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="The picture to write: .png, .jpg or .webp.")],
+    items: Annotated[int, typer.Option(min=1, max=100, help="Images, each of another class.")] = 8,
+    views: Annotated[int, typer.Option(min=0, max=20, help="Views of each beside it.")] = 6,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed shows others.")] = 0,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Override a key, e.g. data.augmentation.crop=0.8; repeatable."),
+    ] = None,
+) -> None:
+    """Draw a contact sheet of what the network sees: images as they are stored, beside augmented views."""
+    if out.suffix.lower() not in PICTURE_SUFFIXES:
+        raise InputError(f"--out {out}: a contact sheet is written as {', '.join(PICTURE_SUFFIXES)}.")
+    with needs("limen data preview", "train"):
+        from training.batches.contact_sheet import draw_contact_sheet
+        from training.config_checks import check_data_config
+        from training.data.kinds import open_kind
+        from training.data.load_data import load_examples
+    config = _read_config(source, set_)
+    check_data_config(config.data, open_kind(config.data).build_placeholder())
+    examples, preprocessing = load_examples(config.data, items, seed, say)
+    augmentation = config.data.augmentation
+    sheet = draw_contact_sheet(examples, preprocessing, augmentation, views, seed)
+    picture = BytesIO()
+    sheet.save(picture, PICTURE_SUFFIXES[out.suffix.lower()])
+    write_atomically(out, picture.getvalue())
+    if augmentation == type(augmentation)():
+        say("data.augmentation changes nothing yet: all views are the image.")
+    say(f"{len(examples)} images of {preprocessing.describe_shape()} in {out}.")
 
 
 @app.command()
@@ -105,3 +143,13 @@ def audit(
         write_atomically(file, text.encode())
     if out:
         say(f"{len(found.findings)} findings in {', '.join(map(str, out))}.")
+
+
+def _read_config(source: Path, settings: list[str] | None) -> Config:
+    """A configuration's file, or data alone as a configuration."""
+    from training.data.kinds import guess_kind
+
+    if source.suffix in (".yaml", ".yml"):
+        return Config.load(source, settings or [])
+    data = {"kind": guess_kind(source), "path": str(source)}
+    return validate_mapping(Config, {"data": data}, settings or [], "--set")

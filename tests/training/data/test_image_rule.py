@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+import pytest
+from PIL import Image, ImageOps
+from pydantic import ValidationError
 
 from api_schemas.preprocessing import ImageInput
 from tests.training.runs import EVERYTHING, load_made
@@ -67,3 +69,49 @@ def test_one_picture_in_every_form_gives_the_same_pixels(tmp_path: Path) -> None
     assert items.inputs.shape == (18, 1, 12, 12), "black and white is grey, whatever holds it"
     for name, pixels in zip(items.ids, items.inputs, strict=True):
         np.testing.assert_array_equal(pixels[0], grey, err_msg=str(name))
+
+
+def write_photos(folder: Path, size: tuple[int, int]) -> None:
+    random = np.random.default_rng(0)
+    for label in "abc":
+        (folder / label).mkdir(parents=True)
+        for number in range(2):
+            pixels = random.integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / label / f"{number}.png")
+
+
+@pytest.mark.parametrize("resize", ["stretch", "pad", "crop"])
+def test_a_rectangle_is_prepared_alike_in_training_and_serving(tmp_path: Path, resize: str) -> None:
+    write_photos(tmp_path, (60, 50))
+    splits = load_made(tmp_path, split=EVERYTHING, image_size=[48, 24], resize=resize)
+    rule = splits.preprocessing.rule
+    assert (rule.height, rule.width, rule.resize) == (48, 24, resize)  # type: ignore[union-attr]
+    assert splits.train.inputs.shape == (6, 3, 48, 24)
+    image = Image.open(tmp_path / str(splits.train.ids[0]))
+    wanted = {
+        "stretch": lambda: image.resize((24, 48), Image.Resampling.BILINEAR),
+        "pad": lambda: ImageOps.pad(image, (24, 48), Image.Resampling.BILINEAR, (255,) * 3),
+        "crop": lambda: ImageOps.fit(image, (24, 48), Image.Resampling.BILINEAR),
+    }[resize]()
+    np.testing.assert_array_equal(splits.train.inputs[0], np.asarray(wanted).transpose(2, 0, 1))
+    served = splits.preprocessing.prepare([(tmp_path / str(splits.train.ids[0])).read_bytes()])
+    np.testing.assert_array_equal(served, splits.preprocessing.normalise(splits.train.inputs[[0]]))
+
+
+def test_images_of_the_shape_are_stretched_and_others_padded(tmp_path: Path) -> None:
+    write_photos(tmp_path / "wide", (121, 60))
+    write_photos(tmp_path / "square", (60, 60))
+    for name, size, resize in (
+        ("wide", [30, 60], "stretch"),
+        ("wide", 30, "pad"),
+        ("square", [30, 60], "pad"),
+        ("square", 30, "stretch"),
+    ):
+        rule = load_made(tmp_path / name, split=EVERYTHING, image_size=size).preprocessing.rule
+        assert rule.resize == resize, (name, size)  # type: ignore[union-attr]
+    with pytest.raises(ValidationError, match="at least 2 items"):
+        load_made(tmp_path / "wide", image_size=[30])
+    with pytest.raises(ValidationError, match="greater than or equal to 8"):
+        load_made(tmp_path / "wide", image_size=[30, 4])
+    with pytest.raises(ValidationError, match=r"leave data\.resize out"):
+        load_made(tmp_path / "wide", preprocessing="imagenet", resize="crop")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,18 @@ class Builtin(Images):
         height, width = train.inputs.shape[2:]
         rule = ImageInput(mode="L", height=height, width=width, mean=[0.0], std=[1.0])
         return ImagePreprocessing(fit_normalisation(rule, train.inputs))
+
+    def store(
+        self,
+        parts: Mapping[str, Items],
+        paths: Sequence[Path],
+        preprocessing: ImagePreprocessing,
+        track: Track,
+    ) -> dict[str, Items]:
+        """The set is in memory; files may be more."""
+        if all(raw.inputs.dtype == np.uint8 for raw in parts.values()):
+            return dict(parts)
+        return super().store(parts, paths, preprocessing, track)
 
     def prepare(self, raw: Items, preprocessing: ImagePreprocessing, track: Track) -> Items:
         """Images of the set are stored as they are; files are decoded."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -73,6 +73,16 @@ class DataKind(ABC, Generic[P]):
         """Raw items as they are stored for training; those that cannot be read are left out where
         ``data.broken`` says so, else they raise InputError."""
         return replace(raw, inputs=preprocessing.prepare(raw.inputs))
+
+    def store(
+        self, parts: Mapping[str, Items], paths: Sequence[Path], preprocessing: P, track: Track
+    ) -> dict[str, Items]:
+        """All parts of a data set as ``prepare`` gives them, but not necessarily in memory.
+
+        Args:
+            paths: that the items were read from.
+        """
+        return {name: self.prepare(raw, preprocessing, track) for name, raw in parts.items()}
 
     def check_ids(self, items: Items, parts: Iterable[RowIndices], source: str) -> None:
         """Check what an embeddings file of a part can hold, while nothing is lost.

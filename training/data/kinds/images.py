@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from api_schemas.preprocessing import ImageInput
 from common.array_types import Float32s
-from common.errors import InputError
 from common.progress import Track
 from embeddings.embedding_set import convert_columns
 from encoder.inputs.image_input import ImagePreprocessing
-from training.data.image_files import ImageFile, find_images
-from training.data.image_rule import fit_image_rule
+from training.data.image_files import find_images
+from training.data.image_rule import fit_image_rule, read_image_rule
 from training.data.items import Items
 from training.data.kinds.data_kind import DataKind
 from training.data.near_duplicates import NearDuplicates, compute_thumbnails, find_near_duplicates
+from training.data.pixels.image_store import ImageStore
 
 USUAL_SIDE = 28
 
@@ -49,29 +48,30 @@ class Images(DataKind[ImagePreprocessing]):
         )
 
     def fit_preprocessing(self, train: Items) -> ImagePreprocessing:
-        """Size, mode and statistics of a sample of the training images."""
-        files = train.inputs.tolist()
-        return ImagePreprocessing(fit_image_rule(files, self.data.image_size, self.data.colour))
+        """As the configuration says, or size, mode and statistics of a sample of the training images."""
+        if self.data.preprocessing is not None:
+            return ImagePreprocessing(read_image_rule(self.data.preprocessing, self.data.image_shape))
+        return ImagePreprocessing(fit_image_rule(train.inputs.tolist(), self.data))
 
     def build_placeholder(self) -> ImagePreprocessing:
-        side = self.data.image_size or USUAL_SIDE
-        return ImagePreprocessing(ImageInput(mode="L", height=side, width=side, mean=[0.0], std=[1.0]))
+        if self.data.preprocessing is not None:
+            return ImagePreprocessing(read_image_rule(self.data.preprocessing, self.data.image_shape))
+        height, width = self.data.image_shape or (USUAL_SIDE, USUAL_SIDE)
+        return ImagePreprocessing(ImageInput(mode="L", height=height, width=width, mean=[0.0], std=[1.0]))
+
+    def store(
+        self,
+        parts: Mapping[str, Items],
+        paths: Sequence[Path],
+        preprocessing: ImagePreprocessing,
+        track: Track,
+    ) -> dict[str, Items]:
+        """In memory up to ``data.memory_gb``, else decoded once into a cache on disk, see ``ImageStore``."""
+        return ImageStore(self.data, preprocessing, track, self.say).store(parts, paths)
 
     def prepare(self, raw: Items, preprocessing: ImagePreprocessing, track: Track) -> Items:
         """Decode and resize; broken images are left out with ``data.broken: skip``."""
-        files: list[ImageFile] = raw.inputs.tolist()
-        pixels = np.empty((len(files), *preprocessing.shape), dtype=np.uint8)
-        is_readable = np.ones(len(files), dtype=bool)
-        for row, file in enumerate(track(files, "reading images", len(files))):
-            try:
-                pixels[row] = file.read_pixels(preprocessing)
-            except InputError:
-                if self.data.broken == "fail":
-                    raise
-                is_readable[row] = False
-        if is_readable.all():
-            return replace(raw, inputs=pixels)
-        return replace(raw.subset(is_readable), inputs=pixels[is_readable])
+        return ImageStore(self.data, preprocessing, track, self.say, threads=1).decode(raw)
 
     def compute_likeness(self, items: Items) -> Float32s | None:
         """Grey levels of 16 x 16 pixels at most, around their mean."""
