@@ -181,7 +181,8 @@ class TokenPreprocessing(TextPreprocessing):
     def draw_samples(self, n: int) -> Float32s:
         """Ids that every vocabulary has, in texts of every length."""
         length = self.rule.length
-        ids = np.random.default_rng(0).integers(1, 100, (n, length))
+        most = 100 if self.tokenizer is None else min(100, self.tokenizer.largest_id + 2)
+        ids = np.random.default_rng(0).integers(1, most, (n, length))
         is_inside = np.arange(length) < 1 + np.arange(n)[:, None] % length
         return np.where(is_inside, ids, 0).astype(np.float32)
 

@@ -59,7 +59,7 @@ class _Graph:
     def store(self, values: NDArray[Any]) -> str:
         """Add a constant; its name."""
         name = self._name()
-        self.graph.initializer.append(self.onnx.numpy_helper.from_array(np.ascontiguousarray(values), name))
+        self.graph.initializer.append(self.onnx.numpy_helper.from_array(np.asarray(values, order="C"), name))
         return name
 
     def reduce(self, kind: str, values: str, axis: int, since: int) -> str:

@@ -28,6 +28,7 @@ from training.models.network import Network
 from training.runtime.distributed import Processes
 
 ROWS_AT_ONCE = 8192
+MOST_AT_ONCE = 64  # items: more are no faster, and a large network shows its progress
 
 
 def can_precompute(config: Config, network: Network) -> bool:
@@ -77,15 +78,15 @@ def compute_features(
     Args:
         processes: all of them must call; each computes its shard, and all get the whole.
     """
-    was_training = network.training
+    was_training, size = network.training, min(batch_size, MOST_AT_ONCE)
     network.eval()
     rows = np.arange(len(items))
     shard = processes.select_shard(rows) if processes else rows
-    starts: Iterable[int] = range(0, len(shard), batch_size)
+    starts: Iterable[int] = range(0, len(shard), size)
     parts = []
     with torch.inference_mode():
-        for start in track(starts, "features", math.ceil(len(shard) / batch_size)):
-            inputs = prepare(items.inputs[shard[start : start + batch_size]])
+        for start in track(starts, "features", math.ceil(len(shard) / size)):
+            inputs = prepare(items.inputs[shard[start : start + size]])
             parts.append(network.pool(network.extract_features(inputs)).float().cpu().numpy())
     network.train(was_training)
     own = np.concatenate(parts)

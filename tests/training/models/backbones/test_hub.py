@@ -168,9 +168,7 @@ def test_padding_changes_nothing(bert: Path) -> None:
 @pytest.mark.parametrize("pooling", [None, "max", "gem", "flat"])
 def test_an_image_transformer_takes_grey_images(vit: Path, pooling: str | None) -> None:
     rule = ImagePreprocessing(ImageInput(mode="L", height=12, width=12, mean=[0.0], std=[1.0]))
-    model = ModelConfig.model_validate(
-        {"backbone": f"hf:{vit}", "embedding_dim": 5, "pooling": pooling}
-    )
+    model = ModelConfig.model_validate({"backbone": f"hf:{vit}", "embedding_dim": 5, "pooling": pooling})
     network = build_network(model, rule)
     assert network.backbone.feature_shape == (16, 3, 3)
     assert network(torch.rand(4, 1, 12, 12)).shape == (4, 5)
@@ -235,7 +233,13 @@ def test_a_timm_network_is_trained_in_part_and_exported(
     small: MakeConfig, timm_calls: list[dict[str, object]], tmp_path: Path, name: str
 ) -> None:
     config = small(
-        model={"backbone": f"timm:{name}", "embedding_dim": 4, "train": "last_n", "last_n": 1, "pretrained": False}
+        model={
+            "backbone": f"timm:{name}",
+            "embedding_dim": 4,
+            "train": "last_n",
+            "last_n": 1,
+            "pretrained": False,
+        }
     )
     run = train(config, tmp_path / "run")
     expected = {"name": name, "num_classes": 0, "global_pool": "", "in_chans": 1, "pretrained": False}
