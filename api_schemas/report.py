@@ -241,12 +241,19 @@ class Measurement(Schema):
     reasons: list[str]
 
 
+class ClassesAtThreshold(Schema):
+    """Every class at the threshold that decided 1:1 when the report was made."""
+
+    threshold: Finite
+    per_class: list[ClassRates]
+
+
 class Report(Measurement):
     """The report. A figure that the data cannot give is null, and a sentence in ``reasons`` says why.
 
     ``audit`` is of a threshold chosen elsewhere, ``groups`` of the columns asked for, ``answer`` of an
     operating point's probability that its answers are right, ``tradeoffs`` of every threshold that an
-    endpoint could have.
+    endpoint could have. ``at_threshold`` is there in reports of a gallery.
     """
 
     schema_version: Literal[1, 2] = REPORT_VERSION
@@ -257,6 +264,7 @@ class Report(Measurement):
     consistency: Consistency
     geometry: Geometry
     audit: Audit | None = None
+    at_threshold: ClassesAtThreshold | None = Field(default=None, exclude_if=lambda found: found is None)
     groups: list[GroupRates] = Field(default_factory=list)
     answer: AnswerFigures | None = None
     tradeoffs: list[Tradeoff] = Field(default_factory=list, exclude_if=lambda tradeoffs: not tradeoffs)

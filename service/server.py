@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 import uvicorn
+from pydantic import SecretStr
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
@@ -17,6 +18,7 @@ from common.errors import ConfigError
 from index.bundle import read_manifest
 from service.app import create_app
 from service.http.connections import LimitedProtocol
+from service.monitoring.worker_share import FOLDER_VARIABLE, make_share
 from service.runtime.malloc_trim import configure_malloc
 from service.settings import ServiceSettings, check_variables, load_settings
 from service.telemetry import logs
@@ -92,11 +94,18 @@ def _run_one_process(settings: ServiceSettings, listener: socket.socket) -> None
 
 
 def _run_workers(settings: ServiceSettings, listener: socket.socket) -> None:
-    metrics_folder = Path(tempfile.mkdtemp(prefix="limen-metrics-"))
+    folder = Path(tempfile.mkdtemp(prefix="limen-workers-"))
+    metrics_folder = folder / "metrics"
+    metrics_folder.mkdir()
+    make_share(folder)
     values = settings.model_dump(exclude_none=True)
-    os.environ |= {f"LIMEN_{name.upper()}": str(value) for name, value in values.items()}
+    os.environ |= {
+        f"LIMEN_{name.upper()}": value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+        for name, value in values.items()
+    }
     os.environ["LIMEN_DECISION_KEY"] = secrets.token_hex(32)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics_folder)
+    os.environ[FOLDER_VARIABLE] = str(folder)
     try:
         config = build_config("service.app:create_app_from_environment", settings)
         supervisor = Multiprocess(config, sockets=[listener])
@@ -104,7 +113,7 @@ def _run_workers(settings: ServiceSettings, listener: socket.socket) -> None:
         if any(worker.exitcode == STARTUP_FAILURE for worker in supervisor.processes):
             raise ConfigError("A worker could not start; its log line above says why.")
     finally:
-        shutil.rmtree(metrics_folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def build_config(app: object, settings: ServiceSettings) -> uvicorn.Config:
@@ -113,6 +122,8 @@ def build_config(app: object, settings: ServiceSettings) -> uvicorn.Config:
         app,  # type: ignore[arg-type]
         factory=isinstance(app, str),
         workers=settings.workers,
+        # a worker that is still importing says nothing; killed for that, it would never start on busy cores
+        timeout_worker_healthcheck=60,
         log_config=None,
         access_log=False,
         server_header=False,

@@ -23,14 +23,16 @@ COUNTS_FILE, ABOUT_FILE = "gallery-counts.npz", "gallery-counts.json"
 class AboutCounts(Schema):
     """What the counts of a gallery are of.
 
-    ``sequence`` is the number of the last write that they surely hold; ``grid`` the thresholds of OPIS, and
-    ``grid_from`` whose they are; ``noise_floor`` of the last report in full.
+    ``sequence`` is the number of the last write that they surely hold; ``threshold`` that of the rates of
+    classes in the report; ``grid`` the thresholds of OPIS, and ``grid_from`` whose they are;
+    ``noise_floor`` of the last report in full.
     """
 
     schema_version: int = SCHEMA_VERSION
     model_hash: str
     score: Score
     sequence: int
+    threshold: float | None = None
     grid: list[float]
     grid_from: Literal["holdout", "gallery"]
     noise_floor: float | None

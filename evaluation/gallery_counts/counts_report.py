@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from api_schemas.operating_point import Score
+from api_schemas.operating_point import ClassRates, Score
 from api_schemas.report import (
     CalibrationRange,
+    ClassesAtThreshold,
     Consistency,
     Counts,
     Geometry,
@@ -111,6 +112,32 @@ def measure_counted_consistency(
         thresholds=grid.tolist(),
         per_class=build_class_rows(classes, sizes, far, scored, frr, u),
     )
+
+
+def measure_classes(counts: ItemCounts, threshold: float, c: float = OpisSettings().c) -> ClassesAtThreshold:
+    """FAR, FRR and utility of every class at one of the counted thresholds."""
+    column = int(np.searchsorted(counts.thresholds, np.float32(threshold)))
+    of_class, sizes = count_by_class(counts), np.bincount(counts.items.codes)
+    far = _divide(of_class.impostor[:, [column]], of_class.n_impostor)[:, 0]
+    tar = _divide(of_class.genuine[:, [column]], of_class.n_genuine)[:, 0]
+    utility = np.where(np.isnan(far + tar), np.nan, compute_utility(1 - far, tar, c))
+    return ClassesAtThreshold(
+        threshold=threshold,
+        per_class=[
+            ClassRates(
+                label=str(label),
+                n_items=int(size),
+                far=_get(rates[0]),
+                frr=_get(1 - rates[1]),
+                utility=_get(rates[2]),
+            )
+            for label, size, *rates in zip(counts.items.classes, sizes, far, tar, utility, strict=True)
+        ],
+    )
+
+
+def _get(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
 
 
 def _divide(accepted: Int64s, totals: Int64s) -> Float64s:

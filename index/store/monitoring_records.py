@@ -39,19 +39,32 @@ class MonitoringRecords:
         self._store = store
         self._writing = writing
 
-    def save_series(self, rows: Sequence[SeriesRow], oldest: Mapping[int, int]) -> None:
-        """Write rows, replacing those of the same period and kind.
+    def add_series(
+        self, rows: Sequence[SeriesRow], oldest: Mapping[int, int], add: Callable[[Any, Any], None]
+    ) -> None:
+        """Add rows to those of the same period and kind, whichever process wrote them.
 
         Args:
             oldest: by resolution the start before which rows are deleted.
+            add: adds the second document to the first, in place.
         """
-        documents = [row._asdict() | {"document": json.dumps(row.document)} for row in rows]
-        stale = [
-            (SERIES.c.resolution == resolution) & (SERIES.c.start < start)
-            for resolution, start in oldest.items()
-        ]
-        with self._writing():
-            self._store.write_rows(SERIES, documents, sa.or_(*stale) if stale else None)
+        with self._writing(), self._store._begin_write() as connection:
+            merged = []
+            for row in rows:
+                of_key = (
+                    (SERIES.c.resolution == row.resolution)
+                    & (SERIES.c.start == row.start)
+                    & (SERIES.c.kind == row.kind)
+                )
+                before = connection.execute(sa.select(SERIES.c.document).where(of_key)).scalar()
+                total = json.loads(before) if before else {}
+                add(total, row.document)
+                merged.append(row._asdict() | {"document": json.dumps(total)})
+            self._store._upsert(connection, SERIES, merged)
+            for resolution, start in oldest.items():
+                connection.execute(
+                    SERIES.delete().where((SERIES.c.resolution == resolution) & (SERIES.c.start < start))
+                )
 
     def read_series(self, resolution: int, start: int, end: int) -> list[SeriesRow]:
         """Rows with ``start <= row.start < end``, by time."""

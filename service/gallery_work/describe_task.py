@@ -24,9 +24,16 @@ def describe_report(
             "kind": "report",
             "update": update,
             "thresholds": holdout.consistency.thresholds if holdout is not None and is_comparable else None,
+            "threshold": find_deciding_threshold(model),
             "further_thresholds": of_points[:MOST_THRESHOLDS],
         }
     )
+
+
+def find_deciding_threshold(model: LoadedModel) -> float | None:
+    """The threshold of the active 1:1 point, if it is of the score that a report is about."""
+    point = model.active_verify
+    return point.threshold if point is not None and point.score == model.gallery.scorer.score else None
 
 
 def describe_audit(settings: ServiceSettings, bundle: Path, model: LoadedModel) -> GalleryTask:

@@ -13,7 +13,11 @@ from decision.scorers import Scorer
 from embeddings.embedding_set import EmbeddingSet
 from evaluation.evaluate import evaluate_embeddings
 from evaluation.gallery_counts.counts_file import AboutCounts, SavedCounts, open_counts, save_counts
-from evaluation.gallery_counts.counts_report import build_counted_report, build_full_report
+from evaluation.gallery_counts.counts_report import (
+    build_counted_report,
+    build_full_report,
+    measure_classes,
+)
 from evaluation.gallery_counts.item_counts import ItemCounts, count_pairs, update_counts
 from evaluation.metrics.opis import OpisSettings
 from service.gallery_work.gallery_task import GalleryTask
@@ -38,8 +42,12 @@ def compute_report(
     if saved is not None and len(items.classes) > 1:
         counts, _ = update_counts(saved.counts, items, scorer, track)
         grid = np.array(saved.about.grid, dtype=np.float32)
-        _save(task, counts, saved.about.model_copy(update={"sequence": sequence}))
-        return build_counted_report(counts, grid, scorer, model_hash, saved.about.noise_floor)
+        _save(
+            task, counts, saved.about.model_copy(update={"sequence": sequence, "threshold": task.threshold})
+        )
+        return _add_classes(
+            task, counts, build_counted_report(counts, grid, scorer, model_hash, saved.about.noise_floor)
+        )
     settings = OpisSettings()
     grid_from: Literal["holdout", "gallery"] = "gallery"
     if task.thresholds is not None:
@@ -51,12 +59,14 @@ def compute_report(
     if not full.consistency.thresholds:
         return full
     grid = np.array(full.consistency.thresholds, dtype=np.float32)
-    counts = count_pairs(items, _join(grid, task.further_thresholds), scorer, track)
-    report = build_full_report(counts, grid, full)
+    further = [*task.further_thresholds, *([] if task.threshold is None else [task.threshold])]
+    counts = count_pairs(items, _join(grid, further), scorer, track)
+    report = _add_classes(task, counts, build_full_report(counts, grid, full))
     about = AboutCounts(
         model_hash=model_hash,
         score=scorer.score,
         sequence=sequence,
+        threshold=task.threshold,
         grid=grid.tolist(),
         grid_from=grid_from,
         noise_floor=report.consistency.noise_floor,
@@ -66,11 +76,19 @@ def compute_report(
     return report
 
 
+def _add_classes(task: GalleryTask, counts: ItemCounts, report: Report) -> Report:
+    if task.threshold is None:
+        return report
+    return report.model_copy(update={"at_threshold": measure_classes(counts, task.threshold)})
+
+
 def _find_usable(
     saved: SavedCounts | None, task: GalleryTask, model_hash: str, scorer: Scorer
 ) -> SavedCounts | None:
-    """Counts of this model and score, over the thresholds that are wanted now."""
+    """Counts of this model and score, at the thresholds that are wanted now."""
     if saved is None or saved.about.model_hash != model_hash or saved.about.score != scorer.score:
+        return None
+    if task.threshold is not None and np.float32(task.threshold) not in saved.counts.thresholds:
         return None
     if task.thresholds is None:
         return saved if saved.about.grid_from == "gallery" else None

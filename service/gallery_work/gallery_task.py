@@ -20,6 +20,7 @@ class GalleryTask(Schema):
         point: id of the operating point whose score counts, and whose threshold an audit goes by.
         update: bring a report up to date from the items that changed, where there is one.
         thresholds: of the hold-out report, over which OPIS is measured; None for those of the gallery itself.
+        threshold: that decides 1:1 now by the score that counts, at which every class's rates are wanted.
         further_thresholds: at which rates are wanted as well.
         most: findings of an audit.
     """
@@ -31,6 +32,7 @@ class GalleryTask(Schema):
     point: str | None
     update: bool = False
     thresholds: list[float] | None = None
+    threshold: float | None = None
     further_thresholds: list[float] = Field(default_factory=list)
     most: int = 0
 

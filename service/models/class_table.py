@@ -106,34 +106,33 @@ class ClassTables:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._built: dict[ClassSource, tuple[GalleryView, Report | None, ClassTable]] = {}
+        self._built: dict[ClassSource, tuple[tuple[object, ...], ClassTable]] = {}
 
     def get(
         self, source: ClassSource, view: GalleryView, report: Report | None, point: OperatingPoint | None
     ) -> ClassTable:
         """The table of the rates of a report; at the threshold of ``point`` where that has its own."""
         with self._lock:
+            made_of = view, report, point
             built = self._built.get(source)
-            if built is None or built[0] is not view or built[1] is not report:
-                built = view, report, _build(source, view, report, point)
+            if built is None or any(a is not b for a, b in zip(built[0], made_of, strict=True)):
+                built = made_of, _build(source, view, report, point)
                 self._built[source] = built
-            return built[2]
+            return built[1]
 
 
 def _build(
     source: ClassSource, view: GalleryView, report: Report | None, point: OperatingPoint | None
 ) -> ClassTable:
-    measured: Sequence[ClassRates] = []
-    at_threshold = source == "holdout" and point is not None and len(point.per_class) > 0
-    if at_threshold and point is not None:
-        measured = point.per_class
-    elif report is not None:
-        measured = report.consistency.per_class
+    measured: Sequence[ClassRates] = [] if report is None else report.consistency.per_class
+    at_threshold = _find_at_threshold(source, report, point)
+    if at_threshold is not None:
+        measured = at_threshold
     rates = RatesSource(
         source=source,
-        at=None if not measured else "threshold" if at_threshold else "range",
-        operating_point=point.id if at_threshold and point is not None else None,
-        threshold=point.threshold if at_threshold and point is not None else None,
+        at=None if not measured else "range" if at_threshold is None else "threshold",
+        operating_point=None if at_threshold is None or point is None else point.id,
+        threshold=None if at_threshold is None or point is None else point.threshold,
     )
     present, counts = count_items_of_classes(view)
     by_label = {entry.label: entry for entry in measured}
@@ -149,6 +148,20 @@ def _build(
         utility=_collect([None if entry is None else entry.utility for entry in found]),
         rates=rates,
     )
+
+
+def _find_at_threshold(
+    source: ClassSource, report: Report | None, point: OperatingPoint | None
+) -> Sequence[ClassRates] | None:
+    """The rates at a point's threshold: its own ones of the hold-out data, or those of a gallery's report."""
+    if point is None:
+        return None
+    if source == "holdout":
+        return point.per_class or None
+    found = None if report is None else report.at_threshold
+    if report is None or found is None or report.score != point.score or found.threshold != point.threshold:
+        return None
+    return found.per_class
 
 
 def _collect(values: Sequence[float | None]) -> Float64s:

@@ -56,11 +56,22 @@ class AlertBook:
         self._pending: dict[str, float] = {}
         self._clearing: dict[str, float] = {}
         self._readings: Mapping[str, Reading] = {}
-        kept = [Alert.model_validate_json(document) for document in store.read_alerts(KEPT)]
-        self._alerts = {alert.id: alert for alert in reversed(kept)}
+        self._alerts: dict[str, Alert] = {}
         self._unsaved: dict[str, Alert] = {}
-        for rule in rules:
+        self.reload()
+
+    def reload(self) -> None:
+        """Take over what the store holds, which other processes may have changed."""
+        kept = [Alert.model_validate_json(document) for document in self._store.read_alerts(KEPT)]
+        with self._lock:
+            self._alerts = {alert.id: alert for alert in reversed(kept)} | self._unsaved
+        for rule in self.rules:
             self._show(rule)
+
+    def observe(self, readings: Mapping[str, Reading]) -> None:
+        """Show readings without alerting."""
+        with self._lock:
+            self._readings = readings
 
     def evaluate(self, readings: Mapping[str, Reading], now: float, model_hash: str) -> list[Alert]:
         """The alerts that began or ended with these readings, by signal."""

@@ -55,6 +55,13 @@ DEFAULT_RULES: dict[str, dict[str, Any]] = {
         "(camera, light, language), one to the right that copies are asked. Judge some decisions near the "
         "threshold, compute the feedback report, and calibrate again on newer data if FAR or FRR is off.",
     ),
+    "pair-score-drift": _rule(
+        "pair_score_stability", 0.05, 0.05,
+        "Scores of compared pairs are not distributed as calibrated.",
+        "Compare the histogram of the 1:1 point with what is expected: to the left means that pairs of one "
+        "class have become harder, to the right copies. Judge some pairs near the threshold, compute the "
+        "feedback report, and calibrate again on newer data if FAR or FRR is off.",
+    ),
     "query-drift": _rule(
         "query_drift", 0.55, 0.55,
         "Queries look different from the gallery's items of the same classes.",

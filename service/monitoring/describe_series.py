@@ -18,8 +18,8 @@ from api_schemas.http.monitoring import (
 )
 from service.models.loaded_model import LoadedModel
 from service.monitoring.documents import Document, add_document
-from service.monitoring.latency import compute_quantile
 from service.monitoring.monitor import Monitor
+from service.monitoring.recorder import compute_quantile
 from service.monitoring.score_bins import list_edges
 from service.monitoring.series import DAY, HOUR, MINUTE
 from service.monitoring.signals import DECIDING_ROUTES, SIGNALS
@@ -107,8 +107,12 @@ def _build_histograms(
             if point is None:
                 continue
             expected = None
-            reference = monitor.queries.reference
-            is_compared = endpoint == "match" and point is model.active_match
+            comparison, active = (
+                (monitor.queries, model.active_match)
+                if endpoint == "match"
+                else (monitor.pairs, model.active_verify)
+            )
+            reference, is_compared = comparison.reference, point is active
             if is_compared and reference is not None and reference.mixture and any(counts["scores"]):
                 expected = reference.predict(np.array(counts["scores"], dtype=np.float64)).round(3).tolist()
             histograms.append(

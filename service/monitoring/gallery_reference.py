@@ -28,6 +28,7 @@ MOST_LABELS = 4_096
 AT_ONCE = 256
 K = 100
 ACCEPTED_BINS = 5  # a few, as some hundred scores are to show a shift
+RARE_PAIRS = 0.01  # of pairs of two classes have scores that are compared
 RARE = 0.05  # of unknown queries have scores that are compared
 SEED = 0
 EMPTY = 1e-4  # fraction that a bin without a score may still have
@@ -81,27 +82,78 @@ def build_score_reference(model: LoadedModel, point: OperatingPoint) -> ScoreRef
     lowest = point.threshold
     if len(from_others):
         lowest = min(lowest, float(np.quantile(from_others, 1 - RARE)))
-    mixture = MixtureReference.from_scores(from_items, from_others)
-    accepted = MixtureReference.from_scores(from_items, from_others, ACCEPTED_BINS, lowest)
+    return _describe_scores(point, from_items, from_others, lowest)
+
+
+def build_pair_reference(model: LoadedModel, point: OperatingPoint) -> ScoreReference:
+    """The scores of pairs of the gallery's items, of one class (known) and of two (unknown).
+
+    Where too few classes have two items, the genuine pairs of the hold-out report stand for the former. How
+    much alike the impostors are that are compared in use, no calibration can know: what is accepted, and
+    scores that hardly any pair of two classes has, are looked at.
+    """
+    gallery = model.gallery
+    _, labels, vectors, alone = _sample_items(gallery.view, SAMPLE)
+    rng = np.random.default_rng(SEED)
+    partners = [
+        None if is_alone else _draw_partner(gallery.view, label, row, rng)
+        for label, row, is_alone in zip(labels, vectors, alone, strict=True)
+    ]
+    paired = [row for row, partner in enumerate(partners) if partner is not None]
+    others = rng.permutation(len(labels))
+    apart = [row for row in range(len(labels)) if labels[row] != labels[others[row]]]
+    same = np.stack([partner for partner in partners if partner is not None]) if paired else vectors[:0]
+    genuine, impostor = (
+        np.array([decision.score for decision in gallery.verify(a, b)] if len(a) else (), dtype=np.float64)
+        for a, b in ((vectors[paired], same), (vectors[apart], vectors[others[apart]]))
+    )
+    if len(genuine) < len(impostor) / 4:
+        genuine = _draw_genuine_scores(model, point, rng)
+    lowest = point.threshold
+    if len(impostor):
+        lowest = min(lowest, float(np.quantile(impostor, 1 - RARE_PAIRS)))
+    return _describe_scores(point, genuine, impostor, lowest)
+
+
+def _describe_scores(
+    point: OperatingPoint, known: Float64s, unknown: Float64s, lowest: float
+) -> ScoreReference:
+    mixture = MixtureReference.from_scores(known, unknown)
+    accepted = MixtureReference.from_scores(known, unknown, ACCEPTED_BINS, lowest)
     reason = "" if accepted else "the gallery has too few classes of two items to say what scores to expect"
     find_bin = get_bin_finder(point.score)
-    return ScoreReference(
-        mixture, accepted, _count(from_items, find_bin), _count(from_others, find_bin), reason
-    )
+    return ScoreReference(mixture, accepted, _count(known, find_bin), _count(unknown, find_bin), reason)
+
+
+def _draw_partner(
+    view: GalleryView, label: str, row: UnitVectors, rng: np.random.Generator
+) -> UnitVectors | None:
+    """Another item of the class, float32 [d]; None where all are the same vector."""
+    parts = [np.asarray(part.vectors[rows[:OF_LABEL]]) for part, rows in _find_rows(view, label)]
+    candidates = np.concatenate(parts)
+    candidates = candidates[(candidates != row).any(axis=1)]
+    return None if not len(candidates) else np.asarray(candidates[rng.integers(len(candidates))])
 
 
 def _draw_known_scores(model: LoadedModel, point: OperatingPoint, unknown: Float64s) -> Float64s:
     """Best scores of known queries of one-item classes: a genuine pair's, unless another class is nearer."""
+    rng = np.random.default_rng(SEED)
+    genuine = _draw_genuine_scores(model, point, rng)
+    if not len(unknown):
+        return np.empty(0)
+    return np.asarray(np.maximum(genuine, rng.choice(unknown, len(genuine))))
+
+
+def _draw_genuine_scores(model: LoadedModel, point: OperatingPoint, rng: np.random.Generator) -> Float64s:
+    """Scores of genuine pairs of the hold-out report, where it is of the point's score."""
     report = model.report
     curve = None if report is None else report.verification.curve
-    if report is None or curve is None or report.score != point.score or not len(unknown):
+    if report is None or curve is None or report.score != point.score:
         return np.empty(0)
-    rng = np.random.default_rng(SEED)
     # FRR rises with the threshold, and is the distribution of genuine scores
     frr, thresholds = np.array(curve.frr)[::-1], np.array(curve.threshold)[::-1]
     n = min(SAMPLE, report.counts.genuine_pairs)
-    genuine = np.interp(rng.random(n), frr, thresholds)
-    return np.asarray(np.maximum(genuine, rng.choice(unknown, n)))
+    return np.asarray(np.interp(rng.random(n), frr, thresholds))
 
 
 def _count(scores: Float64s, find_bin: Callable[[float], int]) -> Float64s:

@@ -21,11 +21,17 @@ from service.monitoring.alert_rules import read_rules
 from service.monitoring.day_summary import DaySummary
 from service.monitoring.documents import Document, describe_value
 from service.monitoring.gallery_comparison import GalleryComparison
-from service.monitoring.query_comparison import TYPICAL_VARIATION, QueryComparison, ShareBefore
+from service.monitoring.query_comparison import (
+    TYPICAL_VARIATION,
+    PairComparison,
+    QueryComparison,
+    ShareBefore,
+)
 from service.monitoring.recorder import Recorder
 from service.monitoring.series import DAY, HOUR, MINUTE, MemorySeries, Series
 from service.monitoring.signals import SIGNALS, Moment, measure_feedback_opis
 from service.monitoring.webhook import Webhook
+from service.monitoring.worker_share import open_share
 from service.settings import ServiceSettings
 from service.telemetry.logs import LOGGER
 from service.telemetry.prometheus import DRIFT, FLUSH_FAILED, READING
@@ -39,14 +45,13 @@ ENOUGH_HOURS = 6
 REST = 15.0
 LONGEST_REST = 60.0
 NO_FEEDBACK = Reading(signal="feedback_opis", value=None, detail="Not measured: no feedback is kept.")
-MOST_UNCOUNTED = 1_000  # turns whose counts wait for a database that cannot be read
 
 
 class Monitor:
     """What the service does now. ``recorder`` counts requests; all else happens in one thread.
 
     Time series and alerts belong to the model that answers and are kept with its items; without a data folder
-    in memory. Every process has its own.
+    in memory, which several workers share.
     """
 
     def __init__(self, settings: ServiceSettings, models: ModelRegistry) -> None:
@@ -55,18 +60,20 @@ class Monitor:
         self._rules = read_rules(settings.alerts_file, SIGNALS)
         self._webhook = _build_webhook(settings)
         self._queries = QueryComparison(self.recorder)
+        self._pairs = PairComparison(self.recorder)
         self._gallery = GalleryComparison()
+        self._share = open_share()
         self._lock = RLock()  # held for a turn, and while another model's series are opened
         self._model_hash: str | None = None
-        self._series = Series(MemorySeries())
-        self._book = AlertBook(self._rules, MemoryAlerts())
+        kept = None if self._share is None else self._share.records
+        self._series = Series(kept or MemorySeries())
+        self._book = AlertBook(self._rules, kept or MemoryAlerts())
         self._readings: dict[str, Reading] = {}
         self._feedback: Sequence[Feedback] = ()
         self._feedback_read = float("-inf")
         self._opis: Reading | None = None
         self._measured_minute = 0
         self._unsaved: str | None = None
-        self._uncounted: list[tuple[float, dict[str, Document]]] = []
         self._closing = Event()
         self._thread: Thread | None = None
 
@@ -90,6 +97,11 @@ class Monitor:
         """The latest queries against the calibration, as of the last turn."""
         return self._queries
 
+    @property
+    def pairs(self) -> PairComparison:
+        """The latest pairs against the calibration, as of the last turn."""
+        return self._pairs
+
     def start(self) -> None:
         """Begin; the models are loaded."""
         self._thread = Thread(target=self._run, name="monitor", daemon=True)
@@ -107,6 +119,8 @@ class Monitor:
                 self._save(time())
         if self._webhook is not None:
             self._webhook.close()
+        if self._share is not None:
+            self._share.close()
 
     def take_turn(self, now: float | None = None) -> None:
         """Count, measure, save and alert once; ``now`` in seconds since 1970."""
@@ -127,10 +141,20 @@ class Monitor:
                     if reading.value is not None
                 }
                 self._series.add(now, {"readings": values})
-            changed = self._book.evaluate(self._readings, now, model.model_hash)
+            changed = self._alert(model, now)
             self._save(now)
         for alert in changed:
             self._report(alert, model)
+
+    def _alert(self, model: LoadedModel, now: float) -> list[Alert]:
+        """Alerts that begin or end now; of several workers the leader alone decides that."""
+        if self._share is not None:
+            self._readings = self._share.merge_readings(self._readings)
+            self._book.reload()
+            if not self._share.lead():
+                self._book.observe(self._readings)
+                return []
+        return self._book.evaluate(self._readings, now, model.model_hash)
 
     def acknowledge(
         self, alert_id: str, actor: str, note: str | None, order: WriteOrder | None
@@ -172,7 +196,7 @@ class Monitor:
             decisions=decisions,
             verifications=sum(part["n"] for part in verified),
             share_unknown=unknown / decisions if decisions else None,
-            scores_as_calibrated=self._is_quiet(readings, ["score_stability"]),
+            scores_as_calibrated=self._is_quiet(readings, ["score_stability", "pair_score_stability"]),
             has_drift=_negate(self._is_quiet(readings, ["query_drift", "gallery_drift"])),
             unknown_queries=None if mixture is None else mixture.unknown_share,
             details={name: reading.detail for name, reading in readings.items()},
@@ -214,17 +238,14 @@ class Monitor:
         if model.live is not None:
             self._series = Series(model.live.monitoring)
             self._book = AlertBook(self._rules, model.live.monitoring)
-        elif self._model_hash is not None:
+        elif self._model_hash is not None and self._share is None:
             self._series, self._book = Series(MemorySeries()), AlertBook(self._rules, MemoryAlerts())
         self._model_hash, self._readings, self._feedback_read = model.model_hash, {}, float("-inf")
         self._opis = None
 
     def _count(self, now: float) -> None:
-        """Add what was counted, and what could not be added before, to the series."""
-        self._uncounted = [*self._uncounted, (now, self.recorder.take())][-MOST_UNCOUNTED:]
-        while self._uncounted:
-            self._series.add(*self._uncounted[0])
-            self._uncounted.pop(0)
+        """Add what was counted to the series."""
+        self._series.add(now, self.recorder.take())
 
     def _measure(self, model: LoadedModel, now: float) -> bool:
         point, has_looked = model.active_match, False
@@ -240,6 +261,7 @@ class Monitor:
             queries={} if point is None else self._queries.readings,
             recent=self._series.sum_up(MINUTE, int(now) - RECENT, int(now) + 1),
             feedback=self._feedback if model.live is not None else (),
+            pairs=self._pairs.look(model, model.active_verify),
             opis=self._opis or NO_FEEDBACK,
             gallery=self._gallery.look(model, self._models.active_folder),
             unsaved=self._unsaved,

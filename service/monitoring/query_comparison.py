@@ -1,4 +1,4 @@
-"""The latest queries against the calibration: scores, vectors, share of unknown.
+"""The latest queries and pairs against the calibration: scores, vectors, share of unknown.
 
 Every look spends some of the same small chance of a false alarm (``evaluation.drift.repeated_looks``), so
 that watching for years is no reason for one.
@@ -15,11 +15,17 @@ from scipy.special import ndtri
 
 from api_schemas.http.monitoring import Reading
 from api_schemas.operating_point import OperatingPoint
+from common.array_types import Float64s
 from evaluation.drift.domain_classifier import measure_domain_shift
 from evaluation.drift.repeated_looks import spend_alpha
 from evaluation.drift.stability_index import Stability, measure_stability
 from service.models.loaded_model import LoadedModel
-from service.monitoring.gallery_reference import ScoreReference, VectorReference, build_score_reference
+from service.monitoring.gallery_reference import (
+    ScoreReference,
+    VectorReference,
+    build_pair_reference,
+    build_score_reference,
+)
 from service.monitoring.recorder import QueryWindow, Recorder
 
 ALPHA = 0.01  # chance of a false alarm of one signal, over all looks
@@ -28,6 +34,7 @@ MIN_VECTORS = 40  # of each sample; fewer tell little
 LOOK_EVERY = 50  # queries
 MIN_BEFORE = 200  # decisions that a share is compared with
 TYPICAL_VARIATION = 0.02  # of the share between hours, until enough hours tell
+PAIRS = "pair_score_stability"
 REFERENCE_SECONDS = 600.0  # between references of a gallery that changes
 
 
@@ -91,7 +98,7 @@ class QueryComparison:
         self._looks += 1
         alpha = spend_alpha(ALPHA, self._looks)
         readings = (
-            self._compare_scores(window, alpha),
+            self.__compare_scores_with(window, alpha),
             self._compare_vectors(window, alpha),
             _compare_share(window, count_before(), alpha),
         )
@@ -103,25 +110,8 @@ class QueryComparison:
 
     def _compare_scores(self, window: QueryWindow, alpha: float) -> Reading:
         assert self._scores is not None
-        signal, reference = "score_stability", self._scores
-        if reference.mixture is not None:
-            self.mixture = measure_stability(reference.mixture, window.scores, alpha)
-        found = None
-        if reference.accepted is not None:
-            share = 0.0 if self.mixture is None else self.mixture.unknown_share
-            found = measure_stability(reference.accepted, window.scores, alpha, share)
-        if found is None:
-            why = reference.reason or f"too few of the latest {len(window.scores)} queries were near a match"
-            return Reading(signal=signal, value=None, detail=f"Not measured: {why}.")
-        return Reading(
-            signal=signal,
-            value=found.psi,
-            lower=max(0.0, found.psi - found.noise),
-            n=found.n,
-            detail=f"Population stability index {found.psi:.2f} of the scores of the last {found.n} matches "
-            f"and near matches against the calibration (chance alone gives up to {found.noise:.2f})."
-            + self._describe_share(),
-        )
+        self.mixture, reading = _compare_scores_with("score_stability", self._scores, window.scores, alpha)
+        return reading.model_copy(update={"detail": reading.detail + self._describe_share()})
 
     def _describe_share(self) -> str:
         """How many of the latest queries are of unknown classes, where that can be told."""
@@ -159,6 +149,60 @@ class QueryComparison:
         )
 
 
+class PairComparison:
+    """Scores of the latest pairs that ``/v1/verify`` decided; used by one thread."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._key: tuple[str, str] = ("", "")
+        self._looks = 0
+        self._referenced = 0.0
+        self.reference: ScoreReference | None = None
+        self.reading = _wait_for_pairs("no pair has been decided")
+
+    def look(self, model: LoadedModel, point: OperatingPoint | None) -> Reading:
+        """Measure again if enough pairs have come since."""
+        if point is None:
+            return _wait_for_pairs("no operating point decides /v1/verify")
+        key = model.model_hash, point.id
+        if key != self._key:
+            self._key, self._looks, self.reference = key, 0, None
+            self.reading = _wait_for_pairs(f"0 of {MIN_QUERIES} pairs so far")
+        elif self._recorder.unseen_pairs < LOOK_EVERY:
+            return self.reading
+        scores = self._recorder.read_pairs(point.id)
+        if len(scores) < MIN_QUERIES:
+            self.reading = _wait_for_pairs(f"{len(scores)} of {MIN_QUERIES} pairs so far")
+            return self.reading
+        if self.reference is None or monotonic() - self._referenced >= REFERENCE_SECONDS:
+            self.reference, self._referenced = build_pair_reference(model, point), monotonic()
+        self._looks += 1
+        _, self.reading = _compare_scores_with(PAIRS, self.reference, scores, spend_alpha(ALPHA, self._looks))
+        return self.reading
+
+
+def _compare_scores_with(
+    signal: str, reference: ScoreReference, scores: Float64s, alpha: float
+) -> tuple[Stability | None, Reading]:
+    """The mixture of known and unknown that explains scores, float64 [n], and how far they are from it."""
+    mixture = None if reference.mixture is None else measure_stability(reference.mixture, scores, alpha)
+    found = None
+    if reference.accepted is not None:
+        share = 0.0 if mixture is None else mixture.unknown_share
+        found = measure_stability(reference.accepted, scores, alpha, share)
+    if found is None:
+        why = reference.reason or f"too few of the latest {len(scores)} were near a match"
+        return mixture, Reading(signal=signal, value=None, detail=f"Not measured: {why}.")
+    return mixture, Reading(
+        signal=signal,
+        value=found.psi,
+        lower=max(0.0, found.psi - found.noise),
+        n=found.n,
+        detail=f"Population stability index {found.psi:.2f} of the scores of the last {found.n} matches "
+        f"and near matches against the calibration (chance alone gives up to {found.noise:.2f}).",
+    )
+
+
 def _compare_share(window: QueryWindow, before: ShareBefore | None, alpha: float) -> Reading:
     n = len(window.scores)
     share = window.unknown / n
@@ -187,3 +231,7 @@ def _wait_for_queries(n: int) -> dict[str, Reading]:
     detail = f"Not measured: {n} of {MIN_QUERIES} queries so far."
     names = ("score_stability", "query_drift", "unknown_share_change")
     return {name: Reading(signal=name, value=None, n=n, detail=detail) for name in names}
+
+
+def _wait_for_pairs(why: str) -> Reading:
+    return Reading(signal=PAIRS, value=None, detail=f"Not measured: {why}.")

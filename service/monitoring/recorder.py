@@ -46,6 +46,30 @@ class QueryWindow:
     seen: int
 
 
+class PairWindow:
+    """Scores of the latest pairs that a point decided."""
+
+    def __init__(self) -> None:
+        self._point = ""
+        self._scores: deque[float] = deque(maxlen=WINDOW)
+        self.unseen = 0
+
+    def add(self, point: str, decisions: Sequence[VerifyDecision]) -> None:
+        """Note a request's pairs, but for copies: an item beside itself is no comparison."""
+        if point != self._point:
+            self._point, self.unseen = point, 0
+            self._scores.clear()
+        step = -(-len(decisions) // OF_REQUEST) or 1
+        scores = [one.score for one in decisions[::step] if one.similarity <= COPY]
+        self._scores.extend(scores)
+        self.unseen += len(scores)
+
+    def read(self, point: str) -> Float64s:
+        """The scores, float64 [n], none if another point decided the latest; they count as seen."""
+        self.unseen = 0
+        return np.array(self._scores if point == self._point else (), dtype=np.float64)
+
+
 class Recorder:
     """Counts of this process; safe in many threads."""
 
@@ -54,6 +78,8 @@ class Recorder:
         self._decisions: dict[str, dict[str, Document]] = {}
         self._http: dict[str, Document] = {}
         self._clear_window("")
+
+        self._pairs = PairWindow()
 
     def _clear_window(self, point: str) -> None:
         self._point = point
@@ -96,6 +122,7 @@ class Recorder:
             for decision in decisions:
                 counts["unknown"] += decision.decision == "no_match"
                 counts["scores"][find_bin(decision.score)] += 1
+            self._pairs.add(point.id, decisions)
 
     def observe_response(self, route: str, code: int, seconds: float, problem: str | None) -> None:
         """Count an answered request."""
@@ -142,6 +169,16 @@ class Recorder:
                 return 0, 0
             return len(self._outcomes), sum(is_unknown for _, is_unknown in self._outcomes)
 
+    def read_pairs(self, point: str) -> Float64s:
+        """The scores of the latest pairs that a point decided, float64 [n]."""
+        with self._lock:
+            return self._pairs.read(point)
+
+    @property
+    def unseen_pairs(self) -> int:
+        """Pairs noted since they were last read."""
+        return self._pairs.unseen
+
     @property
     def unseen(self) -> int:
         """Queries sampled since the window was last read."""
@@ -170,3 +207,19 @@ class Recorder:
             point = point if len(points) < MOST_KEYS else OTHERS
             points.setdefault(point, {"n": 0, "unknown": 0, "beyond_proof": 0, "scores": [0] * BINS})
         return points[point]
+
+
+def compute_quantile(counts: Sequence[int], share: float) -> float:
+    """The time in seconds that this share of requests, counted in bins, stays below; linear within its bin.
+
+    The last bin is open: its lower end is given, which is then too low.
+    """
+    wanted, below = share * sum(counts), 0.0
+    edges = (0.0, *SECONDS)
+    for place, count in enumerate(counts):
+        if below + count >= wanted and count:
+            if place == len(SECONDS):
+                return SECONDS[-1]
+            return edges[place] + (edges[place + 1] - edges[place]) * max(0.0, wanted - below) / count
+        below += count
+    return SECONDS[-1]

@@ -17,7 +17,7 @@ from evaluation.drift.domain_classifier import measure_domain_shift
 from service.models.loaded_model import LoadedModel
 from service.models.recomputed_reports import measure_feedback_consistency
 from service.monitoring.documents import Document
-from service.monitoring.latency import compute_quantile
+from service.monitoring.recorder import compute_quantile
 
 CONFIDENCE = 0.95
 MIN_CLASSES = 60  # written since the bundle was made, and of the bundle
@@ -34,6 +34,7 @@ class Moment:
         queries: readings of the latest queries, by signal.
         recent: the counts of the last five minutes, by kind.
         feedback: all verdicts there are.
+        pairs: the latest pairs of ``/v1/verify`` against the calibration.
         opis: how much classes differ by these verdicts.
         unsaved: why the time series could not be saved the last time, if so.
     """
@@ -42,6 +43,7 @@ class Moment:
     queries: Mapping[str, Reading]
     recent: Mapping[str, Document]
     feedback: Sequence[Feedback]
+    pairs: Reading
     opis: Reading
     gallery: Reading
     unsaved: str | None
@@ -263,6 +265,7 @@ def _measure_writes(moment: Moment) -> Reading:
 SIGNALS: dict[str, Signal] = {
     "score_stability": _take("score_stability"),
     "query_drift": _take("query_drift"),
+    "pair_score_stability": lambda moment: moment.pairs,
     "unknown_share_change": _take("unknown_share_change"),
     "gallery_drift": lambda moment: moment.gallery,
     "feedback_rate": _measure_feedback,

@@ -59,10 +59,11 @@ function tell(series, rules) {
   if (pairs) parts.push(`${count(pairs)} pairs were verified.`);
   const states = Object.fromEntries(rules.map((rule) => [rule.rule, rule.state]));
   const calibrated = { ok: "Scores are distributed as calibrated.", pending: "Scores may not be distributed as calibrated.", firing: "Scores are not distributed as calibrated." };
-  parts.push(calibrated[states["score-drift"]] || "Scores have not been compared with the calibration yet.");
+  const scores = ["firing", "pending", "ok"].find((state) => [states["score-drift"], states["pair-score-drift"]].includes(state));
+  parts.push(calibrated[scores] || "Scores have not been compared with the calibration yet.");
   const drifts = [states["query-drift"], states["gallery-drift"]];
   if (drifts.includes("firing")) parts.push(drifts[0] === "firing" ? "Queries have drifted." : "The gallery has drifted.");
-  else if (drifts.some((state) => state === "ok" || state === "pending")) parts.push(states["score-drift"] === "firing" ? "Vectors have not drifted." : "No drift.");
+  else if (drifts.some((state) => state === "ok" || state === "pending")) parts.push(scores === "firing" ? "Vectors have not drifted." : "No drift.");
   const firing = rules.filter((rule) => rule.state === "firing").length;
   if (firing) parts.push(firing === 1 ? "One alert fires." : `${count(firing)} alerts fire.`);
   const story = document.getElementById("story");

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
@@ -61,6 +62,9 @@ def test_report_after_a_thousand_upserts_and_deletions_is_that_of_a_fresh_comput
         assert updated.counts != first.counts
         assert updated.data_hash == fresh.data_hash
         assert updated.consistency.opis == pytest.approx(fresh.consistency.opis, abs=1e-9)
+        assert updated.at_threshold == fresh.at_threshold
+        assert fresh.at_threshold is not None
+        assert fresh.at_threshold.threshold == bundle.points["verify"].threshold
         assert updated.consistency.per_class == fresh.consistency.per_class
         assert updated.consistency.mean_utility == pytest.approx(fresh.consistency.mean_utility, abs=1e-9)
         assert updated.consistency.thresholds == client.consistency().consistency.thresholds
@@ -91,6 +95,31 @@ def test_report_is_brought_up_to_date_once_writes_have_settled(bundle: ServiceBu
         _wait_for_items(client, 318)
         with np.load(folder / COUNTS_FILE) as archive:
             assert not {"item-0", "item-1"} & set(archive["ids"].tolist()), "what was deleted is forgotten"
+
+
+def test_rates_of_classes_follow_the_threshold_that_decides(bundle: ServiceBundle, tmp_path: Path) -> None:
+    with serve(bundle.path, data=tmp_path, gallery_report_after=0.2) as at, Client(at, retries=0) as client:
+        assert client.classes(source="gallery").rates.at is None
+        client.wait(client.compute_report("gallery"))
+        before = client.classes(source="gallery", limit=1000)
+        point = bundle.points["verify"]
+        assert (before.rates.at, before.rates.threshold) == ("threshold", point.threshold)
+        choice = {"endpoint": "verify", "threshold": point.threshold + 0.05, "activate": True}
+        chosen = httpx.post(f"{at}/v1/operating-points/choose", json=choice).json()["point"]
+        for _ in range(600):
+            after = client.classes(source="gallery", limit=1000)
+            if after.rates.at == "threshold":
+                break
+            time.sleep(0.1)
+        assert after.rates.threshold == chosen["threshold"], "it is measured again by itself"
+    similarities = bundle.gallery.vectors @ bundle.gallery.vectors.T
+    for page, threshold in ((before, point.threshold), (after, chosen["threshold"])):
+        for entry in page.classes:
+            own = bundle.gallery.labels == entry.label
+            accepted = similarities >= np.float32(threshold)
+            genuine = accepted[np.ix_(own, own)].sum() - own.sum()
+            assert entry.frr == pytest.approx(1 - genuine / (own.sum() * (own.sum() - 1)))
+            assert entry.far == pytest.approx(accepted[np.ix_(own, ~own)].mean())
 
 
 def _wait_for_items(client: Client, items: int) -> Any:

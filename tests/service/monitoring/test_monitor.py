@@ -34,7 +34,15 @@ from tests.service.monitoring.test_webhook import SECRET, find_documented_check,
 
 def make_moment(model: Any, **given: Any) -> Moment:
     quiet = Reading(signal="gallery_drift", value=None, detail="")
-    usual = {"queries": {}, "recent": {}, "feedback": (), "opis": quiet, "gallery": quiet, "unsaved": None}
+    usual = {
+        "queries": {},
+        "recent": {},
+        "feedback": (),
+        "opis": quiet,
+        "pairs": quiet,
+        "gallery": quiet,
+        "unsaved": None,
+    }
     return Moment(model=cast(LoadedModel, model), **{**usual, **given})
 
 

@@ -10,8 +10,7 @@ import pytest
 from api_schemas.operating_point import OperatingPoint, Score
 from decision.decider import MatchDecision, VerifyDecision
 from service.monitoring.documents import MOST_KEYS, OTHERS
-from service.monitoring.latency import compute_quantile
-from service.monitoring.recorder import MATCHED, OF_REQUEST, SECONDS, WINDOW, Recorder
+from service.monitoring.recorder import MATCHED, OF_REQUEST, SECONDS, WINDOW, Recorder, compute_quantile
 from service.monitoring.score_bins import BINS, get_bin_finder, list_edges
 from tests.service.bundles import calibrate_points
 

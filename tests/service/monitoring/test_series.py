@@ -8,7 +8,7 @@ import pytest
 
 from common.errors import LimenError
 from index.store.item_store import ItemStore
-from index.store.monitoring_records import MonitoringRecords, SeriesRow
+from index.store.monitoring_records import MonitoringRecords
 from service.monitoring.documents import Document, add_document, describe_value
 from service.monitoring.series import DAY, HOUR, KEPT, MINUTE, MemorySeries, Series
 from tests.index import postgres
@@ -57,10 +57,10 @@ def test_what_a_flush_could_not_save_is_saved_by_the_next() -> None:
     class Full(MemorySeries):
         full = True
 
-        def save_series(self, *rows: object) -> None:
+        def add_series(self, *rows: object) -> None:
             if self.full:
                 raise LimenError("the disk is full")
-            super().save_series(*rows)  # type: ignore[arg-type]
+            super().add_series(*rows)  # type: ignore[arg-type]
 
     store = Full()
     series = Series(store)
@@ -75,24 +75,6 @@ def test_what_a_flush_could_not_save_is_saved_by_the_next() -> None:
     assert len(store.read_series(HOUR, 0, NOW + DAY)) == 1
 
 
-def test_a_store_that_cannot_be_read_leaves_everything_as_it_was() -> None:
-    class Away(MemorySeries):
-        away = True
-
-        def read_series(self, resolution: int, start: int, end: int) -> list[SeriesRow]:
-            if self.away and resolution == DAY:
-                raise LimenError("the database is away")
-            return super().read_series(resolution, start, end)
-
-    store = Away()
-    series = Series(store)
-    with pytest.raises(LimenError):
-        series.add(NOW, count(1))
-    store.away = False
-    series.add(NOW, count(1))
-    assert [sum(read_n(series, resolution, 0, NOW + 1).values()) for resolution in KEPT] == [1, 1, 1]
-
-
 def test_old_rows_go(tmp_path: Path) -> None:
     store = ItemStore(tmp_path / "limen.sqlite")
     records = MonitoringRecords(store)
@@ -105,19 +87,27 @@ def test_old_rows_go(tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_row_is_replaced_and_not_doubled(tmp_path: Path) -> None:
-    store = ItemStore(tmp_path / "limen.sqlite")
-    records = MonitoringRecords(store)
-    for n in (1, 5):
-        records.save_series(
-            [SeriesRow(MINUTE, NOW, "a", {"n": n}), SeriesRow(MINUTE, NOW, "b", {"n": 1})], {}
-        )
-    assert [(row.kind, row.document) for row in records.read_series(MINUTE, NOW, NOW + 1)] == [
-        ("a", {"n": 5}),
-        ("b", {"n": 1}),
-    ]
-    assert records.read_series(MINUTE, NOW + 1, NOW + 9) == []
-    store.close()
+def test_processes_add_to_the_same_rows(tmp_path: Path) -> None:
+    stores = [ItemStore(tmp_path / "limen.sqlite") for _ in range(2)]
+    several = [Series(MonitoringRecords(store)) for store in stores]
+    for turn in range(3):
+        for n, series in enumerate(several, 1):
+            series.add(NOW + turn, count(n))
+            series.add(NOW + turn, {"readings": {"drift": describe_value(turn + n / 10)}})
+            series.flush(NOW + turn)
+    for series in several:
+        assert [read_n(series, resolution, 0, NOW + 1) for resolution in KEPT] == [
+            {NOW // resolution * resolution: 9} for resolution in KEPT
+        ]
+    several[0].add(NOW, count(100))
+    assert read_n(several[0], MINUTE, 0, NOW + 1) == {NOW: 109}, (
+        "what waits is answered, by its process alone"
+    )
+    found = several[1].read(MINUTE, 0, NOW + 1)[NOW]
+    assert found["decisions"]["match"]["point"] == {"n": 9, "scores": [0, 9]}
+    assert found["readings"]["drift"] == {"n": 6, "sum": pytest.approx(6.9), "max": 2.2, "last": 2.2}
+    for store in stores:
+        store.close()
 
 
 def test_measurements_add_up_to_mean_largest_and_latest() -> None:
