@@ -7,6 +7,7 @@ import gc
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -15,6 +16,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import STARTUP_FAILURE
 
 from common.errors import LimenError
+from index.store.service_records import ServiceRecords
+from index.store.shared.records import SharedRecords
 from service import VERSION
 from service.auth.api_keys import NEEDS_READ, KeyRing, name_client
 from service.auth.browser_sessions import BrowserSessions
@@ -22,15 +25,21 @@ from service.auth.decision_tokens import DecisionSigner
 from service.auth.sign_in_limit import SignInLimit
 from service.errors.problems import install_error_handlers
 from service.gallery_work.report_keeper import ReportKeeper
+from service.gallery_work.shared_runner import SharedRunner
 from service.http.connections import ConnectionTable
 from service.http.fast_routes import FastRoutes
+from service.http.idempotent_writes import IdempotentWrites
 from service.http.middleware import RequestMiddleware
 from service.http.openapi import build_openapi
 from service.http.origin_check import check_origin
 from service.models.data_root import make_data_folder
+from service.models.loaded_model import LoadedModel
 from service.models.model_registry import ModelRegistry
+from service.models.replica_follower import ReplicaFollower
 from service.monitoring.monitor import Monitor
-from service.routers.reports import submit_update
+from service.routers.labels import read_shared_audit, run_label_audit
+from service.routers.reports import read_shared_reports, run_report, submit_update
+from service.routers.unknowns.groups import run_grouping
 from service.runtime.compute_pool import ComputePool
 from service.runtime.encode_batches import EncodeBatches
 from service.runtime.event_loop_limit import EventLoopLimit
@@ -117,11 +126,14 @@ def create_app(settings: ServiceSettings) -> LimenService:
     if settings.data is not None:
         make_data_folder(settings.data)
     compute = ComputePool(settings.threads, settings.max_wait, settings.deadline)
-    signer = DecisionSigner.open(settings.data)
-    audit_log = AuditLog(None if settings.data is None else settings.data / AUDIT_FILE)
-    # a store has one writer; a write waits for those before it, and reads do not wait for writes
+    shared = None
+    if settings.data is not None and settings.database_url is not None:
+        shared = SharedRecords(settings.database_url)
+    signer = DecisionSigner.open(settings.data, shared)
+    audit_log = AuditLog(None if settings.data is None else settings.data / AUDIT_FILE, shared)
+    # one write at a time; it waits for those before it, and reads do not wait for writes
     writing = ComputePool(1, max(settings.max_wait, WRITE_WAIT), settings.deadline, "writing")
-    models = ModelRegistry(settings, audit_log)
+    models = ModelRegistry(settings, audit_log, shared)
     monitor = Monitor(settings, models)
     app.state.limen = ServiceState(
         settings=settings,
@@ -136,7 +148,10 @@ def create_app(settings: ServiceSettings) -> LimenService:
         unknowns=KeepQueue(settings, writing, models),
         monitor=monitor,
         audit_log=audit_log,
+        shared=shared,
+        follower=None if shared is None else ReplicaFollower(settings, shared, models),
     )
+    _share_work(app.state.limen)
     app.state.settings = settings
     loop_limit = EventLoopLimit(settings.max_turn)
 
@@ -154,12 +169,19 @@ def create_app(settings: ServiceSettings) -> LimenService:
             return scope["client"][0] if scope.get("client") else ""
         return name_client(Request(scope))
 
+    def name_owner(scope: Scope) -> str:
+        return "" if keyring.open_to_all else name_client(Request(scope))
+
+    def find_records() -> ServiceRecords | None:
+        live = None if models.active is None else models.active.live
+        return None if live is None else live.records
+
     def check_headers(headers: Mapping[bytes, bytes]) -> None:
         if keyring.open_to_all:
             check_origin(headers)
 
     app.middleware_app = RequestMiddleware(
-        FastRoutes(app.call_fastapi, read_routers),
+        IdempotentWrites(FastRoutes(app.call_fastapi, read_routers), find_records, name_owner),
         settings,
         check_load,
         find_client,
@@ -173,6 +195,20 @@ def create_app(settings: ServiceSettings) -> LimenService:
         app.include_router(_import_router(name))
     app.openapi = lambda: build_openapi(app)  # type: ignore[method-assign]
     return app
+
+
+def _share_work(state: ServiceState) -> None:
+    """Say what jobs do, and where several processes are one service let any of them do them."""
+    for kind, work in (("report", run_report), ("label audit", run_label_audit), ("group", run_grouping)):
+        state.job_kinds[kind] = partial(work, state)
+
+    def read_documents(model: LoadedModel) -> None:
+        read_shared_reports(state, model)
+        read_shared_audit(state, model)
+
+    if state.shared is not None:
+        state.models.read_documents = read_documents
+        state.runner = SharedRunner(state.shared, state.job_kinds)
 
 
 def create_app_from_environment() -> LimenService:
@@ -207,12 +243,16 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     if state.settings.workers > 1:
         await loading  # connections go to any worker that accepts: only to those that are ready
     state.unknowns.start()
-    keeper = ReportKeeper(state.settings, state.models, lambda: submit_update(state))
+    keeper = ReportKeeper(state.settings, state.models, lambda: submit_update(state), state.shared)
     keeper.start()
     yield {"connections": ConnectionTable(state.settings)}
     state.draining = True
     await loading
+    if state.follower is not None:
+        await asyncio.to_thread(state.follower.close)
     await asyncio.to_thread(keeper.close)
+    if state.runner is not None:
+        await asyncio.to_thread(state.runner.close)
     state.gallery_workers.close()
     await state.unknowns.close()
     await asyncio.to_thread(state.monitor.close)
@@ -222,6 +262,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     state.administration.close()
     state.jobs.close()
     state.models.close()
+    if state.shared is not None:
+        state.shared.close()
 
 
 async def _load(state: ServiceState) -> None:
@@ -236,6 +278,9 @@ async def _load(state: ServiceState) -> None:
         fields = {"address": address, "bundle": str(settings.bundle), "model_hash": model.model_hash}
         logs.LOGGER.info("listening", extra={"fields": fields})
         state.monitor.start()
+        if state.follower is not None and state.runner is not None:
+            state.follower.start()
+            state.runner.start()
     except LimenError as error:
         state.failure = error
         state.on_failure()

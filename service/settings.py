@@ -61,7 +61,14 @@ class ServiceSettings(BaseSettings):
         default=None, description="file of keys; in a container mount its folder, not the file"
     )
     database_url: str | None = Field(
-        default=None, description="PostgreSQL for the items, instead of SQLite in the data folder"
+        default=None,
+        description="PostgreSQL for the items, instead of SQLite in the data folder; any number of services "
+        "may share it ([several replicas](operations.md#several-replicas))",
+    )
+    max_staleness: float = _limit(
+        60.0,
+        "time for which a service with `LIMEN_DATABASE_URL` decides without having seen what others have "
+        "written, as while the database is away; then decisions get 503",
     )
     encoder_provider: Provider = Field(
         default="cpu",

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
 
-from api_schemas.http.admin import HistoryEntry
+from api_schemas.http.admin import HistoryEntry, Job
 from api_schemas.label_audit import LabelAudit
 from api_schemas.report import Report
 from common.errors import LimenError
+from index.store.shared.records import SharedRecords
 from index.store.write_order import WriteOrder
 from service.auth.decision_tokens import DecisionSigner
 from service.errors.problems import NOT_READY, ServiceProblem
 from service.gallery_work.run_worker import GalleryWorkers
+from service.gallery_work.shared_runner import NotHere, SharedRunner, Work
 from service.models.gallery_gauges import RecallProbe
 from service.models.loaded_model import LoadedModel
 from service.models.model_comparison import ComparisonShelf
 from service.models.model_registry import ModelRegistry
+from service.models.replica_follower import ReplicaFollower
 from service.monitoring.monitor import Monitor
 from service.runtime.background_jobs import BackgroundJobs
 from service.runtime.compute_pool import ComputePool
@@ -54,6 +57,10 @@ class ServiceState:
     models: ModelRegistry
     unknowns: KeepQueue
     monitor: Monitor
+    follower: ReplicaFollower | None = None
+    shared: SharedRecords | None = None
+    runner: SharedRunner | None = None
+    job_kinds: dict[str, Work] = field(default_factory=dict)
     jobs: BackgroundJobs = field(default_factory=BackgroundJobs)
     gallery_workers: GalleryWorkers = field(default_factory=GalleryWorkers)
     recall_probe: RecallProbe = field(default_factory=RecallProbe)
@@ -84,18 +91,51 @@ def get_active_model(request: Request) -> LoadedModel:
     return model
 
 
-def log_action(
+def submit_job(
+    state: ServiceState, kind: str, parameters: Mapping[str, Any], title: str, path: str, key: str | None
+) -> Job:
+    """Queue work on a loaded model, which ``parameters`` names by its ``version``, for one of the processes.
+
+    ``path`` is where its result can be read; of a key one job waits.
+    """
+    if state.runner is not None:
+        return state.runner.submit(kind, parameters, title, path, f"{kind} {parameters['version']}")
+    return state.jobs.submit(
+        title, lambda: state.job_kinds[kind](dict(parameters), state.jobs.report), path, key
+    )
+
+
+def get_job_model(state: ServiceState, parameters: Mapping[str, Any]) -> LoadedModel:
+    """The model that a job is about; raises NotHere where this process has not loaded it."""
+    try:
+        return state.models.get_loaded(parameters["version"])
+    except ServiceProblem as problem:
+        raise NotHere(str(problem)) from None
+
+
+def get_deciding_model(request: Request) -> LoadedModel:
+    """The model that decides now; raises the problem ``stale`` (503) where it may know too little."""
+    model, follower = get_active_model(request), get_state(request).follower
+    if follower is not None:
+        follower.check_current()
+    return model
+
+
+async def log_action(
     request: Request, state: ServiceState, action: str, ids: Collection[str] = (), **details: Any
 ) -> None:
     """Write who did what to the audit log, where no item store keeps it with what was done."""
     # whatever is logged has been put on disk before
     LAST_FSYNC.set_to_current_time()
-    state.audit_log.write(_build_line(request, action, details), ids)
+    line = _build_line(request, action, details)
+    await asyncio.to_thread(state.audit_log.write, line, ids)
 
 
 def order_write(request: Request, action: str, **details: Any) -> WriteOrder:
     """A write to the item store, which keeps who did what in the same transaction."""
-    return WriteOrder(_build_line(request, action, details))
+    # the first write of a request has its key
+    key = request.scope["state"].pop("idempotency_key", None)
+    return WriteOrder(_build_line(request, action, details), key)
 
 
 async def write(request: Request, state: ServiceState, order: WriteOrder, work: Callable[[], T]) -> T:

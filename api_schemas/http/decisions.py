@@ -445,6 +445,21 @@ class KeptQueries(Schema):
     most: int = Field(description="Beyond so many the oldest are erased.")
 
 
+class Replica(Schema):
+    """How far a process is behind the others that write to the same database."""
+
+    change: int = Field(description="Number of the last change of the active model that is shown here.")
+    behind_changes: int = Field(description="Changes that are known here and not shown yet.")
+    behind_seconds: Finite = Field(
+        description="Seconds since the database was last looked at and all of it shown: what was committed "
+        "before that is in every answer."
+    )
+    max_staleness: Finite = Field(description="Seconds after which decisions are refused.")
+    waits_for: str | None = Field(
+        default=None, description="A version that is active elsewhere and still being loaded here."
+    )
+
+
 class Info(Schema):
     """The model, the gallery, the operating points and the limits of a service."""
 
@@ -472,6 +487,11 @@ class Info(Schema):
         description="Why the last background rebuild of the index failed; left out unless it did. Items and "
         "answers are as they were; it is tried again after a minute.",
     )
+    replica: Replica | None = Field(
+        default=None,
+        exclude_if=lambda replica: replica is None,
+        description="With `LIMEN_DATABASE_URL`: how far this process is behind others that write there.",
+    )
 
 
 class Alive(Schema):
@@ -491,4 +511,9 @@ class Ready(Schema):
         default=None,
         exclude_if=lambda detail: detail is None,
         description="What needs attention although decisions can be made; left out if nothing does.",
+    )
+    replica: Replica | None = Field(
+        default=None,
+        exclude_if=lambda replica: replica is None,
+        description="With `LIMEN_DATABASE_URL`: how far this process is behind others that write there.",
     )

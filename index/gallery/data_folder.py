@@ -21,6 +21,7 @@ from index.store.item_store import DATABASE_FILE, ItemStore
 from index.verified_files import HashCache
 
 HASHES_FILE = "checked.json"
+BUILT_FILE = "current.json"
 SEEDED_FROM = "seeded_from"  # setting: the data hash of the bundle whose items the store began with
 
 
@@ -151,9 +152,11 @@ def open_item_store(
 
     Args:
         database: None for SQLite in the folder, or the address of a PostgreSQL database, in which every
-            model has a schema of its own; the folder then keeps what can be built again. A new schema
-            takes over the items of a SQLite file in the folder.
+            model has a schema of its own; the folder then keeps what can be built again. Any number of
+            processes may write to a schema, each with a folder of its own. A new schema takes over the items
+            of a SQLite file in the folder.
     """
     if database is None:
         return ItemStore(folder / DATABASE_FILE, read_only=read_only)
-    return ItemStore(database, f"limen_{model_hash[:16]}", read_only=read_only)
+    built = folder / BUILT_FILE
+    return ItemStore(database, f"limen_{model_hash[:16]}", read_only=read_only, built=built)

@@ -1,11 +1,13 @@
-"""The writer of a data folder: a write is on disk and found at once, rebuilds run in the background."""
+"""The writer of a data folder: a write is on disk and found at once, rebuilds run in the background.
+
+On a server others write to the same items, each with a folder of its own: their writes are followed.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
@@ -41,8 +43,10 @@ from index.items.columns import ColumnKind
 from index.items.metadata import USUAL_BOUNDS, MetadataBounds
 from index.items.stored_item import StoredItem
 from index.search.generation import Generation
+from index.store.change_log import ChangeLog
 from index.store.document_store import StoreInUse
-from index.store.item_store import DATABASE_FILE, THUMBNAILS_FROM, Changes, Within
+from index.store.idempotency import AlreadyDone
+from index.store.item_store import DATABASE_FILE, THUMBNAILS_FROM, Changes, TooFarBehind, Within
 from index.store.monitoring_records import MonitoringRecords
 from index.store.service_records import ServiceRecords
 from index.store.unknown_records import UnknownRecords
@@ -77,6 +81,7 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
         monitoring: time series and alerts.
         unknowns: queries that were kept.
         corrections: what matches obey.
+        followed: the changes of other processes that are shown.
     """
 
     def __init__(self, bundle: Bundle, folder: DataFolder, lock: FolderLock, limits: RebuildLimits) -> None:
@@ -95,6 +100,7 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
         )
         self._closing = False
         self._unsure = False
+        self._known = self.followed = ChangeLog()
 
     @classmethod
     def open(
@@ -167,6 +173,11 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
         return self._store.fields
 
     @property
+    def n_behind(self) -> int:
+        """Changes that are known and not shown yet."""
+        return self._known.change - self.followed.change
+
+    @property
     def rebuild_error(self) -> str | None:
         """Error of the last background rebuild; None if it succeeded."""
         return self._rebuilder.error
@@ -230,7 +241,8 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
     ) -> list[str]:
         with self._write():
             gone = self._store.delete(ids, order, also)
-            self._show_changes(Changes([], gone))
+            if gone:
+                self._show_changes(Changes([], gone))
             if len(self.corrections):
                 self.reload_corrections()
         self._rebuilder.start_if_due()
@@ -250,6 +262,24 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
         with self._folder.writing:
             self.corrections = Corrections.from_feedback(self.records.read_corrections())
 
+    def follow(self) -> ChangeLog:
+        """Show what other processes have written; returns the log up to which all is shown now."""
+        log, folder = self._store.read_log(), self._folder
+        self._known = log
+        try:
+            with folder.writing:
+                if self._closing:
+                    return log
+                if log.newest != folder.seen.newest:
+                    folder.catch_up()
+                if log.corrections != self.followed.corrections:
+                    self.reload_corrections()
+        except TooFarBehind:
+            self.rebuild()
+        self.followed = log
+        self._rebuilder.start_if_due()
+        return log
+
     def rebuild(
         self,
         track: Track = silent,
@@ -265,28 +295,30 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
             prove: raises what is wrong with the new generation, which is then not taken.
         """
         folder = self._folder
-        with folder.rebuilding:
+        with folder.rebuilding, ExitStack() as reading:
+            sequence, n, blocks = reading.enter_context(self._store.open_snapshot())
             with self._write():
-                sequence = self._store.sequence
-                n = self._store.count()
                 if n == 0:
+                    reading.close()
                     self._swap(None, EMPTY, sequence)
                     return
-                blocks = self._store.read_all()
-                first, fields = next(blocks), self._store.fields
+                self._store.reload()
+                fields = self._store.fields
 
             chosen = {} if config is None else {CHOSEN_INDEX: config.model_dump_json()}
             config = config or self._read_index_config()
 
             def build(path: Path) -> Generation:
-                items = collect_items(chain([first], blocks), n, folder.dim, path / VECTORS_FILE, fields)
+                items = collect_items(blocks, n, folder.dim, path / VECTORS_FILE, fields)
+                reading.close()
                 densities = compute_densities(folder.deciders, items.vectors, lambda: items.labels)
                 return Generation.build(items, config, densities, track)
 
-            unfinished = folder.generations.find_unfinished(sequence, config)
+            unfinished = folder.generations.find_unfinished(sequence, config, folder.seen.generation)
             if unfinished is None:
                 name, opened = folder.generations.write(sequence, n, build, track)
             else:
+                reading.close()
                 name, opened = unfinished, folder.generations.open(unfinished, track=track)
             try:
                 opened = prepare_generation(opened, folder.deciders, track)
@@ -358,11 +390,12 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
         state = self._store.read_state()
         try:
             main = folder.open_generation(state.generation, hashes, track)
-        except BundleError:  # damaged, or the bundle is another one now: it can be built again
+            prepared = None if main is None else prepare_generation(main, folder.deciders, track)
+            self._show_generation(prepared, state.generation, state.base)
+        except (BundleError, TooFarBehind):
+            # damaged, of another bundle, or long not followed: it can be built again
             self.rebuild(track)
             return
-        prepared = None if main is None else prepare_generation(main, folder.deciders, track)
-        self._show_generation(prepared, state.generation, state.base)
         folder.generations.keep_only(state.generation, resumable=state.newest)
 
     def _take_thumbnails(self) -> None:
@@ -378,8 +411,12 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
             )
 
     def _show_changes(self, changes: Changes) -> None:
-        folder = self._folder
-        folder.show(folder.overlay.apply(changes), folder.seen._replace(newest=self._store.sequence))
+        """Show the changes of the write that this process has just made."""
+        folder, newest = self._folder, self._store.sequence
+        if newest == folder.seen.newest + 1:
+            folder.show(folder.overlay.apply(changes), folder.seen._replace(newest=newest))
+        elif newest != folder.seen.newest:  # others have written before it
+            folder.catch_up()
 
     @contextmanager
     def _write(self) -> Iterator[None]:
@@ -398,7 +435,7 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
                 self._unsure = False
             try:
                 yield
-            except (InputError, Withdrawn):
+            except (InputError, Withdrawn, AlreadyDone):
                 raise
             except BaseException:
                 self._unsure = True

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import sqlalchemy as sa
 
+from common.errors import LimenError
 from index.items.columns import FieldUse
 from index.items.metadata import USUAL_BOUNDS, MetadataBounds, MetadataValue
 from index.items.stored_item import StoredItem, check_items, is_storable, merge_fields, subtract_fields
-from index.store.document_store import DocumentStore, StoreState, select_state
+from index.store.change_log import FORGOTTEN, select_log
+from index.store.document_store import BuiltGeneration, DocumentStore, StoreState, select_state
 from index.store.id_lists import split_ids
 from index.store.tables import DELETIONS, FEEDBACK, FIELDS, ITEMS, THUMBNAILS
 from index.store.unknown_changes import forget_items
@@ -21,6 +24,7 @@ from index.store.write_order import WriteOrder
 
 DATABASE_FILE = "limen.sqlite"
 READ_BLOCK = 8_192
+MOST_DELETIONS = 1_000_000  # that are listed for other processes which follow
 Within = Callable[[sa.Connection], object]
 """Further statements of a transaction."""
 
@@ -38,6 +42,18 @@ class Changes:
 
     written: list[StoredItem]
     touched: list[str]
+
+
+class Snapshot(NamedTuple):
+    """All items as of one sequence number: how many, and blocks of them in the order of their ids."""
+
+    sequence: int
+    n: int
+    blocks: Iterator[list[StoredItem]]
+
+
+class TooFarBehind(LimenError):
+    """The changes since a sequence number are no longer all there."""
 
 
 class ItemStore(DocumentStore):
@@ -63,6 +79,8 @@ class ItemStore(DocumentStore):
             fields: the metadata fields of the items.
         """
         with self._begin_write() as connection:
+            if self._is_begun(connection):  # by another process, meanwhile
+                return
             for block in items:
                 connection.execute(ITEMS.insert(), [_to_row(item, model_hash, 0) for item in block])
             self._write_fields(connection, fields)
@@ -85,9 +103,9 @@ class ItemStore(DocumentStore):
         Raises InputError for an item that no gallery takes, or metadata of a kind its field does not have.
         """
         check_items(items, self.bounds)
-        sequence = self.sequence + 1
         ids = [item.id for item in items]
         with self._begin_write(order) as connection:
+            sequence = self.sequence + 1
             replaced = _select_metadata(connection, ids)
             fields = merge_fields(items, replaced.values(), self._fields, self.bounds)
             self._upsert(connection, ITEMS, [_to_row(item, model_hash, sequence) for item in items])
@@ -110,14 +128,15 @@ class ItemStore(DocumentStore):
 
         Returns the ids that were there; on return it is on disk. ``also`` is done first, in that transaction.
         """
-        sequence = self.sequence + 1
         gone: list[str] = []
-        fields = self._fields
         with self._begin_write(order) as connection:
+            sequence, fields = self.sequence + 1, self._fields
             also(connection)
             for part in split_ids(sorted(set(filter(is_storable, ids)))):
                 forget_items(connection, part)
-                connection.execute(FEEDBACK.delete().where(FEEDBACK.c.a.in_(part) | FEEDBACK.c.b.in_(part)))
+                about = FEEDBACK.c.a.in_(part) | FEEDBACK.c.b.in_(part)
+                if connection.execute(FEEDBACK.delete().where(about)).rowcount:
+                    self._topics.add("corrections")
                 connection.execute(THUMBNAILS.delete().where(THUMBNAILS.c.id.in_(part)))
                 known = _select_metadata(connection, part)
                 fields = subtract_fields(known.values(), fields)
@@ -181,12 +200,13 @@ class ItemStore(DocumentStore):
         with self._read() as connection:
             return [_to_item(row) for row in connection.execute(statement)]
 
-    def read_all(self) -> Iterator[list[StoredItem]]:
-        """All items in the order of their ids, as of the first block, whatever is written meanwhile."""
+    @contextmanager
+    def open_snapshot(self) -> Iterator[Snapshot]:
+        """All items as of now, whatever is written meanwhile."""
         with self._read() as connection:
-            result = connection.execution_options(yield_per=READ_BLOCK).execute(_COLUMNS.order_by(ITEMS.c.id))
-            for block in result.partitions(READ_BLOCK):
-                yield [_to_item(row) for row in block]
+            newest = select_state(connection).newest
+            n = connection.execute(sa.select(sa.func.count()).select_from(ITEMS)).scalar_one()
+            yield Snapshot(newest, int(n), _iterate_items(connection))
 
     def read_changes_after(self, sequence: int, generation: str | None) -> tuple[StoreState, Changes | None]:
         """Changes after a sequence number, and the state that they lead to.
@@ -194,9 +214,11 @@ class ItemStore(DocumentStore):
         None where the database names another generation by now: it may have forgotten older deletions.
         """
         with self._read() as connection:
-            state = select_state(connection)
+            state = self._select_state(connection)
             if state.generation != generation:
                 return state, None
+            if self.database.is_server and sequence < select_log(connection).forgotten:
+                raise TooFarBehind("Deletions since are no longer listed: the index must be built again.")
             rows = connection.execute(_COLUMNS.where(ITEMS.c.sequence > sequence).order_by(ITEMS.c.id))
             written = [_to_item(row) for row in rows]
             deleted = connection.execute(sa.select(DELETIONS.c.id).where(DELETIONS.c.sequence > sequence))
@@ -205,11 +227,25 @@ class ItemStore(DocumentStore):
     def switch(self, generation: str, sequence: int, settings: Mapping[str, str] = {}) -> None:
         """Name the generation that holds everything up to a sequence number, and forget older deletions.
 
-        Further ``settings`` change in the same transaction.
+        Further ``settings`` change in the same transaction. Where other processes follow, which may not have
+        seen them yet, the latest million deletions stay.
         """
         with self._begin_write() as connection:
-            self._set(connection, {**settings, "generation": generation, "sequence": str(sequence)})
-            connection.execute(DELETIONS.delete().where(DELETIONS.c.sequence <= sequence))
+            if self._built is None:
+                self._set(connection, {**settings, "generation": generation, "sequence": str(sequence)})
+                connection.execute(DELETIONS.delete().where(DELETIONS.c.sequence <= sequence))
+            else:
+                self._set(connection, settings)
+                self._forget_deletions(connection)
+        if self._built is not None:
+            BuiltGeneration(generation=generation, sequence=sequence).save(self._built, private=True)
+
+    def _forget_deletions(self, connection: sa.Connection) -> None:
+        by_age = sa.select(DELETIONS.c.sequence).order_by(DELETIONS.c.sequence.desc())
+        oldest = connection.execute(by_age.offset(MOST_DELETIONS).limit(1)).scalar()
+        if oldest is not None:
+            connection.execute(DELETIONS.delete().where(DELETIONS.c.sequence <= oldest))
+            self._set(connection, {FORGOTTEN: str(oldest)})
 
     def _write_fields(self, connection: sa.Connection, fields: Mapping[str, FieldUse]) -> None:
         forgotten = sorted(self._fields.keys() - fields.keys())
@@ -224,6 +260,12 @@ class ItemStore(DocumentStore):
 
 
 _COLUMNS = sa.select(ITEMS.c.id, ITEMS.c.label, ITEMS.c.vector, ITEMS.c.metadata)
+
+
+def _iterate_items(connection: sa.Connection) -> Iterator[list[StoredItem]]:
+    result = connection.execution_options(yield_per=READ_BLOCK).execute(_COLUMNS.order_by(ITEMS.c.id))
+    for block in result.partitions(READ_BLOCK):
+        yield [_to_item(row) for row in block]
 
 
 def _to_item(row: Any) -> StoredItem:

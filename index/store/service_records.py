@@ -9,11 +9,13 @@ from contextlib import AbstractContextManager, nullcontext
 from api_schemas.http.admin import HistoryEntry
 from api_schemas.http.gallery import Feedback
 from api_schemas.operating_point import OperatingPoint
+from index.store.idempotency import IdempotencyKey, Reply
 from index.store.item_store import ItemStore
 from index.store.tables import FEEDBACK, REPORTS
 from index.store.write_order import WriteOrder
 
 MOST_CORRECTIONS = 100_000
+DOCUMENT = "document."  # settings: reports and audits
 DECIDING = "deciding."  # settings: which point decides 1:1, which 1:N
 
 
@@ -81,6 +83,24 @@ class ServiceRecords:
         """The feedback, oldest first."""
         return [Feedback.model_validate_json(document) for document in self._store.read_documents(FEEDBACK)]
 
+    def set_document(self, name: str, document: str) -> None:
+        """Keep a document that every process of the service shows."""
+        with self._writing():
+            self._store.set_settings({DOCUMENT + name: document}, None, "documents")
+
+    def read_document(self, name: str) -> str | None:
+        """A document that some process has kept, or None."""
+        return self._store.read_setting(DOCUMENT + name)
+
+    def read_reply(self, key: str) -> Reply | None:
+        """What is known of an idempotency key."""
+        return self._store.read_reply(key)
+
+    def keep_answer(self, key: IdempotencyKey, status: int, body: bytes) -> None:
+        """Keep the answer to the write that a key came with."""
+        with self._writing():
+            self._store.keep_answer(key, status, body)
+
     def add_report(self, entry: HistoryEntry) -> None:
         """Keep an entry of the history of reports."""
         with self._writing():
@@ -105,7 +125,7 @@ class ServiceRecords:
     def set_deciding(self, endpoint: str, point_id: str, order: WriteOrder | None = None) -> None:
         """Remember which point decides an endpoint, "match" or "verify"."""
         with self._writing():
-            self._store.set_settings({DECIDING + endpoint: point_id}, order)
+            self._store.set_settings({DECIDING + endpoint: point_id}, order, "points")
 
     def read_deciding(self, endpoint: str) -> str | None:
         """The id of the point that was chosen for an endpoint, or None."""

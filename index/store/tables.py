@@ -123,7 +123,28 @@ AUDIT = sa.Table(
     _make_text("line"),  # JSON; goes once the audit log's file holds it
 )
 
-
+REPLIES = sa.Table(
+    "replies",  # to writes with an idempotency key
+    METADATA,
+    sa.Column("key", ID, primary_key=True),
+    _make_text("request"),  # a hash of what was asked
+    sa.Column("at", sa.Double, nullable=False),  # seconds since 1970
+    sa.Column("status", sa.BigInteger),  # of the answer, once there is one
+    sa.Column("body", sa.LargeBinary),
+    sa.Index("replies_by_at", "at"),
+)
+JOBS = sa.Table(
+    "jobs",  # that any process may do
+    METADATA,
+    sa.Column("id", ID, primary_key=True),
+    sa.Column("at", sa.Double, nullable=False),  # seconds since 1970
+    _make_text("kind"),
+    _make_text("key"),  # those of one key are done one after the other
+    _make_text("parameters"),  # JSON
+    _make_text("status"),
+    sa.Column("attempts", sa.BigInteger, nullable=False),  # processes that have begun it
+    _make_text("document"),  # JSON
+)
 SERIES = sa.Table(
     "series",  # counts of the service, by period and kind
     METADATA,
@@ -141,9 +162,11 @@ ALERTS = sa.Table(
 )
 
 
-def copy_tables(source: sa.Connection, target: sa.Connection) -> None:
+def copy_tables(
+    source: sa.Connection, target: sa.Connection, tables: Sequence[sa.Table] = tuple(METADATA.sorted_tables)
+) -> None:
     """Replace the rows of one database by those of another; counters are numbered again."""
-    for table in METADATA.sorted_tables:
+    for table in tables:
         target.execute(table.delete())
         keys = [column for column in table.primary_key if column.type is not COUNTER]
         columns = [column for column in table.columns if column.type is not COUNTER]

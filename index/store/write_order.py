@@ -8,6 +8,7 @@ from threading import Lock
 from typing import Any, Protocol
 
 from common.errors import LimenError
+from index.store.idempotency import IdempotencyKey
 
 
 class Withdrawn(LimenError):
@@ -31,8 +32,12 @@ class WriteOrder:
         ids: the items that were changed, set by the store; None for a write that is about no items.
     """
 
-    def __init__(self, line: Mapping[str, Any] | None = None) -> None:
-        """``line`` is what the audit log says of it, without the items; None writes no line."""
+    def __init__(self, line: Mapping[str, Any] | None = None, key: IdempotencyKey | None = None) -> None:
+        """``line`` is what the audit log says of it, without the items; None writes no line.
+
+        ``key`` is kept with the write, which is carried out once.
+        """
+        self.key = key
         self._line = None if line is None else dict(line)
         self._lock = Lock()
         self._withdrawn = self._committing = False

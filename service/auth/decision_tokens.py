@@ -16,6 +16,7 @@ import orjson
 from common.atomic_files import write_atomically
 from common.errors import ConfigError
 from common.private_files import close_to_others
+from index.store.shared.records import SharedRecords
 from service.errors.problems import INVALID_INPUT, ServiceProblem
 
 KEY_FILE = "decision.key"
@@ -55,12 +56,15 @@ class DecisionSigner:
         self._keyed = hmac.new(key, digestmod="sha256")
 
     @classmethod
-    def open(cls, data: Path | None) -> DecisionSigner:
-        """With the key of the data folder, created on first use; without a folder a key of this process."""
+    def open(cls, data: Path | None, shared: SharedRecords | None = None) -> DecisionSigner:
+        """With the key of the data folder, created on first use; without a folder a key of this process.
+
+        With several processes of one service all have the key of the first.
+        """
         if data is None:
             # the workers of one service share the key through their environment
-            shared = os.environ.get("LIMEN_DECISION_KEY", "")
-            return cls(_read_shared(shared) if shared else secrets.token_bytes(KEY_BYTES))
+            given = os.environ.get("LIMEN_DECISION_KEY", "")
+            return cls(_read_shared(given) if given else secrets.token_bytes(KEY_BYTES))
         file = data / KEY_FILE
         if not file.exists():
             write_atomically(file, secrets.token_bytes(KEY_BYTES), private=True)
@@ -71,6 +75,8 @@ class DecisionSigner:
                 f"{file} must hold {KEY_BYTES} random bytes, it holds {len(key)}: restore it from a copy, or "
                 "remove it, and a new one is made; feedback about decisions made before is then refused."
             )
+        if shared is not None:
+            key = bytes.fromhex(shared.read_or_add("decision_key", key.hex()))
         return cls(key)
 
     def derive_key(self, purpose: str) -> bytes:

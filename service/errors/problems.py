@@ -21,6 +21,7 @@ from decision.errors import NoOperatingPoint, OtherGroup, OtherRule
 from index.engines.engine import EngineUnavailable
 from index.gallery.gallery_items import Closed
 from index.store.document_store import StoreFailed, StoreUnavailable
+from index.store.idempotency import AlreadyDone
 from index.store.write_order import Withdrawn
 from service.errors.validation_messages import build_field_problems
 
@@ -54,6 +55,7 @@ NO_OPERATING_POINT = ProblemKind("no-operating-point", 409, "No operating point 
 READ_ONLY = ProblemKind("read-only", 409, "The service is read-only")
 MODEL_MISMATCH = ProblemKind("model-mismatch", 409, "The request is about another model")
 CONFLICT = ProblemKind("conflict", 409, "Not possible in the current state")
+KEY_REUSED = ProblemKind("key-reused", 422, "The Idempotency-Key came with another request before")
 BODY_TOO_LARGE = ProblemKind("body-too-large", 413, "The body is too large")
 UNSUPPORTED_MEDIA_TYPE = ProblemKind(
     "unsupported-media-type", 415, "The body has a media type that is not supported"
@@ -65,6 +67,7 @@ NOT_READY = ProblemKind("not-ready", 503, "The service is not ready")
 WRITE_FAILED = ProblemKind("write-failed", 503, "The write could not be stored")
 STORE_UNAVAILABLE = ProblemKind("store-unavailable", 503, "The item store cannot be reached")
 ENGINE_UNAVAILABLE = ProblemKind("engine-unavailable", 503, "The search engine cannot be reached")
+STALE = ProblemKind("stale", 503, "The process does not know what others have written")
 DEADLINE = ProblemKind("deadline-exceeded", 503, "The answer took too long")
 
 KINDS = {kind.slug: kind for kind in list(globals().values()) if isinstance(kind, ProblemKind)}
@@ -206,6 +209,8 @@ def to_service_problem(error: LimenError) -> ServiceProblem:
         return ServiceProblem(STORE_UNAVAILABLE, str(error), headers={"Retry-After": "5"})
     if isinstance(error, EngineUnavailable):
         return ServiceProblem(ENGINE_UNAVAILABLE, str(error), headers={"Retry-After": "5"})
+    if isinstance(error, AlreadyDone):
+        return ServiceProblem(CONFLICT, str(error), headers={"Retry-After": "1"})
     if isinstance(error, Withdrawn):
         return ServiceProblem(DEADLINE, str(error), headers={"Retry-After": "5"})
     if isinstance(error, (Closed, KeysUnreadable)):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread
 from typing import Literal
 
 from api_schemas.base import SCHEMA_VERSION, Schema
@@ -18,7 +18,9 @@ from common.errors import BundleError, LimenError
 from common.file_locks import FolderLock
 from decision.targets import get_endpoint
 from index.gallery.data_folder import open_item_store
+from index.store.change_log import ChangeLog
 from index.store.service_records import ServiceRecords
+from index.store.shared.records import Choice, SharedRecords
 from index.store.write_order import WriteOrder
 from service.errors.problems import CONFLICT, NOT_FOUND, READ_ONLY, UNKNOWN_MODEL, ServiceProblem
 from service.models.data_root import lock_data_folder
@@ -26,6 +28,7 @@ from service.models.loaded_model import MODELS_FOLDER, LoadedModel, get_model_fo
 from service.models.version_figures import read_figures
 from service.settings import ServiceSettings
 from service.telemetry.audit_log import AuditLog
+from service.telemetry.logs import LOGGER
 
 CHOICE_FILE = "service.json"
 
@@ -53,12 +56,28 @@ def build_unknown_model(name: str, loaded: Iterable[str]) -> ServiceProblem:
 
 
 class ModelRegistry:
-    """Loaded models by version. ``active`` is replaced as a whole, so that no request sees half a switch."""
+    """Loaded models by version. ``active`` is replaced as a whole, so that no request sees half a switch.
 
-    def __init__(self, settings: ServiceSettings, audit_log: AuditLog) -> None:
+    Attributes:
+        read_documents: called with a model whose reports another process has made anew.
+        awaited: the version that another process has activated and that is still being loaded here.
+    """
+
+    def __init__(
+        self, settings: ServiceSettings, audit_log: AuditLog, shared: SharedRecords | None = None
+    ) -> None:
+        """``shared`` says what is active where several processes are one service."""
         self._settings = settings
+        self._shared = shared
         self._audit_log = audit_log
-        self._lock = Lock()
+        self._lock = Lock()  # held while what decides changes
+        self._loading = Lock()
+        self._loader: Thread | None = None
+        self._failed: set[str] = set()  # versions that others have loaded and this process cannot
+        self._choice_seen = -1
+        self._seen: dict[str, ChangeLog] = {}  # by version, what other processes had changed
+        self.read_documents: Callable[[LoadedModel], None] = lambda model: None
+        self.awaited: str | None = None
         self._loaded: dict[str, LoadedModel] = {}
         self._version = settings.bundle.resolve().name
         self._previous: str | None = None
@@ -88,7 +107,11 @@ class ModelRegistry:
         data = self._settings.data
         if data is not None:
             self._data_lock = lock_data_folder(data)
-        if data is not None and (data / CHOICE_FILE).exists():
+        if self._shared is not None:
+            chosen = self._shared.read_choice().version
+            if chosen is not None and chosen in self._list_folders():
+                self._version = chosen
+        elif data is not None and (data / CHOICE_FILE).exists():
             saved = SavedChoice.load(data / CHOICE_FILE)
             chosen, self._previous = saved.version, saved.previous
             if saved.audit_line is not None:
@@ -100,8 +123,66 @@ class ModelRegistry:
 
     def load(self, version: str) -> LoadedModel:
         """Load a bundle beside the others: its checksums are verified, its gallery is probed."""
+        with self._loading:
+            model = self._loaded.get(version) or self._load(version)
+        if self._shared is not None and version not in self._shared.read_choice().loaded:
+            self._shared.add_loaded(version)
+        return model
+
+    def follow(self) -> None:
+        """Do what other processes of this service have done: items, points, corrections, the active model."""
+        assert self._shared is not None
+        for version, model in list(self._loaded.items()):
+            if model.live is not None:
+                log, seen = model.live.follow(), self._seen.get(version)
+                if seen is None or log.points != seen.points:
+                    self._read_points_again(version)
+                if seen is None or log.documents != seen.documents:
+                    self.read_documents(model)
+                self._seen[version] = log
+        chosen = self._shared.read_log().choice
+        if chosen != self._choice_seen and self._follow_choice(self._shared.read_choice()):
+            self._choice_seen = chosen
+
+    def _read_points_again(self, version: str) -> None:
         with self._lock:
-            return self._loaded.get(version) or self._load(version)
+            model = self._loaded[version]
+            assert model.live is not None
+            records = model.live.records
+            model = replace(model, points={**records.read_points(), **model.gallery.operating_points})
+            for endpoint, active in (("match", model.active_match), ("verify", model.active_verify)):
+                chosen = model.points.get(records.read_deciding(endpoint) or "")
+                if chosen is not None and chosen != active:
+                    model = model.switch_point(chosen)
+            self._loaded[version] = model
+            if version == self._version:
+                self.active = model
+
+    def _follow_choice(self, choice: Choice) -> bool:
+        """Switch to the version that is active elsewhere, load what is loaded there; whether all is done."""
+        folders = self._list_folders()
+        if choice.version is not None and choice.version not in {self._version, *self._failed}:
+            with self._lock:
+                model = self._loaded.get(choice.version)
+                if model is not None:
+                    self._previous, self._version, self.active = self._version, choice.version, model
+        is_elsewhere = choice.version not in {None, self._version}
+        self.awaited = choice.version if is_elsewhere else None
+        wanted = [name for name in (choice.version, *choice.loaded) if name in folders]
+        missing = [name for name in wanted if name is not None and name not in {*self._loaded, *self._failed}]
+        if missing and (self._loader is None or not self._loader.is_alive()):
+            self._loader = Thread(target=self._load_also, args=(missing[0],), name="models", daemon=True)
+            self._loader.start()
+        return not missing and not (is_elsewhere and choice.version in folders)
+
+    def _load_also(self, version: str) -> None:
+        try:
+            with self._loading:
+                if version not in self._loaded:
+                    self._load(version)
+        except Exception:  # the others have it: this one goes on with what it has, and says so
+            self._failed.add(version)
+            LOGGER.exception("a model that other processes have loaded cannot be loaded")
 
     def find_folder(self, version: str) -> Path:
         """A bundle's folder; raises the problem ``not-found``."""
@@ -136,16 +217,22 @@ class ModelRegistry:
                     "or activate with allow_missing.",
                 )
             order.note(version=version, previous=self._version, missing_items=missing)
-            order.begin_commit()
-            line = order.build_audit_line()
-            saved = SavedChoice(version=version, previous=self._version, audit_line=line)
-            saved.save(data / CHOICE_FILE, private=True)
+            if self._shared is not None:
+                self._shared.choose(version, self._version, order)
+            else:
+                self._save_choice(data, version, order)
             previous, self._version, self.active = self._version, version, model
             if previous != version:
                 self._previous = previous
-            if line is not None:
-                self._audit_log.append([line])
         return previous, missing
+
+    def _save_choice(self, data: Path, version: str, order: WriteOrder) -> None:
+        order.begin_commit()
+        line = order.build_audit_line()
+        saved = SavedChoice(version=version, previous=self._version, audit_line=line)
+        saved.save(data / CHOICE_FILE, private=True)
+        if line is not None:
+            self._audit_log.append([line])
 
     def activate_point(
         self, point_id: str, order: WriteOrder
@@ -247,6 +334,8 @@ class ModelRegistry:
 
     def close(self) -> None:
         """Close the galleries of all models."""
+        if self._loader is not None:
+            self._loader.join()
         for model in self._loaded.values():
             (model.live or model.gallery).close()
         if self._data_lock is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -76,7 +77,7 @@ async def load(
         )
     state.models.find_folder(body.version)
     job = state.jobs.submit("load model", lambda: state.models.load(body.version), "/v1/models")
-    log_action(request, state, "models.load", version=body.version)
+    await log_action(request, state, "models.load", version=body.version)
     return write_json_response(job, status=202)
 
 
@@ -123,7 +124,7 @@ async def compare(request: Request, version: str, active: ActiveModel, state: Cu
 
     path = f"/v1/models/{version}/comparison"
     job = state.jobs.submit("compare models", work, path)
-    log_action(request, state, "models.compare", version=version)
+    await log_action(request, state, "models.compare", version=version)
     return write_json_response(job, status=202)
 
 
@@ -199,6 +200,8 @@ def _describe_for_openai(model: Model) -> OpenAiModel:
 async def job(job_id: str, state: CurrentState) -> Job:
     """A background job of this process; the last 200 are remembered."""
     status = state.jobs.get(job_id)
+    if status is None and state.runner is not None:
+        status = await asyncio.to_thread(state.runner.get, job_id)
     if status is None:
         raise ServiceProblem(
             NOT_FOUND, f"There is no job '{job_id[:100]}'; the last 200 of this process are remembered."

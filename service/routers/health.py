@@ -36,6 +36,15 @@ async def readyz(model: ActiveModel, state: CurrentState) -> Response:
         raise ServiceProblem(NOT_READY, "The service is stopping.", headers={"Retry-After": "5"})
     if model.live is not None or model.gallery.is_remote:
         await _check_parts(model)
+    follower = state.follower
+    if follower is not None:
+        follower.check_current()
+        if state.models.awaited is not None:
+            raise ServiceProblem(
+                NOT_READY,
+                f"Another process has activated '{state.models.awaited}', which is not loaded here yet.",
+                headers={"Retry-After": "2"},
+            )
     ready: dict[str, Any] = {
         "status": "ready",
         "model_hash": model.model_hash,
@@ -44,6 +53,8 @@ async def readyz(model: ActiveModel, state: CurrentState) -> Response:
     }
     if model.rebuild_error is not None:
         ready["detail"] = "The last background rebuild of the index failed; /v1/info says why."
+    if follower is not None:
+        ready["replica"] = follower.describe().model_dump()
     return write_json_response(ready)
 
 
@@ -80,5 +91,7 @@ async def exposition(state: CurrentState) -> Response:
         data = state.settings.data
         items = None if data is None else find_items_folder(state.models.active_folder, data)
         await state.compute.run(lambda: update_gauges(model, items), bounded=False)
+        if state.follower is not None:
+            state.follower.update_gauges()
         await state.compute.run(lambda: state.recall_probe.update(model), bounded=False)
     return Response(prometheus.write_metrics(), media_type=CONTENT_TYPE_LATEST)

@@ -34,6 +34,7 @@ async def info(model: ActiveModel, state: CurrentState) -> Info:
         limen=VERSION,
         kept_queries=describe_kept_queries(state.settings),
         rebuild_error=model.rebuild_error,
+        replica=None if state.follower is None else state.follower.describe(),
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -14,14 +15,15 @@ from evaluation.label_audit.audit_files import write_csv
 from service.auth.api_keys import NEEDS_WRITE
 from service.errors.problems import NOT_FOUND, ServiceProblem
 from service.gallery_work.describe_task import describe_audit
+from service.gallery_work.run_worker import Report as Say
 from service.http.bodies import write_json_response
 from service.http.openapi import READ_STATUSES, describe_problems
 from service.models.loaded_model import LoadedModel, find_items_folder
-from service.state import ActiveModel, CurrentState, ServiceState, log_action
+from service.state import ActiveModel, CurrentState, ServiceState, get_job_model, log_action, submit_job
 
 router = APIRouter(tags=["inspect"])
 PATH = "/v1/labels/audit"
-AUDIT_FILE = "label-audit.json"
+AUDIT_FILE, DOCUMENT = "label-audit.json", "label audit"
 MOST_OFFSET = 1_000_000
 MOST_NAMED = 100
 NO_AUDIT = f"The labels of this gallery were not audited: POST {PATH} does it."
@@ -98,15 +100,16 @@ async def start_label_audit(request: Request, model: ActiveModel, state: Current
     """Starts a background job in a process of its own; the findings are there when it is done."""
     version = state.models.version
     key = f"label audit {model.model_hash}"
-    job = state.jobs.submit("label audit", lambda: _compute(state, model, version), PATH, key)
-    log_action(request, state, "labels.audit")
+    parameters = {"version": version}
+    job = await asyncio.to_thread(submit_job, state, "label audit", parameters, "label audit", PATH, key)
+    await log_action(request, state, "labels.audit")
     return write_json_response(job, status=202)
 
 
 def find_audit(state: ServiceState, model: LoadedModel) -> LabelAudit | None:
     """The last audit of a model's gallery, from memory or from the data folder."""
     audit = state.label_audits.get(model.model_hash)
-    if audit is None and state.settings.data is not None:
+    if audit is None and state.settings.data is not None and state.shared is None:
         path = _find_file(state, state.models.active_folder)
         if path.exists():
             audit = state.label_audits[model.model_hash] = LabelAudit.load(path)
@@ -134,13 +137,25 @@ def _count(audit: LabelAudit, kind: FindingKind | None, label: str | None) -> in
     )
 
 
-def _compute(state: ServiceState, model: LoadedModel, version: str) -> None:
-    folder = state.models.find_folder(version)
+def run_label_audit(state: ServiceState, parameters: dict[str, Any], say: Say) -> None:
+    """The job that audits the labels of a model's gallery."""
+    model = get_job_model(state, parameters)
+    folder = state.models.find_folder(parameters["version"])
     task = describe_audit(state.settings, folder, model)
-    audit = LabelAudit.model_validate(state.gallery_workers.run(task, state.jobs.report))
-    if state.settings.data is not None:
+    audit = LabelAudit.model_validate(state.gallery_workers.run(task, say))
+    if state.shared is not None and model.live is not None:
+        model.live.records.set_document(DOCUMENT, audit.to_json())
+    elif state.settings.data is not None:
         audit.save(_find_file(state, folder), private=True)
     state.label_audits[model.model_hash] = audit
+
+
+def read_shared_audit(state: ServiceState, model: LoadedModel) -> None:
+    """Show the label audit that any process of the service has made."""
+    assert model.live is not None
+    document = model.live.records.read_document(DOCUMENT)
+    if document is not None:
+        state.label_audits[model.model_hash] = LabelAudit.model_validate_json(document)
 
 
 def _find_file(state: ServiceState, bundle: Path) -> Path:

@@ -20,7 +20,7 @@ from service.http.query_answers import answer_queries, check_answer, write_decis
 from service.http.query_requests import read_queries
 from service.http.resolve_references import ResolvedQueries, search_naming_rows
 from service.models.loaded_model import LoadedModel
-from service.state import ServiceState, get_active_model, get_state
+from service.state import ServiceState, get_deciding_model, get_state
 from service.telemetry import prometheus
 
 router = APIRouter(tags=["decide"], route_class=FastRoute)
@@ -60,7 +60,7 @@ async def match(request: Request) -> Response:
     """
     started = perf_counter()
     check_key(request, "read")
-    state, model = get_state(request), get_active_model(request)
+    state, model = get_state(request), get_deciding_model(request)
     point = model.get_deciding_point("match")
     queries = await read_queries(request, MatchOptions, model, state, started)
     check_answer(queries.count, queries.options.candidates, 0, model, state.settings)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import asyncio
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -11,6 +12,7 @@ from api_schemas.report import Report
 from service.auth.api_keys import NEEDS_WRITE
 from service.errors.problems import CONFLICT, NOT_FOUND, ServiceProblem
 from service.gallery_work.describe_task import describe_report
+from service.gallery_work.run_worker import Report as Say
 from service.http.bodies import write_json_response
 from service.http.openapi import READ_STATUSES, describe_problems
 from service.http.report_exports import MEDIA_TYPES, ExportFormat, export_report
@@ -21,10 +23,11 @@ from service.models.recomputed_reports import (
     compute_feedback_report,
     get_report_path,
 )
-from service.state import ActiveModel, CurrentState, ServiceState, log_action
+from service.state import ActiveModel, CurrentState, ServiceState, get_job_model, log_action, submit_job
 
 router = APIRouter(tags=["inspect"])
 PATH = "/v1/reports/consistency"
+COMPUTED: tuple[Source, ...] = ("gallery", "feedback")
 
 
 @router.get(
@@ -96,12 +99,12 @@ async def recompute(
             CONFLICT, "The hold-out report belongs to the bundle: export or build it again to have another."
         )
     version = state.models.version
-    job = state.jobs.submit(
-        f"report of the {source}",
-        lambda: _compute(state, model, version, source, update),
-        f"{PATH}?source={source}",
+    parameters = {"version": version, "source": source, "update": update}
+    path = f"{PATH}?source={source}"
+    job = await asyncio.to_thread(
+        submit_job, state, "report", parameters, f"report of the {source}", path, None
     )
-    log_action(request, state, "reports.compute", source=source)
+    await log_action(request, state, "reports.compute", source=source)
     return write_json_response(job, status=202)
 
 
@@ -124,25 +127,27 @@ def submit_update(state: ServiceState) -> None:
     model, version = state.models.active, state.models.version
     if model is not None:
         key = f"gallery report {model.model_hash}"
+        parameters = {"version": version, "source": "gallery", "update": True}
         path = f"{PATH}?source=gallery"
-        state.jobs.submit(
-            "report of the gallery", lambda: _compute(state, model, version, "gallery", True), path, key
-        )
+        submit_job(state, "report", parameters, "report of the gallery", path, key)
 
 
-def _compute(
-    state: ServiceState, model: LoadedModel, version: str, source: Source, update: bool = False
-) -> None:
-    """Compute a report and add it to the history; with a data folder both are stored."""
+def run_report(state: ServiceState, parameters: dict[str, Any], say: Say) -> None:
+    """The job that computes a report and adds it to the history; with a data folder both are stored."""
+    model = get_job_model(state, parameters)
+    version: str = parameters["version"]
+    source: Source = parameters["source"]
     if source == "gallery":
-        model = state.models.active if state.models.version == version and state.models.active else model
-        task = describe_report(state.settings, state.models.find_folder(version), model, update=update)
-        report = Report.model_validate(state.gallery_workers.run(task, state.jobs.report))
+        folder = state.models.find_folder(version)
+        task = describe_report(state.settings, folder, model, update=parameters["update"])
+        report = Report.model_validate(state.gallery_workers.run(task, say))
     else:
         feedback = [] if model.live is None else model.live.records.read_feedback()
         report = compute_feedback_report(model, feedback)
     state.reports[model.model_hash, source] = report
-    if state.settings.data is not None:
+    if state.shared is not None and model.live is not None:
+        model.live.records.set_document(f"report.{source}", report.to_json())
+    elif state.settings.data is not None:
         folder = find_items_folder(state.models.find_folder(version), state.settings.data)
         report.save(get_report_path(folder, source), private=True)
     entry = build_history_entry(source, report, model, version)
@@ -150,6 +155,15 @@ def _compute(
         state.unsaved_history.append(entry)
     else:
         model.live.records.add_report(entry)
+
+
+def read_shared_reports(state: ServiceState, model: LoadedModel) -> None:
+    """Show the reports that any process of the service has made."""
+    assert model.live is not None
+    for source in COMPUTED:
+        document = model.live.records.read_document(f"report.{source}")
+        if document is not None:
+            state.reports[model.model_hash, source] = Report.model_validate_json(document)
 
 
 def require_report(state: ServiceState, model: LoadedModel, source: Source) -> Report:
@@ -176,7 +190,7 @@ def read_report(state: ServiceState, model: LoadedModel, source: Source) -> Repo
     if source == "holdout":
         return model.report
     report = state.reports.get((model.model_hash, source))
-    if report is None and state.settings.data is not None:
+    if report is None and state.settings.data is not None and state.shared is None:
         path = get_report_path(find_items_folder(state.models.active_folder, state.settings.data), source)
         if path.exists():
             report = state.reports[model.model_hash, source] = Report.load(path)

@@ -20,7 +20,7 @@ from service.http.query_answers import answer_queries, check_answer, write_resul
 from service.http.query_requests import read_queries
 from service.http.resolve_references import ResolvedQueries, search_naming_rows
 from service.models.loaded_model import LoadedModel
-from service.state import get_active_model, get_state
+from service.state import get_deciding_model, get_state
 
 router = APIRouter(tags=["decide"], route_class=FastRoute)
 _EXAMPLES = {
@@ -54,7 +54,7 @@ async def search(request: Request) -> Response:
     """
     started = perf_counter()
     check_key(request, "read")
-    state, model = get_state(request), get_active_model(request)
+    state, model = get_state(request), get_deciding_model(request)
     queries = await read_queries(request, SearchOptions, model, state, started)
     options, binary = queries.options, accepts_octets(request)
     if binary and "vector" in options.include:

@@ -14,7 +14,7 @@ from service.http.fast_routes import FastRoute
 from service.http.openapi import BODY_STATUSES, describe_body, describe_problems
 from service.http.query_answers import write_decision, write_results
 from service.http.resolve_references import check_count, prepare_references
-from service.state import get_active_model, get_state
+from service.state import get_deciding_model, get_state
 
 router = APIRouter(tags=["decide"], route_class=FastRoute)
 _read_body = build_body_reader(VerifyRequest, "pairs", lambda limits: limits.max_queries)
@@ -35,7 +35,7 @@ async def verify(request: Request) -> Response:
     """
     started = perf_counter()
     check_key(request, "read")
-    state, model = get_state(request), get_active_model(request)
+    state, model = get_state(request), get_deciding_model(request)
     point = model.get_deciding_point("verify")
     body = await _read_body(request)
     check_count(len(body.pairs), "pairs", state.settings)

@@ -10,6 +10,7 @@ from threading import Lock
 from typing import Any
 
 from common.private_files import open_private
+from index.store.shared.records import SharedRecords
 
 
 def append_lines(file: Path, lines: Sequence[str]) -> None:
@@ -32,12 +33,17 @@ class AuditLog:
     there (``index.store.write_order``), so that none is missing after a crash.
     """
 
-    def __init__(self, file: Path | None) -> None:
+    def __init__(self, file: Path | None, shared: SharedRecords | None = None) -> None:
+        """``shared`` keeps the lines instead of the file, where several processes are one service."""
         self._file = file
+        self._shared = shared
         self._lock = Lock()
 
     def append(self, lines: Sequence[str]) -> None:
         """Add lines that the item store has kept; a service without a data folder has no log."""
+        if self._shared is not None:
+            self._shared.add_audit_lines(lines)
+            return
         if self._file is None:
             return
         with self._lock:
@@ -45,7 +51,7 @@ class AuditLog:
 
     def append_missing(self, lines: Sequence[str]) -> None:
         """Add those of the lines that the log does not hold, as after a crash."""
-        if self._file is None or not lines:
+        if self._file is None or self._shared is not None or not lines:
             return
         missing = dict.fromkeys(lines)
         with self._lock:

@@ -1,14 +1,17 @@
-"""Interface of a database of the item store: opening, locking, emptying its log."""
+"""Interface of a database of the item store: opening, taking turns, hearing of changes, emptying its log."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
 import sqlalchemy as sa
+
+LOCK_SECONDS = 30.0  # a write waits so long for another program that holds the database
+LOCK_SLICE = 0.2  # and looks so often whether it is still wanted
 
 
 class Database:
@@ -21,7 +24,7 @@ class Database:
         id_type: text that is compared and sorted by code point, as Python does.
         counter_type: a whole number that counts up by itself.
         engine: SQLAlchemy's engine.
-        is_server: whether it is on a server, not a file of the data folder.
+        is_server: whether it is on a server, which several processes may write to, not a file.
     """
 
     dialect: ClassVar[str]
@@ -47,16 +50,30 @@ class Database:
     def prepare_migration(self, connection: sa.Connection) -> None:
         """In the transaction that makes or changes the tables: keep others out, make the schema."""
 
-    def try_lock_writer(self, connection: sa.Connection) -> bool:
-        """Lock out other writers for as long as the connection is open; False if there is one."""
-        return True
+    def open_writer(self) -> sa.Connection:
+        """The connection that this process writes with."""
+        return self.engine.connect().execution_options(writes=True)
 
     def begin_write(
         self, connection: sa.Connection, check_wanted: Callable[[], None]
     ) -> AbstractContextManager[object]:
-        """A transaction of the writer's connection; ``check_wanted`` raises once it is not wanted."""
+        """A transaction of the writer's connection, while no other writer has one.
+
+        ``check_wanted`` raises once it is not wanted.
+        """
         check_wanted()
         return connection.begin()
+
+    def announce(self, connection: sa.Connection) -> None:
+        """Tell those that ``listen``, once this transaction is committed."""
+
+    def listen(self) -> AbstractContextManager[Callable[[float], None]]:
+        """Hear of the commits of all writers: a call waits for one, or so many seconds."""
+        raise NotImplementedError
+
+    def take_turn(self, name: str) -> AbstractContextManager[bool]:
+        """Whether this process alone now does what the name says, until the block or the process ends."""
+        return nullcontext(True)
 
     def empty_log(self) -> None:
         """Remove what was deleted from a write-ahead log."""

@@ -1,17 +1,25 @@
-"""PostgreSQL: a schema for each model, locked by its writer."""
+"""PostgreSQL: a schema for each model, whose writers, in any number of processes, take turns."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+from time import monotonic
 from typing import ClassVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from index.store.databases.database import Database
+from index.store.databases.database import LOCK_SECONDS, LOCK_SLICE, Database
 
 # seconds to connect; milliseconds until what was sent must be acknowledged by the other machine
 _TIMEOUTS = {"connect_timeout": 5, "tcp_user_timeout": 30_000}
+IDLE_SECONDS = 15  # a writer that does nothing for so long within its transaction has its turn taken away
+CHANNEL = "limen"
+# the server gives up the session of a machine that is gone within some ten seconds, not two hours
+_SOON_GONE = ("tcp_keepalives_idle = 5", "tcp_keepalives_interval = 2", "tcp_keepalives_count = 3")
+_LOCKED = "55P03"  # SQLSTATE lock_not_available
 
 
 class Postgresql(Database):
@@ -53,9 +61,68 @@ class Postgresql(Database):
         if self._schema is not None:
             connection.execute(sa.schema.CreateSchema(self._schema, if_not_exists=True))
 
-    def try_lock_writer(self, connection: sa.Connection) -> bool:
-        key = sa.func.hashtext(sa.func.concat("limen writer ", sa.func.current_schema()))
+    def open_writer(self) -> sa.Connection:
+        # each statement sees what was committed before its turn began; the turn keeps others out
+        connection = super().open_writer().execution_options(isolation_level="READ COMMITTED")
         with connection.begin():
-            # a write waits so long for another program that holds its rows
-            connection.execute(sa.text("SET lock_timeout = '30s'"))
-            return bool(connection.execute(sa.select(sa.func.pg_try_advisory_lock(key))).scalar())
+            connection.execute(sa.text(f"SET idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'"))
+        return connection
+
+    def begin_write(
+        self, connection: sa.Connection, check_wanted: Callable[[], None]
+    ) -> AbstractContextManager[object]:
+        give_up = monotonic() + LOCK_SECONDS
+        while True:
+            check_wanted()
+            transaction = connection.begin()
+            try:
+                connection.execute(sa.text(f"SET LOCAL lock_timeout = '{int(1000 * LOCK_SLICE)}ms'"))
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_hash("limen writer "))))
+                # a write waits so long for another program that holds its rows
+                connection.execute(sa.text(f"SET LOCAL lock_timeout = '{int(LOCK_SECONDS)}s'"))
+                return transaction
+            except sa.exc.OperationalError as error:
+                transaction.rollback()
+                if getattr(error.orig, "sqlstate", None) != _LOCKED or monotonic() > give_up:
+                    raise
+
+    def announce(self, connection: sa.Connection) -> None:
+        connection.execute(sa.select(sa.func.pg_notify(CHANNEL, sa.func.current_schema())))
+
+    @contextmanager
+    def listen(self) -> Iterator[Callable[[float], None]]:
+        with self._hold_session() as connection:
+            connection.exec_driver_sql(f"LISTEN {CHANNEL}")
+            driver = connection.connection.driver_connection
+            assert driver is not None
+
+            def wait(seconds: float) -> None:
+                for _ in driver.notifies(timeout=seconds, stop_after=1):
+                    pass
+
+            yield wait
+
+    @contextmanager
+    def take_turn(self, name: str) -> Iterator[bool]:
+        with self._hold_session() as connection:
+            yield bool(
+                connection.execute(sa.select(sa.func.pg_try_advisory_lock(_hash(f"{name} ")))).scalar()
+            )
+
+    @contextmanager
+    def _hold_session(self) -> Iterator[sa.Connection]:
+        """A session of its own, which ends with the block, and with it what it listened to and locked."""
+        connection = self.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        try:
+            for setting in _SOON_GONE:
+                connection.exec_driver_sql(f"SET {setting}")
+            yield connection
+        finally:
+            with suppress(sa.exc.DBAPIError):
+                connection.invalidate()
+            connection.close()
+
+
+def _hash(name: str) -> sa.ColumnElement[int]:
+    """The number of a lock of the current schema."""
+    return sa.func.hashtextextended(sa.func.concat(name, sa.func.current_schema()), 0)

@@ -12,10 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
 from common.private_files import close_to_others, open_private
-from index.store.databases.database import Database
-
-LOCK_SECONDS = 30.0  # a write waits so long for another program that holds the database
-LOCK_SLICE = 0.2  # and looks so often whether it is still wanted
+from index.store.databases.database import LOCK_SECONDS, LOCK_SLICE, Database
 
 
 class Sqlite(Database):
@@ -60,10 +57,11 @@ class Sqlite(Database):
     def __str__(self) -> str:
         return str(self._file)
 
-    def try_lock_writer(self, connection: sa.Connection) -> bool:
+    def open_writer(self) -> sa.Connection:
+        connection = super().open_writer()
         # not through SQLAlchemy, which would begin a transaction first, and wait with the old timeout
         connection.connection.cursor().execute(f"PRAGMA busy_timeout={int(1000 * LOCK_SLICE)}")
-        return True
+        return connection
 
     def begin_write(
         self, connection: sa.Connection, check_wanted: Callable[[], None]

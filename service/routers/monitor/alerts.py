@@ -53,7 +53,7 @@ async def acknowledge(
     actor = request.state.actor
     if model.live is None:
         alert = state.monitor.acknowledge(alert_id, actor, body.note, None)
-        log_action(request, state, "alerts.acknowledge", alert=alert_id[:100])
+        await log_action(request, state, "alerts.acknowledge", alert=alert_id[:100])
     else:
         order = order_write(request, "alerts.acknowledge", alert=alert_id[:100])
         alert = await write(

@@ -58,7 +58,7 @@ async def sign_in(request: Request, state: CurrentState) -> Response:
         return _render_form(request, target, WRONG_KEY, 401)
     sessions: BrowserSessions = request.app.state.sessions
     request.state.actor = key.name
-    log_action(request, state, "sessions.sign-in")
+    await log_action(request, state, "sessions.sign-in")
     answer = RedirectResponse(_choose_page(target), status_code=303)
     answer.set_cookie(
         sessions.cookie_name,

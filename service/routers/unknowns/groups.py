@@ -3,7 +3,8 @@ undone."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import asyncio
+from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -21,9 +22,19 @@ from api_schemas.http.unknowns import (
 )
 from index.store.kept_queries import make_change_id
 from service.auth.api_keys import NEEDS_WRITE
+from service.gallery_work.run_worker import Report as Say
 from service.http.bodies import build_body_reader, write_json_response
 from service.http.openapi import BODY_STATUSES, READ_STATUSES, describe_body, describe_problems
-from service.state import ActiveModel, CurrentState, log_action, order_write, write
+from service.state import (
+    ActiveModel,
+    CurrentState,
+    ServiceState,
+    get_job_model,
+    log_action,
+    order_write,
+    submit_job,
+    write,
+)
 from service.unknowns.arrange import plan_arrangement
 from service.unknowns.enroll import Enrolment, enroll, select_group, undo
 from service.unknowns.grouping import find_linking_point, group_pool
@@ -83,13 +94,12 @@ async def group(
     model.get_live_gallery()
     await state.unknowns.flush()
     point = find_linking_point(model, body.operating_point)
-    job = state.jobs.submit(
-        "groups of unknowns",
-        lambda: group_pool(model, point, body.min_size),
-        f"{PATH}/groups",
-        f"group {model.model_hash} {point.id} {body.min_size}",
+    parameters = {"version": state.models.version, "point": point.id, "min_size": body.min_size}
+    key = f"group {model.model_hash} {point.id} {body.min_size}"
+    job = await asyncio.to_thread(
+        submit_job, state, "group", parameters, "groups of unknowns", f"{PATH}/groups", key
     )
-    log_action(request, state, "unknowns.group", operating_point=point.id)
+    await log_action(request, state, "unknowns.group", operating_point=point.id)
     return write_json_response(job, status=202)
 
 
@@ -211,3 +221,9 @@ async def undo_change(
     order = order_write(request, "unknowns.undo")
     restored, deleted = await write(request, state, order, lambda: undo(model, body.change, order))
     return write_json_response({"restored": restored, "deleted": deleted})
+
+
+def run_grouping(state: ServiceState, parameters: dict[str, Any], say: Say) -> None:
+    """The job that groups the unknowns of a model."""
+    model = get_job_model(state, parameters)
+    group_pool(model, find_linking_point(model, parameters["point"]), parameters["min_size"])

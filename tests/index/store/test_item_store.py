@@ -75,14 +75,18 @@ def test_items_are_kept_as_they_were_and_in_the_order_of_code_points(where: dict
         assert [entry.id for entry in store.page("a", 3)] == sorted([*IDS, "new"])[
             sorted([*IDS, "new"]).index("a") + 1 :
         ][:3]
-        assert [[entry.id for entry in block] for block in store.read_all()] == [sorted([*IDS, "new"])]
+        with store.open_snapshot() as snapshot:
+            store.delete(["new"])
+            assert (snapshot.sequence, snapshot.n) == (2, len(IDS) + 1)
+            assert [[entry.id for entry in block] for block in snapshot.blocks] == [sorted([*IDS, "new"])]
+        store.upsert([item("new")], "m")
         stored_item = store.get("käse")
         assert stored_item is not None
         assert dict(stored_item.metadata) == values
         assert np.array_equal(stored_item.vector, VECTORS[IDS.index("käse") % 8])
         assert np.array_equal(store.get("b").vector, VECTORS[5])  # type: ignore[union-attr]
         assert store.get("nobody") is None
-        assert (store.count(), store.sequence) == (len(IDS) + 1, 2)
+        assert (store.count(), store.sequence) == (len(IDS) + 1, 4)
         assert store.fields == {"text": "text", "number": "number", "real": "number", "yes": "boolean"}
         assert store.select_known(["a", "nobody"]) == {"a"}
 
@@ -138,6 +142,7 @@ def test_ids_that_no_database_keeps_are_of_no_item(where: dict[str, Any]) -> Non
         assert sorted(store.delete(["b\0", "b", "\0"])) == ["b"]
 
 
+@pytest.mark.parametrize("where", ["sqlite"], indirect=True)
 def test_lines_for_the_audit_log_are_of_the_write_itself(where: dict[str, Any]) -> None:
     written: list[str] = []
 
@@ -170,6 +175,32 @@ def test_lines_for_the_audit_log_are_of_the_write_itself(where: dict[str, Any]) 
         assert [line["action"] for line in read_kept()] == ["set"], "the others went with this write"
     with closing(ItemStore(**where)) as store:
         assert read_kept() == []
+
+
+@pytest.mark.parametrize("where", ["postgresql"], indirect=True)
+def test_on_a_server_every_write_has_a_number_and_its_line_stays(where: dict[str, Any]) -> None:
+    def write_line(action: str) -> WriteOrder:
+        return WriteOrder({"action": action})
+
+    with closing(ItemStore(**where)) as one, closing(ItemStore(**where)) as other:
+        one.upsert([item("a", place=1)], "m", write_line("first"))
+        other.upsert([item("b", place=2)], "m", write_line("second"))
+        with pytest.raises(InputError, match="place"):
+            one.upsert([item("c", place="text")], "m", write_line("refused"))
+        one.delete(["b"], write_line("third"))
+        other.set_points({"p": "{}"}, write_line("fourth"))
+        one.delete(["nobody"], write_line("nothing"))
+        rows = one.read_rows(sa.select(AUDIT.c.number, AUDIT.c.line).order_by(AUDIT.c.number))
+        assert [(row.number, json.loads(row.line)["action"]) for row in rows] == [
+            (1, "first"),
+            (2, "second"),
+            (3, "third"),
+            (4, "fourth"),
+        ]
+        log = other.read_log()
+        assert (log.change, log.newest, log.points, log.corrections) == (5, 3, 4, 0)
+        one.reload()
+        assert one.fields == {"place": "number"}
 
 
 def test_a_withdrawn_write_changes_nothing(where: dict[str, Any]) -> None:
@@ -231,7 +262,7 @@ def test_a_gallery_is_the_same_on_both(make_bundle: MakeBundle, tmp_path: Path, 
         if database is not None:
             assert not (tmp_path / "data" / "limen.sqlite").exists()
             with pytest.raises(StoreInUse, match="one writer"):
-                LiveGallery.open(bundle, tmp_path / "other folder", limits, database=database)
+                LiveGallery.open(bundle, tmp_path / "data", limits, database=database)
         live.backup(tmp_path / "backup")
         live.delete_where({"place": {"$gte": 0}})
     with LiveGallery.open(bundle, tmp_path / "data", limits, database=database) as live:
@@ -283,8 +314,6 @@ def test_when_the_server_goes_away_writes_fail_and_come_back_with_it(
             live.upsert([item("b")])
         live.upsert([item("c")])
         assert {hit.id for hit in live.gallery.search(VECTORS[0], 2)[0]} == {"a", "c"}
-        with pytest.raises(StoreInUse):
-            LiveGallery.open(bundle, tmp_path / "other folder", database=database)
 
 
 def test_an_address_that_cannot_be_used_is_named() -> None:

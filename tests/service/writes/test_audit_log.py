@@ -128,7 +128,7 @@ def test_an_activation_that_a_crash_kept_from_the_log_is_added(two_bundles: Any,
         assert (tmp_path / "audit.jsonl").read_text() == text
 
 
-def test_writes_go_on_while_an_activation_waits_for_a_model_to_load(
+def test_writes_and_activations_go_on_while_a_model_is_loaded(
     two_bundles: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundles, one, _ = two_bundles
@@ -149,10 +149,14 @@ def test_writes_go_on_while_an_activation_waits_for_a_model_to_load(
         assert loading.wait(30)
         point = one.points["verify"].id
         try:
-            assert client.post(f"/v1/operating-points/{point}/activate").status_code == 503
+            assert client.post(f"/v1/operating-points/{point}/activate").status_code == 200
             assert client.put("/v1/items", json={"items": make_items(0, 3)}).status_code == 200
         finally:
             go_on.set()
         while client.get(f"/v1/jobs/{job}").json()["status"] != "done":
             pass
-        assert [line["action"] for line in read_lines(tmp_path)] == ["models.load", "items.upsert"]
+        assert [line["action"] for line in read_lines(tmp_path)] == [
+            "models.load",
+            "operating-points.activate",
+            "items.upsert",
+        ]
