@@ -21,21 +21,22 @@ demo: setup      ## train, evaluate, calibrate, export and serve on real data th
 check: setup     ## lint, types, import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers 2
 	$(BIN)/lint-imports
 
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 test: setup      ## the whole test suite, long forms left out
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not full'
+	$(PYTEST) -m 'not full'
 
 PLAIN := FAISS_SIMD_LEVEL=NONE FAISS_OPT_LEVEL=generic ATEN_CPU_CAPABILITY=default
 test-portable: setup ## what a processor could change, on the plainest instructions and beside two busy loops
 	nice sh -c 'while :; do :; done' & one=$$!; nice sh -c 'while :; do :; done' & two=$$!; \
 	trap "kill $$one $$two" EXIT; \
-	$(PLAIN) $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not full' -q \
+	$(PLAIN) $(PYTEST) -m 'not full' -q \
 		tests/index/engines tests/index/search tests/decision tests/properties tests/training/loop/test_resume.py tests/service/runtime
 
 test-full: setup ## the whole test suite with its long forms
-	LIMEN_RANDOM_EXAMPLES=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	LIMEN_RANDOM_EXAMPLES=1 $(PYTEST)
 
 bench: setup     ## every benchmark, each a ratio against a peer or a limit in the same run
 	for file in benchmarks/*.py; do $(BIN)/python -m benchmarks.$$(basename $$file .py) || exit 1; done

@@ -8,13 +8,34 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-ROOT = Path(__file__).resolve().parents[1]
+TESTS = Path(__file__).resolve().parent
+ROOT = TESTS.parent
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # bit for bit is a promise of CPUs
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # more threads of parallel test workers wait for each other
 
 # the same examples on every run, so that a change is judged by itself; the long forms draw new ones
 settings.register_profile("limen", derandomize="LIMEN_RANDOM_EXAMPLES" not in os.environ)
 settings.load_profile("limen")
+
+
+# files and folders that take long, in any order; were they last, one worker would wait for another
+LONG = (
+    "browser",
+    "crash",
+    "docs/test_readme.py",
+    "end_to_end",
+    "evaluation",
+    "limen",
+    "service",
+    "training/loop",
+    "training/losses/test_split_classes.py",
+    "training/runtime",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes long; the rest keeps its order."""
+    items.sort(key=lambda item: not item.path.relative_to(TESTS).as_posix().startswith(LONG))
 
 
 def absent(part: str) -> None:
