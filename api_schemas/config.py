@@ -219,6 +219,62 @@ class ScheduleConfig(Part):
     keep: int = Field(default=1, ge=1)
 
 
+class MiningRule(Part):
+    """Hard negatives: items of other classes near an anchor, without those that may be positives in truth.
+
+    Of the ``top`` nearest items of other classes, after the first ``skip``, those that pass every filter
+    given are candidates; ``negatives`` of them are taken, the nearest (``sampling: top``) or at ``random``.
+
+    Filters, s the cosine and p the anchor's positive (NV-Retriever, arXiv 2407.15831): ``margin``
+    s(a, n) < s(a, p) - margin; ``percentage`` s(a, n) < s(a, p) - (1 - percentage) |s(a, p)|, which holds its
+    direction for negative scores too; ``max_score`` and ``min_score`` bounds of s(a, n). ``class_margin``
+    (ours) leaves out what lies as near to the mean of the anchor's class, but for the margin, as that class's
+    own members (all but the farthest 5 %) and as its own class's mean: one noisy score does not decide.
+
+    ``clusters``: the candidates are drawn from the anchor's k-means cluster, one of so many, instead.
+    """
+
+    negatives: int = Field(default=3, ge=1)
+    top: int = Field(default=50, ge=1, le=10_000)
+    skip: int = Field(default=0, ge=0)
+    sampling: Literal["top", "random"] = "top"
+    margin: Finite | None = Field(default=None, ge=-2, le=2)
+    percentage: Finite | None = Field(default=None, gt=0, le=1)
+    max_score: Finite | None = Field(default=None, ge=-1, le=1)
+    min_score: Finite | None = Field(default=None, ge=-1, le=1)
+    class_margin: Finite | None = Field(default=None, ge=0, le=2)
+    clusters: int | None = Field(default=None, ge=2)
+
+    @model_validator(mode="after")
+    def _check_window(self) -> Self:
+        if self.skip + self.negatives > self.top:
+            raise ValueError(
+                f"top must be at least skip + negatives ({self.skip + self.negatives}), found {self.top}"
+            )
+        return self
+
+
+class MiningConfig(MiningRule):
+    """Batches of mined triplets: each anchor with a positive and its hard negatives, until the batch is full.
+
+    ``file``: triplets that ``limen mine`` wrote, by the ids of the data. ``every``: mined again by the
+    network itself before the first epoch and after so many each time.
+    """
+
+    file: str | None = None
+    every: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _check_source(self) -> Self:
+        if (self.file is None) == (self.every is None):
+            raise ValueError("give either file, triplets of `limen mine`, or every, a number of epochs")
+        usual = MiningRule(negatives=self.negatives)
+        given = [name for name in MiningRule.model_fields if getattr(self, name) != getattr(usual, name)]
+        if self.file is not None and given:
+            raise ValueError(f"{given[0]} belongs to every: the file is mined already")
+        return self
+
+
 class EvaluationConfig(Part):
     """Validation while training; ``monitor`` chooses the best checkpoint.
 
@@ -259,11 +315,18 @@ class Config(BuildConfig):
     mixup: NamedPart | None = None
     miner: NamedPart | None = None
     memory: NamedPart | None = None
+    mining: MiningConfig | None = None
     sampler: SamplerConfig = SamplerConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     precision: Literal["auto", "float32", "bfloat16"] = "float32"
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _check_mining(self) -> Self:
+        if self.mining and (self.sampler.name != "m_per_class" or self.sampler.neighbours):
+            raise ValueError("mining makes the batches itself: leave sampler.name and sampler.neighbours out")
+        return self
 
     @model_validator(mode="before")
     @classmethod

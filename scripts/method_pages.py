@@ -48,10 +48,8 @@ def render_index() -> str:
     """All methods, one line each."""
     lines = ["# Methods", "", "| loss | paper | when |", "| --- | --- | --- |"]
     lines += [f"| [{name}]({name}.md) | {loss.paper} | {loss.when} |" for name, loss in LOSSES.items()]
-    lines += [
-        "",
-        "Beside the losses: [Metrix](metrix.md), [cross-batch memory](memory.md) and weighted sums.",
-    ]
+    beside = "[Metrix](metrix.md), [cross-batch memory](memory.md), [mining](mining.md) and weighted sums"
+    lines += ["", f"Beside the losses: {beside}."]
     lines += ["What each learns and costs: [results](results.md)."]
     return "\n".join(lines) + "\n"
 

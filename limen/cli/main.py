@@ -31,8 +31,9 @@ COMMANDS = {
     "rebuild": "data_folder",
     "backup": "data_folder",
     "restore": "data_folder",
-    "losses": "list_registries",
-    "miners": "list_registries",
+    "mine": "methods",
+    "losses": "methods",
+    "miners": "methods",
 }
 
 app = typer.Typer(

@@ -8,11 +8,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from api_schemas.manifest import CONFIG_FILE, ENCODER_FILE, MANIFEST_FILE, PREPROCESSING_FILE
+from api_schemas.manifest import (
+    CONFIG_FILE,
+    ENCODER_FILE,
+    ITEMS_FILE,
+    MANIFEST_FILE,
+    PREPROCESSING_FILE,
+    VECTORS_FILE,
+)
 from common.console import say
 from common.errors import InputError, needs
 from embeddings.embedding_set import EmbeddingSet, concatenate
-from embeddings.files import read_embeddings
+from embeddings.files import open_embeddings, read_embeddings
 from embeddings.hashes import hash_encoder, hash_model_name
 
 if TYPE_CHECKING:
@@ -101,3 +108,15 @@ def read_run(run: Run) -> EvaluationSource:
     return EvaluationSource(
         test, model_hash, "test", run.load_embeddings("validation"), run.load_embeddings("train")
     )
+
+
+def read_items(source: Path) -> EmbeddingSet:
+    """The items of an embeddings file, the training items of a run or the gallery of a bundle."""
+    if is_bundle(source):
+        return open_embeddings(source / VECTORS_FILE, source / ITEMS_FILE, say).read()
+    if not is_run(source):
+        return read_embeddings(source, say)
+    items = open_run(source).load_embeddings("train")
+    if items is None:
+        raise InputError(f"{source} holds no embeddings of its training items: train it to its end.")
+    return items

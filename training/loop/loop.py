@@ -27,6 +27,7 @@ from training.loop.class_shards import save_class_shards
 from training.loop.embed_split import embed_forms, embed_items
 from training.loop.epoch_log import EpochLog, format_epoch
 from training.loop.failure_checks import check_finite_gradients, check_finite_loss, detect_collapse
+from training.loop.mine_again import mine_again
 from training.loop.train_state import TrainState
 from training.loop.validation_metrics import ValidationMetrics, compute_validation_metrics
 from training.losses import Lesson
@@ -134,6 +135,10 @@ class Loop:
     def _plan_epoch(self) -> list[RowIndices]:
         """The rows of each batch of the epoch, which follow from seed and epoch; hard where classes meet."""
         progress, neighbours, sampler = self.state.progress, self.state.neighbours, self.config.sampler
+        if self.state.mined is not None:
+            self._mine_when_due()
+            size = min(sampler.batch_size, len(self.inputs.codes))
+            return self.state.mined.draw_batches(size, self.steps, self.config.seed, progress.epoch)
         nearest = None
         if neighbours is not None:
             done = progress.step / progress.planned_steps
@@ -141,6 +146,14 @@ class Loop:
                 neighbours.begin_epoch()
             nearest = neighbours.find_nearest(sampler.neighbours)
         return draw_batches(self.inputs.codes, sampler, self.steps, self.config.seed, progress.epoch, nearest)
+
+    def _mine_when_due(self) -> None:
+        """Mine by the network as it is, at the beginning of an epoch."""
+        every, progress = self.config.mining and self.config.mining.every, self.state.progress
+        if every and progress.step_in_epoch == 0 and progress.epoch % every == 0:
+            vectors = embed_forms(self.state.network, self.inputs, self.config, self.track, self.processes)
+            for sentence in mine_again(self.state, self.config, vectors, self.inputs.codes, self.track):
+                self.say(sentence)
 
     def take_step(self, feed: BatchFeed) -> float:
         """One update of the weights, from as many micro-batches as gradients accumulate over; its loss.

@@ -23,6 +23,7 @@ from encoder.inputs import load_preprocessing
 from encoder.inputs.preprocessing import Preprocessing
 from training.batches.batch_inputs import DeviceInputs, TrainingInputs, count_forms
 from training.batches.class_neighbours import ClassNeighbours
+from training.batches.mined_batches import MinedTriplets
 from training.batches.frozen_features import can_precompute, compute_features, precompute_features
 from training.config_checks import check_batches, check_config, describe_few_positives
 from training.data.check_data import list_unmeasurable, plan_points
@@ -35,6 +36,7 @@ from training.loop.embed_split import embed_forms, embed_items
 from training.loop.epoch_log import check_epoch_log
 from training.loop.failure_checks import explain_exhausted_resources
 from training.loop.loop import Loop, Say
+from training.loop.mine_again import read_mined_rows
 from training.loop.start_from import adopt_model, load_network, open_start, start_class_vectors
 from training.loop.train_state import Progress, TrainState
 from training.loop.validation_metrics import check_measurable
@@ -126,7 +128,12 @@ def _train(
     neighbours = None
     if config.sampler.neighbours:
         neighbours = ClassNeighbours(classes.count, config.model.view_dim).to(processes.device)
-    state = TrainState(network, objective, config.optimizer, neighbours)
+    mined = None
+    if config.mining:
+        mined = MinedTriplets(len(splits.train) * forms, config.mining.negatives)
+        if config.mining.file is not None:
+            mined.set_rows(*read_mined_rows(config.mining, splits.train, forms))
+    state = TrainState(network, objective, config.optimizer, neighbours, mined)
 
     processes.wait()  # all have read what is in the folder
     (out / layout.CHECKPOINTS_FOLDER).mkdir(parents=True, exist_ok=True)

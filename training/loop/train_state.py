@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from api_schemas.config import OptimizerConfig
 from training.batches.class_neighbours import ClassNeighbours
+from training.batches.mined_batches import MinedTriplets
 from training.losses import Loss
 from training.models.lora import merge_lora
 from training.models.network import Network
@@ -85,11 +86,13 @@ class TrainState:
         objective: Objective,
         settings: OptimizerConfig,
         neighbours: ClassNeighbours | None = None,
+        mined: MinedTriplets | None = None,
     ) -> None:
         self.network = network
         self.objective = objective
         self.settings = settings
         self.neighbours = neighbours
+        self.mined = mined
         self.optimizer = build_optimizer(network, objective, settings)
         self.base_rates = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.average: dict[str, Tensor] | None = None
@@ -154,7 +157,8 @@ class TrainState:
     def _get_modules(self) -> dict[str, nn.Module]:
         """The modules of a run under the prefix of their tensors' names."""
         modules: dict[str, nn.Module] = {"network": self.network, "objective": self.objective}
-        return modules | ({"neighbours": self.neighbours} if self.neighbours else {})
+        further: dict[str, nn.Module | None] = {"neighbours": self.neighbours, "mined": self.mined}
+        return modules | {prefix: module for prefix, module in further.items() if module is not None}
 
 
 def _iterate_floats(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
