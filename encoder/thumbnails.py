@@ -8,8 +8,10 @@ import numpy as np
 from PIL import Image
 
 from api_schemas.manifest import LARGEST_THUMBNAIL, SMALLEST_THUMBNAIL
+from encoder.inputs.audio_input import AudioPreprocessing
 from encoder.inputs.image_decoder import decode_image
 from encoder.inputs.image_input import ImagePreprocessing, convert_mode
+from encoder.inputs.mel_spectrogram import compute_mel_spectrogram
 from encoder.inputs.preprocessing import LIMITS, InputLimits, Preprocessing, RawInput, RefusedInput
 
 SMALLEST_SIDE, LARGEST_SIDE = SMALLEST_THUMBNAIL, LARGEST_THUMBNAIL
@@ -17,13 +19,14 @@ TEXT_CHARACTERS = 500
 MIN_BYTES = 1024  # any picture may have as many
 QUALITIES = (80, 50, 20)
 WHITE = 255
+DRAWN_SECONDS, DRAWN_DECIBELS = 10, 60.0  # of a recording
 WEBP, TEXT = "image/webp", "text/plain; charset=utf-8"
 
 
 def make_thumbnail(
     preprocessing: Preprocessing, raw: RawInput, side: int, limits: InputLimits = LIMITS, number: int = 0
 ) -> bytes | None:
-    """WebP of an image, UTF-8 of the first 500 characters of a text; None for all else.
+    """WebP of an image or of a recording's spectrogram, UTF-8 of a text's first 500 characters, else None.
 
     A picture has at most ``side`` pixels on its longer side, is never larger than the original, and has at
     most ``max(1024, side * side)`` bytes. It is upright and opaque, and nothing but its pixels is kept: no
@@ -37,6 +40,8 @@ def make_thumbnail(
     """
     if isinstance(preprocessing, ImagePreprocessing):
         return _shrink_decoded(preprocessing.decode(raw, number, limits), side, number)
+    if isinstance(preprocessing, AudioPreprocessing):
+        return shrink_image(_draw_spectrogram(preprocessing, raw, side, limits, number), side)
     if preprocessing.kind == "text" and isinstance(raw, str):
         return raw[:TEXT_CHARACTERS].encode("utf-8", "replace")
     return None
@@ -45,6 +50,18 @@ def make_thumbnail(
 def make_picture(content: bytes, side: int, limits: InputLimits = LIMITS) -> bytes:
     """The thumbnail of an image file's bytes, where no encoder says what they are; see ``make_thumbnail``."""
     return _shrink_decoded(decode_image(content, limits, 0), side, 0)
+
+
+def _draw_spectrogram(
+    preprocessing: AudioPreprocessing, raw: RawInput, side: int, limits: InputLimits, number: int
+) -> Image.Image:
+    """Time to the right, frequency up, dark is loud; the loudest 60 decibels of the first seconds."""
+    samples = preprocessing.decode(raw, number, limits)[: DRAWN_SECONDS * preprocessing.rule.sample_rate]
+    rule = preprocessing.rule.model_copy(update={"log": "decibel"})
+    levels = compute_mel_spectrogram(samples, rule)[::-1]
+    darkness = np.clip((levels - levels.max() + DRAWN_DECIBELS) / DRAWN_DECIBELS, 0, 1)
+    drawn = Image.fromarray((255 - 255 * darkness).astype(np.uint8))
+    return drawn.resize((side, max(1, side // 2)), Image.Resampling.BOX)
 
 
 def _shrink_decoded(image: Image.Image, side: int, number: int) -> bytes:

@@ -164,6 +164,8 @@ class ServiceSettings(BaseSettings):
     max_image_scans: int = _limit(32, "scans of a JPEG; each takes as long as a whole image")
     max_filter_depth: int = _limit(8, "levels of $and, $or and $not in a filter")
     max_filter_conditions: int = _limit(64, "comparisons in a filter")
+    max_audio_bytes: int = _limit(16 * MIB, "bytes of one recording, before base64")
+    max_audio_seconds: int = _limit(600, "seconds of one recording")
     max_filter_values: int = _limit(10_000, "values in the lists of a filter ($in, $nin)")
 
     class_items: int = _limit(

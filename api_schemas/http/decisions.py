@@ -51,7 +51,8 @@ EncoderInput = Annotated[
     str | VectorValues,
     Field(
         union_mode="left_to_right",
-        description="Raw input of the encoder: a base64 data URI of an image, a text, or a feature row.",
+        description="Raw input of the encoder: a base64 data URI of an image or of a recording, a text, or "
+        "a feature row.",
     ),
 ]
 
@@ -401,6 +402,8 @@ class Limits(Schema):
     max_image_pixels: int
     max_image_side: int
     max_image_scans: int
+    max_audio_bytes: int
+    max_audio_seconds: int
     max_filter_depth: int
     max_filter_conditions: int
     max_filter_values: int

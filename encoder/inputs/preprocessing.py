@@ -29,7 +29,7 @@ class InputLimits:
     image_pixels: int = 32_000_000
     image_side: int = 16_384
     image_scans: int = 32
-    audio_bytes: int = 32 << 20
+    audio_bytes: int = 16 << 20
     audio_seconds: float = 600.0
 
 

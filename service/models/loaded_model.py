@@ -217,6 +217,8 @@ def _build_input_limits(settings: ServiceSettings) -> InputLimits:
         image_pixels=settings.max_image_pixels,
         image_side=settings.max_image_side,
         image_scans=settings.max_image_scans,
+        audio_bytes=settings.max_audio_bytes,
+        audio_seconds=settings.max_audio_seconds,
     )
 
 

@@ -16,6 +16,7 @@ from encoder.inputs.preprocessing import Preprocessing, RawInput
 from encoder.thumbnails import make_thumbnail
 from training.data.image_files import ImageFile
 from training.data.kinds import open_kind
+from training.data.kinds.audio import AudioFile
 
 TEST_PREFIX = "test/"  # of ids that a separate test set shares with the rest, see EvaluationSource
 
@@ -70,6 +71,8 @@ def _read_raw_inputs(
 def _build_reader(value: Any) -> Callable[[], RawInput] | None:
     if isinstance(value, ImageFile):
         return value.open
+    if isinstance(value, AudioFile):
+        return value.read
     if isinstance(value, str):
         return lambda: value
     if isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.ndim == 3:

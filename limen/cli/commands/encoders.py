@@ -28,7 +28,7 @@ from limen.pipeline.evaluation_source import is_bundle, open_run
 
 
 def init(
-    recipe: Annotated[Literal["photos", "text"], typer.Argument(help="What the data is.")],
+    recipe: Annotated[Literal["photos", "text", "audio"], typer.Argument(help="What the data is.")],
     data: Annotated[
         list[str], typer.Argument(help="The data: a folder or zip of class folders, a list, texts (.jsonl).")
     ],
@@ -39,7 +39,7 @@ def init(
             "looked through."
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="The file to write; photos.yaml or text.yaml.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The file to write; RECIPE.yaml unless given.")] = None,
 ) -> None:
     """Look at your data and write a commented configuration to start from."""
     with needs("limen init", "serve"):
@@ -60,8 +60,8 @@ def wrap(
     data: Annotated[
         list[str] | None,
         typer.Option(
-            help="A folder or zip of class folders of images, a list of images or texts (.csv, .jsonl, "
-            ".parquet), vectors (.npz); repeatable. All of it is the gallery."
+            help="A folder or zip of class folders of images or recordings, a list of those or of texts "
+            "(.csv, .jsonl, .parquet), vectors (.npz); repeatable. All of it is the gallery."
         ),
     ] = None,
     preprocessing: PreprocessingOption = None,
@@ -128,7 +128,7 @@ def attach_encoder(
     ] = None,
     set_: SetBundleKeys = None,
 ) -> None:
-    """Give a bundle of vectors the encoder that made them, so that it takes images or texts."""
+    """Give a bundle of vectors the encoder that made them, so that it takes images, recordings or texts."""
     with needs("limen attach-encoder", "serve"):
         from limen.pipeline import attach_encoder as pipeline
         from limen.pipeline.wrap_encoder import build_config

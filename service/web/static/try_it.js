@@ -1,4 +1,4 @@
-// Ask about a picture, a text, a vector or an item: the answer of /v1/match, drawn and explained.
+// Ask about a picture, a recording, a text, a vector or an item: the answer of /v1/match, drawn and explained.
 import { call } from "./api.js";
 import { number, percent, count } from "./format.js";
 import { element, press, say } from "./page.js";
@@ -9,7 +9,8 @@ const NEAREST = 8;
 const form = document.getElementById("ask");
 const { kind, dim, max, key, decides } = form.dataset;
 const byId = (id) => document.getElementById(id);
-let picture = null; // { name, uri }
+const noun = kind === "audio" ? "recording" : "picture";
+let chosen = null; // { name, uri }
 
 const WORDS = {
   best: "similarity with the nearest item",
@@ -28,7 +29,7 @@ form.addEventListener("change", (event) => {
   document.querySelectorAll(".way").forEach((way) => { way.hidden = way.dataset.way !== event.target.value; });
 });
 
-// -- pictures ------------------------------------------------------------------------------------------
+// -- files ---------------------------------------------------------------------------------------------
 async function take(file) {
   if (!file) return;
   if (file.size > Number(max)) { say(`${file.name} has ${count(file.size)} bytes, at most ${count(Number(max))} are taken.`, "bad"); return; }
@@ -38,7 +39,7 @@ async function take(file) {
     reader.onerror = () => reject(reader.error);
     reader.readAsDataURL(file);
   });
-  picture = { name: file.name || "picture.png", uri };
+  chosen = { name: file.name || "picture.png", uri };
   const shown = byId("chosen");
   shown.src = URL.createObjectURL(file);
   shown.hidden = false;
@@ -52,7 +53,7 @@ if (drop) {
   for (const name of ["dragover", "dragenter"]) drop.addEventListener(name, (event) => { event.preventDefault(); drop.classList.add("over"); });
   drop.addEventListener("dragleave", () => drop.classList.remove("over"));
   drop.addEventListener("drop", (event) => { event.preventDefault(); drop.classList.remove("over"); take(event.dataTransfer.files[0]); });
-  document.addEventListener("paste", (event) => { if (chosenWay() === "picture") take(event.clipboardData.files[0]); });
+  document.addEventListener("paste", (event) => { if (chosenWay() === "file") take(event.clipboardData.files[0]); });
 }
 
 // -- the question --------------------------------------------------------------------------------------
@@ -66,9 +67,9 @@ function readNumbers(text) {
 
 function readQuery() {
   const way = chosenWay();
-  if (way === "picture") {
-    if (!picture) throw new Error("Choose a picture first.");
-    return { input: picture.uri };
+  if (way === "file") {
+    if (!chosen) throw new Error(`Choose a ${noun} first.`);
+    return { input: chosen.uri };
   }
   if (way === "text") {
     if (!byId("words").value.trim()) throw new Error("Write a text first.");
@@ -197,11 +198,11 @@ function showCurl(asked) {
   const auth = key === "true" ? " -H \"Authorization: Bearer $LIMEN_KEY\"" : "";
   const target = `curl -s ${location.origin}/v1/match -H 'Content-Type: application/json'${auth}`;
   const [query] = asked.queries;
-  if (picture && query.input === picture.uri) {
-    const head = picture.uri.slice(0, picture.uri.indexOf(",") + 1);
-    const body = JSON.stringify({ ...asked, queries: [{ input: `${head}PICTURE` }] });
-    const [before, after] = body.split("PICTURE");
-    byId("curl").textContent = `(printf '%s' ${quoteForShell(before)}; base64 < ${quoteForShell(picture.name)} | tr -d '\\n'; printf '%s' ${quoteForShell(after)}) | ${target} -d @-`;
+  if (chosen && query.input === chosen.uri) {
+    const head = chosen.uri.slice(0, chosen.uri.indexOf(",") + 1);
+    const body = JSON.stringify({ ...asked, queries: [{ input: `${head}CHOSEN` }] });
+    const [before, after] = body.split("CHOSEN");
+    byId("curl").textContent = `(printf '%s' ${quoteForShell(before)}; base64 < ${quoteForShell(chosen.name)} | tr -d '\\n'; printf '%s' ${quoteForShell(after)}) | ${target} -d @-`;
     return;
   }
   byId("curl").textContent = `${target} -d ${quoteForShell(JSON.stringify(asked))}`;

@@ -8,7 +8,7 @@ const address = (id) => `/v1/unknowns/${encodeURIComponent(id)}/thumbnail`;
 export function showUnknown(unknown, kind, className = "picture") {
   const words = describe(unknown.metadata) || new Date(unknown.at).toLocaleTimeString("en-GB");
   if (!unknown.has_thumbnail) return element("span", { class: `${className} text` }, shorten(words, 90));
-  if (kind === "image") {
+  if (kind === "image" || kind === "audio") { // of a recording, its spectrogram
     return element("img", { class: className, src: address(unknown.id), alt: words, loading: "lazy", decoding: "async" });
   }
   const text = element("span", { class: `${className} text` }, "…");

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
@@ -36,6 +37,8 @@ def test_embeddings_keep_all_their_digits_under_bfloat16(backbone: str) -> None:
         ({"backbone": "conv4", "widths": [4, 8], "embedding_dim": 16, "views": 8}, (1, 12, 12)),
         ({"backbone": "resnet", "widths": [4, 8], "blocks": [1, 2], "pooling": "average"}, (1, 15, 15)),
         ({"backbone": "resnet", "widths": [4], "blocks": [1], "pooling": "max"}, (1, 16, 16)),
+        ({"backbone": "tdnn", "widths": [4, 8]}, (1, 8, 20)),
+        ({"backbone": "tdnn", "widths": [4, 4, 6, 8], "dropout": 0.5}, (3, 8, 5)),
         ({"backbone": "mlp", "hidden": [16]}, (7,)),
         ({"backbone": "linear"}, (7,)),
         ({"backbone": "linear"}, (1, 8, 8)),
@@ -86,3 +89,28 @@ def test_a_wrong_model_is_one_sentence(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         build_network(ModelConfig.model_validate(model), build_rule(shape))
+
+
+def test_an_input_in_pieces_gets_the_direction_of_the_mean_of_its_pieces() -> None:
+    config = ModelConfig.model_validate({"backbone": "tdnn", "embedding_dim": 5, "widths": [4, 8]})
+    network = build_network(config, build_rule((1, 8, 20))).eval()
+    counts = [3, 1, 100]
+    inputs = torch.full((3, 100, 1, 8, 20), torch.nan)
+    for row, count in enumerate(counts):
+        inputs[row, :count] = torch.randn(count, 1, 8, 20)
+    with torch.inference_mode():
+        got = network(inputs)
+        for row, count in enumerate(counts):
+            mean = torch.stack([network(piece[None])[0] for piece in inputs[row, :count]]).mean(0)
+            torch.testing.assert_close(got[row], mean / mean.norm(), rtol=0, atol=1e-6)
+
+
+def test_a_tdnn_pools_mean_and_deviation_over_time() -> None:
+    config = ModelConfig.model_validate({"backbone": "tdnn", "embedding_dim": 5, "widths": [4]})
+    network = build_network(config, build_rule((1, 8, 20))).eval()
+    inputs = torch.randn(2, 1, 8, 20)
+    with torch.inference_mode():
+        convolution, _, norm = network.backbone.chain[0][1:4]
+        frames = norm(torch.relu(convolution(inputs[:, 0]))).numpy()
+        expected = np.concatenate([frames.mean(axis=2), np.sqrt(frames.var(axis=2) + 1e-6)], axis=1)
+        np.testing.assert_allclose(network.extract_features(inputs), expected, rtol=1e-5, atol=1e-6)
