@@ -63,16 +63,36 @@ class GalleryItems(ABC):
         self._shown = None
 
 
-class BundleItems(GalleryItems):
-    """The items of a bundle, which never change."""
+class GenerationItems(GalleryItems):
+    """The items of a generation, which never change; without thumbnails."""
 
-    def __init__(self, bundle: Bundle, track: Track = silent) -> None:
-        super().__init__(bundle.path, GalleryView(bundle.open_generation(track)))
-        self._thumbnails = bundle.open_thumbnails()
+    def __init__(self, path: Path, generation: Generation) -> None:
+        super().__init__(path, GalleryView(generation))
 
     def get(self, item_id: str) -> StoredItem | None:
         located = self.view.locate(item_id)
         return None if located is None else _read_item(*located)
+
+    def read_thumbnails(self, ids: Sequence[str]) -> dict[str, bytes]:
+        return {}
+
+    def page(self, after: str | None, limit: int) -> list[StoredItem]:
+        main = self.view.main
+        assert main is not None
+        return [_read_item(main, row) for row in main.items.get_rows_after(after or "", limit)]
+
+    def prepare(self, decider: Decider) -> None:
+        main = self.view.main
+        assert main is not None
+        self._shown = replace(self.view, main=prepare_generation(main, [decider]))
+
+
+class BundleItems(GenerationItems):
+    """The items of a bundle, which never change."""
+
+    def __init__(self, bundle: Bundle, track: Track = silent) -> None:
+        super().__init__(bundle.path, bundle.open_generation(track))
+        self._thumbnails = bundle.open_thumbnails()
 
     def read_thumbnails(self, ids: Sequence[str]) -> dict[str, bytes]:
         if self._thumbnails is None:
@@ -80,16 +100,6 @@ class BundleItems(GalleryItems):
         located = {item_id: self.view.locate(item_id) for item_id in ids}
         read = {name: self._thumbnails.get(place[1]) for name, place in located.items() if place is not None}
         return {item_id: thumbnail for item_id, thumbnail in read.items() if thumbnail is not None}
-
-    def page(self, after: str | None, limit: int) -> list[StoredItem]:
-        main = self.view.main
-        assert main is not None  # a bundle has a generation
-        return [_read_item(main, row) for row in main.items.get_rows_after(after or "", limit)]
-
-    def prepare(self, decider: Decider) -> None:
-        main = self.view.main
-        assert main is not None
-        self._shown = replace(self.view, main=prepare_generation(main, [decider]))
 
 
 def _read_item(generation: Generation, row: int) -> StoredItem:

@@ -89,15 +89,18 @@ class Generations:
         except (InputError, OSError) as error:
             raise BundleError(f"{folder} is not a whole generation: {error}") from None
 
-    def find_unfinished(self, sequence: int, config: IndexConfig) -> str | None:
-        """A generation of these items that was being loaded onto a server when that was broken off."""
+    def find_unfinished(self, sequence: int, config: IndexConfig, besides: str | None) -> str | None:
+        """A generation of these items that was being loaded onto a server when that was broken off.
+
+        ``besides`` is searched already.
+        """
         for folder in self._folder.glob(f"{_write_sequence(sequence)}*/{COLLECTION_FILE}"):
             with suppress(LimenError):
                 index = GenerationRecord.load(folder.parent / GENERATION_FILE).index
                 is_same = all(
                     index.parameters[name] == getattr(config, name) for name in ("m", "ef_construction")
                 )
-                if index.kind == config.kind and is_same:
+                if index.kind == config.kind and is_same and folder.parent.name != besides:
                     return folder.parent.name
         return None
 

@@ -78,18 +78,16 @@ class Generation:
     ) -> Generation:
         """Build the engine over a labelled set and audit it."""
         firsts, node_of_row = find_distinct_vectors(items.vectors)
-        kind, reason = select_kind(config, len(firsts), items.dimension, measure_free_memory())
-        engine = ENGINES[kind].build(items.vectors, firsts, config, track)
-        lost, record = np.zeros(len(firsts), dtype=bool), None
-        if not (engine.exact or engine.is_remote):  # which is audited on the server that it is opened on
-            lost_nodes, record = audit_self_recall(engine, items.vectors, firsts, track)
-            lost[lost_nodes] = True
+        engine, lost, description = _build_engine(items.vectors, firsts, config, track)
         table = ItemTable.from_set(items, node_of_row, lost[node_of_row], densities)
         nodes = Nodes.from_node_of_row(node_of_row, table.rank)
-        description = IndexDescription(
-            kind=kind, parameters=dict(engine.parameters), reason=reason, self_recall=record
-        )
         return cls(items.vectors, table, engine, nodes, description)
+
+    def build_other_engine(self, config: IndexConfig, track: Track = silent) -> Generation:
+        """The same items with another engine, which is audited."""
+        engine, lost, description = _build_engine(self.vectors, self._firsts, config, track)
+        items = replace(self.items, side=lost[self.items.node])
+        return replace(self, items=items, engine=engine, description=description)
 
     def save(self, folder: Path) -> None:
         """Write vectors (unless they are mapped from there), items and index into a folder."""
@@ -309,9 +307,27 @@ class Generation:
         if self.engine.exact:
             return np.empty(0, dtype=np.int64)
         assert isinstance(self.engine, BuiltEngine)
-        firsts = self.nodes.rows[self.nodes.starts[:-1]]
-        rows = firsts[find_lost_nodes(self.engine, self.vectors, firsts, track)]
+        rows = self._firsts[find_lost_nodes(self.engine, self.vectors, self._firsts, track)]
         return rows[~self.items.side[rows]]
+
+    @property
+    def _firsts(self) -> RowIndices:
+        """The row of each node's vector."""
+        return self.nodes.rows[self.nodes.starts[:-1]]
+
+
+def _build_engine(
+    vectors: UnitVectors, firsts: RowIndices, config: IndexConfig, track: Track
+) -> tuple[BuiltEngine, Bools, IndexDescription]:
+    """An engine over ``vectors[firsts]``, and the nodes, bool, that its audit did not find."""
+    kind, reason = select_kind(config, len(firsts), vectors.shape[1], measure_free_memory())
+    engine = ENGINES[kind].build(vectors, firsts, config, track)
+    lost, record = np.zeros(len(firsts), dtype=bool), None
+    if not (engine.exact or engine.is_remote):  # which is audited on the server that it is opened on
+        lost_nodes, record = audit_self_recall(engine, vectors, firsts, track)
+        lost[lost_nodes] = True
+    parameters = dict(engine.parameters)
+    return engine, lost, IndexDescription(kind=kind, parameters=parameters, reason=reason, self_recall=record)
 
 
 def _describe_nodes(

@@ -31,6 +31,7 @@ COMMANDS = {
     "rebuild": "data_folder",
     "backup": "data_folder",
     "restore": "data_folder",
+    "migrate": "data_folder",
     "mine": "methods",
     "losses": "methods",
     "miners": "methods",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 
+from index.engines.engine import EngineUnavailable
 from index.store.item_store import DATABASE_FILE
 from service.models.loaded_model import LoadedModel, measure_recall
 from service.telemetry import prometheus
@@ -26,7 +28,8 @@ class RecallProbe:
         state = (model.model_hash, *(counts.get(name) for name in ("generation", "sequence")))
         if state != self._probed_state and monotonic() >= self._probed_at + PROBE_EVERY:
             self._probed_state, self._probed_at = state, monotonic()
-            prometheus.RECALL_PROBE.set(measure_recall(model.gallery))
+            with suppress(EngineUnavailable):
+                prometheus.RECALL_PROBE.set(measure_recall(model.gallery))
 
 
 def update_gauges(model: LoadedModel, items: Path | None) -> None:

@@ -18,7 +18,7 @@ from embeddings.similarity import compute_pair_similarities
 from index.bundle import write_bundle
 from tests.index.conftest import make_unit_rows, point
 
-CLASSES, OF_CLASS, DIM = 30, 10, 16
+CLASSES, OF_CLASS, DIM = 20, 8, 16
 CONFIGS: dict[IndexKind, IndexConfig] = {
     "flat": IndexConfig(kind="flat"),
     "hnsw": IndexConfig(kind="hnsw", m=16, ef_construction=80),
@@ -34,15 +34,15 @@ def normalise(rows: NDArray[np.floating]) -> NDArray[np.float32]:
 
 @cache
 def make_gallery() -> EmbeddingSet:
-    """300 items of 30 classes: clusters, 20 copies of one vector under two labels, and a mirrored pair."""
+    """160 items of 20 classes: clusters, 20 copies of one vector under four labels, and a mirrored pair."""
     rng = np.random.default_rng(7)
     centres = make_unit_rows(rng, CLASSES, DIM)
     rows = normalise(np.repeat(centres, OF_CLASS, axis=0) + 0.15 * rng.normal(size=(CLASSES * OF_CLASS, DIM)))
     labels = np.repeat([f"c{number:02}" for number in range(CLASSES)], OF_CLASS)
-    rows[20:40] = rows[20]  # classes c02 and c03
-    rows[40:42] = 0  # equally near to the first axis, one of c04 and one of c05
+    rows[20:40] = rows[20]
+    rows[40:42] = 0  # equally near to the first axis, and of two classes
     rows[40, :2], rows[41, :2] = (0.8, 0.6), (0.8, -0.6)
-    labels[41] = "c05"
+    labels[41] = "c06"
     numbers = np.arange(len(rows))
     metadata = {
         "camera": numbers % 3,

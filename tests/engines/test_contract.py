@@ -43,11 +43,11 @@ FILTERS: list[dict[str, Any] | None] = [
     {"camera": 1},
     {"camera": {"$ne": 1}, "good": True},
     {"place": 'north "a\\b"'},
-    {"weight": {"$gt": 10, "$lte": 60}},
+    {"weight": {"$gt": 5, "$lte": 30}},
     {"weight": {"$exists": False}},
     {"weight": {"$nin": [3.0, 4.0]}},
-    {"$not": {"label": {"$in": [f"c{number:02}" for number in range(28)]}}},
-    {"$or": [{"seen": {"$lt": "1970-01-02"}}, {"seen": {"$gte": "1970-01-12T06:00:00Z"}}]},
+    {"$not": {"label": {"$in": [f"c{number:02}" for number in range(18)]}}},
+    {"$or": [{"seen": {"$lt": "1970-01-02"}}, {"seen": {"$gte": "1970-01-06T06:00:00Z"}}]},
     {"$and": [{"camera": 0}, {"$not": {"$or": [{"good": True}, {"place": "süd"}]}}]},
 ]
 Answers = list[tuple[Any, ...]]
@@ -113,9 +113,9 @@ def change(live: LiveGallery, twin: Twin) -> None:
     moved = StoredItem("i100", "moved", rows[0])
     assert live.upsert([*new, moved]) == len(new)
     twin.items |= {item.id: item for item in [*new, moved]}
-    gone = ["i020", "i021", "i040", "new-3", *(f"i{n:03}" for n in range(150, 170))]
+    gone = ["i020", "i021", "i040", "new-3", *(f"i{n:03}" for n in range(130, 140))]
     assert live.delete(gone) == len(gone)
-    where = {"label": {"$eq": "c25"}, "camera": 2}
+    where = {"label": {"$eq": "c15"}, "camera": 2}
     allowed = twin.select(where)
     assert allowed is not None
     assert set(live.delete_where(where)) == allowed
@@ -169,6 +169,6 @@ def test_the_same_calls_give_the_same_answers(
             live.rebuild()
             assert live.gallery.compute_stats()["buffer"] == 0
             assert ask(live.gallery) == expected, "also once they are in the index"
-            assert ask(follower) == expected
+            assert follower.match(make_queries()) == live.gallery.match(make_queries())
     with LiveGallery.open(bundle, tmp_path / "data", NEVER, database=database) as live:
         assert ask(live.gallery) == expected, "after a restart"

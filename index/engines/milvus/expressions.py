@@ -71,6 +71,8 @@ def _compare(name: str, how: str, value: Any, times: frozenset[str], negated: bo
         if not negated:
             return f"{field} {_SIGNS[how]} {written}"
         return _or_missing(f"{field} {_OPPOSITES[how]} {written}", missing)
+    if how not in _COMPLEMENTS:
+        return None
     how = _COMPLEMENTS[how] if negated else how
     values = value if how in ("$in", "$nin") and isinstance(value, Sequence) else [value]
     listed = [_write(name, one, times) for one in values]
@@ -86,7 +88,7 @@ def _compile_list(field: str, values: list[str], *, wanted: bool) -> Expression:
     """Whether the field has one of the values, or none of them."""
     if not values:
         return NOTHING if wanted else None
-    if field == LABEL or len(values) > LISTED_UP_TO:
+    if len(values) > (1 if field == LABEL else LISTED_UP_TO):
         return f"{field} {'in' if wanted else 'not in'} [{', '.join(values)}]"
     if wanted:
         return _any([f"{field} == {value}" for value in values])

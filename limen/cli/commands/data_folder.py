@@ -1,4 +1,4 @@
-"""``limen rebuild``, ``limen backup`` and ``limen restore``: maintenance of a service's data folder."""
+"""``limen rebuild``, ``backup``, ``restore`` and ``migrate``: maintenance of a service's data folder."""
 
 from __future__ import annotations
 
@@ -81,6 +81,65 @@ def restore(
     make_private_folder(models)
     restore_backup(backup_folder, models / get_model_folder_name(record.model_hash))
     say(f"{data} is ready. Next: limen serve BUNDLE --data {data}")
+
+
+def migrate(
+    bundle: Annotated[Path, typer.Argument(help="The bundle that is served.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Write a bundle with another engine here; with --set.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="The data folder whose engine or database changes.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="The new engine, e.g. index.kind=milvus; repeatable.")
+    ] = None,
+    database: Database = None,
+    to_database: Annotated[
+        str | None, typer.Option(help="Move the items of --data into this PostgreSQL database.")
+    ] = None,
+    to_sqlite: Annotated[
+        bool, typer.Option("--to-sqlite", help="Move the items of --data into SQLite in that folder.")
+    ] = False,
+    queries: Annotated[
+        int, typer.Option(min=1, help="Sampled queries that must be decided alike before the switch.")
+    ] = 10_000,
+) -> None:
+    """Change the engine of a bundle or data folder, or the database of its items; services must be stopped.
+
+    Nothing is switched unless sampled queries are decided alike, to the last bit. A run that was broken off
+    is continued by the same command.
+    """
+    with needs("limen migrate", "serve"):
+        from api_schemas.build_config import BuildConfig
+        from index.gallery.migrate_engine import migrate_bundle, migrate_data_folder
+        from index.gallery.migrate_store import migrate_store
+        from service.models.loaded_model import find_items_folder
+    moves = to_database is not None or to_sqlite
+    if (out is None) == (data is None) or bool(set_) == moves or (moves and data is None):
+        raise InputError(
+            "Say what to migrate: --out NEW_BUNDLE or --data DIR with --set index.kind=..., or --data DIR "
+            "with --to-database or --to-sqlite."
+        )
+    config = BuildConfig.from_overrides(set_ or []).index
+    alike = f"{queries} sampled queries were decided alike"
+    if out is not None:
+        migrated = migrate_bundle(bundle, out, config, queries, track)
+        say(f"{out} searches with {migrated.index.kind}; {alike}. Next: limen serve {out}")
+        return
+    assert data is not None
+    items = find_items_folder(bundle, data)
+    if not (items / _get_marker(database)).is_file():
+        raise InputError(
+            f"{data} holds no items of {bundle}: nothing was written there by `limen serve --data`."
+        )
+    if set_:
+        n = migrate_data_folder(bundle, items, config, queries, track, database)
+        say(f"{data} searches its {n} items with {config.kind}; {alike}.")
+        return
+    n = migrate_store(bundle, items, database, to_database, queries, track)
+    where = "unset LIMEN_DATABASE_URL" if to_sqlite else "set LIMEN_DATABASE_URL to the new address"
+    say(f"{n} items were copied; {alike}. What the old database holds stays there. Next: {where}, and serve.")
 
 
 def _get_marker(database: str | None) -> str:
