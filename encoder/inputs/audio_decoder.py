@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 from functools import partial
 from math import gcd
+from types import ModuleType
+from typing import cast
 
 import numpy as np
 
@@ -90,8 +92,8 @@ def resample(samples: Float32s, rate: int, target: int) -> Float32s:
     return np.asarray(resampled, np.float32)
 
 
-def import_soundfile():  # type: ignore[no-untyped-def]  # it has no types
-    """The package, or advice on how to install it."""
+def import_soundfile() -> ModuleType:
+    """The package, which is optional; raises MissingExtra where it is not installed."""
     with needs("a model of sounds", "audio"):
         import soundfile
-    return soundfile
+    return cast(ModuleType, soundfile)

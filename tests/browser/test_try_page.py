@@ -14,11 +14,14 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
+import limen
 from limen.client import Client
 from service.auth.api_keys import create_key
 from tests.browser.conftest import OpenPage
+from tests.encoder.wrapping.networks import write_spectrogram_network
 from tests.service.bundles import ServiceBundle, make_image_bundle, serve
 from tests.service.routers.items.test_thumbnails import make_photo
+from tests.voices import write_voices
 
 PIECES = ("decision", "label", "id", "similarity", "score", "probability", "threshold", "margin")
 
@@ -132,3 +135,34 @@ def test_with_keys_the_curl_takes_one(
             )
             assert json.loads(done.stdout)["results"][0]["label"] == "class-0"
         context.close()
+
+
+@pytest.fixture(scope="module")
+def voices(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """A service that encodes recordings, with some of planted speakers; and their folder."""
+    folder = tmp_path_factory.mktemp("voices")
+    recordings = write_voices(folder / "data", speakers=3, recordings=2, seconds=1.2)
+    write_spectrogram_network(folder / "net.onnx")
+    keys = {"kind": "audio", "mels": 8, "piece": 50, "mean": -6.0}
+    limen.wrap(folder / "net.onnx", recordings, folder / "bundle", preprocessing=keys, thumbnails=48)
+    with serve(folder / "bundle") as at:
+        yield at, recordings
+
+
+def test_a_recording_is_asked_about_and_heard(
+    voices: tuple[str, Path], open_page: OpenPage, check_page: Callable[[Page], None]
+) -> None:
+    address, recordings = voices
+    with open_page(f"{address}/dashboard/try") as page:
+        page.locator("#decide").click()
+        expect(page.locator("#said")).to_have_text("Choose a recording first.")
+        page.set_input_files("#file", recordings / "s001" / "1.flac")
+        page.wait_for_selector("#curl:not(:empty)")
+        first = page.locator("#nearest li").first
+        assert first.get_attribute("data-id") == "s001/1.flac"
+        expect(first.locator("img")).to_have_js_property("naturalWidth", 48)
+        expect(page.locator("audio")).to_have_js_property("error", None)
+        page.wait_for_function("document.querySelector('audio').duration > 0.9")
+        hits = run_curl(page, recordings / "s001")
+        assert hits.get("results") or hits["type"].endswith("no-operating-point")
+        check_page(page)

@@ -59,7 +59,7 @@ class Network(nn.Module):
         self.views = views
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Float [n, *input shape], or in pieces [n, most pieces, *input shape], to float32 [n, embedding_dim].
+        """Float [n, *input shape], or in pieces [n, pieces, *input shape], to float32 [n, embedding_dim].
 
         Rows have length one; that of an input in pieces is the direction of the mean of its pieces' rows.
         """
@@ -72,8 +72,9 @@ class Network(nn.Module):
     def _embed_pieces(self, inputs: Tensor) -> Tensor:
         """As ``encoder.network.Network`` does it; pieces that an input lacks are NaN."""
         rows, positions = (~inputs[:, :, 0, 0, 0].isnan()).nonzero(as_tuple=True)
-        parts = zip(rows.split(PIECES_AT_ONCE), positions.split(PIECES_AT_ONCE), strict=True)
-        pieces = torch.cat([self(inputs[part, position]) for part, position in parts])
+        starts = range(0, len(rows), PIECES_AT_ONCE)
+        parts = [slice(start, start + PIECES_AT_ONCE) for start in starts]
+        pieces = torch.cat([self(inputs[rows[part], positions[part]]) for part in parts])
         return F.normalize(pieces.new_zeros(len(inputs), pieces.shape[1]).index_add(0, rows, pieces), dim=1)
 
     def extract_features(self, inputs: Tensor, block: int | None = None) -> Tensor:
