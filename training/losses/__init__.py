@@ -40,6 +40,9 @@ from training.losses.z_loss import ZLoss as ZLoss
 from training.losses.center import Center as Center
 from training.losses.sup_con import SupCon as SupCon
 from training.losses.nt_xent import NTXent as NTXent
+from training.losses.nt_xent_am import NTXentAM as NTXentAM
+from training.losses.ge2e import GE2E as GE2E
+from training.losses.angular_prototypical import AngularPrototypical as AngularPrototypical
 from training.losses.sbcl import SBCL as SBCL
 from training.losses.hierarchical_contrastive import HierarchicalContrastive as HierarchicalContrastive
 from training.losses.nd import ND as ND

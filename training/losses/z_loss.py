@@ -24,7 +24,7 @@ class ZLoss(ClassVectorLoss):
     Parameters:
         a: 1, b: 0 (what the reference code does). With C classes z is at most sqrt(C - 1), so b above that
             is never reached.
-        lr: 1, of the class vectors' own plain SGD, on the schedule of the run. No momentum: it would move
+        lr: 3, of the class vectors' own plain SGD, on the schedule of the run. No momentum: it would move
             every vector by an amount of its own.
 
     Related losses: softmax cross-entropy, whose scale matters and which needs every output; this one needs
@@ -50,7 +50,7 @@ class ZLoss(ClassVectorLoss):
     steps: Tensor
 
     def __init__(
-        self, num_classes: int, embedding_dim: int, a: float = 1.0, b: float = 0.0, lr: float = 1.0
+        self, num_classes: int, embedding_dim: int, a: float = 1.0, b: float = 0.0, lr: float = 3.0
     ) -> None:
         super().__init__(num_classes)
         self.a, self.b, self.lr = a, b, lr

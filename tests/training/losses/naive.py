@@ -336,6 +336,49 @@ def center(loss: Any, x: Tensor, y: Tensor) -> Tensor:
     return _mean([(F.normalize(x[i], dim=0) - loss.centers[y[i]]).square().sum() for i in range(len(y))], x)
 
 
+def ge2e(loss: Any, x: Tensor, y: Tensor, form: str = "softmax") -> Tensor:
+    u, classes = F.normalize(x), sorted(set(y.tolist()))
+    terms = []
+    for i in range(len(y)):
+        if not _pairs(y, i)[0]:
+            continue
+        s = {}
+        for k in classes:
+            members = [j for j in range(len(y)) if y[j] == k and j != i]
+            s[k] = loss.log_scale.exp() * F.normalize(u[members].mean(0), dim=0) @ u[i] - 5
+        own = s.pop(int(y[i]))
+        if form == "softmax":
+            terms.append(-torch.log(own.exp() / (own.exp() + sum(value.exp() for value in s.values()))))
+        else:
+            terms.append(1 - own.sigmoid() + max(value.sigmoid() for value in s.values()))
+    return _mean(terms, x)
+
+
+def angular_prototypical(loss: Any, x: Tensor, y: Tensor) -> Tensor:
+    members = {k: [i for i in range(len(y)) if y[i] == k] for k in sorted(set(y.tolist()))}
+    members = {k: rows for k, rows in members.items() if len(rows) > 1}
+    terms = []
+    for j, (query, *_) in members.items():
+        s = {
+            k: loss.log_scale.exp() * F.cosine_similarity(x[query], x[rows[1:]].mean(0), dim=0) - 5
+            for k, rows in members.items()
+        }
+        terms.append(-torch.log(s[j].exp() / sum(value.exp() for value in s.values())))
+    return _mean(terms, x)
+
+
+def nt_xent_am(loss: Any, x: Tensor, y: Tensor) -> Tensor:
+    s = _cos(x)
+    terms = []
+    for a in range(len(y)):
+        positive, negative = _pairs(y, a)
+        rivals = sum(torch.exp(s[a, n] / 0.03) for n in negative)
+        for p in positive:
+            own = torch.exp((s[a, p] - 0.1) / 0.03)
+            terms.append(-torch.log(own / (own + rivals)))
+    return _mean(terms, x)
+
+
 def sup_con(loss: Any, x: Tensor, y: Tensor) -> Tensor:
     s = _cos(x) / 0.1
     terms = []

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from tests.training.losses.cases import CLASSES, NAMES, batch, compute_value_and_gradient, make
-from tests.training.losses.naive import TWINS, lifted_structure
+from tests.training.losses.naive import TWINS, ge2e, lifted_structure
 from training.losses import LOSSES, TrainingClasses
 from training.losses.parts.kmeans import cluster_classes
 from training.losses.pml_losses import PmlLoss
@@ -305,3 +305,37 @@ def test_an_episode_compares_queries_with_their_support(name: str, shots: int) -
     assert gradient[support].abs().max() > 0
     assert gradient[queries].abs().max() > 0
     assert make(name, shots=5)(items[:4], labels[:4]) == 0  # support alone: nothing to ask
+
+
+def test_ge2e_contrasts_with_the_nearest_rival_alone() -> None:
+    items, labels = batch()
+    torch.testing.assert_close(
+        make("ge2e", form="contrast")(items, labels), ge2e(make("ge2e"), items, labels, "contrast")
+    )
+
+
+@pytest.mark.parametrize("name", ["ge2e", "angular_prototypical"])
+def test_learned_scales_stay_positive(name: str) -> None:
+    loss = make(name, scale=0.5)
+    items, labels = batch()
+    labels = labels.roll(1)  # wrong labels want a negative scale
+    optimizer = torch.optim.SGD(loss.parameters(), lr=5.0)
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss(items.detach(), labels).backward()
+        optimizer.step()
+    assert 0 < loss.log_scale.exp() < 0.5
+
+
+def test_the_margin_of_nt_xent_am_rises_over_its_steps() -> None:
+    items, labels = batch()
+    loss = make("nt_xent_am", margin=0.2, ramp_steps=4, temperature=0.07)
+    torch.testing.assert_close(loss(items, labels), make("nt_xent")(items, labels))
+    margins = []
+    for _ in range(6):
+        margins.append(loss.compute_margin())
+        loss.end_step()
+    halfway = 0.2 * (0.5 - 0.5 * math.cos(math.pi / 4))
+    assert margins == pytest.approx([0, halfway, 0.1, 0.2 - halfway, 0.2, 0.2])
+    full = make("nt_xent_am", margin=0.2, temperature=0.07)
+    torch.testing.assert_close(loss(items, labels), full(items, labels))
