@@ -15,13 +15,14 @@ from fastapi import APIRouter, FastAPI, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import STARTUP_FAILURE
 
-from common.errors import LimenError
+from common.errors import ConfigError, LimenError
 from index.store.service_records import ServiceRecords
 from index.store.shared.records import SharedRecords
 from service import VERSION
 from service.auth.api_keys import NEEDS_READ, KeyRing, name_client
 from service.auth.browser_sessions import BrowserSessions
 from service.auth.decision_tokens import DecisionSigner
+from service.auth.shared_keys import read_shared_keys
 from service.auth.sign_in_limit import SignInLimit
 from service.errors.problems import install_error_handlers
 from service.gallery_work.report_keeper import ReportKeeper
@@ -45,7 +46,7 @@ from service.runtime.encode_batches import EncodeBatches
 from service.runtime.event_loop_limit import EventLoopLimit
 from service.runtime.malloc_trim import configure_malloc
 from service.runtime.worker_exit import exit_with_parent
-from service.settings import ServiceSettings
+from service.settings import ServiceSettings, describe_open_host, is_loopback
 from service.state import ServiceState
 from service.telemetry import logs
 from service.telemetry.audit_log import AuditLog
@@ -134,7 +135,7 @@ def create_app(settings: ServiceSettings) -> LimenService:
     # one write at a time; it waits for those before it, and reads do not wait for writes
     writing = ComputePool(1, max(settings.max_wait, WRITE_WAIT), settings.deadline, "writing")
     models = ModelRegistry(settings, audit_log, shared)
-    monitor = Monitor(settings, models)
+    monitor = Monitor(settings, models, shared)
     app.state.limen = ServiceState(
         settings=settings,
         compute=compute,
@@ -161,6 +162,15 @@ def create_app(settings: ServiceSettings) -> LimenService:
 
     read_routers = [_import_router(name) for name in READ_ROUTERS]
     keyring = app.state.keyring = KeyRing(settings.api_keys_file)
+    if shared is not None:
+
+        def read_keys() -> None:
+            keyring.shared = read_shared_keys(shared)
+
+        read_keys()
+        models.read_keys = read_keys
+    if keyring.open_to_all and not is_loopback(settings.host):
+        raise ConfigError(describe_open_host(settings.host))
     app.state.sessions = BrowserSessions(signer.derive_key("browser sessions"), settings.session_time)
     app.state.sign_in_limit = SignInLimit(settings.max_wrong_keys)
 

@@ -46,6 +46,15 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def describe_open_host(host: str) -> str:
+    """Why a service without keys may not listen there, and what to do."""
+    return (
+        f"host {host} can be reached from other machines, which needs keys: make one with "
+        "`limen keys create --name me --file keys.json` and set LIMEN_API_KEYS_FILE=keys.json, "
+        "or listen on 127.0.0.1"
+    )
+
+
 class ServiceSettings(BaseSettings):
     """Settings; each can be given as ``LIMEN_<NAME>``. Sizes are in bytes, times in seconds."""
 
@@ -234,12 +243,9 @@ class ServiceSettings(BaseSettings):
             raise ValueError("workers above 1 need a read-only service: leave out data, or use one worker")
         if self.webhook_url is not None and self.webhook_secret is None:
             raise ValueError("webhook_url needs a secret that signs what is sent: set LIMEN_WEBHOOK_SECRET")
-        if self.api_keys_file is None and not is_loopback(self.host):
-            raise ValueError(
-                f"host {self.host} can be reached from other machines, which needs keys: make one with "
-                "`limen keys create --name me --file keys.json` and set LIMEN_API_KEYS_FILE=keys.json, "
-                "or listen on 127.0.0.1"
-            )
+        # with a database, keys may be there: it is asked once it can be
+        if self.api_keys_file is None and self.database_url is None and not is_loopback(self.host):
+            raise ValueError(describe_open_host(self.host))
         return self
 
     @property

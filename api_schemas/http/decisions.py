@@ -449,11 +449,11 @@ class KeptQueries(Schema):
 
 
 class Replica(Schema):
-    """How far a process is behind the others that write to the same database."""
+    """How old the state of a process is, where others write to the same database."""
 
     change: int = Field(description="Number of the last change of the active model that is shown here.")
-    behind_changes: int = Field(description="Changes that are known here and not shown yet.")
-    behind_seconds: Finite = Field(
+    lag_changes: int = Field(description="Changes that are known here and not shown yet.")
+    lag_seconds: Finite = Field(
         description="Seconds since the database was last looked at and all of it shown: what was committed "
         "before that is in every answer."
     )
@@ -493,7 +493,7 @@ class Info(Schema):
     replica: Replica | None = Field(
         default=None,
         exclude_if=lambda replica: replica is None,
-        description="With `LIMEN_DATABASE_URL`: how far this process is behind others that write there.",
+        description="With `LIMEN_DATABASE_URL`: how old its state is, where others write to it.",
     )
 
 
@@ -518,5 +518,5 @@ class Ready(Schema):
     replica: Replica | None = Field(
         default=None,
         exclude_if=lambda replica: replica is None,
-        description="With `LIMEN_DATABASE_URL`: how far this process is behind others that write there.",
+        description="With `LIMEN_DATABASE_URL`: how old its state is, where others write to it.",
     )

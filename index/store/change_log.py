@@ -12,8 +12,8 @@ import sqlalchemy as sa
 
 from index.store.tables import AUDIT, SETTINGS
 
-Topic = Literal["points", "corrections", "documents", "choice"]
-TOPICS: tuple[Topic, ...] = ("points", "corrections", "documents", "choice")
+Topic = Literal["points", "corrections", "documents", "choice", "keys"]
+TOPICS: tuple[Topic, ...] = ("points", "corrections", "documents", "choice", "keys")
 CHANGE, NEWEST = "change", "newest"
 FORGOTTEN = "forgotten"  # deletions up to this sequence number are no longer listed
 _OF_TOPIC = "changed."
@@ -30,6 +30,7 @@ class ChangeLog(NamedTuple):
         corrections: the last change of a correction.
         documents: the last change of a report or a label audit.
         choice: the last change of the active model, or of what is loaded.
+        keys: the last change of an API key.
     """
 
     change: int = 0
@@ -39,6 +40,7 @@ class ChangeLog(NamedTuple):
     corrections: int = 0
     documents: int = 0
     choice: int = 0
+    keys: int = 0
 
 
 _NAMES = {CHANGE: "change", NEWEST: "newest", FORGOTTEN: "forgotten", "sequence": "sequence"} | {

@@ -55,13 +55,18 @@ class KeyFile(Schema):
     keys: list[ApiKey]
 
 
+def make_key(name: str, scope: Scope) -> tuple[str, ApiKey]:
+    """A new secret, and what is kept of it."""
+    secret = PREFIX + secrets.token_urlsafe(32)
+    return secret, ApiKey(name=name, scope=scope, sha256=_hash_secret(secret), created_at=datetime.now(UTC))
+
+
 def create_key(file: Path, name: str, scope: Scope) -> str:
     """Add a key to the file (mode 600) and return its secret, which cannot be read back later.
 
     Keys that are created or revoked at the same time, by any process, are all kept or removed.
     """
-    secret = PREFIX + secrets.token_urlsafe(32)
-    added = ApiKey(name=name, scope=scope, sha256=_hash_secret(secret), created_at=datetime.now(UTC))
+    secret, added = make_key(name, scope)
     if not file.parent.is_dir():
         raise InputError(f"{file} cannot be written: there is no folder {file.parent}; make it first.")
     with FileLock(file, wait=True):
@@ -97,6 +102,8 @@ class KeyRing:
         self._stamp: tuple[int, ...] = ()
         self._keys: list[ApiKey] = []
         self._problem: str | None = None
+        # of the database that several processes share; None where none were ever made there
+        self.shared: list[ApiKey] | None = None
         if file is None:
             return
         self._stamp = _read_stamp(file)
@@ -110,7 +117,7 @@ class KeyRing:
     @property
     def open_to_all(self) -> bool:
         """Whether no keys are configured; the service then listens on loopback only."""
-        return self._file is None
+        return self._file is None and self.shared is None
 
     def find(self, secret: str) -> ApiKey | None:
         """The key of this secret; every stored hash is compared, whether one matched or not.
@@ -126,10 +133,11 @@ class KeyRing:
 
     def read_keys(self) -> list[ApiKey]:
         """The keys that are accepted now; raises KeysUnreadable while the file cannot be read."""
-        self._refresh()
+        if self._file is not None:
+            self._refresh()
         if self._problem is not None:
             raise KeysUnreadable(self._problem)
-        return self._keys
+        return [*self._keys, *(self.shared or ())]
 
     def _refresh(self) -> None:
         assert self._file is not None

@@ -24,6 +24,7 @@ from service.errors.problems import (
 HEADER = b"idempotency-key"
 REPLAYED = (b"idempotency-replayed", b"true")
 WRITES = frozenset({"POST", "PUT", "DELETE"})
+JOB_ACCEPTED = 202  # it writes nothing by itself, and is not to be queued twice
 MOST_ANSWER = 1 << 16  # bytes of an answer that are kept
 WAIT, LOOK_EVERY = 2.0, 0.05  # seconds for the same write that is being carried out elsewhere
 _FORM = re.compile(rb"[\x21-\x7e]{1,255}")
@@ -93,7 +94,7 @@ class IdempotentWrites:
     async def _keep_answer(self, records: ServiceRecords, key: IdempotencyKey, answer: list[Message]) -> None:
         status = answer[0]["status"]
         body = b"".join(message.get("body", b"") for message in answer[1:])
-        if (key.is_kept or status < 300) and len(body) <= MOST_ANSWER:
+        if (key.is_kept or status == JOB_ACCEPTED) and len(body) <= MOST_ANSWER:
             try:
                 await asyncio.to_thread(records.keep_answer, key, status, body)
             except LimenError:

@@ -60,6 +60,7 @@ class ModelRegistry:
 
     Attributes:
         read_documents: called with a model whose reports another process has made anew.
+        read_keys: called when another process has changed the API keys.
         awaited: the version that another process has activated and that is still being loaded here.
     """
 
@@ -74,7 +75,8 @@ class ModelRegistry:
         self._loading = Lock()
         self._loader: Thread | None = None
         self._failed: set[str] = set()  # versions that others have loaded and this process cannot
-        self._choice_seen = -1
+        self._choice_seen = self._keys_seen = -1
+        self.read_keys: Callable[[], None] = lambda: None
         self._seen: dict[str, ChangeLog] = {}  # by version, what other processes had changed
         self.read_documents: Callable[[LoadedModel], None] = lambda model: None
         self.awaited: str | None = None
@@ -107,10 +109,11 @@ class ModelRegistry:
         data = self._settings.data
         if data is not None:
             self._data_lock = lock_data_folder(data)
-        if self._shared is not None:
-            chosen = self._shared.read_choice().version
-            if chosen is not None and chosen in self._list_folders():
-                self._version = chosen
+        choice = None if self._shared is None else self._shared.read_choice()
+        if choice is not None and choice.version is not None:
+            self._previous = choice.previous
+            if choice.version in self._list_folders():
+                self._version = choice.version
         elif data is not None and (data / CHOICE_FILE).exists():
             saved = SavedChoice.load(data / CHOICE_FILE)
             chosen, self._previous = saved.version, saved.previous
@@ -118,6 +121,8 @@ class ModelRegistry:
                 self._audit_log.append_missing([saved.audit_line])
             if chosen is not None and chosen in self._list_folders():
                 self._version = chosen
+                if self._shared is not None:  # as a version kept it that had one process
+                    self._shared.choose(chosen, self._previous or chosen, WriteOrder())
         self.active = self._load(self._version)
         return self.active
 
@@ -140,9 +145,12 @@ class ModelRegistry:
                 if seen is None or log.documents != seen.documents:
                     self.read_documents(model)
                 self._seen[version] = log
-        chosen = self._shared.read_log().choice
-        if chosen != self._choice_seen and self._follow_choice(self._shared.read_choice()):
-            self._choice_seen = chosen
+        log = self._shared.read_log()
+        if log.choice != self._choice_seen and self._follow_choice(self._shared.read_choice()):
+            self._choice_seen = log.choice
+        if log.keys != self._keys_seen:
+            self.read_keys()
+            self._keys_seen = log.keys
 
     def _read_points_again(self, version: str) -> None:
         with self._lock:

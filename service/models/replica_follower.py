@@ -41,8 +41,8 @@ class ReplicaFollower:
         live = None if active is None else active.live
         return Replica(
             change=0 if live is None else live.followed.change,
-            behind_changes=0 if live is None else live.n_behind,
-            behind_seconds=round(self.seconds, 3),
+            lag_changes=0 if live is None else live.n_behind,
+            lag_seconds=round(self.seconds, 3),
             max_staleness=self._most,
             waits_for=self._models.awaited,
         )
@@ -73,8 +73,8 @@ class ReplicaFollower:
     def update_gauges(self) -> None:
         """Set the metrics."""
         now = self.describe()
-        prometheus.BEHIND_CHANGES.set(now.behind_changes)
-        prometheus.BEHIND_SECONDS.set(now.behind_seconds)
+        prometheus.LAG_CHANGES.set(now.lag_changes)
+        prometheus.LAG_SECONDS.set(now.lag_seconds)
 
     def _run(self) -> None:
         is_away = False

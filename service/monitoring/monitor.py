@@ -13,6 +13,8 @@ from api_schemas.http.gallery import Feedback
 from api_schemas.http.monitoring import Alert, Reading, RuleStatus, WebhookStatus
 from api_schemas.operating_point import OperatingPoint
 from common.errors import LimenError
+from index.store.document_store import StoreUnavailable
+from index.store.shared.records import SharedRecords
 from index.store.write_order import WriteOrder
 from service.models.loaded_model import LoadedModel
 from service.models.model_registry import ModelRegistry
@@ -31,7 +33,7 @@ from service.monitoring.recorder import Recorder
 from service.monitoring.series import DAY, HOUR, MINUTE, MemorySeries, Series
 from service.monitoring.signals import SIGNALS, Moment, measure_feedback_opis
 from service.monitoring.webhook import Webhook
-from service.monitoring.worker_share import open_share
+from service.monitoring.worker_share import ReplicaShare, open_share
 from service.settings import ServiceSettings
 from service.telemetry.logs import LOGGER
 from service.telemetry.prometheus import DRIFT, FLUSH_FAILED, READING
@@ -54,7 +56,10 @@ class Monitor:
     in memory, which several workers share.
     """
 
-    def __init__(self, settings: ServiceSettings, models: ModelRegistry) -> None:
+    def __init__(
+        self, settings: ServiceSettings, models: ModelRegistry, shared: SharedRecords | None = None
+    ) -> None:
+        """``shared`` is of several processes that are one service, of which one raises alerts."""
         self.recorder = Recorder()
         self._settings, self._models = settings, models
         self._rules = read_rules(settings.alerts_file, SIGNALS)
@@ -62,7 +67,7 @@ class Monitor:
         self._queries = QueryComparison(self.recorder)
         self._pairs = PairComparison(self.recorder)
         self._gallery = GalleryComparison()
-        self._share = open_share()
+        self._share = open_share() if shared is None else ReplicaShare(shared)
         self._lock = RLock()  # held for a turn, and while another model's series are opened
         self._model_hash: str | None = None
         kept = None if self._share is None else self._share.records
@@ -150,7 +155,8 @@ class Monitor:
         """Alerts that begin or end now; of several workers the leader alone decides that."""
         if self._share is not None:
             self._readings = self._share.merge_readings(self._readings)
-            self._book.reload()
+            with suppress(StoreUnavailable):
+                self._book.reload()
             if not self._share.lead():
                 self._book.observe(self._readings)
                 return []

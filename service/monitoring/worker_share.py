@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from secrets import token_hex
 from time import time
+
+from sqlalchemy.exc import DBAPIError
 
 from api_schemas.base import Schema
 from api_schemas.http.monitoring import Reading
@@ -21,6 +24,8 @@ from common.atomic_files import write_atomically
 from common.errors import LimenError
 from index.store.item_store import ItemStore
 from index.store.monitoring_records import MonitoringRecords
+from index.store.shared.records import SharedRecords
+from service.telemetry.logs import LOGGER
 
 FOLDER_VARIABLE = "LIMEN_WORKERS_FOLDER"  # set by the process that starts the workers
 DATABASE_FILE, LOCK_FILE = "monitoring.sqlite", "leader.lock"
@@ -67,21 +72,14 @@ class WorkerShare:
     def merge_readings(self, own: Mapping[str, Reading]) -> dict[str, Reading]:
         """Of each signal the worst of the latest readings of all workers; these become known to them."""
         name = f"readings-{os.getpid()}.json"
-        mine = _Readings(at=time(), readings=list(own.values()))
-        write_atomically(self._folder / name, mine.model_dump_json().encode())
-        merged = dict(own)
+        now = time()
+        write_atomically(self._folder / name, write_readings(own, now).encode())
+        others = []
         for file in sorted(self._folder.glob("readings-*.json")):
-            if file.name == name:
-                continue
-            with suppress(OSError, ValueError, LimenError):
-                other = _Readings.model_validate_json(file.read_bytes())
-                if mine.at - other.at < FRESH:
-                    merged |= {
-                        reading.signal: reading
-                        for reading in other.readings
-                        if reading.signal in merged and _rank(reading) > _rank(merged[reading.signal])
-                    }
-        return merged
+            if file.name != name:
+                with suppress(OSError):
+                    others.append(file.read_bytes())
+        return merge_worst(own, others, now)
 
     def close(self) -> None:
         """Let another worker lead."""
@@ -89,6 +87,65 @@ class WorkerShare:
             os.close(self._lock)
             self._lock = None
         self._store.close()
+
+
+class ReplicaShare:
+    """The part of one of the processes that share one PostgreSQL, where series and alerts are kept.
+
+    While the database is away every process goes by its own readings, and who has led leads on.
+
+    Attributes:
+        records: None.
+    """
+
+    records = None
+
+    def __init__(self, shared: SharedRecords) -> None:
+        self._shared = shared
+        self._turn = shared.prepare_turn("alerts")
+        self._name = token_hex(8)
+        self._leads = False
+
+    def lead(self) -> bool:
+        """Whether this process is the leader; it is asked again and again, until another has ended."""
+        try:
+            self._leads = self._turn.take()
+        except DBAPIError as error:
+            LOGGER.debug("it is not known who raises alerts: %s", error)
+        return self._leads
+
+    def merge_readings(self, own: Mapping[str, Reading]) -> dict[str, Reading]:
+        """Of each signal the worst of the latest readings of all processes; these become known to them."""
+        now = time()
+        try:
+            others = self._shared.exchange_readings(self._name, write_readings(own, now), now, FRESH)
+        except LimenError:
+            return dict(own)
+        return merge_worst(own, others, now)
+
+    def close(self) -> None:
+        """Let another process lead."""
+        self._turn.close()
+
+
+def write_readings(own: Mapping[str, Reading], now: float) -> str:
+    """Readings as others read them."""
+    return _Readings(at=now, readings=list(own.values())).model_dump_json()
+
+
+def merge_worst(own: Mapping[str, Reading], others: Iterable[str | bytes], now: float) -> dict[str, Reading]:
+    """Of each signal the worst of one's own readings and those of others that are still alive."""
+    merged = dict(own)
+    for written in others:
+        with suppress(ValueError, LimenError):
+            other = _Readings.model_validate_json(written)
+            if now - other.at < FRESH:
+                merged |= {
+                    reading.signal: reading
+                    for reading in other.readings
+                    if reading.signal in merged and _rank(reading) > _rank(merged[reading.signal])
+                }
+    return merged
 
 
 def _rank(reading: Reading) -> float:

@@ -42,7 +42,8 @@ async def readyz(model: ActiveModel, state: CurrentState) -> Response:
         if state.models.awaited is not None:
             raise ServiceProblem(
                 NOT_READY,
-                f"Another process has activated '{state.models.awaited}', which is not loaded here yet.",
+                f"Another process has activated '{state.models.awaited}', which is not loaded here (yet): "
+                "its bundle must be in LIMEN_BUNDLES, or another version be activated.",
                 headers={"Retry-After": "2"},
             )
     ready: dict[str, Any] = {

@@ -61,11 +61,11 @@ REBUILD_FAILED = _LatestGauge(
 WAL_BYTES = _LatestGauge("limen_wal_bytes", "Size of the item store's write-ahead log.")
 LAST_FSYNC = _LatestGauge("limen_last_fsync_timestamp_seconds", "Time of the last write to disk.")
 LAST_SNAPSHOT = _LatestGauge("limen_last_snapshot_timestamp_seconds", "Time the current index was built.")
-BEHIND_CHANGES = _HighestGauge(
-    "limen_replica_behind_changes", "Changes of other processes that are known and not shown yet."
+LAG_CHANGES = _HighestGauge(
+    "limen_replica_lag_changes", "Changes of other processes that are known and not shown yet."
 )
-BEHIND_SECONDS = _HighestGauge(
-    "limen_replica_behind_seconds", "Time since all that other processes have written was last shown."
+LAG_SECONDS = _HighestGauge(
+    "limen_replica_lag_seconds", "Time since all that other processes have written was last shown."
 )
 LOAD_SECONDS = _HighestGauge("limen_index_load_seconds", "Time from opening the bundle to ready.")
 RESIDENT = _SummedGauge("limen_resident_memory_bytes", "Resident memory of the processes.")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,6 +12,17 @@ import sqlalchemy as sa
 
 LOCK_SECONDS = 30.0  # a write waits so long for another program that holds the database
 LOCK_SLICE = 0.2  # and looks so often whether it is still wanted
+
+
+class Turn:
+    """A turn that one process has until it closes it or ends; of a file, whose one process has every turn."""
+
+    def take(self) -> bool:
+        """Whether this process has it, now or since before; to be asked again for as long as it matters."""
+        return True
+
+    def close(self) -> None:
+        """Leave it to others."""
 
 
 class Database:
@@ -71,9 +82,18 @@ class Database:
         """Hear of the commits of all writers: a call waits for one, or so many seconds."""
         raise NotImplementedError
 
-    def take_turn(self, name: str) -> AbstractContextManager[bool]:
+    def prepare_turn(self, name: str) -> Turn:
+        """A turn at what the name says, which one process has at a time."""
+        return Turn()
+
+    @contextmanager
+    def take_turn(self, name: str) -> Iterator[bool]:
         """Whether this process alone now does what the name says, until the block or the process ends."""
-        return nullcontext(True)
+        turn = self.prepare_turn(name)
+        try:
+            yield turn.take()
+        finally:
+            turn.close()
 
     def empty_log(self) -> None:
         """Remove what was deleted from a write-ahead log."""

@@ -11,7 +11,7 @@ from typing import ClassVar
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from index.store.databases.database import LOCK_SECONDS, LOCK_SLICE, Database
+from index.store.databases.database import LOCK_SECONDS, LOCK_SLICE, Database, Turn
 
 # seconds to connect; milliseconds until what was sent must be acknowledged by the other machine
 _TIMEOUTS = {"connect_timeout": 5, "tcp_user_timeout": 30_000}
@@ -91,9 +91,10 @@ class Postgresql(Database):
 
     @contextmanager
     def listen(self) -> Iterator[Callable[[float], None]]:
-        with self._hold_session() as connection:
-            connection.exec_driver_sql(f"LISTEN {CHANNEL}")
-            driver = connection.connection.driver_connection
+        session = self.open_session()
+        try:
+            session.exec_driver_sql(f"LISTEN {CHANNEL}")
+            driver = session.connection.driver_connection
             assert driver is not None
 
             def wait(seconds: float) -> None:
@@ -101,26 +102,49 @@ class Postgresql(Database):
                     pass
 
             yield wait
-
-    @contextmanager
-    def take_turn(self, name: str) -> Iterator[bool]:
-        with self._hold_session() as connection:
-            yield bool(
-                connection.execute(sa.select(sa.func.pg_try_advisory_lock(_hash(f"{name} ")))).scalar()
-            )
-
-    @contextmanager
-    def _hold_session(self) -> Iterator[sa.Connection]:
-        """A session of its own, which ends with the block, and with it what it listened to and locked."""
-        connection = self.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-        try:
-            for setting in _SOON_GONE:
-                connection.exec_driver_sql(f"SET {setting}")
-            yield connection
         finally:
-            with suppress(sa.exc.DBAPIError):
-                connection.invalidate()
-            connection.close()
+            end_session(session)
+
+    def prepare_turn(self, name: str) -> Turn:
+        return _SessionTurn(self, name)
+
+    def open_session(self) -> sa.Connection:
+        """A session of its own, with which all that it has locked ends."""
+        connection = self.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        for setting in _SOON_GONE:
+            connection.exec_driver_sql(f"SET {setting}")
+        return connection
+
+
+class _SessionTurn(Turn):
+    """An advisory lock of a session: it ends with the session, and that with its process."""
+
+    def __init__(self, database: Postgresql, name: str) -> None:
+        self._database, self._name = database, name
+        self._session: sa.Connection | None = None
+
+    def take(self) -> bool:
+        """Raises DBAPIError where the database is away; a turn that was had may be another's then."""
+        if self._session is None:
+            self._session = self._database.open_session()
+        lock = sa.func.pg_try_advisory_lock(_hash(f"{self._name} "))
+        try:
+            return bool(self._session.execute(sa.select(lock)).scalar())
+        except sa.exc.DBAPIError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            end_session(session)
+
+
+def end_session(session: sa.Connection) -> None:
+    """End a session, rather than keep it for others."""
+    with suppress(sa.exc.DBAPIError):
+        session.invalidate()
+    session.close()
 
 
 def _hash(name: str) -> sa.ColumnElement[int]:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from threading import Lock
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from index.store.change_log import ChangeLog
-from index.store.databases.database import Database
+from index.store.change_log import ChangeLog, Topic
+from index.store.databases.database import Database, Turn
 from index.store.document_store import DocumentStore
+from index.store.tables import SETTINGS
 from index.store.write_order import WriteOrder
 
 SCHEMA = "limen_service"
+READINGS = "readings."  # settings: the latest readings of each process
 
 
 class Choice(NamedTuple):
@@ -62,6 +64,17 @@ class SharedRecords:
         with self._writing:
             self._store.set_settings({"loaded": loaded}, None, "choice")
 
+    def read_setting(self, name: str) -> str | None:
+        """A setting, or None."""
+        return self._store.read_setting(name)
+
+    def edit_setting(self, name: str, edit: Callable[[str | None], str], topic: Topic) -> None:
+        """Change a setting, given what it is; of several that do so at once none is lost."""
+        with self.begin_write() as connection:
+            statement = sa.select(SETTINGS.c.value).where(SETTINGS.c.name == name)
+            self._store._set(connection, {name: edit(connection.execute(statement).scalar())})
+            self._store._topics.add(topic)
+
     def read_or_add(self, name: str, value: str) -> str:
         """The value of a setting, which is this one if it had none."""
         with self._writing:
@@ -71,6 +84,23 @@ class SharedRecords:
         """Keep lines about what is kept outside an item store."""
         with self._writing:
             self._store.add_audit_lines(lines)
+
+    def prepare_turn(self, name: str) -> Turn:
+        """A turn to take again and again, and to keep."""
+        return self.database.prepare_turn(name)
+
+    def exchange_readings(self, name: str, document: str, now: float, fresh: float) -> list[str]:
+        """Keep a process's readings under its name; returns those of the others of the last seconds."""
+        is_reading = SETTINGS.c.name.startswith(READINGS, autoescape=True)
+        with self.begin_write() as connection:
+            rows = connection.execute(sa.select(SETTINGS.c.name, SETTINGS.c.value).where(is_reading)).all()
+            others = {row.name: json.loads(row.value) for row in rows if row.name != READINGS + name}
+            gone = [other for other, kept in others.items() if now - kept["at"] > fresh]
+            if gone:
+                connection.execute(SETTINGS.delete().where(SETTINGS.c.name.in_(gone)))
+            value = json.dumps({"at": now, "document": document})
+            self._store._set(connection, {READINGS + name: value})
+        return [kept["document"] for other, kept in others.items() if other not in gone]
 
     def read_rows(self, statement: sa.Select[Any]) -> list[Any]:
         """The rows of a query."""

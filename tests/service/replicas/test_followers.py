@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +13,11 @@ import httpx
 import numpy as np
 import pytest
 import sqlalchemy as sa
+from typer.testing import CliRunner
 
+from index.store.shared.records import SharedRecords
+from index.store.tables import SETTINGS
+from limen.cli.commands.keys import app
 from limen.client import Client, ServiceError
 from tests.index import postgres
 from tests.service.bundles import serve
@@ -82,7 +86,7 @@ def test_items_written_and_deleted_on_one_are_found_and_gone_on_both(pair: Pair)
     with pytest.raises(ServiceError, match="spot"):  # known without having been seen
         other.upsert([{"id": "d", "label": "d", "vector": ROWS[3].tolist(), "metadata": {"spot": "x"}}])
     wait_for(lambda: find(other, ROWS[2]) == "c")
-    assert one.info().model_dump()["replica"]["behind_changes"] == 0
+    assert one.info().model_dump()["replica"]["lag_changes"] == 0
 
 
 def test_corrections_points_and_feedback_are_obeyed_by_both(bundle: Any, pair: Pair) -> None:
@@ -118,6 +122,30 @@ def test_unknown_queries_of_both_are_one_pool(pair: Pair) -> None:
     assert other.item(f"unknown-{first}").label == "enrolled"
 
 
+def test_keys_in_the_database_are_known_to_both_and_revoked_for_both(pair: Pair) -> None:
+    def ask(at: str, key: str) -> int:
+        return httpx.get(f"{at}/v1/info", headers={"Authorization": f"Bearer {key}"}).status_code
+
+    _, _, addresses, server = pair
+    options = ["--database-url", server.address]
+    made = CliRunner().invoke(app, ["create", "--name", "me", "--scope", "admin", *options])
+    key = made.output.strip()
+    assert key.startswith("limen_")
+    for at in addresses:
+        wait_for(lambda at=at: httpx.get(f"{at}/v1/info").status_code == 401)
+        assert ask(at, key) == 200
+    assert CliRunner().invoke(app, ["list", *options]).output.startswith("me\tadmin\t")
+    assert CliRunner().invoke(app, ["revoke", "me", *options]).output == "1 removed\n"
+    for at in addresses:
+        wait_for(lambda at=at: ask(at, key) == 401)
+    # as it was before, for the other tests
+    with closing(SharedRecords(server.address)) as shared, shared.begin_write() as connection:
+        connection.execute(SETTINGS.delete().where(SETTINGS.c.name == "keys"))
+        shared._store._topics.add("keys")
+    for at in addresses:
+        wait_for(lambda at=at: httpx.get(f"{at}/v1/info").status_code == 200)
+
+
 def test_a_database_that_is_away_stops_writes_then_decisions_and_comes_back(pair: Pair) -> None:
     one, other, addresses, server = pair
     vector = {"vector": ROWS[6].tolist()}
@@ -133,14 +161,14 @@ def test_a_database_that_is_away_stops_writes_then_decisions_and_comes_back(pair
         answer = httpx.post(f"{at}/v1/search", json=asked)
         assert (answer.status_code, "retry-after" in answer.headers) == (503, True)
         assert httpx.get(f"{at}/livez").status_code == 200
-        assert httpx.get(f"{at}/v1/info").json()["replica"]["behind_seconds"] > 2
+        assert httpx.get(f"{at}/v1/info").json()["replica"]["lag_seconds"] > 2
     finally:
         server.start()
     for at in addresses:
         wait_for(lambda at=at: httpx.get(f"{at}/readyz").status_code == 200)
     one.upsert([{"id": "back", "label": "back", **vector}])
     wait_for(lambda: find(other, ROWS[6]) == "back")
-    assert "limen_replica_behind_seconds" in httpx.get(f"{at}/metrics").text
+    assert "limen_replica_lag_seconds" in httpx.get(f"{at}/metrics").text
 
 
 def test_all_lines_of_the_audit_log_are_in_the_database(pair: Pair) -> None:

@@ -101,6 +101,7 @@ def test_a_decision_needs_no_key(addresses: list[str]) -> None:
     body = {"queries": [{"vector": ROWS[2]}]}
     answers = [httpx.post(f"{at}/v1/match", json=body, headers={"Idempotency-Key": "k6"}) for at in addresses]
     assert [answer.status_code for answer in answers] == [200, 200]
+    assert not any("idempotency-replayed" in answer.headers for answer in answers), "it is decided again"
 
 
 def test_keys_are_forgotten_after_a_day(bundle: Any, tmp_path: Path) -> None:
