@@ -151,6 +151,12 @@ def compares_items(loss: type[Loss]) -> bool:
 def _check_teacher(config: Config) -> None:
     """A teacher must be followed by some loss, see what the network sees, and know what the data is."""
     if config.teacher is None:
+        alone = [spec.name for spec in config.loss if LOSSES[spec.name].takes_any_size]
+        if alone:
+            raise ConfigError(
+                f"teacher: loss '{alone[0]}' follows a teacher: set teacher.vectors, a file with its "
+                "embeddings of these items, or teacher.bundle, whose encoder is asked."
+            )
         return
     if not any(LOSSES[spec.name].follows_teacher for spec in config.loss):
         following = ", ".join(name for name, loss in LOSSES.items() if loss.follows_teacher)

@@ -23,8 +23,8 @@ from encoder.inputs import load_preprocessing
 from encoder.inputs.preprocessing import Preprocessing
 from training.batches.batch_inputs import DeviceInputs, TrainingInputs, count_forms
 from training.batches.class_neighbours import ClassNeighbours
-from training.batches.mined_batches import MinedTriplets
 from training.batches.frozen_features import can_precompute, compute_features, precompute_features
+from training.batches.mined_batches import MinedTriplets
 from training.config_checks import check_batches, check_config, describe_few_positives
 from training.data.check_data import list_unmeasurable, plan_points
 from training.data.items import Splits
@@ -40,6 +40,7 @@ from training.loop.mine_again import read_mined_rows
 from training.loop.start_from import adopt_model, load_network, open_start, start_class_vectors
 from training.loop.train_state import Progress, TrainState
 from training.loop.validation_metrics import check_measurable
+from training.losses import LOSSES
 from training.models.backbones.onnx_network import ONNX
 from training.models.backbones.reopen import drop_pretrained
 from training.models.head_start import HEAD_STARTS
@@ -239,10 +240,13 @@ def _load_splits(config: Config, start: Run | None, track: Track, say: Say) -> S
     if config.teacher is None:
         return splits
     teacher = load_teacher_features(config.teacher, config.data, splits.train, track)
-    if teacher.shape[1] != config.model.view_dim:
+    sized = [spec.name for spec in config.loss if not LOSSES[spec.name].takes_any_size]
+    sized = [name for name in sized if LOSSES[name].follows_teacher]
+    if sized and teacher.shape[1] != config.model.view_dim:
         raise ConfigError(
-            f"teacher: its features have {teacher.shape[1]} numbers, an embedding has "
-            f"{config.model.view_dim}: set model.embedding_dim to {teacher.shape[1] * config.model.views}."
+            f"teacher: its features have {teacher.shape[1]} numbers, an embedding, which {sized[0]} "
+            f"compares, has {config.model.view_dim}: set model.embedding_dim to "
+            f"{teacher.shape[1] * config.model.views}."
         )
     return replace(splits, teacher=teacher)
 

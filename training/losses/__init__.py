@@ -46,6 +46,8 @@ from training.losses.angular_prototypical import AngularPrototypical as AngularP
 from training.losses.sbcl import SBCL as SBCL
 from training.losses.hierarchical_contrastive import HierarchicalContrastive as HierarchicalContrastive
 from training.losses.nd import ND as ND
+from training.losses.ckd import CKD as CKD
+from training.losses.margin_mse import MarginMSE as MarginMSE
 from training.losses.pml_losses import Angular as Angular
 from training.losses.pml_losses import ArcFace as ArcFace
 from training.losses.pml_losses import CosFace as CosFace

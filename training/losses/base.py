@@ -55,6 +55,7 @@ class Loss(BaseMetricLossFunction):
         needs_hierarchy: whether it learns nothing of its own where classes have no groups.
         follows_teacher: whether, with a teacher, it takes the network's raw output as ``embeddings`` and the
             teacher's features of the same items as ``ref_emb``.
+        takes_any_size: whether the teacher's features may be of another length than the embedding.
         lr_factor: on the learning rate of its own parameters, unless the configuration says another.
         adam_eps: of AdamW and its kind for them; with a large one steps follow the size of the gradient.
         class_corners: of fixed class vectors, which vector belongs to which class; None without.
@@ -70,6 +71,7 @@ class Loss(BaseMetricLossFunction):
     vectors: ClassVar[str | None] = None
     needs_hierarchy: ClassVar[bool] = False
     follows_teacher: ClassVar[bool] = False
+    takes_any_size: ClassVar[bool] = False
     lr_factor: float = 10.0
     adam_eps: float = 1e-8
     class_corners: ClassCorners | None = None

@@ -379,6 +379,26 @@ def nt_xent_am(loss: Any, x: Tensor, y: Tensor) -> Tensor:
     return _mean(terms, x)
 
 
+def ckd(loss: Any, x: Tensor, y: Tensor, teacher: Tensor | None = None) -> Tensor:
+    s, t = F.normalize(x), F.normalize(x.detach() if teacher is None else teacher)
+    terms = []
+    for i in range(len(y)):
+        near = [torch.exp(loss.log_scale.exp() * (s[i] @ t[j])) for j in range(len(y))]
+        terms.append(-torch.log(near[i] / sum(near)))
+    return _mean(terms, x)
+
+
+def margin_mse(loss: Any, x: Tensor, y: Tensor, teacher: Tensor | None = None) -> Tensor:
+    s = _cos(x)
+    t = (y[:, None] == y).to(x) if teacher is None else _cos(teacher)
+    terms = []
+    for a in range(len(y)):
+        positive, negative = _pairs(y, a)
+        errors = [((s[a, p] - s[a, n]) - (t[a, p] - t[a, n])) ** 2 for p in positive for n in negative]
+        terms += [_mean(errors, x)] if errors else []
+    return _mean(terms, x)
+
+
 def sup_con(loss: Any, x: Tensor, y: Tensor) -> Tensor:
     s = _cos(x) / 0.1
     terms = []

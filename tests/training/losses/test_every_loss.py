@@ -19,10 +19,20 @@ WHOLE_BATCH = {
     "pnp",
     "ge2e",
     "angular_prototypical",
+    "ckd",
+    "margin_mse",
 }  # there are no pairs to choose: each item is ranked among all others
 COMPARED_WITH_ALL = {"angular", "margin", "nca", "proto_triplet", "unpg", "nd", "icnn"}
 # by definition; their twins stop it too
-STOPS_GRADIENT = {"circle", "circle_softmax", "sface", "nd", "threshold_consistent_margin", "opis_variance"}
+STOPS_GRADIENT = {
+    "circle",
+    "circle_softmax",
+    "sface",
+    "nd",
+    "threshold_consistent_margin",
+    "opis_variance",
+    "ckd",
+}
 ISSUE = [
     "triplet",
     "circle",
