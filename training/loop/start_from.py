@@ -85,20 +85,22 @@ def start_class_vectors(objective: Objective, run: Run, embeddings: Tensor, labe
     forms = count_forms(run.config.data.augmentation)
     known = [] if items is None else list(name_classes(np.unique(items.labels), forms))
     sentences = []
-    for loss in (part for part in objective.modules() if isinstance(part, Loss) and part.vectors):
+    for name, loss in objective.named_modules():
+        if not (isinstance(loss, Loss) and loss.vectors):
+            continue
         start_from_class_means(loss, embeddings, labels)
-        vectors = loss.class_vectors
-        names = {id(value): name for name, value in objective.state_dict(keep_vars=True).items()}
-        earlier = stored.get(f"objective/{names.get(id(vectors))}")
+        vectors, prefix = loss.class_vectors, f"objective/{name}."
+        own = {key.removeprefix(prefix): value for key, value in stored.items() if key.startswith(prefix)}
+        earlier = loss.read_class_vectors(own)
         shared = _find_shared(objective.class_names, known)
         if earlier is None or earlier.shape != (len(known), vectors.shape[1]):
             shared = []
         else:
             rows, sources = [row for row, _ in shared], [source for _, source in shared]
-            with torch.no_grad():
-                if rows:
-                    vectors *= earlier[sources].norm(dim=1).median().to(vectors)
-                vectors[rows] = earlier[sources].to(vectors)
+            if rows:
+                length = earlier[sources].norm(dim=1).median().to(vectors)
+                loss.set_class_vectors(torch.arange(len(vectors)), vectors.detach() * length)
+                loss.set_class_vectors(torch.tensor(rows), earlier[sources])
         sentences.append(
             f"{loss.name}: {len(shared)} class vectors of {run.path}, {len(vectors) - len(shared)} from the "
             "means of their items."

@@ -140,6 +140,10 @@ class Loss(BaseMetricLossFunction):
         vectors: Tensor = getattr(self, str(self.vectors))
         return vectors
 
+    def read_class_vectors(self, tensors: Mapping[str, Tensor]) -> Tensor | None:
+        """Class vectors float [c, d] out of the state of a loss of this kind; None where it has none."""
+        return tensors.get(str(self.vectors))
+
     @torch.no_grad()
     def set_class_vectors(self, rows: Tensor, vectors: Tensor) -> None:
         """Replace the vectors of some classes: bool [num_classes] or int [k], and float [k, d]."""

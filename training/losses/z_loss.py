@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -115,6 +117,11 @@ class ZLoss(ClassVectorLoss):
         """Float [num_classes, d]."""
         self._multiply_out()
         return self.weight
+
+    def read_class_vectors(self, tensors: Mapping[str, Tensor]) -> Tensor | None:
+        if not {"weight", "mix", "shift"} <= tensors.keys():
+            return None
+        return (tensors["weight"].double() @ tensors["mix"] + tensors["shift"]).float()
 
     def set_class_vectors(self, rows: Tensor, vectors: Tensor) -> None:
         """Replace the vectors of some classes, bool [num_classes] and float [k, d]."""

@@ -78,3 +78,14 @@ def test_evaluation_and_steps_without_gradients_move_nothing() -> None:
     loss.eval()(items.requires_grad_(), labels).backward()
     loss.end_step()
     assert all(torch.equal(value, before[name]) for name, value in loss.state_dict().items())
+
+
+def test_class_vectors_are_read_out_of_another_loss_s_state() -> None:
+    loss = make("z_loss", classes=CLASSES).train()
+    for seed in range(3):
+        items, labels = draw(torch.Generator().manual_seed(seed))
+        loss(items, labels).backward()
+        loss.end_step()
+    vectors = loss.read_class_vectors({name: value.clone() for name, value in loss.state_dict().items()})
+    torch.testing.assert_close(vectors, loss.class_vectors.float())
+    assert loss.read_class_vectors({}) is None
