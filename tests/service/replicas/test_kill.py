@@ -13,6 +13,7 @@ import pytest
 
 from limen.client import Client, ServiceError, ServiceUnreachable
 from tests.index import postgres
+from tests.service.bundles import serve
 from tests.service.processes import run_service
 
 SOON = 60.0
@@ -23,9 +24,13 @@ def test_kill_nine_of_a_replica_and_of_the_database(bundle: Any, tmp_path: Path,
     rng = np.random.default_rng(kills)
     acknowledged: dict[str, list[float]] = {}
     with postgres.running_server() as server, ExitStack() as stack:
-        stays = stack.enter_context(run_replica(bundle, tmp_path / "stays", server.address))[1]
+        stays = stack.enter_context(
+            serve(bundle.path, data=tmp_path / "stays", database_url=server.address, max_wait=5)
+        )
         for kill in range(kills):
-            with run_replica(bundle, tmp_path / "dies", server.address) as (process, dies):
+            with run_service(
+                str(bundle.path), "--data", str(tmp_path / "dies"), LIMEN_DATABASE_URL=server.address
+            ) as (process, dies):
                 stop = threading.Event()
                 writers = [
                     threading.Thread(target=write, args=(at, f"{kill}-{number}", acknowledged, stop))
@@ -44,7 +49,9 @@ def test_kill_nine_of_a_replica_and_of_the_database(bundle: Any, tmp_path: Path,
                 stop.set()
                 for writer in writers:
                     writer.join()
-        _, again = stack.enter_context(run_replica(bundle, tmp_path / "dies", server.address))
+        again = stack.enter_context(
+            serve(bundle.path, data=tmp_path / "dies", database_url=server.address, max_wait=5)
+        )
         queries = [{"vector": vector} for vector in list(acknowledged.values())[:50]]
         decided = []
         for address in (stays, again):
@@ -53,10 +60,6 @@ def test_kill_nine_of_a_replica_and_of_the_database(bundle: Any, tmp_path: Path,
                 results = client.match(queries).results
                 decided.append([(result.decision, result.id, result.score) for result in results])
         assert decided[0] == decided[1]
-
-
-def run_replica(bundle: Any, data: Path, database: str) -> Any:
-    return run_service(str(bundle.path), "--data", str(data), LIMEN_DATABASE_URL=database)
 
 
 def wait_for_more(acknowledged: dict[str, list[float]], n: int) -> None:
