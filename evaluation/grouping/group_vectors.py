@@ -65,12 +65,17 @@ def group_vectors(
     )
     roots = _link_rows(vectors[first], counts.astype(np.int64), threshold, progress or silent)
     codes = np.unique(roots, return_inverse=True)[1].reshape(-1)[row_of.reshape(-1)]
-    sizes = np.bincount(codes)
+    return build_groups(vectors, codes, min_size)
+
+
+def build_groups(vectors: UnitVectors, codes: Int64s, min_size: int) -> Groups:
+    """The groups of rows by code, int64 [n]; rows of a negative one are noise, and so are small groups."""
+    sizes = np.bincount(codes[codes >= 0]) if (codes >= 0).any() else np.zeros(0, dtype=np.int64)
     order = np.argsort(-sizes, kind="stable")
-    order = order[sizes[order] >= min_size]
-    number = np.full(len(sizes), -1, dtype=np.int64)
+    order = order[sizes[order] >= max(1, min_size)]
+    number = np.full(len(sizes) + 1, -1, dtype=np.int64)
     number[order] = np.arange(len(order))
-    of_row = number[codes]
+    of_row = number[codes]  # the last is that of noise
     return Groups(of_row, _compute_centres(vectors, of_row, len(order)), sizes[order].astype(np.int64))
 
 

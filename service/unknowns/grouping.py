@@ -13,12 +13,15 @@ from decision.targets import get_endpoint
 from embeddings.embedding_set import normalise_rows
 from evaluation.grouping.group_ids import keep_group_ids
 from evaluation.grouping.group_vectors import group_vectors
+from evaluation.grouping.split_groups import split_groups
 from index.store.kept_queries import KeptQuery, PoolFilter, make_group_id
 from service.errors.problems import CONFLICT, NOT_FOUND, ServiceProblem
 from service.models.loaded_model import LoadedModel
 from service.unknowns.rematch import find_offers
 
 BISECTIONS = 40
+LINK_FAR, CORE_FAR = 2.0, 0.1  # times the FAR of the linking point
+MOST_LINK_FAR = 0.02  # to which a stricter point is loosened
 
 
 def find_linking_point(model: LoadedModel, name: str | None) -> OperatingPoint:
@@ -36,6 +39,22 @@ def find_linking_point(model: LoadedModel, name: str | None) -> OperatingPoint:
     if not linking:
         raise ServiceProblem(NOT_FOUND, f"The model has no 1:1 operating point '{name[:100]}'.")
     return linking[0]
+
+
+def find_thresholds(model: LoadedModel, point: OperatingPoint) -> tuple[float, float | None]:
+    """The scores at which two unknowns are linked, and at which they are of one core.
+
+    They are those of twice the FAR of the point, but no more than 2 % if that is less, and of a tenth of it,
+    where the bundle holds the rates of other thresholds; else its own threshold, and no core.
+    """
+    curves = [one for one in ([] if model.report is None else model.report.tradeoffs) if one.far is not None]
+    curve = next((one for one in curves if one.endpoint == "verify" and one.score == point.score), None)
+    if curve is None or curve.far is None or point.target.kind != "far" or point.target.value is None:
+        return point.threshold, None
+    far, target = np.array(curve.far), point.target.value
+    wanted = max(target, min(LINK_FAR * target, MOST_LINK_FAR)), CORE_FAR * target
+    link, core = (curve.thresholds[min(int((far > most).sum()), len(far) - 1)] for most in wanted)
+    return min(link, point.threshold), max(core, point.threshold)
 
 
 def group_pool(model: LoadedModel, point: OperatingPoint, min_size: int) -> None:
@@ -58,8 +77,13 @@ def group_pool(model: LoadedModel, point: OperatingPoint, min_size: int) -> None
     if not queries:
         return
     vectors = np.concatenate(blocks)
-    threshold = compute_similarity_threshold(model.gallery.prepare(point).scorer, point.threshold, vectors)
-    chosen = arrange_groups(queries, vectors, threshold, min_size)
+    scorer = model.gallery.prepare(point).scorer
+    threshold, strict = (
+        None if score is None else compute_similarity_threshold(scorer, score, vectors)
+        for score in find_thresholds(model, point)
+    )
+    assert threshold is not None
+    chosen = arrange_groups(queries, vectors, threshold, min_size, strict)
     dropped_by = {
         query.pin: query.change
         for query in queries
@@ -98,10 +122,19 @@ def compute_similarity_threshold(scorer: Scorer, threshold: float, vectors: Unit
 
 
 def arrange_groups(
-    queries: Sequence[KeptQuery], vectors: UnitVectors, threshold: float, min_size: int
+    queries: Sequence[KeptQuery],
+    vectors: UnitVectors,
+    threshold: float,
+    min_size: int,
+    strict: float | None = None,
 ) -> list[str | None]:
-    """The group of each query: pinned ones in theirs, others by linkage or with the nearest of the pinned."""
+    """The group of each query: pinned ones in theirs, others by linkage or with the nearest of the pinned.
+
+    With a threshold ``strict`` for cores groups are taken apart where they have several.
+    """
     groups = group_vectors(vectors, threshold, min_size=min_size)
+    if strict is not None:
+        groups = split_groups(vectors, groups, threshold, strict, min_size)
     keys = [query.id for query in queries]
     previous = {query.id: query.group for query in queries if query.group is not None}
     ids = keep_group_ids(groups, keys, previous, make_group_id)

@@ -12,9 +12,12 @@ from api_schemas.build_config import IndexConfig
 from api_schemas.http.unknowns import Unknown
 from api_schemas.operating_point import GallerySize, Target
 from common.array_types import Texts, UnitVectors
+from decision.scorers import CosineScorer
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.hashes import hash_model_name
 from evaluation.calibration.calibrate import calibrate_threshold
+from evaluation.calibration.tradeoff.measure_tradeoff import MeasuredSets, measure_tradeoff
+from evaluation.evaluate import evaluate_embeddings
 from index.bundle import write_bundle
 from limen.client import Client
 
@@ -63,11 +66,15 @@ def build_morning(
     match = calibrate_threshold(
         fit, Target(kind="fpir", value=0.05, gallery=size), name="match", model_hash=model_hash, gallery=size
     )
+    sets = MeasuredSets.of_items(fit, CosineScorer(), "nearest", None)
+    tradeoff = measure_tradeoff(sets, "verify", [verify.point])
+    report = evaluate_embeddings(fit, model_hash=model_hash, split="test")
     write_bundle(
         out,
         name=out.name,
         items=gallery,
         model_hash=model_hash,
+        report=report.model_copy(update={"tradeoffs": [tradeoff]}),
         index_config=IndexConfig(),
         operating_points=[verify.point, match.point],
         active={"verify": verify.point.id, "match": match.point.id},
