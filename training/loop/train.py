@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from api_schemas.class_corners import CLASS_CORNERS_FILE
 from api_schemas.config import Config
@@ -189,7 +190,8 @@ def _start_head(network: Network, splits: Splits, config: Config, processes: Pro
     sample, size = splits.train.subset(np.sort(rows)), config.evaluation.batch_size
     features = compute_features(network, sample, prepare, size, track=track)
     _, codes = np.unique(sample.labels, return_inverse=True)
-    HEAD_STARTS[config.model.head_start](network.head, features, codes)
+    if isinstance(network.head, nn.Linear):  # the identity backbone has none
+        HEAD_STARTS[config.model.head_start](network.head, features, codes)
 
 
 def _begin_from(

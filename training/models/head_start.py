@@ -53,7 +53,8 @@ HEAD_STARTS = {"components": start_from_components, "whitened": start_from_white
 def _find_directions(values: Tensor, count: int) -> Tensor:
     """The directions of largest second moment, unit rows float64 [min(count, d), d]."""
     _, axes = torch.linalg.eigh(values.T @ values)  # in ascending order
-    return axes.flip(1).T[:count]
+    directions: Tensor = axes.flip(1).T[:count]
+    return directions
 
 
 def _set_head(head: nn.Linear, matrix: Tensor, centre: Tensor) -> None:

@@ -53,7 +53,7 @@ class Static(Backbone):
                 f"model.backbone: the table of {STATIC}{source} has {len(rows)} rows, its tokenizer "
                 f"{vocabulary} tokens: give the tokenizer that the table was made with."
             )
-        self.vectors = nn.Embedding.from_pretrained(rows, freeze=False)
+        self.vectors = nn.Embedding(*rows.shape, _weight=rows)
         self.token_weights = nn.Parameter(torch.ones(len(rows))) if token_weights else None
         self.dropout = nn.Dropout(dropout)
         self.feature_shape = (rows.shape[1],)
@@ -68,7 +68,8 @@ class Static(Backbone):
             total = (self.vectors(ids) * present.unsqueeze(2)).sum(1)
         else:
             total = F.embedding_bag(ids, self.vectors.weight, mode="sum", per_sample_weights=present)
-        return total / (inputs > 0).sum(1, keepdim=True).clamp(min=1)
+        features: Tensor = total / (inputs > 0).sum(1, keepdim=True).clamp(min=1)
+        return features
 
     def save_shape(self, folder: Path) -> None:
         """The shape of the table alone."""
