@@ -82,8 +82,9 @@ def measure_feedback_consistency(
     about: list[tuple[str, float, bool]] = []
     for entry in _select_comparable(model, feedback):
         assert entry.score is not None
-        labels = {_find_label(model, item_id) for item_id in (entry.a, entry.b)} | {entry.not_label}
-        about += [(label, entry.score, entry.same) for label in sorted(labels - {None})]
+        labels = {entry.not_label, *(_find_label(model, item_id) for item_id in (entry.a, entry.b))}
+        known = sorted(label for label in labels if label is not None)
+        about += [(label, entry.score, entry.same) for label in known]
     names, codes = np.unique([label for label, _, _ in about], return_inverse=True)
     return measure_judged_consistency(
         names,

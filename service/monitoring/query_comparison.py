@@ -98,7 +98,7 @@ class QueryComparison:
         self._looks += 1
         alpha = spend_alpha(ALPHA, self._looks)
         readings = (
-            self.__compare_scores_with(window, alpha),
+            self._compare_scores(window, alpha),
             self._compare_vectors(window, alpha),
             _compare_share(window, count_before(), alpha),
         )
@@ -110,7 +110,7 @@ class QueryComparison:
 
     def _compare_scores(self, window: QueryWindow, alpha: float) -> Reading:
         assert self._scores is not None
-        self.mixture, reading = _compare_scores_with("score_stability", self._scores, window.scores, alpha)
+        self.mixture, reading = compare_with_reference("score_stability", self._scores, window.scores, alpha)
         return reading.model_copy(update={"detail": reading.detail + self._describe_share()})
 
     def _describe_share(self) -> str:
@@ -177,11 +177,13 @@ class PairComparison:
         if self.reference is None or monotonic() - self._referenced >= REFERENCE_SECONDS:
             self.reference, self._referenced = build_pair_reference(model, point), monotonic()
         self._looks += 1
-        _, self.reading = _compare_scores_with(PAIRS, self.reference, scores, spend_alpha(ALPHA, self._looks))
+        _, self.reading = compare_with_reference(
+            PAIRS, self.reference, scores, spend_alpha(ALPHA, self._looks)
+        )
         return self.reading
 
 
-def _compare_scores_with(
+def compare_with_reference(
     signal: str, reference: ScoreReference, scores: Float64s, alpha: float
 ) -> tuple[Stability | None, Reading]:
     """The mixture of known and unknown that explains scores, float64 [n], and how far they are from it."""
