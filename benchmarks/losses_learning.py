@@ -57,8 +57,8 @@ EXTRA: dict[str, dict[str, Any]] = {
         "loss": [{"name": "multi_similarity"}, {"name": "opis_variance", "weight": 10.0}]
     },
     "triplet + tcm by quantiles": _add_tcm(base="triplet", **QUANTILES),
-    "multi_similarity + tcm by quantiles, frr 0.9": _add_tcm(**QUANTILES, frr=0.9),
-    "triplet + tcm by quantiles, frr 0.9": _add_tcm(base="triplet", **QUANTILES, frr=0.9),
+    "multi_similarity + tcm by quantiles, frr 0.5": _add_tcm(**QUANTILES, frr=0.5),
+    "triplet + tcm by quantiles, frr 0.5": _add_tcm(base="triplet", **QUANTILES, frr=0.5),
     "metrix of multi_similarity": _add_metrix("multi_similarity"),
     "multi_similarity + tcm to 0.3": _add_tcm(margin_minus=0.3),
     "triplet + tcm": _add_tcm(base="triplet"),

@@ -28,7 +28,7 @@ class ThresholdConsistentMargin(Loss):
             similarity that a fraction ``far`` of the batches' negative pairs reaches, and the one that a
             fraction ``frr`` of the positive pairs misses, as running means over some 20 batches, without
             gradient. The paper's fixed margins are 0.9 and 0.5 (the library's).
-        far: 0.1, the lower end of the scores that OPIS is measured over. frr: 0.5.
+        far: 0.1, the lower end of the scores that OPIS is measured over. frr: 0.9.
         balance: ``pairs`` as above; ``classes`` (ours) takes the mean within each anchor class first, then
             over the classes that have a violating pair, so that no large or hard class outweighs the rest.
 
@@ -55,7 +55,7 @@ class ThresholdConsistentMargin(Loss):
         margin_plus: float | None = None,
         margin_minus: float | None = None,
         far: float = 0.1,
-        frr: float = 0.5,
+        frr: float = 0.9,
         balance: Literal["pairs", "classes"] = "pairs",
     ) -> None:
         super().__init__(distance=CosineSimilarity())

@@ -124,7 +124,7 @@ def threshold_consistent_margin(loss: Any, x: Tensor, y: Tensor) -> Tensor:
     s = _cos(x)
     positives = [s[a, p] for a in range(len(y)) for p in _pairs(y, a)[0]]
     negatives = [s[a, n] for a in range(len(y)) for n in _pairs(y, a)[1]]
-    upper = sorted(value.detach() for value in positives)[math.ceil(0.5 * len(positives)) - 1]
+    upper = sorted(value.detach() for value in positives)[math.ceil(0.9 * len(positives)) - 1]
     lower = sorted(value.detach() for value in negatives)[math.ceil(0.9 * len(negatives)) - 1]
     near = [upper - value for value in positives if value <= upper]
     far = [value - lower for value in negatives if value >= lower]
