@@ -18,12 +18,12 @@ FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage
 OpenPage = Callable[..., AbstractContextManager[Page]]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> ServiceBundle:
     return make_bundle(tmp_path_factory.mktemp("bundles") / "clusters")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def address(bundle: ServiceBundle) -> Iterator[str]:
     """A read-only service of `bundle`, without keys."""
     with serve(bundle.path) as at:
@@ -37,7 +37,7 @@ def writable(bundle: ServiceBundle, tmp_path_factory: pytest.TempPathFactory) ->
         yield at
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module")  # not longer: its event loop would run beside those of other rooms' tests
 def browser() -> Iterator[Browser]:
     chromium = shutil.which("chromium")
     if chromium is None:
