@@ -173,6 +173,11 @@ class LiveGallery(AbstractContextManager["LiveGallery"]):
         return self._store.fields
 
     @property
+    def is_shared(self) -> bool:
+        """Whether other processes may write to the same items."""
+        return self._store.database.is_server
+
+    @property
     def n_behind(self) -> int:
         """Changes that are known and not shown yet."""
         return self._known.change - self.followed.change

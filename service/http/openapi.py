@@ -11,6 +11,7 @@ from pydantic.json_schema import models_json_schema
 
 from api_schemas.http.problem import PROBLEM_MEDIA_TYPE, Problem
 from service.http.bodies import JSON, OCTETS
+from service.http.idempotent_writes import HEADER, WRITES
 
 REFERENCE = "#/components/schemas/{model}"
 _body_models: set[type[BaseModel]] = set()
@@ -26,6 +27,16 @@ _MEANING = {
     422: "A field cannot be used; `errors` names it.",
     429: "Overloaded: try again after `Retry-After` seconds.",
     503: "Not ready, or the deadline passed.",
+}
+# asked with POST, and nothing is written
+READING_PATHS = frozenset({"/v1/search", "/v1/match", "/v1/verify", "/v1/embeddings", "/v1/unknowns/search"})
+_IDEMPOTENCY_KEY = {
+    "name": HEADER.decode().title(),
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+    "description": "New for every write: the same request with the same key is carried out once, and "
+    "answered as before with `Idempotency-Replayed: true`; another request with it is 422 `key-reused`.",
 }
 READ_STATUSES = (401, 403, 429, 503)
 BODY_STATUSES = (400, 401, 403, 408, 413, 415, 422, 429, 503)
@@ -78,8 +89,12 @@ def build_openapi(app: FastAPI) -> dict[str, Any]:
         components["schemas"] = dict(sorted(schemas.items()))
         components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         for path, operations in document["paths"].items():
-            for operation in operations.values():
+            for method, operation in operations.items():
                 _complete_operation(path, operation)
+                if method.upper() in WRITES and path.startswith("/v1/") and path not in READING_PATHS:
+                    operation.setdefault("parameters", []).append(_IDEMPOTENCY_KEY)
+                    refused = {str(status): said for status, said in describe_problems(409, 422).items()}
+                    operation["responses"] = {**refused, **operation["responses"]}
         app.openapi_schema = document
     return app.openapi_schema
 

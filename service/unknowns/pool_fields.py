@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from time import time
 from typing import Any
 
 from index.gallery.live_gallery import LiveGallery
@@ -10,6 +11,10 @@ from index.items.columns import ColumnKind
 from index.items.metadata import MetadataValue
 from index.items.stored_item import find_kind, fits_kind
 from index.store.kept_queries import PoolFilter
+
+AGAIN_AFTER = 1.0  # seconds between two looks at what other processes keep
+LATE = 60.0  # seconds by which their clocks may differ, and which they may take
+MOST_NEW = 1_000
 
 
 class PoolFields:
@@ -21,16 +26,24 @@ class PoolFields:
     def __init__(self, live: LiveGallery, most: int) -> None:
         self._live = live
         self._most = most
+        self._learned_at = 0.0  # seconds since 1970
         self._own: dict[str, ColumnKind] | None = None
 
     @property
     def kinds(self) -> dict[str, ColumnKind]:
         """The kind of each field."""
+        now = time()
         if self._own is None:
             self._own = {}
             for queries, _ in self._live.unknowns.iterate(PoolFilter()):
                 for query in queries:
                     self._add(query.metadata)
+            self._learned_at = now
+        elif self._live.is_shared and now > self._learned_at + AGAIN_AFTER:
+            since = PoolFilter(since=self._learned_at - LATE)
+            for query in reversed(self._live.unknowns.page(since, MOST_NEW)):
+                self._add(query.metadata)
+            self._learned_at = now
         return {**self._own, **self._live.fields}
 
     def select(self, metadata: Mapping[str, Any]) -> dict[str, MetadataValue]:

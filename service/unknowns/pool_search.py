@@ -16,6 +16,7 @@ from index.items.item_table import ItemTable
 from index.items.stored_item import StoredItem
 from index.store.kept_queries import KeptQuery, PoolFilter
 from service.models.loaded_model import LoadedModel
+from service.unknowns.pool_fields import select_fitting
 
 SCANNED_AT_ONCE = 1_000
 MOST_SCANNED = 50_000  # kept queries that one page of a filter looks at
@@ -101,7 +102,12 @@ def select_matching(
 ) -> list[KeptQuery]:
     """The kept queries that a filter holds for."""
     anything = np.ones(1, dtype=np.float32)
-    items = [StoredItem(query.id, query.label or "", anything, query.metadata) for query in queries]
+    # two processes may have kept the first values of a field at once, of different kinds
+    fitting = [select_fitting(query.metadata, kinds, keep_new=True) for query in queries]
+    items = [
+        StoredItem(query.id, query.label or "", anything, metadata)
+        for query, metadata in zip(queries, fitting, strict=True)
+    ]
     columns = collect_items([items], len(items), 1, fields=kinds)
     table = ItemTable.from_set(columns, np.arange(len(items)), np.zeros(len(items), dtype=bool))
     return [queries[row] for row in select_rows(condition, table, kinds).tolist()]

@@ -70,6 +70,14 @@ def find(client: Client, row: Any) -> str:
     return client.search([{"vector": row.tolist()}], k=1).results[0].hits[0].id
 
 
+def count_of_size(client: Client) -> int:
+    """How many kept queries have the size 3; none where nobody has heard of sizes."""
+    try:
+        return len(client.unknowns(filter={"size": 3}).unknowns)
+    except ServiceError:
+        return 0
+
+
 def test_items_written_and_deleted_on_one_are_found_and_gone_on_both(pair: Pair) -> None:
     one, other, *_ = pair
     one.upsert([{"id": "a", "label": "a", "vector": ROWS[0].tolist(), "metadata": {"shelf": 1}}])
@@ -117,6 +125,9 @@ def test_unknown_queries_of_both_are_one_pool(pair: Pair) -> None:
     for client in (one, other):
         wait_for(lambda client=client: len(client.unknowns(filter={"truth": "both"}).unknowns) == 2)
     first = other.unknowns(filter={"truth": "both"}).unknowns[0].id
+    ask(other, ROWS[6:7], size=3)
+    for client in (one, other):  # a field that one process has begun is known to both
+        wait_for(lambda client=client: count_of_size(client) == 1)
     one.enroll_unknowns("enrolled", ids=[first])
     wait_for(lambda: other.info().items == one.info().items)
     assert other.item(f"unknown-{first}").label == "enrolled"
