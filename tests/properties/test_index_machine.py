@@ -171,7 +171,7 @@ def test_any_order_of_writes_and_restarts(kind: str) -> None:
     machine = type(f"Machine_{kind}", (Machine,), {"kind": kind})
     case = machine.TestCase
     case.settings = settings(
-        max_examples=12,
+        max_examples=8,
         stateful_step_count=25,
         deadline=None,
         suppress_health_check=list(HealthCheck),
