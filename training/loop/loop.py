@@ -212,9 +212,10 @@ class Loop:
 
         def encode(mixed: Tensor) -> Tensor:
             with self.autocast():
-                if level == "input":
-                    return network(mixed)
-                return network.project(network.finish_features(mixed, block))
+                if level == "feature":
+                    return network.project(network.finish_features(mixed, block))
+                embedded: Tensor = network(mixed)
+                return embedded
 
         return {"mixable": inputs if level == "input" else values, "encode": encode}
 

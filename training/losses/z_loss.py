@@ -12,6 +12,7 @@ from training.losses.class_vector_base import ClassVectorLoss
 
 WORST_CONDITION = 1e4  # of the factor that all class vectors share; beyond it float32 rows lose digits
 CHECK_EVERY = 100  # steps
+ROWS_AT_ONCE = 65_536
 
 
 class ZLoss(ClassVectorLoss):
@@ -82,9 +83,11 @@ class ZLoss(ClassVectorLoss):
     @torch.no_grad()
     def end_step(self, lr_factor: float = 1.0) -> None:
         """One step of SGD on all class vectors; touches the batch's own rows and d x d numbers."""
-        parts = [(rows, [leaf.grad for leaf in leaves]) for rows, leaves in self.collected]
+        parts = [
+            (rows, [leaf.grad for leaf in leaves if leaf.grad is not None]) for rows, leaves in self.collected
+        ]
         self.collected.clear()
-        parts = [(rows, gradients) for rows, gradients in parts if gradients[0] is not None]
+        parts = [(rows, gradients) for rows, gradients in parts if gradients]
         if not parts:
             return
         rows, positions = torch.unique(torch.cat([rows for rows, _ in parts]), return_inverse=True)
@@ -152,7 +155,7 @@ class ZLoss(ClassVectorLoss):
     def _sum_rows(self) -> None:
         self.moments.zero_()
         self.total.zero_()
-        for block in self.weight.split(65_536):
-            rows = block.to(self.moments)
+        for start in range(0, len(self.weight), ROWS_AT_ONCE):
+            rows = self.weight[start : start + ROWS_AT_ONCE].to(self.moments)
             self.moments += rows.T @ rows
             self.total += rows.sum(0)

@@ -67,7 +67,8 @@ class Objective(nn.Module):
                 )
         mixup = config.mixup.parameters if config.mixup else {}
         self.level = mixup.get("level", "embedding") if config.mixup else None
-        self.block: int | None = mixup.get("block")
+        block = mixup.get("block")
+        self.block = block if isinstance(block, int) else None
         parts: list[nn.Module] = []
         for loss in losses:
             part = build_mixup(config.mixup, loss) if config.mixup and loss.roles else loss
