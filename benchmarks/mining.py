@@ -60,12 +60,12 @@ def measure_cost(rows: int, queries: int) -> None:
     def search_both(vectors: UnitVectors, k: int) -> Any:
         nonlocal bare
         for block in iterate_neighbours(vectors, k):
-            if block[0] >= queries:
-                return
             start = time.process_time()
             index.search(vectors[block[0] : block[0] + len(block[1])], TOP)
             bare += time.process_time() - start
             yield block
+            if block[0] + len(block[1]) >= queries:  # before the next block is searched for
+                return
 
     module.iterate_neighbours = search_both  # type: ignore[attr-defined]
     for rule in ({}, {"class_margin": 0.07}):
