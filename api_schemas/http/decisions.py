@@ -426,6 +426,7 @@ class Limits(Schema):
     keep_alive: Finite
     max_wait: Finite
     max_turn: Finite
+    max_staleness: Finite
     deadline: Finite
 
 
@@ -457,7 +458,6 @@ class Replica(Schema):
         description="Seconds since the database was last looked at and all of it shown: what was committed "
         "before that is in every answer."
     )
-    max_staleness: Finite = Field(description="Seconds after which decisions are refused.")
     waits_for: str | None = Field(
         default=None, description="A version that is active elsewhere and still being loaded here."
     )

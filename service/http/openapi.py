@@ -93,8 +93,8 @@ def build_openapi(app: FastAPI) -> dict[str, Any]:
                 _complete_operation(path, operation)
                 if method.upper() in WRITES and path.startswith("/v1/") and path not in READING_PATHS:
                     operation.setdefault("parameters", []).append(_IDEMPOTENCY_KEY)
-                    refused = {str(status): said for status, said in describe_problems(409, 422).items()}
-                    operation["responses"] = {**refused, **operation["responses"]}
+                    for status, said in describe_problems(409, 422).items():
+                        operation["responses"].setdefault(str(status), said)
         app.openapi_schema = document
     return app.openapi_schema
 

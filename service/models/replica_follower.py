@@ -43,7 +43,6 @@ class ReplicaFollower:
             change=0 if live is None else live.followed.change,
             lag_changes=0 if live is None else live.n_behind,
             lag_seconds=round(self.seconds, 3),
-            max_staleness=self._most,
             waits_for=self._models.awaited,
         )
 
