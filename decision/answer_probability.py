@@ -197,8 +197,8 @@ class AnswerModel:
         """As ``compute`` for one query: on arrays of one number it would take five times as long."""
         is_ranked = math.isfinite(gap)
         numbers = [1.0, 0.0, 0.0, math.log(max(n_classes, 1))]
-        for place, value, name in ((SCORE, score, "score"), (GAP, gap, "gap")):
-            low, high = self.calibration.ranges[name]
+        ranges = self.calibration.ranges
+        for place, value, (low, high) in ((SCORE, score, ranges["score"]), (GAP, gap, ranges["gap"])):
             numbers[place] = min(max(value, low), high)
         if not is_ranked:
             numbers[GAP] = 0.0
