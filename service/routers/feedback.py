@@ -12,8 +12,8 @@ from index.store.feedback_entries import list_feedback
 from index.store.write_order import WriteOrder
 from service.auth.api_keys import NEEDS_WRITE
 from service.errors.problems import LIMIT_EXCEEDED, NOT_FOUND, ServiceProblem, build_field_problem
+from service.feedback.judge_feedback import Verdict, prepare_judgement
 from service.http.bodies import build_body_reader, write_json_response
-from service.http.judge_feedback import Verdict, prepare_judgement
 from service.http.openapi import BODY_STATUSES, READ_STATUSES, describe_body, describe_problems
 from service.state import ActiveModel, CurrentState, order_write, write
 

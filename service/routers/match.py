@@ -13,8 +13,8 @@ from decision.decider import MatchDecision
 from index.search.match_rules import MATCH_RULES
 from service.auth.api_keys import check_key
 from service.errors.problems import LIMIT_EXCEEDED, build_field_problem
+from service.feedback.obey_corrections import identify_queries, obey_corrections
 from service.http.fast_routes import FastRoute
-from service.http.obey_corrections import identify_queries, obey_corrections
 from service.http.openapi import BODY_STATUSES, describe_body, describe_problems
 from service.http.query_answers import answer_queries, check_answer, write_decision, write_results
 from service.http.query_requests import read_queries

@@ -1,0 +1,1 @@
+"""What people say of decisions: judged, and obeyed by later ones."""
