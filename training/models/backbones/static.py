@@ -53,7 +53,7 @@ class Static(Backbone):
                 f"model.backbone: the table of {STATIC}{source} has {len(rows)} rows, its tokenizer "
                 f"{vocabulary} tokens: give the tokenizer that the table was made with."
             )
-        self.vectors = nn.Embedding(*rows.shape, _weight=rows)
+        self.vectors = nn.Embedding(rows.shape[0], rows.shape[1], _weight=rows)
         self.token_weights = nn.Parameter(torch.ones(len(rows))) if token_weights else None
         self.dropout = nn.Dropout(dropout)
         self.feature_shape = (rows.shape[1],)
