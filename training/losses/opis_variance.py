@@ -38,7 +38,7 @@ class OPISVariance(Loss):
 
     name = "opis_variance"
     paper = "ours, after OPIS: Zhang et al., ICLR 2024, arXiv 2307.04047"
-    when = "Added to another loss when one threshold must hold for all classes. Never alone."
+    when = "To be tried beside another loss; it has not been shown to even out classes. Never alone."
 
     levels: Tensor
     quantiles: Tensor
