@@ -48,8 +48,11 @@ def train(
 
 def _compare_with_start(run: Run) -> str:
     """What training changed on the run's test items (validation items without those), and what to do next."""
+    import numpy as np
+
     from evaluation.comparison.compare import compare_models
     from evaluation.comparison.describe_comparison import describe_comparison
+    from training.loop.start_from import open_start
     from training.run_folder.layout import get_before_path
 
     source = run.config.start_from
@@ -68,4 +71,12 @@ def _compare_with_start(run: Run) -> str:
         exclude_same=run.config.evaluation.exclude_same,
         track=track,
     )
-    return f"Beside {source}, on unseen items:\n{describe_comparison(comparison)}\n{steps}"
+    known = open_start(str(source)).load_embeddings("train")
+    shared = [] if known is None else np.intersect1d(known.classes, part.classes)
+    seen = ""
+    if len(shared):
+        seen = (
+            f"{source} was trained on {len(shared)} of these {len(part.classes)} classes, which favours it: "
+            "to compare fairly, keep test classes apart (data.split.by: column, or data.test_path).\n"
+        )
+    return f"Beside {source}, on the items measured:\n{describe_comparison(comparison)}\n{seen}{steps}"

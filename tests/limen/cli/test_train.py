@@ -121,3 +121,19 @@ def test_a_folder_can_be_checked_but_is_no_configuration(limen: Limen, folder: P
     (folder / "photos").mkdir()
     assert "photos holds no images: expected a folder per class" in limen("data", "check", "photos").err
     assert "photos is a folder, expected a YAML file" in limen("train", "photos").err
+
+
+def test_a_run_that_starts_from_another_is_compared_with_it(limen: Limen, folder: Path) -> None:
+    assert limen("train", "head.yaml").code == 0
+    outcome = limen("train", "head.yaml", "--from", "runs/head", "--out", "runs/next")
+    assert outcome.code == 0
+    assert "Beside runs/head, on the items measured:" in outcome.err
+    assert "recall_at_1" in outcome.err
+    assert "was trained on" not in outcome.err, "the same split keeps the test classes apart"
+    assert "limen export runs/next --out BUNDLES/VERSION" in outcome.err
+    other = limen(
+        "train", "head.yaml", "--from", "runs/head", "--set", "data.split.seed=1", "--out", "runs/x"
+    )
+    assert "runs/head was trained on " in other.err
+    assert "which favours it" in other.err
+    assert "is not a run folder" in limen("train", "head.yaml", "--from", "runs/none", "--out", "runs/y").err
