@@ -74,7 +74,8 @@ class LoraConfig(Part):
 class ModelConfig(OpenPart):
     """The network: a backbone by name (every other key is one of its parameters), then a linear head.
 
-    Without one it is the data's: conv4 for images, tdnn for audio, ngram for texts, mlp for tables, linear for vectors.
+    Without one it is the data's: conv4 for images, tdnn for audio, ngram for texts, mlp for tables, linear
+    for vectors.
     ``timm:NAME`` and ``hf:NAME`` take a network of those packages, by hub name or from a local folder,
     ``static:FILE`` a table of token embeddings, ``onnx:FOLDER`` the encoder of a bundle,
     ``torch:MODULE:NAME`` a network of your own code. ``weights``: a safetensors file that the backbone starts

@@ -22,8 +22,17 @@ from index.items.metadata import MetadataBounds
 
 KIB, MIB = 1 << 10, 1 << 20
 PREFIX = "LIMEN_"
-# of tests, of one process for its workers, and of commands that ask a service
-OTHER_VARIABLES = frozenset({"LIMEN_DATASETS", "LIMEN_REQUIRE_ALL", "LIMEN_DECISION_KEY", "LIMEN_KEY"})
+# of tests, of one process for its workers, of commands that ask a service, and of training
+OTHER_VARIABLES = frozenset(
+    (
+        "LIMEN_DATASETS",
+        "LIMEN_REQUIRE_ALL",
+        "LIMEN_DECISION_KEY",
+        "LIMEN_WORKERS_FOLDER",
+        "LIMEN_KEY",
+        "LIMEN_CACHE",
+    )
+)
 
 
 def _limit(
@@ -171,10 +180,10 @@ class ServiceSettings(BaseSettings):
     max_image_pixels: int = _limit(32_000_000, "pixels of one image")
     max_image_side: int = _limit(16_384, "pixels of one side of an image")
     max_image_scans: int = _limit(32, "scans of a JPEG; each takes as long as a whole image")
-    max_filter_depth: int = _limit(8, "levels of $and, $or and $not in a filter")
-    max_filter_conditions: int = _limit(64, "comparisons in a filter")
     max_audio_bytes: int = _limit(16 * MIB, "bytes of one recording, before base64")
     max_audio_seconds: int = _limit(600, "seconds of one recording")
+    max_filter_depth: int = _limit(8, "levels of $and, $or and $not in a filter")
+    max_filter_conditions: int = _limit(64, "comparisons in a filter")
     max_filter_values: int = _limit(10_000, "values in the lists of a filter ($in, $nin)")
 
     class_items: int = _limit(

@@ -127,7 +127,7 @@ def test_what_is_written_counts_at_once(bundle: ServiceBundle, tmp_path: Path) -
         job = client.compute_report("gallery")
         client.wait(job)
         measured = client.classes(source="gallery", limit=1000)
-        assert measured.rates.at == "range"
+        assert measured.rates.at == "threshold", "the one that decides"
         assert (measured.total, measured.measured) == (40, 39), "a class of one item has no rates"
 
 
