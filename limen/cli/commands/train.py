@@ -72,7 +72,7 @@ def _compare_with_start(run: Run) -> str:
         track=track,
     )
     known = open_start(str(source)).load_embeddings("train")
-    shared = [] if known is None else np.intersect1d(known.classes, part.classes)
+    shared = np.empty(0) if known is None else np.intersect1d(known.classes, part.classes)
     seen = ""
     if len(shared):
         seen = (
