@@ -74,7 +74,7 @@ def _measure(config: Config, rounds: int, compiled: bool) -> tuple[bool, float]:
     """Print the figures of both loops; whether a bar is missed, and the loop's median step in seconds."""
     with TemporaryDirectory() as folder:
         loop = _build_loop(config, Path(folder))
-        state = _build_state(config, loop.splits)
+        state = build_state(config, loop.splits)
         if compiled:
             counters.clear()
             for network in (loop.state.network, state.network):
@@ -116,12 +116,12 @@ def _build_loop(config: Config, folder: Path) -> Loop:
     rule = ImageInput(mode="L", height=side, width=side, mean=[1.0], std=[0.3])
     items = Items(pixels, labels, np.arange(len(labels)).astype(np.str_))
     splits = Splits(items, None, None, ImagePreprocessing(rule))
-    state = _build_state(config, splits)
+    state = build_state(config, splits)
     state.progress.planned_steps = 10**6
     return Loop(config, splits, state, state.network, folder, "", Processes(DEVICE), silent, print)
 
 
-def _build_state(config: Config, splits: Splits) -> TrainState:
+def build_state(config: Config, splits: Splits) -> TrainState:
     torch.manual_seed(0)
     network = build_network(config.model, splits.preprocessing).to(DEVICE)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -52,7 +52,7 @@ def draw_contact_sheet(
 def _restore_pixels(prepared: Float32s, preprocessing: ImagePreprocessing) -> NDArray[np.uint8]:
     """What normalisation made of pixels, as pixels."""
     mean, std = preprocessing.normalisation
-    return np.clip((prepared * std + mean) * 255, 0, 255).round().astype(np.uint8)
+    return np.asarray(np.clip((prepared * std + mean) * 255, 0, 255).round(), dtype=np.uint8)
 
 
 def _lay_out(

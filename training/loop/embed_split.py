@@ -39,13 +39,13 @@ def embed_items(
     rows = np.arange(len(items))
     shard = processes.select_shard(rows) if processes else rows
     blocks = read_blocks(items.inputs, batch_size, shard)
+    own, end = np.empty((len(shard), network.dimension), np.float32), 0
     with torch.inference_mode():
-        batches = [
-            network(prepare(block)).cpu().numpy()
-            for block in track(blocks, "embedding", math.ceil(len(shard) / batch_size))
-        ]
+        for block in track(blocks, "embedding", math.ceil(len(shard) / batch_size)):
+            # in place: a result of its own for each batch would split the memory that the next one needs
+            own[end : end + len(block)] = network(prepare(block)).cpu().numpy()
+            end += len(block)
     network.train(was_training)
-    own = np.concatenate(batches) if batches else np.empty((0, network.dimension), np.float32)
     vectors = processes.gather_rows(own) if processes else own
     return EmbeddingSet.from_arrays(
         vectors, items.labels, items.ids, items.metadata, source="the network's output"

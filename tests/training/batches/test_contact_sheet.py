@@ -33,7 +33,12 @@ def cut_cell(sheet: np.ndarray, row: int, column: int) -> np.ndarray:
 @pytest.mark.parametrize("order", ["RGB", "BGR"])
 def test_the_image_as_it_is_stored_lies_beside_its_views(order: str) -> None:
     rule = ImageInput(
-        mode="RGB", height=50, width=60, order=order, mean=[0.5, 0.4, 0.3], std=[0.2, 0.3, 0.1]  # type: ignore[arg-type]
+        mode="RGB",
+        height=50,
+        width=60,
+        order=order,
+        mean=[0.5, 0.4, 0.3],
+        std=[0.2, 0.3, 0.1],  # type: ignore[arg-type]
     )
     preprocessing, settings = ImagePreprocessing(rule), AugmentationConfig(shift=0.2, colour=0.3)
     sheet = np.asarray(draw_contact_sheet(ITEMS, preprocessing, settings, views=2))

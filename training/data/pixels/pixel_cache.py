@@ -239,7 +239,7 @@ def _close(*handles: int) -> None:
 
 
 def _write(handle: int, content: NDArray[Any], offset: int) -> None:
-    left = memoryview(content.view(np.uint8).reshape(-1))
+    left = memoryview(content.view(np.uint8).reshape(-1).data)
     while len(left):
         n_written = os.pwrite(handle, left, offset)
         left, offset = left[n_written:], offset + n_written
