@@ -47,13 +47,14 @@ def list_files(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.usefixtures("milvus")
-def test_from_faiss_to_milvus_and_back(tmp_path: Path) -> None:
-    flat = write_gallery(tmp_path / "flat", "flat", hash_model("there and back"), 0.9)
-    there = migrate_bundle(flat, tmp_path / "milvus", CONFIGS["milvus"], QUERIES)
+@pytest.mark.parametrize("queries", [QUERIES, pytest.param(10_000, marks=pytest.mark.full)])
+def test_from_faiss_to_milvus_and_back(queries: int, tmp_path: Path) -> None:
+    flat = write_gallery(tmp_path / "flat", "flat", hash_model(f"there and back {queries}"), 0.9)
+    there = migrate_bundle(flat, tmp_path / "milvus", CONFIGS["milvus"], queries)
     assert there.index.kind == "milvus"
     assert not (tmp_path / "milvus" / INDEX_FILE).exists()
     assert (flat / VECTORS_FILE).samefile(tmp_path / "milvus" / VECTORS_FILE), "not written twice"
-    back = migrate_bundle(tmp_path / "milvus", tmp_path / "hnsw", CONFIGS["hnsw"], QUERIES)
+    back = migrate_bundle(tmp_path / "milvus", tmp_path / "hnsw", CONFIGS["hnsw"], queries)
     assert back.index.kind == "hnsw"
     for name in ("milvus", "hnsw"):
         manifest = verify_bundle(tmp_path / name)

@@ -150,7 +150,8 @@ def _turn_hues(angles: Tensor) -> Tensor:
     turns = torch.eye(3).repeat(len(angles), 1, 1)
     cos, sin = torch.cos(angles), torch.sin(angles)
     turns[:, 1, 1], turns[:, 1, 2], turns[:, 2, 1], turns[:, 2, 2] = cos, -sin, sin, cos
-    return torch.linalg.inv(YIQ) @ turns @ YIQ
+    turned: Tensor = torch.linalg.inv(YIQ) @ turns @ YIQ
+    return turned
 
 
 def _blur(images: Tensor, fraction: float, generator: torch.Generator) -> Tensor:

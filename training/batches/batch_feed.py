@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, pairwise
 
 import numpy as np
 import torch
@@ -68,19 +67,19 @@ class BatchFeed:
 
     def _build_batches(self, plan: Sequence[RowIndices], first_step: int) -> Iterator[Batch]:
         accumulate = self._config.optimizer.accumulate
-        micro_batches = (
+        micro_batches = [
             (step, number, micro_batch, len(rows))
             for step, rows in enumerate(plan, first_step)
             for number, micro_batch in enumerate(np.array_split(rows, accumulate))
-        )
-        for (step, number, micro_batch, whole), following in pairwise(chain(micro_batches, [None])):
+        ]
+        for place, (step, number, micro_batch, whole) in enumerate(micro_batches, 1):
             seeds = np.random.SeedSequence([self._config.seed, step, number])
             own, common = seeds.generate_state(2).tolist()
             own += self._processes.rank
             shard = self._processes.select_shard(micro_batch)
             inputs = self._inputs(shard, torch.Generator().manual_seed(own))
-            if following is not None:
-                self._inputs.expect(self._processes.select_shard(following[2]))
+            if place < len(micro_batches):
+                self._inputs.expect(self._processes.select_shard(micro_batches[place][2]))
             labels = self._inputs.get_labels(shard)
             teacher = self._inputs.get_teacher_features(shard)
             yield Batch(inputs, labels, len(micro_batch) / whole, own, common, teacher)

@@ -65,8 +65,8 @@ class MilvusEngine(BuiltEngine):
     @classmethod
     def build(cls, vectors: UnitVectors, rows: RowIndices, config: IndexConfig, track: Track) -> Self:
         beam = choose_beam(len(rows)) if config.ef_search is None else config.ef_search
-        parameters = {"m": config.m, "ef_construction": config.ef_construction, "ef_search": beam}
-        return cls(secrets.token_hex(8), len(rows), parameters)
+        parameters: dict[str, int | float] = {"m": config.m, "ef_construction": config.ef_construction}
+        return cls(secrets.token_hex(8), len(rows), parameters | {"ef_search": beam})
 
     @classmethod
     def open(cls, folder: Path, description: IndexDescription, source: NodeSource) -> Self:

@@ -130,7 +130,7 @@ class PixelCache:
         """
         pixels = np.empty((len(rows), *self.shape), dtype=np.uint8)
         for first, last in _find_runs(rows):
-            block = memoryview(pixels[first:last]).cast("B")
+            block = pixels[first:last].data.cast("B")
             offset = int(rows[first]) * self.row_bytes
             while len(block):
                 n_read = os.preadv(self._pixels, [block], offset)
