@@ -23,7 +23,11 @@ class DecisionsDiffer(LimenError):
 
 
 def check_same_decisions(before: Gallery, after: Gallery, n: int, track: Track = silent) -> None:
-    """Raises DecisionsDiffer unless both answer ``n`` queries alike, to the last bit."""
+    """Raises DecisionsDiffer unless both answer ``n`` queries alike, to the last bit.
+
+    Compared is what is decided, on which item and by which score. The margin, and with it the probability,
+    says how near the second class is, which one graph finds and another may miss.
+    """
     if before.n_items != after.n_items:
         raise DecisionsDiffer(
             f"The new gallery has {after.n_items} items, the old one {before.n_items}: nothing was switched. "
@@ -63,11 +67,13 @@ def sample_queries(gallery: Gallery, n: int) -> UnitVectors:
 def _ask(gallery: Gallery, queries: UnitVectors) -> list[Any]:
     """The decisions; without a 1:N point for all the nearest items."""
     with suppress(NoOperatingPoint, OtherGroup):
-        return list(gallery.match(queries))
+        decided = gallery.match(queries)
+        return [(one.decision, one.label, one.id, one.similarity, one.score) for one in decided]
     return [[(hit.id, hit.label, hit.similarity) for hit in hits] for hits in gallery.search(queries, 1)]
 
 
 def _describe(answer: Any) -> str:
     if isinstance(answer, list):
         return f"'{answer[0][0]}' ({answer[0][2]:.6f})" if answer else "nothing"
-    return f"{answer.decision}, '{answer.label}' ({answer.similarity})"
+    decision, label, item, similarity, score = answer
+    return f"{decision}, '{label}' by '{item}' (similarity {similarity}, score {score})"

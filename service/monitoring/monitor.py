@@ -108,7 +108,10 @@ class Monitor:
         return self._pairs
 
     def start(self) -> None:
-        """Begin; the models are loaded."""
+        """Begin; the models are loaded, and what was kept of them is shown from now on."""
+        with self._lock, suppress(LimenError):  # the first turn says what is wrong
+            if self._models.active is not None:
+                self._open(self._models.active)
         self._thread = Thread(target=self._run, name="monitor", daemon=True)
         self._thread.start()
 

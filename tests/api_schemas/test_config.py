@@ -50,7 +50,7 @@ def test_overrides_win_over_the_file_and_later_ones_over_earlier(file: Path) -> 
         ("optimiser.lr=1", "unknown key 'optimiser': did you mean 'optimizer'?"),
         ("schedule.epoch=3", "unknown key 'schedule.epoch': did you mean 'epochs'?"),
         ("data.split.trian=1", "unknown key 'data.split.trian': did you mean 'train'?"),
-        ("data.augmentation.xyz=1", "unknown key 'data.augmentation.xyz': valid are: brightness,"),
+        ("data.augmentation.xyz=1", "unknown key 'data.augmentation.xyz': valid are: blur, brightness,"),
         ("schedule.epochs=many", "schedule.epochs: Input should be a valid integer, found 'many'"),
         ("schedule.epochs='3'", "schedule.epochs: Input should be a valid integer, found '3'"),
         ("schedule.epochs=true", "schedule.epochs"),

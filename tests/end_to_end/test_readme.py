@@ -12,9 +12,10 @@ from PIL import Image
 
 from api_schemas.config import Config
 from tests.conftest import ROOT
-from tests.encoder.wrapping.networks import write_image_network
+from tests.encoder.wrapping.networks import write_image_network, write_spectrogram_network
 from tests.end_to_end.shell import run_shell
 from tests.limen.pipeline.test_wrap_encoder import paint, write_sentence_transformer, write_texts
+from tests.voices import write_voices
 
 
 def read_commands(heading: str) -> str:
@@ -48,6 +49,8 @@ def test_your_photos_and_an_encoder(tmp_path: Path) -> None:
     write_image_network(tmp_path / "mobilenet_v2.onnx")
     write_sentence_transformer(tmp_path / "all-MiniLM-L6-v2", "pooling_mode_mean_tokens")
     write_texts(tmp_path / "texts.jsonl")
+    write_spectrogram_network(tmp_path / "voice_ge2e.onnx", ("n", "t", 40), mels=40)
+    write_voices(tmp_path / "voices", speakers=6, recordings=4, seconds=1.2)
     run_shell(read_commands("Your photos and an encoder"), tmp_path)
     for name in ("photos", "texts"):
         assert (tmp_path / "bundles" / name / "encoder.onnx").is_file()
