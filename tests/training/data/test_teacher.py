@@ -124,9 +124,7 @@ def test_teachers_that_do_not_fit_are_refused_before_training(
     with pytest.raises(ConfigError, match="not rotated or mirrored as classes"):
         check_config(small(teacher=vectors, loss=follows, data=data))
     longer = small(teacher=vectors, loss=follows, model={"backbone": "conv4", "embedding_dim": 16})
-    with pytest.raises(
-        ConfigError, match=r"8 numbers, an embedding, which nd compares, has 16.*dim to 8"
-    ):
+    with pytest.raises(ConfigError, match=r"8 numbers, an embedding, which nd compares, has 16.*dim to 8"):
         train(longer, tmp_path / "run")
     encoder = {"bundle": str(Run.open(finished).ensure_encoder())}
     check_config(small(teacher=encoder, loss=follows))
