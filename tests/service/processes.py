@@ -34,7 +34,7 @@ def read_refusal(*arguments: str, **variables: str) -> str:
 
 
 def check_refusal(code: int, said: str) -> str:
-    """The last line of a refusal to start, before which nobody was told that the service is there."""
+    """The last line of a refusal to start, before which no line says that the service is there."""
     assert code == 2, said
     assert "Traceback" not in said
     assert "listening" not in said, "said only once a service is ready to answer"

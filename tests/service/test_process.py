@@ -117,7 +117,7 @@ def test_two_workers_answer_as_one(bundle: Any) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers share a listening socket")
 def test_workers_monitor_as_one(bundle: Any, tmp_path: Path) -> None:
-    """Whichever answers, the series are those of all; an alert that all would raise is told once."""
+    """Whichever answers, the series are those of all; an alert that all would raise is sent once."""
     rules = tmp_path / "rules.yaml"
     rules.write_text(
         "rules: {latency: {enabled: false}, errors: {enabled: false}, any: {signal: error_share, above: -1,"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,17 +13,17 @@ from PIL import Image
 from api_schemas.data_config import DataConfig
 from api_schemas.preprocessing import ImageInput
 from api_schemas.wrap_config import ImagePreprocessingConfig
-from common.errors import ConfigError, InputError
+from common.errors import ConfigError
 from encoder.inputs.image_input import ImagePreprocessing
 from encoder.wrapping.fit_network import build_image_rule
 from encoder.wrapping.preprocessing_file import parse_preprocessing, read_preprocessing
 from encoder.wrapping.presets import SIZES
 from training.data.image_files import ImageFile
+from training.data.labelled_files import read_each
 
 MAX_SIDE = 64  # unless the configuration names a size: what two CPU cores train on in minutes
 SAMPLE_SIZE = 256
 MIN_DEVIATION = 1e-3
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def fit_image_rule(files: Sequence[ImageFile], data: DataConfig) -> ImageInput:
     """
     files = files[:: max(1, len(files) // SAMPLE_SIZE)]
     # each is decoded twice: all of them at once would not fit into memory
-    sample = _read_each(files, _read_traits)
+    sample = read_each(files, _read_traits, "image")
     side = min(MAX_SIDE, round(float(np.median([max(traits.width, traits.height) for traits in sample]))))
     height, width = data.image_shape or (side, side)
     is_grey = data.colour == "grey" or (data.colour == "auto" and all(traits.is_grey for traits in sample))
@@ -65,7 +65,9 @@ def fit_image_rule(files: Sequence[ImageFile], data: DataConfig) -> ImageInput:
         std=[1.0] * channels,
     )
     preprocessing = ImagePreprocessing(rule)
-    return fit_normalisation(rule, np.stack(_read_each(files, lambda file: file.read_pixels(preprocessing))))
+    return fit_normalisation(
+        rule, np.stack(read_each(files, lambda file: file.read_pixels(preprocessing), "image"))
+    )
 
 
 def read_image_rule(given: str | Mapping[str, Any], shape: tuple[int, int] | None) -> ImageInput:
@@ -113,19 +115,3 @@ def _is_grey(image: Image.Image) -> bool:
         return True
     channels = np.asarray(image.convert("RGB").resize((32, 32)), dtype=np.int16)
     return bool((channels.max(axis=2) - channels.min(axis=2)).max() <= 8)
-
-
-def _read_each(files: Sequence[ImageFile], read: Callable[[ImageFile], T]) -> list[T]:
-    """Result of ``read`` for each but the broken files; the full read decides whether those are an error."""
-    results: list[T] = []
-    refusals: list[InputError] = []
-    for file in files:
-        try:
-            results.append(read(file))
-        except InputError as refusal:
-            refusals.append(refusal)
-    if not results:
-        raise InputError(
-            f"{files[0].name} and every other image that was tried is broken. {refusals[0]}"
-        ) from None
-    return results

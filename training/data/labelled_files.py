@@ -72,6 +72,7 @@ class LabelledFile:
 
 
 F = TypeVar("F", bound=LabelledFile)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,25 @@ def find_files(
             classes = f" No {form.noun} was read of {_name_some(lost)}." if lost else ""
             say(f"{root}:{_name_unread(form, unread)}{classes}")
     return files
+
+
+def read_each(files: Sequence[F], read: Callable[[F], T], what: str) -> list[T]:
+    """Result of ``read`` for each but the broken files; the full read decides whether those are an error.
+
+    Raises InputError that names the first where all are broken; ``what`` one of them is, e.g. image.
+    """
+    results: list[T] = []
+    refusals: list[InputError] = []
+    for file in files:
+        try:
+            results.append(read(file))
+        except InputError as refusal:
+            refusals.append(refusal)
+    if not results:
+        raise InputError(
+            f"{files[0].name} and every other {what} that was tried is broken. {refusals[0]}"
+        ) from None
+    return results
 
 
 def _name_unread(form: FileForm[F], unread: Sequence[str]) -> str:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
@@ -19,11 +18,10 @@ from encoder.inputs.audio_decoder import check_bytes, decode_audio, resample
 from encoder.inputs.audio_input import AudioPreprocessing, stack_pieces
 from training.data.items import Items
 from training.data.kinds.data_kind import DataKind
-from training.data.labelled_files import FileForm, LabelledFile, find_files
+from training.data.labelled_files import FileForm, LabelledFile, find_files, read_each
 
 SAMPLED = 64  # recordings that sample rate and statistics are taken from
 USUAL_RATE = 16_000  # what networks of speech take; a lower one is kept
-T = TypeVar("T")
 
 
 class AudioFile(LabelledFile):
@@ -80,11 +78,11 @@ class Audio(DataKind[AudioPreprocessing]):
         """Sample rate, mean and deviation of a sample of the training recordings, where they are not said."""
         files: list[AudioFile] = train.inputs[:: max(1, len(train) // SAMPLED)].tolist()
         audio = self.data.audio
-        rates = [] if audio.sample_rate else _read_each(files, lambda file: file.decode()[1])
+        rates = [] if audio.sample_rate else read_each(files, lambda file: file.decode()[1], "recording")
         said = {"sample_rate": min(USUAL_RATE, int(np.median(rates)))} if rates else {}
         plain = AudioPreprocessing(self._build_rule(**said).model_copy(update={"mean": 0.0, "std": 1.0}))
         if audio.mean is None or audio.std is None:
-            pieces = np.concatenate(_read_each(files, lambda file: file.read_pieces(plain)))
+            pieces = np.concatenate(read_each(files, lambda file: file.read_pieces(plain), "recording"))
             mean, std = round(float(pieces.mean()), 4), round(max(float(pieces.std()), 1e-3), 4)
             return AudioPreprocessing(self._build_rule(**said, mean=mean, std=std))
         return AudioPreprocessing(self._build_rule(**said))
@@ -122,19 +120,3 @@ class Audio(DataKind[AudioPreprocessing]):
             f"recordings {row} and {other} are both called '{item_id}': name each once, and give folders and "
             "archives that are read together different names."
         )
-
-
-def _read_each(files: Sequence[AudioFile], read: Callable[[AudioFile], T]) -> list[T]:
-    """Result of ``read`` for each but the broken files; the full read decides whether those are an error."""
-    results: list[T] = []
-    refusals: list[InputError] = []
-    for file in files:
-        try:
-            results.append(read(file))
-        except InputError as refusal:
-            refusals.append(refusal)
-    if not results:
-        raise InputError(
-            f"{files[0].name} and every other recording that was tried is broken. {refusals[0]}"
-        ) from None
-    return results
