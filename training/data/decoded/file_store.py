@@ -23,7 +23,7 @@ from common.progress import Say, Track
 from encoder.inputs.image_input import ImagePreprocessing
 from training.data.image_files import ImageFile
 from training.data.items import Items
-from training.data.pixels.pixel_cache import (
+from training.data.decoded.row_cache import (
     CachedPixels,
     PixelCache,
     compute_key,

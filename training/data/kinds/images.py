@@ -17,7 +17,7 @@ from training.data.image_rule import fit_image_rule, read_image_rule
 from training.data.items import Items
 from training.data.kinds.data_kind import DataKind
 from training.data.near_duplicates import NearDuplicates, compute_thumbnails, find_near_duplicates
-from training.data.pixels.image_store import ImageStore
+from training.data.decoded.file_store import ImageStore
 
 USUAL_SIDE = 28
 

@@ -20,8 +20,8 @@ from tests.training.runs import EVERYTHING, MakeConfig, assert_equal_bit_for_bit
 from training.data.image_files import ImageFile
 from training.data.items import Splits
 from training.data.load_data import load_data
-from training.data.pixels import image_store, pixel_cache
-from training.data.pixels.pixel_cache import CachedPixels, PixelCache, make_room
+from training.data.decoded import file_store, row_cache
+from training.data.decoded.row_cache import CachedPixels, PixelCache, make_room
 from training.data.row_store import ComputedRows
 from training.loop.train import train
 from training.run_folder.run_folder import compute_fingerprint
@@ -137,13 +137,13 @@ def test_files_that_did_not_change_are_not_read_again(
     data = DataConfig(path=str(folder), split=EVERYTHING, **ON_DISK)  # type: ignore[arg-type]
     first = load_data(data)
     names: list[str] = []
-    real = image_store.ImageStore._read
+    real = file_store.ImageStore._read
 
     def read(store: object, cache: PixelCache, named: tuple[ImageFile, bytes | None]) -> object:
         names.append(named[0].name)
         return real(store, cache, named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(image_store.ImageStore, "_read", read)
+    monkeypatch.setattr(file_store.ImageStore, "_read", read)
     assert_same(first, load_data(data))
     assert not names
     changed = folder / str(first.train.ids[4])
@@ -160,8 +160,8 @@ def test_files_that_did_not_change_are_not_read_again(
 
 def fill(folder: Path, kill: str) -> None:
     """Fill the cache in a process of its own, which may kill itself while it writes pixels or records."""
-    image_store.MOST_TOGETHER = 8
-    write, calls = pixel_cache._write, 0
+    file_store.MOST_TOGETHER = 8
+    write, calls = row_cache._write, 0
 
     def stop(handle: int, content: np.ndarray, offset: int) -> None:
         nonlocal calls
@@ -172,7 +172,7 @@ def fill(folder: Path, kill: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         write(handle, content, offset)
 
-    pixel_cache._write = stop
+    row_cache._write = stop
     load_data(DataConfig(path=str(folder), memory_gb=0))
 
 
@@ -277,7 +277,7 @@ def test_a_damaged_cache_and_a_full_disk_are_one_sentence(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(pixel_cache, "_write", fill_up)
+        patch.setattr(row_cache, "_write", fill_up)
         with pytest.raises(InputError, match=r"the disk is full after 0 decoded"):
             load_data(data)
     splits = load_data(data)
