@@ -21,7 +21,10 @@ def normalise_text(text: str) -> str:
 
 
 def fold_label(label: str) -> str:
-    """A label without what spelling alone adds: composed (NFC), caseless, and single blanks between words."""
+    """A label without what spelling alone adds: composed (NFC), caseless, single blanks between words, and
+    no invisible characters (Unicode's category Cf: zero-width spaces, byte order marks, soft hyphens)."""
+    if not label.isascii():
+        label = "".join(character for character in label if unicodedata.category(character) != "Cf")
     return normalise_text(" ".join(normalise_text(label).casefold().split()))
 
 
@@ -41,7 +44,7 @@ def describe_spellings(labels: Iterable[str], cure: str) -> str | None:
     examples = "; ".join(" = ".join(ascii(label) for label in group[:3]) for group in groups[:MAX_EXAMPLES])
     more = f" and {len(groups) - MAX_EXAMPLES} more" if len(groups) > MAX_EXAMPLES else ""
     return (
-        f"{sum(map(len, groups))} labels differ from another one in case, blanks or Unicode form alone, and "
+        f"{sum(map(len, groups))} labels differ from another one in case, blanks, invisible characters or Unicode form alone, and "
         f"are classes of their own: {examples}{more}. {cure}"
     )
 
