@@ -29,6 +29,11 @@ class LabelFinding(Schema):
     own_similarity: Finite | None = Field(description="Null where no other item has its label.")
     other_similarity: Finite | None
     agreement: Finite | None = Field(description="Fraction of its 10 nearest items that have its label.")
+    training_margin: Finite | None = Field(
+        default=None,
+        description="How much more alike it was to its own class than to any other, averaged over "
+        "the run; null for items that it was not trained on.",
+    )
     nearest_id: str | None = Field(description="Its nearest item of another label.")
     nearest_label: str | None
     nearest_score: Finite | None = Field(description="The score of the two, as a decision would compute it.")

@@ -44,6 +44,7 @@ def audit_labels(
     threshold: float | None = None,
     threshold_from: str = "the given threshold",
     scorer: Scorer | None = None,
+    training_margins: Float32s | None = None,
     model_hash: str = "",
     most: int = MOST_FINDINGS,
     track: Track = silent,
@@ -54,6 +55,8 @@ def audit_labels(
         threshold: from which pairs are accepted as the same, in ``scorer``'s score; without one, that which
             accepts 1 % of random pairs of two labels.
         threshold_from: where it comes from, in words.
+        training_margins: float32 [n], of each item, how much more alike it was to its own class than to any
+            other while the network learnt (area under the margin); NaN for those it did not learn from.
         most: findings in the list; the others are counted.
 
     Raises:
@@ -61,9 +64,9 @@ def audit_labels(
     """
     if len(items.classes) < 2:
         raise InputError("A label audit compares labels, and needs items of at least two.")
-    items = items.subset(
-        np.argsort(items.ids, kind="stable")
-    )  # so that the order they came in changes nothing
+    order = np.argsort(items.ids, kind="stable")  # so that the order they came in changes nothing
+    items = items.subset(order)
+    margins = np.full(len(items), np.nan) if training_margins is None else training_margins[order]
     used = CosineScorer() if scorer is None else scorer
     if threshold is None:
         threshold = estimate_threshold(items, used)
@@ -92,7 +95,13 @@ def audit_labels(
         )
     ]
     writer = _Writer(
-        items, evidence, suspicion, scores, threshold, np.where(copies >= 0, copies, near_copies)
+        items,
+        evidence,
+        suspicion,
+        scores,
+        threshold,
+        np.where(copies >= 0, copies, near_copies),
+        margins,
     )
     findings = [
         writer.write(rank, int(row), [kind for kind in KINDS if by_kind[kind][row]])
@@ -180,9 +189,10 @@ class _Writer:
         scores: Float32s,
         threshold: float,
         copies: Int64s,
+        margins: Float32s | Float64s,
     ) -> None:
         self.items, self.evidence, self.suspicion = items, evidence, suspicion
-        self.scores, self.threshold, self.copies = scores, threshold, copies
+        self.scores, self.threshold, self.copies, self.margins = scores, threshold, copies, margins
         self.sizes = np.bincount(items.codes)
 
     def write(self, rank: int, row: int, kinds: list[FindingKind]) -> LabelFinding:
@@ -208,6 +218,7 @@ class _Writer:
             own_similarity=_read(evidence.own[row]),
             other_similarity=_read(evidence.other[row]),
             agreement=_read(evidence.agreement[row]),
+            training_margin=_read(self.margins[row]),
             nearest_id=str(items.ids[partner]) if has_other else None,
             nearest_label=str(items.labels[partner]) if has_other else None,
             nearest_score=score,

@@ -11,6 +11,7 @@ import numpy as np
 from api_schemas.data_config import DataConfig
 from api_schemas.label_audit import LabelAudit
 from api_schemas.yaml_config import validate_mapping
+from common.array_types import Float32s
 from common.console import say, track
 from common.errors import InputError, needs
 from decision.scorers import Scorer
@@ -31,7 +32,8 @@ ReadPictures = Callable[[Sequence[str]], dict[str, bytes]]
 class AuditSource:
     """Items with what is known of them; without a threshold, one is estimated from the items.
 
-    ``read_pictures`` gives the WebP of the items that have one, by id.
+    ``training_margins`` are those of ``audit_labels``; ``read_pictures`` gives the WebP of the items that have
+    one, by id.
     """
 
     items: EmbeddingSet
@@ -39,6 +41,7 @@ class AuditSource:
     threshold: float | None = None
     threshold_from: str = ""
     scorer: Scorer | None = None
+    training_margins: Float32s | None = None
     read_pictures: ReadPictures = lambda ids: {}
 
     def audit(self, most: int = MOST_FINDINGS) -> LabelAudit:
@@ -48,6 +51,7 @@ class AuditSource:
             threshold=self.threshold,
             threshold_from=self.threshold_from,
             scorer=self.scorer,
+            training_margins=self.training_margins,
             model_hash=self.model_hash,
             most=most,
             track=track,
@@ -123,11 +127,20 @@ def _keep_pictures(thumbnails: dict[str, bytes]) -> dict[str, bytes]:
 def _open_run_items(path: Path) -> AuditSource:
     opened = open_run(path)
     source = read_run(opened)
+    items = source.collect_everything()
     return AuditSource(
-        source.collect_everything(),
+        items,
         source.model_hash,
+        training_margins=_spread_margins(opened.load_item_margins(), len(items)),
         read_pictures=lambda ids: _read_again(opened.config.data, Encoder.open(opened.ensure_encoder()), ids),
     )
+
+
+def _spread_margins(margins: Float32s | None, n: int) -> Float32s | None:
+    """Float32 [n]: those of the training items, which come first, and NaN for the others."""
+    if margins is None:
+        return None
+    return np.concatenate([margins, np.full(n - len(margins), np.nan, np.float32)])
 
 
 def _embed(source: Path, run: Path | None, bundle: Path | None) -> AuditSource:

@@ -21,6 +21,7 @@ class Batch:
 
     Attributes:
         inputs: float [n, *input shape], augmented. labels: int64 [n], class codes.
+        rows: int [m], those of the micro-batch, the shards of all processes, by rank.
         weight: of this batch in the step: 1 unless gradients accumulate.
         own_seed: for what each process draws itself. common_seed: for what all must draw alike.
         teacher: float [n, d], a teacher's features; None without one.
@@ -28,6 +29,7 @@ class Batch:
 
     inputs: Tensor
     labels: Tensor
+    rows: RowIndices
     weight: float
     own_seed: int
     common_seed: int
@@ -82,4 +84,4 @@ class BatchFeed:
                 self._inputs.expect(self._processes.select_shard(micro_batches[place][2]))
             labels = self._inputs.get_labels(shard)
             teacher = self._inputs.get_teacher_features(shard)
-            yield Batch(inputs, labels, len(micro_batch) / whole, own, common, teacher)
+            yield Batch(inputs, labels, micro_batch, len(micro_batch) / whole, own, common, teacher)

@@ -177,6 +177,9 @@ class Loop:
             gathered = F.normalize(outputs, dim=1)
             if state.neighbours:
                 state.neighbours.update(gathered, labels)
+            if state.margins:
+                items = torch.from_numpy(batch.rows // self.inputs.forms).to(gathered.device)
+                state.margins.update(gathered, labels, items)
             torch.manual_seed(batch.common_seed)  # for mixup, which must draw the same in all processes
             mixing = self._select_mixing(batch.inputs, values)
             lesson = None

@@ -36,6 +36,7 @@ from training.loop.class_shards import load_class_shards
 from training.loop.embed_split import embed_forms, embed_items
 from training.loop.epoch_log import check_epoch_log
 from training.loop.failure_checks import explain_exhausted_resources
+from training.loop.item_margins import build_item_margins
 from training.loop.loop import Loop, Say
 from training.loop.mine_again import read_mined_rows
 from training.loop.start_from import adopt_model, load_network, open_start, start_class_vectors
@@ -135,7 +136,9 @@ def _train(
         mined = MinedTriplets(len(splits.train) * forms, config.mining.negatives)
         if config.mining.file is not None:
             mined.set_rows(*read_mined_rows(config.mining, splits.train, forms))
-    state = TrainState(network, objective, config.optimizer, neighbours, mined)
+    margins = build_item_margins(len(splits.train), classes.count, config.model.view_dim)
+    margins = margins and margins.to(processes.device)
+    state = TrainState(network, objective, config.optimizer, neighbours, mined, margins)
 
     processes.wait()  # all have read what is in the folder
     (out / layout.CHECKPOINTS_FOLDER).mkdir(parents=True, exist_ok=True)
@@ -168,6 +171,8 @@ def _train(
     load_best_weights(evaluated, out)
     _embed_parts(config, out, splits, evaluated, processes, track)
     if processes.is_first:
+        if margins:
+            layout.save_item_margins(out, margins.compute_means())
         _write_summary(out, state.progress, fingerprint)
     processes.wait()
     return Run.open(out)

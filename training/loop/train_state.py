@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from api_schemas.config import OptimizerConfig
 from training.batches.class_neighbours import ClassNeighbours
 from training.batches.mined_batches import MinedTriplets
+from training.loop.item_margins import ItemMargins
 from training.losses import Loss
 from training.models.lora import merge_lora
 from training.models.network import Network
@@ -78,7 +79,7 @@ class Progress:
 
 
 class TrainState:
-    """Network, objective, optimiser, averaged weights, nearest classes and progress of one run."""
+    """Network, objective, optimiser, averaged weights, nearest classes, margins and progress of one run."""
 
     def __init__(
         self,
@@ -87,12 +88,14 @@ class TrainState:
         settings: OptimizerConfig,
         neighbours: ClassNeighbours | None = None,
         mined: MinedTriplets | None = None,
+        margins: ItemMargins | None = None,
     ) -> None:
         self.network = network
         self.objective = objective
         self.settings = settings
         self.neighbours = neighbours
         self.mined = mined
+        self.margins = margins
         self.optimizer = build_optimizer(network, objective, settings)
         self.base_rates = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.average: dict[str, Tensor] | None = None
@@ -131,7 +134,9 @@ class TrainState:
     def load_tensors(self, flat: Mapping[str, Tensor]) -> None:
         """The inverse of ``collect_tensors``; KeyError or RuntimeError for those of another network."""
         for prefix, module in self._get_modules().items():
-            module.load_state_dict(_select_prefixed(f"{prefix}/", flat))
+            tensors = _select_prefixed(f"{prefix}/", flat)
+            if tensors or prefix != "margins":  # checkpoints of earlier versions have none
+                module.load_state_dict(tensors)
         for name, value in (self.average or {}).items():
             value.copy_(flat[f"average/{name}"])
         parameters = [value for group in self.optimizer.param_groups for value in group["params"]]
@@ -157,7 +162,11 @@ class TrainState:
     def _get_modules(self) -> dict[str, nn.Module]:
         """The modules of a run under the prefix of their tensors' names."""
         modules: dict[str, nn.Module] = {"network": self.network, "objective": self.objective}
-        further: dict[str, nn.Module | None] = {"neighbours": self.neighbours, "mined": self.mined}
+        further: dict[str, nn.Module | None] = {
+            "neighbours": self.neighbours,
+            "mined": self.mined,
+            "margins": self.margins,
+        }
         return modules | {prefix: module for prefix, module in further.items() if module is not None}
 
 

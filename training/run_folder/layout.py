@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import safetensors
 import safetensors.torch
 from torch import Tensor
@@ -49,6 +51,18 @@ def get_best_path(run: Path) -> Path:
 def get_embeddings_path(run: Path, part: str) -> Path:
     """The embeddings file of ``train``, ``validation`` or ``test``."""
     return run / EMBEDDINGS_FOLDER / f"{part}.npz"
+
+
+def get_margins_path(run: Path) -> Path:
+    """The mean margin of each training item over the run, in the order of its embeddings."""
+    return run / EMBEDDINGS_FOLDER / "train_margins.npy"
+
+
+def save_item_margins(run: Path, margins: Tensor) -> None:
+    """Write the margins, float32 [n], NaN for an item that no batch held, atomically."""
+    file = io.BytesIO()
+    np.save(file, margins.cpu().numpy(), allow_pickle=False)
+    write_atomically(get_margins_path(run), file.getvalue())
 
 
 def save_weights(path: Path, weights: dict[str, Tensor]) -> None:

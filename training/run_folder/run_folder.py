@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from api_schemas.class_corners import CLASS_CORNERS_FILE, ClassCorners
 from api_schemas.config import Config
 from api_schemas.manifest import CONFIG_FILE, ENCODER_FILE, PREPROCESSING_FILE
+from common.array_types import Float32s
 from common.errors import InputError
 from common.progress import Track, silent
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.files import read_embeddings
+from embeddings.npy import read_array
 from encoder.inputs import load_preprocessing
 from encoder.inputs.preprocessing import Preprocessing
 from training.data.items import Items, Splits
@@ -68,6 +70,14 @@ class Run:
         """The embeddings of ``train``, ``validation`` or ``test``; None when the run has no such items."""
         path = layout.get_embeddings_path(self.path, split)
         return read_embeddings(path) if path.is_file() else None
+
+    def load_item_margins(self) -> Float32s | None:
+        """The mean margin of each training item over the run, float32 [n], NaN for those that no batch held.
+
+        In the order of the embeddings of ``train``. None for earlier versions and very many classes.
+        """
+        path = layout.get_margins_path(self.path)
+        return np.asarray(read_array(path), dtype=np.float32) if path.is_file() else None
 
     def check_same_data(self, splits: Splits) -> None:
         """Raises InputError when these are not the items that the run was trained on and measured with."""
