@@ -7,18 +7,8 @@ from typing import Literal
 
 from api_schemas.base import SCHEMA_VERSION, Finite, Schema
 from api_schemas.diagnosis import WorstPair
+from api_schemas.difference import Difference
 from api_schemas.operating_point import Score
-
-
-class Difference(Schema):
-    """One figure of both models. ``interval``: two-sided 95 % of b - a, by paired resampling of classes."""
-
-    name: str
-    a: Finite | None
-    b: Finite | None
-    difference: Finite | None
-    interval: tuple[Finite, Finite] | None
-    higher_is_better: bool
 
 
 class Flips(Schema):
@@ -46,7 +36,9 @@ class Compatibility(Schema):
     a model that is compared with itself cannot give, nor one where both find everything.)
     ``far_at_old_threshold`` is the FAR of such mixed pairs at a's threshold. ``genuine_kept`` and
     ``impostor_kept`` are the fractions of pairs that meet the definition's two inequalities: genuine pairs
-    at least as near, impostor pairs at least as far as they were.
+    at least as near, impostor pairs at least as far as they were. ``fpir`` and ``fnir``: what a search at
+    a's threshold does, each query with its own item left out of the gallery: with its class left out too, how
+    often another class is matched; with it, how often its own is not.
     """
 
     recall_at_1_old_old: Finite
@@ -56,6 +48,10 @@ class Compatibility(Schema):
     far_at_old_threshold: Finite
     genuine_kept: Finite
     impostor_kept: Finite
+    fpir_old_old: Finite | None = None
+    fpir_new_old: Finite | None = None
+    fnir_old_old: Finite | None = None
+    fnir_new_old: Finite | None = None
 
 
 class Comparison(Schema):

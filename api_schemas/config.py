@@ -39,16 +39,28 @@ class RampConfig(Part):
         return self
 
 
+class BadPairsConfig(Part):
+    """Bad pairs, found by the losses that items had so far (Lan et al., ICLR 2024): an item whose mean loss is
+    ``low`` standard deviations below the mean of all, or ``high`` above, once it has had ``warmup`` losses,
+    counts the less the farther its loss is from that mean."""
+
+    low: Finite = Field(default=2.0, gt=0)
+    high: Finite = Field(default=2.0, gt=0)
+    warmup: int = Field(default=3, ge=1)
+
+
 class LossConfig(NamedPart):
     """One term of the objective; the terms are summed with their weights.
 
     ``start_from_class_means`` sets the class vectors of a loss that has them, e.g. proxies, to the mean
     embedding of each class before training; they are random otherwise. ``lr_factor`` multiplies the learning
-    rate of this loss's own parameters.
+    rate of this loss's own parameters. ``bad_pairs``, ``{}`` for its defaults: items that were bad positives
+    so far count less; for losses with a loss for each item or positive pair.
     """
 
     weight: Finite | RampConfig = 1.0
     start_from_class_means: bool = False
+    bad_pairs: BadPairsConfig | None = None
     lr_factor: Finite | None = Field(default=None, gt=0)
 
     @field_validator("weight")
@@ -88,6 +100,10 @@ class ModelConfig(OpenPart):
     elsewhere, unless given. ``views``: an image's embedding joins those of its views, as many numbers of
     each: 2 are the image and its flip, 4 its rotations by quarter turns, 8 both; embedding takes as many
     times as long.
+    ``sizes``: lengths below ``embedding_dim``; the losses see the first so many numbers too, so that these
+    are embeddings of their own (``limen export --size``). ``exits``: blocks of the backbone, from 1, after
+    which a head of its own makes an embedding too; it learns from the losses and, by
+    ``exit_distillation``, from the cosine to the last one (``limen export --exit``).
     """
 
     backbone: str = Field(default="conv4", min_length=1)
@@ -100,6 +116,26 @@ class ModelConfig(OpenPart):
     head_start: Literal["random", "components", "whitened"] = "random"
     pooling: Literal["average", "max", "gem", "flat"] | None = None
     views: Literal[1, 2, 4, 8] = 1
+    sizes: list[int] = Field(default_factory=list)
+    exits: list[int] = Field(default_factory=list)
+    exit_distillation: Finite = Field(default=1.0, ge=0)
+
+    @model_validator(mode="after")
+    def _check_several(self) -> Self:
+        if self.sizes != sorted(set(self.sizes)) or not all(
+            2 <= size < self.embedding_dim for size in self.sizes
+        ):
+            raise ValueError(
+                f"sizes must ascend from at least 2 to below embedding_dim ({self.embedding_dim}), found "
+                f"{self.sizes}"
+            )
+        if self.exits != sorted(set(self.exits)) or not all(block >= 1 for block in self.exits):
+            raise ValueError(f"exits must be ascending numbers of blocks from 1, found {self.exits}")
+        if self.views > 1 and (self.sizes or self.exits):
+            raise ValueError("sizes and exits are of embeddings of one view: leave views out")
+        if self.exits and self.train != "all":
+            raise ValueError(f"exits are trained with the whole network, found train: {self.train}")
+        return self
 
     @model_validator(mode="after")
     def _check_trained(self) -> Self:
@@ -142,10 +178,15 @@ class TeacherConfig(Part):
     ``vectors``: an embeddings file with the ids of the data, its rows as long as the teacher made them (one
     without ids is in the data's own order). ``bundle``: a bundle or a run's ``encoder`` folder, whose encoder
     is asked; its features have length 1. Features are as long as ``model.embedding_dim``.
+    ``data``: further inputs of the same kind, whose labels are not looked at and may be missing; each batch
+    has ``data_per_batch`` of them, from which the losses learn that need no labels (``ckd``,
+    ``prototype_relation``). They need ``bundle``, or vectors by their ids.
     """
 
     vectors: str | None = None
     bundle: str | None = None
+    data: str | None = None
+    data_per_batch: int = Field(default=128, ge=1)
 
     @model_validator(mode="after")
     def _check_source(self) -> Self:
@@ -159,11 +200,13 @@ class SamplerConfig(Part):
 
     ``episodic``: exactly so many of each, drawn again every time; a 20-way episode with 1 shot and 5 queries
     has ``batch_size`` 120 and ``items_per_class`` 6 (the loss's ``shots`` says which are the support).
+    ``two_views``: items at random, each twice with other augmentation, and each a class of its own: training
+    without labels, which only validation and test look at.
     With ``neighbours`` each class drawn (``m_per_class``) brings so many others with it that lie nearest in
     the embedding, once the fraction ``neighbours_from`` of the run is done: batches are harder then.
     """
 
-    name: Literal["m_per_class", "episodic", "class_balanced", "shuffled"] = "m_per_class"
+    name: Literal["m_per_class", "episodic", "class_balanced", "shuffled", "two_views"] = "m_per_class"
     batch_size: int = Field(default=128, ge=2)
     items_per_class: int = Field(default=4, ge=1)
     neighbours: int = Field(default=0, ge=0)
@@ -171,12 +214,26 @@ class SamplerConfig(Part):
 
     @property
     def is_grouped(self) -> bool:
-        """Whether a batch holds ``items_per_class`` of each of its classes."""
-        return self.name in ("m_per_class", "episodic")
+        """Whether a batch holds ``group_size`` of each of its classes."""
+        return self.name in ("m_per_class", "episodic", "two_views")
+
+    @property
+    def group_size(self) -> int:
+        """Items of each class that a grouped batch holds."""
+        return 2 if self.ignores_labels else self.items_per_class
+
+    @property
+    def ignores_labels(self) -> bool:
+        """Whether every training item is a class of its own."""
+        return self.name == "two_views"
 
     @model_validator(mode="after")
     def _check_batches(self) -> Self:
-        if self.is_grouped and self.batch_size < 2 * self.items_per_class:
+        if self.ignores_labels and (self.batch_size % 2 or self.batch_size < 4):
+            raise ValueError("batch_size must be even and at least 4: two views of two items or more")
+        if self.ignores_labels and "items_per_class" in self.model_fields_set:
+            raise ValueError("two_views takes two views of each item: leave items_per_class out")
+        if self.is_grouped and self.batch_size < 2 * self.group_size:
             raise ValueError("batch_size must be at least twice items_per_class: a batch needs two classes")
         if self.name == "episodic" and self.batch_size % self.items_per_class:
             raise ValueError("batch_size must be a multiple of items_per_class: an episode has whole classes")
@@ -190,11 +247,17 @@ class OptimizerConfig(Part):
     loss has no ``lr_factor`` of its own; without either it is that of the loss's authors, else 10.
 
     ``muon`` moves matrices and kernels by orthogonalised momentum at ``matrix_lr``, the rest as ``adamw``.
+    ``adamp`` leaves out the part of a step that only lengthens weights whose length does not matter.
+    ``sam``: the radius of sharpness-aware minimisation (arXiv 2010.01412; 0.05 is usual), whose steps cost
+    two: the gradient is taken where the loss is highest at about that distance.
+    ``chunk``: the network embeds a batch in chunks of so many items, of which the losses still see the whole
+    (GradCache, arXiv 2101.06983): memory of a chunk, one more pass forward. ``accumulate`` cuts the batch
+    for the losses too.
     ``layer_decay`` multiplies the learning rate once for each block between a weight and the head (0.65 to
     0.9 for networks that were trained elsewhere).
     """
 
-    name: Literal["adamw", "sgd", "muon"] = "adamw"
+    name: Literal["adamw", "adamp", "sgd", "muon"] = "adamw"
     lr: Finite = Field(default=1e-3, gt=0)
     matrix_lr: Finite = Field(default=0.02, gt=0)
     weight_decay: Finite = Field(default=1e-4, ge=0)
@@ -202,6 +265,8 @@ class OptimizerConfig(Part):
     loss_lr_factor: Finite | None = Field(default=None, gt=0)
     clip_norm: Finite | None = Field(default=1.0, gt=0)
     accumulate: int = Field(default=1, ge=1)
+    chunk: int | None = Field(default=None, ge=2)
+    sam: Finite | None = Field(default=None, gt=0)
     ema: Finite | None = Field(default=None, gt=0, lt=1)
 
 

@@ -14,6 +14,7 @@ MANIFEST_FILE = "manifest.json"
 VECTORS_FILE = "vectors.npy"
 ITEMS_FILE = "items.parquet"
 INDEX_FILE = "index.faiss"
+GRAPH_FILE = "graph.npy"  # in its place, where vectors are searched by a graph
 COLLECTION_FILE = "collection.json"  # in its place, where vectors are searched by Milvus
 CONFIG_FILE = "config.yaml"
 REPORT_FILE = "report.json"
@@ -26,7 +27,6 @@ PREPROCESSING_FILE = "preprocessing.json"
 TOKENIZER_FILE = "tokenizer.json"
 THUMBNAILS_FILE = "thumbnails.bin"
 THUMBNAIL_ENDS_FILE = "thumbnail_ends.npy"
-SMALLEST_THUMBNAIL, LARGEST_THUMBNAIL = 16, 512  # pixels of the longer side
 
 IndexKind = Literal["flat", "hnsw", "hnsw_sq8", "ivf_pq", "milvus"]
 
@@ -74,9 +74,18 @@ class SelfRecall(Schema):
     share_upper: float = Field(ge=0, le=1)
 
 
+class EffortRecall(Schema):
+    """The recall@10 of a search's ``effort`` (``ef_search`` or ``nprobe``), on rows held out of the build."""
+
+    effort: int = Field(ge=1)
+    recall: float = Field(ge=0, le=1)
+
+
 class IndexDescription(Schema):
     """The engine that proposes candidates, with every parameter it was built with.
 
+    Where the build chose the effort of a search, the parameter ``target_recall`` is what it was to reach,
+    ``recall`` what it reached, and ``measured`` lists what others do, from which serving may choose a greater.
     ``reason`` says why this kind was chosen when the configuration left the choice open. ``self_recall`` is
     null for exact kinds, and in files written before it was recorded.
     """
@@ -85,6 +94,7 @@ class IndexDescription(Schema):
     parameters: dict[str, int | Finite] = Field(default_factory=dict)
     reason: str | None = None
     self_recall: SelfRecall | None = None
+    measured: list[EffortRecall] = Field(default_factory=list)
 
 
 class BundleCounts(Schema):
@@ -121,6 +131,8 @@ class Manifest(Schema):
 
     ``data_hash`` covers the gallery's rows and labels. ``encoder`` is null for bundles made from
     precomputed vectors; ``model_hash`` then stands for the model's name, dimension and normalisation.
+    ``gallery_model_hash`` is of the model that made the vectors, where that is an older one whose gallery was
+    kept (``limen export --gallery-of``).
     """
 
     schema_version: Literal[1, 2] = 2
@@ -128,6 +140,7 @@ class Manifest(Schema):
     version: str = Field(min_length=1)
     created_at: datetime
     model_hash: Sha256
+    gallery_model_hash: Sha256 | None = Field(default=None, exclude_if=lambda found: found is None)
     data_hash: Sha256
     embedding_dim: int = Field(ge=1)
     encoder: EncoderFiles | None

@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from api_schemas.base import SCHEMA_VERSION, Finite, Schema
+from api_schemas.difference import Difference
 from api_schemas.operating_point import (
     Aggregate,
     ClassRates,
@@ -253,7 +254,8 @@ class Report(Measurement):
 
     ``audit`` is of a threshold chosen elsewhere, ``groups`` of the columns asked for, ``answer`` of an
     operating point's probability that its answers are right, ``tradeoffs`` of every threshold that an
-    endpoint could have. ``at_threshold`` is there in reports of a gallery.
+    endpoint could have. ``at_threshold`` is there in reports of a gallery, ``beside_teacher`` (the teacher a,
+    the student b) in those of a run that followed one.
     """
 
     schema_version: Literal[1, 2] = REPORT_VERSION
@@ -268,3 +270,4 @@ class Report(Measurement):
     groups: list[GroupRates] = Field(default_factory=list)
     answer: AnswerFigures | None = None
     tradeoffs: list[Tradeoff] = Field(default_factory=list, exclude_if=lambda tradeoffs: not tradeoffs)
+    beside_teacher: list[Difference] = Field(default_factory=list, exclude_if=lambda rows: not rows)

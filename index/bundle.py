@@ -134,6 +134,7 @@ def write_bundle(
     class_corners: ClassCorners | None = None,
     vectors_file: Path | None = None,
     thumbnails: Iterable[bytes | None] = (),
+    gallery_model_hash: str | None = None,
     track: Track = silent,
 ) -> Manifest:
     """Build the index, audit it and write a bundle; a crash leaves the old bundle at ``out`` or none.
@@ -150,6 +151,7 @@ def write_bundle(
         vectors_file: the ``.npy`` on the same disk that the items' vectors are mapped from; it becomes the
             bundle's instead of being written again.
         thumbnails: of each item, in their order.
+        gallery_model_hash: of the model that made the vectors, where that is not ``model_hash``.
 
     Raises:
         InputError: ``out`` is something else than a bundle of that name, or the encoder's files are missing.
@@ -196,6 +198,7 @@ def write_bundle(
             version=now.strftime("%Y%m%dT%H%M%SZ"),
             created_at=now,
             model_hash=model_hash,
+            gallery_model_hash=gallery_model_hash,
             data_hash=hash_items(items),
             embedding_dim=items.dimension,
             encoder=encoder,
@@ -234,7 +237,7 @@ def read_bundle(path: Path, hashes: HashCache | None = None) -> Bundle:
     naming the file that is missing, changed or leads outside, or the point that is foreign.
     """
     manifest = read_manifest(path)
-    required = [VECTORS_FILE, ITEMS_FILE, ENGINES[manifest.index.kind].file, CONFIG_FILE]
+    required = [VECTORS_FILE, ITEMS_FILE, get_index_file(manifest), CONFIG_FILE]
     if manifest.encoder is not None:
         required += [manifest.encoder.network, manifest.encoder.preprocessing, *manifest.encoder.others]
     for name in required:
@@ -251,6 +254,13 @@ def read_bundle(path: Path, hashes: HashCache | None = None) -> Bundle:
     active: dict[Endpoint, str | None] = {"verify": decides.verify, "match": decides.match}
     _check_points(list(points.values()), active, manifest.model_hash)
     return Bundle(path, manifest, points, is_new)
+
+
+def get_index_file(manifest: Manifest) -> str:
+    """The file of a bundle's engine, which an earlier version may have written under another name."""
+    engine = ENGINES[manifest.index.kind]
+    is_older = engine.file not in manifest.files and engine.older_file in manifest.files
+    return str(engine.older_file) if is_older else engine.file
 
 
 def check_model_hash(path: Path, manifest: Manifest) -> None:
@@ -280,7 +290,7 @@ def verify_bundle(path: Path, track: Track = silent) -> Manifest:
         if report.model_hash != manifest.model_hash:
             raise BundleError(f"{path / REPORT_FILE} is about another model than the bundle.")
     generation = bundle.open_generation(track)
-    index_file = ENGINES[manifest.index.kind].file
+    index_file = get_index_file(manifest)
     known = {"cohort": manifest.counts.cohort}
     if generation.engine.is_remote:  # what a server misses is the server's, not the bundle's
         known["side_list"] = manifest.counts.side_list

@@ -27,6 +27,7 @@ from training.models.network import Network, build_network
 from training.models.trained_parts import select_trained_parts
 from training.objective.objective import Objective
 from training.registry import check_parameters
+from training.view_checks import check_items, check_views
 
 
 def check_config(config: Config) -> None:
@@ -43,6 +44,8 @@ def check_config(config: Config) -> None:
     check_data_config(config.data, placeholder)
     if config.model.views > 2 and placeholder.is_picture:
         check_square(placeholder, f"model.views: {config.model.views} turn", "set 2, or 1")
+    check_views(config, placeholder)
+    check_items(config)
     objective = Objective(config, 2)  # the data gives the real classes later
     ungrouped = [spec.name for spec in config.loss if LOSSES[spec.name].needs_hierarchy]
     if ungrouped and config.data.hierarchy is None:
@@ -51,6 +54,7 @@ def check_config(config: Config) -> None:
             "class folders lie in folders, or to a list of columns, the broadest first."
         )
     _check_teacher(config)
+    _check_several(config, objective)
     if objective.level == "input" and not placeholder.is_continuous:
         raise ConfigError(
             f"mixup.level: with data.kind '{config.data.kind}' the input are ids of n-grams or tokens, "
@@ -109,7 +113,9 @@ def check_batches(config: Config, labels: Texts, forms: int = 1) -> None:
             f"{f' in {forms} forms' if forms > 1 else ''}: set at most {n_rows}."
         )
     largest = int(np.unique(labels, return_counts=True)[1].max())
-    if sampler.is_grouped and sampler.items_per_class > max(largest, default.items_per_class):
+    if sampler.name in ("m_per_class", "episodic") and sampler.items_per_class > max(
+        largest, default.items_per_class
+    ):
         raise ConfigError(
             f"sampler.items_per_class: {sampler.items_per_class}, but the largest training class has "
             f"{largest} items: set at most {largest}."
@@ -151,7 +157,7 @@ def compares_items(loss: type[Loss]) -> bool:
 def _check_teacher(config: Config) -> None:
     """A teacher must be followed by some loss, see what the network sees, and know what the data is."""
     if config.teacher is None:
-        alone = [spec.name for spec in config.loss if LOSSES[spec.name].takes_any_size]
+        alone = [spec.name for spec in config.loss if LOSSES[spec.name].needs_teacher]
         if alone:
             raise ConfigError(
                 f"teacher: loss '{alone[0]}' follows a teacher: set teacher.vectors, a file with its "
@@ -167,6 +173,56 @@ def _check_teacher(config: Config) -> None:
             "data.augmentation.rotations_as_classes and mirrors_as_classes to false."
         )
     check_teacher_kind(config.teacher, config.data)
+    if config.teacher.data is None:
+        return
+    if not any(LOSSES[spec.name].takes_unlabelled for spec in config.loss):
+        able = ", ".join(name for name, loss in LOSSES.items() if loss.takes_unlabelled)
+        raise ConfigError(
+            f"teacher.data: none of the losses learns from items without labels: leave it out, or add {able}."
+        )
+    if config.data.kind == "builtin":
+        raise ConfigError("teacher.data: data.kind 'builtin' has no files of its own kind: leave it out.")
+    _check_mixing_leaves_alone(config, "teacher.data")
+
+
+def _check_mixing_leaves_alone(config: Config, key: str) -> None:
+    """Raises ConfigError where a mixup needs the inputs or features of the batch as they are."""
+    level = config.mixup.parameters.get("level", "embedding") if config.mixup else "embedding"
+    if level != "embedding":
+        raise ConfigError(
+            f"mixup.level: with {key} only embeddings are mixed, found '{level}': leave it out."
+        )
+
+
+def _check_several(config: Config, objective: Objective) -> None:
+    """What several sizes, exits and a step in parts leave no room for."""
+    keys = {
+        "model.sizes": config.model.sizes,
+        "model.exits": config.model.exits,
+        "optimizer.chunk": config.optimizer.chunk,
+    }
+    given = [key for key, value in keys.items() if value]
+    for key in given:
+        _check_mixing_leaves_alone(config, key)
+    sized = [
+        spec.name
+        for spec in config.loss
+        if LOSSES[spec.name].follows_teacher and not LOSSES[spec.name].takes_any_size
+    ]
+    if config.model.sizes and config.teacher and sized:
+        raise ConfigError(
+            f"model.sizes: loss '{sized[0]}' compares whole embeddings with the teacher's: leave sizes out, or "
+            "follow it by a loss for any size, e.g. ckd."
+        )
+    if config.optimizer.sam is None:
+        return
+    losses = [part for part in objective.modules() if isinstance(part, Loss)]
+    own = [loss.name for loss in losses if type(loss).end_step is not Loss.end_step]
+    if own:
+        raise ConfigError(
+            f"optimizer.sam: loss '{own[0]}' moves its class vectors itself, once a step: leave sam out, or "
+            "choose another loss."
+        )
 
 
 def _list_comparing(config: Config) -> list[str]:
@@ -176,7 +232,7 @@ def _list_comparing(config: Config) -> list[str]:
 def _check_sampler(config: Config) -> None:
     comparing, sampler = _list_comparing(config), config.sampler
     _check_shots(config)
-    if comparing and not config.memory and sampler.is_grouped and sampler.items_per_class == 1:
+    if comparing and not config.memory and sampler.is_grouped and sampler.group_size == 1:
         raise ConfigError(
             f"sampler.items_per_class: loss '{comparing[0]}' compares items of the same batch, and with 1 no "
             "two of them are of one class: set at least 2, or choose a loss with class vectors, e.g. "
@@ -194,7 +250,7 @@ def _check_micro_batches(config: Config, batch: int) -> None:
             f"optimizer.accumulate: {batch} items in {count} micro-batches are computed one by one: set "
             f"accumulate to at most {max(1, batch // 2)}, half of the batch."
         )
-    per_class = min(sampler.items_per_class, batch // 2)
+    per_class = min(sampler.group_size, batch // 2)
     if count > 1 and comparing and not config.memory and sampler.is_grouped and size <= per_class:
         raise ConfigError(
             f"optimizer.accumulate: loss '{comparing[0]}' compares items of the same batch, but a "

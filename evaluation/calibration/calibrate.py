@@ -49,6 +49,7 @@ from evaluation.calibration.sets.sources import (
     pool_sets,
     prepare_sources,
 )
+from evaluation.calibration.sets.two_models import find_queries
 from evaluation.calibration.sets.tracks import arrange_queries, combine_vectors, select_tracks
 from evaluation.calibration.trials import SearchRule, Trials
 from evaluation.metrics.opis import OpisSettings, measure_consistency
@@ -209,7 +210,8 @@ class Calibrator:
     ) -> Calibrator:
         def order(items: EmbeddingSet) -> CalibrationSet:
             pairs = arrange_queries(items, None, vectors, sources.exclude_same, chosen.scorer)
-            return CalibrationSet(pairs, Target(kind="eer"), seed, track)
+            queries = find_queries(items, sources.exclude_same)
+            return CalibrationSet(pairs, Target(kind="eer"), seed, track, queries=queries)
 
         proof_data = None if sources.proof is None else order(sources.proof)
         return cls(

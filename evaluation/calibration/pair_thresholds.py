@@ -72,6 +72,8 @@ class ScoredPairs:
     """A set with itself, and what thresholds for any target are chosen by: each computed once.
 
     For a part of a set (``is_part``), whose thresholds are a report alone, bounds of a FAR go by variance.
+    ``queries``, bool [items] in the order of the set that was arranged: those that search, against the
+    others; all against all where it is None.
     """
 
     pairs: Pairs
@@ -79,6 +81,7 @@ class ScoredPairs:
     track: Track
     draws: int
     is_part: bool = False
+    queries: Bools | None = None
 
     @cached_property
     def genuine(self) -> GenuineScores:
@@ -97,7 +100,14 @@ class ScoredPairs:
 
     def score_trials(self, rule: SearchRule) -> Trials:
         """The trials of a 1:N rule."""
-        return self.share_trials(rule, lambda: rule.score_trials(self.pairs, self.track))
+        return self.share_trials(rule, lambda: self._score_trials(rule))
+
+    def _score_trials(self, rule: SearchRule) -> Trials:
+        if self.queries is None:
+            return rule.score_trials(self.pairs, self.track)
+        rows = np.flatnonzero(self.queries[self.pairs.a.rows])
+        pairs = replace(self.pairs, a=self.pairs.a.select(rows), symmetric=False)
+        return replace(rule.score_trials(pairs, self.track), gallery_items=int((~self.queries).sum()))
 
     def share_trials(self, rule: SearchRule, score: Callable[[], Trials]) -> Trials:
         """The trials of a rule that were scored before, or now and for later."""
@@ -168,7 +178,7 @@ class CalibrationSet:
     """Pairs of a set with itself that a threshold is chosen or measured on, for a target.
 
     Bounds draw the classes ``draws`` times; ``seed`` seeds these draws and every other sample. ``shared`` is
-    that of another target on the same pairs (``with_target``).
+    that of another target on the same pairs (``with_target``). ``queries``: see ``ScoredPairs``.
     """
 
     pairs: Pairs
@@ -177,11 +187,12 @@ class CalibrationSet:
     track: Track = silent
     draws: int = REPLICATES
     shared: ScoredPairs | None = None
+    queries: Bools | None = None
 
     @cached_property
     def scored(self) -> ScoredPairs:
         """What all targets share."""
-        return self.shared or ScoredPairs(self.pairs, self.seed, self.track, self.draws)
+        return self.shared or ScoredPairs(self.pairs, self.seed, self.track, self.draws, queries=self.queries)
 
     def with_target(self, target: Target) -> CalibrationSet:
         """The same pairs for another target; nothing is scored twice."""

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from api_schemas.comparison import Comparison, Difference
+from api_schemas.comparison import Comparison
+from api_schemas.difference import Difference
 from common.array_types import Float64s, Int64s
 from common.errors import InputError
 from common.progress import Track, silent
@@ -18,6 +19,7 @@ from embeddings.embedding_set import EmbeddingSet
 from evaluation.comparison.decision_flips import count_flips, measure_compatibility
 from evaluation.kernels.scalar_kernels import compute_utility
 from evaluation.metrics.class_bootstrap import CLASSES_NEEDED, OPIS_DRAWS, draw_classes, resample_variances
+from evaluation.metrics.identification import build_trials, find_refused_score
 from evaluation.metrics.opis import select_scored
 from evaluation.metrics.split_half_opis import debias_log_far
 from evaluation.metrics.verification import compute_equal_error, interpolate_equal_error
@@ -66,7 +68,8 @@ def compare_models(
 
     Args:
         a, b: the same ids with the same labels, in any order; a is the old model, b the new one.
-        far: the pooled FAR that each model's own threshold keeps, unless thresholds are given.
+        far: the pooled FAR that each model's own threshold keeps, unless thresholds are given; the FNIR is
+            at the threshold that keeps as high an FPIR.
         threshold_a, threshold_b: thresholds in use, e.g. of two operating points.
         exclude_same: what excluded pairs share, see ``evaluation.pairs.exclusions``.
 
@@ -150,6 +153,8 @@ def _measure(sweep: Sweep, far: str, threshold: float | None, seed: int) -> _Mod
     codes = pairs.a.codes[has_partner]
     counts = np.bincount(codes, minlength=n).astype(np.float64)
     accepted = count_accepted_genuine(pairs, [used])[:, 0]
+    trials = build_trials(sweep, None)
+    missed = ~(trials.right & (trials.known > find_refused_score(trials.unknown, far)))
     ratios = {
         "recall_at_1": (_sum_by_class(codes, ranks.first_rank[has_partner] == 1, n), counts),
         "map_at_r": (_sum_by_class(codes, ranks.map_at_r[has_partner], n), counts),
@@ -157,6 +162,7 @@ def _measure(sweep: Sweep, far: str, threshold: float | None, seed: int) -> _Mod
             (pairs.genuine_per_class - accepted).astype(np.float64),
             pairs.genuine_per_class.astype(np.float64),
         ),
+        "fnir": (_sum_by_class(codes, missed, n), counts),
     }
     levels, debiased = debias_log_far(sweep, seed)
     scored = select_scored(pairs)
@@ -186,7 +192,12 @@ def _compute_differences(models: Sequence[_ModelFigures], n_classes: int, seed: 
     rows = []
     enough = n_classes >= CLASSES_NEEDED
     weights = draw_classes(n_classes, seed, OPIS_DRAWS) / n_classes
-    for name, higher_is_better in (("recall_at_1", True), ("map_at_r", True), ("frr", False)):
+    for name, higher_is_better in (
+        ("recall_at_1", True),
+        ("map_at_r", True),
+        ("frr", False),
+        ("fnir", False),
+    ):
         sums_a, counts = a.ratios[name]
         sums_b, _ = b.ratios[name]
         total = weights @ counts

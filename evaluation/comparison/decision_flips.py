@@ -63,6 +63,8 @@ def measure_compatibility(old: Sweep, new: Sweep, threshold: float) -> Compatibi
     crossed = Pairs(a.classes, queries, a.a, False, a.scorer)
     accepted = total = kept_genuine = n_genuine = kept_impostor = 0
     right, was_right = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
+    matched, was_matched = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
+    answered, was_answered = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
     all_columns = slice(0, n)
     for first in range(0, n, ROWS):
         rows = slice(first, min(first + ROWS, n))
@@ -83,6 +85,11 @@ def measure_compatibility(old: Sweep, new: Sweep, threshold: float) -> Compatibi
         for similarities, found in ((block.similarities, right), (old_block.similarities, was_right)):
             nearest = np.where(is_pair, similarities, -np.inf).argmax(axis=1)
             found[rows] = same[np.arange(len(mixed)), nearest] & genuine.any(axis=1)
+        for scores, found, strangers in ((mixed, answered, matched), (was, was_answered, was_matched)):
+            best_own = np.where(genuine, scores, -np.inf).max(axis=1)
+            best_other = np.where(impostor, scores, -np.inf).max(axis=1)
+            found[rows] = accepts(best_own, threshold) & (best_own > best_other)
+            strangers[rows] = accepts(best_other, threshold)
     assert old.ranks is not None
     assert new.ranks is not None
     has_partner = old.ranks.n_partners > 0
@@ -96,4 +103,8 @@ def measure_compatibility(old: Sweep, new: Sweep, threshold: float) -> Compatibi
         far_at_old_threshold=accepted / total,
         genuine_kept=kept_genuine / n_genuine,
         impostor_kept=kept_impostor / total,
+        fpir_old_old=float(was_matched.mean()),
+        fpir_new_old=float(matched.mean()),
+        fnir_old_old=float(1 - was_answered[has_partner].mean()),
+        fnir_new_old=float(1 - answered[has_partner].mean()),
     )

@@ -71,6 +71,7 @@ def render_html(
         _render_worst(report),
         _render_groups(report),
         _render_galleries(report),
+        _render_teacher(report),
         _render_diagnosis(diagnosis, shows_groups=not report.groups),
         _render_points(points),
         _render_all_figures(report),
@@ -239,6 +240,15 @@ def _flatten(key: str, value: object) -> list[tuple[str, str]]:
     if value is None:
         return [(key, "not given")]
     return [(key, f"{value:.6g}" if isinstance(value, float) else str(value))]
+
+
+def _render_teacher(report: Report) -> str:
+    if not report.beside_teacher:
+        return ""
+    rows = [(row.name, format_number(row.a), format_number(row.b)) for row in report.beside_teacher]
+    caption = "FRR at a FAR of 1 %, FNIR at an FPIR of 1 %, each at its own threshold."
+    table = _render_table(("", "teacher", "student"), rows)
+    return _render_section("Beside the teacher", caption, table)
 
 
 def _render_reasons(report: Report) -> str:

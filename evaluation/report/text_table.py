@@ -9,6 +9,7 @@ from evaluation.report.headline import (
     HEADLINES,
     SECTIONS,
     WORST_HEAD,
+    format_number,
     format_percent,
     format_score,
     select_worst_classes,
@@ -36,6 +37,13 @@ def format_table(report: Report) -> str:
             lines.append(f"  {headline.title:<31} {headline.format(report):<9}  {interval}".rstrip())
         lines.append("")
     lines += _format_worst(report)
+    if report.beside_teacher:
+        lines += ["Beside the teacher", f"  {'':<24}{'teacher':>9}{'student':>9}"]
+        lines += [
+            f"  {row.name:<24}{format_number(row.a):>9}{format_number(row.b):>9}"
+            for row in report.beside_teacher
+        ]
+        lines.append("")
     lines += [f"Note: {reason}" for reason in report.reasons]
     return "\n".join(lines).rstrip() + "\n"
 

@@ -52,10 +52,12 @@ def export_run(
     overrides: Sequence[str] = (),
     options: PointOptions = DEFAULT_OPTIONS,
     thumbnails: int | None = None,
+    gallery_of: Path | None = None,
 ) -> Manifest:
     """Make a bundle from a run; the gallery is all its items unless given, proven by its test classes.
 
-    With ``thumbnails``, a side in pixels, the bundle keeps a small picture, or the first characters of the
+    ``gallery_of``, a bundle of an earlier model: its gallery is kept as it is, the points hold for queries of
+    the run's network against it (see ``limen.pipeline.old_gallery``). With ``thumbnails``, a side in pixels, the bundle keeps a small picture, or the first characters of the
     text, of each item of the gallery that is among the run's data.
     """
     from training.data.read_thumbnails import read_thumbnails
@@ -63,7 +65,14 @@ def export_run(
 
     settings = options.apply(run.config.with_overrides(list(overrides)))
     check_replaceable(out, settings.name)
-    source, unknown, gallery = options.read_labels(read_run(run), gallery)
+    old = None
+    if gallery_of is not None:
+        from limen.pipeline.old_gallery import check_options, open_old_gallery
+
+        check_options(options, gallery, point_files)
+        old = open_old_gallery(gallery_of, run, read_run(run), settings.calibration, track)
+        gallery = old.gallery
+    source, unknown, gallery = options.read_labels(read_run(run) if old is None else old.source, gallery)
     gallery = source.collect_everything() if gallery is None else gallery
     check_metadata(gallery.metadata)
     if gallery.dimension != source.items.dimension:
@@ -76,11 +85,14 @@ def export_run(
         gallery,
         point_files,
         targets or {},
-        settings.calibration,
+        settings.calibration if old is None else old.calibration,
         cohort=options.cohort,
         unknown=unknown,
     )
-    report = _measure_report(source, points, settings.calibration.exclude_same)
+    if old is None:
+        report = _measure_report(source, points, settings.calibration.exclude_same)
+    else:
+        report = old.measure_report(points.tradeoffs, track)
     card = build_model_card(run, report, points.points)
     pictures: Iterable[bytes | None] = ()
     if thumbnails is not None:
@@ -98,6 +110,7 @@ def export_run(
         card,
         thumbnails=pictures,
         class_corners=run.load_class_corners(),
+        gallery_model_hash=None if old is None else old.model_hash,
     )
 
 
@@ -303,6 +316,7 @@ def _write(
     vectors_file: Path | None = None,
     thumbnails: Iterable[bytes | None] = (),
     class_corners: ClassCorners | None = None,
+    gallery_model_hash: str | None = None,
 ) -> Manifest:
     return write_bundle(
         out,
@@ -323,5 +337,6 @@ def _write(
         vectors_file=vectors_file,
         thumbnails=thumbnails,
         class_corners=class_corners,
+        gallery_model_hash=gallery_model_hash,
         track=track,
     )

@@ -32,7 +32,7 @@ def test_versions_are_loaded_compared_switched_and_rolled_back(open_page: Any, t
         page.locator("#comparison").wait_for()
         assert page.locator("#comparison h2").inner_text() == "two against the active model"
         assert "gets 0 wrong that the active model decides rightly" in page.locator("#flips").inner_text()
-        assert page.locator("#differences tbody tr").count() == 5
+        assert page.locator("#differences tbody tr").count() == 6
         page.locator("tr[data-version=two] .activate").click()
         page.locator("#back", has_text="Roll back to one").wait_for()
         assert client.info().model_hash == client.models().models[1].model_hash

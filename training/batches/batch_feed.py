@@ -25,6 +25,7 @@ class Batch:
         weight: of this batch in the step: 1 unless gradients accumulate.
         own_seed: for what each process draws itself. common_seed: for what all must draw alike.
         teacher: float [n, d], a teacher's features; None without one.
+        unlabelled: float [k, *input shape], items of the teacher's own data, and their features [k, d].
     """
 
     inputs: Tensor
@@ -34,6 +35,8 @@ class Batch:
     own_seed: int
     common_seed: int
     teacher: Tensor | None = None
+    unlabelled: Tensor | None = None
+    unlabelled_features: Tensor | None = None
 
 
 class BatchFeed:
@@ -44,6 +47,7 @@ class BatchFeed:
 
     Args:
         plan: the rows of each step. first_step: global index of the plan's first step.
+        unlabelled: the teacher's own data, of which rows are drawn for every batch.
     """
 
     def __init__(
@@ -53,8 +57,10 @@ class BatchFeed:
         config: Config,
         inputs: TrainingInputs,
         processes: Processes,
+        unlabelled: TrainingInputs | None = None,
     ) -> None:
         self._config, self._inputs, self._processes = config, inputs, processes
+        self._unlabelled = unlabelled
         self._upcoming = self._build_batches(plan, first_step)
         self._ahead: Batch | None = None
 
@@ -84,4 +90,17 @@ class BatchFeed:
                 self._inputs.expect(self._processes.select_shard(micro_batches[place][2]))
             labels = self._inputs.get_labels(shard)
             teacher = self._inputs.get_teacher_features(shard)
-            yield Batch(inputs, labels, micro_batch, len(micro_batch) / whole, own, common, teacher)
+            further = self._draw_unlabelled(common, own)
+            weight = len(micro_batch) / whole
+            yield Batch(inputs, labels, micro_batch, weight, own, common, teacher, *further)
+
+    def _draw_unlabelled(self, common: int, own: int) -> tuple[Tensor | None, Tensor | None]:
+        """Inputs of this process's shard of the items drawn, and the teacher's features of them."""
+        source, teacher = self._unlabelled, self._config.teacher
+        if source is None or teacher is None:
+            return None, None
+        count = min(len(source.codes), -(-teacher.data_per_batch // self._config.optimizer.accumulate))
+        rows = np.random.default_rng([common, 1]).choice(len(source.codes), count, replace=False)
+        shard = self._processes.select_shard(rows)
+        generator = torch.Generator().manual_seed(own + 1)
+        return source(shard, generator), source.get_teacher_features(shard)

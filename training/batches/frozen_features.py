@@ -38,7 +38,8 @@ def can_precompute(config: Config, network: Network) -> bool:
     draws_pieces = config.data.kind == "audio"  # another one of each recording in every step
     is_fixed = config.model.train == "head" and config.model.views == 1 and not draws_pieces
     computes = any(True for _ in network.backbone.parameters()) or not network.backbone.is_differentiable
-    return is_fixed and computes and not changes_inputs
+    has_more = config.teacher is not None and config.teacher.data is not None
+    return is_fixed and computes and not changes_inputs and not has_more
 
 
 def precompute_features(

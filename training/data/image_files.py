@@ -13,6 +13,7 @@ from PIL import ExifTags, Image
 from common.progress import Say, silent_say
 from encoder.inputs.image_decoder import FORMATS, check_size, decode_image
 from encoder.inputs.image_input import ImagePreprocessing
+from encoder.inputs.preprocessing import Preprocessing
 from training.data.labelled_files import FileForm, LabelledFile, find_files
 
 SUFFIXES = frozenset(
@@ -33,9 +34,10 @@ class ImageFile(LabelledFile):
         with self.name_errors():
             return preprocessing.compute_pixels(self.open())
 
-    def decode(self, content: bytes, preprocessing: ImagePreprocessing) -> NDArray[np.uint8]:
-        """``read_pixels`` of bytes that were read before; raises RefusedInput, see ``name_errors``."""
-        return preprocessing.compute_pixels(decode_image(content))
+    def decode(self, content: bytes, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+        """``read_pixels`` of bytes that were read before, [1, channels, h, w]."""
+        assert isinstance(preprocessing, ImagePreprocessing)
+        return preprocessing.compute_pixels(decode_image(content))[None]
 
     def read_time(self) -> np.datetime64:
         """When the image was taken, or else when its file was written; in the camera's own time zone."""
@@ -65,6 +67,7 @@ def find_images(
     label_column: str = "label",
     encoding: str | None = None,
     say: Say = silent_say,
+    needs_labels: bool = True,
 ) -> list[ImageFile]:
     """Every image at those paths; see ``find_files``."""
-    return find_files(IMAGES, paths, path_column, label_column, encoding, say)
+    return find_files(IMAGES, paths, path_column, label_column, encoding, say, needs_labels)

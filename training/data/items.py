@@ -60,11 +60,20 @@ class Items:
 
 
 @dataclass(frozen=True, eq=False)
+class Unlabelled:
+    """Items whose labels are not looked at, and a teacher's features of them, float32 [n, d]."""
+
+    items: Items
+    features: Float32s
+
+
+@dataclass(frozen=True, eq=False)
 class Splits:
     """Items by part, and the one rule that turns raw input into ``inputs``; a part may be None.
 
     Attributes:
         teacher: a teacher's features of the training items, float32 [n, d]; None without a teacher.
+        unlabelled: the teacher's own data; None without.
     """
 
     train: Items
@@ -72,6 +81,7 @@ class Splits:
     test: Items | None
     preprocessing: Preprocessing
     teacher: Float32s | None = None
+    unlabelled: Unlabelled | None = None
 
     def get_parts(self) -> dict[str, Items]:
         """The parts that exist, by name."""

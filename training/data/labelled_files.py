@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from common.errors import InputError
 from common.progress import Say, silent_say
 from embeddings.tables import LIST_SUFFIXES, read_metadata_columns, read_table
-from encoder.inputs.preprocessing import RefusedInput
+from encoder.inputs.preprocessing import Preprocessing, RefusedInput
 from training.data.pair_labels import group_pairs, holds_pairs
 from training.data.tables import read_text_column
 
@@ -54,6 +54,13 @@ class LabelledFile:
     def read_time(self) -> np.datetime64:
         """When the file was written, in UTC."""
         return self.written() if self.written else np.datetime64("NaT", "s")
+
+    def decode(self, content: bytes, preprocessing: Preprocessing) -> NDArray[Any]:
+        """Bytes that were read before as the rows that are kept for training, [rows, *shape].
+
+        Raises RefusedInput, see ``name_errors``.
+        """
+        raise NotImplementedError
 
     @contextmanager
     def name_errors(self) -> Iterator[None]:
@@ -102,13 +109,15 @@ def find_files(
     label_column: str = "label",
     encoding: str | None = None,
     say: Say = silent_say,
+    needs_labels: bool = True,
 ) -> list[F]:
     """Every file of a form below the given folders and in the given zips, by name, or named by a list.
 
     A list without labels may hold pairs or triplets of paths instead (``training.data.pair_labels``).
 
     The class is the folder's path relative to the root, or the list's label. Names are prefixed with the
-    root's name where several roots are given. A list's paths start at the folder of the list.
+    root's name where several roots are given. A list's paths start at the folder of the list. Where no labels
+    are needed files may lie in the root itself.
 
     Raises:
         InputError: a path that is missing, holds no such file, or holds some outside any class folder; a
@@ -134,7 +143,7 @@ def find_files(
                 f"{form.example}.{_name_unread(form, unread)}"
             )
         loose = next((file for file in found if file.label in ("", ".")), None)
-        if loose:
+        if loose and needs_labels:
             raise InputError(f"{root}: {loose.name} is in no class folder: expected CLASS/{loose.name}.")
         for name in (str(root), *(file.name for file in found)):
             shown = name.encode(errors="backslashreplace").decode()
@@ -194,7 +203,7 @@ def _list_folder(form: FileForm[F], root: Path, prefix: str, unread: list[str]) 
                     name.parent.as_posix(),
                     partial(_read_file, form, path),
                     written=partial(_read_file_time, path),
-                    stamp=partial(_stamp_file, path),
+                    stamp=partial(stamp_file, path),
                 )
             )
         elif name.name.lower() not in LITTER:
@@ -231,7 +240,7 @@ def _list_zip(form: FileForm[F], root: Path, prefix: str, unread: list[str]) -> 
         archive = zipfile.ZipFile(root)
     except Exception as error:  # zipfile raises whatever it likes on a broken table of contents
         raise InputError(f"{root} is a damaged zip archive: {error}. Make it again.") from None
-    files, archive_stamp = [], _stamp_file(root)
+    files, archive_stamp = [], stamp_file(root)
     for entry in sorted(archive.infolist(), key=lambda info: info.filename):
         path = PurePosixPath(entry.filename)
         if entry.is_dir() or any(part.startswith(".") or part == "__MACOSX" for part in path.parts):
@@ -263,7 +272,7 @@ def _read_file_time(path: Path) -> np.datetime64:
     return np.datetime64(int(path.stat().st_mtime), "s") if path.exists() else np.datetime64("NaT", "s")
 
 
-def _stamp_file(path: Path) -> str | None:
+def stamp_file(path: Path) -> str | None:
     """What changes with the file, even when its size and time are those of before; as git's index has it."""
     path = path if path.exists() else _find_other_form(path)
     if not path.exists():
@@ -327,7 +336,7 @@ def _read_list(
             {column: values[row] for column, values in columns.items()},
             PurePosixPath(name).parent.as_posix().removeprefix("."),
             partial(_read_file_time, root.parent / name),
-            partial(_stamp_file, root.parent / name),
+            partial(stamp_file, root.parent / name),
         )
         for row, (name, label) in enumerate(zip(names, labels, strict=True))
     ]

@@ -26,6 +26,13 @@ def read_text_column(table: pa.Table, name: str, path: Path) -> Texts:
     return convert_to_texts(_read_texts(table, name, path), f"column '{name}'", str(path))
 
 
+def read_labels(table: pa.Table, name: str, path: Path, is_needed: bool = True) -> Texts:
+    """The column of labels; empty texts where there is none and none is needed."""
+    if not is_needed and name not in table.column_names:
+        return np.full(table.num_rows, "", dtype=np.str_)
+    return read_text_column(table, name, path)
+
+
 def read_long_texts(table: pa.Table, name: str, path: Path) -> NDArray[np.object_]:
     """A column as text objects [n], each taking the room of its own length; see ``read_text_column``."""
     texts = _read_texts(table, name, path)
@@ -33,8 +40,13 @@ def read_long_texts(table: pa.Table, name: str, path: Path) -> NDArray[np.object
     return np.array(texts.to_pylist(), dtype=object)
 
 
-def read_numeric_columns(table: pa.Table, without: Collection[str], path: Path) -> tuple[Float64s, list[str]]:
+def read_numeric_columns(
+    table: pa.Table, without: Collection[str], path: Path, first: int = 0
+) -> tuple[Float64s, list[str]]:
     """All columns but the named ones, as float64 [n, columns], with their names.
+
+    Args:
+        first: number of the first row in error messages.
 
     Raises:
         InputError: a column that is not numeric, a missing or infinite value; names column and row.
@@ -47,7 +59,7 @@ def read_numeric_columns(table: pa.Table, without: Collection[str], path: Path) 
         column = parse_floats(table, name)
         if column.null_count:
             row = pc.index(pc.is_null(column), True).as_py()
-            raise InputError(f"{path}: row {row} of column '{name}' has no value.")
+            raise InputError(f"{path}: row {first + row} of column '{name}' has no value.")
         if not is_number(column.type):
             kind = "text" if pa.types.is_large_string(column.type) else column.type
             raise InputError(
@@ -57,7 +69,7 @@ def read_numeric_columns(table: pa.Table, without: Collection[str], path: Path) 
         values[:, number] = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
         bad = np.flatnonzero(~np.isfinite(values[:, number]))
         if len(bad):
-            raise InputError(f"{path}: row {bad[0]} of column '{name}' is {values[bad[0], number]}.")
+            raise InputError(f"{path}: row {first + bad[0]} of column '{name}' is {values[bad[0], number]}.")
     return values, names
 
 

@@ -1,7 +1,8 @@
-"""A teacher's features of the training items: from a file of vectors, or by the encoder of a bundle."""
+"""A teacher's features of items: from a file of vectors, or by the encoder of a bundle."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,12 @@ from api_schemas.manifest import PREPROCESSING_FILE
 from common.array_types import Float32s, RowIndices, Texts
 from common.errors import ConfigError, InputError
 from common.progress import Track, silent
+from embeddings.embedding_set import EmbeddingSet
 from embeddings.files import open_embeddings
 from encoder.encoder import Encoder
 from encoder.inputs import load_preprocessing
-from training.data.items import Items
+from encoder.inputs.preprocessing import Preprocessing
+from training.data.items import Items, Unlabelled
 from training.data.kinds import open_kind
 
 ITEMS_AT_ONCE = 64
@@ -35,9 +38,17 @@ def check_teacher_kind(teacher: TeacherConfig, data: DataConfig) -> None:
 
 
 def load_teacher_features(
-    teacher: TeacherConfig, data: DataConfig, items: Items, track: Track = silent
+    teacher: TeacherConfig,
+    data: DataConfig,
+    items: Items,
+    track: Track = silent,
+    paths: Sequence[Path] | None = None,
+    needs_labels: bool = True,
 ) -> Float32s:
     """Features float32 [n, d] of the items, in their order and of the length that the teacher gave them.
+
+    Args:
+        paths: that the items come from; those of the data unless given.
 
     Raises:
         InputError: an item that the teacher does not know, or a feature that is not finite.
@@ -45,7 +56,8 @@ def load_teacher_features(
     if teacher.vectors is not None:
         source, features = teacher.vectors, _read_vectors(Path(teacher.vectors), items.ids, track)
     else:
-        source, features = str(teacher.bundle), _embed(Path(str(teacher.bundle)), data, items.ids, track)
+        source = str(teacher.bundle)
+        features = _embed(Path(source), data, paths, needs_labels, items.ids, track)
     broken = np.flatnonzero(~np.isfinite(features).all(axis=1))
     if len(broken):
         raise InputError(f"{source}: the vector of item '{items.ids[broken[0]]}' is not finite.")
@@ -67,13 +79,47 @@ def _read_vectors(path: Path, ids: Texts, track: Track) -> Float32s:
     return features
 
 
-def _embed(folder: Path, data: DataConfig, ids: Texts, track: Track) -> Float32s:
+def embed_by_teacher(
+    teacher: TeacherConfig,
+    data: DataConfig,
+    items: Items,
+    track: Track = silent,
+    paths: Sequence[Path] | None = None,
+) -> EmbeddingSet:
+    """The teacher's features of items as unit rows; see ``load_teacher_features``."""
+    features = load_teacher_features(teacher, data, items, track, paths)
+    source = str(teacher.vectors or teacher.bundle)
+    return EmbeddingSet.from_arrays(features, items.labels, items.ids, items.metadata, source=source)
+
+
+def load_unlabelled(
+    teacher: TeacherConfig, data: DataConfig, preprocessing: Preprocessing, track: Track = silent
+) -> Unlabelled:
+    """The teacher's own data, prepared as the training items are, and its features of it."""
+    paths = [Path(str(teacher.data))]
+    kind = open_kind(data)
+    kind.needs_labels = False
+    raw = kind.read(paths, preprocessing)
+    kind.check_ids(raw, [np.arange(len(raw))], str(teacher.data))
+    items = kind.store({"unlabelled": raw}, paths, preprocessing, track)["unlabelled"]
+    return Unlabelled(items, load_teacher_features(teacher, data, items, track, paths, needs_labels=False))
+
+
+def _embed(
+    folder: Path,
+    data: DataConfig,
+    paths: Sequence[Path] | None,
+    needs_labels: bool,
+    ids: Texts,
+    track: Track,
+) -> Float32s:
     """The items read again, as the teacher's own rule prepares them, through its encoder: unit rows."""
     encoder = Encoder.open(folder, threads=0)
-    kind = open_kind(data)
-    raw = kind.read_all() if data.kind == "builtin" else kind.read(data.paths, encoder.preprocessing)
+    kind, used = open_kind(data), data.paths if paths is None else paths
+    kind.needs_labels = needs_labels
+    raw = kind.read_all() if data.kind == "builtin" else kind.read(used, encoder.preprocessing)
     wanted = {"train": raw.subset(_find_rows(raw.ids, ids, kind.source))}
-    prepared = kind.store(wanted, data.paths, encoder.preprocessing, track)["train"]
+    prepared = kind.store(wanted, used, encoder.preprocessing, track)["train"]
     if len(prepared) < len(ids):
         raise InputError(f"{folder}: the teacher's encoder cannot read all of the training {kind.noun}s.")
     starts = range(0, len(ids), ITEMS_AT_ONCE)

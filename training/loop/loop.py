@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from api_schemas.config import Config
 from common.array_types import RowIndices
 from common.progress import Track
 from embeddings.embedding_set import EmbeddingSet
-from training.batches.batch_feed import BatchFeed
+from training.batches.batch_feed import Batch, BatchFeed
 from training.batches.batch_inputs import DeviceInputs, TrainingInputs
 from training.batches.samplers import draw_batches
 from training.data.items import Splits
@@ -27,15 +24,14 @@ from training.loop.class_shards import save_class_shards
 from training.loop.embed_split import embed_forms, embed_items
 from training.loop.epoch_log import EpochLog, format_epoch
 from training.loop.failure_checks import check_finite_gradients, check_finite_loss, detect_collapse
+from training.loop.gradients import Gradients, climb, keep_buffers, return_to
 from training.loop.mine_again import mine_again
 from training.loop.train_state import TrainState
 from training.loop.validation_metrics import ValidationMetrics, compute_validation_metrics
-from training.losses import Lesson
 from training.models.network import Network
 from training.optim.optimizer import compute_lr_factor
 from training.run_folder import layout
-from training.runtime.all_gather import gather_batch
-from training.runtime.device import HostCopy, is_bfloat16_enabled
+from training.runtime.device import HostCopy
 from training.runtime.distributed import Processes
 from training.runtime.stop_signals import StopSignals
 
@@ -66,16 +62,21 @@ class Loop:
         self.folder, self.fingerprint, self.processes = folder, fingerprint, processes
         self.track, self.say = track, say
         self.prepare = DeviceInputs(splits.preprocessing, processes.device)
-        self.inputs = TrainingInputs(splits.train, self.prepare, config.data.augmentation, splits.teacher)
+        self.inputs = TrainingInputs(
+            splits.train,
+            self.prepare,
+            config.data.augmentation,
+            splits.teacher,
+            config.sampler.ignores_labels,
+        )
         batch_size = min(config.sampler.batch_size, len(self.inputs.codes))
         self.steps = config.schedule.steps_per_epoch or max(1, len(splits.train) // batch_size)
         self.budget = Budget(config, self.steps)
-        self.autocast = partial(
-            torch.autocast,
-            processes.device.type,
-            torch.bfloat16,
-            enabled=is_bfloat16_enabled(config, processes.device),
-        )
+        self.unlabelled = None
+        if splits.unlabelled is not None:
+            items, features = splits.unlabelled.items, splits.unlabelled.features
+            self.unlabelled = TrainingInputs(items, self.prepare, config.data.augmentation, features)
+        self.gradients = Gradients(config, state, processes, self.inputs.forms)
 
     def fit(self) -> None:
         """Train until the schedule, the patience or the time ends; leaves checkpoints and metrics.
@@ -93,7 +94,7 @@ class Loop:
             while progress.step < progress.planned_steps:
                 plan = self._plan_epoch()
                 todo = plan[progress.step_in_epoch :][: progress.planned_steps - progress.step]
-                feed = BatchFeed(todo, progress.step, self.config, self.inputs, processes)
+                feed = BatchFeed(todo, progress.step, self.config, self.inputs, processes, self.unlabelled)
                 state.network.train()
                 started, n_seen = time.monotonic(), 0
                 bar = self.track(todo, f"epoch {progress.epoch + 1}", len(todo))
@@ -165,32 +166,14 @@ class Loop:
         factor = compute_lr_factor(state.progress.step, state.progress.planned_steps, config.schedule)
         for group, rate in zip(optimizer.param_groups, state.base_rates, strict=True):
             group["lr"] = rate * factor
-        total = 0.0
-        for _ in range(config.optimizer.accumulate):
-            batch = feed.next()
-            torch.manual_seed(batch.own_seed)  # for dropout, which draws from torch's own
-            with self.autocast():
-                values = state.network.extract_features(batch.inputs, state.objective.block)
-                features = state.network.finish_features(values, state.objective.block)
-                outputs = state.network.compute_outputs(features)
-            outputs, labels = gather_batch(outputs, batch.labels)
-            gathered = F.normalize(outputs, dim=1)
-            if state.neighbours:
-                state.neighbours.update(gathered, labels)
-            if state.margins:
-                items = torch.from_numpy(batch.rows // self.inputs.forms).to(gathered.device)
-                state.margins.update(gathered, labels, items)
-            torch.manual_seed(batch.common_seed)  # for mixup, which must draw the same in all processes
-            mixing = self._select_mixing(batch.inputs, values)
-            lesson = None
-            if batch.teacher is not None:
-                lesson = Lesson(outputs, gather_batch(batch.teacher, batch.labels)[0])
-            loss = state.objective(gathered, labels, done, lesson, **mixing) * batch.weight
-            loss_copy = HostCopy(loss)
-            loss.backward()
-            feed.prefetch()
-            total += float(loss_copy.read())
-            check_finite_loss(total, state)
+        if config.optimizer.sam is None:
+            upcoming = (feed.next() for _ in range(config.optimizer.accumulate))
+            total = self._add_gradients(upcoming, done, feed)
+        else:
+            batches = [feed.next() for _ in range(config.optimizer.accumulate)]
+            before = self._climb(batches, done, config.optimizer.sam)
+            total = self._add_gradients(batches, done)
+            return_to(before)
         gradients = [
             [value.grad for value in group["params"] if value.grad is not None]
             for group in optimizer.param_groups
@@ -203,24 +186,25 @@ class Loop:
         optimizer.zero_grad(set_to_none=True)
         return total
 
-    def _select_mixing(self, inputs: Tensor, values: Tensor) -> dict[str, Any]:
-        """Arguments of the mixup: inputs or features and their encoder; none where it mixes embeddings.
+    def _add_gradients(self, batches: Iterable[Batch], done: float, feed: BatchFeed | None = None) -> float:
+        """Gradients of micro-batches, added up; their loss. The next one is built ahead meanwhile."""
+        total = 0.0
+        for batch in batches:
+            loss = self.gradients.add(batch, done)
+            if feed is not None:
+                feed.prefetch()
+            total += float(loss.read())
+            check_finite_loss(total, self.state)
+        return total
 
-        Args:
-            values: what came out of the block that is mixed, of the whole backbone unless one is named.
-        """
-        network, level, block = self.state.network, self.state.objective.level, self.state.objective.block
-        if level not in ("input", "feature"):
-            return {}
-
-        def encode(mixed: Tensor) -> Tensor:
-            with self.autocast():
-                if level == "feature":
-                    return network.project(network.finish_features(mixed, block))
-                embedded: Tensor = network(mixed)
-                return embedded
-
-        return {"mixable": inputs if level == "input" else values, "encode": encode}
+    def _climb(self, batches: Sequence[Batch], done: float, radius: float) -> list[tuple[Tensor, Tensor]]:
+        """The weights at the highest loss nearby; what they were before. No other state changes."""
+        state, optimizer = self.state, self.state.optimizer
+        with keep_buffers(state.network, state.objective, state.neighbours, state.margins):
+            self._add_gradients(batches, done)
+        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        self.processes.average([weight.grad for weight in weights if weight.grad is not None])
+        return climb(optimizer, radius)
 
     def _clip(self, gradients: list[list[Tensor]]) -> Tensor:
         """Shorten the network's gradient where it is too long; float [groups], how long each group's was."""

@@ -20,7 +20,6 @@ from common.atomic_files import remove_temporaries, write_atomically
 from common.errors import ConfigError, InputError
 from common.progress import Track, silent
 from embeddings.files import save_embeddings
-from encoder.inputs import load_preprocessing
 from encoder.inputs.preprocessing import Preprocessing
 from training.batches.batch_inputs import DeviceInputs, TrainingInputs, count_forms
 from training.batches.class_neighbours import ClassNeighbours
@@ -30,7 +29,7 @@ from training.config_checks import check_batches, check_config, describe_few_pos
 from training.data.check_data import list_unmeasurable, plan_points
 from training.data.items import Splits
 from training.data.load_data import load_data
-from training.data.teacher import load_teacher_features
+from training.data.teacher import embed_by_teacher, load_teacher_features, load_unlabelled
 from training.loop.checkpoint import check_same_run, find_latest_checkpoint, load_checkpoint
 from training.loop.class_shards import load_class_shards
 from training.loop.embed_split import embed_forms, embed_items
@@ -39,11 +38,16 @@ from training.loop.failure_checks import explain_exhausted_resources
 from training.loop.item_margins import build_item_margins
 from training.loop.loop import Loop, Say
 from training.loop.mine_again import read_mined_rows
-from training.loop.start_from import adopt_model, load_network, open_start, start_class_vectors
+from training.loop.start_from import (
+    adopt_model,
+    load_network,
+    open_start,
+    read_given_preprocessing,
+    start_class_vectors,
+)
 from training.loop.train_state import Progress, TrainState
 from training.loop.validation_metrics import check_measurable
 from training.losses import LOSSES
-from training.models.backbones.onnx_network import ONNX
 from training.models.backbones.reopen import drop_pretrained
 from training.models.head_start import HEAD_STARTS
 from training.models.network import Network, build_network
@@ -124,7 +128,9 @@ def _train(
     if processes.count > 1:
         synchronise_batch_norms(network)
     forms = count_forms(config.data.augmentation)
-    classes = describe_classes(splits.train, config.data, forms, splits.teacher)
+    classes = describe_classes(
+        splits.train, config.data, forms, splits.teacher, config.sampler.ignores_labels
+    )
     objective = Objective(config, classes).to(processes.device)
     for sentence in objective.describe_classes():
         say(sentence)
@@ -136,8 +142,10 @@ def _train(
         mined = MinedTriplets(len(splits.train) * forms, config.mining.negatives)
         if config.mining.file is not None:
             mined.set_rows(*read_mined_rows(config.mining, splits.train, forms))
-    margins = build_item_margins(len(splits.train), classes.count, config.model.view_dim)
-    margins = margins and margins.to(processes.device)
+    margins = None
+    if not config.sampler.ignores_labels:
+        margins = build_item_margins(len(splits.train), classes.count, config.model.view_dim)
+        margins = margins and margins.to(processes.device)
     state = TrainState(network, objective, config.optimizer, neighbours, mined, margins)
 
     processes.wait()  # all have read what is in the folder
@@ -171,6 +179,8 @@ def _train(
     load_best_weights(evaluated, out)
     _embed_parts(config, out, splits, evaluated, processes, track)
     if processes.is_first:
+        if config.teacher is not None:
+            _embed_measured_by_teacher(config, out, splits, track, say)
         if margins:
             layout.save_item_margins(out, margins.compute_means())
         _write_summary(out, state.progress, fingerprint)
@@ -212,7 +222,9 @@ def _begin_from(
 ) -> None:
     """Class vectors of the run to start from, and its embeddings of what is measured, to compare with."""
     prepare, size = DeviceInputs(splits.preprocessing, processes.device), config.evaluation.batch_size
-    inputs = TrainingInputs(splits.train, prepare, config.data.augmentation)
+    inputs = TrainingInputs(
+        splits.train, prepare, config.data.augmentation, ignores_labels=config.sampler.ignores_labels
+    )
     vectors = embed_forms(network, inputs, config, track, processes)
     for sentence in start_class_vectors(objective, start, vectors, torch.from_numpy(inputs.codes)):
         say(sentence)
@@ -232,7 +244,7 @@ def _load_splits(config: Config, start: Run | None, track: Track, say: Say) -> S
         track,
         say,
         lambda labels: check_batches(config, labels, forms),
-        _read_given_preprocessing(config, start),
+        read_given_preprocessing(config, start),
     )
     say(f"{splits.describe_sizes()}; input {splits.preprocessing.describe_shape()}.")
     for sentence in plan_points(splits):
@@ -255,17 +267,16 @@ def _load_splits(config: Config, start: Run | None, track: Track, say: Say) -> S
             f"compares, has {config.model.view_dim}: set model.embedding_dim to "
             f"{teacher.shape[1] * config.model.views}."
         )
-    return replace(splits, teacher=teacher)
-
-
-def _read_given_preprocessing(config: Config, start: Run | None) -> Preprocessing | None:
-    """That of the network which is there already; None where it is fitted to the data."""
-    if start is not None:
-        return start.load_preprocessing()
-    if config.model.backbone.startswith(ONNX):
-        folder = Path(config.model.backbone.removeprefix(ONNX))
-        return load_preprocessing(folder / PREPROCESSING_FILE)
-    return None
+    unlabelled = None
+    if config.teacher.data is not None:
+        unlabelled = load_unlabelled(config.teacher, config.data, splits.preprocessing, track)
+        if unlabelled.features.shape[1] != teacher.shape[1]:
+            raise ConfigError(
+                f"teacher.data: its features have {unlabelled.features.shape[1]} numbers, those of the training "
+                f"items {teacher.shape[1]}: both must be the same teacher's."
+            )
+        say(f"The teacher's own data: {len(unlabelled.items)} items, without their labels.")
+    return replace(splits, teacher=teacher, unlabelled=unlabelled)
 
 
 def _embed_parts(
@@ -278,6 +289,20 @@ def _embed_parts(
         embedded = embed_items(network, items, prepare, config.evaluation.batch_size, track, processes)
         if processes.is_first:
             save_embeddings(embedded, layout.get_embeddings_path(out, name))
+
+
+def _embed_measured_by_teacher(config: Config, out: Path, splits: Splits, track: Track, say: Say) -> None:
+    """The teacher's embeddings of what is measured, to be compared with the student's."""
+    measured = splits.test or splits.validation
+    if config.teacher is None or measured is None:
+        return
+    paths = (config.data.test_paths or None) if splits.test is not None else None
+    try:
+        embedded = embed_by_teacher(config.teacher, config.data, measured, track, paths)
+    except InputError as error:
+        say(f"The teacher is not compared with: {error}")
+        return
+    save_embeddings(embedded, layout.get_teacher_path(out))
 
 
 def _write_summary(out: Path, progress: Progress, fingerprint: str) -> None:

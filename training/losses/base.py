@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from api_schemas.class_corners import ClassCorners
+from api_schemas.operating_point import Probability
 from training.losses.parts.loss_batch import Indices, LossBatch, MixedPairs, Roles
 from training.losses.parts.pair_masks import compute_unit_distances
 from training.runtime.device import widen_half_precision
@@ -55,9 +56,12 @@ class Loss(BaseMetricLossFunction):
         needs_hierarchy: whether it learns nothing of its own where classes have no groups.
         follows_teacher: whether, with a teacher, it takes the network's raw output as ``embeddings`` and the
             teacher's features of the same items as ``ref_emb``.
+        needs_teacher: whether it is refused where the configuration has no teacher.
         takes_any_size: whether the teacher's features may be of another length than the embedding.
+        takes_unlabelled: whether it learns from items of the teacher's own data, whose label is -1.
         lr_factor: on the learning rate of its own parameters, unless the configuration says another.
         adam_eps: of AdamW and its kind for them; with a large one steps follow the size of the gradient.
+        match_probability: from a cosine, at the fraction of positives among the pairs it was learned from.
         class_corners: of fixed class vectors, which vector belongs to which class; None without.
         vectors: name of the tensor [num_classes, d] that items are compared with; None where there is none.
         first: where class vectors are split over processes, the class of this process's first row.
@@ -71,9 +75,12 @@ class Loss(BaseMetricLossFunction):
     vectors: ClassVar[str | None] = None
     needs_hierarchy: ClassVar[bool] = False
     follows_teacher: ClassVar[bool] = False
+    needs_teacher: ClassVar[bool] = False
     takes_any_size: ClassVar[bool] = False
+    takes_unlabelled: ClassVar[bool] = False
     lr_factor: float = 10.0
     adam_eps: float = 1e-8
+    match_probability: Probability | None = None
     class_corners: ClassCorners | None = None
     first: int = 0
 

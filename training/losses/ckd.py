@@ -38,7 +38,9 @@ class CKD(Loss):
     when = "To make a small network of a large one: alone, or beside a loss on labels."
     takes_references = False
     follows_teacher = True
+    needs_teacher = True
     takes_any_size = True
+    takes_unlabelled = True
     lr_factor = 1.0
 
     queue: Tensor

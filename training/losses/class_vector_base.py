@@ -75,7 +75,8 @@ def start_from_class_means(loss: Loss, embeddings: Tensor, labels: Tensor) -> No
     """Set a loss's class vectors to the unit mean embedding of each class; absent classes keep theirs.
 
     Args:
-        embeddings: float [n, d] of training items, by the network as it is now.
+        embeddings: float [n, d] of training items, by the network as it is now; of a loss on their first
+            numbers, these are taken.
         labels: int [n].
     """
     vectors = loss.class_vectors
@@ -83,5 +84,6 @@ def start_from_class_means(loss: Loss, embeddings: Tensor, labels: Tensor) -> No
         labels.to(vectors.device) - loss.first
     )  # where classes are split over processes, those of this one
     keep = (codes >= 0) & (codes < len(vectors))
-    means, counts = compute_class_means(embeddings.detach().to(vectors)[keep], codes[keep], len(vectors))
+    items = embeddings[:, : vectors.shape[1]].detach().to(vectors)
+    means, counts = compute_class_means(items[keep], codes[keep], len(vectors))
     loss.set_class_vectors(counts > 0, means[counts > 0])

@@ -36,6 +36,7 @@ class MarginMSE(Loss):
     when = "To follow a teacher of another size where classes are known; keeps its gradation of similarities."
     takes_references = False
     follows_teacher = True
+    needs_teacher = True
     takes_any_size = True
 
     def __init__(self) -> None:

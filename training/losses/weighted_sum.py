@@ -35,10 +35,21 @@ class Lesson:
     Attributes:
         outputs: float [n, d], the network's, before they are brought to unit length.
         features: float [n, d], the teacher's of the same items.
+        labels: int [n]. Items of the teacher's own data come last and have -1.
     """
 
     outputs: Tensor
     features: Tensor
+    labels: Tensor
+
+    def leave_out_unlabelled(self) -> Lesson:
+        """The items of the training data alone."""
+        n = int((self.labels >= 0).sum())
+        return self if n == len(self.labels) else Lesson(self.outputs[:n], self.features[:n], self.labels[:n])
+
+    def cut(self, size: int) -> Lesson:
+        """The same for the first numbers of the network's outputs."""
+        return Lesson(self.outputs[:, :size], self.features, self.labels)
 
 
 class WeightedSum(nn.Module):
@@ -74,7 +85,10 @@ class WeightedSum(nn.Module):
             if factor := weight.compute_value(done) if isinstance(weight, Weight) else weight:
                 own = mixing if getattr(loss, "mixes", False) else {}
                 if lesson is not None and getattr(loss, "follows_teacher", False):
-                    value = loss(lesson.outputs, labels, indices, lesson.features, labels)
+                    part = (
+                        lesson if getattr(loss, "takes_unlabelled", False) else lesson.leave_out_unlabelled()
+                    )
+                    value = loss(part.outputs, part.labels, indices, part.features, part.labels)
                 else:
                     value = loss(embeddings, labels, indices, **own)
                 total = total + factor * value

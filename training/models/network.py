@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,7 @@ class Network(nn.Module):
         views: of an image, whose embeddings are joined in evaluation mode
             (``training.models.test_time_views``); in training mode each image is one view and the embedding
             is ``dimension / views`` long.
+        exits: by a block of the backbone's chain, from 1, a head on what comes out of it.
 
     Attributes:
         takes_features: its inputs are features that were computed and pooled before.
@@ -48,11 +50,13 @@ class Network(nn.Module):
         dimension: int,
         is_unit_scaled: bool,
         views: int = 1,
+        exits: Mapping[int, nn.Module] | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.pooling = pooling
         self.head = head
+        self.exits = nn.ModuleDict({str(block): head for block, head in (exits or {}).items()})
         self.layout = choose_layout(backbone)
         self.is_unit_scaled = is_unit_scaled
         self.dimension = dimension
@@ -96,6 +100,30 @@ class Network(nn.Module):
         """What came out of a block of the backbone to [n, *features]; features themselves without one."""
         return values if block is None else self.backbone.run_from(values, block)
 
+    def run_exits(self, inputs: Tensor) -> tuple[list[Tensor], Tensor]:
+        """What the exits make of [n, *input shape], float32 [n, embedding_dim] each with rows of any length,
+        and the backbone's [n, *features]."""
+        outputs: list[Tensor] = []
+        if not len(self.exits):
+            return outputs, self.extract_features(inputs)
+        values, done = inputs, 0
+        for key, head in self.exits.items():
+            block = int(key)
+            if done:
+                values = self.backbone.run_between(values, done, block)
+            else:
+                values = self.extract_features(inputs, block)
+            outputs.append(head(values))
+            done = block
+        return outputs, self.finish_features(values, done)
+
+    def cut_at(self, block: int) -> Network:
+        """The network that ends at one of its exits; it shares its weights."""
+        head = self.exits[str(block)]
+        assert isinstance(head, ExitHead)
+        first = FirstBlocks(self.backbone, block, head.channels)
+        return Network(first, head.pooling, head.head, self.dimension, self.is_unit_scaled)
+
     def pool(self, features: Tensor) -> Tensor:
         """The backbone's [n, *features] to float32 [n, size], one vector an item."""
         return features if self.takes_features else widen_half_precision(self.pooling(features))
@@ -130,6 +158,32 @@ POOLINGS = {
     "gem": GeM,
     "flat": nn.Flatten,
 }
+
+
+class ExitHead(nn.Module):
+    """An average over positions and a linear head on what comes out of a block, [n, channels, h, w]."""
+
+    def __init__(self, channels: int, dimension: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.pooling = POOLINGS["average"]()
+        self.head = nn.Linear(channels, dimension)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """To float32 [n, dimension], rows of any length."""
+        pooled = widen_half_precision(self.pooling(values))
+        with torch.autocast(pooled.device.type, enabled=False):
+            outputs: Tensor = self.head(pooled)
+            return outputs
+
+
+class FirstBlocks(Backbone):
+    """A backbone that ends after a block of its chain."""
+
+    def __init__(self, backbone: Backbone, block: int, channels: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*backbone.chain[:block])
+        self.feature_shape = (channels, 1, 1)
 
 
 def build_network(model: ModelConfig, preprocessing: Preprocessing) -> Network:
@@ -168,10 +222,31 @@ def build_network(model: ModelConfig, preprocessing: Preprocessing) -> Network:
             f"model.embedding_dim: {what} keeps {keeps} {size} numbers, found {model.embedding_dim}: set it "
             f"to {size * model.views}."
         )
-    network = Network(backbone, pooling, head, model.embedding_dim, preprocessing.is_unit_scaled, model.views)
+    exits = {block: _build_exit(backbone, block, model, preprocessing.shape) for block in model.exits}
+    network = Network(
+        backbone, pooling, head, model.embedding_dim, preprocessing.is_unit_scaled, model.views, exits
+    )
     # torch's stubs do not know this argument
     network.to(memory_format=network.layout)  # type: ignore[call-overload]
     return network
+
+
+def _build_exit(backbone: Backbone, block: int, model: ModelConfig, shape: tuple[int, ...]) -> ExitHead:
+    """A head after a block; raises ConfigError where there is none, or no image comes out of it."""
+    count = len(backbone.chain)
+    if block >= count:
+        found = f"has {count} blocks: exits come before the last one" if count else "is no chain of blocks"
+        raise ConfigError(f"model.exits: backbone '{model.backbone}' {found}, found {block}.")
+    was_training = backbone.training
+    backbone.eval()
+    with torch.no_grad():
+        values = backbone.run_until(torch.zeros(1, *shape), block)
+    backbone.train(was_training)
+    if values.ndim != 4:
+        raise ConfigError(
+            f"model.exits: are for networks on images, found {model.backbone}: leave exits out."
+        )
+    return ExitHead(values.shape[1], model.embedding_dim)
 
 
 def choose_layout(backbone: nn.Module) -> torch.memory_format:

@@ -11,13 +11,14 @@ from torch import nn, optim
 from api_schemas.config import OptimizerConfig, ScheduleConfig
 from training.losses import Loss
 from training.models.trained_parts import compute_depths
+from training.optim.adamp import AdamP
 from training.optim.muon import Muon
 
 LOWEST = 0.01  # of the top rate: a cosine that ends at zero wastes its last steps
 
 
 def build_optimizer(network: nn.Module, objective: nn.Module, settings: OptimizerConfig) -> optim.Optimizer:
-    """AdamW, SGD or Muon; biases, norms and a loss's own parameters are not decayed.
+    """AdamW, AdamP, SGD or Muon; biases, norms and a loss's own parameters are not decayed.
 
     Muon moves no table of vectors by its orthogonalised momentum: rows that no item looked up would move too.
     """
@@ -62,6 +63,8 @@ def build_optimizer(network: nn.Module, objective: nn.Module, settings: Optimize
     groups = [group for group in groups if group["params"]]
     if settings.name == "sgd":
         return optim.SGD(groups, lr=settings.lr, momentum=0.9, nesterov=True)
+    if settings.name == "adamp":
+        return AdamP(groups, lr=settings.lr)
     return (Muon if settings.name == "muon" else optim.AdamW)(groups, lr=settings.lr, fused=True)
 
 

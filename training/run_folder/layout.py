@@ -25,11 +25,17 @@ STEP_FILES = "step-*.safetensors"
 CLASS_FILES = "classes-*.safetensors"  # class vectors that are split over processes, a file of each
 ENCODER_FOLDER = "encoder"
 EMBEDDINGS_FOLDER = "embeddings"
+PARTS = ("train", "validation", "test")
 
 
 def get_before_path(run: Path) -> Path:
     """The embeddings, by the run that this one started from, of the items that it is measured on."""
     return run / EMBEDDINGS_FOLDER / "before.npz"
+
+
+def get_teacher_path(run: Path) -> Path:
+    """The embeddings, by the teacher, of the items that the run is measured on."""
+    return run / EMBEDDINGS_FOLDER / "teacher.npz"
 
 
 def get_step_path(run: Path, step: int) -> Path:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from api_schemas.manifest import REPORT_FILE
-from api_schemas.report import Report
+from api_schemas.choices import UNNAMED
 from common.console import say, track
 from common.errors import ConfigError, InputError
-from decision.operating_point_files import read_point
-from decision.scorers import CosineScorer
-from embeddings.files import read_embeddings
 from limen.cli.options import ExcludeSame, FoldLabels, UnknownLabel
-from limen.pipeline.chosen_threshold import ChosenThreshold, parse_chosen_threshold
-from limen.pipeline.evaluation_source import UNNAMED, is_bundle, open_source
-from limen.pipeline.label_options import apply_label_options
+
+if TYPE_CHECKING:
+    from limen.pipeline.chosen_threshold import ChosenThreshold
 
 
 def evaluate(
@@ -66,9 +62,15 @@ def evaluate(
     ] = False,
 ) -> None:
     """Measure retrieval, verification, identification and how evenly one threshold holds over classes."""
+    from api_schemas.manifest import REPORT_FILE
+    from api_schemas.report import Report
+    from decision.operating_point_files import read_point
+    from decision.scorers import CosineScorer
+    from embeddings.files import read_embeddings
     from evaluation.report.audit_text import format_decisions
     from evaluation.report.text_table import format_table
-    from evaluation.report.write_report import write_report
+    from limen.pipeline.evaluation_source import is_bundle, is_run, open_source
+    from limen.pipeline.label_options import apply_label_options
 
     chosen = _read_threshold(threshold, distance, decides, out, operating_point)
     saved = read_point(operating_point) if operating_point else None
@@ -100,7 +102,6 @@ def evaluate(
         report = Report.load(source / REPORT_FILE)
     else:
         from evaluation.evaluate import evaluate_embeddings
-        from limen.pipeline.measure_decisions import DecisionRequest, measure_decisions
 
         report = evaluate_embeddings(
             opened.items,
@@ -112,16 +113,24 @@ def evaluate(
             split=opened.split,
             track=track,
         )
-        request = DecisionRequest(
-            opened.items,
-            references,
-            unknown_queries,
-            exclude_same,
-            tuple(group or ()),
-            opened.validation is not None,
-            track,
-        )
-        report, made = measure_decisions(report, request, saved, chosen, opened.model_hash)
+        if saved or chosen or group:
+            from limen.pipeline.measure_decisions import DecisionRequest, measure_decisions
+
+            request = DecisionRequest(
+                opened.items,
+                references,
+                unknown_queries,
+                exclude_same,
+                tuple(group or ()),
+                opened.validation is not None,
+                track,
+            )
+            report, made = measure_decisions(report, request, saved, chosen, opened.model_hash)
+        if is_run(source) and references is None:
+            from limen.pipeline.beside_teacher import add_teacher
+            from limen.pipeline.evaluation_source import open_run
+
+            report = add_teacher(report, open_run(source), track)
     text = format_table(report) + "\n" + format_decisions(report)
     typer.echo(report.to_json() if json_ else text.rstrip() + "\n", nl=not json_)
     if out and out.suffix == ".json":
@@ -129,6 +138,8 @@ def evaluate(
         made.save(out)
         say(f"Wrote the operating point {made.name} ({made.status} by hand) to {out}.")
     elif out:
+        from evaluation.report.write_report import write_report
+
         diagnosis = None
         if opened is not None:
             from evaluation.diagnose import diagnose
@@ -157,6 +168,8 @@ def _read_threshold(
     operating_point: Path | None,
 ) -> ChosenThreshold | None:
     """The threshold to audit; raises ConfigError for options that do not go together."""
+    from limen.pipeline.chosen_threshold import parse_chosen_threshold
+
     is_file = out is not None and out.suffix == ".json"
     if threshold is None:
         for name, given in (("--distance", distance), ("--decides", decides), (f"--out {out}", is_file)):

@@ -10,7 +10,6 @@ import typer
 
 from common.console import say, track
 from common.errors import needs
-from embeddings.files import read_embeddings
 
 if TYPE_CHECKING:
     from training.run_folder.run_folder import Run
@@ -40,16 +39,29 @@ def train(
     run = train_network(settings, out or Path("runs") / settings.name, resume=resume, track=track, say=say)
     if os.environ.get("RANK", "0") != "0":  # torchrun starts this command once for each process
         return
+    if run.config.teacher is not None:
+        _say_beside_teacher(run)
     if run.config.start_from is None:
         say(f"Run in {run.path}. Next: limen evaluate {run.path}")
     else:
         say(_compare_with_start(run))
 
 
+def _say_beside_teacher(run: Run) -> None:
+    """What the student reaches of its teacher, FRR at FAR 1 % and FNIR at FPIR 1 % among it."""
+    from evaluation.comparison.describe_comparison import describe_comparison
+    from limen.pipeline.beside_teacher import compare_with_teacher
+
+    comparison = compare_with_teacher(run, track)
+    if comparison is not None:
+        say(f"The teacher (first) and the student, on the items measured:\n{describe_comparison(comparison)}")
+
+
 def _compare_with_start(run: Run) -> str:
     """What training changed on the run's test items (validation items without those), and what to do next."""
     import numpy as np
 
+    from embeddings.files import read_embeddings
     from evaluation.comparison.compare import compare_models
     from evaluation.comparison.describe_comparison import describe_comparison
     from training.loop.start_from import open_start

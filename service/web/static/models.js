@@ -9,7 +9,7 @@ const get = (id) => document.getElementById(id);
 const path = (version, rest) => `/v1/models/${encodeURIComponent(version)}/${rest}`;
 const NAMES = {
   recall_at_1: ["recall@1", percent], map_at_r: ["MAP@R", percent], frr: ["FRR at its own threshold", percent],
-  eer: ["EER", percent], opis_logfar_debiased: ["OPIS, by FAR", (value) => number(value, 3)],
+  fnir: ["FNIR at as high an FPIR", percent], eer: ["EER", percent], opis_logfar_debiased: ["OPIS, by FAR", (value) => number(value, 3)],
 };
 
 async function activate(version, button) {

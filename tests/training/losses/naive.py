@@ -388,6 +388,50 @@ def ckd(loss: Any, x: Tensor, y: Tensor, teacher: Tensor | None = None) -> Tenso
     return _mean(terms, x)
 
 
+def higher_order_compatibility(loss: Any, x: Tensor, y: Tensor, teacher: Tensor | None = None) -> Tensor:
+    new, old = F.normalize(x), F.normalize(x.detach() if teacher is None else teacher)
+    terms = []
+    for i in range(len(y)):
+        own = torch.exp(10 * (old[i] @ new[i]))
+        others = [torch.exp(10 * (old[i] @ new[j])) for j in _pairs(y, i)[1]]
+        terms.append(-torch.log(own / (own + sum(others))))
+    return _mean(terms, x)
+
+
+def backward_compatible(loss: Any, x: Tensor, y: Tensor, teacher: Tensor | None = None) -> Tensor:
+    new, old = F.normalize(x), F.normalize(x.detach() if teacher is None else teacher)
+    means = {int(c): F.normalize(old[y == c].mean(0), dim=0) for c in set(y.tolist())}
+    terms = []
+    for i in range(len(y)):
+        near = {c: torch.exp(20 * (new[i] @ mean)) for c, mean in means.items()}
+        terms.append(-torch.log(near[int(y[i])] / sum(near.values())))
+    return _mean(terms, x)
+
+
+def prototype_relation(
+    loss: Any, x: Tensor, y: Tensor, teacher: Tensor | None = None, over: str = "items"
+) -> Tensor:
+    new, old = F.normalize(x), F.normalize(x.detach() if teacher is None else teacher)
+    p = F.normalize(loss.prototypes)
+    classes = sorted({int(c) for c in y.tolist() if c >= 0})
+    given = [[old[i] @ F.normalize(old[y == c].mean(0), dim=0) / 0.1 for c in classes] for i in range(len(y))]
+    learned = [[new[i] @ p[c] / 0.1 for c in classes] for i in range(len(y))]
+    rows = list(zip(given, learned, strict=True))
+    if over == "items":
+        rows = list(zip(zip(*given, strict=True), zip(*learned, strict=True), strict=True))  # type: ignore[arg-type]
+    terms = []
+    for t, s in rows:
+        total_t, total_s = sum(value.exp() for value in t), sum(value.exp() for value in s)
+        terms.append(
+            sum(
+                (a.exp() / total_t) * torch.log((a.exp() / total_t) / (b.exp() / total_s))
+                for a, b in zip(t, s, strict=True)
+            )
+        )
+    pulls = [1 - new[i].detach() @ p[y[i]] for i in range(len(y)) if y[i] >= 0]
+    return _mean(terms, x) + 2 * _mean(pulls, x)
+
+
 def margin_mse(loss: Any, x: Tensor, y: Tensor, teacher: Tensor | None = None) -> Tensor:
     s = _cos(x)
     t = (y[:, None] == y).to(x) if teacher is None else _cos(teacher)
@@ -439,6 +483,260 @@ def nd(loss: Any, x: Tensor, y: Tensor) -> Tensor:
     unit = F.normalize(x)
     means = {int(c): F.normalize(unit[y == c].mean(0), dim=0).detach() for c in set(y.tolist())}
     return _mean([1 - unit[i] @ means[int(y[i])] for i in range(len(y))], x)
+
+
+def siglip(loss: Any, x: Tensor, y: Tensor) -> Tensor:
+    s, scale, offset = _cos(x), loss.log_scale.exp(), loss.offset
+    rows = []
+    for i in range(len(y)):
+        signs = [(1 if y[j] == y[i] else -1, j) for j in range(len(y)) if j != i]
+        rows.append(sum(-torch.log(torch.sigmoid(sign * (scale * s[i, j] + offset))) for sign, j in signs))
+    return _mean(rows, x)
+
+
+def decoupled_softmax(loss: Any, x: Tensor, y: Tensor) -> Tensor:
+    s = _cos(x) / 0.05
+    rows = []
+    for a in range(len(y)):
+        positive, negative = _pairs(y, a)
+        rivals = sum(s[a, n].exp() for n in negative)
+        if positive:
+            rows.append(_mean([-torch.log(s[a, p].exp() / (s[a, p].exp() + rivals)) for p in positive], x))
+    return _mean(rows, x)
+
+
+def soft_top_k(loss: Any, x: Tensor, y: Tensor) -> Tensor:
+    """The threshold by Newton's steps from a bracket; its slope by the implicit function."""
+    s = 2 * _cos(x) / 0.05
+    rows = []
+    for a in range(len(y)):
+        positive, negative = _pairs(y, a)
+        if not positive:
+            continue
+        row = s[a, positive + negative]
+        low, high = -float(row.detach().max()) - 50, -float(row.detach().min()) + 50
+        for _ in range(200):
+            middle = (low + high) / 2
+            if float(torch.sigmoid(row.detach() + middle).sum()) < len(positive):
+                low = middle
+            else:
+                high = middle
+        v = torch.sigmoid(row.detach() + low)
+        u = v * (1 - v)
+        threshold = low - sum(u[j] / u.sum() * (row[j] - row[j].detach()) for j in range(len(row)))
+        rows.append(_mean([-torch.log(torch.sigmoid(s[a, p] + threshold)) for p in positive], x))
+    return _mean(rows, x)
+
+
+def ccl(loss: Any, x: Tensor, y: Tensor, m: float = 0.5, w: float = 10.0) -> Tensor:
+    s = _cos(x)
+    rows = []
+    for a in range(len(y)):
+        positive, negative = _pairs(y, a)
+        if positive:
+            near = _mean([_relu(1 - s[a, p]) for p in positive], x)
+            rows.append(near + w * _mean([_relu(s[a, n] - m) for n in negative], x))
+    return _mean(rows, x)
+
+
+def arm(loss: Any, x: Tensor, y: Tensor, form: str = "distributed") -> Tensor:
+    s = _cos(x)
+    terms = []
+    for a in range(len(y)):
+        positive, negative = _pairs(y, a)
+        for p in positive:
+            for n in negative:
+                beside = [p] if form == "adaptive" else [q for q in range(len(y)) if y[q] != y[n]]
+                terms.append(_mean([(s[a, p] - s[a, n] - (1 + s[q, n]) / 2) ** 2 for q in beside], x))
+    return _mean(terms, x)
+
+
+def clp(loss: Any, x: Tensor, y: Tensor) -> Tensor:
+    s = _cos(x)
+    rows = []
+    for a in range(len(y)):
+        positive, negative = _pairs(y, a)
+        if not positive:
+            continue
+        hard = sorted(negative, key=lambda n: -float(s[a, n].detach()))[:4]
+        rivals = sum(torch.exp(s[a, n] / 0.02) for n in hard)
+        own = [torch.exp(s[a, p] / 0.02) for p in positive]
+        contrast = _mean([-torch.log(value / (value + rivals)) for value in own], x)
+        pulls = [1 - _mean([s[n, q] for q in _pairs(y, n)[0]], x) for n in hard if _pairs(y, n)[0]]
+        rows.append(0.9 * contrast + 0.1 * _mean(pulls, x))
+    return _mean(rows, x)
+
+
+def uncertainty(loss: Any, x: Tensor, y: Tensor, noise: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    x = F.normalize(x)
+    targets = []
+    for i in range(len(y)):
+        mean = x[i].mean()
+        wide = ((x[i] - mean).square().mean() + 1e-5).sqrt()
+        factor, shift = torch.ones_like(x[i]), mean.expand_as(x[i])
+        if noise is not None:
+            deviation = x[i].detach().std()
+            factor = factor + deviation * noise[0][i]
+            shift = (mean + deviation * noise[1][i]).detach()
+        targets.append(factor * (x[i] - mean) / wide + shift)
+    terms = []
+    for a in range(len(y)):
+        positive, negative = _pairs(y, a)
+        rivals = sum(torch.exp(x[a] @ targets[n]) for n in negative)
+        for p in positive:
+            own = torch.exp(x[a] @ targets[p])
+            terms.append(-torch.log(own / (own + rivals)))
+    spread = torch.stack(targets).std()
+    return (torch.exp(-spread) * _mean(terms, x) + spread) / 2
+
+
+def isogclr(loss: Any, x: Tensor, y: Tensor) -> Tensor:
+    s = _cos(x)
+    rows = []
+    for i in range(len(y)):
+        positive, negative = _pairs(y, i)
+        if not positive:
+            continue
+        own = _mean([s[i, p] for p in positive], x)
+        apart = [s[i, n] - own for n in negative]
+        exps = [torch.exp(value.detach() / loss.temperatures[y[i]]) for value in apart]
+        mean = sum(exps) / len(exps)
+        rows.append(_mean([e / mean * value for e, value in zip(exps, apart, strict=True)], x))
+    return _mean(rows, x)
+
+
+def groco(loss: Any, x: Tensor, y: Tensor) -> Tensor:
+    unit = F.normalize(x)
+    rows = []
+    for a in range(len(y)):
+        positive, negative = _pairs(y, a)
+        if not positive:
+            continue
+        s = [unit[a] @ unit[j].detach() for j in range(len(y))]
+        hard = sorted(negative, key=lambda n: float(s[n].detach()))[-10:]
+        near = sorted(positive, key=lambda p: float(s[p].detach()))
+        entries = [s[j] for j in hard + near]
+        k, n = len(entries), len(hard)
+        share = [[x.new_tensor(float(r == c)) for c in range(k)] for r in range(k)]
+        for layer in range(k):
+            for left in range(layer % 2, k - 1, 2):
+                low, high = entries[left], entries[left + 1]
+                stays = 0.5 + torch.atan(high - low) / math.pi
+                entries[left], entries[left + 1] = (
+                    stays * low + (1 - stays) * high,
+                    stays * high + (1 - stays) * low,
+                )
+                first, second = share[left], share[left + 1]
+                share[left] = [stays * f + (1 - stays) * g for f, g in zip(first, second, strict=True)]
+                share[left + 1] = [stays * g + (1 - stays) * f for f, g in zip(first, second, strict=True)]
+        terms = []
+        for r in range(k):
+            of_positives, of_negatives = sum(share[r][n:]), sum(share[r][:n])
+            right = of_positives if r >= n else 1 - of_positives
+            other = of_negatives if r < n else 1 - of_negatives
+            terms.append(-(torch.log(right) + torch.log(other)) / 2)
+        rows.append(_mean(terms, x))
+    return _mean(rows, x)
+
+
+def interclr(loss: Any, x: Tensor, y: Tensor) -> Tensor:
+    """Before the first clustering: the views alone, at three quarters."""
+    s = _cos(x) / 0.2
+    terms = []
+    for a in range(len(y)):
+        positive, negative = _pairs(y, a)
+        rivals = sum(s[a, n].exp() for n in negative)
+        terms += [-torch.log(s[a, p].exp() / (s[a, p].exp() + rivals)) for p in positive]
+    return 0.75 * _mean(terms, x)
+
+
+def isr(loss: Any, x: Tensor, y: Tensor) -> Tensor:
+    s = _cos(x) / 0.1
+    chance = {}
+    for a in range(len(y)):
+        positive, negative = _pairs(y, a)
+        rivals = sum(s[a, n].exp() for n in negative)
+        chance |= {(a, p): s[a, p].exp() / (s[a, p].exp() + rivals) for p in positive}
+    weights = {(a, p): (value * chance[p, a]).detach() for (a, p), value in chance.items()}
+    total = sum(weights.values())
+    return sum((weights[pair] / total * -torch.log(chance[pair]) for pair in chance), 0 * x.sum())
+
+
+def pamc(loss: Any, x: Tensor, y: Tensor) -> Tensor:
+    s = _cos(x)
+    classes = sorted(set(y.tolist()))
+    blocks = [F.normalize(F.normalize(x)[y == c].sum(0), dim=0) for c in classes]
+    near = [
+        torch.stack([s[i, p].exp() for p in _pairs(y, i)[0]]).mean() for i in range(len(y)) if _pairs(y, i)[0]
+    ]
+    far = [torch.log(torch.stack([torch.exp(a @ b) for b in blocks if b is not a]).mean()) for a in blocks]
+    return _mean(far, x) - _mean([torch.log(value) for value in near], x)
+
+
+def amcl(loss: Any, x: Tensor, y: Tensor) -> Tensor:
+    def compute_temperature(network: Any, a: Tensor, b: Tensor) -> Tensor:
+        hidden = torch.relu(network.first(a) + network.second(b))
+        return 0.05 + 1.95 * torch.sigmoid(network.last(hidden)[0])
+
+    def charge(t: Tensor) -> Tensor:
+        return x.shape[1] / 2 * torch.log(t) + 1 / t
+
+    rows = []
+    for i in range(len(y)):
+        positive, negative = _pairs(y, i)
+        if not positive:
+            continue
+        total = 0 * x.sum()
+        for project, near, far in zip(loss.projections, loss.near, loss.far, strict=True):
+            z = F.normalize(project(x), dim=1)
+            warm = [(p, compute_temperature(near, z[i], z[p])) for p in positive]
+            cold = [(n, compute_temperature(far, z[i], z[n])) for n in negative]
+            total = total + _mean([-(z[i] @ z[p]) / t + 0.1 * charge(t) for p, t in warm], x)
+            hardest, t = max(cold, key=lambda pair: float((z[i] @ z[pair[0]] / pair[1]).detach()))
+            total = total + z[i] @ z[hardest] / t - 0.1 * charge(t)
+        rows.append(total)
+    return _mean(rows, x)
+
+
+def neural_collapse(loss: Any, x: Tensor, y: Tensor) -> Tensor:
+    unit, m = F.normalize(x), loss.means
+    spread = [
+        torch.stack([(unit[i] - m[c]).square().sum() for i in range(len(y)) if y[i] == c]).mean()
+        for c in sorted(set(y.tolist()))
+    ]
+    centre = m.mean(0)
+    angles = []
+    for c in range(len(m)):
+        others = [F.cosine_similarity(m[c] - centre, m[d] - centre, dim=0) for d in range(len(m)) if d != c]
+        angles.append(torch.acos(torch.stack(others).max()))
+    return 0.01 * _mean(spread, x) - 0.1 * _mean(angles, x)
+
+
+def lmpt(loss: Any, x: Tensor, y: Tensor, sizes: tuple[int, ...] = (1, 1, 1, 1, 1)) -> Tensor:
+    s = _to_vectors(x, loss.proxies)
+    total = sum(n**-0.5 for n in sizes)
+    rows = []
+    for i in range(len(y)):
+        terms = []
+        for c, n in enumerate(sizes):
+            distance = 1 - s[i, c]
+            hinge = distance if c == y[i] else _relu(n**-0.25 - distance)
+            terms.append(len(sizes) * n**-0.5 / total * hinge)
+        rows.append(sum(terms))
+    return _mean(rows, x)
+
+
+def rank_mixup(loss: Any, x: Tensor, y: Tensor) -> Tensor:
+    x = F.normalize(x)
+    terms = []
+    for a in range(len(y)):
+        positive, negative = _pairs(y, a)
+        n = max(negative, key=lambda j: float((x[a] @ x[j]).detach()))
+        for p in positive:
+            mixed = [F.normalize(r * x[p] + (1 - r) * x[n], dim=0) for r in (1.0, 0.75, 0.5)]
+            scores = [x[a] @ v for v in mixed]
+            terms.append(sum(_relu(scores[k + 1] - scores[k] + 0.2 * 0.25) for k in range(2)))
+    return _mean(terms, x)
 
 
 TWINS: dict[str, Callable[[Loss, Tensor, Tensor], Tensor]] = {

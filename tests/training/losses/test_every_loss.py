@@ -21,6 +21,9 @@ WHOLE_BATCH = {
     "angular_prototypical",
     "ckd",
     "margin_mse",
+    "higher_order_compatibility",
+    "backward_compatible",
+    "prototype_relation",
 }  # there are no pairs to choose: each item is ranked among all others
 COMPARED_WITH_ALL = {"angular", "margin", "nca", "proto_triplet", "unpg", "nd", "icnn"}
 # by definition; their twins stop it too
@@ -32,6 +35,9 @@ STOPS_GRADIENT = {
     "threshold_consistent_margin",
     "opis_variance",
     "ckd",
+    "higher_order_compatibility",
+    "backward_compatible",
+    "prototype_relation",
 }
 ISSUE = [
     "triplet",

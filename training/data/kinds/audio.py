@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +11,13 @@ import numpy as np
 from api_schemas.base import describe_first_problem
 from api_schemas.preprocessing import AudioInput
 from common.array_types import Float32s
-from common.errors import ConfigError, InputError
+from common.errors import ConfigError
 from common.progress import Track
 from embeddings.embedding_set import convert_columns
 from encoder.inputs.audio_decoder import check_bytes, decode_audio, resample
-from encoder.inputs.audio_input import AudioPreprocessing, stack_pieces
+from encoder.inputs.audio_input import AudioPreprocessing
+from encoder.inputs.preprocessing import Preprocessing
+from training.data.decoded.file_store import FileStore
 from training.data.items import Items
 from training.data.kinds.data_kind import DataKind
 from training.data.labelled_files import FileForm, LabelledFile, find_files, read_each
@@ -27,16 +29,21 @@ USUAL_RATE = 16_000  # what networks of speech take; a lower one is kept
 class AudioFile(LabelledFile):
     """One recording."""
 
-    def decode(self) -> tuple[Float32s, int]:
+    def read_samples(self) -> tuple[Float32s, int]:
         """Samples float32 [n] and how many a second; raises InputError naming the file."""
         with self.name_errors():
             return decode_audio(self.read())
 
     def read_pieces(self, preprocessing: AudioPreprocessing) -> Float32s:
-        """The network's input, float32 [pieces, 1, mels, frames]; raises InputError as ``decode``."""
+        """The network's input, float32 [pieces, 1, mels, frames]; raises InputError naming the file."""
         with self.name_errors():
-            samples = resample(*self.decode(), preprocessing.rule.sample_rate)
-            return preprocessing.compute_pieces(samples)
+            return self.decode(self.read(), preprocessing)
+
+    def decode(self, content: bytes, preprocessing: Preprocessing) -> Float32s:
+        """``read_pieces`` of bytes that were read before."""
+        assert isinstance(preprocessing, AudioPreprocessing)
+        samples = resample(*decode_audio(content), preprocessing.rule.sample_rate)
+        return preprocessing.compute_pieces(samples)
 
 
 RECORDINGS = FileForm(
@@ -50,15 +57,23 @@ RECORDINGS = FileForm(
 
 
 class Audio(DataKind[AudioPreprocessing]):
-    """Raw inputs are ``AudioFile`` objects [n]; they are stored as float32 [n, most pieces, 1, mels, frames],
-    NaN where a recording has fewer pieces."""
+    """Raw inputs are ``AudioFile`` objects [n]; they are stored as ``Pieces``, float32 [n, most pieces, 1,
+    mels, frames]."""
 
     noun = "recording"
 
     def read(self, paths: Sequence[Path], preprocessing: AudioPreprocessing | None = None) -> Items:
         """Ids are the files' names, columns the folder above the class's and those that all lists have."""
         data = self.data
-        files = find_files(RECORDINGS, paths, data.path_column, data.label_column, data.encoding, self.say)
+        files = find_files(
+            RECORDINGS,
+            paths,
+            data.path_column,
+            data.label_column,
+            data.encoding,
+            self.say,
+            self.needs_labels,
+        )
         shared = set(files[0].columns).intersection(*(file.columns for file in files))
         inputs = np.empty(len(files), dtype=object)
         inputs[:] = files
@@ -78,7 +93,9 @@ class Audio(DataKind[AudioPreprocessing]):
         """Sample rate, mean and deviation of a sample of the training recordings, where they are not said."""
         files: list[AudioFile] = train.inputs[:: max(1, len(train) // SAMPLED)].tolist()
         audio = self.data.audio
-        rates = [] if audio.sample_rate else read_each(files, lambda file: file.decode()[1], "recording")
+        rates = (
+            [] if audio.sample_rate else read_each(files, lambda file: file.read_samples()[1], "recording")
+        )
         said = {"sample_rate": min(USUAL_RATE, int(np.median(rates)))} if rates else {}
         plain = AudioPreprocessing(self._build_rule(**said).model_copy(update={"mean": 0.0, "std": 1.0}))
         if audio.mean is None or audio.std is None:
@@ -90,23 +107,21 @@ class Audio(DataKind[AudioPreprocessing]):
     def build_placeholder(self) -> AudioPreprocessing:
         return AudioPreprocessing(self._build_rule())
 
+    def store(
+        self,
+        parts: Mapping[str, Items],
+        paths: Sequence[Path],
+        preprocessing: AudioPreprocessing,
+        track: Track,
+    ) -> dict[str, Items]:
+        """In memory up to ``data.memory_gb``, else decoded once into a cache on disk, see ``FileStore``."""
+        return FileStore(self.data, preprocessing, track, self.say, self.noun).store(parts, paths)
+
     def prepare(self, raw: Items, preprocessing: AudioPreprocessing, track: Track) -> Items:
         """Decode and transform; broken recordings are left out with ``data.broken: skip``."""
-        files: list[AudioFile] = raw.inputs.tolist()
-        recordings: list[Float32s] = []
-        is_readable = np.ones(len(files), dtype=bool)
-        for row, file in enumerate(track(files, "reading recordings", len(files))):
-            try:
-                recordings.append(file.read_pieces(preprocessing))
-            except InputError:
-                if self.data.broken == "fail":
-                    raise
-                is_readable[row] = False
-        if not recordings:
-            recordings = [np.empty((0, *preprocessing.shape), dtype=np.float32)]
-            return replace(raw.subset(is_readable), inputs=stack_pieces(recordings)[:0])
-        kept = raw if is_readable.all() else raw.subset(is_readable)
-        return replace(kept, inputs=stack_pieces(recordings))
+        store = FileStore(self.data, preprocessing, track, self.say, self.noun, threads=1)
+        decoded = store.decode(raw)
+        return replace(decoded, inputs=decoded.inputs[:])
 
     def _build_rule(self, **said: object) -> AudioInput:
         try:

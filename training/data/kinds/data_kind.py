@@ -26,10 +26,12 @@ class DataKind(ABC, Generic[P]):
     Attributes:
         noun: what an item is called in messages.
         suffixes: of a file that is taken for this kind where no configuration says its kind.
+        needs_labels: whether items without a label are refused; they have an empty one otherwise.
     """
 
     noun: ClassVar[str] = "row"
     suffixes: ClassVar[frozenset[str]] = frozenset()
+    needs_labels: bool = True
 
     def __init__(self, data: DataConfig, say: Say = silent_say) -> None:
         self.data, self.say = data, say

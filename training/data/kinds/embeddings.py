@@ -14,14 +14,16 @@ from api_schemas.preprocessing import VectorInput
 from common.array_types import Float32s
 from common.errors import ConfigError, InputError
 from common.progress import Track
-from embeddings.files import read_embeddings
+from embeddings.files import EmbeddingFile, open_embeddings
 from embeddings.npy import read_array
 from embeddings.tables import LIST_SUFFIXES, read_metadata_columns, read_table
 from encoder.inputs.row_input import VectorPreprocessing
+from training.data.decoded.open_cache import GIB, keep_rows
 from training.data.items import Items
 from training.data.kinds.data_kind import DataKind
 from training.data.mapped_vectors import MappedVectors
 from training.data.pair_labels import group_pairs, holds_pairs
+from training.data.row_store import RowStore
 from training.data.tables import read_ids, read_text_column
 
 PLACEHOLDER_DIM = 8
@@ -29,19 +31,18 @@ MOST_NUMBERS = 2**27  # of a part whose near copies are looked for: half a gigab
 
 
 class Embeddings(DataKind[VectorPreprocessing]):
-    """Raw inputs are float32 [n, d], or ``MappedVectors`` that stay on disk; they are stored as they are."""
+    """Raw inputs are float32 [n, d], or rows that stay on disk; they are stored as they are."""
 
     suffixes = frozenset((".npz", ".npy"))
 
     def read(self, paths: Sequence[Path], preprocessing: VectorPreprocessing | None = None) -> Items:
-        """An embeddings file, or a ``.npy`` whose vectors stay on disk."""
+        """An embeddings file, or a ``.npy`` whose vectors are mapped."""
         if len(paths) != 1:
             raise ConfigError(f"data.path: kind 'embeddings' takes one file, found {len(paths)}.")
         if paths[0].suffix == ".npy":
             items = self._read_mapped(paths[0])
         else:
-            embedded = read_embeddings(paths[0], self.say)
-            items = Items(embedded.vectors, embedded.labels, embedded.ids, embedded.metadata)
+            items = self._read_file(open_embeddings(paths[0], say=self.say))
         dim = items.inputs.shape[1]
         if preprocessing is not None and dim != preprocessing.rule.dim:
             raise InputError(
@@ -56,15 +57,27 @@ class Embeddings(DataKind[VectorPreprocessing]):
         return VectorPreprocessing(VectorInput(dim=PLACEHOLDER_DIM))
 
     def prepare(self, raw: Items, preprocessing: VectorPreprocessing, track: Track) -> Items:
-        """Mapped vectors were checked when they were opened."""
-        is_mapped = isinstance(raw.inputs, MappedVectors)
-        return raw if is_mapped else super().prepare(raw, preprocessing, track)
+        """Vectors that stay on disk were checked when they were opened."""
+        is_elsewhere = isinstance(raw.inputs, RowStore)
+        return raw if is_elsewhere else super().prepare(raw, preprocessing, track)
 
     def compute_likeness(self, items: Items) -> Float32s | None:
         """The vectors; None for so many that they belong on disk."""
         if np.prod(items.inputs.shape, dtype=np.int64) > MOST_NUMBERS:
             return None
         return np.asarray(items.inputs[np.arange(len(items))], dtype=np.float32)
+
+    def _read_file(self, file: EmbeddingFile) -> Items:
+        """Into memory up to ``data.memory_gb``, else written once, as unit rows, to a cache on disk."""
+        if 4 * file.rows * file.dimension <= self.data.memory_gb * GIB:
+            embedded = file.read()
+            return Items(embedded.vectors, embedded.labels, embedded.ids, embedded.metadata)
+        shape = (file.rows, file.dimension)
+        about = file.describe(np.broadcast_to(np.float32(0), shape))
+        rows = keep_rows(
+            self.data, file.path, {"unit": file.dimension}, shape[1:], shape[0], file.read_blocks, self.say
+        )
+        return Items(rows, about.labels, about.ids, about.metadata)
 
     def _read_mapped(self, path: Path) -> Items:
         """``X.npy`` with ``X.labels.npy``, or ``X.labels.csv`` or ``.parquet``, which may have more columns.

@@ -12,12 +12,12 @@ from common.array_types import Float32s
 from common.progress import Track
 from embeddings.embedding_set import convert_columns
 from encoder.inputs.image_input import ImagePreprocessing
+from training.data.decoded.file_store import FileStore
 from training.data.image_files import find_images
 from training.data.image_rule import fit_image_rule, read_image_rule
 from training.data.items import Items
 from training.data.kinds.data_kind import DataKind
 from training.data.near_duplicates import NearDuplicates, compute_thumbnails, find_near_duplicates
-from training.data.decoded.file_store import ImageStore
 
 USUAL_SIDE = 28
 
@@ -30,7 +30,12 @@ class Images(DataKind[ImagePreprocessing]):
     def read(self, paths: Sequence[Path], preprocessing: ImagePreprocessing | None = None) -> Items:
         """Ids are the files' names, columns the folder above the class's and those that all lists have."""
         files = find_images(
-            paths, self.data.path_column, self.data.label_column, self.data.encoding, self.say
+            paths,
+            self.data.path_column,
+            self.data.label_column,
+            self.data.encoding,
+            self.say,
+            self.needs_labels,
         )
         shared = set(files[0].columns).intersection(*(file.columns for file in files))
         inputs = np.empty(len(files), dtype=object)
@@ -66,12 +71,12 @@ class Images(DataKind[ImagePreprocessing]):
         preprocessing: ImagePreprocessing,
         track: Track,
     ) -> dict[str, Items]:
-        """In memory up to ``data.memory_gb``, else decoded once into a cache on disk, see ``ImageStore``."""
-        return ImageStore(self.data, preprocessing, track, self.say).store(parts, paths)
+        """In memory up to ``data.memory_gb``, else decoded once into a cache on disk, see ``FileStore``."""
+        return FileStore(self.data, preprocessing, track, self.say, self.noun).store(parts, paths)
 
     def prepare(self, raw: Items, preprocessing: ImagePreprocessing, track: Track) -> Items:
         """Decode and resize; broken images are left out with ``data.broken: skip``."""
-        return ImageStore(self.data, preprocessing, track, self.say, threads=1).decode(raw)
+        return FileStore(self.data, preprocessing, track, self.say, self.noun, threads=1).decode(raw)
 
     def compute_likeness(self, items: Items) -> Float32s | None:
         """Grey levels of 16 x 16 pixels at most, around their mean."""

@@ -20,7 +20,8 @@ from training.data.kinds.data_kind import DataKind
 from training.data.pair_labels import group_pairs, holds_pairs
 from training.data.row_store import ComputedRows
 
-MAX_METADATA_CHARS = 1_000  # of a text, whose beginning is metadata as well
+MAX_METADATA_CHARS, LEAST_METADATA_CHARS = 1_000, 40  # of a text, whose beginning is metadata as well
+MOST_METADATA = 1 << 26  # characters of all texts there: 256 MiB, as each takes the room of the longest
 
 
 class Text(DataKind[TextPreprocessing]):
@@ -39,9 +40,10 @@ class Text(DataKind[TextPreprocessing]):
             texts, labels = group_pairs(table, paths[0])
             return Items(texts, labels, tables.build_row_ids(len(texts)))
         texts = tables.read_long_texts(table, data.text_column, paths[0])
-        labels = tables.read_text_column(table, data.label_column, paths[0])
+        labels = tables.read_labels(table, data.label_column, paths[0], self.needs_labels)
         metadata = read_metadata_columns(table, verbatim_columns, paths[0], self.say)
-        metadata[data.text_column] = np.array([text[:MAX_METADATA_CHARS] for text in texts])
+        longest = min(MAX_METADATA_CHARS, max(LEAST_METADATA_CHARS, MOST_METADATA // len(texts)))
+        metadata[data.text_column] = np.array([text[:longest] for text in texts])
         return Items(texts, labels, tables.read_ids(table, paths[0]), metadata)
 
     def fit_preprocessing(self, train: Items) -> TextPreprocessing:

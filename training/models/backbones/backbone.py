@@ -70,6 +70,12 @@ class Backbone(nn.Module):
             values = part(values)
         return values
 
+    def run_between(self, values: Tensor, first: int, last: int) -> Tensor:
+        """What came out of one block of the chain to what comes out of a later one."""
+        for part in self.chain[first:last]:
+            values = part(values)
+        return values
+
     @classmethod
     def rename_weights(cls, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Weights by the names that they have here, from those that other code gives them."""
