@@ -67,7 +67,7 @@ def main() -> int:
         config = build_config(folder / "images", options.side)
         first = run_apart(fill, config, options.images // 3)
         second = run_apart(fill, config, None)
-        size = next((folder / "cache").glob("images/*/pixels.u8")).stat().st_size
+        size = next((folder / "cache").glob("decoded/*/content.bin")).stat().st_size
         trained = run_apart(train_apart, config, folder / "run")
         ratio, rate = compare_steps(config, options.rounds, folder)
     gib = size / 2**30

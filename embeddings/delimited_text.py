@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import codecs
 import csv
-import io
 import os
 import re
 from collections.abc import Iterator
@@ -283,10 +282,11 @@ def _is_strange(character: str) -> bool:
     return not character.isascii() and not character.isalpha()
 
 
-def decode_file(path: Path, given_encoding: str | None) -> str:
-    """A whole file as text; raises InputError where it is not in its encoding."""
+def read_lines(path: Path, given_encoding: str | None) -> Iterator[str]:
+    """The lines of a file as text; raises InputError where it is not in its encoding."""
     encoding = detect_encoding(path, given_encoding)
     try:
-        return io.TextIOWrapper(io.BytesIO(path.read_bytes()), encoding).read()
+        with path.open(encoding=encoding) as file:
+            yield from file
     except UnicodeError as error:
         raise _explain(error, path, Dialect(encoding, ",", [], 0, None, False)) from None

@@ -68,15 +68,26 @@ class EmbeddingFile:
             else np.lib.format.open_memmap(store, mode="w+", dtype=np.float32, shape=shape)
         )
         done = 0
+        for block in self.read_blocks(track):
+            vectors[done : done + len(block)] = block
+            done += len(block)
+        if isinstance(vectors, np.memmap):
+            vectors.flush()
+        return self.describe(vectors)
+
+    def read_blocks(self, track: Track = silent) -> Iterator[Float32s]:
+        """Every row, checked and brought to length one, in blocks [b, d]; raises InputError as ``read``."""
+        done = 0
         for block in track(self.blocks(), "reading", -(-self.rows // BLOCK_ROWS)):
-            if block.shape[1:] != shape[1:] or done + len(block) > self.rows:
+            if block.shape[1:] != (self.dimension,) or done + len(block) > self.rows:
                 raise InputError(f"{self.path} is damaged: it holds other rows than it says.")
-            vectors[done : done + len(block)] = normalise_rows(block, str(self.path), first_row=done)
+            yield normalise_rows(block, str(self.path), first_row=done)
             done += len(block)
         if done < self.rows:
             raise InputError(f"{self.path} is damaged: it ends before row {self.rows - 1}.")
-        if isinstance(vectors, np.memmap):
-            vectors.flush()
+
+    def describe(self, vectors: Float32s) -> EmbeddingSet:
+        """Labels, ids and metadata, checked, with unit vectors [rows, dimension] that were read before."""
         metadata = {name: column for name, column in self.columns.items() if name not in ("labels", "ids")}
         labels, ids = self.columns["labels"], self.columns.get("ids")
         return EmbeddingSet.from_arrays(vectors, labels, ids, metadata, str(self.path), are_unit=True)
@@ -233,14 +244,11 @@ def _read_matrix_shape(stream: IO[bytes], size: int, path: Path) -> tuple[int, i
 
 
 def _open_parquet(path: Path, say: Say) -> EmbeddingFile:
-    from embeddings.tables import open_parquet, read_parquet_columns
+    from embeddings.tables import find_column, open_parquet, read_parquet_columns
 
     file = open_parquet(path)
     names = file.schema_arrow.names
-    found = "embedding" if "embedding" in names else None
-    near = [name for name in names if name.strip().casefold() == "embedding"]
-    if found is None and len(near) == 1:
-        found = near[0]
+    found = find_column(names, "embedding")
     if found is None:
         raise InputError(f"{path} has no column 'embedding'; found {', '.join(names) or 'none'}.")
     columns = _name_columns(read_parquet_columns(file, path, [found]), path, say)

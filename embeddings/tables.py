@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from embeddings.arrow_columns import (
     simplify,
     to_numpy,
 )
-from embeddings.delimited_text import decode_file, read_delimited
+from embeddings.delimited_text import read_delimited, read_lines
 from embeddings.instants import ISO_8601
 from embeddings.npy import report_damage
 from embeddings.python_objects import build_column, read_labels
@@ -46,6 +47,7 @@ DAY_AND_MONTH = r"^\d{1,2}[/.-]\d{1,2}[/.-]\d{4}( .*)?$"
 LIKELY_TYPED = re.compile(r"[+-]?[.,]?\d|[+-]?inf|true$|false$", re.IGNORECASE)
 LIKELY_TIME = re.compile(r"\d{4}-\d")
 ROWS_AT_ONCE = 1_024
+SPACES = "\ufeff \t\r\n"  # of a line of JSON that holds nothing
 SHEET = "; save the sheet as 'CSV UTF-8'"
 CURES = dict.fromkeys((".xlsx", ".xls", ".xlsm", ".ods"), SHEET) | dict.fromkeys(
     (".gz", ".zip", ".bz2", ".xz", ".zst"), "; unpack it"
@@ -58,6 +60,7 @@ def read_table(
     texts: Collection[str] = (),
     *,
     names: Collection[str] = (),
+    besides: Collection[str] = (),
     encoding: str | None = None,
     say: Say = silent_say,
 ) -> pa.Table:
@@ -66,6 +69,7 @@ def read_table(
     Args:
         texts: columns that are labels, ids, paths or texts: 01 is another label than 1. They and ``names``
             are found whatever the case of their letters.
+        besides: columns of a Parquet file, as it calls them, that are left unread.
         encoding: of a CSV or JSON file; found out unless given.
         say: called with a sentence on what was found out or left out.
 
@@ -79,7 +83,7 @@ def read_table(
     if suffix in CSV_SUFFIXES:
         table = _read_csv(path, encoding, say)
     elif suffix == ".parquet":
-        table = read_parquet_columns(open_parquet(path), path)
+        table = read_parquet_columns(open_parquet(path), path, besides)
     elif suffix in JSON_SUFFIXES:
         table = _read_json(path, texts, encoding)
     else:
@@ -140,16 +144,26 @@ def drop_nameless(table: pa.Table, path: Path, say: Say) -> pa.Table:
 
 
 def match_names(table: pa.Table, names: Collection[str], path: Path, say: Say) -> pa.Table:
-    """With columns renamed that differ from a wanted name in case or in spaces around it alone."""
+    """With columns renamed that differ from a wanted name in case, in spaces around it or in a plural s alone."""
     renamed = list(table.column_names)
     for name in names:
-        if name in renamed:
-            continue
-        near = [at for at, given in enumerate(renamed) if given.strip().casefold() == name.casefold()]
-        if len(near) == 1:
-            say(f"{path}: column '{renamed[near[0]]}' is read as '{name}'.")
-            renamed[near[0]] = name
+        near = find_column(renamed, name)
+        if near is not None and near != name:
+            say(f"{path}: column '{near}' is read as '{name}'.")
+            renamed[renamed.index(near)] = name
     return table if renamed == table.column_names else table.rename_columns(renamed)
+
+
+def find_column(columns: Sequence[str], name: str) -> str | None:
+    """The column that is meant by a name: of that name, else the only one that differs in case and spaces
+    around it alone, else the only one that is its plural as well; None where there is no such column."""
+    if name in columns:
+        return name
+    for wanted in (name.casefold(), f"{name.casefold()}s"):
+        near = [column for column in columns if column.strip().casefold() == wanted]
+        if near:
+            return near[0] if len(near) == 1 else None
+    return None
 
 
 def read_tables(
@@ -157,11 +171,14 @@ def read_tables(
     texts: Collection[str],
     *,
     names: Collection[str] = (),
+    besides: Collection[str] = (),
     encoding: str | None = None,
     say: Say = silent_say,
 ) -> pa.Table:
     """Several files of one table, one after the other; raises InputError when their columns differ."""
-    tables = [read_table(path, texts, names=names, encoding=encoding, say=say) for path in paths]
+    tables = [
+        read_table(path, texts, names=names, besides=besides, encoding=encoding, say=say) for path in paths
+    ]
     names = tables[0].column_names
     for table, path in zip(tables, paths, strict=True):
         if set(table.column_names) != set(names):
@@ -352,13 +369,13 @@ def _build_unread(n: int) -> Any:
 
 
 def _read_json(path: Path, texts: Collection[str], encoding: str | None) -> pa.Table:
-    rows = _parse_json(decode_file(path, encoding), path)
-    names = list(dict.fromkeys(name for row in rows for name in row))
+    values_of, n = _read_json_columns(path, encoding)
+    names = list(values_of)
     fields, columns = [], []
     for name in names:
-        values = [row.get(name) for row in rows]
+        values = values_of.pop(name)
         if not {dict, list}.isdisjoint(map(type, values)):
-            column = _build_unread(len(rows))
+            column = _build_unread(n)
         elif name in texts:
             column = read_labels(values, f"column '{name}'", str(path))
         else:
@@ -369,12 +386,30 @@ def _read_json(path: Path, texts: Collection[str], encoding: str | None) -> pa.T
     return pa.Table.from_arrays(columns, schema=pa.schema(fields))
 
 
-def _parse_json(text: str, path: Path) -> list[dict[str, Any]]:
-    """One object a line, or one array of objects."""
-    rows: list[dict[str, Any]] = []
-    text = text.removeprefix("\ufeff")
-    lines = [text] if text.lstrip().startswith("[") else text.split("\n")
-    for number, line in enumerate(lines, 1):
+def _read_json_columns(path: Path, encoding: str | None) -> tuple[dict[str, list[Any]], int]:
+    """One object a line, or one array of objects: the values of each name, None where a row has none; the
+    number of rows. Neither the file's text nor its objects are all held."""
+    columns: dict[str, list[Any]] = {}
+    n = 0
+    for row in _iterate_json(path, encoding):
+        for name, value in row.items():
+            column = columns.setdefault(name, [])
+            column.extend([None] * (n - len(column)))
+            column.append(value)
+        n += 1
+    for column in columns.values():
+        column.extend([None] * (n - len(column)))
+    return columns, n
+
+
+def _iterate_json(path: Path, encoding: str | None) -> Iterator[dict[str, Any]]:
+    numbered = enumerate(read_lines(path, encoding), 1)
+    start, first = next(((number, line) for number, line in numbered if line.strip(SPACES)), (1, ""))
+    first = first.removeprefix("\ufeff")
+    is_array = first.lstrip().startswith("[")
+    if is_array:
+        first = "".join([first, *(line for _, line in numbered)])
+    for number, line in chain([(start, first)], numbered):
         if not line.strip():
             continue
         try:
@@ -385,11 +420,9 @@ def _parse_json(text: str, path: Path) -> list[dict[str, Any]]:
                 f"{path} cannot be read as a table: line {number} is not JSON ({reason}): write one object "
                 "a line."
             ) from None
-        objects = value if isinstance(value, list) and len(lines) == 1 else [value]
-        for entry in objects:
+        for entry in value if is_array and isinstance(value, list) else [value]:
             if not isinstance(entry, dict):
                 raise InputError(
                     f"{path} cannot be read as a table: line {number} is no object of columns and values."
                 )
-            rows.append(entry)
-    return rows
+            yield entry

@@ -11,6 +11,7 @@ from api_schemas.data_config import AugmentationConfig
 from common.array_types import Float32s, RowIndices
 from encoder.inputs.preprocessing import Preprocessing
 from training.batches.augmentation import augment_images
+from training.data.decoded.pieces import Pieces
 from training.data.items import Items
 from training.data.row_store import RowStore
 from training.models.test_time_views import make_views
@@ -23,7 +24,6 @@ class DeviceInputs:
     def __init__(self, preprocessing: Preprocessing, device: torch.device) -> None:
         self.device = device
         self.is_picture = preprocessing.is_picture
-        self.has_pieces = preprocessing.has_pieces
         self.scale = [torch.from_numpy(part).to(device) for part in preprocessing.normalisation or ()]
 
     def __call__(self, rows: NDArray[np.generic]) -> Tensor:
@@ -45,6 +45,7 @@ class TrainingInputs:
     """Training items by row; every form of an item that is a class of its own is a row.
 
     Args:
+        ignores_labels: every row is a class of its own.
         teacher: a teacher's features of the items, float32 [n, d].
 
     Attributes:
@@ -59,19 +60,21 @@ class TrainingInputs:
         prepare: DeviceInputs,
         augmentation: AugmentationConfig,
         teacher: Float32s | None = None,
+        ignores_labels: bool = False,
     ) -> None:
         self.items, self.prepare, self.augmentation = items, prepare, augmentation
         self.teacher = teacher
         self.forms = count_forms(augmentation)
         _, codes = np.unique(items.labels, return_inverse=True)
+        codes = np.arange(len(items)) if ignores_labels else codes
         self.codes: RowIndices = (codes[:, None] * self.forms + np.arange(self.forms)).ravel()
         if self.forms > 1:
             self._sources = _compute_sources(augmentation, *items.inputs.shape[2:]).to(prepare.device)
 
     def __call__(self, rows: RowIndices, generator: torch.Generator) -> Tensor:
         """The augmented input batch [n, *shape] of those rows."""
-        if self.prepare.has_pieces:
-            inputs = self.prepare(draw_pieces(self.items.inputs[rows], generator))
+        if isinstance(self.items.inputs, Pieces):
+            inputs = self.prepare(self.items.inputs.draw(rows, generator))
         else:
             inputs = self.prepare(self.items.inputs[rows // self.forms])
         if self.prepare.is_picture:
@@ -106,13 +109,6 @@ class TrainingInputs:
         sources = self._sources[send_to_device(torch.from_numpy(form), images.device)].unsqueeze(1)
         flat = images.flatten(2)
         return flat.gather(2, sources.expand_as(flat)).view_as(images)
-
-
-def draw_pieces(items: Float32s, generator: torch.Generator) -> Float32s:
-    """A piece of each item at random, [n, *shape] of [n, most pieces, *shape], of those that are not NaN."""
-    counts = np.count_nonzero(~np.isnan(items[:, :, 0, 0, 0]), axis=1)
-    drawn = torch.rand(len(items), generator=generator, dtype=torch.float64, device=generator.device)
-    return np.asarray(items[np.arange(len(items)), (drawn.cpu().numpy() * counts).astype(int)])
 
 
 def _compute_sources(augmentation: AugmentationConfig, height: int, width: int) -> Tensor:

@@ -119,6 +119,31 @@ class ComputedRows(RowStore):
         return computed
 
 
+class PreparedRows(RowStore):
+    """Rows that lie elsewhere, prepared whenever they are read.
+
+    Args:
+        prepare: rows [k, ...] to as many of the same shape.
+    """
+
+    def __init__(self, rows: RowStore, prepare: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
+        self._rows, self._prepare = rows, prepare
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._rows.shape
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        rows = self._rows[key]
+        return self._prepare(rows) if rows.ndim == len(self.shape) else self._prepare(rows[None])[0]
+
+    def expect(self, rows: RowIndices) -> None:
+        self._rows.expect(rows)
+
+    def subset(self, rows: NDArray[Any]) -> PreparedRows:
+        return PreparedRows(self._rows.subset(rows), self._prepare)
+
+
 def read_blocks(inputs: Any, size: int, rows: RowIndices | None = None) -> Iterator[NDArray[Any]]:
     """Rows of an array or a store in blocks of ``size``, the next one on its way while one is used.
 

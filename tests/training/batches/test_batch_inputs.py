@@ -10,7 +10,7 @@ from PIL import Image
 
 from api_schemas.data_config import AugmentationConfig
 from tests.training.runs import MakeConfig, build_rule
-from training.batches.batch_inputs import DeviceInputs, TrainingInputs, draw_pieces
+from training.batches.batch_inputs import DeviceInputs, TrainingInputs
 from training.data.items import Items
 from training.data.load_data import load_data
 
@@ -48,19 +48,3 @@ def test_training_and_serving_prepare_alike(drawings: Path, small: MakeConfig) -
     raw = [Image.open(drawings / str(name)) for name in splits.train.ids[:4]]
     served = splits.preprocessing.prepare(raw)
     np.testing.assert_allclose(prepared, served, atol=1e-6)
-
-
-def test_of_a_recording_a_piece_at_random_is_shown_and_never_one_that_it_lacks() -> None:
-    stored = np.full((3, 4, 1, 2, 5), np.nan, dtype=np.float32)
-    counts = [4, 1, 2]
-    for row, count in enumerate(counts):
-        stored[row, :count] = 10 * row + np.arange(count)[:, None, None, None]
-    generator = torch.Generator().manual_seed(0)
-    shown = np.stack([draw_pieces(stored, generator) for _ in range(200)])
-    assert shown.shape == (200, 3, 1, 2, 5)
-    for row, count in enumerate(counts):
-        values, times = np.unique(shown[:, row], return_counts=True)
-        assert values.tolist() == [10 * row + piece for piece in range(count)]
-        assert times.min() >= 0.6 * times.mean()
-    again = draw_pieces(stored, torch.Generator().manual_seed(7))
-    np.testing.assert_array_equal(again, draw_pieces(stored, torch.Generator().manual_seed(7)))

@@ -52,7 +52,7 @@ def test_the_placeholder_is_of_the_kind_that_the_data_gives(
     splits = load_data(data)
     assert type(open_kind(data).build_placeholder()) is type(splits.preprocessing)
     for items in splits.get_parts().values():
-        prepared = splits.preprocessing.normalise(items.inputs)
+        prepared = splits.preprocessing.normalise(items.inputs[:])
         pieces = (prepared.shape[1],) if splits.preprocessing.has_pieces else ()
         assert prepared.shape == (len(items), *pieces, *splits.preprocessing.shape)
         assert prepared.dtype == np.float32

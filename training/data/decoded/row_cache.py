@@ -1,4 +1,4 @@
-"""Decoded images on disk: their pixels in one file, and in another which file's bytes gave which row."""
+"""Decoded files on disk: their rows in one file, and in another which file's bytes gave which rows."""
 
 from __future__ import annotations
 
@@ -10,26 +10,25 @@ import math
 import os
 import shutil
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from common.array_types import Int64s, RowIndices
 from common.atomic_files import write_atomically
 from common.errors import InputError
 from common.file_locks import FileLock
-from encoder.inputs.image_input import ImagePreprocessing
 from training.data.row_store import RowStore
 
-FORMAT = 1
+FORMAT = 2
 KEY_BYTES = 16
-PIXELS_FILE, ROWS_FILE, ABOUT_FILE, LOCK_FILE = "pixels.u8", "rows.bin", "about.json", "lock"
+CONTENT_FILE, ROWS_FILE, ABOUT_FILE, LOCK_FILE = "content.bin", "rows.bin", "about.json", "lock"
 MOST_KEPT = 0.9  # of the free disk that is filled
-_RECORD = np.dtype([("key", f"V{KEY_BYTES}"), ("row", "<i8")])
+_RECORD = np.dtype([("key", f"V{KEY_BYTES}"), ("first", "<i8"), ("count", "<i8")])
 
 
 def compute_key(content: bytes) -> bytes:
@@ -37,46 +36,54 @@ def compute_key(content: bytes) -> bytes:
     return hashlib.blake2b(content, digest_size=KEY_BYTES).digest()
 
 
-class PixelCache:
-    """The decoded images of one data set in one size and mode; only grows, by whole blocks.
+class RowCache:
+    """The decoded files of one data set, prepared by one rule: rows of numbers; only grows, by whole blocks.
 
-    Pixels reach the disk before the records that say whose they are, so that what a killed process left is
-    overwritten, not believed. Processes take turns with ``locked``, block by block. A cache that is open is
-    not removed to make room for another.
+    A file is as many neighbouring rows as it takes: one of an image, one for each piece of a recording, all
+    rows of a file of vectors. Rows reach the disk before the records that say whose they are, so that what a
+    killed process left is overwritten, not believed. Processes take turns with ``locked``, block by block. A
+    cache that is open is not removed to make room for another.
     """
 
-    def __init__(self, folder: Path, shape: tuple[int, ...], about: dict[str, Any], most: int) -> None:
+    def __init__(
+        self, folder: Path, shape: tuple[int, ...], dtype: DTypeLike, about: dict[str, Any], most: int
+    ) -> None:
         """Open it, or begin it.
 
         Args:
-            shape: of an image's pixels. about: what it is of, written beside it for whoever looks.
-            most: bytes of pixels that it may hold.
+            shape: of a row. about: what it is of, written beside it for whoever looks.
+            most: bytes of rows that it may hold.
 
         Raises:
             InputError: it is damaged.
         """
-        self.folder, self.shape, self._most = folder, shape, most
-        self.row_bytes = math.prod(shape)
+        self.folder, self.shape, self.dtype, self._most = folder, shape, np.dtype(dtype), most
+        self.row_bytes = math.prod(shape) * self.dtype.itemsize
         self._use = _hold_folder(folder)
-        self._pixels, self._records = (
+        self._content, self._records = (
             os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            for name in (PIXELS_FILE, ROWS_FILE)
+            for name in (CONTENT_FILE, ROWS_FILE)
         )
         if not (folder / ABOUT_FILE).exists():
             write_atomically(folder / ABOUT_FILE, (json.dumps(about, indent=2) + "\n").encode())
         os.utime(folder / ABOUT_FILE)  # when it was last of use
-        weakref.finalize(self, _close, self._pixels, self._records, self._use)
-        self._rows: dict[bytes, int] = {}
+        weakref.finalize(self, _close, self._content, self._records, self._use)
+        self._firsts: dict[bytes, int] = {}
+        self._counts: dict[int, int] = {}  # by first row, where it is not 1
         self._n_records = self._end = 0
         self._read_records()
 
     def __len__(self) -> int:
-        """How many images it holds."""
+        """How many rows it holds."""
         return self._end
 
     def find(self, key: bytes | None) -> int | None:
-        """The row of a file by the key of its bytes or of its stamp; None where there is none."""
-        return None if key is None else self._rows.get(key)
+        """The first row of a file by the key of its bytes or of its stamp; None where there is none."""
+        return None if key is None else self._firsts.get(key)
+
+    def count_rows(self, first: int) -> int:
+        """How many rows the file has whose first row this is."""
+        return self._counts.get(first, 1)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -85,115 +92,121 @@ class PixelCache:
             self._read_records()
             yield
 
-    def append(self, pixels: Sequence[NDArray[np.uint8]], keys: Sequence[tuple[bytes, int]]) -> None:
-        """Add images and the keys of rows, those of rows that were there before as well; while ``locked``.
+    def append(self, rows: NDArray[Any], keys: Sequence[tuple[bytes, int, int]] = ()) -> None:
+        """Add rows and the keys of files, those of files that were there before as well; while ``locked``.
 
         Args:
-            pixels: each of the cache's shape; they get the next rows.
-            keys: each with its row.
+            rows: [n, *shape]; they get the next numbers.
+            keys: each with its file's first row and how many it has.
 
         Raises:
             InputError: the disk is full, or more is held than may be; what was added before is kept.
         """
-        if (self._end + len(pixels)) * self.row_bytes > self._most:
+        if (self._end + len(rows)) * self.row_bytes > self._most:
             raise InputError(
-                f"{self.folder} holds {self._end:,} images, of files too that changed since: data.cache_gb "
+                f"{self.folder} holds {self._end:,} rows, of files too that changed since: data.cache_gb "
                 "has no room for more. Remove that folder, or raise data.cache_gb."
             )
         try:
-            if pixels:
-                _write(self._pixels, np.stack(pixels), self._end * self.row_bytes)
-                os.fdatasync(self._pixels)
+            if len(rows):
+                _write(self._content, np.ascontiguousarray(rows, self.dtype), self._end * self.row_bytes)
+            if keys:
+                os.fdatasync(self._content)
             records = np.array(keys, dtype=_RECORD)
             _write(self._records, records, self._n_records * _RECORD.itemsize)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             raise InputError(
-                f"{self.folder}: the disk is full after {self._end:,} decoded images, which are kept: free "
+                f"{self.folder}: the disk is full after {self._end:,} decoded rows, which are kept: free "
                 "some of it, name another folder in the variable LIMEN_CACHE, or set data.cache_gb to 0, "
                 "which decodes images again in every epoch."
             ) from None
-        self._rows.update(keys)
+        self._remember(keys)
         self._n_records += len(records)
-        self._end += len(pixels)
+        self._end += len(rows)
 
     def forget_keys(self) -> None:
         """Give back the memory of the keys, once all rows are known."""
-        self._rows = {}
+        self._firsts, self._counts = {}, {}
 
-    def read(self, rows: RowIndices) -> NDArray[np.uint8]:
-        """Pixels uint8 [n, *shape] of those rows, neighbours in one go.
+    def read(self, rows: RowIndices) -> NDArray[Any]:
+        """Those rows, [n, *shape], neighbours in one go.
 
         Read, not mapped: pages of a mapped file count as the process's own memory until the system needs
         them, and reading a mapped file that was cut off kills.
         """
-        pixels = np.empty((len(rows), *self.shape), dtype=np.uint8)
+        content = np.empty((len(rows), *self.shape), dtype=self.dtype)
         for first, last in _find_runs(rows):
-            block = pixels[first:last].data.cast("B")
+            block = content[first:last].data.cast("B")
             offset = int(rows[first]) * self.row_bytes
             while len(block):
-                n_read = os.preadv(self._pixels, [block], offset)
+                n_read = os.preadv(self._content, [block], offset)
                 if not n_read:
                     raise InputError(
-                        f"{self.folder / PIXELS_FILE} was cut off while it was used: remove {self.folder}, "
+                        f"{self.folder / CONTENT_FILE} was cut off while it was used: remove {self.folder}, "
                         "and go on with --resume."
                     )
                 block, offset = block[n_read:], offset + n_read
-        return pixels
+        return content
 
     def fetch(self, rows: RowIndices) -> None:
         """Let the system read those rows from the disk ahead."""
         for first, last in _find_runs(rows):
             offset, size = int(rows[first]) * self.row_bytes, (last - first) * self.row_bytes
-            os.posix_fadvise(self._pixels, offset, size, os.POSIX_FADV_WILLNEED)
+            os.posix_fadvise(self._content, offset, size, os.POSIX_FADV_WILLNEED)
 
     def _read_records(self) -> None:
         """Take in the records that are not known yet; a torn one at the end is not one."""
-        n_held = os.fstat(self._pixels).st_size // self.row_bytes
+        n_held = os.fstat(self._content).st_size // self.row_bytes
         size = os.fstat(self._records).st_size // _RECORD.itemsize * _RECORD.itemsize
         known = self._n_records * _RECORD.itemsize
         records = np.frombuffer(_read(self._records, size - known, known), dtype=_RECORD)
-        if len(records) and int(records["row"].max()) >= n_held:
+        end = int((records["first"] + records["count"]).max()) if len(records) else 0
+        if end > n_held:
             raise InputError(
-                f"{self.folder} is damaged: {PIXELS_FILE} holds {n_held:,} images, {ROWS_FILE} tells of "
+                f"{self.folder} is damaged: {CONTENT_FILE} holds {n_held:,} rows, {ROWS_FILE} tells of "
                 "more. Remove that folder; it is filled again."
             )
-        self._rows.update(zip(records["key"].tolist(), records["row"].tolist(), strict=True))
+        self._remember(records.tolist())
         self._n_records += len(records)
-        if len(records):
-            self._end = max(self._end, int(records["row"].max()) + 1)
+        self._end = max(self._end, end)
+
+    def _remember(self, keys: Sequence[tuple[bytes, int, int]]) -> None:
+        for key, first, count in keys:
+            self._firsts[key] = first
+            if count != 1:
+                self._counts[first] = count
 
 
-class CachedPixels(RowStore):
-    """Images of a cache, uint8 [n, channels, height, width].
+class CachedRows(RowStore):
+    """Rows of a cache, [n, *shape].
 
     Args:
         rows: of the cache, int64 [n].
     """
 
-    def __init__(self, cache: PixelCache, rows: Int64s) -> None:
+    def __init__(self, cache: RowCache, rows: Int64s) -> None:
         self._cache, self._rows = cache, rows
 
     @property
     def shape(self) -> tuple[int, ...]:
         return (len(self._rows), *self._cache.shape)
 
-    def __getitem__(self, key: Any) -> NDArray[np.uint8]:
+    def __getitem__(self, key: Any) -> NDArray[Any]:
         rows = self._rows[key]
-        pixels = self._cache.read(np.atleast_1d(rows))
-        return pixels if rows.ndim else pixels[0]
+        content = self._cache.read(np.atleast_1d(rows))
+        return content if rows.ndim else content[0]
 
-    def subset(self, rows: NDArray[Any]) -> CachedPixels:
-        return CachedPixels(self._cache, self._rows[rows])
+    def subset(self, rows: NDArray[Any]) -> CachedRows:
+        return CachedRows(self._cache, self._rows[rows])
 
     def expect(self, rows: RowIndices) -> None:
         self._cache.fetch(self._rows[rows])
 
 
-def name_cache(preprocessing: ImagePreprocessing, source: str) -> tuple[str, dict[str, Any]]:
-    """The folder's name and what is written about it: of a data set, and of all that decides its pixels."""
-    rule = preprocessing.rule.model_dump(mode="json", exclude={"mean", "std", "value_range"})
+def name_cache(rule: Mapping[str, Any], source: str) -> tuple[str, dict[str, Any]]:
+    """The folder's name and what is written about it: of a data set, and of all that decides its rows."""
     about = {"format": FORMAT, "source": source, "rule": rule}
     return compute_key(json.dumps(about, sort_keys=True).encode()).hex(), about
 
@@ -280,9 +293,9 @@ def _remove_unused(folder: Path) -> bool:
 
 
 def _measure_folder(folder: Path) -> int:
-    """Bytes of the pixels of a cache; 0 where there is none."""
+    """Bytes of the rows of a cache; 0 where there is none."""
     with suppress(FileNotFoundError):
-        return (folder / PIXELS_FILE).stat().st_size
+        return (folder / CONTENT_FILE).stat().st_size
     return 0
 
 

@@ -17,11 +17,11 @@ from PIL import Image
 from api_schemas.data_config import DataConfig
 from common.errors import InputError
 from tests.training.runs import EVERYTHING, MakeConfig, assert_equal_bit_for_bit, load_made
+from training.data.decoded import file_store, row_cache
+from training.data.decoded.row_cache import CachedRows, RowCache, make_room
 from training.data.image_files import ImageFile
 from training.data.items import Splits
 from training.data.load_data import load_data
-from training.data.decoded import file_store, row_cache
-from training.data.decoded.row_cache import CachedPixels, PixelCache, make_room
 from training.data.row_store import ComputedRows
 from training.loop.train import train
 from training.run_folder.run_folder import compute_fingerprint
@@ -33,20 +33,21 @@ ON_DISK, NOWHERE = {"memory_gb": 0}, {"memory_gb": 0, "cache_gb": 0}
 def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of all caches."""
     monkeypatch.setenv("LIMEN_CACHE", str(tmp_path / "caches"))
-    return tmp_path / "caches" / "images"
+    return tmp_path / "caches" / "decoded"
 
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of files whose bytes are decoded, from now on."""
+    """The names of files that are decoded for a cache, from now on."""
     names: list[str] = []
-    decode = ImageFile.decode
+    real = file_store.FileStore._read
 
-    def record(file: ImageFile, *rest: object) -> object:
-        names.append(file.name)
-        return decode(file, *rest)  # type: ignore[arg-type]
+    def record(store: object, cache: RowCache, named: tuple[ImageFile, bytes | None]) -> object:
+        key, rows = real(store, cache, named)  # type: ignore[arg-type]
+        names.extend([] if rows is None else [named[0].name])
+        return key, rows
 
-    monkeypatch.setattr(ImageFile, "decode", record)
+    monkeypatch.setattr(file_store.FileStore, "_read", record)
     return names
 
 
@@ -75,7 +76,7 @@ def test_every_place_gives_the_same_pixels(
     messages: list[str] = []
     data = DataConfig(path=str(path), **ON_DISK)  # type: ignore[arg-type]
     on_disk = load_data(data, say=messages.append)
-    assert isinstance(on_disk.train.inputs, CachedPixels)
+    assert isinstance(on_disk.train.inputs, CachedRows)
     assert len(decoded) == 90
     assert_same(in_memory, on_disk)
     [said] = messages
@@ -137,13 +138,13 @@ def test_files_that_did_not_change_are_not_read_again(
     data = DataConfig(path=str(folder), split=EVERYTHING, **ON_DISK)  # type: ignore[arg-type]
     first = load_data(data)
     names: list[str] = []
-    real = file_store.ImageStore._read
+    real = file_store.FileStore._read
 
-    def read(store: object, cache: PixelCache, named: tuple[ImageFile, bytes | None]) -> object:
+    def read(store: object, cache: RowCache, named: tuple[ImageFile, bytes | None]) -> object:
         names.append(named[0].name)
         return real(store, cache, named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(file_store.ImageStore, "_read", read)
+    monkeypatch.setattr(file_store.FileStore, "_read", read)
     assert_same(first, load_data(data))
     assert not names
     changed = folder / str(first.train.ids[4])
@@ -192,7 +193,7 @@ def test_what_a_killed_process_left_is_gone_on_with(
     drawings: Path, caches: Path, decoded: list[str], kill: str
 ) -> None:
     assert wait(start_filling(drawings, kill)) == -signal.SIGKILL
-    [pixels] = caches.glob("*/pixels.u8")
+    [pixels] = caches.glob("*/content.bin")
     assert pixels.stat().st_size > 3 * 8 * 144, "killed on the way"
     on_disk = load_data(DataConfig(path=str(drawings), **ON_DISK))  # type: ignore[arg-type]
     assert 90 - 4 * 8 <= len(decoded) <= 90 - 3 * 8
@@ -203,7 +204,7 @@ def test_what_a_killed_process_left_is_gone_on_with(
 def test_processes_take_turns_and_decode_each_image_once(drawings: Path, caches: Path) -> None:
     processes = [start_filling(drawings) for _ in range(3)]
     assert [wait(process) for process in processes] == [0, 0, 0]
-    [pixels] = caches.glob("*/pixels.u8")
+    [pixels] = caches.glob("*/content.bin")
     assert pixels.stat().st_size == 90 * 144
     assert_same(load_made(drawings), load_data(DataConfig(path=str(drawings), **ON_DISK)))  # type: ignore[arg-type]
 
@@ -231,10 +232,10 @@ def test_other_sizes_and_modes_have_caches_of_their_own(drawings: Path, caches: 
 
 
 def make_cache(folder: Path, images: int, age: int) -> None:
-    cache = PixelCache(folder, (1, 10, 10), {"source": folder.name}, 1 << 30)
+    cache = RowCache(folder, (1, 10, 10), np.uint8, {"source": folder.name}, 1 << 30)
     with cache.locked():
-        keys = [(bytes([row] * 16), row) for row in range(images)]
-        cache.append([np.zeros((1, 10, 10), np.uint8)] * images, keys)
+        keys = [(bytes([row] * 16), row, 1) for row in range(images)]
+        cache.append(np.zeros((images, 1, 10, 10), np.uint8), keys)
     os.utime(folder / "about.json", (age, age))
 
 
@@ -242,7 +243,7 @@ def test_caches_that_nobody_has_open_make_room_the_oldest_first(tmp_path: Path) 
     for age, name in enumerate("abc", 1):
         make_cache(tmp_path / name, 10, age)  # of 1,000 bytes
     assert make_room(tmp_path, "d", 1_000, 4_000)[::2] == (True, [])
-    in_use = PixelCache(tmp_path / "a", (1, 10, 10), {}, 1 << 30)
+    in_use = RowCache(tmp_path / "a", (1, 10, 10), np.uint8, {}, 1 << 30)
     os.utime(tmp_path / "a" / "about.json", (1, 1))
     assert make_room(tmp_path, "d", 2_000, 4_000)[::2] == (True, ["b"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "c"]
@@ -260,9 +261,7 @@ def test_a_cache_that_fills_up_says_so_and_keeps_what_it_has(
     load_data(data)
     for path in sorted(folder.rglob("*.png"))[:50]:
         Image.open(path).point(lambda level: 255 - level).save(path)
-    with pytest.raises(
-        InputError, match=r"holds \d+ images, of files too that changed since: .* Remove that"
-    ):
+    with pytest.raises(InputError, match=r"holds \d+ rows, of files too that changed since: .* Remove that"):
         load_data(data)
     shutil.rmtree(caches)
     assert_same(load_made(folder), load_data(data))
@@ -281,11 +280,11 @@ def test_a_damaged_cache_and_a_full_disk_are_one_sentence(
         with pytest.raises(InputError, match=r"the disk is full after 0 decoded"):
             load_data(data)
     splits = load_data(data)
-    [pixels] = caches.glob("*/pixels.u8")
+    [pixels] = caches.glob("*/content.bin")
     os.truncate(pixels, 144 * 80)
-    with pytest.raises(InputError, match=r"pixels\.u8 was cut off while it was used: remove .*--resume"):
+    with pytest.raises(InputError, match=r"content\.bin was cut off while it was used: remove .*--resume"):
         compute_fingerprint(splits, None)
-    with pytest.raises(InputError, match=r"is damaged: pixels\.u8 holds 80 images, rows\.bin tells of more"):
+    with pytest.raises(InputError, match=r"is damaged: content\.bin holds 80 rows, rows\.bin tells of more"):
         load_data(data)
 
 
