@@ -10,12 +10,15 @@ import torch
 from torch import Tensor
 
 from api_schemas.config import DEFAULT_BACKBONES, Config, LossConfig
-from api_schemas.manifest import MANIFEST_FILE
+from api_schemas.manifest import MANIFEST_FILE, PREPROCESSING_FILE
 from common.errors import ConfigError, InputError
+from encoder.inputs import load_preprocessing
+from encoder.inputs.preprocessing import Preprocessing
 from training.batches.batch_inputs import count_forms
 from training.loop.checkpoint import find_latest_checkpoint, load_checkpoint
 from training.losses import Loss, start_from_class_means
 from training.losses.d_simplex import DSimplex
+from training.models.backbones.onnx_network import ONNX, check_encoder_folder
 from training.models.backbones.reopen import drop_pretrained
 from training.models.network import Network, build_network
 from training.objective.objective import Objective
@@ -51,6 +54,18 @@ def adopt_model(config: Config, run: Run) -> Config:
     losses = [_keep_corners(spec, run) for spec in config.loss]
     changes = {"model": {**kept, **given}, "loss": [spec.model_dump() for spec in losses]}
     return Config.model_validate(config.model_dump() | changes)
+
+
+def read_given_preprocessing(config: Config, run: Run | None) -> Preprocessing | None:
+    """That of the network which is there already, a run's or a wrapped one; None where it is fitted to the
+    data."""
+    if run is not None:
+        return run.load_preprocessing()
+    if config.model.backbone.startswith(ONNX):
+        source = config.model.backbone.removeprefix(ONNX)
+        check_encoder_folder(source)
+        return load_preprocessing(Path(source) / PREPROCESSING_FILE)
+    return None
 
 
 def load_network(config: Config, run: Run) -> Network:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from io import BytesIO
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from api_schemas.config import Config
-from api_schemas.yaml_config import validate_mapping
 from common.atomic_files import write_atomically
 from common.console import say, track
 from common.errors import InputError, needs
+
+if TYPE_CHECKING:
+    from api_schemas.config import Config
 
 SHOWN = 10
 AUDIT_SUFFIXES = (".csv", ".html", ".json")
@@ -66,6 +67,12 @@ def preview(
     items: Annotated[int, typer.Option(min=1, max=100, help="Images, each of another class.")] = 8,
     views: Annotated[int, typer.Option(min=0, max=20, help="Views of each beside it.")] = 6,
     seed: Annotated[int, typer.Option(min=0, help="Another seed shows others.")] = 0,
+    from_: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", help="A run that training would start from: images as its network takes them."
+        ),
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="Override a key, e.g. data.augmentation.crop=0.8; repeatable."),
@@ -79,9 +86,12 @@ def preview(
         from training.config_checks import check_data_config
         from training.data.kinds import open_kind
         from training.data.load_data import load_examples
-    config = _read_config(source, set_)
-    check_data_config(config.data, open_kind(config.data).build_placeholder())
-    examples, preprocessing = load_examples(config.data, items, seed, say)
+        from training.loop.start_from import open_start, read_given_preprocessing
+    config = _read_config(source, [*(set_ or []), *([] if from_ is None else [f"start_from={from_}"])])
+    start = None if config.start_from is None else open_start(config.start_from)
+    given = read_given_preprocessing(config, start)
+    check_data_config(config.data, given or open_kind(config.data).build_placeholder())
+    examples, preprocessing = load_examples(config.data, items, seed, say, given)
     augmentation = config.data.augmentation
     sheet = draw_contact_sheet(examples, preprocessing, augmentation, views, seed)
     picture = BytesIO()
@@ -147,6 +157,8 @@ def audit(
 
 def _read_config(source: Path, settings: list[str] | None) -> Config:
     """A configuration's file, or data alone as a configuration."""
+    from api_schemas.config import Config
+    from api_schemas.yaml_config import validate_mapping
     from training.data.kinds import guess_kind
 
     if source.suffix in (".yaml", ".yml"):
