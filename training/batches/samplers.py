@@ -27,7 +27,7 @@ def draw_batches(
     each brings its nearest classes with it.
     ``episodic``: classes drawn again every time, exactly ``items_per_class`` distinct items of each in random
     order; smaller classes are never drawn. ``class_balanced``: every item's class is drawn uniformly.
-    ``shuffled``: a permutation of all items.
+    ``shuffled``: a permutation of all items. ``two_views``: the same, each item twice in its batch.
 
     Args:
         labels: int [n], class codes from 0.
@@ -48,10 +48,11 @@ def draw_batches(
     if sampler.name == "class_balanced":
         drawn = random.integers(0, len(rows_of), (steps, size))
         return [np.array([random.choice(rows_of[code]) for code in batch]) for batch in drawn]
-    n = len(labels)
+    n, views = len(labels), 2 if sampler.ignores_labels else 1
+    size = min(sampler.batch_size // views, n)
     passes = math.ceil(steps * size / n)
     order = np.concatenate([random.permutation(n) for _ in range(passes)])
-    return list(order[: steps * size].reshape(steps, size))
+    return list(np.repeat(order[: steps * size].reshape(steps, size), views, axis=1))
 
 
 def _group_rows(labels: Int64s) -> list[RowIndices]:

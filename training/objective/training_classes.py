@@ -15,17 +15,30 @@ from training.losses.parts.training_classes import TrainingClasses
 
 
 def describe_classes(
-    items: Items, data: DataConfig, forms: int = 1, teacher: Float32s | None = None
+    items: Items,
+    data: DataConfig,
+    forms: int = 1,
+    teacher: Float32s | None = None,
+    ignores_labels: bool = False,
 ) -> TrainingClasses:
     """The classes in the order of their codes; every form of an item is a class in a tree of its own.
 
     Args:
         forms: of each item, see ``training.batches.batch_inputs.count_forms``.
         teacher: a teacher's features of the items, [n, d].
+        ignores_labels: every item is a class of its own, named by its id.
 
     Raises:
         InputError: classes that ``data.hierarchy`` does not give one path each, all of one length.
     """
+    if ignores_labels:
+        rows = np.arange(len(items))
+        return TrainingClasses(
+            name_classes(items.ids, forms),
+            (1,) * (len(items) * forms),
+            ((),) * (len(items) * forms),
+            None if teacher is None else _compute_directions(teacher, rows),
+        )
     labels, first, counts = np.unique(items.labels, return_index=True, return_counts=True)
     if data.hierarchy is None:
         levels = []
@@ -43,7 +56,7 @@ def describe_classes(
 
 
 def name_classes(labels: Texts, forms: int) -> tuple[str, ...]:
-    """Names of the classes of distinct labels, sorted; every form of each is one."""
+    """Names of the classes of distinct labels in their order; every form of each is one."""
     return tuple(_name_form(label, form) for label in labels.tolist() for form in range(forms))
 
 

@@ -37,7 +37,7 @@ def cluster_classes(items: Tensor, labels: Tensor, size: int, temperature: float
     if not len(classes):
         return Clusters(items[:0], labels[:0], items.new_zeros(0))
     groups = [items[labels == label] for label in classes.tolist()]
-    centers = [_fit_k_means(rows, max(1, len(rows) // size)) for rows in groups]
+    centers = [fit_k_means(rows, max(1, len(rows) // size)) for rows in groups]
     parts = torch.tensor([len(rows) for rows in centers], device=labels.device)
     temperatures = _compute_temperatures(groups, parts, temperature)
     return Clusters(
@@ -56,7 +56,7 @@ def _compute_temperatures(groups: list[Tensor], parts: Tensor, temperature: floa
     return torch.where((parts == 1) | (scaled < temperature * 1e-3), temperature, scaled)
 
 
-def _fit_k_means(rows: Tensor, k: int) -> Tensor:
+def fit_k_means(rows: Tensor, k: int) -> Tensor:
     """Unit centres [k, d] by cosine; starts from the rows farthest apart."""
     closest = rows @ F.normalize(rows.mean(0), dim=0)
     starts = [int(closest.argmin())]
