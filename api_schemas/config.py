@@ -231,7 +231,8 @@ class SamplerConfig(Part):
     def _check_batches(self) -> Self:
         if self.ignores_labels and (self.batch_size % 2 or self.batch_size < 4):
             raise ValueError("batch_size must be even and at least 4: two views of two items or more")
-        if self.ignores_labels and "items_per_class" in self.model_fields_set:
+        usual = SamplerConfig.model_fields["items_per_class"].default
+        if self.ignores_labels and self.items_per_class not in (2, usual):
             raise ValueError("two_views takes two views of each item: leave items_per_class out")
         if self.is_grouped and self.batch_size < 2 * self.group_size:
             raise ValueError("batch_size must be at least twice items_per_class: a batch needs two classes")

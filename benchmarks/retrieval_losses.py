@@ -119,18 +119,17 @@ def measure_unseen(items: EmbeddingSet) -> dict[str, float]:
     }
 
 
-def format_table(rows: list[dict[str, Any]], base: str = BASE, figures: dict[str, str] | None = None) -> str:
+def format_table(rows: list[dict[str, Any]], base: str = BASE) -> str:
     """Markdown: mean of each row, and its difference from the base."""
-    figures = FIGURES if figures is None else figures
-    lines = ["| data | loss | seeds | " + " | ".join(figures.values()) + " |"]
-    lines.append("| --- " * (3 + len(figures)) + "|")
+    lines = ["| data | loss | seeds | " + " | ".join(FIGURES.values()) + " |"]
+    lines.append("| --- " * (3 + len(FIGURES)) + "|")
     for data in dict.fromkeys(row["data"] for row in rows):
         of_data = [row for row in rows if row["data"] == data]
         bases = {row["seed"]: row for row in of_data if row["row"] == base}
         for name in dict.fromkeys(row["row"] for row in of_data):
             mine = {row["seed"]: row for row in of_data if row["row"] == name}
             cells = []
-            for key in figures:
+            for key in FIGURES:
                 cell = f"{statistics.fmean(row[key] for row in mine.values()):.4f}"
                 both = [seed for seed in mine if seed in bases]
                 if name != base and both:
