@@ -8,14 +8,9 @@ from pydantic import Field, field_validator
 
 from api_schemas.base import Finite
 from api_schemas.manifest import IndexKind
-from api_schemas.operating_point import AggregateChoice, ScoreChoice, TargetKind
+from api_schemas.operating_point import TargetKind
 from api_schemas.yaml_config import Part, format_yaml, validate_mapping
-
-EncoderPrecision = Literal["int8", "fp16"]
-"""Precisions that ``limen export --precision`` quantises an encoder's weights to."""
-
-
-MOST_VECTORS = 1_000
+from common.choices import MOST_VECTORS, USUAL_CONFIDENCE, AggregateChoice, ScoreChoice
 
 
 class CalibrationConfig(Part):
@@ -33,7 +28,7 @@ class CalibrationConfig(Part):
     targets: dict[TargetKind, Finite | None] | None = None
     score: ScoreChoice = "auto"
     aggregate: AggregateChoice = "auto"
-    confidence: Finite = Field(default=0.95, ge=0.5, lt=1)
+    confidence: Finite = Field(default=USUAL_CONFIDENCE, ge=0.5, lt=1)
     false_match_cost: Finite = Field(default=5.0, gt=0)
     unknown_share: Finite = Field(default=0.5, gt=0, lt=1)
     proven_only: bool = False
@@ -60,12 +55,13 @@ class CalibrationConfig(Part):
 class IndexConfig(Part):
     """The engine that proposes candidates. ``auto`` takes flat while exact search is fast enough.
 
-    ``m``, ``ef_construction`` and ``ef_search`` are HNSW's links per node and its list sizes;
-    without ``ef_search`` the build takes 128, and more where a set is larger than 200,000 vectors.
-    ``nprobe`` is how many cells ``ivf_pq`` searches; without it the build measures how many are needed.
+    ``recall``: the fraction of the ten nearest that a search is to find; the build measures which effort does.
+    ``m``, ``ef_construction`` and ``ef_search`` are HNSW's links per node and its list sizes, ``nprobe`` is how
+    many cells ``ivf_pq`` searches: ``ef_search`` or ``nprobe`` set the effort instead of ``recall``.
     """
 
     kind: Literal["auto", IndexKind] = "auto"
+    recall: Finite = Field(default=0.98, ge=0.5, lt=1)
     m: int = Field(default=32, ge=4, le=256)
     ef_construction: int = Field(default=200, ge=8)
     ef_search: int | None = Field(default=None, ge=8)

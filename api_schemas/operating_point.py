@@ -10,12 +10,12 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from api_schemas.base import Finite, Schema
+from common.choices import Aggregate as Aggregate
+from common.choices import AggregateChoice as AggregateChoice
+from common.choices import ScoreChoice as ScoreChoice
 
 ScoreKind = Literal["cosine", "density", "evidence"]
-ScoreChoice = Literal["auto", "cosine", "density"]
 TargetKind = Literal["far", "fpir", "frr", "eer", "cost"]
-Aggregate = Literal["nearest", "mean_of_class", "evidence"]
-AggregateChoice = Literal["auto", Aggregate]
 Status = Literal["proven", "estimated", "chosen"]
 Interval = tuple[Finite, Finite]
 POINT_VERSION: Literal[2] = 2

@@ -7,14 +7,14 @@ import time
 from collections.abc import Iterable, Iterator, Sized
 from typing import Generic, TypeVar
 
-from tqdm import tqdm
-
 T = TypeVar("T")
 SECONDS_BETWEEN_LINES = 10.0
 
 
 def say(sentence: str) -> None:
     """One line for the person at the keyboard, on stderr so that stdout stays data."""
+    from tqdm import tqdm
+
     tqdm.write(sentence, file=sys.stderr)
 
 
@@ -23,6 +23,8 @@ def track(steps: Iterable[T], name: str, total: int | None = None) -> Iterable[T
     if total is None and isinstance(steps, Sized):
         total = len(steps)
     if sys.stderr.isatty():
+        from tqdm import tqdm
+
         return tqdm(steps, desc=name, total=total, leave=False, dynamic_ncols=True)
     return _Lines(steps, name, total)
 

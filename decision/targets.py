@@ -6,12 +6,11 @@ import math
 from collections.abc import Iterable
 from typing import Literal
 
-from api_schemas.build_config import MOST_VECTORS
 from api_schemas.operating_point import Aggregate, OperatingPoint, Status, Target, TargetKind
+from common.choices import MOST_VECTORS, USUAL_CONFIDENCE
 from common.errors import ConfigError
 
 Endpoint = Literal["verify", "match"]
-USUAL_CONFIDENCE = 0.95
 ENDPOINTS: tuple[Endpoint, ...] = ("verify", "match")
 ENDPOINT_OF_TARGET: dict[TargetKind, Endpoint] = {
     "far": "verify",

@@ -7,7 +7,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from api_schemas.manifest import LARGEST_THUMBNAIL, SMALLEST_THUMBNAIL
+from common.choices import LARGEST_THUMBNAIL, SMALLEST_THUMBNAIL
 from encoder.inputs.audio_input import AudioPreprocessing
 from encoder.inputs.image_decoder import decode_image
 from encoder.inputs.image_input import ImagePreprocessing, convert_mode

@@ -3,51 +3,145 @@
 from __future__ import annotations
 
 import sys
-from importlib import import_module, metadata
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Annotated, Any, NamedTuple
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from common.errors import LimenError
 
-# each command and its file in limen.cli.commands; a new command is a file and a line here
+
+class Entry(NamedTuple):
+    """A command in the list: its file in limen.cli.commands, and the sentence its help begins with."""
+
+    file: str
+    sentence: str
+
+
+# a new command is a file and an entry here: the file is imported when the command is run, not before
 COMMANDS = {
-    "demo": "demo",
-    "init": "encoders",
-    "data": "data",
-    "train": "train",
-    "embed": "encoders",
-    "evaluate": "evaluate",
-    "calibrate": "calibrate",
-    "compare": "compare",
-    "export": "export",
-    "build": "build",
-    "wrap": "encoders",
-    "attach_encoder": "encoders",
-    "serve": "serve",
-    "verify": "verify",
-    "keys": "keys",
-    "feedback": "feedback",
-    "rebuild": "data_folder",
-    "backup": "data_folder",
-    "restore": "data_folder",
-    "migrate": "data_folder",
-    "mine": "methods",
-    "losses": "methods",
-    "miners": "methods",
+    "demo": Entry(
+        "demo",
+        "Train, evaluate, calibrate, export and serve: some 900 characters in the typefaces of matplotlib.",
+    ),
+    "init": Entry("encoders", "Look at your data and write a commented configuration to start from."),
+    "data": Entry("data", "Check a data set before training on it, see what the network sees, audit labels."),
+    "train": Entry(
+        "train",
+        "Train an embedding network; classes of train, validation and test are disjoint. "
+        "Writes a run folder.",
+    ),
+    "embed": Entry(
+        "encoders",
+        "Embed more data with a run's network or a bundle's encoder, e.g. for `--gallery` or `--unknown`.",
+    ),
+    "evaluate": Entry(
+        "evaluate",
+        "Measure retrieval, verification, identification and how evenly one threshold holds over classes.",
+    ),
+    "calibrate": Entry(
+        "calibrate",
+        "Choose a threshold for a target, and show what it does: proven by an upper bound, or estimated.",
+    ),
+    "compare": Entry(
+        "compare",
+        "Compare two models on the same items: paired differences, decisions that flip, compatibility.",
+    ),
+    "export": Entry(
+        "export", "Make a bundle from a run: encoder as ONNX, vectors in an index, report, operating points."
+    ),
+    "build": Entry("build", "Make a bundle from precomputed embeddings alone."),
+    "wrap": Entry(
+        "encoders",
+        "Make a bundle from an encoder that exists and your data: embedded, calibrated, ready to serve.",
+    ),
+    "attach-encoder": Entry(
+        "encoders",
+        "Give a bundle of vectors the encoder that made them, so that it takes images, recordings or texts.",
+    ),
+    "serve": Entry(
+        "serve",
+        "Serve a bundle over HTTP: search, match, verify, the dashboard at /dashboard, docs at /docs.",
+    ),
+    "verify": Entry(
+        "verify", "Check a bundle: every checksum, the schema, and that every stored row finds itself."
+    ),
+    "keys": Entry("keys", "Create, list and revoke the API keys of a service."),
+    "feedback": Entry("feedback", "What people said about decisions, for the next training."),
+    "rebuild": Entry(
+        "data_folder", "Rebuild the index of a data folder from its items; no service may be using it."
+    ),
+    "backup": Entry(
+        "data_folder",
+        "Copy items, vectors, operating points and feedback of a data folder, even while it is served.",
+    ),
+    "restore": Entry("data_folder", "Make a data folder from a backup; every file is checked."),
+    "migrate": Entry(
+        "data_folder",
+        "Change the engine of a bundle or data folder, or the database of its items; services must be "
+        "stopped.",
+    ),
+    "mine": Entry(
+        "methods",
+        "Find hard negatives of every item, without those that may be positives in truth, to train on.",
+    ),
+    "losses": Entry("methods", "List the losses: name, paper, parameters with their defaults."),
+    "miners": Entry("methods", "List the miners: name, paper, parameters with their defaults."),
 }
 
+
+class LazyCommands(Mapping[str, TyperCommand | TyperGroup]):
+    """The commands by name, each imported when it is looked up."""
+
+    def __getitem__(self, name: str) -> TyperCommand | TyperGroup:
+        module = import_module(f"limen.cli.commands.{COMMANDS[name].file}")
+        host = typer.Typer(rich_markup_mode=None)
+        if hasattr(module, "app"):  # a group of commands
+            host.add_typer(module.app, name=name)
+        else:
+            host.command(name)(getattr(module, name.replace("-", "_")))
+        command = typer.main.get_group(host).commands[name]
+        assert isinstance(command, TyperCommand | TyperGroup)
+        return command
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
+class LazyGroup(TyperGroup):
+    """``limen``: lists its commands without importing them."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self.commands = LazyCommands()  # type: ignore[assignment]  # nothing is ever added
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Name and first sentence of every command."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.sentence) for name, entry in COMMANDS.items()])
+
+
 app = typer.Typer(
+    cls=LazyGroup,
     name="limen",
     epilog="Start with `limen demo`. Every command has --help.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
+    context_settings={"max_content_width": 110},
+    rich_markup_mode=None,  # plain text: what colours it takes longer to import than all else
 )
 
 
 def _print_version(requested: bool) -> None:
     if requested:
+        from importlib import metadata
+
         typer.echo(f"limen {metadata.version('limen')}")
         raise typer.Exit
 
@@ -59,14 +153,6 @@ def limen(
     ] = False,
 ) -> None:
     """Train embeddings, measure how evenly one threshold holds, freeze it with its proof, serve it."""
-
-
-for _name, _file in COMMANDS.items():
-    _module = import_module(f"limen.cli.commands.{_file}")
-    if hasattr(_module, "app"):  # a group of commands
-        app.add_typer(_module.app, name=_name)
-    else:
-        app.command()(getattr(_module, _name))
 
 
 def main() -> None:

@@ -7,9 +7,7 @@ from typing import Annotated
 
 import typer
 
-from api_schemas.build_config import MOST_VECTORS
-from api_schemas.manifest import LARGEST_THUMBNAIL, SMALLEST_THUMBNAIL
-from api_schemas.operating_point import AggregateChoice
+from common.choices import LARGEST_THUMBNAIL, MOST_VECTORS, SMALLEST_THUMBNAIL, AggregateChoice
 
 BundleOut = Annotated[Path, typer.Option(help="The bundle's folder.")]
 PointFiles = Annotated[
@@ -80,7 +78,8 @@ Vectors = Annotated[
 FoldLabels = Annotated[
     bool,
     typer.Option(
-        "--fold-labels", help="Take labels that differ in case, blanks or Unicode form alone as one."
+        "--fold-labels",
+        help="Take labels that differ in case, blanks, invisible characters or Unicode form alone as one.",
     ),
 ]
 UnknownLabel = Annotated[

@@ -16,6 +16,7 @@ from api_schemas.manifest import (
     PREPROCESSING_FILE,
     VECTORS_FILE,
 )
+from common.choices import UNNAMED
 from common.console import say
 from common.errors import InputError, needs
 from embeddings.embedding_set import EmbeddingSet, concatenate
@@ -24,8 +25,6 @@ from embeddings.hashes import hash_encoder, hash_model_name
 
 if TYPE_CHECKING:
     from training.run_folder.run_folder import Run
-
-UNNAMED = "unnamed"
 
 
 @dataclass(frozen=True)

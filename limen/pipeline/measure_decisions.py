@@ -41,7 +41,7 @@ def measure_decisions(
     chosen: ChosenThreshold | None,
     model_hash: str,
 ) -> tuple[Report, OperatingPoint | None]:
-    """The report with what the threshold does, and the operating point of a threshold chosen by hand.
+    """The report with what a threshold or groups do, and the operating point of a threshold chosen by hand.
 
     The threshold is that of an operating point, or a chosen one; without either, groups are compared where
     the pooled FAR is 1 %.
@@ -77,7 +77,7 @@ def measure_decisions(
         )
         return figures, None
     curve = report.verification.curve
-    if not request.groups or curve is None:
+    if curve is None:
         return report, None
     kept = [at for at, far in zip(curve.threshold, curve.far, strict=True) if far <= GROUPS_AT_FAR]
     threshold = min(kept, default=curve.threshold[0])

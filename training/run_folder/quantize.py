@@ -10,11 +10,11 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from api_schemas.build_config import EncoderPrecision
 from api_schemas.class_corners import CLASS_CORNERS_FILE
 from api_schemas.manifest import CONFIG_FILE, ENCODER_FILE, PREPROCESSING_FILE
 from api_schemas.operating_point import Target
 from common.atomic_files import write_atomically
+from common.choices import EncoderPrecision
 from common.errors import CalibrationRefused, InputError
 from common.progress import Track, silent
 from embeddings.files import save_embeddings

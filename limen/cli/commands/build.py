@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-from api_schemas.manifest import LARGEST_THUMBNAIL, SMALLEST_THUMBNAIL
+from common.choices import LARGEST_THUMBNAIL, SMALLEST_THUMBNAIL, UNNAMED
 from common.console import say
 from common.errors import needs
-from decision.targets import select_given_targets
 from limen.cli.options import (
     BundleOut,
     PointFiles,
@@ -19,7 +18,6 @@ from limen.cli.options import (
     TargetFpir,
 )
 from limen.cli.point_flags import NO_FLAGS, PointFlags, takes_point_flags
-from limen.pipeline.evaluation_source import UNNAMED
 
 
 @takes_point_flags
@@ -64,6 +62,7 @@ def build(
 ) -> None:
     """Make a bundle from precomputed embeddings alone."""
     with needs("limen build", "serve"):
+        from decision.targets import select_given_targets
         from limen.pipeline.make_bundle import build_from_embeddings, describe_bundle
         from limen.pipeline.point_options import PointOptions
     manifest = build_from_embeddings(

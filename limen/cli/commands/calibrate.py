@@ -7,21 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from api_schemas.build_config import BuildConfig, CalibrationConfig
-from api_schemas.operating_point import Evidence, ScoreChoice, Status, Target
+from common.choices import UNNAMED, USUAL_CONFIDENCE, ScoreChoice
 from common.console import say, track
 from common.errors import CalibrationRefused, ConfigError
-from decision.describe_point import describe_point
-from decision.operating_point_files import SavedPoint
-from decision.targets import build_target, parse_costs, parse_rate
 from limen.cli.point_flags import NO_FLAGS, PointFlags, takes_point_flags
-from limen.pipeline.evaluation_source import UNNAMED, open_source
-from limen.pipeline.point_options import PointOptions
 
 if TYPE_CHECKING:
+    from api_schemas.build_config import CalibrationConfig
+    from api_schemas.operating_point import Evidence, Status, Target
     from limen.pipeline.bundle_points import BundlePoints
-
-USUAL = CalibrationConfig()
 
 
 @takes_point_flags
@@ -57,7 +51,7 @@ def calibrate(
     ] = None,
     confidence: Annotated[
         float, typer.Option(help="Confidence of the one-sided upper bound of a proven point.")
-    ] = USUAL.confidence,
+    ] = USUAL_CONFIDENCE,
     plan: Annotated[
         bool, typer.Option("--plan", help="Only estimate how many classes and items the target would need.")
     ] = False,
@@ -72,9 +66,16 @@ def calibrate(
     of its classes. A target that the data cannot prove is estimated; with --proven-only the exit code is 2
     then, and the message says what would do.
     """
+    from api_schemas.build_config import BuildConfig
+    from api_schemas.operating_point import Target
+    from decision.describe_point import describe_point
+    from decision.operating_point_files import SavedPoint
+    from decision.targets import parse_rate
     from evaluation.calibration.calibrate import calibrate_threshold
     from evaluation.metrics.data_faults import list_data_faults
     from limen.pipeline.bundle_points import calibrate_points
+    from limen.pipeline.evaluation_source import open_source
+    from limen.pipeline.point_options import PointOptions
 
     if estimated and flags["proven_only"]:
         raise ConfigError("--estimated and --proven-only exclude each other.")
@@ -148,6 +149,8 @@ def _read_target(
     cost: str | None,
 ) -> Target | None:
     """The one target that was given; None for the ladder."""
+    from decision.targets import build_target, parse_costs, parse_rate
+
     if fpir in (None, "auto") and (far, frr, cost) == (None, None, None) and not eer:
         return None
     rule = settings.aggregate

@@ -8,9 +8,7 @@ from typing import Annotated
 import typer
 
 from common.console import say, track
-from decision.operating_point_files import read_point
 from limen.cli.options import ExcludeSame
-from limen.pipeline.evaluation_source import open_source
 
 
 def compare(
@@ -26,8 +24,10 @@ def compare(
 
     Without operating points each model decides at its own pooled FAR of 1 %.
     """
+    from decision.operating_point_files import read_point
     from evaluation.comparison.compare import compare_models
     from evaluation.comparison.describe_comparison import describe_comparison
+    from limen.pipeline.evaluation_source import open_source
 
     old, new = open_source(a, "old"), open_source(b, "new")
     points = [None if path is None else read_point(path) for path in (point_a, point_b)]

@@ -7,16 +7,15 @@ import shutil
 import time
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
 
-from api_schemas.manifest import POINTS_FOLDER, REPORT_FILE
 from common.console import say, track
 from common.errors import InputError, needs
-from embeddings.embedding_set import EmbeddingSet
-from limen.pipeline.evaluation_source import is_bundle, is_run
+
+if TYPE_CHECKING:
+    from embeddings.embedding_set import EmbeddingSet
 
 EVERY = 9  # of the test's classes one is unknown to the gallery, and of one a single picture
 ASKED = 20  # of either
@@ -42,6 +41,9 @@ def demo(
         from training.loop.train import train
     with needs("limen demo", "serve"):
         from service.server import check_port_free, run
+    import numpy as np
+
+    from api_schemas.manifest import POINTS_FOLDER, REPORT_FILE
     from api_schemas.operating_point import OperatingPoint
     from api_schemas.report import Report
     from evaluation.report.text_table import format_table
@@ -77,6 +79,8 @@ def demo(
 def _hold_out(items: EmbeddingSet) -> EmbeddingSet:
     """What the gallery never sees: strangers, all items of every ninth class of a set, and of every ninth
     other class one item."""
+    import numpy as np
+
     every = np.arange(len(items.classes))
     strange = every[every % EVERY == 0][:ASKED]
     known = every[every % EVERY == EVERY // 2][:ASKED]
@@ -87,6 +91,8 @@ def _hold_out(items: EmbeddingSet) -> EmbeddingSet:
 
 def _ask_about(held_out: EmbeddingSet, bundle: Path, out: Path) -> str:
     """Ask about one picture of each class held out; returns what came of it, and two requests to try."""
+    import numpy as np
+
     from index.gallery.gallery import Gallery
 
     asked = held_out.subset(np.unique(held_out.codes, return_index=True)[1])
@@ -129,6 +135,8 @@ def _write_curl(out: Path, name: str) -> str:
 
 def _clear_demo(out: Path) -> None:
     """Remove the files of an earlier demo; raises InputError if the folder holds anything else."""
+    from limen.pipeline.evaluation_source import is_bundle, is_run
+
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file: give --out a folder.")
     foreign = [

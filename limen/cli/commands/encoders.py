@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from common.console import say, track
 from common.errors import InputError, needs
-from decision.targets import select_given_targets
-from embeddings.embedding_set import EmbeddingSet
-from embeddings.files import save_embeddings
 from limen.cli.options import (
     BundleOut,
     EncoderInput,
@@ -24,27 +21,36 @@ from limen.cli.options import (
     Thumbnails,
 )
 from limen.cli.point_flags import NO_FLAGS, PointFlags, takes_point_flags
-from limen.pipeline.evaluation_source import is_bundle, open_run
+
+if TYPE_CHECKING:
+    from embeddings.embedding_set import EmbeddingSet
 
 
 def init(
-    recipe: Annotated[Literal["photos", "text", "audio"], typer.Argument(help="What the data is.")],
+    recipe: Annotated[
+        Literal["photos", "faces", "text", "audio", "vectors"], typer.Argument(help="What the data is.")
+    ],
     data: Annotated[
-        list[str], typer.Argument(help="The data: a folder or zip of class folders, a list, texts (.jsonl).")
+        list[str],
+        typer.Argument(
+            help="The data: a folder or zip of class folders, a list, texts (.jsonl), vectors (.npz, .npy)."
+        ),
     ],
     encoder: Annotated[
         str | None,
         typer.Option(
-            help="An encoder that exists, as `limen wrap` takes it; without one the working directory is "
-            "looked through."
+            help="An encoder that exists, as `limen wrap` takes it, or a bundle that it made, to train a "
+            "head on; without one the working directory is looked through."
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="The file to write; RECIPE.yaml unless given.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write; RECIPE.yaml or RECIPE-head.yaml unless given.")
+    ] = None,
 ) -> None:
     """Look at your data and write a commented configuration to start from."""
     with needs("limen init", "serve"):
         from limen.pipeline.init_config import init_config
-    say(init_config(recipe, data, out or Path(f"{recipe}.yaml"), encoder))
+    say(init_config(recipe, data, out, encoder))
 
 
 @takes_point_flags
@@ -85,6 +91,7 @@ def wrap(
 ) -> None:
     """Make a bundle from an encoder that exists and your data: embedded, calibrated, ready to serve."""
     with needs("limen wrap", "serve"):
+        from decision.targets import select_given_targets
         from limen.pipeline.make_bundle import describe_bundle
         from limen.pipeline.point_options import PointOptions
         from limen.pipeline.wrap_encoder import build_config, wrap_encoder
@@ -154,6 +161,9 @@ def embed(
     out: Annotated[Path, typer.Option(help="The embeddings file, .npz.")],
 ) -> None:
     """Embed more data with a run's network or a bundle's encoder, e.g. for `--gallery` or `--unknown`."""
+    from embeddings.files import save_embeddings
+    from limen.pipeline.evaluation_source import is_bundle
+
     if out.suffix != ".npz":
         raise InputError(f"--out {out}: embeddings are written as .npz.")
     items = _embed_with_bundle(source, data) if is_bundle(source) else _embed_with_run(source, data)
@@ -162,6 +172,8 @@ def embed(
 
 
 def _embed_with_run(run: Path, data: Path) -> EmbeddingSet:
+    from limen.pipeline.evaluation_source import open_run
+
     opened = open_run(run)
     with needs("limen embed", "train"):
         from encoder.encoder import Encoder

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from api_schemas.choices import UNNAMED
+from common.choices import UNNAMED
 from common.console import say, track
 from common.errors import ConfigError, InputError
 from limen.cli.options import ExcludeSame, FoldLabels, UnknownLabel

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from api_schemas.choices import EncoderPrecision
+from common.choices import EncoderPrecision
 from common.console import say, track
 from common.errors import ConfigError, needs
 from limen.cli.options import (

@@ -15,7 +15,7 @@ from limen.cli.commands.data_folder import Database, find_only_model
 if TYPE_CHECKING:
     from limen.pipeline.feedback_pairs import FeedbackPairs, NamedItem
 
-app = typer.Typer(help="What people said about decisions.", no_args_is_help=True)
+app = typer.Typer(help="What people said about decisions, for the next training.", no_args_is_help=True)
 
 
 @app.callback()

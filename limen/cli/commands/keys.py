@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from common.errors import needs
+from common.errors import InputError, needs
 
 app = typer.Typer(help="Create, list and revoke the API keys of a service.", no_args_is_help=True)
 File = Annotated[
@@ -32,22 +32,40 @@ def create(
     ] = "read",
     file: File = Path("keys.json"),
     database: Database = None,
+    requests_per_second: Annotated[
+        float | None, typer.Option(help="Requests that it may send a second, on average.", min=0.001, max=1e6)
+    ] = None,
+    burst: Annotated[
+        int | None,
+        typer.Option(
+            help="Requests at once after a pause; those of a second unless given.", min=1, max=10**6
+        ),
+    ] = None,
+    items_per_day: Annotated[
+        int | None, typer.Option(help="Items that it may write a day.", min=1, max=10**9)
+    ] = None,
 ) -> None:
     """Create a key and print it once; the file or database keeps its hash only."""
     with needs("limen keys", "serve"):
         from index.store.shared.records import SharedRecords
         from service.auth.api_keys import create_key
+        from service.auth.key_limits import KeyLimits
         from service.auth.shared_keys import create_shared_key
+    if burst is not None and requests_per_second is None:
+        raise InputError("--burst says how uneven --requests-per-second may be: give that, too.")
+    limits = None
+    if requests_per_second is not None or items_per_day is not None:
+        limits = KeyLimits(requests_per_second=requests_per_second, burst=burst, items_per_day=items_per_day)
     if database is None:
-        typer.echo(create_key(file, name, scope))
+        typer.echo(create_key(file, name, scope, limits))
         return
     with closing(SharedRecords(database)) as shared:
-        typer.echo(create_shared_key(shared, name, scope))
+        typer.echo(create_shared_key(shared, name, scope, limits))
 
 
 @app.command(name="list")
 def list_keys(file: File = Path("keys.json"), database: Database = None) -> None:
-    """List names, scopes and dates of the keys."""
+    """List names, scopes, dates and limits of the keys."""
     with needs("limen keys", "serve"):
         from index.store.shared.records import SharedRecords
         from service.auth.api_keys import KeyFile
@@ -58,7 +76,9 @@ def list_keys(file: File = Path("keys.json"), database: Database = None) -> None
         with closing(SharedRecords(database)) as shared:
             keys = read_shared_keys(shared) or []
     for key in keys:
-        typer.echo(f"{key.name}\t{key.scope}\t{key.created_at:%Y-%m-%d}")
+        limits = {} if key.limits is None else key.limits.model_dump(exclude_none=True)
+        shown = "".join(f"\t{name}={value:g}" for name, value in limits.items())
+        typer.echo(f"{key.name}\t{key.scope}\t{key.created_at:%Y-%m-%d}{shown}")
 
 
 @app.command()

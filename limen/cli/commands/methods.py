@@ -7,11 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from api_schemas.config import MiningRule
-from api_schemas.yaml_config import validate_mapping
 from common.console import say, track
 from common.errors import InputError, needs
-from limen.pipeline.evaluation_source import read_items
 
 
 def mine(
@@ -68,6 +65,10 @@ def mine(
     seed: Annotated[int, typer.Option(min=0, help="Of what is drawn at random.")] = 0,
 ) -> None:
     """Find hard negatives of every item, without those that may be positives in truth, to train on."""
+    from api_schemas.config import MiningRule
+    from api_schemas.yaml_config import validate_mapping
+    from limen.pipeline.evaluation_source import read_items
+
     with needs("limen mine", "train"):
         from training.mining.mine_items import choose_items, mine_items, write_table
     if out.suffix != ".parquet":

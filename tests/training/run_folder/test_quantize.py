@@ -12,7 +12,7 @@ import pytest
 from onnx import numpy_helper
 from PIL import Image
 
-from api_schemas.build_config import EncoderPrecision
+from common.choices import EncoderPrecision
 from common.errors import ConfigError, InputError
 from embeddings.embedding_set import EmbeddingSet
 from encoder.encoder import Encoder
