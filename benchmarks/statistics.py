@@ -39,7 +39,7 @@ from evaluation.calibration.match_rate_tail import fit_match_rate_tail
 from evaluation.calibration.pair_thresholds import CalibrationSet
 from evaluation.calibration.select_threshold import select_threshold
 from evaluation.calibration.sets.sources import LEAST_CLASSES, CalibrationSources
-from evaluation.kernels.scalar_kernels import compiled
+from evaluation.kernels.compiled import compiled
 from evaluation.metrics.class_bootstrap import draw_classes
 from evaluation.pairs.pairs import Pairs, arrange
 

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import ndtr, ndtri, stdtrit
 
 from common.array_types import Float64s
 
@@ -148,7 +148,7 @@ class PairFractions:
             return value
         influence = self.compute_influence(gradient)
         freedom = compute_degrees_of_freedom(influence, self.n, variance) if influence.any() else np.inf
-        quantile = stats.t.ppf(confidence, freedom) if np.isfinite(freedom) else stats.norm.ppf(confidence)
+        quantile = stdtrit(freedom, confidence) if np.isfinite(freedom) else ndtri(confidence)
         return value * float(np.exp(min(quantile * np.sqrt(variance) / value, 50.0)))
 
     def compute_influence(self, gradient: Float64s) -> Float64s:
@@ -225,7 +225,7 @@ def _compute_bca_interval(
     if variance < np.finfo(float).tiny ** 0.5:  # nothing varies, or an extrapolated rate that underflows
         return Interval(estimate, estimate, estimate, estimate)
     below = float(np.mean(replicates < estimate) + 0.5 * np.mean(replicates == estimate))
-    bias = float(stats.norm.ppf(np.clip(below, 0.05, 0.95)))
+    bias = float(ndtri(np.clip(below, 0.05, 0.95)))
     acceleration = float(((influence / np.sqrt(variance)) ** 3).sum()) / 6
     freedom = (
         compute_degrees_of_freedom(influence, len(influence), variance)
@@ -233,8 +233,8 @@ def _compute_bca_interval(
         else np.inf
     )
     levels = [(1 - confidence) / 2, (1 + confidence) / 2, confidence]
-    quantiles = stats.t.ppf(levels, freedom) if np.isfinite(freedom) else stats.norm.ppf(levels)
+    quantiles = stdtrit(freedom, levels) if np.isfinite(freedom) else ndtri(levels)
     shifted = bias + quantiles
-    corrected = stats.norm.cdf(bias + shifted / np.maximum(1 - acceleration * shifted, 0.1))
+    corrected = ndtr(bias + shifted / np.maximum(1 - acceleration * shifted, 0.1))
     lower, upper, upper_bound = np.quantile(replicates, corrected)
     return Interval.around(estimate, float(lower), float(upper), float(upper_bound))

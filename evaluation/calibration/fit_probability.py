@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import isotonic_regression, minimize_scalar
 
 from api_schemas.operating_point import Probability
 from common.array_types import Bools, Float32s, Float64s, Int64s
@@ -88,6 +87,8 @@ def fit_temperature(data: LabelledScores) -> Probability:
     The offset is the score at which as many genuine pairs lie below as impostor pairs above, where
     even odds belong at prior 0.5.
     """
+    from scipy.optimize import minimize_scalar  # slow to import
+
     genuine, impostor = np.sort(data.scores[data.genuine]), np.sort(data.scores[~data.genuine])
     grid = np.quantile(data.scores, np.linspace(0, 1, 2001))
     below = np.searchsorted(genuine, grid) / len(genuine)
@@ -112,6 +113,8 @@ def fit_isotonic(data: LabelledScores) -> Probability:
 
     Probabilities are kept one pair's weight away from 0 and 1: nothing certain comes from a sample.
     """
+    from scipy.optimize import isotonic_regression  # slow to import
+
     order = np.argsort(data.scores, kind="stable")
     scores, weights = data.scores[order], data.weights[order]
     fitted = isotonic_regression(data.genuine[order].astype(np.float64), weights=weights).x

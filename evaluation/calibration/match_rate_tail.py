@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy.special import ndtri
 
 from common.array_types import Float64s
 from evaluation.calibration.bootstrap_bounds import Interval, PairFractions, build_class_matrix
@@ -77,7 +77,7 @@ class MatchRateTail:
         )
         fractions = self._build_fractions([change], np.ones((1, self.fractions.n)))
         error = np.sqrt(sum(fractions.compute_variance(np.ones(1))))
-        return bool(difference > stats.norm.ppf(1 - DOUBT) * error)
+        return bool(difference > ndtri(1 - DOUBT) * error)
 
     def _measure_beyond(self, score: float) -> float:
         return float(np.diff(self.coordinate(np.array([self.start, score])))[0])

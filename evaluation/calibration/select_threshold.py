@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy.special import betaincinv
 
 from api_schemas.operating_point import Status, Target
 from common.array_types import Float32s, Float64s
@@ -179,7 +179,7 @@ def _find_for_independent(
     """
     n = len(scores)
     counts = np.arange(n)
-    allowed = int(np.count_nonzero(stats.beta.ppf(confidence, counts + 1, n - counts) <= rate)) - 1
+    allowed = int(np.count_nonzero(betaincinv(counts + 1, n - counts, confidence) <= rate)) - 1
     if allowed < 0:
         needed = int(np.ceil(np.log1p(-confidence) / np.log1p(-rate)))
         raise CalibrationRefused(
@@ -189,8 +189,8 @@ def _find_for_independent(
     reached = int(np.count_nonzero(scores > scores[allowed]))  # ties are matched together
     threshold = float(np.nextafter(scores[allowed], np.float32(np.inf)))
     tails = ((1 - confidence) / 2, (1 + confidence) / 2, confidence)
-    lower = float(stats.beta.ppf(tails[0], reached, n - reached + 1)) if reached else 0.0
-    upper, upper_bound = (float(stats.beta.ppf(tail, reached + 1, n - reached)) for tail in tails[1:])
+    lower = float(betaincinv(reached, n - reached + 1, tails[0])) if reached else 0.0
+    upper, upper_bound = (float(betaincinv(reached + 1, n - reached, tail)) for tail in tails[1:])
     found = Interval.around(reached / n, lower, upper, upper_bound)
     return threshold, found.transform(lambda value: _grow(value, growth))
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from common.array_types import Bools, Float32s, Int64s
-from evaluation.kernels.scalar_kernels import compiled, find_bin
+from evaluation.kernels.compiled import compiled, kernel
+from evaluation.kernels.scalar_kernels import find_bin
 
 
 @compiled
@@ -140,7 +140,7 @@ def sum_gaussian_kernels(view: BlockView, rows: Int64s) -> float:
     return total
 
 
-@numba.njit(nogil=True, cache=True, fastmath=True)
+@kernel(fastmath=True)
 def _sum_exponentials(similarities: Float32s) -> float:
     total = 0.0
     for k in range(len(similarities)):

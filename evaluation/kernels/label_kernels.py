@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from common.array_types import Float32s, Float64s, Int32s, Int64s
-from evaluation.kernels.scalar_kernels import compiled
+from evaluation.kernels.compiled import compiled
 
 
 @compiled

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.array_types import Float32s, Float64s, Int64s
-from evaluation.kernels.scalar_kernels import compiled, compute_utility, find_bin
+from evaluation.kernels.compiled import compiled
+from evaluation.kernels.scalar_kernels import compute_utility, find_bin
 
 
 class LevelSteps(NamedTuple):

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
 from common.array_types import Bools, Float32s, Int32s, Int64s
-from evaluation.kernels.scalar_kernels import compiled
+from evaluation.kernels.compiled import compiled, kernel
 
 
 @compiled
@@ -27,7 +26,7 @@ def find_root(parents: Int32s, row: int) -> int:
     return row
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+@kernel(fastmath={"reassoc", "contract"})
 def _multiply(a: Float32s, b: Float32s) -> float:
     total = np.float32(0)
     for k in range(len(a)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from common.array_types import Float32s, Int32s
-from evaluation.kernels.scalar_kernels import compiled
+from evaluation.kernels.compiled import compiled
 
 
 @compiled

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from common.array_types import Float32s, Int32s, Int64s
+from evaluation.kernels.compiled import compiled
 from evaluation.kernels.impostor_kernels import BlockView, find_run, is_excluded
-from evaluation.kernels.scalar_kernels import compiled
 
 
 class RankState(NamedTuple):

@@ -1,19 +1,12 @@
-"""Decorators and scalar functions of the compiled kernels.
-
-Compiled loops release the GIL, so that threads run side by side, each on outputs of its own.
-"""
+"""Scalar functions of the compiled kernels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any
 
-import numba
 import numpy as np
 
-F = TypeVar("F", bound=Callable[..., Any])
-compiled = cast("Callable[[F], F]", numba.njit(nogil=True, cache=True, error_model="numpy"))
-elementwise = cast("Callable[[F], F]", numba.vectorize(cache=True))  # type: ignore[no-untyped-call]
+from evaluation.kernels.compiled import compiled, elementwise
 
 
 @compiled

@@ -6,9 +6,6 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 
 from common.array_types import Float32s, Float64s, Int64s, UnitVectors
 from embeddings.embedding_set import EmbeddingSet
@@ -20,14 +17,17 @@ PROJECTED = 8  # dimensions in which neighbours are looked for; a projection bri
 NEIGHBOURS = 16  # of a row, that are compared with it
 JUMP = 4.0  # times the squared distance, from a burst's last photo to the next of the class
 DEEPEST = 64  # neighbours of an item among which its burst ends
+ROUNDED = 2e-6  # of the cosine of two rows of length 1
 FLOOR = 1e-7  # squared distance that rounding leaves between equal rows
 BLOCK_ROWS = 512
+FEW = 2_048  # rows whose pairs are all looked at, before a tree is built or even imported
 
 
 def group_copies(vectors: UnitVectors, distance: float = SAME) -> Int64s:
     """int64 [n]: equal for rows that a chain of steps of at most ``distance`` joins.
 
-    Equal rows are always joined; of the others each is compared with its nearest ``NEIGHBOURS``.
+    Equal rows are always joined; of the others each is compared with its nearest ``NEIGHBOURS``, of ``FEW``
+    with all.
     """
     _, first, codes = np.unique(hash_rows(vectors), return_index=True, return_inverse=True)
     distinct = vectors[first]
@@ -37,6 +37,22 @@ def group_copies(vectors: UnitVectors, distance: float = SAME) -> Int64s:
 
 def _find_near_rows(vectors: UnitVectors, distance: float) -> tuple[Int64s, Int64s]:
     """Pairs of rows at most so far apart."""
+    if len(vectors) <= FEW:
+        i, j = np.nonzero(np.tril(vectors @ vectors.T >= 1 - distance**2 / 2 - ROUNDED, -1))
+    else:
+        i, j = _find_neighbours(vectors, distance)
+    is_near = np.zeros(len(i), dtype=bool)
+    for start in range(0, len(i), 16 * BLOCK_ROWS):
+        part = slice(start, start + 16 * BLOCK_ROWS)
+        steps = vectors[i[part]].astype(np.float64) - vectors[j[part]]
+        is_near[part] = np.einsum("ij,ij->i", steps, steps) <= distance**2
+    return i[is_near], j[is_near]
+
+
+def _find_neighbours(vectors: UnitVectors, distance: float) -> tuple[Int64s, Int64s]:
+    """Pairs of each row and those of its nearest that may be so near, by a projection."""
+    from scipy.spatial import cKDTree  # slow to import
+
     projected = vectors
     if vectors.shape[1] > PROJECTED:
         draw = np.random.default_rng(0).standard_normal((vectors.shape[1], PROJECTED))
@@ -46,19 +62,18 @@ def _find_near_rows(vectors: UnitVectors, distance: float) -> tuple[Int64s, Int6
     _, columns = cKDTree(projected).query(projected, k=range(1, most + 1), distance_upper_bound=bound)
     i, slot = np.nonzero(columns < len(vectors))
     j = columns[i, slot]
-    i, j = i[i != j], j[i != j]
-    is_near = np.zeros(len(i), dtype=bool)
-    for start in range(0, len(i), 16 * BLOCK_ROWS):
-        part = slice(start, start + 16 * BLOCK_ROWS)
-        steps = vectors[i[part]].astype(np.float64) - vectors[j[part]]
-        is_near[part] = np.einsum("ij,ij->i", steps, steps) <= distance**2
-    return i[is_near], j[is_near]
+    return i[i != j], j[i != j]
 
 
 def join_groups(n: int, edges: Sequence[tuple[Int64s, Int64s]]) -> Int64s:
     """int64 [n]: the connected component of each row."""
     i = np.concatenate([part[0] for part in edges])
     j = np.concatenate([part[1] for part in edges])
+    if not len(i):
+        return np.arange(n)
+    from scipy.sparse import coo_array  # slow to import
+    from scipy.sparse.csgraph import connected_components
+
     graph = coo_array((np.ones(len(i), dtype=np.int8), (i, j)), shape=(n, n))
     return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from common.array_types import Float64s, Int64s
 from common.errors import InputError
 from embeddings.embedding_set import EmbeddingSet
 from evaluation.pairs.copies import group_bursts, group_shared_items
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 ExcludeSame = str | Sequence[str] | None
 """What a pair must share to be left out: one or several of the forms of ``describe_exclusion``."""
@@ -83,6 +85,9 @@ def _read_column(sets: list[EmbeddingSet], form: str) -> list[Int64s]:
 
 def _get_column(sets: list[EmbeddingSet], column: str, kind: pa.DataType) -> pa.Array:
     """A metadata column of all sets, one after the other, in a type to compare in; null where missing."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     parts = []
     for part in sets:
         if column not in part.metadata:
@@ -99,6 +104,9 @@ def _get_column(sets: list[EmbeddingSet], column: str, kind: pa.DataType) -> pa.
 
 def _group_by_value(sets: list[EmbeddingSet], column: str) -> Int64s:
     """Equal where the values are, as text; a value that is missing or empty is shared with no other item."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     texts = _get_column(sets, column, pa.large_string())
     texts = pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.large_string()), texts)
     encoded = texts.dictionary_encode()
@@ -124,6 +132,8 @@ def _group_by_burst(sets: list[EmbeddingSet], column: str) -> Int64s:
 
 
 def _group_by_time(sets: list[EmbeddingSet], column: str) -> Int64s:
+    import pyarrow as pa
+
     name = column or FILE_TIME
     try:
         times = _get_column(sets, name, pa.timestamp("us", "UTC"))

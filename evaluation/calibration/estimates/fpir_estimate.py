@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy import stats
-from scipy.optimize import brentq
+from scipy.special import gammaincinv, stdtrit
 
 from common.array_types import Float32s, Float64s
 from common.errors import CalibrationRefused
@@ -146,7 +145,7 @@ class FpirEstimate:
         """What the queries that match say against the tail: a lower bound, by the classes they are of."""
         matched = accepts(self.anchor.best_other, threshold)
         classes = len(np.unique(self.anchor.groups[matched]))
-        return float(matched.mean() * stats.gamma.ppf(DOUBT, classes) / classes) if classes else 0.0
+        return float(matched.mean() * gammaincinv(classes, DOUBT) / classes) if classes else 0.0
 
     def _extend(self, fpir: float) -> float:
         return float(-np.expm1(self.growth * np.log1p(-min(fpir, 1 - 1e-12))))
@@ -162,7 +161,7 @@ class FpirEstimate:
             followed = (self.rate.locate(threshold) - self.rate.locate(level)) / self.rate.excess
             variance += followed**2 * self.rate.measure_log_variance()
         freedom = max(1, len(np.unique(self.anchor.groups)) - 1)
-        two_sided, one_sided = stats.t.ppf([(1 + confidence) / 2, confidence], freedom)
+        two_sided, one_sided = stdtrit(freedom, [(1 + confidence) / 2, confidence])
         error = np.sqrt(variance)
         return Interval.around(
             estimate,
@@ -198,6 +197,7 @@ def find_correlation(ratio: float, classes: float) -> float:
     """The intraclass correlation r with ``log(1 + G r) / (G r)`` equal to a ratio, for G classes; 0 for 1."""
     if ratio >= 1:
         return 0.0
+    from scipy.optimize import brentq  # slow to import
 
     def compute_excess(r: float) -> float:
         return float(np.log1p(classes * r) / (classes * r) - ratio)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
+from scipy.special import gammaincinv
 
 from common.errors import CalibrationRefused
 from evaluation.calibration.bootstrap_bounds import Interval
@@ -41,7 +41,7 @@ class FarEstimate:
         classes = len(np.unique(ranked.query[:accepted]))
         if not classes:
             return along_tail
-        at_least = accepted / ranked.trials * float(stats.gamma.ppf(DOUBT, classes) / classes)
+        at_least = accepted / ranked.trials * float(gammaincinv(classes, DOUBT) / classes)
         return max(along_tail, at_least)
 
     def compute_interval(self, threshold: float) -> Interval:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy.special import ndtri, stdtrit
 
 from api_schemas.operating_point import GallerySize, Target
 from common.array_types import Float64s
@@ -106,8 +106,8 @@ class PilotSpread:
         if not influence @ influence > 0 or not variance > 0:
             return 0.0
         freedom = compute_degrees_of_freedom(influence, n, by_class + by_pair)
-        wide = math.exp(stats.norm.ppf(ASSURED) / math.sqrt(2 * freedom))  # of the error as it is estimated
-        return float(stats.t.ppf(self.confidence, freedom) * wide * math.sqrt(variance))
+        wide = math.exp(ndtri(ASSURED) / math.sqrt(2 * freedom))  # of the error as it is estimated
+        return float(stdtrit(freedom, self.confidence) * wide * math.sqrt(variance))
 
 
 Condition = Callable[[int], bool]

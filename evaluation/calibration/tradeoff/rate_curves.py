@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import stdtrit
 
 from common.array_types import Float32s, Float64s, Int64s
 from decision.scorers import count_reached
@@ -55,7 +55,7 @@ class ClassEvents:
         left = np.maximum(events.sum(axis=0) / self.ends - events, 0.5) / left_totals
         logs = np.log(left)
         error = np.sqrt((n - 1) / n * np.square(logs - logs.mean(axis=0)).sum(axis=0))
-        quantile = float(stats.t.ppf(confidence, n - 1))
+        quantile = float(stdtrit(n - 1, confidence))
         upper = np.where(rate > 0, rate * np.exp(np.minimum(quantile * error, 50.0)), 1.0)
         return np.minimum.accumulate(np.minimum(upper, 1.0))
 

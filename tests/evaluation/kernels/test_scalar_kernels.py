@@ -7,7 +7,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from evaluation.kernels.scalar_kernels import compiled, compute_utility, find_bin
+from evaluation.kernels.compiled import compiled
+from evaluation.kernels.scalar_kernels import compute_utility, find_bin
 from evaluation.pairs.sweep import ScoreBins
 
 
