@@ -129,12 +129,34 @@ class Consistency(OperatingPointConsistency):
     per_class: list[ClassConsistency]
 
 
+class ClassMeans(Schema):
+    """Lengths and angles of the class means of unit vectors (neural collapse, Papyan et al. 2020).
+
+    ``length`` is 1 where all items of a class coincide. Angles, in degrees, are between class means as seen
+    from the mean of them all: ``angle`` of any two, ``nearest_angle`` to each class's nearest other one,
+    ``even_angle`` that of means which are all equally far apart. ``length_variation``: standard deviation of
+    the distances of class means to the mean of all, over their mean. ``*_p05`` and ``*_p95`` are percentiles
+    over classes.
+    """
+
+    length: Finite
+    length_p05: Finite
+    length_p95: Finite
+    length_variation: Finite
+    angle: Finite
+    nearest_angle: Finite
+    nearest_angle_p05: Finite
+    nearest_angle_p95: Finite
+    even_angle: Finite
+
+
 class Geometry(Schema):
     """Geometry of the vectors: alignment, uniformity (Wang & Isola 2020), tolerance (Wang & Liu 2021)."""
 
     alignment: Finite | None
     uniformity: Finite | None
     tolerance: Finite | None
+    class_means: ClassMeans | None = None
 
 
 class ThresholdRates(Schema):

@@ -95,7 +95,7 @@ def evaluate_embeddings(
         verification=verification,
         identification=_measure_identification(sweep, references, unknown, exclude_same),
         consistency=consistency,
-        geometry=measure_geometry(sweep),
+        geometry=measure_geometry(sweep, items),
     )
 
 

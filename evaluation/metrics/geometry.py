@@ -5,15 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from api_schemas.diagnosis import ClassSpread
-from api_schemas.report import Geometry
+from api_schemas.report import ClassMeans, Geometry
 from common.array_types import Float64s, Int64s
 from common.errors import InputError
 from embeddings.embedding_set import EmbeddingSet
 from evaluation.pairs.sweep import Sweep
 
 
-def measure_geometry(sweep: Sweep) -> Geometry:
-    """Alignment and uniformity (Wang & Isola, arXiv 2005.10242, equations 3 and 6) and tolerance.
+def measure_geometry(sweep: Sweep, items: EmbeddingSet) -> Geometry:
+    """Geometry of the pairs of a sweep, and of the class means of the items that are its queries.
+
+    Alignment and uniformity (Wang & Isola, arXiv 2005.10242, equations 3 and 6) and tolerance.
 
     Alignment: mean squared distance of genuine pairs. Uniformity: log of the mean of
     exp(-2 squared distance) over all pairs. Tolerance: mean similarity of genuine pairs
@@ -28,12 +30,53 @@ def measure_geometry(sweep: Sweep) -> Geometry:
             kernels += float(np.exp(4 * similarities - 4).sum())
     uniformity = None if kernels is None else float(np.log(kernels / (pairs.n_genuine + pairs.n_impostor)))
     if not pairs.n_genuine:
-        return Geometry(alignment=None, uniformity=uniformity, tolerance=None)
+        return Geometry(
+            alignment=None, uniformity=uniformity, tolerance=None, class_means=measure_class_means(items)
+        )
     tolerance = total / pairs.n_genuine
-    return Geometry(alignment=2 - 2 * tolerance, uniformity=uniformity, tolerance=tolerance)
+    return Geometry(
+        alignment=2 - 2 * tolerance,
+        uniformity=uniformity,
+        tolerance=tolerance,
+        class_means=measure_class_means(items),
+    )
 
 
 BLOCK = 2048
+MOST_MEANS = 20_000  # compared with each other; of more classes so many, evenly over their names
+
+
+def measure_class_means(items: EmbeddingSet) -> ClassMeans | None:
+    """Lengths and angles of class means (Papyan, Han & Donoho, arXiv 2008.08186, NC2); None where fewer than
+    two of them differ from the mean of all."""
+    means, _ = _compute_means(items)
+    if len(means) > MOST_MEANS:
+        means = means[np.linspace(0, len(means) - 1, MOST_MEANS).astype(np.int64)]
+    lengths = np.linalg.norm(means, axis=1)
+    centred = means - means.mean(axis=0)
+    distances = np.linalg.norm(centred, axis=1)
+    if (distances > 1e-9).sum() < 2:
+        return None
+    directions = centred / np.maximum(distances, 1e-12)[:, None]
+    total, nearest = 0.0, np.empty(len(means))
+    for first in range(0, len(means), BLOCK):
+        angles = np.degrees(np.arccos(np.clip(directions[first : first + BLOCK] @ directions.T, -1, 1)))
+        own = np.arange(len(angles)), np.arange(first, first + len(angles))
+        total += float(angles.sum() - angles[own].sum())
+        angles[own] = np.inf
+        nearest[first : first + BLOCK] = angles.min(axis=1)
+    count = len(means)
+    return ClassMeans(
+        length=float(lengths.mean()),
+        length_p05=float(np.quantile(lengths, 0.05)),
+        length_p95=float(np.quantile(lengths, 0.95)),
+        length_variation=float(distances.std() / distances.mean()),
+        angle=total / (count * (count - 1)),
+        nearest_angle=float(nearest.mean()),
+        nearest_angle_p05=float(np.quantile(nearest, 0.05)),
+        nearest_angle_p95=float(np.quantile(nearest, 0.95)),
+        even_angle=float(np.degrees(np.arccos(-1 / (count - 1)))),
+    )
 
 
 def measure_class_spread(items: EmbeddingSet) -> list[ClassSpread]:

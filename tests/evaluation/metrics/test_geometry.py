@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from embeddings.embedding_set import EmbeddingSet
-from evaluation.metrics.geometry import compute_neural_collapse, compute_utilization, measure_class_spread
+from evaluation.metrics.geometry import (
+    compute_neural_collapse,
+    compute_utilization,
+    measure_class_means,
+    measure_class_spread,
+)
 from tests.evaluation.samples import make_cameras
 
 
@@ -41,3 +46,38 @@ def test_utilization_of_the_worked_example() -> None:
         return EmbeddingSet.from_arrays(np.stack([np.cos(angles), np.sin(angles)], 1), [1] * len(degrees))
 
     assert compute_utilization(at(45, 100), at(0, 30, 80)) == pytest.approx(0.094382, abs=1e-6)
+
+
+def test_class_means_of_an_even_frame_and_of_two_close_classes() -> None:
+    corners = np.eye(4) - 0.25  # of a regular simplex
+    vectors = np.repeat(corners, 3, axis=0)
+    labels = np.repeat(np.array(["a", "b", "c", "d"]), 3)
+    found = measure_class_means(EmbeddingSet.from_arrays(vectors, labels))
+    assert found is not None
+    even = float(np.degrees(np.arccos(-1 / 3)))
+    angles = (found.angle, found.nearest_angle, found.nearest_angle_p05, found.even_angle)
+    assert angles == pytest.approx((even,) * 4, abs=1e-4)
+    assert found.length == pytest.approx(1)
+    assert found.length_variation == pytest.approx(0, abs=1e-6)
+
+    random = np.random.default_rng(0)
+    vectors[3:6] = corners[0] + 0.2 * random.normal(size=(3, 4))  # b moves to a, and is not tight
+    items = EmbeddingSet.from_arrays(vectors, labels)
+    found = measure_class_means(items)
+    assert found is not None
+    means = np.array([items.vectors[labels == name].mean(0) for name in "abcd"])
+    seen = means - means.mean(0)
+    angle = {
+        (i, j): np.degrees(np.arccos(seen[i] @ seen[j] / np.linalg.norm(seen[i]) / np.linalg.norm(seen[j])))
+        for i in range(4)
+        for j in range(4)
+        if i != j
+    }
+    assert found.angle == pytest.approx(np.mean(list(angle.values())), abs=1e-4)
+    nearest = [min(value for (a, _), value in angle.items() if a == i) for i in range(4)]
+    assert found.nearest_angle == pytest.approx(np.mean(nearest), abs=1e-4)
+    assert found.length == pytest.approx(np.linalg.norm(means, axis=1).mean())
+    assert found.nearest_angle_p05 < 0.5 * even
+
+    same = EmbeddingSet.from_arrays(np.ones((4, 3)), np.array(["a", "a", "b", "b"]))
+    assert measure_class_means(same) is None
