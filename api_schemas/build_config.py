@@ -55,9 +55,9 @@ class CalibrationConfig(Part):
 class IndexConfig(Part):
     """The engine that proposes candidates. ``auto`` takes flat while exact search is fast enough.
 
-    ``recall``: the fraction of the ten nearest that a search is to find; the build measures which effort does.
-    ``m``, ``ef_construction`` and ``ef_search`` are HNSW's links per node and its list sizes, ``nprobe`` is how
-    many cells ``ivf_pq`` searches: ``ef_search`` or ``nprobe`` set the effort instead of ``recall``.
+    ``recall``: the fraction of the ten nearest that a search is to find; the build measures what that takes.
+    ``m``, ``ef_construction`` and ``ef_search`` are HNSW's links per node and its list sizes, ``nprobe`` is
+    how many cells ``ivf_pq`` searches: ``ef_search`` or ``nprobe`` set the effort instead of ``recall``.
     """
 
     kind: Literal["auto", IndexKind] = "auto"

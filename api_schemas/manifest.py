@@ -85,7 +85,7 @@ class IndexDescription(Schema):
     """The engine that proposes candidates, with every parameter it was built with.
 
     Where the build chose the effort of a search, the parameter ``target_recall`` is what it was to reach,
-    ``recall`` what it reached, and ``measured`` lists what others do, from which serving may choose a greater.
+    ``recall`` what it reached, and ``measured`` what other efforts reach, for serving that asks for more.
     ``reason`` says why this kind was chosen when the configuration left the choice open. ``self_recall`` is
     null for exact kinds, and in files written before it was recorded.
     """

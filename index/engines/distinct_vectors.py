@@ -13,10 +13,11 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from common.array_types import RowIndices, UnitVectors
+from common.array_types import Bools, RowIndices, UnitVectors
 
 BLOCK_ROWS = 65_536
 HASH_ROWS = 1_024  # widened to 64 bits and multiplied within the cache
+_NONE: RowIndices = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,36 +25,48 @@ class Nodes:
     """The nodes of an engine, and the rows of each.
 
     Attributes:
+        size: number of nodes.
+        is_plain: every row is its own node, under the same number; then there are no arrays.
         node_of_row: int64 [n], each row's node.
         rows: int64 [n], the rows of node 0, of node 1, ..., by rank within a node.
         starts: int64 [nodes + 1], where each node's rows start in ``rows``.
-        is_plain: every row is its own node, under the same number.
     """
 
+    size: int
+    is_plain: bool
     node_of_row: RowIndices
     rows: RowIndices
     starts: RowIndices
-    is_plain: bool
 
     @classmethod
     def from_node_of_row(cls, node_of_row: NDArray[np.integer], rank: NDArray[np.integer]) -> Nodes:
         """Arrange rows by node, and by ``rank`` [n] within a node."""
+        n = len(node_of_row)
+        if n and node_of_row[-1] == n - 1 and np.array_equal(node_of_row, np.arange(n)):
+            return cls(n, True, _NONE, _NONE, _NONE)
         nodes = np.asarray(node_of_row, dtype=np.int64)
-        n = len(nodes)
-        if n and nodes[-1] == n - 1 and np.array_equal(nodes, np.arange(n)):
-            return cls(nodes, nodes, np.arange(n + 1), is_plain=True)
         rows = np.lexsort((rank, nodes))
         starts = np.zeros(int(nodes.max(initial=-1)) + 2, dtype=np.int64)
         np.cumsum(np.bincount(nodes), out=starts[1:])
-        return cls(nodes, rows, starts, is_plain=False)
+        return cls(len(starts) - 1, False, nodes, rows, starts)
 
     def __len__(self) -> int:
-        return len(self.starts) - 1
+        return self.size
+
+    @property
+    def firsts(self) -> RowIndices:
+        """int64 [nodes]: the first row of each node."""
+        return np.arange(self.size) if self.is_plain else self.rows[self.starts[:-1]]
+
+    @property
+    def are_shared(self) -> Bools:
+        """bool [nodes]: whether several rows share a node."""
+        return np.zeros(self.size, dtype=bool) if self.is_plain else np.diff(self.starts) > 1
 
     @cached_property
     def n_shared(self) -> int:
         """Number of nodes with more than one row."""
-        return int((np.diff(self.starts) > 1).sum())
+        return int(self.are_shared.sum())
 
     def expand(self, nodes: RowIndices, at_most: int | None) -> RowIndices:
         """Rows of candidate nodes [q, f], int64 [q, w], -1 where there is none.

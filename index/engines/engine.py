@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api_schemas.build_config import IndexConfig
-from api_schemas.manifest import INDEX_FILE, IndexDescription, IndexKind, SelfRecall
+from api_schemas.manifest import INDEX_FILE, EffortRecall, IndexDescription, IndexKind, SelfRecall
 from common.array_types import Bools, Float32s, RowIndices, UnitVectors
 from common.errors import BundleError, LimenError
 from common.progress import Track
+from index.engines.sampled_recall import require_on_sample
 
 ADD_BLOCK = 32_768
 NodeBits = NDArray[np.uint8]  # one bit a node, the first in the lowest bit
@@ -63,6 +64,7 @@ class NodeSource:
     Attributes:
         vectors: float32 [n, d] unit rows.
         firsts: int64 [nodes], the row of each node's vector.
+        node_of_row: int64 [n]; None where every row is a node of the same number.
         describe: label and metadata of each of [m] nodes; None for a node that several rows share.
         times: metadata fields that hold dates and times, as text.
         model_hash: the model that the vectors come from.
@@ -71,6 +73,7 @@ class NodeSource:
 
     vectors: UnitVectors
     firsts: RowIndices
+    node_of_row: RowIndices | None
     describe: Callable[[RowIndices], list[tuple[str, Mapping[str, Any]] | None]]
     times: frozenset[str]
     model_hash: str
@@ -115,6 +118,8 @@ class BuiltEngine(Engine):
     Attributes:
         kind: as configuration and manifest name it.
         file: the file in the generation's folder that it is opened from.
+        older_file: what an earlier version wrote instead; None if nothing else.
+        effort_parameter: the parameter that a build chooses so that a recall is reached.
         required_parameters: parameters that the manifest must name.
         is_automatic: ``auto`` may choose it.
         auto_up_to: nodes up to which ``auto`` takes it before all others, beyond which it never does.
@@ -123,10 +128,13 @@ class BuiltEngine(Engine):
         parameters: everything it was built with.
         lost: nodes, int64, that it is known to miss beyond what its generation says.
         audit: the audit of its nodes when it was opened, if it was made only then.
+        measured: the recall that values of ``effort_parameter`` reached when it was built, lowest first.
     """
 
     kind: ClassVar[IndexKind]
     file: ClassVar[str] = INDEX_FILE
+    older_file: ClassVar[str | None] = None
+    effort_parameter: ClassVar[str | None] = None
     required_parameters: ClassVar[frozenset[str]] = frozenset()
     is_automatic: ClassVar[bool] = True
     auto_up_to: ClassVar[int | None] = None
@@ -137,6 +145,7 @@ class BuiltEngine(Engine):
         self.parameters = parameters
         self.lost: RowIndices = np.empty(0, dtype=np.int64)
         self.audit: SelfRecall | None = None
+        self.measured: list[EffortRecall] = []
 
     @classmethod
     @abstractmethod
@@ -179,7 +188,18 @@ class BuiltEngine(Engine):
         cls, parameters: dict[str, int | float], nodes: int
     ) -> dict[str, int | float]:
         """The parameters of a built engine that the configuration had set, to build the next with."""
-        return {name: value for name, value in parameters.items() if name in IndexConfig.model_fields}
+        requested = {name: value for name, value in parameters.items() if name in IndexConfig.model_fields}
+        if requested.pop("recall", None) is not None:  # what was measured, and what was asked for
+            requested.pop(str(cls.effort_parameter), None)
+            requested |= {"recall": parameters["target_recall"]} if "target_recall" in parameters else {}
+        return requested
+
+    def require_recall(self, recall: float) -> None:
+        """Take the least effort that reached a recall when it was built, or the greatest measured."""
+        if self.measured:
+            required = require_on_sample(recall)
+            chosen = next((each for each in self.measured if each.recall >= required), self.measured[-1])
+            self.parameters |= {str(self.effort_parameter): chosen.effort, "recall": chosen.recall}
 
     @property
     def probe_efforts(self) -> list[float]:
@@ -206,7 +226,7 @@ class FaissEngine(BuiltEngine):
 
     @classmethod
     def open(cls, folder: Path, description: IndexDescription, source: NodeSource) -> Self:
-        path = folder / cls.file
+        path = folder / INDEX_FILE
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -226,7 +246,7 @@ class FaissEngine(BuiltEngine):
         return int(self._index.ntotal)
 
     def save(self, folder: Path) -> None:
-        faiss.write_index(self._index, str(folder / self.file))
+        faiss.write_index(self._index, str(folder / INDEX_FILE))
 
 
 def search_faiss(index: Any, queries: UnitVectors, fetch: int, params: Any = None) -> Candidates:

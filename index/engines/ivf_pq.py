@@ -17,14 +17,19 @@ from api_schemas.manifest import IndexKind
 from common.array_types import RowIndices, UnitVectors
 from common.progress import Track
 from index.engines.engine import AllowedNodes, Candidates, FaissEngine, iterate_blocks, search_faiss
+from index.engines.sampled_recall import (
+    NEIGHBOURS,
+    SAMPLE,
+    NearestNodes,
+    compute_recall,
+    require_on_sample,
+    spread_positions,
+)
 
 SAMPLE_PER_CELL = 40
 CLUSTERING_ROUNDS = 6
 CODES = 16  # of 4 bits
 PROBED_NODES = 1_000  # around a query, among which near ties that could hide a node show
-TUNED_ON = 512  # rows of the set, searched for their ten nearest others
-TUNED_K = 10
-TUNED_TO = 0.96  # recall required on that sample, so that 0.95 holds beyond it
 SCANNED_PER_ROW = 3  # nodes scanned, each checked against the filter, in the time that one row takes
 ID_BYTES = 8  # of a row in a cell
 SPARE_CODES = 16  # of a cell, on average: it has room for a multiple of 32
@@ -40,6 +45,7 @@ class IvfPqEngine(FaissEngine):
     kind: ClassVar[IndexKind] = "ivf_pq"
     faiss_type = faiss.IndexIVFPQFastScan
     required_parameters = frozenset({"cells", "nprobe"})
+    effort_parameter = "nprobe"
     min_candidates = 200  # 4 bits for two numbers leave many near neighbours in a wrong order
     candidates_per_result = 4
     similarity_error = 0.1
@@ -53,18 +59,18 @@ class IvfPqEngine(FaissEngine):
         index.by_residual = True
         index.cp.niter = CLUSTERING_ROUNDS
         index.cp.min_points_per_centroid = index.pq.cp.min_points_per_centroid = 1
-        tuned_on = _spread_positions(len(rows), min(len(rows), TUNED_ON))
-        others = rows if len(rows) < 2 * TUNED_ON else np.delete(rows, tuned_on)
-        sample = others[_spread_positions(len(others), max(CODES, min(len(others), SAMPLE_PER_CELL * cells)))]
+        tuned_on = spread_positions(len(rows), min(len(rows), SAMPLE))
+        others = rows if len(rows) < 2 * SAMPLE else np.delete(rows, tuned_on)
+        sample = others[spread_positions(len(others), max(CODES, min(len(others), SAMPLE_PER_CELL * cells)))]
         index.train(np.ascontiguousarray(vectors[sample]))
-        nearest = _NearestNodes(np.ascontiguousarray(vectors[rows[tuned_on]]))
+        nearest = NearestNodes(np.ascontiguousarray(vectors[rows[tuned_on]]), NEIGHBOURS + 1)
         for block in iterate_blocks(vectors, rows, track):
             index.add(block)
             if config.nprobe is None:
                 nearest.add(block)
         engine = cls(index, {"cells": cells, "nprobe": min(config.nprobe or cells, cells)})
         if config.nprobe is None:
-            engine._tune(nearest, tuned_on)
+            engine._tune(nearest, tuned_on, config.recall)
         return engine
 
     @classmethod
@@ -78,31 +84,20 @@ class IvfPqEngine(FaissEngine):
         """A sample of float32 rows, and what is left of them beside the centres of their cells."""
         return 2 * 4 * dim * min(nodes, SAMPLE_PER_CELL * count_cells(nodes))
 
-    @classmethod
-    def select_requested_parameters(
-        cls, parameters: dict[str, int | float], nodes: int
-    ) -> dict[str, int | float]:
-        """Without an ``nprobe`` that was measured."""
-        requested = super().select_requested_parameters(parameters, nodes)
-        if "recall" in parameters:
-            del requested["nprobe"]
-        return requested
-
-    def _tune(self, nearest: _NearestNodes, own: RowIndices) -> None:
+    def _tune(self, nearest: NearestNodes, own: RowIndices, recall: float) -> None:
         """Bisect for the fewest cells; recall grows with their number."""
-        expected = nearest.drop_own(own)
+        expected, required = nearest.drop_own(own), require_on_sample(recall)
 
         def measure_recall(nprobe: int) -> float:
             self.parameters["nprobe"] = nprobe
             nodes = self.search(nearest.queries, min(self.min_candidates, len(self)))[1]
-            right = (expected[:, :, None] == nodes[:, None, :]).any(axis=2) & (expected >= 0)
-            return float(right.sum() / max(1, (expected >= 0).sum()))
+            return compute_recall(expected, nodes)
 
         low, high = 1, int(self.parameters["cells"])
         while low < high:
             middle = (low + high) // 2
-            low, high = (low, middle) if measure_recall(middle) >= TUNED_TO else (middle + 1, high)
-        self.parameters["recall"] = round(measure_recall(high), 4)
+            low, high = (low, middle) if measure_recall(middle) >= required else (middle + 1, high)
+        self.parameters |= {"recall": round(measure_recall(high), 4), "target_recall": recall}
 
     def search(
         self, queries: UnitVectors, fetch: int, effort: float = 1.0, allowed: AllowedNodes | None = None
@@ -127,37 +122,6 @@ class IvfPqEngine(FaissEngine):
 
     def _count_probed_cells(self, effort: float) -> int:
         return int(min(self.parameters["cells"], max(1, self.parameters["nprobe"] * effort)))
-
-
-class _NearestNodes:
-    """The exact nearest nodes of queries, collected block by block."""
-
-    def __init__(self, queries: UnitVectors) -> None:
-        self.queries = queries
-        self._similarities = np.full((len(queries), TUNED_K + 1), -np.inf, dtype=np.float32)
-        self._nodes = np.full(self._similarities.shape, -1, dtype=np.int64)
-        self._seen = 0
-
-    def add(self, block: UnitVectors) -> None:
-        """Take the next block into account."""
-        fetch = min(TUNED_K + 1, len(block))
-        near, nodes = faiss.knn(self.queries, block, fetch, metric=faiss.METRIC_INNER_PRODUCT)
-        near = np.concatenate([self._similarities, near], axis=1)
-        nodes = np.concatenate([self._nodes, nodes + self._seen], axis=1)
-        best = np.argsort(-near, axis=1, kind="stable")[:, : TUNED_K + 1]
-        self._similarities = np.take_along_axis(near, best, axis=1)
-        self._nodes = np.take_along_axis(nodes, best, axis=1)
-        self._seen += len(block)
-
-    def drop_own(self, own: RowIndices) -> RowIndices:
-        """The nearest, int64 [q, 10], without each query's own node; -1 where there are fewer."""
-        last = np.argsort(self._nodes == own[:, None], axis=1, kind="stable")
-        return np.take_along_axis(self._nodes, last, axis=1)[:, :TUNED_K]
-
-
-def _spread_positions(n: int, count: int) -> RowIndices:
-    """int64: ``count`` of n positions, evenly spaced; with repeats where n is smaller."""
-    return np.linspace(0, n - 1, count).astype(np.int64)
 
 
 def count_cells(nodes: int) -> int:

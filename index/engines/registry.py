@@ -12,6 +12,7 @@ from index.engines.flat import FlatEngine
 from index.engines.hnsw import HnswEngine, HnswSq8Engine
 from index.engines.ivf_pq import IvfPqEngine
 from index.engines.milvus.engine import MilvusEngine
+from index.engines.search_settings import load_search_settings
 
 ENGINES: dict[IndexKind, type[BuiltEngine]] = {
     engine.kind: engine for engine in (FlatEngine, HnswEngine, HnswSq8Engine, IvfPqEngine, MilvusEngine)
@@ -30,7 +31,12 @@ def open_engine(folder: Path, description: IndexDescription, source: NodeSource)
         raise BundleError(
             f"{folder / engine.file}: the manifest's index parameters lack {', '.join(sorted(missing))}."
         )
-    return engine.open(folder, description, source)
+    opened = engine.open(folder, description, source)
+    opened.measured = list(description.measured)
+    asked = load_search_settings().recall
+    if asked is not None and asked > description.parameters.get("target_recall", 0.0):
+        opened.require_recall(asked)
+    return opened
 
 
 def discard_engines(folder: Path, model_hash: str, dim: int) -> None:

@@ -6,15 +6,18 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import chain, repeat
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from api_schemas.manifest import IndexDescription
 from api_schemas.operating_point import Aggregate, OperatingPoint
 from common.array_types import UnitVectors
 from common.errors import InputError
 from common.progress import Track, silent
+from common.spans import add_span
 from decision.answer_probability import check_unknown_share
 from decision.decider import Decider, MatchCandidate, MatchDecision, VerifyDecision
 from decision.errors import NoOperatingPoint
@@ -119,6 +122,11 @@ class Gallery(AbstractContextManager["Gallery"]):
         """Whether searches go to a server."""
         main = self.view.main
         return main is not None and main.engine.is_remote
+
+    def describe_index(self) -> IndexDescription:
+        """The engine that searches now, as it is set; that of the bundle while there are no items."""
+        main = self.view.main
+        return self.manifest.index if main is None else main.description
 
     def check_engine(self) -> None:
         """Raises EngineUnavailable unless the engine answers."""
@@ -279,7 +287,10 @@ class Gallery(AbstractContextManager["Gallery"]):
         first, second = normalise_queries(a, self.dim, "a"), normalise_queries(b, self.dim, "b")
         if len(first) != len(second):
             raise InputError(f"verify: a has {len(first)} rows and b has {len(second)}; give pairs.")
+        begun = perf_counter()
         similarities = compute_pair_similarities(first, second)
+        add_span("rescore", begun)
+        begun = perf_counter()
         scorer = decider.scorer
         scores = scorer(similarities, scorer.compute_densities(first), scorer.compute_densities(second))
         point = decider.point
@@ -290,12 +301,14 @@ class Gallery(AbstractContextManager["Gallery"]):
             decider.compute_probabilities(scores),
             strict=True,
         )
-        return [
+        decisions = [
             VerifyDecision(
                 "match" if accepted else "no_match", similarity, score, probability, point.threshold, point.id
             )
             for accepted, similarity, score, probability in answers
         ]
+        add_span("decide", begun)
+        return decisions
 
     def probe(self, n: int) -> ProbeCount:
         """Search evenly spaced rows by their own vectors: each must find one as near as itself on top."""
@@ -338,6 +351,7 @@ def _decide(
     sizes: Sequence[int] | None = None,
 ) -> list[MatchDecision]:
     """The decision on each query's hits, best first; accepted and turned into probabilities all at once."""
+    begun = perf_counter()
     point = decider.point
     bests = [_take_best_of_labels(hits, max(2, n_candidates)) for hits in results]
     given = [hits for hits in bests if hits]
@@ -380,6 +394,7 @@ def _decide(
                 ),
             )
         )
+    add_span("decide", begun)
     return decisions
 
 

@@ -12,8 +12,8 @@ from api_schemas.build_config import IndexConfig
 from api_schemas.manifest import ITEMS_FILE, MANIFEST_FILE, Manifest
 from common.errors import LimenError
 from common.progress import Track, silent
-from index.bundle import Bundle, check_replaceable, read_bundle, read_manifest
-from index.engines.registry import ENGINES, discard_engines
+from index.bundle import Bundle, check_replaceable, get_index_file, read_bundle, read_manifest
+from index.engines.registry import discard_engines
 from index.gallery.gallery import Gallery
 from index.gallery.gallery_items import GenerationItems
 from index.gallery.live_gallery import LiveGallery
@@ -75,7 +75,7 @@ def migrate_data_folder(
 def _write(bundle: Bundle, staged: Path, config: IndexConfig, track: Track) -> None:
     """The bundle with another engine; its manifest comes last, so that it is whole or has none."""
     manifest = bundle.manifest
-    replaced = {ITEMS_FILE, ENGINES[manifest.index.kind].file}
+    replaced = {ITEMS_FILE, get_index_file(manifest)}
     for name in manifest.files.keys() - replaced:
         (staged / name).parent.mkdir(parents=True, exist_ok=True)
         try:

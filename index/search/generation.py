@@ -16,6 +16,7 @@ from api_schemas.manifest import ITEMS_FILE, VECTORS_FILE, BundleCounts, IndexDe
 from common.array_types import Bools, Float32s, RowIndices, UnitVectors
 from common.errors import BundleError
 from common.progress import Track, silent
+from common.spans import add_span
 from embeddings.embedding_set import EmbeddingSet
 from index.engines.distinct_vectors import Nodes, find_distinct_vectors
 from index.engines.engine import AllowedNodes, BuiltEngine, Engine, NodeSource
@@ -85,7 +86,7 @@ class Generation:
 
     def build_other_engine(self, config: IndexConfig, track: Track = silent) -> Generation:
         """The same items with another engine, which is audited."""
-        engine, lost, description = _build_engine(self.vectors, self._firsts, config, track)
+        engine, lost, description = _build_engine(self.vectors, self.nodes.firsts, config, track)
         items = replace(self.items, side=lost[self.items.node])
         return replace(self, items=items, engine=engine, description=description)
 
@@ -133,8 +134,10 @@ class Generation:
             )
         if len(engine.lost):
             items = replace(items, side=items.side | np.isin(items.node, engine.lost))
+        changes: dict[str, Any] = {"parameters": dict(engine.parameters)}
         if engine.audit is not None:
-            description = description.model_copy(update={"self_recall": engine.audit})
+            changes["self_recall"] = engine.audit
+        description = description.model_copy(update=changes)
         return cls(vectors, items, engine, nodes, description)
 
     def __len__(self) -> int:
@@ -193,12 +196,15 @@ class Generation:
             if live is None and len(allowed) == len(self):
                 allowed = None
         wanted = k + (excluded is not None)
+        begun = perf_counter()
         candidates = self._propose(queries, wanted, allowed, condition, exact, live)
+        add_span("propose", begun)
         if excluded is not None:
             candidates = np.where(candidates == excluded[:, None], -1, candidates)
         start = perf_counter()
         rows = rescore(self.vectors, self.items.rank, queries, candidates, k)
         SPENT.seconds += perf_counter() - start
+        add_span("rescore", start)
         return rows
 
     def select_rows(
@@ -307,13 +313,9 @@ class Generation:
         if self.engine.exact:
             return np.empty(0, dtype=np.int64)
         assert isinstance(self.engine, BuiltEngine)
-        rows = self._firsts[find_lost_nodes(self.engine, self.vectors, self._firsts, track)]
+        firsts = self.nodes.firsts
+        rows = firsts[find_lost_nodes(self.engine, self.vectors, firsts, track)]
         return rows[~self.items.side[rows]]
-
-    @property
-    def _firsts(self) -> RowIndices:
-        """The row of each node's vector."""
-        return self.nodes.rows[self.nodes.starts[:-1]]
 
 
 def _build_engine(
@@ -326,16 +328,21 @@ def _build_engine(
     if not (engine.exact or engine.is_remote):  # which is audited on the server that it is opened on
         lost_nodes, record = audit_self_recall(engine, vectors, firsts, track)
         lost[lost_nodes] = True
-    parameters = dict(engine.parameters)
-    return engine, lost, IndexDescription(kind=kind, parameters=parameters, reason=reason, self_recall=record)
+    description = IndexDescription(
+        kind=kind,
+        parameters=dict(engine.parameters),
+        reason=reason,
+        self_recall=record,
+        measured=engine.measured,
+    )
+    return engine, lost, description
 
 
 def _describe_nodes(
     vectors: UnitVectors, items: ItemTable, nodes: Nodes, model_hash: str, track: Track
 ) -> NodeSource:
     """A generation's nodes for an engine elsewhere."""
-    firsts = nodes.rows[nodes.starts[:-1]]
-    shared = np.diff(nodes.starts) > 1
+    firsts, shared = nodes.firsts, nodes.are_shared
 
     def describe(of_nodes: RowIndices) -> list[tuple[str, Mapping[str, Any]] | None]:
         return [
@@ -344,4 +351,5 @@ def _describe_nodes(
         ]
 
     times = frozenset(name for name, use in items.count_fields().items() if use.kind == "time")
-    return NodeSource(vectors, firsts, describe, times, model_hash, track)
+    node_of_row = None if nodes.is_plain else nodes.node_of_row
+    return NodeSource(vectors, firsts, node_of_row, describe, times, model_hash, track)

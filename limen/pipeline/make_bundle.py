@@ -233,7 +233,18 @@ def build_from_source(
 def describe_bundle(manifest: Manifest, out: Path) -> str:
     """A sentence about a bundle that was made, with the next step."""
     counts = manifest.counts
-    return f"Bundle in {out}: {counts.items} items of {counts.classes} classes. Next: limen serve {out}"
+    made = f"Bundle in {out}: {counts.items} items of {counts.classes} classes. {_describe_recall(manifest)}"
+    return f"{made}Next: limen serve {out}"
+
+
+def _describe_recall(manifest: Manifest) -> str:
+    """What searches find, where the build measured it."""
+    parameters = manifest.index.parameters
+    if "target_recall" not in parameters:
+        return ""
+    effort = next(f"{name} {parameters[name]:g}" for name in ("ef_search", "nprobe") if name in parameters)
+    short = "" if parameters["recall"] >= parameters["target_recall"] else ", less than asked for"
+    return f"Searches find {parameters['recall']:.1%} of the ten nearest ({effort}{short}). "
 
 
 def _draw_sample(items: EmbeddingSet, sample_items: int | None) -> EmbeddingSet:

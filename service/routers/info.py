@@ -24,7 +24,7 @@ async def info(model: ActiveModel, state: CurrentState) -> Info:
         model_hash=manifest.model_hash,
         dim=manifest.embedding_dim,
         encoder=model.describe_encoder(),
-        index=manifest.index,
+        index=model.gallery.describe_index(),
         counts=manifest.counts,
         items=model.gallery.n_items,
         thumbnails=state.settings.thumbnails,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
-import faiss
 import numpy as np
 import pytest
 
@@ -15,6 +15,7 @@ from common.atomic_files import hash_file
 from common.errors import BundleError, InputError
 from index import bundle as bundles
 from index.bundle import read_bundle, verify_bundle
+from index.engines.graph_file import Graph
 from index.gallery.gallery import Gallery
 from tests.index.conftest import (
     KINDS,
@@ -75,12 +76,12 @@ def test_an_index_whose_checksum_differs_is_never_opened(
     make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = make_bundle(ITEMS, make_small_config("hnsw"))
-    changed = bytearray((path / "index.faiss").read_bytes())
+    changed = bytearray((path / "graph.npy").read_bytes())
     changed[100] ^= 0xFF
-    (path / "index.faiss").write_bytes(changed)
-    opened: list[str] = []
-    monkeypatch.setattr(faiss, "read_index", lambda name, *_: opened.append(name))
-    with pytest.raises(BundleError, match=r"index\.faiss"):
+    (path / "graph.npy").write_bytes(changed)
+    opened: list[Path] = []
+    monkeypatch.setattr(Graph, "open", lambda name, *_: opened.append(name))
+    with pytest.raises(BundleError, match=r"graph\.npy"):
         Gallery.open(path)
     assert opened == []
 
@@ -117,11 +118,11 @@ def test_the_schema_is_checked(make_bundle: MakeBundle) -> None:
 
 
 def test_an_engine_of_another_kind_is_refused(make_bundle: MakeBundle) -> None:
-    path = make_bundle(ITEMS, make_small_config("hnsw"))
+    path = make_bundle(ITEMS, make_small_config("ivf_pq"))
     document = json.loads((path / "manifest.json").read_text())
     document["index"] = {"kind": "flat", "parameters": {}, "reason": None}
     (path / "manifest.json").write_text(json.dumps(document))
-    with pytest.raises(BundleError, match="holds a IndexHNSWFlat"):
+    with pytest.raises(BundleError, match="holds a IndexIVFPQFastScan"):
         Gallery.open(path)
 
 
@@ -179,17 +180,17 @@ def test_a_pair_threshold_never_decides_a_search(make_bundle: MakeBundle) -> Non
 
 def test_the_full_audit_finds_a_stranded_row(make_bundle: MakeBundle) -> None:
     path = make_bundle(ITEMS, make_small_config("hnsw"))
-    graph = faiss.read_index(str(path / "index.faiss"))
-    links = faiss.vector_to_array(graph.hnsw.neighbors)
+    graph, _ = Graph.open(path / "graph.npy")
+    links = graph.links.copy()
     links[links == 17] = -1
-    faiss.copy_array_to_vector(links, graph.hnsw.neighbors)
-    faiss.write_index(graph, str(path / "index.faiss"))
+    replace(graph, links=links).save(path / "other.npy")
+    (path / "other.npy").replace(path / "graph.npy")
     document = json.loads((path / "manifest.json").read_text())
     entry = {
-        "sha256": hash_file(path / "index.faiss"),
-        "size": (path / "index.faiss").stat().st_size,
+        "sha256": hash_file(path / "graph.npy"),
+        "size": (path / "graph.npy").stat().st_size,
     }
-    document["files"]["index.faiss"] = entry
+    document["files"]["graph.npy"] = entry
     (path / "manifest.json").write_text(json.dumps(document))
     read_bundle(path)
     with pytest.raises(BundleError, match="do not find themselves"):

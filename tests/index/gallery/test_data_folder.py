@@ -133,12 +133,12 @@ def test_an_index_file_that_was_changed_is_not_opened(bundle: Path, tmp_path: Pa
     with LiveGallery.open(bundle, data, NEVER) as live, Gallery.follow(bundle, data) as reader:
         live.upsert([StoredItem("a", "x", NEW[0])])
         live.rebuild()
-        (index,) = data.glob("generations/*/index.faiss")
+        (index,) = data.glob("generations/*/graph.npy")
         content = bytearray(index.read_bytes())
         content[-1] ^= 1
         index.write_bytes(content)
         for _ in range(2):
-            with pytest.raises(BundleError, match=r"index\.faiss"):
+            with pytest.raises(BundleError, match=r"graph\.npy"):
                 reader.search(NEW[0])
         live.rebuild()
         assert reader.search(NEW[0], 1)[0][0].id == "a"

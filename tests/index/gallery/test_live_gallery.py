@@ -313,7 +313,7 @@ def test_a_damaged_generation_is_built_again(bundle: Path, tmp_path: Path) -> No
     with LiveGallery.open(bundle, tmp_path / "data", NEVER) as live:
         live.upsert([item("a", BASE.vectors[0])])
         live.rebuild()
-    (index,) = (tmp_path / "data").glob("generations/*/index.faiss")
+    (index,) = (tmp_path / "data").glob("generations/*/graph.npy")
     content = bytearray(index.read_bytes())
     content[-1] ^= 1
     index.write_bytes(content)
