@@ -7,11 +7,13 @@ import gc
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
+from starlette.datastructures import State
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import STARTUP_FAILURE
 
@@ -19,16 +21,19 @@ from common.errors import ConfigError, LimenError
 from index.store.service_records import ServiceRecords
 from index.store.shared.records import SharedRecords
 from service import VERSION
-from service.auth.api_keys import NEEDS_READ, KeyRing, name_client
+from service.auth.api_keys import NEEDS_READ, KeyRing, find_key_if_any, name_client
 from service.auth.browser_sessions import BrowserSessions
 from service.auth.decision_tokens import DecisionSigner
+from service.auth.key_meter import KeyMeter
 from service.auth.shared_keys import read_shared_keys
 from service.auth.sign_in_limit import SignInLimit
 from service.errors.problems import install_error_handlers
+from service.gallery_settings import derive_settings, read_galleries
 from service.gallery_work.report_keeper import ReportKeeper
 from service.gallery_work.shared_runner import SharedRunner
 from service.http.connections import ConnectionTable
 from service.http.fast_routes import FastRoutes
+from service.http.gallery_table import GalleryApp, GalleryTable
 from service.http.idempotent_writes import IdempotentWrites
 from service.http.middleware import RequestMiddleware
 from service.http.openapi import build_openapi
@@ -50,6 +55,7 @@ from service.settings import ServiceSettings, describe_open_host, is_loopback
 from service.state import ServiceState
 from service.telemetry import logs
 from service.telemetry.audit_log import AuditLog
+from service.telemetry.tracing import build_tracer
 from service.unknowns.keep_queue import KeepQueue
 from service.web.navigation import PAGES
 
@@ -86,6 +92,7 @@ READ_ROUTERS = (
     "unknowns.pool",
     "unknowns.review",
     "admin",
+    "galleries",
     "reports",
     "labels",
     "monitor.series",
@@ -99,22 +106,25 @@ class LimenService(FastAPI):
     """FastAPI inside the middleware, so that fast routes bypass FastAPI's own layers."""
 
     middleware_app: ASGIApp
+    galleries: GalleryTable
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request, or the lifespan."""
         if scope["type"] == "http":
-            scope["app"] = self
+            self.galleries.assign(scope)
             await self.middleware_app(scope, receive, send)
         else:
-            await self.call_fastapi(scope, receive, send)
+            await super().__call__(scope, receive, send)
 
     async def call_fastapi(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle a request with FastAPI's own layers and routers."""
-        await super().__call__(scope, receive, send)
+        """Handle a request with FastAPI's own layers and routers, but for the one that would name its app."""
+        if self.middleware_stack is None:
+            self.middleware_stack = self.build_middleware_stack()
+        await self.middleware_stack(scope, receive, send)
 
 
 def create_app(settings: ServiceSettings) -> LimenService:
-    """The service for these settings. It answers at once, and is ready when the bundle is loaded."""
+    """The service for these settings. It answers at once, and is ready when its bundles are loaded."""
     app = LimenService(
         title="Limen",
         version=VERSION,
@@ -124,44 +134,95 @@ def create_app(settings: ServiceSettings) -> LimenService:
         redoc_url=None,
         lifespan=_lifespan,
     )
-    if settings.data is not None:
-        make_data_folder(settings.data)
+    named = read_galleries(settings.galleries, settings)
     compute = ComputePool(settings.threads, settings.max_wait, settings.deadline)
-    shared = None
-    if settings.data is not None and settings.database_url is not None:
-        shared = SharedRecords(settings.database_url)
-    signer = DecisionSigner.open(settings.data, shared)
-    audit_log = AuditLog(None if settings.data is None else settings.data / AUDIT_FILE, shared)
-    # one write at a time; it waits for those before it, and reads do not wait for writes
-    writing = ComputePool(1, max(settings.max_wait, WRITE_WAIT), settings.deadline, "writing")
-    models = ModelRegistry(settings, audit_log, shared)
-    monitor = Monitor(settings, models, shared)
-    app.state.limen = ServiceState(
-        settings=settings,
+    shared_parts = SharedParts(
         compute=compute,
         # what pages show takes long and comes many at a time: it waits, apart from what decides
         looking=ComputePool(LOOKERS, max(settings.max_wait, LOOK_WAIT), settings.deadline, "looking"),
-        writing=writing,
-        administration=ComputePool(1, settings.max_wait, settings.deadline, "administration"),
         encoding=EncodeBatches(compute, settings.threads, settings.encode_batch, settings.encode_wait),
-        signer=signer,
-        models=models,
-        unknowns=KeepQueue(settings, writing, models),
-        monitor=monitor,
-        audit_log=audit_log,
-        shared=shared,
-        follower=None if shared is None else ReplicaFollower(settings, shared, models),
     )
-    _share_work(app.state.limen)
-    app.state.settings = settings
-    loop_limit = EventLoopLimit(settings.max_turn)
+    loop_limit, meter = EventLoopLimit(settings.max_turn), KeyMeter()
+
+    def build_app_state(of_gallery: ServiceSettings) -> State:
+        return State({"api": app, "meter": meter, **_build_gallery(of_gallery, shared_parts)})
+
+    app.state = build_app_state(settings)
+    apps = {
+        name: GalleryApp(build_app_state(derive_settings(name, gallery, settings)))
+        for name, gallery in named.items()
+    }
+    hosts = {host: apps[name] for name, gallery in named.items() for host in gallery.hosts}
+    app.galleries = GalleryTable(app, apps, hosts)
+    state: ServiceState = app.state.limen
+    state.galleries = [state, *(gallery.state.limen for gallery in apps.values())]
+    for gallery_state in state.galleries[1:]:
+        gallery_state.on_failure = partial(_log_failure, gallery_state)
 
     def check_load() -> None:
         compute.check_wait()
         loop_limit.check_iteration()
 
     read_routers = [_import_router(name) for name in READ_ROUTERS]
-    keyring = app.state.keyring = KeyRing(settings.api_keys_file)
+    tracer = state.tracer = build_tracer(settings.traces, settings.trace_share)
+    app.middleware_app = RequestMiddleware(
+        IdempotentWrites(FastRoutes(app.call_fastapi, read_routers), _find_records, _name_owner),
+        settings,
+        check_load,
+        _find_client,
+        _check_headers,
+        _observe,
+        tracer,
+    )
+    install_error_handlers(app)
+    for router in read_routers:
+        app.include_router(router, dependencies=NEEDS_READ)
+    for name in OPEN_ROUTERS:
+        app.include_router(_import_router(name))
+    app.openapi = lambda: build_openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+@dataclass(frozen=True)
+class SharedParts:
+    """What all galleries of a process have together: its threads, and the limits on what waits for them."""
+
+    compute: ComputePool
+    looking: ComputePool
+    encoding: EncodeBatches
+    reading: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+def _build_gallery(settings: ServiceSettings, parts: SharedParts) -> dict[str, Any]:
+    """The parts of the app state that are of one gallery."""
+    if settings.data is not None:
+        make_data_folder(settings.data)
+    shared = None
+    if settings.data is not None and settings.database_url is not None:
+        shared = SharedRecords(settings.database_url)
+    signer = DecisionSigner.open(settings.data, shared, settings.gallery)
+    audit_log = AuditLog(None if settings.data is None else settings.data / AUDIT_FILE, shared)
+    # one write at a time; it waits for those before it, and reads do not wait for writes
+    writing = ComputePool(1, max(settings.max_wait, WRITE_WAIT), settings.deadline, "writing")
+    models = ModelRegistry(settings, audit_log, shared)
+    state = ServiceState(
+        settings=settings,
+        compute=parts.compute,
+        looking=parts.looking,
+        writing=writing,
+        administration=ComputePool(1, settings.max_wait, settings.deadline, "administration"),
+        encoding=parts.encoding,
+        reading=parts.reading,
+        signer=signer,
+        models=models,
+        unknowns=KeepQueue(settings, writing, models),
+        monitor=Monitor(settings, models, shared),
+        audit_log=audit_log,
+        shared=shared,
+        follower=None if shared is None else ReplicaFollower(settings, shared, models),
+    )
+    _share_work(state)
+    keyring = KeyRing(settings.api_keys_file)
     if shared is not None:
 
         def read_keys() -> None:
@@ -171,40 +232,52 @@ def create_app(settings: ServiceSettings) -> LimenService:
         models.read_keys = read_keys
     if keyring.open_to_all and not is_loopback(settings.host):
         raise ConfigError(describe_open_host(settings.host))
-    app.state.sessions = BrowserSessions(signer.derive_key("browser sessions"), settings.session_time)
-    app.state.sign_in_limit = SignInLimit(settings.max_wrong_keys)
+    return {
+        "limen": state,
+        "settings": settings,
+        "keyring": keyring,
+        "sessions": BrowserSessions(signer.derive_key("browser sessions"), settings.session_time),
+        "sign_in_limit": SignInLimit(settings.max_wrong_keys),
+    }
 
-    def find_client(scope: Scope) -> str:
-        if keyring.open_to_all:
-            return scope["client"][0] if scope.get("client") else ""
-        return name_client(Request(scope))
 
-    def name_owner(scope: Scope) -> str:
-        return "" if keyring.open_to_all else name_client(Request(scope))
+def _log_failure(state: ServiceState) -> None:
+    """A gallery that cannot be loaded answers why; the others go on."""
+    logs.LOGGER.error(str(state.failure), extra={"fields": {"gallery": state.settings.gallery}})
 
-    def find_records() -> ServiceRecords | None:
-        live = None if models.active is None else models.active.live
-        return None if live is None else live.records
 
-    def check_headers(headers: Mapping[bytes, bytes]) -> None:
-        if keyring.open_to_all:
-            check_origin(headers)
+def _find_client(scope: Scope) -> str:
+    """Whose turn a request takes; raises the problem ``rate-limited`` for a key at its limit."""
+    state = scope["app"].state
+    if state.keyring.open_to_all:
+        return scope["client"][0] if scope.get("client") else ""
+    request = Request(scope)
+    key = find_key_if_any(request)
+    if key is not None:
+        state.meter.count_request(key, scope["method"], scope["path"])
+    return name_client(request, key)
 
-    app.middleware_app = RequestMiddleware(
-        IdempotentWrites(FastRoutes(app.call_fastapi, read_routers), find_records, name_owner),
-        settings,
-        check_load,
-        find_client,
-        check_headers,
-        monitor.recorder.observe_response,
-    )
-    install_error_handlers(app)
-    for router in read_routers:
-        app.include_router(router, dependencies=NEEDS_READ)
-    for name in OPEN_ROUTERS:
-        app.include_router(_import_router(name))
-    app.openapi = lambda: build_openapi(app)  # type: ignore[method-assign]
-    return app
+
+def _name_owner(scope: Scope) -> str:
+    if scope["app"].state.keyring.open_to_all:
+        return ""
+    request = Request(scope)
+    return name_client(request, find_key_if_any(request))
+
+
+def _find_records(scope: Scope) -> ServiceRecords | None:
+    active: LoadedModel | None = scope["app"].state.limen.models.active
+    return None if active is None or active.live is None else active.live.records
+
+
+def _check_headers(scope: Scope, headers: Mapping[bytes, bytes]) -> None:
+    if scope["app"].state.keyring.open_to_all:
+        check_origin(headers)
+
+
+def _observe(scope: Scope, route: str, status: int, seconds: float, problem: str | None) -> None:
+    state: ServiceState = scope["app"].state.limen
+    state.monitor.recorder.observe_response(route, status, seconds, problem)
 
 
 def _share_work(state: ServiceState) -> None:
@@ -249,15 +322,31 @@ def _import_router(name: str) -> APIRouter:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     state: ServiceState = app.state.limen
-    loading = asyncio.create_task(_load(state))
+    loading = asyncio.gather(*(_load(gallery) for gallery in state.galleries))
     if state.settings.workers > 1:
         await loading  # connections go to any worker that accepts: only to those that are ready
+    keepers = [_start_keeping(gallery) for gallery in state.galleries]
+    yield {"connections": ConnectionTable(state.settings)}
+    for gallery in state.galleries:
+        gallery.draining = True
+    await loading
+    for gallery, keeper in zip(state.galleries, keepers, strict=True):
+        await _close(gallery, keeper)
+    state.compute.close()
+    state.looking.close()
+    if state.tracer is not None:
+        await asyncio.to_thread(state.tracer.close)
+
+
+def _start_keeping(state: ServiceState) -> ReportKeeper:
     state.unknowns.start()
     keeper = ReportKeeper(state.settings, state.models, lambda: submit_update(state), state.shared)
     keeper.start()
-    yield {"connections": ConnectionTable(state.settings)}
-    state.draining = True
-    await loading
+    return keeper
+
+
+async def _close(state: ServiceState, keeper: ReportKeeper) -> None:
+    """End what is of one gallery."""
     if state.follower is not None:
         await asyncio.to_thread(state.follower.close)
     await asyncio.to_thread(keeper.close)
@@ -266,8 +355,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     state.gallery_workers.close()
     await state.unknowns.close()
     await asyncio.to_thread(state.monitor.close)
-    state.compute.close()
-    state.looking.close()
     state.writing.close()
     state.administration.close()
     state.jobs.close()
@@ -286,6 +373,8 @@ async def _load(state: ServiceState) -> None:
         settings = state.settings
         address = f"http://{settings.host}:{settings.port}"
         fields = {"address": address, "bundle": str(settings.bundle), "model_hash": model.model_hash}
+        if settings.gallery != "default":
+            fields["gallery"] = settings.gallery
         logs.LOGGER.info("listening", extra={"fields": fields})
         state.monitor.start()
         if state.follower is not None and state.runner is not None:

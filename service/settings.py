@@ -18,6 +18,7 @@ from api_schemas.preprocessing import Provider
 from common.errors import ConfigError
 from encoder.thumbnails import LARGEST_SIDE, SMALLEST_SIDE
 from index.engines.milvus.settings import MilvusSettings
+from index.engines.search_settings import SearchSettings
 from index.items.metadata import MetadataBounds
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -75,6 +76,16 @@ class ServiceSettings(BaseSettings):
     data: Path | None = Field(default=None, description="folder for items and feedback; read-only without it")
     workers: int = Field(default=1, ge=1, le=256, description="processes; above 1 only without a data folder")
     bundles: Path | None = Field(default=None, description="folder of bundles for `/v1/models`")
+    gallery: str = Field(
+        default="default",
+        pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$",
+        description="name of the gallery that plain paths are about, as metrics have it",
+    )
+    galleries: Path | None = Field(
+        default=None,
+        description="YAML that names further galleries and their bundles "
+        "([several galleries](serving.md#several-galleries))",
+    )
     api_keys_file: Path | None = Field(
         default=None, description="file of keys; in a container mount its folder, not the file"
     )
@@ -95,6 +106,24 @@ class ServiceSettings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least severe log lines that are written; from `info` on one per request"
+    )
+    slow_query: float | None = Field(
+        default=None,
+        gt=0,
+        description="requests that take longer are logged with the time of each of their parts, without what "
+        "was asked ([slow queries](monitoring.md#slow-queries-and-traces))",
+    )
+    traces: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^\s/]+",
+        description="address of an OpenTelemetry collector (OTLP over HTTP), such as "
+        "`http://collector:4318`, that gets a trace of each request (extra `otel`)",
+    )
+    trace_share: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="share of requests that are traced; one that comes with a trace is if its sender's is",
     )
 
     unknown_share: float = Field(
@@ -270,7 +299,11 @@ class ServiceSettings(BaseSettings):
         return Limits(**{name: getattr(self, name) for name in Limits.model_fields})
 
 
-ALL_FIELDS = {**ServiceSettings.model_fields, **MilvusSettings.model_fields}
+ALL_FIELDS = {
+    **ServiceSettings.model_fields,
+    **SearchSettings.model_fields,
+    **MilvusSettings.model_fields,
+}
 """Every setting by its name."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
@@ -14,6 +14,7 @@ from api_schemas.http.admin import HistoryEntry, Job
 from api_schemas.label_audit import LabelAudit
 from api_schemas.report import Report
 from common.errors import LimenError
+from common.spans import record_span
 from index.store.shared.records import SharedRecords
 from index.store.write_order import WriteOrder
 from service.auth.decision_tokens import DecisionSigner
@@ -32,6 +33,7 @@ from service.runtime.encode_batches import EncodeBatches
 from service.settings import ServiceSettings
 from service.telemetry.audit_log import AuditLog
 from service.telemetry.prometheus import LAST_FSYNC
+from service.telemetry.tracing import Tracer
 from service.unknowns.keep_queue import KeepQueue
 
 T = TypeVar("T")
@@ -73,6 +75,14 @@ class ServiceState:
     failure: LimenError | None = None
     draining: bool = False
     on_failure: Callable[[], None] = field(default=lambda: None)
+    # of the first gallery alone: all galleries of the process, itself first, and what keeps its traces
+    galleries: Sequence[ServiceState] = ()
+    tracer: Tracer | None = None
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether the bundle is still being loaded."""
+        return self.models.active is None and self.failure is None
 
 
 def get_state(request: Request) -> ServiceState:
@@ -126,7 +136,7 @@ async def log_action(
 ) -> None:
     """Write who did what to the audit log, where no item store keeps it with what was done."""
     # whatever is logged has been put on disk before
-    LAST_FSYNC.set_to_current_time()
+    LAST_FSYNC.labels(state.settings.gallery).set_to_current_time()
     line = _build_line(request, action, details)
     await asyncio.to_thread(state.audit_log.write, line, ids)
 
@@ -157,10 +167,11 @@ async def _carry_out(
 ) -> T:
     watching = asyncio.create_task(_withdraw_with_client(request, order))
     try:
-        result = await pool.run(work, bounded=bounded, order=order)
+        with record_span("store"):
+            result = await pool.run(work, bounded=bounded, order=order)
     finally:
         watching.cancel()
-    LAST_FSYNC.set_to_current_time()
+    LAST_FSYNC.labels(get_state(request).settings.gallery).set_to_current_time()
     return result
 
 

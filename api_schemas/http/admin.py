@@ -99,6 +99,24 @@ class ActivatePointResponse(Schema):
     previous: str | None
 
 
+class GallerySummary(Schema):
+    """One of the galleries of a service; what it answers is under `/v1/galleries/{name}`."""
+
+    name: str
+    status: Literal["loading", "ready", "failed"]
+    detail: str | None = Field(default=None, description="Why a gallery has failed.")
+    model_hash: str | None = Field(description="Of its active model, once that is loaded.")
+    version: str | None
+    items: int | None
+    read_only: bool
+
+
+class GalleryList(Schema):
+    """The galleries of a service, that of the plain paths first."""
+
+    galleries: list[GallerySummary]
+
+
 class HistoryEntry(Schema):
     """The main figures of one past report."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Lock
 
 import sqlalchemy as sa
 from alembic import command
@@ -13,6 +14,8 @@ from alembic.util import CommandError
 from common.errors import BundleError
 from index.store.databases import DATABASES
 from index.store.databases.database import Database, get_first_line, hide_passwords
+
+_UPGRADING = Lock()  # alembic keeps what it works on in its module
 
 
 def open_database(where: Path | str, schema: str | None = None, *, read_only: bool = False) -> Database:
@@ -80,4 +83,5 @@ def _migrate(database: Database, read_only: bool) -> None:
         if read_only:
             raise CommandError(f"it is of form {version}, not {newest}; its writer has to open it first")
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        with _UPGRADING:
+            command.upgrade(config, "head")

@@ -8,15 +8,16 @@ import secrets
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from fastapi import Depends, Request
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from api_schemas.base import SCHEMA_VERSION, Schema
 from common.errors import InputError, LimenError
 from common.file_locks import FileLock
 from service.auth.browser_sessions import BrowserSession, BrowserSessions
+from service.auth.key_limits import KeyLimits
 from service.errors.problems import (
     CSRF,
     FORBIDDEN,
@@ -40,12 +41,19 @@ MOUNTS = Path("/proc/self/mountinfo")
 
 
 class ApiKey(Schema):
-    """A stored key: name, scope and SHA-256, never the secret."""
+    """A stored key: name, scope, SHA-256 and limits, never the secret."""
 
     name: str = Field(min_length=1)
     scope: Scope
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     created_at: datetime
+    limits: KeyLimits | None = None
+
+    @model_serializer(mode="wrap")
+    def _leave_out(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without limits a key is written as before there were any, so that an older version reads it."""
+        document: dict[str, Any] = write(self)
+        return {name: value for name, value in document.items() if value is not None}
 
 
 class KeyFile(Schema):
@@ -55,18 +63,19 @@ class KeyFile(Schema):
     keys: list[ApiKey]
 
 
-def make_key(name: str, scope: Scope) -> tuple[str, ApiKey]:
+def make_key(name: str, scope: Scope, limits: KeyLimits | None = None) -> tuple[str, ApiKey]:
     """A new secret, and what is kept of it."""
     secret = PREFIX + secrets.token_urlsafe(32)
-    return secret, ApiKey(name=name, scope=scope, sha256=_hash_secret(secret), created_at=datetime.now(UTC))
+    sha256, now = _hash_secret(secret), datetime.now(UTC)
+    return secret, ApiKey(name=name, scope=scope, sha256=sha256, created_at=now, limits=limits)
 
 
-def create_key(file: Path, name: str, scope: Scope) -> str:
+def create_key(file: Path, name: str, scope: Scope, limits: KeyLimits | None = None) -> str:
     """Add a key to the file (mode 600) and return its secret, which cannot be read back later.
 
     Keys that are created or revoked at the same time, by any process, are all kept or removed.
     """
-    secret, added = make_key(name, scope)
+    secret, added = make_key(name, scope, limits)
     if not file.parent.is_dir():
         raise InputError(f"{file} cannot be written: there is no folder {file.parent}; make it first.")
     with FileLock(file, wait=True):
@@ -210,16 +219,19 @@ def find_key(request: Request) -> tuple[ApiKey | None, BrowserSession | None]:
     return (None, None) if session is None else (keys[session.key_sha256], session)
 
 
-def name_client(request: Request) -> str:
+def name_client(request: Request, key: ApiKey | None) -> str:
     """Whose turn a request to a service with keys takes: its key's, or its address's where it has none."""
-    try:
-        key, _ = find_key(request)
-    except LimenError:
-        # the request itself is answered with what is wrong with the file
-        key = None
     if key is not None:
         return f"key {key.name}"
     return "" if request.client is None else request.client.host
+
+
+def find_key_if_any(request: Request) -> ApiKey | None:
+    """The key of a request; None also while none can be read, which the request itself is answered with."""
+    try:
+        return find_key(request)[0]
+    except LimenError:
+        return None
 
 
 def check_key(request: Request, scope: Scope) -> None:
@@ -235,7 +247,7 @@ def check_key(request: Request, scope: Scope) -> None:
             "A valid key is needed: send Authorization: Bearer <key>, or sign in at /dashboard/sign-in.",
             headers={"WWW-Authenticate": "Bearer"},
         )
-    request.state.actor = key.name
+    request.state.actor, request.state.key = key.name, key
     if session is not None and request.method not in SAFE_METHODS:
         check_own_page(request, session, request.headers.get(CSRF_HEADER, ""))
     if not includes_scope(key.scope, scope):

@@ -56,15 +56,19 @@ class DecisionSigner:
         self._keyed = hmac.new(key, digestmod="sha256")
 
     @classmethod
-    def open(cls, data: Path | None, shared: SharedRecords | None = None) -> DecisionSigner:
-        """With the key of the data folder, created on first use; without a folder a key of this process.
+    def open(
+        cls, data: Path | None, shared: SharedRecords | None = None, gallery: str = "default"
+    ) -> DecisionSigner:
+        """With the key of the data folder, created on first use; without a folder a key of this process,
+        and of ``gallery``.
 
         With several processes of one service all have the key of the first.
         """
         if data is None:
             # the workers of one service share the key through their environment
             given = os.environ.get("LIMEN_DECISION_KEY", "")
-            return cls(_read_shared(given) if given else secrets.token_bytes(KEY_BYTES))
+            signer = cls(_read_shared(given) if given else secrets.token_bytes(KEY_BYTES))
+            return signer if gallery == "default" else cls(signer.derive_key(f"gallery {gallery}"))
         file = data / KEY_FILE
         if not file.exists():
             write_atomically(file, secrets.token_bytes(KEY_BYTES), private=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from common.errors import InputError
 from index.store.shared.records import SharedRecords
 from service.auth.api_keys import ApiKey, KeyFile, Scope, make_key
+from service.auth.key_limits import KeyLimits
 
 SETTING = "keys"
 
@@ -15,9 +16,9 @@ def read_shared_keys(shared: SharedRecords) -> list[ApiKey] | None:
     return None if document is None else KeyFile.model_validate_json(document).keys
 
 
-def create_shared_key(shared: SharedRecords, name: str, scope: Scope) -> str:
+def create_shared_key(shared: SharedRecords, name: str, scope: Scope, limits: KeyLimits | None = None) -> str:
     """Add a key and return its secret, which cannot be read back later."""
-    secret, added = make_key(name, scope)
+    secret, added = make_key(name, scope, limits)
     shared.edit_setting(SETTING, lambda known: _write([*_read(known), added]), "keys")
     return secret
 

@@ -62,6 +62,7 @@ UNSUPPORTED_MEDIA_TYPE = ProblemKind(
 )
 HEADERS_TOO_LARGE = ProblemKind("headers-too-large", 431, "The headers are too large")
 OVERLOADED = ProblemKind("overloaded", 429, "The service is at its limit")
+RATE_LIMITED = ProblemKind("rate-limited", 429, "The key is at its limit")
 INTERNAL = ProblemKind("internal-error", 500, "Internal error")
 NOT_READY = ProblemKind("not-ready", 503, "The service is not ready")
 WRITE_FAILED = ProblemKind("write-failed", 503, "The write could not be stored")

@@ -42,14 +42,14 @@ class IdempotentWrites:
     def __init__(
         self,
         app: ASGIApp,
-        find_records: Callable[[], ServiceRecords | None],
+        find_records: Callable[[Scope], ServiceRecords | None],
         name_owner: Callable[[Scope], str],
     ) -> None:
         self._app, self._find_records, self._name_owner = app, find_records, name_owner
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         given = next((value for name, value in scope["headers"] if name == HEADER), None)
-        records = None if given is None or scope["method"] not in WRITES else self._find_records()
+        records = None if given is None or scope["method"] not in WRITES else self._find_records(scope)
         if given is None or records is None:
             await self._app(scope, receive, send)
             return

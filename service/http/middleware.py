@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api_schemas.http.problem import PROBLEM_MEDIA_TYPE
+from common.spans import SPANS, Span
 from service.errors.problems import (
     BODY_TIMEOUT,
     BODY_TOO_LARGE,
@@ -31,6 +32,7 @@ from service.runtime.malloc_trim import LARGE, trim_heap
 from service.settings import ServiceSettings
 from service.telemetry import logs
 from service.telemetry.prometheus import count_rejection, observe_response
+from service.telemetry.tracing import Tracer
 
 _VALID_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 CONTENT_SECURITY_POLICY = (
@@ -69,9 +71,11 @@ class RequestMiddleware:
         settings: the limits.
         check_load: raises the problem ``overloaded`` for a search or match that would have to wait too long:
             before its body is read, so that refusing it costs little.
-        find_client: whose turn a request takes, by its key or address.
+        find_client: whose turn a request takes, by its key or address; raises a problem for one whose key is
+            at its limit.
         check_headers: raises a problem for a request that is not answered at all.
-        observe: called with the route, status, seconds and problem of every answer.
+        observe: called with the scope, route, status, seconds and problem of every answer.
+        tracer: what keeps traces; None where nobody wants any.
     """
 
     def __init__(
@@ -80,13 +84,16 @@ class RequestMiddleware:
         settings: ServiceSettings,
         check_load: Callable[[], None],
         find_client: Callable[[Scope], str],
-        check_headers: Callable[[Mapping[bytes, bytes]], None],
-        observe: Callable[[str, int, float, str | None], None],
+        check_headers: Callable[[Scope, Mapping[bytes, bytes]], None],
+        observe: Callable[[Scope, str, int, float, str | None], None],
+        tracer: Tracer | None = None,
     ) -> None:
         self.app = app
         self.settings = settings
         self.check_load, self.find_client, self.check_headers = check_load, find_client, check_headers
         self.observe = observe
+        self.tracer = tracer
+        self.wants_spans = tracer is not None or settings.slow_query is not None
         self.queue = AdmissionQueue(
             settings.max_inflight, settings.max_queue, settings.deadline, settings.max_inflight_per_client
         )
@@ -127,21 +134,25 @@ class _Exchange:
     async def run(self) -> None:
         """Check the limits, have the app answer, and record the outcome."""
         start = perf_counter()
+        spans: list[Span] = []
+        if self._outer.wants_spans:
+            SPANS.set(spans)
         path = self._scope["path"]
         task = asyncio.current_task()
         assert task is not None
         if path in ABANDONED_PATHS:
             self._scope["state"]["on_disconnect"] = partial(self._abandon, task)
         try:
-            self._outer.check_headers(self._headers)
+            self._outer.check_headers(self._scope, self._headers)
             length = self._check_announced_length()
             if path in LOAD_CHECKED_PATHS:
                 self._outer.check_load()
             if path.startswith("/v1/"):
+                client = self._outer.find_client(self._scope)
                 if 0 < length <= PREFETCHED:
                     # a small body may be slow without holding a slot
                     await self._prefetch()
-                async with self._outer.queue.admit(self._outer.find_client(self._scope)):
+                async with self._outer.queue.admit(client):
                     await self._call_app()
             else:
                 await self._call_app()
@@ -165,7 +176,7 @@ class _Exchange:
             )
         finally:
             self._outer.buffered -= self.received + self._answered_bytes
-            self._record(perf_counter() - start)
+            self._record(start, perf_counter(), spans)
 
     def _abandon(self, task: asyncio.Task[None]) -> None:
         """Give up a request whose client has gone."""
@@ -291,14 +302,18 @@ class _Exchange:
         )
         await self._send_with_headers({"type": "http.response.body", "body": body})
 
-    def _record(self, seconds: float) -> None:
-        """Update the metrics, and write the request's log line."""
+    def _record(self, start: float, end: float, spans: list[Span]) -> None:
+        """Update the metrics, and write the request's log line; its trace, if anybody wants it."""
+        seconds = end - start
         route = getattr(self._scope.get("route"), "path", "(none)")
-        observe_response(route, self._status, seconds)
+        gallery = self._scope["app"].state.settings.gallery
+        observe_response(gallery, route, self._status, seconds)
         slug = self._scope["state"].get("problem")
-        self._outer.observe(route, self._status, seconds, slug)
+        self._outer.observe(self._scope, route, self._status, seconds, slug)
         if slug is not None:
             count_rejection(slug)
+        if self._outer.wants_spans:
+            self._record_spans(Span(f"{self._scope['method']} {route}", start, end), list(spans), gallery)
         if logs.is_logging_requests():
             fields: dict[str, Any] = {
                 "request_id": self._id.decode(),
@@ -307,6 +322,33 @@ class _Exchange:
                 "status": self._status,
                 "ms": round(seconds * 1000, 3),
             }
+            if gallery != self._settings.gallery:
+                fields["gallery"] = gallery
             if slug is not None:
                 fields["problem"] = slug
             logs.log_request(fields)
+
+    def _record_spans(self, request: Span, parts: list[Span], gallery: str) -> None:
+        """Keep the trace of a request, and log it if it was slow: numbers and names of routes alone."""
+        known: dict[str, str | int] = {
+            "http.request.method": self._scope["method"],
+            "http.route": request.name.partition(" ")[2],
+            "http.response.status_code": self._status,
+            "limen.request_id": self._id.decode(),
+            "limen.gallery": gallery,
+            **self._scope["state"].get("asked", {}),
+        }
+        problem = self._scope["state"].get("problem")
+        if problem is not None:
+            known["limen.problem"] = problem
+        if self._outer.tracer is not None:
+            self._outer.tracer.keep(request, parts, self._headers, known, self._status >= 500)
+        slow, seconds = self._settings.slow_query, request.end - request.start
+        if slow is not None and seconds >= slow:
+            spent: dict[str, float] = {}
+            for part in parts:
+                spent[part.name] = spent.get(part.name, 0.0) + part.end - part.start
+            fields: dict[str, Any] = {name.rpartition(".")[2]: value for name, value in known.items()}
+            times = {name: round(1000 * value, 3) for name, value in spent.items()}
+            fields |= {"ms": round(1000 * seconds, 3), "parts_ms": times, "body_bytes": self.received}
+            logs.LOGGER.warning("slow query", extra={"fields": fields})

@@ -118,7 +118,7 @@ def write_decision(
 
     ``fingerprint`` is that of a query which is no item, by which a correction knows it again.
     """
-    prometheus.count_decision(point.name, decision.decision)
+    prometheus.count_decision(state.settings.gallery, point.name, decision.decision)
     token = state.signer.sign(
         SignedDecision(
             endpoint=endpoint,

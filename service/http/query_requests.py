@@ -22,6 +22,7 @@ from api_schemas.http.decisions import (
     SearchOptions,
     SearchRequest,
 )
+from common.spans import SPANS
 from index.items.stored_item import check_metadata
 from service.errors.problems import NOT_JSON, UNSUPPORTED_MEDIA_TYPE, ServiceProblem, build_field_problem
 from service.http.bodies import (
@@ -110,6 +111,9 @@ async def read_queries(
             f"Content-Type is '{media_type}'; this endpoint takes {JSON} or {OCTETS} (float32 rows).",
         )
     is_light = is_light and model.is_light(count)
+    if SPANS.get() is not None:
+        asked = {"limen.queries": count, "limen.k": given.k, "limen.filtered": given.filter is not None}
+        request.scope["state"]["asked"] = asked
     return QueryRequest(given, resolve, count, is_light, queries, started, perf_counter())
 
 

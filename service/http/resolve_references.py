@@ -12,6 +12,7 @@ from api_schemas.http.decisions import MatchQuery, Reference
 from api_schemas.http.problem import FieldProblem
 from common.array_types import Float32s, UnitVectors
 from common.errors import InputError
+from common.spans import record_span
 from embeddings.embedding_set import normalise_queries
 from encoder import Encoder, RawInput, RefusedInput
 from service.errors.problems import (
@@ -114,7 +115,8 @@ async def encode_inputs(
 ) -> UnitVectors:
     """Unit vectors float32 [n, d] of inputs; raises a problem that names the path of a refused one."""
     try:
-        return await encoding.encode(encoder, inputs)
+        with record_span("encode"):
+            return await encoding.encode(encoder, inputs)
     except RefusedInput as refused:
         path = path_of(refused.number)
         raise ServiceProblem(

@@ -205,9 +205,9 @@ def load_model(path: Path, settings: ServiceSettings, audit: AuditFile | None = 
         report=Report.load(path / REPORT_FILE) if REPORT_FILE in manifest.files else None,
         probe=_probe_gallery(gallery, path),
     )
-    prometheus.LOAD_SECONDS.set(perf_counter() - start)
-    prometheus.SELF_RECALL.set(model.probe.self_recall)
-    prometheus.RECALL_PROBE.set(model.probe.recall)
+    prometheus.LOAD_SECONDS.labels(settings.gallery).set(perf_counter() - start)
+    prometheus.SELF_RECALL.labels(settings.gallery).set(model.probe.self_recall)
+    prometheus.RECALL_PROBE.labels(settings.gallery).set(model.probe.recall)
     return model
 
 

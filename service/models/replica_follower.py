@@ -24,7 +24,7 @@ class ReplicaFollower:
     """
 
     def __init__(self, settings: ServiceSettings, shared: SharedRecords, models: ModelRegistry) -> None:
-        self._most = settings.max_staleness
+        self._most, self._gallery = settings.max_staleness, settings.gallery
         self._shared, self._models = shared, models
         self._current_at = monotonic()
         self._closing = Event()
@@ -72,8 +72,8 @@ class ReplicaFollower:
     def update_gauges(self) -> None:
         """Set the metrics."""
         now = self.describe()
-        prometheus.LAG_CHANGES.set(now.lag_changes)
-        prometheus.LAG_SECONDS.set(now.lag_seconds)
+        prometheus.LAG_CHANGES.labels(self._gallery).set(now.lag_changes)
+        prometheus.LAG_SECONDS.labels(self._gallery).set(now.lag_seconds)
 
     def _run(self) -> None:
         is_away = False

@@ -49,9 +49,9 @@ class AlertBook:
     What cannot be measured changes nothing either.
     """
 
-    def __init__(self, rules: Mapping[str, AlertRule], store: AlertStore) -> None:
+    def __init__(self, rules: Mapping[str, AlertRule], store: AlertStore, gallery: str = "default") -> None:
         self.rules = rules
-        self._store = store
+        self._store, self._gallery = store, gallery
         self._lock = Lock()
         self._pending: dict[str, float] = {}
         self._clearing: dict[str, float] = {}
@@ -208,7 +208,7 @@ class AlertBook:
 
     def _show(self, rule: str) -> None:
         if rule in self.rules:
-            ALERT.labels(rule).set(rule in self._find_firing())
+            ALERT.labels(self._gallery, rule).set(rule in self._find_firing())
 
 
 def _to_time(now: float) -> datetime:

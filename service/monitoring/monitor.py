@@ -18,7 +18,7 @@ from index.store.shared.records import SharedRecords
 from index.store.write_order import WriteOrder
 from service.models.loaded_model import LoadedModel
 from service.models.model_registry import ModelRegistry
-from service.monitoring.alert_book import AlertBook, MemoryAlerts
+from service.monitoring.alert_book import AlertBook, AlertStore, MemoryAlerts
 from service.monitoring.alert_rules import read_rules
 from service.monitoring.day_summary import DaySummary
 from service.monitoring.documents import Document, describe_value
@@ -72,7 +72,7 @@ class Monitor:
         self._model_hash: str | None = None
         kept = None if self._share is None else self._share.records
         self._series = Series(kept or MemorySeries())
-        self._book = AlertBook(self._rules, kept or MemoryAlerts())
+        self._book = self._build_book(kept or MemoryAlerts())
         self._readings: dict[str, Reading] = {}
         self._feedback: Sequence[Feedback] = ()
         self._feedback_read = float("-inf")
@@ -246,11 +246,14 @@ class Monitor:
             self._queries = QueryComparison(self.recorder)
         if model.live is not None:
             self._series = Series(model.live.monitoring)
-            self._book = AlertBook(self._rules, model.live.monitoring)
+            self._book = self._build_book(model.live.monitoring)
         elif self._model_hash is not None and self._share is None:
-            self._series, self._book = Series(MemorySeries()), AlertBook(self._rules, MemoryAlerts())
+            self._series, self._book = Series(MemorySeries()), self._build_book(MemoryAlerts())
         self._model_hash, self._readings, self._feedback_read = model.model_hash, {}, float("-inf")
         self._opis = None
+
+    def _build_book(self, store: AlertStore) -> AlertBook:
+        return AlertBook(self._rules, store, self._settings.gallery)
 
     def _count(self, now: float) -> None:
         """Add what was counted to the series."""
@@ -277,9 +280,11 @@ class Monitor:
         )
         self._readings = {name: measure(moment) for name, measure in SIGNALS.items()}
         for name, reading in self._readings.items():
-            READING.labels(name).set(np.nan if reading.value is None else reading.value)
+            READING.labels(self._settings.gallery, name).set(
+                np.nan if reading.value is None else reading.value
+            )
         drift = self._readings["query_drift"].value
-        DRIFT.set(np.nan if drift is None else drift)
+        DRIFT.labels(self._settings.gallery).set(np.nan if drift is None else drift)
         return has_looked
 
     def _count_before(self, point: OperatingPoint, now: float) -> ShareBefore | None:
@@ -306,14 +311,14 @@ class Monitor:
             self._unsaved = None
         except LimenError as error:
             self._note_failure(error)
-        FLUSH_FAILED.set(self._unsaved is not None)
+        FLUSH_FAILED.labels(self._settings.gallery).set(self._unsaved is not None)
 
     def _note_failure(self, error: LimenError) -> None:
         """Log that the database does not work, once until it does again."""
         if self._unsaved is None:
             LOGGER.error("time series cannot be kept: %s", error)
         self._unsaved = str(error)
-        FLUSH_FAILED.set(1)
+        FLUSH_FAILED.labels(self._settings.gallery).set(1)
 
     def _report(self, alert: Alert, model: LoadedModel) -> None:
         fields = {"rule": alert.rule, "state": alert.state, "alert": alert.id, "value": alert.value}

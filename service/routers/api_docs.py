@@ -25,7 +25,7 @@ async def home() -> Response:
 @router.get("/docs")
 async def docs(request: Request) -> Response:
     """The API page: every endpoint with its body, its examples, and a form to try it."""
-    document = build_openapi(request.app)
+    document = build_openapi(request.app.state.api)
     return render_page(
         request,
         "docs.html",

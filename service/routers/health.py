@@ -15,7 +15,7 @@ from service.http.bodies import write_json_response
 from service.http.openapi import describe_problems
 from service.models.gallery_gauges import update_gauges
 from service.models.loaded_model import LoadedModel, find_items_folder
-from service.state import ActiveModel, CurrentState
+from service.state import ActiveModel, CurrentState, ServiceState
 from service.telemetry import prometheus
 
 router = APIRouter(tags=["operate"])
@@ -31,9 +31,17 @@ async def livez() -> Response:
 @router.get("/readyz", summary="Readiness", response_model=Ready, responses=describe_problems(503))
 async def readyz(model: ActiveModel, state: CurrentState) -> Response:
     """Ready once the index is loaded and 1,000 probed rows were found, as long as the item store answers,
-    and the engine where it is on a server."""
+    and the engine where it is on a server. Of a service with several galleries: once each of them is loaded
+    or has failed."""
     if state.draining:
         raise ServiceProblem(NOT_READY, "The service is stopping.", headers={"Retry-After": "5"})
+    loading = [other.settings.gallery for other in state.galleries if other.is_loading]
+    if loading:
+        raise ServiceProblem(
+            NOT_READY,
+            f"Galleries are being loaded and checked: {', '.join(loading)}.",
+            headers={"Retry-After": "1"},
+        )
     if model.live is not None or model.gallery.is_remote:
         await _check_parts(model)
     follower = state.follower
@@ -86,13 +94,18 @@ async def _check_parts(model: LoadedModel) -> None:
     dependencies=NEEDS_READ,
 )
 async def exposition(state: CurrentState) -> Response:
-    """All metrics in Prometheus' text format."""
-    model = state.models.active
+    """All metrics in Prometheus' text format; of a named gallery its own alone."""
+    for of_gallery in state.galleries or [state]:
+        await _update_gauges(of_gallery)
+    of_one = None if state.galleries else state.settings.gallery
+    return Response(prometheus.write_metrics(of_one), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _update_gauges(state: ServiceState) -> None:
+    model, name, data = state.models.active, state.settings.gallery, state.settings.data
     if model is not None:
-        data = state.settings.data
         items = None if data is None else find_items_folder(state.models.active_folder, data)
-        await state.compute.run(lambda: update_gauges(model, items), bounded=False)
+        await state.compute.run(lambda: update_gauges(name, model, items), bounded=False)
         if state.follower is not None:
             state.follower.update_gauges()
-        await state.compute.run(lambda: state.recall_probe.update(model), bounded=False)
-    return Response(prometheus.write_metrics(), media_type=CONTENT_TYPE_LATEST)
+        await state.compute.run(lambda: state.recall_probe.update(model, name), bounded=False)

@@ -28,6 +28,7 @@ from evaluation.gallery_counts.counts_file import read_about
 from index.gallery.live_gallery import LiveGallery
 from index.items.stored_item import StoredItem
 from service.auth.api_keys import NEEDS_WRITE
+from service.auth.key_meter import check_items, spend_items
 from service.errors.problems import (
     LIMIT_EXCEEDED,
     MODEL_MISMATCH,
@@ -97,6 +98,7 @@ async def upsert(
             f"The items are of model {str(body.model_hash)[:12]}, the service decides with "
             f"{model.model_hash[:12]}: embed them again with this model.",
         )
+    check_items(request, len(body.items))
     references = [
         Reference.model_construct(vector=item.vector, input=item.input, id=None) for item in body.items
     ]
@@ -107,6 +109,7 @@ async def upsert(
     thumbnails = await state.compute.run(lambda: _make_thumbnails(body.items, model, state.settings))
     order = order_write(request, "items.upsert")
     new = await write(request, state, order, lambda: live.upsert(items, order, thumbnails))
+    spend_items(request, len(body.items))
     notes = await state.compute.run(lambda: model.label_notes.note(item.label for item in items))
     return write_json_response(
         {"upserted": len(body.items), "new": new, "items": live.gallery.n_items, "notes": notes}

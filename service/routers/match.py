@@ -82,7 +82,11 @@ async def match(request: Request) -> Response:
         decisions = search_naming_rows(resolved, lambda: match_queries(resolved, options.filter))
         fingerprints = identify_queries(model, resolved)
         decisions = obey_corrections(model, resolved, fingerprints, options, decisions, match_queries)
-        _observe(decisions)
+        prometheus.observe_scores(
+            state.settings.gallery,
+            [decision.score for decision in decisions],
+            [decision.margin for decision in decisions],
+        )
         state.monitor.recorder.observe_match(
             model.points.get(decisions[0].operating_point, point),
             decisions,
@@ -152,11 +156,3 @@ def _is_comparable(queries: ResolvedQueries, options: MatchOptions) -> bool:
     """Whether the queries meet the gallery as the point's calibration did: all of it, one vector each."""
     restricted = options.filter is not None or options.group is not None
     return queries.excluded is None and queries.sizes is None and not restricted
-
-
-def _observe(decisions: list[MatchDecision]) -> None:
-    for decision in decisions:
-        if decision.score is not None:
-            prometheus.TOP1.observe(decision.score)
-        if decision.margin is not None:
-            prometheus.MARGIN.observe(decision.margin)

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import faiss
 
+from common.spans import SPANS, Span
 from common.time_budget import OutOfTime, TimeBudget, check_time, limit_time
 from index.store.write_order import WriteOrder
 from service.errors.problems import build_deadline, build_overloaded, build_withdrawn
@@ -87,7 +88,9 @@ class ComputePool:
         QUEUED.set(max(0, self._inside - self._threads))
         # a write is withdrawn instead: once it has begun to commit it must end
         budget = TimeBudget(self._deadline if order is None else inf)
-        future = asyncio.get_running_loop().run_in_executor(self._pool, _time, work, budget)
+        future = asyncio.get_running_loop().run_in_executor(
+            self._pool, _time, work, budget, SPANS.get(), perf_counter()
+        )
         # work continues after its request was given up, and counts until it ends
         future.add_done_callback(partial(self._forget, bounded))
         try:
@@ -137,9 +140,14 @@ class ComputePool:
             future.exception()
 
 
-def _time(work: Callable[[], T], budget: TimeBudget) -> tuple[T, float, float]:
-    """The result of ``work``, its seconds on the clock and of CPU time."""
+def _time(
+    work: Callable[[], T], budget: TimeBudget, spans: list[Span] | None, given: float
+) -> tuple[T, float, float]:
+    """The result of ``work``, its seconds on the clock and of CPU time; ``given``: when it began to wait."""
     start, cpu = perf_counter(), thread_time()
+    SPANS.set(spans)
+    if spans is not None:
+        spans.append(Span("wait", given, start))
     with limit_time(budget):
         check_time()
         result = work()

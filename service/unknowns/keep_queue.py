@@ -106,7 +106,7 @@ class KeepQueue:
                 continue
             if len(self._waiting) >= self._settings.unknowns_queue:
                 self.overflowed += 1
-                prometheus.KEPT_QUERIES.labels("overflowed").inc()
+                self._count("overflowed", 1)
                 continue
             query = None if queries is None else queries[number]
             rows, metadata = vectors[start:end].tobytes(), getattr(query, "metadata", None)
@@ -179,7 +179,7 @@ class KeepQueue:
                 try:
                     await self._keep(of_model)
                 except (LimenError, ServiceProblem) as error:
-                    prometheus.KEPT_QUERIES.labels("lost").inc(len(of_model))
+                    self._count("lost", len(of_model))
                     LOGGER.error("%d queries could not be kept: %s", len(of_model), error)
 
     async def _keep(self, offers: list[_Offer]) -> None:
@@ -191,7 +191,10 @@ class KeepQueue:
         fields = self.find_fields(live, model.model_hash)
         queries = await loop.run_in_executor(self._pictures, lambda: self._prepare(offers, fields))
         await self._writing.run(lambda: self._add(live, queries), bounded=False)
-        prometheus.KEPT_QUERIES.labels("kept").inc(len(queries))
+        self._count("kept", len(queries))
+
+    def _count(self, outcome: str, queries: int) -> None:
+        prometheus.KEPT_QUERIES.labels(self._settings.gallery, outcome).inc(queries)
 
     def _prepare(self, offers: list[_Offer], fields: PoolFields) -> list[KeptQuery]:
         """Queries as they are kept; ids of queries that came at one time keep their order."""

@@ -22,6 +22,7 @@ from api_schemas.http.unknowns import (
 )
 from index.store.kept_queries import make_change_id
 from service.auth.api_keys import NEEDS_WRITE
+from service.auth.key_meter import spend_items
 from service.gallery_work.run_worker import Report as Say
 from service.http.bodies import build_body_reader, write_json_response
 from service.http.openapi import BODY_STATUSES, READ_STATUSES, describe_body, describe_problems
@@ -181,6 +182,7 @@ async def enroll_unknowns(
         return enroll(model, ids, label, body.metadata, order)
 
     done = await write(request, state, order, work)
+    spend_items(request, len(done.queries))
     vectors = np.stack([query.vector for query in done.queries])
     offered, changed = await state.looking.run(lambda: rematch_nearest(model, label, vectors))
     live = model.get_live_gallery()

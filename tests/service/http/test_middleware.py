@@ -39,6 +39,7 @@ def test_other_origins_are_told_nothing(start: Any, bundle: Any, tmp_path: Path)
         ("LocalHost:9000", "https://localhost:9000", 200),
         ("127.0.0.9:1", None, 200),
         ("[::1]:8000", "http://[::1]:8000", 200),
+        ("faces.localhost:8000", "http://faces.localhost:8000", 200),
         ("rebound.example", None, 403),
         ("localhost.rebound.example:8000", None, 403),
         ("127.0.0.1.rebound.example", None, 403),

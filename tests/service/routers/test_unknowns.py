@@ -304,4 +304,7 @@ def test_a_full_queue_is_counted_and_slows_nothing(bundle: ServiceBundle, tmp_pa
         kept = len(client.unknowns(limit=1000).unknowns)
         assert 10 <= kept < 60
         assert client.unknown_groups().counts.overflowed == 60 - kept
-        assert 'limen_kept_queries_total{outcome="overflowed"}' in httpx.get(f"{at}/metrics").text
+        assert (
+            'limen_kept_queries_total{gallery="default",outcome="overflowed"}'
+            in httpx.get(f"{at}/metrics").text
+        )

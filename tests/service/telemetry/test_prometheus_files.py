@@ -77,8 +77,11 @@ def test_every_metric_and_label_is_exposed(exposed: str) -> None:
 
 def test_labels_have_few_values(exposed: str) -> None:
     """Names that clients could choose are no labels; operating points are made by administrators."""
-    assert set(re.findall(r'limen_alert\{rule="(.*?)"\}', exposed)) <= DEFAULT_RULES.keys()
-    assert set(re.findall(r'limen_monitor_reading\{signal="(.*?)"\}', exposed)) == SIGNALS.keys()
+    assert set(re.findall(r'limen_alert\{gallery="default",rule="(.*?)"\}', exposed)) <= DEFAULT_RULES.keys()
+    assert (
+        set(re.findall(r'limen_monitor_reading\{gallery="default",signal="(.*?)"\}', exposed))
+        == SIGNALS.keys()
+    )
     for label in ("label", "id", "query", "path", "client", "key", "alert"):
         assert f'{label}="' not in exposed.replace("_label=", "")
 
