@@ -224,7 +224,9 @@ def write_bundle(
 def read_manifest(path: Path) -> Manifest:
     """The manifest of a bundle; raises BundleError if it is missing or not one this version reads."""
     if not path.is_dir():
-        raise BundleError(f"{path} is not a folder: give a bundle made by `limen export` or `limen build`.")
+        raise BundleError(
+            f"{path} is not a folder: give a bundle made by `limen export`, `limen build` or `limen wrap`."
+        )
     if not (path / MANIFEST_FILE).is_file():
         raise BundleError(f"{path} is not a bundle: it has no {MANIFEST_FILE}.")
     return _read(Manifest, path / MANIFEST_FILE)

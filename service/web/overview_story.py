@@ -24,21 +24,24 @@ class ServiceStory:
     Attributes:
         promise: what the active points do, a sentence each.
         day: the last 24 hours.
+        waiting: unknown queries that are kept and have no name yet; empty without any.
         beyond: what is no longer covered by its proof.
         alerts: those that fire.
     """
 
     promise: list[str] = field(default_factory=list)
     day: str = ""
+    waiting: str = ""
     beyond: list[str] = field(default_factory=list)
     alerts: tuple[Alert, ...] = ()
 
 
-def describe_service(model: LoadedModel, day: DaySummary | None) -> ServiceStory:
-    """The story of a model that answers now."""
+def describe_service(model: LoadedModel, day: DaySummary | None, waiting: int) -> ServiceStory:
+    """The story of a model that answers now; ``waiting`` unknown queries have no name yet."""
     return ServiceStory(
         promise=_describe_promise(model),
         day=_describe_day(day),
+        waiting=_describe_waiting(waiting),
         beyond=_list_beyond(model),
         alerts=() if day is None else day.alerts,
     )
@@ -135,6 +138,12 @@ def _describe_day(day: DaySummary | None) -> str:
     if day.scores_as_calibrated is None and day.has_drift is None:
         parts.append("too few to compare with the calibration")
     return f"Last 24 hours: {', '.join(parts)}."
+
+
+def _describe_waiting(waiting: int) -> str:
+    if not waiting:
+        return ""
+    return f"{waiting:,} unknown quer{'ies wait' if waiting > 1 else 'y waits'} to be named."
 
 
 def _list_beyond(model: LoadedModel) -> list[str]:

@@ -51,7 +51,7 @@ def test_a_group_is_named_confirmed_split_dropped_and_all_is_undone(
     at, client = pool
     with open_page(f"{at}/dashboard/unknowns", width, scheme) as page:
         wait_loaded(page, 1)
-        page.get_by_role("button", name="Group again").click()
+        page.get_by_role("button", name="Group them").click()
         expect(page.locator("[data-group]")).to_have_count(4)
         loaded = int(page.locator("#pool").get_attribute("data-loaded") or 0)
 
@@ -203,7 +203,7 @@ def test_thirty_clicks_name_most_of_200_queries(datasets: Path, tmp_path: Path, 
                 button.click()
                 wait_loaded(page, before + 1)
 
-            press_and_wait(page.get_by_role("button", name="Group again"))
+            press_and_wait(page.get_by_role("button", name="Group them"))
 
             def name(group: str, label: str) -> list[Any]:
                 form = page.locator(f"[data-group='{group}'] form")

@@ -142,7 +142,7 @@ def _list_facts(detail: ClassDetail, model: LoadedModel) -> list[tuple[str, str]
     """Names and figures, of the reports and of the evidence that a match weighs."""
     facts = [("items in the gallery", f"{detail.items:,}")]
     if detail.tightness is not None:
-        facts.append(("two of its items are alike", format_number(detail.tightness)))
+        facts.append(("mean similarity of two of its items", format_number(detail.tightness)))
     point = model.active_match
     usual = None if point is None else point.score.parameters.get(USUAL_TIGHTNESS)
     if isinstance(usual, float):

@@ -41,7 +41,8 @@ async def overview(request: Request, model: ActiveModel, state: CurrentState) ->
     """The page; its charts come from ``/dashboard/figures``."""
     report = model.report
     day = await state.looking.run(state.monitor.summarize_day)
-    story = describe_service(model, day)
+    waiting = await state.looking.run(lambda: _count_waiting(model))
+    story = describe_service(model, day, waiting)
     if report is None:
         return render_page(
             request, "no_report.html", here="overview", info=await info(model, state), story=story
@@ -90,6 +91,11 @@ async def figures(model: ActiveModel) -> Response:
     return write_json_response({chart.id: chart.figure for chart in charts if chart.figure is not None})
 
 
+def _count_waiting(model: LoadedModel) -> int:
+    """Unknown queries that are kept and have no name yet."""
+    return 0 if model.live is None else model.live.unknowns.count_by_status().get("open", 0)
+
+
 def _list_groups(model: LoadedModel, report: Report) -> list[tuple[str, ...]]:
     point = model.active_match
     tradeoff = next((one for one in report.tradeoffs if one.endpoint == "match"), None)
@@ -122,6 +128,8 @@ def _list_worst_classes(report: Report) -> list[dict[str, Any]]:
 def _describe_point(point: OperatingPointSummary) -> dict[str, Any]:
     target, proof = point.target, point.proof
     aim = f"{format_target(target)} with {format_percent(target.confidence)} confidence"
+    if proof is not None and proof.status == "chosen":
+        aim = "chosen by hand"
     if target.gallery is not None:
         aim += f", {target.gallery.items:,} items"
     rows = []

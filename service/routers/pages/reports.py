@@ -14,7 +14,7 @@ from service.errors.problems import ServiceProblem
 from service.http.bodies import write_json_response
 from service.models.loaded_model import LoadedModel
 from service.models.recomputed_reports import Source
-from service.routers.reports import require_report
+from service.routers.reports import read_report, require_report
 from service.state import ActiveModel, CurrentState, ServiceState
 from service.web.class_charts import build_class_url
 from service.web.page_routes import PageRoute
@@ -26,6 +26,11 @@ SOURCES: dict[Source, str] = {
     "holdout": "Classes that neither model nor threshold has seen, measured when the bundle was made.",
     "gallery": "All items that are in the gallery now, each class against all others.",
     "feedback": "The pairs that people have judged.",
+}
+NOT_MEASURED: dict[str, str] = {
+    "gallery": "Not measured yet. Every item is compared with every other: is the gallery, as it is now, served "
+    "as evenly as the classes that the threshold was measured on?",
+    "feedback": "Not measured yet. Judge decisions on the page Review, or by POST /v1/feedback, then measure.",
 }
 WORST = 20
 
@@ -59,6 +64,8 @@ async def figures(model: ActiveModel, state: CurrentState, source: Source = "hol
 def _describe(state: ServiceState, model: LoadedModel, source: Source) -> dict[str, Any]:
     report, missing = _read(state, model, source)
     if report is None:
+        if source in NOT_MEASURED and read_report(state, model, source) is None:
+            missing = NOT_MEASURED[source]
         return {"report": None, "missing": missing, "beside": None}
     return {
         "report": report,

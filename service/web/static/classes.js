@@ -36,7 +36,7 @@ async function load() {
 function row(entry) {
   const link = element("a", { class: "text", href: classAddress(entry.label) }, entry.label);
   return element("tr", {},
-    element("td", { class: "label" }, link),
+    element("td", { class: "label", title: link.textContent }, link),
     element("td", { class: "n" }, count(entry.items)),
     element("td", { class: "n" }, percent(entry.far)),
     element("td", { class: "n" }, percent(entry.frr)),

@@ -16,6 +16,7 @@ const ROLES = { far: "warm", frr: "cool", fpir: "warm", fnir: "cool" };
 let curve;
 let words;
 let at = 0;
+let replaced = null; // the point that decided before the one that was just taken
 
 /** "fpir-3%-evidence-proven" -> "3% proven": on the slider there is little room. */
 function shortName(name) {
@@ -118,11 +119,21 @@ function showStanding() {
     element("b", { class: "text" }, point.name),
     element("span", { class: point.active ? "badge" : "badge plain" }, point.active ? "active now" : point.status),
   ]);
+  if (replaced && here.some((point) => point.active) && !get("activate").disabled) {
+    const before = curve.points.find((point) => point.id === replaced.id);
+    if (before && !before.active) parts.push(element("button", { type: "button", class: "button small", onclick: (event) => usePoint(event.target, before) }, `Back to ${before.name}`));
+  }
   const activate = here.find((point) => !point.active);
   if (activate && !get("activate").disabled) {
     parts.push(element("button", { type: "button", class: "button small", onclick: (event) => usePoint(event.target, activate) }, `Activate ${activate.name}`));
   }
-  get("standing").replaceChildren(...(parts.length ? parts : [`Between operating points. ${curve.points.length ? "" : "There is none yet."}`]));
+  get("standing").replaceChildren(...(parts.length ? parts : [describeBetween()]));
+}
+
+function describeBetween() {
+  const active = curve.points.find((point) => point.active);
+  if (active) return `Between operating points; ${active.name} decides, at ${number(active.threshold, 5)}.`;
+  return curve.points.length ? "Between operating points; none decides." : "There is no operating point yet.";
 }
 
 function showMarks() {
@@ -211,7 +222,9 @@ function moveTo(position) {
 
 async function usePoint(button, point) {
   await press(button, async () => {
+    const before = curve.points.find((one) => one.active);
     await call("POST", `/v1/operating-points/${encodeURIComponent(point.id)}/activate`);
+    replaced = before;
     say(`${point.name} decides from now on.`);
     await load(point.threshold);
   });
@@ -223,6 +236,7 @@ async function choose(button, activate) {
     const body = { endpoint: words.endpoint, threshold: curve.thresholds[at], activate };
     if (name) body.name = name;
     const { point } = await call("POST", "/v1/operating-points/choose", body);
+    if (activate) replaced = curve.points.find((one) => one.active);
     get("point-name").value = "";
     say(activate ? `${point.name} decides from now on, at ${number(point.threshold, 5)}.` : `${point.name} is kept; it decides nothing until it is activated.`);
     await load(point.threshold);

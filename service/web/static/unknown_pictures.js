@@ -31,6 +31,6 @@ export function showItem(preview, className = "picture") {
 
 /** Metadata in a line: "camera 2 · door north". */
 export function describe(metadata) {
-  return Object.entries(metadata || {}).slice(0, 4)
+  return Object.entries(metadata || {}).filter(([, value]) => value !== "").slice(0, 4)
     .map(([name, value]) => `${name} ${shorten(String(value), 40)}`).join(" · ");
 }

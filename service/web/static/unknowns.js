@@ -39,6 +39,8 @@ function tell({ counts }) {
   if (counts.dropped) parts.push(`${count(counts.dropped)} were dropped.`);
   if (counts.overflowed) parts.push(`${count(counts.overflowed)} were not kept because too many came at once.`);
   byId("story").textContent = parts.join(" ");
+  const button = byId("group");
+  if (button) button.textContent = grouped ? "Group again" : "Group them";
 }
 
 function buildGroup(group) {
@@ -207,6 +209,9 @@ async function showAlone(counts) {
   const place = byId("alone");
   place.hidden = view.status !== "open" || !counts.ungrouped;
   if (place.hidden) return;
+  byId("alone-about").textContent = counts.ungrouped === counts.open
+    ? "They have not been grouped. Choose some to name them, or to put them into a group by hand."
+    : "Nothing like them was kept. Choose some to name them, or to put them into a group by hand.";
   const page = await call("GET", `/v1/unknowns?status=open&decision=unknown&grouped=false&limit=${MEMBERS}`);
   const { list, getIds } = buildChooser(page.unknowns);
   place.querySelector(".chooser").replaceWith(list);
