@@ -8,7 +8,7 @@ bundle's encoder.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,7 +90,9 @@ def open_old_gallery(
         InputError: vectors of another length, or items that the old bundle can say nothing about.
     """
     manifest = read_bundle(path).manifest
-    gallery = open_embeddings(path / VECTORS_FILE, path / ITEMS_FILE).read()
+    read = open_embeddings(path / VECTORS_FILE, path / ITEMS_FILE).read()
+    own = {name: column for name, column in read.metadata.items() if not name.startswith("_")}
+    gallery = replace(read, metadata=own)  # without what the index keeps for itself
     test_paths = run.config.data.test_paths or None
     references = _find_old_vectors(path, gallery, run, source.items, test_paths, track)
     joined = join_models(source.items, references)

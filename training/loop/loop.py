@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from api_schemas.config import Config
+from api_schemas.operating_point import MATCH_PROBABILITY_FILE
 from common.array_types import RowIndices
 from common.progress import Track
 from embeddings.embedding_set import EmbeddingSet
@@ -92,7 +93,7 @@ class Loop:
             self._start_class_vectors()
         with StopSignals() as stop_signals, EpochLog(self.folder) as epoch_log:
             while progress.step < progress.planned_steps:
-                plan = self._plan_epoch()
+                plan = self.plan_epoch()
                 todo = plan[progress.step_in_epoch :][: progress.planned_steps - progress.step]
                 feed = BatchFeed(todo, progress.step, self.config, self.inputs, processes, self.unlabelled)
                 state.network.train()
@@ -133,7 +134,7 @@ class Loop:
         vectors = embed_forms(self.state.network, self.inputs, self.config, self.track, self.processes)
         self.state.objective.start_class_vectors(vectors, torch.from_numpy(self.inputs.codes))
 
-    def _plan_epoch(self) -> list[RowIndices]:
+    def plan_epoch(self) -> list[RowIndices]:
         """The rows of each batch of the epoch, which follow from seed and epoch; hard where classes meet."""
         progress, neighbours, sampler = self.state.progress, self.state.neighbours, self.config.sampler
         if self.state.mined is not None:
@@ -261,6 +262,8 @@ class Loop:
                 progress.best, progress.best_epoch = value, progress.epoch
         if is_best or self.splits.validation is None:
             layout.save_weights(layout.get_best_path(self.folder), self.state.collect_served_weights())
+            if (probability := self.state.objective.get_match_probability()) is not None:
+                probability.save(self.folder / MATCH_PROBABILITY_FILE)
         return is_best
 
     def _save_class_shards(self) -> None:

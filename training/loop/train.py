@@ -111,7 +111,7 @@ def _train(
         track, say = silent, lambda _: None
     torch.manual_seed(config.seed)
 
-    splits = _load_splits(config, start, track, say)
+    splits = load_splits(config, start, track, say)
     preprocessing = splits.preprocessing
     fingerprint = compute_fingerprint(splits, config.evaluation.exclude_same, track)
 
@@ -124,29 +124,8 @@ def _train(
     if is_new and config.model.head_start != "random":
         _start_head(network, splits, config, processes, track)
     evaluated = deepcopy(network)
-    select_trained_parts(network, config.model)
-    if processes.count > 1:
-        synchronise_batch_norms(network)
-    forms = count_forms(config.data.augmentation)
-    classes = describe_classes(
-        splits.train, config.data, forms, splits.teacher, config.sampler.ignores_labels
-    )
-    objective = Objective(config, classes).to(processes.device)
-    for sentence in objective.describe_classes():
-        say(sentence)
-    neighbours = None
-    if config.sampler.neighbours:
-        neighbours = ClassNeighbours(classes.count, config.model.view_dim).to(processes.device)
-    mined = None
-    if config.mining:
-        mined = MinedTriplets(len(splits.train) * forms, config.mining.negatives)
-        if config.mining.file is not None:
-            mined.set_rows(*read_mined_rows(config.mining, splits.train, forms))
-    margins = None
-    if not config.sampler.ignores_labels:
-        margins = build_item_margins(len(splits.train), classes.count, config.model.view_dim)
-        margins = margins and margins.to(processes.device)
-    state = TrainState(network, objective, config.optimizer, neighbours, mined, margins)
+    state = build_state(config, splits, network, processes, say)
+    objective, margins = state.objective, state.margins
 
     processes.wait()  # all have read what is in the folder
     (out / layout.CHECKPOINTS_FOLDER).mkdir(parents=True, exist_ok=True)
@@ -188,6 +167,35 @@ def _train(
     return Run.open(out)
 
 
+def build_state(
+    config: Config, splits: Splits, network: Network, processes: Processes, say: Say
+) -> TrainState:
+    """What changes while a network trains, before its first step; freezes what is not trained."""
+    select_trained_parts(network, config.model)
+    if processes.count > 1:
+        synchronise_batch_norms(network)
+    forms = count_forms(config.data.augmentation)
+    classes = describe_classes(
+        splits.train, config.data, forms, splits.teacher, config.sampler.ignores_labels
+    )
+    objective = Objective(config, classes).to(processes.device)
+    for sentence in objective.describe_classes():
+        say(sentence)
+    neighbours = None
+    if config.sampler.neighbours:
+        neighbours = ClassNeighbours(classes.count, config.model.view_dim).to(processes.device)
+    mined = None
+    if config.mining:
+        mined = MinedTriplets(len(splits.train) * forms, config.mining.negatives)
+        if config.mining.file is not None:
+            mined.set_rows(*read_mined_rows(config.mining, splits.train, forms))
+    margins = None
+    if not config.sampler.ignores_labels:
+        margins = build_item_margins(len(splits.train), classes.count, config.model.view_dim)
+        margins = margins and margins.to(processes.device)
+    return TrainState(network, objective, config.optimizer, neighbours, mined, margins)
+
+
 def _build_network(
     config: Config, preprocessing: Preprocessing, start: Run | None, latest: Path | None, out: Path
 ) -> Network:
@@ -195,6 +203,11 @@ def _build_network(
     loaded from the latest checkpoint where there is one."""
     if latest is not None:
         return build_network(drop_pretrained(config.model, out / layout.BACKBONE_FOLDER), preprocessing)
+    return build_start_network(config, preprocessing, start)
+
+
+def build_start_network(config: Config, preprocessing: Preprocessing, start: Run | None) -> Network:
+    """The network before it learns: of the run to start from, or from the configuration's own weights."""
     return build_network(config.model, preprocessing) if start is None else load_network(config, start)
 
 
@@ -236,7 +249,7 @@ def _begin_from(
             save_embeddings(embedded, layout.get_before_path(out))
 
 
-def _load_splits(config: Config, start: Run | None, track: Track, say: Say) -> Splits:
+def load_splits(config: Config, start: Run | None, track: Track, say: Say) -> Splits:
     """The prepared items; warns of what is doubtful about them."""
     forms = count_forms(config.data.augmentation)
     splits = load_data(
@@ -272,8 +285,8 @@ def _load_splits(config: Config, start: Run | None, track: Track, say: Say) -> S
         unlabelled = load_unlabelled(config.teacher, config.data, splits.preprocessing, track)
         if unlabelled.features.shape[1] != teacher.shape[1]:
             raise ConfigError(
-                f"teacher.data: its features have {unlabelled.features.shape[1]} numbers, those of the training "
-                f"items {teacher.shape[1]}: both must be the same teacher's."
+                f"teacher.data: its features have {unlabelled.features.shape[1]} numbers, those of the "
+                f"training items {teacher.shape[1]}: both must be the same teacher's."
             )
         say(f"The teacher's own data: {len(unlabelled.items)} items, without their labels.")
     return replace(splits, teacher=teacher, unlabelled=unlabelled)

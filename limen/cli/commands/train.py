@@ -12,6 +12,7 @@ from common.console import say, track
 from common.errors import needs
 
 if TYPE_CHECKING:
+    from api_schemas.config import Config
     from training.run_folder.run_folder import Run
 
 
@@ -21,6 +22,10 @@ def train(
         list[str] | None, typer.Option("--set", help="Override a key, e.g. schedule.epochs=5; repeatable.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder; runs/NAME unless given.")] = None,
+    find_lr: Annotated[
+        bool,
+        typer.Option("--find-lr", help="Try rising learning rates for 100 steps, suggest one, keep no run."),
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
     from_: Annotated[
         Path | None,
@@ -36,6 +41,9 @@ def train(
         from training.loop.train import train as train_network
     overrides = [*(set_ or []), *([] if from_ is None else [f"start_from={from_}"])]
     settings = Config.load(config, overrides)
+    if find_lr:
+        _find_rate(settings, out or Path("runs") / f"{settings.name}-lr")
+        return
     run = train_network(settings, out or Path("runs") / settings.name, resume=resume, track=track, say=say)
     if os.environ.get("RANK", "0") != "0":  # torchrun starts this command once for each process
         return
@@ -45,6 +53,21 @@ def train(
         say(f"Run in {run.path}. Next: limen evaluate {run.path}")
     else:
         say(_compare_with_start(run))
+
+
+def _find_rate(settings: Config, out: Path) -> None:
+    """Say which learning rate to set, and draw the loss over the rates."""
+    from common.atomic_files import write_atomically
+    from training.loop.find_learning_rate import draw_sweep, find_learning_rate, round_rate
+
+    sweep = find_learning_rate(settings, track=track, say=say)
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(out / "learning_rate.png", draw_sweep(sweep))
+    say(
+        f"The loss fell fastest at a learning rate of {sweep.suggested:.1e}, and was lowest at "
+        f"{sweep.rates[sweep.losses.index(min(sweep.losses))]:.1e}: try --set optimizer.lr="
+        f"{round_rate(sweep.suggested):g}. The picture: {out / 'learning_rate.png'}"
+    )
 
 
 def _say_beside_teacher(run: Run) -> None:

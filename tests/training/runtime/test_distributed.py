@@ -43,6 +43,10 @@ def build_config(folder: Path) -> Config:
                 "proxy_anchor",
                 {"name": "sbcl", "weight": 0.1, "every": 2},
                 {"name": "nd", "weight": 0.5},
+                {"name": "ckd", "weight": 0.1, "queue": 200},
+                {"name": "prototype_relation", "weight": 0.1},
+                {"name": "higher_order_compatibility", "weight": 0.1},
+                {"name": "backward_compatible", "weight": 0.1},
             ],
             "teacher": {"vectors": str(folder / "teacher.npz")},
             "mixup": "metrix",
@@ -73,6 +77,9 @@ class InFloat64(TrainingInputs):
 def train_model(folder: Path, model: dict[str, Any]) -> dict[str, Tensor]:
     """Losses, weights and running statistics of a few steps of the loop, in float64."""
     config = build_config(folder).model_copy(update={"model": ModelConfig.model_validate(model)})
+    if model["backbone"] == "linear":  # norms over a chunk would not be those over another one
+        optimizer = config.optimizer.model_copy(update={"chunk": 10, "sam": 0.05})
+        config = config.model_copy(update={"optimizer": optimizer})
     with np.load(folder / "items.npz") as file:
         vectors, labels = file["embeddings"].astype(np.float64), file["labels"].astype(np.str_)
     rule: VectorInput | ImageInput = VectorInput(dim=12)
