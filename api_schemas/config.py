@@ -40,9 +40,10 @@ class RampConfig(Part):
 
 
 class BadPairsConfig(Part):
-    """Bad pairs, found by the losses that items had so far (Lan et al., ICLR 2024): an item whose mean loss is
-    ``low`` standard deviations below the mean of all, or ``high`` above, once it has had ``warmup`` losses,
-    counts the less the farther its loss is from that mean."""
+    """Bad pairs, found by the losses that items had so far (Lan et al., ICLR 2024): an item whose mean loss
+    is ``low`` standard deviations below the mean of all, or ``high`` above, once it has had ``warmup``
+    losses, counts the less the farther its loss is from that mean.
+    """
 
     low: Finite = Field(default=2.0, gt=0)
     high: Finite = Field(default=2.0, gt=0)

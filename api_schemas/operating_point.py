@@ -157,9 +157,13 @@ class ClassRates(Schema):
 class Probability(Schema):
     """The map from a score to the probability of a match, at a stated prior."""
 
-    kind: Literal["platt", "temperature", "isotonic"]
+    kind: Literal["platt", "temperature", "isotonic", "h_calibration"]
     parameters: dict[str, Finite | list[Finite]]
     prior: Finite = Field(gt=0, lt=1)
+
+
+MATCH_PROBABILITY_FILE = "match_probability.json"
+"""In a run folder and a bundle: what a loss such as ``siglip`` learned, a ``Probability`` of cosines."""
 
 
 class AnswerProbability(Schema):

@@ -25,7 +25,8 @@ def compute_match_probability(
     - ``platt``: ``slope * score + intercept`` (Platt 1999);
     - ``temperature``: ``(score - offset) / temperature``, the offset where errors of both kinds are
       equally frequent (Guo et al. 2017, section 4.2);
-    - ``isotonic``: linear between fitted points, constant beyond them (Zadrozny & Elkan 2002).
+    - ``isotonic``: linear between fitted points, constant beyond them (Zadrozny & Elkan 2002);
+    - ``h_calibration``: the same, fitted to the mean of every window of scores (Huang et al. 2025).
 
     Args:
         prior: fraction of matches in deployment, in (0, 1); the calibration's own unless given.
@@ -57,5 +58,6 @@ LOG_ODDS: dict[str, Callable[[Float64s, Parameters], Float64s]] = {
     "platt": _compute_platt_odds,
     "temperature": _compute_temperature_odds,
     "isotonic": _compute_isotonic_odds,
+    "h_calibration": _compute_isotonic_odds,
 }
 """From scores to log-odds of a match at the calibration's own prior."""

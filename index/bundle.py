@@ -35,7 +35,7 @@ from api_schemas.manifest import (
     EncoderFiles,
     Manifest,
 )
-from api_schemas.operating_point import OperatingPoint
+from api_schemas.operating_point import MATCH_PROBABILITY_FILE, OperatingPoint, Probability
 from api_schemas.report import Report
 from common.array_types import UnitVectors
 from common.errors import BundleError, InputError
@@ -132,6 +132,7 @@ def write_bundle(
     class_arrays: Iterable[ClassArrays] = (),
     readme: str | None = None,
     class_corners: ClassCorners | None = None,
+    match_probability: Probability | None = None,
     vectors_file: Path | None = None,
     thumbnails: Iterable[bytes | None] = (),
     gallery_model_hash: str | None = None,
@@ -148,6 +149,7 @@ def write_bundle(
         class_arrays: of the class models that points need.
         readme: a model card for people, ``README.md``.
         class_corners: of a model with fixed class vectors, for the training of its next version.
+        match_probability: what the model's loss learned of it, from a cosine.
         vectors_file: the ``.npy`` on the same disk that the items' vectors are mapped from; it becomes the
             bundle's instead of being written again.
         thumbnails: of each item, in their order.
@@ -193,6 +195,8 @@ def write_bundle(
             (folder / README_FILE).write_text(readme, encoding="utf-8")
         if class_corners is not None:
             class_corners.save(folder / CLASS_CORNERS_FILE)
+        if match_probability is not None:
+            match_probability.save(folder / MATCH_PROBABILITY_FILE)
         manifest = Manifest(
             name=name,
             version=now.strftime("%Y%m%dT%H%M%SZ"),

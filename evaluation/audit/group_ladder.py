@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from api_schemas.operating_point import AggregateChoice, GallerySize, ScoreChoice, Target
+from api_schemas.operating_point import AggregateChoice, GallerySize, Probability, ScoreChoice, Target
 from common.errors import CalibrationRefused
 from common.progress import Track, silent
 from decision.targets import get_endpoint
@@ -42,6 +42,7 @@ def calibrate_group_ladder(
     targets: Sequence[Target] | None = None,
     exclude_same: ExcludeSame = None,
     vectors: int = 1,
+    learned: Probability | None = None,
     model_hash: str,
     seed: int = 0,
     track: Track = silent,
@@ -59,7 +60,15 @@ def calibrate_group_ladder(
     """
     costs = costs or ExpectedCosts()
     sources = CalibrationSources(
-        fit, proof, training, cohort, unknown, gallery=gallery, exclude_same=exclude_same, vectors=vectors
+        fit,
+        proof,
+        training,
+        cohort,
+        unknown,
+        gallery=gallery,
+        exclude_same=exclude_same,
+        vectors=vectors,
+        learned=learned,
     )
     overall = prepare_calibrators(sources, score, aggregate, model_hash, seed=seed, track=track)
     prepared: dict[int, GroupCalibrator] = {}

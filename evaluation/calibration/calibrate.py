@@ -330,8 +330,11 @@ class Calibrator:
         if not self.data.pairs.n_genuine:
             return None
         trials = self.data.scored.score_trials(self.rule)
+        is_plain = self.chosen.scorer.is_similarity and self.rule.is_of_pairs
         return fit_probability(
-            self.rule.sample_labelled(self.data.pairs, trials, self.data.seed), self.data.seed
+            self.rule.sample_labelled(self.data.pairs, trials, self.data.seed),
+            self.data.seed,
+            self.sources.learned if is_plain else None,
         )
 
     @cached_property

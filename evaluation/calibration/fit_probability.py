@@ -1,4 +1,4 @@
-"""From score to the probability of a match: three fits, and the one that held-out classes prefer.
+"""From score to the probability of a match: four fits, and the one that held-out classes prefer.
 
 docs/specification.md, Calibration, Probability of a match.
 """
@@ -12,6 +12,7 @@ import numpy as np
 from api_schemas.operating_point import Probability
 from common.array_types import Bools, Float32s, Float64s, Int64s
 from decision.match_probability import compute_match_probability
+from evaluation.calibration.h_calibration import fit_h_calibration
 
 PRIOR = 0.5
 FOLDS = 5
@@ -62,16 +63,19 @@ class Reliability:
     log_loss: float
 
 
-def fit_log_odds(features: Float64s, n_genuine: int) -> list[float]:
+def fit_log_odds(features: Float64s, n_genuine: int, prior: float = PRIOR) -> list[float]:
     """Log-odds of a match at prior 0.5, linear in features: their coefficients, and the intercept last.
 
-    Each side weighs one half. Targets are Platt's ``(n+1)/(n+2)`` and ``1/(n+2)``, so that separable scores
-    give a finite slope. ``features`` float64 [coefficients, n + m]: n genuine pairs, then m impostor pairs.
+    Genuine pairs weigh ``prior`` together: where the log-odds are not linear in truth, they fit best where a
+    match is as likely as not at that prior. Targets are Platt's ``(n+1)/(n+2)`` and ``1/(n+2)``, so that
+    separable scores give a finite slope. ``features`` float64 [coefficients, n + m]: n genuine pairs, then m
+    impostor pairs.
     """
     n, m = n_genuine, features.shape[1] - n_genuine
     targets = np.concatenate([np.full(n, (n + 1) / (n + 2)), np.full(m, 1 / (m + 2))])
-    weights = np.concatenate([np.full(n, PRIOR / n), np.full(m, (1 - PRIOR) / m)])
-    return _fit_logistic_regression(np.stack([*features, np.ones(n + m)]), targets, weights)
+    weights = np.concatenate([np.full(n, prior / n), np.full(m, (1 - prior) / m)])
+    *slopes, intercept = _fit_logistic_regression(np.stack([*features, np.ones(n + m)]), targets, weights)
+    return [*slopes, intercept + float(np.log1p(-prior) - np.log(prior))]
 
 
 def fit_platt(genuine: Float32s, impostor: Float32s) -> Probability:
@@ -131,29 +135,36 @@ def fit_isotonic(data: LabelledScores) -> Probability:
     )
 
 
-def fit_probability(data: LabelledScores, seed: int = 0) -> Probability:
+def fit_probability(data: LabelledScores, seed: int = 0, learned: Probability | None = None) -> Probability:
     """The fit with the lowest log loss on held-out classes, refitted on all of them.
 
-    A fold's classes are held out with every pair that touches one; judged on the pairs within.
+    A fold's classes are held out with every pair that touches one; judged on the pairs within. ``learned`` is
+    what training gave: it is judged as it is, moved to the same prior.
     """
     classes = np.unique(np.concatenate([data.first, data.second]))
     folds = np.zeros(int(classes.max()) + 1, dtype=np.int64)
     folds[classes] = np.random.default_rng([seed, 7]).permutation(len(classes)) % FOLDS
     first, second = folds[data.first], folds[data.second]
-    losses = np.zeros(3)
+    losses: list[list[float]] = []
     for fold in range(FOLDS):
         held_out = data.select((first == fold) & (second == fold))
         kept = data.select((first != fold) & (second != fold))
         if not all(part.genuine.any() and not part.genuine.all() for part in (held_out, kept)):
             continue
-        losses += [measure_reliability(held_out, fitted).log_loss for fitted in _fit_all(kept)]
-    return _fit_all(data)[int(np.argmin(losses))]
+        losses.append(
+            [measure_reliability(held_out, fitted, PRIOR).log_loss for fitted in _fit_all(kept, learned)]
+        )
+    best = int(np.argmin(np.sum(losses, axis=0))) if losses else 0
+    return _fit_all(data, learned)[best]
 
 
-def _fit_all(data: LabelledScores) -> list[Probability]:
+def _fit_all(data: LabelledScores, learned: Probability | None = None) -> list[Probability]:
     genuine, impostor = data.scores[data.genuine], data.scores[~data.genuine]
     platt = fit_platt(genuine.astype(np.float32), impostor.astype(np.float32))
-    return [platt, fit_temperature(data), fit_isotonic(data)]
+    line = float(np.float64(platt.parameters["slope"])), float(np.float64(platt.parameters["intercept"]))
+    h_calibrated = fit_h_calibration(data.scores, data.genuine, data.weights, line, PRIOR)
+    fits = [platt, fit_temperature(data), fit_isotonic(data), h_calibrated]
+    return fits if learned is None else [*fits, learned]
 
 
 def measure_reliability(

@@ -13,6 +13,7 @@ from api_schemas.operating_point import (
     AggregateChoice,
     GallerySize,
     OperatingPoint,
+    Probability,
     ScoreChoice,
     Status,
     Target,
@@ -102,6 +103,7 @@ def calibrate_ladder(
     targets: Sequence[Target] | None = None,
     exclude_same: ExcludeSame = None,
     vectors: int = 1,
+    learned: Probability | None = None,
     model_hash: str,
     seed: int = 0,
     track: Track = silent,
@@ -115,6 +117,7 @@ def calibrate_ladder(
         targets: the rungs; the usual ones unless given.
         exclude_same: what excluded pairs share, see ``evaluation.pairs.exclusions``.
         vectors: how many vectors of one object a query of a search has.
+        learned: what the model's loss learned of the probability of a match, from a cosine.
 
     Raises:
         CalibrationRefused: no rung can be estimated; the sentence says what is missing.
@@ -122,7 +125,15 @@ def calibrate_ladder(
     """
     costs = costs or ExpectedCosts()
     sources = CalibrationSources(
-        fit, proof, training, cohort, unknown, gallery=gallery, exclude_same=exclude_same, vectors=vectors
+        fit,
+        proof,
+        training,
+        cohort,
+        unknown,
+        gallery=gallery,
+        exclude_same=exclude_same,
+        vectors=vectors,
+        learned=learned,
     )
     calibrators = prepare_calibrators(sources, score, aggregate, model_hash, seed=seed, track=track)
     wanted = list(targets) if targets is not None else list_rungs(confidence)

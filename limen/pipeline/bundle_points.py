@@ -103,6 +103,7 @@ def calibrate_points(
     given: dict[str, Any] = {
         "proof": source.proof,
         "training": source.training,
+        "learned": source.match_probability,
         "cohort": cohort,
         "unknown": unknown,
         "score": _select_score(source, gallery, settings.score),

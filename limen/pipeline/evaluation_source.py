@@ -16,6 +16,7 @@ from api_schemas.manifest import (
     PREPROCESSING_FILE,
     VECTORS_FILE,
 )
+from api_schemas.operating_point import Probability
 from common.choices import UNNAMED
 from common.console import say
 from common.errors import InputError, needs
@@ -32,7 +33,7 @@ class EvaluationSource:
     """Embeddings to evaluate, and the model they come from.
 
     ``items`` are a run's test items, or every row of an embeddings file. ``validation`` and ``training`` are
-    the other parts of a run; None for a file.
+    the other parts of a run; None for a file. ``match_probability`` is what the run's loss learned of it.
     """
 
     items: EmbeddingSet
@@ -40,6 +41,7 @@ class EvaluationSource:
     split: str
     validation: EmbeddingSet | None = None
     training: EmbeddingSet | None = None
+    match_probability: Probability | None = None
 
     @property
     def fit(self) -> EmbeddingSet:
@@ -105,7 +107,12 @@ def read_run(run: Run) -> EvaluationSource:
             "Train with some, or `limen embed` others and give that file to `limen evaluate` or `build`."
         )
     return EvaluationSource(
-        test, model_hash, "test", run.load_embeddings("validation"), run.load_embeddings("train")
+        test,
+        model_hash,
+        "test",
+        run.load_embeddings("validation"),
+        run.load_embeddings("train"),
+        run.load_match_probability(),
     )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from api_schemas.build_config import BuildConfig
 from api_schemas.class_corners import ClassCorners
 from api_schemas.manifest import VECTORS_FILE, Manifest
-from api_schemas.operating_point import TargetKind
+from api_schemas.operating_point import Probability, TargetKind
 from api_schemas.report import Report
 from api_schemas.tradeoff import Tradeoff
 from common.console import say, track
@@ -110,6 +110,7 @@ def export_run(
         card,
         thumbnails=pictures,
         class_corners=run.load_class_corners(),
+        match_probability=run.load_match_probability(),
         gallery_model_hash=None if old is None else old.model_hash,
     )
 
@@ -327,6 +328,7 @@ def _write(
     vectors_file: Path | None = None,
     thumbnails: Iterable[bytes | None] = (),
     class_corners: ClassCorners | None = None,
+    match_probability: Probability | None = None,
     gallery_model_hash: str | None = None,
 ) -> Manifest:
     return write_bundle(
@@ -348,6 +350,7 @@ def _write(
         vectors_file=vectors_file,
         thumbnails=thumbnails,
         class_corners=class_corners,
+        match_probability=match_probability,
         gallery_model_hash=gallery_model_hash,
         track=track,
     )

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from api_schemas.class_corners import ClassCorners
 from api_schemas.config import Config, LossConfig
+from api_schemas.operating_point import Probability
 from common.errors import ConfigError
 from training.losses import (
     Lesson,
@@ -155,6 +156,11 @@ class Objective(nn.Module):
         """Which fixed class vector belongs to which class; None where all are learned."""
         corners = (loss.class_corners for loss in self._list_losses(self.loss))
         return next((found for found in corners if found is not None), None)
+
+    def get_match_probability(self) -> Probability | None:
+        """What a loss learned of the probability of a match, from a cosine; None where none does."""
+        found = (loss.match_probability for loss in self._list_losses(self.loss))
+        return next((probability for probability in found if probability is not None), None)
 
     def collect_figures(self) -> dict[str, float]:
         """Figures of the losses' own state, for the log of the epochs."""

@@ -12,7 +12,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from api_schemas.class_corners import CLASS_CORNERS_FILE
 from api_schemas.manifest import CONFIG_FILE, ENCODER_FILE, PREPROCESSING_FILE
-from api_schemas.operating_point import Target
+from api_schemas.operating_point import MATCH_PROBABILITY_FILE, Target
 from common.atomic_files import write_atomically
 from common.choices import EncoderPrecision
 from common.errors import CalibrationRefused, InputError
@@ -95,6 +95,8 @@ def quantize_run(
         shutil.copyfile(run.path / name, folder / name)
     if (corners := run.load_class_corners()) is not None:
         corners.save(folder / CLASS_CORNERS_FILE)
+    if (probability := run.load_match_probability()) is not None:
+        probability.save(folder / MATCH_PROBABILITY_FILE)
     quantized = Run.open(folder)
     mebibytes = original.stat().st_size / 2**20, len(smaller) / 2**20
     return quantized, _measure_cost(run, quantized, precision, mebibytes)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from api_schemas.class_corners import CLASS_CORNERS_FILE, ClassCorners
 from api_schemas.config import Config
 from api_schemas.manifest import CONFIG_FILE, ENCODER_FILE, PREPROCESSING_FILE
+from api_schemas.operating_point import MATCH_PROBABILITY_FILE, Probability
 from common.array_types import Float32s
 from common.errors import InputError
 from common.progress import Track, silent
@@ -99,6 +100,11 @@ class Run:
         """Which fixed class vector belongs to which class; None where all were learned."""
         path = self.path / CLASS_CORNERS_FILE
         return ClassCorners.load(path) if path.is_file() else None
+
+    def load_match_probability(self) -> Probability | None:
+        """What a loss learned of the probability that two items match; None where none does."""
+        path = self.path / MATCH_PROBABILITY_FILE
+        return Probability.load(path) if path.is_file() else None
 
     def load_preprocessing(self) -> Preprocessing:
         """The rule from raw input to network input."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from api_schemas.operating_point import GallerySize
+from api_schemas.operating_point import GallerySize, Probability
 from common.errors import CalibrationRefused, InputError
 from embeddings.embedding_set import EmbeddingSet, join_columns
 from evaluation.pairs.exclusions import ExcludeSame, describe_exclusions
@@ -35,6 +35,7 @@ class CalibrationSources:
         gallery: the size that a 1:N threshold is for.
         exclude_same: what excluded pairs share, see ``evaluation.pairs.exclusions``.
         vectors: how many vectors of one object a query of a search has.
+        learned: what the model's loss learned of the probability of a match, from a cosine.
         notes: in words, for the record, what was done to the data and what is assumed.
     """
 
@@ -47,6 +48,7 @@ class CalibrationSources:
     gallery: GallerySize | None = None
     exclude_same: ExcludeSame = None
     vectors: int = 1
+    learned: Probability | None = None
     notes: tuple[str, ...] = ()
 
     @property

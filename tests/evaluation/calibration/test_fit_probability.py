@@ -16,6 +16,7 @@ from evaluation.calibration.fit_probability import (
     fit_temperature,
     measure_reliability,
 )
+from evaluation.calibration.h_calibration import fit_h_calibration
 
 
 def make_labelled(seed: int, skew: bool = False, classes: int = 60, each: int = 60) -> LabelledScores:
@@ -102,3 +103,40 @@ def test_platt_agrees_with_scikit_learn_and_is_finite_when_separable() -> None:
     assert parameters["intercept"] == pytest.approx(model.intercept_[0], rel=0.02)
     apart = fit_platt(np.full(50, 0.9, dtype=np.float32), np.full(50, 0.1, dtype=np.float32))
     assert np.isfinite(apart.parameters["slope"])
+
+
+def _measure_windows(data: LabelledScores, fitted: Probability, window: int = 400) -> float:
+    """The mean over windows of sorted scores, evenly over probabilities, of |mean probability - matches|."""
+    order = np.argsort(data.scores)
+    weights = data.weights[order]
+    p = compute_match_probability(data.scores[order], fitted)
+    off = weights * (p - data.genuine[order])
+    ends = np.arange(window, len(off), window)
+    sums, mass = np.add.reduceat(off, ends), np.add.reduceat(weights, ends)
+    levels = np.minimum((np.add.reduceat(weights * p, ends) / mass * 15).astype(int), 14)
+    gaps = np.abs(sums / mass)
+    return float(np.mean([gaps[levels == level].mean() for level in np.unique(levels)]))
+
+
+def test_h_calibration_holds_in_every_window_of_scores() -> None:
+    data, fresh = make_labelled(0, skew=True), make_labelled(1, skew=True)
+    genuine, impostor = (data.scores[side].astype(np.float32) for side in (data.genuine, ~data.genuine))
+    platt = fit_platt(genuine, impostor)
+    line = platt.parameters["slope"], platt.parameters["intercept"]
+    assert not isinstance(line[0], list)
+    assert not isinstance(line[1], list)
+    fitted = fit_h_calibration(data.scores, data.genuine, data.weights, (line[0], line[1]), 0.5)
+    assert _measure_windows(fresh, fitted) < 0.6 * _measure_windows(fresh, platt)
+    p = compute_match_probability(np.linspace(-1, 2, 500), fitted)
+    assert np.all(np.diff(p) >= 0)
+    assert np.all((p > 0) & (p < 1))
+
+
+def test_what_a_loss_learned_is_taken_where_it_holds() -> None:
+    data = make_labelled(0, classes=12, each=6)
+    # the log-odds of the two normals at prior 0.5, told for batches in which a tenth of the pairs match
+    odds = {"slope": 0.5 / 0.01, "intercept": -0.45 * 0.5 / 0.01 + float(np.log(0.1 / 0.9))}
+    true = Probability(kind="platt", parameters=odds, prior=0.1)
+    assert fit_probability(data, learned=true) == true
+    wrong = Probability(kind="platt", parameters={"slope": 1.0, "intercept": 5.0}, prior=0.1)
+    assert fit_probability(data, learned=wrong) != wrong
