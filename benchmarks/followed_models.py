@@ -1,6 +1,6 @@
 """Models that follow another, come in several sizes or learn from mined negatives: what they reach.
 
-    python -m benchmarks.followed_models PART [PART ...] [--seeds 3] [--steps 200] --out build/followed.jsonl
+    python -m benchmarks.followed_models [PART ...] [--seeds 3] [--steps 200] --out build/followed.jsonl
 
     compatible    Omniglot: a new model trained on 300 characters, of which the old one knew 150; its queries
                   against the old model's vectors of 300 unseen characters
@@ -351,12 +351,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("parts", nargs="+", choices=PARTS)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"all, or some of {', '.join(PARTS)}")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--out", type=Path, default=Path("build/followed.jsonl"))
     arguments = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+    arguments.parts = arguments.parts or list(PARTS)
+    if unknown := set(arguments.parts) - PARTS.keys():
+        parser.error(f"no such part: {', '.join(unknown)}")
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     lines = arguments.out.read_text().splitlines() if arguments.out.exists() else []
     rows = [json.loads(line) for line in lines]
