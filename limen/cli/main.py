@@ -83,6 +83,14 @@ COMMANDS = {
         "Change the engine of a bundle or data folder, or the database of its items; services must be "
         "stopped.",
     ),
+    "prepare-database": Entry(
+        "servers",
+        "Make the tables of a PostgreSQL database, or bring them to the newest form, before services start.",
+    ),
+    "milvus-collections": Entry(
+        "servers",
+        "List the collections in Milvus with the folder that names each; remove those that none names.",
+    ),
     "mine": Entry(
         "methods",
         "Find hard negatives of every item, without those that may be positives in truth, to train on.",

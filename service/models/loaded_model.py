@@ -29,6 +29,7 @@ from service.models.class_table import ClassTables
 from service.models.label_notes import LabelNotes
 from service.settings import ServiceSettings
 from service.telemetry import logs, prometheus
+from service.telemetry.log_progress import log_progress
 
 PROBED_ROWS = 1_000
 RECALL_ROWS = 20
@@ -175,9 +176,14 @@ def load_model(path: Path, settings: ServiceSettings, audit: AuditFile | None = 
     if settings.data is not None:
         items_folder = find_items_folder(path, settings.data)
         live = LiveGallery.open(
-            path, items_folder, database=settings.database_url, audit=audit, bounds=settings.metadata_bounds
+            path,
+            items_folder,
+            database=settings.database_url,
+            audit=audit,
+            bounds=settings.metadata_bounds,
+            track=log_progress,
         )
-    gallery = Gallery.open(path) if live is None else live.gallery
+    gallery = Gallery.open(path, log_progress) if live is None else live.gallery
     manifest = gallery.manifest
     encoder = None
     if manifest.encoder is not None:
