@@ -32,7 +32,7 @@ class DeviceInputs:
         if not self.scale:
             return batch
         mean, std = self.scale
-        return (batch.float() / 255).sub_(mean).div_(std)
+        return batch.float().div_(255).sub_(mean).div_(std)
 
 
 def count_forms(augmentation: AugmentationConfig) -> int:

@@ -21,6 +21,9 @@ from training.models.network import Network
 from training.runtime.distributed import Processes
 
 
+MOST_BYTES = 16 << 20  # of inputs together, as float32: more are no faster, and take memory
+
+
 def embed_items(
     network: Network,
     items: Items,
@@ -38,6 +41,8 @@ def embed_items(
     network.eval()
     rows = np.arange(len(items))
     shard = processes.select_shard(rows) if processes else rows
+    of_one = 4 * math.prod(items.inputs.shape[1:])
+    batch_size = max(1, min(batch_size, MOST_BYTES // of_one))
     blocks = read_blocks(items.inputs, batch_size, shard)
     own, end = np.empty((len(shard), network.dimension), np.float32), 0
     with torch.inference_mode():
