@@ -35,7 +35,8 @@ from service.http.connections import ConnectionTable
 from service.http.fast_routes import FastRoutes
 from service.http.gallery_table import GalleryApp, GalleryTable
 from service.http.idempotent_writes import IdempotentWrites
-from service.http.middleware import RequestMiddleware
+from service.http.load_gate import LoadGate
+from service.http.middleware import NO_ROUTE, RequestMiddleware
 from service.http.openapi import build_openapi
 from service.http.origin_check import check_origin
 from service.models.data_root import make_data_folder
@@ -55,6 +56,7 @@ from service.settings import ServiceSettings, describe_open_host, is_loopback
 from service.state import ServiceState
 from service.telemetry import logs
 from service.telemetry.audit_log import AuditLog
+from service.telemetry.prometheus import observe_response
 from service.telemetry.tracing import build_tracer
 from service.unknowns.keep_queue import KeepQueue
 from service.web.navigation import PAGES
@@ -107,6 +109,7 @@ class LimenService(FastAPI):
 
     middleware_app: ASGIApp
     galleries: GalleryTable
+    gate: LoadGate | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request, or the lifespan."""
@@ -163,6 +166,12 @@ def create_app(settings: ServiceSettings) -> LimenService:
         compute.check_wait()
         loop_limit.check_iteration()
 
+    def check_arrival() -> None:
+        compute.check_wait()
+        loop_limit.check_arrival()
+
+    if not named:  # what is refused before it is a call counts for the one gallery there is
+        app.gate = LoadGate(check_arrival, partial(_observe_refusal, state))
     read_routers = [_import_router(name) for name in READ_ROUTERS]
     tracer = state.tracer = build_tracer(settings.traces, settings.trace_share)
     app.middleware_app = RequestMiddleware(
@@ -280,6 +289,11 @@ def _observe(scope: Scope, route: str, status: int, seconds: float, problem: str
     state.monitor.recorder.observe_response(route, status, seconds, problem)
 
 
+def _observe_refusal(state: ServiceState, status: int, problem: str) -> None:
+    observe_response(state.settings.gallery, NO_ROUTE, status, 0.0)
+    state.monitor.recorder.observe_response(NO_ROUTE, status, 0.0, problem)
+
+
 def _share_work(state: ServiceState) -> None:
     """Say what jobs do, and where several processes are one service let any of them do them."""
     for kind, work in (("report", run_report), ("label audit", run_label_audit), ("group", run_grouping)):
@@ -326,7 +340,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     if state.settings.workers > 1:
         await loading  # connections go to any worker that accepts: only to those that are ready
     keepers = [_start_keeping(gallery) for gallery in state.galleries]
-    yield {"connections": ConnectionTable(state.settings)}
+    yield {"connections": ConnectionTable(state.settings, app.gate)}
     for gallery in state.galleries:
         gallery.draining = True
     await loading

@@ -18,6 +18,7 @@ from uvicorn.server import ServerState
 
 from api_schemas.http.problem import PROBLEM_MEDIA_TYPE
 from service.errors.problems import BODY_TIMEOUT, HEADERS_TOO_LARGE, OVERLOADED, ProblemKind, write_problem
+from service.http.load_gate import LoadGate
 from service.settings import ServiceSettings
 from service.telemetry.prometheus import CONNECTIONS, count_rejection
 
@@ -36,10 +37,15 @@ class ConnectionTable:
     A connection over a limit takes the place of the one that has been idle for longest, or else of the one
     whose body has been on its way for longest: first of the same address, and for the limit on all of the
     address that has most. Where every other is being answered it is closed with 429.
+
+    Args:
+        settings: the limits.
+        gate: what refuses searches and matches for load.
     """
 
-    def __init__(self, settings: ServiceSettings) -> None:
+    def __init__(self, settings: ServiceSettings, gate: LoadGate | None = None) -> None:
         self.settings = settings
+        self.gate = gate
         self._most = min(settings.max_connections, _raise_descriptor_limit(settings.max_connections))
         self._most_per_address = min(settings.max_connections_per_address, self._most)
         self._open: set[LimitedProtocol] = set()
@@ -133,6 +139,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._unsent_timeout = _UNSENT_SECONDS + _UNSENT_BYTES / settings.min_body_rate
         self.address = ""
         self._in_headers = True
+        self._is_refused = False  # the request that is on its way is answered, its body is left out
         self._header_bytes = self._framing_bytes = self._body_bytes = 0
         # when the first byte of a message came that is not complete, when the connection had nothing in
         # progress for the first time since, and when an answer began to wait for its client
@@ -193,23 +200,39 @@ class LimitedProtocol(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Begin to answer."""
+        """Begin to answer, unless there is too much to do for that."""
         self._in_headers = False
         self.table.mark_reading(self)
-        super().on_headers_complete()
+        gate, is_next = self.table.gate, self.cycle is None or self.cycle.response_complete
+        answer = gate.refuse(self.url, self.headers) if gate is not None and is_next else None
+        if answer is None:
+            super().on_headers_complete()
+            return
+        self._is_refused = True
+        self.transport.write(answer)
+        if not self.parser.should_keep_alive():
+            self.transport.close()
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""
         self._framing_bytes -= len(body)
         self._body_bytes += len(body)
-        super().on_body(body)
+        if not self._is_refused:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The request is here; what follows is another."""
         self._in_headers, self._begun = True, None
         self._header_bytes = self._framing_bytes = self._body_bytes = 0
         self.table.mark_read(self)
-        super().on_message_complete()
+        if not self._is_refused:
+            super().on_message_complete()
+        elif not self.transport.is_closing():
+            self._is_refused, self._idle_since = False, self.loop.time()
+            self.table.mark_idle(self)
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
     def on_response_complete(self) -> None:
         """Nothing is in progress, unless another request has arrived meanwhile."""
@@ -242,7 +265,9 @@ class LimitedProtocol(HttpToolsProtocol):
             and self._begun is not None
             and now - max(self._begun, self._idle_since) > self._header_timeout
         ):
-            if self._header_bytes:
+            if self._is_refused:
+                self.transport.close()
+            elif self._header_bytes:
                 seconds = f"{self._header_timeout:g} s (LIMEN_HEADER_TIMEOUT)"
                 self._refuse(BODY_TIMEOUT, f"The headers did not arrive within {seconds}.")
             else:

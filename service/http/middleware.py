@@ -34,7 +34,7 @@ from service.telemetry import logs
 from service.telemetry.prometheus import count_rejection, observe_response
 from service.telemetry.tracing import Tracer
 
-_VALID_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+VALID_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src blob:; "
     "font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -60,6 +60,7 @@ PIECE = 1 << 18
 OCTETS = b"application/octet-stream"
 # what is computed for nobody is given up; writes have their own rule
 ABANDONED_PATHS = frozenset({"/v1/search", "/v1/match", "/v1/verify"})
+NO_ROUTE = "(none)"  # of a request that no endpoint saw
 LOAD_CHECKED_PATHS = frozenset({"/v1/search", "/v1/match"})
 
 
@@ -128,7 +129,7 @@ class _Exchange:
         self._headers = dict(scope["headers"])
         given = self._headers.get(b"x-request-id", b"")
         self._most, self._limiting = self._find_body_limit()
-        self._id = given if _VALID_ID.fullmatch(given) else secrets.token_hex(8).encode()
+        self._id = given if VALID_ID.fullmatch(given) else secrets.token_hex(8).encode()
         scope.setdefault("state", {})["request_id"] = self._id.decode()
 
     async def run(self) -> None:
@@ -305,7 +306,7 @@ class _Exchange:
     def _record(self, start: float, end: float, spans: list[Span]) -> None:
         """Update the metrics, and write the request's log line; its trace, if anybody wants it."""
         seconds = end - start
-        route = getattr(self._scope.get("route"), "path", "(none)")
+        route = getattr(self._scope.get("route"), "path", NO_ROUTE)
         gallery = self._scope["app"].state.settings.gallery
         observe_response(gallery, route, self._status, seconds)
         slug = self._scope["state"].get("problem")

@@ -75,3 +75,31 @@ def test_few_clients_are_never_sent_away(clients: int) -> None:
         assert all(await asyncio.gather(*(client(limit) for _ in range(clients))))
 
     asyncio.run(run_scenario())
+
+
+def test_arrivals_beyond_what_an_iteration_answers_in_time_are_refused() -> None:
+    async def run_scenario() -> None:
+        limit = EventLoopLimit(0.02)
+
+        async def arrive(n: int) -> int:
+            """Requests that arrive together, each answered in the next iteration."""
+            admitted = 0
+            for _ in range(n):
+                try:
+                    limit.check_arrival()
+                except ServiceProblem:
+                    continue
+                admitted += 1
+                asyncio.get_running_loop().call_soon(time.sleep, 0.001)
+            await asyncio.sleep(0)  # they are answered
+            await asyncio.sleep(0)  # and how long that took is known
+            return admitted
+
+        assert await arrive(50) == 50, "nothing is known of how long one takes"
+        assert ALWAYS <= await arrive(50) <= 20
+        limit = EventLoopLimit(0.0)
+        assert await arrive(50) == 50
+        assert [await arrive(50) for _ in range(3)] == [ALWAYS] * 3
+        assert await arrive(ALWAYS) == ALWAYS
+
+    asyncio.run(run_scenario())
