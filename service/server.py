@@ -7,7 +7,10 @@ import secrets
 import shutil
 import socket
 import tempfile
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from pydantic import SecretStr
@@ -93,6 +96,37 @@ def _run_one_process(settings: ServiceSettings, listener: socket.socket) -> None
         raise state.failure
 
 
+class SharedPort(AbstractContextManager["SharedPort"]):
+    """The port of a listener, which becomes a socket of its own in each process that it is sent to.
+
+    The kernel then spreads connections over the processes that listen. Of a socket that they share the first
+    to wake accepts all that are waiting: of eight connections at once one process often took all.
+
+    Args:
+        listener: closed once the port is kept; until then another service on that port is an error.
+    """
+
+    def __init__(self, listener: socket.socket) -> None:
+        self._family, self._address = listener.family, listener.getsockname()
+        listener.close()
+        self._kept = open_shared(self._family, self._address)
+
+    def __reduce__(self) -> tuple[Callable[..., socket.socket], tuple[int, Any]]:
+        return open_shared, (self._family, self._address)
+
+    def __exit__(self, *_: object) -> None:
+        self._kept.close()
+
+
+def open_shared(family: int, address: Any) -> socket.socket:
+    """A socket on a port that other processes of this user have, too; it does not listen yet."""
+    opened = socket.socket(family)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    opened.bind(address)
+    return opened
+
+
 def _run_workers(settings: ServiceSettings, listener: socket.socket) -> None:
     folder = Path(tempfile.mkdtemp(prefix="limen-workers-"))
     metrics_folder = folder / "metrics"
@@ -108,8 +142,9 @@ def _run_workers(settings: ServiceSettings, listener: socket.socket) -> None:
     os.environ[FOLDER_VARIABLE] = str(folder)
     try:
         config = build_config("service.app:create_app_from_environment", settings)
-        supervisor = Multiprocess(config, sockets=[listener])
-        supervisor.run()
+        with SharedPort(listener) as port:
+            supervisor = Multiprocess(config, sockets=[port])  # type: ignore[list-item]
+            supervisor.run()
         if any(worker.exitcode == STARTUP_FAILURE for worker in supervisor.processes):
             raise ConfigError("A worker could not start; its log line above says why.")
     finally:

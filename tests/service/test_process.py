@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from common.errors import ConfigError
 from limen.client import Client
+from service.server import SharedPort, open_listener
 from tests.limen.conftest import run_limen
 from tests.service.monitoring.test_webhook import SECRET, receive
 from tests.service.processes import COMMAND, check_refusal, read_refusal, run_service
@@ -113,6 +117,30 @@ def test_two_workers_answer_as_one(bundle: Any) -> None:
         assert float(counted[0].rsplit(" ", 1)[1]) == 20.0
         process.send_signal(signal.SIGTERM)
         process.wait(20)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other kernels spread connections otherwise")
+def test_connections_are_spread_over_the_processes_that_listen() -> None:
+    with SharedPort(open_listener("127.0.0.1", 0)) as port, ExitStack() as stack:
+        of_workers = [stack.enter_context(pickle.loads(pickle.dumps(port))) for _ in range(3)]
+        address = of_workers[0].getsockname()
+        for listener in of_workers[:2]:
+            listener.listen()
+            listener.setblocking(False)
+        with pytest.raises(ConfigError, match="cannot be listened on"):
+            open_listener(*address)
+        for _ in range(64):
+            stack.enter_context(socket.create_connection(address, timeout=5))
+        accepted = []
+        for listener in of_workers[:2]:
+            taken = 0
+            with suppress(BlockingIOError):
+                while True:
+                    stack.enter_context(listener.accept()[0])
+                    taken += 1
+            accepted.append(taken)
+    assert sum(accepted) == 64, "none waits for the third, which does not listen"
+    assert min(accepted) >= 8
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers share a listening socket")
