@@ -38,6 +38,7 @@ from pydantic import BaseModel
 from api_schemas.build_config import IndexConfig
 from api_schemas.operating_point import OperatingPoint
 from benchmarks.bundles import EVIDENCE, write_matching_bundle
+from benchmarks.index_parts.bench import open_faiss
 from benchmarks.wire import JSON, OCTETS, build_request, send, start_server, write_server_program
 from embeddings.embedding_set import EmbeddingSet
 from index.gallery.gallery import Gallery
@@ -102,7 +103,7 @@ class BareAnswer(BaseModel):
 
 def serve_bare(index: str, port: int) -> None:
     """Serve a minimal FastAPI app around FAISS."""
-    engine = faiss.read_index(index)
+    engine = open_faiss(Path(index))
     engine.hnsw.efSearch = int(os.environ["EF_SEARCH"])
     faiss.omp_set_num_threads(1)
     app = FastAPI()
@@ -182,7 +183,7 @@ def measure(path: Path, queries: np.ndarray) -> Times:
     """All times in milliseconds, and the recall, of one bundle."""
     batches = [np.ascontiguousarray(np.roll(queries, -n, axis=0)[:BATCH]) for n in range(BATCHES)]
     faiss.omp_set_num_threads(1)
-    engine = faiss.read_index(str(path / "index.faiss"))
+    engine = open_faiss(path)
     beam = json.loads((path / "manifest.json").read_text())["index"]["parameters"]["ef_search"]
     parameters = faiss.SearchParametersHNSW(efSearch=beam)
     with Gallery.open(path) as gallery:
@@ -240,7 +241,7 @@ def measure(path: Path, queries: np.ndarray) -> Times:
         build_request("POST", "/search", json.dumps({"vector": row[0].tolist()}).encode(), JSON)
         for row in rows
     ]
-    call = f"from benchmarks.service import serve_bare; serve_bare('{path / 'index.faiss'}', PORT)"
+    call = f"from benchmarks.service import serve_bare; serve_bare('{path}', PORT)"
     with start_server(call, build_request("POST", "/empty"), {"EF_SEARCH": str(beam)}) as to:
         times |= repeat(
             lambda: {

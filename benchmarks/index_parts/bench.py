@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from time import perf_counter, process_time
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
 import faiss
@@ -115,7 +115,18 @@ class Bench:
             "ef_construction": config.ef_construction,
             "ef_search": choose_beam(len(vectors)),
         }
-        return cls(faiss.clone_index(index), parameters)
+        engine = cls(faiss.clone_index(index), parameters)
+        engine._row_of_id, engine._n_rows = rows, len(vectors)
+        return engine
+
+
+def open_faiss(path: Path) -> Any:
+    """The FAISS index that a bundle's engine searches."""
+    gallery = Gallery.open(path)
+    assert gallery.view.main is not None
+    index = cast(Any, gallery.view.main.engine)._index
+    index.opened = gallery  # whose memory it reads
+    return index
 
 
 def open_gallery(path: Path) -> tuple[Gallery, dict[str, Any]]:

@@ -132,7 +132,7 @@ class HnswEngine(FaissEngine):
         index = graph.build_index(storage)
         engine = cls(index, dict(description.parameters), cls._get_node_of_id(source))
         engine._n_nodes = int((graph.levels > 0).sum())
-        engine._kept = (graph, storage, source.vectors, arrays)
+        engine._kept = (graph.links, storage, source.vectors, arrays)
         return engine
 
     def save(self, folder: Path) -> None:

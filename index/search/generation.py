@@ -15,6 +15,7 @@ from api_schemas.build_config import IndexConfig
 from api_schemas.manifest import ITEMS_FILE, VECTORS_FILE, BundleCounts, IndexDescription
 from common.array_types import Bools, Float32s, RowIndices, UnitVectors
 from common.errors import BundleError
+from common.free_memory import return_free_memory
 from common.progress import Track, silent
 from common.spans import add_span
 from embeddings.embedding_set import EmbeddingSet
@@ -138,6 +139,7 @@ class Generation:
         if engine.audit is not None:
             changes["self_recall"] = engine.audit
         description = description.model_copy(update=changes)
+        return_free_memory()
         return cls(vectors, items, engine, nodes, description)
 
     def __len__(self) -> int:
