@@ -88,6 +88,29 @@ def test_a_vector_gets_the_decision_of_match(
         assert run_curl(page)["results"][0]["score"] == expected.score
 
 
+def test_an_answer_is_corrected_taken_back_and_the_query_enrolled(
+    writable: str, bundle: ServiceBundle, open_page: OpenPage, check_page: Callable[[Page], None]
+) -> None:
+    vector = [*bundle.get_vector(40)]
+    vector[0] += 0.01
+    with Client(writable) as client, open_page(f"{writable}/dashboard/try") as page:
+        label = client.match([{"vector": vector}]).results[0].label
+        page.locator("label:has(input[value=vector])").click()
+        page.locator("#vector").fill(json.dumps(vector))
+        ask(page)
+        page.get_by_role("button", name="Never answer").click()
+        expect(page.locator("#said")).to_contain_text(f"never answered with {label} again")
+        assert client.match([{"vector": vector}]).results[0].label != label
+        check_page(page)
+        page.get_by_role("button", name="Take it back").click()
+        expect(page.locator("#said")).to_have_text("Taken back.")
+        assert client.match([{"vector": vector}]).results[0].label == label
+        page.locator("#enroll-label").fill("somebody else")
+        page.get_by_role("button", name="Add it to the gallery").click()
+        expect(page.locator("#said")).to_contain_text("an item of somebody else now")
+        assert client.match([{"vector": vector}]).results[0].label == "somebody else"
+
+
 def test_what_is_refused_is_said(address: str, open_page: OpenPage) -> None:
     with open_page(f"{address}/dashboard/try?id=nobody", refused=(422,)) as page:
         expect(page.locator("#said")).to_contain_text("no item has the id 'nobody'")

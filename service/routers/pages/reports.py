@@ -28,9 +28,9 @@ SOURCES: dict[Source, str] = {
     "feedback": "The pairs that people have judged.",
 }
 NOT_MEASURED: dict[str, str] = {
-    "gallery": "Not measured yet. Every item is compared with every other: is the gallery, as it is now, served "
-    "as evenly as the classes that the threshold was measured on?",
-    "feedback": "Not measured yet. Judge decisions on the page Review, or by POST /v1/feedback, then measure.",
+    "gallery": "Not measured yet. Every item is compared with every other: is the gallery served "
+    "as evenly now as the classes that the threshold was measured on?",
+    "feedback": "Not measured yet. Judge decisions on Review, or by POST /v1/feedback, then measure.",
 }
 WORST = 20
 

@@ -11,6 +11,7 @@ const { kind, dim, max, key, decides } = form.dataset;
 const byId = (id) => document.getElementById(id);
 const noun = kind === "audio" ? "recording" : "picture";
 let chosen = null; // { name, uri }
+let shown = null; // { query, result }, what the answer is about
 
 const WORDS = {
   best: "similarity with the nearest item",
@@ -98,6 +99,9 @@ form.addEventListener("submit", (event) => {
     ]);
     const hits = found.results[0].hits;
     const { previews } = hits.length ? await call("POST", "/v1/items/previews", { ids: hits.map((hit) => hit.id) }) : { previews: [] };
+    byId("take-back")?.setAttribute("hidden", "");
+    if (byId("enroll")) byId("enroll").hidden = "id" in query;
+    shown = { query, result: answer && answer.results[0] };
     byId("answer").hidden = false; // before anything is measured for drawing
     showDecision(answer && answer.results[0]);
     showNearest(hits, new Map(previews.map((preview) => [preview.id, preview])));
@@ -125,7 +129,37 @@ function showDecision(result) {
   byId("about").textContent = facts.join(" · ");
   drawScale(result);
   showWhy(result);
+  if (!byId("judge")) return;
+  byId("judge").hidden = result.label === null;
+  for (const label of byId("judge").querySelectorAll("b")) label.textContent = result.label;
 }
+
+// -- what people say of it -----------------------------------------------------------------------------
+for (const button of document.querySelectorAll("#judge [data-verdict]")) {
+  button.addEventListener("click", () => press(button, async () => {
+    const { label, decision_id } = shown.result;
+    const { verdict } = button.dataset;
+    const said = verdict === "not_label" ? { not_label: label } : { same: verdict === "same" };
+    shown.feedback = (await call("POST", "/v1/feedback", { decision_id, ...said })).id;
+    byId("take-back").hidden = false;
+    say(verdict === "not_label" ? `It is never answered with ${label} again; Review lists it.` : "Noted: it counts in the feedback report.");
+  }));
+}
+byId("take-back")?.addEventListener("click", (event) => press(event.target, async () => {
+  await call("DELETE", `/v1/feedback/${encodeURIComponent(shown.feedback)}`);
+  event.target.hidden = true;
+  say("Taken back.");
+}));
+byId("enroll")?.addEventListener("submit", (event) => {
+  event.preventDefault();
+  press(event.target.querySelector("button"), async () => {
+    const label = byId("enroll-label").value;
+    const id = `${label.slice(0, 400)}/${Date.now()}`;
+    await call("PUT", "/v1/items", { items: [{ ...shown.query, id, label }] });
+    byId("enroll-label").value = "";
+    say(`It is an item of ${label} now: ask again.`);
+  });
+});
 
 const SVG = "http://www.w3.org/2000/svg";
 function draw(parent, name, attributes, text) {
