@@ -124,6 +124,8 @@ def measure_tradeoff(
     if of_pairs is not None:
         by_class |= {"far": of_pairs.far, "frr": of_pairs.frr}
     columns = _choose_columns(sets.items, of_endpoint)
+    # of two models (``sets.two_models``) the rows of one alone are queries
+    has_groups = not search.has_strangers and len(search.pool) == len(pairs.a)
     return Tradeoff(
         endpoint=endpoint,
         score=pairs.scorer.score,
@@ -137,7 +139,7 @@ def measure_tradeoff(
         confidence=confidence,
         thresholds=[float(at) for at in thresholds],
         classes_over=list(_count_classes(by_class)),
-        groups=[] if search.has_strangers else list(_measure_groups(sets, thresholds, curve, columns)),
+        groups=list(_measure_groups(sets, thresholds, curve, columns)) if has_groups else [],
         method=_describe(sets, curve),
         **{name: _round(rate) for name, rate in rates.items()},
     )
