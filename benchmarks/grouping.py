@@ -29,6 +29,7 @@ from common.array_types import Int64s, UnitVectors
 from embeddings.embedding_set import EmbeddingSet, concatenate
 from embeddings.files import read_embeddings
 from evaluation.grouping.group_vectors import group_vectors
+from evaluation.grouping.split_groups import split_groups
 from evaluation.pairs.copies import join_groups
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,6 +38,7 @@ FALSE_PARTNERS = 20
 SMALLEST = (2, 5)
 RULE = "FAR 20 / n"
 MOST_EACH, MOST_CLASSES = 40, 150
+STRICT = 0.6  # similarity of the cores by which groups of the large pool are taken apart
 LIMIT = 60.0  # seconds of both cores together for the pool, halved for each
 
 
@@ -163,10 +165,10 @@ def time_pool(n: int) -> bool:
     centres = rng.normal(size=(len(np.unique(labels)), 128)).astype(np.float32)
     vectors = centres[labels] + 0.7 * rng.normal(size=(n, 128)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    group_vectors(vectors[:2000], 0.45)  # compiled once
+    split_groups(vectors[:2000], group_vectors(vectors[:2000], 0.45), 0.45, STRICT, 2)  # compiled once
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start, cpu = perf_counter(), process_time()
-    found = group_vectors(vectors, 0.45)
+    found = split_groups(vectors, group_vectors(vectors, 0.45), 0.45, STRICT, 2)
     wall, cpu = perf_counter() - start, process_time() - cpu
     more = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     is_class = labels < len(sizes)

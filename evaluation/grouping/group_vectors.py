@@ -63,7 +63,7 @@ def group_vectors(
     _, first, row_of, counts = np.unique(
         hash_rows(vectors), return_index=True, return_inverse=True, return_counts=True
     )
-    roots = _link_rows(vectors[first], counts.astype(np.int64), threshold, progress or silent)
+    roots = link_clusters(vectors[first], counts.astype(np.int64), threshold, progress or silent)
     codes = np.unique(roots, return_inverse=True)[1].reshape(-1)[row_of.reshape(-1)]
     return build_groups(vectors, codes, min_size)
 
@@ -79,20 +79,24 @@ def build_groups(vectors: UnitVectors, codes: Int64s, min_size: int) -> Groups:
     return Groups(of_row, _compute_centres(vectors, of_row, len(order)), sizes[order].astype(np.int64))
 
 
-def _link_rows(distinct: UnitVectors, counts: Int64s, threshold: float, track: Track) -> Int32s:
-    """int32 [n]: the root of the cluster of each of n distinct rows that stand for ``counts`` rows each."""
-    n = len(distinct)
+def link_clusters(means: Float32s, counts: Int64s, threshold: float, track: Track = silent) -> Int32s:
+    """Join clusters by average linkage; int32 [n]: the root of what each of n clusters is part of then.
+
+    Args:
+        means: float32 [n, d], of the unit rows of each. counts: int64 [n], how many these are.
+    """
+    n = len(means)
     roots = np.arange(n, dtype=np.int32)
-    sums, sizes = distinct * counts[:, None].astype(np.float32), counts.copy()
+    sums, sizes = means * counts[:, None].astype(np.float32), counts.copy()
     is_truncated = np.ones(n, dtype=bool)
     for number in range(MOST_ROUNDS):
         # later rounds: clusters that may have a partner beyond the links of their rows
         chosen = np.flatnonzero(is_truncated & (roots == np.arange(n))).astype(np.int32)
         if len(chosen) < 2:
             break
-        means = (sums[chosen] / sizes[chosen, None]).astype(np.float32)
+        centres = (sums[chosen] / sizes[chosen, None]).astype(np.float32)
         name = "neighbours" if number == 0 else "groups"
-        found = find_neighbours(means, LINKS, floor=threshold - ROUNDING, track=track, name=name)
+        found = find_neighbours(centres, LINKS, floor=threshold - ROUNDING, track=track, name=name)
         linked = np.where(found.rows >= 0, chosen[found.rows], np.int32(-1))
         state = _start_linkage(sums, sizes, roots, int((linked >= 0).sum()))
         add_links(chosen, linked, state)

@@ -10,10 +10,11 @@ from __future__ import annotations
 import numpy as np
 
 from common.array_types import Int64s, UnitVectors
-from evaluation.grouping.group_vectors import Groups, build_groups, group_vectors
+from evaluation.grouping.group_vectors import Groups, build_groups, group_vectors, link_clusters
 
 CORE = 3  # items
 APART = 0.3  # of the way from how alike the items of a core are down to the threshold
+ROWS_AT_ONCE = 1024
 
 
 def split_groups(
@@ -48,25 +49,24 @@ def _split(vectors: UnitVectors, threshold: float, strict: float) -> Int64s | No
     cores = group_vectors(vectors, strict, min_size=CORE)
     if len(cores.sizes) < 2:
         return None
-    sums = np.stack([vectors[cores.of_row == core].sum(axis=0) for core in range(len(cores.sizes))])
-    sums, sizes = sums.astype(np.float64), cores.sizes.astype(np.float64)
+    rows = np.flatnonzero(cores.of_row >= 0)
+    sums = np.zeros((len(cores.sizes), vectors.shape[1]))
+    np.add.at(sums, cores.of_row[rows], vectors[rows])
+    sizes = cores.sizes.astype(np.float64)
     pairs = sizes * (sizes - 1)
     within = (np.square(sums).sum(axis=1) - sizes).sum() / pairs.sum()
     lowest = within - APART * (within - threshold)
-    of_core = np.arange(len(sizes))
-    while len(sizes) > 1:
-        between = sums @ sums.T / np.outer(sizes, sizes)
-        np.fill_diagonal(between, -np.inf)
-        a, b = sorted(divmod(int(between.argmax()), len(sizes)))
-        if between[a, b] < lowest:
-            break
-        sums[a], sizes[a] = sums[a] + sums[b], sizes[a] + sizes[b]
-        sums, sizes = np.delete(sums, b, axis=0), np.delete(sizes, b)
-        of_core = np.where(of_core == b, a, of_core - (of_core > b))
-    if len(sizes) < 2:
+    roots = link_clusters((sums / sizes[:, None]).astype(np.float32), cores.sizes, lowest)
+    joined, of_core = np.unique(roots, return_inverse=True)
+    if len(joined) < 2:
         return None
+    means = np.zeros((len(joined), vectors.shape[1]))
+    np.add.at(means, of_core, sums)
+    means /= np.bincount(of_core, sizes)[:, None]
     parts = np.where(cores.of_row < 0, -1, of_core[cores.of_row])
-    rest = np.flatnonzero(parts < 0)
-    alike = vectors[rest] @ sums.T.astype(np.float32) / sizes
-    parts[rest] = np.where(alike.max(axis=1) >= threshold, alike.argmax(axis=1), -1)
+    left = np.flatnonzero(parts < 0)
+    for start in range(0, len(left), ROWS_AT_ONCE):
+        rest = left[start : start + ROWS_AT_ONCE]
+        alike = vectors[rest] @ means.T.astype(np.float32)
+        parts[rest] = np.where(alike.max(axis=1) >= threshold, alike.argmax(axis=1), -1)
     return np.asarray(parts, dtype=np.int64)

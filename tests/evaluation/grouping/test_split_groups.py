@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evaluation.grouping.group_vectors import Groups, group_vectors
+from evaluation.grouping.group_vectors import Groups, build_groups, group_vectors
 from evaluation.grouping.split_groups import split_groups
 
 DIMENSION = 64
@@ -83,3 +83,14 @@ def test_order_of_rows_changes_nothing() -> None:
     same = straight.of_row[order]
     assert len(straight.sizes) == 4
     assert ((same[:, None] == same[None]) == (shuffled.of_row[:, None] == shuffled.of_row[None])).all()
+
+
+def test_a_group_of_very_many_classes_is_taken_apart() -> None:
+    rng = np.random.default_rng(0)
+    truth = np.repeat(np.arange(400), 4)
+    vectors = rng.normal(size=(400, 64))[truth] + 0.2 * rng.normal(size=(len(truth), 64))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    whole = build_groups(vectors, np.zeros(len(truth), dtype=np.int64), 2)
+    found = split_groups(vectors, whole, threshold=0.2, strict=0.8, min_size=2)
+    assert len(found.sizes) == 400
+    assert len(set(zip(truth.tolist(), found.of_row.tolist(), strict=True))) == 400
