@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,11 +13,14 @@ import numpy as np
 
 from api_schemas.config import Config
 from api_schemas.data_config import DataConfig
+from api_schemas.manifest import ENCODER_FILE, PREPROCESSING_FILE
 from api_schemas.wrap_config import EncoderConfig, WrapConfig
 from api_schemas.yaml_config import format_yaml, parse_yaml, validate_mapping
 from common.console import say
 from common.errors import InputError, LimenError
+from encoder.encoder import Encoder
 from encoder.wrapping.sentence_transformers import is_sentence_transformer
+from limen.pipeline.embed_data import DATA_KINDS
 from limen.pipeline.stage_encoder import HUBS, stage_encoder
 from training.data.items import Items
 from training.data.kinds import open_kind
@@ -25,6 +28,13 @@ from training.data.kinds import open_kind
 LOOKED_AT = 64  # items whose size is looked at
 SMALL_SIDE = 160  # of photos that gain nothing by 224 pixels, which take three times as long as 128
 FEW_CLASSES, FEW_FOR_A_PROOF = 5, 20
+ONNX = "onnx:"
+LEARN_HEAD: Mapping[str, Any] = {
+    "loss": {"name": "multi_similarity", "base": 0.2},
+    "optimizer": {"lr": 1.0e-5},
+    "schedule": {"epochs": 6, "shape": "one_cycle", "patience": None},
+}
+"""How a whitened head learns: its features of one class are far from parallel, and it is near its end."""
 
 
 @dataclass(frozen=True)
@@ -33,15 +43,17 @@ class Recipe:
 
     Attributes:
         kind: of the data, as ``data.kind`` says it.
-        preset: of the preprocessing of an encoder that does not say its own.
-        loss: to train with where there is no encoder.
+        preset: of the preprocessing of an encoder that does not say its own; None for vectors.
         describe: what some items look like, in words, and the median of their shorter sides.
+        data: keys of the data to train a network from nothing on.
+        remarks: on such data, for whoever begins.
     """
 
     kind: str
-    preset: str
-    loss: str
+    preset: str | None
     describe: Callable[[Items], tuple[str, int | None]]
+    data: Mapping[str, Any] = field(default_factory=dict)
+    remarks: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -75,7 +87,7 @@ def _describe_recordings(items: Items) -> tuple[str, int | None]:
     seconds, rates, n_broken = [], [], 0
     for file in items.inputs.tolist():
         try:
-            samples, rate = file.decode()
+            samples, rate = file.read_samples()
         except InputError:
             n_broken += 1
             continue
@@ -89,23 +101,43 @@ def _describe_recordings(items: Items) -> tuple[str, int | None]:
     return f"{lengths}, {int(np.median(rates)):,} samples a second{broken}", None
 
 
+def _describe_vectors(items: Items) -> tuple[str, int | None]:
+    vectors = np.asarray(items.inputs[np.arange(len(items))])
+    return f"{vectors.shape[1]:,} numbers each", None
+
+
 RECIPES = {
-    "photos": Recipe("images", "imagenet", "multi_similarity", _describe_photos),
-    "text": Recipe("text", "sentence", "multi_similarity", _describe_texts),
-    "audio": Recipe("audio", "voice_ge2e", "multi_similarity", _describe_recordings),
+    "photos": Recipe("images", "imagenet", _describe_photos),
+    "faces": Recipe(
+        "images",
+        "insightface",
+        _describe_photos,
+        {"augmentation": {"flip": True}},
+        [
+            "Networks for faces take faces that are cut out and turned upright by eyes, nose and mouth, as",
+            "InsightFace does it (112 x 112): bring photos of people to that first, queries too.",
+        ],
+    ),
+    "text": Recipe("text", "sentence", _describe_texts),
+    "audio": Recipe("audio", "voice_ge2e", _describe_recordings),
+    "vectors": Recipe("embeddings", None, _describe_vectors),
 }
 """What ``limen init`` can begin with; a new one is an entry here."""
 
 
-def init_config(recipe: str, data: Sequence[str], out: Path, encoder: str | None = None) -> str:
+def init_config(recipe: str, data: Sequence[str], out: Path | None = None, encoder: str | None = None) -> str:
     """Look at data and write a configuration for it; the sentence that says what to do next.
 
     Args:
-        encoder: as ``limen wrap`` takes it; without one, the working directory is looked through.
+        out: the file; named after recipe and what is written unless given.
+        encoder: as ``limen wrap`` takes it, or a bundle that it made, on which a head is trained; without
+            one, the working directory is looked through.
 
     Raises:
         InputError: the data or the encoder cannot be used, or there is a file at ``out`` already.
     """
+    is_wrapped = encoder is not None and (Path(encoder) / PREPROCESSING_FILE).is_file()
+    out = out or Path(f"{recipe}-head.yaml" if is_wrapped else f"{recipe}.yaml")
     if out.exists():
         raise InputError(f"{out} exists: choose another file with --out, or remove it.")
     chosen = RECIPES[recipe]
@@ -114,8 +146,13 @@ def init_config(recipe: str, data: Sequence[str], out: Path, encoder: str | None
     seen = _describe_data(items, chosen)
     encoder = encoder or _find_encoder(chosen, seen)
     name = out.stem
-    if encoder is None:
-        text = _write_training(name, paths, chosen, seen)
+    if encoder is None or is_wrapped:
+        if encoder is not None:
+            text = _write_head(name, paths, chosen, seen, encoder)
+        elif chosen.kind == "embeddings":
+            text = _write_projection(name, paths, seen, int(items.inputs.shape[1]))
+        else:
+            text = _write_training(name, paths, chosen, seen)
         validate_mapping(Config, parse_yaml(text), [], str(out))
         following = f"limen data check {out}, then limen train {out}"
     else:
@@ -143,7 +180,7 @@ def _describe_data(items: Items, recipe: Recipe) -> Seen:
         said.append(
             f"{int((sizes == 1).sum()):,} classes have one item: they are impostors, never found again."
         )
-    return Seen(said, side)
+    return Seen([*said, *recipe.remarks], side)
 
 
 def _find_encoder(recipe: Recipe, seen: Seen) -> str | None:
@@ -183,6 +220,9 @@ def _write_wrapping(name: str, paths: str | list[str], recipe: Recipe, seen: See
     lines += [
         "# Half of the queries are of nobody in the gallery, a false match costs five misses: what is yours?",
         *_entry({"calibration": {"unknown_share": 0.5, "false_match_cost": 5.0}}),
+        "",
+        "# A head trained on it gains more, in seconds once it is wrapped:",
+        f"#   limen init {_name_recipe(recipe)} DATA --encoder bundles/{name}",
     ]
     return "\n".join(lines) + "\n"
 
@@ -193,7 +233,7 @@ def _choose_preprocessing(recipe: Recipe, seen: Seen, encoder: str) -> dict[str,
     Raises InputError for a text network without exactly one tokenizer beside it.
     """
     path = Path(encoder)
-    if encoder.startswith(HUBS) or is_sentence_transformer(path):
+    if recipe.preset is None or encoder.startswith(HUBS) or is_sentence_transformer(path):
         return None
     if recipe.kind == "text":
         tokenizers = sorted(path.parent.glob("*tokenizer.json"))
@@ -214,20 +254,70 @@ def _choose_preprocessing(recipe: Recipe, seen: Seen, encoder: str) -> dict[str,
 
 
 def _write_training(name: str, paths: str | list[str], recipe: Recipe, seen: Seen) -> str:
-    recipe_name = next(name for name, entry in RECIPES.items() if entry is recipe)
     lines = [
         *_comment(seen.sentences),
         "# No encoder is at hand: one is trained from nothing. A pretrained one is nearly always better:",
-        f"#   limen init {recipe_name} DATA --encoder network.onnx (or a folder, hf:NAME, timm:NAME)",
+        f"#   limen init {_name_recipe(recipe)} DATA --encoder network.onnx (or a folder, hf:NAME,",
+        "#   timm:NAME)",
         *_entry({"name": name}),
         "",
-        *_entry({"data": {"kind": recipe.kind, "path": paths}}),
+        *_entry({"data": {"kind": recipe.kind, "path": paths, **recipe.data}}),
         "# classes of train, validation and test are disjoint: 60, 20 and 20 % of them",
         "",
-        *_entry({"loss": recipe.loss}),
+        *_entry({"loss": "multi_similarity"}),
         "schedule: {minutes: 10.0} # at most; it stops when validation gets no better",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _write_head(name: str, paths: str | list[str], recipe: Recipe, seen: Seen, bundle: str) -> str:
+    """A head on the encoder of a bundle; raises InputError where that takes other data."""
+    if not (Path(bundle) / ENCODER_FILE).is_file():
+        raise InputError(f"{bundle} has no {ENCODER_FILE}: give a bundle that `limen wrap` made.")
+    encoder = Encoder.open(Path(bundle))
+    kind = DATA_KINDS[encoder.preprocessing.kind]
+    if kind != recipe.kind:
+        raise InputError(f"The encoder of {bundle} takes {kind}, the data are {recipe.kind}.")
+    lines = [
+        *_comment(seen.sentences),
+        f"# The encoder of {bundle} stays as it is: its vectors are computed once and kept, so that a head",
+        "# learns in seconds. To train a part of a network instead: docs/fine-tuning.md",
+        *_entry({"name": name}),
+        "",
+        *_entry({"data": {"kind": recipe.kind, "path": paths}}),
+        "",
+        *_write_whitened(f"{ONNX}{bundle}", encoder.dim),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _write_projection(name: str, paths: str | list[str], seen: Seen, dim: int) -> str:
+    source = paths if isinstance(paths, str) else paths[0]
+    lines = [
+        *_comment(seen.sentences),
+        f"# As they are, without training: limen build {source} --out bundles/{name}. This file trains one",
+        "# matrix on them, in seconds, for vectors that tell your classes apart better.",
+        *_entry({"name": name}),
+        "",
+        *_entry({"data": {"kind": "embeddings", "path": paths}}),
+        "",
+        *_write_whitened("linear", dim),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _write_whitened(backbone: str, dim: int) -> list[str]:
+    model = {"backbone": backbone, "train": "head", "head_start": "whitened", "embedding_dim": dim}
+    return [
+        "# whitened: directions in which items of one class differ count less, often most of the gain",
+        *_entry({"model": model}),
+        "",
+        *_entry(dict(LEARN_HEAD)),
+    ]
+
+
+def _name_recipe(recipe: Recipe) -> str:
+    return next(name for name, entry in RECIPES.items() if entry is recipe)
 
 
 def _comment(sentences: Sequence[str]) -> list[str]:

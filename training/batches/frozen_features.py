@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from api_schemas.config import Config, ModelConfig
 from api_schemas.data_config import AugmentationConfig
@@ -88,10 +89,20 @@ def compute_features(
     with torch.inference_mode():
         for start in track(starts, "features", math.ceil(len(shard) / size)):
             inputs = prepare(items.inputs[shard[start : start + size]])
-            parts.append(network.pool(network.extract_features(inputs)).float().cpu().numpy())
+            parts.append(_pool_features(network, inputs).float().cpu().numpy())
     network.train(was_training)
     own = np.concatenate(parts)
     return processes.gather_rows(own) if processes else own
+
+
+def _pool_features(network: Network, inputs: Tensor) -> Tensor:
+    """One row of features of each input; of one in pieces the mean of theirs."""
+    if inputs.ndim < 5:
+        return network.pool(network.extract_features(inputs))
+    rows, positions = (~inputs[:, :, 0, 0, 0].isnan()).nonzero(as_tuple=True)
+    pieces = network.pool(network.extract_features(inputs[rows, positions]))
+    sums = pieces.new_zeros(len(inputs), pieces.shape[1]).index_add(0, rows, pieces)
+    return sums / torch.bincount(rows, minlength=len(inputs))[:, None]
 
 
 def _hash_network(network: Network, model: ModelConfig, preprocessing: Preprocessing) -> bytes:

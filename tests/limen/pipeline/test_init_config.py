@@ -6,14 +6,25 @@ import shutil
 from pathlib import Path
 
 import pytest
+from onnx import helper
 
 from api_schemas.config import Config
 from api_schemas.yaml_config import read_mapping
+from embeddings.files import save_embeddings
 from index.bundle import verify_bundle
 from limen.pipeline.wrap_encoder import build_config
-from tests.encoder.wrapping.networks import draw_weights, write_image_network, write_tokenizer
-from tests.limen.conftest import Limen
+from tests.encoder.wrapping.networks import (
+    DIM,
+    FLOAT,
+    draw_weights,
+    save_network,
+    write_image_network,
+    write_tokenizer,
+)
+from tests.limen.conftest import Limen, make_classes
 from tests.limen.pipeline.test_wrap_encoder import paint, write_sentence_transformer, write_texts
+
+PARTS = ("--set", "data.split.validation=0.3", "--set", "data.split.test=0")  # of eight classes
 
 
 @pytest.fixture
@@ -62,6 +73,52 @@ def test_without_an_encoder_a_training_is_written(limen: Limen, here: Path) -> N
     assert Config.load(here / "train.yaml").data.path == "photos"
     assert "limen init photos DATA --encoder network.onnx" in (here / "train.yaml").read_text()
     assert "limen data check train.yaml, then limen train train.yaml" in outcome.err
+
+
+def test_a_bundle_that_was_wrapped_gets_a_head(limen: Limen, here: Path) -> None:
+    write_image_network(here / "network.onnx")
+    prep = '{"preset": "imagenet", "size": 16}'
+    (here / "prep.yaml").write_text(prep)
+    made = limen(
+        "wrap", "network.onnx", "--data", "photos", "--preprocessing", "prep.yaml", "--out", "bundle"
+    )
+    assert made.code == 0, made.err
+    outcome = limen("init", "photos", "photos", "--encoder", "bundle")
+    assert outcome.code == 0, outcome.err
+    assert "Next: limen data check photos-head.yaml, then limen train photos-head.yaml" in outcome.err
+    config = Config.load(here / "photos-head.yaml")
+    assert (config.model.backbone, config.model.train) == ("onnx:bundle", "head")
+    assert (config.model.head_start, config.model.embedding_dim) == ("whitened", 4)
+    trained = limen("train", "photos-head.yaml", "--set", "schedule.epochs=1", "--out", "run", *PARTS)
+    assert trained.code == 0, trained.err
+    other = limen("init", "text", "texts.jsonl", "--encoder", "bundle", "--out", "b.yaml")
+    assert (other.code, "encoder of bundle takes images, the data are text" in other.err) == (2, True)
+
+
+def test_faces_are_wrapped_as_insightface_takes_them(limen: Limen, here: Path) -> None:
+    network = write_image_network(here / "faces.onnx", ("n", 3, 112, 112))
+    outcome = limen("init", "faces", "photos", "--encoder", network)
+    assert outcome.code == 0, outcome.err
+    assert build_config("faces.yaml").encoder.preprocessing == {"preset": "insightface"}
+    assert "cut out and turned upright" in (here / "faces.yaml").read_text()
+
+
+def test_vectors_get_a_projection_or_the_network_that_takes_them(limen: Limen, here: Path) -> None:
+    items = make_classes(30, 6, dim=12)
+    save_embeddings(items, here / "vectors.npz")
+    outcome = limen("init", "vectors", "vectors.npz")
+    assert outcome.code == 0, outcome.err
+    text = (here / "vectors.yaml").read_text()
+    assert "180 items of 30 classes, 6 to 6 of each (median 6), 12 numbers each." in text
+    assert "limen build vectors.npz --out bundles/vectors" in text
+    trained = limen("train", "vectors.yaml", "--set", "schedule.epochs=1", "--out", "run")
+    assert trained.code == 0, trained.err
+    nodes = [helper.make_node("MatMul", ["rows", "weights"], ["features"])]
+    rows, features = [("rows", FLOAT, ["n", 12])], [("features", FLOAT, ["n", DIM])]
+    network = save_network(here / "rows.onnx", nodes, rows, features, {"weights": draw_weights(12)})
+    wrapped = limen("init", "vectors", "vectors.npz", "--encoder", network, "--out", "wrap.yaml")
+    assert wrapped.code == 0, wrapped.err
+    assert build_config("wrap.yaml").encoder.preprocessing is None
 
 
 def test_texts_with_a_folder_or_a_token_table(limen: Limen, here: Path) -> None:
