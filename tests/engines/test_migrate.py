@@ -47,10 +47,10 @@ def list_files(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.usefixtures("milvus")
-@pytest.mark.parametrize("queries", [QUERIES, pytest.param(10_000, marks=pytest.mark.full)])
-def test_from_faiss_to_milvus_and_back(
-    queries: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize(
+    "queries", [QUERIES, pytest.param(10_000, marks=[pytest.mark.full, pytest.mark.timeout(3600)])]
+)
+def test_from_faiss_to_milvus_and_back(queries: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIMEN_MILVUS_TIMEOUT", "120")  # of a small server on a machine that may be busy
     flat = write_gallery(tmp_path / "flat", "flat", hash_model(f"there and back {queries}"), 0.9)
     there = migrate_bundle(flat, tmp_path / "milvus", CONFIGS["milvus"], queries)

@@ -129,7 +129,7 @@ def test_a_replica_milvus_and_postgresql_are_killed_in_turn(seconds: int, tmp_pa
         def run(name: str) -> AbstractContextManager[Any]:
             given = {"LIMEN_DATABASE_URL": database.address, "LIMEN_MILVUS_URI": milvus.uri}
             # as for clients that wait: on this machine everything waits for the cores
-            given |= {"LIMEN_MAX_WAIT": "5", "LIMEN_THREADS": "1"}
+            given |= {"LIMEN_MAX_WAIT": "5", "LIMEN_THREADS": "1", "LIMEN_MILVUS_TIMEOUT": "30"}
             return run_service(str(bundle), "--data", str(tmp_path / name), **given)
 
         stays = stack.enter_context(run("stays"))
