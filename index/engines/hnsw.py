@@ -57,6 +57,7 @@ class HnswEngine(FaissEngine):
     faiss_type = faiss.IndexHNSWFlat  # of the older file
     required_parameters = frozenset({"m", "ef_construction", "ef_search"})
     effort_parameter = "ef_search"
+    reads_vectors = True
     bytes_per_number: ClassVar[int] = 4
     min_candidates = 16
     similarity_error = 1e-3  # what 8 bits a number may hide between two similarities
@@ -245,6 +246,7 @@ class HnswSq8Engine(HnswEngine):
 
     kind: ClassVar[IndexKind] = "hnsw_sq8"
     faiss_type = faiss.IndexHNSWSQ
+    reads_vectors = False
     stored_kinds = (np.float32, np.uint8)  # the ranges of the 8 bits [2 d], the codes [nodes, d]
     bytes_per_number = 1
     min_candidates = 64  # 8 bits a number leave many near neighbours in a wrong order

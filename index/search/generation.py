@@ -30,6 +30,7 @@ from index.items.class_sums import ClassSums
 from index.items.columns import ColumnKind
 from index.items.filters import select_rows
 from index.items.item_table import ItemTable
+from index.search.page_release import PageRelease
 from index.search.rescoring import SPENT, RankedRows, rescore
 
 SPARE = 6  # fetched beyond k, and never fewer than the audit fetched when it probed each row
@@ -206,6 +207,8 @@ class Generation:
         start = perf_counter()
         rows = rescore(self.vectors, self.items.rank, queries, candidates, k)
         SPENT.seconds += perf_counter() - start
+        if not self.engine.reads_vectors:
+            self._pages.count(len(self) if exact or allowed is not None else candidates.size)
         add_span("rescore", start)
         return rows
 
@@ -284,6 +287,10 @@ class Generation:
 
     def _compute_fetch(self, k: int) -> int:
         return max(self.engine.min_candidates, self.engine.candidates_per_result * k, k + SPARE)
+
+    @cached_property
+    def _pages(self) -> PageRelease:
+        return PageRelease(self.vectors)
 
     @cached_property
     def _side_rows(self) -> RowIndices:
