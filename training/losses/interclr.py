@@ -91,7 +91,7 @@ class InterCLR(ItemLoss):
         return build_scalar_terms(loss)
 
     def _compare_with_clusters(self, items: Tensor, rows: Tensor) -> Tensor:
-        known = self.memory.to(items.dtype)
+        known = self.memory.to(items.dtype, copy=True)  # it changes before the backward pass
         same = self.assigned[rows][:, None] == self.assigned[None, :]
         others = self.seen[None, :] & ~same
         same = same & self.seen[None, :]
