@@ -7,8 +7,8 @@ from typing import Literal
 
 from api_schemas.base import SCHEMA_VERSION, Finite, Schema
 from api_schemas.diagnosis import WorstPair
-from api_schemas.difference import Difference
 from api_schemas.operating_point import Score
+from api_schemas.report import Difference
 
 
 class Flips(Schema):

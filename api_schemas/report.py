@@ -11,7 +11,6 @@ from typing import Literal
 from pydantic import Field
 
 from api_schemas.base import SCHEMA_VERSION, Finite, Schema
-from api_schemas.difference import Difference
 from api_schemas.operating_point import (
     Aggregate,
     ClassRates,
@@ -262,6 +261,18 @@ class Measurement(Schema):
     split: str
     score: Score
     reasons: list[str]
+
+
+class Difference(Schema):
+    """One figure of two models on the same items. ``interval``: two-sided 95 % of b - a, by paired
+    resampling of classes."""
+
+    name: str
+    a: Finite | None
+    b: Finite | None
+    difference: Finite | None
+    interval: tuple[Finite, Finite] | None
+    higher_is_better: bool
 
 
 class ClassesAtThreshold(Schema):

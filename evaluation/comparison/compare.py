@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api_schemas.comparison import Comparison
-from api_schemas.difference import Difference
+from api_schemas.report import Difference
 from common.array_types import Float64s, Int64s
 from common.errors import InputError
 from common.progress import Track, silent

@@ -57,8 +57,9 @@ def export_run(
     """Make a bundle from a run; the gallery is all its items unless given, proven by its test classes.
 
     ``gallery_of``, a bundle of an earlier model: its gallery is kept as it is, the points hold for queries of
-    the run's network against it (see ``limen.pipeline.old_gallery``). With ``thumbnails``, a side in pixels, the bundle keeps a small picture, or the first characters of the
-    text, of each item of the gallery that is among the run's data.
+    the run's network against it (``two_models.old_gallery``). With ``thumbnails``, a side in pixels, the
+    bundle keeps a small picture, or the first characters of the text, of each item of the gallery that is
+    among the run's data.
     """
     from training.data.read_thumbnails import read_thumbnails
     from training.run_folder.model_card import build_model_card
@@ -67,7 +68,7 @@ def export_run(
     check_replaceable(out, settings.name)
     old = None
     if gallery_of is not None:
-        from limen.pipeline.old_gallery import check_options, open_old_gallery
+        from limen.pipeline.two_models.old_gallery import check_options, open_old_gallery
 
         check_options(options, gallery, point_files)
         old = open_old_gallery(gallery_of, run, read_run(run), settings.calibration, track)

@@ -127,8 +127,8 @@ def evaluate(
             )
             report, made = measure_decisions(report, request, saved, chosen, opened.model_hash)
         if is_run(source) and references is None:
-            from limen.pipeline.beside_teacher import add_teacher
             from limen.pipeline.evaluation_source import open_run
+            from limen.pipeline.two_models.beside_teacher import add_teacher
 
             report = add_teacher(report, open_run(source), track)
     text = format_table(report) + "\n" + format_decisions(report)

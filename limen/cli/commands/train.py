@@ -73,7 +73,7 @@ def _find_rate(settings: Config, out: Path) -> None:
 def _say_beside_teacher(run: Run) -> None:
     """What the student reaches of its teacher, FRR at FAR 1 % and FNIR at FPIR 1 % among it."""
     from evaluation.comparison.describe_comparison import describe_comparison
-    from limen.pipeline.beside_teacher import compare_with_teacher
+    from limen.pipeline.two_models.beside_teacher import compare_with_teacher
 
     comparison = compare_with_teacher(run, track)
     if comparison is not None:

@@ -73,6 +73,19 @@ def test_figures_are_those_of_the_reports() -> None:
     assert rows["opis_logfar_debiased"].a == pytest.approx(value, rel=0.1, abs=1e-4)
 
 
+def test_the_fnir_is_at_the_threshold_that_keeps_the_fpir() -> None:
+    a, b = make_model(0.3, 1), make_model(0.8, 2)
+    row = next(row for row in compare_two(a, b).differences if row.name == "fnir")
+    for items, value in ((a, row.a), (b, row.b)):
+        scores = compute_scores(items, items)
+        np.fill_diagonal(scores, -np.inf)
+        same = items.codes[:, None] == items.codes[None, :]
+        own = np.where(same, scores, -np.inf).max(axis=1)
+        other = np.where(same, -np.inf, scores).max(axis=1)
+        refused = np.sort(other)[::-1][int(0.01 * len(other))]  # scores above it keep 1 %
+        assert value == pytest.approx(1 - ((own > other) & (own > refused)).mean())
+
+
 def compute_naive_resampled_eer(items: EmbeddingSet, weights: np.ndarray) -> float:
     """Every pair counts as often as its class, or both of its classes, were drawn."""
     scores = compute_scores(items, items)

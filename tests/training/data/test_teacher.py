@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,12 @@ from torch.nn import functional as F
 
 from api_schemas.config import Config, TeacherConfig
 from common.errors import ConfigError, InputError
+from encoder.encoder import Encoder
 from tests.training.runs import EVERYTHING, MakeConfig, load_made, make_data
 from training.config_checks import check_config
+from training.data.kinds import open_kind
 from training.data.load_data import load_data
-from training.data.teacher import load_teacher_features
+from training.data.teacher import load_teacher_features, load_unlabelled
 from training.loop.train import train
 from training.losses.nd import ND
 from training.run_folder.run_folder import Run
@@ -72,6 +75,38 @@ def test_the_encoder_of_a_bundle_is_asked_with_its_own_preprocessing(finished: P
     assert embedded is not None
     rows = [embedded.ids.tolist().index(name) for name in items.ids.tolist()]
     np.testing.assert_allclose(features, embedded.vectors[rows], atol=1e-5)
+
+
+def test_inputs_without_labels_are_read_and_shown_to_the_teacher(
+    small: MakeConfig, drawings: Path, finished: Path, tmp_path: Path
+) -> None:
+    for number, file in enumerate(sorted(drawings.rglob("*.png"))[:7]):
+        shutil.copy(file, tmp_path / f"{number}.png")  # in no class folder
+    encoder = Run.open(finished).ensure_encoder()
+    teacher = TeacherConfig(bundle=str(encoder), data=str(tmp_path))
+    data = small().data
+    unlabelled = load_unlabelled(teacher, data, load_data(data).preprocessing)
+    assert unlabelled.items.ids.tolist() == [f"{number}.png" for number in range(7)]
+    assert unlabelled.items.inputs.shape[0] == 7
+    served = Encoder.open(encoder, threads=1)
+    expected = served.embed(served.preprocessing.normalise(unlabelled.items.inputs))
+    np.testing.assert_allclose(unlabelled.features, expected, atol=1e-5)
+    with pytest.raises(InputError, match=r"0\.png is in no class folder"):
+        load_data(make_data(tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["text", "table"])
+def test_tables_without_a_label_column_are_read_where_none_is_needed(tmp_path: Path, kind: str) -> None:
+    rows = ["text,a,b", *(f"text {k},{k},{k % 3}" for k in range(6))]
+    (tmp_path / "rows.csv").write_text("\n".join(rows) + "\n")
+    reader = open_kind(make_data(tmp_path / "rows.csv", kind=kind))
+    with pytest.raises(InputError, match="label"):
+        reader.read([tmp_path / "rows.csv"])
+    reader.needs_labels = False
+    if kind == "table":
+        (tmp_path / "numbers.csv").write_text("a,b\n" + "\n".join(f"{k},{k % 3}" for k in range(6)) + "\n")
+    items = reader.read([tmp_path / ("rows.csv" if kind == "text" else "numbers.csv")])
+    assert items.labels.tolist() == [""] * 6
 
 
 def test_a_student_follows_its_teacher(tmp_path: Path) -> None:

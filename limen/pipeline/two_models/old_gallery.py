@@ -1,8 +1,8 @@
 """A new model's queries against the gallery that an older one made: its points, its report, its vectors.
 
 Thresholds hold for what is served: each pair is a query by the new network and an item of the gallery by the
-old one. The old vectors of the run's validation and test items are those of the old gallery, or made by the old
-bundle's encoder.
+old one. The old vectors of the run's validation and test items are those of the old gallery, or made by the
+old bundle's encoder.
 """
 
 from __future__ import annotations
@@ -130,11 +130,11 @@ def _find_old_vectors(
     if (gallery.ids[rows] == items.ids).all() and (gallery.labels[rows] == items.labels).all():
         return EmbeddingSet(gallery.vectors[rows], items.labels, items.ids, items.metadata)
     if read_bundle(path).manifest.encoder is None:
-        missing = items.ids[gallery.ids[rows] != items.ids]
+        is_other = (gallery.ids[rows] != items.ids) | (gallery.labels[rows] != items.labels)
         raise InputError(
-            f"{path} has no encoder, and no vectors of {len(missing)} items that the points are calibrated on"
-            f"{f', e.g. {missing[0]!r}' if len(missing) else ''}: `limen attach-encoder` gives it one, or keep "
-            "those items in its gallery."
+            f"{path} has no encoder, and its gallery lacks {int(is_other.sum())} items that the points are "
+            f"calibrated on, e.g. '{items.ids[is_other][0]}', or labels them otherwise: `limen attach-encoder` "
+            "gives it one."
         )
     from api_schemas.config import TeacherConfig
     from training.data.items import Items
