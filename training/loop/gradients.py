@@ -46,7 +46,7 @@ class Gradients:
             values, outputs = self._embed(inputs)
             loss = self._compute_loss(outputs, batch, done, self._select_mixing(batch.inputs, values))
             copy = HostCopy(loss)
-            loss.backward()
+            torch.autograd.backward(loss)
             return copy
         return self._add_in_chunks(inputs, batch, done, size)
 
@@ -61,10 +61,10 @@ class Gradients:
         leaves = [torch.cat(pieces).requires_grad_() for pieces in zip(*parts, strict=True)]
         loss = self._compute_loss(leaves, batch, done, {})
         copy = HostCopy(loss)
-        loss.backward()
+        torch.autograd.backward(loss)
         sizes = [len(chunk) for chunk in chunks]
         gradients = [
-            (torch.zeros_like(leaf) if leaf.grad is None else leaf.grad).split(sizes) for leaf in leaves
+            torch.split(torch.zeros_like(leaf) if leaf.grad is None else leaf.grad, sizes) for leaf in leaves
         ]
         for k, chunk in enumerate(chunks):
             outputs = self._embed_chunk(chunk, batch.own_seed, k)

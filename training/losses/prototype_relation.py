@@ -70,7 +70,8 @@ class PrototypeRelation(Loss):
         items, labels = batch.embeddings, batch.labels
         has_label = labels >= 0
         check_class_codes(labels[has_label], self.num_classes)
-        features, directions, prototypes = check_teacher(self, batch), self.directions, self.prototypes
+        features, directions = check_teacher(self, batch), self.directions
+        prototypes: Tensor = self.prototypes
         if directions is None:
             classes, codes = torch.unique(labels[has_label], return_inverse=True)
             directions, _ = compute_class_means(features[has_label], codes, len(classes))

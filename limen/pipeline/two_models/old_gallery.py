@@ -133,8 +133,8 @@ def _find_old_vectors(
         is_other = (gallery.ids[rows] != items.ids) | (gallery.labels[rows] != items.labels)
         raise InputError(
             f"{path} has no encoder, and its gallery lacks {int(is_other.sum())} items that the points are "
-            f"calibrated on, e.g. '{items.ids[is_other][0]}', or labels them otherwise: `limen attach-encoder` "
-            "gives it one."
+            f"calibrated on, e.g. '{items.ids[is_other][0]}', or labels them otherwise: give it one with "
+            "`limen attach-encoder`."
         )
     from api_schemas.config import TeacherConfig
     from training.data.items import Items
