@@ -68,7 +68,8 @@ class Gradients:
         ]
         for k, chunk in enumerate(chunks):
             outputs = self._embed_chunk(chunk, batch.own_seed, k)
-            torch.autograd.backward(outputs, [of_output[k] for of_output in gradients])
+            if outputs[-1].requires_grad:  # else there are only vectors of the losses to train
+                torch.autograd.backward(outputs, [of_output[k] for of_output in gradients])
         return copy
 
     def _embed_chunk(self, chunk: Tensor, seed: int, number: int) -> list[Tensor]:

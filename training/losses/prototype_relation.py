@@ -38,7 +38,7 @@ class PrototypeRelation(Loss):
 
     name = "prototype_relation"
     paper = "Asadi et al., Prototype-Sample Relation Distillation, ICML 2023, arXiv 2303.14771"
-    when = "Beside a loss on labels, to keep what an earlier model knew of the classes while new ones are learned."
+    when = "Beside a loss on labels, to keep what an earlier model knew of classes while others are learned."
     takes_references = False
     follows_teacher = True
     needs_teacher = True

@@ -48,7 +48,7 @@ def open_size(run: Run, size: int) -> Run:
     if size not in model.sizes:
         known = ", ".join(map(str, [*model.sizes, model.embedding_dim]))
         raise ConfigError(
-            f"--size {size}: {run.path} was trained for {known}: name one of these, or train with model.sizes."
+            f"--size {size}: {run.path} was trained for {known}: name one, or train with model.sizes."
         )
     network = run.load_network()
     network.head, network.dimension = _cut_head(network.head, size), size

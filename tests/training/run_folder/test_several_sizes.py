@@ -111,7 +111,7 @@ def test_an_exit_is_the_network_up_to_its_block(run: Run, block: int) -> None:
 
 
 def test_sizes_and_exits_that_were_not_trained_are_refused(run: Run) -> None:
-    with pytest.raises(ConfigError, match=r"--size 3: .* was trained for 4, 6, 8: name one of these"):
+    with pytest.raises(ConfigError, match=r"--size 3: .* was trained for 4, 6, 8: name one, or"):
         open_size(run, 3)
     with pytest.raises(ConfigError, match=r"--exit 3: .* exits after these blocks: 1, 2"):
         open_exit(run, 3)
