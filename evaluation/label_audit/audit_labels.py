@@ -2,7 +2,9 @@
 
 The rank is by how much nearer the five nearest items of another label are than the five nearest of the item's
 own: a mean of five, because some of them may themselves be labelled wrongly, and the nearest ones, because a
-class need not be one cloud. A list to look at: a label that is right but unusual stands in it, too.
+class need not be one cloud. Of items that a run was trained on, it is the mean of that and of how they stood
+while the network learnt: in the end it has learnt some wrong labels. A list to look at: a label that is right
+but unusual stands in it, too.
 """
 
 from __future__ import annotations
@@ -77,6 +79,7 @@ def audit_labels(
     # alone in its label there is no own one to compare with: to be as near as the same is would be suspicious
     alone = np.isnan(evidence.own)
     suspicion = np.where(alone, evidence.other - _convert_threshold(threshold, used), evidence.margin)
+    suspicion = np.where(np.isnan(margins), suspicion, (suspicion - margins) / 2)
     by_kind = {
         "other_label_nearer": suspicion > 0,
         "copy_of_other_label": copies >= 0,
@@ -234,6 +237,8 @@ class _Writer:
             sentences.append(f"{what} '{items.ids[twin]}', which is labelled '{items.labels[twin]}'.")
         if "other_label_nearer" in kinds:
             sentences.append(self._compare_labels(row))
+            if not np.isnan(self.margins[row]):
+                sentences.append(self._describe_training(row))
             if accepts(self.scores[row], self.threshold):
                 sentences.append(
                     f"With the nearest of them, '{items.ids[evidence.nearest_other[row]]}', it would be "
@@ -244,6 +249,11 @@ class _Writer:
                 f"No item of any label is near: the nearest has similarity {evidence.nearest[row]:.3f}."
             )
         return sentences
+
+    def _describe_training(self, row: int) -> str:
+        margin = self.margins[row]
+        nearer = "its own class than to any other" if margin > 0 else "another class than to its own"
+        return f"While the network learnt it was nearer to {nearer}, by {abs(margin):.3f} on average."
 
     def _compare_labels(self, row: int) -> str:
         evidence = self.evidence

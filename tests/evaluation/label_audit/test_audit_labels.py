@@ -75,6 +75,27 @@ def test_suggested_label_is_the_right_one() -> None:
             assert f"'{finding.nearest_id}', it would be accepted" in finding.reason
 
 
+def test_margins_of_training_find_wrong_labels_that_were_learnt() -> None:
+    items = make_items()
+    is_wrong = np.zeros(len(items), dtype=bool)
+    is_wrong[::40] = True  # in the end they lie with the items of the label that they were given
+    margins = np.where(is_wrong, -0.9, 0.3).astype(np.float32)
+    margins[1] = np.nan  # no item that it was trained on
+    assert not any(one.id in items.ids[is_wrong] for one in audit_labels(items).findings[:3])
+    order = np.random.default_rng(0).permutation(len(items))
+    audit = audit_labels(items.subset(order), training_margins=margins[order])
+    first = audit.findings[: int(is_wrong.sum())]
+    assert {one.id for one in first} == set(items.ids[is_wrong].tolist())
+    for finding in first:
+        assert finding.training_margin == pytest.approx(-0.9)
+        assert finding.other_similarity is not None
+        assert finding.own_similarity is not None
+        by_neighbours = finding.other_similarity - finding.own_similarity
+        assert finding.suspicion == pytest.approx((by_neighbours + 0.9) / 2)
+        assert "nearer to another class than to its own, by 0.900 on average" in finding.reason
+    assert "training_margin" in write_csv(first).splitlines()[0]
+
+
 def test_order_of_rows_changes_nothing() -> None:
     swapped, _ = swap_labels(make_items())
     order = np.random.default_rng(1).permutation(len(swapped))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from api_schemas.label_audit import LabelAudit
 from common import console
 from embeddings.files import read_embeddings, save_embeddings
 from tests.limen.conftest import Limen, make_classes
@@ -137,3 +139,19 @@ def test_a_run_that_starts_from_another_is_compared_with_it(limen: Limen, folder
     assert "runs/head was trained on " in other.err
     assert "which favours it" in other.err
     assert "is not a run folder" in limen("train", "head.yaml", "--from", "runs/none", "--out", "runs/y").err
+
+
+def test_the_audit_of_a_run_knows_how_items_were_learnt(limen: Limen, folder: Path) -> None:
+    items = read_embeddings(Path("vectors.npz"))
+    labels = items.labels.copy()
+    labels[::8] = np.roll(labels[::8], 1)  # of one item in each class
+    save_embeddings(replace(items, labels=labels), Path("vectors.npz"))
+    assert limen("train", "head.yaml").code == 0
+    assert limen("data", "audit", "runs/head", "--out", "audit.json").code == 0
+    train = read_embeddings(Path("runs/head/embeddings/train.npz")).ids
+    findings = LabelAudit.load(Path("audit.json")).findings
+    assert any(finding.training_margin is not None for finding in findings if finding.id in train)
+    assert {finding.training_margin is None for finding in findings if finding.id not in train} == {True}
+    Path("runs/head/embeddings/train_margins.npy").unlink()  # as runs of earlier versions
+    assert limen("data", "audit", "runs/head", "--out", "audit.json").code == 0
+    assert all(finding.training_margin is None for finding in LabelAudit.load(Path("audit.json")).findings)

@@ -49,6 +49,11 @@ def test_a_run_leaves_what_the_commands_after_it_need(small: MakeConfig, tmp_pat
         assert items is not None
         assert len(items.classes) == classes
         assert len(items) == 6 * classes
+    margins = opened.load_item_margins()
+    assert margins is not None
+    assert margins.shape == (54,)
+    assert np.isfinite(margins).any()
+    assert np.nanmax(np.abs(margins)) <= 2
     metrics = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [entry["epoch"] for entry in metrics] == [1, 2]
     assert {"loss", "recall_at_1", "map_at_r", "opis", "lr", "seconds"} <= metrics[0].keys()
