@@ -228,22 +228,22 @@ def write_texts(folder: Path) -> None:
     """Texts with ids, those of no intent apart, and the sentence vectors of all of them."""
     source = DATASETS / "clinc150"
     parts: dict[str, list[list[str]]] = json.loads((source / "data_full.json").read_text())
-    texts = [row for part in parts.values() for row in part]
     with np.load(source / "clinc150_minilm.npz") as archive:
         vectors, labels = archive["embeddings"].astype(np.float32), archive["labels"]
-    names: dict[str, list[str]] = {"intents": [], "oos": []}
-    for number, (text, label) in enumerate(texts):
-        line = {"id": f"t{number}", "text": text, "label": label}
-        names["oos" if label == "oos" else "intents"].append(json.dumps(line))
-    for name, lines in names.items():
-        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
-    order = [*np.flatnonzero(labels != "oos"), *np.flatnonzero(labels == "oos")]
-    wanted = [k for k, row in enumerate(texts) if row[1] != "oos"] + [
-        k for k, row in enumerate(texts) if row[1] == "oos"
-    ]
-    assert labels[order].tolist() == [texts[k][1] for k in wanted], "vectors and texts are in one order"
-    ids = [f"t{k}" for k in wanted]
-    np.savez(folder / "teacher.npz", embeddings=vectors[order], labels=labels[order], ids=ids)
+        part = archive["part"]
+    lines: dict[str, list[str]] = {"intents": [], "oos": []}
+    rows: list[int] = []
+    for name, texts in parts.items():
+        of_part = np.flatnonzero(part == name).tolist()
+        for row, (text, label) in zip(of_part, texts, strict=True):
+            assert labels[row] == label
+            line = json.dumps({"id": f"t{row}", "text": text, "label": label})
+            lines["oos" if label == "oos" else "intents"].append(line)
+            rows.append(row)
+    for name, texts_of in lines.items():
+        (folder / f"{name}.jsonl").write_text("\n".join(texts_of) + "\n")
+    ids = [f"t{row}" for row in rows]
+    np.savez(folder / "teacher.npz", embeddings=vectors[rows], labels=labels[rows], ids=ids)
 
 
 def run_texts(seed: int, steps: int, folder: Path) -> Iterator[Row]:

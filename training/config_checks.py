@@ -211,8 +211,8 @@ def _check_several(config: Config, objective: Objective) -> None:
     ]
     if config.model.sizes and config.teacher and sized:
         raise ConfigError(
-            f"model.sizes: loss '{sized[0]}' compares whole embeddings with the teacher's: leave sizes out, or "
-            "follow it by a loss for any size, e.g. ckd."
+            f"model.sizes: loss '{sized[0]}' compares whole embeddings with the teacher's: leave sizes out, "
+            "or follow it by a loss for any size, e.g. ckd."
         )
     if config.optimizer.sam is None:
         return
