@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from common.array_types import Float32s, Float64s
+from common.array_types import Float32s, Float64s, Int64s
 from decision.scorers import accepts
 from evaluation.pairs.sweep import Sweep
 
@@ -40,7 +40,35 @@ def build_threshold_grid(
 
     ``thresholds``, descending, take the place of the uniform grid; the sweep holds all pairs that reach them.
     """
+    by_distance = sweep.pairs.scorer.is_similarity
+    placed = place_thresholds(sweep.find_impostor_scores, sweep.pairs.n_impostor, by_distance, far, size)
+    if thresholds is None:
+        return placed
+    uniform = np.array(thresholds, dtype=np.float32)
     n = sweep.pairs.n_impostor
+    tight, loose = (
+        sum(int(accepts(scores, end).sum()) for _, _, scores in sweep.top.chunks) / n
+        for end in uniform[[0, -1]].tolist()
+    )
+    of_ends = convert_to_distance(uniform[[0, -1]]).tolist()
+    distance = (of_ends[0], of_ends[1]) if by_distance else None
+    return ThresholdGrid((tight, loose), distance, uniform, placed.log_far)
+
+
+def place_thresholds(
+    find_scores: Callable[[Int64s], Float32s],
+    n: int,
+    by_distance: bool,
+    far: tuple[float, float] = (0.01, 0.1),
+    size: int = 101,
+) -> ThresholdGrid:
+    """The grids of a calibration range.
+
+    Args:
+        find_scores: the impostor scores, float32, of ranks int64; rank 1 is the highest.
+        n: impostor pairs.
+        by_distance: whether the score is the similarity, so that the grid is uniform in distance.
+    """
     positions = np.array([end * (n - 1) for end in far])
     lower = np.floor(positions).astype(np.int64)
     ranks = np.stack([lower, np.minimum(lower + 1, n - 1)]) + 1
@@ -48,19 +76,8 @@ def build_threshold_grid(
     # the highest observed score that accepts at least that fraction: no interpolation, so that the grid
     # does not change under a monotone transform of the score; 1e-9 forgives the rounding of a fraction
     log_ranks = np.clip(np.ceil(levels * n - 1e-9), 1, n).astype(np.int64)
-    scores = sweep.find_impostor_scores(np.concatenate([ranks.ravel(), log_ranks]))
+    scores = find_scores(np.concatenate([ranks.ravel(), log_ranks]))
     ends, log_far = scores[: ranks.size].reshape(ranks.shape).astype(np.float64), scores[ranks.size :]
-    by_distance = sweep.pairs.scorer.is_similarity
-    if thresholds is not None:
-        uniform = np.array(thresholds, dtype=np.float32)
-        tight, loose = (
-            sum(int(accepts(scores, end).sum()) for _, _, scores in sweep.top.chunks) / n
-            for end in uniform[[0, -1]].tolist()
-        )
-        of_ends = convert_to_distance(uniform[[0, -1]]).tolist()
-        return ThresholdGrid(
-            (tight, loose), (of_ends[0], of_ends[1]) if by_distance else None, uniform, log_far
-        )
     values = convert_to_distance(ends) if by_distance else ends
     low, high = (float(v) for v in values[0] + (values[1] - values[0]) * (positions - lower))
     points = np.linspace(low, high, size)

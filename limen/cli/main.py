@@ -41,6 +41,10 @@ COMMANDS = {
         "evaluate",
         "Measure retrieval, verification, identification and how evenly one threshold holds over classes.",
     ),
+    "opis": Entry(
+        "opis",
+        "Measure OPIS over all pairs, in as many processes as a launcher starts: the same to the last bit.",
+    ),
     "calibrate": Entry(
         "calibrate",
         "Choose a threshold for a target, and show what it does: proven by an upper bound, or estimated.",
