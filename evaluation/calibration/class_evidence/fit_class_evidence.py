@@ -3,7 +3,8 @@
 Of every class some items are the gallery, as many as galleries will have, others the probes. Fitted by
 leaving one out within one set, the number of items (one less for a query's own class) and the tightness
 without the query would give the own class away. Positives are probes with their own class, negatives those
-with the nearest other classes; both sides weigh one half.
+with the nearest other classes. Log-odds are not linear in these features, and a search by FPIR decides far
+above even odds: the weights are fitted where a match is as likely as not if STRICT of the trials are genuine.
 
 Covariances and weights are fitted on folds of the classes. Trials between two folds are scored by what was
 fitted without both: a covariance knows the classes it was estimated on, and a score of these is too high.
@@ -44,6 +45,7 @@ from evaluation.pairs.pairs import arrange
 
 POLE = 1.02  # so that the similarity of equal items stays finite, and not far from others
 NEGATIVES = 8
+STRICT = 0.01  # the prior that weights are fitted at: with 0.5 loose classes are matched ten times as often
 FOLDS = 5
 DRAWS = 4  # of galleries and probes
 PROBES = 10  # of a class in a draw, at most
@@ -51,7 +53,7 @@ MOST_PROBES = 1500  # of a draw
 MOST_CLASSES = 400
 NEIGHBOURS = 200
 COHORT_PER_NEIGHBOUR = 20
-RIDGES = (0.1, 0.6)  # glyphs lose by the second, sentences of many classes gain by it
+RIDGES = (0.1, 0.95)  # the second hardly whitens: sentences of many classes gain by it, glyphs lose
 
 
 class PldaSource(NamedTuple):
@@ -255,7 +257,7 @@ class EvidenceFitter:
             out = np.isin(self.folds, left_out or ())
             kept, others = ~out[of_positive], ~out[of_negative].any(axis=0)
             design = np.concatenate([positives[:, kept], negatives[:, others]], axis=1)
-            *weights, intercept = fit_log_odds(design, int(kept.sum()))
+            *weights, intercept = fit_log_odds(design, int(kept.sum()), STRICT)
             return {**dict(zip(form.features, weights, strict=True)), "intercept": intercept}
 
         pldas = self.pldas[form.source] if form.source is not None else {}

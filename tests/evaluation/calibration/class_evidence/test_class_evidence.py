@@ -161,6 +161,33 @@ def test_evidence_is_taken_where_it_helps_and_only_there() -> None:
     assert choose_evidence(noise, required=True).scorer is not None
 
 
+def draw_unequal(n_classes: int, seed: int, prefix: str) -> EmbeddingSet:
+    """Tight and loose classes around random directions."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(n_classes, 1, 32)) / np.sqrt(32)
+    spread = np.exp(0.4 * rng.normal(size=(n_classes, 1, 1)))
+    rows = centres + spread * rng.normal(size=(n_classes, 8, 32)) / np.sqrt(32)
+    labels = np.repeat([f"{prefix}{code:03d}" for code in range(n_classes)], 8)
+    return EmbeddingSet.from_arrays(rows.reshape(-1, 32), labels)
+
+
+def test_weights_are_fitted_where_strict_thresholds_lie() -> None:
+    """At even odds loose classes draw strangers, and a strict threshold misses more than the nearest item."""
+    chosen = choose_evidence(draw_unequal(60, 7, "f"), required=True)
+    assert chosen.scorer is not None
+    test = draw_unequal(100, 8, "t")
+    missed = []
+    for trials in (
+        score_evidence_trials(arrange(test, scorer=chosen.scorer)),
+        score_nearest_trials(arrange(test)),
+    ):
+        threshold = np.quantile(trials.best_other, 0.99)
+        missed.append(trials.measure_fnir(float(threshold)))
+    assert missed[0] is not None
+    assert missed[1] is not None
+    assert missed[0] < 0.75 * missed[1]
+
+
 @pytest.mark.parametrize(("power", "expected"), [(0.7, 1.0), (1.0, 1.0), (2.0, 2.0), (5.0, 3.0)])
 def test_the_tail_is_exponential_in_its_coordinate(power: float, expected: float) -> None:
     """Above their median the scores' power is exponential; the power stays between 1 and 3."""
