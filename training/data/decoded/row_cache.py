@@ -112,7 +112,7 @@ class RowCache:
                 _write(self._content, np.ascontiguousarray(rows, self.dtype), self._end * self.row_bytes)
             if keys:
                 os.fdatasync(self._content)
-            records = np.array(keys, dtype=_RECORD)
+            records = np.fromiter(keys, dtype=_RECORD, count=len(keys))
             _write(self._records, records, self._n_records * _RECORD.itemsize)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
