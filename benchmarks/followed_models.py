@@ -40,6 +40,12 @@ SIZES = [16, 32, 64, 128]
 EACH = 40  # items of an intent that are measured
 FIGURES = ("recall_at_1", "map_at_r", "eer", "fnir")
 Row = dict[str, Any]
+ONLY: list[str] = []  # rows to run; all where it is empty
+
+
+def is_wanted(row: str) -> bool:
+    """Whether the command line asks for a row, or one that begins so."""
+    return not ONLY or any(row.startswith(name) or name.startswith(row) for name in ONLY)
 
 
 def measure(queries: EmbeddingSet, gallery: EmbeddingSet | None = None) -> Row:
@@ -120,30 +126,33 @@ def run_compatible(seed: int, steps: int, folder: Path) -> Iterator[Row]:
         "loss": ["multi_similarity"],
     }
     old = train(old_settings, folder, "old")
-    corners = train(
-        {**old_settings, "model": simplex, "loss": [{"name": "d_simplex", "scale": 20.0}]},
-        folder,
-        "old-simplex",
-    )
+    corners, fixed = old, {"name": "d_simplex", "scale": 20.0}
+    if is_wanted("d_simplex") or is_wanted("0.1 d_simplex"):
+        corners = train({**old_settings, "model": simplex, "loss": [fixed]}, folder, "old-simplex")
     base = describe_images(lists["new"], seed + 100, steps)
     ms: Row = {"name": "multi_similarity"}
-    kept = {"name": "d_simplex", "scale": 20.0, "corners_from": str(corners.path), "weight": 0.1}
+    kept = {**fixed, "corners_from": str(corners.path), "weight": 0.1}
+    hoc = {"name": "higher_order_compatibility", "weight": 9.0}
     rows: dict[str, tuple[Any, Row, list[Row], bool]] = {
         "trained anew": (old, SMALL, [ms], False),
+        "from the old one": (old, SMALL, [ms], False),
+        "from the old one: higher_order_compatibility": (old, SMALL, [ms, hoc], True),
         "frozen old centres: center": (
             old, SMALL, [ms, {"name": "center", "centers_from": str(old.path), "weight": 1.0}], False,
         ),
         "frozen old centres: backward_compatible": (old, SMALL, [ms, {"name": "backward_compatible"}], True),
-        "higher_order_compatibility": (
-            old, SMALL, [ms, {"name": "higher_order_compatibility", "weight": 9.0}], True,
-        ),
+        "higher_order_compatibility": (old, SMALL, [ms, hoc], True),
         "d_simplex, corners kept": (corners, simplex, [{**kept, "weight": 1.0}], False),
         "0.1 d_simplex + 0.9 higher_order_compatibility": (
             corners, simplex, [kept, {"name": "higher_order_compatibility", "weight": 0.9}], True,
         ),
     }  # fmt: skip
     for name, (source, model, losses, follows) in rows.items():
+        if not is_wanted(name):
+            continue
         settings = {**base, "model": model, "loss": losses}
+        if name.startswith("from the old one"):
+            settings = {**base, "loss": losses, "start_from": str(source.path)}
         if follows:
             settings["teacher"] = {"bundle": str(source.ensure_encoder())}
         run = train(settings, folder, f"new-{len(list(folder.iterdir()))}")
@@ -357,6 +366,8 @@ def main() -> None:
     )
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"all, or some of {', '.join(PARTS)}")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--only", nargs="*", help="rows of the part compatible to run")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--out", type=Path, default=Path("build/followed.jsonl"))
     arguments = parser.parse_args()
@@ -367,7 +378,8 @@ def main() -> None:
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     lines = arguments.out.read_text().splitlines() if arguments.out.exists() else []
     rows = [json.loads(line) for line in lines]
-    for seed in range(arguments.seeds):
+    ONLY.extend(arguments.only or [])
+    for seed in range(arguments.first_seed, arguments.seeds):
         for part in arguments.parts:
             if any((row["part"], row["seed"], row["steps"]) == (part, seed, arguments.steps) for row in rows):
                 continue
