@@ -173,7 +173,12 @@ class BuiltEngine(Engine):
     @classmethod
     @abstractmethod
     def estimate_held_bytes(cls, nodes: int, dim: int, config: IndexConfig) -> int:
-        """Bytes it holds here over so many distinct vectors."""
+        """Bytes it holds here over so many distinct vectors while it is built."""
+
+    @classmethod
+    def estimate_file_bytes(cls, nodes: int, dim: int, config: IndexConfig) -> int:
+        """Bytes of its file over so many distinct vectors."""
+        return cls.estimate_held_bytes(nodes, dim, config)
 
     @classmethod
     def estimate_training_bytes(cls, nodes: int, dim: int) -> int:

@@ -172,6 +172,11 @@ class HnswEngine(FaissEngine):
         return nodes * (cls.bytes_per_number * dim + 2 * config.m * 4 + NODE_BYTES)
 
     @classmethod
+    def estimate_file_bytes(cls, nodes: int, dim: int, config: IndexConfig) -> int:
+        """Links at most; the rows are the generation's."""
+        return cls.estimate_held_bytes(nodes, 0, config)
+
+    @classmethod
     def select_requested_parameters(
         cls, parameters: dict[str, int | float], nodes: int
     ) -> dict[str, int | float]:
@@ -260,6 +265,10 @@ class HnswSq8Engine(HnswEngine):
         sample = rows[np.linspace(0, len(rows) - 1, min(len(rows), SQ8_SAMPLE)).astype(np.int64)]
         index.train(np.ascontiguousarray(vectors[sample]))
         return index
+
+    @classmethod
+    def estimate_file_bytes(cls, nodes: int, dim: int, config: IndexConfig) -> int:
+        return cls.estimate_held_bytes(nodes, dim, config)
 
     @classmethod
     def _count_numbers(cls, source: NodeSource) -> int:

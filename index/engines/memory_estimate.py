@@ -36,7 +36,10 @@ def estimate_build(config: IndexConfig, rows: int, dim: int, free: int, free_dis
     """
     kind, _ = select_kind(config, rows, dim, free)
     memory = _estimate_build_bytes(config, rows, dim)
-    disk = {name: rows * (4 * dim + ITEM_BYTES) + size for name, size in memory.items()}
+    disk = {
+        name: rows * (4 * dim + ITEM_BYTES) + engine.estimate_file_bytes(rows, dim, config)
+        for name, engine in ENGINES.items()
+    }
     if disk[kind] > free_disk:
         smaller = min(AUTOMATIC, key=disk.__getitem__)
         instead = (

@@ -26,7 +26,7 @@ class PageRelease:
         self._read = 0
 
     def count(self, rows: int) -> None:
-        """Note that rows were read; every so many, give back the pages, which are mapped again when needed."""
+        """Note that rows were read; every so many, give back the pages, to be mapped again when needed."""
         self._read += rows
         if self._read >= ROWS and self._map is not None:
             self._read = 0
