@@ -14,7 +14,7 @@ from common.choices import Aggregate as Aggregate
 from common.choices import AggregateChoice as AggregateChoice
 from common.choices import ScoreChoice as ScoreChoice
 
-ScoreKind = Literal["cosine", "density", "evidence"]
+ScoreKind = Literal["cosine", "density", "conjnorm", "evidence"]
 TargetKind = Literal["far", "fpir", "frr", "eer", "cost"]
 Status = Literal["proven", "estimated", "chosen"]
 Interval = tuple[Finite, Finite]
@@ -25,7 +25,8 @@ class Score(Schema):
     """The score that a threshold is compared with; higher is more alike.
 
     ``cosine`` is the similarity itself; ``density`` corrects it by the local density around both
-    items, in the form ``csls`` or ``logistic``, with the named parameters and a cohort of vectors.
+    items, in the form ``csls`` or ``logistic``, with the named parameters and a cohort of vectors;
+    ``conjnorm`` by their density under the prototypes of the cohort's classes.
     ``evidence`` scores a query with a whole class (``decision/class_evidence.py``): its form names the
     features, ``parameters`` their weights; ``class_model_sha256`` is the hash of the covariances that lie
     beside the point, for forms that need them.
@@ -41,12 +42,12 @@ class Score(Schema):
     def _check_form(self) -> Score:
         if (self.kind == "density") != (self.form in {"csls", "logistic"}):
             raise ValueError("a density score has the form csls or logistic, others have not")
-        if self.kind == "density" and self.cohort_sha256 is None:
-            raise ValueError("a density score has a cohort_sha256")
+        if self.kind in ("density", "conjnorm") and self.cohort_sha256 is None:
+            raise ValueError(f"a {self.kind} score has a cohort_sha256")
         if self.kind == "cosine" and (self.form, self.cohort_sha256) != (None, None):
             raise ValueError("a cosine score has neither form nor cohort_sha256")
-        if self.kind == "evidence" and self.form is None:
-            raise ValueError("an evidence score has a form")
+        if self.kind in ("conjnorm", "evidence") and self.form is None:
+            raise ValueError(f"a {self.kind} score has a form")
         return self
 
 

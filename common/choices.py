@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-ScoreChoice = Literal["auto", "cosine", "density"]
+ScoreChoice = Literal["auto", "cosine", "density", "conjnorm"]
 Aggregate = Literal["nearest", "mean_of_class", "evidence"]
 AggregateChoice = Literal["auto", Aggregate]
 EncoderPrecision = Literal["int8", "fp16"]

@@ -6,11 +6,13 @@ from api_schemas.operating_point import Score, ScoreKind
 from common.array_types import UnitVectors
 from decision.class_arrays import ClassArrays
 from decision.class_evidence import EvidenceScorer
+from decision.conj_norm import ConjNormScorer
 from decision.scorers import CosineScorer, DensityScorer, Scorer
 
 SCORERS: dict[ScoreKind, type[Scorer]] = {
     "cosine": CosineScorer,
     "density": DensityScorer,
+    "conjnorm": ConjNormScorer,
     "evidence": EvidenceScorer,
 }
 

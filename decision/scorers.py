@@ -152,13 +152,18 @@ class DensityScorer(Scorer):
         return np.atleast_1d(np.asarray(self.score.parameters[name], dtype=np.float64))
 
 
-def check_cohort(score: Score, cohort: UnitVectors) -> None:
-    """Raises InputError for another cohort than the score's, or one with too few vectors."""
+def check_cohort_hash(score: Score, cohort: UnitVectors) -> None:
+    """Raises InputError for another cohort than the score's."""
     if hash_cohort(cohort) != score.cohort_sha256:
         raise InputError(
             f"The cohort of vectors has hash {hash_cohort(cohort)[:12]}, "
             f"the score was fitted with {str(score.cohort_sha256)[:12]}."
         )
+
+
+def check_cohort(score: Score, cohort: UnitVectors) -> None:
+    """Raises InputError for another cohort than the score's, or one with too few vectors."""
+    check_cohort_hash(score, cohort)
     if max(np.atleast_1d(np.asarray(score.parameters["neighbours"]))) > len(cohort):
         raise InputError(f"The cohort has {len(cohort)} vectors, fewer than the neighbours to be averaged.")
 

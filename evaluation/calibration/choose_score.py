@@ -11,6 +11,7 @@ from api_schemas.operating_point import ScoreChoice, ScoreKind
 from common.progress import Track, silent
 from decision.scorers import CosineScorer, Scorer
 from embeddings.embedding_set import EmbeddingSet
+from evaluation.calibration.conj_norm_score import ConjNormFitter
 from evaluation.calibration.density_score import DensityFitter
 from evaluation.metrics.class_bootstrap import draw_classes
 from evaluation.metrics.split_half_opis import DebiasedOpis, debias_log_far
@@ -36,7 +37,7 @@ class ScoreFitter(Protocol):
         """Scorers of this kind; the last is taken unless an earlier one holds clearly more evenly."""
 
 
-FITTERS: dict[ScoreKind, ScoreFitter] = {"density": DensityFitter()}
+FITTERS: dict[ScoreKind, ScoreFitter] = {"density": DensityFitter(), "conjnorm": ConjNormFitter()}
 """Kinds that ``auto`` tries beside ``cosine``; a new kind is a file with its fitter and a line here."""
 
 
@@ -94,7 +95,7 @@ def choose_score(
             best, reference = ChosenScore(scorer, drawn, reason), opis
         else:
             refusals.append(f"; {kind}'s debiased log-FAR OPIS is not clearly lower, {values}")
-    return best or ChosenScore(cosine, None, f"score: cosine{''.join(refusals)}")
+    return best or ChosenScore(cosine, None, f"score: cosine{''.join(dict.fromkeys(refusals))}")
 
 
 def split_classes_in_three(
