@@ -49,6 +49,9 @@ def train(
         return
     if run.config.teacher is not None:
         _say_beside_teacher(run)
+    for flag, values in (("--size", run.config.model.sizes), ("--exit", run.config.model.exits)):
+        if values:
+            say(f"limen export {run.path} {flag} N --out BUNDLE makes a bundle for N in {values}.")
     if run.config.start_from is None:
         say(f"Run in {run.path}. Next: limen evaluate {run.path}")
     else:

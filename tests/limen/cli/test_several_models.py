@@ -142,7 +142,9 @@ def test_each_size_has_a_bundle_with_points_of_its_own(
     limen: Limen, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(folder)
-    assert limen("train", "sizes.yaml", "--out", tmp_path / "run").code == 0
+    trained = limen("train", "sizes.yaml", "--out", tmp_path / "run")
+    assert trained.code == 0
+    assert "--size N --out BUNDLE makes a bundle for N in [4, 8]" in trained.err
     for size in (4, 16):
         outcome = limen("export", *CHEAP, tmp_path / "run", "--size", size, "--out", tmp_path / str(size))
         assert outcome.code == 0, outcome.err
