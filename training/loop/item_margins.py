@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 KEPT = 0.5  # of a class centre when a batch has items of the class
+FAR_AWAY = -4.0  # a similarity below all
 MOST_NUMBERS = 4_000_000  # in the centres: more classes would make steps longer
 
 
@@ -46,11 +47,11 @@ class ItemMargins(nn.Module):
             embeddings: float [n, d], unit rows. labels: int [n], class codes. items: int [n].
         """
         rows = embeddings.detach().float()
-        similarities = rows @ self.centres.T
-        similarities[:, ~self.centres.any(dim=1)] = -2.0  # classes that no batch has held yet
+        unseen = FAR_AWAY * (~self.centres.any(dim=1)).float()  # classes that no batch has held yet
+        similarities = torch.addmm(unseen, rows, self.centres.T)
         own = similarities.gather(1, labels[:, None]).squeeze(1)
-        other = similarities.scatter(1, labels[:, None], -2.0).amax(dim=1)
-        is_known = (own > -1.5) & (other > -1.5)
+        other = similarities.scatter_(1, labels[:, None], FAR_AWAY).amax(dim=1)
+        is_known = (own > FAR_AWAY / 2) & (other > FAR_AWAY / 2)
         self.sums.index_add_(0, items[is_known], (own - other)[is_known])
         self.counts.index_add_(0, items[is_known], torch.ones_like(items[is_known], dtype=torch.int32))
         codes, positions = torch.unique(labels, return_inverse=True)
