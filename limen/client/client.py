@@ -112,6 +112,7 @@ class _Api(Generic[Connection, Transport]):
     choose_threshold = _Method(requests.choose_threshold)
     add_operating_point = _Method(requests.add_operating_point)
     activate_operating_point = _Method(requests.activate_operating_point)
+    galleries = _Method(requests.galleries)
     models = _Method(requests.models)
     compare_model = _Method(requests.compare_model)
     comparison = _Method(requests.comparison)

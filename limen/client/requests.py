@@ -12,7 +12,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from api_schemas.comparison import Comparison
-from api_schemas.http.admin import ActivateModelResponse, ActivatePointResponse, History, Job, ModelList
+from api_schemas.http.admin import (
+    ActivateModelResponse,
+    ActivatePointResponse,
+    GalleryList,
+    History,
+    Job,
+    ModelList,
+)
 from api_schemas.http.binary_search import SearchArrays, read_search_arrays
 from api_schemas.http.classes import ClassDetail, ClassPage, ClassSort, ClassSource
 from api_schemas.http.decisions import (
@@ -246,6 +253,11 @@ def add_operating_point(point: OperatingPoint) -> Call[OperatingPointSummary]:
 def activate_operating_point(point_id: str) -> Call[ActivatePointResponse]:
     """``POST /v1/operating-points/{id}/activate``."""
     return send("POST", f"/v1/operating-points/{quote_segment(point_id)}/activate", ActivatePointResponse)
+
+
+def galleries() -> Call[GalleryList]:
+    """The galleries of the service; each is reached under its own address, `ADDRESS/v1/galleries/NAME`."""
+    return get("/v1/galleries", GalleryList)
 
 
 def models() -> Call[ModelList]:
