@@ -120,13 +120,15 @@ class Bench:
         return engine
 
 
+_OPENED: list[Gallery] = []
+
+
 def open_faiss(path: Path) -> Any:
     """The FAISS index that a bundle's engine searches."""
     gallery = Gallery.open(path)
     assert gallery.view.main is not None
-    index = cast(Any, gallery.view.main.engine)._index
-    index.opened = gallery  # whose memory it reads
-    return index
+    _OPENED.append(gallery)  # whose memory it reads
+    return cast(Any, gallery.view.main.engine)._index
 
 
 def open_gallery(path: Path) -> tuple[Gallery, dict[str, Any]]:

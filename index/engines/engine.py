@@ -85,14 +85,14 @@ class Engine(ABC):
 
     Attributes:
         is_remote: it is on a server, which can be away.
-        reads_vectors: it searches the generation's own vectors, which then have to be in memory.
+        is_compressed: it holds less than the vectors, of which those that are scored again are read.
         exact: its similarities are all that there are, up to float32 rounding.
         min_candidates: the fewest candidates a search should fetch, so that re-scoring can put them right.
         candidates_per_result: candidates to fetch for each result.
     """
 
     is_remote: ClassVar[bool] = False
-    reads_vectors: ClassVar[bool] = False
+    is_compressed: ClassVar[bool] = False
     exact: ClassVar[bool] = False
     min_candidates: ClassVar[int] = 1
     candidates_per_result: ClassVar[int] = 1

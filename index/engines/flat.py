@@ -52,7 +52,6 @@ class FlatEngine(FaissEngine):
 class BufferEngine(Engine):
     """Compares a query with rows that are in memory anyway; for buffers that change with every write."""
 
-    reads_vectors = True
     exact = True
 
     def __init__(self, vectors: UnitVectors) -> None:

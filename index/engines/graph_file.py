@@ -92,7 +92,7 @@ class Graph:
     @classmethod
     def open(cls, path: Path, further: Sequence[type[np.generic]] = ()) -> tuple[Graph, list[NDArray[Any]]]:
         """Map a graph and further arrays of these kinds; raises BundleError for one that leads astray."""
-        kinds = (np.int64, np.int64, np.int32, np.int32, *further)
+        kinds: list[type[np.generic]] = [np.int64, np.int64, np.int32, np.int32, *further]
         try:
             with path.open("rb") as file:
                 (m, entry_point, max_level), offsets, levels, links, *others = (

@@ -57,7 +57,6 @@ class HnswEngine(FaissEngine):
     faiss_type = faiss.IndexHNSWFlat  # of the older file
     required_parameters = frozenset({"m", "ef_construction", "ef_search"})
     effort_parameter = "ef_search"
-    reads_vectors = True
     bytes_per_number: ClassVar[int] = 4
     min_candidates = 16
     similarity_error = 1e-3  # what 8 bits a number may hide between two similarities
@@ -129,11 +128,11 @@ class HnswEngine(FaissEngine):
         graph, arrays = Graph.open(path, cls.stored_kinds)
         if len(graph.levels) != numbered or any(len(array) != numbered for array in arrays[1:]):
             raise BundleError(f"{path} numbers {len(graph.levels)} vectors, the bundle has {numbered}.")
-        storage = cls._open_storage(source, arrays)
+        storage, read = cls._open_storage(source, arrays)
         index = graph.build_index(storage)
         engine = cls(index, dict(description.parameters), cls._get_node_of_id(source))
         engine._n_nodes = int((graph.levels > 0).sum())
-        engine._kept = (graph.links, storage, source.vectors, arrays)
+        engine._kept = (graph.links, storage, read)
         return engine
 
     def save(self, folder: Path) -> None:
@@ -152,12 +151,12 @@ class HnswEngine(FaissEngine):
         return source.node_of_row
 
     @classmethod
-    def _open_storage(cls, source: NodeSource, arrays: list[NDArray[Any]]) -> Any:
-        n, dim = source.vectors.shape
-        storage = faiss.IndexFlatIP(dim)
-        view_array(storage.codes, source.vectors.reshape(-1).view(np.uint8))
-        storage.ntotal = n
-        return storage
+    def _open_storage(cls, source: NodeSource, arrays: list[NDArray[Any]]) -> tuple[Any, NDArray[Any]]:
+        rows = np.ascontiguousarray(source.vectors)  # a copy only where the file is written by columns
+        storage = faiss.IndexFlatIP(rows.shape[1])
+        view_array(storage.codes, rows.reshape(-1).view(np.uint8))
+        storage.ntotal = len(rows)
+        return storage, rows
 
     def _number_vectors(self) -> tuple[RowIndices, int]:
         """The number of each vector that FAISS knows, and of how many."""
@@ -251,7 +250,7 @@ class HnswSq8Engine(HnswEngine):
 
     kind: ClassVar[IndexKind] = "hnsw_sq8"
     faiss_type = faiss.IndexHNSWSQ
-    reads_vectors = False
+    is_compressed = True
     stored_kinds = (np.float32, np.uint8)  # the ranges of the 8 bits [2 d], the codes [nodes, d]
     bytes_per_number = 1
     min_candidates = 64  # 8 bits a number leave many near neighbours in a wrong order
@@ -279,7 +278,7 @@ class HnswSq8Engine(HnswEngine):
         return None
 
     @classmethod
-    def _open_storage(cls, source: NodeSource, arrays: list[NDArray[Any]]) -> Any:
+    def _open_storage(cls, source: NodeSource, arrays: list[NDArray[Any]]) -> tuple[Any, NDArray[Any]]:
         (ranges, codes), dim = arrays, source.vectors.shape[1]
         storage = faiss.IndexScalarQuantizer(dim, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT)
         if ranges.shape != (2 * dim,) or codes.shape[1:] != (storage.code_size,):
@@ -287,7 +286,7 @@ class HnswSq8Engine(HnswEngine):
         faiss.copy_array_to_vector(ranges, storage.sq.trained)
         view_array(storage.codes, codes.reshape(-1))
         storage.ntotal, storage.is_trained = len(codes), True
-        return storage
+        return storage, codes
 
     def _number_vectors(self) -> tuple[RowIndices, int]:
         n = len(self)

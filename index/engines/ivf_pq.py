@@ -46,6 +46,7 @@ class IvfPqEngine(FaissEngine):
     faiss_type = faiss.IndexIVFPQFastScan
     required_parameters = frozenset({"cells", "nprobe"})
     effort_parameter = "nprobe"
+    is_compressed = True
     min_candidates = 200  # 4 bits for two numbers leave many near neighbours in a wrong order
     candidates_per_result = 4
     similarity_error = 0.1

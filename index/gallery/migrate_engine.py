@@ -102,7 +102,8 @@ def _is_continued(staged: Path, of: Manifest, config: IndexConfig) -> bool:
     except LimenError:
         return False
     asked = config.model_dump(exclude={"kind"}, exclude_unset=True)
-    is_asked = all(found.index.parameters.get(name, value) == value for name, value in asked.items())
+    names = {name: "target_recall" if name == "recall" else name for name in asked}
+    is_asked = all(found.index.parameters.get(names[name], value) == value for name, value in asked.items())
     same = ("name", "model_hash", "data_hash", "operating_points", "version")
     return (
         is_asked

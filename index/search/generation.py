@@ -207,7 +207,7 @@ class Generation:
         start = perf_counter()
         rows = rescore(self.vectors, self.items.rank, queries, candidates, k)
         SPENT.seconds += perf_counter() - start
-        if not self.engine.reads_vectors:
+        if self.engine.is_compressed:
             self._pages.count(len(self) if exact or allowed is not None else candidates.size)
         add_span("rescore", start)
         return rows

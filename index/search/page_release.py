@@ -12,22 +12,23 @@ from typing import Any
 
 from common.array_types import UnitVectors
 
-ROWS = 1_024  # read between two releases: 64 MiB at most
+MOST_BYTES = 64 << 20  # mapped between two releases
+ROW_BYTES = 64 << 10  # mapped with each row
 
 
 class PageRelease:
-    """Counts the rows that are read of a mapped array; one in memory is left alone."""
+    """Counts the rows that are read of a mapped array; one that is small, or in memory, is left alone."""
 
     def __init__(self, vectors: UnitVectors) -> None:
         base: Any = vectors
         while base is not None and not isinstance(base, mmap.mmap):
             base = getattr(base, "base", None)
-        self._map = base
-        self._read = 0
+        self._map = base if vectors.nbytes > MOST_BYTES else None
+        self._mapped = 0
 
     def count(self, rows: int) -> None:
         """Note that rows were read; every so many, give back the pages, to be mapped again when needed."""
-        self._read += rows
-        if self._read >= ROWS and self._map is not None:
-            self._read = 0
+        self._mapped += rows * ROW_BYTES
+        if self._mapped >= MOST_BYTES and self._map is not None:
+            self._mapped = 0
             self._map.madvise(mmap.MADV_DONTNEED)

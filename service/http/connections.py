@@ -203,8 +203,10 @@ class LimitedProtocol(HttpToolsProtocol):
         """Begin to answer, unless there is too much to do for that."""
         self._in_headers = False
         self.table.mark_reading(self)
-        gate, is_next = self.table.gate, self.cycle is None or self.cycle.response_complete
-        answer = gate.refuse(self.url, self.headers) if gate is not None and is_next else None
+        gate, answer = self.table.gate, None
+        is_next = self.cycle is None or self.cycle.response_complete
+        if gate is not None and is_next and self.parser.get_method() == b"POST":
+            answer = gate.refuse(self.url, self.headers)
         if answer is None:
             super().on_headers_complete()
             return

@@ -45,6 +45,7 @@ class MilvusEngine(BuiltEngine):
     file = COLLECTION_FILE
     is_remote = True
     is_automatic = False
+    is_compressed = True
     required_parameters = HnswEngine.required_parameters
     min_candidates = 64
 

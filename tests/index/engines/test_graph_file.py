@@ -74,6 +74,14 @@ def test_what_is_opened_finds_what_was_built(
             assert few.nodes[found[1][found[1] >= 0]].all()
 
 
+def test_vectors_written_by_columns_are_searched_all_the_same(tmp_path: Path) -> None:
+    vectors = make_unit_rows(np.random.default_rng(0), 300)
+    built, _ = save_and_open(tmp_path, "hnsw", vectors, make_small_config("hnsw"))
+    description = IndexDescription(kind="hnsw", parameters=dict(built.parameters))
+    opened = open_engine(tmp_path, description, make_source(np.asfortranarray(vectors))[0])
+    assert np.array_equal(opened.search(vectors, 5)[1], built.search(vectors, 5)[1])
+
+
 def test_vectors_are_held_once_and_links_take_no_unused_room(tmp_path: Path) -> None:
     vectors = make_unit_rows(np.random.default_rng(0), 3_000)
     built, opened = save_and_open(tmp_path, "hnsw", vectors, make_small_config("hnsw"))

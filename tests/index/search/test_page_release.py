@@ -29,7 +29,8 @@ def measure_mapped(file: Path) -> int:
 def test_rows_of_compressed_engines_do_not_stay_in_memory(
     make_bundle: MakeBundle, kind: str, is_released: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(page_release, "ROWS", 200)
+    monkeypatch.setattr(page_release, "MOST_BYTES", 200 << 10)
+    monkeypatch.setattr(page_release, "ROW_BYTES", 1 << 10)
     vectors = make_unit_rows(np.random.default_rng(0), 4_000, 64)
     path = make_bundle(make_items(vectors), make_small_config(kind))
     gallery = Gallery.open(path)

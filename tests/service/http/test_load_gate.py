@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from itertools import repeat
 from typing import Any
 
 import httpx
@@ -18,10 +19,10 @@ REQUEST = POST + b"Content-Length: %d\r\n\r\n%s" % (len(BODY), BODY)
 
 
 def refuse_some(monkeypatch: pytest.MonkeyPatch, method: str, which: Iterator[bool]) -> None:
-    """Let a limit refuse the requests for which there is a True."""
+    """Let a limit refuse the requests for which there is a True, and none after them."""
 
     def check(self: EventLoopLimit) -> None:
-        if next(which):
+        if next(which, False):
             raise build_overloaded("too many requests at once")
 
     monkeypatch.setattr(EventLoopLimit, method, check)
@@ -56,12 +57,20 @@ def test_a_refusal_is_what_the_app_would_have_answered(
         by_app = client.post("/v1/search", content=BODY, headers={"Content-Type": "application/json"})
         refuse_some(monkeypatch, "check_arrival", iter([True]))
         early = client.post("/v1/search", content=BODY, headers={"Content-Type": "application/json"})
-        own_id = httpx.post(f"{address}/livez")
     assert by_app.status_code == early.status_code == 429
     assert by_app.json() == early.json()
     assert dict(by_app.headers) == dict(early.headers)
     assert early.json()["request_id"] == "mine"
-    assert own_id.status_code == 405, "other paths are never refused"
+
+
+def test_other_paths_and_methods_are_never_refused(
+    start: Any, bundle: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_some(monkeypatch, "check_arrival", repeat(True))
+    with httpx.Client(base_url=start(bundle.path)) as client:
+        assert client.post("/livez").status_code == 405
+        assert client.head("/v1/search").status_code == 405
+        assert client.post("/v1/search").status_code == 429
 
 
 def test_a_connection_goes_on_after_a_refusal(
