@@ -21,9 +21,10 @@ from common.array_types import Bools, Float32s
 from decision.scorers import CosineScorer, Scorer
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.files import read_embeddings
-from evaluation.calibration.density_score import DensityFitter, fit_csls, fit_logistic
 from evaluation.calibration.fit_probability import fit_platt, fit_probability, measure_reliability
 from evaluation.calibration.nearest_scores import sample_labelled_pairs
+from evaluation.calibration.scores.conj_norm_score import fit_conj_norm
+from evaluation.calibration.scores.density_score import DensityFitter, fit_csls, fit_logistic
 from evaluation.metrics.opis import OpisSettings, measure_consistency
 from evaluation.metrics.verification import compute_tar_at_far
 from evaluation.pairs.pairs import arrange
@@ -138,6 +139,8 @@ def compare(name: str, cases: list[Parts]) -> None:
         scorers: dict[str, Scorer] = {
             "cosine": CosineScorer(),
             "csls": fit_csls(cohort),
+            "conjnorm, norm 2": fit_conj_norm(fit, cohort, 2.0),
+            "conjnorm, norm 2.5": fit_conj_norm(fit, cohort, 2.5),
             "logistic": fit_logistic(fit, cohort),
         }
         for kind, scorer in scorers.items():

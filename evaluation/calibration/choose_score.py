@@ -11,8 +11,8 @@ from api_schemas.operating_point import ScoreChoice, ScoreKind
 from common.progress import Track, silent
 from decision.scorers import CosineScorer, Scorer
 from embeddings.embedding_set import EmbeddingSet
-from evaluation.calibration.conj_norm_score import ConjNormFitter
-from evaluation.calibration.density_score import DensityFitter
+from evaluation.calibration.scores.conj_norm_score import ConjNormFitter
+from evaluation.calibration.scores.density_score import DensityFitter
 from evaluation.metrics.class_bootstrap import draw_classes
 from evaluation.metrics.split_half_opis import DebiasedOpis, debias_log_far
 from evaluation.pairs.pairs import arrange

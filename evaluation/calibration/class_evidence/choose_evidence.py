@@ -11,7 +11,7 @@ from common.progress import Track, silent
 from embeddings.embedding_set import EmbeddingSet
 from evaluation.calibration.class_evidence.evidence_trials import CrossFittedEvidence
 from evaluation.calibration.class_evidence.fit_class_evidence import EvidenceFitter, EvidenceForm
-from evaluation.calibration.density_score import LEAST_COHORT, DensityFitter
+from evaluation.calibration.scores.density_score import LEAST_COHORT, DensityFitter
 from evaluation.metrics.class_bootstrap import draw_classes
 from evaluation.pairs.exclusions import ExcludeSame
 

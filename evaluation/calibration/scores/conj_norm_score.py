@@ -9,9 +9,9 @@ from decision.conj_norm import ConjNormScorer
 from decision.scorers import Scorer
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.hashes import hash_cohort
-from evaluation.calibration.density_score import DensityFitter
 from evaluation.calibration.fit_probability import fit_log_odds
 from evaluation.calibration.impostor_scores import sample_impostors
+from evaluation.calibration.scores.density_score import DensityFitter
 from evaluation.pairs.pairs import arrange
 
 NORMS = (2.0, 2.5)  # the authors search 1.1 to 4; 2.5 is theirs for CIFAR-100, 2 is cosine's own

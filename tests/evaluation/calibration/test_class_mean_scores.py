@@ -12,7 +12,7 @@ from decision.scorers import CosineScorer, Scorer
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.similarity import compute_pair_similarities
 from evaluation.calibration.class_mean_scores import iterate_class_means, score_mean_trials
-from evaluation.calibration.density_score import fit_csls
+from evaluation.calibration.scores.density_score import fit_csls
 from evaluation.calibration.trials import sample_labelled_trials
 from evaluation.pairs.pairs import arrange
 from tests.evaluation.samples import calibrate

@@ -14,7 +14,7 @@ from decision.scorers import accepts
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.similarity import compute_pair_similarities
 from evaluation.calibration.choose_score import choose_score
-from evaluation.calibration.conj_norm_score import fit_conj_norm
+from evaluation.calibration.scores.conj_norm_score import fit_conj_norm
 from tests.evaluation.samples import calibrate
 
 

@@ -10,7 +10,7 @@ from decision.scorer_registry import open_scorer
 from decision.scorers import accepts
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.similarity import compute_pair_similarities
-from evaluation.calibration.density_score import fit_csls, fit_logistic
+from evaluation.calibration.scores.density_score import fit_csls, fit_logistic
 from tests.evaluation.samples import calibrate
 
 FAR = Target(kind="far", value=0.03)

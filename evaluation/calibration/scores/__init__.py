@@ -1,0 +1,1 @@
+"""Kinds of score that are fitted on a cohort, one file each."""
