@@ -81,7 +81,14 @@ def run_service(
         env=os.environ | {"OMP_NUM_THREADS": "1"} | variables,
     )
     assert process.stderr is not None
-    address = next(json.loads(line)["address"] for line in process.stderr if '"address"' in line)
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        if '"address"' in line:
+            break
+    else:
+        raise AssertionError(f"the service did not start: {''.join(said)}")
+    address = json.loads(said[-1])["address"]
     log = threading.Thread(target=process.stderr.read)
     log.start()
     try:

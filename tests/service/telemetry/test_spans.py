@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from common.spans import Span
 from limen.client import Client
 from service import app as service_app
 from service.telemetry import logs
+from service.telemetry.tracing import build_tracer
 from tests.encoder.encoders import encode_data_uri, encode_png
 from tests.service.bundles import make_grey_image, make_image_bundle, serve
 
@@ -134,3 +139,39 @@ def test_quick_requests_are_not_logged_as_slow(bundle: Any, capsys: pytest.Captu
     with serve(bundle.path, slow_query=3600.0) as at:
         httpx.get(f"{at}/v1/info")
     assert read_slow(capsys) == []
+
+
+def test_traces_reach_a_collector() -> None:
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    received: list[tuple[str, bytes]] = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            if self.headers.get("content-encoding") == "gzip":
+                body = gzip.decompress(body)
+            received.append((self.path, body))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Collector) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        tracer = build_tracer(f"http://127.0.0.1:{server.server_port}/", 1.0)
+        assert tracer is not None
+        tracer.keep(Span("GET /v1/info", 1.0, 2.0), [Span("wait", 1.0, 1.5)], {}, {"limen.k": 3}, True)
+        tracer.close()
+        server.shutdown()
+        thread.join()
+    ((path, body),) = received
+    assert path == "/v1/traces"
+    (of_service,) = ExportTraceServiceRequest.FromString(body).resource_spans
+    part, request = sorted(of_service.scope_spans[0].spans, key=lambda span: span.name == "GET /v1/info")
+    assert (part.name, request.name) == ("wait", "GET /v1/info")
+    assert part.parent_span_id == request.span_id
+    assert request.end_time_unix_nano - request.start_time_unix_nano == pytest.approx(1e9, abs=1e3)
+    assert request.status.code == 2
