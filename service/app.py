@@ -339,6 +339,7 @@ def _import_router(name: str) -> APIRouter:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+    assert isinstance(app, LimenService)
     state: ServiceState = app.state.limen
     loading = asyncio.gather(*(_load(gallery) for gallery in state.galleries))
     if state.settings.workers > 1:

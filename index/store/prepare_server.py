@@ -20,7 +20,7 @@ def prepare_server(address: str) -> list[str]:
     """
     with closing(SharedRecords(address)) as shared:
         engine = shared.database.engine
-        named = sa.select(sa.column("schema_name")).select_from(
+        named: sa.Select[tuple[str]] = sa.select(sa.column("schema_name", sa.String)).select_from(
             sa.table("schemata", schema="information_schema")
         )
         with engine.connect() as connection:
