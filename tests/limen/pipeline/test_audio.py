@@ -165,3 +165,19 @@ def test_a_bundle_of_voices_embeds_recordings_alone(wrapped: Path, tmp_path: Pat
     (tmp_path / "a").mkdir()
     with pytest.raises(InputError, match="holds no recordings"):
         embed_with_bundle(wrapped, tmp_path)
+
+
+def test_a_head_on_a_wrapped_encoder_begins_whitened(
+    limen: Limen, wrapped: Path, voices: Path, tmp_path: Path
+) -> None:
+    written = limen("init", "audio", voices, "--encoder", wrapped, "--out", tmp_path / "head.yaml")
+    assert written.code == 0, written.err
+    trained = limen("train", tmp_path / "head.yaml", "--set", "schedule.epochs=1", "--out", tmp_path / "run")
+    assert trained.code == 0, trained.err
+    embedded = read_embeddings(tmp_path / "run" / "embeddings" / "test.npz")
+    frozen = embed_with_bundle(wrapped, voices)
+    frozen = frozen.subset(np.flatnonzero(np.isin(frozen.ids, embedded.ids)))
+    assert embedded.dimension == frozen.dimension
+    # a head of random numbers would not keep who is near to whom
+    own, others = (items.vectors @ items.vectors.T for items in (embedded, frozen))
+    assert np.corrcoef(own.ravel(), others.ravel())[0, 1] > 0.5
