@@ -48,7 +48,8 @@ def render_index() -> str:
     """All methods, one line each."""
     lines = ["# Methods", "", "| loss | paper | when |", "| --- | --- | --- |"]
     lines += [f"| [{name}]({name}.md) | {loss.paper} | {loss.when} |" for name, loss in LOSSES.items()]
-    beside = "[Metrix](metrix.md), [cross-batch memory](memory.md), [mining](mining.md) and weighted sums"
+    beside = "[Metrix](metrix.md), [cross-batch memory](memory.md), [mining](mining.md), weighted sums, "
+    beside += "[several sizes](several_sizes.md) and [optimisers](optimisers.md)"
     lines += ["", f"Beside the losses: {beside}."]
     lines += ["What each learns and costs: [results](results.md)."]
     return "\n".join(lines) + "\n"
