@@ -7,17 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
-from api_schemas.build_config import IndexConfig
-from api_schemas.operating_point import ClassRates
-from embeddings.embedding_set import EmbeddingSet
-from index.bundle import write_bundle
 from limen.client import Client
 from tests.browser.conftest import OpenPage
-from tests.service.bundles import DIMENSION, ServiceBundle, calibrate_points, make_image_bundle, serve
+from tests.service.bundles import ServiceBundle, make_image_bundle, make_large_bundle, serve
 from tests.service.routers.items.test_thumbnails import make_photo
 
 HOSTILE = ["<img src=x onerror=alert(1)>", "a/b", "..", " ", "\u202eright to left", "x" * 500]
@@ -76,25 +71,7 @@ def test_the_table_is_sorted_and_paged(address: str, open_page: OpenPage) -> Non
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A service of 10,000 measured classes."""
-    out = tmp_path_factory.mktemp("bundles") / "many"
-    rng = np.random.default_rng(0)
-    labels = [f"name {number:05}" for number in range(10_000)]
-    rows = rng.normal(size=(10_000, DIMENSION))
-    items = EmbeddingSet.from_arrays(rows, labels, ids=[f"i{number}" for number in range(10_000)])
-    rates = zip(labels, rng.uniform(0, 0.1, (10_000, 2)).tolist(), strict=True)
-    per_class = [ClassRates(label=name, n_items=5, far=a, frr=r, utility=1 - a - r) for name, (a, r) in rates]
-    point = calibrate_points()["verify"].with_changes(per_class=per_class)
-    write_bundle(
-        out,
-        name="many",
-        items=items,
-        model_hash=point.model_hash,
-        index_config=IndexConfig(kind="flat"),
-        operating_points=[point],
-        active={"verify": point.id, "match": None},
-        reasons=["none."],
-    )
-    with serve(out) as at:
+    with serve(make_large_bundle(tmp_path_factory.mktemp("bundles") / "many")) as at:
         yield at
 
 

@@ -19,7 +19,7 @@ import uvicorn
 from PIL import Image
 
 from api_schemas.build_config import IndexConfig
-from api_schemas.operating_point import GallerySize, OperatingPoint, Score, Target
+from api_schemas.operating_point import ClassRates, GallerySize, OperatingPoint, Score, Target
 from decision.scorers import CosineScorer
 from decision.targets import ENDPOINTS
 from embeddings.embedding_set import EmbeddingSet
@@ -208,3 +208,25 @@ def read_stored_feedback(data: Path) -> list[dict[str, Any]]:
         return [
             json.loads(row[0]) for row in database.execute("SELECT document FROM feedback ORDER BY number")
         ]
+
+
+def make_large_bundle(out: Path, classes: int = 10_000) -> Path:
+    """A bundle of so many classes of one item, each with rates of its own at the 1:1 point."""
+    rng = np.random.default_rng(0)
+    labels = [f"name {number:05}" for number in range(classes)]
+    rows = rng.normal(size=(classes, DIMENSION))
+    items = EmbeddingSet.from_arrays(rows, labels, ids=[f"i{number}" for number in range(classes)])
+    rates = zip(labels, rng.uniform(0, 0.1, (classes, 2)).tolist(), strict=True)
+    per_class = [ClassRates(label=name, n_items=5, far=a, frr=r, utility=1 - a - r) for name, (a, r) in rates]
+    point = calibrate_points()["verify"].with_changes(per_class=per_class)
+    write_bundle(
+        out,
+        name=out.name,
+        items=items,
+        model_hash=point.model_hash,
+        index_config=IndexConfig(kind="flat"),
+        operating_points=[point],
+        active={"verify": point.id, "match": None},
+        reasons=["none."],
+    )
+    return out
