@@ -51,7 +51,6 @@ from service.runtime.compute_pool import ComputePool
 from service.runtime.encode_batches import EncodeBatches
 from service.runtime.event_loop_limit import EventLoopLimit
 from service.runtime.malloc_trim import configure_malloc
-from service.runtime.rank_together import RankTogether
 from service.runtime.worker_exit import exit_with_parent
 from service.settings import ServiceSettings, describe_open_host, is_loopback
 from service.state import ServiceState
@@ -140,14 +139,13 @@ def create_app(settings: ServiceSettings) -> LimenService:
     )
     named = read_galleries(settings.galleries, settings)
     compute = ComputePool(settings.threads, settings.max_wait, settings.deadline)
-    loop_limit, meter = EventLoopLimit(settings.max_turn), KeyMeter()
     shared_parts = SharedParts(
         compute=compute,
         # what pages show takes long and comes many at a time: it waits, apart from what decides
         looking=ComputePool(LOOKERS, max(settings.max_wait, LOOK_WAIT), settings.deadline, "looking"),
         encoding=EncodeBatches(compute, settings.threads, settings.encode_batch, settings.encode_wait),
-        together=RankTogether(loop_limit.count_arrived),
     )
+    loop_limit, meter = EventLoopLimit(settings.max_turn), KeyMeter()
 
     def build_app_state(of_gallery: ServiceSettings) -> State:
         return State({"api": app, "meter": meter, **_build_gallery(of_gallery, shared_parts)})
@@ -201,7 +199,6 @@ class SharedParts:
     compute: ComputePool
     looking: ComputePool
     encoding: EncodeBatches
-    together: RankTogether
     reading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -224,7 +221,6 @@ def _build_gallery(settings: ServiceSettings, parts: SharedParts) -> dict[str, A
         writing=writing,
         administration=ComputePool(1, settings.max_wait, settings.deadline, "administration"),
         encoding=parts.encoding,
-        together=parts.together,
         reading=parts.reading,
         signer=signer,
         models=models,

@@ -30,7 +30,6 @@ from service.monitoring.monitor import Monitor
 from service.runtime.background_jobs import BackgroundJobs
 from service.runtime.compute_pool import ComputePool
 from service.runtime.encode_batches import EncodeBatches
-from service.runtime.rank_together import RankTogether
 from service.settings import ServiceSettings
 from service.telemetry.audit_log import AuditLog
 from service.telemetry.prometheus import LAST_FSYNC
@@ -55,7 +54,6 @@ class ServiceState:
     writing: ComputePool
     administration: ComputePool
     encoding: EncodeBatches
-    together: RankTogether
     signer: DecisionSigner
     audit_log: AuditLog
     models: ModelRegistry

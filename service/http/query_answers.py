@@ -11,8 +11,6 @@ from fastapi import Response
 from api_schemas.operating_point import OperatingPoint
 from common.time_budget import check_time
 from decision.decider import MatchDecision, VerifyDecision
-from index.gallery.gallery import Gallery
-from index.search.gallery_view import AHEAD
 from index.search.rescoring import take_seconds_spent
 from service.auth.decision_tokens import SignedDecision
 from service.errors.problems import LIMIT_EXCEEDED, ServiceProblem
@@ -35,8 +33,6 @@ async def answer_queries(
     search: Callable[[ResolvedQueries], T],
     write: Callable[[T, float], Response],
     light: bool,
-    gallery: Gallery,
-    k: int,
 ) -> Response:
     """The response to a search or match, from references to bytes.
 
@@ -46,17 +42,11 @@ async def answer_queries(
         write: the response with these results, given the milliseconds since the request began. A large one
             is written in the compute thread, where it does not hold up the event loop.
         light: whether the search is plain; if its queries are also few, it is computed on the event loop.
-        gallery, k: where a plain search looks, and for how many.
     """
-    resolved = None
-    if light and request.is_light and request.count == 1:
-        resolved = request.resolve()
-        if resolved.excluded is None and resolved.sizes is None:
-            AHEAD.set(await state.together.rank(gallery, resolved.vectors, k))
 
     def work() -> Response:
         take_seconds_spent()
-        queries = request.resolve() if resolved is None else resolved
+        queries = request.resolve()
         results = search(queries)
         searched = perf_counter()
         response = write(results, round((searched - request.started) * 1000, 3))

@@ -126,8 +126,6 @@ async def match(request: Request) -> Response:
         light=options.filter is None
         and not options.explain
         and not MATCH_RULES[point.target.aggregate].reads_whole_classes,
-        gallery=model.gallery,
-        k=options.k,
     )
 
 

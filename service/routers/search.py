@@ -75,8 +75,6 @@ async def search(request: Request) -> Response:
         lambda resolved: _search(model, resolved, options),
         write,
         light=not options.exact and options.filter is None and options.group_by is None,
-        gallery=model.gallery,
-        k=options.k,
     )
 
 

@@ -42,10 +42,6 @@ class EventLoopLimit:
             asyncio.get_running_loop().call_soon(self._begin_answers)
         self._arrived += 1
 
-    def count_arrived(self) -> int:
-        """Requests that had arrived when the loop began to answer, of which the present one may be one."""
-        return self._answered
-
     def _begin_answers(self) -> None:
         self._answered, self._arrived = self._arrived, 0
         asyncio.get_running_loop().call_soon(self._end_answers, perf_counter())
