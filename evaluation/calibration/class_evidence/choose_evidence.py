@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from common.array_types import Bools, Float32s, Float64s, Int64s
 from common.progress import Track, silent
 from embeddings.embedding_set import EmbeddingSet
 from evaluation.calibration.class_evidence.evidence_trials import CrossFittedEvidence
-from evaluation.calibration.class_evidence.fit_class_evidence import EvidenceFitter, EvidenceForm
+from evaluation.calibration.class_evidence.fit_class_evidence import PRIORS, EvidenceFitter, EvidenceForm
 from evaluation.calibration.scores.density_score import LEAST_COHORT, DensityFitter
 from evaluation.metrics.class_bootstrap import draw_classes
 from evaluation.pairs.exclusions import ExcludeSame
@@ -152,7 +152,9 @@ def list_forms(fitter: EvidenceFitter) -> list[EvidenceForm]:
     if fitter.cohort is not None:
         forms += [EvidenceForm("all", True, source) for source in sources]
         forms.append(EvidenceForm("similarity-density", stretched=True))
-    return forms or [EvidenceForm("similarity"), EvidenceForm("similarity", stretched=True)]
+    forms = forms or [EvidenceForm("similarity"), EvidenceForm("similarity", stretched=True)]
+    priors = {form: PRIORS[:1] if len(form.features) == 1 else PRIORS for form in forms}
+    return [replace(form, prior=prior) for form in forms for prior in priors[form]]
 
 
 def _fit_form(fitter: EvidenceFitter, form: EvidenceForm) -> tuple[CrossFittedEvidence, list[DrawnScores]]:

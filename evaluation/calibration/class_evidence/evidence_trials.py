@@ -32,7 +32,7 @@ from evaluation.calibration.trials import (
 from evaluation.pairs.pairs import Pairs
 
 NO_FOLD = -1
-TAIL_RATE = 0.03  # of trials with other classes
+TAIL_RATES = (0.1, 0.01, 0.001)  # of trials with other classes
 MOST_POWER = 3.0
 LEAST_TRIALS = 1000
 
@@ -106,8 +106,8 @@ def score_evidence_trials(pairs: Pairs, track: Track = silent, vectors: int = 1)
 class PowerCoordinate:
     """The coordinate ``(score - centre)^power``, in which the tail of evidence is exponential (Weibull's).
 
-    Log-odds of a normal ratio have the power 2, calibrated ones at least 1. Where lookalike classes make the
-    tail heavier than its power says, the tail's own test moves its start up.
+    Log-odds of a normal ratio have the power 2, calibrated ones at least 1. Where the tail bends back, as
+    lookalike classes make it, the power is 1, and the tail's own test moves its start up.
     """
 
     is_of_similarities: ClassVar[bool] = False
@@ -116,24 +116,18 @@ class PowerCoordinate:
 
     @classmethod
     def fit(cls, scores: Float32s) -> PowerCoordinate:
-        """The power of the highest TAIL_RATE of scores, by maximum likelihood; the centre is their median.
+        """The power by which the scores at TAIL_RATES, evenly spaced in their logarithm, are evenly spaced.
 
-        ``scores`` float32 [queries, classes], -inf for a query's own class.
+        ``scores`` float32 [queries, classes], -inf for a query's own class. The centre is their median.
         """
         finite = scores[np.isfinite(scores)]
         if finite.size < LEAST_TRIALS:
             return cls(0.0, 1.0)
-        kept = int(TAIL_RATE * finite.size)
-        centre = float(np.median(finite))
-        highest = np.partition(finite, finite.size - kept)[finite.size - kept :].astype(np.float64)
-        logs = np.log(np.maximum(highest - centre, 1e-9))
-        start, mean = float(logs[0]), float(logs.mean())
-
-        def compute_likelihood(power: float) -> float:
-            excess = float(np.exp(power * logs).mean() - np.exp(power * start))
-            return float(np.log(power) + (power - 1) * mean - np.log(max(excess, 1e-300)))
-
-        return cls(centre, float(max(np.linspace(1.0, MOST_POWER, 41), key=compute_likelihood)))
+        levels = np.quantile(finite, [0.5, *(1 - rate for rate in TAIL_RATES)]).astype(np.float64)
+        low, middle, high = np.maximum(levels[1:] - levels[0], 0.0)
+        powers = np.linspace(1.0, MOST_POWER, 41)
+        is_bent = high**powers - 2 * middle**powers + low**powers >= 0  # beyond it the spacing grows
+        return cls(float(levels[0]), float(powers[is_bent][0]) if is_bent.any() else MOST_POWER)
 
     def __call__(self, scores: Float64s) -> Float64s:
         """float, the shape of ``scores``, ascending with them."""

@@ -4,7 +4,7 @@ Of every class some items are the gallery, as many as galleries will have, other
 leaving one out within one set, the number of items (one less for a query's own class) and the tightness
 without the query would give the own class away. Positives are probes with their own class, negatives those
 with the nearest other classes. Log-odds are not linear in these features, and a search by FPIR decides far
-above even odds: the weights are fitted where a match is as likely as not if STRICT of the trials are genuine.
+above even odds: weights are fitted at even odds and at a strict prior, and the better ones are taken.
 
 Covariances and weights are fitted on folds of the classes. Trials between two folds are scored by what was
 fitted without both: a covariance knows the classes it was estimated on, and a score of these is too high.
@@ -45,7 +45,7 @@ from evaluation.pairs.pairs import arrange
 
 POLE = 1.02  # so that the similarity of equal items stays finite, and not far from others
 NEGATIVES = 8
-STRICT = 0.01  # the prior that weights are fitted at: with 0.5 loose classes are matched ten times as often
+PRIORS = (0.5, 0.01)  # with the first, loose classes may be matched ten times as often; sentences gain by it
 FOLDS = 5
 DRAWS = 4  # of galleries and probes
 PROBES = 10  # of a class in a draw, at most
@@ -65,11 +65,13 @@ class PldaSource(NamedTuple):
 
 @dataclass(frozen=True)
 class EvidenceForm:
-    """A form to be fitted: its name in ``FORMS``, whether similarities are stretched, and its covariances."""
+    """A form to be fitted: its name in ``FORMS``, whether similarities are stretched, its covariances, and
+    the prior at which its log-odds are to be right."""
 
     name: str
     stretched: bool = False
     source: PldaSource | None = None
+    prior: float = PRIORS[0]
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -77,6 +79,7 @@ class EvidenceForm:
 
     def __str__(self) -> str:
         name = self.name + (", stretched" if self.stretched else "")
+        name += "" if self.prior == PRIORS[0] else ", strict"
         if self.source is None:
             return name
         return f"{name}; covariances of {self.source.classes} classes, ridge {self.source.ridge:g}"
@@ -257,7 +260,7 @@ class EvidenceFitter:
             out = np.isin(self.folds, left_out or ())
             kept, others = ~out[of_positive], ~out[of_negative].any(axis=0)
             design = np.concatenate([positives[:, kept], negatives[:, others]], axis=1)
-            *weights, intercept = fit_log_odds(design, int(kept.sum()), STRICT)
+            *weights, intercept = fit_log_odds(design, int(kept.sum()), form.prior)
             return {**dict(zip(form.features, weights, strict=True)), "intercept": intercept}
 
         pldas = self.pldas[form.source] if form.source is not None else {}
