@@ -51,7 +51,7 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "isogclr": [{"name": "isogclr"}],
     "nt_xent, bad pairs": [{"name": "nt_xent", "bad_pairs": {}}],
     # what explains a row that stays behind
-    "siglip, offset -4": [{"name": "siglip", "offset": -4.0}],
+    "siglip, offset -10": [{"name": "siglip", "offset": -10.0}],
     "pamc, temperature 0.1": [{"name": "pamc", "temperature": 0.1}],
     "groco, steepness 10": [{"name": "groco", "steepness": 10.0}],
     "arm, adaptive": [{"name": "arm", "form": "adaptive"}],

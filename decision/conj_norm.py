@@ -46,7 +46,7 @@ class ConjNormScorer(Scorer):
         missing = [name for name in REQUIRED if name not in score.parameters]
         if missing:
             raise InputError(f"A conjnorm score needs the parameters {', '.join(missing)}.")
-        norm, temperature = (float(np.float64(score.parameters[name])) for name in ("norm", "temperature"))
+        norm, temperature = (float(np.asarray(score.parameters[name])) for name in ("norm", "temperature"))
         if norm <= 1 or temperature <= 0:
             raise InputError("The norm of a conjnorm score must be above 1, its temperature above 0.")
         if cohort is None:
@@ -115,7 +115,7 @@ class ConjNormScorer(Scorer):
         return 1 / (1 - 1 / self._get("norm"))
 
     def _get(self, name: str) -> float:
-        return float(np.float64(self.score.parameters[name]))
+        return float(np.asarray(self.score.parameters[name]))
 
 
 def _add_exponentials(values: Float64s) -> float:

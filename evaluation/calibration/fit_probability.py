@@ -161,8 +161,8 @@ def fit_probability(data: LabelledScores, seed: int = 0, learned: Probability | 
 def _fit_all(data: LabelledScores, learned: Probability | None = None) -> list[Probability]:
     genuine, impostor = data.scores[data.genuine], data.scores[~data.genuine]
     platt = fit_platt(genuine.astype(np.float32), impostor.astype(np.float32))
-    line = float(np.float64(platt.parameters["slope"])), float(np.float64(platt.parameters["intercept"]))
-    h_calibrated = fit_h_calibration(data.scores, data.genuine, data.weights, line, PRIOR)
+    slope, intercept = (float(np.asarray(platt.parameters[name])) for name in ("slope", "intercept"))
+    h_calibrated = fit_h_calibration(data.scores, data.genuine, data.weights, (slope, intercept), PRIOR)
     fits = [platt, fit_temperature(data), fit_isotonic(data), h_calibrated]
     return fits if learned is None else [*fits, learned]
 

@@ -78,17 +78,21 @@ def _fill_cells(scores: Float64s, genuine: Bools, weights: Float64s) -> tuple[Fl
     order = np.argsort(scores, kind="stable")
     ends = np.cumsum(weights[order])
     cell = np.minimum((ends / ends[-1] * CELLS).astype(np.int64), CELLS - 1)
-    mass = np.bincount(cell, weights[order], CELLS)
+    mass = np.bincount(cell, weights[order], CELLS).astype(np.float64)
     kept = mass > 0
-    sums = [np.bincount(cell, weights[order] * values[order], CELLS) for values in (scores, genuine)]
-    return sums[0][kept] / mass[kept], sums[1][kept] / mass[kept], mass[kept]
+    of_scores, of_matches = (
+        np.bincount(cell, weights[order] * values[order], CELLS)[kept] / mass[kept]
+        for values in (scores, genuine)
+    )
+    return of_scores, of_matches, mass[kept]
 
 
 def _average(values: Float64s) -> Float64s:
     """Sums over windows around each cell, float64 [cells]; cut off at the ends."""
     total = np.concatenate([[0.0], np.cumsum(values)])
     rows = np.arange(len(values))
-    return total[np.minimum(rows + WINDOW // 2 + 1, len(values))] - total[np.maximum(rows - WINDOW // 2, 0)]
+    ends = total[np.minimum(rows + WINDOW // 2 + 1, len(values))]
+    return np.asarray(ends - total[np.maximum(rows - WINDOW // 2, 0)])
 
 
 def _cluster(p: Float64s) -> Int64s:

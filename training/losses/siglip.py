@@ -20,8 +20,8 @@ class SigLIP(PairLoss):
     Shapes: embeddings [n, d], labels [n], references [m, d].
 
     Parameters:
-        scale: 10 and offset: -10, where w and b start. The best b for cosines of 0 is -log of how many
-            negatives a positive has; at -10 positives alone have a slope at first.
+        scale: 10 and offset, where w and b start; the offset is null, the log-odds of a positive pair in the
+            first batch, which is right for cosines of 0 (-10 in the paper, at 32,768 pairs of one positive).
 
     Related losses: binomial_deviance, whose scales and threshold are set by hand and which weighs both kinds
         alike; ge2e and nt_xent, where the pairs of an anchor compete.
@@ -41,9 +41,10 @@ class SigLIP(PairLoss):
 
     pairs: Tensor
 
-    def __init__(self, scale: float = 10.0, offset: float = -10.0) -> None:
+    def __init__(self, scale: float = 10.0, offset: float | None = None) -> None:
         super().__init__(distance=CosineSimilarity())
-        self.log_scale, self.offset = build_scale(scale, offset)
+        self.log_scale, self.offset = build_scale(scale, offset or 0.0)
+        self.starts_from_batch = offset is None
         self.register_buffer("pairs", torch.zeros(2, dtype=torch.float64))  # positive and all, seen so far
 
     @property
@@ -52,11 +53,17 @@ class SigLIP(PairLoss):
         positive, total = self.pairs.tolist()
         if not 0 < positive < total:
             return None
-        parameters = {"slope": float(self.log_scale.exp()), "intercept": float(self.offset)}
+        parameters: dict[str, float | list[float]] = {
+            "slope": float(self.log_scale.detach().exp()),
+            "intercept": float(self.offset.detach()),
+        }
         return Probability(kind="platt", parameters=parameters, prior=positive / total)
 
     def compute_pair_terms(self, matrix: Tensor, positive: Tensor, negative: Tensor) -> LossTerms:
         if self.training and torch.is_grad_enabled():
+            if self.starts_from_batch and not self.pairs.any() and positive.any() and negative.any():
+                with torch.no_grad():
+                    self.offset.copy_((positive.sum() / negative.sum()).log())
             self.pairs += torch.stack([positive.sum(), positive.sum() + negative.sum()])
         logits = self.log_scale.exp() * matrix + self.offset
         losses = F.softplus(torch.where(positive, -logits, logits))

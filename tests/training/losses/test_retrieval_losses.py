@@ -29,13 +29,21 @@ def test_siglip_learns_the_probability_that_a_pair_of_its_batches_matches() -> N
     assert found is not None
     assert found.kind == "platt"
     assert found.prior == pytest.approx(1 / 39)
-    assert found.parameters["slope"] == pytest.approx(float(loss.log_scale.exp()))
+    assert found.parameters["slope"] == pytest.approx(float(loss.log_scale.detach().exp()))
     units = F.normalize(items)
     same, off = labels[:, None] == labels, ~torch.eye(40, dtype=torch.bool)
     chance = torch.sigmoid(found.parameters["slope"] * (units @ units.T) + found.parameters["intercept"])
     # of the pairs of a batch as many match as it says
     assert float(chance[off].mean()) == pytest.approx(float(same[off].double().mean()), rel=0.3)
-    assert make("siglip").match_probability is None, "nothing was seen yet"
+    fresh = make("siglip").train()
+    assert fresh.match_probability is None, "nothing was seen yet"
+    fresh(items, labels)
+    assert float(fresh.offset.detach()) == pytest.approx(math.log(1 / 38), rel=1e-6)
+    fresh(items[:4], labels[:4])
+    assert float(fresh.offset.detach()) == pytest.approx(math.log(1 / 38), rel=1e-6)
+    kept = make("siglip", offset=-10.0).train()
+    kept(items, labels)
+    assert float(kept.offset.detach()) == -10
 
 
 def test_decoupled_softmax_is_nt_xent_averaged_by_anchors() -> None:
