@@ -87,6 +87,27 @@ def test_a_group_is_named_confirmed_split_dropped_and_all_is_undone(
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
+def test_what_is_offered_of_several_labels_is_confirmed_at_once(
+    pool: tuple[str, Client], open_page: OpenPage
+) -> None:
+    at, client = pool
+    client.wait(client.group_unknowns())
+    groups = client.unknown_groups(members=2).groups[:2]
+    for number, group in enumerate(groups):
+        client.enroll_unknowns(f"new {number}", ids=[member.id for member in group.members])
+    with open_page(f"{at}/dashboard/unknowns") as page:
+        wait_loaded(page, 1)
+        expect(page.locator("#offered .offer")).to_have_count(2)
+        page.get_by_role("button", name="Confirm all of them").click()
+        wait_loaded(page, 2)
+        expect(page.locator("#said")).to_contain_text("8 are items of 2 labels now")
+        names = [entry.name for entry in client.unknowns(status="enrolled").unknowns]
+        assert sorted(names) == ["new 0"] * 6 + ["new 1"] * 6
+    for change in client.unknown_groups().changes[:4]:
+        client.undo_unknowns(change.change)
+    assert client.unknown_groups().counts.open == 24
+
+
 def test_was_this_one_here_before(pool: tuple[str, Client], open_page: OpenPage) -> None:
     at, client = pool
     vector = client.unknown(client.unknowns(status="open", decision="unknown").unknowns[0].id).vector

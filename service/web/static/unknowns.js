@@ -167,19 +167,33 @@ async function erase(ids) {
 function showOffered(offered) {
   const place = byId("offered");
   place.hidden = !offered.length;
-  place.replaceChildren(...offered.map((entry) => {
+  place.replaceChildren(...buildConfirmAll(offered), ...offered.map((entry) => {
     const ids = entry.unknowns.map((unknown) => unknown.id);
     const { list, getIds } = buildChooser(entry.unknowns.slice(0, 24));
     const title = element("h2", {}, `${count(entry.size)} more ${entry.size === 1 ? "is" : "are"} a match of `, element("span", { class: "text" }, entry.label));
-    return element("article", { class: "card offer", "data-label": entry.label },
+    return element("article", { class: `card offer${entry.size > 3 ? " wide" : ""}`, "data-label": entry.label },
       element("div", { class: "words" }, title,
-        element("p", { class: "caption" }, "Above the threshold of the 1:N operating point, now that it has items.")),
+        element("p", { class: "caption" }, "At or above the threshold that decides now.")),
       list,
       canWrite ? element("div", { class: "actions" },
         element("button", { type: "button", class: "button primary", onclick: (event) => press(event.target, () => enroll({ ids, label: entry.label })) },
           ids.length === 1 ? "Confirm" : `Confirm all ${count(ids.length)}`),
         actOnChosen("Never these", getIds, (chosen) => reject(chosen, entry.label))) : null);
   }));
+}
+
+function buildConfirmAll(offered) {
+  const size = offered.reduce((sum, entry) => sum + entry.unknowns.length, 0);
+  if (!canWrite || offered.length < 2) return [];
+  const ids = offered.map((entry) => [entry.label, entry.unknowns.map((unknown) => unknown.id)]);
+  const confirmAll = async () => {
+    for (const [label, chosen] of ids) await call("POST", "/v1/unknowns/enroll", { ids: chosen, label });
+    await load();
+    say(`${count(size)} are items of ${count(ids.length)} labels now; each of these steps can be undone below.`);
+  };
+  return [element("div", { class: "actions wide" },
+    element("span", { class: "soft" }, `${count(size)} that wait are a match of ${count(offered.length)} labels by now.`),
+    element("button", { type: "button", class: "button", id: "confirm-all", onclick: (event) => press(event.target, confirmAll) }, "Confirm all of them"))];
 }
 
 async function reject(ids, label) {
