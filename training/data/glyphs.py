@@ -74,22 +74,35 @@ def _draw_characters() -> Iterator[tuple[int, dict[str, Pixels]]]:
     from matplotlib.ft2font import FT2Font
 
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-    fonts = {face: ImageFont.truetype(folder / f"{face}.ttf", POINTS) for face in FACES}
     maps = {face: set(FT2Font(str(folder / f"{face}.ttf")).get_charmap()) for face in FACES}
-    for character in sorted(set().union(*maps.values())):
-        having = [face for face in FACES if character in maps[face]]
-        # separators, controls and combining marks (Z, C, M) are blank or nearly so
-        if len(having) < MIN_FACES or unicodedata.category(chr(character))[0] in "ZCM":
-            continue
-        images = {face: _draw(chr(character), fonts[face]) for face in having}
-        if all(image.min() < 255 for image in images.values()):
-            yield character, images
+    faces = Counter(character for held in maps.values() for character in held)
+    # separators, controls and combining marks (Z, C, M) are blank or nearly so
+    characters = [
+        character
+        for character in sorted(faces)
+        if faces[character] >= MIN_FACES and unicodedata.category(chr(character))[0] not in "ZCM"
+    ]
+    drawn: dict[int, dict[str, Pixels]] = {character: {} for character in characters}
+    for face in FACES:
+        having = [character for character in characters if character in maps[face]]
+        images = _draw_sheet(having, ImageFont.truetype(folder / f"{face}.ttf", POINTS))
+        for character, image in zip(having, images, strict=True):
+            drawn[character][face] = image
+    for character, by_face in drawn.items():
+        if all(image.min() < 255 for image in by_face.values()):
+            yield character, by_face
 
 
-def _draw(character: str, font: ImageFont.FreeTypeFont) -> Pixels:
-    image = Image.new("L", (SIDE, SIDE), 255)
-    ImageDraw.Draw(image).text((SIDE / 2, BASELINE), character, fill=0, font=font, anchor="ms")
-    return np.asarray(image)
+def _draw_sheet(characters: list[int], font: ImageFont.FreeTypeFont) -> Pixels:
+    """uint8 [n, 28, 28]: the characters in one typeface, drawn side by side with room for wide ones between."""
+    pitch = 3 * SIDE
+    sheet = Image.new("L", (pitch * len(characters), SIDE), 255)
+    draw = ImageDraw.Draw(sheet)
+    for number, character in enumerate(characters):
+        middle = (pitch * number + pitch // 2, BASELINE)
+        draw.text(middle, chr(character), fill=0, font=font, anchor="ms")
+    cells = np.asarray(sheet).reshape(SIDE, len(characters), pitch)[:, :, SIDE : 2 * SIDE]
+    return np.ascontiguousarray(cells.transpose(1, 0, 2))
 
 
 def _select_distinct(drawn: dict[int, dict[str, Pixels]]) -> list[int]:
