@@ -14,9 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from api_schemas.manifest import IndexDescription, Manifest
 from embeddings.files import open_embeddings
 from index.bundle import read_bundle, read_manifest
 from index.gallery.gallery import Gallery
+from limen.pipeline.make_bundle import describe_bundle
 from tests.limen.conftest import Limen, make_classes
 
 SMALL_SET = make_classes(60, 8)
@@ -188,3 +190,18 @@ def test_memory_is_bounded_by_the_index_not_by_the_file(tmp_path: Path, kind: st
     assert int(done.stdout) < index + mapped + 150 * 2**20  # the file's own rows would be 147 MiB more
     assert read_manifest(tmp_path / "bundle").counts.items == n
     assert open_embeddings(file).rows == n
+
+
+def test_what_searches_find_is_said() -> None:
+    golden = Path(__file__).parents[2] / "api_schemas" / "golden" / "2" / "manifest.json"
+    manifest = Manifest.load(golden)
+
+    def describe(**parameters: float) -> str:
+        index = IndexDescription(kind="hnsw", parameters={"ef_search": 38, **parameters})
+        return describe_bundle(manifest.model_copy(update={"index": index}), Path("out"))
+
+    assert "Searches find 98.6% of the ten nearest (ef_search 38). Next: " in describe(
+        recall=0.9861, target_recall=0.98
+    )
+    assert "(ef_search 38, less than asked for)" in describe(recall=0.9, target_recall=0.98)
+    assert "nearest" not in describe(), "the beam was given"
