@@ -94,7 +94,7 @@ def _draw_characters() -> Iterator[tuple[int, dict[str, Pixels]]]:
 
 
 def _draw_sheet(characters: list[int], font: ImageFont.FreeTypeFont) -> Pixels:
-    """uint8 [n, 28, 28]: the characters in one typeface, drawn side by side with room for wide ones between."""
+    """uint8 [n, 28, 28]: the characters in one typeface, drawn in a row with room for wide ones between."""
     pitch = 3 * SIDE
     sheet = Image.new("L", (pitch * len(characters), SIDE), 255)
     draw = ImageDraw.Draw(sheet)

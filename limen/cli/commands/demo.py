@@ -32,7 +32,7 @@ def demo(
     """Train, evaluate, calibrate, export and serve: some 900 characters in the typefaces of matplotlib.
 
     The network learns which pictures show the same character, and is tested on characters that it has
-    never seen. Takes about a minute on two cores.
+    never seen. Takes about half a minute on two cores.
     """
     with needs("limen demo", "train"):
         from api_schemas.config import Config
