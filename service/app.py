@@ -28,12 +28,12 @@ from service.auth.key_meter import KeyMeter
 from service.auth.shared_keys import read_shared_keys
 from service.auth.sign_in_limit import SignInLimit
 from service.errors.problems import install_error_handlers
-from service.gallery_settings import derive_settings, read_galleries
+from service.galleries.gallery_settings import derive_settings, read_galleries
+from service.galleries.gallery_table import GalleryApp, GalleryTable
 from service.gallery_work.report_keeper import ReportKeeper
 from service.gallery_work.shared_runner import SharedRunner
 from service.http.connections import ConnectionTable
 from service.http.fast_routes import FastRoutes
-from service.http.gallery_table import GalleryApp, GalleryTable
 from service.http.idempotent_writes import IdempotentWrites
 from service.http.load_gate import LoadGate
 from service.http.middleware import NO_ROUTE, RequestMiddleware
@@ -94,7 +94,6 @@ READ_ROUTERS = (
     "unknowns.pool",
     "unknowns.review",
     "admin",
-    "galleries",
     "reports",
     "labels",
     "monitor.series",

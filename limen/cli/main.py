@@ -42,7 +42,7 @@ COMMANDS = {
         "Measure retrieval, verification, identification and how evenly one threshold holds over classes.",
     ),
     "opis": Entry(
-        "opis",
+        "evaluate",
         "Measure OPIS over all pairs, in as many processes as a launcher starts: the same to the last bit.",
     ),
     "calibrate": Entry(
@@ -88,11 +88,11 @@ COMMANDS = {
         "stopped.",
     ),
     "prepare-database": Entry(
-        "servers",
+        "data_folder",
         "Make the tables of a PostgreSQL database, or bring them to the newest form, before services start.",
     ),
     "milvus-collections": Entry(
-        "servers",
+        "data_folder",
         "List the collections in Milvus with the folder that names each; remove those that none names.",
     ),
     "mine": Entry(

@@ -1,4 +1,4 @@
-"""Administration: ``/v1/models``, changes of ``/v1/operating-points``, and ``/v1/jobs``."""
+"""Administration: ``/v1/models``, ``/v1/galleries``, changes of ``/v1/operating-points``, ``/v1/jobs``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from api_schemas.http.admin import (
     ActivateModelRequest,
     ActivateModelResponse,
     ActivatePointResponse,
+    GalleryList,
+    GallerySummary,
     Job,
     LoadRequest,
     Model,
@@ -26,7 +28,7 @@ from service.http.bodies import build_body_reader, write_json_response
 from service.http.openapi import BODY_STATUSES, READ_STATUSES, describe_body, describe_problems
 from service.models.model_comparison import compare_loaded
 from service.models.model_registry import build_unknown_model
-from service.state import ActiveModel, CurrentState, administer, log_action, order_write
+from service.state import ActiveModel, CurrentState, ServiceState, administer, log_action, order_write
 
 router = APIRouter(tags=["administer"])
 # it holds the rates of every class that it was measured on
@@ -207,3 +209,31 @@ async def job(job_id: str, state: CurrentState) -> Job:
             NOT_FOUND, f"There is no job '{job_id[:100]}'; the last 200 of this process are remembered."
         )
     return status
+
+
+@router.get(
+    "/v1/galleries",
+    summary="List galleries",
+    responses=describe_problems(*READ_STATUSES, 404),
+    dependencies=NEEDS_ADMIN,
+)
+async def galleries(state: CurrentState) -> GalleryList:
+    """The galleries of `LIMEN_GALLERIES` and that of `LIMEN_BUNDLE`. All that a service answers, a gallery
+    answers under `/v1/galleries/{name}`: `/v1/galleries/faces/match`, `/v1/galleries/faces/readyz`.
+    """
+    if not state.galleries:
+        raise ServiceProblem(NOT_FOUND, "A gallery does not list others: ask the service itself.")
+    return GalleryList(galleries=[_summarize(gallery) for gallery in state.galleries])
+
+
+def _summarize(state: ServiceState) -> GallerySummary:
+    model = state.models.active
+    return GallerySummary(
+        name=state.settings.gallery,
+        status="loading" if state.is_loading else "ready" if model is not None else "failed",
+        detail=None if state.failure is None else str(state.failure),
+        model_hash=None if model is None else model.model_hash,
+        version=None if model is None else state.models.version,
+        items=None if model is None else model.gallery.n_items,
+        read_only=state.settings.data is None,
+    )

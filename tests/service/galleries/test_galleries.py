@@ -15,7 +15,7 @@ from common.errors import ConfigError
 from limen.client import Client
 from service.auth.api_keys import create_key
 from service.auth.key_limits import KeyLimits
-from service.gallery_settings import derive_settings, read_galleries
+from service.galleries.gallery_settings import derive_settings, read_galleries
 from service.settings import load_settings
 from tests.service.bad_bodies import check_problem
 from tests.service.bundles import ServiceBundle, make_bundle, serve
