@@ -278,10 +278,16 @@ def _write_head(name: str, paths: str | list[str], recipe: Recipe, seen: Seen, b
     kind = DATA_KINDS[encoder.preprocessing.kind]
     if kind != recipe.kind:
         raise InputError(f"The encoder of {bundle} takes {kind}, the data are {recipe.kind}.")
+    how = (
+        "each step hears a piece of each recording."
+        if encoder.preprocessing.has_pieces
+        else "its vectors are computed once and kept, so that a head learns in seconds."
+    )
     lines = [
         *_comment(seen.sentences),
-        f"# The encoder of {bundle} stays as it is: its vectors are computed once and kept, so that a head",
-        "# learns in seconds. To train a part of a network instead: docs/fine-tuning.md",
+        f"# The encoder of {bundle} stays as it is, a head is trained on it:",
+        f"# {how}",
+        "# To train a part of a network instead: docs/fine-tuning.md",
         *_entry({"name": name}),
         "",
         *_entry({"data": {"kind": recipe.kind, "path": paths}}),

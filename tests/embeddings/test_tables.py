@@ -152,3 +152,13 @@ def test_types_that_other_tools_write_are_kept_or_left_out_by_name(tmp_path: Pat
         "lists",
         "objects",
     ]
+
+
+def test_json_lines_are_read_whatever_lies_between_them(tmp_path: Path) -> None:
+    path = write(tmp_path, "t.jsonl", '\ufeff\n\r\n{"a": "x"}\r\n\n{"b": 2}\n{"a": "y", "b": 3}')
+    assert read_table(path).to_pydict() == {"a": ["x", None, "y"], "b": [None, 2, 3]}
+    path = write(tmp_path, "t.jsonl", '\n[{"a": "x"},\n {"a": "y"}]\n')
+    assert read_table(path).to_pydict() == {"a": ["x", "y"]}
+    path = write(tmp_path, "t.jsonl", '\n{"a": "x"}\n\n{"a": ')
+    with pytest.raises(InputError, match="line 4 is not JSON"):
+        read_table(path)

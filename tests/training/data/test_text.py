@@ -87,3 +87,14 @@ def test_one_long_text_takes_the_room_of_one(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": labels, "label": texts}), tmp_path / "t.parquet")
     with pytest.raises(InputError, match=r"row 1000 of column 'label' has 250009 characters"):
         load_data(data)
+
+
+def test_the_metadata_of_many_texts_stays_within_its_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.data.kinds.text.MOST_METADATA", 40 * 60)
+    path = tmp_path / "texts.csv"
+    path.write_text("\n".join(["label,text", *(f"{n % 5},{'word ' * 20}{n}" for n in range(40))]))
+    items = Text(make_data(path, kind="text")).read_all()
+    assert {len(text) for text in items.metadata["text"].tolist()} == {60}
+    assert {len(text) for text in items.inputs.tolist()} == {101, 102}

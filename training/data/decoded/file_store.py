@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +29,7 @@ from training.data.row_store import ComputedRows, RowStore
 
 BLOCK_BYTES = 16 << 20  # of decoded files that reach the cache together
 MOST_TOGETHER = 512
+STAMPED = 64  # files that a thread looks at in one go: each takes less than to wake another thread
 SAMPLED = 64  # recordings that the room for all is estimated by
 T = TypeVar("T")
 R = TypeVar("R")
@@ -168,7 +170,8 @@ class FileStore:
         at_once = max(1, min(MOST_TOGETHER, BLOCK_BYTES // of_one))
         for start in range(0, len(files), at_once):
             block = files[start : start + at_once]
-            stamps = list(self._pool.map(_compute_stamp, block))
+            parts = [block[first : first + STAMPED] for first in range(0, len(block), STAMPED)]
+            stamps = list(chain.from_iterable(self._pool.map(_compute_stamps, parts)))
             rows = [cache.find(stamp) for stamp in stamps]
             if None in rows:
                 with cache.locked():
@@ -243,6 +246,6 @@ def _select(items: Items, is_readable: Bools) -> Items:
     return items if is_readable.all() else items.subset(is_readable)
 
 
-def _compute_stamp(file: LabelledFile) -> bytes | None:
-    stamp = file.stamp()
-    return None if stamp is None else compute_key(stamp.encode())
+def _compute_stamps(files: Sequence[LabelledFile]) -> list[bytes | None]:
+    stamps = [file.stamp() for file in files]
+    return [None if stamp is None else compute_key(stamp.encode()) for stamp in stamps]
