@@ -3,7 +3,7 @@
     python -m benchmarks.followed_models [PART ...] [--seeds 3] [--steps 200] --out build/followed.jsonl
 
     compatible    Omniglot: a new model trained on 300 characters, of which the old one knew 150; its queries
-                  against the old model's vectors of 200 unseen characters. CLINC150: 60 and 30 of 150 intents
+                  against the old model's vectors of 200 unseen characters
     sizes         Omniglot: 16, 32, 64 and 128 numbers from one training against a training for each
     distillation  Omniglot: a network of at most a quarter of its teacher's time, alone and following it
     texts         CLINC150: n-grams of 75 unseen intents that follow a sentence encoder, alone and with the
@@ -11,8 +11,7 @@
     mining        CLINC150: a linear head on sentence vectors, 75 unseen intents: mined against in-batch
                   negatives
 
-`--data clinc150` takes linear heads on CLINC150's sentence vectors for the first two parts instead. A line a
-run, on unseen classes; runs already in the file are not repeated. The table gives means over seeds,
+A line a run, on unseen classes; runs already in the file are not repeated. The table gives means over seeds,
 and the mean difference from the first row, seed by seed, with its 95 % interval by Student's t.
 """
 
@@ -35,8 +34,7 @@ from benchmarks.consistent_losses import compute_interval, write_vectors
 from embeddings.embedding_set import EmbeddingSet
 
 DATASETS = Path(os.environ.get("LIMEN_DATASETS", "../shared/data"))
-NARROW, WIDE = [16, 16, 32, 32], [32, 32, 64, 64]
-SMALL = {"backbone": "conv4", "widths": NARROW, "embedding_dim": 64}
+SMALL = {"backbone": "conv4", "widths": [16, 16, 32, 32], "embedding_dim": 64}
 LARGE = {"backbone": "conv4", "widths": [48, 48, 96, 96], "embedding_dim": 64}
 SIZES = [16, 32, 64, 128]
 EACH = 40  # items of an intent that are measured
@@ -106,42 +104,11 @@ def write_characters(folder: Path, seed: int) -> dict[str, Path]:
     return lists
 
 
-def write_intents(folder: Path, seed: int) -> dict[str, Path]:
-    """Sentence vectors: ``old`` trains on 30 intents, ``new`` on 60; 15 validate, 75 test."""
-    with np.load(write_vectors(folder)) as archive:
-        vectors, labels = archive["embeddings"], archive["labels"]
-    order = np.random.default_rng(seed).permutation(np.unique(labels)).tolist()
-    lists = {}
-    for name, trained in (("old", 30), ("new", 60)):
-        part = dict.fromkeys(order[:trained], "train") | dict.fromkeys(order[60:75], "validation")
-        part |= dict.fromkeys(order[75:], "test")
-        kept = np.array([label in part for label in labels])
-        kept &= np.arange(len(labels)) % 3 == 0
-        split = np.array([part[label] for label in labels[kept]])
-        ids = np.flatnonzero(kept).astype(str)
-        lists[name] = folder / f"{name}.npz"
-        np.savez(lists[name], embeddings=vectors[kept], labels=labels[kept], split=split, ids=ids)
-    return lists
-
-
-def write_data(data: str, folder: Path, seed: int) -> dict[str, Path]:
-    """What the old model and the new one are trained on."""
-    return write_intents(folder, seed) if data == "clinc150" else write_characters(folder, seed)
-
-
-def build_model(data: str, size: int, widths: list[int]) -> Row:
-    """A small network on images, or a linear head on vectors."""
-    if data == "clinc150":
-        return {"backbone": "linear", "embedding_dim": size}
-    return {"backbone": "conv4", "widths": widths, "embedding_dim": size}
-
-
-def describe_data(path: Path, seed: int, steps: int) -> Row:
-    """The sections of a configuration that all runs on one data set share."""
-    kind = {"kind": "embeddings"} if path.suffix == ".npz" else {"image_size": 28}
+def describe_images(path: Path, seed: int, steps: int) -> Row:
+    """The sections of a configuration that all runs on images share."""
     return {
         "seed": seed,
-        "data": {"path": str(path), **kind, "split": {"by": "column"}},
+        "data": {"path": str(path), "image_size": 28, "split": {"by": "column"}},
         "sampler": {"batch_size": 128, "items_per_class": 4},
         "optimizer": {"lr": 2e-3},
         "schedule": {"epochs": 1, "steps_per_epoch": steps, "minutes": None, "shape": "one_cycle"},
@@ -149,33 +116,32 @@ def describe_data(path: Path, seed: int, steps: int) -> Row:
     }
 
 
-def run_compatible(seed: int, steps: int, folder: Path, data: str) -> Iterator[Row]:
+def run_compatible(seed: int, steps: int, folder: Path) -> Iterator[Row]:
     """Old model first, then new ones; figures of new queries against old vectors, and among themselves."""
-    lists = write_data(data, folder, seed)
-    small = build_model(data, 64, NARROW)
-    simplex = small if data == "clinc150" else build_model(data, 300, NARROW)
+    lists = write_characters(folder, seed)
+    simplex = {**SMALL, "embedding_dim": 300}
     old_settings = {
-        **describe_data(lists["old"], seed, steps),
-        "model": small,
+        **describe_images(lists["old"], seed, steps),
+        "model": SMALL,
         "loss": ["multi_similarity"],
     }
     old = train(old_settings, folder, "old")
     corners, fixed = old, {"name": "d_simplex", "scale": 20.0}
     if is_wanted("d_simplex") or is_wanted("0.1 d_simplex"):
         corners = train({**old_settings, "model": simplex, "loss": [fixed]}, folder, "old-simplex")
-    base = describe_data(lists["new"], seed + 100, steps)
+    base = describe_images(lists["new"], seed + 100, steps)
     ms: Row = {"name": "multi_similarity"}
     kept = {**fixed, "corners_from": str(corners.path), "weight": 0.1}
     hoc = {"name": "higher_order_compatibility", "weight": 9.0}
     rows: dict[str, tuple[Any, Row, list[Row], bool]] = {
-        "trained anew": (old, small, [ms], False),
-        "from the old one": (old, small, [ms], False),
-        "from the old one: higher_order_compatibility": (old, small, [ms, hoc], True),
+        "trained anew": (old, SMALL, [ms], False),
+        "from the old one": (old, SMALL, [ms], False),
+        "from the old one: higher_order_compatibility": (old, SMALL, [ms, hoc], True),
         "frozen old centres: center": (
-            old, small, [ms, {"name": "center", "centers_from": str(old.path), "weight": 1.0}], False,
+            old, SMALL, [ms, {"name": "center", "centers_from": str(old.path), "weight": 1.0}], False,
         ),
-        "frozen old centres: backward_compatible": (old, small, [ms, {"name": "backward_compatible"}], True),
-        "higher_order_compatibility": (old, small, [ms, hoc], True),
+        "frozen old centres: backward_compatible": (old, SMALL, [ms, {"name": "backward_compatible"}], True),
+        "higher_order_compatibility": (old, SMALL, [ms, hoc], True),
         "d_simplex, corners kept": (corners, simplex, [{**kept, "weight": 1.0}], False),
         "0.1 d_simplex + 0.9 higher_order_compatibility": (
             corners, simplex, [kept, {"name": "higher_order_compatibility", "weight": 0.9}], True,
@@ -202,17 +168,19 @@ def run_compatible(seed: int, steps: int, folder: Path, data: str) -> Iterator[R
         }
 
 
-def run_sizes(seed: int, steps: int, folder: Path, data: str) -> Iterator[Row]:
-    """A training for each of four sizes, then one for all."""
+def run_sizes(seed: int, steps: int, folder: Path) -> Iterator[Row]:
+    """One training for four sizes, then one for each."""
     from training.run_folder.several_sizes import cut_embeddings
 
-    base = describe_data(write_data(data, folder, seed)["new"], seed, steps) | {"loss": ["multi_similarity"]}
+    base = describe_images(write_characters(folder, seed)["new"], seed, steps) | {
+        "loss": ["multi_similarity"]
+    }
+    model = {**SMALL, "widths": [32, 32, 64, 64]}
     alone = {}
     for size in SIZES:
-        alone[size] = train({**base, "model": build_model(data, size, WIDE)}, folder, f"alone-{size}")
+        alone[size] = train({**base, "model": {**model, "embedding_dim": size}}, folder, f"alone-{size}")
         yield {"row": f"{size} numbers, trained alone", **measure(alone[size].load_embeddings("test"))}
-    model = {**build_model(data, 128, WIDE), "sizes": SIZES[:-1]}
-    nested = train({**base, "model": model}, folder, "nested")
+    nested = train({**base, "model": {**model, "embedding_dim": 128, "sizes": SIZES[:-1]}}, folder, "nested")
     for size in SIZES:
         for name, run in (("of one training for all", nested), ("cut from the one of 128", alone[128])):
             items = cut_embeddings(run.load_embeddings("test"), size)
@@ -233,9 +201,9 @@ def time_encoder(run: Any) -> float:
     return min(times)
 
 
-def run_distillation(seed: int, steps: int, folder: Path, _: str) -> Iterator[Row]:
+def run_distillation(seed: int, steps: int, folder: Path) -> Iterator[Row]:
     """The teacher, a small network alone, and small ones that follow it."""
-    base = describe_data(write_characters(folder, seed)["new"], seed, steps)
+    base = describe_images(write_characters(folder, seed)["new"], seed, steps)
     ms: Row = {"name": "multi_similarity"}
     teacher = train(
         {
@@ -287,7 +255,7 @@ def write_texts(folder: Path) -> None:
     np.savez(folder / "teacher.npz", embeddings=vectors[rows], labels=labels[rows], ids=ids)
 
 
-def run_texts(seed: int, steps: int, folder: Path, _: str) -> Iterator[Row]:
+def run_texts(seed: int, steps: int, folder: Path) -> Iterator[Row]:
     """The sentence encoder's vectors, n-grams alone, and n-grams that follow it."""
     write_texts(folder)
     base = {
@@ -327,7 +295,7 @@ def run_texts(seed: int, steps: int, folder: Path, _: str) -> Iterator[Row]:
         yield {"row": name, **measure(test)}
 
 
-def run_mining(seed: int, steps: int, folder: Path, _: str) -> Iterator[Row]:
+def run_mining(seed: int, steps: int, folder: Path) -> Iterator[Row]:
     """In-batch negatives, mined ones without and with a filter, and re-mined ones."""
     path = write_vectors(folder)
     base = {
@@ -366,7 +334,7 @@ PARTS = {
 
 def format_table(part: str, rows: list[Row]) -> str:
     """Markdown: means over seeds; against the first row the difference with its interval."""
-    figures = [key for key in rows[0] if key not in ("part", "data", "seed", "steps", "row")]
+    figures = [key for key in rows[0] if key not in ("part", "seed", "steps", "row")]
     figures += [key for key in rows[-1] if key not in rows[0]]
     lines = [f"| {part} | seeds | {' | '.join(figures)} |", "| --- " * (2 + len(figures)) + "|"]
     names = list(dict.fromkeys(row["row"] for row in rows))
@@ -401,7 +369,6 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", help="rows of the part compatible to run")
     parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--data", choices=["omniglot", "clinc150"], default="omniglot")
     parser.add_argument("--out", type=Path, default=Path("build/followed.jsonl"))
     arguments = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
@@ -414,17 +381,16 @@ def main() -> None:
     ONLY.extend(arguments.only or [])
     for seed in range(arguments.first_seed, arguments.seeds):
         for part in arguments.parts:
-            key = {"part": part, "data": arguments.data, "seed": seed, "steps": arguments.steps}
-            if any(key.items() <= row.items() for row in rows):
+            if any((row["part"], row["seed"], row["steps"]) == (part, seed, arguments.steps) for row in rows):
                 continue
             with tempfile.TemporaryDirectory() as folder, arguments.out.open("a") as stream:
-                for row in PARTS[part](seed, arguments.steps, Path(folder), arguments.data):
-                    rows.append(key | row)
+                for row in PARTS[part](seed, arguments.steps, Path(folder)):
+                    rows.append({"part": part, "seed": seed, "steps": arguments.steps, **row})
                     stream.write(json.dumps(rows[-1]) + "\n")
                     stream.flush()
                     print(rows[-1], flush=True)
     for part in arguments.parts:
-        mine = [row for row in rows if (row["part"], row["data"]) == (part, arguments.data)]
+        mine = [row for row in rows if row["part"] == part and row["steps"] == arguments.steps]
         print("\n" + format_table(part, mine))
 
 
