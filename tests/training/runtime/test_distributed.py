@@ -43,6 +43,8 @@ def build_config(folder: Path) -> Config:
                 "proxy_anchor",
                 {"name": "sbcl", "weight": 0.1, "every": 2},
                 {"name": "nd", "weight": 0.5},
+                {"name": "isogclr", "weight": 0.1},
+                {"name": "siglip", "weight": 0.1},
                 {"name": "ckd", "weight": 0.1, "queue": 200},
                 {"name": "prototype_relation", "weight": 0.1},
                 {"name": "higher_order_compatibility", "weight": 0.1},
