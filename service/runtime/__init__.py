@@ -10,8 +10,9 @@ AdmissionQueue         requests whose bodies may be    any ``/v1/`` request that
                        in memory, in all and of one    the queue full, or waits in it   ``max_queue``,
                        client                          for longer than the deadline     ``deadline``, ...
 EventLoopLimit         duration of one iteration of    a search or match that comes     ``max_turn``
-                       the event loop, which computes  late in one (the first eight of
-                       small searches itself           an iteration never)
+                       the event loop, which computes  late in one, or behind more than
+                       small searches itself           one takes (the first eight of
+                                                       an iteration never)
 ComputePool            wait for a compute thread       work that would wait longer      ``threads``,
                                                        than ``max_wait`` and than four  ``max_wait``
                                                        times its unloaded duration
@@ -23,6 +24,7 @@ EncodeBatches          encoder inputs that wait for    a request with inputs whi
                                                        wait
 =====================  ==============================  ===============================  =====================
 
-``ComputePool.check_wait`` and ``EventLoopLimit.check_iteration`` run before the body of a search or match
-is read, so that refusing it costs little.
+``ComputePool.check_wait`` and ``EventLoopLimit.check_arrival`` run when the headers of a search or match are
+here, before it is a call of the app (``http/load_gate.py``), so that refusing it costs little; the middleware
+runs ``check_iteration``, and the first again, before the body is read.
 """
