@@ -155,7 +155,7 @@ class Geometry(Schema):
     alignment: Finite | None
     uniformity: Finite | None
     tolerance: Finite | None
-    class_means: ClassMeans | None = None
+    class_means: ClassMeans | None = Field(default=None, exclude_if=lambda means: means is None)
 
 
 class ThresholdRates(Schema):
