@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import secrets
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,14 @@ from api_schemas.data_config import DataConfig
 from common.cache_folder import find_cache_folder
 from common.errors import InputError
 from common.progress import Say
-from training.data.decoded.row_cache import CachedRows, RowCache, compute_key, make_room, name_cache
+from training.data.decoded.row_cache import (
+    KEY_BYTES,
+    CachedRows,
+    RowCache,
+    compute_key,
+    make_room,
+    name_cache,
+)
 from training.data.labelled_files import stamp_file
 
 GIB = 1 << 30
@@ -74,7 +82,8 @@ def keep_rows(
             "room in the variable LIMEN_CACHE."
         )
     stamp = stamp_file(path)
-    key = None if stamp is None else compute_key(stamp.encode())
+    # of a file that changed just now the rows are kept under a key that nobody asks for
+    key = secrets.token_bytes(KEY_BYTES) if stamp is None else compute_key(stamp.encode())
     with cache.locked():
         first = cache.find(key)
         if first is None:
@@ -82,5 +91,5 @@ def keep_rows(
             first = len(cache)
             for block in blocks():
                 cache.append(block)
-            cache.append(np.empty((0, *shape)), [] if key is None else [(key, first, n)])
+            cache.append(np.empty((0, *shape)), [(key, first, n)])
     return CachedRows(cache, np.arange(first, first + n))
