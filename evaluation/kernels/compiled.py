@@ -18,6 +18,7 @@ import numba
 from common.cache_folder import find_cache_folder
 
 F = TypeVar("F", bound=Callable[..., Any])
+_CONFIG: Any = numba.config  # its variables have no types
 
 
 def kernel(**options: Any) -> Callable[[F], F]:
@@ -27,14 +28,14 @@ def kernel(**options: Any) -> Callable[[F], F]:
 
 def _keep(decorator: Callable[..., Any], function: F) -> F:
     """The decorated function, its code kept in the folder that NUMBA_CACHE_DIR names, else in ours."""
-    given = numba.config.CACHE_DIR  # read when a function is decorated
+    given = _CONFIG.CACHE_DIR  # read when a function is decorated
     try:
-        numba.config.CACHE_DIR = given or str(_find_kernel_folder())
+        _CONFIG.CACHE_DIR = given or str(_find_kernel_folder())
         return cast("F", decorator(cache=True)(function))
     except RuntimeError:  # neither there nor beside the source file is room
         return cast("F", decorator()(function))
     finally:
-        numba.config.CACHE_DIR = given
+        _CONFIG.CACHE_DIR = given
 
 
 @cache
