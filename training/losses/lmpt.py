@@ -15,8 +15,8 @@ class LMPT(ClassVectorLoss):
     """Hinges on the distance to class vectors, with a wider margin and more weight for rare classes.
 
     Formula: ``mean_i C sum_c w_c l_ic``, ``l_ic = 1 - s_ic`` for the item's own class, ``[margin / n_c^{1/4}
-    - (1 - s_ic)]_+`` for others, ``w_c = n_c^{-gamma} / sum_c n_c^{-gamma}``, s the cosine to the class vector,
-    n_c the training items of the class.
+    - (1 - s_ic)]_+`` for others, ``w_c = n_c^{-gamma} / sum_c n_c^{-gamma}``, s the cosine to the class
+    vector, n_c the training items of the class.
 
     Shapes: embeddings [n, d], labels [n] in 0..num_classes-1. No references.
 
