@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -20,11 +21,11 @@ def prepare_server(address: str) -> list[str]:
     """
     with closing(SharedRecords(address)) as shared:
         engine = shared.database.engine
-        named: sa.Select[tuple[str]] = sa.select(sa.column("schema_name", sa.String)).select_from(
+        named: sa.Select[Any] = sa.select(sa.column("schema_name", sa.String)).select_from(
             sa.table("schemata", schema="information_schema")
         )
         with engine.connect() as connection:
-            names = connection.execute(named).scalars().all()
+            names: list[str] = list(connection.execute(named).scalars())
     models = sorted(name for name in names if name.startswith("limen_") and name != SCHEMA)
     for name in models:
         open_database(address, name).engine.dispose()
