@@ -18,8 +18,8 @@ class GroCo(PairLoss):
     Formula: the anchor's cosines, its hardest negatives ascending and then its positives ascending, go
     through a sorting network that exchanges neighbours softly: ``1/2 + atan(steepness (b - a)) / pi`` is how
     much of them stays (Cauchy); ``P_rc`` is how much of entry c ends in place r. ``mean over anchors of
-    [BCE(sum_{c positive} P_rc, 1 if r is one of the last places) + BCE(sum_{c negative} P_rc, 1 if r is one of
-    the first)] / 2``, the mean over the places r. The order within a group does not count.
+    [BCE(sum_{c positive} P_rc, 1 if r is one of the last places) + BCE(sum_{c negative} P_rc, 1 if r is one
+    of the first)] / 2``, the mean over the places r. The order within a group does not count.
 
     Shapes: embeddings [n, d], labels [n], references [m, d].
 
