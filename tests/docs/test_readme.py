@@ -25,12 +25,12 @@ def mask(text: str) -> set[str]:
     return {re.sub(r"\s+", " ", line).strip() for line in plain.splitlines() if line.strip()}
 
 
-@pytest.mark.parametrize(("epochs", "missed"), [(3, 400), pytest.param(7, 200, marks=pytest.mark.full)])
+@pytest.mark.parametrize(("epochs", "missed"), [(2, 400), pytest.param(6, 200, marks=pytest.mark.full)])
 def test_the_demo_prints_what_readme_shows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epochs: int, missed: int
 ) -> None:
     config = Config.load(Path(limen.__file__).with_name("glyphs.yaml"))
-    assert config.schedule.epochs == 7
+    assert config.schedule.epochs == 6
     schedule = config.schedule.model_copy(update={"epochs": epochs, "minutes": None})  # however busy it is
     config = config.model_copy(update={"schedule": schedule})
     monkeypatch.setattr(Config, "load", lambda path: config)
