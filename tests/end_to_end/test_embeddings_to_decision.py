@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from embeddings.files import save_embeddings
+from tests.forked_commands import start_server
 from tests.limen.conftest import make_classes
 
 LIMEN = [sys.executable, "-c", "from limen.cli.main import main; main()"]
@@ -24,7 +25,8 @@ LIMEN = [sys.executable, "-c", "from limen.cli.main import main; main()"]
 
 def run(*arguments: object) -> str:
     """Run a command to its end; returns what it printed on stdout."""
-    done = subprocess.run([*LIMEN, *map(str, arguments)], capture_output=True, text=True, check=False)
+    command = [start_server() / "limen", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
