@@ -256,19 +256,32 @@ class EvidenceFitter:
         of_positive = np.concatenate([part[2] for part in stacked])
         of_negative = np.concatenate([part[3] for part in stacked], axis=1)
 
-        def fit_without(left_out: tuple[int, int] | None) -> dict[str, float]:
+        def fit_without(left_out: tuple[int, int] | None) -> Float64s:
             out = np.isin(self.folds, left_out or ())
             kept, others = ~out[of_positive], ~out[of_negative].any(axis=0)
             design = np.concatenate([positives[:, kept], negatives[:, others]], axis=1)
-            *weights, intercept = fit_log_odds(design, int(kept.sum()), form.prior)
-            return {**dict(zip(form.features, weights, strict=True)), "intercept": intercept}
+            return np.array(fit_log_odds(design, int(kept.sum()), form.prior))
+
+        final_weights = fit_without(None)
+        everything = np.concatenate([positives, negatives], axis=1)
+
+        def bring_to_scale(weights: Float64s) -> Float64s:
+            """Fewer classes are separated more easily or more cautiously: another unit of the log-odds."""
+            wanted, own = (w[:-1] @ everything + w[-1] for w in (final_weights, weights))
+            slope, shift = np.polyfit(own, wanted, 1)
+            return np.append(slope * weights[:-1], slope * weights[-1] + shift)
+
+        def name_weights(weights: Float64s) -> dict[str, float]:
+            return dict(zip((*form.features, "intercept"), weights.tolist(), strict=True))
 
         pldas = self.pldas[form.source] if form.source is not None else {}
         parts = {
-            key: self._build(form.name, pldas.get(key), fit_without(key), form.stretched)
+            key: self._build(
+                form.name, pldas.get(key), name_weights(bring_to_scale(fit_without(key))), form.stretched
+            )
             for key in self.fold_pairs
         }
-        final = self._build(form.name, pldas.get(None), fit_without(None), form.stretched)
+        final = self._build(form.name, pldas.get(None), name_weights(final_weights), form.stretched)
         folds = {str(label): int(fold) for label, fold in zip(self.fit.classes, self.folds, strict=True)}
         return CrossFittedEvidence(final.score, final.cohort, final.arrays, folds, parts)
 

@@ -161,11 +161,11 @@ def test_evidence_is_taken_where_it_helps_and_only_there() -> None:
     assert choose_evidence(noise, required=True).scorer is not None
 
 
-def draw_unequal(n_classes: int, seed: int, prefix: str) -> EmbeddingSet:
+def draw_unequal(n_classes: int, seed: int, prefix: str, spread_of_all: float = 1.0) -> EmbeddingSet:
     """Tight and loose classes around random directions."""
     rng = np.random.default_rng(seed)
     centres = rng.normal(size=(n_classes, 1, 32)) / np.sqrt(32)
-    spread = np.exp(0.4 * rng.normal(size=(n_classes, 1, 1)))
+    spread = spread_of_all * np.exp(0.4 * rng.normal(size=(n_classes, 1, 1)))
     rows = centres + spread * rng.normal(size=(n_classes, 8, 32)) / np.sqrt(32)
     labels = np.repeat([f"{prefix}{code:03d}" for code in range(n_classes)], 8)
     return EmbeddingSet.from_arrays(rows.reshape(-1, 32), labels)
@@ -186,6 +186,19 @@ def test_weights_are_fitted_where_strict_thresholds_lie() -> None:
     assert missed[0] is not None
     assert missed[1] is not None
     assert missed[0] < 0.75 * missed[1]
+
+
+def test_cross_fitted_scores_have_the_scale_of_the_served_ones() -> None:
+    """Well separated classes: log-odds that fewer of them are fitted on are of another scale."""
+    fit = draw_unequal(60, 9, "f", 0.5)
+    chosen = choose_evidence(fit, required=True)
+    assert chosen.scorer is not None
+    spans = []
+    for items in (fit, draw_unequal(60, 10, "t", 0.5)):
+        scores = score_evidence_trials(arrange(items, scorer=chosen.scorer)).other
+        low, high = np.quantile(scores[np.isfinite(scores)], [0.1, 0.9])
+        spans.append(high - low)
+    assert spans[0] == pytest.approx(spans[1], rel=0.1)
 
 
 @pytest.mark.parametrize(("power", "expected"), [(0.7, 1.0), (1.0, 1.0), (2.0, 2.0), (5.0, 3.0)])
