@@ -20,7 +20,6 @@ from training.data.row_store import read_blocks
 from training.models.network import Network
 from training.runtime.distributed import Processes
 
-
 MOST_BYTES = 16 << 20  # of inputs together, as float32: more are no faster, and take memory
 
 
