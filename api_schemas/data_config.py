@@ -166,8 +166,9 @@ class DataConfig(Part):
     most. Images that have no room there are decoded in every epoch.
     Images have one column to split by, ``folder``: the folder that holds the class's folder, e.g. an
     alphabet.
-    ``fold_labels`` takes labels that differ in case, blanks, invisible characters or Unicode form alone as one, in the most
-    frequent spelling. Items with one of ``unknown_labels`` (e.g. oos: no identity) are left out of all parts.
+    ``fold_labels`` takes labels that differ in case, blanks, invisible characters or Unicode form alone as
+    one, in the most frequent spelling. Items with one of ``unknown_labels`` (e.g. oos: no identity) are
+    left out of all parts.
     ``hierarchy``: groups of classes from the broadest down, for losses that use them: ``path`` takes the
     folders above the class's folder, a list names columns, each with one value in a class.
     ``file_times`` adds a column ``file_time`` to images: when they were taken, else written.

@@ -44,8 +44,8 @@ def describe_spellings(labels: Iterable[str], cure: str) -> str | None:
     examples = "; ".join(" = ".join(ascii(label) for label in group[:3]) for group in groups[:MAX_EXAMPLES])
     more = f" and {len(groups) - MAX_EXAMPLES} more" if len(groups) > MAX_EXAMPLES else ""
     return (
-        f"{sum(map(len, groups))} labels differ from another one in case, blanks, invisible characters or Unicode form alone, and "
-        f"are classes of their own: {examples}{more}. {cure}"
+        f"{sum(map(len, groups))} labels differ from another one in case, blanks, invisible characters or "
+        f"Unicode form alone, and are classes of their own: {examples}{more}. {cure}"
     )
 
 

@@ -144,7 +144,7 @@ def drop_nameless(table: pa.Table, path: Path, say: Say) -> pa.Table:
 
 
 def match_names(table: pa.Table, names: Collection[str], path: Path, say: Say) -> pa.Table:
-    """With columns renamed that differ from a wanted name in case, in spaces around it or in a plural s alone."""
+    """With columns renamed that differ from a wanted name in case, spaces around it or a plural s alone."""
     renamed = list(table.column_names)
     for name in names:
         near = find_column(renamed, name)

@@ -60,8 +60,8 @@ class UpsertResponse(Schema):
     items: int = Field(description="Items in the gallery now.")
     notes: list[str] = Field(
         default_factory=list,
-        description="Labels that case, blanks or Unicode form alone tell apart from others of the gallery, "
-        "and labels that look like the lack of one.",
+        description="Labels that case, blanks, invisible characters or Unicode form alone tell apart from "
+        "others of the gallery, and labels that look like the lack of one.",
     )
 
 

@@ -49,8 +49,8 @@ from evaluation.calibration.sets.sources import (
     pool_sets,
     prepare_sources,
 )
-from evaluation.calibration.sets.two_models import find_queries
 from evaluation.calibration.sets.tracks import arrange_queries, combine_vectors, select_tracks
+from evaluation.calibration.sets.two_models import find_queries
 from evaluation.calibration.trials import SearchRule, Trials
 from evaluation.metrics.opis import OpisSettings, measure_consistency
 from evaluation.pairs.exclusions import ExcludeSame

@@ -32,7 +32,7 @@ def describe_comparison(comparison: Comparison) -> str:
         shown = ["-" if rate is None else f"{rate:.1%}" for rate in rates]
         lines.append(
             f"  A search at the old threshold {flips.threshold_a:.4f}: strangers matched {shown[0]} (old "
-            f"against old {shown[1]}), known missed {shown[2]} (old against old {shown[3]}); `limen export RUN "
-            "--gallery-of OLD_BUNDLE` calibrates a threshold of its own."
+            f"against old {shown[1]}), known missed {shown[2]} (old against old {shown[3]}); `limen export "
+            "RUN --gallery-of OLD_BUNDLE` calibrates a threshold of its own."
         )
     return "\n".join([*lines, *comparison.reasons])

@@ -151,8 +151,8 @@ def upsert(
 ) -> Call[UpsertResponse]:
     """``PUT /v1/items``: each item has id, label, vector or input, and metadata.
 
-    With ``fold_labels`` a label takes the gallery's spelling where case, blanks or Unicode form alone differ;
-    without it the answer's ``notes`` name such labels.
+    With ``fold_labels`` a label takes the gallery's spelling where case, blanks, invisible characters or
+    Unicode form alone differ; without it the answer's ``notes`` name such labels.
     """
     body = {"items": list(items), "model_hash": model_hash, "fold_labels": fold_labels}
     return send("PUT", "/v1/items", UpsertResponse, body)

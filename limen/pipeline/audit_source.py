@@ -32,8 +32,8 @@ ReadPictures = Callable[[Sequence[str]], dict[str, bytes]]
 class AuditSource:
     """Items with what is known of them; without a threshold, one is estimated from the items.
 
-    ``training_margins`` are those of ``audit_labels``; ``read_pictures`` gives the WebP of the items that have
-    one, by id.
+    ``training_margins`` are those of ``audit_labels``; ``read_pictures`` gives the WebP of the items that
+    have one, by id.
     """
 
     items: EmbeddingSet

@@ -27,7 +27,7 @@ class PointOptions:
         cohort: vectors of people or things that are in no gallery, as impostors.
         unknown: real queries whose class is in no gallery.
         unknown_labels: labels of no identity; their items are unknown queries and in no gallery.
-        fold_labels: labels that differ in case, blanks or Unicode form alone are one.
+        fold_labels: labels that differ in case, blanks, invisible characters or Unicode form alone are one.
         exclude_same: what excluded pairs share.
         vectors: of one object that a 1:N query has.
     """

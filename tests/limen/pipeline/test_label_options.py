@@ -186,7 +186,7 @@ def test_build_names_faults_of_labels(tmp_path: Path, capsys: pytest.CaptureFixt
     save_embeddings(copied, tmp_path / "data.npz")
     run("build", tmp_path / "data.npz", "--out", tmp_path / "bundle")
     said = capsys.readouterr().err
-    assert "48 labels differ from another one in case, blanks, invisible characters or Unicode form alone" in said
+    assert "48 labels differ from another one in case, blanks, invisible characters or Unicode form" in said
     assert "2 items are copies under two labels" in said
     assert "'copy' (person 9) = 'i0-3' (person 3)" in said
 
