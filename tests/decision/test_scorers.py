@@ -116,10 +116,24 @@ def test_every_score_kind_is_registered() -> None:
         form="similarity",
         parameters={"best": 1.0, "mean": 1.0, "tightness": -1.0, "intercept": 0.0, "usual_tightness": 0.5},
     )
-    opened = [open_scorer(Score()), open_scorer(density(), COHORT), open_scorer(evidence)]
+    prototypes = Score(
+        kind="conjnorm",
+        form="norm 2",
+        parameters={
+            "classes": [i % 10 for i in range(len(COHORT))],
+            "norm": 2.0,
+            "temperature": 0.1,
+            "weight": 1.0,
+            "slope": 2.0,
+            "intercept": -1.0,
+        },
+        cohort_sha256=hash_cohort(COHORT),
+    )
+    of_cohort = [open_scorer(score, COHORT) for score in (density(), prototypes)]
+    opened = [open_scorer(Score()), *of_cohort, open_scorer(evidence)]
     assert {scorer.score.kind: type(scorer) for scorer in opened} == SCORERS
     assert (needs_cohort(Score()), opened[0].density_key) == (False, None)
-    assert needs_cohort(density())
+    assert needs_cohort(density()) and needs_cohort(prototypes)
     csls, again, logistic = (open_scorer(density(form), COHORT) for form in ("csls", "csls", "logistic"))
     assert csls.density_key == again.density_key != logistic.density_key
 
