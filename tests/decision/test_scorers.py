@@ -133,7 +133,8 @@ def test_every_score_kind_is_registered() -> None:
     opened = [open_scorer(Score()), *of_cohort, open_scorer(evidence)]
     assert {scorer.score.kind: type(scorer) for scorer in opened} == SCORERS
     assert (needs_cohort(Score()), opened[0].density_key) == (False, None)
-    assert needs_cohort(density()) and needs_cohort(prototypes)
+    assert needs_cohort(density())
+    assert needs_cohort(prototypes)
     csls, again, logistic = (open_scorer(density(form), COHORT) for form in ("csls", "csls", "logistic"))
     assert csls.density_key == again.density_key != logistic.density_key
 
