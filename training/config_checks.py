@@ -44,9 +44,9 @@ def check_config(config: Config) -> None:
     check_data_config(config.data, placeholder)
     if config.model.views > 2 and placeholder.is_picture:
         check_square(placeholder, f"model.views: {config.model.views} turn", "set 2, or 1")
+    objective = Objective(config, 2)  # the data gives the real classes later
     check_views(config, placeholder)
     check_items(config)
-    objective = Objective(config, 2)  # the data gives the real classes later
     ungrouped = [spec.name for spec in config.loss if LOSSES[spec.name].needs_hierarchy]
     if ungrouped and config.data.hierarchy is None:
         raise ConfigError(

@@ -18,7 +18,7 @@ from training.loop.train import train
 from training.losses import LOSSES
 from training.objective.objective import Objective
 
-NAMES = sorted(name for name, loss in LOSSES.items() if not loss.takes_any_size)  # those need a teacher
+NAMES = sorted(name for name, loss in LOSSES.items() if not (loss.takes_any_size or loss.needs_teacher))
 CODES = np.repeat(np.arange(9), 6)
 SAMPLERS: dict[str, dict[str, Any]] = {
     "one of each class": {"name": "m_per_class", "batch_size": 8, "items_per_class": 1},
