@@ -69,7 +69,9 @@ def test_figures_do_not_depend_on_how_many_pairs_are_held(case: str, request: py
     request.getfixturevalue("held_few")
     few = make_report(case).model_dump(exclude={"created_at"})
     geometry = [section.pop("geometry") for section in (few, whole)]
+    class_means = [figures.pop("class_means") for figures in geometry]
     assert few == whole
+    assert class_means[0] == class_means[1]
     assert geometry[0] == pytest.approx(geometry[1], abs=1e-12)
 
 
