@@ -74,7 +74,8 @@ class TrainingInputs:
     def __call__(self, rows: RowIndices, generator: torch.Generator) -> Tensor:
         """The augmented input batch [n, *shape] of those rows."""
         if isinstance(self.items.inputs, Pieces):
-            inputs = self.prepare(self.items.inputs.draw(rows, generator))
+            drawn = torch.rand(len(rows), generator=generator, dtype=torch.float64, device=generator.device)
+            inputs = self.prepare(self.items.inputs.pick(rows, drawn.cpu().numpy()))
         else:
             inputs = self.prepare(self.items.inputs[rows // self.forms])
         if self.prepare.is_picture:

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from common.array_types import Float32s, Int64s, RowIndices
+from common.array_types import Float32s, Float64s, Int64s, RowIndices
 from encoder.inputs.audio_input import stack_pieces
 from training.data.row_store import RowStore
 
@@ -56,12 +55,9 @@ class Pieces(RowStore):
         stacked = stack_pieces(np.split(pieces, ends[:-1]))
         return stacked if rows.ndim else stacked[0]
 
-    def draw(self, rows: RowIndices, generator: torch.Generator) -> Float32s:
-        """A piece of each of those recordings at random, [n, *shape]."""
-        drawn = torch.rand(len(rows), generator=generator, dtype=torch.float64, device=generator.device)
-        return self._source.read(
-            self._firsts[rows] + (drawn.cpu().numpy() * self._counts[rows]).astype(np.int64)
-        )
+    def pick(self, rows: RowIndices, drawn: Float64s) -> Float32s:
+        """A piece of each of those recordings, [n, *shape]: where in it says a number in [0, 1) each."""
+        return self._source.read(self._firsts[rows] + (drawn * self._counts[rows]).astype(np.int64))
 
     def subset(self, rows: NDArray[Any]) -> Pieces:
         return Pieces(self._source, self._firsts[rows], self._counts[rows])
