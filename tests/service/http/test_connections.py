@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 import time
@@ -262,6 +263,7 @@ def test_work_for_a_client_that_has_gone_is_given_up(
         assert begun.wait(60)
     assert ended.wait(20), "before the deadline"
     deadline = time.monotonic() + 60
-    while 'code="499",route="/v1/search"' not in httpx.get(f"{address}/metrics").text:
+    given_up = re.compile(r'limen_http_requests_total\{code="499",.*route="/v1/search"')
+    while not given_up.search(httpx.get(f"{address}/metrics").text):
         assert time.monotonic() < deadline
         time.sleep(0.02)
