@@ -40,7 +40,7 @@ def trained(
     if request.param == "some alphabets":
         for part, alphabets in (("background", 8), ("evaluation", 4)):
             archives[part] = cut_alphabets(archives[part], folder / f"{part}.zip", alphabets)
-    quick = ("schedule.epochs=3", "model.widths=[16, 32, 32, 32]", "data.image_size=20")
+    quick = ("schedule.epochs=5", "model.widths=[16, 32, 32, 32]", "data.image_size=20")
     sources = (f"data.path={archives['background']}", f"data.test_path={archives['evaluation']}")
     flags = [part for value in (*quick, *sources) for part in ("--set", value)]
     run("train", CONFIG, *flags, "--out", folder / "run")
