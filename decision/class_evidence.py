@@ -36,7 +36,8 @@ from decision.scorers import (
     CosineScorer,
     Densities,
     Scorer,
-    check_cohort,
+    check_cohort_hash,
+    check_neighbours,
     compute_neighbour_means,
     iterate_neighbours,
     stretch_near_pole,
@@ -172,7 +173,8 @@ class EvidenceScorer(Scorer):
             return cls(score, None, arrays)
         if cohort is None:
             raise InputError("An evidence score with densities needs its cohort of vectors; there is none.")
-        check_cohort(score, cohort)
+        check_cohort_hash(score, cohort)
+        check_neighbours(score, len(cohort))
         assert arrays.cohort_labels is not None
         if len(np.unique(arrays.cohort_labels)) < 2:
             raise InputError("The cohort of an evidence score needs vectors of at least two classes.")

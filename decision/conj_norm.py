@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,15 +11,13 @@ from numpy.typing import ArrayLike
 from api_schemas.operating_point import Score
 from common.array_types import Float32s, Float64s, Texts, UnitVectors
 from common.errors import InputError
-from decision.class_arrays import ClassArrays
-from decision.scorers import Densities, Scorer, check_cohort_hash
+from decision.scorers import CohortScorer, Densities
 
-REQUIRED = ("classes", "norm", "temperature", "weight", "slope", "intercept")
 LEAST = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
-class ConjNormScorer(Scorer):
+class ConjNormScorer(CohortScorer):
     """The similarity, and the log density of both items: ``slope s(a, b) - weight (g(a) + g(b)) / 2 + b``.
 
     ConjNorm (Peng et al., ICLR 2024, arXiv 2402.17888): ``g(x) = log sum_k e^{-D(x, m_k) / t} / Z_k``, m_k
@@ -34,27 +30,18 @@ class ConjNormScorer(Scorer):
     query with all classes is scored by g alone.
     """
 
-    score: Score
-    cohort: UnitVectors
-
-    @cached_property
-    def density_key(self) -> str:
-        return hashlib.sha256(self.score.model_dump_json().encode()).hexdigest()[:16]
+    required = ("classes", "norm", "temperature", "weight", "slope", "intercept")
 
     @classmethod
-    def open(cls, score: Score, cohort: UnitVectors | None, class_arrays: ClassArrays | None = None) -> Self:
-        missing = [name for name in REQUIRED if name not in score.parameters]
-        if missing:
-            raise InputError(f"A conjnorm score needs the parameters {', '.join(missing)}.")
+    def _check_parameters(cls, score: Score) -> None:
         norm, temperature = (float(np.asarray(score.parameters[name])) for name in ("norm", "temperature"))
         if norm <= 1 or temperature <= 0:
             raise InputError("The norm of a conjnorm score must be above 1, its temperature above 0.")
-        if cohort is None:
-            raise InputError("A conjnorm score needs its cohort of vectors; there is none beside the point.")
-        check_cohort_hash(score, cohort)
-        if len(np.atleast_1d(score.parameters["classes"])) != len(cohort):
-            raise InputError(f"A conjnorm score needs a class for each of its {len(cohort)} cohort vectors.")
-        return cls(score, cohort)
+
+    @classmethod
+    def _check_size(cls, score: Score, n: int) -> None:
+        if len(np.atleast_1d(score.parameters["classes"])) != n:
+            raise InputError(f"A conjnorm score needs a class for each of its {n} cohort vectors.")
 
     def compute_densities(self, vectors: UnitVectors, labels: Texts | None = None) -> Float32s:
         """float32 [n]: g of each, by itself, so that it is the same whatever others there are."""
@@ -92,8 +79,8 @@ class ConjNormScorer(Scorer):
         np.add.at(sums, codes, items)
         means = self._normalise(sums[np.bincount(codes) > 0])
         length = np.linalg.norm(means, ord=self._conjugate, axis=1, keepdims=True)
-        bent = np.sign(means) * np.abs(means) ** (self._conjugate - 1)
-        slopes = bent / np.maximum(length, LEAST) ** (self._conjugate - 2)
+        powers = np.sign(means) * np.abs(means) ** (self._conjugate - 1)
+        slopes = powers / np.maximum(length, LEAST) ** (self._conjugate - 2)
         offsets = length[:, 0] ** 2 / 2 - (means * slopes).sum(axis=1)
         of_items = np.stack([self._diverge(item, slopes, offsets) for item in self.cohort])
         top = of_items.max(axis=0)

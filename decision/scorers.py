@@ -22,7 +22,6 @@ from decision.class_arrays import ClassArrays
 from embeddings.hashes import hash_cohort
 from embeddings.similarity import compute_pair_similarities
 
-REQUIRED_PARAMETERS = ("neighbours", "weights", "slope", "intercept")
 ROUNDING = 2e-5  # above the error of a float32 product of unit rows
 BLOCK_ROWS = 256
 Densities = ArrayLike | None
@@ -86,7 +85,48 @@ class CosineScorer(Scorer):
 
 
 @dataclass(frozen=True, eq=False)
-class DensityScorer(Scorer):
+class CohortScorer(Scorer):
+    """A score that compares both items with a cohort of vectors, float32 [c, d] unit rows.
+
+    Attributes:
+        required: names of its parameters.
+    """
+
+    required: ClassVar[tuple[str, ...]]
+    score: Score
+    cohort: UnitVectors
+
+    @cached_property
+    def density_key(self) -> str:
+        return hashlib.sha256(self.score.model_dump_json().encode()).hexdigest()[:16]
+
+    @classmethod
+    def open(cls, score: Score, cohort: UnitVectors | None, class_arrays: ClassArrays | None = None) -> Self:
+        missing = [name for name in cls.required if name not in score.parameters]
+        if missing:
+            raise InputError(f"A {score.kind} score needs the parameters {', '.join(missing)}.")
+        cls._check_parameters(score)
+        if cohort is None:
+            raise InputError(
+                f"A {score.kind} score needs its cohort of vectors; there is none beside the point."
+            )
+        check_cohort_hash(score, cohort)
+        cls._check_size(score, len(cohort))
+        return cls(score, cohort)
+
+    @classmethod
+    @abstractmethod
+    def _check_parameters(cls, score: Score) -> None:
+        """Raises InputError for values that make no score."""
+
+    @classmethod
+    @abstractmethod
+    def _check_size(cls, score: Score, n: int) -> None:
+        """Raises InputError unless a cohort of n vectors fits the parameters."""
+
+
+@dataclass(frozen=True, eq=False)
+class DensityScorer(CohortScorer):
     """The similarity less the local density around both items; the cohort is float32 [c, d] unit rows.
 
     ``score(a, b) = slope * s(a, b) - (density(a) + density(b)) / 2 + intercept`` where ``density(x)`` is a
@@ -98,24 +138,16 @@ class DensityScorer(Scorer):
     section 3.2).
     """
 
-    score: Score
-    cohort: UnitVectors
-
-    @cached_property
-    def density_key(self) -> str:
-        return hashlib.sha256(self.score.model_dump_json().encode()).hexdigest()[:16]
+    required = ("neighbours", "weights", "slope", "intercept")
 
     @classmethod
-    def open(cls, score: Score, cohort: UnitVectors | None, class_arrays: ClassArrays | None = None) -> Self:
-        missing = [name for name in REQUIRED_PARAMETERS if name not in score.parameters]
-        if missing:
-            raise InputError(f"A density score needs the parameters {', '.join(missing)}.")
+    def _check_parameters(cls, score: Score) -> None:
         if np.min(np.asarray(score.parameters.get("pole", 2.0))) <= 1:
             raise InputError("The pole of a density score must be above 1, the highest similarity.")
-        if cohort is None:
-            raise InputError("A density score needs its cohort of vectors; there is none beside the point.")
-        check_cohort(score, cohort)
-        return cls(score, cohort)
+
+    @classmethod
+    def _check_size(cls, score: Score, n: int) -> None:
+        check_neighbours(score, n)
 
     def compute_densities(self, vectors: UnitVectors, labels: Texts | None = None) -> Float32s:
         """float32 [n]: weighted mean similarities to the nearest cohort items."""
@@ -161,11 +193,10 @@ def check_cohort_hash(score: Score, cohort: UnitVectors) -> None:
         )
 
 
-def check_cohort(score: Score, cohort: UnitVectors) -> None:
-    """Raises InputError for another cohort than the score's, or one with too few vectors."""
-    check_cohort_hash(score, cohort)
-    if max(np.atleast_1d(np.asarray(score.parameters["neighbours"]))) > len(cohort):
-        raise InputError(f"The cohort has {len(cohort)} vectors, fewer than the neighbours to be averaged.")
+def check_neighbours(score: Score, n: int) -> None:
+    """Raises InputError where a cohort of n vectors is too small for the neighbours of a score."""
+    if max(np.atleast_1d(np.asarray(score.parameters["neighbours"]))) > n:
+        raise InputError(f"The cohort has {n} vectors, fewer than the neighbours to be averaged.")
 
 
 def stretch_near_pole(similarities: Float64s, pole: float) -> Float64s:
