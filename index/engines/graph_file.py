@@ -98,7 +98,7 @@ class Graph:
                 (m, entry_point, max_level), offsets, levels, links, *others = (
                     _map_array(file, kind) for kind in kinds
                 )
-        except (ValueError, OSError, TypeError) as error:
+        except (ValueError, OSError, TypeError, OverflowError) as error:
             raise BundleError(f"{path} is not a graph that can be read: {error}.") from None
         graph = cls(int(m), int(entry_point), int(max_level), offsets, levels, links)
         if not graph._is_sound():
