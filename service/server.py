@@ -119,7 +119,7 @@ class SharedPort(AbstractContextManager["SharedPort"]):
 
 
 def open_shared(family: int, address: Any) -> socket.socket:
-    """A socket on a port that other processes of this user have, too; it does not listen yet."""
+    """A socket on a port that other processes of this user have, too; not listening yet."""
     opened = socket.socket(family)
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

@@ -1,7 +1,7 @@
 """``limen`` as a child of a process that has imported it, so that a command does not wait for imports.
 
 The process only imports and never computes: neither torch nor BLAS nor FAISS has started a thread in it when
-it forks. A command is told its arguments, folder, environment and open files by a script of the same name.
+it forks. A script of the same name sends it the arguments, folder, environment and open files.
 """
 
 from __future__ import annotations

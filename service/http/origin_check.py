@@ -27,7 +27,7 @@ def check_origin(headers: Mapping[bytes, bytes]) -> None:
 def _names_this_machine(host: str) -> bool:
     """Whether a ``Host`` is a name of loopback, or empty, which browsers never send."""
     name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0].lower()
-    # names below localhost are loopback, too, and nobody's to rebind (RFC 6761, section 6.3)
+    # names below localhost are loopback, too: no name server answers for them (RFC 6761, section 6.3)
     return not host or is_loopback(name) or name.endswith(".localhost")
 
 

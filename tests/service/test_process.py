@@ -139,7 +139,7 @@ def test_connections_are_spread_over_the_processes_that_listen() -> None:
                     stack.enter_context(listener.accept()[0])
                     taken += 1
             accepted.append(taken)
-    assert sum(accepted) == 64, "none waits for the third, which does not listen"
+    assert sum(accepted) == 64, "none waits for the third, which is not listening"
     assert min(accepted) >= 8
 
 
