@@ -173,6 +173,13 @@ class GalleryView:
         located = self.locate(item_id)
         return None if located is None else np.array(located[0].vectors[located[1]])
 
+    def get_hit_vector(self, hit: SearchHit) -> UnitVectors | None:
+        """The vector of a hit, float32 [d], by its row where its part is still here; as ``get_vector``."""
+        for part, _ in self.parts:
+            if part.items is hit.items:
+                return np.array(part.vectors[hit.row])
+        return self.get_vector(hit.id)
+
     def sample(self, n: int) -> UnitVectors:
         """Vectors of evenly spaced rows, float32 [<= n, d]; of those written since if there are no others."""
         for part, live in self.parts:

@@ -114,6 +114,7 @@ def _write_hits(hits: list[SearchHit], model: LoadedModel, options: SearchOption
         for entry, hit in zip(written, hits, strict=True):
             entry["metadata"] = hit.metadata
     if "vector" in options.include:
+        view = model.gallery.view
         for entry, hit in zip(written, hits, strict=True):
-            entry["vector"] = model.gallery.view.get_vector(hit.id)
+            entry["vector"] = view.get_hit_vector(hit)
     return written

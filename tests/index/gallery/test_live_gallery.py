@@ -267,6 +267,22 @@ def test_vectors_are_checked_and_brought_to_length_one(bundle: Path, tmp_path: P
         assert np.linalg.norm(live.gallery.view.get_vector("a")) == pytest.approx(1)  # type: ignore[arg-type]
 
 
+def test_a_hit_has_the_vector_that_was_found(bundle: Path, tmp_path: Path) -> None:
+    new = make_unit_rows(RNG, 2)
+    with LiveGallery.open(bundle, tmp_path / "data", NEVER) as live:
+        live.upsert([item("a", new[0])])
+        hits = live.gallery.search(new[0], 20)[0]
+        assert {"a"} < set(ids(hits))
+        view = live.gallery.view
+        for hit in hits:
+            np.testing.assert_array_equal(view.get_hit_vector(hit), view.get_vector(hit.id))
+        live.delete([hits[1].id])
+        live.upsert([item("a", new[1]), item("b", new[1])])
+        found = live.gallery.view.get_hit_vector(hits[1])
+        np.testing.assert_array_equal(found, BASE.vectors[list(BASE.ids).index(hits[1].id)])
+        np.testing.assert_array_equal(live.gallery.view.get_hit_vector(hits[0]), new[1])
+
+
 def test_the_second_writer_is_refused(bundle: Path, tmp_path: Path) -> None:
     with LiveGallery.open(bundle, tmp_path / "data", NEVER):
         with pytest.raises(StoreInUse, match="one writer"):
