@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from threading import Event, Thread
 from time import monotonic
 from typing import Any
@@ -15,6 +13,7 @@ from index.store.shared.jobs import MOST_ATTEMPTS, SharedJob, SharedJobs
 from index.store.shared.records import SharedRecords
 from service.errors.problems import ServiceProblem
 from service.gallery_work.run_worker import Report
+from service.runtime.job_record import create_job, describe_failure, finish_job
 from service.telemetry.logs import LOGGER
 
 LOOK_EVERY = 1.0  # seconds between two looks for jobs of other processes
@@ -41,15 +40,7 @@ class SharedRunner:
 
     def submit(self, kind: str, parameters: Mapping[str, Any], title: str, path: str, key: str) -> Job:
         """Queue work for any process; a job of this key and these parameters that waits is shared."""
-        job = Job(
-            id=secrets.token_hex(8),
-            kind=title,
-            status="waiting",
-            created_at=datetime.now(UTC),
-            finished_at=None,
-            detail=None,
-            path=path,
-        )
+        job = create_job(title, path)
         added = SharedJob(job.id, kind, key, dict(parameters), job.status, 0, job.model_dump_json())
         queued = self._jobs.add(added)
         self._poked.set()
@@ -92,24 +83,22 @@ class SharedRunner:
             if ours is None:
                 return
             if ours.attempts >= MOST_ATTEMPTS:
-                self._finish(ours, "failed", f"{MOST_ATTEMPTS} processes ended while they did this.")
+                self._update(ours, **finish_job(f"{MOST_ATTEMPTS} processes ended while they did this."))
                 return
             begun = ours._replace(attempts=ours.attempts + 1)
             try:
                 begun = self._update(begun, status="running")
                 self._kinds[ours.kind](ours.parameters, self._make_report(begun))
-            except NotHere:
-                self._update(ours, status="waiting")
-            except (LimenError, ServiceProblem) as error:
-                if self._closing.is_set():  # its worker was stopped with this process
+            except Exception as error:
+                failure = describe_failure(ours.id, ours.kind, error)
+                # a worker that was stopped with this process is no failure
+                is_stopped = self._closing.is_set() and isinstance(error, LimenError | ServiceProblem)
+                if is_stopped or isinstance(error, NotHere):
                     self._update(ours, status="waiting")
                 else:
-                    self._finish(begun, "failed", str(error))
-            except Exception:
-                LOGGER.exception("job failed", extra={"fields": {"job": ours.id, "kind": ours.kind}})
-                self._finish(begun, "failed", "Internal error; the log has it under this job's id.")
+                    self._update(begun, **finish_job(failure))
             else:
-                self._finish(begun, "done", None)
+                self._update(begun, **finish_job())
 
     def _make_report(self, job: SharedJob) -> Report:
         said = monotonic()
@@ -121,11 +110,6 @@ class SharedRunner:
                 self._update(job, step=step, progress=progress)
 
         return report
-
-    def _finish(self, job: SharedJob, status: str, detail: str | None) -> None:
-        self._update(
-            job, status=status, detail=detail, finished_at=datetime.now(UTC), step=None, progress=None
-        )
 
     def _update(self, job: SharedJob, **changes: object) -> SharedJob:
         shown = Job.model_validate_json(job.document).model_copy(update=changes)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from threading import Lock
 from typing import TypeVar
 
 from api_schemas.http.admin import Job
-from common.errors import LimenError
 from service.errors.problems import OVERLOADED, ServiceProblem
-from service.telemetry.logs import LOGGER
+from service.runtime.job_record import create_job, describe_failure, finish_job
 
 T = TypeVar("T")
 KEPT = 200
@@ -50,15 +47,7 @@ class BackgroundJobs:
                     f"{MOST_WAITING} jobs are waiting: try again later.",
                     headers={"Retry-After": "10"},
                 )
-            job = Job(
-                id=secrets.token_hex(8),
-                kind=kind,
-                status="waiting",
-                created_at=datetime.now(UTC),
-                finished_at=None,
-                detail=None,
-                path=path,
-            )
+            job = create_job(kind, path)
             self._jobs[job.id] = job
             if key is not None:
                 self._last_of_key[key] = job.id
@@ -93,18 +82,13 @@ class BackgroundJobs:
     def _run(self, job: Job, work: Callable[[], object]) -> None:
         self._running = job
         self._update(job, status="running")
-        status, detail = "done", None
+        failure = None
         try:
             work()
-        except (LimenError, ServiceProblem) as error:
-            status, detail = "failed", str(error)
-        except Exception:
-            LOGGER.exception("job failed", extra={"fields": {"job": job.id, "kind": job.kind}})
-            status, detail = "failed", "Internal error; the log has it under this job's id."
+        except Exception as error:
+            failure = describe_failure(job.id, job.kind, error)
         self._running = None
-        self._update(
-            job, status=status, detail=detail, finished_at=datetime.now(UTC), step=None, progress=None
-        )
+        self._update(job, **finish_job(failure))
 
     def _update(self, job: Job, **changes: object) -> None:
         with self._lock:

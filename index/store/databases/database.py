@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from time import monotonic
 from typing import Any, ClassVar
 
 import sqlalchemy as sa
@@ -70,10 +71,24 @@ class Database:
     ) -> AbstractContextManager[object]:
         """A transaction of the writer's connection, while no other writer has one.
 
-        ``check_wanted`` raises once it is not wanted.
+        ``check_wanted`` raises once it is not wanted; ``LOCK_SECONDS`` are waited for others.
         """
-        check_wanted()
-        return connection.begin()
+        give_up = monotonic() + LOCK_SECONDS
+        while True:
+            check_wanted()
+            try:
+                return self.begin_in_turn(connection)
+            except sa.exc.OperationalError as error:
+                if not self.is_others_turn(error) or monotonic() > give_up:
+                    raise
+
+    def begin_in_turn(self, connection: sa.Connection) -> AbstractContextManager[object]:
+        """Begin a transaction; raises OperationalError after ``LOCK_SLICE`` of another writer's turn."""
+        raise NotImplementedError
+
+    def is_others_turn(self, error: sa.exc.OperationalError) -> bool:
+        """Whether it was another writer's turn when a transaction was to begin."""
+        raise NotImplementedError
 
     def announce(self, connection: sa.Connection) -> None:
         """Tell those that ``listen``, once this transaction is committed."""

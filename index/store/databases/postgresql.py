@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from time import monotonic
 from typing import ClassVar
 
 import sqlalchemy as sa
@@ -68,23 +67,20 @@ class Postgresql(Database):
             connection.execute(sa.text(f"SET idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'"))
         return connection
 
-    def begin_write(
-        self, connection: sa.Connection, check_wanted: Callable[[], None]
-    ) -> AbstractContextManager[object]:
-        give_up = monotonic() + LOCK_SECONDS
-        while True:
-            check_wanted()
-            transaction = connection.begin()
-            try:
-                connection.execute(sa.text(f"SET LOCAL lock_timeout = '{int(1000 * LOCK_SLICE)}ms'"))
-                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_hash("limen writer "))))
-                # a write waits so long for another program that holds its rows
-                connection.execute(sa.text(f"SET LOCAL lock_timeout = '{int(LOCK_SECONDS)}s'"))
-                return transaction
-            except sa.exc.OperationalError as error:
-                transaction.rollback()
-                if getattr(error.orig, "sqlstate", None) != _LOCKED or monotonic() > give_up:
-                    raise
+    def begin_in_turn(self, connection: sa.Connection) -> AbstractContextManager[object]:
+        transaction = connection.begin()
+        try:
+            connection.execute(sa.text(f"SET LOCAL lock_timeout = '{int(1000 * LOCK_SLICE)}ms'"))
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_hash("limen writer "))))
+            # a write waits so long for another program that holds its rows
+            connection.execute(sa.text(f"SET LOCAL lock_timeout = '{int(LOCK_SECONDS)}s'"))
+        except sa.exc.OperationalError:
+            transaction.rollback()
+            raise
+        return transaction
+
+    def is_others_turn(self, error: sa.exc.OperationalError) -> bool:
+        return getattr(error.orig, "sqlstate", None) == _LOCKED
 
     def announce(self, connection: sa.Connection) -> None:
         connection.execute(sa.select(sa.func.pg_notify(CHANNEL, sa.func.current_schema())))

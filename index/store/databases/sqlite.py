@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from time import monotonic
 from typing import ClassVar
 
 import sqlalchemy as sa
@@ -63,17 +61,11 @@ class Sqlite(Database):
         connection.connection.cursor().execute(f"PRAGMA busy_timeout={int(1000 * LOCK_SLICE)}")
         return connection
 
-    def begin_write(
-        self, connection: sa.Connection, check_wanted: Callable[[], None]
-    ) -> AbstractContextManager[object]:
-        give_up = monotonic() + LOCK_SECONDS
-        while True:
-            check_wanted()
-            try:
-                return connection.begin()
-            except sa.exc.OperationalError as error:
-                if "locked" not in str(error.orig) or monotonic() > give_up:
-                    raise
+    def begin_in_turn(self, connection: sa.Connection) -> AbstractContextManager[object]:
+        return connection.begin()
+
+    def is_others_turn(self, error: sa.exc.OperationalError) -> bool:
+        return "locked" in str(error.orig)
 
     def empty_log(self) -> None:
         """Empty the write-ahead log, in which deleted rows may still lie, unless a reader is on it."""
