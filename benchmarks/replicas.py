@@ -100,7 +100,7 @@ def measure_searches(services: list[Service], body: bytes, seconds: float) -> No
     print(
         f"{len(services)} services: {len(good) / seconds:.0f} searches/s, median {np.median(good):.1f} ms, "
         f"p99 {np.quantile(good, 0.99):.1f} ms, {1e3 * taken / len(good):.3f} ms of processor time each, "
-        f"{len(answers) - len(good)} refused",
+        f"{len(answers) - len(good)} refused, load {os.getloadavg()[0]:.1f}",
         flush=True,
     )
 
@@ -122,7 +122,8 @@ def measure_delays(first: Service, last: Service, n: int) -> None:
     for name, values in (("written", written), ("found on the other service after", delays)):
         print(
             f"{n} items {name}: median {1e3 * np.median(values):.1f} ms, "
-            f"p99 {1e3 * np.quantile(values, 0.99):.1f} ms, longest {1e3 * max(values):.1f} ms",
+            f"p99 {1e3 * np.quantile(values, 0.99):.1f} ms, longest {1e3 * max(values):.1f} ms, "
+            f"load {os.getloadavg()[0]:.1f}",
             flush=True,
         )
 
@@ -145,7 +146,11 @@ def main() -> None:
         )
         query = {"queries": [{"vector": items.vectors[7].tolist()}], "k": K}
         services: list[Service] = []
-        print(f"{given.items} items of {DIMENSION} numbers, HNSW, k {K}, load {os.getloadavg()[0]:.1f}")
+        print(
+            f"{given.items} items of {DIMENSION} numbers, HNSW, k {K}, {os.cpu_count()} cores, "
+            f"load {os.getloadavg()[0]:.1f}",
+            flush=True,
+        )
         for n in given.replicas:
             while len(services) < n:
                 services.append(start(bundle, folder / f"data-{len(services)}", database, stack))
