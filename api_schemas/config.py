@@ -105,6 +105,8 @@ class ModelConfig(OpenPart):
     are embeddings of their own (``limen export --size``). ``exits``: blocks of the backbone, from 1, after
     which a head of its own makes an embedding too; it learns from the losses and, by
     ``exit_distillation``, from the cosine to the last one (``limen export --exit``).
+    ``towers: 2``: queries and items (``data.role_column``) are embedded by networks of one shape with weights
+    of their own, which start equal; one network embeds both unless given.
     """
 
     backbone: str = Field(default="conv4", min_length=1)
@@ -119,6 +121,7 @@ class ModelConfig(OpenPart):
     views: Literal[1, 2, 4, 8] = 1
     sizes: list[int] = Field(default_factory=list)
     exits: list[int] = Field(default_factory=list)
+    towers: Literal[1, 2] = 1
     exit_distillation: Finite = Field(default=1.0, ge=0)
 
     @model_validator(mode="after")

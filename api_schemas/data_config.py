@@ -171,6 +171,9 @@ class DataConfig(Part):
     left out of all parts.
     ``hierarchy``: groups of classes from the broadest down, for losses that use them: ``path`` takes the
     folders above the class's folder, a list names columns, each with one value in a class.
+    ``role_column`` says of each item whether it asks (``query``) or is what the gallery holds (``item``):
+    training compares queries with items alone, and so does all that is measured. Of a table of texts with the
+    columns ``query`` and ``item``, each row a pair that belongs together, it is ``role``.
     ``file_times`` adds a column ``file_time`` to images: when they were taken, else written.
     ``encoding`` of a CSV or JSON Lines file that is not in UTF-8 or UTF-16, e.g. cp1250.
     """
@@ -197,6 +200,7 @@ class DataConfig(Part):
     group_column: str | None = None
     time_column: str | None = None
     hierarchy: Literal["path"] | list[str] | None = None
+    role_column: str | None = None
     encoding: str | None = None
     fold_labels: bool = False
     unknown_labels: list[str] = Field(default_factory=list)

@@ -250,10 +250,12 @@ class PreprocessingDocument(_Extended):
     """The file beside ``encoder.onnx``; its bytes are part of the model's hash.
 
     ``network`` is left out where the encoder was exported here: one float input, one output of vectors.
+    ``query_output``: a second output of it, the vectors of queries, where these have a tower of their own.
     """
 
-    later_fields = frozenset(("network",))
+    later_fields = frozenset(("network", "query_output"))
 
     schema_version: Literal[1] = SCHEMA_VERSION
     input: AnyInput
     network: NetworkInterface | None = None
+    query_output: str | None = None

@@ -32,6 +32,7 @@ class Encoder:
         provider: where it is computed; ``provider_note`` says why not where that was wanted, or is None.
         dim: length of a vector.
         limits: of the raw inputs; larger ones are refused.
+        queries: the encoder of queries: itself, unless these have a tower of their own.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Encoder:
         limits: InputLimits = LIMITS,
         provider: Provider = "cpu",
         provider_note: str | None = None,
+        query_output: str | None = None,
     ) -> None:
         self.preprocessing = preprocessing
         self.provider, self.provider_note = provider, provider_note
@@ -50,6 +52,10 @@ class Encoder:
         if output.ndim != 2:
             raise BundleError(f"{ENCODER_FILE} must answer rows of vectors, it answers shape {output.shape}.")
         self.dim = int(output.shape[1])
+        self.queries = self
+        if query_output is not None:
+            tower = network.read_output(query_output)
+            self.queries = Encoder(tower, preprocessing, limits, provider, provider_note)
 
     @classmethod
     def open(
@@ -76,12 +82,14 @@ class Encoder:
         if listed is not None:
             _check_listed(folder, listed)
         preprocessing = load_preprocessing(folder / PREPROCESSING_FILE)
-        interface = PreprocessingDocument.load(folder / PREPROCESSING_FILE).network
+        document = PreprocessingDocument.load(folder / PREPROCESSING_FILE)
+        interface = document.network
         try:
             open_file = partial(open_session, folder / ENCODER_FILE, threads)
             build = partial(Network, preprocessing=preprocessing, interface=interface)
             placed = place_network(build(open_file()), provider, open_file, build, preprocessing)
-            return cls(placed.network, preprocessing, limits, placed.provider, placed.note)
+            queries = document.query_output
+            return cls(placed.network, preprocessing, limits, placed.provider, placed.note, queries)
         except BundleError:
             raise
         except Exception as error:  # ONNX Runtime's exceptions have no common base

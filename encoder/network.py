@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnxruntime import InferenceSession, SessionOptions
+from onnxruntime import InferenceSession, RunOptions, SessionOptions
 
 from api_schemas.preprocessing import Layout, NetworkInterface
 from common.array_types import Float32s, Float64s
@@ -74,6 +75,14 @@ class Network:
         shapes = {node.name: node.shape for node in session.get_inputs()}
         self._keeps_padding = self._has_tokens and isinstance(shapes[self._interface.input][1], int)
         self._dtypes = {node.name: DTYPES[node.type] for node in session.get_inputs() if node.type in DTYPES}
+        self._options = RunOptions()
+        self._options.only_execute_path_to_fetches = len(session.get_outputs()) > 1
+
+    def read_output(self, name: str) -> Network:
+        """The same network read at another of its outputs."""
+        other = copy(self)
+        other._interface = self._interface.model_copy(update={"output": name})
+        return other
 
     def run(self, prepared: Float32s) -> Float64s:
         """The network's answer to prepared inputs [n, *shape]: float64 [n, d], of any length.
@@ -87,7 +96,8 @@ class Network:
         mask = None
         if self._has_tokens:
             prepared, mask = (prepared, prepared > 0) if self._keeps_padding else _trim_padding(prepared)
-        output = self._session.run([self._interface.output], self._build_feeds(prepared, mask))[0]
+        feeds = self._build_feeds(prepared, mask)
+        output = self._session.run([self._interface.output], feeds, self._options)[0]
         pooled = np.asarray(output, dtype=np.float64)
         if self._interface.pooling is not None:
             pooled = self._pool(pooled, mask)

@@ -3,7 +3,8 @@
     python scripts/clinc150.py [OUT]
 
 From the data sets' folder (LIMEN_DATASETS): ``intents.jsonl`` and ``out_of_scope.jsonl`` (text, label), and
-the sentence vectors of the same texts, ``intents.npz`` and ``out_of_scope.npz``.
+the sentence vectors of the same texts, ``intents.npz`` and ``out_of_scope.npz``; and ``pairs.jsonl``, each
+sentence as a query whose item are the words of its intent ("book flight").
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 
 
 def main(out: Path) -> None:
-    """Write the four files below ``out``."""
+    """Write the five files below ``out``."""
     source = Path(os.environ.get("LIMEN_DATASETS", "../shared/data")) / "clinc150"
     out.mkdir(parents=True, exist_ok=True)
     parts: dict[str, list[list[str]]] = json.loads((source / "data_full.json").read_text())
@@ -31,6 +32,11 @@ def main(out: Path) -> None:
         (out / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
         np.savez(out / f"{name}.npz", embeddings=vectors[chosen], labels=labels[chosen])
         print(f"{out / name}: {len(lines)} texts, {int(chosen.sum())} vectors")
+    pairs = [
+        json.dumps({"query": text, "item": label.replace("_", " ")}) for text, label in rows if label != "oos"
+    ]
+    (out / "pairs.jsonl").write_text("\n".join(pairs) + "\n")
+    print(f"{out / 'pairs.jsonl'}: {len(pairs)} texts, each with the words of its intent")
 
 
 if __name__ == "__main__":

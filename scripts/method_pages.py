@@ -49,7 +49,8 @@ def render_index() -> str:
     lines = ["# Methods", "", "| loss | paper | when |", "| --- | --- | --- |"]
     lines += [f"| [{name}]({name}.md) | {loss.paper} | {loss.when} |" for name, loss in LOSSES.items()]
     beside = "[Metrix](metrix.md), [cross-batch memory](memory.md), [mining](mining.md), weighted sums, "
-    beside += "[several sizes](several_sizes.md) and [optimisers](optimisers.md)"
+    beside += "[several sizes](several_sizes.md), [queries and items of different kinds](two_towers.md) and "
+    beside += "[optimisers](optimisers.md)"
     lines += ["", f"Beside the losses: {beside}."]
     lines += ["What each learns and costs: [results](results.md)."]
     return "\n".join(lines) + "\n"

@@ -27,6 +27,7 @@ from training.models.network import Network, build_network
 from training.models.trained_parts import select_trained_parts
 from training.objective.objective import Objective
 from training.registry import check_parameters
+from training.role_checks import check_roles_config
 from training.view_checks import check_items, check_views
 
 
@@ -47,6 +48,7 @@ def check_config(config: Config) -> None:
     objective = Objective(config, 2)  # the data gives the real classes later
     check_views(config, placeholder)
     check_items(config)
+    check_roles_config(config)
     ungrouped = [spec.name for spec in config.loss if LOSSES[spec.name].needs_hierarchy]
     if ungrouped and config.data.hierarchy is None:
         raise ConfigError(

@@ -331,6 +331,10 @@ class EmbeddingsRequest(Body):
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: int | None = Field(default=None, ge=1)
     user: str | None = Field(default=None, max_length=512)
+    role: Literal["query", "item"] = Field(
+        default="item",
+        description="Which tower embeds the inputs, of a model whose queries and items have their own.",
+    )
 
 
 class Embedding(Schema):

@@ -80,13 +80,16 @@ class Preprocessing(ABC):
         """Built from a rule of this kind and what lies in the folder of its file."""
         return cls(rule)
 
-    def save(self, path: Path, network: NetworkInterface | None = None) -> None:
+    def save(
+        self, path: Path, network: NetworkInterface | None = None, query_output: str | None = None
+    ) -> None:
         """Write ``preprocessing.json``, whose bytes depend on its content alone, and what belongs beside it.
 
         Args:
             network: how a network that was made elsewhere is fed and read.
+            query_output: the network's output for queries, where it has a second one.
         """
-        PreprocessingDocument(input=self.rule, network=network).save(path)
+        PreprocessingDocument(input=self.rule, network=network, query_output=query_output).save(path)
 
     @property
     @abstractmethod

@@ -167,9 +167,11 @@ class TokenPreprocessing(TextPreprocessing):
         path = folder / TOKENIZER_FILE
         return cls(rule, Tokenizer.open(path, rule.tokenizer_sha256, rule.special_tokens, length))
 
-    def save(self, path: Path, network: NetworkInterface | None = None) -> None:
+    def save(
+        self, path: Path, network: NetworkInterface | None = None, query_output: str | None = None
+    ) -> None:
         """Write the rule and the tokenizer beside it."""
-        super().save(path, network)
+        super().save(path, network, query_output)
         if self.tokenizer is not None:
             write_atomically(path.with_name(TOKENIZER_FILE), self.tokenizer.content)
 

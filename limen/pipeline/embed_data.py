@@ -167,12 +167,17 @@ def open_data(config: WrapConfig, staged: StagedEncoder) -> RawData:
     return RawData(data, staged.encoder)
 
 
-def embed_with_bundle(path: Path, data: Path) -> EmbeddingSet:
-    """Data embedded by a bundle's encoder; raises InputError for a bundle of vectors alone."""
+def embed_with_bundle(path: Path, data: Path, *, asks: bool = False) -> EmbeddingSet:
+    """Data embedded by a bundle's encoder; raises InputError for a bundle of vectors alone.
+
+    Args:
+        asks: whether it is queries, which may have a tower of their own.
+    """
     bundle = read_bundle(path)
     files = bundle.manifest.encoder
     if files is None:
         raise InputError(f"{path} holds vectors and no encoder: `limen attach-encoder` gives it one.")
     encoder = Encoder.open(path, threads=0, listed=[files.network, files.preprocessing, *files.others])
     kind = DATA_KINDS[encoder.preprocessing.kind]
+    encoder = encoder.queries if asks else encoder
     return RawData(DataConfig.model_validate({"kind": kind, "path": str(data)}), encoder).embed()

@@ -34,6 +34,7 @@ class EvaluationSource:
 
     ``items`` are a run's test items, or every row of an embeddings file. ``validation`` and ``training`` are
     the other parts of a run; None for a file. ``match_probability`` is what the run's loss learned of it.
+    ``role_column`` says which items are queries, where these are compared with the others alone.
     """
 
     items: EmbeddingSet
@@ -42,6 +43,7 @@ class EvaluationSource:
     validation: EmbeddingSet | None = None
     training: EmbeddingSet | None = None
     match_probability: Probability | None = None
+    role_column: str | None = None
 
     @property
     def fit(self) -> EmbeddingSet:
@@ -113,6 +115,7 @@ def read_run(run: Run) -> EvaluationSource:
         run.load_embeddings("validation"),
         run.load_embeddings("train"),
         run.load_match_probability(),
+        run.config.data.role_column,
     )
 
 

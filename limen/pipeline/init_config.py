@@ -22,7 +22,7 @@ from encoder.encoder import Encoder
 from encoder.wrapping.sentence_transformers import is_sentence_transformer
 from limen.pipeline.embed_data import DATA_KINDS
 from limen.pipeline.stage_encoder import HUBS, stage_encoder
-from training.data.items import Items
+from training.data.items import Items, read_roles
 from training.data.kinds import open_kind
 
 LOOKED_AT = 64  # items whose size is looked at
@@ -47,6 +47,7 @@ class Recipe:
         describe: what some items look like, in words, and the median of their shorter sides.
         data: keys of the data to train a network from nothing on.
         remarks: on such data, for whoever begins.
+        training: sections of the configuration besides, where a network is trained from nothing.
     """
 
     kind: str
@@ -54,6 +55,7 @@ class Recipe:
     describe: Callable[[Items], tuple[str, int | None]]
     data: Mapping[str, Any] = field(default_factory=dict)
     remarks: Sequence[str] = ()
+    training: Mapping[str, Any] = field(default_factory=lambda: {"loss": "multi_similarity"})
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,21 @@ RECIPES = {
         ],
     ),
     "text": Recipe("text", "sentence", _describe_texts),
+    "pairs": Recipe(
+        "text",
+        None,
+        _describe_texts,
+        {"role_column": "role"},
+        [
+            "A table of pairs, query and item: what is asked, such as a job's title, and what the gallery",
+            "holds, such as a skill. All that pairs connect is one class.",
+        ],
+        {
+            "model": {"towers": 2},
+            "loss": "nt_xent",
+            "sampler": {"batch_size": 128, "items_per_class": 2},
+        },
+    ),
     "audio": Recipe("audio", "voice_ge2e", _describe_recordings),
     "vectors": Recipe("embeddings", None, _describe_vectors),
 }
@@ -144,7 +161,12 @@ def init_config(recipe: str, data: Sequence[str], out: Path | None = None, encod
     paths = data[0] if len(data) == 1 else list(data)
     items = open_kind(DataConfig.model_validate({"kind": chosen.kind, "path": paths}), say).read_all()
     seen = _describe_data(items, chosen)
-    encoder = encoder or _find_encoder(chosen, seen)
+    if chosen.data.get("role_column"):
+        if encoder is not None:
+            raise InputError(f"--encoder: {recipe} train both towers from nothing: leave it out.")
+        read_roles(items, "role", ", ".join(data))
+    else:
+        encoder = encoder or _find_encoder(chosen, seen)
     name = out.stem
     if encoder is None or is_wrapped:
         if encoder is not None:
@@ -264,7 +286,7 @@ def _write_training(name: str, paths: str | list[str], recipe: Recipe, seen: See
         *_entry({"data": {"kind": recipe.kind, "path": paths, **recipe.data}}),
         "# classes of train, validation and test are disjoint: 60, 20 and 20 % of them",
         "",
-        *_entry({"loss": "multi_similarity"}),
+        *_entry(dict(recipe.training)),
         "schedule: {minutes: 10.0} # at most; it stops when validation gets no better",
     ]
     return "\n".join(lines) + "\n"

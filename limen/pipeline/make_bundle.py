@@ -34,6 +34,12 @@ from index.items.metadata import check_metadata
 from limen.pipeline.bundle_points import BundlePoints, make_points
 from limen.pipeline.evaluation_source import EvaluationSource, read_run
 from limen.pipeline.point_options import DEFAULT_OPTIONS, PointOptions
+from limen.pipeline.two_models.roles import (
+    check_role_options,
+    compare_roles,
+    measure_between_roles,
+    select_gallery,
+)
 
 if TYPE_CHECKING:
     from training.run_folder.run_folder import Run
@@ -74,6 +80,12 @@ def export_run(
         old = open_old_gallery(gallery_of, run, read_run(run), settings.calibration, track)
         gallery = old.gallery
     source, unknown, gallery = options.read_labels(read_run(run) if old is None else old.source, gallery)
+    by_role = source if source.role_column is not None else None
+    calibration = settings.calibration if old is None else old.calibration
+    if by_role is not None:
+        check_role_options(options)
+        gallery = select_gallery(by_role) if gallery is None else gallery
+        source, calibration = compare_roles(by_role, calibration)
     gallery = source.collect_everything() if gallery is None else gallery
     check_metadata(gallery.metadata)
     if gallery.dimension != source.items.dimension:
@@ -86,11 +98,13 @@ def export_run(
         gallery,
         point_files,
         targets or {},
-        settings.calibration if old is None else old.calibration,
+        calibration,
         cohort=options.cohort,
         unknown=unknown,
     )
-    if old is None:
+    if by_role is not None:
+        report = measure_between_roles(by_role, points.tradeoffs, track)
+    elif old is None:
         report = _measure_report(source, points, settings.calibration.exclude_same)
     else:
         report = old.measure_report(points.tradeoffs, track)

@@ -51,7 +51,9 @@ async def prepare_judgement(
         unknown = body.unknown
         return lambda: _judge_kept(model, unknown, same, label)
     if body.a is not None and body.b is not None:
-        resolve = await prepare_references(state.encoding, model, [body.a, body.b], "ab".__getitem__)
+        resolve = await prepare_references(
+            state.encoding, model, [body.a, body.b], "ab".__getitem__, asks=lambda row: row == 0
+        )
         return lambda: _judge_pair(model, resolve(), same)
     assert label is not None
     query = Reference.model_construct(vector=body.vector, input=body.input, id=body.id)

@@ -86,8 +86,12 @@ async def prepare_references(
     references: Sequence[Reference],
     path_of: PathOf,
     vector_path_of: PathOf | None = None,
+    asks: Callable[[int], bool] = lambda _: True,
 ) -> Callable[[], ResolvedQueries]:
     """Encode the inputs among references; the result resolves all of them, in a compute thread.
+
+    Args:
+        asks: whether a reference is a query, which may have a tower of its own, or an item.
 
     Raises:
         ServiceProblem: no encoder, or an input that it refuses; names its path. The returned function
@@ -103,9 +107,16 @@ async def prepare_references(
                 "this bundle holds vectors and no encoder: send vector or id",
             )
         inputs = [reference.input for reference in references if reference.input is not None]
-        encoded = await encode_inputs(
-            encoding, model.encoder, inputs, lambda number: f"{path_of(rows[number])}.input"
-        )
+        encoded = np.empty((len(rows), model.gallery.dim), dtype=np.float32)
+        for of_queries in (True, False):
+            part = [number for number, row in enumerate(rows) if asks(row) == of_queries]
+            if part:
+                encoded[part] = await encode_inputs(
+                    encoding,
+                    model.encoder.queries if of_queries else model.encoder,
+                    [inputs[number] for number in part],
+                    [f"{path_of(rows[number])}.input" for number in part].__getitem__,
+                )
     name_vector = vector_path_of or (lambda row: f"{path_of(row)}.vector")
     return lambda: _resolve(model, references, path_of, name_vector, rows, encoded)
 

@@ -73,6 +73,11 @@ class LoadedModel:
         return ClassTables()
 
     @property
+    def has_query_tower(self) -> bool:
+        """Whether queries have a tower of their own, so that their vectors are none of items."""
+        return self.encoder is not None and self.encoder.queries is not self.encoder
+
+    @property
     def manifest(self) -> Manifest:
         """The manifest of the bundle."""
         return self.gallery.manifest

@@ -50,7 +50,8 @@ async def embeddings(
             INVALID_REQUEST, "dimensions", f"the model's vectors have {model.gallery.dim} numbers"
         )
     check_count(len(inputs), "input", state.settings)
-    vectors = await encode_inputs(state.encoding, model.encoder, inputs, "input.{}".format)
+    encoder = model.encoder.queries if body.role == "query" else model.encoder
+    vectors = await encode_inputs(state.encoding, encoder, inputs, "input.{}".format)
     if accepts_octets(request):
         return Response(vectors.astype("<f4").tobytes(), media_type=OCTETS)
     preprocessing = model.encoder.preprocessing

@@ -102,7 +102,9 @@ async def upsert(
     references = [
         Reference.model_construct(vector=item.vector, input=item.input, id=None) for item in body.items
     ]
-    resolve = await prepare_references(state.encoding, model, references, "items.{}".format)
+    resolve = await prepare_references(
+        state.encoding, model, references, "items.{}".format, asks=lambda _: False
+    )
     items = await state.compute.run(lambda: _build_items(body.items, resolve().vectors))
     if body.fold_labels:
         items = await state.compute.run(lambda: _fold_labels(items, model))

@@ -73,7 +73,7 @@ async def match(request: Request) -> Response:
             f"{queries.count} given, at most {state.settings.max_explained} are explained in one request "
             "(LIMEN_MAX_EXPLAINED)",
         )
-    keeps = state.unknowns.is_on and options.keep
+    keeps = state.unknowns.is_on and options.keep and not model.has_query_tower
 
     def match_queries(resolved: ResolvedQueries, condition: Mapping[str, Any] | None) -> list[MatchDecision]:
         return _match(model, resolved, options, condition, state)

@@ -31,7 +31,8 @@ _EXAMPLES = {"two items": {"pairs": [{"a": {"id": "0"}, "b": {"id": "1"}}]}}
 async def verify(request: Request) -> Response:
     """One decision per pair by the active `far`, `frr`, `eer` or `cost` operating point.
 
-    The decision is `match` if and only if score >= threshold.
+    The decision is `match` if and only if score >= threshold. Where queries and items have towers of their
+    own, `a` is the query and `b` the item.
     """
     started = perf_counter()
     check_key(request, "read")
@@ -42,7 +43,11 @@ async def verify(request: Request) -> Response:
     # both sides of all pairs together, so that their inputs share encoder batches
     sides = [side for pair in body.pairs for side in (pair.a, pair.b)]
     resolve = await prepare_references(
-        state.encoding, model, sides, lambda row: f"pairs.{row // 2}.{'ab'[row % 2]}"
+        state.encoding,
+        model,
+        sides,
+        lambda row: f"pairs.{row // 2}.{'ab'[row % 2]}",
+        asks=lambda row: row % 2 == 0,
     )
 
     def decide() -> list[dict[str, Any]]:

@@ -26,6 +26,7 @@ class Batch:
         own_seed: for what each process draws itself. common_seed: for what all must draw alike.
         teacher: float [n, d], a teacher's features; None without one.
         unlabelled: float [k, *input shape], items of the teacher's own data, and their features [k, d].
+        is_query: bool [n], which items ask; None where all are compared with all.
     """
 
     inputs: Tensor
@@ -37,6 +38,7 @@ class Batch:
     teacher: Tensor | None = None
     unlabelled: Tensor | None = None
     unlabelled_features: Tensor | None = None
+    is_query: Tensor | None = None
 
 
 class BatchFeed:
@@ -92,7 +94,8 @@ class BatchFeed:
             teacher = self._inputs.get_teacher_features(shard)
             further = self._draw_unlabelled(common, own)
             weight = len(micro_batch) / whole
-            yield Batch(inputs, labels, micro_batch, weight, own, common, teacher, *further)
+            roles = self._inputs.get_roles(shard)
+            yield Batch(inputs, labels, micro_batch, weight, own, common, teacher, *further, roles)
 
     def _draw_unlabelled(self, common: int, own: int) -> tuple[Tensor | None, Tensor | None]:
         """Inputs of this process's shard of the items drawn, and the teacher's features of them."""

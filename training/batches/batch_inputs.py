@@ -52,6 +52,7 @@ class TrainingInputs:
         forms: of each item; form f is rotated by ``f % 4`` quarter turns, and flipped from 4 on (from 1 on
             where only flips are classes).
         codes: int [rows], the class of each row from 0; row ``forms * item + form``.
+        is_query: bool [rows], see ``Items.is_query``.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class TrainingInputs:
         _, codes = np.unique(items.labels, return_inverse=True)
         codes = np.arange(len(items)) if ignores_labels else codes
         self.codes: RowIndices = (codes[:, None] * self.forms + np.arange(self.forms)).ravel()
+        self.is_query = None if items.is_query is None else np.repeat(items.is_query, self.forms)
         if self.forms > 1:
             self._sources = _compute_sources(augmentation, *items.inputs.shape[2:]).to(prepare.device)
 
@@ -93,6 +95,12 @@ class TrainingInputs:
     def get_labels(self, rows: RowIndices) -> Tensor:
         """Class codes int64 [n] of those rows."""
         return send_to_device(torch.from_numpy(self.codes[rows]), self.prepare.device)
+
+    def get_roles(self, rows: RowIndices) -> Tensor | None:
+        """Bool [n], which of those rows are queries; None where all are both."""
+        if self.is_query is None:
+            return None
+        return send_to_device(torch.from_numpy(self.is_query[rows]), self.prepare.device)
 
     def get_teacher_features(self, rows: RowIndices) -> Tensor | None:
         """The teacher's features float [n, d] of those rows; None without a teacher."""

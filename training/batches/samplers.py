@@ -38,7 +38,7 @@ def draw_batches(
         ConfigError: too few classes of ``items_per_class`` items for an episode.
     """
     random = np.random.default_rng([seed, epoch])
-    rows_of = _group_rows(labels)
+    rows_of = group_rows(labels)
     size = min(sampler.batch_size, len(labels))
     if sampler.name == "m_per_class":
         items = min(sampler.items_per_class, size // 2)
@@ -55,7 +55,8 @@ def draw_batches(
     return list(np.repeat(order[: steps * size].reshape(steps, size), views, axis=1))
 
 
-def _group_rows(labels: Int64s) -> list[RowIndices]:
+def group_rows(labels: Int64s) -> list[RowIndices]:
+    """The rows of each code, in the order of the codes."""
     order = np.argsort(labels, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
 
@@ -88,7 +89,7 @@ def _draw_m_per_class(
                 if not room:
                     break
                 used.add(member)
-                group, waiting[member] = _deal(waiting[member], rows_of[member], min(items, room), random)
+                group, waiting[member] = deal_rows(waiting[member], rows_of[member], min(items, room), random)
                 groups.append(group)
                 room -= len(group)
         classes.extendleft(reversed(postponed))
@@ -114,7 +115,7 @@ def _draw_episodes(
     ]
 
 
-def _deal(
+def deal_rows(
     waiting: RowIndices, rows: RowIndices, items: int, random: np.random.Generator
 ) -> tuple[RowIndices, RowIndices]:
     """Distinct items of one class from its shuffled pile, all before one comes again; and the rest of it."""

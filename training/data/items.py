@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from common.array_types import Float32s, Texts
+from common.array_types import Bools, Float32s, RowIndices, Texts
+from common.errors import InputError
 from embeddings.embedding_set import convert_columns
 from encoder.inputs.preprocessing import Preprocessing
 from training.data.row_store import RowStore
+
+ROLE, QUERY, ITEM = "role", "query", "item"  # a column, and what it says of items
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +30,7 @@ class Items:
         ids: text [n], distinct within all items of a data set; for files their path.
         metadata: columns of length n, as those of an ``EmbeddingSet``.
         columns: names of the inputs' columns, of a table.
+        is_query: bool [n], which items ask and are in no gallery; None where all do both.
     """
 
     inputs: Any  # NDArray, or RowStore, which is indexed as one
@@ -34,6 +38,7 @@ class Items:
     ids: Texts
     metadata: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     columns: tuple[str, ...] = ()
+    is_query: Bools | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "metadata", convert_columns(self.metadata))
@@ -46,7 +51,8 @@ class Items:
         metadata = {name: column[rows] for name, column in self.metadata.items()}
         inputs = self.inputs
         inputs = inputs.subset(rows) if isinstance(inputs, RowStore) else inputs[rows]
-        return Items(inputs, self.labels[rows], self.ids[rows], metadata, self.columns)
+        is_query = None if self.is_query is None else self.is_query[rows]
+        return Items(inputs, self.labels[rows], self.ids[rows], metadata, self.columns, is_query)
 
     @property
     def n_classes(self) -> int:
@@ -100,3 +106,42 @@ class Splits:
         for items in self.get_parts().values():
             if isinstance(items.inputs, RowStore):
                 items.inputs.check_unchanged()
+
+
+def read_roles(items: Items, column: str | None, source: str) -> Items:
+    """The items with what a column says of their roles; as they are without a column.
+
+    Raises:
+        InputError: no such column, or a value that is neither ``query`` nor ``item``; names the item.
+    """
+    if column is None:
+        return items
+    if column not in items.metadata:
+        known = ", ".join(sorted(items.metadata)) or "none"
+        raise InputError(f"data.role_column: {source} has no column '{column}'; found {known}.")
+    given = items.metadata[column]
+    missing, roles = np.ma.getmaskarray(given), np.ma.getdata(given).astype(np.str_)
+    other = np.flatnonzero(missing | ~np.isin(roles, (QUERY, ITEM)))
+    if len(other):
+        row = other[0]
+        found = "nothing" if missing[row] else f"'{roles[row]}'"
+        raise InputError(
+            f"data.role_column: item '{items.ids[row]}' has {found} in column '{column}', expected "
+            f"'{QUERY}' or '{ITEM}'."
+        )
+    return replace(items, is_query=roles == QUERY)
+
+
+def check_roles(items: Items, parts: Mapping[str, RowIndices], source: str) -> None:
+    """Raises InputError for a part in which fewer than two classes have both a query and an item."""
+    if items.is_query is None:
+        return
+    for name, rows in parts.items():
+        labels, is_query = items.labels[rows], items.is_query[rows]
+        both = np.intersect1d(labels[is_query], labels[~is_query])
+        if len(rows) and len(both) < 2:
+            raise InputError(
+                f"{source}: {len(both)} of {len(np.unique(labels))} {name} classes have both a query and an "
+                "item, at least 2 are needed: give more of the other role, or pairs that share less (all "
+                "that pairs connect is one class)."
+            )

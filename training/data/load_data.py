@@ -14,7 +14,7 @@ from common.errors import InputError
 from common.label_spelling import fold_labels
 from common.progress import Say, Track, silent, silent_say
 from encoder.inputs.preprocessing import Preprocessing
-from training.data.items import Items, Splits
+from training.data.items import Items, Splits, check_roles, read_roles
 from training.data.kinds import open_kind
 from training.data.kinds.data_kind import AnyDataKind, join_paths
 from training.data.split import check_usable, split_items
@@ -107,7 +107,7 @@ def load_items(
     """
     kind = open_kind(data, say)
     source = join_paths(paths)
-    raw = kind.read(paths, preprocessing)
+    raw = read_roles(kind.read(paths, preprocessing), data.role_column, source)
     if spellings is not None:
         raw = _apply_label_rules(raw, data, spellings, source, say)
     everything = {"all": np.arange(len(raw))}
@@ -130,7 +130,9 @@ def _read_parts(
     is_free = preprocessing is None or data.kind == "builtin"
     read = kind.read_all() if is_free else kind.read(data.paths, preprocessing)
     raw = _apply_label_rules(read, data, spellings, kind.source, say)
+    raw = read_roles(raw, data.role_column, kind.source)
     rows = split_items(raw, data, kind.source)
+    check_roles(raw, rows, kind.source)
     kind.check_ids(raw, rows.values(), kind.source)
     return raw, rows
 

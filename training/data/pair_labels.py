@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,12 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from common.array_types import Bools, Texts
+from common.array_types import Bools, Int64s, Texts
 from common.errors import InputError
+from training.data.items import ITEM, QUERY
 from training.data.tables import read_long_texts
 
+LONGEST_NAME = 80  # characters of a class that is called by a text
 PAIRS, TRIPLETS = ("a", "b", "same"), ("anchor", "positive", "negative")
 
 
@@ -45,15 +48,8 @@ def group_pairs(table: pa.Table, path: Path) -> tuple[NDArray[np.object_], Texts
     else:
         first, second = (read_long_texts(table, name, path) for name in PAIRS[:2])
         same = _read_same(table, path)
-    names, positions, codes = np.unique(
-        np.stack([first, second], axis=1).ravel(), return_index=True, return_inverse=True
-    )
-    order = np.argsort(positions)
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    a, b = rank[codes].reshape(-1, 2).T
-    edges = coo_array((np.ones(int(same.sum())), (a[same], b[same])), shape=(len(names), len(names)))
-    _, groups = connected_components(edges, directed=False)
+    names, (a, b) = _number_names(np.stack([first, second], axis=1))
+    groups = _connect(a[same], b[same], len(names))
     contradicting = np.flatnonzero(~same & (groups[a] == groups[b]))
     if len(contradicting):
         pair = int(contradicting[0])
@@ -61,7 +57,67 @@ def group_pairs(table: pa.Table, path: Path) -> tuple[NDArray[np.object_], Texts
             f"{path}: row {pair % table.num_rows} says that '{first[pair]}' and '{second[pair]}' differ, "
             "other rows say that they are the same."
         )
-    return names[order], groups.astype(np.str_)
+    return names, groups.astype(np.str_)
+
+
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """The distinct queries and items of pairs: text objects [n], their classes, ``query`` or ``item``."""
+
+    texts: NDArray[np.object_]
+    labels: Texts
+    roles: Texts
+
+
+def holds_matches(table: pa.Table, label_column: str) -> bool:
+    """Whether a table without labels names pairs of a query and an item that belong together."""
+    return label_column not in table.column_names and set(table.column_names) >= {QUERY, ITEM}
+
+
+def group_matches(table: pa.Table, path: Path) -> Matches:
+    """The distinct queries and items of a table, and their classes: what pairs connect is of one class.
+
+    A class is called by its first item, cut after 80 characters. A text that is both is one of each.
+
+    Raises:
+        InputError: a value missing or empty; names the row.
+    """
+    queries, query_rows = _number_names(read_long_texts(table, QUERY, path)[:, None])
+    items, item_rows = _number_names(read_long_texts(table, ITEM, path)[:, None])
+    n = len(queries)
+    groups = _connect(query_rows[0], n + item_rows[0], n + len(items))
+    _, first = np.unique(groups[n:], return_index=True)  # every group has an item: it was connected by one
+    taken: set[str] = set()
+    called = np.array([_name_class(str(items[row]), taken) for row in first])
+    roles = np.repeat([QUERY, ITEM], [n, len(items)])
+    return Matches(np.concatenate([queries, items]), called[groups], roles)
+
+
+def _name_class(text: str, taken: set[str]) -> str:
+    """The beginning of a text, with a number where another class is called so already."""
+    name = short = text[:LONGEST_NAME].strip() or text
+    number = 1
+    while name in taken:
+        number += 1
+        name = f"{short} ({number})"
+    taken.add(name)
+    return name
+
+
+def _number_names(names: NDArray[np.object_]) -> tuple[NDArray[np.object_], Int64s]:
+    """The distinct texts of [n, k] in the order they first come, and each one's number, int [k, n]."""
+    distinct, positions, codes = np.unique(names.ravel(), return_index=True, return_inverse=True)
+    order = np.argsort(positions)
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return distinct[order], rank[codes].reshape(names.shape).T
+
+
+def _connect(a: Int64s, b: Int64s, n: int) -> Int64s:
+    """The number of the connected component of each of n nodes, joined by edges from a to b, int [n]."""
+    edges = coo_array((np.ones(len(a)), (a, b)), shape=(n, n))
+    _, groups = connected_components(edges, directed=False)
+    return np.asarray(groups)
 
 
 def _read_same(table: pa.Table, path: Path) -> Bools:

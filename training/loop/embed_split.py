@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from api_schemas.config import Config
+from common.array_types import RowIndices
 from common.progress import Track, silent
 from embeddings.embedding_set import EmbeddingSet
 from training.batches.batch_inputs import TrainingInputs
@@ -42,13 +43,14 @@ def embed_items(
     shard = processes.select_shard(rows) if processes else rows
     of_one = 4 * math.prod(items.inputs.shape[1:])
     batch_size = max(1, min(batch_size, MOST_BYTES // of_one))
-    blocks = read_blocks(items.inputs, batch_size, shard)
-    own, end = np.empty((len(shard), network.dimension), np.float32), 0
-    with torch.inference_mode():
-        for block in track(blocks, "embedding", math.ceil(len(shard) / batch_size)):
-            # in place: a result of its own for each batch would split the memory that the next one needs
-            own[end : end + len(block)] = network(prepare(block)).cpu().numpy()
-            end += len(block)
+    own = np.empty((len(shard), network.dimension), np.float32)
+    for tower, places in _share_out(network, items, shard):
+        blocks, end = read_blocks(items.inputs, batch_size, shard[places]), 0
+        with torch.inference_mode():
+            for block in track(blocks, "embedding", math.ceil(len(places) / batch_size)):
+                # in place: a result of its own for each batch would split the memory that the next one needs
+                own[places[end : end + len(block)]] = tower(prepare(block)).cpu().numpy()
+                end += len(block)
     network.train(was_training)
     vectors = processes.gather_rows(own) if processes else own
     return EmbeddingSet.from_arrays(
@@ -67,3 +69,11 @@ def embed_forms(
         embedded = embed_items(network, inputs.items, prepare, size, track, processes)
         forms.append(torch.from_numpy(embedded.vectors[:, : model.view_dim] * model.views**0.5))
     return torch.stack(forms, dim=1).flatten(0, 1)
+
+
+def _share_out(network: Network, items: Items, rows: RowIndices) -> list[tuple[Network, RowIndices]]:
+    """Which of the rows each tower of a network embeds, by their positions."""
+    if network.query_tower is None or items.is_query is None:
+        return [(network, np.arange(len(rows)))]
+    asks = items.is_query[rows]
+    return [(network.query_tower, np.flatnonzero(asks)), (network, np.flatnonzero(~asks))]

@@ -43,7 +43,7 @@ class Gradients:
         size = self.config.optimizer.chunk
         if size is None or len(inputs) <= size:
             torch.manual_seed(batch.own_seed)  # for dropout, which draws from torch's own
-            values, outputs = self._embed(inputs)
+            values, outputs = self._embed(inputs, batch.is_query)
             loss = self._compute_loss(outputs, batch, done, self._select_mixing(batch.inputs, values))
             copy = HostCopy(loss)
             torch.autograd.backward(loss)
@@ -76,10 +76,13 @@ class Gradients:
         torch.manual_seed(seed + number)  # the same dropout both times
         return self._embed(chunk)[1]
 
-    def _embed(self, inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def _embed(self, inputs: Tensor, is_query: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
         """What a mixup mixes, and the outputs of the network's exits and its end, rows of any length."""
         network, block = self.state.network, self.state.objective.block
         with self._autocast():
+            if is_query is not None:
+                outputs = network.compute_outputs_by_role(inputs, is_query)
+                return outputs, [outputs]
             if block is None:
                 exits, values = network.run_exits(inputs)
                 return values, [*exits, network.compute_outputs(values)]
@@ -117,7 +120,10 @@ class Gradients:
                 torch.cat([lesson.features, features]),
                 torch.cat([labels, codes]),
             )
-        loss: Tensor = state.objective(gathered, labels, done, lesson, exits=early, **mixing)
+        roles = None
+        if batch.is_query is not None:
+            roles = gather_batch(batch.is_query[:, None].float(), batch.labels)[0][:, 0] > 0
+        loss: Tensor = state.objective(gathered, labels, done, lesson, exits=early, is_query=roles, **mixing)
         return loss * batch.weight
 
     def _select_mixing(self, inputs: Tensor, values: Tensor) -> dict[str, Any]:

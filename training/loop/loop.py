@@ -17,6 +17,7 @@ from common.progress import Track
 from embeddings.embedding_set import EmbeddingSet
 from training.batches.batch_feed import Batch, BatchFeed
 from training.batches.batch_inputs import DeviceInputs, TrainingInputs
+from training.batches.role_batches import draw_role_batches
 from training.batches.samplers import draw_batches
 from training.data.items import Splits
 from training.loop.budget import Budget
@@ -141,6 +142,16 @@ class Loop:
             self._mine_when_due()
             size = min(sampler.batch_size, len(self.inputs.codes))
             return self.state.mined.draw_batches(size, self.steps, self.config.seed, progress.epoch)
+        if self.inputs.is_query is not None:
+            return draw_role_batches(
+                self.inputs.codes,
+                self.inputs.is_query,
+                min(sampler.batch_size, len(self.inputs.codes)),
+                sampler.items_per_class,
+                self.steps,
+                self.config.seed,
+                progress.epoch,
+            )
         nearest = None
         if neighbours is not None:
             done = progress.step / progress.planned_steps
@@ -246,7 +257,9 @@ class Loop:
         self._save()
 
     def _measure(self, embedded: EmbeddingSet) -> ValidationMetrics:
-        metrics = compute_validation_metrics(embedded, self.config.evaluation.exclude_same)
+        metrics = compute_validation_metrics(
+            embedded, self.config.evaluation.exclude_same, self.config.data.role_column
+        )
         if warning := detect_collapse(embedded, metrics, self.state.progress.losses, self.config):
             self.say(warning)
         return metrics

@@ -107,6 +107,8 @@ def _train(
         raise ConfigError(
             "mixup.level: with several processes only embeddings are mixed: leave level out or train in one."
         )
+    if processes.count > 1 and config.model.towers > 1:
+        raise ConfigError("model.towers: two towers are trained in one process: leave torchrun out.")
     if not processes.is_first:
         track, say = silent, lambda _: None
     torch.manual_seed(config.seed)
@@ -119,7 +121,8 @@ def _train(
     network = _build_network(config, preprocessing, start, latest, out).to(processes.device)
     if can_precompute(config, network):
         splits = precompute_features(network, splits, config, processes, track, say)
-        network.takes_features = True
+        for tower in network.towers:
+            tower.takes_features = True
     is_new = start is None and latest is None
     if is_new and config.model.head_start != "random":
         _start_head(network, splits, config, processes, track)
@@ -190,7 +193,7 @@ def build_state(
         if config.mining.file is not None:
             mined.set_rows(*read_mined_rows(config.mining, splits.train, forms))
     margins = None
-    if not config.sampler.ignores_labels:
+    if not config.sampler.ignores_labels and config.data.role_column is None:
         margins = build_item_margins(len(splits.train), classes.count, config.model.view_dim)
         margins = margins and margins.to(processes.device)
     return TrainState(network, objective, config.optimizer, neighbours, mined, margins)
@@ -220,6 +223,8 @@ def _start_head(network: Network, splits: Splits, config: Config, processes: Pro
     _, codes = np.unique(sample.labels, return_inverse=True)
     if isinstance(network.head, nn.Linear):  # the identity backbone has none
         HEAD_STARTS[config.model.head_start](network.head, features, codes)
+        for tower in network.towers[1:]:
+            tower.head.load_state_dict(network.head.state_dict())
 
 
 def _begin_from(
@@ -265,7 +270,7 @@ def load_splits(config: Config, start: Run | None, track: Track, say: Say) -> Sp
     for doubt in list_unmeasurable(splits, config.data):
         say(f"Warning: {doubt}")
     if splits.validation is not None:
-        check_measurable(splits.validation, config.evaluation)
+        check_measurable(splits.validation, config.evaluation, config.data.role_column)
     _, codes = np.unique(splits.train.labels, return_inverse=True)
     if warning := describe_few_positives(config, codes):
         say(warning)

@@ -15,6 +15,7 @@ from api_schemas.report import Report
 from common.array_types import RowIndices, Texts
 from common.errors import InputError
 from embeddings.embedding_set import EmbeddingSet
+from evaluation.calibration.sets.two_models import split_by_role
 from evaluation.evaluate import evaluate_embeddings
 from training.data.items import Items
 
@@ -47,12 +48,15 @@ class ValidationMetrics:
         return total
 
 
-def compute_validation_metrics(items: EmbeddingSet, exclude_same: str | None = None) -> ValidationMetrics:
-    """Every item queries all others, exactly; see ``evaluation.evaluate``."""
-    return _read_metrics(_evaluate(items, exclude_same=exclude_same))
+def compute_validation_metrics(
+    items: EmbeddingSet, exclude_same: str | None = None, role_column: str | None = None
+) -> ValidationMetrics:
+    """Every item queries all others, or queries the items alone, exactly; see ``evaluation.evaluate``."""
+    queries, gallery = split_by_role(items, role_column)
+    return _read_metrics(_evaluate(queries, gallery=gallery, exclude_same=exclude_same))
 
 
-def check_measurable(items: Items, evaluation: EvaluationConfig) -> None:
+def check_measurable(items: Items, evaluation: EvaluationConfig, role_column: str | None = None) -> None:
     """Measure random vectors in place of the items' own: what these cannot give, no network's can.
 
     Of a large part the largest classes are tried first: what they give, all give.
@@ -62,11 +66,12 @@ def check_measurable(items: Items, evaluation: EvaluationConfig) -> None:
     """
     if len(items) > CLASSES_TRIED * ITEMS_TRIED:
         with suppress(InputError):
-            check_measurable(items.subset(_select_largest(items.labels)), evaluation)
+            check_measurable(items.subset(_select_largest(items.labels)), evaluation, role_column)
             return
     vectors = np.random.default_rng(0).normal(size=(len(items), 8))
     random = EmbeddingSet.from_arrays(vectors, items.labels, items.ids, items.metadata, "validation")
-    report = _evaluate(random, exclude_same=evaluation.exclude_same)
+    queries, gallery = split_by_role(random, role_column)
+    report = _evaluate(queries, gallery=gallery, exclude_same=evaluation.exclude_same)
     given = asdict(_read_metrics(report))
     missing = [name for name in _get_weights(evaluation.monitor) if given[name] is None]
     if missing:

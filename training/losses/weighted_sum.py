@@ -74,11 +74,13 @@ class WeightedSum(nn.Module):
         indices: Indices | None = None,
         done: float = 0.0,
         lesson: Lesson | None = None,
+        references: tuple[Tensor, Tensor] | None = None,
         **mixing: Any,
     ) -> Tensor:
         """Float [n, d] and int [n] to a scalar, with the weights after a fraction ``done`` of the run.
 
-        ``lesson`` goes to the losses that follow a teacher, ``mixing`` to those that a mixup wraps.
+        ``lesson`` goes to the losses that follow a teacher, ``mixing`` to those that a mixup wraps;
+        ``references``, float [m, d] and int [m], are what all others compare the items with.
         """
         total = 0 * embeddings.sum()  # with a gradient even where no term has begun yet
         for weight, loss in zip(self.weights, self.losses, strict=True):
@@ -89,6 +91,8 @@ class WeightedSum(nn.Module):
                         lesson if getattr(loss, "takes_unlabelled", False) else lesson.leave_out_unlabelled()
                     )
                     value = loss(part.outputs, part.labels, indices, part.features, part.labels)
+                elif references is not None:
+                    value = loss(embeddings, labels, indices, *references)
                 else:
                     value = loss(embeddings, labels, indices, **own)
                 total = total + factor * value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +39,7 @@ class Network(nn.Module):
 
     Attributes:
         takes_features: its inputs are features that were computed and pooled before.
+        query_tower: a network of the same shape that embeds queries, where this one embeds items alone.
     """
 
     takes_features = False
@@ -61,6 +63,28 @@ class Network(nn.Module):
         self.is_unit_scaled = is_unit_scaled
         self.dimension = dimension
         self.views = views
+        self.query_tower: Network | None = None
+
+    @property
+    def towers(self) -> list[Network]:
+        """The network itself, and that of the queries where it is another."""
+        return [self] if self.query_tower is None else [self, self.query_tower]
+
+    def compute_outputs_by_role(self, inputs: Tensor, is_query: Tensor) -> Tensor:
+        """Float [n, *input shape] to float32 [n, embedding_dim], rows of any length, each by its tower.
+
+        Args:
+            is_query: bool [n].
+        """
+        if self.query_tower is None:
+            return self.compute_outputs(self.extract_features(inputs))
+        order = torch.cat([is_query.nonzero()[:, 0], (~is_query).nonzero()[:, 0]])
+        parts = [
+            tower.compute_outputs(tower.extract_features(inputs[part]))
+            for tower, part in ((self.query_tower, is_query), (self, ~is_query))
+            if part.any()
+        ]
+        return torch.cat(parts)[order.argsort()]
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Float [n, *input shape], or in pieces [n, pieces, *input shape], to float32 [n, embedding_dim].
@@ -228,6 +252,8 @@ def build_network(model: ModelConfig, preprocessing: Preprocessing) -> Network:
     )
     # torch's stubs do not know this argument
     network.to(memory_format=network.layout)  # type: ignore[call-overload]
+    if model.towers == 2:
+        network.query_tower = deepcopy(network)
     return network
 
 

@@ -16,6 +16,8 @@ def select_trained_parts(network: Network, model: ModelConfig) -> None:
     Raises:
         ConfigError: a backbone that cannot be trained in this way, or fewer blocks than are asked for.
     """
+    if network.query_tower is not None:
+        select_trained_parts(network.query_tower, model)
     backbone = network.backbone
     if not backbone.is_differentiable and model.train != "head":
         raise ConfigError(
@@ -44,9 +46,11 @@ def compute_depths(network: nn.Module) -> dict[int, int]:
     """By the identity of each weight of the backbone: the blocks from it to the head, its own among them."""
     if not isinstance(network, Network):
         return {}
-    starts = {id(next(block.parameters())) for block in network.backbone.blocks}
-    depths, depth = {}, len(starts) + 1
-    for weight in network.backbone.parameters():
-        depth -= id(weight) in starts
-        depths[id(weight)] = depth
+    depths: dict[int, int] = {}
+    for tower in network.towers:
+        starts = {id(next(block.parameters())) for block in tower.backbone.blocks}
+        depth = len(starts) + 1
+        for weight in tower.backbone.parameters():
+            depth -= id(weight) in starts
+            depths[id(weight)] = depth
     return depths

@@ -111,16 +111,26 @@ class Objective(nn.Module):
         done: float = 0.0,
         lesson: Lesson | None = None,
         exits: Sequence[Tensor] = (),
+        is_query: Tensor | None = None,
         **mixing: Any,
     ) -> Tensor:
         """Float [n, d] unit rows, int [n] class codes and the fraction of the run that is done, to a scalar.
 
         Args:
             lesson: for the losses that follow a teacher, where there is one.
+            is_query: bool [n]: queries are compared with the items alone and items with the queries, and the
+                mean of both counts; None where all are compared with all.
             exits: outputs of the network's exits, float [m, d] each, of the items and of those that the
                 lesson has beyond them.
             mixing: what a mixup at another level than ``embedding`` needs, see ``Metrix.forward``.
         """
+        if is_query is not None:
+            (queries, asked), (items, held) = (
+                (embeddings[part], labels[part]) for part in (is_query, ~is_query)
+            )
+            of_queries: Tensor = self.loss(queries, asked, None, done, references=(items, held))
+            of_items: Tensor = self.loss(items, held, None, done, references=(queries, asked))
+            return (of_queries + of_items) / 2
         indices = self.miner(embeddings.detach(), labels) if self.miner else None
         total: Tensor = self.loss(embeddings, labels, indices, done, lesson, **mixing)
         if not len(self.further):

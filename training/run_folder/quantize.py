@@ -20,6 +20,7 @@ from common.progress import Track, silent
 from embeddings.files import save_embeddings
 from encoder.encoder import Encoder
 from evaluation.calibration.calibrate import calibrate_threshold
+from evaluation.calibration.sets.sources import CalibrationSources
 from evaluation.metrics.retrieval import measure_retrieval
 from evaluation.pairs.pairs import Pairs, arrange
 from evaluation.pairs.ranks import compute_ranks
@@ -80,10 +81,9 @@ def quantize_run(
     quantize = select_entry(PRECISIONS, precision, "precision")
     original, folder = run.ensure_encoder() / ENCODER_FILE, run.path / precision
     encoder_folder = folder / layout.ENCODER_FOLDER
-    encoder_folder.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(original.parent, encoder_folder, dirs_exist_ok=True)
     smaller = _quantize_weights(onnx.load(original), quantize).SerializeToString()
     write_atomically(encoder_folder / ENCODER_FILE, smaller)
-    run.load_preprocessing().save(encoder_folder / PREPROCESSING_FILE)
     run.load_preprocessing().save(folder / PREPROCESSING_FILE)
     encoder = Encoder.open(encoder_folder, threads=0)
     (folder / layout.EMBEDDINGS_FOLDER).mkdir(exist_ok=True)
@@ -179,7 +179,10 @@ def _fit_threshold(run: Run) -> float | None:
         return None
     target = Target(kind="far", value=FAR, confidence=0.95)
     try:
-        return calibrate_threshold(fit, target, score="cosine", name="float32", model_hash="").point.threshold
+        sources = CalibrationSources(fit)
+        return calibrate_threshold(
+            sources, target, score="cosine", name="float32", model_hash=""
+        ).point.threshold
     except CalibrationRefused:
         return None
 

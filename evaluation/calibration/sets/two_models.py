@@ -1,4 +1,4 @@
-"""Queries of one model against a gallery of another: the items as both models embed them, in one set.
+"""Queries of one model against a gallery of another, or queries against items of other roles, in one set.
 
 Pairs of two vectors of one model are left out, and those of an item with itself; what remains is exactly the
 pairs of a query with the gallery. Of a search the rows of the query's model alone are queries.
@@ -20,7 +20,7 @@ QUERY, GALLERY = "query", "gallery"
 
 
 def join_models(queries: EmbeddingSet, gallery: EmbeddingSet) -> EmbeddingSet:
-    """The same items by the model of the queries and by that of the gallery, to be compared with each other.
+    """Items by the model of the queries and by that of the gallery, to be compared with each other alone.
 
     Raises:
         InputError: vectors of different lengths.
@@ -31,6 +31,14 @@ def join_models(queries: EmbeddingSet, gallery: EmbeddingSet) -> EmbeddingSet:
             f"{gallery.dimension}: train the new model with model.embedding_dim={gallery.dimension}."
         )
     return concatenate([_mark(queries, QUERY), _mark(gallery, GALLERY)])
+
+
+def split_by_role(items: EmbeddingSet, column: str | None) -> tuple[EmbeddingSet, EmbeddingSet | None]:
+    """The queries and the items of a gallery, by a column of roles; all and None without a column."""
+    if column is None:
+        return items, None
+    asks = np.asarray(items.metadata[column]) == QUERY
+    return items.subset(np.flatnonzero(asks)), items.subset(np.flatnonzero(~asks))
 
 
 def exclude_own_model(exclude_same: ExcludeSame) -> list[str]:

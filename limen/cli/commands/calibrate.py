@@ -76,6 +76,7 @@ def calibrate(
     from limen.pipeline.bundle_points import calibrate_points
     from limen.pipeline.evaluation_source import open_source
     from limen.pipeline.point_options import PointOptions
+    from limen.pipeline.two_models.roles import check_role_options, compare_roles
 
     if estimated and flags["proven_only"]:
         raise ConfigError("--estimated and --proven-only exclude each other.")
@@ -89,6 +90,9 @@ def calibrate(
     if out is None and not plan:
         raise ConfigError("--out FILE is needed: where to write the operating point.")
     opened, unknown_queries, _ = options.read_labels(open_source(source, model))
+    if opened.role_column is not None:
+        check_role_options(options)
+        opened, settings = compare_roles(opened, settings)
     if plan:
         from evaluation.calibration.planning.sample_size import plan_data
 

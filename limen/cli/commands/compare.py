@@ -28,8 +28,11 @@ def compare(
     from evaluation.comparison.compare import compare_models
     from evaluation.comparison.describe_comparison import describe_comparison
     from limen.pipeline.evaluation_source import open_source
+    from limen.pipeline.two_models.roles import check_no_roles
 
     old, new = open_source(a, "old"), open_source(b, "new")
+    for source in (old, new):
+        check_no_roles(source, "limen compare")
     points = [None if path is None else read_point(path) for path in (point_a, point_b)]
     comparison = compare_models(
         old.items,

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 def init(
     recipe: Annotated[
-        Literal["photos", "faces", "text", "audio", "vectors"], typer.Argument(help="What the data is.")
+        Literal["photos", "faces", "text", "pairs", "audio", "vectors"],
+        typer.Argument(help="What the data is."),
     ],
     data: Annotated[
         list[str],
@@ -159,6 +160,13 @@ def embed(
         Path, typer.Argument(help="The data to embed: of a run in a form that its configuration could name.")
     ],
     out: Annotated[Path, typer.Option(help="The embeddings file, .npz.")],
+    role: Annotated[
+        Literal["query", "item"] | None,
+        typer.Option(
+            help="What all of the data is, where queries have a tower of their own; else as data.role_column "
+            "says, of a bundle items."
+        ),
+    ] = None,
 ) -> None:
     """Embed more data with a run's network or a bundle's encoder, e.g. for `--gallery` or `--unknown`."""
     from embeddings.files import save_embeddings
@@ -166,12 +174,13 @@ def embed(
 
     if out.suffix != ".npz":
         raise InputError(f"--out {out}: embeddings are written as .npz.")
-    items = _embed_with_bundle(source, data) if is_bundle(source) else _embed_with_run(source, data)
+    embed_with = _embed_with_bundle if is_bundle(source) else _embed_with_run
+    items = embed_with(source, data, role)
     save_embeddings(items, out)
     say(f"{len(items)} items of {len(items.classes)} labels in {out}.")
 
 
-def _embed_with_run(run: Path, data: Path) -> EmbeddingSet:
+def _embed_with_run(run: Path, data: Path, role: str | None) -> EmbeddingSet:
     from limen.pipeline.evaluation_source import open_run
 
     opened = open_run(run)
@@ -179,11 +188,15 @@ def _embed_with_run(run: Path, data: Path) -> EmbeddingSet:
         from encoder.encoder import Encoder
         from training.data.load_data import load_items
         from training.export.onnx_export import embed_items
-    items = load_items([data], opened.config.data, opened.load_preprocessing(), track, say)
-    return embed_items(Encoder.open(opened.ensure_encoder(), threads=0), items, track)
+    settings, encoder = opened.config.data, Encoder.open(opened.ensure_encoder(), threads=0)
+    if role is not None:
+        settings = settings.model_copy(update={"role_column": None})
+        encoder = encoder.queries if role == "query" else encoder
+    items = load_items([data], settings, opened.load_preprocessing(), track, say)
+    return embed_items(encoder, items, track)
 
 
-def _embed_with_bundle(bundle: Path, data: Path) -> EmbeddingSet:
+def _embed_with_bundle(bundle: Path, data: Path, role: str | None) -> EmbeddingSet:
     with needs("limen embed", "serve"):
         from limen.pipeline.embed_data import embed_with_bundle
-    return embed_with_bundle(bundle, data)
+    return embed_with_bundle(bundle, data, asks=role == "query")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -70,6 +71,7 @@ def evaluate(
     from decision.operating_point_files import read_point
     from decision.scorers import CosineScorer
     from embeddings.files import read_embeddings
+    from evaluation.calibration.sets.two_models import split_by_role
     from evaluation.report.audit_text import format_decisions
     from evaluation.report.text_table import format_table
     from limen.pipeline.evaluation_source import is_bundle, is_run, open_source
@@ -100,6 +102,9 @@ def evaluate(
             f"{source} is a bundle, whose report was measured when it was made: --threshold, --group, "
             "--exclude-same, --unknown-label and --fold-labels need a run or an embeddings file."
         )
+    if opened is not None and opened.role_column is not None:
+        queries, items_held = split_by_role(opened.items, opened.role_column)
+        opened, references = replace(opened, items=queries), references or items_held
     made = None
     if opened is None:
         report = Report.load(source / REPORT_FILE)

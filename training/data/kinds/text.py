@@ -8,16 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from api_schemas.preprocessing import TokenInput
+from common.array_types import Texts
 from common.label_spelling import normalise_text
 from common.progress import Track
 from embeddings.tables import read_metadata_columns, read_tables
 from encoder.inputs.text_input import NgramPreprocessing, TextPreprocessing, TokenPreprocessing
 from training.data import tables
-from training.data.items import Items
+from training.data.items import ROLE, Items
 from training.data.kinds.data_kind import DataKind
-from training.data.pair_labels import group_pairs, holds_pairs
+from training.data.pair_labels import group_matches, group_pairs, holds_matches, holds_pairs
 from training.data.row_store import ComputedRows
 
 MAX_METADATA_CHARS, LEAST_METADATA_CHARS = 1_000, 40  # of a text, whose beginning is metadata as well
@@ -39,11 +41,15 @@ class Text(DataKind[TextPreprocessing]):
         if holds_pairs(table, data.label_column):
             texts, labels = group_pairs(table, paths[0])
             return Items(texts, labels, tables.build_row_ids(len(texts)))
+        if holds_matches(table, data.label_column):
+            matches = group_matches(table, paths[0])
+            metadata = {ROLE: matches.roles, data.text_column: _cut_texts(matches.texts)}
+            ids = tables.build_row_ids(len(matches.texts))
+            return Items(matches.texts, matches.labels, ids, metadata)
         texts = tables.read_long_texts(table, data.text_column, paths[0])
         labels = tables.read_labels(table, data.label_column, paths[0], self.needs_labels)
         metadata = read_metadata_columns(table, verbatim_columns, paths[0], self.say)
-        longest = min(MAX_METADATA_CHARS, max(LEAST_METADATA_CHARS, MOST_METADATA // len(texts)))
-        metadata[data.text_column] = np.array([text[:longest] for text in texts])
+        metadata[data.text_column] = _cut_texts(texts)
         return Items(texts, labels, tables.read_ids(table, paths[0]), metadata)
 
     def fit_preprocessing(self, train: Items) -> TextPreprocessing:
@@ -94,3 +100,9 @@ class Text(DataKind[TextPreprocessing]):
     def prepare(self, raw: Items, preprocessing: TextPreprocessing, track: Track) -> Items:
         texts = track(raw.inputs.tolist(), "reading texts", len(raw))
         return replace(raw, inputs=preprocessing.prepare(texts))
+
+
+def _cut_texts(texts: NDArray[np.object_]) -> Texts:
+    """The beginning of each text, as a column of metadata."""
+    longest = min(MAX_METADATA_CHARS, max(LEAST_METADATA_CHARS, MOST_METADATA // len(texts)))
+    return np.array([text[:longest] for text in texts])
