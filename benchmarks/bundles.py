@@ -13,6 +13,7 @@ from embeddings.embedding_set import EmbeddingSet
 from embeddings.hashes import hash_model_name
 from evaluation.calibration.calibrate import calibrate_threshold
 from evaluation.calibration.class_evidence.plda import ClassScatter, fit_plda
+from evaluation.calibration.sets.sources import CalibrationSources
 from index.bundle import write_bundle
 
 EVIDENCE = "match by evidence"
@@ -29,7 +30,7 @@ def write_matching_bundle(
     chosen = items.subset(np.flatnonzero(items.codes < classes))
     size = GallerySize(items=len(chosen), classes=classes)
     target = Target(kind="fpir", value=fpir, gallery=size)
-    point = calibrate_threshold(chosen, target, name="match", model_hash=model_hash, gallery=size).point
+    point = calibrate_threshold(CalibrationSources(chosen), target, name="match", model_hash=model_hash).point
     points, arrays = [point], []
     if evidence:
         by_evidence, class_arrays = build_evidence_point(chosen, point)

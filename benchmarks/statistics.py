@@ -338,7 +338,10 @@ def is_refused_with_few_classes() -> bool:
     """True if three classes are refused."""
     try:
         calibrate_threshold(
-            LAWS[0].items(0, 3), Target(kind="far", value=TARGET), name="few", model_hash="none"
+            CalibrationSources(LAWS[0].items(0, 3)),
+            Target(kind="far", value=TARGET),
+            name="few",
+            model_hash="none",
         )
     except CalibrationRefused as refusal:
         return str(LEAST_CLASSES) in str(refusal)

@@ -151,6 +151,7 @@ def calibrate(
     from embeddings.python_objects import check_choice, convert_to_number, convert_to_triple
     from evaluation.calibration.calibrate import StatusChoice, calibrate_threshold
     from evaluation.calibration.ladder import calibrate_ladder
+    from evaluation.calibration.sets.sources import CalibrationSources
 
     check_choice(score, ScoreChoice, "score")
     check_choice(aggregate, Aggregate, "aggregate")
@@ -159,16 +160,18 @@ def calibrate(
     excluded: dict[str, Any] = {} if exclude_same is None else {"exclude_same": exclude_same}
     items = EmbeddingSet.from_arrays(embeddings, labels, metadata=excluded)
     check_vectors(vectors)
-    data: dict[str, Any] = {
-        "exclude_same": list(excluded) or None,
-        "cohort": None if cohort is None else EmbeddingSet.from_arrays(*cohort, source="cohort"),
-        "unknown": _read_unknown(unknown),
-        "score": score,
-        "confidence": confidence,
-        "model_hash": hash_model_name(model, items.dimension),
-    }
+    sources = CalibrationSources(
+        items,
+        cohort=None if cohort is None else EmbeddingSet.from_arrays(*cohort, source="cohort"),
+        unknown=_read_unknown(unknown),
+        exclude_same=list(excluded) or None,
+        vectors=vectors,
+    )
+    model_hash = hash_model_name(model, items.dimension)
     if (target_far, target_fpir, target_frr, cost) == (None, None, None, None) and not eer:
-        ladder = calibrate_ladder(items, aggregate=aggregate, vectors=vectors, **data)
+        ladder = calibrate_ladder(
+            sources, score=score, aggregate=aggregate, confidence=confidence, model_hash=model_hash
+        )
         chosen = next(one.point for one in ladder.points if one.point.id == ladder.active["match"])
         return chosen if name is None else chosen.with_changes(name=name)
     target = build_target(
@@ -181,7 +184,10 @@ def calibrate(
         aggregate=aggregate,
         vectors=vectors,
     )
-    return calibrate_threshold(items, target, status=status, name=name and str(name), **data).point
+    calibration = calibrate_threshold(
+        sources, target, score=score, status=status, name=name and str(name), model_hash=model_hash
+    )
+    return calibration.point
 
 
 def audit(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from api_schemas.operating_point import AggregateChoice, GallerySize, Probability, ScoreChoice, Target
+from api_schemas.operating_point import AggregateChoice, ScoreChoice, Target
 from common.errors import CalibrationRefused
 from common.progress import Track, silent
 from decision.targets import get_endpoint
-from embeddings.embedding_set import EmbeddingSet
 from evaluation.audit.group_points import GroupCalibrator, GroupMode
 from evaluation.calibration.calibrate import Calibration
 from evaluation.calibration.ladder import (
@@ -22,27 +21,18 @@ from evaluation.calibration.ladder import (
 )
 from evaluation.calibration.sets.sources import CalibrationSources
 from evaluation.calibration.tradeoff.measure_tradeoff import measure_tradeoffs
-from evaluation.pairs.exclusions import ExcludeSame
 
 
 def calibrate_group_ladder(
-    fit: EmbeddingSet,
+    sources: CalibrationSources,
     columns: Sequence[str],
     mode: GroupMode = "every",
     *,
-    proof: EmbeddingSet | None = None,
-    training: EmbeddingSet | None = None,
-    cohort: EmbeddingSet | None = None,
-    unknown: EmbeddingSet | None = None,
     score: ScoreChoice = "auto",
     aggregate: AggregateChoice = "auto",
     confidence: float = 0.95,
-    gallery: GallerySize | None = None,
     costs: ExpectedCosts | None = None,
     targets: Sequence[Target] | None = None,
-    exclude_same: ExcludeSame = None,
-    vectors: int = 1,
-    learned: Probability | None = None,
     model_hash: str,
     seed: int = 0,
     track: Track = silent,
@@ -59,17 +49,6 @@ def calibrate_group_ladder(
         InputError: a column that cannot be used; sets of another dimension or with shared classes.
     """
     costs = costs or ExpectedCosts()
-    sources = CalibrationSources(
-        fit,
-        proof,
-        training,
-        cohort,
-        unknown,
-        gallery=gallery,
-        exclude_same=exclude_same,
-        vectors=vectors,
-        learned=learned,
-    )
     overall = prepare_calibrators(sources, score, aggregate, model_hash, seed=seed, track=track)
     prepared: dict[int, GroupCalibrator] = {}
     for calibrator in overall.values():

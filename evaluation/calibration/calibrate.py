@@ -16,7 +16,6 @@ from api_schemas.operating_point import (
     AnswerProbability,
     ClassRates,
     Evidence,
-    GallerySize,
     OperatingPoint,
     OperatingPointConsistency,
     Probability,
@@ -53,7 +52,6 @@ from evaluation.calibration.sets.tracks import arrange_queries, combine_vectors,
 from evaluation.calibration.sets.two_models import find_queries
 from evaluation.calibration.trials import SearchRule, Trials
 from evaluation.metrics.opis import OpisSettings, measure_consistency
-from evaluation.pairs.exclusions import ExcludeSame
 from evaluation.pairs.sweep import sweep_pairs
 
 StatusChoice = Literal["auto", "proven", "estimated"]
@@ -71,43 +69,28 @@ class Calibration:
 
 
 def calibrate_threshold(
-    fit: EmbeddingSet,
+    sources: CalibrationSources,
     target: Target,
     *,
-    proof: EmbeddingSet | None = None,
-    training: EmbeddingSet | None = None,
-    cohort: EmbeddingSet | None = None,
-    unknown: EmbeddingSet | None = None,
     score: ScoreChoice = "cosine",
     aggregate: AggregateChoice | None = None,
     status: StatusChoice = "auto",
     confidence: float | None = None,
     name: str | None = None,
     model_hash: str,
-    gallery: GallerySize | None = None,
-    exclude_same: ExcludeSame = None,
     track: Track = silent,
     seed: int = 0,
 ) -> Calibration:
     """Choose a threshold on one set of classes and measure it on another.
 
     Args:
-        fit: items the threshold is chosen on, e.g. of the validation classes.
+        sources: the sets; of how many vectors a query is, the target says.
         target: what it must do.
-        proof: items of other classes that it is measured on; without them, folds of the classes of ``fit``
-            are left out in turn (chosen on the others, measured on the fold).
-        training: items of classes that are in neither ``fit`` nor ``proof``, for scores that are fitted on
-            them. Without them and without ``proof``, such a score splits the classes of ``fit`` in three.
-        cohort: vectors of people or things that are in no gallery, as impostors; ``fit`` is then the
-            gallery itself, and may be of one class.
-        unknown: real queries whose class is in no gallery: fitted on one half, proven on the other.
         score: the kind of score; ``auto`` takes the more consistent one, see ``choose_score``.
         aggregate: the rule of a 1:N search, the target's own unless given; ``auto`` takes class evidence
             where it is not worse than the nearest item.
         status: ``proven`` if the one-sided upper bound must meet the target, ``estimated`` for the best
             estimate, ``auto`` for the first where the data supports it and else the second.
-        gallery: the size of gallery an ``fpir`` point must hold for; that of ``fit`` unless given.
-        exclude_same: what excluded pairs share, see ``evaluation.pairs.exclusions``.
 
     Raises:
         CalibrationRefused: the data cannot support the target; the sentence says what would.
@@ -115,17 +98,7 @@ def calibrate_threshold(
     """
     if confidence is not None:
         target = target.model_copy(update={"confidence": confidence})
-    vectors = target.vectors if target.kind == "fpir" else 1
-    sources = CalibrationSources(
-        fit,
-        proof,
-        training,
-        cohort,
-        unknown,
-        gallery=gallery,
-        exclude_same=exclude_same,
-        vectors=vectors,
-    )
+    sources = replace(sources, vectors=target.vectors if target.kind == "fpir" else 1)
     rule: AggregateChoice = aggregate or target.aggregate
     calibrator = Calibrator.prepare_pairs(sources, score, model_hash, seed=seed, track=track)
     if target.kind == "fpir":

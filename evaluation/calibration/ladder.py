@@ -11,9 +11,7 @@ from dataclasses import dataclass, field
 
 from api_schemas.operating_point import (
     AggregateChoice,
-    GallerySize,
     OperatingPoint,
-    Probability,
     ScoreChoice,
     Status,
     Target,
@@ -23,11 +21,9 @@ from common.errors import CalibrationRefused, InputError
 from common.progress import Track, silent
 from decision.describe_point import get_shown_rates
 from decision.targets import Endpoint, get_endpoint
-from embeddings.embedding_set import EmbeddingSet
 from evaluation.calibration.calibrate import Calibration, Calibrator, StatusChoice
 from evaluation.calibration.sets.sources import CalibrationSources
 from evaluation.calibration.tradeoff.measure_tradeoff import measure_tradeoffs
-from evaluation.pairs.exclusions import ExcludeSame
 
 FPIR_RUNGS = (0.001, 0.003, 0.01, 0.03, 0.1)
 FAR_RUNGS = (0.0001, 0.001, 0.01)
@@ -89,21 +85,13 @@ class Ladder:
 
 
 def calibrate_ladder(
-    fit: EmbeddingSet,
+    sources: CalibrationSources,
     *,
-    proof: EmbeddingSet | None = None,
-    training: EmbeddingSet | None = None,
-    cohort: EmbeddingSet | None = None,
-    unknown: EmbeddingSet | None = None,
     score: ScoreChoice = "auto",
     aggregate: AggregateChoice = "auto",
     confidence: float = 0.95,
-    gallery: GallerySize | None = None,
     costs: ExpectedCosts | None = None,
     targets: Sequence[Target] | None = None,
-    exclude_same: ExcludeSame = None,
-    vectors: int = 1,
-    learned: Probability | None = None,
     model_hash: str,
     seed: int = 0,
     track: Track = silent,
@@ -111,30 +99,17 @@ def calibrate_ladder(
     """Every rung of the ladder, and the points with the least expected cost.
 
     Args:
-        fit, proof, training, cohort, unknown, score, gallery: as in ``calibrate_threshold``.
+        sources: the sets.
+        score: the kind of score; ``auto`` takes the more consistent one, see ``choose_score``.
         aggregate: the rule of a 1:N search; ``auto`` chooses class evidence where it is better.
         costs: what decides between the rungs.
         targets: the rungs; the usual ones unless given.
-        exclude_same: what excluded pairs share, see ``evaluation.pairs.exclusions``.
-        vectors: how many vectors of one object a query of a search has.
-        learned: what the model's loss learned of the probability of a match, from a cosine.
 
     Raises:
         CalibrationRefused: no rung can be estimated; the sentence says what is missing.
         InputError: sets have another dimension or share classes.
     """
     costs = costs or ExpectedCosts()
-    sources = CalibrationSources(
-        fit,
-        proof,
-        training,
-        cohort,
-        unknown,
-        gallery=gallery,
-        exclude_same=exclude_same,
-        vectors=vectors,
-        learned=learned,
-    )
     calibrators = prepare_calibrators(sources, score, aggregate, model_hash, seed=seed, track=track)
     wanted = list(targets) if targets is not None else list_rungs(confidence)
     calibrators["verify"].prepare_tail(wanted)

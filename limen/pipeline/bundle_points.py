@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,28 +100,28 @@ def calibrate_points(
 
     ``gallery`` is the one that 1:N points are for; None for one like the items they are chosen on.
     """
+    sources = replace(
+        source.get_calibration_sources(),
+        cohort=cohort,
+        unknown=unknown,
+        gallery=gallery and GallerySize(items=len(gallery), classes=len(gallery.classes)),
+        exclude_same=settings.exclude_same,
+        vectors=settings.vectors,
+    )
     given: dict[str, Any] = {
-        "proof": source.proof,
-        "training": source.training,
-        "learned": source.match_probability,
-        "cohort": cohort,
-        "unknown": unknown,
         "score": _select_score(source, gallery, settings.score),
         "aggregate": settings.aggregate,
         "confidence": settings.confidence,
-        "gallery": gallery and GallerySize(items=len(gallery), classes=len(gallery.classes)),
         "costs": ExpectedCosts(settings.false_match_cost, settings.unknown_share, settings.proven_only),
         "targets": _list_targets(settings),
-        "exclude_same": settings.exclude_same,
-        "vectors": settings.vectors,
         "model_hash": source.model_hash,
         "track": track,
     }
     try:
         if settings.group:
-            ladder = calibrate_group_ladder(source.fit, settings.group, settings.group_mode, **given)
+            ladder = calibrate_group_ladder(sources, settings.group, settings.group_mode, **given)
         else:
-            ladder = calibrate_ladder(source.fit, **given)
+            ladder = calibrate_ladder(sources, **given)
     except CalibrationRefused as refusal:
         say(f"No operating point: {refusal}")
         return BundlePoints([], [str(refusal)])

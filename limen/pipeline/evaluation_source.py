@@ -25,6 +25,7 @@ from embeddings.files import open_embeddings, read_embeddings
 from embeddings.hashes import hash_encoder, hash_model_name
 
 if TYPE_CHECKING:
+    from evaluation.calibration.sets.sources import CalibrationSources
     from training.run_folder.run_folder import Run
 
 
@@ -61,6 +62,12 @@ class EvaluationSource:
         if np.isin(own.ids, taken).any():
             own = replace(own, ids=np.char.add("test/", own.ids))
         return concatenate([*parts, own])
+
+    def get_calibration_sources(self) -> CalibrationSources:
+        """What of these a threshold is fitted and proven on, and what the loss learned."""
+        from evaluation.calibration.sets.sources import CalibrationSources
+
+        return CalibrationSources(self.fit, self.proof, self.training, learned=self.match_probability)
 
     @property
     def proof(self) -> EmbeddingSet | None:

@@ -21,6 +21,7 @@ from embeddings.hashes import hash_encoder
 from encoder import Encoder
 from encoder.thumbnails import make_thumbnail
 from evaluation.calibration.calibrate import calibrate_threshold
+from evaluation.calibration.sets.sources import CalibrationSources
 from evaluation.evaluate import evaluate_embeddings
 from index.bundle import write_bundle
 from limen.client import Client
@@ -70,12 +71,7 @@ def shop(datasets: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     }
     points = {
         endpoint: calibrate_threshold(
-            halves[0],
-            target,
-            proof=halves[1],
-            name=endpoint,
-            model_hash=model_hash,
-            gallery=size if endpoint == "match" else None,
+            CalibrationSources(halves[0], halves[1]), target, name=endpoint, model_hash=model_hash
         ).point
         for endpoint, target in targets.items()
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from api_schemas.report import Consistency, Report
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.similarity import compute_pair_similarities
 from evaluation.calibration.calibrate import Calibration, calibrate_threshold
+from evaluation.calibration.sets.sources import CalibrationSources
 from evaluation.evaluate import evaluate_embeddings
 from evaluation.metrics.opis import OpisSettings, measure_consistency
 from evaluation.pairs.pairs import Pairs
@@ -97,7 +98,15 @@ def evaluate(items: EmbeddingSet, **options: Any) -> Report:
 
 def calibrate(items: EmbeddingSet, target: Target, **options: Any) -> Calibration:
     """An operating point, and its cohort."""
-    return calibrate_threshold(items, target, name="p", model_hash="m", **options)
+    sources, others = split_options(items, options)
+    return calibrate_threshold(sources, target, name="p", model_hash="m", **others)
+
+
+def split_options(items: EmbeddingSet, options: dict[str, Any]) -> tuple[CalibrationSources, dict[str, Any]]:
+    """Options that are sets to calibrate on, as sources with the items to fit on, and the others."""
+    names = {field.name for field in fields(CalibrationSources)}
+    sets = {name: value for name, value in options.items() if name in names}
+    return CalibrationSources(items, **sets), {n: v for n, v in options.items() if n not in names}
 
 
 def measure_opis(pairs: Pairs) -> Consistency:

@@ -27,6 +27,7 @@ from embeddings.hashes import hash_cohort, hash_encoder, hash_model_name
 from encoder import Encoder
 from evaluation.audit.decision_figures import add_decision_figures
 from evaluation.calibration.calibrate import calibrate_threshold
+from evaluation.calibration.sets.sources import CalibrationSources
 from evaluation.calibration.tradeoff.measure_tradeoff import MeasuredSets, measure_tradeoff
 from evaluation.evaluate import evaluate_embeddings
 from index.bundle import write_bundle
@@ -72,14 +73,14 @@ def calibrate_points() -> dict[str, OperatingPoint]:
     fit, gallery = make_clusters(1, 50, 8, "fit-"), make_clusters(2, 40, 8, "class-")
     size = GallerySize(items=len(gallery), classes=len(gallery.classes))
     targets = {
-        "verify": (Target(kind="far", value=0.05), None),
-        "match": (Target(kind="fpir", value=0.2, gallery=size), size),
+        "verify": Target(kind="far", value=0.05),
+        "match": Target(kind="fpir", value=0.2, gallery=size),
     }
     return {
         endpoint: calibrate_threshold(
-            fit, target, proof=gallery, name=endpoint, model_hash="0" * 64, gallery=reach
+            CalibrationSources(fit, gallery), target, name=endpoint, model_hash="0" * 64
         ).point
-        for endpoint, (target, reach) in targets.items()
+        for endpoint, target in targets.items()
     }
 
 

@@ -27,12 +27,17 @@ class CalibrationSources:
     """What to calibrate on.
 
     Attributes:
-        fit: items of the classes a threshold is chosen on; with a cohort or unknown queries, the gallery.
-        proof: items of other classes that it is measured on; None where folds of ``fit`` are left out.
-        training: items that scores are fitted with (densities, class evidence), of other classes.
-        cohort: items of people who are in no gallery, as impostors.
-        unknown, unknown_proof: halves of real queries whose class is in no gallery: to fit on, to prove on.
-        gallery: the size that a 1:N threshold is for.
+        fit: items of the classes a threshold is chosen on, e.g. the validation classes; with a cohort or
+            unknown queries, the gallery.
+        proof: items of other classes that it is measured on; without them, folds of the classes of ``fit``
+            are left out in turn (chosen on the others, measured on the fold).
+        training: items that scores are fitted with (densities, class evidence), of classes that are in
+            neither. Without them and without ``proof``, density splits the classes of ``fit`` in three.
+        cohort: items of people or things that are in no gallery, as impostors; ``fit`` may then be of one
+            class.
+        unknown: real queries whose class is in no gallery; once prepared, the half that is fitted on.
+        unknown_proof: the other half, that is proven on.
+        gallery: the size that a 1:N threshold is for; that of ``fit`` unless given.
         exclude_same: what excluded pairs share, see ``evaluation.pairs.exclusions``.
         vectors: how many vectors of one object a query of a search has.
         learned: what the model's loss learned of the probability of a match, from a cosine.

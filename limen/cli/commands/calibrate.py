@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -114,18 +115,14 @@ def calibrate(
         if name is not None:
             saved = SavedPoint(saved.point.with_changes(name=name), saved.cohort, saved.class_arrays)
     else:
-        calibration = calibrate_threshold(
-            opened.fit,
-            target,
-            proof=opened.proof,
-            training=opened.training,
+        sources = replace(
+            opened.get_calibration_sources(),
             cohort=options.cohort,
             unknown=unknown_queries,
             exclude_same=settings.exclude_same,
-            score=score,
-            name=name,
-            model_hash=opened.model_hash,
-            track=track,
+        )
+        calibration = calibrate_threshold(
+            sources, target, score=score, name=name, model_hash=opened.model_hash, track=track
         )
         saved = SavedPoint(calibration.point, calibration.cohort, calibration.class_arrays)
     saved.save(out)

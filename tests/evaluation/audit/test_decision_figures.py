@@ -11,6 +11,7 @@ from embeddings.embedding_set import EmbeddingSet
 from evaluation.audit.decision_figures import add_decision_figures, measure_fpir_by_gallery
 from evaluation.audit.threshold_rates import MeasuredThreshold
 from evaluation.calibration.calibrate import calibrate_threshold
+from evaluation.calibration.sets.sources import CalibrationSources
 from evaluation.evaluate import evaluate_embeddings
 from tests.evaluation.samples import make_clusters
 
@@ -34,7 +35,9 @@ def test_fpir_grows_with_the_gallery_as_counted_ones_do() -> None:
 
 def test_answers_are_judged_on_classes_that_nothing_was_fitted_on() -> None:
     fit, fresh = (make_clusters(seed, classes=60, each=6, prefix=f"{seed}-") for seed in (1, 2))
-    point = calibrate_threshold(fit, Target(kind="fpir", value=0.1), status="estimated", model_hash="m").point
+    point = calibrate_threshold(
+        CalibrationSources(fit), Target(kind="fpir", value=0.1), status="estimated", model_hash="m"
+    ).point
     figures = {}
     for name, items in (("own", fit), ("fresh", fresh)):
         report = evaluate_embeddings(items, model_hash="m", split="all")
@@ -54,7 +57,9 @@ def test_a_point_of_pairs_has_neither() -> None:
     items = make_clusters(3, classes=30)
     sites = np.where(items.codes % 2, "north", "south")
     items = EmbeddingSet(items.vectors, items.labels, items.ids, {"site": sites})
-    point = calibrate_threshold(items, Target(kind="far", value=0.05), model_hash="m").point
+    point = calibrate_threshold(
+        CalibrationSources(items), Target(kind="far", value=0.05), model_hash="m"
+    ).point
     report = evaluate_embeddings(items, model_hash="m", split="all")
     measured = add_decision_figures(report, items, point, CosineScorer(), groups=["site"])
     assert measured.answer is None

@@ -42,7 +42,7 @@ def measure_site(point: OperatingPoint, items: EmbeddingSet, site: str, kind: st
 
 def test_a_group_with_four_times_the_false_matches_is_found() -> None:
     items = make_sites(0)
-    point = calibrate_threshold(items, FAR, model_hash="m").point
+    point = calibrate_threshold(CalibrationSources(items), FAR, model_hash="m").point
     measured = MeasuredThreshold.prepare(items, point.threshold)
     groups = {group.value: group for group in measure_groups(measured, items, ["site"])}
     dim, bright = groups["dim"], groups["bright"]
@@ -79,7 +79,7 @@ def test_a_target_in_every_group_mends_it(target: Target) -> None:
     items, fresh = make_sites(2), make_sites(3)
     rate = target.value
     assert rate is not None
-    plain = calibrate_threshold(items, target, model_hash="m", status="estimated").point
+    plain = calibrate_threshold(CalibrationSources(items), target, model_hash="m", status="estimated").point
     calibrator = GroupCalibrator.prepare(CalibrationSources(items), "cosine", "nearest", ["site"], "m")
     made = calibrator.calibrate_every(target, "estimated").point
     dim, bright = (measure_site(plain, fresh, site, target.kind) for site in ("dim", "bright"))
@@ -97,7 +97,9 @@ def test_a_target_in_every_group_mends_it(target: Target) -> None:
 
 def test_a_ladder_holds_in_every_group_or_has_points_of_their_own() -> None:
     items = make_sites(4, classes=40)
-    every = calibrate_group_ladder(items, ["site"], targets=[FAR], score="cosine", model_hash="m")
+    every = calibrate_group_ladder(
+        CalibrationSources(items), ["site"], targets=[FAR], score="cosine", model_hash="m"
+    )
     assert {point.point.status for point in every.points} == {"proven", "estimated"}
     for calibration in every.points:
         point = calibration.point
@@ -105,7 +107,9 @@ def test_a_ladder_holds_in_every_group_or_has_points_of_their_own() -> None:
         assert point.target.group.mode == "every"
         if point.status == "proven":
             assert measure_site(point, make_sites(5, classes=40), "dim", "far") <= 0.012
-    own = calibrate_group_ladder(items, ["site"], "own", targets=[FAR], score="cosine", model_hash="m")
+    own = calibrate_group_ladder(
+        CalibrationSources(items), ["site"], "own", targets=[FAR], score="cosine", model_hash="m"
+    )
     by_group = {
         point.point.target.group.values[0]: point.point.threshold
         for point in own.points

@@ -25,13 +25,14 @@ from evaluation.calibration.ladder import (
 from evaluation.calibration.select_threshold import select_threshold
 from evaluation.calibration.sets.cross_fit import FOLDS
 from evaluation.calibration.sets.sources import CalibrationSources
-from tests.evaluation.samples import list_all_pairs, make_clusters
+from tests.evaluation.samples import list_all_pairs, make_clusters, split_options
 
 FPIR = Target(kind="fpir", value=0.1)
 
 
 def make_ladder(fit: EmbeddingSet, **options: object) -> Ladder:
-    return calibrate_ladder(fit, aggregate="nearest", score="cosine", model_hash="m", **options)
+    sources, others = split_options(fit, options)
+    return calibrate_ladder(sources, aggregate="nearest", score="cosine", model_hash="m", **others)
 
 
 def get_points(ladder: Ladder) -> list[OperatingPoint]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from embeddings.embedding_set import EmbeddingSet
 from embeddings.files import read_embeddings, save_embeddings
 from embeddings.similarity import compute_pair_similarities
 from limen import calibrate, open_bundle
+from limen.pipeline.evaluation_source import open_source
 from tests.limen.conftest import Limen, make_classes
 
 
@@ -57,6 +59,26 @@ def test_the_point_does_on_its_pairs_what_it_says(
     assert point.fit.frr == pytest.approx(1 - accepted[~impostor].mean(), abs=1e-12)
     assert point.fit.far_upper is not None
     assert point.fit.far <= point.fit.far_upper <= 0.02
+
+
+@pytest.mark.parametrize("flags", [["--eer"], ["--target-far", 0.05]], ids=["one threshold", "a rung"])
+def test_a_point_takes_what_the_loss_learned_of_matches(
+    limen: Limen, embeddings_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[object]
+) -> None:
+    """Nearly what is best on all pairs, which no fit without a fold of the classes comes near."""
+    arguments = ["calibrate", embeddings_file, *flags, "--score", "cosine", "--out", tmp_path / "point.json"]
+    assert limen(*arguments).code == 0
+    fitted = OperatingPoint.load(tmp_path / "point.json").probability
+    assert fitted is not None
+    near = {
+        name: value if name == "scores" else (1.001 * np.array(value)).tolist()
+        for name, value in fitted.parameters.items()
+    }
+    learned = fitted.model_copy(update={"parameters": near})
+    opened = replace(open_source(embeddings_file), match_probability=learned)
+    monkeypatch.setattr("limen.pipeline.evaluation_source.open_source", lambda *_: opened)
+    assert limen(*arguments).code == 0
+    assert OperatingPoint.load(tmp_path / "point.json").probability == learned != fitted
 
 
 @pytest.mark.parametrize(

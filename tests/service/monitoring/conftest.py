@@ -16,6 +16,7 @@ from api_schemas.operating_point import GallerySize, Target
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.hashes import hash_model_name
 from evaluation.calibration.calibrate import calibrate_threshold
+from evaluation.calibration.sets.sources import CalibrationSources
 from evaluation.evaluate import evaluate_embeddings
 from index.bundle import write_bundle
 from service.models.loaded_model import LoadedModel, load_model
@@ -58,7 +59,7 @@ def sentences(datasets: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     size = GallerySize(items=len(gallery), classes=100)
     model_hash = hash_model_name("sentences", DIMENSION)
     point = calibrate_threshold(
-        fit, Target(kind="fpir", value=0.1, gallery=size), model_hash=model_hash, gallery=size
+        CalibrationSources(fit), Target(kind="fpir", value=0.1, gallery=size), model_hash=model_hash
     ).point
     bundle = tmp_path_factory.mktemp("sentences") / "clinc"
     write_bundle(

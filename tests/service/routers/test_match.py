@@ -11,6 +11,7 @@ import pytest
 from api_schemas.operating_point import GallerySize, Target
 from decision.answer_probability import AnswerModel
 from evaluation.calibration.calibrate import calibrate_threshold
+from evaluation.calibration.sets.sources import CalibrationSources
 from limen.client import Client, ServiceError
 from tests.service.brute_force import compute_similarities, select_best
 from tests.service.bundles import make_clusters
@@ -63,12 +64,11 @@ def test_a_class_mean_is_not_decided_by_a_point_for_the_nearest(client: Client, 
 
 def test_a_point_for_class_means_decides_by_them(start: Any, bundle: Any, tmp_path: Path) -> None:
     """Added, activated, then queried: each answer is that of a loop over all items of each class."""
-    target = Target(kind="fpir", value=0.2, aggregate="mean_of_class")
-    hashed = bundle.points["match"].model_hash
     size = GallerySize(items=len(bundle.gallery), classes=40)
-    point = calibrate_threshold(
-        make_clusters(1, 50, 8, "fit-"), target, name="means", model_hash=hashed, gallery=size
-    ).point
+    target = Target(kind="fpir", value=0.2, aggregate="mean_of_class", gallery=size)
+    hashed = bundle.points["match"].model_hash
+    sources = CalibrationSources(make_clusters(1, 50, 8, "fit-"))
+    point = calibrate_threshold(sources, target, name="means", model_hash=hashed).point
     with Client(start(bundle.path, data=tmp_path / "data"), retries=0) as client:
         assert client.match(bundle.gallery.vectors[:1], aggregate="nearest").results[0].decision
         client.add_operating_point(point)

@@ -16,6 +16,7 @@ from decision.scorers import CosineScorer
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.hashes import hash_model_name
 from evaluation.calibration.calibrate import calibrate_threshold
+from evaluation.calibration.sets.sources import CalibrationSources
 from evaluation.calibration.tradeoff.measure_tradeoff import MeasuredSets, measure_tradeoff
 from evaluation.evaluate import evaluate_embeddings
 from index.bundle import write_bundle
@@ -62,9 +63,10 @@ def build_morning(
     gallery, fit = take(known), take(fitting)
     model_hash = hash_model_name(out.name, vectors.shape[1])
     size = GallerySize(items=len(gallery), classes=KNOWN)
-    verify = calibrate_threshold(fit, Target(kind="far", value=far), name="verify", model_hash=model_hash)
+    sources = CalibrationSources(fit)
+    verify = calibrate_threshold(sources, Target(kind="far", value=far), name="verify", model_hash=model_hash)
     match = calibrate_threshold(
-        fit, Target(kind="fpir", value=0.05, gallery=size), name="match", model_hash=model_hash, gallery=size
+        sources, Target(kind="fpir", value=0.05, gallery=size), name="match", model_hash=model_hash
     )
     sets = MeasuredSets.of_items(fit, CosineScorer(), "nearest", None)
     tradeoff = measure_tradeoff(sets, "verify", [verify.point])

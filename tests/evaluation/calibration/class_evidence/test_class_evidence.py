@@ -24,6 +24,7 @@ from evaluation.calibration.class_evidence.fit_class_evidence import (
 )
 from evaluation.calibration.class_evidence.plda import ClassScatter, fit_plda
 from evaluation.calibration.nearest_scores import score_nearest_trials
+from evaluation.calibration.sets.sources import CalibrationSources
 from evaluation.pairs.pairs import arrange
 
 D = 12
@@ -220,7 +221,7 @@ def test_what_cannot_be_fitted_is_said() -> None:
     assert "10 classes of two items or more, found 0" in chosen.reason
     target = Target(kind="fpir", value=0.1, aggregate="evidence")
     with pytest.raises(CalibrationRefused, match="10 classes of two items or more, found 0"):
-        calibrate_threshold(single, target, model_hash="m")
+        calibrate_threshold(CalibrationSources(single), target, model_hash="m")
 
 
 def test_training_classes_that_are_evaluated_are_left_out() -> None:
@@ -237,7 +238,8 @@ def test_training_classes_that_are_evaluated_are_left_out() -> None:
 def test_a_calibrated_point_carries_its_class_model() -> None:
     fit = draw(40, 8, 4, "f", 0.4)
     target = Target(kind="fpir", value=0.1, aggregate="evidence")
-    made = calibrate_threshold(fit, target, proof=draw(30, 8, 5, "g", 0.4), model_hash="m")
+    sources = CalibrationSources(fit, proof=draw(30, 8, 5, "g", 0.4))
+    made = calibrate_threshold(sources, target, model_hash="m")
     assert made.point.score.kind == "evidence"
     assert made.point.target.aggregate == "evidence"
     scorer = EvidenceScorer.open(

@@ -15,6 +15,7 @@ from embeddings.similarity import compute_pair_similarities
 from evaluation.calibration.class_evidence.choose_evidence import choose_evidence
 from evaluation.calibration.fpir_thresholds import get_search_rule
 from evaluation.calibration.ladder import calibrate_ladder
+from evaluation.calibration.sets.sources import CalibrationSources
 from evaluation.calibration.sets.tracks import TRACK, add_tracks, arrange_queries, select_tracks
 from evaluation.calibration.trials import UNKNOWN, Trials
 from tests.evaluation.samples import calibrate, make_clusters, make_sessions
@@ -120,7 +121,9 @@ def test_a_point_for_several_vectors_misses_fewer_at_the_same_target() -> None:
 
 
 def test_the_ladder_leaves_pairs_alone() -> None:
-    ladder = calibrate_ladder(make_clusters(1, each=9), vectors=3, aggregate="nearest", model_hash="m")
+    ladder = calibrate_ladder(
+        CalibrationSources(make_clusters(1, each=9), vectors=3), aggregate="nearest", model_hash="m"
+    )
     vectors = {point.point.target.kind: point.point.target.vectors for point in ladder.points}
     assert vectors == {"far": 1, "fpir": 3}
     assert all("3-vectors" in one.point.name for one in ladder.points if one.point.target.kind == "fpir")

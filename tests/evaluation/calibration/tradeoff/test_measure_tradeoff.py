@@ -14,6 +14,7 @@ from embeddings.embedding_set import EmbeddingSet
 from evaluation.audit.group_rates import measure_groups
 from evaluation.audit.threshold_rates import MeasuredThreshold
 from evaluation.calibration.ladder import Ladder, calibrate_ladder
+from evaluation.calibration.sets.sources import CalibrationSources
 from evaluation.calibration.tradeoff.measure_tradeoff import LEVELS, MeasuredSets, measure_tradeoff
 from tests.service.bundles import make_clusters
 
@@ -32,8 +33,8 @@ def tradeoff(items: EmbeddingSet) -> Tradeoff:
 
 @pytest.fixture(scope="module")
 def ladder(items: EmbeddingSet) -> Ladder:
-    fit = make_clusters(1, 50, 8, "fit-")
-    return calibrate_ladder(fit, proof=items, score="cosine", aggregate="nearest", model_hash="0" * 64)
+    sources = CalibrationSources(make_clusters(1, 50, 8, "fit-"), items)
+    return calibrate_ladder(sources, score="cosine", aggregate="nearest", model_hash="0" * 64)
 
 
 def test_every_rate_is_that_of_the_threshold_measured_alone(items: EmbeddingSet, tradeoff: Tradeoff) -> None:
