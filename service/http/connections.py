@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import resource
 from collections import Counter
+from collections.abc import Callable
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -27,6 +28,9 @@ OWN_DESCRIPTORS = 128
 SWEEP_SECONDS = 0.5
 # of chunk sizes and trailers, a byte of body
 FRAMING = 8
+# a refusal for load is sent after this long, times the refusals that wait to be sent: a thousand a second,
+# a tenth of the event loop, however many clients ask again at once
+REFUSAL_SECONDS, MOST_REFUSAL_SECONDS = 0.001, 1.0
 # a paused answer is this much, and has these seconds at any rate
 _UNSENT_BYTES, _UNSENT_SECONDS = 400_000, 5.0
 
@@ -54,6 +58,8 @@ class ConnectionTable:
         self._idle: dict[LimitedProtocol, None] = {}
         # and those whose body is on its way, in the order in which it began
         self._reading: dict[LimitedProtocol, None] = {}
+        # refusals for load that wait to be sent
+        self._refusals = 0
         self._sweeping: asyncio.TimerHandle | None = None
 
     def add(self, connection: LimitedProtocol) -> bool:
@@ -100,6 +106,16 @@ class ConnectionTable:
             self._reading.pop(connection, None)
             self._idle[connection] = None
 
+    def schedule_refusal(self, send: Callable[[], None]) -> None:
+        """Call ``send`` after a while, the longer the more refusals wait for that."""
+        self._refusals += 1
+        seconds = min(REFUSAL_SECONDS * self._refusals, MOST_REFUSAL_SECONDS)
+        asyncio.get_running_loop().call_later(seconds, self._send_refusal, send)
+
+    def _send_refusal(self, send: Callable[[], None]) -> None:
+        self._refusals -= 1
+        send()
+
     def _make_room(self, address: str | None) -> bool:
         for connection in chain(self._idle, self._reading):
             if address is None or connection.address == address:
@@ -122,6 +138,13 @@ class ConnectionTable:
         self._schedule_sweep()
 
 
+class Refusal(NamedTuple):
+    """An answer, and whether the connection closes after it."""
+
+    answer: bytes
+    is_last: bool
+
+
 class LimitedProtocol(HttpToolsProtocol):
     """One connection: uvicorn's, with the limits of the table it belongs to."""
 
@@ -139,7 +162,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self._unsent_timeout = _UNSENT_SECONDS + _UNSENT_BYTES / settings.min_body_rate
         self.address = ""
         self._in_headers = True
-        self._is_refused = False  # the request that is on its way is answered, its body is left out
+        self._is_refused = False  # the body of the request that is on its way is left out
+        self._refusal: Refusal | None = None  # the answer to it, until that is sent
         self._header_bytes = self._framing_bytes = self._body_bytes = 0
         # when the first byte of a message came that is not complete, when the connection had nothing in
         # progress for the first time since, and when an answer began to wait for its client
@@ -192,6 +216,8 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._begun is None:
             self._begun = self.loop.time()
         self._header_bytes = max(1, self._header_bytes)
+        # a request that came with one that is refused, whose answer comes first
+        self._send_refusal()
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -204,16 +230,34 @@ class LimitedProtocol(HttpToolsProtocol):
         self._in_headers = False
         self.table.mark_reading(self)
         gate, answer = self.table.gate, None
-        is_next = self.cycle is None or self.cycle.response_complete
-        if gate is not None and is_next and self.parser.get_method() == b"POST":
+        if gate is not None and self._is_idle() and self.parser.get_method() == b"POST":
             answer = gate.refuse(self.url, self.headers)
         if answer is None:
             super().on_headers_complete()
             return
-        self._is_refused = True
-        self.transport.write(answer)
-        if not self.parser.should_keep_alive():
+        self._is_refused, self._refusal = True, Refusal(answer, not self.parser.should_keep_alive())
+        self.flow.pause_reading()
+        self.table.schedule_refusal(self._send_refusal)
+
+    def _send_refusal(self) -> None:
+        """Send the refusal that waits for it, if there is one, and read on."""
+        refusal, self._refusal = self._refusal, None
+        if refusal is None or self.transport.is_closing():
+            return
+        self.transport.write(refusal.answer)
+        if refusal.is_last:
             self.transport.close()
+        else:
+            self.flow.resume_reading()
+
+    def shutdown(self) -> None:
+        """Close the connection when what is in progress is answered."""
+        self._send_refusal()
+        super().shutdown()
+
+    def _is_idle(self) -> bool:
+        """True if the app is not answering a request."""
+        return self.cycle is None or self.cycle.response_complete
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""
@@ -255,7 +299,6 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def check_time(self, now: float) -> None:
         """Close the connection if its client takes too long."""
-        idle = self.cycle is None or self.cycle.response_complete
         if self._unsent_since is not None and now - self._unsent_since > self._unsent_timeout:
             self.transport.abort()
         elif self.transport.is_closing():
@@ -263,7 +306,7 @@ class LimitedProtocol(HttpToolsProtocol):
             if now - self._idle_since > self._header_timeout:
                 self.transport.abort()
         elif (
-            idle
+            self._is_idle()
             and self._begun is not None
             and now - max(self._begun, self._idle_since) > self._header_timeout
         ):
@@ -279,7 +322,8 @@ class LimitedProtocol(HttpToolsProtocol):
         """Answer with a problem, unless another answer has begun, and close the connection."""
         count_rejection(kind.slug)
         self._idle_since = self.loop.time()
-        if self.cycle is None or self.cycle.response_complete:
+        if self._is_idle():
+            self._send_refusal()
             body = write_problem(kind, detail, "/", "-")
             head = (
                 f"HTTP/1.1 {kind.status} {kind.title}\r\ncontent-type: {PROBLEM_MEDIA_TYPE}\r\n"

@@ -5,14 +5,17 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from itertools import repeat
+from time import monotonic
 from typing import Any
 
 import httpx
 import pytest
 
 from service.errors.problems import build_overloaded
+from service.http.connections import REFUSAL_SECONDS
 from service.runtime.event_loop_limit import EventLoopLimit
 from tests.service.http.test_connections import POST, connect, read_all
+from tests.service.load_generator import send_at_rate
 
 BODY = b'{"queries": [{"id": "item-0"}]}'
 REQUEST = POST + b"Content-Length: %d\r\n\r\n%s" % (len(BODY), BODY)
@@ -119,3 +122,15 @@ def test_requests_sent_together_are_answered_in_order(
     assert [answer[9:12] for answer in answers] == [b"429", b"200", b"200", b"200"]
     for n, answer in enumerate(answers):
         assert b"x-request-id: n%d\r\n" % n in answer
+
+
+def test_refusals_take_a_bounded_part_of_the_event_loop(
+    start: Any, bundle: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = int(start(bundle.path).rpartition(":")[2])
+    refuse_requests(monkeypatch, "check_arrival", repeat(True))
+    begun = monotonic()
+    answers = send_at_rate(port, REQUEST, 0.5, connections=20)
+    seconds = monotonic() - begun
+    assert {answer.status for answer in answers} == {429}
+    assert len(answers) <= 20 + seconds / REFUSAL_SECONDS
