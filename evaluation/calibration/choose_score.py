@@ -76,6 +76,7 @@ def choose_score(
     if choice == "cosine":
         return ChosenScore(cosine, None, "score: cosine, as requested")
     best: ChosenScore | None = None
+    plain: DebiasedOpis | None = None
     reference: DebiasedOpis | None = None
     refusals = []
     for kind in FITTERS if choice == "auto" else [choice]:
@@ -87,7 +88,7 @@ def choose_score(
         name = f"{kind} ({scorer.score.form})"
         if choice != "auto":
             return ChosenScore(scorer, drawn, f"score: {name}, as requested")
-        plain = _measure_log_far_opis(fit, cosine, seed, track)
+        plain = plain or _measure_log_far_opis(fit, cosine, seed, track)
         assert plain is not None
         values = f"{opis.values[0]:.2g} against cosine's {plain.values[0]:.2g}"
         if _is_clearly_lower(opis, reference or plain, seed):
