@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo check test test-portable test-full bench clean
+.PHONY: help setup demo check test test-portable test-full bench bench-peers clean
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
 
@@ -40,6 +40,12 @@ test-full: setup ## the whole test suite with its long forms
 
 bench: setup     ## every benchmark, each a ratio against a peer or a limit in the same run
 	for file in benchmarks/*.py; do $(BIN)/python -m benchmarks.$$(basename $$file .py) || exit 1; done
+	$(BIN)/python -m benchmarks.peers --out runs/peers.json --write docs/performance.md
+
+PEERS := .venv-peers
+bench-peers:     ## what Limen is compared with, in an environment of its own: .venv-peers
+	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --requirement benchmarks/peers/requirements.txt
 
 clean:           ## remove what setup and the tools made
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(PEERS) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

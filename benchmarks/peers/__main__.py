@@ -1,0 +1,154 @@
+"""Limen beside chroma, pgvector, milvus-lite, LanceDB, qdrant's edge engine and FAISS, on the same machine.
+
+    make bench-peers                                     # installs the peers into .venv-peers, once
+    python -m benchmarks.peers --keep FOLDER             # every job; the folder keeps what was built
+    python -m benchmarks.peers --jobs search match --dims 128
+    python -m benchmarks.peers --small                   # under three minutes; fails where a ratio fell
+    python -m benchmarks.peers --write docs/performance.md
+
+Rows lie around items / 20 centres, ``unit(centre + 1.2 / sqrt(d) * normal)``. Each engine is set up as its
+own documentation advises and searches at the smallest width with recall@10 >= 0.95 (printed). Engines take
+turns, A B A B, every second round backwards; a figure is the median of the rounds with their range, a ratio
+is taken within a round. Servers are asked over kept connections by ``wrk`` (pgvector by ``pgbench``, milvus
+by its client), engines in process by threads; clients and engines share the cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from benchmarks.peers.bench import Bench
+from benchmarks.peers.jobs import JOBS, Record, measure_job
+from benchmarks.peers.registry import ENGINES, explain_absence
+from benchmarks.peers.report.guard import compute_ratios, find_losses, write_reference
+from benchmarks.peers.report.plot import draw_ratios
+from benchmarks.peers.report.table import write_into, write_section
+from benchmarks.peers.scripts import SCRIPTS, measure_scripts
+from benchmarks.service import describe_machine
+
+SCRIPTS_JOB = "first decision"
+PICTURE = "pictures/peers.png"
+
+
+def read_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The options."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--items", type=int, default=100_000)
+    parser.add_argument("--dims", type=int, nargs="+", default=[128, 512])
+    parser.add_argument("--jobs", nargs="*", choices=[*JOBS, SCRIPTS_JOB], default=[*JOBS, SCRIPTS_JOB])
+    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each load")
+    parser.add_argument("--keep", type=Path, help="keep what the engines built here, and use what is there")
+    parser.add_argument("--out", type=Path, help="figures as JSON; those of other jobs in it stay")
+    parser.add_argument("--write", type=Path, help="write the tables into this page, the plot beside it")
+    parser.add_argument("--small", action="store_true", help="5,000 x 32, and fail where a ratio fell")
+    parser.add_argument(
+        "--remember", action="store_true", help="with --small: make these ratios the usual ones"
+    )
+    given = parser.parse_args(arguments)
+    if given.small:
+        given.items, given.dims = 5_000, [32]
+        given.jobs = [job for job in given.jobs if job in ("search", "match", "filters")]
+        given.rounds = min(given.rounds, 3)
+    return given
+
+
+def measure(given: argparse.Namespace, folder: Path, results: dict[str, Any]) -> None:
+    """Carry out the jobs; ``results`` grows, and is written after each."""
+    present = {}
+    for name in given.engines:
+        sentence = explain_absence(ENGINES[name])
+        if sentence is None:
+            present[name] = ENGINES[name]
+        elif sentence not in results["absent"]:
+            results["absent"].append(sentence)
+            print(sentence, flush=True)
+    for dim in given.dims:
+        jobs = [job for job in given.jobs if job in JOBS]
+        if not jobs:
+            break
+        bench = Bench(folder, given.items, dim)
+        size = f"{given.items:,} x {dim}"
+        try:
+            for name in tqdm(list(present), desc=f"{size}, builds", disable=None):
+                try:
+                    results["versions"][name] = bench.read_version(name)
+                except RuntimeError as error:
+                    print(error, flush=True)
+                    del present[name]
+            results["tuned"].setdefault(size, {}).update(bench.tuned)
+            for job in jobs:
+                engines = [name for name, entry in present.items() if job in entry.jobs]
+                with tqdm(total=given.rounds * len(engines), desc=f"{size}, {job}", disable=None) as bar:
+                    records = measure_job(
+                        bench, job, engines, given.rounds, given.seconds, lambda text: show(bar, text)
+                    )
+                replace_records(results["records"], records, job, size)
+                save(given, results)
+        finally:
+            bench.close()
+    if SCRIPTS_JOB in given.jobs:
+        with tqdm(total=given.rounds * len(SCRIPTS), desc=SCRIPTS_JOB, disable=None) as bar:
+            records = measure_scripts(given.rounds, lambda text: show(bar, text))
+        replace_records(results["records"], records, SCRIPTS_JOB, "")
+        save(given, results)
+
+
+def show(bar: Any, text: str) -> None:
+    """One step further, or what went wrong."""
+    if text:
+        print(text, flush=True)
+    bar.update()
+
+
+def replace_records(kept: list[Record], new: list[Record], job: str, size: str) -> None:
+    """Put the records of a job in the place of earlier ones."""
+    kept[:] = [record for record in kept if (record["job"], record["size"]) != (job, size)] + new
+
+
+def save(given: argparse.Namespace, results: dict[str, Any]) -> None:
+    """Write the figures where that was asked for."""
+    if given.out:
+        given.out.parent.mkdir(parents=True, exist_ok=True)
+        given.out.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, print, write; 1 where the guard found a loss."""
+    given = read_arguments(arguments)
+    results: dict[str, Any] = {"versions": {}, "tuned": {}, "records": []}
+    if given.out and given.out.exists():
+        results |= json.loads(given.out.read_text())
+    results |= {"date": f"{datetime.now(UTC):%-d %B %Y}", "machine": describe_machine(), "absent": []}
+    with tempfile.TemporaryDirectory() as temporary:
+        measure(given, given.keep or Path(temporary), results)
+    section = write_section(results)
+    print(section)
+    if given.write:
+        picture = given.write.parent / PICTURE
+        if draw_ratios(results["records"], f"{given.items:,} x {given.dims[0]}", picture):
+            section += f"\n\n![Queries a second of Limen over those of each peer]({PICTURE})"
+        write_into(given.write, section)
+    if not given.small:
+        return 0
+    ratios = compute_ratios(results["records"])
+    if given.remember:
+        write_reference(ratios)
+    losses = find_losses(ratios)
+    print("\n".join(losses) or "No ratio fell by more than twice its spread.")
+    return 1 if losses else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The engines that are compared, one file each; ``registry.py`` names them."""

@@ -1,0 +1,1 @@
+"""What the figures say: ratios and bars, as tables, as a plot, as a guard."""

@@ -1,0 +1,98 @@
+"""From data to the first served decision: small programs as a user would write them, timed as a whole.
+
+Each prints as its last line a JSON object: ``decision`` of one query, and ``right``, the fraction of test
+items whose nearest neighbour in the gallery is of their class.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+from benchmarks.peers.jobs import Record
+from benchmarks.peers.registry import PEERS_PYTHON, ROOT
+
+FOLDER = Path(__file__).parent / "first_decision"
+# torchvision's wheels are built for GPUs: beside a torch of CPUs importing them fails for want of operators
+# that nothing here calls
+LAUNCH = """
+import runpy, sys, torch
+for name in ("nms", "qnms") if torch.version.cuda is None else ():
+    torch.library.define("torchvision::" + name, "(Tensor dets, Tensor scores, float threshold) -> Tensor")
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
+
+
+@dataclass(frozen=True)
+class Script:
+    """A program, and what must be importable in the peers' environment for it."""
+
+    file: str
+    needs: tuple[str, ...] = ()
+
+
+SCRIPTS = {
+    "Grocery: Limen": Script("grocery_limen.sh"),
+    "Grocery: open-metric-learning + qdrant-client": Script(
+        "grocery_oml_qdrant.py", ("oml", "qdrant_client")
+    ),
+    "CLINC150: Limen": Script("clinc150_limen.sh"),
+    "CLINC150: sentence-transformers + chroma": Script(
+        "clinc150_chroma.py", ("sentence_transformers", "chromadb")
+    ),
+}
+
+
+def count_lines(file: Path) -> int:
+    """Lines that are code."""
+    lines = (line.strip() for line in file.read_text().splitlines())
+    return sum(bool(line) and not line.startswith(("#", '"""')) for line in lines)
+
+
+def measure_scripts(rounds: int, report: Callable[[str], None]) -> list[Record]:
+    """Each program in turn, in an empty folder of its own."""
+    records: list[Record] = []
+    failed: set[str] = set()
+    for number in range(rounds):
+        for name, script in SCRIPTS.items():
+            if name in failed:
+                continue
+            try:
+                figures = _run(script)
+            except subprocess.CalledProcessError as error:
+                failed.add(name)
+                report(f"{name}: {error.stderr[-500:]}")
+                continue
+            records.append(
+                {"job": "first decision", "size": "", "engine": name, "round": number, "figures": figures}
+            )
+            report("")
+    return records
+
+
+def _run(script: Script) -> dict[str, float]:
+    file = FOLDER / script.file
+    command = (
+        ["bash", "-e", str(file)] if file.suffix == ".sh" else [str(PEERS_PYTHON), "-c", LAUNCH, str(file)]
+    )
+    datasets = Path(os.environ.get("LIMEN_DATASETS", ROOT.parent / "shared" / "data")).resolve()
+    with tempfile.TemporaryDirectory() as folder:
+        environment = os.environ | {
+            "LIMEN_DATASETS": str(datasets),
+            "LIMEN_CACHE": f"{folder}/cache",
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        }
+        start = perf_counter()
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, check=True
+        )
+        seconds = perf_counter() - start
+    last = json.loads(done.stdout.strip().splitlines()[-1])
+    return {"seconds": seconds, "lines": count_lines(file), "right": float(last["right"])}
