@@ -158,7 +158,7 @@ class ClassRates(Schema):
 class Probability(Schema):
     """The map from a score to the probability of a match, at a stated prior."""
 
-    kind: Literal["platt", "temperature", "isotonic", "h_calibration"]
+    kind: Literal["platt", "temperature", "isotonic", "h_calibration", "rank_mixup"]
     parameters: dict[str, Finite | list[Finite]]
     prior: Finite = Field(gt=0, lt=1)
 

@@ -26,7 +26,8 @@ def compute_match_probability(
     - ``temperature``: ``(score - offset) / temperature``, the offset where errors of both kinds are
       equally frequent (Guo et al. 2017, section 4.2);
     - ``isotonic``: linear between fitted points, constant beyond them (Zadrozny & Elkan 2002);
-    - ``h_calibration``: the same, fitted to the mean of every window of scores (Huang et al. 2025).
+    - ``h_calibration``: the same, fitted to the mean of every window of scores (Huang et al. 2025);
+    - ``rank_mixup``: as ``platt``, fitted so that mixtures of pairs match less (Noh et al. 2023).
 
     Args:
         prior: fraction of matches in deployment, in (0, 1); the calibration's own unless given.
@@ -59,5 +60,6 @@ LOG_ODDS: dict[str, Callable[[Float64s, Parameters], Float64s]] = {
     "temperature": _compute_temperature_odds,
     "isotonic": _compute_isotonic_odds,
     "h_calibration": _compute_isotonic_odds,
+    "rank_mixup": _compute_platt_odds,
 }
 """From scores to log-odds of a match at the calibration's own prior."""

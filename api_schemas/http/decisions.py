@@ -191,6 +191,12 @@ class MatchOptions(Body):
         description="Say of each answer what the score of its class is made of; for a few queries at once "
         "(`max_explained` of `limits`).",
     )
+    joint: bool = Field(
+        default=False,
+        description="Choose the classes of all queries of the request together: queries that are near each "
+        "other tend to be of one class. The point's proof says nothing of such answers: they are "
+        "`beyond_proof`, and `probability` is null.",
+    )
     keep: bool = Field(
         default=True,
         description="False keeps nothing of these queries, even where the service keeps unknowns.",

@@ -1,4 +1,4 @@
-"""From score to the probability of a match: four fits, and the one that held-out classes prefer.
+"""From score to the probability of a match: five fits, and the one that held-out classes prefer.
 
 docs/specification.md, Calibration, Probability of a match.
 """
@@ -12,12 +12,15 @@ import numpy as np
 from api_schemas.operating_point import Probability
 from common.array_types import Bools, Float32s, Float64s, Int64s
 from decision.match_probability import compute_match_probability
-from evaluation.calibration.h_calibration import fit_h_calibration
+from evaluation.calibration.h_calibration import fill_cells, fit_h_calibration
 
 PRIOR = 0.5
 FOLDS = 5
 POINTS = 101  # of an isotonic fit that are kept
 BINS = 15
+RANK_WEIGHT, RANK_MARGIN = 0.1, 1.0  # the authors' weight and the smaller of their margins
+LEAST_MIXED = 0.5  # of the genuine pair in a mixture
+HARDEST = 0.1  # of the impostor scores, from the highest
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,48 @@ def fit_temperature(data: LabelledScores) -> Probability:
     )
 
 
+def fit_rank_mixup(data: LabelledScores, start: tuple[float, float]) -> Probability:
+    """Log-odds linear in the score for which mixtures of a genuine and a hard impostor pair match less.
+
+    ``log loss + 0.1 mean sum_k [f(v_{k+1}) - f(v_k) + margin (r_k - r_{k+1})]_+`` over the log-odds f of
+    mixtures ``v_k = r_k g + (1 - r_k) i`` of scores g and i (Noh et al., RankMixup, ICCV 2023, arXiv
+    2308.11990; M-NDCG). As f is linear the sum over all ratios down to r is ``(1 - r) [margin - slope (g -
+    i)]_+``: where hard impostor pairs score as high as genuine ones, the slope falls, and so does confidence.
+
+    Args:
+        start: slope and intercept to begin with.
+
+    Reference implementation: a loss of training on mixed inputs; here of the fit, on mixed scores.
+    """
+    from scipy.optimize import minimize  # slow to import
+
+    centres, matches, mass = fill_cells(data.scores, data.genuine, data.weights)
+    levels = (np.arange(POINTS) + 0.5) / POINTS
+    genuine = np.quantile(data.scores[data.genuine], levels)
+    hard = np.quantile(data.scores[~data.genuine], 1 - HARDEST * levels)
+    gaps = (genuine[:, None] - hard).ravel()
+    middle, spread = float(centres.mean()), max(float(centres.std()), 1e-9)
+    scaled, gaps = (centres - middle) / spread, gaps / spread
+
+    def compute_loss(line: Float64s) -> tuple[float, Float64s]:
+        odds = line[0] * scaled + line[1]
+        off = mass * (0.5 * (1 + np.tanh(0.5 * odds)) - matches)
+        short = np.maximum(RANK_MARGIN - line[0] * gaps, 0.0)
+        rank = RANK_WEIGHT * (1 - LEAST_MIXED)
+        loss = float(mass @ (np.logaddexp(0, odds) - matches * odds)) + rank * float(short.mean())
+        slope = float(off @ scaled) - rank * float((gaps * (short > 0)).mean())
+        return loss, np.array([slope, off.sum()])
+
+    first = np.array([start[0] * spread, start[1] + start[0] * middle])
+    line = minimize(compute_loss, first, jac=True, method="L-BFGS-B", bounds=[(1e-6, None), (None, None)]).x
+    slope = float(line[0]) / spread
+    return Probability(
+        kind="rank_mixup",
+        parameters={"slope": slope, "intercept": float(line[1]) - slope * middle},
+        prior=PRIOR,
+    )
+
+
 def fit_isotonic(data: LabelledScores) -> Probability:
     """Monotone log-odds by weighted isotonic regression, kept at POINTS quantiles of both sides.
 
@@ -163,7 +208,8 @@ def _fit_all(data: LabelledScores, learned: Probability | None = None) -> list[P
     platt = fit_platt(genuine.astype(np.float32), impostor.astype(np.float32))
     slope, intercept = (float(np.asarray(platt.parameters[name])) for name in ("slope", "intercept"))
     h_calibrated = fit_h_calibration(data.scores, data.genuine, data.weights, (slope, intercept), PRIOR)
-    fits = [platt, fit_temperature(data), fit_isotonic(data), h_calibrated]
+    ranked = fit_rank_mixup(data, (slope, intercept))
+    fits = [platt, fit_temperature(data), fit_isotonic(data), h_calibrated, ranked]
     return fits if learned is None else [*fits, learned]
 
 

@@ -31,7 +31,7 @@ def fit_h_calibration(
     Reference implementation: pairs of a minibatch one by one and windows over them; here cells of equal
     weight, on which it costs milliseconds. Its tolerance of 1e-20 is none here.
     """
-    centres, matches, mass = _fill_cells(scores, genuine, weights)
+    centres, matches, mass = fill_cells(scores, genuine, weights)
     knots = np.unique(np.quantile(centres, np.linspace(0, 1, KNOTS)))
     if len(knots) < 2:
         knots = np.array([knots[0], knots[0] + 1e-6])
@@ -73,7 +73,7 @@ def fit_h_calibration(
     )
 
 
-def _fill_cells(scores: Float64s, genuine: Bools, weights: Float64s) -> tuple[Float64s, Float64s, Float64s]:
+def fill_cells(scores: Float64s, genuine: Bools, weights: Float64s) -> tuple[Float64s, Float64s, Float64s]:
     """Mean score, fraction of matches and weight of each cell, float64 [cells]; empty ones are left out."""
     order = np.argsort(scores, kind="stable")
     ends = np.cumsum(weights[order])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
 from time import perf_counter
@@ -33,6 +34,7 @@ from index.items.stored_item import StoredItem
 from index.search.class_comparison import ClassComparison, compare_class, page_class
 from index.search.gallery_view import GalleryView, SearchHit
 from index.search.grouped_search import rank_groups
+from index.search.joint_match import choose_jointly, sum_members, take_proof_away
 from index.search.match_rule import MatchRule
 from index.search.match_rules import MATCH_RULES
 from index.verified_files import HashCache
@@ -234,6 +236,7 @@ class Gallery(AbstractContextManager["Gallery"]):
         unknown_share: float | None = None,
         group: str | None = None,
         explain: bool = False,
+        joint: bool = False,
     ) -> list[MatchDecision]:
         """The class of each query, or "unknown": decided by the active 1:N point on the best of k candidates.
 
@@ -249,6 +252,9 @@ class Gallery(AbstractContextManager["Gallery"]):
                 the probability of an answer depends on; that of its calibration (0.5) unless given.
             group: decide by the point that is for this group of queries, see ``select_point_of_group``.
             explain: say of each answer what the score of its class is made of.
+            joint: choose the classes of all queries together, see ``joint_match``. The point decides on the
+                score of the class chosen, but proves nothing of such answers: they are ``beyond_proof`` and
+                have no probability.
 
         Raises:
             NoOperatingPoint: the bundle has none for 1:N.
@@ -269,7 +275,12 @@ class Gallery(AbstractContextManager["Gallery"]):
         decider.check_rule(aggregate)
         build_rule = MATCH_RULES[decider.point.target.aggregate]
         rule = build_rule(view, decider, filter, exclude_ids, max(2, candidates))
-        if sizes is None or max(sizes, default=1) == 1:
+        if joint:
+            if max(sizes or [1]) > 1 or any(exclude_ids or ()):
+                raise InputError("joint: queries are one vector each, and no item of the gallery.")
+            chosen_hits = choose_jointly(rule.propose(queries, k), queries, partial(sum_members, rule))
+            decisions = take_proof_away(_decide(chosen_hits, decider, view, candidates, unknown_share))
+        elif sizes is None or max(sizes, default=1) == 1:
             decisions = _decide(rule.propose(queries, k), decider, view, candidates, unknown_share)
         else:
             results = rule.propose_together(queries, sizes, k)

@@ -112,6 +112,7 @@ def match(
     group: str | None = None,
     explain: bool = False,
     keep: bool = True,
+    joint: bool = False,
 ) -> Call[MatchResponse]:
     """``POST /v1/match`` for rows [n, d] or references; ``aggregate`` is the point's own unless given.
 
@@ -119,11 +120,12 @@ def match(
     which are decided together. ``candidates`` of the best classes are named.
     With ``explain`` each answer says what the score of its class is made of.
     ``unknown_share`` of the queries, for the probability of an answer; ``group`` of the queries, whose point
-    decides. Without ``keep`` nothing of the queries is kept, even by a service that keeps unknowns.
+    decides. ``joint`` chooses the classes of all queries together. Without ``keep`` nothing of the queries is
+    kept, even by a service that keeps unknowns.
     """
     options: dict[str, Any] = {"aggregate": aggregate, "unknown_share": unknown_share, "group": group}
     options |= {"candidates": None if candidates == 1 else candidates, "keep": None if keep else False}
-    options["explain"] = True if explain else None
+    options |= {"explain": True if explain else None, "joint": True if joint else None}
     queries = read_tensors(queries)
     if isinstance(queries, np.ndarray) and queries.ndim == 3:
         queries = [{"vectors": np.ascontiguousarray(rows)} for rows in queries]

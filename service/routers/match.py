@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from time import perf_counter
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from api_schemas.http.decisions import MatchOptions, MatchRequest, MatchResponse
+from api_schemas.http.decisions import MatchOptions, MatchQuery, MatchRequest, MatchResponse, Reference
 from decision.decider import MatchDecision
 from index.search.match_rules import MATCH_RULES
 from service.auth.api_keys import check_key
-from service.errors.problems import LIMIT_EXCEEDED, build_field_problem
+from service.errors.problems import INVALID_REQUEST, LIMIT_EXCEEDED, build_field_problem
 from service.feedback.obey_corrections import identify_queries, obey_corrections
 from service.http.fast_routes import FastRoute
 from service.http.openapi import BODY_STATUSES, describe_body, describe_problems
@@ -57,6 +57,10 @@ async def match(request: Request) -> Response:
     was made for several vectors, else by the mean of their scores.
 
     `explain` adds what the score of the answer's class is made of.
+
+    `joint` chooses the classes of the queries of this request together, by their likeness to each other too
+    (at most five best classes of each). The threshold holds for the score of the class chosen as ever; the
+    point's proof does not.
     """
     started = perf_counter()
     check_key(request, "read")
@@ -73,13 +77,18 @@ async def match(request: Request) -> Response:
             f"{queries.count} given, at most {state.settings.max_explained} are explained in one request "
             "(LIMEN_MAX_EXPLAINED)",
         )
+    if options.joint:
+        _check_joint(queries.queries or ())
     keeps = state.unknowns.is_on and options.keep and not model.has_query_tower
 
     def match_queries(resolved: ResolvedQueries, condition: Mapping[str, Any] | None) -> list[MatchDecision]:
         return _match(model, resolved, options, condition, state)
 
+    def match_together(resolved: ResolvedQueries) -> list[MatchDecision]:
+        return _match(model, resolved, options, options.filter, state, joint=options.joint)
+
     def search(resolved: ResolvedQueries) -> list[dict[str, Any]]:
-        decisions = search_naming_rows(resolved, lambda: match_queries(resolved, options.filter))
+        decisions = search_naming_rows(resolved, lambda: match_together(resolved))
         fingerprints = identify_queries(model, resolved)
         decisions = obey_corrections(model, resolved, fingerprints, options, decisions, match_queries)
         prometheus.observe_scores(
@@ -125,6 +134,7 @@ async def match(request: Request) -> Response:
         lambda results, took_ms: write_results(results, model, took_ms, state.settings),
         light=options.filter is None
         and not options.explain
+        and not options.joint
         and not MATCH_RULES[point.target.aggregate].reads_whole_classes,
     )
 
@@ -135,6 +145,7 @@ def _match(
     options: MatchOptions,
     condition: Mapping[str, Any] | None,
     state: ServiceState,
+    joint: bool = False,
 ) -> list[MatchDecision]:
     return model.gallery.match(
         queries.vectors,
@@ -149,10 +160,23 @@ def _match(
         else options.unknown_share,
         group=options.group,
         explain=options.explain,
+        joint=joint,
     )
+
+
+def _check_joint(queries: Sequence[Reference]) -> None:
+    """Raises a problem that names a query by an item, which would vote for its own class, or of several
+    vectors."""
+    for number, query in enumerate(queries):
+        if query.id is not None or (isinstance(query, MatchQuery) and query.vectors is not None):
+            raise build_field_problem(
+                INVALID_REQUEST,
+                f"queries.{number}",
+                "with joint a query is one vector or input, no item of the gallery and no several vectors",
+            )
 
 
 def _is_comparable(queries: ResolvedQueries, options: MatchOptions) -> bool:
     """Whether the queries meet the gallery as the point's calibration did: all of it, one vector each."""
-    restricted = options.filter is not None or options.group is not None
+    restricted = options.filter is not None or options.group is not None or options.joint
     return queries.excluded is None and queries.sizes is None and not restricted

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from scipy.stats import norm
@@ -9,10 +11,12 @@ from scipy.stats import norm
 from api_schemas.operating_point import Probability
 from decision.match_probability import compute_match_probability
 from evaluation.calibration.fit_probability import (
+    POINTS,
     LabelledScores,
     fit_isotonic,
     fit_platt,
     fit_probability,
+    fit_rank_mixup,
     fit_temperature,
     measure_reliability,
 )
@@ -130,6 +134,45 @@ def test_h_calibration_holds_in_every_window_of_scores() -> None:
     p = compute_match_probability(np.linspace(-1, 2, 500), fitted)
     assert np.all(np.diff(p) >= 0)
     assert np.all((p > 0) & (p < 1))
+
+
+def test_rank_mixup_is_the_least_of_the_loss_written_out() -> None:
+    data = make_labelled(5, classes=12, each=5, skew=True)
+    genuine, impostor = (data.scores[side].astype(np.float32) for side in (data.genuine, ~data.genuine))
+    platt = fit_platt(genuine, impostor)
+    line = float(np.asarray(platt.parameters["slope"])), float(np.asarray(platt.parameters["intercept"]))
+    fitted = fit_rank_mixup(data, line)
+    ratios = (1.0, 0.75, 0.5)
+    levels = (np.arange(POINTS) + 0.5) / POINTS
+    positives = np.quantile(data.scores[data.genuine], levels)
+    negatives = np.quantile(data.scores[~data.genuine], 1 - 0.1 * levels)
+
+    def measure(slope: float, intercept: float) -> float:
+        p = 1 / (1 + np.exp(-(slope * data.scores + intercept)))
+        total = -float(data.weights @ np.where(data.genuine, np.log(p), np.log1p(-p)))
+        for g in positives:
+            for upper, lower in pairwise(ratios):
+                rise = slope * ((lower * g + (1 - lower) * negatives) - (upper * g + (1 - upper) * negatives))
+                total += 0.1 * float(np.maximum(rise + (upper - lower), 0).mean()) / len(positives)
+        return total
+
+    slope, intercept = (float(np.asarray(fitted.parameters[name])) for name in ("slope", "intercept"))
+    least = measure(slope, intercept)
+    assert least < measure(*line)
+    for factor in (0.9, 1.1):
+        assert least < measure(slope * factor, intercept) + 1e-4
+        assert least < measure(slope, intercept * factor) + 1e-4
+
+
+def test_rank_mixup_is_less_confident_where_hard_impostors_score_as_high() -> None:
+    rng = np.random.default_rng(0)
+    scores = np.concatenate([rng.normal(0.5, 0.2, 4000), rng.normal(0.4, 0.2, 4000)])
+    genuine, codes = np.arange(8000) < 4000, np.arange(8000)
+    data = LabelledScores(scores, genuine, codes, codes)
+    platt = fit_platt(scores[genuine].astype(np.float32), scores[~genuine].astype(np.float32))
+    slope, intercept = (float(np.asarray(platt.parameters[name])) for name in ("slope", "intercept"))
+    mixed = fit_rank_mixup(data, (slope, intercept))
+    assert 0 < float(np.asarray(mixed.parameters["slope"])) < 0.9 * slope
 
 
 def test_what_a_loss_learned_is_taken_where_it_holds() -> None:
