@@ -99,12 +99,7 @@ def choose_evidence(
     """
     n = int((np.bincount(fit.codes) > 1).sum())
     if n < LEAST_CLASSES:
-        return ChosenEvidence(
-            None,
-            None,
-            f"by the nearest item: class evidence is fitted on {LEAST_CLASSES} classes of two items or more, "
-            f"found {n}",
-        )
+        return _refuse(n)
     training = _leave_out(training, fit, others)
     cohort = None
     if training is not None and len(training) >= LEAST_COHORT and len(training.classes) > 1:
@@ -112,6 +107,9 @@ def choose_evidence(
     fitter = EvidenceFitter(
         fit, training, cohort, references, seed, track, vectors=vectors, exclude_same=exclude_same
     )
+    n = fitter.count_known_classes()
+    if n < LEAST_CLASSES:
+        return _refuse(n)
     nearest = [DrawnScores(draw.features["best"].astype(np.float32), draw.own) for draw in fitter.draws]
     plain = _measure(nearest)
     forms = list_forms(fitter)
@@ -134,6 +132,16 @@ def choose_evidence(
         None,
         None,
         f"by the nearest item: class evidence ({form}) is not surely as good, FNIR of unseen classes {said}",
+    )
+
+
+def _refuse(n: int) -> ChosenEvidence:
+    """The nearest item decides, as so few classes can be fitted on."""
+    return ChosenEvidence(
+        None,
+        None,
+        f"by the nearest item: class evidence is fitted on {LEAST_CLASSES} classes of two items or more, "
+        f"found {n} whose items are no copies",
     )
 
 

@@ -248,6 +248,14 @@ class EvidenceFitter:
         assert self.cohort is not None
         return hash_cohort(self.cohort.vectors)
 
+    def count_known_classes(self) -> int:
+        """Classes of which an item is left for some query of theirs, which is no copy of all of them."""
+        known = [
+            draw.classes[np.isfinite(draw.features["best"][np.arange(len(draw.own)), draw.own])]
+            for draw in self.draws
+        ]
+        return len(np.unique(np.concatenate(known)))
+
     # -- weights ----------------------------------------------------------------------------------------
     def fit_form(self, form: EvidenceForm) -> CrossFittedEvidence:
         """The form fitted on all classes, which holds the scores fitted without two folds each."""
@@ -287,19 +295,24 @@ class EvidenceFitter:
 
     @staticmethod
     def _select_trials(draw: ProtocolTrials, form: EvidenceForm) -> tuple[Float64s, Float64s, Int64s, Int64s]:
-        """Features [f, n] of positives and negatives, and classes: [n], and [2, n] of both ends."""
+        """Features [f, n] of positives and negatives, and classes: [n], and [2, n] of both ends.
+
+        A class of which no item is left for a query, as where all are copies of it, is no trial.
+        """
         stacked = np.stack(draw.stack(form))
         rows = np.arange(len(draw.own))
         best = draw.features["best"].copy()
+        known = np.flatnonzero(np.isfinite(best[rows, draw.own]))
         best[rows, draw.own] = -np.inf
         most = min(NEGATIVES, best.shape[1] - 1)
         nearest = np.argpartition(-best, most - 1, axis=1)[:, :most]
-        query = np.repeat(rows, most)
-        column = nearest.ravel()
+        query, column = np.repeat(rows, most), nearest.ravel()
+        left = np.isfinite(best[query, column])
+        query, column = query[left], column[left]
         return (
-            stacked[:, rows, draw.own],
+            stacked[:, known, draw.own[known]],
             stacked[:, query, column],
-            draw.classes,
+            draw.classes[known],
             np.stack([draw.classes[query], draw.columns[column]]),
         )
 
@@ -309,6 +322,7 @@ class EvidenceFitter:
         for draw in self.draws:
             stacked = draw.stack(form)
             of_draw = np.empty(stacked[0].shape, dtype=np.float32)
+            left = np.isfinite(draw.features["best"])
             of_queries, of_columns = self.folds[draw.classes], self.folds[draw.columns]
             for key in self.fold_pairs:
                 weights = {
@@ -320,8 +334,8 @@ class EvidenceFitter:
                     )
                     total = np.full(of_draw[cells].shape, weights["intercept"])
                     for name, values in zip(form.features, stacked, strict=True):
-                        total += weights[name] * values[cells]
-                    of_draw[cells] = total
+                        total += weights[name] * np.where(left[cells], values[cells], 0.0)
+                    of_draw[cells] = np.where(left[cells], total, -np.inf)
             scores.append(of_draw)
         return scores
 

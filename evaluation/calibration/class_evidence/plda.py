@@ -12,6 +12,7 @@ from decision.class_arrays import Plda
 from embeddings.embedding_set import EmbeddingSet
 
 LEAST_BETWEEN = 0.01  # variance between classes, as a ratio of that within, below which an axis is dropped
+LEAST_WITHIN = 1e-9  # variance of unit rows around their class means; less is rounding
 MOST_ITEMS = 100  # of a class
 LEAST_CLASSES = 10
 
@@ -62,8 +63,9 @@ class ClassScatter:
 
     @property
     def supports_plda(self) -> bool:
-        """Whether there are enough classes, and items beyond one a class."""
-        return self.classes >= LEAST_CLASSES and self.items >= 2 * self.classes
+        """Whether there are enough classes, and items beyond one a class that are no copies."""
+        enough = self.classes >= LEAST_CLASSES and self.items >= 2 * self.classes
+        return enough and float(np.trace(self.within)) > LEAST_WITHIN * self.items
 
 
 def fit_plda(scatter: ClassScatter, ridge: float) -> Plda:

@@ -248,3 +248,25 @@ def test_a_calibrated_point_carries_its_class_model() -> None:
     assert not isinstance(scorer, CrossFittedEvidence)
     trials = score_evidence_trials(arrange(draw(40, 8, 9, "h", 0.4), scorer=scorer))
     assert np.mean(trials.best_other >= made.point.threshold) < 0.2
+
+
+def copy_classes(items: EmbeddingSet, n: int) -> EmbeddingSet:
+    """The same with all items of the first classes equal to the class's first."""
+    vectors = items.vectors.copy()
+    for code in range(n):
+        vectors[items.codes == code] = vectors[items.codes == code][0]
+    return EmbeddingSet(vectors, items.labels, items.ids)
+
+
+def test_a_class_of_copies_is_no_trial_of_its_own_queries() -> None:
+    """A query that is a copy of all of its class has nothing to be compared with."""
+    chosen = choose_evidence(copy_classes(FIT, 3), required=True)
+    assert chosen.scorer is not None
+    weights = [value for part in chosen.scorer.parts.values() for value in part.score.parameters.values()]
+    assert np.isfinite(np.concatenate([np.ravel(weight) for weight in weights])).all()
+
+
+def test_classes_of_copies_alone_are_decided_by_the_nearest_item() -> None:
+    chosen = choose_evidence(copy_classes(FIT, len(FIT.classes)), required=True)
+    assert chosen.scorer is None
+    assert "found 0 whose items are no copies" in chosen.reason
