@@ -200,7 +200,7 @@ def build_from_source(
     vectors_file: Path | None = None,
     encoder: Path | None = None,
     make_thumbnails: Callable[[EmbeddingSet], Iterable[bytes | None]] = lambda _: (),
-    readme: Callable[[Report], str] | None = None,
+    readme: Callable[[Report | None], str] | None = None,
 ) -> Manifest:
     """Make a bundle from vectors that no training has seen; the gallery is all of them.
 
@@ -223,13 +223,23 @@ def build_from_source(
         cohort=options.cohort,
         unknown=unknown,
     )
-    report = _measure_report(measured, points, settings.calibration.exclude_same)
+    report = None
+    if _has_pairs(sample):
+        report = _measure_report(measured, points, settings.calibration.exclude_same)
+    else:
+        note = (
+            "No report: it compares items of one class with each other and with those of others, which takes "
+            "two classes and two items of one."
+        )
+        say(note)
+        points = replace(points, reasons=[*points.reasons, note])
     if sample is not gallery:
         note = (
             f"Measured on {len(sample):,} of {len(gallery):,} items, of {len(sample.classes):,} classes "
             f"drawn at random; --sample-items {len(gallery)} compares all."
         )
-        report = report.model_copy(update={"reasons": [*report.reasons, note]})
+        if report is not None:
+            report = report.model_copy(update={"reasons": [*report.reasons, note]})
         points = replace(points, reasons=[*points.reasons, note])
     return _write(
         out,
@@ -275,6 +285,11 @@ def _draw_sample(items: EmbeddingSet, sample_items: int | None) -> EmbeddingSet:
     if len(drawn) < 2:
         raise InputError(f"--sample-items {sample_items} is less than two whole classes of this file.")
     return items.subset(np.flatnonzero(np.isin(items.codes, drawn)))
+
+
+def _has_pairs(items: EmbeddingSet) -> bool:
+    """Whether two items of one class, and two of different classes, can be compared."""
+    return len(items.classes) > 1 and bool((np.bincount(items.codes) > 1).any())
 
 
 def _measure_report(source: EvaluationSource, points: BundlePoints, exclude_same: Sequence[str]) -> Report:

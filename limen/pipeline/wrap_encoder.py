@@ -160,15 +160,22 @@ def _check(staged: StagedEncoder, data: RawData) -> CheckedEncoder:
     return checked
 
 
-def _describe(config: WrapConfig, staged: StagedEncoder, checked: CheckedEncoder, report: Report) -> str:
+def _describe(
+    config: WrapConfig, staged: StagedEncoder, checked: CheckedEncoder, report: Report | None
+) -> str:
     """A README of the bundle: the encoder, its preprocessing, and what was measured."""
     rule = staged.encoder.preprocessing.rule.model_dump_json(indent=2)
-    recall = report.retrieval.recall_at_1
+    measured = ""
+    if report is not None:
+        recall = report.retrieval.recall_at_1
+        measured = (
+            f" Recall@1 {'-' if recall is None else f'{recall:.3f}'} over {report.counts.items:,} items of "
+            f"{report.counts.classes:,} classes."
+        )
     return (
         f"# {config.name or Path(staged.name).stem}\n\n{staged.describe()}, wrapped by `limen wrap`. "
         f"An input gets the same vector alone and among {checked.inputs} others ("
         f"{checked.describe_difference()}).\n\n"
-        "It was not trained here; every class of the data counts. Recall@1 "
-        f"{'-' if recall is None else f'{recall:.3f}'} over {report.counts.items:,} items of "
-        f"{report.counts.classes:,} classes.\n\nInputs are prepared so:\n\n```json\n{rule}\n```\n"
+        f"It was not trained here; every class of the data counts.{measured}\n\n"
+        f"Inputs are prepared so:\n\n```json\n{rule}\n```\n"
     )

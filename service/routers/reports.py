@@ -171,7 +171,7 @@ def require_report(state: ServiceState, model: LoadedModel, source: Source) -> R
     report = read_report(state, model, source)
     if report is None:
         how = (
-            "export or build the bundle again"
+            "the bundle was made by an early version, or each of its classes has one item"
             if source == "holdout"
             else f"POST {PATH}?source={source} makes one"
         )

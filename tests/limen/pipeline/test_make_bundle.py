@@ -205,3 +205,19 @@ def test_what_searches_find_is_said() -> None:
     )
     assert "(ef_search 38, less than asked for)" in describe(recall=0.9, target_recall=0.98)
     assert "nearest" not in describe(), "the beam was given"
+
+
+@pytest.mark.parametrize("classes", [1, 12])
+def test_one_item_of_each_class_makes_a_bundle_without_a_report(
+    limen: Limen, tmp_path: Path, classes: int
+) -> None:
+    """One photo of each person is a gallery; two of one person are in none of it."""
+    items = make_classes(classes, 1)
+    np.savez(tmp_path / "one.npz", embeddings=items.vectors, labels=items.labels)
+    built = limen("build", tmp_path / "one.npz", "--out", tmp_path / "bundle")
+    assert built.code == 0
+    assert "No report: it compares items of one class" in built.out + built.err
+    manifest = read_manifest(tmp_path / "bundle")
+    assert manifest.counts.items == classes
+    assert any(reason.startswith("No report") for reason in manifest.operating_points.reasons)
+    assert not (tmp_path / "bundle" / "report.json").exists()
