@@ -16,6 +16,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from api_schemas.base import SCHEMA_VERSION, Schema
 from common.errors import InputError, LimenError
 from common.file_locks import FileLock
+from common.label_spelling import is_blank
 from service.auth.browser_sessions import BrowserSession, BrowserSessions
 from service.auth.key_limits import KeyLimits
 from service.errors.problems import (
@@ -35,6 +36,7 @@ _INCLUDED: dict[Scope, frozenset[Scope]] = {
     "admin": frozenset({"read", "write", "admin"}),
 }
 PREFIX = "limen_"
+LONGEST_NAME = 200
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 CSRF_HEADER = "x-csrf-token"
 MOUNTS = Path("/proc/self/mountinfo")
@@ -64,7 +66,11 @@ class KeyFile(Schema):
 
 
 def make_key(name: str, scope: Scope, limits: KeyLimits | None = None) -> tuple[str, ApiKey]:
-    """A new secret, and what is kept of it."""
+    """A new secret, and what is kept of it; raises InputError for a name that is no line of text."""
+    if is_blank(name) or not name.isprintable() or len(name) > LONGEST_NAME:
+        raise InputError(
+            f"A key's name has 1 to {LONGEST_NAME} visible characters, found {name[:60]!a}: give it another."
+        )
     secret = PREFIX + secrets.token_urlsafe(32)
     sha256, now = _hash_secret(secret), datetime.now(UTC)
     return secret, ApiKey(name=name, scope=scope, sha256=sha256, created_at=now, limits=limits)

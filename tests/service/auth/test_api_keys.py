@@ -158,3 +158,10 @@ def test_a_file_that_is_mounted_by_itself_is_warned_of(
         (tmp_path / "mountinfo").write_text(line.format(str(mounted).replace(" ", r"\040")))
         KeyRing(folder / "keys.json")
         assert ("Mount the folder" in caplog.text) == warned
+
+
+@pytest.mark.parametrize("name", ["", " ", "a\nb", "a\tb", "\u200b", "x" * 201])
+def test_a_name_that_is_no_line_of_text_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match="A key's name has 1 to 200 visible characters"):
+        create_key(tmp_path / "keys.json", name, "read")
+    assert not (tmp_path / "keys.json").exists()
