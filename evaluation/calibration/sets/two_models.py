@@ -14,6 +14,7 @@ from common.array_types import Bools
 from common.errors import InputError
 from embeddings.embedding_set import EmbeddingSet, concatenate
 from evaluation.pairs.exclusions import ExcludeSame, list_exclusions
+from evaluation.pairs.ordered_items import hash_rows
 
 MODEL, ITEM = "(model)", "(item)"
 QUERY, GALLERY = "query", "gallery"
@@ -34,11 +35,17 @@ def join_models(queries: EmbeddingSet, gallery: EmbeddingSet) -> EmbeddingSet:
 
 
 def split_by_role(items: EmbeddingSet, column: str | None) -> tuple[EmbeddingSet, EmbeddingSet | None]:
-    """The queries and the items of a gallery, by a column of roles; all and None without a column."""
+    """The queries and the items of a gallery, by a column of roles; all and None without a column.
+
+    Queries with the very vector of an item are left out: they would be taken for that item, with which
+    nothing compares them, and so for queries of no class in the gallery.
+    """
     if column is None:
         return items, None
     asks = np.asarray(items.metadata[column]) == QUERY
-    return items.subset(np.flatnonzero(asks)), items.subset(np.flatnonzero(~asks))
+    hashes = hash_rows(items.vectors)
+    is_copy = np.isin(hashes, hashes[~asks])
+    return items.subset(np.flatnonzero(asks & ~is_copy)), items.subset(np.flatnonzero(~asks))
 
 
 def exclude_own_model(exclude_same: ExcludeSame) -> list[str]:
