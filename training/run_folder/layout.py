@@ -94,5 +94,6 @@ def explain_foreign_tensors(path: Path) -> Iterator[None]:
         if isinstance(error, RuntimeError) and "state_dict" not in str(error):
             raise
         raise InputError(
-            f"{path} does not hold the tensors of this network: it is damaged, or another version wrote it."
+            f"{path} does not hold the tensors of this network: it is damaged, or another version wrote it; "
+            "train again, in another --out."
         ) from None

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import safetensors.torch
+import torch
 
 from common.errors import InputError
 from tests.training.runs import MakeConfig
@@ -73,6 +74,32 @@ def test_a_file_of_other_tensors_is_named(small: MakeConfig, run_folder: Path, n
     path.write_bytes(content.replace(b"head.weight", b"head.weighd"))
     with pytest.raises(InputError, match=rf"{name} does not hold the tensors of this network: it is damaged"):
         train(small(), run_folder, resume=True)
+
+
+OLD: dict[str, tuple[dict[str, torch.Tensor], tuple[str, ...]]] = {  # what earlier versions kept of these losses with the network, and what they did not know yet
+    "partial_fc": ({"centers": torch.zeros(4, 64), "velocity": torch.zeros(4, 64)}, ()),
+    "z_loss": ({}, ("mix", "shift", "moments", "total", "steps")),
+}
+
+
+@pytest.mark.parametrize("loss", OLD)
+def test_a_checkpoint_of_an_earlier_form_of_a_loss_is_refused(
+    small: MakeConfig, tmp_path: Path, loss: str
+) -> None:
+    config = small(loss=loss, schedule={"epochs": 1, "steps_per_epoch": 1, "minutes": None})
+    train(config, tmp_path / "run")
+    latest = find_latest_checkpoint(tmp_path / "run" / CHECKPOINTS_FOLDER)
+    assert latest is not None
+    with safetensors.safe_open(latest, framework="pt") as file:
+        header = file.metadata()
+    tensors, (further, unknown) = load_checkpoint(latest).tensors, OLD[loss]
+    prefix = "objective/loss.losses.0."
+    old = {name: value for name, value in tensors.items() if name.removeprefix(prefix) not in unknown}
+    assert len(tensors) - len(old) == len(unknown)
+    old |= {f"{prefix}{name}": value for name, value in further.items()}
+    latest.write_bytes(safetensors.torch.save(old, metadata=header))
+    with pytest.raises(InputError, match=r"another version wrote it; train again, in another --out\.$"):
+        train(config, tmp_path / "run", resume=True)
 
 
 def test_folders_that_are_no_run_are_refused(tmp_path: Path) -> None:
