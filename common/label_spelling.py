@@ -28,6 +28,11 @@ def fold_label(label: str) -> str:
     return normalise_text(" ".join(normalise_text(label).casefold().split()))
 
 
+def is_blank(text: str) -> bool:
+    """Whether nothing of a text can be seen: it is empty, or of blanks and invisible characters alone."""
+    return all(character.isspace() or unicodedata.category(character) == "Cf" for character in text)
+
+
 def group_spellings(labels: Iterable[str]) -> list[list[str]]:
     """The labels that are equal once folded, in groups of two or more; sorted."""
     spellings: dict[str, set[str]] = defaultdict(set)

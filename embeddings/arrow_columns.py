@@ -22,9 +22,12 @@ from embeddings.instants import NANOSECONDS_A_DAY, format_instant, parse_instant
 LONGEST_UNCHECKED = 1_000  # characters; no label or id that is shorter is refused for its length
 MOST_BYTES = 256 << 20  # of labels or ids with longer ones: each takes the room of the longest
 BYTES_A_CHARACTER = 4
+ROWS_AT_ONCE = 8_192  # that are Python's objects at once
 LARGEST_EXACT_FLOAT = 2**53  # whole numbers up to here are floats without loss
 CAST_TO_TEXT = (pa.types.is_null, pa.types.is_integer, pa.types.is_boolean, pa.types.is_time)
 DATE_LENGTH = len("2024-01-31")
+# the same as ``is_blank`` says of a text
+_BLANK = r"^[\s\x0b\x1c-\x1f\x{85}\p{Z}\p{Cf}]*$"
 MetadataValue = str | int | float | bool | None
 
 
@@ -108,21 +111,26 @@ def is_number(kind: Any) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
 
 
-def check_texts(texts: Any, what: str, source: str) -> None:
+def check_texts(texts: Any, what: str, source: str, first: int | None = None) -> None:
     """Check labels or ids [n], large_string.
+
+    Args:
+        first: number of the first row, of a part of a column.
 
     Raises:
         InputError: one that is missing, empty or holds a NUL character; names the row.
     """
     if texts.null_count:
-        raise _build_missing_error(texts, what, source)
-    blank = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(texts)), 0)
+        raise _build_missing_error(texts, what, source, first)
+    before = first or 0
+    blank = pc.match_substring_regex(texts, _BLANK)
     if pc.any(blank).as_py():
-        row = pc.index(blank, True).as_py()
+        row = before + pc.index(blank, True).as_py()
         raise InputError(f"{source}: row {row} of {what} is empty: give it a text, or leave the row out.")
     nul = pc.match_substring(texts, "\0")
     if pc.any(nul).as_py():
-        raise InputError(f"{source}: row {pc.index(nul, True).as_py()} of {what} holds a NUL character.")
+        row = before + pc.index(nul, True).as_py()
+        raise InputError(f"{source}: row {row} of {what} holds a NUL character.")
 
 
 def convert_to_texts(column: Any, what: str, source: str) -> Texts:
@@ -145,7 +153,11 @@ def convert_to_fixed_width(texts: Any, what: str, source: str) -> Texts:
             f"{source}: row {pc.index(lengths, longest).as_py()} of {what} has {longest} characters, and "
             f"each of {len(texts)} rows takes the room of the longest: shorten it, or leave the column out."
         )
-    return np.array(texts.to_pylist(), dtype=f"<U{max(longest, 1)}")
+    converted = np.empty(len(texts), dtype=f"<U{max(longest, 1)}")
+    for start in range(0, len(texts), ROWS_AT_ONCE):
+        part = texts.slice(start, ROWS_AT_ONCE)
+        converted[start : start + len(part)] = part.to_pylist()
+    return converted
 
 
 def convert_metadata(column: Any, what: str, source: str) -> Any:
@@ -343,6 +355,7 @@ def _check_utf8(texts: Any, what: str, source: str) -> None:
         raise InputError(f"{source}: {what} holds text that is not valid UTF-8: write it again.") from None
 
 
-def _build_missing_error(column: Any, what: str, source: str) -> InputError:
-    row = pc.index(pc.is_null(column), True).as_py()
-    return InputError(f"{source}: row {row} of {what} has no value ({column.null_count} such rows).")
+def _build_missing_error(column: Any, what: str, source: str, first: int | None = None) -> InputError:
+    row = (first or 0) + pc.index(pc.is_null(column), True).as_py()
+    count = f" ({column.null_count} such rows)" if first is None else ""
+    return InputError(f"{source}: row {row} of {what} has no value{count}.")

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from common.array_types import Float64s, Int64s, Texts, UnitVectors
 from common.errors import InputError
+from common.label_spelling import is_blank
 from embeddings.python_objects import convert_to_column, convert_to_matrix, read_labels
 
 PLAIN_KINDS = "biufUM"  # of numpy's types, that a metadata column has
@@ -219,11 +220,12 @@ def _check_texts(texts: Texts, what: str, source: str) -> None:
     """Check labels or ids; raises InputError for one that is empty or no valid text, naming the row."""
     if not len(texts):
         return
-    checks = {
-        "is empty: give it a text, or leave the row out": np.strings.str_len(np.strings.strip(texts)) == 0
-    }
     native = np.ascontiguousarray(texts.astype(texts.dtype.newbyteorder("=")))
     rows = native.view(np.uint32).reshape(len(texts), -1)
+    # of the few without a plain character each is looked at
+    blank = ~((rows > ord(" ")) & (rows < 0x7F)).any(axis=1)
+    blank[blank] = [is_blank(text) for text in native[blank].tolist()]
+    checks = {"is empty: give it a text, or leave the row out": blank}
     checks["holds a NUL character"] = ((rows[:, :-1] == 0) & (rows[:, 1:] != 0)).any(axis=1)
     reason = "holds half a character (a lone surrogate), which is not valid Unicode"
     checks[reason] = ((rows >= 0xD800) & (rows < 0xE000)).any(axis=1)

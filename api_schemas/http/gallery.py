@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from api_schemas.base import Finite, Schema
 from api_schemas.http.decisions import (
@@ -18,15 +18,25 @@ from api_schemas.http.decisions import (
     VectorValues,
 )
 from api_schemas.http.decisions import Metadata as Metadata
+from common.label_spelling import is_blank
 
 Label = ItemId
+
+
+def _check_visible(text: str) -> str:
+    if is_blank(text):
+        raise ValueError("send text that can be seen: this is of blanks and invisible characters alone")
+    return text
+
+
+NewLabel = Annotated[ItemId, AfterValidator(_check_visible)]
 
 
 class NewItem(Body):
     """An item to write: with a vector, or with an input for the encoder."""
 
     id: ItemId
-    label: Label
+    label: NewLabel
     vector: VectorValues | None = None
     input: EncoderInput | None = None
     metadata: Metadata = Field(default_factory=dict)

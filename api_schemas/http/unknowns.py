@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from api_schemas.base import Finite, Schema
 from api_schemas.http.decisions import MOST_ELEMENTS, Body, Filter, Reference
-from api_schemas.http.gallery import Label, Metadata
+from api_schemas.http.gallery import Metadata, NewLabel
 
 UnknownStatus = Literal["open", "enrolled", "dropped"]
 UnknownId = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z0-9-]+$")]
 UnknownIds = Annotated[list[UnknownId], Field(min_length=1, max_length=MOST_ELEMENTS, fail_fast=True)]
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+
+def _read_instant(value: object) -> object:
+    # pydantic takes bare numbers for seconds or milliseconds by their size, and "2026" for a minute of 1970
+    if isinstance(value, str) and _DAY.match(value):
+        with suppress(ValueError):
+            return datetime.fromisoformat(value)
+    if isinstance(value, datetime):
+        return value
+    raise ValueError("send a time such as 2026-11-30T14:00:00Z, or a day such as 2026-11-30")
+
+
+Instant = Annotated[
+    datetime,
+    BeforeValidator(_read_instant),
+    Field(description="ISO 8601; in UTC unless it names its zone."),
+]
 
 
 class Unknown(Schema):
@@ -111,7 +131,7 @@ class EnrollRequest(Body):
 
     group: UnknownId | None = None
     ids: UnknownIds | None = None
-    label: Label
+    label: NewLabel
     metadata: Metadata = Field(
         default_factory=dict, description="Set on every new item, beside its query's own."
     )
@@ -189,8 +209,8 @@ class UnknownSearchRequest(Body):
 
     queries: Annotated[list[Reference], Field(min_length=1, max_length=100, fail_fast=True)]
     k: int = Field(default=10, ge=1)
-    since: datetime | None = None
-    until: datetime | None = None
+    since: Instant | None = None
+    until: Instant | None = None
     status: UnknownStatus | None = None
 
 
@@ -221,13 +241,13 @@ class DeleteUnknownsRequest(Body):
     ids: UnknownIds | None = None
     group: UnknownId | None = None
     status: UnknownStatus | None = None
-    since: datetime | None = None
-    until: datetime | None = None
+    since: Instant | None = None
+    until: Instant | None = None
     filter: Filter | None = None
 
     @model_validator(mode="after")
     def _check_some(self) -> DeleteUnknownsRequest:
-        if all(getattr(self, name) is None for name in type(self).model_fields):
+        if not any(getattr(self, name) not in (None, {}) for name in type(self).model_fields):
             raise ValueError("name what to erase: at least one condition is needed")
         return self
 

@@ -10,6 +10,7 @@ from api_schemas.http.problem import FieldProblem
 SHOWN = 10
 _NUMBER, _INTEGER, _BOOLEAN = "send a number", "send a whole number", "send true or false"
 _LIST, _OBJECT = "send a list", "send an object"
+_TIME = "send a time such as 2026-11-30T14:00:00Z, or a day such as 2026-11-30"
 # by pydantic's error type; {names} come from the error's context
 _SENTENCES = {
     "missing": "this field is required",
@@ -42,6 +43,9 @@ _SENTENCES = {
     "less_than": "send less than {lt}",
     "less_than_equal": "send {le} or less",
     "literal_error": "send {expected}",
+    "datetime_parsing": _TIME,
+    "datetime_from_date_parsing": _TIME,
+    "datetime_object_invalid": _TIME,
     "recursion_loop": "send less deeply nested values",
 }
 
@@ -75,5 +79,5 @@ def _join_path(parts: Iterable[str | int]) -> str:
 
 def _is_type_name(part: str | int) -> bool:
     return isinstance(part, str) and (
-        part in {"str", "float", "int", "bool"} or part.startswith(("list[", "function-after["))
+        part in {"str", "float", "int", "bool"} or part.startswith(("list[", "literal[", "function-after["))
     )

@@ -158,6 +158,8 @@ def test_a_missing_label_or_id_is_named(form: str, what: str) -> None:
     [
         (["a", "", "b"], "row 1 of labels is empty"),
         (np.array(["a", " \t", "b"]), "row 1 of labels is empty"),
+        (np.array(["a", "b", "\u200b\u00a0"]), "row 2 of labels is empty"),
+        (["a", "\ufeff", "b"], "row 1 of labels is empty"),
         (["a", "b\0", "c"], "row 1 of labels holds a NUL character"),
         (np.array(["a", "b\0c", "c"]), "row 1 of labels holds a NUL character"),
         (["a", "\ud800", "c"], "row 1 of labels holds half a character"),

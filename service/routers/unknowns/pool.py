@@ -13,6 +13,7 @@ from api_schemas.http.decisions import ItemId
 from api_schemas.http.unknowns import (
     DeleteUnknownsRequest,
     DeleteUnknownsResponse,
+    Instant,
     Unknown,
     UnknownPage,
     UnknownSearchRequest,
@@ -51,8 +52,8 @@ async def page(
     group: Annotated[str | None, Query(max_length=64, pattern="^[a-z0-9-]*$")] = None,
     grouped: bool | None = None,
     offered: ItemId | None = None,
-    since: datetime | None = None,
-    until: datetime | None = None,
+    since: Instant | None = None,
+    until: Instant | None = None,
     filter: Annotated[str | None, Query(max_length=65_536)] = None,  # noqa: A002 - the name of the API
     cursor: Annotated[str | None, Query(max_length=64, pattern="^[a-z0-9-]*$")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,

@@ -222,3 +222,11 @@ def test_labels_of_another_spelling_are_named_and_folded(bundle: Any, tmp_path: 
         assert client.item("e").label == "Caf\xe9"
         [note] = write("f", "unknown")
         assert "Is 'unknown' an identity?" in note
+
+
+@pytest.mark.parametrize("blank", [" ", "\t\n", "\u00a0", "\u200b", "\ufeff\u2003"])
+def test_a_label_that_cannot_be_seen_is_refused(bundle: Any, tmp_path: Path, blank: str) -> None:
+    with serve(bundle.path, data=tmp_path) as at, Client(at, retries=0) as client:
+        with pytest.raises(ServiceError, match="send text that can be seen"):
+            client.upsert([item(1, draw_vector(1)) | {"label": blank}])
+        assert client.items(label=blank).items == []

@@ -308,3 +308,37 @@ def test_a_full_queue_is_counted_and_slows_nothing(bundle: ServiceBundle, tmp_pa
             'limen_kept_queries_total{gallery="default",outcome="overflowed"}'
             in httpx.get(f"{at}/metrics").text
         )
+
+
+def test_an_empty_condition_erases_nothing(bundle: ServiceBundle, tmp_path: Path) -> None:
+    with serve(bundle.path, data=tmp_path, keep_unknowns="unknown") as at, Client(at, retries=0) as client:
+        ask(client, make_strangers(5, 2, 2)[0])
+        for empty in ({}, {"filter": {}}, {"filter": None}):
+            answer = httpx.post(f"{at}/v1/unknowns/delete", json=empty)
+            assert answer.status_code == 422
+            assert "at least one condition is needed" in answer.json()["detail"]
+        assert len(client.unknowns().unknowns) == 4
+
+
+def test_a_time_is_written_out(bundle: ServiceBundle, tmp_path: Path) -> None:
+    """To a parser of numbers "2026" is a minute of 1970, since which everything came."""
+    with serve(bundle.path, data=tmp_path, keep_unknowns="unknown") as at, Client(at, retries=0) as client:
+        ask(client, make_strangers(6, 1, 2)[0])
+        for since in (2026, "2026", "1764500000", "yesterday", "2026-13-01", 0.5):
+            for answer in (
+                httpx.get(f"{at}/v1/unknowns", params={"since": since}),
+                httpx.post(f"{at}/v1/unknowns/delete", json={"since": since}),
+            ):
+                assert answer.status_code == 422, since
+                assert "send a time such as 2026-11-30T14:00:00Z" in answer.json()["detail"]
+        yesterday = str(datetime.now(UTC).date() - timedelta(1))  # its midnight in UTC
+        for name, n in (("since", 2), ("until", 0)):
+            page = httpx.get(f"{at}/v1/unknowns", params={name: yesterday}).json()
+            assert len(page["unknowns"]) == n
+
+
+def test_vectors_that_cancel_out_are_decided_and_not_kept(client: Client) -> None:
+    row = make_strangers(7, 1, 1)[0][0]
+    (result,) = client.match([{"vectors": [row.tolist(), (-row).tolist()]}]).results
+    assert result.decision == "unknown"
+    assert client.unknowns().unknowns == []
