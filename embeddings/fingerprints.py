@@ -26,15 +26,18 @@ def compute_fingerprints(vectors: Float32s) -> list[str]:
     It is the row's projections, at length one, on eight fixed directions of signs, in units of 2e-4. Those of
     a difference of length r have a standard deviation of r: copies that were rounded to 16 bits or to four
     decimals are the same by ``are_same``, and of vectors 0.01 apart (a cosine of 0.99995) in many dimensions
-    fewer than one pair in a million is. A vector cannot be computed back from it.
+    fewer than one pair in a million is. A vector cannot be computed back from it. A mean of vectors that
+    cancel out, which has no direction, has the fingerprint of zeros.
     """
     projections = vectors @ _get_directions(vectors.shape[1])
     if len(vectors) == 1:  # a third of the time of arrays
         row = vectors[0]
-        scale = 1 / (QUANTUM * sqrt(row.dot(row)))
+        length = sqrt(row.dot(row))
+        scale = 1 / (QUANTUM * length) if length else 0.0
         numbers = [round(value * scale) for value in projections[0].tolist()]
         return [_PACK.pack(*(max(-LARGEST, min(LARGEST, number)) for number in numbers)).hex()]
-    scales = 1 / (QUANTUM * np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)))
+    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
+    scales = 1 / (QUANTUM * np.where(lengths == 0, np.inf, lengths))
     rounded = np.rint(projections * scales[:, None])
     digits = np.clip(rounded, -LARGEST, LARGEST).astype(">i2").tobytes().hex()
     return [digits[start : start + _DIGITS] for start in range(0, len(digits), _DIGITS)]

@@ -12,7 +12,7 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from starlette.datastructures import State
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import STARTUP_FAILURE
@@ -39,6 +39,7 @@ from service.http.load_gate import LoadGate
 from service.http.middleware import NO_ROUTE, RequestMiddleware
 from service.http.openapi import build_openapi
 from service.http.origin_check import check_origin
+from service.http.query_names import check_query_names
 from service.models.data_root import make_data_folder
 from service.models.loaded_model import LoadedModel
 from service.models.model_registry import ModelRegistry
@@ -184,7 +185,7 @@ def create_app(settings: ServiceSettings) -> LimenService:
     )
     install_error_handlers(app)
     for router in read_routers:
-        app.include_router(router, dependencies=NEEDS_READ)
+        app.include_router(router, dependencies=[*NEEDS_READ, Depends(check_query_names)])
     for name in OPEN_ROUTERS:
         app.include_router(_import_router(name))
     app.openapi = lambda: build_openapi(app)  # type: ignore[method-assign]

@@ -38,7 +38,7 @@ _IDEMPOTENCY_KEY = {
     "description": "New for every write: the same request with the same key is carried out once, and "
     "answered as before with `Idempotency-Replayed: true`; another request with it is 422 `key-reused`.",
 }
-READ_STATUSES = (401, 403, 429, 503)
+READ_STATUSES = (401, 403, 422, 429, 503)
 BODY_STATUSES = (400, 401, 403, 408, 413, 415, 422, 429, 503)
 
 

@@ -24,7 +24,13 @@ from api_schemas.http.decisions import (
 )
 from common.spans import SPANS
 from index.items.stored_item import check_metadata
-from service.errors.problems import NOT_JSON, UNSUPPORTED_MEDIA_TYPE, ServiceProblem, build_field_problem
+from service.errors.problems import (
+    LIMIT_EXCEEDED,
+    NOT_JSON,
+    UNSUPPORTED_MEDIA_TYPE,
+    ServiceProblem,
+    build_field_problem,
+)
 from service.http.bodies import (
     JSON,
     OCTETS,
@@ -35,6 +41,7 @@ from service.http.bodies import (
 )
 from service.http.filter_limits import check_filter
 from service.http.json_reader import JsonReader
+from service.http.query_names import check_no_options
 from service.http.resolve_references import (
     ResolvedQueries,
     check_count,
@@ -95,6 +102,7 @@ async def read_queries(
         _check_limits(given, count, "body", state.settings)
         resolve: Callable[[], ResolvedQueries] = lambda: take_rows(rows)  # noqa: E731
     elif media_type == JSON:
+        check_no_options(request)
         body = await read_body(request)
         content = await read_json(request, _READERS[options], body, lambda limits: limits.max_queries)
         queries = content.queries
@@ -124,8 +132,13 @@ def _check_limits(
     check_k(options.k, settings)
     if isinstance(options, MatchOptions):
         check_k(options.candidates, settings, "candidates")
-    elif options.group_size > 1:
-        check_k(options.k * options.group_size, settings, "group_size")
+    elif options.k * options.group_size > settings.max_k:
+        raise build_field_problem(
+            LIMIT_EXCEEDED,
+            "group_size",
+            f"{options.k} labels (k) of {options.group_size} items given, at most {settings.max_k} items are "
+            "answered for a query",
+        )
     check_filter(options.filter, settings)
 
 

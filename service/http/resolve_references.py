@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 
@@ -28,19 +27,18 @@ from service.models.loaded_model import LoadedModel
 from service.runtime.encode_batches import EncodeBatches
 from service.settings import ServiceSettings
 
-T = TypeVar("T")
 PathOf = Callable[[int], str]
 """The path in the body of the reference at a position, e.g. ``queries.3``."""
 
 
 @dataclass(frozen=True)
 class ResolvedQueries:
-    """``vectors``: float32 [n, d]; ``ids``: the item that a query refers to, or None.
+    """``vectors``: float32 [n, d], unit rows; ``ids``: the item that a query refers to, or None.
 
     ``sizes`` are how many consecutive vectors each query has; one each if None.
     """
 
-    vectors: Float32s
+    vectors: UnitVectors
     ids: list[str | None]
     sizes: list[int] | None = None
 
@@ -172,17 +170,8 @@ def _resolve(
 
 
 def take_rows(rows: Float32s) -> ResolvedQueries:
-    """Raw float32 rows [n, d] as queries; the search validates and normalises them."""
-    return ResolvedQueries(rows, [None] * len(rows))
-
-
-def search_naming_rows(queries: ResolvedQueries, search: Callable[[], T]) -> T:
-    """The result of a search; raises a problem that names the row if a raw row cannot be used."""
-    try:
-        return search()
-    except InputError:
-        _normalize(queries.vectors, "body.{}".format)
-        raise
+    """Raw float32 rows [n, d] as queries; raises a problem that names a row that cannot be used."""
+    return ResolvedQueries(_normalize(rows, "body.{}".format), [None] * len(rows))
 
 
 def _normalize(rows: Float32s, path_of: PathOf) -> UnitVectors:

@@ -18,7 +18,7 @@ from service.http.fast_routes import FastRoute
 from service.http.openapi import BODY_STATUSES, describe_body, describe_problems
 from service.http.query_answers import answer_queries, check_answer, write_decision, write_results
 from service.http.query_requests import read_queries
-from service.http.resolve_references import ResolvedQueries, search_naming_rows
+from service.http.resolve_references import ResolvedQueries
 from service.models.loaded_model import LoadedModel
 from service.state import ServiceState, get_deciding_model, get_state
 from service.telemetry import prometheus
@@ -88,7 +88,7 @@ async def match(request: Request) -> Response:
         return _match(model, resolved, options, options.filter, state, joint=options.joint)
 
     def search(resolved: ResolvedQueries) -> list[dict[str, Any]]:
-        decisions = search_naming_rows(resolved, lambda: match_together(resolved))
+        decisions = match_together(resolved)
         fingerprints = identify_queries(model, resolved)
         decisions = obey_corrections(model, resolved, fingerprints, options, decisions, match_queries)
         prometheus.observe_scores(

@@ -18,7 +18,7 @@ from service.http.fast_routes import FastRoute
 from service.http.openapi import BODY_STATUSES, describe_body, describe_octets, describe_problems
 from service.http.query_answers import answer_queries, check_answer, write_results
 from service.http.query_requests import read_queries
-from service.http.resolve_references import ResolvedQueries, search_naming_rows
+from service.http.resolve_references import ResolvedQueries
 from service.models.loaded_model import LoadedModel
 from service.state import get_deciding_model, get_state
 
@@ -79,18 +79,15 @@ async def search(request: Request) -> Response:
 
 
 def _search(model: LoadedModel, queries: ResolvedQueries, options: SearchOptions) -> list[list[SearchHit]]:
-    results = search_naming_rows(
-        queries,
-        lambda: model.gallery.search(
-            queries.vectors,
-            options.k,
-            filter=options.filter,
-            exact=options.exact,
-            min_score=options.min_score,
-            exclude_ids=queries.excluded,
-            group_by=options.group_by,
-            group_size=options.group_size,
-        ),
+    results = model.gallery.search(
+        queries.vectors,
+        options.k,
+        filter=options.filter,
+        exact=options.exact,
+        min_score=options.min_score,
+        exclude_ids=queries.excluded,
+        group_by=options.group_by,
+        group_size=options.group_size,
     )
     if options.rank_by == "score":
         sort = sort_by_score if options.group_by is None else _sort_groups

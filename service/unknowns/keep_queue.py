@@ -17,7 +17,6 @@ from api_schemas.http.decisions import KeptQueries, Reference
 from common.array_types import Float32s, UnitVectors
 from common.errors import LimenError
 from decision.decider import MatchDecision
-from embeddings.embedding_set import normalise_rows
 from encoder import RefusedInput
 from encoder.thumbnails import make_thumbnail
 from index.gallery.live_gallery import LiveGallery
@@ -93,7 +92,7 @@ class KeepQueue:
         """Leave the queries of a match to be kept: those that the setting names and that are no items.
 
         Args:
-            vectors: float32 [n, d], as the request gave them.
+            vectors: float32 [n, d], unit rows.
             sizes: how many of them each query has; one each if None.
             ids: of each query the item that it is, or None.
             queries: as they came; None for raw rows.
@@ -239,7 +238,7 @@ def _compute_unit_rows(offers: Sequence[_Offer]) -> list[UnitVectors | None]:
     """The unit vector of each query, of several vectors their mean; None where these cancel out."""
     dimension = offers[0].model.gallery.dim
     rows = [np.frombuffer(offer.vectors, dtype=np.float32).reshape(-1, dimension) for offer in offers]
-    means = np.stack([row[0] if len(row) == 1 else normalise_rows(row).mean(axis=0) for row in rows])
+    means = np.stack([row[0] if len(row) == 1 else row.mean(axis=0) for row in rows])
     lengths = np.linalg.norm(means, axis=1, keepdims=True)
     unit = means / np.maximum(lengths, SHORTEST)
     return [

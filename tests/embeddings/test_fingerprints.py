@@ -40,3 +40,11 @@ def test_fingerprints_are_the_same_for_ever_and_alone_as_among_others() -> None:
     assert set(compute_fingerprints(many.astype(np.float32))) == set(
         compute_fingerprints(many[:1].astype(np.float32))
     )
+
+
+def test_a_mean_that_cancels_out_has_the_fingerprint_of_zeros() -> None:
+    rows = np.array([[0, 0, 0], [0.6, 0.8, 0]], dtype=np.float32)
+    nothing, row = compute_fingerprints(rows)
+    assert read_fingerprint(nothing) == (0,) * LENGTH
+    assert compute_fingerprints(rows[:1]) == [nothing]
+    assert compute_fingerprints(rows[1:]) == [row]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
@@ -13,6 +14,7 @@ from decision.answer_probability import AnswerModel
 from evaluation.calibration.calibrate import calibrate_threshold
 from evaluation.calibration.sets.sources import CalibrationSources
 from limen.client import Client, ServiceError
+from tests.service.bad_bodies import OCTETS
 from tests.service.brute_force import compute_similarities, select_best
 from tests.service.bundles import make_clusters
 
@@ -139,3 +141,17 @@ def test_a_group_that_no_point_is_for_is_refused(client: Client) -> None:
     with pytest.raises(ServiceError, match="No operating point is for the group 'west'") as refusal:
         client.match([{"id": "item-0"}], group="west")
     assert refusal.value.problem.status == 409
+
+
+@pytest.mark.parametrize("length", [1e-37, 1e-20, 1.0, 1e18])
+def test_raw_rows_of_any_length_are_decided_as_their_directions(
+    start: Any, bundle: Any, tmp_path: Path, length: float
+) -> None:
+    """Their squares are zero or infinite in 32 bits."""
+    address = start(bundle.path, data=tmp_path)
+    row = np.array(bundle.get_vector(3), dtype=np.float32)
+    raw = (length * row.astype(np.float64)).astype("<f4").tobytes()
+    sent = ({"content": raw, "headers": OCTETS}, {"json": {"queries": [{"vector": row.tolist()}]}})
+    decided, expected = (httpx.post(f"{address}/v1/match", **given).json()["results"][0] for given in sent)
+    assert decided["id"] == expected["id"] == "item-3"
+    assert decided["score"] == pytest.approx(expected["score"], abs=1e-6)
