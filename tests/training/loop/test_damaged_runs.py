@@ -76,7 +76,8 @@ def test_a_file_of_other_tensors_is_named(small: MakeConfig, run_folder: Path, n
         train(small(), run_folder, resume=True)
 
 
-OLD: dict[str, tuple[dict[str, torch.Tensor], tuple[str, ...]]] = {  # what earlier versions kept of these losses with the network, and what they did not know yet
+# what earlier versions kept of these losses with the network, and what they did not know yet
+OLD: dict[str, tuple[dict[str, torch.Tensor], tuple[str, ...]]] = {
     "partial_fc": ({"centers": torch.zeros(4, 64), "velocity": torch.zeros(4, 64)}, ()),
     "z_loss": ({}, ("mix", "shift", "moments", "total", "steps")),
 }
