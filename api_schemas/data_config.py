@@ -161,9 +161,9 @@ class DataConfig(Part):
     YAML file or keys; fitted to the data unless given. ``image_size``: a side in pixels, or [height, width];
     the median of the data, capped at 64, unless given. ``resize``: stretch, pad (all of the image, the rest
     white) or crop (the centre that has the shape); auto stretches images that have it and pads others.
-    Decoded images and recordings, vectors and the numbers of a Parquet table up to ``memory_gb`` GiB stay in
-    memory. Larger sets are decoded once into a cache on disk; all caches together hold ``cache_gb`` GiB at
-    most. Images that have no room there are decoded in every epoch.
+    Decoded images and recordings, vectors, texts and the numbers of a Parquet table up to ``memory_gb`` GiB
+    stay in memory. Larger sets are decoded once into a cache on disk; all caches together hold ``cache_gb``
+    GiB at most. Images that have no room there are decoded in every epoch.
     Images have one column to split by, ``folder``: the folder that holds the class's folder, e.g. an
     alphabet.
     ``fold_labels`` takes labels that differ in case, blanks, invisible characters or Unicode form alone as

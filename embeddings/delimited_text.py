@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,6 +24,7 @@ from common.errors import InputError
 from common.progress import Say
 
 HEAD_BYTES = 1 << 16
+BLOCK_BYTES = 1 << 20  # that are parsed together; no row is longer
 TAIL_BYTES = 1_024  # bytes of a file, in which the last that is no space is looked for
 SAMPLED_ROWS = 100
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
@@ -90,38 +91,79 @@ def read_delimited(path: Path, given_encoding: str | None, say: Say) -> tuple[pa
         InputError: no header, rows of several lengths, a quote left open, text that is not in the encoding.
     """
     dialect = _sniff(path, detect_encoding(path, given_encoding))
-    numbers = [str(number) for number in range(len(dialect.names))]
-    missing = ["", "\\N", *(["NA"] if dialect.quotes_texts else [])]
     try:
-        # without newlines_in_values a block of the file may end in the middle of a text
-        table = pyarrow.csv.read_csv(
-            path,
-            read_options=pyarrow.csv.ReadOptions(
-                column_names=numbers,
-                skip_rows=dialect.rows_before,
-                skip_rows_after_names=1,
-                encoding="utf8" if dialect.encoding in ("utf-8", "utf-8-sig") else dialect.encoding,
-            ),
-            parse_options=pyarrow.csv.ParseOptions(
-                delimiter=dialect.delimiter,
-                newlines_in_values=True,
-                escape_char=dialect.escape or False,
-                double_quote=dialect.escape is None,
-            ),
-            convert_options=pyarrow.csv.ConvertOptions(
-                column_types=dict.fromkeys(numbers, pa.large_string()),
-                null_values=missing,
-                strings_can_be_null=True,
-                quoted_strings_can_be_null=False,
-            ),
-        )
+        table = pyarrow.csv.read_csv(path, **_build_options(dialect))
     except (pa.ArrowInvalid, OSError, UnicodeError) as error:
         raise _explain(error, path, dialect) from None
+    _check_end(table, path, dialect, table.num_rows)
+    _say_dialect(path, dialect, say)
+    table, count = _drop_empty_rows(table.rename_columns(dialect.names))
+    _say_dropped(path, count, say)
+    return table, dialect.delimiter
+
+
+def iterate_delimited(path: Path, given_encoding: str | None, say: Say) -> tuple[str, Iterator[pa.Table]]:
+    """The delimiter, and what ``read_delimited`` reads in blocks of which one at a time is in memory: at
+    least one, perhaps without rows."""
+    dialect = _sniff(path, detect_encoding(path, given_encoding))
+    return dialect.delimiter, _iterate_blocks(path, dialect, say)
+
+
+def _iterate_blocks(path: Path, dialect: Dialect, say: Say) -> Iterator[pa.Table]:
+    n = n_dropped = 0
+    try:
+        reader = pyarrow.csv.open_csv(path, **_build_options(dialect))
+        last = reader.schema.empty_table()
+        yield last.rename_columns(dialect.names)
+        for batch in reader:
+            last = pa.Table.from_batches([batch])
+            n += len(last)
+            kept, count = _drop_empty_rows(last.rename_columns(dialect.names))
+            n_dropped += count
+            yield kept
+    except (pa.ArrowInvalid, OSError, UnicodeError) as error:
+        raise _explain(error, path, dialect) from None
+    _check_end(last, path, dialect, n)
+    _say_dialect(path, dialect, say)
+    _say_dropped(path, n_dropped, say)
+
+
+def _build_options(dialect: Dialect) -> dict[str, Any]:
+    numbers = [str(number) for number in range(len(dialect.names))]
+    missing = ["", "\\N", *(["NA"] if dialect.quotes_texts else [])]
+    return {
+        "read_options": pyarrow.csv.ReadOptions(
+            block_size=BLOCK_BYTES,
+            column_names=numbers,
+            skip_rows=dialect.rows_before,
+            skip_rows_after_names=1,
+            encoding="utf8" if dialect.encoding in ("utf-8", "utf-8-sig") else dialect.encoding,
+        ),
+        "parse_options": pyarrow.csv.ParseOptions(
+            delimiter=dialect.delimiter,
+            newlines_in_values=True,  # without, a block of the file may end in the middle of a text
+            escape_char=dialect.escape or False,
+            double_quote=dialect.escape is None,
+        ),
+        "convert_options": pyarrow.csv.ConvertOptions(
+            column_types=dict.fromkeys(numbers, pa.large_string()),
+            null_values=missing,
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+        ),
+    }
+
+
+def _check_end(table: pa.Table, path: Path, dialect: Dialect, n: int) -> None:
+    """Check that the last of n rows, which the table ends with, closes its quotes."""
     if table.num_rows and _has_open_quote(table, path, dialect):
         raise InputError(
-            f"{path}: row {table.num_rows - 1} opens a quote that nothing closes, so that all rows after it "
+            f"{path}: row {n - 1} opens a quote that nothing closes, so that all rows after it "
             "are one text: close it."
         )
+
+
+def _say_dialect(path: Path, dialect: Dialect, say: Say) -> None:
     found = []
     if dialect.delimiter != ",":
         found.append(f"columns are separated by {DELIMITERS.get(dialect.delimiter, repr(dialect.delimiter))}")
@@ -129,7 +171,6 @@ def read_delimited(path: Path, given_encoding: str | None, say: Say) -> tuple[pa
         found.append(f"the encoding is {dialect.encoding}")
     if found:
         say(f"{path}: {' and '.join(found)}.")
-    return _drop_empty_rows(table.rename_columns(dialect.names), path, say), dialect.delimiter
 
 
 def _open_text(path: Path, encoding: str) -> IO[str]:
@@ -193,18 +234,21 @@ def _iterate_records(
             return
 
 
-def _drop_empty_rows(table: pa.Table, path: Path, say: Say) -> pa.Table:
+def _drop_empty_rows(table: pa.Table) -> tuple[pa.Table, int]:
+    """The rows with a value, and how many have none."""
     is_empty = None
     for column in table.columns:
         nulls = pc.is_null(column)
         is_empty = nulls if is_empty is None else pc.and_(is_empty, nulls)
         if not pc.any(is_empty).as_py():
-            return table
+            return table, 0
     count = pc.sum(is_empty).as_py() or 0
+    return (table.filter(pc.invert(is_empty)) if count else table), count
+
+
+def _say_dropped(path: Path, count: int, say: Say) -> None:
     if count:
         say(f"{path}: {count} rows without a value are left out.")
-        table = table.filter(pc.invert(is_empty))
-    return table
 
 
 def _has_open_quote(table: pa.Table, path: Path, dialect: Dialect) -> bool:

@@ -162,8 +162,11 @@ def build_column(values: Sequence[Any], what: str, source: str) -> Any:
         ) from None
 
 
-def read_labels(values: Any, what: str, source: str) -> Any:
+def read_labels(values: Any, what: str, source: str, first: int = 0) -> Any:
     """Labels or ids as large_string, null where one is missing; integers and texts may be mixed.
+
+    Args:
+        first: number of the first row in error messages.
 
     Raises:
         InputError: another shape than [n], or a value that is neither; names the row.
@@ -187,17 +190,17 @@ def read_labels(values: Any, what: str, source: str) -> Any:
             return format_texts(build_column(plain, what, source), what, source)
         row = next(row for row, value in enumerate(plain) if type(value) not in (str, int, type(None)))
         raise InputError(
-            f"{source}: {what} must be integers or text, found {values[row]!r:.60} in row {row}."
+            f"{source}: {what} must be integers or text, found {values[row]!r:.60} in row {first + row}."
         )
     texts = [None if value is None else str(value) for value in plain]
     try:
         return pa.array(texts, pa.large_string())
     except UnicodeEncodeError:
-        raise _build_surrogate_error(texts, what, source) from None
+        raise _build_surrogate_error(texts, what, source, first) from None
 
 
-def _build_surrogate_error(texts: Sequence[Any], what: str, source: str) -> InputError:
-    for row, text in enumerate(texts):
+def _build_surrogate_error(texts: Sequence[Any], what: str, source: str, first: int = 0) -> InputError:
+    for row, text in enumerate(texts, first):
         try:
             str(text).encode()
         except UnicodeEncodeError:

@@ -6,12 +6,11 @@ says whether it is labels (then it stays as written), numbers, or metadata (whos
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Collection, Iterator, Sequence
-from itertools import chain
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,38 +20,56 @@ from numpy.typing import NDArray
 from common.errors import InputError
 from common.progress import Say, silent_say
 from embeddings.arrow_columns import (
-    LARGEST_EXACT_FLOAT,
     convert_metadata,
     format_texts,
     is_text,
-    parse_instants,
     simplify,
     to_numpy,
 )
-from embeddings.delimited_text import read_delimited, read_lines
-from embeddings.instants import ISO_8601
+from embeddings.delimited_text import iterate_delimited, read_delimited
+from embeddings.json_rows import JsonColumns, iterate_json
 from embeddings.npy import report_damage
 from embeddings.python_objects import build_column, read_labels
+from embeddings.written_columns import (
+    FROM_CSV,
+    FROM_CSV_WITH_COMMAS,
+    FROM_JSON,
+    WRITTEN,
+    are_integers,
+    get_origin,
+    holds_everywhere,
+    infer_type,
+)
 
 CSV_SUFFIXES = frozenset((".csv", ".tsv"))
 JSON_SUFFIXES = frozenset((".jsonl", ".ndjson"))
 LIST_SUFFIXES = CSV_SUFFIXES | {".parquet"}
-WRITTEN = b"limen.written"  # of a field: where its text comes from, a kind of file that says no types
-FROM_CSV, FROM_CSV_WITH_COMMAS, FROM_JSON = b"csv", b"csv with decimal commas", b"json"
 NAMELESS = re.compile(r"|__index_level_\d+__|Unnamed: \d+|\.\.\.\d+")  # what pandas and R call a row's name
-MISSING_SPELLINGS = ("NA", "N/A", "n/a", "#N/A", "NaN", "nan", "null", "NULL", "None", "<NA>", "NaT", "-")
-"""In a CSV's column of numbers, booleans or times; in a text they are text."""
 UNREAD = pa.list_(pa.null())  # the type that stands for what no column of labels or metadata can hold
 DAY_AND_MONTH = r"^\d{1,2}[/.-]\d{1,2}[/.-]\d{4}( .*)?$"
-LIKELY_TYPED = re.compile(r"[+-]?[.,]?\d|[+-]?inf|true$|false$", re.IGNORECASE)
-LIKELY_TIME = re.compile(r"\d{4}-\d")
-ROWS_AT_ONCE = 1_024
-SPACES = "\ufeff \t\r\n"  # of a line of JSON that holds nothing
+BLOCK_ROWS = 8_192  # of a column that is set aside
 SHEET = "; save the sheet as 'CSV UTF-8'"
 CURES = dict.fromkeys((".xlsx", ".xls", ".xlsm", ".ods"), SHEET) | dict.fromkeys(
     (".gz", ".zip", ".bz2", ".xz", ".zst"), "; unpack it"
 )
 EXTENSION_NAME = b"ARROW:extension:name"
+
+
+class Aside(Protocol):
+    """Takes one column of texts block by block, so that the table need not hold it.
+
+    Attributes:
+        name: of the column, which is found as those of ``read_table`` are.
+    """
+
+    name: str
+
+    def begin(self, path: Path, is_written: bool) -> AbstractContextManager[Callable[[Any], None]]:
+        """What takes the next texts of a file, large_string [b], null where one is missing.
+
+        Args:
+            is_written: the file says no types: texts may be integers, with spaces around them.
+        """
 
 
 def read_table(
@@ -63,6 +80,7 @@ def read_table(
     besides: Collection[str] = (),
     encoding: str | None = None,
     say: Say = silent_say,
+    aside: Aside | None = None,
 ) -> pa.Table:
     """Read a whole table.
 
@@ -72,6 +90,7 @@ def read_table(
         besides: columns of a Parquet file, as it calls them, that are left unread.
         encoding: of a CSV or JSON file; found out unless given.
         say: called with a sentence on what was found out or left out.
+        aside: takes a column of which only the name stays, with no values. Of JSON that is one object a line.
 
     Raises:
         InputError: a file that is missing, damaged, empty or no table, or decimals in a column of ``texts``.
@@ -81,11 +100,11 @@ def read_table(
         what, cure = ("is a folder", "; name the files in it") if path.is_dir() else ("does not exist", "")
         raise InputError(f"{path} {what}: expected a table ending in .csv, .parquet or .jsonl{cure}.")
     if suffix in CSV_SUFFIXES:
-        table = _read_csv(path, encoding, say)
+        table = _read_csv(path, encoding, say, aside)
     elif suffix == ".parquet":
-        table = read_parquet_columns(open_parquet(path), path, besides)
+        table = _read_parquet(path, besides, aside)
     elif suffix in JSON_SUFFIXES:
-        table = _read_json(path, texts, encoding)
+        table = _read_json(path, texts, encoding, aside)
     else:
         cure = CURES.get(suffix, "")
         raise InputError(f"{path} ends in '{path.suffix}': tables end in .csv, .parquet or .jsonl{cure}.")
@@ -96,7 +115,7 @@ def read_table(
         if name in table.column_names[:position]:
             raise InputError(f"{path} has two columns '{name}': rename one.")
     for position, name in enumerate(table.column_names):
-        if name in texts:
+        if name in texts and not (aside and name == aside.name and pa.types.is_null(table.field(name).type)):
             column = read_texts(table, name, path)
             table = table.set_column(position, pa.field(name, column.type), column)
     return table
@@ -113,20 +132,24 @@ def read_parquet_columns(file: pq.ParquetFile, path: Path, besides: Collection[s
     names = [name for name in file.schema_arrow.names if name not in besides]
     with report_damage(path, "Parquet"):
         table = file.read(names)
-    for name in names:  # names of columns may come twice
-        try:
-            for position in table.schema.get_all_field_indices(name):
-                table.column(position).validate(full=True)
-        except pa.ArrowInvalid as error:
-            if "UTF8" in str(error):
-                raise InputError(
-                    f"{path}: column '{name}' holds text that is not valid UTF-8: write it again."
-                ) from None
-            raise InputError(f"{path} is damaged: column '{name}' cannot be read ({error}).") from None
+    for name in names:
+        _check_column(table, name, path)
     for position, column in enumerate(table.schema):
         if EXTENSION_NAME in (column.metadata or {}):
             table = table.set_column(position, column.name, _build_unread(table.num_rows))
     return table
+
+
+def _check_column(table: pa.Table, name: str, path: Path) -> None:
+    try:
+        for position in table.schema.get_all_field_indices(name):  # names of columns may come twice
+            table.column(position).validate(full=True)
+    except pa.ArrowInvalid as error:
+        if "UTF8" in str(error):
+            raise InputError(
+                f"{path}: column '{name}' holds text that is not valid UTF-8: write it again."
+            ) from None
+        raise InputError(f"{path} is damaged: column '{name}' cannot be read ({error}).") from None
 
 
 def drop_nameless(table: pa.Table, path: Path, say: Say) -> pa.Table:
@@ -174,10 +197,12 @@ def read_tables(
     besides: Collection[str] = (),
     encoding: str | None = None,
     say: Say = silent_say,
+    aside: Aside | None = None,
 ) -> pa.Table:
     """Several files of one table, one after the other; raises InputError when their columns differ."""
     tables = [
-        read_table(path, texts, names=names, besides=besides, encoding=encoding, say=say) for path in paths
+        read_table(path, texts, names=names, besides=besides, encoding=encoding, say=say, aside=aside)
+        for path in paths
     ]
     names = tables[0].column_names
     for table, path in zip(tables, paths, strict=True):
@@ -196,11 +221,6 @@ def read_tables(
         except pa.ArrowException as error:
             raise InputError(f"{path} does not fit {paths[0]}: {str(error).splitlines()[0]}.") from None
     return pa.concat_tables(tables, promote_options="permissive")
-
-
-def get_origin(table: pa.Table, name: str) -> bytes | None:
-    """The kind of file that a column's text comes from as written, or None for a column that has a type."""
-    return (table.field(name).metadata or {}).get(WRITTEN)
 
 
 def read_metadata_columns(
@@ -224,118 +244,12 @@ def read_metadata_columns(
             say(f"{path}: column '{name}' holds {held}, which is no metadata: it is left out.")
             continue
         metadata[name] = to_numpy(column, what, str(path))
-        if is_text(column.type) and _all(pc.match_substring_regex(column, DAY_AND_MONTH), column):
+        if is_text(column.type) and holds_everywhere(pc.match_substring_regex(column, DAY_AND_MONTH), column):
             say(
                 f"{path}: column '{name}' holds dates whose day and month cannot be told apart; they "
                 "are kept as text: write 2024-01-31 to compare them as dates."
             )
     return metadata
-
-
-def infer_type(table: pa.Table, name: str) -> Any:
-    """A column as one array; text of a CSV that is all numbers, booleans or times as these.
-
-    Digits are text where a number would lose some: with leading zeros, or beyond 64 bits.
-    """
-    column, origin = simplify(table.column(name)), get_origin(table, name)
-    if origin is None or not _may_have_type(column, origin):
-        return column
-    texts = pc.utf8_trim_whitespace(column)
-    if origin != FROM_JSON:
-        is_missing = pc.is_in(texts, pa.array(MISSING_SPELLINGS, pa.large_string()))
-        texts = pc.if_else(pc.fill_null(is_missing, True), pa.scalar(None, pa.large_string()), texts)
-        if texts.null_count == len(texts):
-            return column
-        lowered = pc.utf8_lower(texts)
-        if _all(pc.is_in(lowered, pa.array(["true", "false"], pa.large_string())), texts):
-            return pc.equal(lowered, "true")
-        numbers = _infer_numbers(texts, origin)
-        if numbers is not None:
-            return numbers
-    instants = _infer_instants(texts)
-    return column if instants is None else instants
-
-
-def parse_floats(table: pa.Table, name: str) -> Any:
-    """A column as written as float64, whatever zeros lead its digits; itself where it is no numbers."""
-    column, origin = simplify(table.column(name)), get_origin(table, name)
-    if origin not in (FROM_CSV, FROM_CSV_WITH_COMMAS):
-        return column
-    texts = pc.utf8_trim_whitespace(column)
-    is_missing = pc.is_in(texts, pa.array(MISSING_SPELLINGS, pa.large_string()))
-    texts = pc.if_else(pc.fill_null(is_missing, True), pa.scalar(None, pa.large_string()), texts)
-    floats = _cast_to_floats(texts, origin)
-    return column if floats is None else floats
-
-
-def _may_have_type(column: Any, origin: bytes) -> bool:
-    """Whether the first value that is there could be a number, a boolean or a time."""
-    likely = LIKELY_TIME if origin == FROM_JSON else LIKELY_TYPED
-    for start in range(0, len(column), ROWS_AT_ONCE):
-        for value in column.slice(start, ROWS_AT_ONCE).to_pylist():
-            text = "" if value is None else value.strip()
-            if text and (origin == FROM_JSON or text not in MISSING_SPELLINGS):
-                return likely.match(text) is not None
-    return False
-
-
-def _infer_numbers(texts: Any, origin: bytes) -> Any:
-    digits = pc.utf8_ltrim(texts, characters="+")
-    begins_whole = texts.drop_null()[0].as_py().lstrip("+-").isdecimal()
-    for kind in (pa.int64(), pa.uint64()) if begins_whole else ():
-        try:
-            whole = pc.cast(digits, kind)
-        except pa.ArrowInvalid:
-            continue
-        same = pc.equal(pc.cast(whole, pa.large_string()), digits)
-        return whole if pc.all(same).as_py() or not _has_leading_zeros(texts) else None
-    if _has_leading_zeros(texts) or _all(pc.match_substring_regex(texts, r"^[+-]?\d+$"), texts):
-        return None
-    floats = _cast_to_floats(texts, origin)
-    if floats is None:
-        return None
-    whole = pc.fill_null(pc.match_substring_regex(texts, r"^[+-]?\d{16,}$"), False)
-    too_large = pc.greater_equal(pc.abs(floats), float(LARGEST_EXACT_FLOAT))
-    return None if pc.any(pc.and_(whole, pc.fill_null(too_large, False))).as_py() else floats
-
-
-def _has_leading_zeros(texts: Any) -> bool:
-    return bool(pc.any(pc.match_substring_regex(texts, r"^[+-]?0\d")).as_py())
-
-
-def _cast_to_floats(texts: Any, origin: bytes) -> Any:
-    plain = pc.utf8_ltrim(texts, characters="+")
-    try:
-        return pc.cast(plain, pa.float64())
-    except pa.ArrowInvalid:
-        pass
-    if origin == FROM_CSV_WITH_COMMAS and _all(
-        pc.match_substring_regex(texts, r"^[+-]?\d*(,\d+)?([eE][+-]?\d+)?$"), texts
-    ):
-        try:
-            return pc.cast(pc.replace_substring(plain, ",", "."), pa.float64())
-        except pa.ArrowInvalid:
-            pass
-    return None
-
-
-def _infer_instants(texts: Any) -> Any:
-    first = texts.drop_null()[0].as_py()
-    if ISO_8601.fullmatch(first) is None:
-        return None
-    kinds = [pa.date32()] if len(first) == len("2024-01-31") else []
-    for kind in (*kinds, pa.timestamp("us"), pa.timestamp("us", "UTC")):
-        try:
-            return pc.cast(texts, kind)
-        except pa.ArrowInvalid:
-            continue
-    parsed = parse_instants(texts.to_pylist())  # with and without zones
-    return parsed if parsed.null_count == texts.null_count else None
-
-
-def _all(condition: Any, texts: Any) -> bool:
-    """Whether a condition holds wherever there is a value."""
-    return bool(pc.sum(condition.cast(pa.int64())).as_py() == len(texts) - texts.null_count)
 
 
 def read_texts(table: pa.Table, name: str, path: Path) -> Any:
@@ -346,18 +260,64 @@ def read_texts(table: pa.Table, name: str, path: Path) -> Any:
     column = simplify(table.column(name))
     if get_origin(table, name) is None:
         return format_texts(column, f"column '{name}'", str(path))
-    if get_origin(table, name) != FROM_JSON:
-        trimmed = pc.utf8_trim_whitespace(column)
-        if _all(pc.match_substring_regex(trimmed, r"^[+-]?[0-9]+$"), trimmed):
-            return trimmed
+    if get_origin(table, name) != FROM_JSON and are_integers(column):
+        return pc.utf8_trim_whitespace(column)
     return column
 
 
-def _read_csv(path: Path, encoding: str | None, say: Say) -> pa.Table:
-    table, delimiter = read_delimited(path, encoding, say)
+def _read_csv(path: Path, encoding: str | None, say: Say, aside: Aside | None) -> pa.Table:
+    if aside is None:
+        table, delimiter = read_delimited(path, encoding, say)
+    else:
+        delimiter, blocks = iterate_delimited(path, encoding, say)
+        table = _set_aside(blocks, aside, path, is_written=True)
     origin = FROM_CSV if delimiter == "," else FROM_CSV_WITH_COMMAS
-    fields = [pa.field(name, pa.large_string(), metadata={WRITTEN: origin}) for name in table.column_names]
+    fields = [
+        pa.field(name, kind, metadata=None if pa.types.is_null(kind) else {WRITTEN: origin})
+        for name, kind in zip(table.column_names, table.schema.types, strict=True)
+    ]
     return pa.Table.from_arrays(table.columns, schema=pa.schema(fields))
+
+
+def _read_parquet(path: Path, besides: Collection[str], aside: Aside | None) -> pa.Table:
+    file = open_parquet(path)
+    written = None if aside is None else _find_only(file.schema_arrow.names, aside.name)
+    if aside is None or written is None:
+        return read_parquet_columns(file, path, besides)
+    with report_damage(path, "Parquet"):
+        blocks = (
+            pa.Table.from_batches([batch]) for batch in file.iter_batches(BLOCK_ROWS, columns=[written])
+        )
+        column = _set_aside(_validate(blocks, written, path), aside, path, is_written=False).column(0)
+    rest = read_parquet_columns(file, path, {*besides, written})
+    return rest.append_column(written, column)
+
+
+def _validate(blocks: Iterable[pa.Table], name: str, path: Path) -> Iterator[pa.Table]:
+    for block in blocks:
+        _check_column(block, name, path)
+        yield block
+
+
+def _set_aside(blocks: Iterable[pa.Table], aside: Aside, path: Path, *, is_written: bool) -> pa.Table:
+    """The blocks as one table, in which the column that was taken has no values."""
+    rest = []
+    with aside.begin(path, is_written) as take:
+        for block in blocks:
+            name = _find_only(block.column_names, aside.name)
+            if name is not None:
+                if len(block):
+                    column = simplify(block.column(name))
+                    take(format_texts(column, f"column '{aside.name}'", str(path)))
+                block = _replace(block, name, pa.nulls(len(block)))
+            rest.append(block)
+    return pa.concat_tables(rest)
+
+
+def _find_only(names: Sequence[str], wanted: str) -> str | None:
+    """The column that is meant by a name, unless there are two of its name."""
+    name = find_column(names, wanted)
+    return name if name is not None and list(names).count(name) == 1 else None
 
 
 def _replace(table: pa.Table, name: str, column: Any) -> pa.Table:
@@ -368,14 +328,19 @@ def _build_unread(n: int) -> Any:
     return pa.nulls(n, UNREAD)
 
 
-def _read_json(path: Path, texts: Collection[str], encoding: str | None) -> pa.Table:
-    values_of, n = _read_json_columns(path, encoding)
-    names = list(values_of)
+def _read_json(path: Path, texts: Collection[str], encoding: str | None, aside: Aside | None) -> pa.Table:
+    rows = iterate_json(path, encoding)
+    read = JsonColumns()
+    taken = None
+    if aside is None:
+        for row in rows:
+            read.add(row)
+    else:
+        taken = _set_json_aside(rows, read, aside, path)
     fields, columns = [], []
-    for name in names:
-        values = values_of.pop(name)
+    for name, values in read.take():
         if not {dict, list}.isdisjoint(map(type, values)):
-            column = _build_unread(n)
+            column = _build_unread(read.rows)
         elif name in texts:
             column = read_labels(values, f"column '{name}'", str(path))
         else:
@@ -383,46 +348,30 @@ def _read_json(path: Path, texts: Collection[str], encoding: str | None) -> pa.T
         is_text = pa.types.is_large_string(column.type)
         fields.append(pa.field(name, column.type, metadata={WRITTEN: FROM_JSON} if is_text else None))
         columns.append(column)
+    if taken is not None:
+        fields.append(pa.field(taken, pa.null()))
+        columns.append(pa.nulls(read.rows))
     return pa.Table.from_arrays(columns, schema=pa.schema(fields))
 
 
-def _read_json_columns(path: Path, encoding: str | None) -> tuple[dict[str, list[Any]], int]:
-    """One object a line, or one array of objects: the values of each name, None where a row has none; the
-    number of rows. Neither the file's text nor its objects are all held."""
-    columns: dict[str, list[Any]] = {}
-    n = 0
-    for row in _iterate_json(path, encoding):
-        for name, value in row.items():
-            column = columns.setdefault(name, [])
-            column.extend([None] * (n - len(column)))
-            column.append(value)
-        n += 1
-    for column in columns.values():
-        column.extend([None] * (n - len(column)))
-    return columns, n
-
-
-def _iterate_json(path: Path, encoding: str | None) -> Iterator[dict[str, Any]]:
-    numbered = enumerate(read_lines(path, encoding), 1)
-    start, first = next(((number, line) for number, line in numbered if line.strip(SPACES)), (1, ""))
-    first = first.removeprefix("\ufeff")
-    is_array = first.lstrip().startswith("[")
-    if is_array:
-        first = "".join([first, *(line for _, line in numbered)])
-    for number, line in chain([(start, first)], numbered):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            reason = str(error).splitlines()[0].rstrip(".")
-            raise InputError(
-                f"{path} cannot be read as a table: line {number} is not JSON ({reason}): write one object "
-                "a line."
-            ) from None
-        for entry in value if is_array and isinstance(value, list) else [value]:
-            if not isinstance(entry, dict):
-                raise InputError(
-                    f"{path} cannot be read as a table: line {number} is no object of columns and values."
-                )
-            yield entry
+def _set_json_aside(
+    rows: Iterable[dict[str, Any]], read: JsonColumns, aside: Aside, path: Path
+) -> str | None:
+    """All rows into columns but for the texts that are taken; what the first row calls these."""
+    name, values = None, list[Any]()
+    what = f"column '{aside.name}'"
+    with aside.begin(path, is_written=False) as take:
+        for row in rows:
+            if not read.rows:
+                name = find_column(list(row), aside.name)
+            if name is not None:
+                values.append(row.pop(name, None))
+            read.add(row)
+            if len(values) == BLOCK_ROWS:
+                take(read_labels(values, what, str(path), read.rows - len(values)))
+                values = []
+        if values:
+            take(read_labels(values, what, str(path), read.rows - len(values)))
+    if name is not None and find_column([*read.names, name], aside.name) != name:
+        raise InputError(f"{path}: some rows call a column '{aside.name}', the first '{name}': rename one.")
+    return name

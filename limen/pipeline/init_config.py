@@ -24,6 +24,7 @@ from limen.pipeline.embed_data import DATA_KINDS
 from limen.pipeline.stage_encoder import HUBS, stage_encoder
 from training.data.items import Items, read_roles
 from training.data.kinds import open_kind
+from training.data.row_store import iterate_rows
 
 LOOKED_AT = 64  # items whose size is looked at
 SMALL_SIDE = 160  # of photos that gain nothing by 224 pixels, which take three times as long as 128
@@ -81,7 +82,7 @@ def _describe_photos(items: Items) -> tuple[str, int | None]:
 
 
 def _describe_texts(items: Items) -> tuple[str, int | None]:
-    words = [len(str(text).split()) for text in items.inputs.tolist()]
+    words = [len(str(text).split()) for text in iterate_rows(items.inputs)]
     return f"about {int(np.median(words))} words each", None
 
 

@@ -13,7 +13,7 @@ from common.array_types import Bools, Float32s, RowIndices, Texts
 from common.errors import InputError
 from embeddings.embedding_set import convert_columns
 from encoder.inputs.preprocessing import Preprocessing
-from training.data.row_store import RowStore
+from training.data.row_store import RowStore, select_rows
 
 ROLE, QUERY, ITEM = "role", "query", "item"  # a column, and what it says of items
 
@@ -49,8 +49,7 @@ class Items:
     def subset(self, rows: NDArray[Any]) -> Items:
         """The rows of an index array or boolean mask, in that order."""
         metadata = {name: column[rows] for name, column in self.metadata.items()}
-        inputs = self.inputs
-        inputs = inputs.subset(rows) if isinstance(inputs, RowStore) else inputs[rows]
+        inputs = select_rows(self.inputs, rows)
         is_query = None if self.is_query is None else self.is_query[rows]
         return Items(inputs, self.labels[rows], self.ids[rows], metadata, self.columns, is_query)
 

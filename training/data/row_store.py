@@ -6,6 +6,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain
 from typing import Any, Self
 
 import numpy as np
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 from common.array_types import RowIndices
 from common.errors import InputError
 from common.progress import Track
+
+OBJECTS_AT_ONCE = 256
 
 
 class RowStore(ABC):
@@ -60,7 +63,7 @@ class ComputedRows(RowStore):
 
     def __init__(
         self,
-        raw: NDArray[np.object_],
+        raw: NDArray[np.object_] | RowStore,
         compute: Callable[[Sequence[Any]], NDArray[Any]],
         shape: tuple[int, ...],
         sums: NDArray[np.uint32],
@@ -74,14 +77,14 @@ class ComputedRows(RowStore):
     @classmethod
     def begin(
         cls,
-        raw: NDArray[np.object_],
+        raw: NDArray[np.object_] | RowStore,
         compute: Callable[[Sequence[Any]], NDArray[Any]],
         track: Track,
         name: str,
     ) -> ComputedRows:
         """Each row computed once, so that all are known to be good; none is kept."""
         sums, checksum, shape = np.zeros(len(raw), dtype=np.uint32), 0, (0,)
-        for row, value in enumerate(track(raw.tolist(), name, len(raw))):
+        for row, value in enumerate(track(iterate_rows(raw), name, len(raw))):
             computed = compute([value])
             shape = computed.shape[1:]
             sums[row], checksum = zlib.crc32(computed.data), zlib.crc32(computed.data, checksum)
@@ -103,7 +106,7 @@ class ComputedRows(RowStore):
         self._ahead = rows.tobytes(), self._pool.submit(self._compute_rows, rows)
 
     def subset(self, rows: NDArray[Any]) -> ComputedRows:
-        return ComputedRows(self._raw[rows], self._compute, self._row_shape, self._sums[rows])
+        return ComputedRows(select_rows(self._raw, rows), self._compute, self._row_shape, self._sums[rows])
 
     def _compute_rows(self, rows: RowIndices) -> NDArray[Any]:
         if not len(rows):
@@ -142,6 +145,16 @@ class PreparedRows(RowStore):
 
     def subset(self, rows: NDArray[Any]) -> PreparedRows:
         return PreparedRows(self._rows.subset(rows), self._prepare)
+
+
+def select_rows(inputs: Any, rows: NDArray[Any]) -> Any:
+    """The rows of an index array or boolean mask; of a store still elsewhere."""
+    return inputs.subset(rows) if isinstance(inputs, RowStore) else inputs[rows]
+
+
+def iterate_rows(inputs: NDArray[np.object_] | RowStore) -> Iterator[Any]:
+    """Objects one after the other, of which a store reads a block at a time."""
+    return chain.from_iterable(block.tolist() for block in read_blocks(inputs, OBJECTS_AT_ONCE))
 
 
 def read_blocks(inputs: Any, size: int, rows: RowIndices | None = None) -> Iterator[NDArray[Any]]:

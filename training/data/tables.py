@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from common.array_types import Float64s, Texts
 from common.errors import InputError
 from embeddings.arrow_columns import check_texts, convert_to_texts, is_number
-from embeddings.tables import parse_floats, read_texts
+from embeddings.tables import read_texts
+from embeddings.written_columns import parse_floats
 
 
 def read_text_column(table: pa.Table, name: str, path: Path) -> Texts:
@@ -81,7 +82,7 @@ def read_ids(table: pa.Table, path: Path) -> Texts:
 
 def build_row_ids(n: int) -> Texts:
     """Row numbers as ids."""
-    return np.arange(n).astype(np.str_)
+    return np.arange(n).astype(f"<U{len(str(max(0, n - 1)))}")
 
 
 def _read_texts(table: pa.Table, name: str, path: Path) -> Any:

@@ -31,6 +31,7 @@ from training.models.backbones.reopen import drop_pretrained
 from training.models.network import Network, build_network
 from training.run_folder import layout
 
+VALUES_AT_ONCE = 8_192
 BYTES_AT_ONCE = 16 << 20  # of items that are read
 
 
@@ -155,4 +156,7 @@ def _sum_inputs(items: Items, name: str, track: Track) -> int:
 
 
 def _compute_sum(values: NDArray[Any], previous: int = 0) -> int:
-    return zlib.crc32("\0".join(map(str, values.tolist())).encode(errors="surrogatepass"), previous)
+    for start in range(0, len(values), VALUES_AT_ONCE):
+        part = "\0".join(map(str, values[start : start + VALUES_AT_ONCE].tolist()))
+        previous = zlib.crc32(("\0" * (start > 0) + part).encode(errors="surrogatepass"), previous)
+    return previous

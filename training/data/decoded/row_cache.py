@@ -138,16 +138,13 @@ class RowCache:
         """
         content = np.empty((len(rows), *self.shape), dtype=self.dtype)
         for first, last in _find_runs(rows):
-            block = content[first:last].data.cast("B")
-            offset = int(rows[first]) * self.row_bytes
-            while len(block):
-                n_read = os.preadv(self._content, [block], offset)
-                if not n_read:
-                    raise InputError(
-                        f"{self.folder / CONTENT_FILE} was cut off while it was used: remove {self.folder}, "
-                        "and go on with --resume."
-                    )
-                block, offset = block[n_read:], offset + n_read
+            self._read_into(content[first:last], int(rows[first]))
+        return content
+
+    def read_run(self, first: int, count: int) -> NDArray[Any]:
+        """Neighbouring rows, [count, *shape]; see ``read``."""
+        content = np.empty((count, *self.shape), dtype=self.dtype)
+        self._read_into(content, first)
         return content
 
     def fetch(self, rows: RowIndices) -> None:
@@ -155,6 +152,17 @@ class RowCache:
         for first, last in _find_runs(rows):
             offset, size = int(rows[first]) * self.row_bytes, (last - first) * self.row_bytes
             os.posix_fadvise(self._content, offset, size, os.POSIX_FADV_WILLNEED)
+
+    def _read_into(self, content: NDArray[Any], first: int) -> None:
+        block, offset = content.data.cast("B"), first * self.row_bytes
+        while len(block):
+            n_read = os.preadv(self._content, [block], offset)
+            if not n_read:
+                raise InputError(
+                    f"{self.folder / CONTENT_FILE} was cut off while it was used: remove {self.folder}, "
+                    "and go on with --resume."
+                )
+            block, offset = block[n_read:], offset + n_read
 
     def _read_records(self) -> None:
         """Take in the records that are not known yet; a torn one at the end is not one."""

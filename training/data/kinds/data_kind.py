@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
+import numpy as np
+
 from api_schemas.data_config import DataConfig
 from common.array_types import Float32s, RowIndices
 from common.errors import InputError
@@ -97,6 +99,8 @@ class DataKind(ABC, Generic[P]):
         """
         check_metadata_names(items.metadata, source)
         for rows in parts:
+            if len(np.unique(items.ids[rows])) == len(rows):
+                continue
             first: dict[str, int] = {}
             for row, item_id in zip(rows.tolist(), items.ids[rows].tolist(), strict=True):
                 if item_id in first:
