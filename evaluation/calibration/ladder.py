@@ -148,7 +148,7 @@ def prepare_calibrators(
     verify = Calibrator.prepare_pairs(sources, score, model_hash, seed=seed, track=track)
     match = verify.search_by(aggregate)
     is_one = (match.aggregate, match.vectors) == (verify.aggregate, verify.vectors)
-    return {"verify": verify, "match": verify if is_one else match}
+    return {"verify": match if is_one else verify, "match": match}  # the latter knows why the rule is its own
 
 
 def list_rungs(confidence: float = 0.95) -> list[Target]:

@@ -19,8 +19,6 @@ from itertools import combinations_with_replacement
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import sparse
-from scipy.sparse import csgraph
 
 from api_schemas.operating_point import Score
 from common.array_types import Float32s, Float64s, Int64s
@@ -38,9 +36,10 @@ from evaluation.calibration.class_evidence.class_features import (
 )
 from evaluation.calibration.class_evidence.evidence_trials import CrossFittedEvidence
 from evaluation.calibration.class_evidence.plda import ClassScatter, fit_plda
+from evaluation.calibration.class_evidence.split_probes import join_groups, split_probes
 from evaluation.calibration.fit_probability import fit_log_odds
 from evaluation.calibration.sets.tracks import TRACK, add_tracks, exclude_tracks, select_tracks
-from evaluation.pairs.exclusions import ExcludeSame, read_groups
+from evaluation.pairs.exclusions import ExcludeSame
 from evaluation.pairs.pairs import arrange
 
 POLE = 1.02  # so that the similarity of equal items stays finite, and not far from others
@@ -48,8 +47,6 @@ NEGATIVES = 8
 PRIORS = (0.5, 0.01)  # with the first, loose classes may be matched ten times as often; sentences gain by it
 FOLDS = 5
 DRAWS = 4  # of galleries and probes
-PROBES = 10  # of a class in a draw, at most
-MOST_PROBES = 1500  # of a draw
 MOST_CLASSES = 400
 NEIGHBOURS = 200
 COHORT_PER_NEIGHBOUR = 20
@@ -373,51 +370,3 @@ def measure_usual_tightness(items: EmbeddingSet) -> float:
     several = counts > 1
     own = ((sums * sums).sum(axis=1) - counts)[several] / (counts * (counts - 1))[several]
     return float(own.mean()) if several.any() else 0.5
-
-
-def join_groups(items: EmbeddingSet, exclude_same: ExcludeSame) -> Int64s:
-    """int64 [n]: one number for items of a class that share a group of any column, one joined to the next."""
-    groups, _ = read_groups(items, None, exclude_same)
-    assert groups is not None
-    n = len(items)
-    cells = np.concatenate(
-        [np.stack([np.full(n, k), items.codes, column], axis=1) for k, column in enumerate(groups.T)]
-    )
-    # a node for each item, and one for each class and group that items meet in
-    nodes = n + np.unique(cells, axis=0, return_inverse=True)[1].reshape(-1)
-    ends = np.tile(np.arange(n), groups.shape[1]), nodes
-    size = int(nodes.max()) + 1
-    graph = sparse.coo_array((np.ones(len(nodes)), ends), shape=(size, size))
-    return np.asarray(csgraph.connected_components(graph, directed=False)[1][:n], dtype=np.int64)
-
-
-def split_probes(
-    fit: EmbeddingSet,
-    references: int | None,
-    rng: np.random.Generator,
-    vectors: int = 1,
-    units: Int64s | None = None,
-) -> tuple[EmbeddingSet, EmbeddingSet]:
-    """A random gallery and probes of each class, which have no item in common, and no unit int64 [n].
-
-    A class has as many gallery items as are wanted, or half of them, and at least one; classes of one item,
-    or unit, have no probe.
-    """
-    gallery, probes = [], []
-    most = vectors * min(PROBES, max(1, MOST_PROBES // len(fit.classes)))
-    shuffled = rng.permutation(len(fit))
-    if units is not None:
-        drawn = rng.permutation(int(units.max()) + 1)[units]
-        shuffled = np.argsort(drawn, kind="stable")
-    order = shuffled[np.argsort(fit.codes[shuffled], kind="stable")]
-    starts = np.searchsorted(fit.codes[order], np.arange(len(fit.classes) + 1))
-    for code in range(len(fit.classes)):
-        own = order[starts[code] : starts[code + 1]]
-        wanted = len(own) // 2 if references is None else references
-        n = max(1, min(wanted, len(own) - 1))
-        if units is not None:
-            ends = np.flatnonzero(np.diff(units[own], append=-1)) + 1  # of each unit
-            n = int(ends[min(int(np.searchsorted(ends, n)), max(0, len(ends) - 2))])
-        gallery.append(own[:n])
-        probes.append(own[n : n + most])
-    return fit.subset(np.concatenate(gallery)), fit.subset(np.concatenate(probes))

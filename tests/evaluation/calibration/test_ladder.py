@@ -243,3 +243,9 @@ def test_five_classes_are_enough_for_estimates_and_two_classes_to_prove_on_do_no
     assert get_points(small)[0].fit.n_classes == 8
     large = make_ladder(make_clusters(0, 45, 6), proof=make_clusters(1, 2, 6, prefix="t"), targets=[FPIR])
     assert get_points(large)[0].proof.n_classes == 2
+
+
+def test_points_of_the_nearest_item_say_why_class_evidence_was_not_taken() -> None:
+    sources = CalibrationSources(make_clusters(0, 6, 6))
+    points = get_points(calibrate_ladder(sources, score="cosine", targets=[FPIR], model_hash="m"))
+    assert "class evidence is fitted on 10 classes of two items or more, found 6" in points[0].fit.method

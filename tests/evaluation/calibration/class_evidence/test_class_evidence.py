@@ -20,9 +20,9 @@ from evaluation.calibration.class_evidence.fit_class_evidence import (
     EvidenceFitter,
     EvidenceForm,
     PldaSource,
-    split_probes,
 )
 from evaluation.calibration.class_evidence.plda import ClassScatter, fit_plda
+from evaluation.calibration.class_evidence.split_probes import PROBES, split_probes
 from evaluation.calibration.nearest_scores import score_nearest_trials
 from evaluation.calibration.sets.sources import CalibrationSources
 from evaluation.pairs.pairs import arrange
@@ -144,6 +144,15 @@ def test_gallery_and_probes_have_no_item_in_common() -> None:
     alone = EmbeddingSet.from_arrays(FIT.vectors[:9], FIT.labels[:9])
     gallery, probes = split_probes(alone, 20, np.random.default_rng(0))
     assert (np.bincount(gallery.codes).tolist(), len(probes)) == ([7, 1], 1)
+
+
+def test_probes_are_left_where_a_gallery_wants_all_of_a_class() -> None:
+    """A gallery of the very items that are fitted on wants as many references as a class has."""
+    for each, kept in ((8, 1), (60, 6), (200, PROBES)):
+        items = draw(12, each, 0, "p", 0.4)
+        gallery, probes = split_probes(items, each, np.random.default_rng(0))
+        assert np.bincount(gallery.codes).tolist() == [each - kept] * 12
+        assert np.bincount(probes.codes).tolist() == [kept] * 12
 
 
 def test_evidence_is_taken_where_it_helps_and_only_there() -> None:
