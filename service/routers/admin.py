@@ -22,14 +22,23 @@ from api_schemas.http.admin import (
 )
 from api_schemas.http.decisions import OperatingPointSummary
 from api_schemas.operating_point import OperatingPoint
+from common.label_spelling import is_blank
 from service.auth.api_keys import NEEDS_ADMIN, NEEDS_WRITE
-from service.errors.problems import CONFLICT, NOT_FOUND, READ_ONLY, ServiceProblem
+from service.errors.problems import (
+    CONFLICT,
+    INVALID_REQUEST,
+    NOT_FOUND,
+    READ_ONLY,
+    ServiceProblem,
+    build_field_problem,
+)
 from service.http.bodies import build_body_reader, write_json_response
 from service.http.openapi import BODY_STATUSES, READ_STATUSES, describe_body, describe_problems
 from service.models.model_comparison import compare_loaded
 from service.models.model_registry import build_unknown_model
 from service.state import ActiveModel, CurrentState, ServiceState, administer, log_action, order_write
 
+LONGEST_NAME = 512  # of an operating point
 router = APIRouter(tags=["administer"])
 # it holds the rates of every class that it was measured on
 _read_point = build_body_reader(OperatingPoint, max_values=2_000_000)
@@ -164,6 +173,8 @@ async def add_point(
     state: CurrentState,
 ) -> Response:
     """A point of this model, as `limen calibrate` writes it; it decides nothing until it is activated."""
+    if is_blank(body.name) or len(body.name) > LONGEST_NAME:
+        raise build_field_problem(INVALID_REQUEST, "name", f"send 1 to {LONGEST_NAME} characters")
     order = order_write(request, "operating-points.add", point=body.id)
     await administer(request, state, order, lambda: state.models.add_point(body, order))
     assert state.models.active is not None

@@ -131,3 +131,12 @@ def test_rates_of_another_score_are_not_given_for_the_active_one(
         with pytest.raises(ServiceError, match="thresholds another score"):
             client.tradeoff("match")
         assert np.isfinite(client.tradeoff("verify").thresholds).all()
+
+
+@pytest.mark.parametrize("name", ["", " \u200b", "x" * 513])
+def test_a_point_that_is_added_has_a_name(bundle: ServiceBundle, tmp_path: Path, name: str) -> None:
+    point = bundle.points["verify"].model_dump(mode="json") | {"name": name}
+    with serve(bundle.path, data=tmp_path) as at:
+        answer = httpx.post(f"{at}/v1/operating-points", json=point)
+    assert answer.status_code == 422
+    assert "name: send 1 to 512 characters" in answer.json()["detail"]
