@@ -153,7 +153,7 @@ def _parse_query_string(query: bytes, options: type[O]) -> O:
     given = dict(QueryParams(query))
     structured: dict[str, object] = {}
     if "filter" in given:
-        structured["filter"] = _parse_filter(given.pop("filter"))
+        structured["filter"] = parse_filter(given.pop("filter"))
     if "include" in given:
         structured["include"] = [part for part in given.pop("include").split(",") if part]
     try:
@@ -167,7 +167,8 @@ def _parse_query_string(query: bytes, options: type[O]) -> O:
 _parse_cached = lru_cache(maxsize=256)(_parse_query_string)
 
 
-def _parse_filter(text: str) -> object:
+def parse_filter(text: str) -> object:
+    """A filter of a URL; raises the problem ``not-json``."""
     try:
         return orjson.loads(text.encode("utf-8", "replace"))
     except orjson.JSONDecodeError as error:

@@ -55,7 +55,7 @@ async def models(active: ActiveModel, state: CurrentState) -> ModelList:
 @router.get(
     "/v1/models/{version}",
     summary="Read a loaded model",
-    responses=describe_problems(*READ_STATUSES, 404, 422),
+    responses=describe_problems(*READ_STATUSES, 404),
 )
 async def model(version: str, active: ActiveModel, state: CurrentState) -> OpenAiModel:
     """A loaded model as OpenAI's API describes one, by its version."""
@@ -120,7 +120,7 @@ async def activate_model(
     summary="Compare a loaded model with the active one",
     status_code=202,
     response_model=Job,
-    responses=describe_problems(*READ_STATUSES, 404, 409, 422),
+    responses=describe_problems(*READ_STATUSES, 404, 409),
     dependencies=NEEDS_WRITE,
 )
 async def compare(request: Request, version: str, active: ActiveModel, state: CurrentState) -> Response:
@@ -143,7 +143,7 @@ async def compare(request: Request, version: str, active: ActiveModel, state: Cu
     "/v1/models/{version}/comparison",
     summary="Read the comparison with the active model",
     response_model=Comparison,
-    responses=describe_problems(*READ_STATUSES, 404, 409, 422),
+    responses=describe_problems(*READ_STATUSES, 404, 409),
 )
 async def comparison(version: str, active: ActiveModel, state: CurrentState) -> Response:
     """The last comparison of the active model (a) with this one (b)."""
@@ -186,7 +186,7 @@ async def add_point(
     "/v1/operating-points/{point_id}/activate",
     summary="Activate an operating point",
     response_model=ActivatePointResponse,
-    responses=describe_problems(*READ_STATUSES, 404, 409, 422),
+    responses=describe_problems(*READ_STATUSES, 404, 409),
     dependencies=NEEDS_ADMIN,
 )
 async def activate_point(
@@ -208,7 +208,7 @@ def _describe_for_openai(model: Model) -> OpenAiModel:
 @router.get(
     "/v1/jobs/{job_id}",
     summary="Read the status of a job",
-    responses=describe_problems(*READ_STATUSES, 404, 422),
+    responses=describe_problems(*READ_STATUSES, 404),
 )
 async def job(job_id: str, state: CurrentState) -> Job:
     """A background job of this process; the last 200 are remembered."""

@@ -40,7 +40,7 @@ BINS = 48
     "/v1/classes",
     summary="List classes, worst first",
     response_model=ClassPage,
-    responses=describe_problems(*READ_STATUSES, 422),
+    responses=describe_problems(*READ_STATUSES),
 )
 async def classes(
     model: ActiveModel,
@@ -65,7 +65,7 @@ async def classes(
     "/v1/classes/{label:text}",
     summary="Describe a class",
     response_model=ClassDetail,
-    responses=describe_problems(*READ_STATUSES, 404, 422),
+    responses=describe_problems(*READ_STATUSES, 404),
 )
 async def class_detail(label: ItemId, model: ActiveModel, state: CurrentState) -> Response:
     """How the gallery's items of a class score with each other and with those of other classes.

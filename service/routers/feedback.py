@@ -75,7 +75,7 @@ async def feedback(
     "/v1/feedback",
     summary="List feedback",
     response_model=FeedbackPage,
-    responses=describe_problems(*READ_STATUSES, 409, 422),
+    responses=describe_problems(*READ_STATUSES, 409),
 )
 async def page_feedback(
     model: ActiveModel,
@@ -106,7 +106,7 @@ async def page_feedback(
     "/v1/feedback/{feedback_id}",
     summary="Take feedback back",
     status_code=204,
-    responses=describe_problems(*READ_STATUSES, 404, 409, 422),
+    responses=describe_problems(*READ_STATUSES, 404, 409),
     dependencies=NEEDS_WRITE,
 )
 async def delete_feedback(

@@ -122,7 +122,7 @@ async def upsert(
     "/v1/items",
     summary="Page through items",
     response_model=ItemPage,
-    responses=describe_problems(*READ_STATUSES, 409, 422),
+    responses=describe_problems(*READ_STATUSES, 409),
 )
 async def page(
     model: ActiveModel,
@@ -149,7 +149,7 @@ async def page(
     "/v1/items/{item_id:text}",
     summary="Read an item",
     response_model=Item,
-    responses=describe_problems(*READ_STATUSES, 404, 409, 422),
+    responses=describe_problems(*READ_STATUSES, 404, 409),
 )
 async def read(item_id: ItemId, model: ActiveModel, state: CurrentState) -> Response:
     """The item as it was written, with its unit vector."""
@@ -163,7 +163,7 @@ async def read(item_id: ItemId, model: ActiveModel, state: CurrentState) -> Resp
     "/v1/items/{item_id:text}",
     summary="Delete an item",
     response_model=DeleteResponse,
-    responses=describe_problems(*READ_STATUSES, 404, 409, 422),
+    responses=describe_problems(*READ_STATUSES, 404, 409),
     dependencies=NEEDS_WRITE,
 )
 async def delete(

@@ -33,7 +33,7 @@ NO_AUDIT = f"The labels of this gallery were not audited: POST {PATH} does it."
     PATH,
     summary="List items whose label may be wrong",
     response_model=LabelAuditPage,
-    responses=describe_problems(*READ_STATUSES, 404, 422),
+    responses=describe_problems(*READ_STATUSES, 404),
 )
 async def label_audit(
     model: ActiveModel,

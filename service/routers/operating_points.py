@@ -27,7 +27,7 @@ _CHOICES = {
     summary="Read the rates of every threshold",
     tags=["inspect"],
     response_model=TradeoffResponse,
-    responses=describe_problems(*READ_STATUSES, 404, 422),
+    responses=describe_problems(*READ_STATUSES, 404),
 )
 async def tradeoff(
     model: ActiveModel,

@@ -34,7 +34,7 @@ COMPUTED: tuple[Source, ...] = ("gallery", "feedback")
     PATH,
     summary="Read the consistency report",
     response_model=Report,
-    responses=describe_problems(*READ_STATUSES, 404, 422),
+    responses=describe_problems(*READ_STATUSES, 404),
 )
 async def consistency(model: ActiveModel, state: CurrentState, source: Source = "holdout") -> Response:
     """The report of the bundle's hold-out data or, once computed by POST, of the gallery or of feedback.
@@ -54,7 +54,7 @@ async def consistency(model: ActiveModel, state: CurrentState, source: Source = 
             "description": "The file. `csv` has a row a class, `png` one chart: `chart`, or the first.",
             "content": {kind.partition(";")[0]: {} for kind in MEDIA_TYPES.values()},
         },
-        **describe_problems(*READ_STATUSES, 404, 422),
+        **describe_problems(*READ_STATUSES, 404),
     },
 )
 async def export(
@@ -79,7 +79,7 @@ async def export(
     summary="Recompute a report",
     status_code=202,
     response_model=Job,
-    responses=describe_problems(*READ_STATUSES, 409, 422),
+    responses=describe_problems(*READ_STATUSES, 409),
     dependencies=NEEDS_WRITE,
 )
 async def recompute(

@@ -36,7 +36,7 @@ _read_ids = build_body_reader(PreviewRequest, "ids", lambda limits: MOST_PREVIEW
     response_class=Response,
     responses={
         **describe_thumbnail("item"),
-        **describe_problems(*READ_STATUSES, 404, 422),
+        **describe_problems(*READ_STATUSES, 404),
     },
 )
 async def thumbnail(request: Request, item_id: ItemId, model: ActiveModel, state: CurrentState) -> Response:

@@ -23,7 +23,7 @@ LONGEST = 3_650 * DAY
     "/v1/monitoring",
     summary="Read the time series",
     response_model=Monitoring,
-    responses=describe_problems(*READ_STATUSES, 422),
+    responses=describe_problems(*READ_STATUSES),
 )
 async def monitoring(
     model: ActiveModel,

@@ -53,7 +53,7 @@ _read_arrangement = build_body_reader(ArrangeRequest, "ids", lambda limits: limi
     f"{PATH}/groups",
     summary="List groups of unknowns",
     response_model=UnknownGroups,
-    responses=describe_problems(*READ_STATUSES, 409, 422),
+    responses=describe_problems(*READ_STATUSES, 409),
 )
 async def groups(
     model: ActiveModel,

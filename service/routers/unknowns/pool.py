@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated
 
-import orjson
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import JsonValue
 
@@ -22,11 +21,12 @@ from api_schemas.http.unknowns import (
 )
 from index.store.kept_queries import PoolFilter
 from service.auth.api_keys import NEEDS_WRITE
-from service.errors.problems import NOT_FOUND, NOT_JSON, ServiceProblem, build_field_problem
+from service.errors.problems import INVALID_REQUEST, NOT_FOUND, ServiceProblem, build_field_problem
 from service.http.bodies import build_body_reader, write_json_response
 from service.http.filter_limits import check_filter
 from service.http.openapi import BODY_STATUSES, READ_STATUSES, describe_body, describe_problems
 from service.http.query_answers import check_answer
+from service.http.query_requests import parse_filter
 from service.http.resolve_references import check_k, prepare_references
 from service.http.thumbnail_responses import build_thumbnail_response, describe_thumbnail
 from service.state import ActiveModel, CurrentState, order_write, write
@@ -42,7 +42,7 @@ _read_deletion = build_body_reader(DeleteUnknownsRequest, "ids", lambda limits: 
     "/v1/unknowns",
     summary="Page through kept queries",
     response_model=UnknownPage,
-    responses=describe_problems(*READ_STATUSES, 409, 422),
+    responses=describe_problems(*READ_STATUSES, 400, 409),
 )
 async def page(
     model: ActiveModel,
@@ -63,7 +63,7 @@ async def page(
     """
     live = model.get_live_gallery()
     await state.unknowns.flush()
-    condition = None if filter is None else _parse_filter(filter)
+    condition = None if filter is None else _read_filter(filter)
     check_filter(condition, state.settings)
     which = PoolFilter(
         status=status,
@@ -88,7 +88,7 @@ async def page(
     "/v1/unknowns/{unknown_id}",
     summary="Read a kept query",
     response_model=Unknown,
-    responses=describe_problems(*READ_STATUSES, 404, 409, 422),
+    responses=describe_problems(*READ_STATUSES, 404, 409),
 )
 async def read(unknown_id: UnknownPath, model: ActiveModel, state: CurrentState) -> Response:
     """The query with its unit vector."""
@@ -106,7 +106,7 @@ async def read(unknown_id: UnknownPath, model: ActiveModel, state: CurrentState)
     response_class=Response,
     responses={
         **describe_thumbnail("query"),
-        **describe_problems(*READ_STATUSES, 404, 409, 422),
+        **describe_problems(*READ_STATUSES, 404, 409),
     },
 )
 async def thumbnail(
@@ -172,7 +172,7 @@ async def search(
     "/v1/unknowns/{unknown_id}",
     summary="Erase a kept query",
     response_model=DeleteUnknownsResponse,
-    responses=describe_problems(*READ_STATUSES, 404, 409, 422),
+    responses=describe_problems(*READ_STATUSES, 404, 409),
     dependencies=NEEDS_WRITE,
 )
 async def delete(
@@ -234,14 +234,11 @@ def _to_seconds(at: datetime | None) -> float | None:
     return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
 
 
-def _parse_filter(text: str) -> dict[str, JsonValue]:
-    try:
-        condition = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise build_field_problem(NOT_JSON, "filter", f"the filter is not JSON ({error})") from None
+def _read_filter(text: str) -> dict[str, JsonValue]:
+    condition = parse_filter(text)
     if not isinstance(condition, dict):
-        raise build_field_problem(NOT_JSON, "filter", "the filter must be an object")
-    return dict(condition)
+        raise build_field_problem(INVALID_REQUEST, "filter", "the filter must be an object")
+    return condition
 
 
 def _build_missing(unknown_id: str) -> ServiceProblem:

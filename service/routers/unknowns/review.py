@@ -21,7 +21,7 @@ router = APIRouter(tags=["unknowns"])
     "/v1/review",
     summary="List decisions to review",
     response_model=ReviewQueue,
-    responses=describe_problems(*READ_STATUSES, 409, 422),
+    responses=describe_problems(*READ_STATUSES, 409),
 )
 async def review(
     model: ActiveModel, state: CurrentState, limit: Annotated[int, Query(ge=1, le=200)] = 20

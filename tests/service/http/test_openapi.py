@@ -22,6 +22,7 @@ from schemathesis.specs.openapi.checks import (
 from scripts.openapi import TARGET, build_text
 from service.auth.api_keys import create_key
 
+RAW = {"Content-Type": "application/octet-stream"}
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -65,6 +66,24 @@ def test_every_example_is_taken(address: str) -> None:
                 "/problems/not-found",
                 "/problems/invalid-request",
             }, response.text
+
+
+def test_a_filter_that_is_no_filter_is_refused_as_documented(start: Any, bundle: Any, tmp_path: Path) -> None:
+    address = start(bundle.path, data=tmp_path / "data", keep_unknowns="unknown")
+    document = httpx.get(f"{address}/openapi.json").json()
+    taken = 0
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            if not any(parameter["name"] == "filter" for parameter in operation.get("parameters", [])):
+                continue
+            taken += 1
+            for text, status in (("{", 400), ("[1]", 422)):
+                response = httpx.request(
+                    method, address + path, params={"filter": text}, content=bytes(64), headers=RAW
+                )
+                assert response.status_code == status, (path, response.text)
+                assert str(status) in operation["responses"], path
+    assert taken >= 1
 
 
 def _fuzz(start: Any, bundle: Any, tmp_path: Path, cases: int) -> None:
