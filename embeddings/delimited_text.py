@@ -37,6 +37,23 @@ MARKS = {
 }
 LIKELY_ENCODINGS = ("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "shift_jis", "gb18030", "mac_roman")
 SHOWN_ENCODINGS = 3
+_UNPACK, _SAVE = "unpack it", "save the sheet as 'CSV UTF-8'"
+_PAGE = "is a web page, as a download that needs a sign-in gives: download the file itself"
+# by its first bytes what a file is whose name says text
+_SIGNATURES = {
+    b"\x1f\x8b": f"is compressed (gzip): {_UNPACK}",
+    b"BZh": f"is compressed (bzip2): {_UNPACK}",
+    b"\xfd7zXZ": f"is compressed (xz): {_UNPACK}",
+    b"\x28\xb5\x2f\xfd": f"is compressed (zstd): {_UNPACK}",
+    b"PK\x03\x04": f"is a workbook (.xlsx) or another zip archive: {_SAVE}, or {_UNPACK}",
+    b"\xd0\xcf\x11\xe0": f"is a workbook (.xls): {_SAVE}",
+    b"PAR1": "is a Parquet file: let its name end in .parquet",
+    b"ARROW1": "is an Arrow file: write it as .parquet",
+    b"version https://git-lfs": "is a pointer of Git LFS, not the file: run `git lfs pull`",
+    b"<!doctype html": _PAGE,
+    b"<!DOCTYPE html": _PAGE,
+    b"<html": _PAGE,
+}
 
 
 @dataclass(frozen=True)
@@ -61,8 +78,13 @@ class Dialect:
 
 
 def detect_encoding(path: Path, given: str | None = None) -> str:
-    """The encoding that a file's first bytes show, ``utf-8`` where they show none; raises InputError for a
-    given one that does not exist."""
+    """The encoding that a file's first bytes show, ``utf-8`` where they show none.
+
+    Raises InputError for a given one that does not exist, and for a file that is no text.
+    """
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    _check_is_text(head, path)
     if given is not None:
         try:
             return codecs.lookup(given).name
@@ -70,8 +92,6 @@ def detect_encoding(path: Path, given: str | None = None) -> str:
             raise InputError(
                 f"data.encoding: there is no encoding '{given}'; e.g. utf-8, cp1250, cp1252 or shift_jis."
             ) from None
-    with path.open("rb") as file:
-        head = file.read(HEAD_BYTES)
     for mark, name in MARKS.items():
         if head.startswith(mark):
             return name
@@ -80,6 +100,12 @@ def detect_encoding(path: Path, given: str | None = None) -> str:
         if max(zeros) > len(head) // 8:
             return "utf-16-be" if zeros[0] > zeros[1] else "utf-16-le"
     return "utf-8"
+
+
+def _check_is_text(head: bytes, path: Path) -> None:
+    for signature, what in _SIGNATURES.items():
+        if head.startswith(signature):
+            raise InputError(f"{path} {what}.")
 
 
 def read_delimited(path: Path, given_encoding: str | None, say: Say) -> tuple[pa.Table, str]:
@@ -265,6 +291,8 @@ def _has_open_quote(table: pa.Table, path: Path, dialect: Dialect) -> bool:
 
 def _explain(error: Exception, path: Path, dialect: Dialect) -> InputError:
     reason = str(error).splitlines()[0]
+    if "straddling" in reason and path.stat().st_size < BLOCK_BYTES:
+        return InputError(f"{path} has no rows.")
     if "straddling" in reason:
         return InputError(
             f"{path} has a row of more than 1 MiB: close a quote that is left open, or write the table "

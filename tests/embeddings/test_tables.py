@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -162,3 +163,26 @@ def test_json_lines_are_read_whatever_lies_between_them(tmp_path: Path) -> None:
     path = write(tmp_path, "t.jsonl", '\n{"a": "x"}\n\n{"a": ')
     with pytest.raises(InputError, match="line 4 is not JSON"):
         read_table(path)
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl"])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (gzip.compress(b"text,label\na,x\n"), "is compressed (gzip): unpack it."),
+        (b"PK\x03\x04\x14\x00\x06\x00", "is a workbook (.xlsx) or another zip archive: save the sheet"),
+        (b"<!DOCTYPE html><html>Sign in</html>", "is a web page, as a download that needs a sign-in gives"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "run `git lfs pull`"),
+        (b"PAR1\x15\x04", "let its name end in .parquet"),
+    ],
+)
+def test_what_is_no_text_is_named(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+    with pytest.raises(InputError) as refused:
+        read_table(write(tmp_path, name, content))
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize("line", ["text,label", "text"])
+def test_a_short_file_of_one_line_without_an_end_has_no_rows(tmp_path: Path, line: str) -> None:
+    with pytest.raises(InputError, match="has no rows"):
+        read_table(write(tmp_path, "t.csv", line))
