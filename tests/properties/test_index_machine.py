@@ -180,6 +180,7 @@ def test_any_order_of_writes_and_restarts(kind: str) -> None:
 
 
 @pytest.mark.full
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("kind", KINDS)
 def test_any_order_of_writes_and_restarts_at_length(kind: str) -> None:
     case = type(f"Machine_{kind}", (Machine,), {"kind": kind}).TestCase
