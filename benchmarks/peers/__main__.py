@@ -26,7 +26,7 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks.peers.bench import Bench
-from benchmarks.peers.jobs import JOBS, Record, measure_job
+from benchmarks.peers.jobs import CASES, JOBS, SMALL_CASES, Record, measure_job
 from benchmarks.peers.registry import ENGINES, explain_absence
 from benchmarks.peers.report.guard import compute_ratios, find_losses, write_reference
 from benchmarks.peers.report.plot import draw_ratios
@@ -48,6 +48,7 @@ def read_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--jobs", nargs="*", choices=[*JOBS, SCRIPTS_JOB], default=[*JOBS, SCRIPTS_JOB])
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--long-rounds", type=int, default=5, help="of ingest and first decision")
     parser.add_argument("--seconds", type=float, default=1.0, help="of each load")
     parser.add_argument("--keep", type=Path, help="keep what the engines built here, and use what is there")
     parser.add_argument("--out", type=Path, help="figures as JSON; those of other jobs in it stay")
@@ -59,7 +60,7 @@ def read_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     given = parser.parse_args(arguments)
     if given.small:
         given.items, given.dims = 5_000, [32]
-        given.jobs = [job for job in given.jobs if job in ("search", "match", "filters")]
+        given.jobs = [job for job in given.jobs if job in ("search", "match")]
         given.rounds = min(given.rounds, 3)
     return given
 
@@ -75,10 +76,10 @@ def measure(given: argparse.Namespace, folder: Path, results: dict[str, Any]) ->
             results["absent"].append(sentence)
             print(sentence, flush=True)
     for dim in given.dims:
-        jobs = [job for job in given.jobs if job in JOBS]
+        jobs = [job for job in JOBS if job in given.jobs]
         if not jobs:
             break
-        bench = Bench(folder, given.items, dim)
+        bench = Bench(folder, given.items, dim, SMALL_CASES if given.small else CASES)
         size = f"{given.items:,} x {dim}"
         try:
             for name in tqdm(list(present), desc=f"{size}, builds", disable=None):
@@ -90,17 +91,18 @@ def measure(given: argparse.Namespace, folder: Path, results: dict[str, Any]) ->
             results["tuned"].setdefault(size, {}).update(bench.tuned)
             for job in jobs:
                 engines = [name for name, entry in present.items() if job in entry.jobs]
-                with tqdm(total=given.rounds * len(engines), desc=f"{size}, {job}", disable=None) as bar:
+                rounds = given.long_rounds if JOBS[job].is_long else given.rounds
+                with tqdm(total=rounds * len(engines), desc=f"{size}, {job}", disable=None) as bar:
                     records = measure_job(
-                        bench, job, engines, given.rounds, given.seconds, lambda text: show(bar, text)
+                        bench, job, engines, rounds, given.seconds, lambda text: show(bar, text)
                     )
                 replace_records(results["records"], records, job, size)
                 save(given, results)
         finally:
             bench.close()
     if SCRIPTS_JOB in given.jobs:
-        with tqdm(total=given.rounds * len(SCRIPTS), desc=SCRIPTS_JOB, disable=None) as bar:
-            records = measure_scripts(given.rounds, lambda text: show(bar, text))
+        with tqdm(total=given.long_rounds * len(SCRIPTS), desc=SCRIPTS_JOB, disable=None) as bar:
+            records = measure_scripts(given.long_rounds, lambda text: show(bar, text))
         replace_records(results["records"], records, SCRIPTS_JOB, "")
         save(given, results)
 

@@ -57,10 +57,13 @@ class Worker:
 
 
 class Bench:
-    """Data of one size below ``folder``, and the workers that were asked for."""
+    """Data of one size below ``folder``, and the workers that were asked for.
 
-    def __init__(self, folder: Path, items: int, dim: int) -> None:
-        self.items, self.dim = items, dim
+    ``cases`` of searches: how many clients ask, and how many queries a request has.
+    """
+
+    def __init__(self, folder: Path, items: int, dim: int, cases: Mapping[str, tuple[int, int]]) -> None:
+        self.items, self.dim, self.cases = items, dim, cases
         self.folder = folder / f"{items}x{dim}"
         self.data = self.folder / "data"
         if not (self.data / "rows.npy").exists():

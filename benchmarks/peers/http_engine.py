@@ -34,7 +34,14 @@ class HttpEngine(Engine):
         """The hits of a parsed answer."""
 
     def ask(self, request: bytes) -> Any:
-        """A parsed answer, over one kept connection."""
+        """A parsed answer, over one kept connection: a new one where the server closed it for idleness."""
+        try:
+            return self._ask_once(request)
+        except ConnectionError:
+            self._forget_connection()
+            return self._ask_once(request)
+
+    def _ask_once(self, request: bytes) -> Any:
         if self._connection is None:
             self._connection = Connection(self.port)
         return json.loads(self._connection.ask(request) or b"null")

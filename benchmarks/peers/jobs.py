@@ -12,20 +12,21 @@ from benchmarks.peers.bench import Bench
 Figures = dict[str, dict[str, float]]  # by case
 BATCH = 64
 CLIENTS = 8  # while rows are written
-CASES = {  # clients and queries a request
+CASES = {  # clients, and queries a request
     "1 client, single": (1, 1),
     "8 clients, single": (8, 1),
     "64 clients, single": (64, 1),
     "1 client, batches of 64": (1, BATCH),
     "8 clients, batches of 64": (8, BATCH),
 }
+SMALL_CASES = {name: CASES[name] for name in ("8 clients, single", "1 client, batches of 64")}
 
 
 def measure_search(bench: Bench, name: str, seconds: float) -> Figures:
     """Answers a second over HTTP, or of threads in process."""
     worker = bench.get_worker(name)
     figures: Figures = {}
-    for case, (clients, batch) in CASES.items():
+    for case, (clients, batch) in bench.cases.items():
         load = worker.ask("search", clients=clients, batch=batch, seconds=seconds)
         figures[case] = load | {"rate": load["rate"] * batch}
     if name == "limen-raw":
@@ -79,14 +80,22 @@ class Job:
     unit: str
     lower: bool = False
     also: tuple[tuple[str, str], ...] = ()  # other figures shown, each with its unit
+    is_long: bool = False
 
 
 P99 = ("p99", "ms p99")
 JOBS: dict[str, Job] = {
-    "ingest": Job("Ingest, durable", measure_ingest, "seconds", "s", lower=True),
+    "ingest": Job("Ingest, durable", measure_ingest, "seconds", "s", lower=True, is_long=True),
     "search": Job("Search", measure_search, "rate", "queries/s", also=(P99,)),
     "match": Job("Match with decision, one query", measure_match, "rate", "/s", also=(P99,)),
     "filters": Job("Filters, one client", measure_filters, "p50", "ms", lower=True, also=(("full", "full"),)),
+    "upserts": Job(
+        "Searches while 500 rows a second are written",
+        measure_upserts,
+        "rate",
+        "queries/s",
+        also=(("kept", "kept"), ("written", "rows/s written")),
+    ),
     "restart": Job(
         "Restart to the first answer",
         measure_restart,
@@ -94,13 +103,6 @@ JOBS: dict[str, Job] = {
         "s",
         lower=True,
         also=(("memory", "MiB"), ("of vectors", "x vectors")),
-    ),
-    "upserts": Job(
-        "Searches while 500 rows a second are written",
-        measure_upserts,
-        "rate",
-        "queries/s",
-        also=(("kept", "kept"), ("written", "rows/s written")),
     ),
 }
 Record = dict[str, Any]  # job, size, engine, round, figures by case

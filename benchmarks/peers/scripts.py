@@ -86,6 +86,7 @@ def _run(script: Script) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         environment = os.environ | {
             "LIMEN_DATASETS": str(datasets),
+            "PYTHONPATH": str(FOLDER),
             "LIMEN_CACHE": f"{folder}/cache",
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         }

@@ -277,4 +277,4 @@ def test_scripts_are_there_and_their_lines_are_counted(tmp_path: Path) -> None:
 def test_the_small_form_is_small() -> None:
     given = read_arguments(["--small"])
     assert (given.items, given.dims, given.rounds) == (5_000, [32], 3)
-    assert given.jobs == ["search", "match", "filters"]
+    assert given.jobs == ["search", "match"]

@@ -96,9 +96,12 @@ class LimenService(HttpEngine):
             }
             for row, vector in zip(rows, vectors, strict=False)
         ]
-        if not hasattr(self, "_writes"):
+        request = build_json_request("/v1/items", {"items": items}, "PUT")
+        try:
+            self._writes.ask(request)
+        except (AttributeError, ConnectionError):  # none yet, or closed for idleness
             self._writes = Connection(self.port)
-        self._writes.ask(build_json_request("/v1/items", {"items": items}, "PUT"))
+            self._writes.ask(request)
 
     def measure_empty(self, seconds: float) -> Load:
         """One client at an endpoint that does nothing."""

@@ -7,6 +7,7 @@ model: {backbone: mobilenet_v2, weights: $LIMEN_DATASETS/encoders/mobilenet_v2_i
         train: head, head_start: whitened, embedding_dim: 1280}
 loss: {name: multi_similarity, base: 0.2}
 optimizer: {lr: 1.0e-5}
+schedule: {epochs: 6}
 END
 limen train grocery.yaml
 limen export runs/grocery --out bundle

@@ -16,10 +16,9 @@ from oml.interfaces.models import IExtractor
 from oml.losses import TripletLossWithMiner
 from oml.miners import AllTripletsMiner
 from oml.samplers import BalanceSampler
+from published_weights import load_mobilenet
 from qdrant_client import QdrantClient, models
-from safetensors.torch import load_file
 from torch.utils.data import DataLoader
-from torchvision.models import mobilenet_v2
 
 DATA = os.environ["LIMEN_DATASETS"]
 
@@ -27,9 +26,7 @@ DATA = os.environ["LIMEN_DATASETS"]
 class Extractor(IExtractor):
     def __init__(self):
         super().__init__()
-        self.network = mobilenet_v2()
-        self.network.load_state_dict(load_file(f"{DATA}/encoders/mobilenet_v2_imagenet.safetensors"))
-        self.network.classifier = torch.nn.Identity()
+        self.network = load_mobilenet()
 
     def forward(self, images):
         return torch.nn.functional.normalize(self.network(images))
@@ -41,7 +38,7 @@ class Extractor(IExtractor):
 
 def list_photos(part):
     paths = sorted(glob.glob(f"photos/{part}/**/*.jpg", recursive=True))
-    names = [path.split("/")[-2] for path in paths]
+    names = np.array([path.split("/")[-2] for path in paths])
     return pd.DataFrame({"path": paths, "name": names, "label": pd.factorize(names, sort=True)[0]})
 
 

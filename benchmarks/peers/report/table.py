@@ -110,7 +110,7 @@ def write_section(results: Mapping[str, Any]) -> str:
     sizes = list(dict.fromkeys(record["size"] for record in records if record["job"] in JOBS))
     parts = [
         f"Measured on {results['date']}: {results['machine']}.",
-        ", ".join(results["versions"].values()) + ".",
+        ", ".join(dict.fromkeys(results["versions"].values())) + ".",
     ]
     parts += list(results["absent"])
     if results["tuned"]:
