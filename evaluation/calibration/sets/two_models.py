@@ -13,8 +13,8 @@ import numpy as np
 from common.array_types import Bools
 from common.errors import InputError
 from embeddings.embedding_set import EmbeddingSet, concatenate
+from evaluation.pairs.copies import group_shared_items
 from evaluation.pairs.exclusions import ExcludeSame, list_exclusions
-from evaluation.pairs.ordered_items import hash_rows
 
 MODEL, ITEM = "(model)", "(item)"
 QUERY, GALLERY = "query", "gallery"
@@ -43,9 +43,11 @@ def split_by_role(items: EmbeddingSet, column: str | None) -> tuple[EmbeddingSet
     if column is None:
         return items, None
     asks = np.asarray(items.metadata[column]) == QUERY
-    hashes = hash_rows(items.vectors)
-    is_copy = np.isin(hashes, hashes[~asks])
-    return items.subset(np.flatnonzero(asks & ~is_copy)), items.subset(np.flatnonzero(~asks))
+    queries, gallery = items.subset(np.flatnonzero(asks)), items.subset(np.flatnonzero(~asks))
+    shared = group_shared_items(queries, gallery)
+    if shared is not None:
+        queries = queries.subset(np.flatnonzero(~np.isin(*shared)))
+    return queries, gallery
 
 
 def exclude_own_model(exclude_same: ExcludeSame) -> list[str]:

@@ -15,7 +15,7 @@ def make_items() -> EmbeddingSet:
     centres = rng.normal(size=(6, 8))
     labels = np.repeat(np.arange(6), 4)
     vectors = centres[labels] + 0.05 * rng.normal(size=(24, 8))
-    vectors[1] = vectors[0]
+    vectors[1] = vectors[0] * (1 + 1e-4 * rng.normal(size=8))  # as near as a rounded copy
     roles = np.tile(["item", "query", "query", "query"], 6)
     return EmbeddingSet.from_arrays(vectors, labels, metadata={"role": roles})
 
