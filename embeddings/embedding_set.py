@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from common.array_types import Float64s, Int64s, Texts, UnitVectors
+from common.array_types import Bools, Float64s, Int64s, Texts, UnitVectors
 from common.errors import InputError
 from common.label_spelling import is_blank
 from embeddings.python_objects import convert_to_column, convert_to_matrix, read_labels
@@ -223,7 +223,7 @@ def _check_texts(texts: Texts, what: str, source: str) -> None:
     native = np.ascontiguousarray(texts.astype(texts.dtype.newbyteorder("=")))
     rows = native.view(np.uint32).reshape(len(texts), -1)
     # of the few without a plain character each is looked at
-    blank = ~((rows > ord(" ")) & (rows < 0x7F)).any(axis=1)
+    blank: Bools = ~((rows > ord(" ")) & (rows < 0x7F)).any(axis=1)
     blank[blank] = [is_blank(text) for text in native[blank].tolist()]
     checks = {"is empty: give it a text, or leave the row out": blank}
     checks["holds a NUL character"] = ((rows[:, :-1] == 0) & (rows[:, 1:] != 0)).any(axis=1)
