@@ -34,6 +34,8 @@ from evaluation.pairs.pairs import Pairs
 NO_FOLD = -1
 TAIL_RATES = (0.1, 0.01, 0.001)  # of trials with other classes
 MOST_POWER = 3.0
+USUAL_POWER = 2.0
+SUPPORTED = 10.0  # pairs of classes at the last rate, from which on the power is as measured
 LEAST_TRIALS = 1000
 
 
@@ -118,6 +120,9 @@ class PowerCoordinate:
     def fit(cls, scores: Float32s) -> PowerCoordinate:
         """The power by which the scores at TAIL_RATES, evenly spaced in their logarithm, are evenly spaced.
 
+        With few classes one or two pairs of them are all that the last rate is measured on, and the highest
+        of few scores are too low, which looks like a light tail: the less, the nearer it is to USUAL_POWER.
+
         ``scores`` float32 [queries, classes], -inf for a query's own class. The centre is their median.
         """
         finite = scores[np.isfinite(scores)]
@@ -127,7 +132,10 @@ class PowerCoordinate:
         low, middle, high = np.maximum(levels[1:] - levels[0], 0.0)
         powers = np.linspace(1.0, MOST_POWER, 41)
         is_bent = high**powers - 2 * middle**powers + low**powers >= 0  # beyond it the spacing grows
-        return cls(float(levels[0]), float(powers[is_bent][0]) if is_bent.any() else MOST_POWER)
+        measured = float(powers[is_bent][0]) if is_bent.any() else MOST_POWER
+        n = scores.shape[1]
+        weight = min(1.0, TAIL_RATES[-1] * n * (n - 1) / SUPPORTED)
+        return cls(float(levels[0]), weight * measured + (1 - weight) * USUAL_POWER)
 
     def __call__(self, scores: Float64s) -> Float64s:
         """float, the shape of ``scores``, ascending with them."""

@@ -12,6 +12,8 @@ from embeddings.embedding_set import EmbeddingSet
 from evaluation.calibration.calibrate import calibrate_threshold
 from evaluation.calibration.class_evidence.choose_evidence import choose_evidence
 from evaluation.calibration.class_evidence.evidence_trials import (
+    MOST_POWER,
+    USUAL_POWER,
     CrossFittedEvidence,
     PowerCoordinate,
     score_evidence_trials,
@@ -221,6 +223,14 @@ def test_the_tail_is_exponential_in_its_coordinate(power: float, expected: float
     assert coordinate.centre == pytest.approx(0.0, abs=0.01)
     assert coordinate.power == pytest.approx(expected, abs=0.11)
     assert PowerCoordinate(1.0, 2.0)(np.array([0.0, 1.0, 4.0])).tolist() == [0.0, 0.0, 9.0]
+
+
+def test_few_classes_do_not_choose_the_power_of_a_tail() -> None:
+    """Scores of a light tail, of as many trials: in a square of 20 classes no pair supports the last rate."""
+    light = 10 - np.abs(np.random.default_rng(0).normal(size=36_000)).astype(np.float32)
+    many, few = (PowerCoordinate.fit(light.reshape(-1, classes)).power for classes in (120, 20))
+    assert many == MOST_POWER
+    assert few == pytest.approx(USUAL_POWER, abs=0.05)
 
 
 def test_what_cannot_be_fitted_is_said() -> None:
