@@ -96,7 +96,7 @@ class ModelConfig(OpenPart):
     with it, or ``all``.
     ``head: none`` leaves the backbone's features as they are. ``head_start``: a head begins at random, with
     the principal ``components`` of the training items' features, which keep their similarities, or with these
-    ``whitened``: scaled down where items of one class differ.
+    ``whitened``: scaled down where items of one class differ, the less the larger ``head_shrinkage``.
     ``pooling`` over positions: flat (all are kept) for the networks from scratch, average for those trained
     elsewhere, unless given. ``views``: an image's embedding joins those of its views, as many numbers of
     each: 2 are the image and its flip, 4 its rotations by quarter turns, 8 both; embedding takes as many
@@ -117,6 +117,7 @@ class ModelConfig(OpenPart):
     embedding_dim: int = Field(default=64, ge=2, le=8192)
     head: Literal["linear", "none"] = "linear"
     head_start: Literal["random", "components", "whitened"] = "random"
+    head_shrinkage: Finite = Field(default=1.0, gt=0)
     pooling: Literal["average", "max", "gem", "flat"] | None = None
     views: Literal[1, 2, 4, 8] = 1
     sizes: list[int] = Field(default_factory=list)

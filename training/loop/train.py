@@ -222,7 +222,7 @@ def _start_head(network: Network, splits: Splits, config: Config, processes: Pro
     features = compute_features(network, sample, prepare, size, track=track)
     _, codes = np.unique(sample.labels, return_inverse=True)
     if isinstance(network.head, nn.Linear):  # the identity backbone has none
-        HEAD_STARTS[config.model.head_start](network.head, features, codes)
+        HEAD_STARTS[config.model.head_start](network.head, features, codes, config.model.head_shrinkage)
         for tower in network.towers[1:]:
             tower.head.load_state_dict(network.head.state_dict())
 

@@ -8,30 +8,30 @@ from torch.nn import functional as F
 
 from common.array_types import Float32s, Int64s
 
-SHRINKAGE = 1.0  # of the covariance within classes, towards its mean variance
 
-
-def start_from_components(head: nn.Linear, features: Float32s, codes: Int64s) -> None:
+def start_from_components(head: nn.Linear, features: Float32s, codes: Int64s, shrinkage: float) -> None:
     """The principal components of unit features, the bias zero: what keeps their similarities best.
 
     The cosine of two outputs is then that of their features, exactly where the head has as many outputs as
     inputs, else as nearly as so many numbers allow (Eckart and Young 1936).
 
     Args:
-        features: float [n, inputs], of training items. codes: int [n], their classes.
+        features: float [n, inputs], of training items.
+        codes: int [n], their classes; neither they nor the shrinkage count here.
     """
     unit = F.normalize(torch.from_numpy(features).double(), dim=1)
     _set_head(head, _find_directions(unit, head.out_features), torch.zeros(unit.shape[1]))
 
 
-def start_from_whitening(head: nn.Linear, features: Float32s, codes: Int64s) -> None:
+def start_from_whitening(head: nn.Linear, features: Float32s, codes: Int64s, shrinkage: float) -> None:
     """Features around their mean, scaled down where items of one class differ; then principal components.
 
-    ``(S_w + v I)^(-1/2) (x - m)``: S_w the covariance within classes, v its mean variance, m the mean
-    (Hatch et al., Interspeech 2006).
+    ``(S_w + s v I)^(-1/2) (x - m)``: S_w the covariance within classes, v its mean variance, s the
+    shrinkage, m the mean (Hatch et al., Interspeech 2006).
 
     Args:
         features: float [n, inputs], of training items. codes: int [n], their classes.
+        shrinkage: towards features that are only centred.
     """
     values = torch.from_numpy(features).double()
     of_item = torch.from_numpy(codes)
@@ -39,7 +39,7 @@ def start_from_whitening(head: nn.Linear, features: Float32s, codes: Int64s) -> 
     means = torch.zeros(len(counts), values.shape[1], dtype=torch.float64).index_add_(0, of_item, values)
     within = values - (means / counts[:, None])[of_item]
     variances, axes = torch.linalg.eigh(within.T @ within / len(values))
-    shrunk = variances.clamp(min=0) + SHRINKAGE * variances.mean().clamp(min=1e-12)
+    shrunk = variances.clamp(min=0) + shrinkage * variances.mean().clamp(min=1e-12)
     whitening = axes / shrunk.sqrt() @ axes.T
     centre = values.mean(0)
     directions = _find_directions((values - centre) @ whitening, head.out_features)

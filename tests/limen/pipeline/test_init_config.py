@@ -89,6 +89,7 @@ def test_a_bundle_that_was_wrapped_gets_a_head(limen: Limen, here: Path) -> None
     config = Config.load(here / "photos-head.yaml")
     assert (config.model.backbone, config.model.train) == ("onnx:bundle", "head")
     assert (config.model.head_start, config.model.embedding_dim) == ("whitened", 4)
+    assert config.model.head_shrinkage == 1.0
     trained = limen("train", "photos-head.yaml", "--set", "schedule.epochs=1", "--out", "run", *PARTS)
     assert trained.code == 0, trained.err
     other = limen("init", "text", "texts.jsonl", "--encoder", "bundle", "--out", "b.yaml")
@@ -137,6 +138,10 @@ def test_texts_with_a_folder_or_a_token_table(limen: Limen, here: Path) -> None:
     outcome = limen("init", "text", "texts.jsonl", "--encoder", "table.safetensors", "--out", "b.yaml")
     assert outcome.code == 0, outcome.err
     assert build_config("b.yaml").encoder.preprocessing == {"preset": "static", "tokenizer": "tokenizer.json"}
+    made = limen("wrap", "b.yaml", "--out", "bundle")
+    assert made.code == 0, made.err
+    assert limen("init", "text", "texts.jsonl", "--encoder", "bundle", "--out", "c.yaml").code == 0
+    assert Config.load(here / "c.yaml").model.head_shrinkage == 10, "means of words are whitened little"
 
 
 @pytest.mark.parametrize(

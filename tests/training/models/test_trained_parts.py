@@ -87,25 +87,26 @@ def test_components_keep_similarities() -> None:
     codes = np.arange(200) % 10
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
     whole, part = nn.Linear(6, 6), nn.Linear(6, 3)
-    start_from_components(whole, features, codes)
+    start_from_components(whole, features, codes, 1.0)
     turned = nn.functional.normalize(whole(torch.from_numpy(features)), dim=1).detach().numpy()
     np.testing.assert_allclose(turned @ turned.T, unit @ unit.T, atol=1e-5)
-    start_from_components(part, features, codes)
+    start_from_components(part, features, codes, 1.0)
     rows = unit @ part.weight.detach().numpy().T
     best = np.linalg.svd(unit, compute_uv=False)[:3]
     np.testing.assert_allclose((rows**2).sum(), (best**2).sum(), rtol=1e-5)
 
 
-def test_whitening_is_the_formula_of_its_docstring() -> None:
+@pytest.mark.parametrize("shrinkage", [1.0, 10.0])
+def test_whitening_is_the_formula_of_its_docstring(shrinkage: float) -> None:
     random = np.random.default_rng(0)
     codes = np.arange(300) % 10
     features = (random.normal(size=(10, 5)) * 3)[codes] + random.normal(size=(300, 5)) * [3, 1, 1, 0.1, 0.1]
     means = np.stack([features[codes == code].mean(0) for code in range(10)])
     within = np.cov((features - means[codes]).T, bias=True)
-    values, axes = np.linalg.eigh(within + np.trace(within) / 5 * np.eye(5))
+    values, axes = np.linalg.eigh(within + shrinkage * np.trace(within) / 5 * np.eye(5))
     expected = (features - features.mean(0)) @ (axes / np.sqrt(values) @ axes.T)
     head = nn.Linear(5, 7)
-    start_from_whitening(head, features.astype(np.float32), codes)
+    start_from_whitening(head, features.astype(np.float32), codes, shrinkage)
     rows = head(torch.from_numpy(features.astype(np.float32))).detach().numpy()
     np.testing.assert_allclose(rows @ rows.T, expected @ expected.T, rtol=1e-3, atol=1e-3)
     assert not rows[:, 5:].any(), "there are no more directions than features"
