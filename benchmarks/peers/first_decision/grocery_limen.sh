@@ -16,7 +16,7 @@ until curl -sf http://127.0.0.1:8765/readyz; do sleep 0.1; done
 python - <<END
 import base64, glob, json
 from limen.client import Client
-photos = sorted(glob.glob("photos/test/**/*.jpg", recursive=True))[::25]
+photos = sorted(glob.glob("photos/val/**/*.jpg", recursive=True))[::3]
 urls = ["data:image/jpeg;base64," + base64.b64encode(open(photo, "rb").read()).decode() for photo in photos]
 with Client("http://127.0.0.1:8765") as client:
     answers = [client.match([{"input": url}]).results[0] for url in urls]

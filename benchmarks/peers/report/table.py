@@ -17,7 +17,9 @@ def format_number(value: float) -> str:
     """Three digits, thousands apart."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+    if abs(value) >= 10:
+        return f"{value:.1f}"
+    return f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.3f}"
 
 
 def format_spread(spread: Spread, unit: str = "") -> str:
