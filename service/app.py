@@ -28,6 +28,7 @@ from service.auth.key_meter import KeyMeter
 from service.auth.shared_keys import read_shared_keys
 from service.auth.sign_in_limit import SignInLimit
 from service.errors.problems import install_error_handlers
+from service.errors.query_names import check_query_names
 from service.galleries.gallery_settings import derive_settings, read_galleries
 from service.galleries.gallery_table import GalleryApp, GalleryTable
 from service.gallery_work.report_keeper import ReportKeeper
@@ -39,7 +40,6 @@ from service.http.load_gate import LoadGate
 from service.http.middleware import NO_ROUTE, RequestMiddleware
 from service.http.openapi import build_openapi
 from service.http.origin_check import check_origin
-from service.http.query_names import check_query_names
 from service.models.data_root import make_data_folder
 from service.models.loaded_model import LoadedModel
 from service.models.model_registry import ModelRegistry

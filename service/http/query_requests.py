@@ -31,6 +31,7 @@ from service.errors.problems import (
     ServiceProblem,
     build_field_problem,
 )
+from service.errors.query_names import check_no_options
 from service.http.bodies import (
     JSON,
     OCTETS,
@@ -41,7 +42,6 @@ from service.http.bodies import (
 )
 from service.http.filter_limits import check_filter
 from service.http.json_reader import JsonReader
-from service.http.query_names import check_no_options
 from service.http.resolve_references import (
     ResolvedQueries,
     check_count,
