@@ -223,12 +223,13 @@ def _check_texts(texts: Texts, what: str, source: str) -> None:
     native = np.ascontiguousarray(texts.astype(texts.dtype.newbyteorder("=")))
     rows = native.view(np.uint32).reshape(len(texts), -1)
     # of the few without a plain character each is looked at
-    blank: Bools = ~((rows > ord(" ")) & (rows < 0x7F)).any(axis=1)
-    blank[blank] = [is_blank(text) for text in native[blank].tolist()]
-    checks = {"is empty: give it a text, or leave the row out": blank}
-    checks["holds a NUL character"] = ((rows[:, :-1] == 0) & (rows[:, 1:] != 0)).any(axis=1)
+    unclear = np.flatnonzero(np.count_nonzero((rows > ord(" ")) & (rows < 0x7F), axis=1) == 0)
+    blank: Bools = np.zeros(len(texts), dtype=np.bool_)
+    blank[unclear] = [is_blank(text) for text in native[unclear].tolist()]
+    checks: dict[str, Bools] = {"is empty: give it a text, or leave the row out": blank}
+    checks["holds a NUL character"] = np.asarray(((rows[:, :-1] == 0) & (rows[:, 1:] != 0)).any(axis=1))
     reason = "holds half a character (a lone surrogate), which is not valid Unicode"
-    checks[reason] = ((rows >= 0xD800) & (rows < 0xE000)).any(axis=1)
+    checks[reason] = np.asarray(((rows >= 0xD800) & (rows < 0xE000)).any(axis=1))
     for reason, is_wrong in checks.items():
         if is_wrong.any():
             raise InputError(f"{source}: row {int(is_wrong.argmax())} of {what} {reason}.")
