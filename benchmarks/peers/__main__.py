@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 from datetime import UTC, datetime
@@ -129,6 +130,7 @@ def save(given: argparse.Namespace, results: dict[str, Any]) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print, write; 1 where the guard found a loss."""
     given = read_arguments(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no server is left behind
     results: dict[str, Any] = {"versions": {}, "tuned": {}, "records": []}
     if given.out and given.out.exists():
         results |= json.loads(given.out.read_text())

@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -142,6 +143,7 @@ def main(name: str, folder: str, data: str, *options: str) -> None:
     if options:
         answer_alone(engine)
         os._exit(0)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no server is left behind
     replies: TextIO = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     command = [sys.executable, "-m", "benchmarks.peers.worker", name, folder, data]
