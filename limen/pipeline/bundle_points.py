@@ -104,7 +104,7 @@ def calibrate_points(
         source.get_calibration_sources(),
         cohort=cohort,
         unknown=unknown,
-        gallery=gallery and GallerySize(items=len(gallery), classes=len(gallery.classes)),
+        gallery=None if gallery is None else GallerySize(items=len(gallery), classes=len(gallery.classes)),
         exclude_same=settings.exclude_same,
         vectors=settings.vectors,
     )
