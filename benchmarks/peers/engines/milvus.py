@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -19,14 +18,14 @@ BATCH = 2_000
 
 
 class Milvus(Engine):
-    """Each client is a thread with a connection of its own."""
+    """Each client is a thread; they share one connection, as the Python client is meant to be used."""
 
     def __init__(self, folder: Path, data: Dataset) -> None:
         super().__init__(folder, data)
         self._port = find_free_port()
         self._server: ServerProcess | None = None
         self._effort = self.efforts[0]
-        self._own = threading.local()
+        self._connected: Any = None
 
     def read_version(self) -> str:
         return f"milvus-lite {version('milvus-lite')}, pymilvus {version('pymilvus')}"
@@ -35,9 +34,9 @@ class Milvus(Engine):
     def _client(self) -> Any:
         from pymilvus import MilvusClient
 
-        if not hasattr(self._own, "client"):
-            self._own.client = MilvusClient(f"http://127.0.0.1:{self._port}")
-        return self._own.client
+        if self._connected is None:
+            self._connected = MilvusClient(f"http://127.0.0.1:{self._port}", timeout=60)
+        return self._connected
 
     def _run(self) -> None:
         (self.folder / "data").mkdir(exist_ok=True)
@@ -83,7 +82,9 @@ class Milvus(Engine):
         self._client.load_collection("items")
 
     def stop(self) -> None:
-        self._own = threading.local()
+        if self._connected is not None:
+            self._connected.close()
+            self._connected = None
         if self._server is not None:
             self._server.stop()
             self._server = None
