@@ -136,6 +136,7 @@ def main(arguments: list[str] | None = None) -> int:
         results |= json.loads(given.out.read_text())
     results |= {"date": f"{datetime.now(UTC):%-d %B %Y}", "machine": describe_machine(), "absent": []}
     with tempfile.TemporaryDirectory() as temporary:
+        Path(temporary).chmod(0o755)  # PostgreSQL runs as a user of its own where this is root
         measure(given, given.keep or Path(temporary), results)
     section = write_section(results)
     print(section)
