@@ -88,6 +88,10 @@ def calibrate(
     settings = options.apply(BuildConfig()).calibration
     settings = settings.model_copy(update={"score": score, "confidence": confidence})
     target = _read_target(settings, target_far, target_fpir, target_frr, eer, None if is_of_ladder else cost)
+    if settings.group and target is not None and target.kind not in ("far", "fpir"):
+        raise ConfigError(
+            "--group goes with the ladder, --target-far and --target-fpir: other targets are of all items."
+        )
     if out is None and not plan:
         raise ConfigError("--out FILE is needed: where to write the operating point.")
     opened, unknown_queries, _ = options.read_labels(open_source(source, model))

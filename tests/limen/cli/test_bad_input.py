@@ -94,6 +94,15 @@ def test_two_targets(limen: Limen, embeddings_file: Path, tmp_path: Path) -> Non
     refused(limen("calibrate", embeddings_file, *flags), "exactly one target")
 
 
+@pytest.mark.parametrize("flags", [["--eer"], ["--target-frr", "0.05"], ["--cost", "1,5,0.5"]])
+def test_groups_of_a_target_that_has_none(
+    limen: Limen, embeddings_file: Path, tmp_path: Path, flags: list[str]
+) -> None:
+    outcome = limen("calibrate", embeddings_file, *flags, "--group", "site", "--out", tmp_path / "op.json")
+    refused(outcome, "--group", "--target-fpir")
+    assert not (tmp_path / "op.json").exists()
+
+
 @pytest.mark.parametrize("value", ["0", "1", "1.5", "-0.1", "nan"])
 def test_a_target_that_is_no_share(limen: Limen, embeddings_file: Path, tmp_path: Path, value: str) -> None:
     outcome = limen("calibrate", embeddings_file, "--target-far", value, "--out", tmp_path / "op.json")
