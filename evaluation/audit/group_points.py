@@ -23,10 +23,10 @@ from common.errors import CalibrationRefused, InputError
 from common.progress import Track, silent
 from decision.targets import name_target
 from embeddings.embedding_set import EmbeddingSet
-from embeddings.group_column import list_groups, read_group_column
 from evaluation.calibration.calibrate import Calibration, Calibrator, StatusChoice
 from evaluation.calibration.measure_threshold import measure_threshold
 from evaluation.calibration.sets.sources import CalibrationSources, join_sets
+from evaluation.pairs.group_column import list_groups, read_group_column
 
 GroupMode = Literal["every", "own"]
 

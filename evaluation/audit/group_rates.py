@@ -9,9 +9,9 @@ import numpy as np
 from api_schemas.report import GroupRates
 from common.array_types import Bools
 from embeddings.embedding_set import EmbeddingSet
-from embeddings.group_column import list_groups, read_group_column
 from evaluation.audit.threshold_rates import LEAST_RESAMPLED, MeasuredThreshold
 from evaluation.metrics.opis import OpisSettings, measure_consistency, select_scored
+from evaluation.pairs.group_column import list_groups, read_group_column
 from evaluation.pairs.pairs import Pairs
 from evaluation.pairs.sweep import sweep_pairs
 

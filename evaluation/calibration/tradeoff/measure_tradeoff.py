@@ -22,12 +22,12 @@ from decision.describe_point import get_shown_rates
 from decision.scorers import Scorer
 from decision.targets import Endpoint, get_endpoint
 from embeddings.embedding_set import EmbeddingSet
-from embeddings.group_column import list_groups, read_group_column
 from evaluation.calibration.calibrate import Calibrator
 from evaluation.calibration.fpir_thresholds import SEARCH_RULES, plan_gallery
 from evaluation.calibration.sets.search_trials import SearchTrials, split_search
 from evaluation.calibration.sets.sources import sample_items
 from evaluation.calibration.tradeoff.rate_curves import ClassEvents, FpirCurve, PairEvents, QueryEvents
+from evaluation.pairs.group_column import list_groups, read_group_column
 from evaluation.pairs.pairs import Pairs, arrange
 
 GRID = 140  # thresholds, besides those of operating points
