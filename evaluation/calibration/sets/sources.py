@@ -123,7 +123,7 @@ def _check_sets(sources: CalibrationSources) -> None:
             continue
         if items.dimension != fit.dimension:
             raise InputError(
-                f"The {name}'s vectors have {items.dimension} numbers, those to fit on {fit.dimension}."
+                f"The vectors of the {name} have {items.dimension} numbers, those to fit on {fit.dimension}."
             )
         shared = np.intersect1d(fit.classes, items.classes)
         if len(shared) and name == "proof":
