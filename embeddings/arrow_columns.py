@@ -1,7 +1,8 @@
 """Arrow columns, whatever wrote them, as labels, ids and metadata: what is missing stays missing.
 
-Labels and ids become text. Metadata are text, whole numbers, floats, booleans or instants; each column keeps
-its Arrow type up to where it is used, so that no number loses a digit and no missing value turns into one.
+Labels and ids become text. Metadata are text, whole numbers, floats, booleans, instants, or lists of text or
+of numbers; each column keeps its Arrow type up to where it is used, so that no number loses a digit and no
+missing value turns into one.
 """
 
 from __future__ import annotations
@@ -18,6 +19,14 @@ from numpy.typing import NDArray
 from common.array_types import Texts
 from common.errors import InputError
 from embeddings.instants import NANOSECONDS_A_DAY, format_instant, parse_instant
+from embeddings.list_columns import (
+    ListParts,
+    build_lists,
+    fill_array,
+    find_unfit_list,
+    is_lists,
+    split_lists,
+)
 
 LONGEST_UNCHECKED = 1_000  # characters; no label or id that is shorter is refused for its length
 MOST_BYTES = 256 << 20  # of labels or ids with longer ones: each takes the room of the longest
@@ -28,7 +37,7 @@ CAST_TO_TEXT = (pa.types.is_null, pa.types.is_integer, pa.types.is_boolean, pa.t
 DATE_LENGTH = len("2024-01-31")
 # the same as ``is_blank`` says of a text
 _BLANK = r"^[\s\x0b\x1c-\x1f\x{85}\p{Z}\p{Cf}]*$"
-MetadataValue = str | int | float | bool | None
+MetadataValue = str | int | float | bool | list[str | int | float] | None
 
 
 def simplify(column: Any) -> Any:
@@ -61,11 +70,6 @@ def simplify(column: Any) -> Any:
     if pa.types.is_binary_view(kind):
         return column.cast(pa.large_binary())
     return column
-
-
-def is_plain(kind: Any) -> bool:
-    """Whether a column of this type, simplified, can be labels or metadata."""
-    return not (pa.types.is_nested(kind) or isinstance(kind, pa.BaseExtensionType))
 
 
 def is_text(kind: Any) -> bool:
@@ -161,14 +165,15 @@ def convert_to_fixed_width(texts: Any, what: str, source: str) -> Texts:
 
 
 def convert_metadata(column: Any, what: str, source: str) -> Any:
-    """A metadata column as large_string, int64, uint64, float64, bool, date32 or timestamp in UTC.
+    """A metadata column as large_string, int64, uint64, float64, bool, date32 or timestamp in UTC, or as
+    large_list of the first four.
 
-
-    Nulls are kept, NaN and NaT are null; durations are seconds. None for a type that is no plain
-    column: lists, structs, binary data.
+    Nulls are kept, NaN and NaT are null; durations are seconds. None for a type that is no such
+    column: lists of anything else, structs, binary data.
 
     Raises:
-        InputError: whole numbers beyond 64 bits, text that is no UTF-8, times out of range.
+        InputError: whole numbers beyond 64 bits, text that is no UTF-8, times out of range, a list with a
+            missing value or infinity.
     """
     column = simplify(column)
     kind = column.type
@@ -197,7 +202,22 @@ def convert_metadata(column: Any, what: str, source: str) -> Any:
         return pc.divide(column.cast(pa.int64()).cast(pa.float64(), safe=False), float(seconds))
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
         return _decode_utf8(column)
-    return None
+    if not is_lists(kind):
+        return None
+    parts = convert_lists(column, what, source)
+    fault = None if parts is None else find_unfit_list(parts)
+    if fault is not None:
+        raise InputError(f"{source}: {what} holds {fault}.")
+    return None if parts is None else build_lists(parts)
+
+
+def convert_lists(column: Any, what: str, source: str) -> ListParts | None:
+    """Lists of text or of numbers, the values as ``convert_metadata`` has them; None for other lists."""
+    parts = split_lists(column)
+    values = simplify(parts.values)
+    if not (is_text(values.type) or is_number(values.type) or pa.types.is_null(values.type)):
+        return None
+    return parts._replace(values=convert_metadata(values, what, source))
 
 
 def convert_floats(column: Any) -> Any:
@@ -268,8 +288,13 @@ def format_column(column: Any) -> Any:
 def concatenate_columns(parts: Sequence[Any], sizes: Sequence[int]) -> Any:
     """Metadata columns one after the other; None is a column of that size without values.
 
-    Columns of different types become floats where these hold all their numbers, else text.
+    Columns of different types become floats where these hold all their numbers, else text; so do lists.
+
+    Raises:
+        InputError: lists in one column and single values in another.
     """
+    if any(part is not None and is_lists(part.type) for part in parts):
+        return _concatenate_lists(parts, sizes)
     kinds = {str(part.type): part.type for part in parts if part is not None and part.null_count < len(part)}
     kinds = kinds or {str(part.type): part.type for part in parts if part is not None}
     if len(kinds) == 1:
@@ -288,6 +313,22 @@ def concatenate_columns(parts: Sequence[Any], sizes: Sequence[int]) -> Any:
         return pa.concat_arrays([_cast_to(part, kind, n) for part, n in zip(parts, sizes, strict=True)])
 
 
+def _concatenate_lists(parts: Sequence[Any], sizes: Sequence[int]) -> Any:
+    lists = []
+    for part, n in zip(parts, sizes, strict=True):
+        if part is None or part.null_count == len(part):
+            part = pa.nulls(n, pa.large_list(pa.large_string()))
+        if not is_lists(part.type):
+            raise InputError("a metadata column holds lists in one set and single values in another.")
+        lists.append(split_lists(part))
+    held = [len(part.values) for part in lists]
+    values = concatenate_columns(
+        [part.values if n else None for part, n in zip(lists, held, strict=True)], held
+    )
+    lengths = np.concatenate([part.lengths for part in lists])
+    return build_lists(ListParts(values, lengths, np.concatenate([part.missing for part in lists])))
+
+
 def _cast_to(column: Any, kind: Any, n: int) -> Any:
     if column is None or column.null_count == len(column):
         return pa.nulls(n, kind)
@@ -299,7 +340,8 @@ def _cast_to(column: Any, kind: Any, n: int) -> Any:
 
 
 def to_numpy(column: Any, what: str, source: str) -> NDArray[Any]:
-    """A metadata column as numpy has it, masked where a value is missing; instants as datetime64 in UTC.
+    """A metadata column as numpy has it, masked where a value is missing; instants as datetime64 in UTC,
+    lists as objects.
 
     Digits of whole numbers stay, which Arrow's own conversion turns into floats where one is missing.
 
@@ -307,6 +349,8 @@ def to_numpy(column: Any, what: str, source: str) -> NDArray[Any]:
         InputError: a text so long that the array would be huge; names the row.
     """
     kind = column.type
+    if is_lists(kind):
+        return fill_array(column)
     if is_text(kind):
         filled: NDArray[Any] = convert_to_fixed_width(column.fill_null(""), what, source)
     elif pa.types.is_timestamp(kind):

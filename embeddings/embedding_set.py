@@ -27,9 +27,9 @@ class EmbeddingSet:
         vectors: float32 [n, d], unit rows.
         labels: text [n]; an integer label is its decimal digits.
         ids: text [n], distinct.
-        metadata: further columns by name, each of length n: text, numbers, booleans, or datetime64 in UTC;
-            a ``numpy.ma.MaskedArray`` where a value is missing, so that whole numbers keep their digits.
-            Whatever else is given is converted.
+        metadata: further columns by name, each of length n: text, numbers, booleans, datetime64 in UTC, or
+            lists of text or of numbers as objects; a ``numpy.ma.MaskedArray`` where a value is missing, so
+            that whole numbers keep their digits. Whatever else is given is converted.
     """
 
     vectors: UnitVectors
@@ -128,10 +128,17 @@ def convert_columns(columns: Mapping[str, Any], source: str = "metadata") -> dic
         column = convert_metadata(given, what, source)
         if column is None:
             raise InputError(
-                f"{source}: {what} must hold text, numbers, booleans or times, found {given.type}."
+                f"{source}: {what} must hold text, numbers, booleans, times, or lists of text or of numbers, "
+                f"found {given.type}."
             )
         converted[name] = to_numpy(column, what, source)
     return converted
+
+
+def check_single_values(column: NDArray[Any], name: str) -> None:
+    """Raises InputError for a metadata column of lists, of which no row has one value."""
+    if column.dtype.kind == "O":
+        raise InputError(f"The column '{name}' must hold one value a row, found lists: name another column.")
 
 
 def _mask_missing(values: NDArray[Any]) -> NDArray[Any]:

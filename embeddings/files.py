@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 BLOCK_ROWS = 8_192
 ARRAY_NAMES = ("embeddings", "labels", "ids")
 MISSING_SUFFIX = ":missing"  # of the array that marks a column's missing values
+LENGTHS_SUFFIX = ":lengths"  # of the array with the length of each list, of a column of lists
 TABLE_SUFFIXES = (".parquet", ".csv", ".tsv", ".jsonl", ".ndjson")
 _END_OF_ZIP, _MORE_THAN_COUNTED = 22, 0xFFFF  # bytes of a zip's last record; what it says in zip64
 Columns = Mapping[str, Any]
@@ -136,8 +137,16 @@ def save_embeddings(items: EmbeddingSet, path: Path) -> None:
 
 
 def _write_column(name: str, column: NDArray[Any]) -> dict[str, NDArray[Any]]:
-    """A metadata column as arrays: missing floats are NaN, times NaT, all else is marked in a second one."""
+    """A metadata column as arrays: missing floats are NaN, times NaT, all else is marked in a second one.
+
+    Of lists the values stand one after the other, and their lengths in a second array.
+    """
     values, mask = np.ma.getdata(column), np.ma.getmaskarray(column)
+    if values.dtype.kind == "O":
+        lengths = np.array([len(inner) for inner in values], dtype=np.int64)
+        flat = [value for inner in values for value in inner]
+        marked = {name + MISSING_SUFFIX: mask} if mask.any() else {}
+        return {name: np.array(flat or [""]), name + LENGTHS_SUFFIX: lengths, **marked}
     if values.dtype.kind in "fM":
         blank = np.nan if values.dtype.kind == "f" else np.datetime64("NaT")
         return {name: np.where(mask, blank, values).astype(values.dtype)}
@@ -148,9 +157,13 @@ def _read_columns(arrays: dict[str, NDArray[Any]], n: int) -> Columns:
     """Labels, ids and metadata of an archive; what is no column of ``n`` plain values is left out."""
     columns: dict[str, Any] = {}
     for name, array in arrays.items():
-        owner = name.removesuffix(MISSING_SUFFIX)
+        owner = name.removesuffix(MISSING_SUFFIX).removesuffix(LENGTHS_SUFFIX)
         if name in ("labels", "ids"):
             columns[name] = array
+        elif name + LENGTHS_SUFFIX in arrays:
+            lists = _read_lists(array, arrays[name + LENGTHS_SUFFIX], arrays.get(name + MISSING_SUFFIX), n)
+            if lists is not None:
+                columns[name] = lists
         elif array.shape != (n,) or array.dtype.kind not in "biufUSmM" or (owner != name and owner in arrays):
             continue
         else:
@@ -159,13 +172,35 @@ def _read_columns(arrays: dict[str, NDArray[Any]], n: int) -> Columns:
     return columns
 
 
+def _read_lists(
+    values: NDArray[Any], lengths: NDArray[Any], missing: NDArray[Any] | None, n: int
+) -> NDArray[Any] | None:
+    """A column of lists, None for arrays that are no such column."""
+    is_missing = np.zeros(n, dtype=np.bool_) if missing is None else missing
+    if (
+        values.ndim != 1
+        or values.dtype.kind not in "iufU"
+        or lengths.shape != (n,)
+        or lengths.dtype.kind != "i"
+        or lengths.min(initial=0) < 0
+        or max(int(lengths.sum()), 1) != len(values)
+        or is_missing.shape != (n,)
+    ):
+        return None
+    column = np.empty(n, dtype=object)
+    for row, (end, length) in enumerate(zip(np.cumsum(lengths).tolist(), lengths.tolist(), strict=True)):
+        column[row] = None if is_missing[row] else values[end - length : end].tolist()
+    return column
+
+
 def check_metadata_names(columns: Iterable[str], source: str) -> None:
     """Raises InputError for a metadata column with the name of an array that every embeddings file has."""
     for name in columns:
-        if name.endswith(MISSING_SUFFIX):
-            raise InputError(
-                f"{source}: the name of a metadata column cannot end in '{MISSING_SUFFIX}': rename it."
-            )
+        for suffix in (MISSING_SUFFIX, LENGTHS_SUFFIX):
+            if name.endswith(suffix):
+                raise InputError(
+                    f"{source}: the name of a metadata column cannot end in '{suffix}': rename it."
+                )
     for name in ARRAY_NAMES:
         if name in columns:
             raise InputError(

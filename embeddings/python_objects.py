@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from common.errors import InputError
 from common.tensors import is_tensor, read_tensor
 
-NESTED = (list, tuple, dict, set, np.ndarray)
+LISTS = (list, tuple, np.ndarray)
+NESTED = (*LISTS, dict, set)
 _MISSING_TYPES = frozenset(("NAType", "NaTType", "MaskedConstant"))  # of pandas and numpy
 
 
@@ -90,10 +91,10 @@ def check_choice(value: object, choices: Any, what: str) -> None:
 
 
 def convert_to_column(values: Any, what: str, source: str) -> Any:
-    """One value a row as an Arrow array, missing where it is None, NaN, NaT, NA or masked.
+    """One value or one list a row as an Arrow array, missing where it is None, NaN, NaT, NA or masked.
 
     Raises:
-        InputError: another shape than [n], or values of several types.
+        InputError: another shape than [n], values of several types, lists beside single values.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -131,7 +132,38 @@ def convert_to_column(values: Any, what: str, source: str) -> Any:
             if array.dtype.kind == "U":
                 return pa.array(array.tolist(), pa.large_string())
             values = array.tolist()
-    return build_column([_read_value(value) for value in values], what, source)
+    values = [_read_value(value) for value in values]
+    if any(isinstance(value, LISTS) for value in values):
+        return build_list_column(values, what, source)
+    return build_column(values, what, source)
+
+
+def build_list_column(values: Sequence[Any], what: str, source: str) -> Any:
+    """Python's lists, None where one is missing, as an Arrow array of lists.
+
+    Raises:
+        InputError: lists beside single values, lists in lists, values of several types.
+    """
+    import pyarrow as pa
+
+    from embeddings.list_columns import ListParts, build_lists
+
+    flat: list[Any] = []
+    for row, value in enumerate(values):
+        if value is not None and not isinstance(value, LISTS):
+            raise InputError(f"{source}: {what} holds lists, but {value!r:.60} in row {row}.")
+        inner = [] if value is None else [_read_value(entry) for entry in value]
+        if any(isinstance(entry, NESTED) for entry in inner):
+            raise InputError(
+                f"{source}: {what} must hold one value or one list of values a row, found {value!r:.60} in "
+                f"row {row}."
+            )
+        flat += inner
+    column = build_column(flat, what, source) if flat else pa.array([], pa.large_string())
+    lengths = np.array([0 if value is None else len(value) for value in values], dtype=np.int64)
+    return build_lists(
+        ListParts(column, lengths, np.array([value is None for value in values], dtype=np.bool_))
+    )
 
 
 def build_column(values: Sequence[Any], what: str, source: str) -> Any:
@@ -289,15 +321,16 @@ def _read_arrow(values: Any, source: str) -> NDArray[Any]:
     import pyarrow as pa
 
     from embeddings.arrow_columns import is_number, simplify
-    from embeddings.vector_columns import convert_vectors, is_vectors
+    from embeddings.list_columns import is_lists
+    from embeddings.vector_columns import convert_vectors
 
     if isinstance(values, pa.Array | pa.ChunkedArray):
         column = simplify(values)
-        if is_vectors(column.type):
+        if is_lists(column.type):
             return convert_vectors(values, source)
         return np.asarray(column.to_numpy(zero_copy_only=False))
     if isinstance(values, pa.Table | pa.RecordBatch):
-        if values.num_columns == 1 and is_vectors(simplify(values.column(0)).type):
+        if values.num_columns == 1 and is_lists(simplify(values.column(0)).type):
             return convert_vectors(values.column(0), source)
         for name, kind in zip(values.schema.names, values.schema.types, strict=True):
             if not is_number(kind):

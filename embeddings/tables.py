@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from common.errors import InputError
 from common.progress import Say, silent_say
 from embeddings.arrow_columns import (
+    convert_lists,
     convert_metadata,
     format_texts,
     is_text,
@@ -28,8 +29,9 @@ from embeddings.arrow_columns import (
 )
 from embeddings.delimited_text import iterate_delimited, read_delimited
 from embeddings.json_rows import JsonColumns, iterate_json
+from embeddings.list_columns import find_unfit_list, is_lists
 from embeddings.npy import report_damage
-from embeddings.python_objects import build_column, read_labels
+from embeddings.python_objects import build_column, build_list_column, read_labels
 from embeddings.written_columns import (
     FROM_CSV,
     FROM_CSV_WITH_COMMAS,
@@ -48,6 +50,7 @@ NAMELESS = re.compile(r"|__index_level_\d+__|Unnamed: \d+|\.\.\.\d+")  # what pa
 UNREAD = pa.list_(pa.null())  # the type that stands for what no column of labels or metadata can hold
 DAY_AND_MONTH = r"^\d{1,2}[/.-]\d{1,2}[/.-]\d{4}( .*)?$"
 BLOCK_ROWS = 8_192  # of a column that is set aside
+LONGEST_LIST = 64  # values; a longer one is rather a vector than metadata
 SHEET = "; save the sheet as 'CSV UTF-8'"
 CURES = dict.fromkeys((".xlsx", ".xls", ".xlsm", ".ods"), SHEET) | dict.fromkeys(
     (".gz", ".zip", ".bz2", ".xz", ".zst"), "; unpack it"
@@ -226,18 +229,24 @@ def read_tables(
 def read_metadata_columns(
     table: pa.Table, without: Collection[str], path: Path, say: Say = silent_say
 ) -> dict[str, NDArray[Any]]:
-    """Every column that can be metadata, by name: text, numbers, booleans or datetime64 in UTC.
+    """Every column that can be metadata, by name: text, numbers, booleans, datetime64 in UTC or lists.
 
     They are as an ``EmbeddingSet`` has them, masked where a value is missing.
 
-    Lists, structs and bytes are left out, which is said. Raises InputError for a value that cannot be kept.
+    Structs, bytes and lists of anything but a few texts or numbers are left out, which is said. Raises
+    InputError for a value that cannot be kept.
     """
     metadata: dict[str, NDArray[Any]] = {}
     for name in table.column_names:
         if name in without:
             continue
         what = f"column '{name}'"
-        column = convert_metadata(infer_type(table, name), what, str(path))
+        column = infer_type(table, name)
+        fault = _find_unfit_list(column, what, str(path)) if is_lists(column.type) else None
+        if fault is not None:
+            say(f"{path}: {what} holds {fault}; the column is left out.")
+            continue
+        column = convert_metadata(column, what, str(path))
         if column is None:
             kind = table.column(name).type
             held = "lists or objects" if kind == UNREAD else kind
@@ -250,6 +259,17 @@ def read_metadata_columns(
                 "are kept as text: write 2024-01-31 to compare them as dates."
             )
     return metadata
+
+
+def _find_unfit_list(column: Any, what: str, source: str) -> str | None:
+    """What is wrong with a list of text or numbers; None where nothing is, or for other lists."""
+    parts = convert_lists(column, what, source)
+    if parts is None:
+        return None
+    longest = int(parts.lengths.max(initial=0))
+    if longest > LONGEST_LIST:
+        return f"a list of {longest} values in row {parts.lengths.argmax()}, where {LONGEST_LIST} may be"
+    return find_unfit_list(parts)
 
 
 def read_texts(table: pa.Table, name: str, path: Path) -> Any:
@@ -339,8 +359,11 @@ def _read_json(path: Path, texts: Collection[str], encoding: str | None, aside: 
         taken = _set_json_aside(rows, read, aside, path)
     fields, columns = [], []
     for name, values in read.take():
-        if not {dict, list}.isdisjoint(map(type, values)):
+        kinds = set(map(type, values))
+        if dict in kinds or (list in kinds and name in texts):
             column = _build_unread(read.rows)
+        elif list in kinds:
+            column = _read_json_lists(values, f"column '{name}'", str(path))
         elif name in texts:
             column = read_labels(values, f"column '{name}'", str(path))
         else:
@@ -352,6 +375,14 @@ def _read_json(path: Path, texts: Collection[str], encoding: str | None, aside: 
         fields.append(pa.field(taken, pa.null()))
         columns.append(pa.nulls(read.rows))
     return pa.Table.from_arrays(columns, schema=pa.schema(fields))
+
+
+def _read_json_lists(values: list[Any], what: str, source: str) -> Any:
+    """A column with lists; as what is not read where it holds anything but lists of one kind of values."""
+    try:
+        return build_list_column(values, what, source)
+    except InputError:
+        return _build_unread(len(values))
 
 
 def _set_json_aside(

@@ -12,17 +12,7 @@ from numpy.typing import NDArray
 
 from common.errors import InputError
 from embeddings.arrow_columns import is_number, simplify
-
-
-def is_vectors(kind: Any) -> bool:
-    """Whether a column of this type, simplified, holds lists of any length."""
-    return bool(
-        pa.types.is_list(kind)
-        or pa.types.is_large_list(kind)
-        or pa.types.is_fixed_size_list(kind)
-        or pa.types.is_list_view(kind)
-        or pa.types.is_large_list_view(kind)
-    )
+from embeddings.list_columns import is_lists
 
 
 def convert_vectors(
@@ -49,7 +39,7 @@ def convert_vectors(
                 f"{source}: {what} must hold vectors, found tensors of shape {shape}: flatten them."
             )
     column = simplify(column)
-    if not is_vectors(column.type) or not is_number(column.type.value_type):
+    if not is_lists(column.type) or not is_number(column.type.value_type):
         raise InputError(f"{source}: {what} must hold lists of numbers, found {given}.")
     if column.null_count:
         row = first_row + pc.index(pc.is_null(column), True).as_py()

@@ -15,7 +15,7 @@ from common.array_types import Bools, Float64s, Int64s, Texts
 from common.errors import InputError
 from common.progress import Track, silent
 from decision.scorers import Scorer, accepts
-from embeddings.embedding_set import EmbeddingSet
+from embeddings.embedding_set import EmbeddingSet, check_single_values
 from embeddings.hashes import hash_items
 from evaluation.calibration.fit_probability import measure_reliability
 from evaluation.calibration.nearest_scores import sample_labelled_pairs
@@ -196,6 +196,7 @@ def _read_column(items: EmbeddingSet, column: str) -> Texts:
         known = ", ".join(sorted(items.metadata)) or "none"
         raise InputError(f"There is no column '{column}' to group by; the data has: {known}.")
     values = items.metadata[column]
+    check_single_values(values, column)
     texts = np.where(np.ma.getmaskarray(values), "missing", np.ma.getdata(values).astype(np.str_))
     if len(np.unique(texts)) > MOST_GROUPS:
         raise InputError(

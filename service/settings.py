@@ -228,6 +228,7 @@ class ServiceSettings(BaseSettings):
     )
     max_field_name: int = _limit(128, "characters of the name of a metadata field")
     max_field_text: int = _limit(8_192, "characters of a text in the metadata")
+    max_field_values: int = _limit(64, "values of a list in the metadata")
 
     max_inflight: int = _limit(64, "requests in progress; their bodies are in memory")
     max_inflight_per_client: int = _limit(
@@ -290,7 +291,11 @@ class ServiceSettings(BaseSettings):
     def metadata_bounds(self) -> MetadataBounds:
         """What the metadata of a write may be."""
         return MetadataBounds(
-            self.max_item_fields, self.max_gallery_fields, self.max_field_name, self.max_field_text
+            self.max_item_fields,
+            self.max_gallery_fields,
+            self.max_field_name,
+            self.max_field_text,
+            self.max_field_values,
         )
 
     @property

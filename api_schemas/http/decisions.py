@@ -41,11 +41,12 @@ Filter = Annotated[
     dict[str, JsonValue],
     Field(
         description="Condition on `label` and metadata, with $eq $ne $in $nin $gt $gte $lt $lte $exists $and "
-        "$or $not.",
+        "$or $not; $contains, and $exists, on a field of lists.",
         examples=[{"label": {"$in": ["7", "9"]}}],
     ),
 ]
 Metadata = dict[str, JsonValue]
+"""Fields: text, numbers, booleans, or lists of texts or of numbers."""
 Include = Literal["metadata", "vector"]
 EncoderInput = Annotated[
     str | VectorValues,
@@ -421,6 +422,7 @@ class Limits(Schema):
     max_gallery_fields: int
     max_field_name: int
     max_field_text: int
+    max_field_values: int
     max_corrections: int
     unknowns_queue: int
     max_inflight: int

@@ -11,7 +11,7 @@ from api_schemas.http.decisions import Body, ItemId
 from api_schemas.http.gallery import Metadata
 
 MOST_PREVIEWS = 100
-PREVIEW_FIELDS, PREVIEW_TEXT = 8, 200
+PREVIEW_FIELDS, PREVIEW_TEXT, PREVIEW_VALUES = 8, 200, 8
 
 
 class PreviewRequest(Body):
@@ -33,7 +33,8 @@ class Preview(Schema):
         description="The first 500 characters of the text that was kept, or of the metadata field `text`."
     )
     metadata: Metadata = Field(
-        description=f"The first {PREVIEW_FIELDS} fields, each text cut to {PREVIEW_TEXT} characters."
+        description=f"The first {PREVIEW_FIELDS} fields, each text cut to {PREVIEW_TEXT} characters, each "
+        f"list to {PREVIEW_VALUES} values."
     )
 
 

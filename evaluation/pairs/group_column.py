@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from common.array_types import Texts
 from common.errors import InputError
-from embeddings.embedding_set import EmbeddingSet
+from embeddings.embedding_set import EmbeddingSet, check_single_values
 
 MOST_GROUPS = 200
 MOST_MISSING = 0.1  # of the rows; with more, nothing could be said of "every group"
@@ -23,6 +23,7 @@ def read_group_column(items: EmbeddingSet, column: str) -> Texts:
         known = ", ".join(sorted(items.metadata)) or "none"
         raise InputError(f"There is no column '{column}' to group by; the data has: {known}.")
     values = items.metadata[column]
+    check_single_values(values, column)
     array = values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values, from_pandas=True)
     texts: Texts = np.array(pc.fill_null(pc.cast(array, pa.large_string()), "").to_pylist(), dtype=np.str_)
     texts = np.char.strip(texts)

@@ -2,6 +2,7 @@
 
 ``{"label": "7"}`` is short for ``{"label": {"$eq": "7"}}``; several keys of one object must all hold.
 ``$ne`` and ``$nin`` also hold for rows that lack the field; ``$not`` is the complement of its condition.
+A field of lists takes ``$contains``, which holds where the list has a value, and ``$exists`` alone.
 """
 
 from __future__ import annotations
@@ -19,11 +20,18 @@ from common.array_types import RowIndices
 from common.errors import InputError
 from common.time_budget import check_time
 from embeddings.instants import parse_instant
-from index.items.columns import Column, ColumnKind, are_comparable, describe_kind
+from index.items.columns import (
+    Column,
+    ColumnKind,
+    ListColumn,
+    are_comparable,
+    build_empty_column,
+    describe_kind,
+)
 from index.items.item_table import ItemTable
 from index.items.metadata import describe_value, name_some
 
-COMPARISONS = ("$eq", "$ne", "$in", "$nin", "$gt", "$gte", "$lt", "$lte", "$exists")
+COMPARISONS = ("$eq", "$ne", "$in", "$nin", "$gt", "$gte", "$lt", "$lte", "$exists", "$contains")
 ORDERED = ("$gt", "$gte", "$lt", "$lte")
 JOINS = ("$and", "$or", "$not")
 MAX_LEVELS = 64
@@ -79,12 +87,12 @@ class _Filter:
         return _intersect_all(parts)
 
     def _select_between(self, name: str, bounds: Mapping[str, Any]) -> RowIndices:
-        column = self._find_column(name)
+        column = self._find_scalars(name, next(iter(bounds)))
 
         def check(given: tuple[str, str], marked: str) -> list[tuple[Any, bool]]:
             # of equal bounds the marked one counts
             hows = [how for how in given if how in bounds]
-            return [(_check_value(name, column, bounds[how], how), how == marked) for how in hows]
+            return [(_check_value(name, column.kind, bounds[how], how), how == marked) for how in hows]
 
         low, low_open = max(check(("$gt", "$gte"), "$gt"), default=(None, False))
         high, high_closed = min(check(("$lt", "$lte"), "$lte"), default=(None, True))
@@ -103,23 +111,45 @@ class _Filter:
             column = self._get_column(name)
             present = np.empty(0, dtype=np.int64) if column is None else column.select_present()
             return present if value else self._select_complement(present)
-        column = self._find_column(name)
+        if how == "$contains":
+            lists, kind = self._find_lists(name)
+            return lists.select_containing(_check_value(name, kind, value, how))
+        column = self._find_scalars(name, how)
         if how in ("$in", "$nin"):
             if not isinstance(value, Sequence) or isinstance(value, str):
                 raise InputError(f"filter: {how} on '{name}' takes a list, found {describe_value(value)}.")
-            rows = column.select_among([_check_value(name, column, member, how) for member in value])
+            rows = column.select_among([_check_value(name, column.kind, member, how) for member in value])
         else:
-            rows = column.select_equal(_check_value(name, column, value, how))
+            rows = column.select_equal(_check_value(name, column.kind, value, how))
         return rows if how in ("$eq", "$in") else self._select_complement(rows)
 
-    def _get_column(self, name: str) -> Column | None:
+    def _get_column(self, name: str) -> Column | ListColumn | None:
         column, kind = self.items.get_column(name), self.fields.get(name)
         # a field that was forgotten with its last item may have come back as another kind
         if kind is not None and (column is None or not are_comparable(column.kind, kind)):
-            return Column(kind, [], np.full(len(self.items), -1, dtype=np.int32))
+            return build_empty_column(kind, len(self.items))
         return column
 
-    def _find_column(self, name: str) -> Column:
+    def _find_scalars(self, name: str, how: str) -> Column:
+        column = self._find_column(name)
+        if isinstance(column, ListColumn):
+            raise InputError(
+                f"filter: {how} on '{name}' compares single values, but '{name}' is "
+                f"{describe_kind(column.kind)}: use $contains or $exists."
+            )
+        return column
+
+    def _find_lists(self, name: str) -> tuple[ListColumn, ColumnKind]:
+        """A column of lists, and the kind of the field, whose lists here may all be empty."""
+        column = self._find_column(name)
+        if isinstance(column, Column):
+            raise InputError(
+                f"filter: $contains on '{name}' takes a field of lists, but '{name}' is "
+                f"{describe_kind(column.kind)}: use $eq or $in."
+            )
+        return column, self.fields.get(name, column.kind)
+
+    def _find_column(self, name: str) -> Column | ListColumn:
         column = self._get_column(name)
         if column is None:
             names = {*self.items.column_names, *self.fields}
@@ -142,20 +172,22 @@ class _Filter:
         return np.flatnonzero(left)
 
 
-def _check_value(name: str, column: Column, value: Any, how: str) -> Any:
-    """A value to compare with, of the column's kind; a time as the column has it, in nanoseconds."""
+def _check_value(name: str, kind: ColumnKind, value: Any, how: str) -> Any:
+    """A value to compare with, of a field's kind or in its lists; a time in nanoseconds."""
     ordered = how in ORDERED
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if name == "label" and isinstance(value, int) and number and not ordered:
         return describe_value(value)
-    if column.kind == "time":
+    if kind == "time":
         instant = parse_instant(value) if isinstance(value, str) else None
         if instant is not None:
             return instant
         fits = False
-    elif column.kind == "text":
+    elif kind in ("text", "texts"):
         fits = isinstance(value, str)
-    elif column.kind in ("number", "integer"):
+    elif kind == "list" and isinstance(value, str):
+        fits = True
+    elif kind in ("number", "integer", "numbers", "integers", "list"):
         # a whole number of any size is compared exactly
         fits = number and (isinstance(value, int) or math.isfinite(value))
     else:
@@ -163,7 +195,7 @@ def _check_value(name: str, column: Column, value: Any, how: str) -> Any:
     if not fits:
         raise InputError(
             f"filter: {how} on '{name}' is given {describe_value(value)}, but '{name}' is "
-            f"{describe_kind(column.kind)}."
+            f"{describe_kind(kind)}."
         )
     return value
 

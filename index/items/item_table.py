@@ -19,7 +19,8 @@ from common.array_types import Bools, Float32s, Int32s, RowIndices, Texts
 from common.errors import BundleError
 from embeddings.arrow_columns import compute_nanoseconds, is_instants, list_values
 from embeddings.embedding_set import EmbeddingSet
-from index.items.columns import Column, ColumnKind, FieldUse
+from embeddings.list_columns import is_lists, split_lists
+from index.items.columns import LIST_KINDS, Column, ColumnKind, FieldUse, ListColumn
 from index.items.metadata import MetadataValue, build_metadata_column, is_reserved
 
 DENSITY_PREFIX = "_density_"
@@ -72,7 +73,7 @@ class ItemTable:
     densities: Mapping[str, Float32s]
     metadata: pa.Table
     _lock: Lock = field(default_factory=Lock, repr=False)
-    _columns: dict[str, Column] = field(default_factory=dict, repr=False)
+    _columns: dict[str, Column | ListColumn] = field(default_factory=dict, repr=False)
 
     @classmethod
     def from_set(
@@ -168,7 +169,7 @@ class ItemTable:
         }
         return {name: use for name, use in uses.items() if use.items}
 
-    def get_column(self, name: str) -> Column | None:
+    def get_column(self, name: str) -> Column | ListColumn | None:
         """A column indexed for filters, sorted on first use; None if there is none."""
         with self._lock:
             if name not in self._columns:
@@ -290,8 +291,13 @@ def _encode_sorted(encoded: Any) -> tuple[Int32s, pa.Array]:
     return code_of[codes], values.take(pa.array(order))
 
 
-def _index_column(column: pa.ChunkedArray) -> Column:
+def _index_column(column: pa.ChunkedArray) -> Column | ListColumn:
     kind = _find_kind(column)
+    if is_lists(column.type):
+        parts = split_lists(column)
+        values = parts.values.dictionary_encode()
+        codes = values.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+        return ListColumn(kind, ~parts.missing, values.dictionary.to_pylist(), codes, parts.rows)
     if kind == "boolean":
         codes = column.cast(pa.int8()).fill_null(-1).to_numpy().astype(np.int32)
         return Column(kind, [False, True], codes)
@@ -299,7 +305,11 @@ def _index_column(column: pa.ChunkedArray) -> Column:
     return Column(kind, compute_nanoseconds(values) if kind == "time" else values.to_pylist(), codes)
 
 
-def _find_kind(column: pa.ChunkedArray) -> ColumnKind:
+def _find_kind(column: Any) -> ColumnKind:
+    """The kind of an Arrow array of metadata."""
+    if is_lists(column.type):
+        values = split_lists(column).values
+        return LIST_KINDS[_find_kind(values)] if len(values) else "list"
     if pa.types.is_boolean(column.type):
         return "boolean"
     if pa.types.is_large_string(column.type) or pa.types.is_string(column.type):

@@ -1,4 +1,4 @@
-"""Metadata columns: text, numbers, booleans, dates and times by name."""
+"""Metadata columns: text, numbers, booleans, dates and times, lists of text or of numbers, by name."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ class MetadataBounds(NamedTuple):
     """Bounds of what writes may bring; a bundle that was built with more is served all the same.
 
     ``item_fields`` and ``gallery_fields`` are numbers of fields, of which each is a column over all items;
-    ``name_length`` and ``text_length`` are in characters.
+    ``name_length`` and ``text_length`` are in characters, ``field_values`` are values of a list.
     """
 
     item_fields: int = 64
     gallery_fields: int = 256
     name_length: int = 128
     text_length: int = 8_192
+    field_values: int = 64
 
 
 USUAL_BOUNDS = MetadataBounds()
@@ -52,7 +53,7 @@ def name_some(names: Collection[str], most: int = 10) -> str:
 
 
 def build_metadata_column(name: str, values: Any) -> pa.Array:
-    """An Arrow array of text, whole numbers, floats, booleans, dates or times; NaN becomes missing.
+    """An Arrow array of text, whole numbers, floats, booleans, dates, times or lists; NaN becomes missing.
 
     Raises InputError for a reserved name, infinity, or values of mixed or other types.
     """
@@ -61,7 +62,10 @@ def build_metadata_column(name: str, values: Any) -> pa.Array:
     column = convert_to_column(values, what, "gallery")
     kept = convert_metadata(column, what, "gallery")
     if kept is None:
-        raise InputError(f"{what} is {column.type}: only text, numbers, booleans and times can be kept.")
+        raise InputError(
+            f"{what} is {column.type}: only text, numbers, booleans, times, and lists of text "
+            "or of numbers can be kept."
+        )
     if pa.types.is_uint64(kept.type):
         raise InputError(f"{what} holds whole numbers beyond 2^63: write them as text.")
     if pa.types.is_floating(kept.type):

@@ -12,7 +12,7 @@ from common.array_types import UnitVectors
 from common.errors import InputError
 from embeddings.embedding_set import EmbeddingSet
 from embeddings.instants import parse_instant
-from index.items.columns import ColumnKind, FieldUse, describe_kind
+from index.items.columns import LIST_KINDS, ColumnKind, FieldUse, describe_kind, is_list_kind
 from index.items.metadata import (
     USUAL_BOUNDS,
     MetadataBounds,
@@ -40,7 +40,8 @@ def check_items(items: Sequence[StoredItem], bounds: MetadataBounds = USUAL_BOUN
     """Raises InputError for an item that no gallery takes.
 
     An id twice, an empty or long one; text that no database keeps as it is; a metadata field that has a
-    reserved or long name, a value that is no text, finite number or boolean, or a long text; too many fields.
+    reserved or long name, a value that is no text, finite number, boolean or list of texts or of numbers, a
+    long text or list; too many fields.
     """
     seen: set[str] = set()
     for number, item in enumerate(items):
@@ -113,7 +114,8 @@ def merge_fields(
                     f"items.{number}.metadata.{name}: the field is {describe_kind(use.kind)} in this "
                     f"gallery, found {describe_value(value)}."
                 )
-            fields[name] = FieldUse(use.kind, use.items + 1)
+            held = kind if use.kind == "list" else use.kind
+            fields[name] = FieldUse(held, use.items + 1)
     new = fields.keys() - known.keys()
     if new and len(fields) > bounds.gallery_fields:
         raise InputError(
@@ -151,15 +153,19 @@ def _check_field(where: str, name: str, value: object, bounds: MetadataBounds) -
         return
     if find_kind(value) is None or is_reserved(name):
         raise InputError(
-            f"{where}: a field is text, a finite number (a whole number of up to 64 bits) or a boolean; "
-            f"'id', 'label' and names that begin with '_' or '$' are taken; found {describe_value(value)}."
+            f"{where}: a field is text, a finite number (a whole number of up to 64 bits), a boolean, or a "
+            "list of texts or of numbers; 'id', 'label' and names that begin with '_' or '$' are taken; "
+            f"found {describe_value(value)}."
         )
-    if isinstance(value, str):
-        _check_text(where, value.replace("\0", ""))  # JSON keeps NUL
-        if len(value) > bounds.text_length:
-            raise InputError(
-                f"{where}: a text may have {bounds.text_length} characters, this one has {len(value)}."
-            )
+    if isinstance(value, list) and len(value) > bounds.field_values:
+        raise InputError(f"{where}: a list may have {bounds.field_values} values, this one has {len(value)}.")
+    for text in value if isinstance(value, list) else [value]:
+        if isinstance(text, str):
+            _check_text(where, text.replace("\0", ""))  # JSON keeps NUL
+            if len(text) > bounds.text_length:
+                raise InputError(
+                    f"{where}: a text may have {bounds.text_length} characters, this one has {len(text)}."
+                )
 
 
 def is_storable(text: str) -> bool:
@@ -185,6 +191,11 @@ def fits_kind(value: object, kind: ColumnKind) -> bool:
     if kind == "time" and isinstance(value, str) and parse_instant(value) is not None:
         return True
     found = find_kind(value)
+    if isinstance(value, list):
+        small = kind == "integers" and found == "numbers" and all(isinstance(part, int) for part in value)
+        return found is not None and (
+            found == kind or small or (is_list_kind(kind) and "list" in (found, kind))
+        )
     # small whole numbers are numbers, and may stand among those beyond 2^53
     return found == kind or (kind == "integer" and isinstance(value, int) and found == "number")
 
@@ -199,4 +210,16 @@ def find_kind(value: object) -> ColumnKind | None:
         if -(2**53) <= value <= 2**53:
             return "number"
         return "integer" if -(2**63) <= value < 2**63 else None
+    if isinstance(value, list):
+        return _find_list_kind(value)
     return "number" if isinstance(value, float) and math.isfinite(value) else None
+
+
+def _find_list_kind(values: list[object]) -> ColumnKind | None:
+    kinds = {find_kind(value) for value in values}
+    if not kinds:
+        return "list"
+    if kinds == {"number", "integer"} and all(isinstance(value, int) for value in values):
+        return "integers"
+    only = kinds.pop()
+    return LIST_KINDS.get(only) if only is not None and not kinds else None

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
+from pydantic import JsonValue
 
 from api_schemas.http.decisions import ItemId
 from api_schemas.http.previews import (
     MOST_PREVIEWS,
     PREVIEW_FIELDS,
     PREVIEW_TEXT,
+    PREVIEW_VALUES,
     Preview,
     PreviewRequest,
     PreviewResponse,
@@ -94,5 +96,8 @@ def _build_preview(item: StoredItem, thumbnail: bytes | None) -> Preview:
     )
 
 
-def _shorten(value: MetadataValue) -> MetadataValue:
+def _shorten(value: MetadataValue) -> JsonValue:
+    """Texts without their end, lists with their first values."""
+    if isinstance(value, list):
+        return [part[:PREVIEW_TEXT] if isinstance(part, str) else part for part in value[:PREVIEW_VALUES]]
     return value[:PREVIEW_TEXT] if isinstance(value, str) else value

@@ -7,7 +7,7 @@ from time import time
 from typing import Any
 
 from index.gallery.live_gallery import LiveGallery
-from index.items.columns import ColumnKind
+from index.items.columns import ColumnKind, is_list_kind
 from index.items.metadata import MetadataValue
 from index.items.stored_item import find_kind, fits_kind
 from index.store.kept_queries import PoolFilter
@@ -44,7 +44,12 @@ class PoolFields:
             for query in reversed(self._live.unknowns.page(since, MOST_NEW)):
                 self._add(query.metadata)
             self._learned_at = now
-        return {**self._own, **self._live.fields}
+        # lists of the gallery without values are of the kind of those here
+        known = {
+            name: self._own[name] if kind == "list" and is_list_kind(self._own.get(name, "text")) else kind
+            for name, kind in self._live.fields.items()
+        }
+        return {**self._own, **known}
 
     def select(self, metadata: Mapping[str, Any]) -> dict[str, MetadataValue]:
         """The fields that are of their kind; new ones are learned."""
@@ -55,9 +60,11 @@ class PoolFields:
     def _add(self, metadata: Mapping[str, Any]) -> None:
         assert self._own is not None
         for name, value in metadata.items():
-            kind = find_kind(value)
-            if kind is not None and len(self._own) < self._most:
-                self._own.setdefault(name, kind)
+            kind, known = find_kind(value), self._own.get(name)
+            if kind is None or (known is None and len(self._own) >= self._most):
+                continue
+            if known is None or (known == "list" and is_list_kind(kind)):
+                self._own[name] = kind
 
 
 def select_fitting(

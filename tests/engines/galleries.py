@@ -50,6 +50,8 @@ def make_gallery() -> EmbeddingSet:
         "weight": np.where(numbers % 5 == 0, np.nan, numbers / 4),
         "seen": numbers.astype("datetime64[h]"),
         "good": numbers % 4 == 0,
+        "tags": [[["red", 'o"ld'], [], None, ["süd"]][n % 4] for n in range(len(rows))],
+        "marks": [[[1, 0.5], [2], []][n % 3] for n in range(len(rows))],
     }
     return EmbeddingSet.from_arrays(rows, labels, [f"i{number:03}" for number in numbers], metadata)
 

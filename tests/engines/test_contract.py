@@ -46,6 +46,8 @@ FILTERS: list[dict[str, Any] | None] = [
     {"weight": {"$gt": 5, "$lte": 30}},
     {"weight": {"$exists": False}},
     {"weight": {"$nin": [3.0, 4.0]}},
+    {"tags": {"$contains": 'o"ld'}, "camera": 0},
+    {"$not": {"$or": [{"tags": {"$contains": "red"}}, {"marks": {"$contains": 2}}]}},
     {"$not": {"label": {"$in": [f"c{number:02}" for number in range(18)]}}},
     {"$or": [{"seen": {"$lt": "1970-01-02"}}, {"seen": {"$gte": "1970-01-06T06:00:00Z"}}]},
     {"$and": [{"camera": 0}, {"$not": {"$or": [{"good": True}, {"place": "süd"}]}}]},
@@ -110,7 +112,7 @@ def change(live: LiveGallery, twin: Twin) -> None:
     rng = np.random.default_rng(9)
     rows = normalise(make_queries()[12:18] + 0.02 * rng.normal(size=(6, DIM)))
     new = [StoredItem(f"new-{n}", "new", row) for n, row in enumerate(rows)]
-    moved = StoredItem("i100", "moved", rows[0])
+    moved = StoredItem("i100", "moved", rows[0], {"tags": ["red", 'o"ld'], "camera": 0, "marks": []})
     assert live.upsert([*new, moved]) == len(new)
     twin.items |= {item.id: item for item in [*new, moved]}
     gone = ["i020", "i021", "i040", "new-3", *(f"i{n:03}" for n in range(130, 140))]

@@ -156,8 +156,10 @@ def test_from_sqlite_to_postgresql_and_back(kind: IndexKind, tmp_path: Path, dat
             assert live.fields == {
                 "camera": "number",
                 "good": "boolean",
+                "marks": "numbers",
                 "place": "text",
                 "seen": "time",
+                "tags": "texts",
                 "weight": "number",
             }
 

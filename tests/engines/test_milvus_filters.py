@@ -27,6 +27,11 @@ MORE: list[dict[str, Any]] = [
     {"$not": {"$and": [{"camera": 1}, {"good": True}]}},
     {"seen": {"$ne": "1970-01-02T00:00:00Z"}},
     {"place": {"$in": ["süd", "nowhere"]}},
+    {"tags": {"$contains": "süd"}},
+    {"tags": {"$exists": True}},
+    {"marks": {"$contains": 1}},
+    {"marks": {"$contains": 2.0}},
+    {"$not": {"marks": {"$contains": 0.5}}},
 ]
 
 
@@ -46,6 +51,11 @@ MORE: list[dict[str, Any]] = [
         ({"x": {"$in": [1, 2]}}, '(item["x"] == 1 or item["x"] == 2)'),
         ({"x": {"$in": list(range(LISTED_UP_TO + 1))}}, f'item["x"] in {list(range(LISTED_UP_TO + 1))}'),
         ({"seen": {"$lt": "1970-01-01T00:00:01Z"}}, 'item["seen"] < 1000000000'),
+        ({"x": {"$contains": "a"}}, 'json_contains(item["x"], "a")'),
+        ({"x": {"$contains": 1}}, 'json_contains_any(item["x"], [1, 1.0])'),
+        ({"x": {"$contains": 1.5}}, 'json_contains_any(item["x"], [1.5])'),
+        ({"$not": {"x": {"$contains": "a"}}},
+         '(not exists item["x"] or (not json_contains(item["x"], "a")))'),
         # what Milvus might compare differently is left to us
         ({"x": 2**60}, ""),
         ({"x": "two\nlines"}, ""),
@@ -53,7 +63,8 @@ MORE: list[dict[str, Any]] = [
         ({"$or": [{"label": "a"}, {"x": 2**60}]}, ""),
         ({"$and": [{"label": "a"}, {"x": 2**60}]}, 'label == "a"'),
         ({"$not": {"$or": [{"label": "a"}, {"x": 2**60}]}}, 'label != "a"'),
-        ({"x": {"$contains": "a"}}, ""),
+        ({"x": {"$contains": 2**60}}, ""),
+        ({"x": {"$contains": "two\nlines"}}, ""),
     ],
 )  # fmt: skip
 def test_a_filter_becomes_an_expression(condition: dict[str, Any], expression: str) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from common.array_types import Bools, Float32s, RowIndices, Texts
 from common.errors import InputError
-from embeddings.embedding_set import convert_columns
+from embeddings.embedding_set import check_single_values, convert_columns
 from encoder.inputs.preprocessing import Preprocessing
 from training.data.row_store import RowStore, select_rows
 
@@ -119,6 +119,7 @@ def read_roles(items: Items, column: str | None, source: str) -> Items:
         known = ", ".join(sorted(items.metadata)) or "none"
         raise InputError(f"data.role_column: {source} has no column '{column}'; found {known}.")
     given = items.metadata[column]
+    check_single_values(given, column)
     missing, roles = np.ma.getmaskarray(given), np.ma.getdata(given).astype(np.str_)
     other = np.flatnonzero(missing | ~np.isin(roles, (QUERY, ITEM)))
     if len(other):

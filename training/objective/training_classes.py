@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from api_schemas.data_config import DataConfig
 from common.array_types import Float32s, Int64s, Texts
 from common.errors import InputError
+from embeddings.embedding_set import check_single_values
 from training.data.items import Items
 from training.losses.parts.training_classes import TrainingClasses
 
@@ -99,6 +100,7 @@ def _read_groups(items: Items, column: str, labels: Texts, first: Int64s) -> Tex
         known = ", ".join(sorted(items.metadata)) or "none"
         raise InputError(f"data.hierarchy: the data has no column '{column}'; found {known}.")
     given = items.metadata[column]
+    check_single_values(given, column)
     missing, values = np.ma.getmaskarray(given), np.ma.getdata(given).astype(np.str_)
     empty = np.flatnonzero(missing | (np.strings.strip(values) == ""))
     if len(empty):

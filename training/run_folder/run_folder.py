@@ -19,7 +19,7 @@ from api_schemas.operating_point import MATCH_PROBABILITY_FILE, Probability
 from common.array_types import Float32s
 from common.errors import InputError
 from common.progress import Track, silent
-from embeddings.embedding_set import EmbeddingSet
+from embeddings.embedding_set import EmbeddingSet, check_single_values
 from embeddings.files import read_embeddings
 from embeddings.npy import read_array
 from encoder.inputs import load_preprocessing
@@ -142,6 +142,7 @@ def compute_fingerprint(splits: Splits, exclude_same: str | None, track: Track =
         sums += [_sum_inputs(items, f"checking the {name} items", track), _compute_sum(items.labels)]
         names = _compute_sum(items.ids, names)
         if exclude_same is not None and exclude_same in items.metadata:
+            check_single_values(items.metadata[exclude_same], exclude_same)
             names = _compute_sum(items.metadata[exclude_same], names)
     return f"{'-'.join(f'{value:08x}' for value in sums)}+{names:08x}"
 

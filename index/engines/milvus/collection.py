@@ -203,8 +203,9 @@ def _keep(field: str, value: Any, times: frozenset[str]) -> Any:
     """A value as expressions compare it; None for one that Milvus might compare differently."""
     if field in times:
         return parse_instant(value)
-    if isinstance(value, int) and abs(value) > MOST_CERTAIN:
-        return None
+    for part in value if isinstance(value, list) else [value]:
+        if isinstance(part, int) and abs(part) > MOST_CERTAIN:
+            return None
     return value
 
 

@@ -64,6 +64,9 @@ def _compare(name: str, how: str, value: Any, times: frozenset[str], negated: bo
         if missing is None:
             return None if value != negated else NOTHING
         return f"exists {field}" if value != negated else missing
+    if how == "$contains":
+        held = _compile_contains(field, value)
+        return held if held is None or not negated else _or_missing(f"not {held}", missing)
     if how in _OPPOSITES:
         written = _write(name, value, times)
         if written is None:
@@ -93,6 +96,19 @@ def _compile_list(field: str, values: list[str], *, wanted: bool) -> Expression:
     if wanted:
         return _any([f"{field} == {value}" for value in values])
     return _all([f"{field} != {value}" for value in values])
+
+
+def _compile_contains(field: str, value: Any) -> Expression:
+    """Whether a list holds a value; a whole number is looked for with and without a point."""
+    written = _write("", value, frozenset())
+    if written is None:
+        return None
+    if isinstance(value, str):
+        return f"json_contains({field}, {written})"
+    spellings = dict.fromkeys(
+        [written, repr(float(value))] + ([str(int(value))] if value == int(value) else [])
+    )
+    return f"json_contains_any({field}, [{', '.join(spellings)}])"
 
 
 def _write(name: str, value: Any, times: frozenset[str]) -> str | None:

@@ -29,8 +29,8 @@ export function showItem(preview, className = "picture") {
   return element("span", { class: `${className} text` }, preview.text || describe(preview.metadata) || preview.id);
 }
 
-/** Metadata in a line: "camera 2 · door north". */
+/** Metadata in a line: "camera 2 · doors north, south". */
 export function describe(metadata) {
-  return Object.entries(metadata || {}).filter(([, value]) => value !== "").slice(0, 4)
-    .map(([name, value]) => `${name} ${shorten(String(value), 40)}`).join(" · ");
+  return Object.entries(metadata || {}).filter(([, value]) => String(value) !== "").slice(0, 4)
+    .map(([name, value]) => `${name} ${shorten(Array.isArray(value) ? value.join(", ") : String(value), 40)}`).join(" · ");
 }

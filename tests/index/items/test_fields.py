@@ -23,7 +23,7 @@ from index.items.stored_item import (
 from index.store.item_store import ItemStore
 from tests.index.conftest import make_items, make_unit_rows
 
-MAX_FIELDS_AN_ITEM, MAX_FIELDS, MAX_NAME_LENGTH, MAX_TEXT_LENGTH = MetadataBounds()
+MAX_FIELDS_AN_ITEM, MAX_FIELDS, MAX_NAME_LENGTH, MAX_TEXT_LENGTH, MAX_VALUES = MetadataBounds()
 VECTOR = make_unit_rows(np.random.default_rng(0), 1, 4)[0]
 
 
@@ -42,6 +42,15 @@ def item(name: str, **metadata: Any) -> StoredItem:
         ({"n": -(2**63) - 1}, "whole number of up to 64 bits"),
         ({"n": 10**5000}, "thousands of digits"),
         ({"n": [10**5000]}, "thousands of digits"),
+        ({"tags": ["a"] * (MAX_VALUES + 1)}, "a list may have 64 values, this one has 65"),
+        ({"tags": ["a", "x" * (MAX_TEXT_LENGTH + 1)]}, "8192 characters, this one has 8193"),
+        ({"tags": ["a", "\ud800"]}, "half a character"),
+        ({"tags": ["a", None]}, "list of texts or of numbers"),
+        ({"tags": ["a", 1]}, "list of texts or of numbers"),
+        ({"tags": [["a"]]}, "list of texts or of numbers"),
+        ({"tags": [True]}, "list of texts or of numbers"),
+        ({"tags": [float("inf")]}, "list of texts or of numbers"),
+        ({"tags": [0.5, 2**60]}, "list of texts or of numbers"),
         ({"n\0": 1}, "NUL"),
         ({"n\ud800": 1}, "half a character"),
     ],
@@ -56,6 +65,29 @@ def test_what_an_item_may_hold_is_bounded(metadata: dict[str, Any], says: str) -
 def test_the_bounds_themselves_are_allowed() -> None:
     widest = {f"{n:0{MAX_NAME_LENGTH}}": "x" * MAX_TEXT_LENGTH for n in range(MAX_FIELDS_AN_ITEM)}
     check_items([item("a", **widest), item("b", n=2**63 - 1), item("c", n=-(2**63))])
+    check_items([item("a", t=["x" * MAX_TEXT_LENGTH] * MAX_VALUES, e=[], n=[1, 0.5], w=[2**60, 1])])
+
+
+def test_a_field_of_lists_is_of_one_kind_of_values() -> None:
+    empty = merge_fields([item("a", t=[])], [], {})
+    assert empty == {"t": FieldUse("list", 1)}
+    texts = merge_fields([item("b", t=["x"])], [], empty)
+    assert texts == {"t": FieldUse("texts", 2)}
+    assert merge_fields([item("c", t=[])], [], texts) == {"t": FieldUse("texts", 3)}
+    assert merge_fields([item("b", t=[2**60])], [], empty) == {"t": FieldUse("integers", 2)}
+    numbers = merge_fields([item("b", t=[1, 0.5])], [], empty)
+    assert numbers == {"t": FieldUse("numbers", 2)}
+    for known, value, says in (
+        (texts, [1], "a list of texts in this gallery"),
+        (texts, "x", "a list of texts in this gallery"),
+        (numbers, ["x"], "a list of numbers"),
+        (empty, 1, "a list in this gallery"),
+        ({"t": FieldUse("text", 1)}, [], "the field is text"),
+        ({"t": FieldUse("integers", 1)}, [0.5], "a list of whole numbers"),
+    ):
+        with pytest.raises(InputError, match=says):
+            merge_fields([item("c", t=value)], [], known)
+    assert merge_fields([item("c", t="x")], [{"t": []}], empty) == {"t": FieldUse("text", 1)}, "forgotten"
 
 
 def test_a_gallery_has_so_many_fields_and_an_error_names_ten() -> None:

@@ -20,6 +20,9 @@ from tests.index.conftest import make_items, make_unit_rows
 N = 40
 COLOURS: list[str | None] = ["red", "green", None, "blue", ""]
 SIZES: list[float | None] = [1.5, 2.0, None, -3.0]
+TAGS: list[list[str] | None] = [["red", "old"], [], None, ["old", "new", "old"], [""], ["red"]]
+MARKS: list[list[float] | None] = [[1, 2.5], None, [0.0], [-0.0, 7], []]
+LISTS = ("tags", "marks", "empty")
 ROWS = [
     {
         "label": str(row % 7),
@@ -27,6 +30,9 @@ ROWS = [
         "size": SIZES[row % 4],
         "count": row % 3,
         "sold": row % 2 == 0,
+        "tags": TAGS[row % 6],
+        "marks": MARKS[row % 5],
+        "empty": [[], None][row % 2],
     }
     for row in range(N)
 ]
@@ -42,6 +48,7 @@ def table(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
             name: np.array([row[name] for row in ROWS], dtype=object if name in ("colour", "size") else None)
             for name in ("colour", "size", "count", "sold")
         },
+        **{name: [row[name] for row in ROWS] for name in LISTS},
     )
     built = ItemTable.from_set(items, np.arange(N), np.zeros(N, dtype=bool))
     if request.param == "built":
@@ -79,6 +86,7 @@ def _matches_comparison(held: Any, how: str, value: Any, name: str) -> bool:
         "$in": lambda: held in value,
         "$nin": lambda: held not in value,
         "$exists": lambda: (held is not None) == value,
+        "$contains": lambda: held is not None and value in held,
     }[how]()
 
 
@@ -88,6 +96,9 @@ FIELDS = {
     "size": st.sampled_from([1.5, 2, 2.0, -3.0, 0, 7.25]),
     "count": st.sampled_from([0, 1, 2, 1.5, 5]),
     "sold": st.booleans(),
+    "tags": st.sampled_from(["red", "old", "new", "violet", ""]),
+    "marks": st.sampled_from([1, 1.0, 2.5, 0, 7, 9]),
+    "empty": st.sampled_from(["red", 1]),
 }
 
 
@@ -98,6 +109,8 @@ def leaves(draw: st.DrawFn) -> dict[str, Any]:
     hows = ["$eq", "$ne", "short", "$in", "$nin", "$exists"]
     if name in ("size", "count", "colour"):
         hows += ["$gt", "$gte", "$lt", "$lte"]
+    if name in LISTS:
+        hows = ["$contains", "$exists"]
     how = draw(st.sampled_from(hows))
     if how == "$exists" and name != "label":
         return {name: {how: draw(st.booleans())}}
@@ -152,6 +165,20 @@ def test_seven_is_seven_for_labels(table: ItemTable) -> None:
         ({"$not": [1]}, "must be an object"),
         ({"colour": {"$in": "red"}}, "takes a list"),
         ({"colour": {"$exists": 1}}, "takes true or false"),
+        (
+            {"tags": "red"},
+            "$eq on 'tags' compares single values, but 'tags' is a list of texts: use $contains",
+        ),
+        ({"$not": {"$or": [{"tags": {"$nin": ["red"]}}]}}, "$nin on 'tags' compares single values"),
+        ({"$and": [{"marks": {"$gte": 1}}]}, "'marks' is a list of numbers: use $contains or $exists."),
+        ({"empty": {"$ne": 1}}, "'empty' is a list: use $contains"),
+        ({"tags": {"$contains": 1}}, "is given 1, but 'tags' is a list of texts"),
+        ({"tags": {"$contains": ["red"]}}, "is given ['red'], but 'tags' is a list of texts"),
+        ({"marks": {"$contains": True}}, "is given True, but 'marks' is a list of numbers"),
+        ({"empty": {"$contains": None}}, "is given None"),
+        ({"colour": {"$contains": "red"}}, "takes a field of lists, but 'colour' is text: use $eq or $in."),
+        ({"label": {"$contains": "1"}}, "takes a field of lists, but 'label' is text"),
+        ({"tagz": {"$contains": "1"}}, "did you mean 'tags'"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(table: ItemTable, condition: dict[str, Any], says: str) -> None:

@@ -278,7 +278,14 @@ def test_without_a_data_folder_nothing_is_kept_and_it_is_said(bundle: ServiceBun
 
 def test_metadata_of_a_query_is_bounded(client: Client) -> None:
     row = make_strangers(11, 1, 1)[0][0].tolist()
-    for wrong in ({"label": "x"}, {"a": [1, 2]}, {"t": "x" * 9000}, {str(n): n for n in range(65)}):
+    for wrong in (
+        {"label": "x"},
+        {"a": [1, "x"]},
+        {"a": [[1]]},
+        {"a": ["x"] * 65},
+        {"t": "x" * 9000},
+        {str(n): n for n in range(65)},
+    ):
         with pytest.raises(ServiceError, match=r"queries.0.metadata"):
             client.match([{"vector": row, "metadata": wrong}])
 
@@ -292,6 +299,26 @@ def test_a_field_of_another_kind_is_left_out_and_said(client: Client) -> None:
     client.upsert([{"id": "x", "label": "x", "vector": rows[0].tolist(), "metadata": {"level": "high"}}])
     done = client.enroll_unknowns("y", ids=[entry.id for entry in kept])
     assert done.left_out == ["level"]
+
+
+def test_lists_of_kept_queries_are_compared(client: Client) -> None:
+    rows, _ = make_strangers(13, 1, 4)
+    for row, tags in zip(rows, ([], ["red", "new"], [1, 2], ["new"]), strict=True):
+        ask(client, row[None], tags=tags)
+    kept = client.unknowns().unknowns
+    assert [entry.metadata for entry in kept] == [
+        {"tags": ["new"]},
+        {},
+        {"tags": ["red", "new"]},
+        {"tags": []},
+    ]
+    red = client.unknowns(filter={"tags": {"$contains": "red"}}).unknowns
+    assert [entry.id for entry in red] == [kept[2].id]
+    with pytest.raises(ServiceError, match="use \\$contains or \\$exists"):
+        client.unknowns(filter={"tags": "red"})
+    client.enroll_unknowns("y", ids=[entry.id for entry in kept])
+    result = client.search([{"id": "item-0"}], k=9, filter={"tags": {"$contains": "new"}}).results[0]
+    assert sorted(hit.metadata["tags"] for hit in result.hits) == [["new"], ["red", "new"]]
 
 
 def test_a_full_queue_is_counted_and_slows_nothing(bundle: ServiceBundle, tmp_path: Path) -> None:

@@ -53,6 +53,7 @@ def test_fields_are_bounded_and_forgotten(bundle: Any, tmp_path: Path) -> None:
 
 def test_bounds_are_settings_and_shown(bundle: Any, tmp_path: Path) -> None:
     bounds = {"max_item_fields": 3, "max_gallery_fields": 4, "max_field_name": 9, "max_field_text": 5}
+    bounds |= {"max_field_values": 2}
     with serve(bundle.path, data=tmp_path, **bounds) as at, httpx.Client(base_url=at) as client:
         assert bounds.items() <= client.get("/v1/info").json()["limits"].items()
         for fields, says in (
@@ -60,6 +61,8 @@ def test_bounds_are_settings_and_shown(bundle: Any, tmp_path: Path) -> None:
             ({"a": 1, "b": 1, "c": 1}, "may have 4"),
             ({"n" * 10: 1}, "9 characters"),
             ({"a": "x" * 6}, "5 characters"),
+            ({"a": ["x", "x" * 6]}, "5 characters"),
+            ({"a": [1, 2, 3]}, "a list may have 2 values"),
         ):
             assert says in put(client, make_item("a", **fields)).json()["detail"]
         assert put(client, make_item("a", a="x" * 5, **{"n" * 9: 1})).status_code == 200
@@ -74,6 +77,47 @@ def test_a_field_may_come_back_as_another_kind(bundle: Any, tmp_path: Path) -> N
         found = client.post("/v1/search", json=search | {"filter": {"camera": "back"}}).json()
         assert [hit["id"] for hit in found["results"][0]["hits"]] == ["b"]
         assert client.post("/v1/search", json=search | {"filter": {"camera": 1}}).status_code == 422
+
+
+def test_lists_are_written_found_and_deleted(bundle: Any, tmp_path: Path) -> None:
+    search: dict[str, Any] = {"queries": [{"vector": VECTOR}], "k": 9}
+    lists: dict[str, dict[str, Any]] = {
+        "a": {"tags": ["red", "<b>"], "marks": [1, 0.5]},
+        "b": {"tags": [], "marks": [2]},
+        "c": {"tags": ["<b>"]},
+    }
+    with serve(bundle.path, data=tmp_path) as at, httpx.Client(base_url=at) as client:
+        assert put(client, *(make_item(name, **fields) for name, fields in lists.items())).status_code == 200
+        for name, fields in lists.items():
+            assert client.get(f"/v1/items/{name}").json()["metadata"] == fields
+        for condition, expected in (
+            ({"tags": {"$contains": "<b>"}}, {"a", "c"}),
+            ({"marks": {"$contains": 1.0}}, {"a"}),
+            ({"tags": {"$exists": True}, "$not": {"marks": {"$contains": 2}}}, {"a", "c"}),
+        ):
+            for path in ("search", "match"):
+                answer = client.post(f"/v1/{path}", json=search | {"filter": condition})
+                assert answer.status_code == 200, answer.text
+                hits = answer.json()["results"][0].get("hits", [answer.json()["results"][0]])
+                assert {hit["id"] for hit in hits} <= expected
+                assert path == "match" or {hit["id"] for hit in hits} == expected
+        for condition, says in (
+            ({"tags": "red"}, "use $contains or $exists"),
+            ({"camera": {"$contains": 1}}, "takes a field of lists, but 'camera' is a number"),
+            ({"tags": {"$contains": 1}}, "'tags' is a list of texts"),
+        ):
+            answer = client.post("/v1/search", json=search | {"filter": condition})
+            assert answer.status_code == 422
+            assert says in answer.json()["detail"]
+        for wrong in (["a", None], [["a"]], ["a", 1], [True], [1]):
+            assert put(client, make_item("d", tags=wrong)).status_code == 422, wrong
+        previews = client.post("/v1/items/previews", json={"ids": ["a"]}).json()["previews"]
+        assert previews[0]["metadata"] == lists["a"]
+        gone = client.post("/v1/items/delete", json={"filter": {"tags": {"$contains": "red"}}}).json()
+        assert gone["deleted"] == 1
+    with serve(bundle.path, data=tmp_path) as at, httpx.Client(base_url=at) as client:
+        hits = client.post("/v1/search", json=search | {"filter": {"tags": {"$exists": True}}}).json()
+        assert {hit["id"] for hit in hits["results"][0]["hits"]} == {"b", "c"}, "after a restart"
 
 
 @pytest.mark.parametrize("missing", [False, True])
