@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 
 from benchmarks.peers.jobs import CASES, JOBS, Record
 from benchmarks.peers.registry import ENGINES
@@ -38,8 +39,9 @@ def draw_ratios(records: Sequence[Record], size: str, out: Path) -> bool:
         drawn = [(x, ratio) for x, ratio in zip(at, ratios, strict=True) if ratio is not None]
         axes.bar(
             [x for x, _ in drawn],
-            [ratio.median for _, ratio in drawn],
+            [ratio.median - 1 for _, ratio in drawn],
             width,
+            bottom=1,
             yerr=[
                 [ratio.median - ratio.least for _, ratio in drawn],
                 [ratio.most - ratio.median for _, ratio in drawn],
@@ -48,7 +50,7 @@ def draw_ratios(records: Sequence[Record], size: str, out: Path) -> bool:
         )
     axes.axhline(1, color="black", linewidth=1)
     axes.set_yscale("log")
-    axes.set_xticks(range(len(peers)), [ENGINES[name].title for name in peers])
+    axes.set_xticks(range(len(peers)), [fill(ENGINES[name].title, 14) for name in peers])
     axes.set_ylabel("Limen (JSON over HTTP) / peer, queries a second")
     axes.set_title(f"{JOBS['search'].title}, {size}, recall@10 >= 0.95")
     axes.legend(fontsize="small")
