@@ -64,7 +64,9 @@ def find_unfit_list(parts: ListParts) -> str | None:
     if pa.types.is_floating(values.type):
         wrong["infinity"] = pc.fill_null(pc.is_inf(values), False)
     elif pa.types.is_uint64(values.type):
-        wrong["a whole number beyond 2^63"] = pc.fill_null(pc.greater_equal(values, 2**63), False)
+        wrong["a whole number beyond 2^63"] = pc.fill_null(
+            pc.greater_equal(values, pa.scalar(2**63, pa.uint64())), False
+        )
     for what, is_wrong in wrong.items():
         at = pc.index(is_wrong, True).as_py()
         if at >= 0:

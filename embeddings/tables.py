@@ -47,7 +47,9 @@ CSV_SUFFIXES = frozenset((".csv", ".tsv"))
 JSON_SUFFIXES = frozenset((".jsonl", ".ndjson"))
 LIST_SUFFIXES = CSV_SUFFIXES | {".parquet"}
 NAMELESS = re.compile(r"|__index_level_\d+__|Unnamed: \d+|\.\.\.\d+")  # what pandas and R call a row's name
-UNREAD = pa.list_(pa.null())  # the type that stands for what no column of labels or metadata can hold
+UNREAD = pa.list_(
+    pa.list_(pa.null())
+)  # the type that stands for what no column of labels or metadata can hold
 DAY_AND_MONTH = r"^\d{1,2}[/.-]\d{1,2}[/.-]\d{4}( .*)?$"
 BLOCK_ROWS = 8_192  # of a column that is set aside
 LONGEST_LIST = 64  # values; a longer one is rather a vector than metadata

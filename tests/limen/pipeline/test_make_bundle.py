@@ -68,6 +68,29 @@ def test_every_kind_of_file_makes_the_same_bundle(
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
+@pytest.mark.parametrize("labels", ["set.parquet", "labels.jsonl"])
+def test_lists_of_a_file_are_metadata_of_the_gallery(
+    limen: Limen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, labels: str
+) -> None:
+    monkeypatch.setattr("limen.pipeline.make_bundle.MAX_ALL_PAIRS", 100)
+    tags = [[["red", "old"], [], None][row % 3] for row in range(480)]
+    table = {"label": SMALL_SET.labels.tolist(), "id": SMALL_SET.ids.tolist(), "tags": tags}
+    if labels == "set.parquet":
+        pq.write_table(pa.table({"embedding": SMALL_SET.vectors.tolist(), **table}), tmp_path / labels)
+        given: list[object] = [tmp_path / labels]
+    else:
+        np.save(tmp_path / "set.npy", SMALL_SET.vectors)
+        rows = [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
+        (tmp_path / labels).write_text("\n".join(map(json.dumps, rows)))
+        given = [tmp_path / "set.npy", "--labels", tmp_path / labels]
+    outcome = limen("build", *given, "--out", tmp_path / "bundle")
+    assert outcome.code == 0, outcome.err
+    with Gallery.open(tmp_path / "bundle") as gallery:
+        hits = gallery.search(SMALL_SET.vectors[:1], 480, filter={"tags": {"$contains": "old"}})[0]
+        assert {hit.id for hit in hits} == set(SMALL_SET.ids[::3].tolist())
+        assert hits[0].metadata == {"tags": ["red", "old"]}
+
+
 def test_labels_of_an_array_may_be_an_array(
     limen: Limen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
