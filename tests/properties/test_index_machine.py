@@ -25,8 +25,25 @@ from tests.index.conftest import KINDS, MODEL, make_items, make_small_config, ma
 from tests.index.evidence import check_class_sums, make_evidence_point, make_scorer, score_each
 
 DIM = 6
+
+
+def list_factors(size: int) -> list[int]:
+    """Those of 2, 3 and 5 that divide a number."""
+    return [factor for factor in (2, 3, 5) if size % factor == 0]
+
+
+def describe(size: int | None) -> dict[str, Any]:
+    """The metadata of an item of a size."""
+    return {} if size is None else {"size": size, "factors": list_factors(size)}
+
+
 POOL = make_unit_rows(np.random.default_rng(0), 24, DIM)
-START = make_items(POOL[:12], [f"c{row % 3}" for row in range(12)], size=np.arange(12))
+START = make_items(
+    POOL[:12],
+    [f"c{row % 3}" for row in range(12)],
+    size=np.arange(12),
+    factors=[list_factors(row) for row in range(12)],
+)
 SCORER = make_scorer("similarity")
 TINY = RebuildLimits(buffer_rows=4, deleted_fraction=0.2, seed_block=5)
 IDS = st.sampled_from([f"i{number}" for number in range(16)])
@@ -70,7 +87,7 @@ class Machine(RuleBasedStateMachine):
         chosen = {row[0]: row[1:] for row in rows}
         new = self.live.upsert(
             [
-                StoredItem(name, label, POOL[vector], {} if size is None else {"size": size})
+                StoredItem(name, label, POOL[vector], describe(size))
                 for name, (label, vector, size) in chosen.items()
             ]
         )
@@ -118,15 +135,28 @@ class Machine(RuleBasedStateMachine):
         self.live = LiveGallery.open(self.bundle, self.data, TINY)
         self.model = model
 
-    @rule(query=VECTORS, k=st.integers(1, 20), least=st.none() | st.integers(0, 20), exact=st.booleans())
-    def search(self, query: int, k: int, least: int | None, exact: bool) -> None:
+    @rule(
+        query=VECTORS,
+        k=st.integers(1, 20),
+        least=st.none() | st.integers(0, 20),
+        factor=st.none() | st.sampled_from([2, 3, 5.0]),
+        exact=st.booleans(),
+    )
+    def search(self, query: int, k: int, least: int | None, factor: int | None, exact: bool) -> None:
         condition: dict[str, Any] | None = None if least is None else {"size": {"$gte": least}}
+        if condition and factor is not None:
+            condition["factors"] = {"$contains": factor}
         if condition and not any(row[2] is not None for row in self.model.values()):
             condition = None
         kept = {
             name: row
             for name, row in self.model.items()
-            if condition is None or (row[2] is not None and row[2] >= (least or 0))
+            if condition is None
+            or (
+                row[2] is not None
+                and row[2] >= (least or 0)
+                and (factor is None or factor in list_factors(row[2]))
+            )
         }
         vector = POOL[query][None]
         expected = sorted(
@@ -140,7 +170,7 @@ class Machine(RuleBasedStateMachine):
         assert [(hit.id, hit.similarity) for hit in hits] == expected
         for hit in hits:
             label, _, size = self.model[hit.id]
-            assert (hit.label, hit.metadata) == (label, {} if size is None else {"size": size})
+            assert (hit.label, hit.metadata) == (label, describe(size))
 
     @rule(query=VECTORS)
     def match(self, query: int) -> None:
@@ -160,7 +190,7 @@ class Machine(RuleBasedStateMachine):
         assert self.live.gallery.n_items == len(self.model)
         for item in stored:
             label, vector, size = self.model[item.id]
-            assert (item.label, item.metadata.get("size")) == (label, size)
+            assert (item.label, item.metadata) == (label, describe(size))
             assert np.array_equal(item.vector, POOL[vector])
         check_class_sums(self.live.gallery.view, stored, SCORER)
         assert self.live.rebuild_error is None
