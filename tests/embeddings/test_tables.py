@@ -171,7 +171,7 @@ def test_json_lines_are_read_whatever_lies_between_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (gzip.compress(b"text,label\na,x\n"), "is compressed (gzip): unpack it."),
+        (gzip.compress(b"text,label\na,x\n", mtime=0), "is compressed (gzip): unpack it."),
         (b"PK\x03\x04\x14\x00\x06\x00", "is a workbook (.xlsx) or another zip archive: save the sheet"),
         (b"<!DOCTYPE html><html>Sign in</html>", "is a web page, as a download that needs a sign-in gives"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "run `git lfs pull`"),
