@@ -15,7 +15,7 @@ from tests.browser.conftest import OpenPage
 from tests.service.bundles import ServiceBundle, make_image_bundle, make_large_bundle, serve
 from tests.service.routers.items.test_thumbnails import make_photo
 
-HOSTILE = ["<img src=x onerror=alert(1)>", "a/b", "..", " ", "\u202eright to left", "x" * 500]
+HOSTILE = ["<img src=x onerror=alert(1)>", "a/b", "..", " a ", "\u202eright to left", "x" * 500]
 
 
 def test_the_worst_class_is_found_and_its_pairs_are_seen(
