@@ -35,8 +35,8 @@ class ElsewhereSession:
     def get_providers(self) -> list[str]:
         return self._providers
 
-    def run(self, names: Any, feeds: Any) -> Any:
-        rows = self._session.run(names, feeds)[0]
+    def run(self, names: Any, feeds: Any, options: Any) -> Any:
+        rows = self._session.run(names, feeds, options)[0]
         is_elsewhere = self._providers[0] != "CPUExecutionProvider"
         return [
             rows + np.float32(self.shift) * is_elsewhere * np.linspace(-1, 1, rows.shape[1], dtype=np.float32)

@@ -229,7 +229,8 @@ def test_items_are_paged_in_the_order_of_their_ids(bundle: Path, tmp_path: Path)
         ({"label": "x"}, "are taken"),
         ({"_x": 1}, "are taken"),
         ({"x": float("nan")}, "finite number"),
-        ({"x": [1]}, "finite number"),
+        ({"x": [[1]]}, "list"),
+        ({"place": [1]}, "is a number in this gallery"),
     ],
 )
 def test_metadata_that_fits_no_field_is_refused_whole(
