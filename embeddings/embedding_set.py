@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -133,6 +133,23 @@ def convert_columns(columns: Mapping[str, Any], source: str = "metadata") -> dic
             )
         converted[name] = to_numpy(column, what, source)
     return converted
+
+
+def read_single_values(
+    metadata: Mapping[str, NDArray[Any]], column: str, describe_absence: Callable[[str], str]
+) -> NDArray[Any]:
+    """A metadata column [n] with one value a row.
+
+    Args:
+        describe_absence: the sentence for data without the column, given the names that there are.
+
+    Raises:
+        InputError: no such column, or one of lists.
+    """
+    if column not in metadata:
+        raise InputError(describe_absence(", ".join(sorted(metadata)) or "none"))
+    check_single_values(metadata[column], column)
+    return metadata[column]
 
 
 def check_single_values(column: NDArray[Any], name: str) -> None:

@@ -15,13 +15,14 @@ from common.array_types import Bools, Float64s, Int64s, Texts
 from common.errors import InputError
 from common.progress import Track, silent
 from decision.scorers import Scorer, accepts
-from embeddings.embedding_set import EmbeddingSet, check_single_values
+from embeddings.embedding_set import EmbeddingSet
 from embeddings.hashes import hash_items
 from evaluation.calibration.fit_probability import measure_reliability
 from evaluation.calibration.nearest_scores import sample_labelled_pairs
 from evaluation.metrics.geometry import compute_neural_collapse, compute_utilization, measure_class_spread
 from evaluation.metrics.identification import FPIRS, build_trials, find_refused_score
 from evaluation.pairs.exclusions import ExcludeSame
+from evaluation.pairs.group_column import read_group_values
 from evaluation.pairs.pairs import Pairs, arrange
 from evaluation.pairs.ranks import Ranks
 from evaluation.pairs.sweep import Sweep, sweep_pairs
@@ -192,11 +193,7 @@ def _step_above(score: np.float32) -> float:
 
 
 def _read_column(items: EmbeddingSet, column: str) -> Texts:
-    if column not in items.metadata:
-        known = ", ".join(sorted(items.metadata)) or "none"
-        raise InputError(f"There is no column '{column}' to group by; the data has: {known}.")
-    values = items.metadata[column]
-    check_single_values(values, column)
+    values = read_group_values(items, column)
     texts = np.where(np.ma.getmaskarray(values), "missing", np.ma.getdata(values).astype(np.str_))
     if len(np.unique(texts)) > MOST_GROUPS:
         raise InputError(

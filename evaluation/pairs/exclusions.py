@@ -9,7 +9,7 @@ import numpy as np
 
 from common.array_types import Float64s, Int64s
 from common.errors import InputError
-from embeddings.embedding_set import EmbeddingSet, check_single_values
+from embeddings.embedding_set import EmbeddingSet, read_single_values
 from evaluation.pairs.copies import group_bursts, group_shared_items
 
 if TYPE_CHECKING:
@@ -90,14 +90,14 @@ def _get_column(sets: list[EmbeddingSet], column: str, kind: pa.DataType) -> pa.
 
     parts = []
     for part in sets:
-        if column not in part.metadata:
-            known = ", ".join(sorted(part.metadata)) or "none"
-            raise InputError(
+        values = read_single_values(
+            part.metadata,
+            column,
+            lambda known: (
                 f"There is no column '{column}' to exclude pairs by; the data has: {known}. Besides columns "
                 f"there are {MARKET}:COLUMN, {NEAR_COPY} and {NEAR_TIME}:COLUMN."
-            )
-        values = part.metadata[column]
-        check_single_values(values, column)
+            ),
+        )
         array = values if isinstance(values, pa.Array) else pa.array(values, from_pandas=True)
         parts.append(pc.cast(array, kind))
     return pa.concat_arrays(parts)

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from common.array_types import Texts
 from common.errors import InputError
-from embeddings.embedding_set import EmbeddingSet, check_single_values
+from embeddings.embedding_set import EmbeddingSet, read_single_values
 
 MOST_GROUPS = 200
 MOST_MISSING = 0.1  # of the rows; with more, nothing could be said of "every group"
+
+
+def read_group_values(items: EmbeddingSet, column: str) -> NDArray[Any]:
+    """A column to group by, one value a row; raises InputError where there is none."""
+    return read_single_values(
+        items.metadata,
+        column,
+        lambda known: f"There is no column '{column}' to group by; the data has: {known}.",
+    )
 
 
 def read_group_column(items: EmbeddingSet, column: str) -> Texts:
@@ -19,11 +31,7 @@ def read_group_column(items: EmbeddingSet, column: str) -> Texts:
 
     Raises InputError for a column that is not in the data, has too many values, or is empty in many rows.
     """
-    if column not in items.metadata:
-        known = ", ".join(sorted(items.metadata)) or "none"
-        raise InputError(f"There is no column '{column}' to group by; the data has: {known}.")
-    values = items.metadata[column]
-    check_single_values(values, column)
+    values = read_group_values(items, column)
     array = values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values, from_pandas=True)
     texts: Texts = np.array(pc.fill_null(pc.cast(array, pa.large_string()), "").to_pylist(), dtype=np.str_)
     texts = np.char.strip(texts)

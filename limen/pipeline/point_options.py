@@ -84,6 +84,17 @@ class PointOptions:
             vectors,
         )
 
+    def list_flags_of_one_set(self) -> list[str]:
+        """Flags given that need items which are compared with each other, of one model and in one role."""
+        given = {
+            "--cohort": self.cohort is not None,
+            "--unknown": self.unknown is not None or bool(self.unknown_labels),
+            "--group": bool(self.group),
+            "--vectors": (self.vectors or 1) > 1,
+            "--aggregate": self.aggregate not in (None, "auto", "nearest"),
+        }
+        return [flag for flag, is_given in given.items() if is_given]
+
     def apply(self, settings: Settings) -> Settings:
         """The settings with these flags."""
         flags = {

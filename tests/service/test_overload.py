@@ -1,4 +1,4 @@
-"""Three times the capacity: accepted requests are answered in time, the others are refused at once."""
+"""Three times the capacity: accepted requests are answered in time, the others are refused."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from common.array_types import Bools, Float32s, RowIndices, Texts
 from common.errors import InputError
-from embeddings.embedding_set import check_single_values, convert_columns
+from embeddings.embedding_set import convert_columns, read_single_values
 from encoder.inputs.preprocessing import Preprocessing
 from training.data.row_store import RowStore, select_rows
 
@@ -107,6 +107,18 @@ class Splits:
                 items.inputs.check_unchanged()
 
 
+def read_text_column(items: Items, column: str, source: str) -> tuple[Texts, Bools]:
+    """The values of a column as text [n], and which are missing, bool [n].
+
+    Raises:
+        InputError: no such column, or one of lists; the sentence begins with ``source``.
+    """
+    given = read_single_values(
+        items.metadata, column, lambda known: f"{source} has no column '{column}'; found {known}."
+    )
+    return np.ma.getdata(given).astype(np.str_), np.ma.getmaskarray(given)
+
+
 def read_roles(items: Items, column: str | None, source: str) -> Items:
     """The items with what a column says of their roles; as they are without a column.
 
@@ -115,12 +127,7 @@ def read_roles(items: Items, column: str | None, source: str) -> Items:
     """
     if column is None:
         return items
-    if column not in items.metadata:
-        known = ", ".join(sorted(items.metadata)) or "none"
-        raise InputError(f"data.role_column: {source} has no column '{column}'; found {known}.")
-    given = items.metadata[column]
-    check_single_values(given, column)
-    missing, roles = np.ma.getmaskarray(given), np.ma.getdata(given).astype(np.str_)
+    roles, missing = read_text_column(items, column, f"data.role_column: {source}")
     other = np.flatnonzero(missing | ~np.isin(roles, (QUERY, ITEM)))
     if len(other):
         row = other[0]

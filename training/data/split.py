@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from api_schemas.data_config import DataConfig, SplitConfig
 from common.array_types import Int64s, RowIndices, Texts
 from common.errors import InputError
-from embeddings.embedding_set import check_single_values
+from embeddings.embedding_set import read_single_values
 from training.data.items import Items
 
 PARTS = ("train", "validation", "test")
@@ -159,11 +159,9 @@ def _split_by_column(items: Items, column: str, source: str) -> dict[str, RowInd
 
 def _read_column(items: Items, column: str, source: str) -> NDArray[Any]:
     """A column to split by [n], every value there; text where it is no number and no date."""
-    if column not in items.metadata:
-        known = ", ".join(sorted(items.metadata)) or "none"
-        raise InputError(f"{source} has no column '{column}' to split by; found {known}.")
-    given = items.metadata[column]
-    check_single_values(given, column)
+    given = read_single_values(
+        items.metadata, column, lambda known: f"{source} has no column '{column}' to split by; found {known}."
+    )
     values, is_missing = np.ma.getdata(given), np.ma.getmaskarray(given)
     if values.dtype.kind == "U":
         is_missing = is_missing | (np.strings.strip(values) == "")

@@ -14,7 +14,7 @@ from common.array_types import Texts
 from common.atomic_files import write_atomically
 from common.errors import InputError
 from common.progress import Track
-from embeddings.embedding_set import EmbeddingSet, check_single_values
+from embeddings.embedding_set import EmbeddingSet, read_single_values
 from training.mining.mine_negatives import mine_negatives
 from training.mining.mined_file import build_pairs, build_triplets
 from training.mining.sensitivity import sample_by_sensitivity
@@ -72,11 +72,12 @@ def choose_items(
 
 
 def _read_names(items: EmbeddingSet, column: str) -> Texts:
-    if column not in items.metadata:
-        known = ", ".join(sorted(items.metadata)) or "none"
-        raise InputError(f"--text-column: the items have no column '{column}'; found {known}.")
-    check_single_values(items.metadata[column], column)
-    return np.ma.getdata(items.metadata[column]).astype(np.str_)
+    values = read_single_values(
+        items.metadata,
+        column,
+        lambda known: f"--text-column: the items have no column '{column}'; found {known}.",
+    )
+    return np.ma.getdata(values).astype(np.str_)
 
 
 def write_table(table: pa.Table, path: Path) -> None:

@@ -10,8 +10,7 @@ from torch.nn import functional as F
 from api_schemas.data_config import DataConfig
 from common.array_types import Float32s, Int64s, Texts
 from common.errors import InputError
-from embeddings.embedding_set import check_single_values
-from training.data.items import Items
+from training.data.items import Items, read_text_column
 from training.losses.parts.training_classes import TrainingClasses
 
 
@@ -96,12 +95,7 @@ def _read_folders(labels: Texts) -> list[Texts]:
 
 def _read_groups(items: Items, column: str, labels: Texts, first: Int64s) -> Texts:
     """The value of a column that all items of a class share, text [c]."""
-    if column not in items.metadata:
-        known = ", ".join(sorted(items.metadata)) or "none"
-        raise InputError(f"data.hierarchy: the data has no column '{column}'; found {known}.")
-    given = items.metadata[column]
-    check_single_values(given, column)
-    missing, values = np.ma.getmaskarray(given), np.ma.getdata(given).astype(np.str_)
+    values, missing = read_text_column(items, column, "data.hierarchy: the data")
     empty = np.flatnonzero(missing | (np.strings.strip(values) == ""))
     if len(empty):
         raise InputError(

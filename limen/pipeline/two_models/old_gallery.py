@@ -66,16 +66,9 @@ class OldGallery:
 
 def check_options(options: PointOptions, gallery: EmbeddingSet | None, point_files: Sequence[Path]) -> None:
     """Raises ConfigError for what a kept gallery leaves no room for."""
-    given = {
-        "--gallery": gallery is not None,
-        "--operating-point": bool(point_files),
-        "--cohort": options.cohort is not None,
-        "--unknown": options.unknown is not None or bool(options.unknown_labels),
-        "--group": bool(options.group),
-        "--vectors": (options.vectors or 1) > 1,
-        "--aggregate": options.aggregate not in (None, "auto", "nearest"),
-    }
-    for flag in (flag for flag, is_given in given.items() if is_given):
+    own = {"--gallery": gallery is not None, "--operating-point": bool(point_files)}
+    given = [flag for flag, is_given in own.items() if is_given] + options.list_flags_of_one_set()
+    for flag in given:
         raise ConfigError(
             f"{flag}: does not go with --gallery-of, whose points are of two models: leave it out."
         )

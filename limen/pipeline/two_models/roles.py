@@ -19,14 +19,7 @@ from limen.pipeline.point_options import PointOptions
 
 def check_role_options(options: PointOptions) -> None:
     """Raises ConfigError for what thresholds between queries and items leave no room for."""
-    given = {
-        "--cohort": options.cohort is not None,
-        "--unknown": options.unknown is not None or bool(options.unknown_labels),
-        "--group": bool(options.group),
-        "--vectors": (options.vectors or 1) > 1,
-        "--aggregate": options.aggregate not in (None, "auto", "nearest"),
-    }
-    for flag in (flag for flag, is_given in given.items() if is_given):
+    for flag in options.list_flags_of_one_set():
         raise ConfigError(
             f"{flag}: does not go with data.role_column, by which queries are no items: leave it out."
         )

@@ -21,7 +21,7 @@ BODY = b'{"queries": [{"id": "item-0"}]}'
 REQUEST = POST + b"Content-Length: %d\r\n\r\n%s" % (len(BODY), BODY)
 
 
-def refuse_requests(monkeypatch: pytest.MonkeyPatch, method: str, which: Iterator[bool]) -> None:
+def let_limit_raise(monkeypatch: pytest.MonkeyPatch, method: str, which: Iterator[bool]) -> None:
     """Let a limit refuse the requests for which there is a True, and none after them."""
 
     def check(self: EventLoopLimit) -> None:
@@ -56,9 +56,9 @@ def test_a_refusal_is_what_the_app_would_have_answered(
     address = start(bundle.path)
     headers = {"X-Request-ID": "mine"}
     with httpx.Client(base_url=address, headers=headers) as client:
-        refuse_requests(monkeypatch, "check_iteration", iter([True]))
+        let_limit_raise(monkeypatch, "check_iteration", iter([True]))
         by_app = client.post("/v1/search", content=BODY, headers={"Content-Type": "application/json"})
-        refuse_requests(monkeypatch, "check_arrival", iter([True]))
+        let_limit_raise(monkeypatch, "check_arrival", iter([True]))
         early = client.post("/v1/search", content=BODY, headers={"Content-Type": "application/json"})
     assert by_app.status_code == early.status_code == 429
     assert by_app.json() == early.json()
@@ -69,7 +69,7 @@ def test_a_refusal_is_what_the_app_would_have_answered(
 def test_other_paths_and_methods_are_never_refused(
     start: Any, bundle: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refuse_requests(monkeypatch, "check_arrival", repeat(True))
+    let_limit_raise(monkeypatch, "check_arrival", repeat(True))
     with httpx.Client(base_url=start(bundle.path)) as client:
         assert client.post("/livez").status_code == 405
         assert client.head("/v1/search").status_code == 405
@@ -81,7 +81,7 @@ def test_a_connection_goes_on_after_a_refusal(
 ) -> None:
     address = start(bundle.path)
     before = httpx.get(f"{address}/metrics").text
-    refuse_requests(monkeypatch, "check_arrival", iter([True, False, True, True, False, True]))
+    let_limit_raise(monkeypatch, "check_arrival", iter([True, False, True, True, False, True]))
     with connect(address) as connection:
         statuses = []
         for _ in range(3):
@@ -114,7 +114,7 @@ def test_requests_sent_together_are_answered_in_order(
     start: Any, bundle: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address = start(bundle.path)
-    refuse_requests(monkeypatch, "check_arrival", iter([True, False, False, False, False]))
+    let_limit_raise(monkeypatch, "check_arrival", iter([True, False, False, False, False]))
     with connect(address) as connection:
         marked = [REQUEST.replace(b"\r\n", b"\r\nX-Request-ID: n%d\r\n" % n, 1) for n in range(4)]
         connection.sendall(b"".join(marked))
@@ -128,7 +128,7 @@ def test_refusals_take_a_bounded_part_of_the_event_loop(
     start: Any, bundle: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port = int(start(bundle.path).rpartition(":")[2])
-    refuse_requests(monkeypatch, "check_arrival", repeat(True))
+    let_limit_raise(monkeypatch, "check_arrival", repeat(True))
     begun = monotonic()
     answers = send_at_rate(port, REQUEST, 0.5, connections=20)
     seconds = monotonic() - begun
