@@ -46,7 +46,6 @@ def label_jointly(queries: UnitVectors, sums: Float64s, counts: Int64s, allowed:
     belongs = np.zeros(allowed.shape)
     energy = np.inf
     for _ in range(ROUNDS):
-        check_time()
         costs = np.where(allowed, SCALE * _compute_distances(points, centres), np.inf)
         belongs = _settle(costs, linked)
         before, energy = energy, _compute_energy(costs, linked, belongs)
@@ -108,6 +107,7 @@ def _settle(costs: Float64s, linked: Int64s) -> Float64s:
     """Bound updates until nothing changes, from the distances alone: float64 [n, c]."""
     belongs = _soften(-costs)
     for _ in range(MOST_UPDATES):
+        check_time()
         updated = _soften(WEIGHT * belongs[linked].sum(axis=1) - costs)
         change = np.abs(updated - belongs).max()
         belongs = updated
