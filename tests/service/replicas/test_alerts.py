@@ -41,7 +41,7 @@ def test_one_leads_until_it_ends_and_the_worst_counts(monkeypatch: pytest.Monkey
 
         engine = sa.create_engine(server.address, isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:  # as when its process is killed
-            ended = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+            ended = "SELECT pg_terminate_backend(pid, 60000) FROM pg_locks WHERE locktype = 'advisory' AND granted"
             connection.execute(sa.text(ended))
         engine.dispose()
         one.close()
