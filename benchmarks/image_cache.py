@@ -1,14 +1,15 @@
 """Training on images that do not fit into memory, against the same images in memory.
 
-    python -m benchmarks.image_cache [--images 20000] [--side 128] [--rounds 40] [--folder FOLDER]
+    python -m benchmarks.image_cache [--images 20000] [--side 128] [--rounds 40 | --whole-epoch] [--folder F]
 
 Writes so many JPEG files (pictures of 100 images a class, each with a number behind its end, so that no two
 files are equal), fills the cache in a process that is killed by SIGKILL on the way, fills the rest in
-another, and trains in a third for one epoch, whose peak resident memory is read. Then steps with images from
-the cache and from memory alternate, so that other work on the machine meets both; a small network leaves the
-reading in sight.
+another, and trains in a third for one epoch, whose peak resident memory is read. Then ten steps with images
+of the whole set from the cache and ten with 5,000 images in memory alternate, so that other work on the
+machine meets both; a small network leaves the reading in sight. ``--whole-epoch`` goes on until the cache
+has given every step of an epoch. Each figure is printed as soon as it is known.
 Bars: at most 2 GiB of resident memory; a step at most 1.1 x that from memory (median of the ratios of
-neighbouring steps); the second process decodes what the first had not written, and no more.
+neighbouring tens); the second process decodes what the first had not written, and no more.
 Exit code 1 when a bar is missed.
 """
 
@@ -48,8 +49,8 @@ from training.runtime.malloc_tuning import keep_freed_memory
 
 MOST_GIB, SLOWEST = 2.0, 1.1
 PER_CLASS = 100
-IN_MEMORY = 5_000  # images of both kinds of steps
-WARM_UP = 5
+IN_MEMORY = 5_000  # images of the steps from memory
+AT_A_TIME = 10  # steps of one kind in a row: what is read ahead is read in steps of its own kind
 
 
 def main() -> int:
@@ -58,6 +59,7 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--side", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--whole-epoch", action="store_true", help="as many rounds as an epoch has steps")
     parser.add_argument("--folder", type=Path, help="where there is room; a temporary one unless given")
     options = parser.parse_args()
     with TemporaryDirectory(dir=options.folder) as name:
@@ -68,20 +70,33 @@ def main() -> int:
         first = run_apart(fill, config, options.images // 3)
         second = run_apart(fill, config, None)
         size = next((folder / "cache").glob("decoded/*/content.bin")).stat().st_size
+        shape = f"3 x {options.side} x {options.side}"
+        say(f"{options.images:,} images of {shape}, {size / 2**30:.2f} GiB decoded")
+        say(
+            f"killed after {first['decoded']:,} images, then {second['decoded']:,} decoded by another process"
+        )
+        per_second = second["decoded"] / second["cpu_s"]
+        say(f"filling: {per_second:.0f} images a second of processor time, peak {second['peak_gib']:.2f} GiB")
         trained = run_apart(train_apart, config, folder / "run")
-        ratio, rate = compare_steps(config, options.rounds, folder)
-    gib = size / 2**30
-    per_second = second["decoded"] / second["cpu_s"]
-    print(f"{options.images:,} images of 3 x {options.side} x {options.side}, {gib:.2f} GiB decoded")
-    print(f"killed after {first['decoded']:,} images, then {second['decoded']:,} decoded by another process")
-    print(f"filling: {per_second:.0f} images a second of processor time, peak {second['peak_gib']:.2f} GiB")
-    print(f"known already: {trained['load_s'] / options.images * 1e6:.0f} µs an image, processor time")
-    print(f"training: peak {trained['peak_gib']:.2f} GiB of resident memory (bar {MOST_GIB})")
-    print(f"step from the cache {ratio:.3f} of one from memory (bar {SLOWEST}), {rate:.0f} images/s")
+        known_us = trained["load_s"] / options.images * 1e6
+        say(f"known already: {known_us:.0f} µs an image, processor time")
+        say(f"training: peak {trained['peak_gib']:.2f} GiB of resident memory (bar {MOST_GIB})")
+        compared = run_apart(compare_steps, config, None if options.whole_epoch else options.rounds, folder)
+        ratio = compared["ratio"]
+        say(f"step from the cache {ratio:.3f} of one from memory (bar {SLOWEST})")
+        say(
+            f"{compared['steps']} steps of each: {compared['cached']:.0f} images/s from the cache, "
+            f"{compared['kept']:.0f} from memory"
+        )
     again = first["decoded"] + second["decoded"] - options.images
     # the killed process decoded a block that it did not write
-    is_whole = gib * 2**30 == options.images * 3 * options.side**2 and again <= 2 * 512
+    is_whole = size == options.images * 3 * options.side**2 and again <= 2 * 512
     return int(ratio > SLOWEST or trained["peak_gib"] > MOST_GIB or not is_whole)
+
+
+def say(sentence: str) -> None:
+    """Print at once, so that nothing is lost when a later step is cut."""
+    print(sentence, flush=True)
 
 
 def write_images(folder: Path, count: int, side: int) -> None:
@@ -170,29 +185,42 @@ def read_peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def compare_steps(config: Config, rounds: int, folder: Path) -> tuple[float, float]:
-    """The median ratio of a step from the cache to one from memory, and images a second from the cache."""
+def compare_steps(sending: Connection, config: Config, rounds: int | None, folder: Path) -> None:
+    """Sends the median ratio of tens of steps and images a second; for None rounds, of a whole epoch."""
     splits = load_data(config.data)
-    part = splits.train.subset(np.arange(min(IN_MEMORY, len(splits.train))))
-    copied = Items(part.inputs[np.arange(len(part))], part.labels, part.ids)
-    loops = []
-    for items in (part, copied):
+    rows = np.arange(min(IN_MEMORY, len(splits.train)))
+    part = splits.train.subset(rows)
+    copied = Items(part.inputs[rows], part.labels, part.ids)
+    batch = config.sampler.batch_size
+    steps = rounds or len(splits.train) // batch
+    loops, feeds = [], []
+    for items in (splits.train, copied):
         own = replace(splits, train=items, validation=None, test=None)
         state = build_state(config, own)
         state.progress.planned_steps = 10**6
         processes = Processes(torch.device("cpu"))
-        loops.append(Loop(config, own, state, state.network, folder, "", processes, silent, print))
-    plan = draw_batches(loops[0].inputs.codes, config.sampler, rounds + WARM_UP, seed=1, epoch=1)
-    feeds = [BatchFeed(plan, 0, config, loop.inputs, loop.processes) for loop in loops]
+        loop = Loop(config, own, state, state.network, folder, "", processes, silent, print)
+        plan = draw_batches(loop.inputs.codes, config.sampler, steps + AT_A_TIME, seed=1, epoch=1)
+        feeds.append(BatchFeed(plan, 0, config, loop.inputs, loop.processes))
+        loops.append(loop)
     times: list[list[float]] = [[], []]
     with keep_freed_memory():
-        for step in range(len(plan)):
-            for which in (0, 1) if step % 2 else (1, 0):
+        for ten in tqdm(range(steps // AT_A_TIME + 1), "comparing steps", leave=False):
+            for which in (0, 1) if ten % 2 else (1, 0):
                 started = time.perf_counter()
-                loops[which].take_step(feeds[which])
+                for _ in range(AT_A_TIME):
+                    loops[which].take_step(feeds[which])
                 times[which].append(time.perf_counter() - started)
-    cached, kept = (np.array(of[WARM_UP:]) for of in times)
-    return float(np.median(cached / kept)), config.sampler.batch_size / float(np.median(cached))
+    cached, kept = (np.array(of[1:]) for of in times)  # the first ten warm up
+    taken = len(cached) * AT_A_TIME
+    sending.send(
+        {
+            "ratio": float(np.median(cached / kept)),
+            "steps": taken,
+            "cached": taken * batch / float(cached.sum()),
+            "kept": taken * batch / float(kept.sum()),
+        }
+    )
 
 
 if __name__ == "__main__":
