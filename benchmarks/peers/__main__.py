@@ -16,26 +16,27 @@ by its client), engines in process by threads; clients and engines share the cor
 from __future__ import annotations
 
 import argparse
-import json
 import signal
 import sys
 import tempfile
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from benchmarks.peers.bench import Bench
-from benchmarks.peers.jobs import CASES, JOBS, SMALL_CASES, Record, measure_job
+from benchmarks.peers.jobs import CASES, JOBS, SMALL_CASES, measure_job
 from benchmarks.peers.registry import ENGINES, explain_absence
 from benchmarks.peers.report.guard import compute_ratios, find_losses, write_reference
 from benchmarks.peers.report.plot import draw_ratios
 from benchmarks.peers.report.table import write_into, write_section
+from benchmarks.peers.results import Results
+from benchmarks.peers.scripts import JOB as SCRIPTS_JOB
 from benchmarks.peers.scripts import SCRIPTS, measure_scripts
 from benchmarks.service import describe_machine
 
-SCRIPTS_JOB = "first decision"
 PICTURE = "pictures/peers.png"
 
 
@@ -52,7 +53,8 @@ def read_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--long-rounds", type=int, default=5, help="of ingest and first decision")
     parser.add_argument("--seconds", type=float, default=1.0, help="of each load")
     parser.add_argument("--keep", type=Path, help="keep what the engines built here, and use what is there")
-    parser.add_argument("--out", type=Path, help="figures as JSON; those of other jobs in it stay")
+    parser.add_argument("--out", type=Path, help="figures as JSON, round by round; other jobs in it stay")
+    parser.add_argument("--resume", action="store_true", help="measure only the rounds that --out lacks")
     parser.add_argument("--write", type=Path, help="write the tables into this page, the plot beside it")
     parser.add_argument("--small", action="store_true", help="5,000 x 32, and fail where a ratio fell")
     parser.add_argument(
@@ -66,46 +68,42 @@ def read_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return given
 
 
-def measure(given: argparse.Namespace, folder: Path, results: dict[str, Any]) -> None:
-    """Carry out the jobs; ``results`` grows, and is written after each."""
-    present = {}
+def measure(given: argparse.Namespace, folder: Path, results: Results) -> None:
+    """Carry out the jobs; ``results`` grows round by round."""
+    about = f"{datetime.now(UTC):%-d %B %Y}: {describe_machine()}"
+    present, absent = {}, []
     for name in given.engines:
         sentence = explain_absence(ENGINES[name])
         if sentence is None:
             present[name] = ENGINES[name]
-        elif sentence not in results["absent"]:
-            results["absent"].append(sentence)
+        elif sentence not in absent:
+            absent.append(sentence)
             print(sentence, flush=True)
-    for dim in given.dims:
-        jobs = [job for job in JOBS if job in given.jobs]
-        if not jobs:
-            break
+    results.change(lambda content: content.update(absent=absent))
+    jobs = [job for job in JOBS if job in given.jobs]
+    for dim in given.dims if jobs else []:
         bench = Bench(folder, given.items, dim, SMALL_CASES if given.small else CASES)
-        size = f"{given.items:,} x {dim}"
         try:
-            for name in tqdm(list(present), desc=f"{size}, builds", disable=None):
+            versions = {}
+            for name in tqdm(list(present), desc=f"{bench.size}, builds", disable=None):
                 try:
-                    results["versions"][name] = bench.read_version(name)
+                    versions[name] = bench.read_version(name)
                 except RuntimeError as error:
                     print(error, flush=True)
                     del present[name]
-            results["tuned"].setdefault(size, {}).update(bench.tuned)
+            results.note_engines(bench.size, versions, bench.tuned)
             for job in jobs:
                 engines = [name for name, entry in present.items() if job in entry.jobs]
                 rounds = given.long_rounds if JOBS[job].is_long else given.rounds
-                with tqdm(total=rounds * len(engines), desc=f"{size}, {job}", disable=None) as bar:
-                    records = measure_job(
-                        bench, job, engines, rounds, given.seconds, lambda text: show(bar, text)
-                    )
-                replace_records(results["records"], records, job, size)
-                save(given, results)
+                results.begin(job, bench.size, about)
+                with tqdm(total=rounds * len(engines), desc=f"{bench.size}, {job}", disable=None) as bar:
+                    measure_job(results, bench, job, engines, rounds, given.seconds, partial(show, bar))
         finally:
             bench.close()
     if SCRIPTS_JOB in given.jobs:
+        results.begin(SCRIPTS_JOB, "", about)
         with tqdm(total=given.long_rounds * len(SCRIPTS), desc=SCRIPTS_JOB, disable=None) as bar:
-            records = measure_scripts(given.long_rounds, lambda text: show(bar, text))
-        replace_records(results["records"], records, SCRIPTS_JOB, "")
-        save(given, results)
+            measure_scripts(results, given.long_rounds, partial(show, bar))
 
 
 def show(bar: Any, text: str) -> None:
@@ -115,39 +113,24 @@ def show(bar: Any, text: str) -> None:
     bar.update()
 
 
-def replace_records(kept: list[Record], new: list[Record], job: str, size: str) -> None:
-    """Put the records of a job in the place of earlier ones."""
-    kept[:] = [record for record in kept if (record["job"], record["size"]) != (job, size)] + new
-
-
-def save(given: argparse.Namespace, results: dict[str, Any]) -> None:
-    """Write the figures where that was asked for."""
-    if given.out:
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        given.out.write_text(json.dumps(results, indent=1) + "\n")
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print, write; 1 where the guard found a loss."""
     given = read_arguments(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no server is left behind
-    results: dict[str, Any] = {"versions": {}, "tuned": {}, "records": []}
-    if given.out and given.out.exists():
-        results |= json.loads(given.out.read_text())
-    results |= {"date": f"{datetime.now(UTC):%-d %B %Y}", "machine": describe_machine(), "absent": []}
+    results = Results(given.out, resume=given.resume)
     with tempfile.TemporaryDirectory() as temporary:
         Path(temporary).chmod(0o755)  # PostgreSQL runs as a user of its own where this is root
         measure(given, given.keep or Path(temporary), results)
-    section = write_section(results)
+    section = write_section(results.content)
     print(section)
     if given.write:
         picture = given.write.parent / PICTURE
-        if draw_ratios(results["records"], f"{given.items:,} x {given.dims[0]}", picture):
+        if draw_ratios(results.content["records"], f"{given.items:,} x {given.dims[0]}", picture):
             section += f"\n\n![Queries a second of Limen over those of each peer]({PICTURE})"
         write_into(given.write, section)
     if not given.small:
         return 0
-    ratios = compute_ratios(results["records"])
+    ratios = compute_ratios(results.content["records"])
     if given.remember:
         write_reference(ratios)
     losses = find_losses(ratios)

@@ -63,12 +63,11 @@ class Bench:
     """
 
     def __init__(self, folder: Path, items: int, dim: int, cases: Mapping[str, tuple[int, int]]) -> None:
-        self.items, self.dim, self.cases = items, dim, cases
+        self.size, self.cases = f"{items:,} x {dim}", cases
         self.folder = folder / f"{items}x{dim}"
         self.data = self.folder / "data"
         if not (self.data / "rows.npy").exists():
             write_dataset(self.data, items, dim)
-        self.build_seconds: dict[str, float] = {}  # of what this run built and no round has counted yet
         self.tuned: dict[str, dict[str, float]] = {}
         self._workers: dict[tuple[str, str], Worker] = {}
 
@@ -101,9 +100,16 @@ class Bench:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             with self.open_worker(name, folder) as worker:
-                self.build_seconds[name] = worker.ask("build")["seconds"]
-            (folder / "built").touch()
+                built = worker.ask("build")
+            (folder / "built").write_text(str(built["seconds"]))
         return folder
+
+    def take_build_seconds(self, name: str) -> float | None:
+        """How long the build took that the searches need, unless a round has counted it already."""
+        built = self._build(name) / "built"
+        seconds = built.read_text()
+        built.write_text("")
+        return float(seconds) if seconds else None
 
     @contextlib.contextmanager
     def open_worker(self, name: str, folder: Path) -> Iterator[Worker]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from benchmarks.peers.bench import Bench
+from benchmarks.peers.results import Figures, Results, measure_rounds
 
-Figures = dict[str, dict[str, float]]  # by case
 BATCH = 64
 CLIENTS = 8  # while rows are written
 CASES = {  # clients, and queries a request
@@ -45,10 +44,10 @@ def measure_filters(bench: Bench, name: str, seconds: float) -> Figures:
     return answer
 
 
-def measure_ingest(bench: Bench, name: str, seconds: float) -> Figures:
+def measure_ingest(bench: Bench, name: str, _: float) -> Figures:
     """All rows from arrays to a durable index; the build that the searches need is the first round."""
-    if name in bench.build_seconds:
-        return {"all rows": {"seconds": bench.build_seconds.pop(name)}}
+    if (seconds := bench.take_build_seconds(name)) is not None:
+        return {"all rows": {"seconds": seconds}}
     folder = bench.folder / f"{name}-ingest"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -105,33 +104,20 @@ JOBS: dict[str, Job] = {
         also=(("memory", "MiB"), ("of vectors", "x vectors")),
     ),
 }
-Record = dict[str, Any]  # job, size, engine, round, figures by case
 
 
 def measure_job(
-    bench: Bench, name: str, engines: list[str], rounds: int, seconds: float, report: Callable[[str], None]
-) -> list[Record]:
-    """Rounds in which the engines take turns, every second one backwards; the first warms up and counts."""
-    records: list[Record] = []
-    failed: set[str] = set()
-    for number in range(rounds):
-        for engine in engines if number % 2 == 0 else engines[::-1]:
-            if engine in failed:
-                continue
-            try:
-                figures = JOBS[name].measure(bench, engine, seconds)
-            except RuntimeError as error:
-                failed.add(engine)
-                report(f"{name}: {error}")
-                continue
-            records.append(
-                {
-                    "job": name,
-                    "size": f"{bench.items:,} x {bench.dim}",
-                    "engine": engine,
-                    "round": number,
-                    "figures": figures,
-                }
-            )
-            report("")
-    return records
+    results: Results,
+    bench: Bench,
+    name: str,
+    engines: Sequence[str],
+    rounds: int,
+    seconds: float,
+    report: Callable[[str], None],
+) -> None:
+    """Rounds of a job at the size of the bench."""
+
+    def measure(engine: str) -> Figures:
+        return JOBS[name].measure(bench, engine, seconds)
+
+    measure_rounds(results, name, bench.size, engines, rounds, measure, report)

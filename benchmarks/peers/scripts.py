@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
-from benchmarks.peers.jobs import Record
 from benchmarks.peers.registry import PEERS_PYTHON, ROOT
+from benchmarks.peers.results import Figures, Results, measure_rounds
 
+JOB = "first decision"
 FOLDER = Path(__file__).parent / "first_decision"
 # torchvision's wheels are built for GPUs: beside a torch of CPUs importing them fails for want of operators
 # that nothing here calls
@@ -56,28 +57,12 @@ def count_lines(file: Path) -> int:
     return sum(bool(line) and not line.startswith(("#", '"""')) for line in lines)
 
 
-def measure_scripts(rounds: int, report: Callable[[str], None]) -> list[Record]:
-    """Each program in turn, in an empty folder of its own."""
-    records: list[Record] = []
-    failed: set[str] = set()
-    for number in range(rounds):
-        for name, script in SCRIPTS.items():
-            if name in failed:
-                continue
-            try:
-                figures = _run(script)
-            except subprocess.CalledProcessError as error:
-                failed.add(name)
-                report(f"{name}: {error.stderr[-500:]}")
-                continue
-            records.append(
-                {"job": "first decision", "size": "", "engine": name, "round": number, "figures": figures}
-            )
-            report("")
-    return records
+def measure_scripts(results: Results, rounds: int, report: Callable[[str], None]) -> None:
+    """Rounds of the programs, each in an empty folder of its own."""
+    measure_rounds(results, JOB, "", list(SCRIPTS), rounds, lambda name: _run(SCRIPTS[name]), report)
 
 
-def _run(script: Script) -> dict[str, float]:
+def _run(script: Script) -> Figures:
     file = FOLDER / script.file
     command = (
         ["bash", "-e", str(file)] if file.suffix == ".sh" else [str(PEERS_PYTHON), "-c", LAUNCH, str(file)]
@@ -92,8 +77,10 @@ def _run(script: Script) -> dict[str, float]:
         }
         start = perf_counter()
         done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, check=True
+            command, cwd=folder, env=environment, capture_output=True, text=True, check=False
         )
         seconds = perf_counter() - start
+    if done.returncode:
+        raise RuntimeError(f"{file.name} ended with {done.returncode}: {done.stderr.strip()[-500:]}")
     last = json.loads(done.stdout.strip().splitlines()[-1])
-    return {"seconds": seconds, "lines": count_lines(file), "right": float(last["right"])}
+    return {"all": {"seconds": seconds, "lines": count_lines(file), "right": float(last["right"])}}

@@ -15,16 +15,18 @@ import numpy as np
 import pytest
 
 from benchmarks.peers import registry
-from benchmarks.peers.__main__ import read_arguments, replace_records
+from benchmarks.peers.__main__ import read_arguments
+from benchmarks.peers.bench import Bench
 from benchmarks.peers.client_load import build_json_request, measure_calls, measure_http
 from benchmarks.peers.dataset import FILTERS, Dataset, K, write_dataset
 from benchmarks.peers.decision import THRESHOLD, decide
-from benchmarks.peers.jobs import JOBS, Record
+from benchmarks.peers.jobs import JOBS
 from benchmarks.peers.registry import ENGINES, Entry, explain_absence
 from benchmarks.peers.report.figures import BARS, Bar, Spread, collect, compare, measure_bar
 from benchmarks.peers.report.guard import compute_ratios, find_losses, write_reference
 from benchmarks.peers.report.plot import draw_ratios
 from benchmarks.peers.report.table import BEGIN, END, write_bars, write_into, write_job, write_section
+from benchmarks.peers.results import Record, Results, measure_rounds
 from benchmarks.peers.scripts import FOLDER, SCRIPTS, count_lines
 
 SIZE = "5,000 x 32"
@@ -121,8 +123,8 @@ def test_a_page_keeps_what_is_not_between_the_markers(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
     results = {
-        "date": "1 May 2026",
-        "machine": "two cores",
+        "measured": {f"search, {SIZE}": "1 May 2026: two cores", "first decision, ": "2 May 2026: four"},
+        "failed": {f"search, {SIZE}": {"milvus": "no"}},
         "versions": {"limen": "limen 1"},
         "absent": ["chroma's server is not at hand."],
         "tuned": {SIZE: {"limen": {"recall": 0.961, "effort": 16}}},
@@ -131,7 +133,9 @@ def test_a_page_keeps_what_is_not_between_the_markers(tmp_path: Path) -> None:
     for _ in range(2):
         write_into(page, write_section(results))
     text = page.read_text()
-    assert text.startswith(f"before\n{BEGIN}\n\nMeasured on 1 May 2026: two cores.\n")
+    assert text.startswith(f"before\n{BEGIN}\n\n- Measured on 1 May 2026: two cores: search, {SIZE}.\n")
+    assert "\n- Measured on 2 May 2026: four: first decision.\n" in text
+    assert f"milvus-lite's server did not finish search, {SIZE}." in text
     assert text.endswith(f"{END}\nafter\n")
     assert "old" not in text
     assert text.count("| FAISS in process |") == 1
@@ -165,12 +169,70 @@ def test_a_plot_is_drawn_where_a_peer_was_measured(tmp_path: Path) -> None:
     assert not (tmp_path / "none.png").exists()
 
 
-def test_records_of_a_job_replace_its_earlier_ones() -> None:
-    kept = build_records(limen=[1.0], chroma=[2.0])
-    replace_records(kept, build_records(limen=[3.0]), "search", SIZE)
-    assert [record["engine"] for record in kept] == ["limen"]
-    replace_records(kept, [], "match", SIZE)
-    assert len(kept) == 1
+def measure_some(results: Results, answers: dict[str, list[float]], rounds: int = 2) -> list[str]:
+    """Rounds of searches whose rates are given; what was asked, in order."""
+    asked: list[str] = []
+
+    def measure(engine: str) -> dict[str, dict[str, float]]:
+        asked.append(engine)
+        if not answers[engine]:
+            raise RuntimeError(f"{engine} ended")
+        return {CASE: {"rate": answers[engine].pop(0)}}
+
+    results.begin("search", SIZE, "today")
+    measure_rounds(results, "search", SIZE, list(answers), rounds, measure, lambda text: None)
+    return asked
+
+
+def test_engines_take_turns_and_one_that_fails_is_left_out(tmp_path: Path) -> None:
+    results = Results(tmp_path / "figures.json")
+    asked = measure_some(results, {"limen": [1, 2, 3], "chroma": [4], "faiss": [5, 6, 7]}, rounds=3)
+    assert asked == ["limen", "chroma", "faiss", "faiss", "chroma", "limen", "limen", "faiss"]
+    assert results.content["failed"] == {f"search, {SIZE}": {"chroma": "chroma ended"}}
+    assert collect(results.content["records"], "search", SIZE, "faiss", CASE, "rate") == {0: 5, 1: 6, 2: 7}
+
+
+def test_each_round_is_in_the_file_when_a_run_is_cut_and_the_next_goes_on(tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+
+    def measure(engine: str) -> dict[str, dict[str, float]]:
+        if engine == "faiss":
+            raise KeyboardInterrupt
+        return {CASE: {"rate": 1.0}}
+
+    first = Results(file)
+    first.begin("search", SIZE, "today")
+    with pytest.raises(KeyboardInterrupt):
+        measure_rounds(first, "search", SIZE, ["limen", "faiss"], 2, measure, lambda text: None)
+    asked = measure_some(Results(file, resume=True), {"limen": [2, 2], "faiss": [3, 3]})
+    assert asked == ["faiss", "faiss", "limen"]
+    records = Results(file).content["records"]
+    assert collect(records, "search", SIZE, "limen", CASE, "rate") == {0: 1.0, 1: 2}
+    assert measure_some(Results(file), {"limen": [4], "faiss": [5]}, rounds=1) == ["limen", "faiss"]
+    records = Results(file).content["records"]
+    assert collect(records, "search", SIZE, "limen", CASE, "rate") == {0: 4}
+
+
+def test_two_runs_write_to_one_file(tmp_path: Path) -> None:
+    runs = [Results(tmp_path / "figures.json") for _ in range(2)]
+    for job, run in zip(("search", "match"), runs, strict=True):
+        run.begin(job, SIZE, "today")
+        run.add(job, SIZE, "limen", 0, {CASE: {"rate": 1.0}})
+        run.note_engines(SIZE, {job: "1"}, {})
+    content = Results(tmp_path / "figures.json").content
+    assert [record["job"] for record in content["records"]] == ["search", "match"]
+    assert content["versions"] == {"search": "1", "match": "1"}
+    assert set(content["measured"]) == {f"search, {SIZE}", f"match, {SIZE}"}
+
+
+def test_the_build_that_searches_need_is_a_round_of_ingest_once(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "100x4" / "data", 100, 4)
+    (tmp_path / "100x4" / "limen").mkdir()
+    (tmp_path / "100x4" / "limen" / "built").write_text("2.5")
+    bench = Bench(tmp_path, 100, 4, {})
+    assert bench.size == "100 x 4"
+    assert bench.take_build_seconds("limen") == 2.5
+    assert Bench(tmp_path, 100, 4, {}).take_build_seconds("limen") is None
 
 
 def test_the_dataset_knows_its_true_neighbours(tmp_path: Path) -> None:

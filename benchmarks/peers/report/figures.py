@@ -6,7 +6,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.peers.jobs import CASES, Record
+from benchmarks.peers.jobs import CASES
+from benchmarks.peers.results import Record
 
 
 @dataclass(frozen=True)

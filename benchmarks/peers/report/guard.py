@@ -6,9 +6,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.peers.jobs import JOBS, Record
+from benchmarks.peers.jobs import JOBS
 from benchmarks.peers.registry import ENGINES
 from benchmarks.peers.report.figures import Spread, collect, compare
+from benchmarks.peers.results import Record
 
 REFERENCE = Path(__file__).parents[1] / "reference.json"
 Ratios = dict[str, Spread]

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from textwrap import fill
 
-from benchmarks.peers.jobs import CASES, JOBS, Record
+from benchmarks.peers.jobs import CASES, JOBS
 from benchmarks.peers.registry import ENGINES
 from benchmarks.peers.report.figures import collect, compare
+from benchmarks.peers.results import Record
 
 
 def draw_ratios(records: Sequence[Record], size: str, out: Path) -> bool:

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.jobs import JOBS, Record
+from benchmarks.peers.jobs import JOBS
 from benchmarks.peers.registry import ENGINES
 from benchmarks.peers.report.figures import BARS, Spread, collect, compare, measure_bar
+from benchmarks.peers.results import Record
 
 BEGIN, END = "<!-- peers: written by python -m benchmarks.peers -->", "<!-- peers: end -->"
 
@@ -92,14 +93,31 @@ def write_tuning(tuned: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
     return "\n".join(line.strip() for line in lines)
 
 
+def write_occasions(measured: Mapping[str, str]) -> str:
+    """When and where each job was measured."""
+    by_occasion: dict[str, list[str]] = {}
+    for name, about in measured.items():
+        by_occasion.setdefault(about, []).append(name.removesuffix(", "))
+    return "\n".join(f"- Measured on {about}: {'; '.join(names)}." for about, names in by_occasion.items())
+
+
+def write_failures(failed: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """A sentence for each engine that did not go through with a job."""
+    return [
+        f"{ENGINES[engine].title if engine in ENGINES else engine} did not finish {name.removesuffix(', ')}."
+        for name, by_engine in failed.items()
+        for engine in by_engine
+    ]
+
+
 def write_scripts(records: Sequence[Record]) -> str:
     """From data to the first served decision: a row a data set and stack."""
     lines = ["| from data to the first served decision | wall time | lines of user code | right |"]
     lines.append("| --- | --- | --- | --- |")
     for name in dict.fromkeys(record["engine"] for record in records):
         chosen = [record for record in records if record["engine"] == name]
-        seconds = Spread.of([record["figures"]["seconds"] for record in chosen])
-        figures = chosen[-1]["figures"]
+        seconds = Spread.of([record["figures"]["all"]["seconds"] for record in chosen])
+        figures = chosen[-1]["figures"]["all"]
         lines.append(
             f"| {name} | {format_spread(seconds, 's')} | {figures['lines']:.0f} | {figures['right']:.3f} |"
         )
@@ -111,10 +129,10 @@ def write_section(results: Mapping[str, Any]) -> str:
     records = results["records"]
     sizes = list(dict.fromkeys(record["size"] for record in records if record["job"] in JOBS))
     parts = [
-        f"Measured on {results['date']}: {results['machine']}.",
+        write_occasions(results["measured"]),
         ", ".join(dict.fromkeys(results["versions"].values())) + ".",
     ]
-    parts += list(results["absent"])
+    parts += [*results["absent"], *write_failures(results["failed"])]
     if results["tuned"]:
         parts.append(write_tuning(results["tuned"]))
     parts += [
