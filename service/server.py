@@ -127,6 +127,20 @@ def open_shared(family: int, address: Any) -> socket.socket:
     return opened
 
 
+class Supervisor(Multiprocess):
+    """Starts the workers and replaces those that end, of which it learns at once.
+
+    uvicorn keeps a copy of a worker's end of their pipe open. The answer to a health check of a worker that
+    ended before it answered was therefore waited for as long as that of one that hangs: a minute, until the
+    service said that its bundle cannot be loaded.
+    """
+
+    def keep_subprocess_alive(self) -> None:
+        for worker in self.processes:
+            worker.child_conn.close()
+        super().keep_subprocess_alive()
+
+
 def _run_workers(settings: ServiceSettings, listener: socket.socket) -> None:
     folder = Path(tempfile.mkdtemp(prefix="limen-workers-"))
     metrics_folder = folder / "metrics"
@@ -143,7 +157,7 @@ def _run_workers(settings: ServiceSettings, listener: socket.socket) -> None:
     try:
         config = build_config("service.app:create_app_from_environment", settings)
         with SharedPort(listener) as port:
-            supervisor = Multiprocess(config, sockets=[port])  # type: ignore[list-item]
+            supervisor = Supervisor(config, sockets=[port])  # type: ignore[list-item]
             supervisor.run()
         if any(worker.exitcode == STARTUP_FAILURE for worker in supervisor.processes):
             raise ConfigError("A worker could not start; its log line above says why.")

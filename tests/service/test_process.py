@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import shutil
 import signal
@@ -10,15 +11,20 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack, suppress
+from multiprocessing.connection import Connection
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
+import uvicorn
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import multiprocess
 
 from common.errors import ConfigError
 from limen.client import Client
-from service.server import SharedPort, open_listener
+from service.server import SharedPort, Supervisor, open_listener
 from tests.limen.conftest import run_limen
 from tests.service.monitoring.test_webhook import SECRET, receive
 from tests.service.processes import COMMAND, check_refusal, read_refusal, run_service
@@ -191,6 +197,37 @@ def test_workers_end_when_what_started_them_is_killed(bundle: Any) -> None:
         process.kill()
         process.wait(10)
         wait_until_refused(address)
+
+
+def test_a_worker_that_ends_before_it_answers_a_health_check_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    config = uvicorn.Config("no app", workers=1, timeout_worker_healthcheck=5, log_config=None)
+    supervisor = Supervisor(config, [])
+    worker = multiprocess.Process(config, [])
+    supervisor.processes = [worker]
+    end = Connection(os.dup(worker.child_conn.fileno()))  # as the process inherits it
+    noticed: list[bool] = []
+
+    def send(ping: bytes) -> None:
+        Connection.send(worker.parent_conn, ping)
+        end.recv()
+        end.close()
+
+    def poll(timeout: float) -> bool:
+        noticed.append(Connection.poll(worker.parent_conn, timeout))
+        return noticed[-1]
+
+    monkeypatch.setattr(worker.parent_conn, "send", send, raising=False)
+    monkeypatch.setattr(worker.parent_conn, "poll", poll, raising=False)
+    ended = SimpleNamespace(
+        is_alive=lambda: True, kill=lambda: None, join=lambda: None, exitcode=STARTUP_FAILURE, pid=1
+    )
+    worker.process = ended  # type: ignore[assignment]
+    supervisor.keep_subprocess_alive()
+    assert noticed == [True]
+    assert supervisor.should_exit.is_set()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers share a listening socket")
