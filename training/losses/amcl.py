@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from training.losses.base import CosineSimilarity, Loss, LossTerms, build_element_terms
@@ -11,29 +11,31 @@ from training.losses.parts.loss_batch import LossBatch
 
 
 class AMCL(Loss):
-    """Several similarities at once, each with a temperature for every pair.
+    """Several similarities at once, with a temperature for every pair that says how far it is to be trusted.
 
-    Formula: ``mean_i sum_c mean_p [-s_c(i, p) / t + beta O(t)] + max_n s_c(i, n) / t' - beta O(t'_n)`` over
-    items with a positive and a negative; s_c the cosine in projection c, t and t' temperatures of the pair by
-    two small networks of both ends, within limits, ``O(t) = d / 2 log t + 1 / t``, t'_n that of the negative
-    which is the largest.
+    Formula: ``mean_i sum_c mean_p [-s_ip / t_ip + beta (d / 2 log t_ip + 1 / t_ip)] + mean_n s_in / t_in -
+    beta sum_n [log t_in + 1 / t_in]`` over items with a positive p and a negative, n the item's nearest
+    negatives, s the cosine of ``z_c``, projection c of the embedding. ``t_ij = least + (most - least)
+    sigmoid(-f(z_ci) . f(z_cj))``; f is one small network for all projections and for both kinds of pairs: a
+    temperature must not know which kind its pair is, else it is low for all positives, high for all
+    negatives, and everything is pulled together.
 
     Shapes: embeddings [n, d], labels [n], references [m, d].
 
     Parameters:
-        heads: 3 projections. least: 0.05 and most: 2, the temperatures' limits (1e-5 there). beta: 0.1.
-        hidden: 128 numbers within the networks.
+        heads: 3 projections. least: 0.05 and most: 2, the temperatures' limits (1e-5 there, with gradients
+            cut at length 1). beta: 1e-4. negatives: 100 of each item. hidden: 128 numbers within f.
 
     Related losses: isogclr has a temperature for each item; nt_xent one for all.
 
-    Reference implementation: written from the equation alone: the public code does not run as it stands (its
-    parameters are in a list for modules), divides similarities by temperatures of another shape, so that each
-    pair meets every temperature, and trains another loss than the equation.
+    Reference implementation: the same loss for two views; projections of two layers start from what comes out
+    of the backbone and are thrown away, here a matrix each from the embedding. An earlier form of the code
+    had networks of their own for positive and negative pairs, and does not run.
     """
 
     name = "amcl"
     paper = "Wang et al., Adaptive Multi-head Contrastive Learning, ECCV 2024, arXiv 2310.05615"
-    when = "For trials alone: the equation pulls harder than it pushes."
+    when = "Two views without labels, under augmentation that leaves some views of an item unlike."
     lr_factor = 1.0
 
     def __init__(
@@ -42,18 +44,23 @@ class AMCL(Loss):
         heads: int = 3,
         least: float = 0.05,
         most: float = 2.0,
-        beta: float = 0.1,
+        beta: float = 1e-4,
+        negatives: int = 100,
         hidden: int = 128,
     ) -> None:
         super().__init__(distance=CosineSimilarity())
-        if heads < 1 or not 0 < least < most or beta < 0:
-            raise ValueError("heads must be at least 1, 0 < least < most, beta not negative")
+        if min(heads, negatives, hidden) < 1 or not 0 < least < most or beta < 0:
+            raise ValueError(
+                "heads, negatives and hidden must be at least 1, 0 < least < most, beta not negative"
+            )
         self.least, self.most, self.beta, self.dimension = least, most, beta, embedding_dim
+        self.negatives = negatives
         self.projections = nn.ModuleList(
             nn.Linear(embedding_dim, embedding_dim, bias=False) for _ in range(heads)
         )
-        self.near = nn.ModuleList(_PairNetwork(embedding_dim, hidden) for _ in range(heads))
-        self.far = nn.ModuleList(_PairNetwork(embedding_dim, hidden) for _ in range(heads))
+        self.trust = nn.Sequential(
+            nn.Linear(embedding_dim, hidden), nn.ReLU(), nn.Linear(hidden, embedding_dim)
+        )
 
     def compute_terms(self, batch: LossBatch) -> LossTerms:
         positive, negative = batch.build_pair_masks()
@@ -61,34 +68,21 @@ class AMCL(Loss):
         if not kept.any():
             return self.zero_losses()
         positive, negative = positive[kept], negative[kept]
+        count = min(self.negatives, negative.shape[1])
         total = batch.embeddings.new_zeros(len(positive))
-        for project, near, far in zip(self.projections, self.near, self.far, strict=True):
+        for project in self.projections:
             items = F.normalize(project(batch.embeddings[kept]), dim=1)
             references = F.normalize(project(batch.references), dim=1)
             cosines = items @ references.T
-            warm, cold = self._limit(near(items, references)), self._limit(far(items, references))
-            pull = torch.where(positive, -cosines / warm + self.beta * self._charge(warm), 0).sum(1)
-            push, column = (cosines / cold).masked_fill(~negative, -torch.inf).max(1)
-            chosen = cold.gather(1, column[:, None])[:, 0]
-            total = total + pull / positive.sum(1) + push - self.beta * self._charge(chosen)
+            scores = self.trust(items) @ self.trust(references).T
+            temperature = self.least + (self.most - self.least) * torch.sigmoid(-scores)
+            charge = self.dimension / 2 * temperature.log() + 1 / temperature
+            pull = torch.where(positive, self.beta * charge - cosines / temperature, 0).sum(1)
+
+            nearest = cosines.detach().masked_fill(~negative, -torch.inf).topk(count, dim=1).indices
+            is_near = negative.gather(1, nearest)
+            warm = temperature.gather(1, nearest)
+            push = torch.where(is_near, cosines.gather(1, nearest) / warm, 0).sum(1) / is_near.sum(1)
+            relief = torch.where(is_near, warm.log() + 1 / warm, 0).sum(1)
+            total = total + pull / positive.sum(1) + push - self.beta * relief
         return build_element_terms(total)
-
-    def _limit(self, values: Tensor) -> Tensor:
-        return self.least + (self.most - self.least) * torch.sigmoid(values)
-
-    def _charge(self, temperature: Tensor) -> Tensor:
-        return self.dimension / 2 * temperature.log() + 1 / temperature
-
-
-class _PairNetwork(nn.Module):
-    """A number for every pair from both of its ends: float [n, d] and [m, d] to [n, m]."""
-
-    def __init__(self, dimension: int, hidden: int) -> None:
-        super().__init__()
-        self.first, self.second = nn.Linear(dimension, hidden), nn.Linear(dimension, hidden, bias=False)
-        self.last = nn.Linear(hidden, 1)
-
-    def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """The network of the joined vectors; its first layer is computed for each end once."""
-        values: Tensor = self.last(torch.relu(self.first(a)[:, None] + self.second(b)[None]))[:, :, 0]
-        return values

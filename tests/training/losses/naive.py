@@ -674,12 +674,8 @@ def pamc(loss: Any, x: Tensor, y: Tensor) -> Tensor:
 
 
 def amcl(loss: Any, x: Tensor, y: Tensor) -> Tensor:
-    def compute_temperature(network: Any, a: Tensor, b: Tensor) -> Tensor:
-        hidden = torch.relu(network.first(a) + network.second(b))
-        return 0.05 + 1.95 * torch.sigmoid(network.last(hidden)[0])
-
-    def charge(t: Tensor) -> Tensor:
-        return x.shape[1] / 2 * torch.log(t) + 1 / t
+    def compute_temperature(a: Tensor, b: Tensor) -> Tensor:
+        return 0.05 + 1.95 / (1 + torch.exp(loss.trust(a) @ loss.trust(b)))
 
     rows = []
     for i in range(len(y)):
@@ -687,13 +683,14 @@ def amcl(loss: Any, x: Tensor, y: Tensor) -> Tensor:
         if not positive:
             continue
         total = 0 * x.sum()
-        for project, near, far in zip(loss.projections, loss.near, loss.far, strict=True):
+        for project in loss.projections:
             z = F.normalize(project(x), dim=1)
-            warm = [(p, compute_temperature(near, z[i], z[p])) for p in positive]
-            cold = [(n, compute_temperature(far, z[i], z[n])) for n in negative]
-            total = total + _mean([-(z[i] @ z[p]) / t + 0.1 * charge(t) for p, t in warm], x)
-            hardest, t = max(cold, key=lambda pair: float((z[i] @ z[pair[0]] / pair[1]).detach()))
-            total = total + z[i] @ z[hardest] / t - 0.1 * charge(t)
+            warm = [(z[i] @ z[p], compute_temperature(z[i], z[p])) for p in positive]
+            cold = [(z[i] @ z[n], compute_temperature(z[i], z[n])) for n in negative]
+            cold = sorted(cold, key=lambda pair: -float(pair[0].detach()))[: loss.negatives]
+            charge = [-s / t + loss.beta * (x.shape[1] / 2 * torch.log(t) + 1 / t) for s, t in warm]
+            relief = torch.stack([torch.log(t) + 1 / t for _, t in cold]).sum()
+            total = total + _mean(charge, x) + _mean([s / t for s, t in cold], x) - loss.beta * relief
         rows.append(total)
     return _mean(rows, x)
 

@@ -13,6 +13,7 @@ from api_schemas.config import BadPairsConfig
 from api_schemas.yaml_config import NamedPart
 from common.errors import ConfigError
 from tests.training.losses.cases import DIMENSION, batch, compute_value_and_gradient, make
+from tests.training.losses.naive import amcl
 from training.losses import TrainingClasses, build_loss
 from training.losses.groco import compute_soft_permutation
 from training.objective.bad_pairs import track_bad_pairs
@@ -91,6 +92,35 @@ def test_groco_is_low_where_positives_come_first() -> None:
     labels = torch.arange(DIMENSION).repeat(2)
     steep = make("groco", steepness=100.0)
     assert steep(right, labels) < 0.2 * steep(wrong, labels)
+
+
+def test_a_temperature_for_each_pair_is_that_of_a_plain_loop() -> None:
+    loss = make("amcl", heads=2, beta=0.3, negatives=3)
+    items, labels = batch()
+    value, gradient = compute_value_and_gradient(loss, items, labels)
+    expected = amcl(loss, items, labels)
+    (expected_gradient,) = torch.autograd.grad(expected, items)
+    torch.testing.assert_close(value, expected.detach())
+    torch.testing.assert_close(gradient, expected_gradient)
+
+
+def test_temperatures_that_know_no_labels_do_not_pull_everything_together() -> None:
+    generator = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
+    loss, labels = make("amcl"), torch.arange(12).repeat(2)
+    network = torch.nn.Linear(16, DIMENSION).double()
+    optimizer = torch.optim.Adam([*network.parameters(), *loss.parameters()], lr=0.01)
+    shapes = torch.randn(12, 16, generator=generator, dtype=torch.float64)
+    for _ in range(100):
+        noise = torch.randn(24, 16, generator=generator, dtype=torch.float64)
+        items = network(torch.cat([shapes, shapes]) + 0.5 * noise)
+        optimizer.zero_grad()
+        loss(items, labels).backward()
+        optimizer.step()
+    cosines = F.normalize(items.detach()) @ F.normalize(items.detach()).T
+    apart = cosines[labels[:, None] != labels].mean()
+    assert apart < 0.2  # 12 items in 8 numbers have room to be at right angles
+    assert cosines[torch.arange(12), torch.arange(12, 24)].mean() > apart + 0.4
 
 
 def test_clusters_join_items_of_one_kind() -> None:
