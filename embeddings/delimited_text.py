@@ -11,6 +11,7 @@ import csv
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -354,11 +355,12 @@ def _is_strange(character: str) -> bool:
     return not character.isascii() and not character.isalpha()
 
 
-def read_lines(path: Path, given_encoding: str | None) -> Iterator[str]:
-    """The lines of a file as text; raises InputError where it is not in its encoding."""
+@contextmanager
+def open_decoded(path: Path, given_encoding: str | None) -> Iterator[IO[str]]:
+    """A file as text; raises InputError, while it is read, where it is not in its encoding."""
     encoding = detect_encoding(path, given_encoding)
     try:
         with path.open(encoding=encoding) as file:
-            yield from file
+            yield file
     except UnicodeError as error:
         raise _explain(error, path, Dialect(encoding, ",", [], 0, None, False)) from None

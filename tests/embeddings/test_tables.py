@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from common.errors import InputError
+from embeddings import json_rows
 from embeddings.tables import read_metadata_columns, read_table, read_tables
 
 
@@ -163,8 +165,48 @@ def test_json_lines_are_read_whatever_lies_between_them(tmp_path: Path) -> None:
     path = write(tmp_path, "t.jsonl", '\n[{"a": "x"},\n {"a": "y"}]\n')
     assert read_table(path).to_pydict() == {"a": ["x", "y"]}
     path = write(tmp_path, "t.jsonl", '\n{"a": "x"}\n\n{"a": ')
-    with pytest.raises(InputError, match="line 4 is not JSON"):
+    with pytest.raises(InputError, match=r"line 4 is not JSON \(Expecting value at character 7\)"):
         read_table(path)
+
+
+@pytest.mark.parametrize("block", [1, 2, 7, 1 << 20])
+@pytest.mark.parametrize("indent", [None, 2])
+def test_an_array_is_read_in_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int, indent: int | None
+) -> None:
+    rows = [{"a": 'x "]},{[', "b": 12.5}, {}, {"a": "é\n\U0001f600", "b": None}]
+    monkeypatch.setattr(json_rows, "BLOCK_CHARACTERS", block)
+    path = write(tmp_path, "t.jsonl", f"\n {json.dumps(rows, indent=indent)} \n")
+    assert list(json_rows.iterate_json(path, None)) == rows
+    assert list(json_rows.iterate_json(write(tmp_path, "t.jsonl", "[ ]"), None)) == []
+
+
+def test_rows_of_an_array_come_before_its_end_is_read(tmp_path: Path) -> None:
+    many = ['{"a": "x"}'] * 300_000
+    path = write(tmp_path, "t.jsonl", f"[{','.join(many)}, no JSON")
+    rows = json_rows.iterate_json(path, None)
+    assert next(rows) == {"a": "x"}
+    with pytest.raises(InputError, match="line 1 is not JSON"):
+        for _ in rows:
+            pass
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('[{"a": 1},\n\n {"a": ]', r"line 3 is not JSON \(Expecting value\)"),
+        ('[{"a": 1}\n {"a": 2}]', r"line 2 is not JSON \(Expecting ',' or '\]'\)"),
+        ('[{"a": 1},\n]', r"line 2 is not JSON \(Expecting value\)"),
+        ('[{"a": 1},', r"line 1 is not JSON \(Expecting value\)"),
+        ('[{"a": 1}', r"line 1 is not JSON \(Expecting ',' or '\]'\)"),
+        ('[{"a": 1}]\n[{"a": 2}]', r"line 2 is not JSON \(Extra data\)"),
+        ('[{"a": 1},\n7]', "line 2 is no object of columns and values"),
+        ('[{"a": ' + "[" * 100_000, "line 1 is not JSON"),
+    ],
+)
+def test_what_is_no_array_is_named_by_its_line(tmp_path: Path, content: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_table(write(tmp_path, "t.jsonl", content))
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.jsonl"])
